@@ -1,0 +1,75 @@
+//! Who gets which event. Knows neither Redis nor HTTP.
+
+use std::time::Duration;
+
+/// Bounds over all channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubSettings {
+    /// Channels followed at once; a stream that needs one more is sent away for a while.
+    pub max_channels: usize,
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self { max_channels: 100_000 }
+    }
+}
+
+/// How a stream is kept: what an events route says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// A comment is sent when nothing was written for so long.
+    pub keep_alive: Duration,
+    /// The SSE `retry` field that opens every stream: how long a client waits before it returns.
+    pub retry: Duration,
+    /// A channel stays followed so long after its last listener left.
+    pub linger: Duration,
+    /// Whether a client is told of what it missed.
+    pub gap_events: bool,
+    /// What may wait for one subscriber, in bytes. An empty queue takes any event.
+    pub max_queue_bytes: usize,
+    /// What happens when more than that would wait.
+    pub when_full: WhenFull,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_secs(15),
+            retry: Duration::from_secs(3),
+            linger: Duration::from_secs(300),
+            gap_events: true,
+            max_queue_bytes: 1 << 20,
+            when_full: WhenFull::default(),
+        }
+    }
+}
+
+/// What happens to a subscriber whose queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is closed; the client comes back.
+    #[default]
+    Disconnect,
+    /// The oldest events give way, and one `gap` tells of it.
+    DropOldest,
+    /// Only the newest event is kept: for dashboards.
+    Latest,
+}
+
+/// What is kept of a channel's past, while it is followed: the newest events within all three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// Events.
+    pub count: usize,
+    /// Bytes of their frames.
+    pub bytes: usize,
+    /// Time since they were received.
+    pub age: Duration,
+}
+
+impl Default for HistorySettings {
+    fn default() -> Self {
+        Self { count: 1000, bytes: 4 << 20, age: Duration::from_secs(300) }
+    }
+}

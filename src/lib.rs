@@ -1,0 +1,9 @@
+//! ssegate: a reverse-proxy gateway for Server-Sent Events.
+
+pub mod admin;
+pub mod config;
+pub mod event;
+pub mod hub;
+pub mod route;
+pub mod server;
+pub mod source;

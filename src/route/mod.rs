@@ -1,0 +1,69 @@
+//! From a request to a route, and from a route to channels.
+
+use std::time::Duration;
+
+use crate::event::Format;
+use crate::hub::{HistorySettings, StreamSettings};
+
+/// One entry of `routes`.
+#[derive(Clone, Debug)]
+pub struct RouteSettings {
+    /// A path with `{name}` for one segment and `{*name}` for the rest.
+    pub path: String,
+    /// Only for this host (without port, in lower case).
+    pub host: Option<String>,
+    /// Only for these methods; empty: all of them.
+    pub methods: Vec<http::Method>,
+    /// What answers.
+    pub target: Target,
+    /// Which pages of other origins may read the answer.
+    pub cors: CorsSettings,
+}
+
+/// What a route leads to.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A stream of events.
+    Events(EventsSettings),
+    /// A backend.
+    Proxy(ProxySettings),
+    /// The demo page of `ssegate dev`.
+    Demo,
+}
+
+/// A stream of events, as a route describes it.
+#[derive(Clone, Debug)]
+pub struct EventsSettings {
+    /// Templates over path and query: `{channel}`, `news`, `user:{query.id}`.
+    pub channels: Vec<String>,
+    /// How payloads are written.
+    pub format: Format,
+    /// What is kept of each channel; `None` is `history: off`, and events then carry no id of ours.
+    pub history: Option<HistorySettings>,
+    /// Put before a channel's name when it is subscribed.
+    pub strip_prefix: String,
+    /// Whether a name with glob characters subscribes to a pattern. Otherwise it is a plain name.
+    pub patterns: bool,
+    /// Channels on one stream, at most.
+    pub max_channels: usize,
+    /// How the stream is kept.
+    pub stream: StreamSettings,
+}
+
+/// A backend, as a route describes it.
+#[derive(Clone, Debug)]
+pub struct ProxySettings {
+    /// `http://host:port`.
+    pub upstream: http::Uri,
+    /// How long a connection to it may take.
+    pub connect_timeout: Duration,
+}
+
+/// Cross-origin reading (the CORS protocol of the Fetch standard).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CorsSettings {
+    /// Origins as browsers write them, `https://app.example`; `*` for all.
+    pub origins: Vec<String>,
+    /// Whether cookies may come along; not with `*`.
+    pub credentials: bool,
+}

@@ -1,0 +1,118 @@
+//! Sockets: listeners, TLS, connections. Knows no channel and no route.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One address that is listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Where; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// `None`: HTTP/1.1 in clear text, and h2c by prior knowledge.
+    pub tls: Option<TlsSettings>,
+}
+
+/// Where a listener's certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsSettings {
+    /// A local certificate, made once and kept in the user's state directory.
+    SelfSigned,
+    /// PEM files.
+    Files {
+        /// The chain, the server's own certificate first.
+        certificate: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+}
+
+/// Bounds and waits of every connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionSettings {
+    /// Connections at once, over all listeners; one more is closed as soon as it is accepted.
+    pub max_connections: usize,
+    /// TLS handshakes at once on one shard, so that a storm of them leaves time for open streams.
+    pub max_handshakes: usize,
+    /// From accept to the first complete request, TLS included.
+    pub first_request_timeout: Duration,
+    /// An HTTP/2 connection without a stream is closed after this.
+    pub idle_timeout: Duration,
+    /// A connection or stream that could write nothing for so long is closed.
+    pub write_timeout: Duration,
+    /// `SO_SNDBUF`, in bytes: what a reader that stopped can hold in the kernel.
+    pub send_buffer: usize,
+    /// HTTP/1.1.
+    pub http1: Http1Settings,
+    /// HTTP/2.
+    pub http2: Http2Settings,
+}
+
+/// What is particular to HTTP/1.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http1Settings {
+    /// A request's header must be complete after this; a kept connection waits no longer for the next.
+    pub header_read_timeout: Duration,
+    /// A request's line and header, in bytes; more is answered with 431.
+    pub max_header_bytes: usize,
+    /// The read and write buffer of a connection, in bytes, at most.
+    pub max_buffer_bytes: usize,
+}
+
+/// What is particular to HTTP/2 (RFC 9113).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http2Settings {
+    /// SETTINGS_MAX_CONCURRENT_STREAMS. Chromium opens 256 at most.
+    pub max_concurrent_streams: u32,
+    /// SETTINGS_MAX_HEADER_LIST_SIZE, in bytes.
+    pub max_header_list_bytes: u32,
+    /// SETTINGS_INITIAL_WINDOW_SIZE: what a client may send on one stream, in bytes.
+    pub stream_window: u32,
+    /// What a client may send on the whole connection, in bytes.
+    pub connection_window: u32,
+    /// What waits to be written on one stream, in bytes.
+    pub max_send_buffer: usize,
+    /// A PING is sent so often.
+    pub keep_alive_interval: Duration,
+    /// An unanswered PING ends the connection after this.
+    pub keep_alive_timeout: Duration,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 100_000,
+            max_handshakes: 64,
+            first_request_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            send_buffer: 64 << 10,
+            http1: Http1Settings::default(),
+            http2: Http2Settings::default(),
+        }
+    }
+}
+
+impl Default for Http1Settings {
+    fn default() -> Self {
+        Self {
+            header_read_timeout: Duration::from_secs(10),
+            max_header_bytes: 32 << 10,
+            max_buffer_bytes: 64 << 10,
+        }
+    }
+}
+
+impl Default for Http2Settings {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 256,
+            max_header_list_bytes: 16 << 10,
+            stream_window: 64 << 10,
+            connection_window: 1 << 20,
+            max_send_buffer: 64 << 10,
+            keep_alive_interval: Duration::from_secs(20),
+            keep_alive_timeout: Duration::from_secs(20),
+        }
+    }
+}
