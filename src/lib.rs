@@ -4,6 +4,8 @@ pub mod admin;
 pub mod config;
 pub mod event;
 pub mod hub;
+pub mod metrics;
 pub mod route;
 pub mod server;
 pub mod source;
+pub mod sse;
