@@ -48,10 +48,6 @@ impl Queue {
         Self { waiting: VecDeque::new(), bytes: 0, max_bytes, when_full }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
