@@ -3,6 +3,7 @@
 pub mod decode;
 pub mod embedded;
 pub mod redis;
+pub mod resp;
 
 use std::net::SocketAddr;
 
