@@ -3,9 +3,11 @@
 pub mod admin;
 pub mod config;
 pub mod event;
+pub mod health;
 pub mod hub;
 pub mod metrics;
 pub mod route;
 pub mod server;
 pub mod source;
 pub mod sse;
+pub mod tls_client;

@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod embedded;
+pub(crate) mod intake;
 pub mod redis;
 pub mod resp;
 
