@@ -36,6 +36,8 @@ pub struct RouteSettings {
 pub struct Route {
     /// As it was configured.
     pub settings: RouteSettings,
+    /// Its place among the routes.
+    pub place: usize,
     /// Of an events route.
     pub channels: Option<Channels>,
     // The names in its path, in order.
@@ -43,12 +45,12 @@ pub struct Route {
 }
 
 impl Route {
-    fn new(settings: RouteSettings) -> Self {
+    fn new(place: usize, settings: RouteSettings) -> Self {
         let channels = match &settings.target {
             Target::Events(events) => Some(Channels::new(events.clone())),
             Target::Proxy(_) | Target::Demo => None,
         };
-        Self { parameters: router::parameter_names(&settings.path), settings, channels }
+        Self { place, parameters: router::parameter_names(&settings.path), settings, channels }
     }
 
     fn takes(&self, method: &http::Method) -> bool {

@@ -50,12 +50,16 @@ impl Router {
     /// # Errors
     /// A path is no pattern of matchit's; the configuration has refused such a one already.
     pub fn new(settings: Vec<RouteSettings>) -> Result<Self, RouterError> {
-        let routes: Vec<Route> = settings.into_iter().map(Route::new).collect();
+        let routes: Vec<Route> = settings
+            .into_iter()
+            .enumerate()
+            .map(|(place, settings)| Route::new(place, settings))
+            .collect();
         let mut places: HashMap<(Option<&str>, String), Vec<usize>> = HashMap::new();
-        for (index, route) in routes.iter().enumerate() {
+        for route in &routes {
             for shape in shapes(&route.settings.path) {
                 let host = route.settings.host.as_deref();
-                places.entry((host, shape)).or_default().push(index);
+                places.entry((host, shape)).or_default().push(route.place);
             }
         }
         let (mut by_host, mut any_host) = (HashMap::new(), Paths::new());
@@ -178,10 +182,7 @@ mod tests {
         ])
         .expect("routes");
         let find = |host, path, method| match router.find(host, path, &method) {
-            Matched::Route(route, parameters) => {
-                let at = router.routes().iter().position(|known| std::ptr::eq(known, route));
-                (at.expect("one of them"), parameters.0)
-            }
+            Matched::Route(route, parameters) => (route.place, parameters.0),
             Matched::MethodNotAllowed(methods) => (100 + methods.len(), Vec::new()),
             Matched::NotFound => (200, Vec::new()),
         };
