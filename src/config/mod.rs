@@ -10,6 +10,7 @@ mod field;
 mod file;
 mod fill;
 mod resolve;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -28,6 +29,7 @@ use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::source::SourceSettings;
 
 pub use error::{ConfigErrors, Mistake};
+pub use schema::schema;
 
 /// Everything that gateway.yaml says, resolved.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::{Settings, load, parse};
+use super::{Settings, load, parse, schema};
 use crate::hub::{HistorySettings, StreamSettings, WhenFull};
 use crate::route::{EventsSettings, Target};
 use crate::server::TlsSettings;
@@ -32,6 +32,13 @@ fn events(settings: &Settings, index: usize) -> &EventsSettings {
         Target::Events(events) => events,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn the_schema_is_draft_07_and_closed() {
+    let schema: serde_json::Value = serde_json::from_str(&schema()).expect("JSON");
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    assert_eq!(schema["additionalProperties"], false);
 }
 
 #[test]
