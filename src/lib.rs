@@ -7,3 +7,4 @@ pub mod hub;
 pub mod route;
 pub mod server;
 pub mod source;
+pub mod sse;
