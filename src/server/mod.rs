@@ -1,5 +1,7 @@
 //! Sockets: listeners, TLS, connections. Knows no channel and no route.
 
+pub mod state;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
