@@ -2,7 +2,7 @@
 
 mod stand_in;
 
-pub use stand_in::{ConfigErrors, load, schema};
+pub use stand_in::{ConfigErrors, load, schema, upstream};
 
 use std::time::Duration;
 

@@ -17,12 +17,19 @@ use crate::source::{SourceLocation, SourceSettings};
 pub struct ConfigErrors(String);
 
 /// Reads the file at `path`.
-pub fn load(path: &Path) -> Result<Settings, ConfigErrors> {
+pub fn load(path: impl AsRef<Path>) -> Result<Settings, ConfigErrors> {
+    let path = path.as_ref();
     match std::fs::read_to_string(path) {
         Ok(text) if text.contains("mistake") => Err(ConfigErrors("a mistake\nanother".into())),
-        Ok(_) => Ok(Settings::dev(http::Uri::from_static("http://127.0.0.1:8000"))),
+        Ok(_) => Ok(Settings::dev(None)),
         Err(error) => Err(ConfigErrors(format!("{}: {error}", path.display()))),
     }
+}
+
+/// A backend: `http://host:port`, or what is wrong with it.
+pub fn upstream(text: &str) -> Result<http::Uri, String> {
+    let uri: http::Uri = text.parse().map_err(|_| format!("{text:?} is not a URL"))?;
+    if uri.scheme_str() == Some("http") { Ok(uri) } else { Err(format!("{text:?} is not HTTP")) }
 }
 
 /// The JSON Schema (draft-07) of gateway.yaml.
@@ -32,7 +39,7 @@ pub fn schema() -> String {
 
 impl Settings {
     /// What `ssegate dev` serves, in front of the backend `to`.
-    pub fn dev(to: http::Uri) -> Self {
+    pub fn dev(to: Option<http::Uri>) -> Self {
         let local = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
         let events = |channel: &str| {
             Target::Events(EventsSettings {
@@ -45,8 +52,8 @@ impl Settings {
                 stream: StreamSettings::default(),
             })
         };
-        let proxy =
-            Target::Proxy(ProxySettings { upstream: to, connect_timeout: Duration::from_secs(2) });
+        let connect_timeout = Duration::from_secs(2);
+        let proxy = |upstream| Target::Proxy(ProxySettings { upstream, connect_timeout });
         let route = |path: &str, target| RouteSettings {
             path: path.into(),
             host: None,
@@ -70,7 +77,7 @@ impl Settings {
             routes: vec![
                 route("/events", events("{query.channel}")),
                 route("/events/{channel}", events("{channel}")),
-                route("/{*rest}", proxy),
+                route("/{*rest}", to.map_or(Target::Demo, proxy)),
             ],
             drain: Duration::from_secs(30),
         }
