@@ -15,6 +15,6 @@ pub(super) fn start() {
     if io::stderr().is_terminal() {
         log.compact().with_target(false).init();
     } else {
-        log.json().flatten_event(true).init();
+        log.json().init();
     }
 }
