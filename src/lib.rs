@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod config;
 pub mod event;
+pub mod gateway;
 pub mod health;
 pub mod hub;
 pub mod metrics;

@@ -36,36 +36,27 @@ fn first_of(directories: Option<PathBuf>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use super::state_dir_from;
 
     #[test]
     fn the_state_directory_is_the_services_else_the_users() {
-        let cases: [(&[(&str, &str)], Option<&str>); 7] = [
-            (
-                &[("STATE_DIRECTORY", "/var/lib/ssegate"), ("HOME", "/root")],
-                Some("/var/lib/ssegate"),
-            ),
-            (&[("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")], Some("/var/lib/a")),
-            (&[("XDG_STATE_HOME", "/state"), ("HOME", "/home/a")], Some("/state/ssegate")),
-            (&[("HOME", "/home/a")], Some("/home/a/.local/state/ssegate")),
-            (&[("XDG_STATE_HOME", "state"), ("HOME", "/h")], Some("/h/.local/state/ssegate")),
-            (&[("STATE_DIRECTORY", ""), ("HOME", "/h")], Some("/h/.local/state/ssegate")),
-            (&[], None),
+        let cases = [
+            ("STATE_DIRECTORY=/var/lib/ssegate HOME=/root", Some("/var/lib/ssegate")),
+            ("STATE_DIRECTORY=/var/lib/a:/var/lib/b", Some("/var/lib/a")),
+            ("XDG_STATE_HOME=/state HOME=/home/a", Some("/state/ssegate")),
+            ("HOME=/home/a", Some("/home/a/.local/state/ssegate")),
+            ("XDG_STATE_HOME=state HOME=/h", Some("/h/.local/state/ssegate")),
+            ("STATE_DIRECTORY= HOME=/h", Some("/h/.local/state/ssegate")),
+            ("", None),
         ];
         for (variables, expected) in cases {
             let variable = |name: &str| {
-                variables
-                    .iter()
-                    .find(|(key, _)| *key == name)
-                    .map(|(_, value)| PathBuf::from(value))
+                let value = |pair: &str| Some(pair.strip_prefix(name)?.strip_prefix('=')?.into());
+                variables.split(' ').find_map(value)
             };
-            assert_eq!(
-                state_dir_from(variable).as_deref(),
-                expected.map(Path::new),
-                "{variables:?}"
-            );
+            assert_eq!(state_dir_from(variable).as_deref(), expected.map(Path::new), "{variables}");
         }
     }
 }

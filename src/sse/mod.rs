@@ -3,3 +3,4 @@
 //! [`encode`] writes it, [`parse`] reads it. Neither knows HTTP, channels or time.
 
 pub mod encode;
+pub mod parse;
