@@ -5,6 +5,7 @@
 //! notes the mistakes that it meets and goes on, so that all are told at once. The stages have not
 //! heard of YAML.
 
+mod dev;
 mod error;
 mod field;
 mod file;

@@ -1,13 +1,17 @@
 //! The whole way, from a text to settings or mistakes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use proptest::{prop_assert, proptest};
 
 use super::{Settings, load, parse, schema};
 use crate::hub::{HistorySettings, StreamSettings, WhenFull};
 use crate::route::{EventsSettings, Target};
 use crate::server::TlsSettings;
+
+const REFERENCE: &str = include_str!("../../gateway.yaml");
 
 fn settings(text: &str) -> Settings {
     parse(text, "gateway.yaml", &|_| None).unwrap_or_else(|errors| panic!("{errors}"))
@@ -34,11 +38,85 @@ fn events(settings: &Settings, index: usize) -> &EventsSettings {
     }
 }
 
+/// The reference with every commented default taken in.
+fn reference_with_defaults() -> String {
+    let uncommented = |line: &str| {
+        let text = line.trim_start();
+        let indent = &line[..line.len() - text.len()];
+        match text.strip_prefix('#') {
+            Some(rest) if is_default(rest) => format!("{indent}{rest}\n"),
+            _ => format!("{line}\n"),
+        }
+    };
+    REFERENCE.lines().map(uncommented).collect()
+}
+
+/// Whether what stands behind a `#` is `key: …` or `  key below it: …`, and no sentence.
+fn is_default(text: &str) -> bool {
+    let is_sentence = text.starts_with(' ') && !text.starts_with("  ");
+    let key = text.trim_start().split_once(':').map_or("", |(key, _)| key);
+    !is_sentence && !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[test]
+fn the_reference_runs_as_it_is() {
+    let settings = settings(REFERENCE);
+    assert_eq!(settings.listeners[0].tls, Some(TlsSettings::SelfSigned));
+    assert_eq!(format!("{:?}", settings.source.location), "embedded://127.0.0.1:6380");
+    assert_eq!(settings.routes.len(), 3);
+}
+
+#[test]
+fn the_defaults_in_the_reference_are_the_defaults() {
+    let text = reference_with_defaults();
+    assert_eq!(format!("{:#?}", settings(&text)), format!("{:#?}", settings(REFERENCE)));
+    let taken_in = text.lines().filter(|line| !REFERENCE.lines().any(|other| other == *line));
+    assert!(taken_in.count() > 50, "{text}");
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let schema: serde_json::Value = serde_json::from_str(&schema()).expect("JSON");
+    let mut keys = BTreeSet::new();
+    collect_properties(&schema, &mut keys);
+    assert!(keys.contains("keep_alive") && keys.contains("self_signed"), "{keys:?}");
+    let names = |key: &str, line: &str| {
+        let text = line.trim_start_matches([' ', '#', '-']);
+        text.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'))
+    };
+    for key in keys {
+        assert!(REFERENCE.lines().any(|line| names(&key, line)), "{key} is not in gateway.yaml");
+    }
+}
+
+fn collect_properties(schema: &serde_json::Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(object) => {
+            if let Some(properties) = object.get("properties").and_then(|value| value.as_object()) {
+                keys.extend(properties.keys().cloned());
+            }
+            object.values().for_each(|value| collect_properties(value, keys));
+        }
+        serde_json::Value::Array(items) => {
+            items.iter().for_each(|value| collect_properties(value, keys));
+        }
+        _ => {}
+    }
+}
+
 #[test]
 fn the_schema_is_draft_07_and_closed() {
     let schema: serde_json::Value = serde_json::from_str(&schema()).expect("JSON");
     assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
     assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn dev_is_the_reference_with_a_demo_page() {
+    let dev =
+        format!("{:#?}", Settings::dev(Some("http://127.0.0.1:8000".parse().expect("a URI"))));
+    assert_eq!(dev, format!("{:#?}", settings(REFERENCE)));
+    assert!(matches!(Settings::dev(None).routes[2].target, Target::Demo));
 }
 
 #[test]
@@ -238,6 +316,24 @@ fn relative_paths_start_at_the_folder_of_the_file() {
     let certificate = path.with_file_name("c.pem");
     let settings = load(&path).expect("valid");
     assert_eq!(settings.listeners[0].tls, Some(TlsSettings::Files { certificate, key }));
+}
+
+proptest! {
+    /// Reading ends, and what is left out of the settings has been told.
+    #[test]
+    fn a_damaged_file_is_read_or_its_mistakes_are_told(
+        from in 0..REFERENCE.len(),
+        length in 0_usize..60,
+        with in "[ -~\n]{0,12}",
+    ) {
+        let boundary = |at| (at..REFERENCE.len()).find(|at| REFERENCE.is_char_boundary(*at));
+        let start = boundary(from).unwrap_or(REFERENCE.len());
+        let end = boundary(from + length).unwrap_or(REFERENCE.len());
+        let text = format!("{}{with}{}", &REFERENCE[..start], &REFERENCE[end..]);
+        if let Err(errors) = parse(&text, "gateway.yaml", &|_| None) {
+            prop_assert!(!errors.mistakes().is_empty());
+        }
+    }
 }
 
 #[test]
