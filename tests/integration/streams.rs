@@ -11,7 +11,8 @@ async fn a_stream_opens_with_its_head_and_retry_before_anything_is_published() {
     let gateway = Gateway::start(&redis).await;
 
     for via in Via::ALL {
-        let response = gateway.send(via, Request::get("/events/news")).await;
+        let request = Request::get("/events/news").header("accept-encoding", "gzip, br, zstd");
+        let response = gateway.send(via, request).await;
         assert_eq!(response.status, 200);
         assert_eq!(response.header("content-type"), "text/event-stream");
         assert_eq!(response.header("cache-control"), "no-store");
@@ -177,4 +178,25 @@ async fn retry_is_what_the_route_says() {
 
     let gateway = Gateway::build(&redis).events("retry: 7s").start().await;
     assert_eq!(gateway.open("/events/news").await.next_block().await.retry, Some(7000));
+}
+
+#[tokio::test]
+async fn no_last_event_id_can_do_harm() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    let long = "9".repeat(8 << 10);
+    for id in ["", "1", "other-7", "\u{e9}\u{20ac}", "-1", "a-18446744073709551616", &long] {
+        let request = Request::events("/events/news").header("last-event-id", id);
+        let mut stream = gateway.send(Via::Http1, request).await.stream();
+        loop {
+            let block = stream.next_block().await;
+            if block.comments.iter().any(|comment| comment == "ready") {
+                break;
+            }
+            let event = block.event.map(|event| event.name);
+            assert!(event.is_none_or(|name| name == "gap"), "{id:?}");
+        }
+        redis.publish("news", "hello").await;
+        assert_eq!(stream.next_event().await.data, "hello", "{id:?}");
+    }
 }

@@ -2,7 +2,9 @@
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::support::{Gateway, Http2, Pem, Redis, Request, SOON, TlsClient, Via, eventually};
+use crate::support::{
+    Gateway, Http2, Pem, Redis, Request, SOON, TlsClient, Via, eventually, read_head,
+};
 
 #[tokio::test]
 async fn an_event_arrives_over_every_protocol() {
@@ -49,6 +51,21 @@ async fn tls_1_2_and_1_3_carry_streams() {
         redis.publish("news", "hello").await;
         assert_eq!(stream.next_event().await.data, "hello");
     }
+}
+
+#[tokio::test]
+async fn http_1_0_gets_a_stream_without_chunks() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    let mut io = Via::Http1.connect(gateway.address("http")).await;
+    let request = b"GET /events/news HTTP/1.0\r\nhost: localhost\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut io, request).await.unwrap();
+    let response = read_head(io, false).await;
+    assert_eq!(response.header("transfer-encoding"), "");
+    let mut stream = response.stream();
+    stream.ready().await;
+    redis.publish("news", "hello").await;
+    assert_eq!(stream.next_event().await.data, "hello");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ pub(crate) use body::Body;
 pub(crate) use client::{Request, Response, Via};
 pub(crate) use frames::{Frame, FrameConnection};
 pub(crate) use gateway::Gateway;
+pub(crate) use http1::read_head;
 pub(crate) use http2::Http2;
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Process, Program, free_port, run};
