@@ -1,0 +1,179 @@
+//! Connections that send nothing, or not enough: each is closed in its time.
+//!
+//! Short times are set, so that the tests are short; `the_times_are_those_of_the_reference` waits
+//! for the defaults.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::support::frames::{GOAWAY, PING};
+use crate::support::{
+    Frame, FrameConnection, Gateway, Redis, Request, SOON, Via, eventually, within,
+};
+
+/// What a client sends before it falls silent.
+const TLS_BEGINNING: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+const SLOW_HEAD: &[u8] = b"GET /events/news HTTP/1.1\r\nhost: localhost\r\nx-never-ends: ";
+
+/// Sends `bytes`, then nothing; gives the time until the gateway hangs up.
+async fn closed_after(to: SocketAddr, bytes: &[u8]) -> Duration {
+    let start = Instant::now();
+    let mut socket = TcpStream::connect(to).await.unwrap();
+    socket.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    // An error on reading is a reset: as closed as any.
+    let end = socket.read_to_end(&mut answer);
+    drop(within(Duration::from_secs(90), "a silent connection is closed", end).await);
+    start.elapsed()
+}
+
+/// Opens HTTP/2 in clear text, does nothing, and gives the time until the gateway hangs up.
+async fn idle_http2(to: SocketAddr, requests: bool) -> Duration {
+    let mut connection = FrameConnection::open(to, &[]).await;
+    if requests {
+        connection.send(&Frame::get(1, "/nothing")).await;
+    }
+    let start = Instant::now();
+    let end = async {
+        let goaway = connection.next_of(GOAWAY).await;
+        while connection.next().await.is_some() {}
+        goaway
+    };
+    let goaway = within(Duration::from_secs(90), "an idle connection is closed", end).await;
+    if requests {
+        assert_eq!(goaway.expect("a GOAWAY says that this is orderly").goaway_code(), 0);
+    }
+    start.elapsed()
+}
+
+fn assert_about(what: &str, measured: Duration, expected: Duration) {
+    let (least, most) = (expected.mul_f64(0.8), expected + Duration::from_secs(4));
+    assert!(measured >= least && measured <= most, "{what}: {measured:?}, not {expected:?}");
+}
+
+async fn all_close(gateway: &Gateway, first_request: Duration, idle: Duration) {
+    let (http, https) = (gateway.address("http"), gateway.address("https"));
+    let (silent, silent_tls, half_tls, preface, head, fresh, used) = tokio::join!(
+        closed_after(http, b""),
+        closed_after(https, b""),
+        closed_after(https, TLS_BEGINNING),
+        closed_after(http, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        closed_after(http, SLOW_HEAD),
+        idle_http2(http, false),
+        idle_http2(http, true),
+    );
+    assert_about("silent TCP", silent, first_request);
+    assert_about("silent TLS", silent_tls, first_request);
+    assert_about("half a ClientHello", half_tls, first_request);
+    assert_about("a preface and nothing else", preface, first_request);
+    assert_about("a head that never ends", head, first_request);
+    assert_about("HTTP/2 without a request", fresh, first_request);
+    assert_about("HTTP/2 after its last stream", used, idle);
+}
+
+#[tokio::test]
+async fn who_sends_nothing_is_closed_in_time() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("timeouts: { first_request: 2s, idle: 3s }\nhttp1: { header_timeout: 2s }")
+        .start()
+        .await;
+    all_close(&gateway, Duration::from_secs(2), Duration::from_secs(3)).await;
+    let metrics = gateway.metrics().await;
+    assert!(metrics.sum("ssegate_connections_cut_total", &[]) >= 5.0);
+    assert_eq!(metrics.sum("ssegate_connections", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn the_times_are_those_of_the_reference() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    all_close(&gateway, Duration::from_secs(10), Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn a_kept_http1_connection_waits_for_its_next_request_as_long_as_for_a_head() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("http1: { header_timeout: 2s }").start().await;
+    let first = b"GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let waited = closed_after(gateway.address("http"), first).await;
+    assert_about("between two requests", waited, Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn streams_outlive_every_deadline_of_their_connection() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings(
+            "timeouts: { first_request: 1s, idle: 1s }\nhttp1: { header_timeout: 1s }\n\
+             write_timeout: 1s\nsse: { keep_alive: 4s }",
+        )
+        .start()
+        .await;
+    let mut streams = Vec::new();
+    for via in Via::ALL {
+        streams.push(gateway.subscribe_via(via, "/events/news").await);
+    }
+    for stream in &mut streams {
+        stream.next_comment().await;
+    }
+    redis.publish("news", "still here").await;
+    for stream in &mut streams {
+        assert_eq!(stream.next_event().await.data, "still here");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_on_http2_is_asked_whether_it_lives() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("http2: { keep_alive_interval: 1s, keep_alive_timeout: 1s }")
+        .start()
+        .await;
+    let mut connection = FrameConnection::open(gateway.address("http"), &[]).await;
+    connection.send(&Frame::get(1, "/events/news")).await;
+    let ping = within(SOON, "a PING", connection.next_of(PING)).await;
+    assert!(ping.is_some_and(|ping| ping.flags == 0));
+    // It is not answered.
+    let end = async { while connection.next().await.is_some() {} };
+    within(SOON, "the connection is closed", end).await;
+    gateway.counts("ssegate_streams_closed_total", &[], 1.0).await;
+}
+
+#[tokio::test]
+async fn silent_connections_leave_room_for_others() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("timeouts: { first_request: 3s }").start().await;
+    let files = gateway.open_files();
+    let mut silent = Vec::new();
+    for number in 0..500 {
+        let kind = if number % 2 == 0 { "http" } else { "https" };
+        silent.push(TcpStream::connect(gateway.address(kind)).await.unwrap());
+    }
+    let asked = Instant::now();
+    let response = gateway.send(Via::Http2, Request::events("/events/news")).await;
+    assert_eq!(response.status, 200);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    drop(response);
+
+    let closed = async || gateway.open_files() <= files + 2;
+    eventually(SOON, "all silent connections are closed", closed).await;
+    drop(silent);
+}
+
+#[tokio::test]
+async fn one_connection_more_than_allowed_is_closed_at_once() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("limits: { connections: 10 }").start().await;
+    let kept = gateway.subscribe_all("/events/news", 10).await;
+    let waited = closed_after(gateway.address("http"), b"").await;
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    drop(kept);
+    let fits = async || gateway.metrics().await.sum("ssegate_streams", &[]) == 0.0;
+    eventually(SOON, "the others are gone", fits).await;
+    let _again = gateway.subscribe("/events/news").await;
+}

@@ -1,0 +1,116 @@
+//! The `envelope` format: a JSON object with `event` or `type`, `data`, `id` and `retry`.
+
+use crate::support::{Event, Gateway, Redis};
+
+async fn gateway(redis: &Redis, settings: &str) -> Gateway {
+    Gateway::build(redis).events(&format!("format: envelope\n{settings}")).start().await
+}
+
+#[tokio::test]
+async fn an_envelope_gives_an_event_its_name_and_data() {
+    let redis = Redis::start().await;
+    let gateway = gateway(&redis, "").await;
+    let mut stream = gateway.subscribe("/events/news").await;
+
+    let cases = [
+        (r#"{"event":"ping","data":"hello"}"#, "ping", "hello"),
+        (r#"{"type":"ping","data":"hello"}"#, "ping", "hello"),
+        (r#"{"data":"two\nlines"}"#, "message", "two\nlines"),
+        (r#"{"event":"ping","data":{ "a": [1, 2.50, "ö"] }}"#, "ping", r#"{"a":[1,2.50,"ö"]}"#),
+        (r#"{"data":null}"#, "message", "null"),
+        (r#"{"data":""}"#, "message", ""),
+    ];
+    for (payload, name, data) in cases {
+        redis.publish("news", payload).await;
+        let event = stream.next_event().await;
+        assert_eq!((event.name.as_str(), event.data.as_str()), (name, data), "{payload}");
+    }
+}
+
+#[tokio::test]
+async fn a_publishers_retry_reaches_the_client() {
+    let redis = Redis::start().await;
+    let gateway = gateway(&redis, "").await;
+    let mut stream = gateway.subscribe("/events/news").await;
+
+    redis.publish("news", r#"{"data":"slower","retry":60000}"#).await;
+    let block = stream.next_block().await;
+    assert_eq!(block.retry, Some(60_000));
+    assert_eq!(block.event.unwrap().data, "slower");
+}
+
+#[tokio::test]
+async fn a_publishers_id_is_used_only_without_history() {
+    let redis = Redis::start().await;
+    let payload = r#"{"data":"x","id":"order-7"}"#;
+
+    let without = gateway(&redis, "history: off").await;
+    let mut stream = without.subscribe("/events/news").await;
+    redis.publish("news", payload).await;
+    let expected =
+        Event { name: "message".to_owned(), data: "x".to_owned(), id: "order-7".to_owned() };
+    assert_eq!(stream.next_event().await, expected);
+
+    let with = gateway(&redis, "").await;
+    let mut stream = with.subscribe("/events/news").await;
+    redis.publish("news", payload).await;
+    assert_ne!(stream.next_event().await.id, "order-7");
+}
+
+#[tokio::test]
+async fn a_name_that_would_break_its_line_never_reaches_the_wire() {
+    let redis = Redis::start().await;
+    let gateway = gateway(&redis, "history: off").await;
+    let mut stream = gateway.subscribe("/events/news").await;
+
+    for payload in [
+        r#"{"event":"a\nid: 7","data":"x"}"#,
+        r#"{"event":"a\rb","data":"x"}"#,
+        r#"{"id":"a\nevent: b","data":"x"}"#,
+        r#"{"id":"a\u0000b","data":"x"}"#,
+    ] {
+        redis.publish("news", payload).await;
+    }
+    redis.publish("news", r#"{"event":"last","data":"end"}"#).await;
+    loop {
+        let event = stream.next_event().await;
+        if event.name == "last" {
+            break;
+        }
+        assert_eq!((event.name.as_str(), event.data.as_str()), ("message", "x"));
+        assert_eq!(event.id, "");
+    }
+}
+
+#[tokio::test]
+async fn a_payload_that_is_no_envelope_is_dropped_and_counted() {
+    let redis = Redis::start().await;
+    let gateway = gateway(&redis, "").await;
+    let mut stream = gateway.subscribe("/events/news").await;
+
+    for payload in ["hello", "[1]", "{", "\"text\"", "\u{7f}"] {
+        redis.publish("news", payload).await;
+    }
+    redis.publish("news", r#"{"data":"after"}"#).await;
+    assert_eq!(stream.next_event().await.data, "after");
+    gateway.counts("ssegate_events_dropped_total", &["reason=\"malformed\""], 5.0).await;
+}
+
+#[tokio::test]
+async fn two_routes_read_one_channel_each_in_its_own_way() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .routes(
+            "- path: /raw\n  events: { channels: [news] }\n\
+             - path: /parsed\n  events: { channels: [news], format: envelope }\n",
+        )
+        .start()
+        .await;
+    let mut raw = gateway.subscribe("/raw").await;
+    let mut parsed = gateway.subscribe("/parsed").await;
+
+    let payload = r#"{"event":"ping","data":"hello"}"#;
+    assert_eq!(redis.publish("news", payload).await, 1, "one subscription serves both");
+    assert_eq!(raw.next_event().await.data, payload);
+    assert_eq!(parsed.next_event().await.data, "hello");
+}

@@ -1,0 +1,219 @@
+//! HTTP/2 settings as a peer sees them, and what happens beyond them.
+
+use std::time::Duration;
+
+use crate::support::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE,
+};
+use crate::support::{Frame, FrameConnection, Gateway, Http2, Redis, Request, SOON, Via, within};
+
+/// Error codes of RFC 9113.
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+async fn gateway() -> (Redis, Gateway) {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    (redis, gateway)
+}
+
+async fn connection(gateway: &Gateway) -> FrameConnection {
+    FrameConnection::open(gateway.address("http"), &[]).await
+}
+
+/// Waits for the GOAWAY, and gives its code.
+async fn goaway(connection: &mut FrameConnection) -> u32 {
+    let frame = within(SOON, "a GOAWAY", connection.next_of(GOAWAY)).await;
+    frame.expect("closed without a GOAWAY").goaway_code()
+}
+
+/// Checks that somebody else is served as if nothing were happening.
+async fn assert_others_are_served(gateway: &Gateway) {
+    let stream = gateway.subscribe_via(Via::Http2, "/events/news").await;
+    assert!(!stream.has_ended());
+}
+
+#[tokio::test]
+async fn settings_are_those_of_the_reference() {
+    let (_redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    let settings = within(SOON, "SETTINGS", connection.next_of(SETTINGS)).await.unwrap().settings();
+    let value = |name| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+    assert_eq!(value(3), Some(256), "MAX_CONCURRENT_STREAMS");
+    assert_eq!(value(4), Some(64 << 10), "INITIAL_WINDOW_SIZE");
+    assert_eq!(value(6), Some(16 << 10), "MAX_HEADER_LIST_SIZE");
+
+    let update = within(SOON, "WINDOW_UPDATE", connection.next_of(WINDOW_UPDATE)).await.unwrap();
+    assert_eq!((update.stream, update.number(0)), (0, (1 << 20) - 65_535), "connection window");
+}
+
+#[tokio::test]
+async fn the_257th_stream_waits_or_is_refused_and_harms_no_other() {
+    let (redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    within(SOON, "SETTINGS", connection.next_of(SETTINGS)).await.unwrap();
+    connection.send_all((0..257).map(|number| Frame::get(2 * number + 1, "/events/news"))).await;
+    let refused = within(SOON, "RST_STREAM", connection.next_of(RST_STREAM)).await.unwrap();
+    assert_eq!((refused.stream, refused.number(0)), (513, 7), "REFUSED_STREAM");
+    gateway.counts("ssegate_streams", &[], 256.0).await;
+    assert_eq!(redis.publish("news", "x").await, 1);
+    within(SOON, "DATA", connection.next_of(DATA)).await.unwrap();
+}
+
+#[tokio::test]
+async fn large_headers_get_431_and_the_connection_lives() {
+    let (_redis, gateway) = gateway().await;
+    let connection = Http2::connect(Via::Http2, gateway.address("https")).await;
+    for kib in [17, 40] {
+        let large = Request::get("/events/news").header("x-large", &"x".repeat(kib << 10));
+        // A client that respects MAX_HEADER_LIST_SIZE does not send it: `h2` does.
+        let response = within(SOON, "a response", connection.try_send(large)).await.unwrap();
+        assert_eq!(response.status, 431, "{kib} KiB");
+    }
+    let fits = Request::get("/events/news").header("x-large", &"x".repeat(14 << 10));
+    assert_eq!(connection.send(fits).await.status, 200);
+}
+
+#[tokio::test]
+async fn large_headers_over_http1_get_431() {
+    let (_redis, gateway) = gateway().await;
+    for via in [Via::Http1, Via::Http1Tls] {
+        let large = Request::get("/events/news").header("x-large", &"x".repeat(40 << 10));
+        assert_eq!(gateway.send(via, large).await.status, 431, "{via:?}");
+        let fits = Request::get("/events/news").header("x-large", &"x".repeat(24 << 10));
+        assert_eq!(gateway.send(via, fits).await.status, 200, "{via:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_of_requests_that_are_reset_ends_the_connection() {
+    let (_redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    let pairs = (0..2000).flat_map(|number| {
+        let stream = 2 * number + 1;
+        [Frame::get(stream, "/events/news"), reset(stream)]
+    });
+    connection.send_all(pairs).await;
+    assert_eq!(goaway(&mut connection).await, ENHANCE_YOUR_CALM);
+    assert_others_are_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn paced_requests_that_are_reset_end_the_connection_too() {
+    let (_redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    within(SOON, "SETTINGS", connection.next_of(SETTINGS)).await.unwrap();
+    // One at a time: each request reaches the gateway before it is reset.
+    let mut served = 0;
+    for number in 0..300 {
+        let stream = 2 * number + 1;
+        connection.send(&Frame::get(stream, "/events/news")).await;
+        let headers = within(SOON, "HEADERS", connection.next_of(HEADERS)).await;
+        if headers.is_none() {
+            break;
+        }
+        served += 1;
+        connection.send(&reset(stream)).await;
+    }
+    // A client may well leave a stream that has begun: what counts is that it leaves at once.
+    assert!(served <= 300);
+    assert_others_are_served(&gateway).await;
+}
+
+fn reset(stream: u32) -> Frame {
+    Frame::new(RST_STREAM, 0, stream, &8_u32.to_be_bytes())
+}
+
+#[tokio::test]
+async fn errors_that_make_us_reset_streams_end_the_connection() {
+    let (_redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    // Each window overflows: an error of its stream, so that we are the ones who reset it.
+    let overflow = |stream| Frame::new(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes());
+    let pairs = (0..500).flat_map(|number| {
+        let stream = 2 * number + 1;
+        [Frame::get(stream, "/events/news"), overflow(stream)]
+    });
+    connection.send_all(pairs).await;
+    assert_eq!(goaway(&mut connection).await, ENHANCE_YOUR_CALM);
+    assert_others_are_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_ends_the_connection() {
+    let (_redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    let mut head = Frame::get(1, "/events/news");
+    head.flags = END_STREAM;
+    let more = (0..100).map(|_| Frame::new(CONTINUATION, 0, 1, b"\x00\x01a\x01b"));
+    connection.send_all(std::iter::once(head).chain(more)).await;
+    assert_eq!(goaway(&mut connection).await, ENHANCE_YOUR_CALM);
+    assert_others_are_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_header_that_grows_when_it_is_unpacked_ends_the_connection() {
+    let (_redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    // One entry of 4,000 bytes for the dynamic table, then 8,000 references to it.
+    let mut block = Frame::get(1, "/events/news").payload;
+    block.extend(b"\x40\x01x\x7f\xa1\x1e");
+    block.extend([b'y'; 4000]);
+    block.extend([0x80 | 62; 8000]);
+    connection.send(&Frame::new(HEADERS, END_STREAM | END_HEADERS, 1, &block)).await;
+    assert_eq!(goaway(&mut connection).await, ENHANCE_YOUR_CALM);
+    assert_others_are_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn empty_data_without_end_ends_the_connection() {
+    let (_redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    let post = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/events/news"),
+        (":authority", "localhost"),
+    ];
+    let empty = (0..2000).map(|_| Frame::new(DATA, 0, 1, b""));
+    connection.send_all(std::iter::once(Frame::request(1, 0, &post)).chain(empty)).await;
+    within(SOON, "the end of the connection", async {
+        while let Some(frame) = connection.next().await {
+            if frame.kind == RST_STREAM || frame.kind == GOAWAY {
+                break;
+            }
+        }
+    })
+    .await;
+    assert_others_are_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_ends_its_connection_and_delays_nobody() {
+    let (redis, gateway) = gateway().await;
+    let mut other = gateway.subscribe_via(Via::Http2, "/events/news").await;
+    let mut connection = connection(&gateway).await;
+    let flood = async {
+        // The end shows as a GOAWAY, or as a connection on which nothing can be read any more.
+        for _ in 0..5000 {
+            connection.send_all((0..100).map(|_| Frame::new(PING, 0, 0, b"12345678"))).await;
+            for _ in 0..100 {
+                match connection.next().await {
+                    None => return,
+                    Some(frame) if frame.kind == GOAWAY => return,
+                    Some(_) => {}
+                }
+            }
+        }
+        panic!("500,000 pings were answered");
+    };
+    let deliver = async {
+        for number in 0..20 {
+            redis.publish("news", number.to_string()).await;
+            let event = within(Duration::from_secs(2), "an event", other.next_event()).await;
+            assert_eq!(event.data, number.to_string());
+        }
+    };
+    let both = Box::pin(async { tokio::join!(flood, deliver) });
+    within(4 * SOON, "the end of the flood", both).await;
+}

@@ -1,0 +1,62 @@
+//! The gateway, whole: the real binary on free ports of the loopback interface, in front of a real
+//! `redis-server`, read by clients of our own.
+//!
+//! Nothing in here uses the crate: what a test knows is what a user can know. The modules, in
+//! reading order:
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends, and says where")]
+
+/// What the tests stand on: the processes, the clients, and waiting with a deadline.
+mod support;
+
+/// Pages of other origins.
+mod cors;
+/// The `envelope` format: names, ids and `retry` from the publisher.
+mod envelope;
+/// Any payload arrives as it was published: a property.
+mod payloads;
+/// Everything that is not a stream goes to the backend.
+mod proxy;
+/// Hosts, methods, paths, and the statuses of what leads nowhere.
+mod routes;
+/// What a stream looks like on the wire, from its head to its events.
+mod streams;
+/// Channels: subscribed with the first listener, left some time after the last; what may be named.
+mod subscriptions;
+/// The same stream over HTTP/1.1, HTTP/2, TLS 1.2, TLS 1.3 and clear text.
+mod transports;
+
+/// Messages over the limit.
+mod big_events;
+/// Each subscriber gets every message, in order, once.
+mod completeness;
+/// Comments on quiet streams, and only there.
+mod keep_alives;
+/// One who does not read, beside those who do.
+mod slow_readers;
+
+/// The ways to reach Redis: TLS, a unix socket, a user with a password.
+mod redis_connections;
+/// Redis away, back, deaf.
+mod redis_failures;
+
+/// Connections that send nothing, or not enough, or too much.
+mod deadlines;
+/// HTTP/2 settings as a peer sees them, and what happens beyond them.
+mod http2_limits;
+
+/// Metrics, health, and who may ask.
+mod admin;
+/// Arguments, exit codes, messages.
+mod command_line;
+/// Mistakes in gateway.yaml.
+mod configuration;
+/// A real Prometheus.
+mod prometheus;
+/// The orderly end.
+mod stop;
+
+/// The PHP publishers of `examples/php`.
+mod php_examples;
+/// The commands that the README shows.
+mod readme;

@@ -1,0 +1,162 @@
+//! Everything that is not a stream goes to the backend, and its answer comes back unchanged.
+
+use crate::support::{Gateway, Redis, Request, SOON, Upstream, Via, free_port, within};
+
+async fn in_front_of(redis: &Redis, upstream: &Upstream) -> Gateway {
+    Gateway::build(redis).route(&upstream.route("/{*rest}")).start().await
+}
+
+#[tokio::test]
+async fn a_request_reaches_the_backend_and_its_answer_comes_back() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+
+    for via in Via::ALL {
+        let request = Request::new("POST", "/orders/7%2F8?a=b%20c&d").header("x-mine", "yes");
+        let serve = async {
+            let call = upstream.call().await;
+            assert_eq!(call.line(), "POST /orders/7%2F8?a=b%20c&d HTTP/1.1");
+            assert_eq!(call.header("x-mine"), "yes");
+            assert_eq!(call.body, b"two lines\r\nof text");
+            call.answer("201 Created", "x-theirs: too\r\nset-cookie: a=1\r\n", "made").await;
+        };
+        let request = request.body(b"two lines\r\nof text");
+        let (response, ()) = tokio::join!(gateway.send(via, request), serve);
+        assert_eq!(response.status, 201, "{via:?}");
+        assert_eq!(response.header("x-theirs"), "too");
+        assert_eq!(response.header("set-cookie"), "a=1");
+        assert_eq!(response.text().await, "made");
+    }
+}
+
+#[tokio::test]
+async fn the_root_goes_to_the_backend_too() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+    let serve = async {
+        let call = upstream.call().await;
+        assert_eq!(call.line(), "GET / HTTP/1.1");
+        call.answer("200 OK", "", "home").await;
+    };
+    let (response, ()) = tokio::join!(gateway.get("/"), serve);
+    assert_eq!(response.text().await, "home");
+}
+
+#[tokio::test]
+async fn each_piece_of_an_answer_arrives_before_the_next_is_written() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+
+    for via in Via::ALL {
+        let (response, mut call) = tokio::join!(gateway.send(via, Request::get("/slow")), async {
+            let mut call = upstream.call().await;
+            call.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            call
+        });
+        let mut body = response.body;
+        for piece in ["first", "2nd", "third and last"] {
+            call.write(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
+            let arrived = within(SOON, "the piece just written", body.chunk()).await.unwrap();
+            assert_eq!(arrived.unwrap(), piece.as_bytes(), "{via:?}");
+        }
+        call.write("0\r\n\r\n").await;
+        assert_eq!(within(SOON, "the end", body.chunk()).await, Ok(None));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_does_not_look_complete() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+
+    for head in ["content-length: 100", "transfer-encoding: chunked"] {
+        for via in Via::ALL {
+            let (response, call) = tokio::join!(gateway.send(via, Request::get("/cut")), async {
+                let mut call = upstream.call().await;
+                call.write(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n")).await;
+                call
+            });
+            drop(call);
+            let mut body = response.body;
+            let end = within(SOON, "the end of the body", body.rest()).await;
+            assert!(end.is_err(), "{head} via {via:?}: {end:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_backend_is_told_when_the_client_leaves() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+    for via in Via::ALL {
+        let (response, call) = tokio::join!(gateway.send(via, Request::get("/slow")), async {
+            let mut call = upstream.call().await;
+            call.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n").await;
+            call
+        });
+        drop(response);
+        call.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn a_status_of_the_backend_passes_unchanged() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+    for status in ["204 No Content", "302 Found", "404 Not Found", "500 Oops", "503 Later"] {
+        let serve = async { upstream.call().await.answer(status, "location: /x\r\n", "").await };
+        let request = Request::events("/anything");
+        let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), serve);
+        assert!(status.starts_with(&response.status.to_string()), "{status}");
+        assert_eq!(response.header("location"), "/x");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_is_down_is_a_502_for_pages_and_a_retry_for_streams() {
+    let redis = Redis::start().await;
+    let down = format!(
+        "- path: /{{*rest}}\n  proxy: {{ upstream: \"http://127.0.0.1:{}\" }}\n",
+        free_port()
+    );
+    let gateway = Gateway::build(&redis).route(&down).start().await;
+
+    for via in Via::ALL {
+        assert_eq!(gateway.send(via, Request::get("/page")).await.status, 502, "{via:?}");
+
+        // An `EventSource` gives up for good on a 502; after a 200 that ends it comes back.
+        let mut stream = gateway.send(via, Request::events("/stream")).await.stream();
+        let retry = stream.next_block().await.retry.expect("a time to come back");
+        assert!((500..=30_000).contains(&retry), "{retry}");
+        assert_eq!(stream.end().await, Ok(()));
+
+        let post = Request::new("POST", "/stream").header("accept", "text/event-stream");
+        assert_eq!(gateway.send(via, post).await.status, 502, "not a GET");
+    }
+}
+
+#[tokio::test]
+async fn headers_that_concern_one_connection_stay_on_it() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+    let request = Request::get("/")
+        .header("connection", "keep-alive, x-hop")
+        .header("x-hop", "1")
+        .header("keep-alive", "timeout=5")
+        .header("x-kept", "1");
+    let serve = async {
+        let call = upstream.call().await;
+        assert_eq!((call.header("x-hop"), call.header("keep-alive")), ("", ""));
+        assert_eq!(call.header("x-kept"), "1");
+        call.answer("200 OK", "keep-alive: timeout=9\r\n", "ok").await;
+    };
+    let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), serve);
+    assert_eq!(response.header("keep-alive"), "");
+}

@@ -1,0 +1,1 @@
+//! The commands that the README shows, run as they are written there.

@@ -1,0 +1,215 @@
+//! One who does not read, beside those who do.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+use crate::support::{Event, EventStream, Gateway, Redis, Request, SOON, eventually, within};
+
+/// Opens a stream on a socket with a small receive buffer, reads up to `ready`, and then nothing.
+async fn stalled(to: SocketAddr, target: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let mut socket = socket.connect(to).await.unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut start = Vec::new();
+    let ready = async {
+        while memchr::memmem::find(&start, b": ready\n\n").is_none() {
+            assert!(socket.read_buf(&mut start).await.unwrap() > 0, "closed before `ready`");
+        }
+    };
+    within(SOON, "`ready`", ready).await;
+    socket
+}
+
+/// A payload that says its number and is `bytes` long.
+fn numbered(number: usize, bytes: usize) -> String {
+    format!("{number:<bytes$}")
+}
+
+fn number(event: &Event) -> usize {
+    event.data.trim_end().parse().unwrap_or_else(|_| panic!("no number: {:.40}", event.data))
+}
+
+#[tokio::test]
+async fn one_who_never_reads_delays_nobody_and_is_closed() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    let stalled = stalled(gateway.address("http"), "/events/news").await;
+    let mut readers = gateway.subscribe_all("/events/news", 100).await;
+    let memory = gateway.resident_bytes();
+
+    // 12.5 MiB for each: twelve times what a queue holds.
+    let mut slowest = Duration::ZERO;
+    for sent in 0..200 {
+        let published = Instant::now();
+        redis.publish("news", numbered(sent, 64 << 10)).await;
+        for reader in &mut readers {
+            assert_eq!(number(&reader.next_event().await), sent);
+        }
+        slowest = slowest.max(published.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(2), "{slowest:?} until all 100 had it");
+    gateway.counts("ssegate_streams_closed_total", &["reason=\"lagged\""], 1.0).await;
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("ssegate_streams", &[]), 100.0);
+    assert_eq!(metrics.sum("ssegate_streams_closed_total", &[]), 1.0);
+
+    let grown = gateway.resident_bytes().saturating_sub(memory);
+    assert!(grown < 48 << 20, "the gateway grew by {} KiB", grown >> 10);
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn the_kernel_holds_little_for_readers_that_stopped() {
+    const READERS: usize = 50;
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    let address = gateway.address("http");
+    let mut sockets = Vec::new();
+    for _ in 0..READERS {
+        sockets.push(stalled(address, "/events/news").await);
+    }
+
+    // More than default socket buffers take (4 MiB), less than closes anybody before it is seen.
+    let before = kernel_tcp_bytes();
+    for sent in 0..15 {
+        redis.publish("news", numbered(sent, 64 << 10)).await;
+    }
+    let stuck = async || unsent_bytes(address).1 == READERS;
+    eventually(SOON, "all readers are stuck", stuck).await;
+    let (unsent, _) = unsent_bytes(address);
+    assert!(unsent <= READERS * (192 << 10), "{} KiB for each", (unsent / READERS) >> 10);
+    // Both ends are counted here, and whatever else the machine does; unbounded it is 196 MiB.
+    let grown = kernel_tcp_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "{} MiB of kernel memory", grown >> 20);
+}
+
+/// What waits in the kernel to be sent from `local`, and from how many sockets.
+fn unsent_bytes(local: SocketAddr) -> (usize, usize) {
+    let port = format!(":{:04X}", local.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queues = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let queue = usize::from_str_radix(fields[4].split_once(':')?.0, 16).ok()?;
+        (fields[1].ends_with(&port) && queue > 0).then_some(queue)
+    });
+    queues.fold((0, 0), |(bytes, sockets), queue| (bytes + queue, sockets + 1))
+}
+
+/// Memory of all TCP sockets of the machine, from `/proc/net/sockstat`, which counts pages.
+fn kernel_tcp_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/net/sockstat").unwrap();
+    let line = text.lines().find(|line| line.starts_with("TCP:")).unwrap();
+    let pages = line.split_once(" mem ").unwrap().1.split(' ').next().unwrap();
+    pages.parse::<usize>().unwrap() * rustix::param::page_size()
+}
+
+#[tokio::test]
+async fn one_who_takes_nothing_for_write_timeout_is_closed() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("write_timeout: 2s").start().await;
+    let mut socket = stalled(gateway.address("http"), "/events/news").await;
+    let mut reader = gateway.subscribe("/events/news").await;
+
+    // One event only: it is over no queue's bound, but it does not leave.
+    redis.publish("news", "x".repeat(2 << 20)).await;
+    assert_eq!(reader.next_event().await.data.len(), 2 << 20);
+    gateway.counts("ssegate_streams_closed_total", &[], 1.0).await;
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("ssegate_streams", &[]), 1.0);
+    let mut rest = Vec::new();
+    // A reset is as much an end as any.
+    drop(within(SOON, "the socket is closed", socket.read_to_end(&mut rest)).await);
+    assert!(rest.len() < 2 << 20);
+}
+
+#[tokio::test]
+async fn a_stream_without_window_is_reset_and_its_connection_lives() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("write_timeout: 2s").start().await;
+    let address = gateway.address("https");
+    let io = crate::support::Via::Http2.connect(address).await;
+    let connection = crate::support::Http2::handshake(io, true, address).await;
+    let mut unread = connection.send(Request::events("/events/news")).await.stream();
+    unread.ready().await;
+    let mut other = connection.send(Request::events("/events/other")).await.stream();
+    other.ready().await;
+
+    // 1 MiB: more than the 64 KiB window of a stream whose body nobody reads.
+    redis.publish("news", "x".repeat(1 << 20)).await;
+    gateway.counts("ssegate_streams_closed_total", &[], 1.0).await;
+    redis.publish("other", "alive").await;
+    assert_eq!(other.next_event().await.data, "alive");
+}
+
+/// Fills the queue of a reader that has paused, then reads on: the numbers of the events that
+/// arrive, `None` for a gap.
+async fn after_a_pause(policy: &str) -> Vec<Option<usize>> {
+    const EVENTS: usize = 400;
+    let redis = Redis::start().await;
+    let settings = format!("queue: {{ bytes: 64KiB, when_full: {policy} }}");
+    let gateway = Gateway::build(&redis).events(&settings).start().await;
+    let mut paused = gateway.subscribe("/events/news").await;
+    let mut reader = gateway.subscribe("/events/news").await;
+
+    for sent in 0..EVENTS {
+        redis.publish("news", numbered(sent, 32 << 10)).await;
+        assert_eq!(number(&reader.next_event().await), sent, "nobody else waits");
+    }
+    gateway.counts("ssegate_events_dropped_total", &["reason=\"overflow\""], 1.0).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&Some(EVENTS - 1)) {
+        let event = paused.next_event().await;
+        seen.push((event.name != "gap").then(|| number(&event)));
+    }
+    assert!(!paused.has_ended());
+    seen
+}
+
+#[tokio::test]
+async fn drop_oldest_tells_one_gap_and_goes_on_with_the_newest() {
+    let seen = after_a_pause("drop_oldest").await;
+    let gaps: Vec<_> = (0..seen.len()).filter(|&at| seen[at].is_none()).collect();
+    let [gap] = gaps[..] else { panic!("{} gaps in {seen:?}", gaps.len()) };
+    let (before, after) = (&seen[..gap], &seen[gap + 1..]);
+    assert!(before.iter().enumerate().all(|(at, number)| *number == Some(at)), "{seen:?}");
+    assert!(after.is_sorted_by(|a, b| b.unwrap() == a.unwrap() + 1), "{seen:?}");
+    assert!(!after.is_empty() && after.len() <= 3, "what 64 KiB hold: {seen:?}");
+}
+
+#[tokio::test]
+async fn latest_keeps_the_newest_event_only() {
+    let seen = after_a_pause("latest").await;
+    let numbers: Vec<_> = seen.iter().flatten().collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{seen:?}");
+    let skipped = numbers.windows(2).filter(|pair| *pair[1] != *pair[0] + 1).count();
+    assert!(skipped >= 1, "{seen:?}");
+    let newest = numbers.iter().rev().take_while(|number| ***number >= 399);
+    assert_eq!(newest.count(), 1, "only the last one waited: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_was_closed_is_told_so_by_the_end_of_its_stream() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .events("queue: { bytes: 64KiB, when_full: disconnect }")
+        .start()
+        .await;
+    let mut paused: EventStream = gateway.subscribe("/events/news").await;
+    for sent in 0..400 {
+        redis.publish("news", numbered(sent, 32 << 10)).await;
+    }
+    gateway.counts("ssegate_streams_closed_total", &["reason=\"lagged\""], 1.0).await;
+
+    let mut expected = 0;
+    while let Some(event) = within(SOON, "the rest of the stream", paused.event()).await {
+        assert_eq!(number(&event), expected, "in order, without a hole, up to the end");
+        expected += 1;
+    }
+    assert!(expected < 400);
+}

@@ -1,0 +1,295 @@
+//! The gateway: its own process, its own directory, free ports that it tells us of.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    EventStream, Metrics, Process, Program, Redis, Request, Response, SOON, Via, eventually, indent,
+};
+
+/// Streams by path and by query, as in the gateway.yaml that is shipped.
+const EVENTS: &str = "\
+- path: /events
+  events: { channels: [\"{query.channel}\"] }
+- path: /events/{channel}
+  events: { channels: [\"{channel}\"] }
+";
+
+/// A gateway to be.
+pub(crate) struct GatewayBuilder {
+    redis_url: String,
+    tls: String,
+    port: u16,
+    admin: String,
+    settings: String,
+    routes: String,
+    env: Vec<(String, String)>,
+}
+
+impl GatewayBuilder {
+    /// Further top-level keys of gateway.yaml.
+    pub(crate) fn settings(mut self, yaml: &str) -> Self {
+        self.settings.push_str(yaml);
+        self.settings.push('\n');
+        self
+    }
+
+    /// Other routes than those by path and by query.
+    pub(crate) fn routes(mut self, yaml: &str) -> Self {
+        yaml.clone_into(&mut self.routes);
+        self
+    }
+
+    /// One route, `/events/{channel}`, that says this besides its channels.
+    pub(crate) fn events(self, yaml: &str) -> Self {
+        let say = indent(yaml, 4);
+        self.routes(&format!(
+            "- path: /events/{{channel}}\n  events:\n    channels: [\"{{channel}}\"]\n{say}"
+        ))
+    }
+
+    /// One route more, after the others.
+    pub(crate) fn route(mut self, yaml: &str) -> Self {
+        self.routes.push_str(yaml);
+        self
+    }
+
+    /// Another way to Redis.
+    pub(crate) fn redis_url(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.redis_url);
+        self
+    }
+
+    /// What stands under `tls:` of the listener that has it.
+    pub(crate) fn tls(mut self, yaml: &str) -> Self {
+        yaml.clone_into(&mut self.tls);
+        self
+    }
+
+    /// The port of the listener in clear text, where the system shall not choose.
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// What stands under `admin:`.
+    pub(crate) fn admin(mut self, yaml: &str) -> Self {
+        yaml.clone_into(&mut self.admin);
+        self
+    }
+
+    /// A variable of its environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it, and waits until everything is open.
+    pub(crate) async fn start(self) -> Gateway {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("gateway.yaml");
+        std::fs::write(&file, self.yaml()).unwrap();
+        let mut program = Program::new(env!("CARGO_BIN_EXE_ssegate"))
+            .args(["run", "-c"])
+            .arg(&file)
+            .dir(dir.path())
+            .env("HOME", dir.path())
+            .env("XDG_STATE_HOME", dir.path().join("state"));
+        for (name, value) in &self.env {
+            program = program.env(name, value);
+        }
+        Gateway::wait_for(program, dir).await
+    }
+
+    fn yaml(&self) -> String {
+        let Self { redis_url, tls, port, admin, settings, .. } = self;
+        let routes = indent(&self.routes, 2);
+        format!(
+            "listeners:
+  - address: 127.0.0.1:0
+    tls: {tls}
+  - address: 127.0.0.1:{port}
+admin: {admin}
+redis: {{ url: \"{redis_url}\" }}
+{settings}routes:
+{routes}"
+        )
+    }
+}
+
+/// A gateway that runs.
+pub(crate) struct Gateway {
+    process: Process,
+    dir: TempDir,
+}
+
+impl Gateway {
+    /// One that listens to `redis`, to be described further.
+    pub(crate) fn build(redis: &Redis) -> GatewayBuilder {
+        GatewayBuilder {
+            redis_url: redis.url(),
+            tls: "{ self_signed: true }".to_owned(),
+            port: 0,
+            admin: "{ address: \"127.0.0.1:0\" }".to_owned(),
+            settings: String::new(),
+            routes: EVENTS.to_owned(),
+            env: Vec::new(),
+        }
+    }
+
+    /// One that listens to `redis`, with streams by path and by query.
+    pub(crate) async fn start(redis: &Redis) -> Self {
+        Self::build(redis).start().await
+    }
+
+    /// Any command line of the gateway that ends up serving.
+    pub(crate) async fn wait_for(program: Program, dir: TempDir) -> Self {
+        let mut gateway = Self { process: program.start(), dir };
+        let mut ended = None;
+        eventually(SOON, "the gateway has started", async || {
+            ended = gateway.process.ended();
+            ended.is_some() || gateway.said("started").next().is_some()
+        })
+        .await;
+        assert_eq!(ended, None, "the gateway has ended:\n{}", gateway.process.log());
+        gateway
+    }
+
+    /// The fields of each log line with this message.
+    pub(crate) fn said<'a>(&self, message: &'a str) -> impl Iterator<Item = Value> + use<'a> {
+        let lines = self.process.stderr().into_iter();
+        let lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let fields = lines.map(|mut line| line["fields"].take());
+        fields.filter(move |fields| fields["message"] == message)
+    }
+
+    /// Where it listens for this kind of connection: `https`, `http`, `admin`, `bus`.
+    pub(crate) fn address(&self, kind: &str) -> SocketAddr {
+        let mut listening = self.said("listening").filter(|fields| fields["kind"] == kind);
+        let fields = listening.next().unwrap_or_else(|| panic!("no listener for {kind}"));
+        let address = fields["address"].as_str().expect("an address is text");
+        address.parse().unwrap_or_else(|_| panic!("not an address: {address}"))
+    }
+
+    /// Where a request of this kind goes.
+    pub(crate) fn address_for(&self, via: Via) -> SocketAddr {
+        self.address(if via.is_tls() { "https" } else { "http" })
+    }
+
+    /// Sends a request over a connection of its own.
+    pub(crate) async fn send(&self, via: Via, request: Request) -> Response {
+        request.send(via, self.address_for(via)).await
+    }
+
+    /// GET over HTTP/1.1 in clear text.
+    pub(crate) async fn get(&self, target: &str) -> Response {
+        self.send(Via::Http1, Request::get(target)).await
+    }
+
+    /// Opens a stream over HTTP/1.1 in clear text; what comes first is still to be read.
+    pub(crate) async fn open(&self, target: &str) -> EventStream {
+        self.get(target).await.stream()
+    }
+
+    /// Opens a stream and waits until it is ready.
+    pub(crate) async fn subscribe(&self, target: &str) -> EventStream {
+        self.subscribe_via(Via::Http1, target).await
+    }
+
+    /// The same over any protocol.
+    pub(crate) async fn subscribe_via(&self, via: Via, target: &str) -> EventStream {
+        let mut stream = self.send(via, Request::events(target)).await.stream();
+        stream.ready().await;
+        stream
+    }
+
+    /// Opens so many streams of `target`, one connection each, and waits until all are ready.
+    pub(crate) async fn subscribe_all(&self, target: &str, count: usize) -> Vec<EventStream> {
+        let mut streams = Vec::with_capacity(count);
+        for _ in 0..count {
+            streams.push(self.open(target).await);
+        }
+        for stream in &mut streams {
+            stream.ready().await;
+        }
+        streams
+    }
+
+    /// GET at the admin listener.
+    pub(crate) async fn admin(&self, target: &str) -> Response {
+        Request::get(target).send(Via::Http1, self.address("admin")).await
+    }
+
+    /// What `/metrics` says now.
+    pub(crate) async fn metrics(&self) -> Metrics {
+        let response = self.admin("/metrics").await;
+        assert_eq!(response.status, 200);
+        Metrics::parse(&response.text().await)
+    }
+
+    /// Waits until the samples of `name` with `labels` add up to at least `value`.
+    pub(crate) async fn counts(&self, name: &str, labels: &[&str], value: f64) {
+        let what = format!("{name} {labels:?} is at least {value}");
+        let enough = async || self.metrics().await.sum(name, labels) >= value;
+        eventually(SOON, &what, enough).await;
+    }
+
+    /// The status of `/readyz`.
+    pub(crate) async fn readiness(&self) -> u16 {
+        self.admin("/readyz").await.status
+    }
+
+    /// Waits until `/readyz` answers so.
+    pub(crate) async fn becomes(&self, status: u16, limit: Duration) {
+        let what = format!("/readyz answers {status}");
+        eventually(limit, &what, async || self.readiness().await == status).await;
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Any signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
+        self.process.exit_within(limit).await
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Everything that it wrote.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Its directory: configuration and state.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Resident memory, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// Open file descriptors.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
+    }
+}

@@ -1,0 +1,57 @@
+//! What the tests stand on: processes with an end, clients without mercy, and waits with a deadline.
+
+mod body;
+mod client;
+pub(crate) mod frames;
+mod gateway;
+mod http1;
+mod http2;
+mod metrics;
+mod process;
+mod redis;
+mod relay;
+mod sse;
+mod stream;
+mod tls;
+mod upstream;
+mod yaml;
+
+pub(crate) use body::Body;
+pub(crate) use client::{Request, Response, Via};
+pub(crate) use frames::{Frame, FrameConnection};
+pub(crate) use gateway::Gateway;
+pub(crate) use http1::read_head;
+pub(crate) use http2::Http2;
+pub(crate) use metrics::Metrics;
+pub(crate) use process::{Process, Program, free_port, run};
+pub(crate) use redis::Redis;
+pub(crate) use relay::Relay;
+pub(crate) use sse::{Block, Event, Parser};
+pub(crate) use stream::EventStream;
+pub(crate) use tls::{Pem, TlsClient};
+pub(crate) use upstream::Upstream;
+pub(crate) use yaml::indent;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// A bound for what should happen at once, generous because the machine may be busy.
+pub(crate) const SOON: Duration = Duration::from_secs(15);
+
+/// Waits for `future`, and fails naming `what` when `limit` is over.
+pub(crate) async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("not within {limit:?}: {what}"),
+    }
+}
+
+/// Asks `check` again and again until it says yes, and fails naming `what` when `limit` is over.
+pub(crate) async fn eventually(limit: Duration, what: &str, mut check: impl AsyncFnMut() -> bool) {
+    within(limit, what, async {
+        while !check().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,143 @@
+//! A real `redis-server` of the test's own.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, FromRedisValue};
+use tempfile::TempDir;
+
+use super::{Process, Program, SOON, eventually, free_port};
+
+/// The server, its directory, and one connection to it.
+pub(crate) struct Redis {
+    dir: TempDir,
+    port: u16,
+    arguments: Vec<String>,
+    process: Option<Process>,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Redis {
+    /// Starts one that knows nothing and keeps nothing.
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// The same with further arguments.
+    pub(crate) async fn with(arguments: &[&str]) -> Self {
+        let mut redis = Self::stopped(arguments);
+        redis.restart().await;
+        redis
+    }
+
+    /// One that is yet to be started: its addresses are known.
+    pub(crate) fn stopped(arguments: &[&str]) -> Self {
+        Self {
+            dir: TempDir::new().unwrap(),
+            port: free_port(),
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            process: None,
+            connection: Mutex::default(),
+        }
+    }
+
+    /// Starts it, or starts it again, on the same port; waits until it answers.
+    pub(crate) async fn restart(&mut self) {
+        let program = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"]
+            .into_iter()
+            .find(|path| std::path::Path::new(path).exists())
+            .expect("redis-server is not installed: apt-get install redis-server");
+        let process = Program::new(program)
+            .dir(self.dir.path())
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no", "--unixsocket", "redis.sock"])
+            .args(self.arguments.iter().map(String::as_str))
+            .start();
+        *self.cached() = None;
+        self.process = Some(process);
+        eventually(SOON, "redis-server answers", async || self.connect().await.is_some()).await;
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// The URL that a gateway is given.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its unix socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("redis.sock")
+    }
+
+    /// Publishes; answers how many heard it.
+    pub(crate) async fn publish(&self, channel: &str, payload: impl AsRef<[u8]>) -> u64 {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(channel).arg(payload.as_ref());
+        self.query(&command).await
+    }
+
+    /// Publishes all of `payloads` in one go: Redis sees them in one read.
+    pub(crate) async fn publish_all(
+        &self,
+        channel: &str,
+        payloads: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) {
+        let mut pipeline = redis::pipe();
+        for payload in payloads {
+            pipeline.cmd("PUBLISH").arg(channel).arg(payload.as_ref()).ignore();
+        }
+        let mut connection = self.connection().await;
+        pipeline.query_async::<()>(&mut connection).await.unwrap();
+    }
+
+    /// Any command.
+    pub(crate) async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        self.query(&command).await
+    }
+
+    async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> T {
+        command.query_async(&mut self.connection().await).await.unwrap()
+    }
+
+    /// How many listen to a channel now.
+    pub(crate) async fn listeners(&self, channel: &str) -> u64 {
+        let (_, count): (String, u64) = self.command(&["PUBSUB", "NUMSUB", channel]).await;
+        count
+    }
+
+    async fn connection(&self) -> MultiplexedConnection {
+        let cached = self.cached().clone();
+        match cached {
+            Some(connection) => connection,
+            None => self.connect().await.expect("redis-server runs"),
+        }
+    }
+
+    async fn connect(&self) -> Option<MultiplexedConnection> {
+        let patient = AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
+        let client = Client::open(self.url()).unwrap();
+        let connection = client.get_multiplexed_async_connection_with_config(&patient);
+        let connection = tokio::time::timeout(Duration::from_secs(2), connection).await;
+        let mut connection = connection.ok()?.ok()?;
+        redis::cmd("PING").query_async::<String>(&mut connection).await.ok()?;
+        *self.cached() = Some(connection.clone());
+        Some(connection)
+    }
+
+    fn cached(&self) -> std::sync::MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,98 @@
+//! A stream of events, as a client holds it.
+
+use super::{Block, Body, Event, Parser, Response, SOON, within};
+
+/// An open stream.
+pub(crate) struct EventStream {
+    body: Body,
+    parser: Parser,
+    end: Option<Result<(), String>>,
+}
+
+impl EventStream {
+    pub(crate) fn new(response: Response) -> Self {
+        Self { body: response.body, parser: Parser::default(), end: None }
+    }
+
+    /// The next block, or `None` when the stream has ended; see [`Self::end`] for how.
+    pub(crate) async fn block(&mut self) -> Option<Block> {
+        loop {
+            if let Some(block) = self.parser.next() {
+                return Some(block);
+            }
+            if self.end.is_some() {
+                return None;
+            }
+            match self.body.chunk().await {
+                Ok(Some(bytes)) => self.parser.push(&bytes),
+                Ok(None) => self.end = Some(Ok(())),
+                Err(error) => self.end = Some(Err(error)),
+            }
+        }
+    }
+
+    /// The next block of a stream that must go on.
+    pub(crate) async fn next_block(&mut self) -> Block {
+        let block = within(SOON, "a block on the stream", self.block()).await;
+        block.unwrap_or_else(|| panic!("the stream has ended: {:?}", self.end))
+    }
+
+    /// The next event; comments before it are passed over.
+    pub(crate) async fn next_event(&mut self) -> Event {
+        within(SOON, "an event on the stream", async {
+            loop {
+                if let Some(event) = self.next_block().await.event {
+                    return event;
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next event, or `None` at the end of the stream.
+    pub(crate) async fn event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.block().await?.event {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next comment, and nothing but comments before it.
+    pub(crate) async fn next_comment(&mut self) -> String {
+        let block = self.next_block().await;
+        assert_eq!(block.event, None, "an event where a comment was awaited");
+        block.comments.into_iter().next().unwrap_or_else(|| panic!("no comment, no event"))
+    }
+
+    /// Waits until everything that is published will arrive. Gives the block that says so.
+    pub(crate) async fn ready(&mut self) -> Block {
+        within(SOON, "`ready` on the stream", async {
+            loop {
+                let block = self.next_block().await;
+                if block.comments.iter().any(|comment| comment == "ready") {
+                    return block;
+                }
+                assert_eq!(block.event, None, "an event before `ready`");
+            }
+        })
+        .await
+    }
+
+    /// Waits for the end. `Ok` is an end as the protocol wants it, between two blocks.
+    pub(crate) async fn end(&mut self) -> Result<(), String> {
+        within(SOON, "the end of a stream", async { while self.block().await.is_some() {} }).await;
+        assert!(self.parser.is_between_blocks(), "ended within a block");
+        self.end.clone().expect("the loop above ended")
+    }
+
+    /// Whether the stream has ended, as far as it has been read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// What a client would send as `Last-Event-ID`.
+    pub(crate) fn last_id(&self) -> &str {
+        self.parser.last_id()
+    }
+}

@@ -1,0 +1,98 @@
+//! A backend that does exactly what a test tells it, byte by byte.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{SOON, within};
+
+/// A listening socket.
+pub(crate) struct Upstream(TcpListener);
+
+impl Upstream {
+    /// Listens.
+    pub(crate) async fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    /// A route that leads here.
+    pub(crate) fn route(&self, path: &str) -> String {
+        let address = self.address();
+        format!("- path: {path}\n  proxy: {{ upstream: \"http://{address}\" }}\n")
+    }
+
+    /// The next request, on a connection of its own.
+    pub(crate) async fn call(&self) -> Call {
+        within(SOON, "a request at the backend", async {
+            let (socket, _) = self.0.accept().await.unwrap();
+            Call::read(socket).await
+        })
+        .await
+    }
+}
+
+/// A request that has arrived, and the connection to answer it on.
+pub(crate) struct Call {
+    socket: TcpStream,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Call {
+    async fn read(mut socket: TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        let end = loop {
+            if let Some(at) = memchr::memmem::find(&bytes, b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(socket.read_buf(&mut bytes).await.unwrap() > 0, "closed within a head");
+        };
+        let body = bytes.split_off(end);
+        let head = String::from_utf8(bytes).unwrap();
+        let mut call = Self { socket, head, body };
+        let length = call.header("content-length").parse().unwrap_or(0);
+        while call.body.len() < length {
+            assert!(call.socket.read_buf(&mut call.body).await.unwrap() > 0, "closed in a body");
+        }
+        call
+    }
+
+    /// Method, target and version.
+    pub(crate) fn line(&self) -> &str {
+        self.head.lines().next().unwrap()
+    }
+
+    /// A header's value; empty where there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let mut fields = self.head.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map_or("", |(_, v)| v.trim())
+    }
+
+    /// Writes any bytes.
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.socket.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Answers with a status, further header lines (each with its end), and a body; closes.
+    pub(crate) async fn answer(mut self, status: &str, headers: &str, body: &str) {
+        let length = body.len();
+        self.write(format!(
+            "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n{headers}\r\n{body}"
+        ))
+        .await;
+    }
+
+    /// Waits until the gateway has closed the connection.
+    pub(crate) async fn closed(mut self) {
+        let mut rest = Vec::new();
+        let gone = self.socket.read_to_end(&mut rest);
+        // A reset is as much an end as any.
+        drop(within(SOON, "the backend's connection is closed", gone).await);
+    }
+}
