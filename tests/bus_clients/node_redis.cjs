@@ -12,11 +12,10 @@ async function main(host, port) {
 
   const listener = client.duplicate();
   await listener.connect();
-  const heard = new Promise((resolve) => {
-    listener.subscribe('mine', (message, channel) => resolve(`${channel} ${message}`)).then(async () => {
-      console.log('mine', await client.publish('mine', 'to myself'));
-    });
-  });
+  let hear;
+  const heard = new Promise((resolve) => (hear = resolve));
+  await listener.subscribe('mine', (message, channel) => hear(`${channel} ${message}`));
+  console.log('mine', await client.publish('mine', 'to myself'));
   console.log('heard', await heard);
   await listener.close();
   await client.close();

@@ -18,6 +18,8 @@ mod reply;
 mod roster;
 mod session;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use broker::Broker;
