@@ -6,8 +6,10 @@
 //! until the socket takes it. The ways back are [`interest`]: who wants what, the newest wish for
 //! each thing.
 
+mod calls;
 mod channels;
 mod gap;
+mod history;
 mod inbox;
 mod interest;
 mod port;
@@ -16,6 +18,8 @@ mod queue;
 mod rounds;
 mod shard;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
