@@ -15,13 +15,14 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin ssegate \
     && install -D target/release/ssegate /out/usr/local/bin/ssegate \
-    && install -D -m 0644 deploy/gateway.yaml /out/etc/ssegate/gateway.yaml
+    && install -D -m 0644 deploy/gateway.yaml /out/etc/ssegate/gateway.yaml \
+    && install -d /state
 
 # glibc, the roots of certificate authorities, and a user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/ /
-# The local certificate is kept here; a volume keeps it over containers.
-WORKDIR /var/lib/ssegate
+# The local certificate is kept here; a volume keeps it over containers, with this owner.
+COPY --from=build --chown=65532:65532 /state /var/lib/ssegate
 ENV STATE_DIRECTORY=/var/lib/ssegate
 VOLUME /var/lib/ssegate
 # `run` and `healthcheck` find gateway.yaml here.
