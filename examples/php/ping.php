@@ -8,10 +8,9 @@ declare(strict_types=1);
 
 require __DIR__ . '/publisher.php';
 
-$redis = connect();
 $untilMessage = random_int(1, 10);
 
-every(1000, function () use ($redis, &$untilMessage): void {
+every(1000, function (Redis $redis) use (&$untilMessage): void {
     $time = date(DATE_ATOM);
     $redis->publish('ping', json_encode(['event' => 'ping', 'data' => ['time' => $time]]));
     if (--$untilMessage === 0) {

@@ -7,10 +7,9 @@ declare(strict_types=1);
 
 require __DIR__ . '/publisher.php';
 
-$redis = connect();
 $temperature = 20.0;
 
-every(500, function () use ($redis, &$temperature): void {
+every(500, function (Redis $redis) use (&$temperature): void {
     $temperature = round($temperature + random_int(-5, 5) / 10, 1);
     $record = ['city' => 'Zürich', 'temperature' => $temperature];
     $redis->publish('record', json_encode($record, JSON_UNESCAPED_UNICODE));

@@ -7,8 +7,6 @@ declare(strict_types=1);
 
 require __DIR__ . '/publisher.php';
 
-$redis = connect();
-
-every(3000, function () use ($redis): void {
+every(3000, function (Redis $redis): void {
     $redis->publish('time', 'The server time is ' . date('r') . "\nA random number is " . random_int(1, 1000));
 });
