@@ -5,10 +5,6 @@
 #   docker run -p 8443:8443 -e REDIS_URL=redis://… -v ./gateway.yaml:/etc/ssegate/gateway.yaml:ro ssegate
 
 FROM rust:1-slim-bookworm AS build
-# aws-lc, the cryptography of rustls, is C.
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends cmake g++ make \
-    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
