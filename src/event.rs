@@ -3,6 +3,7 @@
 //! Plain values without behaviour of their own. They know neither where they came from (Redis, the
 //! embedded bus) nor where they go (an SSE frame).
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -107,6 +108,12 @@ impl ChannelName {
     /// Whether Redis would read the name as a pattern: it has one of `*`, `?`, `[` or `\`.
     pub fn has_glob(&self) -> bool {
         self.0.contains(['*', '?', '[', '\\'])
+    }
+}
+
+impl Borrow<str> for ChannelName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -1,6 +1,44 @@
 //! The operator's door: metrics, health, the status page.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/metrics` | everything that is measured, for Prometheus |
+//! | `/livez` | 200 while the process answers |
+//! | `/readyz` | 200 while Redis delivers and no stop has begun, else 503; `?verbose` says which check fails, `?exclude=redis` leaves one out |
+//! | `/` | the status page |
+//!
+//! It listens on loopback unless told otherwise. A page in the operator's browser cannot use it: a
+//! foreign `Origin` is refused, and so is a `Host` that is neither localhost, nor an address, nor
+//! named in `admin.hosts` (a name of a stranger's that leads here).
 
-use std::net::SocketAddr;
+mod checks;
+mod status;
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Health;
+use crate::metrics::Metrics;
+
+/// Operators and their tools at once; one more waits.
+const MAX_CONNECTIONS: usize = 64;
+/// A connection ends after this, whatever it does.
+const MAX_AGE: Duration = Duration::from_secs(60);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,4 +47,168 @@ pub struct AdminSettings {
     pub address: SocketAddr,
     /// Names beside localhost and addresses that a `Host` header may have.
     pub hosts: Vec<String>,
+}
+
+/// What the admin listener tells of.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Names that a `Host` header may have.
+    pub hosts: Vec<String>,
+    /// What `/readyz` asks.
+    pub health: Health,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// Where clients connect, as URLs, for the status page.
+    pub urls: Vec<String>,
+}
+
+impl Admin {
+    /// Serves operators until `stop`. Owned by the gateway.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let admin = Rc::new(self);
+        let places = Rc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let permit = Rc::clone(&places);
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let admin = Rc::clone(&admin);
+                    // Ends by itself, after MAX_AGE at the latest.
+                    drop(tokio::task::spawn_local(async move {
+                        if let Ok(_permit) = permit.acquire().await {
+                            admin.serve_connection(stream).await;
+                        }
+                    }));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept on the admin listener");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve_connection(self: Rc<Self>, stream: TcpStream) {
+        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+            let response = self.answer(request.method(), request.uri(), request.headers());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service);
+        match tokio::time::timeout(MAX_AGE, connection).await {
+            Ok(Ok(())) | Err(_) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "admin connection failed"),
+        }
+    }
+
+    fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        if !self.is_welcome(headers) {
+            return text(
+                StatusCode::FORBIDDEN,
+                "403: this host or origin may not look here; see admin.hosts in gateway.yaml\n",
+            );
+        }
+        if *method != Method::GET && *method != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "405: only GET and HEAD\n");
+        }
+        match uri.path() {
+            "/metrics" => self.metrics(),
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => checks::answer(&self.health, uri.query().unwrap_or_default()),
+            "/" => status::page(&self.health, &self.urls),
+            _ => text(StatusCode::NOT_FOUND, "404: try /metrics, /livez or /readyz\n"),
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        match self.metrics.render() {
+            Ok(metrics) => {
+                with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the metrics cannot be written");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "500: see the log\n")
+            }
+        }
+    }
+
+    /// Whether a request comes from an operator and not from a page in the operator's browser.
+    fn is_welcome(&self, headers: &HeaderMap) -> bool {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let Some(host) = host.and_then(|host| host.parse::<Authority>().ok()) else {
+            return false;
+        };
+        self.is_known(host.host())
+            && headers.get(ORIGIN).is_none_or(|origin| {
+                let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+                origin.is_some_and(|origin| origin.authority() == Some(&host))
+            })
+    }
+
+    fn is_known(&self, host: &str) -> bool {
+        let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        is_address
+            || host.eq_ignore_ascii_case("localhost")
+            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    with_type(status, "text/plain; charset=utf-8", text)
+}
+
+fn with_type(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::Admin;
+    use crate::health::Health;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn only_operators_are_welcome() {
+        let admin = Admin {
+            hosts: vec!["ssegate".into()],
+            health: Health::default(),
+            metrics: Metrics::new().expect("metrics"),
+            urls: Vec::new(),
+        };
+        for (host, origin, is_welcome) in [
+            (Some("localhost:9464"), None, true),
+            (Some("127.0.0.1"), None, true),
+            (Some("[::1]:9464"), None, true),
+            (Some("ssegate:9464"), None, true),
+            (Some("evil.example"), None, false),
+            (None, None, false),
+            (Some("localhost:9464"), Some("http://localhost:9464"), true),
+            (Some("localhost:9464"), Some("http://localhost:8080"), false),
+            (Some("localhost:9464"), Some("https://evil.example"), false),
+            (Some("localhost:9464"), Some("null"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("host", host), ("origin", origin)] {
+                if let Some(value) = value {
+                    headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+                }
+            }
+            assert_eq!(admin.is_welcome(&headers), is_welcome, "{host:?} {origin:?}");
+        }
+    }
 }

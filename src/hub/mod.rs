@@ -1,6 +1,29 @@
 //! Who gets which event. Knows neither Redis nor HTTP.
+//!
+//! In the order of an event's way: [`channels`] numbers it, encodes it once, and puts it into the
+//! batch of each shard that listens ([`port`], [`inbox`]); the [`shard`] finds the channel's
+//! subscribers on its core and offers it to each ([`subscriber`]), where it waits in a [`queue`]
+//! until the socket takes it. The ways back are [`interest`]: who wants what, the newest wish for
+//! each thing.
+
+mod channels;
+mod gap;
+mod inbox;
+mod interest;
+mod port;
+mod position;
+mod queue;
+mod rounds;
+mod shard;
+mod subscriber;
 
 use std::time::Duration;
+
+pub use channels::{Hub, Wish};
+pub use gap::GapReason;
+pub use position::{Position, Run};
+pub use shard::{Shard, ShardLink, StreamRequest};
+pub use subscriber::{CloseReason, Subscriber, jittered};
 
 /// Bounds over all channels.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,20 @@
 //! From a request to a route, and from a route to channels.
+//!
+//! [`router`] finds the route, [`channels`] the topics of a stream. Knows requests only by their
+//! host, path, query and method.
+
+mod channels;
+mod router;
+mod template;
 
 use std::time::Duration;
 
 use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings};
+
+pub(crate) use channels::parse_query;
+pub use channels::{ChannelError, Channels};
+pub use router::{Matched, Parameters, Router, RouterError};
 
 /// One entry of `routes`.
 #[derive(Clone, Debug)]
@@ -18,6 +29,35 @@ pub struct RouteSettings {
     pub target: Target,
     /// Which pages of other origins may read the answer.
     pub cors: CorsSettings,
+}
+
+/// A route, ready to be taken.
+#[derive(Debug)]
+pub struct Route {
+    /// As it was configured.
+    pub settings: RouteSettings,
+    /// Its place among the routes.
+    pub place: usize,
+    /// Of an events route.
+    pub channels: Option<Channels>,
+    // The names in its path, in order.
+    parameters: Vec<String>,
+}
+
+impl Route {
+    fn new(place: usize, settings: RouteSettings) -> Self {
+        let channels = match &settings.target {
+            Target::Events(events) => Some(Channels::new(events.clone())),
+            Target::Proxy(_) | Target::Demo => None,
+        };
+        Self { place, parameters: router::parameter_names(&settings.path), settings, channels }
+    }
+
+    fn takes(&self, method: &http::Method) -> bool {
+        // A browser asks before it sends a request of another method: the answer is the route's.
+        let is_preflight = method == http::Method::OPTIONS && self.channels.is_some();
+        self.settings.methods.is_empty() || self.settings.methods.contains(method) || is_preflight
+    }
 }
 
 /// What a route leads to.

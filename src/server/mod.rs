@@ -1,4 +1,19 @@
 //! Sockets: listeners, TLS, connections. Knows no channel and no route.
+//!
+//! [`listener`] opens sockets and hands each accepted connection to the least loaded shard;
+//! [`shard_server`] keeps the connections of a core and enforces their deadlines; [`connection`] is
+//! one of them, from accept to its end; [`tls`] is what a listener shows, [`transport`] the socket
+//! as it is watched, [`severable`] how one HTTP/2 stream is cut off.
+
+pub mod connection;
+pub mod listener;
+mod severable;
+pub mod shard_server;
+pub mod state;
+pub mod tls;
+mod transport;
+
+pub mod state;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -2,7 +2,9 @@
 
 pub mod decode;
 pub mod embedded;
+pub(crate) mod intake;
 pub mod redis;
+pub mod resp;
 
 use std::net::SocketAddr;
 
@@ -17,6 +19,7 @@ pub struct SourceSettings {
 
 /// The two kinds of place that messages come from.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum SourceLocation {
     /// `embedded://host:port`: a bus inside this process, listening there.
     Embedded(SocketAddr),

@@ -1,0 +1,66 @@
+//! `ssegate check`: is gateway.yaml right, and what does it say?
+
+use clap::Args;
+use ssegate::config::Settings;
+use ssegate::route::Target;
+
+use super::config::ConfigFile;
+use super::{Error, output};
+
+/// Check the configuration and print every mistake in it
+///
+/// Each mistake comes with its line, its column and the way to mend it.
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Check {
+    pub(super) fn execute(self) -> Result<(), Error> {
+        let settings = self.config.load()?;
+        output::line(format_args!("{}: {}", self.config.path().display(), summary(&settings)))
+    }
+}
+
+fn summary(settings: &Settings) -> String {
+    let is_events = |target: &Target| matches!(target, Target::Events(_));
+    let events = settings.routes.iter().filter(|route| is_events(&route.target)).count();
+    let listeners = settings.listeners.iter().map(|listener| {
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", listener.address)
+    });
+    format!(
+        "ok: {}; {} and {}; events from {:?}; admin {}",
+        listeners.collect::<Vec<_>>().join(", "),
+        count(events, "events route"),
+        count(settings.routes.len() - events, "other route"),
+        settings.source.location,
+        settings
+            .admin
+            .as_ref()
+            .map_or_else(|| "off".into(), |admin| format!("http://{}", admin.address)),
+    )
+}
+
+/// `1 thing`, `2 things`.
+pub(super) fn count(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use ssegate::config::Settings;
+
+    use super::summary;
+
+    #[test]
+    fn a_right_configuration_is_told_in_one_line() {
+        let settings = Settings::dev(None);
+        let line = summary(&settings);
+        assert!(line.starts_with("ok: https://127.0.0.1:8443, http://127.0.0.1:8080; "), "{line}");
+        assert!(line.contains("events from embedded://127.0.0.1:6380"), "{line}");
+        assert!(!line.contains('\n'));
+    }
+}

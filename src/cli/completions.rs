@@ -1,0 +1,24 @@
+//! `ssegate completions`.
+
+use clap::Args;
+use clap_complete::Shell;
+
+use super::{Error, description, output};
+
+/// Print the completions of a shell
+///
+/// For example: ssegate completions bash > /etc/bash_completion.d/ssegate
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// Whose
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+impl Completions {
+    pub(super) fn execute(self) -> Result<(), Error> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut description(), "ssegate", &mut script);
+        output::bytes(&script)
+    }
+}

@@ -1,0 +1,99 @@
+//! `ssegate healthcheck`: asks the admin listener of a running gateway, for containers without a
+//! shell.
+
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+use http::{HeaderMap, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use super::config::ConfigFile;
+use super::http_client::{HttpClient, HttpError};
+use super::sub::target;
+use super::{Error, block_on, output};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// Exit with 0 if the gateway is alive, or ready
+#[derive(Args, Debug)]
+pub(crate) struct Healthcheck {
+    /// Ask /readyz (does it follow Redis, and is it to stay?) instead of /livez
+    #[arg(long)]
+    ready: bool,
+    /// The admin listener [default: admin.address of the configuration]
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    url: Option<String>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Why the answer is no.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unhealthy {
+    /// There is nobody to ask.
+    #[error("the configuration has no admin listener; name one with --url")]
+    NoAdmin,
+    /// The configuration or the URL says no place to ask at. Not a mistake of usage here: a
+    /// container knows only healthy (0) and not (1).
+    #[error("{0}")]
+    NoPlace(String),
+    /// The gateway itself says no.
+    #[error("{0}: {1}")]
+    Status(StatusCode, String),
+}
+
+impl Healthcheck {
+    pub(super) fn execute(self) -> Result<(), Error> {
+        let uri = self.uri()?;
+        let body = block_on(ask(uri))?;
+        output::line(body.trim_end())
+    }
+
+    fn uri(&self) -> Result<Uri, Error> {
+        let base = match &self.url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => self.admin()?,
+        };
+        let path = if self.ready { "/readyz?verbose" } else { "/livez" };
+        let uri = format!("{base}{path}");
+        uri.parse().map_err(|_| Unhealthy::NoPlace(format!("--url: {base} is not a URL")).into())
+    }
+
+    fn admin(&self) -> Result<String, Error> {
+        let settings =
+            self.config.load_or_dev().map_err(|error| Unhealthy::NoPlace(error.to_string()))?;
+        let admin = settings.admin.ok_or(Unhealthy::NoAdmin)?;
+        Ok(format!("http://{}", target::reachable(admin.address)))
+    }
+}
+
+async fn ask(uri: Uri) -> Result<String, Error> {
+    let client = HttpClient::new(false, TIMEOUT);
+    let exchange = async {
+        let answer = client.get(&uri, HeaderMap::new()).await?;
+        let status = answer.response.status();
+        Ok::<_, HttpError>((status, text(answer.response.into_body()).await))
+    };
+    let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
+        .await
+        .map_err(|_| HttpError::Timeout(uri.to_string(), TIMEOUT))??;
+    if status == StatusCode::OK {
+        Ok(body)
+    } else {
+        Err(Unhealthy::Status(status, one_line(&body)).into())
+    }
+}
+
+/// The body, or nothing where it is no text or too long: the status alone decides.
+async fn text(body: Incoming) -> String {
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        Err(_) => String::new(),
+    }
+}
+
+fn one_line(body: &str) -> String {
+    body.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,42 @@
+//! `ssegate man`: the manual, made from the descriptions of the arguments.
+
+use clap::Args;
+
+use super::{Error, description, output};
+
+/// Print the manual page
+///
+/// For example: ssegate man | man -l -
+#[derive(Args, Debug)]
+pub(crate) struct Man {}
+
+impl Man {
+    pub(super) fn execute(self) -> Result<(), Error> {
+        output::bytes(&pages().map_err(Error::Output)?)
+    }
+}
+
+/// The page of ssegate, then that of each command: `man` shows them one after another.
+fn pages() -> std::io::Result<Vec<u8>> {
+    let mut ssegate = description().disable_help_subcommand(true);
+    ssegate.build();
+    let mut pages = Vec::new();
+    clap_mangen::Man::new(ssegate.clone()).render(&mut pages)?;
+    for command in ssegate.get_subcommands() {
+        clap_mangen::Man::new(command.clone()).render(&mut pages)?;
+    }
+    Ok(pages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pages;
+
+    #[test]
+    fn the_manual_has_a_page_for_every_command() {
+        let pages = String::from_utf8(pages().expect("a Vec takes it")).expect("text");
+        for name in ["ssegate", "ssegate-run", "ssegate-pub", "ssegate-sub", "ssegate-schema"] {
+            assert!(pages.contains(&format!(".TH {name} 1")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! stdout and stderr of the commands.
+//!
+//! The one place that writes there. Each line is flushed, so that a reader on a pipe has it at
+//! once. No `println!`: it panics when the reader is gone.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use super::Error;
+
+/// A line on stdout.
+pub(super) fn line(text: impl Display) -> Result<(), Error> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Text on stdout as it is.
+pub(super) fn bytes(text: &[u8]) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(Error::Output)
+}
+
+/// A line on stderr.
+pub(super) fn to_stderr(text: impl Display) {
+    // Nobody is left to be told that stderr is closed.
+    writeln!(io::stderr().lock(), "{text}").ok();
+}
+
+/// What clap has to say: help on stdout, or a mistake on stderr.
+pub(super) fn clap(error: &clap::Error) {
+    // As above.
+    error.print().ok();
+}

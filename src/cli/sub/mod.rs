@@ -1,0 +1,179 @@
+//! `ssegate sub`: follows streams and prints their events.
+//!
+//! One task for each stream reads it and hands its events over a bounded queue; this one prints
+//! them and knows when it has been enough.
+
+mod follow;
+mod print;
+pub(super) mod target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use self::follow::{Follow, Heard};
+use self::print::Printer;
+use super::config::ConfigFile;
+use super::http_client::HttpClient;
+use super::{Error, block_on, time};
+
+/// TCP and TLS together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Follow streams of events
+///
+/// A URL is followed as a browser would: it connects again when the stream ends, after the time
+/// that the server wished for, with Last-Event-ID. Interrupt it with Ctrl-C.
+#[derive(Args, Debug)]
+pub(crate) struct Sub {
+    /// A URL, or a channel of the gateway that the configuration describes
+    #[arg(required = true, value_name = "URL|CHANNEL")]
+    targets: Vec<String>,
+    /// End after so many events
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// End after this time, for example 10s; a failure if fewer than --count events came
+    #[arg(long = "for", value_name = "TIME", value_parser = time::parse)]
+    time: Option<Duration>,
+    /// Print one JSON object a line: from, event, id, data
+    #[arg(long)]
+    json: bool,
+    /// Send this header, for example "Authorization: Bearer …"
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Take any certificate
+    #[arg(long)]
+    insecure: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Why it was not enough.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubError {
+    /// The time was over first.
+    #[error("heard {heard} of {count} events in {time:?}")]
+    TooFew {
+        /// So many came.
+        heard: u64,
+        /// So many were to come.
+        count: u64,
+        /// In this time.
+        time: Duration,
+    },
+    /// An answer that ends an `EventSource` for good.
+    #[error("{0}: {1}")]
+    NoStream(String, String),
+}
+
+impl Sub {
+    pub(super) fn execute(self) -> Result<(), Error> {
+        let headers = headers(&self.headers)?;
+        let targets = target::resolve(&self.targets, &self.config)?;
+        let printer = Printer::new(self.json, targets.len() > 1);
+        let client = Arc::new(HttpClient::new(self.insecure, CONNECT_TIMEOUT));
+        let follows = targets
+            .into_iter()
+            .map(|target| Follow::new(Arc::clone(&client), target, headers.clone()))
+            .collect();
+        block_on(self.listen(follows, printer))
+    }
+
+    async fn listen(&self, follows: Vec<Follow>, printer: Printer) -> Result<(), Error> {
+        let (sender, mut heard) = mpsc::channel(64);
+        let mut tasks = JoinSet::new();
+        for follow in follows {
+            tasks.spawn(follow.run(sender.clone()));
+        }
+        drop(sender);
+        let mut events = 0;
+        let is_over = tokio::time::sleep(self.time.unwrap_or(Duration::MAX));
+        let interrupted = interrupted();
+        tokio::pin!(is_over, interrupted);
+        loop {
+            tokio::select! {
+                // In this order, so that what was heard before the time was over is printed.
+                biased;
+                () = &mut interrupted => return Ok(()),
+                item = heard.recv() => match item {
+                    Some(item) => {
+                        events += u64::from(matches!(item, Heard::Event { .. }));
+                        printer.print(item)?;
+                        if self.count == Some(events) { return Ok(()) }
+                    }
+                    // Every stream said that it will never come back.
+                    None => return last_words(tasks).await,
+                },
+                Some(ended) = tasks.join_next() => flatten(ended)?,
+                () = &mut is_over => return self.time_is_over(events),
+            }
+        }
+    }
+
+    fn time_is_over(&self, heard: u64) -> Result<(), Error> {
+        match (self.count, self.time) {
+            (Some(count), Some(time)) => Err(SubError::TooFew { heard, count, time }.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn last_words(mut tasks: JoinSet<Result<(), Error>>) -> Result<(), Error> {
+    while let Some(ended) = tasks.join_next().await {
+        flatten(ended)?;
+    }
+    Ok(())
+}
+
+fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
+    ended.expect("a task that follows neither panics nor is aborted")
+}
+
+/// Ctrl-C, or what `kill` sends. Where the system gives no signals, nothing interrupts.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        },
+        _ => std::future::pending().await,
+    }
+}
+
+/// A wrong header is not repeated: its value may be a secret.
+fn headers(arguments: &[String]) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    for argument in arguments {
+        let header = argument.split_once(':').and_then(|(name, value)| {
+            let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+            let mut value = HeaderValue::from_str(value.trim()).ok()?;
+            value.set_sensitive(true);
+            Some((name, value))
+        });
+        let (name, value) =
+            header.ok_or_else(|| Error::Usage("-H: not a header; use \"Name: value\"".into()))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::headers;
+
+    #[test]
+    fn headers_are_read_as_curl_reads_them() {
+        let read = headers(&["Cookie: a=b: c".into(), "x:".into()]).expect("headers");
+        assert_eq!(read["cookie"], "a=b: c");
+        assert_eq!(read["x"], "");
+        for wrong in ["", "secret", "a b: secret", "a: secret\nb: c", ": secret"] {
+            let error = headers(&[wrong.into()]).expect_err(wrong).to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! How an event looks: in a terminal, or as JSON for programs.
+
+use std::io::{self, IsTerminal};
+
+use http::Version;
+use serde::Serialize;
+use ssegate::event::Event;
+
+use super::follow::Heard;
+use crate::cli::{Error, output};
+
+/// Prints events on stdout and what becomes of the streams on stderr.
+pub(super) struct Printer {
+    json: bool,
+    /// Whether an event must say which stream it is of.
+    several: bool,
+    is_terminal: bool,
+}
+
+impl Printer {
+    /// For one stream, or `several`.
+    pub(super) fn new(json: bool, several: bool) -> Self {
+        Self { json, several, is_terminal: io::stdout().is_terminal() }
+    }
+
+    /// Prints it at once.
+    pub(super) fn print(&self, heard: Heard) -> Result<(), Error> {
+        match heard {
+            Heard::Event { from, event, last_event_id } if self.json => {
+                output::line(json(&from, &event, &last_event_id))?;
+            }
+            Heard::Event { from, event, last_event_id } => {
+                output::bytes(self.text(&from, &event, &last_event_id).as_bytes())?;
+            }
+            Heard::Open { from, url, version } => {
+                let url = if url == *from { String::new() } else { format!(" at {url}") };
+                note(&from, format_args!("open over {}{url}", name(version)));
+            }
+            Heard::Lost { from, reason, retry } => {
+                note(&from, format_args!("{reason}; again in {retry:?}"));
+            }
+            Heard::TooLarge { from, bytes } => {
+                note(&from, format_args!("left out an event of {bytes} bytes"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The event in the form of the stream itself, with an empty line at its end.
+    fn text(&self, from: &str, event: &Event, id: &str) -> String {
+        let mut text = String::new();
+        if self.several {
+            self.field(&mut text, "from", from);
+        }
+        if !id.is_empty() {
+            self.field(&mut text, "id", id);
+        }
+        if let Some(name) = &event.name {
+            self.field(&mut text, "event", name);
+        }
+        for line in String::from_utf8_lossy(&event.data).split('\n') {
+            self.field(&mut text, "data", line);
+        }
+        text.push('\n');
+        text
+    }
+
+    fn field(&self, text: &mut String, name: &str, value: &str) {
+        text.push_str(&if self.is_terminal {
+            // A stranger's escape sequences are not for this terminal.
+            format!("\x1b[2m{name}:\x1b[0m {}\n", harmless(value))
+        } else {
+            format!("{name}: {value}\n")
+        });
+    }
+}
+
+fn note(from: &str, text: impl std::fmt::Display) {
+    output::to_stderr(format_args!("ssegate: {from}: {text}"));
+}
+
+fn name(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn harmless(text: &str) -> String {
+    let mut harmless = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\t' {
+            harmless.extend(c.escape_default());
+        } else {
+            harmless.push(c);
+        }
+    }
+    harmless
+}
+
+/// One line: JSON escapes the line ends inside.
+fn json(from: &str, event: &Event, id: &str) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        from: &'a str,
+        event: &'a str,
+        id: &'a str,
+        data: &'a str,
+    }
+    let data = String::from_utf8_lossy(&event.data);
+    let event = event.name.as_deref().unwrap_or("message");
+    serde_json::to_string(&Line { from, event, id, data: &data }).expect("strings are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use ssegate::event::Event;
+
+    use super::{Printer, json};
+
+    fn event() -> Event {
+        Event { name: Some("ping".into()), data: "a\n\u{1b}[2J".into(), ..Event::default() }
+    }
+
+    #[test]
+    fn json_is_one_line_with_what_a_page_would_see() {
+        assert_eq!(
+            json("news", &event(), "7"),
+            r#"{"from":"news","event":"ping","id":"7","data":"a\n\u001b[2J"}"#
+        );
+        let unnamed = Event { data: "x".into(), ..Event::default() };
+        assert_eq!(json("n", &unnamed, ""), r#"{"from":"n","event":"message","id":"","data":"x"}"#);
+    }
+
+    #[test]
+    fn text_on_a_pipe_is_a_stream_again() {
+        let pipe = Printer { json: false, several: true, is_terminal: false };
+        assert_eq!(
+            pipe.text("news", &event(), "7"),
+            "from: news\nid: 7\nevent: ping\ndata: a\ndata: \u{1b}[2J\n\n"
+        );
+    }
+
+    #[test]
+    fn a_terminal_is_not_told_what_to_do() {
+        let terminal = Printer { json: false, several: false, is_terminal: true };
+        let text = terminal.text("news", &event(), "");
+        assert!(text.contains(r"\u{1b}[2J"), "{text}");
+        assert!(!text.contains("\u{1b}[2J"));
+    }
+}

@@ -1,0 +1,151 @@
+//! What to follow: a URL as it is, or a channel's URL at the gateway of gateway.yaml.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use http::{Method, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use ssegate::config::Settings;
+use ssegate::route::{RouteSettings, Target};
+use ssegate::server::ListenerSettings;
+
+use crate::cli::Error;
+use crate::cli::config::ConfigFile;
+
+/// Everything but the unreserved characters of RFC 3986, section 2.3.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A stream to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stream {
+    /// As the user named it.
+    pub(super) name: String,
+    /// Where it is.
+    pub(super) url: Uri,
+}
+
+/// Where the URLs and channels in `arguments` are. The configuration is read only for channels.
+pub(super) fn resolve(arguments: &[String], config: &ConfigFile) -> Result<Vec<Stream>, Error> {
+    let is_url = |argument: &String| argument.contains("://");
+    let settings = if arguments.iter().all(is_url) { None } else { Some(config.load_or_dev()?) };
+    let stream = |argument: &String| {
+        let url = match &settings {
+            Some(settings) if !is_url(argument) => {
+                of_channel(argument, settings).ok_or_else(|| {
+                    Error::Usage(format!(
+                        "no events route of the configuration leads to {argument}"
+                    ))
+                })?
+            }
+            _ => argument
+                .parse()
+                .map_err(|error| Error::Usage(format!("{argument} is not a URL: {error}")))?,
+        };
+        Ok(Stream { name: argument.clone(), url })
+    };
+    arguments.iter().map(stream).collect()
+}
+
+/// The URL of a channel: at the first listener, by the first events route that leads to it, by its
+/// path rather than by its query. `None` where no route does.
+pub(in crate::cli) fn of_channel(channel: &str, settings: &Settings) -> Option<Uri> {
+    let origin = origin(settings.listeners.first()?);
+    let paths: Vec<_> =
+        settings.routes.iter().filter_map(|route| path_to(route, channel)).collect();
+    let path = paths.iter().find(|path| !path.contains('?')).or_else(|| paths.first())?;
+    format!("{origin}{path}").parse().ok()
+}
+
+/// Where a client on this machine finds a listener: `https://127.0.0.1:8443`.
+pub(in crate::cli) fn origin(listener: &ListenerSettings) -> String {
+    let scheme = if listener.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", reachable(listener.address))
+}
+
+/// The address to connect to for what listens at `address`, which may be all addresses.
+pub(in crate::cli) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+fn path_to(route: &RouteSettings, channel: &str) -> Option<String> {
+    let Target::Events(events) = &route.target else { return None };
+    let is_gettable = route.methods.is_empty() || route.methods.contains(&Method::GET);
+    // A route of another host would need that name to lead here.
+    if !is_gettable || route.host.is_some() {
+        return None;
+    }
+    events.channels.iter().find_map(|template| fill(&route.path, template, channel))
+}
+
+/// The path for which `template` gives `channel`, where one parameter is all that is open.
+fn fill(path: &str, template: &str, channel: &str) -> Option<String> {
+    let Some((before, rest)) = template.split_once('{') else {
+        return (template == channel && !path.contains('{')).then(|| path.to_owned());
+    };
+    let (name, after) = rest.split_once('}')?;
+    let value = channel.strip_prefix(before)?.strip_suffix(after)?;
+    if value.is_empty() {
+        return None;
+    }
+    let value = utf8_percent_encode(value, RESERVED).to_string();
+    let filled = match name.strip_prefix("query.") {
+        Some(key) => format!("{path}?{}={value}", utf8_percent_encode(key, RESERVED)),
+        None => {
+            path.replace(&format!("{{{name}}}"), &value).replace(&format!("{{*{name}}}"), &value)
+        }
+    };
+    (filled != path && !filled.contains('{')).then_some(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use ssegate::config::Settings;
+
+    use super::{fill, of_channel, reachable};
+
+    #[test]
+    fn a_channel_is_put_where_the_template_takes_it_from() {
+        let cases = [
+            ("/events/{channel}", "{channel}", "news", Some("/events/news")),
+            ("/events", "{query.channel}", "news", Some("/events?channel=news")),
+            ("/users/{id}", "user:{id}", "user:7", Some("/users/7")),
+            ("/users/{id}", "user:{id}", "order:7", None),
+            ("/a/{id}", "{id}:b", "x:b", Some("/a/x")),
+            ("/all", "news", "news", Some("/all")),
+            ("/all", "news", "other", None),
+            ("/{tenant}/{channel}", "{channel}", "news", None),
+            ("/{tenant}", "{query.channel}", "news", None),
+            ("/{a}/{b}", "{a}:{b}", "x:y", None),
+            ("/events/{*channel}", "{channel}", "a", Some("/events/a")),
+            ("/events", "{channel}", "news", None),
+            ("/events/{channel}", "{channel}", "ä/b c", Some("/events/%C3%A4%2Fb%20c")),
+            ("/events/{channel}", "{channel}", "", None),
+        ];
+        for (path, template, channel, expected) in cases {
+            assert_eq!(fill(path, template, channel).as_deref(), expected, "{path} {template}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_preferred_to_a_query() {
+        let settings = Settings::dev(None);
+        let url = of_channel("news", &settings).expect("a route");
+        assert_eq!(url, "https://127.0.0.1:8443/events/news");
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_reached_on_this_machine() {
+        for (address, expected) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
+            assert_eq!(reachable(address.parse().expect(address)).to_string(), expected);
+        }
+    }
+}

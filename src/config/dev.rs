@@ -1,0 +1,77 @@
+//! What `ssegate dev` runs with: nothing to install, nothing to write.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use http::Uri;
+
+use crate::admin::AdminSettings;
+use crate::event::Format;
+use crate::hub::HubSettings;
+use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
+use crate::server::{ConnectionSettings, ListenerSettings, TlsSettings};
+use crate::source::{SourceLocation, SourceSettings};
+
+use super::Settings;
+use super::resolve::{
+    CONNECT_TIMEOUT, DEFAULT_ADMIN, DRAIN, MAX_EVENT_BYTES, StreamDefaults, default_shards,
+};
+
+impl Settings {
+    /// The settings of `ssegate dev`, all on this machine alone: HTTPS with a local certificate on
+    /// port 8443, plain HTTP on 8080, a bus on 6380. `/events?channel=…` and `/events/{channel}`
+    /// are streams; the rest goes to the backend `to` (see [`upstream`](super::upstream)), or shows
+    /// the demo page.
+    pub fn dev(to: Option<Uri>) -> Self {
+        Self {
+            shards: default_shards(),
+            listeners: vec![
+                ListenerSettings { address: local(8443), tls: Some(TlsSettings::SelfSigned) },
+                ListenerSettings { address: local(8080), tls: None },
+            ],
+            connections: ConnectionSettings::default(),
+            admin: Some(AdminSettings { address: DEFAULT_ADMIN, hosts: Vec::new() }),
+            source: SourceSettings {
+                location: SourceLocation::Embedded(local(6380)),
+                max_event_bytes: MAX_EVENT_BYTES,
+            },
+            hub: HubSettings::default(),
+            routes: vec![
+                route("/events", events("{query.channel}")),
+                route("/events/{channel}", events("{channel}")),
+                route("/{*rest}", to.map_or(Target::Demo, proxy)),
+            ],
+            drain: DRAIN,
+        }
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn route(path: &str, target: Target) -> RouteSettings {
+    RouteSettings {
+        path: path.to_owned(),
+        host: None,
+        methods: Vec::new(),
+        target,
+        cors: CorsSettings::default(),
+    }
+}
+
+fn events(channel: &str) -> Target {
+    let defaults = StreamDefaults::default();
+    Target::Events(EventsSettings {
+        channels: vec![channel.to_owned()],
+        format: Format::default(),
+        history: defaults.history,
+        strip_prefix: String::new(),
+        patterns: false,
+        max_channels: defaults.max_channels,
+        stream: defaults.stream(),
+    })
+}
+
+fn proxy(upstream: Uri) -> Target {
+    Target::Proxy(ProxySettings { upstream, connect_timeout: CONNECT_TIMEOUT })
+}

@@ -1,0 +1,161 @@
+//! What a key of the file holds, and where it stands.
+//!
+//! Each key of the structs in [`file`](mod@super::file) is a [`Field`], so that one wrong value does
+//! not hide the next, and a mistake that is found later still knows its place.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
+
+use super::error::Place;
+
+/// The names under which these types ask a [`Filler`](super::fill::Filler) for their parts.
+pub(super) const FIELD: &str = "ssegate field";
+pub(super) const OR_OFF: &str = "ssegate or off";
+
+/// A key of a mapping.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Field<T> {
+    /// It is not in the file.
+    #[default]
+    Absent,
+    /// It is, and its mistake has been noted.
+    Mistaken,
+    /// It is.
+    Written(At<T>),
+}
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) place: Place,
+    pub(super) value: T,
+}
+
+impl<T> Field<T> {
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    pub(super) fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Written(at) => Some(&at.place),
+            Self::Absent | Self::Mistaken => None,
+        }
+    }
+
+    pub(super) fn written(self) -> Option<At<T>> {
+        match self {
+            Self::Written(at) => Some(at),
+            Self::Absent | Self::Mistaken => None,
+        }
+    }
+
+    pub(super) fn value(self) -> Option<T> {
+        self.written().map(|at| at.value)
+    }
+
+    pub(super) fn or(self, default: T) -> T {
+        self.value().unwrap_or(default)
+    }
+
+    pub(super) fn or_default(self) -> T
+    where
+        T: Default,
+    {
+        self.value().unwrap_or_default()
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(FIELD, FieldVisitor(PhantomData))
+    }
+}
+
+/// Takes path, line, column and, if it could be read, the value.
+struct FieldVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldVisitor<T> {
+    type Value = Field<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the parts of a field")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Field<T>, A::Error> {
+        let path = parts.next_element()?.ok_or_else(|| A::Error::missing_field("path"))?;
+        let line = parts.next_element()?.ok_or_else(|| A::Error::missing_field("line"))?;
+        let column = parts.next_element()?.ok_or_else(|| A::Error::missing_field("column"))?;
+        let place = Place { path, line, column };
+        Ok(match parts.next_element()? {
+            Some(value) => Field::Written(At { place, value }),
+            None => Field::Mistaken,
+        })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Field<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// A mapping, or the word `off`.
+#[derive(Clone, Debug)]
+pub(super) enum OrOff<T> {
+    /// `off`, or `false`, which is how YAML 1.1 reads it.
+    Off,
+    /// The mapping.
+    On(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrOff<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(OR_OFF, OrOffVisitor(PhantomData))
+    }
+}
+
+struct OrOffVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OrOffVisitor<T> {
+    type Value = OrOff<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping or off")
+    }
+
+    fn visit_unit<E>(self) -> Result<OrOff<T>, E> {
+        Ok(OrOff::Off)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<OrOff<T>, D::Error> {
+        T::deserialize(inner).map(OrOff::On)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OrOff<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrOff", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let on = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [on, { "enum": ["off", false] }] })
+    }
+}

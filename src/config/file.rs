@@ -1,0 +1,364 @@
+//! gateway.yaml as it is written: every key, its type and what it is for.
+//!
+//! The comments here are the descriptions in the JSON Schema, and what an editor shows. Nothing is
+//! decided here: what a missing key means, and whether values go together, is for
+//! [`resolve`](super::resolve).
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::field::{Field, OrOff};
+use super::units::{Size, Time};
+
+/// The configuration of ssegate: where clients connect, where events come from, which request leads
+/// where.
+///
+/// Durations read `250ms`, `15s`, `5m`, `1h`; sizes `64KiB`, `4MiB`, `1GiB`. `${VAR}`,
+/// `${VAR:-default}` and `${VAR:?hint}` are replaced in every value; `$$` is a dollar.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "gateway.yaml", extend("required" = ["listeners", "redis", "routes"]))]
+pub(super) struct File {
+    /// Where clients connect.
+    #[schemars(length(min = 1))]
+    pub(super) listeners: Field<Vec<Field<ListenerFile>>>,
+    /// Where operators look: /metrics, /livez, /readyz and the status page. `off` closes it.
+    pub(super) admin: Field<OrOff<AdminFile>>,
+    /// Where events come from.
+    pub(super) redis: Field<RedisFile>,
+    /// What holds for every events route that does not say otherwise.
+    pub(super) sse: Field<SseFile>,
+    /// Which request leads where.
+    #[schemars(length(min = 1))]
+    pub(super) routes: Field<Vec<Field<RouteFile>>>,
+    /// Threads that serve connections. Default: as many as the processors, affinity and the
+    /// container allow.
+    #[schemars(range(min = 1, max = 1024))]
+    pub(super) shards: Field<usize>,
+    /// Channels followed at once, over all routes; a stream that needs one more comes back later.
+    #[schemars(range(min = 1))]
+    pub(super) max_channels: Field<usize>,
+    /// A longer message is skipped, and told as a gap.
+    pub(super) max_event_bytes: Field<Size>,
+    /// A connection or stream that could write nothing for so long is closed.
+    pub(super) write_timeout: Field<Time>,
+    /// How long an orderly stop may take.
+    pub(super) drain: Field<Time>,
+    /// Bounds over all listeners.
+    pub(super) limits: Field<LimitsFile>,
+    /// How long connections may keep us waiting.
+    pub(super) timeouts: Field<TimeoutsFile>,
+    /// What is particular to HTTP/1.1.
+    pub(super) http1: Field<Http1File>,
+    /// What is particular to HTTP/2.
+    pub(super) http2: Field<Http2File>,
+    /// The sockets of clients.
+    pub(super) sockets: Field<SocketsFile>,
+}
+
+/// One address that is listened on.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Listener", extend("required" = ["address"]))]
+pub(super) struct ListenerFile {
+    /// IP address and port: `127.0.0.1:8080`, `0.0.0.0:443`, `[::]:443`. Port 0 lets the system
+    /// choose.
+    pub(super) address: Field<String>,
+    /// HTTPS, with HTTP/2 and HTTP/1.1. Without it: HTTP/1.1, and h2c by prior knowledge.
+    pub(super) tls: Field<TlsFile>,
+}
+
+/// Where the certificate comes from: `self_signed: true`, or `certificate` and `key`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Tls")]
+pub(super) struct TlsFile {
+    /// A local certificate, made once and kept in the state directory of the user.
+    pub(super) self_signed: Field<bool>,
+    /// A PEM file with the certificate and its chain, read again when it changes. Relative paths
+    /// start at the folder of this file.
+    pub(super) certificate: Field<PathBuf>,
+    /// A PEM file with the private key.
+    pub(super) key: Field<PathBuf>,
+}
+
+/// The listener for operators.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Admin")]
+pub(super) struct AdminFile {
+    /// IP address and port.
+    pub(super) address: Field<String>,
+    /// Names that it may be asked by, besides localhost and addresses: `[ssegate]`.
+    pub(super) hosts: Field<Vec<Field<String>>>,
+}
+
+/// Where events come from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Redis", extend("required" = ["url"]))]
+pub(super) struct RedisFile {
+    /// `redis://user:password@host:6379/0`, `rediss://…` for TLS, `redis+unix:///run/redis.sock`, or
+    /// `embedded://127.0.0.1:6380` for a small bus inside the gateway.
+    pub(super) url: Field<String>,
+}
+
+/// What holds for every events route that does not say otherwise.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Sse")]
+pub(super) struct SseFile {
+    /// A comment is sent when nothing was written for so long.
+    pub(super) keep_alive: Field<Time>,
+    /// How long a client waits before it connects again: the `retry` field that opens a stream.
+    pub(super) retry: Field<Time>,
+    /// What is kept of each channel, so that clients can resume. `off` keeps nothing.
+    pub(super) history: Field<OrOff<HistoryFile>>,
+    /// Whether clients are told, with `event: gap`, of what they have missed.
+    pub(super) gap_events: Field<bool>,
+    /// A channel stays followed so long after its last listener left. Default: the age of the
+    /// history, 30s without one.
+    pub(super) linger: Field<Time>,
+    /// Channels on one stream, at most.
+    #[schemars(range(min = 1))]
+    pub(super) max_channels: Field<usize>,
+    /// What may wait for one slow client.
+    pub(super) queue: Field<QueueFile>,
+}
+
+/// The newest events of a channel, within all three bounds.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "History")]
+pub(super) struct HistoryFile {
+    /// Events.
+    #[schemars(range(min = 1))]
+    pub(super) count: Field<usize>,
+    /// Bytes.
+    pub(super) bytes: Field<Size>,
+    /// Time since they were received.
+    pub(super) age: Field<Time>,
+}
+
+/// What may wait for one slow client.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Queue")]
+pub(super) struct QueueFile {
+    /// Bytes of events. One event may always wait, however large.
+    pub(super) bytes: Field<Size>,
+    /// What happens when more would wait.
+    pub(super) when_full: Field<WhenFullFile>,
+}
+
+/// What happens when more would wait than may.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "WhenFull")]
+pub(super) enum WhenFullFile {
+    /// The stream is closed; the client comes back and resumes.
+    Disconnect,
+    /// The oldest events give way, and a gap tells of it.
+    DropOldest,
+    /// Only the newest event is kept: for dashboards.
+    Latest,
+}
+
+/// One route: what it matches, and exactly one of `events` and `proxy`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(
+    rename = "Route",
+    extend("required" = ["path"]),
+    extend("oneOf" = [{ "required": ["events"] }, { "required": ["proxy"] }])
+)]
+pub(super) struct RouteFile {
+    /// A path with `{name}` for one segment and `{*name}` for all the rest.
+    #[schemars(regex(pattern = r"^/|\$\{"))]
+    pub(super) path: Field<String>,
+    /// Only for this host, without its port.
+    pub(super) host: Field<String>,
+    /// Only for these methods. Default: all.
+    pub(super) methods: Field<Vec<Field<MethodFile>>>,
+    /// A stream of events.
+    pub(super) events: Field<EventsFile>,
+    /// A backend.
+    pub(super) proxy: Field<ProxyFile>,
+    /// Which pages of other origins may read the answers.
+    pub(super) cors: Field<CorsFile>,
+}
+
+/// A method of HTTP.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[schemars(rename = "Method")]
+pub(super) enum MethodFile {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    Connect,
+    Trace,
+}
+
+/// A stream of events.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Events", extend("required" = ["channels"]))]
+pub(super) struct EventsFile {
+    /// The channels to listen to: names with `{parameter}` of the path and `{query.name}`.
+    #[schemars(length(min = 1))]
+    pub(super) channels: Field<Vec<Field<String>>>,
+    /// How events reach us.
+    pub(super) source: Field<SourceFile>,
+    /// How messages are written: `raw` (the message is the data) or `envelope` (a JSON object with
+    /// event, data, id and retry).
+    pub(super) format: Field<FormatFile>,
+    /// Put before a channel's name when it is subscribed, and never shown to clients.
+    pub(super) strip_prefix: Field<String>,
+    /// Whether `*`, `?` and `[` in a channel's name subscribe to a pattern.
+    pub(super) patterns: Field<bool>,
+    /// As in `sse`.
+    pub(super) keep_alive: Field<Time>,
+    /// As in `sse`.
+    pub(super) retry: Field<Time>,
+    /// As in `sse`; what is not said here is taken from there.
+    pub(super) history: Field<OrOff<HistoryFile>>,
+    /// As in `sse`.
+    pub(super) gap_events: Field<bool>,
+    /// As in `sse`.
+    pub(super) linger: Field<Time>,
+    /// As in `sse`.
+    #[schemars(range(min = 1))]
+    pub(super) max_channels: Field<usize>,
+    /// As in `sse`; what is not said here is taken from there.
+    pub(super) queue: Field<QueueFile>,
+}
+
+/// How events reach us.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(!try_from, rename = "Source", rename_all = "snake_case")]
+pub(super) enum SourceFile {
+    /// PUBLISH: a message reaches those who listen.
+    Pubsub,
+}
+
+impl TryFrom<String> for SourceFile {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match word.as_str() {
+            "pubsub" => Ok(Self::Pubsub),
+            "stream" => Err("Redis Streams are not in this version; use pubsub".to_owned()),
+            _ => Err(format!("expected pubsub; this is {}", super::error::quoted(&word))),
+        }
+    }
+}
+
+/// How messages are written by their publishers.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Format")]
+pub(super) enum FormatFile {
+    /// The message is the data of the event.
+    Raw,
+    /// A JSON object with event (or type), data, id and retry.
+    Envelope,
+}
+
+/// A backend.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Proxy", extend("required" = ["upstream"]))]
+pub(super) struct ProxyFile {
+    /// `http://host:port`.
+    pub(super) upstream: Field<String>,
+    /// How long a connection to it may take.
+    pub(super) connect_timeout: Field<Time>,
+}
+
+/// Which pages of other origins may read the answers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Cors")]
+pub(super) struct CorsFile {
+    /// Origins as browsers write them, `https://app.example`; or `*` for all.
+    pub(super) origins: Field<Vec<Field<String>>>,
+    /// Whether cookies may come along.
+    pub(super) credentials: Field<bool>,
+}
+
+/// Bounds over all listeners.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Limits")]
+pub(super) struct LimitsFile {
+    /// Connections at once; one more is closed as soon as it is accepted.
+    #[schemars(range(min = 1))]
+    pub(super) connections: Field<usize>,
+    /// TLS handshakes at once on one shard, so that a storm of them leaves time for open streams.
+    #[schemars(range(min = 1))]
+    pub(super) handshakes: Field<usize>,
+}
+
+/// How long connections may keep us waiting.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Timeouts")]
+pub(super) struct TimeoutsFile {
+    /// From accept to the first complete request, TLS included.
+    pub(super) first_request: Field<Time>,
+    /// An HTTP/2 connection without a stream is closed after this.
+    pub(super) idle: Field<Time>,
+}
+
+/// What is particular to HTTP/1.1.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Http1")]
+pub(super) struct Http1File {
+    /// A request's header must be complete after this; a kept connection waits no longer for the
+    /// next request.
+    pub(super) header_timeout: Field<Time>,
+    /// A request's line and header, at most; more is answered with 431.
+    pub(super) header: Field<Size>,
+    /// The read and write buffer of a connection, at most.
+    pub(super) buffer: Field<Size>,
+}
+
+/// What is particular to HTTP/2.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Http2")]
+pub(super) struct Http2File {
+    /// Streams on one connection. Chromium opens 256 at most.
+    #[schemars(range(min = 1))]
+    pub(super) max_concurrent_streams: Field<u32>,
+    /// A request's header, at most.
+    pub(super) header_list: Field<Size>,
+    /// What a client may send on one stream before it must wait.
+    pub(super) stream_window: Field<Size>,
+    /// What a client may send on the whole connection before it must wait.
+    pub(super) connection_window: Field<Size>,
+    /// What may wait to be written on one stream.
+    pub(super) send_buffer: Field<Size>,
+    /// A PING is sent so often.
+    pub(super) keep_alive_interval: Field<Time>,
+    /// An unanswered PING ends the connection after this.
+    pub(super) keep_alive_timeout: Field<Time>,
+}
+
+/// The sockets of clients.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Sockets")]
+pub(super) struct SocketsFile {
+    /// SO_SNDBUF: what a reader that stopped can hold in the kernel.
+    pub(super) send_buffer: Field<Size>,
+}

@@ -1,0 +1,274 @@
+//! The pieces of URLs that the file speaks of: addresses, host names, origins, upstreams.
+//!
+//! Pure: a text goes in, and a value or a sentence that says how to mend it comes out.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::Uri;
+use http::uri::Authority;
+
+use crate::config::error::quoted;
+
+/// An IP address with a port.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let quoted = quoted(text);
+        // `8080`, `:8080` and `localhost:8080` leave open which addresses are meant.
+        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+        match (host, port.parse::<u16>()) {
+            ("localhost", Ok(port)) => {
+                format!("{quoted} is not an IP address; write 127.0.0.1:{port} or [::1]:{port}")
+            }
+            ("" | "*", Ok(port)) => format!(
+                "{quoted} does not say where; write 127.0.0.1:{port} for this machine alone, or \
+                 0.0.0.0:{port} for all"
+            ),
+            _ => format!(
+                "{quoted} is not an address; use forms like 127.0.0.1:8080, 0.0.0.0:443 or [::]:443"
+            ),
+        }
+    })
+}
+
+/// Whether listening on both fails: the same port, and one of the addresses holds the other.
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_port = a.port() == b.port() && a.port() != 0;
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    let all = a.ip().is_unspecified() || b.ip().is_unspecified();
+    same_port && same_family && (all || a.ip() == b.ip())
+}
+
+/// The host of `embedded://host:port`, with the port of the bus where none is given.
+pub(super) fn embedded(rest: &str) -> Result<SocketAddr, String> {
+    const DEFAULT_PORT: u16 = 6380;
+    const FORM: &str = "write embedded://127.0.0.1:6380";
+    let authority: Authority = rest
+        .trim_end_matches('/')
+        .parse()
+        .map_err(|_| format!("embedded:// wants an address and a port alone; {FORM}"))?;
+    if authority.as_str().contains('@') {
+        return Err(format!("the embedded bus has no users and no passwords; {FORM}"));
+    }
+    let host = authority.host().trim_matches(['[', ']']);
+    let ip = match host {
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        host => host.parse().map_err(|_| {
+            format!("the embedded bus listens on an IP address or on localhost; {FORM}")
+        })?,
+    };
+    Ok(SocketAddr::new(ip, port(&authority)?.unwrap_or(DEFAULT_PORT)))
+}
+
+/// The port, where there is one. `http` takes any digits for one.
+fn port(authority: &Authority) -> Result<Option<u16>, String> {
+    let written = authority.as_str().len() > authority.host().len();
+    match authority.port_u16() {
+        None if written && !authority.as_str().contains('@') => {
+            Err(format!("{} has no usable port", quoted(authority.as_str())))
+        }
+        port => Ok(port),
+    }
+}
+
+/// A host name as it is compared: without port, in lower case.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let bare = || format!("{} is not a host name; write it like app.example", quoted(text));
+    if text.contains("://") {
+        return Err(format!("{} is a URL; write the host name alone", quoted(text)));
+    }
+    if text.contains('*') {
+        return Err(format!("{}: wildcards are not in this version", quoted(text)));
+    }
+    let authority: Authority = text.parse().map_err(|_| bare())?;
+    match authority.host() {
+        "" => Err(bare()),
+        host if host == text => Ok(host.to_ascii_lowercase()),
+        host if !text.contains('@') => Err(format!("{} has a port; write {host}", quoted(text))),
+        _ => Err(bare()),
+    }
+}
+
+/// An origin as browsers send it: `scheme://host[:port]`, or `*`.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let wrong = || {
+        format!("{} is not an origin; use forms like https://app.example or \"*\"", quoted(text))
+    };
+    if text.contains('*') {
+        return Err(format!("{}: wildcards are not in this version; name each", quoted(text)));
+    }
+    let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+    let scheme = scheme.to_ascii_lowercase();
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority: Authority = rest[..end].parse().map_err(|_| wrong())?;
+    if scheme.is_empty() || authority.host().is_empty() || authority.as_str().contains('@') {
+        return Err(wrong());
+    }
+    let host = authority.host().to_ascii_lowercase();
+    let origin = match (scheme.as_str(), port(&authority)?) {
+        // Browsers leave these out.
+        ("http", Some(80)) | ("https", Some(443)) | (_, None) => format!("{scheme}://{host}"),
+        (_, Some(port)) => format!("{scheme}://{host}:{port}"),
+    };
+    if end < rest.len() {
+        return Err(format!("{} has a path; browsers send {origin}", quoted(text)));
+    }
+    Ok(origin)
+}
+
+/// A backend: `http://host[:port]`.
+pub(super) fn upstream(text: &str) -> Result<Uri, String> {
+    const FORM: &str = "use forms like http://127.0.0.1:8000";
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(match format!("http://{text}").parse::<Uri>() {
+            Ok(uri) if !text.is_empty() && !text.contains('@') => {
+                let uri = uri.to_string();
+                format!("{} is not a URL; write {}", quoted(text), uri.trim_end_matches('/'))
+            }
+            _ => format!("{} is not a URL; {FORM}", quoted(text)),
+        });
+    };
+    if matches!(scheme, "https" | "h2c" | "unix" | "http+unix") {
+        return Err("only http:// upstreams are supported in this version".to_owned());
+    }
+    if scheme != "http" {
+        return Err(format!("{} is not an HTTP URL; {FORM}", quoted(text)));
+    }
+    if rest.contains('@') {
+        return Err("a user and a password are not supported in an upstream".to_owned());
+    }
+    let uri: Uri = text.parse().map_err(|_| format!("{} is not a URL; {FORM}", quoted(text)))?;
+    let authority = uri.authority().filter(|authority| !authority.host().is_empty());
+    let authority = authority.ok_or_else(|| format!("{} names no host; {FORM}", quoted(text)))?;
+    port(authority)?;
+    match uri.path_and_query().map_or("/", |path| path.as_str()) {
+        "/" => Ok(uri),
+        _ => Err(format!(
+            "{} has a path; the path of the request is passed on unchanged, so write \
+             http://{authority}",
+            quoted(text)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{address, embedded, host, origin, overlap, upstream};
+
+    #[test]
+    fn addresses_say_where() {
+        for text in ["127.0.0.1:8080", "0.0.0.0:443", "[::1]:0"] {
+            assert_eq!(address(text).expect(text).to_string(), text);
+        }
+        for (text, hint) in [
+            ("8080", "write 127.0.0.1:8080 for this machine alone, or 0.0.0.0:8080 for all"),
+            (":8080", "write 127.0.0.1:8080 for this machine alone, or 0.0.0.0:8080 for all"),
+            ("localhost:80", "write 127.0.0.1:80 or [::1]:80"),
+            ("127.0.0.1", "use forms like"),
+            ("127.0.0.1:99999", "use forms like"),
+            ("", "use forms like"),
+        ] {
+            let message = address(text).expect_err(text);
+            assert!(message.contains(hint), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn addresses_overlap_where_listening_fails() {
+        for (a, b, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("0.0.0.0:80", "[::1]:80", false),
+        ] {
+            let parse = |text: &str| text.parse().expect("an address");
+            assert_eq!(overlap(parse(a), parse(b)), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn the_embedded_bus_has_an_address() {
+        for (rest, expected) in [
+            ("127.0.0.1:6380", "127.0.0.1:6380"),
+            ("127.0.0.1", "127.0.0.1:6380"),
+            ("localhost:0/", "127.0.0.1:0"),
+            ("0.0.0.0:7000", "0.0.0.0:7000"),
+            ("[::1]:6380", "[::1]:6380"),
+        ] {
+            assert_eq!(embedded(rest).expect(rest).to_string(), expected);
+        }
+        for rest in ["", "bus:6380", ":pw@127.0.0.1:6380", "127.0.0.1:99999", "127.0.0.1:6380/1"] {
+            let message = embedded(rest).expect_err(rest);
+            assert!(!message.contains("pw"), "{message}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_compared_in_lower_case() {
+        assert_eq!(host("App.Example").as_deref(), Ok("app.example"));
+        assert_eq!(host("[::1]").as_deref(), Ok("[::1]"));
+        for (text, hint) in [
+            ("app.example:443", "write app.example"),
+            ("https://app.example", "write the host name alone"),
+            ("*.example", "wildcards are not in this version"),
+            ("", "write it like app.example"),
+            ("a b", "write it like app.example"),
+            ("me@app.example", "write it like app.example"),
+        ] {
+            let message = host(text).expect_err(text);
+            assert!(message.contains(hint), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn origins_are_what_browsers_send() {
+        for (text, expected) in [
+            ("*", "*"),
+            ("https://App.Example", "https://app.example"),
+            ("https://app.example:443", "https://app.example"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("capacitor://localhost", "capacitor://localhost"),
+        ] {
+            assert_eq!(origin(text).as_deref(), Ok(expected), "{text}");
+        }
+        for (text, hint) in [
+            ("https://app.example/", "browsers send https://app.example"),
+            ("https://app.example/x?y", "browsers send https://app.example"),
+            ("app.example", "use forms like"),
+            ("https://", "use forms like"),
+            ("null", "use forms like"),
+            ("https://*.example", "wildcards are not in this version"),
+            ("https://me:pw@app.example", "use forms like"),
+        ] {
+            let message = origin(text).expect_err(text);
+            assert!(message.contains(hint), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn upstreams_are_plain_http() {
+        for text in ["http://127.0.0.1:8000", "http://backend/", "http://[::1]:80"] {
+            assert!(upstream(text).is_ok(), "{text}");
+        }
+        for (text, hint) in [
+            ("https://backend", "only http:// upstreams are supported in this version"),
+            ("unix:///run/php.sock", "only http:// upstreams are supported in this version"),
+            ("127.0.0.1:8000", "write http://127.0.0.1:8000"),
+            ("backend", "write http://backend"),
+            ("ftp://backend", "is not an HTTP URL"),
+            ("http://", "use forms like"),
+            ("http://backend:99999", "no usable port"),
+            ("http://backend/api", "write http://backend"),
+            ("http://me:pw@backend", "a user and a password are not supported"),
+            ("", "use forms like"),
+        ] {
+            let message = upstream(text).expect_err(text);
+            assert!(message.contains(hint), "{text}: {message}");
+            assert!(!message.contains("pw"), "{message}");
+        }
+    }
+}

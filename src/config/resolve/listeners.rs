@@ -1,0 +1,159 @@
+//! `listeners` and `admin`: addresses and certificates.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+use crate::admin::AdminSettings;
+use crate::config::error::Place;
+use crate::config::field::{At, Field, OrOff};
+use crate::config::file::{AdminFile, ListenerFile, TlsFile};
+use crate::server::{ListenerSettings, TlsSettings};
+
+use super::{Resolver, authority};
+
+/// Where operators look unless the file says otherwise.
+pub(in crate::config) const DEFAULT_ADMIN: SocketAddr =
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9464));
+
+impl Resolver<'_> {
+    pub(super) fn listeners(
+        &mut self,
+        field: Field<Vec<Field<ListenerFile>>>,
+    ) -> Vec<ListenerSettings> {
+        const WHAT: &str = "say where clients connect, such as `- address: 127.0.0.1:8080`";
+        let Some(At { place, value }) = self.required(field, &Place::default(), "listeners", WHAT)
+        else {
+            return Vec::new();
+        };
+        if value.is_empty() {
+            self.note(&place, format!("the list is empty; {WHAT}"));
+        }
+        value.into_iter().filter_map(|item| self.listener(item.written()?)).collect()
+    }
+
+    fn listener(
+        &mut self,
+        At { place, value: file }: At<ListenerFile>,
+    ) -> Option<ListenerSettings> {
+        let tls = match file.tls {
+            Field::Absent => Some(None),
+            field => field.written().and_then(|tls| self.tls(tls)).map(Some),
+        };
+        let what = "say where to listen, such as 127.0.0.1:8080";
+        let address = self.required(file.address, &place, "address", what);
+        Some(ListenerSettings { address: self.address(&address?)?, tls: tls? })
+    }
+
+    pub(super) fn admin(&mut self, field: Field<OrOff<AdminFile>>) -> Option<AdminSettings> {
+        let file = match field {
+            Field::Absent => AdminFile::default(),
+            field => match field.value()? {
+                OrOff::Off => return None,
+                OrOff::On(file) => file,
+            },
+        };
+        let address = match file.address {
+            Field::Absent => {
+                self.claim(DEFAULT_ADMIN, &Place::default().child("admin.address"));
+                Some(DEFAULT_ADMIN)
+            }
+            field => field.written().and_then(|at| self.address(&at)),
+        };
+        let hosts = file.hosts.or_default().into_iter().filter_map(Field::written);
+        let hosts = hosts.filter_map(|at| self.told(&at, authority::host)).collect();
+        Some(AdminSettings { address: address?, hosts })
+    }
+
+    /// Reads a value, and notes what is wrong with it.
+    pub(super) fn told<T>(
+        &self,
+        at: &At<String>,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        read(&at.value).map_err(|message| self.note(&at.place, message)).ok()
+    }
+
+    fn address(&mut self, at: &At<String>) -> Option<SocketAddr> {
+        let address = self.told(at, authority::address)?;
+        self.claim(address, &at.place);
+        Some(address)
+    }
+
+    /// Takes down that `address` will be listened on, which goes once.
+    pub(super) fn claim(&mut self, address: SocketAddr, place: &Place) {
+        match self.addresses.iter().find(|(other, _)| authority::overlap(*other, address)) {
+            Some((other, path)) if *other == address => {
+                self.note(place, format!("{address} is taken already, by {path}"));
+            }
+            Some((other, path)) => {
+                self.note(place, format!("{address} is taken already, by {other} of {path}"));
+            }
+            None => self.addresses.push((address, place.path.clone())),
+        }
+    }
+
+    fn tls(&self, At { place, value: file }: At<TlsFile>) -> Option<TlsSettings> {
+        if matches!(file.self_signed, Field::Mistaken) {
+            return None;
+        }
+        let self_signed = file.self_signed.or(false);
+        match (self_signed, file.certificate, file.key) {
+            (true, Field::Absent, Field::Absent) => Some(TlsSettings::SelfSigned),
+            (true, ..) => {
+                self.note(&place, "self_signed: true needs no certificate and no key; say either");
+                None
+            }
+            (false, Field::Absent, Field::Absent) => {
+                self.note(
+                    &place,
+                    "say where the certificate comes from: self_signed: true, or certificate and key",
+                );
+                None
+            }
+            (false, certificate, key) => self.files(certificate, key, &place),
+        }
+    }
+
+    fn files(
+        &self,
+        certificate: Field<PathBuf>,
+        key: Field<PathBuf>,
+        tls: &Place,
+    ) -> Option<TlsSettings> {
+        let certificate = self.required(
+            certificate,
+            tls,
+            "certificate",
+            "say where the certificate of this key is",
+        );
+        let key =
+            self.required(key, tls, "key", "say where the private key of this certificate is");
+        // Both are looked at before either ends this.
+        let certificate = certificate.map(|at| self.file(at));
+        let key = key.map(|at| self.file(at));
+        Some(TlsSettings::Files { certificate: certificate??, key: key?? })
+    }
+
+    /// A file that can be read now; what it holds is for those who read it.
+    fn file(&self, At { place, value }: At<PathBuf>) -> Option<PathBuf> {
+        let path = self.folder.join(value);
+        let name = path.display();
+        let message = match readable(&path) {
+            Ok(()) => return Some(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => format!("no such file: {name}"),
+            Err(error) if error.kind() == ErrorKind::IsADirectory => format!("not a file: {name}"),
+            Err(error) => format!("cannot read {name}: {error}"),
+        };
+        self.note(&place, message);
+        None
+    }
+}
+
+fn readable(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_dir() {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    File::open(path).map(drop)
+}

@@ -1,0 +1,214 @@
+//! From the file as written to the settings of the stages, with every mistake told.
+//!
+//! Owns what a missing key means, which values make sense, and which go together. Defaults are the
+//! `Default`s of the stages; those that no stage declares are constants here and in the modules
+//! below. After a mistake it goes on with the default, so that one run finds everything.
+
+mod authority;
+mod listeners;
+mod matches;
+mod routes;
+mod source;
+mod stream;
+mod template;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use crate::hub::HubSettings;
+use crate::server::{ConnectionSettings, Http1Settings, Http2Settings};
+
+use super::Settings;
+use super::error::{Mistakes, Place};
+use super::field::{At, Field};
+use super::file::{File, Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
+use super::units::{Size, Time};
+
+pub(super) use listeners::DEFAULT_ADMIN;
+pub(super) use routes::{CONNECT_TIMEOUT, upstream};
+pub(super) use source::MAX_EVENT_BYTES;
+pub(super) use stream::StreamDefaults;
+
+/// How long an orderly stop may take.
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
+
+/// The shortest time, where none at all makes no sense.
+const SHORTEST: Time = Time(Duration::from_millis(1));
+
+/// More threads than that are a slip of the finger.
+const MAX_SHARDS: usize = 1024;
+
+/// A signed 32-bit length: what sockets and HTTP/2 windows can say.
+const MAX_LENGTH: usize = i32::MAX as usize;
+
+/// Resolves `file`; `folder` is where relative paths start. `None` after mistakes that leave
+/// nothing to go on with; other mistakes are only noted.
+pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<Settings> {
+    let mut resolver = Resolver { mistakes, folder, addresses: Vec::new() };
+    // In the order in which they claim addresses.
+    let listeners = resolver.listeners(file.listeners);
+    let admin = resolver.admin(file.admin);
+    let source = resolver.source(file.redis, file.max_event_bytes);
+    let sse = resolver.stream_defaults(file.sse);
+    let connections = ConnectionSettings::default();
+    Some(Settings {
+        shards: resolver.within(file.shards, default_shards(), 1, MAX_SHARDS),
+        listeners,
+        connections: ConnectionSettings {
+            write_timeout: resolver.time(file.write_timeout, connections.write_timeout),
+            http1: resolver.http1(file.http1.or_default()),
+            http2: resolver.http2(file.http2.or_default()),
+            ..resolver.connections(
+                file.limits.or_default(),
+                file.timeouts.or_default(),
+                file.sockets.or_default(),
+            )
+        },
+        admin,
+        hub: HubSettings {
+            max_channels: resolver.count(file.max_channels, HubSettings::default().max_channels),
+        },
+        routes: resolver.routes(file.routes, &sse),
+        drain: resolver.time_or_none(file.drain, DRAIN),
+        // The last one, so that everything else has been looked at.
+        source: source?,
+    })
+}
+
+/// As many shards as threads can run at once here.
+pub(super) fn default_shards() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+/// What resolving needs at every step.
+struct Resolver<'a> {
+    mistakes: &'a Mistakes,
+    folder: &'a Path,
+    /// Addresses that are listened on, and the keys that say so.
+    addresses: Vec<(SocketAddr, String)>,
+}
+
+impl Resolver<'_> {
+    fn note(&self, place: &Place, message: impl Into<String>) {
+        self.mistakes.note(place, message);
+    }
+
+    /// A key that must be there; `what` says how to mend it when it is not.
+    fn required<T>(&self, field: Field<T>, parent: &Place, key: &str, what: &str) -> Option<At<T>> {
+        if field.is_absent() {
+            self.note(&parent.child(key), format!("missing; {what}"));
+        }
+        field.written()
+    }
+
+    /// A value from `least` to `most`; the default when there is none.
+    fn within<T>(&self, field: Field<T>, default: T, least: T, most: T) -> T
+    where
+        T: Copy + PartialOrd + Display,
+    {
+        let Some(At { place, value }) = field.written() else { return default };
+        if value < least {
+            self.note(&place, format!("must be at least {least}; this is {value}"));
+        } else if value > most {
+            self.note(&place, format!("must be at most {most}; this is {value}"));
+        } else {
+            return value;
+        }
+        default
+    }
+
+    fn time(&self, field: Field<Time>, default: Duration) -> Duration {
+        self.within(field, Time(default), SHORTEST, Time::MAX).0
+    }
+
+    /// A time that may be none at all.
+    fn time_or_none(&self, field: Field<Time>, default: Duration) -> Duration {
+        self.within(field, Time(default), Time(Duration::ZERO), Time::MAX).0
+    }
+
+    fn size(&self, field: Field<Size>, default: usize, least: usize, most: usize) -> usize {
+        self.within(field, Size(default), Size(least), Size(most)).0
+    }
+
+    /// A size that HTTP/2 says in 32 bits.
+    fn length(&self, field: Field<Size>, default: u32, least: usize) -> u32 {
+        let size = self.size(field, default as usize, least, MAX_LENGTH);
+        u32::try_from(size).unwrap_or(default)
+    }
+
+    fn count(&self, field: Field<usize>, default: usize) -> usize {
+        self.within(field, default, 1, usize::MAX)
+    }
+
+    fn connections(
+        &self,
+        limits: LimitsFile,
+        timeouts: TimeoutsFile,
+        sockets: SocketsFile,
+    ) -> ConnectionSettings {
+        // Linux doubles what it is given, and gives at least 4,608 bytes (socket(7)).
+        const BUFFER: (usize, usize) = (4 << 10, MAX_LENGTH / 2);
+        let default = ConnectionSettings::default();
+        ConnectionSettings {
+            max_connections: self.count(limits.connections, default.max_connections),
+            max_handshakes: self.count(limits.handshakes, default.max_handshakes),
+            first_request_timeout: self.time(timeouts.first_request, default.first_request_timeout),
+            idle_timeout: self.time(timeouts.idle, default.idle_timeout),
+            send_buffer: self.size(sockets.send_buffer, default.send_buffer, BUFFER.0, BUFFER.1),
+            ..default
+        }
+    }
+
+    fn http1(&self, file: Http1File) -> Http1Settings {
+        let default = Http1Settings::default();
+        let header_place = file.header.place().or_else(|| file.buffer.place()).cloned();
+        let settings = Http1Settings {
+            header_read_timeout: self.time(file.header_timeout, default.header_read_timeout),
+            max_header_bytes: self.size(file.header, default.max_header_bytes, 1 << 10, MAX_LENGTH),
+            // hyper refuses less than 8 KiB.
+            max_buffer_bytes: self.size(file.buffer, default.max_buffer_bytes, 8 << 10, MAX_LENGTH),
+        };
+        let (header, buffer) = (settings.max_header_bytes, settings.max_buffer_bytes);
+        if header > buffer {
+            let message = format!("{} do not fit into a buffer of {}", Size(header), Size(buffer));
+            self.note(&header_place.unwrap_or_default(), message);
+        }
+        settings
+    }
+
+    fn http2(&self, file: Http2File) -> Http2Settings {
+        // A connection window begins at 65,535 bytes and cannot shrink (RFC 9113, 6.9.2).
+        const LEAST_CONNECTION_WINDOW: usize = 65_535;
+        let default = Http2Settings::default();
+        Http2Settings {
+            max_concurrent_streams: self.within(
+                file.max_concurrent_streams,
+                default.max_concurrent_streams,
+                1,
+                u32::MAX >> 1,
+            ),
+            max_header_list_bytes: self.length(
+                file.header_list,
+                default.max_header_list_bytes,
+                1 << 10,
+            ),
+            stream_window: self.length(file.stream_window, default.stream_window, 1 << 10),
+            connection_window: self.length(
+                file.connection_window,
+                default.connection_window,
+                LEAST_CONNECTION_WINDOW,
+            ),
+            max_send_buffer: self.size(
+                file.send_buffer,
+                default.max_send_buffer,
+                1 << 10,
+                MAX_LENGTH,
+            ),
+            keep_alive_interval: self.time(file.keep_alive_interval, default.keep_alive_interval),
+            keep_alive_timeout: self.time(file.keep_alive_timeout, default.keep_alive_timeout),
+        }
+    }
+}

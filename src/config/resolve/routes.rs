@@ -1,0 +1,238 @@
+//! `routes`: what each matches, and what it leads to.
+
+use std::time::Duration;
+
+use http::{Method, Uri};
+
+use crate::config::error::Place;
+use crate::config::field::{At, Field};
+use crate::config::file::{
+    CorsFile, EventsFile, FormatFile, MethodFile, ProxyFile, RouteFile, SseFile,
+};
+use crate::event::{ChannelName, Format};
+use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
+
+use super::matches::{Match, Matches};
+use super::stream::StreamDefaults;
+use super::template::{self, Pattern};
+use super::{Resolver, authority};
+
+/// How long a connection to a backend may take.
+pub(in crate::config) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A backend: `http://host[:port]`, or what is wrong with it.
+pub(in crate::config) fn upstream(text: &str) -> Result<Uri, String> {
+    authority::upstream(text)
+}
+
+impl Resolver<'_> {
+    pub(super) fn routes(
+        &self,
+        field: Field<Vec<Field<RouteFile>>>,
+        defaults: &StreamDefaults,
+    ) -> Vec<RouteSettings> {
+        const WHAT: &str = "say which request leads where, such as `- path: /events/{channel}`";
+        let Some(At { place, value }) = self.required(field, &Place::default(), "routes", WHAT)
+        else {
+            return Vec::new();
+        };
+        if value.is_empty() {
+            self.note(&place, format!("the list is empty; {WHAT}"));
+        }
+        let mut earlier = Matches::default();
+        value
+            .into_iter()
+            .filter_map(|item| self.route(item.written()?, defaults, &mut earlier))
+            .collect()
+    }
+
+    fn route(
+        &self,
+        At { place, value: file }: At<RouteFile>,
+        defaults: &StreamDefaults,
+        earlier: &mut Matches,
+    ) -> Option<RouteSettings> {
+        let what = "say which requests it is for, such as /events/{channel}";
+        let path = self.required(file.path, &place, "path", what);
+        let pattern = path.as_ref().and_then(|path| self.told(path, Pattern::new));
+        let host = match file.host {
+            Field::Absent => Some(None),
+            field => field.written().and_then(|at| self.told(&at, authority::host)).map(Some),
+        };
+        let methods = methods(file.methods);
+        let target = self.target(file.events, file.proxy, pattern.as_ref(), defaults, &place);
+        let cors = self.cors(file.cors);
+
+        // A route with a mistake in these is not compared with others.
+        let (At { place: path_place, value: path }, pattern) = path.zip(pattern)?;
+        let (host, methods) = host.zip(methods)?;
+        let this = Match {
+            route: place.path,
+            shape: pattern.shape,
+            host: host.clone(),
+            methods: methods.clone(),
+        };
+        if let Err(message) = earlier.add(this) {
+            self.note(&path_place, message);
+        }
+        Some(RouteSettings { path, host, methods, target: target?, cors })
+    }
+
+    fn target(
+        &self,
+        events: Field<EventsFile>,
+        proxy: Field<ProxyFile>,
+        pattern: Option<&Pattern>,
+        defaults: &StreamDefaults,
+        place: &Place,
+    ) -> Option<Target> {
+        match (events, proxy) {
+            (Field::Absent, Field::Absent) => {
+                self.note(place, "leads nowhere; say either events or proxy");
+                None
+            }
+            (events, Field::Absent) => {
+                self.events(events.written()?, pattern, defaults).map(Target::Events)
+            }
+            (Field::Absent, proxy) => self.proxy(proxy.written()?).map(Target::Proxy),
+            (events, proxy) => {
+                self.note(place, "leads to both events and proxy; say either");
+                // Their own mistakes are told all the same.
+                events.written().and_then(|events| self.events(events, pattern, defaults));
+                proxy.written().and_then(|proxy| self.proxy(proxy));
+                None
+            }
+        }
+    }
+
+    fn events(
+        &self,
+        At { place, value: file }: At<EventsFile>,
+        pattern: Option<&Pattern>,
+        defaults: &StreamDefaults,
+    ) -> Option<EventsSettings> {
+        let (file, sse) = split(file);
+        let defaults = self.stream_keys(sse, defaults);
+        let strip_prefix = self.strip_prefix(file.strip_prefix);
+        let channels = self.channels(file.channels, pattern, &place);
+        Some(EventsSettings {
+            channels: channels?,
+            format: file.format.value().map_or_else(Format::default, Format::from),
+            history: defaults.history,
+            strip_prefix,
+            patterns: file.patterns.or(false),
+            max_channels: defaults.max_channels,
+            stream: defaults.stream(),
+        })
+    }
+
+    fn channels(
+        &self,
+        field: Field<Vec<Field<String>>>,
+        pattern: Option<&Pattern>,
+        events: &Place,
+    ) -> Option<Vec<String>> {
+        const WHAT: &str =
+            "name the channels, such as [news], [\"{channel}\"] or [\"{query.channel}\"]";
+        let At { place, value } = self.required(field, events, "channels", WHAT)?;
+        if value.is_empty() {
+            self.note(&place, format!("the list is empty; {WHAT}"));
+        }
+        let templates: Vec<_> = value.into_iter().filter_map(Field::written).collect();
+        // With a path that cannot be read, its parameters are not known.
+        if let Some(Pattern { parameters, .. }) = pattern {
+            for template in &templates {
+                self.told(template, |text| template::check(text, parameters));
+            }
+        }
+        Some(templates.into_iter().map(|at| at.value).collect())
+    }
+
+    fn strip_prefix(&self, field: Field<String>) -> String {
+        let Some(at) = field.written() else { return String::new() };
+        if !at.value.is_empty() {
+            self.told(&at, |prefix| {
+                ChannelName::new(prefix).map_err(|error| format!("no name may begin so: {error}"))
+            });
+        }
+        at.value
+    }
+
+    fn proxy(&self, At { place, value: file }: At<ProxyFile>) -> Option<ProxySettings> {
+        let connect_timeout = self.time(file.connect_timeout, CONNECT_TIMEOUT);
+        let what = "say where the backend is, such as http://127.0.0.1:8000";
+        let upstream = self.required(file.upstream, &place, "upstream", what)?;
+        let upstream = self.told(&upstream, authority::upstream)?;
+        Some(ProxySettings { upstream, connect_timeout })
+    }
+
+    fn cors(&self, field: Field<CorsFile>) -> CorsSettings {
+        let Some(At { place, value: file }) = field.written() else {
+            return CorsSettings::default();
+        };
+        let no_origins = matches!(&file.origins, Field::Absent)
+            || matches!(&file.origins, Field::Written(at) if at.value.is_empty());
+        let origins: Vec<_> =
+            file.origins.or_default().into_iter().filter_map(Field::written).collect();
+        let (everyone, place) = match origins.iter().find(|at| at.value == "*") {
+            Some(star) => (true, star.place.clone()),
+            None => (false, place.child("credentials")),
+        };
+        let credentials = file.credentials.or(false);
+        if credentials && everyone {
+            // Fetch standard: with credentials, "*" is a name that no origin has.
+            self.note(&place, "\"*\" does not go with credentials: true; name the origins");
+        } else if credentials && no_origins {
+            self.note(&place, "means nothing without origins; name them");
+        }
+        let origins = origins.iter().filter_map(|at| self.told(at, authority::origin)).collect();
+        CorsSettings { origins, credentials }
+    }
+}
+
+/// `None` after a mistake.
+fn methods(field: Field<Vec<Field<MethodFile>>>) -> Option<Vec<Method>> {
+    match field {
+        Field::Absent => Some(Vec::new()),
+        field => field.value()?.into_iter().map(|item| item.value().map(Method::from)).collect(),
+    }
+}
+
+/// What an events route says of its streams, apart from the rest.
+fn split(mut file: EventsFile) -> (EventsFile, SseFile) {
+    let sse = SseFile {
+        keep_alive: std::mem::take(&mut file.keep_alive),
+        retry: std::mem::take(&mut file.retry),
+        history: std::mem::take(&mut file.history),
+        gap_events: std::mem::take(&mut file.gap_events),
+        linger: std::mem::take(&mut file.linger),
+        max_channels: std::mem::take(&mut file.max_channels),
+        queue: std::mem::take(&mut file.queue),
+    };
+    (file, sse)
+}
+
+impl From<FormatFile> for Format {
+    fn from(word: FormatFile) -> Self {
+        match word {
+            FormatFile::Raw => Self::Raw,
+            FormatFile::Envelope => Self::Envelope,
+        }
+    }
+}
+
+impl From<MethodFile> for Method {
+    fn from(word: MethodFile) -> Self {
+        match word {
+            MethodFile::Get => Self::GET,
+            MethodFile::Head => Self::HEAD,
+            MethodFile::Post => Self::POST,
+            MethodFile::Put => Self::PUT,
+            MethodFile::Patch => Self::PATCH,
+            MethodFile::Delete => Self::DELETE,
+            MethodFile::Options => Self::OPTIONS,
+            MethodFile::Connect => Self::CONNECT,
+            MethodFile::Trace => Self::TRACE,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! `redis.url`: where events come from. No message here repeats a part of the URL that may be
+//! secret.
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
+
+use crate::config::error::{Place, quoted, suggestion};
+use crate::config::field::Field;
+use crate::config::file::RedisFile;
+use crate::config::units::Size;
+use crate::source::{SourceLocation, SourceSettings};
+
+use super::{MAX_LENGTH, Resolver, authority};
+
+/// A longer message is skipped, in bytes.
+pub(in crate::config) const MAX_EVENT_BYTES: usize = 16 << 20;
+
+const SCHEMES: [&str; 5] = ["redis", "rediss", "redis+unix", "unix", "embedded"];
+
+impl Resolver<'_> {
+    pub(super) fn source(
+        &mut self,
+        redis: Field<RedisFile>,
+        max_event_bytes: Field<Size>,
+    ) -> Option<SourceSettings> {
+        const WHAT: &str = "say where events come from, such as redis://127.0.0.1:6379, or \
+                            embedded://127.0.0.1:6380 for a bus inside the gateway";
+        let max_event_bytes = self.size(max_event_bytes, MAX_EVENT_BYTES, 1, MAX_LENGTH);
+        let redis = self.required(redis, &Place::default(), "redis", WHAT)?;
+        let url = self.required(redis.value.url, &redis.place, "url", WHAT)?;
+        let location = self.told(&url, location)?;
+        if let SourceLocation::Embedded(address) = location {
+            self.claim(address, &url.place);
+        }
+        Some(SourceSettings { location, max_event_bytes })
+    }
+}
+
+fn location(url: &str) -> Result<SourceLocation, String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err("not a URL; use forms like redis://127.0.0.1:6379".to_owned());
+    };
+    match scheme {
+        "embedded" => authority::embedded(rest).map(SourceLocation::Embedded),
+        "redis" | "redis+unix" | "unix" => redis_info(url).map(SourceLocation::Redis),
+        "rediss" => rediss_info(rest).map(SourceLocation::Redis),
+        "redis+sentinel" | "redis+cluster" => {
+            Err(format!("{scheme}:// is not in this version; use redis:// or rediss://"))
+        }
+        other => Err(unknown_scheme(other)),
+    }
+}
+
+fn unknown_scheme(scheme: &str) -> String {
+    let is_word = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    match suggestion(scheme, &SCHEMES) {
+        Some(meant) if is_word => {
+            format!("unknown scheme {}; did you mean {meant}://?", quoted(scheme))
+        }
+        // Whatever stands before the :// may be half of a password.
+        _ => "unknown scheme; use redis://, rediss://, redis+unix:// or embedded://".to_owned(),
+    }
+}
+
+fn redis_info(url: &str) -> Result<ConnectionInfo, String> {
+    url.into_connection_info().map_err(|error| reason(&error))
+}
+
+/// Read as `redis://`, and then marked: the parser knows `rediss://` only in builds where the
+/// `redis` crate brings its own TLS.
+fn rediss_info(rest: &str) -> Result<ConnectionInfo, String> {
+    let (rest, insecure) = match rest.split_once('#') {
+        None => (rest, false),
+        Some((rest, "insecure")) => (rest, true),
+        Some(_) => return Err("behind the # of rediss:// may stand insecure alone".to_owned()),
+    };
+    let info = redis_info(&format!("redis://{rest}"))?;
+    let address = match info.addr().clone() {
+        ConnectionAddr::Tcp(host, port) => {
+            ConnectionAddr::TcpTls { host, port, insecure, tls_params: None }
+        }
+        other => other,
+    };
+    Ok(info.set_addr(address))
+}
+
+/// Our words for the parser's complaints, which may quote the URL.
+fn reason(error: &RedisError) -> String {
+    const REASONS: [(&str, &str); 6] = [
+        ("Invalid database number", "the database, behind the /, must be a number"),
+        ("Invalid protocol version", "the protocol must be resp2 or resp3"),
+        ("Missing hostname", "the URL names no host"),
+        ("Missing path", "the URL names no socket; write redis+unix:///run/redis.sock"),
+        ("Cannot connect to a wildcard", "0.0.0.0 is for listening; write where Redis is"),
+        ("Username is not valid", "the user is not UTF-8"),
+    ];
+    let complaint = error.to_string();
+    REASONS.iter().find(|(beginning, _)| complaint.starts_with(beginning)).map_or_else(
+        || {
+            "not a usable URL; in a password, characters such as / # ? @ are written \
+             percent-encoded"
+                .to_owned()
+        },
+        |(_, reason)| (*reason).to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::location;
+
+    #[test]
+    fn every_kind_of_place_is_read() {
+        for (url, expected) in [
+            ("embedded://127.0.0.1:6380", "embedded://127.0.0.1:6380"),
+            ("redis://redis", "redis:6379"),
+            ("redis://me:secret@redis:7000/3", "redis:7000"),
+            ("rediss://redis", "redis:6379"),
+            ("redis+unix:///run/redis.sock", "/run/redis.sock"),
+            ("unix:///run/redis.sock?db=2", "/run/redis.sock"),
+        ] {
+            assert_eq!(format!("{:?}", location(url).expect(url)), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn user_password_database_and_tls_arrive() {
+        let location = location("rediss://me:s%40crt@redis:7000/3#insecure").expect("valid");
+        let super::SourceLocation::Redis(info) = location else { panic!("{location:?}") };
+        assert_eq!(info.redis_settings().username(), Some("me"));
+        assert_eq!(info.redis_settings().password(), Some("s@crt"));
+        assert_eq!(info.redis_settings().db(), 3);
+        assert!(matches!(
+            info.addr(),
+            redis::ConnectionAddr::TcpTls { port: 7000, insecure: true, .. }
+        ));
+    }
+
+    #[test]
+    fn mistakes_are_told_without_the_secret() {
+        for (url, hint) in [
+            ("secret", "not a URL"),
+            ("", "not a URL"),
+            ("reddis://:secret@redis", "did you mean redis://?"),
+            ("valkey://:secret@redis", "unknown scheme; use redis://"),
+            ("https://:secret@redis", "unknown scheme; use redis://"),
+            ("redis+sentinel://:secret@redis", "redis+sentinel:// is not in this version"),
+            ("redis://:secret@", "not a usable URL"),
+            ("redis://:sec/secret@redis", "percent-encoded"),
+            ("redis://:secret@redis/zero", "must be a number"),
+            ("redis://:secret@redis?protocol=secret", "resp2 or resp3"),
+            ("redis://:secret@0.0.0.0", "write where Redis is"),
+            ("rediss://:secret@redis#secret", "may stand insecure alone"),
+            ("redis+unix://secret@redis/run", "names no socket"),
+        ] {
+            let message = location(url).expect_err(url);
+            assert!(message.contains(hint), "{url}: {message}");
+            assert!(!message.contains("secret"), "{url}: {message}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! How streams are kept: `sse`, and what an events route says differently.
+
+use std::time::Duration;
+
+use crate::config::field::{Field, OrOff};
+use crate::config::file::{HistoryFile, QueueFile, SseFile, WhenFullFile};
+use crate::hub::{HistorySettings, StreamSettings, WhenFull};
+
+use super::{MAX_LENGTH, Resolver};
+
+/// Channels on one stream, at most.
+const MAX_CHANNELS: usize = 100;
+
+/// How long a channel without history stays followed after its last listener.
+const LINGER_WITHOUT_HISTORY: Duration = Duration::from_secs(30);
+
+/// What holds for a stream where its route says nothing.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct StreamDefaults {
+    stream: StreamSettings,
+    /// Where it was said; else it follows from the history.
+    linger: Option<Duration>,
+    pub(in crate::config) history: Option<HistorySettings>,
+    pub(in crate::config) max_channels: usize,
+}
+
+impl Default for StreamDefaults {
+    fn default() -> Self {
+        Self {
+            stream: StreamSettings::default(),
+            linger: None,
+            history: Some(HistorySettings::default()),
+            max_channels: MAX_CHANNELS,
+        }
+    }
+}
+
+impl StreamDefaults {
+    /// The settings of a stream.
+    pub(in crate::config) fn stream(&self) -> StreamSettings {
+        // While a channel is kept for those who may resume, it has to be listened to.
+        let linger = self.history.map_or(LINGER_WITHOUT_HISTORY, |history| history.age);
+        StreamSettings { linger: self.linger.unwrap_or(linger), ..self.stream.clone() }
+    }
+}
+
+impl Resolver<'_> {
+    pub(super) fn stream_defaults(&self, sse: Field<SseFile>) -> StreamDefaults {
+        self.stream_keys(sse.or_default(), &StreamDefaults::default())
+    }
+
+    /// What `file` says, and `defaults` where it says nothing.
+    pub(super) fn stream_keys(&self, file: SseFile, defaults: &StreamDefaults) -> StreamDefaults {
+        let SseFile { keep_alive, retry, history, gap_events, linger, max_channels, queue } = file;
+        let default = &defaults.stream;
+        let QueueFile { bytes, when_full } = queue.or_default();
+        StreamDefaults {
+            stream: StreamSettings {
+                keep_alive: self.time(keep_alive, default.keep_alive),
+                retry: self.time(retry, default.retry),
+                gap_events: gap_events.or(default.gap_events),
+                max_queue_bytes: self.size(bytes, default.max_queue_bytes, 1, MAX_LENGTH),
+                when_full: when_full.value().map_or(default.when_full, WhenFull::from),
+                linger: default.linger,
+            },
+            linger: match linger {
+                Field::Absent => defaults.linger,
+                linger => Some(self.time_or_none(linger, default.linger)),
+            },
+            history: self.history(history, defaults.history),
+            max_channels: self.count(max_channels, defaults.max_channels),
+        }
+    }
+
+    fn history(
+        &self,
+        field: Field<OrOff<HistoryFile>>,
+        default: Option<HistorySettings>,
+    ) -> Option<HistorySettings> {
+        let file = match field.value() {
+            None => return default,
+            Some(OrOff::Off) => return None,
+            Some(OrOff::On(file)) => file,
+        };
+        let default = default.unwrap_or_default();
+        Some(HistorySettings {
+            count: self.count(file.count, default.count),
+            bytes: self.size(file.bytes, default.bytes, 1, usize::MAX),
+            age: self.time(file.age, default.age),
+        })
+    }
+}
+
+impl From<WhenFullFile> for WhenFull {
+    fn from(word: WhenFullFile) -> Self {
+        match word {
+            WhenFullFile::Disconnect => Self::Disconnect,
+            WhenFullFile::DropOldest => Self::DropOldest,
+            WhenFullFile::Latest => Self::Latest,
+        }
+    }
+}

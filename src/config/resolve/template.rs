@@ -1,0 +1,180 @@
+//! Paths with parameters, and the channel names that are made of them.
+//!
+//! Pure. Only checks: filling a template is the routes' business.
+
+use matchit::{InsertError, Router};
+
+use crate::config::error::{quoted, suggestion};
+use crate::event::ChannelName;
+
+/// A path of a route, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Pattern {
+    /// The path with numbers for names: two paths of one shape match the same requests.
+    pub(super) shape: String,
+    /// The names of its parameters.
+    pub(super) parameters: Vec<String>,
+}
+
+impl Pattern {
+    /// Reads a path such as `/users/{id}/{*rest}`; `{{` and `}}` are braces themselves.
+    pub(super) fn new(path: &str) -> Result<Self, String> {
+        if !path.starts_with('/') {
+            let meant = quoted(&format!("/{path}"));
+            return Err(format!("{} does not begin with /; write {meant}", quoted(path)));
+        }
+        if let Some(c) = path.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#')) {
+            return Err(format!("{c:?} cannot stand in a path; percent-encode it"));
+        }
+        Router::new().insert(path, ()).map_err(|error| insert_error(&error).to_owned())?;
+        Ok(Self::split(path))
+    }
+
+    /// Takes a path apart whose braces are known to match.
+    fn split(path: &str) -> Self {
+        let (mut shape, mut parameters) = (String::new(), Vec::new());
+        let mut rest = path;
+        while let Some(start) = rest.find(['{', '}']) {
+            let (before, after) = rest.split_at(start);
+            shape.push_str(before);
+            let escaped = after.starts_with("{{") || after.starts_with("}}");
+            let end = if escaped { 1 } else { after.find('}').unwrap_or(after.len() - 1) };
+            if escaped {
+                shape.push_str(&after[..=end]);
+            } else {
+                let name = &after[1..end];
+                let star = if name.starts_with('*') { "*" } else { "" };
+                shape.push_str(&format!("{{{star}{}}}", parameters.len()));
+                parameters.push(name.trim_start_matches('*').to_owned());
+            }
+            rest = &after[end + 1..];
+        }
+        shape.push_str(rest);
+        Self { shape, parameters }
+    }
+}
+
+fn insert_error(error: &InsertError) -> &'static str {
+    match error {
+        InsertError::InvalidParamSegment => "between two / may stand one {parameter}, not more",
+        InsertError::InvalidCatchAll => "{*rest} may stand only at the end of a path",
+        _ => "a {parameter} needs a name and both braces; {{ and }} are braces themselves",
+    }
+}
+
+/// Checks a channel's template against the path that it takes its parameters from.
+pub(super) fn check(template: &str, parameters: &[String]) -> Result<(), String> {
+    if template.is_empty() {
+        return Err("the name of a channel is empty".to_owned());
+    }
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let inside = after.split_once('}').filter(|(name, _)| !name.contains('{'));
+        let (name, after) = inside.filter(|_| !before.contains('}')).ok_or_else(unbalanced)?;
+        check_name(name, parameters)?;
+        rest = after;
+    }
+    if rest.contains('}') {
+        return Err(unbalanced());
+    }
+    if !template.contains('{') {
+        ChannelName::new(template).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn unbalanced() -> String {
+    "the braces do not match; write {name} or {query.name}".to_owned()
+}
+
+fn check_name(name: &str, parameters: &[String]) -> Result<(), String> {
+    if name.is_empty() || name == "query." {
+        return Err(format!("{{{name}}} names nothing; write {{name}} or {{query.name}}"));
+    }
+    if name.starts_with("query.") || parameters.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    let known: Vec<&str> = parameters.iter().map(String::as_str).collect();
+    let hint = match suggestion(name, &known) {
+        Some(meant) => format!("did you mean {{{meant}}}?"),
+        None if name.contains('.') => "only {query.name} has a dot".to_owned(),
+        None => format!("to take it from the query, write {{query.{name}}}"),
+    };
+    Err(format!("{{{name}}} is not a parameter of this route's path; {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use matchit::Router;
+    use proptest::{prop_assert, proptest};
+
+    use super::{Pattern, check};
+
+    #[test]
+    fn a_path_has_a_shape_and_parameters() {
+        for (path, shape, parameters) in [
+            ("/", "/", vec![]),
+            ("/events/{channel}", "/events/{0}", vec!["channel"]),
+            ("/{a}/x-{b}/{*rest}", "/{0}/x-{1}/{*2}", vec!["a", "b", "rest"]),
+            ("/{{a}}/{b}", "/{{a}}/{0}", vec!["b"]),
+        ] {
+            let pattern = Pattern::new(path).expect(path);
+            assert_eq!(pattern.shape, shape, "{path}");
+            assert_eq!(pattern.parameters, parameters, "{path}");
+        }
+    }
+
+    #[test]
+    fn bad_paths_are_refused() {
+        for (path, hint) in [
+            ("", "does not begin with /"),
+            ("events", "\"events\" does not begin with /"),
+            ("*", "does not begin with /"),
+            ("/a b", "' ' cannot stand in a path"),
+            ("/ä", "percent-encode it"),
+            ("/a?b=c", "'?' cannot stand in a path"),
+            ("/{", "needs a name and both braces"),
+            ("/{}", "needs a name and both braces"),
+            ("/a}", "needs a name and both braces"),
+            ("/{a}{b}", "one {parameter}, not more"),
+            ("/{*rest}/x", "only at the end"),
+        ] {
+            let message = Pattern::new(path).expect_err(path);
+            assert!(message.contains(hint), "{path}: {message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_taken_for_a_path_can_be_matched(path in "/[/{}*ab-]{0,12}") {
+            if let Ok(pattern) = Pattern::new(&path) {
+                prop_assert!(Router::new().insert(&pattern.shape, ()).is_ok(), "{}", pattern.shape);
+                prop_assert!(pattern.parameters.iter().all(|name| !name.is_empty()));
+            }
+        }
+    }
+
+    #[test]
+    fn templates_take_what_the_path_and_the_query_have() {
+        let parameters = ["channel".to_owned(), "id".to_owned()];
+        for template in ["news", "{channel}", "user:{id}:{query.kind}", "{query.channel}", "a*"] {
+            assert_eq!(check(template, &parameters), Ok(()), "{template}");
+        }
+        for (template, hint) in [
+            ("", "is empty"),
+            ("{", "braces do not match"),
+            ("a}", "braces do not match"),
+            ("}{id}", "braces do not match"),
+            ("{{id}}", "braces do not match"),
+            ("{}", "names nothing"),
+            ("{query.}", "names nothing"),
+            ("{chanel}", "did you mean {channel}?"),
+            ("{user}", "write {query.user}"),
+            ("{jwt.sub}", "only {query.name} has a dot"),
+            ("__keyspace@0__:x", "reserved by Redis"),
+        ] {
+            let message = check(template, &parameters).expect_err(template);
+            assert!(message.contains(hint), "{template}: {message}");
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! The whole way, from a text to settings or mistakes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use proptest::{prop_assert, proptest};
+
+use super::{Settings, load, parse, schema};
+use crate::hub::{HistorySettings, StreamSettings, WhenFull};
+use crate::route::{EventsSettings, Target};
+use crate::server::TlsSettings;
+
+const REFERENCE: &str = include_str!("../../gateway.yaml");
+
+fn settings(text: &str) -> Settings {
+    parse(text, "gateway.yaml", &|_| None).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn mistakes(text: &str) -> String {
+    parse(text, "gateway.yaml", &|_| None).expect_err("it has mistakes").to_string()
+}
+
+/// A file that is right but for `routes`.
+fn with_routes(routes: &str) -> String {
+    format!("redis: {{url: redis://r}}\nlisteners: [address: 127.0.0.1:80]\nroutes:\n{routes}")
+}
+
+/// A file that is right, and has `more` at its end.
+fn with(more: &str) -> String {
+    with_routes(&format!("- path: /\n  events: {{channels: [news]}}\n{more}"))
+}
+
+fn events(settings: &Settings, index: usize) -> &EventsSettings {
+    match &settings.routes[index].target {
+        Target::Events(events) => events,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The reference with every commented default taken in.
+fn reference_with_defaults() -> String {
+    let uncommented = |line: &str| {
+        let text = line.trim_start();
+        let indent = &line[..line.len() - text.len()];
+        match text.strip_prefix('#') {
+            Some(rest) if is_default(rest) => format!("{indent}{rest}\n"),
+            _ => format!("{line}\n"),
+        }
+    };
+    REFERENCE.lines().map(uncommented).collect()
+}
+
+/// Whether what stands behind a `#` is `key: …` or `  key below it: …`, and no sentence.
+fn is_default(text: &str) -> bool {
+    let is_sentence = text.starts_with(' ') && !text.starts_with("  ");
+    let key = text.trim_start().split_once(':').map_or("", |(key, _)| key);
+    !is_sentence && !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[test]
+fn the_reference_runs_as_it_is() {
+    let settings = settings(REFERENCE);
+    assert_eq!(settings.listeners[0].tls, Some(TlsSettings::SelfSigned));
+    assert_eq!(format!("{:?}", settings.source.location), "embedded://127.0.0.1:6380");
+    assert_eq!(settings.routes.len(), 3);
+}
+
+#[test]
+fn the_defaults_in_the_reference_are_the_defaults() {
+    let text = reference_with_defaults();
+    assert_eq!(format!("{:#?}", settings(&text)), format!("{:#?}", settings(REFERENCE)));
+    let taken_in = text.lines().filter(|line| !REFERENCE.lines().any(|other| other == *line));
+    assert!(taken_in.count() > 50, "{text}");
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let schema: serde_json::Value = serde_json::from_str(&schema()).expect("JSON");
+    let mut keys = BTreeSet::new();
+    collect_properties(&schema, &mut keys);
+    assert!(keys.contains("keep_alive") && keys.contains("self_signed"), "{keys:?}");
+    let names = |key: &str, line: &str| {
+        let text = line.trim_start_matches([' ', '#', '-']);
+        text.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'))
+    };
+    for key in keys {
+        assert!(REFERENCE.lines().any(|line| names(&key, line)), "{key} is not in gateway.yaml");
+    }
+}
+
+fn collect_properties(schema: &serde_json::Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(object) => {
+            if let Some(properties) = object.get("properties").and_then(|value| value.as_object()) {
+                keys.extend(properties.keys().cloned());
+            }
+            object.values().for_each(|value| collect_properties(value, keys));
+        }
+        serde_json::Value::Array(items) => {
+            items.iter().for_each(|value| collect_properties(value, keys));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_schema_is_draft_07_and_closed() {
+    let schema: serde_json::Value = serde_json::from_str(&schema()).expect("JSON");
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn dev_is_the_reference_with_a_demo_page() {
+    let dev =
+        format!("{:#?}", Settings::dev(Some("http://127.0.0.1:8000".parse().expect("a URI"))));
+    assert_eq!(dev, format!("{:#?}", settings(REFERENCE)));
+    assert!(matches!(Settings::dev(None).routes[2].target, Target::Demo));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let text = r#"listeners:
+  - address: localhost:8080
+    tls: { self_signed: yes }
+  - adress: 127.0.0.1:8443
+admin:
+  hosts: [https://ops.example]
+redis:
+  url: redis://:hunter2@redis/zero
+sse:
+  keepAlive: 15s
+  retry: ${RETRY:?how long clients wait}
+  queue: { bytes: 1MB, when_full: drop-oldest }
+routes:
+  - path: /events/{channel}
+    events:
+      channels: ["{chanel}"]
+      format: json
+      source: stream
+      history:
+        age: "5 parsecs"
+        count: "1000"
+      replay: all
+  - path: api
+    methods: [get]
+    proxy: https://backend
+  - path: /news
+    proxy: { upstream: "https://backend" }
+    events: { channels: [] }
+shards: 0
+drain: 10
+"#;
+    assert_snapshot!(mistakes(text), @r#"
+    listeners[0].address: "localhost:8080" is not an IP address; write 127.0.0.1:8080 or [::1]:8080 (gateway.yaml:2:14)
+    listeners[0].tls.self_signed: expected true or false; this is "yes" (gateway.yaml:3:25)
+    listeners[1].adress: unknown key; did you mean `address`? (gateway.yaml:4:5)
+    admin.hosts[0]: "https://ops.example" is a URL; write the host name alone (gateway.yaml:6:11)
+    redis.url: the database, behind the /, must be a number (gateway.yaml:8:8)
+    sse.keepAlive: unknown key; did you mean `keep_alive`? (gateway.yaml:10:3)
+    sse.retry: the variable RETRY is not set: how long clients wait (gateway.yaml:11:10)
+    sse.queue.bytes: "1MB" is not a size; did you mean 1MiB? (gateway.yaml:12:19)
+    sse.queue.when_full: expected disconnect, drop_oldest or latest; this is "drop-oldest"; did you mean `drop_oldest`? (gateway.yaml:12:35)
+    routes[0].events.channels[0]: {chanel} is not a parameter of this route's path; did you mean {channel}? (gateway.yaml:16:18)
+    routes[0].events.format: expected raw or envelope; this is "json" (gateway.yaml:17:15)
+    routes[0].events.source: Redis Streams are not in this version; use pubsub (gateway.yaml:18:15)
+    routes[0].events.history.age: "5 parsecs" is not a duration; use forms like 30s or 5m (gateway.yaml:20:14)
+    routes[0].events.history.count: expected a whole number; take the quotes away (gateway.yaml:21:16)
+    routes[0].events.replay: unknown key; here may stand channels, source, format, strip_prefix, patterns, keep_alive, retry, history, gap_events, linger, max_channels and queue (gateway.yaml:22:7)
+    routes[1].path: "api" does not begin with /; write "/api" (gateway.yaml:23:11)
+    routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:24:15)
+    routes[1].proxy: expected a mapping with upstream and connect_timeout; this is "https://backend" (gateway.yaml:25:12)
+    routes[2]: leads to both events and proxy; say either (gateway.yaml:26:5)
+    routes[2].proxy.upstream: only http:// upstreams are supported in this version (gateway.yaml:27:24)
+    routes[2].events.channels: the list is empty; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:28:25)
+    shards: must be at least 1; this is 0 (gateway.yaml:29:9)
+    drain: "10" is not a duration; use forms like 30s or 5m (gateway.yaml:30:8)
+    "#);
+}
+
+#[test]
+fn an_unknown_key_is_an_error_with_a_suggestion() {
+    let more = "rout: 1\nrediss: {}\nhttp2: {idle: 3s}\ntimeouts: {idel: 3s}\n";
+    assert_snapshot!(mistakes(&with(more)), @"
+    rout: unknown key; here may stand listeners, admin, redis, sse, routes, shards, max_channels, max_event_bytes, write_timeout, drain, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
+    rediss: unknown key; did you mean `redis`? (gateway.yaml:7:1)
+    http2.idle: unknown key; here may stand max_concurrent_streams, header_list, stream_window, connection_window, send_buffer, keep_alive_interval and keep_alive_timeout (gateway.yaml:8:9)
+    timeouts.idel: unknown key; did you mean `idle`? (gateway.yaml:9:12)
+    ");
+}
+
+#[test]
+fn what_is_missing_is_told_once() {
+    assert_snapshot!(mistakes("# nothing"), @"
+    listeners: missing; say where clients connect, such as `- address: 127.0.0.1:8080` (gateway.yaml)
+    redis: missing; say where events come from, such as redis://127.0.0.1:6379, or embedded://127.0.0.1:6380 for a bus inside the gateway (gateway.yaml)
+    routes: missing; say which request leads where, such as `- path: /events/{channel}` (gateway.yaml)
+    ");
+    assert_snapshot!(mistakes("just text"), @r#"
+    expected a mapping with listeners, admin, redis, sse, routes, shards, max_channels, max_event_bytes, write_timeout, drain, limits, timeouts, http1, http2 and sockets; this is "just text" (gateway.yaml:1:1)
+    "#);
+    let empty = "listeners: [{}]\nredis:\nroutes:\n- events:\n- proxy: {}\n  path: /\n- path: /a\n";
+    assert_snapshot!(mistakes(empty), @r#"
+    listeners[0].address: missing; say where to listen, such as 127.0.0.1:8080 (gateway.yaml:1:13)
+    redis.url: missing; say where events come from, such as redis://127.0.0.1:6379, or embedded://127.0.0.1:6380 for a bus inside the gateway (gateway.yaml:2:6)
+    routes[0].path: missing; say which requests it is for, such as /events/{channel} (gateway.yaml:4:3)
+    routes[0].events.channels: missing; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:4:9)
+    routes[1].proxy.upstream: missing; say where the backend is, such as http://127.0.0.1:8000 (gateway.yaml:5:10)
+    routes[2]: leads nowhere; say either events or proxy (gateway.yaml:7:3)
+    "#);
+    // What is there and wrong is not missing too.
+    let wrong = "listeners: [address: {}]\nredis: {url: []}\nroutes: off\n";
+    assert_snapshot!(mistakes(wrong), @r#"
+    listeners[0].address: expected text; this is a mapping (gateway.yaml:1:22)
+    redis.url: expected text; this is a list (gateway.yaml:2:14)
+    routes: expected a list; this is "off" (gateway.yaml:3:9)
+    "#);
+}
+
+#[test]
+fn a_variable_that_is_missing_is_named_with_its_place() {
+    let text = r#"
+listeners: [address: "${ADDRESS:-127.0.0.1:80}"]
+redis:
+  url: ${REDIS_URL:?where Redis is}
+routes:
+- path: /${NAME}
+  events: { channels: ["${NAME}"], max_channels: "${COUNT}" }
+"#;
+    assert_snapshot!(mistakes(text), @"
+    redis.url: the variable REDIS_URL is not set: where Redis is (gateway.yaml:4:8)
+    routes[0].path: the variable NAME is not set; set it, or write ${NAME:-default} (gateway.yaml:6:9)
+    routes[0].events.channels[0]: the variable NAME is not set; set it, or write ${NAME:-default} (gateway.yaml:7:24)
+    routes[0].events.max_channels: the variable COUNT is not set; set it, or write ${COUNT:-default} (gateway.yaml:7:50)
+    ");
+    let env = |name: &str| match name {
+        "REDIS_URL" => Some("redis://redis".to_owned()),
+        "NAME" => Some("news".to_owned()),
+        "COUNT" => Some("7".to_owned()),
+        _ => None,
+    };
+    let settings = parse(text, "gateway.yaml", &env).expect("valid");
+    assert_eq!(settings.routes[0].path, "/news");
+    assert_eq!(events(&settings, 0).max_channels, 7);
+}
+
+#[test]
+fn no_secret_is_printed() {
+    let text = r#"
+listeners: [address: "${URL}"]
+redis: {url: "${URL}"}
+admin: {hosts: ["${URL}"]}
+routes:
+- path: ${URL}
+  host: ${URL}
+  methods: ["${URL}"]
+  events: {channels: ["${URL}"], format: "${URL}", source: "${URL}", patterns: "${URL}"}
+  cors: {origins: ["${URL}"]}
+- path: /b
+  proxy: {upstream: "${URL}", connect_timeout: "${URL}"}
+max_event_bytes: ${URL}
+shards: ${URL}
+sse: ${URL}
+"#;
+    let env = |_: &str| Some("redis://:hunter2@redis:6379/zero".to_owned());
+    let report = parse(text, "gateway.yaml", &env).expect_err("nonsense").to_string();
+    assert!(report.lines().count() > 10 && !report.contains("hunter2"), "{report}");
+}
+
+/// A file that is right but for the `tls` of its listener.
+fn with_tls(tls: &str) -> String {
+    with("").replace("address: 127.0.0.1:80", &format!("{{address: 127.0.0.1:80, tls: {tls}}}"))
+}
+
+#[test]
+fn tls_has_one_certificate() {
+    const SAY_WHERE: &str =
+        "tls: say where the certificate comes from: self_signed: true, or certificate and key";
+    for (tls, expected) in [
+        ("", SAY_WHERE),
+        ("{}", SAY_WHERE),
+        ("{self_signed: false}", SAY_WHERE),
+        (
+            "{self_signed: true, key: Cargo.toml}",
+            "tls: self_signed: true needs no certificate and no key; say either",
+        ),
+        (
+            "{certificate: Cargo.toml}",
+            "tls.key: missing; say where the private key of this certificate is",
+        ),
+        ("{key: Cargo.toml}", "tls.certificate: missing; say where the certificate of this key is"),
+        ("{key: Cargo.toml, certificate: c.pem}", "tls.certificate: no such file: c.pem"),
+        ("{key: src, certificate: Cargo.toml}", "tls.key: not a file: src"),
+    ] {
+        let report = mistakes(&with_tls(tls));
+        assert!(report.starts_with(&format!("listeners[0].{expected} (")), "{tls}: {report}");
+        assert_eq!(report.lines().count(), 1, "{report}");
+    }
+}
+
+#[test]
+fn relative_paths_start_at_the_folder_of_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.yaml");
+    let write = |name, text: &str| std::fs::write(path.with_file_name(name), text);
+    write("gateway.yaml", &with_tls("{certificate: c.pem, key: k.pem}")).expect("written");
+    write("c.pem", "").expect("written");
+
+    let report = load(&path).expect_err("the key is missing").to_string();
+    let key = path.with_file_name("k.pem");
+    let expected = format!("listeners[0].tls.key: no such file: {} (", key.display());
+    assert!(report.starts_with(&expected), "{report}");
+
+    write("k.pem", "").expect("written");
+    let certificate = path.with_file_name("c.pem");
+    let settings = load(&path).expect("valid");
+    assert_eq!(settings.listeners[0].tls, Some(TlsSettings::Files { certificate, key }));
+}
+
+proptest! {
+    /// Reading ends, and what is left out of the settings has been told.
+    #[test]
+    fn a_damaged_file_is_read_or_its_mistakes_are_told(
+        from in 0..REFERENCE.len(),
+        length in 0_usize..60,
+        with in "[ -~\n]{0,12}",
+    ) {
+        let boundary = |at| (at..REFERENCE.len()).find(|at| REFERENCE.is_char_boundary(*at));
+        let start = boundary(from).unwrap_or(REFERENCE.len());
+        let end = boundary(from + length).unwrap_or(REFERENCE.len());
+        let text = format!("{}{with}{}", &REFERENCE[..start], &REFERENCE[end..]);
+        if let Err(errors) = parse(&text, "gateway.yaml", &|_| None) {
+            prop_assert!(!errors.mistakes().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_line() {
+    assert_eq!(load("none.yaml").expect_err("missing").to_string(), "no such file (none.yaml)");
+    assert!(load("src").expect_err("a folder").to_string().starts_with("cannot be read: "));
+}
+
+#[test]
+fn an_address_is_listened_on_once() {
+    let text = r#"
+listeners:
+- address: 0.0.0.0:80
+- address: 127.0.0.1:80
+- address: 0.0.0.0:80
+- address: 127.0.0.1:9464
+- address: 127.0.0.1:0
+- address: 127.0.0.1:0
+redis: {url: "embedded://127.0.0.1:80"}
+routes: [{path: /, proxy: {upstream: http://b}}]
+"#;
+    assert_snapshot!(mistakes(text), @"
+    admin.address: 127.0.0.1:9464 is taken already, by listeners[3].address (gateway.yaml)
+    listeners[1].address: 127.0.0.1:80 is taken already, by 0.0.0.0:80 of listeners[0].address (gateway.yaml:4:12)
+    listeners[2].address: 0.0.0.0:80 is taken already, by listeners[0].address (gateway.yaml:5:12)
+    redis.url: 127.0.0.1:80 is taken already, by 0.0.0.0:80 of listeners[0].address (gateway.yaml:9:14)
+    ");
+}
+
+#[test]
+fn the_admin_listener_is_there_unless_it_is_off() {
+    for (admin, expected) in [
+        ("", Some("127.0.0.1:9464")),
+        ("admin:", Some("127.0.0.1:9464")),
+        ("admin: {hosts: [ssegate]}", Some("127.0.0.1:9464")),
+        ("admin: {address: 127.0.0.1:1}", Some("127.0.0.1:1")),
+        ("admin: off", None),
+        ("admin: false", None),
+        ("admin: ${ADMIN:-off}", None),
+    ] {
+        let admin = settings(&with(admin)).admin;
+        assert_eq!(admin.map(|admin| admin.address.to_string()).as_deref(), expected);
+    }
+    assert_snapshot!(mistakes(&with("admin: on")), @r#"
+    admin: expected a mapping or off; this is "on" (gateway.yaml:6:8)
+    "#);
+}
+
+#[test]
+fn a_route_takes_from_sse_what_it_does_not_say() {
+    let settings = settings(
+        "listeners: [address: 127.0.0.1:80]
+redis: {url: redis://r}
+sse:
+  keep_alive: 1s
+  history: {count: 5, age: 1m}
+  queue: {when_full: latest}
+routes:
+- {path: /a, events: {channels: [a]}}
+- {path: /b, events: {channels: [a], history: {age: 2m}, queue: {bytes: 1KiB}, retry: 9s}}
+- {path: /c, events: {channels: [a], history: off, max_channels: 3, gap_events: false}}
+- {path: /d, events: {channels: [a], linger: 0s}}
+",
+    );
+    let default = HistorySettings::default();
+    let seconds = Duration::from_secs;
+    let history = |age| Some(HistorySettings { count: 5, age: seconds(age), ..default });
+    let stream = StreamSettings {
+        keep_alive: seconds(1),
+        linger: seconds(60),
+        when_full: WhenFull::Latest,
+        ..StreamSettings::default()
+    };
+    let [a, b, c, d] = [0, 1, 2, 3].map(|index| events(&settings, index));
+    assert_eq!((a.history, &a.stream), (history(60), &stream));
+    assert_eq!(b.history, history(120));
+    let of_b =
+        StreamSettings { linger: seconds(120), retry: seconds(9), max_queue_bytes: 1024, ..stream };
+    assert_eq!(b.stream, of_b);
+    assert_eq!((c.history, c.max_channels), (None, 3));
+    assert_eq!(c.stream, StreamSettings { linger: seconds(30), gap_events: false, ..stream });
+    assert_eq!(d.stream, StreamSettings { linger: seconds(0), ..stream });
+}
+
+#[test]
+fn values_have_bounds() {
+    let more = r#"
+sse:
+  {keep_alive: 0s, retry: 0s, linger: 0s, max_channels: 0, queue: {bytes: 0},
+   history: {count: 0, bytes: 0, age: 0s}}
+max_channels: 0
+max_event_bytes: 0
+write_timeout: 400d
+drain: 0s
+shards: 1025
+limits: {connections: 0, handshakes: -1}
+timeouts: {first_request: 0s, idle: 0ms}
+http1: {header_timeout: 0s, header: 1MiB, buffer: 8191}
+http2:
+  {max_concurrent_streams: 5000000000, stream_window: 2GiB, connection_window: 64000,
+   keep_alive_interval: 0s}
+sockets: {send_buffer: 1}
+"#;
+    assert_snapshot!(mistakes(&with(more)), @r#"
+    sse.keep_alive: must be at least 1ms; this is 0s (gateway.yaml:8:16)
+    sse.retry: must be at least 1ms; this is 0s (gateway.yaml:8:27)
+    sse.max_channels: must be at least 1; this is 0 (gateway.yaml:8:57)
+    sse.queue.bytes: must be at least 1B; this is 0B (gateway.yaml:8:75)
+    sse.history.count: must be at least 1; this is 0 (gateway.yaml:9:21)
+    sse.history.bytes: must be at least 1B; this is 0B (gateway.yaml:9:31)
+    sse.history.age: must be at least 1ms; this is 0s (gateway.yaml:9:39)
+    max_channels: must be at least 1; this is 0 (gateway.yaml:10:15)
+    max_event_bytes: must be at least 1B; this is 0B (gateway.yaml:11:18)
+    write_timeout: must be at most 365d; this is 400d (gateway.yaml:12:16)
+    shards: must be at most 1024; this is 1025 (gateway.yaml:14:9)
+    limits.connections: must be at least 1; this is 0 (gateway.yaml:15:23)
+    limits.handshakes: expected a whole number; this is "-1" (gateway.yaml:15:38)
+    timeouts.first_request: must be at least 1ms; this is 0s (gateway.yaml:16:27)
+    timeouts.idle: must be at least 1ms; this is 0s (gateway.yaml:16:37)
+    http1.header_timeout: must be at least 1ms; this is 0s (gateway.yaml:17:25)
+    http1.header: 1MiB do not fit into a buffer of 64KiB (gateway.yaml:17:37)
+    http1.buffer: must be at least 8KiB; this is 8191B (gateway.yaml:17:51)
+    http2.max_concurrent_streams: expected a whole number up to 4294967295; this is "5000000000" (gateway.yaml:19:28)
+    http2.stream_window: must be at most 2147483647B; this is 2GiB (gateway.yaml:19:55)
+    http2.connection_window: must be at least 65535B; this is 64000B (gateway.yaml:19:80)
+    http2.keep_alive_interval: must be at least 1ms; this is 0s (gateway.yaml:20:25)
+    sockets.send_buffer: must be at least 4KiB; this is 1B (gateway.yaml:21:24)
+    "#);
+}
+
+#[test]
+fn a_path_may_stand_again_with_another_host_or_method() {
+    let routes = r#"
+- {path: "/a/{x}", events: {channels: ["{x}"]}}
+- {path: "/a/{y}", host: A.example, events: {channels: ["{y}"]}}
+- {path: "/a/{x}", methods: [POST, PUT], proxy: {upstream: http://b}}
+- {path: "/a/{x}", methods: [DELETE], proxy: {upstream: http://b}}
+"#;
+    let valid = settings(&with_routes(routes));
+    assert_eq!(valid.routes[1].host.as_deref(), Some("a.example"));
+    assert_eq!(valid.routes[2].methods, [http::Method::POST, http::Method::PUT]);
+    let twice = r#"- {path: "/a/{z}", methods: [PATCH, PUT], proxy: {upstream: http://b}}
+- {path: "/a/{z}", host: a.example, proxy: {upstream: http://b}}
+"#;
+    assert_snapshot!(mistakes(&with_routes(&format!("{routes}{twice}"))), @"
+    routes[4].path: matches the same requests as routes[2]; give it another path, host or methods (gateway.yaml:9:10)
+    routes[5].path: matches the same requests as routes[1]; give it another path, host or methods (gateway.yaml:10:10)
+    ");
+}
+
+#[test]
+fn mistakes_in_routes_say_how_to_mend_them() {
+    let routes = r#"
+- {path: events, events: {channels: news}}
+- {path: "/{a}{b}", events: {channels: ["{a"]}}
+- path: /a/{b}
+  events: {channels: ["{c}", "{query.c}", "x}", ""], strip_prefix: "__keyspace@"}
+- {path: /b, methods: [GTE, BREW], host: "a.example:80", proxy: {upstream: "backend:80"}}
+- path: /c
+  proxy: {upstream: http://b}
+  cors: {origins: ["*"], credentials: true}
+- path: /d
+  proxy: {upstream: http://b, connect_timeout: 0s}
+  cors: {origins: [https://a.example/], credentials: true}
+- path: /e
+  proxy: {upstream: http://b}
+  cors: {credentials: true}
+  auth: {}
+- {path: "/a/{*rest}", proxy: {upstream: http://b}}
+- {path: /e, methods: [GTE], proxy: {upstream: http://b}}
+- {path: /g, events: {strip_prefix: "\n"}}
+- off
+"#;
+    assert_snapshot!(mistakes(&with_routes(routes)), @r#"
+    routes[0].path: "events" does not begin with /; write "/events" (gateway.yaml:5:10)
+    routes[0].events.channels: expected a list; this is "news" (gateway.yaml:5:37)
+    routes[1].path: between two / may stand one {parameter}, not more (gateway.yaml:6:10)
+    routes[2].events.channels[0]: {c} is not a parameter of this route's path; to take it from the query, write {query.c} (gateway.yaml:8:23)
+    routes[2].events.channels[2]: the braces do not match; write {name} or {query.name} (gateway.yaml:8:43)
+    routes[2].events.channels[3]: the name of a channel is empty (gateway.yaml:8:49)
+    routes[2].events.strip_prefix: no name may begin so: a channel name is reserved by Redis (gateway.yaml:8:68)
+    routes[3].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:9:24)
+    routes[3].methods[1]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "BREW" (gateway.yaml:9:29)
+    routes[3].host: "a.example:80" has a port; write a.example (gateway.yaml:9:42)
+    routes[3].proxy.upstream: "backend:80" is not a URL; write http://backend:80 (gateway.yaml:9:76)
+    routes[4].cors.origins[0]: "*" does not go with credentials: true; name the origins (gateway.yaml:12:20)
+    routes[5].proxy.connect_timeout: must be at least 1ms; this is 0s (gateway.yaml:14:48)
+    routes[5].cors.origins[0]: "https://a.example/" has a path; browsers send https://a.example (gateway.yaml:15:20)
+    routes[6].cors.credentials: means nothing without origins; name them (gateway.yaml:18:9)
+    routes[6].auth: unknown key; here may stand path, host, methods, events, proxy and cors (gateway.yaml:19:3)
+    routes[7].path: leaves open whether a request is meant for it or for routes[2]; where one has a {parameter}, the other may have a plain word, not {*rest} or another form (gateway.yaml:20:10)
+    routes[8].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:21:24)
+    routes[9].events.channels: missing; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:22:22)
+    routes[9].events.strip_prefix: no name may begin so: a channel name has a control character (gateway.yaml:22:37)
+    routes[10]: expected a mapping with path, host, methods, events, proxy and cors; this is "off" (gateway.yaml:23:3)
+    "#);
+}

@@ -1,0 +1,310 @@
+//! YAML as a tree in which every node knows where it stands.
+//!
+//! Knows YAML and no key of ours. A scalar keeps its text as written, and whether it was quoted:
+//! what it is (a number, a duration) is decided by the key that wants it. So `off`, `007` and
+//! `1e3` are not guessed at.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{
+    Location, MessageFormatter, NonFiniteFloatPolicy, Spanned, UserMessageFormatter,
+};
+
+use super::error::{ConfigErrors, Mistakes, Place, quoted};
+
+/// A value and its place.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) line: u32,
+    pub(super) column: u32,
+    pub(super) value: Value,
+}
+
+/// What stands at a place.
+#[derive(Debug)]
+pub(super) enum Value {
+    /// `key:` with nothing behind it, `~`, `null`.
+    Nothing,
+    /// One word, or text.
+    Scalar(Scalar),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping, in the order of the file.
+    Map(Vec<(Key, Node)>),
+    /// Something whose mistake has been noted already.
+    Mistaken,
+}
+
+/// A piece of text.
+#[derive(Debug)]
+pub(super) struct Scalar {
+    pub(super) text: String,
+    /// Not in quotes: it may be a number or a truth value.
+    pub(super) is_plain: bool,
+}
+
+/// A key of a mapping.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) line: u32,
+    pub(super) column: u32,
+}
+
+impl Node {
+    /// Where the node stands, given its path.
+    pub(super) fn place(&self, path: &str) -> Place {
+        Place { path: path.to_owned(), line: self.line, column: self.column }
+    }
+}
+
+/// Reads one YAML document. A mistake of YAML itself ends the reading, so it comes alone.
+pub(super) fn read(text: &str, file: &str) -> Result<Node, ConfigErrors> {
+    let options = serde_saphyr::options! {
+        reject_unsupported_tags: true,
+        with_snippet: false,
+        emit_comments: false,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+    };
+    serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options)
+        .map(|raw| node(raw, text))
+        .map_err(|error| yaml_error(&error, text, file))
+}
+
+fn yaml_error(error: &serde_saphyr::Error, text: &str, file: &str) -> ConfigErrors {
+    let (line, column) = error.location().map_or((0, 0), position);
+    let place = Place { path: String::new(), line, column };
+    let mistakes = Mistakes::default();
+    mistakes.note(&place, yaml_message(error, text.lines().nth(line.saturating_sub(1) as usize)));
+    ConfigErrors::new(file, mistakes.into_vec())
+}
+
+/// The parser's own words, or better ones for what people are likely to meet.
+fn yaml_message(error: &serde_saphyr::Error, line: Option<&str>) -> String {
+    match error {
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            return format!("the key {} stands here for the second time", quoted(key));
+        }
+        serde_saphyr::Error::MultipleDocuments { .. } => {
+            return "a second YAML document begins here; the configuration is one".to_owned();
+        }
+        _ => {}
+    }
+    let message = UserMessageFormatter.format_message(error);
+    // `{ url: ${REDIS_URL} }`: to YAML, the first brace behind the dollar opens a mapping.
+    let hint = match line {
+        Some(line) if line.contains("${") => "; within { } and [ ], put quotes around \"${…}\"",
+        _ => "",
+    };
+    format!("not valid YAML: {message}{hint}")
+}
+
+fn node(raw: Spanned<Raw>, text: &str) -> Node {
+    // Behind an alias, the place to mend is the one that it stands for.
+    let (line, column) = position(raw.defined);
+    let source = source(raw.defined, text);
+    let value = match raw.value {
+        Raw::Nothing => Value::Nothing,
+        Raw::Typed => Value::Scalar(Scalar { text: source.to_owned(), is_plain: true }),
+        Raw::Text(text) => {
+            let is_plain = !source.starts_with(['"', '\'']);
+            Value::Scalar(Scalar { text, is_plain })
+        }
+        Raw::List(items) => Value::List(items.into_iter().map(|item| node(item, text)).collect()),
+        Raw::Map(entries) => {
+            Value::Map(entries.into_iter().map(|(k, v)| (key(k), node(v, text))).collect())
+        }
+    };
+    Node { line, column, value }
+}
+
+fn key(raw: Spanned<String>) -> Key {
+    let (line, column) = position(raw.defined);
+    Key { name: raw.value, line, column }
+}
+
+fn position(location: Location) -> (u32, u32) {
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    (narrow(location.line()), narrow(location.column()))
+}
+
+/// The piece of the file that a scalar was read from.
+fn source(location: Location, text: &str) -> &str {
+    let span = location.span();
+    let start = span.byte_offset().and_then(|start| usize::try_from(start).ok());
+    let length = span.byte_len().and_then(|length| usize::try_from(length).ok());
+    let end = start.zip(length).and_then(|(start, length)| start.checked_add(length));
+    start.zip(end).and_then(|(start, end)| text.get(start..end)).unwrap_or_default()
+}
+
+/// What the parser hands over.
+#[derive(Debug)]
+enum Raw {
+    Nothing,
+    /// Taken for a number or a truth value; the text is in the source.
+    Typed,
+    Text(String),
+    List(Vec<Spanned<Self>>),
+    Map(Vec<(Spanned<String>, Spanned<Self>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("YAML")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Nothing)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Raw, E> {
+        Ok(Raw::Typed)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Raw, E> {
+        Ok(Raw::Typed)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Raw, E> {
+        Ok(Raw::Typed)
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<Raw, E> {
+        Ok(Raw::Typed)
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<Raw, E> {
+        Ok(Raw::Typed)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Raw, E> {
+        Ok(Raw::Typed)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
+        Ok(Raw::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Raw::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+        let mut entries: Vec<(Spanned<String>, Spanned<Raw>)> = Vec::new();
+        while let Some(entry) = map.next_entry::<Spanned<String>, _>()? {
+            entries.push(entry);
+        }
+        Ok(Raw::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Node, Value, read};
+
+    /// The tree in one line: `line:column` before each node, quoted scalars in quotes.
+    fn shown(node: &Node) -> String {
+        let value = match &node.value {
+            Value::Nothing => "~".to_owned(),
+            Value::Mistaken => "!".to_owned(),
+            Value::Scalar(scalar) if scalar.is_plain => scalar.text.clone(),
+            Value::Scalar(scalar) => format!("{:?}", scalar.text),
+            Value::List(items) => {
+                format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" "))
+            }
+            Value::Map(entries) => {
+                let entry = |(key, node): &_| {
+                    let (key, node): (&super::Key, &Node) = (key, node);
+                    format!("{}@{}:{}={}", key.name, key.line, key.column, shown(node))
+                };
+                format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(" "))
+            }
+        };
+        format!("{}:{} {value}", node.line, node.column)
+    }
+
+    fn tree(text: &str) -> String {
+        read(text, "f").map_or_else(|error| error.to_string(), |node| shown(&node))
+    }
+
+    #[test]
+    fn scalars_keep_their_text_and_their_quotes() {
+        for (text, expected) in [
+            ("007", "1:1 007"),
+            ("off", "1:1 off"),
+            ("1e3", "1:1 1e3"),
+            (".inf", "1:1 .inf"),
+            ("0x10", "1:1 0x10"),
+            ("'1'", "1:1 \"1\""),
+            ("\"a\\tb\"", "1:1 \"a\\tb\""),
+            ("!!str 5", "1:7 5"),
+            ("~", "1:1 ~"),
+            ("", "1:1 ~"),
+            ("${A:-b}", "1:1 ${A:-b}"),
+        ] {
+            assert_eq!(tree(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_node_knows_its_place() {
+        for (text, expected) in [
+            ("a:\nb: [1, {c: d}]", "1:1 {a@1:1=1:2 ~ b@2:1=2:4 [2:5 1 2:8 {c@2:9=2:12 d}]}"),
+            ("ä: {ö: ü, 'k': 2}", "1:1 {ä@1:1=1:4 {ö@1:5=1:8 ü k@1:11=1:16 2}}"),
+            ("a: &x 'y'\nb: *x", "1:1 {a@1:1=1:7 \"y\" b@2:1=1:7 \"y\"}"),
+            (
+                "a: &x {b: 1}\nc:\n  <<: *x",
+                "1:1 {a@1:1=1:7 {b@1:8=1:11 1} c@2:1=3:3 {b@1:8=1:11 1}}",
+            ),
+        ] {
+            assert_eq!(tree(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_of_yaml_has_a_place_and_comes_alone() {
+        for (text, expected) in [
+            ("a: 1\na: 2", "the key \"a\" stands here for the second time (f:2:1)"),
+            (
+                "a: 1\n---\nb: 1",
+                "a second YAML document begins here; the configuration is one (f:3:1)",
+            ),
+            ("a: b: c", "not valid YAML: mapping values are not allowed in this context (f:1:5)"),
+            ("a: !x 1", "not valid YAML: unsupported tag `!x` (f:1:7)"),
+            (
+                "a: {b: ${C}}",
+                "not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'; \
+                 within { } and [ ], put quotes around \"${…}\" (f:1:9)",
+            ),
+        ] {
+            assert_eq!(tree(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn aliases_cannot_blow_up() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let before = level - 1;
+            let aliases = vec![format!("*a{before}"); 10].join(", ");
+            text += &format!("a{level}: &a{level} [{aliases}]\n");
+        }
+        assert!(tree(&text).starts_with("not valid YAML: "));
+    }
+}

@@ -1,0 +1,221 @@
+//! Times and sizes as people write them: `15s`, `5m`, `64KiB`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+
+use super::error::quoted;
+
+/// A span of time: `250ms`, `15s`, `1m30s`, `1h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Time(pub(super) Duration);
+
+impl Time {
+    /// A year: much longer ones would overflow clocks.
+    pub(super) const MAX: Self = Self(Duration::from_secs(365 * 86_400));
+
+    /// From the longest to the shortest, in milliseconds.
+    const UNITS: [(&str, u64); 5] =
+        [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut total: u64 = 0;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (number, after) = rest.split_at(digits(rest));
+            let (unit, after) =
+                after.split_at(after.len() - after.trim_start_matches(is_letter).len());
+            let (_, millis) = Self::UNITS.iter().find(|(name, _)| *name == unit)?;
+            total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*millis)?)?;
+            rest = after;
+        }
+        (!text.is_empty()).then(|| Self(Duration::from_millis(total)))
+    }
+}
+
+impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+            .ok_or_else(|| format!("{} is not a duration; use forms like 30s or 5m", quoted(&text)))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        let (unit, scale) = Self::UNITS
+            .iter()
+            .find(|(_, scale)| millis.is_multiple_of(u128::from(*scale)))
+            .filter(|_| millis > 0)
+            .unwrap_or(&("s", 1000));
+        write!(f, "{}{unit}", millis / u128::from(*scale))
+    }
+}
+
+impl JsonSchema for Time {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": r"^([0-9]+(ms|s|m|h|d))+$|\$\{",
+            "examples": ["250ms", "15s", "5m", "1h"],
+        })
+    }
+}
+
+/// A number of bytes: `64KiB`, `4MiB`, `1GiB`, or without a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Size(pub(super) usize);
+
+impl Size {
+    const UNITS: [(&str, usize); 5] =
+        [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1), ("", 1)];
+
+    fn parse(text: &str) -> Option<Self> {
+        let (number, unit) = text.split_at(digits(text));
+        let (_, scale) = Self::UNITS.iter().find(|(name, _)| *name == unit)?;
+        number.parse::<usize>().ok()?.checked_mul(*scale).map(Self)
+    }
+
+    /// `64KB`, `64k` and `64 KiB` are probably `64KiB`.
+    fn meant(text: &str) -> Option<String> {
+        let (number, unit) = text.split_at(digits(text));
+        let unit = match unit.trim().to_ascii_lowercase().as_str() {
+            "k" | "kb" | "kib" => "KiB",
+            "m" | "mb" | "mib" => "MiB",
+            "g" | "gb" | "gib" => "GiB",
+            _ => return None,
+        };
+        Some(format!("{number}{unit}")).filter(|meant| Self::parse(meant).is_some())
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| match Self::meant(&text) {
+            Some(meant) => format!("{} is not a size; did you mean {meant}?", quoted(&text)),
+            None => format!("{} is not a size; use forms like 64KiB or 4MiB", quoted(&text)),
+        })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, scale) = Self::UNITS
+            .iter()
+            .find(|(_, scale)| self.0 > 0 && self.0.is_multiple_of(*scale))
+            .unwrap_or(&("B", 1));
+        write!(f, "{}{unit}", self.0 / scale)
+    }
+}
+
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "integer"],
+            "pattern": r"^[0-9]+(B|KiB|MiB|GiB)?$|\$\{",
+            "minimum": 0,
+            "examples": ["64KiB", "4MiB", "1GiB", 1500],
+        })
+    }
+}
+
+fn digits(text: &str) -> usize {
+    text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len()
+}
+
+fn is_letter(c: char) -> bool {
+    c.is_ascii_alphabetic()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Size, Time};
+
+    #[test]
+    fn times_are_read_and_written() {
+        for (text, millis, shown) in [
+            ("15s", 15_000, "15s"),
+            ("5m", 300_000, "5m"),
+            ("1h", 3_600_000, "1h"),
+            ("250ms", 250, "250ms"),
+            ("1m30s", 90_000, "90s"),
+            ("0s", 0, "0s"),
+            ("365d", 31_536_000_000, "365d"),
+        ] {
+            let time = Time::parse(text).expect(text);
+            assert_eq!(time.0, Duration::from_millis(millis), "{text}");
+            assert_eq!(time.to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in ["", "15", "s", "1.5s", "-1s", "5 s", "5parsecs", "99999999999999999h"] {
+            assert_eq!(
+                Time::try_from(text.to_owned()),
+                Err(format!("{text:?} is not a duration; use forms like 30s or 5m")),
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_and_written() {
+        for (text, bytes, shown) in [
+            ("64KiB", 65_536, "64KiB"),
+            ("4MiB", 4 << 20, "4MiB"),
+            ("1GiB", 1 << 30, "1GiB"),
+            ("1500", 1500, "1500B"),
+            ("10B", 10, "10B"),
+            ("0", 0, "0B"),
+        ] {
+            let size = Size::parse(text).expect(text);
+            assert_eq!(size.0, bytes, "{text}");
+            assert_eq!(size.to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused_with_what_was_meant() {
+        for (text, hint) in [
+            ("64KB", "did you mean 64KiB?"),
+            ("4 MiB", "did you mean 4MiB?"),
+            ("1g", "did you mean 1GiB?"),
+            ("", "use forms like 64KiB or 4MiB"),
+            ("MiB", "use forms like 64KiB or 4MiB"),
+            ("many", "use forms like 64KiB or 4MiB"),
+            ("99999999999GiB", "use forms like 64KiB or 4MiB"),
+        ] {
+            assert_eq!(
+                Size::try_from(text.to_owned()),
+                Err(format!("{text:?} is not a size; {hint}")),
+            );
+        }
+    }
+}

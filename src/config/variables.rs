@@ -1,0 +1,228 @@
+//! `${VAR}`, `${VAR:-default}`, `${VAR:?hint}` and `$$` in the values of the file.
+//!
+//! Knows no key of the file. The environment is an argument. What a variable holds is not looked
+//! at again, so a dollar in a password stays one; keys are left as they are.
+
+use super::error::{Mistakes, join};
+use super::tree::{Node, Scalar, Value};
+
+/// The environment: the value of a name.
+pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Replaces every variable below `node`. A value that needs a missing one is marked as mistaken.
+pub(super) fn replace(node: &mut Node, env: Env<'_>, mistakes: &Mistakes) {
+    replace_below(node, String::new(), env, mistakes);
+}
+
+fn replace_below(node: &mut Node, path: String, env: Env<'_>, mistakes: &Mistakes) {
+    match &mut node.value {
+        Value::Nothing | Value::Mistaken => {}
+        Value::List(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                replace_below(item, format!("{path}[{index}]"), env, mistakes);
+            }
+        }
+        Value::Map(entries) => {
+            for (key, value) in entries {
+                replace_below(value, join(&path, &key.name), env, mistakes);
+            }
+        }
+        Value::Scalar(scalar) => {
+            let problems = replace_in(scalar, env);
+            if problems.is_empty() {
+                return;
+            }
+            let place = node.place(&path);
+            problems.into_iter().for_each(|problem| mistakes.note(&place, problem));
+            node.value = Value::Mistaken;
+        }
+    }
+}
+
+fn replace_in(scalar: &mut Scalar, env: Env<'_>) -> Vec<String> {
+    if !scalar.text.contains('$') {
+        return Vec::new();
+    }
+    let mut expansion = Expansion { env, problems: Vec::new(), has_variable: false };
+    scalar.text = expansion.expand(&scalar.text, 0);
+    // In `{ count: "${COUNT}" }` the quotes are YAML's wish, and a number is meant.
+    scalar.is_plain |= expansion.has_variable;
+    expansion.problems
+}
+
+struct Expansion<'a> {
+    env: Env<'a>,
+    problems: Vec<String>,
+    has_variable: bool,
+}
+
+impl Expansion<'_> {
+    /// Defaults in defaults in defaults.
+    const MAX_DEPTH: usize = 8;
+
+    fn expand(&mut self, text: &str, depth: usize) -> String {
+        let mut expanded = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            expanded.push_str(before);
+            rest = if let Some(after) = after.strip_prefix('$') {
+                expanded.push('$');
+                after
+            } else if let Some(inner) = after.strip_prefix('{') {
+                let Some(end) = closing_brace(inner) else {
+                    self.problems.push("a \"${\" is never closed with \"}\"".to_owned());
+                    return expanded;
+                };
+                expanded.push_str(&self.value(&inner[..end], depth));
+                &inner[end + 1..]
+            } else {
+                expanded.push('$');
+                after
+            };
+        }
+        expanded + rest
+    }
+
+    /// What stands for `${reference}`.
+    fn value(&mut self, reference: &str, depth: usize) -> String {
+        self.has_variable = true;
+        let end = reference.find(|c: char| !is_name_char(c)).unwrap_or(reference.len());
+        let (name, operator) = reference.split_at(end);
+        if !is_name(name) {
+            return self.refuse(reference);
+        }
+        let value = (self.env)(name);
+        let filled = value.clone().filter(|value| !value.is_empty());
+        if operator.is_empty() {
+            value.unwrap_or_else(|| self.missing(name, ""))
+        } else if let Some(default) = operator.strip_prefix(":-") {
+            filled.unwrap_or_else(|| self.default(default, depth))
+        } else if let Some(hint) = operator.strip_prefix(":?") {
+            filled.unwrap_or_else(|| self.missing(name, hint))
+        } else {
+            self.refuse(reference)
+        }
+    }
+
+    fn default(&mut self, text: &str, depth: usize) -> String {
+        if depth == Self::MAX_DEPTH {
+            self.problems.push("variables are nested too deeply".to_owned());
+            return String::new();
+        }
+        self.expand(text, depth + 1)
+    }
+
+    fn missing(&mut self, name: &str, hint: &str) -> String {
+        self.problems.push(match hint.trim() {
+            "" => format!("the variable {name} is not set; set it, or write ${{{name}:-default}}"),
+            hint => format!("the variable {name} is not set: {hint}"),
+        });
+        String::new()
+    }
+
+    fn refuse(&mut self, reference: &str) -> String {
+        self.problems.push(format!(
+            "\"${{{reference}}}\" is not understood; use ${{VAR}}, ${{VAR:-default}} or \
+             ${{VAR:?hint}}, and $$ for a dollar"
+        ));
+        String::new()
+    }
+}
+
+/// Where the brace that opened before `text` is closed; `{channel}` in a default has its own.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut open = 1;
+    for (index, c) in text.char_indices() {
+        match c {
+            '{' => open += 1,
+            '}' => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
+            return Some(index);
+        }
+    }
+    None
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| !c.is_ascii_digit())
+}
+
+fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::replace_in;
+    use crate::config::tree::Scalar;
+
+    fn env(name: &str) -> Option<String> {
+        let value = match name {
+            "HOST" => "redis.example",
+            "EMPTY" => "",
+            "PRICE" => "$${HOST}",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+
+    fn replaced(text: &str) -> Result<String, Vec<String>> {
+        let mut scalar = Scalar { text: text.to_owned(), is_plain: true };
+        let problems = replace_in(&mut scalar, &env);
+        if problems.is_empty() { Ok(scalar.text) } else { Err(problems) }
+    }
+
+    #[test]
+    fn variables_are_replaced_by_their_values_or_their_defaults() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("${HOST}", "redis.example"),
+            ("redis://${HOST}:${PORT:-6379}/", "redis://redis.example:6379/"),
+            ("a${EMPTY}b", "ab"),
+            ("${EMPTY:-x}", "x"),
+            ("${HOST:-x}", "redis.example"),
+            ("${HOST:?say where}", "redis.example"),
+            ("${NONE:-}", ""),
+            ("${NONE:-${ALSO_NONE:-${HOST}}}", "redis.example"),
+            ("${NONE:-user:{id}}", "user:{id}"),
+            ("$$", "$"),
+            ("$${HOST}", "${HOST}"),
+            ("pa$word", "pa$word"),
+            ("$", "$"),
+            ("${PRICE}", "$${HOST}"),
+        ] {
+            assert_eq!(replaced(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_variable_is_named_with_its_hint() {
+        for (text, expected) in [
+            ("${A}", "the variable A is not set; set it, or write ${A:-default}"),
+            ("${A:?where Redis is}", "the variable A is not set: where Redis is"),
+            ("${EMPTY:?x}", "the variable EMPTY is not set: x"),
+            ("${NONE:-${A}}", "the variable A is not set; set it, or write ${A:-default}"),
+            ("${A", "a \"${\" is never closed with \"}\""),
+            (
+                "${A:+x}",
+                "\"${A:+x}\" is not understood; use ${VAR}, ${VAR:-default} or ${VAR:?hint}, \
+                 and $$ for a dollar",
+            ),
+        ] {
+            assert_eq!(replaced(text), Err(vec![expected.to_owned()]), "{text}");
+        }
+        for text in ["${}", "${1A}", "${A-B}", "${ A }"] {
+            let problems = replaced(text).expect_err(text);
+            assert!(problems[0].contains("is not understood"), "{text}: {problems:?}");
+        }
+        assert_eq!(replaced("${A} ${B}").expect_err("two").len(), 2);
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let deep = "${A:-".repeat(100) + &"}".repeat(100);
+        assert_eq!(replaced(&deep), Err(vec!["variables are nested too deeply".to_owned()]));
+    }
+}

@@ -1,0 +1,436 @@
+//! Every channel that is followed, and the shards that are dealt its events.
+//!
+//! Lives on one thread, beside the source. An event is numbered, encoded once, and put into the
+//! batch of each shard that has joined its channel; a batch leaves at [`Hub::flush`], when the
+//! source has nothing more at hand. Subscribers are not known here, only shards.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::HubSettings;
+use super::gap::GapReason;
+use super::inbox::{ChannelIndex, Message};
+use super::interest::Interest;
+use super::port::{Port, Ports};
+use super::position::Run;
+use super::shard::{ShardLink, Wanted};
+use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
+use crate::metrics::Metrics;
+use crate::sse::encode;
+
+/// How often a shard that fell behind is looked at.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What the hub wants of its source, for one subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Somebody listens.
+    Follow,
+    /// Nobody has listened for the time of the linger.
+    Leave,
+}
+
+/// The hub: a cheap handle, for the one thread that it lives on.
+#[derive(Clone)]
+pub struct Hub {
+    state: Rc<RefCell<State>>,
+    joins: Arc<Interest<(usize, Topic), Wanted>>,
+    wishes: Rc<Interest<Subscription, Wish>>,
+}
+
+struct State {
+    run: Run,
+    number: u64,
+    channels: Slab<Channel>,
+    by_topic: HashMap<Topic, ChannelIndex>,
+    // By the name of a subscription: plain channels, and patterns.
+    plain: HashMap<ChannelName, Vec<ChannelIndex>>,
+    patterns: HashMap<ChannelName, Vec<ChannelIndex>>,
+    lingering: BTreeSet<(Instant, ChannelIndex)>,
+    restored: Vec<ChannelIndex>,
+    ports: Ports,
+    settings: HubSettings,
+    metrics: Metrics,
+}
+
+struct Channel {
+    topic: Topic,
+    confirmation: Confirmation,
+    // One bit for each shard.
+    shards: u128,
+    linger: Duration,
+    lingers_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Confirmation {
+    Awaited,
+    Given,
+    // It was given, and then the connection was lost: something may be missing.
+    Withdrawn,
+}
+
+impl Hub {
+    /// A hub, and one link for each of `shards` shards, to be taken to their threads.
+    pub fn new(settings: HubSettings, shards: usize, metrics: Metrics) -> (Self, Vec<ShardLink>) {
+        debug_assert!(shards <= u128::BITS as usize, "a channel has one bit for each shard");
+        let run = Run::draw();
+        let joins = Arc::new(Interest::new());
+        let ports: Vec<Port> = (0..shards).map(|_| Port::new()).collect();
+        let links = ports
+            .iter()
+            .enumerate()
+            .map(|(shard, port)| ShardLink::new(shard, run, port.inbox(), Arc::clone(&joins)))
+            .collect();
+        let state = State {
+            run,
+            number: 0,
+            channels: Slab::new(),
+            by_topic: HashMap::new(),
+            plain: HashMap::new(),
+            patterns: HashMap::new(),
+            lingering: BTreeSet::new(),
+            restored: Vec::new(),
+            ports: Ports::new(ports),
+            settings,
+            metrics,
+        };
+        let hub =
+            Self { state: Rc::new(RefCell::new(state)), joins, wishes: Rc::new(Interest::new()) };
+        (hub, links)
+    }
+
+    /// Serves the shards: lets them join and leave channels, and leaves those that nobody has
+    /// listened to for the time of their linger. Owned by the gateway; ends when it is dropped.
+    pub async fn run(&self) {
+        loop {
+            let (linger, is_behind) = {
+                let state = self.state.borrow();
+                (state.next_linger(), state.ports.is_any_behind())
+            };
+            tokio::select! {
+                joins = self.joins.take() => {
+                    for ((shard, topic), wanted) in joins {
+                        self.want(shard, topic, wanted);
+                    }
+                }
+                () = sleep_until(linger) => self.leave_lingering(Instant::now()),
+                // A shard that fell behind is owed a gap, also when nothing more is published.
+                () = tokio::time::sleep(CATCH_UP_INTERVAL), if is_behind => {}
+            }
+            self.flush();
+        }
+    }
+
+    /// What changed in what the source is to follow; waits until something has. Cancel safe.
+    pub async fn wishes(&self) -> impl Iterator<Item = (Subscription, Wish)> + use<> {
+        self.wishes.take().await.into_iter()
+    }
+
+    /// Everything that the source is to follow: for a new connection.
+    pub fn followed(&self) -> Vec<Subscription> {
+        let state = self.state.borrow();
+        let subscriptions = |names: &HashMap<ChannelName, _>, is_pattern| {
+            names
+                .keys()
+                .map(|name| Subscription { name: name.clone(), is_pattern })
+                .collect::<Vec<_>>()
+        };
+        let mut followed = subscriptions(&state.plain, false);
+        followed.append(&mut subscriptions(&state.patterns, true));
+        followed
+    }
+
+    /// Begins a message of the source: gives it the next number. A message that is heard through
+    /// several subscriptions has one number, so that a stream that asked for both gets it once.
+    pub fn begin_message(&self) {
+        self.state.borrow_mut().number += 1;
+    }
+
+    /// The message is heard on this subscription: `decode` makes an event of it for each format in
+    /// which it is read, or `None` where it cannot be.
+    pub fn publish(
+        &self,
+        is_pattern: bool,
+        name: &str,
+        received: Instant,
+        decode: impl FnMut(Format) -> Option<Event>,
+    ) {
+        self.state.borrow_mut().publish(is_pattern, name, received, decode);
+    }
+
+    /// The message on this subscription was skipped: it is too large.
+    pub fn skip(&self, is_pattern: bool, name: &str) {
+        let mut state = self.state.borrow_mut();
+        let channels = state.heard_by(is_pattern, name).to_vec();
+        state.gap(GapReason::TooLarge, &channels);
+    }
+
+    /// Whether anybody follows this subscription.
+    pub fn is_followed(&self, is_pattern: bool, name: &str) -> bool {
+        !self.state.borrow().heard_by(is_pattern, name).is_empty()
+    }
+
+    /// The source listens to this subscription from now on.
+    pub fn confirm(&self, is_pattern: bool, name: &str) {
+        self.state.borrow_mut().confirm(is_pattern, name);
+    }
+
+    /// The source has lost its connection.
+    pub fn lose(&self) {
+        self.state.borrow_mut().lose();
+        self.flush();
+    }
+
+    /// Everything that can be restored after a loss has been: tells the gap once, for all of it.
+    pub fn restored(&self) {
+        let mut state = self.state.borrow_mut();
+        let restored = std::mem::take(&mut state.restored);
+        state.gap(GapReason::RedisAway, &restored);
+    }
+
+    /// Hands the batches to the shards.
+    pub fn flush(&self) {
+        let mut state = self.state.borrow_mut();
+        let State { ports, number, metrics, .. } = &mut *state;
+        ports.flush(*number, metrics);
+    }
+
+    fn want(&self, shard: usize, topic: Topic, wanted: Wanted) {
+        match wanted {
+            Wanted::Joined { linger, ticket } => self.join(shard, topic, linger, ticket),
+            Wanted::Left => self.state.borrow_mut().leave(shard, &topic, Instant::now()),
+        }
+    }
+
+    fn join(&self, shard: usize, topic: Topic, linger: Duration, ticket: u64) {
+        let subscription = topic.subscription.clone();
+        let mut state = self.state.borrow_mut();
+        if let Some(left) = state.make_room(&topic) {
+            self.wishes.wish(left, Wish::Leave);
+        }
+        if state.join(shard, topic, linger, ticket) == Some(Joined::First) {
+            self.wishes.wish(subscription, Wish::Follow);
+        }
+    }
+
+    fn leave_lingering(&self, now: Instant) {
+        for subscription in self.state.borrow_mut().leave_lingering(now) {
+            self.wishes.wish(subscription, Wish::Leave);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Joined {
+    // The source has to be asked to follow it.
+    First,
+    Another,
+}
+
+impl State {
+    fn join(
+        &mut self,
+        shard: usize,
+        topic: Topic,
+        linger: Duration,
+        ticket: u64,
+    ) -> Option<Joined> {
+        let known = self.by_topic.get(&topic).copied();
+        if known.is_none() && self.is_full() {
+            self.metrics.channel_refused();
+            self.ports.tell(shard, Message::Refused { topic, ticket });
+            return None;
+        }
+        let (index, joined) = match known {
+            Some(index) => (index, Joined::Another),
+            None => self.open(topic.clone()),
+        };
+        let channel = &mut self.channels[index as usize];
+        channel.shards |= 1 << shard;
+        channel.linger = channel.linger.max(linger);
+        if let Some(until) = channel.lingers_until.take() {
+            self.lingering.remove(&(until, index));
+        }
+        let is_confirmed = channel.confirmation == Confirmation::Given;
+        let number = self.number;
+        let channel = index;
+        self.ports.tell(shard, Message::Joined { topic, ticket, channel, is_confirmed, number });
+        Some(joined)
+    }
+
+    fn is_full(&self) -> bool {
+        self.channels.len() >= self.settings.max_channels
+    }
+
+    /// Lets the channel that lingers with the least left make room for `topic`, where it needs it:
+    /// names that nobody listens to any more starve nobody. Answers a subscription that is left.
+    fn make_room(&mut self, topic: &Topic) -> Option<Subscription> {
+        if !self.is_full() || self.by_topic.contains_key(topic) {
+            return None;
+        }
+        let &(until, index) = self.lingering.first()?;
+        self.close(until, index)
+    }
+
+    fn open(&mut self, topic: Topic) -> (ChannelIndex, Joined) {
+        let Subscription { name, is_pattern } = topic.subscription.clone();
+        let names = if is_pattern { &mut self.patterns } else { &mut self.plain };
+        let readings = names.entry(name).or_default();
+        // Another reading of what is followed already: whether that is confirmed holds for it too.
+        let sibling = readings.first().map(|&sibling| self.channels[sibling as usize].confirmation);
+        let joined = if sibling.is_none() { Joined::First } else { Joined::Another };
+        let index = self.channels.insert(Channel {
+            topic: topic.clone(),
+            confirmation: match sibling {
+                Some(Confirmation::Given) => Confirmation::Given,
+                _ => Confirmation::Awaited,
+            },
+            shards: 0,
+            linger: Duration::ZERO,
+            lingers_until: None,
+        });
+        let index = ChannelIndex::try_from(index).expect("max_channels is below 2^32");
+        readings.push(index);
+        self.by_topic.insert(topic, index);
+        self.metrics.channels(self.channels.len());
+        (index, joined)
+    }
+
+    fn leave(&mut self, shard: usize, topic: &Topic, now: Instant) {
+        let Some(&index) = self.by_topic.get(topic) else {
+            return;
+        };
+        let channel = &mut self.channels[index as usize];
+        channel.shards &= !(1 << shard);
+        if channel.shards == 0 && channel.lingers_until.is_none() {
+            let until = now + channel.linger;
+            channel.lingers_until = Some(until);
+            self.lingering.insert((until, index));
+        }
+    }
+
+    fn next_linger(&self) -> Option<Instant> {
+        self.lingering.first().map(|&(until, _)| until)
+    }
+
+    /// Closes the channels whose linger is over; answers the subscriptions that nobody reads now.
+    fn leave_lingering(&mut self, now: Instant) -> Vec<Subscription> {
+        let mut left = Vec::new();
+        while let Some(&(until, index)) = self.lingering.first() {
+            if until > now {
+                break;
+            }
+            left.extend(self.close(until, index));
+        }
+        self.metrics.channels(self.channels.len());
+        left
+    }
+
+    fn close(&mut self, until: Instant, index: ChannelIndex) -> Option<Subscription> {
+        self.lingering.remove(&(until, index));
+        let channel = self.channels.remove(index as usize);
+        self.by_topic.remove(&channel.topic);
+        self.restored.retain(|&restored| restored != index);
+        let Subscription { name, is_pattern } = channel.topic.subscription;
+        let names = if is_pattern { &mut self.patterns } else { &mut self.plain };
+        let readings = names.get_mut(&name).expect("an open channel is listed under its name");
+        readings.retain(|&reading| reading != index);
+        if !readings.is_empty() {
+            return None;
+        }
+        names.remove(&name);
+        Some(Subscription { name, is_pattern })
+    }
+
+    fn heard_by(&self, is_pattern: bool, name: &str) -> &[ChannelIndex] {
+        let names = if is_pattern { &self.patterns } else { &self.plain };
+        names.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    fn publish(
+        &mut self,
+        is_pattern: bool,
+        name: &str,
+        received: Instant,
+        mut decode: impl FnMut(Format) -> Option<Event>,
+    ) {
+        let names = if is_pattern { &self.patterns } else { &self.plain };
+        for &index in names.get(name).map_or(&[][..], Vec::as_slice) {
+            let channel = &self.channels[index as usize];
+            if channel.shards == 0 {
+                continue;
+            }
+            let Some(event) = decode(channel.topic.format) else {
+                continue;
+            };
+            let frame = match channel.topic.ids {
+                Ids::Ours => encode::frame(&event, Some(&self.run.at(self.number).to_string())),
+                Ids::Publisher => encode::frame(&event, event.id.as_deref()),
+            };
+            let number = self.number;
+            self.ports.deal(channel.shards, || Message::Event {
+                channel: index,
+                number,
+                frame: frame.clone(),
+                received,
+            });
+        }
+    }
+
+    fn confirm(&mut self, is_pattern: bool, name: &str) {
+        let names = if is_pattern { &self.patterns } else { &self.plain };
+        for &index in names.get(name).map_or(&[][..], Vec::as_slice) {
+            let channel = &mut self.channels[index as usize];
+            match channel.confirmation {
+                Confirmation::Given => continue,
+                Confirmation::Awaited => {}
+                Confirmation::Withdrawn => self.restored.push(index),
+            }
+            channel.confirmation = Confirmation::Given;
+            let number = self.number;
+            self.ports.deal(channel.shards, || Message::Confirmed { channel: index, number });
+        }
+    }
+
+    fn lose(&mut self) {
+        for (_, channel) in &mut self.channels {
+            if channel.confirmation == Confirmation::Given {
+                channel.confirmation = Confirmation::Withdrawn;
+            }
+        }
+        // A gap that has not been told yet is told when they are confirmed again.
+        for index in self.restored.drain(..) {
+            self.channels[index as usize].confirmation = Confirmation::Withdrawn;
+        }
+        self.ports.tell_all(&Message::Lost);
+    }
+
+    fn gap(&mut self, reason: GapReason, channels: &[ChannelIndex]) {
+        if channels.is_empty() {
+            return;
+        }
+        let gap = Message::Gap { reason, channels: channels.into(), number: self.number };
+        self.ports.tell_all(&gap);
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

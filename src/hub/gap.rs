@@ -1,0 +1,81 @@
+//! What a client is told when something may be missing.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+use super::position::Position;
+use crate::event::Event;
+use crate::sse::encode;
+
+/// Why events may be missing from a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GapReason {
+    /// What followed the client's id is no longer kept.
+    Expired,
+    /// The gateway could not keep up with its source.
+    Overload,
+    /// The client's own queue was full.
+    Overflow,
+    /// Redis was away, and what was published meanwhile is gone.
+    RedisAway,
+    /// An event was longer than `max_event_bytes`.
+    TooLarge,
+    /// The client's id is not one of this gateway's.
+    UnknownId,
+}
+
+impl GapReason {
+    /// Every reason, for a metric that shows them all from the start.
+    pub const ALL: [Self; 6] = [
+        Self::Expired,
+        Self::Overload,
+        Self::Overflow,
+        Self::RedisAway,
+        Self::TooLarge,
+        Self::UnknownId,
+    ];
+
+    /// The word on the wire and in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Overload => "overload",
+            Self::Overflow => "overflow",
+            Self::RedisAway => "redis_away",
+            Self::TooLarge => "too_large",
+            Self::UnknownId => "unknown_id",
+        }
+    }
+}
+
+/// The `gap` event: why, on which channels, and the position from which nothing is missing again.
+pub(super) fn frame<'a>(
+    reason: GapReason,
+    channels: impl Iterator<Item = &'a str>,
+    position: Option<Position>,
+) -> Bytes {
+    let channels: Vec<&str> = channels.collect();
+    let mut data = String::new();
+    write!(data, "{{\"reason\":\"{}\",\"channels\":", reason.as_str())
+        .expect("a string takes any text");
+    data += &serde_json::to_string(&channels).expect("text is always JSON");
+    data.push('}');
+    let event = Event { name: Some("gap".into()), data: data.into(), ..Event::default() };
+    encode::frame(&event, position.map(|position| position.to_string()).as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GapReason, frame};
+    use crate::hub::Position;
+
+    #[test]
+    fn a_gap_says_why_where_and_from_when_on() {
+        let position = Position::parse(b"abc123-7");
+        assert_eq!(
+            frame(GapReason::RedisAway, ["a", "b\"c"].into_iter(), position),
+            "id: abc123-7\nevent: gap\ndata: {\"reason\":\"redis_away\",\"channels\":[\"a\",\"b\\\"c\"]}\n\n"
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! From the hub to one shard: batches, within a bound, across threads.
+//!
+//! The hub never waits here. What does not fit it keeps back, and the shard is told later what it
+//! missed. The order of messages is the order of the hub's decisions: that a shard has joined a
+//! channel stands before the first event that it gets of it.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::gap::GapReason;
+use crate::event::Topic;
+
+/// The number by which the hub and its shards speak of a channel. A number is used again only
+/// after every shard has left the channel.
+pub(super) type ChannelIndex = u32;
+
+/// What the hub tells a shard.
+#[derive(Clone, Debug)]
+pub(super) enum Message {
+    /// An event on a channel.
+    Event { channel: ChannelIndex, number: u64, frame: Bytes, received: Instant },
+    /// The shard is now dealt the events of this channel that come after `number`.
+    Joined { topic: Topic, ticket: u64, channel: ChannelIndex, is_confirmed: bool, number: u64 },
+    /// No more channels can be followed.
+    Refused { topic: Topic, ticket: u64 },
+    /// The source confirms that it listens.
+    Confirmed { channel: ChannelIndex, number: u64 },
+    /// The source has lost its connection: nothing is confirmed any more.
+    Lost,
+    /// Something may be missing on these channels, up to `number`.
+    Gap { reason: GapReason, channels: Arc<[ChannelIndex]>, number: u64 },
+}
+
+impl Message {
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Event { frame, .. } => frame.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// Both ends hold it: the hub fills, the shard empties.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    max_messages: usize,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+impl Inbox {
+    pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
+        Self { waiting: Mutex::default(), arrived: Notify::new(), max_messages, max_bytes }
+    }
+
+    /// Moves all of `batch` in, or nothing of it where it does not fit; answers which.
+    pub(super) fn put(&self, batch: &mut Vec<Message>) -> bool {
+        let bytes: usize = batch.iter().map(Message::bytes).sum();
+        let mut waiting = self.lock();
+        let has_room = waiting.messages.is_empty()
+            || waiting.messages.len() + batch.len() <= self.max_messages
+                && waiting.bytes + bytes <= self.max_bytes;
+        if has_room {
+            waiting.bytes += bytes;
+            waiting.messages.append(batch);
+            drop(waiting);
+            self.arrived.notify_one();
+        }
+        has_room
+    }
+
+    /// Waits for messages, and swaps them with the empty `batch`. Cancel safe.
+    pub(super) async fn take(&self, batch: &mut Vec<Message>) {
+        debug_assert!(batch.is_empty());
+        loop {
+            {
+                let mut waiting = self.lock();
+                if !waiting.messages.is_empty() {
+                    waiting.bytes = 0;
+                    std::mem::swap(&mut waiting.messages, batch);
+                    return;
+                }
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
+    use super::{Inbox, Message};
+
+    fn event(number: u64, bytes: usize) -> Message {
+        let frame = Bytes::from(vec![b'x'; bytes]);
+        Message::Event { channel: 0, number, frame, received: Instant::now() }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_does_not_fit_stays_with_the_hub() {
+        let inbox = Inbox::new(4, 100);
+        let mut batch = vec![event(1, 60)];
+        assert!(inbox.put(&mut batch));
+        assert!(batch.is_empty());
+        batch.push(event(2, 60));
+        assert!(!inbox.put(&mut batch), "too many bytes");
+        assert_eq!(batch.len(), 1);
+
+        let mut taken = Vec::new();
+        inbox.take(&mut taken).await;
+        assert_eq!(taken.len(), 1);
+        assert!(inbox.put(&mut batch), "there is room again");
+        batch.extend((3..7).map(|number| event(number, 1)));
+        assert!(!inbox.put(&mut batch), "too many messages");
+    }
+
+    #[tokio::test]
+    async fn an_empty_inbox_takes_any_batch() {
+        let inbox = Inbox::new(1, 1);
+        assert!(inbox.put(&mut vec![event(1, 60), event(2, 60)]));
+    }
+}

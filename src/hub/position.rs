@@ -1,0 +1,105 @@
+//! Where in the run of this gateway a client stands.
+//!
+//! An id on the wire is `<run>-<number>`. The run is drawn at each start, so that the id of another
+//! run, or of another gateway, is known to be unknown. The number grows over all channels, in the
+//! order in which the source delivered them, so one id is a position in any set of channels.
+
+use std::fmt;
+
+/// The tag of one run of the hub: six characters of base 36.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Run([u8; Run::BYTES]);
+
+impl Run {
+    const BYTES: usize = 6;
+    const DIGITS: &'static [u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+    /// Draws a tag: one in two thousand million, so that another run's id is not mistaken for ours.
+    pub fn draw() -> Self {
+        Self(std::array::from_fn(|_| Self::DIGITS[fastrand::usize(..Self::DIGITS.len())]))
+    }
+
+    /// The position after the event `number` of this run.
+    pub fn at(self, number: u64) -> Position {
+        Position { run: self, number }
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|&digit| fmt::Write::write_char(f, char::from(digit)))
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Everything up to an event: what a client that has its id has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Whose numbers they are.
+    pub run: Run,
+    /// The number of the last event; 0 before the first.
+    pub number: u64,
+}
+
+impl Position {
+    /// Reads an id that a client sent. `None` for everything that we never wrote.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let (run, rest) = text.split_first_chunk::<{ Run::BYTES }>()?;
+        let digits = rest.strip_prefix(b"-")?;
+        let is_ours = run.iter().all(|digit| Run::DIGITS.contains(digit))
+            && (1..=20).contains(&digits.len())
+            && digits.iter().all(u8::is_ascii_digit);
+        if !is_ours {
+            return None;
+        }
+        let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        Some(Self { run: Run(*run), number })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.run, self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Position, Run};
+
+    #[test]
+    fn an_id_reads_back_as_it_was_written() {
+        for number in [0, 1, 42, u64::MAX] {
+            let position = Run::draw().at(number);
+            assert_eq!(Position::parse(position.to_string().as_bytes()), Some(position));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_unknown() {
+        let long = [b'1'; 4096];
+        for text in [
+            &b""[..],
+            b"abc",
+            b"abcdef",
+            b"abcdef-",
+            b"abcdef-x",
+            b"ABCDEF-1",
+            b"abcdef-+1",
+            b"abcdef--1",
+            b"abcdef-1 ",
+            b"abcdef-18446744073709551616",
+            b"abcdef-99999999999999999999999999",
+            b"\xff\xff\xff\xff\xff\xff-1",
+            b"1-0",
+            &long,
+        ] {
+            assert_eq!(Position::parse(text), None, "{}", String::from_utf8_lossy(text));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! When each subscriber is to be looked at next: one timer for all of a shard.
+//!
+//! A subscriber is in one round at a time, and costs nothing between its rounds. Events do not move
+//! it: it is found to have been busy when its round comes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How exact the rounds are.
+pub(super) const ROUND: Duration = Duration::from_millis(250);
+
+/// A subscriber of this shard. Its place may be used again; the generation tells the two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MemberKey {
+    pub(super) place: usize,
+    pub(super) generation: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Rounds {
+    started: Instant,
+    due: BTreeMap<u64, Vec<MemberKey>>,
+}
+
+impl Rounds {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { started: now, due: BTreeMap::new() }
+    }
+
+    /// Looks at `member` at `at` or up to one round later.
+    pub(super) fn add(&mut self, member: MemberKey, at: Instant) {
+        self.due.entry(self.round_of(at) + 1).or_default().push(member);
+    }
+
+    /// Those whose time has come, one round after the other.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Vec<MemberKey>> {
+        let round = self.round_of(now);
+        let first = self.due.first_entry()?;
+        (*first.key() <= round).then(|| first.remove())
+    }
+
+    fn round_of(&self, at: Instant) -> u64 {
+        let since_start = at.saturating_duration_since(self.started);
+        u64::try_from(since_start.as_millis() / ROUND.as_millis()).unwrap_or(u64::MAX - 1)
+    }
+}

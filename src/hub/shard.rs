@@ -1,0 +1,439 @@
+//! The subscribers of one core, and the channels they listen to.
+//!
+//! Everything here lives on one thread, in plain cells. Events come in batches through the inbox;
+//! what the shard wants of the hub goes the other way as wishes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::StreamSettings;
+use super::gap::GapReason;
+use super::inbox::{ChannelIndex, Inbox, Message};
+use super::interest::Interest;
+use super::position::Run;
+use super::queue::Queued;
+use super::rounds::{MemberKey, ROUND, Rounds};
+use super::subscriber::{CloseReason, Mailbox, Subscriber};
+use crate::event::{Ids, Topic};
+use crate::metrics::ShardMetrics;
+use crate::sse::encode;
+
+/// What a shard wants of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// To be dealt its events. The hub answers with the ticket: an answer to an older wish, that
+    /// was withdrawn meanwhile, must not be taken for the answer to this one.
+    Joined { linger: Duration, ticket: u64 },
+    /// Nothing any more.
+    Left,
+}
+
+/// The ends of the hub's ways to and from one shard, on their way to its thread.
+#[derive(Debug)]
+pub struct ShardLink {
+    shard: usize,
+    run: Run,
+    inbox: Arc<Inbox>,
+    joins: Arc<Interest<(usize, Topic), Wanted>>,
+}
+
+impl ShardLink {
+    pub(super) fn new(
+        shard: usize,
+        run: Run,
+        inbox: Arc<Inbox>,
+        joins: Arc<Interest<(usize, Topic), Wanted>>,
+    ) -> Self {
+        Self { shard, run, inbox, joins }
+    }
+}
+
+/// What a stream asks of its shard.
+pub struct StreamRequest {
+    /// The channels; at least one.
+    pub topics: Vec<Topic>,
+    /// How the stream is kept.
+    pub settings: Arc<StreamSettings>,
+    /// Bytes at the head of each channel's name that clients do not see.
+    pub prefix_bytes: usize,
+    /// Ends the stream from outside, when it cannot be written to.
+    pub cut: Box<dyn Fn()>,
+}
+
+/// The hub on one thread: a cheap handle.
+#[derive(Clone)]
+pub struct Shard(Rc<Inner>);
+
+struct Inner {
+    link: ShardLink,
+    write_timeout: Duration,
+    channels: RefCell<HashMap<Topic, Rc<Channel>>>,
+    by_index: RefCell<FxHashMap<ChannelIndex, Rc<Channel>>>,
+    members: RefCell<Slab<Member>>,
+    rounds: RefCell<Rounds>,
+    next_ticket: Cell<u64>,
+    // Everything up to this number has been dealt with here.
+    number: Cell<u64>,
+    queued_bytes: Cell<usize>,
+    metrics: ShardMetrics,
+}
+
+struct Member {
+    mailbox: Rc<Mailbox>,
+    generation: u64,
+}
+
+struct Channel {
+    topic: Topic,
+    ticket: u64,
+    index: Cell<Option<ChannelIndex>>,
+    is_confirmed: Cell<bool>,
+    listeners: RefCell<Slab<Listener>>,
+}
+
+struct Listener {
+    mailbox: Rc<Mailbox>,
+    // Counted in `Mailbox::unconfirmed`.
+    is_unconfirmed: Cell<bool>,
+}
+
+/// The places that a subscriber holds on its shard.
+pub(super) struct Membership {
+    key: MemberKey,
+    channels: Box<[(Rc<Channel>, usize)]>,
+}
+
+impl Shard {
+    /// The shard at the end of `link`, on the thread that calls this.
+    pub fn new(link: ShardLink, write_timeout: Duration, metrics: ShardMetrics) -> Self {
+        Self(Rc::new(Inner {
+            link,
+            write_timeout,
+            channels: RefCell::default(),
+            by_index: RefCell::default(),
+            members: RefCell::default(),
+            rounds: RefCell::new(Rounds::new(Instant::now())),
+            next_ticket: Cell::new(0),
+            number: Cell::new(0),
+            queued_bytes: Cell::new(0),
+            metrics,
+        }))
+    }
+
+    /// Deals what the hub sends, and makes the rounds of the subscribers. Ends when it is dropped.
+    pub async fn run(&self) {
+        let mut batch = Vec::new();
+        let mut round = tokio::time::interval(ROUND);
+        round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.0.link.inbox.take(&mut batch) => self.deal(&mut batch),
+                _ = round.tick() => self.make_round(),
+            }
+            // The streams that were woken write before the next batch is looked at.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Opens a stream.
+    pub fn subscribe(&self, request: StreamRequest) -> Subscriber {
+        let StreamRequest { topics, settings, prefix_bytes, cut } = request;
+        let now = Instant::now();
+        let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
+        let linger = settings.linger;
+        let mailbox = Rc::new(Mailbox::new(settings, ids, prefix_bytes, cut, now));
+        let channels: Box<[_]> =
+            topics.into_iter().map(|topic| self.listen(topic, linger, &mailbox)).collect();
+        self.0.metrics.shared().subscribed(channels.len());
+        if mailbox.unconfirmed.get() == 0 {
+            self.say_ready(&mailbox, now);
+        }
+        let key = self.admit(Rc::clone(&mailbox), now);
+        Subscriber::new(mailbox, self.clone(), Membership { key, channels })
+    }
+
+    /// Ends every stream in good order: each is told when to come back.
+    pub fn drain(&self) {
+        let now = Instant::now();
+        for (_, member) in &*self.0.members.borrow() {
+            member.mailbox.send_away(CloseReason::Drained, now);
+        }
+    }
+
+    /// Open streams.
+    pub fn subscribers(&self) -> usize {
+        self.0.members.borrow().len()
+    }
+
+    pub(super) fn run_tag(&self) -> Run {
+        self.0.link.run
+    }
+
+    pub(super) fn metrics(&self) -> &ShardMetrics {
+        &self.0.metrics
+    }
+
+    /// The bytes that wait for one subscriber went from `before` to `after`.
+    pub(super) fn account(&self, before: usize, after: usize) {
+        self.0.queued_bytes.set(self.0.queued_bytes.get() + after - before);
+    }
+
+    /// Gives back the places of a subscriber.
+    pub(super) fn leave(&self, membership: &Membership) {
+        self.0.metrics.shared().unsubscribed(membership.channels.len());
+        self.0.members.borrow_mut().remove(membership.key.place);
+        for (channel, place) in &membership.channels {
+            channel.listeners.borrow_mut().remove(*place);
+            if channel.listeners.borrow().is_empty() {
+                self.forget(channel);
+            }
+        }
+    }
+
+    fn listen(
+        &self,
+        topic: Topic,
+        linger: Duration,
+        mailbox: &Rc<Mailbox>,
+    ) -> (Rc<Channel>, usize) {
+        let mut channels = self.0.channels.borrow_mut();
+        let channel = channels.entry(topic).or_insert_with_key(|topic| self.join(topic, linger));
+        let is_unconfirmed = !channel.is_confirmed.get();
+        if is_unconfirmed {
+            mailbox.unconfirmed.set(mailbox.unconfirmed.get() + 1);
+        }
+        let place = channel.listeners.borrow_mut().insert(Listener {
+            mailbox: Rc::clone(mailbox),
+            is_unconfirmed: Cell::new(is_unconfirmed),
+        });
+        (Rc::clone(channel), place)
+    }
+
+    fn join(&self, topic: &Topic, linger: Duration) -> Rc<Channel> {
+        let ticket = self.0.next_ticket.get();
+        self.0.next_ticket.set(ticket + 1);
+        let link = &self.0.link;
+        link.joins.wish((link.shard, topic.clone()), Wanted::Joined { linger, ticket });
+        Rc::new(Channel {
+            topic: topic.clone(),
+            ticket,
+            index: Cell::new(None),
+            is_confirmed: Cell::new(false),
+            listeners: RefCell::default(),
+        })
+    }
+
+    fn forget(&self, channel: &Rc<Channel>) {
+        let mut channels = self.0.channels.borrow_mut();
+        // After a refusal another channel may stand under this name.
+        if channels.get(&channel.topic).is_some_and(|known| Rc::ptr_eq(known, channel)) {
+            channels.remove(&channel.topic);
+            let link = &self.0.link;
+            link.joins.wish((link.shard, channel.topic.clone()), Wanted::Left);
+        }
+        if let Some(index) = channel.index.take() {
+            self.0.by_index.borrow_mut().remove(&index);
+        }
+    }
+
+    fn admit(&self, mailbox: Rc<Mailbox>, now: Instant) -> MemberKey {
+        let mut members = self.0.members.borrow_mut();
+        let ticket = self.0.next_ticket.get();
+        self.0.next_ticket.set(ticket + 1);
+        let due = now + mailbox.settings.keep_alive.min(self.0.write_timeout);
+        let place = members.insert(Member { mailbox, generation: ticket });
+        let key = MemberKey { place, generation: ticket };
+        self.0.rounds.borrow_mut().add(key, due);
+        key
+    }
+
+    fn deal(&self, batch: &mut Vec<Message>) {
+        let now = Instant::now();
+        for message in batch.drain(..) {
+            match message {
+                Message::Event { channel, number, frame, received } => {
+                    self.0.number.set(number);
+                    self.fan_out(channel, &Queued { frame, number: Some(number), received }, now);
+                }
+                Message::Joined { topic, ticket, channel, is_confirmed, number } => {
+                    self.0.number.set(number);
+                    self.joined(&topic, ticket, channel, is_confirmed, now);
+                }
+                Message::Refused { topic, ticket } => self.refused(&topic, ticket, now),
+                Message::Confirmed { channel, number } => {
+                    self.0.number.set(number);
+                    if let Some(channel) = self.channel(channel) {
+                        self.confirm(&channel, now);
+                    }
+                }
+                Message::Lost => self.lost(),
+                Message::Gap { reason, channels, number } => {
+                    self.0.number.set(number);
+                    self.tell_gap(reason, &channels, number, now);
+                }
+            }
+        }
+    }
+
+    fn channel(&self, index: ChannelIndex) -> Option<Rc<Channel>> {
+        self.0.by_index.borrow().get(&index).map(Rc::clone)
+    }
+
+    /// The innermost loop: one frame to every subscriber of its channel on this core.
+    fn fan_out(&self, channel: ChannelIndex, event: &Queued, now: Instant) {
+        let Some(channel) = self.channel(channel) else {
+            return;
+        };
+        let (mut before, mut after, mut dropped) = (0, 0, 0);
+        for (_, listener) in &*channel.listeners.borrow() {
+            before += listener.mailbox.queued_bytes();
+            dropped += listener.mailbox.offer(event.clone(), now).dropped;
+            after += listener.mailbox.queued_bytes();
+        }
+        self.account(before, after);
+        if dropped > 0 {
+            self.0.metrics.shared().events_dropped_by_overflow(dropped);
+        }
+    }
+
+    fn joined(
+        &self,
+        topic: &Topic,
+        ticket: u64,
+        index: ChannelIndex,
+        is_confirmed: bool,
+        now: Instant,
+    ) {
+        let Some(channel) = self.awaited(topic, ticket) else {
+            return;
+        };
+        channel.index.set(Some(index));
+        self.0.by_index.borrow_mut().insert(index, Rc::clone(&channel));
+        if is_confirmed {
+            self.confirm(&channel, now);
+        }
+    }
+
+    fn refused(&self, topic: &Topic, ticket: u64, now: Instant) {
+        let Some(channel) = self.awaited(topic, ticket) else {
+            return;
+        };
+        self.0.channels.borrow_mut().remove(topic);
+        for (_, listener) in &*channel.listeners.borrow() {
+            listener.mailbox.send_away(CloseReason::Refused, now);
+        }
+    }
+
+    /// The channel that the answer with this ticket is for, if it is still wanted.
+    fn awaited(&self, topic: &Topic, ticket: u64) -> Option<Rc<Channel>> {
+        let channels = self.0.channels.borrow();
+        channels.get(topic).filter(|channel| channel.ticket == ticket).map(Rc::clone)
+    }
+
+    fn confirm(&self, channel: &Channel, now: Instant) {
+        channel.is_confirmed.set(true);
+        for (_, Listener { mailbox, is_unconfirmed }) in &*channel.listeners.borrow() {
+            if is_unconfirmed.replace(false) {
+                mailbox.unconfirmed.set(mailbox.unconfirmed.get() - 1);
+                if mailbox.unconfirmed.get() == 0 {
+                    self.say_ready(mailbox, now);
+                }
+            }
+        }
+    }
+
+    fn say_ready(&self, mailbox: &Mailbox, now: Instant) {
+        let position =
+            (mailbox.ids == Ids::Ours).then(|| self.run_tag().at(self.0.number.get()).to_string());
+        mailbox.say(encode::ready(position.as_deref()), now);
+    }
+
+    fn lost(&self) {
+        for channel in self.0.channels.borrow().values() {
+            channel.is_confirmed.set(false);
+        }
+    }
+
+    /// Tells each subscriber once, with those of the channels that it listens to.
+    fn tell_gap(&self, reason: GapReason, channels: &[ChannelIndex], number: u64, now: Instant) {
+        let mut told: HashMap<*const Mailbox, (Rc<Mailbox>, Vec<Rc<Channel>>)> = HashMap::new();
+        for channel in channels.iter().filter_map(|&index| self.channel(index)) {
+            for (_, listener) in &*channel.listeners.borrow() {
+                // Whoever waits for its `ready` was promised nothing yet.
+                if !listener.is_unconfirmed.get() && !listener.mailbox.is_closed() {
+                    told.entry(Rc::as_ptr(&listener.mailbox))
+                        .or_insert_with(|| (Rc::clone(&listener.mailbox), Vec::new()))
+                        .1
+                        .push(Rc::clone(&channel));
+                }
+            }
+        }
+        for (mailbox, channels) in told.into_values() {
+            let names = channels.iter().map(|channel| channel.name());
+            mailbox.tell_gap(reason, names, self, number, now);
+        }
+    }
+
+    fn make_round(&self) {
+        let now = Instant::now();
+        loop {
+            let due = self.0.rounds.borrow_mut().next_due(now);
+            let Some(due) = due else { break };
+            for key in due {
+                self.visit(key, now);
+            }
+        }
+        self.0.metrics.queue_bytes(self.0.queued_bytes.get());
+        self.0.metrics.flush();
+    }
+
+    fn visit(&self, key: MemberKey, now: Instant) {
+        let member = {
+            let members = self.0.members.borrow();
+            let member = members.get(key.place).filter(|m| m.generation == key.generation);
+            member.map(|member| Rc::clone(&member.mailbox))
+        };
+        if let Some(due) = member.and_then(|mailbox| mailbox.visit(now, self.0.write_timeout)) {
+            self.0.rounds.borrow_mut().add(key, due);
+        }
+    }
+}
+
+impl Channel {
+    fn name(&self) -> &str {
+        self.topic.subscription.name.as_str()
+    }
+}
+
+impl Membership {
+    /// The names of the channels, as the source knows them.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(|(channel, _)| channel.name())
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("subscribers", &self.subscribers()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for StreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamRequest").field("topics", &self.topics).finish_non_exhaustive()
+    }
+}

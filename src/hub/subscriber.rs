@@ -1,0 +1,339 @@
+//! One stream: what waits for it, and how it ends.
+//!
+//! The shard offers events to a [`Mailbox`]; the stream's body reads them from its [`Subscriber`].
+//! Both live on one thread. What carries the stream is not known here, only how to cut it off.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use super::gap::{self, GapReason};
+use super::queue::{Pushed, Queue, Queued};
+use super::shard::{Membership, Shard};
+use super::{StreamSettings, WhenFull};
+use crate::event::Ids;
+use crate::sse::encode;
+
+/// Frames that wait together are handed over together, up to so many bytes: one TLS record.
+const MAX_TOGETHER: usize = 16 << 10;
+/// A closed stream has so long to write what it still has; then it is cut off.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// Why a stream ended. Not an error: each is an ordinary end of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client went away.
+    ClientLeft,
+    /// The gateway is stopping.
+    Drained,
+    /// Its queue was full: the client reads more slowly than events come.
+    Lagged,
+    /// It needs a channel more than the gateway may follow.
+    Refused,
+    /// Nothing could be written for the time of `write_timeout`.
+    Stalled,
+}
+
+impl CloseReason {
+    /// Every reason, for a metric that shows them all from the start.
+    pub const ALL: [Self; 5] =
+        [Self::ClientLeft, Self::Drained, Self::Lagged, Self::Refused, Self::Stalled];
+
+    /// The word in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientLeft => "client_left",
+            Self::Drained => "drained",
+            Self::Lagged => "lagged",
+            Self::Refused => "refused",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
+/// The shard's side of a stream.
+pub(super) struct Mailbox {
+    queue: RefCell<Queue>,
+    waker: RefCell<Option<Waker>>,
+    pub(super) settings: Arc<StreamSettings>,
+    pub(super) ids: Ids,
+    // Bytes of the route's prefix, which clients do not see.
+    prefix_bytes: usize,
+    // Channels that the source has not confirmed yet.
+    pub(super) unconfirmed: Cell<usize>,
+    // The newest event offered: what is heard twice is offered twice, with one number.
+    newest: Cell<u64>,
+    // Events up to this number gave way to newer ones, and the client has not been told.
+    overflowed: Cell<Option<u64>>,
+    last_write: Cell<Instant>,
+    waits_since: Cell<Option<Instant>>,
+    closed: Cell<Option<(CloseReason, Instant)>>,
+    cut: Box<dyn Fn()>,
+}
+
+/// What an offer or a visit has to tell the shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Events that this subscriber does not get.
+    pub(super) dropped: u64,
+}
+
+impl Mailbox {
+    pub(super) fn new(
+        settings: Arc<StreamSettings>,
+        ids: Ids,
+        prefix_bytes: usize,
+        cut: Box<dyn Fn()>,
+        now: Instant,
+    ) -> Self {
+        let mut queue = Queue::new(settings.max_queue_bytes, settings.when_full);
+        queue.say(encode::retry(settings.retry), now);
+        Self {
+            queue: RefCell::new(queue),
+            waker: RefCell::new(None),
+            settings,
+            ids,
+            prefix_bytes,
+            unconfirmed: Cell::new(0),
+            newest: Cell::new(0),
+            overflowed: Cell::new(None),
+            last_write: Cell::new(now),
+            waits_since: Cell::new(Some(now)),
+            closed: Cell::new(None),
+            cut,
+        }
+    }
+
+    /// Bytes of events that wait.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queue.borrow().bytes()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get().is_some()
+    }
+
+    /// Offers an event. Never waits: what does not fit is dealt with as the route says.
+    pub(super) fn offer(&self, event: Queued, now: Instant) -> Outcome {
+        let number = event.number.unwrap_or_default();
+        if self.is_closed() || number <= self.newest.get() {
+            return Outcome::default();
+        }
+        self.newest.set(number);
+        let pushed = self.queue.borrow_mut().push(event);
+        let dropped = match pushed {
+            Pushed::Queued => 0,
+            Pushed::Dropped { events, last } => {
+                if self.settings.when_full == WhenFull::DropOldest {
+                    self.overflowed.set(Some(last));
+                }
+                events
+            }
+            // The slow subscriber is closed, and its client comes back. Waiting here would let one
+            // reader stall the channel.
+            Pushed::Full => {
+                let waiting = self.queue.borrow_mut().clear();
+                self.close(CloseReason::Lagged, now);
+                waiting + 1
+            }
+        };
+        self.wake(now);
+        Outcome { dropped }
+    }
+
+    /// Says what the stream itself has to say.
+    pub(super) fn say(&self, frame: Bytes, now: Instant) {
+        if !self.is_closed() {
+            self.queue.borrow_mut().say(frame, now);
+            self.wake(now);
+        }
+    }
+
+    /// Tells of a gap on these channels (their names at the source).
+    pub(super) fn tell_gap<'a>(
+        &self,
+        reason: GapReason,
+        channels: impl Iterator<Item = &'a str>,
+        shard: &Shard,
+        number: u64,
+        now: Instant,
+    ) {
+        if self.settings.gap_events {
+            let frame = self.gap_frame(reason, channels, shard, number);
+            self.say(frame, now);
+        }
+    }
+
+    /// Ends the stream. What waits is still written, if that does not take long.
+    pub(super) fn close(&self, reason: CloseReason, now: Instant) {
+        if !self.is_closed() {
+            self.closed.set(Some((reason, now)));
+            self.wake(now);
+        }
+    }
+
+    /// Ends the stream with a word on when to come back: later than usual, each at its own time.
+    pub(super) fn send_away(&self, reason: CloseReason, now: Instant) {
+        self.say(encode::retry(jittered(self.settings.retry)), now);
+        self.close(reason, now);
+    }
+
+    /// Looks after the stream: keeps a quiet one alive, cuts off one that cannot be written to.
+    /// Answers when to look again; `None`: never.
+    pub(super) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
+        if let Some((_, closed)) = self.closed.get() {
+            let due = closed + CLOSE_GRACE;
+            if now < due {
+                return Some(due);
+            }
+            (self.cut)();
+            return None;
+        }
+        if let Some(since) = self.waits_since.get() {
+            let due = since + write_timeout;
+            if now < due {
+                return Some(due);
+            }
+            self.close(CloseReason::Stalled, now);
+            (self.cut)();
+            return None;
+        }
+        let due = self.last_write.get() + self.settings.keep_alive;
+        if now < due {
+            // Looked at no later than this, so that a stall is found in time.
+            return Some(due.min(now + write_timeout));
+        }
+        self.say(Bytes::from_static(encode::KEEP_ALIVE), now);
+        Some(now + self.settings.keep_alive.min(write_timeout))
+    }
+
+    fn wake(&self, now: Instant) {
+        if self.waits_since.get().is_none() {
+            self.waits_since.set(Some(now));
+        }
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn gap_frame<'a>(
+        &self,
+        reason: GapReason,
+        channels: impl Iterator<Item = &'a str>,
+        shard: &Shard,
+        number: u64,
+    ) -> Bytes {
+        let position = (self.ids == Ids::Ours).then(|| shard.run_tag().at(number));
+        shard.metrics().shared().gap(reason.as_str());
+        gap::frame(reason, channels.map(|name| &name[self.prefix_bytes..]), position)
+    }
+}
+
+/// A stream as its body sees it. Leaves its channels when it is dropped.
+// Not `Clone`: there is one reader.
+pub struct Subscriber {
+    mailbox: Rc<Mailbox>,
+    shard: Shard,
+    membership: Membership,
+}
+
+impl Subscriber {
+    pub(super) fn new(mailbox: Rc<Mailbox>, shard: Shard, membership: Membership) -> Self {
+        Self { mailbox, shard, membership }
+    }
+
+    /// The next bytes of the stream; `None` when it is over.
+    pub fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut queue = self.mailbox.queue.borrow_mut();
+        let before = queue.bytes();
+        let next = match self.owed_gap(&queue) {
+            Some(gap) => Some(gap),
+            None => self.hand_over(&mut queue),
+        };
+        self.shard.account(before, queue.bytes());
+        match next {
+            Some(bytes) => {
+                let now = Instant::now();
+                self.mailbox.last_write.set(now);
+                self.mailbox.waits_since.set((queue.front().is_some()).then_some(now));
+                self.shard.metrics().stream_bytes_sent(bytes.len());
+                Poll::Ready(Some(bytes))
+            }
+            None if self.mailbox.is_closed() => Poll::Ready(None),
+            None => {
+                self.mailbox.waits_since.set(None);
+                *self.mailbox.waker.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Why the stream was closed; `None` when it was not closed from this side.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.mailbox.closed.get().map(|(reason, _)| reason)
+    }
+
+    /// The gap that is owed for dropped events, when those are the next to tell of.
+    fn owed_gap(&self, queue: &Queue) -> Option<Bytes> {
+        if queue.front().is_some_and(|next| next.number.is_none()) {
+            return None;
+        }
+        let last = self.mailbox.overflowed.take()?;
+        let channels = self.membership.names();
+        self.mailbox
+            .settings
+            .gap_events
+            .then(|| self.mailbox.gap_frame(GapReason::Overflow, channels, &self.shard, last))
+    }
+
+    /// Takes what waits: one frame as it is, several small ones together.
+    fn hand_over(&self, queue: &mut Queue) -> Option<Bytes> {
+        let first = self.pop(queue)?;
+        let fits = |next: Option<&Queued>, used: usize| {
+            next.is_some_and(|next| used + next.frame.len() <= MAX_TOGETHER)
+        };
+        if !fits(queue.front(), first.len()) {
+            return Some(first);
+        }
+        let mut together = BytesMut::with_capacity(MAX_TOGETHER.min(first.len() + queue.bytes()));
+        together.extend_from_slice(&first);
+        while fits(queue.front(), together.len()) {
+            let Some(next) = self.pop(queue) else { break };
+            together.extend_from_slice(&next);
+        }
+        Some(together.freeze())
+    }
+
+    fn pop(&self, queue: &mut Queue) -> Option<Bytes> {
+        let next = queue.pop()?;
+        if next.number.is_some() {
+            self.shard.metrics().event_sent(next.received.elapsed());
+        }
+        Some(next.frame)
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.shard.account(self.mailbox.queued_bytes(), 0);
+        self.shard.leave(&self.membership);
+    }
+}
+
+impl fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscriber").field("membership", &self.membership).finish_non_exhaustive()
+    }
+}
+
+/// A wait between once and twice `base`, so that those who are sent away together do not come back
+/// together.
+pub fn jittered(base: Duration) -> Duration {
+    base.mul_f64(1.0 + fastrand::f64())
+}

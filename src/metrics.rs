@@ -1,0 +1,476 @@
+//! Every metric: registered once, recorded by methods named after facts.
+//!
+//! Names follow the conventions of Prometheus (<https://prometheus.io/docs/practices/naming/>):
+//! base units, `_total` for counters. A label's values come from our own enums and from
+//! gateway.yaml, never from a client. Knows nothing of the stages that record.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::local::{LocalHistogram, LocalIntCounter};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+/// The metrics of this process: a cheap handle that can go to every thread.
+#[derive(Clone)]
+pub struct Metrics(Arc<Registered>);
+
+struct Registered {
+    registry: Registry,
+    streams: IntGaugeVec,
+    streams_opened: IntCounterVec,
+    streams_closed: IntCounterVec,
+    stream_age: Histogram,
+    events_sent: IntCounter,
+    stream_bytes_sent: IntCounter,
+    events_dropped: IntCounterVec,
+    delivery_latency: Histogram,
+    queue_bytes: IntGauge,
+    gaps: IntCounterVec,
+    source_connected: IntGauge,
+    source_reconnects: IntCounter,
+    source_messages: IntCounter,
+    source_errors: IntCounterVec,
+    channels: IntGauge,
+    channels_refused: IntCounter,
+    subscriptions: IntGauge,
+    connections: IntGaugeVec,
+    connections_accepted: IntCounter,
+    connections_closed: IntCounterVec,
+    handshake_failures: IntCounterVec,
+    certificate_expiry: GaugeVec,
+    requests: IntCounterVec,
+    requests_rejected: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// When two metrics have one name: a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let r = &registry;
+        let registered = Registered {
+            streams: gauges(r, "ssegate_streams", "Open event streams.", &["route", "protocol"])?,
+            streams_opened: counters(
+                r,
+                "ssegate_streams_opened_total",
+                "Event streams opened.",
+                &["route", "protocol"],
+            )?,
+            streams_closed: counters(
+                r,
+                "ssegate_streams_closed_total",
+                "Event streams closed, by reason.",
+                &["reason"],
+            )?,
+            stream_age: histogram(
+                r,
+                "ssegate_stream_age_seconds",
+                "How long closed event streams had been open.",
+                &[1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0],
+            )?,
+            events_sent: counter(
+                r,
+                "ssegate_events_sent_total",
+                "Events handed to sockets, counted once for each stream.",
+            )?,
+            stream_bytes_sent: counter(
+                r,
+                "ssegate_stream_bytes_sent_total",
+                "Bytes of event streams handed to sockets, before TLS and HTTP framing.",
+            )?,
+            events_dropped: counters(
+                r,
+                "ssegate_events_dropped_total",
+                "Events that some stream did not get, by reason.",
+                &["reason"],
+            )?,
+            delivery_latency: histogram(
+                r,
+                "ssegate_delivery_latency_seconds",
+                "From the receipt of a message to the hand-over of its frame to a socket.",
+                &[
+                    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05,
+                    0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+                ],
+            )?,
+            queue_bytes: gauge(
+                r,
+                "ssegate_queue_bytes",
+                "Bytes of events that wait for slow readers.",
+            )?,
+            gaps: counters(
+                r,
+                "ssegate_gaps_total",
+                "Possible holes in streams, counted once for each stream, by reason.",
+                &["reason"],
+            )?,
+            source_connected: gauge(
+                r,
+                "ssegate_redis_connected",
+                "Whether the subscription connection to Redis is up.",
+            )?,
+            source_reconnects: counter(
+                r,
+                "ssegate_redis_reconnects_total",
+                "Connections to Redis made after the first.",
+            )?,
+            source_messages: counter(
+                r,
+                "ssegate_redis_messages_received_total",
+                "Messages received from Redis or from the embedded bus.",
+            )?,
+            source_errors: counters(
+                r,
+                "ssegate_redis_errors_total",
+                "Failures on the way to Redis, by kind.",
+                &["kind"],
+            )?,
+            channels: gauge(r, "ssegate_channels", "Channels followed, lingering ones included.")?,
+            channels_refused: counter(
+                r,
+                "ssegate_channels_refused_total",
+                "Channels that were not followed because max_channels was reached.",
+            )?,
+            subscriptions: gauge(
+                r,
+                "ssegate_subscriptions",
+                "Channels of open streams, counted once for each stream.",
+            )?,
+            connections: gauges(r, "ssegate_connections", "Open connections.", &["protocol"])?,
+            connections_accepted: counter(
+                r,
+                "ssegate_connections_accepted_total",
+                "Connections accepted.",
+            )?,
+            connections_closed: counters(
+                r,
+                "ssegate_connections_cut_total",
+                "Connections that the gateway ended, by reason.",
+                &["reason"],
+            )?,
+            handshake_failures: counters(
+                r,
+                "ssegate_tls_handshake_failures_total",
+                "TLS handshakes that failed, by reason.",
+                &["reason"],
+            )?,
+            certificate_expiry: {
+                let opts = Opts::new(
+                    "ssegate_tls_certificate_expiry_timestamp_seconds",
+                    "When the certificate of a listener ends, in Unix time.",
+                );
+                let expiry = GaugeVec::new(opts, &["listener"])?;
+                r.register(Box::new(expiry.clone()))?;
+                expiry
+            },
+            requests: counters(
+                r,
+                "ssegate_http_requests_total",
+                "Requests answered, by route and class of status.",
+                &["route", "status"],
+            )?,
+            requests_rejected: counters(
+                r,
+                "ssegate_http_requests_rejected_total",
+                "Requests that the gateway itself turned away, by reason.",
+                &["reason"],
+            )?,
+            registry,
+        };
+        let metrics = Self(Arc::new(registered));
+        metrics.register_build_info()?;
+        metrics.register_process()?;
+        Ok(metrics)
+    }
+
+    /// The text that Prometheus scrapes (text format 0.0.4).
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text: a mistake in this file.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.0.registry.gather())
+    }
+
+    /// What one shard records, without sharing a cache line for each event.
+    pub fn for_shard(&self) -> ShardMetrics {
+        ShardMetrics {
+            events_sent: RefCell::new(self.0.events_sent.local()),
+            stream_bytes_sent: RefCell::new(self.0.stream_bytes_sent.local()),
+            delivery_latency: RefCell::new(self.0.delivery_latency.local()),
+            queue_bytes: Cell::new(0),
+            shared: self.clone(),
+        }
+    }
+
+    /// Shows each of these reasons from the start, at 0: a rate needs a first sample.
+    pub fn announce_reasons(&self, reasons: Reasons<'_>) {
+        for (counters, reasons) in [
+            (&self.0.gaps, reasons.gaps),
+            (&self.0.streams_closed, reasons.streams_closed),
+            (&self.0.source_errors, reasons.source_errors),
+            (&self.0.events_dropped, &["malformed", "overflow", "overload", "too_large"][..]),
+        ] {
+            for reason in reasons {
+                counters.with_label_values(&[*reason]).inc_by(0);
+            }
+        }
+    }
+
+    /// A stream of this route opened over this protocol.
+    pub fn stream_opened(&self, route: &str, protocol: &str) {
+        self.0.streams.with_label_values(&[route, protocol]).inc();
+        self.0.streams_opened.with_label_values(&[route, protocol]).inc();
+    }
+
+    /// That stream closed.
+    pub fn stream_closed(&self, route: &str, protocol: &str, reason: &str, age: Duration) {
+        self.0.streams.with_label_values(&[route, protocol]).dec();
+        self.0.streams_closed.with_label_values(&[reason]).inc();
+        self.0.stream_age.observe(age.as_secs_f64());
+    }
+
+    /// A payload could not be read in the format of its route.
+    pub fn event_malformed(&self) {
+        self.0.events_dropped.with_label_values(&["malformed"]).inc();
+    }
+
+    /// Events gave way because a subscriber's queue was full.
+    pub fn events_dropped_by_overflow(&self, events: u64) {
+        self.0.events_dropped.with_label_values(&["overflow"]).inc_by(events);
+    }
+
+    /// Events gave way because a shard's inbox was full.
+    pub fn events_dropped_by_overload(&self, events: u64) {
+        self.0.events_dropped.with_label_values(&["overload"]).inc_by(events);
+    }
+
+    /// A message over `max_event_bytes` was skipped.
+    pub fn event_too_large(&self) {
+        self.0.events_dropped.with_label_values(&["too_large"]).inc();
+    }
+
+    /// A stream may have missed something.
+    pub fn gap(&self, reason: &str) {
+        self.0.gaps.with_label_values(&[reason]).inc();
+    }
+
+    /// The source is connected, or no longer.
+    pub fn source_connected(&self, is_connected: bool) {
+        self.0.source_connected.set(i64::from(is_connected));
+    }
+
+    /// The source connected again.
+    pub fn source_reconnected(&self) {
+        self.0.source_reconnects.inc();
+    }
+
+    /// The source received so many messages.
+    pub fn source_messages(&self, messages: u64) {
+        self.0.source_messages.inc_by(messages);
+    }
+
+    /// The source failed in this way.
+    pub fn source_error(&self, kind: &str) {
+        self.0.source_errors.with_label_values(&[kind]).inc();
+    }
+
+    /// So many channels are followed.
+    pub fn channels(&self, channels: usize) {
+        self.0.channels.set(int(channels));
+    }
+
+    /// A channel was not followed, since there are too many.
+    pub fn channel_refused(&self) {
+        self.0.channels_refused.inc();
+    }
+
+    /// A stream asked for so many channels.
+    pub fn subscribed(&self, channels: usize) {
+        self.0.subscriptions.add(int(channels));
+    }
+
+    /// A stream that had asked for so many channels is gone.
+    pub fn unsubscribed(&self, channels: usize) {
+        self.0.subscriptions.sub(int(channels));
+    }
+
+    /// A connection was accepted.
+    pub fn connection_accepted(&self) {
+        self.0.connections_accepted.inc();
+    }
+
+    /// A connection began to speak this protocol.
+    pub fn connection_opened(&self, protocol: &str) {
+        self.0.connections.with_label_values(&[protocol]).inc();
+    }
+
+    /// A connection that spoke this protocol is gone.
+    pub fn connection_closed(&self, protocol: &str) {
+        self.0.connections.with_label_values(&[protocol]).dec();
+    }
+
+    /// The gateway ended a connection.
+    pub fn connection_cut(&self, reason: &str) {
+        self.0.connections_closed.with_label_values(&[reason]).inc();
+    }
+
+    /// A TLS handshake failed.
+    pub fn handshake_failed(&self, reason: &str) {
+        self.0.handshake_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// The certificate of this listener ends then, in seconds of Unix time.
+    pub fn certificate_expiry(&self, listener: &str, timestamp: f64) {
+        self.0.certificate_expiry.with_label_values(&[listener]).set(timestamp);
+    }
+
+    /// A request of this route was answered with this status.
+    pub fn request_answered(&self, route: &str, status: u16) {
+        let class = match status {
+            100..200 => "1xx",
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            _ => "5xx",
+        };
+        self.0.requests.with_label_values(&[route, class]).inc();
+    }
+
+    /// The gateway itself turned a request away.
+    pub fn request_rejected(&self, reason: &str) {
+        self.0.requests_rejected.with_label_values(&[reason]).inc();
+    }
+
+    fn register_build_info(&self) -> Result<(), prometheus::Error> {
+        let opts = Opts::new("ssegate_build_info", "The version that runs; always 1.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let info = Gauge::with_opts(opts)?;
+        info.set(1.0);
+        self.0.registry.register(Box::new(info))
+    }
+
+    fn register_process(&self) -> Result<(), prometheus::Error> {
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        self.0.registry.register(Box::new(process))
+    }
+}
+
+/// The reasons that the stages' own enums know.
+#[derive(Clone, Copy, Debug)]
+pub struct Reasons<'a> {
+    /// Of gaps.
+    pub gaps: &'a [&'a str],
+    /// Of closed streams.
+    pub streams_closed: &'a [&'a str],
+    /// Of failures on the way to Redis.
+    pub source_errors: &'a [&'a str],
+}
+
+/// What one shard records for each event: kept on its own thread, and added up at its ticks.
+pub struct ShardMetrics {
+    events_sent: RefCell<LocalIntCounter>,
+    stream_bytes_sent: RefCell<LocalIntCounter>,
+    delivery_latency: RefCell<LocalHistogram>,
+    queue_bytes: Cell<i64>,
+    shared: Metrics,
+}
+
+impl ShardMetrics {
+    /// An event was handed to a socket, so long after it was received.
+    pub fn event_sent(&self, latency: Duration) {
+        self.events_sent.borrow_mut().inc();
+        self.delivery_latency.borrow_mut().observe(latency.as_secs_f64());
+    }
+
+    /// Bytes of a stream were handed to a socket.
+    pub fn stream_bytes_sent(&self, bytes: usize) {
+        self.stream_bytes_sent.borrow_mut().inc_by(bytes as u64);
+    }
+
+    /// So many bytes wait in the queues of this shard now.
+    pub fn queue_bytes(&self, bytes: usize) {
+        let bytes = int(bytes);
+        self.shared.0.queue_bytes.add(bytes - self.queue_bytes.replace(bytes));
+    }
+
+    /// Adds up what was kept here.
+    pub fn flush(&self) {
+        self.events_sent.borrow_mut().flush();
+        self.stream_bytes_sent.borrow_mut().flush();
+        self.delivery_latency.borrow_mut().flush();
+    }
+
+    /// What is recorded less often than for each event.
+    pub fn shared(&self) -> &Metrics {
+        &self.shared
+    }
+}
+
+fn int(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let counter = IntCounter::new(name, help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(counters.clone()))?;
+    Ok(counters)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let gauge = IntGauge::new(name, help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(gauges.clone()))?;
+    Ok(gauges)
+}
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+) -> Result<Histogram, prometheus::Error> {
+    let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    let histogram = Histogram::with_opts(opts)?;
+    registry.register(Box::new(histogram.clone()))?;
+    Ok(histogram)
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ShardMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardMetrics").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,201 @@
+//! Which route a request takes: by host, path and method.
+//!
+//! A route with a host goes before one without. Among the paths of one host the more specific one
+//! wins, whatever the order in the file.
+
+use std::collections::HashMap;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use super::{Route, RouteSettings};
+
+/// All routes.
+#[derive(Debug)]
+pub struct Router {
+    routes: Vec<Route>,
+    by_host: HashMap<String, Paths>,
+    any_host: Paths,
+}
+
+/// Paths of one host, each with the routes that stand under it.
+type Paths = matchit::Router<Vec<usize>>;
+
+/// Where a request leads.
+#[derive(Debug)]
+pub enum Matched<'r> {
+    /// To this route.
+    Route(&'r Route, Parameters),
+    /// To a path that knows only these methods.
+    MethodNotAllowed(Vec<Method>),
+    /// Nowhere.
+    NotFound,
+}
+
+/// The parameters of a path, percent-decoded once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parameters(Vec<(String, String)>);
+
+/// Why routes cannot stand together.
+#[derive(Debug, thiserror::Error)]
+#[error("the path {path} cannot be routed: {cause}")]
+pub struct RouterError {
+    path: String,
+    cause: matchit::InsertError,
+}
+
+impl Router {
+    /// Puts the routes in order.
+    ///
+    /// # Errors
+    /// A path is no pattern of matchit's; the configuration has refused such a one already.
+    pub fn new(settings: Vec<RouteSettings>) -> Result<Self, RouterError> {
+        let routes: Vec<Route> = settings
+            .into_iter()
+            .enumerate()
+            .map(|(place, settings)| Route::new(place, settings))
+            .collect();
+        let mut places: HashMap<(Option<&str>, String), Vec<usize>> = HashMap::new();
+        for route in &routes {
+            for shape in shapes(&route.settings.path) {
+                let host = route.settings.host.as_deref();
+                places.entry((host, shape)).or_default().push(route.place);
+            }
+        }
+        let (mut by_host, mut any_host) = (HashMap::new(), Paths::new());
+        for ((host, shape), indices) in places {
+            let paths = match host {
+                Some(host) => by_host.entry(host.to_owned()).or_insert_with(Paths::new),
+                None => &mut any_host,
+            };
+            paths
+                .insert(shape.clone(), indices)
+                .map_err(|cause| RouterError { path: shape, cause })?;
+        }
+        Ok(Self { routes, by_host, any_host })
+    }
+
+    /// The route of a request; `host` without its port, in lower case.
+    pub fn find(&self, host: Option<&str>, path: &str, method: &Method) -> Matched<'_> {
+        let of_host = host.and_then(|host| self.by_host.get(host));
+        let matched = of_host.and_then(|paths| paths.at(path).ok());
+        let Some(matched) = matched.or_else(|| self.any_host.at(path).ok()) else {
+            return Matched::NotFound;
+        };
+        let candidates = matched.value.iter().map(|&index| &self.routes[index]);
+        match candidates.clone().find(|route| route.takes(method)) {
+            Some(route) => {
+                let values = matched.params.iter().map(|(_, value)| value);
+                Matched::Route(route, Parameters::decode(&route.parameters, values))
+            }
+            None => Matched::MethodNotAllowed(
+                candidates.flat_map(|route| route.settings.methods.clone()).collect(),
+            ),
+        }
+    }
+
+    /// Every route, in the order of the configuration.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+}
+
+impl Parameters {
+    fn decode<'a>(names: &[String], values: impl Iterator<Item = &'a str>) -> Self {
+        let decoded =
+            values.map(|value| percent_decode_str(value).decode_utf8_lossy().into_owned());
+        Self(names.iter().cloned().zip(decoded).collect())
+    }
+
+    /// The value of a parameter; none where a catch-all has nothing left to match.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    #[cfg(test)]
+    pub(super) fn from_pairs<const N: usize>(pairs: [(&str, &str); N]) -> Self {
+        Self(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+}
+
+/// The names in a path's braces, in order.
+pub(super) fn parameter_names(path: &str) -> Vec<String> {
+    let escaped = path.replace("{{", "").replace("}}", "");
+    escaped
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'))
+        .map(|(name, _)| name.trim_start_matches('*').to_owned())
+        .collect()
+}
+
+/// The path for matchit, with numbers for names, so that two routes may name one place differently.
+/// A catch-all matches also where nothing is left: `/{*rest}` matches `/`.
+fn shapes(path: &str) -> Vec<String> {
+    let mut shape = path.to_owned();
+    for (number, name) in parameter_names(path).iter().enumerate() {
+        for (from, to) in [
+            (format!("{{*{name}}}"), format!("{{*p{number}}}")),
+            (format!("{{{name}}}"), format!("{{p{number}}}")),
+        ] {
+            shape = shape.replacen(&from, &to, 1);
+        }
+    }
+    match shape.rfind("{*p") {
+        Some(catch_all) => vec![shape[..catch_all].to_owned(), shape],
+        None => vec![shape],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::Method;
+
+    use super::{Matched, Router};
+    use crate::route::{CorsSettings, ProxySettings, RouteSettings, Target};
+
+    fn route(path: &str, host: Option<&str>, methods: &[Method]) -> RouteSettings {
+        RouteSettings {
+            path: path.into(),
+            host: host.map(Into::into),
+            methods: methods.to_vec(),
+            target: Target::Proxy(ProxySettings {
+                upstream: "http://127.0.0.1:1".parse().expect("a uri"),
+                connect_timeout: Duration::from_secs(1),
+            }),
+            cors: CorsSettings::default(),
+        }
+    }
+
+    #[test]
+    fn the_most_specific_route_of_the_host_is_taken() {
+        let router = Router::new(vec![
+            route("/{*rest}", None, &[]),
+            route("/events", None, &[]),
+            route("/events/{channel}", None, &[]),
+            route("/events/{name}", Some("a.example"), &[]),
+            route("/api", None, &[Method::GET]),
+            route("/api", None, &[Method::POST]),
+            route("/files/{*file}", None, &[]),
+        ])
+        .expect("routes");
+        let find = |host, path, method| match router.find(host, path, &method) {
+            Matched::Route(route, parameters) => (route.place, parameters.0),
+            Matched::MethodNotAllowed(methods) => (100 + methods.len(), Vec::new()),
+            Matched::NotFound => (200, Vec::new()),
+        };
+        let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        assert_eq!(find(None, "/", Method::GET), (0, vec![]));
+        assert_eq!(find(None, "/x/y", Method::GET), (0, pair("rest", "x/y")));
+        assert_eq!(find(None, "/events", Method::GET), (1, vec![]));
+        assert_eq!(find(None, "/events/a%2Fb%25", Method::GET), (2, pair("channel", "a/b%")));
+        assert_eq!(find(Some("a.example"), "/events/x", Method::GET), (3, pair("name", "x")));
+        assert_eq!(find(Some("a.example"), "/events", Method::GET), (1, vec![]));
+        assert_eq!(find(Some("b.example"), "/events/x", Method::GET), (2, pair("channel", "x")));
+        assert_eq!(find(None, "/api", Method::POST).0, 5);
+        assert_eq!(find(None, "/api", Method::PUT).0, 102);
+        assert_eq!(find(None, "/files/", Method::GET).0, 6);
+    }
+}

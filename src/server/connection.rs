@@ -1,0 +1,399 @@
+//! One connection, from accept to its end.
+//!
+//! One task for each: TLS where the listener has it, then HTTP/1.1 or HTTP/2 by hyper, until the
+//! client is done, the gateway leaves, or a deadline of ours ends it. What requests mean is the
+//! [`Handler`]'s affair.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use super::ConnectionSettings;
+use super::listener::Listener;
+use super::severable::{self, StreamExecutor};
+use super::shard_server::ShardServer;
+use super::transport::{Progress, Transport, Watched};
+
+/// The client's side of HTTP/2 begins with these bytes (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Any error of a body.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Answers requests.
+pub trait Handler: Clone + 'static {
+    /// The body of its responses.
+    type Body: Body<Data = Bytes, Error = BodyError> + 'static;
+
+    /// Answers one request. Total: a failure is a response too.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        connection: Rc<ConnectionState>,
+    ) -> impl Future<Output = Response<Self::Body>> + 'static;
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, or 1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Protocol {
+    /// The word in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "h1",
+            Self::Http2 => "h2",
+        }
+    }
+}
+
+/// Why the gateway cut a connection off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutReason {
+    /// No complete request within `first_request_timeout`.
+    FirstRequest,
+    /// A stream on it is to end now, and HTTP/1.1 has no other way.
+    Stream,
+    /// Nothing could be written for `write_timeout`.
+    Stalled,
+    /// The gateway stops, and the time for a good order is over.
+    Stopped,
+}
+
+impl CutReason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstRequest => "first_request_timeout",
+            Self::Stream => "stream",
+            Self::Stalled => "write_timeout",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What is known of a connection, shared by its task, its requests and the rounds of its shard.
+#[derive(Debug)]
+pub struct ConnectionState {
+    peer: SocketAddr,
+    is_tls: bool,
+    protocol: Cell<Option<Protocol>>,
+    accepted: Instant,
+    has_had_request: Cell<bool>,
+    running_requests: Cell<usize>,
+    idle_since: Cell<Instant>,
+    progress: Arc<Progress>,
+    notice: Cell<Option<Notice>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What the task of a connection is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    /// Finish what runs, and begin nothing new.
+    Finish,
+    /// End now.
+    Cut(CutReason),
+}
+
+impl ConnectionState {
+    fn new(peer: SocketAddr, is_tls: bool) -> Self {
+        let now = Instant::now();
+        Self {
+            peer,
+            is_tls,
+            protocol: Cell::new(None),
+            accepted: now,
+            has_had_request: Cell::new(false),
+            running_requests: Cell::new(0),
+            idle_since: Cell::new(now),
+            progress: Arc::new(Progress::new(now)),
+            notice: Cell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether the client speaks TLS to us.
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// What is spoken; HTTP/1 before that is known.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol.get().unwrap_or(Protocol::Http1)
+    }
+
+    /// Whether the connection is cut because nothing could be written.
+    pub fn is_stalled(&self) -> bool {
+        self.notice.get() == Some(Notice::Cut(CutReason::Stalled))
+    }
+
+    /// A way to end the request that is being handled, from outside, whatever it waits for: over
+    /// HTTP/2 its stream is reset, over HTTP/1.1 the connection ends.
+    pub fn cut_for_current_request(self: &Rc<Self>) -> Box<dyn Fn()> {
+        if let Some(stream) = severable::current() {
+            return Box::new(move || stream.cut());
+        }
+        let connection = Rc::clone(self);
+        Box::new(move || connection.cut(CutReason::Stream))
+    }
+
+    fn is_cut(&self) -> bool {
+        matches!(self.notice.get(), Some(Notice::Cut(_)))
+    }
+
+    pub(super) fn finish(&self) {
+        if self.notice.get().is_none() {
+            self.notify(Notice::Finish);
+        }
+    }
+
+    pub(super) fn cut(&self, reason: CutReason) {
+        if !self.is_cut() {
+            self.progress.reset_when_closed();
+            self.notify(Notice::Cut(reason));
+        }
+    }
+
+    /// Looks after the deadlines that hyper does not know.
+    pub(super) fn enforce(&self, now: Instant, settings: &ConnectionSettings) {
+        if !self.has_had_request.get() {
+            if now >= self.accepted + settings.first_request_timeout {
+                self.cut(CutReason::FirstRequest);
+            }
+        } else if self.progress.blocked_since().is_some_and(|s| now >= s + settings.write_timeout) {
+            self.cut(CutReason::Stalled);
+        } else if self.protocol.get() == Some(Protocol::Http2)
+            && self.running_requests.get() == 0
+            && now >= self.idle_since.get() + settings.idle_timeout
+        {
+            self.finish();
+        }
+    }
+
+    fn notify(&self, notice: Notice) {
+        self.notice.set(Some(notice));
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until the notice is another than `known`.
+    async fn notice_after(&self, known: Option<Notice>) -> Option<Notice> {
+        std::future::poll_fn(|cx| {
+            let notice = self.notice.get();
+            if notice != known {
+                return Poll::Ready(notice);
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn begin_request(self: &Rc<Self>) -> RunningRequest {
+        self.has_had_request.set(true);
+        self.running_requests.set(self.running_requests.get() + 1);
+        RunningRequest(Rc::clone(self))
+    }
+}
+
+/// A request whose response has not ended.
+#[derive(Debug)]
+pub(super) struct RunningRequest(Rc<ConnectionState>);
+
+impl Drop for RunningRequest {
+    fn drop(&mut self) {
+        self.0.running_requests.set(self.0.running_requests.get() - 1);
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+/// Serves one connection. Owned by its shard; ends with the connection.
+pub(super) async fn serve<H: Handler>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: Rc<Listener>,
+    shard: ShardServer<H>,
+) {
+    let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
+    let _place = shard.admit(&state);
+    let watched = Watched::new(stream, Arc::clone(&state.progress));
+    let ended = {
+        let mut speaking = pin!(speak(watched, &listener, &shard, &state));
+        tokio::select! {
+            result = &mut speaking => result,
+            reason = cut_off(&state) => {
+                shard.metrics().connection_cut(reason.as_str());
+                Ok(())
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, error = %error, "connection failed");
+    }
+}
+
+async fn cut_off(state: &ConnectionState) -> CutReason {
+    let mut known = None;
+    loop {
+        match state.notice_after(known).await {
+            Some(Notice::Cut(reason)) => return reason,
+            other => known = other,
+        }
+    }
+}
+
+async fn speak<H: Handler>(
+    mut watched: Watched,
+    listener: &Listener,
+    shard: &ShardServer<H>,
+    state: &Rc<ConnectionState>,
+) -> Result<(), BodyError> {
+    let (transport, protocol) = if let Some(tls) = &listener.tls {
+        let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
+        let _permit = shard.handshake_permit().await;
+        let stream = acceptor.accept(watched).await.inspect_err(|error| {
+            shard.metrics().handshake_failed(handshake_failure(error));
+        })?;
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
+        (Transport::Tls(Box::new(stream)), protocol)
+    } else {
+        let protocol = sniff(&mut watched).await?;
+        (Transport::Plain(watched), protocol)
+    };
+    state.protocol.set(Some(protocol));
+    let _open = shard.speaks(protocol);
+    match protocol {
+        Protocol::Http1 => speak_http1(transport, shard, state).await,
+        Protocol::Http2 => speak_http2(transport, shard, state).await,
+    }
+}
+
+/// Reads just so far that HTTP/2 by prior knowledge (RFC 9113, section 3.3) is told from HTTP/1.1.
+async fn sniff(watched: &mut Watched) -> io::Result<Protocol> {
+    let mut seen = BytesMut::with_capacity(PREFACE.len());
+    while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
+        let mut rest = (&mut *watched).take((PREFACE.len() - seen.len()) as u64);
+        if rest.read_buf(&mut seen).await? == 0 {
+            break;
+        }
+    }
+    let is_preface = seen[..] == PREFACE[..];
+    watched.unread(seen.freeze());
+    Ok(if is_preface { Protocol::Http2 } else { Protocol::Http1 })
+}
+
+async fn speak_http1<H: Handler>(
+    transport: Transport,
+    shard: &ShardServer<H>,
+    state: &Rc<ConnectionState>,
+) -> Result<(), BodyError> {
+    let settings = &shard.settings().http1;
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_read_timeout)
+        .max_header_size(settings.max_header_bytes)
+        .max_buf_size(settings.max_buffer_bytes)
+        .serve_connection(TokioIo::new(transport), service(shard, state))
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return Ok(result?),     // the client is done
+        _ = state.notice_after(None) => {}                      // we are leaving
+    }
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
+}
+
+async fn speak_http2<H: Handler>(
+    transport: Transport,
+    shard: &ShardServer<H>,
+    state: &Rc<ConnectionState>,
+) -> Result<(), BodyError> {
+    let settings = &shard.settings().http2;
+    let connection = http2::Builder::new(StreamExecutor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_header_list_size(settings.max_header_list_bytes)
+        .initial_stream_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_send_buf_size(settings.max_send_buffer)
+        .max_local_error_reset_streams(MAX_LOCAL_ERROR_RESETS)
+        .max_pending_accept_reset_streams(MAX_PENDING_ACCEPT_RESETS)
+        .keep_alive_interval(settings.keep_alive_interval)
+        .keep_alive_timeout(settings.keep_alive_timeout)
+        .serve_connection(TokioIo::new(transport), service(shard, state));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return Ok(result?),     // the client is done
+        _ = state.notice_after(None) => {}                      // we are leaving, or it idles
+    }
+    connection.as_mut().graceful_shutdown();
+    Ok(connection.await?)
+}
+
+/// Streams that were reset before they were handled, and errors of the client's that cost us a
+/// reset, before the connection ends: the answers to Rapid Reset (CVE-2023-44487) and to
+/// MadeYouReset (CVE-2025-8671).
+const MAX_PENDING_ACCEPT_RESETS: usize = 20;
+const MAX_LOCAL_ERROR_RESETS: usize = 64;
+
+fn service<H: Handler>(
+    shard: &ShardServer<H>,
+    state: &Rc<ConnectionState>,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<super::shard_server::RunningBody<H::Body>>,
+    Error = Infallible,
+    Future: 'static,
+> + use<H> {
+    let (handler, state) = (shard.handler().clone(), Rc::clone(state));
+    service_fn(move |request| {
+        let (handler, state) = (handler.clone(), Rc::clone(&state));
+        async move {
+            let running = state.begin_request();
+            let response = handler.handle(request, state).await;
+            Ok(response.map(|body| super::shard_server::RunningBody::new(body, running)))
+        }
+    })
+}
+
+fn handshake_failure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => "client_left",
+        io::ErrorKind::InvalidData => "protocol",
+        _ => "io",
+    }
+}
+
+/// How often the deadlines of the connections of a shard are looked at.
+pub(super) const ENFORCE_INTERVAL: Duration = Duration::from_millis(500);

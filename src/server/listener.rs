@@ -1,0 +1,184 @@
+//! Listening sockets, and the acceptors that hand connections to shards.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::tls::{Tls, TlsError};
+use super::{ConnectionSettings, ListenerSettings};
+use crate::metrics::Metrics;
+
+/// Connections that wait in the kernel to be accepted.
+const BACKLOG: i32 = 4096;
+/// Accepting failed: the first wait, doubled up to the cap. Nothing ends, nothing spins.
+const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
+const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Why a listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {}", describe(cause))]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The certificate cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+}
+
+fn describe(cause: &io::Error) -> String {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the port is taken; stop the program that has it, or choose another port".into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "not allowed; ports below 1024 need root or CAP_NET_BIND_SERVICE".into()
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+        _ => cause.to_string(),
+    }
+}
+
+/// An open listener, as connections know it.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it shows, if it speaks TLS.
+    pub tls: Option<Tls>,
+}
+
+/// A connection on its way to a shard.
+#[derive(Debug)]
+pub struct Accepted {
+    pub(super) stream: std::net::TcpStream,
+    pub(super) peer: SocketAddr,
+    // Its place among the listeners.
+    pub(super) listener: usize,
+}
+
+/// The way to one shard, for acceptors.
+#[derive(Clone, Debug)]
+pub struct ShardDoor {
+    /// Hands a connection over.
+    pub accepted: mpsc::Sender<Accepted>,
+    /// Its connections, those on their way included.
+    pub load: Arc<AtomicUsize>,
+}
+
+/// Opens the socket of a listener, and reads its certificate.
+///
+/// # Errors
+/// When the address is taken or the certificate cannot be used; each says what to do.
+pub fn open(
+    settings: &ListenerSettings,
+    connections: &ConnectionSettings,
+) -> Result<(std::net::TcpListener, Listener), ListenError> {
+    let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
+    let address = settings.address;
+    let socket =
+        bind(address, connections).map_err(|cause| ListenError::Bind { address, cause })?;
+    let address = socket.local_addr().map_err(|cause| ListenError::Bind { address, cause })?;
+    Ok((socket, Listener { address, tls }))
+}
+
+/// The options are inherited by the connections that are accepted (Linux, BSD).
+fn bind(address: SocketAddr, settings: &ConnectionSettings) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(settings.send_buffer)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(settings.write_timeout))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(settings.write_timeout))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts connections on one socket, and hands each to the least loaded shard.
+#[derive(Debug)]
+pub struct Acceptor {
+    /// The socket.
+    pub socket: TcpListener,
+    /// Its place among the listeners.
+    pub listener: usize,
+    /// The shards.
+    pub doors: Rc<[ShardDoor]>,
+    /// Connections at once, over all listeners.
+    pub max_connections: usize,
+    /// Where it records.
+    pub metrics: Metrics,
+}
+
+impl Acceptor {
+    /// Runs until `stop`; then the socket is closed. An error of one accept never ends it.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut retry = ACCEPT_RETRY_MIN;
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+                Ok((stream, peer)) => {
+                    retry = ACCEPT_RETRY_MIN;
+                    self.hand_over(stream, peer).await;
+                }
+                Err(error) if is_of_the_client(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, wait = ?retry, "cannot accept a connection");
+                    self.metrics.connection_cut("accept_failed");
+                    tokio::time::sleep(retry).await;
+                    retry = (retry * 2).min(ACCEPT_RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    async fn hand_over(&self, stream: std::net::TcpStream, peer: SocketAddr) {
+        self.metrics.connection_accepted();
+        let loads = self.doors.iter().map(|door| door.load.load(Ordering::Relaxed));
+        let (total, least) = loads.enumerate().fold((0, None), |(total, least), (shard, load)| {
+            let least = match least {
+                Some((_, least_load)) if least_load <= load => least,
+                _ => Some((shard, load)),
+            };
+            (total + load, least)
+        });
+        if total >= self.max_connections {
+            self.metrics.connection_cut("max_connections");
+            return;
+        }
+        let (shard, _) = least.expect("there is at least one shard");
+        let door = &self.doors[shard];
+        door.load.fetch_add(1, Ordering::Relaxed);
+        let accepted = Accepted { stream, peer, listener: self.listener };
+        // It fails when the shard is gone, and then the process ends.
+        if door.accepted.send(accepted).await.is_err() {
+            door.load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,201 @@
+//! A socket that is watched: whether writing to it makes progress.
+//!
+//! Below TLS, so that what is watched is the network. Above it nothing notices a reader that
+//! stopped: hyper waits for ever.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
+
+/// Whether writing makes progress, as the socket tells it and the connection reads it.
+// Atomics for the sake of hyper alone: a connection that is upgraded must be `Send`.
+#[derive(Debug)]
+pub(super) struct Progress {
+    started: Instant,
+    // Milliseconds from `started` to the write that found the socket full; `NEVER`: none did.
+    blocked_since: AtomicU64,
+    resets_when_closed: AtomicBool,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Progress {
+    pub(super) fn new(started: Instant) -> Self {
+        Self {
+            started,
+            blocked_since: AtomicU64::new(NEVER),
+            resets_when_closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Since when the socket has taken nothing; `None` while it takes what comes.
+    pub(super) fn blocked_since(&self) -> Option<Instant> {
+        let since = self.blocked_since.load(Ordering::Relaxed);
+        (since != NEVER).then(|| self.started + Duration::from_millis(since))
+    }
+
+    /// Closing in good order would leave what is unsent in the kernel, for a peer that does not
+    /// read; a reset frees it at once.
+    pub(super) fn reset_when_closed(&self) {
+        self.resets_when_closed.store(true, Ordering::Relaxed);
+    }
+
+    fn note_write(&self, went_through: bool) {
+        let was_blocked = self.blocked_since.load(Ordering::Relaxed) != NEVER;
+        if went_through && was_blocked {
+            self.blocked_since.store(NEVER, Ordering::Relaxed);
+        } else if !went_through && !was_blocked {
+            let since = self.started.elapsed().as_millis();
+            self.blocked_since.store(u64::try_from(since).unwrap_or(NEVER), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A TCP stream whose blocked writes are noted.
+#[derive(Debug)]
+pub(super) struct Watched {
+    stream: TcpStream,
+    // Bytes that were read to tell the protocol, and belong before all others.
+    read_ahead: Bytes,
+    progress: Arc<Progress>,
+}
+
+impl Watched {
+    pub(super) fn new(stream: TcpStream, progress: Arc<Progress>) -> Self {
+        Self { stream, read_ahead: Bytes::new(), progress }
+    }
+
+    pub(super) fn unread(&mut self, read_ahead: Bytes) {
+        self.read_ahead = read_ahead;
+    }
+
+    fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
+        self.progress.note_write(written.is_ready());
+        written
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.progress.resets_when_closed.load(Ordering::Relaxed) {
+            // A socket that is gone already needs no reset.
+            drop(socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)));
+        }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read_ahead.has_remaining() {
+            let length = self.read_ahead.len().min(buf.remaining());
+            buf.put_slice(&self.read_ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.noted(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.noted(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// What HTTP is spoken over.
+#[derive(Debug)]
+pub(super) enum Transport {
+    Plain(Watched),
+    // Boxed: connections in clear text do not pay for its size.
+    Tls(Box<TlsStream<Watched>>),
+}
+
+macro_rules! with_transport {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Self::Plain($stream) => $call,
+            Self::Tls($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        with_transport!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        with_transport!(self, stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        with_transport!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with_transport!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with_transport!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

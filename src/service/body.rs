@@ -1,0 +1,114 @@
+//! The body of a response: a stream of ours, a backend's, or a few bytes.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::hub::{CloseReason, Subscriber};
+use crate::metrics::Metrics;
+use crate::server::connection::{BodyError, ConnectionState, Protocol};
+
+/// What a client is sent.
+#[derive(Debug)]
+pub enum ResponseBody {
+    /// A stream of events.
+    Stream(StreamBody),
+    /// What a backend sends.
+    Upstream(Incoming),
+    /// So many bytes; `None` once they are sent.
+    Whole(Option<Bytes>),
+}
+
+impl ResponseBody {
+    pub(super) fn empty() -> Self {
+        Self::Whole(None)
+    }
+
+    pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Some(bytes.into()))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Stream(stream) => {
+                let bytes = ready!(stream.subscriber.poll_next(cx));
+                Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Self::Upstream(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Stream(_) => false,
+            Self::Upstream(body) => body.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Stream(_) => SizeHint::default(),
+            Self::Upstream(body) => body.size_hint(),
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+        }
+    }
+}
+
+/// A subscriber on its way to the socket; counts the stream when it ends.
+#[derive(Debug)]
+pub struct StreamBody {
+    subscriber: Subscriber,
+    connection: Rc<ConnectionState>,
+    route: Rc<str>,
+    protocol: Protocol,
+    opened: Instant,
+    metrics: Metrics,
+}
+
+impl StreamBody {
+    pub(super) fn new(
+        subscriber: Subscriber,
+        connection: Rc<ConnectionState>,
+        route: Rc<str>,
+        metrics: Metrics,
+    ) -> Self {
+        let protocol = connection.protocol();
+        metrics.stream_opened(&route, protocol.as_str());
+        Self { subscriber, connection, route, protocol, opened: Instant::now(), metrics }
+    }
+
+    fn close_reason(&self) -> CloseReason {
+        match self.subscriber.close_reason() {
+            Some(reason) => reason,
+            None if self.connection.is_stalled() => CloseReason::Stalled,
+            None => CloseReason::ClientLeft,
+        }
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        let (reason, protocol) = (self.close_reason().as_str(), self.protocol.as_str());
+        self.metrics.stream_closed(&self.route, protocol, reason, self.opened.elapsed());
+    }
+}

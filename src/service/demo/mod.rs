@@ -1,0 +1,87 @@
+//! The demo page of `ssegate dev`: a live list, and a box to publish.
+//!
+//! It publishes as anybody does, through the embedded bus.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+
+use super::body::ResponseBody;
+use super::rejection::Rejection;
+use crate::route::parse_query;
+
+const PAGE: &str = include_str!("page.html");
+const PUBLISH_PATH: &str = "/demo/publish";
+/// A header that a page of another site cannot send without a preflight, which is not answered.
+const DEMO_HEADER: &str = "x-ssegate-demo";
+const MAX_PUBLISHED_BYTES: usize = 64 << 10;
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nothing from anywhere else, and no frame around it.
+const POLICY: &str = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+    img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Serves the page, and publishes what it sends.
+pub(super) async fn answer(
+    bus: Option<SocketAddr>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Rejection> {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/") => Ok(page()),
+        (&Method::POST, PUBLISH_PATH) => publish(bus.ok_or(Rejection::NotFound)?, request).await,
+        (_, "/") => Err(Rejection::Method(vec![Method::GET, Method::HEAD])),
+        (_, PUBLISH_PATH) => Err(Rejection::Method(vec![Method::POST])),
+        _ => Err(Rejection::NotFound),
+    }
+}
+
+fn page() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(PAGE));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response
+}
+
+async fn publish(
+    bus: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Rejection> {
+    if !is_from_the_page(request.headers()) {
+        return Err(Rejection::ForeignOrigin);
+    }
+    let query = parse_query(request.uri().query().unwrap_or_default());
+    let channel = query.into_iter().find(|(key, _)| key == "channel").map(|(_, value)| value);
+    let channel = channel.ok_or(Rejection::NotFound)?;
+    let body = Limited::new(request.into_body(), MAX_PUBLISHED_BYTES);
+    let payload = body.collect().await.map_err(|_failed| Rejection::Publish)?.to_bytes();
+    let publishing = tokio::time::timeout(PUBLISH_TIMEOUT, publish_on(bus, &channel, payload));
+    match publishing.await {
+        Ok(Ok(receivers)) => {
+            let mut response = Response::new(ResponseBody::whole(format!("{receivers}\n")));
+            *response.status_mut() = StatusCode::OK;
+            Ok(response)
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the demo page could not publish");
+            Err(Rejection::Publish)
+        }
+        Err(_elapsed) => Err(Rejection::Publish),
+    }
+}
+
+async fn publish_on(bus: SocketAddr, channel: &str, payload: Bytes) -> redis::RedisResult<i64> {
+    let client = redis::Client::open(format!("redis://{bus}"))?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    redis::cmd("PUBLISH").arg(channel).arg(&payload[..]).query_async(&mut connection).await
+}
+
+fn is_from_the_page(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    headers.contains_key(DEMO_HEADER) && site.is_none_or(|site| site == "same-origin")
+}

@@ -1,0 +1,195 @@
+//! One request, from its start to its response.
+//!
+//! Finds the route, then hands the request to what the route leads to: a stream ([`events`]), a
+//! backend ([`crate::proxy`]), or the demo page. What is refused becomes a response in one place
+//! ([`rejection`]).
+
+mod body;
+mod cors;
+mod demo;
+mod events;
+mod rejection;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub use body::{ResponseBody, StreamBody};
+
+use http::header::HOST;
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+
+use self::rejection::Rejection;
+use crate::health::Health;
+use crate::hub::Shard;
+use crate::metrics::Metrics;
+use crate::proxy::Proxy;
+use crate::route::{Matched, Route, Router, Target};
+use crate::server::connection::{ConnectionState, Handler};
+
+/// Answers the requests of one shard: a cheap handle.
+#[derive(Clone)]
+pub struct Service(Rc<Inner>);
+
+struct Inner {
+    router: Arc<Router>,
+    shard: Shard,
+    // By the places of their routes.
+    proxies: HashMap<usize, Proxy>,
+    // Where the demo page publishes; `None` where the source is no embedded bus.
+    bus: Option<SocketAddr>,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl Service {
+    /// The service of one shard.
+    pub fn new(
+        router: Arc<Router>,
+        shard: Shard,
+        bus: Option<SocketAddr>,
+        health: Health,
+        metrics: Metrics,
+    ) -> Self {
+        let proxies = router
+            .routes()
+            .iter()
+            .filter_map(|route| match &route.settings.target {
+                Target::Proxy(settings) => Some((route.place, Proxy::new(settings))),
+                Target::Events(_) | Target::Demo => None,
+            })
+            .collect();
+        Self(Rc::new(Inner { router, shard, proxies, bus, health, metrics }))
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.0.shard
+    }
+
+    fn health(&self) -> &Health {
+        &self.0.health
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The route's name in metrics.
+    fn label(&self, route: &Route) -> Rc<str> {
+        route.settings.path.as_str().into()
+    }
+
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: Rc<ConnectionState>,
+    ) -> Response<ResponseBody> {
+        let (method, headers) = (request.method().clone(), request.headers().clone());
+        let router = Arc::clone(&self.0.router);
+        let route = match self.route(&router, &request) {
+            Ok(found) => found,
+            Err(rejection) => return self.reject("", rejection, &method, &headers),
+        };
+        let (route, parameters) = route;
+        let label = &route.settings.path;
+        let answer = if let Some(channels) = &route.channels {
+            events::open(self, route, channels, &parameters, &request, connection)
+        } else if let Some(proxy) = self.0.proxies.get(&route.place) {
+            let forwarded = proxy.forward(request, &connection).await;
+            forwarded
+                .map(|response| response.map(ResponseBody::Upstream))
+                .map_err(Rejection::Upstream)
+        } else {
+            demo::answer(self.0.bus, request).await
+        };
+        let mut response = match answer {
+            Ok(response) => {
+                self.metrics().request_answered(label, response.status().as_u16());
+                response
+            }
+            Err(rejection) => self.reject(label, rejection, &method, &headers),
+        };
+        if !cors::is_preflight(&method, &headers) && route.channels.is_some() {
+            cors::allow(&route.settings.cors, &headers, response.headers_mut());
+        }
+        response
+    }
+
+    fn route<'r, B>(
+        &self,
+        router: &'r Router,
+        request: &Request<B>,
+    ) -> Result<(&'r Route, crate::route::Parameters), Rejection> {
+        let host = host(request)?;
+        match router.find(host.as_deref(), request.uri().path(), request.method()) {
+            Matched::Route(route, parameters) => Ok((route, parameters)),
+            Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
+            Matched::NotFound => Err(Rejection::NotFound),
+        }
+    }
+
+    fn reject(
+        &self,
+        label: &str,
+        rejection: Rejection,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Response<ResponseBody> {
+        if let Rejection::Upstream(error) = &rejection {
+            tracing::warn!(route = label, %error, "the backend did not answer");
+        }
+        self.metrics().request_rejected(rejection.as_str());
+        let response = rejection.into_response(method, headers);
+        self.metrics().request_answered(label, response.status().as_u16());
+        response
+    }
+}
+
+impl Handler for Service {
+    type Body = ResponseBody;
+
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        connection: Rc<ConnectionState>,
+    ) -> impl Future<Output = Response<ResponseBody>> + 'static {
+        let service = self.clone();
+        async move { service.respond(request, connection).await }
+    }
+}
+
+/// The host that the request is for, without its port, in lower case.
+///
+/// HTTP/1.1 must name exactly one (RFC 9112, section 3.2); where HTTP/2 has `:authority` and
+/// `Host`, they must agree (RFC 9113, section 8.3.1).
+fn host<B>(request: &Request<B>) -> Result<Option<String>, Rejection> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let header = hosts.next().map(|host| host.to_str().map_err(|_not_text| Rejection::Host));
+    let header = header.transpose()?;
+    if hosts.next().is_some() {
+        return Err(Rejection::Host);
+    }
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let host = match (authority, header) {
+        (Some(authority), Some(header)) if !authority.eq_ignore_ascii_case(header) => {
+            return Err(Rejection::Host);
+        }
+        (Some(host), _) | (None, Some(host)) => host,
+        (None, None) if request.version() == http::Version::HTTP_10 => return Ok(None),
+        (None, None) => return Err(Rejection::Host),
+    };
+    let authority: http::uri::Authority = host.parse().map_err(|_invalid| Rejection::Host)?;
+    if host.contains('@') {
+        return Err(Rejection::Host);
+    }
+    Ok(Some(authority.host().to_ascii_lowercase()))
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("shard", &self.0.shard).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+//! What a refused request is answered: the one place that picks statuses.
+//!
+//! An `EventSource` gives up for good on any status but 200 (WHATWG HTML 9.2.3), so for a stream
+//! only what is final gets an error status. What will pass is answered 200, with a `retry:` that
+//! spreads the clients, and an end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+use super::body::ResponseBody;
+use crate::event::InvalidChannelName;
+use crate::hub::jittered;
+use crate::proxy::ProxyError;
+use crate::route::ChannelError;
+use crate::sse::encode;
+
+/// A client that asked for a stream that cannot be had now comes back after this, or up to twice
+/// as long.
+const COME_BACK: Duration = Duration::from_secs(3);
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Rejection {
+    #[error("{0}")]
+    Channel(#[from] ChannelError),
+    #[error("the gateway is stopping")]
+    Draining,
+    #[error("a page of another site may not do this")]
+    ForeignOrigin,
+    #[error("the request has no host, or several that differ")]
+    Host,
+    #[error("this address knows only other methods")]
+    Method(Vec<Method>),
+    #[error("nothing is here")]
+    NotFound,
+    #[error("the event could not be published")]
+    Publish,
+    #[error("the backend cannot be reached")]
+    Upstream(ProxyError),
+}
+
+impl Rejection {
+    /// The word in the metrics.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Channel(_) => "channel",
+            Self::Draining => "draining",
+            Self::ForeignOrigin => "foreign_origin",
+            Self::Host => "host",
+            Self::Method(_) => "method",
+            Self::NotFound => "not_found",
+            Self::Publish => "publish",
+            Self::Upstream(_) => "upstream",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Channel(_) | Self::Host => StatusCode::BAD_REQUEST,
+            Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Publish => StatusCode::BAD_GATEWAY,
+            Self::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Whether the same request may be answered later.
+    fn will_pass(&self) -> bool {
+        matches!(self, Self::Draining | Self::Upstream(_))
+    }
+
+    /// What the client could do about it, where that is not plain.
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Channel(ChannelError::Missing) => {
+                Some("Name a channel, for example /events/news or /events?channel=news.")
+            }
+            Self::Channel(ChannelError::Invalid(InvalidChannelName::Reserved)) => Some(
+                "Names that begin with __keyspace@, __keyevent@ or __sentinel__ are Redis's own.",
+            ),
+            _ => None,
+        }
+    }
+
+    /// The answer, in the form that the client asked for.
+    pub(super) fn into_response(
+        self,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Response<ResponseBody> {
+        if self.will_pass() && *method == Method::GET && accepts(headers, "text/event-stream") {
+            return come_back();
+        }
+        let status = self.status();
+        let (kind, body) = if accepts(headers, "application/json") {
+            let body = serde_json::json!({"status": status.as_u16(), "error": self.to_string()});
+            ("application/json", format!("{body}\n"))
+        } else {
+            let hint = self.hint().map(|hint| format!("\n{hint}")).unwrap_or_default();
+            ("text/plain; charset=utf-8", format!("{status}: {self}{hint}\n"))
+        };
+        let mut response = Response::new(ResponseBody::whole(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Self::Method(methods) = self {
+            let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+            if let Ok(allow) = HeaderValue::from_str(&allow) {
+                headers.insert(ALLOW, allow);
+            }
+        }
+        response
+    }
+}
+
+/// A stream that ends at once, and says when to come back.
+fn come_back() -> Response<ResponseBody> {
+    let retry: Bytes = encode::retry(jittered(COME_BACK));
+    super::events::stream_response(ResponseBody::whole(retry))
+}
+
+/// Whether the client names this media type among those that it accepts.
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|range| {
+            range.split(';').next().is_some_and(|r| r.trim().eq_ignore_ascii_case(media_type))
+        })
+}

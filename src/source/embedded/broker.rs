@@ -1,0 +1,270 @@
+//! Who is subscribed, and who gets a message.
+//!
+//! Owns the subscribers and what they listen to, on one thread and without locks. Knows neither
+//! sockets nor commands: a connection is an [`Outbox`] here, the gateway an [`Outlet`].
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::outbox::Outbox;
+use super::outlet::{Outlet, OutletHandle, SharedOutlet};
+use super::roster::{Roster, SubscriberId};
+use super::stats::BusStats;
+use super::wire::Wire;
+use super::{BusSettings, glob};
+use crate::event::Payload;
+
+/// The bus itself. A cheap clone is the same bus.
+#[derive(Clone)]
+pub struct Broker {
+    bus: Rc<RefCell<Bus>>,
+    settings: Rc<BusSettings>,
+    stats: Arc<BusStats>,
+}
+
+/// All connections together are subscribed to
+/// [`max_subscriptions`](BusSettings::max_subscriptions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooManySubscriptions;
+
+/// Outlets that are to be called, and the pattern that matched.
+type Told = Vec<(SharedOutlet, Option<Rc<[u8]>>)>;
+
+#[derive(Default)]
+struct Bus {
+    subscribers: Slab<Subscriber>,
+    channels: Roster,
+    patterns: Roster,
+    /// Subscriptions of connections.
+    subscriptions: usize,
+    /// Outlets that a message goes to, between finding and calling them; kept for its memory.
+    told: Told,
+    /// Whether an outlet heard something since the last flush.
+    has_unflushed: bool,
+}
+
+struct Subscriber {
+    ear: Ear,
+    channels: BTreeSet<Rc<[u8]>>,
+    patterns: BTreeSet<Rc<[u8]>>,
+}
+
+/// Where a subscriber's messages go.
+enum Ear {
+    Connection(Rc<Outbox>),
+    Outlet(SharedOutlet),
+}
+
+impl Broker {
+    /// A bus without subscribers.
+    pub fn new(settings: BusSettings) -> Self {
+        Self { bus: Rc::default(), settings: Rc::new(settings), stats: Arc::default() }
+    }
+
+    /// The bounds it was made with.
+    pub fn settings(&self) -> &BusSettings {
+        &self.settings
+    }
+
+    /// Its counters, for any thread.
+    pub fn stats(&self) -> Arc<BusStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Lets `outlet` listen, to nothing yet.
+    pub fn attach(&self, outlet: impl Outlet + 'static) -> OutletHandle {
+        let id = self.join(Ear::Outlet(Rc::new(RefCell::new(outlet))));
+        OutletHandle::new(self.clone(), id)
+    }
+
+    /// Deals a message to all that listen; how often it was delivered, once for each matching
+    /// subscription as in Redis. Outlets have seen it when this returns.
+    pub fn publish(&self, channel: &[u8], payload: &Payload) -> usize {
+        if matches!(payload, Payload::TooLarge(_)) {
+            self.stats.message_was_oversized();
+        }
+        let (mut told, delivered) = self.bus.borrow_mut().deal(channel, payload);
+        for (outlet, pattern) in told.drain(..) {
+            match outlet.try_borrow_mut() {
+                Ok(mut outlet) => outlet.message(pattern.as_deref(), channel, payload),
+                Err(_) => tracing::error!("an outlet does not hear what it publishes itself"),
+            }
+        }
+        self.bus.borrow_mut().told = told;
+        delivered
+    }
+
+    /// Tells the outlets that heard something that no more is at hand.
+    pub fn flush(&self) {
+        if !mem::take(&mut self.bus.borrow_mut().has_unflushed) {
+            return;
+        }
+        let outlets: Vec<_> = self.bus.borrow().outlets().collect();
+        for outlet in outlets {
+            if let Ok(mut outlet) = outlet.try_borrow_mut() {
+                outlet.flush();
+            }
+        }
+    }
+
+    pub(super) fn counters(&self) -> &BusStats {
+        &self.stats
+    }
+
+    /// Lets a connection in, subscribed to nothing.
+    pub(super) fn connect(&self, outbox: Rc<Outbox>) -> SubscriberId {
+        self.join(Ear::Connection(outbox))
+    }
+
+    fn join(&self, ear: Ear) -> SubscriberId {
+        let subscriber = Subscriber { ear, channels: BTreeSet::new(), patterns: BTreeSet::new() };
+        self.bus.borrow_mut().subscribers.insert(subscriber)
+    }
+
+    /// Forgets a subscriber and all its subscriptions.
+    pub(super) fn detach(&self, id: SubscriberId) {
+        for is_pattern in [false, true] {
+            for name in self.names_of(id, is_pattern) {
+                self.leave(id, &name, is_pattern);
+            }
+        }
+        // Dropped after the borrow: an outlet may drop a handle of its own.
+        let subscriber = self.bus.borrow_mut().subscribers.try_remove(id);
+        drop(subscriber);
+    }
+
+    /// Subscribes a connection, within the bound.
+    pub(super) fn subscribe(
+        &self,
+        id: SubscriberId,
+        name: &[u8],
+        is_pattern: bool,
+    ) -> Result<(), TooManySubscriptions> {
+        if self.bus.borrow().subscriptions >= self.settings.max_subscriptions {
+            return Err(TooManySubscriptions);
+        }
+        self.follow(id, name, is_pattern);
+        Ok(())
+    }
+
+    /// Subscribes; nothing changes if it was so.
+    pub(super) fn follow(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
+        let bus = &mut *self.bus.borrow_mut();
+        let Some(subscriber) = bus.subscribers.get_mut(id) else { return };
+        let roster = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
+        if let Some(name) = roster.enter(name, id) {
+            subscriber.names_mut(is_pattern).insert(name);
+            bus.subscriptions += subscriber.weight();
+        }
+    }
+
+    /// Unsubscribes; nothing changes if it was so.
+    pub(super) fn leave(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
+        let bus = &mut *self.bus.borrow_mut();
+        let Some(subscriber) = bus.subscribers.get_mut(id) else { return };
+        if subscriber.names_mut(is_pattern).remove(name) {
+            let roster = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
+            roster.leave(name, id);
+            bus.subscriptions -= subscriber.weight();
+        }
+    }
+
+    /// The channels or patterns of a subscriber.
+    pub(super) fn names_of(&self, id: SubscriberId, is_pattern: bool) -> Vec<Rc<[u8]>> {
+        let bus = self.bus.borrow();
+        let names = bus.subscribers.get(id).map(|subscriber| subscriber.names(is_pattern));
+        names.into_iter().flatten().cloned().collect()
+    }
+
+    /// How many channels and patterns a subscriber listens to.
+    pub(super) fn subscriptions_of(&self, id: SubscriberId) -> usize {
+        let bus = self.bus.borrow();
+        bus.subscribers.get(id).map_or(0, |one| one.channels.len() + one.patterns.len())
+    }
+
+    /// The channels with subscribers, all or those that match `pattern`, in their order.
+    pub(super) fn channels(&self, pattern: Option<&[u8]>) -> Vec<Bytes> {
+        let bus = self.bus.borrow();
+        let names = bus.channels.iter().map(|(name, _)| name);
+        let matching = names.filter(|name| pattern.is_none_or(|glob| glob::matches(glob, name)));
+        let mut names: Vec<_> = matching.map(|name| Bytes::copy_from_slice(name)).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Subscribers of one channel, without patterns.
+    pub(super) fn subscribers(&self, channel: &[u8]) -> usize {
+        self.bus.borrow().channels.subscribers(channel).len()
+    }
+
+    /// Patterns with subscribers.
+    pub(super) fn patterns(&self) -> usize {
+        self.bus.borrow().patterns.len()
+    }
+}
+
+impl Bus {
+    /// Queues the message for connections and finds the outlets that are to be called.
+    fn deal(&mut self, channel: &[u8], payload: &Payload) -> (Told, usize) {
+        let mut told = mem::take(&mut self.told);
+        let mut delivered = 0;
+        let mut deliver = |ids: &[SubscriberId], pattern: Option<&Rc<[u8]>>| {
+            let mut wire = Wire::new(channel, pattern, payload);
+            for subscriber in ids.iter().filter_map(|id| self.subscribers.get(*id)) {
+                match &subscriber.ear {
+                    Ear::Connection(outbox) => delivered += usize::from(wire.send(outbox)),
+                    Ear::Outlet(outlet) => {
+                        told.push((Rc::clone(outlet), pattern.cloned()));
+                        delivered += 1;
+                    }
+                }
+            }
+        };
+        deliver(self.channels.subscribers(channel), None);
+        for (pattern, ids) in self.patterns.iter() {
+            if glob::matches(pattern, channel) {
+                deliver(ids, Some(pattern));
+            }
+        }
+        self.has_unflushed |= !told.is_empty();
+        (told, delivered)
+    }
+
+    fn outlets(&self) -> impl Iterator<Item = SharedOutlet> {
+        self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.ear {
+            Ear::Connection(_) => None,
+            Ear::Outlet(outlet) => Some(Rc::clone(outlet)),
+        })
+    }
+}
+
+impl Subscriber {
+    fn names(&self, is_pattern: bool) -> &BTreeSet<Rc<[u8]>> {
+        if is_pattern { &self.patterns } else { &self.channels }
+    }
+
+    fn names_mut(&mut self, is_pattern: bool) -> &mut BTreeSet<Rc<[u8]>> {
+        if is_pattern { &mut self.patterns } else { &mut self.channels }
+    }
+
+    /// What one of its subscriptions counts towards the bound.
+    fn weight(&self) -> usize {
+        match self.ear {
+            Ear::Connection(_) => 1,
+            Ear::Outlet(_) => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,131 @@
+//! What a client says of itself and of its connection.
+
+use super::error::CommandError;
+use super::words::Words;
+use super::{Client, Outcome, server};
+use crate::source::embedded::BusSettings;
+use crate::source::embedded::reply::{self, Protocol};
+use crate::source::resp::Value;
+
+/// `PING [message]`; a RESP2 subscriber gets its answer in the shape of a message.
+pub(super) fn ping(client: &mut Client, words: &Words) -> Outcome {
+    let message = words.from(1).next().transpose()?.cloned();
+    if client.is_subscriber_only() {
+        let message = Value::Bulk(message.unwrap_or_default());
+        return Ok(Value::Push(vec![reply::bulk("pong"), message]));
+    }
+    Ok(message.map_or_else(|| reply::simple("PONG"), Value::Bulk))
+}
+
+pub(super) fn echo(_: &mut Client, words: &Words) -> Outcome {
+    Ok(Value::Bulk(words.bytes(1)?.clone()))
+}
+
+/// There are no databases, and channels never belonged to one.
+pub(super) fn select(_: &mut Client, words: &Words) -> Outcome {
+    words.number(1)?;
+    Ok(reply::ok())
+}
+
+/// There are no passwords: who reaches the bus may publish.
+pub(super) fn auth(_: &mut Client, _: &Words) -> Outcome {
+    Ok(reply::ok())
+}
+
+/// `HELLO [version [AUTH user password] [SETNAME name]]`
+pub(super) fn hello(client: &mut Client, words: &Words) -> Outcome {
+    let protocol = match words.len() {
+        1 => client.outbox.protocol(),
+        _ => protocol(words.bytes(1)?)?,
+    };
+    let name = hello_options(words)?;
+    if let Some(name) = name {
+        set_name(client, name)?;
+    }
+    client.outbox.set_protocol(protocol);
+    Ok(server::greeting(client.number, protocol))
+}
+
+fn protocol(version: &[u8]) -> Result<Protocol, CommandError> {
+    match version {
+        b"2" => Ok(Protocol::Resp2),
+        b"3" => Ok(Protocol::Resp3),
+        _ => Err(CommandError::UnsupportedProtocol),
+    }
+}
+
+/// Reads what follows the version; gives back the name that is to be set.
+fn hello_options(words: &Words) -> Result<Option<&[u8]>, CommandError> {
+    let mut name = None;
+    let mut next = 2;
+    while next < words.len() {
+        match words.keyword(next)?.as_str() {
+            "auth" if next + 2 < words.len() => next += 3,
+            "setname" => {
+                name = Some(&words.bytes(next + 1)?[..]);
+                next += 2;
+            }
+            _ => return Err(CommandError::Syntax),
+        }
+    }
+    Ok(name)
+}
+
+/// `CLIENT …`: what libraries say after they have connected.
+pub(super) fn client(client: &mut Client, words: &Words) -> Outcome {
+    match (words.keyword(1)?.as_str(), words.len()) {
+        ("setname", 3) => {
+            set_name(client, words.bytes(2)?)?;
+            Ok(reply::ok())
+        }
+        ("getname", 2) if client.name.is_empty() => Ok(Value::Null),
+        ("getname", 2) => Ok(Value::Bulk(client.name.to_vec().into())),
+        ("id", 2) => Ok(Value::Integer(i64::try_from(client.number).unwrap_or(i64::MAX))),
+        ("info" | "list", _) => Ok(Value::Bulk(description(client).into())),
+        // Taken, and of no consequence here.
+        ("setinfo", 4) | ("no-evict" | "no-touch", 3) => Ok(reply::ok()),
+        ("setname" | "getname" | "id" | "setinfo" | "no-evict" | "no-touch", _) => {
+            Err(CommandError::WrongNumberOfArguments("client"))
+        }
+        _ => Err(CommandError::unknown_subcommand("client", words)),
+    }
+}
+
+fn set_name(client: &mut Client, name: &[u8]) -> Result<(), CommandError> {
+    if name.len() > BusSettings::MAX_NAME_BYTES {
+        return Err(CommandError::NameTooLong(name.len()));
+    }
+    client.name = name.into();
+    Ok(())
+}
+
+/// One line of `CLIENT LIST`, the client's own: the others are nobody's business.
+fn description(client: &Client) -> String {
+    format!(
+        "id={} addr={} name={} sub={} psub={} resp={}\n",
+        client.number,
+        client.peer,
+        client.name.escape_ascii(),
+        client.broker.names_of(client.id, false).len(),
+        client.broker.names_of(client.id, true).len(),
+        server::version_number(client.outbox.protocol()),
+    )
+}
+
+pub(super) fn quit(client: &mut Client, _: &Words) -> Outcome {
+    client.is_leaving = true;
+    Ok(reply::ok())
+}
+
+/// As if the connection had just been made.
+pub(super) fn reset(client: &mut Client, _: &Words) -> Outcome {
+    for is_pattern in [false, true] {
+        for name in client.broker.names_of(client.id, is_pattern) {
+            client.broker.leave(client.id, &name, is_pattern);
+        }
+    }
+    client.transaction = None;
+    client.name = Box::default();
+    client.outbox.set_protocol(Protocol::Resp2);
+    Ok(reply::simple("RESET"))
+}

@@ -1,0 +1,88 @@
+//! Why a command was not done, in the words of Redis where it has them.
+
+use super::words::Words;
+use crate::source::embedded::BusSettings;
+use crate::source::resp::Value;
+
+/// What a client did wrong, or asked for in vain. Displayed as the text of the error reply; clients
+/// look at its first word.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CommandError {
+    #[error("ERR unknown command '{name}', with args beginning with: {arguments}")]
+    UnknownCommand { name: String, arguments: String },
+    #[error("ERR unknown subcommand '{subcommand}' of '{command}'")]
+    UnknownSubcommand { command: &'static str, subcommand: String },
+    #[error("ERR wrong number of arguments for '{0}' command")]
+    WrongNumberOfArguments(&'static str),
+    #[error("ERR syntax error")]
+    Syntax,
+    #[error("ERR value is not an integer or out of range")]
+    NotANumber,
+    #[error("ERR argument of {0} bytes is too long")]
+    ArgumentTooLong(u64),
+    #[error("ERR name of {0} bytes is too long, at most {max} are taken", max = BusSettings::MAX_NAME_BYTES)]
+    NameTooLong(usize),
+    #[error(
+        "ERR message of {len} bytes is over max_event_bytes ({max}): it was dropped; publish less, \
+         or raise max_event_bytes in gateway.yaml"
+    )]
+    MessageTooLarge { len: u64, max: usize },
+    #[error("ERR too many subscriptions on the embedded bus")]
+    TooManySubscriptions,
+    #[error(
+        "ERR Can't execute '{0}': only (P)SUBSCRIBE / (P)UNSUBSCRIBE / PING / QUIT / RESET are \
+         allowed in this context"
+    )]
+    NotWhileSubscribed(&'static str),
+    #[error("NOPROTO unsupported protocol version")]
+    UnsupportedProtocol,
+    #[error("NOSCRIPT No matching script. Please use EVAL.")]
+    NoScript,
+    #[error(
+        "ERR the embedded bus runs no scripts but Laravel's, which publishes one message to many \
+         channels; use a real Redis for others"
+    )]
+    UnknownScript,
+    #[error("ERR Number of keys can't be greater than number of args")]
+    TooManyKeys,
+    #[error("ERR MULTI calls can not be nested")]
+    NestedMulti,
+    #[error("ERR {0} without MULTI")]
+    WithoutMulti(&'static str),
+    #[error("ERR {0} is not allowed in transactions")]
+    NotInTransaction(&'static str),
+    #[error("ERR too many commands in a transaction")]
+    TransactionTooLong,
+    #[error("EXECABORT Transaction discarded because of previous errors.")]
+    TransactionAborted,
+    #[error("ERR the embedded bus stores no configuration; use gateway.yaml")]
+    NoConfiguration,
+}
+
+impl CommandError {
+    /// Bytes of a client's word that an error repeats, at most.
+    const MAX_QUOTED: usize = 128;
+
+    pub(super) fn unknown(words: &Words) -> Self {
+        let quoted = |word: Result<_, Self>| word.map_or_else(|_| "…".to_owned(), Self::quote);
+        let arguments: Vec<_> =
+            words.from(1).take(5).map(|word| format!("'{}'", quoted(word))).collect();
+        Self::UnknownCommand { name: quoted(words.bytes(0)), arguments: arguments.join(" ") }
+    }
+
+    pub(super) fn unknown_subcommand(command: &'static str, words: &Words) -> Self {
+        let subcommand = words.bytes(1).map_or_else(|_| "…".to_owned(), Self::quote);
+        Self::UnknownSubcommand { command, subcommand }
+    }
+
+    /// A client's word, without bytes that would end the line.
+    fn quote(word: &bytes::Bytes) -> String {
+        word[..word.len().min(Self::MAX_QUOTED)].escape_ascii().to_string()
+    }
+}
+
+impl From<CommandError> for Value {
+    fn from(error: CommandError) -> Self {
+        Self::Error(error.to_string().into())
+    }
+}

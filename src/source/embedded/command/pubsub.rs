@@ -1,0 +1,121 @@
+//! Publishing, subscribing, and who listens.
+
+use bytes::Bytes;
+
+use super::error::CommandError;
+use super::words::Words;
+use super::{Client, Outcome};
+use crate::event::Payload;
+use crate::source::embedded::broker::TooManySubscriptions;
+use crate::source::embedded::{BusSettings, reply};
+use crate::source::resp::Value;
+
+/// `PUBLISH channel message`: how many subscriptions heard it.
+pub(super) fn publish(client: &mut Client, words: &Words) -> Outcome {
+    publish_to(client, words.bytes(1)?, &words.payload(2)?).map(reply::count)
+}
+
+/// Deals one message out. Who listens hears of one that is too large as well, and the publisher is
+/// told.
+pub(super) fn publish_to(
+    client: &Client,
+    channel: &Bytes,
+    payload: &Payload,
+) -> Result<usize, CommandError> {
+    let delivered = client.broker.publish(checked(channel)?, payload);
+    match payload {
+        Payload::Whole(_) => Ok(delivered),
+        Payload::TooLarge(len) => Err(CommandError::MessageTooLarge {
+            len: *len,
+            max: client.broker.settings().max_event_bytes,
+        }),
+    }
+}
+
+pub(super) fn subscribe(client: &mut Client, words: &Words) -> Outcome {
+    enter(client, words, "subscribe", false)
+}
+
+pub(super) fn psubscribe(client: &mut Client, words: &Words) -> Outcome {
+    enter(client, words, "psubscribe", true)
+}
+
+pub(super) fn unsubscribe(client: &mut Client, words: &Words) -> Outcome {
+    leave(client, words, "unsubscribe", false)
+}
+
+pub(super) fn punsubscribe(client: &mut Client, words: &Words) -> Outcome {
+    leave(client, words, "punsubscribe", true)
+}
+
+/// `PUBSUB CHANNELS [pattern]`, `PUBSUB NUMSUB [channel …]`, `PUBSUB NUMPAT`
+pub(super) fn pubsub(client: &mut Client, words: &Words) -> Outcome {
+    match (words.keyword(1)?.as_str(), words.len()) {
+        ("channels", 2 | 3) => {
+            let pattern = words.from(2).next().transpose()?;
+            let pattern = pattern.map(|pattern| checked(pattern)).transpose()?;
+            let channels = client.broker.channels(pattern);
+            Ok(Value::Array(channels.into_iter().map(Value::Bulk).collect()))
+        }
+        ("numsub", _) => {
+            let mut counts = Vec::new();
+            for channel in words.from(2) {
+                let channel = channel?;
+                let subscribers = client.broker.subscribers(channel);
+                counts.extend([Value::Bulk(channel.clone()), reply::count(subscribers)]);
+            }
+            Ok(Value::Array(counts))
+        }
+        ("numpat", 2) => Ok(reply::count(client.broker.patterns())),
+        ("channels" | "numpat", _) => Err(CommandError::WrongNumberOfArguments("pubsub")),
+        _ => Err(CommandError::unknown_subcommand("pubsub", words)),
+    }
+}
+
+/// Every name gets a reply of its own; the last is the command's.
+fn enter(client: &Client, words: &Words, verb: &'static str, is_pattern: bool) -> Outcome {
+    let mut last = None;
+    for name in words.from(1) {
+        if let Some(previous) = last.take() {
+            client.outbox.reply(previous);
+        }
+        let name = name?;
+        client
+            .broker
+            .subscribe(client.id, checked(name)?, is_pattern)
+            .map_err(|TooManySubscriptions| CommandError::TooManySubscriptions)?;
+        last = Some(confirmation(client, verb, Value::Bulk(name.clone())));
+    }
+    last.ok_or(CommandError::WrongNumberOfArguments(verb))
+}
+
+/// Without names: leaves all. One reply for each, and one even if there was nothing to leave.
+fn leave(client: &Client, words: &Words, verb: &'static str, is_pattern: bool) -> Outcome {
+    let names = if words.len() > 1 {
+        words.from(1).map(|name| name.cloned()).collect::<Result<Vec<_>, _>>()?
+    } else {
+        let all = client.broker.names_of(client.id, is_pattern);
+        all.iter().map(|name| Bytes::copy_from_slice(name)).collect()
+    };
+    let mut last = None;
+    for name in names {
+        client.broker.leave(client.id, &name, is_pattern);
+        if let Some(previous) = last.replace(confirmation(client, verb, Value::Bulk(name))) {
+            client.outbox.reply(previous);
+        }
+    }
+    Ok(last.unwrap_or_else(|| confirmation(client, verb, Value::Null)))
+}
+
+fn confirmation(client: &Client, verb: &'static str, name: Value) -> Value {
+    let subscriptions = client.broker.subscriptions_of(client.id);
+    Value::Push(vec![reply::bulk(verb), name, reply::count(subscriptions)])
+}
+
+/// A name that the bus takes.
+fn checked(name: &Bytes) -> Result<&[u8], CommandError> {
+    if name.len() > BusSettings::MAX_NAME_BYTES {
+        return Err(CommandError::NameTooLong(name.len()));
+    }
+    Ok(name)
+}

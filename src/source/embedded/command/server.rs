@@ -1,0 +1,115 @@
+//! What the bus says of itself, so that clients find a server that they know.
+
+use std::fmt::Write as _;
+
+use super::error::CommandError;
+use super::table::Spec;
+use super::words::Words;
+use super::{Client, Outcome};
+use crate::source::embedded::reply::{self, Protocol};
+use crate::source::resp::Value;
+
+/// The Redis whose pub/sub this is: clients choose their commands by it.
+const REDIS_VERSION: &str = "7.0.0";
+
+/// The reply to HELLO.
+pub(super) fn greeting(number: u64, protocol: Protocol) -> Value {
+    let id = i64::try_from(number).unwrap_or(i64::MAX);
+    Value::Map(vec![
+        (reply::bulk("server"), reply::bulk("redis")),
+        (reply::bulk("version"), reply::bulk(REDIS_VERSION)),
+        (reply::bulk("proto"), Value::Integer(version_number(protocol))),
+        (reply::bulk("id"), Value::Integer(id)),
+        (reply::bulk("mode"), reply::bulk("standalone")),
+        (reply::bulk("role"), reply::bulk("master")),
+        (reply::bulk("modules"), Value::Array(Vec::new())),
+    ])
+}
+
+pub(super) fn version_number(protocol: Protocol) -> i64 {
+    match protocol {
+        Protocol::Resp2 => 2,
+        Protocol::Resp3 => 3,
+    }
+}
+
+/// `INFO [section …]`: what is true of the bus; ioredis waits for `loading:0`.
+pub(super) fn info(client: &mut Client, words: &Words) -> Outcome {
+    let mut wanted = Vec::new();
+    for index in 1..words.len() {
+        wanted.push(words.keyword(index)?);
+    }
+    let wants_all = wanted.is_empty()
+        || wanted.iter().any(|name| ["all", "default", "everything"].contains(&&name[..]));
+    let mut text = String::new();
+    for (section, lines) in sections(client) {
+        if wants_all || wanted.iter().any(|name| section.eq_ignore_ascii_case(name)) {
+            let separator = if text.is_empty() { "" } else { "\r\n" };
+            write!(text, "{separator}# {section}\r\n").expect("a String takes all");
+            for (key, value) in lines {
+                write!(text, "{key}:{value}\r\n").expect("a String takes all");
+            }
+        }
+    }
+    Ok(Value::Verbatim { format: *b"txt", text: text.into() })
+}
+
+type Section = (&'static str, Vec<(&'static str, String)>);
+
+fn sections(client: &Client) -> [Section; 5] {
+    let stats = client.broker.counters();
+    [
+        (
+            "Server",
+            vec![
+                ("redis_version", REDIS_VERSION.into()),
+                ("redis_mode", "standalone".into()),
+                ("server_name", "ssegate".into()),
+                ("ssegate_version", env!("CARGO_PKG_VERSION").into()),
+                ("process_id", std::process::id().to_string()),
+            ],
+        ),
+        (
+            "Clients",
+            vec![
+                ("connected_clients", stats.sessions().to_string()),
+                ("maxclients", client.broker.settings().max_sessions.to_string()),
+            ],
+        ),
+        ("Persistence", vec![("loading", "0".into())]),
+        (
+            "Stats",
+            vec![
+                ("rejected_connections", stats.sessions_refused().to_string()),
+                ("pubsub_channels", client.broker.channels(None).len().to_string()),
+                ("pubsub_patterns", client.broker.patterns().to_string()),
+            ],
+        ),
+        ("Replication", vec![("role", "master".into()), ("connected_slaves", "0".into())]),
+    ]
+}
+
+/// `COMMAND [COUNT | DOCS | INFO | LIST]`: nothing that would make an interactive redis-cli wiser,
+/// but an answer.
+pub(super) fn command(_: &mut Client, words: &Words) -> Outcome {
+    if words.len() == 1 {
+        return Ok(Value::Array(Vec::new()));
+    }
+    match words.keyword(1)?.as_str() {
+        "count" => Ok(reply::count(Spec::names().len())),
+        "docs" => Ok(Value::Map(Vec::new())),
+        "info" => Ok(Value::Array(vec![Value::Null; words.len() - 2])),
+        "list" => Ok(Value::Array(Spec::names().map(reply::bulk).collect())),
+        _ => Err(CommandError::unknown_subcommand("command", words)),
+    }
+}
+
+/// `CONFIG GET` finds nothing; there is nothing to set.
+pub(super) fn config(_: &mut Client, words: &Words) -> Outcome {
+    match words.keyword(1)?.as_str() {
+        "get" => Ok(Value::Map(Vec::new())),
+        "set" | "rewrite" => Err(CommandError::NoConfiguration),
+        "resetstat" => Ok(reply::ok()),
+        _ => Err(CommandError::unknown_subcommand("config", words)),
+    }
+}

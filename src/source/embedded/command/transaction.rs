@@ -1,0 +1,74 @@
+//! MULTI, EXEC, DISCARD: many clients wrap their pipelines in them.
+
+use std::mem;
+
+use super::error::CommandError;
+use super::table::Spec;
+use super::words::Words;
+use super::{Client, Outcome};
+use crate::source::embedded::reply;
+use crate::source::resp::Value;
+
+/// Commands that wait for EXEC.
+#[derive(Default)]
+pub(super) struct Transaction {
+    queued: Vec<(&'static Spec, Words)>,
+    bytes: usize,
+    max_bytes: usize,
+    /// A command was refused, so EXEC does nothing.
+    is_broken: bool,
+}
+
+impl Transaction {
+    const MAX_COMMANDS: usize = 10_000;
+
+    /// What the commands may hold beside one message of the greatest length, in bytes.
+    const BESIDE_ONE_MESSAGE: usize = 1 << 20;
+
+    fn new(max_event_bytes: usize) -> Self {
+        Self { max_bytes: max_event_bytes + Self::BESIDE_ONE_MESSAGE, ..Self::default() }
+    }
+
+    pub(super) fn queue(&mut self, spec: &'static Spec, words: &Words) -> Outcome {
+        if !spec.runs_in_transaction {
+            return Err(CommandError::NotInTransaction(spec.name));
+        }
+        self.bytes += words.bytes_held();
+        if self.queued.len() >= Self::MAX_COMMANDS || self.bytes > self.max_bytes {
+            self.queued = Vec::new();
+            return Err(CommandError::TransactionTooLong);
+        }
+        self.queued.push((spec, words.to_owned()));
+        Ok(reply::simple("QUEUED"))
+    }
+
+    /// An error while commands are queued spoils them all; a second MULTI does not, as in Redis.
+    pub(super) fn note(&mut self, error: &CommandError) {
+        self.is_broken |= *error != CommandError::NestedMulti;
+    }
+}
+
+pub(super) fn multi(client: &mut Client, _: &Words) -> Outcome {
+    if client.transaction.is_some() {
+        return Err(CommandError::NestedMulti);
+    }
+    client.transaction = Some(Transaction::new(client.broker.settings().max_event_bytes));
+    Ok(reply::ok())
+}
+
+pub(super) fn exec(client: &mut Client, _: &Words) -> Outcome {
+    let mut transaction = client.transaction.take().ok_or(CommandError::WithoutMulti("EXEC"))?;
+    if transaction.is_broken {
+        return Err(CommandError::TransactionAborted);
+    }
+    let queued = mem::take(&mut transaction.queued);
+    let replies = queued
+        .into_iter()
+        .map(|(spec, words)| (spec.run)(client, &words).unwrap_or_else(Value::from));
+    Ok(Value::Array(replies.collect()))
+}
+
+pub(super) fn discard(client: &mut Client, _: &Words) -> Outcome {
+    client.transaction.take().ok_or(CommandError::WithoutMulti("DISCARD"))?;
+    Ok(reply::ok())
+}

@@ -1,0 +1,74 @@
+//! The words of a command: its name and what follows.
+
+use bytes::Bytes;
+
+use super::error::CommandError;
+use crate::event::Payload;
+use crate::source::resp::Value;
+
+/// A command as it was sent; each word is a string, or the length of one that was too long.
+pub(super) struct Words(Vec<Value>);
+
+impl Words {
+    pub(super) fn new(words: Vec<Value>) -> Self {
+        debug_assert!(!words.is_empty(), "an empty command is passed over by the reader");
+        Self(words)
+    }
+
+    /// Words, the name included.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn name(&self) -> Result<&[u8], CommandError> {
+        self.bytes(0).map(|name| &name[..])
+    }
+
+    /// The word at `index`, the name being at 0.
+    pub(super) fn bytes(&self, index: usize) -> Result<&Bytes, CommandError> {
+        match self.0.get(index) {
+            Some(Value::Bulk(bytes)) => Ok(bytes),
+            Some(Value::TooLarge(len)) => Err(CommandError::ArgumentTooLong(*len)),
+            _ => Err(CommandError::Syntax),
+        }
+    }
+
+    /// The word at `index` as a message.
+    pub(super) fn payload(&self, index: usize) -> Result<Payload, CommandError> {
+        match self.0.get(index) {
+            Some(Value::TooLarge(len)) => Ok(Payload::TooLarge(*len)),
+            _ => self.bytes(index).cloned().map(Payload::Whole),
+        }
+    }
+
+    /// The word at `index` in lower case, for comparing; words that are no text compare to nothing.
+    pub(super) fn keyword(&self, index: usize) -> Result<String, CommandError> {
+        Ok(String::from_utf8_lossy(self.bytes(index)?).to_ascii_lowercase())
+    }
+
+    /// The word at `index` as a number.
+    pub(super) fn number(&self, index: usize) -> Result<usize, CommandError> {
+        let text = std::str::from_utf8(self.bytes(index)?).ok();
+        text.and_then(|text| text.parse().ok()).ok_or(CommandError::NotANumber)
+    }
+
+    /// The words from `index` on.
+    pub(super) fn from(&self, index: usize) -> impl Iterator<Item = Result<&Bytes, CommandError>> {
+        (index..self.len()).map(|index| self.bytes(index))
+    }
+
+    /// The same words in memory of their own: these may wait, while the read buffer goes on.
+    pub(super) fn to_owned(&self) -> Self {
+        let own = |word: &Value| match word {
+            Value::Bulk(bytes) => Value::Bulk(Bytes::copy_from_slice(bytes)),
+            other => other.clone(),
+        };
+        Self(self.0.iter().map(own).collect())
+    }
+
+    /// Bytes that these words hold.
+    pub(super) fn bytes_held(&self) -> usize {
+        let held = |word: &Value| word.as_bytes().map_or(0, Bytes::len) + size_of::<Value>();
+        self.0.iter().map(held).sum()
+    }
+}

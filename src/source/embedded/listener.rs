@@ -1,0 +1,78 @@
+//! Accepts connections and owns their sessions. Knows no command.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::broker::Broker;
+use super::session;
+
+/// A peer that vanished without a word is noticed after this, as with Redis' `tcp-keepalive`.
+const KEEP_ALIVE: Duration = Duration::from_secs(300);
+
+/// After a failed accept, such as for want of file descriptors, this passes before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the bus on `listener` until `stop` is cancelled; then all its sessions have ended.
+///
+/// Runs in a tokio `LocalRuntime` (or `LocalSet`): the sessions are local tasks, owned by this
+/// future, and end with it. A failed connection never stops the listener.
+pub async fn serve(listener: TcpListener, broker: Broker, stop: CancellationToken) {
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(ended) = sessions.join_next(), if !sessions.is_empty() => log_panic(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) if sessions.len() < broker.settings().max_sessions => {
+                    sessions.spawn_local(run(stream, peer, broker.clone(), stop.clone()));
+                }
+                Ok((stream, peer)) => refuse(stream, peer, &broker),
+                Err(error) => pause(error).await,
+            },
+        }
+    }
+    while let Some(ended) = sessions.join_next().await {
+        log_panic(ended);
+    }
+}
+
+async fn run(mut stream: TcpStream, peer: SocketAddr, broker: Broker, stop: CancellationToken) {
+    if let Err(error) = prepare(&stream) {
+        tracing::debug!(%peer, %error, "embedded bus: connection without its socket options");
+    }
+    let (reader, writer) = stream.split();
+    session::run(reader, writer, peer, broker, stop).await;
+}
+
+/// Messages leave at once, and a dead peer does not hold its place for ever.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))
+}
+
+/// Tells the client why in the words of Redis, as far as that is possible without waiting.
+fn refuse(stream: TcpStream, peer: SocketAddr, broker: &Broker) {
+    broker.counters().session_refused();
+    tracing::warn!(%peer, "embedded bus: connection refused, max_sessions are open");
+    let told = stream.try_write(b"-ERR max number of clients reached\r\n");
+    tracing::trace!(?told, "refusal");
+}
+
+async fn pause(error: io::Error) {
+    tracing::warn!(%error, "embedded bus: accept failed");
+    time::sleep(ACCEPT_PAUSE).await;
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "embedded bus: a session ended in panic");
+    }
+}

@@ -1,0 +1,169 @@
+//! One connection to the bus: bytes in, commands, replies and messages out.
+//!
+//! Owns the read buffer and the order of things; what a command does is known in `command`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::broker::Broker;
+use super::command::{Client, Next};
+use super::outbox::Outbox;
+use crate::source::resp::{Limits, ProtocolError, RequestDecoder, Value};
+
+/// What one read takes at most, in bytes. A message that somebody keeps holds so much alive.
+const READ: usize = 16 << 10;
+
+/// While so many bytes wait to be written, no more commands are read: a client that does not read
+/// its replies is not served, and costs no memory.
+const PAUSE: usize = 1 << 20;
+
+/// Replies that a client which is done does not read are given up after this.
+const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a session ended.
+#[derive(Debug)]
+enum End {
+    /// The client is done.
+    Closed,
+    /// We are leaving.
+    Stopped,
+    /// A subscriber did not read, and more waited for it than may.
+    SlowSubscriber,
+    /// A web page, or somebody who mistook the port.
+    Http,
+    Failed(io::Error),
+}
+
+struct Session {
+    client: Client,
+    outbox: Rc<Outbox>,
+    decoder: RequestDecoder,
+    buf: BytesMut,
+    /// Whether `buf` may hold a whole command.
+    has_commands: bool,
+}
+
+/// Serves one connection to its end. A task of the listener; ends with its connection or `stop`.
+pub(super) async fn run(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    peer: SocketAddr,
+    broker: Broker,
+    stop: CancellationToken,
+) {
+    let mut session = Session::new(&broker, peer);
+    let end = session.serve(&mut reader, &mut writer, &stop).await;
+    broker.counters().session_closed();
+    match end {
+        End::SlowSubscriber => {
+            broker.counters().subscriber_was_slow();
+            tracing::warn!(%peer, "embedded bus: a subscriber that did not read is disconnected");
+        }
+        End::Http => {
+            broker.counters().http_request_closed();
+            tracing::warn!(%peer, "embedded bus: possible attack: HTTP on the bus, closed at once");
+        }
+        End::Failed(error) => tracing::debug!(%peer, %error, "embedded bus: connection failed"),
+        End::Closed | End::Stopped => tracing::debug!(%peer, "embedded bus: connection closed"),
+    }
+}
+
+impl Session {
+    fn new(broker: &Broker, peer: SocketAddr) -> Self {
+        let number = broker.counters().session_opened();
+        let outbox = Rc::new(Outbox::new(broker.settings().max_queued_bytes));
+        Self {
+            client: Client::new(broker.clone(), Rc::clone(&outbox), peer, number),
+            outbox,
+            decoder: RequestDecoder::new(Limits::with_max_bulk(broker.settings().max_event_bytes)),
+            buf: BytesMut::new(),
+            has_commands: false,
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+        stop: &CancellationToken,
+    ) -> End {
+        loop {
+            if self.outbox.has_overflowed() {
+                return End::SlowSubscriber;
+            }
+            let wants_more = self.outbox.len() < PAUSE;
+            if wants_more && self.has_commands {
+                match self.run_batch() {
+                    Next::Continue => continue,
+                    Next::Close => return self.finish(writer).await,
+                    Next::Abort => return End::Http,
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return End::Stopped,
+                written = self.outbox.write_to(writer), if !self.outbox.is_empty() => {
+                    if let Err(error) = written {
+                        return End::Failed(error);
+                    }
+                }
+                () = self.outbox.changed() => {}
+                read = read_some(reader, &mut self.buf), if wants_more => match read {
+                    Ok(0) => return self.finish(writer).await,
+                    Ok(_) => self.has_commands = true,
+                    Err(error) => return End::Failed(error),
+                },
+            }
+        }
+    }
+
+    /// Writes what waits, for a client that has said its last word and may still listen.
+    async fn finish(&self, writer: &mut (impl AsyncWrite + Unpin)) -> End {
+        let all = async {
+            while !self.outbox.is_empty() {
+                self.outbox.write_to(writer).await?;
+            }
+            Ok(())
+        };
+        match time::timeout(LAST_WRITE_TIMEOUT, all).await {
+            Ok(Err(error)) => End::Failed(error),
+            Ok(Ok(())) | Err(_) => End::Closed,
+        }
+    }
+
+    /// Runs the commands that have been read: one batch, after which the gateway is told that no
+    /// more is at hand.
+    fn run_batch(&mut self) -> Next {
+        let mut next = Next::Continue;
+        while matches!(next, Next::Continue) && self.outbox.len() < PAUSE {
+            match self.decoder.decode(&mut self.buf) {
+                Ok(Some(request)) => next = self.client.run(request),
+                Ok(None) => {
+                    self.has_commands = false;
+                    break;
+                }
+                Err(error) => next = self.refuse(error),
+            }
+        }
+        self.client.end_batch();
+        next
+    }
+
+    fn refuse(&self, error: ProtocolError) -> Next {
+        self.outbox.reply(Value::Error(format!("ERR Protocol error: {error}").into()));
+        Next::Close
+    }
+}
+
+async fn read_some(reader: &mut (impl AsyncRead + Unpin), buf: &mut BytesMut) -> io::Result<usize> {
+    buf.reserve(READ);
+    // Not more than `READ`, whatever room there is: a batch stays short.
+    reader.take(READ as u64).read_buf(buf).await
+}

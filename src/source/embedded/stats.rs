@@ -1,0 +1,74 @@
+//! What happened on the bus, in numbers that any thread may read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters of one bus, from its start.
+#[derive(Debug, Default)]
+pub struct BusStats {
+    sessions_opened: AtomicU64,
+    sessions_closed: AtomicU64,
+    sessions_refused: AtomicU64,
+    slow_subscribers: AtomicU64,
+    http_requests: AtomicU64,
+    oversized_messages: AtomicU64,
+}
+
+impl BusStats {
+    /// Connections that are open.
+    pub fn sessions(&self) -> u64 {
+        get(&self.sessions_opened).saturating_sub(get(&self.sessions_closed))
+    }
+
+    /// Connections that were one too many.
+    pub fn sessions_refused(&self) -> u64 {
+        get(&self.sessions_refused)
+    }
+
+    /// Subscribers that were disconnected because they did not read.
+    pub fn slow_subscribers(&self) -> u64 {
+        get(&self.slow_subscribers)
+    }
+
+    /// Connections that were closed because they spoke HTTP.
+    pub fn http_requests(&self) -> u64 {
+        get(&self.http_requests)
+    }
+
+    /// Messages over `max_event_bytes`.
+    pub fn oversized_messages(&self) -> u64 {
+        get(&self.oversized_messages)
+    }
+
+    /// Gives back how many were opened up to this one.
+    pub(super) fn session_opened(&self) -> u64 {
+        self.sessions_opened.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn session_closed(&self) {
+        add(&self.sessions_closed);
+    }
+
+    pub(super) fn session_refused(&self) {
+        add(&self.sessions_refused);
+    }
+
+    pub(super) fn subscriber_was_slow(&self) {
+        add(&self.slow_subscribers);
+    }
+
+    pub(super) fn http_request_closed(&self) {
+        add(&self.http_requests);
+    }
+
+    pub(super) fn message_was_oversized(&self) {
+        add(&self.oversized_messages);
+    }
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,63 @@
+//! One message, as connections read it.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::outbox::Outbox;
+use super::reply::{self, Protocol};
+use crate::event::Payload;
+use crate::source::resp::Value;
+
+/// A message as connections read it, encoded once for each version of the protocol, and only when
+/// somebody reads that version.
+pub(super) struct Wire<'a> {
+    channel: &'a [u8],
+    pattern: Option<&'a Rc<[u8]>>,
+    payload: &'a Payload,
+    resp2: Option<Bytes>,
+    resp3: Option<Bytes>,
+}
+
+impl<'a> Wire<'a> {
+    pub(super) fn new(
+        channel: &'a [u8],
+        pattern: Option<&'a Rc<[u8]>>,
+        payload: &'a Payload,
+    ) -> Self {
+        Self { channel, pattern, payload, resp2: None, resp3: None }
+    }
+
+    /// Queues the message; false when there is nothing to send, because it was too large.
+    pub(super) fn send(&mut self, outbox: &Outbox) -> bool {
+        let Payload::Whole(payload) = self.payload else { return false };
+        let protocol = outbox.protocol();
+        let (channel, pattern) = (self.channel, self.pattern);
+        let encoded = match protocol {
+            Protocol::Resp2 => &mut self.resp2,
+            Protocol::Resp3 => &mut self.resp3,
+        };
+        let encoded = encoded.get_or_insert_with(|| encode(channel, pattern, payload, protocol));
+        outbox.message(encoded);
+        true
+    }
+}
+
+fn encode(
+    channel: &[u8],
+    pattern: Option<&Rc<[u8]>>,
+    payload: &Bytes,
+    protocol: Protocol,
+) -> Bytes {
+    let mut words = Vec::with_capacity(4);
+    match pattern {
+        None => words.push(reply::bulk("message")),
+        Some(pattern) => {
+            words.extend([reply::bulk("pmessage"), Value::Bulk(Bytes::copy_from_slice(pattern))]);
+        }
+    }
+    words.extend([Value::Bulk(Bytes::copy_from_slice(channel)), Value::Bulk(payload.clone())]);
+    let mut out = BytesMut::new();
+    reply::encode(Value::Push(words), protocol, &mut out);
+    out.freeze()
+}

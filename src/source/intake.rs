@@ -1,0 +1,122 @@
+//! From a source's messages to the hub's events.
+//!
+//! Knows which messages belong together: Redis sends a message once for a subscription to its
+//! channel and once for each pattern that matches, in this order, and all of them are one event.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::decode;
+use crate::event::{ChannelName, Payload};
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+
+/// Messages that are handed to the shards together, at most.
+const MAX_BATCH: u64 = 512;
+
+/// The way into the hub, for one source.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    hub: Hub,
+    metrics: Metrics,
+    // The turn that is running: when its messages were received, and how many.
+    received: Option<Instant>,
+    messages: u64,
+    newest: Newest,
+}
+
+/// The newest message, as far as it is needed to know the same message again.
+#[derive(Debug, Default)]
+struct Newest {
+    channel: Bytes,
+    payload: Option<Payload>,
+    patterns: Vec<Bytes>,
+}
+
+impl Intake {
+    pub(crate) fn new(hub: Hub, metrics: Metrics) -> Self {
+        Self { hub, metrics, received: None, messages: 0, newest: Newest::default() }
+    }
+
+    /// Takes a message that was heard on `channel`, by subscription or through `pattern`.
+    pub(crate) fn message(&mut self, pattern: Option<&Bytes>, channel: &Bytes, payload: &Payload) {
+        if !self.newest.is_heard_again(pattern, channel, payload) {
+            self.newest.set(pattern, channel, payload);
+            self.hub.begin_message();
+        }
+        self.messages += 1;
+        self.deliver(pattern, channel, payload);
+        if self.messages >= MAX_BATCH {
+            self.flush();
+        }
+    }
+
+    /// The source has nothing more at hand: what it took goes to the shards.
+    pub(crate) fn flush(&mut self) {
+        if self.messages > 0 {
+            self.metrics.source_messages(self.messages);
+            self.messages = 0;
+            self.received = None;
+            self.newest = Newest::default();
+            self.hub.flush();
+        }
+    }
+
+    fn deliver(&mut self, pattern: Option<&Bytes>, channel: &Bytes, payload: &Payload) {
+        let received = *self.received.get_or_insert_with(Instant::now);
+        // Names that are no text were never asked for.
+        let (Ok(heard_on), Ok(channel)) =
+            (str::from_utf8(pattern.unwrap_or(channel)), str::from_utf8(channel))
+        else {
+            return;
+        };
+        // A pattern of the operator's may match what Redis says of its own keys.
+        if pattern.is_some() && ChannelName::RESERVED.iter().any(|r| channel.starts_with(r)) {
+            return;
+        }
+        match payload {
+            Payload::Whole(payload) => {
+                let metrics = &self.metrics;
+                self.hub.publish(pattern.is_some(), heard_on, received, |format| {
+                    let decoded = decode::decode(format, payload);
+                    if decoded.is_malformed {
+                        metrics.event_malformed();
+                    }
+                    Some(decoded.event)
+                });
+            }
+            Payload::TooLarge(bytes) => {
+                tracing::warn!(channel, bytes, "a message over max_event_bytes was skipped");
+                self.metrics.event_too_large();
+                self.hub.skip(pattern.is_some(), heard_on);
+            }
+        }
+    }
+}
+
+impl Newest {
+    fn is_heard_again(
+        &mut self,
+        pattern: Option<&Bytes>,
+        channel: &Bytes,
+        payload: &Payload,
+    ) -> bool {
+        let Some(pattern) = pattern else {
+            return false;
+        };
+        let is_same = self.channel == channel
+            && self.payload.as_ref() == Some(payload)
+            && !self.patterns.contains(pattern);
+        if is_same {
+            self.patterns.push(pattern.clone());
+        }
+        is_same
+    }
+
+    fn set(&mut self, pattern: Option<&Bytes>, channel: &Bytes, payload: &Payload) {
+        self.channel = channel.clone();
+        self.payload = Some(payload.clone());
+        self.patterns.clear();
+        self.patterns.extend(pattern.cloned());
+    }
+}

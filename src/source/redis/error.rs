@@ -1,0 +1,106 @@
+//! What goes wrong on the way to Redis.
+
+use std::io;
+
+use crate::source::resp::ProtocolError;
+
+/// A failure: what it was, for people, and its kind, for the metrics.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SourceError {
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error("cannot resolve {0}")]
+    Resolve(String),
+    #[error("no answer within {0} seconds")]
+    Timeout(u64),
+    #[error("TLS failed: {0}")]
+    Tls(io::Error),
+    #[error("Redis refused: {0}")]
+    Refused(String),
+    #[error("Redis closed the connection")]
+    Closed,
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+    #[error("not RESP: {0}")]
+    Protocol(#[from] ProtocolError),
+    #[error("an answer that was not asked for: {0}")]
+    Unexpected(String),
+    #[error("nothing was heard for {0} seconds, not even the answer to a PING")]
+    Unresponsive(u64),
+}
+
+/// Kinds of failure, for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceErrorKind {
+    /// Nobody answers there, or no longer.
+    Connection,
+    /// Wrong user or password.
+    Auth,
+    /// Allowed in, but not to do this.
+    Permission,
+    /// Redis is loading its data, or has too many clients.
+    Busy,
+    /// Bytes or answers that make no sense.
+    Protocol,
+    /// Silence.
+    Timeout,
+    /// The certificate, or the handshake.
+    Tls,
+    /// Any other refusal.
+    Refused,
+}
+
+impl SourceErrorKind {
+    /// Every kind, for a metric that shows them all from the start.
+    pub const ALL: [Self; 8] = [
+        Self::Connection,
+        Self::Auth,
+        Self::Permission,
+        Self::Busy,
+        Self::Protocol,
+        Self::Timeout,
+        Self::Tls,
+        Self::Refused,
+    ];
+
+    /// The word in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Auth => "auth",
+            Self::Permission => "permission",
+            Self::Busy => "busy",
+            Self::Protocol => "protocol",
+            Self::Timeout => "timeout",
+            Self::Tls => "tls",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl SourceError {
+    pub(super) fn kind(&self) -> SourceErrorKind {
+        match self {
+            Self::Connect(_) | Self::Resolve(_) | Self::Closed | Self::Broken(_) => {
+                SourceErrorKind::Connection
+            }
+            Self::Timeout(_) | Self::Unresponsive(_) => SourceErrorKind::Timeout,
+            Self::Tls(_) => SourceErrorKind::Tls,
+            Self::Refused(message) => kind_of_refusal(message),
+            Self::Protocol(_) | Self::Unexpected(_) => SourceErrorKind::Protocol,
+        }
+    }
+}
+
+/// The first word of an error reply names its kind
+/// (<https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>).
+fn kind_of_refusal(message: &str) -> SourceErrorKind {
+    match message.split(' ').next().unwrap_or_default() {
+        "WRONGPASS" | "NOAUTH" => SourceErrorKind::Auth,
+        "NOPERM" => SourceErrorKind::Permission,
+        "LOADING" | "MASTERDOWN" | "BUSY" => SourceErrorKind::Busy,
+        "ERR" if message.contains("max number of clients") => SourceErrorKind::Busy,
+        "NOPROTO" => SourceErrorKind::Protocol,
+        _ => SourceErrorKind::Refused,
+    }
+}

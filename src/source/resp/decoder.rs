@@ -1,0 +1,237 @@
+//! Bytes to values, a piece at a time.
+//!
+//! Owns what is known of a value that has not wholly arrived: the arrays that are open, and the
+//! string that is being gathered or skipped. Everything that was understood is taken out of the
+//! buffer at once, so no byte is looked at twice, and the buffer never has to grow: between two
+//! reads it holds no more than an unfinished line.
+//!
+//! A string that lies in the buffer as a whole is cut out of it without a copy. One that arrives
+//! over several reads is gathered in an allocation of its own: a 16 MiB message costs a copy, but the
+//! read buffer stays as small as its owner made it, and no small message that follows keeps 16 MiB
+//! alive. What a small message keeps alive is one read buffer.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memchr;
+
+use super::aggregate::{Aggregate, AggregateKind};
+use super::string::{self, StringKind, Unfinished};
+use super::{Limits, ProtocolError, Value, number};
+
+/// Reads values of RESP2 and RESP3.
+///
+/// After an error it is of no more use.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    /// The string in whose midst the bytes ended.
+    string: Option<Unfinished>,
+    /// The arrays around it, the outermost first.
+    open: Vec<Aggregate>,
+    /// Bytes of an unfinished line in which no line end was found.
+    scanned: usize,
+    /// Elements that the current value may still have.
+    elements_left: usize,
+    /// Bytes that its strings may still have.
+    bytes_left: usize,
+}
+
+/// What the next bytes amount to.
+enum Item {
+    Value(Value),
+    Opening(Aggregate),
+}
+
+impl Decoder {
+    /// Reads values within `limits`.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            string: None,
+            open: Vec::new(),
+            scanned: 0,
+            elements_left: limits.max_elements,
+            bytes_left: limits.max_value_bytes(),
+        }
+    }
+
+    /// Takes the next value out of `buf`; `None` when it has not wholly arrived.
+    ///
+    /// Call it until it gives `None`, then read more bytes to the end of `buf`.
+    pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Value>, ProtocolError> {
+        while let Some(item) = self.item(buf)? {
+            let complete = match item {
+                Item::Value(value) => self.place(value),
+                Item::Opening(aggregate) => self.open(aggregate)?,
+            };
+            if complete.is_some() {
+                self.elements_left = self.limits.max_elements;
+                self.bytes_left = self.limits.max_value_bytes();
+                return Ok(complete);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the next byte begins a value: nothing of it has been taken out of the buffer.
+    pub fn is_between_values(&self) -> bool {
+        self.string.is_none() && self.open.is_empty()
+    }
+
+    fn item(&mut self, buf: &mut BytesMut) -> Result<Option<Item>, ProtocolError> {
+        if self.string.is_some() {
+            return Ok(self.resume_string(buf)?.map(Item::Value));
+        }
+        let Some((kind, end)) = self.line(buf)? else { return Ok(None) };
+        match kind {
+            b'$' => self.begin_string(StringKind::Bulk, end, buf),
+            b'!' => self.begin_string(StringKind::Error, end, buf),
+            b'=' => self.begin_string(StringKind::Verbatim, end, buf),
+            b'+' => Ok(Some(Item::Value(Value::Simple(self.take_text(end, buf))))),
+            b'-' => Ok(Some(Item::Value(Value::Error(self.take_text(end, buf))))),
+            b'(' => Ok(Some(Item::Value(self.big_number(end, buf)?))),
+            _ => {
+                let item = one_line(kind, &buf[1..end])?;
+                skip_line(end, buf);
+                Ok(Some(item))
+            }
+        }
+    }
+
+    /// The first byte of the line that `buf` begins with, and where its text ends.
+    fn line(&mut self, buf: &[u8]) -> Result<Option<(u8, usize)>, ProtocolError> {
+        let Some(found) = memchr(b'\n', &buf[self.scanned..]) else {
+            if buf.len() > self.limits.max_line_bytes {
+                return Err(ProtocolError::LineTooLong);
+            }
+            self.scanned = buf.len();
+            return Ok(None);
+        };
+        let line = &buf[..self.scanned + found];
+        self.scanned = 0;
+        match line {
+            [.., b'\r'] if line.len() > self.limits.max_line_bytes => {
+                Err(ProtocolError::LineTooLong)
+            }
+            [kind, .., b'\r'] => Ok(Some((*kind, line.len() - 1))),
+            _ => Err(ProtocolError::MissingLineEnd),
+        }
+    }
+
+    /// The text of the line that ends at `end`, without its type.
+    ///
+    /// A copy: these are short and rare, and mostly kept (an error, a status).
+    fn take_text(&mut self, end: usize, buf: &mut BytesMut) -> Bytes {
+        let text = Bytes::copy_from_slice(&buf[1..end]);
+        self.bytes_left = self.bytes_left.saturating_sub(text.len());
+        skip_line(end, buf);
+        text
+    }
+
+    fn big_number(&mut self, end: usize, buf: &mut BytesMut) -> Result<Value, ProtocolError> {
+        if !number::is_decimal(&buf[1..end]) {
+            return Err(ProtocolError::InvalidScalar("big number"));
+        }
+        Ok(Value::BigNumber(self.take_text(end, buf)))
+    }
+
+    fn begin_string(
+        &mut self,
+        kind: StringKind,
+        end: usize,
+        buf: &mut BytesMut,
+    ) -> Result<Option<Item>, ProtocolError> {
+        let announced = number::integer(&buf[1..end]).ok_or(ProtocolError::InvalidLength)?;
+        skip_line(end, buf);
+        if announced == -1 {
+            return Ok(Some(Item::Value(Value::Null)));
+        }
+        let len = u64::try_from(announced).map_err(|_| ProtocolError::InvalidLength)?;
+        if let Some(kept) = self.kept(len) {
+            self.bytes_left -= kept;
+            if let Some(value) = string::cut(kind, kept, buf)? {
+                return Ok(Some(Item::Value(value)));
+            }
+            self.string = Some(Unfinished::gathered(kind, len));
+        } else {
+            self.string = Some(Unfinished::skipped(kind, len));
+        }
+        Ok(self.resume_string(buf)?.map(Item::Value))
+    }
+
+    /// The length of a string that is within the bounds.
+    fn kept(&self, len: u64) -> Option<usize> {
+        let bound = self.limits.max_bulk_bytes.min(self.bytes_left);
+        usize::try_from(len).ok().filter(|len| *len <= bound)
+    }
+
+    fn resume_string(&mut self, buf: &mut BytesMut) -> Result<Option<Value>, ProtocolError> {
+        let Some(string) = &mut self.string else { return Ok(None) };
+        if !string.resume(buf)? {
+            return Ok(None);
+        }
+        self.string.take().map(Unfinished::finish).transpose()
+    }
+
+    /// Waits for the elements of `aggregate`; gives back a value that has none and stands alone.
+    fn open(&mut self, aggregate: Aggregate) -> Result<Option<Value>, ProtocolError> {
+        if aggregate.is_complete() {
+            return Ok(aggregate.close().and_then(|value| self.place(value)));
+        }
+        if self.open.len() >= self.limits.max_depth {
+            return Err(ProtocolError::TooDeep);
+        }
+        self.elements_left = self
+            .elements_left
+            .checked_sub(aggregate.missing())
+            .ok_or(ProtocolError::TooManyElements)?;
+        self.open.push(aggregate);
+        Ok(None)
+    }
+
+    /// Puts `value` where it belongs; gives back a value that is complete and stands alone.
+    fn place(&mut self, mut value: Value) -> Option<Value> {
+        loop {
+            let Some(parent) = self.open.last_mut() else { return Some(value) };
+            parent.push(value);
+            if !parent.is_complete() {
+                return None;
+            }
+            value = self.open.pop()?.close()?;
+        }
+    }
+}
+
+/// Takes the line whose text ends at `end` out of `buf`.
+fn skip_line(end: usize, buf: &mut BytesMut) {
+    buf.advance(end + b"\r\n".len());
+}
+
+/// What a line says that has no text to keep.
+fn one_line(kind: u8, text: &[u8]) -> Result<Item, ProtocolError> {
+    let Some(aggregate) = AggregateKind::from_byte(kind) else {
+        return scalar(kind, text).map(Item::Value);
+    };
+    match aggregate.len(text)? {
+        Some(len) => Ok(Item::Opening(Aggregate::new(aggregate, len))),
+        None => Ok(Item::Value(Value::Null)),
+    }
+}
+
+fn scalar(kind: u8, text: &[u8]) -> Result<Value, ProtocolError> {
+    let (value, name) = match kind {
+        b':' => (number::integer(text).map(Value::Integer), "integer"),
+        b',' => (number::double(text).map(Value::Double), "double"),
+        b'_' => (text.is_empty().then_some(Value::Null), "null"),
+        b'#' => (boolean(text).map(Value::Boolean), "boolean"),
+        kind => return Err(ProtocolError::UnknownType(kind)),
+    };
+    value.ok_or(ProtocolError::InvalidScalar(name))
+}
+
+fn boolean(text: &[u8]) -> Option<bool> {
+    match text {
+        b"t" => Some(true),
+        b"f" => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,88 @@
+//! The commands that a client sends: arrays of strings, or lines.
+
+use bytes::{Buf, BytesMut};
+use memchr::memchr;
+
+use super::{Decoder, Limits, ProtocolError, Value, inline};
+
+/// One command, with its name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The name and the arguments, at least one; each is [`Value::Bulk`] or [`Value::TooLarge`].
+    pub words: Vec<Value>,
+    /// Whether it was written as a line, as over telnet.
+    pub is_inline: bool,
+}
+
+/// Reads the commands of one client.
+///
+/// After an error it is of no more use.
+#[derive(Debug)]
+pub struct RequestDecoder {
+    values: Decoder,
+    max_line_bytes: usize,
+    /// Bytes of an unfinished inline command in which no line end was found.
+    scanned: usize,
+}
+
+impl RequestDecoder {
+    /// Reads commands within `limits`, whose depth is not looked at: commands have one level.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            values: Decoder::new(Limits { max_depth: 1, ..limits }),
+            max_line_bytes: limits.max_line_bytes,
+            scanned: 0,
+        }
+    }
+
+    /// Takes the next command out of `buf`; `None` when it has not wholly arrived.
+    ///
+    /// Empty lines and empty arrays are passed over, as Redis does.
+    pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Request>, ProtocolError> {
+        loop {
+            let is_inline =
+                self.values.is_between_values() && buf.first().is_some_and(|first| *first != b'*');
+            let words = if is_inline { self.line(buf)? } else { self.array(buf)? };
+            match words {
+                None => return Ok(None),
+                Some(words) if words.is_empty() => {}
+                Some(words) => return Ok(Some(Request { words, is_inline })),
+            }
+        }
+    }
+
+    fn array(&mut self, buf: &mut BytesMut) -> Result<Option<Vec<Value>>, ProtocolError> {
+        match self.values.decode(buf)? {
+            Some(Value::Array(words)) => checked(words).map(Some),
+            // `*-1`
+            Some(_) => Ok(Some(Vec::new())),
+            None => Ok(None),
+        }
+    }
+
+    fn line(&mut self, buf: &mut BytesMut) -> Result<Option<Vec<Value>>, ProtocolError> {
+        let Some(found) = memchr(b'\n', &buf[self.scanned..]) else {
+            if buf.len() > self.max_line_bytes {
+                return Err(ProtocolError::LineTooLong);
+            }
+            self.scanned = buf.len();
+            return Ok(None);
+        };
+        let end = self.scanned + found;
+        self.scanned = 0;
+        if end > self.max_line_bytes {
+            return Err(ProtocolError::LineTooLong);
+        }
+        let words = inline::words(&buf[..end])?;
+        buf.advance(end + 1);
+        Ok(Some(words))
+    }
+}
+
+fn checked(words: Vec<Value>) -> Result<Vec<Value>, ProtocolError> {
+    let is_word = |word: &Value| matches!(word, Value::Bulk(_) | Value::TooLarge(_));
+    match words.iter().find(|word| !is_word(word)) {
+        None => Ok(words),
+        Some(_) => Err(ProtocolError::ExpectedBulk),
+    }
+}

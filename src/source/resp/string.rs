@@ -1,0 +1,114 @@
+//! Strings that say their length first: cut out of the buffer, gathered, or skipped.
+//!
+//! Knows one string and its line end; not what stands around it.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{ProtocolError, Value};
+
+const LINE_END: &[u8; 2] = b"\r\n";
+
+/// What a string turns out to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StringKind {
+    Bulk,
+    Error,
+    Verbatim,
+}
+
+impl StringKind {
+    fn value(self, mut bytes: Bytes) -> Result<Value, ProtocolError> {
+        match self {
+            Self::Bulk => Ok(Value::Bulk(bytes)),
+            Self::Error => Ok(Value::Error(bytes)),
+            Self::Verbatim => match bytes[..] {
+                [a, b, c, b':', ..] => {
+                    bytes.advance(4);
+                    Ok(Value::Verbatim { format: [a, b, c], text: bytes })
+                }
+                _ => Err(ProtocolError::InvalidScalar("verbatim string")),
+            },
+        }
+    }
+}
+
+/// Takes a string of `len` bytes and its line end out of `buf` without a copy; `None` when not all
+/// of it is there.
+pub(super) fn cut(
+    kind: StringKind,
+    len: usize,
+    buf: &mut BytesMut,
+) -> Result<Option<Value>, ProtocolError> {
+    // Not added to `len`, which a peer chose.
+    if buf.len().checked_sub(LINE_END.len()).is_none_or(|available| available < len) {
+        return Ok(None);
+    }
+    let bytes = buf.split_to(len).freeze();
+    take_line_end(buf)?;
+    kind.value(bytes).map(Some)
+}
+
+fn take_line_end(buf: &mut BytesMut) -> Result<(), ProtocolError> {
+    if !buf.starts_with(LINE_END) {
+        return Err(ProtocolError::MissingLineEnd);
+    }
+    buf.advance(LINE_END.len());
+    Ok(())
+}
+
+/// A string of which a part has arrived.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    kind: StringKind,
+    /// Its whole length, without the line end.
+    len: u64,
+    /// Bytes of it that have not come.
+    missing: u64,
+    /// What has come; `None` when the string is skipped.
+    gathered: Option<Vec<u8>>,
+}
+
+impl Unfinished {
+    /// The first allocation, in bytes: who only announces a long string makes us reserve no more.
+    const FIRST_CAPACITY: u64 = 64 << 10;
+
+    pub(super) fn gathered(kind: StringKind, len: u64) -> Self {
+        Self { kind, len, missing: len, gathered: Some(Vec::new()) }
+    }
+
+    pub(super) fn skipped(kind: StringKind, len: u64) -> Self {
+        Self { kind, len, missing: len, gathered: None }
+    }
+
+    /// Takes what there is of the string out of `buf`. True when it is complete, line end included.
+    pub(super) fn resume(&mut self, buf: &mut BytesMut) -> Result<bool, ProtocolError> {
+        let available = usize::try_from(self.missing).unwrap_or(usize::MAX).min(buf.len());
+        self.gather(&buf[..available]);
+        buf.advance(available);
+        self.missing -= available as u64;
+        if self.missing > 0 || buf.len() < LINE_END.len() {
+            return Ok(false);
+        }
+        take_line_end(buf)?;
+        Ok(true)
+    }
+
+    /// Grows by doubling, and in the end to exactly the length: what is kept has no slack.
+    fn gather(&mut self, part: &[u8]) {
+        let Some(gathered) = &mut self.gathered else { return };
+        let needed = gathered.len() + part.len();
+        if needed > gathered.capacity() {
+            let capacity = (gathered.capacity() as u64 * 2).max(Self::FIRST_CAPACITY).min(self.len);
+            let capacity = usize::try_from(capacity).unwrap_or(needed).max(needed);
+            gathered.reserve_exact(capacity - gathered.len());
+        }
+        gathered.extend_from_slice(part);
+    }
+
+    pub(super) fn finish(self) -> Result<Value, ProtocolError> {
+        match self.gathered {
+            Some(bytes) => self.kind.value(bytes.into()),
+            None => Ok(Value::TooLarge(self.len)),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! An event as the text of a stream.
+//!
+//! Total: any bytes at all become a frame that says the same, forges no field and ends once. The
+//! grammar is WHATWG HTML 9.2.5 ("Parsing an event stream"). Who the frame is for is not known here.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::event::Event;
+
+/// The comment that keeps a quiet stream alive: a comment line and the empty line after it.
+pub const KEEP_ALIVE: &[u8] = b":\n\n";
+
+/// The frame of `event`, with `id` as its `id` field.
+///
+/// The data is split at LF, CR and CRLF; invalid UTF-8 becomes U+FFFD; empty data is one empty
+/// `data` line. Name and id have been checked where they were decoded, by [`is_field_value`].
+pub fn frame(event: &Event, id: Option<&str>) -> Bytes {
+    debug_assert!(id.is_none_or(is_field_value));
+    debug_assert!(event.name.as_deref().is_none_or(is_field_value));
+    let text = String::from_utf8_lossy(&event.data);
+    let mut out = BytesMut::with_capacity(text.len() + 64);
+    if let Some(id) = id {
+        field(&mut out, "id", id);
+    }
+    if let Some(name) = &event.name {
+        field(&mut out, "event", name);
+    }
+    if let Some(retry) = event.retry {
+        write!(out, "retry: {retry}\n").expect("a buffer takes any text");
+    }
+    data(&mut out, &text);
+    out.put_u8(b'\n');
+    out.freeze()
+}
+
+/// The block that tells a client how long to wait before it returns.
+pub fn retry(wait: Duration) -> Bytes {
+    Bytes::from(format!("retry: {}\n\n", wait.as_millis()))
+}
+
+/// The block that tells a client that it is subscribed, and up to where it has been served.
+///
+/// It has no data, so it sets the last event id and dispatches nothing (WHATWG HTML 9.2.6).
+pub fn ready(position: Option<&str>) -> Bytes {
+    match position {
+        Some(position) => Bytes::from(format!("id: {position}\n: ready\n\n")),
+        None => Bytes::from_static(b": ready\n\n"),
+    }
+}
+
+/// Whether `text` can stand in an `id` or `event` field: no control character, so that it cannot
+/// end its line, and no NUL, with which an id would be ignored.
+pub fn is_field_value(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}
+
+fn field(out: &mut BytesMut, name: &str, value: &str) {
+    out.reserve(name.len() + value.len() + 3);
+    out.put_slice(name.as_bytes());
+    out.put_slice(b": ");
+    out.put_slice(value.as_bytes());
+    out.put_u8(b'\n');
+}
+
+fn data(out: &mut BytesMut, text: &Cow<'_, str>) {
+    let mut rest = text.as_bytes();
+    while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
+        line(out, &rest[..end]);
+        let is_crlf = rest[end] == b'\r' && rest.get(end + 1) == Some(&b'\n');
+        rest = &rest[end + 1 + usize::from(is_crlf)..];
+    }
+    line(out, rest);
+}
+
+fn line(out: &mut BytesMut, line: &[u8]) {
+    out.reserve(line.len() + 8);
+    out.put_slice(b"data: ");
+    out.put_slice(line);
+    out.put_u8(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::{frame, ready, retry};
+    use crate::event::Event;
+
+    fn data(data: &'static [u8]) -> Event {
+        Event { data: Bytes::from_static(data), ..Event::default() }
+    }
+
+    #[test]
+    fn data_is_split_at_every_kind_of_line_end() {
+        for (payload, expected) in [
+            (&b"hello"[..], "data: hello\n\n"),
+            (b"", "data: \n\n"),
+            (b"a\nb", "data: a\ndata: b\n\n"),
+            (b"a\rb", "data: a\ndata: b\n\n"),
+            (b"a\r\nb", "data: a\ndata: b\n\n"),
+            (b"a\n\rb", "data: a\ndata: \ndata: b\n\n"),
+            (b"a\n", "data: a\ndata: \n\n"),
+            (b"\r\n", "data: \ndata: \n\n"),
+            (b" lead", "data:  lead\n\n"),
+            (
+                b"id: 1\nevent: x\n\ndata: y",
+                "data: id: 1\ndata: event: x\ndata: \ndata: data: y\n\n",
+            ),
+            (b"a\xffb", "data: a\u{fffd}b\n\n"),
+            (b"\xef\xbb\xbfbom\0nul", "data: \u{feff}bom\0nul\n\n"),
+        ] {
+            assert_eq!(frame(&data(payload), None), expected, "{payload:?}");
+        }
+    }
+
+    #[test]
+    fn fields_come_before_the_data() {
+        let event = Event {
+            name: Some("tick".into()),
+            data: Bytes::from_static(b"x"),
+            retry: Some(700),
+            ..Event::default()
+        };
+        assert_eq!(frame(&event, Some("r-1")), "id: r-1\nevent: tick\nretry: 700\ndata: x\n\n");
+    }
+
+    #[test]
+    fn blocks_without_data_dispatch_nothing() {
+        assert_eq!(retry(Duration::from_secs(3)), "retry: 3000\n\n");
+        assert_eq!(ready(Some("r-7")), "id: r-7\n: ready\n\n");
+        assert_eq!(ready(None), ": ready\n\n");
+    }
+}

@@ -1,0 +1,217 @@
+//! A bus of its own for each test, and hands to talk to it.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared by test binaries, none of which uses everything"
+)]
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ssegate::event::Payload;
+use ssegate::source::embedded::{Broker, BusSettings, BusStats, Outlet, serve};
+use ssegate::source::resp::{Decoder, Limits, Value};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio_util::sync::CancellationToken;
+
+/// What nothing in a test takes, unless it hangs.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// A bus on a free port of loopback, in a thread of its own; stopped when dropped.
+pub struct Bus {
+    pub address: SocketAddr,
+    pub stats: Arc<BusStats>,
+    /// What the gateway's outlet heard.
+    pub heard: Receiver<Heard>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A call of the outlet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Message { pattern: Option<String>, channel: String, payload: Payload },
+    Flush,
+}
+
+struct Ear(Sender<Heard>);
+
+impl Outlet for Ear {
+    fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
+        let pattern = pattern.map(text);
+        let heard = Heard::Message { pattern, channel: text(channel), payload: payload.clone() };
+        drop(self.0.send(heard));
+    }
+
+    fn flush(&mut self) {
+        drop(self.0.send(Heard::Flush));
+    }
+}
+
+impl Bus {
+    /// Starts a bus whose gateway follows these channels, and as patterns those with a `*`.
+    pub fn start(follow: &'static [&'static str]) -> Self {
+        Self::start_with(BusSettings::default(), follow)
+    }
+
+    pub fn start_with(settings: BusSettings, follow: &'static [&'static str]) -> Self {
+        let (started, starting) = mpsc::channel();
+        let (ear, heard) = mpsc::channel();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let runtime =
+                Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            runtime.expect("a runtime").block_on(async {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+                let broker = Broker::new(settings);
+                let handle = broker.attach(Ear(ear));
+                for name in follow {
+                    match name.contains('*') {
+                        true => handle.psubscribe(name.as_bytes()),
+                        false => handle.subscribe(name.as_bytes()),
+                    }
+                }
+                let address = listener.local_addr().expect("an address");
+                started.send((address, broker.stats())).expect("the test waits");
+                serve(listener, broker, stopped).await;
+            });
+        });
+        let (address, stats) = starting.recv_timeout(LONG).expect("the bus starts");
+        Self { address, stats, heard, stop, thread: Some(thread) }
+    }
+
+    pub fn port(&self) -> String {
+        self.address.port().to_string()
+    }
+
+    pub fn connect(&self) -> Peer {
+        Peer::connect(self.address)
+    }
+
+    /// The next message that the gateway hears, as (channel, payload).
+    pub fn next_message(&self) -> (String, String) {
+        loop {
+            match self.heard.recv_timeout(LONG).expect("a message") {
+                Heard::Flush => {}
+                Heard::Message { channel, payload: Payload::Whole(bytes), .. } => {
+                    return (channel, text(&bytes));
+                }
+                Heard::Message { payload, .. } => panic!("{payload:?}"),
+            }
+        }
+    }
+
+    /// Ends the bus and waits until it has ended.
+    pub fn stop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the bus ends without panic");
+        }
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// A plain client that writes bytes and reads values.
+pub struct Peer {
+    pub stream: TcpStream,
+    decoder: Decoder,
+    buf: BytesMut,
+}
+
+impl Peer {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connects");
+        stream.set_read_timeout(Some(LONG)).expect("a timeout");
+        stream.set_nodelay(true).expect("nodelay");
+        let limits = Limits::with_max_bulk(64 << 20);
+        Self { stream, decoder: Decoder::new(limits), buf: BytesMut::new() }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("sends");
+    }
+
+    /// Sends a command; gives back its first reply.
+    pub fn ask(&mut self, words: &[&str]) -> Value {
+        self.send(command(words));
+        self.next().expect("a reply")
+    }
+
+    /// The next value; `None` when the bus has closed the connection.
+    pub fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(value) = self.decoder.decode(&mut self.buf).expect("RESP") {
+                return Some(value);
+            }
+            let mut bytes = [0; 64 << 10];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(len) => self.buf.extend_from_slice(&bytes[..len]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// A command, as clients write it.
+pub fn command(words: &[&str]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+    }
+    bytes
+}
+
+/// A reply as redis-cli would print it, on one line.
+pub fn show(value: &Value) -> String {
+    let all = |values: &[Value]| values.iter().map(show).collect::<Vec<_>>().join(" ");
+    match value {
+        Value::Simple(bytes) | Value::Bulk(bytes) | Value::Verbatim { text: bytes, .. } => {
+            text(bytes)
+        }
+        Value::Error(bytes) => format!("-{}", text(bytes)),
+        Value::Integer(number) => format!(":{number}"),
+        Value::Null => "nil".into(),
+        Value::Array(values) => format!("[{}]", all(values)),
+        Value::Push(values) => format!(">[{}]", all(values)),
+        Value::Map(pairs) => {
+            let mut pairs: Vec<_> =
+                pairs.iter().map(|(key, value)| format!("{}={}", show(key), show(value))).collect();
+            pairs.sort();
+            format!("{{{}}}", pairs.join(" "))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits until `condition` holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if condition() {
+            return;
+        }
+        thread::park_timeout(Duration::from_millis(10));
+    }
+    panic!("never: {what}");
+}

@@ -1,0 +1,230 @@
+//! `ssegate sub` against servers that do one thing each: it behaves as `EventSource` does.
+
+use std::convert::Infallible;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use tempfile::TempDir;
+
+use super::{run, ssegate, stderr, stdout};
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+
+/// A server in clear text that gives each connection in turn one of `answers` and closes it. The
+/// result has each request's header lines, in lower case.
+fn server(answers: Vec<String>) -> (String, JoinHandle<Vec<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/events/news", listener.local_addr().unwrap());
+    let serve = move |answer: String| answer_one(listener.accept().unwrap().0, &answer);
+    (url, thread::spawn(move || answers.into_iter().map(serve).collect()))
+}
+
+fn answer_one(mut stream: TcpStream, answer: &str) -> Vec<String> {
+    let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+    let request = lines.take_while(|line| !line.is_empty()).map(|line| line.to_lowercase());
+    let request = request.collect();
+    stream.write_all(answer.as_bytes()).unwrap();
+    request
+}
+
+#[test]
+fn events_are_printed_as_they_come() {
+    let (url, server) =
+        server(vec![format!("{HEAD}: ready\n\nid: 7\nevent: ping\ndata: a\ndata: b\n\n")]);
+    let output = run(&["sub", &url, "--count", "1"]);
+    assert_eq!(stdout(&output), "id: 7\nevent: ping\ndata: a\ndata: b\n\n");
+    assert_eq!(stderr(&output), format!("ssegate: {url}: open over HTTP/1.1\n"));
+    assert!(output.status.success());
+    let request = server.join().unwrap().remove(0);
+    assert_eq!(request[0], "get /events/news http/1.1");
+    for header in ["accept: text/event-stream", "cache-control: no-cache"] {
+        assert!(request.iter().any(|line| line == header), "{header} in {request:?}");
+    }
+    assert!(!request.iter().any(|line| line.starts_with("last-event-id")), "{request:?}");
+}
+
+#[test]
+fn it_comes_back_with_the_last_id_after_the_time_the_server_wished() {
+    let (url, server) = server(vec![
+        format!("{HEAD}retry: 150\nid: ü1\ndata: one\n\nid: lost\ndata: cut off"),
+        format!("{HEAD}data: two\n\nid: 3\n\n"),
+        format!("{HEAD}data: three\n\n"),
+    ]);
+    let output = run(&["sub", &url, "--count", "3", "--json", "-H", "X-Token: secret"]);
+    let line = |id: &str, data: &str| {
+        format!(r#"{{"from":"{url}","event":"message","id":"{id}","data":"{data}"}}"#)
+    };
+    let lines: Vec<_> = stdout(&output).lines().collect();
+    assert_eq!(lines, [line("ü1", "one"), line("ü1", "two"), line("3", "three")]);
+    assert!(stderr(&output).contains("the stream ended; again in 150ms"), "{}", stderr(&output));
+    let requests = server.join().unwrap();
+    let ids = requests.iter().map(|request| {
+        assert!(request.iter().any(|line| line == "x-token: secret"));
+        request.iter().find_map(|line| line.strip_prefix("last-event-id: "))
+    });
+    assert_eq!(ids.collect::<Vec<_>>(), [None, Some("ü1"), Some("3")]);
+}
+
+#[test]
+fn an_answer_that_is_no_stream_ends_it_for_good() {
+    for (answer, problem) in [
+        ("HTTP/1.1 404 Not Found\r\n\r\n", "answered 404 Not Found"),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "answered 503 Service Unavailable"),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n",
+            "is not an event stream: its content type is \"text/html\"",
+        ),
+    ] {
+        let (url, _server) = server(vec![answer.into()]);
+        let output = run(&["sub", &url, "--for", "20s"]);
+        assert_eq!(stderr(&output), format!("ssegate: {url}: {problem}\n"));
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+#[test]
+fn no_content_means_stop_and_is_no_failure() {
+    let (url, _server) = server(vec!["HTTP/1.1 204 No Content\r\n\r\n".into()]);
+    let output = run(&["sub", &url]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
+}
+
+#[test]
+fn a_redirect_is_followed_without_credentials_to_another_host() {
+    let (there, elsewhere) = server(vec![format!("{HEAD}data: x\n\n")]);
+    let (url, _server) =
+        server(vec![format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {there}\r\n\r\n")]);
+    let output = run(&["sub", &url, "-n", "1", "-H", "Cookie: secret", "-H", "X-Own: y"]);
+    assert_eq!(stdout(&output), "data: x\n\n", "{}", stderr(&output));
+    let request = elsewhere.join().unwrap().remove(0);
+    assert!(request.iter().any(|line| line == "x-own: y"));
+    assert!(!request.iter().any(|line| line.contains("secret")), "{request:?}");
+}
+
+#[test]
+fn a_server_that_is_away_is_waited_for() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let output = run(&["sub", &format!("http://127.0.0.1:{port}/"), "--for", "300ms"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("again in 3s"), "{}", stderr(&output));
+}
+
+#[test]
+fn too_few_events_in_time_are_a_failure_where_a_count_was_asked_for() {
+    let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", quiet.local_addr().unwrap());
+    let output = run(&["sub", &url, "--count", "2", "--for", "200ms"]);
+    assert_eq!(stderr(&output), "ssegate: heard 0 of 2 events in 200ms\n");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_interrupt_ends_it_without_failure() {
+    let directory = TempDir::new().unwrap();
+    let (url, _server) = server(vec![format!("{HEAD}data: x\n\n")]);
+    for signal in ["-INT", "-TERM"] {
+        let mut child = ssegate(&["sub", &url], &directory)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It says something only after it has begun to watch for signals.
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut String::new()).unwrap();
+        let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+/// A server with TLS and ALPN whose certificate is `state/local.crt`, as ssegate's own would be.
+/// Every answer is one event that says which protocol was spoken.
+fn tls_server(state: &Path, alpn: &[&str]) -> SocketAddr {
+    let made =
+        rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()]).unwrap();
+    std::fs::write(state.join("local.crt"), made.cert.pem()).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let mut tls = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || serve_tls(listener, tls));
+    address
+}
+
+/// Ends with the test's process.
+#[tokio::main(flavor = "current_thread")]
+async fn serve_tls(listener: TcpListener, tls: rustls::ServerConfig) {
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            // A client that does not trust us ends the handshake.
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let (stream, service) = (TokioIo::new(stream), service_fn(protocol));
+            // How a client leaves is of no interest.
+            if is_http2 {
+                let builder = http2::Builder::new(TokioExecutor::new());
+                builder.serve_connection(stream, service).await.ok();
+            } else {
+                http1::Builder::new().serve_connection(stream, service).await.ok();
+            }
+        });
+    }
+}
+
+async fn protocol(
+    request: Request<hyper::body::Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let event = format!("data: {:?} {}\n\n", request.version(), request.uri().path());
+    let response = Response::builder().header("content-type", "text/event-stream; charset=utf-8");
+    Ok(response.body(Full::from(event)).unwrap())
+}
+
+fn sub_with_state(state: &TempDir, arguments: &[&str]) -> Output {
+    ssegate(arguments, state).env("STATE_DIRECTORY", state.path()).output().unwrap()
+}
+
+#[test]
+fn it_speaks_the_protocol_that_tls_agrees_on_and_trusts_the_local_certificate() {
+    for (alpn, expected) in [
+        (&["h2", "http/1.1"][..], "data: HTTP/2.0 /x\n\n"),
+        (&["http/1.1"], "data: HTTP/1.1 /x\n\n"),
+        (&[], "data: HTTP/1.1 /x\n\n"),
+    ] {
+        let state = TempDir::new().unwrap();
+        let url = format!("https://{}/x", tls_server(state.path(), alpn));
+        let output = sub_with_state(&state, &["sub", "-n", "1", &url]);
+        assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_stranger_is_refused_unless_told_otherwise() {
+    let (state, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let url = format!("https://{}/x", tls_server(other.path(), &["h2"]));
+    let output = sub_with_state(&state, &["sub", "-n", "1", &url]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--insecure"), "{}", stderr(&output));
+    assert_eq!(stderr(&output).lines().count(), 1);
+
+    let output = sub_with_state(&state, &["sub", "-n", "1", "--insecure", &url]);
+    assert_eq!(stdout(&output), "data: HTTP/2.0 /x\n\n", "{}", stderr(&output));
+}
