@@ -2,7 +2,7 @@
 
 use clap::Args;
 use ssegate::config::Settings;
-use ssegate::gateway;
+use ssegate::gateway::Gateway;
 
 use super::config::ConfigFile;
 use super::{Error, banner, logging};
@@ -27,6 +27,7 @@ impl Run {
 /// Runs the gateway until a signal ends it: also for `ssegate dev`.
 pub(super) fn start(settings: Settings) -> Result<(), Error> {
     logging::start();
-    banner::show(&settings);
-    Ok(gateway::run(settings)?)
+    let gateway = Gateway::open(settings)?;
+    banner::show(gateway.settings());
+    Ok(gateway.run()?)
 }

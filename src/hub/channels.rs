@@ -178,6 +178,11 @@ impl Hub {
         !self.state.borrow().heard_by(is_pattern, name).is_empty()
     }
 
+    /// Whether any pattern is followed: only then a message may be heard more than once.
+    pub fn follows_patterns(&self) -> bool {
+        !self.state.borrow().patterns.is_empty()
+    }
+
     /// The source listens to this subscription from now on.
     pub fn confirm(&self, is_pattern: bool, name: &str) {
         self.state.borrow_mut().confirm(is_pattern, name);

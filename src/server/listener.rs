@@ -60,6 +60,13 @@ pub struct Listener {
     pub tls: Option<Tls>,
 }
 
+impl Listener {
+    /// The scheme of its URLs: `https` or `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
 /// A connection on its way to a shard.
 #[derive(Debug)]
 pub struct Accepted {

@@ -13,8 +13,6 @@ pub mod state;
 pub mod tls;
 mod transport;
 
-pub mod state;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -28,9 +28,9 @@ pub(crate) struct Intake {
 /// The newest message, as far as it is needed to know the same message again.
 #[derive(Debug, Default)]
 struct Newest {
-    channel: Bytes,
+    channel: Vec<u8>,
     payload: Option<Payload>,
-    patterns: Vec<Bytes>,
+    patterns: Vec<Vec<u8>>,
 }
 
 impl Intake {
@@ -39,7 +39,7 @@ impl Intake {
     }
 
     /// Takes a message that was heard on `channel`, by subscription or through `pattern`.
-    pub(crate) fn message(&mut self, pattern: Option<&Bytes>, channel: &Bytes, payload: &Payload) {
+    pub(crate) fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
         if !self.newest.is_heard_again(pattern, channel, payload) {
             self.newest.set(pattern, channel, payload);
             self.hub.begin_message();
@@ -57,12 +57,12 @@ impl Intake {
             self.metrics.source_messages(self.messages);
             self.messages = 0;
             self.received = None;
-            self.newest = Newest::default();
+            self.newest.outlive_the_buffer(self.hub.follows_patterns());
             self.hub.flush();
         }
     }
 
-    fn deliver(&mut self, pattern: Option<&Bytes>, channel: &Bytes, payload: &Payload) {
+    fn deliver(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
         let received = *self.received.get_or_insert_with(Instant::now);
         // Names that are no text were never asked for.
         let (Ok(heard_on), Ok(channel)) =
@@ -97,8 +97,8 @@ impl Intake {
 impl Newest {
     fn is_heard_again(
         &mut self,
-        pattern: Option<&Bytes>,
-        channel: &Bytes,
+        pattern: Option<&[u8]>,
+        channel: &[u8],
         payload: &Payload,
     ) -> bool {
         let Some(pattern) = pattern else {
@@ -106,17 +106,29 @@ impl Newest {
         };
         let is_same = self.channel == channel
             && self.payload.as_ref() == Some(payload)
-            && !self.patterns.contains(pattern);
+            && !self.patterns.iter().any(|known| known == pattern);
         if is_same {
-            self.patterns.push(pattern.clone());
+            self.patterns.push(pattern.to_vec());
         }
         is_same
     }
 
-    fn set(&mut self, pattern: Option<&Bytes>, channel: &Bytes, payload: &Payload) {
-        self.channel = channel.clone();
+    /// The copies of one message may come in two reads; but what was read is not held on to.
+    fn outlive_the_buffer(&mut self, may_come_again: bool) {
+        self.payload = match self.payload.take() {
+            Some(Payload::Whole(bytes)) if may_come_again => {
+                Some(Payload::Whole(Bytes::copy_from_slice(&bytes)))
+            }
+            Some(Payload::TooLarge(bytes)) => Some(Payload::TooLarge(bytes)),
+            _ => None,
+        };
+    }
+
+    fn set(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
+        self.channel.clear();
+        self.channel.extend_from_slice(channel);
         self.payload = Some(payload.clone());
         self.patterns.clear();
-        self.patterns.extend(pattern.cloned());
+        self.patterns.extend(pattern.map(<[u8]>::to_vec));
     }
 }

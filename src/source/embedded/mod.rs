@@ -17,12 +17,14 @@ mod outlet;
 mod reply;
 mod roster;
 mod session;
+mod source;
 mod stats;
 mod wire;
 
 pub use broker::Broker;
 pub use listener::serve;
 pub use outlet::{Outlet, OutletHandle};
+pub(crate) use source::listen;
 pub use stats::BusStats;
 
 /// The bounds of the bus.

@@ -1,0 +1,240 @@
+//! The gateway whole: wiring and life.
+//!
+//! Two steps. [`Gateway::open`] opens every socket and reads every certificate, so that a mistake
+//! ends the start before anything is served. [`Gateway::run`] serves until a signal, then stops in
+//! good order.
+//!
+//! Threads: this one has the source, the hub, the acceptors and the admin listener; beside it runs
+//! one for each shard.
+
+mod shard;
+mod stop;
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::net::TcpListener;
+use tokio::runtime::LocalRuntime;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use self::shard::ShardThread;
+use crate::admin::Admin;
+use crate::config::Settings;
+use crate::health::Health;
+use crate::hub::{CloseReason, GapReason, Hub};
+use crate::metrics::{Metrics, Reasons};
+use crate::route::{Router, RouterError};
+use crate::server::listener::{self, Acceptor, ListenError, Listener, ShardDoor};
+use crate::source::embedded::{self, Broker, BusSettings};
+use crate::source::intake::Intake;
+use crate::source::redis::{SourceErrorKind, Subscriber};
+use crate::source::{SourceLocation, SourceSettings};
+
+/// Connections that may be on their way to one shard.
+const MAX_HANDED_OVER: usize = 1024;
+
+/// Why the gateway could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A socket cannot be opened, or a certificate cannot be used.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// Routes that cannot stand together.
+    #[error("{0}")]
+    Router(#[from] RouterError),
+    /// The metrics cannot be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The system gives no thread, event loop or signal.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// A thread ended that should not have.
+    #[error("a shard has ended: {0}")]
+    Shard(String),
+    /// Something still ran when the time for an orderly stop was over, or a second signal came.
+    #[error("stopped before everything had finished")]
+    Unfinished,
+}
+
+/// A gateway whose sockets are open, and that serves nobody yet.
+#[derive(Debug)]
+pub struct Gateway {
+    settings: Settings,
+    router: Arc<Router>,
+    metrics: Metrics,
+    listeners: Vec<(std::net::TcpListener, Listener)>,
+    admin: Option<std::net::TcpListener>,
+    bus: Option<std::net::TcpListener>,
+}
+
+impl Gateway {
+    /// Opens everything.
+    ///
+    /// # Errors
+    /// A port is taken, a certificate cannot be used; each says what to do.
+    pub fn open(mut settings: Settings) -> Result<Self, Error> {
+        let metrics = Metrics::new()?;
+        announce(&metrics);
+        let router = Arc::new(Router::new(settings.routes.clone())?);
+        let mut listeners = Vec::new();
+        for wanted in &mut settings.listeners {
+            let (socket, listener) = listener::open(wanted, &settings.connections)?;
+            wanted.address = listener.address;
+            if let Some(expires) = listener.tls.as_ref().and_then(|tls| tls.expires) {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "seconds until the year 285 million"
+                )]
+                metrics.certificate_expiry(&listener.address.to_string(), expires as f64);
+            }
+            listeners.push((socket, listener));
+        }
+        let admin = match &mut settings.admin {
+            Some(admin) => Some(bind(&mut admin.address)?),
+            None => None,
+        };
+        let bus = match &mut settings.source.location {
+            SourceLocation::Embedded(address) => Some(bind(address)?),
+            SourceLocation::Redis(_) => None,
+        };
+        Ok(Self { settings, router, metrics, listeners, admin, bus })
+    }
+
+    /// What it was opened with; where port 0 was asked for, the port that the system chose.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Serves until SIGTERM or SIGINT, then stops in good order. Blocks.
+    ///
+    /// # Errors
+    /// Something that had to run has ended, or the stop was not in good order.
+    pub fn run(self) -> Result<(), Error> {
+        LocalRuntime::new()?.block_on(self.serve())
+    }
+
+    async fn serve(self) -> Result<(), Error> {
+        let mut signals = stop::Signals::new()?;
+        let Self { settings, router, metrics, listeners, admin, bus } = self;
+        let health = Health::default();
+        let accepting = CancellationToken::new();
+        let (hub, links) = Hub::new(settings.hub.clone(), settings.shards, metrics.clone());
+
+        let bus_address = match settings.source.location {
+            SourceLocation::Embedded(address) => Some(address),
+            SourceLocation::Redis(_) => None,
+        };
+        let shown: Vec<Listener> = listeners.iter().map(|(_, listener)| listener.clone()).collect();
+        let mut threads = Vec::new();
+        let mut doors = Vec::new();
+        for link in links {
+            let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
+            let load = Arc::new(AtomicUsize::new(0));
+            doors.push(ShardDoor { accepted: sender, load: Arc::clone(&load) });
+            threads.push(ShardThread::start(shard::Parts {
+                link,
+                accepted,
+                load,
+                listeners: shown.clone(),
+                router: Arc::clone(&router),
+                connections: settings.connections.clone(),
+                bus: bus_address,
+                health: health.clone(),
+                metrics: metrics.clone(),
+            })?);
+        }
+
+        let deal = hub.clone();
+        own(async move { deal.run().await });
+        listen(&settings.source, bus, hub, &health, &metrics, &accepting)?;
+        let doors: Rc<[ShardDoor]> = doors.into();
+        for (place, (socket, _)) in listeners.into_iter().enumerate() {
+            let acceptor = Acceptor {
+                socket: TcpListener::from_std(socket)?,
+                listener: place,
+                doors: Rc::clone(&doors),
+                max_connections: settings.connections.max_connections,
+                metrics: metrics.clone(),
+            };
+            own(acceptor.run(accepting.clone()));
+        }
+        drop(doors);
+        if let (Some(socket), Some(admin)) = (admin, &settings.admin) {
+            let admin = Admin {
+                hosts: admin.hosts.clone(),
+                health: health.clone(),
+                metrics: metrics.clone(),
+                urls: shown.iter().map(|l| format!("{}://{}/", l.scheme(), l.address)).collect(),
+            };
+            own(admin.serve(TcpListener::from_std(socket)?, CancellationToken::new()));
+        }
+        for listener in &shown {
+            tracing::info!(kind = listener.scheme(), address = %listener.address, "listening");
+        }
+        let admin_address = settings.admin.as_ref().map(|admin| admin.address);
+        for (kind, address) in [("admin", admin_address), ("bus", bus_address)] {
+            if let Some(address) = address {
+                tracing::info!(kind, %address, "listening");
+            }
+        }
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), shards = settings.shards, "started");
+
+        stop::serve_until_stopped(&mut signals, threads, &health, &accepting, settings.drain).await
+    }
+}
+
+/// Runs a task of the gateway's on this thread. It ends with the gateway.
+fn own(task: impl Future<Output = ()> + 'static) {
+    drop(tokio::task::spawn_local(task));
+}
+
+/// Starts what the events come from.
+fn listen(
+    settings: &SourceSettings,
+    bus: Option<std::net::TcpListener>,
+    hub: Hub,
+    health: &Health,
+    metrics: &Metrics,
+    accepting: &CancellationToken,
+) -> Result<(), Error> {
+    let max_event_bytes = settings.max_event_bytes;
+    match (&settings.location, bus) {
+        (SourceLocation::Embedded(_), Some(socket)) => {
+            let broker = Broker::new(BusSettings { max_event_bytes, ..BusSettings::default() });
+            let intake = Intake::new(hub.clone(), metrics.clone());
+            own(embedded::serve(TcpListener::from_std(socket)?, broker.clone(), accepting.clone()));
+            own(embedded::listen(broker, hub, intake));
+            health.set_source_ready(true);
+            metrics.source_connected(true);
+        }
+        (SourceLocation::Redis(info), _) => {
+            let (health, metrics) = (health.clone(), metrics.clone());
+            own(Subscriber::new(info.clone(), max_event_bytes, hub, health, metrics).run());
+        }
+        (SourceLocation::Embedded(_), None) => unreachable!("its socket was opened"),
+    }
+    Ok(())
+}
+
+/// Opens a socket, and notes where: port 0 lets the system choose.
+fn bind(address: &mut SocketAddr) -> Result<std::net::TcpListener, ListenError> {
+    let opened = std::net::TcpListener::bind(*address).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        Ok((socket.local_addr()?, socket))
+    });
+    let (bound, socket) = opened.map_err(|cause| ListenError::Bind { address: *address, cause })?;
+    *address = bound;
+    Ok(socket)
+}
+
+fn announce(metrics: &Metrics) {
+    metrics.announce_reasons(Reasons {
+        gaps: &GapReason::ALL.map(GapReason::as_str),
+        streams_closed: &CloseReason::ALL.map(CloseReason::as_str),
+        source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),
+    });
+}

@@ -1,0 +1,40 @@
+//! The gateway as a listener of its own bus: what the hub wishes is subscribed to at once.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::broker::Broker;
+use super::outlet::Outlet;
+use crate::event::Payload;
+use crate::hub::{Hub, Wish};
+use crate::source::intake::Intake;
+
+impl Outlet for Rc<RefCell<Intake>> {
+    fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
+        self.borrow_mut().message(pattern, channel, payload);
+    }
+
+    fn flush(&mut self) {
+        self.borrow_mut().flush();
+    }
+}
+
+/// Listens on behalf of the hub, for ever. Owned by the gateway, which drops it.
+pub(crate) async fn listen(broker: Broker, hub: Hub, intake: Intake) {
+    let outlet = broker.attach(Rc::new(RefCell::new(intake)));
+    loop {
+        for (subscription, wish) in hub.wishes().await {
+            let name = subscription.name.as_str();
+            match (wish, subscription.is_pattern) {
+                (Wish::Follow, true) => outlet.psubscribe(name.as_bytes()),
+                (Wish::Follow, false) => outlet.subscribe(name.as_bytes()),
+                (Wish::Leave, true) => outlet.punsubscribe(name.as_bytes()),
+                (Wish::Leave, false) => outlet.unsubscribe(name.as_bytes()),
+            }
+            if wish == Wish::Follow {
+                hub.confirm(subscription.is_pattern, name);
+            }
+        }
+        hub.flush();
+    }
+}
