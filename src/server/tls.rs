@@ -180,7 +180,7 @@ fn make_certificate() -> Result<rcgen::CertifiedKey<rcgen::KeyPair>, rcgen::Erro
 
 /// Writes a file that only its owner can read, whole or not at all.
 fn keep(path: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(directory)?;
     let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
     let mut options = fs::OpenOptions::new();

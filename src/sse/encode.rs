@@ -3,7 +3,6 @@
 //! Total: any bytes at all become a frame that says the same, forges no field and ends once. The
 //! grammar is WHATWG HTML 9.2.5 ("Parsing an event stream"). Who the frame is for is not known here.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ pub fn frame(event: &Event, id: Option<&str>) -> Bytes {
         field(&mut out, "event", name);
     }
     if let Some(retry) = event.retry {
-        write!(out, "retry: {retry}\n").expect("a buffer takes any text");
+        writeln!(out, "retry: {retry}").expect("a buffer takes any text");
     }
     data(&mut out, &text);
     out.put_u8(b'\n');
@@ -66,7 +65,7 @@ fn field(out: &mut BytesMut, name: &str, value: &str) {
     out.put_u8(b'\n');
 }
 
-fn data(out: &mut BytesMut, text: &Cow<'_, str>) {
+fn data(out: &mut BytesMut, text: &str) {
     let mut rest = text.as_bytes();
     while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
         line(out, &rest[..end]);

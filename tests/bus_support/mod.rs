@@ -8,6 +8,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
@@ -214,4 +215,31 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         thread::park_timeout(Duration::from_millis(10));
     }
     panic!("never: {what}");
+}
+
+/// Runs a program to its end, within `timeout`, with `input` on its standard input.
+///
+/// A program that is missing is a failure that names what to install.
+pub fn run(command: &mut Command, input: &str, timeout: Duration, needs: &str) -> Output {
+    let spawned =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.unwrap_or_else(|error| {
+        panic!("{}: {error}; install it: {needs}", command.get_program().to_string_lossy())
+    });
+    let id = child.id();
+    let mut stdin = child.stdin.take().expect("piped");
+    let (finished, ending) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || {
+        if ending.recv_timeout(timeout) == Err(mpsc::RecvTimeoutError::Timeout) {
+            // By its own id; the standard library's handle is busy reading.
+            drop(Command::new("kill").args(["-9", &id.to_string()]).status());
+        }
+    });
+    // A program that ends without reading all is no failure of ours.
+    drop(stdin.write_all(input.as_bytes()));
+    drop(stdin);
+    let output = child.wait_with_output().expect("its output");
+    drop(finished);
+    watch.join().expect("the watch ends");
+    output
 }

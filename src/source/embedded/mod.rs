@@ -19,6 +19,8 @@ mod roster;
 mod session;
 mod source;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use broker::Broker;

@@ -26,7 +26,10 @@ impl Transaction {
     const BESIDE_ONE_MESSAGE: usize = 1 << 20;
 
     fn new(max_event_bytes: usize) -> Self {
-        Self { max_bytes: max_event_bytes + Self::BESIDE_ONE_MESSAGE, ..Self::default() }
+        Self {
+            max_bytes: max_event_bytes.saturating_add(Self::BESIDE_ONE_MESSAGE),
+            ..Self::default()
+        }
     }
 
     pub(super) fn queue(&mut self, spec: &'static Spec, words: &Words) -> Outcome {

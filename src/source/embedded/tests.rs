@@ -1,0 +1,262 @@
+//! The broker without sockets: who hears what, and when.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use super::reply::{self, Protocol};
+use super::{Broker, BusSettings, Outlet, OutletHandle, session};
+use crate::event::Payload;
+use crate::source::resp::{Decoder, Limits, Value};
+
+/// Writes down what it hears, as `pattern|channel|payload`.
+#[derive(Clone, Default)]
+struct Ear {
+    heard: Rc<RefCell<Vec<String>>>,
+    /// What it does when it hears something.
+    react: Rc<RefCell<Option<Reaction>>>,
+}
+
+type Reaction = Box<dyn FnMut()>;
+
+impl Ear {
+    fn heard(&self) -> Vec<String> {
+        self.heard.take()
+    }
+}
+
+impl Outlet for Ear {
+    fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let payload = match payload {
+            Payload::Whole(bytes) => text(bytes),
+            Payload::TooLarge(len) => format!("({len})"),
+        };
+        let pattern = pattern.map(text).unwrap_or_default();
+        self.heard.borrow_mut().push(format!("{pattern}|{}|{payload}", text(channel)));
+        if let Some(react) = &mut *self.react.borrow_mut() {
+            react();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.heard.borrow_mut().push("flush".into());
+    }
+}
+
+fn broker() -> Broker {
+    Broker::new(BusSettings::default())
+}
+
+fn attach(broker: &Broker) -> (Ear, OutletHandle) {
+    let ear = Ear::default();
+    (ear.clone(), broker.attach(ear))
+}
+
+fn publish(broker: &Broker, channel: &str, payload: &'static str) -> usize {
+    broker.publish(channel.as_bytes(), &Payload::Whole(Bytes::from_static(payload.as_bytes())))
+}
+
+#[test]
+fn an_outlet_hears_what_it_follows_until_it_leaves() {
+    let broker = broker();
+    let (ear, handle) = attach(&broker);
+    assert_eq!(publish(&broker, "news", "early"), 0);
+    handle.psubscribe(b"n*");
+    handle.subscribe(b"news");
+    handle.subscribe(b"news");
+    assert_eq!(publish(&broker, "news", "x"), 2);
+    assert_eq!(ear.heard(), ["|news|x", "n*|news|x"]);
+    handle.unsubscribe(b"news");
+    assert_eq!(publish(&broker, "news", "y"), 1);
+    handle.punsubscribe(b"n*");
+    assert_eq!(publish(&broker, "news", "late"), 0);
+    assert_eq!(ear.heard(), ["n*|news|y"]);
+}
+
+#[test]
+fn two_outlets_hear_each_for_itself_and_one_that_is_dropped_no_more() {
+    let broker = broker();
+    let (first, first_handle) = attach(&broker);
+    let (second, second_handle) = attach(&broker);
+    first_handle.subscribe(b"a");
+    second_handle.subscribe(b"a");
+    assert_eq!(publish(&broker, "a", "1"), 2);
+    drop(first_handle);
+    assert_eq!(publish(&broker, "a", "2"), 1);
+    assert_eq!(first.heard(), ["|a|1"]);
+    assert_eq!(second.heard(), ["|a|1", "|a|2"]);
+    assert_eq!(broker.channels(None), ["a"]);
+}
+
+#[test]
+fn a_flush_follows_what_was_heard_and_only_that() {
+    let broker = broker();
+    let (ear, handle) = attach(&broker);
+    handle.subscribe(b"a");
+    broker.flush();
+    publish(&broker, "other", "x");
+    broker.flush();
+    assert!(ear.heard().is_empty());
+    publish(&broker, "a", "1");
+    publish(&broker, "a", "2");
+    broker.flush();
+    broker.flush();
+    assert_eq!(ear.heard(), ["|a|1", "|a|2", "flush"]);
+}
+
+#[test]
+fn an_outlet_may_follow_leave_and_publish_while_it_hears() {
+    let broker = broker();
+    let (ear, handle) = attach(&broker);
+    handle.subscribe(b"a");
+    let bus = broker.clone();
+    *ear.react.borrow_mut() = Some(Box::new(move || {
+        handle.subscribe(b"b");
+        handle.unsubscribe(b"a");
+        publish(&bus, "b", "from within");
+        bus.flush();
+    }));
+    assert_eq!(publish(&broker, "a", "1"), 1);
+    assert_eq!(publish(&broker, "a", "2"), 0);
+    assert_eq!(publish(&broker, "b", "3"), 1);
+    // What it published itself was not heard, but nothing broke.
+    assert_eq!(ear.heard(), ["|a|1", "|b|3"]);
+    ear.react.take();
+}
+
+#[test]
+fn a_message_that_is_too_large_is_counted_and_told() {
+    let broker = broker();
+    let (ear, handle) = attach(&broker);
+    handle.subscribe(b"a");
+    assert_eq!(broker.publish(b"a", &Payload::TooLarge(99)), 1);
+    assert_eq!(ear.heard(), ["|a|(99)"]);
+    assert_eq!(broker.stats().oversized_messages(), 1);
+}
+
+#[test]
+fn replies_read_back_as_what_they_were() {
+    let text = |text: &'static str| Value::Bulk(Bytes::from_static(text.as_bytes()));
+    let values = [
+        reply::ok(),
+        Value::Error(Bytes::from_static(b"ERR no")),
+        Value::Integer(-7),
+        Value::Null,
+        Value::Boolean(true),
+        Value::Double(1.5),
+        Value::Verbatim { format: *b"txt", text: Bytes::from_static(b"a\r\nb") },
+        Value::BigNumber(Bytes::from_static(b"12345678901234567890")),
+        Value::Map(vec![(text("key"), Value::Array(vec![]))]),
+        Value::Set(vec![text("one")]),
+        Value::Push(vec![text("message"), text(""), text("\r\n\0")]),
+        Value::Array(vec![Value::Null, Value::Array(vec![text("deep")])]),
+    ];
+    let mut out = BytesMut::new();
+    for value in &values {
+        reply::encode(value.clone(), Protocol::Resp3, &mut out);
+    }
+    let mut decoder = Decoder::new(Limits::default());
+    for value in values {
+        assert_eq!(decoder.decode(&mut out), Ok(Some(value)));
+    }
+    reply::encode(Value::Null, Protocol::Resp2, &mut out);
+    reply::encode(Value::Map(vec![(text("k"), Value::Boolean(true))]), Protocol::Resp2, &mut out);
+    assert_eq!(out, "$-1\r\n*2\r\n$1\r\nk\r\n:1\r\n");
+}
+
+/// What the bus writes to a client that sends these bytes and then no more.
+fn session_with(bytes: &[u8]) -> Vec<u8> {
+    let settings = BusSettings { max_event_bytes: 100, max_subscriptions: 5, ..Default::default() };
+    let broker = Broker::new(settings);
+    let peer = ([127, 0, 0, 1], 1).into();
+    let mut written = Vec::new();
+    let session = session::run(bytes, &mut written, peer, broker.clone(), CancellationToken::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(session);
+    assert_eq!(broker.stats().sessions(), 0);
+    assert!(broker.channels(None).is_empty());
+    written
+}
+
+fn any_word() -> impl Strategy<Value = Vec<u8>> {
+    let known = prop::sample::select(vec![
+        "publish",
+        "subscribe",
+        "psubscribe",
+        "unsubscribe",
+        "punsubscribe",
+        "pubsub",
+        "numsub",
+        "channels",
+        "multi",
+        "exec",
+        "discard",
+        "hello",
+        "2",
+        "3",
+        "auth",
+        "setname",
+        "client",
+        "getname",
+        "info",
+        "command",
+        "docs",
+        "count",
+        "config",
+        "get",
+        "eval",
+        "reset",
+        "ping",
+        "echo",
+        "a",
+        "b",
+        "a*",
+        "[",
+        "0",
+        "-1",
+        "99999999999999999999",
+        "for i = 2, #ARGV do redis.call('publish', ARGV[i], ARGV[1]) end",
+    ]);
+    prop_oneof![
+        9 => known.prop_map(|word| word.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..200),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_asked_every_command_has_whole_replies(
+        commands in prop::collection::vec(prop::collection::vec(any_word(), 1..6), 1..40),
+    ) {
+        let mut bytes = Vec::new();
+        for words in &commands {
+            bytes.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+            for word in words {
+                bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+                bytes.extend_from_slice(word);
+                bytes.extend_from_slice(b"\r\n");
+            }
+        }
+        let mut written = BytesMut::from(&session_with(&bytes)[..]);
+        let mut decoder = Decoder::new(Limits::default());
+        let mut replies = 0;
+        while decoder.decode(&mut written).expect("RESP").is_some() {
+            replies += 1;
+        }
+        prop_assert!(written.is_empty() && decoder.is_between_values());
+        prop_assert!(replies >= commands.len(), "{} {}", replies, commands.len());
+    }
+
+    #[test]
+    fn whatever_is_sent_the_session_ends_in_peace(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        lines in prop::collection::vec("[a-z0-9*$ '\"\\\\-]{0,20}\r?\n", 0..20),
+    ) {
+        session_with(&bytes);
+        session_with(lines.concat().as_bytes());
+    }
+}
