@@ -296,27 +296,28 @@ pub struct Subscriber {
     mailbox: Rc<Mailbox>,
     shard: Shard,
     membership: Membership,
+    // What is left of a large frame whose first pieces have been handed over.
+    rest: RefCell<Bytes>,
 }
 
 impl Subscriber {
     pub(super) fn new(mailbox: Rc<Mailbox>, shard: Shard, membership: Membership) -> Self {
-        Self { mailbox, shard, membership }
+        Self { mailbox, shard, membership, rest: RefCell::default() }
     }
 
     /// The next bytes of the stream; `None` when it is over.
     pub fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut queue = self.mailbox.queue.borrow_mut();
         let before = queue.bytes();
-        let next = match self.owed_gap(&queue) {
-            Some(gap) => Some(gap),
-            None => self.hand_over(&mut queue),
-        };
+        let next = self.next_piece(&mut queue);
         self.shard.account(before, queue.bytes());
         match next {
             Some(bytes) => {
                 let now = Instant::now();
                 self.mailbox.last_write.set(now);
-                self.mailbox.waits_since.set((queue.front().is_some()).then_some(now));
+                // Until it is asked for more, this is on its way: while a piece waits for HTTP/2
+                // window, the body is not polled.
+                self.mailbox.waits_since.set(Some(now));
                 self.shard.metrics().stream_bytes_sent(bytes.len());
                 Poll::Ready(Some(bytes))
             }
@@ -336,6 +337,16 @@ impl Subscriber {
     /// Why the stream was closed; `None` when it was not closed from this side.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.mailbox.closed.get().map(|(reason, _)| reason)
+    }
+
+    /// What is handed over next, in pieces: each that is taken is progress, also of a large frame.
+    fn next_piece(&self, queue: &mut Queue) -> Option<Bytes> {
+        let mut rest = self.rest.borrow_mut();
+        if rest.is_empty() {
+            *rest = self.owed_gap(queue).or_else(|| self.hand_over(queue))?;
+        }
+        let piece = rest.len().min(MAX_TOGETHER);
+        Some(rest.split_to(piece))
     }
 
     /// The gap that is owed for dropped events, when those are the next to tell of.

@@ -173,6 +173,8 @@ impl<'a> Session<'a> {
     /// Takes everything that was read, and only then lets go of it: one batch.
     fn take_in(&mut self) -> Result<(), SourceError> {
         while let Some(value) = self.connection.next_value()? {
+            // Before the value, not after all of them: it may answer what was asked behind the mark.
+            self.pass_mark();
             self.take(value)?;
         }
         self.settle();
@@ -281,13 +283,17 @@ impl<'a> Session<'a> {
 
     /// What follows from the answers so far.
     fn settle(&mut self) {
+        self.pass_mark();
+        self.owner.health.set_source_ready(self.is_restored && self.refused.is_empty());
+    }
+
+    fn pass_mark(&mut self) {
         if matches!(self.awaited.front(), Some(Awaited::Restored)) {
             self.awaited.pop_front();
             self.owner.hub.restored();
             self.owner.hub.flush();
             self.is_restored = true;
         }
-        self.owner.health.set_source_ready(self.is_restored && self.refused.is_empty());
     }
 
     fn change(&mut self, wishes: impl Iterator<Item = (Subscription, Wish)>) {

@@ -75,9 +75,14 @@ pub(crate) struct Http2Body {
 
 impl Http2Body {
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
-        let Some(chunk) = self.body.data().await else { return Ok(None) };
-        let chunk = chunk.map_err(|error| error.to_string())?;
-        self.body.flow_control().release_capacity(chunk.len()).unwrap();
-        Ok(Some(chunk))
+        while let Some(chunk) = self.body.data().await {
+            let chunk = chunk.map_err(|error| error.to_string())?;
+            self.body.flow_control().release_capacity(chunk.len()).unwrap();
+            // The end may come with a frame of no bytes.
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
     }
 }
