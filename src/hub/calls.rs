@@ -36,6 +36,11 @@ pub(super) struct ReplayCall {
     pub(super) max_bytes: usize,
 }
 
+/// What each shard wants of channels.
+pub(super) type Joins = Wishes<(usize, Topic), Wanted>;
+/// What each subscriber of a shard asks for.
+pub(super) type Replays = Wishes<(usize, MemberKey), ReplayCall>;
+
 /// The calls of all shards. One of each kind for each thing, the newest: bounded by the channels
 /// and the subscribers.
 #[derive(Debug)]
@@ -71,9 +76,7 @@ impl Calls {
 
     /// Takes all of them. The replays are taken first, so that whoever asked for one has its joins
     /// among those that are taken with it or before it.
-    pub(super) fn take(
-        &self,
-    ) -> (Wishes<(usize, Topic), Wanted>, Wishes<(usize, MemberKey), ReplayCall>) {
+    pub(super) fn take(&self) -> (Joins, Replays) {
         let replays = self.replays.take();
         (self.joins.take(), replays)
     }

@@ -14,16 +14,17 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::HubSettings;
 use super::calls::{Calls, Joining, ReplayCall, Wanted};
 use super::gap::GapReason;
 use super::history::{self, History, Kept, Page};
 use super::inbox::{ChannelIndex, Message};
 use super::interest::Interest;
+use super::memory::{Keeper, Memory};
 use super::port::{Port, Ports};
 use super::position::{Resume, Run};
 use super::rounds::MemberKey;
 use super::shard::ShardLink;
+use super::{HubSettings, MAX_SHARDS};
 use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
 use crate::metrics::Metrics;
 use crate::sse::encode;
@@ -59,6 +60,7 @@ struct State {
     lingering: BTreeSet<(Instant, ChannelIndex)>,
     restored: Vec<ChannelIndex>,
     ports: Ports,
+    memory: Memory,
     settings: HubSettings,
     metrics: Metrics,
 }
@@ -71,6 +73,11 @@ struct Channel {
     linger: Duration,
     lingers_until: Option<Instant>,
     history: Option<History>,
+    // The numbers at which it was opened, and at which its history was used last.
+    opened: u64,
+    used: u64,
+    // Whether `Memory` knows that it keeps something.
+    is_in_line: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +91,7 @@ enum Confirmation {
 impl Hub {
     /// A hub, and one link for each of `shards` shards, to be taken to their threads.
     pub fn new(settings: HubSettings, shards: usize, metrics: Metrics) -> (Self, Vec<ShardLink>) {
-        debug_assert!(shards <= u128::BITS as usize, "a channel has one bit for each shard");
+        debug_assert!(shards <= MAX_SHARDS);
         let run = Run::draw();
         let calls = Arc::new(Calls::new());
         let ports: Vec<Port> = (0..shards).map(|_| Port::new()).collect();
@@ -103,6 +110,7 @@ impl Hub {
             lingering: BTreeSet::new(),
             restored: Vec::new(),
             ports: Ports::new(ports),
+            memory: Memory::new(settings.history_memory),
             settings,
             metrics,
         };
@@ -202,10 +210,16 @@ impl Hub {
         state.gap(GapReason::RedisAway, &restored);
     }
 
+    /// What the histories of all channels hold, in bytes.
+    pub fn history_bytes(&self) -> usize {
+        self.state.borrow().memory.held()
+    }
+
     /// Hands the batches to the shards.
     pub fn flush(&self) {
         let mut state = self.state.borrow_mut();
-        let State { ports, number, metrics, .. } = &mut *state;
+        let State { ports, number, metrics, memory, .. } = &mut *state;
+        metrics.history_bytes(memory.held());
         ports.flush(*number, metrics);
     }
 
@@ -302,8 +316,11 @@ impl State {
         for &index in indices {
             let channel = &mut self.channels[index as usize];
             let is_followed = channel.confirmation != Confirmation::Awaited;
+            channel.used = number;
             if let Some(history) = &mut channel.history {
+                let before = history.held();
                 history.expire(now);
+                self.memory.account(before, history.held());
                 // What is not heard yet has no past that could be promised.
                 if !is_followed {
                     history.begin(number);
@@ -346,6 +363,9 @@ impl State {
             linger: Duration::ZERO,
             lingers_until: None,
             history: None,
+            opened: self.number,
+            used: self.number,
+            is_in_line: false,
         });
         let index = ChannelIndex::try_from(index).expect("max_channels is below 2^32");
         readings.push(index);
@@ -387,6 +407,9 @@ impl State {
     fn close(&mut self, until: Instant, index: ChannelIndex) -> Option<Subscription> {
         self.lingering.remove(&(until, index));
         let channel = self.channels.remove(index as usize);
+        if let Some(history) = &channel.history {
+            self.memory.account(history.held(), 0);
+        }
         self.by_topic.remove(&channel.topic);
         self.restored.retain(|&restored| restored != index);
         let Subscription { name, is_pattern } = channel.topic.subscription;
@@ -432,8 +455,22 @@ impl State {
                 frame: frame.clone(),
                 received,
             });
-            if let Some(history) = &mut channel.history {
-                history.push(number, Kept::Event(frame), received);
+            channel.keep(index, number, Kept::Event(frame), received, &mut self.memory);
+        }
+        self.stay_within_memory();
+    }
+
+    fn stay_within_memory(&mut self) {
+        let channels = &mut self.channels;
+        while let Some(index) = self.memory.next_to_go(|keeper| {
+            let channel = channels.get(keeper.channel as usize)?;
+            (channel.opened == keeper.opened).then_some(channel.used)
+        }) {
+            if let Some(history) = &mut channels[index as usize].history {
+                let before = history.held();
+                history.forget_all(self.number);
+                self.memory.account(before, history.held());
+                channels[index as usize].is_in_line = false;
             }
         }
     }
@@ -479,12 +516,33 @@ impl State {
         self.number += 1;
         let now = Instant::now();
         for &index in channels {
-            if let Some(history) = &mut self.channels[index as usize].history {
-                history.push(self.number, Kept::Gap(reason), now);
-            }
+            let channel = &mut self.channels[index as usize];
+            channel.keep(index, self.number, Kept::Gap(reason), now, &mut self.memory);
         }
         let gap = Message::Gap { reason, channels: channels.into(), number: self.number };
         self.ports.tell_all(&gap);
+    }
+}
+
+impl Channel {
+    fn keep(
+        &mut self,
+        index: ChannelIndex,
+        number: u64,
+        kept: Kept,
+        received: Instant,
+        memory: &mut Memory,
+    ) {
+        let Some(history) = &mut self.history else {
+            return;
+        };
+        let before = history.held();
+        history.push(number, kept, received);
+        memory.account(before, history.held());
+        self.used = number;
+        if !std::mem::replace(&mut self.is_in_line, true) {
+            memory.enter(Keeper { channel: index, opened: self.opened }, number);
+        }
     }
 }
 

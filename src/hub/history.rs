@@ -30,6 +30,9 @@ struct Entry {
     kept: Kept,
 }
 
+/// What an entry holds beside the text of its frame: itself, and the allocation of the frame.
+const ENTRY_BYTES: usize = size_of::<Entry>() + 80;
+
 /// What is kept of one channel.
 #[derive(Debug)]
 pub(super) struct History {
@@ -46,6 +49,18 @@ impl History {
     /// Nothing yet: the channel is followed from `number` on.
     pub(super) fn new(settings: HistorySettings, number: u64) -> Self {
         Self { settings, entries: VecDeque::new(), bytes: 0, complete_after: number }
+    }
+
+    /// What is held here, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.bytes + self.entries.len() * ENTRY_BYTES
+    }
+
+    /// Forgets everything up to `number`, the newest.
+    pub(super) fn forget_all(&mut self, number: u64) {
+        self.entries = VecDeque::new();
+        self.bytes = 0;
+        self.begin(number);
     }
 
     /// Another route wants more of the same channel.

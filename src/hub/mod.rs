@@ -12,6 +12,7 @@ mod gap;
 mod history;
 mod inbox;
 mod interest;
+mod memory;
 mod port;
 mod position;
 mod queue;
@@ -34,11 +35,17 @@ pub use subscriber::{CloseReason, Subscriber, jittered};
 pub struct HubSettings {
     /// Channels followed at once; a stream that needs one more is sent away for a while.
     pub max_channels: usize,
+    /// What the histories of all channels may hold together, in bytes; the least recently used
+    /// goes first.
+    pub history_memory: usize,
 }
+
+/// Shards at most: a channel notes those that listen as the bits of a `u128`.
+pub const MAX_SHARDS: usize = 128;
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { max_channels: 100_000 }
+        Self { max_channels: 100_000, history_memory: 256 << 20 }
     }
 }
 

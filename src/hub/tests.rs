@@ -265,6 +265,30 @@ fn what_cannot_be_promised_is_told() {
 }
 
 #[test]
+fn the_least_recently_used_history_makes_room() {
+    run(async {
+        let settings = HubSettings { history_memory: 500, ..HubSettings::default() };
+        let house = House::new(1, settings);
+        let stream = house.open(0, &["a", "b"]);
+        settle().await;
+        house.follow().await;
+        house.publish_all(&[("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")]).await;
+        assert!(house.hub.history_bytes() <= 500);
+        drop(stream);
+        let resume = |channel| {
+            let id = id_of(&house, 1);
+            house.open_with(0, &[channel], Some(&id), StreamSettings::default())
+        };
+        let [a, b] = ["a", "b"].map(resume);
+        drop((read(&a), read(&b)));
+        settle().await;
+        assert_eq!(read(&a), "id: R-3\ndata: 3\n\nid: R-4\ndata: 4\n\nid: R-4\n: ready\n");
+        let text = read(&b);
+        assert!(text.contains("\"reason\":\"expired\",\"channels\":[\"b\"]"), "{text}");
+    });
+}
+
+#[test]
 fn a_lost_source_is_told_once_to_those_who_listened() {
     run(async {
         let house = House::new(2, HubSettings::default());
@@ -378,7 +402,7 @@ fn a_stream_that_takes_nothing_is_cut_off() {
 #[test]
 fn a_channel_lingers_and_is_then_left() {
     run(async {
-        let house = House::new(1, HubSettings { max_channels: 2 });
+        let house = House::new(1, HubSettings { max_channels: 2, ..HubSettings::default() });
         let settings =
             || StreamSettings { linger: Duration::from_secs(10), ..StreamSettings::default() };
         let first = house.open_with(0, &["a"], None, settings());
@@ -402,7 +426,7 @@ fn a_channel_lingers_and_is_then_left() {
 #[test]
 fn names_that_only_linger_make_room_and_one_too_many_is_sent_away() {
     run(async {
-        let house = House::new(1, HubSettings { max_channels: 2 });
+        let house = House::new(1, HubSettings { max_channels: 2, ..HubSettings::default() });
         drop(house.open(0, &["a"]));
         let kept = [house.open(0, &["b"]), house.open(0, &["c"])];
         settle().await;
