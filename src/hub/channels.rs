@@ -198,7 +198,11 @@ impl Hub {
     pub fn restored(&self) {
         let mut state = self.state.borrow_mut();
         let restored = std::mem::take(&mut state.restored);
+        // In this order: whoever came meanwhile waits for `ready`, and is told of no gap.
         state.gap(GapReason::RedisAway, &restored);
+        for index in restored {
+            state.tell_confirmed(index);
+        }
     }
 
     /// Hands the batches to the shards.
@@ -394,15 +398,23 @@ impl State {
         let names = if is_pattern { &self.patterns } else { &self.plain };
         for &index in names.get(name).map_or(&[][..], Vec::as_slice) {
             let channel = &mut self.channels[index as usize];
-            match channel.confirmation {
-                Confirmation::Given => continue,
-                Confirmation::Awaited => {}
+            match std::mem::replace(&mut channel.confirmation, Confirmation::Given) {
+                Confirmation::Given => {}
+                Confirmation::Awaited => {
+                    let number = self.number;
+                    let message = || Message::Confirmed { channel: index, number };
+                    self.ports.deal(channel.shards, message);
+                }
+                // Told with the gap, when everything is restored.
                 Confirmation::Withdrawn => self.restored.push(index),
             }
-            channel.confirmation = Confirmation::Given;
-            let number = self.number;
-            self.ports.deal(channel.shards, || Message::Confirmed { channel: index, number });
         }
+    }
+
+    fn tell_confirmed(&mut self, channel: ChannelIndex) {
+        let number = self.number;
+        let shards = self.channels[channel as usize].shards;
+        self.ports.deal(shards, || Message::Confirmed { channel, number });
     }
 
     fn lose(&mut self) {
