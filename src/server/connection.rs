@@ -21,15 +21,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::Acceptor;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::ConnectionSettings;
 use super::listener::Listener;
 use super::severable::{self, StreamExecutor};
 use super::shard_server::ShardServer;
+use super::tls::Tls;
 use super::transport::{Progress, Transport, Watched};
 
 /// The client's side of HTTP/2 begins with these bytes (RFC 9113, section 3.4).
@@ -278,9 +281,7 @@ async fn speak<H: Handler>(
     state: &Rc<ConnectionState>,
 ) -> Result<(), BodyError> {
     let (transport, protocol) = if let Some(tls) = &listener.tls {
-        let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
-        let _permit = shard.handshake_permit().await;
-        let stream = acceptor.accept(watched).await.inspect_err(|error| {
+        let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
             shard.metrics().handshake_failed(handshake_failure(error));
         })?;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -296,6 +297,17 @@ async fn speak<H: Handler>(
         Protocol::Http1 => speak_http1(transport, shard, state).await,
         Protocol::Http2 => speak_http2(transport, shard, state).await,
     }
+}
+
+/// A place is taken only once the client has spoken: who sends nothing keeps nobody waiting.
+async fn handshake<H: Handler>(
+    watched: Watched,
+    tls: &Tls,
+    shard: &ShardServer<H>,
+) -> io::Result<TlsStream<Watched>> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), watched).await?;
+    let _permit = shard.handshake_permit().await;
+    hello.into_stream(Arc::clone(&tls.config)).await
 }
 
 /// Reads just so far that HTTP/2 by prior knowledge (RFC 9113, section 3.3) is told from HTTP/1.1.

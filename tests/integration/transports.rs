@@ -75,9 +75,10 @@ async fn one_connection_carries_256_streams() {
     let connection = Http2::connect(Via::Http2, gateway.address("https")).await;
     let mut streams = Vec::new();
     for _ in 0..256 {
-        let mut stream = connection.send(Request::events("/events/news")).await.stream();
+        streams.push(connection.send(Request::events("/events/news")).await.stream());
+    }
+    for stream in &mut streams {
         stream.ready().await;
-        streams.push(stream);
     }
 
     redis.publish("news", "hello").await;

@@ -241,6 +241,10 @@ impl<'a> Session<'a> {
         // Where it has been left since, and perhaps asked for again, the last answer counts.
         if !self.is_left_later(&subscription) {
             self.owner.hub.confirm(is_pattern, subscription.name.as_str());
+            // It was refused at first, say: nothing more is waited for.
+            if self.is_restored {
+                self.owner.hub.restored();
+            }
         }
         Ok(())
     }

@@ -34,7 +34,11 @@ impl Http2 {
         is_tls: bool,
         address: SocketAddr,
     ) -> (Self, JoinHandle<Result<(), h2::Error>>) {
-        let (requests, connection) = h2::client::handshake(io).await.unwrap();
+        // One event on many streams is many small frames at once: to this library an attack, unless
+        // it is told otherwise.
+        let mut builder = h2::client::Builder::new();
+        let (requests, connection) =
+            builder.data_frame_budget(1 << 30).handshake(io).await.unwrap();
         let end = tokio::spawn(connection);
         (Self { requests, scheme: if is_tls { "https" } else { "http" }, address }, end)
     }
