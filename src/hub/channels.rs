@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::calls::{Calls, Joining, ReplayCall, Wanted};
@@ -47,6 +48,8 @@ pub struct Hub {
     state: Rc<RefCell<State>>,
     calls: Arc<Calls>,
     wishes: Rc<Interest<Subscription, Wish>>,
+    // A shard has fallen behind.
+    behind: Rc<Notify>,
 }
 
 struct State {
@@ -114,8 +117,12 @@ impl Hub {
             settings,
             metrics,
         };
-        let hub =
-            Self { state: Rc::new(RefCell::new(state)), calls, wishes: Rc::new(Interest::new()) };
+        let hub = Self {
+            state: Rc::new(RefCell::new(state)),
+            calls,
+            wishes: Rc::new(Interest::new()),
+            behind: Rc::default(),
+        };
         (hub, links)
     }
 
@@ -123,15 +130,16 @@ impl Hub {
     /// listened to for the time of their linger. Owned by the gateway; ends when it is dropped.
     pub async fn run(&self) {
         loop {
-            let (linger, is_behind) = {
-                let state = self.state.borrow();
-                (state.next_linger(), state.ports.is_any_behind())
-            };
+            let linger = self.state.borrow().next_linger();
             tokio::select! {
                 () = self.calls.wait() => self.serve_calls(),
                 () = sleep_until(linger) => self.leave_lingering(Instant::now()),
-                // A shard that fell behind is owed a gap, also when nothing more is published.
-                () = tokio::time::sleep(CATCH_UP_INTERVAL), if is_behind => {}
+                // What waits for a shard that fell behind is handed over also when nothing more is
+                // published. If another arm wins, the flush below looks again.
+                () = async {
+                    self.behind.notified().await;
+                    tokio::time::sleep(CATCH_UP_INTERVAL).await;
+                } => {}
             }
             self.flush();
         }
@@ -215,18 +223,30 @@ impl Hub {
         self.state.borrow().memory.held()
     }
 
+    /// Channels in the line of those that keep history.
+    #[cfg(test)]
+    pub(super) fn line(&self) -> usize {
+        self.state.borrow().memory.line()
+    }
+
     /// Hands the batches to the shards.
     pub fn flush(&self) {
         let mut state = self.state.borrow_mut();
         let State { ports, number, metrics, memory, .. } = &mut *state;
         metrics.history_bytes(memory.held());
         ports.flush(*number, metrics);
+        if ports.is_any_behind() {
+            self.behind.notify_one();
+        }
     }
 
     /// Joins come first: what is asked of the past of a channel is asked by one who has joined it.
     fn serve_calls(&self) {
         let (joins, replays) = self.calls.take();
-        for ((shard, topic), wanted) in joins {
+        // And before them what is left: it may be the room that a join needs.
+        let (left, joined): (Vec<_>, Vec<_>) =
+            joins.into_iter().partition(|(_, wanted)| *wanted == Wanted::Left);
+        for ((shard, topic), wanted) in left.into_iter().chain(joined) {
             self.want(shard, topic, wanted);
         }
         for ((shard, member), asked) in replays {
@@ -412,6 +432,12 @@ impl State {
         }
         self.by_topic.remove(&channel.topic);
         self.restored.retain(|&restored| restored != index);
+        self.ports.forget(index);
+        let channels = &self.channels;
+        self.memory.left(|keeper| {
+            let channel = channels.get(keeper.channel as usize);
+            channel.is_some_and(|channel| channel.opened == keeper.opened)
+        });
         let Subscription { name, is_pattern } = channel.topic.subscription;
         let names = if is_pattern { &mut self.patterns } else { &mut self.plain };
         let readings = names.get_mut(&name).expect("an open channel is listed under its name");

@@ -4,7 +4,7 @@
 //! what the shard wants of the hub goes the other way as wishes.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,11 +21,16 @@ use super::inbox::{ChannelIndex, Inbox, Message};
 use super::position::{Resume, Run};
 use super::queue::Queued;
 use super::rounds::{MemberKey, ROUND, Rounds};
-use super::subscriber::{CloseReason, Mailbox, Subscriber};
+use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
 use super::{HistorySettings, StreamSettings};
 use crate::event::{Ids, Topic};
 use crate::metrics::ShardMetrics;
 use crate::sse::encode;
+
+/// What is dealt before the streams have their turn, in bytes: as much as one write takes.
+const MAX_SLICE_BYTES: usize = 16 << 10;
+/// What a message counts beside the text of its frame.
+const MESSAGE_BYTES: usize = 64;
 
 /// The ends of the hub's ways to and from one shard, on their way to its thread.
 #[derive(Debug)]
@@ -86,11 +91,13 @@ struct Channel {
     ticket: u64,
     index: Cell<Option<ChannelIndex>>,
     is_confirmed: Cell<bool>,
-    listeners: RefCell<Slab<Listener>>,
+    listeners: RefCell<Vec<Listener>>,
 }
 
 struct Listener {
     mailbox: Rc<Mailbox>,
+    // Which of the mailbox's channels this is.
+    slot: usize,
     // Counted in `Mailbox::unconfirmed`.
     is_unconfirmed: Cell<bool>,
     // It was listening, or had listened before it came back, when the source was lost.
@@ -100,7 +107,7 @@ struct Listener {
 /// The places that a subscriber holds on its shard.
 pub(super) struct Membership {
     key: MemberKey,
-    channels: Box<[(Rc<Channel>, usize)]>,
+    channels: Box<[Rc<Channel>]>,
 }
 
 impl Shard {
@@ -122,15 +129,18 @@ impl Shard {
 
     /// Deals what the hub sends, and makes the rounds of the subscribers. Ends when it is dropped.
     pub async fn run(&self) {
-        let mut batch = Vec::new();
+        let mut batch = VecDeque::new();
         let mut round = tokio::time::interval(ROUND);
         round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = self.0.link.inbox.take(&mut batch) => self.deal(&mut batch),
+                () = self.0.link.inbox.take(&mut batch), if batch.is_empty() => {}
+                () = std::future::ready(()), if !batch.is_empty() => {}
                 _ = round.tick() => self.make_round(),
             }
-            // The streams that were woken write before the next batch is looked at.
+            self.deal(&mut batch);
+            // The streams that were woken write before more is dealt: a burst that waits here is no
+            // reason to find that they are slow.
             tokio::task::yield_now().await;
         }
     }
@@ -145,8 +155,12 @@ impl Shard {
             .map(|id| Resume::from_id(&id, self.run_tag()));
         let linger = settings.linger;
         let mailbox = Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, cut, now));
-        let channels: Box<[_]> =
-            topics.into_iter().map(|topic| self.listen(topic, linger, history, &mailbox)).collect();
+        *mailbox.places.borrow_mut() = vec![0; topics.len()].into();
+        let channels: Box<[_]> = topics
+            .into_iter()
+            .enumerate()
+            .map(|(slot, topic)| self.listen(topic, slot, linger, history, &mailbox))
+            .collect();
         self.0.metrics.shared().subscribed(channels.len());
         let membership = Membership { key: self.admit(Rc::clone(&mailbox), now), channels };
         if resume.is_none() && mailbox.unconfirmed.get() == 0 {
@@ -160,6 +174,7 @@ impl Shard {
         let now = Instant::now();
         for (_, member) in &*self.0.members.borrow() {
             member.mailbox.send_away(CloseReason::Drained, now);
+            self.see_to_the_end_of(&member.mailbox, now);
         }
     }
 
@@ -183,7 +198,7 @@ impl Shard {
 
     /// Asks for a piece of the past.
     pub(super) fn ask_for_replay(&self, membership: &Membership, resume: Resume, max_bytes: usize) {
-        let topics = membership.channels.iter().map(|(channel, _)| channel.topic.clone()).collect();
+        let topics = membership.channels.iter().map(|channel| channel.topic.clone()).collect();
         let call = ReplayCall { topics, resume, max_bytes };
         self.0.link.calls.replay(self.0.link.shard, membership.key, call);
     }
@@ -191,10 +206,9 @@ impl Shard {
     /// Gives back the places of a subscriber.
     pub(super) fn leave(&self, membership: &Membership) {
         self.0.metrics.shared().unsubscribed(membership.channels.len());
-        self.0.members.borrow_mut().remove(membership.key.place);
-        for (channel, place) in &membership.channels {
-            channel.listeners.borrow_mut().remove(*place);
-            if channel.listeners.borrow().is_empty() {
+        let member = self.0.members.borrow_mut().remove(membership.key.place);
+        for (channel, &place) in membership.channels.iter().zip(&*member.mailbox.places.borrow()) {
+            if channel.remove(place) {
                 self.forget(channel);
             }
         }
@@ -203,10 +217,11 @@ impl Shard {
     fn listen(
         &self,
         topic: Topic,
+        slot: usize,
         linger: Duration,
         history: Option<HistorySettings>,
         mailbox: &Rc<Mailbox>,
-    ) -> (Rc<Channel>, usize) {
+    ) -> Rc<Channel> {
         let mut channels = self.0.channels.borrow_mut();
         let channel =
             channels.entry(topic).or_insert_with_key(|topic| self.join(topic, linger, history));
@@ -214,12 +229,17 @@ impl Shard {
         if is_unconfirmed {
             mailbox.unconfirmed.set(mailbox.unconfirmed.get() + 1);
         }
-        let place = channel.listeners.borrow_mut().insert(Listener {
+        let mut listeners = channel.listeners.borrow_mut();
+        mailbox.places.borrow_mut()[slot] = listeners.len();
+        listeners.push(Listener {
             mailbox: Rc::clone(mailbox),
+            slot,
             is_unconfirmed: Cell::new(is_unconfirmed),
-            was_cut_off: Cell::new(is_unconfirmed && mailbox.is_replaying()),
+            // Who comes back has listened before: a gap that is still to be told concerns it, unless
+            // it finds it in its past.
+            was_cut_off: Cell::new(mailbox.is_replaying()),
         });
-        (Rc::clone(channel), place)
+        Rc::clone(channel)
     }
 
     fn join(
@@ -259,15 +279,21 @@ impl Shard {
         let ticket = self.0.next_ticket.get();
         self.0.next_ticket.set(ticket + 1);
         let due = now + mailbox.settings.keep_alive.min(self.0.write_timeout);
-        let place = members.insert(Member { mailbox, generation: ticket });
+        let place = members.vacant_key();
         let key = MemberKey { place, generation: ticket };
+        mailbox.key.set(Some(key));
+        members.insert(Member { mailbox, generation: ticket });
         self.0.rounds.borrow_mut().add(key, due);
         key
     }
 
-    fn deal(&self, batch: &mut Vec<Message>) {
+    /// Deals the next messages, up to a slice.
+    fn deal(&self, batch: &mut VecDeque<Message>) {
         let now = Instant::now();
-        for message in batch.drain(..) {
+        let mut dealt = 0;
+        while dealt < MAX_SLICE_BYTES {
+            let Some(message) = batch.pop_front() else { break };
+            dealt += message.bytes() + MESSAGE_BYTES;
             match message {
                 Message::Event { channel, number, frame, received } => {
                     self.0.number.set(number);
@@ -306,15 +332,25 @@ impl Shard {
         let Some(channel) = self.channel(channel) else {
             return;
         };
-        let (mut before, mut after, mut dropped) = (0, 0, 0);
-        for (_, listener) in &*channel.listeners.borrow() {
-            before += listener.mailbox.queued_bytes();
-            dropped += listener.mailbox.offer(event.clone(), now).dropped;
-            after += listener.mailbox.queued_bytes();
+        let (mut grown, mut dropped) = (0, 0);
+        for Listener { mailbox, .. } in &*channel.listeners.borrow() {
+            let outcome = mailbox.offer(event.clone(), now);
+            grown += outcome.grown;
+            dropped += outcome.dropped;
+            if outcome.is_closed {
+                self.see_to_the_end_of(mailbox, now);
+            }
         }
-        self.account(before, after);
+        self.0.queued_bytes.set(self.0.queued_bytes.get().wrapping_add_signed(grown));
         if dropped > 0 {
             self.0.metrics.shared().events_dropped_by_overflow(dropped);
+        }
+    }
+
+    /// A closed stream is looked at as soon as its grace is over.
+    fn see_to_the_end_of(&self, mailbox: &Mailbox, now: Instant) {
+        if let Some(key) = mailbox.key.get() {
+            self.0.rounds.borrow_mut().add(key, now + CLOSE_GRACE);
         }
     }
 
@@ -341,8 +377,9 @@ impl Shard {
             return;
         };
         self.0.channels.borrow_mut().remove(topic);
-        for (_, listener) in &*channel.listeners.borrow() {
+        for listener in &*channel.listeners.borrow() {
             listener.mailbox.send_away(CloseReason::Refused, now);
+            self.see_to_the_end_of(&listener.mailbox, now);
         }
     }
 
@@ -354,7 +391,7 @@ impl Shard {
 
     fn confirm(&self, channel: &Channel, now: Instant) {
         channel.is_confirmed.set(true);
-        for (_, Listener { mailbox, is_unconfirmed, .. }) in &*channel.listeners.borrow() {
+        for Listener { mailbox, is_unconfirmed, .. } in &*channel.listeners.borrow() {
             if is_unconfirmed.replace(false) {
                 mailbox.unconfirmed.set(mailbox.unconfirmed.get() - 1);
                 if mailbox.unconfirmed.get() == 0 && !mailbox.is_replaying() {
@@ -373,7 +410,7 @@ impl Shard {
     fn lost(&self) {
         for channel in self.0.channels.borrow().values() {
             channel.is_confirmed.set(false);
-            for (_, Listener { is_unconfirmed, was_cut_off, .. }) in &*channel.listeners.borrow() {
+            for Listener { is_unconfirmed, was_cut_off, .. } in &*channel.listeners.borrow() {
                 was_cut_off.set(was_cut_off.get() || !is_unconfirmed.get());
             }
         }
@@ -409,7 +446,7 @@ impl Shard {
     fn tell_gap(&self, reason: GapReason, channels: &[ChannelIndex], number: u64, now: Instant) {
         let mut told: HashMap<*const Mailbox, (Rc<Mailbox>, Vec<Rc<Channel>>)> = HashMap::new();
         for channel in channels.iter().filter_map(|&index| self.channel(index)) {
-            for (_, listener) in &*channel.listeners.borrow() {
+            for listener in &*channel.listeners.borrow() {
                 // Whoever waits for its `ready` was promised nothing yet, and whoever waits for its
                 // past will find the gap there.
                 let is_concerned = match reason {
@@ -459,6 +496,21 @@ impl Shard {
 }
 
 impl Channel {
+    /// Takes a listener from its place, into which the last one moves; answers whether none is left.
+    fn remove(&self, place: usize) -> bool {
+        let mut listeners = self.listeners.borrow_mut();
+        listeners.swap_remove(place);
+        if let Some(moved) = listeners.get(place) {
+            moved.mailbox.places.borrow_mut()[moved.slot] = place;
+        }
+        // A crowd that has gone leaves no memory behind.
+        let left = listeners.len();
+        if left < listeners.capacity() / 4 {
+            listeners.shrink_to(2 * left);
+        }
+        left == 0
+    }
+
     fn name(&self) -> &str {
         self.topic.subscription.name.as_str()
     }
@@ -467,7 +519,7 @@ impl Channel {
 impl Membership {
     /// The names of the channels, as the source knows them.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.channels.iter().map(|(channel, _)| channel.name())
+        self.channels.iter().map(|channel| channel.name())
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::gap::{self, GapReason};
 use super::position::Resume;
 use super::queue::{Pushed, Queue, Queued};
+use super::rounds::MemberKey;
 use super::shard::{Membership, Shard};
 use super::{StreamSettings, WhenFull};
 use crate::event::Ids;
@@ -25,7 +26,10 @@ use crate::sse::frame::{Form, Frame};
 /// Frames that wait together are handed over together, up to so many bytes: one TLS record.
 const MAX_TOGETHER: usize = 16 << 10;
 /// A closed stream has so long to write what it still has; then it is cut off.
-const CLOSE_GRACE: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// What a stream has to say for itself (gaps, above all) waits uncounted; when so many wait, its
+/// client does not read.
+const MAX_SAID: usize = 64;
 
 /// Why a stream ended. Not an error: each is an ordinary end of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +81,11 @@ pub(super) struct Mailbox {
     last_write: Cell<Instant>,
     waits_since: Cell<Option<Instant>>,
     closed: Cell<Option<(CloseReason, Instant)>>,
+    // Whether the stream's first words have been handed over.
+    has_begun: Cell<bool>,
+    // Its places among the listeners of its channels, in the order of its membership.
+    pub(super) places: RefCell<Box<[usize]>>,
+    pub(super) key: Cell<Option<MemberKey>>,
     cut: Box<dyn Fn()>,
 }
 
@@ -97,6 +106,10 @@ enum Replay {
 pub(super) struct Outcome {
     /// Events that this subscriber does not get.
     pub(super) dropped: u64,
+    /// By how much what waits for it has grown, in bytes.
+    pub(super) grown: isize,
+    /// Whether it was closed by this.
+    pub(super) is_closed: bool,
 }
 
 impl Mailbox {
@@ -126,6 +139,9 @@ impl Mailbox {
             last_write: Cell::new(now),
             waits_since: Cell::new(Some(now)),
             closed: Cell::new(None),
+            has_begun: Cell::new(false),
+            places: RefCell::default(),
+            key: Cell::new(None),
             cut,
         }
     }
@@ -146,8 +162,9 @@ impl Mailbox {
             return Outcome::default();
         }
         self.newest.set(number);
-        let pushed = self.queue.borrow_mut().push(event);
-        let dropped = match pushed {
+        let mut queue = self.queue.borrow_mut();
+        let before = queue.bytes();
+        let dropped = match queue.push(event) {
             Pushed::Queued => 0,
             Pushed::Dropped { events, last } => {
                 if self.settings.when_full == WhenFull::DropOldest {
@@ -158,13 +175,14 @@ impl Mailbox {
             // The slow subscriber is closed, and its client comes back. Waiting here would let one
             // reader stall the channel.
             Pushed::Full => {
-                let waiting = self.queue.borrow_mut().clear();
-                self.close(CloseReason::Lagged, now);
-                waiting + 1
+                self.closed.set(Some((CloseReason::Lagged, now)));
+                queue.clear() + 1
             }
         };
+        let grown = queue.bytes().cast_signed() - before.cast_signed();
+        drop(queue);
         self.wake(now);
-        Outcome { dropped }
+        Outcome { dropped, grown, is_closed: self.is_closed() }
     }
 
     /// Whether the past is still to come.
@@ -174,8 +192,9 @@ impl Mailbox {
 
     /// Takes an event of the past. It fits: no more is asked for than the queue takes.
     pub(super) fn replay(&self, event: Queued, now: Instant) {
-        if !self.is_closed() {
-            self.newest.set(event.number.unwrap_or_default());
+        let number = event.number.unwrap_or_default();
+        if !self.is_closed() && number > self.newest.get() {
+            self.newest.set(number);
             self.queue.borrow_mut().append(event);
             self.wake(now);
         }
@@ -185,7 +204,8 @@ impl Mailbox {
     /// Answers whether it was.
     pub(super) fn replayed(&self, is_last: bool, number: u64) -> bool {
         self.replay.set(if is_last {
-            self.newest.set(number);
+            // Of the newest message another copy may still come, on a channel of this stream.
+            self.newest.set(self.newest.get().max(number.saturating_sub(1)));
             Replay::Live
         } else {
             Replay::Due(Resume::After(self.newest.get()))
@@ -206,6 +226,9 @@ impl Mailbox {
     pub(super) fn say(&self, frame: Frame, now: Instant) {
         if !self.is_closed() {
             self.queue.borrow_mut().say(frame, now);
+            if self.queue.borrow().said() > MAX_SAID {
+                self.close(CloseReason::Lagged, now);
+            }
             self.wake(now);
         }
     }
@@ -317,8 +340,7 @@ impl Subscriber {
         let next = self.next_piece(&mut queue, form);
         self.shard.account(before, queue.bytes());
         match next {
-            Some(bytes) => {
-                let now = Instant::now();
+            Some((bytes, now)) => {
                 self.mailbox.last_write.set(now);
                 // Until it is asked for more, this is on its way: while a piece waits for HTTP/2
                 // window, the body is not polled.
@@ -350,25 +372,26 @@ impl Subscriber {
 
     /// What is handed over next. A large text goes in pieces, so that each that is taken is seen as
     /// progress; chunks are for a transport that tells of its progress itself.
-    fn next_piece(&self, queue: &mut Queue, form: Form) -> Option<Bytes> {
+    fn next_piece(&self, queue: &mut Queue, form: Form) -> Option<(Bytes, Instant)> {
         let mut rest = self.rest.borrow_mut();
+        if rest.is_empty() && !self.is_gap_owed(queue) && queue.front().is_none() {
+            return None;
+        }
+        let now = Instant::now();
         if rest.is_empty() {
-            *rest = self.hand_over(queue, form)?;
+            *rest = self.hand_over(queue, form, now)?;
         }
         let most = match form {
             Form::Chunk => rest.len(),
             Form::Text => MAX_TOGETHER,
         };
         let piece = rest.len().min(most);
-        Some(rest.split_to(piece))
+        Some((rest.split_to(piece), now))
     }
 
     /// Takes what waits: one frame as it is, several small ones together.
-    fn hand_over(&self, queue: &mut Queue, form: Form) -> Option<Bytes> {
-        if let Some(gap) = self.owed_gap(queue) {
-            return Some(gap.into_bytes(form));
-        }
-        let first = self.pop(queue)?;
+    fn hand_over(&self, queue: &mut Queue, form: Form, now: Instant) -> Option<Bytes> {
+        let first = self.next_frame(queue, now)?;
         let fits = |next: Option<&Queued>, used: usize| {
             next.is_some_and(|next| used + next.frame.len() <= MAX_TOGETHER)
         };
@@ -378,24 +401,31 @@ impl Subscriber {
         let mut together =
             BytesMut::with_capacity(MAX_TOGETHER.min(2 * first.len() + queue.bytes()));
         first.put(form, &mut together);
-        while fits(queue.front(), together.len()) && !self.is_gap_owed(queue) {
-            let Some(next) = self.pop(queue) else { break };
+        while fits(queue.front(), together.len()) {
+            let Some(next) = self.next_frame(queue, now) else { break };
             next.put(form, &mut together);
         }
         Some(together.freeze())
     }
 
-    /// Whether a gap is to be told before what waits next: it stands before the events.
-    fn is_gap_owed(&self, queue: &Queue) -> bool {
-        self.mailbox.overflowed.get().is_some()
-            && queue.front().is_none_or(|next| next.number.is_some())
+    /// The gap that is owed, or else what has waited longest.
+    fn next_frame(&self, queue: &mut Queue, now: Instant) -> Option<Frame> {
+        if self.is_gap_owed(queue)
+            && let Some(gap) = self.owed_gap()
+        {
+            return Some(gap);
+        }
+        self.pop(queue, now)
     }
 
-    /// The gap that is owed for dropped events, when those are the next to tell of.
-    fn owed_gap(&self, queue: &Queue) -> Option<Frame> {
-        if !self.is_gap_owed(queue) {
-            return None;
-        }
+    /// Whether a gap is to be told next: before all that waits, but after the stream's first words.
+    fn is_gap_owed(&self, queue: &Queue) -> bool {
+        let has_begun = self.mailbox.has_begun.get() || queue.front().is_none();
+        has_begun && self.mailbox.overflowed.get().is_some()
+    }
+
+    /// The gap for dropped events; `None` where the route tells no gaps.
+    fn owed_gap(&self) -> Option<Frame> {
         let last = self.mailbox.overflowed.take()?;
         let channels = self.membership.names();
         self.mailbox
@@ -404,12 +434,14 @@ impl Subscriber {
             .then(|| self.mailbox.gap_frame(GapReason::Overflow, channels, &self.shard, last))
     }
 
-    fn pop(&self, queue: &mut Queue) -> Option<Frame> {
+    fn pop(&self, queue: &mut Queue, now: Instant) -> Option<Frame> {
         let next = queue.pop()?;
-        self.shard.metrics().stream_bytes_sent(next.frame.len());
+        self.mailbox.has_begun.set(true);
+        let metrics = self.shard.metrics();
+        metrics.stream_bytes_sent(next.frame.len());
         if next.number.is_some() {
             // That of a replayed event would be the latency of its client.
-            self.shard.metrics().event_sent(next.received.elapsed());
+            metrics.event_sent(now.saturating_duration_since(next.received));
         }
         Some(next.frame)
     }
