@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::gap::GapReason;
+use super::history::Page;
+use super::rounds::MemberKey;
 use crate::event::Topic;
 
 /// The number by which the hub and its shards speak of a channel. A number is used again only
@@ -30,6 +32,9 @@ pub(super) enum Message {
     Confirmed { channel: ChannelIndex, number: u64 },
     /// The source has lost its connection: nothing is confirmed any more.
     Lost,
+    /// A piece of the past that a subscriber of the shard asked for; what the hub deals from here on
+    /// comes after `number`.
+    Replay { member: MemberKey, page: Page, number: u64 },
     /// Something may be missing on these channels, up to `number`.
     Gap { reason: GapReason, channels: Arc<[ChannelIndex]>, number: u64 },
 }
@@ -38,6 +43,7 @@ impl Message {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Event { frame, .. } => frame.len(),
+            // Bounded by the subscriber that asked: it asks again when it has written this.
             _ => 0,
         }
     }

@@ -91,7 +91,8 @@ impl Queue {
         self.bytes == 0 || self.bytes + event.frame.len() <= self.max_bytes
     }
 
-    fn append(&mut self, event: Queued) {
+    /// Takes an event that is known to fit.
+    pub(crate) fn append(&mut self, event: Queued) {
         self.bytes += event.event_bytes();
         self.waiting.push_back(event);
     }

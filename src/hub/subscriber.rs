@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::gap::{self, GapReason};
+use super::position::Resume;
 use super::queue::{Pushed, Queue, Queued};
 use super::shard::{Membership, Shard};
 use super::{StreamSettings, WhenFull};
@@ -71,10 +72,23 @@ pub(super) struct Mailbox {
     newest: Cell<u64>,
     // Events up to this number gave way to newer ones, and the client has not been told.
     overflowed: Cell<Option<u64>>,
+    replay: Cell<Replay>,
     last_write: Cell<Instant>,
     waits_since: Cell<Option<Instant>>,
     closed: Cell<Option<(CloseReason, Instant)>>,
     cut: Box<dyn Fn()>,
+}
+
+/// Where a stream stands between its client's past and the live events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replay {
+    /// Events come as they are dealt.
+    Live,
+    /// The next piece of the past is to be asked for when what waits has been written. Live events
+    /// pass by: they are in the past that is asked for.
+    Due(Resume),
+    /// It has been asked for.
+    Asked,
 }
 
 /// What an offer or a visit has to tell the shard.
@@ -89,6 +103,7 @@ impl Mailbox {
         settings: Arc<StreamSettings>,
         ids: Ids,
         prefix_bytes: usize,
+        resume: Option<Resume>,
         cut: Box<dyn Fn()>,
         now: Instant,
     ) -> Self {
@@ -101,8 +116,12 @@ impl Mailbox {
             ids,
             prefix_bytes,
             unconfirmed: Cell::new(0),
-            newest: Cell::new(0),
+            newest: Cell::new(match resume {
+                Some(Resume::After(number)) => number,
+                Some(Resume::Unknown) | None => 0,
+            }),
             overflowed: Cell::new(None),
+            replay: Cell::new(resume.map_or(Replay::Live, Replay::Due)),
             last_write: Cell::new(now),
             waits_since: Cell::new(Some(now)),
             closed: Cell::new(None),
@@ -122,7 +141,7 @@ impl Mailbox {
     /// Offers an event. Never waits: what does not fit is dealt with as the route says.
     pub(super) fn offer(&self, event: Queued, now: Instant) -> Outcome {
         let number = event.number.unwrap_or_default();
-        if self.is_closed() || number <= self.newest.get() {
+        if self.is_closed() || self.is_replaying() || number <= self.newest.get() {
             return Outcome::default();
         }
         self.newest.set(number);
@@ -147,6 +166,41 @@ impl Mailbox {
         Outcome { dropped }
     }
 
+    /// Whether the past is still to come.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.replay.get() != Replay::Live
+    }
+
+    /// Takes an event of the past. It fits: no more is asked for than the queue takes.
+    pub(super) fn replay(&self, event: Queued, now: Instant) {
+        if !self.is_closed() {
+            self.newest.set(event.number.unwrap_or_default());
+            self.queue.borrow_mut().append(event);
+            self.wake(now);
+        }
+    }
+
+    /// A piece of the past has come, after which live events begin at `number` if it was the last.
+    /// Answers whether it was.
+    pub(super) fn replayed(&self, is_last: bool, number: u64) -> bool {
+        self.replay.set(if is_last {
+            self.newest.set(number);
+            Replay::Live
+        } else {
+            Replay::Due(Resume::After(self.newest.get()))
+        });
+        is_last
+    }
+
+    /// The piece of the past that is to be asked for now.
+    fn due_replay(&self) -> Option<Resume> {
+        let Replay::Due(resume) = self.replay.get() else {
+            return None;
+        };
+        self.replay.set(Replay::Asked);
+        Some(resume)
+    }
+
     /// Says what the stream itself has to say.
     pub(super) fn say(&self, frame: Bytes, now: Instant) {
         if !self.is_closed() {
@@ -164,6 +218,7 @@ impl Mailbox {
         number: u64,
         now: Instant,
     ) {
+        self.newest.set(self.newest.get().max(number));
         if self.settings.gap_events {
             let frame = self.gap_frame(reason, channels, shard, number);
             self.say(frame, now);
@@ -268,6 +323,10 @@ impl Subscriber {
             }
             None if self.mailbox.is_closed() => Poll::Ready(None),
             None => {
+                if let Some(resume) = self.mailbox.due_replay() {
+                    let max_bytes = self.mailbox.settings.max_queue_bytes / 2;
+                    self.shard.ask_for_replay(&self.membership, resume, max_bytes);
+                }
                 self.mailbox.waits_since.set(None);
                 *self.mailbox.waker.borrow_mut() = Some(context.waker().clone());
                 Poll::Pending

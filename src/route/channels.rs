@@ -6,7 +6,7 @@ use super::EventsSettings;
 use super::router::Parameters;
 use super::template::Template;
 use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription, Topic};
-use crate::hub::StreamSettings;
+use crate::hub::{HistorySettings, StreamSettings};
 use crate::query;
 
 /// The channels that an events route leads to, and how their stream is kept.
@@ -71,6 +71,11 @@ impl Channels {
     /// How the stream is kept.
     pub fn stream(&self) -> &Arc<StreamSettings> {
         &self.stream
+    }
+
+    /// What is kept of the channels, for clients that come back.
+    pub fn history(&self) -> Option<HistorySettings> {
+        self.settings.history
     }
 
     /// Bytes at the head of each channel's name that clients do not see.
