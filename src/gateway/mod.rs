@@ -37,6 +37,9 @@ use crate::source::{SourceLocation, SourceSettings};
 /// Connections that may be on their way to one shard.
 const MAX_HANDED_OVER: usize = 1024;
 
+/// The log target of what is open where: what a terminal is shown in another form.
+pub const OPENED: &str = "ssegate::opened";
+
 /// Why the gateway could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -173,15 +176,17 @@ impl Gateway {
             own(admin.serve(TcpListener::from_std(socket)?, CancellationToken::new()));
         }
         for listener in &shown {
-            tracing::info!(kind = listener.scheme(), address = %listener.address, "listening");
+            let (kind, address) = (listener.scheme(), listener.address);
+            tracing::info!(target: OPENED, kind, %address, "listening");
         }
         let admin_address = settings.admin.as_ref().map(|admin| admin.address);
         for (kind, address) in [("admin", admin_address), ("bus", bus_address)] {
             if let Some(address) = address {
-                tracing::info!(kind, %address, "listening");
+                tracing::info!(target: OPENED, kind, %address, "listening");
             }
         }
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), shards = settings.shards, "started");
+        let (version, shards) = (env!("CARGO_PKG_VERSION"), settings.shards);
+        tracing::info!(target: OPENED, version, shards, "started");
 
         stop::serve_until_stopped(&mut signals, threads, &health, &accepting, settings.drain).await
     }
