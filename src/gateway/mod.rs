@@ -29,7 +29,6 @@ use crate::hub::{CloseReason, GapReason, Hub};
 use crate::metrics::{Metrics, Reasons};
 use crate::route::{Router, RouterError};
 use crate::server::listener::{self, Acceptor, ListenError, Listener, ShardDoor};
-use crate::server::renewal::Served;
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
 use crate::source::redis::{SourceErrorKind, Subscriber};
@@ -88,8 +87,12 @@ impl Gateway {
         for wanted in &mut settings.listeners {
             let (socket, listener) = listener::open(wanted, &settings.connections)?;
             wanted.address = listener.address;
-            if let Some(tls) = &listener.tls {
-                note_expiry(&metrics, listener.address, &tls.served);
+            if let Some(expires) = listener.tls.as_ref().and_then(|tls| tls.expires) {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "seconds until the year 285 million"
+                )]
+                metrics.certificate_expiry(&listener.address.to_string(), expires as f64);
             }
             listeners.push((socket, listener));
         }
@@ -152,11 +155,7 @@ impl Gateway {
         own(async move { deal.run().await });
         listen(&settings.source, bus, hub, &health, &metrics, &accepting)?;
         let doors: Rc<[ShardDoor]> = doors.into();
-        for (place, (socket, listener)) in listeners.into_iter().enumerate() {
-            if let Some(tls) = listener.tls {
-                let (metrics, address) = (metrics.clone(), listener.address);
-                own(tls.served.watch(move |served| note_expiry(&metrics, address, served)));
-            }
+        for (place, (socket, _)) in listeners.into_iter().enumerate() {
             let acceptor = Acceptor {
                 socket: TcpListener::from_std(socket)?,
                 listener: place,
@@ -224,13 +223,6 @@ fn listen(
         (SourceLocation::Embedded(_), None) => unreachable!("its socket was opened"),
     }
     Ok(())
-}
-
-fn note_expiry(metrics: &Metrics, listener: SocketAddr, served: &Served) {
-    if let Some(expires) = served.expires() {
-        #[expect(clippy::cast_precision_loss, reason = "seconds until the year 285 million")]
-        metrics.certificate_expiry(&listener.to_string(), expires as f64);
-    }
 }
 
 /// Opens a socket, and notes where: port 0 lets the system choose.

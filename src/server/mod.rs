@@ -2,13 +2,11 @@
 //!
 //! [`listener`] opens sockets and hands each accepted connection to the least loaded shard;
 //! [`shard_server`] keeps the connections of a core and enforces their deadlines; [`connection`] is
-//! one of them, from accept to its end; [`tls`] is what a listener shows, and [`renewal`] how it is
-//! read again; [`transport`] is the socket as it is watched, [`severable`] how one HTTP/2 stream is
-//! cut off.
+//! one of them, from accept to its end; [`tls`] is what a listener shows, [`transport`] the socket
+//! as it is watched, [`severable`] how one HTTP/2 stream is cut off.
 
 pub mod connection;
 pub mod listener;
-pub mod renewal;
 mod severable;
 pub mod shard_server;
 pub mod state;

@@ -11,12 +11,10 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsSettings;
-use super::renewal::Served;
 use super::state;
 
 /// The names that the local certificate is for.
@@ -78,8 +76,8 @@ pub enum TlsError {
 pub struct Tls {
     /// For rustls.
     pub config: Arc<ServerConfig>,
-    /// The certificate, which may change.
-    pub served: Served,
+    /// When the certificate ends, in seconds of Unix time; `None` if it cannot be read.
+    pub expires: Option<i64>,
 }
 
 impl Tls {
@@ -99,27 +97,27 @@ impl Tls {
     }
 
     fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let served = Served::read(certificate, key)?;
-        let config = server_config(served.clone()).map_err(TlsError::Provider)?;
-        Ok(Self { config: Arc::new(config), served })
+        let chain = read_chain(certificate)?;
+        let private_key = PrivateKeyDer::from_pem_file(key)
+            .map_err(|cause| unusable(cause, key, "private key"))?;
+        let expires = chain.first().and_then(expiry);
+        let config = server_config(chain, private_key).map_err(|cause| TlsError::Mismatch {
+            certificate: certificate.into(),
+            key: key.into(),
+            cause,
+        })?;
+        Ok(Self { config: Arc::new(config), expires })
     }
 }
 
-/// Reads a chain and the key that belongs to it.
-pub(super) fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
-    let chain = read_chain(certificate)?;
-    let private_key =
-        PrivateKeyDer::from_pem_file(key).map_err(|cause| unusable(cause, key, "private key"))?;
-    CertifiedKey::from_der(chain, private_key, &aws_lc_rs::default_provider()).map_err(|cause| {
-        TlsError::Mismatch { certificate: certificate.into(), key: key.into(), cause }
-    })
-}
-
-fn server_config(served: Served) -> Result<ServerConfig, rustls::Error> {
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(served));
+        .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(config)
@@ -143,7 +141,7 @@ fn unusable(cause: pem::Error, path: &Path, what: &'static str) -> TlsError {
     }
 }
 
-pub(super) fn expiry(certificate: &CertificateDer<'_>) -> Option<i64> {
+fn expiry(certificate: &CertificateDer<'_>) -> Option<i64> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     Some(parsed.validity().not_after.timestamp())
 }
@@ -213,7 +211,7 @@ mod tests {
         assert_eq!(fs::read(&certificate).expect("there"), first);
 
         let tls = Tls::from_files(&certificate, &key).expect("it can be used");
-        assert!(tls.served.expires().is_some());
+        assert!(tls.expires.is_some());
     }
 
     #[test]
