@@ -7,6 +7,7 @@
 //! Threads: this one has the source, the hub, the acceptors and the admin listener; beside it runs
 //! one for each shard.
 
+mod certificates;
 mod shard;
 mod stop;
 
@@ -87,13 +88,6 @@ impl Gateway {
         for wanted in &mut settings.listeners {
             let (socket, listener) = listener::open(wanted, &settings.connections)?;
             wanted.address = listener.address;
-            if let Some(expires) = listener.tls.as_ref().and_then(|tls| tls.expires) {
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "seconds until the year 285 million"
-                )]
-                metrics.certificate_expiry(&listener.address.to_string(), expires as f64);
-            }
             listeners.push((socket, listener));
         }
         let admin = match &mut settings.admin {
@@ -154,6 +148,7 @@ impl Gateway {
         let deal = hub.clone();
         own(async move { deal.run().await });
         listen(&settings.source, bus, hub, &health, &metrics, &accepting)?;
+        own(certificates::watch(shown.clone(), metrics.clone()));
         let doors: Rc<[ShardDoor]> = doors.into();
         for (place, (socket, _)) in listeners.into_iter().enumerate() {
             let acceptor = Acceptor {

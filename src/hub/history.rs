@@ -7,18 +7,18 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::HistorySettings;
 use super::gap::GapReason;
 use super::inbox::ChannelIndex;
+use crate::sse::frame::Frame;
 
 /// Something that happened on a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
     /// An event: its frame.
-    Event(Bytes),
+    Event(Frame),
     /// Events may be missing here.
     Gap(GapReason),
 }
@@ -135,7 +135,7 @@ pub(super) struct Replayed {
 
 #[derive(Clone, Debug)]
 pub(super) enum ReplayedWhat {
-    Event { frame: Bytes, received: Instant },
+    Event { frame: Frame, received: Instant },
     Gap { reason: GapReason, channels: Vec<ChannelIndex> },
 }
 
@@ -229,7 +229,6 @@ impl Expired {
 mod tests {
     use std::time::Duration;
 
-    use bytes::Bytes;
     use tokio::time::Instant;
 
     use super::{History, Kept, Page, ReplayedWhat, page};
@@ -242,7 +241,7 @@ mod tests {
     }
 
     fn event(bytes: usize) -> Kept {
-        Kept::Event(Bytes::from(vec![b'x'; bytes]))
+        Kept::Event(crate::hub::tests::frame(bytes))
     }
 
     fn told(page: &Page) -> Vec<String> {

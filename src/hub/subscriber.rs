@@ -20,6 +20,7 @@ use super::shard::{Membership, Shard};
 use super::{StreamSettings, WhenFull};
 use crate::event::Ids;
 use crate::sse::encode;
+use crate::sse::frame::{Form, Frame};
 
 /// Frames that wait together are handed over together, up to so many bytes: one TLS record.
 const MAX_TOGETHER: usize = 16 << 10;
@@ -202,7 +203,7 @@ impl Mailbox {
     }
 
     /// Says what the stream itself has to say.
-    pub(super) fn say(&self, frame: Bytes, now: Instant) {
+    pub(super) fn say(&self, frame: Frame, now: Instant) {
         if !self.is_closed() {
             self.queue.borrow_mut().say(frame, now);
             self.wake(now);
@@ -264,7 +265,7 @@ impl Mailbox {
             // Looked at no later than this, so that a stall is found in time.
             return Some(due.min(now + write_timeout));
         }
-        self.say(Bytes::from_static(encode::KEEP_ALIVE), now);
+        self.say(encode::KEEP_ALIVE, now);
         Some(now + self.settings.keep_alive.min(write_timeout))
     }
 
@@ -277,13 +278,17 @@ impl Mailbox {
         }
     }
 
+    fn watch(&self, context: &Context<'_>) {
+        *self.waker.borrow_mut() = Some(context.waker().clone());
+    }
+
     fn gap_frame<'a>(
         &self,
         reason: GapReason,
         channels: impl Iterator<Item = &'a str>,
         shard: &Shard,
         number: u64,
-    ) -> Bytes {
+    ) -> Frame {
         let position = (self.ids == Ids::Ours).then(|| shard.run_tag().at(number));
         shard.metrics().shared().gap(reason.as_str());
         gap::frame(reason, channels.map(|name| &name[self.prefix_bytes..]), position)
@@ -305,11 +310,11 @@ impl Subscriber {
         Self { mailbox, shard, membership, rest: RefCell::default() }
     }
 
-    /// The next bytes of the stream; `None` when it is over.
-    pub fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+    /// The next bytes of the stream, in the form that its transport takes; `None` when it is over.
+    pub fn poll_next(&self, form: Form, context: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut queue = self.mailbox.queue.borrow_mut();
         let before = queue.bytes();
-        let next = self.next_piece(&mut queue);
+        let next = self.next_piece(&mut queue, form);
         self.shard.account(before, queue.bytes());
         match next {
             Some(bytes) => {
@@ -318,7 +323,6 @@ impl Subscriber {
                 // Until it is asked for more, this is on its way: while a piece waits for HTTP/2
                 // window, the body is not polled.
                 self.mailbox.waits_since.set(Some(now));
-                self.shard.metrics().stream_bytes_sent(bytes.len());
                 Poll::Ready(Some(bytes))
             }
             None if self.mailbox.is_closed() => Poll::Ready(None),
@@ -328,10 +332,15 @@ impl Subscriber {
                     self.shard.ask_for_replay(&self.membership, resume, max_bytes);
                 }
                 self.mailbox.waits_since.set(None);
-                *self.mailbox.waker.borrow_mut() = Some(context.waker().clone());
+                self.mailbox.watch(context);
                 Poll::Pending
             }
         }
+    }
+
+    /// Some of what was handed over has been written: the reader is slow, but has not stopped.
+    pub fn note_progress(&self) {
+        self.mailbox.waits_since.set(Some(Instant::now()));
     }
 
     /// Why the stream was closed; `None` when it was not closed from this side.
@@ -339,19 +348,52 @@ impl Subscriber {
         self.mailbox.closed.get().map(|(reason, _)| reason)
     }
 
-    /// What is handed over next, in pieces: each that is taken is progress, also of a large frame.
-    fn next_piece(&self, queue: &mut Queue) -> Option<Bytes> {
+    /// What is handed over next. A large text goes in pieces, so that each that is taken is seen as
+    /// progress; chunks are for a transport that tells of its progress itself.
+    fn next_piece(&self, queue: &mut Queue, form: Form) -> Option<Bytes> {
         let mut rest = self.rest.borrow_mut();
         if rest.is_empty() {
-            *rest = self.owed_gap(queue).or_else(|| self.hand_over(queue))?;
+            *rest = self.hand_over(queue, form)?;
         }
-        let piece = rest.len().min(MAX_TOGETHER);
+        let most = match form {
+            Form::Chunk => rest.len(),
+            Form::Text => MAX_TOGETHER,
+        };
+        let piece = rest.len().min(most);
         Some(rest.split_to(piece))
     }
 
+    /// Takes what waits: one frame as it is, several small ones together.
+    fn hand_over(&self, queue: &mut Queue, form: Form) -> Option<Bytes> {
+        if let Some(gap) = self.owed_gap(queue) {
+            return Some(gap.into_bytes(form));
+        }
+        let first = self.pop(queue)?;
+        let fits = |next: Option<&Queued>, used: usize| {
+            next.is_some_and(|next| used + next.frame.len() <= MAX_TOGETHER)
+        };
+        if !fits(queue.front(), first.len()) {
+            return Some(first.into_bytes(form));
+        }
+        let mut together =
+            BytesMut::with_capacity(MAX_TOGETHER.min(2 * first.len() + queue.bytes()));
+        first.put(form, &mut together);
+        while fits(queue.front(), together.len()) && !self.is_gap_owed(queue) {
+            let Some(next) = self.pop(queue) else { break };
+            next.put(form, &mut together);
+        }
+        Some(together.freeze())
+    }
+
+    /// Whether a gap is to be told before what waits next: it stands before the events.
+    fn is_gap_owed(&self, queue: &Queue) -> bool {
+        self.mailbox.overflowed.get().is_some()
+            && queue.front().is_none_or(|next| next.number.is_some())
+    }
+
     /// The gap that is owed for dropped events, when those are the next to tell of.
-    fn owed_gap(&self, queue: &Queue) -> Option<Bytes> {
-        if queue.front().is_some_and(|next| next.number.is_none()) {
+    fn owed_gap(&self, queue: &Queue) -> Option<Frame> {
+        if !self.is_gap_owed(queue) {
             return None;
         }
         let last = self.mailbox.overflowed.take()?;
@@ -362,27 +404,11 @@ impl Subscriber {
             .then(|| self.mailbox.gap_frame(GapReason::Overflow, channels, &self.shard, last))
     }
 
-    /// Takes what waits: one frame as it is, several small ones together.
-    fn hand_over(&self, queue: &mut Queue) -> Option<Bytes> {
-        let first = self.pop(queue)?;
-        let fits = |next: Option<&Queued>, used: usize| {
-            next.is_some_and(|next| used + next.frame.len() <= MAX_TOGETHER)
-        };
-        if !fits(queue.front(), first.len()) {
-            return Some(first);
-        }
-        let mut together = BytesMut::with_capacity(MAX_TOGETHER.min(first.len() + queue.bytes()));
-        together.extend_from_slice(&first);
-        while fits(queue.front(), together.len()) {
-            let Some(next) = self.pop(queue) else { break };
-            together.extend_from_slice(&next);
-        }
-        Some(together.freeze())
-    }
-
-    fn pop(&self, queue: &mut Queue) -> Option<Bytes> {
+    fn pop(&self, queue: &mut Queue) -> Option<Frame> {
         let next = queue.pop()?;
+        self.shard.metrics().stream_bytes_sent(next.frame.len());
         if next.number.is_some() {
+            // That of a replayed event would be the latency of its client.
             self.shard.metrics().event_sent(next.received.elapsed());
         }
         Some(next.frame)

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
 use crate::metrics::Metrics;
+use crate::sse::frame::{Form, Frame};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -34,7 +35,8 @@ impl House {
         let house = Self { hub, shards };
         let hub = house.hub.clone();
         drop(tokio::task::spawn_local(async move { hub.run().await }));
-        for shard in house.shards.iter().cloned() {
+        for shard in &house.shards {
+            let shard = shard.clone();
             drop(tokio::task::spawn_local(async move { shard.run().await }));
         }
         house
@@ -88,6 +90,11 @@ impl House {
     }
 }
 
+/// A frame of so many bytes.
+pub(super) fn frame(bytes: usize) -> Frame {
+    Frame::of_text(&"x".repeat(bytes))
+}
+
 fn topic(name: &str) -> Topic {
     let is_pattern = name.contains('*');
     Topic {
@@ -106,7 +113,7 @@ async fn settle() {
 fn read(subscriber: &Subscriber) -> String {
     let mut text = String::new();
     let context = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Some(bytes)) = subscriber.poll_next(&context) {
+    while let Poll::Ready(Some(bytes)) = subscriber.poll_next(Form::Text, &context) {
         text += str::from_utf8(&bytes).expect("text");
     }
     text.lines()
@@ -457,6 +464,6 @@ fn a_drain_tells_every_stream_when_to_come_back() {
         assert!((3000..=6000).contains(&retry));
         assert_eq!(stream.close_reason(), Some(CloseReason::Drained));
         let context = Context::from_waker(Waker::noop());
-        assert_eq!(stream.poll_next(&context), Poll::Ready(None));
+        assert_eq!(stream.poll_next(Form::Text, &context), Poll::Ready(None));
     });
 }
