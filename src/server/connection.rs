@@ -84,6 +84,8 @@ pub enum CutReason {
     Stream,
     /// Nothing could be written for `write_timeout`.
     Stalled,
+    /// Too many requests were taken back before they were answered.
+    TakenBack,
     /// The gateway stops, and the time for a good order is over.
     Stopped,
 }
@@ -94,6 +96,7 @@ impl CutReason {
             Self::FirstRequest => "first_request_timeout",
             Self::Stream => "stream",
             Self::Stalled => "write_timeout",
+            Self::TakenBack => "requests_taken_back",
             Self::Stopped => "stopped",
         }
     }
@@ -109,6 +112,9 @@ pub struct ConnectionState {
     has_had_request: Cell<bool>,
     running_requests: Cell<usize>,
     idle_since: Cell<Instant>,
+    // Requests taken back too soon, since when they are counted; and when they were too many.
+    taken_back: Cell<(u32, Instant)>,
+    leaves_since: Cell<Option<Instant>>,
     progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
     waker: RefCell<Option<Waker>>,
@@ -134,6 +140,8 @@ impl ConnectionState {
             has_had_request: Cell::new(false),
             running_requests: Cell::new(0),
             idle_since: Cell::new(now),
+            taken_back: Cell::new((0, now)),
+            leaves_since: Cell::new(None),
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
             waker: RefCell::new(None),
@@ -193,6 +201,8 @@ impl ConnectionState {
             if now >= self.accepted + settings.first_request_timeout {
                 self.cut(CutReason::FirstRequest);
             }
+        } else if self.leaves_since.get().is_some_and(|since| now >= since + LEAVE_GRACE) {
+            self.cut(CutReason::TakenBack);
         } else if self.progress.blocked_since().is_some_and(|s| now >= s + settings.write_timeout) {
             self.cut(CutReason::Stalled);
         } else if self.protocol.get() == Some(Protocol::Http2)
@@ -227,6 +237,18 @@ impl ConnectionState {
         Poll::Pending
     }
 
+    /// A request was taken back before its answer, so soon that nobody can have waited for it.
+    fn request_taken_back(&self, now: Instant) {
+        let (count, since) = self.taken_back.get();
+        let is_over = now >= since + TAKEN_BACK_WINDOW;
+        let (count, since) = if is_over { (1, now) } else { (count + 1, since) };
+        self.taken_back.set((count, since));
+        if count >= MAX_TAKEN_BACK && self.leaves_since.get().is_none() {
+            self.leaves_since.set(Some(now));
+            self.finish();
+        }
+    }
+
     fn begin_request(self: &Rc<Self>) -> RunningRequest {
         self.has_had_request.set(true);
         self.running_requests.set(self.running_requests.get() + 1);
@@ -242,6 +264,31 @@ impl Drop for RunningRequest {
     fn drop(&mut self) {
         self.0.running_requests.set(self.0.running_requests.get() - 1);
         self.0.idle_since.set(Instant::now());
+    }
+}
+
+/// A request that has no answer yet. Dropped before that, it was taken back.
+struct Unanswered<'a> {
+    connection: &'a ConnectionState,
+    since: Instant,
+}
+
+impl<'a> Unanswered<'a> {
+    fn new(connection: &'a ConnectionState) -> Self {
+        Self { connection, since: Instant::now() }
+    }
+
+    fn answered(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        if now < self.since + TOO_SOON {
+            self.connection.request_taken_back(now);
+        }
     }
 }
 
@@ -435,6 +482,13 @@ async fn speak_http2<H: Handler>(
 const MAX_PENDING_ACCEPT_RESETS: usize = 20;
 const MAX_LOCAL_ERROR_RESETS: usize = 64;
 
+/// The same attack at a pace that hyper does not see: each request reaches a backend before it is
+/// reset. So many in such a time, and the connection is told to leave, then cut.
+const MAX_TAKEN_BACK: u32 = 100;
+const TAKEN_BACK_WINDOW: Duration = Duration::from_secs(10);
+const TOO_SOON: Duration = Duration::from_secs(1);
+const LEAVE_GRACE: Duration = Duration::from_secs(1);
+
 fn service<H: Handler>(
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
@@ -452,7 +506,13 @@ fn service<H: Handler>(
             let running = state.begin_request();
             // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
             let handover = handover.filter(|_| request.version() == Version::HTTP_11);
-            let response = handler.handle(request, state).await;
+            if state.leaves_since.get().is_some() {
+                // Nothing of it goes any further; the connection is cut soon.
+                return std::future::pending().await;
+            }
+            let unanswered = Unanswered::new(&state);
+            let response = handler.handle(request, Rc::clone(&state)).await;
+            unanswered.answered();
             if let Some(handover) = handover.filter(|_| response.body().is_frames()) {
                 handover.offer(Offer { response, running });
                 return std::future::pending().await;
