@@ -30,6 +30,7 @@ struct Registered {
     events_dropped: IntCounterVec,
     delivery_latency: Histogram,
     queue_bytes: IntGauge,
+    history_bytes: IntGauge,
     gaps: IntCounterVec,
     source_connected: IntGauge,
     source_reconnects: IntCounter,
@@ -40,7 +41,7 @@ struct Registered {
     subscriptions: IntGauge,
     connections: IntGaugeVec,
     connections_accepted: IntCounter,
-    connections_closed: IntCounterVec,
+    connections_cut: IntCounterVec,
     handshake_failures: IntCounterVec,
     certificate_expiry: GaugeVec,
     requests: IntCounterVec,
@@ -105,6 +106,11 @@ impl Metrics {
                 "ssegate_queue_bytes",
                 "Bytes of events that wait for slow readers.",
             )?,
+            history_bytes: gauge(
+                r,
+                "ssegate_history_bytes",
+                "Memory that the kept events of all channels take.",
+            )?,
             gaps: counters(
                 r,
                 "ssegate_gaps_total",
@@ -149,7 +155,7 @@ impl Metrics {
                 "ssegate_connections_accepted_total",
                 "Connections accepted.",
             )?,
-            connections_closed: counters(
+            connections_cut: counters(
                 r,
                 "ssegate_connections_cut_total",
                 "Connections that the gateway ended, by reason.",
@@ -256,6 +262,11 @@ impl Metrics {
         self.0.events_dropped.with_label_values(&["too_large"]).inc();
     }
 
+    /// The histories of all channels hold so many bytes.
+    pub fn history_bytes(&self, bytes: usize) {
+        self.0.history_bytes.set(int(bytes));
+    }
+
     /// A stream may have missed something.
     pub fn gap(&self, reason: &str) {
         self.0.gaps.with_label_values(&[reason]).inc();
@@ -318,7 +329,7 @@ impl Metrics {
 
     /// The gateway ended a connection.
     pub fn connection_cut(&self, reason: &str) {
-        self.0.connections_closed.with_label_values(&[reason]).inc();
+        self.0.connections_cut.with_label_values(&[reason]).inc();
     }
 
     /// A TLS handshake failed.

@@ -6,11 +6,11 @@ use http_body_util::Full;
 
 use super::text;
 use crate::health::Health;
-use crate::route::parse_query;
+use crate::query;
 
 /// Answers 200 when every check passes that is not excluded.
 pub(super) fn answer(health: &Health, query: &str) -> Response<Full<Bytes>> {
-    let query = parse_query(query);
+    let query = query::parse(query);
     let is_excluded =
         |check: &str| query.iter().any(|(key, value)| key == "exclude" && value == check);
     let is_verbose = query.iter().any(|(key, _)| key == "verbose");

@@ -35,11 +35,13 @@ pub(super) struct File {
     pub(super) routes: Field<Vec<Field<RouteFile>>>,
     /// Threads that serve connections. Default: as many as the processors, affinity and the
     /// container allow.
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = 128))]
     pub(super) shards: Field<usize>,
     /// Channels followed at once, over all routes; a stream that needs one more comes back later.
     #[schemars(range(min = 1))]
     pub(super) max_channels: Field<usize>,
+    /// What the kept events of all channels may take together; the least recently used go first.
+    pub(super) history_memory: Field<Size>,
     /// A longer message is skipped, and told as a gap.
     pub(super) max_event_bytes: Field<Size>,
     /// A connection or stream that could write nothing for so long is closed.

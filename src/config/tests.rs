@@ -183,7 +183,7 @@ drain: 10
 fn an_unknown_key_is_an_error_with_a_suggestion() {
     let more = "rout: 1\nrediss: {}\nhttp2: {idle: 3s}\ntimeouts: {idel: 3s}\n";
     assert_snapshot!(mistakes(&with(more)), @"
-    rout: unknown key; here may stand listeners, admin, redis, sse, routes, shards, max_channels, max_event_bytes, write_timeout, drain, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
+    rout: unknown key; here may stand listeners, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
     rediss: unknown key; did you mean `redis`? (gateway.yaml:7:1)
     http2.idle: unknown key; here may stand max_concurrent_streams, header_list, stream_window, connection_window, send_buffer, keep_alive_interval and keep_alive_timeout (gateway.yaml:8:9)
     timeouts.idel: unknown key; did you mean `idle`? (gateway.yaml:9:12)
@@ -198,7 +198,7 @@ fn what_is_missing_is_told_once() {
     routes: missing; say which request leads where, such as `- path: /events/{channel}` (gateway.yaml)
     ");
     assert_snapshot!(mistakes("just text"), @r#"
-    expected a mapping with listeners, admin, redis, sse, routes, shards, max_channels, max_event_bytes, write_timeout, drain, limits, timeouts, http1, http2 and sockets; this is "just text" (gateway.yaml:1:1)
+    expected a mapping with listeners, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, limits, timeouts, http1, http2 and sockets; this is "just text" (gateway.yaml:1:1)
     "#);
     let empty = "listeners: [{}]\nredis:\nroutes:\n- events:\n- proxy: {}\n  path: /\n- path: /a\n";
     assert_snapshot!(mistakes(empty), @r#"
@@ -448,7 +448,7 @@ sockets: {send_buffer: 1}
     max_channels: must be at least 1; this is 0 (gateway.yaml:10:15)
     max_event_bytes: must be at least 1B; this is 0B (gateway.yaml:11:18)
     write_timeout: must be at most 365d; this is 400d (gateway.yaml:12:16)
-    shards: must be at most 1024; this is 1025 (gateway.yaml:14:9)
+    shards: must be at most 128; this is 1025 (gateway.yaml:14:9)
     limits.connections: must be at least 1; this is 0 (gateway.yaml:15:23)
     limits.handshakes: expected a whole number; this is "-1" (gateway.yaml:15:38)
     timeouts.first_request: must be at least 1ms; this is 0s (gateway.yaml:16:27)

@@ -7,6 +7,7 @@
 //! Threads: this one has the source, the hub, the acceptors and the admin listener; beside it runs
 //! one for each shard.
 
+mod certificates;
 mod shard;
 mod stop;
 
@@ -36,6 +37,9 @@ use crate::source::{SourceLocation, SourceSettings};
 
 /// Connections that may be on their way to one shard.
 const MAX_HANDED_OVER: usize = 1024;
+
+/// The log target of what is open where: what a terminal is shown in another form.
+pub const OPENED: &str = "ssegate::opened";
 
 /// Why the gateway could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -84,13 +88,6 @@ impl Gateway {
         for wanted in &mut settings.listeners {
             let (socket, listener) = listener::open(wanted, &settings.connections)?;
             wanted.address = listener.address;
-            if let Some(expires) = listener.tls.as_ref().and_then(|tls| tls.expires) {
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "seconds until the year 285 million"
-                )]
-                metrics.certificate_expiry(&listener.address.to_string(), expires as f64);
-            }
             listeners.push((socket, listener));
         }
         let admin = match &mut settings.admin {
@@ -151,6 +148,7 @@ impl Gateway {
         let deal = hub.clone();
         own(async move { deal.run().await });
         listen(&settings.source, bus, hub, &health, &metrics, &accepting)?;
+        own(certificates::watch(shown.clone(), metrics.clone()));
         let doors: Rc<[ShardDoor]> = doors.into();
         for (place, (socket, _)) in listeners.into_iter().enumerate() {
             let acceptor = Acceptor {
@@ -173,15 +171,17 @@ impl Gateway {
             own(admin.serve(TcpListener::from_std(socket)?, CancellationToken::new()));
         }
         for listener in &shown {
-            tracing::info!(kind = listener.scheme(), address = %listener.address, "listening");
+            let (kind, address) = (listener.scheme(), listener.address);
+            tracing::info!(target: OPENED, kind, %address, "listening");
         }
         let admin_address = settings.admin.as_ref().map(|admin| admin.address);
         for (kind, address) in [("admin", admin_address), ("bus", bus_address)] {
             if let Some(address) = address {
-                tracing::info!(kind, %address, "listening");
+                tracing::info!(target: OPENED, kind, %address, "listening");
             }
         }
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), shards = settings.shards, "started");
+        let (version, shards) = (env!("CARGO_PKG_VERSION"), settings.shards);
+        tracing::info!(target: OPENED, version, shards, "started");
 
         stop::serve_until_stopped(&mut signals, threads, &health, &accepting, settings.drain).await
     }

@@ -61,8 +61,9 @@ impl ShardThread {
                 Ok(runtime) => runtime.block_on(serve(parts, phases)),
                 Err(error) => tracing::error!(%error, "a shard cannot run"),
             }
-            // Nobody waits when the gateway has been stopped at once.
-            drop(ending.send(()));
+            if ending.send(()).is_err() {
+                tracing::debug!("nobody waits for the end of this shard");
+            }
         })?);
         Ok(Self { phase, ended })
     }

@@ -14,13 +14,17 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::HubSettings;
+use super::calls::{Calls, Joining, ReplayCall, Wanted};
 use super::gap::GapReason;
+use super::history::{self, History, Kept, Page};
 use super::inbox::{ChannelIndex, Message};
 use super::interest::Interest;
+use super::memory::{Keeper, Memory};
 use super::port::{Port, Ports};
-use super::position::Run;
-use super::shard::{ShardLink, Wanted};
+use super::position::{Resume, Run};
+use super::rounds::MemberKey;
+use super::shard::ShardLink;
+use super::{HubSettings, MAX_SHARDS};
 use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
 use crate::metrics::Metrics;
 use crate::sse::encode;
@@ -41,7 +45,7 @@ pub enum Wish {
 #[derive(Clone)]
 pub struct Hub {
     state: Rc<RefCell<State>>,
-    joins: Arc<Interest<(usize, Topic), Wanted>>,
+    calls: Arc<Calls>,
     wishes: Rc<Interest<Subscription, Wish>>,
 }
 
@@ -56,6 +60,7 @@ struct State {
     lingering: BTreeSet<(Instant, ChannelIndex)>,
     restored: Vec<ChannelIndex>,
     ports: Ports,
+    memory: Memory,
     settings: HubSettings,
     metrics: Metrics,
 }
@@ -67,6 +72,12 @@ struct Channel {
     shards: u128,
     linger: Duration,
     lingers_until: Option<Instant>,
+    history: Option<History>,
+    // The numbers at which it was opened, and at which its history was used last.
+    opened: u64,
+    used: u64,
+    // Whether `Memory` knows that it keeps something.
+    is_in_line: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,14 +91,14 @@ enum Confirmation {
 impl Hub {
     /// A hub, and one link for each of `shards` shards, to be taken to their threads.
     pub fn new(settings: HubSettings, shards: usize, metrics: Metrics) -> (Self, Vec<ShardLink>) {
-        debug_assert!(shards <= u128::BITS as usize, "a channel has one bit for each shard");
+        debug_assert!(shards <= MAX_SHARDS);
         let run = Run::draw();
-        let joins = Arc::new(Interest::new());
+        let calls = Arc::new(Calls::new());
         let ports: Vec<Port> = (0..shards).map(|_| Port::new()).collect();
         let links = ports
             .iter()
             .enumerate()
-            .map(|(shard, port)| ShardLink::new(shard, run, port.inbox(), Arc::clone(&joins)))
+            .map(|(shard, port)| ShardLink::new(shard, run, port.inbox(), Arc::clone(&calls)))
             .collect();
         let state = State {
             run,
@@ -99,11 +110,12 @@ impl Hub {
             lingering: BTreeSet::new(),
             restored: Vec::new(),
             ports: Ports::new(ports),
+            memory: Memory::new(settings.history_memory),
             settings,
             metrics,
         };
         let hub =
-            Self { state: Rc::new(RefCell::new(state)), joins, wishes: Rc::new(Interest::new()) };
+            Self { state: Rc::new(RefCell::new(state)), calls, wishes: Rc::new(Interest::new()) };
         (hub, links)
     }
 
@@ -116,11 +128,7 @@ impl Hub {
                 (state.next_linger(), state.ports.is_any_behind())
             };
             tokio::select! {
-                joins = self.joins.take() => {
-                    for ((shard, topic), wanted) in joins {
-                        self.want(shard, topic, wanted);
-                    }
-                }
+                () = self.calls.wait() => self.serve_calls(),
                 () = sleep_until(linger) => self.leave_lingering(Instant::now()),
                 // A shard that fell behind is owed a gap, also when nothing more is published.
                 () = tokio::time::sleep(CATCH_UP_INTERVAL), if is_behind => {}
@@ -131,7 +139,8 @@ impl Hub {
 
     /// What changed in what the source is to follow; waits until something has. Cancel safe.
     pub async fn wishes(&self) -> impl Iterator<Item = (Subscription, Wish)> + use<> {
-        self.wishes.take().await.into_iter()
+        self.wishes.wait().await;
+        self.wishes.take().into_iter()
     }
 
     /// Everything that the source is to follow: for a new connection.
@@ -201,27 +210,44 @@ impl Hub {
         state.gap(GapReason::RedisAway, &restored);
     }
 
+    /// What the histories of all channels hold, in bytes.
+    pub fn history_bytes(&self) -> usize {
+        self.state.borrow().memory.held()
+    }
+
     /// Hands the batches to the shards.
     pub fn flush(&self) {
         let mut state = self.state.borrow_mut();
-        let State { ports, number, metrics, .. } = &mut *state;
+        let State { ports, number, metrics, memory, .. } = &mut *state;
+        metrics.history_bytes(memory.held());
         ports.flush(*number, metrics);
+    }
+
+    /// Joins come first: what is asked of the past of a channel is asked by one who has joined it.
+    fn serve_calls(&self) {
+        let (joins, replays) = self.calls.take();
+        for ((shard, topic), wanted) in joins {
+            self.want(shard, topic, wanted);
+        }
+        for ((shard, member), asked) in replays {
+            self.state.borrow_mut().replay(shard, member, &asked);
+        }
     }
 
     fn want(&self, shard: usize, topic: Topic, wanted: Wanted) {
         match wanted {
-            Wanted::Joined { linger, ticket } => self.join(shard, topic, linger, ticket),
+            Wanted::Joined(joining) => self.join(shard, topic, joining),
             Wanted::Left => self.state.borrow_mut().leave(shard, &topic, Instant::now()),
         }
     }
 
-    fn join(&self, shard: usize, topic: Topic, linger: Duration, ticket: u64) {
+    fn join(&self, shard: usize, topic: Topic, joining: Joining) {
         let subscription = topic.subscription.clone();
         let mut state = self.state.borrow_mut();
         if let Some(left) = state.make_room(&topic) {
             self.wishes.wish(left, Wish::Leave);
         }
-        if state.join(shard, topic, linger, ticket) == Some(Joined::First) {
+        if state.join(shard, topic, joining) == Some(Joined::First) {
             self.wishes.wish(subscription, Wish::Follow);
         }
     }
@@ -241,13 +267,8 @@ enum Joined {
 }
 
 impl State {
-    fn join(
-        &mut self,
-        shard: usize,
-        topic: Topic,
-        linger: Duration,
-        ticket: u64,
-    ) -> Option<Joined> {
+    fn join(&mut self, shard: usize, topic: Topic, joining: Joining) -> Option<Joined> {
+        let Joining { linger, history, ticket } = joining;
         let known = self.by_topic.get(&topic).copied();
         if known.is_none() && self.is_full() {
             self.metrics.channel_refused();
@@ -258,17 +279,57 @@ impl State {
             Some(index) => (index, Joined::Another),
             None => self.open(topic.clone()),
         };
+        let number = self.number;
         let channel = &mut self.channels[index as usize];
         channel.shards |= 1 << shard;
         channel.linger = channel.linger.max(linger);
+        if let Some(settings) = history {
+            let kept = channel.history.get_or_insert_with(|| History::new(settings, number));
+            kept.widen(settings);
+        }
         if let Some(until) = channel.lingers_until.take() {
             self.lingering.remove(&(until, index));
         }
         let is_confirmed = channel.confirmation == Confirmation::Given;
-        let number = self.number;
         let channel = index;
         self.ports.tell(shard, Message::Joined { topic, ticket, channel, is_confirmed, number });
         Some(joined)
+    }
+
+    /// Answers with a piece of the past.
+    fn replay(&mut self, shard: usize, member: MemberKey, asked: &ReplayCall) {
+        let indices: Vec<ChannelIndex> =
+            asked.topics.iter().filter_map(|topic| self.by_topic.get(topic).copied()).collect();
+        let page = match asked.resume {
+            // A number that we have not given yet is not ours either.
+            Resume::After(after) if after <= self.number => {
+                self.page(&indices, after, asked.max_bytes)
+            }
+            Resume::After(_) | Resume::Unknown => Page::unknown_id(indices, self.number),
+        };
+        self.ports.tell(shard, Message::Replay { member, page, number: self.number });
+    }
+
+    fn page(&mut self, indices: &[ChannelIndex], after: u64, max_bytes: usize) -> Page {
+        let now = Instant::now();
+        let number = self.number;
+        for &index in indices {
+            let channel = &mut self.channels[index as usize];
+            let is_followed = channel.confirmation != Confirmation::Awaited;
+            channel.used = number;
+            if let Some(history) = &mut channel.history {
+                let before = history.held();
+                history.expire(now);
+                self.memory.account(before, history.held());
+                // What is not heard yet has no past that could be promised.
+                if !is_followed {
+                    history.begin(number);
+                }
+            }
+        }
+        let history = |&index| Some((index, self.channels[index as usize].history.as_ref()?));
+        let histories: Vec<_> = indices.iter().filter_map(history).collect();
+        history::page(&histories, after, max_bytes)
     }
 
     fn is_full(&self) -> bool {
@@ -301,6 +362,10 @@ impl State {
             shards: 0,
             linger: Duration::ZERO,
             lingers_until: None,
+            history: None,
+            opened: self.number,
+            used: self.number,
+            is_in_line: false,
         });
         let index = ChannelIndex::try_from(index).expect("max_channels is below 2^32");
         readings.push(index);
@@ -342,6 +407,9 @@ impl State {
     fn close(&mut self, until: Instant, index: ChannelIndex) -> Option<Subscription> {
         self.lingering.remove(&(until, index));
         let channel = self.channels.remove(index as usize);
+        if let Some(history) = &channel.history {
+            self.memory.account(history.held(), 0);
+        }
         self.by_topic.remove(&channel.topic);
         self.restored.retain(|&restored| restored != index);
         let Subscription { name, is_pattern } = channel.topic.subscription;
@@ -369,24 +437,41 @@ impl State {
     ) {
         let names = if is_pattern { &self.patterns } else { &self.plain };
         for &index in names.get(name).map_or(&[][..], Vec::as_slice) {
-            let channel = &self.channels[index as usize];
-            if channel.shards == 0 {
+            let channel = &mut self.channels[index as usize];
+            if channel.shards == 0 && channel.history.is_none() {
                 continue;
             }
             let Some(event) = decode(channel.topic.format) else {
                 continue;
             };
+            let number = self.number;
             let frame = match channel.topic.ids {
-                Ids::Ours => encode::frame(&event, Some(&self.run.at(self.number).to_string())),
+                Ids::Ours => encode::frame(&event, Some(&self.run.at(number).to_string())),
                 Ids::Publisher => encode::frame(&event, event.id.as_deref()),
             };
-            let number = self.number;
             self.ports.deal(channel.shards, || Message::Event {
                 channel: index,
                 number,
                 frame: frame.clone(),
                 received,
             });
+            channel.keep(index, number, Kept::Event(frame), received, &mut self.memory);
+        }
+        self.stay_within_memory();
+    }
+
+    fn stay_within_memory(&mut self) {
+        let channels = &mut self.channels;
+        while let Some(index) = self.memory.next_to_go(|keeper| {
+            let channel = channels.get(keeper.channel as usize)?;
+            (channel.opened == keeper.opened).then_some(channel.used)
+        }) {
+            if let Some(history) = &mut channels[index as usize].history {
+                let before = history.held();
+                history.forget_all(self.number);
+                self.memory.account(before, history.held());
+                channels[index as usize].is_in_line = false;
+            }
         }
     }
 
@@ -396,7 +481,11 @@ impl State {
             let channel = &mut self.channels[index as usize];
             match channel.confirmation {
                 Confirmation::Given => continue,
-                Confirmation::Awaited => {}
+                Confirmation::Awaited => {
+                    if let Some(history) = &mut channel.history {
+                        history.begin(self.number);
+                    }
+                }
                 Confirmation::Withdrawn => self.restored.push(index),
             }
             channel.confirmation = Confirmation::Given;
@@ -418,12 +507,42 @@ impl State {
         self.ports.tell_all(&Message::Lost);
     }
 
+    /// Tells a gap to all who listen, and keeps it for those who come back.
     fn gap(&mut self, reason: GapReason, channels: &[ChannelIndex]) {
         if channels.is_empty() {
             return;
         }
+        // A position of its own: whoever has the last event has not heard of the gap yet.
+        self.number += 1;
+        let now = Instant::now();
+        for &index in channels {
+            let channel = &mut self.channels[index as usize];
+            channel.keep(index, self.number, Kept::Gap(reason), now, &mut self.memory);
+        }
         let gap = Message::Gap { reason, channels: channels.into(), number: self.number };
         self.ports.tell_all(&gap);
+    }
+}
+
+impl Channel {
+    fn keep(
+        &mut self,
+        index: ChannelIndex,
+        number: u64,
+        kept: Kept,
+        received: Instant,
+        memory: &mut Memory,
+    ) {
+        let Some(history) = &mut self.history else {
+            return;
+        };
+        let before = history.held();
+        history.push(number, kept, received);
+        memory.account(before, history.held());
+        self.used = number;
+        if !std::mem::replace(&mut self.is_in_line, true) {
+            memory.enter(Keeper { channel: index, opened: self.opened }, number);
+        }
     }
 }
 

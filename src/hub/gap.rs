@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
-
 use super::position::Position;
 use crate::event::Event;
 use crate::sse::encode;
+use crate::sse::frame::Frame;
 
 /// Why events may be missing from a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +53,7 @@ pub(super) fn frame<'a>(
     reason: GapReason,
     channels: impl Iterator<Item = &'a str>,
     position: Option<Position>,
-) -> Bytes {
+) -> Frame {
     let channels: Vec<&str> = channels.collect();
     let mut data = String::new();
     write!(data, "{{\"reason\":\"{}\",\"channels\":", reason.as_str())
@@ -69,12 +68,13 @@ pub(super) fn frame<'a>(
 mod tests {
     use super::{GapReason, frame};
     use crate::hub::Position;
+    use crate::sse::frame::Form;
 
     #[test]
     fn a_gap_says_why_where_and_from_when_on() {
         let position = Position::parse(b"abc123-7");
         assert_eq!(
-            frame(GapReason::RedisAway, ["a", "b\"c"].into_iter(), position),
+            frame(GapReason::RedisAway, ["a", "b\"c"].into_iter(), position).bytes(Form::Text),
             "id: abc123-7\nevent: gap\ndata: {\"reason\":\"redis_away\",\"channels\":[\"a\",\"b\\\"c\"]}\n\n"
         );
     }

@@ -6,12 +6,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::gap::GapReason;
+use super::history::Page;
+use super::rounds::MemberKey;
 use crate::event::Topic;
+use crate::sse::frame::Frame;
 
 /// The number by which the hub and its shards speak of a channel. A number is used again only
 /// after every shard has left the channel.
@@ -21,7 +23,7 @@ pub(super) type ChannelIndex = u32;
 #[derive(Clone, Debug)]
 pub(super) enum Message {
     /// An event on a channel.
-    Event { channel: ChannelIndex, number: u64, frame: Bytes, received: Instant },
+    Event { channel: ChannelIndex, number: u64, frame: Frame, received: Instant },
     /// The shard is now dealt the events of this channel that come after `number`.
     Joined { topic: Topic, ticket: u64, channel: ChannelIndex, is_confirmed: bool, number: u64 },
     /// No more channels can be followed.
@@ -30,6 +32,9 @@ pub(super) enum Message {
     Confirmed { channel: ChannelIndex, number: u64 },
     /// The source has lost its connection: nothing is confirmed any more.
     Lost,
+    /// A piece of the past that a subscriber of the shard asked for; what the hub deals from here on
+    /// comes after `number`.
+    Replay { member: MemberKey, page: Page, number: u64 },
     /// Something may be missing on these channels, up to `number`.
     Gap { reason: GapReason, channels: Arc<[ChannelIndex]>, number: u64 },
 }
@@ -38,6 +43,7 @@ impl Message {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Event { frame, .. } => frame.len(),
+            // Bounded by the subscriber that asked: it asks again when it has written this.
             _ => 0,
         }
     }
@@ -102,13 +108,12 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use tokio::time::Instant;
 
     use super::{Inbox, Message};
 
     fn event(number: u64, bytes: usize) -> Message {
-        let frame = Bytes::from(vec![b'x'; bytes]);
+        let frame = crate::hub::tests::frame(bytes);
         Message::Event { channel: 0, number, frame, received: Instant::now() }
     }
 

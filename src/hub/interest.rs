@@ -8,13 +8,15 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Mutex;
 
-use rustc_hash::FxBuildHasher;
 use tokio::sync::Notify;
+
+/// Wishes, by what they are for.
+pub(super) type Wishes<T, W> = HashMap<T, W>;
 
 /// The newest wish for each of many things.
 #[derive(Debug)]
 pub(super) struct Interest<T, W> {
-    wishes: Mutex<HashMap<T, W, FxBuildHasher>>,
+    wishes: Mutex<Wishes<T, W>>,
     changed: Notify,
 }
 
@@ -29,18 +31,19 @@ impl<T: Eq + Hash, W> Interest<T, W> {
         self.changed.notify_one();
     }
 
-    /// Waits for wishes, and takes them all. Cancel safe.
-    pub(super) async fn take(&self) -> HashMap<T, W, FxBuildHasher> {
-        loop {
-            let wishes = std::mem::take(&mut *self.lock());
-            if !wishes.is_empty() {
-                return wishes;
-            }
+    /// Waits until there are wishes. Cancel safe.
+    pub(super) async fn wait(&self) {
+        while self.lock().is_empty() {
             self.changed.notified().await;
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<T, W, FxBuildHasher>> {
+    /// Takes all wishes, without waiting.
+    pub(super) fn take(&self) -> Wishes<T, W> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Wishes<T, W>> {
         self.wishes.lock().expect("nothing panics while it holds the lock")
     }
 }

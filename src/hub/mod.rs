@@ -6,16 +6,21 @@
 //! until the socket takes it. The ways back are [`interest`]: who wants what, the newest wish for
 //! each thing.
 
+mod calls;
 mod channels;
 mod gap;
+mod history;
 mod inbox;
 mod interest;
+mod memory;
 mod port;
 mod position;
 mod queue;
 mod rounds;
 mod shard;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -30,11 +35,17 @@ pub use subscriber::{CloseReason, Subscriber, jittered};
 pub struct HubSettings {
     /// Channels followed at once; a stream that needs one more is sent away for a while.
     pub max_channels: usize,
+    /// What the histories of all channels may hold together, in bytes; the least recently used
+    /// goes first.
+    pub history_memory: usize,
 }
+
+/// Shards at most: a channel notes those that listen as the bits of a `u128`.
+pub const MAX_SHARDS: usize = 128;
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { max_channels: 100_000 }
+        Self { max_channels: 100_000, history_memory: 256 << 20 }
     }
 }
 

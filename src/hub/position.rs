@@ -8,10 +8,11 @@ use std::fmt;
 
 /// The tag of one run of the hub: six characters of base 36.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Run([u8; Run::BYTES]);
+pub struct Run([u8; RUN_BYTES]);
+
+const RUN_BYTES: usize = 6;
 
 impl Run {
-    const BYTES: usize = 6;
     const DIGITS: &'static [u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
     /// Draws a tag: one in two thousand million, so that another run's id is not mistaken for ours.
@@ -49,7 +50,7 @@ pub struct Position {
 impl Position {
     /// Reads an id that a client sent. `None` for everything that we never wrote.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let (run, rest) = text.split_first_chunk::<{ Run::BYTES }>()?;
+        let (run, rest) = text.split_first_chunk::<RUN_BYTES>()?;
         let digits = rest.strip_prefix(b"-")?;
         let is_ours = run.iter().all(|digit| Run::DIGITS.contains(digit))
             && (1..=20).contains(&digits.len())
@@ -59,6 +60,25 @@ impl Position {
         }
         let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
         Some(Self { run: Run(*run), number })
+    }
+}
+
+/// What a client that comes back asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Resume {
+    /// What came after this number of our run.
+    After(u64),
+    /// Its id is not one of ours: it can only be told so.
+    Unknown,
+}
+
+impl Resume {
+    /// Reads the id that a client sent last. However strange it is, it is only unknown.
+    pub(super) fn from_id(id: &[u8], run: Run) -> Self {
+        match Position::parse(id) {
+            Some(position) if position.run == run => Self::After(position.number),
+            _ => Self::Unknown,
+        }
     }
 }
 

@@ -5,16 +5,16 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::WhenFull;
+use crate::sse::frame::Frame;
 
 /// A frame on its way to a socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Queued {
     /// The text of it.
-    pub(crate) frame: Bytes,
+    pub(crate) frame: Frame,
     /// Its number in the hub; `None` for what is not an event (`retry`, `ready`, comments, gaps).
     pub(crate) number: Option<u64>,
     /// When it was received from the source.
@@ -65,7 +65,7 @@ impl Queue {
     }
 
     /// Takes what the stream itself has to say.
-    pub(crate) fn say(&mut self, frame: Bytes, now: Instant) {
+    pub(crate) fn say(&mut self, frame: Frame, now: Instant) {
         self.waiting.push_back(Queued { frame, number: None, received: now });
     }
 
@@ -91,7 +91,8 @@ impl Queue {
         self.bytes == 0 || self.bytes + event.frame.len() <= self.max_bytes
     }
 
-    fn append(&mut self, event: Queued) {
+    /// Takes an event that is known to fit.
+    pub(crate) fn append(&mut self, event: Queued) {
         self.bytes += event.event_bytes();
         self.waiting.push_back(event);
     }
@@ -129,15 +130,15 @@ impl Queued {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
     use tokio::time::Instant;
 
     use super::{Pushed, Queue, Queued};
     use crate::hub::WhenFull;
+    use crate::sse::encode;
 
     fn event(number: u64, bytes: usize) -> Queued {
-        let frame = Bytes::from(vec![b'x'; bytes]);
+        let frame = crate::hub::tests::frame(bytes);
         Queued { frame, number: Some(number), received: Instant::now() }
     }
 
@@ -187,10 +188,10 @@ mod tests {
     fn what_the_stream_says_is_never_dropped() {
         for when_full in [WhenFull::DropOldest, WhenFull::Latest] {
             let mut queue = Queue::new(10, when_full);
-            queue.say(Bytes::from_static(b"retry"), Instant::now());
+            queue.say(encode::KEEP_ALIVE, Instant::now());
             assert_eq!(queue.push(event(1, 10)), Pushed::Queued);
             assert_eq!(queue.push(event(2, 10)), Pushed::Dropped { events: 1, last: 1 });
-            assert_eq!(queue.pop().expect("it waits").frame, "retry");
+            assert_eq!(queue.pop().expect("it waits").frame, encode::KEEP_ALIVE);
             assert_eq!(numbers(&mut queue), [2]);
         }
     }

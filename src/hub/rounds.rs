@@ -12,7 +12,7 @@ use tokio::time::Instant;
 pub(super) const ROUND: Duration = Duration::from_millis(250);
 
 /// A subscriber of this shard. Its place may be used again; the generation tells the two apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct MemberKey {
     pub(super) place: usize,
     pub(super) generation: u64,

@@ -14,27 +14,18 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::StreamSettings;
+use super::calls::{Calls, Joining, ReplayCall};
 use super::gap::GapReason;
+use super::history::{Page, Replayed, ReplayedWhat};
 use super::inbox::{ChannelIndex, Inbox, Message};
-use super::interest::Interest;
-use super::position::Run;
+use super::position::{Resume, Run};
 use super::queue::Queued;
 use super::rounds::{MemberKey, ROUND, Rounds};
 use super::subscriber::{CloseReason, Mailbox, Subscriber};
+use super::{HistorySettings, StreamSettings};
 use crate::event::{Ids, Topic};
 use crate::metrics::ShardMetrics;
 use crate::sse::encode;
-
-/// What a shard wants of a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// To be dealt its events. The hub answers with the ticket: an answer to an older wish, that
-    /// was withdrawn meanwhile, must not be taken for the answer to this one.
-    Joined { linger: Duration, ticket: u64 },
-    /// Nothing any more.
-    Left,
-}
 
 /// The ends of the hub's ways to and from one shard, on their way to its thread.
 #[derive(Debug)]
@@ -42,17 +33,12 @@ pub struct ShardLink {
     shard: usize,
     run: Run,
     inbox: Arc<Inbox>,
-    joins: Arc<Interest<(usize, Topic), Wanted>>,
+    calls: Arc<Calls>,
 }
 
 impl ShardLink {
-    pub(super) fn new(
-        shard: usize,
-        run: Run,
-        inbox: Arc<Inbox>,
-        joins: Arc<Interest<(usize, Topic), Wanted>>,
-    ) -> Self {
-        Self { shard, run, inbox, joins }
+    pub(super) fn new(shard: usize, run: Run, inbox: Arc<Inbox>, calls: Arc<Calls>) -> Self {
+        Self { shard, run, inbox, calls }
     }
 }
 
@@ -64,6 +50,10 @@ pub struct StreamRequest {
     pub settings: Arc<StreamSettings>,
     /// Bytes at the head of each channel's name that clients do not see.
     pub prefix_bytes: usize,
+    /// What is kept of the channels; `None`: nothing, and there is no resuming.
+    pub history: Option<HistorySettings>,
+    /// The id that the client had last.
+    pub last_event_id: Option<Vec<u8>>,
     /// Ends the stream from outside, when it cannot be written to.
     pub cut: Box<dyn Fn()>,
 }
@@ -103,6 +93,8 @@ struct Listener {
     mailbox: Rc<Mailbox>,
     // Counted in `Mailbox::unconfirmed`.
     is_unconfirmed: Cell<bool>,
+    // It was listening, or had listened before it came back, when the source was lost.
+    was_cut_off: Cell<bool>,
 }
 
 /// The places that a subscriber holds on its shard.
@@ -145,19 +137,22 @@ impl Shard {
 
     /// Opens a stream.
     pub fn subscribe(&self, request: StreamRequest) -> Subscriber {
-        let StreamRequest { topics, settings, prefix_bytes, cut } = request;
+        let StreamRequest { topics, settings, prefix_bytes, history, last_event_id, cut } = request;
         let now = Instant::now();
         let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
+        let resume = last_event_id
+            .filter(|_| ids == Ids::Ours)
+            .map(|id| Resume::from_id(&id, self.run_tag()));
         let linger = settings.linger;
-        let mailbox = Rc::new(Mailbox::new(settings, ids, prefix_bytes, cut, now));
+        let mailbox = Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, cut, now));
         let channels: Box<[_]> =
-            topics.into_iter().map(|topic| self.listen(topic, linger, &mailbox)).collect();
+            topics.into_iter().map(|topic| self.listen(topic, linger, history, &mailbox)).collect();
         self.0.metrics.shared().subscribed(channels.len());
-        if mailbox.unconfirmed.get() == 0 {
+        let membership = Membership { key: self.admit(Rc::clone(&mailbox), now), channels };
+        if resume.is_none() && mailbox.unconfirmed.get() == 0 {
             self.say_ready(&mailbox, now);
         }
-        let key = self.admit(Rc::clone(&mailbox), now);
-        Subscriber::new(mailbox, self.clone(), Membership { key, channels })
+        Subscriber::new(mailbox, self.clone(), membership)
     }
 
     /// Ends every stream in good order: each is told when to come back.
@@ -186,6 +181,13 @@ impl Shard {
         self.0.queued_bytes.set(self.0.queued_bytes.get() + after - before);
     }
 
+    /// Asks for a piece of the past.
+    pub(super) fn ask_for_replay(&self, membership: &Membership, resume: Resume, max_bytes: usize) {
+        let topics = membership.channels.iter().map(|(channel, _)| channel.topic.clone()).collect();
+        let call = ReplayCall { topics, resume, max_bytes };
+        self.0.link.calls.replay(self.0.link.shard, membership.key, call);
+    }
+
     /// Gives back the places of a subscriber.
     pub(super) fn leave(&self, membership: &Membership) {
         self.0.metrics.shared().unsubscribed(membership.channels.len());
@@ -202,10 +204,12 @@ impl Shard {
         &self,
         topic: Topic,
         linger: Duration,
+        history: Option<HistorySettings>,
         mailbox: &Rc<Mailbox>,
     ) -> (Rc<Channel>, usize) {
         let mut channels = self.0.channels.borrow_mut();
-        let channel = channels.entry(topic).or_insert_with_key(|topic| self.join(topic, linger));
+        let channel =
+            channels.entry(topic).or_insert_with_key(|topic| self.join(topic, linger, history));
         let is_unconfirmed = !channel.is_confirmed.get();
         if is_unconfirmed {
             mailbox.unconfirmed.set(mailbox.unconfirmed.get() + 1);
@@ -213,15 +217,21 @@ impl Shard {
         let place = channel.listeners.borrow_mut().insert(Listener {
             mailbox: Rc::clone(mailbox),
             is_unconfirmed: Cell::new(is_unconfirmed),
+            was_cut_off: Cell::new(is_unconfirmed && mailbox.is_replaying()),
         });
         (Rc::clone(channel), place)
     }
 
-    fn join(&self, topic: &Topic, linger: Duration) -> Rc<Channel> {
+    fn join(
+        &self,
+        topic: &Topic,
+        linger: Duration,
+        history: Option<HistorySettings>,
+    ) -> Rc<Channel> {
         let ticket = self.0.next_ticket.get();
         self.0.next_ticket.set(ticket + 1);
         let link = &self.0.link;
-        link.joins.wish((link.shard, topic.clone()), Wanted::Joined { linger, ticket });
+        link.calls.join(link.shard, topic.clone(), Joining { linger, history, ticket });
         Rc::new(Channel {
             topic: topic.clone(),
             ticket,
@@ -237,7 +247,7 @@ impl Shard {
         if channels.get(&channel.topic).is_some_and(|known| Rc::ptr_eq(known, channel)) {
             channels.remove(&channel.topic);
             let link = &self.0.link;
-            link.joins.wish((link.shard, channel.topic.clone()), Wanted::Left);
+            link.calls.leave(link.shard, channel.topic.clone());
         }
         if let Some(index) = channel.index.take() {
             self.0.by_index.borrow_mut().remove(&index);
@@ -275,6 +285,10 @@ impl Shard {
                     }
                 }
                 Message::Lost => self.lost(),
+                Message::Replay { member, page, number } => {
+                    self.0.number.set(number);
+                    self.replay(member, page, number, now);
+                }
                 Message::Gap { reason, channels, number } => {
                     self.0.number.set(number);
                     self.tell_gap(reason, &channels, number, now);
@@ -340,10 +354,10 @@ impl Shard {
 
     fn confirm(&self, channel: &Channel, now: Instant) {
         channel.is_confirmed.set(true);
-        for (_, Listener { mailbox, is_unconfirmed }) in &*channel.listeners.borrow() {
+        for (_, Listener { mailbox, is_unconfirmed, .. }) in &*channel.listeners.borrow() {
             if is_unconfirmed.replace(false) {
                 mailbox.unconfirmed.set(mailbox.unconfirmed.get() - 1);
-                if mailbox.unconfirmed.get() == 0 {
+                if mailbox.unconfirmed.get() == 0 && !mailbox.is_replaying() {
                     self.say_ready(mailbox, now);
                 }
             }
@@ -359,6 +373,35 @@ impl Shard {
     fn lost(&self) {
         for channel in self.0.channels.borrow().values() {
             channel.is_confirmed.set(false);
+            for (_, Listener { is_unconfirmed, was_cut_off, .. }) in &*channel.listeners.borrow() {
+                was_cut_off.set(was_cut_off.get() || !is_unconfirmed.get());
+            }
+        }
+    }
+
+    /// Gives a subscriber the piece of the past that it asked for.
+    fn replay(&self, member: MemberKey, page: Page, number: u64, now: Instant) {
+        let Some(mailbox) = self.member(member) else {
+            return;
+        };
+        let before = mailbox.queued_bytes();
+        let is_last = page.is_last;
+        for Replayed { number, what } in page.entries {
+            match what {
+                ReplayedWhat::Event { frame, received } => {
+                    mailbox.replay(Queued { frame, number: Some(number), received }, now);
+                }
+                ReplayedWhat::Gap { reason, channels } => {
+                    let channels: Vec<_> =
+                        channels.into_iter().filter_map(|index| self.channel(index)).collect();
+                    let names = channels.iter().map(|channel| channel.name());
+                    mailbox.tell_gap(reason, names, self, number, now);
+                }
+            }
+        }
+        self.account(before, mailbox.queued_bytes());
+        if mailbox.replayed(is_last, number) && mailbox.unconfirmed.get() == 0 {
+            self.say_ready(&mailbox, now);
         }
     }
 
@@ -367,8 +410,14 @@ impl Shard {
         let mut told: HashMap<*const Mailbox, (Rc<Mailbox>, Vec<Rc<Channel>>)> = HashMap::new();
         for channel in channels.iter().filter_map(|&index| self.channel(index)) {
             for (_, listener) in &*channel.listeners.borrow() {
-                // Whoever waits for its `ready` was promised nothing yet.
-                if !listener.is_unconfirmed.get() && !listener.mailbox.is_closed() {
+                // Whoever waits for its `ready` was promised nothing yet, and whoever waits for its
+                // past will find the gap there.
+                let is_concerned = match reason {
+                    GapReason::RedisAway => listener.was_cut_off.replace(false),
+                    _ => !listener.is_unconfirmed.get(),
+                };
+                let mailbox = &listener.mailbox;
+                if is_concerned && !mailbox.is_replaying() && !mailbox.is_closed() {
                     told.entry(Rc::as_ptr(&listener.mailbox))
                         .or_insert_with(|| (Rc::clone(&listener.mailbox), Vec::new()))
                         .1
@@ -395,12 +444,14 @@ impl Shard {
         self.0.metrics.flush();
     }
 
+    fn member(&self, key: MemberKey) -> Option<Rc<Mailbox>> {
+        let members = self.0.members.borrow();
+        let member = members.get(key.place).filter(|m| m.generation == key.generation);
+        member.map(|member| Rc::clone(&member.mailbox))
+    }
+
     fn visit(&self, key: MemberKey, now: Instant) {
-        let member = {
-            let members = self.0.members.borrow();
-            let member = members.get(key.place).filter(|m| m.generation == key.generation);
-            member.map(|member| Rc::clone(&member.mailbox))
-        };
+        let member = self.member(key);
         if let Some(due) = member.and_then(|mailbox| mailbox.visit(now, self.0.write_timeout)) {
             self.0.rounds.borrow_mut().add(key, due);
         }

@@ -14,11 +14,13 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::gap::{self, GapReason};
+use super::position::Resume;
 use super::queue::{Pushed, Queue, Queued};
 use super::shard::{Membership, Shard};
 use super::{StreamSettings, WhenFull};
 use crate::event::Ids;
 use crate::sse::encode;
+use crate::sse::frame::{Form, Frame};
 
 /// Frames that wait together are handed over together, up to so many bytes: one TLS record.
 const MAX_TOGETHER: usize = 16 << 10;
@@ -71,10 +73,23 @@ pub(super) struct Mailbox {
     newest: Cell<u64>,
     // Events up to this number gave way to newer ones, and the client has not been told.
     overflowed: Cell<Option<u64>>,
+    replay: Cell<Replay>,
     last_write: Cell<Instant>,
     waits_since: Cell<Option<Instant>>,
     closed: Cell<Option<(CloseReason, Instant)>>,
     cut: Box<dyn Fn()>,
+}
+
+/// Where a stream stands between its client's past and the live events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replay {
+    /// Events come as they are dealt.
+    Live,
+    /// The next piece of the past is to be asked for when what waits has been written. Live events
+    /// pass by: they are in the past that is asked for.
+    Due(Resume),
+    /// It has been asked for.
+    Asked,
 }
 
 /// What an offer or a visit has to tell the shard.
@@ -89,6 +104,7 @@ impl Mailbox {
         settings: Arc<StreamSettings>,
         ids: Ids,
         prefix_bytes: usize,
+        resume: Option<Resume>,
         cut: Box<dyn Fn()>,
         now: Instant,
     ) -> Self {
@@ -101,8 +117,12 @@ impl Mailbox {
             ids,
             prefix_bytes,
             unconfirmed: Cell::new(0),
-            newest: Cell::new(0),
+            newest: Cell::new(match resume {
+                Some(Resume::After(number)) => number,
+                Some(Resume::Unknown) | None => 0,
+            }),
             overflowed: Cell::new(None),
+            replay: Cell::new(resume.map_or(Replay::Live, Replay::Due)),
             last_write: Cell::new(now),
             waits_since: Cell::new(Some(now)),
             closed: Cell::new(None),
@@ -122,7 +142,7 @@ impl Mailbox {
     /// Offers an event. Never waits: what does not fit is dealt with as the route says.
     pub(super) fn offer(&self, event: Queued, now: Instant) -> Outcome {
         let number = event.number.unwrap_or_default();
-        if self.is_closed() || number <= self.newest.get() {
+        if self.is_closed() || self.is_replaying() || number <= self.newest.get() {
             return Outcome::default();
         }
         self.newest.set(number);
@@ -147,8 +167,43 @@ impl Mailbox {
         Outcome { dropped }
     }
 
+    /// Whether the past is still to come.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.replay.get() != Replay::Live
+    }
+
+    /// Takes an event of the past. It fits: no more is asked for than the queue takes.
+    pub(super) fn replay(&self, event: Queued, now: Instant) {
+        if !self.is_closed() {
+            self.newest.set(event.number.unwrap_or_default());
+            self.queue.borrow_mut().append(event);
+            self.wake(now);
+        }
+    }
+
+    /// A piece of the past has come, after which live events begin at `number` if it was the last.
+    /// Answers whether it was.
+    pub(super) fn replayed(&self, is_last: bool, number: u64) -> bool {
+        self.replay.set(if is_last {
+            self.newest.set(number);
+            Replay::Live
+        } else {
+            Replay::Due(Resume::After(self.newest.get()))
+        });
+        is_last
+    }
+
+    /// The piece of the past that is to be asked for now.
+    fn due_replay(&self) -> Option<Resume> {
+        let Replay::Due(resume) = self.replay.get() else {
+            return None;
+        };
+        self.replay.set(Replay::Asked);
+        Some(resume)
+    }
+
     /// Says what the stream itself has to say.
-    pub(super) fn say(&self, frame: Bytes, now: Instant) {
+    pub(super) fn say(&self, frame: Frame, now: Instant) {
         if !self.is_closed() {
             self.queue.borrow_mut().say(frame, now);
             self.wake(now);
@@ -164,6 +219,7 @@ impl Mailbox {
         number: u64,
         now: Instant,
     ) {
+        self.newest.set(self.newest.get().max(number));
         if self.settings.gap_events {
             let frame = self.gap_frame(reason, channels, shard, number);
             self.say(frame, now);
@@ -209,7 +265,7 @@ impl Mailbox {
             // Looked at no later than this, so that a stall is found in time.
             return Some(due.min(now + write_timeout));
         }
-        self.say(Bytes::from_static(encode::KEEP_ALIVE), now);
+        self.say(encode::KEEP_ALIVE, now);
         Some(now + self.settings.keep_alive.min(write_timeout))
     }
 
@@ -222,13 +278,17 @@ impl Mailbox {
         }
     }
 
+    fn watch(&self, context: &Context<'_>) {
+        *self.waker.borrow_mut() = Some(context.waker().clone());
+    }
+
     fn gap_frame<'a>(
         &self,
         reason: GapReason,
         channels: impl Iterator<Item = &'a str>,
         shard: &Shard,
         number: u64,
-    ) -> Bytes {
+    ) -> Frame {
         let position = (self.ids == Ids::Ours).then(|| shard.run_tag().at(number));
         shard.metrics().shared().gap(reason.as_str());
         gap::frame(reason, channels.map(|name| &name[self.prefix_bytes..]), position)
@@ -241,37 +301,46 @@ pub struct Subscriber {
     mailbox: Rc<Mailbox>,
     shard: Shard,
     membership: Membership,
+    // What is left of a large frame whose first pieces have been handed over.
+    rest: RefCell<Bytes>,
 }
 
 impl Subscriber {
     pub(super) fn new(mailbox: Rc<Mailbox>, shard: Shard, membership: Membership) -> Self {
-        Self { mailbox, shard, membership }
+        Self { mailbox, shard, membership, rest: RefCell::default() }
     }
 
-    /// The next bytes of the stream; `None` when it is over.
-    pub fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+    /// The next bytes of the stream, in the form that its transport takes; `None` when it is over.
+    pub fn poll_next(&self, form: Form, context: &Context<'_>) -> Poll<Option<Bytes>> {
         let mut queue = self.mailbox.queue.borrow_mut();
         let before = queue.bytes();
-        let next = match self.owed_gap(&queue) {
-            Some(gap) => Some(gap),
-            None => self.hand_over(&mut queue),
-        };
+        let next = self.next_piece(&mut queue, form);
         self.shard.account(before, queue.bytes());
         match next {
             Some(bytes) => {
                 let now = Instant::now();
                 self.mailbox.last_write.set(now);
-                self.mailbox.waits_since.set((queue.front().is_some()).then_some(now));
-                self.shard.metrics().stream_bytes_sent(bytes.len());
+                // Until it is asked for more, this is on its way: while a piece waits for HTTP/2
+                // window, the body is not polled.
+                self.mailbox.waits_since.set(Some(now));
                 Poll::Ready(Some(bytes))
             }
             None if self.mailbox.is_closed() => Poll::Ready(None),
             None => {
+                if let Some(resume) = self.mailbox.due_replay() {
+                    let max_bytes = self.mailbox.settings.max_queue_bytes / 2;
+                    self.shard.ask_for_replay(&self.membership, resume, max_bytes);
+                }
                 self.mailbox.waits_since.set(None);
-                *self.mailbox.waker.borrow_mut() = Some(context.waker().clone());
+                self.mailbox.watch(context);
                 Poll::Pending
             }
         }
+    }
+
+    /// Some of what was handed over has been written: the reader is slow, but has not stopped.
+    pub fn note_progress(&self) {
+        self.mailbox.waits_since.set(Some(Instant::now()));
     }
 
     /// Why the stream was closed; `None` when it was not closed from this side.
@@ -279,9 +348,52 @@ impl Subscriber {
         self.mailbox.closed.get().map(|(reason, _)| reason)
     }
 
+    /// What is handed over next. A large text goes in pieces, so that each that is taken is seen as
+    /// progress; chunks are for a transport that tells of its progress itself.
+    fn next_piece(&self, queue: &mut Queue, form: Form) -> Option<Bytes> {
+        let mut rest = self.rest.borrow_mut();
+        if rest.is_empty() {
+            *rest = self.hand_over(queue, form)?;
+        }
+        let most = match form {
+            Form::Chunk => rest.len(),
+            Form::Text => MAX_TOGETHER,
+        };
+        let piece = rest.len().min(most);
+        Some(rest.split_to(piece))
+    }
+
+    /// Takes what waits: one frame as it is, several small ones together.
+    fn hand_over(&self, queue: &mut Queue, form: Form) -> Option<Bytes> {
+        if let Some(gap) = self.owed_gap(queue) {
+            return Some(gap.into_bytes(form));
+        }
+        let first = self.pop(queue)?;
+        let fits = |next: Option<&Queued>, used: usize| {
+            next.is_some_and(|next| used + next.frame.len() <= MAX_TOGETHER)
+        };
+        if !fits(queue.front(), first.len()) {
+            return Some(first.into_bytes(form));
+        }
+        let mut together =
+            BytesMut::with_capacity(MAX_TOGETHER.min(2 * first.len() + queue.bytes()));
+        first.put(form, &mut together);
+        while fits(queue.front(), together.len()) && !self.is_gap_owed(queue) {
+            let Some(next) = self.pop(queue) else { break };
+            next.put(form, &mut together);
+        }
+        Some(together.freeze())
+    }
+
+    /// Whether a gap is to be told before what waits next: it stands before the events.
+    fn is_gap_owed(&self, queue: &Queue) -> bool {
+        self.mailbox.overflowed.get().is_some()
+            && queue.front().is_none_or(|next| next.number.is_some())
+    }
+
     /// The gap that is owed for dropped events, when those are the next to tell of.
-    fn owed_gap(&self, queue: &Queue) -> Option<Bytes> {
-        if queue.front().is_some_and(|next| next.number.is_none()) {
+    fn owed_gap(&self, queue: &Queue) -> Option<Frame> {
+        if !self.is_gap_owed(queue) {
             return None;
         }
         let last = self.mailbox.overflowed.take()?;
@@ -292,27 +404,11 @@ impl Subscriber {
             .then(|| self.mailbox.gap_frame(GapReason::Overflow, channels, &self.shard, last))
     }
 
-    /// Takes what waits: one frame as it is, several small ones together.
-    fn hand_over(&self, queue: &mut Queue) -> Option<Bytes> {
-        let first = self.pop(queue)?;
-        let fits = |next: Option<&Queued>, used: usize| {
-            next.is_some_and(|next| used + next.frame.len() <= MAX_TOGETHER)
-        };
-        if !fits(queue.front(), first.len()) {
-            return Some(first);
-        }
-        let mut together = BytesMut::with_capacity(MAX_TOGETHER.min(first.len() + queue.bytes()));
-        together.extend_from_slice(&first);
-        while fits(queue.front(), together.len()) {
-            let Some(next) = self.pop(queue) else { break };
-            together.extend_from_slice(&next);
-        }
-        Some(together.freeze())
-    }
-
-    fn pop(&self, queue: &mut Queue) -> Option<Bytes> {
+    fn pop(&self, queue: &mut Queue) -> Option<Frame> {
         let next = queue.pop()?;
+        self.shard.metrics().stream_bytes_sent(next.frame.len());
         if next.number.is_some() {
+            // That of a replayed event would be the latency of its client.
             self.shard.metrics().event_sent(next.received.elapsed());
         }
         Some(next.frame)

@@ -6,7 +6,8 @@ use super::EventsSettings;
 use super::router::Parameters;
 use super::template::Template;
 use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription, Topic};
-use crate::hub::StreamSettings;
+use crate::hub::{HistorySettings, StreamSettings};
+use crate::query;
 
 /// The channels that an events route leads to, and how their stream is kept.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl Channels {
     /// # Errors
     /// Each is the client's fault, and final; see [`ChannelError`].
     pub fn topics(&self, path: &Parameters, query: &str) -> Result<Vec<Topic>, ChannelError> {
-        let query = parse_query(query);
+        let query = query::parse(query);
         let limit = self.settings.max_channels;
         let mut topics = Vec::new();
         for template in &self.templates {
@@ -70,6 +71,11 @@ impl Channels {
     /// How the stream is kept.
     pub fn stream(&self) -> &Arc<StreamSettings> {
         &self.stream
+    }
+
+    /// What is kept of the channels, for clients that come back.
+    pub fn history(&self) -> Option<HistorySettings> {
+        self.settings.history
     }
 
     /// Bytes at the head of each channel's name that clients do not see.
@@ -102,20 +108,6 @@ fn may_match(pattern: &ChannelName, reserved: &str) -> bool {
     let literal = pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len());
     let known = literal.min(reserved.len());
     pattern.as_bytes()[..known] == reserved.as_bytes()[..known]
-}
-
-/// The pairs of a query (WHATWG URL, `application/x-www-form-urlencoded`).
-pub(crate) fn parse_query(query: &str) -> Vec<(String, String)> {
-    let decode = |text: &str| {
-        let text = text.replace('+', " ");
-        percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
-    };
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(key, value)| (decode(key), decode(value)))
-        .collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use std::time::Duration;
 use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings};
 
-pub(crate) use channels::parse_query;
 pub use channels::{ChannelError, Channels};
 pub use router::{Matched, Parameters, Router, RouterError};
 

@@ -8,29 +8,34 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::Acceptor;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::ConnectionSettings;
+use super::carrier::{Carrier, Frames, Handover, Offer};
 use super::listener::Listener;
 use super::severable::{self, StreamExecutor};
-use super::shard_server::ShardServer;
+use super::shard_server::{RunningBody, ShardServer};
+use super::tls::Tls;
 use super::transport::{Progress, Transport, Watched};
+use crate::metrics::Metrics;
 
 /// The client's side of HTTP/2 begins with these bytes (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -41,7 +46,7 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// Answers requests.
 pub trait Handler: Clone + 'static {
     /// The body of its responses.
-    type Body: Body<Data = Bytes, Error = BodyError> + 'static;
+    type Body: Body<Data = Bytes, Error = BodyError> + Frames + 'static;
 
     /// Answers one request. Total: a failure is a response too.
     fn handle(
@@ -207,15 +212,19 @@ impl ConnectionState {
 
     /// Waits until the notice is another than `known`.
     async fn notice_after(&self, known: Option<Notice>) -> Option<Notice> {
-        std::future::poll_fn(|cx| {
-            let notice = self.notice.get();
-            if notice != known {
-                return Poll::Ready(notice);
-            }
-            *self.waker.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
+        std::future::poll_fn(|cx| self.poll_notice_after(known, cx)).await
+    }
+
+    fn poll_notice_after(&self, known: Option<Notice>, cx: &Context<'_>) -> Poll<Option<Notice>> {
+        let notice = self.notice.get();
+        if notice != known {
+            return Poll::Ready(notice);
+        }
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     fn begin_request(self: &Rc<Self>) -> RunningRequest {
@@ -236,7 +245,8 @@ impl Drop for RunningRequest {
     }
 }
 
-/// Serves one connection. Owned by its shard; ends with the connection.
+/// Serves one connection. Owned by its shard; ends with the connection, or when it only carries a
+/// stream any more: then a smaller task goes on.
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
@@ -244,21 +254,49 @@ pub(super) async fn serve<H: Handler>(
     shard: ShardServer<H>,
 ) {
     let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
-    let _place = shard.admit(&state);
+    let place = shard.admit(&state);
     let watched = Watched::new(stream, Arc::clone(&state.progress));
     let ended = {
-        let mut speaking = pin!(speak(watched, &listener, &shard, &state));
+        let speaking = pin!(speak(watched, &listener, &shard, &state));
         tokio::select! {
-            result = &mut speaking => result,
+            result = speaking => result,
             reason = cut_off(&state) => {
                 shard.metrics().connection_cut(reason.as_str());
-                Ok(())
+                Ok(None)
             }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error = %error, "connection failed");
+    match ended {
+        Ok(None) => {}
+        Ok(Some((carrier, open))) => {
+            // Its owner is the shard, which ends it through its state.
+            drop(tokio::task::spawn_local(carry(
+                carrier,
+                state,
+                shard.metrics().clone(),
+                (place, open),
+            )));
+        }
+        Err(error) => tracing::debug!(%peer, error = %error, "connection failed"),
     }
+}
+
+/// Carries a stream to its end; the places that the connection holds are given back then.
+async fn carry<B: Frames>(
+    carrier: Carrier<B>,
+    state: Rc<ConnectionState>,
+    metrics: Metrics,
+    places: impl Sized,
+) {
+    tokio::select! {
+        ended = carrier.carry() => {
+            if let Err(error) = ended {
+                tracing::debug!(peer = %state.peer, %error, "stream failed");
+            }
+        }
+        reason = cut_off(&state) => metrics.connection_cut(reason.as_str()),
+    }
+    drop(places);
 }
 
 async fn cut_off(state: &ConnectionState) -> CutReason {
@@ -276,11 +314,9 @@ async fn speak<H: Handler>(
     listener: &Listener,
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
-) -> Result<(), BodyError> {
+) -> Result<Option<(Carrier<H::Body>, impl Drop + use<H>)>, BodyError> {
     let (transport, protocol) = if let Some(tls) = &listener.tls {
-        let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
-        let _permit = shard.handshake_permit().await;
-        let stream = acceptor.accept(watched).await.inspect_err(|error| {
+        let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
             shard.metrics().handshake_failed(handshake_failure(error));
         })?;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -291,11 +327,26 @@ async fn speak<H: Handler>(
         (Transport::Plain(watched), protocol)
     };
     state.protocol.set(Some(protocol));
-    let _open = shard.speaks(protocol);
-    match protocol {
-        Protocol::Http1 => speak_http1(transport, shard, state).await,
-        Protocol::Http2 => speak_http2(transport, shard, state).await,
-    }
+    let open = shard.speaks(protocol);
+    let carrier = match protocol {
+        Protocol::Http1 => speak_http1(transport, shard, state).await?,
+        Protocol::Http2 => {
+            speak_http2(transport, shard, state).await?;
+            None
+        }
+    };
+    Ok(carrier.map(|carrier| (carrier, open)))
+}
+
+/// A place is taken only once the client has spoken: who sends nothing keeps nobody waiting.
+async fn handshake<H: Handler>(
+    watched: Watched,
+    tls: &Tls,
+    shard: &ShardServer<H>,
+) -> io::Result<TlsStream<Watched>> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), watched).await?;
+    let _permit = shard.handshake_permit().await;
+    hello.into_stream(Arc::clone(&tls.config)).await
 }
 
 /// Reads just so far that HTTP/2 by prior knowledge (RFC 9113, section 3.3) is told from HTTP/1.1.
@@ -312,26 +363,43 @@ async fn sniff(watched: &mut Watched) -> io::Result<Protocol> {
     Ok(if is_preface { Protocol::Http2 } else { Protocol::Http1 })
 }
 
+/// Answers requests until the client is done, the gateway leaves, or a response is a stream: that
+/// is taken out of hyper's hands.
 async fn speak_http1<H: Handler>(
     transport: Transport,
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
-) -> Result<(), BodyError> {
+) -> Result<Option<Carrier<H::Body>>, BodyError> {
     let settings = &shard.settings().http1;
-    let connection = http1::Builder::new()
+    let handover = Handover::new();
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_read_timeout)
         .max_header_size(settings.max_header_bytes)
         .max_buf_size(settings.max_buffer_bytes)
-        .serve_connection(TokioIo::new(transport), service(shard, state))
+        .serve_connection(TokioIo::new(transport), service(shard, state, Some(handover.clone())))
         .with_upgrades();
-    let mut connection = pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return Ok(result?),     // the client is done
-        _ = state.notice_after(None) => {}                      // we are leaving
+    let mut is_finishing = false;
+    let ended = std::future::poll_fn(|cx| {
+        if !is_finishing && state.poll_notice_after(None, cx).is_ready() {
+            is_finishing = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        // hyper has written all that came before, unless the socket is full: then not yet.
+        if handover.is_offered() && state.progress.blocked_since().is_none() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    });
+    if let Some(ended) = ended.await {
+        return Ok(ended.map(|()| None)?);
     }
-    connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
+    let parts = connection.into_parts();
+    let offered = parts.zip(handover.take());
+    Ok(offered.map(|(parts, offer)| Carrier::new(parts.io.into_inner(), offer)))
 }
 
 async fn speak_http2<H: Handler>(
@@ -351,11 +419,11 @@ async fn speak_http2<H: Handler>(
         .max_pending_accept_reset_streams(MAX_PENDING_ACCEPT_RESETS)
         .keep_alive_interval(settings.keep_alive_interval)
         .keep_alive_timeout(settings.keep_alive_timeout)
-        .serve_connection(TokioIo::new(transport), service(shard, state));
+        .serve_connection(TokioIo::new(transport), service(shard, state, None));
     let mut connection = pin!(connection);
     tokio::select! {
-        result = connection.as_mut() => return Ok(result?),     // the client is done
-        _ = state.notice_after(None) => {}                      // we are leaving, or it idles
+        result = connection.as_mut() => return Ok(result?), // the client is done
+        _ = state.notice_after(None) => {}                  // we are leaving, or it idles
     }
     connection.as_mut().graceful_shutdown();
     Ok(connection.await?)
@@ -370,19 +438,26 @@ const MAX_LOCAL_ERROR_RESETS: usize = 64;
 fn service<H: Handler>(
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
+    handover: Option<Handover<H::Body>>,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
-    Response = Response<super::shard_server::RunningBody<H::Body>>,
+    Response = Response<RunningBody<H::Body>>,
     Error = Infallible,
     Future: 'static,
 > + use<H> {
     let (handler, state) = (shard.handler().clone(), Rc::clone(state));
     service_fn(move |request| {
-        let (handler, state) = (handler.clone(), Rc::clone(&state));
+        let (handler, state, handover) = (handler.clone(), Rc::clone(&state), handover.clone());
         async move {
             let running = state.begin_request();
+            // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
+            let handover = handover.filter(|_| request.version() == Version::HTTP_11);
             let response = handler.handle(request, state).await;
-            Ok(response.map(|body| super::shard_server::RunningBody::new(body, running)))
+            if let Some(handover) = handover.filter(|_| response.body().is_frames()) {
+                handover.offer(Offer { response, running });
+                return std::future::pending().await;
+            }
+            Ok(response.map(|body| RunningBody::new(body, running)))
         }
     })
 }

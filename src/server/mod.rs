@@ -2,11 +2,16 @@
 //!
 //! [`listener`] opens sockets and hands each accepted connection to the least loaded shard;
 //! [`shard_server`] keeps the connections of a core and enforces their deadlines; [`connection`] is
-//! one of them, from accept to its end; [`tls`] is what a listener shows, [`transport`] the socket
+//! one of them, from accept to its end, and [`carrier`] what remains of it while it carries a stream
+//! over HTTP/1.1; [`tls`] is how a listener speaks, and
+//! [`certificate`] what it shows; [`transport`] the socket
 //! as it is watched, [`severable`] how one HTTP/2 stream is cut off.
 
+pub mod carrier;
+pub mod certificate;
 pub mod connection;
 pub mod listener;
+mod local_certificate;
 mod severable;
 pub mod shard_server;
 pub mod state;

@@ -11,7 +11,9 @@ use tokio::time::Instant;
 
 use crate::hub::{CloseReason, Subscriber};
 use crate::metrics::Metrics;
+use crate::server::carrier::Frames;
 use crate::server::connection::{BodyError, ConnectionState, Protocol};
+use crate::sse::frame::Form;
 
 /// What a client is sent.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Stream(stream) => {
-                let bytes = ready!(stream.subscriber.poll_next(cx));
+                let bytes = ready!(stream.subscriber.poll_next(Form::Text, cx));
                 Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
             Self::Upstream(body) => {
@@ -70,6 +72,25 @@ impl Body for ResponseBody {
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
+        }
+    }
+}
+
+impl Frames for ResponseBody {
+    fn is_frames(&self) -> bool {
+        matches!(self, Self::Stream(_))
+    }
+
+    fn poll_chunks(&mut self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        match self {
+            Self::Stream(stream) => stream.subscriber.poll_next(Form::Chunk, context),
+            Self::Upstream(_) | Self::Whole(_) => Poll::Ready(None),
+        }
+    }
+
+    fn note_progress(&self) {
+        if let Self::Stream(stream) = self {
+            stream.subscriber.note_progress();
         }
     }
 }

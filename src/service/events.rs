@@ -9,8 +9,13 @@ use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
 use super::{Service, cors};
 use crate::hub::StreamRequest;
+use crate::query;
 use crate::route::{Channels, Parameters, Route};
 use crate::server::connection::ConnectionState;
+
+/// WHATWG HTML 9.2.4.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const LAST_EVENT_ID_KEYS: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
 
 /// Opens the stream, or says why not.
 pub(super) fn open<B>(
@@ -39,11 +44,24 @@ pub(super) fn open<B>(
         topics,
         settings: channels.stream().clone(),
         prefix_bytes: channels.prefix_bytes(),
+        history: channels.history(),
+        last_event_id: last_event_id(request),
         cut: connection.cut_for_current_request(),
     });
     let label = service.label(route);
     let body = StreamBody::new(subscriber, connection, label, service.metrics().clone());
     Ok(stream_response(ResponseBody::Stream(body)))
+}
+
+/// The id that the client had last: from the header that `EventSource` sends when it comes back,
+/// or from the query, for clients that cannot set it.
+fn last_event_id<B>(request: &Request<B>) -> Option<Vec<u8>> {
+    let header = request.headers().get(LAST_EVENT_ID).map(|id| id.as_bytes().to_vec());
+    let from_query = || {
+        let query = query::parse(request.uri().query().unwrap_or_default());
+        query.into_iter().find(|(key, _)| LAST_EVENT_ID_KEYS.contains(&key.as_str()))
+    };
+    header.or_else(|| from_query().map(|(_, id)| id.into_bytes())).filter(|id| !id.is_empty())
 }
 
 /// The head of every stream: nobody on the way may keep, compress or collect it.

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
@@ -16,6 +15,7 @@ use crate::hub::jittered;
 use crate::proxy::ProxyError;
 use crate::route::ChannelError;
 use crate::sse::encode;
+use crate::sse::frame::Form;
 
 /// A client that asked for a stream that cannot be had now comes back after this, or up to twice
 /// as long.
@@ -122,8 +122,8 @@ impl Rejection {
 
 /// A stream that ends at once, and says when to come back.
 fn come_back() -> Response<ResponseBody> {
-    let retry: Bytes = encode::retry(jittered(COME_BACK));
-    super::events::stream_response(ResponseBody::whole(retry))
+    let retry = encode::retry(jittered(COME_BACK));
+    super::events::stream_response(ResponseBody::whole(retry.bytes(Form::Text)))
 }
 
 /// Whether the client names this media type among those that it accepts.

@@ -3,53 +3,63 @@
 //! Total: any bytes at all become a frame that says the same, forges no field and ends once. The
 //! grammar is WHATWG HTML 9.2.5 ("Parsing an event stream"). Who the frame is for is not known here.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
+use super::frame::{Draft, Frame};
 use crate::event::Event;
 
+/// What the fields beside the data take, as a rule: room for an id and a name.
+const FIELDS_BYTES: usize = 48;
+
 /// The comment that keeps a quiet stream alive: a comment line and the empty line after it.
-pub const KEEP_ALIVE: &[u8] = b":\n\n";
+pub const KEEP_ALIVE: Frame = Frame::from_static(b"3\r\n:\n\n\r\n", 3);
 
 /// The frame of `event`, with `id` as its `id` field.
 ///
 /// The data is split at LF, CR and CRLF; invalid UTF-8 becomes U+FFFD; empty data is one empty
 /// `data` line. Name and id have been checked where they were decoded, by [`is_field_value`].
-pub fn frame(event: &Event, id: Option<&str>) -> Bytes {
+pub fn frame(event: &Event, id: Option<&str>) -> Frame {
     debug_assert!(id.is_none_or(is_field_value));
     debug_assert!(event.name.as_deref().is_none_or(is_field_value));
     let text = String::from_utf8_lossy(&event.data);
-    let mut out = BytesMut::with_capacity(text.len() + 64);
+    let mut draft = Draft::new(text.len() + FIELDS_BYTES);
+    let out = draft.text();
     if let Some(id) = id {
-        field(&mut out, "id", id);
+        field(out, "id", id);
     }
     if let Some(name) = &event.name {
-        field(&mut out, "event", name);
+        field(out, "event", name);
     }
     if let Some(retry) = event.retry {
-        write!(out, "retry: {retry}\n").expect("a buffer takes any text");
+        writeln!(out, "retry: {retry}").expect("a buffer takes any text");
     }
-    data(&mut out, &text);
+    data(out, &text);
     out.put_u8(b'\n');
-    out.freeze()
+    draft.finish()
 }
 
 /// The block that tells a client how long to wait before it returns.
-pub fn retry(wait: Duration) -> Bytes {
-    Bytes::from(format!("retry: {}\n\n", wait.as_millis()))
+pub fn retry(wait: Duration) -> Frame {
+    block(format_args!("retry: {}\n\n", wait.as_millis()))
 }
 
 /// The block that tells a client that it is subscribed, and up to where it has been served.
 ///
 /// It has no data, so it sets the last event id and dispatches nothing (WHATWG HTML 9.2.6).
-pub fn ready(position: Option<&str>) -> Bytes {
+pub fn ready(position: Option<&str>) -> Frame {
     match position {
-        Some(position) => Bytes::from(format!("id: {position}\n: ready\n\n")),
-        None => Bytes::from_static(b": ready\n\n"),
+        Some(position) => block(format_args!("id: {position}\n: ready\n\n")),
+        None => block(format_args!(": ready\n\n")),
     }
+}
+
+fn block(text: fmt::Arguments<'_>) -> Frame {
+    let mut draft = Draft::new(FIELDS_BYTES);
+    draft.text().write_fmt(text).expect("a buffer takes any text");
+    draft.finish()
 }
 
 /// Whether `text` can stand in an `id` or `event` field: no control character, so that it cannot
@@ -66,7 +76,7 @@ fn field(out: &mut BytesMut, name: &str, value: &str) {
     out.put_u8(b'\n');
 }
 
-fn data(out: &mut BytesMut, text: &Cow<'_, str>) {
+fn data(out: &mut BytesMut, text: &str) {
     let mut rest = text.as_bytes();
     while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
         line(out, &rest[..end]);
@@ -89,8 +99,17 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{frame, ready, retry};
+    use super::{KEEP_ALIVE, ready, retry};
     use crate::event::Event;
+    use crate::sse::frame::{Form, Frame};
+
+    fn text(frame: &Frame) -> Bytes {
+        frame.bytes(Form::Text)
+    }
+
+    fn frame(event: &Event, id: Option<&str>) -> Bytes {
+        text(&super::frame(event, id))
+    }
 
     fn data(data: &'static [u8]) -> Event {
         Event { data: Bytes::from_static(data), ..Event::default() }
@@ -132,8 +151,9 @@ mod tests {
 
     #[test]
     fn blocks_without_data_dispatch_nothing() {
-        assert_eq!(retry(Duration::from_secs(3)), "retry: 3000\n\n");
-        assert_eq!(ready(Some("r-7")), "id: r-7\n: ready\n\n");
-        assert_eq!(ready(None), ": ready\n\n");
+        assert_eq!(text(&retry(Duration::from_secs(3))), "retry: 3000\n\n");
+        assert_eq!(text(&ready(Some("r-7"))), "id: r-7\n: ready\n\n");
+        assert_eq!(text(&KEEP_ALIVE), ":\n\n");
+        assert_eq!(text(&ready(None)), ": ready\n\n");
     }
 }

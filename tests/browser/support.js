@@ -11,7 +11,8 @@ import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
-const ROOT = resolve(import.meta.dirname, '../..');
+/** The top of the repository. */
+export const ROOT = resolve(import.meta.dirname, '../..');
 const GATEWAY = process.env.SSEGATE_BIN ?? join(ROOT, 'target/debug/ssegate');
 const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 

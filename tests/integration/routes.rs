@@ -122,17 +122,3 @@ async fn the_rest_of_a_path_may_be_nothing() {
         follows(&redis, &gateway, Request::get(target), "all").await;
     }
 }
-
-#[tokio::test]
-async fn a_parameter_with_a_pattern_around_it_is_one_channel() {
-    let redis = Redis::start().await;
-    let gateway = Gateway::build(&redis)
-        .routes(
-            "- path: /a/{name}\n  events: { channels: [\"app:{name}:v1\"] }\n\
-             - path: /literal\n  events: { channels: [\"{{braces}}\"] }\n",
-        )
-        .start()
-        .await;
-    follows(&redis, &gateway, Request::get("/a/x"), "app:x:v1").await;
-    follows(&redis, &gateway, Request::get("/literal"), "{braces}").await;
-}

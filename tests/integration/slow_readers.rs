@@ -28,7 +28,9 @@ async fn stalled(to: SocketAddr, target: &str) -> TcpStream {
 
 /// A payload that says its number and is `bytes` long.
 fn numbered(number: usize, bytes: usize) -> String {
-    format!("{number:<bytes$}")
+    let mut text = number.to_string();
+    text.push_str(&" ".repeat(bytes - text.len()));
+    text
 }
 
 fn number(event: &Event) -> usize {

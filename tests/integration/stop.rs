@@ -61,7 +61,8 @@ async fn http2_says_goodbye() {
 
     let goaway = within(SOON, "a GOAWAY", connection.next_of(GOAWAY)).await.unwrap();
     assert_eq!(goaway.goaway_code(), 0);
-    within(SOON, "the end", async { while connection.next().await.is_some() {} }).await;
+    let end = async { while connection.next_of(GOAWAY).await.is_some() {} };
+    within(SOON, "the end", end).await;
     assert!(gateway.exit_within(SOON).await.success());
 }
 

@@ -15,12 +15,15 @@ pub(super) struct Printer {
     /// Whether an event must say which stream it is of.
     several: bool,
     is_terminal: bool,
+    /// <https://no-color.org>
+    no_color: bool,
 }
 
 impl Printer {
     /// For one stream, or `several`.
     pub(super) fn new(json: bool, several: bool) -> Self {
-        Self { json, several, is_terminal: io::stdout().is_terminal() }
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { json, several, is_terminal: io::stdout().is_terminal(), no_color }
     }
 
     /// Prints it at once.
@@ -66,11 +69,11 @@ impl Printer {
     }
 
     fn field(&self, text: &mut String, name: &str, value: &str) {
-        text.push_str(&if self.is_terminal {
-            // A stranger's escape sequences are not for this terminal.
-            format!("\x1b[2m{name}:\x1b[0m {}\n", harmless(value))
-        } else {
-            format!("{name}: {value}\n")
+        // A stranger's escape sequences are not for this terminal.
+        text.push_str(&match (self.is_terminal, self.no_color) {
+            (true, false) => format!("\x1b[2m{name}:\x1b[0m {}\n", harmless(value)),
+            (true, true) => format!("{name}: {}\n", harmless(value)),
+            (false, _) => format!("{name}: {value}\n"),
         });
     }
 }
@@ -134,7 +137,7 @@ mod tests {
 
     #[test]
     fn text_on_a_pipe_is_a_stream_again() {
-        let pipe = Printer { json: false, several: true, is_terminal: false };
+        let pipe = Printer { json: false, several: true, is_terminal: false, no_color: false };
         assert_eq!(
             pipe.text("news", &event(), "7"),
             "from: news\nid: 7\nevent: ping\ndata: a\ndata: \u{1b}[2J\n\n"
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_terminal_is_not_told_what_to_do() {
-        let terminal = Printer { json: false, several: false, is_terminal: true };
+        let terminal = Printer { json: false, several: false, is_terminal: true, no_color: true };
         let text = terminal.text("news", &event(), "");
         assert!(text.contains(r"\u{1b}[2J"), "{text}");
         assert!(!text.contains("\u{1b}[2J"));

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use crate::hub::HubSettings;
+use crate::hub::{HubSettings, MAX_SHARDS};
 use crate::server::{ConnectionSettings, Http1Settings, Http2Settings};
 
 use super::Settings;
@@ -37,9 +37,6 @@ pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// The shortest time, where none at all makes no sense.
 const SHORTEST: Time = Time(Duration::from_millis(1));
-
-/// More threads than that are a slip of the finger.
-const MAX_SHARDS: usize = 1024;
 
 /// A signed 32-bit length: what sockets and HTTP/2 windows can say.
 const MAX_LENGTH: usize = i32::MAX as usize;
@@ -70,6 +67,12 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
         admin,
         hub: HubSettings {
             max_channels: resolver.count(file.max_channels, HubSettings::default().max_channels),
+            history_memory: resolver.size(
+                file.history_memory,
+                HubSettings::default().history_memory,
+                1,
+                usize::MAX,
+            ),
         },
         routes: resolver.routes(file.routes, &sse),
         drain: resolver.time_or_none(file.drain, DRAIN),
@@ -80,7 +83,7 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
 
 /// As many shards as threads can run at once here.
 pub(super) fn default_shards() -> usize {
-    available_parallelism().map_or(1, usize::from)
+    available_parallelism().map_or(1, usize::from).min(MAX_SHARDS)
 }
 
 /// What resolving needs at every step.

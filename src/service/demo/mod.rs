@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 use super::body::ResponseBody;
 use super::rejection::Rejection;
-use crate::route::parse_query;
+use crate::query;
 
 const PAGE: &str = include_str!("page.html");
 const PUBLISH_PATH: &str = "/demo/publish";
@@ -55,7 +55,7 @@ async fn publish(
     if !is_from_the_page(request.headers()) {
         return Err(Rejection::ForeignOrigin);
     }
-    let query = parse_query(request.uri().query().unwrap_or_default());
+    let query = query::parse(request.uri().query().unwrap_or_default());
     let channel = query.into_iter().find(|(key, _)| key == "channel").map(|(_, value)| value);
     let channel = channel.ok_or(Rejection::NotFound)?;
     let body = Limited::new(request.into_body(), MAX_PUBLISHED_BYTES);

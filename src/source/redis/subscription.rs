@@ -173,6 +173,8 @@ impl<'a> Session<'a> {
     /// Takes everything that was read, and only then lets go of it: one batch.
     fn take_in(&mut self) -> Result<(), SourceError> {
         while let Some(value) = self.connection.next_value()? {
+            // Before the value, not after all of them: it may answer what was asked behind the mark.
+            self.pass_mark();
             self.take(value)?;
         }
         self.settle();
@@ -239,6 +241,10 @@ impl<'a> Session<'a> {
         // Where it has been left since, and perhaps asked for again, the last answer counts.
         if !self.is_left_later(&subscription) {
             self.owner.hub.confirm(is_pattern, subscription.name.as_str());
+            // It was refused at first, say: nothing more is waited for.
+            if self.is_restored {
+                self.owner.hub.restored();
+            }
         }
         Ok(())
     }
@@ -281,13 +287,17 @@ impl<'a> Session<'a> {
 
     /// What follows from the answers so far.
     fn settle(&mut self) {
+        self.pass_mark();
+        self.owner.health.set_source_ready(self.is_restored && self.refused.is_empty());
+    }
+
+    fn pass_mark(&mut self) {
         if matches!(self.awaited.front(), Some(Awaited::Restored)) {
             self.awaited.pop_front();
             self.owner.hub.restored();
             self.owner.hub.flush();
             self.is_restored = true;
         }
-        self.owner.health.set_source_ready(self.is_restored && self.refused.is_empty());
     }
 
     fn change(&mut self, wishes: impl Iterator<Item = (Subscription, Wish)>) {

@@ -146,15 +146,18 @@ impl FrameConnection {
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
-    /// The next frame of this kind. SETTINGS on the way are acknowledged.
+    /// The next frame of this kind. SETTINGS and PING on the way are acknowledged.
     pub(crate) async fn next_of(&mut self, kind: u8) -> Option<Frame> {
         loop {
             let frame = self.next().await?;
+            if frame.kind == kind {
+                return Some(frame);
+            }
             if frame.kind == SETTINGS && frame.flags & ACK == 0 {
                 self.send(&Frame::new(SETTINGS, ACK, 0, &[])).await;
             }
-            if frame.kind == kind {
-                return Some(frame);
+            if frame.kind == PING && frame.flags & ACK == 0 {
+                self.send(&Frame::new(PING, ACK, 0, &frame.payload)).await;
             }
         }
     }

@@ -233,11 +233,12 @@ impl Gateway {
         Metrics::parse(&response.text().await)
     }
 
-    /// Waits until the samples of `name` with `labels` add up to at least `value`.
+    /// Waits until the samples of `name` with `labels` add up to at least `value`: for longer than
+    /// the `write_timeout` after which a reader who does not read is cut off.
     pub(crate) async fn counts(&self, name: &str, labels: &[&str], value: f64) {
         let what = format!("{name} {labels:?} is at least {value}");
         let enough = async || self.metrics().await.sum(name, labels) >= value;
-        eventually(SOON, &what, enough).await;
+        eventually(3 * SOON, &what, enough).await;
     }
 
     /// The status of `/readyz`.

@@ -34,7 +34,11 @@ impl Http2 {
         is_tls: bool,
         address: SocketAddr,
     ) -> (Self, JoinHandle<Result<(), h2::Error>>) {
-        let (requests, connection) = h2::client::handshake(io).await.unwrap();
+        // One event on many streams is many small frames at once: to this library an attack, unless
+        // it is told otherwise.
+        let mut builder = h2::client::Builder::new();
+        let (requests, connection) =
+            builder.data_frame_budget(1 << 30).handshake(io).await.unwrap();
         let end = tokio::spawn(connection);
         (Self { requests, scheme: if is_tls { "https" } else { "http" }, address }, end)
     }
@@ -75,9 +79,14 @@ pub(crate) struct Http2Body {
 
 impl Http2Body {
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, String> {
-        let Some(chunk) = self.body.data().await else { return Ok(None) };
-        let chunk = chunk.map_err(|error| error.to_string())?;
-        self.body.flow_control().release_capacity(chunk.len()).unwrap();
-        Ok(Some(chunk))
+        while let Some(chunk) = self.body.data().await {
+            let chunk = chunk.map_err(|error| error.to_string())?;
+            self.body.flow_control().release_capacity(chunk.len()).unwrap();
+            // The end may come with a frame of no bytes.
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
     }
 }

@@ -56,9 +56,17 @@ impl Call {
         let body = bytes.split_off(end);
         let head = String::from_utf8(bytes).unwrap();
         let mut call = Self { socket, head, body };
+        let is_chunked = call.header("transfer-encoding") == "chunked";
         let length = call.header("content-length").parse().unwrap_or(0);
-        while call.body.len() < length {
+        let is_complete = |body: &[u8]| match is_chunked {
+            true => body.ends_with(b"0\r\n\r\n"),
+            false => body.len() >= length,
+        };
+        while !is_complete(&call.body) {
             assert!(call.socket.read_buf(&mut call.body).await.unwrap() > 0, "closed in a body");
+        }
+        if is_chunked {
+            call.body = unchunked(&call.body);
         }
         call
     }
@@ -94,5 +102,20 @@ impl Call {
         let gone = self.socket.read_to_end(&mut rest);
         // A reset is as much an end as any.
         drop(within(SOON, "the backend's connection is closed", gone).await);
+    }
+}
+
+/// The data of a body that came in chunks.
+fn unchunked(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = memchr::memmem::find(chunks, b"\r\n").expect("a chunk has a size");
+        let size = std::str::from_utf8(&chunks[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&chunks[end + 2..end + 2 + size]);
+        chunks = &chunks[end + 2 + size + 2..];
     }
 }

@@ -1,0 +1,30 @@
+# syntax=docker/dockerfile:1
+# ssegate alone: one binary, no shell, not root.
+#
+#   docker build -t ssegate .
+#   docker run -p 8443:8443 -e REDIS_URL=redis://… -v ./gateway.yaml:/etc/ssegate/gateway.yaml:ro ssegate
+
+FROM rust:1-slim-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked --bin ssegate \
+    && install -D target/release/ssegate /out/usr/local/bin/ssegate \
+    && install -D -m 0644 deploy/gateway.yaml /out/etc/ssegate/gateway.yaml \
+    && install -d /state
+
+# glibc, the roots of certificate authorities, and a user 65532.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /out/ /
+# The local certificate is kept here; a volume keeps it over containers, with this owner.
+COPY --from=build --chown=65532:65532 /state /var/lib/ssegate
+ENV STATE_DIRECTORY=/var/lib/ssegate
+VOLUME /var/lib/ssegate
+# `run` and `healthcheck` find gateway.yaml here.
+WORKDIR /etc/ssegate
+EXPOSE 8443 8080 9464
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/usr/local/bin/ssegate", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/ssegate"]
+CMD ["run"]

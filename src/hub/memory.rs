@@ -1,0 +1,87 @@
+//! What the histories of all channels hold together, and which of them goes first: the least
+//! recently used.
+//!
+//! A channel that is used does not move here, so an event costs nothing but an addition. Where it
+//! stands is put right when it comes to the front.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::inbox::ChannelIndex;
+
+/// A channel, and not another one that has its index later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Keeper {
+    pub(super) channel: ChannelIndex,
+    /// The number at which the channel was opened.
+    pub(super) opened: u64,
+}
+
+/// The channels that keep history, in a line, each in it once.
+#[derive(Debug)]
+pub(super) struct Memory {
+    held: usize,
+    most: usize,
+    // By the number at which they were used last, as far as it is known here.
+    line: BinaryHeap<Reverse<(u64, Keeper)>>,
+}
+
+impl Memory {
+    pub(super) fn new(most: usize) -> Self {
+        Self { held: 0, most, line: BinaryHeap::new() }
+    }
+
+    /// A channel begins to keep something.
+    pub(super) fn enter(&mut self, keeper: Keeper, used: u64) {
+        self.line.push(Reverse((used, keeper)));
+    }
+
+    /// A history went from `before` to `after` bytes.
+    pub(super) fn account(&mut self, before: usize, after: usize) {
+        self.held = self.held + after - before;
+    }
+
+    /// What is held, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The next whose history is to go, while too much is held; it leaves the line. `last_use`
+    /// answers at which number a channel was used last; `None`: it is gone, and leaves the line.
+    pub(super) fn next_to_go(
+        &mut self,
+        last_use: impl Fn(Keeper) -> Option<u64>,
+    ) -> Option<ChannelIndex> {
+        while self.held > self.most {
+            let Reverse((known, keeper)) = self.line.pop()?;
+            match last_use(keeper) {
+                Some(used) if used > known => self.enter(keeper, used),
+                Some(_) => return Some(keeper.channel),
+                None => {}
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Keeper, Memory};
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let mut memory = Memory::new(10);
+        for channel in 0..3 {
+            memory.enter(Keeper { channel, opened: 0 }, u64::from(channel));
+        }
+        let last_use = |keeper: Keeper| [Some(9), Some(5), None][keeper.channel as usize];
+        assert_eq!(memory.next_to_go(last_use), None, "nothing is held");
+        memory.account(0, 11);
+        assert_eq!(memory.next_to_go(last_use), Some(1));
+        assert_eq!(memory.next_to_go(last_use), Some(0));
+        assert_eq!(memory.next_to_go(last_use), None, "all have left the line");
+        memory.account(11, 10);
+        memory.enter(Keeper { channel: 1, opened: 0 }, 5);
+        assert_eq!(memory.next_to_go(last_use), None, "it fits");
+    }
+}

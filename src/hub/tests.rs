@@ -1,0 +1,469 @@
+//! The hub whole, on one thread: what subscribers read of what is published.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::LocalRuntime;
+use tokio::time::Instant;
+
+use super::{
+    CloseReason, HistorySettings, Hub, HubSettings, Shard, StreamRequest, StreamSettings,
+    Subscriber, WhenFull, Wish,
+};
+use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
+use crate::metrics::Metrics;
+use crate::sse::frame::{Form, Frame};
+
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A hub with its shards, and a source that confirms when it is told to.
+struct House {
+    hub: Hub,
+    shards: Vec<Shard>,
+}
+
+impl House {
+    fn new(shards: usize, settings: HubSettings) -> Self {
+        let metrics = Metrics::new().expect("metrics");
+        let (hub, links) = Hub::new(settings, shards, metrics.clone());
+        let shards = links
+            .into_iter()
+            .map(|link| Shard::new(link, WRITE_TIMEOUT, metrics.for_shard()))
+            .collect();
+        let house = Self { hub, shards };
+        let hub = house.hub.clone();
+        drop(tokio::task::spawn_local(async move { hub.run().await }));
+        for shard in &house.shards {
+            let shard = shard.clone();
+            drop(tokio::task::spawn_local(async move { shard.run().await }));
+        }
+        house
+    }
+
+    fn open(&self, shard: usize, channels: &[&str]) -> Subscriber {
+        self.open_with(shard, channels, None, StreamSettings::default())
+    }
+
+    fn open_with(
+        &self,
+        shard: usize,
+        channels: &[&str],
+        last_event_id: Option<&str>,
+        settings: StreamSettings,
+    ) -> Subscriber {
+        self.shards[shard].subscribe(StreamRequest {
+            topics: channels.iter().map(|name| topic(name)).collect(),
+            settings: Arc::new(settings),
+            prefix_bytes: 0,
+            history: Some(HistorySettings { count: 5, ..HistorySettings::default() }),
+            last_event_id: last_event_id.map(|id| id.as_bytes().to_vec()),
+            cut: Box::new(|| {}),
+        })
+    }
+
+    /// Does what the hub wishes.
+    async fn follow(&self) {
+        for (subscription, wish) in self.hub.wishes().await {
+            if wish == Wish::Follow {
+                self.hub.confirm(subscription.is_pattern, subscription.name.as_str());
+            }
+        }
+        self.hub.flush();
+        settle().await;
+    }
+
+    async fn publish(&self, channel: &str, data: &'static str) {
+        self.publish_all(&[(channel, data)]).await;
+    }
+
+    async fn publish_all(&self, events: &[(&str, &'static str)]) {
+        for (channel, data) in events {
+            self.hub.begin_message();
+            self.hub.publish(false, channel, Instant::now(), |_| {
+                Some(Event { data: Bytes::from_static(data.as_bytes()), ..Event::default() })
+            });
+        }
+        self.hub.flush();
+        settle().await;
+    }
+}
+
+/// A frame of so many bytes.
+pub(super) fn frame(bytes: usize) -> Frame {
+    Frame::of_text(&"x".repeat(bytes))
+}
+
+fn topic(name: &str) -> Topic {
+    let is_pattern = name.contains('*');
+    Topic {
+        subscription: Subscription { name: ChannelName::new(name).expect("a name"), is_pattern },
+        format: Format::Raw,
+        ids: Ids::Ours,
+    }
+}
+
+/// Lets the tasks run until none has anything to do: time stands still, and moves on only then.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// What waits for a subscriber, with the run's tag as `R`.
+fn read(subscriber: &Subscriber) -> String {
+    let mut text = String::new();
+    let context = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Some(bytes)) = subscriber.poll_next(Form::Text, &context) {
+        text += str::from_utf8(&bytes).expect("text");
+    }
+    text.lines()
+        .map(|line| match line.strip_prefix("id: ").and_then(|id| id.split_once('-')) {
+            Some((_, number)) => format!("id: R-{number}"),
+            None => line.to_owned(),
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn id_of(house: &House, number: u64) -> String {
+    house.shards[0].run_tag().at(number).to_string()
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime: LocalRuntime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build_local(tokio::runtime::LocalOptions::default())
+        .expect("a runtime");
+    runtime.block_on(test);
+}
+
+#[test]
+fn a_stream_is_opened_made_ready_and_served() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stream = house.open(0, &["news"]);
+        assert_eq!(read(&stream), "retry: 3000\n");
+        house.follow().await;
+        assert_eq!(read(&stream), "id: R-0\n: ready\n");
+        house.publish_all(&[("news", "a"), ("other", "x"), ("news", "b")]).await;
+        assert_eq!(read(&stream), "id: R-1\ndata: a\n\nid: R-3\ndata: b\n");
+    });
+}
+
+#[test]
+fn every_shard_has_its_own_subscribers() {
+    run(async {
+        let house = House::new(3, HubSettings::default());
+        let streams = [house.open(0, &["a"]), house.open(1, &["b"]), house.open(2, &["a", "b"])];
+        settle().await;
+        house.follow().await;
+        for stream in &streams {
+            assert!(read(stream).ends_with(": ready\n"));
+        }
+        house.publish_all(&[("a", "1"), ("b", "2")]).await;
+        assert_eq!(read(&streams[0]), "id: R-1\ndata: 1\n");
+        assert_eq!(read(&streams[1]), "id: R-2\ndata: 2\n");
+        assert_eq!(read(&streams[2]), "id: R-1\ndata: 1\n\nid: R-2\ndata: 2\n");
+    });
+}
+
+#[test]
+fn a_message_heard_twice_comes_once() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let both = house.open(0, &["news.a", "news.*"]);
+        let pattern = house.open(0, &["news.*"]);
+        settle().await;
+        house.follow().await;
+        drop((read(&both), read(&pattern)));
+        house.hub.begin_message();
+        for (is_pattern, name) in [(false, "news.a"), (true, "news.*")] {
+            house.hub.publish(is_pattern, name, Instant::now(), |_| Some(Event::default()));
+        }
+        house.hub.flush();
+        settle().await;
+        assert_eq!(read(&both), "id: R-1\ndata: \n");
+        assert_eq!(read(&pattern), "id: R-1\ndata: \n");
+    });
+}
+
+#[test]
+fn a_client_resumes_after_its_last_id() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let first = house.open(0, &["a", "b"]);
+        settle().await;
+        house.follow().await;
+        house.publish_all(&[("a", "1"), ("b", "2"), ("a", "3")]).await;
+        drop(first);
+        house.publish("b", "4").await;
+
+        let again =
+            house.open_with(0, &["a", "b"], Some(&id_of(&house, 1)), StreamSettings::default());
+        assert_eq!(read(&again), "retry: 3000\n");
+        // Published while the past is on its way: it must come after it, and once.
+        house.publish("a", "5").await;
+        assert_eq!(
+            read(&again),
+            "id: R-2\ndata: 2\n\nid: R-3\ndata: 3\n\nid: R-4\ndata: 4\n\nid: R-5\ndata: 5\n\nid: R-5\n: ready\n"
+        );
+        house.publish("a", "6").await;
+        assert_eq!(read(&again), "id: R-6\ndata: 6\n");
+    });
+}
+
+#[test]
+fn a_replay_is_paced_by_the_queue() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let first = house.open(0, &["a"]);
+        settle().await;
+        house.follow().await;
+        house.publish_all(&[("a", "11111"), ("a", "22222"), ("a", "33333")]).await;
+        drop(first);
+        let settings = StreamSettings { max_queue_bytes: 2, ..StreamSettings::default() };
+        let again = house.open_with(0, &["a"], Some(&id_of(&house, 0)), settings);
+        drop(read(&again));
+        for expected in ["id: R-1\ndata: 11111\n", "id: R-2\ndata: 22222\n"] {
+            settle().await;
+            assert_eq!(read(&again), expected);
+        }
+        settle().await;
+        assert_eq!(read(&again), "id: R-3\ndata: 33333\n\nid: R-3\n: ready\n");
+    });
+}
+
+#[test]
+fn what_cannot_be_promised_is_told() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let first = house.open(0, &["a"]);
+        settle().await;
+        house.follow().await;
+        house.publish_all(&[("a", "1"); 7]).await;
+        drop(first);
+        let gap = |reason: &str| {
+            format!("event: gap\ndata: {{\"reason\":\"{reason}\",\"channels\":[\"a\"]}}\n")
+        };
+        for (id, reason, number) in [
+            (id_of(&house, 0), "expired", 2),
+            (id_of(&house, 99), "unknown_id", 7),
+            ("zzzzzz-1".to_owned(), "unknown_id", 7),
+            ("nonsense".to_owned(), "unknown_id", 7),
+            ("9".repeat(4096), "unknown_id", 7),
+        ] {
+            let again = house.open_with(0, &["a"], Some(&id), StreamSettings::default());
+            drop(read(&again));
+            settle().await;
+            let text = read(&again);
+            assert!(text.starts_with(&format!("id: R-{number}\n{}", gap(reason))), "{id}: {text}");
+            assert_eq!(text.matches("event: gap").count(), 1);
+            assert!(text.ends_with("id: R-7\n: ready\n"));
+        }
+        // A channel that nobody follows has no past, also for an id that is ours.
+        let other = house.open_with(0, &["b"], Some(&id_of(&house, 3)), StreamSettings::default());
+        drop(read(&other));
+        house.follow().await;
+        let text = read(&other);
+        assert!(text.starts_with("id: R-7\nevent: gap\ndata: {\"reason\":\"expired\""), "{text}");
+        assert!(text.ends_with("id: R-7\n: ready\n"), "{text}");
+    });
+}
+
+#[test]
+fn the_least_recently_used_history_makes_room() {
+    run(async {
+        let settings = HubSettings { history_memory: 500, ..HubSettings::default() };
+        let house = House::new(1, settings);
+        let stream = house.open(0, &["a", "b"]);
+        settle().await;
+        house.follow().await;
+        house.publish_all(&[("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")]).await;
+        assert!(house.hub.history_bytes() <= 500);
+        drop(stream);
+        let resume = |channel| {
+            let id = id_of(&house, 1);
+            house.open_with(0, &[channel], Some(&id), StreamSettings::default())
+        };
+        let [a, b] = ["a", "b"].map(resume);
+        drop((read(&a), read(&b)));
+        settle().await;
+        assert_eq!(read(&a), "id: R-3\ndata: 3\n\nid: R-4\ndata: 4\n\nid: R-4\n: ready\n");
+        let text = read(&b);
+        assert!(text.contains("\"reason\":\"expired\",\"channels\":[\"b\"]"), "{text}");
+    });
+}
+
+#[test]
+fn a_lost_source_is_told_once_to_those_who_listened() {
+    run(async {
+        let house = House::new(2, HubSettings::default());
+        let early = house.open(0, &["a", "b"]);
+        settle().await;
+        house.follow().await;
+        house.publish("a", "1").await;
+        drop(read(&early));
+        house.hub.lose();
+        let late = house.open(1, &["a"]);
+        settle().await;
+        assert_eq!(read(&late), "retry: 3000\n");
+        for subscription in house.hub.followed() {
+            house.hub.confirm(subscription.is_pattern, subscription.name.as_str());
+        }
+        house.hub.restored();
+        house.hub.flush();
+        settle().await;
+        let text = read(&early);
+        assert!(
+            text.starts_with("id: R-2\nevent: gap\ndata: {\"reason\":\"redis_away\""),
+            "{text}"
+        );
+        assert_eq!(text.matches("event: gap").count(), 1);
+        assert_eq!(read(&late), "id: R-1\n: ready\n");
+
+        // Whoever comes back finds the gap in the past.
+        let back = house.open_with(0, &["a"], Some(&id_of(&house, 1)), StreamSettings::default());
+        drop(read(&back));
+        settle().await;
+        let text = read(&back);
+        assert!(text.starts_with("id: R-2\nevent: gap\n"), "{text}");
+    });
+}
+
+#[test]
+fn a_full_queue_is_dealt_with_as_the_route_says() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let settings = |when_full| StreamSettings {
+            // Two of the events below.
+            max_queue_bytes: 44,
+            when_full,
+            ..StreamSettings::default()
+        };
+        let open = |when_full| house.open_with(0, &["a"], None, settings(when_full));
+        let slow = [WhenFull::Disconnect, WhenFull::DropOldest, WhenFull::Latest].map(open);
+        settle().await;
+        house.follow().await;
+        for stream in &slow {
+            drop(read(stream));
+        }
+        house.publish_all(&[("a", "1"), ("a", "2"), ("a", "3"), ("a", "4")]).await;
+        assert_eq!(read(&slow[0]), "");
+        assert_eq!(slow[0].close_reason(), Some(CloseReason::Lagged));
+        assert_eq!(
+            read(&slow[1]),
+            "id: R-2\nevent: gap\ndata: {\"reason\":\"overflow\",\"channels\":[\"a\"]}\n\n\
+             id: R-3\ndata: 3\n\nid: R-4\ndata: 4\n"
+        );
+        assert_eq!(read(&slow[2]), "id: R-3\ndata: 3\n\nid: R-4\ndata: 4\n");
+    });
+}
+
+#[test]
+fn a_quiet_stream_is_kept_alive_and_a_busy_one_is_not() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let [quiet, busy] = [house.open(0, &["quiet"]), house.open(0, &["busy"])];
+        settle().await;
+        house.follow().await;
+        drop((read(&quiet), read(&busy)));
+        let (mut comments, mut busy_comments) = (0, 0);
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            house.publish("busy", "x").await;
+            comments += usize::from(read(&quiet) == ":\n");
+            busy_comments += read(&busy).lines().filter(|line| line.starts_with(':')).count();
+        }
+        assert!((3..=4).contains(&comments), "{comments} in a minute");
+        assert_eq!(busy_comments, 0);
+    });
+}
+
+#[test]
+fn a_stream_that_takes_nothing_is_cut_off() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let is_cut = std::rc::Rc::new(std::cell::Cell::new(false));
+        let cut = std::rc::Rc::clone(&is_cut);
+        let stream = house.shards[0].subscribe(StreamRequest {
+            topics: vec![topic("a")],
+            settings: Arc::new(StreamSettings::default()),
+            prefix_bytes: 0,
+            history: None,
+            last_event_id: None,
+            cut: Box::new(move || cut.set(true)),
+        });
+        settle().await;
+        house.follow().await;
+        drop(read(&stream));
+        house.publish("a", "1").await;
+        tokio::time::sleep(WRITE_TIMEOUT - Duration::from_secs(1)).await;
+        assert!(!is_cut.get());
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert!(is_cut.get());
+        assert_eq!(stream.close_reason(), Some(CloseReason::Stalled));
+    });
+}
+
+#[test]
+fn a_channel_lingers_and_is_then_left() {
+    run(async {
+        let house = House::new(1, HubSettings { max_channels: 2, ..HubSettings::default() });
+        let settings =
+            || StreamSettings { linger: Duration::from_secs(10), ..StreamSettings::default() };
+        let first = house.open_with(0, &["a"], None, settings());
+        settle().await;
+        house.follow().await;
+        drop(first);
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        assert!(house.hub.is_followed(false, "a"));
+        let again = house.open_with(0, &["a"], None, settings());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(house.hub.is_followed(false, "a"), "somebody listens again");
+        drop(again);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert!(!house.hub.is_followed(false, "a"));
+        let wishes: Vec<_> = house.hub.wishes().await.collect();
+        assert_eq!(wishes.len(), 1);
+        assert_eq!(wishes[0].1, Wish::Leave);
+    });
+}
+
+#[test]
+fn names_that_only_linger_make_room_and_one_too_many_is_sent_away() {
+    run(async {
+        let house = House::new(1, HubSettings { max_channels: 2, ..HubSettings::default() });
+        drop(house.open(0, &["a"]));
+        let kept = [house.open(0, &["b"]), house.open(0, &["c"])];
+        settle().await;
+        house.follow().await;
+        assert!(!house.hub.is_followed(false, "a"));
+        for stream in &kept {
+            assert!(read(stream).ends_with(": ready\n"));
+        }
+        let refused = house.open(0, &["d"]);
+        settle().await;
+        let text = read(&refused);
+        assert!(text.starts_with("retry: 3000\n\nretry: "), "{text}");
+        assert_eq!(refused.close_reason(), Some(CloseReason::Refused));
+    });
+}
+
+#[test]
+fn a_drain_tells_every_stream_when_to_come_back() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stream = house.open(0, &["a"]);
+        house.shards[0].drain();
+        let text = read(&stream);
+        let retry: u64 = text
+            .strip_prefix("retry: 3000\n\nretry: ")
+            .and_then(|rest| rest.trim().parse().ok())
+            .expect("a second retry");
+        assert!((3000..=6000).contains(&retry));
+        assert_eq!(stream.close_reason(), Some(CloseReason::Drained));
+        let context = Context::from_waker(Waker::noop());
+        assert_eq!(stream.poll_next(Form::Text, &context), Poll::Ready(None));
+    });
+}

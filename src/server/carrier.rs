@@ -1,0 +1,201 @@
+//! A stream over HTTP/1.1, carried to its socket without hyper in between.
+//!
+//! hyper reads the request. When the answer is a stream of frames, the connection is taken out of
+//! hyper's hands: the head and the chunks are written here, each frame with the chunk around it that
+//! it was encoded with. Between two events such a connection holds neither a read nor a write
+//! buffer, and an event costs one write. The connection ends with its stream, and says so.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::Response;
+use http::response::Parts;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+
+use super::connection::RunningRequest;
+use super::transport::Transport;
+
+/// The chunk that ends a body (RFC 9112, section 7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// A client has nothing to say on a stream; what it says all the same is read past, up to so much.
+const MAX_IGNORED_BYTES: usize = 64 << 10;
+
+/// A body that may come in frames with chunks around them.
+pub trait Frames {
+    /// Whether it does, so that it can be carried without hyper.
+    fn is_frames(&self) -> bool;
+
+    /// The next frames, chunks and all; `None` at the end.
+    fn poll_chunks(&mut self, context: &Context<'_>) -> Poll<Option<Bytes>>;
+
+    /// Some of what was handed over has been written.
+    fn note_progress(&self);
+}
+
+/// A response that is to be carried without hyper.
+#[derive(Debug)]
+pub(super) struct Offer<B> {
+    pub(super) response: Response<B>,
+    pub(super) running: RunningRequest,
+}
+
+/// Where a request leaves its response to be carried: one for each connection.
+#[derive(Debug)]
+pub(super) struct Handover<B>(Rc<RefCell<Option<Offer<B>>>>);
+
+impl<B> Handover<B> {
+    pub(super) fn new() -> Self {
+        Self(Rc::default())
+    }
+
+    pub(super) fn offer(&self, offer: Offer<B>) {
+        *self.0.borrow_mut() = Some(offer);
+    }
+
+    pub(super) fn is_offered(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    pub(super) fn take(&self) -> Option<Offer<B>> {
+        self.0.borrow_mut().take()
+    }
+}
+
+impl<B> Clone for Handover<B> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+/// Writes a stream to its socket; ends with the stream, or when the client leaves.
+#[derive(Debug)]
+pub(super) struct Carrier<B> {
+    transport: Transport,
+    body: B,
+    // Dropped with the stream: until then its request runs.
+    _running: RunningRequest,
+    pending: Bytes,
+    ignored: usize,
+    is_over: bool,
+}
+
+impl<B: Frames> Carrier<B> {
+    pub(super) fn new(transport: Transport, offer: Offer<B>) -> Self {
+        let Offer { response, running } = offer;
+        let (parts, body) = response.into_parts();
+        let pending = head(&parts);
+        Self { transport, body, _running: running, pending, ignored: 0, is_over: false }
+    }
+
+    /// Puts what the stream says first behind the head: one packet.
+    fn join_first_chunks(&mut self, context: &Context<'_>) {
+        if let Poll::Ready(Some(chunks)) = self.body.poll_chunks(context) {
+            let mut both = BytesMut::with_capacity(self.pending.len() + chunks.len());
+            both.put_slice(&self.pending);
+            both.put_slice(&chunks);
+            self.pending = both.freeze();
+        }
+    }
+
+    /// Carries the stream to its end.
+    pub(super) async fn carry(mut self) -> io::Result<()> {
+        let mut is_first = true;
+        std::future::poll_fn(move |context| {
+            if std::mem::take(&mut is_first) {
+                self.join_first_chunks(context);
+            }
+            self.poll(context)
+        })
+        .await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.poll_write(context)?.is_pending() {
+                return self.poll_client(context);
+            }
+            if self.is_over {
+                ready!(Pin::new(&mut self.transport).poll_flush(context))?;
+                return Pin::new(&mut self.transport).poll_shutdown(context);
+            }
+            match self.body.poll_chunks(context) {
+                Poll::Ready(Some(chunks)) => self.pending = chunks,
+                Poll::Ready(None) => {
+                    self.pending = Bytes::from_static(LAST_CHUNK);
+                    self.is_over = true;
+                }
+                Poll::Pending => {
+                    // TLS may hold some of it back.
+                    let flushed = Pin::new(&mut self.transport).poll_flush(context);
+                    if let Poll::Ready(Err(error)) = flushed {
+                        return Poll::Ready(Err(error));
+                    }
+                    return self.poll_client(context);
+                }
+            }
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, io::Error> {
+        while self.pending.has_remaining() {
+            let written = Pin::new(&mut self.transport).poll_write(context, &self.pending);
+            let Poll::Ready(written) = written else {
+                return Ok(Poll::Pending);
+            };
+            match written? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => self.pending.advance(written),
+            }
+            if self.pending.has_remaining() {
+                self.body.note_progress();
+            }
+        }
+        // The frame is not held on to until the next one comes.
+        self.pending = Bytes::new();
+        Ok(Poll::Ready(()))
+    }
+
+    /// Waits for the client to leave, and reads past what it says.
+    fn poll_client(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut ignored = [0; 512];
+        loop {
+            let mut buffer = ReadBuf::new(&mut ignored);
+            ready!(Pin::new(&mut self.transport).poll_read(context, &mut buffer))?;
+            let length = buffer.filled().len();
+            self.ignored += length;
+            if length == 0 || self.ignored > MAX_IGNORED_BYTES {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+/// The head of the response (RFC 9112, section 4).
+fn head(parts: &Parts) -> Bytes {
+    let mut head = BytesMut::with_capacity(256);
+    head.put_slice(b"HTTP/1.1 ");
+    head.put_slice(parts.status.as_str().as_bytes());
+    head.put_u8(b' ');
+    head.put_slice(parts.status.canonical_reason().unwrap_or_default().as_bytes());
+    head.put_slice(b"\r\n");
+    for (name, value) in &parts.headers {
+        field(&mut head, name.as_str(), value.as_bytes());
+    }
+    field(&mut head, "transfer-encoding", b"chunked");
+    field(&mut head, "connection", b"close");
+    field(&mut head, "date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    head.put_slice(b"\r\n");
+    head.freeze()
+}
+
+fn field(head: &mut BytesMut, name: &str, value: &[u8]) {
+    head.put_slice(name.as_bytes());
+    head.put_slice(b": ");
+    head.put_slice(value);
+    head.put_slice(b"\r\n");
+}

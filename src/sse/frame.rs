@@ -1,0 +1,144 @@
+//! The bytes of a frame, encoded once and shared by every stream that it goes to.
+//!
+//! HTTP/1.1 sends a stream in chunks (RFC 9112, section 7.1), HTTP/2 as it is. So the text stands
+//! in its buffer with the head and the end of a chunk around it, and both forms are views of it.
+
+use bytes::{Buf as _, BufMut, Bytes, BytesMut};
+
+/// A frame: a block of an event stream, the empty line at its end included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    chunk: Bytes,
+    // Bytes of `chunk` before the text.
+    head: u8,
+}
+
+/// The form in which a transport takes frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// With the chunk of HTTP/1.1 around it.
+    Chunk,
+    /// The text alone.
+    Text,
+}
+
+/// Sixteen digits would hold any length; eight hold 4 GiB.
+const LENGTH_DIGITS: usize = 8;
+const CRLF: &[u8; 2] = b"\r\n";
+
+impl Frame {
+    /// A frame that never changes: `chunk` is its chunk, of which `head` bytes come before the text.
+    pub(super) const fn from_static(chunk: &'static [u8], head: u8) -> Self {
+        Self { chunk: Bytes::from_static(chunk), head }
+    }
+
+    /// A frame of any text, for tests of what carries frames.
+    #[cfg(test)]
+    pub(crate) fn of_text(text: &str) -> Self {
+        let mut draft = Draft::new(text.len());
+        draft.text().put_slice(text.as_bytes());
+        draft.finish()
+    }
+
+    /// Bytes of the text.
+    // Not `is_empty`: a frame never is.
+    #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
+    pub fn len(&self) -> usize {
+        self.chunk.len() - usize::from(self.head) - CRLF.len()
+    }
+
+    /// The bytes in this form; nothing is copied.
+    pub fn bytes(&self, form: Form) -> Bytes {
+        match form {
+            Form::Chunk => self.chunk.clone(),
+            Form::Text => self.chunk.slice(usize::from(self.head)..self.chunk.len() - CRLF.len()),
+        }
+    }
+
+    /// The bytes in this form, where the frame is not needed any more.
+    pub fn into_bytes(self, form: Form) -> Bytes {
+        match form {
+            Form::Chunk => self.chunk,
+            Form::Text => self.bytes(form),
+        }
+    }
+
+    /// Puts the bytes in this form behind others.
+    pub fn put(&self, form: Form, out: &mut BytesMut) {
+        match form {
+            Form::Chunk => out.put_slice(&self.chunk),
+            Form::Text => {
+                let end = self.chunk.len() - CRLF.len();
+                out.put_slice(&self.chunk[usize::from(self.head)..end]);
+            }
+        }
+    }
+}
+
+/// A frame that is being written.
+#[derive(Debug)]
+pub(super) struct Draft(BytesMut);
+
+impl Draft {
+    /// Room for a chunk's head, and for a text of about `text` bytes.
+    pub(super) fn new(text: usize) -> Self {
+        let mut buffer = BytesMut::with_capacity(LENGTH_DIGITS + text + 2 * CRLF.len());
+        buffer.put_bytes(0, LENGTH_DIGITS);
+        buffer.put_slice(CRLF);
+        Self(buffer)
+    }
+
+    /// Where the text is written.
+    pub(super) fn text(&mut self) -> &mut BytesMut {
+        &mut self.0
+    }
+
+    /// Puts the chunk around the text.
+    pub(super) fn finish(self) -> Frame {
+        let mut buffer = self.0;
+        let length = buffer.len() - LENGTH_DIGITS - CRLF.len();
+        debug_assert!(length > 0, "a chunk without text would end the stream");
+        let unused = put_length(&mut buffer[..LENGTH_DIGITS], length);
+        buffer.put_slice(CRLF);
+        buffer.advance(unused);
+        let head = u8::try_from(LENGTH_DIGITS + CRLF.len() - unused).expect("ten at most");
+        Frame { chunk: buffer.freeze(), head }
+    }
+}
+
+/// Writes `length` in hexadecimal at the end of `field`; answers how much of the field is left.
+fn put_length(field: &mut [u8], length: usize) -> usize {
+    let (mut left, mut rest) = (field.len(), length);
+    while rest > 0 {
+        left -= 1;
+        field[left] = b"0123456789abcdef"[rest & 0xf];
+        rest >>= 4;
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::{Form, Frame};
+
+    #[test]
+    fn a_frame_is_a_text_and_a_chunk() {
+        for (text, chunk) in [
+            ("x".to_owned(), "1\r\nx\r\n".to_owned()),
+            ("y".repeat(15), format!("f\r\n{}\r\n", "y".repeat(15))),
+            ("z".repeat(4096), format!("1000\r\n{}\r\n", "z".repeat(4096))),
+        ] {
+            let frame = Frame::of_text(&text);
+            assert_eq!(frame.len(), text.len());
+            assert_eq!(frame.bytes(Form::Text), text);
+            assert_eq!(frame.bytes(Form::Chunk), chunk);
+            let mut out = BytesMut::new();
+            frame.put(Form::Text, &mut out);
+            frame.put(Form::Chunk, &mut out);
+            assert_eq!(out, format!("{text}{chunk}"));
+            assert_eq!(frame.into_bytes(Form::Text), text);
+        }
+    }
+}
