@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use ssegate::event::{ChannelName, Format, Ids, Subscription, Topic};
-use ssegate::hub::{Hub, HubSettings, Shard, StreamRequest, StreamSettings, Subscriber};
+use ssegate::hub::{
+    HistorySettings, Hub, HubSettings, Shard, StreamRequest, StreamSettings, Subscriber,
+};
 use ssegate::metrics::Metrics;
 use ssegate::source::decode;
 use ssegate::source::resp::{Decoder, Limits, Value};
+use ssegate::sse::frame::Form;
 use tokio::runtime::LocalRuntime;
 use tokio::time::Instant;
 
@@ -94,7 +97,7 @@ impl FanOut {
         self.received.set(0);
         let context = Context::from_waker(Waker::noop());
         for subscriber in &self.subscribers {
-            while let Poll::Ready(Some(bytes)) = subscriber.poll_next(&context) {
+            while let Poll::Ready(Some(bytes)) = subscriber.poll_next(Form::Chunk, &context) {
                 self.received.set(self.received.get() + bytes.len());
             }
         }
@@ -109,6 +112,8 @@ fn request() -> StreamRequest {
     StreamRequest {
         topics: vec![Topic { subscription, format: Format::Raw, ids: Ids::Ours }],
         settings: Arc::new(StreamSettings::default()),
+        history: Some(HistorySettings::default()),
+        last_event_id: None,
         prefix_bytes: 0,
         cut: Box::new(|| {}),
     }
