@@ -127,6 +127,22 @@ pub(crate) fn own_cpu() -> f64 {
     own.map_or(0, |stat| stat.ticks) as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
+/// What all processors of the machine were busy with so far, in seconds; what a host took away
+/// (steal) counts as busy.
+pub(crate) fn machine_cpu() -> f64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    // user, nice, system, idle, iowait, irq, softirq, steal (`man 5 proc_stat`); then guests,
+    // which are in user already.
+    let ticks: u64 = fields
+        .take(8)
+        .enumerate()
+        .filter(|(place, _)| !matches!(place, 3 | 4))
+        .filter_map(|(_, ticks)| ticks.parse::<u64>().ok())
+        .sum();
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
 /// The memory that the kernel has for all TCP sockets of the machine, both ends of each, in bytes.
 pub(crate) fn socket_memory() -> u64 {
     let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();

@@ -27,6 +27,9 @@ struct Goal {
     against: Against,
 }
 
+/// What others may take of one processor.
+const QUIET: f64 = 0.05;
+
 const BARE: &[Of] = &[("bare", "h1")];
 
 const fn goal(
@@ -96,6 +99,7 @@ pub(crate) fn text(results: &Results) -> String {
         table.write(&mut out);
     }
     goals(results, &mut out);
+    noise(results, &mut out);
     out
 }
 
@@ -156,6 +160,21 @@ fn goals(results: &Results, out: &mut String) {
         for line in lines {
             put(out, &line);
         }
+    }
+}
+
+/// Says so when others were busy on the machine, so that nobody takes the numbers for more.
+fn noise(results: &Results, out: &mut String) {
+    let shares = results.medians().filter(|(key, _)| key.metric.ends_with("others_share"));
+    let most = shares.map(|(_, median)| median.most).fold(0.0, f64::max);
+    if most > QUIET {
+        let percent = 100.0 * most;
+        put(
+            out,
+            &format!(
+                "\n**This machine was not quiet**: others took up to {percent:.0} % of a processor."
+            ),
+        );
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use super::meter::Cpu;
 use crate::Outcome;
-use crate::load::{Load, Pace, Window};
+use crate::load::{Load, Pace};
 use crate::machine;
 use crate::mode::Mode;
 use crate::options::Options;
-use crate::process::{own_cpu, socket_memory};
+use crate::process::socket_memory;
 use crate::results::Key;
 use crate::servers::{Running, Server, Settings, Site};
 
@@ -113,15 +114,17 @@ impl Cell {
         let in_flight = in_flight.min(MAX_IN_FLIGHT_BYTES / self.payload).max(1);
         // Up to speed first.
         load.run(0.3, Pace::InFlight(in_flight))?;
-        let (cpu, own) = (running.cpu(), own_cpu());
+        let cpu = Cpu::read(running);
         let window = load.run(seconds, Pace::InFlight(in_flight))?;
+        let cpu = cpu.since(running);
         let delivered = window.delivered as f64;
         let per_second = delivered / window.seconds;
         figures.push(("saturated_per_s", per_second));
         figures.push(("saturated_bytes_per_s", per_second * self.payload as f64));
-        figures.push(("saturated_cpu_us", (running.cpu() - cpu) * 1e6 / delivered));
-        figures.push(("saturated_share", (running.cpu() - cpu) / window.seconds));
-        figures.push(("saturated_generator_share", (own_cpu() - own) / window.seconds));
+        figures.push(("saturated_cpu_us", cpu.server * 1e6 / delivered));
+        figures.push(("saturated_share", cpu.server / window.seconds));
+        figures.push(("saturated_load_share", cpu.load / window.seconds));
+        figures.push(("saturated_others_share", cpu.others / window.seconds));
         Ok(())
     }
 }
@@ -136,11 +139,13 @@ fn steady(
 ) -> Outcome {
     load.run(REST, Pace::Rate(rate))?;
     load.tally.latencies = Some(Vec::new());
-    let (cpu, own) = (running.cpu(), own_cpu());
+    let cpu = Cpu::read(running);
     let window = load.run(seconds, Pace::Rate(rate))?;
-    let per_delivery = |seconds: f64, window: &Window| seconds * 1e6 / window.delivered as f64;
-    figures.push(("cpu_us", per_delivery(running.cpu() - cpu, &window)));
-    figures.push(("generator_cpu_us", per_delivery(own_cpu() - own, &window)));
+    let cpu = cpu.since(running);
+    let per_delivery = |seconds: f64| seconds * 1e6 / window.delivered as f64;
+    figures.push(("cpu_us", per_delivery(cpu.server)));
+    figures.push(("load_cpu_us", per_delivery(cpu.load)));
+    figures.push(("others_share", cpu.others / window.seconds));
     let latencies = load.tally.latencies.take().unwrap_or_default();
     figures.extend(percentiles(latencies));
     Ok(())

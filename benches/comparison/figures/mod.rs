@@ -4,6 +4,7 @@ mod cell;
 mod growth;
 mod idle;
 mod intake;
+mod meter;
 mod shards;
 
 use std::io::Write as _;

@@ -31,7 +31,7 @@ pub(super) fn start(site: &Site) -> Outcome<Running> {
     let process = Process::start("bare", cores, &site.directory, program, &arguments)?;
     Ok(Running {
         processes: vec![process],
-        _support: Vec::new(),
+        support: Vec::new(),
         plain,
         tls: None,
         path: "/",

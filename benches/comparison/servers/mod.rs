@@ -128,7 +128,7 @@ impl Default for Settings {
 pub(crate) struct Running {
     // Ended in this order, so the server before what it needs.
     processes: Vec<Process>,
-    _support: Vec<Process>,
+    support: Vec<Process>,
     plain: SocketAddr,
     tls: Option<SocketAddr>,
     // Of a channel's stream, before the channel's name.
@@ -143,6 +143,11 @@ impl Running {
     /// User and system time of all its processes so far, in seconds.
     pub(crate) fn cpu(&self) -> f64 {
         self.processes.iter().map(Process::cpu).sum()
+    }
+
+    /// The same of what it needs, and what is not counted as it: Redis.
+    pub(crate) fn support_cpu(&self) -> f64 {
+        self.support.iter().map(Process::cpu).sum()
     }
 
     /// Proportional memory of all its processes, in bytes.

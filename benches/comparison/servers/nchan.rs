@@ -74,7 +74,7 @@ http {{
     let nginx = Process::start("nginx", &site.cores.servers, &site.directory, "nginx", &arguments)?;
     Ok(Running {
         processes: vec![nginx],
-        _support: redis.into_iter().map(|(redis, _)| redis).collect(),
+        support: redis.into_iter().map(|(redis, _)| redis).collect(),
         plain,
         tls: Some(tls),
         path: "/sub/",

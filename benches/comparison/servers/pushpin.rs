@@ -86,7 +86,7 @@ message_hwm=100000000
     let pushpin = Process::start("pushpin", cores, directory, "pushpin", &arguments)?;
     Ok(Running {
         processes: vec![pushpin, zurl],
-        _support: Vec::new(),
+        support: Vec::new(),
         plain,
         tls: None,
         path: "/events/",

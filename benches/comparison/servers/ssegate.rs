@@ -42,7 +42,7 @@ routes:
     let gateway = Process::start("ssegate", cores, &site.directory, &site.ssegate, &arguments)?;
     Ok(Running {
         processes: vec![gateway],
-        _support: vec![redis],
+        support: vec![redis],
         plain,
         tls: Some(tls),
         path: "/events/",
