@@ -1,0 +1,143 @@
+//! The measurements: each starts servers, lets the load at them, and notes rows.
+
+mod cell;
+mod growth;
+mod idle;
+mod intake;
+mod meter;
+mod shards;
+
+use std::io::Write as _;
+
+use self::cell::Cell;
+use crate::Outcome;
+use crate::mode::Mode;
+use crate::options::{Figure, Options};
+use crate::results::{Key, Results};
+use crate::servers::{Server, Settings, Site};
+
+/// A run: what was asked for, where, and what has come of it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) options: Options,
+    pub(crate) site: Site,
+    pub(crate) results: Results,
+}
+
+impl Run {
+    /// Measures one figure, in rounds.
+    pub(crate) fn measure(&mut self, figure: Figure) -> Outcome {
+        for round in 1..=self.options.rounds {
+            say(&format!("{figure:?}, round {round} of {}", self.options.rounds));
+            match figure {
+                Figure::Main => self.main()?,
+                Figure::Payloads => self.payloads()?,
+                Figure::Subscribers => growth::subscribers(self)?,
+                Figure::Channels => growth::channels(self)?,
+                Figure::Churn => growth::churn(self)?,
+                Figure::Shards => shards::measure(self)?,
+                Figure::Idle => idle::measure(self)?,
+                Figure::Intake => intake::measure(self)?,
+                Figure::All => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn main(&mut self) -> Outcome {
+        let servers = self.options.servers_or(&[
+            Server::Bare,
+            Server::Ssegate,
+            Server::NchanRedis,
+            Server::NchanMemory,
+            Server::Pushpin,
+        ]);
+        for mode in self.options.modes_or(&[Mode::HTTP1, Mode::HTTP2, Mode::HTTP2_SHARED]) {
+            // With many streams on a connection only the memory is asked for: the generator's
+            // side of a shared connection is another one.
+            let is_for_memory = mode == Mode::HTTP2_SHARED;
+            for &server in &servers {
+                let cell = Cell {
+                    rate: (!is_for_memory).then_some(self.options.rate),
+                    saturates: !is_for_memory,
+                    ..self.cell("main", server, mode)
+                };
+                self.note(&cell)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn payloads(&mut self) -> Outcome {
+        let servers =
+            self.options.servers_or(&[Server::Bare, Server::Ssegate, Server::NchanMemory]);
+        for mode in self.options.modes_or(&[Mode::HTTP1]) {
+            for payload in [10 << 10, 100 << 10] {
+                for &server in &servers {
+                    let subscribers = self.options.subscribers.min(1000);
+                    let cell = Cell {
+                        subscribers,
+                        payload,
+                        saturates: true,
+                        ..self.cell("payloads", server, mode)
+                    };
+                    self.note(&cell)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A cell in which nothing is measured yet but what every cell has: opening and memory.
+    fn cell(&self, figure: &'static str, server: Server, mode: Mode) -> Cell {
+        Cell {
+            figure,
+            variant: String::new(),
+            server,
+            mode,
+            subscribers: self.options.subscribers,
+            channels: 1,
+            payload: self.options.payload,
+            rate: None,
+            saturates: false,
+            settings: Settings::default(),
+        }
+    }
+
+    /// Measures a cell and keeps its rows. What one server gets wrong ends no run: it is told.
+    fn note(&mut self, cell: &Cell) -> Outcome {
+        if !cell.server.speaks(cell.mode) {
+            return Ok(());
+        }
+        match cell.measure(&self.site, &self.options) {
+            Ok(figures) => {
+                let shown: Vec<String> =
+                    figures.iter().map(|(metric, value)| format!("{metric} {value:.2}")).collect();
+                say(&format!("  {cell}: {}", shown.join(", ")));
+                for (metric, value) in figures {
+                    self.results.add(cell.key(metric), value);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                crate::machine::check_interrupt()?;
+                say(&format!("  {cell}: FAILED: {error}"));
+                self.results.add(cell.key("failures"), 1.0);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps one value of a figure that has cells of its own kind.
+    fn keep(&mut self, cell: &Cell, metric: &'static str, value: f64) {
+        say(&format!("  {cell}: {metric} {value:.2}"));
+        let key: Key = cell.key(metric);
+        self.results.add(key, value);
+    }
+}
+
+/// Tells how far the run is; to standard error, so that the tables can go elsewhere.
+pub(crate) fn say(text: &str) {
+    // Nobody may listen.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}

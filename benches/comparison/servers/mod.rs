@@ -1,0 +1,205 @@
+//! The servers that are compared, each as its users would run it, on one processor.
+
+pub(crate) mod bare;
+mod nchan;
+mod origin;
+mod pushpin;
+mod redis;
+mod ssegate;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+pub(crate) use self::redis::ask as ask_redis;
+
+use crate::Outcome;
+use crate::certificate::Certificate;
+use crate::load::Place;
+use crate::machine::{self, Cores};
+use crate::mode::{Mode, Protocol};
+use crate::process::Process;
+use crate::publisher::{Publisher, Way};
+
+/// A server to be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Server {
+    /// One write(2) for each event and connection, and nothing else: the limit.
+    Bare,
+    /// This project, with Redis.
+    Ssegate,
+    /// nginx with Nchan and its Redis store.
+    NchanRedis,
+    /// nginx with Nchan and its memory store.
+    NchanMemory,
+    /// Pushpin, published to over ZeroMQ.
+    Pushpin,
+}
+
+impl Server {
+    /// Whether it speaks that.
+    pub(crate) fn speaks(self, mode: Mode) -> bool {
+        match self {
+            Self::Bare | Self::Pushpin => mode.protocol == Protocol::Http1,
+            Self::Ssegate | Self::NchanRedis | Self::NchanMemory => true,
+        }
+    }
+
+    /// The programs that it needs, with the Debian packages that have them.
+    pub(crate) fn programs(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Bare => &[],
+            Self::Ssegate => &[("redis-server", "redis-server")],
+            Self::NchanMemory => &[("nginx", "nginx"), (nchan::MODULE, "libnginx-mod-nchan")],
+            Self::NchanRedis => &[
+                ("nginx", "nginx"),
+                (nchan::MODULE, "libnginx-mod-nchan"),
+                ("redis-server", "redis-server"),
+            ],
+            Self::Pushpin => &[("pushpin", "pushpin"), ("condure", "condure"), ("zurl", "zurl")],
+        }
+    }
+
+    /// Starts it, and waits until it listens.
+    pub(crate) fn start(self, site: &Site, settings: &Settings) -> Outcome<Running> {
+        let mut running = match self {
+            Self::Bare => bare::start(site),
+            Self::Ssegate => ssegate::start(site, settings),
+            Self::NchanRedis => nchan::start(site, true),
+            Self::NchanMemory => nchan::start(site, false),
+            Self::Pushpin => pushpin::start(site),
+        }?;
+        let addresses: Vec<SocketAddr> =
+            [Some(running.plain), running.tls, Some(running.publish_at)]
+                .into_iter()
+                .flatten()
+                .collect();
+        for address in addresses {
+            listens(address, &mut running.processes)?;
+        }
+        Ok(running)
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bare => "bare",
+            Self::Ssegate => "ssegate",
+            Self::NchanRedis => "nchan-redis",
+            Self::NchanMemory => "nchan-memory",
+            Self::Pushpin => "pushpin",
+        })
+    }
+}
+
+/// What all servers are started with.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) directory: PathBuf,
+    pub(crate) certificate: Certificate,
+    pub(crate) cores: Cores,
+    /// Files that one process may open.
+    pub(crate) files: usize,
+    /// The gateway's binary.
+    pub(crate) ssegate: PathBuf,
+}
+
+/// What some figures want otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Threads that serve, of the gateway.
+    pub(crate) shards: usize,
+    /// How long the gateway follows a channel after its last listener.
+    pub(crate) linger: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { shards: 1, linger: "5m" }
+    }
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    // Ended in this order, so the server before what it needs.
+    processes: Vec<Process>,
+    support: Vec<Process>,
+    plain: SocketAddr,
+    tls: Option<SocketAddr>,
+    // Of a channel's stream, before the channel's name.
+    path: &'static str,
+    way: Way,
+    publish_at: SocketAddr,
+    /// The gateway's metrics.
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+impl Running {
+    /// User and system time of all its processes so far, in seconds.
+    pub(crate) fn cpu(&self) -> f64 {
+        self.processes.iter().map(Process::cpu).sum()
+    }
+
+    /// The same of what it needs, and what is not counted as it: Redis.
+    pub(crate) fn support_cpu(&self) -> f64 {
+        self.support.iter().map(Process::cpu).sum()
+    }
+
+    /// Proportional memory of all its processes, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.processes.iter().map(Process::memory).sum()
+    }
+
+    /// Where a load connects to.
+    pub(crate) fn place(&self, site: &Site, mode: Mode) -> Outcome<Place> {
+        let address = match mode.protocol {
+            Protocol::Http1 => self.plain,
+            Protocol::Http1Tls | Protocol::Http2Tls => self.tls.ok_or("it does not speak TLS")?,
+        };
+        let tls = std::sync::Arc::clone(&site.certificate.client);
+        Ok(Place { address, mode, path: self.path.into(), tls })
+    }
+
+    /// Connects to publish.
+    pub(crate) fn publisher(&self) -> Outcome<Publisher> {
+        Publisher::connect(self.way, self.publish_at)
+    }
+
+    /// Where its Redis is.
+    pub(crate) fn redis(&self) -> Option<SocketAddr> {
+        (self.way == Way::Redis).then_some(self.publish_at)
+    }
+
+    /// The end of its logs, for a report of what went wrong.
+    pub(crate) fn logs(&self) -> String {
+        self.processes.iter().map(Process::log).collect()
+    }
+}
+
+/// Waits until somebody listens there.
+fn listens(address: SocketAddr, processes: &mut [Process]) -> Outcome {
+    let timeout = Duration::from_millis(200);
+    let mut died = Ok(());
+    let is_there = machine::wait(10.0, || {
+        died = processes.iter_mut().try_for_each(Process::check);
+        died.is_err() || TcpStream::connect_timeout(&address, timeout).is_ok()
+    })?;
+    died?;
+    if is_there { Ok(()) } else { Err(format!("nobody listens on {address}").into()) }
+}
+
+/// An address of loopback that nobody listens on, below those that the system hands out itself.
+fn free_address() -> SocketAddr {
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..32_000));
+    let port = ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+    (Ipv4Addr::LOCALHOST, port.expect("some port is free")).into()
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).into()
+}

@@ -1,0 +1,47 @@
+//! Instructions of two pieces of the hot path, counted by callgrind: the same on a noisy machine.
+//!
+//! ```sh
+//! apt-get install valgrind
+//! cargo install gungraun-runner --version 0.20.0
+//! cargo bench --bench instructions
+//! ```
+
+mod pieces;
+
+/// The benches, in a module of their own: the macro makes a `main` that `cargo test` must not run.
+#[expect(clippy::exit, unused_qualifications, reason = "what the macros make of it")]
+mod counted {
+    use std::hint::black_box;
+
+    use bytes::BytesMut;
+    use gungraun::prelude::*;
+
+    use crate::pieces::{self, FanOut};
+
+    #[library_benchmark]
+    #[bench::one_hundred(args = (100), setup = pieces::pushes)]
+    fn decode_pushes(input: BytesMut) -> usize {
+        black_box(pieces::decode_pushes(black_box(input)))
+    }
+
+    #[library_benchmark]
+    #[bench::one_hundred(args = (100), setup = FanOut::new)]
+    fn fan_out(hub: FanOut) -> (usize, FanOut) {
+        // What was set up is given back: its end is not counted.
+        (black_box(hub.publish(1)), hub)
+    }
+
+    library_benchmark_group!(name = hot_path, benchmarks = [decode_pushes, fan_out]);
+    main!(library_benchmark_groups = hot_path);
+
+    pub(super) fn run() {
+        main();
+    }
+}
+
+fn main() {
+    // `cargo test --benches` starts benches too, and means no measurement.
+    if std::env::args().any(|argument| argument == "--bench" || argument == "--gungraun-run") {
+        counted::run();
+    }
+}

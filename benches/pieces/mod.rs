@@ -1,0 +1,127 @@
+//! The pieces of an event's way, set up so that a bench can run one of them alone.
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ssegate::event::{ChannelName, Format, Ids, Subscription, Topic};
+use ssegate::hub::{
+    HistorySettings, Hub, HubSettings, Shard, StreamRequest, StreamSettings, Subscriber,
+};
+use ssegate::metrics::Metrics;
+use ssegate::source::decode;
+use ssegate::source::resp::{Decoder, Limits, Value};
+use ssegate::sse::frame::Form;
+use tokio::runtime::LocalRuntime;
+use tokio::time::Instant;
+
+const CHANNEL: &str = "news";
+const PAYLOAD: &[u8; 100] = &[b'x'; 100];
+
+/// `messages` pushes of a payload of 100 bytes, as Redis writes them after `HELLO 3`.
+pub(crate) fn pushes(messages: usize) -> BytesMut {
+    let mut push = b">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$100\r\n".to_vec();
+    push.extend_from_slice(PAYLOAD);
+    push.extend_from_slice(b"\r\n");
+    push.repeat(messages).as_slice().into()
+}
+
+/// Decodes all of them; answers how many.
+pub(crate) fn decode_pushes(mut input: BytesMut) -> usize {
+    let mut decoder = Decoder::new(Limits::default());
+    let mut messages = 0;
+    while let Some(value) = decoder.decode(&mut input).expect("it is RESP") {
+        messages += usize::from(matches!(black_box(value), Value::Push(_)));
+    }
+    messages
+}
+
+/// A hub with one shard and subscribers of one channel, on one thread and without sockets.
+pub(crate) struct FanOut {
+    runtime: LocalRuntime,
+    hub: Hub,
+    subscribers: Vec<Subscriber>,
+    payload: Bytes,
+    received: Cell<usize>,
+}
+
+impl FanOut {
+    pub(crate) fn new(subscribers: usize) -> Self {
+        let runtime = LocalRuntime::new().expect("the system gives an event loop");
+        let metrics = Metrics::new().expect("names are unique");
+        let (hub, links) = Hub::new(HubSettings::default(), 1, metrics.clone());
+        let subscribers = runtime.block_on(async {
+            let link = links.into_iter().next().expect("one was asked for");
+            let shard = Shard::new(link, Duration::from_secs(30), metrics.for_shard());
+            let (hub, running) = (hub.clone(), shard.clone());
+            tokio::task::spawn_local({
+                let hub = hub.clone();
+                async move { hub.run().await }
+            });
+            tokio::task::spawn_local(async move { running.run().await });
+            let subscribers = (0..subscribers).map(|_| shard.subscribe(request())).collect();
+            turns().await;
+            hub.confirm(false, CHANNEL);
+            hub.flush();
+            turns().await;
+            subscribers
+        });
+        let payload = Bytes::from_static(PAYLOAD);
+        let fan_out = Self { runtime, hub, subscribers, payload, received: Cell::new(0) };
+        // `retry` and `ready`.
+        fan_out.take();
+        fan_out
+    }
+
+    /// Publishes so many events together, and lets the shard deal them and every subscriber take
+    /// them; answers the bytes that they took.
+    pub(crate) fn publish(&self, events: usize) -> usize {
+        let received = Instant::now();
+        self.runtime.block_on(async {
+            for _ in 0..events {
+                self.hub.begin_message();
+                self.hub.publish(false, CHANNEL, received, |format| {
+                    Some(decode::decode(format, &self.payload).event)
+                });
+            }
+            self.hub.flush();
+            turns().await;
+        });
+        self.take()
+    }
+
+    fn take(&self) -> usize {
+        self.received.set(0);
+        let context = Context::from_waker(Waker::noop());
+        for subscriber in &self.subscribers {
+            while let Poll::Ready(Some(bytes)) = subscriber.poll_next(Form::Chunk, &context) {
+                self.received.set(self.received.get() + bytes.len());
+            }
+        }
+        assert!(self.received.get() > 0, "everybody listens");
+        self.received.get()
+    }
+}
+
+fn request() -> StreamRequest {
+    let name = ChannelName::new(CHANNEL).expect("a valid name");
+    let subscription = Subscription { name, is_pattern: false };
+    StreamRequest {
+        topics: vec![Topic { subscription, format: Format::Raw, ids: Ids::Ours }],
+        settings: Arc::new(StreamSettings::default()),
+        history: Some(HistorySettings::default()),
+        last_event_id: None,
+        prefix_bytes: 0,
+        cut: Box::new(|| {}),
+    }
+}
+
+/// Lets the hub and the shard come to rest.
+async fn turns() {
+    for _ in 0..4 {
+        tokio::task::yield_now().await;
+    }
+}
