@@ -16,7 +16,8 @@
 //! Shard    Shard    Shard                  hub       finds the channel's subscribers on this core
 //!   │ frame (shared bytes)
 //!   ▼
-//! Subscriber ─► StreamBody ─► hyper ─► rustls ─► socket       hub, service, server
+//! Subscriber ─► StreamBody ─┬─► carrier ─┬─► rustls ─► socket  hub, service, server
+//!                 (HTTP/2)  └─► hyper ───┘
 //! ```
 //!
 //! There is one way back: a shard wishes to join or leave a channel, and the hub wishes its source
