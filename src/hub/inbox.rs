@@ -108,6 +108,13 @@ impl Inbox {
         }
     }
 
+    /// Adds what waits to `batch`, without waiting for more.
+    pub(super) fn take_now(&self, batch: &mut VecDeque<Message>) {
+        let mut waiting = self.lock();
+        waiting.bytes = 0;
+        batch.append(&mut waiting.messages);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().expect("nothing panics while it holds the lock")
     }

@@ -77,6 +77,8 @@ struct Inner {
     next_ticket: Cell<u64>,
     // Everything up to this number has been dealt with here.
     number: Cell<u64>,
+    // What came from the hub and is still to be dealt, the oldest first.
+    batch: RefCell<VecDeque<Message>>,
     queued_bytes: Cell<usize>,
     metrics: ShardMetrics,
 }
@@ -122,6 +124,7 @@ impl Shard {
             rounds: RefCell::new(Rounds::new(Instant::now())),
             next_ticket: Cell::new(0),
             number: Cell::new(0),
+            batch: RefCell::default(),
             queued_bytes: Cell::new(0),
             metrics,
         }))
@@ -129,16 +132,19 @@ impl Shard {
 
     /// Deals what the hub sends, and makes the rounds of the subscribers. Ends when it is dropped.
     pub async fn run(&self) {
-        let mut batch = VecDeque::new();
+        let mut fresh = VecDeque::new();
         let mut round = tokio::time::interval(ROUND);
         round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let is_idle = self.0.batch.borrow().is_empty();
             tokio::select! {
-                () = self.0.link.inbox.take(&mut batch), if batch.is_empty() => {}
-                () = std::future::ready(()), if !batch.is_empty() => {}
+                () = self.0.link.inbox.take(&mut fresh), if is_idle => {
+                    std::mem::swap(&mut fresh, &mut self.0.batch.borrow_mut());
+                }
+                () = std::future::ready(()), if !is_idle => {}
                 _ = round.tick() => self.make_round(),
             }
-            self.deal(&mut batch);
+            self.deal();
             // The streams that were woken write before more is dealt: a burst that waits here is no
             // reason to find that they are slow.
             tokio::task::yield_now().await;
@@ -169,8 +175,13 @@ impl Shard {
         Subscriber::new(mailbox, self.clone(), membership)
     }
 
-    /// Ends every stream in good order: each is told when to come back.
+    /// Ends every stream in good order: each gets what was received so far, and is told when to
+    /// come back.
     pub fn drain(&self) {
+        self.0.link.inbox.take_now(&mut self.0.batch.borrow_mut());
+        while !self.0.batch.borrow().is_empty() {
+            self.deal();
+        }
         let now = Instant::now();
         for (_, member) in &*self.0.members.borrow() {
             member.mailbox.send_away(CloseReason::Drained, now);
@@ -288,11 +299,11 @@ impl Shard {
     }
 
     /// Deals the next messages, up to a slice.
-    fn deal(&self, batch: &mut VecDeque<Message>) {
+    fn deal(&self) {
         let now = Instant::now();
         let mut dealt = 0;
         while dealt < MAX_SLICE_BYTES {
-            let Some(message) = batch.pop_front() else { break };
+            let Some(message) = self.0.batch.borrow_mut().pop_front() else { break };
             dealt += message.bytes() + MESSAGE_BYTES;
             match message {
                 Message::Event { channel, number, frame, received } => {

@@ -26,7 +26,8 @@ impl Resolver<'_> {
     ) -> Option<SourceSettings> {
         const WHAT: &str = "say where events come from, such as redis://127.0.0.1:6379, or \
                             embedded://127.0.0.1:6380 for a bus inside the gateway";
-        let max_event_bytes = self.size(max_event_bytes, MAX_EVENT_BYTES, LEAST_EVENT_BYTES, MAX_LENGTH);
+        let max_event_bytes =
+            self.size(max_event_bytes, MAX_EVENT_BYTES, LEAST_EVENT_BYTES, MAX_LENGTH);
         let redis = self.required(redis, &Place::default(), "redis", WHAT)?;
         let url = self.required(redis.value.url, &redis.place, "url", WHAT)?;
         let location = self.told(&url, location)?;
