@@ -3,6 +3,9 @@
 //! Everything here lives on one thread, in plain cells. Events come in batches through the inbox;
 //! what the shard wants of the hub goes the other way as wishes.
 
+mod crowd;
+mod deal;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -14,23 +17,17 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::time::Instant;
 
+pub(super) use self::crowd::Membership;
+use self::crowd::{Channel, Listener};
 use super::calls::{Calls, Joining, ReplayCall};
-use super::gap::GapReason;
-use super::history::{Page, Replayed, ReplayedWhat};
 use super::inbox::{ChannelIndex, Inbox, Message};
 use super::position::{Resume, Run};
-use super::queue::Queued;
 use super::rounds::{MemberKey, ROUND, Rounds};
 use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
 use super::{HistorySettings, StreamSettings};
 use crate::event::{Ids, Topic};
 use crate::metrics::ShardMetrics;
 use crate::sse::encode;
-
-/// What is dealt before the streams have their turn, in bytes: as much as one write takes.
-const MAX_SLICE_BYTES: usize = 16 << 10;
-/// What a message counts beside the text of its frame.
-const MESSAGE_BYTES: usize = 64;
 
 /// The ends of the hub's ways to and from one shard, on their way to its thread.
 #[derive(Debug)]
@@ -86,30 +83,6 @@ struct Inner {
 struct Member {
     mailbox: Rc<Mailbox>,
     generation: u64,
-}
-
-struct Channel {
-    topic: Topic,
-    ticket: u64,
-    index: Cell<Option<ChannelIndex>>,
-    is_confirmed: Cell<bool>,
-    listeners: RefCell<Vec<Listener>>,
-}
-
-struct Listener {
-    mailbox: Rc<Mailbox>,
-    // Which of the mailbox's channels this is.
-    slot: usize,
-    // Counted in `Mailbox::unconfirmed`.
-    is_unconfirmed: Cell<bool>,
-    // It was listening, or had listened before it came back, when the source was lost.
-    was_cut_off: Cell<bool>,
-}
-
-/// The places that a subscriber holds on its shard.
-pub(super) struct Membership {
-    key: MemberKey,
-    channels: Box<[Rc<Channel>]>,
 }
 
 impl Shard {
@@ -298,184 +271,16 @@ impl Shard {
         key
     }
 
-    /// Deals the next messages, up to a slice.
-    fn deal(&self) {
-        let now = Instant::now();
-        let mut dealt = 0;
-        while dealt < MAX_SLICE_BYTES {
-            let Some(message) = self.0.batch.borrow_mut().pop_front() else { break };
-            dealt += message.bytes() + MESSAGE_BYTES;
-            match message {
-                Message::Event { channel, number, frame, received } => {
-                    self.0.number.set(number);
-                    self.fan_out(channel, &Queued { frame, number: Some(number), received }, now);
-                }
-                Message::Joined { topic, ticket, channel, is_confirmed, number } => {
-                    self.0.number.set(number);
-                    self.joined(&topic, ticket, channel, is_confirmed, now);
-                }
-                Message::Refused { topic, ticket } => self.refused(&topic, ticket, now),
-                Message::Confirmed { channel, number } => {
-                    self.0.number.set(number);
-                    if let Some(channel) = self.channel(channel) {
-                        self.confirm(&channel, now);
-                    }
-                }
-                Message::Lost => self.lost(),
-                Message::Replay { member, page, number } => {
-                    self.0.number.set(number);
-                    self.replay(member, page, number, now);
-                }
-                Message::Gap { reason, channels, number } => {
-                    self.0.number.set(number);
-                    self.tell_gap(reason, &channels, number, now);
-                }
-            }
-        }
-    }
-
-    fn channel(&self, index: ChannelIndex) -> Option<Rc<Channel>> {
-        self.0.by_index.borrow().get(&index).map(Rc::clone)
-    }
-
-    /// The innermost loop: one frame to every subscriber of its channel on this core.
-    fn fan_out(&self, channel: ChannelIndex, event: &Queued, now: Instant) {
-        let Some(channel) = self.channel(channel) else {
-            return;
-        };
-        let (mut grown, mut dropped) = (0, 0);
-        for Listener { mailbox, .. } in &*channel.listeners.borrow() {
-            let outcome = mailbox.offer(event.clone(), now);
-            grown += outcome.grown;
-            dropped += outcome.dropped;
-            if outcome.is_closed {
-                self.see_to_the_end_of(mailbox, now);
-            }
-        }
-        self.0.queued_bytes.set(self.0.queued_bytes.get().wrapping_add_signed(grown));
-        if dropped > 0 {
-            self.0.metrics.shared().events_dropped_by_overflow(dropped);
-        }
-    }
-
-    /// A closed stream is looked at as soon as its grace is over.
-    fn see_to_the_end_of(&self, mailbox: &Mailbox, now: Instant) {
-        if let Some(key) = mailbox.key.get() {
-            self.0.rounds.borrow_mut().add(key, now + CLOSE_GRACE);
-        }
-    }
-
-    fn joined(
-        &self,
-        topic: &Topic,
-        ticket: u64,
-        index: ChannelIndex,
-        is_confirmed: bool,
-        now: Instant,
-    ) {
-        let Some(channel) = self.awaited(topic, ticket) else {
-            return;
-        };
-        channel.index.set(Some(index));
-        self.0.by_index.borrow_mut().insert(index, Rc::clone(&channel));
-        if is_confirmed {
-            self.confirm(&channel, now);
-        }
-    }
-
-    fn refused(&self, topic: &Topic, ticket: u64, now: Instant) {
-        let Some(channel) = self.awaited(topic, ticket) else {
-            return;
-        };
-        self.0.channels.borrow_mut().remove(topic);
-        for listener in &*channel.listeners.borrow() {
-            listener.mailbox.send_away(CloseReason::Refused, now);
-            self.see_to_the_end_of(&listener.mailbox, now);
-        }
-    }
-
-    /// The channel that the answer with this ticket is for, if it is still wanted.
-    fn awaited(&self, topic: &Topic, ticket: u64) -> Option<Rc<Channel>> {
-        let channels = self.0.channels.borrow();
-        channels.get(topic).filter(|channel| channel.ticket == ticket).map(Rc::clone)
-    }
-
-    fn confirm(&self, channel: &Channel, now: Instant) {
-        channel.is_confirmed.set(true);
-        for Listener { mailbox, is_unconfirmed, .. } in &*channel.listeners.borrow() {
-            if is_unconfirmed.replace(false) {
-                mailbox.unconfirmed.set(mailbox.unconfirmed.get() - 1);
-                if mailbox.unconfirmed.get() == 0 && !mailbox.is_replaying() {
-                    self.say_ready(mailbox, now);
-                }
-            }
-        }
-    }
-
     fn say_ready(&self, mailbox: &Mailbox, now: Instant) {
         let position =
             (mailbox.ids == Ids::Ours).then(|| self.run_tag().at(self.0.number.get()).to_string());
         mailbox.say(encode::ready(position.as_deref()), now);
     }
 
-    fn lost(&self) {
-        for channel in self.0.channels.borrow().values() {
-            channel.is_confirmed.set(false);
-            for Listener { is_unconfirmed, was_cut_off, .. } in &*channel.listeners.borrow() {
-                was_cut_off.set(was_cut_off.get() || !is_unconfirmed.get());
-            }
-        }
-    }
-
-    /// Gives a subscriber the piece of the past that it asked for.
-    fn replay(&self, member: MemberKey, page: Page, number: u64, now: Instant) {
-        let Some(mailbox) = self.member(member) else {
-            return;
-        };
-        let before = mailbox.queued_bytes();
-        let is_last = page.is_last;
-        for Replayed { number, what } in page.entries {
-            match what {
-                ReplayedWhat::Event { frame, received } => {
-                    mailbox.replay(Queued { frame, number: Some(number), received }, now);
-                }
-                ReplayedWhat::Gap { reason, channels } => {
-                    let channels: Vec<_> =
-                        channels.into_iter().filter_map(|index| self.channel(index)).collect();
-                    let names = channels.iter().map(|channel| channel.name());
-                    mailbox.tell_gap(reason, names, self, number, now);
-                }
-            }
-        }
-        self.account(before, mailbox.queued_bytes());
-        if mailbox.replayed(is_last, number) && mailbox.unconfirmed.get() == 0 {
-            self.say_ready(&mailbox, now);
-        }
-    }
-
-    /// Tells each subscriber once, with those of the channels that it listens to.
-    fn tell_gap(&self, reason: GapReason, channels: &[ChannelIndex], number: u64, now: Instant) {
-        let mut told: HashMap<*const Mailbox, (Rc<Mailbox>, Vec<Rc<Channel>>)> = HashMap::new();
-        for channel in channels.iter().filter_map(|&index| self.channel(index)) {
-            for listener in &*channel.listeners.borrow() {
-                // Whoever waits for its `ready` was promised nothing yet, and whoever waits for its
-                // past will find the gap there.
-                let is_concerned = match reason {
-                    GapReason::RedisAway => listener.was_cut_off.replace(false),
-                    _ => !listener.is_unconfirmed.get(),
-                };
-                let mailbox = &listener.mailbox;
-                if is_concerned && !mailbox.is_replaying() && !mailbox.is_closed() {
-                    told.entry(Rc::as_ptr(&listener.mailbox))
-                        .or_insert_with(|| (Rc::clone(&listener.mailbox), Vec::new()))
-                        .1
-                        .push(Rc::clone(&channel));
-                }
-            }
-        }
-        for (mailbox, channels) in told.into_values() {
-            let names = channels.iter().map(|channel| channel.name());
-            mailbox.tell_gap(reason, names, self, number, now);
+    /// A closed stream is looked at as soon as its grace is over.
+    fn see_to_the_end_of(&self, mailbox: &Mailbox, now: Instant) {
+        if let Some(key) = mailbox.key.get() {
+            self.0.rounds.borrow_mut().add(key, now + CLOSE_GRACE);
         }
     }
 
@@ -503,40 +308,6 @@ impl Shard {
         if let Some(due) = member.and_then(|mailbox| mailbox.visit(now, self.0.write_timeout)) {
             self.0.rounds.borrow_mut().add(key, due);
         }
-    }
-}
-
-impl Channel {
-    /// Takes a listener from its place, into which the last one moves; answers whether none is left.
-    fn remove(&self, place: usize) -> bool {
-        let mut listeners = self.listeners.borrow_mut();
-        listeners.swap_remove(place);
-        if let Some(moved) = listeners.get(place) {
-            moved.mailbox.places.borrow_mut()[moved.slot] = place;
-        }
-        // A crowd that has gone leaves no memory behind.
-        let left = listeners.len();
-        if left < listeners.capacity() / 4 {
-            listeners.shrink_to(2 * left);
-        }
-        left == 0
-    }
-
-    fn name(&self) -> &str {
-        self.topic.subscription.name.as_str()
-    }
-}
-
-impl Membership {
-    /// The names of the channels, as the source knows them.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.channels.iter().map(|channel| channel.name())
-    }
-}
-
-impl fmt::Debug for Membership {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.names()).finish()
     }
 }
 
