@@ -31,8 +31,9 @@ use tokio_rustls::server::TlsStream;
 use super::ConnectionSettings;
 use super::carrier::{Carrier, Frames, Handover, Offer};
 use super::listener::Listener;
+use super::running::{Resets, RunningBody, RunningRequest};
 use super::severable::{self, StreamExecutor};
-use super::shard_server::{RunningBody, ShardServer};
+use super::shard_server::ShardServer;
 use super::tls::Tls;
 use super::transport::{Progress, Transport, Watched};
 use crate::metrics::Metrics;
@@ -82,10 +83,10 @@ pub enum CutReason {
     FirstRequest,
     /// A stream on it is to end now, and HTTP/1.1 has no other way.
     Stream,
+    /// The client took too many requests back as soon as they had begun.
+    Resets,
     /// Nothing could be written for `write_timeout`.
     Stalled,
-    /// Too many requests were taken back before they were answered.
-    TakenBack,
     /// The gateway stops, and the time for a good order is over.
     Stopped,
 }
@@ -94,9 +95,9 @@ impl CutReason {
     fn as_str(self) -> &'static str {
         match self {
             Self::FirstRequest => "first_request_timeout",
+            Self::Resets => "resets",
             Self::Stream => "stream",
             Self::Stalled => "write_timeout",
-            Self::TakenBack => "requests_taken_back",
             Self::Stopped => "stopped",
         }
     }
@@ -112,9 +113,7 @@ pub struct ConnectionState {
     has_had_request: Cell<bool>,
     running_requests: Cell<usize>,
     idle_since: Cell<Instant>,
-    // Requests taken back too soon, since when they are counted; and when they were too many.
-    taken_back: Cell<(u32, Instant)>,
-    leaves_since: Cell<Option<Instant>>,
+    resets: Resets,
     progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
     waker: RefCell<Option<Waker>>,
@@ -130,7 +129,7 @@ enum Notice {
 }
 
 impl ConnectionState {
-    fn new(peer: SocketAddr, is_tls: bool) -> Self {
+    pub(super) fn new(peer: SocketAddr, is_tls: bool) -> Self {
         let now = Instant::now();
         Self {
             peer,
@@ -140,8 +139,7 @@ impl ConnectionState {
             has_had_request: Cell::new(false),
             running_requests: Cell::new(0),
             idle_since: Cell::new(now),
-            taken_back: Cell::new((0, now)),
-            leaves_since: Cell::new(None),
+            resets: Resets::new(now),
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
             waker: RefCell::new(None),
@@ -197,12 +195,12 @@ impl ConnectionState {
 
     /// Looks after the deadlines that hyper does not know.
     pub(super) fn enforce(&self, now: Instant, settings: &ConnectionSettings) {
-        if !self.has_had_request.get() {
+        if self.resets.exhausted().is_some_and(|since| now >= since + RESETS_GRACE) {
+            self.cut(CutReason::Resets);
+        } else if !self.has_had_request.get() {
             if now >= self.accepted + settings.first_request_timeout {
                 self.cut(CutReason::FirstRequest);
             }
-        } else if self.leaves_since.get().is_some_and(|since| now >= since + LEAVE_GRACE) {
-            self.cut(CutReason::TakenBack);
         } else if self.progress.blocked_since().is_some_and(|s| now >= s + settings.write_timeout) {
             self.cut(CutReason::Stalled);
         } else if self.protocol.get() == Some(Protocol::Http2)
@@ -237,71 +235,34 @@ impl ConnectionState {
         Poll::Pending
     }
 
-    /// A request was taken back before its answer, so soon that nobody can have waited for it.
-    fn request_taken_back(&self, now: Instant) {
-        let (count, since) = self.taken_back.get();
-        let is_over = now >= since + TAKEN_BACK_WINDOW;
-        let (count, since) = if is_over { (1, now) } else { (count + 1, since) };
-        self.taken_back.set((count, since));
-        if count >= MAX_TAKEN_BACK && self.leaves_since.get().is_none() {
-            self.leaves_since.set(Some(now));
-            self.finish();
-        }
-    }
-
-    fn begin_request(self: &Rc<Self>) -> RunningRequest {
+    pub(super) fn request_began(&self) {
         self.has_had_request.set(true);
         self.running_requests.set(self.running_requests.get() + 1);
-        RunningRequest(Rc::clone(self))
-    }
-}
-
-/// A request whose response has not ended.
-#[derive(Debug)]
-pub(super) struct RunningRequest(Rc<ConnectionState>);
-
-impl Drop for RunningRequest {
-    fn drop(&mut self) {
-        self.0.running_requests.set(self.0.running_requests.get() - 1);
-        self.0.idle_since.set(Instant::now());
-    }
-}
-
-/// A request that has no answer yet. Dropped before that, it was taken back.
-struct Unanswered<'a> {
-    connection: &'a ConnectionState,
-    since: Instant,
-}
-
-impl<'a> Unanswered<'a> {
-    fn new(connection: &'a ConnectionState) -> Self {
-        Self { connection, since: Instant::now() }
     }
 
-    fn answered(self) {
-        std::mem::forget(self);
+    pub(super) fn request_ended(&self, now: Instant) {
+        self.running_requests.set(self.running_requests.get() - 1);
+        self.idle_since.set(now);
     }
-}
 
-impl Drop for Unanswered<'_> {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        if now < self.since + TOO_SOON {
-            self.connection.request_taken_back(now);
+    /// The client did not wait for the response that it had just asked for.
+    pub(super) fn request_taken_back(&self, now: Instant) {
+        if self.resets.note(now) {
+            tracing::debug!(peer = %self.peer, "too many requests were taken back");
+            self.finish();
         }
     }
 }
 
 /// Serves one connection. Owned by its shard; ends with the connection, or when it only carries a
-/// stream any more: then a smaller task goes on.
+/// stream any more: then a smaller task goes on. `place` is given back at its end.
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
-    peer: SocketAddr,
     listener: Rc<Listener>,
     shard: ShardServer<H>,
+    state: Rc<ConnectionState>,
+    place: impl Sized + 'static,
 ) {
-    let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
-    let place = shard.admit(&state);
     let watched = Watched::new(stream, Arc::clone(&state.progress));
     let ended = {
         let speaking = pin!(speak(watched, &listener, &shard, &state));
@@ -324,7 +285,7 @@ pub(super) async fn serve<H: Handler>(
                 (place, open),
             )));
         }
-        Err(error) => tracing::debug!(%peer, error = %error, "connection failed"),
+        Err(error) => tracing::debug!(peer = %state.peer, %error, "connection failed"),
     }
 }
 
@@ -357,21 +318,15 @@ async fn cut_off(state: &ConnectionState) -> CutReason {
 }
 
 async fn speak<H: Handler>(
-    mut watched: Watched,
+    watched: Watched,
     listener: &Listener,
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
 ) -> Result<Option<(Carrier<H::Body>, impl Drop + use<H>)>, BodyError> {
-    let (transport, protocol) = if let Some(tls) = &listener.tls {
-        let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
-            shard.metrics().handshake_failed(handshake_failure(error));
-        })?;
-        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
-        (Transport::Tls(Box::new(stream)), protocol)
-    } else {
-        let protocol = sniff(&mut watched).await?;
-        (Transport::Plain(watched), protocol)
+    let (transport, protocol) = tokio::select! {
+        greeted = greet(watched, listener, shard) => greeted?,
+        // We are leaving: who has asked for nothing yet is not waited for.
+        _ = state.notice_after(None) => return Ok(None),
     };
     state.protocol.set(Some(protocol));
     let open = shard.speaks(protocol);
@@ -385,15 +340,44 @@ async fn speak<H: Handler>(
     Ok(carrier.map(|carrier| (carrier, open)))
 }
 
-/// A place is taken only once the client has spoken: who sends nothing keeps nobody waiting.
+/// Finds out what the client speaks, through TLS where the listener has it.
+async fn greet<H: Handler>(
+    mut watched: Watched,
+    listener: &Listener,
+    shard: &ShardServer<H>,
+) -> Result<(Transport, Protocol), BodyError> {
+    let Some(tls) = &listener.tls else {
+        let protocol = sniff(&mut watched).await?;
+        return Ok((Transport::Plain(watched), protocol));
+    };
+    let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
+        shard.metrics().handshake_failed(handshake_failure(error));
+    })?;
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
+    Ok((Transport::Tls(Box::new(stream)), protocol))
+}
+
+/// Answers the client's greeting when its turn has come, and then waits without a place: who says
+/// nothing, or stops half-way, keeps nobody waiting.
 async fn handshake<H: Handler>(
     watched: Watched,
     tls: &Tls,
     shard: &ShardServer<H>,
 ) -> io::Result<TlsStream<Watched>> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), watched).await?;
-    let _permit = shard.handshake_permit().await;
-    hello.into_stream(Arc::clone(&tls.config)).await
+    let mut stream = {
+        let _permit = shard.handshake_permit().await;
+        // The keys are computed and the certificate is signed in here, without a pause.
+        let mut stream = hello.into_stream(Arc::clone(&tls.config));
+        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll(cx))).await;
+        tokio::task::yield_now().await;
+        match first {
+            Poll::Ready(done) => return done,
+            Poll::Pending => stream,
+        }
+    };
+    (&mut stream).await
 }
 
 /// Reads just so far that HTTP/2 by prior knowledge (RFC 9113, section 3.3) is told from HTTP/1.1.
@@ -482,13 +466,6 @@ async fn speak_http2<H: Handler>(
 const MAX_PENDING_ACCEPT_RESETS: usize = 20;
 const MAX_LOCAL_ERROR_RESETS: usize = 64;
 
-/// The same attack at a pace that hyper does not see: each request reaches a backend before it is
-/// reset. So many in such a time, and the connection is told to leave, then cut.
-const MAX_TAKEN_BACK: u32 = 100;
-const TAKEN_BACK_WINDOW: Duration = Duration::from_secs(10);
-const TOO_SOON: Duration = Duration::from_secs(1);
-const LEAVE_GRACE: Duration = Duration::from_secs(1);
-
 fn service<H: Handler>(
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
@@ -503,16 +480,13 @@ fn service<H: Handler>(
     service_fn(move |request| {
         let (handler, state, handover) = (handler.clone(), Rc::clone(&state), handover.clone());
         async move {
-            let running = state.begin_request();
+            if state.resets.exhausted().is_some() {
+                return refuse().await;
+            }
+            let running = RunningRequest::begin(Rc::clone(&state));
             // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
             let handover = handover.filter(|_| request.version() == Version::HTTP_11);
-            if state.leaves_since.get().is_some() {
-                // Nothing of it goes any further; the connection is cut soon.
-                return std::future::pending().await;
-            }
-            let unanswered = Unanswered::new(&state);
-            let response = handler.handle(request, Rc::clone(&state)).await;
-            unanswered.answered();
+            let response = handler.handle(request, state).await;
             if let Some(handover) = handover.filter(|_| response.body().is_frames()) {
                 handover.offer(Offer { response, running });
                 return std::future::pending().await;
@@ -522,6 +496,14 @@ fn service<H: Handler>(
     })
 }
 
+/// Resets the stream: the connection ends, and nothing new is begun on it.
+async fn refuse<T>() -> T {
+    if let Some(stream) = severable::current() {
+        stream.cut();
+    }
+    std::future::pending().await
+}
+
 fn handshake_failure(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => "client_left",
@@ -529,6 +511,9 @@ fn handshake_failure(error: &io::Error) -> &'static str {
         _ => "io",
     }
 }
+
+/// A client that took too many requests back has so long to read the GOAWAY.
+const RESETS_GRACE: Duration = Duration::from_secs(1);
 
 /// How often the deadlines of the connections of a shard are looked at.
 pub(super) const ENFORCE_INTERVAL: Duration = Duration::from_millis(500);
