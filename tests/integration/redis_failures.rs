@@ -130,7 +130,8 @@ async fn a_path_that_has_gone_silent_is_noticed_by_the_ping() {
 
     relay.stall();
     let noticed = async || relay.accepted() > connections;
-    eventually(Duration::from_secs(12), "a new connection", noticed).await;
+    // Five seconds until it is asked, five for the answer, and two looks at the clock.
+    eventually(SOON, "a new connection", noticed).await;
     assert_gap(&stream.next_event().await, "redis_away", &["news"]);
     redis.publish("news", "heard").await;
     assert_eq!(stream.next_event().await.data, "heard");
