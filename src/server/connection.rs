@@ -338,15 +338,26 @@ async fn speak<H: Handler>(
     Ok(carrier.map(|carrier| (carrier, open)))
 }
 
-/// A place is taken only once the client has spoken: who sends nothing keeps nobody waiting.
+/// Answers the client's greeting when its turn has come, and then waits without a place: who says
+/// nothing, or stops half-way, keeps nobody waiting.
 async fn handshake<H: Handler>(
     watched: Watched,
     tls: &Tls,
     shard: &ShardServer<H>,
 ) -> io::Result<TlsStream<Watched>> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), watched).await?;
-    let _permit = shard.handshake_permit().await;
-    hello.into_stream(Arc::clone(&tls.config)).await
+    let mut stream = {
+        let _permit = shard.handshake_permit().await;
+        // The keys are computed and the certificate is signed in here, without a pause.
+        let mut stream = hello.into_stream(Arc::clone(&tls.config));
+        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll(cx))).await;
+        tokio::task::yield_now().await;
+        match first {
+            Poll::Ready(done) => return done,
+            Poll::Pending => stream,
+        }
+    };
+    (&mut stream).await
 }
 
 /// Reads just so far that HTTP/2 by prior knowledge (RFC 9113, section 3.3) is told from HTTP/1.1.

@@ -50,7 +50,7 @@ pub enum TlsSettings {
 pub struct ConnectionSettings {
     /// Connections at once, over all listeners; one more is closed as soon as it is accepted.
     pub max_connections: usize,
-    /// TLS handshakes at once on one shard, so that a storm of them leaves time for open streams.
+    /// TLS handshakes that a shard works on before its streams have their turn.
     pub max_handshakes: usize,
     /// From accept to the first complete request, TLS included.
     pub first_request_timeout: Duration,
@@ -100,7 +100,7 @@ impl Default for ConnectionSettings {
     fn default() -> Self {
         Self {
             max_connections: 100_000,
-            max_handshakes: 64,
+            max_handshakes: 16,
             first_request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),

@@ -109,7 +109,8 @@ impl<H: Handler> ShardServer<H> {
         &self.0.metrics
     }
 
-    /// A place among the handshakes that run: a storm of them leaves time for open streams.
+    /// A place among the handshakes that this turn of the loop works on: a storm of them leaves time
+    /// for open streams.
     pub(super) async fn handshake_permit(&self) -> SemaphorePermit<'_> {
         self.0.handshakes.acquire().await.expect("the semaphore is never closed")
     }

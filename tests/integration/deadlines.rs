@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::support::frames::{GOAWAY, PING};
 use crate::support::{
-    Frame, FrameConnection, Gateway, Redis, Request, SOON, Via, eventually, within,
+    Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Via, eventually, within,
 };
 
 /// What a client sends before it falls silent.
@@ -164,6 +164,22 @@ async fn silent_connections_leave_room_for_others() {
     let closed = async || gateway.open_files() <= files + 2;
     eventually(SOON, "all silent connections are closed", closed).await;
     drop(silent);
+}
+
+#[tokio::test]
+async fn half_handshakes_leave_room_for_whole_ones() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("limits: { handshakes: 2 }").start().await;
+    let client = TlsClient::offering(&["h2"]);
+    let mut half = Vec::new();
+    for _ in 0..100 {
+        half.push(client.only_hello(gateway.address("https")).await.unwrap());
+    }
+    let asked = Instant::now();
+    let response = gateway.send(Via::Http2, Request::events("/events/news")).await;
+    assert_eq!(response.status, 200);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    drop(half);
 }
 
 #[tokio::test]
