@@ -31,8 +31,9 @@ use tokio_rustls::server::TlsStream;
 use super::ConnectionSettings;
 use super::carrier::{Carrier, Frames, Handover, Offer};
 use super::listener::Listener;
+use super::running::{Resets, RunningBody, RunningRequest};
 use super::severable::{self, StreamExecutor};
-use super::shard_server::{RunningBody, ShardServer};
+use super::shard_server::ShardServer;
 use super::tls::Tls;
 use super::transport::{Progress, Transport, Watched};
 use crate::metrics::Metrics;
@@ -82,6 +83,8 @@ pub enum CutReason {
     FirstRequest,
     /// A stream on it is to end now, and HTTP/1.1 has no other way.
     Stream,
+    /// The client took too many requests back as soon as they had begun.
+    Resets,
     /// Nothing could be written for `write_timeout`.
     Stalled,
     /// The gateway stops, and the time for a good order is over.
@@ -92,6 +95,7 @@ impl CutReason {
     fn as_str(self) -> &'static str {
         match self {
             Self::FirstRequest => "first_request_timeout",
+            Self::Resets => "resets",
             Self::Stream => "stream",
             Self::Stalled => "write_timeout",
             Self::Stopped => "stopped",
@@ -109,6 +113,7 @@ pub struct ConnectionState {
     has_had_request: Cell<bool>,
     running_requests: Cell<usize>,
     idle_since: Cell<Instant>,
+    resets: Resets,
     progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
     waker: RefCell<Option<Waker>>,
@@ -134,6 +139,7 @@ impl ConnectionState {
             has_had_request: Cell::new(false),
             running_requests: Cell::new(0),
             idle_since: Cell::new(now),
+            resets: Resets::new(now),
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
             waker: RefCell::new(None),
@@ -189,7 +195,9 @@ impl ConnectionState {
 
     /// Looks after the deadlines that hyper does not know.
     pub(super) fn enforce(&self, now: Instant, settings: &ConnectionSettings) {
-        if !self.has_had_request.get() {
+        if self.resets.exhausted().is_some_and(|since| now >= since + RESETS_GRACE) {
+            self.cut(CutReason::Resets);
+        } else if !self.has_had_request.get() {
             if now >= self.accepted + settings.first_request_timeout {
                 self.cut(CutReason::FirstRequest);
             }
@@ -227,21 +235,22 @@ impl ConnectionState {
         Poll::Pending
     }
 
-    fn begin_request(self: &Rc<Self>) -> RunningRequest {
+    pub(super) fn request_began(&self) {
         self.has_had_request.set(true);
         self.running_requests.set(self.running_requests.get() + 1);
-        RunningRequest(Rc::clone(self))
     }
-}
 
-/// A request whose response has not ended.
-#[derive(Debug)]
-pub(super) struct RunningRequest(Rc<ConnectionState>);
+    pub(super) fn request_ended(&self, now: Instant) {
+        self.running_requests.set(self.running_requests.get() - 1);
+        self.idle_since.set(now);
+    }
 
-impl Drop for RunningRequest {
-    fn drop(&mut self) {
-        self.0.running_requests.set(self.0.running_requests.get() - 1);
-        self.0.idle_since.set(Instant::now());
+    /// The client did not wait for the response that it had just asked for.
+    pub(super) fn request_taken_back(&self, now: Instant) {
+        if self.resets.note(now) {
+            tracing::debug!(peer = %self.peer, "too many requests were taken back");
+            self.finish();
+        }
     }
 }
 
@@ -460,7 +469,10 @@ fn service<H: Handler>(
     service_fn(move |request| {
         let (handler, state, handover) = (handler.clone(), Rc::clone(&state), handover.clone());
         async move {
-            let running = state.begin_request();
+            if state.resets.exhausted().is_some() {
+                return refuse().await;
+            }
+            let running = RunningRequest::begin(Rc::clone(&state));
             // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
             let handover = handover.filter(|_| request.version() == Version::HTTP_11);
             let response = handler.handle(request, state).await;
@@ -473,6 +485,14 @@ fn service<H: Handler>(
     })
 }
 
+/// Resets the stream: the connection ends, and nothing new is begun on it.
+async fn refuse<T>() -> T {
+    if let Some(stream) = severable::current() {
+        stream.cut();
+    }
+    std::future::pending().await
+}
+
 fn handshake_failure(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => "client_left",
@@ -480,6 +500,9 @@ fn handshake_failure(error: &io::Error) -> &'static str {
         _ => "io",
     }
 }
+
+/// A client that took too many requests back has so long to read the GOAWAY.
+const RESETS_GRACE: Duration = Duration::from_secs(1);
 
 /// How often the deadlines of the connections of a shard are looked at.
 pub(super) const ENFORCE_INTERVAL: Duration = Duration::from_millis(500);

@@ -3,24 +3,16 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
 use slab::Slab;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::ConnectionSettings;
-use super::connection::{
-    self, BodyError, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, Protocol,
-    RunningRequest,
-};
+use super::connection::{self, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, Protocol};
 use super::listener::{Accepted, Listener};
 use crate::metrics::Metrics;
 
@@ -178,41 +170,5 @@ struct OnDrop<F: FnMut()>(F);
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
-    }
-}
-
-pin_project! {
-    /// A response's body, and with it the request that it answers.
-    #[derive(Debug)]
-    pub(super) struct RunningBody<B> {
-        #[pin]
-        body: B,
-        running: RunningRequest,
-    }
-}
-
-impl<B> RunningBody<B> {
-    pub(super) fn new(body: B, running: RunningRequest) -> Self {
-        Self { body, running }
-    }
-}
-
-impl<B: Body<Data = Bytes, Error = BodyError>> Body for RunningBody<B> {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

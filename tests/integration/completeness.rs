@@ -99,7 +99,14 @@ async fn every_message_once(subscribers: usize, channels: usize, per_channel: us
     let mut tasks = JoinSet::new();
     for subscriber in 0..subscribers {
         let (gateway, publisher) = (Arc::clone(&gateway), Arc::clone(&publisher));
-        let connection = connections[subscriber / 2 % connections.len()].clone();
+        // Half of them stay, half come and go.
+        let stays = subscriber % 4 < 2;
+        let connection = if stays || subscriber % 2 == 1 {
+            connections[subscriber / 2 % connections.len()].clone()
+        } else {
+            // Its own: where many leave again and again within a second, the connection is ended.
+            Http2::connect(Via::Http2, gateway.address("https")).await
+        };
         let first_ready = Arc::clone(&first_ready);
         tasks.spawn(async move {
             let channels = channels_of(subscriber, publisher.next.len());
@@ -111,8 +118,6 @@ async fn every_message_once(subscribers: usize, channels: usize, per_channel: us
                 } else {
                     gateway.send(Via::Http1, request.clone()).await.stream()
                 };
-                // Half of them stay, half come and go.
-                let stays = subscriber % 4 < 2;
                 let stay = if stays { usize::MAX } else { fastrand::usize(20..300) };
                 first_ready.add_permits(1);
                 seen += publisher.follow(stream, &channels, stay).await;

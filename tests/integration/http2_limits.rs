@@ -100,24 +100,46 @@ async fn a_burst_of_requests_that_are_reset_ends_the_connection() {
 
 #[tokio::test]
 async fn paced_requests_that_are_reset_end_the_connection_too() {
-    let (_redis, gateway) = gateway().await;
+    let (redis, gateway) = gateway().await;
     let mut connection = connection(&gateway).await;
     within(SOON, "SETTINGS", connection.next_of(SETTINGS)).await.unwrap();
-    // One at a time: each request reaches the gateway before it is reset.
-    let mut served = 0;
+    let mut other = gateway.subscribe_via(Via::Http2, "/events/news").await;
+    // One at a time: each request is answered before it is reset.
     for number in 0..300 {
         let stream = 2 * number + 1;
         connection.send(&Frame::get(stream, "/events/news")).await;
-        let headers = within(SOON, "HEADERS", connection.next_of(HEADERS)).await;
-        if headers.is_none() {
+        connection.send(&Frame::new(PING, 0, 0, b"answered")).await;
+        let answered = within(SOON, "a PING's answer", connection.next_of(PING)).await;
+        connection.send(&reset(stream)).await;
+        if answered.is_none() {
             break;
         }
-        served += 1;
-        connection.send(&reset(stream)).await;
     }
-    // A client may well leave a stream that has begun: what counts is that it leaves at once.
-    assert!(served <= 300);
+    let end = async { while connection.next().await.is_some() {} };
+    within(SOON, "the connection is cut", end).await;
+    gateway.counts("ssegate_connections_cut_total", &["reason=\"resets\""], 1.0).await;
+    let opened = gateway.metrics().await.sum("ssegate_streams_opened_total", &[]);
+    assert!((95.0..=105.0).contains(&opened), "{opened} streams were opened");
+
+    redis.publish("news", "still here").await;
+    assert_eq!(other.next_event().await.data, "still here");
     assert_others_are_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn streams_that_are_left_after_a_while_do_not_end_the_connection() {
+    let (_redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    within(SOON, "SETTINGS", connection.next_of(SETTINGS)).await.unwrap();
+    let streams = || (0..150).map(|number| 2 * number + 1);
+    connection.send_all(streams().map(|stream| Frame::get(stream, "/events/news"))).await;
+    gateway.counts("ssegate_streams", &[], 150.0).await;
+    // What is left within a second of its begin is left too early.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    connection.send_all(streams().map(reset)).await;
+    gateway.counts("ssegate_streams_closed_total", &[], 150.0).await;
+    connection.send(&Frame::get(301, "/events/news")).await;
+    gateway.counts("ssegate_streams", &[], 1.0).await;
 }
 
 fn reset(stream: u32) -> Frame {
