@@ -129,7 +129,7 @@ enum Notice {
 }
 
 impl ConnectionState {
-    fn new(peer: SocketAddr, is_tls: bool) -> Self {
+    pub(super) fn new(peer: SocketAddr, is_tls: bool) -> Self {
         let now = Instant::now();
         Self {
             peer,
@@ -255,24 +255,25 @@ impl ConnectionState {
 }
 
 /// Serves one connection. Owned by its shard; ends with the connection, or when it only carries a
-/// stream any more: then a smaller task goes on.
+/// stream any more: then a smaller task goes on. `place` is given back at its end.
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
-    peer: SocketAddr,
     listener: Rc<Listener>,
     shard: ShardServer<H>,
+    state: Rc<ConnectionState>,
+    place: impl Sized + 'static,
 ) {
-    let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
-    let place = shard.admit(&state);
     let watched = Watched::new(stream, Arc::clone(&state.progress));
     let ended = {
         let speaking = pin!(speak(watched, &listener, &shard, &state));
         tokio::select! {
-            result = speaking => result,
+            // First: who speaks hears of it too, and may end on it.
+            biased;
             reason = cut_off(&state) => {
                 shard.metrics().connection_cut(reason.as_str());
                 Ok(None)
             }
+            result = speaking => result,
         }
     };
     match ended {
@@ -286,7 +287,7 @@ pub(super) async fn serve<H: Handler>(
                 (place, open),
             )));
         }
-        Err(error) => tracing::debug!(%peer, error = %error, "connection failed"),
+        Err(error) => tracing::debug!(peer = %state.peer, %error, "connection failed"),
     }
 }
 
@@ -319,21 +320,15 @@ async fn cut_off(state: &ConnectionState) -> CutReason {
 }
 
 async fn speak<H: Handler>(
-    mut watched: Watched,
+    watched: Watched,
     listener: &Listener,
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
 ) -> Result<Option<(Carrier<H::Body>, impl Drop + use<H>)>, BodyError> {
-    let (transport, protocol) = if let Some(tls) = &listener.tls {
-        let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
-            shard.metrics().handshake_failed(handshake_failure(error));
-        })?;
-        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
-        (Transport::Tls(Box::new(stream)), protocol)
-    } else {
-        let protocol = sniff(&mut watched).await?;
-        (Transport::Plain(watched), protocol)
+    let (transport, protocol) = tokio::select! {
+        greeted = greet(watched, listener, shard) => greeted?,
+        // We are leaving: who has asked for nothing yet is not waited for.
+        _ = state.notice_after(None) => return Ok(None),
     };
     state.protocol.set(Some(protocol));
     let open = shard.speaks(protocol);
@@ -345,6 +340,24 @@ async fn speak<H: Handler>(
         }
     };
     Ok(carrier.map(|carrier| (carrier, open)))
+}
+
+/// Finds out what the client speaks, through TLS where the listener has it.
+async fn greet<H: Handler>(
+    mut watched: Watched,
+    listener: &Listener,
+    shard: &ShardServer<H>,
+) -> Result<(Transport, Protocol), BodyError> {
+    let Some(tls) = &listener.tls else {
+        let protocol = sniff(&mut watched).await?;
+        return Ok((Transport::Plain(watched), protocol));
+    };
+    let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
+        shard.metrics().handshake_failed(handshake_failure(error));
+    })?;
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
+    Ok((Transport::Tls(Box::new(stream)), protocol))
 }
 
 /// Answers the client's greeting when its turn has come, and then waits without a place: who says

@@ -149,7 +149,10 @@ impl Acceptor {
                 Err(error) => {
                     tracing::warn!(%error, wait = ?retry, "cannot accept a connection");
                     self.metrics.connection_cut("accept_failed");
-                    tokio::time::sleep(retry).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(retry) => {}
+                        () = stop.cancelled() => return,
+                    }
                     retry = (retry * 2).min(ACCEPT_RETRY_MAX);
                 }
             }
