@@ -24,10 +24,10 @@
 //!
 //! # Threads
 //!
-//! One thread has the source, the hub, the acceptors and the admin listener. Beside it runs one for
-//! each shard, with its own event loop, its own connections and its own subscribers, in plain cells
-//! without locks. Events cross over in batches. Nothing on this way waits: what is full is dealt
-//! with, as its owner says, and told.
+//! One thread has the source, the hub and the acceptors, another the admin listener. Beside them runs
+//! one for each shard, with its own event loop, its own connections and its own subscribers, in plain
+//! cells without locks. Events cross over in batches. Nothing on this way waits: what is full is
+//! dealt with, as its owner says, and told.
 //!
 //! # The modules, in reading order
 //!

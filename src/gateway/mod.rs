@@ -4,8 +4,8 @@
 //! ends the start before anything is served. [`Gateway::run`] serves until a signal, then stops in
 //! good order.
 //!
-//! Threads: this one has the source, the hub, the acceptors and the admin listener; beside it runs
-//! one for each shard. Where one of them, or a task that should run as long as the
+//! Threads: this one has the source, the hub and the acceptors; beside it runs one for each shard,
+//! and one for the admin listener. Where one of them, or a task that should run as long as the
 //! gateway, ends before the stop, the process ends: half a gateway would look alive.
 
 mod certificates;
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::shard::ShardThread;
 use self::tasks::Tasks;
+use self::thread::Thread;
 use crate::admin::Admin;
 use crate::config::Settings;
 use crate::health::Health;
@@ -181,8 +182,7 @@ impl Gateway {
                 metrics: metrics.clone(),
                 urls: shown.iter().map(|l| format!("{}://{}/", l.scheme(), l.address)).collect(),
             };
-            let serving = admin.serve(TcpListener::from_std(socket)?, CancellationToken::new());
-            tasks.own("the admin listener", serving);
+            tasks.own("the admin listener", administer(admin, socket)?);
         }
         for listener in &shown {
             let (kind, address) = (listener.scheme(), listener.address);
@@ -202,6 +202,25 @@ impl Gateway {
             .await
             .inspect_err(|error| tracing::error!(%error, "the gateway ends"))
     }
+}
+
+/// Starts the admin listener on a thread of its own: to write down all metrics takes its time, and
+/// the thread of the source has none to spare. It ends with the future that is answered.
+fn administer(admin: Admin, socket: std::net::TcpListener) -> io::Result<impl Future<Output = ()>> {
+    let stop = CancellationToken::new();
+    let stopping = stop.clone().drop_guard();
+    let mut thread = Thread::start("admin", async move || {
+        let socket = TcpListener::from_std(socket).map_err(|error| error.to_string())?;
+        admin.serve(socket, stop).await;
+        Ok(())
+    })?;
+    Ok(async move {
+        let ended = thread.ended().await;
+        drop(stopping);
+        if let Err(error) = ended {
+            tracing::error!(%error, "the admin listener has failed");
+        }
+    })
 }
 
 /// Starts what the events come from.
