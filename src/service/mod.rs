@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 pub use body::{ResponseBody, StreamBody};
 
-use http::header::HOST;
-use http::{HeaderMap, Method, Request, Response};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 
 use self::rejection::Rejection;
@@ -91,7 +91,13 @@ impl Service {
         let router = Arc::clone(&self.0.router);
         let route = match self.route(&router, &request) {
             Ok(found) => found,
-            Err(rejection) => return self.reject("", rejection, &method, &headers),
+            Err(rejection) => {
+                let mut response = self.reject("", rejection, &method, &headers);
+                if method == Method::HEAD {
+                    remove_body(&mut response);
+                }
+                return response;
+            }
         };
         let (route, parameters) = route;
         let label = &route.settings.path;
@@ -114,6 +120,9 @@ impl Service {
         };
         if !cors::is_preflight(&method, &headers) && route.channels.is_some() {
             cors::allow(&route.settings.cors, &headers, response.headers_mut());
+        }
+        if method == Method::HEAD {
+            remove_body(&mut response);
         }
         response
     }
@@ -158,6 +167,14 @@ impl Handler for Service {
     ) -> impl Future<Output = Response<ResponseBody>> + 'static {
         let service = self.clone();
         async move { service.respond(request, connection).await }
+    }
+}
+
+/// An answer to HEAD tells of a body that it does not have (RFC 9110, section 9.3.2). hyper sees to
+/// that over HTTP/1.1 only.
+fn remove_body(response: &mut Response<ResponseBody>) {
+    if let Some(length) = response.body_mut().take_whole() {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
 

@@ -85,6 +85,19 @@ async fn a_path_that_leads_nowhere_is_404() {
 }
 
 #[tokio::test]
+async fn an_answer_to_head_has_no_body() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    for via in Via::ALL {
+        let get = gateway.send(via, Request::get("/nothing")).await.text().await;
+        let response = gateway.send(via, Request::new("HEAD", "/nothing")).await;
+        assert_eq!(response.status, 404, "{via:?}");
+        assert_eq!(response.header("content-length"), get.len().to_string(), "{via:?}");
+        assert_eq!(response.text().await, "", "{via:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_method_that_a_stream_does_not_have_is_405_and_names_those_it_has() {
     let redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;
