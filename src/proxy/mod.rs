@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -43,6 +43,11 @@ impl ProxyError {
         Self { upstream, cause, is_timeout }
     }
 
+    fn unasked_switch(upstream: Authority) -> Self {
+        let cause = "it switches to a protocol that nobody asked for".into();
+        Self { upstream, cause, is_timeout: false }
+    }
+
     /// Whether the backend might have answered, had there been more time.
     pub fn is_timeout(&self) -> bool {
         self.is_timeout
@@ -72,7 +77,7 @@ impl Proxy {
     /// Sends the request on, and answers with the head of the response; its body streams.
     ///
     /// # Errors
-    /// The backend cannot be reached, or ends before it answers.
+    /// The backend cannot be reached, ends before it answers, or answers what cannot be passed on.
     pub async fn forward(
         &self,
         mut request: Request<Incoming>,
@@ -86,6 +91,11 @@ impl Proxy {
             .request(request)
             .await
             .map_err(|error| ProxyError::new(self.upstream.clone(), &error))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(ProxyError::unasked_switch(self.upstream.clone()));
+        }
+        // Of the backend's connection; what is spoken on the client's is another matter.
+        *response.version_mut() = Version::HTTP_11;
         headers::forward_response(response.headers_mut());
         Ok(response)
     }
