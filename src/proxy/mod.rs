@@ -23,6 +23,9 @@ use crate::server::connection::ConnectionState;
 /// A kept connection to a backend is closed when it was not used for so long.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
+/// Connections to a backend that one shard keeps while nobody needs them.
+const MAX_IDLE: usize = 64;
+
 /// Why a backend did not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{upstream}: {cause}")]
@@ -69,6 +72,7 @@ impl Proxy {
         connector.set_connect_timeout(Some(settings.connect_timeout));
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
             .pool_timer(TokioTimer::new())
             .build(connector);
         Self { upstream: authority(&settings.upstream), client }
