@@ -4,6 +4,7 @@
 //! backend ([`crate::proxy`]), or the demo page. What is refused becomes a response in one place
 //! ([`rejection`]).
 
+mod asked;
 mod body;
 mod cors;
 mod demo;
@@ -19,15 +20,16 @@ use std::sync::Arc;
 pub use body::{ResponseBody, StreamBody};
 
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 
+use self::asked::Asked;
 use self::rejection::Rejection;
 use crate::health::Health;
 use crate::hub::Shard;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
-use crate::route::{Matched, Route, Router, Target};
+use crate::route::{Matched, Parameters, Route, Router, Target};
 use crate::server::connection::{ConnectionState, Handler};
 
 /// Answers the requests of one shard: a cheap handle.
@@ -87,22 +89,30 @@ impl Service {
         request: Request<Incoming>,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
-        let (method, headers) = (request.method().clone(), request.headers().clone());
-        let router = Arc::clone(&self.0.router);
-        let route = match self.route(&router, &request) {
-            Ok(found) => found,
-            Err(rejection) => {
-                let mut response = self.reject("", rejection, &method, &headers);
-                if method == Method::HEAD {
-                    remove_body(&mut response);
-                }
-                return response;
+        let asked = Asked::by(&request);
+        let mut response = match self.route(&request, &asked) {
+            Ok((route, parameters)) => {
+                self.follow(route, &parameters, request, &asked, connection).await
             }
+            Err(rejection) => self.reject("", rejection, &asked),
         };
-        let (route, parameters) = route;
+        if asked.method == Method::HEAD {
+            remove_body(&mut response);
+        }
+        response
+    }
+
+    async fn follow(
+        &self,
+        route: &Route,
+        parameters: &Parameters,
+        request: Request<Incoming>,
+        asked: &Asked,
+        connection: Rc<ConnectionState>,
+    ) -> Response<ResponseBody> {
         let label = &route.settings.path;
         let answer = if let Some(channels) = &route.channels {
-            events::open(self, route, channels, &parameters, &request, connection)
+            events::open(self, route, channels, parameters, (&request, asked), connection)
         } else if let Some(proxy) = self.0.proxies.get(&route.place) {
             let forwarded = proxy.forward(request, &connection).await;
             forwarded
@@ -116,42 +126,41 @@ impl Service {
                 self.metrics().request_answered(label, response.status().as_u16());
                 response
             }
-            Err(rejection) => self.reject(label, rejection, &method, &headers),
+            Err(rejection) => self.reject(label, rejection, asked),
         };
-        if !cors::is_preflight(&method, &headers) && route.channels.is_some() {
-            cors::allow(&route.settings.cors, &headers, response.headers_mut());
-        }
-        if method == Method::HEAD {
-            remove_body(&mut response);
+        if asked.preflight.is_none() && route.channels.is_some() {
+            cors::allow(&route.settings.cors, asked.origin.as_ref(), response.headers_mut());
         }
         response
     }
 
-    fn route<'r, B>(
+    fn route<B>(
         &self,
-        router: &'r Router,
         request: &Request<B>,
-    ) -> Result<(&'r Route, crate::route::Parameters), Rejection> {
+        asked: &Asked,
+    ) -> Result<(&Route, Parameters), Rejection> {
+        if asked.method == Method::CONNECT {
+            // We are nobody's way to anywhere else, whatever the target.
+            return Err(Rejection::Method(Vec::new()));
+        }
         let host = host(request)?;
-        match router.find(host.as_deref(), request.uri().path(), request.method()) {
+        let path = request.uri().path();
+        if !path.starts_with('/') {
+            return Err(Rejection::Path);
+        }
+        match self.0.router.find(host.as_deref(), path, &asked.method, asked.preflight.as_ref()) {
             Matched::Route(route, parameters) => Ok((route, parameters)),
             Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
             Matched::NotFound => Err(Rejection::NotFound),
         }
     }
 
-    fn reject(
-        &self,
-        label: &str,
-        rejection: Rejection,
-        method: &Method,
-        headers: &HeaderMap,
-    ) -> Response<ResponseBody> {
+    fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
         if let Rejection::Upstream(error) = &rejection {
             tracing::warn!(route = label, %error, "the backend did not answer");
         }
         self.metrics().request_rejected(rejection.as_str());
-        let response = rejection.into_response(method, headers);
+        let response = rejection.into_response(asked);
         self.metrics().request_answered(label, response.status().as_u16());
         response
     }
