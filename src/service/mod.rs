@@ -38,6 +38,8 @@ pub struct Service(Rc<Inner>);
 
 struct Inner {
     router: Arc<Router>,
+    // The routes' names in metrics, by their places.
+    labels: Vec<Rc<str>>,
     shard: Shard,
     // By the places of their routes.
     proxies: HashMap<usize, Proxy>,
@@ -64,7 +66,9 @@ impl Service {
                 Target::Events(_) | Target::Demo => None,
             })
             .collect();
-        Self(Rc::new(Inner { router, shard, proxies, bus, health, metrics }))
+        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
+        let labels = labels.collect();
+        Self(Rc::new(Inner { router, labels, shard, proxies, bus, health, metrics }))
     }
 
     fn shard(&self) -> &Shard {
@@ -81,7 +85,7 @@ impl Service {
 
     /// The route's name in metrics.
     fn label(&self, route: &Route) -> Rc<str> {
-        route.settings.path.as_str().into()
+        Rc::clone(&self.0.labels[route.place])
     }
 
     async fn respond(
