@@ -267,11 +267,13 @@ pub(super) async fn serve<H: Handler>(
     let ended = {
         let speaking = pin!(speak(watched, &listener, &shard, &state));
         tokio::select! {
-            result = speaking => result,
+            // First: who speaks hears of it too, and may end on it.
+            biased;
             reason = cut_off(&state) => {
                 shard.metrics().connection_cut(reason.as_str());
                 Ok(None)
             }
+            result = speaking => result,
         }
     };
     match ended {
