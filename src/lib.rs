@@ -16,7 +16,8 @@
 //! Shard    Shard    Shard                  hub       finds the channel's subscribers on this core
 //!   │ frame (shared bytes)
 //!   ▼
-//! Subscriber ─► StreamBody ─► hyper ─► rustls ─► socket       hub, service, server
+//! Subscriber ─► StreamBody ─┬─► carrier ─┬─► rustls ─► socket  hub, service, server
+//!                 (HTTP/2)  └─► hyper ───┘
 //! ```
 //!
 //! There is one way back: a shard wishes to join or leave a channel, and the hub wishes its source
@@ -24,10 +25,10 @@
 //!
 //! # Threads
 //!
-//! One thread has the source, the hub, the acceptors and the admin listener. Beside it runs one for
-//! each shard, with its own event loop, its own connections and its own subscribers, in plain cells
-//! without locks. Events cross over in batches. Nothing on this way waits: what is full is dealt
-//! with, as its owner says, and told.
+//! One thread has the source, the hub and the acceptors, another the admin listener. Beside them runs
+//! one for each shard, with its own event loop, its own connections and its own subscribers, in plain
+//! cells without locks. Events cross over in batches. Nothing on this way waits: what is full is
+//! dealt with, as its owner says, and told.
 //!
 //! # The modules, in reading order
 //!

@@ -41,6 +41,7 @@ struct Registered {
     subscriptions: IntGauge,
     connections: IntGaugeVec,
     connections_accepted: IntCounter,
+    accept_errors: IntCounter,
     connections_cut: IntCounterVec,
     handshake_failures: IntCounterVec,
     certificate_expiry: GaugeVec,
@@ -154,6 +155,11 @@ impl Metrics {
                 r,
                 "ssegate_connections_accepted_total",
                 "Connections accepted.",
+            )?,
+            accept_errors: counter(
+                r,
+                "ssegate_accept_errors_total",
+                "Connections that the system could not hand over: file descriptors, as a rule.",
             )?,
             connections_cut: counters(
                 r,
@@ -315,6 +321,11 @@ impl Metrics {
     /// A connection was accepted.
     pub fn connection_accepted(&self) {
         self.0.connections_accepted.inc();
+    }
+
+    /// A connection could not be accepted.
+    pub fn accept_failed(&self) {
+        self.0.accept_errors.inc();
     }
 
     /// A connection began to speak this protocol.

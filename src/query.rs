@@ -5,21 +5,42 @@ use percent_encoding::percent_decode_str;
 /// The pairs of a query, decoded (WHATWG URL, section 5.1, `application/x-www-form-urlencoded`).
 /// What is no UTF-8 becomes U+FFFD.
 pub fn parse(query: &str) -> Vec<(String, String)> {
+    pairs(query).map(|(key, value)| (lossy(&decode(key)), lossy(&decode(value)))).collect()
+}
+
+/// The same, for values that must be what was meant: `None` stands for what is no UTF-8.
+pub fn parse_strictly(query: &str) -> Vec<(String, Option<String>)> {
+    pairs(query)
+        .map(|(key, value)| (lossy(&decode(key)), String::from_utf8(decode(value)).ok()))
+        .collect()
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query
         .split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(key, value)| (decode(key), decode(value)))
-        .collect()
 }
 
-fn decode(text: &str) -> String {
-    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+fn decode(text: &str) -> Vec<u8> {
+    percent_decode_str(&text.replace('+', " ")).collect()
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, parse_strictly};
+
+    #[test]
+    fn a_value_that_is_no_text_is_told_from_one_that_looks_so() {
+        let values: Vec<_> = parse_strictly("a=%ff&b=%ef%bf%bd&c").into_iter().collect();
+        let expected = [("a", None), ("b", Some("\u{fffd}")), ("c", Some(""))];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.map(str::to_owned)));
+        assert_eq!(values, expected);
+    }
 
     #[test]
     fn pairs_are_decoded_once() {

@@ -17,6 +17,7 @@ mod status;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,11 +35,13 @@ use tokio_util::sync::CancellationToken;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// Operators and their tools at once; one more waits.
+/// Operators and their tools at once; one more waits to be accepted.
 const MAX_CONNECTIONS: usize = 64;
 /// A connection ends after this, whatever it does.
 const MAX_AGE: Duration = Duration::from_secs(60);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// After a failed accept, such as for want of file descriptors, this passes before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +66,16 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Serves operators until `stop`. Owned by the gateway.
+    /// Serves operators until `stop`. Owned by the gateway, which gives it a thread.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let admin = Rc::new(self);
-        let places = Rc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let permit = Rc::clone(&places);
+            // Before it is accepted: who has to wait does so in the kernel.
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place,
+                () = stop.cancelled() => return,
+            };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => return,
@@ -78,14 +85,13 @@ impl Admin {
                     let admin = Rc::clone(&admin);
                     // Ends by itself, after MAX_AGE at the latest.
                     drop(tokio::task::spawn_local(async move {
-                        if let Ok(_permit) = permit.acquire().await {
-                            admin.serve_connection(stream).await;
-                        }
+                        admin.serve_connection(stream).await;
+                        drop(place);
                     }));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept on the admin listener");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }

@@ -304,7 +304,7 @@ pub(super) struct LimitsFile {
     /// Connections at once; one more is closed as soon as it is accepted.
     #[schemars(range(min = 1))]
     pub(super) connections: Field<usize>,
-    /// TLS handshakes at once on one shard, so that a storm of them leaves time for open streams.
+    /// TLS handshakes that a shard works on before its streams have their turn.
     #[schemars(range(min = 1))]
     pub(super) handshakes: Field<usize>,
 }

@@ -446,7 +446,7 @@ sockets: {send_buffer: 1}
     sse.history.bytes: must be at least 1B; this is 0B (gateway.yaml:9:31)
     sse.history.age: must be at least 1ms; this is 0s (gateway.yaml:9:39)
     max_channels: must be at least 1; this is 0 (gateway.yaml:10:15)
-    max_event_bytes: must be at least 1B; this is 0B (gateway.yaml:11:18)
+    max_event_bytes: must be at least 1KiB; this is 0B (gateway.yaml:11:18)
     write_timeout: must be at most 365d; this is 400d (gateway.yaml:12:16)
     shards: must be at most 128; this is 1025 (gateway.yaml:14:9)
     limits.connections: must be at least 1; this is 0 (gateway.yaml:15:23)

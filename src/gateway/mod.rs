@@ -4,12 +4,15 @@
 //! ends the start before anything is served. [`Gateway::run`] serves until a signal, then stops in
 //! good order.
 //!
-//! Threads: this one has the source, the hub, the acceptors and the admin listener; beside it runs
-//! one for each shard.
+//! Threads: this one has the source, the hub and the acceptors; beside it runs one for each shard,
+//! and one for the admin listener. Where one of them, or a task that should run as long as the
+//! gateway, ends before the stop, the process ends: half a gateway would look alive.
 
 mod certificates;
 mod shard;
 mod stop;
+mod tasks;
+mod thread;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +26,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::shard::ShardThread;
+use self::tasks::Tasks;
+use self::thread::Thread;
 use crate::admin::Admin;
 use crate::config::Settings;
 use crate::health::Health;
@@ -56,9 +61,17 @@ pub enum Error {
     /// The system gives no thread, event loop or signal.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
-    /// A thread ended that should not have.
-    #[error("a shard has ended: {0}")]
-    Shard(String),
+    /// A task ended that runs as long as the gateway.
+    #[error("a task has failed: {0}")]
+    Task(String),
+    /// A thread failed, or ended before the stop.
+    #[error("a thread has failed: {what}: {cause}")]
+    Thread {
+        /// Which.
+        what: &'static str,
+        /// How.
+        cause: String,
+    },
     /// Something still ran when the time for an orderly stop was over, or a second signal came.
     #[error("stopped before everything had finished")]
     Unfinished,
@@ -145,10 +158,11 @@ impl Gateway {
             })?);
         }
 
+        let mut tasks = Tasks::default();
         let deal = hub.clone();
-        own(async move { deal.run().await });
-        listen(&settings.source, bus, hub, &health, &metrics, &accepting)?;
-        own(certificates::watch(shown.clone(), metrics.clone()));
+        tasks.own("the hub", async move { deal.run().await });
+        listen(&mut tasks, &settings.source, bus, hub, &health, &metrics, &accepting)?;
+        tasks.own("the watch of certificates", certificates::watch(shown.clone(), metrics.clone()));
         let doors: Rc<[ShardDoor]> = doors.into();
         for (place, (socket, _)) in listeners.into_iter().enumerate() {
             let acceptor = Acceptor {
@@ -158,7 +172,7 @@ impl Gateway {
                 max_connections: settings.connections.max_connections,
                 metrics: metrics.clone(),
             };
-            own(acceptor.run(accepting.clone()));
+            tasks.own("an acceptor", acceptor.run(accepting.clone()));
         }
         drop(doors);
         if let (Some(socket), Some(admin)) = (admin, &settings.admin) {
@@ -168,7 +182,7 @@ impl Gateway {
                 metrics: metrics.clone(),
                 urls: shown.iter().map(|l| format!("{}://{}/", l.scheme(), l.address)).collect(),
             };
-            own(admin.serve(TcpListener::from_std(socket)?, CancellationToken::new()));
+            tasks.own("the admin listener", administer(admin, socket)?);
         }
         for listener in &shown {
             let (kind, address) = (listener.scheme(), listener.address);
@@ -183,17 +197,35 @@ impl Gateway {
         let (version, shards) = (env!("CARGO_PKG_VERSION"), settings.shards);
         tracing::info!(target: OPENED, version, shards, "started");
 
-        stop::serve_until_stopped(&mut signals, threads, &health, &accepting, settings.drain).await
+        let drain = settings.drain;
+        stop::serve_until_stopped(&mut signals, &mut tasks, threads, &health, &accepting, drain)
+            .await
+            .inspect_err(|error| tracing::error!(%error, "the gateway ends"))
     }
 }
 
-/// Runs a task of the gateway's on this thread. It ends with the gateway.
-fn own(task: impl Future<Output = ()> + 'static) {
-    drop(tokio::task::spawn_local(task));
+/// Starts the admin listener on a thread of its own: to write down all metrics takes its time, and
+/// the thread of the source has none to spare. It ends with the future that is answered.
+fn administer(admin: Admin, socket: std::net::TcpListener) -> io::Result<impl Future<Output = ()>> {
+    let stop = CancellationToken::new();
+    let stopping = stop.clone().drop_guard();
+    let mut thread = Thread::start("admin", async move || {
+        let socket = TcpListener::from_std(socket).map_err(|error| error.to_string())?;
+        admin.serve(socket, stop).await;
+        Ok(())
+    })?;
+    Ok(async move {
+        let ended = thread.ended().await;
+        drop(stopping);
+        if let Err(error) = ended {
+            tracing::error!(%error, "the admin listener has failed");
+        }
+    })
 }
 
 /// Starts what the events come from.
 fn listen(
+    tasks: &mut Tasks,
     settings: &SourceSettings,
     bus: Option<std::net::TcpListener>,
     hub: Hub,
@@ -206,14 +238,16 @@ fn listen(
         (SourceLocation::Embedded(_), Some(socket)) => {
             let broker = Broker::new(BusSettings { max_event_bytes, ..BusSettings::default() });
             let intake = Intake::new(hub.clone(), metrics.clone());
-            own(embedded::serve(TcpListener::from_std(socket)?, broker.clone(), accepting.clone()));
-            own(embedded::listen(broker, hub, intake));
+            let socket = TcpListener::from_std(socket)?;
+            tasks.own("the bus", embedded::serve(socket, broker.clone(), accepting.clone()));
+            tasks.own("the source", embedded::listen(broker, hub, intake));
             health.set_source_ready(true);
             metrics.source_connected(true);
         }
         (SourceLocation::Redis(info), _) => {
             let (health, metrics) = (health.clone(), metrics.clone());
-            own(Subscriber::new(info.clone(), max_event_bytes, hub, health, metrics).run());
+            let source = Subscriber::new(info.clone(), max_event_bytes, hub, health, metrics);
+            tasks.own("the source", source.run());
         }
         (SourceLocation::Embedded(_), None) => unreachable!("its socket was opened"),
     }

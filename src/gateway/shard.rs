@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::thread;
 
-use tokio::runtime::LocalRuntime;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
+use super::Error;
+use super::tasks::Tasks;
+use super::thread::Thread;
 use crate::health::Health;
 use crate::hub::{Shard, ShardLink};
 use crate::metrics::Metrics;
@@ -47,25 +48,14 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct ShardThread {
     phase: watch::Sender<Phase>,
-    ended: oneshot::Receiver<()>,
+    thread: Thread,
 }
 
 impl ShardThread {
     pub(super) fn start(parts: Parts) -> io::Result<Self> {
         let (phase, phases) = watch::channel(Phase::Serving);
-        let (ending, ended) = oneshot::channel();
-        let thread = thread::Builder::new().name("shard".into());
-        // It tells its end through `ended`, and nobody waits for more.
-        drop(thread.spawn(move || {
-            match LocalRuntime::new() {
-                Ok(runtime) => runtime.block_on(serve(parts, phases)),
-                Err(error) => tracing::error!(%error, "a shard cannot run"),
-            }
-            if ending.send(()).is_err() {
-                tracing::debug!("nobody waits for the end of this shard");
-            }
-        })?);
-        Ok(Self { phase, ended })
+        let thread = Thread::start("shard", move || serve(parts, phases))?;
+        Ok(Self { phase, thread })
     }
 
     /// Lets the streams end, and running requests finish.
@@ -79,25 +69,31 @@ impl ShardThread {
     }
 
     /// Waits until the thread has ended. Cancel safe.
-    pub(super) async fn ended(&mut self) {
-        if !self.ended.is_terminated() {
-            // An error means that it ended without a word: in a panic.
-            drop((&mut self.ended).await);
-        }
+    ///
+    /// # Errors
+    /// It failed, or ended in a panic.
+    pub(super) async fn ended(&mut self) -> Result<(), Error> {
+        self.thread.ended().await
     }
 }
 
-async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) {
+/// Runs until the stop is over. Everything is a task of its own: the future that an event loop is
+/// started with has its turn only after many tasks.
+async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), String> {
     let Parts { link, accepted, load, listeners, router, connections, bus, health, metrics } =
         parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
     let service = Service::new(router, shard.clone(), bus, health, metrics.clone());
     let server = ShardServer::new(service, connections, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
+
+    let mut tasks = Tasks::default();
+    let (dealing, serving) = (shard.clone(), server.clone());
+    tasks.own("the hub's side", async move { dealing.run().await });
+    tasks.own("the server", async move { serving.run(accepted, listeners).await });
     tokio::select! {
-        () = shard.run() => {}
-        () = server.run(accepted, listeners) => {}
-        () = stop(&mut phases, &shard, &server) => {}
+        ended = tasks.any_ended() => Err(ended.to_string()),
+        () = stop(&mut phases, &shard, &server) => Ok(()),
     }
 }
 

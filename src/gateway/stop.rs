@@ -1,6 +1,8 @@
 //! The end of the gateway: in good order on the first signal, at once on the second.
 
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use super::shard::ShardThread;
+use super::tasks::Tasks;
 use crate::health::Health;
 
 /// What is cut off has so long to be gone.
@@ -37,10 +40,11 @@ impl Signals {
     }
 }
 
-/// Waits for the first signal, and then stops: not ready, no new connections, every stream is told
+/// Waits for the first signal, or for the end of something that must not end. Then it stops: not ready, no new connections, every stream is told
 /// when to come back, running requests finish, within `drain`.
 pub(super) async fn serve_until_stopped(
     signals: &mut Signals,
+    tasks: &mut Tasks,
     mut shards: Vec<ShardThread>,
     health: &Health,
     accepting: &CancellationToken,
@@ -48,7 +52,8 @@ pub(super) async fn serve_until_stopped(
 ) -> Result<(), Error> {
     let signal = tokio::select! {
         signal = signals.next() => signal,
-        () = any_ended(&mut shards) => return Err(Error::Shard("see the log".into())),
+        ended = any_ended(&mut shards) => return Err(too_early(ended)),
+        ended = tasks.any_ended() => return Err(Error::Task(ended.to_string())),
     };
     tracing::info!(signal, ?drain, "stopping");
     health.set_draining();
@@ -57,10 +62,7 @@ pub(super) async fn serve_until_stopped(
         shard.drain();
     }
     tokio::select! {
-        () = all_ended(&mut shards) => {
-            tracing::info!("stopped");
-            return Ok(());
-        }
+        ended = all_ended(&mut shards) => return ended,
         signal = signals.next() => {
             tracing::warn!(signal, "stopping at once");
             return Err(Error::Unfinished);
@@ -71,28 +73,29 @@ pub(super) async fn serve_until_stopped(
         shard.cut();
     }
     match time::timeout(CUT_GRACE, all_ended(&mut shards)).await {
-        Ok(()) => {
-            tracing::info!("stopped");
-            Ok(())
-        }
+        Ok(ended) => ended,
         Err(_elapsed) => Err(Error::Unfinished),
     }
 }
 
-async fn all_ended(shards: &mut [ShardThread]) {
+async fn all_ended(shards: &mut [ShardThread]) -> Result<(), Error> {
     for shard in shards {
-        shard.ended().await;
+        shard.ended().await?;
     }
+    tracing::info!("stopped");
+    Ok(())
 }
 
-async fn any_ended(shards: &mut [ShardThread]) {
-    let ended = std::pin::pin!(std::future::poll_fn(|cx| {
-        for shard in shards.iter_mut() {
-            if std::pin::pin!(shard.ended()).poll(cx).is_ready() {
-                return std::task::Poll::Ready(());
-            }
-        }
-        std::task::Poll::Pending
-    }));
-    ended.await;
+async fn any_ended(shards: &mut [ShardThread]) -> Result<(), Error> {
+    std::future::poll_fn(|cx| {
+        let mut ends = shards.iter_mut().map(|shard| pin!(shard.ended()).poll(cx));
+        ends.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
+}
+
+/// Nobody has told it to.
+fn too_early(ended: Result<(), Error>) -> Error {
+    let cause = || Error::Thread { what: "shard", cause: "it ended before the stop".into() };
+    ended.err().unwrap_or_else(cause)
 }

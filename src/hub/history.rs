@@ -155,13 +155,14 @@ pub(super) fn page(channels: &[(ChannelIndex, &History)], number: u64, max_bytes
     let mut page = Page::default();
     let mut bytes = 0;
     while let Some(Reverse((number, at))) = next.pop() {
-        if bytes >= max_bytes {
+        // First: the next page begins behind the last entry of this one, and would not find it.
+        expired.tell_before(number, &mut page);
+        let is_full = bytes >= max_bytes && !page.entries.is_empty();
+        if is_full && page.entries.last().is_some_and(|last| last.number < number) {
             return page;
         }
-        expired.tell_before(number, &mut page);
         let entry = cursors[at].next().expect("it was seen there");
-        bytes += entry.kept.bytes();
-        page.push(entry, channels[at].0);
+        bytes += page.push(entry, channels[at].0);
         if let Some(following) = cursors[at].peek() {
             next.push(Reverse((following.number, at)));
         }
@@ -178,25 +179,29 @@ impl Page {
         Self { entries: vec![Replayed { number, what }], is_last: true }
     }
 
-    fn push(&mut self, entry: &Entry, channel: ChannelIndex) {
+    /// Adds an entry; answers how many bytes that were. What several channels share is there once:
+    /// a message that was heard through two of them, a gap that was told on all of them.
+    fn push(&mut self, entry: &Entry, channel: ChannelIndex) -> usize {
+        if let Some(last) = self.entries.last_mut().filter(|last| last.number == entry.number) {
+            match (&entry.kept, &mut last.what) {
+                (Kept::Event(_), ReplayedWhat::Event { .. }) => return 0,
+                (Kept::Gap(reason), ReplayedWhat::Gap { reason: known, channels })
+                    if reason == known =>
+                {
+                    channels.push(channel);
+                    return 0;
+                }
+                _ => {}
+            }
+        }
         let what = match &entry.kept {
             Kept::Event(frame) => {
                 ReplayedWhat::Event { frame: frame.clone(), received: entry.received }
             }
-            Kept::Gap(reason) => {
-                if let Some(Replayed {
-                    number,
-                    what: ReplayedWhat::Gap { reason: known, channels },
-                }) = self.entries.last_mut()
-                    && (*number, *known) == (entry.number, *reason)
-                {
-                    channels.push(channel);
-                    return;
-                }
-                ReplayedWhat::Gap { reason: *reason, channels: vec![channel] }
-            }
+            Kept::Gap(reason) => ReplayedWhat::Gap { reason: *reason, channels: vec![channel] },
         };
         self.entries.push(Replayed { number: entry.number, what });
+        entry.kept.bytes()
     }
 }
 
@@ -334,5 +339,28 @@ mod tests {
         let channels = [(0, &a), (1, &b)];
         assert_eq!(told(&page(&channels, 0, 1000)), ["1", "2 redis_away [0, 1]", "3"]);
         assert_eq!(told(&page(&channels, 2, 1000)), ["3"]);
+    }
+
+    #[test]
+    fn a_gap_at_the_end_of_a_page_is_told() {
+        let now = Instant::now();
+        let (mut a, mut b) = (history(10, 1000), history(10, 1000));
+        for number in 1..=3 {
+            a.push(number, event(40), now);
+        }
+        // Heard only since 2.
+        b.begin(2);
+        let channels = [(7, &a), (8, &b)];
+        let mut all = Vec::new();
+        let mut number = 0;
+        loop {
+            let page = page(&channels, number, 40);
+            all.extend(told(&page));
+            number = page.entries.last().map_or(number, |last| last.number);
+            if page.is_last {
+                break;
+            }
+        }
+        assert!(all.iter().any(|entry| entry.contains("expired")), "{all:?}");
     }
 }

@@ -4,6 +4,7 @@
 //! missed. The order of messages is the order of the hub's decisions: that a shard has joined a
 //! channel stands before the first event that it gets of it.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -60,7 +61,7 @@ pub(super) struct Inbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    messages: Vec<Message>,
+    messages: VecDeque<Message>,
     bytes: usize,
 }
 
@@ -78,15 +79,21 @@ impl Inbox {
                 && waiting.bytes + bytes <= self.max_bytes;
         if has_room {
             waiting.bytes += bytes;
-            waiting.messages.append(batch);
+            waiting.messages.extend(batch.drain(..));
             drop(waiting);
             self.arrived.notify_one();
         }
         has_room
     }
 
+    /// Whether a good part of what had to wait has been taken.
+    pub(super) fn is_half_empty(&self) -> bool {
+        let waiting = self.lock();
+        waiting.messages.len() <= self.max_messages / 2 && waiting.bytes <= self.max_bytes / 2
+    }
+
     /// Waits for messages, and swaps them with the empty `batch`. Cancel safe.
-    pub(super) async fn take(&self, batch: &mut Vec<Message>) {
+    pub(super) async fn take(&self, batch: &mut VecDeque<Message>) {
         debug_assert!(batch.is_empty());
         loop {
             {
@@ -101,6 +108,13 @@ impl Inbox {
         }
     }
 
+    /// Adds what waits to `batch`, without waiting for more.
+    pub(super) fn take_now(&self, batch: &mut VecDeque<Message>) {
+        let mut waiting = self.lock();
+        waiting.bytes = 0;
+        batch.append(&mut waiting.messages);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().expect("nothing panics while it holds the lock")
     }
@@ -108,6 +122,8 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use tokio::time::Instant;
 
     use super::{Inbox, Message};
@@ -127,7 +143,7 @@ mod tests {
         assert!(!inbox.put(&mut batch), "too many bytes");
         assert_eq!(batch.len(), 1);
 
-        let mut taken = Vec::new();
+        let mut taken = VecDeque::new();
         inbox.take(&mut taken).await;
         assert_eq!(taken.len(), 1);
         assert!(inbox.put(&mut batch), "there is room again");

@@ -1,8 +1,8 @@
 //! From the shards to the hub, and from the hub to the source: who wants what.
 //!
 //! One wish for each thing, the newest: a channel that is wanted, left and wanted again before
-//! anyone looked is wanted. So the box is bounded by the number of things, however fast clients
-//! come and go.
+//! anyone looked is wanted. So the box is bounded by the number of things that are named between two
+//! looks, however often clients come and go.
 
 use std::collections::HashMap;
 use std::hash::Hash;

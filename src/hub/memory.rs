@@ -24,11 +24,13 @@ pub(super) struct Memory {
     most: usize,
     // By the number at which they were used last, as far as it is known here.
     line: BinaryHeap<Reverse<(u64, Keeper)>>,
+    // Channels that were closed since the line was last cleared of them: that many of it at most.
+    closed: usize,
 }
 
 impl Memory {
     pub(super) fn new(most: usize) -> Self {
-        Self { held: 0, most, line: BinaryHeap::new() }
+        Self { held: 0, most, line: BinaryHeap::new(), closed: 0 }
     }
 
     /// A channel begins to keep something.
@@ -36,9 +38,24 @@ impl Memory {
         self.line.push(Reverse((used, keeper)));
     }
 
+    /// A channel was closed. Now and then, the closed ones leave the line.
+    pub(super) fn left(&mut self, is_open: impl Fn(Keeper) -> bool) {
+        self.closed += 1;
+        if self.closed > self.line.len() / 2 {
+            self.line.retain(|Reverse((_, keeper))| is_open(*keeper));
+            self.closed = 0;
+        }
+    }
+
     /// A history went from `before` to `after` bytes.
     pub(super) fn account(&mut self, before: usize, after: usize) {
         self.held = self.held + after - before;
+    }
+
+    /// Channels in the line, closed ones that are still in it included.
+    #[cfg(test)]
+    pub(super) fn line(&self) -> usize {
+        self.line.len()
     }
 
     /// What is held, in bytes.

@@ -3,8 +3,10 @@
 //! In the order of an event's way: [`channels`] numbers it, encodes it once, and puts it into the
 //! batch of each shard that listens ([`port`], [`inbox`]); the [`shard`] finds the channel's
 //! subscribers on its core and offers it to each ([`subscriber`]), where it waits in a [`queue`]
-//! until the socket takes it. The ways back are [`interest`]: who wants what, the newest wish for
-//! each thing.
+//! until the socket takes it. Beside that way, [`history`] keeps the newest events of each channel for
+//! those who come back, within a [`memory`] for all. The ways back are [`calls`], of the shards to the
+//! hub, and the wishes of the hub for its source: who wants what, the newest wish for each thing
+//! ([`interest`]).
 
 mod calls;
 mod channels;

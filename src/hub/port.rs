@@ -34,21 +34,25 @@ impl Port {
         Arc::clone(&self.inbox)
     }
 
-    /// Hands the batch over. Where the shard is behind, events give way and are told as a gap when
-    /// there is room again; all other messages wait, in order: there are few, and they are needed.
+    /// Hands the batch over. Where the shard is behind, events give way and are told as one gap when
+    /// it has caught up a good part; all other messages wait, in order: there are few, and they are
+    /// needed.
     fn flush(&mut self, number: u64, metrics: &Metrics) {
         if !self.missed.is_empty() {
             self.drop_events(metrics);
-            self.batch.push(self.overload_gap(number));
+            if self.inbox.is_half_empty() {
+                self.batch.push(self.overload_gap(number));
+                self.missed.clear();
+            }
         }
-        if self.batch.is_empty() || self.inbox.put(&mut self.batch) {
-            self.missed.clear();
-            return;
+        if !self.batch.is_empty() && !self.inbox.put(&mut self.batch) {
+            self.drop_events(metrics);
         }
-        if !self.missed.is_empty() {
-            self.batch.pop();
-        }
-        self.drop_events(metrics);
+    }
+
+    /// Whether something waits here, or a gap is owed.
+    fn is_behind(&self) -> bool {
+        !self.batch.is_empty() || !self.missed.is_empty()
     }
 
     fn overload_gap(&self, number: u64) -> Message {
@@ -66,7 +70,9 @@ impl Port {
             dropped += 1;
             false
         });
-        metrics.events_dropped_by_overload(dropped);
+        if dropped > 0 {
+            metrics.events_dropped_by_overload(dropped);
+        }
     }
 }
 
@@ -100,9 +106,16 @@ impl Ports {
         }
     }
 
-    /// Whether a shard is owed a gap.
+    /// Whether something waits for a shard that has no room.
     pub(super) fn is_any_behind(&self) -> bool {
-        self.0.iter().any(|port| !port.missed.is_empty())
+        self.0.iter().any(Port::is_behind)
+    }
+
+    /// A channel is closed: its number may soon be another's.
+    pub(super) fn forget(&mut self, channel: ChannelIndex) {
+        for port in &mut self.0 {
+            port.missed.remove(&channel);
+        }
     }
 
     /// Hands every batch over; `number` is the position that a gap leads to.
@@ -110,5 +123,23 @@ impl Ports {
         for port in &mut self.0 {
             port.flush(number, metrics);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Inbox, Message, Port, Ports};
+    use crate::metrics::Metrics;
+
+    #[tokio::test]
+    async fn what_waits_is_seen_as_behind() {
+        let metrics = Metrics::new().expect("metrics");
+        let mut ports = Ports::new(vec![Port::with_inbox(Inbox::new(1, 100))]);
+        ports.tell_all(&Message::Lost);
+        ports.flush(0, &metrics);
+        ports.tell_all(&Message::Confirmed { channel: 0, number: 0 });
+        ports.flush(0, &metrics);
+        assert!(!ports.0[0].batch.is_empty());
+        assert!(ports.is_any_behind(), "nobody will hand over what waits");
     }
 }

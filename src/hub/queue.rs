@@ -37,15 +37,17 @@ pub(crate) enum Pushed {
 pub(crate) struct Queue {
     waiting: VecDeque<Queued>,
     // Invariant: the sum of the lengths of the events in `waiting`. What the stream itself says is
-    // not counted: it is short, at most one of each kind waits, and it is never dropped.
+    // not counted: it is short, and it is never dropped.
     bytes: usize,
+    // Invariant: how many in `waiting` are no events.
+    said: usize,
     max_bytes: usize,
     when_full: WhenFull,
 }
 
 impl Queue {
     pub(crate) fn new(max_bytes: usize, when_full: WhenFull) -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, max_bytes, when_full }
+        Self { waiting: VecDeque::new(), bytes: 0, said: 0, max_bytes, when_full }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -66,7 +68,13 @@ impl Queue {
 
     /// Takes what the stream itself has to say.
     pub(crate) fn say(&mut self, frame: Frame, now: Instant) {
+        self.said += 1;
         self.waiting.push_back(Queued { frame, number: None, received: now });
+    }
+
+    /// How much of what the stream itself has to say waits.
+    pub(crate) fn said(&self) -> usize {
+        self.said
     }
 
     /// What is to be written next.
@@ -77,6 +85,7 @@ impl Queue {
     pub(crate) fn pop(&mut self) -> Option<Queued> {
         let next = self.waiting.pop_front()?;
         self.bytes -= next.event_bytes();
+        self.said -= usize::from(next.number.is_none());
         Some(next)
     }
 

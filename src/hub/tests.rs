@@ -467,3 +467,158 @@ fn a_drain_tells_every_stream_when_to_come_back() {
         assert_eq!(stream.poll_next(Form::Text, &context), Poll::Ready(None));
     });
 }
+
+#[test]
+fn a_replay_gives_once_what_was_heard_twice() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let first = house.open(0, &["ab", "a*"]);
+        settle().await;
+        house.follow().await;
+        house.hub.begin_message();
+        for (is_pattern, name) in [(false, "ab"), (true, "a*")] {
+            house.hub.publish(is_pattern, name, Instant::now(), |_| {
+                Some(Event { data: Bytes::from_static(b"1"), ..Event::default() })
+            });
+        }
+        house.hub.flush();
+        settle().await;
+        assert_eq!(read(&first).matches("data: 1").count(), 1);
+        let back =
+            house.open_with(0, &["ab", "a*"], Some(&id_of(&house, 0)), StreamSettings::default());
+        drop(read(&back));
+        settle().await;
+        let text = read(&back);
+        assert_eq!(text.matches("data: 1").count(), 1, "{text}");
+    });
+}
+
+#[test]
+fn who_resumes_between_confirmation_and_gap_is_told() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stays = house.open(0, &["a"]);
+        settle().await;
+        house.follow().await;
+        house.publish("a", "1").await;
+        drop(read(&stays));
+        house.hub.lose();
+        settle().await;
+        // The answer for `a` has come, those for other channels have not.
+        house.hub.confirm(false, "a");
+        house.hub.flush();
+        settle().await;
+        let back = house.open_with(0, &["a"], Some(&id_of(&house, 1)), StreamSettings::default());
+        drop(read(&back));
+        settle().await;
+        let mut text = read(&back);
+        house.hub.restored();
+        house.hub.flush();
+        settle().await;
+        text += &read(&back);
+        assert!(text.contains("redis_away"), "{text}");
+    });
+}
+
+#[test]
+fn a_shard_that_fell_behind_is_told_also_when_nothing_more_comes() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let settings = StreamSettings { max_queue_bytes: 1 << 30, ..StreamSettings::default() };
+        let stream = house.open_with(0, &["a"], None, settings);
+        settle().await;
+        house.follow().await;
+        drop(read(&stream));
+        // The shard does not run meanwhile.
+        for _ in 0..140 {
+            for _ in 0..500 {
+                house.hub.begin_message();
+                house.hub.publish(false, "a", Instant::now(), |_| {
+                    Some(Event { data: Bytes::from_static(b"x"), ..Event::default() })
+                });
+            }
+            house.hub.flush();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let text = read(&stream);
+        assert!(
+            text.contains("id: R-70000"),
+            "last: {:?}, {} gaps",
+            text.lines().rev().take(5).collect::<Vec<_>>(),
+            text.matches("event: gap").count()
+        );
+    });
+}
+
+#[test]
+fn a_fast_reader_survives_a_burst() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stream = std::rc::Rc::new(house.open(0, &["a"]));
+        settle().await;
+        house.follow().await;
+        let reader = std::rc::Rc::clone(&stream);
+        let reads = tokio::task::spawn_local(async move {
+            let mut bytes = 0;
+            while let Some(piece) =
+                std::future::poll_fn(|cx| reader.poll_next(Form::Text, cx)).await
+            {
+                bytes += piece.len();
+            }
+            bytes
+        });
+        settle().await;
+        let data = "x".repeat(1024).leak() as &'static str;
+        for _ in 0..40 {
+            for _ in 0..60 {
+                house.hub.begin_message();
+                house.hub.publish(false, "a", Instant::now(), |_| {
+                    Some(Event { data: Bytes::from_static(data.as_bytes()), ..Event::default() })
+                });
+            }
+            house.hub.flush();
+        }
+        settle().await;
+        assert_eq!(stream.close_reason(), None);
+        drop(reads);
+    });
+}
+
+#[test]
+fn a_queue_of_one_byte_replays() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let first = house.open(0, &["a"]);
+        settle().await;
+        house.follow().await;
+        house.publish("a", "1").await;
+        drop(first);
+        let settings = StreamSettings { max_queue_bytes: 1, ..StreamSettings::default() };
+        let back = house.open_with(0, &["a"], Some(&id_of(&house, 0)), settings);
+        let mut text = String::new();
+        for _ in 0..10 {
+            text += &read(&back);
+            settle().await;
+        }
+        assert!(text.contains("data: 1"), "{text}");
+    });
+}
+
+#[test]
+fn channels_that_come_and_go_leave_nothing() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let settings = || StreamSettings { linger: Duration::ZERO, ..StreamSettings::default() };
+        for n in 0..1000 {
+            let name = format!("c{n}");
+            let stream = house.open_with(0, &[&name], None, settings());
+            settle().await;
+            house.follow().await;
+            house.publish(&name, "1").await;
+            drop(stream);
+            settle().await;
+        }
+        assert_eq!(house.hub.history_bytes(), 0);
+        assert!(house.hub.line() < 100, "{} in the line", house.hub.line());
+    });
+}

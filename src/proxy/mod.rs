@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -22,6 +22,9 @@ use crate::server::connection::ConnectionState;
 
 /// A kept connection to a backend is closed when it was not used for so long.
 const POOL_IDLE: Duration = Duration::from_secs(60);
+
+/// Connections to a backend that one shard keeps while nobody needs them.
+const MAX_IDLE: usize = 64;
 
 /// Why a backend did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,11 @@ impl ProxyError {
             .any(|error| error.kind() == io::ErrorKind::TimedOut);
         let cause = chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
         Self { upstream, cause, is_timeout }
+    }
+
+    fn unasked_switch(upstream: Authority) -> Self {
+        let cause = "it switches to a protocol that nobody asked for".into();
+        Self { upstream, cause, is_timeout: false }
     }
 
     /// Whether the backend might have answered, had there been more time.
@@ -64,6 +72,7 @@ impl Proxy {
         connector.set_connect_timeout(Some(settings.connect_timeout));
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
             .pool_timer(TokioTimer::new())
             .build(connector);
         Self { upstream: authority(&settings.upstream), client }
@@ -72,7 +81,7 @@ impl Proxy {
     /// Sends the request on, and answers with the head of the response; its body streams.
     ///
     /// # Errors
-    /// The backend cannot be reached, or ends before it answers.
+    /// The backend cannot be reached, ends before it answers, or answers what cannot be passed on.
     pub async fn forward(
         &self,
         mut request: Request<Incoming>,
@@ -86,6 +95,11 @@ impl Proxy {
             .request(request)
             .await
             .map_err(|error| ProxyError::new(self.upstream.clone(), &error))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(ProxyError::unasked_switch(self.upstream.clone()));
+        }
+        // Of the backend's connection; what is spoken on the client's is another matter.
+        *response.version_mut() = Version::HTTP_11;
         headers::forward_response(response.headers_mut());
         Ok(response)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::EventsSettings;
 use super::router::Parameters;
-use super::template::Template;
+use super::template::{NotText, Template};
 use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription, Topic};
 use crate::hub::{HistorySettings, StreamSettings};
 use crate::query;
@@ -23,6 +23,9 @@ pub enum ChannelError {
     /// The request names no channel.
     #[error("no channel is named")]
     Missing,
+    /// A name whose percent-encoding is that of no UTF-8.
+    #[error("the name of a channel is not valid UTF-8")]
+    NotText,
     /// More than the route allows on one stream.
     #[error("more than {0} channels on one stream")]
     TooMany(usize),
@@ -48,11 +51,11 @@ impl Channels {
     /// # Errors
     /// Each is the client's fault, and final; see [`ChannelError`].
     pub fn topics(&self, path: &Parameters, query: &str) -> Result<Vec<Topic>, ChannelError> {
-        let query = query::parse(query);
+        let query = query::parse_strictly(query);
         let limit = self.settings.max_channels;
         let mut topics = Vec::new();
         for template in &self.templates {
-            for name in template.fill(path, &query, limit + 1) {
+            for name in template.fill(path, &query, limit + 1)? {
                 let topic = self.topic(&name)?;
                 if !topics.contains(&topic) {
                     topics.push(topic);
@@ -98,6 +101,12 @@ impl Channels {
             format: self.settings.format,
             ids: if self.settings.history.is_some() { Ids::Ours } else { Ids::Publisher },
         })
+    }
+}
+
+impl From<NotText> for ChannelError {
+    fn from(_: NotText) -> Self {
+        Self::NotText
     }
 }
 
@@ -153,6 +162,13 @@ mod tests {
             names(&routes, "channel=a&channel=b&channel=c&channel=d"),
             Err(ChannelError::TooMany(3))
         );
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_refused_and_not_mended() {
+        let routes = channels(|_| {});
+        assert_eq!(names(&routes, "channel=a&channel=%ff"), Err(ChannelError::NotText));
+        assert_eq!(names(&routes, "channel=a&other=%ff"), Ok(vec![("a".into(), false)]));
     }
 
     #[test]

@@ -9,11 +9,16 @@ mod template;
 
 use std::time::Duration;
 
+use http::Method;
+
 use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings};
 
 pub use channels::{ChannelError, Channels};
 pub use router::{Matched, Parameters, Router, RouterError};
+
+/// What a stream can be asked for with.
+pub const STREAM_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
 
 /// One entry of `routes`.
 #[derive(Clone, Debug)]
@@ -23,7 +28,7 @@ pub struct RouteSettings {
     /// Only for this host (without port, in lower case).
     pub host: Option<String>,
     /// Only for these methods; empty: all of them.
-    pub methods: Vec<http::Method>,
+    pub methods: Vec<Method>,
     /// What answers.
     pub target: Target,
     /// Which pages of other origins may read the answer.
@@ -52,10 +57,30 @@ impl Route {
         Self { place, parameters: router::parameter_names(&settings.path), settings, channels }
     }
 
-    fn takes(&self, method: &http::Method) -> bool {
-        // A browser asks before it sends a request of another method: the answer is the route's.
-        let is_preflight = method == http::Method::OPTIONS && self.channels.is_some();
-        self.settings.methods.is_empty() || self.settings.methods.contains(method) || is_preflight
+    fn takes(&self, method: &Method, preflight: Option<&Method>) -> bool {
+        match preflight {
+            // A stream answers for itself; to a backend this is a request as any other.
+            Some(asked) if self.channels.is_some() => {
+                STREAM_METHODS.contains(asked) && self.lists(asked)
+            }
+            _ => self.lists(method),
+        }
+    }
+
+    fn lists(&self, method: &Method) -> bool {
+        self.settings.methods.is_empty() || self.settings.methods.contains(method)
+    }
+
+    /// Those that it is known to take.
+    fn methods(&self) -> &[Method] {
+        if self.settings.methods.is_empty() && self.channels.is_some() {
+            return &STREAM_METHODS;
+        }
+        &self.settings.methods
+    }
+
+    fn has_catch_all(&self) -> bool {
+        self.settings.path.contains("{*")
     }
 }
 

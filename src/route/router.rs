@@ -3,11 +3,13 @@
 //! A route with a host goes before one without. Among the paths of one host the more specific one
 //! wins, whatever the order in the file.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::template::NotText;
 use super::{Route, RouteSettings};
 
 /// All routes.
@@ -32,9 +34,9 @@ pub enum Matched<'r> {
     NotFound,
 }
 
-/// The parameters of a path, percent-decoded once.
+/// The parameters of a path, percent-decoded once. What is no UTF-8 has no value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parameters(Vec<(String, String)>);
+pub struct Parameters(Vec<(String, Option<String>)>);
 
 /// Why routes cannot stand together.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +65,9 @@ impl Router {
             }
         }
         let (mut by_host, mut any_host) = (HashMap::new(), Paths::new());
-        for ((host, shape), indices) in places {
+        for ((host, shape), mut indices) in places {
+            // `/files/` itself goes before what `/files/{*rest}` also matches.
+            indices.sort_by_key(|&index| routes[index].has_catch_all());
             let paths = match host {
                 Some(host) => by_host.entry(host.to_owned()).or_insert_with(Paths::new),
                 None => &mut any_host,
@@ -75,22 +79,29 @@ impl Router {
         Ok(Self { routes, by_host, any_host })
     }
 
-    /// The route of a request; `host` without its port, in lower case.
-    pub fn find(&self, host: Option<&str>, path: &str, method: &Method) -> Matched<'_> {
+    /// The route of a request; `host` without its port, in lower case. `preflight` is the method
+    /// that a browser asks about before it uses it.
+    pub fn find(
+        &self,
+        host: Option<&str>,
+        path: &str,
+        method: &Method,
+        preflight: Option<&Method>,
+    ) -> Matched<'_> {
         let of_host = host.and_then(|host| self.by_host.get(host));
         let matched = of_host.and_then(|paths| paths.at(path).ok());
         let Some(matched) = matched.or_else(|| self.any_host.at(path).ok()) else {
             return Matched::NotFound;
         };
         let candidates = matched.value.iter().map(|&index| &self.routes[index]);
-        match candidates.clone().find(|route| route.takes(method)) {
+        match candidates.clone().find(|route| route.takes(method, preflight)) {
             Some(route) => {
                 let values = matched.params.iter().map(|(_, value)| value);
                 Matched::Route(route, Parameters::decode(&route.parameters, values))
             }
-            None => Matched::MethodNotAllowed(
-                candidates.flat_map(|route| route.settings.methods.clone()).collect(),
-            ),
+            None => {
+                Matched::MethodNotAllowed(candidates.flat_map(Route::methods).cloned().collect())
+            }
         }
     }
 
@@ -102,19 +113,20 @@ impl Router {
 
 impl Parameters {
     fn decode<'a>(names: &[String], values: impl Iterator<Item = &'a str>) -> Self {
-        let decoded =
-            values.map(|value| percent_decode_str(value).decode_utf8_lossy().into_owned());
+        let decode = |value| percent_decode_str(value).decode_utf8().ok().map(Cow::into_owned);
+        let decoded = values.map(decode);
         Self(names.iter().cloned().zip(decoded).collect())
     }
 
     /// The value of a parameter; none where a catch-all has nothing left to match.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    pub(super) fn get(&self, name: &str) -> Result<Option<&str>, NotText> {
+        let value = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        value.map(|value| value.as_deref().ok_or(NotText)).transpose()
     }
 
     #[cfg(test)]
     pub(super) fn from_pairs<const N: usize>(pairs: [(&str, &str); N]) -> Self {
-        Self(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+        Self(pairs.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).into())
     }
 }
 
@@ -154,7 +166,9 @@ mod tests {
     use http::Method;
 
     use super::{Matched, Router};
-    use crate::route::{CorsSettings, ProxySettings, RouteSettings, Target};
+    use crate::event::Format;
+    use crate::hub::StreamSettings;
+    use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
 
     fn route(path: &str, host: Option<&str>, methods: &[Method]) -> RouteSettings {
         RouteSettings {
@@ -169,6 +183,58 @@ mod tests {
         }
     }
 
+    fn events(path: &str, methods: &[Method]) -> RouteSettings {
+        let settings = EventsSettings {
+            channels: vec!["news".into()],
+            format: Format::Raw,
+            history: None,
+            strip_prefix: String::new(),
+            patterns: false,
+            max_channels: 1,
+            stream: StreamSettings::default(),
+        };
+        RouteSettings { target: Target::Events(settings), ..route(path, None, methods) }
+    }
+
+    /// The place of the route that is taken; the methods where none is.
+    fn find(router: &Router, path: &str, method: &Method, asked: Option<&Method>) -> Found {
+        match router.find(None, path, method, asked) {
+            Matched::Route(route, _) => Ok(route.place),
+            Matched::MethodNotAllowed(methods) => Err(methods),
+            Matched::NotFound => panic!("{path} leads nowhere"),
+        }
+    }
+
+    type Found = Result<usize, Vec<Method>>;
+
+    #[test]
+    fn an_exact_path_goes_before_a_catch_all_that_stands_before_it() {
+        let exact = || route("/files/", None, &[]);
+        let rest = || route("/files/{*file}", None, &[]);
+        for (routes, exact) in [(vec![rest(), exact()], 1), (vec![exact(), rest()], 0)] {
+            let router = Router::new(routes).expect("routes");
+            assert_eq!(find(&router, "/files/", &Method::GET, None), Ok(exact));
+            assert_eq!(find(&router, "/files/x", &Method::GET, None), Ok(1 - exact));
+        }
+    }
+
+    #[test]
+    fn a_preflight_leads_where_the_method_that_it_asks_for_would() {
+        let router = Router::new(vec![
+            events("/feed", &[]),
+            route("/feed", None, &[Method::POST, Method::OPTIONS]),
+            events("/alone", &[]),
+            events("/get", &[Method::GET]),
+        ])
+        .expect("routes");
+        let asks = |path, asked| find(&router, path, &Method::OPTIONS, Some(&asked));
+        assert_eq!(asks("/feed", Method::GET), Ok(0));
+        assert_eq!(asks("/feed", Method::POST), Ok(1));
+        assert_eq!(asks("/alone", Method::POST), Err(vec![Method::GET, Method::HEAD]));
+        assert_eq!(asks("/get", Method::GET), Ok(3));
+        assert_eq!(asks("/get", Method::HEAD), Err(vec![Method::GET]));
+    }
+
     #[test]
     fn the_most_specific_route_of_the_host_is_taken() {
         let router = Router::new(vec![
@@ -181,12 +247,12 @@ mod tests {
             route("/files/{*file}", None, &[]),
         ])
         .expect("routes");
-        let find = |host, path, method| match router.find(host, path, &method) {
+        let find = |host, path, method| match router.find(host, path, &method, None) {
             Matched::Route(route, parameters) => (route.place, parameters.0),
             Matched::MethodNotAllowed(methods) => (100 + methods.len(), Vec::new()),
             Matched::NotFound => (200, Vec::new()),
         };
-        let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let pair = |name: &str, value: &str| vec![(name.to_owned(), Some(value.to_owned()))];
         assert_eq!(find(None, "/", Method::GET), (0, vec![]));
         assert_eq!(find(None, "/x/y", Method::GET), (0, pair("rest", "x/y")));
         assert_eq!(find(None, "/events", Method::GET), (1, vec![]));

@@ -17,6 +17,10 @@ enum Part {
     Query(String),
 }
 
+/// What the request says here is no UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotText;
+
 impl Template {
     /// Takes a template apart. Braces that do not match are text: the configuration refuses them.
     pub(super) fn new(text: &str) -> Self {
@@ -41,22 +45,25 @@ impl Template {
 
     /// The names that a request makes of it: one for each combination of the query's values, none
     /// where a value is missing. Stops after `limit` names.
+    ///
+    /// # Errors
+    /// A value that it needs is no text.
     pub(super) fn fill(
         &self,
         path: &Parameters,
-        query: &[(String, String)],
+        query: &[(String, Option<String>)],
         limit: usize,
-    ) -> Vec<String> {
+    ) -> Result<Vec<String>, NotText> {
         let mut names = vec![String::new()];
         for part in &self.parts {
             let values: Vec<&str> = match part {
                 Part::Literal(text) => vec![text],
-                Part::Path(name) => path.get(name).into_iter().collect(),
+                Part::Path(name) => path.get(name)?.into_iter().collect(),
                 Part::Query(key) => query
                     .iter()
                     .filter(|(name, _)| name == key)
-                    .map(|(_, value)| value.as_str())
-                    .collect(),
+                    .map(|(_, value)| value.as_deref().ok_or(NotText))
+                    .collect::<Result<_, _>>()?,
             };
             names = names
                 .iter()
@@ -64,7 +71,7 @@ impl Template {
                 .take(limit)
                 .collect();
         }
-        names
+        Ok(names)
     }
 }
 
@@ -77,7 +84,7 @@ mod tests {
     fn a_template_is_filled_from_path_and_query() {
         let path = Parameters::from_pairs([("id", "7")]);
         let query: Vec<_> = [("channel", "a"), ("x", "1"), ("channel", "b")]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .map(|(key, value)| (key.to_owned(), Some(value.to_owned())))
             .into();
         for (template, expected) in [
             ("news", vec!["news"]),
@@ -87,7 +94,8 @@ mod tests {
             ("{query.channel}-{query.channel}", vec!["a-a", "a-b", "b-a"]),
             ("{query.none}", vec![]),
         ] {
-            assert_eq!(Template::new(template).fill(&path, &query, 3), expected, "{template}");
+            let names = Template::new(template).fill(&path, &query, 3).expect("text");
+            assert_eq!(names, expected, "{template}");
         }
     }
 }

@@ -17,7 +17,7 @@ use http::Response;
 use http::response::Parts;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-use super::connection::RunningRequest;
+use super::running::RunningRequest;
 use super::transport::Transport;
 
 /// The chunk that ends a body (RFC 9112, section 7.1).

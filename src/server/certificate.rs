@@ -25,7 +25,16 @@ pub struct Certificate {
     shown: RwLock<Arc<CertifiedKey>>,
     // Seconds of Unix time; 0: unknown.
     expires: AtomicI64,
-    seen: Mutex<Stamp>,
+    seen: Mutex<Seen>,
+}
+
+/// The files as they were looked at last.
+#[derive(Debug)]
+struct Seen {
+    // Of what is shown.
+    stamp: Stamp,
+    // What was said of those that could not be used.
+    told: Option<String>,
 }
 
 /// What tells that files have changed: when each was written, and its length.
@@ -37,14 +46,14 @@ impl Certificate {
     /// # Errors
     /// A file cannot be read, is no PEM, or the two do not belong together.
     pub fn open(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let seen = stamp(certificate, key);
+        let stamp = stamp(certificate, key);
         let shown = read(certificate, key)?;
         Ok(Self {
             certificate: certificate.into(),
             key: key.into(),
             expires: AtomicI64::new(expiry_of(&shown).unwrap_or_default()),
             shown: RwLock::new(Arc::new(shown)),
-            seen: Mutex::new(seen),
+            seen: Mutex::new(Seen { stamp, told: None }),
         })
     }
 
@@ -54,17 +63,26 @@ impl Certificate {
         (expires != 0).then_some(expires)
     }
 
-    /// Shows what the files say now, if they have changed; answers whether they had.
+    /// Shows what the files say now, if they have changed; answers whether it does. Files that cannot
+    /// be used are looked at again the next time: they may be half written.
     ///
     /// # Errors
-    /// What the files say cannot be used: what is shown stays, and it is said once for each change.
+    /// What the files say cannot be used: what is shown stays. The same error is told once.
     pub fn renew(&self) -> Result<bool, TlsError> {
         let stamp = stamp(&self.certificate, &self.key);
-        let seen = std::mem::replace(&mut *self.seen.lock().expect("no panic holds it"), stamp);
-        if seen == stamp {
+        let mut seen = self.seen.lock().expect("no panic holds it");
+        if seen.stamp == stamp {
+            seen.told = None;
             return Ok(false);
         }
-        let shown = read(&self.certificate, &self.key)?;
+        let shown = match read(&self.certificate, &self.key) {
+            Ok(shown) => shown,
+            Err(error) => {
+                let told = seen.told.replace(error.to_string());
+                return if told == seen.told { Ok(false) } else { Err(error) };
+            }
+        };
+        *seen = Seen { stamp, told: None };
         self.expires.store(expiry_of(&shown).unwrap_or_default(), Ordering::Relaxed);
         *self.shown.write().expect("no panic holds it") = Arc::new(shown);
         Ok(true)
@@ -128,6 +146,7 @@ fn stamp(certificate: &Path, key: &Path) -> Stamp {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::{Duration, SystemTime};
 
     use super::Certificate;
     use crate::server::local_certificate;
@@ -172,5 +191,25 @@ mod tests {
         fs::copy(other_key, &key).expect("copied");
         assert!(shown.renew().expect("it can be used"));
         assert_ne!(shown.shown.read().expect("no panic").cert, first);
+    }
+    #[test]
+    fn a_file_that_was_read_half_written_is_read_again() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (certificate, key) = local_certificate::keep_in(directory.path()).expect("made");
+        let shown = Certificate::open(&certificate, &key).expect("it can be used");
+        let whole = fs::read(&certificate).expect("read");
+        let later = SystemTime::now() + Duration::from_secs(1);
+        let write = |bytes: &[u8]| {
+            fs::write(&certificate, bytes).expect("written");
+            let file = fs::File::options().write(true).open(&certificate).expect("opened");
+            file.set_modified(later).expect("a time");
+        };
+
+        // Its length and the second in which it was written do not tell it from the whole one.
+        write(&vec![b'\n'; whole.len()]);
+        assert!(shown.renew().is_err());
+        assert!(!shown.renew().expect("said once"));
+        write(&whole);
+        assert!(shown.renew().expect("it can be used"));
     }
 }

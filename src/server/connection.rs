@@ -31,8 +31,9 @@ use tokio_rustls::server::TlsStream;
 use super::ConnectionSettings;
 use super::carrier::{Carrier, Frames, Handover, Offer};
 use super::listener::Listener;
+use super::running::{Resets, RunningBody, RunningRequest};
 use super::severable::{self, StreamExecutor};
-use super::shard_server::{RunningBody, ShardServer};
+use super::shard_server::ShardServer;
 use super::tls::Tls;
 use super::transport::{Progress, Transport, Watched};
 use crate::metrics::Metrics;
@@ -82,6 +83,8 @@ pub enum CutReason {
     FirstRequest,
     /// A stream on it is to end now, and HTTP/1.1 has no other way.
     Stream,
+    /// The client took too many requests back as soon as they had begun.
+    Resets,
     /// Nothing could be written for `write_timeout`.
     Stalled,
     /// The gateway stops, and the time for a good order is over.
@@ -92,6 +95,7 @@ impl CutReason {
     fn as_str(self) -> &'static str {
         match self {
             Self::FirstRequest => "first_request_timeout",
+            Self::Resets => "resets",
             Self::Stream => "stream",
             Self::Stalled => "write_timeout",
             Self::Stopped => "stopped",
@@ -109,6 +113,7 @@ pub struct ConnectionState {
     has_had_request: Cell<bool>,
     running_requests: Cell<usize>,
     idle_since: Cell<Instant>,
+    resets: Resets,
     progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
     waker: RefCell<Option<Waker>>,
@@ -124,7 +129,7 @@ enum Notice {
 }
 
 impl ConnectionState {
-    fn new(peer: SocketAddr, is_tls: bool) -> Self {
+    pub(super) fn new(peer: SocketAddr, is_tls: bool) -> Self {
         let now = Instant::now();
         Self {
             peer,
@@ -134,6 +139,7 @@ impl ConnectionState {
             has_had_request: Cell::new(false),
             running_requests: Cell::new(0),
             idle_since: Cell::new(now),
+            resets: Resets::new(now),
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
             waker: RefCell::new(None),
@@ -189,7 +195,9 @@ impl ConnectionState {
 
     /// Looks after the deadlines that hyper does not know.
     pub(super) fn enforce(&self, now: Instant, settings: &ConnectionSettings) {
-        if !self.has_had_request.get() {
+        if self.resets.exhausted().is_some_and(|since| now >= since + RESETS_GRACE) {
+            self.cut(CutReason::Resets);
+        } else if !self.has_had_request.get() {
             if now >= self.accepted + settings.first_request_timeout {
                 self.cut(CutReason::FirstRequest);
             }
@@ -227,34 +235,34 @@ impl ConnectionState {
         Poll::Pending
     }
 
-    fn begin_request(self: &Rc<Self>) -> RunningRequest {
+    pub(super) fn request_began(&self) {
         self.has_had_request.set(true);
         self.running_requests.set(self.running_requests.get() + 1);
-        RunningRequest(Rc::clone(self))
     }
-}
 
-/// A request whose response has not ended.
-#[derive(Debug)]
-pub(super) struct RunningRequest(Rc<ConnectionState>);
+    pub(super) fn request_ended(&self, now: Instant) {
+        self.running_requests.set(self.running_requests.get() - 1);
+        self.idle_since.set(now);
+    }
 
-impl Drop for RunningRequest {
-    fn drop(&mut self) {
-        self.0.running_requests.set(self.0.running_requests.get() - 1);
-        self.0.idle_since.set(Instant::now());
+    /// The client did not wait for the response that it had just asked for.
+    pub(super) fn request_taken_back(&self, now: Instant) {
+        if self.resets.note(now) {
+            tracing::debug!(peer = %self.peer, "too many requests were taken back");
+            self.finish();
+        }
     }
 }
 
 /// Serves one connection. Owned by its shard; ends with the connection, or when it only carries a
-/// stream any more: then a smaller task goes on.
+/// stream any more: then a smaller task goes on. `place` is given back at its end.
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
-    peer: SocketAddr,
     listener: Rc<Listener>,
     shard: ShardServer<H>,
+    state: Rc<ConnectionState>,
+    place: impl Sized + 'static,
 ) {
-    let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
-    let place = shard.admit(&state);
     let watched = Watched::new(stream, Arc::clone(&state.progress));
     let ended = {
         let speaking = pin!(speak(watched, &listener, &shard, &state));
@@ -277,7 +285,7 @@ pub(super) async fn serve<H: Handler>(
                 (place, open),
             )));
         }
-        Err(error) => tracing::debug!(%peer, error = %error, "connection failed"),
+        Err(error) => tracing::debug!(peer = %state.peer, %error, "connection failed"),
     }
 }
 
@@ -310,21 +318,15 @@ async fn cut_off(state: &ConnectionState) -> CutReason {
 }
 
 async fn speak<H: Handler>(
-    mut watched: Watched,
+    watched: Watched,
     listener: &Listener,
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
 ) -> Result<Option<(Carrier<H::Body>, impl Drop + use<H>)>, BodyError> {
-    let (transport, protocol) = if let Some(tls) = &listener.tls {
-        let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
-            shard.metrics().handshake_failed(handshake_failure(error));
-        })?;
-        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
-        (Transport::Tls(Box::new(stream)), protocol)
-    } else {
-        let protocol = sniff(&mut watched).await?;
-        (Transport::Plain(watched), protocol)
+    let (transport, protocol) = tokio::select! {
+        greeted = greet(watched, listener, shard) => greeted?,
+        // We are leaving: who has asked for nothing yet is not waited for.
+        _ = state.notice_after(None) => return Ok(None),
     };
     state.protocol.set(Some(protocol));
     let open = shard.speaks(protocol);
@@ -338,15 +340,44 @@ async fn speak<H: Handler>(
     Ok(carrier.map(|carrier| (carrier, open)))
 }
 
-/// A place is taken only once the client has spoken: who sends nothing keeps nobody waiting.
+/// Finds out what the client speaks, through TLS where the listener has it.
+async fn greet<H: Handler>(
+    mut watched: Watched,
+    listener: &Listener,
+    shard: &ShardServer<H>,
+) -> Result<(Transport, Protocol), BodyError> {
+    let Some(tls) = &listener.tls else {
+        let protocol = sniff(&mut watched).await?;
+        return Ok((Transport::Plain(watched), protocol));
+    };
+    let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
+        shard.metrics().handshake_failed(handshake_failure(error));
+    })?;
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
+    Ok((Transport::Tls(Box::new(stream)), protocol))
+}
+
+/// Answers the client's greeting when its turn has come, and then waits without a place: who says
+/// nothing, or stops half-way, keeps nobody waiting.
 async fn handshake<H: Handler>(
     watched: Watched,
     tls: &Tls,
     shard: &ShardServer<H>,
 ) -> io::Result<TlsStream<Watched>> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), watched).await?;
-    let _permit = shard.handshake_permit().await;
-    hello.into_stream(Arc::clone(&tls.config)).await
+    let mut stream = {
+        let _permit = shard.handshake_permit().await;
+        // The keys are computed and the certificate is signed in here, without a pause.
+        let mut stream = hello.into_stream(Arc::clone(&tls.config));
+        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll(cx))).await;
+        tokio::task::yield_now().await;
+        match first {
+            Poll::Ready(done) => return done,
+            Poll::Pending => stream,
+        }
+    };
+    (&mut stream).await
 }
 
 /// Reads just so far that HTTP/2 by prior knowledge (RFC 9113, section 3.3) is told from HTTP/1.1.
@@ -449,7 +480,10 @@ fn service<H: Handler>(
     service_fn(move |request| {
         let (handler, state, handover) = (handler.clone(), Rc::clone(&state), handover.clone());
         async move {
-            let running = state.begin_request();
+            if state.resets.exhausted().is_some() {
+                return refuse().await;
+            }
+            let running = RunningRequest::begin(Rc::clone(&state));
             // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
             let handover = handover.filter(|_| request.version() == Version::HTTP_11);
             let response = handler.handle(request, state).await;
@@ -462,6 +496,14 @@ fn service<H: Handler>(
     })
 }
 
+/// Resets the stream: the connection ends, and nothing new is begun on it.
+async fn refuse<T>() -> T {
+    if let Some(stream) = severable::current() {
+        stream.cut();
+    }
+    std::future::pending().await
+}
+
 fn handshake_failure(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => "client_left",
@@ -469,6 +511,9 @@ fn handshake_failure(error: &io::Error) -> &'static str {
         _ => "io",
     }
 }
+
+/// A client that took too many requests back has so long to read the GOAWAY.
+const RESETS_GRACE: Duration = Duration::from_secs(1);
 
 /// How often the deadlines of the connections of a shard are looked at.
 pub(super) const ENFORCE_INTERVAL: Duration = Duration::from_millis(500);

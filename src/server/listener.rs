@@ -148,8 +148,11 @@ impl Acceptor {
                 Err(error) if is_of_the_client(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, wait = ?retry, "cannot accept a connection");
-                    self.metrics.connection_cut("accept_failed");
-                    tokio::time::sleep(retry).await;
+                    self.metrics.accept_failed();
+                    tokio::select! {
+                        () = tokio::time::sleep(retry) => {}
+                        () = stop.cancelled() => return,
+                    }
                     retry = (retry * 2).min(ACCEPT_RETRY_MAX);
                 }
             }

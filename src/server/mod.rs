@@ -5,13 +5,15 @@
 //! one of them, from accept to its end, and [`carrier`] what remains of it while it carries a stream
 //! over HTTP/1.1; [`tls`] is how a listener speaks, and
 //! [`certificate`] what it shows; [`transport`] the socket
-//! as it is watched, [`severable`] how one HTTP/2 stream is cut off.
+//! as it is watched, [`running`] a request that has not ended, [`severable`] how one HTTP/2 stream
+//! is cut off.
 
 pub mod carrier;
 pub mod certificate;
 pub mod connection;
 pub mod listener;
 mod local_certificate;
+mod running;
 mod severable;
 pub mod shard_server;
 pub mod state;
@@ -50,7 +52,7 @@ pub enum TlsSettings {
 pub struct ConnectionSettings {
     /// Connections at once, over all listeners; one more is closed as soon as it is accepted.
     pub max_connections: usize,
-    /// TLS handshakes at once on one shard, so that a storm of them leaves time for open streams.
+    /// TLS handshakes that a shard works on before its streams have their turn.
     pub max_handshakes: usize,
     /// From accept to the first complete request, TLS included.
     pub first_request_timeout: Duration,
@@ -100,7 +102,7 @@ impl Default for ConnectionSettings {
     fn default() -> Self {
         Self {
             max_connections: 100_000,
-            max_handshakes: 64,
+            max_handshakes: 16,
             first_request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),

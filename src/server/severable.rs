@@ -52,6 +52,10 @@ impl Switch {
         }
     }
 
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+
     fn watch(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {

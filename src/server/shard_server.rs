@@ -1,26 +1,18 @@
 //! The connections of one core: who is connected, and the rounds that enforce their deadlines.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
 use slab::Slab;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::ConnectionSettings;
-use super::connection::{
-    self, BodyError, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, Protocol,
-    RunningRequest,
-};
+use super::connection::{self, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, Protocol};
 use super::listener::{Accepted, Listener};
 use crate::metrics::Metrics;
 
@@ -31,6 +23,9 @@ struct Inner<H> {
     handler: H,
     settings: ConnectionSettings,
     connections: RefCell<Slab<Rc<ConnectionState>>>,
+    // Until the acceptors are gone, and what they handed over has been welcomed.
+    is_accepting: Cell<bool>,
+    is_finishing: Cell<bool>,
     all_gone: Notify,
     handshakes: Semaphore,
     // Connections of this shard, for the acceptor that looks for the least loaded.
@@ -51,6 +46,8 @@ impl<H: Handler> ShardServer<H> {
             handshakes: Semaphore::new(settings.max_handshakes),
             settings,
             connections: RefCell::default(),
+            is_accepting: Cell::new(true),
+            is_finishing: Cell::new(false),
             all_gone: Notify::new(),
             load,
             metrics,
@@ -70,14 +67,18 @@ impl<H: Handler> ShardServer<H> {
                 _ = round.tick() => self.enforce(),
             }
         }
+        self.0.is_accepting.set(false);
+        self.note_if_all_gone();
         loop {
             round.tick().await;
             self.enforce();
         }
     }
 
-    /// Lets every connection finish what runs on it, and begin nothing new.
+    /// Lets every connection finish what runs on it, and begin nothing new; also those that are
+    /// still on their way from the acceptors.
     pub fn finish(&self) {
+        self.0.is_finishing.set(true);
         for (_, connection) in &*self.0.connections.borrow() {
             connection.finish();
         }
@@ -90,10 +91,20 @@ impl<H: Handler> ShardServer<H> {
         }
     }
 
-    /// Waits until no connection is left.
+    /// Waits until no connection is left, and none can come any more.
     pub async fn all_gone(&self) {
-        while !self.0.connections.borrow().is_empty() {
+        while !self.are_all_gone() {
             self.0.all_gone.notified().await;
+        }
+    }
+
+    fn are_all_gone(&self) -> bool {
+        !self.0.is_accepting.get() && self.0.connections.borrow().is_empty()
+    }
+
+    fn note_if_all_gone(&self) {
+        if self.are_all_gone() {
+            self.0.all_gone.notify_waiters();
         }
     }
 
@@ -109,22 +120,23 @@ impl<H: Handler> ShardServer<H> {
         &self.0.metrics
     }
 
-    /// A place among the handshakes that run: a storm of them leaves time for open streams.
+    /// A place among the handshakes that this turn of the loop works on: a storm of them leaves time
+    /// for open streams.
     pub(super) async fn handshake_permit(&self) -> SemaphorePermit<'_> {
         self.0.handshakes.acquire().await.expect("the semaphore is never closed")
     }
 
     /// Counts a connection for as long as the guard lives.
-    pub(super) fn admit(&self, state: &Rc<ConnectionState>) -> impl Drop + use<H> {
+    fn admit(&self, state: &Rc<ConnectionState>) -> impl Drop + use<H> {
         let place = self.0.connections.borrow_mut().insert(Rc::clone(state));
-        let inner = Rc::clone(&self.0);
+        if self.0.is_finishing.get() {
+            state.finish();
+        }
+        let server = self.clone();
         OnDrop(move || {
-            inner.load.fetch_sub(1, Ordering::Relaxed);
-            let mut connections = inner.connections.borrow_mut();
-            connections.remove(place);
-            if connections.is_empty() {
-                inner.all_gone.notify_waiters();
-            }
+            server.0.load.fetch_sub(1, Ordering::Relaxed);
+            server.0.connections.borrow_mut().remove(place);
+            server.note_if_all_gone();
         })
     }
 
@@ -147,8 +159,17 @@ impl<H: Handler> ShardServer<H> {
     }
 
     fn spawn(&self, stream: tokio::net::TcpStream, peer: SocketAddr, listener: Rc<Listener>) {
+        let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
+        // Before its task is polled: it is told of a stop that begins until then.
+        let place = self.admit(&state);
         // Its owner is this shard, which ends it through its state.
-        drop(tokio::task::spawn_local(connection::serve(stream, peer, listener, self.clone())));
+        drop(tokio::task::spawn_local(connection::serve(
+            stream,
+            listener,
+            self.clone(),
+            state,
+            place,
+        )));
     }
 
     fn enforce(&self) {
@@ -177,41 +198,5 @@ struct OnDrop<F: FnMut()>(F);
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
-    }
-}
-
-pin_project! {
-    /// A response's body, and with it the request that it answers.
-    #[derive(Debug)]
-    pub(super) struct RunningBody<B> {
-        #[pin]
-        body: B,
-        running: RunningRequest,
-    }
-}
-
-impl<B> RunningBody<B> {
-    pub(super) fn new(body: B, running: RunningRequest) -> Self {
-        Self { body, running }
-    }
-}
-
-impl<B: Body<Data = Bytes, Error = BodyError>> Body for RunningBody<B> {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -34,6 +34,14 @@ impl ResponseBody {
     pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self::Whole(Some(bytes.into()))
     }
+
+    /// Takes the bytes out, for an answer that has none of them; says how many there were.
+    pub(super) fn take_whole(&mut self) -> Option<usize> {
+        match self {
+            Self::Whole(bytes) => bytes.take().map(|bytes| bytes.len()),
+            Self::Stream(_) | Self::Upstream(_) => None,
+        }
+    }
 }
 
 impl Body for ResponseBody {

@@ -5,12 +5,13 @@ use std::rc::Rc;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 
+use super::asked::Asked;
 use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
 use super::{Service, cors};
 use crate::hub::StreamRequest;
 use crate::query;
-use crate::route::{Channels, Parameters, Route};
+use crate::route::{Channels, Parameters, Route, STREAM_METHODS};
 use crate::server::connection::ConnectionState;
 
 /// WHATWG HTML 9.2.4.
@@ -23,15 +24,15 @@ pub(super) fn open<B>(
     route: &Route,
     channels: &Channels,
     parameters: &Parameters,
-    request: &Request<B>,
+    (request, asked): (&Request<B>, &Asked),
     connection: Rc<ConnectionState>,
 ) -> Result<Response<ResponseBody>, Rejection> {
-    let (method, headers) = (request.method(), request.headers());
-    if cors::is_preflight(method, headers) {
-        return Ok(cors::preflight(&route.settings.cors, headers));
+    let method = request.method();
+    if asked.preflight.is_some() {
+        return Ok(cors::preflight(&route.settings.cors, asked.origin.as_ref()));
     }
-    if *method != Method::GET && *method != Method::HEAD {
-        return Err(Rejection::Method(vec![Method::GET, Method::HEAD]));
+    if !STREAM_METHODS.contains(method) {
+        return Err(Rejection::Method(STREAM_METHODS.into()));
     }
     let topics = channels.topics(parameters, request.uri().query().unwrap_or_default())?;
     if service.health().is_draining() {
@@ -54,14 +55,16 @@ pub(super) fn open<B>(
 }
 
 /// The id that the client had last: from the header that `EventSource` sends when it comes back,
-/// or from the query, for clients that cannot set it.
+/// or from the query, for clients that cannot set it. One that is empty says nothing.
 fn last_event_id<B>(request: &Request<B>) -> Option<Vec<u8>> {
-    let header = request.headers().get(LAST_EVENT_ID).map(|id| id.as_bytes().to_vec());
-    let from_query = || {
-        let query = query::parse(request.uri().query().unwrap_or_default());
-        query.into_iter().find(|(key, _)| LAST_EVENT_ID_KEYS.contains(&key.as_str()))
-    };
-    header.or_else(|| from_query().map(|(_, id)| id.into_bytes())).filter(|id| !id.is_empty())
+    let header = request.headers().get(LAST_EVENT_ID).filter(|id| !id.is_empty());
+    header.map(|id| id.as_bytes().to_vec()).or_else(|| {
+        let query = query::parse(request.uri().query()?);
+        let mut ids = query
+            .into_iter()
+            .filter(|(key, id)| LAST_EVENT_ID_KEYS.contains(&key.as_str()) && !id.is_empty());
+        ids.next().map(|(_, id)| id.into_bytes())
+    })
 }
 
 /// The head of every stream: nobody on the way may keep, compress or collect it.
@@ -72,4 +75,30 @@ pub(super) fn stream_response(body: ResponseBody) -> Response<ResponseBody> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::last_event_id;
+
+    #[test]
+    fn an_empty_last_event_id_hides_no_other() {
+        for (header, uri, expected) in [
+            (Some("a-1"), "/?last_event_id=a-2", Some("a-1")),
+            (Some(""), "/?last_event_id=a-2", Some("a-2")),
+            (None, "/?last_event_id=&lastEventId=a-3", Some("a-3")),
+            (None, "/?Last-Event-ID=", None),
+            (Some(""), "/", None),
+            (None, "/", None),
+        ] {
+            let mut request = Request::builder().uri(uri);
+            if let Some(header) = header {
+                request = request.header("last-event-id", header);
+            }
+            let id = last_event_id(&request.body(()).expect("a request"));
+            assert_eq!(id.as_deref(), expected.map(str::as_bytes), "{header:?} {uri}");
+        }
+    }
 }

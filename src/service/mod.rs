@@ -4,6 +4,7 @@
 //! backend ([`crate::proxy`]), or the demo page. What is refused becomes a response in one place
 //! ([`rejection`]).
 
+mod asked;
 mod body;
 mod cors;
 mod demo;
@@ -18,16 +19,17 @@ use std::sync::Arc;
 
 pub use body::{ResponseBody, StreamBody};
 
-use http::header::HOST;
-use http::{HeaderMap, Method, Request, Response};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 
+use self::asked::Asked;
 use self::rejection::Rejection;
 use crate::health::Health;
 use crate::hub::Shard;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
-use crate::route::{Matched, Route, Router, Target};
+use crate::route::{Matched, Parameters, Route, Router, Target};
 use crate::server::connection::{ConnectionState, Handler};
 
 /// Answers the requests of one shard: a cheap handle.
@@ -36,6 +38,8 @@ pub struct Service(Rc<Inner>);
 
 struct Inner {
     router: Arc<Router>,
+    // The routes' names in metrics, by their places.
+    labels: Vec<Rc<str>>,
     shard: Shard,
     // By the places of their routes.
     proxies: HashMap<usize, Proxy>,
@@ -62,7 +66,9 @@ impl Service {
                 Target::Events(_) | Target::Demo => None,
             })
             .collect();
-        Self(Rc::new(Inner { router, shard, proxies, bus, health, metrics }))
+        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
+        let labels = labels.collect();
+        Self(Rc::new(Inner { router, labels, shard, proxies, bus, health, metrics }))
     }
 
     fn shard(&self) -> &Shard {
@@ -79,7 +85,7 @@ impl Service {
 
     /// The route's name in metrics.
     fn label(&self, route: &Route) -> Rc<str> {
-        route.settings.path.as_str().into()
+        Rc::clone(&self.0.labels[route.place])
     }
 
     async fn respond(
@@ -87,16 +93,30 @@ impl Service {
         request: Request<Incoming>,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
-        let (method, headers) = (request.method().clone(), request.headers().clone());
-        let router = Arc::clone(&self.0.router);
-        let route = match self.route(&router, &request) {
-            Ok(found) => found,
-            Err(rejection) => return self.reject("", rejection, &method, &headers),
+        let asked = Asked::by(&request);
+        let mut response = match self.route(&request, &asked) {
+            Ok((route, parameters)) => {
+                self.follow(route, &parameters, request, &asked, connection).await
+            }
+            Err(rejection) => self.reject("", rejection, &asked),
         };
-        let (route, parameters) = route;
+        if asked.method == Method::HEAD {
+            remove_body(&mut response);
+        }
+        response
+    }
+
+    async fn follow(
+        &self,
+        route: &Route,
+        parameters: &Parameters,
+        request: Request<Incoming>,
+        asked: &Asked,
+        connection: Rc<ConnectionState>,
+    ) -> Response<ResponseBody> {
         let label = &route.settings.path;
         let answer = if let Some(channels) = &route.channels {
-            events::open(self, route, channels, &parameters, &request, connection)
+            events::open(self, route, channels, parameters, (&request, asked), connection)
         } else if let Some(proxy) = self.0.proxies.get(&route.place) {
             let forwarded = proxy.forward(request, &connection).await;
             forwarded
@@ -110,39 +130,41 @@ impl Service {
                 self.metrics().request_answered(label, response.status().as_u16());
                 response
             }
-            Err(rejection) => self.reject(label, rejection, &method, &headers),
+            Err(rejection) => self.reject(label, rejection, asked),
         };
-        if !cors::is_preflight(&method, &headers) && route.channels.is_some() {
-            cors::allow(&route.settings.cors, &headers, response.headers_mut());
+        if asked.preflight.is_none() && route.channels.is_some() {
+            cors::allow(&route.settings.cors, asked.origin.as_ref(), response.headers_mut());
         }
         response
     }
 
-    fn route<'r, B>(
+    fn route<B>(
         &self,
-        router: &'r Router,
         request: &Request<B>,
-    ) -> Result<(&'r Route, crate::route::Parameters), Rejection> {
+        asked: &Asked,
+    ) -> Result<(&Route, Parameters), Rejection> {
+        if asked.method == Method::CONNECT {
+            // We are nobody's way to anywhere else, whatever the target.
+            return Err(Rejection::Method(Vec::new()));
+        }
         let host = host(request)?;
-        match router.find(host.as_deref(), request.uri().path(), request.method()) {
+        let path = request.uri().path();
+        if !path.starts_with('/') {
+            return Err(Rejection::Path);
+        }
+        match self.0.router.find(host.as_deref(), path, &asked.method, asked.preflight.as_ref()) {
             Matched::Route(route, parameters) => Ok((route, parameters)),
             Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
             Matched::NotFound => Err(Rejection::NotFound),
         }
     }
 
-    fn reject(
-        &self,
-        label: &str,
-        rejection: Rejection,
-        method: &Method,
-        headers: &HeaderMap,
-    ) -> Response<ResponseBody> {
+    fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
         if let Rejection::Upstream(error) = &rejection {
             tracing::warn!(route = label, %error, "the backend did not answer");
         }
         self.metrics().request_rejected(rejection.as_str());
-        let response = rejection.into_response(method, headers);
+        let response = rejection.into_response(asked);
         self.metrics().request_answered(label, response.status().as_u16());
         response
     }
@@ -158,6 +180,14 @@ impl Handler for Service {
     ) -> impl Future<Output = Response<ResponseBody>> + 'static {
         let service = self.clone();
         async move { service.respond(request, connection).await }
+    }
+}
+
+/// An answer to HEAD tells of a body that it does not have (RFC 9110, section 9.3.2). hyper sees to
+/// that over HTTP/1.1 only.
+fn remove_body(response: &mut Response<ResponseBody>) {
+    if let Some(length) = response.body_mut().take_whole() {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
 

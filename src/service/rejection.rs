@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode};
 
+use super::asked::Asked;
 use super::body::ResponseBody;
 use crate::event::InvalidChannelName;
 use crate::hub::jittered;
@@ -36,6 +37,8 @@ pub(super) enum Rejection {
     Method(Vec<Method>),
     #[error("nothing is here")]
     NotFound,
+    #[error("the request names no path")]
+    Path,
     #[error("the event could not be published")]
     Publish,
     #[error("the backend cannot be reached")]
@@ -52,6 +55,7 @@ impl Rejection {
             Self::Host => "host",
             Self::Method(_) => "method",
             Self::NotFound => "not_found",
+            Self::Path => "path",
             Self::Publish => "publish",
             Self::Upstream(_) => "upstream",
         }
@@ -59,7 +63,7 @@ impl Rejection {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Channel(_) | Self::Host => StatusCode::BAD_REQUEST,
+            Self::Channel(_) | Self::Host | Self::Path => StatusCode::BAD_REQUEST,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -89,16 +93,12 @@ impl Rejection {
     }
 
     /// The answer, in the form that the client asked for.
-    pub(super) fn into_response(
-        self,
-        method: &Method,
-        headers: &HeaderMap,
-    ) -> Response<ResponseBody> {
-        if self.will_pass() && *method == Method::GET && accepts(headers, "text/event-stream") {
+    pub(super) fn into_response(self, asked: &Asked) -> Response<ResponseBody> {
+        if self.will_pass() && asked.is_for_a_stream() {
             return come_back();
         }
         let status = self.status();
-        let (kind, body) = if accepts(headers, "application/json") {
+        let (kind, body) = if asked.accepts_json {
             let body = serde_json::json!({"status": status.as_u16(), "error": self.to_string()});
             ("application/json", format!("{body}\n"))
         } else {
@@ -124,16 +124,4 @@ impl Rejection {
 fn come_back() -> Response<ResponseBody> {
     let retry = encode::retry(jittered(COME_BACK));
     super::events::stream_response(ResponseBody::whole(retry.bytes(Form::Text)))
-}
-
-/// Whether the client names this media type among those that it accepts.
-fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|range| {
-            range.split(';').next().is_some_and(|r| r.trim().eq_ignore_ascii_case(media_type))
-        })
 }

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use tokio::net::TcpStream;
+
 use crate::support::{Gateway, Redis, Request, Response, SOON, Via, eventually};
 
 async fn ask(gateway: &Gateway, request: Request) -> Response {
@@ -119,7 +121,7 @@ async fn no_label_has_a_clients_input() {
 async fn a_failed_handshake_is_counted() {
     let redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;
-    let mut socket = tokio::net::TcpStream::connect(gateway.address("https")).await.unwrap();
+    let mut socket = TcpStream::connect(gateway.address("https")).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut socket, b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     gateway.counts("ssegate_tls_handshake_failures_total", &[], 1.0).await;
 }
@@ -190,4 +192,20 @@ async fn promtool_has_nothing_to_say() {
     let said = [output.stdout, output.stderr].concat();
     assert_eq!(String::from_utf8_lossy(&said), "");
     assert!(output.status.success());
+}
+
+#[tokio::test]
+async fn operators_who_say_nothing_do_not_pile_up() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    let files = gateway.open_files();
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(gateway.address("admin")).await.unwrap());
+    }
+    let full = async || gateway.open_files() >= files + 64;
+    eventually(SOON, "as many as may are let in", full).await;
+    assert!(gateway.open_files() <= files + 66, "{} files more", gateway.open_files() - files);
+    // The last one in the row has its turn when the first ones have had their time.
+    assert_eq!(gateway.admin("/livez").await.status, 200);
 }

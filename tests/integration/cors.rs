@@ -1,6 +1,6 @@
 //! Pages of other origins: the CORS protocol of the Fetch standard.
 
-use crate::support::{Gateway, Redis, Request, Response, Via};
+use crate::support::{Gateway, Redis, Request, Response, Upstream, Via};
 
 async fn gateway(redis: &Redis, cors: &str) -> Gateway {
     Gateway::build(redis)
@@ -85,4 +85,22 @@ async fn an_error_can_be_read_by_the_page_that_made_it() {
     let response = gateway.send(Via::Http1, request).await;
     assert_eq!(response.status, 400);
     assert_eq!(response.header("access-control-allow-origin"), "https://app.example");
+}
+
+#[tokio::test]
+async fn a_preflight_for_what_no_stream_takes_is_the_backends() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let routes = format!(
+        "- path: /events/{{channel}}\n  events: {{ channels: [\"{{channel}}\"] }}\n  \
+         methods: [GET]\n{}  methods: [POST, OPTIONS]\n",
+        upstream.route("/events/{name}")
+    );
+    let gateway = Gateway::build(&redis).routes(&routes).start().await;
+    let serve = async { upstream.call().await.answer("200 OK", "", "asked").await };
+    let (response, ()) =
+        tokio::join!(gateway.send(Via::Http1, preflight("https://app.example", "POST")), serve);
+    assert_eq!(response.text().await, "asked");
+    let own = gateway.send(Via::Http1, preflight("https://app.example", "GET")).await;
+    assert_eq!(own.status, 204);
 }

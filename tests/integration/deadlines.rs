@@ -6,13 +6,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::frames::{GOAWAY, PING};
 use crate::support::{
-    Frame, FrameConnection, Gateway, Redis, Request, SOON, Via, eventually, within,
+    Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Via, eventually, within,
 };
 
 /// What a client sends before it falls silent.
@@ -167,6 +168,22 @@ async fn silent_connections_leave_room_for_others() {
 }
 
 #[tokio::test]
+async fn half_handshakes_leave_room_for_whole_ones() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("limits: { handshakes: 2 }").start().await;
+    let client = TlsClient::offering(&["h2"]);
+    let mut half = Vec::new();
+    for _ in 0..100 {
+        half.push(client.only_hello(gateway.address("https")).await.unwrap());
+    }
+    let asked = Instant::now();
+    let response = gateway.send(Via::Http2, Request::events("/events/news")).await;
+    assert_eq!(response.status, 200);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    drop(half);
+}
+
+#[tokio::test]
 async fn one_connection_more_than_allowed_is_closed_at_once() {
     let redis = Redis::start().await;
     let gateway = Gateway::build(&redis).settings("limits: { connections: 10 }").start().await;
@@ -177,4 +194,24 @@ async fn one_connection_more_than_allowed_is_closed_at_once() {
     let fits = async || gateway.metrics().await.sum("ssegate_streams", &[]) == 0.0;
     eventually(SOON, "the others are gone", fits).await;
     let _again = gateway.subscribe("/events/news").await;
+}
+
+#[tokio::test]
+async fn without_file_descriptors_it_waits_and_accepts_again() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    gateway.becomes(200, SOON).await;
+    let process = Pid::from_raw(i32::try_from(gateway.id()).unwrap());
+    let most = |files| Rlimit { current: Some(files), ..getrlimit(Resource::Nofile) };
+    let before = prlimit(process, Resource::Nofile, most(8)).unwrap();
+    let waiting = TcpStream::connect(gateway.address("http")).await.unwrap();
+    let told = async || gateway.said("cannot accept a connection").next().is_some();
+    eventually(SOON, "it cannot accept", told).await;
+    prlimit(process, Resource::Nofile, before).unwrap();
+
+    let _stream = gateway.subscribe("/events/news").await;
+    let metrics = gateway.metrics().await;
+    assert!(metrics.sum("ssegate_accept_errors_total", &[]) >= 1.0);
+    assert_eq!(metrics.sum("ssegate_connections_cut_total", &[]), 0.0, "none was cut");
+    drop(waiting);
 }

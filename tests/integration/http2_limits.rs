@@ -6,7 +6,9 @@ use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
     WINDOW_UPDATE,
 };
-use crate::support::{Frame, FrameConnection, Gateway, Http2, Redis, Request, SOON, Via, within};
+use crate::support::{
+    Frame, FrameConnection, Gateway, Http2, Redis, Request, SOON, Upstream, Via, within,
+};
 
 /// Error codes of RFC 9113.
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -100,24 +102,74 @@ async fn a_burst_of_requests_that_are_reset_ends_the_connection() {
 
 #[tokio::test]
 async fn paced_requests_that_are_reset_end_the_connection_too() {
-    let (_redis, gateway) = gateway().await;
+    let (redis, gateway) = gateway().await;
     let mut connection = connection(&gateway).await;
     within(SOON, "SETTINGS", connection.next_of(SETTINGS)).await.unwrap();
-    // One at a time: each request reaches the gateway before it is reset.
-    let mut served = 0;
+    let mut other = gateway.subscribe_via(Via::Http2, "/events/news").await;
+    // One at a time: each request is answered before it is reset.
     for number in 0..300 {
         let stream = 2 * number + 1;
         connection.send(&Frame::get(stream, "/events/news")).await;
-        let headers = within(SOON, "HEADERS", connection.next_of(HEADERS)).await;
-        if headers.is_none() {
+        connection.send(&Frame::new(PING, 0, 0, b"answered")).await;
+        let answered = within(SOON, "a PING's answer", connection.next_of(PING)).await;
+        connection.send(&reset(stream)).await;
+        if answered.is_none() {
             break;
         }
-        served += 1;
-        connection.send(&reset(stream)).await;
     }
-    // A client may well leave a stream that has begun: what counts is that it leaves at once.
-    assert!(served <= 300);
+    let end = async { while connection.next().await.is_some() {} };
+    within(SOON, "the connection is cut", end).await;
+    gateway.counts("ssegate_connections_cut_total", &["reason=\"resets\""], 1.0).await;
+    let opened = gateway.metrics().await.sum("ssegate_streams_opened_total", &[]);
+    assert!((95.0..=105.0).contains(&opened), "{opened} streams were opened");
+
+    redis.publish("news", "still here").await;
+    assert_eq!(other.next_event().await.data, "still here");
     assert_others_are_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn requests_that_are_taken_back_one_by_one_reach_a_backend_no_more() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::build(&redis).route(&upstream.route("/{*rest}")).start().await;
+    let mut connection = connection(&gateway).await;
+
+    // One at a time: each request reaches the backend before it is reset.
+    let mut reached = 0;
+    let attack = async {
+        loop {
+            let stream = 2 * reached + 1;
+            connection.send(&Frame::get(stream, "/slow")).await;
+            let call = upstream.call().await;
+            reached += 1;
+            connection.send(&reset(stream)).await;
+            call.closed().await;
+        }
+    };
+    let give_up = tokio::time::timeout(SOON / 3, Box::pin(attack)).await;
+    assert!(give_up.is_err(), "it never ends by itself");
+    assert!((50..=110).contains(&reached), "{reached} requests reached the backend");
+    assert_eq!(goaway(&mut connection).await, 0);
+    let end = async { while connection.next_of(GOAWAY).await.is_some() {} };
+    within(SOON, "the connection is closed", end).await;
+    assert_others_are_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn streams_that_are_left_after_a_while_do_not_end_the_connection() {
+    let (_redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    within(SOON, "SETTINGS", connection.next_of(SETTINGS)).await.unwrap();
+    let streams = || (0..150).map(|number| 2 * number + 1);
+    connection.send_all(streams().map(|stream| Frame::get(stream, "/events/news"))).await;
+    gateway.counts("ssegate_streams", &[], 150.0).await;
+    // What is left within a second of its begin is left too early.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    connection.send_all(streams().map(reset)).await;
+    gateway.counts("ssegate_streams_closed_total", &[], 150.0).await;
+    connection.send(&Frame::get(301, "/events/news")).await;
+    gateway.counts("ssegate_streams", &[], 1.0).await;
 }
 
 fn reset(stream: u32) -> Frame {

@@ -1,5 +1,8 @@
 //! Everything that is not a stream goes to the backend, and its answer comes back unchanged.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::support::{Gateway, Redis, Request, SOON, Upstream, Via, free_port, within};
 
 async fn in_front_of(redis: &Redis, upstream: &Upstream) -> Gateway {
@@ -138,6 +141,61 @@ async fn a_backend_that_is_down_is_a_502_for_pages_and_a_retry_for_streams() {
 
         let post = Request::new("POST", "/stream").header("accept", "text/event-stream");
         assert_eq!(gateway.send(via, post).await.status, 502, "not a GET");
+    }
+}
+
+#[tokio::test]
+async fn cookies_of_several_fields_reach_the_backend_as_one() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+    let request = || {
+        Request::get("/")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .header("x_real_ip", "1.2.3.4")
+    };
+    for via in Via::ALL {
+        let serve = async {
+            let call = upstream.call().await;
+            assert_eq!(call.header("cookie"), "a=1; b=2", "{via:?}");
+            assert_eq!(call.head.to_lowercase().matches("cookie:").count(), 1, "{via:?}");
+            assert_eq!(call.header("x_real_ip"), "", "{via:?}");
+            call.answer("200 OK", "", "ok").await;
+        };
+        let (response, ()) = tokio::join!(gateway.send(via, request()), serve);
+        assert_eq!(response.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_old_backend_does_not_make_the_gateway_old() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+    let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut call = upstream.call().await;
+    call.write("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let mut line = [0; 15];
+    within(SOON, "an answer", socket.read_exact(&mut line)).await.unwrap();
+    assert_eq!(std::str::from_utf8(&line), Ok("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_that_nobody_asked_for_is_a_502() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+    for via in Via::ALL {
+        let (response, _call) = tokio::join!(gateway.send(via, Request::get("/")), async {
+            let mut call = upstream.call().await;
+            let switch =
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n";
+            call.write(format!("{switch}\r\n")).await;
+            call
+        });
+        assert_eq!(response.status, 502, "{via:?}");
     }
 }
 

@@ -1,1 +1,77 @@
 //! The commands that the README shows, run as they are written there.
+//!
+//! They name the ports of the gateway.yaml at the top of the repository, so these must be free.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::support::{Gateway, Pem, Process, Program, SOON, eventually};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The code blocks of the README in this language.
+fn blocks(language: &str) -> Vec<String> {
+    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let fences: Vec<_> = readme.split("\n```").collect();
+    let code = fences.iter().skip(1).step_by(2);
+    code.filter_map(|block| Some(block.strip_prefix(language)?.strip_prefix('\n')?.to_owned()))
+        .collect()
+}
+
+/// The commands of its shell blocks that begin with `program`.
+fn commands(program: &str) -> Vec<String> {
+    let blocks = blocks("sh").join("\n");
+    let lines = blocks.lines().filter(|line| line.starts_with(program));
+    let commands: Vec<_> = lines.map(str::to_owned).collect();
+    assert!(!commands.is_empty(), "the README shows no {program}");
+    commands
+}
+
+fn shell(command: &str) -> Program {
+    Program::new("/bin/sh").args(["-c", &format!("exec {command}")]).dir(Path::new(ROOT))
+}
+
+#[tokio::test]
+#[ignore = "needs curl, redis-cli, php-redis and the default ports: run by tests/run"]
+async fn what_the_readme_publishes_arrives_where_the_readme_listens() {
+    // `cargo run --release`, with the program that has been built for the tests.
+    let home = TempDir::new().unwrap();
+    let ssegate = Program::new(env!("CARGO_BIN_EXE_ssegate"))
+        .dir(Path::new(ROOT))
+        .env("HOME", home.path())
+        .env("XDG_STATE_HOME", home.path())
+        .env_remove("REDIS_URL")
+        .env_remove("BACKEND_URL");
+    let _gateway = Gateway::wait_for(ssegate, home).await;
+
+    let listeners: Vec<Process> =
+        commands("curl").iter().map(|command| shell(command).start()).collect();
+    for listener in &listeners {
+        let ready = async || listener.stdout().iter().any(|line| line == ": ready");
+        eventually(SOON, "curl has a stream that is ready", ready).await;
+    }
+    let publishers = [commands("redis-cli"), commands("php")].concat();
+    for (sent, command) in publishers.iter().enumerate() {
+        shell(command).output(SOON).await.success();
+        for listener in &listeners {
+            let arrived = || listener.stdout().iter().filter(|line| *line == "data: hello").count();
+            eventually(SOON, command, async || arrived() == sent + 1).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_readmes_configuration_is_right() {
+    let dir = TempDir::new().unwrap();
+    let pem = Pem::write(dir.path());
+    for yaml in blocks("yaml") {
+        let yaml = yaml
+            .replace("/etc/ssegate/cert.pem", pem.certificate.to_str().unwrap())
+            .replace("/etc/ssegate/key.pem", pem.key.to_str().unwrap());
+        std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
+        let check = Program::new(env!("CARGO_BIN_EXE_ssegate")).args(["check"]).dir(dir.path());
+        let check = check.env("REDIS_URL", "redis://user:password@127.0.0.1:6379");
+        check.output(SOON).await.success();
+    }
+}

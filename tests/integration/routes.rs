@@ -1,6 +1,6 @@
 //! Hosts, methods, paths, and the statuses of what leads nowhere.
 
-use crate::support::{Gateway, Redis, Request, Via};
+use crate::support::{Gateway, Redis, Request, Upstream, Via};
 
 /// A gateway with these routes, and the channels a stream of `request` follows there.
 async fn follows(redis: &Redis, gateway: &Gateway, request: Request, channel: &str) {
@@ -81,6 +81,39 @@ async fn a_path_that_leads_nowhere_is_404() {
             let response = gateway.send(via, Request::events(target)).await;
             assert_eq!(response.status, 404, "{target} via {via:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_is_no_path_leads_nowhere() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::build(&redis).route(&upstream.route("/{*rest}")).start().await;
+    let cases = [
+        ("CONNECT", "example.com:443", 405),
+        ("OPTIONS", "*", 400),
+        ("GET", "example.com", 400),
+        ("GET", "/events/a%ff", 400),
+        ("GET", "/events?channel=a%ff", 400),
+    ];
+    for (method, target, status) in cases {
+        let host = target.trim_start_matches(['/', '*']);
+        let host = if host.starts_with("example") { host } else { "localhost" };
+        let request = Request::new(method, target).host(host);
+        assert_eq!(gateway.send(Via::Http1, request).await.status, status, "{method} {target}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_head_has_no_body() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    for via in Via::ALL {
+        let get = gateway.send(via, Request::get("/nothing")).await.text().await;
+        let response = gateway.send(via, Request::new("HEAD", "/nothing")).await;
+        assert_eq!(response.status, 404, "{via:?}");
+        assert_eq!(response.header("content-length"), get.len().to_string(), "{via:?}");
+        assert_eq!(response.text().await, "", "{via:?}");
     }
 }
 

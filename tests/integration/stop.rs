@@ -8,7 +8,8 @@ use tokio::net::TcpStream;
 
 use crate::support::frames::{DATA, GOAWAY, HEADERS};
 use crate::support::{
-    Frame, FrameConnection, Gateway, Redis, Request, SOON, Upstream, Via, eventually, within,
+    Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Upstream, Via, eventually,
+    within,
 };
 
 #[tokio::test]
@@ -64,6 +65,43 @@ async fn http2_says_goodbye() {
     let end = async { while connection.next_of(GOAWAY).await.is_some() {} };
     within(SOON, "the end", end).await;
     assert!(gateway.exit_within(SOON).await.success());
+}
+
+#[tokio::test]
+async fn who_connected_and_said_nothing_does_not_hold_the_stop() {
+    let redis = Redis::start().await;
+    let mut gateway = Gateway::build(&redis).settings("drain: 1h").start().await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(gateway.address("http")).await.unwrap());
+        silent.push(TcpStream::connect(gateway.address("https")).await.unwrap());
+        let half = TlsClient::offering(&["h2"]).only_hello(gateway.address("https")).await;
+        silent.push(half.unwrap());
+    }
+    gateway.counts("ssegate_connections_accepted_total", &[], 60.0).await;
+    gateway.terminate();
+    assert!(gateway.exit_within(Duration::from_secs(5)).await.success());
+    drop(silent);
+}
+
+#[tokio::test]
+async fn who_connects_while_it_stops_does_not_hold_the_stop() {
+    let redis = Redis::start().await;
+    let mut gateway = Gateway::build(&redis).settings("drain: 1h").start().await;
+    let address = gateway.address("http");
+    let mut silent = Vec::new();
+    let connect = async {
+        while let Ok(stream) = TcpStream::connect(address).await {
+            silent.push(stream);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let terminate = async {
+        gateway.counts("ssegate_connections_accepted_total", &[], 20.0).await;
+        gateway.terminate();
+    };
+    tokio::join!(within(SOON, "nobody new is let in", connect), terminate);
+    assert!(gateway.exit_within(Duration::from_secs(5)).await.success());
 }
 
 #[tokio::test]

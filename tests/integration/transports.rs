@@ -134,9 +134,27 @@ async fn certificates_from_files_are_served_and_renewed_without_a_restart() {
 
     let second = Pem::write(dir.path());
     let renewed = async || certificate(&gateway).await == second.der;
-    eventually(4 * SOON, "the new certificate is served", renewed).await;
+    eventually(2 * SOON, "the new certificate is served", renewed).await;
     redis.publish("news", "hello").await;
     assert_eq!(stream.next_event().await.data, "hello", "open streams stay");
+}
+
+#[tokio::test]
+async fn a_new_certificate_that_cannot_be_used_changes_nothing() {
+    let redis = Redis::start().await;
+    let dir = tempfile::TempDir::new().unwrap();
+    let pem = Pem::write(dir.path());
+    let tls = format!(
+        "{{ certificate: \"{}\", key: \"{}\" }}",
+        pem.certificate.display(),
+        pem.key.display()
+    );
+    let gateway = Gateway::build(&redis).tls(&tls).start().await;
+
+    std::fs::write(&pem.certificate, "-----BEGIN CERTIFICATE-----\nhalf").unwrap();
+    let told = async || gateway.log().contains("the certificate cannot be used");
+    eventually(2 * SOON, "the log tells of it", told).await;
+    assert_eq!(certificate(&gateway).await, pem.der);
 }
 
 /// The certificate that the gateway shows.

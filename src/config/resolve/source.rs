@@ -13,6 +13,8 @@ use super::{MAX_LENGTH, Resolver, authority};
 
 /// A longer message is skipped, in bytes.
 pub(in crate::config) const MAX_EVENT_BYTES: usize = 16 << 20;
+/// The same bound holds for all that Redis sends, the names of channels included.
+const LEAST_EVENT_BYTES: usize = 1 << 10;
 
 const SCHEMES: [&str; 5] = ["redis", "rediss", "redis+unix", "unix", "embedded"];
 
@@ -24,7 +26,8 @@ impl Resolver<'_> {
     ) -> Option<SourceSettings> {
         const WHAT: &str = "say where events come from, such as redis://127.0.0.1:6379, or \
                             embedded://127.0.0.1:6380 for a bus inside the gateway";
-        let max_event_bytes = self.size(max_event_bytes, MAX_EVENT_BYTES, 1, MAX_LENGTH);
+        let max_event_bytes =
+            self.size(max_event_bytes, MAX_EVENT_BYTES, LEAST_EVENT_BYTES, MAX_LENGTH);
         let redis = self.required(redis, &Place::default(), "redis", WHAT)?;
         let url = self.required(redis.value.url, &redis.place, "url", WHAT)?;
         let location = self.told(&url, location)?;

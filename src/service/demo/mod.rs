@@ -9,17 +9,19 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 use super::body::ResponseBody;
 use super::rejection::Rejection;
 use crate::query;
+use crate::server::connection::BodyError;
 
 const PAGE: &str = include_str!("page.html");
 const PUBLISH_PATH: &str = "/demo/publish";
 /// A header that a page of another site cannot send without a preflight, which is not answered.
 const DEMO_HEADER: &str = "x-ssegate-demo";
 const MAX_PUBLISHED_BYTES: usize = 64 << 10;
+/// From the head of the request to the answer.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Nothing from anywhere else, and no frame around it.
 const POLICY: &str = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -48,10 +50,14 @@ fn page() -> Response<ResponseBody> {
     response
 }
 
-async fn publish(
+async fn publish<B>(
     bus: SocketAddr,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Rejection> {
+    request: Request<B>,
+) -> Result<Response<ResponseBody>, Rejection>
+where
+    B: Body,
+    B::Error: Into<BodyError>,
+{
     if !is_from_the_page(request.headers()) {
         return Err(Rejection::ForeignOrigin);
     }
@@ -59,9 +65,11 @@ async fn publish(
     let channel = query.into_iter().find(|(key, _)| key == "channel").map(|(_, value)| value);
     let channel = channel.ok_or(Rejection::NotFound)?;
     let body = Limited::new(request.into_body(), MAX_PUBLISHED_BYTES);
-    let payload = body.collect().await.map_err(|_failed| Rejection::Publish)?.to_bytes();
-    let publishing = tokio::time::timeout(PUBLISH_TIMEOUT, publish_on(bus, &channel, payload));
-    match publishing.await {
+    let publishing = async {
+        let payload = body.collect().await?.to_bytes();
+        Ok::<_, BodyError>(publish_on(bus, &channel, payload).await?)
+    };
+    match tokio::time::timeout(PUBLISH_TIMEOUT, publishing).await {
         Ok(Ok(receivers)) => {
             let mut response = Response::new(ResponseBody::whole(format!("{receivers}\n")));
             *response.status_mut() = StatusCode::OK;
@@ -84,4 +92,41 @@ async fn publish_on(bus: SocketAddr, channel: &str, payload: Bytes) -> redis::Re
 fn is_from_the_page(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site");
     headers.contains_key(DEMO_HEADER) && site.is_none_or(|site| site == "same-origin")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use http::Request;
+    use hyper::body::{Body, Frame};
+
+    use super::{DEMO_HEADER, publish};
+    use crate::server::connection::BodyError;
+    use crate::service::rejection::Rejection;
+
+    /// A body that never comes.
+    struct Never;
+
+    impl Body for Never {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
+        let request = request.body(Never).expect("a request");
+        let bus = "127.0.0.1:1".parse().expect("an address");
+        assert!(matches!(publish(bus, request).await, Err(Rejection::Publish)));
+    }
 }

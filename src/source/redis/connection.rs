@@ -28,6 +28,20 @@ const READ_BUFFER: usize = 64 << 10;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
+/// Whom we trust where the address says TLS. Made once: the system's roots are many.
+#[derive(Clone, Debug)]
+pub(super) struct Tls(Option<Arc<ClientConfig>>);
+
+impl Tls {
+    pub(super) fn new(address: &ConnectionAddr) -> Self {
+        let ConnectionAddr::TcpTls { insecure, .. } = address else {
+            return Self(None);
+        };
+        let trust = if *insecure { Trust::Anybody } else { Trust::SystemRootsAnd(Vec::new()) };
+        Self(Some(Arc::new(tls_client::config(trust))))
+    }
+}
+
 /// A greeted connection, split into its two directions.
 pub(super) struct Connection {
     reader: tokio::io::ReadHalf<Box<dyn Stream>>,
@@ -43,10 +57,11 @@ impl Connection {
     /// Connects and greets, within [`CONNECT_TIMEOUT`].
     pub(super) async fn open(
         info: &ConnectionInfo,
+        tls: &Tls,
         max_event_bytes: usize,
     ) -> Result<Self, SourceError> {
         let opening = async {
-            let (reader, writer) = tokio::io::split(connect(info.addr()).await?);
+            let (reader, writer) = tokio::io::split(connect(info.addr(), tls).await?);
             let limits = Limits::with_max_bulk(max_event_bytes);
             let mut connection = Self {
                 reader,
@@ -141,14 +156,15 @@ async fn write(
     Ok(())
 }
 
-async fn connect(address: &ConnectionAddr) -> Result<Box<dyn Stream>, SourceError> {
+async fn connect(address: &ConnectionAddr, tls: &Tls) -> Result<Box<dyn Stream>, SourceError> {
     match address {
         ConnectionAddr::Tcp(host, port) => Ok(Box::new(connect_tcp(host, *port).await?)),
-        ConnectionAddr::TcpTls { host, port, insecure, .. } => {
+        ConnectionAddr::TcpTls { host, port, .. } => {
             let stream = connect_tcp(host, *port).await?;
             let name = ServerName::try_from(host.clone())
                 .map_err(|_invalid| SourceError::Resolve(host.clone()))?;
-            let connector = TlsConnector::from(tls_config(*insecure));
+            let config = tls.0.clone().ok_or_else(|| SourceError::Resolve(host.clone()))?;
+            let connector = TlsConnector::from(config);
             Ok(Box::new(connector.connect(name, stream).await.map_err(SourceError::Tls)?))
         }
         ConnectionAddr::Unix(path) => {
@@ -158,23 +174,27 @@ async fn connect(address: &ConnectionAddr) -> Result<Box<dyn Stream>, SourceErro
     }
 }
 
-/// Resolves anew each time: an address behind a name may have changed.
+/// Resolves anew each time: an address behind a name may have changed. Each of several addresses has
+/// its share of the time, so that one that does not answer does not hide the others.
 async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, SourceError> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let mut failure = None;
-    let addresses = tokio::net::lookup_host((host, port))
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port))
         .await
-        .map_err(|error| SourceError::Resolve(format!("{host}: {error}")))?;
+        .map_err(|error| SourceError::Resolve(format!("{host}: {error}")))?
+        .collect();
+    let share = CONNECT_TIMEOUT / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX);
+    let mut failure = SourceError::Resolve(host.into());
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
                 tune(&stream).map_err(SourceError::Connect)?;
                 return Ok(stream);
             }
-            Err(error) => failure = Some(error),
+            Ok(Err(error)) => failure = SourceError::Connect(error),
+            Err(_elapsed) => failure = SourceError::Timeout(CONNECT_TIMEOUT.as_secs()),
         }
     }
-    Err(failure.map_or_else(|| SourceError::Resolve(host.into()), SourceError::Connect))
+    Err(failure)
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {
@@ -184,14 +204,6 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     Ok(())
-}
-
-fn tls_config(is_insecure: bool) -> Arc<ClientConfig> {
-    Arc::new(tls_client::config(if is_insecure {
-        Trust::Anybody
-    } else {
-        Trust::SystemRootsAnd(Vec::new())
-    }))
 }
 
 fn put_header(output: &mut BytesMut, kind: u8, number: usize) {

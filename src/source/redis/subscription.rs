@@ -10,7 +10,7 @@ use bytes::Bytes;
 use redis::ConnectionInfo;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connection::Connection;
+use super::connection::{Connection, Tls};
 use super::error::SourceError;
 use crate::event::{Payload, Subscription};
 use crate::health::Health;
@@ -23,6 +23,8 @@ use crate::source::resp::Value;
 const MAX_NAMES: usize = 512;
 /// A `PING` goes out when nothing was heard for so long, and its answer may take as long again.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Refused names that are asked for again at one look.
+const MAX_AGAIN: usize = 64;
 /// How often silence, and what was refused, are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits between attempts to connect: doubled from the first to the cap, each drawn anew between
@@ -36,6 +38,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     info: ConnectionInfo,
+    tls: Tls,
     max_event_bytes: usize,
     hub: Hub,
     intake: Intake,
@@ -53,7 +56,8 @@ impl Subscriber {
         metrics: Metrics,
     ) -> Self {
         let intake = Intake::new(hub.clone(), metrics.clone());
-        Self { info, max_event_bytes, hub, intake, health, metrics, last_logged: None }
+        let tls = Tls::new(info.addr());
+        Self { info, tls, max_event_bytes, hub, intake, health, metrics, last_logged: None }
     }
 
     /// Runs for ever: connects, listens, connects again. Owned by the gateway, which drops it.
@@ -61,7 +65,8 @@ impl Subscriber {
         let mut attempt = 0;
         let mut has_connected = false;
         loop {
-            match Connection::open(&self.info, self.max_event_bytes).await {
+            let opening = Connection::open(&self.info, &self.tls, self.max_event_bytes);
+            match without_wishes(&self.hub, opening).await {
                 Ok(connection) => {
                     tracing::info!(address = %self.info.addr(), "connected to Redis");
                     self.metrics.source_connected(true);
@@ -78,7 +83,7 @@ impl Subscriber {
                 }
                 Err(error) => self.report(&error, "cannot reach Redis"),
             }
-            tokio::time::sleep(wait_before(attempt)).await;
+            without_wishes(&self.hub, tokio::time::sleep(wait_before(attempt))).await;
             attempt += 1;
         }
     }
@@ -99,6 +104,18 @@ impl Subscriber {
         if is_news {
             self.last_logged = Some((kind, Instant::now()));
             tracing::warn!(address = %self.info.addr(), kind = kind.as_str(), %error, "{what}");
+        }
+    }
+}
+
+/// Waits, and lets wishes pass meanwhile: a new connection begins with everything that is followed.
+/// Kept, they would be one for each name that anybody asks for while Redis is away.
+async fn without_wishes<T>(hub: &Hub, wait: impl Future<Output = T>) -> T {
+    let mut wait = std::pin::pin!(wait);
+    loop {
+        tokio::select! {
+            done = &mut wait => return done,
+            passed = hub.wishes() => drop(passed),
         }
     }
 }
@@ -127,6 +144,10 @@ struct Session<'a> {
     // What Redis does not let us subscribe to; asked again at each look.
     refused: HashSet<Subscription>,
     heard: Instant,
+    // Nothing was heard for too long when it was looked at last.
+    is_doubted: bool,
+    // Redis lets us subscribe to something.
+    is_allowed: bool,
     is_restored: bool,
 }
 
@@ -138,6 +159,8 @@ impl<'a> Session<'a> {
             awaited: VecDeque::new(),
             refused: HashSet::new(),
             heard: Instant::now(),
+            is_doubted: false,
+            is_allowed: false,
             is_restored: false,
         }
     }
@@ -238,6 +261,7 @@ impl<'a> Session<'a> {
             self.awaited.pop_front();
         }
         self.refused.remove(&subscription);
+        self.is_allowed = true;
         // Where it has been left since, and perhaps asked for again, the last answer counts.
         if !self.is_left_later(&subscription) {
             self.owner.hub.confirm(is_pattern, subscription.name.as_str());
@@ -273,9 +297,14 @@ impl<'a> Session<'a> {
     fn refuse(&mut self, message: String) {
         let error = SourceError::Refused(message);
         self.owner.report(&error, "Redis refused a command");
-        let Some(Awaited::Subscribed(names)) = self.awaited.pop_front() else {
+        let Some(Awaited::Subscribed(mut names)) = self.awaited.pop_front() else {
             return;
         };
+        // What has been left since is not asked for again: the answer to that is on its way.
+        names.retain(|name| {
+            self.owner.hub.is_followed(name.is_pattern, name.name.as_str())
+                && !self.is_left_later(name)
+        });
         if names.len() > 1 {
             for subscription in names {
                 self.subscribe(vec![subscription]);
@@ -288,7 +317,10 @@ impl<'a> Session<'a> {
     /// What follows from the answers so far.
     fn settle(&mut self) {
         self.pass_mark();
-        self.owner.health.set_source_ready(self.is_restored && self.refused.is_empty());
+        // A name that a client asks for and Redis forbids must not take the gateway away from all
+        // others; that Redis forbids everything must.
+        let is_refused = !self.refused.is_empty() && !self.is_allowed;
+        self.owner.health.set_source_ready(self.is_restored && !is_refused);
     }
 
     fn pass_mark(&mut self) {
@@ -340,19 +372,38 @@ impl<'a> Session<'a> {
     fn look(&mut self) -> Result<(), SourceError> {
         let is_asked = self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Pong));
         let silence = self.heard.elapsed();
-        if silence >= 2 * PING_INTERVAL {
+        // Found silent twice: after a halt of this process what has arrived is to be read first.
+        let was_doubted = std::mem::replace(&mut self.is_doubted, silence >= 2 * PING_INTERVAL);
+        if was_doubted && self.is_doubted {
             return Err(SourceError::Unresponsive(silence.as_secs()));
         }
         if silence >= PING_INTERVAL && !is_asked {
             self.connection.send("PING", [].into_iter());
             self.awaited.push_back(Awaited::Pong);
         }
-        for subscription in std::mem::take(&mut self.refused) {
-            self.subscribe(vec![subscription.clone()]);
-            // Still refused until Redis says otherwise.
-            self.refused.insert(subscription);
+        let is_asking =
+            self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Subscribed(_)));
+        if !is_asking {
+            self.ask_again();
         }
         Ok(())
+    }
+
+    /// Asks again for some of what was refused, wherever the last asking ended. Each by itself: one
+    /// that is not allowed fails all that are asked for with it.
+    fn ask_again(&mut self) {
+        let start = fastrand::usize(..self.refused.len().max(1));
+        let again: Vec<_> = self
+            .refused
+            .iter()
+            .cycle()
+            .skip(start)
+            .take(MAX_AGAIN.min(self.refused.len()))
+            .cloned()
+            .collect();
+        for subscription in again {
+            self.subscribe(vec![subscription]);
+        }
     }
 }
 

@@ -8,7 +8,11 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
+    SupportedProtocolVersion,
+};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -38,6 +42,20 @@ impl TlsClient {
 
     /// Shakes hands over a connection that is there already.
     pub(crate) async fn handshake(&self, tcp: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        TlsConnector::from(self.config()).connect(localhost(), tcp).await
+    }
+
+    /// Connects and says hello, but does not finish the handshake.
+    pub(crate) async fn only_hello(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        let mut connection = ClientConnection::new(self.config(), localhost()).unwrap();
+        let mut hello = Vec::new();
+        connection.write_tls(&mut hello)?;
+        let mut tcp = TcpStream::connect(to).await?;
+        tcp.write_all(&hello).await?;
+        Ok(tcp)
+    }
+
+    fn config(&self) -> Arc<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions)
@@ -46,9 +64,12 @@ impl TlsClient {
             .with_custom_certificate_verifier(Arc::new(TrustsEverybody(provider)))
             .with_no_client_auth();
         config.alpn_protocols = self.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from("localhost").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+        Arc::new(config)
     }
+}
+
+fn localhost() -> ServerName<'static> {
+    ServerName::try_from("localhost").unwrap()
 }
 
 /// The certificates are made for the test: what is tested is not whom we trust.

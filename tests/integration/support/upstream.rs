@@ -30,8 +30,12 @@ impl Upstream {
     /// The next request, on a connection of its own.
     pub(crate) async fn call(&self) -> Call {
         within(SOON, "a request at the backend", async {
-            let (socket, _) = self.0.accept().await.unwrap();
-            Call::read(socket).await
+            loop {
+                let (socket, _) = self.0.accept().await.unwrap();
+                if let Some(call) = Call::read(socket).await {
+                    return call;
+                }
+            }
         })
         .await
     }
@@ -45,13 +49,17 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    async fn read(mut socket: TcpStream) -> Self {
+    /// Reads a request; `None` where the connection was closed without one.
+    async fn read(mut socket: TcpStream) -> Option<Self> {
         let mut bytes = Vec::new();
         let end = loop {
             if let Some(at) = memchr::memmem::find(&bytes, b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(socket.read_buf(&mut bytes).await.unwrap() > 0, "closed within a head");
+            if socket.read_buf(&mut bytes).await.unwrap() == 0 {
+                assert!(bytes.is_empty(), "closed within a head");
+                return None;
+            }
         };
         let body = bytes.split_off(end);
         let head = String::from_utf8(bytes).unwrap();
@@ -68,7 +76,7 @@ impl Call {
         if is_chunked {
             call.body = unchunked(&call.body);
         }
-        call
+        Some(call)
     }
 
     /// Method, target and version.

@@ -3,8 +3,11 @@
 //! Everything here lives on one thread, in plain cells. Events come in batches through the inbox;
 //! what the shard wants of the hub goes the other way as wishes.
 
+mod crowd;
+mod deal;
+
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,14 +17,13 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use tokio::time::Instant;
 
+pub(super) use self::crowd::Membership;
+use self::crowd::{Channel, Listener};
 use super::calls::{Calls, Joining, ReplayCall};
-use super::gap::GapReason;
-use super::history::{Page, Replayed, ReplayedWhat};
 use super::inbox::{ChannelIndex, Inbox, Message};
 use super::position::{Resume, Run};
-use super::queue::Queued;
 use super::rounds::{MemberKey, ROUND, Rounds};
-use super::subscriber::{CloseReason, Mailbox, Subscriber};
+use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
 use super::{HistorySettings, StreamSettings};
 use crate::event::{Ids, Topic};
 use crate::metrics::ShardMetrics;
@@ -72,6 +74,8 @@ struct Inner {
     next_ticket: Cell<u64>,
     // Everything up to this number has been dealt with here.
     number: Cell<u64>,
+    // What came from the hub and is still to be dealt, the oldest first.
+    batch: RefCell<VecDeque<Message>>,
     queued_bytes: Cell<usize>,
     metrics: ShardMetrics,
 }
@@ -79,28 +83,6 @@ struct Inner {
 struct Member {
     mailbox: Rc<Mailbox>,
     generation: u64,
-}
-
-struct Channel {
-    topic: Topic,
-    ticket: u64,
-    index: Cell<Option<ChannelIndex>>,
-    is_confirmed: Cell<bool>,
-    listeners: RefCell<Slab<Listener>>,
-}
-
-struct Listener {
-    mailbox: Rc<Mailbox>,
-    // Counted in `Mailbox::unconfirmed`.
-    is_unconfirmed: Cell<bool>,
-    // It was listening, or had listened before it came back, when the source was lost.
-    was_cut_off: Cell<bool>,
-}
-
-/// The places that a subscriber holds on its shard.
-pub(super) struct Membership {
-    key: MemberKey,
-    channels: Box<[(Rc<Channel>, usize)]>,
 }
 
 impl Shard {
@@ -115,6 +97,7 @@ impl Shard {
             rounds: RefCell::new(Rounds::new(Instant::now())),
             next_ticket: Cell::new(0),
             number: Cell::new(0),
+            batch: RefCell::default(),
             queued_bytes: Cell::new(0),
             metrics,
         }))
@@ -122,15 +105,21 @@ impl Shard {
 
     /// Deals what the hub sends, and makes the rounds of the subscribers. Ends when it is dropped.
     pub async fn run(&self) {
-        let mut batch = Vec::new();
+        let mut fresh = VecDeque::new();
         let mut round = tokio::time::interval(ROUND);
         round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let is_idle = self.0.batch.borrow().is_empty();
             tokio::select! {
-                () = self.0.link.inbox.take(&mut batch) => self.deal(&mut batch),
+                () = self.0.link.inbox.take(&mut fresh), if is_idle => {
+                    std::mem::swap(&mut fresh, &mut self.0.batch.borrow_mut());
+                }
+                () = std::future::ready(()), if !is_idle => {}
                 _ = round.tick() => self.make_round(),
             }
-            // The streams that were woken write before the next batch is looked at.
+            self.deal();
+            // The streams that were woken write before more is dealt: a burst that waits here is no
+            // reason to find that they are slow.
             tokio::task::yield_now().await;
         }
     }
@@ -145,8 +134,12 @@ impl Shard {
             .map(|id| Resume::from_id(&id, self.run_tag()));
         let linger = settings.linger;
         let mailbox = Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, cut, now));
-        let channels: Box<[_]> =
-            topics.into_iter().map(|topic| self.listen(topic, linger, history, &mailbox)).collect();
+        *mailbox.places.borrow_mut() = vec![0; topics.len()].into();
+        let channels: Box<[_]> = topics
+            .into_iter()
+            .enumerate()
+            .map(|(slot, topic)| self.listen(topic, slot, linger, history, &mailbox))
+            .collect();
         self.0.metrics.shared().subscribed(channels.len());
         let membership = Membership { key: self.admit(Rc::clone(&mailbox), now), channels };
         if resume.is_none() && mailbox.unconfirmed.get() == 0 {
@@ -155,11 +148,17 @@ impl Shard {
         Subscriber::new(mailbox, self.clone(), membership)
     }
 
-    /// Ends every stream in good order: each is told when to come back.
+    /// Ends every stream in good order: each gets what was received so far, and is told when to
+    /// come back.
     pub fn drain(&self) {
+        self.0.link.inbox.take_now(&mut self.0.batch.borrow_mut());
+        while !self.0.batch.borrow().is_empty() {
+            self.deal();
+        }
         let now = Instant::now();
         for (_, member) in &*self.0.members.borrow() {
             member.mailbox.send_away(CloseReason::Drained, now);
+            self.see_to_the_end_of(&member.mailbox, now);
         }
     }
 
@@ -183,7 +182,7 @@ impl Shard {
 
     /// Asks for a piece of the past.
     pub(super) fn ask_for_replay(&self, membership: &Membership, resume: Resume, max_bytes: usize) {
-        let topics = membership.channels.iter().map(|(channel, _)| channel.topic.clone()).collect();
+        let topics = membership.channels.iter().map(|channel| channel.topic.clone()).collect();
         let call = ReplayCall { topics, resume, max_bytes };
         self.0.link.calls.replay(self.0.link.shard, membership.key, call);
     }
@@ -191,10 +190,9 @@ impl Shard {
     /// Gives back the places of a subscriber.
     pub(super) fn leave(&self, membership: &Membership) {
         self.0.metrics.shared().unsubscribed(membership.channels.len());
-        self.0.members.borrow_mut().remove(membership.key.place);
-        for (channel, place) in &membership.channels {
-            channel.listeners.borrow_mut().remove(*place);
-            if channel.listeners.borrow().is_empty() {
+        let member = self.0.members.borrow_mut().remove(membership.key.place);
+        for (channel, &place) in membership.channels.iter().zip(&*member.mailbox.places.borrow()) {
+            if channel.remove(place) {
                 self.forget(channel);
             }
         }
@@ -203,10 +201,11 @@ impl Shard {
     fn listen(
         &self,
         topic: Topic,
+        slot: usize,
         linger: Duration,
         history: Option<HistorySettings>,
         mailbox: &Rc<Mailbox>,
-    ) -> (Rc<Channel>, usize) {
+    ) -> Rc<Channel> {
         let mut channels = self.0.channels.borrow_mut();
         let channel =
             channels.entry(topic).or_insert_with_key(|topic| self.join(topic, linger, history));
@@ -214,12 +213,17 @@ impl Shard {
         if is_unconfirmed {
             mailbox.unconfirmed.set(mailbox.unconfirmed.get() + 1);
         }
-        let place = channel.listeners.borrow_mut().insert(Listener {
+        let mut listeners = channel.listeners.borrow_mut();
+        mailbox.places.borrow_mut()[slot] = listeners.len();
+        listeners.push(Listener {
             mailbox: Rc::clone(mailbox),
+            slot,
             is_unconfirmed: Cell::new(is_unconfirmed),
-            was_cut_off: Cell::new(is_unconfirmed && mailbox.is_replaying()),
+            // Who comes back has listened before: a gap that is still to be told concerns it, unless
+            // it finds it in its past.
+            was_cut_off: Cell::new(mailbox.is_replaying()),
         });
-        (Rc::clone(channel), place)
+        Rc::clone(channel)
     }
 
     fn join(
@@ -259,109 +263,12 @@ impl Shard {
         let ticket = self.0.next_ticket.get();
         self.0.next_ticket.set(ticket + 1);
         let due = now + mailbox.settings.keep_alive.min(self.0.write_timeout);
-        let place = members.insert(Member { mailbox, generation: ticket });
+        let place = members.vacant_key();
         let key = MemberKey { place, generation: ticket };
+        mailbox.key.set(Some(key));
+        members.insert(Member { mailbox, generation: ticket });
         self.0.rounds.borrow_mut().add(key, due);
         key
-    }
-
-    fn deal(&self, batch: &mut Vec<Message>) {
-        let now = Instant::now();
-        for message in batch.drain(..) {
-            match message {
-                Message::Event { channel, number, frame, received } => {
-                    self.0.number.set(number);
-                    self.fan_out(channel, &Queued { frame, number: Some(number), received }, now);
-                }
-                Message::Joined { topic, ticket, channel, is_confirmed, number } => {
-                    self.0.number.set(number);
-                    self.joined(&topic, ticket, channel, is_confirmed, now);
-                }
-                Message::Refused { topic, ticket } => self.refused(&topic, ticket, now),
-                Message::Confirmed { channel, number } => {
-                    self.0.number.set(number);
-                    if let Some(channel) = self.channel(channel) {
-                        self.confirm(&channel, now);
-                    }
-                }
-                Message::Lost => self.lost(),
-                Message::Replay { member, page, number } => {
-                    self.0.number.set(number);
-                    self.replay(member, page, number, now);
-                }
-                Message::Gap { reason, channels, number } => {
-                    self.0.number.set(number);
-                    self.tell_gap(reason, &channels, number, now);
-                }
-            }
-        }
-    }
-
-    fn channel(&self, index: ChannelIndex) -> Option<Rc<Channel>> {
-        self.0.by_index.borrow().get(&index).map(Rc::clone)
-    }
-
-    /// The innermost loop: one frame to every subscriber of its channel on this core.
-    fn fan_out(&self, channel: ChannelIndex, event: &Queued, now: Instant) {
-        let Some(channel) = self.channel(channel) else {
-            return;
-        };
-        let (mut before, mut after, mut dropped) = (0, 0, 0);
-        for (_, listener) in &*channel.listeners.borrow() {
-            before += listener.mailbox.queued_bytes();
-            dropped += listener.mailbox.offer(event.clone(), now).dropped;
-            after += listener.mailbox.queued_bytes();
-        }
-        self.account(before, after);
-        if dropped > 0 {
-            self.0.metrics.shared().events_dropped_by_overflow(dropped);
-        }
-    }
-
-    fn joined(
-        &self,
-        topic: &Topic,
-        ticket: u64,
-        index: ChannelIndex,
-        is_confirmed: bool,
-        now: Instant,
-    ) {
-        let Some(channel) = self.awaited(topic, ticket) else {
-            return;
-        };
-        channel.index.set(Some(index));
-        self.0.by_index.borrow_mut().insert(index, Rc::clone(&channel));
-        if is_confirmed {
-            self.confirm(&channel, now);
-        }
-    }
-
-    fn refused(&self, topic: &Topic, ticket: u64, now: Instant) {
-        let Some(channel) = self.awaited(topic, ticket) else {
-            return;
-        };
-        self.0.channels.borrow_mut().remove(topic);
-        for (_, listener) in &*channel.listeners.borrow() {
-            listener.mailbox.send_away(CloseReason::Refused, now);
-        }
-    }
-
-    /// The channel that the answer with this ticket is for, if it is still wanted.
-    fn awaited(&self, topic: &Topic, ticket: u64) -> Option<Rc<Channel>> {
-        let channels = self.0.channels.borrow();
-        channels.get(topic).filter(|channel| channel.ticket == ticket).map(Rc::clone)
-    }
-
-    fn confirm(&self, channel: &Channel, now: Instant) {
-        channel.is_confirmed.set(true);
-        for (_, Listener { mailbox, is_unconfirmed, .. }) in &*channel.listeners.borrow() {
-            if is_unconfirmed.replace(false) {
-                mailbox.unconfirmed.set(mailbox.unconfirmed.get() - 1);
-                if mailbox.unconfirmed.get() == 0 && !mailbox.is_replaying() {
-                    self.say_ready(mailbox, now);
-                }
-            }
-        }
     }
 
     fn say_ready(&self, mailbox: &Mailbox, now: Instant) {
@@ -370,64 +277,10 @@ impl Shard {
         mailbox.say(encode::ready(position.as_deref()), now);
     }
 
-    fn lost(&self) {
-        for channel in self.0.channels.borrow().values() {
-            channel.is_confirmed.set(false);
-            for (_, Listener { is_unconfirmed, was_cut_off, .. }) in &*channel.listeners.borrow() {
-                was_cut_off.set(was_cut_off.get() || !is_unconfirmed.get());
-            }
-        }
-    }
-
-    /// Gives a subscriber the piece of the past that it asked for.
-    fn replay(&self, member: MemberKey, page: Page, number: u64, now: Instant) {
-        let Some(mailbox) = self.member(member) else {
-            return;
-        };
-        let before = mailbox.queued_bytes();
-        let is_last = page.is_last;
-        for Replayed { number, what } in page.entries {
-            match what {
-                ReplayedWhat::Event { frame, received } => {
-                    mailbox.replay(Queued { frame, number: Some(number), received }, now);
-                }
-                ReplayedWhat::Gap { reason, channels } => {
-                    let channels: Vec<_> =
-                        channels.into_iter().filter_map(|index| self.channel(index)).collect();
-                    let names = channels.iter().map(|channel| channel.name());
-                    mailbox.tell_gap(reason, names, self, number, now);
-                }
-            }
-        }
-        self.account(before, mailbox.queued_bytes());
-        if mailbox.replayed(is_last, number) && mailbox.unconfirmed.get() == 0 {
-            self.say_ready(&mailbox, now);
-        }
-    }
-
-    /// Tells each subscriber once, with those of the channels that it listens to.
-    fn tell_gap(&self, reason: GapReason, channels: &[ChannelIndex], number: u64, now: Instant) {
-        let mut told: HashMap<*const Mailbox, (Rc<Mailbox>, Vec<Rc<Channel>>)> = HashMap::new();
-        for channel in channels.iter().filter_map(|&index| self.channel(index)) {
-            for (_, listener) in &*channel.listeners.borrow() {
-                // Whoever waits for its `ready` was promised nothing yet, and whoever waits for its
-                // past will find the gap there.
-                let is_concerned = match reason {
-                    GapReason::RedisAway => listener.was_cut_off.replace(false),
-                    _ => !listener.is_unconfirmed.get(),
-                };
-                let mailbox = &listener.mailbox;
-                if is_concerned && !mailbox.is_replaying() && !mailbox.is_closed() {
-                    told.entry(Rc::as_ptr(&listener.mailbox))
-                        .or_insert_with(|| (Rc::clone(&listener.mailbox), Vec::new()))
-                        .1
-                        .push(Rc::clone(&channel));
-                }
-            }
-        }
-        for (mailbox, channels) in told.into_values() {
-            let names = channels.iter().map(|channel| channel.name());
-            mailbox.tell_gap(reason, names, self, number, now);
+    /// A closed stream is looked at as soon as its grace is over.
+    fn see_to_the_end_of(&self, mailbox: &Mailbox, now: Instant) {
+        if let Some(key) = mailbox.key.get() {
+            self.0.rounds.borrow_mut().add(key, now + CLOSE_GRACE);
         }
     }
 
@@ -455,25 +308,6 @@ impl Shard {
         if let Some(due) = member.and_then(|mailbox| mailbox.visit(now, self.0.write_timeout)) {
             self.0.rounds.borrow_mut().add(key, due);
         }
-    }
-}
-
-impl Channel {
-    fn name(&self) -> &str {
-        self.topic.subscription.name.as_str()
-    }
-}
-
-impl Membership {
-    /// The names of the channels, as the source knows them.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.channels.iter().map(|(channel, _)| channel.name())
-    }
-}
-
-impl fmt::Debug for Membership {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.names()).finish()
     }
 }
 

@@ -1,68 +1,41 @@
-//! Every channel that is followed, and the shards that are dealt its events.
+//! The channels themselves: their numbers, their histories, and the shards that have joined them.
 //!
-//! Lives on one thread, beside the source. An event is numbered, encoded once, and put into the
-//! batch of each shard that has joined its channel; a batch leaves at [`Hub::flush`], when the
-//! source has nothing more at hand. Subscribers are not known here, only shards.
+//! Decides and notes; whom its decisions concern is told through the ports, in their order.
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::calls::{Calls, Joining, ReplayCall, Wanted};
-use super::gap::GapReason;
-use super::history::{self, History, Kept, Page};
-use super::inbox::{ChannelIndex, Message};
-use super::interest::Interest;
-use super::memory::{Keeper, Memory};
-use super::port::{Port, Ports};
-use super::position::{Resume, Run};
-use super::rounds::MemberKey;
-use super::shard::ShardLink;
-use super::{HubSettings, MAX_SHARDS};
 use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
+use crate::hub::HubSettings;
+use crate::hub::calls::{Joining, ReplayCall};
+use crate::hub::gap::GapReason;
+use crate::hub::history::{self, History, Kept, Page};
+use crate::hub::inbox::{ChannelIndex, Message};
+use crate::hub::memory::{Keeper, Memory};
+use crate::hub::port::Ports;
+use crate::hub::position::{Resume, Run};
+use crate::hub::rounds::MemberKey;
 use crate::metrics::Metrics;
 use crate::sse::encode;
 
-/// How often a shard that fell behind is looked at.
-const CATCH_UP_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What the hub wants of its source, for one subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// Somebody listens.
-    Follow,
-    /// Nobody has listened for the time of the linger.
-    Leave,
-}
-
-/// The hub: a cheap handle, for the one thread that it lives on.
-#[derive(Clone)]
-pub struct Hub {
-    state: Rc<RefCell<State>>,
-    calls: Arc<Calls>,
-    wishes: Rc<Interest<Subscription, Wish>>,
-}
-
-struct State {
+/// What the hub knows.
+pub(super) struct State {
     run: Run,
-    number: u64,
+    pub(super) number: u64,
     channels: Slab<Channel>,
     by_topic: HashMap<Topic, ChannelIndex>,
     // By the name of a subscription: plain channels, and patterns.
-    plain: HashMap<ChannelName, Vec<ChannelIndex>>,
-    patterns: HashMap<ChannelName, Vec<ChannelIndex>>,
+    pub(super) plain: HashMap<ChannelName, Vec<ChannelIndex>>,
+    pub(super) patterns: HashMap<ChannelName, Vec<ChannelIndex>>,
     lingering: BTreeSet<(Instant, ChannelIndex)>,
-    restored: Vec<ChannelIndex>,
-    ports: Ports,
-    memory: Memory,
+    pub(super) restored: Vec<ChannelIndex>,
+    pub(super) ports: Ports,
+    pub(super) memory: Memory,
     settings: HubSettings,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
 }
 
 struct Channel {
@@ -88,19 +61,16 @@ enum Confirmation {
     Withdrawn,
 }
 
-impl Hub {
-    /// A hub, and one link for each of `shards` shards, to be taken to their threads.
-    pub fn new(settings: HubSettings, shards: usize, metrics: Metrics) -> (Self, Vec<ShardLink>) {
-        debug_assert!(shards <= MAX_SHARDS);
-        let run = Run::draw();
-        let calls = Arc::new(Calls::new());
-        let ports: Vec<Port> = (0..shards).map(|_| Port::new()).collect();
-        let links = ports
-            .iter()
-            .enumerate()
-            .map(|(shard, port)| ShardLink::new(shard, run, port.inbox(), Arc::clone(&calls)))
-            .collect();
-        let state = State {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    // The source has to be asked to follow it.
+    First,
+    Another,
+}
+
+impl State {
+    pub(super) fn new(run: Run, ports: Ports, settings: HubSettings, metrics: Metrics) -> Self {
+        Self {
             run,
             number: 0,
             channels: Slab::new(),
@@ -109,165 +79,14 @@ impl Hub {
             patterns: HashMap::new(),
             lingering: BTreeSet::new(),
             restored: Vec::new(),
-            ports: Ports::new(ports),
+            ports,
             memory: Memory::new(settings.history_memory),
             settings,
             metrics,
-        };
-        let hub =
-            Self { state: Rc::new(RefCell::new(state)), calls, wishes: Rc::new(Interest::new()) };
-        (hub, links)
-    }
-
-    /// Serves the shards: lets them join and leave channels, and leaves those that nobody has
-    /// listened to for the time of their linger. Owned by the gateway; ends when it is dropped.
-    pub async fn run(&self) {
-        loop {
-            let (linger, is_behind) = {
-                let state = self.state.borrow();
-                (state.next_linger(), state.ports.is_any_behind())
-            };
-            tokio::select! {
-                () = self.calls.wait() => self.serve_calls(),
-                () = sleep_until(linger) => self.leave_lingering(Instant::now()),
-                // A shard that fell behind is owed a gap, also when nothing more is published.
-                () = tokio::time::sleep(CATCH_UP_INTERVAL), if is_behind => {}
-            }
-            self.flush();
         }
     }
 
-    /// What changed in what the source is to follow; waits until something has. Cancel safe.
-    pub async fn wishes(&self) -> impl Iterator<Item = (Subscription, Wish)> + use<> {
-        self.wishes.wait().await;
-        self.wishes.take().into_iter()
-    }
-
-    /// Everything that the source is to follow: for a new connection.
-    pub fn followed(&self) -> Vec<Subscription> {
-        let state = self.state.borrow();
-        let subscriptions = |names: &HashMap<ChannelName, _>, is_pattern| {
-            names
-                .keys()
-                .map(|name| Subscription { name: name.clone(), is_pattern })
-                .collect::<Vec<_>>()
-        };
-        let mut followed = subscriptions(&state.plain, false);
-        followed.append(&mut subscriptions(&state.patterns, true));
-        followed
-    }
-
-    /// Begins a message of the source: gives it the next number. A message that is heard through
-    /// several subscriptions has one number, so that a stream that asked for both gets it once.
-    pub fn begin_message(&self) {
-        self.state.borrow_mut().number += 1;
-    }
-
-    /// The message is heard on this subscription: `decode` makes an event of it for each format in
-    /// which it is read, or `None` where it cannot be.
-    pub fn publish(
-        &self,
-        is_pattern: bool,
-        name: &str,
-        received: Instant,
-        decode: impl FnMut(Format) -> Option<Event>,
-    ) {
-        self.state.borrow_mut().publish(is_pattern, name, received, decode);
-    }
-
-    /// The message on this subscription was skipped: it is too large.
-    pub fn skip(&self, is_pattern: bool, name: &str) {
-        let mut state = self.state.borrow_mut();
-        let channels = state.heard_by(is_pattern, name).to_vec();
-        state.gap(GapReason::TooLarge, &channels);
-    }
-
-    /// Whether anybody follows this subscription.
-    pub fn is_followed(&self, is_pattern: bool, name: &str) -> bool {
-        !self.state.borrow().heard_by(is_pattern, name).is_empty()
-    }
-
-    /// Whether any pattern is followed: only then a message may be heard more than once.
-    pub fn follows_patterns(&self) -> bool {
-        !self.state.borrow().patterns.is_empty()
-    }
-
-    /// The source listens to this subscription from now on.
-    pub fn confirm(&self, is_pattern: bool, name: &str) {
-        self.state.borrow_mut().confirm(is_pattern, name);
-    }
-
-    /// The source has lost its connection.
-    pub fn lose(&self) {
-        self.state.borrow_mut().lose();
-        self.flush();
-    }
-
-    /// Everything that can be restored after a loss has been: tells the gap once, for all of it.
-    pub fn restored(&self) {
-        let mut state = self.state.borrow_mut();
-        let restored = std::mem::take(&mut state.restored);
-        state.gap(GapReason::RedisAway, &restored);
-    }
-
-    /// What the histories of all channels hold, in bytes.
-    pub fn history_bytes(&self) -> usize {
-        self.state.borrow().memory.held()
-    }
-
-    /// Hands the batches to the shards.
-    pub fn flush(&self) {
-        let mut state = self.state.borrow_mut();
-        let State { ports, number, metrics, memory, .. } = &mut *state;
-        metrics.history_bytes(memory.held());
-        ports.flush(*number, metrics);
-    }
-
-    /// Joins come first: what is asked of the past of a channel is asked by one who has joined it.
-    fn serve_calls(&self) {
-        let (joins, replays) = self.calls.take();
-        for ((shard, topic), wanted) in joins {
-            self.want(shard, topic, wanted);
-        }
-        for ((shard, member), asked) in replays {
-            self.state.borrow_mut().replay(shard, member, &asked);
-        }
-    }
-
-    fn want(&self, shard: usize, topic: Topic, wanted: Wanted) {
-        match wanted {
-            Wanted::Joined(joining) => self.join(shard, topic, joining),
-            Wanted::Left => self.state.borrow_mut().leave(shard, &topic, Instant::now()),
-        }
-    }
-
-    fn join(&self, shard: usize, topic: Topic, joining: Joining) {
-        let subscription = topic.subscription.clone();
-        let mut state = self.state.borrow_mut();
-        if let Some(left) = state.make_room(&topic) {
-            self.wishes.wish(left, Wish::Leave);
-        }
-        if state.join(shard, topic, joining) == Some(Joined::First) {
-            self.wishes.wish(subscription, Wish::Follow);
-        }
-    }
-
-    fn leave_lingering(&self, now: Instant) {
-        for subscription in self.state.borrow_mut().leave_lingering(now) {
-            self.wishes.wish(subscription, Wish::Leave);
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Joined {
-    // The source has to be asked to follow it.
-    First,
-    Another,
-}
-
-impl State {
-    fn join(&mut self, shard: usize, topic: Topic, joining: Joining) -> Option<Joined> {
+    pub(super) fn join(&mut self, shard: usize, topic: Topic, joining: Joining) -> Option<Joined> {
         let Joining { linger, history, ticket } = joining;
         let known = self.by_topic.get(&topic).copied();
         if known.is_none() && self.is_full() {
@@ -297,7 +116,7 @@ impl State {
     }
 
     /// Answers with a piece of the past.
-    fn replay(&mut self, shard: usize, member: MemberKey, asked: &ReplayCall) {
+    pub(super) fn replay(&mut self, shard: usize, member: MemberKey, asked: &ReplayCall) {
         let indices: Vec<ChannelIndex> =
             asked.topics.iter().filter_map(|topic| self.by_topic.get(topic).copied()).collect();
         let page = match asked.resume {
@@ -338,7 +157,7 @@ impl State {
 
     /// Lets the channel that lingers with the least left make room for `topic`, where it needs it:
     /// names that nobody listens to any more starve nobody. Answers a subscription that is left.
-    fn make_room(&mut self, topic: &Topic) -> Option<Subscription> {
+    pub(super) fn make_room(&mut self, topic: &Topic) -> Option<Subscription> {
         if !self.is_full() || self.by_topic.contains_key(topic) {
             return None;
         }
@@ -374,7 +193,7 @@ impl State {
         (index, joined)
     }
 
-    fn leave(&mut self, shard: usize, topic: &Topic, now: Instant) {
+    pub(super) fn leave(&mut self, shard: usize, topic: &Topic, now: Instant) {
         let Some(&index) = self.by_topic.get(topic) else {
             return;
         };
@@ -387,12 +206,12 @@ impl State {
         }
     }
 
-    fn next_linger(&self) -> Option<Instant> {
+    pub(super) fn next_linger(&self) -> Option<Instant> {
         self.lingering.first().map(|&(until, _)| until)
     }
 
     /// Closes the channels whose linger is over; answers the subscriptions that nobody reads now.
-    fn leave_lingering(&mut self, now: Instant) -> Vec<Subscription> {
+    pub(super) fn leave_lingering(&mut self, now: Instant) -> Vec<Subscription> {
         let mut left = Vec::new();
         while let Some(&(until, index)) = self.lingering.first() {
             if until > now {
@@ -412,6 +231,12 @@ impl State {
         }
         self.by_topic.remove(&channel.topic);
         self.restored.retain(|&restored| restored != index);
+        self.ports.forget(index);
+        let channels = &self.channels;
+        self.memory.left(|keeper| {
+            let channel = channels.get(keeper.channel as usize);
+            channel.is_some_and(|channel| channel.opened == keeper.opened)
+        });
         let Subscription { name, is_pattern } = channel.topic.subscription;
         let names = if is_pattern { &mut self.patterns } else { &mut self.plain };
         let readings = names.get_mut(&name).expect("an open channel is listed under its name");
@@ -423,12 +248,12 @@ impl State {
         Some(Subscription { name, is_pattern })
     }
 
-    fn heard_by(&self, is_pattern: bool, name: &str) -> &[ChannelIndex] {
+    pub(super) fn heard_by(&self, is_pattern: bool, name: &str) -> &[ChannelIndex] {
         let names = if is_pattern { &self.patterns } else { &self.plain };
         names.get(name).map_or(&[], Vec::as_slice)
     }
 
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         is_pattern: bool,
         name: &str,
@@ -475,7 +300,7 @@ impl State {
         }
     }
 
-    fn confirm(&mut self, is_pattern: bool, name: &str) {
+    pub(super) fn confirm(&mut self, is_pattern: bool, name: &str) {
         let names = if is_pattern { &self.patterns } else { &self.plain };
         for &index in names.get(name).map_or(&[][..], Vec::as_slice) {
             let channel = &mut self.channels[index as usize];
@@ -494,7 +319,7 @@ impl State {
         }
     }
 
-    fn lose(&mut self) {
+    pub(super) fn lose(&mut self) {
         for (_, channel) in &mut self.channels {
             if channel.confirmation == Confirmation::Given {
                 channel.confirmation = Confirmation::Withdrawn;
@@ -508,7 +333,7 @@ impl State {
     }
 
     /// Tells a gap to all who listen, and keeps it for those who come back.
-    fn gap(&mut self, reason: GapReason, channels: &[ChannelIndex]) {
+    pub(super) fn gap(&mut self, reason: GapReason, channels: &[ChannelIndex]) {
         if channels.is_empty() {
             return;
         }
@@ -543,18 +368,5 @@ impl Channel {
         if !std::mem::replace(&mut self.is_in_line, true) {
             memory.enter(Keeper { channel: index, opened: self.opened }, number);
         }
-    }
-}
-
-impl fmt::Debug for Hub {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub").finish_non_exhaustive()
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,0 +1,68 @@
+//! Tasks that run as long as their owner, and whose end does not go unnoticed.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use tokio::task::{Id, JoinError, JoinSet};
+
+/// The tasks of one thread. They end when it is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    running: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+/// A task ended that runs as long as its owner.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    name: &'static str,
+    in_panic: bool,
+}
+
+impl Tasks {
+    /// Runs a task on this thread.
+    pub(super) fn own(&mut self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+        let handle = self.running.spawn_local(task);
+        self.names.insert(handle.id(), name);
+    }
+
+    /// Waits until one of them has ended. Cancel safe.
+    pub(super) async fn any_ended(&mut self) -> Ended {
+        match self.running.join_next_with_id().await {
+            Some(Ok((id, ()))) => self.ended(id, false),
+            Some(Err(error)) => self.ended(error.id(), JoinError::is_panic(&error)),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn ended(&mut self, id: Id, in_panic: bool) -> Ended {
+        Ended { name: self.names.remove(&id).unwrap_or("a task"), in_panic }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        f.write_str(if self.in_panic { " ended in a panic" } else { " ended" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::LocalRuntime;
+
+    use super::Tasks;
+
+    #[test]
+    fn an_end_and_a_panic_of_a_task_are_told() {
+        let runtime = LocalRuntime::new().expect("a runtime");
+        runtime.block_on(async {
+            let mut tasks = Tasks::default();
+            tasks.own("the hub", std::future::pending());
+            tasks.own("the source", async {});
+            assert_eq!(tasks.any_ended().await.to_string(), "the source ended");
+            tasks.own("an acceptor", async { panic!("a bug") });
+            assert_eq!(tasks.any_ended().await.to_string(), "an acceptor ended in a panic");
+        });
+    }
+}

@@ -1,0 +1,69 @@
+//! The listeners of one channel on one core, in one piece of memory.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+
+use crate::event::Topic;
+use crate::hub::inbox::ChannelIndex;
+use crate::hub::rounds::MemberKey;
+use crate::hub::subscriber::Mailbox;
+
+/// A channel that somebody on this core listens to.
+pub(super) struct Channel {
+    pub(super) topic: Topic,
+    pub(super) ticket: u64,
+    pub(super) index: Cell<Option<ChannelIndex>>,
+    pub(super) is_confirmed: Cell<bool>,
+    pub(super) listeners: RefCell<Vec<Listener>>,
+}
+
+pub(super) struct Listener {
+    pub(super) mailbox: Rc<Mailbox>,
+    // Which of the mailbox's channels this is.
+    pub(super) slot: usize,
+    // Counted in `Mailbox::unconfirmed`.
+    pub(super) is_unconfirmed: Cell<bool>,
+    // It was listening, or had listened before it came back, when the source was lost.
+    pub(super) was_cut_off: Cell<bool>,
+}
+
+/// The places that a subscriber holds on its shard.
+pub(in crate::hub) struct Membership {
+    pub(super) key: MemberKey,
+    pub(super) channels: Box<[Rc<Channel>]>,
+}
+
+impl Channel {
+    /// Takes a listener from its place, into which the last one moves; answers whether none is left.
+    pub(super) fn remove(&self, place: usize) -> bool {
+        let mut listeners = self.listeners.borrow_mut();
+        listeners.swap_remove(place);
+        if let Some(moved) = listeners.get(place) {
+            moved.mailbox.places.borrow_mut()[moved.slot] = place;
+        }
+        // A crowd that has gone leaves no memory behind.
+        let left = listeners.len();
+        if left < listeners.capacity() / 4 {
+            listeners.shrink_to(2 * left);
+        }
+        left == 0
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.topic.subscription.name.as_str()
+    }
+}
+
+impl Membership {
+    /// The names of the channels, as the source knows them.
+    pub(in crate::hub) fn names(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(|channel| channel.name())
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}

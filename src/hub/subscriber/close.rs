@@ -1,0 +1,41 @@
+//! Why streams end, and when their clients come back.
+
+use std::time::Duration;
+
+/// Why a stream ended. Not an error: each is an ordinary end of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client went away.
+    ClientLeft,
+    /// The gateway is stopping.
+    Drained,
+    /// Its queue was full: the client reads more slowly than events come.
+    Lagged,
+    /// It needs a channel more than the gateway may follow.
+    Refused,
+    /// Nothing could be written for the time of `write_timeout`.
+    Stalled,
+}
+
+impl CloseReason {
+    /// Every reason, for a metric that shows them all from the start.
+    pub const ALL: [Self; 5] =
+        [Self::ClientLeft, Self::Drained, Self::Lagged, Self::Refused, Self::Stalled];
+
+    /// The word in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientLeft => "client_left",
+            Self::Drained => "drained",
+            Self::Lagged => "lagged",
+            Self::Refused => "refused",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
+/// A wait between once and twice `base`, so that those who are sent away together do not come back
+/// together.
+pub fn jittered(base: Duration) -> Duration {
+    base.mul_f64(1.0 + fastrand::f64())
+}

@@ -1,0 +1,280 @@
+//! The shard's side of a stream: what is offered to it, and what becomes of that.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::close::{CloseReason, jittered};
+use crate::event::Ids;
+use crate::hub::gap::{self, GapReason};
+use crate::hub::position::Resume;
+use crate::hub::queue::{Pushed, Queue, Queued};
+use crate::hub::rounds::MemberKey;
+use crate::hub::shard::Shard;
+use crate::hub::{StreamSettings, WhenFull};
+use crate::sse::encode;
+use crate::sse::frame::Frame;
+
+/// A closed stream has so long to write what it still has; then it is cut off.
+pub(in crate::hub) const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// What a stream has to say for itself (gaps, above all) waits uncounted; when so many wait, its
+/// client does not read.
+const MAX_SAID: usize = 64;
+
+/// The shard's side of a stream.
+pub(in crate::hub) struct Mailbox {
+    pub(super) queue: RefCell<Queue>,
+    pub(super) waker: RefCell<Option<Waker>>,
+    pub(in crate::hub) settings: Arc<StreamSettings>,
+    pub(in crate::hub) ids: Ids,
+    // Bytes of the route's prefix, which clients do not see.
+    prefix_bytes: usize,
+    // Channels that the source has not confirmed yet.
+    pub(in crate::hub) unconfirmed: Cell<usize>,
+    // The newest event offered: what is heard twice is offered twice, with one number.
+    newest: Cell<u64>,
+    // Events up to this number gave way to newer ones, and the client has not been told.
+    pub(super) overflowed: Cell<Option<u64>>,
+    replay: Cell<Replay>,
+    pub(super) last_write: Cell<Instant>,
+    pub(super) waits_since: Cell<Option<Instant>>,
+    pub(super) closed: Cell<Option<(CloseReason, Instant)>>,
+    // Whether the stream's first words have been handed over.
+    pub(super) has_begun: Cell<bool>,
+    // Its places among the listeners of its channels, in the order of its membership.
+    pub(in crate::hub) places: RefCell<Box<[usize]>>,
+    pub(in crate::hub) key: Cell<Option<MemberKey>>,
+    cut: Box<dyn Fn()>,
+}
+
+/// Where a stream stands between its client's past and the live events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replay {
+    /// Events come as they are dealt.
+    Live,
+    /// The next piece of the past is to be asked for when what waits has been written. Live events
+    /// pass by: they are in the past that is asked for.
+    Due(Resume),
+    /// It has been asked for.
+    Asked,
+}
+
+/// What an offer or a visit has to tell the shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::hub) struct Outcome {
+    /// Events that this subscriber does not get.
+    pub(in crate::hub) dropped: u64,
+    /// By how much what waits for it has grown, in bytes.
+    pub(in crate::hub) grown: isize,
+    /// Whether it was closed by this.
+    pub(in crate::hub) is_closed: bool,
+}
+
+impl Mailbox {
+    pub(in crate::hub) fn new(
+        settings: Arc<StreamSettings>,
+        ids: Ids,
+        prefix_bytes: usize,
+        resume: Option<Resume>,
+        cut: Box<dyn Fn()>,
+        now: Instant,
+    ) -> Self {
+        let mut queue = Queue::new(settings.max_queue_bytes, settings.when_full);
+        queue.say(encode::retry(settings.retry), now);
+        Self {
+            queue: RefCell::new(queue),
+            waker: RefCell::new(None),
+            settings,
+            ids,
+            prefix_bytes,
+            unconfirmed: Cell::new(0),
+            newest: Cell::new(match resume {
+                Some(Resume::After(number)) => number,
+                Some(Resume::Unknown) | None => 0,
+            }),
+            overflowed: Cell::new(None),
+            replay: Cell::new(resume.map_or(Replay::Live, Replay::Due)),
+            last_write: Cell::new(now),
+            waits_since: Cell::new(Some(now)),
+            closed: Cell::new(None),
+            has_begun: Cell::new(false),
+            places: RefCell::default(),
+            key: Cell::new(None),
+            cut,
+        }
+    }
+
+    /// Bytes of events that wait.
+    pub(in crate::hub) fn queued_bytes(&self) -> usize {
+        self.queue.borrow().bytes()
+    }
+
+    pub(in crate::hub) fn is_closed(&self) -> bool {
+        self.closed.get().is_some()
+    }
+
+    /// Offers an event. Never waits: what does not fit is dealt with as the route says.
+    pub(in crate::hub) fn offer(&self, event: Queued, now: Instant) -> Outcome {
+        let number = event.number.unwrap_or_default();
+        if self.is_closed() || self.is_replaying() || number <= self.newest.get() {
+            return Outcome::default();
+        }
+        self.newest.set(number);
+        let mut queue = self.queue.borrow_mut();
+        let before = queue.bytes();
+        let dropped = match queue.push(event) {
+            Pushed::Queued => 0,
+            Pushed::Dropped { events, last } => {
+                if self.settings.when_full == WhenFull::DropOldest {
+                    self.overflowed.set(Some(last));
+                }
+                events
+            }
+            // The slow subscriber is closed, and its client comes back. Waiting here would let one
+            // reader stall the channel.
+            Pushed::Full => {
+                self.closed.set(Some((CloseReason::Lagged, now)));
+                queue.clear() + 1
+            }
+        };
+        let grown = queue.bytes().cast_signed() - before.cast_signed();
+        drop(queue);
+        self.wake(now);
+        Outcome { dropped, grown, is_closed: self.is_closed() }
+    }
+
+    /// Whether the past is still to come.
+    pub(in crate::hub) fn is_replaying(&self) -> bool {
+        self.replay.get() != Replay::Live
+    }
+
+    /// Takes an event of the past. It fits: no more is asked for than the queue takes.
+    pub(in crate::hub) fn replay(&self, event: Queued, now: Instant) {
+        let number = event.number.unwrap_or_default();
+        if !self.is_closed() && number > self.newest.get() {
+            self.newest.set(number);
+            self.queue.borrow_mut().append(event);
+            self.wake(now);
+        }
+    }
+
+    /// A piece of the past has come, after which live events begin at `number` if it was the last.
+    /// Answers whether it was.
+    pub(in crate::hub) fn replayed(&self, is_last: bool, number: u64) -> bool {
+        self.replay.set(if is_last {
+            // Of the newest message another copy may still come, on a channel of this stream.
+            self.newest.set(self.newest.get().max(number.saturating_sub(1)));
+            Replay::Live
+        } else {
+            Replay::Due(Resume::After(self.newest.get()))
+        });
+        is_last
+    }
+
+    /// The piece of the past that is to be asked for now.
+    pub(super) fn due_replay(&self) -> Option<Resume> {
+        let Replay::Due(resume) = self.replay.get() else {
+            return None;
+        };
+        self.replay.set(Replay::Asked);
+        Some(resume)
+    }
+
+    /// Says what the stream itself has to say.
+    pub(in crate::hub) fn say(&self, frame: Frame, now: Instant) {
+        if !self.is_closed() {
+            self.queue.borrow_mut().say(frame, now);
+            if self.queue.borrow().said() > MAX_SAID {
+                self.close(CloseReason::Lagged, now);
+            }
+            self.wake(now);
+        }
+    }
+
+    /// Tells of a gap on these channels (their names at the source).
+    pub(in crate::hub) fn tell_gap<'a>(
+        &self,
+        reason: GapReason,
+        channels: impl Iterator<Item = &'a str>,
+        shard: &Shard,
+        number: u64,
+        now: Instant,
+    ) {
+        self.newest.set(self.newest.get().max(number));
+        if self.settings.gap_events {
+            let frame = self.gap_frame(reason, channels, shard, number);
+            self.say(frame, now);
+        }
+    }
+
+    /// Ends the stream. What waits is still written, if that does not take long.
+    pub(in crate::hub) fn close(&self, reason: CloseReason, now: Instant) {
+        if !self.is_closed() {
+            self.closed.set(Some((reason, now)));
+            self.wake(now);
+        }
+    }
+
+    /// Ends the stream with a word on when to come back: later than usual, each at its own time.
+    pub(in crate::hub) fn send_away(&self, reason: CloseReason, now: Instant) {
+        self.say(encode::retry(jittered(self.settings.retry)), now);
+        self.close(reason, now);
+    }
+
+    /// Looks after the stream: keeps a quiet one alive, cuts off one that cannot be written to.
+    /// Answers when to look again; `None`: never.
+    pub(in crate::hub) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
+        if let Some((_, closed)) = self.closed.get() {
+            let due = closed + CLOSE_GRACE;
+            if now < due {
+                return Some(due);
+            }
+            (self.cut)();
+            return None;
+        }
+        if let Some(since) = self.waits_since.get() {
+            let due = since + write_timeout;
+            if now < due {
+                return Some(due);
+            }
+            self.close(CloseReason::Stalled, now);
+            (self.cut)();
+            return None;
+        }
+        let due = self.last_write.get() + self.settings.keep_alive;
+        if now < due {
+            // Looked at no later than this, so that a stall is found in time.
+            return Some(due.min(now + write_timeout));
+        }
+        self.say(encode::KEEP_ALIVE, now);
+        Some(now + self.settings.keep_alive.min(write_timeout))
+    }
+
+    fn wake(&self, now: Instant) {
+        if self.waits_since.get().is_none() {
+            self.waits_since.set(Some(now));
+        }
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn watch(&self, context: &Context<'_>) {
+        *self.waker.borrow_mut() = Some(context.waker().clone());
+    }
+
+    pub(super) fn gap_frame<'a>(
+        &self,
+        reason: GapReason,
+        channels: impl Iterator<Item = &'a str>,
+        shard: &Shard,
+        number: u64,
+    ) -> Frame {
+        let position = (self.ids == Ids::Ours).then(|| shard.run_tag().at(number));
+        shard.metrics().shared().gap(reason.as_str());
+        gap::frame(reason, channels.map(|name| &name[self.prefix_bytes..]), position)
+    }
+}
