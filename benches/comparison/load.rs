@@ -21,8 +21,6 @@ use crate::publisher::Publisher;
 use crate::stream::{Stream, Tally};
 
 const PUBLISHER: Token = Token(usize::MAX);
-/// Streams that may be on their way to be opened.
-const MAX_OPENING: usize = 128;
 /// Everything that should take no time is given so long.
 const PATIENCE: u64 = 30 * SECOND;
 /// Bytes to publish that may wait for the server.
@@ -36,6 +34,8 @@ pub(crate) struct Place {
     /// The path of a channel's stream, before the name of the channel.
     pub(crate) path: String,
     pub(crate) tls: Arc<ClientConfig>,
+    /// Streams that may be on their way to be opened.
+    pub(crate) opening: usize,
 }
 
 impl Place {
@@ -131,7 +131,7 @@ impl Load {
         let wanted: Vec<u64> =
             (0..streams).map(|place| first + (place % channels) as u64).collect();
         for group in wanted.chunks(place.mode.streams_per_connection) {
-            let limit = MAX_OPENING.max(place.mode.streams_per_connection);
+            let limit = place.opening.max(place.mode.streams_per_connection);
             self.until("streams to open", |load| load.asked - load.tally.opened <= limit)?;
             for &channel in group {
                 self.channels[channel as usize].0 += 1;

@@ -45,6 +45,9 @@ use self::options::{Figure, Options};
 use self::results::Results;
 use self::servers::{Server, Site, bare};
 
+/// The gateway, built for release.
+const BUILT: &str = env!("CARGO_BIN_EXE_ssegate");
+
 /// What may go wrong is told, and ends the run.
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -76,13 +79,13 @@ fn run(options: Options) -> Outcome {
         directory: directory.path().into(),
         certificate: Certificate::make(directory.path())?,
         files: machine::raise_file_limit()?,
-        ssegate: env!("CARGO_BIN_EXE_ssegate").into(),
+        ssegate: options.ssegate.clone().unwrap_or_else(|| BUILT.into()),
         cores,
     };
     machine::watch_for_interrupt()?;
     let machine = machine::description();
     site.cores.take_ours()?;
-    let output = options.output.clone().unwrap_or_else(|| in_target(&site.ssegate));
+    let output = options.output.clone().unwrap_or_else(|| in_target(Path::new(BUILT)));
     fs::create_dir_all(&output)?;
     let now = OffsetDateTime::now_utc();
     let (hour, minute, second) = now.to_hms();

@@ -55,6 +55,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "CSV")]
     pub(crate) show: Option<PathBuf>,
 
+    /// Another binary of the gateway than the one just built: an earlier version, say
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ssegate: Option<PathBuf>,
+
     /// Where results go; target/compare, if it is not given
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) output: Option<PathBuf>,

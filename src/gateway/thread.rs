@@ -18,7 +18,8 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    /// Starts a thread that runs what `body` makes on it, to its end.
+    /// Starts a thread that runs what `body` makes on it, to its end. Waits until it has its event
+    /// loop: one that cannot have it fails the start.
     pub(super) fn start<F>(
         name: &'static str,
         body: impl FnOnce() -> F + Send + 'static,
@@ -26,17 +27,21 @@ impl Thread {
     where
         F: Future<Output = Result<(), String>>,
     {
+        let (starting, started) = std::sync::mpsc::channel();
         let (ending, ended) = oneshot::channel();
         // It tells its end through `ended`, and nobody waits for more.
         drop(thread::Builder::new().name(name.into()).spawn(move || {
-            let end = match LocalRuntime::new() {
-                Ok(runtime) => runtime.block_on(async { body().await }),
-                Err(error) => Err(format!("no event loop: {error}")),
+            // Who starts it waits for this, below.
+            let runtime = match LocalRuntime::new() {
+                Ok(runtime) => runtime,
+                Err(error) => return starting.send(Err(error)).unwrap_or_default(),
             };
-            if ending.send(end).is_err() {
+            starting.send(Ok(())).unwrap_or_default();
+            if ending.send(runtime.block_on(async { body().await })).is_err() {
                 tracing::debug!(name, "nobody waits for the end of this thread");
             }
         })?);
+        started.recv().map_err(io::Error::other)??;
         Ok(Self { name, ended, end: None })
     }
 

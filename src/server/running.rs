@@ -1,8 +1,9 @@
 //! A request whose response has not ended, and what it costs a client to take requests back.
 //!
 //! Over HTTP/2 a client may reset a stream at any time, and it is nearly free for the client. Who
-//! does so again and again, each time as soon as the request has begun, makes us work for nothing
-//! (Rapid Reset, CVE-2023-44487): that is counted for each connection.
+//! does so again and again, before there can be an answer, makes us and a backend work for nothing
+//! (Rapid Reset, CVE-2023-44487): that is counted for each connection. A response that has begun is
+//! no such case: one connection of a proxy may carry many clients, who open streams and leave them.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -66,7 +67,7 @@ pub(super) struct RunningRequest {
     begun: Instant,
     // Its stream; `None` over HTTP/1.1, where a client can only hang up.
     stream: Option<Rc<Switch>>,
-    has_ended: bool,
+    is_answered: bool,
 }
 
 impl RunningRequest {
@@ -74,17 +75,18 @@ impl RunningRequest {
     pub(super) fn begin(connection: Rc<ConnectionState>) -> Self {
         connection.request_began();
         let stream = severable::current();
-        Self { connection, begun: Instant::now(), stream, has_ended: false }
+        Self { connection, begun: Instant::now(), stream, is_answered: false }
     }
 
-    /// The response has ended by itself.
-    fn end(&mut self) {
-        self.has_ended = true;
+    /// The response has begun.
+    fn answered(mut self) -> Self {
+        self.is_answered = true;
+        self
     }
 
     fn is_taken_back(&self, now: Instant) -> bool {
         let is_left = self.stream.as_ref().is_some_and(|stream| !stream.is_cut());
-        is_left && !self.has_ended && now < self.begun + PREMATURE
+        is_left && !self.is_answered && now < self.begun + PREMATURE
     }
 }
 
@@ -108,12 +110,9 @@ pin_project! {
     }
 }
 
-impl<B: Body> RunningBody<B> {
-    pub(super) fn new(body: B, mut running: RunningRequest) -> Self {
-        if body.is_end_stream() {
-            running.end();
-        }
-        Self { body, running }
+impl<B> RunningBody<B> {
+    pub(super) fn new(body: B, running: RunningRequest) -> Self {
+        Self { body, running: running.answered() }
     }
 }
 
@@ -125,13 +124,7 @@ impl<B: Body<Data = Bytes, Error = BodyError>> Body for RunningBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut this = self.project();
-        let frame = this.body.as_mut().poll_frame(cx);
-        let has_failed_or_ended = matches!(frame, Poll::Ready(None | Some(Err(_))));
-        if has_failed_or_ended || this.body.is_end_stream() {
-            this.running.end();
-        }
-        frame
+        self.project().body.poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

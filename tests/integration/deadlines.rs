@@ -86,7 +86,8 @@ async fn who_sends_nothing_is_closed_in_time() {
         .await;
     all_close(&gateway, Duration::from_secs(2), Duration::from_secs(3)).await;
     let metrics = gateway.metrics().await;
-    assert!(metrics.sum("ssegate_connections_cut_total", &[]) >= 5.0);
+    let cut = metrics.sum("ssegate_connections_cut_total", &[]);
+    assert!(cut >= 5.0, "{cut} were cut");
     assert_eq!(metrics.sum("ssegate_connections", &[]), 0.0);
 }
 

@@ -102,34 +102,6 @@ async fn a_burst_of_requests_that_are_reset_ends_the_connection() {
 
 #[tokio::test]
 async fn paced_requests_that_are_reset_end_the_connection_too() {
-    let (redis, gateway) = gateway().await;
-    let mut connection = connection(&gateway).await;
-    within(SOON, "SETTINGS", connection.next_of(SETTINGS)).await.unwrap();
-    let mut other = gateway.subscribe_via(Via::Http2, "/events/news").await;
-    // One at a time: each request is answered before it is reset.
-    for number in 0..300 {
-        let stream = 2 * number + 1;
-        connection.send(&Frame::get(stream, "/events/news")).await;
-        connection.send(&Frame::new(PING, 0, 0, b"answered")).await;
-        let answered = within(SOON, "a PING's answer", connection.next_of(PING)).await;
-        connection.send(&reset(stream)).await;
-        if answered.is_none() {
-            break;
-        }
-    }
-    let end = async { while connection.next().await.is_some() {} };
-    within(SOON, "the connection is cut", end).await;
-    gateway.counts("ssegate_connections_cut_total", &["reason=\"resets\""], 1.0).await;
-    let opened = gateway.metrics().await.sum("ssegate_streams_opened_total", &[]);
-    assert!((95.0..=105.0).contains(&opened), "{opened} streams were opened");
-
-    redis.publish("news", "still here").await;
-    assert_eq!(other.next_event().await.data, "still here");
-    assert_others_are_served(&gateway).await;
-}
-
-#[tokio::test]
-async fn requests_that_are_taken_back_one_by_one_reach_a_backend_no_more() {
     let redis = Redis::start().await;
     let upstream = Upstream::start().await;
     let gateway = Gateway::build(&redis).route(&upstream.route("/{*rest}")).start().await;

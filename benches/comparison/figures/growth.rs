@@ -80,9 +80,7 @@ pub(super) fn churn(run: &mut Run) -> Outcome {
             let mut figures = percentiles(load.tally.latencies.take().unwrap_or_default());
             figures.push(("changes_per_s", changes / window.seconds));
             figures.push(("cpu_share", (running.cpu() - cpu) / window.seconds));
-            for (metric, value) in figures {
-                run.keep(&cell, metric, value);
-            }
+            run.keep_all(&cell, figures);
         }
     }
     Ok(())

@@ -21,7 +21,7 @@ pub(super) fn measure(run: &mut Run) -> Outcome {
             let cpu = running.cpu();
             let window = load.run(SECONDS, Pace::Silence)?;
             let share = (running.cpu() - cpu) / window.seconds;
-            run.keep(&cell, "cpu_percent", 100.0 * share);
+            run.keep_all(&cell, vec![("cpu_percent", 100.0 * share)]);
         }
     }
     Ok(())

@@ -68,9 +68,7 @@ pub(super) fn measure(run: &mut Run) -> Outcome {
         ("most_output_buffer_bytes", flood.most_output as f64),
         ("all_received", f64::from(u8::from(caught_up))),
     ]);
-    for (metric, value) in figures {
-        run.keep(&cell, metric, value);
-    }
+    run.keep_all(&cell, figures);
     Ok(())
 }
 

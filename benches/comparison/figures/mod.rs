@@ -9,11 +9,11 @@ mod shards;
 
 use std::io::Write as _;
 
-use self::cell::Cell;
+use self::cell::{Cell, Figures};
 use crate::Outcome;
 use crate::mode::Mode;
 use crate::options::{Figure, Options};
-use crate::results::{Key, Results};
+use crate::results::Results;
 use crate::servers::{Server, Settings, Site};
 
 /// A run: what was asked for, where, and what has come of it.
@@ -104,37 +104,39 @@ impl Run {
         }
     }
 
-    /// Measures a cell and keeps its rows. What one server gets wrong ends no run: it is told.
+    /// Measures a cell and keeps its rows. What a server gets wrong is told, and tried again; if it
+    /// stays wrong the run goes on without it.
     fn note(&mut self, cell: &Cell) -> Outcome {
         if !cell.server.speaks(cell.mode) {
             return Ok(());
         }
-        match cell.measure(&self.site, &self.options) {
-            Ok(figures) => {
-                let shown: Vec<String> =
-                    figures.iter().map(|(metric, value)| format!("{metric} {value:.2}")).collect();
-                say(&format!("  {cell}: {}", shown.join(", ")));
-                for (metric, value) in figures {
-                    self.results.add(cell.key(metric), value);
+        for _ in 0..ATTEMPTS {
+            let error = match cell.measure(&self.site, &self.options) {
+                Ok(figures) => {
+                    self.keep_all(cell, figures);
+                    return Ok(());
                 }
-                Ok(())
-            }
-            Err(error) => {
-                crate::machine::check_interrupt()?;
-                say(&format!("  {cell}: FAILED: {error}"));
-                self.results.add(cell.key("failures"), 1.0);
-                Ok(())
-            }
+                Err(error) => error,
+            };
+            crate::machine::check_interrupt()?;
+            say(&format!("  {cell}: FAILED: {error}"));
+            self.results.add(cell.key("failures"), 1.0);
         }
+        Ok(())
     }
 
-    /// Keeps one value of a figure that has cells of its own kind.
-    fn keep(&mut self, cell: &Cell, metric: &'static str, value: f64) {
-        say(&format!("  {cell}: {metric} {value:.2}"));
-        let key: Key = cell.key(metric);
-        self.results.add(key, value);
+    fn keep_all(&mut self, cell: &Cell, figures: Figures) {
+        let shown: Vec<String> =
+            figures.iter().map(|(metric, value)| format!("{metric} {value:.2}")).collect();
+        say(&format!("  {cell}: {}", shown.join(", ")));
+        for (metric, value) in figures {
+            self.results.add(cell.key(metric), value);
+        }
     }
 }
+
+/// How often a cell is tried.
+const ATTEMPTS: usize = 3;
 
 /// Tells how far the run is; to standard error, so that the tables can go elsewhere.
 pub(crate) fn say(text: &str) {

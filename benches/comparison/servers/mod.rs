@@ -162,7 +162,10 @@ impl Running {
             Protocol::Http1Tls | Protocol::Http2Tls => self.tls.ok_or("it does not speak TLS")?,
         };
         let tls = std::sync::Arc::clone(&site.certificate.client);
-        Ok(Place { address, mode, path: self.path.into(), tls })
+        // Pushpin turns streams away when many are opened at once on a busy processor: "received
+        // message out of sequence, canceling".
+        let opening = if self.way == Way::ZeroMq { 2 } else { 64 };
+        Ok(Place { address, mode, path: self.path.into(), tls, opening })
     }
 
     /// Connects to publish.

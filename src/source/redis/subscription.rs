@@ -25,8 +25,10 @@ const MAX_NAMES: usize = 512;
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Refused names that are asked for again at one look.
 const MAX_AGAIN: usize = 64;
-/// How often silence, and what was refused, are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether the connection is silent.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often what was refused is asked for again.
+const ASK_AGAIN_INTERVAL: Duration = Duration::from_secs(1);
 /// Waits between attempts to connect: doubled from the first to the cap, each drawn anew between
 /// nothing and that ("full jitter").
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -179,6 +181,8 @@ impl<'a> Session<'a> {
         self.awaited.push_back(Awaited::Restored);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut again = tokio::time::interval(ASK_AGAIN_INTERVAL);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.settle();
             tokio::select! {
@@ -189,6 +193,7 @@ impl<'a> Session<'a> {
                 }
                 wishes = hub.wishes() => self.change(wishes),
                 _ = look.tick() => self.look()?,
+                _ = again.tick() => self.ask_again(),
             }
         }
     }
@@ -381,17 +386,17 @@ impl<'a> Session<'a> {
             self.connection.send("PING", [].into_iter());
             self.awaited.push_back(Awaited::Pong);
         }
-        let is_asking =
-            self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Subscribed(_)));
-        if !is_asking {
-            self.ask_again();
-        }
         Ok(())
     }
 
     /// Asks again for some of what was refused, wherever the last asking ended. Each by itself: one
     /// that is not allowed fails all that are asked for with it.
     fn ask_again(&mut self) {
+        let is_asking =
+            self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Subscribed(_)));
+        if is_asking {
+            return;
+        }
         let start = fastrand::usize(..self.refused.len().max(1));
         let again: Vec<_> = self
             .refused

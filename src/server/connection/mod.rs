@@ -1,0 +1,188 @@
+//! One connection, from accept to its end.
+//!
+//! One task for each: TLS where the listener has it, then HTTP/1.1 or HTTP/2 by hyper, until the
+//! client is done, the gateway leaves, or a deadline of ours ends it. What requests mean is the
+//! [`Handler`]'s affair.
+
+mod http;
+mod state;
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls::server::Acceptor;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+pub use self::http::{BodyError, Handler};
+use self::state::Notice;
+pub use self::state::{ConnectionState, CutReason, Protocol};
+use super::carrier::{Carrier, Frames};
+use super::listener::Listener;
+use super::shard_server::ShardServer;
+use super::tls::Tls;
+use super::transport::{Transport, Watched};
+use crate::metrics::Metrics;
+
+/// The client's side of HTTP/2 begins with these bytes (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves one connection. Owned by its shard; ends with the connection, or when it only carries a
+/// stream any more: then a smaller task goes on. `place` is given back at its end.
+pub(super) async fn serve<H: Handler>(
+    stream: TcpStream,
+    listener: Rc<Listener>,
+    shard: ShardServer<H>,
+    state: Rc<ConnectionState>,
+    place: impl Sized + 'static,
+) {
+    let watched = Watched::new(stream, Arc::clone(&state.progress));
+    let ended = {
+        let speaking = pin!(speak(watched, &listener, &shard, &state));
+        tokio::select! {
+            // First: who speaks hears of it too, and may end on it.
+            biased;
+            reason = cut_off(&state) => {
+                shard.metrics().connection_cut(reason.as_str());
+                Ok(None)
+            }
+            result = speaking => result,
+        }
+    };
+    match ended {
+        Ok(None) => {}
+        Ok(Some((carrier, open))) => {
+            // Its owner is the shard, which ends it through its state.
+            drop(tokio::task::spawn_local(carry(
+                carrier,
+                state,
+                shard.metrics().clone(),
+                (place, open),
+            )));
+        }
+        Err(error) => tracing::debug!(peer = %state.peer, %error, "connection failed"),
+    }
+}
+
+/// Carries a stream to its end; the places that the connection holds are given back then.
+async fn carry<B: Frames>(
+    carrier: Carrier<B>,
+    state: Rc<ConnectionState>,
+    metrics: Metrics,
+    places: impl Sized,
+) {
+    tokio::select! {
+        ended = carrier.carry() => {
+            if let Err(error) = ended {
+                tracing::debug!(peer = %state.peer, %error, "stream failed");
+            }
+        }
+        reason = cut_off(&state) => metrics.connection_cut(reason.as_str()),
+    }
+    drop(places);
+}
+
+async fn cut_off(state: &ConnectionState) -> CutReason {
+    let mut known = None;
+    loop {
+        match state.notice_after(known).await {
+            Some(Notice::Cut(reason)) => return reason,
+            other => known = other,
+        }
+    }
+}
+
+async fn speak<H: Handler>(
+    watched: Watched,
+    listener: &Listener,
+    shard: &ShardServer<H>,
+    state: &Rc<ConnectionState>,
+) -> Result<Option<(Carrier<H::Body>, impl Drop + use<H>)>, BodyError> {
+    let (transport, protocol) = tokio::select! {
+        greeted = greet(watched, listener, shard) => greeted?,
+        // We are leaving: who has asked for nothing yet is not waited for.
+        _ = state.notice_after(None) => return Ok(None),
+    };
+    state.protocol.set(Some(protocol));
+    let open = shard.speaks(protocol);
+    let carrier = match protocol {
+        Protocol::Http1 => http::speak_http1(transport, shard, state).await?,
+        Protocol::Http2 => {
+            http::speak_http2(transport, shard, state).await?;
+            None
+        }
+    };
+    Ok(carrier.map(|carrier| (carrier, open)))
+}
+
+/// Finds out what the client speaks, through TLS where the listener has it.
+async fn greet<H: Handler>(
+    mut watched: Watched,
+    listener: &Listener,
+    shard: &ShardServer<H>,
+) -> Result<(Transport, Protocol), BodyError> {
+    let Some(tls) = &listener.tls else {
+        let protocol = sniff(&mut watched).await?;
+        return Ok((Transport::Plain(watched), protocol));
+    };
+    let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
+        shard.metrics().handshake_failed(handshake_failure(error));
+    })?;
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
+    Ok((Transport::Tls(Box::new(stream)), protocol))
+}
+
+/// Answers the client's greeting when its turn has come, and then waits without a place: who says
+/// nothing, or stops half-way, keeps nobody waiting.
+async fn handshake<H: Handler>(
+    watched: Watched,
+    tls: &Tls,
+    shard: &ShardServer<H>,
+) -> io::Result<TlsStream<Watched>> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), watched).await?;
+    let mut stream = {
+        let _permit = shard.handshake_permit().await;
+        // The keys are computed and the certificate is signed in here, without a pause.
+        let mut stream = hello.into_stream(Arc::clone(&tls.config));
+        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll(cx))).await;
+        tokio::task::yield_now().await;
+        match first {
+            Poll::Ready(done) => return done,
+            Poll::Pending => stream,
+        }
+    };
+    (&mut stream).await
+}
+
+/// Reads just so far that HTTP/2 by prior knowledge (RFC 9113, section 3.3) is told from HTTP/1.1.
+async fn sniff(watched: &mut Watched) -> io::Result<Protocol> {
+    let mut seen = BytesMut::with_capacity(PREFACE.len());
+    while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
+        let mut rest = (&mut *watched).take((PREFACE.len() - seen.len()) as u64);
+        if rest.read_buf(&mut seen).await? == 0 {
+            break;
+        }
+    }
+    let is_preface = seen[..] == PREFACE[..];
+    watched.unread(seen.freeze());
+    Ok(if is_preface { Protocol::Http2 } else { Protocol::Http1 })
+}
+
+fn handshake_failure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => "client_left",
+        io::ErrorKind::InvalidData => "protocol",
+        _ => "io",
+    }
+}
+
+/// How often the deadlines of the connections of a shard are looked at.
+pub(super) const ENFORCE_INTERVAL: Duration = Duration::from_millis(500);

@@ -1,0 +1,219 @@
+//! What is known of a connection, and what its task is told from outside.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::server::ConnectionSettings;
+use crate::server::running::Resets;
+use crate::server::severable;
+use crate::server::transport::Progress;
+
+/// A client that took too many requests back has so long to read the GOAWAY.
+const RESETS_GRACE: Duration = Duration::from_secs(1);
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, or 1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Protocol {
+    /// The word in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "h1",
+            Self::Http2 => "h2",
+        }
+    }
+}
+
+/// Why the gateway cut a connection off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutReason {
+    /// No complete request within `first_request_timeout`.
+    FirstRequest,
+    /// A stream on it is to end now, and HTTP/1.1 has no other way.
+    Stream,
+    /// The client took too many requests back as soon as they had begun.
+    Resets,
+    /// Nothing could be written for `write_timeout`.
+    Stalled,
+    /// The gateway stops, and the time for a good order is over.
+    Stopped,
+}
+
+impl CutReason {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstRequest => "first_request_timeout",
+            Self::Resets => "resets",
+            Self::Stream => "stream",
+            Self::Stalled => "write_timeout",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What is known of a connection, shared by its task, its requests and the rounds of its shard.
+#[derive(Debug)]
+pub struct ConnectionState {
+    pub(super) peer: SocketAddr,
+    is_tls: bool,
+    pub(super) protocol: Cell<Option<Protocol>>,
+    accepted: Instant,
+    has_had_request: Cell<bool>,
+    running_requests: Cell<usize>,
+    idle_since: Cell<Instant>,
+    pub(super) resets: Resets,
+    pub(super) progress: Arc<Progress>,
+    notice: Cell<Option<Notice>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What the task of a connection is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// Finish what runs, and begin nothing new.
+    Finish,
+    /// End now.
+    Cut(CutReason),
+}
+
+impl ConnectionState {
+    pub(in crate::server) fn new(peer: SocketAddr, is_tls: bool) -> Self {
+        let now = Instant::now();
+        Self {
+            peer,
+            is_tls,
+            protocol: Cell::new(None),
+            accepted: now,
+            has_had_request: Cell::new(false),
+            running_requests: Cell::new(0),
+            idle_since: Cell::new(now),
+            resets: Resets::new(now),
+            progress: Arc::new(Progress::new(now)),
+            notice: Cell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether the client speaks TLS to us.
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// What is spoken; HTTP/1 before that is known.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol.get().unwrap_or(Protocol::Http1)
+    }
+
+    /// Whether the connection is cut because nothing could be written.
+    pub fn is_stalled(&self) -> bool {
+        self.notice.get() == Some(Notice::Cut(CutReason::Stalled))
+    }
+
+    /// A way to end the request that is being handled, from outside, whatever it waits for: over
+    /// HTTP/2 its stream is reset, over HTTP/1.1 the connection ends.
+    pub fn cut_for_current_request(self: &Rc<Self>) -> Box<dyn Fn()> {
+        if let Some(stream) = severable::current() {
+            return Box::new(move || stream.cut());
+        }
+        let connection = Rc::clone(self);
+        Box::new(move || connection.cut(CutReason::Stream))
+    }
+
+    fn is_cut(&self) -> bool {
+        matches!(self.notice.get(), Some(Notice::Cut(_)))
+    }
+
+    pub(in crate::server) fn finish(&self) {
+        if self.notice.get().is_none() {
+            self.notify(Notice::Finish);
+        }
+    }
+
+    pub(in crate::server) fn cut(&self, reason: CutReason) {
+        if !self.is_cut() {
+            self.progress.reset_when_closed();
+            self.notify(Notice::Cut(reason));
+        }
+    }
+
+    /// Looks after the deadlines that hyper does not know.
+    pub(in crate::server) fn enforce(&self, now: Instant, settings: &ConnectionSettings) {
+        if self.resets.exhausted().is_some_and(|since| now >= since + RESETS_GRACE) {
+            self.cut(CutReason::Resets);
+        } else if !self.has_had_request.get() {
+            if now >= self.accepted + settings.first_request_timeout {
+                self.cut(CutReason::FirstRequest);
+            }
+        } else if self.progress.blocked_since().is_some_and(|s| now >= s + settings.write_timeout) {
+            self.cut(CutReason::Stalled);
+        } else if self.protocol.get() == Some(Protocol::Http2)
+            && self.running_requests.get() == 0
+            && now >= self.idle_since.get() + settings.idle_timeout
+        {
+            self.finish();
+        }
+    }
+
+    fn notify(&self, notice: Notice) {
+        self.notice.set(Some(notice));
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until the notice is another than `known`.
+    pub(super) async fn notice_after(&self, known: Option<Notice>) -> Option<Notice> {
+        std::future::poll_fn(|cx| self.poll_notice_after(known, cx)).await
+    }
+
+    pub(super) fn poll_notice_after(
+        &self,
+        known: Option<Notice>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Notice>> {
+        let notice = self.notice.get();
+        if notice != known {
+            return Poll::Ready(notice);
+        }
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    pub(in crate::server) fn request_began(&self) {
+        self.has_had_request.set(true);
+        self.running_requests.set(self.running_requests.get() + 1);
+    }
+
+    pub(in crate::server) fn request_ended(&self, now: Instant) {
+        self.running_requests.set(self.running_requests.get() - 1);
+        self.idle_since.set(now);
+    }
+
+    /// The client did not wait for the response that it had just asked for.
+    pub(in crate::server) fn request_taken_back(&self, now: Instant) {
+        if self.resets.note(now) {
+            tracing::debug!(peer = %self.peer, "too many requests were taken back");
+            self.finish();
+        }
+    }
+}
