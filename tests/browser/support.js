@@ -28,10 +28,24 @@ export async function eventually(what, check, seconds = 30) {
   }
 }
 
+const cleanUps = new WeakMap();
+
+/** What is done when the test is over: the last first, so that no directory goes before its user. */
+function atEnd(test, cleanUp) {
+  if (!cleanUps.has(test)) {
+    cleanUps.set(test, []);
+    test.after(async () => {
+      for (const next of cleanUps.get(test).reverse()) await next();
+    });
+  }
+  cleanUps.get(test).push(cleanUp);
+}
+
 /** A directory that is gone when the test is over. */
 export function directory(test) {
   const path = mkdtempSync(join(tmpdir(), 'ssegate-browser-'));
-  test.after(() => rmSync(path, { recursive: true, force: true, maxRetries: 5 }));
+  // Helpers of Chromium may outlive it by a moment, and still write.
+  atEnd(test, () => rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 }));
   return path;
 }
 
@@ -56,7 +70,10 @@ export function start(test, program, args, options = {}) {
   child.stdout.on('data', (text) => { child.log += text; });
   child.stderr.on('data', (text) => { child.log += text; });
   child.ended = once(child, 'exit');
-  test.after(() => child.kill('SIGKILL'));
+  atEnd(test, async () => {
+    child.kill('SIGKILL');
+    await child.ended;
+  });
   return child;
 }
 
@@ -93,7 +110,7 @@ export async function startBackend(test) {
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  test.after(() => {
+  atEnd(test, () => {
     server.close();
     server.closeAllConnections();
   });
@@ -158,7 +175,7 @@ export async function openBrowser(test) {
       '--disable-background-networking', '--disable-component-update', '--disable-sync',
     ],
   });
-  test.after(() => context.close());
+  atEnd(test, () => context.close());
   return context;
 }
 
