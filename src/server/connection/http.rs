@@ -121,7 +121,9 @@ fn service<H: Handler>(
     let (handler, state) = (shard.handler().clone(), Rc::clone(state));
     service_fn(move |request| {
         let (handler, state, handover) = (handler.clone(), Rc::clone(&state), handover.clone());
-        async move {
+        // Boxed, and freed with the answer: a stream over HTTP/2 is one future of hyper's from its
+        // request to its end, and would hold the room for handling the request all the time.
+        Box::pin(async move {
             if state.resets.exhausted().is_some() {
                 return refuse().await;
             }
@@ -134,7 +136,7 @@ fn service<H: Handler>(
                 return std::future::pending().await;
             }
             Ok(response.map(|body| RunningBody::new(body, running)))
-        }
+        })
     })
 }
 

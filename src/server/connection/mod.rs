@@ -106,7 +106,8 @@ async fn speak<H: Handler>(
     state: &Rc<ConnectionState>,
 ) -> Result<Option<(Carrier<H::Body>, impl Drop + use<H>)>, BodyError> {
     let (transport, protocol) = tokio::select! {
-        greeted = greet(watched, listener, shard) => greeted?,
+        // Boxed: the room for a handshake is given back after it.
+        greeted = Box::pin(greet(watched, listener, shard)) => greeted?,
         // We are leaving: who has asked for nothing yet is not waited for.
         _ = state.notice_after(None) => return Ok(None),
     };
