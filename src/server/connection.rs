@@ -324,7 +324,8 @@ async fn speak<H: Handler>(
     state: &Rc<ConnectionState>,
 ) -> Result<Option<(Carrier<H::Body>, impl Drop + use<H>)>, BodyError> {
     let (transport, protocol) = tokio::select! {
-        greeted = greet(watched, listener, shard) => greeted?,
+        // Boxed: the room for a handshake is given back after it.
+        greeted = Box::pin(greet(watched, listener, shard)) => greeted?,
         // We are leaving: who has asked for nothing yet is not waited for.
         _ = state.notice_after(None) => return Ok(None),
     };
@@ -479,7 +480,9 @@ fn service<H: Handler>(
     let (handler, state) = (shard.handler().clone(), Rc::clone(state));
     service_fn(move |request| {
         let (handler, state, handover) = (handler.clone(), Rc::clone(&state), handover.clone());
-        async move {
+        // Boxed, and freed with the answer: a stream over HTTP/2 is one future of hyper's from its
+        // request to its end, and would hold the room for handling the request all the time.
+        Box::pin(async move {
             if state.resets.exhausted().is_some() {
                 return refuse().await;
             }
@@ -492,7 +495,7 @@ fn service<H: Handler>(
                 return std::future::pending().await;
             }
             Ok(response.map(|body| RunningBody::new(body, running)))
-        }
+        })
     })
 }
 
