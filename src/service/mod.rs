@@ -118,14 +118,12 @@ impl Service {
         let answer = if let Some(channels) = &route.channels {
             events::open(self, route, channels, parameters, (&request, asked), connection)
         } else if let Some(proxy) = self.0.proxies.get(&route.place) {
-            // Boxed: what a forwarded request needs room for would otherwise be held by every
-            // stream of HTTP/2, which is one future from its request to its end.
-            let forwarded = Box::pin(proxy.forward(request, &connection)).await;
+            let forwarded = proxy.forward(request, &connection).await;
             forwarded
                 .map(|response| response.map(ResponseBody::Upstream))
                 .map_err(Rejection::Upstream)
         } else {
-            Box::pin(demo::answer(self.0.bus, request)).await
+            demo::answer(self.0.bus, request).await
         };
         let mut response = match answer {
             Ok(response) => {
