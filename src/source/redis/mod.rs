@@ -1,11 +1,12 @@
 //! Redis pub/sub: one connection that listens, for ever.
 //!
-//! The life of the subscription is ours ([`subscription`]), and so is the way in which messages are
-//! read: a client library would hide a lost connection, queue without bound, or give up. Commands
-//! that ask and answer never go over this connection.
+//! The life of the subscription is ours ([`subscription`], and [`session`] for each connection), and
+//! so is the way in which messages are read: a client library would hide a lost connection, queue
+//! without bound, or give up. Commands that ask and answer never go over this connection.
 
 mod connection;
 mod error;
+mod session;
 mod subscription;
 
 pub use error::SourceErrorKind;
