@@ -136,15 +136,13 @@ impl State {
             let channel = &mut self.channels[index as usize];
             let is_followed = channel.confirmation != Confirmation::Awaited;
             channel.used = number;
-            if let Some(history) = &mut channel.history {
-                let before = history.held();
+            channel.change_history(&mut self.memory, |history| {
                 history.expire(now);
-                self.memory.account(before, history.held());
                 // What is not heard yet has no past that could be promised.
                 if !is_followed {
                     history.begin(number);
                 }
-            }
+            });
         }
         let history = |&index| Some((index, self.channels[index as usize].history.as_ref()?));
         let histories: Vec<_> = indices.iter().filter_map(history).collect();
@@ -291,12 +289,9 @@ impl State {
             let channel = channels.get(keeper.channel as usize)?;
             (channel.opened == keeper.opened).then_some(channel.used)
         }) {
-            if let Some(history) = &mut channels[index as usize].history {
-                let before = history.held();
-                history.forget_all(self.number);
-                self.memory.account(before, history.held());
-                channels[index as usize].is_in_line = false;
-            }
+            let channel = &mut channels[index as usize];
+            channel.change_history(&mut self.memory, |history| history.forget_all(self.number));
+            channel.is_in_line = false;
         }
     }
 
@@ -358,15 +353,24 @@ impl Channel {
         received: Instant,
         memory: &mut Memory,
     ) {
-        let Some(history) = &mut self.history else {
+        if !self.change_history(memory, |history| history.push(number, kept, received)) {
             return;
-        };
-        let before = history.held();
-        history.push(number, kept, received);
-        memory.account(before, history.held());
+        }
         self.used = number;
         if !std::mem::replace(&mut self.is_in_line, true) {
             memory.enter(Keeper { channel: index, opened: self.opened }, number);
         }
+    }
+
+    /// Changes the history, where there is one, and notes by how much it has grown; answers whether
+    /// there is one.
+    fn change_history(&mut self, memory: &mut Memory, change: impl FnOnce(&mut History)) -> bool {
+        let Some(history) = &mut self.history else {
+            return false;
+        };
+        let before = history.held();
+        change(history);
+        memory.account(before, history.held());
+        true
     }
 }

@@ -232,8 +232,7 @@ impl Shard {
         linger: Duration,
         history: Option<HistorySettings>,
     ) -> Rc<Channel> {
-        let ticket = self.0.next_ticket.get();
-        self.0.next_ticket.set(ticket + 1);
+        let ticket = self.draw_ticket();
         let link = &self.0.link;
         link.calls.join(link.shard, topic.clone(), Joining { linger, history, ticket });
         Rc::new(Channel {
@@ -258,15 +257,19 @@ impl Shard {
         }
     }
 
+    /// A number that was not drawn before: it tells a place from another that is used again.
+    fn draw_ticket(&self) -> u64 {
+        self.0.next_ticket.replace(self.0.next_ticket.get() + 1)
+    }
+
     fn admit(&self, mailbox: Rc<Mailbox>, now: Instant) -> MemberKey {
         let mut members = self.0.members.borrow_mut();
-        let ticket = self.0.next_ticket.get();
-        self.0.next_ticket.set(ticket + 1);
+        let generation = self.draw_ticket();
         let due = now + mailbox.settings.keep_alive.min(self.0.write_timeout);
         let place = members.vacant_key();
-        let key = MemberKey { place, generation: ticket };
+        let key = MemberKey { place, generation };
         mailbox.key.set(Some(key));
-        members.insert(Member { mailbox, generation: ticket });
+        members.insert(Member { mailbox, generation });
         self.0.rounds.borrow_mut().add(key, due);
         key
     }
