@@ -105,8 +105,8 @@ impl Hub {
                 .map(|name| Subscription { name: name.clone(), is_pattern })
                 .collect::<Vec<_>>()
         };
-        let mut followed = subscriptions(&state.plain, false);
-        followed.append(&mut subscriptions(&state.patterns, true));
+        let mut followed = subscriptions(&state.names.plain, false);
+        followed.append(&mut subscriptions(&state.names.patterns, true));
         followed
     }
 
@@ -131,18 +131,18 @@ impl Hub {
     /// The message on this subscription was skipped: it is too large.
     pub fn skip(&self, is_pattern: bool, name: &str) {
         let mut state = self.state.borrow_mut();
-        let channels = state.heard_by(is_pattern, name).to_vec();
+        let channels = state.names.readings(is_pattern, name).to_vec();
         state.gap(GapReason::TooLarge, &channels);
     }
 
     /// Whether anybody follows this subscription.
     pub fn is_followed(&self, is_pattern: bool, name: &str) -> bool {
-        !self.state.borrow().heard_by(is_pattern, name).is_empty()
+        !self.state.borrow().names.readings(is_pattern, name).is_empty()
     }
 
     /// Whether any pattern is followed: only then a message may be heard more than once.
     pub fn follows_patterns(&self) -> bool {
-        !self.state.borrow().patterns.is_empty()
+        !self.state.borrow().names.patterns.is_empty()
     }
 
     /// The source listens to this subscription from now on.

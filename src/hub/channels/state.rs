@@ -27,15 +27,32 @@ pub(super) struct State {
     pub(super) number: u64,
     channels: Slab<Channel>,
     by_topic: HashMap<Topic, ChannelIndex>,
-    // By the name of a subscription: plain channels, and patterns.
-    pub(super) plain: HashMap<ChannelName, Vec<ChannelIndex>>,
-    pub(super) patterns: HashMap<ChannelName, Vec<ChannelIndex>>,
+    pub(super) names: Names,
     lingering: BTreeSet<(Instant, ChannelIndex)>,
     pub(super) restored: Vec<ChannelIndex>,
     pub(super) ports: Ports,
     pub(super) memory: Memory,
     settings: HubSettings,
     pub(super) metrics: Metrics,
+}
+
+/// The channels by what the source listens to: each subscription with its readings.
+#[derive(Default)]
+pub(super) struct Names {
+    pub(super) plain: HashMap<ChannelName, Vec<ChannelIndex>>,
+    pub(super) patterns: HashMap<ChannelName, Vec<ChannelIndex>>,
+}
+
+impl Names {
+    fn of_kind(&mut self, is_pattern: bool) -> &mut HashMap<ChannelName, Vec<ChannelIndex>> {
+        if is_pattern { &mut self.patterns } else { &mut self.plain }
+    }
+
+    /// The readings of a subscription; none where nobody follows it.
+    pub(super) fn readings(&self, is_pattern: bool, name: &str) -> &[ChannelIndex] {
+        let names = if is_pattern { &self.patterns } else { &self.plain };
+        names.get(name).map_or(&[], Vec::as_slice)
+    }
 }
 
 struct Channel {
@@ -75,8 +92,7 @@ impl State {
             number: 0,
             channels: Slab::new(),
             by_topic: HashMap::new(),
-            plain: HashMap::new(),
-            patterns: HashMap::new(),
+            names: Names::default(),
             lingering: BTreeSet::new(),
             restored: Vec::new(),
             ports,
@@ -165,8 +181,7 @@ impl State {
 
     fn open(&mut self, topic: Topic) -> (ChannelIndex, Joined) {
         let Subscription { name, is_pattern } = topic.subscription.clone();
-        let names = if is_pattern { &mut self.patterns } else { &mut self.plain };
-        let readings = names.entry(name).or_default();
+        let readings = self.names.of_kind(is_pattern).entry(name).or_default();
         // Another reading of what is followed already: whether that is confirmed holds for it too.
         let sibling = readings.first().map(|&sibling| self.channels[sibling as usize].confirmation);
         let joined = if sibling.is_none() { Joined::First } else { Joined::Another };
@@ -236,7 +251,7 @@ impl State {
             channel.is_some_and(|channel| channel.opened == keeper.opened)
         });
         let Subscription { name, is_pattern } = channel.topic.subscription;
-        let names = if is_pattern { &mut self.patterns } else { &mut self.plain };
+        let names = self.names.of_kind(is_pattern);
         let readings = names.get_mut(&name).expect("an open channel is listed under its name");
         readings.retain(|&reading| reading != index);
         if !readings.is_empty() {
@@ -246,11 +261,6 @@ impl State {
         Some(Subscription { name, is_pattern })
     }
 
-    pub(super) fn heard_by(&self, is_pattern: bool, name: &str) -> &[ChannelIndex] {
-        let names = if is_pattern { &self.patterns } else { &self.plain };
-        names.get(name).map_or(&[], Vec::as_slice)
-    }
-
     pub(super) fn publish(
         &mut self,
         is_pattern: bool,
@@ -258,8 +268,7 @@ impl State {
         received: Instant,
         mut decode: impl FnMut(Format) -> Option<Event>,
     ) {
-        let names = if is_pattern { &self.patterns } else { &self.plain };
-        for &index in names.get(name).map_or(&[][..], Vec::as_slice) {
+        for &index in self.names.readings(is_pattern, name) {
             let channel = &mut self.channels[index as usize];
             if channel.shards == 0 && channel.history.is_none() {
                 continue;
@@ -296,8 +305,7 @@ impl State {
     }
 
     pub(super) fn confirm(&mut self, is_pattern: bool, name: &str) {
-        let names = if is_pattern { &self.patterns } else { &self.plain };
-        for &index in names.get(name).map_or(&[][..], Vec::as_slice) {
+        for &index in self.names.readings(is_pattern, name) {
             let channel = &mut self.channels[index as usize];
             match channel.confirmation {
                 Confirmation::Given => continue,
