@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::route::ProxySettings;
 use crate::server::connection::ConnectionState;
+use crate::server::request_body::RequestBody;
 
 /// A kept connection to a backend is closed when it was not used for so long.
 const POOL_IDLE: Duration = Duration::from_secs(60);
@@ -61,7 +62,7 @@ impl ProxyError {
 #[derive(Clone)]
 pub struct Proxy {
     upstream: Authority,
-    client: Client<HttpConnector, Incoming>,
+    client: Client<HttpConnector, RequestBody>,
 }
 
 impl Proxy {
@@ -84,7 +85,7 @@ impl Proxy {
     /// The backend cannot be reached, ends before it answers, or answers what cannot be passed on.
     pub async fn forward(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         connection: &Rc<ConnectionState>,
     ) -> Result<Response<Incoming>, ProxyError> {
         headers::forward_request(&mut request, connection);

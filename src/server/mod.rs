@@ -13,6 +13,7 @@ pub mod certificate;
 pub mod connection;
 pub mod listener;
 mod local_certificate;
+pub mod request_body;
 mod running;
 mod severable;
 pub mod shard_server;

@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 pub use body::{ResponseBody, StreamBody};
 
+use crate::server::request_body::RequestBody;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Method, Request, Response};
-use hyper::body::Incoming;
 
 use self::asked::Asked;
 use self::rejection::Rejection;
@@ -90,7 +90,7 @@ impl Service {
 
     async fn respond(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
         let asked = Asked::by(&request);
@@ -110,7 +110,7 @@ impl Service {
         &self,
         route: &Route,
         parameters: &Parameters,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         asked: &Asked,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
@@ -175,7 +175,7 @@ impl Handler for Service {
 
     fn handle(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         connection: Rc<ConnectionState>,
     ) -> impl Future<Output = Response<ResponseBody>> + 'static {
         let service = self.clone();

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::state::ConnectionState;
 use crate::server::carrier::{Carrier, Frames, Handover, Offer};
+use crate::server::request_body::RequestBody;
 use crate::server::running::{RunningBody, RunningRequest};
 use crate::server::severable::{self, StreamExecutor};
 use crate::server::shard_server::ShardServer;
@@ -31,7 +32,7 @@ pub trait Handler: Clone + 'static {
     /// Answers one request. Total: a failure is a response too.
     fn handle(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         connection: Rc<ConnectionState>,
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
 }
@@ -119,7 +120,7 @@ fn service<H: Handler>(
     Future: 'static,
 > + use<H> {
     let (handler, state) = (shard.handler().clone(), Rc::clone(state));
-    service_fn(move |request| {
+    service_fn(move |request: Request<Incoming>| {
         let (handler, state, handover) = (handler.clone(), Rc::clone(&state), handover.clone());
         // Boxed, and freed with the answer: a stream over HTTP/2 is one future of hyper's from its
         // request to its end, and would hold the room for handling the request all the time.
@@ -130,7 +131,7 @@ fn service<H: Handler>(
             let running = RunningRequest::begin(Rc::clone(&state));
             // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
             let handover = handover.filter(|_| request.version() == Version::HTTP_11);
-            let response = handler.handle(request, state).await;
+            let response = handler.handle(request.map(RequestBody::new), state).await;
             if let Some(handover) = handover.filter(|_| response.body().is_frames()) {
                 handover.offer(Offer { response, running });
                 return std::future::pending().await;

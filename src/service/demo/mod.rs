@@ -9,12 +9,13 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 use super::body::ResponseBody;
 use super::rejection::Rejection;
 use crate::query;
 use crate::server::connection::BodyError;
+use crate::server::request_body::RequestBody;
 
 const PAGE: &str = include_str!("page.html");
 const PUBLISH_PATH: &str = "/demo/publish";
@@ -30,7 +31,7 @@ const POLICY: &str = "default-src 'self'; style-src 'unsafe-inline'; script-src 
 /// Serves the page, and publishes what it sends.
 pub(super) async fn answer(
     bus: Option<SocketAddr>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/") => Ok(page()),
