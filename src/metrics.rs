@@ -47,6 +47,7 @@ struct Registered {
     certificate_expiry: GaugeVec,
     requests: IntCounterVec,
     requests_rejected: IntCounterVec,
+    panics: IntCounterVec,
 }
 
 impl Metrics {
@@ -194,6 +195,12 @@ impl Metrics {
                 "Requests that the gateway itself turned away, by reason.",
                 &["reason"],
             )?,
+            panics: counters(
+                r,
+                "ssegate_panics_total",
+                "Bugs of the gateway that cost a request, a body or a connection.",
+                &["cost"],
+            )?,
             registry,
         };
         let metrics = Self(Arc::new(registered));
@@ -227,6 +234,7 @@ impl Metrics {
             (&self.0.gaps, reasons.gaps),
             (&self.0.streams_closed, reasons.streams_closed),
             (&self.0.source_errors, reasons.source_errors),
+            (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.events_dropped, &["malformed", "overflow", "overload", "too_large"][..]),
         ] {
             for reason in reasons {
@@ -368,6 +376,11 @@ impl Metrics {
     /// The gateway itself turned a request away.
     pub fn request_rejected(&self, reason: &str) {
         self.0.requests_rejected.with_label_values(&[reason]).inc();
+    }
+
+    /// A bug has cost this: a request, a body or a connection.
+    pub fn panicked(&self, cost: &str) {
+        self.0.panics.with_label_values(&[cost]).inc();
     }
 
     fn register_build_info(&self) -> Result<(), prometheus::Error> {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::ConnectionSettings;
 use super::connection::{self, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, Protocol};
+use super::contain::Contained;
 use super::listener::{Accepted, Listener};
 use crate::metrics::Metrics;
 
@@ -162,14 +163,14 @@ impl<H: Handler> ShardServer<H> {
         let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
         // Before its task is polled: it is told of a stop that begins until then.
         let place = self.admit(&state);
+        let metrics = self.0.metrics.clone();
+        let serving = connection::serve(stream, listener, self.clone(), state, place);
         // Its owner is this shard, which ends it through its state.
-        drop(tokio::task::spawn_local(connection::serve(
-            stream,
-            listener,
-            self.clone(),
-            state,
-            place,
-        )));
+        drop(tokio::task::spawn_local(async move {
+            if Contained::new(serving).await.is_err() {
+                metrics.panicked("connection");
+            }
+        }));
     }
 
     fn enforce(&self) {

@@ -6,6 +6,7 @@
 
 mod asked;
 mod body;
+mod contained;
 mod cors;
 mod demo;
 mod events;
@@ -18,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use body::{ResponseBody, StreamBody};
+pub use contained::ContainedBody;
 
 use crate::server::request_body::RequestBody;
 use http::header::{CONTENT_LENGTH, HOST};
@@ -31,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::route::{Matched, Parameters, Route, Router, Target};
 use crate::server::connection::{ConnectionState, Handler};
+use crate::server::contain::Contained;
 
 /// Answers the requests of one shard: a cheap handle.
 #[derive(Clone)]
@@ -91,14 +94,16 @@ impl Service {
     async fn respond(
         &self,
         request: Request<RequestBody>,
+        asked: &Asked,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
-        let asked = Asked::by(&request);
-        let mut response = match self.route(&request, &asked) {
+        #[cfg(test)]
+        assert_ne!(request.uri().path(), contained::tests::PANICS);
+        let mut response = match self.route(&request, asked) {
             Ok((route, parameters)) => {
-                self.follow(route, &parameters, request, &asked, connection).await
+                self.follow(route, &parameters, request, asked, connection).await
             }
-            Err(rejection) => self.reject("", rejection, &asked),
+            Err(rejection) => self.reject("", rejection, asked),
         };
         if asked.method == Method::HEAD {
             remove_body(&mut response);
@@ -171,15 +176,23 @@ impl Service {
 }
 
 impl Handler for Service {
-    type Body = ResponseBody;
+    type Body = ContainedBody<ResponseBody>;
 
     fn handle(
         &self,
         request: Request<RequestBody>,
         connection: Rc<ConnectionState>,
-    ) -> impl Future<Output = Response<ResponseBody>> + 'static {
+    ) -> impl Future<Output = Response<Self::Body>> + 'static {
         let service = self.clone();
-        async move { service.respond(request, connection).await }
+        async move {
+            let asked = Asked::by(&request);
+            let responding = Contained::new(service.respond(request, &asked, connection));
+            let response = responding.await.unwrap_or_else(|_panicked| {
+                service.metrics().panicked("request");
+                service.reject("", Rejection::Panicked, &asked)
+            });
+            response.map(|body| ContainedBody::new(body, service))
+        }
     }
 }
 
