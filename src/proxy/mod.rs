@@ -50,6 +50,11 @@ impl Proxy {
         Self(Rc::new(Inner { settings: settings.clone(), upstream }))
     }
 
+    /// What it was made of.
+    pub fn settings(&self) -> &ProxySettings {
+        &self.0.settings
+    }
+
     /// Sends the request on, and answers with the head of the response; its body streams.
     ///
     /// # Errors

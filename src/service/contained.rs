@@ -77,6 +77,7 @@ impl<B: Frames> Frames for ContainedBody<B> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::cell::Cell;
     use std::net::SocketAddr;
     use std::pin::Pin;
     use std::rc::Rc;
@@ -158,7 +159,7 @@ pub(super) mod tests {
                 socket,
                 listener: 0,
                 doors: Rc::new([ShardDoor { accepted: sender, load }]),
-                max_connections: 8,
+                max_connections: Rc::new(Cell::new(8)),
                 metrics: metrics.clone(),
             };
             let listeners = vec![Rc::new(Listener { address, tls: None })];

@@ -12,6 +12,7 @@ mod demo;
 mod events;
 mod rejection;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ use crate::health::Health;
 use crate::hub::Shard;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
-use crate::route::{Matched, Parameters, Route, Router, Target};
+use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
 
@@ -40,16 +41,21 @@ use crate::server::contain::Contained;
 pub struct Service(Rc<Inner>);
 
 struct Inner {
-    router: Arc<Router>,
-    // The routes' names in metrics, by their places.
-    labels: Vec<Rc<str>>,
+    routes: RefCell<Rc<Routes>>,
     shard: Shard,
-    // By the places of their routes.
-    proxies: HashMap<usize, Proxy>,
     // Where the demo page publishes; `None` where the source is no embedded bus.
     bus: Option<SocketAddr>,
     health: Health,
     metrics: Metrics,
+}
+
+/// Where requests lead, and what this shard keeps for it.
+struct Routes {
+    router: Arc<Router>,
+    // Their names in metrics, by their places.
+    labels: Vec<Rc<str>>,
+    // By the places of their routes.
+    proxies: HashMap<usize, Proxy>,
 }
 
 impl Service {
@@ -61,17 +67,19 @@ impl Service {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let proxies = router
-            .routes()
-            .iter()
-            .filter_map(|route| match &route.settings.target {
-                Target::Proxy(settings) => Some((route.place, Proxy::new(settings))),
-                Target::Events(_) | Target::Demo => None,
-            })
-            .collect();
-        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
-        let labels = labels.collect();
-        Self(Rc::new(Inner { router, labels, shard, proxies, bus, health, metrics }))
+        let routes = RefCell::new(Rc::new(Routes::new(router, None)));
+        Self(Rc::new(Inner { routes, shard, bus, health, metrics }))
+    }
+
+    /// Takes requests where `router` leads them, from now on; those that are being answered go on.
+    /// Connections to backends that stay are kept.
+    pub fn change(&self, router: Arc<Router>) {
+        let before = self.routes();
+        self.0.routes.replace(Rc::new(Routes::new(router, Some(&before))));
+    }
+
+    fn routes(&self) -> Rc<Routes> {
+        Rc::clone(&self.0.routes.borrow())
     }
 
     fn shard(&self) -> &Shard {
@@ -88,7 +96,10 @@ impl Service {
 
     /// The route's name in metrics.
     fn label(&self, route: &Route) -> Rc<str> {
-        Rc::clone(&self.0.labels[route.place])
+        let routes = self.0.routes.borrow();
+        // They may have changed since the request came.
+        let label = routes.labels.get(route.place).filter(|label| ***label == *route.settings.path);
+        label.map_or_else(|| route.settings.path.as_str().into(), Rc::clone)
     }
 
     async fn respond(
@@ -99,9 +110,11 @@ impl Service {
     ) -> Response<ResponseBody> {
         #[cfg(test)]
         assert_ne!(request.uri().path(), contained::tests::PANICS);
-        let mut response = match self.route(&request, asked) {
+        let routes = self.routes();
+        let mut response = match routes.find(&request, asked) {
             Ok((route, parameters)) => {
-                self.follow(route, &parameters, request, asked, connection).await
+                let proxy = routes.proxies.get(&route.place);
+                self.follow((route, proxy), &parameters, request, asked, connection).await
             }
             Err(rejection) => self.reject("", rejection, asked),
         };
@@ -113,7 +126,7 @@ impl Service {
 
     async fn follow(
         &self,
-        route: &Route,
+        (route, proxy): (&Route, Option<&Proxy>),
         parameters: &Parameters,
         request: Request<RequestBody>,
         asked: &Asked,
@@ -122,7 +135,7 @@ impl Service {
         let label = &route.settings.path;
         let answer = if let Some(channels) = &route.channels {
             events::open(self, route, channels, parameters, (&request, asked), connection)
-        } else if let Some(proxy) = self.0.proxies.get(&route.place) {
+        } else if let Some(proxy) = proxy {
             let forwarded = proxy.forward(request, &connection).await;
             forwarded
                 .map(|response| response.map(ResponseBody::Upstream))
@@ -143,7 +156,41 @@ impl Service {
         response
     }
 
-    fn route<B>(
+    fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
+        if let Rejection::Upstream(error) = &rejection {
+            tracing::warn!(route = label, %error, "the backend did not answer");
+        }
+        self.metrics().request_rejected(rejection.as_str());
+        let response = rejection.into_response(asked);
+        self.metrics().request_answered(label, response.status().as_u16());
+        response
+    }
+}
+
+impl Routes {
+    /// Those of `router`; of those `before`, what stays the same is kept.
+    fn new(router: Arc<Router>, before: Option<&Self>) -> Self {
+        let kept = |settings: &ProxySettings| {
+            let mut proxies = before.iter().flat_map(|before| before.proxies.values());
+            proxies.find(|proxy| proxy.settings() == settings).cloned()
+        };
+        let proxies = router
+            .routes()
+            .iter()
+            .filter_map(|route| match &route.settings.target {
+                Target::Proxy(settings) => {
+                    let proxy = kept(settings).unwrap_or_else(|| Proxy::new(settings));
+                    Some((route.place, proxy))
+                }
+                Target::Events(_) | Target::Demo => None,
+            })
+            .collect();
+        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
+        let labels = labels.collect();
+        Self { router, labels, proxies }
+    }
+
+    fn find<B>(
         &self,
         request: &Request<B>,
         asked: &Asked,
@@ -157,21 +204,11 @@ impl Service {
         if !path.starts_with('/') {
             return Err(Rejection::Path);
         }
-        match self.0.router.find(host.as_deref(), path, &asked.method, asked.preflight.as_ref()) {
+        match self.router.find(host.as_deref(), path, &asked.method, asked.preflight.as_ref()) {
             Matched::Route(route, parameters) => Ok((route, parameters)),
             Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
             Matched::NotFound => Err(Rejection::NotFound),
         }
-    }
-
-    fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
-        if let Rejection::Upstream(error) = &rejection {
-            tracing::warn!(route = label, %error, "the backend did not answer");
-        }
-        self.metrics().request_rejected(rejection.as_str());
-        let response = rejection.into_response(asked);
-        self.metrics().request_answered(label, response.status().as_u16());
-        response
     }
 }
 
