@@ -24,6 +24,7 @@ use super::inbox::{ChannelIndex, Inbox, Message};
 use super::position::{Resume, Run};
 use super::rounds::{MemberKey, ROUND, Rounds};
 use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
+use super::watched::{Watch, WatchGuard, Watched};
 use super::{HistorySettings, StreamSettings};
 use crate::event::{Ids, Topic};
 use crate::metrics::ShardMetrics;
@@ -71,6 +72,8 @@ struct Inner {
     by_index: RefCell<FxHashMap<ChannelIndex, Rc<Channel>>>,
     members: RefCell<Slab<Member>>,
     rounds: RefCell<Rounds>,
+    // Streams that come from elsewhere.
+    watched: Watched,
     next_ticket: Cell<u64>,
     // Everything up to this number has been dealt with here.
     number: Cell<u64>,
@@ -95,6 +98,7 @@ impl Shard {
             by_index: RefCell::default(),
             members: RefCell::default(),
             rounds: RefCell::new(Rounds::new(Instant::now())),
+            watched: Watched::new(Instant::now()),
             next_ticket: Cell::new(0),
             number: Cell::new(0),
             batch: RefCell::default(),
@@ -160,6 +164,18 @@ impl Shard {
             member.mailbox.send_away(CloseReason::Drained, now);
             self.see_to_the_end_of(&member.mailbox, now);
         }
+        self.0.watched.drain();
+    }
+
+    /// Looks after a stream that comes from elsewhere, from `first` on, for as long as the guard
+    /// lives.
+    pub fn watch(&self, stream: Rc<dyn Watch>, first: Instant) -> WatchGuard {
+        self.0.watched.watch(stream, first)
+    }
+
+    /// Nothing could be written for so long: then a stream is cut off.
+    pub fn write_timeout(&self) -> Duration {
+        self.0.write_timeout
     }
 
     /// Open streams.
@@ -171,7 +187,8 @@ impl Shard {
         self.0.link.run
     }
 
-    pub(super) fn metrics(&self) -> &ShardMetrics {
+    /// What this shard records.
+    pub fn metrics(&self) -> &ShardMetrics {
         &self.0.metrics
     }
 
@@ -296,6 +313,7 @@ impl Shard {
                 self.visit(key, now);
             }
         }
+        self.0.watched.make_round(now);
         self.0.metrics.queue_bytes(self.0.queued_bytes.get());
         self.0.metrics.flush();
     }
