@@ -2,26 +2,24 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use http::Uri;
-
 use crate::admin::AdminSettings;
 use crate::event::Format;
 use crate::hub::HubSettings;
-use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
+use crate::route::{
+    CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress,
+};
 use crate::server::{ConnectionSettings, ListenerSettings, TlsSettings};
 use crate::source::{SourceLocation, SourceSettings};
 
 use super::Settings;
-use super::resolve::{
-    CONNECT_TIMEOUT, DEFAULT_ADMIN, DRAIN, MAX_EVENT_BYTES, StreamDefaults, default_shards,
-};
+use super::resolve::{DEFAULT_ADMIN, DRAIN, MAX_EVENT_BYTES, StreamDefaults, default_shards};
 
 impl Settings {
     /// The settings of `ssegate dev`, all on this machine alone: HTTPS with a local certificate on
     /// port 8443, plain HTTP on 8080, a bus on 6380. `/events?channel=…` and `/events/{channel}`
     /// are streams; the rest goes to the backend `to` (see [`upstream`](super::upstream)), or shows
     /// the demo page.
-    pub fn dev(to: Option<Uri>) -> Self {
+    pub fn dev(to: Option<UpstreamAddress>) -> Self {
         Self {
             shards: default_shards(),
             listeners: vec![
@@ -72,6 +70,6 @@ fn events(channel: &str) -> Target {
     })
 }
 
-fn proxy(upstream: Uri) -> Target {
-    Target::Proxy(ProxySettings { upstream, connect_timeout: CONNECT_TIMEOUT })
+fn proxy(upstream: UpstreamAddress) -> Target {
+    Target::Proxy(ProxySettings::new(vec![upstream]))
 }

@@ -99,6 +99,6 @@ pub fn parse(
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
-pub fn upstream(text: &str) -> Result<http::Uri, String> {
+pub fn upstream(text: &str) -> Result<crate::route::UpstreamAddress, String> {
     resolve::upstream(text)
 }

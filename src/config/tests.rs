@@ -113,8 +113,10 @@ fn the_schema_is_draft_07_and_closed() {
 
 #[test]
 fn dev_is_the_reference_with_a_demo_page() {
-    let dev =
-        format!("{:#?}", Settings::dev(Some("http://127.0.0.1:8000".parse().expect("a URI"))));
+    let dev = format!(
+        "{:#?}",
+        Settings::dev(Some(super::upstream("http://127.0.0.1:8000").expect("a URL")))
+    );
     assert_eq!(dev, format!("{:#?}", settings(REFERENCE)));
     assert!(matches!(Settings::dev(None).routes[2].target, Target::Demo));
 }

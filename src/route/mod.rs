@@ -3,17 +3,17 @@
 //! [`router`] finds the route, [`channels`] the topics of a stream. Knows requests only by their
 //! host, path, query and method.
 
+mod backend;
 mod channels;
 mod router;
 mod template;
-
-use std::time::Duration;
 
 use http::Method;
 
 use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings};
 
+pub use backend::{ProxySettings, UpstreamAddress};
 pub use channels::{ChannelError, Channels};
 pub use router::{Matched, Parameters, Router, RouterError};
 
@@ -112,15 +112,6 @@ pub struct EventsSettings {
     pub max_channels: usize,
     /// How the stream is kept.
     pub stream: StreamSettings,
-}
-
-/// A backend, as a route describes it.
-#[derive(Clone, Debug)]
-pub struct ProxySettings {
-    /// `http://host:port`.
-    pub upstream: http::Uri,
-    /// How long a connection to it may take.
-    pub connect_timeout: Duration,
 }
 
 /// Cross-origin reading (the CORS protocol of the Fetch standard).

@@ -6,11 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::hub::{CloseReason, Subscriber};
 use crate::metrics::Metrics;
+use crate::proxy::UpstreamBody;
 use crate::server::carrier::Frames;
 use crate::server::connection::{BodyError, ConnectionState, Protocol};
 use crate::sse::frame::Form;
@@ -21,7 +21,7 @@ pub enum ResponseBody {
     /// A stream of events.
     Stream(StreamBody),
     /// What a backend sends.
-    Upstream(Incoming),
+    Upstream(UpstreamBody),
     /// So many bytes; `None` once they are sent.
     Whole(Option<Bytes>),
 }
@@ -57,10 +57,7 @@ impl Body for ResponseBody {
                 let bytes = ready!(stream.subscriber.poll_next(Form::Text, cx));
                 Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
-            Self::Upstream(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }

@@ -8,6 +8,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use crate::config::error::quoted;
+use crate::route::UpstreamAddress;
 
 /// An IP address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -119,7 +120,7 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
 }
 
 /// A backend: `http://host[:port]`.
-pub(super) fn upstream(text: &str) -> Result<Uri, String> {
+pub(super) fn upstream(text: &str) -> Result<UpstreamAddress, String> {
     const FORM: &str = "use forms like http://127.0.0.1:8000";
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(match format!("http://{text}").parse::<Uri>() {
@@ -142,9 +143,12 @@ pub(super) fn upstream(text: &str) -> Result<Uri, String> {
     let uri: Uri = text.parse().map_err(|_| format!("{} is not a URL; {FORM}", quoted(text)))?;
     let authority = uri.authority().filter(|authority| !authority.host().is_empty());
     let authority = authority.ok_or_else(|| format!("{} names no host; {FORM}", quoted(text)))?;
-    port(authority)?;
+    let port = port(authority)?.unwrap_or(80);
     match uri.path_and_query().map_or("/", |path| path.as_str()) {
-        "/" => Ok(uri),
+        "/" => {
+            let host = authority.host().trim_matches(['[', ']']).to_owned();
+            Ok(UpstreamAddress::Tcp { host, port, is_tls: false })
+        }
         _ => Err(format!(
             "{} has a path; the path of the request is passed on unchanged, so write \
              http://{authority}",

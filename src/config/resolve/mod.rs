@@ -28,7 +28,7 @@ use super::file::{File, Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsF
 use super::units::{Size, Time};
 
 pub(super) use listeners::DEFAULT_ADMIN;
-pub(super) use routes::{CONNECT_TIMEOUT, upstream};
+pub(super) use routes::upstream;
 pub(super) use source::MAX_EVENT_BYTES;
 pub(super) use stream::StreamDefaults;
 

@@ -1,8 +1,6 @@
 //! `routes`: what each matches, and what it leads to.
 
-use std::time::Duration;
-
-use http::{Method, Uri};
+use http::Method;
 
 use crate::config::error::Place;
 use crate::config::field::{At, Field};
@@ -10,18 +8,17 @@ use crate::config::file::{
     CorsFile, EventsFile, FormatFile, MethodFile, ProxyFile, RouteFile, SseFile,
 };
 use crate::event::{ChannelName, Format};
-use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
+use crate::route::{
+    CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress,
+};
 
 use super::matches::{Match, Matches};
 use super::stream::StreamDefaults;
 use super::template::{self, Pattern};
 use super::{Resolver, authority};
 
-/// How long a connection to a backend may take.
-pub(in crate::config) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A backend: `http://host[:port]`, or what is wrong with it.
-pub(in crate::config) fn upstream(text: &str) -> Result<Uri, String> {
+pub(in crate::config) fn upstream(text: &str) -> Result<UpstreamAddress, String> {
     authority::upstream(text)
 }
 
@@ -159,11 +156,12 @@ impl Resolver<'_> {
     }
 
     fn proxy(&self, At { place, value: file }: At<ProxyFile>) -> Option<ProxySettings> {
-        let connect_timeout = self.time(file.connect_timeout, CONNECT_TIMEOUT);
+        let defaults = ProxySettings::new(Vec::new());
+        let connect_timeout = self.time(file.connect_timeout, defaults.connect_timeout);
         let what = "say where the backend is, such as http://127.0.0.1:8000";
         let upstream = self.required(file.upstream, &place, "upstream", what)?;
         let upstream = self.told(&upstream, authority::upstream)?;
-        Some(ProxySettings { upstream, connect_timeout })
+        Some(ProxySettings { upstreams: vec![upstream], connect_timeout, ..defaults })
     }
 
     fn cors(&self, field: Field<CorsFile>) -> CorsSettings {
