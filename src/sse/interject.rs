@@ -44,7 +44,9 @@ impl Interjector {
 
     /// What is left when the stream is over.
     pub fn finish(&mut self) -> Bytes {
-        Bytes::from_static(self.withheld())
+        let withheld = self.withheld();
+        self.is_mark_late = false;
+        Bytes::from_static(withheld)
     }
 
     /// Whether all events that have gone out are whole.
