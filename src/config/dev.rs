@@ -1,6 +1,7 @@
 //! What `ssegate dev` runs with: nothing to install, nothing to write.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use crate::admin::AdminSettings;
 use crate::event::Format;
@@ -39,6 +40,7 @@ impl Settings {
                 route("/{*rest}", to.map_or(Target::Demo, proxy)),
             ],
             drain: DRAIN,
+            drain_delay: Duration::ZERO,
         }
     }
 }

@@ -46,8 +46,11 @@ pub(super) struct File {
     pub(super) max_event_bytes: Field<Size>,
     /// A connection or stream that could write nothing for so long is closed.
     pub(super) write_timeout: Field<Time>,
-    /// How long an orderly stop may take.
+    /// An orderly stop ends the streams evenly over this, and running requests have as long.
     pub(super) drain: Field<Time>,
+    /// Before that, new clients are still let in for so long, and streams are sent away at once:
+    /// until a load balancer has seen that the gateway is not ready.
+    pub(super) drain_delay: Field<Time>,
     /// Bounds over all listeners.
     pub(super) limits: Field<LimitsFile>,
     /// How long connections may keep us waiting.
@@ -126,6 +129,9 @@ pub(super) struct SseFile {
     /// Channels on one stream, at most.
     #[schemars(range(min = 1))]
     pub(super) max_channels: Field<usize>,
+    /// A stream ends after this, or up to a quarter earlier, and its client comes back and resumes:
+    /// so clients spread over gateways again. 0s: never.
+    pub(super) max_stream_age: Field<Time>,
     /// What may wait for one slow client.
     pub(super) queue: Field<QueueFile>,
 }
@@ -238,6 +244,8 @@ pub(super) struct EventsFile {
     /// As in `sse`.
     #[schemars(range(min = 1))]
     pub(super) max_channels: Field<usize>,
+    /// As in `sse`.
+    pub(super) max_stream_age: Field<Time>,
     /// As in `sse`; what is not said here is taken from there.
     pub(super) queue: Field<QueueFile>,
 }

@@ -198,8 +198,8 @@ impl Gateway {
         let (version, shards) = (env!("CARGO_PKG_VERSION"), settings.shards);
         tracing::info!(target: OPENED, version, shards, "started");
 
-        let drain = settings.drain;
-        stop::serve_until_stopped(&mut signals, &mut tasks, threads, &health, &accepting, drain)
+        let manner = stop::Manner { delay: settings.drain_delay, drain: settings.drain };
+        stop::serve_until_stopped(&mut signals, &mut tasks, threads, &health, &accepting, manner)
             .await
             .inspect_err(|error| tracing::error!(%error, "the gateway ends"))
     }

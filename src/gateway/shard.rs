@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::Error;
 use super::tasks::Tasks;
@@ -35,11 +37,11 @@ pub(super) struct Parts {
 }
 
 /// How far a stop has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// Streams end, running requests finish.
-    Draining,
+    /// Streams end, over so long, and running requests finish.
+    Draining(Duration),
     /// Whatever is left is cut off.
     Cut,
 }
@@ -58,9 +60,9 @@ impl ShardThread {
         Ok(Self { phase, thread })
     }
 
-    /// Lets the streams end, and running requests finish.
-    pub(super) fn drain(&self) {
-        self.phase.send_replace(Phase::Draining);
+    /// Lets the streams end, evenly over `over`, and running requests finish.
+    pub(super) fn drain(&self, over: Duration) {
+        self.phase.send_replace(Phase::Draining(over));
     }
 
     /// Ends what is left.
@@ -88,22 +90,33 @@ async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), S
     let listeners = listeners.into_iter().map(Rc::new).collect();
 
     let mut tasks = Tasks::default();
+    let mut draining = JoinSet::new();
     let (dealing, serving) = (shard.clone(), server.clone());
     tasks.own("the hub's side", async move { dealing.run().await });
     tasks.own("the server", async move { serving.run(accepted, listeners).await });
     tokio::select! {
         ended = tasks.any_ended() => Err(ended.to_string()),
-        () = stop(&mut phases, &shard, &server) => Ok(()),
+        () = stop(&mut phases, &mut draining, &shard, &server) => Ok(()),
     }
 }
 
 /// Follows the phases of a stop; returns when no connection is left.
-async fn stop(phases: &mut watch::Receiver<Phase>, shard: &Shard, server: &ShardServer<Service>) {
-    // An error is the end of the gateway, and that of its shards.
-    if phases.wait_for(|phase| *phase >= Phase::Draining).await.is_err() {
-        return;
+async fn stop(
+    phases: &mut watch::Receiver<Phase>,
+    tasks: &mut JoinSet<()>,
+    shard: &Shard,
+    server: &ShardServer<Service>,
+) {
+    let phase = phases.wait_for(|phase| *phase != Phase::Serving).await.map(|phase| *phase);
+    match phase {
+        Ok(Phase::Draining(over)) => {
+            let shard = shard.clone();
+            tasks.spawn_local(async move { shard.drain(over).await });
+        }
+        Ok(_) => {}
+        // The end of the gateway is that of its shards.
+        Err(_gone) => return,
     }
-    shard.drain();
     server.finish();
     tokio::select! {
         () = server.all_gone() => return,

@@ -14,8 +14,19 @@ use super::shard::ShardThread;
 use super::tasks::Tasks;
 use crate::health::Health;
 
+/// Streams that were ended last have so long to write their last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is cut off has so long to be gone.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// How a stop goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Manner {
+    /// New clients are still let in, and sent away, for so long: until whoever sends them knows.
+    pub(super) delay: Duration,
+    /// The streams end evenly over this, and running requests have as long.
+    pub(super) drain: Duration,
+}
 
 /// SIGTERM and SIGINT.
 #[derive(Debug)]
@@ -40,34 +51,40 @@ impl Signals {
     }
 }
 
-/// Waits for the first signal, or for the end of something that must not end. Then it stops: not ready, no new connections, every stream is told
-/// when to come back, running requests finish, within `drain`.
+/// Waits for the first signal, or for the end of something that must not end. Then it stops: not
+/// ready, no new connections, every stream is told when to come back, running requests finish.
 pub(super) async fn serve_until_stopped(
     signals: &mut Signals,
     tasks: &mut Tasks,
     mut shards: Vec<ShardThread>,
     health: &Health,
     accepting: &CancellationToken,
-    drain: Duration,
+    manner: Manner,
 ) -> Result<(), Error> {
     let signal = tokio::select! {
         signal = signals.next() => signal,
         ended = any_ended(&mut shards) => return Err(too_early(ended)),
         ended = tasks.any_ended() => return Err(Error::Task(ended.to_string())),
     };
-    tracing::info!(signal, ?drain, "stopping");
+    let Manner { delay, drain } = manner;
+    tracing::info!(signal, ?delay, ?drain, "stopping");
     health.set_draining();
+    let at_once = |signal| {
+        tracing::warn!(signal, "stopping at once");
+        Err(Error::Unfinished)
+    };
+    tokio::select! {
+        signal = signals.next() => return at_once(signal),
+        () = time::sleep(delay) => {}
+    }
     accepting.cancel();
     for shard in &shards {
-        shard.drain();
+        shard.drain(drain);
     }
     tokio::select! {
         ended = all_ended(&mut shards) => return ended,
-        signal = signals.next() => {
-            tracing::warn!(signal, "stopping at once");
-            return Err(Error::Unfinished);
-        }
-        () = time::sleep(drain) => tracing::warn!("not everything finished in time"),
+        signal = signals.next() => return at_once(signal),
+        () = time::sleep(drain + LAST_WORDS) => tracing::warn!("not everything finished in time"),
     }
     for shard in &shards {
         shard.cut();

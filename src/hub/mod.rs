@@ -15,6 +15,7 @@ mod history;
 mod inbox;
 mod interest;
 mod memory;
+mod pace;
 mod port;
 mod position;
 mod queue;
@@ -68,6 +69,9 @@ pub struct StreamSettings {
     pub max_queue_bytes: usize,
     /// What happens when more than that would wait.
     pub when_full: WhenFull,
+    /// A stream is ended after this, or up to a quarter earlier, and its client comes back: perhaps to
+    /// another gateway. `None`: never.
+    pub max_age: Option<Duration>,
 }
 
 impl Default for StreamSettings {
@@ -79,6 +83,7 @@ impl Default for StreamSettings {
             gap_events: true,
             max_queue_bytes: 1 << 20,
             when_full: WhenFull::default(),
+            max_age: None,
         }
     }
 }

@@ -56,6 +56,16 @@ pub fn ready(position: Option<&str>) -> Frame {
     }
 }
 
+/// The last block of a stream that the gateway ends: how long to wait before coming back, and up to
+/// where the client has been served.
+pub fn farewell(wait: Duration, position: Option<&str>) -> Frame {
+    let wait = wait.as_millis();
+    match position {
+        Some(position) => block(format_args!("id: {position}\nretry: {wait}\n\n")),
+        None => block(format_args!("retry: {wait}\n\n")),
+    }
+}
+
 fn block(text: fmt::Arguments<'_>) -> Frame {
     let mut draft = Draft::new(FIELDS_BYTES);
     draft.text().write_fmt(text).expect("a buffer takes any text");

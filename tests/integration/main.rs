@@ -53,6 +53,8 @@ mod admin;
 mod command_line;
 /// Mistakes in gateway.yaml.
 mod configuration;
+/// The orderly end of many streams, and of old ones.
+mod drain;
 /// A real Prometheus.
 mod prometheus;
 /// The orderly end.

@@ -32,7 +32,7 @@ pub(super) use routes::upstream;
 pub(super) use source::MAX_EVENT_BYTES;
 pub(super) use stream::StreamDefaults;
 
-/// How long an orderly stop may take.
+/// Over how long the streams end in an orderly stop.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// The shortest time, where none at all makes no sense.
@@ -76,6 +76,7 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
         },
         routes: resolver.routes(file.routes, &sse),
         drain: resolver.time_or_none(file.drain, DRAIN),
+        drain_delay: resolver.time_or_none(file.drain_delay, Duration::ZERO),
         // The last one, so that everything else has been looked at.
         source: source?,
     })

@@ -215,6 +215,7 @@ fn split(mut file: EventsFile) -> (EventsFile, SseFile) {
         gap_events: std::mem::take(&mut file.gap_events),
         linger: std::mem::take(&mut file.linger),
         max_channels: std::mem::take(&mut file.max_channels),
+        max_stream_age: std::mem::take(&mut file.max_stream_age),
         queue: std::mem::take(&mut file.queue),
     };
     (file, sse)

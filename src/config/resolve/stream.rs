@@ -51,7 +51,8 @@ impl Resolver<'_> {
 
     /// What `file` says, and `defaults` where it says nothing.
     pub(super) fn stream_keys(&self, file: SseFile, defaults: &StreamDefaults) -> StreamDefaults {
-        let SseFile { keep_alive, retry, history, gap_events, linger, max_channels, queue } = file;
+        let SseFile { keep_alive, retry, history, gap_events, linger, .. } = file;
+        let SseFile { max_channels, max_stream_age, queue, .. } = file;
         let default = &defaults.stream;
         let QueueFile { bytes, when_full } = queue.or_default();
         StreamDefaults {
@@ -62,6 +63,12 @@ impl Resolver<'_> {
                 max_queue_bytes: self.size(bytes, default.max_queue_bytes, 1, MAX_LENGTH),
                 when_full: when_full.value().map_or(default.when_full, WhenFull::from),
                 linger: default.linger,
+                max_age: match max_stream_age {
+                    Field::Absent => default.max_age,
+                    age => {
+                        Some(self.time_or_none(age, Duration::ZERO)).filter(|age| !age.is_zero())
+                    }
+                },
             },
             linger: match linger {
                 Field::Absent => defaults.linger,

@@ -21,6 +21,7 @@ pub(super) use self::crowd::Membership;
 use self::crowd::{Channel, Listener};
 use super::calls::{Calls, Joining, ReplayCall};
 use super::inbox::{ChannelIndex, Inbox, Message};
+use super::pace::Pace;
 use super::position::{Resume, Run};
 use super::rounds::{MemberKey, ROUND, Rounds};
 use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
@@ -29,6 +30,9 @@ use super::{HistorySettings, StreamSettings};
 use crate::event::{Ids, Topic};
 use crate::metrics::ShardMetrics;
 use crate::sse::encode;
+
+/// How often a drain looks for streams whose turn it is to end.
+const DRAIN_TICK: Duration = Duration::from_millis(10);
 
 /// The ends of the hub's ways to and from one shard, on their way to its thread.
 #[derive(Debug)]
@@ -153,16 +157,43 @@ impl Shard {
     }
 
     /// Ends every stream in good order: each gets what was received so far, and is told when to
-    /// come back.
-    pub fn drain(&self) {
+    /// come back. Evenly over `over`, so that those who come back are no storm; sooner where few are
+    /// open. No more may be opened meanwhile.
+    pub async fn drain(&self, over: Duration) {
+        let mut open: Vec<MemberKey> = self
+            .0
+            .members
+            .borrow()
+            .iter()
+            .filter_map(|(_, member)| member.mailbox.key.get())
+            .collect();
+        // Not in the order in which they came: those of one connection or client go one by one.
+        fastrand::shuffle(&mut open);
+        let (pace, start) = (Pace::new(open.len(), over), Instant::now());
+        let mut tick = tokio::time::interval(DRAIN_TICK);
+        let mut gone = 0;
+        while gone < open.len() {
+            tick.tick().await;
+            let due = pace.due(start.elapsed());
+            if due > gone {
+                self.deal_all();
+                self.send_away(&open[gone..due], Instant::now());
+                gone = due;
+            }
+        }
+    }
+
+    /// Deals what has been received so far.
+    fn deal_all(&self) {
         self.0.link.inbox.take_now(&mut self.0.batch.borrow_mut());
         while !self.0.batch.borrow().is_empty() {
             self.deal();
         }
-        let now = Instant::now();
-        for (_, member) in &*self.0.members.borrow() {
-            member.mailbox.send_away(CloseReason::Drained, now);
-            self.see_to_the_end_of(&member.mailbox, now);
+    }
+
+    fn send_away(&self, members: &[MemberKey], now: Instant) {
+        for mailbox in members.iter().filter_map(|&key| self.member(key)) {
+            self.end(&mailbox, CloseReason::Drained, now);
         }
         self.0.watched.drain();
     }
@@ -176,6 +207,12 @@ impl Shard {
     /// Nothing could be written for so long: then a stream is cut off.
     pub fn write_timeout(&self) -> Duration {
         self.0.write_timeout
+    }
+
+    fn end(&self, mailbox: &Mailbox, reason: CloseReason, now: Instant) {
+        let position = mailbox.is_up_to_date().then(|| self.position_of(mailbox)).flatten();
+        mailbox.send_away(reason, position.as_deref(), now);
+        self.see_to_the_end_of(mailbox, now);
     }
 
     /// Open streams.
@@ -282,7 +319,7 @@ impl Shard {
     fn admit(&self, mailbox: Rc<Mailbox>, now: Instant) -> MemberKey {
         let mut members = self.0.members.borrow_mut();
         let generation = self.draw_ticket();
-        let due = now + mailbox.settings.keep_alive.min(self.0.write_timeout);
+        let due = mailbox.first_visit(now, self.0.write_timeout);
         let place = members.vacant_key();
         let key = MemberKey { place, generation };
         mailbox.key.set(Some(key));
@@ -292,9 +329,12 @@ impl Shard {
     }
 
     fn say_ready(&self, mailbox: &Mailbox, now: Instant) {
-        let position =
-            (mailbox.ids == Ids::Ours).then(|| self.run_tag().at(self.0.number.get()).to_string());
-        mailbox.say(encode::ready(position.as_deref()), now);
+        mailbox.say(encode::ready(self.position_of(mailbox).as_deref()), now);
+    }
+
+    /// What the client of a stream that has everything so far is told as its last event id.
+    fn position_of(&self, mailbox: &Mailbox) -> Option<String> {
+        (mailbox.ids == Ids::Ours).then(|| self.run_tag().at(self.0.number.get()).to_string())
     }
 
     /// A closed stream is looked at as soon as its grace is over.
@@ -325,8 +365,10 @@ impl Shard {
     }
 
     fn visit(&self, key: MemberKey, now: Instant) {
-        let member = self.member(key);
-        if let Some(due) = member.and_then(|mailbox| mailbox.visit(now, self.0.write_timeout)) {
+        let Some(mailbox) = self.member(key) else { return };
+        if mailbox.has_aged(now) {
+            self.end(&mailbox, CloseReason::Aged, now);
+        } else if let Some(due) = mailbox.visit(now, self.0.write_timeout) {
             self.0.rounds.borrow_mut().add(key, due);
         }
     }

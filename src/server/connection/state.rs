@@ -16,6 +16,9 @@ use crate::server::transport::Progress;
 
 /// A client that took too many requests back has so long to read the GOAWAY.
 const RESETS_GRACE: Duration = Duration::from_secs(1);
+/// A client that had connected before the gateway began to leave has so long to send its first
+/// request, and is still answered.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct ConnectionState {
     has_had_request: Cell<bool>,
     running_requests: Cell<usize>,
     idle_since: Cell<Instant>,
+    // Told to finish, but only after its first request, or when it is then.
+    finish_due: Cell<Option<Instant>>,
     pub(super) resets: Resets,
     pub(super) progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
@@ -99,6 +104,7 @@ impl ConnectionState {
             has_had_request: Cell::new(false),
             running_requests: Cell::new(0),
             idle_since: Cell::new(now),
+            finish_due: Cell::new(None),
             resets: Resets::new(now),
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
@@ -140,7 +146,16 @@ impl ConnectionState {
         matches!(self.notice.get(), Some(Notice::Cut(_)))
     }
 
+    /// Lets what runs on it finish, and nothing new begin; its first request still may.
     pub(in crate::server) fn finish(&self) {
+        if self.has_had_request.get() {
+            self.finish_now();
+        } else if self.finish_due.get().is_none() {
+            self.finish_due.set(Some(Instant::now() + FIRST_REQUEST_GRACE));
+        }
+    }
+
+    fn finish_now(&self) {
         if self.notice.get().is_none() {
             self.notify(Notice::Finish);
         }
@@ -160,6 +175,8 @@ impl ConnectionState {
         } else if !self.has_had_request.get() {
             if now >= self.accepted + settings.first_request_timeout {
                 self.cut(CutReason::FirstRequest);
+            } else if self.finish_due.get().is_some_and(|due| now >= due) {
+                self.finish_now();
             }
         } else if self.progress.blocked_since().is_some_and(|s| now >= s + settings.write_timeout) {
             self.cut(CutReason::Stalled);
@@ -201,6 +218,9 @@ impl ConnectionState {
 
     pub(in crate::server) fn request_began(&self) {
         self.has_had_request.set(true);
+        if self.finish_due.get().is_some() {
+            self.finish_now();
+        }
         self.running_requests.set(self.running_requests.get() + 1);
     }
 
