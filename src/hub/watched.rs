@@ -68,13 +68,16 @@ impl Watched {
         }
     }
 
-    /// Tells all of them that the gateway is stopping.
-    pub(super) fn drain(&self) {
+    /// All of them.
+    pub(super) fn keys(&self) -> impl Iterator<Item = MemberKey> + use<> {
         let streams = self.0.streams.borrow();
-        let all: Vec<_> = streams.iter().map(|(_, (_, stream))| Rc::clone(stream)).collect();
-        // Whoever is told may leave at once.
-        drop(streams);
-        for stream in all {
+        let keys = streams.iter().map(|(place, &(generation, _))| MemberKey { place, generation });
+        keys.collect::<Vec<_>>().into_iter()
+    }
+
+    /// Tells a stream, if it is still there, that the gateway is stopping.
+    pub(super) fn drain(&self, key: MemberKey) {
+        if let Some(stream) = self.stream(key) {
             stream.drain();
         }
     }
@@ -144,7 +147,7 @@ mod tests {
         watched.make_round(at(17));
         assert_eq!((visits(), third.visits.get()), ([1, 2], 0));
 
-        watched.drain();
+        watched.keys().for_each(|key| watched.drain(key));
         assert!(streams[1].is_draining.get() && third.is_draining.get());
         assert!(!streams[0].is_draining.get(), "it is gone");
         drop(second);

@@ -92,6 +92,13 @@ struct Member {
     generation: u64,
 }
 
+/// An open stream that a drain is to end.
+#[derive(Clone, Copy, Debug)]
+enum Open {
+    Ours(MemberKey),
+    FromElsewhere(MemberKey),
+}
+
 impl Shard {
     /// The shard at the end of `link`, on the thread that calls this.
     pub fn new(link: ShardLink, write_timeout: Duration, metrics: ShardMetrics) -> Self {
@@ -160,12 +167,14 @@ impl Shard {
     /// come back. Evenly over `over`, so that those who come back are no storm; sooner where few are
     /// open. No more may be opened meanwhile.
     pub async fn drain(&self, over: Duration) {
-        let mut open: Vec<MemberKey> = self
+        let mut open: Vec<Open> = self
             .0
             .members
             .borrow()
             .iter()
             .filter_map(|(_, member)| member.mailbox.key.get())
+            .map(Open::Ours)
+            .chain(self.0.watched.keys().map(Open::FromElsewhere))
             .collect();
         // Not in the order in which they came: those of one connection or client go one by one.
         fastrand::shuffle(&mut open);
@@ -191,11 +200,17 @@ impl Shard {
         }
     }
 
-    fn send_away(&self, members: &[MemberKey], now: Instant) {
-        for mailbox in members.iter().filter_map(|&key| self.member(key)) {
-            self.end(&mailbox, CloseReason::Drained, now);
+    fn send_away(&self, streams: &[Open], now: Instant) {
+        for stream in streams {
+            match *stream {
+                Open::Ours(key) => {
+                    if let Some(mailbox) = self.member(key) {
+                        self.end(&mailbox, CloseReason::Drained, now);
+                    }
+                }
+                Open::FromElsewhere(key) => self.0.watched.drain(key),
+            }
         }
-        self.0.watched.drain();
     }
 
     /// Looks after a stream that comes from elsewhere, from `first` on, for as long as the guard
