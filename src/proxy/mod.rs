@@ -17,6 +17,7 @@ mod upload;
 mod upstream;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
@@ -48,6 +49,11 @@ impl Proxy {
         let address = settings.upstreams.first().expect("the configuration wants one at least");
         let upstream = Upstream::new(address.clone(), settings);
         Self(Rc::new(Inner { settings: settings.clone(), upstream }))
+    }
+
+    /// An event stream of the backend's that was quiet for so long gets a comment.
+    pub fn stream_keep_alive(&self) -> Option<Duration> {
+        self.0.settings.stream_keep_alive
     }
 
     /// Sends the request on, and answers with the head of the response; its body streams.
