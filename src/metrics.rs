@@ -25,6 +25,7 @@ struct Registered {
     streams_opened: IntCounterVec,
     streams_closed: IntCounterVec,
     stream_age: Histogram,
+    streams_encoded: IntCounterVec,
     events_sent: IntCounter,
     stream_bytes_sent: IntCounter,
     events_dropped: IntCounterVec,
@@ -80,6 +81,12 @@ impl Metrics {
                 "ssegate_stream_age_seconds",
                 "How long closed event streams had been open.",
                 &[1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0],
+            )?,
+            streams_encoded: counters(
+                r,
+                "ssegate_streams_encoded_total",
+                "Streams of backends that came with a Content-Encoding: no comments keep them alive.",
+                &["route"],
             )?,
             events_sent: counter(
                 r,
@@ -277,6 +284,11 @@ impl Metrics {
         self.0.streams.with_label_values(&[route, protocol]).dec();
         self.0.streams_closed.with_label_values(&[reason]).inc();
         self.0.stream_age.observe(age.as_secs_f64());
+    }
+
+    /// A backend's stream on this route is encoded.
+    pub fn encoded_stream_passed(&self, route: &str) {
+        self.0.streams_encoded.with_label_values(&[route]).inc();
     }
 
     /// A payload could not be read in the format of its route.

@@ -291,6 +291,9 @@ pub(super) struct ProxyFile {
     pub(super) upstream: Field<String>,
     /// How long a connection to it may take.
     pub(super) connect_timeout: Field<Time>,
+    /// A comment is put into an event stream of the backend's own that was quiet for so long; `0s`:
+    /// never. Default: as `keep_alive` in `sse`.
+    pub(super) stream_keep_alive: Field<Time>,
 }
 
 /// Which pages of other origins may read the answers.

@@ -172,7 +172,7 @@ drain: 10
     routes[0].events.replay: unknown key; here may stand channels, source, format, strip_prefix, patterns, keep_alive, retry, history, gap_events, linger, max_channels, max_stream_age and queue (gateway.yaml:22:7)
     routes[1].path: "api" does not begin with /; write "/api" (gateway.yaml:23:11)
     routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:24:15)
-    routes[1].proxy: expected a mapping with upstream and connect_timeout; this is "https://backend" (gateway.yaml:25:12)
+    routes[1].proxy: expected a mapping with upstream, connect_timeout and stream_keep_alive; this is "https://backend" (gateway.yaml:25:12)
     routes[2]: leads to both events and proxy; say either (gateway.yaml:26:5)
     routes[2].proxy.upstream: only http:// upstreams are supported in this version (gateway.yaml:27:24)
     routes[2].events.channels: the list is empty; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:28:25)

@@ -41,6 +41,7 @@ use crate::hub::{CloseReason, GapReason, Hub};
 use crate::metrics::{Metrics, Reasons};
 use crate::route::{Router, RouterError};
 use crate::server::listener::{self, Acceptor, ListenError, Listener, ShardDoor};
+use crate::service::PassingEnd;
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
 use crate::source::redis::{SourceErrorKind, Subscriber};
@@ -293,9 +294,10 @@ fn bind(address: &mut SocketAddr) -> Result<std::net::TcpListener, ListenError> 
 }
 
 fn announce(metrics: &Metrics) {
+    let ends = PassingEnd::ALL.map(PassingEnd::as_str);
     metrics.announce_reasons(Reasons {
         gaps: &GapReason::ALL.map(GapReason::as_str),
-        streams_closed: &CloseReason::ALL.map(CloseReason::as_str),
+        streams_closed: &[&CloseReason::ALL.map(CloseReason::as_str)[..], &ends].concat(),
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),
     });
 }

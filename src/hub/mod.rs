@@ -24,6 +24,7 @@ mod shard;
 mod subscriber;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub use gap::GapReason;
 pub use position::{Position, Run};
 pub use shard::{Shard, ShardLink, StreamRequest};
 pub use subscriber::{CloseReason, Subscriber, jittered};
+pub use watched::{Watch, WatchGuard};
 
 /// Bounds over all channels.
 #[derive(Clone, Debug, PartialEq, Eq)]

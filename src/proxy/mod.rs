@@ -17,6 +17,7 @@ mod upload;
 mod upstream;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
@@ -53,6 +54,11 @@ impl Proxy {
     /// What it was made of.
     pub fn settings(&self) -> &ProxySettings {
         &self.0.settings
+    }
+
+    /// An event stream of the backend's that was quiet for so long gets a comment.
+    pub fn stream_keep_alive(&self) -> Option<Duration> {
+        self.0.settings.stream_keep_alive
     }
 
     /// Sends the request on, and answers with the head of the response; its body streams.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::hub::StreamSettings;
+
 /// Where a proxy route leads, and how long it may take there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxySettings {
@@ -17,6 +19,8 @@ pub struct ProxySettings {
     pub idle_timeout: Duration,
     /// How long a connection to it is kept while nobody needs it.
     pub keep_alive: Duration,
+    /// A comment is put into an event stream of its own that was quiet for so long; `None`: never.
+    pub stream_keep_alive: Option<Duration>,
 }
 
 impl ProxySettings {
@@ -28,6 +32,7 @@ impl ProxySettings {
             response_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
             keep_alive: Duration::from_secs(60),
+            stream_keep_alive: Some(StreamSettings::default().keep_alive),
         }
     }
 }

@@ -1,18 +1,17 @@
 //! The body of a response: a stream of ours, a backend's, or a few bytes.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
 
+use super::counted::CountedStream;
+use super::passing::PassingStream;
 use crate::hub::{CloseReason, Subscriber};
-use crate::metrics::Metrics;
 use crate::proxy::UpstreamBody;
 use crate::server::carrier::Frames;
-use crate::server::connection::{BodyError, ConnectionState, Protocol};
+use crate::server::connection::BodyError;
 use crate::sse::frame::Form;
 
 /// What a client is sent.
@@ -20,6 +19,8 @@ use crate::sse::frame::Form;
 pub enum ResponseBody {
     /// A stream of events.
     Stream(StreamBody),
+    /// A stream of events that the backend writes.
+    Passing(Box<PassingStream>),
     /// What a backend sends.
     Upstream(UpstreamBody),
     /// So many bytes; `None` once they are sent.
@@ -39,7 +40,7 @@ impl ResponseBody {
     pub(super) fn take_whole(&mut self) -> Option<usize> {
         match self {
             Self::Whole(bytes) => bytes.take().map(|bytes| bytes.len()),
-            Self::Stream(_) | Self::Upstream(_) => None,
+            Self::Stream(_) | Self::Passing(_) | Self::Upstream(_) => None,
         }
     }
 }
@@ -57,6 +58,7 @@ impl Body for ResponseBody {
                 let bytes = ready!(stream.subscriber.poll_next(Form::Text, cx));
                 Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
+            Self::Passing(stream) => stream.poll_frame(cx),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
@@ -64,7 +66,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Stream(_) => false,
+            Self::Stream(_) | Self::Passing(_) => false,
             Self::Upstream(body) => body.is_end_stream(),
             Self::Whole(bytes) => bytes.is_none(),
         }
@@ -72,7 +74,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Passing(_) => SizeHint::default(),
             Self::Upstream(body) => body.size_hint(),
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
@@ -89,7 +91,7 @@ impl Frames for ResponseBody {
     fn poll_chunks(&mut self, context: &Context<'_>) -> Poll<Option<Bytes>> {
         match self {
             Self::Stream(stream) => stream.subscriber.poll_next(Form::Chunk, context),
-            Self::Upstream(_) | Self::Whole(_) => Poll::Ready(None),
+            Self::Passing(_) | Self::Upstream(_) | Self::Whole(_) => Poll::Ready(None),
         }
     }
 
@@ -104,29 +106,18 @@ impl Frames for ResponseBody {
 #[derive(Debug)]
 pub struct StreamBody {
     subscriber: Subscriber,
-    connection: Rc<ConnectionState>,
-    route: Rc<str>,
-    protocol: Protocol,
-    opened: Instant,
-    metrics: Metrics,
+    counted: CountedStream,
 }
 
 impl StreamBody {
-    pub(super) fn new(
-        subscriber: Subscriber,
-        connection: Rc<ConnectionState>,
-        route: Rc<str>,
-        metrics: Metrics,
-    ) -> Self {
-        let protocol = connection.protocol();
-        metrics.stream_opened(&route, protocol.as_str());
-        Self { subscriber, connection, route, protocol, opened: Instant::now(), metrics }
+    pub(super) fn new(subscriber: Subscriber, counted: CountedStream) -> Self {
+        Self { subscriber, counted }
     }
 
     fn close_reason(&self) -> CloseReason {
         match self.subscriber.close_reason() {
             Some(reason) => reason,
-            None if self.connection.is_stalled() => CloseReason::Stalled,
+            None if self.counted.is_stalled() => CloseReason::Stalled,
             None => CloseReason::ClientLeft,
         }
     }
@@ -134,7 +125,6 @@ impl StreamBody {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        let (reason, protocol) = (self.close_reason().as_str(), self.protocol.as_str());
-        self.metrics.stream_closed(&self.route, protocol, reason, self.opened.elapsed());
+        self.counted.close(self.close_reason().as_str());
     }
 }

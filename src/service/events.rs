@@ -49,8 +49,8 @@ pub(super) fn open<B>(
         last_event_id: last_event_id(request),
         cut: connection.cut_for_current_request(),
     });
-    let label = service.label(route);
-    let body = StreamBody::new(subscriber, connection, label, service.metrics().clone());
+    let counted = service.count_stream(route, connection);
+    let body = StreamBody::new(subscriber, counted);
     Ok(stream_response(ResponseBody::Stream(body)))
 }
 

@@ -8,8 +8,10 @@ mod asked;
 mod body;
 mod contained;
 mod cors;
+mod counted;
 mod demo;
 mod events;
+mod passing;
 mod rejection;
 
 use std::cell::RefCell;
@@ -21,17 +23,20 @@ use std::sync::Arc;
 
 pub use body::{ResponseBody, StreamBody};
 pub use contained::ContainedBody;
+pub use passing::{PassingEnd, PassingStream};
 
 use crate::server::request_body::RequestBody;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as _;
 
 use self::asked::Asked;
+use self::counted::CountedStream;
 use self::rejection::Rejection;
 use crate::health::Health;
 use crate::hub::Shard;
 use crate::metrics::Metrics;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, UpstreamBody};
 use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
@@ -136,9 +141,13 @@ impl Service {
         let answer = if let Some(channels) = &route.channels {
             events::open(self, route, channels, parameters, (&request, asked), connection)
         } else if let Some(proxy) = proxy {
+            let mut request = request;
+            if asked.accepts_stream {
+                passing::ask_for_plain_text(request.headers_mut());
+            }
             let forwarded = proxy.forward(request, &connection).await;
             forwarded
-                .map(|response| response.map(ResponseBody::Upstream))
+                .map(|response| self.pass_on((route, proxy), response, asked, connection))
                 .map_err(Rejection::Upstream)
         } else {
             demo::answer(self.0.bus, request).await
@@ -154,6 +163,37 @@ impl Service {
             cors::allow(&route.settings.cors, asked.origin.as_ref(), response.headers_mut());
         }
         response
+    }
+
+    /// A backend's response; an event stream is looked after.
+    fn pass_on(
+        &self,
+        (route, proxy): (&Route, &Proxy),
+        mut response: Response<UpstreamBody>,
+        asked: &Asked,
+        connection: Rc<ConnectionState>,
+    ) -> Response<ResponseBody> {
+        if !passing::is_event_stream(response.headers()) {
+            return response.map(ResponseBody::Upstream);
+        }
+        passing::forbid_buffering(response.headers_mut());
+        if asked.method == Method::HEAD || response.body().is_end_stream() {
+            return response.map(ResponseBody::Upstream);
+        }
+        let (head, body) = response.into_parts();
+        if passing::is_encoded(&head.headers) {
+            self.metrics().encoded_stream_passed(&route.settings.path);
+        }
+        let cut = connection.cut_for_current_request();
+        let counted = self.count_stream(route, connection);
+        let keep_alive = proxy.stream_keep_alive();
+        let looked_after = (self.shard(), counted);
+        let stream = PassingStream::new(body, &head.headers, keep_alive, looked_after, cut);
+        Response::from_parts(head, ResponseBody::Passing(Box::new(stream)))
+    }
+
+    fn count_stream(&self, route: &Route, connection: Rc<ConnectionState>) -> CountedStream {
+        CountedStream::open(connection, self.label(route), self.metrics().clone())
     }
 
     fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {

@@ -9,6 +9,8 @@
 /// What the tests stand on: the processes, the clients, and waiting with a deadline.
 mod support;
 
+/// Event streams that the backend writes itself.
+mod backend_streams;
 /// Pages of other origins.
 mod cors;
 /// The `envelope` format: names, ids and `retry` from the publisher.

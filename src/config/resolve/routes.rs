@@ -91,12 +91,12 @@ impl Resolver<'_> {
             (events, Field::Absent) => {
                 self.events(events.written()?, pattern, defaults).map(Target::Events)
             }
-            (Field::Absent, proxy) => self.proxy(proxy.written()?).map(Target::Proxy),
+            (Field::Absent, proxy) => self.proxy(proxy.written()?, defaults).map(Target::Proxy),
             (events, proxy) => {
                 self.note(place, "leads to both events and proxy; say either");
                 // Their own mistakes are told all the same.
                 events.written().and_then(|events| self.events(events, pattern, defaults));
-                proxy.written().and_then(|proxy| self.proxy(proxy));
+                proxy.written().and_then(|proxy| self.proxy(proxy, defaults));
                 None
             }
         }
@@ -155,13 +155,23 @@ impl Resolver<'_> {
         at.value
     }
 
-    fn proxy(&self, At { place, value: file }: At<ProxyFile>) -> Option<ProxySettings> {
+    fn proxy(
+        &self,
+        At { place, value: file }: At<ProxyFile>,
+        streams: &StreamDefaults,
+    ) -> Option<ProxySettings> {
         let defaults = ProxySettings::new(Vec::new());
+        let keep_alive = self.time_or_none(file.stream_keep_alive, streams.stream().keep_alive);
         let connect_timeout = self.time(file.connect_timeout, defaults.connect_timeout);
         let what = "say where the backend is, such as http://127.0.0.1:8000";
         let upstream = self.required(file.upstream, &place, "upstream", what)?;
         let upstream = self.told(&upstream, authority::upstream)?;
-        Some(ProxySettings { upstreams: vec![upstream], connect_timeout, ..defaults })
+        Some(ProxySettings {
+            upstreams: vec![upstream],
+            connect_timeout,
+            stream_keep_alive: Some(keep_alive).filter(|time| !time.is_zero()),
+            ..defaults
+        })
     }
 
     fn cors(&self, field: Field<CorsFile>) -> CorsSettings {

@@ -25,6 +25,7 @@ use super::pace::Pace;
 use super::position::{Resume, Run};
 use super::rounds::{MemberKey, ROUND, Rounds};
 use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
+use super::watched::{Watch, WatchGuard, Watched};
 use super::{HistorySettings, StreamSettings};
 use crate::event::{Ids, Topic};
 use crate::metrics::ShardMetrics;
@@ -75,6 +76,8 @@ struct Inner {
     by_index: RefCell<FxHashMap<ChannelIndex, Rc<Channel>>>,
     members: RefCell<Slab<Member>>,
     rounds: RefCell<Rounds>,
+    // Streams that come from elsewhere.
+    watched: Watched,
     next_ticket: Cell<u64>,
     // Everything up to this number has been dealt with here.
     number: Cell<u64>,
@@ -89,6 +92,13 @@ struct Member {
     generation: u64,
 }
 
+/// An open stream that a drain is to end.
+#[derive(Clone, Copy, Debug)]
+enum Open {
+    Ours(MemberKey),
+    FromElsewhere(MemberKey),
+}
+
 impl Shard {
     /// The shard at the end of `link`, on the thread that calls this.
     pub fn new(link: ShardLink, write_timeout: Duration, metrics: ShardMetrics) -> Self {
@@ -99,6 +109,7 @@ impl Shard {
             by_index: RefCell::default(),
             members: RefCell::default(),
             rounds: RefCell::new(Rounds::new(Instant::now())),
+            watched: Watched::new(Instant::now()),
             next_ticket: Cell::new(0),
             number: Cell::new(0),
             batch: RefCell::default(),
@@ -161,12 +172,14 @@ impl Shard {
     /// come back. Evenly over `over`, so that those who come back are no storm; sooner where few are
     /// open. No more may be opened meanwhile.
     pub async fn drain(&self, over: Duration) {
-        let mut open: Vec<MemberKey> = self
+        let mut open: Vec<Open> = self
             .0
             .members
             .borrow()
             .iter()
             .filter_map(|(_, member)| member.mailbox.key.get())
+            .map(Open::Ours)
+            .chain(self.0.watched.keys().map(Open::FromElsewhere))
             .collect();
         // Not in the order in which they came: those of one connection or client go one by one.
         fastrand::shuffle(&mut open);
@@ -192,10 +205,28 @@ impl Shard {
         }
     }
 
-    fn send_away(&self, members: &[MemberKey], now: Instant) {
-        for mailbox in members.iter().filter_map(|&key| self.member(key)) {
-            self.end(&mailbox, CloseReason::Drained, now);
+    fn send_away(&self, streams: &[Open], now: Instant) {
+        for stream in streams {
+            match *stream {
+                Open::Ours(key) => {
+                    if let Some(mailbox) = self.member(key) {
+                        self.end(&mailbox, CloseReason::Drained, now);
+                    }
+                }
+                Open::FromElsewhere(key) => self.0.watched.drain(key),
+            }
         }
+    }
+
+    /// Looks after a stream that comes from elsewhere, from `first` on, for as long as the guard
+    /// lives.
+    pub fn watch(&self, stream: Rc<dyn Watch>, first: Instant) -> WatchGuard {
+        self.0.watched.watch(stream, first)
+    }
+
+    /// Nothing could be written for so long: then a stream is cut off.
+    pub fn write_timeout(&self) -> Duration {
+        self.0.write_timeout.get()
     }
 
     fn end(&self, mailbox: &Mailbox, reason: CloseReason, now: Instant) {
@@ -213,7 +244,8 @@ impl Shard {
         self.0.link.run
     }
 
-    pub(super) fn metrics(&self) -> &ShardMetrics {
+    /// What this shard records.
+    pub fn metrics(&self) -> &ShardMetrics {
         &self.0.metrics
     }
 
@@ -341,6 +373,7 @@ impl Shard {
                 self.visit(key, now);
             }
         }
+        self.0.watched.make_round(now);
         self.0.metrics.queue_bytes(self.0.queued_bytes.get());
         self.0.metrics.flush();
     }
