@@ -37,6 +37,8 @@ pub(super) enum Rejection {
     Method(Vec<Method>),
     #[error("nothing is here")]
     NotFound,
+    #[error("the gateway has failed; its log says where")]
+    Panicked,
     #[error("the request names no path")]
     Path,
     #[error("the event could not be published")]
@@ -55,6 +57,7 @@ impl Rejection {
             Self::Host => "host",
             Self::Method(_) => "method",
             Self::NotFound => "not_found",
+            Self::Panicked => "panic",
             Self::Path => "path",
             Self::Publish => "publish",
             Self::Upstream(_) => "upstream",
@@ -68,6 +71,7 @@ impl Rejection {
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
@@ -76,7 +80,7 @@ impl Rejection {
 
     /// Whether the same request may be answered later.
     fn will_pass(&self) -> bool {
-        matches!(self, Self::Draining | Self::Upstream(_))
+        matches!(self, Self::Draining | Self::Panicked | Self::Upstream(_))
     }
 
     /// What the client could do about it, where that is not plain.
