@@ -8,12 +8,15 @@ mod channels;
 mod router;
 mod template;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use http::Method;
 
 use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings};
 
-pub use backend::{ProxySettings, UpstreamAddress};
+pub use backend::{ProxySettings, UpstreamAddress, UpstreamTls};
 pub use channels::{ChannelError, Channels};
 pub use router::{Matched, Parameters, Router, RouterError};
 
@@ -44,6 +47,8 @@ pub struct Route {
     pub place: usize,
     /// Of an events route.
     pub channels: Option<Channels>,
+    /// Connections to its upstreams that are open, of all shards.
+    pub upstream_connections: Arc<AtomicUsize>,
     // The names in its path, in order.
     parameters: Vec<String>,
 }
@@ -54,7 +59,13 @@ impl Route {
             Target::Events(events) => Some(Channels::new(events.clone())),
             Target::Proxy(_) | Target::Demo => None,
         };
-        Self { place, parameters: router::parameter_names(&settings.path), settings, channels }
+        Self {
+            place,
+            parameters: router::parameter_names(&settings.path),
+            settings,
+            channels,
+            upstream_connections: Arc::default(),
+        }
     }
 
     fn takes(&self, method: &Method, preflight: Option<&Method>) -> bool {

@@ -59,6 +59,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What it shows, if it speaks TLS.
     pub tls: Option<Tls>,
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 impl Listener {
@@ -101,7 +103,7 @@ pub fn open(
     let socket = socket.and_then(|socket| prepare(socket, connections));
     let socket = socket.map_err(|cause| ListenError::Bind { address, cause })?;
     let address = socket.local_addr().map_err(|cause| ListenError::Bind { address, cause })?;
-    Ok((socket, Listener { address, tls }))
+    Ok((socket, Listener { address, tls, proxy_protocol: settings.proxy_protocol }))
 }
 
 fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
