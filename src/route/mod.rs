@@ -5,6 +5,7 @@
 
 mod backend;
 mod channels;
+mod handover;
 mod router;
 mod template;
 
@@ -15,6 +16,7 @@ use crate::hub::{HistorySettings, StreamSettings};
 
 pub use backend::{ProxySettings, UpstreamAddress};
 pub use channels::{ChannelError, Channels};
+pub use handover::{Handover, HandoverSettings};
 pub use router::{Matched, Parameters, Router, RouterError};
 
 /// What a stream can be asked for with.
@@ -33,6 +35,8 @@ pub struct RouteSettings {
     pub target: Target,
     /// Which pages of other origins may read the answer.
     pub cors: CorsSettings,
+    /// How its backend may hand streams over; `None`: it may not.
+    pub handover: Option<HandoverSettings>,
 }
 
 /// A route, ready to be taken.
@@ -44,6 +48,8 @@ pub struct Route {
     pub place: usize,
     /// Of an events route.
     pub channels: Option<Channels>,
+    /// Of a proxy route whose backend may hand streams over.
+    pub handover: Option<Handover>,
     // The names in its path, in order.
     parameters: Vec<String>,
 }
@@ -54,7 +60,9 @@ impl Route {
             Target::Events(events) => Some(Channels::new(events.clone())),
             Target::Proxy(_) | Target::Demo => None,
         };
-        Self { place, parameters: router::parameter_names(&settings.path), settings, channels }
+        let handover = settings.handover.clone().map(Handover::new);
+        let parameters = router::parameter_names(&settings.path);
+        Self { place, parameters, settings, channels, handover }
     }
 
     fn takes(&self, method: &Method, preflight: Option<&Method>) -> bool {

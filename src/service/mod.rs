@@ -1,16 +1,19 @@
 //! One request, from its start to its response.
 //!
 //! Finds the route, then hands the request to what the route leads to: a stream ([`events`]), a
-//! backend ([`crate::proxy`]), or the demo page. What is refused becomes a response in one place
+//! backend ([`mod@backend`]), or the demo page. What is refused becomes a response in one place
 //! ([`rejection`]).
 
 mod asked;
+mod backend;
 mod body;
 mod cors;
 mod counted;
 mod demo;
 mod events;
+mod handover;
 mod passing;
+mod prologue;
 mod rejection;
 
 use std::collections::HashMap;
@@ -25,15 +28,15 @@ pub use passing::{PassingEnd, PassingStream};
 use crate::server::request_body::RequestBody;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Method, Request, Response};
-use http_body::Body as _;
 
 use self::asked::Asked;
+use self::backend::Backend;
 use self::counted::CountedStream;
 use self::rejection::Rejection;
 use crate::health::Health;
 use crate::hub::Shard;
 use crate::metrics::Metrics;
-use crate::proxy::{Proxy, UpstreamBody};
+use crate::proxy::Proxy;
 use crate::route::{Matched, Parameters, Route, Router, Target};
 use crate::server::connection::{ConnectionState, Handler};
 
@@ -47,7 +50,7 @@ struct Inner {
     labels: Vec<Rc<str>>,
     shard: Shard,
     // By the places of their routes.
-    proxies: HashMap<usize, Proxy>,
+    backends: HashMap<usize, Backend>,
     // Where the demo page publishes; `None` where the source is no embedded bus.
     bus: Option<SocketAddr>,
     health: Health,
@@ -63,17 +66,19 @@ impl Service {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let proxies = router
+        let backends = router
             .routes()
             .iter()
             .filter_map(|route| match &route.settings.target {
-                Target::Proxy(settings) => Some((route.place, Proxy::new(settings))),
+                Target::Proxy(settings) => {
+                    Some((route.place, Backend::new(Proxy::new(settings), route)))
+                }
                 Target::Events(_) | Target::Demo => None,
             })
             .collect();
         let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
         let labels = labels.collect();
-        Self(Rc::new(Inner { router, labels, shard, proxies, bus, health, metrics }))
+        Self(Rc::new(Inner { router, labels, shard, backends, bus, health, metrics }))
     }
 
     fn shard(&self) -> &Shard {
@@ -122,15 +127,8 @@ impl Service {
         let label = &route.settings.path;
         let answer = if let Some(channels) = &route.channels {
             events::open(self, route, channels, parameters, (&request, asked), connection)
-        } else if let Some(proxy) = self.0.proxies.get(&route.place) {
-            let mut request = request;
-            if asked.accepts_stream {
-                passing::ask_for_plain_text(request.headers_mut());
-            }
-            let forwarded = proxy.forward(request, &connection).await;
-            forwarded
-                .map(|response| self.pass_on(route, response, asked, connection))
-                .map_err(Rejection::Upstream)
+        } else if let Some(backend) = self.0.backends.get(&route.place) {
+            backend.answer((self, route), request, asked, connection).await
         } else {
             demo::answer(self.0.bus, request).await
         };
@@ -145,33 +143,6 @@ impl Service {
             cors::allow(&route.settings.cors, asked.origin.as_ref(), response.headers_mut());
         }
         response
-    }
-
-    /// A backend's response; an event stream is looked after.
-    fn pass_on(
-        &self,
-        route: &Route,
-        mut response: Response<UpstreamBody>,
-        asked: &Asked,
-        connection: Rc<ConnectionState>,
-    ) -> Response<ResponseBody> {
-        if !passing::is_event_stream(response.headers()) {
-            return response.map(ResponseBody::Upstream);
-        }
-        passing::forbid_buffering(response.headers_mut());
-        if asked.method == Method::HEAD || response.body().is_end_stream() {
-            return response.map(ResponseBody::Upstream);
-        }
-        let (head, body) = response.into_parts();
-        if passing::is_encoded(&head.headers) {
-            self.metrics().encoded_stream_passed(&route.settings.path);
-        }
-        let cut = connection.cut_for_current_request();
-        let counted = self.count_stream(route, connection);
-        let keep_alive = self.0.proxies.get(&route.place).and_then(Proxy::stream_keep_alive);
-        let looked_after = (self.shard(), counted);
-        let stream = PassingStream::new(body, &head.headers, keep_alive, looked_after, cut);
-        Response::from_parts(head, ResponseBody::Passing(Box::new(stream)))
     }
 
     fn count_stream(&self, route: &Route, connection: Rc<ConnectionState>) -> CountedStream {
@@ -200,8 +171,14 @@ impl Service {
     }
 
     fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
-        if let Rejection::Upstream(error) = &rejection {
-            tracing::warn!(route = label, %error, "the backend did not answer");
+        match &rejection {
+            Rejection::Upstream(error) => {
+                tracing::warn!(route = label, %error, "the backend did not answer");
+            }
+            Rejection::Handover(error) => {
+                tracing::warn!(route = label, %error, "a stream cannot be taken over");
+            }
+            _ => {}
         }
         self.metrics().request_rejected(rejection.as_str());
         let response = rejection.into_response(asked);

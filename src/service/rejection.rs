@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::asked::Asked;
 use super::body::ResponseBody;
+use super::handover::HandoverError;
 use crate::event::InvalidChannelName;
 use crate::hub::jittered;
 use crate::proxy::ProxyError;
@@ -31,6 +32,8 @@ pub(super) enum Rejection {
     Draining,
     #[error("a page of another site may not do this")]
     ForeignOrigin,
+    #[error("the backend hands a stream over in a way that cannot be followed")]
+    Handover(#[from] HandoverError),
     #[error("the request has no host, or several that differ")]
     Host,
     #[error("this address knows only other methods")]
@@ -52,6 +55,7 @@ impl Rejection {
             Self::Channel(_) => "channel",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
+            Self::Handover(_) => "handover",
             Self::Host => "host",
             Self::Method(_) => "method",
             Self::NotFound => "not_found",
@@ -68,7 +72,7 @@ impl Rejection {
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Publish => StatusCode::BAD_GATEWAY,
+            Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
         }
@@ -76,7 +80,7 @@ impl Rejection {
 
     /// Whether the same request may be answered later.
     fn will_pass(&self) -> bool {
-        matches!(self, Self::Draining | Self::Upstream(_))
+        matches!(self, Self::Draining | Self::Handover(_) | Self::Upstream(_))
     }
 
     /// What the client could do about it, where that is not plain.

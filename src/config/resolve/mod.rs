@@ -5,6 +5,7 @@
 //! below. After a mistake it goes on with the default, so that one run finds everything.
 
 mod authority;
+mod handover;
 mod listeners;
 mod matches;
 mod routes;
