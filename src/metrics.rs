@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 use prometheus::{
@@ -48,6 +48,10 @@ struct Registered {
     certificate_expiry: GaugeVec,
     requests: IntCounterVec,
     requests_rejected: IntCounterVec,
+    panics: IntCounterVec,
+    config_reloads: IntCounterVec,
+    config_reloaded: IntGauge,
+    config_reload_success: Gauge,
 }
 
 impl Metrics {
@@ -201,6 +205,31 @@ impl Metrics {
                 "Requests that the gateway itself turned away, by reason.",
                 &["reason"],
             )?,
+            panics: counters(
+                r,
+                "ssegate_panics_total",
+                "Bugs of the gateway that cost a request, a body or a connection.",
+                &["cost"],
+            )?,
+            config_reloads: counters(
+                r,
+                "ssegate_config_reloads_total",
+                "Times that the configuration was read again, by result.",
+                &["result"],
+            )?,
+            config_reloaded: gauge(
+                r,
+                "ssegate_config_last_reload_successful",
+                "Whether the configuration could be used when it was read last.",
+            )?,
+            config_reload_success: {
+                let success = Gauge::new(
+                    "ssegate_config_last_reload_success_timestamp_seconds",
+                    "When the configuration that holds was read, in Unix time.",
+                )?;
+                r.register(Box::new(success.clone()))?;
+                success
+            },
             registry,
         };
         let metrics = Self(Arc::new(registered));
@@ -234,6 +263,8 @@ impl Metrics {
             (&self.0.gaps, reasons.gaps),
             (&self.0.streams_closed, reasons.streams_closed),
             (&self.0.source_errors, reasons.source_errors),
+            (&self.0.config_reloads, &["failure", "success"][..]),
+            (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.events_dropped, &["malformed", "overflow", "overload", "too_large"][..]),
         ] {
             for reason in reasons {
@@ -380,6 +411,27 @@ impl Metrics {
     /// The gateway itself turned a request away.
     pub fn request_rejected(&self, reason: &str) {
         self.0.requests_rejected.with_label_values(&[reason]).inc();
+    }
+
+    /// The configuration was read; it holds from now on if it could be used.
+    pub fn config_loaded(&self, is_used: bool) {
+        self.0.config_reloaded.set(i64::from(is_used));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        if let (true, Ok(now)) = (is_used, now) {
+            self.0.config_reload_success.set(now.as_secs_f64());
+        }
+    }
+
+    /// The configuration was read again.
+    pub fn config_reloaded(&self, is_used: bool) {
+        let result = if is_used { "success" } else { "failure" };
+        self.0.config_reloads.with_label_values(&[result]).inc();
+        self.config_loaded(is_used);
+    }
+
+    /// A bug has cost this: a request, a body or a connection.
+    pub fn panicked(&self, cost: &str) {
+        self.0.panics.with_label_values(&[cost]).inc();
     }
 
     fn register_build_info(&self) -> Result<(), prometheus::Error> {

@@ -20,6 +20,6 @@ impl Dev {
     pub(super) fn execute(self) -> Result<(), Error> {
         let backend = self.to.as_deref().map(config::upstream).transpose();
         let backend = backend.map_err(|mistake| Error::Usage(format!("--to: {mistake}")))?;
-        run::start(Settings::dev(backend))
+        run::start(Settings::dev(backend), None)
     }
 }

@@ -9,11 +9,14 @@
 //! gateway, ends before the stop, the process ends: half a gateway would look alive.
 
 mod certificates;
+mod reload;
 mod shard;
 mod stop;
+mod systemd;
 mod tasks;
 mod thread;
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,9 +25,12 @@ use std::sync::atomic::AtomicUsize;
 
 use tokio::net::TcpListener;
 use tokio::runtime::LocalRuntime;
-use tokio::sync::mpsc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use self::reload::Load;
+use self::reload::Reloader;
 use self::shard::ShardThread;
 use self::tasks::Tasks;
 use self::thread::Thread;
@@ -81,6 +87,8 @@ pub enum Error {
 /// A gateway whose sockets are open, and that serves nobody yet.
 #[derive(Debug)]
 pub struct Gateway {
+    // As the configuration says it, and with the ports that the system chose.
+    written: Settings,
     settings: Settings,
     router: Arc<Router>,
     metrics: Metrics,
@@ -95,6 +103,7 @@ impl Gateway {
     /// # Errors
     /// A port is taken, a certificate cannot be used; each says what to do.
     pub fn open(mut settings: Settings) -> Result<Self, Error> {
+        let written = settings.clone();
         let metrics = Metrics::new()?;
         announce(&metrics);
         let router = Arc::new(Router::new(settings.routes.clone())?);
@@ -112,7 +121,7 @@ impl Gateway {
             SourceLocation::Embedded(address) => Some(bind(address)?),
             SourceLocation::Redis(_) => None,
         };
-        Ok(Self { settings, router, metrics, listeners, admin, bus })
+        Ok(Self { written, settings, router, metrics, listeners, admin, bus })
     }
 
     /// What it was opened with; where port 0 was asked for, the port that the system chose.
@@ -120,17 +129,21 @@ impl Gateway {
         &self.settings
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops in good order. Blocks.
+    /// Serves until SIGTERM or SIGINT, then stops in good order. Blocks. On SIGHUP the settings are
+    /// loaded again, where it is known how.
     ///
     /// # Errors
     /// Something that had to run has ended, or the stop was not in good order.
-    pub fn run(self) -> Result<(), Error> {
-        LocalRuntime::new()?.block_on(self.serve())
+    pub fn run(self, load: Option<Load>) -> Result<(), Error> {
+        LocalRuntime::new()?.block_on(self.serve(load))
     }
 
-    async fn serve(self) -> Result<(), Error> {
+    async fn serve(self, load: Option<Load>) -> Result<(), Error> {
         let mut signals = stop::Signals::new()?;
-        let Self { settings, router, metrics, listeners, admin, bus } = self;
+        let Self { written, settings, router, metrics, listeners, admin, bus } = self;
+        let manner = Rc::new(Cell::new(stop::Manner::of(&settings)));
+        let max_connections = Rc::new(Cell::new(settings.connections.max_connections));
+        let (changes, changed) = watch::channel(None);
         let health = Health::default();
         let accepting = CancellationToken::new();
         let (hub, links) = Hub::new(settings.hub.clone(), settings.shards, metrics.clone());
@@ -156,10 +169,24 @@ impl Gateway {
                 bus: bus_address,
                 health: health.clone(),
                 metrics: metrics.clone(),
+                changes: changed.clone(),
             })?);
         }
 
         let mut tasks = Tasks::default();
+        if let Some(load) = load {
+            let reloader = Reloader {
+                current: written,
+                listeners: shown.clone(),
+                shards: changes,
+                hub: hub.clone(),
+                max_connections: Rc::clone(&max_connections),
+                manner: Rc::clone(&manner),
+                metrics: metrics.clone(),
+            };
+            let hang_up = signal(SignalKind::hangup())?;
+            tasks.own("the reload", reloader.run(hang_up, load));
+        }
         let deal = hub.clone();
         tasks.own("the hub", async move { deal.run().await });
         listen(&mut tasks, &settings.source, bus, hub, &health, &metrics, &accepting)?;
@@ -170,7 +197,7 @@ impl Gateway {
                 socket: TcpListener::from_std(socket)?,
                 listener: place,
                 doors: Rc::clone(&doors),
-                max_connections: settings.connections.max_connections,
+                max_connections: Rc::clone(&max_connections),
                 metrics: metrics.clone(),
             };
             tasks.own("an acceptor", acceptor.run(accepting.clone()));
@@ -198,8 +225,8 @@ impl Gateway {
         let (version, shards) = (env!("CARGO_PKG_VERSION"), settings.shards);
         tracing::info!(target: OPENED, version, shards, "started");
 
-        let manner = stop::Manner { delay: settings.drain_delay, drain: settings.drain };
-        stop::serve_until_stopped(&mut signals, &mut tasks, threads, &health, &accepting, manner)
+        systemd::ready();
+        stop::serve_until_stopped(&mut signals, &mut tasks, threads, &health, &accepting, &manner)
             .await
             .inspect_err(|error| tracing::error!(%error, "the gateway ends"))
     }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Error;
+use super::reload::Change;
 use super::tasks::Tasks;
 use super::thread::Thread;
 use crate::health::Health;
@@ -34,6 +35,7 @@ pub(super) struct Parts {
     pub(super) bus: Option<SocketAddr>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    pub(super) changes: watch::Receiver<Option<Change>>,
 }
 
 /// How far a stop has come.
@@ -82,11 +84,11 @@ impl ShardThread {
 /// Runs until the stop is over. Everything is a task of its own: the future that an event loop is
 /// started with has its turn only after many tasks.
 async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), String> {
-    let Parts { link, accepted, load, listeners, router, connections, bus, health, metrics } =
-        parts;
+    let Parts { link, accepted, load, listeners, router, connections, .. } = parts;
+    let Parts { bus, health, metrics, changes, .. } = parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
     let service = Service::new(router, shard.clone(), bus, health, metrics.clone());
-    let server = ShardServer::new(service, connections, load, metrics);
+    let server = ShardServer::new(service.clone(), connections, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 
     let mut tasks = Tasks::default();
@@ -94,10 +96,30 @@ async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), S
     let (dealing, serving) = (shard.clone(), server.clone());
     tasks.own("the hub's side", async move { dealing.run().await });
     tasks.own("the server", async move { serving.run(accepted, listeners).await });
+    tasks.own("the changes", follow(changes, shard.clone(), service, server.clone()));
     tokio::select! {
         ended = tasks.any_ended() => Err(ended.to_string()),
         () = stop(&mut phases, &mut draining, &shard, &server) => Ok(()),
     }
+}
+
+/// Takes over what is new in the configuration. Ends with the shard.
+async fn follow(
+    mut changes: watch::Receiver<Option<Change>>,
+    shard: Shard,
+    service: Service,
+    server: ShardServer<Service>,
+) {
+    while changes.changed().await.is_ok() {
+        let change = changes.borrow_and_update().clone();
+        if let Some(Change { router, connections }) = change {
+            shard.set_write_timeout(connections.write_timeout);
+            service.change(router);
+            server.change(connections);
+        }
+    }
+    // Who sends them is gone, and with it the gateway.
+    std::future::pending().await
 }
 
 /// Follows the phases of a stop; returns when no connection is left.

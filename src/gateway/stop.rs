@@ -1,5 +1,6 @@
 //! The end of the gateway: in good order on the first signal, at once on the second.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
@@ -9,9 +10,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
 use super::shard::ShardThread;
 use super::tasks::Tasks;
+use super::{Error, systemd};
+use crate::config::Settings;
 use crate::health::Health;
 
 /// Streams that were ended last have so long to write their last words.
@@ -26,6 +28,12 @@ pub(super) struct Manner {
     pub(super) delay: Duration,
     /// The streams end evenly over this, and running requests have as long.
     pub(super) drain: Duration,
+}
+
+impl Manner {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { delay: settings.drain_delay, drain: settings.drain }
+    }
 }
 
 /// SIGTERM and SIGINT.
@@ -59,14 +67,15 @@ pub(super) async fn serve_until_stopped(
     mut shards: Vec<ShardThread>,
     health: &Health,
     accepting: &CancellationToken,
-    manner: Manner,
+    manner: &Cell<Manner>,
 ) -> Result<(), Error> {
     let signal = tokio::select! {
         signal = signals.next() => signal,
         ended = any_ended(&mut shards) => return Err(too_early(ended)),
         ended = tasks.any_ended() => return Err(Error::Task(ended.to_string())),
     };
-    let Manner { delay, drain } = manner;
+    let Manner { delay, drain } = manner.get();
+    systemd::stopping();
     tracing::info!(signal, ?delay, ?drain, "stopping");
     health.set_draining();
     let at_once = |signal| {

@@ -51,6 +51,11 @@ impl Proxy {
         Self(Rc::new(Inner { settings: settings.clone(), upstream }))
     }
 
+    /// What it was made of.
+    pub fn settings(&self) -> &ProxySettings {
+        &self.0.settings
+    }
+
     /// An event stream of the backend's that was quiet for so long gets a comment.
     pub fn stream_keep_alive(&self) -> Option<Duration> {
         self.0.settings.stream_keep_alive

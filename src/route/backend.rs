@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::hub::StreamSettings;
 
 /// Where a proxy route leads, and how long it may take there.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxySettings {
     /// Where the backend listens; of several, each has its turn. Never empty.
     pub upstreams: Vec<UpstreamAddress>,

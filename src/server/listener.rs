@@ -1,5 +1,6 @@
 //! Listening sockets, and the acceptors that hand connections to shards.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -126,7 +127,7 @@ pub struct Acceptor {
     /// The shards.
     pub doors: Rc<[ShardDoor]>,
     /// Connections at once, over all listeners.
-    pub max_connections: usize,
+    pub max_connections: Rc<Cell<usize>>,
     /// Where it records.
     pub metrics: Metrics,
 }
@@ -169,7 +170,7 @@ impl Acceptor {
             };
             (total + load, least)
         });
-        if total >= self.max_connections {
+        if total >= self.max_connections.get() {
             self.metrics.connection_cut("max_connections");
             return;
         }

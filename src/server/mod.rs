@@ -5,12 +5,13 @@
 //! one of them, from accept to its end, and [`carrier`] what remains of it while it carries a stream
 //! over HTTP/1.1; [`tls`] is how a listener speaks, and
 //! [`certificate`] what it shows; [`transport`] the socket
-//! as it is watched, [`running`] a request that has not ended, [`severable`] how one HTTP/2 stream
+//! as it is watched, [`contain`] what a panic costs, [`running`] a request that has not ended, [`severable`] how one HTTP/2 stream
 //! is cut off.
 
 pub mod carrier;
 pub mod certificate;
 pub mod connection;
+pub mod contain;
 pub mod listener;
 mod local_certificate;
 pub mod request_body;

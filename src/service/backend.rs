@@ -36,6 +36,10 @@ impl Backend {
         Self { proxy, signer }
     }
 
+    pub(super) fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
     /// Asks the backend, and answers with what comes of it.
     pub(super) async fn answer(
         &self,

@@ -7,6 +7,7 @@
 mod asked;
 mod backend;
 mod body;
+mod contained;
 mod cors;
 mod counted;
 mod demo;
@@ -16,6 +17,7 @@ mod passing;
 mod prologue;
 mod rejection;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use body::{ResponseBody, StreamBody};
+pub use contained::ContainedBody;
 pub use passing::{PassingEnd, PassingStream};
 
 use crate::server::request_body::RequestBody;
@@ -37,24 +40,30 @@ use crate::health::Health;
 use crate::hub::Shard;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
-use crate::route::{Matched, Parameters, Route, Router, Target};
+use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::connection::{ConnectionState, Handler};
+use crate::server::contain::Contained;
 
 /// Answers the requests of one shard: a cheap handle.
 #[derive(Clone)]
 pub struct Service(Rc<Inner>);
 
 struct Inner {
-    router: Arc<Router>,
-    // The routes' names in metrics, by their places.
-    labels: Vec<Rc<str>>,
+    routes: RefCell<Rc<Routes>>,
     shard: Shard,
-    // By the places of their routes.
-    backends: HashMap<usize, Backend>,
     // Where the demo page publishes; `None` where the source is no embedded bus.
     bus: Option<SocketAddr>,
     health: Health,
     metrics: Metrics,
+}
+
+/// Where requests lead, and what this shard keeps for it.
+struct Routes {
+    router: Arc<Router>,
+    // Their names in metrics, by their places.
+    labels: Vec<Rc<str>>,
+    // By the places of their routes.
+    backends: HashMap<usize, Backend>,
 }
 
 impl Service {
@@ -66,19 +75,19 @@ impl Service {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let backends = router
-            .routes()
-            .iter()
-            .filter_map(|route| match &route.settings.target {
-                Target::Proxy(settings) => {
-                    Some((route.place, Backend::new(Proxy::new(settings), route)))
-                }
-                Target::Events(_) | Target::Demo => None,
-            })
-            .collect();
-        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
-        let labels = labels.collect();
-        Self(Rc::new(Inner { router, labels, shard, backends, bus, health, metrics }))
+        let routes = RefCell::new(Rc::new(Routes::new(router, None)));
+        Self(Rc::new(Inner { routes, shard, bus, health, metrics }))
+    }
+
+    /// Takes requests where `router` leads them, from now on; those that are being answered go on.
+    /// Connections to backends that stay are kept.
+    pub fn change(&self, router: Arc<Router>) {
+        let before = self.routes();
+        self.0.routes.replace(Rc::new(Routes::new(router, Some(&before))));
+    }
+
+    fn routes(&self) -> Rc<Routes> {
+        Rc::clone(&self.0.routes.borrow())
     }
 
     fn shard(&self) -> &Shard {
@@ -95,20 +104,27 @@ impl Service {
 
     /// The route's name in metrics.
     fn label(&self, route: &Route) -> Rc<str> {
-        Rc::clone(&self.0.labels[route.place])
+        let routes = self.0.routes.borrow();
+        // They may have changed since the request came.
+        let label = routes.labels.get(route.place).filter(|label| ***label == *route.settings.path);
+        label.map_or_else(|| route.settings.path.as_str().into(), Rc::clone)
     }
 
     async fn respond(
         &self,
         request: Request<RequestBody>,
+        asked: &Asked,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
-        let asked = Asked::by(&request);
-        let mut response = match self.route(&request, &asked) {
+        #[cfg(test)]
+        assert_ne!(request.uri().path(), contained::tests::PANICS);
+        let routes = self.routes();
+        let mut response = match routes.find(&request, asked) {
             Ok((route, parameters)) => {
-                self.follow(route, &parameters, request, &asked, connection).await
+                let backend = routes.backends.get(&route.place);
+                self.follow((route, backend), &parameters, request, asked, connection).await
             }
-            Err(rejection) => self.reject("", rejection, &asked),
+            Err(rejection) => self.reject("", rejection, asked),
         };
         if asked.method == Method::HEAD {
             remove_body(&mut response);
@@ -118,7 +134,7 @@ impl Service {
 
     async fn follow(
         &self,
-        route: &Route,
+        (route, backend): (&Route, Option<&Backend>),
         parameters: &Parameters,
         request: Request<RequestBody>,
         asked: &Asked,
@@ -127,7 +143,7 @@ impl Service {
         let label = &route.settings.path;
         let answer = if let Some(channels) = &route.channels {
             events::open(self, route, channels, parameters, (&request, asked), connection)
-        } else if let Some(backend) = self.0.backends.get(&route.place) {
+        } else if let Some(backend) = backend {
             backend.answer((self, route), request, asked, connection).await
         } else {
             demo::answer(self.0.bus, request).await
@@ -149,27 +165,6 @@ impl Service {
         CountedStream::open(connection, self.label(route), self.metrics().clone())
     }
 
-    fn route<B>(
-        &self,
-        request: &Request<B>,
-        asked: &Asked,
-    ) -> Result<(&Route, Parameters), Rejection> {
-        if asked.method == Method::CONNECT {
-            // We are nobody's way to anywhere else, whatever the target.
-            return Err(Rejection::Method(Vec::new()));
-        }
-        let host = host(request)?;
-        let path = request.uri().path();
-        if !path.starts_with('/') {
-            return Err(Rejection::Path);
-        }
-        match self.0.router.find(host.as_deref(), path, &asked.method, asked.preflight.as_ref()) {
-            Matched::Route(route, parameters) => Ok((route, parameters)),
-            Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
-            Matched::NotFound => Err(Rejection::NotFound),
-        }
-    }
-
     fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
         match &rejection {
             Rejection::Upstream(error) => {
@@ -187,16 +182,70 @@ impl Service {
     }
 }
 
+impl Routes {
+    /// Those of `router`; of those `before`, what stays the same is kept.
+    fn new(router: Arc<Router>, before: Option<&Self>) -> Self {
+        let kept = |settings: &ProxySettings| {
+            let backends = before.iter().flat_map(|before| before.backends.values());
+            let mut proxies = backends.map(Backend::proxy);
+            proxies.find(|proxy| proxy.settings() == settings).cloned()
+        };
+        let backends = router
+            .routes()
+            .iter()
+            .filter_map(|route| match &route.settings.target {
+                Target::Proxy(settings) => {
+                    let proxy = kept(settings).unwrap_or_else(|| Proxy::new(settings));
+                    Some((route.place, Backend::new(proxy, route)))
+                }
+                Target::Events(_) | Target::Demo => None,
+            })
+            .collect();
+        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
+        let labels = labels.collect();
+        Self { router, labels, backends }
+    }
+
+    fn find<B>(
+        &self,
+        request: &Request<B>,
+        asked: &Asked,
+    ) -> Result<(&Route, Parameters), Rejection> {
+        if asked.method == Method::CONNECT {
+            // We are nobody's way to anywhere else, whatever the target.
+            return Err(Rejection::Method(Vec::new()));
+        }
+        let host = host(request)?;
+        let path = request.uri().path();
+        if !path.starts_with('/') {
+            return Err(Rejection::Path);
+        }
+        match self.router.find(host.as_deref(), path, &asked.method, asked.preflight.as_ref()) {
+            Matched::Route(route, parameters) => Ok((route, parameters)),
+            Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
+            Matched::NotFound => Err(Rejection::NotFound),
+        }
+    }
+}
+
 impl Handler for Service {
-    type Body = ResponseBody;
+    type Body = ContainedBody<ResponseBody>;
 
     fn handle(
         &self,
         request: Request<RequestBody>,
         connection: Rc<ConnectionState>,
-    ) -> impl Future<Output = Response<ResponseBody>> + 'static {
+    ) -> impl Future<Output = Response<Self::Body>> + 'static {
         let service = self.clone();
-        async move { service.respond(request, connection).await }
+        async move {
+            let asked = Asked::by(&request);
+            let responding = Contained::new(service.respond(request, &asked, connection));
+            let response = responding.await.unwrap_or_else(|_panicked| {
+                service.metrics().panicked("request");
+                service.reject("", Rejection::Panicked, &asked)
+            });
+            response.map(|body| ContainedBody::new(body, service))
+        }
     }
 }
 

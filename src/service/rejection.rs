@@ -40,6 +40,8 @@ pub(super) enum Rejection {
     Method(Vec<Method>),
     #[error("nothing is here")]
     NotFound,
+    #[error("the gateway has failed; its log says where")]
+    Panicked,
     #[error("the request names no path")]
     Path,
     #[error("the event could not be published")]
@@ -59,6 +61,7 @@ impl Rejection {
             Self::Host => "host",
             Self::Method(_) => "method",
             Self::NotFound => "not_found",
+            Self::Panicked => "panic",
             Self::Path => "path",
             Self::Publish => "publish",
             Self::Upstream(_) => "upstream",
@@ -72,6 +75,7 @@ impl Rejection {
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
@@ -80,7 +84,7 @@ impl Rejection {
 
     /// Whether the same request may be answered later.
     fn will_pass(&self) -> bool {
-        matches!(self, Self::Draining | Self::Handover(_) | Self::Upstream(_))
+        matches!(self, Self::Draining | Self::Handover(_) | Self::Panicked | Self::Upstream(_))
     }
 
     /// What the client could do about it, where that is not plain.

@@ -59,6 +59,8 @@ mod configuration;
 mod drain;
 /// A real Prometheus.
 mod prometheus;
+/// The configuration and the certificates, read again.
+mod reload;
 /// The orderly end.
 mod stop;
 

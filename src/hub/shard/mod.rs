@@ -73,7 +73,7 @@ pub struct Shard(Rc<Inner>);
 
 struct Inner {
     link: ShardLink,
-    write_timeout: Duration,
+    write_timeout: Cell<Duration>,
     channels: RefCell<HashMap<Topic, Rc<Channel>>>,
     by_index: RefCell<FxHashMap<ChannelIndex, Rc<Channel>>>,
     members: RefCell<Slab<Member>>,
@@ -106,7 +106,7 @@ impl Shard {
     pub fn new(link: ShardLink, write_timeout: Duration, metrics: ShardMetrics) -> Self {
         Self(Rc::new(Inner {
             link,
-            write_timeout,
+            write_timeout: Cell::new(write_timeout),
             channels: RefCell::default(),
             by_index: RefCell::default(),
             members: RefCell::default(),
@@ -174,6 +174,11 @@ impl Shard {
         Subscriber::new(mailbox, self.clone(), membership)
     }
 
+    /// How long a stream may take nothing, from now on.
+    pub fn set_write_timeout(&self, write_timeout: Duration) {
+        self.0.write_timeout.set(write_timeout);
+    }
+
     /// Ends every stream in good order: each gets what was received so far, and is told when to
     /// come back. Evenly over `over`, so that those who come back are no storm; sooner where few are
     /// open. No more may be opened meanwhile.
@@ -232,7 +237,7 @@ impl Shard {
 
     /// Nothing could be written for so long: then a stream is cut off.
     pub fn write_timeout(&self) -> Duration {
-        self.0.write_timeout
+        self.0.write_timeout.get()
     }
 
     fn end(&self, mailbox: &Mailbox, reason: CloseReason, now: Instant) {
@@ -345,7 +350,7 @@ impl Shard {
     fn admit(&self, mailbox: Rc<Mailbox>, now: Instant) -> MemberKey {
         let mut members = self.0.members.borrow_mut();
         let generation = self.draw_ticket();
-        let due = mailbox.first_visit(now, self.0.write_timeout);
+        let due = mailbox.first_visit(now, self.0.write_timeout.get());
         let place = members.vacant_key();
         let key = MemberKey { place, generation };
         mailbox.key.set(Some(key));
@@ -394,7 +399,7 @@ impl Shard {
         let Some(mailbox) = self.member(key) else { return };
         if mailbox.has_aged(now) {
             self.end(&mailbox, CloseReason::Aged, now);
-        } else if let Some(due) = mailbox.visit(now, self.0.write_timeout) {
+        } else if let Some(due) = mailbox.visit(now, self.0.write_timeout.get()) {
             self.0.rounds.borrow_mut().add(key, due);
         }
     }

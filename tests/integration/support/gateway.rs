@@ -262,6 +262,28 @@ impl Gateway {
         self.process.signal(signal);
     }
 
+    /// Writes another gateway.yaml: `change` makes it of the one that is there.
+    pub(crate) fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let file = self.dir().join("gateway.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, change(text)).unwrap();
+    }
+
+    /// SIGHUP; waits until the configuration has been read again, and gives whether it is used.
+    pub(crate) async fn reload(&self) -> bool {
+        const RELOADS: &str = "ssegate_config_reloads_total";
+        let before = self.metrics().await;
+        self.signal(Signal::HUP);
+        let mut after = before.sum(RELOADS, &[]);
+        eventually(SOON, "the configuration is read again", async || {
+            let metrics = self.metrics().await;
+            after = metrics.sum(RELOADS, &["success"]);
+            metrics.sum(RELOADS, &[]) > before.sum(RELOADS, &[])
+        })
+        .await;
+        after > before.sum(RELOADS, &["success"])
+    }
+
     /// Waits until the process has ended.
     pub(crate) async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
         self.process.exit_within(limit).await
