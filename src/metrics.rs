@@ -46,6 +46,9 @@ struct Registered {
     connections_cut: IntCounterVec,
     handshake_failures: IntCounterVec,
     certificate_expiry: GaugeVec,
+    upstream_connections: IntGaugeVec,
+    upstream_errors: IntCounterVec,
+    tunnels: IntGaugeVec,
     requests: IntCounterVec,
     requests_rejected: IntCounterVec,
     panics: IntCounterVec,
@@ -193,6 +196,24 @@ impl Metrics {
                 r.register(Box::new(expiry.clone()))?;
                 expiry
             },
+            upstream_connections: gauges(
+                r,
+                "ssegate_upstream_connections",
+                "Open connections to backends, kept ones included.",
+                &["route"],
+            )?,
+            upstream_errors: counters(
+                r,
+                "ssegate_upstream_errors_total",
+                "Requests that their backend did not answer, or not to the end, by kind.",
+                &["route", "kind"],
+            )?,
+            tunnels: gauges(
+                r,
+                "ssegate_tunnels",
+                "Open WebSockets and other upgraded connections to backends.",
+                &["route"],
+            )?,
             requests: counters(
                 r,
                 "ssegate_http_requests_total",
@@ -394,6 +415,31 @@ impl Metrics {
     /// The certificate of this listener ends then, in seconds of Unix time.
     pub fn certificate_expiry(&self, listener: &str, timestamp: f64) {
         self.0.certificate_expiry.with_label_values(&[listener]).set(timestamp);
+    }
+
+    /// A connection to a backend of this route is open.
+    pub fn upstream_connected(&self, route: &str) {
+        self.0.upstream_connections.with_label_values(&[route]).inc();
+    }
+
+    /// That connection is gone.
+    pub fn upstream_disconnected(&self, route: &str) {
+        self.0.upstream_connections.with_label_values(&[route]).dec();
+    }
+
+    /// A request of this route was not answered by its backend, or not to the end.
+    pub fn upstream_failed(&self, route: &str, kind: &str) {
+        self.0.upstream_errors.with_label_values(&[route, kind]).inc();
+    }
+
+    /// A tunnel of this route is open.
+    pub fn tunnel_opened(&self, route: &str) {
+        self.0.tunnels.with_label_values(&[route]).inc();
+    }
+
+    /// That tunnel is gone.
+    pub fn tunnel_closed(&self, route: &str) {
+        self.0.tunnels.with_label_values(&[route]).dec();
     }
 
     /// A request of this route was answered with this status.

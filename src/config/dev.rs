@@ -24,8 +24,12 @@ impl Settings {
         Self {
             shards: default_shards(),
             listeners: vec![
-                ListenerSettings { address: local(8443), tls: Some(TlsSettings::SelfSigned) },
-                ListenerSettings { address: local(8080), tls: None },
+                ListenerSettings {
+                    address: local(8443),
+                    tls: Some(TlsSettings::SelfSigned),
+                    proxy_protocol: false,
+                },
+                ListenerSettings { address: local(8080), tls: None, proxy_protocol: false },
             ],
             connections: ConnectionSettings::default(),
             admin: Some(AdminSettings { address: DEFAULT_ADMIN, hosts: Vec::new() }),

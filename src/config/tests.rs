@@ -149,9 +149,9 @@ routes:
       replay: all
   - path: api
     methods: [get]
-    proxy: https://backend
+    proxy: http://backend
   - path: /news
-    proxy: { upstream: "https://backend" }
+    proxy: { upstream: "ftp://backend" }
     events: { channels: [] }
 shards: 0
 drain: 10
@@ -174,9 +174,9 @@ drain: 10
     routes[0].events.replay: unknown key; here may stand channels, source, format, strip_prefix, patterns, keep_alive, retry, history, gap_events, linger, max_channels, max_stream_age and queue (gateway.yaml:22:7)
     routes[1].path: "api" does not begin with /; write "/api" (gateway.yaml:23:11)
     routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:24:15)
-    routes[1].proxy: expected a mapping with upstream, connect_timeout and stream_keep_alive; this is "https://backend" (gateway.yaml:25:12)
+    routes[1].proxy: expected a mapping with upstream, http2, tls, host, underscores_in_headers, max_connections, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout and stream_keep_alive; this is "http://backend" (gateway.yaml:25:12)
     routes[2]: leads to both events and proxy; say either (gateway.yaml:26:5)
-    routes[2].proxy.upstream: only http:// upstreams are supported in this version (gateway.yaml:27:24)
+    routes[2].proxy.upstream: "ftp://backend" is not an HTTP URL; use forms like http://127.0.0.1:8000 (gateway.yaml:27:24)
     routes[2].events.channels: the list is empty; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:28:25)
     shards: must be at least 1; this is 0 (gateway.yaml:29:9)
     drain: "10" is not a duration; use forms like 30s or 5m (gateway.yaml:30:8)
@@ -187,7 +187,7 @@ drain: 10
 fn an_unknown_key_is_an_error_with_a_suggestion() {
     let more = "rout: 1\nrediss: {}\nhttp2: {idle: 3s}\ntimeouts: {idel: 3s}\n";
     assert_snapshot!(mistakes(&with(more)), @"
-    rout: unknown key; here may stand listeners, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
+    rout: unknown key; here may stand listeners, trusted_proxies, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
     rediss: unknown key; did you mean `redis`? (gateway.yaml:7:1)
     http2.idle: unknown key; here may stand max_concurrent_streams, header_list, stream_window, connection_window, send_buffer, keep_alive_interval and keep_alive_timeout (gateway.yaml:8:9)
     timeouts.idel: unknown key; did you mean `idle`? (gateway.yaml:9:12)
@@ -202,7 +202,7 @@ fn what_is_missing_is_told_once() {
     routes: missing; say which request leads where, such as `- path: /events/{channel}` (gateway.yaml)
     ");
     assert_snapshot!(mistakes("just text"), @r#"
-    expected a mapping with listeners, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets; this is "just text" (gateway.yaml:1:1)
+    expected a mapping with listeners, trusted_proxies, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets; this is "just text" (gateway.yaml:1:1)
     "#);
     let empty = "listeners: [{}]\nredis:\nroutes:\n- events:\n- proxy: {}\n  path: /\n- path: /a\n";
     assert_snapshot!(mistakes(empty), @r#"

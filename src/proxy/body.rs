@@ -2,15 +2,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::connection::Connection;
+use super::facts::Facts;
+use super::lease::Lease;
 use super::pause::Pause;
-use super::pool::Pool;
 use crate::server::connection::BodyError;
 
 /// What a backend sends, as it comes. Its connection is kept when the body is complete, and closed
@@ -20,20 +20,15 @@ pub struct UpstreamBody {
     incoming: Incoming,
     // `None`: it may pause for ever.
     pause: Option<Pause>,
+    // `None`: the body is complete, or broken.
     lease: Option<Lease>,
-}
-
-/// A connection that goes back to its pool.
-#[derive(Debug)]
-pub(super) struct Lease {
-    pub(super) connection: Connection,
-    pub(super) pool: Pool,
+    facts: Facts,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(incoming: Incoming, pause: Pause, lease: Lease) -> Self {
-        let mut body = Self { incoming, pause: Some(pause), lease: Some(lease) };
-        body.give_back_when_complete();
+    pub(super) fn new(incoming: Incoming, pause: Pause, lease: Lease, facts: Facts) -> Self {
+        let mut body = Self { incoming, pause: Some(pause), lease: Some(lease), facts };
+        body.complete_if_ended();
         body
     }
 
@@ -42,12 +37,27 @@ impl UpstreamBody {
         self.pause = None;
     }
 
-    fn give_back_when_complete(&mut self) {
-        if self.incoming.is_end_stream()
-            && let Some(Lease { connection, pool }) = self.lease.take()
-        {
-            pool.put(connection);
+    fn complete_if_ended(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.complete();
         }
+    }
+
+    fn complete(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.complete();
+        }
+    }
+
+    fn broke(
+        &mut self,
+        is_timeout: bool,
+        error: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        tracing::debug!(%error, "the body of a backend's response broke off");
+        self.facts.body_cut(is_timeout);
+        self.lease = None;
+        Poll::Ready(Some(Err(error)))
     }
 }
 
@@ -56,35 +66,28 @@ impl Body for UpstreamBody {
     type Error = BodyError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let body = &mut *self;
-        match Pin::new(&mut body.incoming).poll_frame(cx) {
+        let this = self.get_mut();
+        match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Pending => {
-                let is_too_long = body.pause.as_mut().is_some_and(|p| p.poll(cx).is_ready());
-                if is_too_long {
-                    body.lease = None;
-                    let error = io::Error::new(io::ErrorKind::TimedOut, "the backend pauses");
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                Poll::Pending
+                let Some(pause) = &mut this.pause else { return Poll::Pending };
+                ready!(pause.poll(cx));
+                let error =
+                    io::Error::new(io::ErrorKind::TimedOut, "nothing came for idle_timeout");
+                this.broke(true, error.into())
             }
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(pause) = &mut body.pause {
+                if let Some(pause) = &mut this.pause {
                     pause.over();
                 }
-                body.give_back_when_complete();
+                this.complete_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                body.lease = None;
-                Poll::Ready(Some(Err(error.into())))
-            }
+            Poll::Ready(Some(Err(error))) => this.broke(false, error.into()),
             Poll::Ready(None) => {
-                if let Some(Lease { connection, pool }) = body.lease.take() {
-                    pool.put(connection);
-                }
+                this.complete();
                 Poll::Ready(None)
             }
         }

@@ -1,34 +1,61 @@
 //! Everything that is not ours goes to a backend, and its answer comes back as it comes.
 //!
-//! [`Proxy`] forwards the requests of one route: it writes their [`headers`] anew and sends them to
-//! an [`upstream`], which keeps connections in a [`pool`]. A [`connection`] carries one request at a
-//! time over a socket that [`connect`] opens. Bodies stream both ways, [`upload`] and [`body`], and
-//! are never collected; a [`pause`] between two pieces has an end. A client that leaves takes its
-//! request to the backend with it: the future or the body is dropped, and the connection closed.
+//! [`Proxy`] forwards the requests of one route. It makes each [`message`] ours: their [`headers`],
+//! and where they come from ([`forwarded`]). It sends them to an [`upstream`], of several to one
+//! after the other ([`balance`]). An upstream keeps connections in a [`pool`]: over HTTP/1.1 a
+//! [`connection`] carries one request at a time, over HTTP/2 a [`shared`] one carries many;
+//! [`connect`] opens their sockets.
+//!
+//! Bodies stream both ways, [`upload`] and [`body`], and are never collected; a [`pause`] between
+//! two pieces has an end. A client that leaves takes its request to the backend with it: the future
+//! or the body is dropped, and with it the [`lease`] of the connection.
+//!
+//! A request for an [`upgrade`] becomes a [`tunnel`].
 
+mod balance;
 mod body;
 mod connect;
 mod connection;
 mod error;
+mod expect;
+mod facts;
+mod forwarded;
 mod headers;
+mod lease;
+mod message;
 mod pause;
 mod pool;
+mod shared;
+mod tunnel;
+mod upgrade;
 mod upload;
 mod upstream;
+mod websocket;
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::timeout;
 
+use self::balance::Balance;
 pub use self::body::UpstreamBody;
-use self::error::Failure;
-pub use self::error::ProxyError;
+use self::error::{Failure, Unanswered};
+pub use self::error::{Fault, ProxyError};
+use self::facts::Facts;
+use self::forwarded::Sender;
+use self::lease::Lease;
 use self::pause::Pause;
-use self::upload::Upload;
+use self::tunnel::Backend;
+pub use self::tunnel::TunnelBody;
+use self::upgrade::Upgrade;
+pub use self::upgrade::is_extended_connect;
+use self::upload::{Upload, Watch};
 use self::upstream::Upstream;
-use crate::route::ProxySettings;
+use crate::metrics::Metrics;
+use crate::route::{ProxySettings, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 
@@ -40,15 +67,33 @@ pub struct Proxy(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     settings: ProxySettings,
-    upstream: Upstream,
+    upstreams: Balance,
+    facts: Facts,
+}
+
+/// What a request became.
+#[derive(Debug)]
+pub enum Forwarded {
+    /// The backend's response.
+    Response(Response<UpstreamBody>),
+    /// The backend speaks another protocol with the client now.
+    Tunnel(Response<TunnelBody>),
 }
 
 impl Proxy {
-    /// A proxy without connections yet.
-    pub fn new(settings: &ProxySettings) -> Self {
-        let address = settings.upstreams.first().expect("the configuration wants one at least");
-        let upstream = Upstream::new(address.clone(), settings);
-        Self(Rc::new(Inner { settings: settings.clone(), upstream }))
+    /// A proxy without connections yet. `label` is the route's name in metrics.
+    pub fn new(route: &Route, settings: &ProxySettings, label: Rc<str>, metrics: Metrics) -> Self {
+        let facts = Facts::new(label, route.upstream_connections.clone(), metrics);
+        let upstream = |address: &_| Upstream::new(Clone::clone(address), settings, facts.clone());
+        let upstreams = settings.upstreams.iter().map(upstream).collect();
+        // The shards do not all begin with the first one.
+        let upstreams = Balance::new(upstreams, fastrand::usize(..));
+        Self(Rc::new(Inner { settings: settings.clone(), upstreams, facts }))
+    }
+
+    /// The route's name in metrics.
+    pub fn label(&self) -> &str {
+        self.0.facts.route()
     }
 
     /// What it was made of.
@@ -61,35 +106,143 @@ impl Proxy {
         self.0.settings.stream_keep_alive
     }
 
-    /// Sends the request on, and answers with the head of the response; its body streams.
+    /// A header that a backend could take for another, and that this route does not let pass.
+    pub fn refused_name<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderName> {
+        if self.0.settings.allows_underscores { None } else { headers::ambiguous_name(headers) }
+    }
+
+    /// Sends the request on, and answers with the head of the response; its body streams. Where the
+    /// client asks for another protocol and the backend switches to it, they are connected.
     ///
     /// # Errors
-    /// The backend cannot be reached, ends before it answers, or answers what cannot be passed on.
+    /// The backend cannot be reached, ends before it answers, or answers what cannot be passed on;
+    /// or the client's own body fails.
     pub async fn forward(
         &self,
         mut request: Request<RequestBody>,
-        connection: &Rc<ConnectionState>,
-    ) -> Result<Response<UpstreamBody>, ProxyError> {
-        let Inner { settings, upstream } = &*self.0;
-        headers::forward_request(&mut request, connection);
-        *request.uri_mut() = origin_form(request.uri());
-        *request.version_mut() = Version::HTTP_11;
-        let failed = |failure| ProxyError::new(&upstream.address, failure);
-        let sent = upstream.send(request.map(Upload::new), settings).await;
-        let (mut response, lease) = sent.map_err(failed)?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(failed(Failure::UnaskedSwitch));
+        connection: &ConnectionState,
+    ) -> Result<Forwarded, ProxyError> {
+        if let Some(upgrade) = Upgrade::asked(&mut request) {
+            // Boxed: the requests that are none do not pay for its size.
+            return Box::pin(self.upgrade(request, upgrade, connection)).await;
         }
-        // Of the backend's connection; what is spoken on the client's is another matter.
-        *response.version_mut() = Version::HTTP_11;
-        headers::forward_response(response.headers_mut());
-        let pause = Pause::new(settings.idle_timeout);
-        Ok(response.map(|incoming| UpstreamBody::new(incoming, pause, lease)))
+        let settings = &self.0.settings;
+        let scheme = settings.is_http2.then(|| match settings.upstreams[0].is_tls() {
+            true => Scheme::HTTPS,
+            false => Scheme::HTTP,
+        });
+        let hold = message::outgoing(&mut request, settings, sender(connection), scheme);
+        let (head, body) = request.into_parts();
+        let (upload, watch) = Upload::new(Some(body), hold, settings);
+        let request = Request::from_parts(head, upload);
+        let (upstream, response, lease) = self.send(request, &watch, settings.is_http2).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.failed(upstream, Failure::UnaskedSwitch));
+        }
+        self.respond(upstream, response, lease)
+    }
+
+    async fn upgrade(
+        &self,
+        request: Request<RequestBody>,
+        upgrade: Upgrade,
+        connection: &ConnectionState,
+    ) -> Result<Forwarded, ProxyError> {
+        let settings = &self.0.settings;
+        let (head, body) = request.into_parts();
+        // Over HTTP/2 the body is what the client says in the tunnel.
+        let (body, client) = match upgrade {
+            Upgrade::Http1 { .. } => (Some(body), None),
+            Upgrade::Http2(_) => (None, Some(body)),
+        };
+        let (upload, watch) = Upload::new(body, None, settings);
+        let mut request = Request::from_parts(head, upload);
+        message::outgoing(&mut request, settings, sender(connection), None);
+        upgrade.ask(&mut request);
+        let (upstream, mut response, lease) = self.send(request, &watch, false).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if client.is_some() && response.status().is_success() {
+                // To the client it would mean that the tunnel is open.
+                return Err(self.failed(upstream, Failure::NoSwitch("it answers as to a GET")));
+            }
+            return self.respond(upstream, response, lease);
+        }
+        upgrade.agree(&mut response).map_err(|failure| self.failed(upstream, failure))?;
+        let switched = timeout(settings.response_timeout, hyper::upgrade::on(&mut response)).await;
+        let upgraded = match switched {
+            Ok(Ok(upgraded)) => upgraded,
+            Ok(Err(error)) => return Err(self.failed(upstream, Failure::exchange(&error))),
+            Err(_elapsed) => return Err(self.failed(upstream, Failure::ResponseTimeout)),
+        };
+        let tunnel = self.0.facts.tunnel();
+        let backend = Backend { upgraded, place: lease.into_place(), tunnel };
+        let body = match (upgrade, client) {
+            (Upgrade::Http1 { client, .. }, _) => {
+                connection.go_on_with(tunnel::carry(client, backend));
+                TunnelBody::empty()
+            }
+            (Upgrade::Http2(_), client) => {
+                TunnelBody::new(client.expect("kept for this above"), backend)
+            }
+        };
+        Ok(Forwarded::Tunnel(response.map(|_| body)))
+    }
+
+    /// Sends a request to one upstream after the other, until one has taken it.
+    async fn send(
+        &self,
+        request: Request<Upload>,
+        watch: &Rc<Watch>,
+        is_http2: bool,
+    ) -> Result<(&Upstream, Response<Incoming>, Lease), ProxyError> {
+        let mut request = Box::new(request);
+        let mut upstreams = self.0.upstreams.turn().peekable();
+        loop {
+            let upstream = upstreams.next().expect("the last one ends this");
+            let Unanswered { failure, unsent } =
+                match upstream.send(*request, watch, is_http2).await {
+                    Ok((response, lease)) => return Ok((upstream, response, lease)),
+                    Err(unanswered) => unanswered,
+                };
+            if failure.is_of_the_upstream() {
+                upstream.failed(self.0.settings.fail_timeout);
+            }
+            let error = self.failed(upstream, failure);
+            match unsent {
+                Some(unsent) if upstreams.peek().is_some() => {
+                    tracing::warn!(%error, "a backend failed; another is tried");
+                    request = unsent;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    fn respond(
+        &self,
+        upstream: &Upstream,
+        mut response: Response<Incoming>,
+        mut lease: Lease,
+    ) -> Result<Forwarded, ProxyError> {
+        let kept = message::incoming(&mut response);
+        if let Some(keep_alive) = kept.map_err(|failure| self.failed(upstream, failure))? {
+            lease.keep_for(keep_alive);
+        }
+        let (pause, facts) = (Pause::new(self.0.settings.idle_timeout), self.0.facts.clone());
+        let body = |incoming| UpstreamBody::new(incoming, pause, lease, facts);
+        Ok(Forwarded::Response(response.map(body)))
+    }
+
+    fn failed(&self, upstream: &Upstream, failure: Failure) -> ProxyError {
+        self.0.facts.failed(&failure);
+        ProxyError::new(&upstream.address, failure)
     }
 }
 
-/// The bytes of the path go on as they came (RFC 9112, section 3.2.1).
-fn origin_form(asked: &Uri) -> Uri {
-    let path = asked.path_and_query().cloned();
-    Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+fn sender(connection: &ConnectionState) -> Sender {
+    Sender {
+        address: connection.client(),
+        is_trusted: connection.is_trusted_proxy(),
+        is_tls: connection.is_tls(),
+    }
 }

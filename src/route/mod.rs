@@ -9,12 +9,15 @@ mod handover;
 mod router;
 mod template;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use http::Method;
 
 use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings};
 
-pub use backend::{ProxySettings, UpstreamAddress};
+pub use backend::{ProxySettings, UpstreamAddress, UpstreamTls};
 pub use channels::{ChannelError, Channels};
 pub use handover::{Handover, HandoverSettings};
 pub use router::{Matched, Parameters, Router, RouterError};
@@ -50,6 +53,8 @@ pub struct Route {
     pub channels: Option<Channels>,
     /// Of a proxy route whose backend may hand streams over.
     pub handover: Option<Handover>,
+    /// Connections to its upstreams that are open, of all shards.
+    pub upstream_connections: Arc<AtomicUsize>,
     // The names in its path, in order.
     parameters: Vec<String>,
 }
@@ -62,7 +67,8 @@ impl Route {
         };
         let handover = settings.handover.clone().map(Handover::new);
         let parameters = router::parameter_names(&settings.path);
-        Self { place, parameters, settings, channels, handover }
+        let upstream_connections = Arc::default();
+        Self { place, parameters, settings, channels, handover, upstream_connections }
     }
 
     fn takes(&self, method: &Method, preflight: Option<&Method>) -> bool {

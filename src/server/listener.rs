@@ -59,6 +59,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What it shows, if it speaks TLS.
     pub tls: Option<Tls>,
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 impl Listener {
@@ -99,7 +101,7 @@ pub fn open(
     let socket =
         bind(address, connections).map_err(|cause| ListenError::Bind { address, cause })?;
     let address = socket.local_addr().map_err(|cause| ListenError::Bind { address, cause })?;
-    Ok((socket, Listener { address, tls }))
+    Ok((socket, Listener { address, tls, proxy_protocol: settings.proxy_protocol }))
 }
 
 /// The options are inherited by the connections that are accepted (Linux, BSD).

@@ -16,7 +16,7 @@ use super::{Service, events};
 use crate::grip;
 use crate::grip::instruct;
 use crate::grip::signature::{GRIP_SIG, Signer};
-use crate::proxy::{Proxy, UpstreamBody};
+use crate::proxy::{Forwarded, Proxy, UpstreamBody};
 use crate::route::Route;
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
@@ -48,6 +48,9 @@ impl Backend {
         asked: &Asked,
         connection: Rc<ConnectionState>,
     ) -> Result<Response<ResponseBody>, Rejection> {
+        if let Some(name) = self.proxy.refused_name(request.headers()) {
+            return Err(Rejection::Underscore(name.clone()));
+        }
         let last_event_id = route.handover.as_ref().and_then(|_| events::last_event_id(&request));
         let headers = request.headers_mut();
         // What a client says of streams is not for the backend to believe.
@@ -58,9 +61,14 @@ impl Backend {
         if asked.accepts_stream {
             passing::ask_for_plain_text(headers);
         }
-        let response = self.proxy.forward(request, &connection).await;
-        let mut response = response.map_err(Rejection::Upstream)?;
-
+        let forwarded = self.proxy.forward(request, &connection).await;
+        let mut response = match forwarded.map_err(Rejection::Upstream)? {
+            Forwarded::Response(response) => response,
+            Forwarded::Tunnel(mut response) => {
+                grip::strip(response.headers_mut());
+                return Ok(response.map(ResponseBody::Tunnel));
+            }
+        };
         let hold = instruct::hold(response.headers());
         grip::strip(response.headers_mut());
         match (hold, &route.handover) {

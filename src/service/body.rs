@@ -10,7 +10,7 @@ use super::counted::CountedStream;
 use super::passing::{PassingEnd, PassingStream};
 use super::prologue::Prologue;
 use crate::hub::{CloseReason, Subscriber};
-use crate::proxy::UpstreamBody;
+use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::Frames;
 use crate::server::connection::BodyError;
 use crate::sse::frame::{Form, Frame as SseFrame};
@@ -24,6 +24,8 @@ pub enum ResponseBody {
     Passing(Box<PassingStream>),
     /// What a backend sends.
     Upstream(UpstreamBody),
+    /// What a backend says that speaks something else than HTTP now.
+    Tunnel(TunnelBody),
     /// So many bytes; `None` once they are sent.
     Whole(Option<Bytes>),
 }
@@ -41,7 +43,7 @@ impl ResponseBody {
     pub(super) fn take_whole(&mut self) -> Option<usize> {
         match self {
             Self::Whole(bytes) => bytes.take().map(|bytes| bytes.len()),
-            Self::Stream(_) | Self::Passing(_) | Self::Upstream(_) => None,
+            Self::Stream(_) | Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) => None,
         }
     }
 }
@@ -61,6 +63,7 @@ impl Body for ResponseBody {
             }
             Self::Passing(stream) => stream.poll_frame(cx),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Tunnel(body) => Pin::new(body).poll_frame(cx),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
@@ -69,6 +72,7 @@ impl Body for ResponseBody {
         match self {
             Self::Stream(_) | Self::Passing(_) => false,
             Self::Upstream(body) => body.is_end_stream(),
+            Self::Tunnel(body) => body.is_end_stream(),
             Self::Whole(bytes) => bytes.is_none(),
         }
     }
@@ -77,6 +81,7 @@ impl Body for ResponseBody {
         match self {
             Self::Stream(_) | Self::Passing(_) => SizeHint::default(),
             Self::Upstream(body) => body.size_hint(),
+            Self::Tunnel(body) => body.size_hint(),
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
@@ -100,7 +105,9 @@ impl Frames for ResponseBody {
                 }
                 None => Poll::Ready(None),
             },
-            Self::Passing(_) | Self::Upstream(_) | Self::Whole(_) => Poll::Ready(None),
+            Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) | Self::Whole(_) => {
+                Poll::Ready(None)
+            }
         }
     }
 

@@ -163,7 +163,7 @@ pub(super) mod tests {
                 max_connections: Rc::new(Cell::new(8)),
                 metrics: metrics.clone(),
             };
-            let listeners = vec![Rc::new(Listener { address, tls: None })];
+            let listeners = vec![Rc::new(Listener { address, tls: None, proxy_protocol: false })];
             let (dealing, followed) = (hub.clone(), hub.clone());
             drop(tokio::task::spawn_local(async move { dealing.run().await }));
             drop(tokio::task::spawn_local(async move { shard.run().await }));

@@ -16,6 +16,7 @@ mod handover;
 mod passing;
 mod prologue;
 mod rejection;
+mod screening;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ pub use contained::ContainedBody;
 pub use passing::{PassingEnd, PassingStream};
 
 use crate::server::request_body::RequestBody;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
 
 use self::asked::Asked;
@@ -39,7 +40,7 @@ use self::rejection::Rejection;
 use crate::health::Health;
 use crate::hub::Shard;
 use crate::metrics::Metrics;
-use crate::proxy::Proxy;
+use crate::proxy::{self, Proxy};
 use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
@@ -75,7 +76,7 @@ impl Service {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let routes = RefCell::new(Rc::new(Routes::new(router, None)));
+        let routes = RefCell::new(Rc::new(Routes::new(router, None, &metrics)));
         Self(Rc::new(Inner { routes, shard, bus, health, metrics }))
     }
 
@@ -83,7 +84,7 @@ impl Service {
     /// Connections to backends that stay are kept.
     pub fn change(&self, router: Arc<Router>) {
         let before = self.routes();
-        self.0.routes.replace(Rc::new(Routes::new(router, Some(&before))));
+        self.0.routes.replace(Rc::new(Routes::new(router, Some(&before), self.metrics())));
     }
 
     fn routes(&self) -> Rc<Routes> {
@@ -184,25 +185,27 @@ impl Service {
 
 impl Routes {
     /// Those of `router`; of those `before`, what stays the same is kept.
-    fn new(router: Arc<Router>, before: Option<&Self>) -> Self {
-        let kept = |settings: &ProxySettings| {
+    fn new(router: Arc<Router>, before: Option<&Self>, metrics: &Metrics) -> Self {
+        let kept = |settings: &ProxySettings, label: &str| {
             let backends = before.iter().flat_map(|before| before.backends.values());
             let mut proxies = backends.map(Backend::proxy);
-            proxies.find(|proxy| proxy.settings() == settings).cloned()
+            proxies.find(|proxy| proxy.settings() == settings && proxy.label() == label).cloned()
         };
+        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
+        let labels: Vec<Rc<str>> = labels.collect();
         let backends = router
             .routes()
             .iter()
             .filter_map(|route| match &route.settings.target {
                 Target::Proxy(settings) => {
-                    let proxy = kept(settings).unwrap_or_else(|| Proxy::new(settings));
+                    let label = &labels[route.place];
+                    let new = || Proxy::new(route, settings, Rc::clone(label), metrics.clone());
+                    let proxy = kept(settings, label).unwrap_or_else(new);
                     Some((route.place, Backend::new(proxy, route)))
                 }
                 Target::Events(_) | Target::Demo => None,
             })
             .collect();
-        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
-        let labels = labels.collect();
         Self { router, labels, backends }
     }
 
@@ -211,16 +214,20 @@ impl Routes {
         request: &Request<B>,
         asked: &Asked,
     ) -> Result<(&Route, Parameters), Rejection> {
-        if asked.method == Method::CONNECT {
+        let is_websocket = proxy::is_extended_connect(request);
+        if asked.method == Method::CONNECT && !is_websocket {
             // We are nobody's way to anywhere else, whatever the target.
             return Err(Rejection::Method(Vec::new()));
         }
-        let host = host(request)?;
+        // Over HTTP/1.1 a WebSocket is asked for with GET.
+        let method = if is_websocket { &Method::GET } else { &asked.method };
+        let host = screening::host(request)?;
+        screening::transfer_coding(request.headers())?;
         let path = request.uri().path();
         if !path.starts_with('/') {
             return Err(Rejection::Path);
         }
-        match self.router.find(host.as_deref(), path, &asked.method, asked.preflight.as_ref()) {
+        match self.router.find(host.as_deref(), path, method, asked.preflight.as_ref()) {
             Matched::Route(route, parameters) => Ok((route, parameters)),
             Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
             Matched::NotFound => Err(Rejection::NotFound),
@@ -255,33 +262,6 @@ fn remove_body(response: &mut Response<ResponseBody>) {
     if let Some(length) = response.body_mut().take_whole() {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-}
-
-/// The host that the request is for, without its port, in lower case.
-///
-/// HTTP/1.1 must name exactly one (RFC 9112, section 3.2); where HTTP/2 has `:authority` and
-/// `Host`, they must agree (RFC 9113, section 8.3.1).
-fn host<B>(request: &Request<B>) -> Result<Option<String>, Rejection> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let header = hosts.next().map(|host| host.to_str().map_err(|_not_text| Rejection::Host));
-    let header = header.transpose()?;
-    if hosts.next().is_some() {
-        return Err(Rejection::Host);
-    }
-    let authority = request.uri().authority().map(http::uri::Authority::as_str);
-    let host = match (authority, header) {
-        (Some(authority), Some(header)) if !authority.eq_ignore_ascii_case(header) => {
-            return Err(Rejection::Host);
-        }
-        (Some(host), _) | (None, Some(host)) => host,
-        (None, None) if request.version() == http::Version::HTTP_10 => return Ok(None),
-        (None, None) => return Err(Rejection::Host),
-    };
-    let authority: http::uri::Authority = host.parse().map_err(|_invalid| Rejection::Host)?;
-    if host.contains('@') {
-        return Err(Rejection::Host);
-    }
-    Ok(Some(authority.host().to_ascii_lowercase()))
 }
 
 impl fmt::Debug for Service {

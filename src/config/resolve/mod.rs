@@ -5,6 +5,7 @@
 //! below. After a mistake it goes on with the default, so that one run finds everything.
 
 mod authority;
+mod backend;
 mod handover;
 mod listeners;
 mod matches;
@@ -28,8 +29,8 @@ use super::field::{At, Field};
 use super::file::{File, Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 use super::units::{Size, Time};
 
+pub(super) use authority::upstream;
 pub(super) use listeners::DEFAULT_ADMIN;
-pub(super) use routes::upstream;
 pub(super) use source::MAX_EVENT_BYTES;
 pub(super) use stream::StreamDefaults;
 
@@ -45,7 +46,8 @@ const MAX_LENGTH: usize = i32::MAX as usize;
 /// Resolves `file`; `folder` is where relative paths start. `None` after mistakes that leave
 /// nothing to go on with; other mistakes are only noted.
 pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<Settings> {
-    let mut resolver = Resolver { mistakes, folder, addresses: Vec::new() };
+    let mut resolver = Resolver { mistakes, folder, addresses: Vec::new(), trusts_nobody: true };
+    let trusted_proxies = resolver.trusted_proxies(file.trusted_proxies);
     // In the order in which they claim addresses.
     let listeners = resolver.listeners(file.listeners);
     let admin = resolver.admin(file.admin);
@@ -59,6 +61,7 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
             write_timeout: resolver.time(file.write_timeout, connections.write_timeout),
             http1: resolver.http1(file.http1.or_default()),
             http2: resolver.http2(file.http2.or_default()),
+            trusted_proxies,
             ..resolver.connections(
                 file.limits.or_default(),
                 file.timeouts.or_default(),
@@ -94,6 +97,8 @@ struct Resolver<'a> {
     folder: &'a Path,
     /// Addresses that are listened on, and the keys that say so.
     addresses: Vec<(SocketAddr, String)>,
+    /// No proxy is trusted.
+    trusts_nobody: bool,
 }
 
 impl Resolver<'_> {

@@ -8,19 +8,12 @@ use crate::config::file::{
     CorsFile, EventsFile, FormatFile, MethodFile, ProxyFile, RouteFile, SseFile,
 };
 use crate::event::{ChannelName, Format};
-use crate::route::{
-    CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress,
-};
+use crate::route::{CorsSettings, EventsSettings, RouteSettings, Target};
 
 use super::matches::{Match, Matches};
 use super::stream::StreamDefaults;
 use super::template::{self, Pattern};
 use super::{Resolver, authority};
-
-/// A backend: `http://host[:port]`, or what is wrong with it.
-pub(in crate::config) fn upstream(text: &str) -> Result<UpstreamAddress, String> {
-    authority::upstream(text)
-}
 
 impl Resolver<'_> {
     pub(super) fn routes(
@@ -155,25 +148,6 @@ impl Resolver<'_> {
             });
         }
         at.value
-    }
-
-    fn proxy(
-        &self,
-        At { place, value: file }: At<ProxyFile>,
-        streams: &StreamDefaults,
-    ) -> Option<ProxySettings> {
-        let defaults = ProxySettings::new(Vec::new());
-        let keep_alive = self.time_or_none(file.stream_keep_alive, streams.stream().keep_alive);
-        let connect_timeout = self.time(file.connect_timeout, defaults.connect_timeout);
-        let what = "say where the backend is, such as http://127.0.0.1:8000";
-        let upstream = self.required(file.upstream, &place, "upstream", what)?;
-        let upstream = self.told(&upstream, authority::upstream)?;
-        Some(ProxySettings {
-            upstreams: vec![upstream],
-            connect_timeout,
-            stream_keep_alive: Some(keep_alive).filter(|time| !time.is_zero()),
-            ..defaults
-        })
     }
 
     fn cors(&self, field: Field<CorsFile>) -> CorsSettings {

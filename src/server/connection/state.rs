@@ -1,7 +1,9 @@
 //! What is known of a connection, and what its task is told from outside.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -70,6 +72,10 @@ impl CutReason {
 #[derive(Debug)]
 pub struct ConnectionState {
     pub(super) peer: SocketAddr,
+    // Whom the peer speaks for, where the PROXY protocol says so.
+    client: Cell<IpAddr>,
+    is_trusted_proxy: Cell<bool>,
+    rest: RefCell<Option<Rest>>,
     is_tls: bool,
     pub(super) protocol: Cell<Option<Protocol>>,
     accepted: Instant,
@@ -82,6 +88,15 @@ pub struct ConnectionState {
     pub(super) progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// What goes on when HTTP is over.
+struct Rest(Pin<Box<dyn Future<Output = ()>>>);
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rest")
+    }
 }
 
 /// What the task of a connection is told from outside.
@@ -98,6 +113,9 @@ impl ConnectionState {
         let now = Instant::now();
         Self {
             peer,
+            client: Cell::new(peer.ip().to_canonical()),
+            is_trusted_proxy: Cell::new(false),
+            rest: RefCell::new(None),
             is_tls,
             protocol: Cell::new(None),
             accepted: now,
@@ -112,9 +130,37 @@ impl ConnectionState {
         }
     }
 
-    /// The other end.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
+    /// The other end: of the connection, or, behind a load balancer that speaks the PROXY protocol,
+    /// of the balancer's. An IPv4 address that came as IPv6 is IPv4 here.
+    pub fn client(&self) -> IpAddr {
+        self.client.get()
+    }
+
+    /// What goes on on the connection when HTTP is over, after an upgrade. The connection owns it, and
+    /// ends it when it is cut.
+    pub fn go_on_with(&self, rest: impl Future<Output = ()> + 'static) {
+        *self.rest.borrow_mut() = Some(Rest(Box::pin(rest)));
+    }
+
+    pub(super) async fn rest(&self) {
+        let rest = self.rest.take();
+        if let Some(Rest(rest)) = rest {
+            rest.await;
+        }
+    }
+
+    /// Whether [`client`](Self::client) is a proxy that is believed when it says where a request
+    /// comes from.
+    pub fn is_trusted_proxy(&self) -> bool {
+        self.is_trusted_proxy.get()
+    }
+
+    pub(super) fn speaks_for(&self, client: SocketAddr) {
+        self.client.set(client.ip().to_canonical());
+    }
+
+    pub(super) fn judge(&self, settings: &ConnectionSettings) {
+        self.is_trusted_proxy.set(settings.trusts(self.client.get()));
     }
 
     /// Whether the client speaks TLS to us.
