@@ -15,6 +15,8 @@ mod backend_streams;
 mod cors;
 /// The `envelope` format: names, ids and `retry` from the publisher.
 mod envelope;
+/// Streams that the backend hands over.
+mod handover;
 /// Any payload arrives as it was published: a property.
 mod payloads;
 /// Everything that is not a stream goes to the backend.
