@@ -63,6 +63,8 @@ mod prometheus;
 mod reload;
 /// The orderly end.
 mod stop;
+/// Another process on the same sockets.
+mod takeover;
 
 /// The PHP publishers of `examples/php`.
 mod php_examples;
