@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use ssegate::config::{self, Settings};
-use ssegate::gateway::{Gateway, Load};
+use ssegate::gateway::{Gateway, Load, Start};
 
 use super::config::ConfigFile;
 use super::{Error, banner, logging};
@@ -18,20 +18,27 @@ use super::{Error, banner, logging};
 pub(crate) struct Run {
     #[command(flatten)]
     config: ConfigFile,
+    /// Take the sockets over from the gateway that runs with this configuration; it then leaves
+    ///
+    /// No connection is refused meanwhile. Streams move over as the other one drains; their clients
+    /// come back and are told with `event: gap` where something may be missing.
+    #[arg(long)]
+    takeover: bool,
 }
 
 impl Run {
     pub(super) fn execute(self) -> Result<(), Error> {
         let settings = self.config.load()?;
         let file = self.config.path().to_owned();
-        start(settings, Some(Arc::new(move || config::load(&file))))
+        let from = if self.takeover { Start::Takeover } else { Start::Fresh };
+        start(settings, from, Some(Arc::new(move || config::load(&file))))
     }
 }
 
 /// Runs the gateway until a signal ends it: also for `ssegate dev`, which has nothing to load again.
-pub(super) fn start(settings: Settings, load: Option<Load>) -> Result<(), Error> {
+pub(super) fn start(settings: Settings, from: Start, load: Option<Load>) -> Result<(), Error> {
     logging::start();
-    let gateway = Gateway::open(settings)?;
+    let gateway = Gateway::open(settings, from)?;
     banner::show(gateway.settings());
     Ok(gateway.run(load)?)
 }

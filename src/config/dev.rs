@@ -60,6 +60,7 @@ fn route(path: &str, target: Target) -> RouteSettings {
         methods: Vec::new(),
         target,
         cors: CorsSettings::default(),
+        handover: None,
     }
 }
 

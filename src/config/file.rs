@@ -203,6 +203,8 @@ pub(super) struct RouteFile {
     pub(super) proxy: Field<ProxyFile>,
     /// Which pages of other origins may read the answers.
     pub(super) cors: Field<CorsFile>,
+    /// Beside `proxy`: streams that the backend hands over.
+    pub(super) handover: Field<HandoverFile>,
 }
 
 /// A method of HTTP.
@@ -323,6 +325,40 @@ pub(super) struct ProxyFile {
     /// A comment is put into an event stream of the backend's own that was quiet for so long; `0s`:
     /// never. Default: as `keep_alive` in `sse`.
     pub(super) stream_keep_alive: Field<Time>,
+}
+
+/// Streams that the backend hands over, with the headers of GRIP: it answers and is free, and the
+/// gateway keeps the stream. Nothing here names channels: the backend does.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Handover", extend("required" = ["key"]))]
+pub(super) struct HandoverFile {
+    /// The secret that the backend checks `Grip-Sig` with: 32 bytes at least, as they are or behind
+    /// `base64:`.
+    pub(super) key: Field<String>,
+    /// Who signs, as `Grip-Sig` says. Default: `ssegate`.
+    pub(super) issuer: Field<String>,
+    /// How messages are written, as on an events route.
+    pub(super) format: Field<FormatFile>,
+    /// Put before a channel's name when it is subscribed, and never shown to clients.
+    pub(super) strip_prefix: Field<String>,
+    /// As in `sse`; a backend may say otherwise with `Grip-Keep-Alive`.
+    pub(super) keep_alive: Field<Time>,
+    /// As in `sse`; what the backend writes into the body comes first.
+    pub(super) retry: Field<Time>,
+    /// As in `sse`; what is not said here is taken from there.
+    pub(super) history: Field<OrOff<HistoryFile>>,
+    /// As in `sse`.
+    pub(super) gap_events: Field<bool>,
+    /// As in `sse`.
+    pub(super) linger: Field<Time>,
+    /// As in `sse`.
+    #[schemars(range(min = 1))]
+    pub(super) max_channels: Field<usize>,
+    /// As in `sse`: the backend is asked again after so long at the latest.
+    pub(super) max_stream_age: Field<Time>,
+    /// As in `sse`; what is not said here is taken from there.
+    pub(super) queue: Field<QueueFile>,
 }
 
 /// Whom we believe to be an `https://` upstream.

@@ -159,7 +159,10 @@ fn are_same_listeners(old: &[ListenerSettings], new: &[ListenerSettings]) -> boo
 
 /// Only its certificate may be another.
 fn is_same_listener(old: &ListenerSettings, new: &ListenerSettings) -> bool {
-    old.address == new.address && old.tls.is_some() == new.tls.is_some()
+    let shape = |settings: &ListenerSettings| {
+        (settings.address, settings.tls.is_some(), settings.proxy_protocol)
+    };
+    shape(old) == shape(new)
 }
 
 /// The listeners as they are now: those that were there, with the certificates of those that stay.

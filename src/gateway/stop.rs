@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ impl Signals {
         })
     }
 
+    /// The next of them.
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -59,23 +61,42 @@ impl Signals {
     }
 }
 
-/// Waits for the first signal, or for the end of something that must not end. Then it stops: not
-/// ready, no new connections, every stream is told when to come back, running requests finish.
+/// What a stop ends, and how.
+#[derive(Debug)]
+pub(super) struct Switches {
+    pub(super) health: Health,
+    /// Cancelled: nobody is let in any more.
+    pub(super) accepting: CancellationToken,
+    /// Cancelled: operators are not let in any more.
+    pub(super) administering: CancellationToken,
+    pub(super) manner: Rc<Cell<Manner>>,
+}
+
+/// Waits for the first signal, for a successor, or for the end of something that must not end. Then
+/// it stops: not ready, no new connections, every stream is told when to come back, running requests
+/// finish.
 pub(super) async fn serve_until_stopped(
     signals: &mut Signals,
     tasks: &mut Tasks,
     mut shards: Vec<ShardThread>,
-    health: &Health,
-    accepting: &CancellationToken,
-    manner: &Cell<Manner>,
+    switches: Switches,
+    relieved: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let Switches { health, accepting, administering, manner } = switches;
     let signal = tokio::select! {
         signal = signals.next() => signal,
+        () = relieved => "takeover",
         ended = any_ended(&mut shards) => return Err(too_early(ended)),
         ended = tasks.any_ended() => return Err(Error::Task(ended.to_string())),
     };
-    let Manner { delay, drain } = manner.get();
-    systemd::stopping();
+    let Manner { mut delay, drain } = manner.get();
+    if signal == "takeover" {
+        // Whoever comes has a gateway to come to, and so have operators.
+        delay = Duration::ZERO;
+        administering.cancel();
+    } else {
+        systemd::stopping();
+    }
     tracing::info!(signal, ?delay, ?drain, "stopping");
     health.set_draining();
     let at_once = |signal| {

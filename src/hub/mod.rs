@@ -35,6 +35,9 @@ pub use shard::{Shard, ShardLink, StreamRequest};
 pub use subscriber::{CloseReason, Subscriber, jittered};
 pub use watched::{Watch, WatchGuard};
 
+use crate::sse::encode;
+use crate::sse::frame::Frame;
+
 /// Bounds over all channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubSettings {
@@ -59,6 +62,8 @@ impl Default for HubSettings {
 pub struct StreamSettings {
     /// A comment is sent when nothing was written for so long.
     pub keep_alive: Duration,
+    /// That comment, or what stands for it.
+    pub keep_alive_text: Frame,
     /// The SSE `retry` field that opens every stream: how long a client waits before it returns.
     pub retry: Duration,
     /// A channel stays followed so long after its last listener left.
@@ -78,6 +83,7 @@ impl Default for StreamSettings {
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_secs(15),
+            keep_alive_text: encode::KEEP_ALIVE,
             retry: Duration::from_secs(3),
             linger: Duration::from_secs(300),
             gap_events: true,

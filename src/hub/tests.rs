@@ -59,6 +59,7 @@ impl House {
             prefix_bytes: 0,
             history: Some(HistorySettings { count: 5, ..HistorySettings::default() }),
             last_event_id: last_event_id.map(|id| id.as_bytes().to_vec()),
+            is_continued: false,
             cut: Box::new(|| {}),
         })
     }
@@ -92,7 +93,7 @@ impl House {
 
 /// A frame of so many bytes.
 pub(super) fn frame(bytes: usize) -> Frame {
-    Frame::of_text(&"x".repeat(bytes))
+    Frame::of_text("x".repeat(bytes).as_bytes())
 }
 
 fn topic(name: &str) -> Topic {
@@ -392,6 +393,7 @@ fn a_stream_that_takes_nothing_is_cut_off() {
             prefix_bytes: 0,
             history: None,
             last_event_id: None,
+            is_continued: false,
             cut: Box::new(move || cut.set(true)),
         });
         settle().await;

@@ -5,6 +5,7 @@
 
 mod backend;
 mod channels;
+mod handover;
 mod router;
 mod template;
 
@@ -18,6 +19,7 @@ use crate::hub::{HistorySettings, StreamSettings};
 
 pub use backend::{ProxySettings, UpstreamAddress, UpstreamTls};
 pub use channels::{ChannelError, Channels};
+pub use handover::{Handover, HandoverSettings};
 pub use router::{Matched, Parameters, Router, RouterError};
 
 /// What a stream can be asked for with.
@@ -36,6 +38,8 @@ pub struct RouteSettings {
     pub target: Target,
     /// Which pages of other origins may read the answer.
     pub cors: CorsSettings,
+    /// How its backend may hand streams over; `None`: it may not.
+    pub handover: Option<HandoverSettings>,
 }
 
 /// A route, ready to be taken.
@@ -47,6 +51,8 @@ pub struct Route {
     pub place: usize,
     /// Of an events route.
     pub channels: Option<Channels>,
+    /// Of a proxy route whose backend may hand streams over.
+    pub handover: Option<Handover>,
     /// Connections to its upstreams that are open, of all shards.
     pub upstream_connections: Arc<AtomicUsize>,
     // The names in its path, in order.
@@ -59,13 +65,10 @@ impl Route {
             Target::Events(events) => Some(Channels::new(events.clone())),
             Target::Proxy(_) | Target::Demo => None,
         };
-        Self {
-            place,
-            parameters: router::parameter_names(&settings.path),
-            settings,
-            channels,
-            upstream_connections: Arc::default(),
-        }
+        let handover = settings.handover.clone().map(Handover::new);
+        let parameters = router::parameter_names(&settings.path);
+        let upstream_connections = Arc::default();
+        Self { place, parameters, settings, channels, handover, upstream_connections }
     }
 
     fn takes(&self, method: &Method, preflight: Option<&Method>) -> bool {

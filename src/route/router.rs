@@ -175,6 +175,7 @@ mod tests {
             methods: methods.to_vec(),
             target: Target::Proxy(ProxySettings::new(Vec::new())),
             cors: CorsSettings::default(),
+            handover: None,
         }
     }
 

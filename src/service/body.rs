@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::counted::CountedStream;
-use super::passing::PassingStream;
+use super::passing::{PassingEnd, PassingStream};
+use super::prologue::Prologue;
 use crate::hub::{CloseReason, Subscriber};
 use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::Frames;
 use crate::server::connection::BodyError;
-use crate::sse::frame::Form;
+use crate::sse::frame::{Form, Frame as SseFrame};
 
 /// What a client is sent.
 #[derive(Debug)]
@@ -57,8 +58,8 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Stream(stream) => {
-                let bytes = ready!(stream.subscriber.poll_next(Form::Text, cx));
-                Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+                let bytes = ready!(stream.poll_next(Form::Text, cx));
+                Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data)))
             }
             Self::Passing(stream) => stream.poll_frame(cx),
             Self::Upstream(body) => Pin::new(body).poll_frame(cx),
@@ -93,9 +94,17 @@ impl Frames for ResponseBody {
         matches!(self, Self::Stream(_))
     }
 
-    fn poll_chunks(&mut self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match self {
-            Self::Stream(stream) => stream.subscriber.poll_next(Form::Chunk, context),
+            Self::Stream(stream) => match ready!(stream.poll_next(Form::Chunk, context)) {
+                Some(Ok(chunks)) => Poll::Ready(Some(chunks)),
+                Some(Err(_said_in_the_metrics)) => {
+                    // Without its last chunk a body is not complete.
+                    stream.cut();
+                    Poll::Pending
+                }
+                None => Poll::Ready(None),
+            },
             Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) | Self::Whole(_) => {
                 Poll::Ready(None)
             }
@@ -112,26 +121,74 @@ impl Frames for ResponseBody {
 /// A subscriber on its way to the socket; counts the stream when it ends.
 #[derive(Debug)]
 pub struct StreamBody {
+    // What the backend said before it handed the stream over.
+    prologue: Option<Box<Prologue>>,
+    has_failed: bool,
     subscriber: Subscriber,
     counted: CountedStream,
 }
 
 impl StreamBody {
     pub(super) fn new(subscriber: Subscriber, counted: CountedStream) -> Self {
-        Self { subscriber, counted }
+        Self { prologue: None, has_failed: false, subscriber, counted }
     }
 
-    fn close_reason(&self) -> CloseReason {
-        match self.subscriber.close_reason() {
+    /// A stream that goes on where the backend ends.
+    pub(super) fn continuing(
+        prologue: Prologue,
+        subscriber: Subscriber,
+        counted: CountedStream,
+    ) -> Self {
+        let prologue = Some(Box::new(prologue));
+        Self { prologue, has_failed: false, subscriber, counted }
+    }
+
+    fn poll_next(
+        &mut self,
+        form: Form,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(prologue) = &mut self.prologue {
+            // What waits behind it is not to blame.
+            self.subscriber.note_progress();
+            match ready!(prologue.poll_next(cx)) {
+                Some(Ok(piece)) => {
+                    let bytes = match form {
+                        Form::Text => piece,
+                        Form::Chunk => SseFrame::of_text(&piece).into_bytes(form),
+                    };
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Some(Err(error)) => {
+                    self.has_failed = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => self.prologue = None,
+            }
+        }
+        self.subscriber.poll_next(form, cx).map(|bytes| bytes.map(Ok))
+    }
+
+    /// Ends the request from here, while the backend still speaks.
+    fn cut(&self) {
+        if let Some(prologue) = &self.prologue {
+            prologue.cut();
+        }
+    }
+
+    fn close_reason(&self) -> &'static str {
+        let reason = match self.subscriber.close_reason() {
+            _ if self.has_failed => return PassingEnd::BackendFailed.as_str(),
             Some(reason) => reason,
             None if self.counted.is_stalled() => CloseReason::Stalled,
             None => CloseReason::ClientLeft,
-        }
+        };
+        reason.as_str()
     }
 }
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        self.counted.close(self.close_reason().as_str());
+        self.counted.close(self.close_reason());
     }
 }

@@ -64,7 +64,7 @@ impl<B: Frames> Frames for ContainedBody<B> {
         self.body.as_ref().is_some_and(Frames::is_frames)
     }
 
-    fn poll_chunks(&mut self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.polled(|body| body.poll_chunks(context)).unwrap_or(Poll::Ready(None))
     }
 
@@ -127,6 +127,7 @@ pub(super) mod tests {
                 stream: StreamSettings::default(),
             }),
             cors: CorsSettings::default(),
+            handover: None,
         }
     }
 

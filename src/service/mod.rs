@@ -1,17 +1,20 @@
 //! One request, from its start to its response.
 //!
 //! Finds the route, then hands the request to what the route leads to: a stream ([`events`]), a
-//! backend ([`crate::proxy`]), or the demo page. What is refused becomes a response in one place
+//! backend ([`mod@backend`]), or the demo page. What is refused becomes a response in one place
 //! ([`rejection`]).
 
 mod asked;
+mod backend;
 mod body;
 mod contained;
 mod cors;
 mod counted;
 mod demo;
 mod events;
+mod handover;
 mod passing;
+mod prologue;
 mod rejection;
 mod screening;
 
@@ -29,15 +32,15 @@ pub use passing::{PassingEnd, PassingStream};
 use crate::server::request_body::RequestBody;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
-use http_body::Body as _;
 
 use self::asked::Asked;
+use self::backend::Backend;
 use self::counted::CountedStream;
 use self::rejection::Rejection;
 use crate::health::Health;
 use crate::hub::Shard;
 use crate::metrics::Metrics;
-use crate::proxy::{self, Forwarded, Proxy, UpstreamBody};
+use crate::proxy::{self, Proxy};
 use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
@@ -61,7 +64,7 @@ struct Routes {
     // Their names in metrics, by their places.
     labels: Vec<Rc<str>>,
     // By the places of their routes.
-    proxies: HashMap<usize, Proxy>,
+    backends: HashMap<usize, Backend>,
 }
 
 impl Service {
@@ -119,8 +122,8 @@ impl Service {
         let routes = self.routes();
         let mut response = match routes.find(&request, asked) {
             Ok((route, parameters)) => {
-                let proxy = routes.proxies.get(&route.place);
-                self.follow((route, proxy), &parameters, request, asked, connection).await
+                let backend = routes.backends.get(&route.place);
+                self.follow((route, backend), &parameters, request, asked, connection).await
             }
             Err(rejection) => self.reject("", rejection, asked),
         };
@@ -132,7 +135,7 @@ impl Service {
 
     async fn follow(
         &self,
-        (route, proxy): (&Route, Option<&Proxy>),
+        (route, backend): (&Route, Option<&Backend>),
         parameters: &Parameters,
         request: Request<RequestBody>,
         asked: &Asked,
@@ -141,12 +144,8 @@ impl Service {
         let label = &route.settings.path;
         let answer = if let Some(channels) = &route.channels {
             events::open(self, route, channels, parameters, (&request, asked), connection)
-        } else if let Some(proxy) = proxy {
-            let mut request = request;
-            if asked.accepts_stream {
-                passing::ask_for_plain_text(request.headers_mut());
-            }
-            self.forward((route, proxy), request, asked, connection).await
+        } else if let Some(backend) = backend {
+            backend.answer((self, route), request, asked, connection).await
         } else {
             demo::answer(self.0.bus, request).await
         };
@@ -163,59 +162,19 @@ impl Service {
         response
     }
 
-    async fn forward(
-        &self,
-        (route, proxy): (&Route, &Proxy),
-        request: Request<RequestBody>,
-        asked: &Asked,
-        connection: Rc<ConnectionState>,
-    ) -> Result<Response<ResponseBody>, Rejection> {
-        if let Some(name) = proxy.refused_name(request.headers()) {
-            return Err(Rejection::Underscore(name.clone()));
-        }
-        match proxy.forward(request, &connection).await {
-            Ok(Forwarded::Response(response)) => {
-                Ok(self.pass_on((route, proxy), response, asked, connection))
-            }
-            Ok(Forwarded::Tunnel(response)) => Ok(response.map(ResponseBody::Tunnel)),
-            Err(error) => Err(Rejection::Upstream(error)),
-        }
-    }
-
-    /// A backend's response; an event stream is looked after.
-    fn pass_on(
-        &self,
-        (route, proxy): (&Route, &Proxy),
-        mut response: Response<UpstreamBody>,
-        asked: &Asked,
-        connection: Rc<ConnectionState>,
-    ) -> Response<ResponseBody> {
-        if !passing::is_event_stream(response.headers()) {
-            return response.map(ResponseBody::Upstream);
-        }
-        passing::forbid_buffering(response.headers_mut());
-        if asked.method == Method::HEAD || response.body().is_end_stream() {
-            return response.map(ResponseBody::Upstream);
-        }
-        let (head, body) = response.into_parts();
-        if passing::is_encoded(&head.headers) {
-            self.metrics().encoded_stream_passed(&route.settings.path);
-        }
-        let cut = connection.cut_for_current_request();
-        let counted = self.count_stream(route, connection);
-        let keep_alive = proxy.stream_keep_alive();
-        let looked_after = (self.shard(), counted);
-        let stream = PassingStream::new(body, &head.headers, keep_alive, looked_after, cut);
-        Response::from_parts(head, ResponseBody::Passing(Box::new(stream)))
-    }
-
     fn count_stream(&self, route: &Route, connection: Rc<ConnectionState>) -> CountedStream {
         CountedStream::open(connection, self.label(route), self.metrics().clone())
     }
 
     fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
-        if let Rejection::Upstream(error) = &rejection {
-            tracing::warn!(route = label, %error, "the backend did not answer");
+        match &rejection {
+            Rejection::Upstream(error) => {
+                tracing::warn!(route = label, %error, "the backend did not answer");
+            }
+            Rejection::Handover(error) => {
+                tracing::warn!(route = label, %error, "a stream cannot be taken over");
+            }
+            _ => {}
         }
         self.metrics().request_rejected(rejection.as_str());
         let response = rejection.into_response(asked);
@@ -228,24 +187,26 @@ impl Routes {
     /// Those of `router`; of those `before`, what stays the same is kept.
     fn new(router: Arc<Router>, before: Option<&Self>, metrics: &Metrics) -> Self {
         let kept = |settings: &ProxySettings, label: &str| {
-            let mut proxies = before.iter().flat_map(|before| before.proxies.values());
+            let backends = before.iter().flat_map(|before| before.backends.values());
+            let mut proxies = backends.map(Backend::proxy);
             proxies.find(|proxy| proxy.settings() == settings && proxy.label() == label).cloned()
         };
         let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
         let labels: Vec<Rc<str>> = labels.collect();
-        let proxies = router
+        let backends = router
             .routes()
             .iter()
             .filter_map(|route| match &route.settings.target {
                 Target::Proxy(settings) => {
                     let label = &labels[route.place];
                     let new = || Proxy::new(route, settings, Rc::clone(label), metrics.clone());
-                    Some((route.place, kept(settings, label).unwrap_or_else(new)))
+                    let proxy = kept(settings, label).unwrap_or_else(new);
+                    Some((route.place, Backend::new(proxy, route)))
                 }
                 Target::Events(_) | Target::Demo => None,
             })
             .collect();
-        Self { router, labels, proxies }
+        Self { router, labels, backends }
     }
 
     fn find<B>(

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::asked::Asked;
 use super::body::ResponseBody;
+use super::handover::HandoverError;
 use crate::event::InvalidChannelName;
 use crate::hub::jittered;
 use crate::proxy::{Fault, ProxyError};
@@ -31,6 +32,8 @@ pub(super) enum Rejection {
     Draining,
     #[error("a page of another site may not do this")]
     ForeignOrigin,
+    #[error("the backend hands a stream over in a way that cannot be followed")]
+    Handover(#[from] HandoverError),
     #[error("the request has no host, or several that differ")]
     Host,
     #[error("this address knows only other methods")]
@@ -58,6 +61,7 @@ impl Rejection {
             Self::Channel(_) => "channel",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
+            Self::Handover(_) => "handover",
             Self::Host => "host",
             Self::Method(_) => "method",
             Self::NotFound => "not_found",
@@ -82,7 +86,7 @@ impl Rejection {
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Publish => StatusCode::BAD_GATEWAY,
+            Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => match error.fault() {
                 Fault::Unreachable => StatusCode::BAD_GATEWAY,
                 Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
@@ -96,7 +100,7 @@ impl Rejection {
     /// Whether the same request may be answered later.
     fn will_pass(&self) -> bool {
         match self {
-            Self::Draining | Self::Panicked => true,
+            Self::Draining | Self::Handover(_) | Self::Panicked => true,
             Self::Upstream(error) => {
                 !matches!(error.fault(), Fault::BrokenRequest | Fault::SlowRequest)
             }

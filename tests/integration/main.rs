@@ -17,6 +17,8 @@ mod cors;
 mod envelope;
 /// To any kind of upstream, in time, and with the truth of where a request comes from.
 mod forwarding;
+/// Streams that the backend hands over.
+mod handover;
 /// Requests that two parties could read differently.
 mod hostile;
 /// Any payload arrives as it was published: a property.
@@ -67,6 +69,8 @@ mod prometheus;
 mod reload;
 /// The orderly end.
 mod stop;
+/// Another process on the same sockets.
+mod takeover;
 
 /// The PHP publishers of `examples/php`.
 mod php_examples;

@@ -6,6 +6,7 @@
 
 mod authority;
 mod backend;
+mod handover;
 mod listeners;
 mod matches;
 mod routes;

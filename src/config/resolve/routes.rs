@@ -50,8 +50,10 @@ impl Resolver<'_> {
             field => field.written().and_then(|at| self.told(&at, authority::host)).map(Some),
         };
         let methods = methods(file.methods);
+        let is_proxied = !file.proxy.is_absent();
         let target = self.target(file.events, file.proxy, pattern.as_ref(), defaults, &place);
         let cors = self.cors(file.cors);
+        let handover = self.handover(file.handover, is_proxied, defaults);
 
         // A route with a mistake in these is not compared with others.
         let (At { place: path_place, value: path }, pattern) = path.zip(pattern)?;
@@ -65,7 +67,7 @@ impl Resolver<'_> {
         if let Err(message) = earlier.add(this) {
             self.note(&path_place, message);
         }
-        Some(RouteSettings { path, host, methods, target: target?, cors })
+        Some(RouteSettings { path, host, methods, target: target?, cors, handover })
     }
 
     fn target(
@@ -138,7 +140,7 @@ impl Resolver<'_> {
         Some(templates.into_iter().map(|at| at.value).collect())
     }
 
-    fn strip_prefix(&self, field: Field<String>) -> String {
+    pub(super) fn strip_prefix(&self, field: Field<String>) -> String {
         let Some(at) = field.written() else { return String::new() };
         if !at.value.is_empty() {
             self.told(&at, |prefix| {

@@ -58,6 +58,7 @@ impl Resolver<'_> {
         StreamDefaults {
             stream: StreamSettings {
                 keep_alive: self.time(keep_alive, default.keep_alive),
+                keep_alive_text: default.keep_alive_text.clone(),
                 retry: self.time(retry, default.retry),
                 gap_events: gap_events.or(default.gap_events),
                 max_queue_bytes: self.size(bytes, default.max_queue_bytes, 1, MAX_LENGTH),

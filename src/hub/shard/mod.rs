@@ -61,6 +61,8 @@ pub struct StreamRequest {
     pub history: Option<HistorySettings>,
     /// The id that the client had last.
     pub last_event_id: Option<Vec<u8>>,
+    /// Whether it has begun elsewhere: then it does not open with its `retry`.
+    pub is_continued: bool,
     /// Ends the stream from outside, when it cannot be written to.
     pub cut: Box<dyn Fn()>,
 }
@@ -141,14 +143,23 @@ impl Shard {
 
     /// Opens a stream.
     pub fn subscribe(&self, request: StreamRequest) -> Subscriber {
-        let StreamRequest { topics, settings, prefix_bytes, history, last_event_id, cut } = request;
+        let StreamRequest {
+            topics,
+            settings,
+            prefix_bytes,
+            history,
+            last_event_id,
+            is_continued,
+            cut,
+        } = request;
         let now = Instant::now();
         let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
         let resume = last_event_id
             .filter(|_| ids == Ids::Ours)
             .map(|id| Resume::from_id(&id, self.run_tag()));
         let linger = settings.linger;
-        let mailbox = Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, cut, now));
+        let mailbox =
+            Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, is_continued, cut, now));
         *mailbox.places.borrow_mut() = vec![0; topics.len()].into();
         let channels: Box<[_]> = topics
             .into_iter()

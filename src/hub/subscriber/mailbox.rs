@@ -82,12 +82,15 @@ impl Mailbox {
         ids: Ids,
         prefix_bytes: usize,
         resume: Option<Resume>,
+        is_continued: bool,
         cut: Box<dyn Fn()>,
         now: Instant,
     ) -> Self {
         let mut queue = Queue::new(settings.max_queue_bytes, settings.when_full);
         let ends = settings.max_age.map(|age| now + age.mul_f64(1.0 - fastrand::f64() / 4.0));
-        queue.say(encode::retry(settings.retry), now);
+        if !is_continued {
+            queue.say(encode::retry(settings.retry), now);
+        }
         Self {
             queue: RefCell::new(queue),
             waker: RefCell::new(None),
@@ -279,7 +282,7 @@ impl Mailbox {
             // Looked at no later than this, so that a stall is found in time.
             return Some(self.no_later_than_its_end(due.min(now + write_timeout)));
         }
-        self.say(encode::KEEP_ALIVE, now);
+        self.say(self.settings.keep_alive_text.clone(), now);
         Some(self.first_visit(now, write_timeout))
     }
 

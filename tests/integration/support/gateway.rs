@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -102,12 +103,7 @@ impl GatewayBuilder {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("gateway.yaml");
         std::fs::write(&file, self.yaml()).unwrap();
-        let mut program = Program::new(env!("CARGO_BIN_EXE_ssegate"))
-            .args(["run", "-c"])
-            .arg(&file)
-            .dir(dir.path())
-            .env("HOME", dir.path())
-            .env("XDG_STATE_HOME", dir.path().join("state"));
+        let mut program = run(dir.path(), &[]);
         for (name, value) in &self.env {
             program = program.env(name, value);
         }
@@ -130,10 +126,22 @@ redis: {{ url: \"{redis_url}\" }}
     }
 }
 
+/// `ssegate run` with the configuration and the state in this directory.
+fn run(dir: &Path, arguments: &[&str]) -> Program {
+    Program::new(env!("CARGO_BIN_EXE_ssegate"))
+        .args(["run", "-c"])
+        .arg(dir.join("gateway.yaml"))
+        .args(arguments.iter().copied())
+        .dir(dir)
+        .env("HOME", dir)
+        .env("XDG_STATE_HOME", dir.join("state"))
+}
+
 /// A gateway that runs.
 pub(crate) struct Gateway {
     process: Process,
-    dir: TempDir,
+    // Gone with the last gateway in it.
+    dir: Arc<TempDir>,
 }
 
 impl Gateway {
@@ -158,6 +166,20 @@ impl Gateway {
 
     /// Any command line of the gateway that ends up serving.
     pub(crate) async fn wait_for(program: Program, dir: TempDir) -> Self {
+        Self::wait_in(program, Arc::new(dir)).await
+    }
+
+    /// Starts another one that takes over from this one, and waits until everything is open.
+    pub(crate) async fn successor(&self) -> Self {
+        Self::wait_in(self.takeover(), Arc::clone(&self.dir)).await
+    }
+
+    /// The command line that takes over from this one.
+    pub(crate) fn takeover(&self) -> Program {
+        run(self.dir(), &["--takeover"])
+    }
+
+    async fn wait_in(program: Program, dir: Arc<TempDir>) -> Self {
         let mut gateway = Self { process: program.start(), dir };
         let mut ended = None;
         eventually(SOON, "the gateway has started", async || {
