@@ -5,19 +5,20 @@
 //! one of them, from accept to its end, and [`carrier`] what remains of it while it carries a stream
 //! over HTTP/1.1; [`tls`] is how a listener speaks, and
 //! [`certificate`] what it shows; [`transport`] the socket
-//! as it is watched, [`running`] a request that has not ended, [`severable`] how one HTTP/2 stream
-//! is cut off.
+//! as it is watched, [`running`] a request that has not ended, [`switch`] how one HTTP/2 stream is
+//! cut off; [`http2`] is HTTP/2.
 
 pub mod carrier;
 pub mod certificate;
 pub mod connection;
+mod http2;
 pub mod listener;
 mod local_certificate;
 pub mod request_body;
 mod running;
-mod severable;
 pub mod shard_server;
 pub mod state;
+mod switch;
 pub mod tls;
 mod transport;
 
