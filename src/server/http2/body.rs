@@ -183,8 +183,7 @@ mod tests {
 
     fn body(awaits_continue: bool) -> (Feed, Incoming, Arc<Wakes>) {
         let wakes = Arc::new(Wakes::default());
-        let (feed, incoming) =
-            channel(wakes.caller(Part::Stream(1)).into(), 8, None, awaits_continue);
+        let (feed, incoming) = channel(wakes.caller(Part::Stream(1)), 8, None, awaits_continue);
         (feed, incoming, wakes)
     }
 
