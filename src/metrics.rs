@@ -44,6 +44,7 @@ struct Registered {
     connections_accepted: IntCounter,
     accept_errors: IntCounter,
     connections_cut: IntCounterVec,
+    http2_streams_reset: IntCounterVec,
     handshake_failures: IntCounterVec,
     certificate_expiry: GaugeVec,
     upstream_connections: IntGaugeVec,
@@ -179,6 +180,12 @@ impl Metrics {
                 r,
                 "ssegate_connections_cut_total",
                 "Connections that the gateway ended, by reason.",
+                &["reason"],
+            )?,
+            http2_streams_reset: counters(
+                r,
+                "ssegate_http2_streams_reset_total",
+                "HTTP/2 streams that the gateway ended while their connection went on, by reason.",
                 &["reason"],
             )?,
             handshake_failures: counters(
@@ -405,6 +412,11 @@ impl Metrics {
     /// The gateway ended a connection.
     pub fn connection_cut(&self, reason: &str) {
         self.0.connections_cut.with_label_values(&[reason]).inc();
+    }
+
+    /// The gateway ended one stream of an HTTP/2 connection.
+    pub fn stream_reset(&self, reason: &str) {
+        self.0.http2_streams_reset.with_label_values(&[reason]).inc();
     }
 
     /// A TLS handshake failed.
