@@ -7,7 +7,9 @@ use http::Uri;
 use crate::admin::AdminSettings;
 use crate::event::Format;
 use crate::hub::HubSettings;
-use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
+use crate::route::{
+    CorsSettings, EventsSettings, EventsSource, ProxySettings, RouteSettings, Target,
+};
 use crate::server::{ConnectionSettings, ListenerSettings, TlsSettings};
 use crate::source::{SourceLocation, SourceSettings};
 
@@ -64,6 +66,7 @@ fn events(channel: &str) -> Target {
     Target::Events(EventsSettings {
         channels: vec![channel.to_owned()],
         format: Format::default(),
+        source: EventsSource::PubSub,
         history: defaults.history,
         strip_prefix: String::new(),
         patterns: false,
