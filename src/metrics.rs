@@ -33,6 +33,7 @@ struct Registered {
     history_bytes: IntGauge,
     gaps: IntCounterVec,
     source_connected: IntGauge,
+    stream_connections: IntGauge,
     source_reconnects: IntCounter,
     source_messages: IntCounter,
     source_errors: IntCounterVec,
@@ -122,6 +123,11 @@ impl Metrics {
                 r,
                 "ssegate_redis_connected",
                 "Whether the subscription connection to Redis is up.",
+            )?,
+            stream_connections: gauge(
+                r,
+                "ssegate_redis_stream_connections",
+                "Open connections that read Redis Streams.",
             )?,
             source_reconnects: counter(
                 r,
@@ -281,6 +287,11 @@ impl Metrics {
     /// The source is connected, or no longer.
     pub fn source_connected(&self, is_connected: bool) {
         self.0.source_connected.set(i64::from(is_connected));
+    }
+
+    /// So many connections read streams.
+    pub fn stream_connections(&self, connections: usize) {
+        self.0.stream_connections.set(int(connections));
     }
 
     /// The source connected again.

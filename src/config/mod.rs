@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::admin::AdminSettings;
 use crate::hub::HubSettings;
-use crate::route::RouteSettings;
+use crate::route::{EventsSource, RouteSettings, Target};
 use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::source::SourceSettings;
 
@@ -51,6 +51,17 @@ pub struct Settings {
     pub routes: Vec<RouteSettings>,
     /// How long an orderly stop may take.
     pub drain: Duration,
+}
+
+impl Settings {
+    /// Whether any route reads logs: Redis Streams.
+    pub fn reads_logs(&self) -> bool {
+        let is_log = |route: &RouteSettings| match &route.target {
+            Target::Events(events) => events.source == EventsSource::Log,
+            Target::Proxy(_) | Target::Demo => false,
+        };
+        self.routes.iter().any(is_log)
+    }
 }
 
 /// Reads the file at `path`, with the variables of this process's environment.

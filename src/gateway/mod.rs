@@ -37,7 +37,7 @@ use crate::route::{Router, RouterError};
 use crate::server::listener::{self, Acceptor, ListenError, Listener, ShardDoor};
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
-use crate::source::redis::{SourceErrorKind, Subscriber};
+use crate::source::redis::{SourceErrorKind, StreamReader, Subscriber};
 use crate::source::{SourceLocation, SourceSettings};
 
 /// Connections that may be on their way to one shard.
@@ -161,6 +161,9 @@ impl Gateway {
         let mut tasks = Tasks::default();
         let deal = hub.clone();
         tasks.own("the hub", async move { deal.run().await });
+        if settings.reads_logs() {
+            read_logs(&mut tasks, &settings.source, &hub, &health, &metrics);
+        }
         listen(&mut tasks, &settings.source, bus, hub, &health, &metrics, &accepting)?;
         tasks.own("the watch of certificates", certificates::watch(shown.clone(), metrics.clone()));
         let doors: Rc<[ShardDoor]> = doors.into();
@@ -252,6 +255,22 @@ fn listen(
         (SourceLocation::Embedded(_), None) => unreachable!("its socket was opened"),
     }
     Ok(())
+}
+
+/// Starts what reads logs, where there are any: the bus inside this process keeps nothing.
+fn read_logs(
+    tasks: &mut Tasks,
+    settings: &SourceSettings,
+    hub: &Hub,
+    health: &Health,
+    metrics: &Metrics,
+) {
+    if let SourceLocation::Redis(info) = &settings.location {
+        let (hub, health, metrics) = (hub.clone(), health.clone(), metrics.clone());
+        let reader =
+            StreamReader::new(info.clone(), settings.max_event_bytes, hub, health, metrics);
+        tasks.own("the reader of streams", reader.run());
+    }
 }
 
 /// Opens a socket, and notes where: port 0 lets the system choose.
