@@ -43,6 +43,7 @@
 //! | [`proxy`] | forwards what is not ours to a backend | events |
 //! | [`source`] | where events come from: Redis, the embedded bus; payload formats | HTTP |
 //! | [`route`] | request to route, route to channels | bodies, sockets |
+//! | [`grip`] | the headers by which a backend hands a stream over | what becomes of the stream |
 //! | [`hub`] | who gets which event: channels, shards, subscribers, queues | Redis, HTTP |
 //! | [`sse`] | the text of a stream: encode, parse | channels, time |
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
@@ -58,6 +59,7 @@ pub mod admin;
 pub mod config;
 pub mod event;
 pub mod gateway;
+pub mod grip;
 pub mod health;
 pub mod hub;
 pub mod metrics;

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 use prometheus::{
@@ -25,6 +25,7 @@ struct Registered {
     streams_opened: IntCounterVec,
     streams_closed: IntCounterVec,
     stream_age: Histogram,
+    streams_encoded: IntCounterVec,
     events_sent: IntCounter,
     stream_bytes_sent: IntCounter,
     events_dropped: IntCounterVec,
@@ -46,8 +47,15 @@ struct Registered {
     connections_cut: IntCounterVec,
     handshake_failures: IntCounterVec,
     certificate_expiry: GaugeVec,
+    upstream_connections: IntGaugeVec,
+    upstream_errors: IntCounterVec,
+    tunnels: IntGaugeVec,
     requests: IntCounterVec,
     requests_rejected: IntCounterVec,
+    panics: IntCounterVec,
+    config_reloads: IntCounterVec,
+    config_reloaded: IntGauge,
+    config_reload_success: Gauge,
 }
 
 impl Metrics {
@@ -77,6 +85,12 @@ impl Metrics {
                 "ssegate_stream_age_seconds",
                 "How long closed event streams had been open.",
                 &[1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0],
+            )?,
+            streams_encoded: counters(
+                r,
+                "ssegate_streams_encoded_total",
+                "Streams of backends that came with a Content-Encoding: no comments keep them alive.",
+                &["route"],
             )?,
             events_sent: counter(
                 r,
@@ -188,6 +202,24 @@ impl Metrics {
                 r.register(Box::new(expiry.clone()))?;
                 expiry
             },
+            upstream_connections: gauges(
+                r,
+                "ssegate_upstream_connections",
+                "Open connections to backends, kept ones included.",
+                &["route"],
+            )?,
+            upstream_errors: counters(
+                r,
+                "ssegate_upstream_errors_total",
+                "Requests that their backend did not answer, or not to the end, by kind.",
+                &["route", "kind"],
+            )?,
+            tunnels: gauges(
+                r,
+                "ssegate_tunnels",
+                "Open WebSockets and other upgraded connections to backends.",
+                &["route"],
+            )?,
             requests: counters(
                 r,
                 "ssegate_http_requests_total",
@@ -200,6 +232,31 @@ impl Metrics {
                 "Requests that the gateway itself turned away, by reason.",
                 &["reason"],
             )?,
+            panics: counters(
+                r,
+                "ssegate_panics_total",
+                "Bugs of the gateway that cost a request, a body or a connection.",
+                &["cost"],
+            )?,
+            config_reloads: counters(
+                r,
+                "ssegate_config_reloads_total",
+                "Times that the configuration was read again, by result.",
+                &["result"],
+            )?,
+            config_reloaded: gauge(
+                r,
+                "ssegate_config_last_reload_successful",
+                "Whether the configuration could be used when it was read last.",
+            )?,
+            config_reload_success: {
+                let success = Gauge::new(
+                    "ssegate_config_last_reload_success_timestamp_seconds",
+                    "When the configuration that holds was read, in Unix time.",
+                )?;
+                r.register(Box::new(success.clone()))?;
+                success
+            },
             registry,
         };
         let metrics = Self(Arc::new(registered));
@@ -233,6 +290,8 @@ impl Metrics {
             (&self.0.gaps, reasons.gaps),
             (&self.0.streams_closed, reasons.streams_closed),
             (&self.0.source_errors, reasons.source_errors),
+            (&self.0.config_reloads, &["failure", "success"][..]),
+            (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.events_dropped, &["malformed", "overflow", "overload", "too_large"][..]),
         ] {
             for reason in reasons {
@@ -252,6 +311,11 @@ impl Metrics {
         self.0.streams.with_label_values(&[route, protocol]).dec();
         self.0.streams_closed.with_label_values(&[reason]).inc();
         self.0.stream_age.observe(age.as_secs_f64());
+    }
+
+    /// A backend's stream on this route is encoded.
+    pub fn encoded_stream_passed(&self, route: &str) {
+        self.0.streams_encoded.with_label_values(&[route]).inc();
     }
 
     /// A payload could not be read in the format of its route.
@@ -364,6 +428,31 @@ impl Metrics {
         self.0.certificate_expiry.with_label_values(&[listener]).set(timestamp);
     }
 
+    /// A connection to a backend of this route is open.
+    pub fn upstream_connected(&self, route: &str) {
+        self.0.upstream_connections.with_label_values(&[route]).inc();
+    }
+
+    /// That connection is gone.
+    pub fn upstream_disconnected(&self, route: &str) {
+        self.0.upstream_connections.with_label_values(&[route]).dec();
+    }
+
+    /// A request of this route was not answered by its backend, or not to the end.
+    pub fn upstream_failed(&self, route: &str, kind: &str) {
+        self.0.upstream_errors.with_label_values(&[route, kind]).inc();
+    }
+
+    /// A tunnel of this route is open.
+    pub fn tunnel_opened(&self, route: &str) {
+        self.0.tunnels.with_label_values(&[route]).inc();
+    }
+
+    /// That tunnel is gone.
+    pub fn tunnel_closed(&self, route: &str) {
+        self.0.tunnels.with_label_values(&[route]).dec();
+    }
+
     /// A request of this route was answered with this status.
     pub fn request_answered(&self, route: &str, status: u16) {
         let class = match status {
@@ -379,6 +468,27 @@ impl Metrics {
     /// The gateway itself turned a request away.
     pub fn request_rejected(&self, reason: &str) {
         self.0.requests_rejected.with_label_values(&[reason]).inc();
+    }
+
+    /// The configuration was read; it holds from now on if it could be used.
+    pub fn config_loaded(&self, is_used: bool) {
+        self.0.config_reloaded.set(i64::from(is_used));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        if let (true, Ok(now)) = (is_used, now) {
+            self.0.config_reload_success.set(now.as_secs_f64());
+        }
+    }
+
+    /// The configuration was read again.
+    pub fn config_reloaded(&self, is_used: bool) {
+        let result = if is_used { "success" } else { "failure" };
+        self.0.config_reloads.with_label_values(&[result]).inc();
+        self.config_loaded(is_used);
+    }
+
+    /// A bug has cost this: a request, a body or a connection.
+    pub fn panicked(&self, cost: &str) {
+        self.0.panics.with_label_values(&[cost]).inc();
     }
 
     fn register_build_info(&self) -> Result<(), prometheus::Error> {

@@ -14,6 +14,8 @@ pub enum Trust {
     Anybody,
     /// The roots of the system (or of `SSL_CERT_FILE`), and these certificates.
     SystemRootsAnd(Vec<CertificateDer<'static>>),
+    /// These certificates alone.
+    Only(Vec<CertificateDer<'static>>),
 }
 
 /// A client without ALPN and without a certificate of its own.
@@ -26,15 +28,18 @@ pub fn config(trust: Trust) -> ClientConfig {
         Trust::Anybody => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         }
-        Trust::SystemRootsAnd(others) => builder.with_root_certificates(roots(others)),
+        Trust::SystemRootsAnd(others) => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            builder.with_root_certificates(with(roots, others))
+        }
+        Trust::Only(these) => builder.with_root_certificates(with(RootCertStore::empty(), these)),
     }
     .with_no_client_auth()
 }
 
 /// Certificates that cannot be read are left out: a server that needs one is refused later.
-fn roots(others: Vec<CertificateDer<'static>>) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+fn with(mut roots: RootCertStore, others: Vec<CertificateDer<'static>>) -> RootCertStore {
     roots.add_parsable_certificates(others);
     roots
 }

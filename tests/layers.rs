@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "gateway",
     "config",
     "admin",
@@ -12,6 +12,7 @@ const LAYERS: [&str; 15] = [
     "proxy",
     "source",
     "route",
+    "grip",
     "hub",
     "sse",
     "server",

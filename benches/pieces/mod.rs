@@ -114,6 +114,7 @@ fn request() -> StreamRequest {
         settings: Arc::new(StreamSettings::default()),
         history: Some(HistorySettings::default()),
         last_event_id: None,
+        is_continued: false,
         prefix_bytes: 0,
         cut: Box::new(|| {}),
     }

@@ -34,7 +34,8 @@ fn text(settings: &Settings) -> String {
     row("events", &format!("from {:?}", settings.source.location));
     for route in &settings.routes {
         if let Target::Proxy(proxy) = &route.target {
-            row("the rest", &format!("{} -> {}", route.path, proxy.upstream));
+            let upstreams: Vec<_> = proxy.upstreams.iter().map(ToString::to_string).collect();
+            row("the rest", &format!("{} -> {}", route.path, upstreams.join(", ")));
         }
     }
     text.push_str("\nTry it:  ");

@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueHint};
 use ssegate::config::{self, Settings};
+use ssegate::gateway::Start;
 
 use super::{Error, run};
 
@@ -20,6 +21,6 @@ impl Dev {
     pub(super) fn execute(self) -> Result<(), Error> {
         let backend = self.to.as_deref().map(config::upstream).transpose();
         let backend = backend.map_err(|mistake| Error::Usage(format!("--to: {mistake}")))?;
-        run::start(Settings::dev(backend))
+        run::start(Settings::dev(backend), Start::Fresh, None)
     }
 }

@@ -8,6 +8,7 @@ use tracing_subscriber::filter::{Directive, LevelFilter};
 
 /// Starts to log what `SSEGATE_LOG` asks for, at most once in a process.
 pub(super) fn start() {
+    std::panic::set_hook(Box::new(tell_panic));
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .with_env_var("SSEGATE_LOG")
@@ -21,6 +22,15 @@ pub(super) fn start() {
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
         log.json().init();
     }
+}
+
+/// Logs where a panic happened. What it says only where that is known beforehand: a value that
+/// makes its way into a message may be anybody's.
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or_default();
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    tracing::error!(message, place, thread = thread.name(), "a bug: please report it");
 }
 
 fn silence(target: &str) -> Directive {

@@ -1,8 +1,10 @@
 //! `ssegate run`: the gateway, as gateway.yaml describes it.
 
+use std::sync::Arc;
+
 use clap::Args;
-use ssegate::config::Settings;
-use ssegate::gateway::Gateway;
+use ssegate::config::{self, Settings};
+use ssegate::gateway::{Gateway, Load, Start};
 
 use super::config::ConfigFile;
 use super::{Error, banner, logging};
@@ -10,24 +12,33 @@ use super::{Error, banner, logging};
 /// Run the gateway (also without a command)
 ///
 /// SIGTERM and SIGINT end it in order: no new connections, every stream is told when to come back,
-/// requests under way finish. A second signal ends it at once.
+/// requests under way finish. A second signal ends it at once. SIGHUP reads the configuration again:
+/// routes, limits, certificates and keys change, and no stream is closed.
 #[derive(Args, Debug)]
 pub(crate) struct Run {
     #[command(flatten)]
     config: ConfigFile,
+    /// Take the sockets over from the gateway that runs with this configuration; it then leaves
+    ///
+    /// No connection is refused meanwhile. Streams move over as the other one drains; their clients
+    /// come back and are told with `event: gap` where something may be missing.
+    #[arg(long)]
+    takeover: bool,
 }
 
 impl Run {
     pub(super) fn execute(self) -> Result<(), Error> {
         let settings = self.config.load()?;
-        start(settings)
+        let file = self.config.path().to_owned();
+        let from = if self.takeover { Start::Takeover } else { Start::Fresh };
+        start(settings, from, Some(Arc::new(move || config::load(&file))))
     }
 }
 
-/// Runs the gateway until a signal ends it: also for `ssegate dev`.
-pub(super) fn start(settings: Settings) -> Result<(), Error> {
+/// Runs the gateway until a signal ends it: also for `ssegate dev`, which has nothing to load again.
+pub(super) fn start(settings: Settings, from: Start, load: Option<Load>) -> Result<(), Error> {
     logging::start();
-    let gateway = Gateway::open(settings)?;
+    let gateway = Gateway::open(settings, from)?;
     banner::show(gateway.settings());
-    Ok(gateway.run()?)
+    Ok(gateway.run(load)?)
 }

@@ -1,34 +1,36 @@
 //! What `ssegate dev` runs with: nothing to install, nothing to write.
 
 use std::net::{Ipv4Addr, SocketAddr};
-
-use http::Uri;
+use std::time::Duration;
 
 use crate::admin::AdminSettings;
 use crate::event::Format;
 use crate::hub::HubSettings;
 use crate::route::{
     CorsSettings, EventsSettings, EventsSource, ProxySettings, RouteSettings, Target,
+    UpstreamAddress,
 };
 use crate::server::{ConnectionSettings, ListenerSettings, TlsSettings};
 use crate::source::{SourceLocation, SourceSettings};
 
 use super::Settings;
-use super::resolve::{
-    CONNECT_TIMEOUT, DEFAULT_ADMIN, DRAIN, MAX_EVENT_BYTES, StreamDefaults, default_shards,
-};
+use super::resolve::{DEFAULT_ADMIN, DRAIN, MAX_EVENT_BYTES, StreamDefaults, default_shards};
 
 impl Settings {
     /// The settings of `ssegate dev`, all on this machine alone: HTTPS with a local certificate on
     /// port 8443, plain HTTP on 8080, a bus on 6380. `/events?channel=…` and `/events/{channel}`
     /// are streams; the rest goes to the backend `to` (see [`upstream`](super::upstream)), or shows
     /// the demo page.
-    pub fn dev(to: Option<Uri>) -> Self {
+    pub fn dev(to: Option<UpstreamAddress>) -> Self {
         Self {
             shards: default_shards(),
             listeners: vec![
-                ListenerSettings { address: local(8443), tls: Some(TlsSettings::SelfSigned) },
-                ListenerSettings { address: local(8080), tls: None },
+                ListenerSettings {
+                    address: local(8443),
+                    tls: Some(TlsSettings::SelfSigned),
+                    proxy_protocol: false,
+                },
+                ListenerSettings { address: local(8080), tls: None, proxy_protocol: false },
             ],
             connections: ConnectionSettings::default(),
             admin: Some(AdminSettings { address: DEFAULT_ADMIN, hosts: Vec::new() }),
@@ -43,6 +45,7 @@ impl Settings {
                 route("/{*rest}", to.map_or(Target::Demo, proxy)),
             ],
             drain: DRAIN,
+            drain_delay: Duration::ZERO,
         }
     }
 }
@@ -58,6 +61,7 @@ fn route(path: &str, target: Target) -> RouteSettings {
         methods: Vec::new(),
         target,
         cors: CorsSettings::default(),
+        handover: None,
     }
 }
 
@@ -75,6 +79,6 @@ fn events(channel: &str) -> Target {
     })
 }
 
-fn proxy(upstream: Uri) -> Target {
-    Target::Proxy(ProxySettings { upstream, connect_timeout: CONNECT_TIMEOUT })
+fn proxy(upstream: UpstreamAddress) -> Target {
+    Target::Proxy(ProxySettings::new(vec![upstream]))
 }

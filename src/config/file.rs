@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::field::{Field, OrOff};
+use super::field::{Field, OneOrMore, OrOff};
 use super::units::{Size, Time};
 
 /// The configuration of ssegate: where clients connect, where events come from, which request leads
@@ -25,6 +25,10 @@ pub(super) struct File {
     /// Where clients connect.
     #[schemars(length(min = 1))]
     pub(super) listeners: Field<Vec<Field<ListenerFile>>>,
+    /// Proxies in front of the gateway, as networks or addresses: `[10.0.0.0/8, 192.0.2.7]`. What
+    /// they say of a client (X-Forwarded-For and its kin, Forwarded, the PROXY protocol) is
+    /// believed; what others say is not.
+    pub(super) trusted_proxies: Field<Vec<Field<String>>>,
     /// Where operators look: /metrics, /livez, /readyz and the status page. `off` closes it.
     pub(super) admin: Field<OrOff<AdminFile>>,
     /// Where events come from.
@@ -47,8 +51,11 @@ pub(super) struct File {
     pub(super) max_event_bytes: Field<Size>,
     /// A connection or stream that could write nothing for so long is closed.
     pub(super) write_timeout: Field<Time>,
-    /// How long an orderly stop may take.
+    /// An orderly stop ends the streams evenly over this, and running requests have as long.
     pub(super) drain: Field<Time>,
+    /// Before that, new clients are still let in for so long, and streams are sent away at once:
+    /// until a load balancer has seen that the gateway is not ready.
+    pub(super) drain_delay: Field<Time>,
     /// Bounds over all listeners.
     pub(super) limits: Field<LimitsFile>,
     /// How long connections may keep us waiting.
@@ -71,6 +78,9 @@ pub(super) struct ListenerFile {
     pub(super) address: Field<String>,
     /// HTTPS, with HTTP/2 and HTTP/1.1. Without it: HTTP/1.1, and h2c by prior knowledge.
     pub(super) tls: Field<TlsFile>,
+    /// Whether each connection begins with a header of the PROXY protocol, version 1 or 2. Then only
+    /// `trusted_proxies` can connect.
+    pub(super) proxy_protocol: Field<bool>,
 }
 
 /// Where the certificate comes from: `self_signed: true`, or `certificate` and `key`.
@@ -130,6 +140,9 @@ pub(super) struct SseFile {
     /// Channels on one stream, at most.
     #[schemars(range(min = 1))]
     pub(super) max_channels: Field<usize>,
+    /// A stream ends after this, or up to a quarter earlier, and its client comes back and resumes:
+    /// so clients spread over gateways again. 0s: never.
+    pub(super) max_stream_age: Field<Time>,
     /// What may wait for one slow client.
     pub(super) queue: Field<QueueFile>,
 }
@@ -244,6 +257,8 @@ pub(super) struct RouteFile {
     pub(super) proxy: Field<ProxyFile>,
     /// Which pages of other origins may read the answers.
     pub(super) cors: Field<CorsFile>,
+    /// Beside `proxy`: streams that the backend hands over.
+    pub(super) handover: Field<HandoverFile>,
 }
 
 /// A method of HTTP.
@@ -294,6 +309,8 @@ pub(super) struct EventsFile {
     /// As in `sse`.
     #[schemars(range(min = 1))]
     pub(super) max_channels: Field<usize>,
+    /// As in `sse`.
+    pub(super) max_stream_age: Field<Time>,
     /// As in `sse`; what is not said here is taken from there.
     pub(super) queue: Field<QueueFile>,
 }
@@ -337,10 +354,83 @@ pub(super) enum FormatFile {
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Proxy", extend("required" = ["upstream"]))]
 pub(super) struct ProxyFile {
-    /// `http://host:port`.
-    pub(super) upstream: Field<String>,
-    /// How long a connection to it may take.
+    /// `http://host:port`, `https://host:port` or `unix:/path/to/socket`. Of several, each has its
+    /// turn; one that cannot be reached is passed over for a while.
+    pub(super) upstream: Field<OneOrMore<String>>,
+    /// HTTP/2 to the backend: over TLS by ALPN, in clear text by prior knowledge (h2c).
+    pub(super) http2: Field<bool>,
+    /// Whom we believe to be an `https://` upstream.
+    pub(super) tls: Field<UpstreamTlsFile>,
+    /// What the backend hears as Host. Default: what the client asked for.
+    pub(super) host: Field<String>,
+    /// Whether headers with an underscore in their name pass. PHP, WSGI and Rack cannot tell
+    /// `x_real_ip` from `x-real-ip`; without this, such a request is refused.
+    pub(super) underscores_in_headers: Field<bool>,
+    /// Connections to all upstreams of this route together; a request that needs one more is
+    /// answered with 503.
+    #[schemars(range(min = 1))]
+    pub(super) max_connections: Field<usize>,
+    /// How long a connection may take, the look-up of a name and TLS included.
     pub(super) connect_timeout: Field<Time>,
+    /// How long it may take from the end of a request to the head of the response.
+    pub(super) response_timeout: Field<Time>,
+    /// How long a body, of a request or of a response, may pause between two pieces.
+    pub(super) idle_timeout: Field<Time>,
+    /// How long a connection is kept while nobody needs it; 0s: it is not kept.
+    pub(super) keep_alive: Field<Time>,
+    /// Of several upstreams, one that could not be reached is passed over for so long.
+    pub(super) fail_timeout: Field<Time>,
+    /// A comment is put into an event stream of the backend's own that was quiet for so long; `0s`:
+    /// never. Default: as `keep_alive` in `sse`.
+    pub(super) stream_keep_alive: Field<Time>,
+}
+
+/// Streams that the backend hands over, with the headers of GRIP: it answers and is free, and the
+/// gateway keeps the stream. Nothing here names channels: the backend does.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Handover", extend("required" = ["key"]))]
+pub(super) struct HandoverFile {
+    /// The secret that the backend checks `Grip-Sig` with: 32 bytes at least, as they are or behind
+    /// `base64:`.
+    pub(super) key: Field<String>,
+    /// Who signs, as `Grip-Sig` says. Default: `ssegate`.
+    pub(super) issuer: Field<String>,
+    /// How messages are written, as on an events route.
+    pub(super) format: Field<FormatFile>,
+    /// Put before a channel's name when it is subscribed, and never shown to clients.
+    pub(super) strip_prefix: Field<String>,
+    /// As in `sse`; a backend may say otherwise with `Grip-Keep-Alive`.
+    pub(super) keep_alive: Field<Time>,
+    /// As in `sse`; what the backend writes into the body comes first.
+    pub(super) retry: Field<Time>,
+    /// As in `sse`; what is not said here is taken from there.
+    pub(super) history: Field<OrOff<HistoryFile>>,
+    /// As in `sse`.
+    pub(super) gap_events: Field<bool>,
+    /// As in `sse`.
+    pub(super) linger: Field<Time>,
+    /// As in `sse`.
+    #[schemars(range(min = 1))]
+    pub(super) max_channels: Field<usize>,
+    /// As in `sse`: the backend is asked again after so long at the latest.
+    pub(super) max_stream_age: Field<Time>,
+    /// As in `sse`; what is not said here is taken from there.
+    pub(super) queue: Field<QueueFile>,
+}
+
+/// Whom we believe to be an `https://` upstream.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "UpstreamTls")]
+pub(super) struct UpstreamTlsFile {
+    /// A PEM file with the certificates of those who may have signed the upstream's. Default: the
+    /// roots of the system. Relative paths start at the folder of this file.
+    pub(super) ca: Field<PathBuf>,
+    /// The name that the upstream's certificate must have. Default: its host.
+    pub(super) server_name: Field<String>,
+    /// Believes anybody: who can reach the connection can read and change it. For tests.
+    pub(super) insecure_skip_verify: Field<bool>,
 }
 
 /// Which pages of other origins may read the answers.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::admin::AdminSettings;
 use crate::hub::HubSettings;
-use crate::route::{EventsSource, RouteSettings, Target};
+use crate::route::RouteSettings;
 use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::source::SourceSettings;
 
@@ -49,19 +49,10 @@ pub struct Settings {
     pub hub: HubSettings,
     /// Which request leads where, in the order of the file.
     pub routes: Vec<RouteSettings>,
-    /// How long an orderly stop may take.
+    /// The streams end evenly over this in an orderly stop, and running requests have as long.
     pub drain: Duration,
-}
-
-impl Settings {
-    /// Whether any route reads logs: Redis Streams.
-    pub fn reads_logs(&self) -> bool {
-        let is_log = |route: &RouteSettings| match &route.target {
-            Target::Events(events) => events.source == EventsSource::Log,
-            Target::Proxy(_) | Target::Demo => false,
-        };
-        self.routes.iter().any(is_log)
-    }
+    /// Before that, new clients are still let in and sent away for so long.
+    pub drain_delay: Duration,
 }
 
 /// Reads the file at `path`, with the variables of this process's environment.
@@ -110,6 +101,6 @@ pub fn parse(
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.
-pub fn upstream(text: &str) -> Result<http::Uri, String> {
+pub fn upstream(text: &str) -> Result<crate::route::UpstreamAddress, String> {
     resolve::upstream(text)
 }

@@ -7,6 +7,7 @@ use insta::assert_snapshot;
 use proptest::{prop_assert, proptest};
 
 use super::{Settings, load, parse, schema};
+use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings, WhenFull};
 use crate::route::{EventsSettings, Target};
 use crate::server::TlsSettings;
@@ -51,9 +52,10 @@ fn reference_with_defaults() -> String {
     REFERENCE.lines().map(uncommented).collect()
 }
 
-/// Whether what stands behind a `#` is `key: …` or `  key below it: …`, and no sentence.
+/// Whether what stands behind a `#` is `key: …` or `  key below it: …`, and no sentence and no example:
+/// these stand behind a space of their own.
 fn is_default(text: &str) -> bool {
-    let is_sentence = text.starts_with(' ') && !text.starts_with("  ");
+    let is_sentence = (text.len() - text.trim_start().len()) % 2 == 1;
     let key = text.trim_start().split_once(':').map_or("", |(key, _)| key);
     !is_sentence && !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
@@ -113,8 +115,10 @@ fn the_schema_is_draft_07_and_closed() {
 
 #[test]
 fn dev_is_the_reference_with_a_demo_page() {
-    let dev =
-        format!("{:#?}", Settings::dev(Some("http://127.0.0.1:8000".parse().expect("a URI"))));
+    let dev = format!(
+        "{:#?}",
+        Settings::dev(Some(super::upstream("http://127.0.0.1:8000").expect("a URL")))
+    );
     assert_eq!(dev, format!("{:#?}", settings(REFERENCE)));
     assert!(matches!(Settings::dev(None).routes[2].target, Target::Demo));
 }
@@ -145,9 +149,9 @@ routes:
       replay: 0
   - path: api
     methods: [get]
-    proxy: https://backend
+    proxy: http://backend
   - path: /news
-    proxy: { upstream: "https://backend" }
+    proxy: { upstream: "ftp://backend" }
     events: { channels: [] }
 shards: 0
 drain: 10
@@ -170,9 +174,9 @@ drain: 10
     routes[0].events.replay: expected none, last, all or a number from 1 to 10000; this is "0" (gateway.yaml:22:15)
     routes[1].path: "api" does not begin with /; write "/api" (gateway.yaml:23:11)
     routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:24:15)
-    routes[1].proxy: expected a mapping with upstream and connect_timeout; this is "https://backend" (gateway.yaml:25:12)
+    routes[1].proxy: expected a mapping with upstream, http2, tls, host, underscores_in_headers, max_connections, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout and stream_keep_alive; this is "http://backend" (gateway.yaml:25:12)
     routes[2]: leads to both events and proxy; say either (gateway.yaml:26:5)
-    routes[2].proxy.upstream: only http:// upstreams are supported in this version (gateway.yaml:27:24)
+    routes[2].proxy.upstream: "ftp://backend" is not an HTTP URL; use forms like http://127.0.0.1:8000 (gateway.yaml:27:24)
     routes[2].events.channels: the list is empty; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:28:25)
     shards: must be at least 1; this is 0 (gateway.yaml:29:9)
     drain: "10" is not a duration; use forms like 30s or 5m (gateway.yaml:30:8)
@@ -183,7 +187,7 @@ drain: 10
 fn an_unknown_key_is_an_error_with_a_suggestion() {
     let more = "rout: 1\nrediss: {}\nhttp2: {idle: 3s}\ntimeouts: {idel: 3s}\n";
     assert_snapshot!(mistakes(&with(more)), @"
-    rout: unknown key; here may stand listeners, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
+    rout: unknown key; here may stand listeners, trusted_proxies, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
     rediss: unknown key; did you mean `redis`? (gateway.yaml:7:1)
     http2.idle: unknown key; here may stand max_concurrent_streams, header_list, stream_window, connection_window, send_buffer, keep_alive_interval and keep_alive_timeout (gateway.yaml:8:9)
     timeouts.idel: unknown key; did you mean `idle`? (gateway.yaml:9:12)
@@ -198,7 +202,7 @@ fn what_is_missing_is_told_once() {
     routes: missing; say which request leads where, such as `- path: /events/{channel}` (gateway.yaml)
     ");
     assert_snapshot!(mistakes("just text"), @r#"
-    expected a mapping with listeners, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, limits, timeouts, http1, http2 and sockets; this is "just text" (gateway.yaml:1:1)
+    expected a mapping with listeners, trusted_proxies, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets; this is "just text" (gateway.yaml:1:1)
     "#);
     let empty = "listeners: [{}]\nredis:\nroutes:\n- events:\n- proxy: {}\n  path: /\n- path: /a\n";
     assert_snapshot!(mistakes(empty), @r#"
@@ -410,11 +414,18 @@ routes:
     let [a, b, c, d] = [0, 1, 2, 3].map(|index| events(&settings, index));
     assert_eq!((a.history, &a.stream), (history(60), &stream));
     assert_eq!(b.history, history(120));
-    let of_b =
-        StreamSettings { linger: seconds(120), retry: seconds(9), max_queue_bytes: 1024, ..stream };
+    let of_b = StreamSettings {
+        linger: seconds(120),
+        retry: seconds(9),
+        max_queue_bytes: 1024,
+        ..stream.clone()
+    };
     assert_eq!(b.stream, of_b);
     assert_eq!((c.history, c.max_channels), (None, 3));
-    assert_eq!(c.stream, StreamSettings { linger: seconds(30), gap_events: false, ..stream });
+    assert_eq!(
+        c.stream,
+        StreamSettings { linger: seconds(30), gap_events: false, ..stream.clone() }
+    );
     assert_eq!(d.stream, StreamSettings { linger: seconds(0), ..stream });
 }
 
@@ -485,6 +496,48 @@ fn a_path_may_stand_again_with_another_host_or_method() {
 }
 
 #[test]
+fn a_backend_may_hand_streams_over_where_a_key_says_so() {
+    let key = "0123456789abcdef0123456789abcdef";
+    let settings = settings(&format!(
+        "sse: {{retry: 5s, history: off}}\n{}",
+        with_routes(&format!(
+            "- {{path: /a, proxy: {{upstream: http://b}}, handover: {{key: {key}}}}}
+- {{path: /b, proxy: {{upstream: http://b}},
+   handover: {{key: {key}, issuer: me, format: envelope, strip_prefix: \"app:\",
+   history: {{count: 5}}, max_stream_age: 1h}}}}
+- {{path: /c, proxy: {{upstream: http://b}}}}
+"
+        ))
+    ));
+    let handover = |index: usize| settings.routes[index].handover.as_ref();
+    let (a, b) = (handover(0).expect("one"), handover(1).expect("another"));
+    assert_eq!((a.issuer.as_str(), a.events.history), ("ssegate", None));
+    assert_eq!((a.events.stream.retry, a.events.format), (Duration::from_secs(5), Format::Raw));
+    assert_eq!((b.issuer.as_str(), b.events.format), ("me", Format::Envelope));
+    assert_eq!((b.events.strip_prefix.as_str(), &a.key), ("app:", &b.key));
+    assert_eq!(b.events.history, Some(HistorySettings { count: 5, ..HistorySettings::default() }));
+    assert_eq!(b.events.stream.max_age, Some(Duration::from_secs(3600)));
+    assert!(handover(2).is_none());
+    assert!(!format!("{settings:?}").contains("0123456789"), "a secret");
+
+    let wrong = r#"
+- {path: /a, proxy: {upstream: http://b}, handover: {}}
+- {path: /b, proxy: {upstream: http://b}, handover: {key: hunter2, issuer: "", channels: [a]}}
+- {path: /c, events: {channels: [a]}, handover: {key: "base64:hunter2"}}
+- {path: /d, proxy: {upstream: http://b}, handover: on}
+"#;
+    assert_snapshot!(mistakes(&with_routes(wrong)), @r#"
+    routes[0].handover.key: missing; say the secret that the backend checks Grip-Sig with, such as ${HANDOVER_KEY:?openssl rand -base64 32} (gateway.yaml:5:53)
+    routes[1].handover.key: has 7 bytes, and must have 32 at least; make one with: openssl rand -base64 32 (gateway.yaml:6:59)
+    routes[1].handover.issuer: is empty; leave it out, or name who signs (gateway.yaml:6:76)
+    routes[1].handover.channels: unknown key; here may stand key, issuer, format, strip_prefix, keep_alive, retry, history, gap_events, linger, max_channels, max_stream_age and queue (gateway.yaml:6:80)
+    routes[2].handover: means something beside proxy only: a backend hands streams over (gateway.yaml:7:49)
+    routes[2].handover.key: what stands behind base64: is no base64 (gateway.yaml:7:55)
+    routes[3].handover: expected a mapping with key, issuer, format, strip_prefix, keep_alive, retry, history, gap_events, linger, max_channels, max_stream_age and queue; this is "on" (gateway.yaml:8:53)
+    "#);
+}
+
+#[test]
 fn mistakes_in_routes_say_how_to_mend_them() {
     let routes = r#"
 - {path: events, events: {channels: news}}
@@ -523,11 +576,11 @@ fn mistakes_in_routes_say_how_to_mend_them() {
     routes[5].proxy.connect_timeout: must be at least 1ms; this is 0s (gateway.yaml:14:48)
     routes[5].cors.origins[0]: "https://a.example/" has a path; browsers send https://a.example (gateway.yaml:15:20)
     routes[6].cors.credentials: means nothing without origins; name them (gateway.yaml:18:9)
-    routes[6].auth: unknown key; here may stand path, host, methods, events, proxy and cors (gateway.yaml:19:3)
+    routes[6].auth: unknown key; here may stand path, host, methods, events, proxy, cors and handover (gateway.yaml:19:3)
     routes[7].path: leaves open whether a request is meant for it or for routes[2]; where one has a {parameter}, the other may have a plain word, not {*rest} or another form (gateway.yaml:20:10)
     routes[8].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:21:24)
     routes[9].events.channels: missing; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:22:22)
     routes[9].events.strip_prefix: no name may begin so: a channel name has a control character (gateway.yaml:22:37)
-    routes[10]: expected a mapping with path, host, methods, events, proxy and cors; this is "off" (gateway.yaml:23:3)
+    routes[10]: expected a mapping with path, host, methods, events, proxy, cors and handover; this is "off" (gateway.yaml:23:3)
     "#);
 }

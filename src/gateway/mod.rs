@@ -9,23 +9,34 @@
 //! gateway, ends before the stop, the process ends: half a gateway would look alive.
 
 mod certificates;
+mod reload;
 mod shard;
+mod sockets;
 mod stop;
+mod systemd;
+mod takeover;
 mod tasks;
 mod thread;
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use tokio::net::TcpListener;
 use tokio::runtime::LocalRuntime;
-use tokio::sync::mpsc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use self::reload::Load;
+use self::reload::Reloader;
 use self::shard::ShardThread;
+use self::sockets::{Inherited, Sockets};
+use self::takeover::{Door, Predecessor};
 use self::tasks::Tasks;
 use self::thread::Thread;
 use crate::admin::Admin;
@@ -34,7 +45,8 @@ use crate::health::Health;
 use crate::hub::{CloseReason, GapReason, Hub};
 use crate::metrics::{Metrics, Reasons};
 use crate::route::{Router, RouterError};
-use crate::server::listener::{self, Acceptor, ListenError, Listener, ShardDoor};
+use crate::server::listener::{Acceptor, ListenError, Listener, ShardDoor};
+use crate::service::PassingEnd;
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
 use crate::source::redis::{SourceErrorKind, StreamReader, Subscriber};
@@ -61,6 +73,25 @@ pub enum Error {
     /// The system gives no thread, event loop or signal.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// What systemd hands over is no socket that can be listened on.
+    #[error("systemd hands over a socket of another kind than ListenStream= of TCP: {0}")]
+    Inherited(io::Error),
+    /// What systemd hands over is no listener's.
+    #[error(
+        "systemd hands over {}: no listener in gateway.yaml has that address; use the same in \
+         ListenStream=, with the IP address",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Unused(Vec<SocketAddr>),
+    /// There is no gateway to take over from, or it does not answer.
+    #[error("cannot take over{}: {cause}; start without --takeover if no gateway runs here",
+        .path.as_ref().map(|path| format!(" at {}", path.display())).unwrap_or_default())]
+    Takeover {
+        /// Where it was asked.
+        path: Option<PathBuf>,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// A task ended that runs as long as the gateway.
     #[error("a task has failed: {0}")]
     Task(String),
@@ -80,38 +111,50 @@ pub enum Error {
 /// A gateway whose sockets are open, and that serves nobody yet.
 #[derive(Debug)]
 pub struct Gateway {
+    // As the configuration says it, and with the ports that the system chose.
+    written: Settings,
     settings: Settings,
     router: Arc<Router>,
     metrics: Metrics,
-    listeners: Vec<(std::net::TcpListener, Listener)>,
-    admin: Option<std::net::TcpListener>,
-    bus: Option<std::net::TcpListener>,
+    sockets: Sockets,
+    predecessor: Option<Predecessor>,
+}
+
+/// How a gateway begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// By itself, or with the sockets that systemd has opened for it.
+    Fresh,
+    /// With the sockets of the gateway that runs, which then leaves.
+    Takeover,
 }
 
 impl Gateway {
     /// Opens everything.
     ///
     /// # Errors
-    /// A port is taken, a certificate cannot be used; each says what to do.
-    pub fn open(mut settings: Settings) -> Result<Self, Error> {
+    /// A port is taken, a certificate cannot be used, there is nobody to take over from; each says
+    /// what to do.
+    pub fn open(mut settings: Settings, start: Start) -> Result<Self, Error> {
+        let written = settings.clone();
         let metrics = Metrics::new()?;
         announce(&metrics);
         let router = Arc::new(Router::new(settings.routes.clone())?);
-        let mut listeners = Vec::new();
-        for wanted in &mut settings.listeners {
-            let (socket, listener) = listener::open(wanted, &settings.connections)?;
-            wanted.address = listener.address;
-            listeners.push((socket, listener));
+        let (mut inherited, predecessor) = match start {
+            Start::Fresh => (Inherited::from_systemd()?, None),
+            Start::Takeover => {
+                let first = settings.listeners.first().map(|listener| listener.address);
+                let first = first.expect("the configuration wants one listener at least");
+                let (inherited, predecessor) = takeover::ask(first)?;
+                (inherited, Some(predecessor))
+            }
+        };
+        let sockets = Sockets::open(&mut settings, &mut inherited)?;
+        let left = inherited.left();
+        if start == Start::Fresh && !left.is_empty() {
+            return Err(Error::Unused(left));
         }
-        let admin = match &mut settings.admin {
-            Some(admin) => Some(bind(&mut admin.address)?),
-            None => None,
-        };
-        let bus = match &mut settings.source.location {
-            SourceLocation::Embedded(address) => Some(bind(address)?),
-            SourceLocation::Redis(_) => None,
-        };
-        Ok(Self { settings, router, metrics, listeners, admin, bus })
+        Ok(Self { written, settings, router, metrics, sockets, predecessor })
     }
 
     /// What it was opened with; where port 0 was asked for, the port that the system chose.
@@ -119,19 +162,25 @@ impl Gateway {
         &self.settings
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops in good order. Blocks.
+    /// Serves until SIGTERM or SIGINT, then stops in good order. Blocks. On SIGHUP the settings are
+    /// loaded again, where it is known how.
     ///
     /// # Errors
     /// Something that had to run has ended, or the stop was not in good order.
-    pub fn run(self) -> Result<(), Error> {
-        LocalRuntime::new()?.block_on(self.serve())
+    pub fn run(self, load: Option<Load>) -> Result<(), Error> {
+        LocalRuntime::new()?.block_on(self.serve(load))
     }
 
-    async fn serve(self) -> Result<(), Error> {
+    async fn serve(self, load: Option<Load>) -> Result<(), Error> {
         let mut signals = stop::Signals::new()?;
-        let Self { settings, router, metrics, listeners, admin, bus } = self;
+        let Self { written, settings, router, metrics, sockets, predecessor } = self;
+        let Sockets { listeners, admin, bus, shared } = sockets;
+        let manner = Rc::new(Cell::new(stop::Manner::of(&settings)));
+        let max_connections = Rc::new(Cell::new(settings.connections.max_connections));
+        let (changes, changed) = watch::channel(None);
         let health = Health::default();
         let accepting = CancellationToken::new();
+        let administering = CancellationToken::new();
         let (hub, links) = Hub::new(settings.hub.clone(), settings.shards, metrics.clone());
 
         let bus_address = match settings.source.location {
@@ -155,15 +204,27 @@ impl Gateway {
                 bus: bus_address,
                 health: health.clone(),
                 metrics: metrics.clone(),
+                changes: changed.clone(),
             })?);
         }
 
         let mut tasks = Tasks::default();
+        if let Some(load) = load {
+            let reloader = Reloader {
+                current: written,
+                listeners: shown.clone(),
+                shards: changes,
+                hub: hub.clone(),
+                max_connections: Rc::clone(&max_connections),
+                manner: Rc::clone(&manner),
+                metrics: metrics.clone(),
+            };
+            let hang_up = signal(SignalKind::hangup())?;
+            tasks.own("the reload", reloader.run(hang_up, load));
+        }
         let deal = hub.clone();
         tasks.own("the hub", async move { deal.run().await });
-        if settings.reads_logs() {
-            read_logs(&mut tasks, &settings.source, &hub, &health, &metrics);
-        }
+        read_logs(&mut tasks, &settings.source, &hub, &health, &metrics);
         listen(&mut tasks, &settings.source, bus, hub, &health, &metrics, &accepting)?;
         tasks.own("the watch of certificates", certificates::watch(shown.clone(), metrics.clone()));
         let doors: Rc<[ShardDoor]> = doors.into();
@@ -172,7 +233,7 @@ impl Gateway {
                 socket: TcpListener::from_std(socket)?,
                 listener: place,
                 doors: Rc::clone(&doors),
-                max_connections: settings.connections.max_connections,
+                max_connections: Rc::clone(&max_connections),
                 metrics: metrics.clone(),
             };
             tasks.own("an acceptor", acceptor.run(accepting.clone()));
@@ -185,7 +246,8 @@ impl Gateway {
                 metrics: metrics.clone(),
                 urls: shown.iter().map(|l| format!("{}://{}/", l.scheme(), l.address)).collect(),
             };
-            tasks.own("the admin listener", administer(admin, socket)?);
+            let stop = administering.clone();
+            tasks.own("the admin listener", administer(admin, socket, stop)?);
         }
         for listener in &shown {
             let (kind, address) = (listener.scheme(), listener.address);
@@ -200,8 +262,10 @@ impl Gateway {
         let (version, shards) = (env!("CARGO_PKG_VERSION"), settings.shards);
         tracing::info!(target: OPENED, version, shards, "started");
 
-        let drain = settings.drain;
-        stop::serve_until_stopped(&mut signals, &mut tasks, threads, &health, &accepting, drain)
+        systemd::ready();
+        let relieved = succession(predecessor, shared, health.clone());
+        let switches = stop::Switches { health, accepting, administering, manner };
+        stop::serve_until_stopped(&mut signals, &mut tasks, threads, switches, relieved)
             .await
             .inspect_err(|error| tracing::error!(%error, "the gateway ends"))
     }
@@ -209,8 +273,11 @@ impl Gateway {
 
 /// Starts the admin listener on a thread of its own: to write down all metrics takes its time, and
 /// the thread of the source has none to spare. It ends with the future that is answered.
-fn administer(admin: Admin, socket: std::net::TcpListener) -> io::Result<impl Future<Output = ()>> {
-    let stop = CancellationToken::new();
+fn administer(
+    admin: Admin,
+    socket: std::net::TcpListener,
+    stop: CancellationToken,
+) -> io::Result<impl Future<Output = ()>> {
     let stopping = stop.clone().drop_guard();
     let mut thread = Thread::start("admin", async move || {
         let socket = TcpListener::from_std(socket).map_err(|error| error.to_string())?;
@@ -224,6 +291,24 @@ fn administer(admin: Admin, socket: std::net::TcpListener) -> io::Result<impl Fu
             tracing::error!(%error, "the admin listener has failed");
         }
     })
+}
+
+/// Takes over from a predecessor, if there is one; then waits for a successor.
+async fn succession(
+    predecessor: Option<Predecessor>,
+    sockets: Vec<(SocketAddr, std::net::TcpListener)>,
+    health: Health,
+) {
+    if let Some(predecessor) = predecessor {
+        predecessor.relieve(&health).await;
+    }
+    match Door::open(sockets) {
+        Ok(door) => door.relieved().await,
+        Err(error) => {
+            tracing::info!(%error, "no other gateway can take over from this one");
+            std::future::pending().await
+        }
+    }
 }
 
 /// Starts what the events come from.
@@ -257,7 +342,7 @@ fn listen(
     Ok(())
 }
 
-/// Starts what reads logs, where there are any: the bus inside this process keeps nothing.
+/// Starts what reads logs; the bus inside this process has none.
 fn read_logs(
     tasks: &mut Tasks,
     settings: &SourceSettings,
@@ -273,21 +358,11 @@ fn read_logs(
     }
 }
 
-/// Opens a socket, and notes where: port 0 lets the system choose.
-fn bind(address: &mut SocketAddr) -> Result<std::net::TcpListener, ListenError> {
-    let opened = std::net::TcpListener::bind(*address).and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        Ok((socket.local_addr()?, socket))
-    });
-    let (bound, socket) = opened.map_err(|cause| ListenError::Bind { address: *address, cause })?;
-    *address = bound;
-    Ok(socket)
-}
-
 fn announce(metrics: &Metrics) {
+    let ends = PassingEnd::ALL.map(PassingEnd::as_str);
     metrics.announce_reasons(Reasons {
         gaps: &GapReason::ALL.map(GapReason::as_str),
-        streams_closed: &CloseReason::ALL.map(CloseReason::as_str),
+        streams_closed: &[&CloseReason::ALL.map(CloseReason::as_str)[..], &ends].concat(),
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),
     });
 }

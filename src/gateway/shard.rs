@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::Error;
+use super::reload::Change;
 use super::tasks::Tasks;
 use super::thread::Thread;
 use crate::health::Health;
@@ -32,14 +35,15 @@ pub(super) struct Parts {
     pub(super) bus: Option<SocketAddr>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    pub(super) changes: watch::Receiver<Option<Change>>,
 }
 
 /// How far a stop has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// Streams end, running requests finish.
-    Draining,
+    /// Streams end, over so long, and running requests finish.
+    Draining(Duration),
     /// Whatever is left is cut off.
     Cut,
 }
@@ -58,9 +62,9 @@ impl ShardThread {
         Ok(Self { phase, thread })
     }
 
-    /// Lets the streams end, and running requests finish.
-    pub(super) fn drain(&self) {
-        self.phase.send_replace(Phase::Draining);
+    /// Lets the streams end, evenly over `over`, and running requests finish.
+    pub(super) fn drain(&self, over: Duration) {
+        self.phase.send_replace(Phase::Draining(over));
     }
 
     /// Ends what is left.
@@ -80,30 +84,61 @@ impl ShardThread {
 /// Runs until the stop is over. Everything is a task of its own: the future that an event loop is
 /// started with has its turn only after many tasks.
 async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), String> {
-    let Parts { link, accepted, load, listeners, router, connections, bus, health, metrics } =
-        parts;
+    let Parts { link, accepted, load, listeners, router, connections, .. } = parts;
+    let Parts { bus, health, metrics, changes, .. } = parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
     let service = Service::new(router, shard.clone(), bus, health, metrics.clone());
-    let server = ShardServer::new(service, connections, load, metrics);
+    let server = ShardServer::new(service.clone(), connections, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 
     let mut tasks = Tasks::default();
+    let mut draining = JoinSet::new();
     let (dealing, serving) = (shard.clone(), server.clone());
     tasks.own("the hub's side", async move { dealing.run().await });
     tasks.own("the server", async move { serving.run(accepted, listeners).await });
+    tasks.own("the changes", follow(changes, shard.clone(), service, server.clone()));
     tokio::select! {
         ended = tasks.any_ended() => Err(ended.to_string()),
-        () = stop(&mut phases, &shard, &server) => Ok(()),
+        () = stop(&mut phases, &mut draining, &shard, &server) => Ok(()),
     }
 }
 
-/// Follows the phases of a stop; returns when no connection is left.
-async fn stop(phases: &mut watch::Receiver<Phase>, shard: &Shard, server: &ShardServer<Service>) {
-    // An error is the end of the gateway, and that of its shards.
-    if phases.wait_for(|phase| *phase >= Phase::Draining).await.is_err() {
-        return;
+/// Takes over what is new in the configuration. Ends with the shard.
+async fn follow(
+    mut changes: watch::Receiver<Option<Change>>,
+    shard: Shard,
+    service: Service,
+    server: ShardServer<Service>,
+) {
+    while changes.changed().await.is_ok() {
+        let change = changes.borrow_and_update().clone();
+        if let Some(Change { router, connections }) = change {
+            shard.set_write_timeout(connections.write_timeout);
+            service.change(router);
+            server.change(connections);
+        }
     }
-    shard.drain();
+    // Who sends them is gone, and with it the gateway.
+    std::future::pending().await
+}
+
+/// Follows the phases of a stop; returns when no connection is left.
+async fn stop(
+    phases: &mut watch::Receiver<Phase>,
+    tasks: &mut JoinSet<()>,
+    shard: &Shard,
+    server: &ShardServer<Service>,
+) {
+    let phase = phases.wait_for(|phase| *phase != Phase::Serving).await.map(|phase| *phase);
+    match phase {
+        Ok(Phase::Draining(over)) => {
+            let shard = shard.clone();
+            tasks.spawn_local(async move { shard.drain(over).await });
+        }
+        Ok(_) => {}
+        // The end of the gateway is that of its shards.
+        Err(_gone) => return,
+    }
     server.finish();
     tokio::select! {
         () = server.all_gone() => return,

@@ -1,7 +1,9 @@
 //! The end of the gateway: in good order on the first signal, at once on the second.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -9,13 +11,31 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
 use super::shard::ShardThread;
 use super::tasks::Tasks;
+use super::{Error, systemd};
+use crate::config::Settings;
 use crate::health::Health;
 
+/// Streams that were ended last have so long to write their last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is cut off has so long to be gone.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// How a stop goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Manner {
+    /// New clients are still let in, and sent away, for so long: until whoever sends them knows.
+    pub(super) delay: Duration,
+    /// The streams end evenly over this, and running requests have as long.
+    pub(super) drain: Duration,
+}
+
+impl Manner {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { delay: settings.drain_delay, drain: settings.drain }
+    }
+}
 
 /// SIGTERM and SIGINT.
 #[derive(Debug)]
@@ -32,6 +52,7 @@ impl Signals {
         })
     }
 
+    /// The next of them.
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -40,34 +61,60 @@ impl Signals {
     }
 }
 
-/// Waits for the first signal, or for the end of something that must not end. Then it stops: not ready, no new connections, every stream is told
-/// when to come back, running requests finish, within `drain`.
+/// What a stop ends, and how.
+#[derive(Debug)]
+pub(super) struct Switches {
+    pub(super) health: Health,
+    /// Cancelled: nobody is let in any more.
+    pub(super) accepting: CancellationToken,
+    /// Cancelled: operators are not let in any more.
+    pub(super) administering: CancellationToken,
+    pub(super) manner: Rc<Cell<Manner>>,
+}
+
+/// Waits for the first signal, for a successor, or for the end of something that must not end. Then
+/// it stops: not ready, no new connections, every stream is told when to come back, running requests
+/// finish.
 pub(super) async fn serve_until_stopped(
     signals: &mut Signals,
     tasks: &mut Tasks,
     mut shards: Vec<ShardThread>,
-    health: &Health,
-    accepting: &CancellationToken,
-    drain: Duration,
+    switches: Switches,
+    relieved: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let Switches { health, accepting, administering, manner } = switches;
     let signal = tokio::select! {
         signal = signals.next() => signal,
+        () = relieved => "takeover",
         ended = any_ended(&mut shards) => return Err(too_early(ended)),
         ended = tasks.any_ended() => return Err(Error::Task(ended.to_string())),
     };
-    tracing::info!(signal, ?drain, "stopping");
+    let Manner { mut delay, drain } = manner.get();
+    if signal == "takeover" {
+        // Whoever comes has a gateway to come to, and so have operators.
+        delay = Duration::ZERO;
+        administering.cancel();
+    } else {
+        systemd::stopping();
+    }
+    tracing::info!(signal, ?delay, ?drain, "stopping");
     health.set_draining();
+    let at_once = |signal| {
+        tracing::warn!(signal, "stopping at once");
+        Err(Error::Unfinished)
+    };
+    tokio::select! {
+        signal = signals.next() => return at_once(signal),
+        () = time::sleep(delay) => {}
+    }
     accepting.cancel();
     for shard in &shards {
-        shard.drain();
+        shard.drain(drain);
     }
     tokio::select! {
         ended = all_ended(&mut shards) => return ended,
-        signal = signals.next() => {
-            tracing::warn!(signal, "stopping at once");
-            return Err(Error::Unfinished);
-        }
-        () = time::sleep(drain) => tracing::warn!("not everything finished in time"),
+        signal = signals.next() => return at_once(signal),
+        () = time::sleep(drain + LAST_WORDS) => tracing::warn!("not everything finished in time"),
     }
     for shard in &shards {
         shard.cut();

@@ -33,6 +33,11 @@ impl Memory {
         Self { held: 0, most, line: BinaryHeap::new(), closed: 0 }
     }
 
+    /// Holds so much at most from now on.
+    pub(super) fn hold(&mut self, most: usize) {
+        self.most = most;
+    }
+
     /// A channel begins to keep something.
     pub(super) fn enter(&mut self, keeper: Keeper, used: u64) {
         self.line.push(Reverse((used, keeper)));

@@ -18,6 +18,7 @@ mod history;
 mod inbox;
 mod interest;
 mod memory;
+mod pace;
 mod port;
 mod position;
 mod queue;
@@ -27,6 +28,7 @@ mod shard;
 mod subscriber;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::time::Duration;
 
@@ -36,6 +38,10 @@ pub use position::{Position, Run};
 pub use resume::Replay;
 pub use shard::{Shard, ShardLink, StreamRequest};
 pub use subscriber::{CloseReason, Subscriber, jittered};
+pub use watched::{Watch, WatchGuard};
+
+use crate::sse::encode;
+use crate::sse::frame::Frame;
 
 /// Bounds over all channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +67,8 @@ impl Default for HubSettings {
 pub struct StreamSettings {
     /// A comment is sent when nothing was written for so long.
     pub keep_alive: Duration,
+    /// That comment, or what stands for it.
+    pub keep_alive_text: Frame,
     /// The SSE `retry` field that opens every stream: how long a client waits before it returns.
     pub retry: Duration,
     /// A channel stays followed so long after its last listener left.
@@ -73,18 +81,23 @@ pub struct StreamSettings {
     pub max_queue_bytes: usize,
     /// What happens when more than that would wait.
     pub when_full: WhenFull,
+    /// A stream is ended after this, or up to a quarter earlier, and its client comes back: perhaps to
+    /// another gateway. `None`: never.
+    pub max_age: Option<Duration>,
 }
 
 impl Default for StreamSettings {
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_secs(15),
+            keep_alive_text: encode::KEEP_ALIVE,
             retry: Duration::from_secs(3),
             linger: Duration::from_secs(300),
             gap_events: true,
             replay: Replay::None,
             max_queue_bytes: 1 << 20,
             when_full: WhenFull::default(),
+            max_age: None,
         }
     }
 }

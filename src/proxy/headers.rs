@@ -1,120 +1,96 @@
 //! The headers of a forwarded message (RFC 9110, section 7.6).
 
-use std::rc::Rc;
-
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, COOKIE, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue};
 
-use crate::server::connection::ConnectionState;
-
-/// Headers that are about one connection only.
-const HOP_BY_HOP: [HeaderName; 8] = [
+/// Headers that are about one connection only. `Trailer` is not: it names fields of the message.
+const HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
     TE,
-    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    // Part of `Upgrade: h2c`, which a backend must not be talked into by a client.
+    HeaderName::from_static("http2-settings"),
 ];
 
-/// Headers that tell where a request comes from. A stranger's are never believed.
-const FORWARDED: [&str; 6] = [
+/// Headers that the `Connection` header may not name: whom the request is for, its framing, and who
+/// asks. A client that had them taken away here would be another one for the backend.
+const KEPT: [&str; 13] = [
+    "authorization",
+    "content-length",
+    "cookie",
     "forwarded",
+    "host",
+    "via",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",
     "x-forwarded-proto",
     "x-real-ip",
+    "expect",
+    "trailer",
 ];
 
-/// Headers that the `Connection` header may not name: whom the request is for, its framing, and who
-/// asks. A client that had them taken away here would be another one for the backend.
-const KEPT: [HeaderName; 7] = [
-    AUTHORIZATION,
-    CONTENT_LENGTH,
-    COOKIE,
-    HOST,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-proto"),
-];
-
-/// Makes a client's request one of ours: its own connection's headers go, `Host` stays, and where
-/// it came from is told by us.
-pub(super) fn forward_request<B>(request: &mut Request<B>, connection: &Rc<ConnectionState>) {
-    let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
-    let headers = request.headers_mut();
-    remove_hop_by_hop(headers);
-    remove_ambiguous(headers);
-    join_cookies(headers);
-    if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
-        headers.insert(HOST, host);
-    }
-    for name in FORWARDED {
-        headers.remove(name);
-    }
-    let peer = connection.peer().ip().to_canonical().to_string();
-    let scheme = if connection.is_tls() { "https" } else { "http" };
-    let set = |headers: &mut HeaderMap, name: &'static str, value: Option<HeaderValue>| {
-        if let Some(value) = value {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    let host = headers.get(HOST).cloned();
-    set(headers, "x-forwarded-for", HeaderValue::try_from(peer).ok());
-    set(headers, "x-forwarded-proto", Some(HeaderValue::from_static(scheme)));
-    set(headers, "x-forwarded-host", host);
-}
-
-/// Makes a backend's response one of ours.
-pub(super) fn forward_response(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| !KEPT.contains(name))
+/// Takes away what concerns the connection that the message came on.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = options(headers)
+        .filter_map(|name| name.parse().ok())
+        .filter(|name: &HeaderName| !KEPT.contains(&name.as_str()))
         .collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }
 
-/// CGI and its kin (PHP, WSGI, Rack) cannot tell `x_forwarded_for` from `x-forwarded-for`, so that a
-/// client could speak as if it were us.
-fn remove_ambiguous(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
-    for name in named {
-        headers.remove(name);
-    }
+/// Whether `Connection` says this of its connection.
+pub(super) fn has_option(headers: &HeaderMap, option: &str) -> bool {
+    options(headers).any(|named| named.eq_ignore_ascii_case(option))
+}
+
+/// What `Connection` says of its connection.
+fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Whether the client reads trailers (RFC 9110, section 10.1.4).
+pub(super) fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        coding.split(';').next().is_some_and(|c| c.trim().eq_ignore_ascii_case("trailers"))
+    })
+}
+
+/// A name that CGI and its kin (PHP, WSGI, Rack) cannot tell from another: `x_forwarded_for` from
+/// `x-forwarded-for`. A client could speak with it as if it were us.
+pub(super) fn ambiguous_name(headers: &HeaderMap) -> Option<&HeaderName> {
+    headers.keys().find(|name| name.as_str().contains('_'))
 }
 
 /// Over HTTP/2 each cookie may have a field of its own; for HTTP/1.1 they must be one (RFC 9113,
 /// section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if cookies.len() > 1 {
-        let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]));
-        headers.insert(COOKIE, joined.expect("valid values, and a separator of plain text"));
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if cookies.next().is_none() || cookies.next().is_none() {
+        return;
     }
+    let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]));
+    headers.insert(COOKIE, joined.expect("valid values, and a separator of plain text"));
 }
 
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderValue, header};
 
-    use super::{join_cookies, remove_ambiguous, remove_hop_by_hop};
+    use super::{accepts_trailers, ambiguous_name, join_cookies, remove_hop_by_hop};
 
     #[test]
     fn a_client_cannot_have_its_own_credentials_taken_away() {
@@ -129,13 +105,23 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_like_ours_to_a_backend_are_dropped() {
-        let mut headers = HeaderMap::new();
-        for name in ["x_forwarded_for", "content_length", "x-forwarded_proto", "x-kept"] {
+    fn names_that_look_like_ours_to_a_backend_are_found() {
+        for (name, expected) in [("x_forwarded_for", true), ("x-kept", false), ("a-b_c", true)] {
+            let mut headers = HeaderMap::new();
             headers.append(name, HeaderValue::from_static("1"));
+            assert_eq!(ambiguous_name(&headers).is_some(), expected, "{name}");
         }
-        remove_ambiguous(&mut headers);
-        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-kept"]);
+    }
+
+    #[test]
+    fn a_client_says_that_it_reads_trailers() {
+        for (te, expected) in
+            [("trailers", true), ("gzip, Trailers;q=1", true), ("gzip", false), ("", false)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.append("te", HeaderValue::from_static(te));
+            assert_eq!(accepts_trailers(&headers), expected, "{te}");
+        }
     }
 
     #[test]
@@ -158,6 +144,8 @@ mod tests {
             ("connection", "close, X-Secret, host, content-length"),
             ("keep-alive", "timeout=5"),
             ("te", "trailers"),
+            ("http2-settings", "AAMAAABk"),
+            ("proxy-connection", "keep-alive"),
             ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
             ("x-secret", "1"),

@@ -1,127 +1,248 @@
 //! Everything that is not ours goes to a backend, and its answer comes back as it comes.
 //!
-//! Bodies stream both ways and are never collected. A client that leaves takes its request to the
-//! backend with it: the future is dropped, and the connection closed.
+//! [`Proxy`] forwards the requests of one route. It makes each [`message`] ours: their [`headers`],
+//! and where they come from ([`forwarded`]). It sends them to an [`upstream`], of several to one
+//! after the other ([`balance`]). An upstream keeps connections in a [`pool`]: over HTTP/1.1 a
+//! [`connection`] carries one request at a time, over HTTP/2 a [`shared`] one carries many;
+//! [`connect`] opens their sockets.
+//!
+//! Bodies stream both ways, [`upload`] and [`body`], and are never collected; a [`pause`] between
+//! two pieces has an end. A client that leaves takes its request to the backend with it: the future
+//! or the body is dropped, and with it the [`lease`] of the connection.
+//!
+//! A request for an [`upgrade`] becomes a [`tunnel`].
 
+mod balance;
+mod body;
+mod connect;
+mod connection;
+mod error;
+mod expect;
+mod facts;
+mod forwarded;
 mod headers;
+mod lease;
+mod message;
+mod pause;
+mod pool;
+mod shared;
+mod tunnel;
+mod upgrade;
+mod upload;
+mod upstream;
+mod websocket;
 
-use std::fmt;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
 
-use crate::route::ProxySettings;
+use self::balance::Balance;
+pub use self::body::UpstreamBody;
+use self::error::{Failure, Unanswered};
+pub use self::error::{Fault, ProxyError};
+use self::facts::Facts;
+use self::forwarded::Sender;
+use self::lease::Lease;
+use self::pause::Pause;
+use self::tunnel::Backend;
+pub use self::tunnel::TunnelBody;
+use self::upgrade::Upgrade;
+pub use self::upgrade::is_extended_connect;
+use self::upload::{Upload, Watch};
+use self::upstream::Upstream;
+use crate::metrics::Metrics;
+use crate::route::{ProxySettings, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 
-/// A kept connection to a backend is closed when it was not used for so long.
-const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Forwards the requests of one route, with kept connections for the shard that owns it: a cheap
+/// handle.
+#[derive(Clone, Debug)]
+pub struct Proxy(Rc<Inner>);
 
-/// Connections to a backend that one shard keeps while nobody needs them.
-const MAX_IDLE: usize = 64;
-
-/// Why a backend did not answer.
-#[derive(Debug, thiserror::Error)]
-#[error("{upstream}: {cause}")]
-pub struct ProxyError {
-    upstream: Authority,
-    // What failed, down to the first cause.
-    cause: String,
-    is_timeout: bool,
+#[derive(Debug)]
+struct Inner {
+    settings: ProxySettings,
+    upstreams: Balance,
+    facts: Facts,
 }
 
-impl ProxyError {
-    fn new(upstream: Authority, error: &(dyn std::error::Error + 'static)) -> Self {
-        let chain = || std::iter::successors(Some(error), |error| error.source());
-        let is_timeout = chain()
-            .filter_map(|error| error.downcast_ref::<io::Error>())
-            .any(|error| error.kind() == io::ErrorKind::TimedOut);
-        let cause = chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        Self { upstream, cause, is_timeout }
-    }
-
-    fn unasked_switch(upstream: Authority) -> Self {
-        let cause = "it switches to a protocol that nobody asked for".into();
-        Self { upstream, cause, is_timeout: false }
-    }
-
-    /// Whether the backend might have answered, had there been more time.
-    pub fn is_timeout(&self) -> bool {
-        self.is_timeout
-    }
-}
-
-/// Forwards the requests of one route, with a pool of kept connections for the shard that owns it.
-#[derive(Clone)]
-pub struct Proxy {
-    upstream: Authority,
-    client: Client<HttpConnector, RequestBody>,
+/// What a request became.
+#[derive(Debug)]
+pub enum Forwarded {
+    /// The backend's response.
+    Response(Response<UpstreamBody>),
+    /// The backend speaks another protocol with the client now.
+    Tunnel(Response<TunnelBody>),
 }
 
 impl Proxy {
-    /// A proxy without connections yet.
-    pub fn new(settings: &ProxySettings) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(settings.connect_timeout));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self { upstream: authority(&settings.upstream), client }
+    /// A proxy without connections yet. `label` is the route's name in metrics.
+    pub fn new(route: &Route, settings: &ProxySettings, label: Rc<str>, metrics: Metrics) -> Self {
+        let facts = Facts::new(label, route.upstream_connections.clone(), metrics);
+        let upstream = |address: &_| Upstream::new(Clone::clone(address), settings, facts.clone());
+        let upstreams = settings.upstreams.iter().map(upstream).collect();
+        // The shards do not all begin with the first one.
+        let upstreams = Balance::new(upstreams, fastrand::usize(..));
+        Self(Rc::new(Inner { settings: settings.clone(), upstreams, facts }))
     }
 
-    /// Sends the request on, and answers with the head of the response; its body streams.
+    /// The route's name in metrics.
+    pub fn label(&self) -> &str {
+        self.0.facts.route()
+    }
+
+    /// What it was made of.
+    pub fn settings(&self) -> &ProxySettings {
+        &self.0.settings
+    }
+
+    /// An event stream of the backend's that was quiet for so long gets a comment.
+    pub fn stream_keep_alive(&self) -> Option<Duration> {
+        self.0.settings.stream_keep_alive
+    }
+
+    /// A header that a backend could take for another, and that this route does not let pass.
+    pub fn refused_name<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderName> {
+        if self.0.settings.allows_underscores { None } else { headers::ambiguous_name(headers) }
+    }
+
+    /// Sends the request on, and answers with the head of the response; its body streams. Where the
+    /// client asks for another protocol and the backend switches to it, they are connected.
     ///
     /// # Errors
-    /// The backend cannot be reached, ends before it answers, or answers what cannot be passed on.
+    /// The backend cannot be reached, ends before it answers, or answers what cannot be passed on;
+    /// or the client's own body fails.
     pub async fn forward(
         &self,
         mut request: Request<RequestBody>,
-        connection: &Rc<ConnectionState>,
-    ) -> Result<Response<Incoming>, ProxyError> {
-        headers::forward_request(&mut request, connection);
-        *request.uri_mut() = upstream_uri(&self.upstream, request.uri());
-        *request.version_mut() = Version::HTTP_11;
-        let mut response = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| ProxyError::new(self.upstream.clone(), &error))?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(ProxyError::unasked_switch(self.upstream.clone()));
+        connection: &ConnectionState,
+    ) -> Result<Forwarded, ProxyError> {
+        if let Some(upgrade) = Upgrade::asked(&mut request) {
+            // Boxed: the requests that are none do not pay for its size.
+            return Box::pin(self.upgrade(request, upgrade, connection)).await;
         }
-        // Of the backend's connection; what is spoken on the client's is another matter.
-        *response.version_mut() = Version::HTTP_11;
-        headers::forward_response(response.headers_mut());
-        Ok(response)
+        let settings = &self.0.settings;
+        let scheme = settings.is_http2.then(|| match settings.upstreams[0].is_tls() {
+            true => Scheme::HTTPS,
+            false => Scheme::HTTP,
+        });
+        let hold = message::outgoing(&mut request, settings, sender(connection), scheme);
+        let (head, body) = request.into_parts();
+        let (upload, watch) = Upload::new(Some(body), hold, settings);
+        let request = Request::from_parts(head, upload);
+        let (upstream, response, lease) = self.send(request, &watch, settings.is_http2).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.failed(upstream, Failure::UnaskedSwitch));
+        }
+        self.respond(upstream, response, lease)
+    }
+
+    async fn upgrade(
+        &self,
+        request: Request<RequestBody>,
+        upgrade: Upgrade,
+        connection: &ConnectionState,
+    ) -> Result<Forwarded, ProxyError> {
+        let settings = &self.0.settings;
+        let (head, body) = request.into_parts();
+        // Over HTTP/2 the body is what the client says in the tunnel.
+        let (body, client) = match upgrade {
+            Upgrade::Http1 { .. } => (Some(body), None),
+            Upgrade::Http2(_) => (None, Some(body)),
+        };
+        let (upload, watch) = Upload::new(body, None, settings);
+        let mut request = Request::from_parts(head, upload);
+        message::outgoing(&mut request, settings, sender(connection), None);
+        upgrade.ask(&mut request);
+        let (upstream, mut response, lease) = self.send(request, &watch, false).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if client.is_some() && response.status().is_success() {
+                // To the client it would mean that the tunnel is open.
+                return Err(self.failed(upstream, Failure::NoSwitch("it answers as to a GET")));
+            }
+            return self.respond(upstream, response, lease);
+        }
+        upgrade.agree(&mut response).map_err(|failure| self.failed(upstream, failure))?;
+        let switched = timeout(settings.response_timeout, hyper::upgrade::on(&mut response)).await;
+        let upgraded = match switched {
+            Ok(Ok(upgraded)) => upgraded,
+            Ok(Err(error)) => return Err(self.failed(upstream, Failure::exchange(&error))),
+            Err(_elapsed) => return Err(self.failed(upstream, Failure::ResponseTimeout)),
+        };
+        let tunnel = self.0.facts.tunnel();
+        let backend = Backend { upgraded, place: lease.into_place(), tunnel };
+        let body = match (upgrade, client) {
+            (Upgrade::Http1 { client, .. }, _) => {
+                connection.go_on_with(tunnel::carry(client, backend));
+                TunnelBody::empty()
+            }
+            (Upgrade::Http2(_), client) => {
+                TunnelBody::new(client.expect("kept for this above"), backend)
+            }
+        };
+        Ok(Forwarded::Tunnel(response.map(|_| body)))
+    }
+
+    /// Sends a request to one upstream after the other, until one has taken it.
+    async fn send(
+        &self,
+        request: Request<Upload>,
+        watch: &Rc<Watch>,
+        is_http2: bool,
+    ) -> Result<(&Upstream, Response<Incoming>, Lease), ProxyError> {
+        let mut request = Box::new(request);
+        let mut upstreams = self.0.upstreams.turn().peekable();
+        loop {
+            let upstream = upstreams.next().expect("the last one ends this");
+            let Unanswered { failure, unsent } =
+                match upstream.send(*request, watch, is_http2).await {
+                    Ok((response, lease)) => return Ok((upstream, response, lease)),
+                    Err(unanswered) => unanswered,
+                };
+            if failure.is_of_the_upstream() {
+                upstream.failed(self.0.settings.fail_timeout);
+            }
+            let error = self.failed(upstream, failure);
+            match unsent {
+                Some(unsent) if upstreams.peek().is_some() => {
+                    tracing::warn!(%error, "a backend failed; another is tried");
+                    request = unsent;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    fn respond(
+        &self,
+        upstream: &Upstream,
+        mut response: Response<Incoming>,
+        mut lease: Lease,
+    ) -> Result<Forwarded, ProxyError> {
+        let kept = message::incoming(&mut response);
+        if let Some(keep_alive) = kept.map_err(|failure| self.failed(upstream, failure))? {
+            lease.keep_for(keep_alive);
+        }
+        let (pause, facts) = (Pause::new(self.0.settings.idle_timeout), self.0.facts.clone());
+        let body = |incoming| UpstreamBody::new(incoming, pause, lease, facts);
+        Ok(Forwarded::Response(response.map(body)))
+    }
+
+    fn failed(&self, upstream: &Upstream, failure: Failure) -> ProxyError {
+        self.0.facts.failed(&failure);
+        ProxyError::new(&upstream.address, failure)
     }
 }
 
-impl fmt::Debug for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxy").field("upstream", &self.upstream).finish_non_exhaustive()
+fn sender(connection: &ConnectionState) -> Sender {
+    Sender {
+        address: connection.client(),
+        is_trusted: connection.is_trusted_proxy(),
+        is_tls: connection.is_tls(),
     }
-}
-
-fn authority(upstream: &Uri) -> Authority {
-    upstream.authority().cloned().unwrap_or_else(|| Authority::from_static("localhost"))
-}
-
-/// The bytes of the path go on as they came.
-fn upstream_uri(upstream: &Authority, asked: &Uri) -> Uri {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(upstream.clone());
-    parts.path_and_query =
-        Some(asked.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
-    Uri::from_parts(parts).expect("scheme, authority and path make a URI")
 }

@@ -56,17 +56,26 @@ impl Channels {
         let mut topics = Vec::new();
         for template in &self.templates {
             for name in template.fill(path, &query, limit + 1)? {
-                let topic = self.topic(&name)?;
-                if !topics.contains(&topic) {
-                    topics.push(topic);
-                }
-                if topics.len() > limit {
-                    return Err(ChannelError::TooMany(limit));
-                }
+                self.add(&name, &mut topics)?;
             }
         }
         if topics.is_empty() {
             return Err(ChannelError::Missing);
+        }
+        Ok(topics)
+    }
+
+    /// The topics of these names, each once.
+    ///
+    /// # Errors
+    /// As [`Self::topics`].
+    pub fn topics_of<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<Topic>, ChannelError> {
+        let mut topics = Vec::new();
+        for name in names {
+            self.add(name, &mut topics)?;
         }
         Ok(topics)
     }
@@ -84,6 +93,18 @@ impl Channels {
     /// Bytes at the head of each channel's name that clients do not see.
     pub fn prefix_bytes(&self) -> usize {
         self.settings.strip_prefix.len()
+    }
+
+    fn add(&self, name: &str, topics: &mut Vec<Topic>) -> Result<(), ChannelError> {
+        let (topic, limit) = (self.topic(name)?, self.settings.max_channels);
+        if topics.contains(&topic) {
+            return Ok(());
+        }
+        if topics.len() >= limit {
+            return Err(ChannelError::TooMany(limit));
+        }
+        topics.push(topic);
+        Ok(())
     }
 
     fn topic(&self, name: &str) -> Result<Topic, ChannelError> {

@@ -3,18 +3,23 @@
 //! [`router`] finds the route, [`channels`] the topics of a stream. Knows requests only by their
 //! host, path, query and method.
 
+mod backend;
 mod channels;
+mod handover;
 mod router;
 mod template;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use http::Method;
 
 use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings};
 
+pub use backend::{ProxySettings, UpstreamAddress, UpstreamTls};
 pub use channels::{ChannelError, Channels};
+pub use handover::{Handover, HandoverSettings};
 pub use router::{Matched, Parameters, Router, RouterError};
 
 /// What a stream can be asked for with.
@@ -33,6 +38,8 @@ pub struct RouteSettings {
     pub target: Target,
     /// Which pages of other origins may read the answer.
     pub cors: CorsSettings,
+    /// How its backend may hand streams over; `None`: it may not.
+    pub handover: Option<HandoverSettings>,
 }
 
 /// A route, ready to be taken.
@@ -44,6 +51,10 @@ pub struct Route {
     pub place: usize,
     /// Of an events route.
     pub channels: Option<Channels>,
+    /// Of a proxy route whose backend may hand streams over.
+    pub handover: Option<Handover>,
+    /// Connections to its upstreams that are open, of all shards.
+    pub upstream_connections: Arc<AtomicUsize>,
     // The names in its path, in order.
     parameters: Vec<String>,
 }
@@ -54,7 +65,10 @@ impl Route {
             Target::Events(events) => Some(Channels::new(events.clone())),
             Target::Proxy(_) | Target::Demo => None,
         };
-        Self { place, parameters: router::parameter_names(&settings.path), settings, channels }
+        let handover = settings.handover.clone().map(Handover::new);
+        let parameters = router::parameter_names(&settings.path);
+        let upstream_connections = Arc::default();
+        Self { place, parameters, settings, channels, handover, upstream_connections }
     }
 
     fn takes(&self, method: &Method, preflight: Option<&Method>) -> bool {
@@ -124,15 +138,6 @@ pub enum EventsSource {
     PubSub,
     /// Logs, whose source keeps their entries: Redis Streams.
     Log,
-}
-
-/// A backend, as a route describes it.
-#[derive(Clone, Debug)]
-pub struct ProxySettings {
-    /// `http://host:port`.
-    pub upstream: http::Uri,
-    /// How long a connection to it may take.
-    pub connect_timeout: Duration,
 }
 
 /// Cross-origin reading (the CORS protocol of the Fetch standard).

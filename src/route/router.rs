@@ -161,8 +161,6 @@ fn shapes(path: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::Method;
 
     use super::{Matched, Router};
@@ -175,11 +173,9 @@ mod tests {
             path: path.into(),
             host: host.map(Into::into),
             methods: methods.to_vec(),
-            target: Target::Proxy(ProxySettings {
-                upstream: "http://127.0.0.1:1".parse().expect("a uri"),
-                connect_timeout: Duration::from_secs(1),
-            }),
+            target: Target::Proxy(ProxySettings::new(Vec::new())),
             cors: CorsSettings::default(),
+            handover: None,
         }
     }
 

@@ -31,7 +31,7 @@ pub trait Frames {
     fn is_frames(&self) -> bool;
 
     /// The next frames, chunks and all; `None` at the end.
-    fn poll_chunks(&mut self, context: &Context<'_>) -> Poll<Option<Bytes>>;
+    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
 
     /// Some of what was handed over has been written.
     fn note_progress(&self);
@@ -93,7 +93,7 @@ impl<B: Frames> Carrier<B> {
     }
 
     /// Puts what the stream says first behind the head: one packet.
-    fn join_first_chunks(&mut self, context: &Context<'_>) {
+    fn join_first_chunks(&mut self, context: &mut Context<'_>) {
         if let Poll::Ready(Some(chunks)) = self.body.poll_chunks(context) {
             let mut both = BytesMut::with_capacity(self.pending.len() + chunks.len());
             both.put_slice(&self.pending);

@@ -20,8 +20,6 @@ use super::tls::TlsError;
 /// A certificate with its key, as a listener shows it.
 #[derive(Debug)]
 pub struct Certificate {
-    certificate: PathBuf,
-    key: PathBuf,
     shown: RwLock<Arc<CertifiedKey>>,
     // Seconds of Unix time; 0: unknown.
     expires: AtomicI64,
@@ -31,6 +29,8 @@ pub struct Certificate {
 /// The files as they were looked at last.
 #[derive(Debug)]
 struct Seen {
+    certificate: PathBuf,
+    key: PathBuf,
     // Of what is shown.
     stamp: Stamp,
     // What was said of those that could not be used.
@@ -49,12 +49,25 @@ impl Certificate {
         let stamp = stamp(certificate, key);
         let shown = read(certificate, key)?;
         Ok(Self {
-            certificate: certificate.into(),
-            key: key.into(),
             expires: AtomicI64::new(expiry_of(&shown).unwrap_or_default()),
             shown: RwLock::new(Arc::new(shown)),
-            seen: Mutex::new(Seen { stamp, told: None }),
+            seen: Mutex::new(Seen {
+                certificate: certificate.into(),
+                key: key.into(),
+                stamp,
+                told: None,
+            }),
         })
+    }
+
+    /// Shows from now on what `other` shows, and looks at its files.
+    pub fn become_like(&self, other: Self) {
+        let Self { shown, expires, seen } = other;
+        *self.seen.lock().expect("no panic holds it") =
+            seen.into_inner().expect("no panic holds it");
+        self.expires.store(expires.into_inner(), Ordering::Relaxed);
+        let shown = shown.into_inner().expect("no panic holds it");
+        *self.shown.write().expect("no panic holds it") = shown;
     }
 
     /// When it ends, in seconds of Unix time; `None` if that cannot be read.
@@ -69,20 +82,20 @@ impl Certificate {
     /// # Errors
     /// What the files say cannot be used: what is shown stays. The same error is told once.
     pub fn renew(&self) -> Result<bool, TlsError> {
-        let stamp = stamp(&self.certificate, &self.key);
         let mut seen = self.seen.lock().expect("no panic holds it");
+        let stamp = stamp(&seen.certificate, &seen.key);
         if seen.stamp == stamp {
             seen.told = None;
             return Ok(false);
         }
-        let shown = match read(&self.certificate, &self.key) {
+        let shown = match read(&seen.certificate, &seen.key) {
             Ok(shown) => shown,
             Err(error) => {
                 let told = seen.told.replace(error.to_string());
                 return if told == seen.told { Ok(false) } else { Err(error) };
             }
         };
-        *seen = Seen { stamp, told: None };
+        (seen.stamp, seen.told) = (stamp, None);
         self.expires.store(expiry_of(&shown).unwrap_or_default(), Ordering::Relaxed);
         *self.shown.write().expect("no panic holds it") = Arc::new(shown);
         Ok(true)

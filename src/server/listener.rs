@@ -1,5 +1,6 @@
 //! Listening sockets, and the acceptors that hand connections to shards.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +59,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What it shows, if it speaks TLS.
     pub tls: Option<Tls>,
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 impl Listener {
@@ -85,35 +88,46 @@ pub struct ShardDoor {
     pub load: Arc<AtomicUsize>,
 }
 
-/// Opens the socket of a listener, and reads its certificate.
+/// Opens the socket of a listener, unless it is there already, and reads its certificate.
 ///
 /// # Errors
 /// When the address is taken or the certificate cannot be used; each says what to do.
 pub fn open(
     settings: &ListenerSettings,
     connections: &ConnectionSettings,
+    there: Option<std::net::TcpListener>,
 ) -> Result<(std::net::TcpListener, Listener), ListenError> {
     let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
     let address = settings.address;
-    let socket =
-        bind(address, connections).map_err(|cause| ListenError::Bind { address, cause })?;
+    let socket = there.map_or_else(|| bind(address), Ok);
+    let socket = socket.and_then(|socket| prepare(socket, connections));
+    let socket = socket.map_err(|cause| ListenError::Bind { address, cause })?;
     let address = socket.local_addr().map_err(|cause| ListenError::Bind { address, cause })?;
-    Ok((socket, Listener { address, tls }))
+    Ok((socket, Listener { address, tls, proxy_protocol: settings.proxy_protocol }))
 }
 
-/// The options are inherited by the connections that are accepted (Linux, BSD).
-fn bind(address: SocketAddr, settings: &ConnectionSettings) -> io::Result<std::net::TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Listens. The options are inherited by the connections that are accepted (Linux, BSD).
+fn prepare(
+    listener: std::net::TcpListener,
+    settings: &ConnectionSettings,
+) -> io::Result<std::net::TcpListener> {
+    let socket = SockRef::from(&listener);
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(settings.send_buffer)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(settings.write_timeout))?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(settings.write_timeout))?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
+    // One that listens already only gets its backlog.
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(listener)
 }
 
 /// Accepts connections on one socket, and hands each to the least loaded shard.
@@ -126,7 +140,7 @@ pub struct Acceptor {
     /// The shards.
     pub doors: Rc<[ShardDoor]>,
     /// Connections at once, over all listeners.
-    pub max_connections: usize,
+    pub max_connections: Rc<Cell<usize>>,
     /// Where it records.
     pub metrics: Metrics,
 }
@@ -169,7 +183,7 @@ impl Acceptor {
             };
             (total + load, least)
         });
-        if total >= self.max_connections {
+        if total >= self.max_connections.get() {
             self.metrics.connection_cut("max_connections");
             return;
         }

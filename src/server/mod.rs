@@ -4,15 +4,18 @@
 //! [`shard_server`] keeps the connections of a core and enforces their deadlines; [`connection`] is
 //! one of them, from accept to its end, and [`carrier`] what remains of it while it carries a stream
 //! over HTTP/1.1; [`tls`] is how a listener speaks, and
-//! [`certificate`] what it shows; [`transport`] the socket
-//! as it is watched, [`running`] a request that has not ended, [`severable`] how one HTTP/2 stream
+//! [`certificate`] what it shows; [`proxy_protocol`] whom a load balancer speaks for;
+//! [`transport`] the socket as it is watched, [`contain`] what a panic costs, [`running`] a request
+//! that has not ended, [`severable`] how one HTTP/2 stream
 //! is cut off.
 
 pub mod carrier;
 pub mod certificate;
 pub mod connection;
+pub mod contain;
 pub mod listener;
 mod local_certificate;
+mod proxy_protocol;
 pub mod request_body;
 mod running;
 mod severable;
@@ -21,9 +24,11 @@ pub mod state;
 pub mod tls;
 mod transport;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// One address that is listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// `None`: HTTP/1.1 in clear text, and h2c by prior knowledge.
     pub tls: Option<TlsSettings>,
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// Where a listener's certificate comes from.
@@ -63,6 +70,8 @@ pub struct ConnectionSettings {
     pub write_timeout: Duration,
     /// `SO_SNDBUF`, in bytes: what a reader that stopped can hold in the kernel.
     pub send_buffer: usize,
+    /// Proxies that are believed when they say where a connection or a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
     /// HTTP/1.1.
     pub http1: Http1Settings,
     /// HTTP/2.
@@ -99,6 +108,13 @@ pub struct Http2Settings {
     pub keep_alive_timeout: Duration,
 }
 
+impl ConnectionSettings {
+    /// Whether this address is one of the trusted proxies.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+}
+
 impl Default for ConnectionSettings {
     fn default() -> Self {
         Self {
@@ -108,6 +124,7 @@ impl Default for ConnectionSettings {
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             send_buffer: 64 << 10,
+            trusted_proxies: Vec::new(),
             http1: Http1Settings::default(),
             http2: Http2Settings::default(),
         }

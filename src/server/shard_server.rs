@@ -13,15 +13,21 @@ use tokio::time::Instant;
 
 use super::ConnectionSettings;
 use super::connection::{self, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, Protocol};
+use super::contain::Contained;
 use super::listener::{Accepted, Listener};
 use crate::metrics::Metrics;
 
 /// Serves connections on the thread that it was made on: a cheap handle.
-pub struct ShardServer<H>(Rc<Inner<H>>);
+pub struct ShardServer<H> {
+    inner: Rc<Inner<H>>,
+    // Of a connection: those that held when it came.
+    settings: Rc<ConnectionSettings>,
+}
 
 struct Inner<H> {
     handler: H,
-    settings: ConnectionSettings,
+    // Those that hold now.
+    settings: RefCell<Rc<ConnectionSettings>>,
     connections: RefCell<Slab<Rc<ConnectionState>>>,
     // Until the acceptors are gone, and what they handed over has been welcomed.
     is_accepting: Cell<bool>,
@@ -41,17 +47,31 @@ impl<H: Handler> ShardServer<H> {
         load: Arc<AtomicUsize>,
         metrics: Metrics,
     ) -> Self {
-        Self(Rc::new(Inner {
+        let settings = Rc::new(settings);
+        let inner = Inner {
             handler,
             handshakes: Semaphore::new(settings.max_handshakes),
-            settings,
+            settings: RefCell::new(Rc::clone(&settings)),
             connections: RefCell::default(),
             is_accepting: Cell::new(true),
             is_finishing: Cell::new(false),
             all_gone: Notify::new(),
             load,
             metrics,
-        }))
+        };
+        Self { inner: Rc::new(inner), settings }
+    }
+
+    /// Bounds and waits of the connections that come from now on. Deadlines hold for all at once.
+    pub fn change(&self, settings: ConnectionSettings) {
+        let (before, now) = (self.now().max_handshakes, settings.max_handshakes);
+        self.inner.handshakes.add_permits(now.saturating_sub(before));
+        self.inner.handshakes.forget_permits(before.saturating_sub(now));
+        self.inner.settings.replace(Rc::new(settings));
+    }
+
+    fn now(&self) -> Rc<ConnectionSettings> {
+        Rc::clone(&self.inner.settings.borrow())
     }
 
     /// Serves what the acceptors hand over, and makes the rounds. Ends when the acceptors are gone;
@@ -67,7 +87,7 @@ impl<H: Handler> ShardServer<H> {
                 _ = round.tick() => self.enforce(),
             }
         }
-        self.0.is_accepting.set(false);
+        self.inner.is_accepting.set(false);
         self.note_if_all_gone();
         loop {
             round.tick().await;
@@ -78,15 +98,15 @@ impl<H: Handler> ShardServer<H> {
     /// Lets every connection finish what runs on it, and begin nothing new; also those that are
     /// still on their way from the acceptors.
     pub fn finish(&self) {
-        self.0.is_finishing.set(true);
-        for (_, connection) in &*self.0.connections.borrow() {
+        self.inner.is_finishing.set(true);
+        for (_, connection) in &*self.inner.connections.borrow() {
             connection.finish();
         }
     }
 
     /// Ends every connection now.
     pub fn cut(&self) {
-        for (_, connection) in &*self.0.connections.borrow() {
+        for (_, connection) in &*self.inner.connections.borrow() {
             connection.cut(CutReason::Stopped);
         }
     }
@@ -94,55 +114,55 @@ impl<H: Handler> ShardServer<H> {
     /// Waits until no connection is left, and none can come any more.
     pub async fn all_gone(&self) {
         while !self.are_all_gone() {
-            self.0.all_gone.notified().await;
+            self.inner.all_gone.notified().await;
         }
     }
 
     fn are_all_gone(&self) -> bool {
-        !self.0.is_accepting.get() && self.0.connections.borrow().is_empty()
+        !self.inner.is_accepting.get() && self.inner.connections.borrow().is_empty()
     }
 
     fn note_if_all_gone(&self) {
         if self.are_all_gone() {
-            self.0.all_gone.notify_waiters();
+            self.inner.all_gone.notify_waiters();
         }
     }
 
     pub(super) fn handler(&self) -> &H {
-        &self.0.handler
+        &self.inner.handler
     }
 
     pub(super) fn settings(&self) -> &ConnectionSettings {
-        &self.0.settings
+        &self.settings
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+        &self.inner.metrics
     }
 
     /// A place among the handshakes that this turn of the loop works on: a storm of them leaves time
     /// for open streams.
     pub(super) async fn handshake_permit(&self) -> SemaphorePermit<'_> {
-        self.0.handshakes.acquire().await.expect("the semaphore is never closed")
+        self.inner.handshakes.acquire().await.expect("the semaphore is never closed")
     }
 
     /// Counts a connection for as long as the guard lives.
     fn admit(&self, state: &Rc<ConnectionState>) -> impl Drop + use<H> {
-        let place = self.0.connections.borrow_mut().insert(Rc::clone(state));
-        if self.0.is_finishing.get() {
+        let place = self.inner.connections.borrow_mut().insert(Rc::clone(state));
+        if self.inner.is_finishing.get() {
             state.finish();
         }
         let server = self.clone();
         OnDrop(move || {
-            server.0.load.fetch_sub(1, Ordering::Relaxed);
-            server.0.connections.borrow_mut().remove(place);
+            server.inner.load.fetch_sub(1, Ordering::Relaxed);
+            server.inner.connections.borrow_mut().remove(place);
             server.note_if_all_gone();
         })
     }
 
     /// Shows a connection under its protocol for as long as the guard lives.
     pub(super) fn speaks(&self, protocol: Protocol) -> impl Drop + use<H> {
-        let metrics = self.0.metrics.clone();
+        let metrics = self.inner.metrics.clone();
         metrics.connection_opened(protocol.as_str());
         OnDrop(move || metrics.connection_closed(protocol.as_str()))
     }
@@ -152,7 +172,7 @@ impl<H: Handler> ShardServer<H> {
         match tokio::net::TcpStream::from_std(stream) {
             Ok(stream) => self.spawn(stream, peer, Rc::clone(&listeners[listener])),
             Err(error) => {
-                self.0.load.fetch_sub(1, Ordering::Relaxed);
+                self.inner.load.fetch_sub(1, Ordering::Relaxed);
                 tracing::warn!(%error, "an accepted connection cannot be served");
             }
         }
@@ -162,33 +182,34 @@ impl<H: Handler> ShardServer<H> {
         let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
         // Before its task is polled: it is told of a stop that begins until then.
         let place = self.admit(&state);
+        let metrics = self.inner.metrics.clone();
+        let server = Self { inner: Rc::clone(&self.inner), settings: self.now() };
+        let serving = connection::serve(stream, listener, server, state, place);
         // Its owner is this shard, which ends it through its state.
-        drop(tokio::task::spawn_local(connection::serve(
-            stream,
-            listener,
-            self.clone(),
-            state,
-            place,
-        )));
+        drop(tokio::task::spawn_local(async move {
+            if Contained::new(serving).await.is_err() {
+                metrics.panicked("connection");
+            }
+        }));
     }
 
     fn enforce(&self) {
-        let now = Instant::now();
-        for (_, connection) in &*self.0.connections.borrow() {
-            connection.enforce(now, &self.0.settings);
+        let (now, settings) = (Instant::now(), self.now());
+        for (_, connection) in &*self.inner.connections.borrow() {
+            connection.enforce(now, &settings);
         }
     }
 }
 
 impl<H> Clone for ShardServer<H> {
     fn clone(&self) -> Self {
-        Self(Rc::clone(&self.0))
+        Self { inner: Rc::clone(&self.inner), settings: Rc::clone(&self.settings) }
     }
 }
 
 impl<H> fmt::Debug for ShardServer<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let connections = self.0.connections.borrow().len();
+        let connections = self.inner.connections.borrow().len();
         f.debug_struct("ShardServer").field("connections", &connections).finish_non_exhaustive()
     }
 }

@@ -76,13 +76,20 @@ impl Tls {
     /// # Errors
     /// Each with what to do about it; see [`TlsError`].
     pub fn load(settings: &TlsSettings) -> Result<Self, TlsError> {
-        let certificate = match settings {
-            TlsSettings::Files { certificate, key } => Certificate::open(certificate, key)?,
-            TlsSettings::SelfSigned => local_certificate::open()?,
-        };
-        let certificate = Arc::new(certificate);
+        let certificate = Arc::new(certificate(settings)?);
         let config = server_config(Arc::clone(&certificate)).map_err(TlsError::Provider)?;
         Ok(Self { config: Arc::new(config), certificate })
+    }
+}
+
+/// Loads or makes the certificate alone.
+///
+/// # Errors
+/// Each with what to do about it; see [`TlsError`].
+pub fn certificate(settings: &TlsSettings) -> Result<Certificate, TlsError> {
+    match settings {
+        TlsSettings::Files { certificate, key } => Certificate::open(certificate, key),
+        TlsSettings::SelfSigned => local_certificate::open(),
     }
 }
 

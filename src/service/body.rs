@@ -1,27 +1,31 @@
 //! The body of a response: a stream of ours, a backend's, or a few bytes.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::time::Instant;
 
+use super::counted::CountedStream;
+use super::passing::{PassingEnd, PassingStream};
+use super::prologue::Prologue;
 use crate::hub::{CloseReason, Subscriber};
-use crate::metrics::Metrics;
+use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::Frames;
-use crate::server::connection::{BodyError, ConnectionState, Protocol};
-use crate::sse::frame::Form;
+use crate::server::connection::BodyError;
+use crate::sse::frame::{Form, Frame as SseFrame};
 
 /// What a client is sent.
 #[derive(Debug)]
 pub enum ResponseBody {
     /// A stream of events.
     Stream(StreamBody),
+    /// A stream of events that the backend writes.
+    Passing(Box<PassingStream>),
     /// What a backend sends.
-    Upstream(Incoming),
+    Upstream(UpstreamBody),
+    /// What a backend says that speaks something else than HTTP now.
+    Tunnel(TunnelBody),
     /// So many bytes; `None` once they are sent.
     Whole(Option<Bytes>),
 }
@@ -39,7 +43,7 @@ impl ResponseBody {
     pub(super) fn take_whole(&mut self) -> Option<usize> {
         match self {
             Self::Whole(bytes) => bytes.take().map(|bytes| bytes.len()),
-            Self::Stream(_) | Self::Upstream(_) => None,
+            Self::Stream(_) | Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) => None,
         }
     }
 }
@@ -54,29 +58,30 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Stream(stream) => {
-                let bytes = ready!(stream.subscriber.poll_next(Form::Text, cx));
-                Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+                let bytes = ready!(stream.poll_next(Form::Text, cx));
+                Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data)))
             }
-            Self::Upstream(body) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
+            Self::Passing(stream) => stream.poll_frame(cx),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Tunnel(body) => Pin::new(body).poll_frame(cx),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Stream(_) => false,
+            Self::Stream(_) | Self::Passing(_) => false,
             Self::Upstream(body) => body.is_end_stream(),
+            Self::Tunnel(body) => body.is_end_stream(),
             Self::Whole(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Passing(_) => SizeHint::default(),
             Self::Upstream(body) => body.size_hint(),
+            Self::Tunnel(body) => body.size_hint(),
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
@@ -89,10 +94,20 @@ impl Frames for ResponseBody {
         matches!(self, Self::Stream(_))
     }
 
-    fn poll_chunks(&mut self, context: &Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match self {
-            Self::Stream(stream) => stream.subscriber.poll_next(Form::Chunk, context),
-            Self::Upstream(_) | Self::Whole(_) => Poll::Ready(None),
+            Self::Stream(stream) => match ready!(stream.poll_next(Form::Chunk, context)) {
+                Some(Ok(chunks)) => Poll::Ready(Some(chunks)),
+                Some(Err(_said_in_the_metrics)) => {
+                    // Without its last chunk a body is not complete.
+                    stream.cut();
+                    Poll::Pending
+                }
+                None => Poll::Ready(None),
+            },
+            Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) | Self::Whole(_) => {
+                Poll::Ready(None)
+            }
         }
     }
 
@@ -106,38 +121,74 @@ impl Frames for ResponseBody {
 /// A subscriber on its way to the socket; counts the stream when it ends.
 #[derive(Debug)]
 pub struct StreamBody {
+    // What the backend said before it handed the stream over.
+    prologue: Option<Box<Prologue>>,
+    has_failed: bool,
     subscriber: Subscriber,
-    connection: Rc<ConnectionState>,
-    route: Rc<str>,
-    protocol: Protocol,
-    opened: Instant,
-    metrics: Metrics,
+    counted: CountedStream,
 }
 
 impl StreamBody {
-    pub(super) fn new(
-        subscriber: Subscriber,
-        connection: Rc<ConnectionState>,
-        route: Rc<str>,
-        metrics: Metrics,
-    ) -> Self {
-        let protocol = connection.protocol();
-        metrics.stream_opened(&route, protocol.as_str());
-        Self { subscriber, connection, route, protocol, opened: Instant::now(), metrics }
+    pub(super) fn new(subscriber: Subscriber, counted: CountedStream) -> Self {
+        Self { prologue: None, has_failed: false, subscriber, counted }
     }
 
-    fn close_reason(&self) -> CloseReason {
-        match self.subscriber.close_reason() {
-            Some(reason) => reason,
-            None if self.connection.is_stalled() => CloseReason::Stalled,
-            None => CloseReason::ClientLeft,
+    /// A stream that goes on where the backend ends.
+    pub(super) fn continuing(
+        prologue: Prologue,
+        subscriber: Subscriber,
+        counted: CountedStream,
+    ) -> Self {
+        let prologue = Some(Box::new(prologue));
+        Self { prologue, has_failed: false, subscriber, counted }
+    }
+
+    fn poll_next(
+        &mut self,
+        form: Form,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(prologue) = &mut self.prologue {
+            // What waits behind it is not to blame.
+            self.subscriber.note_progress();
+            match ready!(prologue.poll_next(cx)) {
+                Some(Ok(piece)) => {
+                    let bytes = match form {
+                        Form::Text => piece,
+                        Form::Chunk => SseFrame::of_text(&piece).into_bytes(form),
+                    };
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Some(Err(error)) => {
+                    self.has_failed = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => self.prologue = None,
+            }
         }
+        self.subscriber.poll_next(form, cx).map(|bytes| bytes.map(Ok))
+    }
+
+    /// Ends the request from here, while the backend still speaks.
+    fn cut(&self) {
+        if let Some(prologue) = &self.prologue {
+            prologue.cut();
+        }
+    }
+
+    fn close_reason(&self) -> &'static str {
+        let reason = match self.subscriber.close_reason() {
+            _ if self.has_failed => return PassingEnd::BackendFailed.as_str(),
+            Some(reason) => reason,
+            None if self.counted.is_stalled() => CloseReason::Stalled,
+            None => CloseReason::ClientLeft,
+        };
+        reason.as_str()
     }
 }
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        let (reason, protocol) = (self.close_reason().as_str(), self.protocol.as_str());
-        self.metrics.stream_closed(&self.route, protocol, reason, self.opened.elapsed());
+        self.counted.close(self.close_reason());
     }
 }

@@ -47,16 +47,17 @@ pub(super) fn open<B>(
         prefix_bytes: channels.prefix_bytes(),
         history: channels.history(),
         last_event_id: last_event_id(request),
+        is_continued: false,
         cut: connection.cut_for_current_request(),
     });
-    let label = service.label(route);
-    let body = StreamBody::new(subscriber, connection, label, service.metrics().clone());
+    let counted = service.count_stream(route, connection);
+    let body = StreamBody::new(subscriber, counted);
     Ok(stream_response(ResponseBody::Stream(body)))
 }
 
 /// The id that the client had last: from the header that `EventSource` sends when it comes back,
 /// or from the query, for clients that cannot set it. One that is empty says nothing.
-fn last_event_id<B>(request: &Request<B>) -> Option<Vec<u8>> {
+pub(super) fn last_event_id<B>(request: &Request<B>) -> Option<Vec<u8>> {
     let header = request.headers().get(LAST_EVENT_ID).filter(|id| !id.is_empty());
     header.map(|id| id.as_bytes().to_vec()).or_else(|| {
         let query = query::parse(request.uri().query()?);

@@ -1,16 +1,24 @@
 //! One request, from its start to its response.
 //!
 //! Finds the route, then hands the request to what the route leads to: a stream ([`events`]), a
-//! backend ([`crate::proxy`]), or the demo page. What is refused becomes a response in one place
+//! backend ([`mod@backend`]), or the demo page. What is refused becomes a response in one place
 //! ([`rejection`]).
 
 mod asked;
+mod backend;
 mod body;
+mod contained;
 mod cors;
+mod counted;
 mod demo;
 mod events;
+mod handover;
+mod passing;
+mod prologue;
 mod rejection;
+mod screening;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,35 +26,45 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use body::{ResponseBody, StreamBody};
+pub use contained::ContainedBody;
+pub use passing::{PassingEnd, PassingStream};
 
 use crate::server::request_body::RequestBody;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
 
 use self::asked::Asked;
+use self::backend::Backend;
+use self::counted::CountedStream;
 use self::rejection::Rejection;
 use crate::health::Health;
 use crate::hub::Shard;
 use crate::metrics::Metrics;
-use crate::proxy::Proxy;
-use crate::route::{Matched, Parameters, Route, Router, Target};
+use crate::proxy::{self, Proxy};
+use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::connection::{ConnectionState, Handler};
+use crate::server::contain::Contained;
 
 /// Answers the requests of one shard: a cheap handle.
 #[derive(Clone)]
 pub struct Service(Rc<Inner>);
 
 struct Inner {
-    router: Arc<Router>,
-    // The routes' names in metrics, by their places.
-    labels: Vec<Rc<str>>,
+    routes: RefCell<Rc<Routes>>,
     shard: Shard,
-    // By the places of their routes.
-    proxies: HashMap<usize, Proxy>,
     // Where the demo page publishes; `None` where the source is no embedded bus.
     bus: Option<SocketAddr>,
     health: Health,
     metrics: Metrics,
+}
+
+/// Where requests lead, and what this shard keeps for it.
+struct Routes {
+    router: Arc<Router>,
+    // Their names in metrics, by their places.
+    labels: Vec<Rc<str>>,
+    // By the places of their routes.
+    backends: HashMap<usize, Backend>,
 }
 
 impl Service {
@@ -58,17 +76,19 @@ impl Service {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let proxies = router
-            .routes()
-            .iter()
-            .filter_map(|route| match &route.settings.target {
-                Target::Proxy(settings) => Some((route.place, Proxy::new(settings))),
-                Target::Events(_) | Target::Demo => None,
-            })
-            .collect();
-        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
-        let labels = labels.collect();
-        Self(Rc::new(Inner { router, labels, shard, proxies, bus, health, metrics }))
+        let routes = RefCell::new(Rc::new(Routes::new(router, None, &metrics)));
+        Self(Rc::new(Inner { routes, shard, bus, health, metrics }))
+    }
+
+    /// Takes requests where `router` leads them, from now on; those that are being answered go on.
+    /// Connections to backends that stay are kept.
+    pub fn change(&self, router: Arc<Router>) {
+        let before = self.routes();
+        self.0.routes.replace(Rc::new(Routes::new(router, Some(&before), self.metrics())));
+    }
+
+    fn routes(&self) -> Rc<Routes> {
+        Rc::clone(&self.0.routes.borrow())
     }
 
     fn shard(&self) -> &Shard {
@@ -85,20 +105,27 @@ impl Service {
 
     /// The route's name in metrics.
     fn label(&self, route: &Route) -> Rc<str> {
-        Rc::clone(&self.0.labels[route.place])
+        let routes = self.0.routes.borrow();
+        // They may have changed since the request came.
+        let label = routes.labels.get(route.place).filter(|label| ***label == *route.settings.path);
+        label.map_or_else(|| route.settings.path.as_str().into(), Rc::clone)
     }
 
     async fn respond(
         &self,
         request: Request<RequestBody>,
+        asked: &Asked,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
-        let asked = Asked::by(&request);
-        let mut response = match self.route(&request, &asked) {
+        #[cfg(test)]
+        assert_ne!(request.uri().path(), contained::tests::PANICS);
+        let routes = self.routes();
+        let mut response = match routes.find(&request, asked) {
             Ok((route, parameters)) => {
-                self.follow(route, &parameters, request, &asked, connection).await
+                let backend = routes.backends.get(&route.place);
+                self.follow((route, backend), &parameters, request, asked, connection).await
             }
-            Err(rejection) => self.reject("", rejection, &asked),
+            Err(rejection) => self.reject("", rejection, asked),
         };
         if asked.method == Method::HEAD {
             remove_body(&mut response);
@@ -108,7 +135,7 @@ impl Service {
 
     async fn follow(
         &self,
-        route: &Route,
+        (route, backend): (&Route, Option<&Backend>),
         parameters: &Parameters,
         request: Request<RequestBody>,
         asked: &Asked,
@@ -117,11 +144,8 @@ impl Service {
         let label = &route.settings.path;
         let answer = if let Some(channels) = &route.channels {
             events::open(self, route, channels, parameters, (&request, asked), connection)
-        } else if let Some(proxy) = self.0.proxies.get(&route.place) {
-            let forwarded = proxy.forward(request, &connection).await;
-            forwarded
-                .map(|response| response.map(ResponseBody::Upstream))
-                .map_err(Rejection::Upstream)
+        } else if let Some(backend) = backend {
+            backend.answer((self, route), request, asked, connection).await
         } else {
             demo::answer(self.0.bus, request).await
         };
@@ -138,30 +162,19 @@ impl Service {
         response
     }
 
-    fn route<B>(
-        &self,
-        request: &Request<B>,
-        asked: &Asked,
-    ) -> Result<(&Route, Parameters), Rejection> {
-        if asked.method == Method::CONNECT {
-            // We are nobody's way to anywhere else, whatever the target.
-            return Err(Rejection::Method(Vec::new()));
-        }
-        let host = host(request)?;
-        let path = request.uri().path();
-        if !path.starts_with('/') {
-            return Err(Rejection::Path);
-        }
-        match self.0.router.find(host.as_deref(), path, &asked.method, asked.preflight.as_ref()) {
-            Matched::Route(route, parameters) => Ok((route, parameters)),
-            Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
-            Matched::NotFound => Err(Rejection::NotFound),
-        }
+    fn count_stream(&self, route: &Route, connection: Rc<ConnectionState>) -> CountedStream {
+        CountedStream::open(connection, self.label(route), self.metrics().clone())
     }
 
     fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
-        if let Rejection::Upstream(error) = &rejection {
-            tracing::warn!(route = label, %error, "the backend did not answer");
+        match &rejection {
+            Rejection::Upstream(error) => {
+                tracing::warn!(route = label, %error, "the backend did not answer");
+            }
+            Rejection::Handover(error) => {
+                tracing::warn!(route = label, %error, "a stream cannot be taken over");
+            }
+            _ => {}
         }
         self.metrics().request_rejected(rejection.as_str());
         let response = rejection.into_response(asked);
@@ -170,16 +183,76 @@ impl Service {
     }
 }
 
+impl Routes {
+    /// Those of `router`; of those `before`, what stays the same is kept.
+    fn new(router: Arc<Router>, before: Option<&Self>, metrics: &Metrics) -> Self {
+        let kept = |settings: &ProxySettings, label: &str| {
+            let backends = before.iter().flat_map(|before| before.backends.values());
+            let mut proxies = backends.map(Backend::proxy);
+            proxies.find(|proxy| proxy.settings() == settings && proxy.label() == label).cloned()
+        };
+        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
+        let labels: Vec<Rc<str>> = labels.collect();
+        let backends = router
+            .routes()
+            .iter()
+            .filter_map(|route| match &route.settings.target {
+                Target::Proxy(settings) => {
+                    let label = &labels[route.place];
+                    let new = || Proxy::new(route, settings, Rc::clone(label), metrics.clone());
+                    let proxy = kept(settings, label).unwrap_or_else(new);
+                    Some((route.place, Backend::new(proxy, route)))
+                }
+                Target::Events(_) | Target::Demo => None,
+            })
+            .collect();
+        Self { router, labels, backends }
+    }
+
+    fn find<B>(
+        &self,
+        request: &Request<B>,
+        asked: &Asked,
+    ) -> Result<(&Route, Parameters), Rejection> {
+        let is_websocket = proxy::is_extended_connect(request);
+        if asked.method == Method::CONNECT && !is_websocket {
+            // We are nobody's way to anywhere else, whatever the target.
+            return Err(Rejection::Method(Vec::new()));
+        }
+        // Over HTTP/1.1 a WebSocket is asked for with GET.
+        let method = if is_websocket { &Method::GET } else { &asked.method };
+        let host = screening::host(request)?;
+        screening::transfer_coding(request.headers())?;
+        let path = request.uri().path();
+        if !path.starts_with('/') {
+            return Err(Rejection::Path);
+        }
+        match self.router.find(host.as_deref(), path, method, asked.preflight.as_ref()) {
+            Matched::Route(route, parameters) => Ok((route, parameters)),
+            Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
+            Matched::NotFound => Err(Rejection::NotFound),
+        }
+    }
+}
+
 impl Handler for Service {
-    type Body = ResponseBody;
+    type Body = ContainedBody<ResponseBody>;
 
     fn handle(
         &self,
         request: Request<RequestBody>,
         connection: Rc<ConnectionState>,
-    ) -> impl Future<Output = Response<ResponseBody>> + 'static {
+    ) -> impl Future<Output = Response<Self::Body>> + 'static {
         let service = self.clone();
-        async move { service.respond(request, connection).await }
+        async move {
+            let asked = Asked::by(&request);
+            let responding = Contained::new(service.respond(request, &asked, connection));
+            let response = responding.await.unwrap_or_else(|_panicked| {
+                service.metrics().panicked("request");
+                service.reject("", Rejection::Panicked, &asked)
+            });
+            response.map(|body| ContainedBody::new(body, service))
+        }
     }
 }
 
@@ -189,33 +262,6 @@ fn remove_body(response: &mut Response<ResponseBody>) {
     if let Some(length) = response.body_mut().take_whole() {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-}
-
-/// The host that the request is for, without its port, in lower case.
-///
-/// HTTP/1.1 must name exactly one (RFC 9112, section 3.2); where HTTP/2 has `:authority` and
-/// `Host`, they must agree (RFC 9113, section 8.3.1).
-fn host<B>(request: &Request<B>) -> Result<Option<String>, Rejection> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let header = hosts.next().map(|host| host.to_str().map_err(|_not_text| Rejection::Host));
-    let header = header.transpose()?;
-    if hosts.next().is_some() {
-        return Err(Rejection::Host);
-    }
-    let authority = request.uri().authority().map(http::uri::Authority::as_str);
-    let host = match (authority, header) {
-        (Some(authority), Some(header)) if !authority.eq_ignore_ascii_case(header) => {
-            return Err(Rejection::Host);
-        }
-        (Some(host), _) | (None, Some(host)) => host,
-        (None, None) if request.version() == http::Version::HTTP_10 => return Ok(None),
-        (None, None) => return Err(Rejection::Host),
-    };
-    let authority: http::uri::Authority = host.parse().map_err(|_invalid| Rejection::Host)?;
-    if host.contains('@') {
-        return Err(Rejection::Host);
-    }
-    Ok(Some(authority.host().to_ascii_lowercase()))
 }
 
 impl fmt::Debug for Service {

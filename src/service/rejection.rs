@@ -7,13 +7,14 @@
 use std::time::Duration;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::asked::Asked;
 use super::body::ResponseBody;
+use super::handover::HandoverError;
 use crate::event::InvalidChannelName;
 use crate::hub::jittered;
-use crate::proxy::ProxyError;
+use crate::proxy::{Fault, ProxyError};
 use crate::route::ChannelError;
 use crate::sse::encode;
 use crate::sse::frame::Form;
@@ -31,17 +32,25 @@ pub(super) enum Rejection {
     Draining,
     #[error("a page of another site may not do this")]
     ForeignOrigin,
+    #[error("the backend hands a stream over in a way that cannot be followed")]
+    Handover(#[from] HandoverError),
     #[error("the request has no host, or several that differ")]
     Host,
     #[error("this address knows only other methods")]
     Method(Vec<Method>),
     #[error("nothing is here")]
     NotFound,
+    #[error("the gateway has failed; its log says where")]
+    Panicked,
+    #[error("the request has a transfer coding other than chunked")]
+    TransferCoding,
     #[error("the request names no path")]
     Path,
     #[error("the event could not be published")]
     Publish,
-    #[error("the backend cannot be reached")]
+    #[error("the header {0} could be taken for another: it has an underscore")]
+    Underscore(HeaderName),
+    #[error("{}", .0.fault())]
     Upstream(ProxyError),
 }
 
@@ -52,31 +61,51 @@ impl Rejection {
             Self::Channel(_) => "channel",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
+            Self::Handover(_) => "handover",
             Self::Host => "host",
             Self::Method(_) => "method",
             Self::NotFound => "not_found",
+            Self::Panicked => "panic",
             Self::Path => "path",
             Self::Publish => "publish",
+            Self::TransferCoding => "transfer_coding",
+            Self::Underscore(_) => "underscore",
             Self::Upstream(_) => "upstream",
         }
     }
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Channel(_) | Self::Host | Self::Path => StatusCode::BAD_REQUEST,
+            Self::Channel(_)
+            | Self::Host
+            | Self::Path
+            | Self::TransferCoding
+            | Self::Underscore(_) => StatusCode::BAD_REQUEST,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Publish => StatusCode::BAD_GATEWAY,
-            Self::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
-            Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
+            Self::Upstream(error) => match error.fault() {
+                Fault::Unreachable => StatusCode::BAD_GATEWAY,
+                Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
+                Fault::TooSlow => StatusCode::GATEWAY_TIMEOUT,
+                Fault::BrokenRequest => StatusCode::BAD_REQUEST,
+                Fault::SlowRequest => StatusCode::REQUEST_TIMEOUT,
+            },
         }
     }
 
     /// Whether the same request may be answered later.
     fn will_pass(&self) -> bool {
-        matches!(self, Self::Draining | Self::Upstream(_))
+        match self {
+            Self::Draining | Self::Handover(_) | Self::Panicked => true,
+            Self::Upstream(error) => {
+                !matches!(error.fault(), Fault::BrokenRequest | Fault::SlowRequest)
+            }
+            _ => false,
+        }
     }
 
     /// What the client could do about it, where that is not plain.

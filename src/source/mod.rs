@@ -27,6 +27,23 @@ pub enum SourceLocation {
     Redis(::redis::ConnectionInfo),
 }
 
+impl SourceLocation {
+    /// Whether `other` is the same place, with the same user.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Embedded(address), Self::Embedded(other)) => address == other,
+            (Self::Redis(info), Self::Redis(other)) => {
+                let (user, other_user) = (info.redis_settings(), other.redis_settings());
+                info.addr() == other.addr()
+                    && user.db() == other_user.db()
+                    && user.username() == other_user.username()
+                    && user.password() == other_user.password()
+            }
+            (Self::Embedded(_), Self::Redis(_)) | (Self::Redis(_), Self::Embedded(_)) => false,
+        }
+    }
+}
+
 impl std::fmt::Debug for SourceLocation {
     /// Leaves out user and password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 
 use super::frame::{Draft, Frame};
+use super::place::Place;
 use crate::event::Event;
 
 /// What the fields beside the data take, as a rule: room for an id and a name.
@@ -16,6 +17,13 @@ const FIELDS_BYTES: usize = 48;
 
 /// The comment that keeps a quiet stream alive: a comment line and the empty line after it.
 pub const KEEP_ALIVE: Frame = Frame::from_static(b"3\r\n:\n\n\r\n", 3);
+
+/// What keeps a quiet stream alive where somebody wants a text of its own: as it is, and an end to
+/// the line and the block that it leaves open.
+pub fn keep_alive(text: &[u8]) -> Frame {
+    let place = Place::LineEnd { is_empty: true }.after(text);
+    Frame::of_text(&[text, place.block_end().as_bytes()].concat())
+}
 
 /// The frame of `event`, with `id` as its `id` field.
 ///
@@ -67,6 +75,16 @@ pub fn ready(position: Option<&str>) -> Frame {
     match position {
         Some(position) => block(format_args!("id: {position}\n: ready\n\n")),
         None => block(format_args!(": ready\n\n")),
+    }
+}
+
+/// The last block of a stream that the gateway ends: how long to wait before coming back, and up to
+/// where the client has been served.
+pub fn farewell(wait: Duration, position: Option<&str>) -> Frame {
+    let wait = wait.as_millis();
+    match position {
+        Some(position) => block(format_args!("id: {position}\nretry: {wait}\n\n")),
+        None => block(format_args!("retry: {wait}\n\n")),
     }
 }
 
@@ -171,6 +189,20 @@ mod tests {
         let none = super::frame(&data(b"x"), None);
         assert_eq!(none.id(), None);
         assert_eq!(text(&super::with_id(&none, "1-0")), "id: 1-0\ndata: x\n\n");
+    }
+
+    #[test]
+    fn a_keep_alive_of_ones_own_leaves_nothing_open() {
+        for (of_ones_own, expected) in [
+            (":", ":\n\n"),
+            (":\n", ":\n\n"),
+            (":\r", ":\r\n\n"),
+            ("\n", "\n"),
+            (": a\n\n", ": a\n\n"),
+            ("event: ping\ndata:", "event: ping\ndata:\n\n"),
+        ] {
+            assert_eq!(text(&super::keep_alive(of_ones_own.as_bytes())), expected);
+        }
     }
 
     #[test]

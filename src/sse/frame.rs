@@ -32,11 +32,10 @@ impl Frame {
         Self { chunk: Bytes::from_static(chunk), head }
     }
 
-    /// A frame of any text, for tests of what carries frames.
-    #[cfg(test)]
-    pub(crate) fn of_text(text: &str) -> Self {
+    /// A frame of any text that is not empty: whether it is a block is the caller's business.
+    pub fn of_text(text: &[u8]) -> Self {
         let mut draft = Draft::new(text.len());
-        draft.text().put_slice(text.as_bytes());
+        draft.text().put_slice(text);
         draft.finish()
     }
 
@@ -139,7 +138,7 @@ mod tests {
             ("y".repeat(15), format!("f\r\n{}\r\n", "y".repeat(15))),
             ("z".repeat(4096), format!("1000\r\n{}\r\n", "z".repeat(4096))),
         ] {
-            let frame = Frame::of_text(&text);
+            let frame = Frame::of_text(text.as_bytes());
             assert_eq!(frame.len(), text.len());
             assert_eq!(frame.bytes(Form::Text), text);
             assert_eq!(frame.bytes(Form::Chunk), chunk);

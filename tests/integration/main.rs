@@ -9,10 +9,14 @@
 /// What the tests stand on: the processes, the clients, and waiting with a deadline.
 mod support;
 
+/// Event streams that the backend writes itself.
+mod backend_streams;
 /// Pages of other origins.
 mod cors;
 /// The `envelope` format: names, ids and `retry` from the publisher.
 mod envelope;
+/// Streams that the backend hands over.
+mod handover;
 /// Any payload arrives as it was published: a property.
 mod payloads;
 /// Everything that is not a stream goes to the backend.
@@ -53,10 +57,16 @@ mod admin;
 mod command_line;
 /// Mistakes in gateway.yaml.
 mod configuration;
+/// The orderly end of many streams, and of old ones.
+mod drain;
 /// A real Prometheus.
 mod prometheus;
+/// The configuration and the certificates, read again.
+mod reload;
 /// The orderly end.
 mod stop;
+/// Another process on the same sockets.
+mod takeover;
 
 /// The PHP publishers of `examples/php`.
 mod php_examples;

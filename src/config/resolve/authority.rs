@@ -6,8 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::Uri;
 use http::uri::Authority;
+use ipnet::IpNet;
 
 use crate::config::error::quoted;
+use crate::route::UpstreamAddress;
 
 /// An IP address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -27,6 +29,17 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
                 "{quoted} is not an address; use forms like 127.0.0.1:8080, 0.0.0.0:443 or [::]:443"
             ),
         }
+    })
+}
+
+/// A network, `10.0.0.0/8`, or one address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse().map(|address: IpAddr| IpNet::from(address.to_canonical()));
+    text.parse().or_else(|_| address()).map_err(|_| {
+        format!(
+            "{} is not a network; use forms like 10.0.0.0/8, 192.0.2.7 or fd00::/8",
+            quoted(text)
+        )
     })
 }
 
@@ -118,9 +131,22 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     Ok(origin)
 }
 
-/// A backend: `http://host[:port]`.
-pub(super) fn upstream(text: &str) -> Result<Uri, String> {
+/// A backend: `http://host[:port]`, `https://host[:port]`, or `unix:/path`.
+///
+/// # Errors
+/// A sentence that says what is wrong with it.
+pub(in crate::config) fn upstream(text: &str) -> Result<UpstreamAddress, String> {
     const FORM: &str = "use forms like http://127.0.0.1:8000";
+    if let Some(path) = text.strip_prefix("unix:") {
+        // `unix:///run/app.sock` and Caddy's `unix//run/app.sock` are written too.
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return match path.starts_with('/') {
+            true => Ok(UpstreamAddress::Unix(path.into())),
+            false => {
+                Err(format!("{} has no absolute path; write unix:/run/app.sock", quoted(text)))
+            }
+        };
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(match format!("http://{text}").parse::<Uri>() {
             Ok(uri) if !text.is_empty() && !text.contains('@') => {
@@ -130,24 +156,27 @@ pub(super) fn upstream(text: &str) -> Result<Uri, String> {
             _ => format!("{} is not a URL; {FORM}", quoted(text)),
         });
     };
-    if matches!(scheme, "https" | "h2c" | "unix" | "http+unix") {
-        return Err("only http:// upstreams are supported in this version".to_owned());
-    }
-    if scheme != "http" {
-        return Err(format!("{} is not an HTTP URL; {FORM}", quoted(text)));
-    }
+    let (is_tls, default_port) = match scheme {
+        "http" => (false, 80),
+        "https" => (true, 443),
+        "h2c" => return Err(format!("write http://{rest}, and http2: true beside it")),
+        _ => return Err(format!("{} is not an HTTP URL; {FORM}", quoted(text))),
+    };
     if rest.contains('@') {
         return Err("a user and a password are not supported in an upstream".to_owned());
     }
     let uri: Uri = text.parse().map_err(|_| format!("{} is not a URL; {FORM}", quoted(text)))?;
     let authority = uri.authority().filter(|authority| !authority.host().is_empty());
     let authority = authority.ok_or_else(|| format!("{} names no host; {FORM}", quoted(text)))?;
-    port(authority)?;
+    let port = port(authority)?.unwrap_or(default_port);
     match uri.path_and_query().map_or("/", |path| path.as_str()) {
-        "/" => Ok(uri),
+        "/" => {
+            let host = authority.host().trim_matches(['[', ']']).to_owned();
+            Ok(UpstreamAddress::Tcp { host, port, is_tls })
+        }
         _ => Err(format!(
             "{} has a path; the path of the request is passed on unchanged, so write \
-             http://{authority}",
+             {scheme}://{authority}",
             quoted(text)
         )),
     }
@@ -155,7 +184,7 @@ pub(super) fn upstream(text: &str) -> Result<Uri, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{address, embedded, host, origin, overlap, upstream};
+    use super::{address, embedded, host, network, origin, overlap, upstream};
 
     #[test]
     fn addresses_say_where() {
@@ -172,6 +201,18 @@ mod tests {
         ] {
             let message = address(text).expect_err(text);
             assert!(message.contains(hint), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn networks_are_prefixes_or_single_addresses() {
+        for (text, expected) in
+            [("10.0.0.0/8", "10.0.0.0/8"), ("192.0.2.7", "192.0.2.7/32"), ("::1", "::1/128")]
+        {
+            assert_eq!(network(text).expect(text).to_string(), expected);
+        }
+        for text in ["", "10.0.0.0/33", "localhost", "10.0.0.0-10.0.0.9", "*"] {
+            assert!(network(text).expect_err(text).contains("use forms like"), "{text}");
         }
     }
 
@@ -250,19 +291,26 @@ mod tests {
     }
 
     #[test]
-    fn upstreams_are_plain_http() {
-        for text in ["http://127.0.0.1:8000", "http://backend/", "http://[::1]:80"] {
-            assert!(upstream(text).is_ok(), "{text}");
+    fn upstreams_are_urls_or_sockets() {
+        for (text, expected) in [
+            ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+            ("http://backend/", "http://backend:80"),
+            ("https://backend", "https://backend:443"),
+            ("http://[::1]:80", "http://[::1]:80"),
+            ("unix:/run/php.sock", "unix:/run/php.sock"),
+            ("unix:///run/php.sock", "unix:/run/php.sock"),
+        ] {
+            assert_eq!(upstream(text).expect(text).to_string(), expected);
         }
         for (text, hint) in [
-            ("https://backend", "only http:// upstreams are supported in this version"),
-            ("unix:///run/php.sock", "only http:// upstreams are supported in this version"),
+            ("unix:run/php.sock", "write unix:/run/app.sock"),
+            ("h2c://backend:80", "write http://backend:80, and http2: true"),
             ("127.0.0.1:8000", "write http://127.0.0.1:8000"),
             ("backend", "write http://backend"),
             ("ftp://backend", "is not an HTTP URL"),
             ("http://", "use forms like"),
             ("http://backend:99999", "no usable port"),
-            ("http://backend/api", "write http://backend"),
+            ("https://backend/api", "write https://backend"),
             ("http://me:pw@backend", "a user and a password are not supported"),
             ("", "use forms like"),
         ] {

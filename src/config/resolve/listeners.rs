@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
+
 use crate::admin::AdminSettings;
 use crate::config::error::Place;
 use crate::config::field::{At, Field, OrOff};
@@ -43,7 +45,24 @@ impl Resolver<'_> {
         };
         let what = "say where to listen, such as 127.0.0.1:8080";
         let address = self.required(file.address, &place, "address", what);
-        Some(ListenerSettings { address: self.address(&address?)?, tls: tls? })
+        let proxy_protocol = file.proxy_protocol.written();
+        if let Some(At { place, value: true }) = &proxy_protocol
+            && self.trusts_nobody
+        {
+            self.note(place, "believes nobody; name the load balancer in trusted_proxies");
+        }
+        let proxy_protocol = proxy_protocol.is_some_and(|at| at.value);
+        Some(ListenerSettings { address: self.address(&address?)?, tls: tls?, proxy_protocol })
+    }
+
+    pub(super) fn trusted_proxies(&mut self, field: Field<Vec<Field<String>>>) -> Vec<IpNet> {
+        self.trusts_nobody = match &field {
+            Field::Absent => true,
+            Field::Mistaken => false,
+            Field::Written(at) => at.value.is_empty(),
+        };
+        let networks = field.or_default().into_iter().filter_map(Field::written);
+        networks.filter_map(|at| self.told(&at, authority::network)).collect()
     }
 
     pub(super) fn admin(&mut self, field: Field<OrOff<AdminFile>>) -> Option<AdminSettings> {
@@ -137,7 +156,7 @@ impl Resolver<'_> {
     }
 
     /// A file that can be read now; what it holds is for those who read it.
-    fn file(&self, At { place, value }: At<PathBuf>) -> Option<PathBuf> {
+    pub(super) fn file(&self, At { place, value }: At<PathBuf>) -> Option<PathBuf> {
         let path = self.folder.join(value);
         let name = path.display();
         let message = match readable(&path) {

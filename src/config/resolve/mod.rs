@@ -5,6 +5,8 @@
 //! below. After a mistake it goes on with the default, so that one run finds everything.
 
 mod authority;
+mod backend;
+mod handover;
 mod listeners;
 mod matches;
 mod routes;
@@ -28,12 +30,12 @@ use super::field::{At, Field};
 use super::file::{File, Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 use super::units::{Size, Time};
 
+pub(super) use authority::upstream;
 pub(super) use listeners::DEFAULT_ADMIN;
-pub(super) use routes::{CONNECT_TIMEOUT, upstream};
 pub(super) use source::MAX_EVENT_BYTES;
 pub(super) use stream::StreamDefaults;
 
-/// How long an orderly stop may take.
+/// Over how long the streams end in an orderly stop.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// The shortest time, where none at all makes no sense.
@@ -45,8 +47,14 @@ const MAX_LENGTH: usize = i32::MAX as usize;
 /// Resolves `file`; `folder` is where relative paths start. `None` after mistakes that leave
 /// nothing to go on with; other mistakes are only noted.
 pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<Settings> {
-    let mut resolver =
-        Resolver { mistakes, folder, addresses: Vec::new(), is_source_embedded: false };
+    let mut resolver = Resolver {
+        mistakes,
+        folder,
+        addresses: Vec::new(),
+        is_source_embedded: false,
+        trusts_nobody: true,
+    };
+    let trusted_proxies = resolver.trusted_proxies(file.trusted_proxies);
     // In the order in which they claim addresses.
     let listeners = resolver.listeners(file.listeners);
     let admin = resolver.admin(file.admin);
@@ -63,6 +71,7 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
             write_timeout: resolver.time(file.write_timeout, connections.write_timeout),
             http1: resolver.http1(file.http1.or_default()),
             http2: resolver.http2(file.http2.or_default()),
+            trusted_proxies,
             ..resolver.connections(
                 file.limits.or_default(),
                 file.timeouts.or_default(),
@@ -81,6 +90,7 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
         },
         routes: resolver.routes(file.routes, &sse),
         drain: resolver.time_or_none(file.drain, DRAIN),
+        drain_delay: resolver.time_or_none(file.drain_delay, Duration::ZERO),
         // The last one, so that everything else has been looked at.
         source: source?,
     })
@@ -99,6 +109,8 @@ struct Resolver<'a> {
     addresses: Vec<(SocketAddr, String)>,
     /// Whether events come from the bus inside this process, which keeps nothing.
     is_source_embedded: bool,
+    /// No proxy is trusted.
+    trusts_nobody: bool,
 }
 
 impl Resolver<'_> {

@@ -1,8 +1,6 @@
 //! `routes`: what each matches, and what it leads to.
 
-use std::time::Duration;
-
-use http::{Method, Uri};
+use http::Method;
 
 use crate::config::error::Place;
 use crate::config::field::{At, Field};
@@ -11,22 +9,12 @@ use crate::config::file::{
 };
 use crate::event::{ChannelName, Format};
 use crate::hub::Replay;
-use crate::route::{
-    CorsSettings, EventsSettings, EventsSource, ProxySettings, RouteSettings, Target,
-};
+use crate::route::{CorsSettings, EventsSettings, EventsSource, RouteSettings, Target};
 
 use super::matches::{Match, Matches};
 use super::stream::StreamDefaults;
 use super::template::{self, Pattern};
 use super::{Resolver, authority};
-
-/// How long a connection to a backend may take.
-pub(in crate::config) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A backend: `http://host[:port]`, or what is wrong with it.
-pub(in crate::config) fn upstream(text: &str) -> Result<Uri, String> {
-    authority::upstream(text)
-}
 
 impl Resolver<'_> {
     pub(super) fn routes(
@@ -63,8 +51,10 @@ impl Resolver<'_> {
             field => field.written().and_then(|at| self.told(&at, authority::host)).map(Some),
         };
         let methods = methods(file.methods);
+        let is_proxied = !file.proxy.is_absent();
         let target = self.target(file.events, file.proxy, pattern.as_ref(), defaults, &place);
         let cors = self.cors(file.cors);
+        let handover = self.handover(file.handover, is_proxied, defaults);
 
         // A route with a mistake in these is not compared with others.
         let (At { place: path_place, value: path }, pattern) = path.zip(pattern)?;
@@ -78,7 +68,7 @@ impl Resolver<'_> {
         if let Err(message) = earlier.add(this) {
             self.note(&path_place, message);
         }
-        Some(RouteSettings { path, host, methods, target: target?, cors })
+        Some(RouteSettings { path, host, methods, target: target?, cors, handover })
     }
 
     fn target(
@@ -97,12 +87,12 @@ impl Resolver<'_> {
             (events, Field::Absent) => {
                 self.events(events.written()?, pattern, defaults).map(Target::Events)
             }
-            (Field::Absent, proxy) => self.proxy(proxy.written()?).map(Target::Proxy),
+            (Field::Absent, proxy) => self.proxy(proxy.written()?, defaults).map(Target::Proxy),
             (events, proxy) => {
                 self.note(place, "leads to both events and proxy; say either");
                 // Their own mistakes are told all the same.
                 events.written().and_then(|events| self.events(events, pattern, defaults));
-                proxy.written().and_then(|proxy| self.proxy(proxy));
+                proxy.written().and_then(|proxy| self.proxy(proxy, defaults));
                 None
             }
         }
@@ -179,7 +169,7 @@ impl Resolver<'_> {
         Some(templates.into_iter().map(|at| at.value).collect())
     }
 
-    fn strip_prefix(&self, field: Field<String>) -> String {
+    pub(super) fn strip_prefix(&self, field: Field<String>) -> String {
         let Some(at) = field.written() else { return String::new() };
         if !at.value.is_empty() {
             self.told(&at, |prefix| {
@@ -187,14 +177,6 @@ impl Resolver<'_> {
             });
         }
         at.value
-    }
-
-    fn proxy(&self, At { place, value: file }: At<ProxyFile>) -> Option<ProxySettings> {
-        let connect_timeout = self.time(file.connect_timeout, CONNECT_TIMEOUT);
-        let what = "say where the backend is, such as http://127.0.0.1:8000";
-        let upstream = self.required(file.upstream, &place, "upstream", what)?;
-        let upstream = self.told(&upstream, authority::upstream)?;
-        Some(ProxySettings { upstream, connect_timeout })
     }
 
     fn cors(&self, field: Field<CorsFile>) -> CorsSettings {
@@ -239,6 +221,7 @@ fn split(mut file: EventsFile) -> (EventsFile, SseFile) {
         gap_events: std::mem::take(&mut file.gap_events),
         linger: std::mem::take(&mut file.linger),
         max_channels: std::mem::take(&mut file.max_channels),
+        max_stream_age: std::mem::take(&mut file.max_stream_age),
         queue: std::mem::take(&mut file.queue),
     };
     (file, sse)

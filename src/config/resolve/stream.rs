@@ -51,19 +51,26 @@ impl Resolver<'_> {
 
     /// What `file` says, and `defaults` where it says nothing.
     pub(super) fn stream_keys(&self, file: SseFile, defaults: &StreamDefaults) -> StreamDefaults {
-        let SseFile { keep_alive, retry, history, replay, gap_events, linger, max_channels, queue } =
-            file;
+        let SseFile { keep_alive, retry, history, replay, gap_events, linger, .. } = file;
+        let SseFile { max_channels, max_stream_age, queue, .. } = file;
         let default = &defaults.stream;
         let QueueFile { bytes, when_full } = queue.or_default();
         StreamDefaults {
             stream: StreamSettings {
                 keep_alive: self.time(keep_alive, default.keep_alive),
+                keep_alive_text: default.keep_alive_text.clone(),
                 retry: self.time(retry, default.retry),
                 gap_events: gap_events.or(default.gap_events),
                 replay: replay.value().map_or(default.replay, Replay::from),
                 max_queue_bytes: self.size(bytes, default.max_queue_bytes, 1, MAX_LENGTH),
                 when_full: when_full.value().map_or(default.when_full, WhenFull::from),
                 linger: default.linger,
+                max_age: match max_stream_age {
+                    Field::Absent => default.max_age,
+                    age => {
+                        Some(self.time_or_none(age, Duration::ZERO)).filter(|age| !age.is_zero())
+                    }
+                },
             },
             linger: match linger {
                 Field::Absent => defaults.linger,

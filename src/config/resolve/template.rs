@@ -27,38 +27,45 @@ impl Pattern {
             return Err(format!("{c:?} cannot stand in a path; percent-encode it"));
         }
         Router::new().insert(path, ()).map_err(|error| insert_error(&error).to_owned())?;
-        Ok(Self::split(path))
+        // matchit takes braces within a name; whoever wrote them meant something else.
+        Self::split(path).ok_or_else(|| PARAMETER.to_owned())
     }
 
-    /// Takes a path apart whose braces are known to match.
-    fn split(path: &str) -> Self {
+    /// Takes a path apart; `None` where its braces do not match.
+    fn split(path: &str) -> Option<Self> {
         let (mut shape, mut parameters) = (String::new(), Vec::new());
         let mut rest = path;
         while let Some(start) = rest.find(['{', '}']) {
             let (before, after) = rest.split_at(start);
             shape.push_str(before);
             let escaped = after.starts_with("{{") || after.starts_with("}}");
-            let end = if escaped { 1 } else { after.find('}').unwrap_or(after.len() - 1) };
+            let end = if escaped { 1 } else { after.find('}').filter(|end| *end > 0)? };
             if escaped {
                 shape.push_str(&after[..=end]);
             } else {
-                let name = &after[1..end];
-                let star = if name.starts_with('*') { "*" } else { "" };
+                let (name, after) = (&after[1..end], &after[end + 1..]);
+                let (star, name) = name.strip_prefix('*').map_or(("", name), |name| ("*", name));
+                if name.is_empty() || name.contains('{') || after.starts_with('}') {
+                    return None;
+                }
                 shape.push_str(&format!("{{{star}{}}}", parameters.len()));
-                parameters.push(name.trim_start_matches('*').to_owned());
+                parameters.push(name.to_owned());
             }
             rest = &after[end + 1..];
         }
         shape.push_str(rest);
-        Self { shape, parameters }
+        Some(Self { shape, parameters })
     }
 }
+
+const PARAMETER: &str =
+    "a {parameter} needs a name and both braces; {{ and }} are braces themselves";
 
 fn insert_error(error: &InsertError) -> &'static str {
     match error {
         InsertError::InvalidParamSegment => "between two / may stand one {parameter}, not more",
         InsertError::InvalidCatchAll => "{*rest} may stand only at the end of a path",
-        _ => "a {parameter} needs a name and both braces; {{ and }} are braces themselves",
+        _ => PARAMETER,
     }
 }
 
@@ -136,6 +143,8 @@ mod tests {
             ("/{", "needs a name and both braces"),
             ("/{}", "needs a name and both braces"),
             ("/a}", "needs a name and both braces"),
+            ("/{a}}{}", "needs a name and both braces"),
+            ("/{*}}}", "needs a name and both braces"),
             ("/{a}{b}", "one {parameter}, not more"),
             ("/{*rest}/x", "only at the end"),
         ] {

@@ -98,6 +98,11 @@ impl Hub {
         }
     }
 
+    /// Keeps to other bounds from now on; what is over them goes with the next event.
+    pub fn change(&self, settings: HubSettings) {
+        self.state.borrow_mut().change(settings);
+    }
+
     /// What changed in what the source is to follow; waits until something has. Cancel safe.
     pub async fn wishes(&self) -> impl Iterator<Item = (Subscription, Wish)> + use<> {
         self.wishes.wait().await;

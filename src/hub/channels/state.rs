@@ -141,6 +141,11 @@ pub(super) enum Joined {
 }
 
 impl State {
+    pub(super) fn change(&mut self, settings: HubSettings) {
+        self.memory.hold(settings.history_memory);
+        self.settings = settings;
+    }
+
     pub(super) fn new(run: Run, ports: Ports, settings: HubSettings, metrics: Metrics) -> Self {
         Self {
             run,

@@ -20,15 +20,21 @@ use tokio::time::Instant;
 pub(super) use self::crowd::Membership;
 use self::crowd::{Channel, Listener};
 use super::calls::{Calls, Joining, ReplayCall};
+use super::entries::Places;
 use super::inbox::{ChannelIndex, Inbox, Message};
+use super::pace::Pace;
 use super::position::Run;
 use super::resume::Resume;
 use super::rounds::{MemberKey, ROUND, Rounds};
 use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
+use super::watched::{Watch, WatchGuard, Watched};
 use super::{HistorySettings, StreamSettings};
 use crate::event::{EntryId, Ids, Topic};
 use crate::metrics::ShardMetrics;
 use crate::sse::encode;
+
+/// How often a drain looks for streams whose turn it is to end.
+const DRAIN_TICK: Duration = Duration::from_millis(10);
 
 /// The ends of the hub's ways to and from one shard, on their way to its thread.
 #[derive(Debug)]
@@ -57,6 +63,8 @@ pub struct StreamRequest {
     pub history: Option<HistorySettings>,
     /// The id that the client had last.
     pub last_event_id: Option<Vec<u8>>,
+    /// Whether it has begun elsewhere: then it does not open with its `retry`.
+    pub is_continued: bool,
     /// Ends the stream from outside, when it cannot be written to.
     pub cut: Box<dyn Fn()>,
 }
@@ -67,11 +75,13 @@ pub struct Shard(Rc<Inner>);
 
 struct Inner {
     link: ShardLink,
-    write_timeout: Duration,
+    write_timeout: Cell<Duration>,
     channels: RefCell<HashMap<Topic, Rc<Channel>>>,
     by_index: RefCell<FxHashMap<ChannelIndex, Rc<Channel>>>,
     members: RefCell<Slab<Member>>,
     rounds: RefCell<Rounds>,
+    // Streams that come from elsewhere.
+    watched: Watched,
     next_ticket: Cell<u64>,
     // Everything up to this number has been dealt with here.
     number: Cell<u64>,
@@ -86,16 +96,24 @@ struct Member {
     generation: u64,
 }
 
+/// An open stream that a drain is to end.
+#[derive(Clone, Copy, Debug)]
+enum Open {
+    Ours(MemberKey),
+    FromElsewhere(MemberKey),
+}
+
 impl Shard {
     /// The shard at the end of `link`, on the thread that calls this.
     pub fn new(link: ShardLink, write_timeout: Duration, metrics: ShardMetrics) -> Self {
         Self(Rc::new(Inner {
             link,
-            write_timeout,
+            write_timeout: Cell::new(write_timeout),
             channels: RefCell::default(),
             by_index: RefCell::default(),
             members: RefCell::default(),
             rounds: RefCell::new(Rounds::new(Instant::now())),
+            watched: Watched::new(Instant::now()),
             next_ticket: Cell::new(0),
             number: Cell::new(0),
             batch: RefCell::default(),
@@ -127,15 +145,25 @@ impl Shard {
 
     /// Opens a stream.
     pub fn subscribe(&self, request: StreamRequest) -> Subscriber {
-        let StreamRequest { topics, settings, prefix_bytes, history, last_event_id, cut } = request;
+        let StreamRequest {
+            topics,
+            settings,
+            prefix_bytes,
+            history,
+            last_event_id,
+            is_continued,
+            cut,
+        } = request;
         let now = Instant::now();
         let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
         let id = last_event_id.as_deref();
         let resume = Resume::new(ids, id, settings.replay, topics.len(), self.run_tag());
         let linger = settings.linger;
-        let channels = topics.len();
-        let mailbox = Mailbox::new(settings, ids, prefix_bytes, channels, resume, cut, now);
-        let mailbox = Rc::new(mailbox);
+        let mailbox =
+            Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, is_continued, cut, now));
+        if ids == Ids::Entries {
+            *mailbox.in_logs.borrow_mut() = Places::nowhere(topics.len());
+        }
         *mailbox.places.borrow_mut() = vec![0; topics.len()].into();
         let channels: Box<[_]> = topics
             .into_iter()
@@ -150,18 +178,76 @@ impl Shard {
         Subscriber::new(mailbox, self.clone(), membership)
     }
 
+    /// How long a stream may take nothing, from now on.
+    pub fn set_write_timeout(&self, write_timeout: Duration) {
+        self.0.write_timeout.set(write_timeout);
+    }
+
     /// Ends every stream in good order: each gets what was received so far, and is told when to
-    /// come back.
-    pub fn drain(&self) {
+    /// come back. Evenly over `over`, so that those who come back are no storm; sooner where few are
+    /// open. No more may be opened meanwhile.
+    pub async fn drain(&self, over: Duration) {
+        let mut open: Vec<Open> = self
+            .0
+            .members
+            .borrow()
+            .iter()
+            .filter_map(|(_, member)| member.mailbox.key.get())
+            .map(Open::Ours)
+            .chain(self.0.watched.keys().map(Open::FromElsewhere))
+            .collect();
+        // Not in the order in which they came: those of one connection or client go one by one.
+        fastrand::shuffle(&mut open);
+        let (pace, start) = (Pace::new(open.len(), over), Instant::now());
+        let mut tick = tokio::time::interval(DRAIN_TICK);
+        let mut gone = 0;
+        while gone < open.len() {
+            tick.tick().await;
+            let due = pace.due(start.elapsed());
+            if due > gone {
+                self.deal_all();
+                self.send_away(&open[gone..due], Instant::now());
+                gone = due;
+            }
+        }
+    }
+
+    /// Deals what has been received so far.
+    fn deal_all(&self) {
         self.0.link.inbox.take_now(&mut self.0.batch.borrow_mut());
         while !self.0.batch.borrow().is_empty() {
             self.deal();
         }
-        let now = Instant::now();
-        for (_, member) in &*self.0.members.borrow() {
-            member.mailbox.send_away(CloseReason::Drained, now);
-            self.see_to_the_end_of(&member.mailbox, now);
+    }
+
+    fn send_away(&self, streams: &[Open], now: Instant) {
+        for stream in streams {
+            match *stream {
+                Open::Ours(key) => {
+                    if let Some(mailbox) = self.member(key) {
+                        self.end(&mailbox, CloseReason::Drained, now);
+                    }
+                }
+                Open::FromElsewhere(key) => self.0.watched.drain(key),
+            }
         }
+    }
+
+    /// Looks after a stream that comes from elsewhere, from `first` on, for as long as the guard
+    /// lives.
+    pub fn watch(&self, stream: Rc<dyn Watch>, first: Instant) -> WatchGuard {
+        self.0.watched.watch(stream, first)
+    }
+
+    /// Nothing could be written for so long: then a stream is cut off.
+    pub fn write_timeout(&self) -> Duration {
+        self.0.write_timeout.get()
+    }
+
+    fn end(&self, mailbox: &Mailbox, reason: CloseReason, now: Instant) {
+        let position = mailbox.is_up_to_date().then(|| self.position_of(mailbox)).flatten();
+        mailbox.send_away(reason, position.as_deref(), now);
+        self.see_to_the_end_of(mailbox, now);
     }
 
     /// Open streams.
@@ -173,7 +259,8 @@ impl Shard {
         self.0.link.run
     }
 
-    pub(super) fn metrics(&self) -> &ShardMetrics {
+    /// What this shard records.
+    pub fn metrics(&self) -> &ShardMetrics {
         &self.0.metrics
     }
 
@@ -280,7 +367,7 @@ impl Shard {
     fn admit(&self, mailbox: Rc<Mailbox>, now: Instant) -> MemberKey {
         let mut members = self.0.members.borrow_mut();
         let generation = self.draw_ticket();
-        let due = now + mailbox.settings.keep_alive.min(self.0.write_timeout);
+        let due = mailbox.first_visit(now, self.0.write_timeout.get());
         let place = members.vacant_key();
         let key = MemberKey { place, generation };
         mailbox.key.set(Some(key));
@@ -290,8 +377,12 @@ impl Shard {
     }
 
     fn say_ready(&self, mailbox: &Mailbox, now: Instant) {
-        let position = mailbox.position(self, self.0.number.get());
-        mailbox.say(encode::ready(position.as_deref()), now);
+        mailbox.say(encode::ready(self.position_of(mailbox).as_deref()), now);
+    }
+
+    /// What the client of a stream that has everything so far is told as its last event id.
+    fn position_of(&self, mailbox: &Mailbox) -> Option<String> {
+        mailbox.position(self, self.0.number.get())
     }
 
     /// A closed stream is looked at as soon as its grace is over.
@@ -310,6 +401,7 @@ impl Shard {
                 self.visit(key, now);
             }
         }
+        self.0.watched.make_round(now);
         self.0.metrics.queue_bytes(self.0.queued_bytes.get());
         self.0.metrics.flush();
     }
@@ -321,8 +413,10 @@ impl Shard {
     }
 
     fn visit(&self, key: MemberKey, now: Instant) {
-        let member = self.member(key);
-        if let Some(due) = member.and_then(|mailbox| mailbox.visit(now, self.0.write_timeout)) {
+        let Some(mailbox) = self.member(key) else { return };
+        if mailbox.has_aged(now) {
+            self.end(&mailbox, CloseReason::Aged, now);
+        } else if let Some(due) = mailbox.visit(now, self.0.write_timeout.get()) {
             self.0.rounds.borrow_mut().add(key, due);
         }
     }

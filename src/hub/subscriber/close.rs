@@ -5,6 +5,8 @@ use std::time::Duration;
 /// Why a stream ended. Not an error: each is an ordinary end of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
+    /// It was open for as long as its route allows.
+    Aged,
     /// The client went away.
     ClientLeft,
     /// The gateway is stopping.
@@ -19,12 +21,13 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for a metric that shows them all from the start.
-    pub const ALL: [Self; 5] =
-        [Self::ClientLeft, Self::Drained, Self::Lagged, Self::Refused, Self::Stalled];
+    pub const ALL: [Self; 6] =
+        [Self::Aged, Self::ClientLeft, Self::Drained, Self::Lagged, Self::Refused, Self::Stalled];
 
     /// The word in the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Aged => "max_stream_age",
             Self::ClientLeft => "client_left",
             Self::Drained => "drained",
             Self::Lagged => "lagged",

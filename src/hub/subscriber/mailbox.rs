@@ -42,7 +42,7 @@ pub(in crate::hub) struct Mailbox {
     // Of logs: the last of those events.
     overflowed_frame: RefCell<Option<Frame>>,
     // Of logs: everything up to here was offered. Empty for a stream of other channels.
-    in_logs: RefCell<Places>,
+    pub(in crate::hub) in_logs: RefCell<Places>,
     phase: Cell<Phase>,
     // What is to be asked for next.
     resume: RefCell<Option<Resume>>,
@@ -51,6 +51,9 @@ pub(in crate::hub) struct Mailbox {
     pub(super) last_write: Cell<Instant>,
     pub(super) waits_since: Cell<Option<Instant>>,
     pub(super) closed: Cell<Option<(CloseReason, Instant)>>,
+    // When its route's `max_age` is over, somewhat earlier for some: who came together does not go
+    // together.
+    ends: Option<Instant>,
     // Whether the stream's first words have been handed over.
     pub(super) has_begun: Cell<bool>,
     // Its places among the listeners of its channels, in the order of its membership.
@@ -87,13 +90,16 @@ impl Mailbox {
         settings: Arc<StreamSettings>,
         ids: Ids,
         prefix_bytes: usize,
-        channels: usize,
         resume: Option<Resume>,
+        is_continued: bool,
         cut: Box<dyn Fn()>,
         now: Instant,
     ) -> Self {
         let mut queue = Queue::new(settings.max_queue_bytes, settings.when_full);
-        queue.say(encode::retry(settings.retry), now);
+        let ends = settings.max_age.map(|age| now + age.mul_f64(1.0 - fastrand::f64() / 4.0));
+        if !is_continued {
+            queue.say(encode::retry(settings.retry), now);
+        }
         Self {
             queue: RefCell::new(queue),
             waker: RefCell::new(None),
@@ -107,13 +113,14 @@ impl Mailbox {
             }),
             overflowed: Cell::new(None),
             overflowed_frame: RefCell::default(),
-            in_logs: RefCell::new(Places::nowhere(if ids == Ids::Entries { channels } else { 0 })),
+            in_logs: RefCell::new(Places::nowhere(0)),
             phase: Cell::new(if resume.is_some() { Phase::Due } else { Phase::Live }),
             resume: RefCell::new(resume),
             ticket: Cell::new(0),
             last_write: Cell::new(now),
             waits_since: Cell::new(Some(now)),
             closed: Cell::new(None),
+            ends,
             has_begun: Cell::new(false),
             places: RefCell::default(),
             key: Cell::new(None),
@@ -388,10 +395,35 @@ impl Mailbox {
         }
     }
 
-    /// Ends the stream with a word on when to come back: later than usual, each at its own time.
-    pub(in crate::hub) fn send_away(&self, reason: CloseReason, now: Instant) {
-        self.say(encode::retry(jittered(self.settings.retry)), now);
+    /// Ends the stream with a word on when to come back, later than usual, each at its own time, and
+    /// with the position that it has reached, if it has any.
+    pub(in crate::hub) fn send_away(
+        &self,
+        reason: CloseReason,
+        position: Option<&str>,
+        now: Instant,
+    ) {
+        self.say(encode::farewell(jittered(self.settings.retry), position), now);
         self.close(reason, now);
+    }
+
+    /// Whether everything that was dealt so far has reached it: then its client may be told so.
+    pub(in crate::hub) fn is_up_to_date(&self) -> bool {
+        self.unconfirmed.get() == 0 && !self.is_replaying() && !self.is_closed()
+    }
+
+    /// Whether it has been open for as long as it may.
+    pub(in crate::hub) fn has_aged(&self, now: Instant) -> bool {
+        !self.is_closed() && self.ends.is_some_and(|ends| now >= ends)
+    }
+
+    /// When it is looked at for the first time.
+    pub(in crate::hub) fn first_visit(&self, now: Instant, write_timeout: Duration) -> Instant {
+        self.no_later_than_its_end(now + self.settings.keep_alive.min(write_timeout))
+    }
+
+    fn no_later_than_its_end(&self, due: Instant) -> Instant {
+        self.ends.map_or(due, |ends| due.min(ends))
     }
 
     /// Looks after the stream: keeps a quiet one alive, cuts off one that cannot be written to.
@@ -408,7 +440,7 @@ impl Mailbox {
         if let Some(since) = self.waits_since.get() {
             let due = since + write_timeout;
             if now < due {
-                return Some(due);
+                return Some(self.no_later_than_its_end(due));
             }
             self.close(CloseReason::Stalled, now);
             (self.cut)();
@@ -417,10 +449,10 @@ impl Mailbox {
         let due = self.last_write.get() + self.settings.keep_alive;
         if now < due {
             // Looked at no later than this, so that a stall is found in time.
-            return Some(due.min(now + write_timeout));
+            return Some(self.no_later_than_its_end(due.min(now + write_timeout)));
         }
-        self.say(encode::KEEP_ALIVE, now);
-        Some(now + self.settings.keep_alive.min(write_timeout))
+        self.say(self.settings.keep_alive_text.clone(), now);
+        Some(self.first_visit(now, write_timeout))
     }
 
     fn wake(&self, now: Instant) {

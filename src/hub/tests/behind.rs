@@ -122,6 +122,7 @@ fn a_shard_whose_thread_stands_still_for_two_seconds_under_load_misses_nothing()
                 prefix_bytes: 0,
                 history: Some(keep(1_000_000)),
                 last_event_id: None,
+                is_continued: false,
                 cut: Box::new(|| {}),
             });
             let mut text = String::new();

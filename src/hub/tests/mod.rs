@@ -79,6 +79,7 @@ impl House {
             prefix_bytes: 0,
             history: Some(history),
             last_event_id: last_event_id.map(|id| id.as_bytes().to_vec()),
+            is_continued: false,
             cut: Box::new(|| {}),
         })
     }
@@ -112,7 +113,7 @@ impl House {
 
 /// A frame of so many bytes.
 pub(super) fn frame(bytes: usize) -> Frame {
-    Frame::of_text(&"x".repeat(bytes))
+    Frame::of_text("x".repeat(bytes).as_bytes())
 }
 
 fn topic(name: &str) -> Topic {
@@ -414,6 +415,7 @@ fn a_stream_that_takes_nothing_is_cut_off() {
             prefix_bytes: 0,
             history: None,
             last_event_id: None,
+            is_continued: false,
             cut: Box::new(move || cut.set(true)),
         });
         settle().await;
@@ -477,7 +479,7 @@ fn a_drain_tells_every_stream_when_to_come_back() {
     run(async {
         let house = House::new(1, HubSettings::default());
         let stream = house.open(0, &["a"]);
-        house.shards[0].drain();
+        house.shards[0].drain(Duration::ZERO).await;
         let text = read(&stream);
         let retry: u64 = text
             .strip_prefix("retry: 3000\n\nretry: ")
@@ -487,6 +489,72 @@ fn a_drain_tells_every_stream_when_to_come_back() {
         assert_eq!(stream.close_reason(), Some(CloseReason::Drained));
         let context = Context::from_waker(Waker::noop());
         assert_eq!(stream.poll_next(Form::Text, &context), Poll::Ready(None));
+    });
+}
+
+#[test]
+fn a_drain_says_how_far_a_stream_has_come() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stream = house.open(0, &["a"]);
+        settle().await;
+        house.follow().await;
+        house.publish("a", "1").await;
+        house.publish("b", "2").await;
+        house.publish("a", "3").await;
+        drop(read(&stream));
+        house.publish("a", "4").await;
+        house.shards[0].drain(Duration::ZERO).await;
+        let text = read(&stream);
+        assert!(text.starts_with("id: R-4\ndata: 4\n\nid: R-4\nretry: "), "{text}");
+    });
+}
+
+#[test]
+fn streams_end_evenly() {
+    run(async {
+        const STREAMS: usize = 1000;
+        let house = House::new(1, HubSettings::default());
+        let streams: Vec<_> = (0..STREAMS).map(|_| house.open(0, &["a"])).collect();
+        let shard = house.shards[0].clone();
+        let drain = async move { shard.drain(Duration::from_secs(10)).await };
+        let drain = tokio::task::spawn_local(drain);
+        let mut before = 0;
+        for second in 1..=10 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let closed = streams.iter().filter(|stream| stream.close_reason().is_some()).count();
+            assert!((95..=105).contains(&(closed - before)), "{closed} after {second} s");
+            before = closed;
+        }
+        settle().await;
+        assert!(drain.is_finished());
+        assert!(streams.iter().all(|stream| stream.close_reason().is_some()));
+    });
+}
+
+#[test]
+fn a_stream_ends_when_it_is_old_and_not_with_all_others() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let max_age = Some(Duration::from_secs(100));
+        let settings = || StreamSettings { max_age, ..StreamSettings::default() };
+        let streams: Vec<_> =
+            (0..200).map(|_| house.open_with(0, &["a"], None, settings())).collect();
+        let for_ever = house.open(0, &["a"]);
+        settle().await;
+        house.follow().await;
+        let mut closed = Vec::new();
+        for _ in 0..110 {
+            streams.iter().for_each(|stream| drop(read(stream)));
+            drop(read(&for_ever));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let is_aged = |stream: &&Subscriber| stream.close_reason() == Some(CloseReason::Aged);
+            closed.push(streams.iter().filter(is_aged).count());
+        }
+        assert_eq!(closed[73], 0, "none is much too early");
+        assert!((30..170).contains(&closed[87]), "{closed:?}");
+        assert_eq!(closed[101], 200, "and none is late");
+        assert_eq!(for_ever.close_reason(), None);
     });
 }
 

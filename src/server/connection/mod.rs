@@ -26,6 +26,7 @@ use self::state::Notice;
 pub use self::state::{ConnectionState, CutReason, Protocol};
 use super::carrier::{Carrier, Frames};
 use super::listener::Listener;
+use super::proxy_protocol;
 use super::shard_server::ShardServer;
 use super::tls::Tls;
 use super::transport::{Transport, Watched};
@@ -45,7 +46,11 @@ pub(super) async fn serve<H: Handler>(
 ) {
     let watched = Watched::new(stream, Arc::clone(&state.progress));
     let ended = {
-        let speaking = pin!(speak(watched, &listener, &shard, &state));
+        let speaking = pin!(async {
+            let ended = speak(watched, &listener, &shard, &state).await;
+            state.rest().await;
+            ended
+        });
         tokio::select! {
             // First: who speaks hears of it too, and may end on it.
             biased;
@@ -107,7 +112,7 @@ async fn speak<H: Handler>(
 ) -> Result<Option<(Carrier<H::Body>, impl Drop + use<H>)>, BodyError> {
     let (transport, protocol) = tokio::select! {
         // Boxed: the room for a handshake is given back after it.
-        greeted = Box::pin(greet(watched, listener, shard)) => greeted?,
+        greeted = Box::pin(greet(watched, listener, shard, state)) => greeted?,
         // We are leaving: who has asked for nothing yet is not waited for.
         _ = state.notice_after(None) => return Ok(None),
     };
@@ -123,12 +128,19 @@ async fn speak<H: Handler>(
     Ok(carrier.map(|carrier| (carrier, open)))
 }
 
-/// Finds out what the client speaks, through TLS where the listener has it.
+/// Finds out who the client is and what it speaks, through TLS where the listener has it.
 async fn greet<H: Handler>(
     mut watched: Watched,
     listener: &Listener,
     shard: &ShardServer<H>,
+    state: &ConnectionState,
 ) -> Result<(Transport, Protocol), BodyError> {
+    if listener.proxy_protocol {
+        introduce(&mut watched, shard, state).await.inspect_err(|_error| {
+            shard.metrics().connection_cut("proxy_protocol");
+        })?;
+    }
+    state.judge(shard.settings());
     let Some(tls) = &listener.tls else {
         let protocol = sniff(&mut watched).await?;
         return Ok((Transport::Plain(watched), protocol));
@@ -139,6 +151,21 @@ async fn greet<H: Handler>(
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
     Ok((Transport::Tls(Box::new(stream)), protocol))
+}
+
+/// Hears from the load balancer whom it speaks for. Nobody else may say so.
+async fn introduce<H: Handler>(
+    watched: &mut Watched,
+    shard: &ShardServer<H>,
+    state: &ConnectionState,
+) -> io::Result<()> {
+    if !shard.settings().trusts(state.client()) {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not one of trusted_proxies"));
+    }
+    if let Some(client) = proxy_protocol::read(watched).await? {
+        state.speaks_for(client);
+    }
+    Ok(())
 }
 
 /// Answers the client's greeting when its turn has come, and then waits without a place: who says

@@ -1,7 +1,9 @@
 //! What is known of a connection, and what its task is told from outside.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -16,6 +18,9 @@ use crate::server::transport::Progress;
 
 /// A client that took too many requests back has so long to read the GOAWAY.
 const RESETS_GRACE: Duration = Duration::from_secs(1);
+/// A client that had connected before the gateway began to leave has so long to send its first
+/// request, and is still answered.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,16 +72,31 @@ impl CutReason {
 #[derive(Debug)]
 pub struct ConnectionState {
     pub(super) peer: SocketAddr,
+    // Whom the peer speaks for, where the PROXY protocol says so.
+    client: Cell<IpAddr>,
+    is_trusted_proxy: Cell<bool>,
+    rest: RefCell<Option<Rest>>,
     is_tls: bool,
     pub(super) protocol: Cell<Option<Protocol>>,
     accepted: Instant,
     has_had_request: Cell<bool>,
     running_requests: Cell<usize>,
     idle_since: Cell<Instant>,
+    // Told to finish, but only after its first request, or when it is then.
+    finish_due: Cell<Option<Instant>>,
     pub(super) resets: Resets,
     pub(super) progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// What goes on when HTTP is over.
+struct Rest(Pin<Box<dyn Future<Output = ()>>>);
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rest")
+    }
 }
 
 /// What the task of a connection is told from outside.
@@ -93,12 +113,16 @@ impl ConnectionState {
         let now = Instant::now();
         Self {
             peer,
+            client: Cell::new(peer.ip().to_canonical()),
+            is_trusted_proxy: Cell::new(false),
+            rest: RefCell::new(None),
             is_tls,
             protocol: Cell::new(None),
             accepted: now,
             has_had_request: Cell::new(false),
             running_requests: Cell::new(0),
             idle_since: Cell::new(now),
+            finish_due: Cell::new(None),
             resets: Resets::new(now),
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
@@ -106,9 +130,37 @@ impl ConnectionState {
         }
     }
 
-    /// The other end.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
+    /// The other end: of the connection, or, behind a load balancer that speaks the PROXY protocol,
+    /// of the balancer's. An IPv4 address that came as IPv6 is IPv4 here.
+    pub fn client(&self) -> IpAddr {
+        self.client.get()
+    }
+
+    /// What goes on on the connection when HTTP is over, after an upgrade. The connection owns it, and
+    /// ends it when it is cut.
+    pub fn go_on_with(&self, rest: impl Future<Output = ()> + 'static) {
+        *self.rest.borrow_mut() = Some(Rest(Box::pin(rest)));
+    }
+
+    pub(super) async fn rest(&self) {
+        let rest = self.rest.take();
+        if let Some(Rest(rest)) = rest {
+            rest.await;
+        }
+    }
+
+    /// Whether [`client`](Self::client) is a proxy that is believed when it says where a request
+    /// comes from.
+    pub fn is_trusted_proxy(&self) -> bool {
+        self.is_trusted_proxy.get()
+    }
+
+    pub(super) fn speaks_for(&self, client: SocketAddr) {
+        self.client.set(client.ip().to_canonical());
+    }
+
+    pub(super) fn judge(&self, settings: &ConnectionSettings) {
+        self.is_trusted_proxy.set(settings.trusts(self.client.get()));
     }
 
     /// Whether the client speaks TLS to us.
@@ -140,7 +192,16 @@ impl ConnectionState {
         matches!(self.notice.get(), Some(Notice::Cut(_)))
     }
 
+    /// Lets what runs on it finish, and nothing new begin; its first request still may.
     pub(in crate::server) fn finish(&self) {
+        if self.has_had_request.get() {
+            self.finish_now();
+        } else if self.finish_due.get().is_none() {
+            self.finish_due.set(Some(Instant::now() + FIRST_REQUEST_GRACE));
+        }
+    }
+
+    fn finish_now(&self) {
         if self.notice.get().is_none() {
             self.notify(Notice::Finish);
         }
@@ -160,6 +221,8 @@ impl ConnectionState {
         } else if !self.has_had_request.get() {
             if now >= self.accepted + settings.first_request_timeout {
                 self.cut(CutReason::FirstRequest);
+            } else if self.finish_due.get().is_some_and(|due| now >= due) {
+                self.finish_now();
             }
         } else if self.progress.blocked_since().is_some_and(|s| now >= s + settings.write_timeout) {
             self.cut(CutReason::Stalled);
@@ -201,6 +264,9 @@ impl ConnectionState {
 
     pub(in crate::server) fn request_began(&self) {
         self.has_had_request.set(true);
+        if self.finish_due.get().is_some() {
+            self.finish_now();
+        }
         self.running_requests.set(self.running_requests.get() + 1);
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -103,12 +104,7 @@ impl GatewayBuilder {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("gateway.yaml");
         std::fs::write(&file, self.yaml()).unwrap();
-        let mut program = Program::new(env!("CARGO_BIN_EXE_ssegate"))
-            .args(["run", "-c"])
-            .arg(&file)
-            .dir(dir.path())
-            .env("HOME", dir.path())
-            .env("XDG_STATE_HOME", dir.path().join("state"));
+        let mut program = run(dir.path(), &[]);
         for (name, value) in &self.env {
             program = program.env(name, value);
         }
@@ -131,10 +127,22 @@ redis: {{ url: \"{redis_url}\" }}
     }
 }
 
+/// `ssegate run` with the configuration and the state in this directory.
+fn run(dir: &Path, arguments: &[&str]) -> Program {
+    Program::new(env!("CARGO_BIN_EXE_ssegate"))
+        .args(["run", "-c"])
+        .arg(dir.join("gateway.yaml"))
+        .args(arguments.iter().copied())
+        .dir(dir)
+        .env("HOME", dir)
+        .env("XDG_STATE_HOME", dir.join("state"))
+}
+
 /// A gateway that runs.
 pub(crate) struct Gateway {
     process: Process,
-    dir: TempDir,
+    // Gone with the last gateway in it.
+    dir: Arc<TempDir>,
 }
 
 impl Gateway {
@@ -158,6 +166,20 @@ impl Gateway {
 
     /// Any command line of the gateway that ends up serving.
     pub(crate) async fn wait_for(program: Program, dir: TempDir) -> Self {
+        Self::wait_in(program, Arc::new(dir)).await
+    }
+
+    /// Starts another one that takes over from this one, and waits until everything is open.
+    pub(crate) async fn successor(&self) -> Self {
+        Self::wait_in(self.takeover(), Arc::clone(&self.dir)).await
+    }
+
+    /// The command line that takes over from this one.
+    pub(crate) fn takeover(&self) -> Program {
+        run(self.dir(), &["--takeover"])
+    }
+
+    async fn wait_in(program: Program, dir: Arc<TempDir>) -> Self {
         let mut gateway = Self { process: program.start(), dir };
         let mut ended = None;
         eventually(SOON, "the gateway has started", async || {
@@ -274,6 +296,28 @@ impl Gateway {
     /// Any signal.
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    /// Writes another gateway.yaml: `change` makes it of the one that is there.
+    pub(crate) fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let file = self.dir().join("gateway.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, change(text)).unwrap();
+    }
+
+    /// SIGHUP; waits until the configuration has been read again, and gives whether it is used.
+    pub(crate) async fn reload(&self) -> bool {
+        const RELOADS: &str = "ssegate_config_reloads_total";
+        let before = self.metrics().await;
+        self.signal(Signal::HUP);
+        let mut after = before.sum(RELOADS, &[]);
+        eventually(SOON, "the configuration is read again", async || {
+            let metrics = self.metrics().await;
+            after = metrics.sum(RELOADS, &["success"]);
+            metrics.sum(RELOADS, &[]) > before.sum(RELOADS, &[])
+        })
+        .await;
+        after > before.sum(RELOADS, &["success"])
     }
 
     /// Waits until the process has ended.

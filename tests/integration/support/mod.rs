@@ -29,7 +29,7 @@ pub(crate) use relay::Relay;
 pub(crate) use sse::{Block, Event, Parser};
 pub(crate) use stream::EventStream;
 pub(crate) use tls::{Pem, TlsClient};
-pub(crate) use upstream::Upstream;
+pub(crate) use upstream::{Call, Upstream};
 pub(crate) use yaml::indent;
 
 use std::future::Future;

@@ -75,9 +75,13 @@ impl StreamReader {
         }))
     }
 
-    /// Runs for ever: connects, reads, connects again. Owned by the gateway, which drops it.
+    /// Runs for ever: waits until any stream is to be followed, connects, reads, connects again.
+    /// Owned by the gateway, which drops it.
     pub(crate) async fn run(self) {
         let shared = self.0;
+        while shared.streams.borrow().is_empty() {
+            shared.take_wishes().await;
+        }
         let mut attempt = 0;
         loop {
             shared.health.set_log_source_ready(false);
@@ -124,14 +128,17 @@ impl Shared {
         loop {
             tokio::select! {
                 done = &mut wait => return done,
-                wishes = self.hub.log_wishes() => {
-                    for (name, wish) in wishes {
-                        self.note_wish(name, wish);
-                    }
-                    self.hub.flush();
-                }
+                () = self.take_wishes() => {}
             }
         }
+    }
+
+    /// Waits for wishes, and notes them. Cancel safe.
+    async fn take_wishes(&self) {
+        for (name, wish) in self.hub.log_wishes().await {
+            self.note_wish(name, wish);
+        }
+        self.hub.flush();
     }
 
     /// Notes what is to be followed; answers a stream that has yet to begin.

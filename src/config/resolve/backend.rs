@@ -1,0 +1,113 @@
+//! `proxy`: where a route leads, and how long it may take there.
+
+use std::path::PathBuf;
+
+use http::HeaderValue;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+
+use crate::config::error::{Place, quoted};
+use crate::config::field::{At, Field, OneOrMore};
+use crate::config::file::{ProxyFile, UpstreamTlsFile};
+use crate::route::{ProxySettings, UpstreamAddress, UpstreamTls};
+
+use super::stream::StreamDefaults;
+use super::{Resolver, authority};
+
+impl Resolver<'_> {
+    pub(super) fn proxy(
+        &self,
+        At { place, value: file }: At<ProxyFile>,
+        streams: &StreamDefaults,
+    ) -> Option<ProxySettings> {
+        let defaults = ProxySettings::new(Vec::new());
+        let upstreams = self.upstreams(file.upstream, &place);
+        let tls = self.upstream_tls(file.tls);
+        let host = match file.host {
+            Field::Absent => Some(None),
+            field => field.written().and_then(|at| self.told(&at, host)).map(Some),
+        };
+        let stream_keep_alive = streams.stream().keep_alive;
+        let stream_keep_alive = self.time_or_none(file.stream_keep_alive, stream_keep_alive);
+        let settings = ProxySettings {
+            is_http2: file.http2.or(false),
+            allows_underscores: file.underscores_in_headers.or(false),
+            max_connections: self.count(file.max_connections, defaults.max_connections),
+            connect_timeout: self.time(file.connect_timeout, defaults.connect_timeout),
+            response_timeout: self.time(file.response_timeout, defaults.response_timeout),
+            idle_timeout: self.time(file.idle_timeout, defaults.idle_timeout),
+            keep_alive: self.time_or_none(file.keep_alive, defaults.keep_alive),
+            stream_keep_alive: Some(stream_keep_alive).filter(|time| !time.is_zero()),
+            fail_timeout: self.time_or_none(file.fail_timeout, defaults.fail_timeout),
+            ..defaults
+        };
+        Some(ProxySettings { upstreams: upstreams?, tls: tls?, host: host?, ..settings })
+    }
+
+    fn upstreams(
+        &self,
+        field: Field<OneOrMore<String>>,
+        proxy: &Place,
+    ) -> Option<Vec<UpstreamAddress>> {
+        let what = "say where the backend is, such as http://127.0.0.1:8000";
+        let At { place, value: OneOrMore(items) } =
+            self.required(field, proxy, "upstream", what)?;
+        if items.is_empty() {
+            self.note(&place, format!("the list is empty; {what}"));
+        }
+        let read = |item: Field<String>| self.told(&item.written()?, authority::upstream);
+        // Each is looked at, also after a mistake.
+        let addresses: Vec<_> = items.into_iter().map(read).collect();
+        addresses.into_iter().collect::<Option<Vec<_>>>().filter(|all| !all.is_empty())
+    }
+
+    fn upstream_tls(&self, field: Field<UpstreamTlsFile>) -> Option<UpstreamTls> {
+        let At { place, value: file } = match field {
+            Field::Absent => return Some(UpstreamTls::default()),
+            field => field.written()?,
+        };
+        let is_unverified = file.insecure_skip_verify.or(false);
+        if is_unverified && !file.ca.is_absent() {
+            self.note(&place, "insecure_skip_verify: true asks for no ca; say either");
+        }
+        let roots = match file.ca {
+            Field::Absent => Some(Vec::new()),
+            field => self.roots(field.written()?),
+        };
+        let server_name = match file.server_name {
+            Field::Absent => Some(None),
+            field => field.written().and_then(|at| self.told(&at, server_name)).map(Some),
+        };
+        Some(UpstreamTls { roots: roots?, server_name: server_name?, is_unverified })
+    }
+
+    fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
+        let place = at.place.clone();
+        let path = self.file(at)?;
+        let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect);
+        match read {
+            Ok(roots) if !Vec::is_empty(&roots) => Some(roots),
+            Ok(_) => {
+                self.note(&place, format!("no certificate in {}", path.display()));
+                None
+            }
+            Err(error) => {
+                self.note(&place, format!("cannot read {}: {error}", path.display()));
+                None
+            }
+        }
+    }
+}
+
+fn host(text: &str) -> Result<HeaderValue, String> {
+    let authority: Result<http::uri::Authority, _> = text.parse();
+    let value = authority.ok().filter(|_| !text.contains('@')).and_then(|_| text.parse().ok());
+    value.ok_or_else(|| {
+        format!("{} is not a host; use forms like app.example or app.example:8080", quoted(text))
+    })
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(text.to_owned())
+        .map_err(|_| format!("{} is not a host name; write it like app.example", quoted(text)))
+}

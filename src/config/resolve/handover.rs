@@ -1,0 +1,121 @@
+//! `handover`: streams that the backend of a route hands over. No message here repeats a part of
+//! the key.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::config::field::{At, Field};
+use crate::config::file::{HandoverFile, SseFile};
+use crate::event::Format;
+use crate::grip::signature::Secret;
+use crate::hub::{Replay, StreamSettings};
+use crate::route::{EventsSettings, EventsSource, HandoverSettings};
+
+use super::Resolver;
+use super::stream::StreamDefaults;
+
+/// Who signs, where nothing else is said.
+const ISSUER: &str = "ssegate";
+/// Before a key that is written in base64, as the libraries of GRIP write it.
+const BASE64: &str = "base64:";
+
+impl Resolver<'_> {
+    /// `None` where there is none, or after a mistake.
+    pub(super) fn handover(
+        &self,
+        field: Field<HandoverFile>,
+        is_proxied: bool,
+        defaults: &StreamDefaults,
+    ) -> Option<HandoverSettings> {
+        let At { place, value: mut file } = field.written()?;
+        if !is_proxied {
+            self.note(&place, "means something beside proxy only: a backend hands streams over");
+        }
+        let issuer = std::mem::take(&mut file.issuer);
+        let issuer = issuer.written().map_or_else(
+            || ISSUER.to_owned(),
+            |at| {
+                if at.value.is_empty() {
+                    self.note(&at.place, "is empty; leave it out, or name who signs");
+                }
+                at.value
+            },
+        );
+        let what = "say the secret that the backend checks Grip-Sig with, such as \
+                    ${HANDOVER_KEY:?openssl rand -base64 32}";
+        let key = self.required(std::mem::take(&mut file.key), &place, "key", what);
+        let key = key.and_then(|key| self.told(&key, secret));
+        let format = std::mem::take(&mut file.format);
+        let strip_prefix = self.strip_prefix(std::mem::take(&mut file.strip_prefix));
+        let streams = self.stream_keys(sse(file), defaults);
+        let events = EventsSettings {
+            channels: Vec::new(),
+            format: format.value().map_or_else(Format::default, Format::from),
+            source: EventsSource::PubSub,
+            history: streams.history,
+            strip_prefix,
+            patterns: false,
+            max_channels: streams.max_channels,
+            stream: StreamSettings { replay: Replay::None, ..streams.stream() },
+        };
+        Some(HandoverSettings { key: key?, issuer, events })
+    }
+}
+
+fn secret(text: &str) -> Result<Secret, String> {
+    let bytes = match text.strip_prefix(BASE64) {
+        Some(encoded) => {
+            let bytes = BASE64_STANDARD.decode(encoded);
+            bytes.map_err(|_not_base64| "what stands behind base64: is no base64".to_owned())?
+        }
+        None => text.as_bytes().to_vec(),
+    };
+    let (length, least) = (bytes.len(), Secret::MIN_BYTES);
+    Secret::new(bytes).ok_or_else(|| {
+        format!("has {length} bytes, and must have {least} at least; make one with: openssl rand -base64 32")
+    })
+}
+
+/// What it says of the streams.
+fn sse(file: HandoverFile) -> SseFile {
+    let HandoverFile { keep_alive, retry, history, gap_events, linger, .. } = file;
+    let HandoverFile { max_channels, max_stream_age, queue, .. } = file;
+    SseFile {
+        keep_alive,
+        retry,
+        history,
+        // A backend says itself from where on its client is served.
+        replay: Field::Absent,
+        gap_events,
+        linger,
+        max_channels,
+        max_stream_age,
+        queue,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::secret;
+
+    #[test]
+    fn a_key_is_long_enough_and_no_message_repeats_it() {
+        let long = "hunter2-hunter2-hunter2-hunter2-";
+        assert!(secret(long).is_ok());
+        assert_eq!(
+            secret("base64:aHVudGVyMi1odW50ZXIyLWh1bnRlcjItaHVudGVyMi0="),
+            secret(long),
+            "the same bytes"
+        );
+        for (text, hint) in [
+            ("", "has 0 bytes"),
+            ("hunter2", "has 7 bytes, and must have 32 at least"),
+            ("base64:aHVudGVyMg==", "has 7 bytes"),
+            ("base64:hunter2!", "is no base64"),
+        ] {
+            let message = secret(text).expect_err(text);
+            assert!(message.contains(hint), "{text}: {message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! gateway.yaml read again, on SIGHUP, while everything goes on.
+//!
+//! Routes, limits, certificates and keys change for what comes from then on; no stream is closed. A
+//! file with a mistake, or a certificate that cannot be used, changes nothing at all. What was
+//! decided at the start, such as where to listen, cannot change, and is told.
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+
+use super::stop::Manner;
+use super::systemd;
+use crate::config::{ConfigErrors, Settings};
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::route::{Router, RouterError};
+use crate::server::certificate::Certificate;
+use crate::server::listener::Listener;
+use crate::server::tls::{self, TlsError};
+use crate::server::{ConnectionSettings, ListenerSettings};
+
+/// Reads the configuration again.
+pub type Load = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
+
+/// What a shard is told of a new configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) router: Arc<Router>,
+    pub(super) connections: ConnectionSettings,
+}
+
+/// The way to the shards: the newest change, if there was one.
+pub(super) type Changes = watch::Sender<Option<Change>>;
+
+/// Knows what a new configuration has to reach.
+pub(super) struct Reloader {
+    /// What holds now, as it is written.
+    pub(super) current: Settings,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) shards: Changes,
+    pub(super) hub: Hub,
+    pub(super) max_connections: Rc<Cell<usize>>,
+    pub(super) manner: Rc<Cell<Manner>>,
+    pub(super) metrics: Metrics,
+}
+
+/// Why a new configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("{0}")]
+    Router(#[from] RouterError),
+    #[error("{address}: {cause}")]
+    Certificate { address: std::net::SocketAddr, cause: Box<TlsError> },
+    #[error("reading it has failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Reloader {
+    /// Reads the configuration at each signal. Runs as long as the gateway.
+    pub(super) async fn run(mut self, mut hang_up: Signal, load: Load) {
+        // From the start: whether the last one failed is asked also where there was none.
+        self.metrics.config_loaded(true);
+        while hang_up.recv().await.is_some() {
+            systemd::reloading();
+            let reloaded = self.reload(Arc::clone(&load)).await;
+            self.metrics.config_reloaded(reloaded.is_ok());
+            match reloaded {
+                Ok(()) => tracing::info!("the configuration was read again"),
+                Err(refused) => refused.tell(),
+            }
+            systemd::ready();
+        }
+    }
+
+    async fn reload(&mut self, load: Load) -> Result<(), Refused> {
+        // Not on this thread, which has the source: a disk may be slow.
+        let new = tokio::task::spawn_blocking(move || load()).await??;
+        let router = Arc::new(Router::new(new.routes.clone())?);
+        let certificates = self.certificates(&new.listeners)?;
+        // From here on nothing can fail.
+        for key in fixed(&self.current, &new) {
+            tracing::warn!(key, "this has changed, and holds only after a restart");
+        }
+        for (listener, certificate) in certificates {
+            if let Some(tls) = &listener.tls {
+                tls.certificate.become_like(certificate);
+            }
+        }
+        self.hub.change(new.hub.clone());
+        self.max_connections.set(new.connections.max_connections);
+        self.manner.set(Manner::of(&new));
+        let connections = new.connections.clone();
+        self.shards.send_replace(Some(Change { router, connections }));
+        self.current = Settings {
+            shards: self.current.shards,
+            listeners: kept(&self.current.listeners, new.listeners),
+            admin: self.current.admin.clone(),
+            source: self.current.source.clone(),
+            ..new
+        };
+        Ok(())
+    }
+
+    /// The certificates of the listeners that stay, read again also from files that stay.
+    fn certificates(
+        &self,
+        new: &[ListenerSettings],
+    ) -> Result<Vec<(&Listener, Certificate)>, Refused> {
+        let pairs = self.current.listeners.iter().zip(new).zip(&self.listeners);
+        let stay = pairs.filter(|((old, new), _)| is_same_listener(old, new));
+        stay.filter_map(|((_, new), listener)| Some((new.tls.as_ref()?, listener)))
+            .map(|(settings, listener)| {
+                let address = listener.address;
+                tls::certificate(settings)
+                    .map(|certificate| (listener, certificate))
+                    .map_err(|cause| Refused::Certificate { address, cause: Box::new(cause) })
+            })
+            .collect()
+    }
+}
+
+impl Refused {
+    /// One line for each mistake, with its place.
+    fn tell(&self) {
+        const MESSAGE: &str = "the configuration cannot be used; nothing has changed";
+        let Self::Config(errors) = self else {
+            return tracing::error!(error = %self, "{MESSAGE}");
+        };
+        for mistake in errors.mistakes() {
+            let (line, column) = mistake.position().unzip();
+            let (file, key, error) = (errors.file(), mistake.path(), mistake.message());
+            tracing::error!(file, line, column, key, error, "{MESSAGE}");
+        }
+    }
+}
+
+/// The keys whose values differ, and that cannot change while the gateway runs.
+fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let differ = [
+        ("listeners", !are_same_listeners(&old.listeners, &new.listeners)),
+        ("admin", old.admin != new.admin),
+        ("redis.url", !old.source.location.is_same(&new.source.location)),
+        ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
+        ("shards", old.shards != new.shards),
+        ("sockets.send_buffer", old.connections.send_buffer != new.connections.send_buffer),
+    ];
+    differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+fn are_same_listeners(old: &[ListenerSettings], new: &[ListenerSettings]) -> bool {
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same_listener(old, new))
+}
+
+/// Only its certificate may be another.
+fn is_same_listener(old: &ListenerSettings, new: &ListenerSettings) -> bool {
+    let shape = |settings: &ListenerSettings| {
+        (settings.address, settings.tls.is_some(), settings.proxy_protocol)
+    };
+    shape(old) == shape(new)
+}
+
+/// The listeners as they are now: those that were there, with the certificates of those that stay.
+fn kept(old: &[ListenerSettings], new: Vec<ListenerSettings>) -> Vec<ListenerSettings> {
+    let mut new = new.into_iter();
+    let next = |old: &ListenerSettings| {
+        new.next().filter(|new| is_same_listener(old, new)).unwrap_or_else(|| old.clone())
+    };
+    old.iter().map(next).collect()
+}
+
+impl fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloader").finish_non_exhaustive()
+    }
+}

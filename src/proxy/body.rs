@@ -1,0 +1,103 @@
+//! The body of a response on its way from the backend.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::facts::Facts;
+use super::lease::Lease;
+use super::pause::Pause;
+use crate::server::connection::BodyError;
+
+/// What a backend sends, as it comes. Its connection is kept when the body is complete, and closed
+/// at once when nobody wants the rest.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    incoming: Incoming,
+    // `None`: it may pause for ever.
+    pause: Option<Pause>,
+    // `None`: the body is complete, or broken.
+    lease: Option<Lease>,
+    facts: Facts,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(incoming: Incoming, pause: Pause, lease: Lease, facts: Facts) -> Self {
+        let mut body = Self { incoming, pause: Some(pause), lease: Some(lease), facts };
+        body.complete_if_ended();
+        body
+    }
+
+    /// Lets the backend be quiet for as long as it likes.
+    pub fn allow_pauses(&mut self) {
+        self.pause = None;
+    }
+
+    fn complete_if_ended(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.complete();
+        }
+    }
+
+    fn complete(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.complete();
+        }
+    }
+
+    fn broke(
+        &mut self,
+        is_timeout: bool,
+        error: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        tracing::debug!(%error, "the body of a backend's response broke off");
+        self.facts.body_cut(is_timeout);
+        self.lease = None;
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Pending => {
+                let Some(pause) = &mut this.pause else { return Poll::Pending };
+                ready!(pause.poll(cx));
+                let error =
+                    io::Error::new(io::ErrorKind::TimedOut, "nothing came for idle_timeout");
+                this.broke(true, error.into())
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(pause) = &mut this.pause {
+                    pause.over();
+                }
+                this.complete_if_ended();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => this.broke(false, error.into()),
+            Poll::Ready(None) => {
+                this.complete();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

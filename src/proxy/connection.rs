@@ -1,0 +1,66 @@
+//! A connection to a backend over HTTP/1.1, with at most one request on it.
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinHandle;
+
+use super::connect::Socket;
+use super::facts::Place;
+use super::upload::Upload;
+
+/// What became of a request: what was not begun comes back with the error.
+pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
+
+/// A connection that HTTP/1.1 is spoken on. Dropped, it is closed at once, whatever runs on it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: http1::SendRequest<Upload>,
+    _task: Closing,
+    place: Place,
+}
+
+impl Connection {
+    /// Begins to speak. The task that drives the connection is owned by what is returned.
+    pub(super) async fn speak(socket: Socket, place: Place) -> hyper::Result<Self> {
+        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        let task = tokio::task::spawn_local(async move {
+            // Who waits for an answer is told by hyper; nobody waits on an idle connection.
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to a backend failed");
+            }
+        });
+        Ok(Self { sender, _task: Closing(task), place })
+    }
+
+    /// Sends a request.
+    pub(super) fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Sent> + use<> {
+        self.sender.try_send_request(request)
+    }
+
+    /// Nothing is sent on it any more; the rest of it is somebody else's.
+    pub(super) fn into_place(self) -> Place {
+        self.place
+    }
+
+    /// Whether the next request can be sent now.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// Whether no request can be sent any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// Ends the task of a connection.
+#[derive(Debug)]
+pub(super) struct Closing(pub(super) JoinHandle<()>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

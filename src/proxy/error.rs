@@ -1,0 +1,148 @@
+//! Why a request was not answered by its backend.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use http::Request;
+
+use super::upload::Upload;
+use crate::route::UpstreamAddress;
+
+/// Why a request was not answered by its backend. The text is for the log: it names what failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{upstream}: {failure}")]
+pub struct ProxyError {
+    upstream: UpstreamAddress,
+    failure: Failure,
+}
+
+/// Whose fault it was, and what a client may know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The backend cannot be reached, or makes no sense.
+    Unreachable,
+    /// The backend has all the connections that it may have.
+    Busy,
+    /// The backend takes too long.
+    TooSlow,
+    /// The client's body is broken.
+    BrokenRequest,
+    /// The client's body does not come.
+    SlowRequest,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "the backend cannot be reached",
+            Self::Busy => "the backend is busy",
+            Self::TooSlow => "the backend took too long to answer",
+            Self::BrokenRequest => "the body of the request is broken",
+            Self::SlowRequest => "the body of the request did not come",
+        })
+    }
+}
+
+/// What failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    #[error("no connection within connect_timeout")]
+    ConnectTimeout,
+    #[error("max_connections are open")]
+    MaxConnections,
+    #[error("no response within response_timeout")]
+    ResponseTimeout,
+    #[error("it took nothing of the request's body for idle_timeout")]
+    UploadTimeout,
+    #[error("it ended before it answered: {0}")]
+    Exchange(String),
+    #[error("its response has a transfer coding other than chunked")]
+    TransferCoding,
+    #[error("it switches to a protocol that nobody asked for")]
+    UnaskedSwitch,
+    #[error("it does not switch to the protocol asked for: {0}")]
+    NoSwitch(&'static str),
+    #[error("the body of the request is broken")]
+    BrokenRequest,
+    #[error("the body of the request did not come for idle_timeout")]
+    SlowRequest,
+}
+
+impl Failure {
+    pub(super) fn connect(error: &(dyn StdError + 'static)) -> Self {
+        Self::Connect(down_to_the_cause(error))
+    }
+
+    pub(super) fn exchange(error: &(dyn StdError + 'static)) -> Self {
+        Self::Exchange(down_to_the_cause(error))
+    }
+
+    /// The word in the metrics.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::MaxConnections => "max_connections",
+            Self::ResponseTimeout => "response_timeout",
+            Self::UploadTimeout => "upload_timeout",
+            Self::Exchange(_) => "exchange",
+            Self::TransferCoding => "transfer_coding",
+            Self::UnaskedSwitch | Self::NoSwitch(_) => "switch",
+            Self::BrokenRequest => "broken_request",
+            Self::SlowRequest => "slow_request",
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Connect(_)
+            | Self::Exchange(_)
+            | Self::TransferCoding
+            | Self::UnaskedSwitch
+            | Self::NoSwitch(_) => Fault::Unreachable,
+            Self::MaxConnections => Fault::Busy,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => Fault::TooSlow,
+            Self::BrokenRequest => Fault::BrokenRequest,
+            Self::SlowRequest => Fault::SlowRequest,
+        }
+    }
+
+    /// Whether the upstream is better left alone for a while.
+    pub(super) fn is_of_the_upstream(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(_) | Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout
+        )
+    }
+}
+
+/// A request without an answer; with it, where nothing of it was sent.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) failure: Failure,
+    pub(super) unsent: Option<Box<Request<Upload>>>,
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self { failure, unsent: None }
+    }
+}
+
+impl ProxyError {
+    pub(super) fn new(upstream: &UpstreamAddress, failure: Failure) -> Self {
+        Self { upstream: upstream.clone(), failure }
+    }
+
+    /// Whose fault it was.
+    pub fn fault(&self) -> Fault {
+        self.failure.fault()
+    }
+}
+
+fn down_to_the_cause(error: &(dyn StdError + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| (*error).source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,57 @@
+//! `Expect: 100-continue` (RFC 9110, section 10.1.1): the client keeps its body until the backend
+//! wants it.
+//!
+//! hyper asks the client for the body when the body is first read here. So it is not read until the
+//! backend has said `100 Continue`, or has been silent for so long that it does not know the word.
+
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::EXPECT;
+use http::{HeaderMap, Request, StatusCode};
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+/// How long a backend may think about it: as long as curl does.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Keeps a body back.
+#[derive(Debug)]
+pub(super) struct Hold {
+    continued: oneshot::Receiver<()>,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl Hold {
+    /// Ready when the backend wants the body.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match Pin::new(&mut self.continued).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            // It has answered without wanting the body.
+            Poll::Ready(Err(_dropped)) => Poll::Pending,
+            Poll::Pending => self.patience.as_mut().poll(cx),
+        }
+    }
+}
+
+/// Whether the client waits to be told to go on.
+pub(super) fn is_expected(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Makes `request` hold its body until it is wanted.
+pub(super) fn hold<B>(request: &mut Request<B>) -> Hold {
+    let (sender, continued) = oneshot::channel();
+    let sender = Mutex::new(Some(sender));
+    hyper::ext::on_informational(request, move |response| {
+        if response.status() == StatusCode::CONTINUE
+            && let Some(sender) = sender.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            // Nobody listens any more: the request is over.
+            sender.send(()).ok();
+        }
+    });
+    Hold { continued, patience: Box::pin(tokio::time::sleep(PATIENCE)) }
+}

@@ -1,0 +1,103 @@
+//! A client's request made ours, and a backend's response.
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http_body::Body;
+
+use super::error::Failure;
+use super::expect::{self, Hold};
+use super::forwarded::{self, Sender};
+use super::headers;
+use crate::route::ProxySettings;
+
+/// Makes a client's request one of ours: its own connection's headers go, and where it came from is
+/// told by us. Gives what holds the body back, where the client waits for the backend's word.
+/// `scheme` is that of an HTTP/2 upstream; `None`: HTTP/1.1 is spoken.
+pub(super) fn outgoing<B: Body>(
+    request: &mut Request<B>,
+    settings: &ProxySettings,
+    sender: Sender,
+    scheme: Option<Scheme>,
+) -> Option<Hold> {
+    let is_http1 = scheme.is_none();
+    let has_body = !request.body().is_end_stream();
+    let version = request.version();
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let headers = request.headers_mut();
+    let is_expected = has_body && is_http1 && expect::is_expected(headers);
+    let wants_trailers = headers::accepts_trailers(headers);
+    headers::remove_hop_by_hop(headers);
+    headers::join_cookies(headers);
+    if let Some(host) = authority.and_then(|host| HeaderValue::try_from(host).ok()) {
+        headers.insert(HOST, host);
+    }
+    forwarded::tell(headers, sender);
+    forwarded::tell_via(headers, version);
+    if let Some(host) = &settings.host {
+        headers.insert(HOST, host.clone());
+    }
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        if is_http1 {
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+    }
+    if !is_expected {
+        headers.remove(EXPECT);
+    }
+    // hyper would take the body of a GET for none, unless it is told.
+    if has_body && is_http1 && !headers.contains_key(CONTENT_LENGTH) {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    address(request, scheme);
+    is_expected.then(|| expect::hold(request))
+}
+
+/// Makes a backend's response one of ours. Gives how long the backend keeps the connection, where it
+/// says so.
+pub(super) fn incoming<B>(response: &mut Response<B>) -> Result<Option<Duration>, Failure> {
+    // Of the backend's connection; what is spoken on the client's is another matter.
+    *response.version_mut() = Version::HTTP_11;
+    let headers = response.headers_mut();
+    let coding = headers.get(TRANSFER_ENCODING).map(HeaderValue::as_bytes);
+    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
+        return Err(Failure::TransferCoding);
+    }
+    let keep_alive = keep_alive(headers);
+    headers::remove_hop_by_hop(headers);
+    Ok(keep_alive)
+}
+
+/// Addresses the request to its backend. The bytes of the path go on as they came: as `origin-form`
+/// over HTTP/1.1 (RFC 9112, section 3.2.1), as `:path` over HTTP/2, where `Host` is `:authority` and
+/// there is a scheme.
+fn address<B>(request: &mut Request<B>, scheme: Option<Scheme>) {
+    let path = request.uri().path_and_query().cloned();
+    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    if scheme.is_none() {
+        *request.uri_mut() = Uri::from(path);
+        *request.version_mut() = Version::HTTP_11;
+        return;
+    }
+    let host = request.headers_mut().remove(HOST);
+    let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = scheme;
+    parts.authority = Some(host.unwrap_or_else(|| Authority::from_static("localhost")));
+    parts.path_and_query = Some(path);
+    *request.uri_mut() = Uri::from_parts(parts).expect("scheme, authority and path make a URI");
+    *request.version_mut() = Version::HTTP_2;
+}
+
+/// How long the backend keeps the connection, and a second less: a request that is sent as it closes
+/// would be lost. Node says 5 seconds.
+fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let mut parameters = value.split(',').filter_map(|parameter| parameter.split_once('='));
+    let (_, timeout) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))?;
+    let timeout = Duration::from_secs(timeout.trim().parse().ok()?);
+    Some(timeout.saturating_sub(Duration::from_secs(1)))
+}

@@ -1,0 +1,273 @@
+//! A response's body that cannot take its connection with it when it panics.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::Service;
+use crate::server::carrier::Frames;
+use crate::server::connection::BodyError;
+use crate::server::contain::contain;
+
+/// A body whose panic is its own end.
+#[derive(Debug)]
+pub struct ContainedBody<B> {
+    body: Option<B>,
+    service: Service,
+}
+
+impl<B> ContainedBody<B> {
+    pub(super) fn new(body: B, service: Service) -> Self {
+        Self { body: Some(body), service }
+    }
+
+    /// What `poll` makes of the body; `None` if it panics, and ever after.
+    fn polled<T>(&mut self, poll: impl FnOnce(&mut B) -> T) -> Option<T> {
+        let body = self.body.as_mut()?;
+        match contain(|| poll(body)) {
+            Ok(polled) => Some(polled),
+            Err(_panicked) => {
+                self.service.metrics().panicked("body");
+                self.body = None;
+                None
+            }
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for ContainedBody<B> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.get_mut()
+            .polled(|body| Pin::new(body).poll_frame(cx))
+            .unwrap_or_else(|| Poll::Ready(Some(Err("the body has panicked".into()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_some_and(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+impl<B: Frames> Frames for ContainedBody<B> {
+    fn is_frames(&self) -> bool {
+        self.body.as_ref().is_some_and(Frames::is_frames)
+    }
+
+    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.polled(|body| body.poll_chunks(context)).unwrap_or(Poll::Ready(None))
+    }
+
+    fn note_progress(&self) {
+        if let Some(body) = &self.body {
+            body.note_progress();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::Cell;
+    use std::net::SocketAddr;
+    use std::pin::Pin;
+    use std::rc::Rc;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Context, Poll};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body::{Body, Frame};
+    use http_body_util::BodyExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::runtime::LocalRuntime;
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    use super::ContainedBody;
+    use crate::event::{Event, Format};
+    use crate::health::Health;
+    use crate::hub::{Hub, HubSettings, Shard, StreamSettings};
+    use crate::metrics::Metrics;
+    use crate::route::{CorsSettings, EventsSettings, RouteSettings, Router, Target};
+    use crate::server::ConnectionSettings;
+    use crate::server::connection::BodyError;
+    use crate::server::listener::{Acceptor, Listener, ShardDoor};
+    use crate::server::shard_server::ShardServer;
+    use crate::service::Service;
+
+    /// Who asks for this meets a bug; in tests only.
+    pub(in crate::service) const PANICS: &str = "/panics";
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn events() -> RouteSettings {
+        RouteSettings {
+            path: "/events".into(),
+            host: None,
+            methods: Vec::new(),
+            target: Target::Events(EventsSettings {
+                channels: vec!["news".into()],
+                format: Format::Raw,
+                source: crate::route::EventsSource::PubSub,
+                history: None,
+                strip_prefix: String::new(),
+                patterns: false,
+                max_channels: 1,
+                stream: StreamSettings::default(),
+            }),
+            cors: CorsSettings::default(),
+            handover: None,
+        }
+    }
+
+    /// One shard that serves on a socket, and the hub behind it.
+    struct House {
+        hub: Hub,
+        service: Service,
+        metrics: Metrics,
+        address: SocketAddr,
+    }
+
+    impl House {
+        async fn new() -> Self {
+            let metrics = Metrics::new().expect("metrics");
+            let (hub, mut links) = Hub::new(HubSettings::default(), 1, metrics.clone());
+            let link = links.pop().expect("one link");
+            let shard = Shard::new(link, SOON, metrics.for_shard());
+            let router = Arc::new(Router::new(vec![events()]).expect("routes"));
+            let health = Health::default();
+            let service = Service::new(router, shard.clone(), None, health, metrics.clone());
+            let load = Arc::new(AtomicUsize::new(0));
+            let settings = ConnectionSettings::default();
+            let server =
+                ShardServer::new(service.clone(), settings, Arc::clone(&load), metrics.clone());
+
+            let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = socket.local_addr().expect("an address");
+            let (sender, accepted) = mpsc::channel(8);
+            let acceptor = Acceptor {
+                socket,
+                listener: 0,
+                doors: Rc::new([ShardDoor { accepted: sender, load }]),
+                max_connections: Rc::new(Cell::new(8)),
+                metrics: metrics.clone(),
+            };
+            let listeners = vec![Rc::new(Listener { address, tls: None, proxy_protocol: false })];
+            let (dealing, followed) = (hub.clone(), hub.clone());
+            drop(tokio::task::spawn_local(async move { dealing.run().await }));
+            drop(tokio::task::spawn_local(async move { shard.run().await }));
+            drop(tokio::task::spawn_local(async move { server.run(accepted, listeners).await }));
+            drop(tokio::task::spawn_local(acceptor.run(CancellationToken::new())));
+            drop(tokio::task::spawn_local(async move {
+                loop {
+                    for (subscription, _) in followed.wishes().await {
+                        followed.confirm(false, subscription.name.as_str());
+                    }
+                    followed.flush();
+                }
+            }));
+            Self { hub, service, metrics, address }
+        }
+
+        fn publish(&self, data: &'static str) {
+            self.hub.begin_message();
+            self.hub.publish(false, "news", tokio::time::Instant::now(), |_| {
+                Some(Event { data: Bytes::from_static(data.as_bytes()), ..Event::default() })
+            });
+            self.hub.flush();
+        }
+
+        fn panics(&self, cost: &str) -> bool {
+            let line = format!("ssegate_panics_total{{cost=\"{cost}\"}} 1\n");
+            self.metrics.render().expect("text").contains(&line)
+        }
+    }
+
+    /// What a body says until `text` stands in it.
+    async fn read_until(body: &mut h2::RecvStream, text: &str) {
+        let mut seen = String::new();
+        while !seen.contains(text) {
+            let data = body.data().await.expect("the stream goes on").expect("and is whole");
+            body.flow_control().release_capacity(data.len()).expect("it was taken");
+            seen.push_str(str::from_utf8(&data).expect("text"));
+        }
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = LocalRuntime::new().expect("a runtime");
+        runtime.block_on(async {
+            tokio::time::timeout(SOON, test).await.expect("it does not take long");
+        });
+    }
+
+    #[test]
+    fn a_panic_in_one_request_costs_only_that_request() {
+        run(async {
+            let house = House::new().await;
+            let socket = TcpStream::connect(house.address).await.expect("connected");
+            let (client, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
+            drop(tokio::task::spawn_local(connection));
+            let get = |path: &str| {
+                Request::get(format!("http://localhost{path}")).body(()).expect("a request")
+            };
+            let mut client = client.ready().await.expect("ready");
+            let (stream, _) = client.send_request(get("/events"), true).expect("sent");
+            let mut stream = stream.await.expect("a response").into_body();
+            read_until(&mut stream, ": ready").await;
+
+            let (failed, _) = client.send_request(get(PANICS), true).expect("sent");
+            assert_eq!(failed.await.expect("a response").status(), 500);
+            assert!(house.panics("request"));
+            house.publish("still here");
+            read_until(&mut stream, "still here").await;
+
+            let mut asks = get(PANICS);
+            asks.headers_mut().insert("accept", "text/event-stream".parse().expect("a value"));
+            let (away, _) = client.send_request(asks, true).expect("sent");
+            let away = away.await.expect("a response");
+            assert_eq!(away.status(), 200, "an EventSource comes back");
+        });
+    }
+
+    /// A body that is a bug.
+    #[derive(Debug)]
+    struct Panics;
+
+    impl Body for Panics {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            panic!("a bug")
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_body_ends_it_with_an_error() {
+        run(async {
+            let house = House::new().await;
+            let body = ContainedBody::new(Panics, house.service.clone());
+            let mut response = Response::new(body);
+            for _ in 0..2 {
+                let frame = response.body_mut().frame().await.expect("an end that is none");
+                assert!(frame.is_err());
+            }
+            assert!(house.panics("body"), "once");
+        });
+    }
+}

@@ -1,0 +1,193 @@
+//! A crowd leaves: evenly, each with a time of its own to come back, and nothing is lost on the way.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::support::frames::{GOAWAY, PING};
+use crate::support::{
+    EventStream, Frame, FrameConnection, Gateway, Redis, Request, SOON, Via, eventually, within,
+};
+
+/// How evenly is looked at in slices of this.
+const SLICE: Duration = Duration::from_millis(500);
+
+/// When a stream ended, and how long its client was told to wait.
+struct Goodbye {
+    at: Instant,
+    retry: Duration,
+    last_id: String,
+}
+
+/// Reads a stream to its end, which must be a clean one.
+async fn goodbye(mut stream: EventStream) -> Goodbye {
+    let mut retry = None;
+    while let Some(block) = stream.block().await {
+        retry = block.retry.or(retry);
+    }
+    let at = Instant::now();
+    assert_eq!(stream.end().await, Ok(()));
+    let retry = Duration::from_millis(retry.expect("a time to come back"));
+    Goodbye { at, retry, last_id: stream.last_id().to_owned() }
+}
+
+/// How many of `times` are in each slice of `over`, from `start` on.
+fn slices(times: impl Iterator<Item = Instant>, start: Instant, over: Duration) -> Vec<usize> {
+    let slice_of =
+        |at: Instant| at.saturating_duration_since(start).as_millis() / SLICE.as_millis();
+    let mut slices = vec![0; usize::try_from(over.as_millis() / SLICE.as_millis()).unwrap()];
+    let last = slices.len() - 1;
+    for at in times {
+        slices[usize::try_from(slice_of(at)).unwrap().min(last)] += 1;
+    }
+    slices
+}
+
+/// So many streams, a drain over so long: the ends are as even as `tolerance` says, and the clients,
+/// who keep to what they were told, come back no less evenly.
+async fn a_crowd_leaves(count: usize, over: Duration, tolerance: f64) {
+    let redis = Redis::start().await;
+    let drain = format!("drain: {}ms", over.as_millis());
+    let mut gateway = Gateway::build(&redis).settings(&drain).start().await;
+    let streams = gateway.subscribe_all("/events/news", count).await;
+    redis.publish("news", "before").await;
+    let mut leaving: JoinSet<Goodbye> = streams.into_iter().map(goodbye).collect();
+    gateway
+        .counts("ssegate_events_sent_total", &[], f64::from(u32::try_from(count).unwrap()))
+        .await;
+    let start = Instant::now();
+    gateway.terminate();
+    let mut gone = Vec::new();
+    while let Some(goodbye) = leaving.join_next().await {
+        gone.push(goodbye.unwrap());
+    }
+    assert!(gone.iter().all(|goodbye| goodbye.last_id.ends_with("-1")), "each has its last id");
+    let status = gateway.exit_within(over + Duration::from_secs(2)).await;
+    assert_eq!(status.code(), Some(0));
+    assert!(start.elapsed() < over + Duration::from_secs(2), "{:?}", start.elapsed());
+
+    let even = count as f64 * SLICE.as_secs_f64() / over.as_secs_f64();
+    let ends = slices(gone.iter().map(|goodbye| goodbye.at), start, over);
+    for in_slice in &ends {
+        let off = (*in_slice as f64 / even - 1.0).abs();
+        assert!(off <= tolerance, "{ends:?}, where {even} would be even");
+    }
+    let first = gone.iter().map(|goodbye| goodbye.at + goodbye.retry).min().unwrap();
+    let back = slices(gone.iter().map(|g| g.at + g.retry), first, 2 * over + 2 * SOON);
+    let most = even * (1.0 + tolerance);
+    assert!(back.iter().all(|&in_slice| in_slice as f64 <= most), "{back:?}, {even} is even");
+}
+
+#[tokio::test]
+async fn a_crowd_leaves_evenly() {
+    a_crowd_leaves(600, Duration::from_secs(3), 0.25).await;
+}
+
+#[tokio::test]
+#[ignore = "five thousand connections"]
+async fn long_five_thousand_leave_evenly_over_five_seconds() {
+    a_crowd_leaves(5000, Duration::from_secs(5), 0.25).await;
+}
+
+#[tokio::test]
+async fn who_pings_for_ever_does_not_hold_the_stop() {
+    let redis = Redis::start().await;
+    let mut gateway = Gateway::build(&redis).settings("drain: 1s").start().await;
+    let mut connection = FrameConnection::open(gateway.address("http"), &[]).await;
+    connection.send(&Frame::get(1, "/events/news")).await;
+    gateway.counts("ssegate_streams", &[], 1.0).await;
+    gateway.terminate();
+    let pinging = async {
+        loop {
+            connection.send(&Frame::new(PING, 0, 0, b"for ever")).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let exit = gateway.exit_within(Duration::from_secs(3));
+    let status = tokio::select! {
+        status = exit => status,
+        () = pinging => unreachable!("it pings for ever"),
+    };
+    assert_eq!(status.code(), Some(0));
+    assert!(connection.next_of(GOAWAY).await.is_some());
+}
+
+#[tokio::test]
+async fn before_the_drain_new_clients_are_let_in_and_sent_away() {
+    let redis = Redis::start().await;
+    let mut gateway = Gateway::build(&redis).settings("drain_delay: 3s\ndrain: 1s").start().await;
+    gateway.becomes(200, SOON).await;
+    let mut open = gateway.subscribe("/events/news").await;
+    gateway.terminate();
+    gateway.becomes(503, Duration::from_secs(2)).await;
+    for via in Via::ALL {
+        let mut late = gateway.send(via, Request::events("/events/news")).await.stream();
+        assert!(late.next_block().await.retry.is_some(), "{via:?}");
+        assert_eq!(late.end().await, Ok(()), "{via:?}");
+    }
+    redis.publish("news", "still served").await;
+    assert_eq!(open.next_event().await.data, "still served");
+    assert_eq!(open.end().await, Ok(()));
+    assert_eq!(gateway.exit_within(SOON).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_the_delay() {
+    let redis = Redis::start().await;
+    let mut gateway = Gateway::build(&redis).settings("drain_delay: 1h").start().await;
+    gateway.becomes(200, SOON).await;
+    gateway.terminate();
+    gateway.becomes(503, SOON).await;
+    gateway.signal(Signal::INT);
+    gateway.exit_within(Duration::from_secs(5)).await;
+}
+
+/// Follows a channel until `last` comes, through as many streams as it takes; gives all data.
+async fn follow(to: SocketAddr, last: String) -> (Vec<String>, usize) {
+    let (mut seen, mut streams, mut id) = (Vec::new(), 0, String::new());
+    loop {
+        let mut request = Request::events("/events/news");
+        if !id.is_empty() {
+            request = request.header("last-event-id", &id);
+        }
+        let mut stream = request.send(Via::Http1, to).await.stream();
+        streams += 1;
+        while let Some(event) = stream.event().await {
+            assert_eq!(event.name, "message", "a gap: {event:?}");
+            seen.push(event.data);
+            if seen.last() == Some(&last) {
+                return (seen, streams);
+            }
+        }
+        assert_eq!(stream.end().await, Ok(()));
+        stream.last_id().clone_into(&mut id);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_too_old_ends_and_its_client_misses_nothing() {
+    const LAST: usize = 400;
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("sse: { max_stream_age: 1s }").start().await;
+    let to = gateway.address("http");
+    let last = LAST.to_string();
+    let mut clients: JoinSet<_> = (0..20).map(|_| follow(to, last.clone())).collect();
+    let all_listen = async || gateway.metrics().await.sum("ssegate_streams", &[]) >= 20.0;
+    eventually(SOON, "all listen", all_listen).await;
+    let _keeps_the_channel = gateway.subscribe("/events/news").await;
+    for number in 0..=LAST {
+        redis.publish("news", number.to_string()).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    while let Some(client) = within(SOON, "all have seen the last", clients.join_next()).await {
+        let (seen, streams) = client.unwrap();
+        let expected: Vec<_> = (0..=LAST).map(|number| number.to_string()).collect();
+        // Who came a moment after the first event sees the others.
+        assert!(expected.ends_with(&seen) && seen.len() > LAST - 50, "{seen:?}");
+        assert!(streams > 2, "{streams}");
+    }
+    gateway.counts("ssegate_streams_closed_total", &["reason=\"max_stream_age\""], 40.0).await;
+}

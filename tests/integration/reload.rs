@@ -1,0 +1,168 @@
+//! SIGHUP: another configuration, another certificate, and no stream is closed.
+
+use std::net::SocketAddr;
+
+use crate::support::{EventStream, Gateway, Pem, Redis, Request, SOON, TlsClient, Via, eventually};
+
+/// The certificate that a new connection is shown.
+async fn shown_certificate(to: SocketAddr) -> Vec<u8> {
+    let stream = TlsClient::offering(&["h2"]).connect(to).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+fn files_of(pem: &Pem) -> String {
+    let (certificate, key) = (pem.certificate.display(), pem.key.display());
+    format!("{{ certificate: \"{certificate}\", key: \"{key}\" }}")
+}
+
+async fn all_hear(streams: &mut [EventStream], redis: &Redis, word: &str) {
+    redis.publish("news", word).await;
+    for stream in streams {
+        assert_eq!(stream.next_event().await.data, word);
+        assert!(!stream.has_ended());
+    }
+}
+
+#[tokio::test]
+async fn another_configuration_and_certificate_under_open_streams() {
+    let redis = Redis::start().await;
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [old, new] = dirs.each_ref().map(|dir| Pem::write(dir.path()));
+    let gateway = Gateway::build(&redis).tls(&files_of(&old)).start().await;
+    let (http, https) = (gateway.address("http"), gateway.address("https"));
+    let mut streams = gateway.subscribe_all("/events/news", 1000).await;
+    for via in Via::ALL {
+        streams.push(gateway.subscribe_via(via, "/events/news").await);
+    }
+    assert_eq!(shown_certificate(https).await, old.der);
+    assert_eq!(gateway.get("/more/news").await.status, 404);
+
+    gateway.rewrite(|text| {
+        let text = text.replace(&files_of(&old), &files_of(&new));
+        let more =
+            "  - path: /more/{channel}\n    events: { channels: [\"{channel}\"], retry: 9s }\n";
+        format!("limits: {{ connections: 1010 }}\n{text}{more}")
+    });
+    assert!(gateway.reload().await);
+    assert_eq!(shown_certificate(https).await, new.der);
+    let mut more = gateway.open("/more/news").await;
+    assert_eq!(more.next_block().await.retry, Some(9000));
+    more.ready().await;
+    streams.push(more);
+    all_hear(&mut streams, &redis, "after").await;
+
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("ssegate_streams_closed_total", &[]), 0.0);
+    assert_eq!(metrics.sum("ssegate_config_last_reload_successful", &[]), 1.0);
+    let time = metrics.sum("ssegate_config_last_reload_success_timestamp_seconds", &[]);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    assert!((now - 60.0..=now).contains(&time), "{time}");
+
+    // The new limit holds: 1,005 are there.
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        kept.push(tokio::net::TcpStream::connect(http).await.unwrap());
+    }
+    gateway.counts("ssegate_connections_cut_total", &["max_connections"], 10.0).await;
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing_and_says_where() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    let mut streams = gateway.subscribe_all("/events/news", 10).await;
+    let mut good = String::new();
+    gateway.rewrite(|text| {
+        good.clone_from(&text);
+        format!("{}drain: 5 parsecs\nroute: []\n", text.replace("/events/{channel}", "/other/{c}"))
+    });
+    assert!(!gateway.reload().await);
+    let told: Vec<_> =
+        gateway.said("the configuration cannot be used; nothing has changed").collect();
+    let lines = good.lines().count() as u64;
+    let drain = told.iter().find(|fields| fields["key"] == "drain").expect("it is told");
+    assert_eq!((drain["line"].as_u64(), drain["column"].as_u64()), (Some(lines + 1), Some(8)));
+    assert!(drain["error"].as_str().unwrap().contains("is not a duration"), "{drain}");
+    assert!(drain["file"].as_str().unwrap().ends_with("gateway.yaml"), "{drain}");
+    assert!(told.iter().any(|fields| fields["key"] == "route"), "all are told: {told:?}");
+    all_hear(&mut streams, &redis, "as before").await;
+    assert_eq!(gateway.get("/other/news").await.status, 404);
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("ssegate_config_last_reload_successful", &[]), 0.0);
+    assert_eq!(metrics.sum("ssegate_streams_closed_total", &[]), 0.0);
+
+    gateway.rewrite(|_| good);
+    assert!(gateway.reload().await);
+    assert_eq!(gateway.metrics().await.sum("ssegate_config_last_reload_successful", &[]), 1.0);
+}
+
+#[tokio::test]
+async fn a_bad_certificate_changes_nothing() {
+    let redis = Redis::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let pem = Pem::write(dir.path());
+    let gateway = Gateway::build(&redis).tls(&files_of(&pem)).start().await;
+    let https = gateway.address("https");
+    std::fs::write(&pem.key, "no key").unwrap();
+    gateway.rewrite(|text| text.replace("/events/{channel}", "/other/{channel}"));
+    assert!(!gateway.reload().await);
+    assert_eq!(shown_certificate(https).await, pem.der);
+    assert_eq!(gateway.get("/other/news").await.status, 404);
+    let told = "the configuration cannot be used; nothing has changed";
+    let told: Vec<_> = gateway.said(told).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0]["error"].as_str().unwrap().contains("no private key in"), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_change_is_told_and_the_rest_changes() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("shards: 2").start().await;
+    let mut streams = gateway.subscribe_all("/events/news", 10).await;
+    gateway.rewrite(|text| {
+        text.replace("shards: 2", "shards: 1\nsse: { retry: 9s }")
+            .replace("127.0.0.1:0\n    tls", "127.0.0.2:0\n    tls")
+            .replace(&redis.url(), "embedded://127.0.0.1:1")
+    });
+    assert!(gateway.reload().await);
+    let told = gateway.said("this has changed, and holds only after a restart");
+    let keys: Vec<_> = told.map(|fields| fields["key"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(keys, ["listeners", "redis.url", "shards"]);
+    all_hear(&mut streams, &redis, "from where it came before").await;
+    let mut new = gateway.open("/events/news").await;
+    assert_eq!(new.next_block().await.retry, Some(9000));
+    let still_there = gateway.send(Via::Http2, Request::get("/nothing")).await;
+    assert_eq!(still_there.status, 404);
+}
+
+#[tokio::test]
+async fn a_request_that_runs_is_answered_as_it_began() {
+    let redis = Redis::start().await;
+    let upstream = crate::support::Upstream::start().await;
+    let gateway = Gateway::build(&redis).route(&upstream.route("/{*rest}")).start().await;
+    let (response, mut call) = tokio::join!(gateway.get("/slow"), async {
+        let mut call = upstream.call().await;
+        call.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na").await;
+        call
+    });
+    let route = upstream.route("/{*rest}");
+    gateway
+        .rewrite(|text| text.replace(route.trim_end().split('\n').next().unwrap(), "- path: /o"));
+    assert!(gateway.reload().await);
+    assert_eq!(gateway.get("/slow").await.status, 404);
+    call.write("b").await;
+    assert_eq!(response.text().await, "ab");
+}
+
+#[tokio::test]
+async fn many_signals_are_no_harm() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    for _ in 0..20 {
+        gateway.signal(rustix::process::Signal::HUP);
+    }
+    let done =
+        async || gateway.metrics().await.sum("ssegate_config_reloads_total", &["success"]) >= 1.0;
+    eventually(SOON, "it is read", done).await;
+    let _still_serves = gateway.subscribe("/events/news").await;
+}
