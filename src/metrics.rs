@@ -34,6 +34,7 @@ struct Registered {
     history_bytes: IntGauge,
     gaps: IntCounterVec,
     source_connected: IntGauge,
+    stream_connections: IntGauge,
     source_reconnects: IntCounter,
     source_messages: IntCounter,
     source_errors: IntCounterVec,
@@ -137,6 +138,11 @@ impl Metrics {
                 r,
                 "ssegate_redis_connected",
                 "Whether the subscription connection to Redis is up.",
+            )?,
+            stream_connections: gauge(
+                r,
+                "ssegate_redis_stream_connections",
+                "Open connections that read Redis Streams.",
             )?,
             source_reconnects: counter(
                 r,
@@ -352,6 +358,11 @@ impl Metrics {
     /// The source is connected, or no longer.
     pub fn source_connected(&self, is_connected: bool) {
         self.0.source_connected.set(i64::from(is_connected));
+    }
+
+    /// So many connections read streams.
+    pub fn stream_connections(&self, connections: usize) {
+        self.0.stream_connections.set(int(connections));
     }
 
     /// The source connected again.
