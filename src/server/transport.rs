@@ -128,7 +128,12 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let stream = Pin::new(&mut self.stream);
+        let written = match bufs {
+            // `send` instead of `writev`: cheaper, and what an event over TLS comes to.
+            [one] => stream.poll_write(cx, one),
+            _ => stream.poll_write_vectored(cx, bufs),
+        };
         self.noted(written)
     }
 

@@ -49,6 +49,8 @@ mod slow_readers;
 mod redis_connections;
 /// Redis away, back, deaf.
 mod redis_failures;
+/// Redis Streams: live, resumed, over restarts, trimmed, begun anew.
+mod redis_streams;
 
 /// Connections that send nothing, or not enough, or too much.
 mod deadlines;

@@ -56,6 +56,14 @@ impl GatewayBuilder {
         ))
     }
 
+    /// Streams by path and by query, out of Redis Streams.
+    pub(crate) fn streams(self) -> Self {
+        self.routes(
+            "- path: /events\n  events: { channels: [\"{query.channel}\"], source: stream }\n\
+             - path: /events/{channel}\n  events: { channels: [\"{channel}\"], source: stream }\n",
+        )
+    }
+
     /// One route more, after the others.
     pub(crate) fn route(mut self, yaml: &str) -> Self {
         self.routes.push_str(yaml);
@@ -225,6 +233,12 @@ impl Gateway {
     /// Opens a stream over HTTP/1.1 in clear text; what comes first is still to be read.
     pub(crate) async fn open(&self, target: &str) -> EventStream {
         self.get(target).await.stream()
+    }
+
+    /// Comes back to a stream with the id that was seen last.
+    pub(crate) async fn resume(&self, via: Via, target: &str, last_id: &str) -> EventStream {
+        let request = Request::events(target).header("last-event-id", last_id);
+        self.send(via, request).await.stream()
     }
 
     /// Opens a stream and waits until it is ready.
