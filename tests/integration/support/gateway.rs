@@ -27,6 +27,7 @@ pub(crate) struct GatewayBuilder {
     redis_url: String,
     tls: String,
     port: u16,
+    listeners: String,
     admin: String,
     settings: String,
     routes: String,
@@ -87,6 +88,12 @@ impl GatewayBuilder {
         self
     }
 
+    /// One listener more.
+    pub(crate) fn listener(mut self, yaml: &str) -> Self {
+        self.listeners.push_str(&format!("  - {yaml}\n"));
+        self
+    }
+
     /// What stands under `admin:`.
     pub(crate) fn admin(mut self, yaml: &str) -> Self {
         yaml.clone_into(&mut self.admin);
@@ -112,14 +119,14 @@ impl GatewayBuilder {
     }
 
     fn yaml(&self) -> String {
-        let Self { redis_url, tls, port, admin, settings, .. } = self;
+        let Self { redis_url, tls, port, listeners, admin, settings, .. } = self;
         let routes = indent(&self.routes, 2);
         format!(
             "listeners:
   - address: 127.0.0.1:0
     tls: {tls}
   - address: 127.0.0.1:{port}
-admin: {admin}
+{listeners}admin: {admin}
 redis: {{ url: \"{redis_url}\" }}
 {settings}routes:
 {routes}"
@@ -152,6 +159,7 @@ impl Gateway {
             redis_url: redis.url(),
             tls: "{ self_signed: true }".to_owned(),
             port: 0,
+            listeners: String::new(),
             admin: "{ address: \"127.0.0.1:0\" }".to_owned(),
             settings: String::new(),
             routes: EVENTS.to_owned(),
