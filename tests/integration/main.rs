@@ -54,6 +54,9 @@ mod redis_streams;
 
 /// Connections that send nothing, or not enough, or too much.
 mod deadlines;
+/// Frames of HTTP/2, and the reaction that the standard demands: a table.
+mod http2_table;
+
 /// HTTP/2 settings as a peer sees them, and what happens beyond them.
 mod http2_limits;
 

@@ -64,6 +64,8 @@ pub(super) struct Connection<H: Handler> {
     /// Streams that have something to do, in their order.
     pub(super) ready: VecDeque<u32>,
     cut: Vec<u32>,
+    /// Whether the client has changed the windows of all streams.
+    pub(super) has_new_windows: bool,
     /// Streams that have something to send when the socket takes it.
     pub(super) waiting: Vec<u32>,
     /// Streams that have something to send when the window of the connection opens.
@@ -127,6 +129,7 @@ impl<H: Handler> Connection<H> {
             phase: Phase::Open,
             ready: VecDeque::new(),
             cut: Vec::new(),
+            has_new_windows: false,
             waiting: Vec::new(),
             starved: Vec::new(),
             transport,
@@ -166,7 +169,12 @@ impl<H: Handler> Connection<H> {
         for _ in 0..MAX_ROUNDS {
             self.listen();
             if self.may_read() && self.read()?.is_ended() {
+                // It may still hear why, where it has only said its last.
+                self.write()?;
                 return Poll::Ready(Ok(()));
+            }
+            if self.sender.output.len() >= TOGETHER {
+                self.write()?; // what is answered at once keeps no stream from its turn
             }
             self.serve();
             self.write()?;
@@ -305,6 +313,11 @@ impl<H: Handler> Connection<H> {
     }
 
     fn serve(&mut self) {
+        if std::mem::take(&mut self.has_new_windows) {
+            let streams = self.streams.iter_mut();
+            let blocked = streams.filter(|(_, stream)| stream.blocked_since.is_some());
+            self.ready.extend(blocked.map(|(id, _)| id));
+        }
         while self.sender.output.len() < TOGETHER
             && let Some(id) = self.ready.pop_front()
         {
@@ -369,7 +382,7 @@ impl<H: Handler> Connection<H> {
     /// Ends a stream for a fault of the client's.
     fn fault(&mut self, id: u32, code: Code) {
         self.faults += 1;
-        if self.faults > MAX_FAULTS {
+        if self.faults >= MAX_FAULTS {
             self.shard.metrics().connection_cut(CutReason::Faults.as_str());
             self.fail(Code::ENHANCE_YOUR_CALM, CutReason::Faults.as_str());
         } else {
