@@ -52,6 +52,8 @@ mod redis_failures;
 /// Redis Streams: live, resumed, over restarts, trimmed, begun anew.
 mod redis_streams;
 
+/// Attacks on a gateway that meanwhile serves fifty others.
+mod attacks;
 /// Connections that send nothing, or not enough, or too much.
 mod deadlines;
 /// Frames of HTTP/2, and the reaction that the standard demands: a table.

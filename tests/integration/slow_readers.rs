@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-use crate::support::{Event, EventStream, Gateway, Redis, Request, SOON, eventually, within};
+use crate::support::{
+    Event, EventStream, Gateway, Redis, Request, SOON, eventually, kernel_tcp_bytes, within,
+};
 
 /// Opens a stream on a socket with a small receive buffer, reads up to `ready`, and then nothing.
 async fn stalled(to: SocketAddr, target: &str) -> TcpStream {
@@ -101,14 +103,6 @@ fn unsent_bytes(local: SocketAddr) -> (usize, usize) {
         (fields[1].ends_with(&port) && queue > 0).then_some(queue)
     });
     queues.fold((0, 0), |(bytes, sockets), queue| (bytes + queue, sockets + 1))
-}
-
-/// Memory of all TCP sockets of the machine, from `/proc/net/sockstat`, which counts pages.
-fn kernel_tcp_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/net/sockstat").unwrap();
-    let line = text.lines().find(|line| line.starts_with("TCP:")).unwrap();
-    let pages = line.split_once(" mem ").unwrap().1.split(' ').next().unwrap();
-    pages.parse::<usize>().unwrap() * rustix::param::page_size()
 }
 
 #[tokio::test]

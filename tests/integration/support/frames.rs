@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, WriteHalf};
 
 use super::Via;
 use super::client::Io;
@@ -144,6 +144,17 @@ impl FrameConnection {
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
         drop(self.0.write_all(bytes).await);
         drop(self.0.flush().await);
+    }
+
+    /// The same; answers whether it went out.
+    pub(crate) async fn try_send_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).await.is_ok() && self.0.flush().await.is_ok()
+    }
+
+    /// Reads and writes at the same time.
+    pub(crate) fn split(self) -> (Self, WriteHalf<Box<dyn Io>>) {
+        let (reader, writer) = tokio::io::split(self.0);
+        (Self(Box::new(tokio::io::join(reader, tokio::io::sink()))), writer)
     }
 
     /// Sends a frame. A peer that has hung up is noticed when reading.

@@ -11,12 +11,14 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
 /// The backend.
 pub(crate) struct Site {
     address: SocketAddr,
     begun: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Site {
@@ -45,12 +47,40 @@ impl Site {
                 tokio::spawn(async { drop(serving.await) });
             }
         });
-        Self { address, begun }
+        Self { address, begun, open: Arc::default() }
+    }
+
+    /// Listens, reads, and never answers.
+    pub(crate) async fn silent() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (begun, open) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (heads, sockets) = (Arc::clone(&begun), Arc::clone(&open));
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let (heads, sockets) = (Arc::clone(&heads), Arc::clone(&sockets));
+                sockets.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut read = [0; 4096];
+                    if socket.read(&mut read).await.is_ok_and(|length| length > 0) {
+                        heads.fetch_add(1, Ordering::SeqCst);
+                        while matches!(socket.read(&mut read).await, Ok(1..)) {}
+                    }
+                    sockets.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { address, begun, open }
     }
 
     /// A route that leads here.
     pub(crate) fn route(&self, path: &str) -> String {
         format!("- path: {path}\n  proxy: {{ upstream: \"http://{}\" }}\n", self.address)
+    }
+
+    /// How many connections are open; a silent one's only.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     /// How many requests have come.
