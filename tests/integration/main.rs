@@ -11,6 +11,8 @@ mod support;
 
 /// Event streams that the backend writes itself.
 mod backend_streams;
+/// Bodies of any size, in constant memory.
+mod bodies;
 /// Pages of other origins.
 mod cors;
 /// The `envelope` format: names, ids and `retry` from the publisher.
