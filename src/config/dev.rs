@@ -10,6 +10,7 @@ use crate::route::{
     CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress,
 };
 use crate::server::{ConnectionSettings, ListenerSettings, TlsSettings};
+use crate::service::RequestSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 use super::Settings;
@@ -38,6 +39,7 @@ impl Settings {
                 max_event_bytes: MAX_EVENT_BYTES,
             },
             hub: HubSettings::default(),
+            requests: RequestSettings::default(),
             routes: vec![
                 route("/events", events("{query.channel}")),
                 route("/events/{channel}", events("{channel}")),

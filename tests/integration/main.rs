@@ -48,6 +48,8 @@ mod redis_failures;
 mod deadlines;
 /// HTTP/2 settings as a peer sees them, and what happens beyond them.
 mod http2_limits;
+/// Each limit, hit: what is told, and what is counted.
+mod limits;
 
 /// Metrics, health, and who may ask.
 mod admin;

@@ -22,6 +22,7 @@ use super::gap::GapReason;
 use super::interest::Interest;
 use super::port::{Port, Ports};
 use super::position::Run;
+use super::queue_memory::QueueMemory;
 use super::shard::ShardLink;
 use super::{HubSettings, MAX_SHARDS};
 use crate::event::{ChannelName, Event, Format, Subscription, Topic};
@@ -47,6 +48,7 @@ pub struct Hub {
     wishes: Rc<Interest<Subscription, Wish>>,
     // A shard has fallen behind.
     behind: Rc<Notify>,
+    queues: Arc<QueueMemory>,
 }
 
 impl Hub {
@@ -55,11 +57,15 @@ impl Hub {
         debug_assert!(shards <= MAX_SHARDS);
         let run = Run::draw();
         let calls = Arc::new(Calls::new());
+        let queues = Arc::new(QueueMemory::new(settings.queue_memory, shards));
         let ports: Vec<Port> = (0..shards).map(|_| Port::new()).collect();
         let links = ports
             .iter()
             .enumerate()
-            .map(|(shard, port)| ShardLink::new(shard, run, port.inbox(), Arc::clone(&calls)))
+            .map(|(shard, port)| {
+                let ways = (port.inbox(), Arc::clone(&calls), Arc::clone(&queues));
+                ShardLink::new(shard, run, ways)
+            })
             .collect();
         let state = State::new(run, Ports::new(ports), settings, metrics);
         let hub = Self {
@@ -67,6 +73,7 @@ impl Hub {
             calls,
             wishes: Rc::new(Interest::new()),
             behind: Rc::default(),
+            queues,
         };
         (hub, links)
     }
@@ -92,6 +99,7 @@ impl Hub {
 
     /// Keeps to other bounds from now on; what is over them goes with the next event.
     pub fn change(&self, settings: HubSettings) {
+        self.queues.hold(settings.queue_memory);
         self.state.borrow_mut().change(settings);
     }
 

@@ -218,6 +218,13 @@ impl Mailbox {
         }
     }
 
+    /// Ends the stream, and what waits with it; answers how many events that were.
+    pub(in crate::hub) fn give_up(&self, reason: CloseReason, now: Instant) -> u64 {
+        let events = self.queue.borrow_mut().clear();
+        self.close(reason, now);
+        events
+    }
+
     /// Ends the stream. What waits is still written, if that does not take long.
     pub(in crate::hub) fn close(&self, reason: CloseReason, now: Instant) {
         if !self.is_closed() {
