@@ -145,6 +145,55 @@ pub enum Ids {
     Ours,
     /// The publisher's, where it gave one: the route keeps no history.
     Publisher,
+    /// The source's: the channel is a log, whose source keeps its entries and numbers them itself.
+    Entries,
+}
+
+/// The id of an entry in a log: `<milliseconds>-<sequence>`, ascending within the log
+/// (<https://redis.io/docs/latest/develop/data-types/streams/#entry-ids>).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// Unix time as a rule, in milliseconds; a publisher may choose any number.
+    pub milliseconds: u64,
+    /// Tells apart the entries of one millisecond.
+    pub sequence: u64,
+}
+
+impl EntryId {
+    /// Before the first entry of any log.
+    pub const ZERO: Self = Self { milliseconds: 0, sequence: 0 };
+    /// After every entry.
+    pub const MAX: Self = Self { milliseconds: u64::MAX, sequence: u64::MAX };
+
+    /// Reads an id as it is written in full; `None` for everything else.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let dash = text.iter().position(|&byte| byte == b'-')?;
+        let (milliseconds, sequence) = (&text[..dash], &text[dash + 1..]);
+        Some(Self { milliseconds: decimal(milliseconds)?, sequence: decimal(sequence)? })
+    }
+
+    /// The id right before this one.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        let Self { milliseconds, sequence } = self;
+        match (sequence.checked_sub(1), milliseconds.checked_sub(1)) {
+            (Some(sequence), _) => Self { milliseconds, sequence },
+            (None, Some(milliseconds)) => Self { milliseconds, sequence: u64::MAX },
+            (None, None) => Self::ZERO,
+        }
+    }
+}
+
+/// At most twenty digits, and nothing else.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let is_number = (1..=20).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    if is_number { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.milliseconds, self.sequence)
+    }
 }
 
 /// A channel of the hub: a subscription, read in one way.
@@ -163,7 +212,45 @@ pub struct Topic {
 
 #[cfg(test)]
 mod tests {
-    use super::{ChannelName, InvalidChannelName};
+    use super::{ChannelName, EntryId, InvalidChannelName};
+
+    #[test]
+    fn an_entry_id_reads_back_and_nothing_else_does() {
+        for text in ["0-0", "1700000000000-7", "18446744073709551615-18446744073709551615"] {
+            let id = EntryId::parse(text.as_bytes()).expect(text);
+            assert_eq!(id.to_string(), text);
+        }
+        for text in [
+            "",
+            "1",
+            "-",
+            "1-",
+            "-1",
+            "1-2-3",
+            "+1-2",
+            "1-+2",
+            " 1-2",
+            "1-2 ",
+            "$",
+            "1-*",
+            "18446744073709551616-0",
+            "0-18446744073709551616",
+            "000000000000000000001-0",
+        ] {
+            assert_eq!(EntryId::parse(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(EntryId::parse(&[b'1'; 4096]), None);
+        assert_eq!(EntryId::parse(b"\xff-1"), None);
+    }
+
+    #[test]
+    fn an_entry_id_knows_the_one_before() {
+        let id = |milliseconds, sequence| EntryId { milliseconds, sequence };
+        assert_eq!(id(5, 1).previous(), id(5, 0));
+        assert_eq!(id(5, 0).previous(), id(4, u64::MAX));
+        assert_eq!(id(0, 0).previous(), id(0, 0));
+        assert!(id(4, u64::MAX) < id(5, 0));
+    }
 
     #[test]
     fn names_that_redis_keeps_for_itself_are_refused() {

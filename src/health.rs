@@ -13,6 +13,7 @@ pub struct Health(Arc<Facts>);
 #[derive(Debug, Default)]
 struct Facts {
     is_source_ready: AtomicBool,
+    is_log_source_away: AtomicBool,
     is_draining: AtomicBool,
 }
 
@@ -22,14 +23,20 @@ impl Health {
         self.0.is_source_ready.store(is_ready, Ordering::Relaxed);
     }
 
+    /// The source of logs, where any are configured, is connected and reads what it is to read.
+    pub fn set_log_source_ready(&self, is_ready: bool) {
+        self.0.is_log_source_away.store(!is_ready, Ordering::Relaxed);
+    }
+
     /// The gateway has begun to stop. There is no way back.
     pub fn set_draining(&self) {
         self.0.is_draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the source delivers.
+    /// Whether the sources deliver.
     pub fn is_source_ready(&self) -> bool {
         self.0.is_source_ready.load(Ordering::Relaxed)
+            && !self.0.is_log_source_away.load(Ordering::Relaxed)
     }
 
     /// Whether the gateway is stopping.

@@ -17,7 +17,7 @@
 //!   │ frame (shared bytes)
 //!   ▼
 //! Subscriber ─► StreamBody ─┬─► carrier ─┬─► rustls ─► socket  hub, service, server
-//!                 (HTTP/2)  └─► hyper ───┘
+//!                 (HTTP/2)  └─► http2 ───┘
 //! ```
 //!
 //! There is one way back: a shard wishes to join or leave a channel, and the hub wishes its source

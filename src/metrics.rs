@@ -34,6 +34,7 @@ struct Registered {
     history_bytes: IntGauge,
     gaps: IntCounterVec,
     source_connected: IntGauge,
+    stream_connections: IntGauge,
     source_reconnects: IntCounter,
     source_messages: IntCounter,
     source_errors: IntCounterVec,
@@ -46,6 +47,7 @@ struct Registered {
     accept_pauses: IntCounter,
     connections_cut: IntCounterVec,
     handshakes_delayed: IntCounter,
+    http2_streams_reset: IntCounterVec,
     handshake_failures: IntCounterVec,
     certificate_expiry: GaugeVec,
     upstream_connections: IntGaugeVec,
@@ -139,6 +141,11 @@ impl Metrics {
                 "ssegate_redis_connected",
                 "Whether the subscription connection to Redis is up.",
             )?,
+            stream_connections: gauge(
+                r,
+                "ssegate_redis_stream_connections",
+                "Open connections that read Redis Streams.",
+            )?,
             source_reconnects: counter(
                 r,
                 "ssegate_redis_reconnects_total",
@@ -191,6 +198,12 @@ impl Metrics {
                 r,
                 "ssegate_connections_cut_total",
                 "Connections that the gateway ended, by reason.",
+                &["reason"],
+            )?,
+            http2_streams_reset: counters(
+                r,
+                "ssegate_http2_streams_reset_total",
+                "HTTP/2 streams that the gateway ended while their connection went on, by reason.",
                 &["reason"],
             )?,
             handshake_failures: counters(
@@ -359,6 +372,11 @@ impl Metrics {
         self.0.source_connected.set(i64::from(is_connected));
     }
 
+    /// So many connections read streams.
+    pub fn stream_connections(&self, connections: usize) {
+        self.0.stream_connections.set(int(connections));
+    }
+
     /// The source connected again.
     pub fn source_reconnected(&self) {
         self.0.source_reconnects.inc();
@@ -427,6 +445,11 @@ impl Metrics {
     /// The gateway ended a connection.
     pub fn connection_cut(&self, reason: &str) {
         self.0.connections_cut.with_label_values(&[reason]).inc();
+    }
+
+    /// The gateway ended one stream of an HTTP/2 connection.
+    pub fn stream_reset(&self, reason: &str) {
+        self.0.http2_streams_reset.with_label_values(&[reason]).inc();
     }
 
     /// A TLS handshake failed.

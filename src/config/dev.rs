@@ -7,7 +7,8 @@ use crate::admin::AdminSettings;
 use crate::event::Format;
 use crate::hub::HubSettings;
 use crate::route::{
-    CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress,
+    CorsSettings, EventsSettings, EventsSource, ProxySettings, RouteSettings, Target,
+    UpstreamAddress,
 };
 use crate::server::{ConnectionSettings, ListenerSettings, TlsSettings};
 use crate::service::RequestSettings;
@@ -71,6 +72,7 @@ fn events(channel: &str) -> Target {
     Target::Events(EventsSettings {
         channels: vec![channel.to_owned()],
         format: Format::default(),
+        source: EventsSource::PubSub,
         history: defaults.history,
         strip_prefix: String::new(),
         patterns: false,

@@ -4,9 +4,10 @@
 //! decided here: what a missing key means, and whether values go together, is for
 //! [`resolve`](super::resolve).
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use super::field::{Field, Limit, OneOrMore, OrOff};
@@ -128,6 +129,9 @@ pub(super) struct SseFile {
     pub(super) retry: Field<Time>,
     /// What is kept of each channel, so that clients can resume. `off` keeps nothing.
     pub(super) history: Field<OrOff<HistoryFile>>,
+    /// What a client without an id is sent of each channel's past: `none`, `last`, a number of
+    /// events, or `all` that is kept.
+    pub(super) replay: Field<ReplayFile>,
     /// Whether clients are told, with `event: gap`, of what they have missed.
     pub(super) gap_events: Field<bool>,
     /// A channel stays followed so long after its last listener left. Default: the age of the
@@ -155,6 +159,56 @@ pub(super) struct HistoryFile {
     pub(super) bytes: Field<Size>,
     /// Time since they were received.
     pub(super) age: Field<Time>,
+}
+
+/// What a client without an id is sent first: `none`, `last`, a number of events, or `all`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) enum ReplayFile {
+    None,
+    Newest(usize),
+    All,
+}
+
+impl ReplayFile {
+    /// More is asked for with `all`.
+    const MOST: usize = 10_000;
+}
+
+impl TryFrom<String> for ReplayFile {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "none" => Ok(Self::None),
+            "last" => Ok(Self::Newest(1)),
+            "all" => Ok(Self::All),
+            number => match number.parse() {
+                Ok(count @ 1..=Self::MOST) => Ok(Self::Newest(count)),
+                _ => Err(format!(
+                    "expected none, last, all or a number from 1 to {}; this is {}",
+                    Self::MOST,
+                    super::error::quoted(&text)
+                )),
+            },
+        }
+    }
+}
+
+impl JsonSchema for ReplayFile {
+    fn schema_name() -> Cow<'static, str> {
+        "Replay".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "integer"],
+            "pattern": r"^(none|last|all|[0-9]+)$|\$\{",
+            "minimum": 1,
+            "maximum": Self::MOST,
+            "examples": ["none", "last", 10, "all"],
+        })
+    }
 }
 
 /// What may wait for one slow client.
@@ -247,6 +301,8 @@ pub(super) struct EventsFile {
     /// As in `sse`; what is not said here is taken from there.
     pub(super) history: Field<OrOff<HistoryFile>>,
     /// As in `sse`.
+    pub(super) replay: Field<ReplayFile>,
+    /// As in `sse`.
     pub(super) gap_events: Field<bool>,
     /// As in `sse`.
     pub(super) linger: Field<Time>,
@@ -266,6 +322,8 @@ pub(super) struct EventsFile {
 pub(super) enum SourceFile {
     /// PUBLISH: a message reaches those who listen.
     Pubsub,
+    /// XADD: Redis keeps the entries, and a client that comes back misses none that is still there.
+    Stream,
 }
 
 impl TryFrom<String> for SourceFile {
@@ -274,8 +332,8 @@ impl TryFrom<String> for SourceFile {
     fn try_from(word: String) -> Result<Self, String> {
         match word.as_str() {
             "pubsub" => Ok(Self::Pubsub),
-            "stream" => Err("Redis Streams are not in this version; use pubsub".to_owned()),
-            _ => Err(format!("expected pubsub; this is {}", super::error::quoted(&word))),
+            "stream" => Ok(Self::Stream),
+            _ => Err(format!("expected pubsub or stream; this is {}", super::error::quoted(&word))),
         }
     }
 }

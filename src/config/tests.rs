@@ -142,11 +142,11 @@ routes:
     events:
       channels: ["{chanel}"]
       format: json
-      source: stream
+      source: streams
       history:
         age: "5 parsecs"
         count: "1000"
-      replay: all
+      replay: 0
   - path: api
     methods: [get]
     proxy: http://backend
@@ -168,10 +168,10 @@ drain: 10
     sse.queue.when_full: expected disconnect, drop_oldest or latest; this is "drop-oldest"; did you mean `drop_oldest`? (gateway.yaml:12:35)
     routes[0].events.channels[0]: {chanel} is not a parameter of this route's path; did you mean {channel}? (gateway.yaml:16:18)
     routes[0].events.format: expected raw or envelope; this is "json" (gateway.yaml:17:15)
-    routes[0].events.source: Redis Streams are not in this version; use pubsub (gateway.yaml:18:15)
+    routes[0].events.source: expected pubsub or stream; this is "streams" (gateway.yaml:18:15)
     routes[0].events.history.age: "5 parsecs" is not a duration; use forms like 30s or 5m (gateway.yaml:20:14)
     routes[0].events.history.count: expected a whole number; take the quotes away (gateway.yaml:21:16)
-    routes[0].events.replay: unknown key; here may stand channels, source, format, strip_prefix, patterns, keep_alive, retry, history, gap_events, linger, max_channels, max_stream_age and queue (gateway.yaml:22:7)
+    routes[0].events.replay: expected none, last, all or a number from 1 to 10000; this is "0" (gateway.yaml:22:15)
     routes[1].path: "api" does not begin with /; write "/api" (gateway.yaml:23:11)
     routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:24:15)
     routes[1].proxy: expected a mapping with upstream, http2, tls, host, underscores_in_headers, max_connections, max_body, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout and stream_keep_alive; this is "http://backend" (gateway.yaml:25:12)

@@ -51,7 +51,7 @@ use crate::server::listener::{Acceptor, ListenError, Listener, ShardDoor};
 use crate::service::PassingEnd;
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
-use crate::source::redis::{SourceErrorKind, Subscriber};
+use crate::source::redis::{SourceErrorKind, StreamReader, Subscriber};
 use crate::source::{SourceLocation, SourceSettings};
 
 /// Connections that may be on their way to one shard.
@@ -231,6 +231,7 @@ impl Gateway {
         }
         let deal = hub.clone();
         tasks.own("the hub", async move { deal.run().await });
+        read_logs(&mut tasks, &settings.source, &hub, &health, &metrics);
         listen(&mut tasks, &settings.source, bus, hub, &health, &metrics, &accepting)?;
         tasks.own("the watch of certificates", certificates::watch(shown.clone(), metrics.clone()));
         let doors: Rc<[ShardDoor]> = doors.into();
@@ -347,6 +348,22 @@ fn listen(
         (SourceLocation::Embedded(_), None) => unreachable!("its socket was opened"),
     }
     Ok(())
+}
+
+/// Starts what reads logs; the bus inside this process has none.
+fn read_logs(
+    tasks: &mut Tasks,
+    settings: &SourceSettings,
+    hub: &Hub,
+    health: &Health,
+    metrics: &Metrics,
+) {
+    if let SourceLocation::Redis(info) = &settings.location {
+        let (hub, health, metrics) = (hub.clone(), health.clone(), metrics.clone());
+        let reader =
+            StreamReader::new(info.clone(), settings.max_event_bytes, hub, health, metrics);
+        tasks.own("the reader of streams", reader.run());
+    }
 }
 
 fn announce(metrics: &Metrics) {

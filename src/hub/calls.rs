@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::HistorySettings;
 use super::interest::{Interest, Wishes};
-use super::position::Resume;
+use super::resume::Resume;
 use super::rounds::MemberKey;
 use crate::event::Topic;
 
@@ -34,19 +34,24 @@ pub(super) struct ReplayCall {
     pub(super) topics: Arc<[Topic]>,
     pub(super) resume: Resume,
     pub(super) max_bytes: usize,
+    /// Comes back with the answer: one that is no longer awaited is passed over.
+    pub(super) ticket: u64,
 }
+
+/// A subscriber, and the shard that it is on.
+pub(super) type Caller = (usize, MemberKey);
 
 /// What each shard wants of channels.
 pub(super) type Joins = Wishes<(usize, Topic), Wanted>;
-/// What each subscriber of a shard asks for.
-pub(super) type Replays = Wishes<(usize, MemberKey), ReplayCall>;
+/// What each subscriber of a shard asks for; `None`: nothing any more.
+pub(super) type Replays = Wishes<Caller, Option<ReplayCall>>;
 
 /// The calls of all shards. One of each kind for each thing, the newest: bounded by the channels
 /// and the subscribers.
 #[derive(Debug)]
 pub(super) struct Calls {
     joins: Interest<(usize, Topic), Wanted>,
-    replays: Interest<(usize, MemberKey), ReplayCall>,
+    replays: Interest<Caller, Option<ReplayCall>>,
 }
 
 impl Calls {
@@ -63,7 +68,12 @@ impl Calls {
     }
 
     pub(super) fn replay(&self, shard: usize, member: MemberKey, call: ReplayCall) {
-        self.replays.wish((shard, member), call);
+        self.replays.wish((shard, member), Some(call));
+    }
+
+    /// The subscriber is gone: what it asked for is not needed.
+    pub(super) fn withdraw_replay(&self, shard: usize, member: MemberKey) {
+        self.replays.wish((shard, member), None);
     }
 
     /// Waits until there is a call. Cancel safe.

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::position::Position;
 use crate::event::Event;
 use crate::sse::encode;
 use crate::sse::frame::Frame;
@@ -18,20 +17,26 @@ pub enum GapReason {
     Overflow,
     /// Redis was away, and what was published meanwhile is gone.
     RedisAway,
+    /// The source's log was begun anew: its entries are others than those that the client knows.
+    Reset,
     /// An event was longer than `max_event_bytes`.
     TooLarge,
+    /// The source's log no longer has what followed the client's id.
+    Trimmed,
     /// The client's id is not one of this gateway's.
     UnknownId,
 }
 
 impl GapReason {
     /// Every reason, for a metric that shows them all from the start.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Expired,
         Self::Overload,
         Self::Overflow,
         Self::RedisAway,
+        Self::Reset,
         Self::TooLarge,
+        Self::Trimmed,
         Self::UnknownId,
     ];
 
@@ -42,7 +47,9 @@ impl GapReason {
             Self::Overload => "overload",
             Self::Overflow => "overflow",
             Self::RedisAway => "redis_away",
+            Self::Reset => "reset",
             Self::TooLarge => "too_large",
+            Self::Trimmed => "trimmed",
             Self::UnknownId => "unknown_id",
         }
     }
@@ -52,7 +59,7 @@ impl GapReason {
 pub(super) fn frame<'a>(
     reason: GapReason,
     channels: impl Iterator<Item = &'a str>,
-    position: Option<Position>,
+    position: Option<&str>,
 ) -> Frame {
     let channels: Vec<&str> = channels.collect();
     let mut data = String::new();
@@ -61,20 +68,19 @@ pub(super) fn frame<'a>(
     data += &serde_json::to_string(&channels).expect("text is always JSON");
     data.push('}');
     let event = Event { name: Some("gap".into()), data: data.into(), ..Event::default() };
-    encode::frame(&event, position.map(|position| position.to_string()).as_deref())
+    encode::frame(&event, position)
 }
 
 #[cfg(test)]
 mod tests {
     use super::{GapReason, frame};
-    use crate::hub::Position;
     use crate::sse::frame::Form;
 
     #[test]
     fn a_gap_says_why_where_and_from_when_on() {
-        let position = Position::parse(b"abc123-7");
         assert_eq!(
-            frame(GapReason::RedisAway, ["a", "b\"c"].into_iter(), position).bytes(Form::Text),
+            frame(GapReason::RedisAway, ["a", "b\"c"].into_iter(), Some("abc123-7"))
+                .bytes(Form::Text),
             "id: abc123-7\nevent: gap\ndata: {\"reason\":\"redis_away\",\"channels\":[\"a\",\"b\\\"c\"]}\n\n"
         );
     }

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::entries::Places;
 use super::gap::GapReason;
-use super::history::Page;
+use super::history::page::Page;
 use super::rounds::MemberKey;
-use crate::event::Topic;
+use crate::event::{EntryId, Topic};
 use crate::sse::frame::Frame;
 
 /// The number by which the hub and its shards speak of a channel. A number is used again only
@@ -25,27 +26,83 @@ pub(super) type ChannelIndex = u32;
 pub(super) enum Message {
     /// An event on a channel.
     Event { channel: ChannelIndex, number: u64, frame: Frame, received: Instant },
-    /// The shard is now dealt the events of this channel that come after `number`.
-    Joined { topic: Topic, ticket: u64, channel: ChannelIndex, is_confirmed: bool, number: u64 },
+    /// An entry of a log.
+    Entry { channel: ChannelIndex, number: u64, id: EntryId, frame: Frame, received: Instant },
+    /// The shard is now dealt the events of this channel that come after `number`; of a log, the
+    /// entries after `entry`.
+    Joined {
+        topic: Topic,
+        ticket: u64,
+        channel: ChannelIndex,
+        is_confirmed: bool,
+        number: u64,
+        entry: EntryId,
+    },
     /// No more channels can be followed.
     Refused { topic: Topic, ticket: u64 },
-    /// The source confirms that it listens.
-    Confirmed { channel: ChannelIndex, number: u64 },
-    /// The source has lost its connection: nothing is confirmed any more.
+    /// The source confirms that it listens; of a log, from `entry` on.
+    Confirmed { channel: ChannelIndex, number: u64, entry: EntryId },
+    /// The source has lost its connection: nothing is confirmed any more, but logs are: nothing of
+    /// them will be missing.
     Lost,
     /// A piece of the past that a subscriber of the shard asked for; what the hub deals from here on
     /// comes after `number`.
-    Replay { member: MemberKey, page: Page, number: u64 },
+    Replay { member: MemberKey, ticket: u64, page: Page, floors: Option<Arc<[u64]>>, number: u64 },
+    /// The same of logs.
+    LogReplay { member: MemberKey, ticket: u64, topics: Arc<[Topic]>, page: LogPage, number: u64 },
     /// Something may be missing on these channels, up to `number`.
     Gap { reason: GapReason, channels: Arc<[ChannelIndex]>, number: u64 },
+    /// Something may be missing on this log, up to `entry`. After a reset that is an entry of
+    /// another log than the one before.
+    LogGap { reason: GapReason, channel: ChannelIndex, entry: EntryId, number: u64 },
+}
+
+/// A piece of a replay of logs.
+#[derive(Clone, Debug)]
+pub(super) struct LogPage {
+    /// Where the replay stands before it, in each log.
+    pub(super) places: Places,
+    pub(super) entries: Vec<LogReplayed>,
+    /// Whether nothing is left after it.
+    pub(super) is_last: bool,
+}
+
+/// An entry of such a page.
+#[derive(Clone, Debug)]
+pub(super) struct LogReplayed {
+    /// In which of the logs.
+    pub(super) log: usize,
+    pub(super) id: EntryId,
+    pub(super) what: LogReplayedWhat,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum LogReplayedWhat {
+    Event { frame: Frame, received: Instant },
+    Gap(GapReason),
 }
 
 impl Message {
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Event { frame, .. } => frame.len(),
+            Self::Event { frame, .. } | Self::Entry { frame, .. } => frame.len(),
             // Bounded by the subscriber that asked: it asks again when it has written this.
             _ => 0,
+        }
+    }
+
+    /// The position that it leads to, where it leads anywhere.
+    pub(super) fn number(&self) -> Option<u64> {
+        match self {
+            Self::Event { number, .. }
+            | Self::Entry { number, .. }
+            | Self::Joined { number, .. }
+            | Self::Confirmed { number, .. }
+            | Self::Replay { number, .. }
+            | Self::LogReplay { number, .. }
+            | Self::Gap { number, .. }
+            | Self::LogGap { number, .. } => Some(*number),
+            Self::Refused { .. } | Self::Lost => None,
         }
     }
 }

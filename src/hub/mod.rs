@@ -4,12 +4,15 @@
 //! batch of each shard that listens ([`port`], [`inbox`]); the [`shard`] finds the channel's
 //! subscribers on its core and offers it to each ([`subscriber`]), where it waits in a [`queue`]
 //! until the socket takes it. Beside that way, [`history`] keeps the newest events of each channel for
-//! those who come back, within a [`memory`] for all. The ways back are [`calls`], of the shards to the
+//! those who come back ([`resume`]), within a [`memory`] for all. Of a log, whose source keeps its
+//! entries itself, a client's place is in the source's own ids ([`entries`]), and what is no longer
+//! in the history is read again. The ways back are [`calls`], of the shards to the
 //! hub, and the wishes of the hub for its source: who wants what, the newest wish for each thing
 //! ([`interest`]).
 
 mod calls;
 mod channels;
+mod entries;
 mod gap;
 mod history;
 mod inbox;
@@ -20,6 +23,7 @@ mod port;
 mod position;
 mod queue;
 mod queue_memory;
+mod resume;
 mod rounds;
 mod shard;
 mod subscriber;
@@ -29,9 +33,10 @@ mod watched;
 
 use std::time::Duration;
 
-pub use channels::{Hub, Wish};
+pub use channels::{Hub, LogPast, PastCall, PastKey, PastWanted, Wish};
 pub use gap::GapReason;
 pub use position::{Position, Run};
+pub use resume::Replay;
 pub use shard::{Shard, ShardLink, StreamRequest};
 pub use subscriber::{CloseReason, Subscriber, jittered};
 pub use watched::{Watch, WatchGuard};
@@ -73,6 +78,8 @@ pub struct StreamSettings {
     pub linger: Duration,
     /// Whether a client is told of what it missed.
     pub gap_events: bool,
+    /// What a client without an id is sent first.
+    pub replay: Replay,
     /// What may wait for one subscriber, in bytes. An empty queue takes any event.
     pub max_queue_bytes: usize,
     /// What happens when more than that would wait.
@@ -90,6 +97,7 @@ impl Default for StreamSettings {
             retry: Duration::from_secs(3),
             linger: Duration::from_secs(300),
             gap_events: true,
+            replay: Replay::None,
             max_queue_bytes: 1 << 20,
             when_full: WhenFull::default(),
             max_age: None,
@@ -118,6 +126,11 @@ pub struct HistorySettings {
     pub bytes: usize,
     /// Time since they were received.
     pub age: Duration,
+}
+
+impl HistorySettings {
+    /// Of a log a little is always kept: so much.
+    pub const LEAST: Self = Self { count: 100, bytes: 256 << 10, age: Duration::from_secs(60) };
 }
 
 impl Default for HistorySettings {

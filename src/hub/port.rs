@@ -1,11 +1,9 @@
-//! The hub's side of the inboxes: a batch for each shard, and what a full inbox has cost it.
+//! The hub's side of the inboxes: a batch for each shard, and what is owed to one that is behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::gap::GapReason;
 use super::inbox::{ChannelIndex, Inbox, Message};
-use crate::metrics::Metrics;
 
 /// Messages that may wait for one shard.
 const MAX_INBOX_MESSAGES: usize = 65_536;
@@ -17,8 +15,22 @@ const MAX_INBOX_BYTES: usize = 64 << 20;
 pub(super) struct Port {
     inbox: Arc<Inbox>,
     batch: Vec<Message>,
-    // The channels of events that found the inbox full: a gap is owed for them.
-    missed: BTreeSet<ChannelIndex>,
+    // Everything up to this number was handed over.
+    number: u64,
+    behind: Option<Behind>,
+}
+
+/// What is owed to a shard whose inbox was full.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    /// Everything up to this number was handed over.
+    pub(super) after: u64,
+    /// What is no event is held back, each with its number: there is little of it, and it is needed.
+    pub(super) held: VecDeque<(u64, Message)>,
+    /// The channels of events that gave way: they are in the histories, or lost to this shard.
+    pub(super) missed: BTreeSet<ChannelIndex>,
+    /// Events of channels other than logs that gave way, less those that were handed over later.
+    pub(super) owed: u64,
 }
 
 impl Port {
@@ -27,51 +39,65 @@ impl Port {
     }
 
     fn with_inbox(inbox: Inbox) -> Self {
-        Self { inbox: Arc::new(inbox), batch: Vec::new(), missed: BTreeSet::new() }
+        Self { inbox: Arc::new(inbox), batch: Vec::new(), number: 0, behind: None }
     }
 
     pub(super) fn inbox(&self) -> Arc<Inbox> {
         Arc::clone(&self.inbox)
     }
 
-    /// Hands the batch over. Where the shard is behind, events give way and are told as one gap when
-    /// it has caught up a good part; all other messages wait, in order: there are few, and they are
-    /// needed.
-    fn flush(&mut self, number: u64, metrics: &Metrics) {
-        if !self.missed.is_empty() {
-            self.drop_events(metrics);
-            if self.inbox.is_half_empty() {
-                self.batch.push(self.overload_gap(number));
-                self.missed.clear();
-            }
-        }
-        if !self.batch.is_empty() && !self.inbox.put(&mut self.batch) {
-            self.drop_events(metrics);
+    /// Hands the batch over, which leads to `number`. A shard that has no room for it falls behind.
+    fn flush(&mut self, number: u64) {
+        if let Some(behind) = &mut self.behind {
+            behind.hold(&mut self.batch);
+        } else if self.batch.is_empty() || self.inbox.put(&mut self.batch) {
+            self.number = number;
+        } else {
+            let mut behind = Behind { after: self.number, ..Behind::default() };
+            behind.hold(&mut self.batch);
+            self.behind = Some(behind);
         }
     }
 
-    /// Whether something waits here, or a gap is owed.
+    /// What is owed, once the shard has taken a good part of what it was handed.
+    pub(super) fn take_owed(&mut self) -> Option<Behind> {
+        if self.inbox.is_half_empty() { self.behind.take() } else { None }
+    }
+
+    /// Hands over a part of what was owed; `left` is what is owed still.
+    pub(super) fn catch_up(&mut self, mut part: Vec<Message>, number: u64, left: Option<Behind>) {
+        let fits = self.inbox.put(&mut part);
+        debug_assert!(fits, "it is half empty, and this is a quarter");
+        self.number = number;
+        self.behind = left;
+    }
+
+    /// Whether something is owed.
     fn is_behind(&self) -> bool {
-        !self.batch.is_empty() || !self.missed.is_empty()
+        self.behind.is_some()
     }
+}
 
-    fn overload_gap(&self, number: u64) -> Message {
-        let channels = self.missed.iter().copied().collect();
-        Message::Gap { reason: GapReason::Overload, channels, number }
-    }
+impl Behind {
+    /// Bytes that are handed over together.
+    pub(super) const MAX_BYTES: usize = MAX_INBOX_BYTES / 4;
+    /// Messages that are handed over together.
+    pub(super) const MAX_MESSAGES: usize = MAX_INBOX_MESSAGES / 4;
 
-    fn drop_events(&mut self, metrics: &Metrics) {
-        let mut dropped = 0;
-        self.batch.retain(|message| {
-            let Message::Event { channel, .. } = message else {
-                return true;
-            };
-            self.missed.insert(*channel);
-            dropped += 1;
-            false
-        });
-        if dropped > 0 {
-            metrics.events_dropped_by_overload(dropped);
+    fn hold(&mut self, batch: &mut Vec<Message>) {
+        let mut number = self.held.back().map_or(self.after, |(number, _)| *number);
+        for message in batch.drain(..) {
+            number = message.number().unwrap_or(number);
+            match message {
+                Message::Event { channel, .. } => {
+                    self.owed += 1;
+                    self.missed.insert(channel);
+                }
+                Message::Entry { channel, .. } => {
+                    self.missed.insert(channel);
+                }
+                other => self.held.push_back((number, other)),
+            }
         }
     }
 }
@@ -106,22 +132,29 @@ impl Ports {
         }
     }
 
-    /// Whether something waits for a shard that has no room.
+    /// Whether something is owed to any shard.
     pub(super) fn is_any_behind(&self) -> bool {
         self.0.iter().any(Port::is_behind)
+    }
+
+    /// The way to each shard.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Port> {
+        self.0.iter_mut()
     }
 
     /// A channel is closed: its number may soon be another's.
     pub(super) fn forget(&mut self, channel: ChannelIndex) {
         for port in &mut self.0 {
-            port.missed.remove(&channel);
+            if let Some(behind) = &mut port.behind {
+                behind.missed.remove(&channel);
+            }
         }
     }
 
-    /// Hands every batch over; `number` is the position that a gap leads to.
-    pub(super) fn flush(&mut self, number: u64, metrics: &Metrics) {
+    /// Hands every batch over; they lead to `number`.
+    pub(super) fn flush(&mut self, number: u64) {
         for port in &mut self.0 {
-            port.flush(number, metrics);
+            port.flush(number);
         }
     }
 }
@@ -129,17 +162,17 @@ impl Ports {
 #[cfg(test)]
 mod tests {
     use super::{Inbox, Message, Port, Ports};
-    use crate::metrics::Metrics;
+    use crate::event::EntryId;
 
     #[tokio::test]
     async fn what_waits_is_seen_as_behind() {
-        let metrics = Metrics::new().expect("metrics");
         let mut ports = Ports::new(vec![Port::with_inbox(Inbox::new(1, 100))]);
         ports.tell_all(&Message::Lost);
-        ports.flush(0, &metrics);
-        ports.tell_all(&Message::Confirmed { channel: 0, number: 0 });
-        ports.flush(0, &metrics);
-        assert!(!ports.0[0].batch.is_empty());
+        ports.flush(0);
+        ports.tell_all(&Message::Confirmed { channel: 0, number: 0, entry: EntryId::ZERO });
+        ports.flush(0);
+        let behind = ports.0[0].behind.as_ref().expect("there is no room");
+        assert_eq!(behind.held.len(), 1);
         assert!(ports.is_any_behind(), "nobody will hand over what waits");
     }
 }

@@ -63,25 +63,6 @@ impl Position {
     }
 }
 
-/// What a client that comes back asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Resume {
-    /// What came after this number of our run.
-    After(u64),
-    /// Its id is not one of ours: it can only be told so.
-    Unknown,
-}
-
-impl Resume {
-    /// Reads the id that a client sent last. However strange it is, it is only unknown.
-    pub(super) fn from_id(id: &[u8], run: Run) -> Self {
-        match Position::parse(id) {
-            Some(position) if position.run == run => Self::After(position.number),
-            _ => Self::Unknown,
-        }
-    }
-}
-
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.run, self.number)

@@ -22,12 +22,12 @@ pub(crate) struct Queued {
 }
 
 /// What became of a pushed event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Pushed {
     /// It waits.
     Queued,
-    /// It waits, and so many older ones gave way; the last of them had this number.
-    Dropped { events: u64, last: u64 },
+    /// It waits, and so many older ones gave way; this was the last of them.
+    Dropped { events: u64, last: Option<Queued> },
     /// It does not fit, and the policy says that the subscriber goes.
     Full,
 }
@@ -107,27 +107,24 @@ impl Queue {
     }
 
     fn drop_until_it_fits(&mut self, event: &Queued) -> Pushed {
-        let (mut events, mut last) = (0, 0);
+        let (mut events, mut last) = (0, None);
         while !self.fits(event) {
             let oldest = self.waiting.iter().position(|queued| queued.number.is_some());
             let dropped = oldest.and_then(|oldest| self.waiting.remove(oldest));
             let dropped = dropped.expect("an event waits, or the new one would fit");
             self.bytes -= dropped.event_bytes();
             events += 1;
-            last = dropped.number.unwrap_or(last);
+            last = Some(dropped);
         }
         Pushed::Dropped { events, last }
     }
 
     fn drop_all_events(&mut self) -> Pushed {
-        let (mut events, mut last) = (0, 0);
-        self.waiting.retain(|queued| {
-            events += u64::from(queued.number.is_some());
-            last = queued.number.unwrap_or(last);
-            queued.number.is_none()
-        });
+        let (said, events): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|q| q.number.is_none());
+        self.waiting = said;
         self.bytes = 0;
-        Pushed::Dropped { events, last }
+        Pushed::Dropped { events: events.len() as u64, last: events.into_iter().next_back() }
     }
 }
 
@@ -151,6 +148,16 @@ mod tests {
         Queued { frame, number: Some(number), received: Instant::now() }
     }
 
+    fn push(queue: &mut Queue, event: Queued) -> String {
+        match queue.push(event) {
+            Pushed::Queued => "queued".into(),
+            Pushed::Full => "full".into(),
+            Pushed::Dropped { events, last } => {
+                format!("{events} dropped up to {}", last.and_then(|last| last.number).unwrap_or(0))
+            }
+        }
+    }
+
     fn numbers(queue: &mut Queue) -> Vec<u64> {
         std::iter::from_fn(|| queue.pop()).filter_map(|queued| queued.number).collect()
     }
@@ -159,7 +166,7 @@ mod tests {
     fn an_empty_queue_takes_any_event() {
         for when_full in [WhenFull::Disconnect, WhenFull::DropOldest, WhenFull::Latest] {
             let mut queue = Queue::new(10, when_full);
-            assert_eq!(queue.push(event(1, 1000)), Pushed::Queued);
+            assert_eq!(push(&mut queue, event(1, 1000)), "queued");
             assert_eq!(numbers(&mut queue), [1]);
         }
     }
@@ -167,9 +174,9 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_when_the_subscriber_is_to_go() {
         let mut queue = Queue::new(10, WhenFull::Disconnect);
-        assert_eq!(queue.push(event(1, 6)), Pushed::Queued);
-        assert_eq!(queue.push(event(2, 4)), Pushed::Queued);
-        assert_eq!(queue.push(event(3, 1)), Pushed::Full);
+        assert_eq!(push(&mut queue, event(1, 6)), "queued");
+        assert_eq!(push(&mut queue, event(2, 4)), "queued");
+        assert_eq!(push(&mut queue, event(3, 1)), "full");
         assert_eq!(numbers(&mut queue), [1, 2]);
     }
 
@@ -177,9 +184,9 @@ mod tests {
     fn the_oldest_give_way() {
         let mut queue = Queue::new(10, WhenFull::DropOldest);
         for number in 1..=5 {
-            assert_eq!(queue.push(event(number, 2)), Pushed::Queued);
+            assert_eq!(push(&mut queue, event(number, 2)), "queued");
         }
-        assert_eq!(queue.push(event(6, 3)), Pushed::Dropped { events: 2, last: 2 });
+        assert_eq!(push(&mut queue, event(6, 3)), "2 dropped up to 2");
         assert_eq!(numbers(&mut queue), [3, 4, 5, 6]);
     }
 
@@ -187,9 +194,9 @@ mod tests {
     fn only_the_newest_is_kept() {
         let mut queue = Queue::new(10, WhenFull::Latest);
         for number in 1..=5 {
-            assert_eq!(queue.push(event(number, 2)), Pushed::Queued);
+            assert_eq!(push(&mut queue, event(number, 2)), "queued");
         }
-        assert_eq!(queue.push(event(6, 3)), Pushed::Dropped { events: 5, last: 5 });
+        assert_eq!(push(&mut queue, event(6, 3)), "5 dropped up to 5");
         assert_eq!(numbers(&mut queue), [6]);
     }
 
@@ -198,8 +205,8 @@ mod tests {
         for when_full in [WhenFull::DropOldest, WhenFull::Latest] {
             let mut queue = Queue::new(10, when_full);
             queue.say(encode::KEEP_ALIVE, Instant::now());
-            assert_eq!(queue.push(event(1, 10)), Pushed::Queued);
-            assert_eq!(queue.push(event(2, 10)), Pushed::Dropped { events: 1, last: 1 });
+            assert_eq!(push(&mut queue, event(1, 10)), "queued");
+            assert_eq!(push(&mut queue, event(2, 10)), "1 dropped up to 1");
             assert_eq!(queue.pop().expect("it waits").frame, encode::KEEP_ALIVE);
             assert_eq!(numbers(&mut queue), [2]);
         }

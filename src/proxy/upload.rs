@@ -104,6 +104,11 @@ impl Watch {
         }
     }
 
+    /// When the deadline may have passed. It moves as the upload goes on, at its end also nearer.
+    fn next_look(&self) -> Instant {
+        self.deadline().min(Instant::now() + self.response_timeout)
+    }
+
     /// What has failed, when the client's body is at fault.
     pub(super) fn failure(&self) -> Option<Failure> {
         match self.stage.get() {
@@ -122,7 +127,7 @@ impl Watch {
     /// Waits for the answer to this request, for as long as it may take.
     pub(super) async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
         let mut answer = pin!(answer);
-        let mut timer = pin!(tokio::time::sleep_until(self.deadline()));
+        let mut timer = pin!(tokio::time::sleep_until(self.next_look()));
         loop {
             tokio::select! {
                 biased;
@@ -139,7 +144,7 @@ impl Watch {
                     _ => Failure::UploadTimeout,
                 });
             }
-            timer.as_mut().reset(deadline);
+            timer.as_mut().reset(self.next_look());
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::EventsSettings;
 use super::router::Parameters;
 use super::template::{NotText, Template};
+use super::{EventsSettings, EventsSource};
 use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription, Topic};
 use crate::hub::{HistorySettings, StreamSettings};
 use crate::query;
@@ -120,7 +120,11 @@ impl Channels {
         Ok(Topic {
             subscription: Subscription { name, is_pattern },
             format: self.settings.format,
-            ids: if self.settings.history.is_some() { Ids::Ours } else { Ids::Publisher },
+            ids: match self.settings.source {
+                EventsSource::Log => Ids::Entries,
+                EventsSource::PubSub if self.settings.history.is_some() => Ids::Ours,
+                EventsSource::PubSub => Ids::Publisher,
+            },
         })
     }
 }
@@ -145,13 +149,14 @@ mod tests {
     use super::{ChannelError, Channels};
     use crate::event::{Format, InvalidChannelName};
     use crate::hub::{HistorySettings, StreamSettings};
-    use crate::route::EventsSettings;
     use crate::route::router::Parameters;
+    use crate::route::{EventsSettings, EventsSource};
 
     fn channels(change: impl FnOnce(&mut EventsSettings)) -> Channels {
         let mut settings = EventsSettings {
             channels: vec!["{query.channel}".into()],
             format: Format::Raw,
+            source: EventsSource::PubSub,
             history: Some(HistorySettings::default()),
             strip_prefix: String::new(),
             patterns: false,

@@ -116,6 +116,8 @@ pub struct EventsSettings {
     pub channels: Vec<String>,
     /// How payloads are written.
     pub format: Format,
+    /// Where its events come from.
+    pub source: EventsSource,
     /// What is kept of each channel; `None` is `history: off`, and events then carry no id of ours.
     pub history: Option<HistorySettings>,
     /// Put before a channel's name when it is subscribed.
@@ -126,6 +128,16 @@ pub struct EventsSettings {
     pub max_channels: usize,
     /// How the stream is kept.
     pub stream: StreamSettings,
+}
+
+/// Where the events of a route come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EventsSource {
+    /// What is published to those who listen.
+    #[default]
+    PubSub,
+    /// Logs, whose source keeps their entries: Redis Streams.
+    Log,
 }
 
 /// Cross-origin reading (the CORS protocol of the Fetch standard).

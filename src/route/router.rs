@@ -183,6 +183,7 @@ mod tests {
         let settings = EventsSettings {
             channels: vec!["news".into()],
             format: Format::Raw,
+            source: crate::route::EventsSource::PubSub,
             history: None,
             strip_prefix: String::new(),
             patterns: false,

@@ -7,8 +7,7 @@
 //! [`certificate`] what it shows; [`proxy_protocol`] whom a load balancer speaks for; [`clients`] what each address may have, [`files`]
 //! how many file descriptors there are;
 //! [`transport`] the socket as it is watched, [`contain`] what a panic costs, [`running`] a request
-//! that has not ended, [`severable`] how one HTTP/2 stream
-//! is cut off.
+//! that has not ended, [`switch`] how one HTTP/2 stream is cut off; [`http2`] is HTTP/2.
 
 pub mod carrier;
 pub mod certificate;
@@ -16,14 +15,15 @@ pub mod clients;
 pub mod connection;
 pub mod contain;
 pub mod files;
+mod http2;
 pub mod listener;
 mod local_certificate;
 mod proxy_protocol;
 pub mod request_body;
 mod running;
-mod severable;
 pub mod shard_server;
 pub mod state;
+mod switch;
 pub mod tls;
 mod transport;
 

@@ -122,6 +122,7 @@ pub(super) mod tests {
             target: Target::Events(EventsSettings {
                 channels: vec!["news".into()],
                 format: Format::Raw,
+                source: crate::route::EventsSource::PubSub,
                 history: None,
                 strip_prefix: String::new(),
                 patterns: false,

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::asked::Asked;
 use super::body::ResponseBody;
@@ -123,6 +123,11 @@ impl Rejection {
         }
     }
 
+    /// Whether somebody on the way may have read another request than we have, and others behind it.
+    fn is_ambiguous(&self) -> bool {
+        matches!(self, Self::Host | Self::Path | Self::TransferCoding | Self::Underscore(_))
+    }
+
     /// What the client could do about it, where that is not plain.
     fn hint(&self) -> Option<&'static str> {
         match self {
@@ -154,6 +159,11 @@ impl Rejection {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // Over HTTP/2 a request has its stream to itself.
+        let is_ambiguous = self.is_ambiguous() || asked.method == Method::CONNECT;
+        if is_ambiguous && asked.version < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Self::Method(methods) = self {
             let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             if let Ok(allow) = HeaderValue::from_str(&allow) {

@@ -49,6 +49,20 @@ pub fn frame(event: &Event, id: Option<&str>) -> Frame {
     draft.finish()
 }
 
+/// The same frame with another `id`, in place of the one that it begins with.
+pub fn with_id(frame: &Frame, id: &str) -> Frame {
+    debug_assert!(is_field_value(id));
+    let text = frame.text();
+    let rest = match (frame.id(), memchr::memchr(b'\n', text)) {
+        (Some(_), Some(end)) => &text[end + 1..],
+        _ => text,
+    };
+    let mut draft = Draft::new(text.len() + id.len() + FIELDS_BYTES);
+    field(draft.text(), "id", id);
+    draft.text().put_slice(rest);
+    draft.finish()
+}
+
 /// The block that tells a client how long to wait before it returns.
 pub fn retry(wait: Duration) -> Frame {
     block(format_args!("retry: {}\n\n", wait.as_millis()))
@@ -165,6 +179,16 @@ mod tests {
             ..Event::default()
         };
         assert_eq!(frame(&event, Some("r-1")), "id: r-1\nevent: tick\nretry: 700\ndata: x\n\n");
+    }
+
+    #[test]
+    fn an_id_takes_the_place_of_another() {
+        let one = super::frame(&data(b"id: x"), Some("1-0"));
+        assert_eq!(one.id(), Some("1-0"));
+        assert_eq!(text(&super::with_id(&one, "1-0~2-5")), "id: 1-0~2-5\ndata: id: x\n\n");
+        let none = super::frame(&data(b"x"), None);
+        assert_eq!(none.id(), None);
+        assert_eq!(text(&super::with_id(&none, "1-0")), "id: 1-0\ndata: x\n\n");
     }
 
     #[test]

@@ -46,6 +46,18 @@ impl Frame {
         self.chunk.len() - usize::from(self.head) - CRLF.len()
     }
 
+    /// The text itself.
+    pub fn text(&self) -> &[u8] {
+        &self.chunk[usize::from(self.head)..self.chunk.len() - CRLF.len()]
+    }
+
+    /// What its `id` field says, where that stands first.
+    pub fn id(&self) -> Option<&str> {
+        let line = self.text().strip_prefix(b"id: ")?;
+        let end = memchr::memchr(b'\n', line)?;
+        std::str::from_utf8(&line[..end]).ok()
+    }
+
     /// The bytes in this form; nothing is copied.
     pub fn bytes(&self, form: Form) -> Bytes {
         match form {
@@ -66,10 +78,7 @@ impl Frame {
     pub fn put(&self, form: Form, out: &mut BytesMut) {
         match form {
             Form::Chunk => out.put_slice(&self.chunk),
-            Form::Text => {
-                let end = self.chunk.len() - CRLF.len();
-                out.put_slice(&self.chunk[usize::from(self.head)..end]);
-            }
+            Form::Text => out.put_slice(self.text()),
         }
     }
 }

@@ -15,8 +15,12 @@ mod backend_streams;
 mod cors;
 /// The `envelope` format: names, ids and `retry` from the publisher.
 mod envelope;
+/// To any kind of upstream, in time, and with the truth of where a request comes from.
+mod forwarding;
 /// Streams that the backend hands over.
 mod handover;
+/// Requests that two parties could read differently.
+mod hostile;
 /// Any payload arrives as it was published: a property.
 mod payloads;
 /// Everything that is not a stream goes to the backend.
@@ -29,6 +33,8 @@ mod streams;
 mod subscriptions;
 /// The same stream over HTTP/1.1, HTTP/2, TLS 1.2, TLS 1.3 and clear text.
 mod transports;
+/// WebSockets and other upgrades over HTTP/1.1.
+mod upgrades;
 
 /// Messages over the limit.
 mod big_events;
@@ -43,6 +49,8 @@ mod slow_readers;
 mod redis_connections;
 /// Redis away, back, deaf.
 mod redis_failures;
+/// Redis Streams: live, resumed, over restarts, trimmed, begun anew.
+mod redis_streams;
 
 /// Connections that send nothing, or not enough, or too much.
 mod deadlines;

@@ -8,7 +8,8 @@ use crate::config::field::{At, Field};
 use crate::config::file::{HandoverFile, SseFile};
 use crate::event::Format;
 use crate::grip::signature::Secret;
-use crate::route::{EventsSettings, HandoverSettings};
+use crate::hub::{Replay, StreamSettings};
+use crate::route::{EventsSettings, EventsSource, HandoverSettings};
 
 use super::Resolver;
 use super::stream::StreamDefaults;
@@ -50,11 +51,12 @@ impl Resolver<'_> {
         let events = EventsSettings {
             channels: Vec::new(),
             format: format.value().map_or_else(Format::default, Format::from),
+            source: EventsSource::PubSub,
             history: streams.history,
             strip_prefix,
             patterns: false,
             max_channels: streams.max_channels,
-            stream: streams.stream(),
+            stream: StreamSettings { replay: Replay::None, ..streams.stream() },
         };
         Some(HandoverSettings { key: key?, issuer, events })
     }
@@ -78,7 +80,18 @@ fn secret(text: &str) -> Result<Secret, String> {
 fn sse(file: HandoverFile) -> SseFile {
     let HandoverFile { keep_alive, retry, history, gap_events, linger, .. } = file;
     let HandoverFile { max_channels, max_stream_age, queue, .. } = file;
-    SseFile { keep_alive, retry, history, gap_events, linger, max_channels, max_stream_age, queue }
+    SseFile {
+        keep_alive,
+        retry,
+        history,
+        // A backend says itself from where on its client is served.
+        replay: Field::Absent,
+        gap_events,
+        linger,
+        max_channels,
+        max_stream_age,
+        queue,
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::hub::{HubSettings, MAX_SHARDS};
 use crate::server::clients::ClientLimits;
 use crate::server::{ConnectionSettings, Http1Settings, Http2Settings};
 use crate::service::RequestSettings;
+use crate::source::SourceLocation;
 
 use super::Settings;
 use super::error::{Mistakes, Place};
@@ -48,8 +49,14 @@ const MAX_LENGTH: usize = i32::MAX as usize;
 /// Resolves `file`; `folder` is where relative paths start. `None` after mistakes that leave
 /// nothing to go on with; other mistakes are only noted.
 pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<Settings> {
-    let mut resolver =
-        Resolver { mistakes, folder, addresses: Vec::new(), trusts_nobody: true, max_body: None };
+    let mut resolver = Resolver {
+        mistakes,
+        folder,
+        addresses: Vec::new(),
+        is_source_embedded: false,
+        trusts_nobody: true,
+        max_body: None,
+    };
     let mut limits = file.limits.or_default();
     resolver.max_body = resolver.limit(std::mem::take(&mut limits.body), None);
     let (uri, queue_memory) =
@@ -59,6 +66,9 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
     let listeners = resolver.listeners(file.listeners);
     let admin = resolver.admin(file.admin);
     let source = resolver.source(file.redis, file.max_event_bytes);
+    resolver.is_source_embedded = source
+        .as_ref()
+        .is_some_and(|source| matches!(source.location, SourceLocation::Embedded(_)));
     let sse = resolver.stream_defaults(file.sse);
     let connections = ConnectionSettings::default();
     let per_client = resolver.per_client(&mut limits);
@@ -104,6 +114,8 @@ struct Resolver<'a> {
     folder: &'a Path,
     /// Addresses that are listened on, and the keys that say so.
     addresses: Vec<(SocketAddr, String)>,
+    /// Whether events come from the bus inside this process, which keeps nothing.
+    is_source_embedded: bool,
     /// No proxy is trusted.
     trusts_nobody: bool,
     /// What `limits.body` says.

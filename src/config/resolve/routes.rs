@@ -5,10 +5,11 @@ use http::Method;
 use crate::config::error::Place;
 use crate::config::field::{At, Field};
 use crate::config::file::{
-    CorsFile, EventsFile, FormatFile, MethodFile, ProxyFile, RouteFile, SseFile,
+    CorsFile, EventsFile, FormatFile, MethodFile, ProxyFile, RouteFile, SourceFile, SseFile,
 };
 use crate::event::{ChannelName, Format};
-use crate::route::{CorsSettings, EventsSettings, RouteSettings, Target};
+use crate::hub::Replay;
+use crate::route::{CorsSettings, EventsSettings, EventsSource, RouteSettings, Target};
 
 use super::matches::{Match, Matches};
 use super::stream::StreamDefaults;
@@ -104,18 +105,46 @@ impl Resolver<'_> {
         defaults: &StreamDefaults,
     ) -> Option<EventsSettings> {
         let (file, sse) = split(file);
+        let replay = sse.replay.place().cloned();
         let defaults = self.stream_keys(sse, defaults);
+        let source = self.events_source(file.source, &file.patterns);
+        let is_forgetful = source == EventsSource::PubSub && defaults.history.is_none();
+        if let (true, Some(place)) = (is_forgetful, replay)
+            && defaults.stream().replay != Replay::None
+        {
+            self.note(&place, "means nothing with history: off; there is nothing to replay");
+        }
         let strip_prefix = self.strip_prefix(file.strip_prefix);
         let channels = self.channels(file.channels, pattern, &place);
         Some(EventsSettings {
             channels: channels?,
             format: file.format.value().map_or_else(Format::default, Format::from),
+            source,
             history: defaults.history,
             strip_prefix,
             patterns: file.patterns.or(false),
             max_channels: defaults.max_channels,
             stream: defaults.stream(),
         })
+    }
+
+    fn events_source(&self, field: Field<SourceFile>, patterns: &Field<bool>) -> EventsSource {
+        let Some(At { place, value }) = field.written() else { return EventsSource::default() };
+        let source = match value {
+            SourceFile::Pubsub => EventsSource::PubSub,
+            SourceFile::Stream => EventsSource::Log,
+        };
+        if source == EventsSource::Log && self.is_source_embedded {
+            self.note(
+                &place,
+                "the embedded bus keeps no streams; set redis.url to a Redis, such as \
+                 redis://127.0.0.1:6379, or use pubsub",
+            );
+        }
+        if let (EventsSource::Log, Field::Written(At { place, value: true })) = (source, patterns) {
+            self.note(place, "does not go with source: stream; patterns are for PUBLISH");
+        }
+        source
     }
 
     fn channels(
@@ -188,6 +217,7 @@ fn split(mut file: EventsFile) -> (EventsFile, SseFile) {
         keep_alive: std::mem::take(&mut file.keep_alive),
         retry: std::mem::take(&mut file.retry),
         history: std::mem::take(&mut file.history),
+        replay: std::mem::take(&mut file.replay),
         gap_events: std::mem::take(&mut file.gap_events),
         linger: std::mem::take(&mut file.linger),
         max_channels: std::mem::take(&mut file.max_channels),

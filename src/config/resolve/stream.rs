@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::field::{Field, OrOff};
-use crate::config::file::{HistoryFile, QueueFile, SseFile, WhenFullFile};
-use crate::hub::{HistorySettings, StreamSettings, WhenFull};
+use crate::config::file::{HistoryFile, QueueFile, ReplayFile, SseFile, WhenFullFile};
+use crate::hub::{HistorySettings, Replay, StreamSettings, WhenFull};
 
 use super::{MAX_LENGTH, Resolver};
 
@@ -51,7 +51,7 @@ impl Resolver<'_> {
 
     /// What `file` says, and `defaults` where it says nothing.
     pub(super) fn stream_keys(&self, file: SseFile, defaults: &StreamDefaults) -> StreamDefaults {
-        let SseFile { keep_alive, retry, history, gap_events, linger, .. } = file;
+        let SseFile { keep_alive, retry, history, replay, gap_events, linger, .. } = file;
         let SseFile { max_channels, max_stream_age, queue, .. } = file;
         let default = &defaults.stream;
         let QueueFile { bytes, when_full } = queue.or_default();
@@ -61,6 +61,7 @@ impl Resolver<'_> {
                 keep_alive_text: default.keep_alive_text.clone(),
                 retry: self.time(retry, default.retry),
                 gap_events: gap_events.or(default.gap_events),
+                replay: replay.value().map_or(default.replay, Replay::from),
                 max_queue_bytes: self.size(bytes, default.max_queue_bytes, 1, MAX_LENGTH),
                 when_full: when_full.value().map_or(default.when_full, WhenFull::from),
                 linger: default.linger,
@@ -96,6 +97,16 @@ impl Resolver<'_> {
             bytes: self.size(file.bytes, default.bytes, 1, usize::MAX),
             age: self.time(file.age, default.age),
         })
+    }
+}
+
+impl From<ReplayFile> for Replay {
+    fn from(word: ReplayFile) -> Self {
+        match word {
+            ReplayFile::None => Self::None,
+            ReplayFile::Newest(count) => Self::Newest(count),
+            ReplayFile::All => Self::All,
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! batch of each shard that has joined its channel; a batch leaves at [`Hub::flush`], when the
 //! source has nothing more at hand. Subscribers are not known here, only shards.
 
+mod catch_up;
+mod log;
 mod state;
 
 use std::cell::RefCell;
@@ -16,8 +18,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub use self::log::{LogPast, PastCall, PastKey, PastWanted};
 use self::state::{Joined, State};
-use super::calls::{Calls, Joining, Wanted};
+use super::calls::{Caller, Calls, Joining, ReplayCall, Wanted};
 use super::gap::GapReason;
 use super::interest::Interest;
 use super::port::{Port, Ports};
@@ -25,7 +28,7 @@ use super::position::Run;
 use super::queue_memory::QueueMemory;
 use super::shard::ShardLink;
 use super::{HubSettings, MAX_SHARDS};
-use crate::event::{ChannelName, Event, Format, Subscription, Topic};
+use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
 use crate::metrics::Metrics;
 
 /// How often a shard that fell behind is looked at.
@@ -46,6 +49,9 @@ pub struct Hub {
     state: Rc<RefCell<State>>,
     calls: Arc<Calls>,
     wishes: Rc<Interest<Subscription, Wish>>,
+    log_wishes: Rc<Interest<ChannelName, Wish>>,
+    // `None`: nothing any more.
+    past_calls: Rc<Interest<Caller, Option<PastCall>>>,
     // A shard has fallen behind.
     behind: Rc<Notify>,
     queues: Arc<QueueMemory>,
@@ -72,6 +78,8 @@ impl Hub {
             state: Rc::new(RefCell::new(state)),
             calls,
             wishes: Rc::new(Interest::new()),
+            log_wishes: Rc::new(Interest::new()),
+            past_calls: Rc::new(Interest::new()),
             behind: Rc::default(),
             queues,
         };
@@ -121,6 +129,57 @@ impl Hub {
         let mut followed = subscriptions(&state.names.plain, false);
         followed.append(&mut subscriptions(&state.names.patterns, true));
         followed
+    }
+
+    /// What changed in which logs the source is to read; waits until something has. Cancel safe.
+    ///
+    /// Of a log that is to be followed, the source tells the beginning ([`Hub::begin_log`]), also
+    /// where it reads it already.
+    pub async fn log_wishes(&self) -> impl Iterator<Item = (ChannelName, Wish)> + use<> {
+        self.log_wishes.wait().await;
+        self.log_wishes.take().into_iter()
+    }
+
+    /// Pieces of logs that the source is to read again; waits until there are any. Cancel safe.
+    pub async fn past_calls(&self) -> impl Iterator<Item = PastCall> + use<> {
+        self.past_calls.wait().await;
+        self.past_calls.take().into_values().flatten()
+    }
+
+    /// Everything that was asked and is not answered yet is asked again: its answers are lost.
+    pub fn ask_for_pasts_again(&self) {
+        let unanswered = self.state.borrow().unanswered();
+        self.ask_for_pasts(unanswered);
+    }
+
+    /// The source reads this log from the entry `id` on.
+    pub fn begin_log(&self, name: &str, id: EntryId) {
+        let calls = self.state.borrow_mut().begin_log(name, id);
+        self.ask_for_pasts(calls);
+    }
+
+    /// An entry was added to the log: `decode` makes an event of it for each format in which the log
+    /// is read, or `None` where it is too large.
+    pub fn entry(
+        &self,
+        name: &str,
+        id: EntryId,
+        received: Instant,
+        decode: impl FnMut(Format) -> Option<Event>,
+    ) {
+        self.state.borrow_mut().entry(name, id, received, decode);
+    }
+
+    /// Entries of the log may be missing, up to `entry`. After a [`GapReason::Reset`] its entries
+    /// are new ones, and come after `entry`.
+    pub fn log_gap(&self, name: &str, reason: GapReason, entry: EntryId) {
+        self.state.borrow_mut().log_gap(name, reason, entry);
+    }
+
+    /// What the source has read again, for the call with this key.
+    pub fn past(&self, key: PastKey, past: LogPast) {
+        let call = self.state.borrow_mut().past(key, past);
+        self.ask_for_pasts(call);
     }
 
     /// Begins a message of the source: gives it the next number. A message that is heard through
@@ -190,11 +249,16 @@ impl Hub {
     /// Hands the batches to the shards.
     pub fn flush(&self) {
         let mut state = self.state.borrow_mut();
-        let State { ports, number, metrics, memory, .. } = &mut *state;
-        metrics.history_bytes(memory.held());
-        ports.flush(*number, metrics);
-        if ports.is_any_behind() {
+        state.metrics.history_bytes(state.memory.held());
+        state.flush();
+        if state.ports.is_any_behind() {
             self.behind.notify_one();
+        }
+    }
+
+    fn ask_for_pasts(&self, calls: impl IntoIterator<Item = PastCall>) {
+        for call in calls {
+            self.past_calls.wish(call.key().caller(), Some(call));
         }
     }
 
@@ -207,8 +271,25 @@ impl Hub {
         for ((shard, topic), wanted) in left.into_iter().chain(joined) {
             self.want(shard, topic, wanted);
         }
-        for ((shard, member), asked) in replays {
-            self.state.borrow_mut().replay(shard, member, &asked);
+        for (caller, asked) in replays {
+            match asked {
+                Some(asked) => self.replay(caller, asked),
+                None => {
+                    self.state.borrow_mut().withdraw(caller);
+                    self.past_calls.wish(caller, None);
+                }
+            }
+        }
+    }
+
+    fn replay(&self, caller: Caller, asked: ReplayCall) {
+        let is_of_logs = asked.topics.first().is_some_and(|topic| topic.ids == Ids::Entries);
+        let mut state = self.state.borrow_mut();
+        if is_of_logs {
+            let call = state.replay_logs(caller, asked);
+            self.ask_for_pasts(call);
+        } else {
+            state.replay(caller, asked);
         }
     }
 
@@ -220,19 +301,25 @@ impl Hub {
     }
 
     fn join(&self, shard: usize, topic: Topic, joining: Joining) {
-        let subscription = topic.subscription.clone();
         let mut state = self.state.borrow_mut();
         if let Some(left) = state.make_room(&topic) {
-            self.wishes.wish(left, Wish::Leave);
+            self.wish(left, Wish::Leave);
         }
-        if state.join(shard, topic, joining) == Some(Joined::First) {
-            self.wishes.wish(subscription, Wish::Follow);
+        if state.join(shard, topic.clone(), joining) == Some(Joined::First) {
+            self.wish(topic, Wish::Follow);
         }
     }
 
     fn leave_lingering(&self, now: Instant) {
-        for subscription in self.state.borrow_mut().leave_lingering(now) {
-            self.wishes.wish(subscription, Wish::Leave);
+        for topic in self.state.borrow_mut().leave_lingering(now) {
+            self.wish(topic, Wish::Leave);
+        }
+    }
+
+    fn wish(&self, topic: Topic, wish: Wish) {
+        match topic.ids {
+            Ids::Entries => self.log_wishes.wish(topic.subscription.name, wish),
+            Ids::Ours | Ids::Publisher => self.wishes.wish(topic.subscription, wish),
         }
     }
 }

@@ -3,37 +3,77 @@
 //! Decides and notes; whom its decisions concern is told through the ports, in their order.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 use tokio::time::Instant;
 
-use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
-use crate::hub::HubSettings;
-use crate::hub::calls::{Joining, ReplayCall};
+use super::log::LogCalls;
+use crate::event::{ChannelName, EntryId, Event, Format, Ids, Topic};
+use crate::hub::calls::{Caller, Joining, ReplayCall};
 use crate::hub::gap::GapReason;
-use crate::hub::history::{self, History, Kept, Page};
+use crate::hub::history::page::{Page, Past, page};
+use crate::hub::history::{History, Kept};
 use crate::hub::inbox::{ChannelIndex, Message};
 use crate::hub::memory::{Keeper, Memory};
 use crate::hub::port::Ports;
-use crate::hub::position::{Resume, Run};
-use crate::hub::rounds::MemberKey;
+use crate::hub::position::Run;
+use crate::hub::resume::Resume;
+use crate::hub::{HistorySettings, HubSettings};
 use crate::metrics::Metrics;
 use crate::sse::encode;
 
 /// What the hub knows.
-pub(super) struct State {
+pub(in crate::hub) struct State {
     run: Run,
     pub(super) number: u64,
-    channels: Slab<Channel>,
-    by_topic: HashMap<Topic, ChannelIndex>,
+    pub(super) channels: Slab<Channel>,
+    pub(super) by_topic: HashMap<Topic, ChannelIndex>,
     pub(super) names: Names,
-    lingering: BTreeSet<(Instant, ChannelIndex)>,
+    lingering: Lingering,
     pub(super) restored: Vec<ChannelIndex>,
     pub(super) ports: Ports,
     pub(super) memory: Memory,
+    pub(super) log_calls: LogCalls,
     settings: HubSettings,
     pub(super) metrics: Metrics,
+}
+
+/// The channels that nobody listens to, and that are still followed.
+#[derive(Default)]
+struct Lingering {
+    // Until when, and since when.
+    by_end: BTreeSet<(Instant, ChannelIndex)>,
+    by_start: BTreeSet<(Instant, ChannelIndex)>,
+}
+
+/// Since when a channel lingers, and until when.
+#[derive(Clone, Copy)]
+struct Linger {
+    since: Instant,
+    until: Instant,
+}
+
+impl Lingering {
+    fn add(&mut self, channel: ChannelIndex, linger: Linger) {
+        self.by_end.insert((linger.until, channel));
+        self.by_start.insert((linger.since, channel));
+    }
+
+    fn remove(&mut self, channel: ChannelIndex, linger: Linger) {
+        self.by_end.remove(&(linger.until, channel));
+        self.by_start.remove(&(linger.since, channel));
+    }
+
+    /// The one that has lingered longest.
+    fn longest(&self) -> Option<ChannelIndex> {
+        self.by_start.first().map(|&(_, channel)| channel)
+    }
+
+    fn next_end(&self) -> Option<(Instant, ChannelIndex)> {
+        self.by_end.first().copied()
+    }
 }
 
 /// The channels by what the source listens to: each subscription with its readings.
@@ -41,11 +81,17 @@ pub(super) struct State {
 pub(super) struct Names {
     pub(super) plain: HashMap<ChannelName, Vec<ChannelIndex>>,
     pub(super) patterns: HashMap<ChannelName, Vec<ChannelIndex>>,
+    pub(super) logs: HashMap<ChannelName, Vec<ChannelIndex>>,
 }
 
 impl Names {
-    fn of_kind(&mut self, is_pattern: bool) -> &mut HashMap<ChannelName, Vec<ChannelIndex>> {
-        if is_pattern { &mut self.patterns } else { &mut self.plain }
+    /// Those among which this topic is.
+    fn of(&mut self, topic: &Topic) -> &mut HashMap<ChannelName, Vec<ChannelIndex>> {
+        match topic.ids {
+            Ids::Entries => &mut self.logs,
+            _ if topic.subscription.is_pattern => &mut self.patterns,
+            _ => &mut self.plain,
+        }
     }
 
     /// The readings of a subscription; none where nobody follows it.
@@ -53,25 +99,34 @@ impl Names {
         let names = if is_pattern { &self.patterns } else { &self.plain };
         names.get(name).map_or(&[], Vec::as_slice)
     }
+
+    /// The readings of a log; none where nobody follows it.
+    pub(super) fn readings_of_log(&self, name: &str) -> &[ChannelIndex] {
+        self.logs.get(name).map_or(&[], Vec::as_slice)
+    }
 }
 
-struct Channel {
-    topic: Topic,
-    confirmation: Confirmation,
+pub(super) struct Channel {
+    pub(super) topic: Topic,
+    pub(super) confirmation: Confirmation,
     // One bit for each shard.
-    shards: u128,
+    pub(super) shards: u128,
     linger: Duration,
-    lingers_until: Option<Instant>,
-    history: Option<History>,
+    lingers: Option<Linger>,
+    pub(super) history: Option<History>,
+    // Of a log: its newest entry.
+    pub(super) entry: EntryId,
+    // Of a log: who waits for it to begin. Some may be gone.
+    pub(super) awaited_by: Vec<Caller>,
     // The numbers at which it was opened, and at which its history was used last.
     opened: u64,
-    used: u64,
+    pub(super) used: u64,
     // Whether `Memory` knows that it keeps something.
     is_in_line: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Confirmation {
+pub(super) enum Confirmation {
     Awaited,
     Given,
     // It was given, and then the connection was lost: something may be missing.
@@ -98,10 +153,11 @@ impl State {
             channels: Slab::new(),
             by_topic: HashMap::new(),
             names: Names::default(),
-            lingering: BTreeSet::new(),
+            lingering: Lingering::default(),
             restored: Vec::new(),
             ports,
             memory: Memory::new(settings.history_memory),
+            log_calls: LogCalls::default(),
             settings,
             metrics,
         }
@@ -109,6 +165,9 @@ impl State {
 
     pub(super) fn join(&mut self, shard: usize, topic: Topic, joining: Joining) -> Option<Joined> {
         let Joining { linger, history, ticket } = joining;
+        let is_log = topic.ids == Ids::Entries;
+        // Between what is read of a log again and what is read live there is always a little.
+        let history = history.or_else(|| is_log.then_some(HistorySettings::LEAST));
         let known = self.by_topic.get(&topic).copied();
         if known.is_none() && self.is_full() {
             self.metrics.channel_refused();
@@ -124,33 +183,52 @@ impl State {
         channel.shards |= 1 << shard;
         channel.linger = channel.linger.max(linger);
         if let Some(settings) = history {
-            let kept = channel.history.get_or_insert_with(|| History::new(settings, number));
+            let entry = channel.entry;
+            let kept = channel.history.get_or_insert_with(|| match is_log {
+                true => History::of_log(settings, number, entry),
+                false => History::new(settings, number),
+            });
             kept.widen(settings);
         }
-        if let Some(until) = channel.lingers_until.take() {
-            self.lingering.remove(&(until, index));
+        if let Some(linger) = channel.lingers.take() {
+            self.lingering.remove(index, linger);
         }
-        let is_confirmed = channel.confirmation == Confirmation::Given;
+        let (entry, is_confirmed) = (channel.entry, channel.confirmation == Confirmation::Given);
         let channel = index;
-        self.ports.tell(shard, Message::Joined { topic, ticket, channel, is_confirmed, number });
+        let message = Message::Joined { topic, ticket, channel, is_confirmed, number, entry };
+        self.ports.tell(shard, message);
         Some(joined)
     }
 
     /// Answers with a piece of the past.
-    pub(super) fn replay(&mut self, shard: usize, member: MemberKey, asked: &ReplayCall) {
+    pub(super) fn replay(&mut self, (shard, member): Caller, asked: ReplayCall) {
+        let ReplayCall { topics, resume, max_bytes, ticket } = asked;
         let indices: Vec<ChannelIndex> =
-            asked.topics.iter().filter_map(|topic| self.by_topic.get(topic).copied()).collect();
-        let page = match asked.resume {
+            topics.iter().filter_map(|topic| self.by_topic.get(topic).copied()).collect();
+        self.look_back(&indices);
+        let (page, floors) = match resume {
             // A number that we have not given yet is not ours either.
-            Resume::After(after) if after <= self.number => {
-                self.page(&indices, after, asked.max_bytes)
+            Resume::After { number, floors } if number <= self.number => {
+                let floor = |at: usize| floors.as_ref().and_then(|floors| floors.get(at).copied());
+                let starts = |at| floor(at).map_or(number, |floor| floor.max(number));
+                (self.page(&indices, starts, max_bytes), floors)
             }
-            Resume::After(_) | Resume::Unknown => Page::unknown_id(indices, self.number),
+            Resume::Newest(count) => {
+                let start = |&index: &ChannelIndex| {
+                    let history = self.channels[index as usize].history.as_ref();
+                    history.map_or(self.number, |history| history.start_of_newest(count))
+                };
+                let floors: Arc<[u64]> = indices.iter().map(start).collect();
+                (self.page(&indices, |at| floors[at], max_bytes), Some(floors))
+            }
+            _ => (Page::unknown_id(indices, self.number), None),
         };
-        self.ports.tell(shard, Message::Replay { member, page, number: self.number });
+        let number = self.number;
+        self.ports.tell(shard, Message::Replay { member, ticket, page, floors, number });
     }
 
-    fn page(&mut self, indices: &[ChannelIndex], after: u64, max_bytes: usize) -> Page {
+    /// The pasts of these channels are about to be looked at.
+    pub(super) fn look_back(&mut self, indices: &[ChannelIndex]) {
         let now = Instant::now();
         let number = self.number;
         for &index in indices {
@@ -165,41 +243,56 @@ impl State {
                 }
             });
         }
-        let history = |&index| Some((index, self.channels[index as usize].history.as_ref()?));
-        let histories: Vec<_> = indices.iter().filter_map(history).collect();
-        history::page(&histories, after, max_bytes)
+    }
+
+    fn page(
+        &self,
+        indices: &[ChannelIndex],
+        start: impl Fn(usize) -> u64,
+        max_bytes: usize,
+    ) -> Page {
+        let past = |(at, &channel): (usize, &ChannelIndex)| {
+            let history = self.channels[channel as usize].history.as_ref()?;
+            Some(Past { channel, history, after: start(at) })
+        };
+        let pasts: Vec<_> = indices.iter().enumerate().filter_map(past).collect();
+        page(&pasts, max_bytes)
     }
 
     fn is_full(&self) -> bool {
         self.channels.len() >= self.settings.max_channels
     }
 
-    /// Lets the channel that lingers with the least left make room for `topic`, where it needs it:
-    /// names that nobody listens to any more starve nobody. Answers a subscription that is left.
-    pub(super) fn make_room(&mut self, topic: &Topic) -> Option<Subscription> {
+    /// Lets the channel that has lingered longest make room for `topic`, where it needs it: names
+    /// that nobody listens to any more starve nobody. Answers a topic whose subscription is left.
+    pub(super) fn make_room(&mut self, topic: &Topic) -> Option<Topic> {
         if !self.is_full() || self.by_topic.contains_key(topic) {
             return None;
         }
-        let &(until, index) = self.lingering.first()?;
-        self.close(until, index)
+        let longest = self.lingering.longest()?;
+        self.close(longest)
     }
 
     fn open(&mut self, topic: Topic) -> (ChannelIndex, Joined) {
-        let Subscription { name, is_pattern } = topic.subscription.clone();
-        let readings = self.names.of_kind(is_pattern).entry(name).or_default();
+        let readings = self.names.of(&topic).entry(topic.subscription.name.clone()).or_default();
         // Another reading of what is followed already: whether that is confirmed holds for it too.
-        let sibling = readings.first().map(|&sibling| self.channels[sibling as usize].confirmation);
+        let sibling = readings.first().map(|&sibling| {
+            let sibling = &self.channels[sibling as usize];
+            (sibling.confirmation, sibling.entry)
+        });
         let joined = if sibling.is_none() { Joined::First } else { Joined::Another };
         let index = self.channels.insert(Channel {
             topic: topic.clone(),
             confirmation: match sibling {
-                Some(Confirmation::Given) => Confirmation::Given,
+                Some((Confirmation::Given, _)) => Confirmation::Given,
                 _ => Confirmation::Awaited,
             },
             shards: 0,
             linger: Duration::ZERO,
-            lingers_until: None,
+            lingers: None,
             history: None,
+            entry: sibling.map_or(EntryId::ZERO, |(_, entry)| entry),
+            awaited_by: Vec::new(),
             opened: self.number,
             used: self.number,
             is_in_line: false,
@@ -217,33 +310,35 @@ impl State {
         };
         let channel = &mut self.channels[index as usize];
         channel.shards &= !(1 << shard);
-        if channel.shards == 0 && channel.lingers_until.is_none() {
-            let until = now + channel.linger;
-            channel.lingers_until = Some(until);
-            self.lingering.insert((until, index));
+        if channel.shards == 0 && channel.lingers.is_none() {
+            let linger = Linger { since: now, until: now + channel.linger };
+            channel.lingers = Some(linger);
+            self.lingering.add(index, linger);
         }
     }
 
     pub(super) fn next_linger(&self) -> Option<Instant> {
-        self.lingering.first().map(|&(until, _)| until)
+        self.lingering.next_end().map(|(until, _)| until)
     }
 
-    /// Closes the channels whose linger is over; answers the subscriptions that nobody reads now.
-    pub(super) fn leave_lingering(&mut self, now: Instant) -> Vec<Subscription> {
+    /// Closes the channels whose linger is over; answers those whose subscriptions nobody reads now.
+    pub(super) fn leave_lingering(&mut self, now: Instant) -> Vec<Topic> {
         let mut left = Vec::new();
-        while let Some(&(until, index)) = self.lingering.first() {
+        while let Some((until, index)) = self.lingering.next_end() {
             if until > now {
                 break;
             }
-            left.extend(self.close(until, index));
+            left.extend(self.close(index));
         }
         self.metrics.channels(self.channels.len());
         left
     }
 
-    fn close(&mut self, until: Instant, index: ChannelIndex) -> Option<Subscription> {
-        self.lingering.remove(&(until, index));
+    fn close(&mut self, index: ChannelIndex) -> Option<Topic> {
         let channel = self.channels.remove(index as usize);
+        if let Some(linger) = channel.lingers {
+            self.lingering.remove(index, linger);
+        }
         if let Some(history) = &channel.history {
             self.memory.account(history.held(), 0);
         }
@@ -255,15 +350,14 @@ impl State {
             let channel = channels.get(keeper.channel as usize);
             channel.is_some_and(|channel| channel.opened == keeper.opened)
         });
-        let Subscription { name, is_pattern } = channel.topic.subscription;
-        let names = self.names.of_kind(is_pattern);
-        let readings = names.get_mut(&name).expect("an open channel is listed under its name");
+        let (name, names) = (&channel.topic.subscription.name, self.names.of(&channel.topic));
+        let readings = names.get_mut(name).expect("an open channel is listed under its name");
         readings.retain(|&reading| reading != index);
         if !readings.is_empty() {
             return None;
         }
-        names.remove(&name);
-        Some(Subscription { name, is_pattern })
+        names.remove(name);
+        Some(channel.topic)
     }
 
     pub(super) fn publish(
@@ -284,7 +378,7 @@ impl State {
             let number = self.number;
             let frame = match channel.topic.ids {
                 Ids::Ours => encode::frame(&event, Some(&self.run.at(number).to_string())),
-                Ids::Publisher => encode::frame(&event, event.id.as_deref()),
+                Ids::Publisher | Ids::Entries => encode::frame(&event, event.id.as_deref()),
             };
             self.ports.deal(channel.shards, || Message::Event {
                 channel: index,
@@ -297,7 +391,7 @@ impl State {
         self.stay_within_memory();
     }
 
-    fn stay_within_memory(&mut self) {
+    pub(super) fn stay_within_memory(&mut self) {
         let channels = &mut self.channels;
         while let Some(index) = self.memory.next_to_go(|keeper| {
             let channel = channels.get(keeper.channel as usize)?;
@@ -322,14 +416,19 @@ impl State {
                 Confirmation::Withdrawn => self.restored.push(index),
             }
             channel.confirmation = Confirmation::Given;
-            let number = self.number;
-            self.ports.deal(channel.shards, || Message::Confirmed { channel: index, number });
+            let (number, entry) = (self.number, channel.entry);
+            self.ports.deal(channel.shards, || Message::Confirmed {
+                channel: index,
+                number,
+                entry,
+            });
         }
     }
 
     pub(super) fn lose(&mut self) {
         for (_, channel) in &mut self.channels {
-            if channel.confirmation == Confirmation::Given {
+            // A log is read on where it was left.
+            if channel.confirmation == Confirmation::Given && !channel.is_log() {
                 channel.confirmation = Confirmation::Withdrawn;
             }
         }
@@ -358,7 +457,12 @@ impl State {
 }
 
 impl Channel {
-    fn keep(
+    /// Whether its source keeps its entries.
+    pub(super) fn is_log(&self) -> bool {
+        self.topic.ids == Ids::Entries
+    }
+
+    pub(super) fn keep(
         &mut self,
         index: ChannelIndex,
         number: u64,
@@ -366,7 +470,14 @@ impl Channel {
         received: Instant,
         memory: &mut Memory,
     ) {
-        if !self.change_history(memory, |history| history.push(number, kept, received)) {
+        let is_kept = match self.is_log() {
+            true => {
+                let id = self.entry;
+                self.change_history(memory, |h| h.push_entry(number, id, kept, received))
+            }
+            false => self.change_history(memory, |h| h.push(number, kept, received)),
+        };
+        if !is_kept {
             return;
         }
         self.used = number;
@@ -377,7 +488,11 @@ impl Channel {
 
     /// Changes the history, where there is one, and notes by how much it has grown; answers whether
     /// there is one.
-    fn change_history(&mut self, memory: &mut Memory, change: impl FnOnce(&mut History)) -> bool {
+    pub(super) fn change_history(
+        &mut self,
+        memory: &mut Memory,
+        change: impl FnOnce(&mut History),
+    ) -> bool {
         let Some(history) = &mut self.history else {
             return false;
         };

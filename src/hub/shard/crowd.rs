@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
-use crate::event::Topic;
+use crate::event::{EntryId, Ids, Topic};
 use crate::hub::inbox::ChannelIndex;
 use crate::hub::rounds::MemberKey;
 use crate::hub::subscriber::Mailbox;
@@ -15,6 +15,8 @@ pub(super) struct Channel {
     pub(super) ticket: u64,
     pub(super) index: Cell<Option<ChannelIndex>>,
     pub(super) is_confirmed: Cell<bool>,
+    // Of a log: the newest entry that was dealt here.
+    pub(super) newest: Cell<EntryId>,
     pub(super) listeners: RefCell<Vec<Listener>>,
 }
 
@@ -48,6 +50,11 @@ impl Channel {
             listeners.shrink_to(2 * left);
         }
         left == 0
+    }
+
+    /// Whether its source keeps its entries.
+    pub(super) fn is_log(&self) -> bool {
+        self.topic.ids == Ids::Entries
     }
 
     pub(super) fn name(&self) -> &str {

@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::Shard;
 use super::crowd::{Channel, Listener};
-use crate::event::Topic;
+use crate::event::{EntryId, Topic};
 use crate::hub::gap::GapReason;
-use crate::hub::history::{Page, Replayed, ReplayedWhat};
-use crate::hub::inbox::{ChannelIndex, Message};
+use crate::hub::history::page::{Page, Replayed, ReplayedWhat};
+use crate::hub::inbox::{ChannelIndex, LogPage, LogReplayed, LogReplayedWhat, Message};
 use crate::hub::queue::Queued;
 use crate::hub::rounds::MemberKey;
 use crate::hub::subscriber::{CloseReason, Mailbox};
@@ -28,30 +29,47 @@ impl Shard {
         while dealt < MAX_SLICE_BYTES {
             let Some(message) = self.0.batch.borrow_mut().pop_front() else { break };
             dealt += message.bytes() + MESSAGE_BYTES;
+            if let Some(number) = message.number() {
+                self.0.number.set(number);
+            }
             match message {
                 Message::Event { channel, number, frame, received } => {
-                    self.0.number.set(number);
                     self.fan_out(channel, &Queued { frame, number: Some(number), received }, now);
                 }
-                Message::Joined { topic, ticket, channel, is_confirmed, number } => {
-                    self.0.number.set(number);
-                    self.joined(&topic, ticket, channel, is_confirmed, now);
+                Message::Entry { channel, number, id, frame, received } => {
+                    let event = Queued { frame, number: Some(number), received };
+                    self.fan_out_entry(channel, id, &event, now);
+                }
+                Message::Joined { topic, ticket, channel, is_confirmed, entry, .. } => {
+                    let confirmed = is_confirmed.then_some(entry);
+                    self.joined(&topic, ticket, channel, confirmed, now);
                 }
                 Message::Refused { topic, ticket } => self.refused(&topic, ticket, now),
-                Message::Confirmed { channel, number } => {
-                    self.0.number.set(number);
+                Message::Confirmed { channel, entry, .. } => {
                     if let Some(channel) = self.channel(channel) {
-                        self.confirm(&channel, now);
+                        self.confirm(&channel, entry, now);
                     }
                 }
                 Message::Lost => self.lost(),
-                Message::Replay { member, page, number } => {
-                    self.0.number.set(number);
-                    self.replay(member, page, number, now);
+                Message::Replay { member, ticket, page, floors, number } => {
+                    let Some(mailbox) = self.awaiting(member, ticket) else { continue };
+                    let is_last = page.is_last;
+                    self.replay(&mailbox, page, now);
+                    self.replayed(&mailbox, is_last, number, floors, now);
+                }
+                Message::LogReplay { member, ticket, topics, page, number } => {
+                    let Some(mailbox) = self.awaiting(member, ticket) else { continue };
+                    let is_last = page.is_last;
+                    self.replay_logs(&topics, &mailbox, page, now);
+                    self.replayed(&mailbox, is_last, number, None, now);
                 }
                 Message::Gap { reason, channels, number } => {
-                    self.0.number.set(number);
                     self.tell_gap(reason, &channels, number, now);
+                }
+                Message::LogGap { reason, channel, entry, .. } => {
+                    if let Some(channel) = self.channel(channel) {
+                        self.tell_log_gap(reason, &channel, entry, now);
+                    }
                 }
             }
         }
@@ -75,6 +93,28 @@ impl Shard {
                 self.see_to_the_end_of(mailbox, now);
             }
         }
+        self.count_offered(grown, dropped);
+    }
+
+    /// The same for an entry of a log.
+    fn fan_out_entry(&self, channel: ChannelIndex, id: EntryId, event: &Queued, now: Instant) {
+        let Some(channel) = self.channel(channel) else {
+            return;
+        };
+        channel.newest.set(id);
+        let (mut grown, mut dropped) = (0, 0);
+        for Listener { mailbox, slot, .. } in &*channel.listeners.borrow() {
+            let outcome = mailbox.offer_entry(*slot, id, event, now);
+            grown += outcome.grown;
+            dropped += outcome.dropped;
+            if outcome.is_closed {
+                self.see_to_the_end_of(mailbox, now);
+            }
+        }
+        self.count_offered(grown, dropped);
+    }
+
+    fn count_offered(&self, grown: isize, dropped: u64) {
         self.0.queued_bytes.set(self.0.queued_bytes.get().wrapping_add_signed(grown));
         if dropped > 0 {
             self.0.metrics.shared().events_dropped_by_overflow(dropped);
@@ -86,7 +126,7 @@ impl Shard {
         topic: &Topic,
         ticket: u64,
         index: ChannelIndex,
-        is_confirmed: bool,
+        confirmed: Option<EntryId>,
         now: Instant,
     ) {
         let Some(channel) = self.awaited(topic, ticket) else {
@@ -94,8 +134,8 @@ impl Shard {
         };
         channel.index.set(Some(index));
         self.0.by_index.borrow_mut().insert(index, Rc::clone(&channel));
-        if is_confirmed {
-            self.confirm(&channel, now);
+        if let Some(entry) = confirmed {
+            self.confirm(&channel, entry, now);
         }
     }
 
@@ -116,10 +156,15 @@ impl Shard {
         channels.get(topic).filter(|channel| channel.ticket == ticket).map(Rc::clone)
     }
 
-    fn confirm(&self, channel: &Channel, now: Instant) {
+    /// The source listens to it; of a log, it reads it from `entry` on.
+    fn confirm(&self, channel: &Channel, entry: EntryId, now: Instant) {
         channel.is_confirmed.set(true);
-        for Listener { mailbox, is_unconfirmed, .. } in &*channel.listeners.borrow() {
+        channel.newest.set(entry);
+        for Listener { mailbox, slot, is_unconfirmed, .. } in &*channel.listeners.borrow() {
             if is_unconfirmed.replace(false) {
+                if channel.is_log() && !mailbox.is_replaying() {
+                    mailbox.begin_log(*slot, entry);
+                }
                 mailbox.unconfirmed.set(mailbox.unconfirmed.get() - 1);
                 if mailbox.unconfirmed.get() == 0 && !mailbox.is_replaying() {
                     self.say_ready(mailbox, now);
@@ -129,7 +174,7 @@ impl Shard {
     }
 
     fn lost(&self) {
-        for channel in self.0.channels.borrow().values() {
+        for channel in self.0.channels.borrow().values().filter(|channel| !channel.is_log()) {
             channel.is_confirmed.set(false);
             for Listener { is_unconfirmed, was_cut_off, .. } in &*channel.listeners.borrow() {
                 was_cut_off.set(was_cut_off.get() || !is_unconfirmed.get());
@@ -137,13 +182,14 @@ impl Shard {
         }
     }
 
+    /// Who waits for the answer with this ticket.
+    fn awaiting(&self, member: MemberKey, ticket: u64) -> Option<Rc<Mailbox>> {
+        self.member(member).filter(|mailbox| mailbox.awaits(ticket))
+    }
+
     /// Gives a subscriber the piece of the past that it asked for.
-    fn replay(&self, member: MemberKey, page: Page, number: u64, now: Instant) {
-        let Some(mailbox) = self.member(member) else {
-            return;
-        };
+    fn replay(&self, mailbox: &Mailbox, page: Page, now: Instant) {
         let before = mailbox.queued_bytes();
-        let is_last = page.is_last;
         for Replayed { number, what } in page.entries {
             match what {
                 ReplayedWhat::Event { frame, received } => {
@@ -158,8 +204,77 @@ impl Shard {
             }
         }
         self.account(before, mailbox.queued_bytes());
-        if mailbox.replayed(is_last, number) && mailbox.unconfirmed.get() == 0 {
-            self.say_ready(&mailbox, now);
+    }
+
+    /// The same of logs.
+    fn replay_logs(&self, topics: &[Topic], mailbox: &Mailbox, page: LogPage, now: Instant) {
+        let before = mailbox.queued_bytes();
+        let names = || topics.iter().map(|topic| topic.subscription.name.as_str());
+        mailbox.replay_from(page.places);
+        for LogReplayed { log, id, what } in page.entries {
+            match what {
+                LogReplayedWhat::Event { frame, received } => {
+                    // It has no number: numbers are given to what is live.
+                    let event = Queued { frame, number: Some(0), received };
+                    mailbox.replay_entry(log, id, &event, now);
+                }
+                LogReplayedWhat::Gap(reason @ GapReason::UnknownId) => {
+                    mailbox.tell_log_gap(reason, (log, id), names(), self, now);
+                }
+                LogReplayedWhat::Gap(reason) => {
+                    let name = names().skip(log).take(1);
+                    mailbox.tell_log_gap(reason, (log, id), name, self, now);
+                }
+            }
+        }
+        self.account(before, mailbox.queued_bytes());
+    }
+
+    fn replayed(
+        &self,
+        mailbox: &Mailbox,
+        is_last: bool,
+        number: u64,
+        floors: Option<Arc<[u64]>>,
+        now: Instant,
+    ) {
+        if mailbox.replayed(is_last, number, floors, now) && mailbox.unconfirmed.get() == 0 {
+            self.say_ready(mailbox, now);
+        }
+    }
+
+    /// Tells those who listen to the log; what they do not have they ask for.
+    fn tell_log_gap(&self, reason: GapReason, channel: &Channel, entry: EntryId, now: Instant) {
+        if reason != GapReason::Overload {
+            channel.newest.set(entry);
+        }
+        for Listener { mailbox, slot, .. } in &*channel.listeners.borrow() {
+            let place = mailbox.place_in(*slot);
+            match reason {
+                _ if mailbox.is_closed() => {}
+                // Only this shard has missed something: the source still has it.
+                GapReason::Overload => {
+                    if !mailbox.is_replaying() {
+                        mailbox.rewind(now);
+                    }
+                }
+                // Whoever has no place yet was promised nothing.
+                _ if place.is_none() => {}
+                GapReason::Reset => {
+                    let name = std::iter::once(channel.name());
+                    mailbox.tell_log_gap(reason, (*slot, entry), name, self, now);
+                    // What was asked for is of the log that is gone.
+                    if mailbox.is_replaying() {
+                        mailbox.rewind(now);
+                    }
+                }
+                // Whoever waits for its past will find the gap there.
+                _ if mailbox.is_replaying() => {}
+                _ => {
+                    let name = std::iter::once(channel.name());
+                    mailbox.tell_log_gap(reason, (*slot, entry), name, self, now);
+                }
+            }
         }
     }
 

@@ -20,15 +20,17 @@ use tokio::time::Instant;
 pub(super) use self::crowd::Membership;
 use self::crowd::{Channel, Listener};
 use super::calls::{Calls, Joining, ReplayCall};
+use super::entries::Places;
 use super::inbox::{ChannelIndex, Inbox, Message};
 use super::pace::Pace;
-use super::position::{Resume, Run};
+use super::position::Run;
 use super::queue_memory::QueueMemory;
+use super::resume::Resume;
 use super::rounds::{MemberKey, ROUND, Rounds};
 use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
 use super::watched::{Watch, WatchGuard, Watched};
 use super::{HistorySettings, StreamSettings};
-use crate::event::{Ids, Topic};
+use crate::event::{EntryId, Ids, Topic};
 use crate::metrics::ShardMetrics;
 use crate::sse::encode;
 
@@ -161,12 +163,14 @@ impl Shard {
         } = request;
         let now = Instant::now();
         let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
-        let resume = last_event_id
-            .filter(|_| ids == Ids::Ours)
-            .map(|id| Resume::from_id(&id, self.run_tag()));
+        let id = last_event_id.as_deref();
+        let resume = Resume::new(ids, id, settings.replay, topics.len(), self.run_tag());
         let linger = settings.linger;
         let mailbox =
             Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, is_continued, cut, now));
+        if ids == Ids::Entries {
+            *mailbox.in_logs.borrow_mut() = Places::nowhere(topics.len());
+        }
         *mailbox.places.borrow_mut() = vec![0; topics.len()].into();
         let channels: Box<[_]> = topics
             .into_iter()
@@ -175,7 +179,7 @@ impl Shard {
             .collect();
         self.0.metrics.shared().subscribed(channels.len());
         let membership = Membership { key: self.admit(Rc::clone(&mailbox), now), channels };
-        if resume.is_none() && mailbox.unconfirmed.get() == 0 {
+        if !mailbox.is_replaying() && mailbox.unconfirmed.get() == 0 {
             self.say_ready(&mailbox, now);
         }
         Subscriber::new(mailbox, self.clone(), membership)
@@ -305,9 +309,15 @@ impl Shard {
     }
 
     /// Asks for a piece of the past.
-    pub(super) fn ask_for_replay(&self, membership: &Membership, resume: Resume, max_bytes: usize) {
+    pub(super) fn ask_for_replay(
+        &self,
+        membership: &Membership,
+        resume: Resume,
+        max_bytes: usize,
+        ticket: u64,
+    ) {
         let topics = membership.channels.iter().map(|channel| channel.topic.clone()).collect();
-        let call = ReplayCall { topics, resume, max_bytes };
+        let call = ReplayCall { topics, resume, max_bytes, ticket };
         self.0.link.calls.replay(self.0.link.shard, membership.key, call);
     }
 
@@ -315,6 +325,9 @@ impl Shard {
     pub(super) fn leave(&self, membership: &Membership) {
         self.0.metrics.shared().unsubscribed(membership.channels.len());
         let member = self.0.members.borrow_mut().remove(membership.key.place);
+        if member.mailbox.is_replaying() {
+            self.0.link.calls.withdraw_replay(self.0.link.shard, membership.key);
+        }
         for (channel, &place) in membership.channels.iter().zip(&*member.mailbox.places.borrow()) {
             if channel.remove(place) {
                 self.forget(channel);
@@ -336,6 +349,9 @@ impl Shard {
         let is_unconfirmed = !channel.is_confirmed.get();
         if is_unconfirmed {
             mailbox.unconfirmed.set(mailbox.unconfirmed.get() + 1);
+        }
+        if channel.is_log() && !is_unconfirmed && !mailbox.is_replaying() {
+            mailbox.begin_log(slot, channel.newest.get());
         }
         let mut listeners = channel.listeners.borrow_mut();
         mailbox.places.borrow_mut()[slot] = listeners.len();
@@ -364,6 +380,7 @@ impl Shard {
             ticket,
             index: Cell::new(None),
             is_confirmed: Cell::new(false),
+            newest: Cell::new(EntryId::ZERO),
             listeners: RefCell::default(),
         })
     }
@@ -404,7 +421,7 @@ impl Shard {
 
     /// What the client of a stream that has everything so far is told as its last event id.
     fn position_of(&self, mailbox: &Mailbox) -> Option<String> {
-        (mailbox.ids == Ids::Ours).then(|| self.run_tag().at(self.0.number.get()).to_string())
+        mailbox.position(self, self.0.number.get())
     }
 
     /// A closed stream is looked at as soon as its grace is over.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::close::{CloseReason, jittered};
-use crate::event::Ids;
+use crate::event::{EntryId, Ids};
+use crate::hub::entries::Places;
 use crate::hub::gap::{self, GapReason};
-use crate::hub::position::Resume;
 use crate::hub::queue::{Pushed, Queue, Queued};
+use crate::hub::resume::Resume;
 use crate::hub::rounds::MemberKey;
 use crate::hub::shard::Shard;
 use crate::hub::{StreamSettings, WhenFull};
@@ -38,7 +39,15 @@ pub(in crate::hub) struct Mailbox {
     newest: Cell<u64>,
     // Events up to this number gave way to newer ones, and the client has not been told.
     pub(super) overflowed: Cell<Option<u64>>,
-    replay: Cell<Replay>,
+    // Of logs: the last of those events.
+    overflowed_frame: RefCell<Option<Frame>>,
+    // Of logs: everything up to here was offered. Empty for a stream of other channels.
+    pub(in crate::hub) in_logs: RefCell<Places>,
+    phase: Cell<Phase>,
+    // What is to be asked for next.
+    resume: RefCell<Option<Resume>>,
+    // Of the piece of the past that was asked for last.
+    ticket: Cell<u64>,
     pub(super) last_write: Cell<Instant>,
     pub(super) waits_since: Cell<Option<Instant>>,
     pub(super) closed: Cell<Option<(CloseReason, Instant)>>,
@@ -55,12 +64,12 @@ pub(in crate::hub) struct Mailbox {
 
 /// Where a stream stands between its client's past and the live events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Replay {
+enum Phase {
     /// Events come as they are dealt.
     Live,
     /// The next piece of the past is to be asked for when what waits has been written. Live events
     /// pass by: they are in the past that is asked for.
-    Due(Resume),
+    Due,
     /// It has been asked for.
     Asked,
 }
@@ -99,11 +108,15 @@ impl Mailbox {
             prefix_bytes,
             unconfirmed: Cell::new(0),
             newest: Cell::new(match resume {
-                Some(Resume::After(number)) => number,
-                Some(Resume::Unknown) | None => 0,
+                Some(Resume::After { number, .. }) => number,
+                _ => 0,
             }),
             overflowed: Cell::new(None),
-            replay: Cell::new(resume.map_or(Replay::Live, Replay::Due)),
+            overflowed_frame: RefCell::default(),
+            in_logs: RefCell::new(Places::nowhere(0)),
+            phase: Cell::new(if resume.is_some() { Phase::Due } else { Phase::Live }),
+            resume: RefCell::new(resume),
+            ticket: Cell::new(0),
             last_write: Cell::new(now),
             waits_since: Cell::new(Some(now)),
             closed: Cell::new(None),
@@ -131,13 +144,17 @@ impl Mailbox {
             return Outcome::default();
         }
         self.newest.set(number);
+        self.push(event, now)
+    }
+
+    fn push(&self, event: Queued, now: Instant) -> Outcome {
         let mut queue = self.queue.borrow_mut();
         let before = queue.bytes();
         let dropped = match queue.push(event) {
             Pushed::Queued => 0,
             Pushed::Dropped { events, last } => {
                 if self.settings.when_full == WhenFull::DropOldest {
-                    self.overflowed.set(Some(last));
+                    self.note_overflow(last);
                 }
                 events
             }
@@ -154,9 +171,48 @@ impl Mailbox {
         Outcome { dropped, grown, is_closed: self.is_closed() }
     }
 
+    /// Offers an entry of one of the stream's logs: once, whichever way it comes.
+    pub(in crate::hub) fn offer_entry(
+        &self,
+        log: usize,
+        id: EntryId,
+        event: &Queued,
+        now: Instant,
+    ) -> Outcome {
+        let is_known = self.in_logs.borrow().get(log).is_some_and(|newest| id <= newest);
+        if self.is_closed() || self.is_replaying() || is_known {
+            return Outcome::default();
+        }
+        let frame = self.placed(log, id, &event.frame);
+        self.push(Queued { frame, ..*event }, now)
+    }
+
+    /// The frame of an entry, with the id that says where the client stands after it in all logs.
+    fn placed(&self, log: usize, id: EntryId, frame: &Frame) -> Frame {
+        let mut places = self.in_logs.borrow_mut();
+        places.set(log, id);
+        match places.len() {
+            1 => frame.clone(),
+            _ => encode::with_id(frame, &places.to_string()),
+        }
+    }
+
+    /// The log is read from this entry on.
+    pub(in crate::hub) fn begin_log(&self, log: usize, newest: EntryId) {
+        let mut places = self.in_logs.borrow_mut();
+        if places.get(log).is_none() {
+            places.set(log, newest);
+        }
+    }
+
     /// Whether the past is still to come.
     pub(in crate::hub) fn is_replaying(&self) -> bool {
-        self.replay.get() != Replay::Live
+        self.phase.get() != Phase::Live
+    }
+
+    /// Whether the answer with this ticket is the one that is waited for.
+    pub(in crate::hub) fn awaits(&self, ticket: u64) -> bool {
+        self.phase.get() == Phase::Asked && self.ticket.get() == ticket
     }
 
     /// Takes an event of the past. It fits: no more is asked for than the queue takes.
@@ -169,26 +225,71 @@ impl Mailbox {
         }
     }
 
-    /// A piece of the past has come, after which live events begin at `number` if it was the last.
-    /// Answers whether it was.
-    pub(in crate::hub) fn replayed(&self, is_last: bool, number: u64) -> bool {
-        self.replay.set(if is_last {
-            // Of the newest message another copy may still come, on a channel of this stream.
-            self.newest.set(self.newest.get().max(number.saturating_sub(1)));
-            Replay::Live
-        } else {
-            Replay::Due(Resume::After(self.newest.get()))
-        });
-        is_last
+    /// A piece of the past of logs is about to come, from these places on.
+    pub(in crate::hub) fn replay_from(&self, places: Places) {
+        *self.in_logs.borrow_mut() = places;
     }
 
-    /// The piece of the past that is to be asked for now.
-    pub(super) fn due_replay(&self) -> Option<Resume> {
-        let Replay::Due(resume) = self.replay.get() else {
+    /// Takes an entry of a log's past.
+    pub(in crate::hub) fn replay_entry(
+        &self,
+        log: usize,
+        id: EntryId,
+        event: &Queued,
+        now: Instant,
+    ) {
+        let is_known = self.in_logs.borrow().get(log).is_some_and(|newest| id <= newest);
+        if !self.is_closed() && !is_known {
+            let frame = self.placed(log, id, &event.frame);
+            self.queue.borrow_mut().append(Queued { frame, ..*event });
+            self.wake(now);
+        }
+    }
+
+    /// A piece of the past has come, after which live events begin at `number` if it was the last.
+    /// Answers whether they do.
+    ///
+    /// They do not while much of it is still to be written: those that come meanwhile would find the
+    /// queue full, and a client that is closed for that would return to the same place, for ever.
+    pub(in crate::hub) fn replayed(
+        &self,
+        is_last: bool,
+        number: u64,
+        floors: Option<Arc<[u64]>>,
+        now: Instant,
+    ) -> bool {
+        let is_live = is_last && self.queued_bytes() <= self.settings.max_queue_bytes / 2;
+        if is_live {
+            // Of the newest message another copy may still come, on a channel of this stream.
+            self.newest.set(self.newest.get().max(number.saturating_sub(1)));
+            self.phase.set(Phase::Live);
+        } else if self.ids == Ids::Entries {
+            self.rewind(now);
+        } else {
+            self.resume.replace(Some(Resume::After { number: self.newest.get(), floors }));
+            self.phase.set(Phase::Due);
+            self.wake(now);
+        }
+        is_live
+    }
+
+    /// What follows the entries that were offered last is asked for: what is live passes by until it
+    /// is there.
+    pub(in crate::hub) fn rewind(&self, now: Instant) {
+        self.resume.replace(Some(Resume::in_logs(&self.in_logs.borrow())));
+        self.phase.set(Phase::Due);
+        self.wake(now);
+    }
+
+    /// The piece of the past that is to be asked for now, and the ticket for the answer.
+    pub(super) fn due_replay(&self) -> Option<(Resume, u64)> {
+        if self.phase.get() != Phase::Due {
             return None;
-        };
-        self.replay.set(Replay::Asked);
-        Some(resume)
+        }
+        let resume = self.resume.take()?;
+        self.phase.set(Phase::Asked);
+        self.ticket.set(self.ticket.get() + 1);
+        Some((resume, self.ticket.get()))
     }
 
     /// Says what the stream itself has to say.
@@ -212,9 +313,38 @@ impl Mailbox {
         now: Instant,
     ) {
         self.newest.set(self.newest.get().max(number));
-        if self.settings.gap_events {
-            let frame = self.gap_frame(reason, channels, shard, number);
-            self.say(frame, now);
+        let position = self.position(shard, number);
+        self.say_gap(reason, channels, shard, position.as_deref(), now);
+    }
+
+    /// Tells of a gap in one of the stream's logs, after which it goes on behind `entry`.
+    pub(in crate::hub) fn tell_log_gap<'a>(
+        &self,
+        reason: GapReason,
+        (log, entry): (usize, EntryId),
+        channels: impl Iterator<Item = &'a str>,
+        shard: &Shard,
+        now: Instant,
+    ) {
+        self.in_logs.borrow_mut().set(log, entry);
+        let position = self.in_logs.borrow().to_string();
+        self.say_gap(reason, channels, shard, Some(&position), now);
+    }
+
+    /// The entry of this log that was offered last.
+    pub(in crate::hub) fn place_in(&self, log: usize) -> Option<EntryId> {
+        self.in_logs.borrow().get(log)
+    }
+
+    /// The id of what comes before `number`, and before the next entry of any log.
+    pub(in crate::hub) fn position(&self, shard: &Shard, number: u64) -> Option<String> {
+        match self.ids {
+            Ids::Ours => Some(shard.run_tag().at(number).to_string()),
+            Ids::Publisher => None,
+            Ids::Entries => {
+                let places = self.in_logs.borrow();
+                (!places.is_nowhere()).then(|| places.to_string())
+            }
         }
     }
 
@@ -223,6 +353,45 @@ impl Mailbox {
         let events = self.queue.borrow_mut().clear();
         self.close(reason, now);
         events
+    }
+
+    fn say_gap<'a>(
+        &self,
+        reason: GapReason,
+        channels: impl Iterator<Item = &'a str>,
+        shard: &Shard,
+        position: Option<&str>,
+        now: Instant,
+    ) {
+        // It is a hole, whether it is told or not.
+        shard.metrics().shared().gap(reason.as_str());
+        if self.settings.gap_events {
+            self.say(self.gap_frame(reason, channels, position), now);
+        }
+    }
+
+    fn note_overflow(&self, last: Option<Queued>) {
+        let Some(last) = last else { return };
+        self.overflowed.set(last.number);
+        if self.ids == Ids::Entries {
+            self.overflowed_frame.replace(Some(last.frame));
+        }
+    }
+
+    /// The gap for dropped events; `None` where the route tells no gaps.
+    pub(super) fn owed_gap<'a>(
+        &self,
+        channels: impl Iterator<Item = &'a str>,
+        shard: &Shard,
+    ) -> Option<Frame> {
+        let last = self.overflowed.take()?;
+        let position = match self.overflowed_frame.take() {
+            Some(frame) => frame.id().map(str::to_owned),
+            None => self.position(shard, last),
+        };
+        shard.metrics().shared().gap(GapReason::Overflow.as_str());
+        let frame = || self.gap_frame(GapReason::Overflow, channels, position.as_deref());
+        self.settings.gap_events.then(frame)
     }
 
     /// Ends the stream. What waits is still written, if that does not take long.
@@ -306,15 +475,12 @@ impl Mailbox {
         *self.waker.borrow_mut() = Some(context.waker().clone());
     }
 
-    pub(super) fn gap_frame<'a>(
+    fn gap_frame<'a>(
         &self,
         reason: GapReason,
         channels: impl Iterator<Item = &'a str>,
-        shard: &Shard,
-        number: u64,
+        position: Option<&str>,
     ) -> Frame {
-        let position = (self.ids == Ids::Ours).then(|| shard.run_tag().at(number));
-        shard.metrics().shared().gap(reason.as_str());
         gap::frame(reason, channels.map(|name| &name[self.prefix_bytes..]), position)
     }
 }

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 pub use self::close::{CloseReason, jittered};
 pub(super) use self::mailbox::{CLOSE_GRACE, Mailbox};
-use super::gap::GapReason;
 use super::queue::{Queue, Queued};
 use super::shard::{Membership, Shard};
 use crate::sse::frame::{Form, Frame};
@@ -54,9 +53,9 @@ impl Subscriber {
             }
             None if self.mailbox.is_closed() => Poll::Ready(None),
             None => {
-                if let Some(resume) = self.mailbox.due_replay() {
+                if let Some((resume, ticket)) = self.mailbox.due_replay() {
                     let max_bytes = self.mailbox.settings.max_queue_bytes / 2;
-                    self.shard.ask_for_replay(&self.membership, resume, max_bytes);
+                    self.shard.ask_for_replay(&self.membership, resume, max_bytes, ticket);
                 }
                 self.mailbox.waits_since.set(None);
                 self.mailbox.watch(context);
@@ -116,7 +115,7 @@ impl Subscriber {
     /// The gap that is owed, or else what has waited longest.
     fn next_frame(&self, queue: &mut Queue, now: Instant) -> Option<Frame> {
         if self.is_gap_owed(queue)
-            && let Some(gap) = self.owed_gap()
+            && let Some(gap) = self.mailbox.owed_gap(self.membership.names(), &self.shard)
         {
             return Some(gap);
         }
@@ -127,16 +126,6 @@ impl Subscriber {
     fn is_gap_owed(&self, queue: &Queue) -> bool {
         let has_begun = self.mailbox.has_begun.get() || queue.front().is_none();
         has_begun && self.mailbox.overflowed.get().is_some()
-    }
-
-    /// The gap for dropped events; `None` where the route tells no gaps.
-    fn owed_gap(&self) -> Option<Frame> {
-        let last = self.mailbox.overflowed.take()?;
-        let channels = self.membership.names();
-        self.mailbox
-            .settings
-            .gap_events
-            .then(|| self.mailbox.gap_frame(GapReason::Overflow, channels, &self.shard, last))
     }
 
     fn pop(&self, queue: &mut Queue, now: Instant) -> Option<Frame> {

@@ -1,7 +1,7 @@
-//! HTTP on a connection, by hyper: requests in, responses out.
+//! HTTP/1.1 on a connection, by hyper: requests in, responses out.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
@@ -17,7 +17,6 @@ use super::state::ConnectionState;
 use crate::server::carrier::{Carrier, Frames, Handover, Offer};
 use crate::server::request_body::RequestBody;
 use crate::server::running::{RunningBody, RunningRequest};
-use crate::server::severable::{self, StreamExecutor};
 use crate::server::shard_server::ShardServer;
 use crate::server::transport::Transport;
 
@@ -27,7 +26,7 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// Answers requests.
 pub trait Handler: Clone + 'static {
     /// The body of its responses.
-    type Body: Body<Data = Bytes, Error = BodyError> + Frames + 'static;
+    type Body: Body<Data = Bytes, Error = BodyError> + Frames + Unpin + 'static;
 
     /// Answers one request. Total: a failure is a response too.
     fn handle(
@@ -51,7 +50,7 @@ pub(super) async fn speak_http1<H: Handler>(
         .header_read_timeout(settings.header_read_timeout)
         .max_header_size(settings.max_header_bytes)
         .max_buf_size(settings.max_buffer_bytes)
-        .serve_connection(TokioIo::new(transport), service(shard, state, Some(handover.clone())))
+        .serve_connection(TokioIo::new(transport), service(shard, state, handover.clone()))
         .with_upgrades();
     let mut is_finishing = false;
     let ended = std::future::poll_fn(|cx| {
@@ -76,43 +75,10 @@ pub(super) async fn speak_http1<H: Handler>(
     Ok(offered.map(|(parts, offer)| Carrier::new(parts.io.into_inner(), offer)))
 }
 
-pub(super) async fn speak_http2<H: Handler>(
-    transport: Transport,
-    shard: &ShardServer<H>,
-    state: &Rc<ConnectionState>,
-) -> Result<(), BodyError> {
-    let settings = &shard.settings().http2;
-    let connection = http2::Builder::new(StreamExecutor)
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(settings.max_concurrent_streams)
-        .max_header_list_size(settings.max_header_list_bytes)
-        .initial_stream_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
-        .max_send_buf_size(settings.max_send_buffer)
-        .max_local_error_reset_streams(MAX_LOCAL_ERROR_RESETS)
-        .max_pending_accept_reset_streams(MAX_PENDING_ACCEPT_RESETS)
-        .keep_alive_interval(settings.keep_alive_interval)
-        .keep_alive_timeout(settings.keep_alive_timeout)
-        .serve_connection(TokioIo::new(transport), service(shard, state, None));
-    let mut connection = pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return Ok(result?), // the client is done
-        _ = state.notice_after(None) => {}                  // we are leaving, or it idles
-    }
-    connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
-}
-
-/// Streams that were reset before they were handled, and errors of the client's that cost us a
-/// reset, before the connection ends: the answers to Rapid Reset (CVE-2023-44487) and to
-/// MadeYouReset (CVE-2025-8671).
-const MAX_PENDING_ACCEPT_RESETS: usize = 20;
-const MAX_LOCAL_ERROR_RESETS: usize = 64;
-
 fn service<H: Handler>(
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
-    handover: Option<Handover<H::Body>>,
+    handover: Handover<H::Body>,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<RunningBody<H::Body>>,
@@ -122,29 +88,16 @@ fn service<H: Handler>(
     let (handler, state) = (shard.handler().clone(), Rc::clone(state));
     service_fn(move |request: Request<Incoming>| {
         let (handler, state, handover) = (handler.clone(), Rc::clone(&state), handover.clone());
-        // Boxed, and freed with the answer: a stream over HTTP/2 is one future of hyper's from its
-        // request to its end, and would hold the room for handling the request all the time.
-        Box::pin(async move {
-            if state.resets.exhausted().is_some() {
-                return refuse().await;
-            }
+        async move {
             let running = RunningRequest::begin(Rc::clone(&state));
             // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
-            let handover = handover.filter(|_| request.version() == Version::HTTP_11);
-            let response = handler.handle(request.map(RequestBody::new), state).await;
-            if let Some(handover) = handover.filter(|_| response.body().is_frames()) {
+            let is_chunked = request.version() == Version::HTTP_11;
+            let response = handler.handle(request.map(RequestBody::from_http1), state).await;
+            if is_chunked && response.body().is_frames() {
                 handover.offer(Offer { response, running });
                 return std::future::pending().await;
             }
             Ok(response.map(|body| RunningBody::new(body, running)))
-        })
+        }
     })
-}
-
-/// Resets the stream: the connection ends, and nothing new is begun on it.
-async fn refuse<T>() -> T {
-    if let Some(stream) = severable::current() {
-        stream.cut();
-    }
-    std::future::pending().await
 }

@@ -1,6 +1,6 @@
 //! One connection, from accept to its end.
 //!
-//! One task for each: TLS where the listener has it, then HTTP/1.1 or HTTP/2 by hyper, until the
+//! One task for each: TLS where the listener has it, then HTTP/1.1 by hyper or HTTP/2, until the
 //! client is done, the gateway leaves, or a deadline of ours ends it. What requests mean is the
 //! [`Handler`]'s affair.
 
@@ -22,9 +22,10 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub use self::http::{BodyError, Handler};
-use self::state::Notice;
+pub(super) use self::state::Notice;
 pub use self::state::{ConnectionState, CutReason, Protocol};
 use super::carrier::{Carrier, Frames};
+use super::http2;
 use super::listener::Listener;
 use super::proxy_protocol;
 use super::shard_server::ShardServer;
@@ -122,7 +123,7 @@ async fn speak<H: Handler>(
     let carrier = match protocol {
         Protocol::Http1 => http::speak_http1(transport, shard, state).await?,
         Protocol::Http2 => {
-            http::speak_http2(transport, shard, state).await?;
+            http2::speak(transport, shard, state).await?;
             None
         }
     };

@@ -13,12 +13,10 @@ use tokio::time::Instant;
 
 use crate::server::ConnectionSettings;
 use crate::server::clients::{ClientLimits, Clients, ConnectionPlace, TooMuch};
-use crate::server::running::Resets;
-use crate::server::severable;
+use crate::server::http2::{Found, KeepAlive};
+use crate::server::switch;
 use crate::server::transport::Progress;
 
-/// A client that took too many requests back has so long to read the GOAWAY.
-const RESETS_GRACE: Duration = Duration::from_secs(1);
 /// A client that had connected before the gateway began to leave has so long to send its first
 /// request, and is still answered.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
@@ -48,8 +46,16 @@ impl Protocol {
 /// Why the gateway cut a connection off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutReason {
+    /// Too many faults on streams of HTTP/2, which cost us a reset each.
+    Faults,
     /// No complete request within `first_request_timeout`.
     FirstRequest,
+    /// Too many frames of HTTP/2 that ask for nothing.
+    Flood,
+    /// A header block of HTTP/2 that goes on and on.
+    Headers,
+    /// No answer to a PING of HTTP/2.
+    KeepAlive,
     /// A stream on it is to end now, and HTTP/1.1 has no other way.
     Stream,
     /// The client took too many requests back as soon as they had begun.
@@ -63,9 +69,13 @@ pub enum CutReason {
 }
 
 impl CutReason {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(in crate::server) fn as_str(self) -> &'static str {
         match self {
+            Self::Faults => "faults",
             Self::FirstRequest => "first_request_timeout",
+            Self::Flood => "flood",
+            Self::Headers => "headers",
+            Self::KeepAlive => "keep_alive_timeout",
             Self::Resets => "resets",
             Self::Stream => "stream",
             Self::Shortage => "file_descriptors",
@@ -78,7 +88,7 @@ impl CutReason {
 /// What is known of a connection, shared by its task, its requests and the rounds of its shard.
 #[derive(Debug)]
 pub struct ConnectionState {
-    pub(super) peer: SocketAddr,
+    pub(in crate::server) peer: SocketAddr,
     // Whom the peer speaks for, where the PROXY protocol says so.
     client: Cell<IpAddr>,
     is_trusted_proxy: Cell<bool>,
@@ -91,11 +101,13 @@ pub struct ConnectionState {
     has_had_request: Cell<bool>,
     running_requests: Cell<usize>,
     idle_since: Cell<Instant>,
+    pub(in crate::server) keep_alive: KeepAlive,
     // Told to finish, but only after its first request, or when it is then.
     finish_due: Cell<Option<Instant>>,
-    pub(super) resets: Resets,
     pub(super) progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
+    // Since this was asked last.
+    has_news: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -110,7 +122,7 @@ impl fmt::Debug for Rest {
 
 /// What the task of a connection is told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(in crate::server) enum Notice {
     /// Finish what runs, and begin nothing new.
     Finish,
     /// End now.
@@ -132,10 +144,11 @@ impl ConnectionState {
             has_had_request: Cell::new(false),
             running_requests: Cell::new(0),
             idle_since: Cell::new(now),
+            keep_alive: KeepAlive::new(now),
             finish_due: Cell::new(None),
-            resets: Resets::new(now),
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
+            has_news: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -214,7 +227,7 @@ impl ConnectionState {
     /// A way to end the request that is being handled, from outside, whatever it waits for: over
     /// HTTP/2 its stream is reset, over HTTP/1.1 the connection ends.
     pub fn cut_for_current_request(self: &Rc<Self>) -> Box<dyn Fn()> {
-        if let Some(stream) = severable::current() {
+        if let Some(stream) = switch::current() {
             return Box::new(move || stream.cut());
         }
         let connection = Rc::clone(self);
@@ -249,9 +262,7 @@ impl ConnectionState {
 
     /// Looks after the deadlines that hyper does not know.
     pub(in crate::server) fn enforce(&self, now: Instant, settings: &ConnectionSettings) {
-        if self.resets.exhausted().is_some_and(|since| now >= since + RESETS_GRACE) {
-            self.cut(CutReason::Resets);
-        } else if !self.has_had_request.get() {
+        if !self.has_had_request.get() {
             if now >= self.accepted + settings.first_request_timeout {
                 self.cut(CutReason::FirstRequest);
             } else if self.finish_due.get().is_some_and(|due| now >= due) {
@@ -259,16 +270,26 @@ impl ConnectionState {
             }
         } else if self.progress.blocked_since().is_some_and(|s| now >= s + settings.write_timeout) {
             self.cut(CutReason::Stalled);
-        } else if self.protocol.get() == Some(Protocol::Http2)
-            && self.running_requests.get() == 0
-            && now >= self.idle_since.get() + settings.idle_timeout
-        {
-            self.finish();
+        } else if self.protocol.get() == Some(Protocol::Http2) {
+            let is_idle = self.running_requests.get() == 0;
+            if is_idle && now >= self.idle_since.get() + settings.idle_timeout {
+                self.finish();
+            }
+            match self.keep_alive.round(now, &settings.http2) {
+                Found::Well => {}
+                Found::Work => self.wake(),
+                Found::Dead => self.cut(CutReason::KeepAlive),
+            }
         }
     }
 
     fn notify(&self, notice: Notice) {
         self.notice.set(Some(notice));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.has_news.set(true);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -277,6 +298,16 @@ impl ConnectionState {
     /// Waits until the notice is another than `known`.
     pub(super) async fn notice_after(&self, known: Option<Notice>) -> Option<Notice> {
         std::future::poll_fn(|cx| self.poll_notice_after(known, cx)).await
+    }
+
+    /// Whether there is a notice, or work of the round's, since this was asked last. Whoever polls
+    /// the task is woken by it all the same: it waits for the end of the connection too.
+    pub(in crate::server) fn take_news(&self) -> bool {
+        self.has_news.take()
+    }
+
+    pub(in crate::server) fn notice(&self) -> Option<Notice> {
+        self.notice.get()
     }
 
     pub(super) fn poll_notice_after(
@@ -306,13 +337,5 @@ impl ConnectionState {
     pub(in crate::server) fn request_ended(&self, now: Instant) {
         self.running_requests.set(self.running_requests.get() - 1);
         self.idle_since.set(now);
-    }
-
-    /// The client did not wait for the response that it had just asked for.
-    pub(in crate::server) fn request_taken_back(&self, now: Instant) {
-        if self.resets.note(now) {
-            tracing::debug!(peer = %self.peer, "too many requests were taken back");
-            self.finish();
-        }
     }
 }

@@ -51,7 +51,21 @@ pub(super) struct Connection {
     output: BytesMut,
     // Something was written that TLS may still hold back.
     is_unflushed: bool,
+    // What Redis calls this connection.
+    id: i64,
 }
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To listen to what is published, which knows no databases.
+    Listen,
+    /// To ask for data, which is in one of the databases.
+    Ask,
+}
+
+/// Elements in an answer that has many entries of streams.
+const MAX_ELEMENTS: usize = 8 << 20;
 
 impl Connection {
     /// Connects and greets, within [`CONNECT_TIMEOUT`].
@@ -59,10 +73,17 @@ impl Connection {
         info: &ConnectionInfo,
         tls: &Tls,
         max_event_bytes: usize,
+        purpose: Purpose,
     ) -> Result<Self, SourceError> {
         let opening = async {
             let (reader, writer) = tokio::io::split(connect(info.addr(), tls).await?);
-            let limits = Limits::with_max_bulk(max_event_bytes);
+            let limits = match purpose {
+                Purpose::Listen => Limits::with_max_bulk(max_event_bytes),
+                Purpose::Ask => {
+                    let max_elements = MAX_ELEMENTS;
+                    Limits { max_elements, ..Limits::with_max_bulk(max_event_bytes) }
+                }
+            };
             let mut connection = Self {
                 reader,
                 writer,
@@ -70,8 +91,13 @@ impl Connection {
                 decoder: Decoder::new(limits),
                 output: BytesMut::new(),
                 is_unflushed: false,
+                id: 0,
             };
             connection.greet(info).await?;
+            let database = info.redis_settings().db();
+            if purpose == Purpose::Ask && database != 0 {
+                connection.ask("SELECT", [database.to_string().as_str()].into_iter()).await?;
+            }
             Ok(connection)
         };
         tokio::time::timeout(CONNECT_TIMEOUT, opening)
@@ -90,6 +116,37 @@ impl Connection {
         for argument in arguments {
             put_bulk(&mut self.output, argument);
         }
+    }
+
+    /// Sends a command, and waits for its answer. Not for a connection that listens: there, what comes
+    /// next may be no answer.
+    pub(super) async fn ask<'a>(
+        &mut self,
+        name: &str,
+        arguments: impl ExactSizeIterator<Item = &'a str>,
+    ) -> Result<Value, SourceError> {
+        self.send(name, arguments);
+        match self.answer().await? {
+            Value::Error(message) => {
+                Err(SourceError::Refused(String::from_utf8_lossy(&message).into()))
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    /// Waits for the next value. Cancel safe.
+    pub(super) async fn answer(&mut self) -> Result<Value, SourceError> {
+        loop {
+            match self.next_value()? {
+                Some(answer) => return Ok(answer),
+                None => self.exchange().await?,
+            }
+        }
+    }
+
+    /// What Redis calls this connection (`CLIENT ID`).
+    pub(super) fn id(&self) -> i64 {
+        self.id
     }
 
     /// Writes what is queued while it reads, and returns when something was read. The reader never
@@ -118,8 +175,6 @@ impl Connection {
     }
 
     /// `HELLO 3` with user, password and name (<https://redis.io/docs/latest/commands/hello/>).
-    ///
-    /// The database is not selected: pub/sub knows no databases.
     async fn greet(&mut self, info: &ConnectionInfo) -> Result<(), SourceError> {
         let settings = info.redis_settings();
         let mut arguments = vec!["3"];
@@ -127,17 +182,14 @@ impl Connection {
             arguments.extend(["AUTH", settings.username().unwrap_or("default"), password]);
         }
         arguments.extend(["SETNAME", "ssegate"]);
-        self.send("HELLO", arguments.into_iter());
-        loop {
-            match self.next_value()? {
-                None => self.exchange().await?,
-                Some(Value::Error(message)) => {
-                    return Err(SourceError::Refused(String::from_utf8_lossy(&message).into()));
-                }
-                Some(Value::Map(_)) => return Ok(()),
-                Some(other) => return Err(SourceError::Unexpected(format!("{other:?}"))),
-            }
+        let Value::Map(server) = self.ask("HELLO", arguments.into_iter()).await? else {
+            return Err(SourceError::Unexpected("to HELLO".into()));
+        };
+        let id = server.iter().find(|(key, _)| key.as_bytes().is_some_and(|key| key == "id"));
+        if let Some((_, Value::Integer(id))) = id {
+            self.id = *id;
         }
+        Ok(())
     }
 }
 

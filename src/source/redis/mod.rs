@@ -1,4 +1,5 @@
-//! Redis pub/sub: one connection that listens, for ever.
+//! Redis pub/sub: one connection that listens, for ever. Redis Streams: connections that read
+//! ([`streams`]).
 //!
 //! The life of the subscription is ours ([`subscription`], and [`session`] for each connection), and
 //! so is the way in which messages are read: a client library would hide a lost connection, queue
@@ -6,8 +7,11 @@
 
 mod connection;
 mod error;
+mod life;
 mod session;
+mod streams;
 mod subscription;
 
 pub use error::SourceErrorKind;
+pub(crate) use streams::StreamReader;
 pub(crate) use subscription::Subscriber;

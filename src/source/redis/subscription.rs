@@ -3,25 +3,16 @@
 //! Connects, subscribes to everything that the hub wants, reads; and when the connection breaks, or
 //! says nothing, does so again, for ever. The hub is told what is confirmed and what is lost.
 
-use std::time::Duration;
-
 use redis::ConnectionInfo;
-use tokio::time::Instant;
 
-use super::connection::{Connection, Tls};
+use super::connection::{Connection, Purpose, Tls};
 use super::error::SourceError;
+use super::life::{Reporter, wait_before};
 use super::session::Session;
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::source::intake::Intake;
-
-/// Waits between attempts to connect: doubled from the first to the cap, each drawn anew between
-/// nothing and that ("full jitter").
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const MAX_WAIT: Duration = Duration::from_secs(1);
-/// The same failure is logged again only after this.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Listens to Redis on behalf of the hub.
 #[derive(Debug)]
@@ -33,7 +24,7 @@ pub(crate) struct Subscriber {
     pub(super) intake: Intake,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
-    last_logged: Option<(super::SourceErrorKind, Instant)>,
+    reporter: Reporter,
 }
 
 impl Subscriber {
@@ -45,8 +36,8 @@ impl Subscriber {
         metrics: Metrics,
     ) -> Self {
         let intake = Intake::new(hub.clone(), metrics.clone());
-        let tls = Tls::new(info.addr());
-        Self { info, tls, max_event_bytes, hub, intake, health, metrics, last_logged: None }
+        let (tls, reporter) = (Tls::new(info.addr()), Reporter::new(&info, metrics.clone()));
+        Self { info, tls, max_event_bytes, hub, intake, health, metrics, reporter }
     }
 
     /// Runs for ever: connects, listens, connects again. Owned by the gateway, which drops it.
@@ -54,7 +45,8 @@ impl Subscriber {
         let mut attempt = 0;
         let mut has_connected = false;
         loop {
-            let opening = Connection::open(&self.info, &self.tls, self.max_event_bytes);
+            let opening =
+                Connection::open(&self.info, &self.tls, self.max_event_bytes, Purpose::Listen);
             match without_wishes(&self.hub, opening).await {
                 Ok(connection) => {
                     tracing::info!(address = %self.info.addr(), "connected to Redis");
@@ -86,14 +78,7 @@ impl Subscriber {
     }
 
     pub(super) fn report(&mut self, error: &SourceError, what: &'static str) {
-        let kind = error.kind();
-        self.metrics.source_error(kind.as_str());
-        let is_news =
-            self.last_logged.is_none_or(|(last, at)| last != kind || at.elapsed() >= LOG_INTERVAL);
-        if is_news {
-            self.last_logged = Some((kind, Instant::now()));
-            tracing::warn!(address = %self.info.addr(), kind = kind.as_str(), %error, "{what}");
-        }
+        self.reporter.report(error, what);
     }
 }
 
@@ -107,9 +92,4 @@ async fn without_wishes<T>(hub: &Hub, wait: impl Future<Output = T>) -> T {
             passed = hub.wishes() => drop(passed),
         }
     }
-}
-
-fn wait_before(attempt: u32) -> Duration {
-    let most = FIRST_WAIT.saturating_mul(1 << attempt.min(8)).min(MAX_WAIT);
-    most.mul_f64(fastrand::f64())
 }

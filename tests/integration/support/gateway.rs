@@ -27,6 +27,7 @@ pub(crate) struct GatewayBuilder {
     redis_url: String,
     tls: String,
     port: u16,
+    listeners: String,
     admin: String,
     settings: String,
     routes: String,
@@ -56,6 +57,14 @@ impl GatewayBuilder {
         ))
     }
 
+    /// Streams by path and by query, out of Redis Streams.
+    pub(crate) fn streams(self) -> Self {
+        self.routes(
+            "- path: /events\n  events: { channels: [\"{query.channel}\"], source: stream }\n\
+             - path: /events/{channel}\n  events: { channels: [\"{channel}\"], source: stream }\n",
+        )
+    }
+
     /// One route more, after the others.
     pub(crate) fn route(mut self, yaml: &str) -> Self {
         self.routes.push_str(yaml);
@@ -77,6 +86,12 @@ impl GatewayBuilder {
     /// The port of the listener in clear text, where the system shall not choose.
     pub(crate) fn port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// One listener more.
+    pub(crate) fn listener(mut self, yaml: &str) -> Self {
+        self.listeners.push_str(&format!("  - {yaml}\n"));
         self
     }
 
@@ -111,14 +126,14 @@ impl GatewayBuilder {
     }
 
     fn yaml(&self) -> String {
-        let Self { redis_url, tls, port, admin, settings, .. } = self;
+        let Self { redis_url, tls, port, listeners, admin, settings, .. } = self;
         let routes = indent(&self.routes, 2);
         format!(
             "listeners:
   - address: 127.0.0.1:0
     tls: {tls}
   - address: 127.0.0.1:{port}
-admin: {admin}
+{listeners}admin: {admin}
 redis: {{ url: \"{redis_url}\" }}
 {settings}routes:
 {routes}"
@@ -153,6 +168,7 @@ impl Gateway {
             redis_url: redis.url(),
             tls: "{ self_signed: true }".to_owned(),
             port: 0,
+            listeners: String::new(),
             admin: "{ address: \"127.0.0.1:0\" }".to_owned(),
             settings: String::new(),
             routes: EVENTS.to_owned(),
@@ -227,6 +243,12 @@ impl Gateway {
     /// Opens a stream over HTTP/1.1 in clear text; what comes first is still to be read.
     pub(crate) async fn open(&self, target: &str) -> EventStream {
         self.get(target).await.stream()
+    }
+
+    /// Comes back to a stream with the id that was seen last.
+    pub(crate) async fn resume(&self, via: Via, target: &str, last_id: &str) -> EventStream {
+        let request = Request::events(target).header("last-event-id", last_id);
+        self.send(via, request).await.stream()
     }
 
     /// Opens a stream and waits until it is ready.

@@ -101,6 +101,25 @@ impl Redis {
         pipeline.query_async::<()>(&mut connection).await.unwrap();
     }
 
+    /// Adds an entry with one field, `data`; answers its id.
+    pub(crate) async fn add(&self, stream: &str, data: &str) -> String {
+        self.command(&["XADD", stream, "*", "data", data]).await
+    }
+
+    /// Adds many entries in one go.
+    pub(crate) async fn add_all(
+        &self,
+        stream: &str,
+        payloads: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) {
+        let mut pipeline = redis::pipe();
+        for payload in payloads {
+            pipeline.cmd("XADD").arg(stream).arg("*").arg("data").arg(payload.as_ref()).ignore();
+        }
+        let mut connection = self.connection().await;
+        pipeline.query_async::<()>(&mut connection).await.unwrap();
+    }
+
     /// Any command.
     pub(crate) async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);

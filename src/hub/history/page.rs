@@ -1,171 +1,108 @@
-//! The bounded past of one channel.
-//!
-//! Keeps the newest entries within a count, a size and an age, and gives those after a given
-//! number. Pure: time is passed in. Who receives a replay is the hub's business; how several
-//! channels are put together again in one order is [`page`]'s.
+//! The pasts of several channels, put together again in one order.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
+use std::iter::Peekable;
 
 use tokio::time::Instant;
 
-use super::HistorySettings;
-use super::gap::GapReason;
-use super::inbox::ChannelIndex;
+use super::{Entry, History, Kept};
+use crate::event::EntryId;
+use crate::hub::gap::GapReason;
+use crate::hub::inbox::ChannelIndex;
 use crate::sse::frame::Frame;
 
-/// Something that happened on a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kept {
-    /// An event: its frame.
-    Event(Frame),
-    /// Events may be missing here.
-    Gap(GapReason),
+/// The past of a channel, as far as it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::hub) struct Past<'a> {
+    pub(in crate::hub) channel: ChannelIndex,
+    pub(in crate::hub) history: &'a History,
+    /// What came after this number.
+    pub(in crate::hub) after: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Entry {
-    number: u64,
-    received: Instant,
-    kept: Kept,
-}
-
-/// What an entry holds beside the text of its frame: itself, and the allocation of the frame.
-const ENTRY_BYTES: usize = size_of::<Entry>() + 80;
-
-/// What is kept of one channel.
+/// An entry of one of several channels.
 #[derive(Debug)]
-pub(super) struct History {
-    settings: HistorySettings,
-    // Invariant: numbers ascend.
-    entries: VecDeque<Entry>,
-    // Invariant: the sum of the lengths of the frames in `entries`.
-    bytes: usize,
-    // Everything after this number is in `entries`; what came before is not promised.
-    complete_after: u64,
+pub(in crate::hub) struct Item<'a> {
+    /// Which of the channels.
+    pub(in crate::hub) at: usize,
+    pub(in crate::hub) entry: &'a Entry,
+    /// In a log.
+    pub(in crate::hub) id: Option<EntryId>,
 }
 
-impl History {
-    /// Nothing yet: the channel is followed from `number` on.
-    pub(super) fn new(settings: HistorySettings, number: u64) -> Self {
-        Self { settings, entries: VecDeque::new(), bytes: 0, complete_after: number }
+/// The entries of several channels in the order of their numbers.
+pub(in crate::hub) fn merged<'a>(pasts: &[Past<'a>]) -> impl Iterator<Item = Item<'a>> + use<'a> {
+    let after = |past: &Past<'a>| past.history.after(past.after).peekable();
+    let cursors: Vec<_> = pasts.iter().map(after).collect();
+    let mut merged = Merged { cursors, next: BinaryHeap::new() };
+    for at in 0..pasts.len() {
+        merged.line_up(at);
     }
+    merged
+}
 
-    /// What is held here, in bytes.
-    pub(super) fn held(&self) -> usize {
-        self.bytes + self.entries.len() * ENTRY_BYTES
-    }
+struct Merged<I: Iterator> {
+    cursors: Vec<Peekable<I>>,
+    next: BinaryHeap<Reverse<(u64, usize)>>,
+}
 
-    /// Forgets everything up to `number`, the newest.
-    pub(super) fn forget_all(&mut self, number: u64) {
-        self.entries = VecDeque::new();
-        self.bytes = 0;
-        self.begin(number);
-    }
-
-    /// Another route wants more of the same channel.
-    pub(super) fn widen(&mut self, settings: HistorySettings) {
-        self.settings.count = self.settings.count.max(settings.count);
-        self.settings.bytes = self.settings.bytes.max(settings.bytes);
-        self.settings.age = self.settings.age.max(settings.age);
-    }
-
-    /// The channel is heard only from `number` on.
-    pub(super) fn begin(&mut self, number: u64) {
-        self.complete_after = self.complete_after.max(number);
-    }
-
-    /// Keeps an entry, and forgets what no longer fits. `number` is greater than any before.
-    pub(super) fn push(&mut self, number: u64, kept: Kept, received: Instant) {
-        debug_assert!(self.entries.back().is_none_or(|newest| newest.number < number));
-        self.bytes += kept.bytes();
-        self.entries.push_back(Entry { number, received, kept });
-        while self.entries.len() > self.settings.count || self.bytes > self.settings.bytes {
-            self.forget_oldest();
+impl<'a, I: Iterator<Item = (&'a Entry, Option<EntryId>)>> Merged<I> {
+    fn line_up(&mut self, at: usize) {
+        if let Some((entry, _)) = self.cursors[at].peek() {
+            self.next.push(Reverse((entry.number, at)));
         }
-        self.expire(received);
-    }
-
-    /// Forgets what is too old.
-    pub(super) fn expire(&mut self, now: Instant) {
-        while self.entries.front().is_some_and(|oldest| {
-            now.saturating_duration_since(oldest.received) > self.settings.age
-        }) {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.entries.pop_front() {
-            self.bytes -= oldest.kept.bytes();
-            self.complete_after = oldest.number;
-        }
-    }
-
-    /// The entries after `number`: found by halving, not by looking through all.
-    fn after(&self, number: u64) -> impl Iterator<Item = &Entry> {
-        let start = self.entries.partition_point(|entry| entry.number <= number);
-        self.entries.range(start..)
     }
 }
 
-impl Kept {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Event(frame) => frame.len(),
-            Self::Gap(_) => 0,
-        }
+impl<'a, I: Iterator<Item = (&'a Entry, Option<EntryId>)>> Iterator for Merged<I> {
+    type Item = Item<'a>;
+
+    fn next(&mut self) -> Option<Item<'a>> {
+        let Reverse((_, at)) = self.next.pop()?;
+        let (entry, id) = self.cursors[at].next().expect("it was seen there");
+        self.line_up(at);
+        Some(Item { at, entry, id })
     }
 }
 
 /// A piece of a replay over several channels, in the order of the numbers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Page {
-    pub(super) entries: Vec<Replayed>,
+pub(in crate::hub) struct Page {
+    pub(in crate::hub) entries: Vec<Replayed>,
     /// Whether nothing is left after it.
-    pub(super) is_last: bool,
+    pub(in crate::hub) is_last: bool,
 }
 
 /// An entry of a page.
 #[derive(Clone, Debug)]
-pub(super) struct Replayed {
-    pub(super) number: u64,
-    pub(super) what: ReplayedWhat,
+pub(in crate::hub) struct Replayed {
+    pub(in crate::hub) number: u64,
+    pub(in crate::hub) what: ReplayedWhat,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum ReplayedWhat {
+pub(in crate::hub) enum ReplayedWhat {
     Event { frame: Frame, received: Instant },
     Gap { reason: GapReason, channels: Vec<ChannelIndex> },
 }
 
-/// What came after `number` on these channels, up to about `max_bytes`, but at least one entry.
+/// What came on these channels, up to about `max_bytes`, but at least one entry.
 ///
-/// Where a channel's past no longer reaches back to `number`, a gap stands at the place from which
+/// Where a channel's past no longer reaches back far enough, a gap stands at the place from which
 /// on it is complete.
-pub(super) fn page(channels: &[(ChannelIndex, &History)], number: u64, max_bytes: usize) -> Page {
-    let mut cursors: Vec<_> =
-        channels.iter().map(|(_, history)| history.after(number).peekable()).collect();
-    let mut next: BinaryHeap<Reverse<(u64, usize)>> = cursors
-        .iter_mut()
-        .enumerate()
-        .filter_map(|(at, cursor)| cursor.peek().map(|entry| Reverse((entry.number, at))))
-        .collect();
-    let mut expired = Expired::find(channels, number);
+pub(in crate::hub) fn page(pasts: &[Past<'_>], max_bytes: usize) -> Page {
+    let mut expired = Expired::find(pasts);
     let mut page = Page::default();
     let mut bytes = 0;
-    while let Some(Reverse((number, at))) = next.pop() {
+    for Item { at, entry, .. } in merged(pasts) {
         // First: the next page begins behind the last entry of this one, and would not find it.
-        expired.tell_before(number, &mut page);
+        expired.tell_before(entry.number, &mut page);
         let is_full = bytes >= max_bytes && !page.entries.is_empty();
-        if is_full && page.entries.last().is_some_and(|last| last.number < number) {
+        if is_full && page.entries.last().is_some_and(|last| last.number < entry.number) {
             return page;
         }
-        let entry = cursors[at].next().expect("it was seen there");
-        bytes += page.push(entry, channels[at].0);
-        if let Some(following) = cursors[at].peek() {
-            next.push(Reverse((following.number, at)));
-        }
+        bytes += page.push(entry, pasts[at].channel);
     }
     expired.tell_before(u64::MAX, &mut page);
     page.is_last = true;
@@ -174,7 +111,7 @@ pub(super) fn page(channels: &[(ChannelIndex, &History)], number: u64, max_bytes
 
 impl Page {
     /// All that can be told to a client with an id that is not ours.
-    pub(super) fn unknown_id(channels: Vec<ChannelIndex>, number: u64) -> Self {
+    pub(in crate::hub) fn unknown_id(channels: Vec<ChannelIndex>, number: u64) -> Self {
         let what = ReplayedWhat::Gap { reason: GapReason::UnknownId, channels };
         Self { entries: vec![Replayed { number, what }], is_last: true }
     }
@@ -206,26 +143,34 @@ impl Page {
 }
 
 /// The one gap for all channels whose past does not reach back far enough.
-struct Expired {
+#[derive(Debug)]
+pub(in crate::hub) struct Expired {
     complete_after: u64,
     channels: Vec<ChannelIndex>,
 }
 
 impl Expired {
-    fn find(channels: &[(ChannelIndex, &History)], number: u64) -> Self {
-        let too_short = || channels.iter().filter(|(_, history)| history.complete_after > number);
+    pub(in crate::hub) fn find(pasts: &[Past<'_>]) -> Self {
+        let too_short = || pasts.iter().filter(|past| past.history.complete_after > past.after);
         Self {
-            complete_after: too_short().map(|(_, h)| h.complete_after).max().unwrap_or_default(),
-            channels: too_short().map(|(index, _)| *index).collect(),
+            complete_after: too_short()
+                .map(|past| past.history.complete_after)
+                .max()
+                .unwrap_or_default(),
+            channels: too_short().map(|past| past.channel).collect(),
         }
     }
 
-    /// Tells it when everything that comes before it has been.
+    /// The place and the channels of the gap, once everything that comes before it has been told.
+    pub(in crate::hub) fn due_before(&mut self, number: u64) -> Option<(u64, Vec<ChannelIndex>)> {
+        let is_due = !self.channels.is_empty() && self.complete_after < number;
+        is_due.then(|| (self.complete_after, std::mem::take(&mut self.channels)))
+    }
+
     fn tell_before(&mut self, number: u64, page: &mut Page) {
-        if !self.channels.is_empty() && self.complete_after < number {
-            let channels = std::mem::take(&mut self.channels);
+        if let Some((number, channels)) = self.due_before(number) {
             let what = ReplayedWhat::Gap { reason: GapReason::Expired, channels };
-            page.entries.push(Replayed { number: self.complete_after, what });
+            page.entries.push(Replayed { number, what });
         }
     }
 }
@@ -236,7 +181,9 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{History, Kept, Page, ReplayedWhat, page};
+    use super::{Page, Past, ReplayedWhat};
+    use crate::hub::history::{History, Kept};
+    use crate::hub::inbox::ChannelIndex;
     use crate::hub::{GapReason, HistorySettings};
 
     const AGE: Duration = Duration::from_secs(60);
@@ -247,6 +194,11 @@ mod tests {
 
     fn event(bytes: usize) -> Kept {
         Kept::Event(crate::hub::tests::frame(bytes))
+    }
+
+    fn page(channels: &[(ChannelIndex, &History)], after: u64, max_bytes: usize) -> Page {
+        let past = |&(channel, history)| Past { channel, history, after };
+        super::page(&channels.iter().map(past).collect::<Vec<_>>(), max_bytes)
     }
 
     fn told(page: &Page) -> Vec<String> {

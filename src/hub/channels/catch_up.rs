@@ -1,0 +1,125 @@
+//! A shard that fell behind gets what it missed out of the histories, in its order and its own time;
+//! where they no longer have it, it is told so.
+
+use slab::Slab;
+
+use super::state::{Channel, State};
+use crate::event::EntryId;
+use crate::hub::gap::GapReason;
+use crate::hub::history::Kept;
+use crate::hub::history::page::{Expired, Item, Past, merged};
+use crate::hub::inbox::{ChannelIndex, Message};
+use crate::hub::port::Behind;
+
+impl State {
+    /// Hands the batches to the shards, and to those that are behind some of what they miss.
+    pub(in crate::hub) fn flush(&mut self) {
+        let Self { ports, number, metrics, channels, .. } = self;
+        ports.flush(*number);
+        for port in ports.iter_mut() {
+            if let Some(mut behind) = port.take_owed() {
+                let (part, is_over) = next_part(&mut behind, channels, *number);
+                if is_over && behind.owed > 0 {
+                    metrics.events_dropped_by_overload(behind.owed);
+                }
+                let after = behind.after;
+                port.catch_up(part, after, (!is_over).then_some(behind));
+            }
+        }
+    }
+}
+
+/// Some of what is owed, up to `number`, and whether that is all.
+fn next_part(behind: &mut Behind, channels: &Slab<Channel>, number: u64) -> (Vec<Message>, bool) {
+    let mut part = Vec::new();
+    loop {
+        let until = behind.held.front().map_or(number, |(number, _)| *number);
+        if !catch_up_to(until, behind, channels, &mut part) {
+            return (part, false);
+        }
+        match behind.held.pop_front() {
+            Some((_, message)) => part.push(message),
+            None => return (part, true),
+        }
+        if part.len() >= Behind::MAX_MESSAGES {
+            return (part, false);
+        }
+    }
+}
+
+/// Adds the events up to `until`; answers whether these were all.
+fn catch_up_to(
+    until: u64,
+    behind: &mut Behind,
+    channels: &Slab<Channel>,
+    part: &mut Vec<Message>,
+) -> bool {
+    let mut bytes: usize = part.iter().map(Message::bytes).sum();
+    let pasts = pasts(behind, channels);
+    let mut expired = Expired::find(&pasts);
+    let mut tell_expired = |before: u64, part: &mut Vec<Message>| {
+        if let Some((number, lost)) = expired.due_before(before) {
+            tell_overload(part, channels, &lost, number);
+        }
+    };
+    for Item { at, entry, id } in merged(&pasts) {
+        if entry.number > until {
+            break;
+        }
+        let is_full = part.len() >= Behind::MAX_MESSAGES || bytes >= Behind::MAX_BYTES;
+        // What several channels share stays together.
+        if is_full && behind.after < entry.number {
+            return false;
+        }
+        tell_expired(entry.number, part);
+        behind.after = entry.number;
+        // A gap has been held back as a message of its own.
+        let Kept::Event(frame) = &entry.kept else { continue };
+        bytes += frame.len();
+        let (channel, number, received) = (pasts[at].channel, entry.number, entry.received);
+        let frame = frame.clone();
+        part.push(match id {
+            Some(id) => Message::Entry { channel, number, id, frame, received },
+            None => {
+                behind.owed = behind.owed.saturating_sub(1);
+                Message::Event { channel, number, frame, received }
+            }
+        });
+    }
+    tell_expired(until.saturating_add(1), part);
+    // What keeps no history is lost as a whole.
+    let is_kept = |channel: &Channel| channel.history.is_some();
+    let is_lost = |index: &ChannelIndex| !channels.get(*index as usize).is_some_and(is_kept);
+    let lost: Vec<_> = behind.missed.iter().copied().filter(is_lost).collect();
+    behind.missed.retain(|index| !is_lost(index));
+    tell_overload(part, channels, &lost, until);
+    behind.after = behind.after.max(until);
+    true
+}
+
+fn pasts<'a>(behind: &Behind, channels: &'a Slab<Channel>) -> Vec<Past<'a>> {
+    let past = |&channel: &ChannelIndex| {
+        let history = channels.get(channel as usize)?.history.as_ref()?;
+        Some(Past { channel, history, after: behind.after })
+    };
+    behind.missed.iter().filter_map(past).collect()
+}
+
+/// Of a log nothing is lost: the source still has it, and the shard asks for it.
+fn tell_overload(
+    part: &mut Vec<Message>,
+    channels: &Slab<Channel>,
+    lost: &[ChannelIndex],
+    number: u64,
+) {
+    let reason = GapReason::Overload;
+    let is_log = |index: &ChannelIndex| channels.get(*index as usize).is_some_and(Channel::is_log);
+    let (logs, others): (Vec<ChannelIndex>, Vec<ChannelIndex>) =
+        lost.iter().copied().partition(is_log);
+    for channel in logs {
+        part.push(Message::LogGap { reason, channel, entry: EntryId::ZERO, number });
+    }
+    if !others.is_empty() {
+        part.push(Message::Gap { reason, channels: others.into(), number });
+    }
+}

@@ -1,0 +1,176 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{House, read, run, settle, topic};
+use crate::event::Event;
+use crate::hub::{HistorySettings, Hub, HubSettings, Shard, StreamSettings, Subscriber};
+use crate::metrics::Metrics;
+
+/// A queue that takes everything.
+fn wide() -> StreamSettings {
+    StreamSettings { max_queue_bytes: 1 << 30, ..StreamSettings::default() }
+}
+
+fn keep(count: usize) -> HistorySettings {
+    HistorySettings { count, bytes: 1 << 30, age: Duration::from_secs(3600) }
+}
+
+fn publish(hub: &Hub, channel: &str, number: usize) {
+    let data = Bytes::from(number.to_string());
+    hub.begin_message();
+    hub.publish(false, channel, Instant::now(), |_| {
+        Some(Event { data: data.clone(), ..Event::default() })
+    });
+}
+
+/// Checks that the numbers ascend by one, but right after a gap; answers the last and the gaps.
+fn checked(text: &str) -> (usize, usize) {
+    let (mut last, mut gaps, mut after_gap) = (None, 0, false);
+    for line in text.lines() {
+        if line == "event: gap" {
+            gaps += 1;
+            after_gap = true;
+        }
+        let Some(Ok(number)) = line.strip_prefix("data: ").map(str::parse::<usize>) else {
+            continue;
+        };
+        let is_next = last.is_none_or(|last| number == last + 1);
+        assert!(is_next || after_gap && last < Some(number), "{number} after {last:?}");
+        (last, after_gap) = (Some(number), false);
+    }
+    (last.expect("there are events"), gaps)
+}
+
+/// One who reads, on a channel of which so much is kept, while the shard does not run for 140,000
+/// events on this and another channel.
+async fn miss(kept: usize) -> (House, Subscriber) {
+    let house = House::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
+    let topics = vec![topic("a"), topic("b")];
+    let stream = house.open_topics(0, topics, None, wide(), keep(kept));
+    settle().await;
+    house.follow().await;
+    drop(read(&stream));
+    for number in 0..140_000 {
+        publish(&house.hub, ["a", "b"][number % 2], number);
+        if number % 500 == 499 {
+            house.hub.flush();
+        }
+    }
+    (house, stream)
+}
+
+#[test]
+fn a_shard_that_fell_behind_catches_up_from_history() {
+    run(async {
+        let (house, stream) = miss(100_000).await;
+        // A stream that opens meanwhile begins where its shard is.
+        let late = house.open_topics(0, vec![topic("a")], None, wide(), keep(100_000));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        publish(&house.hub, "a", 140_000);
+        house.hub.flush();
+        settle().await;
+        assert_eq!(checked(&read(&stream)), (140_000, 0));
+        let late = read(&late);
+        assert!(late.contains("id: R-0\n: ready") && !late.contains("gap"));
+        assert_eq!(late.matches("data: ").count(), 70_001);
+    });
+}
+
+#[test]
+fn a_shard_that_fell_behind_is_told_once_where_history_is_too_short() {
+    run(async {
+        let (_house, stream) = miss(1000).await;
+        // Nothing more is published.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let text = read(&stream);
+        assert_eq!(checked(&text), (139_999, 1));
+        assert!(
+            text.contains(r#"{"reason":"overload","channels":["#),
+            "{:?}",
+            text.lines().filter(|line| line.contains("reason")).collect::<Vec<_>>()
+        );
+        assert!(text.contains("id: R-140000\n"), "the id goes on");
+    });
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shard is to be blocked")]
+fn stand_still() {
+    std::thread::sleep(Duration::from_secs(2));
+}
+
+#[test]
+fn a_shard_whose_thread_stands_still_for_two_seconds_under_load_misses_nothing() {
+    let metrics = Metrics::new().expect("metrics");
+    let (hub, links) = Hub::new(
+        HubSettings { history_memory: 1 << 30, ..HubSettings::default() },
+        1,
+        metrics.clone(),
+    );
+    let link = links.into_iter().next().expect("one was asked for");
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let runtime = tokio::runtime::LocalRuntime::new().expect("a runtime");
+        runtime.block_on(async move {
+            let shard = Shard::new(link, Duration::from_secs(30), metrics.for_shard());
+            let running = shard.clone();
+            drop(tokio::task::spawn_local(async move { running.run().await }));
+            let stream = shard.subscribe(crate::hub::StreamRequest {
+                topics: vec![topic("a")],
+                settings: std::sync::Arc::new(wide()),
+                prefix_bytes: 0,
+                history: Some(keep(1_000_000)),
+                last_event_id: None,
+                is_continued: false,
+                cut: Box::new(|| {}),
+            });
+            let mut text = String::new();
+            let mut has_stood_still = false;
+            while !text.ends_with("data: end\n\n") {
+                let piece =
+                    std::future::poll_fn(|cx| stream.poll_next(crate::sse::frame::Form::Text, cx));
+                text += str::from_utf8(&piece.await.expect("it goes on")).expect("text");
+                if !has_stood_still && text.contains(": ready") {
+                    has_stood_still = true;
+                    ready.send(()).expect("it is waited for");
+                    stand_still();
+                }
+            }
+            text
+        })
+    });
+    let published = tokio::runtime::LocalRuntime::new().expect("a runtime").block_on(async {
+        let running = hub.clone();
+        drop(tokio::task::spawn_local(async move { running.run().await }));
+        for (subscription, _) in hub.wishes().await {
+            hub.confirm(false, subscription.name.as_str());
+        }
+        hub.flush();
+        while is_ready.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+        // More than fits into an inbox, for longer than the shard stands still.
+        let start = Instant::now();
+        let mut number = 0;
+        while start.elapsed() < Duration::from_millis(2500) || number < 150_000 {
+            for _ in 0..100 {
+                publish(&hub, "a", number);
+                number += 1;
+            }
+            hub.flush();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        hub.begin_message();
+        hub.publish(false, "a", Instant::now(), |_| {
+            Some(Event { data: Bytes::from_static(b"end"), ..Event::default() })
+        });
+        hub.flush();
+        while !reader.is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        number
+    });
+    let text = reader.join().expect("the reader read");
+    assert_eq!(checked(&text), (published - 1, 0));
+}

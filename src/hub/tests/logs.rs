@@ -1,0 +1,364 @@
+use tokio::time::Instant;
+
+use super::{House, run, settle};
+use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
+use crate::hub::{
+    GapReason, HistorySettings, HubSettings, LogPast, PastCall, PastWanted, Replay, StreamSettings,
+    Subscriber, WhenFull, Wish,
+};
+use crate::sse::frame::Form;
+
+fn log(name: &str) -> Topic {
+    let name = ChannelName::new(name).expect("a name");
+    let subscription = Subscription { name, is_pattern: false };
+    Topic { subscription, format: Format::Raw, ids: Ids::Entries }
+}
+
+fn id(text: &str) -> EntryId {
+    EntryId::parse(text.as_bytes()).expect("an id")
+}
+
+fn event(data: &str) -> Event {
+    Event { data: data.to_owned().into(), ..Event::default() }
+}
+
+/// What waits for a subscriber.
+fn read(subscriber: &Subscriber) -> String {
+    let mut text = String::new();
+    let context = std::task::Context::from_waker(std::task::Waker::noop());
+    while let std::task::Poll::Ready(Some(bytes)) = subscriber.poll_next(Form::Text, &context) {
+        text += str::from_utf8(&bytes).expect("text");
+    }
+    text
+}
+
+fn gap(position: &str, reason: &str, names: &str) -> String {
+    format!(
+        "id: {position}\nevent: gap\ndata: {{\"reason\":\"{reason}\",\"channels\":[{names}]}}\n\n"
+    )
+}
+
+impl House {
+    fn follow_logs(
+        &self,
+        names: &[&str],
+        last: Option<&str>,
+        settings: StreamSettings,
+    ) -> Subscriber {
+        let topics = names.iter().map(|name| log(name)).collect();
+        let history = HistorySettings { count: 3, ..HistorySettings::default() };
+        self.open_topics(0, topics, last, settings, history)
+    }
+
+    fn open_log(&self, names: &[&str], last: Option<&str>) -> Subscriber {
+        self.follow_logs(names, last, StreamSettings::default())
+    }
+
+    async fn begin(&self, logs: &[(&str, &str)]) {
+        settle().await;
+        let followed: Vec<_> = self.hub.log_wishes().await.collect();
+        assert!(followed.iter().all(|(_, wish)| *wish == Wish::Follow));
+        for (name, newest) in logs {
+            assert!(followed.iter().any(|(known, _)| known.as_str() == *name));
+            self.hub.begin_log(name, id(newest));
+        }
+        self.hub.flush();
+        settle().await;
+    }
+
+    async fn add(&self, entries: &[(&str, &str)]) {
+        for (name, entry) in entries {
+            self.hub.entry(name, id(entry), Instant::now(), |_| Some(event(entry)));
+        }
+        self.hub.flush();
+        settle().await;
+    }
+
+    async fn past_call(&self) -> PastCall {
+        let mut calls = self.hub.past_calls().await;
+        let call = calls.next().expect("a call");
+        assert!(calls.next().is_none());
+        call
+    }
+
+    async fn answer(&self, call: &PastCall, past: LogPast) {
+        self.hub.past(call.key(), past);
+        self.hub.flush();
+        settle().await;
+    }
+}
+
+fn past(entries: &[&str], is_all: bool) -> LogPast {
+    let entries = entries.iter().map(|entry| (id(entry), Some(event(entry)))).collect();
+    LogPast::Entries { gap: None, entries, is_all }
+}
+
+#[test]
+fn entries_carry_the_ids_of_their_log() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stream = house.open_log(&["a"], None);
+        assert_eq!(read(&stream), "retry: 3000\n\n");
+        house.begin(&[("a", "5-0")]).await;
+        assert_eq!(read(&stream), "id: 5-0\n: ready\n\n");
+        house.add(&[("a", "5-1"), ("other", "1-1"), ("a", "7-0"), ("a", "7-0")]).await;
+        assert_eq!(read(&stream), "id: 5-1\ndata: 5-1\n\nid: 7-0\ndata: 7-0\n\n");
+        let late = house.open_log(&["a"], None);
+        assert_eq!(read(&late), "retry: 3000\n\nid: 7-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn an_id_over_several_logs_says_where_the_client_is_in_each() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stream = house.open_log(&["a", "b"], None);
+        drop(read(&stream));
+        house.begin(&[("a", "5-0")]).await;
+        house.add(&[("a", "6-0")]).await;
+        assert_eq!(read(&stream), "id: 6-0~\ndata: 6-0\n\n", "it has no place in b yet");
+        house.hub.begin_log("b", id("0-0"));
+        house.hub.flush();
+        settle().await;
+        assert_eq!(read(&stream), "id: 6-0~0-0\n: ready\n\n");
+        house.add(&[("b", "1-1"), ("a", "7-0")]).await;
+        assert_eq!(read(&stream), "id: 6-0~1-1\ndata: 1-1\n\nid: 7-0~1-1\ndata: 7-0\n\n");
+
+        // In another order it is another id.
+        let back = house.open_log(&["a", "b"], Some("6-0~0-0"));
+        drop(read(&back));
+        settle().await;
+        assert_eq!(
+            read(&back),
+            "id: 6-0~1-1\ndata: 1-1\n\nid: 7-0~1-1\ndata: 7-0\n\nid: 7-0~1-1\n: ready\n\n"
+        );
+    });
+}
+
+#[test]
+fn what_the_history_no_longer_has_is_read_again() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let first = house.open_log(&["a"], None);
+        house.begin(&[("a", "10-0")]).await;
+        house.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0"), ("a", "14-0")]).await;
+        drop(first);
+        let back = house.open_log(&["a"], Some("3-0"));
+        drop(read(&back));
+        settle().await;
+        let call = house.past_call().await;
+        let wanted = PastWanted::After { after: id("3-0"), until: id("11-0") };
+        assert_eq!((call.log.as_str(), call.wanted), ("a", wanted));
+        // The log grows meanwhile.
+        house.add(&[("a", "15-0")]).await;
+        house.answer(&call, past(&["4-0", "5-0"], false)).await;
+        assert_eq!(read(&back), "id: 4-0\ndata: 4-0\n\nid: 5-0\ndata: 5-0\n\n");
+        settle().await;
+        let call = house.past_call().await;
+        let wanted = PastWanted::After { after: id("5-0"), until: id("12-0") };
+        assert_eq!(call.wanted, wanted);
+        house.answer(&call, past(&["11-0", "12-0"], true)).await;
+        assert_eq!(read(&back), "id: 11-0\ndata: 11-0\n\nid: 12-0\ndata: 12-0\n\n");
+        settle().await;
+        assert_eq!(
+            read(&back),
+            "id: 13-0\ndata: 13-0\n\nid: 14-0\ndata: 14-0\n\nid: 15-0\ndata: 15-0\n\n\
+             id: 15-0\n: ready\n\n"
+        );
+        house.add(&[("a", "16-0")]).await;
+        assert_eq!(read(&back), "id: 16-0\ndata: 16-0\n\n");
+    });
+}
+
+#[test]
+fn who_comes_back_before_the_log_has_begun_waits_for_it() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let back = house.open_log(&["a"], Some("3-0"));
+        drop(read(&back));
+        let gone = house.open_log(&["a"], Some("4-0"));
+        drop(read(&gone));
+        settle().await;
+        drop(gone);
+        house.begin(&[("a", "10-0")]).await;
+        let call = house.past_call().await;
+        assert_eq!(call.wanted, PastWanted::After { after: id("3-0"), until: id("10-0") });
+        house.answer(&call, past(&[], true)).await;
+        assert_eq!(read(&back), "id: 10-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn what_the_source_finds_missing_is_told_once() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let back = house.open_log(&["a"], Some("3-0"));
+        drop(read(&back));
+        house.begin(&[("a", "10-0")]).await;
+        let call = house.past_call().await;
+        let gap_at = Some((GapReason::Trimmed, id("8-0")));
+        let entries = vec![(id("9-0"), Some(event("9-0"))), (id("10-0"), None)];
+        house.answer(&call, LogPast::Entries { gap: gap_at, entries, is_all: true }).await;
+        let told = gap("8-0", "trimmed", "\"a\"") + "id: 9-0\ndata: 9-0\n\n";
+        assert_eq!(read(&back), told + &gap("10-0", "too_large", "\"a\""));
+        settle().await;
+        assert_eq!(read(&back), "id: 10-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn an_id_ahead_of_this_gateway_is_waited_for_and_nothing_is_repeated() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let back = house.open_log(&["a"], Some("12-0"));
+        drop(read(&back));
+        house.begin(&[("a", "10-0")]).await;
+        let call = house.past_call().await;
+        assert_eq!(call.wanted, PastWanted::After { after: id("12-0"), until: id("10-0") });
+        house.answer(&call, past(&[], true)).await;
+        assert_eq!(read(&back), "id: 12-0\n: ready\n\n");
+        house.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0")]).await;
+        assert_eq!(read(&back), "id: 13-0\ndata: 13-0\n\n");
+    });
+}
+
+#[test]
+fn an_id_that_was_never_written_is_unknown_and_gets_what_is_live() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let first = house.open_log(&["a", "b"], None);
+        house.begin(&[("a", "1-0"), ("b", "2-0")]).await;
+        drop(first);
+        let long = "9".repeat(4096);
+        for last in ["abcdef-1", "5-0", "1-0~2-0~3-0", "1-0~99999999999999999999999-0", &long] {
+            let back = house.open_log(&["a", "b"], Some(last));
+            drop(read(&back));
+            settle().await;
+            let expected = gap("1-0~2-0", "unknown_id", "\"a\",\"b\"");
+            assert_eq!(read(&back), expected + "id: 1-0~2-0\n: ready\n\n", "{last}");
+        }
+    });
+}
+
+#[test]
+fn a_log_that_was_begun_anew_is_told_and_goes_on_with_lower_ids() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stream = house.open_log(&["a"], None);
+        house.begin(&[("a", "10-0")]).await;
+        house.add(&[("a", "11-0")]).await;
+        drop(read(&stream));
+        // One who is about to be given the past of the old log.
+        let back = house.open_log(&["a"], Some("3-0"));
+        drop(read(&back));
+        settle().await;
+        let call = house.past_call().await;
+        house.hub.log_gap("a", GapReason::Reset, EntryId::ZERO);
+        house.add(&[("a", "1-0")]).await;
+        assert_eq!(read(&stream), gap("0-0", "reset", "\"a\"") + "id: 1-0\ndata: 1-0\n\n");
+        let reset = Some((GapReason::Reset, EntryId::ZERO));
+        house.answer(&call, LogPast::Entries { gap: reset, entries: vec![], is_all: true }).await;
+        assert_eq!(read(&back), gap("0-0", "reset", "\"a\""));
+        settle().await;
+        assert_eq!(read(&back), "id: 1-0\ndata: 1-0\n\nid: 1-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn a_client_without_an_id_is_sent_the_newest_entries() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let first = house.open_log(&["a"], None);
+        house.begin(&[("a", "10-0")]).await;
+        house.add(&[("a", "11-0"), ("a", "12-0")]).await;
+        drop(first);
+        let open = |replay| {
+            house.follow_logs(&["a"], None, StreamSettings { replay, ..StreamSettings::default() })
+        };
+        let last = open(Replay::Newest(1));
+        drop(read(&last));
+        settle().await;
+        assert_eq!(read(&last), "id: 12-0\ndata: 12-0\n\nid: 12-0\n: ready\n\n");
+
+        let more = open(Replay::Newest(3));
+        drop(read(&more));
+        settle().await;
+        let call = house.past_call().await;
+        assert_eq!(call.wanted, PastWanted::BeforeNewest(3));
+        house.answer(&call, LogPast::Start(id("9-0"))).await;
+        let call = house.past_call().await;
+        assert_eq!(call.wanted, PastWanted::After { after: id("9-0"), until: id("10-0") });
+        house.answer(&call, past(&["10-0"], true)).await;
+        assert_eq!(read(&more), "id: 10-0\ndata: 10-0\n\n");
+        settle().await;
+        assert_eq!(
+            read(&more),
+            "id: 11-0\ndata: 11-0\n\nid: 12-0\ndata: 12-0\n\nid: 12-0\n: ready\n\n"
+        );
+    });
+}
+
+#[test]
+fn a_lost_connection_is_no_gap_in_a_log() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stream = house.open_log(&["a"], None);
+        house.begin(&[("a", "10-0")]).await;
+        drop(read(&stream));
+        house.hub.lose();
+        settle().await;
+        house.hub.restored();
+        house.add(&[("a", "11-0")]).await;
+        assert_eq!(read(&stream), "id: 11-0\ndata: 11-0\n\n");
+        let late = house.open_log(&["a"], None);
+        assert_eq!(read(&late), "retry: 3000\n\nid: 11-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn what_gave_way_to_newer_entries_is_told_with_the_place_behind_it() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let settings = StreamSettings {
+            max_queue_bytes: 48,
+            when_full: WhenFull::DropOldest,
+            ..StreamSettings::default()
+        };
+        let slow = house.follow_logs(&["a", "b"], None, settings);
+        house.begin(&[("a", "1-0"), ("b", "1-0")]).await;
+        drop(read(&slow));
+        house.add(&[("a", "2-0"), ("b", "3-0"), ("a", "4-0")]).await;
+        assert_eq!(
+            read(&slow),
+            gap("2-0~1-0", "overflow", "\"a\",\"b\"")
+                + "id: 2-0~3-0\ndata: 3-0\n\nid: 4-0~3-0\ndata: 4-0\n\n"
+        );
+    });
+}
+
+#[test]
+fn a_shard_that_fell_behind_reads_its_logs_again() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let settings = StreamSettings { max_queue_bytes: 1 << 30, ..StreamSettings::default() };
+        let stream = house.follow_logs(&["a"], None, settings);
+        house.begin(&[("a", "0-0")]).await;
+        drop(read(&stream));
+        // The shard does not run meanwhile, and three are kept.
+        for number in 1..=70_000 {
+            let id = EntryId { milliseconds: number, sequence: 0 };
+            house.hub.entry("a", id, Instant::now(), |_| Some(event("x")));
+            if number % 500 == 0 {
+                house.hub.flush();
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let text = read(&stream);
+        assert!(!text.contains("gap"), "nothing is lost");
+        let last = text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back();
+        let last = id(last.expect("some were dealt"));
+        settle().await;
+        let call = house.past_call().await;
+        assert_eq!(call.wanted, PastWanted::After { after: last, until: id("69997-0") });
+    });
+}

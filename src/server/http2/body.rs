@@ -1,0 +1,239 @@
+//! The body of a request, on its way from the connection to whoever reads it.
+//!
+//! It is bounded by the window of its stream: what has been read is given back to the client as
+//! window, and no sooner. The reader may be another task than the connection's, hence the lock.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::server::connection::BodyError;
+
+/// The reader's end.
+#[derive(Debug)]
+pub(in crate::server) struct Incoming(Arc<Shared>);
+
+/// The connection's end.
+#[derive(Debug)]
+pub(super) struct Feed(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    stream: Waker,
+    // The stream is told when so much has been read since it last asked.
+    worth_telling: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    chunks: VecDeque<Bytes>,
+    // What the client has announced, less what has been read.
+    length: Option<u64>,
+    read: usize,
+    end: Option<End>,
+    // The client waits for a word before it sends (RFC 9110, section 10.1.1).
+    awaits_continue: bool,
+    is_wanted: bool,
+    reader: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum End {
+    Whole(Option<HeaderMap>),
+    Cut,
+}
+
+/// A body, and the way to feed it.
+pub(super) fn channel(
+    stream: Waker,
+    window: u32,
+    length: Option<u64>,
+    awaits_continue: bool,
+) -> (Feed, Incoming) {
+    let state = State {
+        chunks: VecDeque::new(),
+        length,
+        read: 0,
+        end: None,
+        awaits_continue,
+        is_wanted: false,
+        reader: None,
+    };
+    let worth_telling = (window / 2) as usize;
+    let shared = Shared { state: Mutex::new(state), stream, worth_telling };
+    let shared = Arc::new(shared);
+    (Feed(Arc::clone(&shared)), Incoming(shared))
+}
+
+impl Feed {
+    pub(super) fn push(&self, chunk: Bytes) {
+        let mut state = self.0.lock();
+        state.chunks.push_back(chunk);
+        wake(state);
+    }
+
+    /// The body is complete.
+    pub(super) fn end(&self, trailers: Option<HeaderMap>) {
+        let mut state = self.0.lock();
+        state.end = Some(End::Whole(trailers));
+        wake(state);
+    }
+
+    /// Takes how much has been read since this was asked last, in bytes.
+    pub(super) fn take_read(&self) -> usize {
+        std::mem::take(&mut self.0.lock().read)
+    }
+
+    /// Whether the client is to be told now to go on.
+    pub(super) fn take_continue(&self) -> bool {
+        let mut state = self.0.lock();
+        state.is_wanted && std::mem::take(&mut state.awaits_continue)
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if state.end.is_none() {
+            state.end = Some(End::Cut);
+            wake(state);
+        }
+    }
+}
+
+fn wake(mut state: MutexGuard<'_, State>) {
+    let reader = state.reader.take();
+    drop(state);
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that is done under it can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut state = self.0.lock();
+        if let Some(chunk) = state.chunks.pop_front() {
+            state.read += chunk.len();
+            state.length = state.length.map(|length| length.saturating_sub(chunk.len() as u64));
+            let is_worth_telling = state.read >= self.0.worth_telling;
+            drop(state);
+            if is_worth_telling {
+                self.0.stream.wake_by_ref();
+            }
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        match &mut state.end {
+            Some(End::Whole(trailers)) => {
+                Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            Some(End::Cut) => Poll::Ready(Some(Err("the client took its request back".into()))),
+            None => {
+                state.reader = Some(cx.waker().clone());
+                let is_news = !std::mem::replace(&mut state.is_wanted, true);
+                let asks = is_news && state.awaits_continue;
+                drop(state);
+                if asks {
+                    self.0.stream.wake_by_ref();
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.0.lock();
+        state.chunks.is_empty() && matches!(state.end, Some(End::Whole(None)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+
+    use bytes::Bytes;
+    use http_body::Body as _;
+
+    use super::{Feed, Incoming, channel};
+    use crate::server::http2::wakes::{Part, Wakes};
+
+    fn body(awaits_continue: bool) -> (Feed, Incoming, Arc<Wakes>) {
+        let wakes = Arc::new(Wakes::default());
+        let (feed, incoming) = channel(wakes.caller(Part::Stream(1)), 8, None, awaits_continue);
+        (feed, incoming, wakes)
+    }
+
+    fn read(body: &mut Incoming) -> Poll<Option<Result<Bytes, String>>> {
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(body).poll_frame(&mut context).map(|frame| {
+            frame.map(|frame| match frame {
+                Ok(frame) => Ok(frame.into_data().expect("data")),
+                Err(error) => Err(error.to_string()),
+            })
+        })
+    }
+
+    fn has_called(wakes: &Wakes) -> bool {
+        let mut callers = Vec::new();
+        wakes.take(&mut callers);
+        !callers.is_empty()
+    }
+
+    #[test]
+    fn what_is_read_is_told_when_it_is_worth_it() {
+        let (feed, mut body, wakes) = body(false);
+        feed.push(Bytes::from_static(b"abc"));
+        feed.push(Bytes::from_static(b"def"));
+        assert_eq!(read(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"abc")))));
+        assert!(!has_called(&wakes), "three of eight bytes");
+        assert_eq!(read(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"def")))));
+        assert!(has_called(&wakes));
+        assert_eq!(feed.take_read(), 6);
+        feed.end(None);
+        assert!(body.is_end_stream());
+        assert_eq!(read(&mut body), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_body_whose_stream_is_gone_is_no_whole_body() {
+        let (feed, mut body, _wakes) = body(false);
+        feed.push(Bytes::from_static(b"abc"));
+        drop(feed);
+        assert!(matches!(read(&mut body), Poll::Ready(Some(Ok(_)))));
+        assert!(matches!(read(&mut body), Poll::Ready(Some(Err(_)))));
+    }
+
+    #[test]
+    fn a_client_that_waits_is_told_to_go_on_when_its_body_is_wanted() {
+        let (feed, mut body, wakes) = body(true);
+        assert!(!feed.take_continue());
+        assert!(read(&mut body).is_pending());
+        assert!(has_called(&wakes));
+        assert!(feed.take_continue());
+        assert!(!feed.take_continue(), "once");
+    }
+}

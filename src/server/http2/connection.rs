@@ -1,0 +1,438 @@
+//! One connection: who has something to do, and in which order it is done.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::budget::Budget;
+use super::error::{Code, Fault};
+use super::frame::MAX_31_BITS;
+use super::hpack::Decoder;
+use super::keep_alive;
+use super::receive::Block;
+use super::resets::Resets;
+use super::send::Sender;
+use super::settings;
+use super::stream::{Ended, How, Stream, Streams};
+use super::wakes::{Caller, Part, Wakes};
+use crate::server::connection::{ConnectionState, CutReason, Handler, Notice};
+use crate::server::shard_server::ShardServer;
+use crate::server::transport::Transport;
+
+/// What a client sends first (section 3.4).
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What is read at once: a whole frame, and most of another.
+const READ: usize = 32 << 10;
+/// So much is written at once: one TLS record.
+pub(super) const TOGETHER: usize = 16 << 10;
+/// While so much waits for the socket, nothing is read that would have to be answered.
+const MAX_UNSENT: usize = 64 << 10;
+/// So often a connection reads and writes before others have their turn.
+const MAX_ROUNDS: usize = 16;
+/// The end of a connection waits so long for the other side: to answer, and to close.
+const GRACE: Duration = Duration::from_secs(1);
+/// Faults on streams that cost us a reset, before the connection ends: the answer to MadeYouReset
+/// (CVE-2025-8671).
+const MAX_FAULTS: u32 = 64;
+
+/// A connection. Its owner polls it until it ends.
+pub(super) struct Connection<H: Handler> {
+    pub(super) shard: ShardServer<H>,
+    pub(super) state: Rc<ConnectionState>,
+    pub(super) streams: Streams<H::Body>,
+    pub(super) ended: Ended,
+    /// The newest stream that the client has opened.
+    pub(super) last_stream: u32,
+    pub(super) sender: Sender,
+    pub(super) decoder: Decoder,
+    /// The header block that is not complete.
+    pub(super) block: Option<Box<Block>>,
+    /// What the client may send on all streams, in octets.
+    pub(super) receive_window: i64,
+    /// What was read of that, and not given back yet.
+    pub(super) unacknowledged: usize,
+    pub(super) budget: Budget,
+    pub(super) resets: Resets,
+    pub(super) phase: Phase,
+    /// Streams that have something to do, in their order.
+    pub(super) ready: VecDeque<u32>,
+    cut: Vec<u32>,
+    /// Streams that have something to send when the socket takes it.
+    pub(super) waiting: Vec<u32>,
+    /// Streams that have something to send when the window of the connection opens.
+    pub(super) starved: Vec<u32>,
+    pub(super) wakes: Arc<Wakes>,
+    transport: Transport,
+    pub(super) task: Option<Waker>,
+    reader: Waker,
+    writer: Waker,
+    callers: Vec<Arc<Caller>>,
+    // Of a frame whose end has not come.
+    input: Vec<u8>,
+    is_greeted: bool,
+    /// Whether the client has sent its SETTINGS.
+    pub(super) has_settings: bool,
+    is_readable: bool,
+    // The socket takes nothing more.
+    pub(super) is_blocked: bool,
+    faults: u32,
+}
+
+/// How far the end of a connection has come.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Requests are taken.
+    Open,
+    /// Nothing new is begun. Until the client has heard of it, what it has begun meanwhile is taken.
+    Finishing(Pin<Box<Sleep>>),
+    /// Nothing is taken behind the last stream.
+    Finished,
+    /// What is written is the last, and what is read is thrown away.
+    Closing { deadline: Pin<Box<Sleep>>, is_shut: bool },
+}
+
+/// Who is asked to answer before the last GOAWAY: then it has heard of the first (section 6.8).
+pub(super) const FINISH_PING: &[u8; 8] = b"finished";
+const PROBE_PING: &[u8; 8] = b"is there";
+
+impl<H: Handler> Connection<H> {
+    pub(super) fn new(
+        transport: Transport,
+        shard: &ShardServer<H>,
+        state: &Rc<ConnectionState>,
+    ) -> Self {
+        let wakes = Arc::new(Wakes::default());
+        Self {
+            shard: shard.clone(),
+            state: Rc::clone(state),
+            streams: Streams::None,
+            ended: Ended::default(),
+            last_stream: 0,
+            sender: Sender::new(&shard.settings().http2),
+            decoder: Decoder::default(),
+            block: None,
+            receive_window: i64::from(
+                shard.settings().http2.connection_window.max(settings::DEFAULT_WINDOW),
+            ),
+            unacknowledged: 0,
+            budget: Budget::new(Instant::now()),
+            resets: Resets::default(),
+            phase: Phase::Open,
+            ready: VecDeque::new(),
+            cut: Vec::new(),
+            waiting: Vec::new(),
+            starved: Vec::new(),
+            transport,
+            reader: wakes.caller(Part::Reader),
+            writer: wakes.caller(Part::Writer),
+            wakes,
+            callers: Vec::new(),
+            task: None,
+            input: Vec::new(),
+            is_greeted: false,
+            has_settings: false,
+            is_readable: true,
+            is_blocked: false,
+            faults: 0,
+        }
+    }
+
+    /// Does what there is to do. Ends with the connection.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
+            self.wakes.set_task(context.waker());
+            self.task = Some(context.waker().clone());
+        }
+        self.sender.output.begin();
+        let ended = self.take_turn(context);
+        self.sender.output.end();
+        ended
+    }
+
+    fn take_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.state.take_news() {
+            self.heed();
+        }
+        for _ in 0..MAX_ROUNDS {
+            self.listen();
+            if self.may_read() && self.read()?.is_ended() {
+                return Poll::Ready(Ok(()));
+            }
+            self.serve();
+            self.write()?;
+            if self.poll_end(context)?.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if !self.may_read() && (self.ready.is_empty() || self.is_blocked) {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Hears what is said from outside.
+    fn heed(&mut self) {
+        // The other notice ends this task.
+        if self.state.notice() == Some(Notice::Finish) && matches!(self.phase, Phase::Open) {
+            self.sender.goaway(MAX_31_BITS, Code::NO_ERROR, "");
+            self.sender.ping(FINISH_PING, false);
+            self.phase = Phase::Finishing(Box::pin(tokio::time::sleep(GRACE)));
+        }
+        if self.state.keep_alive.take_probe(Instant::now) {
+            self.sender.ping(PROBE_PING, false);
+        }
+        if self.state.keep_alive.take_sweep() {
+            self.sweep();
+        }
+    }
+
+    /// Resets the streams that have waited too long for their window.
+    fn sweep(&mut self) {
+        let (now, timeout) = (Instant::now(), self.shard.settings().write_timeout);
+        let mut stalled = Vec::new();
+        for (id, stream) in self.streams.iter_mut() {
+            if keep_alive::is_stalled(stream.blocked_since, now, timeout) {
+                stalled.push(id);
+            } else if stream.blocked_since.is_some() {
+                self.state.keep_alive.note_blocked();
+            }
+        }
+        for id in stalled {
+            self.shard.metrics().stream_reset("write_timeout");
+            self.reset(id, Code::CANCEL);
+        }
+    }
+
+    /// Finds out who called.
+    fn listen(&mut self) {
+        self.wakes.take(&mut self.callers);
+        for caller in self.callers.drain(..) {
+            match caller.part() {
+                Part::Reader => self.is_readable = true,
+                Part::Writer => {
+                    self.is_blocked = false;
+                    self.ready.extend(self.waiting.drain(..));
+                }
+                Part::Stream(id) => self.ready.push_back(id),
+                Part::Cut(id) => self.cut.push(id),
+            }
+        }
+        while let Some(id) = self.cut.pop() {
+            if self.streams.contains(id) {
+                self.reset(id, Code::CANCEL);
+            }
+        }
+        // That one wakes the task without a word.
+        self.ready.extend(self.streams.alone());
+    }
+
+    fn may_read(&self) -> bool {
+        self.is_readable && self.sender.output.len() < MAX_UNSENT
+    }
+
+    fn read(&mut self) -> io::Result<Flow> {
+        let mut buffer = read_buffer::take();
+        let mut filled = self.input.len();
+        buffer[..filled].copy_from_slice(&self.input);
+        let mut is_ended = false;
+        while filled < buffer.len() {
+            let mut read = ReadBuf::new(&mut buffer[filled..]);
+            let mut context = Context::from_waker(&self.reader);
+            match Pin::new(&mut self.transport).poll_read(&mut context, &mut read) {
+                Poll::Ready(Ok(())) if read.filled().is_empty() => {
+                    is_ended = true;
+                    break;
+                }
+                Poll::Ready(Ok(())) => filled += read.filled().len(),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.is_readable = false;
+                    break;
+                }
+            }
+        }
+        let had = self.input.len();
+        if filled > had {
+            self.state.keep_alive.heard(Instant::now());
+            let used = self.receive_all(&buffer[..filled]);
+            self.input = buffer[used..filled].to_vec();
+        }
+        read_buffer::give_back(buffer);
+        Ok(if is_ended { Flow::Ended } else { Flow::GoesOn })
+    }
+
+    /// Takes what has come; answers how much of it is done with.
+    fn receive_all(&mut self, octets: &[u8]) -> usize {
+        let mut used = 0;
+        while !matches!(self.phase, Phase::Closing { .. }) {
+            let rest = &octets[used..];
+            let result = if self.is_greeted { self.receive(rest) } else { self.greet(rest) };
+            match result {
+                Ok(Some(length)) => used += length,
+                Ok(None) => return used,
+                Err((length, Fault::Stream(id, code))) => {
+                    used += length;
+                    self.fault(id, code);
+                }
+                Err((_, Fault::Connection(code, what))) => self.fail(code, what),
+                Err((_, Fault::Abuse(reason))) => {
+                    self.shard.metrics().connection_cut(reason.as_str());
+                    self.fail(Code::ENHANCE_YOUR_CALM, reason.as_str());
+                }
+            }
+        }
+        octets.len()
+    }
+
+    fn greet(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
+        let expected = &PREFACE[..octets.len().min(PREFACE.len())];
+        if !octets.starts_with(expected) {
+            return Err((0, Fault::protocol("no preface of HTTP/2")));
+        }
+        self.is_greeted = octets.len() >= PREFACE.len();
+        Ok(self.is_greeted.then_some(PREFACE.len()))
+    }
+
+    fn serve(&mut self) {
+        while self.sender.output.len() < TOGETHER
+            && let Some(id) = self.ready.pop_front()
+        {
+            self.serve_stream(id);
+        }
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if !self.is_blocked {
+            let mut context = Context::from_waker(&self.writer);
+            let written = self.sender.output.poll_write(&mut self.transport, &mut context)?;
+            self.is_blocked = written.is_pending();
+        }
+        Ok(())
+    }
+
+    /// Goes on with the end of the connection, if it has begun.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Phase::Finishing(deadline) = &mut self.phase
+            && deadline.as_mut().poll(context).is_ready()
+        {
+            self.finished();
+            self.write()?;
+        }
+        if matches!(self.phase, Phase::Finished) && self.streams.is_empty() {
+            self.close();
+        }
+        let Phase::Closing { deadline, is_shut } = &mut self.phase else {
+            return Poll::Pending;
+        };
+        if !*is_shut && !self.is_blocked {
+            let mut writer = Context::from_waker(&self.writer);
+            match Pin::new(&mut self.transport).poll_shutdown(&mut writer) {
+                // Who closes before all has been read takes back what was written last: what the
+                // client still sends is read, and thrown away.
+                Poll::Ready(_closed_or_gone) => *is_shut = true,
+                Poll::Pending => self.is_blocked = true,
+            }
+        }
+        deadline.as_mut().poll(context).map(Ok)
+    }
+
+    /// The client has heard that nothing new is begun.
+    pub(super) fn finished(&mut self) {
+        self.sender.goaway(self.last_stream, Code::NO_ERROR, "");
+        self.phase = Phase::Finished;
+    }
+
+    fn close(&mut self) {
+        let deadline = Box::pin(tokio::time::sleep(GRACE));
+        self.phase = Phase::Closing { deadline, is_shut: false };
+    }
+
+    /// Ends the connection for a fault of the client's.
+    fn fail(&mut self, code: Code, what: &'static str) {
+        tracing::debug!(peer = %self.state.peer, code = code.0, what, "HTTP/2 connection ended");
+        self.streams = Streams::None;
+        self.sender.goaway(self.last_stream, code, what);
+        self.close();
+    }
+
+    /// Ends a stream for a fault of the client's.
+    fn fault(&mut self, id: u32, code: Code) {
+        self.faults += 1;
+        if self.faults > MAX_FAULTS {
+            self.shard.metrics().connection_cut(CutReason::Faults.as_str());
+            self.fail(Code::ENHANCE_YOUR_CALM, CutReason::Faults.as_str());
+        } else {
+            self.reset(id, code);
+        }
+    }
+
+    /// Ends a stream.
+    pub(super) fn reset(&mut self, id: u32, code: Code) {
+        self.sender.reset(id, code);
+        self.remove(id, How::ResetByUs);
+    }
+
+    /// Forgets a stream.
+    pub(super) fn remove(&mut self, id: u32, how: How) -> Option<Box<Stream<H::Body>>> {
+        let stream = self.streams.remove(id);
+        if let Some(stream) = &stream {
+            self.give_back(stream.receiving.unread);
+        }
+        self.ended.note(id, how);
+        stream
+    }
+
+    /// What has been read, or is thrown away, may come again.
+    pub(super) fn give_back(&mut self, octets: usize) {
+        self.unacknowledged += octets;
+        let window = self.shard.settings().http2.connection_window.max(settings::DEFAULT_WINDOW);
+        if self.unacknowledged >= window as usize / 2 {
+            let octets = std::mem::take(&mut self.unacknowledged);
+            self.receive_window += octets as i64;
+            self.sender.window_update(0, octets);
+        }
+    }
+}
+
+/// Whether the client has more to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    GoesOn,
+    Ended,
+}
+
+impl Flow {
+    fn is_ended(self) -> bool {
+        self == Self::Ended
+    }
+}
+
+/// The buffer into which all connections of a thread read, one after the other.
+mod read_buffer {
+    use std::cell::Cell;
+
+    thread_local! {
+        static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+
+    pub(super) fn take() -> Vec<u8> {
+        let mut buffer = SHARED.take();
+        buffer.resize(super::READ, 0);
+        buffer
+    }
+
+    pub(super) fn give_back(buffer: Vec<u8>) {
+        SHARED.set(buffer);
+    }
+}

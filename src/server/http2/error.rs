@@ -1,0 +1,41 @@
+//! What goes wrong on a connection, and how it is told.
+
+use crate::server::connection::CutReason;
+
+/// An error code (RFC 9113, section 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Code(pub(super) u32);
+
+impl Code {
+    pub(super) const NO_ERROR: Self = Self(0x0);
+    pub(super) const PROTOCOL_ERROR: Self = Self(0x1);
+    pub(super) const INTERNAL_ERROR: Self = Self(0x2);
+    pub(super) const FLOW_CONTROL_ERROR: Self = Self(0x3);
+    pub(super) const STREAM_CLOSED: Self = Self(0x5);
+    pub(super) const FRAME_SIZE_ERROR: Self = Self(0x6);
+    pub(super) const REFUSED_STREAM: Self = Self(0x7);
+    pub(super) const CANCEL: Self = Self(0x8);
+    pub(super) const COMPRESSION_ERROR: Self = Self(0x9);
+    pub(super) const ENHANCE_YOUR_CALM: Self = Self(0xb);
+}
+
+/// A fault of the client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It ends the connection (section 5.4.1).
+    Connection(Code, &'static str),
+    /// It ends one stream (section 5.4.2).
+    Stream(u32, Code),
+    /// Allowed, but too much of it: it ends the connection.
+    Abuse(CutReason),
+}
+
+impl Fault {
+    pub(super) fn protocol(what: &'static str) -> Self {
+        Self::Connection(Code::PROTOCOL_ERROR, what)
+    }
+
+    pub(super) fn frame_size(what: &'static str) -> Self {
+        Self::Connection(Code::FRAME_SIZE_ERROR, what)
+    }
+}

@@ -1,0 +1,295 @@
+//! Header blocks to fields.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use super::field::Field;
+use super::{huffman, static_table};
+
+/// The room for a client's dynamic table, in octets as RFC 7541 counts them:
+/// SETTINGS_HEADER_TABLE_SIZE, and its default (RFC 9113, section 6.5.2).
+const MAX_TABLE_SIZE: usize = 4096;
+
+/// Decodes the header blocks of one connection, in their order.
+#[derive(Debug, Default)]
+pub(in crate::server::http2) struct Decoder {
+    // The newest first. Holds nothing until a client indexes something.
+    table: VecDeque<Field>,
+    table_size: usize,
+    // What the client has set; `None`: the most it may.
+    max_size: Option<usize>,
+}
+
+/// Why a block was not decoded to its end; the connection cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server::http2) enum Refused {
+    /// It is no HPACK: COMPRESSION_ERROR.
+    Invalid,
+    /// Whoever was given the fields had enough.
+    TooMuch,
+}
+
+impl From<huffman::Invalid> for Refused {
+    fn from(_: huffman::Invalid) -> Self {
+        Self::Invalid
+    }
+}
+
+impl Decoder {
+    /// Gives each field of the block to `each`, until that breaks off.
+    ///
+    /// # Errors
+    /// The block is not valid, or `each` broke off.
+    pub(in crate::server::http2) fn decode(
+        &mut self,
+        block: &[u8],
+        mut each: impl FnMut(&Field) -> ControlFlow<()>,
+    ) -> Result<(), Refused> {
+        let mut input = Input(block);
+        let mut is_begun = false;
+        while let Some(first) = input.peek() {
+            let flow = if first & 0x80 != 0 {
+                // Section 6.1: an indexed field.
+                let index = input.integer(7)?;
+                each(self.field(index)?)
+            } else if first & 0xc0 == 0x40 {
+                // Section 6.2.1: a literal field that is added to the table.
+                let field = self.literal(&mut input, 6)?;
+                let flow = each(&field);
+                self.insert(field);
+                flow
+            } else if first & 0xe0 == 0x20 {
+                // Section 6.3: a new size of the table, only at the beginning of a block.
+                let size = input.integer(5)?;
+                if is_begun || size > MAX_TABLE_SIZE {
+                    return Err(Refused::Invalid);
+                }
+                self.max_size = Some(size);
+                self.evict(size);
+                continue;
+            } else {
+                // Sections 6.2.2 and 6.2.3: a literal field that is not.
+                each(&self.literal(&mut input, 4)?)
+            };
+            is_begun = true;
+            if flow.is_break() {
+                return Err(Refused::TooMuch);
+            }
+        }
+        Ok(())
+    }
+
+    fn literal(&self, input: &mut Input<'_>, prefix: u32) -> Result<Field, Refused> {
+        match input.integer(prefix)? {
+            0 => {
+                let name = input.string()?;
+                Ok(Field::new(&name, &input.string()?))
+            }
+            index => {
+                let value = input.string()?;
+                let known = self.field(index)?;
+                Ok(Field::named(known.name.clone(), known.name_len(), &value))
+            }
+        }
+    }
+
+    fn field(&self, index: usize) -> Result<&Field, Refused> {
+        let dynamic = || self.table.get(index.checked_sub(static_table::ENTRIES.len() + 1)?);
+        static_table::field(index).or_else(dynamic).ok_or(Refused::Invalid)
+    }
+
+    fn insert(&mut self, field: Field) {
+        let max_size = self.max_size.unwrap_or(MAX_TABLE_SIZE);
+        // One that is larger than the table empties it (section 4.4).
+        self.evict(max_size.saturating_sub(field.size));
+        if field.size <= max_size {
+            self.table_size += field.size;
+            self.table.push_front(field);
+        }
+    }
+
+    /// Takes the oldest fields out until no more than `size` is used.
+    fn evict(&mut self, size: usize) {
+        while self.table_size > size
+            && let Some(oldest) = self.table.pop_back()
+        {
+            self.table_size -= oldest.size;
+        }
+    }
+}
+
+/// What is left of a block.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    fn next(&mut self) -> Result<u8, Refused> {
+        let (&first, rest) = self.0.split_first().ok_or(Refused::Invalid)?;
+        self.0 = rest;
+        Ok(first)
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Refused> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Refused::Invalid)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    /// Section 5.1. No number that matters needs more than four octets behind the first.
+    fn integer(&mut self, prefix: u32) -> Result<usize, Refused> {
+        let most = (1_usize << prefix) - 1;
+        let mut value = usize::from(self.next()?) & most;
+        if value < most {
+            return Ok(value);
+        }
+        for shift in [0, 7, 14, 21] {
+            let octet = self.next()?;
+            value += usize::from(octet & 0x7f) << shift;
+            if octet & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Refused::Invalid)
+    }
+
+    /// Section 5.2.
+    fn string(&mut self) -> Result<std::borrow::Cow<'a, [u8]>, Refused> {
+        let is_huffman = self.peek().is_some_and(|first| first & 0x80 != 0);
+        let length = self.integer(7)?;
+        let octets = self.take(length)?;
+        if !is_huffman {
+            return Ok(octets.into());
+        }
+        // The shortest code has five bits.
+        let mut decoded = Vec::with_capacity(octets.len() * 8 / 5);
+        huffman::decode(octets, &mut decoded)?;
+        Ok(decoded.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::{Decoder, Refused};
+    use crate::server::http2::hpack::Name;
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let octet = |pair: &[u8]| {
+            let pair = std::str::from_utf8(pair).expect("digits");
+            u8::from_str_radix(pair, 16).expect("two digits")
+        };
+        digits.chunks(2).map(octet).collect()
+    }
+
+    fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<String>, Refused> {
+        let mut lines = Vec::new();
+        decoder.decode(block, |field| {
+            let name = match &field.name {
+                Name::Regular(name) => name.to_string(),
+                other => format!("{other:?}"),
+            };
+            let value = field.value.as_ref().map(|value| value.to_str().expect("text").to_owned());
+            lines.push(format!("{name}: {}", value.as_deref().unwrap_or("(malformed)")));
+            ControlFlow::Continue(())
+        })?;
+        Ok(lines)
+    }
+
+    /// RFC 7541, appendices C.3 and C.4: one client, without and with the Huffman code.
+    #[test]
+    fn the_requests_of_the_standard_are_decoded() {
+        for blocks in [
+            [
+                "828684410f7777772e6578616d706c652e636f6d",
+                "828684be58086e6f2d6361636865",
+                "828785bf400a637573746f6d2d6b65790c637573746f6d2d76616c7565",
+            ],
+            [
+                "828684418cf1e3c2e5f23a6ba0ab90f4ff",
+                "828684be5886a8eb10649cbf",
+                "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",
+            ],
+        ] {
+            let mut decoder = Decoder::default();
+            let mut decoded = blocks.map(|block| decode(&mut decoder, &hex(block)).expect("valid"));
+            decoded[2].push(decoder.table_size.to_string());
+            assert_eq!(
+                decoded.concat(),
+                [
+                    "Method: GET",
+                    "Scheme: http",
+                    "Path: /",
+                    "Authority: www.example.com",
+                    "Method: GET",
+                    "Scheme: http",
+                    "Path: /",
+                    "Authority: www.example.com",
+                    "cache-control: no-cache",
+                    "Method: GET",
+                    "Scheme: https",
+                    "Path: /index.html",
+                    "Authority: www.example.com",
+                    "custom-key: custom-value",
+                    "164",
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_hpack_is_refused() {
+        for (what, block) in [
+            ("index 0", "80"),
+            ("an index behind both tables", "ff00"),
+            ("an integer that does not end", "ffffffffffff"),
+            ("a string longer than the block", "00036162"),
+            ("a size larger than the table may be", "3fe21f"),
+            ("a size in the middle of a block", "8220"),
+            ("a Huffman code with the end of the string in it", "0084ffffffff0161"),
+            ("a Huffman code that ends in zeros", "0081180161"),
+            ("a Huffman code with eight bits of padding", "00821fff0161"),
+        ] {
+            let decoded = decode(&mut Decoder::default(), &hex(block));
+            assert_eq!(decoded, Err(Refused::Invalid), "{what}");
+        }
+    }
+
+    #[test]
+    fn the_table_never_grows_beyond_its_size() {
+        let mut decoder = Decoder::default();
+        for number in 0..1000 {
+            let mut block = vec![0x40, 0x01, b'a', 100];
+            block.extend(format!("{number:0100}").bytes());
+            decode(&mut decoder, &block).expect("valid");
+            assert!(decoder.table_size <= 4096);
+        }
+        assert_eq!(decoder.table.len(), 4096 / 133);
+        decode(&mut decoder, &[0x20]).expect("valid");
+        assert_eq!((decoder.table.len(), decoder.table_size), (0, 0));
+        // Larger than the table: not an error.
+        decode(&mut decoder, &[0x40, 0x01, b'a', 0x01, b'b']).expect("valid");
+        assert_eq!(decoder.table.len(), 0);
+    }
+
+    #[test]
+    fn whoever_has_enough_breaks_off() {
+        let broken = Decoder::default().decode(&[0x82, 0x82], |_| ControlFlow::Break(()));
+        assert_eq!(broken, Err(Refused::TooMuch));
+    }
+
+    #[test]
+    fn what_http_does_not_allow_is_marked() {
+        let block =
+            [&[0x00, 0x01, b'A', 0x01, b'b'][..], &[0x00, 0x01, b'a', 0x01, b'\n']].concat();
+        let decoded = decode(&mut Decoder::default(), &block).expect("valid HPACK");
+        assert_eq!(decoded, ["Malformed: b", "a: (malformed)"]);
+        let block = [0x00, 0x01, b'a', 0x02, b' ', b'b'];
+        let decoded = decode(&mut Decoder::default(), &block).expect("valid HPACK");
+        assert_eq!(decoded, ["a: (malformed)"]);
+    }
+}

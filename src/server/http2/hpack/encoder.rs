@@ -1,0 +1,154 @@
+//! Fields to header blocks.
+
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use super::static_table;
+
+/// Writes the header blocks of one connection. It keeps no dynamic table, and says so at first.
+#[derive(Debug, Default)]
+pub(in crate::server::http2) struct Encoder {
+    has_begun: bool,
+}
+
+impl Encoder {
+    /// The head of a response.
+    pub(in crate::server::http2) fn response(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        block: &mut Vec<u8>,
+    ) {
+        self.begin(block);
+        let code = status.as_str();
+        match static_index(":status", Some(code)) {
+            Some(index) => integer(block, 0x80, 7, index),
+            None => literal(block, ":status", code.as_bytes(), false),
+        }
+        fields(headers, block);
+    }
+
+    /// The fields behind a body.
+    pub(in crate::server::http2) fn trailers(&mut self, trailers: &HeaderMap, block: &mut Vec<u8>) {
+        self.begin(block);
+        fields(trailers, block);
+    }
+
+    /// A client that asks for a smaller table waits to be told that we use none (RFC 7541, section
+    /// 4.2).
+    fn begin(&mut self, block: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            integer(block, 0x20, 5, 0);
+        }
+    }
+}
+
+fn fields(headers: &HeaderMap, block: &mut Vec<u8>) {
+    for (name, value) in headers {
+        literal(block, HeaderName::as_str(name), value.as_bytes(), value.is_sensitive());
+    }
+}
+
+/// A literal field without indexing, or never indexed, by nobody on the way (sections 6.2.2, 6.2.3).
+fn literal(block: &mut Vec<u8>, name: &str, value: &[u8], is_sensitive: bool) {
+    let first = if is_sensitive { 0x10 } else { 0x00 };
+    match static_index(name, None) {
+        Some(index) => integer(block, first, 4, index),
+        None => {
+            block.push(first);
+            string(block, name.as_bytes());
+        }
+    }
+    string(block, value);
+}
+
+/// The index of a field in the static table; of the first with this name where no value is asked for.
+fn static_index(name: &str, value: Option<&str>) -> Option<usize> {
+    let is_field = |entry: &(&str, &str)| entry.0 == name && value.is_none_or(|v| v == entry.1);
+    Some(static_table::ENTRIES.iter().position(is_field)? + 1)
+}
+
+/// Section 5.2, without the Huffman code.
+fn string(block: &mut Vec<u8>, octets: &[u8]) {
+    integer(block, 0x00, 7, octets.len());
+    block.extend_from_slice(octets);
+}
+
+/// Section 5.1.
+fn integer(block: &mut Vec<u8>, first: u8, prefix: u32, value: usize) {
+    let most = (1_usize << prefix) - 1;
+    let low = |value: usize| u8::try_from(value).expect("masked to an octet");
+    if value < most {
+        block.push(first | low(value));
+        return;
+    }
+    block.push(first | low(most));
+    let mut rest = value - most;
+    while rest >= 0x80 {
+        block.push(0x80 | low(rest & 0x7f));
+        rest >>= 7;
+    }
+    block.push(low(rest));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+    use super::{Encoder, integer};
+    use crate::server::http2::hpack::{Decoder, Name};
+
+    #[test]
+    fn what_is_encoded_is_decoded_the_same() {
+        let mut headers = HeaderMap::new();
+        let long = "x".repeat(20_000);
+        for (name, value) in
+            [("content-type", "text/event-stream"), ("x-own", ""), ("x-long", &long), ("vary", "a")]
+        {
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).expect("a value"),
+            );
+        }
+        let (mut encoder, mut block) = (Encoder::default(), Vec::new());
+        encoder.trailers(&headers, &mut block);
+        encoder.trailers(&headers, &mut block);
+        assert_eq!(block[0], 0x20, "no dynamic table");
+        let mut decoded = HeaderMap::new();
+        Decoder::default()
+            .decode(&block, |field| {
+                let Name::Regular(name) = field.name.clone() else { panic!("{field:?}") };
+                decoded.append(name, field.value.clone().expect("a value"));
+                ControlFlow::Continue(())
+            })
+            .expect("valid");
+        assert_eq!(decoded.len(), 2 * headers.len());
+        assert!(headers.iter().all(|(name, value)| decoded.get(name) == Some(value)));
+    }
+
+    #[test]
+    fn a_status_is_one_octet_where_the_static_table_has_it() {
+        for (status, expected) in [
+            (StatusCode::OK, &[0x88][..]),
+            (StatusCode::NOT_FOUND, &[0x8d]),
+            (StatusCode::FORBIDDEN, b"\x08\x03403"),
+        ] {
+            let (mut encoder, mut block) = (Encoder { has_begun: true }, Vec::new());
+            encoder.response(status, &HeaderMap::new(), &mut block);
+            assert_eq!(block, expected, "{status}");
+        }
+    }
+
+    /// RFC 7541, appendix C.1.
+    #[test]
+    fn integers_are_those_of_the_standard() {
+        for (value, prefix, expected) in
+            [(10, 5, &[10][..]), (1337, 5, &[31, 154, 10]), (42, 8, &[42])]
+        {
+            let mut block = Vec::new();
+            integer(&mut block, 0, prefix, value);
+            assert_eq!(block, expected);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! One header field, as it was decoded.
+
+use http::{HeaderName, HeaderValue};
+
+/// What the size of a field is more than its octets (RFC 7541, section 4.1).
+const OVERHEAD: usize = 32;
+
+/// A field line. What HTTP does not allow in one is kept as such: the compression context must not
+/// lose it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::server::http2) struct Field {
+    pub(in crate::server::http2) name: Name,
+    /// `None`: octets that no value may have (RFC 9113, section 8.2.1).
+    pub(in crate::server::http2) value: Option<HeaderValue>,
+    /// As RFC 7541, section 4.1 counts it.
+    pub(in crate::server::http2) size: usize,
+}
+
+/// The name of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::server::http2) enum Name {
+    /// `:method`
+    Method,
+    /// `:scheme`
+    Scheme,
+    /// `:authority`
+    Authority,
+    /// `:path`
+    Path,
+    /// `:protocol` (RFC 8441, section 4)
+    Protocol,
+    /// A field of HTTP.
+    Regular(HeaderName),
+    /// None that a request may have: an upper case letter, say, or `:status`.
+    Malformed,
+}
+
+impl Field {
+    pub(super) fn new(name: &[u8], value: &[u8]) -> Self {
+        Self::named(Name::of(name), name.len(), value)
+    }
+
+    /// With a name that is known already.
+    pub(super) fn named(name: Name, name_len: usize, value: &[u8]) -> Self {
+        let size = name_len + value.len() + OVERHEAD;
+        let is_padded =
+            |octet: Option<&u8>| octet.is_some_and(|octet| matches!(octet, b' ' | b'\t'));
+        let is_valid = !is_padded(value.first()) && !is_padded(value.last());
+        let value = is_valid.then(|| HeaderValue::from_bytes(value).ok()).flatten();
+        Self { name, value, size }
+    }
+
+    /// Octets of the name.
+    pub(super) fn name_len(&self) -> usize {
+        match &self.name {
+            Name::Method => ":method".len(),
+            Name::Scheme => ":scheme".len(),
+            Name::Authority => ":authority".len(),
+            Name::Path => ":path".len(),
+            Name::Protocol => ":protocol".len(),
+            Name::Regular(name) => name.as_str().len(),
+            // Its value is not asked for: what is malformed is refused whatever it says.
+            Name::Malformed => 0,
+        }
+    }
+}
+
+impl Name {
+    fn of(name: &[u8]) -> Self {
+        match name {
+            b":method" => Self::Method,
+            b":scheme" => Self::Scheme,
+            b":authority" => Self::Authority,
+            b":path" => Self::Path,
+            b":protocol" => Self::Protocol,
+            _ => HeaderName::from_lowercase(name).map_or(Self::Malformed, Self::Regular),
+        }
+    }
+}

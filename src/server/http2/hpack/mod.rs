@@ -1,0 +1,15 @@
+//! The compression of header fields (HPACK, RFC 7541).
+//!
+//! What clients send is decoded in full, dynamic table and Huffman code included. What we send uses
+//! the static table and plain strings: a stream is answered once and then runs for hours, so what a
+//! dynamic table of ours would save is not worth holding it for every connection.
+
+mod decoder;
+mod encoder;
+mod field;
+mod huffman;
+mod static_table;
+
+pub(super) use self::decoder::{Decoder, Refused};
+pub(super) use self::encoder::Encoder;
+pub(super) use self::field::{Field, Name};

@@ -1,0 +1,139 @@
+//! Whether the other end of a connection is still there, and whether its streams get on.
+//!
+//! Looked after in the rounds of the shard: a connection has no timer of its own.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::server::Http2Settings;
+
+/// What is known of the other end, shared by a connection and the rounds of its shard.
+#[derive(Debug)]
+pub(in crate::server) struct KeepAlive {
+    heard: Cell<Instant>,
+    probe: Cell<Probe>,
+    // Whether a stream waits for the client to open its window.
+    has_blocked: Cell<bool>,
+    is_sweep_due: Cell<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    None,
+    Due,
+    Sent(Instant),
+}
+
+/// What a round finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Found {
+    /// Nothing to do.
+    Well,
+    /// The connection has something to do.
+    Work,
+    /// Nobody has answered.
+    Dead,
+}
+
+impl KeepAlive {
+    pub(in crate::server) fn new(now: Instant) -> Self {
+        Self {
+            heard: Cell::new(now),
+            probe: Cell::new(Probe::None),
+            has_blocked: Cell::new(false),
+            is_sweep_due: Cell::new(false),
+        }
+    }
+
+    pub(in crate::server) fn round(&self, now: Instant, settings: &Http2Settings) -> Found {
+        if let Probe::Sent(at) = self.probe.get() {
+            if self.heard.get() >= at {
+                self.probe.set(Probe::None);
+            } else if now >= at + settings.keep_alive_timeout {
+                return Found::Dead;
+            }
+        }
+        let is_quiet = now >= self.heard.get() + settings.keep_alive_interval;
+        if is_quiet && self.probe.get() == Probe::None {
+            self.probe.set(Probe::Due);
+        }
+        self.is_sweep_due.set(self.has_blocked.get());
+        let is_work = self.probe.get() == Probe::Due || self.is_sweep_due.get();
+        if is_work { Found::Work } else { Found::Well }
+    }
+
+    /// The other end has sent something.
+    pub(super) fn heard(&self, now: Instant) {
+        self.heard.set(now);
+    }
+
+    /// Whether a PING is to be sent now.
+    pub(super) fn take_probe(&self, now: impl FnOnce() -> Instant) -> bool {
+        let is_due = self.probe.get() == Probe::Due;
+        if is_due {
+            self.probe.set(Probe::Sent(now()));
+        }
+        is_due
+    }
+
+    /// A stream waits for its window.
+    pub(super) fn note_blocked(&self) {
+        self.has_blocked.set(true);
+    }
+
+    /// Whether the streams that wait are to be looked at now. Who still waits is to be noted again.
+    pub(super) fn take_sweep(&self) -> bool {
+        let is_due = self.is_sweep_due.take();
+        if is_due {
+            self.has_blocked.set(false);
+        }
+        is_due
+    }
+}
+
+/// Whether a stream has waited too long for its window.
+pub(super) fn is_stalled(since: Option<Instant>, now: Instant, timeout: Duration) -> bool {
+    since.is_some_and(|since| now >= since + timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{Found, KeepAlive};
+    use crate::server::Http2Settings;
+
+    #[test]
+    fn a_quiet_client_is_asked_and_one_that_does_not_answer_is_dead() {
+        let settings = Http2Settings::default();
+        let start = Instant::now();
+        let keep_alive = KeepAlive::new(start);
+        let later = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(keep_alive.round(later(19), &settings), Found::Well);
+        assert_eq!(keep_alive.round(later(20), &settings), Found::Work);
+        assert!(keep_alive.take_probe(|| later(20)));
+        assert!(!keep_alive.take_probe(|| later(20)), "once");
+        assert_eq!(keep_alive.round(later(39), &settings), Found::Well);
+        keep_alive.heard(later(39));
+        assert_eq!(keep_alive.round(later(41), &settings), Found::Well);
+        assert_eq!(keep_alive.round(later(59), &settings), Found::Work);
+        assert!(keep_alive.take_probe(|| later(59)));
+        assert_eq!(keep_alive.round(later(79), &settings), Found::Dead);
+    }
+
+    #[test]
+    fn streams_that_wait_are_looked_at_in_each_round() {
+        let settings = Http2Settings::default();
+        let start = Instant::now();
+        let keep_alive = KeepAlive::new(start);
+        keep_alive.note_blocked();
+        assert_eq!(keep_alive.round(start, &settings), Found::Work);
+        assert!(keep_alive.take_sweep());
+        assert!(!keep_alive.take_sweep());
+        assert_eq!(keep_alive.round(start, &settings), Found::Well);
+    }
+}

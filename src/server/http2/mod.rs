@@ -1,0 +1,49 @@
+//! HTTP/2 (RFC 9113), from the socket to requests and back: ours, because events leave through it.
+//!
+//! One task has the whole connection: an event on a stream wakes it once, is framed into a buffer
+//! that the thread shares, and leaves in one write. Between two events a connection holds no buffer,
+//! neither to read nor to write. Responses and requests stream both ways under the windows of their
+//! streams.
+//!
+//! [`frame`] and [`hpack`] are the bytes; [`connection`] the loop, [`receive`] what each frame of a
+//! client does, [`send`] what becomes of a response; [`stream`] is one stream, [`body`] what its
+//! client sends, [`head`] what it asks for; [`wakes`] tells who has something to do, [`output`] what
+//! waits for the socket; [`budget`], [`resets`] and [`keep_alive`] bound what a client may do without
+//! being served.
+//!
+//! What is missing on purpose: server push, priorities (deprecated, section 5.3.2), and a dynamic
+//! table for the fields that we send.
+
+mod body;
+mod budget;
+mod connection;
+mod error;
+mod frame;
+mod head;
+mod hpack;
+mod keep_alive;
+mod output;
+mod receive;
+mod resets;
+mod send;
+mod settings;
+mod stream;
+mod wakes;
+
+use std::rc::Rc;
+
+pub(super) use self::body::Incoming;
+pub(super) use self::keep_alive::{Found, KeepAlive};
+use super::connection::{BodyError, ConnectionState, Handler};
+use super::shard_server::ShardServer;
+use super::transport::Transport;
+
+/// Answers requests until the client is done, or the gateway leaves.
+pub(super) async fn speak<H: Handler>(
+    transport: Transport,
+    shard: &ShardServer<H>,
+    state: &Rc<ConnectionState>,
+) -> Result<(), BodyError> {
+    let mut connection = Box::new(connection::Connection::new(transport, shard, state));
+    Ok(std::future::poll_fn(|context| connection.poll(context)).await?)
+}

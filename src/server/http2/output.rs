@@ -1,0 +1,107 @@
+//! What is on its way to the socket.
+//!
+//! While a connection has its turn it writes into a buffer that its whole thread shares; it keeps
+//! one of its own only for what the socket did not take.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+
+thread_local! {
+    static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Enough for what is written at once, and a frame's head; a shared buffer that had to grow beyond
+/// this is not kept.
+const SHARED_CAPACITY: usize = 32 << 10;
+
+/// Bytes to write.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    buffer: Vec<u8>,
+    written: usize,
+}
+
+impl Output {
+    /// A turn begins.
+    pub(super) fn begin(&mut self) {
+        if self.buffer.capacity() == 0 {
+            self.buffer = SHARED.take();
+            self.buffer.reserve(SHARED_CAPACITY);
+        }
+    }
+
+    /// The turn is over.
+    pub(super) fn end(&mut self) {
+        let rest = self.buffer[self.written..].to_vec();
+        self.written = 0;
+        let mut shared = std::mem::replace(&mut self.buffer, rest);
+        if shared.capacity() <= 2 * SHARED_CAPACITY {
+            shared.clear();
+            SHARED.set(shared);
+        }
+    }
+
+    /// Where to write to.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len() - self.written
+    }
+
+    /// Writes until nothing waits, neither here nor in what is below.
+    pub(super) fn poll_write<T: AsyncWrite + Unpin>(
+        &mut self,
+        transport: &mut T,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.len() > 0 {
+            let waiting = &self.buffer[self.written..];
+            match ready!(Pin::new(&mut *transport).poll_write(context, waiting))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+        }
+        self.buffer.clear();
+        self.written = 0;
+        // TLS may hold some of it back.
+        Pin::new(transport).poll_flush(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use tokio::io::AsyncReadExt as _;
+
+    use super::Output;
+
+    #[tokio::test]
+    async fn what_the_socket_does_not_take_is_kept_and_nothing_else() {
+        let (mut near, mut far) = tokio::io::duplex(4);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut output = Output::default();
+        output.begin();
+        output.buffer().extend_from_slice(b"abcdef");
+        assert!(output.poll_write(&mut near, &mut context).is_pending());
+        output.end();
+        assert_eq!((output.len(), output.buffer.capacity()), (2, 2));
+
+        let mut read = [0; 4];
+        far.read_exact(&mut read).await.expect("four bytes");
+        output.begin();
+        output.buffer().extend_from_slice(b"gh");
+        assert!(output.poll_write(&mut near, &mut context).is_ready());
+        output.end();
+        assert_eq!((output.len(), output.buffer.capacity()), (0, 0));
+        far.read_exact(&mut read).await.expect("four bytes");
+        assert_eq!(&read, b"efgh");
+    }
+}

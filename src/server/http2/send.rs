@@ -1,0 +1,309 @@
+//! What becomes of a response: frames, as the windows of the client allow them.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf as _, Bytes};
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::Body;
+use tokio::time::Instant;
+
+use super::connection::{Connection, TOGETHER};
+use super::error::Code;
+use super::frame::{self, HEAD, flag, kind};
+use super::hpack::Encoder;
+use super::output::Output;
+use super::settings::{DEFAULT_WINDOW, PeerSettings, put_first};
+use super::stream::{How, Next, Stage, Stream};
+use crate::server::Http2Settings;
+use crate::server::carrier::Frames;
+use crate::server::connection::{BodyError, Handler};
+use crate::server::switch;
+
+/// What is sent at once on one stream: with its head it is one TLS record.
+const MAX_DATA: usize = TOGETHER - HEAD;
+
+/// The way to the client.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) output: Output,
+    /// What we may send on all streams, in octets.
+    pub(super) window: i64,
+    pub(super) peer: PeerSettings,
+    encoder: Encoder,
+}
+
+/// How far a stream came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// There is nothing to send now, or no window of its own.
+    Rests,
+    /// The window of the connection is used up.
+    Starves,
+    /// Others have their turn first.
+    Goes,
+    /// All has been sent.
+    Done,
+    /// The body failed half-way.
+    Failed,
+}
+
+impl Sender {
+    pub(super) fn new(settings: &Http2Settings) -> Self {
+        let mut output = Output::default();
+        put_first(output.buffer(), settings);
+        Self {
+            output,
+            window: i64::from(DEFAULT_WINDOW),
+            peer: PeerSettings::default(),
+            encoder: Encoder::default(),
+        }
+    }
+
+    fn put(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let out = self.output.buffer();
+        frame::put_head(out, payload.len(), kind, flags, stream);
+        out.extend_from_slice(payload);
+    }
+
+    pub(super) fn reset(&mut self, stream: u32, code: Code) {
+        self.put(kind::RST_STREAM, 0, stream, &code.0.to_be_bytes());
+    }
+
+    pub(super) fn goaway(&mut self, last_stream: u32, code: Code, what: &str) {
+        let said =
+            [&last_stream.to_be_bytes()[..], &code.0.to_be_bytes(), what.as_bytes()].concat();
+        self.put(kind::GOAWAY, 0, 0, &said);
+    }
+
+    pub(super) fn ping(&mut self, payload: &[u8; 8], is_answer: bool) {
+        self.put(kind::PING, if is_answer { flag::ACK } else { 0 }, 0, payload);
+    }
+
+    pub(super) fn acknowledge_settings(&mut self) {
+        self.put(kind::SETTINGS, flag::ACK, 0, &[]);
+    }
+
+    pub(super) fn window_update(&mut self, stream: u32, octets: usize) {
+        let octets = u32::try_from(octets).expect("no more than a window, which has 31 bits");
+        self.put(kind::WINDOW_UPDATE, 0, stream, &octets.to_be_bytes());
+    }
+
+    /// A response without fields and without a body.
+    pub(super) fn answer(&mut self, stream: u32, status: StatusCode) {
+        self.head(stream, status, &HeaderMap::new(), true);
+    }
+
+    fn head(&mut self, stream: u32, status: StatusCode, headers: &HeaderMap, is_last: bool) {
+        self.block(stream, is_last, |encoder, block| encoder.response(status, headers, block));
+    }
+
+    fn trailers(&mut self, stream: u32, trailers: &HeaderMap) {
+        self.block(stream, true, |encoder, block| encoder.trailers(trailers, block));
+    }
+
+    /// A header block, in as many frames as it needs (section 4.3).
+    fn block(
+        &mut self,
+        stream: u32,
+        is_last: bool,
+        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
+    ) {
+        let mut block = Vec::with_capacity(256);
+        encode(&mut self.encoder, &mut block);
+        let mut pieces = block.chunks(self.peer.max_payload).peekable();
+        let mut kind = kind::HEADERS;
+        let mut flags = if is_last { flag::END_STREAM } else { 0 };
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                flags |= flag::END_HEADERS;
+            }
+            self.put(kind, flags, stream, piece);
+            (kind, flags) = (kind::CONTINUATION, 0);
+        }
+    }
+}
+
+impl<H: Handler> Connection<H> {
+    /// Does what a stream has to do.
+    pub(super) fn serve_stream(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let read = stream.receiving.take_read();
+        if read > 0 {
+            if !stream.receiving.is_over() {
+                stream.receiving.window += read as i64;
+                self.sender.window_update(id, read);
+            }
+            self.give_back(read);
+        }
+        self.respond(id);
+    }
+
+    fn respond(&mut self, id: u32) {
+        let is_alone = self.streams.alone().is_some();
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.receiving.feed.as_ref().is_some_and(super::body::Feed::take_continue) {
+            // Section 8.1: an interim response.
+            self.sender.head(id, StatusCode::CONTINUE, &HeaderMap::new(), false);
+        }
+        if let Stage::Handling { future, switch } = &mut stream.stage {
+            let _handled = switch::enter(switch);
+            let mut context = Context::from_waker(&stream.waker);
+            let Poll::Ready(response) = future.as_mut().poll(&mut context) else { return };
+            if self.sender.begin(id, stream, response) {
+                return self.complete(id);
+            }
+        }
+        if self.is_blocked {
+            note(&mut self.waiting, id);
+            return;
+        }
+        let before = self.sender.output.len();
+        let waker = if is_alone { self.task.as_ref() } else { None };
+        match self.sender.send(id, stream, waker) {
+            Sent::Rests if stream.blocked_since.is_some() => self.state.keep_alive.note_blocked(),
+            Sent::Rests => {}
+            Sent::Starves => {
+                self.state.keep_alive.note_blocked();
+                note(&mut self.starved, id);
+            }
+            Sent::Goes => self.ready.push_back(id),
+            Sent::Done => self.complete(id),
+            Sent::Failed => self.reset(id, Code::INTERNAL_ERROR),
+        }
+        if self.sender.output.len() > before {
+            self.budget.earn();
+        }
+    }
+
+    /// The response has been sent.
+    fn complete(&mut self, id: u32) {
+        let is_over = self.streams.get_mut(id).is_some_and(|stream| stream.receiving.is_over());
+        if is_over {
+            self.remove(id, How::Complete);
+        } else {
+            // Section 8.1: what the client still has to say is not needed.
+            self.reset(id, Code::NO_ERROR);
+        }
+    }
+}
+
+impl Sender {
+    /// Sends the head of a response; answers whether that was all.
+    fn begin<B: Body<Data = Bytes, Error = BodyError>>(
+        &mut self,
+        id: u32,
+        stream: &mut Stream<B>,
+        response: Response<B>,
+    ) -> bool {
+        let (mut parts, body) = response.into_parts();
+        parts.headers.entry(DATE).or_insert_with(date);
+        let is_last = body.is_end_stream();
+        if let Some(length) = body.size_hint().exact().filter(|_| !is_last) {
+            parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+        }
+        self.head(id, parts.status, &parts.headers, is_last);
+        stream.stage = Stage::Sending { body, next: Next::Ask };
+        is_last
+    }
+
+    /// Sends what there is, as far as it may.
+    ///
+    /// `task` is who is woken by a body that has the connection to itself.
+    fn send<B>(&mut self, id: u32, stream: &mut Stream<B>, task: Option<&Waker>) -> Sent
+    where
+        B: Body<Data = Bytes, Error = BodyError> + Frames + Unpin,
+    {
+        let Stream {
+            stage: Stage::Sending { body, next }, waker, send_window, blocked_since, ..
+        } = stream
+        else {
+            return Sent::Rests;
+        };
+        let waker = task.unwrap_or(waker);
+        loop {
+            match next {
+                Next::Ask => match Pin::new(&mut *body).poll_frame(&mut Context::from_waker(waker))
+                {
+                    Poll::Pending => return Sent::Rests,
+                    Poll::Ready(None) => *next = Next::Data { rest: Bytes::new(), is_last: true },
+                    Poll::Ready(Some(Err(error))) => {
+                        tracing::debug!(%error, "a response ended half-way");
+                        return Sent::Failed;
+                    }
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(rest) => *next = Next::Data { rest, is_last: body.is_end_stream() },
+                        Err(frame) => {
+                            *next = Next::Trailers(frame.into_trailers().unwrap_or_default());
+                        }
+                    },
+                },
+                Next::Trailers(trailers) => {
+                    self.trailers(id, trailers);
+                    return Sent::Done;
+                }
+                Next::Data { rest, is_last } if rest.is_empty() => {
+                    if *is_last {
+                        self.put(kind::DATA, flag::END_STREAM, id, &[]);
+                        return Sent::Done;
+                    }
+                    *next = Next::Ask;
+                }
+                Next::Data { rest, is_last } => {
+                    let room = usize::try_from(self.window.min(*send_window)).unwrap_or(0);
+                    let length = rest.len().min(room).min(MAX_DATA).min(self.peer.max_payload);
+                    if length == 0 {
+                        blocked_since.get_or_insert_with(Instant::now);
+                        return if *send_window > 0 { Sent::Starves } else { Sent::Rests };
+                    }
+                    *blocked_since = None;
+                    let ends = *is_last && length == rest.len();
+                    let flags = if ends { flag::END_STREAM } else { 0 };
+                    self.put(kind::DATA, flags, id, &rest[..length]);
+                    self.window -= length as i64;
+                    *send_window -= length as i64;
+                    rest.advance(length);
+                    if ends {
+                        return Sent::Done;
+                    }
+                    if rest.is_empty() {
+                        // It is not held on to until the next one comes.
+                        *next = Next::Ask;
+                    } else {
+                        body.note_progress();
+                    }
+                    if self.output.len() >= TOGETHER {
+                        return Sent::Goes;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Puts a stream on a list, once.
+fn note(list: &mut Vec<u32>, id: u32) {
+    if !list.contains(&id) {
+        list.push(id);
+    }
+}
+
+/// The time, as responses tell it (RFC 9110, section 6.6.1); made anew once a second.
+fn date() -> HeaderValue {
+    thread_local! {
+        static DATE: RefCell<Option<(Instant, HeaderValue)>> = const { RefCell::new(None) };
+    }
+    let now = Instant::now();
+    DATE.with_borrow_mut(|known| match known {
+        Some((made, date)) if now < *made + Duration::from_secs(1) => date.clone(),
+        _ => {
+            let date = httpdate::fmt_http_date(SystemTime::now());
+            let date = HeaderValue::try_from(date).expect("a date is text");
+            *known = Some((now, date.clone()));
+            date
+        }
+    })
+}

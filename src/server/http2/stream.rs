@@ -1,0 +1,185 @@
+//! One stream: a request, and the response to it.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Waker;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use rustc_hash::FxHashMap;
+use tokio::time::Instant;
+
+use super::body::Feed;
+use crate::server::running::RunningRequest;
+use crate::server::switch::Switch;
+
+/// A stream that has not ended.
+pub(super) struct Stream<B> {
+    pub(super) stage: Stage<B>,
+    /// What we may send, in octets; below 0 when the client has taken some of it back.
+    pub(super) send_window: i64,
+    /// Since when there is something to send, and no window for it.
+    pub(super) blocked_since: Option<Instant>,
+    pub(super) receiving: Receiving,
+    pub(super) waker: Waker,
+    pub(super) begun: Instant,
+    // Dropped with the stream: until then its request runs.
+    pub(super) _running: RunningRequest,
+}
+
+/// How far the response has come.
+pub(super) enum Stage<B> {
+    /// The request is being handled. Boxed: freed with the answer, which may then run for hours.
+    Handling { future: Pin<Box<dyn Future<Output = Response<B>>>>, switch: Rc<Switch> },
+    /// The body is being sent.
+    Sending {
+        body: B,
+        /// What has been taken out of the body, and is not sent yet.
+        next: Next,
+    },
+}
+
+/// What is sent next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// The body is to be asked.
+    Ask,
+    /// These bytes, and then the end of the stream where `is_last`.
+    Data { rest: Bytes, is_last: bool },
+    /// These fields, and with them the end of the stream.
+    Trailers(HeaderMap),
+}
+
+/// The client's side of a stream.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    /// `None`: there is no body.
+    pub(super) feed: Option<Feed>,
+    /// Whether the client has said all.
+    pub(super) is_over: bool,
+    /// What the client may send, in octets.
+    pub(super) window: i64,
+    /// What it sent and was not given back as window, in octets.
+    pub(super) unread: usize,
+    /// How much of that is padding: nobody reads it.
+    pub(super) padding: usize,
+    /// What it announced, less what it sent, in octets.
+    pub(super) announced: Option<u64>,
+}
+
+/// The streams of a connection that have not ended, by their numbers.
+// One stream is the common case where streams of events go: no table for that.
+pub(super) enum Streams<B> {
+    None,
+    One(u32, Box<Stream<B>>),
+    Many(FxHashMap<u32, Box<Stream<B>>>),
+}
+
+impl<B> Streams<B> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One(..) => 1,
+            Self::Many(streams) => streams.len(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The stream that has the connection to itself.
+    pub(super) fn alone(&self) -> Option<u32> {
+        match self {
+            &Self::One(id, _) => Some(id),
+            Self::None | Self::Many(_) => None,
+        }
+    }
+
+    pub(super) fn contains(&self, id: u32) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(one, _) => *one == id,
+            Self::Many(streams) => streams.contains_key(&id),
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Stream<B>> {
+        match self {
+            Self::One(one, stream) if *one == id => Some(stream),
+            Self::One(..) | Self::None => None,
+            Self::Many(streams) => streams.get_mut(&id).map(|stream| &mut **stream),
+        }
+    }
+
+    pub(super) fn insert(&mut self, id: u32, stream: Box<Stream<B>>) {
+        *self = match std::mem::replace(self, Self::None) {
+            Self::None => Self::One(id, stream),
+            Self::One(other, another) => {
+                Self::Many([(other, another), (id, stream)].into_iter().collect())
+            }
+            Self::Many(mut streams) => {
+                streams.insert(id, stream);
+                Self::Many(streams)
+            }
+        };
+    }
+
+    pub(super) fn remove(&mut self, id: u32) -> Option<Box<Stream<B>>> {
+        match std::mem::replace(self, Self::None) {
+            Self::One(one, stream) if one == id => Some(stream),
+            Self::Many(mut streams) => {
+                let removed = streams.remove(&id);
+                if !streams.is_empty() {
+                    *self = Self::Many(streams);
+                }
+                removed
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Stream<B>)> {
+        let (one, many) = match self {
+            Self::None => (None, None),
+            Self::One(id, stream) => (Some((*id, &mut **stream)), None),
+            Self::Many(streams) => (None, Some(streams)),
+        };
+        let many = many.into_iter().flatten().map(|(&id, stream)| (id, &mut **stream));
+        one.into_iter().chain(many)
+    }
+}
+
+/// The streams that ended last: what a client still sends on them was underway.
+#[derive(Debug, Default)]
+pub(super) struct Ended(Vec<(u32, How)>);
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// Both sides have said all.
+    Complete,
+    /// The client took it back.
+    Reset,
+    /// We did.
+    ResetByUs,
+}
+
+/// So many are remembered.
+const MAX_ENDED: usize = 32;
+
+impl Ended {
+    pub(super) fn note(&mut self, stream: u32, how: How) {
+        if self.0.len() == MAX_ENDED {
+            self.0.remove(0);
+        }
+        self.0.push((stream, how));
+    }
+
+    pub(super) fn find(&self, stream: u32) -> Option<How> {
+        self.0.iter().rev().find(|(ended, _)| *ended == stream).map(|&(_, how)| how)
+    }
+}

@@ -1,0 +1,215 @@
+//! Entries of streams: what Redis answers, and what they say.
+
+use bytes::Bytes;
+use serde_json::{Map, Value as Json};
+
+use crate::event::{EntryId, Event, Format};
+use crate::source::decode::{self, Decoded};
+use crate::source::resp::Value;
+use crate::sse::encode;
+
+/// The fields whose value is the data, the first of them first.
+const DATA: [&[u8]; 3] = [b"data", b"payload", b"message"];
+
+/// An entry as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) id: EntryId,
+    /// `None`: longer than an event may be, and skipped while it was read.
+    pub(super) fields: Option<Vec<(Bytes, Bytes)>>,
+}
+
+/// The entries of one stream in an answer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Entries {
+    pub(super) entries: Vec<Entry>,
+    /// The answer was longer than what is kept of one: what follows is to be asked for again.
+    pub(super) is_cut: bool,
+}
+
+/// What is left of the room for an answer: nothing is missing because it was full before the first
+/// entry was read.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    is_used: bool,
+}
+
+impl Entries {
+    /// Reads `[[id, [field, value, …]], …]`; `None` where it is something else.
+    pub(super) fn read(value: Value, room: &mut Room, max_event_bytes: usize) -> Option<Self> {
+        let mut read = Self::default();
+        let list = match value {
+            Value::Array(list) => list,
+            Value::Null => return Some(read),
+            _ => return None,
+        };
+        for entry in list {
+            let Value::Array(parts) = entry else { return None };
+            let mut parts = parts.into_iter();
+            let id = match parts.next()? {
+                Value::Bulk(id) => EntryId::parse(&id)?,
+                Value::TooLarge(_) => return Some(read.cut()),
+                _ => return None,
+            };
+            let fields = match parts.next()? {
+                Value::Array(fields) => fields,
+                // Deleted between two looks.
+                Value::Null => continue,
+                _ => return None,
+            };
+            let is_too_large = |value: &Value| match value {
+                Value::TooLarge(bytes) => *bytes > max_event_bytes as u64,
+                _ => false,
+            };
+            let is_skipped = |value: &Value| matches!(value, Value::TooLarge(_));
+            let is_first = !std::mem::replace(&mut room.is_used, true);
+            let fields = if !fields.iter().any(is_skipped) {
+                Some(pairs(fields)?)
+            } else if is_first || fields.iter().any(is_too_large) {
+                None
+            } else {
+                return Some(read.cut());
+            };
+            read.entries.push(Entry { id, fields });
+        }
+        Some(read)
+    }
+
+    fn cut(self) -> Self {
+        Self { is_cut: true, ..self }
+    }
+}
+
+fn pairs(fields: Vec<Value>) -> Option<Vec<(Bytes, Bytes)>> {
+    let mut pairs = Vec::with_capacity(fields.len() / 2);
+    let mut fields = fields.into_iter();
+    while let Some(field) = fields.next() {
+        pairs.push((field.as_bytes()?.clone(), fields.next()?.as_bytes()?.clone()));
+    }
+    Some(pairs)
+}
+
+/// Makes an event of an entry's fields: `data` (or `payload`, or `message`), `event` and `retry`; a
+/// single field is the data whatever its name. What has no data is an event all the same, with its
+/// fields as JSON, so that a publisher's mistake is seen.
+pub(super) fn decode(format: Format, fields: &[(Bytes, Bytes)]) -> Decoded {
+    if let [(_, data)] = fields {
+        return decode::decode(format, data);
+    }
+    let field = |name: &[u8]| fields.iter().find(|(field, _)| field == name).map(|(_, v)| v);
+    let Some(data) = DATA.iter().find_map(|name| field(name)) else {
+        let data = Bytes::from(json(fields));
+        return Decoded { event: Event { data, ..Event::default() }, is_malformed: true };
+    };
+    let Decoded { mut event, mut is_malformed } = decode::decode(format, data);
+    if let Some(name) = field(b"event") {
+        match std::str::from_utf8(name) {
+            Ok("") => {}
+            Ok(name) if encode::is_field_value(name) => event.name = Some(name.into()),
+            _ => is_malformed = true,
+        }
+    }
+    if let Some(retry) = field(b"retry") {
+        let number = std::str::from_utf8(retry).ok().and_then(|retry| retry.parse().ok());
+        is_malformed |= number.is_none();
+        event.retry = number.or(event.retry);
+    }
+    Decoded { event, is_malformed }
+}
+
+fn json(fields: &[(Bytes, Bytes)]) -> String {
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let object: Map<String, Json> =
+        fields.iter().map(|(field, value)| (text(field), Json::String(text(value)))).collect();
+    Json::Object(object).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{Entries, Room, decode};
+    use crate::event::Format;
+    use crate::source::resp::Value;
+
+    fn fields(pairs: &[(&'static str, &'static str)]) -> Vec<(Bytes, Bytes)> {
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        pairs.iter().map(|(field, value)| (bytes(field), bytes(value))).collect()
+    }
+
+    #[test]
+    fn the_fields_of_an_entry_make_an_event() {
+        for (pairs, name, data, retry) in [
+            (&[("data", "x")][..], None, "x", None),
+            (&[("anything", "x")], None, "x", None),
+            (&[("event", "x")], None, "x", None),
+            (&[("event", "ping"), ("data", "x")], Some("ping"), "x", None),
+            (&[("payload", "x"), ("retry", "700")], None, "x", Some(700)),
+            (&[("message", "m"), ("event", "")], None, "m", None),
+            (&[("message", "m"), ("data", "d"), ("payload", "p")], None, "d", None),
+        ] {
+            let decoded = decode(Format::Raw, &fields(pairs));
+            assert_eq!(decoded.event.name.as_deref(), name, "{pairs:?}");
+            assert_eq!(decoded.event.data, data, "{pairs:?}");
+            assert_eq!(decoded.event.retry, retry, "{pairs:?}");
+            assert!(!decoded.is_malformed, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_seen_all_the_same() {
+        let decoded = decode(Format::Raw, &fields(&[("user", "7"), ("action", "buy")]));
+        assert_eq!(decoded.event.data, r#"{"action":"buy","user":"7"}"#);
+        assert!(decoded.is_malformed);
+        for pairs in [
+            [("data", "x"), ("event", "a\ndata: forged")],
+            [("data", "x"), ("retry", "soon")],
+            [("data", "x"), ("retry", "-1")],
+        ] {
+            let decoded = decode(Format::Raw, &fields(&pairs));
+            assert!(decoded.is_malformed, "{pairs:?}");
+            assert_eq!((decoded.event.name, decoded.event.retry), (None, None));
+            assert_eq!(decoded.event.data, "x");
+        }
+    }
+
+    #[test]
+    fn the_data_may_be_an_envelope() {
+        let envelope = r#"{"event":"inner","data":"x","retry":5}"#;
+        let one = decode(Format::Envelope, &fields(&[("data", envelope)])).event;
+        assert_eq!((one.name.as_deref(), one.retry), (Some("inner"), Some(5)));
+        let two =
+            decode(Format::Envelope, &fields(&[("data", envelope), ("event", "outer")])).event;
+        assert_eq!((two.name.as_deref(), two.retry), (Some("outer"), Some(5)));
+    }
+
+    fn bulk(text: &'static str) -> Value {
+        Value::Bulk(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn entry(id: &'static str, data: Value) -> Value {
+        Value::Array(vec![bulk(id), Value::Array(vec![bulk("data"), data])])
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_used_as_far_as_it_goes() {
+        let read = |entries: Vec<Value>, room: &mut Room| {
+            let read = Entries::read(Value::Array(entries), room, 100).expect("entries");
+            let ids = read.entries.iter().map(|e| format!("{} {}", e.id, e.fields.is_some()));
+            (ids.collect::<Vec<_>>().join(", "), read.is_cut)
+        };
+        let whole = || entry("1-0", bulk("x"));
+        let skipped = || entry("2-0", Value::TooLarge(60));
+        let huge = || entry("3-0", Value::TooLarge(101));
+        assert_eq!(
+            read(vec![whole(), huge(), whole()], &mut Room::default()),
+            ("1-0 true, 3-0 false, 1-0 true".into(), false)
+        );
+        assert_eq!(read(vec![whole(), skipped()], &mut Room::default()), ("1-0 true".into(), true));
+        // Its fields together are too large: it would be so in any answer.
+        assert_eq!(read(vec![skipped()], &mut Room::default()), ("2-0 false".into(), false));
+        let mut used = Room::default();
+        drop(read(vec![whole()], &mut used));
+        assert_eq!(read(vec![skipped()], &mut used), (String::new(), true));
+    }
+}

@@ -1,0 +1,173 @@
+//! Some of the followed streams, and the one connection that waits for all of them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Shared;
+use super::entry::{Entries, Room};
+use crate::event::ChannelName;
+use crate::source::redis::connection::{Connection, Purpose};
+use crate::source::redis::error::{SourceError, SourceErrorKind};
+use crate::source::resp::Value;
+
+/// Streams that one connection waits for: all their names are sent for each answer.
+pub(super) const MAX_STREAMS: usize = 1000;
+/// Redis answers after so long, also when nothing has come.
+const BLOCK: Duration = Duration::from_secs(5);
+/// And when it does not, the connection is given up.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Entries in one answer, over all streams, at most.
+const MAX_ENTRIES: usize = 16_384;
+/// Entries of one stream in one answer, at most.
+const MAX_PER_STREAM: usize = 512;
+/// Entries that are handed over together.
+const BATCH: usize = 512;
+
+/// The streams of one connection, and what it does.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) names: RefCell<HashSet<ChannelName>>,
+    // Raised with each change of what is to be waited for.
+    version: Cell<u64>,
+    waits_for: Cell<Option<u64>>,
+    changed: Notify,
+    /// What Redis calls the connection.
+    pub(super) connection: Cell<i64>,
+    /// Redis has refused to read these streams: one of them is none, perhaps.
+    pub(super) is_refused: Cell<bool>,
+}
+
+impl Group {
+    pub(super) fn has_room(&self) -> bool {
+        self.names.borrow().len() < MAX_STREAMS
+    }
+
+    /// What is to be waited for has changed.
+    pub(super) fn change(&self) {
+        self.version.set(self.version.get() + 1);
+        self.changed.notify_one();
+    }
+
+    /// Whether the connection waits for what is no longer right: then it is to be woken.
+    pub(super) fn waits_for_old(&self) -> bool {
+        self.waits_for.get().is_some_and(|version| version != self.version.get())
+    }
+
+    /// Reads until it fails.
+    pub(super) async fn read(self: Rc<Self>, shared: Rc<Shared>) -> SourceError {
+        let opening = shared.open(Purpose::Ask);
+        let mut connection = match opening.await {
+            Ok(connection) => connection,
+            Err(error) => return error,
+        };
+        self.connection.set(connection.id());
+        shared.note_connections(1);
+        let Err(error) = self.read_from(&mut connection, &shared).await;
+        shared.note_connections(-1);
+        error
+    }
+
+    async fn read_from(
+        &self,
+        connection: &mut Connection,
+        shared: &Shared,
+    ) -> Result<std::convert::Infallible, SourceError> {
+        let mut most = MAX_PER_STREAM;
+        loop {
+            let version = self.version.get();
+            let (names, places) = self.wanted(shared);
+            if names.is_empty() || self.is_refused.get() {
+                self.changed.notified().await;
+                continue;
+            }
+            let count = most.min(MAX_ENTRIES / names.len()).max(1);
+            ask(connection, count, &names, &places);
+            self.waits_for.set(Some(version));
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.answer()).await;
+            self.waits_for.set(None);
+            let answer = answer
+                .map_err(|_elapsed| SourceError::Unresponsive(ANSWER_TIMEOUT.as_secs()))??;
+            match answer {
+                // Nothing came, or we were woken.
+                Value::Null => {}
+                Value::Map(streams) => {
+                    let is_cut = self.take(streams, shared).await?;
+                    // A long answer of which most is thrown away helps nobody.
+                    most = if is_cut { (most / 4).max(1) } else { (most * 2).min(MAX_PER_STREAM) };
+                }
+                Value::Error(message) => {
+                    let error = SourceError::Refused(String::from_utf8_lossy(&message).into());
+                    if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
+                        return Err(error);
+                    }
+                    shared.report(&error, "Redis does not let streams be read");
+                    self.is_refused.set(true);
+                    shared.refused.notify_one();
+                }
+                other => return Err(SourceError::Unexpected(format!("{other:?}"))),
+            }
+        }
+    }
+
+    fn wanted(&self, shared: &Shared) -> (Vec<ChannelName>, Vec<String>) {
+        let streams = shared.streams.borrow();
+        let place = |name: &ChannelName| {
+            let last = streams.get(name)?.last?;
+            Some((name.clone(), last.to_string()))
+        };
+        self.names.borrow().iter().filter_map(place).unzip()
+    }
+
+    /// Takes the entries; answers whether there were more than fit into an answer.
+    async fn take(
+        &self,
+        streams: Vec<(Value, Value)>,
+        shared: &Shared,
+    ) -> Result<bool, SourceError> {
+        let received = Instant::now();
+        let mut room = Room::default();
+        let mut taken = 0;
+        let mut is_cut = false;
+        for (name, entries) in streams {
+            // No room was left even for a name.
+            let Value::Bulk(name) = name else {
+                is_cut = true;
+                break;
+            };
+            let Ok(name) = str::from_utf8(&name) else { continue };
+            let entries = Entries::read(entries, &mut room, shared.max_event_bytes)
+                .ok_or_else(|| SourceError::Unexpected("entries of a stream".into()))?;
+            is_cut |= entries.is_cut;
+            for entry in entries.entries {
+                // It may have been left meanwhile.
+                if self.names.borrow().contains(name) {
+                    shared.take(name, &entry, received);
+                }
+                taken += 1;
+                if taken == BATCH {
+                    shared.flush(std::mem::take(&mut taken) as u64);
+                    tokio::task::yield_now().await;
+                }
+            }
+            if is_cut {
+                break;
+            }
+        }
+        shared.flush(taken as u64);
+        Ok(is_cut)
+    }
+}
+
+/// `XREAD COUNT … BLOCK … STREAMS name … id …` (<https://redis.io/docs/latest/commands/xread/>).
+fn ask(connection: &mut Connection, count: usize, names: &[ChannelName], places: &[String]) {
+    let (count, block) = (count.to_string(), BLOCK.as_millis().to_string());
+    let mut arguments = vec!["COUNT", &count, "BLOCK", &block, "STREAMS"];
+    arguments.extend(names.iter().map(ChannelName::as_str));
+    arguments.extend(places.iter().map(String::as_str));
+    connection.send("XREAD", arguments.into_iter());
+}

@@ -1,0 +1,232 @@
+//! Redis Streams: what Redis keeps, no client misses.
+
+use std::time::Duration;
+
+use crate::support::{EventStream, Gateway, Redis, SOON, Via, eventually};
+
+async fn gateway(redis: &Redis) -> Gateway {
+    Gateway::build(redis).streams().start().await
+}
+
+async fn data(stream: &mut EventStream, count: usize) -> Vec<String> {
+    let mut data = Vec::with_capacity(count);
+    for _ in 0..count {
+        let event = stream.next_event().await;
+        assert_eq!(event.name, "message", "{}", event.data);
+        data.push(event.data);
+    }
+    data
+}
+
+#[tokio::test]
+async fn entries_arrive_with_their_ids_over_every_protocol() {
+    let redis = Redis::start().await;
+    redis.add("orders", "before").await;
+    let gateway = gateway(&redis).await;
+    let mut streams = Vec::new();
+    for via in Via::ALL {
+        streams.push(gateway.subscribe_via(via, "/events/orders").await);
+    }
+    let fields = ["data", "shipped", "event", "order", "retry", "700"];
+    let id: String = redis.command(&[&["XADD", "orders", "*"], &fields[..]].concat()).await;
+    for stream in &mut streams {
+        let block = stream.next_block().await;
+        let event = block.event.unwrap();
+        assert_eq!((event.name.as_str(), event.data.as_str()), ("order", "shipped"));
+        assert_eq!((event.id, block.retry), (id.clone(), Some(700)));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_exist_yet_is_waited_for() {
+    let redis = Redis::start().await;
+    let gateway = gateway(&redis).await;
+    let mut stream = gateway.open("/events/later").await;
+    assert_eq!(stream.ready().await.id.as_deref(), Some("0-0"));
+    let id = redis.add("later", "first").await;
+    let event = stream.next_event().await;
+    assert_eq!((event.data.as_str(), event.id), ("first", id));
+    // A page that saw nothing yet misses nothing either.
+    let mut back = gateway.resume(Via::Http1, "/events/later", "0-0").await;
+    assert_eq!(back.next_event().await.data, "first");
+}
+
+#[tokio::test]
+async fn new_streams_are_followed_while_others_wait() {
+    let redis = Redis::start().await;
+    let gateway = gateway(&redis).await;
+    let mut streams = Vec::new();
+    for number in 0..50 {
+        streams.push(gateway.subscribe(&format!("/events/s{number}")).await);
+    }
+    // Where it joins the group, the connection that waits is woken.
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let name = format!("s{number}");
+        redis.add(&name, &name).await;
+        let event = tokio::time::timeout(Duration::from_secs(3), stream.next_event()).await;
+        assert_eq!(event.unwrap().data, name);
+    }
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("ssegate_redis_stream_connections", &[]), 1.0, "one reader for all");
+}
+
+#[tokio::test]
+async fn more_streams_than_one_connection_waits_for() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .routes("- path: /events\n  events: { channels: [\"{query.channel}\"], source: stream, max_channels: 1000 }\n")
+        .start()
+        .await;
+    let mut streams = Vec::new();
+    for part in 0..3 {
+        let names: Vec<_> = (0..500).map(|n| format!("channel=c{}", part * 500 + n)).collect();
+        streams.push(gateway.subscribe(&format!("/events?{}", names.join("&"))).await);
+    }
+    for (part, stream) in streams.iter_mut().enumerate() {
+        for number in [0, 250, 499] {
+            let name = format!("c{}", part * 500 + number);
+            redis.add(&name, &name).await;
+            assert_eq!(stream.next_event().await.data, name);
+        }
+    }
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("ssegate_redis_stream_connections", &[]), 2.0);
+}
+
+#[tokio::test]
+async fn what_was_missed_is_read_again_by_any_gateway_and_after_any_restart() {
+    let redis = Redis::start().await;
+    let (one, two) = (gateway(&redis).await, gateway(&redis).await);
+    let mut stream = one.subscribe("/events?channel=a&channel=b").await;
+    redis.add("a", "a0").await;
+    redis.add("b", "b0").await;
+    assert_eq!(data(&mut stream, 2).await, ["a0", "b0"]);
+    let last = stream.last_id().to_owned();
+    assert_eq!(last.matches('~').count(), 1, "{last}");
+    drop((stream, one));
+
+    // More than one piece.
+    redis.add_all("a", (1..1000).map(|n| format!("a{n}"))).await;
+    redis.add_all("b", (1..300).map(|n| format!("b{n}"))).await;
+    let three = gateway(&redis).await;
+    for gateway in [&two, &three] {
+        let target = "/events?channel=a&channel=b";
+        let mut back = gateway.resume(Via::Http2, target, &last).await;
+        let missed = data(&mut back, 999 + 299).await;
+        for (name, count) in [("a", 1000), ("b", 300)] {
+            let of_one: Vec<_> = missed.iter().filter(|data| data.starts_with(name)).collect();
+            let expected: Vec<_> = (1..count).map(|n| format!("{name}{n}")).collect();
+            assert_eq!(of_one, expected.iter().collect::<Vec<_>>());
+        }
+        back.ready().await;
+        let live = redis.add("a", "live").await;
+        assert_eq!(back.next_event().await.data, "live");
+        redis.command::<u64>(&["XDEL", "a", &live]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_an_id_is_sent_what_the_route_says() {
+    let redis = Redis::start().await;
+    redis.add_all("s", (0..20).map(|n| n.to_string())).await;
+    let expectations: [(&str, Vec<u32>); 4] =
+        [("last", vec![19]), ("3", vec![17, 18, 19]), ("all", (0..20).collect()), ("none", vec![])];
+    for (replay, expected) in expectations {
+        let gateway = Gateway::build(&redis)
+            .events(&format!("source: stream\nreplay: {replay}"))
+            .start()
+            .await;
+        let mut stream = gateway.open("/events/s").await;
+        let expected: Vec<_> = expected.iter().map(ToString::to_string).collect();
+        assert_eq!(data(&mut stream, expected.len()).await, expected, "{replay}");
+        stream.ready().await;
+    }
+}
+
+#[tokio::test]
+async fn entries_of_any_size_and_any_bytes() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("max_event_bytes: 4MiB\nsse: { queue: { bytes: 64MiB } }")
+        .streams()
+        .start()
+        .await;
+    let mut stream = gateway.subscribe("/events/s").await;
+    for size in [1, 1000, 100_000, 4 << 20] {
+        let payload = "x".repeat(size);
+        redis.add("s", &payload).await;
+        assert!(stream.next_event().await.data == payload, "{size} bytes");
+    }
+    // Together more than one answer holds.
+    let last = stream.last_id().to_owned();
+    let payloads: Vec<String> = (0..8).map(|n| n.to_string().repeat(3 << 20)).collect();
+    redis.add_all("s", &payloads).await;
+    let mut back = gateway.resume(Via::Http1, "/events/s", &last).await;
+    for payload in &payloads {
+        assert!(stream.next_event().await.data == *payload, "live");
+        assert!(back.next_event().await.data == *payload, "again");
+    }
+    // Larger than an event may be.
+    redis.add("s", &"x".repeat((4 << 20) + 1)).await;
+    redis.add("s", "after").await;
+    for stream in [&mut stream, &mut back] {
+        let gap = stream.next_event().await;
+        assert_eq!((gap.name.as_str(), gap.data.contains("too_large")), ("gap", true));
+        assert_eq!(stream.next_event().await.data, "after");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_stream_harms_no_other() {
+    let redis = Redis::start().await;
+    redis.command::<String>(&["SET", "text", "x"]).await;
+    let gateway = gateway(&redis).await;
+    let mut stream = gateway.subscribe("/events/good").await;
+    let mut wrong = gateway.open("/events/text").await;
+    assert!(wrong.next_block().await.retry.is_some());
+    gateway.counts("ssegate_redis_errors_total", &[], 1.0).await;
+    assert_eq!(gateway.readiness().await, 200);
+    redis.add("good", "1").await;
+    assert_eq!(stream.next_event().await.data, "1");
+
+    // A stream that becomes something else while it is read.
+    let mut changes = gateway.subscribe("/events/changes").await;
+    redis.add("changes", "1").await;
+    assert_eq!(changes.next_event().await.data, "1");
+    redis.command::<u64>(&["DEL", "changes"]).await;
+    redis.command::<String>(&["SET", "changes", "x"]).await;
+    redis.add("good", "2").await;
+    assert_eq!(stream.next_event().await.data, "2");
+    redis.add("good", "3").await;
+    assert_eq!(stream.next_event().await.data, "3");
+
+    redis.command::<u64>(&["DEL", "text", "changes"]).await;
+    wrong.ready().await;
+    redis.add("text", "a stream now").await;
+    assert_eq!(wrong.next_event().await.data, "a stream now");
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_listens_to_is_left() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).events("source: stream\nlinger: 0s").start().await;
+    drop(gateway.subscribe("/events/s").await);
+    let left = async || gateway.metrics().await.sum("ssegate_channels", &[]) == 0.0;
+    eventually(SOON, "it is left", left).await;
+    redis.add("s", "missed by nobody").await;
+    let mut stream = gateway.subscribe("/events/s").await;
+    redis.add("s", "heard").await;
+    assert_eq!(stream.next_event().await.data, "heard");
+}
+
+#[tokio::test]
+async fn the_database_of_the_url_is_read() {
+    let redis = Redis::start().await;
+    let url = format!("{}/3", redis.url());
+    let gateway = Gateway::build(&redis).redis_url(&url).streams().start().await;
+    let mut stream = gateway.subscribe("/events/s").await;
+    redis.add("s", "in another database").await;
+    let script = "redis.call('SELECT', 3) return redis.call('XADD', 's', '*', 'data', 'here')";
+    redis.command::<String>(&["EVAL", script, "0"]).await;
+    assert_eq!(stream.next_event().await.data, "here");
+}
