@@ -273,6 +273,17 @@ sse: ${URL}
 }
 
 /// A file that is right but for the `tls` of its listener.
+#[test]
+fn what_is_secret_is_not_shown() {
+    let text = with_routes(
+        "- path: /\n  proxy: {upstream: \"http://b\"}\n  \
+         handover: {key: planted-key-of-at-least-32-bytes-in-all}\n",
+    );
+    let text = text.replace("redis://r", "redis://planted-user:planted-password@r");
+    let shown = format!("{:?}", settings(&text));
+    assert!(!shown.contains("planted"), "{shown}");
+}
+
 fn with_tls(tls: &str) -> String {
     with("").replace("address: 127.0.0.1:80", &format!("{{address: 127.0.0.1:80, tls: {tls}}}"))
 }

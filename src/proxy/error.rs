@@ -33,6 +33,13 @@ pub enum Fault {
     SlowRequest,
 }
 
+impl Fault {
+    /// Whether the client would have to send another request.
+    pub fn is_of_the_client(self) -> bool {
+        matches!(self, Self::BrokenRequest | Self::LargeRequest | Self::SlowRequest)
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

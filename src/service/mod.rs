@@ -245,6 +245,9 @@ impl Service {
 
     fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
         match &rejection {
+            Rejection::Upstream(error) if error.fault().is_of_the_client() => {
+                tracing::debug!(route = label, %error, "a request cannot be passed on");
+            }
             Rejection::Upstream(error) => {
                 tracing::warn!(route = label, %error, "the backend did not answer");
             }

@@ -115,10 +115,7 @@ impl Rejection {
         match self {
             Self::Draining | Self::Handover(_) | Self::Panicked => true,
             Self::NewChannels | Self::Rate => true,
-            Self::Upstream(error) => !matches!(
-                error.fault(),
-                Fault::BrokenRequest | Fault::LargeRequest | Fault::SlowRequest
-            ),
+            Self::Upstream(error) => !error.fault().is_of_the_client(),
             _ => false,
         }
     }

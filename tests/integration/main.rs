@@ -71,6 +71,8 @@ mod drain;
 mod prometheus;
 /// The configuration and the certificates, read again.
 mod reload;
+/// What must not come out, and where nothing is written.
+mod secrets;
 /// The orderly end.
 mod stop;
 /// Another process on the same sockets.

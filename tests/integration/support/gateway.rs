@@ -1,6 +1,8 @@
 //! The gateway: its own process, its own directory, free ports that it tells us of.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -118,6 +120,8 @@ impl GatewayBuilder {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("gateway.yaml");
         std::fs::write(&file, self.yaml()).unwrap();
+        // Whoever it runs as may read it.
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let mut program = run(&self.under, dir.path(), &[]);
         for (name, value) in &self.env {
             program = program.env(name, value);
