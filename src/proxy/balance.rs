@@ -18,6 +18,11 @@ impl Balance {
         Self { next: Cell::new(first), upstreams }
     }
 
+    /// One of them, where none has its turn.
+    pub(super) fn any(&self) -> &Upstream {
+        &self.upstreams[0]
+    }
+
     /// The upstreams in the order in which this request may try them: those that are up, each having
     /// its turn to be first, and then those that are down, lest all of them seem so.
     pub(super) fn turn(&self) -> impl Iterator<Item = &Upstream> + use<'_> {

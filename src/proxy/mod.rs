@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -127,6 +128,10 @@ impl Proxy {
             return Box::pin(self.upgrade(request, upgrade, connection)).await;
         }
         let settings = &self.0.settings;
+        let announced = request.body().size_hint().lower();
+        if settings.max_body.is_some_and(|most| announced > most) {
+            return Err(self.failed(self.0.upstreams.any(), Failure::LargeRequest));
+        }
         let scheme = settings.is_http2.then(|| match settings.upstreams[0].is_tls() {
             true => Scheme::HTTPS,
             false => Scheme::HTTP,

@@ -60,6 +60,8 @@ mod redis_streams;
 mod deadlines;
 /// HTTP/2 settings as a peer sees them, and what happens beyond them.
 mod http2_limits;
+/// Each limit, hit: what is told, and what is counted.
+mod limits;
 
 /// Metrics, health, and who may ask.
 mod admin;
@@ -73,6 +75,8 @@ mod drain;
 mod prometheus;
 /// The configuration and the certificates, read again.
 mod reload;
+/// What must not come out, and where nothing is written.
+mod secrets;
 /// The orderly end.
 mod stop;
 /// Another process on the same sockets.
