@@ -30,6 +30,12 @@ pub(super) enum Rejection {
     Channel(#[from] ChannelError),
     #[error("the gateway is stopping")]
     Draining,
+    #[error("requests come faster from this address than they may")]
+    Rate,
+    #[error("streams of new channels come faster from this address than they may")]
+    NewChannels,
+    #[error("the address of the request is longer than {0} bytes")]
+    Uri(usize),
     #[error("a page of another site may not do this")]
     ForeignOrigin,
     #[error("the backend hands a stream over in a way that cannot be followed")]
@@ -64,12 +70,16 @@ impl Rejection {
             Self::Handover(_) => "handover",
             Self::Host => "host",
             Self::Method(_) => "method",
+            Self::NewChannels => "new_channels_per_address",
             Self::NotFound => "not_found",
             Self::Panicked => "panic",
             Self::Path => "path",
             Self::Publish => "publish",
+            Self::Rate => "requests_per_address",
             Self::TransferCoding => "transfer_coding",
             Self::Underscore(_) => "underscore",
+            Self::Upstream(error) if error.fault() == Fault::LargeRequest => "body",
+            Self::Uri(_) => "uri",
             Self::Upstream(_) => "upstream",
         }
     }
@@ -84,7 +94,9 @@ impl Rejection {
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NewChannels | Self::Rate => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Uri(_) => StatusCode::URI_TOO_LONG,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => match error.fault() {
@@ -92,6 +104,7 @@ impl Rejection {
                 Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
                 Fault::TooSlow => StatusCode::GATEWAY_TIMEOUT,
                 Fault::BrokenRequest => StatusCode::BAD_REQUEST,
+                Fault::LargeRequest => StatusCode::PAYLOAD_TOO_LARGE,
                 Fault::SlowRequest => StatusCode::REQUEST_TIMEOUT,
             },
         }
@@ -101,9 +114,8 @@ impl Rejection {
     fn will_pass(&self) -> bool {
         match self {
             Self::Draining | Self::Handover(_) | Self::Panicked => true,
-            Self::Upstream(error) => {
-                !matches!(error.fault(), Fault::BrokenRequest | Fault::SlowRequest)
-            }
+            Self::NewChannels | Self::Rate => true,
+            Self::Upstream(error) => !error.fault().is_of_the_client(),
             _ => false,
         }
     }

@@ -11,6 +11,8 @@ mod support;
 
 /// Event streams that the backend writes itself.
 mod backend_streams;
+/// Bodies of any size, in constant memory.
+mod bodies;
 /// Pages of other origins.
 mod cors;
 /// The `envelope` format: names, ids and `retry` from the publisher.
@@ -31,6 +33,8 @@ mod routes;
 mod streams;
 /// Channels: subscribed with the first listener, left some time after the last; what may be named.
 mod subscriptions;
+/// Answers through the gateway, and directly.
+mod transparency;
 /// The same stream over HTTP/1.1, HTTP/2, TLS 1.2, TLS 1.3 and clear text.
 mod transports;
 /// WebSockets and other upgrades over HTTP/1.1.
@@ -42,6 +46,8 @@ mod big_events;
 mod completeness;
 /// Comments on quiet streams, and only there.
 mod keep_alives;
+/// Thousands of streams that the backend writes itself.
+mod many_backend_streams;
 /// One who does not read, beside those who do.
 mod slow_readers;
 
@@ -61,6 +67,8 @@ mod http2_table;
 
 /// HTTP/2 settings as a peer sees them, and what happens beyond them.
 mod http2_limits;
+/// Each limit, hit: what is told, and what is counted.
+mod limits;
 
 /// Metrics, health, and who may ask.
 mod admin;
@@ -74,6 +82,8 @@ mod drain;
 mod prometheus;
 /// The configuration and the certificates, read again.
 mod reload;
+/// What must not come out, and where nothing is written.
+mod secrets;
 /// The orderly end.
 mod stop;
 /// Another process on the same sockets.

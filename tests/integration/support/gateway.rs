@@ -1,6 +1,8 @@
 //! The gateway: its own process, its own directory, free ports that it tells us of.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ pub(crate) struct GatewayBuilder {
     settings: String,
     routes: String,
     env: Vec<(String, String)>,
+    under: Vec<String>,
 }
 
 impl GatewayBuilder {
@@ -106,12 +109,20 @@ impl GatewayBuilder {
         self
     }
 
+    /// The program that runs it, with these words before: `prlimit --nofile=256`.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// Starts it, and waits until everything is open.
     pub(crate) async fn start(self) -> Gateway {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("gateway.yaml");
         std::fs::write(&file, self.yaml()).unwrap();
-        let mut program = run(dir.path(), &[]);
+        // Whoever it runs as may read it.
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let mut program = run(&self.under, dir.path(), &[]);
         for (name, value) in &self.env {
             program = program.env(name, value);
         }
@@ -135,8 +146,10 @@ redis: {{ url: \"{redis_url}\" }}
 }
 
 /// `ssegate run` with the configuration and the state in this directory.
-fn run(dir: &Path, arguments: &[&str]) -> Program {
-    Program::new(env!("CARGO_BIN_EXE_ssegate"))
+fn run(under: &[String], dir: &Path, arguments: &[&str]) -> Program {
+    let mut words = under.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_ssegate")]);
+    Program::new(words.next().expect("the program"))
+        .args(words)
         .args(["run", "-c"])
         .arg(dir.join("gateway.yaml"))
         .args(arguments.iter().copied())
@@ -164,6 +177,7 @@ impl Gateway {
             settings: String::new(),
             routes: EVENTS.to_owned(),
             env: Vec::new(),
+            under: Vec::new(),
         }
     }
 
@@ -184,7 +198,7 @@ impl Gateway {
 
     /// The command line that takes over from this one.
     pub(crate) fn takeover(&self) -> Program {
-        run(self.dir(), &["--takeover"])
+        run(&[], self.dir(), &["--takeover"])
     }
 
     async fn wait_in(program: Program, dir: Arc<TempDir>) -> Self {
@@ -353,6 +367,14 @@ impl Gateway {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// Time of the processors that it has used.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap()
     }
 
     /// Open file descriptors.
