@@ -38,6 +38,9 @@ const MAX_UNSENT: usize = 64 << 10;
 const MAX_ROUNDS: usize = 16;
 /// The end of a connection waits so long for the other side: to answer, and to close.
 const GRACE: Duration = Duration::from_secs(1);
+/// So much is read from a client whose connection ends, so that it hears why. One that floods us is not
+/// read any longer: it would cost as much as before.
+const MAX_THROWN_AWAY: usize = 256 << 10;
 /// Faults on streams that cost us a reset, before the connection ends: the answer to MadeYouReset
 /// (CVE-2025-8671).
 const MAX_FAULTS: u32 = 64;
@@ -96,8 +99,8 @@ pub(super) enum Phase {
     Finishing(Pin<Box<Sleep>>),
     /// Nothing is taken behind the last stream.
     Finished,
-    /// What is written is the last, and what is read is thrown away.
-    Closing { deadline: Pin<Box<Sleep>>, is_shut: bool },
+    /// What is written is the last, and what is read is thrown away: so many octets more.
+    Closing { deadline: Pin<Box<Sleep>>, is_shut: bool, left: usize },
 }
 
 /// Who is asked to answer before the last GOAWAY: then it has heard of the first (section 6.8).
@@ -246,7 +249,8 @@ impl<H: Handler> Connection<H> {
     }
 
     fn may_read(&self) -> bool {
-        self.is_readable && self.sender.output.len() < MAX_UNSENT
+        let has_enough = matches!(self.phase, Phase::Closing { left: 0, .. });
+        self.is_readable && self.sender.output.len() < MAX_UNSENT && !has_enough
     }
 
     fn read(&mut self) -> io::Result<Flow> {
@@ -275,6 +279,9 @@ impl<H: Handler> Connection<H> {
             self.state.keep_alive.heard(Instant::now());
             let used = self.receive_all(&buffer[..filled]);
             self.input = buffer[used..filled].to_vec();
+            if let Phase::Closing { left, .. } = &mut self.phase {
+                *left = left.saturating_sub(filled - had);
+            }
         }
         read_buffer::give_back(buffer);
         Ok(if is_ended { Flow::Ended } else { Flow::GoesOn })
@@ -345,7 +352,7 @@ impl<H: Handler> Connection<H> {
         if matches!(self.phase, Phase::Finished) && self.streams.is_empty() {
             self.close();
         }
-        let Phase::Closing { deadline, is_shut } = &mut self.phase else {
+        let Phase::Closing { deadline, is_shut, .. } = &mut self.phase else {
             return Poll::Pending;
         };
         if !*is_shut && !self.is_blocked {
@@ -368,7 +375,7 @@ impl<H: Handler> Connection<H> {
 
     fn close(&mut self) {
         let deadline = Box::pin(tokio::time::sleep(GRACE));
-        self.phase = Phase::Closing { deadline, is_shut: false };
+        self.phase = Phase::Closing { deadline, is_shut: false, left: MAX_THROWN_AWAY };
     }
 
     /// Ends the connection for a fault of the client's.

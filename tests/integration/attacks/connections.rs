@@ -1,5 +1,6 @@
 //! Connections that come to nothing, and TLS that is no end in itself.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,12 +202,25 @@ async fn tls_that_is_abused() {
     judge("early data", &toll, &[("accepted", 0.0, f64::from(early))]);
 }
 
+/// How long the slowest of twenty new clients waits for its answer.
+async fn slowest_of_20(https: SocketAddr) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        let begun = Instant::now();
+        let response = Request::get("/nothing").send(Via::Http2, https).await;
+        assert_eq!(response.status, 404);
+        slowest = slowest.max(begun.elapsed());
+    }
+    slowest
+}
+
 /// 5,000 that say nothing and 1,000 that say half of it.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes its time: run by tests/run --full"]
 async fn long_thousands_that_say_nothing() {
     let scene = Scene::set("").await;
     let (http, https) = (scene.gateway.address("http"), scene.gateway.address("https"));
+    let calm = slowest_of_20(https).await;
     let (files, kernel) = (scene.gateway.open_files(), kernel_tcp_bytes());
     let ((slowest, last), toll) = scene
         .crowd
@@ -220,23 +234,25 @@ async fn long_thousands_that_say_nothing() {
                 silent.push(client.only_hello(https).await.unwrap());
             }
             let opened = Instant::now();
-            let mut slowest = Duration::ZERO;
-            for _ in 0..20 {
-                let begun = Instant::now();
-                let request = Request::get("/nothing").send(Via::Http2, https).await;
-                assert_eq!(request.status, 404);
-                slowest = slowest.max(begun.elapsed());
-            }
+            let slowest = slowest_of_20(https).await;
             let gone = async || scene.gateway.open_files() <= files + 2;
             eventually(2 * SOON, "all are closed", gone).await;
             (slowest, opened.elapsed())
         })
         .await;
-    let left = mib(kernel_tcp_bytes().saturating_sub(kernel) as u64);
+    let mut left = 0;
+    let most = kernel / 20 + (4 << 20);
+    let back = async || {
+        left = kernel_tcp_bytes().saturating_sub(kernel);
+        left <= most
+    };
+    eventually(SOON, "the kernel has its memory back", back).await;
+    // Others work on this machine too: what a client waits for anyway is no fault of the silent.
+    let bound = Duration::from_millis(100).max(2 * calm);
     let bounds = [
         ("closed after s", 12.0, last.as_secs_f64()),
-        ("a client served in ms", 100.0, slowest.as_millis() as f64),
-        ("kernel MiB left", 4.0, left),
+        ("a client served in ms", bound.as_millis() as f64, slowest.as_millis() as f64),
+        ("kernel MiB left", mib(most as u64), mib(left as u64)),
     ];
     judge("5,000 silent, 1,000 half handshakes", &toll, &bounds);
 }
