@@ -45,6 +45,8 @@ mod redis_connections;
 mod redis_failures;
 /// Redis Streams: live, resumed, over restarts, trimmed, begun anew.
 mod redis_streams;
+/// Clients that come and go while what is behind them fails.
+mod storms;
 
 /// Connections that send nothing, or not enough, or too much.
 mod deadlines;

@@ -19,7 +19,7 @@ mod yaml;
 pub(crate) use body::Body;
 pub(crate) use client::{Request, Response, Via};
 pub(crate) use frames::{Frame, FrameConnection};
-pub(crate) use gateway::Gateway;
+pub(crate) use gateway::{Gateway, GatewayBuilder};
 pub(crate) use http1::read_head;
 pub(crate) use http2::Http2;
 pub(crate) use metrics::Metrics;

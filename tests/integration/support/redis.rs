@@ -120,6 +120,26 @@ impl Redis {
         pipeline.query_async::<()>(&mut connection).await.unwrap();
     }
 
+    /// Publishes pairs of channel and payload in one go; answers whether Redis took them.
+    pub(crate) async fn try_publish(&self, messages: &[(String, String)]) -> bool {
+        let mut pipeline = redis::pipe();
+        for (channel, payload) in messages {
+            pipeline.cmd("PUBLISH").arg(channel).arg(payload).ignore();
+        }
+        let mut connection = self.connection().await;
+        pipeline.query_async::<()>(&mut connection).await.is_ok()
+    }
+
+    /// Adds pairs of stream and data in one go; answers whether Redis took them.
+    pub(crate) async fn try_add(&self, messages: &[(String, String)]) -> bool {
+        let mut pipeline = redis::pipe();
+        for (stream, data) in messages {
+            pipeline.cmd("XADD").arg(stream).arg("*").arg("data").arg(data).ignore();
+        }
+        let mut connection = self.connection().await;
+        pipeline.query_async::<()>(&mut connection).await.is_ok()
+    }
+
     /// Any command.
     pub(crate) async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
