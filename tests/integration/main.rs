@@ -39,6 +39,8 @@ mod keep_alives;
 /// One who does not read, beside those who do.
 mod slow_readers;
 
+/// What can befall Redis, row by row.
+mod fault_matrix;
 /// The ways to reach Redis: TLS, a unix socket, a user with a password.
 mod redis_connections;
 /// Redis away, back, deaf.

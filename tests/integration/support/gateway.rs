@@ -1,7 +1,7 @@
 //! The gateway: its own process, its own directory, free ports that it tells us of.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,7 @@ pub(crate) struct GatewayBuilder {
     settings: String,
     routes: String,
     env: Vec<(String, String)>,
+    hosts: Option<PathBuf>,
 }
 
 impl GatewayBuilder {
@@ -99,12 +100,21 @@ impl GatewayBuilder {
         self
     }
 
+    /// A file of names for this gateway alone; needs an administrator.
+    pub(crate) fn hosts(mut self, file: &Path) -> Self {
+        self.hosts = Some(file.to_owned());
+        self
+    }
+
     /// Starts it, and waits until everything is open.
     pub(crate) async fn start(self) -> Gateway {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("gateway.yaml");
         std::fs::write(&file, self.yaml()).unwrap();
-        let mut program = run(dir.path(), &[]);
+        let mut program = match &self.hosts {
+            None => run(dir.path(), &[]),
+            Some(hosts) => run_with_hosts(hosts, dir.path()),
+        };
         for (name, value) in &self.env {
             program = program.env(name, value);
         }
@@ -138,6 +148,19 @@ fn run(dir: &Path, arguments: &[&str]) -> Program {
         .env("XDG_STATE_HOME", dir.join("state"))
 }
 
+/// The same in a view of the file system in which `hosts` is the file of names.
+fn run_with_hosts(hosts: &Path, dir: &Path) -> Program {
+    let script = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
+    Program::new("/usr/bin/unshare")
+        .args(["-m", "--", "sh", "-c", script, "sh"])
+        .arg(hosts)
+        .args([env!("CARGO_BIN_EXE_ssegate"), "run", "-c"])
+        .arg(dir.join("gateway.yaml"))
+        .dir(dir)
+        .env("HOME", dir)
+        .env("XDG_STATE_HOME", dir.join("state"))
+}
+
 /// A gateway that runs.
 pub(crate) struct Gateway {
     process: Process,
@@ -156,6 +179,7 @@ impl Gateway {
             settings: String::new(),
             routes: EVENTS.to_owned(),
             env: Vec::new(),
+            hosts: None,
         }
     }
 

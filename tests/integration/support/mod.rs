@@ -25,7 +25,7 @@ pub(crate) use http2::Http2;
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Process, Program, free_port, run};
 pub(crate) use redis::Redis;
-pub(crate) use relay::Relay;
+pub(crate) use relay::{Relay, Slowness};
 pub(crate) use sse::{Block, Event, Parser};
 pub(crate) use stream::EventStream;
 pub(crate) use tls::{Pem, TlsClient};
