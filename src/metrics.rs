@@ -45,7 +45,9 @@ struct Registered {
     connections: IntGaugeVec,
     connections_accepted: IntCounter,
     accept_errors: IntCounter,
+    accept_pauses: IntCounter,
     connections_cut: IntCounterVec,
+    handshakes_delayed: IntCounter,
     http2_streams_reset: IntCounterVec,
     handshake_failures: IntCounterVec,
     certificate_expiry: GaugeVec,
@@ -188,6 +190,16 @@ impl Metrics {
                 r,
                 "ssegate_accept_errors_total",
                 "Connections that the system could not hand over: file descriptors, as a rule.",
+            )?,
+            accept_pauses: counter(
+                r,
+                "ssegate_accept_pauses_total",
+                "Times that nobody was let in for a tenth of a second: file descriptors run out.",
+            )?,
+            handshakes_delayed: counter(
+                r,
+                "ssegate_tls_handshakes_delayed_total",
+                "TLS handshakes that waited because limits.handshakes were worked on.",
             )?,
             connections_cut: counters(
                 r,
@@ -421,6 +433,16 @@ impl Metrics {
     /// A connection could not be accepted.
     pub fn accept_failed(&self) {
         self.0.accept_errors.inc();
+    }
+
+    /// Nobody is let in for a moment, for want of file descriptors.
+    pub fn accept_paused(&self) {
+        self.0.accept_pauses.inc();
+    }
+
+    /// A handshake has to wait for others.
+    pub fn handshake_delayed(&self) {
+        self.0.handshakes_delayed.inc();
     }
 
     /// A connection began to speak this protocol.

@@ -11,6 +11,7 @@ use crate::route::{
     UpstreamAddress,
 };
 use crate::server::{ConnectionSettings, ListenerSettings, TlsSettings};
+use crate::service::RequestSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 use super::Settings;
@@ -39,6 +40,7 @@ impl Settings {
                 max_event_bytes: MAX_EVENT_BYTES,
             },
             hub: HubSettings::default(),
+            requests: RequestSettings::default(),
             routes: vec![
                 route("/events", events("{query.channel}")),
                 route("/events/{channel}", events("{channel}")),

@@ -15,6 +15,7 @@ use super::error::Place;
 /// The names under which these types ask a [`Filler`](super::fill::Filler) for their parts.
 pub(super) const FIELD: &str = "ssegate field";
 pub(super) const OR_OFF: &str = "ssegate or off";
+pub(super) const LIMIT: &str = "ssegate limit or off";
 pub(super) const ONE_OR_MORE: &str = "ssegate one or more";
 
 /// A key of a mapping.
@@ -194,6 +195,30 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OrOffVisitor<T> {
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<OrOff<T>, D::Error> {
         T::deserialize(inner).map(OrOff::On)
+    }
+}
+
+/// A number or a size, or the word `off`.
+#[derive(Clone, Debug)]
+pub(super) struct Limit<T>(pub(super) OrOff<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Limit<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(LIMIT, OrOffVisitor(PhantomData)).map(Self)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Limit<T> {
+    fn schema_name() -> Cow<'static, str> {
+        OrOff::<T>::schema_name()
+    }
+
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        OrOff::<T>::json_schema(generator)
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::field::{Field, OneOrMore, OrOff};
+use super::field::{Field, Limit, OneOrMore, OrOff};
 use super::units::{Size, Time};
 
 /// The configuration of ssegate: where clients connect, where events come from, which request leads
@@ -370,6 +370,8 @@ pub(super) struct ProxyFile {
     /// answered with 503.
     #[schemars(range(min = 1))]
     pub(super) max_connections: Field<usize>,
+    /// The body of a request; more is answered with 413. Default: as `limits.body`.
+    pub(super) max_body: Field<Limit<Size>>,
     /// How long a connection may take, the look-up of a name and TLS included.
     pub(super) connect_timeout: Field<Time>,
     /// How long it may take from the end of a request to the head of the response.
@@ -449,12 +451,29 @@ pub(super) struct CorsFile {
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Limits")]
 pub(super) struct LimitsFile {
-    /// Connections at once; one more is closed as soon as it is accepted.
+    /// Connections at once; one more is closed as soon as it is accepted. No more, in any case, than
+    /// the file descriptors allow.
     #[schemars(range(min = 1))]
     pub(super) connections: Field<usize>,
+    /// Connections at once of one address (an IPv6 network of /64); one more is closed.
+    pub(super) connections_per_address: Field<Limit<usize>>,
+    /// New connections of one address in a second; one more is closed.
+    pub(super) new_connections_per_address: Field<Limit<usize>>,
     /// TLS handshakes that a shard works on before its streams have their turn.
     #[schemars(range(min = 1))]
     pub(super) handshakes: Field<usize>,
+    /// Requests of one address in a second; one more is answered with 429, or, for a stream, sent
+    /// away for a while.
+    pub(super) requests_per_address: Field<Limit<usize>>,
+    /// Channels that one address asks for in a second and that nobody follows yet; a stream that
+    /// needs one more is sent away for a while.
+    pub(super) new_channels_per_address: Field<Limit<usize>>,
+    /// The path and the query of a request; more is answered with 414.
+    pub(super) uri: Field<Size>,
+    /// The body of a request; more is answered with 413.
+    pub(super) body: Field<Limit<Size>>,
+    /// What may wait for slow readers in all queues together; then the fattest queues go.
+    pub(super) queue_memory: Field<Size>,
 }
 
 /// How long connections may keep us waiting.

@@ -13,7 +13,7 @@ use serde::de::{
 use serde::{Deserialize, forward_to_deserialize_any};
 
 use super::error::{Mistakes, Place, all_of, join, one_of, quoted, suggestion};
-use super::field::{FIELD, ONE_OR_MORE, OR_OFF};
+use super::field::{FIELD, LIMIT, ONE_OR_MORE, OR_OFF};
 use super::tree::{Key, Node, Scalar, Value};
 
 /// Fills `T` from the whole tree; `None` when there is nothing to go on with.
@@ -213,7 +213,7 @@ impl<'de> Deserializer<'de> for Filler<'_> {
         match (name, &self.node.value) {
             (FIELD, _) => visitor.visit_seq(FieldParts { filler: self, next: 0 }),
             (ONE_OR_MORE, Value::List(_)) => self.deserialize_seq(visitor),
-            (OR_OFF, Value::Scalar(scalar)) if is_off(scalar) => visitor.visit_unit(),
+            (OR_OFF | LIMIT, Value::Scalar(scalar)) if is_off(scalar) => visitor.visit_unit(),
             (OR_OFF, Value::Scalar(_)) => Err(self.expected("a mapping or off")),
             _ => visitor.visit_newtype_struct(self),
         }

@@ -27,6 +27,7 @@ use crate::admin::AdminSettings;
 use crate::hub::HubSettings;
 use crate::route::RouteSettings;
 use crate::server::{ConnectionSettings, ListenerSettings};
+use crate::service::RequestSettings;
 use crate::source::SourceSettings;
 
 pub use error::{ConfigErrors, Mistake};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub source: SourceSettings,
     /// Bounds over all channels.
     pub hub: HubSettings,
+    /// Bounds of every request.
+    pub requests: RequestSettings,
     /// Which request leads where, in the order of the file.
     pub routes: Vec<RouteSettings>,
     /// The streams end evenly over this in an orderly stop, and running requests have as long.

@@ -45,6 +45,8 @@ use crate::health::Health;
 use crate::hub::{CloseReason, GapReason, Hub};
 use crate::metrics::{Metrics, Reasons};
 use crate::route::{Router, RouterError};
+use crate::server::clients::Clients;
+use crate::server::files::{self, Shortage};
 use crate::server::listener::{Acceptor, ListenError, Listener, ShardDoor};
 use crate::service::PassingEnd;
 use crate::source::embedded::{self, Broker, BusSettings};
@@ -136,6 +138,7 @@ impl Gateway {
     /// A port is taken, a certificate cannot be used, there is nobody to take over from; each says
     /// what to do.
     pub fn open(mut settings: Settings, start: Start) -> Result<Self, Error> {
+        files::raise_limit();
         let written = settings.clone();
         let metrics = Metrics::new()?;
         announce(&metrics);
@@ -178,6 +181,7 @@ impl Gateway {
         let manner = Rc::new(Cell::new(stop::Manner::of(&settings)));
         let max_connections = Rc::new(Cell::new(settings.connections.max_connections));
         let (changes, changed) = watch::channel(None);
+        let (clients, shortage) = (Clients::default(), Shortage::default());
         let health = Health::default();
         let accepting = CancellationToken::new();
         let administering = CancellationToken::new();
@@ -201,6 +205,9 @@ impl Gateway {
                 listeners: shown.clone(),
                 router: Arc::clone(&router),
                 connections: settings.connections.clone(),
+                requests: settings.requests.clone(),
+                clients: clients.clone(),
+                shortage: shortage.clone(),
                 bus: bus_address,
                 health: health.clone(),
                 metrics: metrics.clone(),
@@ -234,6 +241,7 @@ impl Gateway {
                 listener: place,
                 doors: Rc::clone(&doors),
                 max_connections: Rc::clone(&max_connections),
+                shortage: shortage.clone(),
                 metrics: metrics.clone(),
             };
             tasks.own("an acceptor", acceptor.run(accepting.clone()));

@@ -22,6 +22,7 @@ use crate::server::certificate::Certificate;
 use crate::server::listener::Listener;
 use crate::server::tls::{self, TlsError};
 use crate::server::{ConnectionSettings, ListenerSettings};
+use crate::service::RequestSettings;
 
 /// Reads the configuration again.
 pub type Load = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
@@ -31,6 +32,7 @@ pub type Load = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
 pub(super) struct Change {
     pub(super) router: Arc<Router>,
     pub(super) connections: ConnectionSettings,
+    pub(super) requests: RequestSettings,
 }
 
 /// The way to the shards: the newest change, if there was one.
@@ -96,7 +98,8 @@ impl Reloader {
         self.max_connections.set(new.connections.max_connections);
         self.manner.set(Manner::of(&new));
         let connections = new.connections.clone();
-        self.shards.send_replace(Some(Change { router, connections }));
+        let requests = new.requests.clone();
+        self.shards.send_replace(Some(Change { router, connections, requests }));
         self.current = Settings {
             shards: self.current.shards,
             listeners: kept(&self.current.listeners, new.listeners),

@@ -19,9 +19,11 @@ use crate::hub::{Shard, ShardLink};
 use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::server::ConnectionSettings;
+use crate::server::clients::Clients;
+use crate::server::files::Shortage;
 use crate::server::listener::{Accepted, Listener};
 use crate::server::shard_server::ShardServer;
-use crate::service::Service;
+use crate::service::{RequestSettings, Service};
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -32,6 +34,9 @@ pub(super) struct Parts {
     pub(super) listeners: Vec<Listener>,
     pub(super) router: Arc<Router>,
     pub(super) connections: ConnectionSettings,
+    pub(super) requests: RequestSettings,
+    pub(super) clients: Clients,
+    pub(super) shortage: Shortage,
     pub(super) bus: Option<SocketAddr>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -85,10 +90,12 @@ impl ShardThread {
 /// started with has its turn only after many tasks.
 async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), String> {
     let Parts { link, accepted, load, listeners, router, connections, .. } = parts;
-    let Parts { bus, health, metrics, changes, .. } = parts;
+    let Parts { bus, health, metrics, changes, requests, clients, shortage, .. } = parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
-    let service = Service::new(router, shard.clone(), bus, health, metrics.clone());
-    let server = ShardServer::new(service.clone(), connections, load, metrics);
+    let requests = (requests, clients.clone());
+    let service = Service::new(router, requests, shard.clone(), bus, health, metrics.clone());
+    let bounds = (clients, shortage);
+    let server = ShardServer::new(service.clone(), connections, bounds, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 
     let mut tasks = Tasks::default();
@@ -112,9 +119,9 @@ async fn follow(
 ) {
     while changes.changed().await.is_ok() {
         let change = changes.borrow_and_update().clone();
-        if let Some(Change { router, connections }) = change {
+        if let Some(Change { router, connections, requests }) = change {
             shard.set_write_timeout(connections.write_timeout);
-            service.change(router);
+            service.change(router, requests);
             server.change(connections);
         }
     }

@@ -22,6 +22,7 @@ mod pace;
 mod port;
 mod position;
 mod queue;
+mod queue_memory;
 mod resume;
 mod rounds;
 mod shard;
@@ -51,6 +52,8 @@ pub struct HubSettings {
     /// What the histories of all channels may hold together, in bytes; the least recently used
     /// goes first.
     pub history_memory: usize,
+    /// What may wait for all slow subscribers together, in bytes; then the fattest queues go.
+    pub queue_memory: usize,
 }
 
 /// Shards at most: a channel notes those that listen as the bits of a `u128`.
@@ -58,7 +61,7 @@ pub const MAX_SHARDS: usize = 128;
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { max_channels: 100_000, history_memory: 256 << 20 }
+        Self { max_channels: 100_000, history_memory: 256 << 20, queue_memory: 256 << 20 }
     }
 }
 

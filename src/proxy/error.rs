@@ -27,8 +27,17 @@ pub enum Fault {
     TooSlow,
     /// The client's body is broken.
     BrokenRequest,
+    /// The client's body is larger than it may be.
+    LargeRequest,
     /// The client's body does not come.
     SlowRequest,
+}
+
+impl Fault {
+    /// Whether the client would have to send another request.
+    pub fn is_of_the_client(self) -> bool {
+        matches!(self, Self::BrokenRequest | Self::LargeRequest | Self::SlowRequest)
+    }
 }
 
 impl fmt::Display for Fault {
@@ -38,6 +47,7 @@ impl fmt::Display for Fault {
             Self::Busy => "the backend is busy",
             Self::TooSlow => "the backend took too long to answer",
             Self::BrokenRequest => "the body of the request is broken",
+            Self::LargeRequest => "the body of the request is too large",
             Self::SlowRequest => "the body of the request did not come",
         })
     }
@@ -66,6 +76,8 @@ pub(super) enum Failure {
     NoSwitch(&'static str),
     #[error("the body of the request is broken")]
     BrokenRequest,
+    #[error("the body of the request is larger than limits.body, or max_body of the route")]
+    LargeRequest,
     #[error("the body of the request did not come for idle_timeout")]
     SlowRequest,
 }
@@ -91,6 +103,7 @@ impl Failure {
             Self::TransferCoding => "transfer_coding",
             Self::UnaskedSwitch | Self::NoSwitch(_) => "switch",
             Self::BrokenRequest => "broken_request",
+            Self::LargeRequest => "large_request",
             Self::SlowRequest => "slow_request",
         }
     }
@@ -105,6 +118,7 @@ impl Failure {
             Self::MaxConnections => Fault::Busy,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => Fault::TooSlow,
             Self::BrokenRequest => Fault::BrokenRequest,
+            Self::LargeRequest => Fault::LargeRequest,
             Self::SlowRequest => Fault::SlowRequest,
         }
     }

@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -127,6 +128,10 @@ impl Proxy {
             return Box::pin(self.upgrade(request, upgrade, connection)).await;
         }
         let settings = &self.0.settings;
+        let announced = request.body().size_hint().lower();
+        if settings.max_body.is_some_and(|most| announced > most) {
+            return Err(self.failed(self.0.upstreams.any(), Failure::LargeRequest));
+        }
         let scheme = settings.is_http2.then(|| match settings.upstreams[0].is_tls() {
             true => Scheme::HTTPS,
             false => Scheme::HTTP,
@@ -191,19 +196,18 @@ impl Proxy {
     /// Sends a request to one upstream after the other, until one has taken it.
     async fn send(
         &self,
-        request: Request<Upload>,
+        mut request: Request<Upload>,
         watch: &Rc<Watch>,
         is_http2: bool,
     ) -> Result<(&Upstream, Response<Incoming>, Lease), ProxyError> {
-        let mut request = Box::new(request);
         let mut upstreams = self.0.upstreams.turn().peekable();
         loop {
             let upstream = upstreams.next().expect("the last one ends this");
-            let Unanswered { failure, unsent } =
-                match upstream.send(*request, watch, is_http2).await {
-                    Ok((response, lease)) => return Ok((upstream, response, lease)),
-                    Err(unanswered) => unanswered,
-                };
+            let Unanswered { failure, unsent } = match upstream.send(request, watch, is_http2).await
+            {
+                Ok((response, lease)) => return Ok((upstream, response, lease)),
+                Err(unanswered) => unanswered,
+            };
             if failure.is_of_the_upstream() {
                 upstream.failed(self.0.settings.fail_timeout);
             }
@@ -211,7 +215,7 @@ impl Proxy {
             match unsent {
                 Some(unsent) if upstreams.peek().is_some() => {
                     tracing::warn!(%error, "a backend failed; another is tried");
-                    request = unsent;
+                    request = *unsent;
                 }
                 _ => return Err(error),
             }

@@ -26,6 +26,8 @@ pub(super) struct Upload {
     body: Option<RequestBody>,
     hold: Option<Hold>,
     pause: Pause,
+    // Bytes that may still come.
+    left: u64,
     watch: Rc<Watch>,
 }
 
@@ -48,6 +50,8 @@ enum Stage {
     Complete,
     /// The client's body broke.
     Broken,
+    /// The client's body is too large.
+    Large,
     /// The client's body did not come.
     Slow,
 }
@@ -68,7 +72,8 @@ impl Upload {
             response_timeout: settings.response_timeout,
         });
         let pause = Pause::new(settings.idle_timeout);
-        (Self { body, hold, pause, watch: Rc::clone(&watch) }, watch)
+        let left = settings.max_body.unwrap_or(u64::MAX);
+        (Self { body, hold, pause, left, watch: Rc::clone(&watch) }, watch)
     }
 
     fn broke(
@@ -91,16 +96,24 @@ impl Watch {
     fn deadline(&self) -> Instant {
         match self.stage.get() {
             // The client's own time is looked after where its body is read.
-            Stage::Client | Stage::Broken | Stage::Slow => Instant::now() + self.idle_timeout,
+            Stage::Client | Stage::Broken | Stage::Large | Stage::Slow => {
+                Instant::now() + self.idle_timeout
+            }
             Stage::Backend => self.moved.get() + self.idle_timeout,
             Stage::Complete => self.moved.get() + self.response_timeout,
         }
+    }
+
+    /// When the deadline may have passed. It moves as the upload goes on, at its end also nearer.
+    fn next_look(&self) -> Instant {
+        self.deadline().min(Instant::now() + self.response_timeout)
     }
 
     /// What has failed, when the client's body is at fault.
     pub(super) fn failure(&self) -> Option<Failure> {
         match self.stage.get() {
             Stage::Broken => Some(Failure::BrokenRequest),
+            Stage::Large => Some(Failure::LargeRequest),
             Stage::Slow => Some(Failure::SlowRequest),
             Stage::Client | Stage::Backend | Stage::Complete => None,
         }
@@ -114,7 +127,7 @@ impl Watch {
     /// Waits for the answer to this request, for as long as it may take.
     pub(super) async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
         let mut answer = pin!(answer);
-        let mut timer = pin!(tokio::time::sleep_until(self.deadline()));
+        let mut timer = pin!(tokio::time::sleep_until(self.next_look()));
         loop {
             tokio::select! {
                 biased;
@@ -131,7 +144,7 @@ impl Watch {
                     _ => Failure::UploadTimeout,
                 });
             }
-            timer.as_mut().reset(deadline);
+            timer.as_mut().reset(self.next_look());
         }
     }
 }
@@ -163,6 +176,11 @@ impl Body for Upload {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 this.pause.over();
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let Some(left) = this.left.checked_sub(length) else {
+                    return this.broke(Stage::Large, "the body is too large".into());
+                };
+                this.left = left;
                 let is_end = body.is_end_stream();
                 this.watch.moved(if is_end { Stage::Complete } else { Stage::Backend });
                 Poll::Ready(Some(Ok(frame)))

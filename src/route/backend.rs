@@ -24,6 +24,8 @@ pub struct ProxySettings {
     pub allows_underscores: bool,
     /// Connections to all upstreams together, over all shards.
     pub max_connections: usize,
+    /// Bytes of a request's body; `None`: any number.
+    pub max_body: Option<u64>,
     /// How long a connection may take, its name's look-up and TLS included.
     pub connect_timeout: Duration,
     /// How long it may take from the end of a request to the head of the response.
@@ -48,6 +50,7 @@ impl ProxySettings {
             host: None,
             allows_underscores: false,
             max_connections: 10_000,
+            max_body: None,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::files::{self, Room, Shortage};
 use super::tls::{Tls, TlsError};
 use super::{ConnectionSettings, ListenerSettings};
 use crate::metrics::Metrics;
@@ -22,6 +23,8 @@ const BACKLOG: i32 = 4096;
 /// Accepting failed: the first wait, doubled up to the cap. Nothing ends, nothing spins.
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
+/// While file descriptors run out, it is looked so often whether there are some again.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +144,8 @@ pub struct Acceptor {
     pub doors: Rc<[ShardDoor]>,
     /// Connections at once, over all listeners.
     pub max_connections: Rc<Cell<usize>>,
+    /// Where it tells that file descriptors run out.
+    pub shortage: Shortage,
     /// Where it records.
     pub metrics: Metrics,
 }
@@ -149,7 +154,18 @@ impl Acceptor {
     /// Runs until `stop`; then the socket is closed. An error of one accept never ends it.
     pub async fn run(self, stop: CancellationToken) {
         let mut retry = ACCEPT_RETRY_MIN;
+        let (room, mut last) = (Room::new(), 0);
         loop {
+            if room.is_full(last, &self.socket) {
+                self.pause_for_files();
+                tokio::select! {
+                    () = tokio::time::sleep(SHORTAGE_PAUSE) => continue,
+                    () = stop.cancelled() => return,
+                }
+            }
+            if self.shortage.set(false) {
+                tracing::info!("there are file descriptors again");
+            }
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
                 () = stop.cancelled() => return,
@@ -157,12 +173,14 @@ impl Acceptor {
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok((stream, peer)) => {
                     retry = ACCEPT_RETRY_MIN;
+                    last = files::number(&stream);
                     self.hand_over(stream, peer).await;
                 }
                 Err(error) if is_of_the_client(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, wait = ?retry, "cannot accept a connection");
                     self.metrics.accept_failed();
+                    self.shortage.set(is_of_files(&error));
                     tokio::select! {
                         () = tokio::time::sleep(retry) => {}
                         () = stop.cancelled() => return,
@@ -170,6 +188,17 @@ impl Acceptor {
                     retry = (retry * 2).min(ACCEPT_RETRY_MAX);
                 }
             }
+        }
+    }
+
+    /// Who comes now waits in the kernel. What is idle gives way, and some descriptors are left for
+    /// Redis, backends and operators.
+    fn pause_for_files(&self) {
+        self.metrics.accept_paused();
+        if self.shortage.set(true) {
+            tracing::warn!(
+                "file descriptors run out: no new connections; allow more (LimitNOFILE, ulimit -n)"
+            );
         }
     }
 
@@ -196,6 +225,13 @@ impl Acceptor {
             door.load.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether the system, or this process, has no file descriptor left (accept(2)).
+fn is_of_files(error: &io::Error) -> bool {
+    let raw = error.raw_os_error();
+    let kinds = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    raw.is_some_and(|raw| kinds.iter().any(|kind| kind.raw_os_error() == raw))
 }
 
 fn is_of_the_client(error: &io::Error) -> bool {

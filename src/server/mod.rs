@@ -4,14 +4,17 @@
 //! [`shard_server`] keeps the connections of a core and enforces their deadlines; [`connection`] is
 //! one of them, from accept to its end, and [`carrier`] what remains of it while it carries a stream
 //! over HTTP/1.1; [`tls`] is how a listener speaks, and
-//! [`certificate`] what it shows; [`proxy_protocol`] whom a load balancer speaks for;
+//! [`certificate`] what it shows; [`proxy_protocol`] whom a load balancer speaks for; [`clients`] what each address may have, [`files`]
+//! how many file descriptors there are;
 //! [`transport`] the socket as it is watched, [`contain`] what a panic costs, [`running`] a request
 //! that has not ended, [`switch`] how one HTTP/2 stream is cut off; [`http2`] is HTTP/2.
 
 pub mod carrier;
 pub mod certificate;
+pub mod clients;
 pub mod connection;
 pub mod contain;
+pub mod files;
 mod http2;
 pub mod listener;
 mod local_certificate;
@@ -29,6 +32,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use self::clients::ClientLimits;
 
 /// One address that is listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +65,8 @@ pub enum TlsSettings {
 pub struct ConnectionSettings {
     /// Connections at once, over all listeners; one more is closed as soon as it is accepted.
     pub max_connections: usize,
+    /// What one client may have.
+    pub per_client: ClientLimits,
     /// TLS handshakes that a shard works on before its streams have their turn.
     pub max_handshakes: usize,
     /// From accept to the first complete request, TLS included.
@@ -119,6 +126,7 @@ impl Default for ConnectionSettings {
     fn default() -> Self {
         Self {
             max_connections: 100_000,
+            per_client: ClientLimits::default(),
             max_handshakes: 16,
             first_request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),

@@ -12,8 +12,10 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::ConnectionSettings;
+use super::clients::Clients;
 use super::connection::{self, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, Protocol};
 use super::contain::Contained;
+use super::files::Shortage;
 use super::listener::{Accepted, Listener};
 use crate::metrics::Metrics;
 
@@ -34,6 +36,8 @@ struct Inner<H> {
     is_finishing: Cell<bool>,
     all_gone: Notify,
     handshakes: Semaphore,
+    clients: Clients,
+    shortage: Shortage,
     // Connections of this shard, for the acceptor that looks for the least loaded.
     load: Arc<AtomicUsize>,
     metrics: Metrics,
@@ -44,6 +48,7 @@ impl<H: Handler> ShardServer<H> {
     pub fn new(
         handler: H,
         settings: ConnectionSettings,
+        (clients, shortage): (Clients, Shortage),
         load: Arc<AtomicUsize>,
         metrics: Metrics,
     ) -> Self {
@@ -52,6 +57,8 @@ impl<H: Handler> ShardServer<H> {
             handler,
             handshakes: Semaphore::new(settings.max_handshakes),
             settings: RefCell::new(Rc::clone(&settings)),
+            clients,
+            shortage,
             connections: RefCell::default(),
             is_accepting: Cell::new(true),
             is_finishing: Cell::new(false),
@@ -136,6 +143,10 @@ impl<H: Handler> ShardServer<H> {
         &self.settings
     }
 
+    pub(super) fn clients(&self) -> &Clients {
+        &self.inner.clients
+    }
+
     pub(super) fn metrics(&self) -> &Metrics {
         &self.inner.metrics
     }
@@ -143,6 +154,10 @@ impl<H: Handler> ShardServer<H> {
     /// A place among the handshakes that this turn of the loop works on: a storm of them leaves time
     /// for open streams.
     pub(super) async fn handshake_permit(&self) -> SemaphorePermit<'_> {
+        if let Ok(permit) = self.inner.handshakes.try_acquire() {
+            return permit;
+        }
+        self.inner.metrics.handshake_delayed();
         self.inner.handshakes.acquire().await.expect("the semaphore is never closed")
     }
 
@@ -197,6 +212,11 @@ impl<H: Handler> ShardServer<H> {
         let (now, settings) = (Instant::now(), self.now());
         for (_, connection) in &*self.inner.connections.borrow() {
             connection.enforce(now, &settings);
+        }
+        if self.inner.shortage.is_on() {
+            for (_, connection) in &*self.inner.connections.borrow() {
+                connection.give_way(now);
+            }
         }
     }
 }

@@ -74,8 +74,13 @@ impl Watched {
         Self { stream, read_ahead: Bytes::new(), progress }
     }
 
-    pub(super) fn unread(&mut self, read_ahead: Bytes) {
-        self.read_ahead = read_ahead;
+    /// Takes back what was read last.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        if self.read_ahead.is_empty() {
+            self.read_ahead = bytes;
+        } else {
+            self.read_ahead = [bytes, self.read_ahead.split_off(0)].concat().into();
+        }
     }
 
     fn noted<T>(&self, written: Poll<T>) -> Poll<T> {

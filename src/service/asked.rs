@@ -1,7 +1,7 @@
 //! What is kept of a request until it is answered, when the request itself has been handed on.
 
 use http::header::{ACCEPT, ORIGIN};
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
 use super::cors;
 
@@ -9,6 +9,7 @@ use super::cors;
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) method: Method,
+    pub(super) version: Version,
     pub(super) origin: Option<HeaderValue>,
     // The method that a browser asks about before it uses it.
     pub(super) preflight: Option<Method>,
@@ -21,6 +22,7 @@ impl Asked {
         let (method, headers) = (request.method(), request.headers());
         Self {
             method: method.clone(),
+            version: request.version(),
             origin: headers.get(ORIGIN).cloned(),
             preflight: cors::preflight_of(method, headers),
             accepts_stream: accepts(headers, "text/event-stream"),

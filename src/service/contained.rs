@@ -102,10 +102,12 @@ pub(super) mod tests {
     use crate::metrics::Metrics;
     use crate::route::{CorsSettings, EventsSettings, RouteSettings, Router, Target};
     use crate::server::ConnectionSettings;
+    use crate::server::clients::Clients;
     use crate::server::connection::BodyError;
+    use crate::server::files::Shortage;
     use crate::server::listener::{Acceptor, Listener, ShardDoor};
     use crate::server::shard_server::ShardServer;
-    use crate::service::Service;
+    use crate::service::{RequestSettings, Service};
 
     /// Who asks for this meets a bug; in tests only.
     pub(in crate::service) const PANICS: &str = "/panics";
@@ -148,11 +150,19 @@ pub(super) mod tests {
             let shard = Shard::new(link, SOON, metrics.for_shard());
             let router = Arc::new(Router::new(vec![events()]).expect("routes"));
             let health = Health::default();
-            let service = Service::new(router, shard.clone(), None, health, metrics.clone());
+            let requests = (RequestSettings::default(), Clients::default());
+            let service =
+                Service::new(router, requests, shard.clone(), None, health, metrics.clone());
             let load = Arc::new(AtomicUsize::new(0));
             let settings = ConnectionSettings::default();
-            let server =
-                ShardServer::new(service.clone(), settings, Arc::clone(&load), metrics.clone());
+            let bounds = (Clients::default(), Shortage::default());
+            let server = ShardServer::new(
+                service.clone(),
+                settings,
+                bounds,
+                Arc::clone(&load),
+                metrics.clone(),
+            );
 
             let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = socket.local_addr().expect("an address");
@@ -162,6 +172,7 @@ pub(super) mod tests {
                 listener: 0,
                 doors: Rc::new([ShardDoor { accepted: sender, load }]),
                 max_connections: Rc::new(Cell::new(8)),
+                shortage: Shortage::default(),
                 metrics: metrics.clone(),
             };
             let listeners = vec![Rc::new(Listener { address, tls: None, proxy_protocol: false })];

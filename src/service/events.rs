@@ -41,6 +41,7 @@ pub(super) fn open<B>(
     if *method == Method::HEAD {
         return Ok(stream_response(ResponseBody::empty()));
     }
+    service.limit_channels(&topics, request, &connection)?;
     let subscriber = service.shard().subscribe(StreamRequest {
         topics,
         settings: channels.stream().clone(),

@@ -7,6 +7,7 @@
 mod asked;
 mod backend;
 mod body;
+mod client;
 mod contained;
 mod cors;
 mod counted;
@@ -21,7 +22,7 @@ mod screening;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,16 +33,20 @@ pub use passing::{PassingEnd, PassingStream};
 use crate::server::request_body::RequestBody;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
+use ipnet::IpNet;
+use tokio::time::Instant;
 
 use self::asked::Asked;
 use self::backend::Backend;
 use self::counted::CountedStream;
 use self::rejection::Rejection;
+use crate::event::Topic;
 use crate::health::Health;
 use crate::hub::Shard;
 use crate::metrics::Metrics;
 use crate::proxy::{self, Proxy};
 use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
+use crate::server::clients::{ClientLimits, Clients};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
 
@@ -50,12 +55,44 @@ use crate::server::contain::Contained;
 pub struct Service(Rc<Inner>);
 
 struct Inner {
+    requests: RefCell<Rc<RequestSettings>>,
+    clients: Clients,
     routes: RefCell<Rc<Routes>>,
     shard: Shard,
     // Where the demo page publishes; `None` where the source is no embedded bus.
     bus: Option<SocketAddr>,
     health: Health,
     metrics: Metrics,
+}
+
+/// Bounds of every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestSettings {
+    /// The path and the query, in bytes; more is answered with 414.
+    pub max_uri_bytes: usize,
+    /// What one client may have.
+    pub per_client: ClientLimits,
+    /// Proxies that are believed when they say whose request it is.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Default for RequestSettings {
+    fn default() -> Self {
+        Self {
+            max_uri_bytes: 8 << 10,
+            per_client: ClientLimits::default(),
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+impl RequestSettings {
+    fn client_of<B>(&self, request: &Request<B>, connection: &ConnectionState) -> IpAddr {
+        if connection.is_trusted_proxy() {
+            return client::behind(connection.client(), request.headers(), &self.trusted_proxies);
+        }
+        connection.client()
+    }
 }
 
 /// Where requests lead, and what this shard keeps for it.
@@ -71,18 +108,21 @@ impl Service {
     /// The service of one shard.
     pub fn new(
         router: Arc<Router>,
+        (requests, clients): (RequestSettings, Clients),
         shard: Shard,
         bus: Option<SocketAddr>,
         health: Health,
         metrics: Metrics,
     ) -> Self {
         let routes = RefCell::new(Rc::new(Routes::new(router, None, &metrics)));
-        Self(Rc::new(Inner { routes, shard, bus, health, metrics }))
+        let requests = RefCell::new(Rc::new(requests));
+        Self(Rc::new(Inner { requests, clients, routes, shard, bus, health, metrics }))
     }
 
     /// Takes requests where `router` leads them, from now on; those that are being answered go on.
     /// Connections to backends that stay are kept.
-    pub fn change(&self, router: Arc<Router>) {
+    pub fn change(&self, router: Arc<Router>, requests: RequestSettings) {
+        self.0.requests.replace(Rc::new(requests));
         let before = self.routes();
         self.0.routes.replace(Rc::new(Routes::new(router, Some(&before), self.metrics())));
     }
@@ -120,7 +160,8 @@ impl Service {
         #[cfg(test)]
         assert_ne!(request.uri().path(), contained::tests::PANICS);
         let routes = self.routes();
-        let mut response = match routes.find(&request, asked) {
+        let found = self.limit(&request, &connection);
+        let mut response = match found.and_then(|()| routes.find(&request, asked)) {
             Ok((route, parameters)) => {
                 let backend = routes.backends.get(&route.place);
                 self.follow((route, backend), &parameters, request, asked, connection).await
@@ -131,6 +172,42 @@ impl Service {
             remove_body(&mut response);
         }
         response
+    }
+
+    /// Whether the request keeps to its bounds.
+    fn limit<B>(
+        &self,
+        request: &Request<B>,
+        connection: &ConnectionState,
+    ) -> Result<(), Rejection> {
+        let settings = Rc::clone(&self.0.requests.borrow());
+        let length = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+        if length > settings.max_uri_bytes {
+            return Err(Rejection::Uri(settings.max_uri_bytes));
+        }
+        if settings.per_client.requests.is_none() {
+            return Ok(());
+        }
+        let client = settings.client_of(request, connection);
+        let may = self.0.clients.request(client, &settings.per_client, Instant::now());
+        if may { Ok(()) } else { Err(Rejection::Rate) }
+    }
+
+    /// Whether the client may ask for these channels now.
+    fn limit_channels<B>(
+        &self,
+        topics: &[Topic],
+        request: &Request<B>,
+        connection: &ConnectionState,
+    ) -> Result<(), Rejection> {
+        let settings = Rc::clone(&self.0.requests.borrow());
+        if settings.per_client.new_channels.is_none() {
+            return Ok(());
+        }
+        let client = settings.client_of(request, connection);
+        let new = self.shard().unfollowed(topics);
+        let may = self.0.clients.follow(client, new, &settings.per_client, Instant::now());
+        if may { Ok(()) } else { Err(Rejection::NewChannels) }
     }
 
     async fn follow(
@@ -168,6 +245,9 @@ impl Service {
 
     fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
         match &rejection {
+            Rejection::Upstream(error) if error.fault().is_of_the_client() => {
+                tracing::debug!(route = label, %error, "a request cannot be passed on");
+            }
             Rejection::Upstream(error) => {
                 tracing::warn!(route = label, %error, "the backend did not answer");
             }

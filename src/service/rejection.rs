@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::asked::Asked;
 use super::body::ResponseBody;
@@ -30,6 +30,12 @@ pub(super) enum Rejection {
     Channel(#[from] ChannelError),
     #[error("the gateway is stopping")]
     Draining,
+    #[error("requests come faster from this address than they may")]
+    Rate,
+    #[error("streams of new channels come faster from this address than they may")]
+    NewChannels,
+    #[error("the address of the request is longer than {0} bytes")]
+    Uri(usize),
     #[error("a page of another site may not do this")]
     ForeignOrigin,
     #[error("the backend hands a stream over in a way that cannot be followed")]
@@ -64,12 +70,16 @@ impl Rejection {
             Self::Handover(_) => "handover",
             Self::Host => "host",
             Self::Method(_) => "method",
+            Self::NewChannels => "new_channels_per_address",
             Self::NotFound => "not_found",
             Self::Panicked => "panic",
             Self::Path => "path",
             Self::Publish => "publish",
+            Self::Rate => "requests_per_address",
             Self::TransferCoding => "transfer_coding",
             Self::Underscore(_) => "underscore",
+            Self::Upstream(error) if error.fault() == Fault::LargeRequest => "body",
+            Self::Uri(_) => "uri",
             Self::Upstream(_) => "upstream",
         }
     }
@@ -84,7 +94,9 @@ impl Rejection {
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NewChannels | Self::Rate => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Uri(_) => StatusCode::URI_TOO_LONG,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => match error.fault() {
@@ -92,6 +104,7 @@ impl Rejection {
                 Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
                 Fault::TooSlow => StatusCode::GATEWAY_TIMEOUT,
                 Fault::BrokenRequest => StatusCode::BAD_REQUEST,
+                Fault::LargeRequest => StatusCode::PAYLOAD_TOO_LARGE,
                 Fault::SlowRequest => StatusCode::REQUEST_TIMEOUT,
             },
         }
@@ -101,11 +114,15 @@ impl Rejection {
     fn will_pass(&self) -> bool {
         match self {
             Self::Draining | Self::Handover(_) | Self::Panicked => true,
-            Self::Upstream(error) => {
-                !matches!(error.fault(), Fault::BrokenRequest | Fault::SlowRequest)
-            }
+            Self::NewChannels | Self::Rate => true,
+            Self::Upstream(error) => !error.fault().is_of_the_client(),
             _ => false,
         }
+    }
+
+    /// Whether somebody on the way may have read another request than we have, and others behind it.
+    fn is_ambiguous(&self) -> bool {
+        matches!(self, Self::Host | Self::Path | Self::TransferCoding | Self::Underscore(_))
     }
 
     /// What the client could do about it, where that is not plain.
@@ -139,6 +156,11 @@ impl Rejection {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // Over HTTP/2 a request has its stream to itself.
+        let is_ambiguous = self.is_ambiguous() || asked.method == Method::CONNECT;
+        if is_ambiguous && asked.version < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Self::Method(methods) = self {
             let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             if let Ok(allow) = HeaderValue::from_str(&allow) {

@@ -11,12 +11,18 @@ mod support;
 
 /// Event streams that the backend writes itself.
 mod backend_streams;
+/// Bodies of any size, in constant memory.
+mod bodies;
 /// Pages of other origins.
 mod cors;
 /// The `envelope` format: names, ids and `retry` from the publisher.
 mod envelope;
+/// To any kind of upstream, in time, and with the truth of where a request comes from.
+mod forwarding;
 /// Streams that the backend hands over.
 mod handover;
+/// Requests that two parties could read differently.
+mod hostile;
 /// Any payload arrives as it was published: a property.
 mod payloads;
 /// Everything that is not a stream goes to the backend.
@@ -27,8 +33,12 @@ mod routes;
 mod streams;
 /// Channels: subscribed with the first listener, left some time after the last; what may be named.
 mod subscriptions;
+/// Answers through the gateway, and directly.
+mod transparency;
 /// The same stream over HTTP/1.1, HTTP/2, TLS 1.2, TLS 1.3 and clear text.
 mod transports;
+/// WebSockets and other upgrades over HTTP/1.1.
+mod upgrades;
 
 /// Messages over the limit.
 mod big_events;
@@ -56,6 +66,8 @@ mod storms;
 mod deadlines;
 /// HTTP/2 settings as a peer sees them, and what happens beyond them.
 mod http2_limits;
+/// Each limit, hit: what is told, and what is counted.
+mod limits;
 
 /// Metrics, health, and who may ask.
 mod admin;
@@ -69,6 +81,8 @@ mod drain;
 mod prometheus;
 /// The configuration and the certificates, read again.
 mod reload;
+/// What must not come out, and where nothing is written.
+mod secrets;
 /// The orderly end.
 mod stop;
 /// Another process on the same sockets.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::support::{Event, EventStream, Gateway, Redis, Request, SOON, eventually, within};
 
 /// Opens a stream on a socket with a small receive buffer, reads up to `ready`, and then nothing.
-async fn stalled(to: SocketAddr, target: &str) -> TcpStream {
+pub(crate) async fn stalled(to: SocketAddr, target: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4 << 10).unwrap();
     let mut socket = socket.connect(to).await.unwrap();
@@ -27,7 +27,7 @@ async fn stalled(to: SocketAddr, target: &str) -> TcpStream {
 }
 
 /// A payload that says its number and is `bytes` long.
-fn numbered(number: usize, bytes: usize) -> String {
+pub(crate) fn numbered(number: usize, bytes: usize) -> String {
     let mut text = number.to_string();
     text.push_str(&" ".repeat(bytes - text.len()));
     text

@@ -33,6 +33,7 @@ impl Resolver<'_> {
             is_http2: file.http2.or(false),
             allows_underscores: file.underscores_in_headers.or(false),
             max_connections: self.count(file.max_connections, defaults.max_connections),
+            max_body: self.limit(file.max_body, self.max_body),
             connect_timeout: self.time(file.connect_timeout, defaults.connect_timeout),
             response_timeout: self.time(file.response_timeout, defaults.response_timeout),
             idle_timeout: self.time(file.idle_timeout, defaults.idle_timeout),

@@ -21,12 +21,14 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::hub::{HubSettings, MAX_SHARDS};
+use crate::server::clients::ClientLimits;
 use crate::server::{ConnectionSettings, Http1Settings, Http2Settings};
+use crate::service::RequestSettings;
 use crate::source::SourceLocation;
 
 use super::Settings;
 use super::error::{Mistakes, Place};
-use super::field::{At, Field};
+use super::field::{At, Field, Limit, OrOff};
 use super::file::{File, Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 use super::units::{Size, Time};
 
@@ -53,7 +55,12 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
         addresses: Vec::new(),
         is_source_embedded: false,
         trusts_nobody: true,
+        max_body: None,
     };
+    let mut limits = file.limits.or_default();
+    resolver.max_body = resolver.limit(std::mem::take(&mut limits.body), None);
+    let (uri, queue_memory) =
+        (std::mem::take(&mut limits.uri), std::mem::take(&mut limits.queue_memory));
     let trusted_proxies = resolver.trusted_proxies(file.trusted_proxies);
     // In the order in which they claim addresses.
     let listeners = resolver.listeners(file.listeners);
@@ -64,29 +71,29 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
         .is_some_and(|source| matches!(source.location, SourceLocation::Embedded(_)));
     let sse = resolver.stream_defaults(file.sse);
     let connections = ConnectionSettings::default();
+    let per_client = resolver.per_client(&mut limits);
+    let (hub, requests) = (HubSettings::default(), RequestSettings::default());
     Some(Settings {
         shards: resolver.within(file.shards, default_shards(), 1, MAX_SHARDS),
         listeners,
         connections: ConnectionSettings {
+            per_client,
             write_timeout: resolver.time(file.write_timeout, connections.write_timeout),
             http1: resolver.http1(file.http1.or_default()),
             http2: resolver.http2(file.http2.or_default()),
-            trusted_proxies,
-            ..resolver.connections(
-                file.limits.or_default(),
-                file.timeouts.or_default(),
-                file.sockets.or_default(),
-            )
+            trusted_proxies: trusted_proxies.clone(),
+            ..resolver.connections(limits, file.timeouts.or_default(), file.sockets.or_default())
         },
         admin,
         hub: HubSettings {
-            max_channels: resolver.count(file.max_channels, HubSettings::default().max_channels),
-            history_memory: resolver.size(
-                file.history_memory,
-                HubSettings::default().history_memory,
-                1,
-                usize::MAX,
-            ),
+            max_channels: resolver.count(file.max_channels, hub.max_channels),
+            history_memory: resolver.size(file.history_memory, hub.history_memory, 1, usize::MAX),
+            queue_memory: resolver.size(queue_memory, hub.queue_memory, 1, usize::MAX),
+        },
+        requests: RequestSettings {
+            max_uri_bytes: resolver.size(uri, requests.max_uri_bytes, 1, MAX_LENGTH),
+            per_client,
+            trusted_proxies,
         },
         routes: resolver.routes(file.routes, &sse),
         drain: resolver.time_or_none(file.drain, DRAIN),
@@ -111,6 +118,8 @@ struct Resolver<'a> {
     is_source_embedded: bool,
     /// No proxy is trusted.
     trusts_nobody: bool,
+    /// What `limits.body` says.
+    max_body: Option<u64>,
 }
 
 impl Resolver<'_> {
@@ -163,6 +172,34 @@ impl Resolver<'_> {
 
     fn count(&self, field: Field<usize>, default: usize) -> usize {
         self.within(field, default, 1, usize::MAX)
+    }
+
+    /// A size that may be `off`.
+    fn limit(&self, field: Field<Limit<Size>>, default: Option<u64>) -> Option<u64> {
+        match field.value() {
+            None => default,
+            Some(Limit(OrOff::Off)) => None,
+            Some(Limit(OrOff::On(Size(bytes)))) => Some(bytes as u64),
+        }
+    }
+
+    /// A number, at least 1, that may be `off`, which it is where nothing is said.
+    fn number_or_off(&self, field: Field<Limit<usize>>) -> Option<usize> {
+        let At { place, value: Limit(OrOff::On(number)) } = field.written()? else { return None };
+        if number == 0 {
+            self.note(&place, "must be at least 1, or off; this is 0");
+        }
+        Some(number)
+    }
+
+    fn per_client(&self, limits: &mut LimitsFile) -> ClientLimits {
+        let limit = |field: &mut Field<Limit<usize>>| self.number_or_off(std::mem::take(field));
+        ClientLimits {
+            connections: limit(&mut limits.connections_per_address),
+            new_connections: limit(&mut limits.new_connections_per_address),
+            requests: limit(&mut limits.requests_per_address),
+            new_channels: limit(&mut limits.new_channels_per_address),
+        }
     }
 
     fn connections(

@@ -25,6 +25,7 @@ use super::gap::GapReason;
 use super::interest::Interest;
 use super::port::{Port, Ports};
 use super::position::Run;
+use super::queue_memory::QueueMemory;
 use super::shard::ShardLink;
 use super::{HubSettings, MAX_SHARDS};
 use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
@@ -53,6 +54,7 @@ pub struct Hub {
     past_calls: Rc<Interest<Caller, Option<PastCall>>>,
     // A shard has fallen behind.
     behind: Rc<Notify>,
+    queues: Arc<QueueMemory>,
 }
 
 impl Hub {
@@ -61,11 +63,15 @@ impl Hub {
         debug_assert!(shards <= MAX_SHARDS);
         let run = Run::draw();
         let calls = Arc::new(Calls::new());
+        let queues = Arc::new(QueueMemory::new(settings.queue_memory, shards));
         let ports: Vec<Port> = (0..shards).map(|_| Port::new()).collect();
         let links = ports
             .iter()
             .enumerate()
-            .map(|(shard, port)| ShardLink::new(shard, run, port.inbox(), Arc::clone(&calls)))
+            .map(|(shard, port)| {
+                let ways = (port.inbox(), Arc::clone(&calls), Arc::clone(&queues));
+                ShardLink::new(shard, run, ways)
+            })
             .collect();
         let state = State::new(run, Ports::new(ports), settings, metrics);
         let hub = Self {
@@ -75,6 +81,7 @@ impl Hub {
             log_wishes: Rc::new(Interest::new()),
             past_calls: Rc::new(Interest::new()),
             behind: Rc::default(),
+            queues,
         };
         (hub, links)
     }
@@ -100,6 +107,7 @@ impl Hub {
 
     /// Keeps to other bounds from now on; what is over them goes with the next event.
     pub fn change(&self, settings: HubSettings) {
+        self.queues.hold(settings.queue_memory);
         self.state.borrow_mut().change(settings);
     }
 

@@ -24,6 +24,7 @@ use super::entries::Places;
 use super::inbox::{ChannelIndex, Inbox, Message};
 use super::pace::Pace;
 use super::position::Run;
+use super::queue_memory::QueueMemory;
 use super::resume::Resume;
 use super::rounds::{MemberKey, ROUND, Rounds};
 use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
@@ -43,11 +44,16 @@ pub struct ShardLink {
     run: Run,
     inbox: Arc<Inbox>,
     calls: Arc<Calls>,
+    queues: Arc<QueueMemory>,
 }
 
 impl ShardLink {
-    pub(super) fn new(shard: usize, run: Run, inbox: Arc<Inbox>, calls: Arc<Calls>) -> Self {
-        Self { shard, run, inbox, calls }
+    pub(super) fn new(
+        shard: usize,
+        run: Run,
+        (inbox, calls, queues): (Arc<Inbox>, Arc<Calls>, Arc<QueueMemory>),
+    ) -> Self {
+        Self { shard, run, inbox, calls, queues }
     }
 }
 
@@ -137,6 +143,7 @@ impl Shard {
                 _ = round.tick() => self.make_round(),
             }
             self.deal();
+            self.shed();
             // The streams that were woken write before more is dealt: a burst that waits here is no
             // reason to find that they are slow.
             tokio::task::yield_now().await;
@@ -248,6 +255,38 @@ impl Shard {
         let position = mailbox.is_up_to_date().then(|| self.position_of(mailbox)).flatten();
         mailbox.send_away(reason, position.as_deref(), now);
         self.see_to_the_end_of(mailbox, now);
+    }
+
+    /// How many of these channels nobody listens to here.
+    pub fn unfollowed(&self, topics: &[Topic]) -> usize {
+        let channels = self.0.channels.borrow();
+        topics.iter().filter(|topic| !channels.contains_key(topic)).count()
+    }
+
+    /// Gives up the fattest queues when all shards together hold too much in theirs.
+    fn shed(&self) {
+        let link = &self.0.link;
+        let mut too_much = link.queues.holds(link.shard, self.0.queued_bytes.get());
+        if too_much == 0 {
+            return;
+        }
+        let members = self.0.members.borrow();
+        let fat = members.iter().map(|(_, member)| &member.mailbox);
+        let mut fat: Vec<_> = fat.filter(|mailbox| mailbox.queued_bytes() > 0).collect();
+        fat.sort_by_key(|mailbox| std::cmp::Reverse(mailbox.queued_bytes()));
+        let now = Instant::now();
+        for mailbox in fat {
+            let bytes = mailbox.queued_bytes();
+            let events = mailbox.give_up(CloseReason::QueueMemory, now);
+            self.account(bytes, 0);
+            self.0.metrics.shared().events_dropped_by_overflow(events);
+            self.see_to_the_end_of(mailbox, now);
+            too_much = too_much.saturating_sub(bytes);
+            if too_much == 0 {
+                break;
+            }
+        }
+        link.queues.holds(link.shard, self.0.queued_bytes.get());
     }
 
     /// Open streams.

@@ -13,6 +13,8 @@ pub enum CloseReason {
     Drained,
     /// Its queue was full: the client reads more slowly than events come.
     Lagged,
+    /// Its queue was among the fattest when all queues together held too much.
+    QueueMemory,
     /// It needs a channel more than the gateway may follow.
     Refused,
     /// Nothing could be written for the time of `write_timeout`.
@@ -21,8 +23,15 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for a metric that shows them all from the start.
-    pub const ALL: [Self; 6] =
-        [Self::Aged, Self::ClientLeft, Self::Drained, Self::Lagged, Self::Refused, Self::Stalled];
+    pub const ALL: [Self; 7] = [
+        Self::Aged,
+        Self::ClientLeft,
+        Self::Drained,
+        Self::Lagged,
+        Self::QueueMemory,
+        Self::Refused,
+        Self::Stalled,
+    ];
 
     /// The word in the metrics.
     pub fn as_str(self) -> &'static str {
@@ -31,6 +40,7 @@ impl CloseReason {
             Self::ClientLeft => "client_left",
             Self::Drained => "drained",
             Self::Lagged => "lagged",
+            Self::QueueMemory => "queue_memory",
             Self::Refused => "refused",
             Self::Stalled => "stalled",
         }

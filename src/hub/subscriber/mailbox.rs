@@ -352,6 +352,13 @@ impl Mailbox {
         }
     }
 
+    /// Ends the stream, and what waits with it; answers how many events that were.
+    pub(in crate::hub) fn give_up(&self, reason: CloseReason, now: Instant) -> u64 {
+        let events = self.queue.borrow_mut().clear();
+        self.close(reason, now);
+        events
+    }
+
     fn say_gap<'a>(
         &self,
         reason: GapReason,

@@ -384,6 +384,27 @@ fn a_full_queue_is_dealt_with_as_the_route_says() {
 }
 
 #[test]
+fn the_fattest_queue_goes_when_all_hold_too_much() {
+    run(async {
+        let house = House::new(1, HubSettings { queue_memory: 500, ..HubSettings::default() });
+        let fat = house.open(0, &["a", "b"]);
+        let lean = house.open(0, &["b"]);
+        settle().await;
+        house.follow().await;
+        drop((read(&fat), read(&lean)));
+        // Some 20 bytes each: 420 for one and 20 for the other.
+        house.publish_all(&[("a", "x"); 20]).await;
+        house.publish("b", "y").await;
+        assert_eq!((fat.close_reason(), lean.close_reason()), (None, None));
+        house.publish_all(&[("a", "x"); 4]).await;
+        assert_eq!(fat.close_reason(), Some(CloseReason::QueueMemory));
+        assert_eq!(read(&fat), "");
+        assert_eq!(lean.close_reason(), None);
+        assert_eq!(read(&lean), "id: R-21\ndata: y\n");
+    });
+}
+
+#[test]
 fn a_quiet_stream_is_kept_alive_and_a_busy_one_is_not() {
     run(async {
         let house = House::new(1, HubSettings::default());

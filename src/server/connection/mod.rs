@@ -73,6 +73,7 @@ pub(super) async fn serve<H: Handler>(
                 (place, open),
             )));
         }
+        Err(error) if is_oversized(&*error) => shard.metrics().request_rejected("header"),
         Err(error) => tracing::debug!(peer = %state.peer, %error, "connection failed"),
     }
 }
@@ -142,6 +143,10 @@ async fn greet<H: Handler>(
         })?;
     }
     state.judge(shard.settings());
+    if let Err(too_much) = state.enter(shard.clients(), &shard.settings().per_client) {
+        shard.metrics().connection_cut(too_much.as_str());
+        return Err(io::Error::new(io::ErrorKind::QuotaExceeded, too_much.as_str()).into());
+    }
     let Some(tls) = &listener.tls else {
         let protocol = sniff(&mut watched).await?;
         return Ok((Transport::Plain(watched), protocol));
@@ -203,6 +208,11 @@ async fn sniff(watched: &mut Watched) -> io::Result<Protocol> {
     let is_preface = seen[..] == PREFACE[..];
     watched.unread(seen.freeze());
     Ok(if is_preface { Protocol::Http2 } else { Protocol::Http1 })
+}
+
+/// Whether hyper has refused a header that is too long (431), or a target (414).
+fn is_oversized(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref().is_some_and(hyper::Error::is_parse_too_large)
 }
 
 fn handshake_failure(error: &io::Error) -> &'static str {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::server::ConnectionSettings;
+use crate::server::clients::{ClientLimits, Clients, ConnectionPlace, TooMuch};
 use crate::server::http2::{Found, KeepAlive};
 use crate::server::switch;
 use crate::server::transport::Progress;
@@ -19,6 +20,9 @@ use crate::server::transport::Progress;
 /// A client that had connected before the gateway began to leave has so long to send its first
 /// request, and is still answered.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// When file descriptors run out, a connection that nobody has used for so long gives way.
+const GIVE_WAY_AFTER: Duration = Duration::from_secs(1);
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,8 @@ pub enum CutReason {
     Stream,
     /// The client took too many requests back as soon as they had begun.
     Resets,
+    /// File descriptors run out, and nobody used it.
+    Shortage,
     /// Nothing could be written for `write_timeout`.
     Stalled,
     /// The gateway stops, and the time for a good order is over.
@@ -72,6 +78,7 @@ impl CutReason {
             Self::KeepAlive => "keep_alive_timeout",
             Self::Resets => "resets",
             Self::Stream => "stream",
+            Self::Shortage => "file_descriptors",
             Self::Stalled => "write_timeout",
             Self::Stopped => "stopped",
         }
@@ -85,6 +92,8 @@ pub struct ConnectionState {
     // Whom the peer speaks for, where the PROXY protocol says so.
     client: Cell<IpAddr>,
     is_trusted_proxy: Cell<bool>,
+    // Among those of its client, where they are counted.
+    place: RefCell<Option<ConnectionPlace>>,
     rest: RefCell<Option<Rest>>,
     is_tls: bool,
     pub(super) protocol: Cell<Option<Protocol>>,
@@ -127,6 +136,7 @@ impl ConnectionState {
             peer,
             client: Cell::new(peer.ip().to_canonical()),
             is_trusted_proxy: Cell::new(false),
+            place: RefCell::default(),
             rest: RefCell::new(None),
             is_tls,
             protocol: Cell::new(None),
@@ -160,6 +170,29 @@ impl ConnectionState {
         if let Some(Rest(rest)) = rest {
             rest.await;
         }
+    }
+
+    /// Counts it among those of its client.
+    ///
+    /// # Errors
+    /// What the client has too much of.
+    pub(super) fn enter(&self, clients: &Clients, limits: &ClientLimits) -> Result<(), TooMuch> {
+        // Whom a proxy speaks for is known of its requests only.
+        if self.is_trusted_proxy() {
+            return Ok(());
+        }
+        *self.place.borrow_mut() = clients.connect(self.client(), limits, Instant::now())?;
+        Ok(())
+    }
+
+    /// Ends it if nobody uses it: file descriptors run out.
+    pub(in crate::server) fn give_way(&self, now: Instant) -> bool {
+        let since = if self.has_had_request.get() { self.idle_since.get() } else { self.accepted };
+        let is_idle = self.running_requests.get() == 0 && now >= since + GIVE_WAY_AFTER;
+        if is_idle && !self.is_cut() {
+            self.cut(CutReason::Shortage);
+        }
+        is_idle
     }
 
     /// Whether [`client`](Self::client) is a proxy that is believed when it says where a request

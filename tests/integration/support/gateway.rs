@@ -1,7 +1,9 @@
 //! The gateway: its own process, its own directory, free ports that it tells us of.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +29,12 @@ pub(crate) struct GatewayBuilder {
     redis_url: String,
     tls: String,
     port: u16,
+    listeners: String,
     admin: String,
     settings: String,
     routes: String,
     env: Vec<(String, String)>,
-    hosts: Option<PathBuf>,
+    under: Vec<String>,
 }
 
 impl GatewayBuilder {
@@ -88,6 +91,12 @@ impl GatewayBuilder {
         self
     }
 
+    /// One listener more.
+    pub(crate) fn listener(mut self, yaml: &str) -> Self {
+        self.listeners.push_str(&format!("  - {yaml}\n"));
+        self
+    }
+
     /// What stands under `admin:`.
     pub(crate) fn admin(mut self, yaml: &str) -> Self {
         yaml.clone_into(&mut self.admin);
@@ -100,9 +109,9 @@ impl GatewayBuilder {
         self
     }
 
-    /// A file of names for this gateway alone; needs an administrator.
-    pub(crate) fn hosts(mut self, file: &Path) -> Self {
-        self.hosts = Some(file.to_owned());
+    /// The program that runs it, with these words before: `prlimit --nofile=256`.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -111,10 +120,9 @@ impl GatewayBuilder {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("gateway.yaml");
         std::fs::write(&file, self.yaml()).unwrap();
-        let mut program = match &self.hosts {
-            None => run(dir.path(), &[]),
-            Some(hosts) => run_with_hosts(hosts, dir.path()),
-        };
+        // Whoever it runs as may read it.
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let mut program = run(&self.under, dir.path(), &[]);
         for (name, value) in &self.env {
             program = program.env(name, value);
         }
@@ -122,14 +130,14 @@ impl GatewayBuilder {
     }
 
     fn yaml(&self) -> String {
-        let Self { redis_url, tls, port, admin, settings, .. } = self;
+        let Self { redis_url, tls, port, listeners, admin, settings, .. } = self;
         let routes = indent(&self.routes, 2);
         format!(
             "listeners:
   - address: 127.0.0.1:0
     tls: {tls}
   - address: 127.0.0.1:{port}
-admin: {admin}
+{listeners}admin: {admin}
 redis: {{ url: \"{redis_url}\" }}
 {settings}routes:
 {routes}"
@@ -138,24 +146,13 @@ redis: {{ url: \"{redis_url}\" }}
 }
 
 /// `ssegate run` with the configuration and the state in this directory.
-fn run(dir: &Path, arguments: &[&str]) -> Program {
-    Program::new(env!("CARGO_BIN_EXE_ssegate"))
+fn run(under: &[String], dir: &Path, arguments: &[&str]) -> Program {
+    let mut words = under.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_ssegate")]);
+    Program::new(words.next().expect("the program"))
+        .args(words)
         .args(["run", "-c"])
         .arg(dir.join("gateway.yaml"))
         .args(arguments.iter().copied())
-        .dir(dir)
-        .env("HOME", dir)
-        .env("XDG_STATE_HOME", dir.join("state"))
-}
-
-/// The same in a view of the file system in which `hosts` is the file of names.
-fn run_with_hosts(hosts: &Path, dir: &Path) -> Program {
-    let script = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
-    Program::new("/usr/bin/unshare")
-        .args(["-m", "--", "sh", "-c", script, "sh"])
-        .arg(hosts)
-        .args([env!("CARGO_BIN_EXE_ssegate"), "run", "-c"])
-        .arg(dir.join("gateway.yaml"))
         .dir(dir)
         .env("HOME", dir)
         .env("XDG_STATE_HOME", dir.join("state"))
@@ -175,11 +172,12 @@ impl Gateway {
             redis_url: redis.url(),
             tls: "{ self_signed: true }".to_owned(),
             port: 0,
+            listeners: String::new(),
             admin: "{ address: \"127.0.0.1:0\" }".to_owned(),
             settings: String::new(),
             routes: EVENTS.to_owned(),
             env: Vec::new(),
-            hosts: None,
+            under: Vec::new(),
         }
     }
 
@@ -200,7 +198,7 @@ impl Gateway {
 
     /// The command line that takes over from this one.
     pub(crate) fn takeover(&self) -> Program {
-        run(self.dir(), &["--takeover"])
+        run(&[], self.dir(), &["--takeover"])
     }
 
     async fn wait_in(program: Program, dir: Arc<TempDir>) -> Self {
@@ -369,6 +367,14 @@ impl Gateway {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// Time of the processors that it has used.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).unwrap()
     }
 
     /// Open file descriptors.

@@ -2,12 +2,14 @@
 
 mod body;
 mod client;
+pub(crate) mod echo;
 pub(crate) mod frames;
 mod gateway;
 mod http1;
 mod http2;
 mod metrics;
 mod process;
+pub(crate) mod recorder;
 mod redis;
 mod relay;
 mod sse;

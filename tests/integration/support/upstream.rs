@@ -104,6 +104,12 @@ impl Call {
         .await;
     }
 
+    /// Ends the connection with a reset.
+    pub(crate) fn reset(self) {
+        let linger = Some(std::time::Duration::ZERO);
+        socket2::SockRef::from(&self.socket).set_linger(linger).unwrap();
+    }
+
     /// Waits until the gateway has closed the connection.
     pub(crate) async fn closed(mut self) {
         let mut rest = Vec::new();

@@ -1,0 +1,823 @@
+//! How requests are forwarded: to any kind of upstream, in time, and with the truth of where they
+//! come from.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::time::Instant;
+
+use crate::support::recorder::{Recorder, RequestEnd};
+use crate::support::{
+    Gateway, Http2, Pem, Redis, Request, SOON, TlsClient, Upstream, Via, eventually, free_port,
+    within,
+};
+
+/// A gateway in front of `upstream`, whose route says `more` besides.
+async fn in_front_of(redis: &Redis, upstream: &str, more: &str) -> Gateway {
+    let route = format!("- path: /{{*rest}}\n  proxy: {{ upstream: {upstream}, {more} }}\n");
+    Gateway::build(redis).routes(&route).start().await
+}
+
+fn url(upstream: &Upstream) -> String {
+    format!("\"http://{}\"", upstream.address())
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_say_where_a_request_comes_from() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    for via in Via::ALL {
+        let request = Request::get("/")
+            .host("app.example")
+            .header("x-forwarded-for", "6.6.6.6")
+            .header("x-forwarded-proto", "gopher")
+            .header("x-forwarded-host", "evil.example")
+            .header("x-forwarded-port", "1")
+            .header("x-real-ip", "6.6.6.6")
+            .header("forwarded", "for=6.6.6.6")
+            .header("via", "1.0 fred");
+        let serve = async {
+            let call = upstream.call().await;
+            let scheme = if via.is_tls() { "https" } else { "http" };
+            assert_eq!(call.header("host"), "app.example", "{via:?}");
+            assert_eq!(call.header("x-forwarded-for"), "127.0.0.1");
+            assert_eq!(call.header("x-forwarded-proto"), scheme);
+            assert_eq!(call.header("x-forwarded-host"), "app.example");
+            assert_eq!(call.header("x-forwarded-port"), "");
+            assert_eq!(call.header("x-real-ip"), "");
+            let element = format!("for=127.0.0.1;host=app.example;proto={scheme}");
+            assert_eq!(call.header("forwarded"), element);
+            let ours = if via.is_http2() { "via: 2 ssegate" } else { "via: 1.1 ssegate" };
+            assert!(call.head.contains("via: 1.0 fred\r\n"), "{}", call.head);
+            assert!(call.head.contains(ours), "{}", call.head);
+            call.answer("200 OK", "", "ok").await;
+        };
+        let (response, ()) = tokio::join!(gateway.send(via, request), serve);
+        assert_eq!(response.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_says_where_a_request_comes_from() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("trusted_proxies: [10.0.0.0/8, 127.0.0.1]")
+        .routes(&upstream.route("/{*rest}"))
+        .start()
+        .await;
+    let request = Request::get("/")
+        .header("x-forwarded-for", "192.0.2.7")
+        .header("x-forwarded-proto", "https")
+        .header("x-forwarded-host", "app.example")
+        .header("x-real-ip", "192.0.2.7");
+    let serve = async {
+        let call = upstream.call().await;
+        assert_eq!(call.header("x-forwarded-for"), "192.0.2.7, 127.0.0.1");
+        assert_eq!(call.header("x-forwarded-proto"), "https");
+        assert_eq!(call.header("x-forwarded-host"), "app.example");
+        assert_eq!(call.header("x-real-ip"), "192.0.2.7");
+        assert_eq!(call.header("forwarded"), "", "it would name the proxy as the client");
+        call.answer("200 OK", "", "ok").await;
+    };
+    tokio::join!(gateway.send(Via::Http1, request), serve);
+}
+
+/// A gateway whose listener in clear text wants a PROXY header, and where that is.
+async fn behind_a_balancer(redis: &Redis, backend: &Recorder, trusted: &str) -> (Gateway, u16) {
+    let port = free_port();
+    let gateway = Gateway::build(redis)
+        .listener(&format!("{{ address: \"127.0.0.1:{port}\", proxy_protocol: true }}"))
+        .settings(&format!("trusted_proxies: [{trusted}]"))
+        .routes(&backend.route("/{*rest}"))
+        .start()
+        .await;
+    (gateway, port)
+}
+
+#[tokio::test]
+async fn a_balancer_says_whom_it_speaks_for() {
+    let redis = Redis::start().await;
+    let backend = Recorder::start().await;
+    let (_gateway, port) = behind_a_balancer(&redis, &backend, "127.0.0.1").await;
+    let version2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x08\x7f\0\0\x01\x10\0\x1f\x90";
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for (header, expected) in [
+        (&b"PROXY TCP4 192.0.2.7 127.0.0.1 4096 8080\r\n"[..], "192.0.2.7"),
+        (b"PROXY TCP6 2001:db8::7 ::1 4096 8080\r\n", "2001:db8::7"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+        (version2, "192.0.2.8"),
+        (local, "127.0.0.1"),
+    ] {
+        // Also when it comes in pieces.
+        for cut in [header.len(), 1, header.len() - 1] {
+            let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            socket.set_nodelay(true).unwrap();
+            socket.write_all(&header[..cut]).await.unwrap();
+            tokio::task::yield_now().await;
+            let request = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n";
+            socket.write_all(&[&header[cut..], request].concat()).await.unwrap();
+            let mut line = [0; 15];
+            within(SOON, "an answer", socket.read_exact(&mut line)).await.unwrap();
+            assert_eq!(&line, b"HTTP/1.1 200 OK");
+            let recorded = backend.take();
+            let addresses = recorded[0].values("x-forwarded-for");
+            // The balancer itself may say more: it is trusted. Its clients may not.
+            let expected: &[&str] = match expected {
+                "127.0.0.1" => &["6.6.6.6, 127.0.0.1"],
+                _ => &[expected],
+            };
+            assert_eq!(addresses, expected, "{header:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_balancer_that_says_nothing_or_is_not_trusted_is_hung_up_on() {
+    let redis = Redis::start().await;
+    let backend = Recorder::start().await;
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let header = b"PROXY TCP4 192.0.2.7 127.0.0.1 4096 8080\r\n";
+    for (trusted, sent) in [
+        ("127.0.0.1", request.to_vec()),
+        ("127.0.0.1", [&b"PROXY TCP4 nonsense\r\n"[..], request].concat()),
+        ("127.0.0.1", [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff"[..], &[0; 5000]].concat()),
+        ("10.0.0.0/8", [&header[..], request].concat()),
+    ] {
+        let (gateway, port) = behind_a_balancer(&redis, &backend, trusted).await;
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        socket.write_all(&sent).await.unwrap();
+        let mut answer = Vec::new();
+        drop(within(SOON, "an end", socket.read_to_end(&mut answer)).await);
+        assert_eq!(answer, b"", "{sent:?}");
+        gateway.counts("ssegate_connections_cut_total", &["proxy_protocol"], 1.0).await;
+    }
+    assert_eq!(backend.take(), []);
+}
+
+#[tokio::test]
+async fn a_name_with_an_underscore_is_refused_unless_the_route_lets_it_pass() {
+    let redis = Redis::start().await;
+    let backend = Recorder::start().await;
+    let strict = Gateway::build(&redis).routes(&backend.route("/{*rest}")).start().await;
+    let route = backend.route("/{*rest}").replace(" }\n", ", underscores_in_headers: true }\n");
+    let lax = Gateway::build(&redis).routes(&route).start().await;
+    for via in Via::ALL {
+        let request = || Request::get("/").header("x_real_ip", "1.2.3.4");
+        let refused = strict.send(via, request()).await;
+        assert_eq!(refused.status, 400, "{via:?}");
+        assert!(refused.text().await.contains("x_real_ip"));
+        assert_eq!(backend.take(), []);
+        assert_eq!(lax.send(via, request()).await.status, 200);
+        assert_eq!(backend.take()[0].values("x_real_ip"), ["1.2.3.4"]);
+    }
+}
+
+#[tokio::test]
+async fn the_route_may_set_the_host() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "host: \"inner.example:81\"").await;
+    for via in Via::ALL {
+        let serve = async {
+            let call = upstream.call().await;
+            assert_eq!(call.header("host"), "inner.example:81", "{via:?}");
+            assert_eq!(call.header("x-forwarded-host"), "outer.example");
+            call.answer("200 OK", "", "ok").await;
+        };
+        tokio::join!(gateway.send(via, Request::get("/").host("outer.example")), serve);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_to_the_backend_is_used_again() {
+    let redis = Redis::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = format!("\"http://{}\"", listener.local_addr().unwrap());
+    let gateway = in_front_of(&redis, &upstream, "").await;
+    let serve = async {
+        // One shard's connection, or one of each of both.
+        let mut sockets = Vec::new();
+        for _ in 0..2 {
+            sockets.push(listener.accept().await.unwrap().0);
+            let mut socket = sockets.pop().unwrap();
+            tokio::spawn(async move {
+                let mut bytes = [0; 4096];
+                while socket.read(&mut bytes).await.is_ok_and(|read| read > 0) {
+                    socket
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                        .await
+                        .unwrap();
+                }
+            });
+        }
+        listener.accept().await.unwrap();
+        panic!("a third connection for requests one after the other");
+    };
+    let requests = async {
+        for _ in 0..20 {
+            assert_eq!(gateway.get("/").await.text().await, "ok");
+        }
+    };
+    tokio::select! {
+        () = requests => {}
+        () = serve => {}
+    }
+    assert!(gateway.metrics().await.sum("ssegate_upstream_connections", &[]) <= 2.0);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_has_died_costs_no_request() {
+    let redis = Redis::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = format!("\"http://{}\"", listener.local_addr().unwrap());
+    let gateway = in_front_of(&redis, &upstream, "").await;
+    for round in 0..20 {
+        let serve = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut bytes = [0; 4096];
+            assert!(socket.read(&mut bytes).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            socket.write_all(answer).await.unwrap();
+            // It says that it would be kept, and is not.
+            drop(socket);
+        };
+        let request = Request::new("POST", "/").body(b"once");
+        let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), serve);
+        assert_eq!(response.status, 200, "{round}");
+        assert_eq!(response.text().await, "ok");
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_an_upstream() {
+    let redis = Redis::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let gateway = in_front_of(&redis, &format!("\"unix:{}\"", path.display()), "").await;
+    let serve = async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut bytes = [0; 4096];
+        let read = socket.read(&mut bytes).await.unwrap();
+        assert!(bytes[..read].starts_with(b"GET /over HTTP/1.1\r\n"));
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+    };
+    let (response, ()) = tokio::join!(gateway.get("/over"), serve);
+    assert_eq!(response.text().await, "ok");
+}
+
+#[tokio::test]
+async fn a_backend_that_speaks_tls_must_be_whom_we_meant() {
+    let redis = Redis::start().await;
+    let recorder = Recorder::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let pem = Pem::write(dir.path());
+    let (certificate, key) = (pem.certificate.display(), pem.key.display());
+    let inner = Gateway::build(&redis)
+        .tls(&format!("{{ certificate: \"{certificate}\", key: \"{key}\" }}"))
+        .routes(&recorder.route("/{*rest}"))
+        .start()
+        .await;
+    let port = inner.address("https").port();
+    let ca = format!("ca: \"{}\"", pem.authority.display());
+    for (host, tls, expected) in [
+        ("localhost", ca.as_str(), 200),
+        ("127.0.0.1", ca.as_str(), 200),
+        ("127.0.0.1", &format!("{ca}, server_name: localhost"), 200),
+        ("127.0.0.1", &format!("{ca}, server_name: other.example"), 502),
+        ("localhost", "server_name: localhost", 502),
+        ("localhost", "insecure_skip_verify: true", 200),
+    ] {
+        for http2 in [false, true] {
+            let upstream = format!("\"https://{host}:{port}\"");
+            let more = format!("http2: {http2}, tls: {{ {tls} }}");
+            let outer = in_front_of(&redis, &upstream, &more).await;
+            let request = Request::new("POST", "/x?y").body(b"a body").host("app.example");
+            let response = outer.send(Via::Http1, request).await;
+            assert_eq!(response.status, expected, "{host} {tls} {http2}");
+            let recorded = recorder.take();
+            if expected == 200 {
+                assert_eq!(response.text().await, "ok");
+                assert_eq!(recorded[0].line(), "POST /x?y HTTP/1.1");
+                assert_eq!(recorded[0].body, b"a body");
+                assert_eq!(recorded[0].values("host"), ["app.example"]);
+                let via = if http2 { "2 ssegate" } else { "1.1 ssegate" };
+                assert_eq!(recorded[0].values("via"), ["1.1 ssegate", via]);
+            } else {
+                let text = response.text().await;
+                assert!(!text.contains(host) && !text.contains(&port.to_string()), "{text}");
+                let is_named = async || outer.log().contains(&port.to_string());
+                eventually(SOON, "the log names what failed", is_named).await;
+                assert_eq!(recorded, []);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_in_clear_text_carries_many_requests_on_one_connection() {
+    let redis = Redis::start().await;
+    let recorder = Recorder::start().await;
+    let inner = Gateway::build(&redis).routes(&recorder.route("/{*rest}")).start().await;
+    let upstream = format!("\"http://{}\"", inner.address("http"));
+    let outer = in_front_of(&redis, &upstream, "http2: true").await;
+    let connection = Http2::connect(Via::Http2, outer.address("https")).await;
+    let requests = (0..50).map(|number| {
+        connection.send(Request::new("POST", &format!("/{number}")).body(b"some body"))
+    });
+    let mut requests: Vec<_> = requests.map(Box::pin).collect();
+    for request in &mut requests {
+        assert_eq!(within(SOON, "an answer", request).await.status, 200);
+    }
+    let connections = outer.metrics().await.sum("ssegate_upstream_connections", &[]);
+    assert_eq!(connections.to_bits(), 1_f64.to_bits(), "{connections}");
+    assert_eq!(recorder.take().len(), 50);
+}
+
+#[tokio::test]
+async fn several_upstreams_have_their_turns_and_one_that_is_down_costs_no_request() {
+    let redis = Redis::start().await;
+    let (one, other) = (Recorder::start().await, Recorder::start().await);
+    let down = free_port();
+    let upstreams =
+        format!("[\"{}\", \"http://127.0.0.1:{down}\", \"{}\"]", one.url(), other.url());
+    let gateway = in_front_of(&redis, &upstreams, "").await;
+    let request = || Request::new("POST", "/").body(b"once");
+    for _ in 0..30 {
+        assert_eq!(gateway.send(Via::Http1, request()).await.status, 200);
+    }
+    let (one, other) = (one.take().len(), other.take().len());
+    assert_eq!(one + other, 30, "each once");
+    assert!(one >= 10 && other >= 10, "{one} {other}");
+    let failed = ["kind=\"connect\""];
+    let failed = gateway.metrics().await.sum("ssegate_upstream_errors_total", &failed);
+    assert!((1.0..=2.0).contains(&failed), "passed over once each shard knows: {failed}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_back_is_used_again() {
+    let redis = Redis::start().await;
+    let up = Recorder::start().await;
+    let port = free_port();
+    let upstreams = format!("[\"{}\", \"http://127.0.0.1:{port}\"]", up.url());
+    let gateway = in_front_of(&redis, &upstreams, "fail_timeout: 200ms").await;
+    for _ in 0..8 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let asking = async {
+        loop {
+            assert_eq!(gateway.get("/").await.status, 200);
+        }
+    };
+    let serve = async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut bytes = [0; 4096];
+        assert!(socket.read(&mut bytes).await.unwrap() > 0);
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    };
+    tokio::select! {
+        () = asking => {}
+        () = within(SOON, "a request at the one that is back", serve) => {}
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_sent_is_not_sent_again() {
+    let redis = Redis::start().await;
+    let (one, other) = (Upstream::start().await, Upstream::start().await);
+    let upstreams = format!("[{}, {}]", url(&one), url(&other));
+    let gateway = in_front_of(&redis, &upstreams, "").await;
+    for _ in 0..4 {
+        let serve = async {
+            let call = tokio::select! {
+                call = one.call() => call,
+                call = other.call() => call,
+            };
+            // It has read the request, and says nothing.
+            drop(call);
+            tokio::select! {
+                _ = one.call() => panic!("sent again"),
+                _ = other.call() => panic!("sent again"),
+            }
+        };
+        let request = Request::new("POST", "/").body(b"once");
+        let status = tokio::select! {
+            response = gateway.send(Via::Http1, request) => response.status,
+            () = serve => unreachable!("it panics"),
+        };
+        assert_eq!(status, 502);
+    }
+}
+
+#[tokio::test]
+async fn connections_to_the_backend_are_bounded() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "max_connections: 2").await;
+    let held = async || {
+        let (response, call) = tokio::join!(gateway.get("/held"), async {
+            let mut call = upstream.call().await;
+            call.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n").await;
+            call
+        });
+        (response, call)
+    };
+    let first = held().await;
+    let _second = held().await;
+    let refused = gateway.send(Via::Http1, Request::get("/").header("accept", "application/json"));
+    let refused = refused.await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.text().await, "{\"error\":\"the backend is busy\",\"status\":503}\n");
+    drop(first);
+    let serve = async {
+        upstream.call().await.answer("200 OK", "", "ok").await;
+    };
+    let again = async {
+        eventually(SOON, "a free place", async || gateway.get("/").await.status == 200).await;
+    };
+    tokio::join!(again, serve);
+    let counted = gateway.metrics().await;
+    assert!(counted.sum("ssegate_upstream_errors_total", &["max_connections"]) >= 1.0);
+}
+
+/// The time until an answer, and its status.
+async fn timed(gateway: &Gateway, request: Request) -> (u16, Duration) {
+    let start = Instant::now();
+    let status = gateway.send(Via::Http1, request).await.status;
+    (status, start.elapsed())
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_answer_is_a_504_in_its_time() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "response_timeout: 700ms").await;
+    for request in [Request::get("/"), Request::new("POST", "/").body(b"all of it")] {
+        let ((status, time), _call) = tokio::join!(timed(&gateway, request), upstream.call());
+        assert_eq!(status, 504);
+        assert!((700..1500).contains(&time.as_millis()), "{time:?}");
+    }
+    // For a stream it will pass.
+    let (response, _call) =
+        tokio::join!(gateway.send(Via::Http2, Request::events("/")), upstream.call());
+    let mut stream = response.stream();
+    assert!(stream.next_block().await.retry.is_some());
+    assert_eq!(stream.end().await, Ok(()));
+    let counted = gateway.metrics().await;
+    assert!(counted.sum("ssegate_upstream_errors_total", &["response_timeout"]) >= 3.0);
+}
+
+#[tokio::test]
+async fn a_backend_that_is_down_or_resets_is_a_502_at_once() {
+    let redis = Redis::start().await;
+    let down = format!("\"http://127.0.0.1:{}\"", free_port());
+    let gateway = in_front_of(&redis, &down, "").await;
+    let (status, time) = timed(&gateway, Request::get("/")).await;
+    assert_eq!(status, 502);
+    assert!(time < Duration::from_millis(500), "{time:?}");
+
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    for request in [Request::get("/"), Request::new("POST", "/").body(b"x")] {
+        let reset = async { upstream.call().await.reset() };
+        let ((status, time), ()) = tokio::join!(timed(&gateway, request), reset);
+        assert_eq!(status, 502);
+        assert!(time < Duration::from_millis(500), "{time:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_behind_a_full_queue_is_a_504_after_connect_timeout() {
+    let redis = Redis::start().await;
+    // Nobody accepts, and the queue is full: a further connection is never made.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let _waiting = [TcpStream::connect(address).await.unwrap()];
+    let gateway =
+        in_front_of(&redis, &format!("\"http://{address}\""), "connect_timeout: 600ms").await;
+    let (status, time) = timed(&gateway, Request::get("/")).await;
+    assert_eq!(status, 504);
+    assert!((600..1500).contains(&time.as_millis()), "{time:?}");
+}
+
+#[tokio::test]
+async fn a_body_may_take_long_but_not_pause_for_long() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "idle_timeout: 900ms").await;
+    for via in Via::ALL {
+        let (response, mut call) = tokio::join!(gateway.send(via, Request::get("/")), async {
+            let mut call = upstream.call().await;
+            call.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            call
+        });
+        let mut body = response.body;
+        // Longer than the time-out, all in all.
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            call.write("1\r\nx\r\n").await;
+            assert!(within(SOON, "a piece", body.chunk()).await.unwrap().is_some(), "{via:?}");
+        }
+        let start = Instant::now();
+        assert!(within(SOON, "an end", body.rest()).await.is_err(), "not a clean end");
+        assert!((800..2000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+        call.closed().await;
+    }
+    let counted = gateway.metrics().await;
+    assert!(counted.sum("ssegate_upstream_errors_total", &["idle_timeout"]) >= 3.0);
+}
+
+#[tokio::test]
+async fn an_upload_may_take_long_but_not_pause_for_long() {
+    let redis = Redis::start().await;
+    let backend = Recorder::start().await;
+    let times = "idle_timeout: 900ms, response_timeout: 500ms";
+    let gateway = in_front_of(&redis, &format!("\"{}\"", backend.url()), times).await;
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+
+    let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
+    socket.write_all(head).await.unwrap();
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        socket.write_all(b"x").await.unwrap();
+    }
+    let mut line = [0; 12];
+    within(SOON, "an answer", socket.read_exact(&mut line)).await.unwrap();
+    assert_eq!(&line, b"HTTP/1.1 200");
+    assert_eq!(backend.take()[0].body, b"xxxxx");
+
+    let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
+    socket.write_all(head).await.unwrap();
+    socket.write_all(b"x").await.unwrap();
+    let start = Instant::now();
+    within(SOON, "an answer", socket.read_exact(&mut line)).await.unwrap();
+    assert_eq!(&line, b"HTTP/1.1 408");
+    assert!((800..2000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let is_cut = async || backend.recorded().iter().any(|r| r.end == RequestEnd::Cut);
+    eventually(SOON, "the end of the request at the backend", is_cut).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_read_stops_the_upload_and_costs_no_memory() {
+    let redis = Redis::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = format!("\"http://{}\"", listener.local_addr().unwrap());
+    let gateway = in_front_of(&redis, &upstream, "idle_timeout: 2s").await;
+    let before = gateway.resident_bytes();
+    let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
+    let length = 1_u64 << 30;
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let (_deaf, _) = within(SOON, "a connection", listener.accept()).await.unwrap();
+    let (mut read, mut write) = socket.into_split();
+    let piece = vec![b'x'; 1 << 20];
+    let mut sent = 0;
+    let answer = async {
+        let mut line = [0; 12];
+        read.read_exact(&mut line).await.unwrap();
+        line
+    };
+    let send = async {
+        while write.write_all(&piece).await.is_ok() {
+            sent += piece.len();
+        }
+        std::future::pending().await
+    };
+    let line = tokio::select! {
+        line = within(SOON, "an answer", answer) => line,
+        () = send => unreachable!("it never ends"),
+    };
+    assert_eq!(&line, b"HTTP/1.1 504");
+    // What the sockets of four ends can hold.
+    assert!(sent < 64 << 20, "{sent}");
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_takes_its_request_with_it() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    for via in Via::ALL {
+        let call = {
+            let asking = gateway.send(via, Request::get("/slow"));
+            tokio::select! {
+                _ = asking => panic!("nobody has answered"),
+                call = upstream.call() => call,
+            }
+        };
+        call.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn the_backend_decides_whether_a_body_is_sent() {
+    let redis = Redis::start().await;
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("\"http://{}\"", upstream.local_addr().unwrap());
+    let gateway = in_front_of(&redis, &address, "").await;
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    let begin = async || {
+        let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+        client.write_all(head).await.unwrap();
+        let (mut backend, _) = within(SOON, "a connection", upstream.accept()).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            assert!(backend.read_buf(&mut seen).await.unwrap() > 0);
+        }
+        let seen = String::from_utf8(seen).unwrap().to_lowercase();
+        assert!(seen.contains("expect: 100-continue\r\n"), "{seen}");
+        (client, backend)
+    };
+
+    let (mut client, mut backend) = begin().await;
+    backend.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+    let mut line = [0; 25];
+    within(SOON, "100 Continue", client.read_exact(&mut line)).await.unwrap();
+    assert_eq!(&line, b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(b"body").await.unwrap();
+    let mut body = [0; 4];
+    within(SOON, "the body", backend.read_exact(&mut body)).await.unwrap();
+    backend.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    let mut line = [0; 15];
+    within(SOON, "an answer", client.read_exact(&mut line)).await.unwrap();
+    assert_eq!((&body, &line), (b"body", b"HTTP/1.1 200 OK"));
+
+    // A backend that refuses is believed at once, and gets no body.
+    let (mut client, mut backend) = begin().await;
+    let refusal = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
+    backend.write_all(refusal).await.unwrap();
+    let mut line = [0; 12];
+    within(SOON, "an answer", client.read_exact(&mut line)).await.unwrap();
+    assert_eq!(&line, b"HTTP/1.1 413");
+    let mut rest = Vec::new();
+    drop(within(SOON, "the end", backend.read_to_end(&mut rest)).await);
+    assert_eq!(rest, b"");
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let redis = Redis::start().await;
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("\"http://{}\"", upstream.local_addr().unwrap());
+    let gateway = in_front_of(&redis, &address, "").await;
+    let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: x-sum\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (mut backend, _) = within(SOON, "a connection", upstream.accept()).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"x-sum: 7\r\n\r\n") {
+        let read = within(SOON, "the trailer", backend.read_buf(&mut seen)).await.unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
+    }
+    let seen = String::from_utf8(seen).unwrap().to_lowercase();
+    assert!(seen.contains("\r\nte: trailers\r\n"), "{seen}");
+    assert!(seen.ends_with("3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n"), "{seen}");
+    let answer = "HTTP/1.1 200 OK\r\nTrailer: x-end\r\nTransfer-Encoding: chunked\r\n\r\n\
+                  2\r\nok\r\n0\r\nx-end: yes\r\n\r\n";
+    backend.write_all(answer.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"0\r\nx-end: yes\r\n\r\n") {
+        let read = within(SOON, "the trailer", client.read_buf(&mut seen)).await.unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
+    }
+}
+
+#[tokio::test]
+async fn a_transfer_coding_that_we_do_not_know_is_a_502() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    let (response, _call) = tokio::join!(gateway.get("/"), async {
+        let mut call = upstream.call().await;
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n";
+        call.write(format!("{head}3\r\nabc\r\n0\r\n\r\n")).await;
+        call
+    });
+    assert_eq!(response.status, 502);
+}
+
+/// The body of an answer, where it looks complete. Of what breaks off at once, the head may not come
+/// either.
+async fn complete(gateway: &Gateway, via: Via) -> Option<Vec<u8>> {
+    if via.is_http2() {
+        let connection = Http2::connect(via, gateway.address_for(via)).await;
+        let mut body = connection.try_send(Request::get("/cut")).await.ok()?.body;
+        return within(SOON, "the end of the body", body.rest()).await.ok();
+    }
+    let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
+    socket.write_all(b"GET /cut HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // A reset is no complete end.
+    within(SOON, "the end", socket.read_to_end(&mut answer)).await.ok()?;
+    let body = answer.split_off(memchr::memmem::find(&answer, b"\r\n\r\n")? + 4);
+    let is_complete = match memchr::memmem::find(&answer, b"content-length: 10").is_some() {
+        true => body.len() == 10,
+        false => body.ends_with(b"0\r\n\r\n"),
+    };
+    is_complete.then_some(body)
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_never_looks_complete() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    // What is complete does.
+    for via in [Via::Http1, Via::Http2] {
+        let serve = async {
+            let mut call = upstream.call().await;
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 10\r\n\r\n";
+            call.write(format!("{head}0123456789")).await;
+        };
+        let (complete, ()) = tokio::join!(complete(&gateway, via), serve);
+        assert_eq!(complete.as_deref(), Some(&b"0123456789"[..]), "{via:?}");
+    }
+    let whole = [
+        "content-length: 10\r\n\r\n0123456789",
+        "transfer-encoding: chunked\r\n\r\n\
+                  5\r\n01234\r\n5\r\n56789\r\n0\r\n\r\n",
+    ];
+    for whole in whole {
+        let begin = whole.find("\r\n\r\n").unwrap() + 4;
+        // Wherever it is cut.
+        for end in begin..whole.len() {
+            let via = if end % 2 == 0 { Via::Http1 } else { Via::Http2 };
+            let (complete, ()) = tokio::join!(complete(&gateway, via), async {
+                let mut call = upstream.call().await;
+                call.write(format!("HTTP/1.1 200 OK\r\n{}", &whole[..end])).await;
+            });
+            assert_eq!(complete, None, "{:?} via {via:?}", &whole[..end]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connect_is_nobodys_way_to_anywhere() {
+    let redis = Redis::start().await;
+    let backend = Recorder::start().await;
+    let gateway = Gateway::build(&redis).routes(&backend.route("/{*rest}")).start().await;
+    let tls = TlsClient::offering(&["http/1.1"]).connect(gateway.address("https")).await.unwrap();
+    let mut tls = tls;
+    tls.write_all(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n").await.unwrap();
+    let mut line = [0; 12];
+    within(SOON, "an answer", tls.read_exact(&mut line)).await.unwrap();
+    assert_eq!(&line, b"HTTP/1.1 405");
+    assert_eq!(backend.take(), []);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_behind_http2_never_looks_complete() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let inner = in_front_of(&redis, &url(&upstream), "").await;
+    let inner_url = format!("\"http://{}\"", inner.address("http"));
+    let outer = in_front_of(&redis, &inner_url, "http2: true").await;
+    for cut in ["0123", "012345678"] {
+        for head in ["content-length: 10\r\n\r\n", "transfer-encoding: chunked\r\n\r\na\r\n"] {
+            for via in [Via::Http1, Via::Http2] {
+                let (complete, ()) = tokio::join!(complete(&outer, via), async {
+                    let mut call = upstream.call().await;
+                    call.write(format!("HTTP/1.1 200 OK\r\n{head}{cut}")).await;
+                });
+                assert_eq!(complete, None, "{head} {cut} via {via:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn trailers_reach_clients_of_http2() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    let io = Via::Http2.connect(gateway.address_for(Via::Http2)).await;
+    let (mut requests, connection) = h2::client::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("https://a/").header("te", "trailers").body(()).unwrap();
+    let (response, _) = requests.send_request(request, true).unwrap();
+    let (response, _call) = tokio::join!(response, async {
+        let mut call = upstream.call().await;
+        assert_eq!(call.header("te"), "trailers");
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        call.write(format!("{head}2\r\nok\r\n0\r\ngrpc-status: 0\r\n\r\n")).await;
+        call
+    });
+    let mut body = response.unwrap().into_body();
+    let mut data = Vec::new();
+    while let Some(chunk) = within(SOON, "the body", body.data()).await {
+        data.extend_from_slice(&chunk.unwrap());
+    }
+    assert_eq!(data, b"ok");
+    let trailers = within(SOON, "the trailers", body.trailers()).await.unwrap();
+    assert_eq!(trailers.unwrap()["grpc-status"], "0");
+}

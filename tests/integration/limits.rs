@@ -1,0 +1,270 @@
+//! Each limit, hit: what is told, what is counted, and that nobody else is harmed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::slow_readers::{numbered, stalled};
+use crate::support::{
+    EventStream, Gateway, Http2, Redis, Request, SOON, TlsClient, Upstream, Via, eventually, within,
+};
+
+/// Sends a request, and gives all that comes back; nothing where the connection is closed at once.
+async fn exchange(to: SocketAddr, request: &str) -> String {
+    let mut answer = Vec::new();
+    if let Ok(mut socket) = TcpStream::connect(to).await {
+        drop(socket.write_all(request.as_bytes()).await);
+        drop(within(SOON, "an end", socket.read_to_end(&mut answer)).await);
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+const GET: &str = "GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
+/// A stream that is sent away for a while.
+async fn sent_away(mut stream: EventStream) {
+    let first = stream.next_block().await;
+    let retry = first.retry.expect("a time to come back");
+    assert!((3000..=6000).contains(&retry), "{retry}");
+    assert_eq!(stream.end().await, Ok(()));
+}
+
+#[tokio::test]
+async fn connections_of_one_address() {
+    let redis = Redis::start().await;
+    let gateway =
+        Gateway::build(&redis).settings("limits: { connections_per_address: 3 }").start().await;
+    let mut kept = gateway.subscribe_all("/events/news", 3).await;
+    assert_eq!(exchange(gateway.address("http"), GET).await, "", "closed without a word");
+    let cut = ["reason=\"connections_per_address\""];
+    gateway.counts("ssegate_connections_cut_total", &cut, 1.0).await;
+    redis.publish("news", "still here").await;
+    for stream in &mut kept {
+        assert_eq!(stream.next_event().await.data, "still here");
+    }
+    drop(kept.pop());
+    let let_in = async || !exchange(gateway.address("http"), GET).await.is_empty();
+    eventually(SOON, "one may come when one has left", let_in).await;
+}
+
+#[tokio::test]
+async fn new_connections_of_one_address() {
+    let redis = Redis::start().await;
+    let gateway =
+        Gateway::build(&redis).settings("limits: { new_connections_per_address: 5 }").start().await;
+    let to = gateway.address("http");
+    let burst: JoinSet<String> = (0..40).map(|_| exchange(to, GET)).collect();
+    let answered = burst.join_all().await.iter().filter(|answer| !answer.is_empty()).count();
+    assert!((5..20).contains(&answered), "{answered} of 40");
+    let cut = ["reason=\"new_connections_per_address\""];
+    gateway.counts("ssegate_connections_cut_total", &cut, 20.0).await;
+    let let_in = async || !exchange(to, GET).await.is_empty();
+    eventually(SOON, "and later again", let_in).await;
+}
+
+#[tokio::test]
+async fn requests_of_one_address() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("limits: { requests_per_address: 5 }\ntrusted_proxies: [127.0.0.1]")
+        .start()
+        .await;
+    let of = |client: &str| Request::events("/nothing").header("x-forwarded-for", client);
+    let connection = Http2::connect(Via::Http2, gateway.address("https")).await;
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        let page = Request::get("/nothing").header("x-forwarded-for", "192.0.2.1");
+        statuses.push(connection.send(page).await.status);
+    }
+    let refused = statuses.iter().filter(|status| **status == 429).count();
+    assert!(statuses[..5].iter().all(|status| *status == 404) && refused > 5, "{statuses:?}");
+    sent_away(connection.send(of("192.0.2.1")).await.stream()).await;
+    assert_eq!(connection.send(of("192.0.2.2")).await.status, 404, "that is another client");
+    let reason = ["reason=\"requests_per_address\""];
+    let counted = gateway.metrics().await.sum("ssegate_http_requests_rejected_total", &reason);
+    assert_eq!(counted, f64::from(u32::try_from(refused + 1).unwrap()));
+}
+
+#[tokio::test]
+async fn new_channels_of_one_address() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("limits: { new_channels_per_address: 3 }\nshards: 1")
+        .start()
+        .await;
+    let mut open = Vec::new();
+    for channel in ["a", "b", "c"] {
+        open.push(gateway.subscribe(&format!("/events/{channel}")).await);
+    }
+    let late = async || gateway.send(Via::Http1, Request::events("/events/d")).await.stream();
+    sent_away(late().await).await;
+    // What is followed already costs nothing.
+    for channel in ["a", "b", "c"] {
+        open.push(gateway.subscribe(&format!("/events/{channel}")).await);
+    }
+    let reason = ["reason=\"new_channels_per_address\""];
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("ssegate_http_requests_rejected_total", &reason), 1.0);
+    let opens = async || {
+        let mut late = late().await;
+        late.next_block().await;
+        late.block().await.is_some()
+    };
+    eventually(SOON, "and later it opens", opens).await;
+}
+
+#[tokio::test]
+async fn the_length_of_an_address() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("limits: { uri: 100 }").start().await;
+    for via in Via::ALL {
+        let of =
+            |length: usize| Request::events(&format!("/events?channel={}", "x".repeat(length)));
+        assert_eq!(gateway.send(via, of(100 - 16)).await.status, 200, "{via:?}");
+        let long = gateway.send(via, of(101 - 16)).await;
+        assert_eq!(long.status, 414, "{via:?}");
+        assert!(long.text().await.contains("longer than 100 bytes"));
+    }
+    let reason = ["reason=\"uri\""];
+    gateway.counts("ssegate_http_requests_rejected_total", &reason, 4.0).await;
+}
+
+#[tokio::test]
+async fn the_size_of_a_header_is_counted() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(100_000));
+    let answer = exchange(gateway.address("http"), &large).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let reason = ["reason=\"header\""];
+    gateway.counts("ssegate_http_requests_rejected_total", &reason, 1.0).await;
+}
+
+#[tokio::test]
+async fn the_size_of_a_body() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let large = upstream.route("/large").replace(" }", ", max_body: off }");
+    let gateway = Gateway::build(&redis)
+        .settings("limits: { body: 1KiB }")
+        .routes(&large)
+        .route(&upstream.route("/{*rest}"))
+        .start()
+        .await;
+    let post = |target: &str, bytes: usize| Request::new("POST", target).body(&vec![b'x'; bytes]);
+    for via in Via::ALL {
+        assert_eq!(gateway.send(via, post("/form", 1025)).await.status, 413, "{via:?}");
+        let (response, ()) = tokio::join!(gateway.send(via, post("/form", 1024)), async {
+            let call = upstream.call().await;
+            assert_eq!(call.body.len(), 1024);
+            call.answer("200 OK", "", "taken").await;
+        });
+        assert_eq!(response.text().await, "taken", "{via:?}");
+    }
+    let (response, ()) = tokio::join!(gateway.send(Via::Http1, post("/large", 100_000)), async {
+        let call = upstream.call().await;
+        assert_eq!(call.body.len(), 100_000);
+        call.answer("200 OK", "", "taken").await;
+    });
+    assert_eq!(response.text().await, "taken", "the route allows it");
+
+    // Chunks do not say beforehand how many come.
+    let chunks = format!(
+        "POST /form HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n\
+         3e8\r\n{0}\r\n3e8\r\n{0}\r\n0\r\n\r\n",
+        "x".repeat(1000)
+    );
+    let answer = exchange(gateway.address("http"), &chunks).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let reason = ["reason=\"body\""];
+    gateway.counts("ssegate_http_requests_rejected_total", &reason, 5.0).await;
+}
+
+#[tokio::test]
+async fn the_memory_of_all_queues() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("limits: { queue_memory: 2MiB }\nsse: { queue: { bytes: 16MiB } }")
+        .start()
+        .await;
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        slow.push(stalled(gateway.address("http"), "/events/news").await);
+    }
+    let mut reader = gateway.subscribe("/events/news").await;
+    for number in 0..60 {
+        redis.publish("news", numbered(number, 64 << 10)).await;
+        assert_eq!(reader.next_event().await.data.trim_end(), number.to_string());
+        let held = gateway.metrics().await.sum("ssegate_queue_bytes", &[]);
+        assert!(held <= f64::from(3 << 20), "{held}");
+    }
+    let reason = ["reason=\"queue_memory\""];
+    gateway.counts("ssegate_streams_closed_total", &reason, 1.0).await;
+    let closed = gateway.metrics().await.sum("ssegate_streams_closed_total", &["client_left"]);
+    assert_eq!(closed, 0.0);
+}
+
+#[tokio::test]
+async fn handshakes_at_once() {
+    let redis = Redis::start().await;
+    let gateway =
+        Gateway::build(&redis).settings("limits: { handshakes: 1 }\nshards: 1").start().await;
+    let https = gateway.address("https");
+    let handshakes = (0..50).map(|_| async move {
+        TlsClient::offering(&["h2"]).connect(https).await.expect("each has its turn")
+    });
+    let all: JoinSet<_> = handshakes.collect();
+    assert_eq!(within(SOON, "all handshakes", all.join_all()).await.len(), 50);
+    gateway.counts("ssegate_tls_handshakes_delayed_total", &[], 1.0).await;
+}
+
+/// Fault matrix: 256 file descriptors, and more clients than that.
+#[tokio::test]
+async fn file_descriptors() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).under(&["prlimit", "--nofile=256"]).start().await;
+    gateway.becomes(200, SOON).await;
+    let to = gateway.address("http");
+    let mut streams = gateway.subscribe_all("/events/news", 150).await;
+    // Those who said nothing give way; then there are too many streams.
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(to).await.unwrap());
+    }
+    gateway.counts("ssegate_accept_pauses_total", &[], 1.0).await;
+    let reason = ["reason=\"file_descriptors\""];
+    gateway.counts("ssegate_connections_cut_total", &reason, 10.0).await;
+    let mut waiting: JoinSet<_> = JoinSet::new();
+    for _ in 0..150 {
+        waiting.spawn(async move { Request::events("/events/news").send(Via::Http1, to).await });
+    }
+    let full = async || gateway.metrics().await.sum("ssegate_streams", &[]) >= 185.0;
+    eventually(SOON, "it is full", full).await;
+
+    // It neither spins nor forgets those that are there; Redis and operators are served.
+    let (cpu, start) = (gateway.cpu_time(), Instant::now());
+    redis.command::<()>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    gateway.counts("ssegate_redis_reconnects_total", &[], 1.0).await;
+    gateway.becomes(200, SOON).await;
+    redis.publish("news", "still here").await;
+    for stream in &mut streams {
+        while stream.next_event().await.data != "still here" {}
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let used = (gateway.cpu_time() - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
+    assert!(used < 0.2, "{used} of a processor while it is full");
+    assert!(gateway.open_files() < 256);
+
+    drop(streams);
+    let freed = Instant::now();
+    while let Some(stream) = within(SOON, "those who waited", waiting.join_next()).await {
+        assert_eq!(stream.unwrap().status, 200);
+    }
+    assert!(freed.elapsed() < Duration::from_secs(3), "{:?}", freed.elapsed());
+    assert!(gateway.said("there are file descriptors again").next().is_some());
+    drop(idle);
+}

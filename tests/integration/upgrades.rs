@@ -1,0 +1,137 @@
+//! WebSockets and other protocols that a connection is upgraded to: bytes go both ways through the
+//! gateway, over HTTP/1.1. Over HTTP/2: `websockets_http2`.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::echo::Echo;
+use crate::support::{Gateway, Redis, SOON, TlsClient, eventually, within};
+
+const HANDSHAKE: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: app.example\r\nConnection: Upgrade\r\n\
+                         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                         Sec-WebSocket-Protocol: chat\r\nOrigin: https://app.example\r\n\r\n";
+
+/// The head of an answer.
+async fn head(io: &mut (impl AsyncReadExt + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        within(SOON, "a head", io.read_exact(&mut byte)).await.unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn a_websocket_over_http1_carries_bytes_both_ways() {
+    let redis = Redis::start().await;
+    let echo = Echo::start().await;
+    let gateway = Gateway::build(&redis).routes(&echo.route()).start().await;
+    let client = async {
+        let tls = TlsClient::offering(&["http/1.1"]);
+        let mut io = tls.connect(gateway.address("https")).await.unwrap();
+        // What follows the handshake at once is not lost.
+        io.write_all(format!("{HANDSHAKE}early").as_bytes()).await.unwrap();
+        let head = head(&mut io).await.to_lowercase();
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        assert!(head.contains("connection: upgrade\r\n"), "{head}");
+        assert!(head.contains("upgrade: websocket\r\n"), "{head}");
+        assert!(head.contains("sec-websocket-protocol: chat\r\n"), "{head}");
+        assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n"), "{head}");
+        let mut first = [0; 10];
+        within(SOON, "what came first", io.read_exact(&mut first)).await.unwrap();
+        assert_eq!(&first, b"helloearly");
+        gateway.counts("ssegate_tunnels", &[], 1.0).await;
+
+        // Much of it, so that it must wait for the other side.
+        let bytes: Vec<u8> = (0..=255).cycle().take(3 << 20).collect();
+        let (mut read, mut write) = tokio::io::split(io);
+        let mut back = vec![0; bytes.len()];
+        let (sent, read_back) = tokio::join!(
+            write.write_all(&bytes),
+            within(SOON, "it all", read.read_exact(&mut back))
+        );
+        sent.unwrap();
+        read_back.unwrap();
+        assert!(back == bytes);
+        write.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        within(SOON, "the end", read.read_to_end(&mut rest)).await.unwrap();
+        assert_eq!(rest, b"");
+    };
+    let (head, ()) = tokio::join!(echo.serve(), client);
+    let head = head.to_lowercase();
+    assert!(head.starts_with("get /chat?room=1 http/1.1\r\n"), "{head}");
+    for field in [
+        "\r\nhost: app.example\r\n",
+        "connection: upgrade\r\n",
+        "upgrade: websocket\r\n",
+        "origin: https://app.example\r\n",
+        "sec-websocket-version: 13\r\n",
+        "x-forwarded-for: 127.0.0.1\r\n",
+    ] {
+        assert_eq!(head.matches(field).count(), 1, "{field}: {head}");
+    }
+    let none = async || gateway.metrics().await.sum("ssegate_tunnels", &[]) < 1.0;
+    eventually(SOON, "the tunnel is gone", none).await;
+    let none = async || gateway.metrics().await.sum("ssegate_upstream_connections", &[]) < 1.0;
+    eventually(SOON, "and its connection", none).await;
+}
+
+#[tokio::test]
+async fn each_side_of_a_tunnel_hears_that_the_other_has_left() {
+    let redis = Redis::start().await;
+    let echo = Echo::start().await;
+    let gateway =
+        Gateway::build(&redis).settings("drain: 500ms").routes(&echo.route()).start().await;
+    let open = async || {
+        let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+        client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        let (_, mut backend) = echo.call().await;
+        let answer = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        backend.write_all(answer.as_bytes()).await.unwrap();
+        head(&mut client).await;
+        (client, backend)
+    };
+    let mut rest = Vec::new();
+    let (client, mut backend) = open().await;
+    drop(client);
+    drop(within(SOON, "the backend hears", backend.read_to_end(&mut rest)).await);
+    let (mut client, backend) = open().await;
+    drop(backend);
+    drop(within(SOON, "the client hears", client.read_to_end(&mut rest)).await);
+    assert_eq!(rest, b"");
+
+    // And both when the gateway stops.
+    let (mut client, mut backend) = open().await;
+    gateway.terminate();
+    drop(within(SOON, "the client hears", client.read_to_end(&mut rest)).await);
+    drop(within(SOON, "the backend hears", backend.read_to_end(&mut rest)).await);
+}
+
+#[tokio::test]
+async fn a_backend_may_refuse_an_upgrade() {
+    let redis = Redis::start().await;
+    let echo = Echo::start().await;
+    let gateway = Gateway::build(&redis).routes(&echo.route()).start().await;
+    for (answer, expected) in [
+        ("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", "HTTP/1.1 403"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno", "HTTP/1.1 200"),
+        ("HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n", "HTTP/1.1 502"),
+        ("HTTP/1.1 101 X\r\n\r\n", "HTTP/1.1 502"),
+    ] {
+        let client = async {
+            let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+            client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+            head(&mut client).await
+        };
+        let serve = async {
+            let (_, mut backend) = echo.call().await;
+            backend.write_all(answer.as_bytes()).await.unwrap();
+            backend
+        };
+        let (head, _backend) = tokio::join!(client, serve);
+        assert!(head.starts_with(expected), "{answer}: {head}");
+    }
+}
