@@ -46,6 +46,8 @@ mod big_events;
 mod completeness;
 /// Comments on quiet streams, and only there.
 mod keep_alives;
+/// Thousands of streams that the backend writes itself.
+mod many_backend_streams;
 /// One who does not read, beside those who do.
 mod slow_readers;
 
