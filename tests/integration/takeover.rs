@@ -95,7 +95,7 @@ async fn takeovers_under_load(times: usize, a_second: u32, least_visits: usize) 
 
 #[tokio::test]
 async fn nobody_is_refused_while_another_takes_over() {
-    takeovers_under_load(3, 200, 0).await;
+    takeovers_under_load(3, 200, 600).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
