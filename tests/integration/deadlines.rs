@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::support::frames::{GOAWAY, PING};
 use crate::support::{
-    Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Via, eventually, within,
+    Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Via, eventually, measured,
+    within,
 };
 
 /// What a client sends before it falls silent.
@@ -200,6 +201,7 @@ async fn long_five_thousand_silent_ones_and_a_thousand_half_handshakes_are_close
     };
     eventually(Duration::from_secs(12), "all of them are closed", closed).await;
     assert!(since.elapsed() < Duration::from_secs(12), "{:?}", since.elapsed());
+    measured(&format!("all closed after {:?}; another waited {slowest:?}", since.elapsed()));
     assert!(slowest < Duration::from_millis(100), "a client waited for {slowest:?}");
     redis.publish("news", "still here").await;
     for stream in &mut streams {

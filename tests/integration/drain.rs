@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::support::frames::{GOAWAY, PING};
 use crate::support::{
-    EventStream, Frame, FrameConnection, Gateway, Redis, Request, SOON, Via, eventually, within,
+    EventStream, Frame, FrameConnection, Gateway, Redis, Request, SOON, Via, eventually, measured,
+    within,
 };
 
 /// How evenly is looked at in slices of this.
@@ -71,6 +72,7 @@ async fn a_crowd_leaves(count: usize, over: Duration, tolerance: f64) {
 
     let even = count as f64 * SLICE.as_secs_f64() / over.as_secs_f64();
     let ends = slices(gone.iter().map(|goodbye| goodbye.at), start, over);
+    measured(&format!("{count} streams over {over:?}, ends in each {SLICE:?}: {ends:?}"));
     for in_slice in &ends {
         let off = (*in_slice as f64 / even - 1.0).abs();
         assert!(off <= tolerance, "{ends:?}, where {even} would be even");
@@ -78,6 +80,7 @@ async fn a_crowd_leaves(count: usize, over: Duration, tolerance: f64) {
     let first = gone.iter().map(|goodbye| goodbye.at + goodbye.retry).min().unwrap();
     let back = slices(gone.iter().map(|g| g.at + g.retry), first, 2 * over + 2 * SOON);
     let most = even * (1.0 + tolerance);
+    measured(&format!("those who come back: {back:?}"));
     assert!(back.iter().all(|&in_slice| in_slice as f64 <= most), "{back:?}, {even} is even");
 }
 
