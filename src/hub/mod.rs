@@ -17,6 +17,7 @@ mod gap;
 mod history;
 mod inbox;
 mod interest;
+mod line;
 mod memory;
 mod pace;
 mod port;

@@ -3,11 +3,10 @@
 //! Pure: it neither wakes nor writes. Whoever pushes is told what became of the event, and decides
 //! what follows from it.
 
-use std::collections::VecDeque;
-
 use tokio::time::Instant;
 
 use super::WhenFull;
+use super::line::Line;
 use crate::sse::frame::Frame;
 
 /// A frame on its way to a socket.
@@ -35,7 +34,7 @@ pub(crate) enum Pushed {
 /// A queue bounded in bytes. One in which no event waits takes any event.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    waiting: VecDeque<Queued>,
+    waiting: Line<Queued>,
     // Invariant: the sum of the lengths of the events in `waiting`. What the stream itself says is
     // not counted: it is short, and it is never dropped.
     bytes: usize,
@@ -47,7 +46,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(max_bytes: usize, when_full: WhenFull) -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, said: 0, max_bytes, when_full }
+        Self { waiting: Line::default(), bytes: 0, said: 0, max_bytes, when_full }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -69,7 +68,7 @@ impl Queue {
     /// Takes what the stream itself has to say.
     pub(crate) fn say(&mut self, frame: Frame, now: Instant) {
         self.said += 1;
-        self.waiting.push_back(Queued { frame, number: None, received: now });
+        self.waiting.push(Queued { frame, number: None, received: now });
     }
 
     /// How much of what the stream itself has to say waits.
@@ -79,11 +78,11 @@ impl Queue {
 
     /// What is to be written next.
     pub(crate) fn front(&self) -> Option<&Queued> {
-        self.waiting.front()
+        self.waiting.first()
     }
 
     pub(crate) fn pop(&mut self) -> Option<Queued> {
-        let next = self.waiting.pop_front()?;
+        let next = self.waiting.pop()?;
         self.bytes -= next.event_bytes();
         self.said -= usize::from(next.number.is_none());
         Some(next)
@@ -103,14 +102,13 @@ impl Queue {
     /// Takes an event that is known to fit.
     pub(crate) fn append(&mut self, event: Queued) {
         self.bytes += event.event_bytes();
-        self.waiting.push_back(event);
+        self.waiting.push(event);
     }
 
     fn drop_until_it_fits(&mut self, event: &Queued) -> Pushed {
         let (mut events, mut last) = (0, None);
         while !self.fits(event) {
-            let oldest = self.waiting.iter().position(|queued| queued.number.is_some());
-            let dropped = oldest.and_then(|oldest| self.waiting.remove(oldest));
+            let dropped = self.waiting.take_first(|queued| queued.number.is_some());
             let dropped = dropped.expect("an event waits, or the new one would fit");
             self.bytes -= dropped.event_bytes();
             events += 1;
@@ -120,9 +118,9 @@ impl Queue {
     }
 
     fn drop_all_events(&mut self) -> Pushed {
-        let (said, events): (VecDeque<_>, VecDeque<_>) =
+        let (said, events): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|q| q.number.is_none());
-        self.waiting = said;
+        self.waiting = said.into_iter().collect();
         self.bytes = 0;
         Pushed::Dropped { events: events.len() as u64, last: events.into_iter().next_back() }
     }

@@ -26,6 +26,14 @@ impl Balance {
     /// The upstreams in the order in which this request may try them: those that are up, each having
     /// its turn to be first, and then those that are down, lest all of them seem so.
     pub(super) fn turn(&self) -> impl Iterator<Item = &Upstream> + use<'_> {
+        let (only, several) = match &*self.upstreams {
+            [only] => (Some(only), Vec::new()),
+            _ => (None, self.order()),
+        };
+        only.into_iter().chain(several)
+    }
+
+    fn order(&self) -> Vec<&Upstream> {
         let (mut up, down): (Vec<_>, Vec<_>) =
             self.upstreams.iter().partition(|upstream| upstream.is_up());
         if !up.is_empty() {
@@ -33,6 +41,7 @@ impl Balance {
             let first = turn % up.len();
             up.rotate_left(first);
         }
-        up.into_iter().chain(down)
+        up.extend(down);
+        up
     }
 }

@@ -196,19 +196,18 @@ impl Proxy {
     /// Sends a request to one upstream after the other, until one has taken it.
     async fn send(
         &self,
-        request: Request<Upload>,
+        mut request: Request<Upload>,
         watch: &Rc<Watch>,
         is_http2: bool,
     ) -> Result<(&Upstream, Response<Incoming>, Lease), ProxyError> {
-        let mut request = Box::new(request);
         let mut upstreams = self.0.upstreams.turn().peekable();
         loop {
             let upstream = upstreams.next().expect("the last one ends this");
-            let Unanswered { failure, unsent } =
-                match upstream.send(*request, watch, is_http2).await {
-                    Ok((response, lease)) => return Ok((upstream, response, lease)),
-                    Err(unanswered) => unanswered,
-                };
+            let Unanswered { failure, unsent } = match upstream.send(request, watch, is_http2).await
+            {
+                Ok((response, lease)) => return Ok((upstream, response, lease)),
+                Err(unanswered) => unanswered,
+            };
             if failure.is_of_the_upstream() {
                 upstream.failed(self.0.settings.fail_timeout);
             }
@@ -216,7 +215,7 @@ impl Proxy {
             match unsent {
                 Some(unsent) if upstreams.peek().is_some() => {
                     tracing::warn!(%error, "a backend failed; another is tried");
-                    request = unsent;
+                    request = *unsent;
                 }
                 _ => return Err(error),
             }

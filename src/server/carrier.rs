@@ -9,7 +9,9 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::SystemTime;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -80,8 +82,28 @@ pub(super) struct Carrier<B> {
     // Dropped with the stream: until then its request runs.
     _running: RunningRequest,
     pending: Bytes,
+    client: Option<Arc<Client>>,
     ignored: usize,
     is_over: bool,
+}
+
+/// Wakes the stream for what its client does, and tells that from an event: then nobody looks
+/// whether there is something to read.
+#[derive(Debug)]
+struct Client {
+    stream: Waker,
+    has_called: AtomicBool,
+}
+
+impl Wake for Client {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.has_called.store(true, Ordering::Release);
+        self.stream.wake_by_ref();
+    }
 }
 
 impl<B: Frames> Carrier<B> {
@@ -89,7 +111,15 @@ impl<B: Frames> Carrier<B> {
         let Offer { response, running } = offer;
         let (parts, body) = response.into_parts();
         let pending = head(&parts);
-        Self { transport, body, _running: running, pending, ignored: 0, is_over: false }
+        Self {
+            transport,
+            body,
+            _running: running,
+            pending,
+            client: None,
+            ignored: 0,
+            is_over: false,
+        }
     }
 
     /// Puts what the stream says first behind the head: one packet.
@@ -161,11 +191,20 @@ impl<B: Frames> Carrier<B> {
     }
 
     /// Waits for the client to leave, and reads past what it says.
-    fn poll_client(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_client(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        let client = self.client.get_or_insert_with(|| {
+            let has_called = AtomicBool::new(true);
+            Arc::new(Client { stream: context.waker().clone(), has_called })
+        });
+        if !client.has_called.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        let waker = Arc::clone(client).into();
+        let mut context = Context::from_waker(&waker);
         let mut ignored = [0; 512];
         loop {
             let mut buffer = ReadBuf::new(&mut ignored);
-            ready!(Pin::new(&mut self.transport).poll_read(context, &mut buffer))?;
+            ready!(Pin::new(&mut self.transport).poll_read(&mut context, &mut buffer))?;
             let length = buffer.filled().len();
             self.ignored += length;
             if length == 0 || self.ignored > MAX_IGNORED_BYTES {

@@ -4,16 +4,15 @@
 //! cannot end its own stream.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::task::Waker;
 
 thread_local! {
     // That of the request which is being handled on this thread.
-    static CURRENT: RefCell<Option<Rc<Switch>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Switch>> = const { RefCell::new(None) };
 }
 
 /// Ends a stream from outside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Switch(Waker);
 
 impl Switch {
@@ -29,13 +28,13 @@ impl Switch {
 }
 
 /// The switch of the request that is being handled; `None` over HTTP/1.1.
-pub(super) fn current() -> Option<Rc<Switch>> {
+pub(super) fn current() -> Option<Switch> {
     CURRENT.with_borrow(Clone::clone)
 }
 
 /// While the guard lives, the request of this switch is being handled. Ends also in a panic.
-pub(super) fn enter(switch: &Rc<Switch>) -> impl Drop + use<> {
-    CURRENT.set(Some(Rc::clone(switch)));
+pub(super) fn enter(switch: &Switch) -> impl Drop + use<> {
+    CURRENT.set(Some(switch.clone()));
     Entered
 }
 

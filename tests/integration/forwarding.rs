@@ -309,7 +309,8 @@ async fn a_backend_that_speaks_tls_must_be_whom_we_meant() {
             } else {
                 let text = response.text().await;
                 assert!(!text.contains(host) && !text.contains(&port.to_string()), "{text}");
-                assert!(outer.log().contains(&port.to_string()), "the log names what failed");
+                let is_named = async || outer.log().contains(&port.to_string());
+                eventually(SOON, "the log names what failed", is_named).await;
                 assert_eq!(recorded, []);
             }
         }
@@ -772,4 +773,51 @@ async fn a_connect_is_nobodys_way_to_anywhere() {
     within(SOON, "an answer", tls.read_exact(&mut line)).await.unwrap();
     assert_eq!(&line, b"HTTP/1.1 405");
     assert_eq!(backend.take(), []);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_behind_http2_never_looks_complete() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let inner = in_front_of(&redis, &url(&upstream), "").await;
+    let inner_url = format!("\"http://{}\"", inner.address("http"));
+    let outer = in_front_of(&redis, &inner_url, "http2: true").await;
+    for cut in ["0123", "012345678"] {
+        for head in ["content-length: 10\r\n\r\n", "transfer-encoding: chunked\r\n\r\na\r\n"] {
+            for via in [Via::Http1, Via::Http2] {
+                let (complete, ()) = tokio::join!(complete(&outer, via), async {
+                    let mut call = upstream.call().await;
+                    call.write(format!("HTTP/1.1 200 OK\r\n{head}{cut}")).await;
+                });
+                assert_eq!(complete, None, "{head} {cut} via {via:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn trailers_reach_clients_of_http2() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    let io = Via::Http2.connect(gateway.address_for(Via::Http2)).await;
+    let (mut requests, connection) = h2::client::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("https://a/").header("te", "trailers").body(()).unwrap();
+    let (response, _) = requests.send_request(request, true).unwrap();
+    let (response, _call) = tokio::join!(response, async {
+        let mut call = upstream.call().await;
+        assert_eq!(call.header("te"), "trailers");
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        call.write(format!("{head}2\r\nok\r\n0\r\ngrpc-status: 0\r\n\r\n")).await;
+        call
+    });
+    let mut body = response.unwrap().into_body();
+    let mut data = Vec::new();
+    while let Some(chunk) = within(SOON, "the body", body.data()).await {
+        data.extend_from_slice(&chunk.unwrap());
+    }
+    assert_eq!(data, b"ok");
+    let trailers = within(SOON, "the trailers", body.trailers()).await.unwrap();
+    assert_eq!(trailers.unwrap()["grpc-status"], "0");
 }

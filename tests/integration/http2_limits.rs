@@ -128,6 +128,26 @@ async fn paced_requests_that_are_reset_end_the_connection_too() {
     assert_others_are_served(&gateway).await;
 }
 
+/// RFC 9113, section 6.8: what it had opened before it said so goes on; what comes late is ignored.
+#[tokio::test]
+async fn a_client_that_opens_no_more_streams_keeps_those_that_it_has() {
+    let (redis, gateway) = gateway().await;
+    let mut connection = connection(&gateway).await;
+    connection.send(&Frame::get(1, "/events/news")).await;
+    gateway.counts("ssegate_streams", &[], 1.0).await;
+    connection.send(&Frame::new(GOAWAY, 0, 0, &[0; 8])).await;
+    let mut late = Frame::get(3, "/events/news");
+    late.flags &= !END_STREAM;
+    let data = Frame::new(DATA, 0, 3, b"late");
+    let update = Frame::new(WINDOW_UPDATE, 0, 3, &1_u32.to_be_bytes());
+    connection.send_all([late, data, update, reset(3)]).await;
+    connection.send(&Frame::new(PING, 0, 0, b"all read")).await;
+    let pong = async { while connection.next_of(PING).await.unwrap().payload != b"all read" {} };
+    within(SOON, "an answer to the PING", pong).await;
+    assert_eq!(redis.publish("news", "x").await, 1);
+    within(SOON, "DATA", connection.next_of(DATA)).await.unwrap();
+}
+
 #[tokio::test]
 async fn streams_that_are_left_after_a_while_do_not_end_the_connection() {
     let (_redis, gateway) = gateway().await;

@@ -11,6 +11,8 @@ mod support;
 
 /// Event streams that the backend writes itself.
 mod backend_streams;
+/// Bodies of any size, in constant memory.
+mod bodies;
 /// Pages of other origins.
 mod cors;
 /// The `envelope` format: names, ids and `retry` from the publisher.
@@ -31,6 +33,8 @@ mod routes;
 mod streams;
 /// Channels: subscribed with the first listener, left some time after the last; what may be named.
 mod subscriptions;
+/// Answers through the gateway, and directly.
+mod transparency;
 /// The same stream over HTTP/1.1, HTTP/2, TLS 1.2, TLS 1.3 and clear text.
 mod transports;
 /// WebSockets and other upgrades over HTTP/1.1.

@@ -86,6 +86,8 @@ async fn carry<B: Frames>(
     places: impl Sized,
 ) {
     tokio::select! {
+        // In this order: a choice by lot would cost more than the looking.
+        biased;
         ended = carrier.carry() => {
             if let Err(error) = ended {
                 tracing::debug!(peer = %state.peer, %error, "stream failed");

@@ -41,7 +41,7 @@ pub(super) enum Unfit {
 }
 
 /// Fields that speak of a connection, which HTTP/2 does not have in it (section 8.2.2).
-const CONNECTION_SPECIFIC: [HeaderName; 5] = [
+pub(super) const CONNECTION_SPECIFIC: [HeaderName; 5] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),

@@ -23,6 +23,7 @@ const SHARED_CAPACITY: usize = 32 << 10;
 pub(super) struct Output {
     buffer: Vec<u8>,
     written: usize,
+    is_shared: bool,
 }
 
 impl Output {
@@ -31,17 +32,21 @@ impl Output {
         if self.buffer.capacity() == 0 {
             self.buffer = SHARED.take();
             self.buffer.reserve(SHARED_CAPACITY);
+            self.is_shared = true;
         }
     }
 
     /// The turn is over.
     pub(super) fn end(&mut self) {
+        if !self.is_shared && self.len() > 0 {
+            return; // it is our own already
+        }
         let rest = self.buffer[self.written..].to_vec();
         self.written = 0;
-        let mut shared = std::mem::replace(&mut self.buffer, rest);
-        if shared.capacity() <= 2 * SHARED_CAPACITY {
-            shared.clear();
-            SHARED.set(shared);
+        let mut done = std::mem::replace(&mut self.buffer, rest);
+        if std::mem::take(&mut self.is_shared) && done.capacity() <= 2 * SHARED_CAPACITY {
+            done.clear();
+            SHARED.set(done);
         }
     }
 

@@ -102,8 +102,11 @@ impl<H: Handler> Connection<H> {
         if may { Ok(()) } else { Err(Fault::Abuse(CutReason::Flood)) }
     }
 
+    /// Whether nothing may come on this stream: nobody has opened it. Behind the last stream that
+    /// we take, much may be underway.
     fn is_idle(&self, stream: u32) -> bool {
-        stream > self.last_stream || stream.is_multiple_of(2)
+        let is_new = stream > self.last_stream;
+        stream.is_multiple_of(2) || is_new && !matches!(self.phase, Phase::Finished)
     }
 
     /// Section 6.1.
@@ -262,7 +265,7 @@ impl<H: Handler> Connection<H> {
             let (feed, incoming) = body::channel(waker.clone(), window, announced, awaits);
             (Some(feed), RequestBody::from_http2(incoming))
         };
-        let switch = Rc::new(Switch::new(self.wakes.caller(Part::Cut(id))));
+        let switch = Switch::new(self.wakes.caller(Part::Cut(id)));
         let running = RunningRequest::begin(Rc::clone(&self.state));
         let request = request.map(|()| body);
         let handling = self.shard.handler().clone().handle(request, Rc::clone(&self.state));

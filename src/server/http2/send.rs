@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::connection::{Connection, TOGETHER};
 use super::error::Code;
 use super::frame::{self, HEAD, flag, kind};
+use super::head::CONNECTION_SPECIFIC;
 use super::hpack::Encoder;
 use super::output::Output;
 use super::settings::{DEFAULT_WINDOW, PeerSettings, put_first};
@@ -200,6 +201,9 @@ impl Sender {
         response: Response<B>,
     ) -> bool {
         let (mut parts, body) = response.into_parts();
+        for name in &CONNECTION_SPECIFIC {
+            parts.headers.remove(name);
+        }
         parts.headers.entry(DATE).or_insert_with(date);
         let is_last = body.is_end_stream();
         if let Some(length) = body.size_hint().exact().filter(|_| !is_last) {
@@ -237,7 +241,8 @@ impl Sender {
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(rest) => *next = Next::Data { rest, is_last: body.is_end_stream() },
                         Err(frame) => {
-                            *next = Next::Trailers(frame.into_trailers().unwrap_or_default());
+                            let trailers = frame.into_trailers().unwrap_or_default();
+                            *next = Next::Trailers(Box::new(trailers));
                         }
                     },
                 },

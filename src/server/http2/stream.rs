@@ -1,7 +1,6 @@
 //! One stream: a request, and the response to it.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -30,7 +29,7 @@ pub(super) struct Stream<B> {
 /// How far the response has come.
 pub(super) enum Stage<B> {
     /// The request is being handled. Boxed: freed with the answer, which may then run for hours.
-    Handling { future: Pin<Box<dyn Future<Output = Response<B>>>>, switch: Rc<Switch> },
+    Handling { future: Pin<Box<dyn Future<Output = Response<B>>>>, switch: Switch },
     /// The body is being sent.
     Sending {
         body: B,
@@ -47,7 +46,8 @@ pub(super) enum Next {
     /// These bytes, and then the end of the stream where `is_last`.
     Data { rest: Bytes, is_last: bool },
     /// These fields, and with them the end of the stream.
-    Trailers(HeaderMap),
+    // Boxed: hardly a stream has any, and every stream would hold the room.
+    Trailers(Box<HeaderMap>),
 }
 
 /// The client's side of a stream.

@@ -33,26 +33,39 @@ fn encode(request: &Request, to: SocketAddr) -> Vec<u8> {
 /// Reads the head of a response.
 pub(crate) async fn read_head(mut io: Box<dyn Io>, is_head: bool) -> Response {
     let mut buffer = BytesMut::new();
-    let end = loop {
-        if let Some(at) = memchr::memmem::find(&buffer, b"\r\n\r\n") {
-            break at;
+    let (status, headers) = loop {
+        let head = next_head(&mut io, &mut buffer).await;
+        // The final one is meant.
+        if !matches!(head.0, 100 | 102 | 103) {
+            break head;
         }
-        let read = io.read_buf(&mut buffer).await.unwrap();
-        assert!(read > 0, "closed within the head of a response: {buffer:?}");
     };
-    let head = buffer.split_to(end + 4);
-    let head = std::str::from_utf8(&head).unwrap().trim_end();
-    let (line, fields) = head.split_once("\r\n").unwrap_or((head, ""));
-    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
-    let status = status.unwrap_or_else(|| panic!("no status line: {line:?}"));
-    let headers: HeaderMap = fields.lines().map(field).collect();
     let left = framing(&headers, is_head || status == 204 || status == 304);
     Response { status, headers, body: Body::Http1(Http1Body { io, buffer, left }) }
 }
 
-fn field(line: &str) -> (HeaderName, HeaderValue) {
-    let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: {line:?}"));
-    (name.parse().unwrap(), value.trim().parse().unwrap())
+async fn next_head(io: &mut Box<dyn Io>, buffer: &mut BytesMut) -> (u16, HeaderMap) {
+    let end = loop {
+        if let Some(at) = memchr::memmem::find(buffer, b"\r\n\r\n") {
+            break at;
+        }
+        let read = io.read_buf(buffer).await.unwrap();
+        assert!(read > 0, "closed within the head of a response: {buffer:?}");
+    };
+    let head = buffer.split_to(end + 4);
+    // Values may be of any bytes.
+    let mut lines = head.trim_ascii_end().split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let line = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+    let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.unwrap_or_else(|| panic!("no status line: {line:?}"));
+    let headers: HeaderMap = lines.map(field).collect();
+    (status, headers)
+}
+
+fn field(line: &[u8]) -> (HeaderName, HeaderValue) {
+    let colon = memchr::memchr(b':', line).unwrap_or_else(|| panic!("no field: {line:?}"));
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    (HeaderName::from_bytes(name).unwrap(), HeaderValue::from_bytes(value).unwrap())
 }
 
 fn framing(headers: &HeaderMap, has_no_body: bool) -> Left {

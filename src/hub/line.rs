@@ -1,0 +1,96 @@
+//! Who waits in a line, the first of them in place.
+//!
+//! As a rule one waits, or nobody: that costs no memory beside the line, and no second look there.
+
+use std::collections::VecDeque;
+
+/// A line, first in, first out.
+#[derive(Clone, Debug)]
+pub(super) struct Line<T> {
+    first: Option<T>,
+    // Empty while nobody is the first.
+    rest: VecDeque<T>,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self { first: None, rest: VecDeque::new() }
+    }
+}
+
+impl<T> Line<T> {
+    pub(super) fn push(&mut self, last: T) {
+        if self.first.is_none() {
+            self.first = Some(last);
+        } else {
+            self.rest.push_back(last);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let next = if self.rest.is_empty() { None } else { self.rest.pop_front() };
+        let first = std::mem::replace(&mut self.first, next);
+        if self.rest.is_empty() && self.rest.capacity() > 0 {
+            // A crowd that has gone leaves no memory behind.
+            self.rest = VecDeque::new();
+        }
+        first
+    }
+
+    pub(super) fn first(&self) -> Option<&T> {
+        self.first.as_ref()
+    }
+
+    /// Takes the first of those that are meant.
+    pub(super) fn take_first(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
+        if self.first.as_ref().is_some_and(&is_meant) {
+            return self.pop();
+        }
+        let place = self.rest.iter().position(is_meant)?;
+        self.rest.remove(place)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.first.iter().chain(&self.rest)
+    }
+}
+
+impl<T> IntoIterator for Line<T> {
+    type Item = T;
+    type IntoIter =
+        std::iter::Chain<std::option::IntoIter<T>, std::collections::vec_deque::IntoIter<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.rest)
+    }
+}
+
+impl<T> FromIterator<T> for Line<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(iter: I) -> Self {
+        let mut line = Self::default();
+        iter.into_iter().for_each(|last| line.push(last));
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Line;
+
+    #[test]
+    fn who_came_first_goes_first_and_a_single_one_takes_no_room() {
+        let mut line = Line::default();
+        line.push(1);
+        assert_eq!(line.rest.capacity(), 0);
+        assert_eq!(line.first(), Some(&1));
+        assert_eq!((line.pop(), line.pop()), (Some(1), None));
+
+        line = (1..=4).collect();
+        assert_eq!(line.take_first(|n| n % 2 == 0), Some(2));
+        assert_eq!(line.take_first(|n| n % 2 == 1), Some(1));
+        line.push(5);
+        assert_eq!(line.iter().copied().collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(std::iter::from_fn(|| line.pop()).collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(line.rest.capacity(), 0);
+    }
+}
