@@ -79,7 +79,9 @@ async fn requests_of_one_address() {
     let mut statuses = Vec::new();
     for _ in 0..20 {
         let page = Request::get("/nothing").header("x-forwarded-for", "192.0.2.1");
-        statuses.push(connection.send(page).await.status);
+        let response = connection.send(page).await;
+        assert_eq!(response.status == 429, response.header("retry-after") == "3");
+        statuses.push(response.status);
     }
     let refused = statuses.iter().filter(|status| **status == 429).count();
     assert!(statuses[..5].iter().all(|status| *status == 404) && refused > 5, "{statuses:?}");
@@ -116,6 +118,28 @@ async fn new_channels_of_one_address() {
         late.block().await.is_some()
     };
     eventually(SOON, "and later it opens", opens).await;
+}
+
+#[tokio::test]
+async fn channels_of_one_stream_and_of_all() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("max_channels: 3\nsse: { max_channels: 2, linger: 1h }")
+        .start()
+        .await;
+    let many = Request::events("/events?channel=a&channel=b&channel=c");
+    assert_eq!(gateway.send(Via::Http2, many).await.status, 400, "it would always be too many");
+    let rejected = ["reason=\"max_channels\""];
+    gateway.counts("ssegate_http_requests_rejected_total", &rejected, 1.0).await;
+    let mut open = vec![gateway.subscribe("/events?channel=a&channel=b").await];
+    open.push(gateway.subscribe("/events?channel=c").await);
+    let mut away = gateway.send(Via::Http2, Request::events("/events?channel=d")).await.stream();
+    while away.block().await.is_some() {}
+    assert_eq!(away.end().await, Ok(()));
+    gateway.counts("ssegate_channels_refused_total", &[], 1.0).await;
+    gateway.counts("ssegate_streams_closed_total", &["reason=\"refused\""], 1.0).await;
+    redis.publish("c", "still here").await;
+    assert_eq!(open[1].next_event().await.data, "still here");
 }
 
 #[tokio::test]
