@@ -398,6 +398,8 @@ pub(super) struct HandoverFile {
     pub(super) key: Field<String>,
     /// Who signs, as `Grip-Sig` says. Default: `ssegate`.
     pub(super) issuer: Field<String>,
+    /// How events reach us, as on an events route.
+    pub(super) source: Field<SourceFile>,
     /// How messages are written, as on an events route.
     pub(super) format: Field<FormatFile>,
     /// Put before a channel's name when it is subscribed, and never shown to clients.
@@ -408,6 +410,9 @@ pub(super) struct HandoverFile {
     pub(super) retry: Field<Time>,
     /// As in `sse`; what is not said here is taken from there.
     pub(super) history: Field<OrOff<HistoryFile>>,
+    /// What a client without an id is sent first, behind the body: as on an events route. Default:
+    /// `none`, whatever stands in `sse`.
+    pub(super) replay: Field<ReplayFile>,
     /// As in `sse`.
     pub(super) gap_events: Field<bool>,
     /// As in `sse`.

@@ -541,10 +541,10 @@ fn a_backend_may_hand_streams_over_where_a_key_says_so() {
     routes[0].handover.key: missing; say the secret that the backend checks Grip-Sig with, such as ${HANDOVER_KEY:?openssl rand -base64 32} (gateway.yaml:5:53)
     routes[1].handover.key: has 7 bytes, and must have 32 at least; make one with: openssl rand -base64 32 (gateway.yaml:6:59)
     routes[1].handover.issuer: is empty; leave it out, or name who signs (gateway.yaml:6:76)
-    routes[1].handover.channels: unknown key; here may stand key, issuer, format, strip_prefix, keep_alive, retry, history, gap_events, linger, max_channels, max_stream_age and queue (gateway.yaml:6:80)
+    routes[1].handover.channels: unknown key; here may stand key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, max_channels, max_stream_age and queue (gateway.yaml:6:80)
     routes[2].handover: means something beside proxy only: a backend hands streams over (gateway.yaml:7:49)
     routes[2].handover.key: what stands behind base64: is no base64 (gateway.yaml:7:55)
-    routes[3].handover: expected a mapping with key, issuer, format, strip_prefix, keep_alive, retry, history, gap_events, linger, max_channels, max_stream_age and queue; this is "on" (gateway.yaml:8:53)
+    routes[3].handover: expected a mapping with key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, max_channels, max_stream_age and queue; this is "on" (gateway.yaml:8:53)
     "#);
 }
 

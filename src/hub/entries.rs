@@ -11,6 +11,14 @@ use crate::event::EntryId;
 
 const SEPARATOR: u8 = b'~';
 
+/// The id of a client that stands after these entries, one for each log of its stream; `None`: where
+/// it is not known. None at all where nothing is known.
+pub fn id_after<'a>(entries: impl Iterator<Item = Option<&'a str>>) -> Option<String> {
+    let places: Vec<_> = entries.map(Option::unwrap_or_default).collect();
+    let id = places.join(&char::from(SEPARATOR).to_string());
+    places.iter().any(|place| !place.is_empty()).then_some(id)
+}
+
 /// One place for each log of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Places(Box<[Option<EntryId>]>);

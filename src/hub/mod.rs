@@ -35,6 +35,7 @@ mod watched;
 use std::time::Duration;
 
 pub use channels::{Hub, LogPast, PastCall, PastKey, PastWanted, Wish};
+pub use entries::id_after;
 pub use gap::GapReason;
 pub use position::{Position, Run};
 pub use resume::Replay;

@@ -80,6 +80,11 @@ impl Channels {
         Ok(topics)
     }
 
+    /// Where the events come from.
+    pub fn source(&self) -> EventsSource {
+        self.settings.source
+    }
+
     /// How the stream is kept.
     pub fn stream(&self) -> &Arc<StreamSettings> {
         &self.stream

@@ -4,6 +4,7 @@
 //! channels that it named. When the client comes back the backend is asked again, and decides
 //! again.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,9 +17,9 @@ use super::prologue::Prologue;
 use super::rejection::Rejection;
 use super::{Service, passing};
 use crate::grip::instruct::{HeldChannel, Hold, InstructError, KeepAlive};
-use crate::hub::{Position, StreamRequest, StreamSettings};
+use crate::hub::{Position, StreamRequest, StreamSettings, id_after};
 use crate::proxy::UpstreamBody;
-use crate::route::{ChannelError, Handover, Route};
+use crate::route::{ChannelError, EventsSource, Handover, Route};
 use crate::server::connection::ConnectionState;
 use crate::sse::encode;
 
@@ -86,7 +87,7 @@ pub(super) fn hold(
         prefix_bytes: handover.channels.prefix_bytes(),
         history: handover.channels.history(),
         // The backend has seen where the client stands, and knows best what its body tells of.
-        last_event_id: oldest_prev_id(channels).or(last_event_id),
+        last_event_id: begins_after(channels, handover.channels.source()).or(last_event_id),
         is_continued: true,
         cut: connection.cut_for_current_request(),
     });
@@ -128,31 +129,57 @@ fn kept_alive(
     Arc::new(settings)
 }
 
-/// The id after which the stream begins: of several the oldest, so that nothing is left out.
-fn oldest_prev_id(channels: Vec<HeldChannel>) -> Option<Vec<u8>> {
+/// The id after which the stream begins, where the backend says so.
+fn begins_after(mut channels: Vec<HeldChannel>, source: EventsSource) -> Option<Vec<u8>> {
+    if source == EventsSource::Log {
+        let mut seen = HashSet::new();
+        channels.retain(|channel| seen.insert(channel.name.clone()));
+        let ids = channels.iter().map(|channel| channel.prev_id.as_deref());
+        return id_after(ids).map(String::into_bytes);
+    }
+    // One number stands for all channels: of several the oldest, so that nothing is left out. What
+    // is no id of ours sorts before: then the client is told that it may have missed something.
     let ids = channels.into_iter().filter_map(|channel| channel.prev_id);
     let age = |id: &String| Position::parse(id.as_bytes()).map(|position| position.number);
-    // What is no id of ours sorts first: then the client is told that it may have missed something.
     ids.min_by_key(age).map(String::into_bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HeldChannel, oldest_prev_id};
+    use super::{HeldChannel, begins_after};
+    use crate::route::EventsSource;
+
+    /// The id that is made of those of channels, each `name=id`.
+    fn begins(source: EventsSource, channels: &[&str]) -> Option<String> {
+        let channel = |text: &&str| {
+            let (name, id) = text.split_once('=').expect("name=id");
+            let prev_id = Some(id.to_owned()).filter(|id| !id.is_empty());
+            HeldChannel { name: name.to_owned(), prev_id }
+        };
+        let id = begins_after(channels.iter().map(channel).collect(), source);
+        id.map(|id| String::from_utf8(id).expect("text"))
+    }
 
     #[test]
     fn of_several_ids_the_oldest_counts_and_an_unknown_one_before_all() {
-        let oldest = |ids: &[&str]| {
-            let channel = |id: &&str| HeldChannel {
-                name: "a".into(),
-                prev_id: Some((*id).to_owned()).filter(|id| !id.is_empty()),
-            };
-            oldest_prev_id(ids.iter().map(channel).collect())
-                .map(|id| String::from_utf8(id).expect("text"))
-        };
-        assert_eq!(oldest(&[]), None);
-        assert_eq!(oldest(&["", ""]), None);
-        assert_eq!(oldest(&["", "abcdef-10", "abcdef-9"]).as_deref(), Some("abcdef-9"));
-        assert_eq!(oldest(&["abcdef-10", "what"]).as_deref(), Some("what"));
+        for (channels, id) in [
+            (&[][..], None),
+            (&["a=", "b="], None),
+            (&["a=", "b=abcdef-10", "c=abcdef-9"], Some("abcdef-9")),
+            (&["a=abcdef-10", "b=what"], Some("what")),
+        ] {
+            assert_eq!(begins(EventsSource::PubSub, channels).as_deref(), id, "{channels:?}");
+        }
+    }
+
+    #[test]
+    fn each_log_has_a_place_of_its_own() {
+        for (channels, id) in [
+            (&["a="][..], None),
+            (&["a=1-0"], Some("1-0")),
+            (&["a=1-0", "b=", "a=2-0", "c=3-1"], Some("1-0~~3-1")),
+        ] {
+            assert_eq!(begins(EventsSource::Log, channels).as_deref(), id, "{channels:?}");
+        }
     }
 }

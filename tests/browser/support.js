@@ -59,11 +59,12 @@ export async function freePort() {
   return port;
 }
 
-/** Starts a program; it dies with the tests, and at the end of `test` at the latest. */
-export function start(test, program, args, options = {}) {
+/** Starts a program; it dies with the tests, and at the end of `test` at the latest. One that has
+ *  processes of its own is ended with `endSignal: 'SIGTERM'`, so that it can end them. */
+export function start(test, program, args, { endSignal = 'SIGKILL', ...options } = {}) {
   const setpriv = '/usr/bin/setpriv';
   const [command, ...rest] = existsSync(setpriv)
-    ? [setpriv, '--pdeathsig', 'KILL', '--', program, ...args]
+    ? [setpriv, '--pdeathsig', endSignal.slice(3), '--', program, ...args]
     : [program, ...args];
   const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
   child.log = '';
@@ -71,7 +72,7 @@ export function start(test, program, args, options = {}) {
   child.stderr.on('data', (text) => { child.log += text; });
   child.ended = once(child, 'exit');
   atEnd(test, async () => {
-    child.kill('SIGKILL');
+    child.kill(endSignal);
     await child.ended;
   });
   return child;

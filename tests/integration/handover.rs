@@ -399,3 +399,25 @@ async fn while_redis_is_away_the_stream_is_held_and_ready_comes_later() {
     redis.publish("news", "live").await;
     assert_eq!(stream.next_event().await.data, "live");
 }
+
+#[tokio::test]
+async fn the_body_may_tell_of_logs_up_to_an_entry_of_each() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream, ", source: stream").await;
+    let add = async |log: &str, id: &str, text: &str| {
+        redis.command::<String>(&["XADD", log, id, "data", text]).await;
+    };
+    for id in ["1-0", "2-0"] {
+        add("orders", id, &format!("order {id}")).await;
+        add("bills", id, &format!("bill {id}")).await;
+    }
+    let headers = "orders; prev-id=1-0, bills; prev-id=2-0";
+    let mut stream = open(&gateway, &upstream, Via::Http2, headers, "data: old\n\n").await;
+    assert_eq!(stream.next_event().await.data, "old");
+    assert_eq!(stream.next_event().await.data, "order 2-0");
+    stream.ready().await;
+    add("bills", "3-0", "bill 3-0").await;
+    assert_eq!(stream.next_event().await.data, "bill 3-0");
+    assert_eq!(stream.last_id(), "2-0~3-0");
+}

@@ -46,15 +46,23 @@ mod big_events;
 mod completeness;
 /// Comments on quiet streams, and only there.
 mod keep_alives;
+/// Thousands of streams that the backend writes itself.
+mod many_backend_streams;
 /// One who does not read, beside those who do.
 mod slow_readers;
 
+/// What can befall Redis, row by row.
+mod fault_matrix;
 /// The ways to reach Redis: TLS, a unix socket, a user with a password.
 mod redis_connections;
 /// Redis away, back, deaf.
 mod redis_failures;
 /// Redis Streams: live, resumed, over restarts, trimmed, begun anew.
 mod redis_streams;
+/// Subscriptions that Redis has forgotten.
+mod self_check;
+/// Clients that come and go while what is behind them fails.
+mod storms;
 
 /// Connections that send nothing, or not enough, or too much.
 mod deadlines;

@@ -5,11 +5,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::config::field::{At, Field};
-use crate::config::file::{HandoverFile, SseFile};
-use crate::event::Format;
+use crate::config::file::{EventsFile, HandoverFile};
 use crate::grip::signature::Secret;
-use crate::hub::{Replay, StreamSettings};
-use crate::route::{EventsSettings, EventsSource, HandoverSettings};
+use crate::route::HandoverSettings;
 
 use super::Resolver;
 use super::stream::StreamDefaults;
@@ -45,19 +43,8 @@ impl Resolver<'_> {
                     ${HANDOVER_KEY:?openssl rand -base64 32}";
         let key = self.required(std::mem::take(&mut file.key), &place, "key", what);
         let key = key.and_then(|key| self.told(&key, secret));
-        let format = std::mem::take(&mut file.format);
-        let strip_prefix = self.strip_prefix(std::mem::take(&mut file.strip_prefix));
-        let streams = self.stream_keys(sse(file), defaults);
-        let events = EventsSettings {
-            channels: Vec::new(),
-            format: format.value().map_or_else(Format::default, Format::from),
-            source: EventsSource::PubSub,
-            history: streams.history,
-            strip_prefix,
-            patterns: false,
-            max_channels: streams.max_channels,
-            stream: StreamSettings { replay: Replay::None, ..streams.stream() },
-        };
+        // The body says what is to be said first.
+        let events = self.streams(streams(file), &defaults.without_replay());
         Some(HandoverSettings { key: key?, issuer, events })
     }
 }
@@ -76,16 +63,20 @@ fn secret(text: &str) -> Result<Secret, String> {
     })
 }
 
-/// What it says of the streams.
-fn sse(file: HandoverFile) -> SseFile {
-    let HandoverFile { keep_alive, retry, history, gap_events, linger, .. } = file;
-    let HandoverFile { max_channels, max_stream_age, queue, .. } = file;
-    SseFile {
+/// What it says of the streams, as an events route says it.
+fn streams(file: HandoverFile) -> EventsFile {
+    let HandoverFile { source, format, strip_prefix, keep_alive, retry, history, .. } = file;
+    let HandoverFile { replay, gap_events, linger, max_channels, max_stream_age, queue, .. } = file;
+    EventsFile {
+        channels: Field::Absent,
+        patterns: Field::Absent,
+        source,
+        format,
+        strip_prefix,
         keep_alive,
         retry,
         history,
-        // A backend says itself from where on its client is served.
-        replay: Field::Absent,
+        replay,
         gap_events,
         linger,
         max_channels,

@@ -100,10 +100,17 @@ impl Resolver<'_> {
 
     fn events(
         &self,
-        At { place, value: file }: At<EventsFile>,
+        At { place, value: mut file }: At<EventsFile>,
         pattern: Option<&Pattern>,
         defaults: &StreamDefaults,
     ) -> Option<EventsSettings> {
+        let channels = self.channels(std::mem::take(&mut file.channels), pattern, &place);
+        let settings = self.streams(file, defaults);
+        Some(EventsSettings { channels: channels?, ..settings })
+    }
+
+    /// What a route says of its streams, but for their channels.
+    pub(super) fn streams(&self, file: EventsFile, defaults: &StreamDefaults) -> EventsSettings {
         let (file, sse) = split(file);
         let replay = sse.replay.place().cloned();
         let defaults = self.stream_keys(sse, defaults);
@@ -114,18 +121,16 @@ impl Resolver<'_> {
         {
             self.note(&place, "means nothing with history: off; there is nothing to replay");
         }
-        let strip_prefix = self.strip_prefix(file.strip_prefix);
-        let channels = self.channels(file.channels, pattern, &place);
-        Some(EventsSettings {
-            channels: channels?,
+        EventsSettings {
+            channels: Vec::new(),
             format: file.format.value().map_or_else(Format::default, Format::from),
             source,
             history: defaults.history,
-            strip_prefix,
+            strip_prefix: self.strip_prefix(file.strip_prefix),
             patterns: file.patterns.or(false),
             max_channels: defaults.max_channels,
             stream: defaults.stream(),
-        })
+        }
     }
 
     fn events_source(&self, field: Field<SourceFile>, patterns: &Field<bool>) -> EventsSource {
@@ -169,7 +174,7 @@ impl Resolver<'_> {
         Some(templates.into_iter().map(|at| at.value).collect())
     }
 
-    pub(super) fn strip_prefix(&self, field: Field<String>) -> String {
+    fn strip_prefix(&self, field: Field<String>) -> String {
         let Some(at) = field.written() else { return String::new() };
         if !at.value.is_empty() {
             self.told(&at, |prefix| {

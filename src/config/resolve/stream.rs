@@ -44,6 +44,14 @@ impl StreamDefaults {
     }
 }
 
+impl StreamDefaults {
+    /// The same for streams that somebody else opens.
+    pub(super) fn without_replay(&self) -> Self {
+        let stream = StreamSettings { replay: Replay::None, ..self.stream.clone() };
+        Self { stream, ..self.clone() }
+    }
+}
+
 impl Resolver<'_> {
     pub(super) fn stream_defaults(&self, sse: Field<SseFile>) -> StreamDefaults {
         self.stream_keys(sse.or_default(), &StreamDefaults::default())

@@ -53,7 +53,9 @@ impl Subscriber {
             }
             None if self.mailbox.is_closed() => Poll::Ready(None),
             None => {
-                if let Some((resume, ticket)) = self.mailbox.due_replay() {
+                if self.mailbox.is_replay_due()
+                    && let Some((resume, ticket)) = self.mailbox.due_replay()
+                {
                     let max_bytes = self.mailbox.settings.max_queue_bytes / 2;
                     self.shard.ask_for_replay(&self.membership, resume, max_bytes, ticket);
                 }

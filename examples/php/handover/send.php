@@ -1,0 +1,14 @@
+<?php
+
+// Says something to one user: whoever has a stream open on that user's channel hears it.
+
+require __DIR__ . '/../publisher.php';
+
+session_start();
+if (!isset($_SESSION['user'])) {
+    http_response_code(403);
+    exit('Log in first.');
+}
+$message = ['from' => $_SESSION['user'], 'text' => $_POST['text'] ?? ''];
+connect()->publish('user:' . rawurlencode($_POST['to'] ?? ''), json_encode($message));
+http_response_code(204);

@@ -1,0 +1,11 @@
+<?php
+
+// One event, and the script ends: the browser comes back every 3 seconds. It works everywhere, and
+// costs a request for each event.
+
+header('Content-Type: text/event-stream');
+header('Cache-Control: no-store');
+
+$ms = (int) (microtime(true) * 1000);
+echo "id: $ms\n";
+echo 'data: The server time is ' . date('H:i:s') . "\n\n";

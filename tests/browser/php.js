@@ -1,0 +1,72 @@
+// The PHP examples as they are served: by php-fpm behind nginx, or by PHP's own server, with the
+// configurations that stand in examples/php, on free ports.
+
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { ROOT, directory, eventually, freePort, run, start } from './support.js';
+
+const EXAMPLES = join(ROOT, 'examples/php');
+const IS_ROOT = process.getuid() === 0;
+
+const answers = (url) => fetch(url).then(() => true, () => false);
+
+/** php-fpm with so many workers behind nginx, which listens on so many ports: their origins. */
+export async function startNginx(t, { workers = 24, ports = 1, env = {} } = {}) {
+  const home = directory(t);
+  const shipped = (name) => readFileSync(join(EXAMPLES, 'server', name), 'utf8')
+    .replaceAll('/tmp/ssegate-', `${home}/`)
+    // The other end of Node's pipes cannot be opened by its name.
+    .replace('/dev/stderr', join(home, 'php-fpm.log'));
+  const sessions = join(home, 'sessions');
+  mkdirSync(sessions);
+  writeFileSync(join(home, 'php-fpm.conf'), `${shipped('php-fpm.conf')
+    .replace(/pm.max_children = .*/, `pm.max_children = ${workers}`)}
+php_value[session.save_path] = ${sessions}
+`);
+  const php = ['-F', '-p', ROOT, '-y', join(home, 'php-fpm.conf')];
+  const endSignal = 'SIGTERM';
+  const phpFpm = readdirSync('/usr/sbin').find((name) => /^php-fpm\d/.test(name));
+  start(t, join('/usr/sbin', phpFpm), IS_ROOT ? ['-R', ...php] : php, {
+    endSignal, env: { ...process.env, ...env },
+  });
+
+  const listening = [];
+  for (let port = 0; port < ports; port += 1) listening.push(await freePort());
+  const listen = listening.map((port) => `listen 127.0.0.1:${port};`).join(' ');
+  writeFileSync(join(home, 'nginx.conf'), shipped('nginx.conf').replace('listen 127.0.0.1:8000;', listen));
+  const nginx = ['-e', 'stderr', '-p', ROOT, '-c', join(home, 'nginx.conf')];
+  start(t, '/usr/sbin/nginx', IS_ROOT ? [...nginx, '-g', 'user root;'] : nginx, { endSignal });
+  const origins = listening.map((port) => `http://127.0.0.1:${port}`);
+  for (const origin of origins) await eventually('nginx answers', () => answers(origin));
+  await eventually('php-fpm answers', () => fetch(`${origins[0]}/streams/once.php`).then((r) => r.ok));
+  return origins;
+}
+
+/** PHP's own server: its origin. It answers one request at a time. */
+export async function startPhpServer(t) {
+  const address = `127.0.0.1:${await freePort()}`;
+  start(t, '/usr/bin/php', ['-S', address, '-t', EXAMPLES]);
+  await eventually('PHP answers', () => answers(`http://${address}/`));
+  return `http://${address}`;
+}
+
+/** A gateway with the configuration of the examples; HTTPS on two ports, `settings` under `handover`. */
+export async function startExampleGateway(t, { backend, redis, handover = '', maxStreamAge = '1h' }) {
+  const home = directory(t);
+  const second = `127.0.0.1:${await freePort()}`;
+  const yaml = readFileSync(join(EXAMPLES, 'gateway.yaml'), 'utf8')
+    .replace('listeners:\n', `listeners:\n  - address: ${second}\n    tls: { self_signed: true }\n`)
+    .replace(/127\.0\.0\.1:8443|127\.0\.0\.1:8080/g, '127.0.0.1:0')
+    .replaceAll('${REDIS_URL:-embedded://127.0.0.1:6380}', redis?.url ?? 'embedded://127.0.0.1:0')
+    .replaceAll('${BACKEND_URL:-http://127.0.0.1:8000}', backend)
+    .replace('max_stream_age: 1h', `max_stream_age: ${maxStreamAge}\n${handover}     `);
+  writeFileSync(join(home, 'gateway.yaml'), `${yaml}admin: { address: "127.0.0.1:0" }\n`);
+  const gateway = await run(t, ['run'], home);
+  // The listeners are told in their order; the one that was added is the first.
+  const origins = gateway.child.log.split('\n').filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line).fields ?? {})
+    .filter((fields) => fields.message === 'listening' && fields.kind === 'https')
+    .map((fields) => `https://${fields.address}`);
+  return { ...gateway, origins };
+}
