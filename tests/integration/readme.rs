@@ -68,7 +68,9 @@ async fn the_readmes_configuration_is_right() {
     for yaml in blocks("yaml") {
         // A route alone stands for a file that has one.
         let yaml = match yaml.starts_with("  - path") {
-            true => format!("listeners: [address: 127.0.0.1:0]\nredis: {{url: redis://r}}\nroutes:\n{yaml}"),
+            true => format!(
+                "listeners: [address: 127.0.0.1:0]\nredis: {{url: redis://r}}\nroutes:\n{yaml}"
+            ),
             false => yaml,
         };
         let yaml = yaml
