@@ -53,6 +53,8 @@ mod slow_readers;
 
 /// What can befall Redis, row by row.
 mod fault_matrix;
+/// How much the kept events take.
+mod history_memory;
 /// The ways to reach Redis: TLS, a unix socket, a user with a password.
 mod redis_connections;
 /// Redis away, back, deaf.

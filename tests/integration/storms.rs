@@ -135,7 +135,10 @@ impl Sea {
                                 self.outages.load(Ordering::SeqCst),
                             );
                         }
-                        log.last_id = Some(stream.last_id().to_owned()).filter(|id| !id.is_empty());
+                        // A client keeps its id until it is told another one.
+                        if !stream.last_id().is_empty() {
+                            log.last_id = Some(stream.last_id().to_owned());
+                        }
                     }
                     // It was cut off, or we hang up.
                     Ok(None) | Err(_) => break,
