@@ -61,6 +61,8 @@ mod redis_connections;
 mod redis_failures;
 /// Redis Streams: live, resumed, over restarts, trimmed, begun anew.
 mod redis_streams;
+/// A Redis that says more than it was asked.
+mod reply_desync;
 /// Subscriptions that Redis has forgotten.
 mod self_check;
 /// Clients that come and go while what is behind them fails.
