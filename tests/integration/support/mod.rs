@@ -40,6 +40,14 @@ use std::time::Duration;
 /// A bound for what should happen at once, generous because the machine may be busy.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
 
+/// Tells what was measured: shown with `--no-capture`.
+pub(crate) fn measured(what: &str) {
+    #[expect(clippy::print_stderr, reason = "for whoever asks")]
+    {
+        eprintln!("measured: {what}");
+    }
+}
+
 /// Waits for `future`, and fails naming `what` when `limit` is over.
 pub(crate) async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(limit, future).await {
