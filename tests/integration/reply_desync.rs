@@ -84,7 +84,7 @@ fn noise() -> Vec<u8> {
 }
 
 fn answer(words: &VecDeque<String>) -> Vec<u8> {
-    let key = words.get(2).or(words.get(1)).cloned().unwrap_or_default();
+    let key = words.get(1).cloned().unwrap_or_default();
     let entry =
         |id: &str, data: &str| format!("*2\r\n{}*2\r\n{}{}", bulk(id), bulk("data"), bulk(data));
     let text = match words[0].as_str() {
