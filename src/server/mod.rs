@@ -107,9 +107,7 @@ pub struct Http2Settings {
     pub stream_window: u32,
     /// What a client may send on the whole connection, in bytes.
     pub connection_window: u32,
-    /// What waits to be written on one stream, in bytes.
-    pub max_send_buffer: usize,
-    /// A PING is sent so often.
+    /// A connection on which nothing happens is asked by a PING after this.
     pub keep_alive_interval: Duration,
     /// An unanswered PING ends the connection after this.
     pub keep_alive_timeout: Duration,
@@ -156,7 +154,6 @@ impl Default for Http2Settings {
             max_header_list_bytes: 16 << 10,
             stream_window: 64 << 10,
             connection_window: 1 << 20,
-            max_send_buffer: 64 << 10,
             keep_alive_interval: Duration::from_secs(20),
             keep_alive_timeout: Duration::from_secs(20),
         }
