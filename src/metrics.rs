@@ -36,6 +36,7 @@ struct Registered {
     source_connected: IntGauge,
     stream_connections: IntGauge,
     source_reconnects: IntCounter,
+    self_checks: IntCounterVec,
     source_messages: IntCounter,
     source_errors: IntCounterVec,
     channels: IntGauge,
@@ -150,6 +151,12 @@ impl Metrics {
                 r,
                 "ssegate_redis_reconnects_total",
                 "Connections to Redis made after the first.",
+            )?,
+            self_checks: counters(
+                r,
+                "ssegate_redis_self_checks_total",
+                "Comparisons of our subscriptions with what Redis says of them, by result.",
+                &["result"],
             )?,
             source_messages: counter(
                 r,
@@ -311,6 +318,7 @@ impl Metrics {
             (&self.0.source_errors, reasons.source_errors),
             (&self.0.config_reloads, &["failure", "success"][..]),
             (&self.0.panics, &["body", "connection", "request"][..]),
+            (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
             (&self.0.events_dropped, &["malformed", "overflow", "overload", "too_large"][..]),
         ] {
             for reason in reasons {
@@ -375,6 +383,11 @@ impl Metrics {
     /// So many connections read streams.
     pub fn stream_connections(&self, connections: usize) {
         self.0.stream_connections.set(int(connections));
+    }
+
+    /// What Redis says of our subscriptions was compared with what we believe.
+    pub fn self_check(&self, result: &str) {
+        self.0.self_checks.with_label_values(&[result]).inc();
     }
 
     /// The source connected again.

@@ -520,9 +520,7 @@ pub(super) struct Http2File {
     pub(super) stream_window: Field<Size>,
     /// What a client may send on the whole connection before it must wait.
     pub(super) connection_window: Field<Size>,
-    /// What may wait to be written on one stream.
-    pub(super) send_buffer: Field<Size>,
-    /// A PING is sent so often.
+    /// A connection on which nothing happens is asked by a PING after this.
     pub(super) keep_alive_interval: Field<Time>,
     /// An unanswered PING ends the connection after this.
     pub(super) keep_alive_timeout: Field<Time>,

@@ -46,6 +46,11 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const SOURCE_PATIENCE: Duration = Duration::from_secs(5);
 /// Sockets that one message can carry (`SCM_MAX_FD`).
 const MAX_SOCKETS: usize = 253;
+/// We start no program that could inherit them; where the system can say so, it is said.
+#[cfg(target_os = "linux")]
+const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+#[cfg(not(target_os = "linux"))]
+const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
 /// A word, or a list of addresses, at most.
 const MAX_LINE: u64 = 64 << 10;
 
@@ -90,7 +95,7 @@ fn receive(stream: &BlockingStream) -> io::Result<(String, Vec<OwnedFd>)> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut first = [0; 1];
     let mut parts = [IoSliceMut::new(&mut first)];
-    let received = rustix::net::recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = rustix::net::recvmsg(stream, &mut parts, &mut control, CLOSE_ON_EXEC)?;
     if received.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

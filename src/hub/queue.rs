@@ -26,7 +26,7 @@ pub(crate) enum Pushed {
     /// It waits.
     Queued,
     /// It waits, and so many older ones gave way; this was the last of them.
-    Dropped { events: u64, last: Option<Queued> },
+    Dropped { events: u64, last: Option<Box<Queued>> },
     /// It does not fit, and the policy says that the subscriber goes.
     Full,
 }
@@ -54,6 +54,7 @@ impl Queue {
     }
 
     /// Takes an event, as the policy allows.
+    #[inline]
     pub(crate) fn push(&mut self, event: Queued) -> Pushed {
         let pushed = match self.when_full {
             _ if self.fits(&event) => Pushed::Queued,
@@ -114,7 +115,7 @@ impl Queue {
             events += 1;
             last = Some(dropped);
         }
-        Pushed::Dropped { events, last }
+        Pushed::Dropped { events, last: last.map(Box::new) }
     }
 
     fn drop_all_events(&mut self) -> Pushed {
@@ -122,7 +123,8 @@ impl Queue {
             std::mem::take(&mut self.waiting).into_iter().partition(|q| q.number.is_none());
         self.waiting = said.into_iter().collect();
         self.bytes = 0;
-        Pushed::Dropped { events: events.len() as u64, last: events.into_iter().next_back() }
+        let (count, last) = (events.len() as u64, events.into_iter().next_back());
+        Pushed::Dropped { events: count, last: last.map(Box::new) }
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::Response;
+use http::header::DATE;
 use http::response::Parts;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
@@ -227,7 +228,9 @@ fn head(parts: &Parts) -> Bytes {
     }
     field(&mut head, "transfer-encoding", b"chunked");
     field(&mut head, "connection", b"close");
-    field(&mut head, "date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    if !parts.headers.contains_key(DATE) {
+        field(&mut head, "date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    }
     head.put_slice(b"\r\n");
     head.freeze()
 }

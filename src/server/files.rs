@@ -64,7 +64,7 @@ impl Room {
     /// free, so its number tells how many there are at least. `last` is that of the client who came
     /// last, `any` one that can be copied to see.
     pub(super) fn is_full(self, last: u64, any: impl AsFd) -> bool {
-        if last + NEAR < self.end {
+        if last.saturating_add(NEAR) < self.end {
             return false;
         }
         match rustix::io::fcntl_dupfd_cloexec(any, 0) {

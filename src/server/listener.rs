@@ -180,7 +180,10 @@ impl Acceptor {
                 Err(error) => {
                     tracing::warn!(%error, wait = ?retry, "cannot accept a connection");
                     self.metrics.accept_failed();
-                    self.shortage.set(is_of_files(&error));
+                    if is_of_files(&error) {
+                        // Looks closely, whatever the limit was at the start.
+                        last = u64::MAX;
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(retry) => {}
                         () = stop.cancelled() => return,

@@ -118,7 +118,6 @@ impl PassingStream {
             waits_since: Cell::new(None),
             is_quiet: Cell::new(false),
             is_draining: Cell::new(false),
-            is_stalled: Cell::new(false),
             waker: RefCell::new(None),
             cut,
         });
@@ -205,9 +204,7 @@ impl PassingStream {
     fn close_reason(&self) -> &'static str {
         let reason = match self.end {
             Some(end) => return end.as_str(),
-            None if self.state.is_stalled.get() || self.counted.is_stalled() => {
-                CloseReason::Stalled
-            }
+            None if self.state.is_stalled() || self.counted.is_stalled() => CloseReason::Stalled,
             None if self.is_drained() => CloseReason::Drained,
             None => CloseReason::ClientLeft,
         };
@@ -233,7 +230,6 @@ struct State {
     // Whether a comment is due.
     is_quiet: Cell<bool>,
     is_draining: Cell<bool>,
-    is_stalled: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     cut: Box<dyn Fn()>,
 }
@@ -243,6 +239,12 @@ impl State {
         self.last_write.set(now);
         self.is_quiet.set(false);
         self.waits_since.set(self.is_watched.then_some(now));
+    }
+
+    /// Whether a piece has been on its way for too long. Whoever carries the stream may have seen it
+    /// first.
+    fn is_stalled(&self) -> bool {
+        self.waits_since.get().is_some_and(|since| since.elapsed() >= self.write_timeout)
     }
 
     /// All was taken that there is.
@@ -265,7 +267,6 @@ impl Watch for State {
             if now < due {
                 return Some(due);
             }
-            self.is_stalled.set(true);
             (self.cut)();
             return None;
         }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::asked::Asked;
@@ -64,6 +64,7 @@ impl Rejection {
     /// The word in the metrics.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
+            Self::Channel(ChannelError::TooMany(_)) => "max_channels",
             Self::Channel(_) => "channel",
             Self::Draining => "draining",
             Self::ForeignOrigin => "foreign_origin",
@@ -160,6 +161,9 @@ impl Rejection {
         let is_ambiguous = self.is_ambiguous() || asked.method == Method::CONNECT;
         if is_ambiguous && asked.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(COME_BACK.as_secs()));
         }
         if let Self::Method(methods) = self {
             let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");

@@ -163,6 +163,24 @@ async fn the_backend_is_asked_for_text_and_what_comes_encoded_all_the_same_is_le
 }
 
 #[tokio::test]
+async fn a_stream_may_be_quiet_for_longer_than_other_bodies() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let pauses = upstream.route("/{*rest}").replace(" }\n", ", idle_timeout: 1s }\n");
+    let settings = "sse: { keep_alive: 200ms }";
+    let gateway = Gateway::build(&redis).settings(settings).route(&pauses).start().await;
+    let (mut response, mut call) = open(&gateway, &upstream, Via::Http2, STREAM).await;
+    let page = STREAM.replace("text/event-stream", "text/plain");
+    let (mut other, _call) = open(&gateway, &upstream, Via::Http2, &page).await;
+    // What holds for a page does not hold for a stream.
+    assert!(within(SOON, "the end of the page", other.body.rest()).await.is_err());
+    comments_take(10, &mut response.body).await;
+    write(&mut call, "data: still here\n\n").await;
+    let mut stream = response.stream();
+    assert_eq!(stream.next_event().await.data, "still here");
+}
+
+#[tokio::test]
 async fn a_length_that_was_promised_is_kept() {
     let redis = Redis::start().await;
     let upstream = Upstream::start().await;

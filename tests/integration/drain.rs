@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use crate::support::frames::{GOAWAY, PING};
 use crate::support::{
-    EventStream, Frame, FrameConnection, Gateway, Redis, Request, SOON, Via, eventually, within,
+    EventStream, Frame, FrameConnection, Gateway, Redis, Request, SOON, Via, eventually, measured,
+    within,
 };
 
 /// How evenly is looked at in slices of this.
@@ -71,6 +72,7 @@ async fn a_crowd_leaves(count: usize, over: Duration, tolerance: f64) {
 
     let even = count as f64 * SLICE.as_secs_f64() / over.as_secs_f64();
     let ends = slices(gone.iter().map(|goodbye| goodbye.at), start, over);
+    measured(&format!("{count} streams over {over:?}, ends in each {SLICE:?}: {ends:?}"));
     for in_slice in &ends {
         let off = (*in_slice as f64 / even - 1.0).abs();
         assert!(off <= tolerance, "{ends:?}, where {even} would be even");
@@ -78,6 +80,7 @@ async fn a_crowd_leaves(count: usize, over: Duration, tolerance: f64) {
     let first = gone.iter().map(|goodbye| goodbye.at + goodbye.retry).min().unwrap();
     let back = slices(gone.iter().map(|g| g.at + g.retry), first, 2 * over + 2 * SOON);
     let most = even * (1.0 + tolerance);
+    measured(&format!("those who come back: {back:?}"));
     assert!(back.iter().all(|&in_slice| in_slice as f64 <= most), "{back:?}, {even} is even");
 }
 
@@ -143,6 +146,60 @@ async fn a_second_signal_does_not_wait_for_the_delay() {
     gateway.becomes(503, SOON).await;
     gateway.signal(Signal::INT);
     gateway.exit_within(Duration::from_secs(5)).await;
+}
+
+/// Row 31 of the fault matrix: `kill -9`, and another one on the same port. Clients do as browsers
+/// do: they come back with their last id until somebody answers.
+async fn killed_and_started_again(count: usize) {
+    let redis = Redis::start().await;
+    let port = crate::support::free_port();
+    let first = Gateway::build(&redis).port(port).start().await;
+    let to = first.address("http");
+    let streams = first.subscribe_all("/events/news", count).await;
+    redis.publish("news", "before").await;
+    let mut clients = JoinSet::new();
+    for mut stream in streams {
+        clients.spawn(async move {
+            while stream.event().await.is_some() {}
+            let id = stream.last_id().to_owned();
+            assert!(id.ends_with("-1"), "{id}");
+            loop {
+                tokio::time::sleep(Duration::from_millis(200 + fastrand::u64(..400))).await;
+                if tokio::net::TcpStream::connect(to).await.is_ok() {
+                    break;
+                }
+            }
+            let back = Request::events("/events/news").header("last-event-id", &id);
+            let mut back = back.send(Via::Http1, to).await.stream();
+            let gap = back.next_event().await;
+            assert_eq!(gap.name, "gap", "{gap:?}");
+            while !back.next_block().await.comments.iter().any(|comment| comment == "ready") {}
+            back
+        });
+    }
+    let heard = f64::from(u32::try_from(count).unwrap());
+    first.counts("ssegate_events_sent_total", &[], heard).await;
+    first.signal(Signal::KILL);
+    let killed = Instant::now();
+    let second = Gateway::build(&redis).port(port).start().await;
+    let mut back = within(SOON, "all are back", clients.join_all()).await;
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    redis.publish("news", "after").await;
+    for stream in &mut back {
+        assert_eq!(stream.next_event().await.data, "after");
+    }
+    assert_eq!(second.metrics().await.sum("ssegate_streams_closed_total", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn all_come_back_to_one_that_was_killed_and_started_again() {
+    killed_and_started_again(200).await;
+}
+
+#[tokio::test]
+#[ignore = "a thousand connections, twice"]
+async fn long_a_thousand_come_back_to_one_that_was_killed() {
+    killed_and_started_again(1000).await;
 }
 
 /// Follows a channel until `last` comes, through as many streams as it takes; gives all data.

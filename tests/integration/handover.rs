@@ -57,7 +57,8 @@ async fn the_body_comes_first_and_then_what_is_published() {
     let upstream = Upstream::start().await;
     let gateway = in_front_of(&redis, &upstream, "").await;
     let headers = hold("private:7, news")
-        + "grip-expose-headers: x\r\nx-theirs: too\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n";
+        + "grip-expose-headers: x\r\nx-theirs: too\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n\
+           date: Fri, 20 Nov 2026 17:15:41 GMT\r\n";
     for via in Via::ALL {
         let request = Request::new("POST", "/app/stream?a=1").header("cookie", "PHPSESSID=7");
         let answer = async {
@@ -72,6 +73,8 @@ async fn the_body_comes_first_and_then_what_is_published() {
         assert_eq!(response.status, 201, "{via:?}");
         let cookies: Vec<_> = response.headers.get_all("set-cookie").iter().collect();
         assert_eq!(cookies, ["a=1", "b=2"]);
+        let dates: Vec<_> = response.headers.get_all("date").iter().collect();
+        assert_eq!(dates, ["Fri, 20 Nov 2026 17:15:41 GMT"], "{via:?}");
         assert_eq!(response.header("x-theirs"), "too");
         assert_eq!(response.header("x-accel-buffering"), "no");
         assert_eq!(response.header("cache-control"), "no-store");

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::slow_readers::{numbered, stalled};
 use crate::support::{
-    EventStream, Gateway, Http2, Redis, Request, SOON, TlsClient, Upstream, Via, eventually, within,
+    EventStream, Gateway, Http2, Redis, Request, SOON, TlsClient, Upstream, Via, eventually,
+    measured, within,
 };
 
 /// Sends a request, and gives all that comes back; nothing where the connection is closed at once.
@@ -78,7 +79,9 @@ async fn requests_of_one_address() {
     let mut statuses = Vec::new();
     for _ in 0..20 {
         let page = Request::get("/nothing").header("x-forwarded-for", "192.0.2.1");
-        statuses.push(connection.send(page).await.status);
+        let response = connection.send(page).await;
+        assert_eq!(response.status == 429, response.header("retry-after") == "3");
+        statuses.push(response.status);
     }
     let refused = statuses.iter().filter(|status| **status == 429).count();
     assert!(statuses[..5].iter().all(|status| *status == 404) && refused > 5, "{statuses:?}");
@@ -115,6 +118,28 @@ async fn new_channels_of_one_address() {
         late.block().await.is_some()
     };
     eventually(SOON, "and later it opens", opens).await;
+}
+
+#[tokio::test]
+async fn channels_of_one_stream_and_of_all() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("max_channels: 3\nsse: { max_channels: 2, linger: 1h }")
+        .start()
+        .await;
+    let many = Request::events("/events?channel=a&channel=b&channel=c");
+    assert_eq!(gateway.send(Via::Http2, many).await.status, 400, "it would always be too many");
+    let rejected = ["reason=\"max_channels\""];
+    gateway.counts("ssegate_http_requests_rejected_total", &rejected, 1.0).await;
+    let mut open = vec![gateway.subscribe("/events?channel=a&channel=b").await];
+    open.push(gateway.subscribe("/events?channel=c").await);
+    let mut away = gateway.send(Via::Http2, Request::events("/events?channel=d")).await.stream();
+    while away.block().await.is_some() {}
+    assert_eq!(away.end().await, Ok(()));
+    gateway.counts("ssegate_channels_refused_total", &[], 1.0).await;
+    gateway.counts("ssegate_streams_closed_total", &["reason=\"refused\""], 1.0).await;
+    redis.publish("c", "still here").await;
+    assert_eq!(open[1].next_event().await.data, "still here");
 }
 
 #[tokio::test]
@@ -256,6 +281,7 @@ async fn file_descriptors() {
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let used = (gateway.cpu_time() - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
+    measured(&format!("{used:.3} of a processor while there are no descriptors"));
     assert!(used < 0.2, "{used} of a processor while it is full");
     assert!(gateway.open_files() < 256);
 

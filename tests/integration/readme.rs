@@ -66,12 +66,29 @@ async fn the_readmes_configuration_is_right() {
     let dir = TempDir::new().unwrap();
     let pem = Pem::write(dir.path());
     for yaml in blocks("yaml") {
+        // A route alone stands for a file that has one.
+        let yaml = match yaml.starts_with("  - path") {
+            true => format!(
+                "listeners: [address: 127.0.0.1:0]\nredis: {{url: redis://r}}\nroutes:\n{yaml}"
+            ),
+            false => yaml,
+        };
         let yaml = yaml
             .replace("/etc/ssegate/cert.pem", pem.certificate.to_str().unwrap())
             .replace("/etc/ssegate/key.pem", pem.key.to_str().unwrap());
         std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
         let check = Program::new(env!("CARGO_BIN_EXE_ssegate")).args(["check"]).dir(dir.path());
         let check = check.env("REDIS_URL", "redis://user:password@127.0.0.1:6379");
+        let check = check.env("HANDOVER_KEY", "thirty-two bytes, that is the least");
         check.output(SOON).await.success();
     }
+}
+
+#[test]
+fn the_five_lines_of_php_are_those_of_the_example() {
+    let example = Path::new(ROOT).join("examples/php/handover/stream.php");
+    let example = std::fs::read_to_string(example).unwrap();
+    let lines = example.strip_prefix("<?php\n\n").expect("PHP begins so").trim_end();
+    assert_eq!(lines.lines().count(), 5);
+    assert_eq!(blocks("php"), [lines]);
 }

@@ -166,3 +166,31 @@ async fn many_signals_are_no_harm() {
     eventually(SOON, "it is read", done).await;
     let _still_serves = gateway.subscribe("/events/news").await;
 }
+
+/// What systemd is told, line by line.
+fn told(socket: &std::os::unix::net::UnixDatagram) -> Vec<String> {
+    let mut buffer = [0; 4096];
+    let length = socket.recv(&mut buffer).expect("systemd is told something");
+    let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+    text.lines()
+        .map(|line| line.split_once('=').map_or(line, |(name, _)| name).to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn systemd_is_told_of_start_reload_and_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let redis = Redis::start().await;
+    let notify = path.to_str().unwrap();
+    let mut gateway = Gateway::build(&redis).env("NOTIFY_SOCKET", notify).start().await;
+    assert_eq!(told(&socket), ["READY"]);
+    assert!(gateway.reload().await);
+    assert_eq!(told(&socket), ["RELOADING", "MONOTONIC_USEC"]);
+    assert_eq!(told(&socket), ["READY"]);
+    gateway.terminate();
+    assert_eq!(told(&socket), ["STOPPING"]);
+    assert!(gateway.exit_within(SOON).await.success());
+}

@@ -260,12 +260,6 @@ impl Resolver<'_> {
                 default.connection_window,
                 LEAST_CONNECTION_WINDOW,
             ),
-            max_send_buffer: self.size(
-                file.send_buffer,
-                default.max_send_buffer,
-                1 << 10,
-                MAX_LENGTH,
-            ),
             keep_alive_interval: self.time(file.keep_alive_interval, default.keep_alive_interval),
             keep_alive_timeout: self.time(file.keep_alive_timeout, default.keep_alive_timeout),
         }

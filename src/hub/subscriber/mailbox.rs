@@ -147,6 +147,8 @@ impl Mailbox {
         self.push(event, now)
     }
 
+    // The innermost call of the way of an event.
+    #[inline]
     fn push(&self, event: Queued, now: Instant) -> Outcome {
         let mut queue = self.queue.borrow_mut();
         let before = queue.bytes();
@@ -281,11 +283,13 @@ impl Mailbox {
         self.wake(now);
     }
 
-    /// The piece of the past that is to be asked for now, and the ticket for the answer.
+    /// Whether a piece of the past is to be asked for now.
+    pub(super) fn is_replay_due(&self) -> bool {
+        self.phase.get() == Phase::Due
+    }
+
+    /// The piece of the past that is to be asked for, and the ticket for the answer.
     pub(super) fn due_replay(&self) -> Option<(Resume, u64)> {
-        if self.phase.get() != Phase::Due {
-            return None;
-        }
         let resume = self.resume.take()?;
         self.phase.set(Phase::Asked);
         self.ticket.set(self.ticket.get() + 1);
@@ -370,7 +374,8 @@ impl Mailbox {
         }
     }
 
-    fn note_overflow(&self, last: Option<Queued>) {
+    #[cold]
+    fn note_overflow(&self, last: Option<Box<Queued>>) {
         let Some(last) = last else { return };
         self.overflowed.set(last.number);
         if self.ids == Ids::Entries {
@@ -379,6 +384,7 @@ impl Mailbox {
     }
 
     /// The gap for dropped events; `None` where the route tells no gaps.
+    #[cold]
     pub(super) fn owed_gap<'a>(
         &self,
         channels: impl Iterator<Item = &'a str>,

@@ -334,6 +334,9 @@ impl<H: Handler> Connection<H> {
 
     fn write(&mut self) -> io::Result<()> {
         if !self.is_blocked {
+            if self.sender.output.len() > 0 {
+                self.state.keep_alive.wrote();
+            }
             let mut context = Context::from_waker(&self.writer);
             let written = self.sender.output.poll_write(&mut self.transport, &mut context)?;
             self.is_blocked = written.is_pending();

@@ -1,6 +1,8 @@
 //! Whether the other end of a connection is still there, and whether its streams get on.
 //!
-//! Looked after in the rounds of the shard: a connection has no timer of its own.
+//! Looked after in the rounds of the shard: a connection has no timer of its own. To a client that
+//! is written to, its kernel answers, or `TCP_USER_TIMEOUT` ends the connection: that one is asked
+//! only now and then, in case that its HTTP/2 alone hangs.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -9,10 +11,16 @@ use tokio::time::Instant;
 
 use crate::server::Http2Settings;
 
+/// A client that is written to is asked after so many intervals in which it has said nothing.
+const WRITTEN_TO: u32 = 6;
+
 /// What is known of the other end, shared by a connection and the rounds of its shard.
 #[derive(Debug)]
 pub(in crate::server) struct KeepAlive {
     heard: Cell<Instant>,
+    written: Cell<Instant>,
+    // Since the last round.
+    has_written: Cell<bool>,
     probe: Cell<Probe>,
     // Whether a stream waits for the client to open its window.
     has_blocked: Cell<bool>,
@@ -41,6 +49,8 @@ impl KeepAlive {
     pub(in crate::server) fn new(now: Instant) -> Self {
         Self {
             heard: Cell::new(now),
+            written: Cell::new(now),
+            has_written: Cell::new(false),
             probe: Cell::new(Probe::None),
             has_blocked: Cell::new(false),
             is_sweep_due: Cell::new(false),
@@ -55,8 +65,13 @@ impl KeepAlive {
                 return Found::Dead;
             }
         }
-        let is_quiet = now >= self.heard.get() + settings.keep_alive_interval;
-        if is_quiet && self.probe.get() == Probe::None {
+        if self.has_written.take() {
+            self.written.set(now);
+        }
+        let (interval, heard) = (settings.keep_alive_interval, self.heard.get());
+        let is_quiet = now >= heard.max(self.written.get()) + interval;
+        let is_unheard = now >= heard + interval * WRITTEN_TO;
+        if (is_quiet || is_unheard) && self.probe.get() == Probe::None {
             self.probe.set(Probe::Due);
         }
         self.is_sweep_due.set(self.has_blocked.get());
@@ -67,6 +82,11 @@ impl KeepAlive {
     /// The other end has sent something.
     pub(super) fn heard(&self, now: Instant) {
         self.heard.set(now);
+    }
+
+    /// The socket has taken something.
+    pub(super) fn wrote(&self) {
+        self.has_written.set(true);
     }
 
     /// Whether a PING is to be sent now.
@@ -123,6 +143,21 @@ mod tests {
         assert_eq!(keep_alive.round(later(59), &settings), Found::Work);
         assert!(keep_alive.take_probe(|| later(59)));
         assert_eq!(keep_alive.round(later(79), &settings), Found::Dead);
+    }
+
+    #[test]
+    fn a_client_that_is_written_to_is_asked_now_and_then() {
+        let settings = Http2Settings::default();
+        let start = Instant::now();
+        let keep_alive = KeepAlive::new(start);
+        for seconds in (15..120).step_by(15) {
+            keep_alive.wrote();
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(keep_alive.round(now, &settings), Found::Well, "{seconds} s");
+        }
+        keep_alive.wrote();
+        let now = start + Duration::from_secs(120);
+        assert_eq!(keep_alive.round(now, &settings), Found::Work);
     }
 
     #[test]

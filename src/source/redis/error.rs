@@ -25,6 +25,8 @@ pub(super) enum SourceError {
     Protocol(#[from] ProtocolError),
     #[error("an answer that was not asked for: {0}")]
     Unexpected(String),
+    #[error("Redis has forgotten that we listen: {0}")]
+    Deaf(String),
     #[error("nothing was heard for {0} seconds, not even the answer to a PING")]
     Unresponsive(u64),
 }
@@ -44,6 +46,8 @@ pub enum SourceErrorKind {
     Protocol,
     /// Silence.
     Timeout,
+    /// The self-check has found that subscriptions are not what we believe.
+    Deaf,
     /// The certificate, or the handshake.
     Tls,
     /// Any other refusal.
@@ -52,13 +56,14 @@ pub enum SourceErrorKind {
 
 impl SourceErrorKind {
     /// Every kind, for a metric that shows them all from the start.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connection,
         Self::Auth,
         Self::Permission,
         Self::Busy,
         Self::Protocol,
         Self::Timeout,
+        Self::Deaf,
         Self::Tls,
         Self::Refused,
     ];
@@ -72,6 +77,7 @@ impl SourceErrorKind {
             Self::Busy => "busy",
             Self::Protocol => "protocol",
             Self::Timeout => "timeout",
+            Self::Deaf => "deaf",
             Self::Tls => "tls",
             Self::Refused => "refused",
         }
@@ -87,6 +93,7 @@ impl SourceError {
             Self::Timeout(_) | Self::Unresponsive(_) => SourceErrorKind::Timeout,
             Self::Tls(_) => SourceErrorKind::Tls,
             Self::Refused(message) => kind_of_refusal(message),
+            Self::Deaf(_) => SourceErrorKind::Deaf,
             Self::Protocol(_) | Self::Unexpected(_) => SourceErrorKind::Protocol,
         }
     }

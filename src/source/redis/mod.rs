@@ -5,6 +5,7 @@
 //! so is the way in which messages are read: a client library would hide a lost connection, queue
 //! without bound, or give up. Commands that ask and answer never go over this connection.
 
+mod check;
 mod connection;
 mod error;
 mod life;

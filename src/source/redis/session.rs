@@ -79,6 +79,7 @@ impl<'a> Session<'a> {
         let hub = self.owner.hub.clone();
         self.subscribe(hub.followed());
         self.awaited.push_back(Awaited::Restored);
+        self.subscribe(vec![self.owner.belief.own()]);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut again = tokio::time::interval(ASK_AGAIN_INTERVAL);
@@ -134,7 +135,7 @@ impl<'a> Session<'a> {
         let kind = kind.as_ref().and_then(Value::as_bytes).map_or(&b""[..], |kind| kind);
         match (kind, parts.next(), parts.next(), parts.next()) {
             (b"message", Some(Value::Bulk(channel)), Some(payload), None) => {
-                self.owner.intake.message(None, &channel, &whole(payload)?);
+                self.hear(None, &channel, payload)?;
             }
             (
                 b"pmessage",
@@ -142,7 +143,7 @@ impl<'a> Session<'a> {
                 Some(Value::Bulk(channel)),
                 Some(payload),
             ) => {
-                self.owner.intake.message(Some(&pattern), &channel, &whole(payload)?);
+                self.hear(Some(&pattern), &channel, payload)?;
             }
             (b"subscribe", Some(Value::Bulk(name)), ..) => self.subscribed(false, &name)?,
             (b"psubscribe", Some(Value::Bulk(name)), ..) => self.subscribed(true, &name)?,
@@ -150,6 +151,19 @@ impl<'a> Session<'a> {
             (b"punsubscribe", Some(Value::Bulk(name)), ..) => self.unsubscribed(true, &name)?,
             // Other pushes (client tracking, say) are not for us, and answer nothing.
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn hear(
+        &mut self,
+        pattern: Option<&[u8]>,
+        channel: &[u8],
+        payload: Value,
+    ) -> Result<(), SourceError> {
+        // What we say to ourselves is for nobody else.
+        if !self.owner.belief.heard(channel, &payload, self.heard) {
+            self.owner.intake.message(pattern, channel, &whole(payload)?);
         }
         Ok(())
     }
@@ -166,9 +180,14 @@ impl<'a> Session<'a> {
             self.awaited.pop_front();
         }
         self.refused.remove(&subscription);
+        if subscription == self.owner.belief.own() {
+            self.owner.belief.subscribed(&subscription);
+            return Ok(());
+        }
         self.is_allowed = true;
         // Where it has been left since, and perhaps asked for again, the last answer counts.
         if !self.is_left_later(&subscription) {
+            self.owner.belief.subscribed(&subscription);
             self.owner.hub.confirm(is_pattern, subscription.name.as_str());
             // It was refused at first, say: nothing more is waited for.
             if self.is_restored {
@@ -201,6 +220,14 @@ impl<'a> Session<'a> {
     /// its names are asked for one by one; what is refused alone is asked for again at each look.
     fn refuse(&mut self, message: String) {
         let error = SourceError::Refused(message);
+        let own = self.owner.belief.own();
+        if matches!(self.awaited.front(), Some(Awaited::Subscribed(names)) if names.contains(&own))
+        {
+            // It is done without.
+            tracing::info!(%error, "Redis does not let us send messages to ourselves");
+            self.awaited.pop_front();
+            return;
+        }
         self.owner.report(&error, "Redis refused a command");
         let Some(Awaited::Subscribed(mut names)) = self.awaited.pop_front() else {
             return;
@@ -244,6 +271,7 @@ impl<'a> Session<'a> {
         };
         let leave = names(leave);
         for subscription in &leave {
+            self.owner.belief.left(subscription);
             self.refused.remove(subscription);
         }
         self.unsubscribe(leave);

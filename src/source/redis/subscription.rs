@@ -3,8 +3,11 @@
 //! Connects, subscribes to everything that the hub wants, reads; and when the connection breaks, or
 //! says nothing, does so again, for ever. The hub is told what is confirmed and what is lost.
 
+use std::rc::Rc;
+
 use redis::ConnectionInfo;
 
+use super::check::{Belief, SelfCheck};
 use super::connection::{Connection, Purpose, Tls};
 use super::error::SourceError;
 use super::life::{Reporter, wait_before};
@@ -24,6 +27,7 @@ pub(crate) struct Subscriber {
     pub(super) intake: Intake,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    pub(super) belief: Rc<Belief>,
     reporter: Reporter,
 }
 
@@ -37,7 +41,8 @@ impl Subscriber {
     ) -> Self {
         let intake = Intake::new(hub.clone(), metrics.clone());
         let (tls, reporter) = (Tls::new(info.addr()), Reporter::new(&info, metrics.clone()));
-        Self { info, tls, max_event_bytes, hub, intake, health, metrics, reporter }
+        let belief = Rc::new(Belief::new());
+        Self { info, tls, max_event_bytes, hub, intake, health, metrics, belief, reporter }
     }
 
     /// Runs for ever: connects, listens, connects again. Owned by the gateway, which drops it.
@@ -55,7 +60,7 @@ impl Subscriber {
                         self.metrics.source_reconnected();
                     }
                     has_connected = true;
-                    let (error, was_restored) = Session::new(connection, &mut self).run().await;
+                    let (error, was_restored) = self.listen(connection).await;
                     // One that greets and then fails at once is not to be hammered.
                     if was_restored {
                         attempt = 0;
@@ -66,6 +71,17 @@ impl Subscriber {
             }
             without_wishes(&self.hub, tokio::time::sleep(wait_before(attempt))).await;
             attempt += 1;
+        }
+    }
+
+    /// Listens until the connection fails, or until it turns out that Redis has forgotten us.
+    async fn listen(&mut self, connection: Connection) -> (SourceError, bool) {
+        let (info, tls, belief) = (self.info.clone(), self.tls.clone(), Rc::clone(&self.belief));
+        belief.begin_anew();
+        let mut check = SelfCheck::new(info, tls, belief, self.metrics.clone());
+        tokio::select! {
+            ended = Session::new(connection, self).run() => ended,
+            error = check.run() => (error, true),
         }
     }
 

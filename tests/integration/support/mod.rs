@@ -23,14 +23,14 @@ mod yaml;
 pub(crate) use body::Body;
 pub(crate) use client::{Request, Response, Via};
 pub(crate) use frames::{Frame, FrameConnection};
-pub(crate) use gateway::Gateway;
+pub(crate) use gateway::{Gateway, GatewayBuilder};
 pub(crate) use http1::read_head;
 pub(crate) use http2::Http2;
 pub(crate) use machine::{kernel_tcp_bytes, unsent_bytes};
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Process, Program, free_port, run};
 pub(crate) use redis::Redis;
-pub(crate) use relay::Relay;
+pub(crate) use relay::{Relay, Slowness};
 pub(crate) use site::Site;
 pub(crate) use sse::{Block, Event, Parser};
 pub(crate) use stream::EventStream;
@@ -43,6 +43,14 @@ use std::time::Duration;
 
 /// A bound for what should happen at once, generous because the machine may be busy.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
+
+/// Tells what was measured: shown with `--no-capture`.
+pub(crate) fn measured(what: &str) {
+    #[expect(clippy::print_stderr, reason = "for whoever asks")]
+    {
+        eprintln!("measured: {what}");
+    }
+}
 
 /// Waits for `future`, and fails naming `what` when `limit` is over.
 pub(crate) async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> T {

@@ -13,6 +13,7 @@ use super::{Process, Program, SOON, eventually, free_port};
 /// The server, its directory, and one connection to it.
 pub(crate) struct Redis {
     dir: TempDir,
+    host: String,
     port: u16,
     arguments: Vec<String>,
     process: Option<Process>,
@@ -36,6 +37,7 @@ impl Redis {
     pub(crate) fn stopped(arguments: &[&str]) -> Self {
         Self {
             dir: TempDir::new().unwrap(),
+            host: "127.0.0.1".to_owned(),
             port: free_port(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             process: None,
@@ -45,19 +47,38 @@ impl Redis {
 
     /// Starts it, or starts it again, on the same port; waits until it answers.
     pub(crate) async fn restart(&mut self) {
+        self.begin(&[]);
+        eventually(SOON, "redis-server answers", async || self.connect().await.is_some()).await;
+    }
+
+    /// The same with further arguments, and without waiting until it has loaded its data.
+    pub(crate) async fn restart_with(&mut self, arguments: &[&str]) {
+        self.begin(arguments);
+        let listens =
+            async || tokio::net::TcpStream::connect((self.host.as_str(), self.port)).await.is_ok();
+        eventually(SOON, "redis-server listens", listens).await;
+    }
+
+    /// Starts it again on another address.
+    pub(crate) async fn move_to(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
+        self.restart().await;
+    }
+
+    fn begin(&mut self, more: &[&str]) {
         let program = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"]
             .into_iter()
             .find(|path| std::path::Path::new(path).exists())
             .expect("redis-server is not installed: apt-get install redis-server");
         let process = Program::new(program)
             .dir(self.dir.path())
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--port", &self.port.to_string(), "--bind", &self.host])
             .args(["--save", "", "--appendonly", "no", "--unixsocket", "redis.sock"])
             .args(self.arguments.iter().map(String::as_str))
+            .args(more.iter().copied())
             .start();
         *self.cached() = None;
         self.process = Some(process);
-        eventually(SOON, "redis-server answers", async || self.connect().await.is_some()).await;
     }
 
     /// `kill -9`.
@@ -67,7 +88,9 @@ impl Redis {
 
     /// The URL that a gateway is given.
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        format!("redis://{host}:{}", self.port)
     }
 
     /// Its port.
@@ -118,6 +141,26 @@ impl Redis {
         }
         let mut connection = self.connection().await;
         pipeline.query_async::<()>(&mut connection).await.unwrap();
+    }
+
+    /// Publishes pairs of channel and payload in one go; answers whether Redis took them.
+    pub(crate) async fn try_publish(&self, messages: &[(String, String)]) -> bool {
+        let mut pipeline = redis::pipe();
+        for (channel, payload) in messages {
+            pipeline.cmd("PUBLISH").arg(channel).arg(payload).ignore();
+        }
+        let mut connection = self.connection().await;
+        pipeline.query_async::<()>(&mut connection).await.is_ok()
+    }
+
+    /// Adds pairs of stream and data in one go; answers whether Redis took them.
+    pub(crate) async fn try_add(&self, messages: &[(String, String)]) -> bool {
+        let mut pipeline = redis::pipe();
+        for (stream, data) in messages {
+            pipeline.cmd("XADD").arg(stream).arg("*").arg("data").arg(data).ignore();
+        }
+        let mut connection = self.connection().await;
+        pipeline.query_async::<()>(&mut connection).await.is_ok()
     }
 
     /// Any command.

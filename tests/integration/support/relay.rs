@@ -1,11 +1,14 @@
-//! A TCP relay that can fall silent: a path on which nothing arrives and nothing is refused.
+//! A TCP relay that can fall silent (a path on which nothing arrives and nothing is refused), or be
+//! slow.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Relays to one address. Dropped, it closes everything.
 pub(crate) struct Relay {
@@ -13,7 +16,29 @@ pub(crate) struct Relay {
     /// Connections accepted before this number carry nothing any more.
     silent_below: watch::Sender<usize>,
     accepted: watch::Receiver<usize>,
+    slowness: watch::Sender<Option<Slowness>>,
+    tampering: watch::Sender<Tampering>,
     _task: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+/// What is done to what Redis and its client say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Tampering {
+    #[default]
+    None,
+    /// The client leaves this channel, and does not know it.
+    Leave(String),
+    /// No message reaches the clients that are connected now.
+    Deafen,
+}
+
+/// How slow a path is.
+#[derive(Clone, Copy)]
+pub(crate) struct Slowness {
+    /// What every piece waits for, in each direction.
+    pub(crate) latency: Duration,
+    /// Bytes that pass in a second, in each direction.
+    pub(crate) bytes_per_second: u32,
 }
 
 impl Relay {
@@ -23,6 +48,8 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let (silent_below, silence) = watch::channel(0);
         let (count, accepted) = watch::channel(0);
+        let (slowness, slow) = watch::channel(None);
+        let (tampering, tampered) = watch::channel(Tampering::None);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
@@ -30,13 +57,24 @@ impl Relay {
                 let Ok(far) = TcpStream::connect(target).await else { continue };
                 let ((near_in, near_out), (far_in, far_out)) =
                     (near.into_split(), far.into_split());
-                connections.spawn(copy(near_in, far_out, number, silence.clone()));
-                connections.spawn(copy(far_in, near_out, number, silence.clone()));
+                let mut tampered = tampered.clone();
+                tampered.mark_unchanged();
+                for (from, to, is_to_redis) in [(near_in, far_out, true), (far_in, near_out, false)]
+                {
+                    let path = Path {
+                        number,
+                        is_to_redis,
+                        silent_below: silence.clone(),
+                        slow: slow.clone(),
+                        tampered: tampered.clone(),
+                    };
+                    connections.spawn(path.copy(from, to));
+                }
                 count.send_replace(number + 1);
             }
         });
         let task = tokio_util::task::AbortOnDropHandle::new(task);
-        Self { address, silent_below, accepted, _task: task }
+        Self { address, silent_below, accepted, slowness, tampering, _task: task }
     }
 
     /// Where it listens.
@@ -49,29 +87,106 @@ impl Relay {
         self.silent_below.send_replace(self.accepted());
     }
 
+    /// Makes the path slow from now on, or as fast as it was.
+    pub(crate) fn slow_down(&self, slowness: Option<Slowness>) {
+        self.slowness.send_replace(slowness);
+    }
+
+    /// Lets Redis forget that the clients that are connected now listen to this channel.
+    pub(crate) fn leave(&self, channel: &str) {
+        self.tampering.send_replace(Tampering::Leave(channel.to_owned()));
+    }
+
+    /// Lets no message reach the clients that are connected now.
+    pub(crate) fn deafen(&self) {
+        self.tampering.send_replace(Tampering::Deafen);
+    }
+
     /// How many connections were accepted so far.
     pub(crate) fn accepted(&self) -> usize {
         *self.accepted.borrow()
     }
 }
 
-async fn copy(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+/// One direction of one connection.
+struct Path {
     number: usize,
-    mut silent_below: watch::Receiver<usize>,
-) {
-    let mut buffer = vec![0; 16 << 10];
-    let carry = async {
-        while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            if to.write_all(&buffer[..read]).await.is_err() {
-                return;
-            }
+    is_to_redis: bool,
+    silent_below: watch::Receiver<usize>,
+    slow: watch::Receiver<Option<Slowness>>,
+    tampered: watch::Receiver<Tampering>,
+}
+
+impl Path {
+    async fn copy(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let Self { number, is_to_redis, mut silent_below, slow, mut tampered } = self;
+        let mut buffer = vec![0; 16 << 10];
+        let (sender, mut on_the_way) = tokio::sync::mpsc::channel::<(Instant, Vec<u8>)>(64);
+        let carry = async {
+            let read = async move {
+                let mut is_deaf = false;
+                loop {
+                    let mut piece = tokio::select! {
+                        read = from.read(&mut buffer) => match read {
+                            Ok(read @ 1..) => buffer[..read].to_vec(),
+                            _ => return,
+                        },
+                        Ok(()) = tampered.changed() => {
+                            let tampering = tampered.borrow_and_update().clone();
+                            is_deaf |= tampering == Tampering::Deafen && !is_to_redis;
+                            match tampering {
+                                Tampering::Leave(name) if is_to_redis => unsubscribe(&name),
+                                _ => continue,
+                            }
+                        }
+                    };
+                    if let (Tampering::Leave(name), false) = (&*tampered.borrow(), is_to_redis) {
+                        piece = without_answer(&piece, name);
+                    }
+                    if is_deaf && memchr::memmem::find(&piece, b"$7\r\nmessage\r\n").is_some() {
+                        continue;
+                    }
+                    let bytes = u32::try_from(piece.len()).unwrap();
+                    let latency = slow.borrow().map_or(Duration::ZERO, |slow| slow.latency);
+                    if sender.send((Instant::now() + latency, piece)).await.is_err() {
+                        return;
+                    }
+                    let slowness = *slow.borrow();
+                    if let Some(Slowness { bytes_per_second, .. }) = slowness {
+                        let time = Duration::from_secs(1) * bytes / bytes_per_second;
+                        tokio::time::sleep(time).await;
+                    }
+                }
+            };
+            let write = async {
+                while let Some((due, piece)) = on_the_way.recv().await {
+                    tokio::time::sleep_until(due).await;
+                    if to.write_all(&piece).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::join!(read, write);
+        };
+        let is_silent = async { silent_below.wait_for(|below| number < *below).await.is_ok() };
+        tokio::select! {
+            () = carry => {}
+            true = is_silent => std::future::pending().await,
         }
-    };
-    let is_silent = async { silent_below.wait_for(|below| number < *below).await.is_ok() };
-    tokio::select! {
-        () = carry => {}
-        true = is_silent => std::future::pending().await,
     }
+}
+
+fn unsubscribe(name: &str) -> Vec<u8> {
+    format!("*2\r\n$11\r\nUNSUBSCRIBE\r\n${}\r\n{name}\r\n", name.len()).into_bytes()
+}
+
+/// What Redis answers to that is taken out of what it says. It is short, and comes in one piece.
+fn without_answer(piece: &[u8], name: &str) -> Vec<u8> {
+    let answer = format!(">3\r\n$11\r\nunsubscribe\r\n${}\r\n{name}\r\n:", name.len());
+    let Some(start) = memchr::memmem::find(piece, answer.as_bytes()) else {
+        return piece.to_vec();
+    };
+    let rest = &piece[start + answer.len()..];
+    let end = memchr::memmem::find(rest, b"\r\n").expect("it comes in one piece");
+    [&piece[..start], &rest[end + 2..]].concat()
 }

@@ -1,6 +1,9 @@
 //! Fields to header blocks.
 
+use std::sync::LazyLock;
+
 use http::{HeaderMap, HeaderName, StatusCode};
+use rustc_hash::FxHashMap;
 
 use super::static_table;
 
@@ -63,8 +66,15 @@ fn literal(block: &mut Vec<u8>, name: &str, value: &[u8], is_sensitive: bool) {
 
 /// The index of a field in the static table; of the first with this name where no value is asked for.
 fn static_index(name: &str, value: Option<&str>) -> Option<usize> {
-    let is_field = |entry: &(&str, &str)| entry.0 == name && value.is_none_or(|v| v == entry.1);
-    Some(static_table::ENTRIES.iter().position(is_field)? + 1)
+    static FIRST: LazyLock<FxHashMap<&'static str, usize>> = LazyLock::new(|| {
+        // From the end, so that of one name the first stays.
+        let entries = static_table::ENTRIES.iter().enumerate().rev();
+        entries.map(|(place, (name, _))| (*name, place + 1)).collect()
+    });
+    let first = *FIRST.get(name)?;
+    let Some(value) = value else { return Some(first) };
+    let same = static_table::ENTRIES[first - 1..].iter().take_while(|entry| entry.0 == name);
+    same.zip(first..).find(|(entry, _)| entry.1 == value).map(|(_, index)| index)
 }
 
 /// Section 5.2, without the Huffman code.

@@ -1,0 +1,276 @@
+//! The self-check: what Redis says is subscribed, against what we believe.
+//!
+//! A connection can be well and yet hear nothing, or not all: Redis or something on the way has
+//! forgotten a subscription. So now and then Redis is asked, on a connection of its own, how many
+//! listen to each of our channels and patterns, and a message is sent to ourselves. What does not
+//! agree twice ends the subscription's connection; the next one subscribes to everything anew, and
+//! the gap is told.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use redis::ConnectionInfo;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::connection::{Connection, Purpose, Tls};
+use super::error::{SourceError, SourceErrorKind};
+use crate::event::{ChannelName, Subscription};
+use crate::metrics::Metrics;
+use crate::source::resp::Value;
+
+/// How often it is checked, and how long something may take that is asked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// What does not agree is looked at again after this.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// A message to ourselves may take so long.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(4);
+/// Channels that Redis is asked for together.
+const MAX_NAMES: usize = 512;
+
+/// What is believed, and what was heard: shared by the connection that listens and the check.
+#[derive(Debug)]
+pub(super) struct Belief {
+    /// What is subscribed to.
+    subscribed: RefCell<HashSet<Subscription>>,
+    /// Where we send messages to ourselves.
+    channel: ChannelName,
+    // The newest of them that was heard, and that there is one.
+    echo: Cell<u64>,
+    echoed: Notify,
+    /// When anything was heard that was published.
+    heard: Cell<Instant>,
+}
+
+/// What Redis and we do not agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// Nobody listens to this, and we should.
+    Channel(ChannelName),
+    /// Fewer patterns are listened to than we do.
+    Patterns,
+    /// Our message did not reach us.
+    Echo,
+}
+
+impl Belief {
+    pub(super) fn new() -> Self {
+        let tag: String = std::iter::repeat_with(fastrand::alphanumeric).take(12).collect();
+        let channel = ChannelName::new(&format!("ssegate:check:{tag}")).expect("it is short");
+        Self {
+            subscribed: RefCell::default(),
+            channel,
+            echo: Cell::new(0),
+            echoed: Notify::new(),
+            heard: Cell::new(Instant::now()),
+        }
+    }
+
+    /// The subscription of the check itself.
+    pub(super) fn own(&self) -> Subscription {
+        Subscription { name: self.channel.clone(), is_pattern: false }
+    }
+
+    /// A new connection: nothing is subscribed to.
+    pub(super) fn begin_anew(&self) {
+        self.subscribed.borrow_mut().clear();
+    }
+
+    pub(super) fn subscribed(&self, subscription: &Subscription) {
+        self.subscribed.borrow_mut().insert(subscription.clone());
+    }
+
+    pub(super) fn left(&self, subscription: &Subscription) {
+        self.subscribed.borrow_mut().remove(subscription);
+    }
+
+    /// A message was heard; answers whether it was one to ourselves.
+    pub(super) fn heard(&self, channel: &[u8], payload: &Value, at: Instant) -> bool {
+        self.heard.set(at);
+        if channel != self.channel.as_str().as_bytes() {
+            return false;
+        }
+        let number =
+            payload.as_bytes().and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        self.echo.set(number.unwrap_or(0));
+        self.echoed.notify_one();
+        true
+    }
+
+    fn holds(&self, subscription: &Subscription) -> bool {
+        self.subscribed.borrow().contains(subscription)
+    }
+
+    fn names(&self) -> Vec<ChannelName> {
+        let subscribed = self.subscribed.borrow();
+        subscribed.iter().filter(|s| !s.is_pattern).map(|s| s.name.clone()).collect()
+    }
+
+    fn patterns(&self) -> usize {
+        self.subscribed.borrow().iter().filter(|subscription| subscription.is_pattern).count()
+    }
+}
+
+/// The check.
+#[derive(Debug)]
+pub(super) struct SelfCheck {
+    info: ConnectionInfo,
+    tls: Tls,
+    belief: Rc<Belief>,
+    metrics: Metrics,
+    echoes: u64,
+    // Redis does not let us ask; told once.
+    is_forbidden: bool,
+}
+
+impl SelfCheck {
+    pub(super) fn new(
+        info: ConnectionInfo,
+        tls: Tls,
+        belief: Rc<Belief>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { info, tls, belief, metrics, echoes: 0, is_forbidden: false }
+    }
+
+    /// Checks until something does not agree. That Redis cannot be asked is nothing to end for: the
+    /// connection that listens notices by itself when Redis is away.
+    pub(super) async fn run(&mut self) -> SourceError {
+        loop {
+            let limits = 1 << 16;
+            let opening = Connection::open(&self.info, &self.tls, limits, Purpose::Ask);
+            if let Ok(mut connection) = opening.await
+                && let Ok(doubts) = self.check_with(&mut connection).await
+            {
+                self.metrics.self_check("mended");
+                return SourceError::Deaf(describe(&doubts));
+            }
+            tokio::time::sleep(CHECK_INTERVAL).await;
+        }
+    }
+
+    /// Answers what does not agree; an error where the connection fails.
+    async fn check_with(&mut self, connection: &mut Connection) -> Result<Vec<Doubt>, SourceError> {
+        loop {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            let mut doubts = self.doubts(connection, self.belief.names()).await?;
+            if !doubts.is_empty() {
+                tokio::time::sleep(SECOND_LOOK).await;
+                let names = doubts.iter().filter_map(|doubt| match doubt {
+                    Doubt::Channel(name) => Some(name.clone()),
+                    Doubt::Patterns | Doubt::Echo => None,
+                });
+                let again = self.doubts(connection, names.collect()).await?;
+                doubts.retain(|doubt| again.contains(doubt));
+            }
+            if !doubts.is_empty() {
+                return Ok(doubts);
+            }
+            self.metrics.self_check(if self.is_forbidden { "forbidden" } else { "agreed" });
+        }
+    }
+
+    async fn doubts(
+        &mut self,
+        connection: &mut Connection,
+        names: Vec<ChannelName>,
+    ) -> Result<Vec<Doubt>, SourceError> {
+        let mut doubts = Vec::new();
+        for names in names.chunks(MAX_NAMES) {
+            let arguments = std::iter::once("NUMSUB").chain(names.iter().map(ChannelName::as_str));
+            let arguments: Vec<&str> = arguments.collect();
+            let Some(answer) = self.ask(connection, "PUBSUB", &arguments).await? else { break };
+            for name in without_listeners(&answer) {
+                let Some(name) = names.iter().find(|known| known.as_str().as_bytes() == name)
+                else {
+                    continue;
+                };
+                // It may have been left meanwhile.
+                let subscription = Subscription { name: name.clone(), is_pattern: false };
+                if self.belief.holds(&subscription) {
+                    doubts.push(Doubt::Channel(subscription.name));
+                }
+            }
+        }
+        let patterns = self.ask(connection, "PUBSUB", &["NUMPAT"]).await?;
+        if let Some(Value::Integer(patterns)) = patterns
+            && usize::try_from(patterns).is_ok_and(|patterns| patterns < self.belief.patterns())
+        {
+            doubts.push(Doubt::Patterns);
+        }
+        if self.belief.holds(&self.belief.own()) && !self.hears_itself(connection).await? {
+            doubts.push(Doubt::Echo);
+        }
+        Ok(doubts)
+    }
+
+    /// Sends a message to ourselves, and waits for it.
+    async fn hears_itself(&mut self, connection: &mut Connection) -> Result<bool, SourceError> {
+        self.echoes += 1;
+        let (number, sent) = (self.echoes.to_string(), Instant::now());
+        let belief = Rc::clone(&self.belief);
+        let arguments = [belief.channel.as_str(), &number];
+        match self.ask(connection, "PUBLISH", &arguments).await? {
+            Some(Value::Integer(0)) => return Ok(false),
+            Some(_) => {}
+            None => return Ok(true),
+        }
+        let echo = async {
+            while belief.echo.get() < self.echoes {
+                belief.echoed.notified().await;
+            }
+        };
+        let is_heard = tokio::time::timeout(ECHO_TIMEOUT, echo).await.is_ok();
+        // Whoever hears other things may have much to hear before it.
+        Ok(is_heard || belief.heard.get() > sent + ECHO_TIMEOUT / 2)
+    }
+
+    /// `None` where Redis does not let us.
+    async fn ask(
+        &mut self,
+        connection: &mut Connection,
+        command: &str,
+        arguments: &[&str],
+    ) -> Result<Option<Value>, SourceError> {
+        let answer = connection.ask(command, arguments.iter().copied());
+        let answer = tokio::time::timeout(ECHO_TIMEOUT, answer).await;
+        match answer.unwrap_or(Err(SourceError::Timeout(ECHO_TIMEOUT.as_secs()))) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.kind() == SourceErrorKind::Permission => {
+                if !std::mem::replace(&mut self.is_forbidden, true) {
+                    tracing::info!(
+                        command,
+                        "Redis does not let us ask whether it knows our subscriptions"
+                    );
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The channels that nobody listens to, of an answer `[name, count, …]`.
+fn without_listeners(answer: &Value) -> Vec<&[u8]> {
+    let Value::Array(parts) = answer else { return Vec::new() };
+    parts
+        .chunks_exact(2)
+        .filter_map(|pair| match pair {
+            [Value::Bulk(name), Value::Integer(0)] => Some(&name[..]),
+            _ => None,
+        })
+        .collect()
+}
+
+fn describe(doubts: &[Doubt]) -> String {
+    let channels = doubts.iter().filter(|doubt| matches!(doubt, Doubt::Channel(_))).count();
+    if doubts.contains(&Doubt::Echo) {
+        return "a message to ourselves did not reach us".to_owned();
+    }
+    match channels {
+        0 => "fewer patterns than we subscribed to".to_owned(),
+        channels => format!("nobody listens to {channels} of our channels"),
+    }
+}
