@@ -68,5 +68,17 @@ fn queue(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode_push, decode_payload, encode_frame, fan_out, queue);
+/// A client comes back, and is found to have missed nothing: where it stands in the history of its
+/// channel, and what comes after that.
+fn lookup(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lookup");
+    for kept in [100, 10_000, 300_000] {
+        let hub = FanOut::with_history(kept);
+        let last = hub.last_but_one();
+        group.bench_function(format!("an id among {kept}"), |b| b.iter(|| hub.come_back(&last)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode_push, decode_payload, encode_frame, fan_out, queue, lookup);
 criterion_main!(benches);

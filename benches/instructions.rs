@@ -31,7 +31,20 @@ mod counted {
         (black_box(hub.publish(1)), hub)
     }
 
-    library_benchmark_group!(name = hot_path, benchmarks = [decode_pushes, fan_out]);
+    fn in_a_long_history(events: usize) -> (FanOut, Vec<u8>) {
+        let hub = FanOut::with_history(events);
+        let last = hub.last_but_one();
+        (hub, last)
+    }
+
+    #[library_benchmark]
+    #[bench::one_hundred(args = (100), setup = in_a_long_history)]
+    #[bench::one_hundred_thousand(args = (100_000), setup = in_a_long_history)]
+    fn come_back((hub, last): (FanOut, Vec<u8>)) -> (usize, FanOut) {
+        (black_box(hub.come_back(&last)), hub)
+    }
+
+    library_benchmark_group!(name = hot_path, benchmarks = [decode_pushes, fan_out, come_back]);
     main!(library_benchmark_groups = hot_path);
 
     pub(super) fn run() {

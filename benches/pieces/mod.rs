@@ -43,6 +43,8 @@ pub(crate) fn decode_pushes(mut input: BytesMut) -> usize {
 pub(crate) struct FanOut {
     runtime: LocalRuntime,
     hub: Hub,
+    shard: Shard,
+    history: HistorySettings,
     subscribers: Vec<Subscriber>,
     payload: Bytes,
     received: Cell<usize>,
@@ -50,10 +52,26 @@ pub(crate) struct FanOut {
 
 impl FanOut {
     pub(crate) fn new(subscribers: usize) -> Self {
+        Self::keeping(HistorySettings::default(), subscribers)
+    }
+
+    /// One subscriber, and so many events in the history of the channel.
+    pub(crate) fn with_history(events: usize) -> Self {
+        const TOGETHER: usize = 100;
+        let bytes = HubSettings::default().history_memory;
+        let history = HistorySettings { count: events, bytes, age: Duration::from_secs(3600) };
+        let hub = Self::keeping(history, 1);
+        for _ in 0..events / TOGETHER {
+            hub.publish(TOGETHER);
+        }
+        hub
+    }
+
+    fn keeping(history: HistorySettings, subscribers: usize) -> Self {
         let runtime = LocalRuntime::new().expect("the system gives an event loop");
         let metrics = Metrics::new().expect("names are unique");
         let (hub, links) = Hub::new(HubSettings::default(), 1, metrics.clone());
-        let subscribers = runtime.block_on(async {
+        let (shard, subscribers) = runtime.block_on(async {
             let link = links.into_iter().next().expect("one was asked for");
             let shard = Shard::new(link, Duration::from_secs(30), metrics.for_shard());
             let (hub, running) = (hub.clone(), shard.clone());
@@ -62,15 +80,17 @@ impl FanOut {
                 async move { hub.run().await }
             });
             tokio::task::spawn_local(async move { running.run().await });
-            let subscribers = (0..subscribers).map(|_| shard.subscribe(request())).collect();
+            let ask = |_| shard.subscribe(request(history, None));
+            let subscribers: Vec<Subscriber> = (0..subscribers).map(ask).collect();
             turns().await;
             hub.confirm(false, CHANNEL);
             hub.flush();
             turns().await;
-            subscribers
+            (shard, subscribers)
         });
         let payload = Bytes::from_static(PAYLOAD);
-        let fan_out = Self { runtime, hub, subscribers, payload, received: Cell::new(0) };
+        let received = Cell::new(0);
+        let fan_out = Self { runtime, hub, shard, history, subscribers, payload, received };
         // `retry` and `ready`.
         fan_out.take();
         fan_out
@@ -93,6 +113,30 @@ impl FanOut {
         self.take()
     }
 
+    /// A client comes back with the newest id but one, and is sent the newest event.
+    pub(crate) fn come_back(&self, last: &[u8]) -> usize {
+        let request = request(self.history, Some(last.to_vec()));
+        let subscriber = self.shard.subscribe(request);
+        self.runtime.block_on(async {
+            // `retry`; then it asks for its past.
+            assert!(text(&subscriber).starts_with("retry"));
+            turns().await;
+        });
+        let missed = text(&subscriber);
+        assert_eq!(missed.matches("\ndata: ").count(), 1, "{missed}");
+        missed.len()
+    }
+
+    /// The newest id but one.
+    pub(crate) fn last_but_one(&self) -> Vec<u8> {
+        let newest = self.shard.subscribe(request(self.history, None));
+        let text = text(&newest);
+        let id = text.lines().find_map(|line| line.strip_prefix("id: ")).expect("it is ready");
+        let (run, number) = id.split_once('-').expect("an id");
+        let number: u64 = number.parse().expect("a number");
+        format!("{run}-{}", number - 1).into_bytes()
+    }
+
     fn take(&self) -> usize {
         self.received.set(0);
         let context = Context::from_waker(Waker::noop());
@@ -106,14 +150,23 @@ impl FanOut {
     }
 }
 
-fn request() -> StreamRequest {
+fn text(subscriber: &Subscriber) -> String {
+    let context = Context::from_waker(Waker::noop());
+    let mut text = Vec::new();
+    while let Poll::Ready(Some(bytes)) = subscriber.poll_next(Form::Text, &context) {
+        text.extend_from_slice(&bytes);
+    }
+    String::from_utf8(text).expect("a stream is UTF-8")
+}
+
+fn request(history: HistorySettings, last_event_id: Option<Vec<u8>>) -> StreamRequest {
     let name = ChannelName::new(CHANNEL).expect("a valid name");
     let subscription = Subscription { name, is_pattern: false };
     StreamRequest {
         topics: vec![Topic { subscription, format: Format::Raw, ids: Ids::Ours }],
         settings: Arc::new(StreamSettings::default()),
-        history: Some(HistorySettings::default()),
-        last_event_id: None,
+        history: Some(history),
+        last_event_id,
         is_continued: false,
         prefix_bytes: 0,
         cut: Box::new(|| {}),

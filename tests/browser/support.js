@@ -78,15 +78,26 @@ export function start(test, program, args, { endSignal = 'SIGKILL', ...options }
   return child;
 }
 
-/** A real redis-server. */
+/** A real redis-server; it keeps what it was told, so that it can be killed and started again. */
 export async function startRedis(test) {
-  const port = await freePort();
-  const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', ''];
-  start(test, '/usr/bin/redis-server', args, { cwd: directory(test) });
-  await eventually('redis-server answers', () => redisCommand(port, 'PING').catch(() => false));
+  const [port, home] = [await freePort(), directory(test)];
+  const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'yes'];
+  let child;
+  const begin = async () => {
+    child = start(test, '/usr/bin/redis-server', args, { cwd: home });
+    await eventually('redis-server answers', () => redisCommand(port, 'PING').catch(() => false));
+  };
+  await begin();
   return {
     url: `redis://127.0.0.1:${port}`,
     publish: (channel, text) => redisCommand(port, 'PUBLISH', channel, text),
+    add: (stream, text) => redisCommand(port, 'XADD', stream, '*', 'data', text),
+    /** Kills it, and starts it again with what it has kept. */
+    async restart() {
+      child.kill('SIGKILL');
+      await child.ended;
+      await begin();
+    },
   };
 }
 
@@ -132,6 +143,8 @@ sse: { retry: 1s }
 routes:
   - path: /events/{channel}
     events: { channels: ["{channel}"] }
+  - path: /kept/{channel}
+    events: { channels: ["{channel}"], source: stream }
   - path: /{*rest}
     proxy: { upstream: "${backend}" }
 `);

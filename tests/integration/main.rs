@@ -55,12 +55,16 @@ mod slow_readers;
 
 /// What can befall Redis, row by row.
 mod fault_matrix;
+/// How much the kept events take.
+mod history_memory;
 /// The ways to reach Redis: TLS, a unix socket, a user with a password.
 mod redis_connections;
 /// Redis away, back, deaf.
 mod redis_failures;
 /// Redis Streams: live, resumed, over restarts, trimmed, begun anew.
 mod redis_streams;
+/// A Redis that says more than it was asked.
+mod reply_desync;
 /// Subscriptions that Redis has forgotten.
 mod self_check;
 /// Clients that come and go while what is behind them fails.

@@ -374,6 +374,7 @@ impl Mailbox {
         }
     }
 
+    #[cold]
     fn note_overflow(&self, last: Option<Box<Queued>>) {
         let Some(last) = last else { return };
         self.overflowed.set(last.number);
@@ -383,6 +384,7 @@ impl Mailbox {
     }
 
     /// The gap for dropped events; `None` where the route tells no gaps.
+    #[cold]
     pub(super) fn owed_gap<'a>(
         &self,
         channels: impl Iterator<Item = &'a str>,

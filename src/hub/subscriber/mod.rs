@@ -53,11 +53,8 @@ impl Subscriber {
             }
             None if self.mailbox.is_closed() => Poll::Ready(None),
             None => {
-                if self.mailbox.is_replay_due()
-                    && let Some((resume, ticket)) = self.mailbox.due_replay()
-                {
-                    let max_bytes = self.mailbox.settings.max_queue_bytes / 2;
-                    self.shard.ask_for_replay(&self.membership, resume, max_bytes, ticket);
+                if self.mailbox.is_replay_due() {
+                    self.ask_for_replay();
                 }
                 self.mailbox.waits_since.set(None);
                 self.mailbox.watch(context);
@@ -74,6 +71,15 @@ impl Subscriber {
     /// Why the stream was closed; `None` when it was not closed from this side.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.mailbox.closed.get().map(|(reason, _)| reason)
+    }
+
+    // Rare, and out of the way of an event.
+    #[cold]
+    fn ask_for_replay(&self) {
+        if let Some((resume, ticket)) = self.mailbox.due_replay() {
+            let max_bytes = self.mailbox.settings.max_queue_bytes / 2;
+            self.shard.ask_for_replay(&self.membership, resume, max_bytes, ticket);
+        }
     }
 
     /// What is handed over next. A large text goes in pieces, so that each that is taken is seen as
