@@ -9,6 +9,7 @@
 //! gateway, ends before the stop, the process ends: half a gateway would look alive.
 
 mod certificates;
+mod error;
 mod reload;
 mod shard;
 mod sockets;
@@ -21,7 +22,6 @@ mod thread;
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -32,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use self::error::Error;
 pub use self::reload::Load;
 use self::reload::Reloader;
 use self::shard::ShardThread;
@@ -44,10 +45,10 @@ use crate::config::Settings;
 use crate::health::Health;
 use crate::hub::{CloseReason, GapReason, Hub};
 use crate::metrics::{Metrics, Reasons};
-use crate::route::{Router, RouterError};
+use crate::route::Router;
 use crate::server::clients::Clients;
 use crate::server::files::{self, Shortage};
-use crate::server::listener::{Acceptor, ListenError, Listener, ShardDoor};
+use crate::server::listener::{Acceptor, Listener, ShardDoor};
 use crate::service::PassingEnd;
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
@@ -59,56 +60,6 @@ const MAX_HANDED_OVER: usize = 1024;
 
 /// The log target of what is open where: what a terminal is shown in another form.
 pub const OPENED: &str = "ssegate::opened";
-
-/// Why the gateway could not start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A socket cannot be opened, or a certificate cannot be used.
-    #[error("{0}")]
-    Listen(#[from] ListenError),
-    /// Routes that cannot stand together.
-    #[error("{0}")]
-    Router(#[from] RouterError),
-    /// The metrics cannot be registered.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// The system gives no thread, event loop or signal.
-    #[error("cannot start: {0}")]
-    System(#[from] io::Error),
-    /// What systemd hands over is no socket that can be listened on.
-    #[error("systemd hands over a socket of another kind than ListenStream= of TCP: {0}")]
-    Inherited(io::Error),
-    /// What systemd hands over is no listener's.
-    #[error(
-        "systemd hands over {}: no listener in gateway.yaml has that address; use the same in \
-         ListenStream=, with the IP address",
-        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    )]
-    Unused(Vec<SocketAddr>),
-    /// There is no gateway to take over from, or it does not answer.
-    #[error("cannot take over{}: {cause}; start without --takeover if no gateway runs here",
-        .path.as_ref().map(|path| format!(" at {}", path.display())).unwrap_or_default())]
-    Takeover {
-        /// Where it was asked.
-        path: Option<PathBuf>,
-        /// What the system says.
-        cause: io::Error,
-    },
-    /// A task ended that runs as long as the gateway.
-    #[error("a task has failed: {0}")]
-    Task(String),
-    /// A thread failed, or ended before the stop.
-    #[error("a thread has failed: {what}: {cause}")]
-    Thread {
-        /// Which.
-        what: &'static str,
-        /// How.
-        cause: String,
-    },
-    /// Something still ran when the time for an orderly stop was over, or a second signal came.
-    #[error("stopped before everything had finished")]
-    Unfinished,
-}
 
 /// A gateway whose sockets are open, and that serves nobody yet.
 #[derive(Debug)]

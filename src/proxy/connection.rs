@@ -10,6 +10,10 @@ use super::connect::Socket;
 use super::facts::Place;
 use super::upload::Upload;
 
+/// What is read at once of a response, and what its head may take. Larger buffers leave the
+/// processor's cache between reading and writing.
+const MAX_BUFFER: usize = 64 << 10;
+
 /// What became of a request: what was not begun comes back with the error.
 pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
@@ -24,7 +28,8 @@ pub(super) struct Connection {
 impl Connection {
     /// Begins to speak. The task that drives the connection is owned by what is returned.
     pub(super) async fn speak(socket: Socket, place: Place) -> hyper::Result<Self> {
-        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(socket)).await?;
         let task = tokio::task::spawn_local(async move {
             // Who waits for an answer is told by hyper; nobody waits on an idle connection.
             if let Err(error) = connection.with_upgrades().await {

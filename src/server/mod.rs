@@ -1,13 +1,13 @@
 //! Sockets: listeners, TLS, connections. Knows no channel and no route.
 //!
-//! [`listener`] opens sockets and hands each accepted connection to the least loaded shard;
-//! [`shard_server`] keeps the connections of a core and enforces their deadlines; [`connection`] is
-//! one of them, from accept to its end, and [`carrier`] what remains of it while it carries a stream
-//! over HTTP/1.1; [`tls`] is how a listener speaks, and
-//! [`certificate`] what it shows; [`proxy_protocol`] whom a load balancer speaks for; [`clients`] what each address may have, [`files`]
-//! how many file descriptors there are;
-//! [`transport`] the socket as it is watched, [`contain`] what a panic costs, [`running`] a request
-//! that has not ended, [`switch`] how one HTTP/2 stream is cut off; [`http2`] is HTTP/2.
+//! [`listener`] opens sockets and hands each accepted connection to the least loaded shard, as long as
+//! there are file descriptors ([`files`]); [`shard_server`] keeps the connections of a core and
+//! enforces their deadlines, and [`clients`] what each address may have. [`connection`] is one of
+//! them, from accept to its end, and [`carrier`] what remains of it while it carries a stream over
+//! HTTP/1.1; [`tls`] is how a listener speaks, [`certificate`] what it shows, and [`proxy_protocol`]
+//! whom a load balancer speaks for; [`transport`] is the socket as it is watched, [`running`] a
+//! request that has not ended, [`contain`] what a panic costs; [`http2`] is HTTP/2, and [`switch`]
+//! how one stream of it is cut off.
 
 pub mod carrier;
 pub mod certificate;

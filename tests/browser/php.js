@@ -15,9 +15,7 @@ const answers = (url) => fetch(url).then(() => true, () => false);
 export async function startNginx(t, { workers = 24, ports = 1, env = {} } = {}) {
   const home = directory(t);
   const shipped = (name) => readFileSync(join(EXAMPLES, 'server', name), 'utf8')
-    .replaceAll('/tmp/ssegate-', `${home}/`)
-    // The other end of Node's pipes cannot be opened by its name.
-    .replace('/dev/stderr', join(home, 'php-fpm.log'));
+    .replaceAll('/tmp/ssegate-', `${home}/`);
   const sessions = join(home, 'sessions');
   mkdirSync(sessions);
   writeFileSync(join(home, 'php-fpm.conf'), `${shipped('php-fpm.conf')

@@ -168,10 +168,11 @@ export async function run(test, args, home) {
     https: `https://${address('https')}`,
     http: `http://${address('http')}`,
     address,
-    /** The sum of all samples of a metric. */
-    async metric(name) {
+    /** The sum of all samples of a metric that have this label. */
+    async metric(name, label = '') {
       const text = await (await fetch(`http://${address('admin')}/metrics`)).text();
       return text.split('\n').filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
+        .filter((line) => line.includes(label))
         .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0);
     },
   };

@@ -106,6 +106,11 @@ test('a page speaks with its backend over a WebSocket', { timeout: 120_000 }, as
     assert.deepEqual(await echoes(page, origin), {
       heard: [true, true, true, true], protocol: 'chat', code: 1000, reason: 'done', wasClean: true,
     });
+    if (origin === gateway.https) {
+      const open = (protocol) => gateway.metric('ssegate_connections', `protocol="${protocol}"`);
+      assert.equal(await open('h1'), 0, 'the WebSocket is a stream of the connection over HTTP/2');
+      assert.equal(await open('h2'), 1);
+    }
     const { headers, url: target } = server.upgrades.at(-1);
     assert.equal(target, '/chat?room=1');
     assert.equal(headers.origin, origin);

@@ -39,6 +39,8 @@ mod transparency;
 mod transports;
 /// WebSockets and other upgrades over HTTP/1.1.
 mod upgrades;
+/// WebSockets over HTTP/2.
+mod websockets_http2;
 
 /// Messages over the limit.
 mod big_events;
