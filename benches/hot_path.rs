@@ -54,6 +54,9 @@ fn fan_out(c: &mut Criterion) {
         let hub = FanOut::new(subscribers);
         group.throughput(Throughput::Elements(subscribers as u64));
         group.bench_function(format!("1 event to {subscribers}"), |b| b.iter(|| hub.publish(1)));
+        let hub = FanOut::without_history(subscribers);
+        let name = format!("1 event to {subscribers}, history off");
+        group.bench_function(name, |b| b.iter(|| hub.publish(1)));
     }
     group.finish();
 }

@@ -7,7 +7,7 @@
 //! # The way of an event
 //!
 //! ```text
-//!  Redis / the embedded bus                source    reads, decodes, reconnects for ever
+//!  Redis / the embedded bus                source    listens, reads logs, reconnects for ever
 //!            │ Event
 //!            ▼
 //!           Hub                            hub       numbers it, encodes its frame once
@@ -41,7 +41,7 @@
 //! | [`admin`] | metrics endpoint, health, status page | streams |
 //! | [`service`] | one request, start to finish; `rejection` is the one place that picks statuses | sockets, Redis |
 //! | [`proxy`] | forwards what is not ours to a backend | events |
-//! | [`source`] | where events come from: Redis, the embedded bus; payload formats | HTTP |
+//! | [`source`] | where events come from: Redis pub/sub and Streams, the embedded bus; payload formats | HTTP |
 //! | [`route`] | request to route, route to channels | bodies, sockets |
 //! | [`grip`] | the headers by which a backend hands a stream over | what becomes of the stream |
 //! | [`hub`] | who gets which event: channels, shards, subscribers, queues | Redis, HTTP |

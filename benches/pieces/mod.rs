@@ -44,7 +44,7 @@ pub(crate) struct FanOut {
     runtime: LocalRuntime,
     hub: Hub,
     shard: Shard,
-    history: HistorySettings,
+    history: Option<HistorySettings>,
     subscribers: Vec<Subscriber>,
     payload: Bytes,
     received: Cell<usize>,
@@ -52,7 +52,12 @@ pub(crate) struct FanOut {
 
 impl FanOut {
     pub(crate) fn new(subscribers: usize) -> Self {
-        Self::keeping(HistorySettings::default(), subscribers)
+        Self::keeping(Some(HistorySettings::default()), subscribers)
+    }
+
+    /// The same with `history: off`: nothing is kept, and events carry no id of ours.
+    pub(crate) fn without_history(subscribers: usize) -> Self {
+        Self::keeping(None, subscribers)
     }
 
     /// One subscriber, and so many events in the history of the channel.
@@ -60,14 +65,14 @@ impl FanOut {
         const TOGETHER: usize = 100;
         let bytes = HubSettings::default().history_memory;
         let history = HistorySettings { count: events, bytes, age: Duration::from_secs(3600) };
-        let hub = Self::keeping(history, 1);
+        let hub = Self::keeping(Some(history), 1);
         for _ in 0..events / TOGETHER {
             hub.publish(TOGETHER);
         }
         hub
     }
 
-    fn keeping(history: HistorySettings, subscribers: usize) -> Self {
+    fn keeping(history: Option<HistorySettings>, subscribers: usize) -> Self {
         let runtime = LocalRuntime::new().expect("the system gives an event loop");
         let metrics = Metrics::new().expect("names are unique");
         let (hub, links) = Hub::new(HubSettings::default(), 1, metrics.clone());
@@ -159,13 +164,14 @@ fn text(subscriber: &Subscriber) -> String {
     String::from_utf8(text).expect("a stream is UTF-8")
 }
 
-fn request(history: HistorySettings, last_event_id: Option<Vec<u8>>) -> StreamRequest {
+fn request(history: Option<HistorySettings>, last_event_id: Option<Vec<u8>>) -> StreamRequest {
     let name = ChannelName::new(CHANNEL).expect("a valid name");
     let subscription = Subscription { name, is_pattern: false };
+    let ids = if history.is_some() { Ids::Ours } else { Ids::Publisher };
     StreamRequest {
-        topics: vec![Topic { subscription, format: Format::Raw, ids: Ids::Ours }],
+        topics: vec![Topic { subscription, format: Format::Raw, ids }],
         settings: Arc::new(StreamSettings::default()),
-        history: Some(history),
+        history,
         last_event_id,
         is_continued: false,
         prefix_bytes: 0,

@@ -10,8 +10,8 @@ use super::connect::Socket;
 use super::facts::Place;
 use super::upload::Upload;
 
-/// What is read at once of a response, and what its head may take. Larger buffers leave the
-/// processor's cache between reading and writing.
+/// What is read at once of a response, and what its head may take. More costs memory and gains
+/// nothing (hyper's own 408 KiB took as much CPU for 1 MiB); 8 KiB took two thirds more.
 const MAX_BUFFER: usize = 64 << 10;
 
 /// What became of a request: what was not begun comes back with the error.

@@ -1,4 +1,4 @@
-//! Where events come from: Redis pub/sub, or the embedded bus.
+//! Where events come from: Redis pub/sub and Redis Streams, or the embedded bus.
 
 pub mod decode;
 pub mod embedded;

@@ -60,6 +60,8 @@ async fn the_257th_stream_waits_or_is_refused_and_harms_no_other() {
     gateway.counts("ssegate_streams", &[], 256.0).await;
     assert_eq!(redis.publish("news", "x").await, 1);
     within(SOON, "DATA", connection.next_of(DATA)).await.unwrap();
+    let refused = [r#"reason="max_concurrent_streams""#];
+    gateway.counts("ssegate_http2_streams_reset_total", &refused, 1.0).await;
 }
 
 #[tokio::test]
@@ -74,6 +76,8 @@ async fn large_headers_get_431_and_the_connection_lives() {
     }
     let fits = Request::get("/events/news").header("x-large", &"x".repeat(14 << 10));
     assert_eq!(connection.send(fits).await.status, 200);
+    let rejected = [r#"reason="header""#];
+    gateway.counts("ssegate_http_requests_rejected_total", &rejected, 2.0).await;
 }
 
 #[tokio::test]

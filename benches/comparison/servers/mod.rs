@@ -31,6 +31,8 @@ pub(crate) enum Server {
     Bare,
     /// This project, with Redis.
     Ssegate,
+    /// The same with `history: off`: what history costs.
+    SsegateHistoryOff,
     /// nginx with Nchan and its Redis store.
     NchanRedis,
     /// nginx with Nchan and its memory store.
@@ -44,7 +46,7 @@ impl Server {
     pub(crate) fn speaks(self, mode: Mode) -> bool {
         match self {
             Self::Bare | Self::Pushpin => mode.protocol == Protocol::Http1,
-            Self::Ssegate | Self::NchanRedis | Self::NchanMemory => true,
+            Self::Ssegate | Self::SsegateHistoryOff | Self::NchanRedis | Self::NchanMemory => true,
         }
     }
 
@@ -52,7 +54,7 @@ impl Server {
     pub(crate) fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Bare => &[],
-            Self::Ssegate => &[("redis-server", "redis-server")],
+            Self::Ssegate | Self::SsegateHistoryOff => &[("redis-server", "redis-server")],
             Self::NchanMemory => &[("nginx", "nginx"), (nchan::MODULE, "libnginx-mod-nchan")],
             Self::NchanRedis => &[
                 ("nginx", "nginx"),
@@ -67,7 +69,8 @@ impl Server {
     pub(crate) fn start(self, site: &Site, settings: &Settings) -> Outcome<Running> {
         let mut running = match self {
             Self::Bare => bare::start(site),
-            Self::Ssegate => ssegate::start(site, settings),
+            Self::Ssegate => ssegate::start(site, settings, ssegate::History::On),
+            Self::SsegateHistoryOff => ssegate::start(site, settings, ssegate::History::Off),
             Self::NchanRedis => nchan::start(site, true),
             Self::NchanMemory => nchan::start(site, false),
             Self::Pushpin => pushpin::start(site),
@@ -89,6 +92,7 @@ impl fmt::Display for Server {
         f.write_str(match self {
             Self::Bare => "bare",
             Self::Ssegate => "ssegate",
+            Self::SsegateHistoryOff => "ssegate-history-off",
             Self::NchanRedis => "nchan-redis",
             Self::NchanMemory => "nchan-memory",
             Self::Pushpin => "pushpin",

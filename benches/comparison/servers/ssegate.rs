@@ -5,7 +5,15 @@ use crate::Outcome;
 use crate::process::Process;
 use crate::publisher::Way;
 
-pub(super) fn start(site: &Site, settings: &Settings) -> Outcome<Running> {
+/// Whether the gateway keeps events for clients that come back.
+#[derive(Clone, Copy)]
+pub(super) enum History {
+    /// As it does where nothing is said.
+    On,
+    Off,
+}
+
+pub(super) fn start(site: &Site, settings: &Settings, history: History) -> Outcome<Running> {
     let (redis, publish_at) = redis::start(site)?;
     let [plain, tls, admin] = std::array::from_fn(|_| free_address());
     let config = site.directory.join("gateway.yaml");
@@ -21,7 +29,7 @@ admin:
 redis:
   url: redis://{publish_at}
 shards: {shards}
-routes:
+{sse}routes:
   - path: /events/{{channel}}
     events:
       channels: ["{{channel}}"]
@@ -35,6 +43,10 @@ routes:
         key = site.certificate.key.display(),
         shards = settings.shards,
         linger = settings.linger,
+        sse = match history {
+            History::On => "",
+            History::Off => "sse: { history: off }\n",
+        },
     );
     std::fs::write(&config, text)?;
     let arguments = words(["run", "-c", &config.display().to_string()]);

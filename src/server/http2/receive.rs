@@ -230,6 +230,7 @@ impl<H: Handler> Connection<H> {
         self.last_stream = id;
         let settings = &self.shard.settings().http2;
         if self.streams.len() >= settings.max_concurrent_streams as usize {
+            self.shard.metrics().stream_reset("max_concurrent_streams");
             self.reset(id, Code::REFUSED_STREAM);
             return self.spend();
         }
@@ -237,6 +238,7 @@ impl<H: Handler> Connection<H> {
         let request = match draft.into_request() {
             Ok(request) if !about.is_malformed => request,
             Err(Unfit::TooLarge) => {
+                self.shard.metrics().request_rejected("header");
                 self.answer_at_once(id, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &about);
                 return self.spend();
             }
