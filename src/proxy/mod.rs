@@ -250,3 +250,10 @@ fn sender(connection: &ConnectionState) -> Sender {
         is_tls: connection.is_tls(),
     }
 }
+
+/// Tells a backend where a request comes from, for the fuzz targets.
+#[cfg(fuzzing)]
+pub fn tell_where_from(headers: &mut HeaderMap, address: std::net::IpAddr, is_trusted: bool) {
+    forwarded::tell(headers, forwarded::Sender { address, is_trusted, is_tls: true });
+    self::headers::join_cookies(headers);
+}

@@ -27,6 +27,9 @@ mod switch;
 pub mod tls;
 mod transport;
 
+#[cfg(fuzzing)]
+pub use http2::decode_header_blocks;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;

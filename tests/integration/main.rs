@@ -70,8 +70,13 @@ mod self_check;
 /// Clients that come and go while what is behind them fails.
 mod storms;
 
+/// Attacks on a gateway that meanwhile serves fifty others.
+mod attacks;
 /// Connections that send nothing, or not enough, or too much.
 mod deadlines;
+/// Frames of HTTP/2, and the reaction that the standard demands: a table.
+mod http2_table;
+
 /// HTTP/2 settings as a peer sees them, and what happens beyond them.
 mod http2_limits;
 /// Each limit, hit: what is told, and what is counted.

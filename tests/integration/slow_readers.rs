@@ -7,7 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-use crate::support::{Event, EventStream, Gateway, Redis, Request, SOON, eventually, within};
+use crate::support::{
+    Event, EventStream, Gateway, Redis, Request, SOON, eventually, kernel_tcp_bytes, unsent_bytes,
+    within,
+};
 
 /// Opens a stream on a socket with a small receive buffer, reads up to `ready`, and then nothing.
 pub(crate) async fn stalled(to: SocketAddr, target: &str) -> TcpStream {
@@ -89,26 +92,6 @@ async fn the_kernel_holds_little_for_readers_that_stopped() {
     // Both ends are counted here, and whatever else the machine does; unbounded it is 196 MiB.
     let grown = kernel_tcp_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{} MiB of kernel memory", grown >> 20);
-}
-
-/// What waits in the kernel to be sent from `local`, and from how many sockets.
-fn unsent_bytes(local: SocketAddr) -> (usize, usize) {
-    let port = format!(":{:04X}", local.port());
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let queues = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let queue = usize::from_str_radix(fields[4].split_once(':')?.0, 16).ok()?;
-        (fields[1].ends_with(&port) && queue > 0).then_some(queue)
-    });
-    queues.fold((0, 0), |(bytes, sockets), queue| (bytes + queue, sockets + 1))
-}
-
-/// Memory of all TCP sockets of the machine, from `/proc/net/sockstat`, which counts pages.
-fn kernel_tcp_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/net/sockstat").unwrap();
-    let line = text.lines().find(|line| line.starts_with("TCP:")).unwrap();
-    let pages = line.split_once(" mem ").unwrap().1.split(' ').next().unwrap();
-    pages.parse::<usize>().unwrap() * rustix::param::page_size()
 }
 
 #[tokio::test]

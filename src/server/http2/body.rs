@@ -8,11 +8,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::server::connection::BodyError;
+
+/// Pieces are put together up to so much: each piece costs memory of its own, and a client chooses
+/// how small they are.
+const TOGETHER: usize = 16 << 10;
 
 /// The reader's end.
 #[derive(Debug)]
@@ -32,7 +36,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    chunks: VecDeque<Bytes>,
+    chunks: VecDeque<BytesMut>,
     // What the client has announced, less what has been read.
     length: Option<u64>,
     read: usize,
@@ -41,6 +45,8 @@ struct State {
     awaits_continue: bool,
     is_wanted: bool,
     reader: Option<Waker>,
+    // The reader has left: nothing is kept any more.
+    is_unwanted: bool,
 }
 
 #[derive(Debug)]
@@ -64,6 +70,7 @@ pub(super) fn channel(
         awaits_continue,
         is_wanted: false,
         reader: None,
+        is_unwanted: false,
     };
     let worth_telling = (window / 2) as usize;
     let shared = Shared { state: Mutex::new(state), stream, worth_telling };
@@ -72,10 +79,22 @@ pub(super) fn channel(
 }
 
 impl Feed {
-    pub(super) fn push(&self, chunk: Bytes) {
+    pub(super) fn push(&self, piece: &[u8]) {
         let mut state = self.0.lock();
-        state.chunks.push_back(chunk);
+        if state.is_unwanted {
+            state.read += piece.len();
+            return;
+        }
+        match state.chunks.back_mut() {
+            Some(last) if last.len() + piece.len() <= TOGETHER => last.extend_from_slice(piece),
+            _ => state.chunks.push_back(piece.into()),
+        }
         wake(state);
+    }
+
+    /// Whether nobody reads it any more: what comes all the same is thrown away.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.0.lock().is_unwanted
     }
 
     /// The body is complete.
@@ -134,12 +153,14 @@ impl Body for Incoming {
         if let Some(chunk) = state.chunks.pop_front() {
             state.read += chunk.len();
             state.length = state.length.map(|length| length.saturating_sub(chunk.len() as u64));
-            let is_worth_telling = state.read >= self.0.worth_telling;
+            // At the end too: the window of the connection is another's as well.
+            let is_end = state.chunks.is_empty() && state.end.is_some();
+            let is_worth_telling = state.read >= self.0.worth_telling || is_end;
             drop(state);
             if is_worth_telling {
                 self.0.stream.wake_by_ref();
             }
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            return Poll::Ready(Some(Ok(Frame::data(chunk.freeze()))));
         }
         match &mut state.end {
             Some(End::Whole(trailers)) => {
@@ -169,6 +190,20 @@ impl Body for Incoming {
     }
 }
 
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.is_unwanted = true;
+        let unread: usize = state.chunks.drain(..).map(|chunk| chunk.len()).sum();
+        state.read += unread;
+        let is_news = state.read > 0;
+        drop(state);
+        if is_news {
+            self.0.stream.wake_by_ref();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::pin::Pin;
@@ -178,7 +213,7 @@ mod tests {
     use bytes::Bytes;
     use http_body::Body as _;
 
-    use super::{Feed, Incoming, channel};
+    use super::{Feed, Incoming, TOGETHER, channel};
     use crate::server::http2::wakes::{Part, Wakes};
 
     fn body(awaits_continue: bool) -> (Feed, Incoming, Arc<Wakes>) {
@@ -206,10 +241,10 @@ mod tests {
     #[test]
     fn what_is_read_is_told_when_it_is_worth_it() {
         let (feed, mut body, wakes) = body(false);
-        feed.push(Bytes::from_static(b"abc"));
-        feed.push(Bytes::from_static(b"def"));
+        feed.push(b"abc");
         assert_eq!(read(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"abc")))));
         assert!(!has_called(&wakes), "three of eight bytes");
+        feed.push(b"def");
         assert_eq!(read(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"def")))));
         assert!(has_called(&wakes));
         assert_eq!(feed.take_read(), 6);
@@ -221,10 +256,43 @@ mod tests {
     #[test]
     fn a_body_whose_stream_is_gone_is_no_whole_body() {
         let (feed, mut body, _wakes) = body(false);
-        feed.push(Bytes::from_static(b"abc"));
+        feed.push(b"abc");
         drop(feed);
         assert!(matches!(read(&mut body), Poll::Ready(Some(Ok(_)))));
         assert!(matches!(read(&mut body), Poll::Ready(Some(Err(_)))));
+    }
+
+    #[test]
+    fn small_pieces_are_put_together() {
+        let (feed, mut body, _wakes) = body(false);
+        for _ in 0..TOGETHER + 1 {
+            feed.push(b"x");
+        }
+        let lengths = [read(&mut body), read(&mut body)].map(|read| match read {
+            Poll::Ready(Some(Ok(chunk))) => chunk.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(lengths, [TOGETHER, 1]);
+    }
+
+    #[test]
+    fn the_end_of_a_body_is_told_however_short_it_is() {
+        let (feed, mut body, wakes) = body(false);
+        feed.push(b"a");
+        feed.end(None);
+        assert!(read(&mut body).is_ready());
+        assert!(has_called(&wakes));
+        assert_eq!(feed.take_read(), 1);
+    }
+
+    #[test]
+    fn what_nobody_reads_any_more_is_given_back() {
+        let (feed, body, wakes) = body(false);
+        feed.push(b"abc");
+        drop(body);
+        assert!(has_called(&wakes));
+        feed.push(b"de");
+        assert_eq!((feed.take_read(), feed.is_unwanted()), (5, true));
     }
 
     #[test]

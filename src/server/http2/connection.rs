@@ -38,6 +38,9 @@ const MAX_UNSENT: usize = 64 << 10;
 const MAX_ROUNDS: usize = 16;
 /// The end of a connection waits so long for the other side: to answer, and to close.
 const GRACE: Duration = Duration::from_secs(1);
+/// So much is read from a client whose connection ends, so that it hears why. One that floods us is not
+/// read any longer: it would cost as much as before.
+const MAX_THROWN_AWAY: usize = 256 << 10;
 /// Faults on streams that cost us a reset, before the connection ends: the answer to MadeYouReset
 /// (CVE-2025-8671).
 const MAX_FAULTS: u32 = 64;
@@ -64,6 +67,8 @@ pub(super) struct Connection<H: Handler> {
     /// Streams that have something to do, in their order.
     pub(super) ready: VecDeque<u32>,
     cut: Vec<u32>,
+    /// Whether the client has changed the windows of all streams.
+    pub(super) has_new_windows: bool,
     /// Streams that have something to send when the socket takes it.
     pub(super) waiting: Vec<u32>,
     /// Streams that have something to send when the window of the connection opens.
@@ -94,8 +99,8 @@ pub(super) enum Phase {
     Finishing(Pin<Box<Sleep>>),
     /// Nothing is taken behind the last stream.
     Finished,
-    /// What is written is the last, and what is read is thrown away.
-    Closing { deadline: Pin<Box<Sleep>>, is_shut: bool },
+    /// What is written is the last, and what is read is thrown away: so many octets more.
+    Closing { deadline: Pin<Box<Sleep>>, is_shut: bool, left: usize },
 }
 
 /// Who is asked to answer before the last GOAWAY: then it has heard of the first (section 6.8).
@@ -127,6 +132,7 @@ impl<H: Handler> Connection<H> {
             phase: Phase::Open,
             ready: VecDeque::new(),
             cut: Vec::new(),
+            has_new_windows: false,
             waiting: Vec::new(),
             starved: Vec::new(),
             transport,
@@ -166,7 +172,12 @@ impl<H: Handler> Connection<H> {
         for _ in 0..MAX_ROUNDS {
             self.listen();
             if self.may_read() && self.read()?.is_ended() {
+                // It may still hear why, where it has only said its last.
+                self.write()?;
                 return Poll::Ready(Ok(()));
+            }
+            if self.sender.output.len() >= TOGETHER {
+                self.write()?; // what is answered at once keeps no stream from its turn
             }
             self.serve();
             self.write()?;
@@ -238,7 +249,8 @@ impl<H: Handler> Connection<H> {
     }
 
     fn may_read(&self) -> bool {
-        self.is_readable && self.sender.output.len() < MAX_UNSENT
+        let has_enough = matches!(self.phase, Phase::Closing { left: 0, .. });
+        self.is_readable && self.sender.output.len() < MAX_UNSENT && !has_enough
     }
 
     fn read(&mut self) -> io::Result<Flow> {
@@ -267,6 +279,9 @@ impl<H: Handler> Connection<H> {
             self.state.keep_alive.heard(Instant::now());
             let used = self.receive_all(&buffer[..filled]);
             self.input = buffer[used..filled].to_vec();
+            if let Phase::Closing { left, .. } = &mut self.phase {
+                *left = left.saturating_sub(filled - had);
+            }
         }
         read_buffer::give_back(buffer);
         Ok(if is_ended { Flow::Ended } else { Flow::GoesOn })
@@ -305,6 +320,11 @@ impl<H: Handler> Connection<H> {
     }
 
     fn serve(&mut self) {
+        if std::mem::take(&mut self.has_new_windows) {
+            let streams = self.streams.iter_mut();
+            let blocked = streams.filter(|(_, stream)| stream.blocked_since.is_some());
+            self.ready.extend(blocked.map(|(id, _)| id));
+        }
         while self.sender.output.len() < TOGETHER
             && let Some(id) = self.ready.pop_front()
         {
@@ -335,7 +355,7 @@ impl<H: Handler> Connection<H> {
         if matches!(self.phase, Phase::Finished) && self.streams.is_empty() {
             self.close();
         }
-        let Phase::Closing { deadline, is_shut } = &mut self.phase else {
+        let Phase::Closing { deadline, is_shut, .. } = &mut self.phase else {
             return Poll::Pending;
         };
         if !*is_shut && !self.is_blocked {
@@ -358,7 +378,7 @@ impl<H: Handler> Connection<H> {
 
     fn close(&mut self) {
         let deadline = Box::pin(tokio::time::sleep(GRACE));
-        self.phase = Phase::Closing { deadline, is_shut: false };
+        self.phase = Phase::Closing { deadline, is_shut: false, left: MAX_THROWN_AWAY };
     }
 
     /// Ends the connection for a fault of the client's.
@@ -372,7 +392,7 @@ impl<H: Handler> Connection<H> {
     /// Ends a stream for a fault of the client's.
     fn fault(&mut self, id: u32, code: Code) {
         self.faults += 1;
-        if self.faults > MAX_FAULTS {
+        if self.faults >= MAX_FAULTS {
             self.shard.metrics().connection_cut(CutReason::Faults.as_str());
             self.fail(Code::ENHANCE_YOUR_CALM, CutReason::Faults.as_str());
         } else {

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::header::EXPECT;
 use http::{Request, StatusCode};
 use tokio::time::Instant;
@@ -127,7 +126,12 @@ impl<H: Handler> Connection<H> {
             return self.late(head.stream);
         };
         let ends = head.has(flag::END_STREAM);
-        match stream.receiving.take(data, payload.len() - data.len(), ends) {
+        let padding = payload.len() - data.len();
+        match stream.receiving.take(data, padding, ends) {
+            // What nobody will read is given back at once.
+            Ok(()) if padding > 0 || !stream.receiving.is_wanted() => {
+                self.ready.push_back(head.stream);
+            }
             Ok(()) => {}
             Err(code) => {
                 self.give_back(payload.len());
@@ -210,6 +214,8 @@ impl<H: Handler> Connection<H> {
             return self.trailers(about, draft);
         }
         match self.ended.find(id) {
+            // It may have been there, so long ago that we forgot.
+            None if self.ended.forgets() => self.spend(),
             None => Err(Fault::protocol("a request on a stream with a number that is not new")),
             Some(_) => self.late(id),
         }
@@ -354,16 +360,15 @@ impl<H: Handler> Connection<H> {
         self.sender.peer.update(payload)?;
         let more = i64::from(self.sender.peer.initial_window) - before;
         if more != 0 {
-            for (id, stream) in self.streams.iter_mut() {
+            for (_, stream) in self.streams.iter_mut() {
                 stream.send_window += more;
                 if stream.send_window > i64::from(MAX_31_BITS) {
                     let what = "a window beyond 31 bits";
                     return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
                 }
-                if stream.blocked_since.is_some() {
-                    self.ready.push_back(id);
-                }
             }
+            // Once for all the frames that are read together: a client may say it a thousand times.
+            self.has_new_windows = true;
         }
         self.sender.acknowledge_settings();
         self.spend()
@@ -455,13 +460,16 @@ impl Receiving {
         }
         if let Some(announced) = &mut self.announced {
             *announced = announced.checked_sub(data.len() as u64).ok_or(Code::PROTOCOL_ERROR)?;
+            if ends && *announced > 0 {
+                return Err(Code::PROTOCOL_ERROR);
+            }
         }
         self.unread += data.len() + padding;
         self.padding += padding;
         if let Some(feed) = &self.feed
             && !data.is_empty()
         {
-            feed.push(Bytes::copy_from_slice(data));
+            feed.push(data);
         }
         if ends { self.end(None) } else { Ok(()) }
     }
@@ -477,6 +485,11 @@ impl Receiving {
             feed.end(trailers);
         }
         Ok(())
+    }
+
+    /// Whether the client may go on with its body.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.is_over && !self.feed.as_ref().is_some_and(body::Feed::is_unwanted)
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -134,7 +134,7 @@ impl<H: Handler> Connection<H> {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let read = stream.receiving.take_read();
         if read > 0 {
-            if !stream.receiving.is_over() {
+            if stream.receiving.is_wanted() {
                 stream.receiving.window += read as i64;
                 self.sender.window_update(id, read);
             }

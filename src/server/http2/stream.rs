@@ -179,6 +179,11 @@ impl Ended {
         self.0.push((stream, how));
     }
 
+    /// Whether there were more than are remembered.
+    pub(super) fn forgets(&self) -> bool {
+        self.0.len() == MAX_ENDED
+    }
+
     pub(super) fn find(&self, stream: u32) -> Option<How> {
         self.0.iter().rev().find(|(ended, _)| *ended == stream).map(|&(_, how)| how)
     }

@@ -2,14 +2,18 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, WriteHalf};
+
+use super::Via;
+use super::client::Io;
 
 /// Frame types.
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
@@ -19,6 +23,8 @@ pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
+pub(crate) const HAS_PRIORITY: u8 = 32;
 
 /// One frame.
 #[derive(Clone, Debug)]
@@ -52,6 +58,13 @@ impl Frame {
         let fields =
             [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "localhost")];
         Self::request(stream, END_STREAM, &fields)
+    }
+
+    /// SETTINGS with these entries.
+    pub(crate) fn of_settings(settings: &[(u16, u32)]) -> Self {
+        let entry =
+            |(name, value): &(u16, u32)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat();
+        Self::new(SETTINGS, 0, 0, &settings.iter().flat_map(entry).collect::<Vec<_>>())
     }
 
     /// Its bytes.
@@ -101,38 +114,58 @@ fn push_length(block: &mut Vec<u8>, length: usize) {
     }
 }
 
-/// A connection in clear text that carries frames.
-pub(crate) struct FrameConnection(TcpStream);
+/// What a client says first (RFC 9113, section 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection that carries frames.
+pub(crate) struct FrameConnection(Box<dyn Io>);
 
 impl FrameConnection {
     /// Connects and sends the preface, nothing else.
     pub(crate) async fn preface(to: SocketAddr) -> Self {
-        let mut socket = TcpStream::connect(to).await.unwrap();
-        socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        Self(socket)
+        let mut connection = Self::over(Via::H2c.connect(to).await);
+        connection.send_bytes(PREFACE).await;
+        connection
+    }
+
+    /// A connection on which nothing has been said.
+    pub(crate) fn over(io: Box<dyn Io>) -> Self {
+        Self(io)
     }
 
     /// Connects as a client does: the preface, and SETTINGS with these entries.
     pub(crate) async fn open(to: SocketAddr, settings: &[(u16, u32)]) -> Self {
         let mut connection = Self::preface(to).await;
-        let mut payload = Vec::new();
-        for (name, value) in settings {
-            payload.extend(name.to_be_bytes());
-            payload.extend(value.to_be_bytes());
-        }
-        connection.send(&Frame::new(SETTINGS, 0, 0, &payload)).await;
+        connection.send(&Frame::of_settings(settings)).await;
         connection
+    }
+
+    /// Sends any bytes. A peer that has hung up is noticed when reading.
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
+        drop(self.0.write_all(bytes).await);
+        drop(self.0.flush().await);
+    }
+
+    /// The same; answers whether it went out.
+    pub(crate) async fn try_send_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).await.is_ok() && self.0.flush().await.is_ok()
+    }
+
+    /// Reads and writes at the same time.
+    pub(crate) fn split(self) -> (Self, WriteHalf<Box<dyn Io>>) {
+        let (reader, writer) = tokio::io::split(self.0);
+        (Self(Box::new(tokio::io::join(reader, tokio::io::sink()))), writer)
     }
 
     /// Sends a frame. A peer that has hung up is noticed when reading.
     pub(crate) async fn send(&mut self, frame: &Frame) {
-        drop(self.0.write_all(&frame.encode()).await);
+        self.send_bytes(&frame.encode()).await;
     }
 
     /// Sends many frames in one write.
     pub(crate) async fn send_all(&mut self, frames: impl IntoIterator<Item = Frame>) {
         let bytes: Vec<u8> = frames.into_iter().flat_map(|frame| frame.encode()).collect();
-        drop(self.0.write_all(&bytes).await);
+        self.send_bytes(&bytes).await;
     }
 
     /// The next frame; `None` when the connection is closed.

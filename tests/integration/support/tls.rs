@@ -55,7 +55,8 @@ impl TlsClient {
         Ok(tcp)
     }
 
-    fn config(&self) -> Arc<ClientConfig> {
+    /// What it says, for many connections that know of each other.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions)
@@ -68,7 +69,7 @@ impl TlsClient {
     }
 }
 
-fn localhost() -> ServerName<'static> {
+pub(crate) fn localhost() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
 

@@ -69,7 +69,8 @@ impl Decoder {
                 continue;
             } else {
                 // Sections 6.2.2 and 6.2.3: a literal field that is not.
-                each(&self.literal(&mut input, 4)?)
+                let field = self.literal(&mut input, 4)?;
+                each(&if first & 0x10 == 0 { field } else { field.never_indexed() })
             };
             is_begun = true;
             if flow.is_break() {
@@ -283,11 +284,34 @@ mod tests {
     }
 
     #[test]
+    fn a_malformed_name_counts_in_the_table_wherever_it_stands() {
+        let mut decoder = Decoder::default();
+        // The second takes its name from the first.
+        decode(&mut decoder, &[0x40, 0x03, b'A', b'B', b'C', 0x01, b'x']).expect("valid HPACK");
+        decode(&mut decoder, &[0x7e, 0x01, b'y']).expect("valid HPACK");
+        let sizes: Vec<_> = decoder.table.iter().map(|field| field.size).collect();
+        assert_eq!(sizes, [36, 36]);
+    }
+
+    #[test]
+    fn what_is_never_to_be_indexed_stays_so() {
+        for (first, expected) in [(0x00, false), (0x10, true)] {
+            let mut is_sensitive = None;
+            let each = |field: &super::Field| {
+                is_sensitive = field.value.as_ref().map(http::HeaderValue::is_sensitive);
+                ControlFlow::Continue(())
+            };
+            Decoder::default().decode(&[first, 0x01, b'a', 0x01, b'b'], each).expect("valid");
+            assert_eq!(is_sensitive, Some(expected));
+        }
+    }
+
+    #[test]
     fn what_http_does_not_allow_is_marked() {
         let block =
             [&[0x00, 0x01, b'A', 0x01, b'b'][..], &[0x00, 0x01, b'a', 0x01, b'\n']].concat();
         let decoded = decode(&mut Decoder::default(), &block).expect("valid HPACK");
-        assert_eq!(decoded, ["Malformed: b", "a: (malformed)"]);
+        assert_eq!(decoded, ["Malformed { octets: 1 }: b", "a: (malformed)"]);
         let block = [0x00, 0x01, b'a', 0x02, b' ', b'b'];
         let decoded = decode(&mut Decoder::default(), &block).expect("valid HPACK");
         assert_eq!(decoded, ["a: (malformed)"]);

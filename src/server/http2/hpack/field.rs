@@ -32,7 +32,10 @@ pub(in crate::server::http2) enum Name {
     /// A field of HTTP.
     Regular(HeaderName),
     /// None that a request may have: an upper case letter, say, or `:status`.
-    Malformed,
+    Malformed {
+        /// Octets of it: the client counts them in its table.
+        octets: usize,
+    },
 }
 
 impl Field {
@@ -59,9 +62,18 @@ impl Field {
             Name::Path => ":path".len(),
             Name::Protocol => ":protocol".len(),
             Name::Regular(name) => name.as_str().len(),
-            // Its value is not asked for: what is malformed is refused whatever it says.
-            Name::Malformed => 0,
+            Name::Malformed { octets } => *octets,
         }
+    }
+}
+
+impl Field {
+    /// Marks it as one that is never to be indexed, by nobody on its way (RFC 7541, section 6.2.3).
+    pub(super) fn never_indexed(mut self) -> Self {
+        if let Some(value) = &mut self.value {
+            value.set_sensitive(true);
+        }
+        self
     }
 }
 
@@ -73,7 +85,8 @@ impl Name {
             b":authority" => Self::Authority,
             b":path" => Self::Path,
             b":protocol" => Self::Protocol,
-            _ => HeaderName::from_lowercase(name).map_or(Self::Malformed, Self::Regular),
+            _ => HeaderName::from_lowercase(name)
+                .map_or(Self::Malformed { octets: name.len() }, Self::Regular),
         }
     }
 }

@@ -1,0 +1,132 @@
+//! Who does not read: windows that stay shut, and sockets that nobody empties.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+use super::Scene;
+use super::table::{judge, mib};
+use crate::support::frames::{ACK, PING, RST_STREAM};
+use crate::support::{
+    Frame, FrameConnection, Request, SOON, Via, eventually, kernel_tcp_bytes, unsent_bytes, within,
+};
+
+#[tokio::test]
+async fn windows_that_stay_shut() {
+    let scene = Scene::set("write_timeout: 2s").await;
+    for window in [0, 1] {
+        let closed = async || {
+            let metrics = scene.gateway.metrics().await;
+            metrics.sum("ssegate_streams_closed_total", &[])
+        };
+        let before = closed().await;
+        let (slowest, toll) = scene
+            .crowd
+            .under(async {
+                let settings = [(4, window)];
+                let http = scene.gateway.address("http");
+                let mut connection = FrameConnection::open(http, &settings).await;
+                let gets = (0..100).map(|number| Frame::get(2 * number + 1, "/events/crowd"));
+                connection.send_all(gets).await;
+                let begun = Instant::now();
+                for _ in 0..100 {
+                    let reset = within(SOON, "a reset", connection.next_of(RST_STREAM)).await;
+                    assert_eq!(reset.unwrap().number(0), 8);
+                }
+                connection.send(&Frame::new(PING, 0, 0, b"12345678")).await;
+                let pong = within(SOON, "the connection goes on", connection.next_of(PING)).await;
+                assert_eq!(pong.unwrap().flags, ACK);
+                begun.elapsed()
+            })
+            .await;
+        assert_eq!(closed().await - before, 100.0, "each is counted");
+        let bounds =
+            [("reset after s", 4.0, slowest.as_secs_f64()), ("MiB", 10.0, mib(toll.resident))];
+        judge(&format!("100 streams with a window of {window}"), &toll, &bounds);
+    }
+}
+
+/// Asks for a stream, with a small receive buffer, and never reads.
+async fn stalled(scene: &Scene, number: usize) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let mut socket = socket.connect(scene.gateway.address("http")).await.unwrap();
+    if number.is_multiple_of(2) {
+        let request = b"GET /events/large HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        socket.write_all(request).await.unwrap();
+    } else {
+        let windows = Frame::new(8, 0, 0, &(1_u32 << 30).to_be_bytes());
+        let frames = [Frame::of_settings(&[(4, 1 << 30)]), windows, Frame::get(1, "/events/large")];
+        let frames: Vec<u8> = frames.iter().flat_map(Frame::encode).collect();
+        let bytes = [crate::support::frames::PREFACE, &frames].concat();
+        socket.write_all(&bytes).await.unwrap();
+    }
+    socket
+}
+
+async fn readers_that_stop(readers: usize, write_timeout: Duration, settings: &str) {
+    let scene = Scene::set(settings).await;
+    let before = scene.cut("write_timeout").await + scene.cut("stream").await;
+    let (kernel, files) = (kernel_tcp_bytes(), scene.gateway.open_files());
+    let http = scene.gateway.address("http");
+    let ((last, most, left), toll) = scene
+        .crowd
+        .under(async {
+            let mut sockets = Vec::with_capacity(readers);
+            for number in 0..readers {
+                sockets.push(stalled(&scene, number).await);
+            }
+            let open = async || {
+                let streams = scene.gateway.metrics().await.sum("ssegate_streams", &[]);
+                streams >= (50 + readers) as f64
+            };
+            eventually(SOON, "all are subscribed", open).await;
+            let begun = Instant::now();
+            let large = "x".repeat(256 << 10);
+            for _ in 0..4 {
+                scene.redis.publish("large", &large).await;
+            }
+            let mut most = 0;
+            let gone = async || {
+                most = most.max(unsent_bytes(http).0);
+                scene.gateway.open_files() <= files + 2
+            };
+            eventually(write_timeout + 2 * SOON, "all are closed", gone).await;
+            let last = begun.elapsed();
+            let mut left = 0;
+            let back = async || {
+                left = kernel_tcp_bytes().saturating_sub(kernel);
+                left <= kernel / 20 + (4 << 20)
+            };
+            // Our own ends hold what they were sent until they are closed.
+            drop(sockets);
+            eventually(2 * SOON, "the kernel has its memory back", back).await;
+            (last, most, left)
+        })
+        .await;
+    // Of HTTP/1.1 the stream is cut, of HTTP/2 the connection; a queue that is full closes some before.
+    let cut = scene.cut("write_timeout").await + scene.cut("stream").await - before;
+    assert!(cut > 0.0, "those who were cut off are counted");
+    let each = (most / readers) as f64 / 1024.0;
+    let bounds = [
+        ("closed after s", write_timeout.as_secs_f64() + 5.0, last.as_secs_f64()),
+        ("unsent KiB each", 256.0, each),
+        ("kernel MiB left", 4.0 + mib(kernel as u64) / 20.0, mib(left as u64)),
+    ];
+    judge(&format!("{readers} readers that stop"), &toll, &bounds);
+    let fine = scene.gateway.send(Via::Http1, Request::events("/events/crowd")).await;
+    assert_eq!(fine.status, 200);
+}
+
+#[tokio::test]
+async fn sockets_that_nobody_empties() {
+    readers_that_stop(40, Duration::from_secs(2), "write_timeout: 2s").await;
+}
+
+#[tokio::test]
+#[ignore = "takes its time: run by tests/run --full"]
+async fn long_hundreds_of_sockets_that_nobody_empties() {
+    readers_that_stop(500, Duration::from_secs(30), "").await;
+}
