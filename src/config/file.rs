@@ -531,6 +531,7 @@ pub(super) struct Http2File {
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Sockets")]
 pub(super) struct SocketsFile {
-    /// SO_SNDBUF: what a reader that stopped can hold in the kernel.
+    /// SO_SNDBUF: what a reader that stopped can hold in the kernel; four times as much where large
+    /// bodies are forwarded.
     pub(super) send_buffer: Field<Size>,
 }

@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,7 +24,15 @@ pub(super) struct Progress {
     // Milliseconds from `started` to the write that found the socket full; `NEVER`: none did.
     blocked_since: AtomicU64,
     resets_when_closed: AtomicBool,
+    // What the kernel is to hold from the next write on, in bytes; 0: what it holds now.
+    room: AtomicUsize,
 }
+
+/// A body of this length or longer is sent through a larger buffer: it is filled and emptied less
+/// often.
+pub(super) const LARGE_BODY: u64 = 256 << 10;
+/// By how much that buffer is larger than `send_buffer`.
+const MORE_ROOM: usize = 4;
 
 const NEVER: u64 = u64::MAX;
 
@@ -34,7 +42,13 @@ impl Progress {
             started,
             blocked_since: AtomicU64::new(NEVER),
             resets_when_closed: AtomicBool::new(false),
+            room: AtomicUsize::new(0),
         }
+    }
+
+    /// A large body is about to be sent; the kernel holds `send_buffer` bytes as a rule.
+    pub(super) fn make_room(&self, send_buffer: usize) {
+        self.room.store(send_buffer.saturating_mul(MORE_ROOM), Ordering::Relaxed);
     }
 
     /// Since when the socket has taken nothing; `None` while it takes what comes.
@@ -83,6 +97,15 @@ impl Watched {
         }
     }
 
+    fn make_room(&self) {
+        let room = &self.progress.room;
+        if room.load(Ordering::Relaxed) != 0 {
+            // With less room it only takes longer.
+            let room = room.swap(0, Ordering::Relaxed);
+            drop(socket2::SockRef::from(&self.stream).set_send_buffer_size(room));
+        }
+    }
+
     fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
         self.progress.note_write(written.is_ready());
         written
@@ -119,6 +142,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.make_room();
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.noted(written)
     }
@@ -128,6 +152,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.make_room();
         let stream = Pin::new(&mut self.stream);
         let written = match bufs {
             // `send` instead of `writev`: cheaper, and what an event over TLS comes to.

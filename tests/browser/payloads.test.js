@@ -1,15 +1,18 @@
 // Row 35 of the fault matrix: payloads of any size and any bytes, through Redis pub/sub and Redis
-// Streams, in two clients that share nothing with the gateway: npm's eventsource, and undici's.
+// Streams, in three clients: npm's eventsource and undici's, which share nothing with the gateway, and
+// `ssegate sub`.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { createInterface } from 'node:readline';
 import test from 'node:test';
 
 import { EventSource as NpmEventSource } from 'eventsource';
 import { EventSource as UndiciEventSource } from 'undici';
 
-import { eventually, startBackend, startGateway, startRedis } from './support.js';
+import { eventually, GATEWAY, startBackend, startGateway, startRedis } from './support.js';
 
 const PAYLOADS = [
   Buffer.from('x'), Buffer.from(''), Buffer.from('a\nb\n\nc\n'), Buffer.from('a\rb\r\nc'),
@@ -52,7 +55,18 @@ test('row 35: every payload is the same in every client', { timeout: 120_000 }, 
       sources.push(source);
     }
   }
+  for (const path of ['/events/p', '/kept/p']) {
+    const list = [];
+    const sub = spawn(GATEWAY, ['sub', '--json', gateway.http + path], { stdio: ['ignore', 'pipe', 'inherit'] });
+    t.after(() => sub.kill());
+    createInterface({ input: sub.stdout, crlfDelay: Infinity }).on('line', (line) => {
+      const { event, data } = JSON.parse(line);
+      list.push(event === 'gap' ? `gap ${data}` : data);
+    });
+    lists.push(list);
+  }
   await eventually('all are open', () => sources.every((source) => source.readyState === 1));
+  await eventually('ssegate sub too', async () => await gateway.metric('ssegate_streams') === 6);
   await eventually('both are followed', async () => await gateway.metric('ssegate_channels') === 2);
   await eventually('it is subscribed', async () => await redis.publish('p', 'first') === ':1');
   await redis.add('p', 'first');

@@ -13,7 +13,7 @@ import { chromium } from 'playwright-core';
 
 /** The top of the repository. */
 export const ROOT = resolve(import.meta.dirname, '../..');
-const GATEWAY = process.env.SSEGATE_BIN ?? join(ROOT, 'target/debug/ssegate');
+export const GATEWAY = process.env.SSEGATE_BIN ?? join(ROOT, 'target/debug/ssegate');
 const CHROMIUM = process.env.CHROMIUM_BIN ?? '/usr/bin/chromium';
 
 /** Where what is to be looked at is put. */

@@ -85,18 +85,20 @@ fn service<H: Handler>(
     Error = Infallible,
     Future: 'static,
 > + use<H> {
-    let (handler, state) = (shard.handler().clone(), Rc::clone(state));
+    let (shard, state) = (shard.clone(), Rc::clone(state));
     service_fn(move |request: Request<Incoming>| {
-        let (handler, state, handover) = (handler.clone(), Rc::clone(&state), handover.clone());
+        let (shard, state, handover) = (shard.clone(), Rc::clone(&state), handover.clone());
         async move {
             let running = RunningRequest::begin(Rc::clone(&state));
             // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
             let is_chunked = request.version() == Version::HTTP_11;
-            let response = handler.handle(request.map(RequestBody::from_http1), state).await;
+            let request = request.map(RequestBody::from_http1);
+            let response = shard.handler().handle(request, Rc::clone(&state)).await;
             if is_chunked && response.body().is_frames() {
                 handover.offer(Offer { response, running });
                 return std::future::pending().await;
             }
+            state.sends(response.body().size_hint().lower(), shard.settings());
             Ok(response.map(|body| RunningBody::new(body, running)))
         }
     })

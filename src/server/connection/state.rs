@@ -15,7 +15,7 @@ use crate::server::ConnectionSettings;
 use crate::server::clients::{ClientLimits, Clients, ConnectionPlace, TooMuch};
 use crate::server::http2::{Found, KeepAlive};
 use crate::server::switch;
-use crate::server::transport::Progress;
+use crate::server::transport::{LARGE_BODY, Progress};
 
 /// A client that had connected before the gateway began to leave has so long to send its first
 /// request, and is still answered.
@@ -106,6 +106,8 @@ pub struct ConnectionState {
     finish_due: Cell<Option<Instant>>,
     pub(super) progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
+    // For large bodies, on the way to the client.
+    has_more_room: Cell<bool>,
     // Since this was asked last.
     has_news: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -148,6 +150,7 @@ impl ConnectionState {
             finish_due: Cell::new(None),
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
+            has_more_room: Cell::new(false),
             has_news: Cell::new(false),
             waker: RefCell::new(None),
         }
@@ -298,6 +301,13 @@ impl ConnectionState {
     /// Waits until the notice is another than `known`.
     pub(super) async fn notice_after(&self, known: Option<Notice>) -> Option<Notice> {
         std::future::poll_fn(|cx| self.poll_notice_after(known, cx)).await
+    }
+
+    /// A body of at least so many bytes is about to be sent.
+    pub(in crate::server) fn sends(&self, least: u64, settings: &ConnectionSettings) {
+        if least >= LARGE_BODY && !self.has_more_room.replace(true) {
+            self.progress.make_room(settings.send_buffer);
+        }
     }
 
     /// Whether there is a notice, or work of the round's, since this was asked last. Whoever polls

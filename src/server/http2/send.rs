@@ -154,6 +154,7 @@ impl<H: Handler> Connection<H> {
             let _handled = switch::enter(switch);
             let mut context = Context::from_waker(&stream.waker);
             let Poll::Ready(response) = future.as_mut().poll(&mut context) else { return };
+            self.state.sends(response.body().size_hint().lower(), self.shard.settings());
             if self.sender.begin(id, stream, response) {
                 return self.complete(id);
             }
