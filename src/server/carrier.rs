@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
-use std::time::SystemTime;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::Response;
@@ -20,6 +19,7 @@ use http::header::DATE;
 use http::response::Parts;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
+use super::date::date;
 use super::running::RunningRequest;
 use super::transport::Transport;
 
@@ -229,7 +229,7 @@ fn head(parts: &Parts) -> Bytes {
     field(&mut head, "transfer-encoding", b"chunked");
     field(&mut head, "connection", b"close");
     if !parts.headers.contains_key(DATE) {
-        field(&mut head, "date", httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+        field(&mut head, "date", date().as_bytes());
     }
     head.put_slice(b"\r\n");
     head.freeze()

@@ -6,14 +6,15 @@
 //! them, from accept to its end, and [`carrier`] what remains of it while it carries a stream over
 //! HTTP/1.1; [`tls`] is how a listener speaks, [`certificate`] what it shows, and [`proxy_protocol`]
 //! whom a load balancer speaks for; [`transport`] is the socket as it is watched, [`running`] a
-//! request that has not ended, [`contain`] what a panic costs; [`http2`] is HTTP/2, and [`switch`]
-//! how one stream of it is cut off.
+//! request that has not ended, [`contain`] what a panic costs, [`date`] the time in responses;
+//! [`http2`] is HTTP/2, and [`switch`] how one stream of it is cut off.
 
 pub mod carrier;
 pub mod certificate;
 pub mod clients;
 pub mod connection;
 pub mod contain;
+mod date;
 pub mod files;
 mod http2;
 pub mod listener;

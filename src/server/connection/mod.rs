@@ -25,16 +25,13 @@ pub use self::http::{BodyError, Handler};
 pub(super) use self::state::Notice;
 pub use self::state::{ConnectionState, CutReason, Protocol};
 use super::carrier::{Carrier, Frames};
-use super::http2;
+use super::http2::{self, PREFACE};
 use super::listener::Listener;
 use super::proxy_protocol;
 use super::shard_server::ShardServer;
 use super::tls::Tls;
 use super::transport::{Transport, Watched};
 use crate::metrics::Metrics;
-
-/// The client's side of HTTP/2 begins with these bytes (RFC 9113, section 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves one connection. Owned by its shard; ends with the connection, or when it only carries a
 /// stream any more: then a smaller task goes on. `place` is given back at its end.

@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::PREFACE;
 use super::budget::Budget;
 use super::error::{Code, Fault};
 use super::frame::MAX_31_BITS;
 use super::hpack::Decoder;
-use super::keep_alive;
 use super::receive::Block;
 use super::resets::Resets;
 use super::send::Sender;
@@ -26,8 +26,6 @@ use crate::server::connection::{ConnectionState, CutReason, Handler, Notice};
 use crate::server::shard_server::ShardServer;
 use crate::server::transport::Transport;
 
-/// What a client sends first (section 3.4).
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What is read at once: a whole frame, and most of another.
 const READ: usize = 32 << 10;
 /// So much is written at once: one TLS record.
@@ -123,9 +121,7 @@ impl<H: Handler> Connection<H> {
             sender: Sender::new(&shard.settings().http2),
             decoder: Decoder::default(),
             block: None,
-            receive_window: i64::from(
-                shard.settings().http2.connection_window.max(settings::DEFAULT_WINDOW),
-            ),
+            receive_window: settings::connection_window(&shard.settings().http2).into(),
             unacknowledged: 0,
             budget: Budget::new(Instant::now()),
             resets: Resets::default(),
@@ -213,10 +209,10 @@ impl<H: Handler> Connection<H> {
         let (now, timeout) = (Instant::now(), self.shard.settings().write_timeout);
         let mut stalled = Vec::new();
         for (id, stream) in self.streams.iter_mut() {
-            if keep_alive::is_stalled(stream.blocked_since, now, timeout) {
-                stalled.push(id);
-            } else if stream.blocked_since.is_some() {
-                self.state.keep_alive.note_blocked();
+            match stream.blocked_since {
+                Some(since) if now >= since + timeout => stalled.push(id),
+                Some(_) => self.state.keep_alive.note_blocked(),
+                None => {}
             }
         }
         for id in stalled {
@@ -301,10 +297,7 @@ impl<H: Handler> Connection<H> {
                     self.fault(id, code);
                 }
                 Err((_, Fault::Connection(code, what))) => self.fail(code, what),
-                Err((_, Fault::Abuse(reason))) => {
-                    self.shard.metrics().connection_cut(reason.as_str());
-                    self.fail(Code::ENHANCE_YOUR_CALM, reason.as_str());
-                }
+                Err((_, Fault::Abuse(reason))) => self.cut_off(reason),
             }
         }
         octets.len()
@@ -389,12 +382,17 @@ impl<H: Handler> Connection<H> {
         self.close();
     }
 
+    /// Ends the connection for what is allowed, but was too much.
+    fn cut_off(&mut self, reason: CutReason) {
+        self.shard.metrics().connection_cut(reason.as_str());
+        self.fail(Code::ENHANCE_YOUR_CALM, reason.as_str());
+    }
+
     /// Ends a stream for a fault of the client's.
     fn fault(&mut self, id: u32, code: Code) {
         self.faults += 1;
         if self.faults >= MAX_FAULTS {
-            self.shard.metrics().connection_cut(CutReason::Faults.as_str());
-            self.fail(Code::ENHANCE_YOUR_CALM, CutReason::Faults.as_str());
+            self.cut_off(CutReason::Faults);
         } else {
             self.reset(id, code);
         }
@@ -419,7 +417,7 @@ impl<H: Handler> Connection<H> {
     /// What has been read, or is thrown away, may come again.
     pub(super) fn give_back(&mut self, octets: usize) {
         self.unacknowledged += octets;
-        let window = self.shard.settings().http2.connection_window.max(settings::DEFAULT_WINDOW);
+        let window = settings::connection_window(&self.shard.settings().http2);
         if self.unacknowledged >= window as usize / 2 {
             let octets = std::mem::take(&mut self.unacknowledged);
             self.receive_window += octets as i64;

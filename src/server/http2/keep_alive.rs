@@ -5,7 +5,6 @@
 //! only now and then, in case that its HTTP/2 alone hangs.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -111,11 +110,6 @@ impl KeepAlive {
         }
         is_due
     }
-}
-
-/// Whether a stream has waited too long for its window.
-pub(super) fn is_stalled(since: Option<Instant>, now: Instant, timeout: Duration) -> bool {
-    since.is_some_and(|since| now >= since + timeout)
 }
 
 #[cfg(test)]

@@ -38,6 +38,9 @@ use super::connection::{BodyError, ConnectionState, Handler};
 use super::shard_server::ShardServer;
 use super::transport::Transport;
 
+/// What a client sends first (RFC 9113, section 3.4).
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// Answers requests until the client is done, or the gateway leaves.
 pub(super) async fn speak<H: Handler>(
     transport: Transport,

@@ -1,13 +1,11 @@
 //! What becomes of a response: frames, as the windows of the client allow them.
 
-use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
 
 use bytes::{Buf as _, Bytes};
 use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -22,6 +20,7 @@ use super::stream::{How, Next, Stage, Stream};
 use crate::server::Http2Settings;
 use crate::server::carrier::Frames;
 use crate::server::connection::{BodyError, Handler};
+use crate::server::date::date;
 use crate::server::switch;
 
 /// What is sent at once on one stream: with its head it is one TLS record.
@@ -295,21 +294,4 @@ fn note(list: &mut Vec<u32>, id: u32) {
     if !list.contains(&id) {
         list.push(id);
     }
-}
-
-/// The time, as responses tell it (RFC 9110, section 6.6.1); made anew once a second.
-fn date() -> HeaderValue {
-    thread_local! {
-        static DATE: RefCell<Option<(Instant, HeaderValue)>> = const { RefCell::new(None) };
-    }
-    let now = Instant::now();
-    DATE.with_borrow_mut(|known| match known {
-        Some((made, date)) if now < *made + Duration::from_secs(1) => date.clone(),
-        _ => {
-            let date = httpdate::fmt_http_date(SystemTime::now());
-            let date = HeaderValue::try_from(date).expect("a date is text");
-            *known = Some((now, date.clone()));
-            date
-        }
-    })
 }

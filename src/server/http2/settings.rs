@@ -68,6 +68,12 @@ impl PeerSettings {
     }
 }
 
+/// What a client may send on the whole connection, in octets: no setting makes it smaller than it is
+/// before anybody says otherwise.
+pub(super) fn connection_window(settings: &Http2Settings) -> u32 {
+    settings.connection_window.max(DEFAULT_WINDOW)
+}
+
 /// What we say first: our settings, and the window of the connection.
 pub(super) fn put_first(out: &mut Vec<u8>, settings: &Http2Settings) {
     let ours = [
@@ -81,7 +87,8 @@ pub(super) fn put_first(out: &mut Vec<u8>, settings: &Http2Settings) {
         out.extend_from_slice(&setting.to_be_bytes());
         out.extend_from_slice(&value.to_be_bytes());
     }
-    if let Some(more) = settings.connection_window.checked_sub(DEFAULT_WINDOW).filter(|&n| n > 0) {
+    let more = connection_window(settings) - DEFAULT_WINDOW;
+    if more > 0 {
         frame::put_head(out, 4, kind::WINDOW_UPDATE, 0, 0);
         out.extend_from_slice(&more.to_be_bytes());
     }

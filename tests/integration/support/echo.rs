@@ -62,3 +62,21 @@ pub(crate) fn accept(head: &str) -> String {
     let text = format!("{}258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key.unwrap().1);
     STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
 }
+
+/// Checks what the backend was asked for a WebSocket: the client's request, made one of HTTP/1.1,
+/// with `forwarded` among what the gateway says of the client.
+#[track_caller]
+pub(crate) fn assert_handshake(head: &str, forwarded: &str) {
+    let head = head.to_lowercase();
+    assert!(head.starts_with("get /chat?room=1 http/1.1\r\n"), "{head}");
+    for field in [
+        "\r\nhost: app.example\r\n",
+        "connection: upgrade\r\n",
+        "upgrade: websocket\r\n",
+        "origin: https://app.example\r\n",
+        "sec-websocket-version: 13\r\n",
+        &format!("{forwarded}\r\n"),
+    ] {
+        assert_eq!(head.matches(field).count(), 1, "{field}: {head}");
+    }
+}
