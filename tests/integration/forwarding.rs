@@ -309,8 +309,7 @@ async fn a_backend_that_speaks_tls_must_be_whom_we_meant() {
             } else {
                 let text = response.text().await;
                 assert!(!text.contains(host) && !text.contains(&port.to_string()), "{text}");
-                let is_named = async || outer.log().contains(&port.to_string());
-                eventually(SOON, "the log names what failed", is_named).await;
+                outer.logs(&port.to_string()).await;
                 assert_eq!(recorded, []);
             }
         }

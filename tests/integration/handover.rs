@@ -147,7 +147,7 @@ async fn where_the_route_does_not_say_so_nothing_is_held_and_no_name_gets_out() 
     assert_eq!(response.header("content-length"), "9");
     assert_eq!(response.text().await, "data: a\n\n");
     assert_eq!(redis.listeners("private:7").await, 0);
-    assert!(gateway.log().contains("the route has no handover"), "{}", gateway.log());
+    gateway.logs("the route has no handover").await;
 }
 
 #[tokio::test]
@@ -344,7 +344,7 @@ async fn what_cannot_be_followed_is_a_502_for_pages_and_a_retry_for_streams() {
         let mut stream = ask(&gateway, &upstream, request, answer).await.stream();
         assert!(stream.next_block().await.retry.is_some());
         assert_eq!(stream.end().await, Ok(()));
-        assert!(gateway.log().contains(told), "{told} in\n{}", gateway.log());
+        gateway.logs(told).await;
     }
     let rejected = gateway.metrics().await;
     let rejected = rejected.sum("ssegate_http_requests_rejected_total", &["reason=\"handover\""]);

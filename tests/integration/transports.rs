@@ -152,8 +152,7 @@ async fn a_new_certificate_that_cannot_be_used_changes_nothing() {
     let gateway = Gateway::build(&redis).tls(&tls).start().await;
 
     std::fs::write(&pem.certificate, "-----BEGIN CERTIFICATE-----\nhalf").unwrap();
-    let told = async || gateway.log().contains("the certificate cannot be used");
-    eventually(2 * SOON, "the log tells of it", told).await;
+    gateway.logs("the certificate cannot be used").await;
     assert_eq!(certificate(&gateway).await, pem.der);
 }
 

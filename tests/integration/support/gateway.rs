@@ -357,6 +357,13 @@ impl Gateway {
         self.process.log()
     }
 
+    /// Waits until it has written `text`: its log comes to us by a way of its own, after what it
+    /// tells of.
+    pub(crate) async fn logs(&self, text: &str) {
+        let what = format!("the log has {text:?}");
+        eventually(SOON, &what, async || self.log().contains(text)).await;
+    }
+
     /// Its directory: configuration and state.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()

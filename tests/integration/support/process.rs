@@ -69,7 +69,7 @@ impl Program {
     pub(crate) async fn output(self, limit: Duration) -> Output {
         let mut process = self.start();
         let status = process.exit_within(limit).await;
-        Output { status, stdout: process.stdout.join(), stderr: process.stderr.join() }
+        Output { status, stdout: process.stdout().join("\n"), stderr: process.stderr().join("\n") }
     }
 }
 
@@ -134,11 +134,16 @@ impl Process {
         kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until what it wrote has been read.
     pub(crate) async fn exit_within(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
+        let mut status = None;
         loop {
-            if let Some(status) = self.ended() {
+            status = status.or_else(|| self.ended());
+            if let Some(status) = status
+                && self.stdout.is_complete()
+                && self.stderr.is_complete()
+            {
                 return status;
             }
             assert!(Instant::now() < end, "{} runs after {limit:?}:\n{}", self.name, self.log());
@@ -201,13 +206,9 @@ impl Lines {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// All of it, once the writer is gone.
-    fn join(&self) -> String {
-        let end = std::time::SystemTime::now() + Duration::from_secs(5);
-        while !self.reader.is_finished() && std::time::SystemTime::now() < end {
-            std::thread::yield_now();
-        }
-        self.so_far().join("\n")
+    /// Whether the writer is gone, and all of it is here.
+    fn is_complete(&self) -> bool {
+        self.reader.is_finished()
     }
 }
 
