@@ -54,6 +54,8 @@ pub enum CutReason {
     Flood,
     /// A header block of HTTP/2 that goes on and on.
     Headers,
+    /// A header of HTTP/1.1 that was begun and not ended within `header_read_timeout`.
+    HeaderTimeout,
     /// No answer to a PING of HTTP/2.
     KeepAlive,
     /// A stream on it is to end now, and HTTP/1.1 has no other way.
@@ -75,6 +77,7 @@ impl CutReason {
             Self::FirstRequest => "first_request_timeout",
             Self::Flood => "flood",
             Self::Headers => "headers",
+            Self::HeaderTimeout => "header_timeout",
             Self::KeepAlive => "keep_alive_timeout",
             Self::Resets => "resets",
             Self::Stream => "stream",

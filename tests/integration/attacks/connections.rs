@@ -172,6 +172,26 @@ async fn tls_that_is_abused() {
     let bounds = [("MiB", 2.0, mib(toll.resident)), ("MiB sent", 15.0, f64::from(taken) / 64.0)];
     judge("a ClientHello of 16 MiB", &toll, &bounds);
 
+    // rustls would tell the log of each: what a stranger sends is counted, not told.
+    let before = scene.gateway.metrics().await.sum(failed, &[]);
+    let lines = scene.gateway.log().lines().count();
+    let ((), toll) = scene
+        .crowd
+        .under(async {
+            for number in 0..200 {
+                let alert = b"\x15\x03\x01\x00\x02\x02\x28".as_slice();
+                let nonsense = [b"GET / HTTP/1.1\r\n\r\n", alert, b"\x16\x03\x01\x00\x01\x00"];
+                let mut socket = TcpStream::connect(https).await.unwrap();
+                socket.write_all(nonsense[number % 3]).await.unwrap();
+                socket.shutdown().await.unwrap();
+                within(SOON, "the socket is closed", closed(&mut socket)).await;
+            }
+        })
+        .await;
+    scene.gateway.counts(failed, &[], before + 200.0).await;
+    let lines = (scene.gateway.log().lines().count() - lines) as f64;
+    judge("200 handshakes that are none", &toll, &[("lines in the log", 0.0, lines)]);
+
     let (early, toll) = scene
         .crowd
         .under(async {
