@@ -68,6 +68,8 @@ pub enum CutReason {
     Stalled,
     /// The gateway stops, and the time for a good order is over.
     Stopped,
+    /// A fault in TLS behind the handshake, such as keys that are changed again and again.
+    Tls,
 }
 
 impl CutReason {
@@ -84,6 +86,7 @@ impl CutReason {
             Self::Shortage => "file_descriptors",
             Self::Stalled => "write_timeout",
             Self::Stopped => "stopped",
+            Self::Tls => "tls",
         }
     }
 }

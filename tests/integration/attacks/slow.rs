@@ -143,6 +143,8 @@ async fn answers_that_nobody_reads() {
                 socket.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
                 sockets.push(socket);
             }
+            let asked = async || backend.begun() >= ATTACKERS;
+            eventually(SOON, "all are being answered", asked).await;
             let begun = Instant::now();
             let gone = async || scene.gateway.open_files() <= files + 5;
             eventually(2 * SOON, "all are closed", gone).await;
@@ -155,6 +157,7 @@ async fn answers_that_nobody_reads() {
         // Where large bodies are forwarded, a socket may hold four times as much.
         ("waiting MiB", ATTACKERS as f64 * 3.0 / 8.0, mib(toll.waiting as u64)),
     ];
+    assert_eq!(scene.cut("write_timeout").await, ATTACKERS as f64, "each is counted");
     judge(&format!("{ATTACKERS} answers that nobody reads"), &toll, &bounds);
 }
 
