@@ -95,6 +95,7 @@ async fn who_begins_and_does_not_go_on() {
 async fn handshakes_by_the_hundred() {
     let scene = Scene::set("").await;
     let https = scene.gateway.address("https");
+    let (_, calm) = scene.crowd.under(tokio::time::sleep(Duration::from_millis(500))).await;
     let (count, toll) = scene
         .crowd
         .under(async {
@@ -113,9 +114,9 @@ async fn handshakes_by_the_hundred() {
             all.join_all().await.into_iter().sum::<u32>()
         })
         .await;
-    // Client and server share the processors, and neither is optimised.
-    let bounds =
-        [("p99 ms", 500.0, toll.p99.as_millis() as f64), ("MiB", 32.0, mib(toll.resident))];
+    // Client and server share the processors, and neither is optimised; others may work there too.
+    let p99 = Duration::from_millis(500).max(5 * calm.p99).as_millis() as f64;
+    let bounds = [("p99 ms", p99, toll.p99.as_millis() as f64), ("MiB", 32.0, mib(toll.resident))];
     judge(&format!("{count} handshakes in 2 s by 8"), &toll, &bounds);
 }
 
