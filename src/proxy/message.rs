@@ -66,6 +66,11 @@ pub(super) fn incoming<B>(response: &mut Response<B>) -> Result<Option<Duration>
     if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
         return Err(Failure::TransferCoding);
     }
+    // The chunks say where the body ends, and a length beside them would say something else (RFC
+    // 9112, section 6.3).
+    if coding.is_some() {
+        headers.remove(CONTENT_LENGTH);
+    }
     let keep_alive = keep_alive(headers);
     headers::remove_hop_by_hop(headers);
     Ok(keep_alive)
