@@ -724,6 +724,33 @@ async fn a_length_beside_chunks_is_not_passed_on() {
     }
 }
 
+#[tokio::test]
+async fn a_length_is_passed_on_once_and_only_where_it_is_one() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    for (method, length, expected) in [
+        ("HEAD", "5", Some("5")),
+        ("HEAD", "five", None),
+        ("HEAD", "+5", None),
+        ("HEAD", "5, 6", None),
+        ("GET", "3, 3", Some("3")),
+        ("GET", "3\r\ncontent-length: 3", Some("3")),
+    ] {
+        let request = Request::new(method, "/");
+        let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), async {
+            let mut call = upstream.call().await;
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n";
+            let body = if method == "GET" { "abc" } else { "" };
+            call.write(format!("{head}content-length: {length}\r\n\r\n{body}")).await;
+        });
+        assert_eq!(response.status, 200, "{method}, {length}");
+        let said = response.headers.get_all("content-length").iter();
+        let said: Vec<_> = said.map(|said| said.to_str().unwrap()).collect();
+        assert_eq!(said, Vec::from_iter(expected), "{method}, {length}");
+    }
+}
+
 /// The body of an answer, where it looks complete. Of what breaks off at once, the head may not come
 /// either.
 async fn complete(gateway: &Gateway, via: Via) -> Option<Vec<u8>> {
