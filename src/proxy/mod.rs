@@ -254,6 +254,6 @@ fn sender(connection: &ConnectionState) -> Sender {
 /// Tells a backend where a request comes from, for the fuzz targets.
 #[cfg(fuzzing)]
 pub fn tell_where_from(headers: &mut HeaderMap, address: std::net::IpAddr, is_trusted: bool) {
-    forwarded::tell(headers, forwarded::Sender { address, is_trusted, is_tls: true });
-    self::headers::join_cookies(headers);
+    forwarded::tell(headers, Sender { address, is_trusted, is_tls: true });
+    headers::join_cookies(headers);
 }
