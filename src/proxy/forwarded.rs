@@ -5,23 +5,24 @@
 //! address put behind it. A proxy that speaks only one of `X-Forwarded-For` and `Forwarded` hears no
 //! other from us: it would name the proxy where a backend looks for the client.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
-
+use bytes::Bytes;
 use http::header::{FORWARDED, HOST, HeaderName, VIA};
 use http::{HeaderMap, HeaderValue, Version};
+
+use super::headers;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST_ASKED: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// So many fields are added to a request.
+const ADDED: usize = 5;
 
 /// Who sent a request to us, and how.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sender {
-    /// The other end of the connection.
-    pub(super) address: IpAddr,
+pub(super) struct Sender<'a> {
+    /// The other end of the connection: an IP address.
+    pub(super) address: &'a str,
     /// Whether it is a proxy that is believed.
     pub(super) is_trusted: bool,
     /// Whether it speaks TLS to us.
@@ -29,17 +30,16 @@ pub(super) struct Sender {
 }
 
 /// Tells the backend where the request comes from. `Host` is still what the client asked for.
-pub(super) fn tell(headers: &mut HeaderMap, sender: Sender) {
+pub(super) fn tell(headers: &mut HeaderMap, sender: Sender<'_>) {
     if !sender.is_trusted {
-        for name in [FORWARDED, FOR, HOST_ASKED, PROTO, PORT, REAL_IP] {
-            headers.remove(name);
-        }
+        headers::remove(headers, tells_of_the_sender);
     }
+    headers.reserve(ADDED);
     let (has_for, has_forwarded) = (headers.contains_key(FOR), headers.contains_key(FORWARDED));
     let host = headers.get(HOST).cloned();
     let scheme = if sender.is_tls { "https" } else { "http" };
     if !has_forwarded || has_for {
-        append(headers, FOR, &sender.address.to_string());
+        append(headers, FOR, sender.address.as_bytes());
         headers.entry(PROTO).or_insert(HeaderValue::from_static(scheme));
         if let Some(host) = &host {
             headers.entry(HOST_ASKED).or_insert_with(|| host.clone());
@@ -49,6 +49,18 @@ pub(super) fn tell(headers: &mut HeaderMap, sender: Sender) {
         let element = element(sender.address, host.as_ref(), scheme);
         append(headers, FORWARDED, &element);
     }
+}
+
+fn tells_of_the_sender(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+    )
 }
 
 /// Says that the message came through us. Received in `version`.
@@ -64,33 +76,43 @@ pub(super) fn tell_via(headers: &mut HeaderMap, version: Version) {
 }
 
 /// Puts a value behind those that are there, as one field.
-fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    let mut all = Vec::new();
-    for earlier in headers.get_all(&name) {
-        all.extend_from_slice(earlier.as_bytes());
-        all.extend_from_slice(b", ");
-    }
-    all.extend_from_slice(value.as_bytes());
-    let all = HeaderValue::from_maybe_shared(bytes::Bytes::from(all));
+fn append(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
+    let mut earlier = headers.get_all(&name).iter().peekable();
+    let all = if earlier.peek().is_none() {
+        HeaderValue::from_bytes(value)
+    } else {
+        let mut all: Vec<&[u8]> = earlier.map(HeaderValue::as_bytes).collect();
+        all.push(value);
+        HeaderValue::from_maybe_shared(Bytes::from(all.join(&b", "[..])))
+    };
     headers.insert(name, all.expect("valid values, and separators of plain text"));
 }
 
 /// One `forwarded-element`. An IPv6 address and a port want quotes (RFC 7239, sections 4 and 6).
-fn element(address: IpAddr, host: Option<&HeaderValue>, scheme: &str) -> String {
-    let mut element = match address {
-        IpAddr::V4(address) => format!("for={address}"),
-        IpAddr::V6(address) => format!("for=\"[{address}]\""),
-    };
+fn element(address: &str, host: Option<&HeaderValue>, scheme: &str) -> Vec<u8> {
+    let is_ipv6 = address.contains(':');
     let host = host.and_then(|host| host.to_str().ok());
     // A quote or a backslash is in no host that has got so far.
-    if let Some(host) = host.filter(|host| !host.contains(['"', '\\'])) {
-        let is_token = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        let quote = if is_token && !host.is_empty() { "" } else { "\"" };
-        write!(element, ";host={quote}{host}{quote}").expect("a string takes it");
-    }
-    element.push_str(";proto=");
-    element.push_str(scheme);
-    element
+    let host = host.filter(|host| !host.contains(['"', '\\']));
+    let is_token = |host: &str| {
+        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    };
+    let (before, after) = if is_ipv6 { ("\"[", "]\"") } else { ("", "") };
+    let quote = if host.is_none_or(is_token) { "" } else { "\"" };
+    let host_is = if host.is_some() { ";host=" } else { "" };
+    let parts = [
+        "for=",
+        before,
+        address,
+        after,
+        host_is,
+        quote,
+        host.unwrap_or_default(),
+        quote,
+        ";proto=",
+        scheme,
+    ];
+    parts.concat().into_bytes()
 }
 
 #[cfg(test)]
@@ -105,8 +127,7 @@ mod tests {
             let name: HeaderName = name.parse().expect("a name");
             headers.append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        let address = sender.parse().expect("an address");
-        tell(&mut headers, Sender { address, is_trusted, is_tls: true });
+        tell(&mut headers, Sender { address: sender, is_trusted, is_tls: true });
         headers.remove("host");
         let mut fields: Vec<_> = headers
             .iter()

@@ -1,24 +1,24 @@
 //! The headers of a forwarded message (RFC 9110, section 7.6).
 
-use http::header::{
-    CONNECTION, COOKIE, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE,
-};
+use http::header::{CONNECTION, COOKIE, HeaderName, TE};
 use http::{HeaderMap, HeaderValue};
 
 /// Headers that are about one connection only. `Trailer` is not: it names fields of the message.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    // Part of `Upgrade: h2c`, which a backend must not be talked into by a client.
-    HeaderName::from_static("http2-settings"),
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match name.as_str() {
+        "connection"
+        | "keep-alive"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "proxy-connection"
+        | "te"
+        | "transfer-encoding"
+        | "upgrade" => true,
+        // Part of `Upgrade: h2c`, which a backend must not be talked into by a client.
+        "http2-settings" => true,
+        _ => false,
+    }
+}
 
 /// Headers that the `Connection` header may not name: whom the request is for, its framing, and who
 /// asks. A client that had them taken away here would be another one for the backend.
@@ -41,10 +41,19 @@ const KEPT: [&str; 13] = [
 /// Takes away what concerns the connection that the message came on.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = options(headers)
+        // What it says as a rule: of the one there is no field, the other goes in any case.
+        .filter(|option| !["close", "keep-alive"].contains(option))
         .filter_map(|name| name.parse().ok())
         .filter(|name: &HeaderName| !KEPT.contains(&name.as_str()))
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    remove(headers, |name| is_hop_by_hop(name) || named.contains(name));
+}
+
+/// Takes away every header whose name is meant. Most messages have none of them: it is cheaper to
+/// look at the few names that are there than to look up those that may be.
+pub(super) fn remove(headers: &mut HeaderMap, is_meant: impl Fn(&HeaderName) -> bool) {
+    let meant: Vec<HeaderName> = headers.keys().filter(|name| is_meant(name)).cloned().collect();
+    for name in meant {
         headers.remove(name);
     }
 }

@@ -19,7 +19,7 @@ use crate::route::ProxySettings;
 pub(super) fn outgoing<B: Body>(
     request: &mut Request<B>,
     settings: &ProxySettings,
-    sender: Sender,
+    sender: Sender<'_>,
     scheme: Option<Scheme>,
 ) -> Option<Hold> {
     let is_http1 = scheme.is_none();

@@ -243,9 +243,9 @@ impl Proxy {
     }
 }
 
-fn sender(connection: &ConnectionState) -> Sender {
+fn sender(connection: &ConnectionState) -> Sender<'_> {
     Sender {
-        address: connection.client(),
+        address: connection.client_text(),
         is_trusted: connection.is_trusted_proxy(),
         is_tls: connection.is_tls(),
     }
@@ -254,6 +254,7 @@ fn sender(connection: &ConnectionState) -> Sender {
 /// Tells a backend where a request comes from, for the fuzz targets.
 #[cfg(fuzzing)]
 pub fn tell_where_from(headers: &mut HeaderMap, address: std::net::IpAddr, is_trusted: bool) {
+    let address = &address.to_string();
     forwarded::tell(headers, Sender { address, is_trusted, is_tls: true });
     headers::join_cookies(headers);
 }

@@ -18,12 +18,15 @@ use crate::route::ProxySettings;
 use crate::server::connection::BodyError;
 use crate::server::request_body::RequestBody;
 
-/// What the client sends, as it comes. Where it breaks, or does not come, the request to the backend
-/// breaks too: it is never ended as if it were complete.
+/// What the client sends, as it comes; `None`: nothing. Where it breaks, or does not come, the
+/// request to the backend breaks too: it is never ended as if it were complete.
+// Boxed: most requests have no body, and are moved often.
 #[derive(Debug)]
-pub(super) struct Upload {
-    // `None`: nothing is sent.
-    body: Option<RequestBody>,
+pub(super) struct Upload(Option<Box<Sending>>);
+
+#[derive(Debug)]
+struct Sending {
+    body: RequestBody,
     hold: Option<Hold>,
     pause: Pause,
     // Bytes that may still come.
@@ -71,11 +74,16 @@ impl Upload {
             idle_timeout: settings.idle_timeout,
             response_timeout: settings.response_timeout,
         });
-        let pause = Pause::new(settings.idle_timeout);
-        let left = settings.max_body.unwrap_or(u64::MAX);
-        (Self { body, hold, pause, left, watch: Rc::clone(&watch) }, watch)
+        let sending = body.map(|body| {
+            let pause = Pause::new(settings.idle_timeout);
+            let left = settings.max_body.unwrap_or(u64::MAX);
+            Box::new(Sending { body, hold, pause, left, watch: Rc::clone(&watch) })
+        });
+        (Self(sending), watch)
     }
+}
 
+impl Sending {
     fn broke(
         &self,
         stage: Stage,
@@ -157,7 +165,7 @@ impl Body for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
+        let Some(this) = &mut self.get_mut().0 else { return Poll::Ready(None) };
         if let Some(hold) = &mut this.hold {
             ready!(hold.poll(cx));
             if this.watch.is_answered.get() {
@@ -167,8 +175,7 @@ impl Body for Upload {
             this.hold = None;
             this.pause.over();
         }
-        let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        match Pin::new(&mut *body).poll_frame(cx) {
+        match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => {
                 this.watch.stage.set(Stage::Client);
                 ready!(this.pause.poll(cx));
@@ -181,7 +188,7 @@ impl Body for Upload {
                     return this.broke(Stage::Large, "the body is too large".into());
                 };
                 this.left = left;
-                let is_end = body.is_end_stream();
+                let is_end = this.body.is_end_stream();
                 this.watch.moved(if is_end { Stage::Complete } else { Stage::Backend });
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -194,10 +201,11 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(RequestBody::is_end_stream)
+        self.0.as_ref().is_none_or(|sending| sending.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), RequestBody::size_hint)
+        let sending = self.0.as_ref();
+        sending.map_or_else(|| SizeHint::with_exact(0), |sending| sending.body.size_hint())
     }
 }

@@ -55,7 +55,7 @@ pub struct Route {
     pub handover: Option<Handover>,
     /// Connections to its upstreams that are open, of all shards.
     pub upstream_connections: Arc<AtomicUsize>,
-    // The names in its path, in order.
+    // The names in its path, in order; of an events route: nobody else wants their values.
     parameters: Vec<String>,
 }
 
@@ -66,7 +66,10 @@ impl Route {
             Target::Proxy(_) | Target::Demo => None,
         };
         let handover = settings.handover.clone().map(Handover::new);
-        let parameters = router::parameter_names(&settings.path);
+        let parameters = match channels {
+            Some(_) => router::parameter_names(&settings.path),
+            None => Vec::new(),
+        };
         let upstream_connections = Arc::default();
         Self { place, parameters, settings, channels, handover, upstream_connections }
     }

@@ -2,6 +2,8 @@
 //!
 //! hyper refuses most of them, and settles what has both lengths or bare line feeds before we see it.
 
+use std::borrow::Cow;
+
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Request, Version};
@@ -23,7 +25,7 @@ pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
 ///
 /// HTTP/1.1 must name exactly one (RFC 9112, section 3.2); where HTTP/2 has `:authority` and
 /// `Host`, they must agree (RFC 9113, section 8.3.1).
-pub(super) fn host<B>(request: &Request<B>) -> Result<Option<String>, Rejection> {
+pub(super) fn host<B>(request: &Request<B>) -> Result<Option<Cow<'_, str>>, Rejection> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let header = hosts.next().map(|host| host.to_str().map_err(|_not_text| Rejection::Host));
     let header = header.transpose()?;
@@ -39,9 +41,58 @@ pub(super) fn host<B>(request: &Request<B>) -> Result<Option<String>, Rejection>
         (None, None) if request.version() == Version::HTTP_10 => return Ok(None),
         (None, None) => return Err(Rejection::Host),
     };
+    if let Some(name) = plain_name(host) {
+        return Ok(Some(Cow::Borrowed(name)));
+    }
     let authority: Authority = host.parse().map_err(|_invalid| Rejection::Host)?;
     if host.contains('@') {
         return Err(Rejection::Host);
     }
-    Ok(Some(authority.host().to_ascii_lowercase()))
+    Ok(Some(Cow::Owned(authority.host().to_ascii_lowercase())))
+}
+
+/// The name of a host as most clients write it, in lower case and perhaps with a port: there is
+/// nothing to be read in it. `None`: it must be looked at closely.
+fn plain_name(host: &str) -> Option<&str> {
+    let (name, port) = host.split_once(':').unwrap_or((host, "80"));
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
+    let is_port = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+    (is_port && !name.is_empty() && name.bytes().all(is_plain)).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use http::header::HOST;
+    use proptest::prelude::*;
+
+    use super::{host, plain_name};
+
+    proptest! {
+        #[test]
+        fn a_plain_name_is_what_a_close_look_finds(name in "[a-z0-9.:-]{0,12}") {
+            if let Some(plain) = plain_name(&name) {
+                let authority: http::uri::Authority = name.parse().expect("an authority");
+                prop_assert_eq!(authority.host(), plain);
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_is_found_however_it_is_written() {
+        for (written, expected) in [
+            ("app.example", Some("app.example")),
+            ("APP.example:8443", Some("app.example")),
+            ("127.0.0.1:80", Some("127.0.0.1")),
+            ("[::1]:80", Some("[::1]")),
+            ("[::1]", Some("[::1]")),
+            ("a:b@app.example", None),
+            ("app.example/x", None),
+            ("", None),
+        ] {
+            let request = Request::get("/").header(HOST, written).body(()).expect("a request");
+            let found = host(&request).ok().flatten();
+            assert_eq!(found.as_deref(), expected, "{written}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What is known of a connection, and what its task is told from outside.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -91,6 +91,7 @@ pub struct ConnectionState {
     pub(in crate::server) peer: SocketAddr,
     // Whom the peer speaks for, where the PROXY protocol says so.
     client: Cell<IpAddr>,
+    client_text: OnceCell<Box<str>>,
     is_trusted_proxy: Cell<bool>,
     // Among those of its client, where they are counted.
     place: RefCell<Option<ConnectionPlace>>,
@@ -137,6 +138,7 @@ impl ConnectionState {
         Self {
             peer,
             client: Cell::new(peer.ip().to_canonical()),
+            client_text: OnceCell::new(),
             is_trusted_proxy: Cell::new(false),
             place: RefCell::default(),
             rest: RefCell::new(None),
@@ -160,6 +162,11 @@ impl ConnectionState {
     /// of the balancer's. An IPv4 address that came as IPv6 is IPv4 here.
     pub fn client(&self) -> IpAddr {
         self.client.get()
+    }
+
+    /// [`client`](Self::client) as text. Written once: not before the first request, when it is known.
+    pub fn client_text(&self) -> &str {
+        self.client_text.get_or_init(|| self.client().to_string().into())
     }
 
     /// What goes on on the connection when HTTP is over, after an upgrade. The connection owns it, and
