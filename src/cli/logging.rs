@@ -9,10 +9,14 @@ use tracing_subscriber::filter::{Directive, LevelFilter};
 /// Starts to log what `SSEGATE_LOG` asks for, at most once in a process.
 pub(super) fn start() {
     std::panic::set_hook(Box::new(tell_panic));
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .with_env_var("SSEGATE_LOG")
-        .from_env_lossy();
+    let asked = std::env::var("SSEGATE_LOG").unwrap_or_default();
+    let filter =
+        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(&asked);
+    // What a stranger sends it is counted, not told: he could fill the log with it.
+    let filter = match asked.contains("rustls") {
+        true => filter,
+        false => filter.add_directive(directive("rustls=error")),
+    };
     if io::stderr().is_terminal() {
         // The banner has told what is open, for people.
         let filter = filter.add_directive(silence(gateway::OPENED));
@@ -34,5 +38,9 @@ fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
 }
 
 fn silence(target: &str) -> Directive {
-    format!("{target}=off").parse().expect("a target and a level make a directive")
+    directive(&format!("{target}=off"))
+}
+
+fn directive(text: &str) -> Directive {
+    text.parse().expect("a target and a level make a directive")
 }

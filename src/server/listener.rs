@@ -116,6 +116,11 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// So much later than we do the kernel gives a client up: who is cut off by us is counted with the
+/// reason, and who is cut off by the kernel has only left.
+#[cfg(target_os = "linux")]
+const AFTER_US: Duration = Duration::from_secs(2);
+
 /// Listens. The options are inherited by the connections that are accepted (Linux, BSD).
 fn prepare(
     listener: std::net::TcpListener,
@@ -126,7 +131,7 @@ fn prepare(
     socket.set_send_buffer_size(settings.send_buffer)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(settings.write_timeout))?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(settings.write_timeout))?;
+    socket.set_tcp_user_timeout(Some(settings.write_timeout + AFTER_US))?;
     socket.set_nonblocking(true)?;
     // One that listens already only gets its backlog.
     socket.listen(BACKLOG)?;

@@ -99,6 +99,10 @@ fn server_config(certificate: Arc<Certificate>) -> Result<ServerConfig, rustls::
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A key makes tickets for six hours and is known for six more. It stays where it is, also over a
+    // reload, and never leaves the process: after a restart or a takeover each client pays for one
+    // whole handshake, and the drain spreads them. A ticket is taken on one listener only, and says
+    // nothing of the certificate: who resumes is shown none.
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(config)
 }

@@ -12,6 +12,8 @@ mod contained;
 mod cors;
 mod counted;
 mod demo;
+#[cfg(debug_assertions)]
+mod drill;
 mod events;
 mod handover;
 mod passing;
@@ -326,8 +328,12 @@ impl Handler for Service {
         let service = self.clone();
         async move {
             let asked = Asked::by(&request);
-            let responding = Contained::new(service.respond(request, &asked, connection));
-            let response = responding.await.unwrap_or_else(|_panicked| {
+            let responding = async {
+                #[cfg(debug_assertions)]
+                drill::panic_at(&request);
+                service.respond(request, &asked, connection).await
+            };
+            let response = Contained::new(responding).await.unwrap_or_else(|_panicked| {
                 service.metrics().panicked("request");
                 service.reject("", Rejection::Panicked, &asked)
             });

@@ -13,8 +13,7 @@ use tokio::time::Instant;
 
 use crate::support::frames::{GOAWAY, PING};
 use crate::support::{
-    Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Via, eventually, measured,
-    within,
+    Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Via, eventually, within,
 };
 
 /// What a client sends before it falls silent.
@@ -169,47 +168,6 @@ async fn silent_connections_leave_room_for_others() {
     let closed = async || gateway.open_files() <= files + 2;
     eventually(SOON, "all silent connections are closed", closed).await;
     drop(silent);
-}
-
-/// Row 20 of the fault matrix.
-#[tokio::test]
-#[ignore = "six thousand connections"]
-async fn long_five_thousand_silent_ones_and_a_thousand_half_handshakes_are_closed_in_time() {
-    const SILENT: usize = 5000;
-    const HALF: usize = 1000;
-    let redis = Redis::start().await;
-    let gateway = Gateway::start(&redis).await;
-    let mut streams = gateway.subscribe_all("/events/news", 100).await;
-    let (files, http, https) =
-        (gateway.open_files(), gateway.address("http"), gateway.address("https"));
-    let (mut silent, mut half) = (Vec::new(), Vec::new());
-    for _ in 0..SILENT {
-        silent.push(TcpStream::connect(http).await.unwrap());
-    }
-    let client = TlsClient::offering(&["h2"]);
-    for _ in 0..HALF {
-        half.push(client.only_hello(https).await.unwrap());
-    }
-    let since = Instant::now();
-    let mut slowest = Duration::ZERO;
-    let closed = async || {
-        let asked = Instant::now();
-        let response = gateway.send(Via::Http1, Request::get("/nothing")).await;
-        assert_eq!(response.status, 404);
-        slowest = slowest.max(asked.elapsed());
-        gateway.open_files() <= files + 5
-    };
-    eventually(Duration::from_secs(12), "all of them are closed", closed).await;
-    assert!(since.elapsed() < Duration::from_secs(12), "{:?}", since.elapsed());
-    measured(&format!("all closed after {:?}; another waited {slowest:?}", since.elapsed()));
-    assert!(slowest < Duration::from_millis(100), "a client waited for {slowest:?}");
-    redis.publish("news", "still here").await;
-    for stream in &mut streams {
-        assert_eq!(stream.next_event().await.data, "still here");
-    }
-    let cut = gateway.metrics().await.sum("ssegate_connections_cut_total", &["first_request"]);
-    assert!(cut >= f64::from(u32::try_from(SILENT + HALF).unwrap()), "{cut}");
-    drop((silent, half));
 }
 
 #[tokio::test]

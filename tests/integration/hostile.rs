@@ -4,10 +4,14 @@
 //! Raw sockets on one side, a backend that keeps the bytes on the other. What counts is that the
 //! backend never sees another number of requests than the client was answered.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::attacks::crowd::Crowd;
+use crate::attacks::table::{judge, mib};
 use crate::support::frames::{DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM};
 use crate::support::recorder::{Recorded, Recorder, RequestEnd};
 use crate::support::{Frame, FrameConnection, Gateway, Redis, SOON, eventually, within};
@@ -210,13 +214,26 @@ fn assert_sound(request: &Recorded) {
 
 #[tokio::test]
 async fn what_can_be_read_in_two_ways_over_http1_reaches_the_backend_once_or_not_at_all() {
-    let redis = Redis::start().await;
+    let redis = Arc::new(Redis::start().await);
     let backend = Recorder::start().await;
     let route = backend.route("/{*rest}");
     let settings = "http1: { header: 32KiB }";
-    let gateway = Gateway::build(&redis).settings(settings).routes(&route).start().await;
-    let mut answered = 0;
+    let gateway = Gateway::build(&redis).settings(settings).route(&route).start().await;
+    let gateway = Arc::new(gateway);
+    let crowd = Crowd::gather(&gateway, &redis).await;
+    let (answered, toll) = crowd.under(Box::pin(all_over_http1(&gateway, &backend))).await;
+    let counted = gateway.metrics().await;
+    let counted = counted.sum("ssegate_http_requests_total", &["route=\"/{*rest}\"", "\"2xx\""]);
+    let answered = answered as f64;
+    assert_eq!(counted.to_bits(), answered.to_bits(), "{counted} counted, {answered} answered");
+    let bounds =
+        [("counted otherwise", 0.0, (counted - answered).abs()), ("MiB", 8.0, mib(toll.resident))];
+    judge(&format!("smuggling over HTTP/1.1, {} payloads", payloads().len()), &toll, &bounds);
+}
 
+/// Sends each on a connection of its own; answers how many requests were answered 200.
+async fn all_over_http1(gateway: &Gateway, backend: &Recorder) -> usize {
+    let mut answered = 0;
     for (payload, expected) in payloads() {
         let shown: String = payload.chars().take(300).collect();
         let before = backend.begun();
@@ -258,11 +275,7 @@ async fn what_can_be_read_in_two_ways_over_http1_reaches_the_backend_once_or_not
         }
         recorded.iter().for_each(assert_sound);
     }
-    let counted = gateway.metrics().await;
-    let counted = counted.sum("ssegate_http_requests_total", &["route=\"/{*rest}\"", "\"2xx\""]);
-    #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
-    let answered = answered as f64;
-    assert_eq!(counted.to_bits(), answered.to_bits(), "{counted} counted, {answered} answered");
+    answered
 }
 
 type Fields = Vec<(&'static str, &'static str)>;
@@ -332,10 +345,17 @@ fn streams() -> Vec<(Fields, &'static str, usize)> {
 
 #[tokio::test]
 async fn what_can_be_read_in_two_ways_over_http2_reaches_the_backend_once_or_not_at_all() {
-    let redis = Redis::start().await;
+    let redis = Arc::new(Redis::start().await);
     let backend = Recorder::start().await;
-    let gateway = Gateway::build(&redis).routes(&backend.route("/{*rest}")).start().await;
+    let gateway = Gateway::build(&redis).route(&backend.route("/{*rest}")).start().await;
+    let gateway = Arc::new(gateway);
+    let crowd = Crowd::gather(&gateway, &redis).await;
+    let ((), toll) = crowd.under(Box::pin(all_over_http2(&gateway, &backend))).await;
+    let bounds = [("MiB", 8.0, mib(toll.resident))];
+    judge(&format!("smuggling over HTTP/2, {} payloads", streams().len()), &toll, &bounds);
+}
 
+async fn all_over_http2(gateway: &Gateway, backend: &Recorder) {
     for (fields, body, expected) in streams() {
         let mut connection = FrameConnection::open(gateway.address("http"), &[]).await;
         connection.send(&Frame::request(1, 0, &fields)).await;

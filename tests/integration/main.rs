@@ -74,6 +74,11 @@ mod storms;
 mod attacks;
 /// Connections that send nothing, or not enough, or too much.
 mod deadlines;
+/// What others say of it: sslyze, slowhttptest, another HTTP/2.
+mod judges;
+/// Tickets of TLS, and how long they are good for.
+mod tickets;
+
 /// Frames of HTTP/2, and the reaction that the standard demands: a table.
 mod http2_table;
 
@@ -90,6 +95,8 @@ mod command_line;
 mod configuration;
 /// The orderly end of many streams, and of old ones.
 mod drain;
+/// A crowd that comes back somewhere else.
+mod drain_resume;
 /// A real Prometheus.
 mod prometheus;
 /// The configuration and the certificates, read again.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::attacks::table::judge_without_crowd;
 use crate::support::{EventStream, Gateway, Pem, Redis, Request, SOON, TlsClient, Via, eventually};
 
 /// The certificate that a new connection is shown.
@@ -70,7 +71,7 @@ async fn another_configuration_and_certificate_under_open_streams() {
 async fn a_bad_file_changes_nothing_and_says_where() {
     let redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;
-    let mut streams = gateway.subscribe_all("/events/news", 10).await;
+    let mut streams = gateway.subscribe_all("/events/news", 50).await;
     let mut good = String::new();
     gateway.rewrite(|text| {
         good.clone_from(&text);
@@ -89,7 +90,9 @@ async fn a_bad_file_changes_nothing_and_says_where() {
     assert_eq!(gateway.get("/other/news").await.status, 404);
     let metrics = gateway.metrics().await;
     assert_eq!(metrics.sum("ssegate_config_last_reload_successful", &[]), 0.0);
-    assert_eq!(metrics.sum("ssegate_streams_closed_total", &[]), 0.0);
+    let closed = metrics.sum("ssegate_streams_closed_total", &[]);
+    let harmed = streams.iter().filter(|stream| stream.has_ended()).count();
+    judge_without_crowd("reload of a bad file", &[("streams closed", 0.0, closed)], harmed);
 
     gateway.rewrite(|_| good);
     assert!(gateway.reload().await);
@@ -103,6 +106,7 @@ async fn a_bad_certificate_changes_nothing() {
     let pem = Pem::write(dir.path());
     let gateway = Gateway::build(&redis).tls(&files_of(&pem)).start().await;
     let https = gateway.address("https");
+    let mut streams = gateway.subscribe_all("/events/news", 50).await;
     std::fs::write(&pem.key, "no key").unwrap();
     gateway.rewrite(|text| text.replace("/events/{channel}", "/other/{channel}"));
     assert!(!gateway.reload().await);
@@ -112,6 +116,9 @@ async fn a_bad_certificate_changes_nothing() {
     let told: Vec<_> = gateway.said(told).collect();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0]["error"].as_str().unwrap().contains("no private key in"), "{told:?}");
+    all_hear(&mut streams, &redis, "as before").await;
+    let closed = gateway.metrics().await.sum("ssegate_streams_closed_total", &[]);
+    judge_without_crowd("reload of a bad certificate", &[("streams closed", 0.0, closed)], 0);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::state::ConnectionState;
+use super::state::{ConnectionState, CutReason};
 use crate::server::carrier::{Carrier, Frames, Handover, Offer};
 use crate::server::request_body::RequestBody;
 use crate::server::running::{RunningBody, RunningRequest};
@@ -68,6 +68,11 @@ pub(super) async fn speak_http1<H: Handler>(
         Poll::Pending
     });
     if let Some(ended) = ended.await {
+        let is_late = ended.as_ref().is_err_and(hyper::Error::is_timeout);
+        // Between two requests that is how a connection ends which nobody needs any more.
+        if is_late && connection.into_parts().is_some_and(|parts| !parts.read_buf.is_empty()) {
+            shard.metrics().connection_cut(CutReason::HeaderTimeout.as_str());
+        }
         return Ok(ended.map(|()| None)?);
     }
     let parts = connection.into_parts();

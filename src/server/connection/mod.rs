@@ -71,7 +71,10 @@ pub(super) async fn serve<H: Handler>(
             )));
         }
         Err(error) if is_oversized(&*error) => shard.metrics().request_rejected("header"),
-        Err(error) => tracing::debug!(peer = %state.peer, %error, "connection failed"),
+        Err(error) => {
+            count_fault_of_tls(&*error, &state, shard.metrics());
+            tracing::debug!(peer = %state.peer, %error, "connection failed");
+        }
     }
 }
 
@@ -87,6 +90,7 @@ async fn carry<B: Frames>(
         biased;
         ended = carrier.carry() => {
             if let Err(error) = ended {
+                count_fault_of_tls(&error, &state, &metrics);
                 tracing::debug!(peer = %state.peer, %error, "stream failed");
             }
         }
@@ -212,6 +216,26 @@ async fn sniff(watched: &mut Watched) -> io::Result<Protocol> {
 /// Whether hyper has refused a header that is too long (431), or a target (414).
 fn is_oversized(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref().is_some_and(hyper::Error::is_parse_too_large)
+}
+
+/// A handshake that fails is counted as such; this is about what comes behind it.
+fn count_fault_of_tls(
+    error: &(dyn std::error::Error + 'static),
+    state: &ConnectionState,
+    metrics: &Metrics,
+) {
+    if state.protocol.get().is_some() && is_of_tls(error) {
+        metrics.connection_cut(CutReason::Tls.as_str());
+    }
+}
+
+/// Whether rustls has ended the connection, for a fault of the client's.
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        inner.is_some_and(|inner| inner.is::<rustls::Error>())
+    })
 }
 
 fn handshake_failure(error: &io::Error) -> &'static str {

@@ -54,6 +54,8 @@ pub enum CutReason {
     Flood,
     /// A header block of HTTP/2 that goes on and on.
     Headers,
+    /// A header of HTTP/1.1 that was begun and not ended within `header_read_timeout`.
+    HeaderTimeout,
     /// No answer to a PING of HTTP/2.
     KeepAlive,
     /// A stream on it is to end now, and HTTP/1.1 has no other way.
@@ -66,6 +68,8 @@ pub enum CutReason {
     Stalled,
     /// The gateway stops, and the time for a good order is over.
     Stopped,
+    /// A fault in TLS behind the handshake, such as keys that are changed again and again.
+    Tls,
 }
 
 impl CutReason {
@@ -75,12 +79,14 @@ impl CutReason {
             Self::FirstRequest => "first_request_timeout",
             Self::Flood => "flood",
             Self::Headers => "headers",
+            Self::HeaderTimeout => "header_timeout",
             Self::KeepAlive => "keep_alive_timeout",
             Self::Resets => "resets",
             Self::Stream => "stream",
             Self::Shortage => "file_descriptors",
             Self::Stalled => "write_timeout",
             Self::Stopped => "stopped",
+            Self::Tls => "tls",
         }
     }
 }

@@ -6,8 +6,8 @@
 //! streams.
 //!
 //! [`frame`] and [`hpack`] are the bytes; [`connection`] the loop, [`receive`] what each frame of a
-//! client does, [`send`] what becomes of a response; [`stream`] is one stream, [`body`] what its
-//! client sends, [`head`] what it asks for; [`wakes`] tells who has something to do, [`output`] what
+//! client does, [`send`] what becomes of a response; [`stream`] is one stream, [`receiving`] the
+//! client's side of it, [`body`] the way from there to who reads, [`head`] what is asked for; [`wakes`] tells who has something to do, [`output`] what
 //! waits for the socket; [`budget`], [`resets`] and [`keep_alive`] bound what a client may do without
 //! being served.
 //!
@@ -24,6 +24,7 @@ mod hpack;
 mod keep_alive;
 mod output;
 mod receive;
+mod receiving;
 mod resets;
 mod send;
 mod settings;

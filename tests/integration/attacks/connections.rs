@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::Scene;
+use super::crowd::Crowd;
 use super::table::{judge, mib};
 use crate::support::frames::{PING, PREFACE, SETTINGS};
 use crate::support::{
-    Frame, FrameConnection, Request, SOON, TlsClient, Via, eventually, kernel_tcp_bytes, localhost,
-    within,
+    Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Via, eventually,
+    kernel_tcp_bytes, localhost, within,
 };
 
 /// Reads until the other side hangs up.
@@ -94,6 +95,7 @@ async fn who_begins_and_does_not_go_on() {
 async fn handshakes_by_the_hundred() {
     let scene = Scene::set("").await;
     let https = scene.gateway.address("https");
+    let (_, calm) = scene.crowd.under(tokio::time::sleep(Duration::from_millis(500))).await;
     let (count, toll) = scene
         .crowd
         .under(async {
@@ -112,9 +114,9 @@ async fn handshakes_by_the_hundred() {
             all.join_all().await.into_iter().sum::<u32>()
         })
         .await;
-    // Client and server share the processors, and neither is optimised.
-    let bounds =
-        [("p99 ms", 500.0, toll.p99.as_millis() as f64), ("MiB", 32.0, mib(toll.resident))];
+    // Client and server share the processors, and neither is optimised; others may work there too.
+    let p99 = Duration::from_millis(500).max(5 * calm.p99).as_millis() as f64;
+    let bounds = [("p99 ms", p99, toll.p99.as_millis() as f64), ("MiB", 32.0, mib(toll.resident))];
     judge(&format!("{count} handshakes in 2 s by 8"), &toll, &bounds);
 }
 
@@ -142,6 +144,7 @@ async fn tls_that_is_abused() {
             updates
         })
         .await;
+    scene.is_cut("tls", 0.0, 1.0).await;
     let bounds =
         [("updates until cut", 1000.0, f64::from(updates)), ("MiB", 2.0, mib(toll.resident))];
     judge("KeyUpdate without end", &toll, &bounds);
@@ -171,6 +174,26 @@ async fn tls_that_is_abused() {
     // What the kernel takes before the gateway hangs up is no memory of the gateway's.
     let bounds = [("MiB", 2.0, mib(toll.resident)), ("MiB sent", 15.0, f64::from(taken) / 64.0)];
     judge("a ClientHello of 16 MiB", &toll, &bounds);
+
+    // rustls would tell the log of each: what a stranger sends is counted, not told.
+    let before = scene.gateway.metrics().await.sum(failed, &[]);
+    let lines = scene.gateway.log().lines().count();
+    let ((), toll) = scene
+        .crowd
+        .under(async {
+            for number in 0..200 {
+                let alert = b"\x15\x03\x01\x00\x02\x02\x28".as_slice();
+                let nonsense = [b"GET / HTTP/1.1\r\n\r\n", alert, b"\x16\x03\x01\x00\x01\x00"];
+                let mut socket = TcpStream::connect(https).await.unwrap();
+                socket.write_all(nonsense[number % 3]).await.unwrap();
+                socket.shutdown().await.unwrap();
+                within(SOON, "the socket is closed", closed(&mut socket)).await;
+            }
+        })
+        .await;
+    scene.gateway.counts(failed, &[], before + 200.0).await;
+    let lines = (scene.gateway.log().lines().count() - lines) as f64;
+    judge("200 handshakes that are none", &toll, &[("lines in the log", 0.0, lines)]);
 
     let (early, toll) = scene
         .crowd
@@ -214,16 +237,17 @@ async fn slowest_of_20(https: SocketAddr) -> Duration {
     slowest
 }
 
-/// 5,000 that say nothing and 1,000 that say half of it.
+/// Row 20 of the fault matrix: 5,000 that say nothing and 1,000 that say half of it, beside a hundred.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes its time: run by tests/run --full"]
 async fn long_thousands_that_say_nothing() {
-    let scene = Scene::set("").await;
-    let (http, https) = (scene.gateway.address("http"), scene.gateway.address("https"));
+    let redis = Arc::new(Redis::start().await);
+    let gateway = Arc::new(Gateway::start(&redis).await);
+    let crowd = Crowd::of(100, Duration::from_millis(20), &gateway, &redis).await;
+    let (http, https) = (gateway.address("http"), gateway.address("https"));
     let calm = slowest_of_20(https).await;
-    let (files, kernel) = (scene.gateway.open_files(), kernel_tcp_bytes());
-    let ((slowest, last), toll) = scene
-        .crowd
+    let (files, kernel) = (gateway.open_files(), kernel_tcp_bytes());
+    let ((slowest, last), toll) = crowd
         .under(async {
             let mut silent = Vec::new();
             for _ in 0..5000 {
@@ -235,11 +259,14 @@ async fn long_thousands_that_say_nothing() {
             }
             let opened = Instant::now();
             let slowest = slowest_of_20(https).await;
-            let gone = async || scene.gateway.open_files() <= files + 2;
+            let gone = async || gateway.open_files() <= files + 2;
             eventually(2 * SOON, "all are closed", gone).await;
             (slowest, opened.elapsed())
         })
         .await;
+    let label = "reason=\"first_request_timeout\"";
+    let cut = gateway.metrics().await.sum("ssegate_connections_cut_total", &[label]);
+    assert!(cut >= 6000.0, "each is counted: {cut}");
     let mut left = 0;
     let most = kernel / 20 + (4 << 20);
     let back = async || {
@@ -247,11 +274,14 @@ async fn long_thousands_that_say_nothing() {
         left <= most
     };
     eventually(SOON, "the kernel has its memory back", back).await;
-    // Others work on this machine too: what a client waits for anyway is no fault of the silent.
-    let bound = Duration::from_millis(100).max(2 * calm);
+    // Six thousand are let in, and a thousand handshakes begun, by the processors that the attackers
+    // and the measuring client work on as well: 166 ms where nothing else runs. Five times as much,
+    // or what a client waits for anyway.
+    let bound = Duration::from_millis(800).max(5 * calm);
     let bounds = [
         ("closed after s", 12.0, last.as_secs_f64()),
         ("a client served in ms", bound.as_millis() as f64, slowest.as_millis() as f64),
+        ("MiB", 128.0, mib(toll.resident)),
         ("kernel MiB left", mib(most as u64), mib(left as u64)),
     ];
     judge("5,000 silent, 1,000 half handshakes", &toll, &bounds);

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::support::{EventStream, Gateway, Redis, Via, kernel_tcp_bytes};
+use crate::support::{EventStream, Gateway, Redis, Via, kernel_tcp_bytes, waiting_bytes};
 
 const READERS: usize = 50;
 /// So often something is published for them.
@@ -16,7 +16,7 @@ const PACE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The good streams: each kind of connection has as many.
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     gateway: Arc<Gateway>,
     shared: Arc<Shared>,
     readers: Arc<Vec<Reader>>,
@@ -43,32 +43,44 @@ impl Shared {
 
 /// What an attack came to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Toll {
+pub(crate) struct Toll {
     /// Streams of the crowd that ended, or missed an event, or did not get it in time.
-    pub(super) harmed: usize,
+    pub(crate) harmed: usize,
     /// From PUBLISH to the reader, for 99 of 100 events.
-    pub(super) p99: Duration,
+    pub(crate) p99: Duration,
     /// By how much the gateway grew, at most.
-    pub(super) resident: u64,
+    pub(crate) resident: u64,
     /// By how much the kernel's memory for sockets grew, at most. Other tests on the machine are in it.
-    pub(super) kernel: usize,
+    pub(crate) kernel: usize,
+    /// By how much grew what waits at the gateway's own sockets, at most.
+    pub(crate) waiting: usize,
     /// Processor time of the gateway.
-    pub(super) busy: Duration,
-    pub(super) took: Duration,
+    pub(crate) busy: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Crowd {
     /// Opens the streams, and begins to publish.
-    pub(super) async fn gather(gateway: &Arc<Gateway>, redis: &Arc<Redis>) -> Self {
+    pub(crate) async fn gather(gateway: &Arc<Gateway>, redis: &Arc<Redis>) -> Self {
+        Self::of(READERS, PACE, gateway, redis).await
+    }
+
+    /// The same with so many streams, and so long between what is published.
+    pub(crate) async fn of(
+        count: usize,
+        pace: Duration,
+        gateway: &Arc<Gateway>,
+        redis: &Arc<Redis>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             start: Instant::now(),
             published: AtomicUsize::new(0),
             late: Mutex::default(),
         });
-        let readers: Vec<_> = (0..READERS).map(|_| Reader::default()).collect();
+        let readers: Vec<_> = (0..count).map(|_| Reader::default()).collect();
         let readers = Arc::new(readers);
         let mut tasks = JoinSet::new();
-        for number in 0..READERS {
+        for number in 0..count {
             let via = Via::ALL[number % Via::ALL.len()];
             let stream = gateway.subscribe_via(via, "/events/crowd").await;
             let (readers, shared) = (Arc::clone(&readers), Arc::clone(&shared));
@@ -81,26 +93,34 @@ impl Crowd {
                 let said = format!("{number} {}", clock.start.elapsed().as_micros());
                 redis.publish("crowd", said).await;
                 clock.published.store(number + 1, Ordering::SeqCst);
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(pace).await;
             }
         });
         Self { gateway: Arc::clone(gateway), shared, readers, _tasks: tasks }
     }
 
     /// Attacks, and looks at what it costs.
-    pub(super) async fn under<T>(&self, attack: impl Future<Output = T>) -> (T, Toll) {
+    pub(crate) async fn under<T>(&self, attack: impl Future<Output = T>) -> (T, Toll) {
         drop(self.shared.late());
         let (resident, kernel) = (self.gateway.resident_bytes(), kernel_tcp_bytes());
-        let (busy, begun) = (self.busy(), Instant::now());
-        let (mut most_resident, mut most_kernel) = (resident, kernel);
-        let mut attack = std::pin::pin!(attack);
+        let sockets = ["http", "https"].map(|kind| self.gateway.address(kind));
+        let waiting = waiting_bytes(&sockets);
+        let (busy, begun) = (self.gateway.cpu_time(), Instant::now());
+        let (mut most_resident, mut most_kernel, mut most_waiting) = (resident, kernel, waiting);
+        let (mut attack, mut looks) = (std::pin::pin!(attack), 0);
         let mut look = tokio::time::interval(Duration::from_millis(50));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {
             tokio::select! {
                 result = attack.as_mut() => break result,
                 _ = look.tick() => {
                     most_resident = most_resident.max(self.gateway.resident_bytes());
                     most_kernel = most_kernel.max(kernel_tcp_bytes());
+                    looks += 1;
+                    // That is a long table where others leave many sockets behind.
+                    if looks % 4 == 0 {
+                        most_waiting = most_waiting.max(waiting_bytes(&sockets));
+                    }
                 }
             }
         };
@@ -113,7 +133,8 @@ impl Crowd {
             p99: late.get(late.len() * 99 / 100).copied().unwrap_or_default(),
             resident: most_resident.max(self.gateway.resident_bytes()) - resident,
             kernel: most_kernel - kernel,
-            busy: self.busy() - busy,
+            waiting: most_waiting - waiting,
+            busy: self.gateway.cpu_time() - busy,
             took,
         };
         (result, toll)
@@ -134,13 +155,6 @@ impl Crowd {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-
-    fn busy(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.gateway.id())).unwrap();
-        let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
-        let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 }
 

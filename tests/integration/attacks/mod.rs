@@ -1,24 +1,30 @@
 //! Attacks on a gateway that meanwhile serves fifty others, over every protocol: they miss nothing,
 //! memory stays within its bound, the attacker is cut off, and a metric says so.
 
+/// A bug of our own.
+mod bug;
 /// Connections that come to nothing, and TLS.
 mod connections;
 /// Those who are served.
-mod crowd;
+pub(crate) mod crowd;
+/// What is asked for and what is published: ids, names, payloads.
+mod events;
 /// Frames of HTTP/2.
 mod http2;
 /// Who does not read.
 mod readers;
 /// Requests that are none.
 mod requests;
+/// What is said a little at a time.
+mod slow;
 /// What was measured.
-mod table;
+pub(crate) mod table;
 
 use std::sync::Arc;
 
 use crowd::Crowd;
 
-use crate::support::{Gateway, Redis, Site};
+use crate::support::{Gateway, GatewayBuilder, Redis, Site};
 
 /// A gateway with a crowd, and with a backend behind `/site` and one that never answers behind
 /// `/silent`.
@@ -32,17 +38,26 @@ struct Scene {
 
 impl Scene {
     async fn set(settings: &str) -> Self {
-        let redis = Arc::new(Redis::start().await);
+        Self::with(Redis::start().await, |builder| builder.settings(settings)).await
+    }
+
+    /// The same before this Redis, with more to say of the gateway.
+    async fn with(redis: Redis, more: impl FnOnce(GatewayBuilder) -> GatewayBuilder) -> Self {
+        let redis = Arc::new(redis);
         let (site, silent) = (Site::start("hello").await, Site::silent().await);
-        let gateway = Gateway::build(&redis)
-            .settings(settings)
-            .route(&site.route("/site"))
-            .route(&silent.route("/silent"))
-            .start()
-            .await;
-        let gateway = Arc::new(gateway);
+        let builder =
+            Gateway::build(&redis).route(&site.route("/site")).route(&silent.route("/silent"));
+        let gateway = Arc::new(more(builder).start().await);
         let crowd = Crowd::gather(&gateway, &redis).await;
         Self { gateway, redis, crowd, site, silent }
+    }
+
+    /// The sum of a metric's samples with this label, or of all.
+    async fn count(&self, metric: &str, label: &str) -> f64 {
+        let labels = [label];
+        // No label: all of them.
+        let labels = if label.is_empty() { &labels[..0] } else { &labels };
+        self.gateway.metrics().await.sum(metric, labels)
     }
 
     /// How many connections were cut for this reason.

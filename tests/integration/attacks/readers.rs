@@ -1,5 +1,6 @@
 //! Who does not read: windows that stay shut, and sockets that nobody empties.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -7,21 +8,19 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::Scene;
+use super::crowd::Crowd;
 use super::table::{judge, mib};
 use crate::support::frames::{ACK, PING, RST_STREAM};
 use crate::support::{
-    Frame, FrameConnection, Request, SOON, Via, eventually, kernel_tcp_bytes, unsent_bytes, within,
+    Frame, FrameConnection, Gateway, Redis, Request, SOON, Via, eventually, kernel_tcp_bytes,
+    unsent_bytes, within,
 };
 
-#[tokio::test]
-async fn windows_that_stay_shut() {
-    let scene = Scene::set("write_timeout: 2s").await;
+/// Row 9 of the fault matrix.
+async fn windows_stay_shut(write_timeout: Duration, settings: &str) {
+    let scene = Scene::set(settings).await;
     for window in [0, 1] {
-        let closed = async || {
-            let metrics = scene.gateway.metrics().await;
-            metrics.sum("ssegate_streams_closed_total", &[])
-        };
-        let before = closed().await;
+        let before = scene.count("ssegate_streams_closed_total", "").await;
         let (slowest, toll) = scene
             .crowd
             .under(async {
@@ -31,21 +30,76 @@ async fn windows_that_stay_shut() {
                 let gets = (0..100).map(|number| Frame::get(2 * number + 1, "/events/crowd"));
                 connection.send_all(gets).await;
                 let begun = Instant::now();
+                let patience = write_timeout + SOON;
                 for _ in 0..100 {
-                    let reset = within(SOON, "a reset", connection.next_of(RST_STREAM)).await;
+                    let reset = within(patience, "a reset", connection.next_of(RST_STREAM)).await;
                     assert_eq!(reset.unwrap().number(0), 8);
                 }
+                let slowest = begun.elapsed();
                 connection.send(&Frame::new(PING, 0, 0, b"12345678")).await;
                 let pong = within(SOON, "the connection goes on", connection.next_of(PING)).await;
                 assert_eq!(pong.unwrap().flags, ACK);
-                begun.elapsed()
+                slowest
             })
             .await;
-        assert_eq!(closed().await - before, 100.0, "each is counted");
-        let bounds =
-            [("reset after s", 4.0, slowest.as_secs_f64()), ("MiB", 10.0, mib(toll.resident))];
+        let closed = scene.count("ssegate_streams_closed_total", "").await;
+        assert_eq!(closed - before, 100.0, "each is counted");
+        let bounds = [
+            ("reset after s", write_timeout.as_secs_f64() + 5.0, slowest.as_secs_f64()),
+            ("MiB", 10.0, mib(toll.resident)),
+        ];
         judge(&format!("100 streams with a window of {window}"), &toll, &bounds);
     }
+}
+
+#[tokio::test]
+async fn windows_that_stay_shut() {
+    windows_stay_shut(Duration::from_secs(2), "write_timeout: 2s").await;
+}
+
+#[tokio::test]
+#[ignore = "takes its time: run by tests/run --full"]
+async fn long_windows_that_stay_shut_for_as_long_as_they_may() {
+    windows_stay_shut(Duration::from_secs(30), "").await;
+}
+
+/// Row 7 of the fault matrix: one of a thousand.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes its time: run by tests/run --full"]
+async fn long_one_of_a_thousand_that_stops() {
+    let redis = Arc::new(Redis::start().await);
+    let gateway = Arc::new(Gateway::start(&redis).await);
+    let http = gateway.address("http");
+    let crowd = Crowd::of(1000, Duration::from_millis(250), &gateway, &redis).await;
+    let (_, calm) = crowd.under(tokio::time::sleep(Duration::from_secs(10))).await;
+    let closed = async || gateway.metrics().await.sum("ssegate_streams_closed_total", &[]) >= 1.0;
+    let ((last, most), toll) = crowd
+        .under(async {
+            let target = "/events?channel=crowd&channel=large";
+            let stopped = crate::slow_readers::stalled(http, target).await;
+            let begun = Instant::now();
+            // More than its socket takes, less than its queue: it is time that ends it.
+            redis.publish("large", "x".repeat(768 << 10)).await;
+            let mut most = 0;
+            let gone = async || {
+                most = most.max(unsent_bytes(http).0);
+                closed().await
+            };
+            eventually(4 * SOON, "it is closed", gone).await;
+            drop(stopped);
+            (begun.elapsed(), most)
+        })
+        .await;
+    // Readers, publisher and others work on the same two processors: less than that says nothing.
+    let p99 = calm.p99.mul_f64(1.2).max(Duration::from_millis(100));
+    let bounds = [
+        ("closed after s", 35.0, last.as_secs_f64()),
+        ("unsent KiB", 256.0, most as f64 / 1024.0),
+        ("p99 ms", p99.as_millis() as f64, toll.p99.as_millis() as f64),
+        // A thousand readers have their price.
+        ("CPU s", 2.0 * toll.took.as_secs_f64(), toll.busy.as_secs_f64()),
+    ];
+    judge("1 of 1,000 readers that stops", &toll, &bounds);
 }
 
 /// Asks for a stream, with a small receive buffer, and never reads.
@@ -108,12 +162,13 @@ async fn readers_that_stop(readers: usize, write_timeout: Duration, settings: &s
         .await;
     // Of HTTP/1.1 the stream is cut, of HTTP/2 the connection; a queue that is full closes some before.
     let cut = scene.cut("write_timeout").await + scene.cut("stream").await - before;
-    assert!(cut > 0.0, "those who were cut off are counted");
+    assert_eq!(cut, readers as f64, "each is counted");
     let each = (most / readers) as f64 / 1024.0;
     let bounds = [
         ("closed after s", write_timeout.as_secs_f64() + 5.0, last.as_secs_f64()),
         ("unsent KiB each", 256.0, each),
         ("kernel MiB left", 4.0 + mib(kernel as u64) / 20.0, mib(left as u64)),
+        ("waiting MiB", readers as f64 / 4.0, mib(toll.waiting as u64)),
     ];
     judge(&format!("{readers} readers that stop"), &toll, &bounds);
     let fine = scene.gateway.send(Via::Http1, Request::events("/events/crowd")).await;

@@ -21,3 +21,20 @@ pub(crate) fn unsent_bytes(local: SocketAddr) -> (usize, usize) {
     });
     queues.fold((0, 0), |(bytes, sockets), queue| (bytes + queue, sockets + 1))
 }
+
+/// What waits in the kernel at sockets of these addresses, to be sent from there or to be read there.
+/// Unlike [`kernel_tcp_bytes`] it knows of nobody else's.
+pub(crate) fn waiting_bytes(locals: &[SocketAddr]) -> usize {
+    let ports: Vec<_> = locals.iter().map(|local| format!(":{:04X}", local.port())).collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // A socket that listens counts connections there.
+    let ours = lines.filter(|fields| {
+        fields[3] != "0A" && ports.iter().any(|port| fields[1].ends_with(port.as_str()))
+    });
+    let queues = ours.flat_map(|fields| {
+        let (sent, received) = fields[4].split_once(':').unwrap();
+        [sent, received].map(|queue| usize::from_str_radix(queue, 16).unwrap())
+    });
+    queues.sum()
+}
