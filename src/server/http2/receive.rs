@@ -105,8 +105,13 @@ impl<H: Handler> Connection<H> {
     /// Whether nothing may come on this stream: nobody has opened it. Behind the last stream that
     /// we take, much may be underway.
     fn is_idle(&self, stream: u32) -> bool {
-        let is_new = stream > self.last_stream;
-        stream.is_multiple_of(2) || is_new && !matches!(self.phase, Phase::Finished)
+        stream.is_multiple_of(2)
+            || self.is_unknown(stream) && !matches!(self.phase, Phase::Finished)
+    }
+
+    /// Whether we have not heard that this stream was opened.
+    fn is_unknown(&self, stream: u32) -> bool {
+        stream.is_multiple_of(2) || stream > self.last_stream
     }
 
     /// Section 6.1.
@@ -313,8 +318,9 @@ impl<H: Handler> Connection<H> {
     /// Section 6.3. Priorities are deprecated; their frames are still checked.
     fn priority(&mut self, head: Head, payload: &[u8]) -> Received {
         let fault = |code, what| {
-            if self.is_idle(head.stream) {
-                Fault::Connection(code, what) // a stream that is idle cannot be reset
+            // A stream that may be idle is not reset (section 6.4).
+            if self.is_unknown(head.stream) {
+                Fault::Connection(code, what)
             } else {
                 Fault::Stream(head.stream, code)
             }
