@@ -184,10 +184,11 @@ impl EntryId {
     }
 }
 
-/// At most twenty digits, and nothing else.
-fn decimal(text: &[u8]) -> Option<u64> {
-    let is_number = (1..=20).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
-    if is_number { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
+/// Reads a number as we write it: digits, with no zero before them.
+pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
+    let has_digits = (1..=20).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    let is_written_so = has_digits && (text.len() == 1 || text[0] != b'0');
+    if is_written_so { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }
 
 impl fmt::Display for EntryId {
@@ -236,6 +237,8 @@ mod tests {
             "18446744073709551616-0",
             "0-18446744073709551616",
             "000000000000000000001-0",
+            "00-0",
+            "1-07",
         ] {
             assert_eq!(EntryId::parse(text.as_bytes()), None, "{text}");
         }

@@ -8,16 +8,20 @@ use ssegate::hub::Position;
 fuzz_target!(|text: &[u8]| {
     if let Some(id) = EntryId::parse(text) {
         assert_eq!(id.to_string().as_bytes(), text);
-        drop(id.previous());
+        let previous = id.previous();
+        assert!(previous < id || id == EntryId::ZERO);
+        assert_eq!(EntryId::parse(previous.to_string().as_bytes()), Some(previous));
     }
     if let Some(position) = Position::parse(text) {
         assert_eq!(position.to_string().as_bytes(), text);
     }
+    // One is not taken for the other.
+    assert!(EntryId::parse(text).is_none() || Position::parse(text).is_none() || text[6] == b'-');
     if let Ok(text) = std::str::from_utf8(text)
         && let Ok(name) = ChannelName::new(text)
     {
-        assert!(!text.is_empty() && text.len() <= 255 && !text.contains(char::is_control));
+        assert!((1..=255).contains(&text.len()) && !text.contains(char::is_control));
+        assert!(!ChannelName::RESERVED.iter().any(|reserved| text.starts_with(reserved)));
         assert_eq!(name.as_str(), text);
     }
-    drop(ssegate::query::parse(&String::from_utf8_lossy(text)));
 });

@@ -1,17 +1,85 @@
 #![no_main]
-//! Whatever a publisher writes, an event comes of it whose fields forge no line.
+//! Whatever a publisher writes, an event comes of it whose fields forge no line, and which says what
+//! JSON says.
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use ssegate::event::Format;
-use ssegate::source::decode::decode;
+use serde_json::{Value, json};
+use ssegate::event::{Event, Format};
+use ssegate::source::decode::{Decoded, decode};
 use ssegate::sse::encode::is_field_value;
 
-fuzz_target!(|payload: &[u8]| {
-    for format in [Format::Raw, Format::Envelope] {
-        let event = decode(format, &Bytes::copy_from_slice(payload)).event;
-        for field in [&event.name, &event.id].into_iter().flatten() {
-            assert!(is_field_value(field));
+fuzz_target!(|input: &[u8]| {
+    let payload = Bytes::copy_from_slice(input);
+    let raw =
+        Decoded { event: Event { data: payload.clone(), ..Event::default() }, is_malformed: false };
+    assert_eq!(decode(Format::Raw, &payload), raw);
+
+    let decoded = decode(Format::Envelope, &payload);
+    let Event { name, id, data, .. } = &decoded.event;
+    assert!([name, id].into_iter().flatten().all(|field| is_field_value(field)));
+    assert!(name.as_deref() != Some(""));
+    match serde_json::from_slice::<Value>(input) {
+        // A key that stands there twice is told apart from one that stands there once.
+        Ok(Value::Object(object)) if decoded != raw => {
+            check_data(data, object.get("data").unwrap_or(&Value::Null));
+        }
+        Ok(Value::Object(object)) => {
+            let is_envelope = ["data", "event", "type"]
+                .iter()
+                .any(|key| object.get(*key).is_some_and(|value| !value.is_null()));
+            assert!(!is_envelope || has_doubles(input), "an envelope was taken for data");
+        }
+        Ok(_) => assert_eq!(decoded, raw, "no object is no envelope"),
+        Err(_) => {}
+    }
+
+    // What is written as an envelope reads back.
+    let text = String::from_utf8_lossy(input);
+    let (name, data) = text.split_once('|').unwrap_or(("", &text));
+    let envelope = json!({ "event": name, "data": data, "id": name, "retry": input.len() });
+    let decoded = decode(Format::Envelope, &envelope.to_string().into());
+    let field = Some(name).filter(|name| is_field_value(name));
+    let expected = Event {
+        name: field.filter(|name| !name.is_empty()).map(Into::into),
+        id: field.map(Into::into),
+        data: Bytes::copy_from_slice(data.as_bytes()),
+        retry: Some(input.len() as u64),
+    };
+    assert_eq!(decoded, Decoded { event: expected, is_malformed: field.is_none() });
+});
+
+/// A string as it is, else the same value as compact JSON.
+fn check_data(data: &Bytes, written: &Value) {
+    match written {
+        Value::Null if data.is_empty() => {}
+        Value::String(text) => assert_eq!(data, text),
+        other => {
+            let read: Value = serde_json::from_slice(data).expect("JSON");
+            assert_eq!(read, *other);
+            assert!(!has_space_between_tokens(data), "not compact: {}", data.escape_ascii());
         }
     }
-});
+}
+
+/// Whether a key may stand in the object twice: the word itself or an escape of it.
+fn has_doubles(input: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(input);
+    let keys = ["event", "type", "data", "id", "retry"];
+    text.contains("\\u") || keys.iter().any(|key| text.matches(&format!("\"{key}\"")).count() > 1)
+}
+
+fn has_space_between_tokens(json: &[u8]) -> bool {
+    let (mut rest, mut is_in_string) = (json, false);
+    while let [byte, after @ ..] = rest {
+        rest = match byte {
+            b'\\' if is_in_string => &after[1..],
+            _ => after,
+        };
+        is_in_string ^= *byte == b'"';
+        if !is_in_string && byte.is_ascii_whitespace() {
+            return true;
+        }
+    }
+    false
+}

@@ -31,6 +31,11 @@ impl<T: Eq + Hash, W> Interest<T, W> {
         self.changed.notify_one();
     }
 
+    /// Takes back a wish that nobody has taken yet.
+    pub(super) fn withdraw(&self, thing: &T) {
+        self.lock().remove(thing);
+    }
+
     /// Waits until there are wishes. Cancel safe.
     pub(super) async fn wait(&self) {
         while self.lock().is_empty() {

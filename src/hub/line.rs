@@ -8,13 +8,17 @@ use std::collections::VecDeque;
 #[derive(Clone, Debug)]
 pub(super) struct Line<T> {
     first: Option<T>,
-    // Empty while nobody is the first.
-    rest: VecDeque<T>,
+    // Nobody while there is no first; then it takes no room.
+    #[expect(
+        clippy::box_collection,
+        reason = "a line in which one waits is smaller by three words"
+    )]
+    rest: Option<Box<VecDeque<T>>>,
 }
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
-        Self { first: None, rest: VecDeque::new() }
+        Self { first: None, rest: None }
     }
 }
 
@@ -23,18 +27,17 @@ impl<T> Line<T> {
         if self.first.is_none() {
             self.first = Some(last);
         } else {
-            self.rest.push_back(last);
+            self.rest.get_or_insert_default().push_back(last);
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<T> {
-        let next = if self.rest.is_empty() { None } else { self.rest.pop_front() };
-        let first = std::mem::replace(&mut self.first, next);
-        if self.rest.is_empty() && self.rest.capacity() > 0 {
+        let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
             // A crowd that has gone leaves no memory behind.
-            self.rest = VecDeque::new();
+            self.rest = None;
         }
-        first
+        std::mem::replace(&mut self.first, next)
     }
 
     pub(super) fn first(&self) -> Option<&T> {
@@ -46,12 +49,13 @@ impl<T> Line<T> {
         if self.first.as_ref().is_some_and(&is_meant) {
             return self.pop();
         }
-        let place = self.rest.iter().position(is_meant)?;
-        self.rest.remove(place)
+        let rest = self.rest.as_mut()?;
+        let place = rest.iter().position(is_meant)?;
+        rest.remove(place)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.first.iter().chain(&self.rest)
+        self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 }
 
@@ -61,7 +65,7 @@ impl<T> IntoIterator for Line<T> {
         std::iter::Chain<std::option::IntoIter<T>, std::collections::vec_deque::IntoIter<T>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.first.into_iter().chain(self.rest)
+        self.first.into_iter().chain(self.rest.map(|rest| *rest).unwrap_or_default())
     }
 }
 
@@ -81,7 +85,7 @@ mod tests {
     fn who_came_first_goes_first_and_a_single_one_takes_no_room() {
         let mut line = Line::default();
         line.push(1);
-        assert_eq!(line.rest.capacity(), 0);
+        assert_eq!(line.rest, None);
         assert_eq!(line.first(), Some(&1));
         assert_eq!((line.pop(), line.pop()), (Some(1), None));
 
@@ -91,6 +95,6 @@ mod tests {
         line.push(5);
         assert_eq!(line.iter().copied().collect::<Vec<_>>(), [3, 4, 5]);
         assert_eq!(std::iter::from_fn(|| line.pop()).collect::<Vec<_>>(), [3, 4, 5]);
-        assert_eq!(line.rest.capacity(), 0);
+        assert_eq!(line.rest, None);
     }
 }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::event::decimal;
+
 /// The tag of one run of the hub: six characters of base 36.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Run([u8; RUN_BYTES]);
@@ -52,13 +54,8 @@ impl Position {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (run, rest) = text.split_first_chunk::<RUN_BYTES>()?;
         let digits = rest.strip_prefix(b"-")?;
-        let is_ours = run.iter().all(|digit| Run::DIGITS.contains(digit))
-            && (1..=20).contains(&digits.len())
-            && digits.iter().all(u8::is_ascii_digit);
-        if !is_ours {
-            return None;
-        }
-        let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        let is_ours = run.iter().all(|digit| Run::DIGITS.contains(digit));
+        let number = decimal(digits).filter(|_| is_ours)?;
         Some(Self { run: Run(*run), number })
     }
 }
@@ -94,6 +91,8 @@ mod tests {
             b"abcdef-+1",
             b"abcdef--1",
             b"abcdef-1 ",
+            b"abcdef-01",
+            b"abcdef-00",
             b"abcdef-18446744073709551616",
             b"abcdef-99999999999999999999999999",
             b"\xff\xff\xff\xff\xff\xff-1",

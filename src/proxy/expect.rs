@@ -20,17 +20,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Keeps a body back.
 #[derive(Debug)]
 pub(super) struct Hold {
-    continued: oneshot::Receiver<()>,
+    // `None`: it has answered, and never wants the body.
+    continued: Option<oneshot::Receiver<()>>,
     patience: Pin<Box<Sleep>>,
 }
 
 impl Hold {
     /// Ready when the backend wants the body.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match Pin::new(&mut self.continued).poll(cx) {
+        let Some(continued) = &mut self.continued else { return Poll::Pending };
+        match Pin::new(continued).poll(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(()),
-            // It has answered without wanting the body.
-            Poll::Ready(Err(_dropped)) => Poll::Pending,
+            Poll::Ready(Err(_dropped)) => {
+                self.continued = None; // such a receiver must not be asked again
+                Poll::Pending
+            }
             Poll::Pending => self.patience.as_mut().poll(cx),
         }
     }
@@ -53,5 +57,25 @@ pub(super) fn hold<B>(request: &mut Request<B>) -> Hold {
             sender.send(()).ok();
         }
     });
-    Hold { continued, patience: Box::pin(tokio::time::sleep(PATIENCE)) }
+    Hold { continued: Some(continued), patience: Box::pin(tokio::time::sleep(PATIENCE)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use http::Request;
+
+    use super::hold;
+
+    #[tokio::test]
+    async fn a_body_that_the_answer_did_not_want_is_held_however_often_it_is_asked_for() {
+        let mut request = Request::new(());
+        let mut hold = hold(&mut request);
+        drop(request); // so it is with an answer other than 100
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            assert!(hold.poll(&mut context).is_pending());
+        }
+    }
 }

@@ -66,9 +66,28 @@ pub(super) fn incoming<B>(response: &mut Response<B>) -> Result<Option<Duration>
     if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
         return Err(Failure::TransferCoding);
     }
+    // The chunks say where the body ends, and a length beside them would say something else (RFC
+    // 9112, section 6.3).
+    let length = if coding.is_none() { length(headers) } else { None };
+    match length {
+        Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
+        None => drop(headers.remove(CONTENT_LENGTH)),
+    }
     let keep_alive = keep_alive(headers);
     headers::remove_hop_by_hop(headers);
     Ok(keep_alive)
+}
+
+/// The length that a backend announces; several that agree are one. What is none is not passed on (RFC
+/// 9110, section 8.6): hyper looks at it only where there is a body.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    let values = headers.get_all(CONTENT_LENGTH).iter().map(|value| value.to_str().unwrap_or(""));
+    let mut lengths = values.flat_map(|value| value.split(',')).map(|length| {
+        let is_digits = length.trim().bytes().all(|byte| byte.is_ascii_digit());
+        length.trim().parse().ok().filter(|_| is_digits)
+    });
+    let first: u64 = lengths.next()??;
+    lengths.all(|length| length == Some(first)).then_some(first)
 }
 
 /// Addresses the request to its backend. The bytes of the path go on as they came: as `origin-form`

@@ -255,6 +255,6 @@ fn sender(connection: &ConnectionState) -> Sender<'_> {
 #[cfg(fuzzing)]
 pub fn tell_where_from(headers: &mut HeaderMap, address: std::net::IpAddr, is_trusted: bool) {
     let address = &address.to_string();
-    forwarded::tell(headers, forwarded::Sender { address, is_trusted, is_tls: true });
-    self::headers::join_cookies(headers);
+    forwarded::tell(headers, Sender { address, is_trusted, is_tls: true });
+    headers::join_cookies(headers);
 }

@@ -705,6 +705,52 @@ async fn a_transfer_coding_that_we_do_not_know_is_a_502() {
     assert_eq!(response.status, 502);
 }
 
+#[tokio::test]
+async fn a_length_beside_chunks_is_not_passed_on() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    for (via, length) in [(Via::Http1, 1), (Via::Http1, 9), (Via::Http2, 1), (Via::Http2, 9)] {
+        let (mut response, ()) = tokio::join!(gateway.send(via, Request::get("/")), async {
+            let mut call = upstream.call().await;
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n";
+            let chunks = "3\r\nabc\r\n0\r\n\r\n";
+            call.write(format!("{head}content-length: {length}\r\n\r\n{chunks}")).await;
+        });
+        let said = response.headers.get("content-length");
+        assert!(said.is_none_or(|said| said == "3"), "{via:?}, {said:?}");
+        let body = within(SOON, "the body", response.body.rest()).await.expect("all of it");
+        assert_eq!(body, b"abc", "{via:?}, {length}");
+    }
+}
+
+#[tokio::test]
+async fn a_length_is_passed_on_once_and_only_where_it_is_one() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    for (method, length, expected) in [
+        ("HEAD", "5", Some("5")),
+        ("HEAD", "five", None),
+        ("HEAD", "+5", None),
+        ("HEAD", "5, 6", None),
+        ("GET", "3, 3", Some("3")),
+        ("GET", "3\r\ncontent-length: 3", Some("3")),
+    ] {
+        let request = Request::new(method, "/");
+        let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), async {
+            let mut call = upstream.call().await;
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n";
+            let body = if method == "GET" { "abc" } else { "" };
+            call.write(format!("{head}content-length: {length}\r\n\r\n{body}")).await;
+        });
+        assert_eq!(response.status, 200, "{method}, {length}");
+        let said = response.headers.get_all("content-length").iter();
+        let said: Vec<_> = said.map(|said| said.to_str().unwrap()).collect();
+        assert_eq!(said, Vec::from_iter(expected), "{method}, {length}");
+    }
+}
+
 /// The body of an answer, where it looks complete. Of what breaks off at once, the head may not come
 /// either.
 async fn complete(gateway: &Gateway, via: Via) -> Option<Vec<u8>> {

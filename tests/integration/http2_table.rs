@@ -1054,3 +1054,28 @@ async fn frames_have_the_reactions_that_the_standard_demands() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert_eq!(gateway.send(Via::Http2, crate::support::Request::get("/")).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_stream_that_nobody_opened_is_never_reset() {
+    let redis = Redis::start().await;
+    let site = Site::start("hello").await;
+    let gateway = Gateway::build(&redis).routes(&site.route("/{*rest}")).start().await;
+    // A PRIORITY that is cut short, before and behind the client's GOAWAY.
+    for before in [vec![get(1)], vec![get(1), goaway(0)]] {
+        let via = Via::H2c.connect(gateway.address_for(Via::H2c)).await;
+        let mut connection = FrameConnection::over(via);
+        connection.send_bytes(PREFACE).await;
+        connection.send(&settings(&[])).await;
+        let short = frame(PRIORITY, 0, 5, &[0; 4]);
+        let octets: Vec<u8> = before.iter().chain([&short]).flat_map(Frame::encode).collect();
+        connection.send_bytes(&octets).await;
+        let mut codes = Vec::new();
+        while let Some(frame) = connection.next().await {
+            assert!(frame.kind != RST_STREAM || frame.stream == 1, "{frame:?}");
+            if frame.kind == GOAWAY {
+                codes.push(frame.goaway_code());
+            }
+        }
+        assert_eq!(codes, [FRAME_SIZE_ERROR]);
+    }
+}

@@ -51,7 +51,7 @@ pub struct Hub {
     wishes: Rc<Interest<Subscription, Wish>>,
     log_wishes: Rc<Interest<ChannelName, Wish>>,
     // `None`: nothing any more.
-    past_calls: Rc<Interest<Caller, Option<PastCall>>>,
+    past_calls: Rc<Interest<Caller, PastCall>>,
     // A shard has fallen behind.
     behind: Rc<Notify>,
     queues: Arc<QueueMemory>,
@@ -143,7 +143,7 @@ impl Hub {
     /// Pieces of logs that the source is to read again; waits until there are any. Cancel safe.
     pub async fn past_calls(&self) -> impl Iterator<Item = PastCall> + use<> {
         self.past_calls.wait().await;
-        self.past_calls.take().into_values().flatten()
+        self.past_calls.take().into_values()
     }
 
     /// Everything that was asked and is not answered yet is asked again: its answers are lost.
@@ -246,6 +246,12 @@ impl Hub {
         self.state.borrow().memory.line()
     }
 
+    /// Pieces of logs that the source has not taken up.
+    #[cfg(test)]
+    pub(super) fn untaken_past_calls(&self) -> usize {
+        self.past_calls.take().len()
+    }
+
     /// Hands the batches to the shards.
     pub fn flush(&self) {
         let mut state = self.state.borrow_mut();
@@ -258,7 +264,7 @@ impl Hub {
 
     fn ask_for_pasts(&self, calls: impl IntoIterator<Item = PastCall>) {
         for call in calls {
-            self.past_calls.wish(call.key().caller(), Some(call));
+            self.past_calls.wish(call.key().caller(), call);
         }
     }
 
@@ -276,7 +282,7 @@ impl Hub {
                 Some(asked) => self.replay(caller, asked),
                 None => {
                     self.state.borrow_mut().withdraw(caller);
-                    self.past_calls.wish(caller, None);
+                    self.past_calls.withdraw(&caller);
                 }
             }
         }

@@ -37,15 +37,13 @@ pub(in crate::hub) struct Mailbox {
     pub(in crate::hub) unconfirmed: Cell<usize>,
     // The newest event offered: what is heard twice is offered twice, with one number.
     newest: Cell<u64>,
-    // Events up to this number gave way to newer ones, and the client has not been told.
-    pub(super) overflowed: Cell<Option<u64>>,
-    // Of logs: the last of those events.
-    overflowed_frame: RefCell<Option<Frame>>,
+    // Events gave way to newer ones, and the client has not been told.
+    overflowed: RefCell<Option<Box<Overflowed>>>,
     // Of logs: everything up to here was offered. Empty for a stream of other channels.
     pub(in crate::hub) in_logs: RefCell<Places>,
     phase: Cell<Phase>,
     // What is to be asked for next.
-    resume: RefCell<Option<Resume>>,
+    resume: RefCell<Option<Box<Resume>>>,
     // Of the piece of the past that was asked for last.
     ticket: Cell<u64>,
     pub(super) last_write: Cell<Instant>,
@@ -60,6 +58,14 @@ pub(in crate::hub) struct Mailbox {
     pub(in crate::hub) places: RefCell<Box<[usize]>>,
     pub(in crate::hub) key: Cell<Option<MemberKey>>,
     cut: Box<dyn Fn()>,
+}
+
+/// Events that gave way to newer ones.
+struct Overflowed {
+    // The number of the last of them.
+    number: u64,
+    // Of logs: the last of them.
+    frame: Option<Frame>,
 }
 
 /// Where a stream stands between its client's past and the live events.
@@ -111,11 +117,10 @@ impl Mailbox {
                 Some(Resume::After { number, .. }) => number,
                 _ => 0,
             }),
-            overflowed: Cell::new(None),
-            overflowed_frame: RefCell::default(),
+            overflowed: RefCell::default(),
             in_logs: RefCell::new(Places::nowhere(0)),
             phase: Cell::new(if resume.is_some() { Phase::Due } else { Phase::Live }),
-            resume: RefCell::new(resume),
+            resume: RefCell::new(resume.map(Box::new)),
             ticket: Cell::new(0),
             last_write: Cell::new(now),
             waits_since: Cell::new(Some(now)),
@@ -268,9 +273,7 @@ impl Mailbox {
         } else if self.ids == Ids::Entries {
             self.rewind(now);
         } else {
-            self.resume.replace(Some(Resume::After { number: self.newest.get(), floors }));
-            self.phase.set(Phase::Due);
-            self.wake(now);
+            self.ask_next(Resume::After { number: self.newest.get(), floors }, now);
         }
         is_live
     }
@@ -278,7 +281,12 @@ impl Mailbox {
     /// What follows the entries that were offered last is asked for: what is live passes by until it
     /// is there.
     pub(in crate::hub) fn rewind(&self, now: Instant) {
-        self.resume.replace(Some(Resume::in_logs(&self.in_logs.borrow())));
+        let resume = Resume::in_logs(&self.in_logs.borrow());
+        self.ask_next(resume, now);
+    }
+
+    fn ask_next(&self, resume: Resume, now: Instant) {
+        self.resume.replace(Some(Box::new(resume)));
         self.phase.set(Phase::Due);
         self.wake(now);
     }
@@ -290,7 +298,7 @@ impl Mailbox {
 
     /// The piece of the past that is to be asked for, and the ticket for the answer.
     pub(super) fn due_replay(&self) -> Option<(Resume, u64)> {
-        let resume = self.resume.take()?;
+        let resume = *self.resume.take()?;
         self.phase.set(Phase::Asked);
         self.ticket.set(self.ticket.get() + 1);
         Some((resume, self.ticket.get()))
@@ -376,11 +384,16 @@ impl Mailbox {
 
     #[cold]
     fn note_overflow(&self, last: Option<Box<Queued>>) {
-        let Some(last) = last else { return };
-        self.overflowed.set(last.number);
-        if self.ids == Ids::Entries {
-            self.overflowed_frame.replace(Some(last.frame));
-        }
+        let Some(Queued { frame, number: Some(number), .. }) = last.map(|last| *last) else {
+            return;
+        };
+        let frame = (self.ids == Ids::Entries).then_some(frame);
+        self.overflowed.replace(Some(Box::new(Overflowed { number, frame })));
+    }
+
+    /// Whether a gap is to be told for dropped events.
+    pub(super) fn owes_gap(&self) -> bool {
+        self.overflowed.borrow().is_some()
     }
 
     /// The gap for dropped events; `None` where the route tells no gaps.
@@ -391,9 +404,9 @@ impl Mailbox {
         shard: &Shard,
     ) -> Option<Frame> {
         let last = self.overflowed.take()?;
-        let position = match self.overflowed_frame.take() {
+        let position = match last.frame {
             Some(frame) => frame.id().map(str::to_owned),
-            None => self.position(shard, last),
+            None => self.position(shard, last.number),
         };
         shard.metrics().shared().gap(GapReason::Overflow.as_str());
         let frame = || self.gap_frame(GapReason::Overflow, channels, position.as_deref());

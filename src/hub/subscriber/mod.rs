@@ -28,8 +28,8 @@ pub struct Subscriber {
     mailbox: Rc<Mailbox>,
     shard: Shard,
     membership: Membership,
-    // What is left of a large frame whose first pieces have been handed over.
-    rest: RefCell<Bytes>,
+    // What is left of a large text whose first pieces have been handed over.
+    rest: RefCell<Option<Box<Bytes>>>,
 }
 
 impl Subscriber {
@@ -85,20 +85,21 @@ impl Subscriber {
     /// What is handed over next. A large text goes in pieces, so that each that is taken is seen as
     /// progress; chunks are for a transport that tells of its progress itself.
     fn next_piece(&self, queue: &mut Queue, form: Form) -> Option<(Bytes, Instant)> {
-        let mut rest = self.rest.borrow_mut();
-        if rest.is_empty() && !self.is_gap_owed(queue) && queue.front().is_none() {
+        let rest = self.rest.take();
+        if rest.is_none() && !self.is_gap_owed(queue) && queue.front().is_none() {
             return None;
         }
         let now = Instant::now();
-        if rest.is_empty() {
-            *rest = self.hand_over(queue, form, now)?;
-        }
-        let most = match form {
-            Form::Chunk => rest.len(),
-            Form::Text => MAX_TOGETHER,
+        let mut text = match rest {
+            Some(rest) => *rest,
+            None => self.hand_over(queue, form, now)?,
         };
-        let piece = rest.len().min(most);
-        Some((rest.split_to(piece), now))
+        if form == Form::Text && text.len() > MAX_TOGETHER {
+            let piece = text.split_to(MAX_TOGETHER);
+            self.rest.replace(Some(Box::new(text)));
+            return Some((piece, now));
+        }
+        Some((text, now))
     }
 
     /// Takes what waits: one frame as it is, several small ones together.
@@ -133,7 +134,7 @@ impl Subscriber {
     /// Whether a gap is to be told next: before all that waits, but after the stream's first words.
     fn is_gap_owed(&self, queue: &Queue) -> bool {
         let has_begun = self.mailbox.has_begun.get() || queue.front().is_none();
-        has_begun && self.mailbox.overflowed.get().is_some()
+        has_begun && self.mailbox.owes_gap()
     }
 
     fn pop(&self, queue: &mut Queue, now: Instant) -> Option<Frame> {

@@ -703,3 +703,21 @@ fn channels_that_come_and_go_leave_nothing() {
         assert!(house.hub.line() < 100, "{} in the line", house.hub.line());
     });
 }
+
+#[test]
+fn clients_that_leave_before_their_past_has_come_leave_nothing() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stream = house.open(0, &["a"]);
+        settle().await;
+        house.follow().await;
+        for _ in 0..100 {
+            let back = StreamSettings::default();
+            drop(house.open_with(0, &["a"], Some(&id_of(&house, 0)), back));
+            settle().await;
+        }
+        // Where no source keeps logs, nobody takes what is asked of them.
+        assert_eq!(house.hub.untaken_past_calls(), 0);
+        drop(stream);
+    });
+}

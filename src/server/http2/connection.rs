@@ -408,7 +408,7 @@ impl<H: Handler> Connection<H> {
     pub(super) fn remove(&mut self, id: u32, how: How) -> Option<Box<Stream<H::Body>>> {
         let stream = self.streams.remove(id);
         if let Some(stream) = &stream {
-            self.give_back(stream.receiving.unread);
+            self.give_back(stream.receiving.unread());
         }
         self.ended.note(id, how);
         stream

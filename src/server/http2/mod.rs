@@ -6,8 +6,8 @@
 //! streams.
 //!
 //! [`frame`] and [`hpack`] are the bytes; [`connection`] the loop, [`receive`] what each frame of a
-//! client does, [`send`] what becomes of a response; [`stream`] is one stream, [`body`] what its
-//! client sends, [`head`] what it asks for; [`wakes`] tells who has something to do, [`output`] what
+//! client does, [`send`] what becomes of a response; [`stream`] is one stream, [`receiving`] the
+//! client's side of it, [`body`] the way from there to who reads, [`head`] what is asked for; [`wakes`] tells who has something to do, [`output`] what
 //! waits for the socket; [`budget`], [`resets`] and [`keep_alive`] bound what a client may do without
 //! being served.
 //!
@@ -24,6 +24,7 @@ mod hpack;
 mod keep_alive;
 mod output;
 mod receive;
+mod receiving;
 mod resets;
 mod send;
 mod settings;
@@ -51,16 +52,26 @@ pub(super) async fn speak<H: Handler>(
     Ok(std::future::poll_fn(|context| connection.poll(context)).await?)
 }
 
-/// Decodes header blocks of one connection, for the fuzz targets: whatever the octets are, the table keeps
-/// within its bound.
+/// Decodes header blocks of one connection, for the fuzz targets. The regular fields of each as lines,
+/// and the heads that could be made; `None`, and the end, at what is no HPACK.
 #[cfg(fuzzing)]
-pub fn decode_header_blocks<'a>(blocks: impl Iterator<Item = &'a [u8]>) {
+pub fn decode_header_blocks<'a>(
+    blocks: impl Iterator<Item = &'a [u8]>,
+) -> Vec<Option<(Vec<String>, Option<http::Request<()>>)>> {
     let mut decoder = hpack::Decoder::default();
+    let mut decoded = Vec::new();
     for block in blocks {
-        let mut draft = head::HeadDraft::new(16 << 10);
-        if decoder.decode(block, |field| draft.take(field)).is_err() {
-            return;
+        let (mut draft, mut lines) = (head::HeadDraft::new(16 << 10), Vec::new());
+        let result = decoder.decode(block, |field| {
+            if let (hpack::Name::Regular(name), Some(value)) = (&field.name, &field.value) {
+                lines.push(format!("{name}: {}", value.as_bytes().escape_ascii()));
+            }
+            draft.take(field)
+        });
+        decoded.push(result.is_ok().then(|| (lines, draft.into_request().ok())));
+        if result.is_err() {
+            break;
         }
-        drop(draft.into_request());
     }
+    decoded
 }

@@ -12,7 +12,8 @@ use super::error::{Code, Fault};
 use super::frame::{self, HEAD, Head, MAX_31_BITS, MAX_PAYLOAD, flag, kind};
 use super::head::{self, HeadDraft, Unfit};
 use super::hpack::Refused;
-use super::stream::{How, Receiving, Stage, Stream};
+use super::receiving::Receiving;
+use super::stream::{How, Stage, Stream};
 use super::wakes::Part;
 use crate::server::connection::{CutReason, Handler};
 use crate::server::request_body::RequestBody;
@@ -104,8 +105,13 @@ impl<H: Handler> Connection<H> {
     /// Whether nothing may come on this stream: nobody has opened it. Behind the last stream that
     /// we take, much may be underway.
     fn is_idle(&self, stream: u32) -> bool {
-        let is_new = stream > self.last_stream;
-        stream.is_multiple_of(2) || is_new && !matches!(self.phase, Phase::Finished)
+        stream.is_multiple_of(2)
+            || self.is_unknown(stream) && !matches!(self.phase, Phase::Finished)
+    }
+
+    /// Whether we have not heard that this stream was opened.
+    fn is_unknown(&self, stream: u32) -> bool {
+        stream.is_multiple_of(2) || stream > self.last_stream
     }
 
     /// Section 6.1.
@@ -264,14 +270,15 @@ impl<H: Handler> Connection<H> {
     fn begin(&mut self, id: u32, request: Request<()>, announced: Option<u64>, is_whole: bool) {
         let waker = self.wakes.caller(Part::Stream(id));
         let window = self.shard.settings().http2.stream_window;
-        let (feed, body) = if is_whole {
-            (None, RequestBody::empty())
+        let (receiving, body) = if is_whole {
+            (Receiving::nothing(), RequestBody::empty())
         } else {
             let awaits = request.headers().get(EXPECT);
             let awaits = awaits
                 .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
             let (feed, incoming) = body::channel(waker.clone(), window, announced, awaits);
-            (Some(feed), RequestBody::from_http2(incoming))
+            let receiving = Receiving::body(feed, window, announced);
+            (receiving, RequestBody::from_http2(incoming))
         };
         let switch = Switch::new(self.wakes.caller(Part::Cut(id)));
         let running = RunningRequest::begin(Rc::clone(&self.state));
@@ -281,7 +288,7 @@ impl<H: Handler> Connection<H> {
             stage: Stage::Handling { future: Box::pin(handling), switch },
             send_window: i64::from(self.sender.peer.initial_window),
             blocked_since: None,
-            receiving: Receiving::new(feed, window, announced),
+            receiving,
             waker,
             begun: Instant::now(),
             _running: running,
@@ -311,8 +318,9 @@ impl<H: Handler> Connection<H> {
     /// Section 6.3. Priorities are deprecated; their frames are still checked.
     fn priority(&mut self, head: Head, payload: &[u8]) -> Received {
         let fault = |code, what| {
-            if self.is_idle(head.stream) {
-                Fault::Connection(code, what) // a stream that is idle cannot be reset
+            // A stream that may be idle is not reset (section 6.4).
+            if self.is_unknown(head.stream) {
+                Fault::Connection(code, what)
             } else {
                 Fault::Stream(head.stream, code)
             }
@@ -441,66 +449,4 @@ const PRIORITY: usize = 5;
 /// The stream that a priority names; the first bit says something else.
 fn dependency(priority: &[u8]) -> Option<u32> {
     Some(frame::read_u32(priority)? & MAX_31_BITS)
-}
-
-impl Receiving {
-    fn new(feed: Option<body::Feed>, window: u32, announced: Option<u64>) -> Self {
-        let is_over = feed.is_none();
-        Self { feed, is_over, window: i64::from(window), unread: 0, padding: 0, announced }
-    }
-
-    /// Takes a piece of the body.
-    fn take(&mut self, data: &[u8], padding: usize, ends: bool) -> Result<(), Code> {
-        if self.is_over {
-            return Err(Code::STREAM_CLOSED);
-        }
-        self.window -= (data.len() + padding) as i64;
-        if self.window < 0 {
-            return Err(Code::FLOW_CONTROL_ERROR);
-        }
-        if let Some(announced) = &mut self.announced {
-            *announced = announced.checked_sub(data.len() as u64).ok_or(Code::PROTOCOL_ERROR)?;
-            if ends && *announced > 0 {
-                return Err(Code::PROTOCOL_ERROR);
-            }
-        }
-        self.unread += data.len() + padding;
-        self.padding += padding;
-        if let Some(feed) = &self.feed
-            && !data.is_empty()
-        {
-            feed.push(data);
-        }
-        if ends { self.end(None) } else { Ok(()) }
-    }
-
-    /// The client has said all.
-    fn end(&mut self, trailers: Option<http::HeaderMap>) -> Result<(), Code> {
-        // Section 8.1.1: what was announced must have come.
-        if self.announced.is_some_and(|announced| announced > 0) {
-            return Err(Code::PROTOCOL_ERROR);
-        }
-        self.is_over = true;
-        if let Some(feed) = &self.feed {
-            feed.end(trailers);
-        }
-        Ok(())
-    }
-
-    /// Whether the client may go on with its body.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.is_over && !self.feed.as_ref().is_some_and(body::Feed::is_unwanted)
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over
-    }
-
-    /// Takes what has been read since this was asked last, padding included.
-    pub(super) fn take_read(&mut self) -> usize {
-        let read = self.feed.as_ref().map_or(0, body::Feed::take_read);
-        let done = read + std::mem::take(&mut self.padding);
-        self.unread = self.unread.saturating_sub(done);
-        done
-    }
 }

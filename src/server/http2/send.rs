@@ -134,7 +134,6 @@ impl<H: Handler> Connection<H> {
         let read = stream.receiving.take_read();
         if read > 0 {
             if stream.receiving.is_wanted() {
-                stream.receiving.window += read as i64;
                 self.sender.window_update(id, read);
             }
             self.give_back(read);
@@ -145,7 +144,7 @@ impl<H: Handler> Connection<H> {
     fn respond(&mut self, id: u32) {
         let is_alone = self.streams.alone().is_some();
         let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.receiving.feed.as_ref().is_some_and(super::body::Feed::take_continue) {
+        if stream.receiving.take_continue() {
             // Section 8.1: an interim response.
             self.sender.head(id, StatusCode::CONTINUE, &HeaderMap::new(), false);
         }

@@ -8,7 +8,7 @@ use http::{HeaderMap, Response};
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
-use super::body::Feed;
+use super::receiving::Receiving;
 use crate::server::running::RunningRequest;
 use crate::server::switch::Switch;
 
@@ -48,23 +48,6 @@ pub(super) enum Next {
     /// These fields, and with them the end of the stream.
     // Boxed: hardly a stream has any, and every stream would hold the room.
     Trailers(Box<HeaderMap>),
-}
-
-/// The client's side of a stream.
-#[derive(Debug)]
-pub(super) struct Receiving {
-    /// `None`: there is no body.
-    pub(super) feed: Option<Feed>,
-    /// Whether the client has said all.
-    pub(super) is_over: bool,
-    /// What the client may send, in octets.
-    pub(super) window: i64,
-    /// What it sent and was not given back as window, in octets.
-    pub(super) unread: usize,
-    /// How much of that is padding: nobody reads it.
-    pub(super) padding: usize,
-    /// What it announced, less what it sent, in octets.
-    pub(super) announced: Option<u64>,
 }
 
 /// The streams of a connection that have not ended, by their numbers.

@@ -25,7 +25,10 @@ struct Envelope<'a> {
 }
 
 pub(super) fn decode(payload: &Bytes) -> Decoded {
-    let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(payload) else {
+    // An array would be read as well: its elements as the fields, in their order.
+    let is_object = payload.trim_ascii_start().starts_with(b"{");
+    let envelope = serde_json::from_slice::<Envelope<'_>>(payload).ok().filter(|_| is_object);
+    let Some(envelope) = envelope else {
         return raw(payload);
     };
     if envelope.data.is_none() && envelope.event.is_none() && envelope.kind.is_none() {
@@ -124,8 +127,16 @@ mod tests {
 
     #[test]
     fn what_is_no_envelope_is_the_data() {
-        for payload in ["plain", "", "[1,2]", "42", r#"{"hello": "world"}"#, r#"{"data":"#, "null"]
-        {
+        for payload in [
+            "plain",
+            "",
+            "[1,2]",
+            r#"["event","type","data","id",700]"#,
+            "42",
+            r#"{"hello": "world"}"#,
+            r#"{"data":"#,
+            "null",
+        ] {
             check(payload, None, payload);
         }
     }

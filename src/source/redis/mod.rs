@@ -2,12 +2,14 @@
 //! ([`streams`]).
 //!
 //! The life of the subscription is ours ([`subscription`], and [`session`] for each connection), and
-//! so is the way in which messages are read: a client library would hide a lost connection, queue
-//! without bound, or give up. Commands that ask and answer never go over this connection.
+//! so is the way in which messages are read, many small ones together ([`gathering`]): a client
+//! library would hide a lost connection, queue without bound, or give up. Commands that ask and
+//! answer never go over this connection.
 
 mod check;
 mod connection;
 mod error;
+mod gathering;
 mod life;
 mod session;
 mod streams;

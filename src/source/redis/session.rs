@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connection::Connection;
 use super::error::SourceError;
+use super::gathering::Gathering;
 use super::subscription::Subscriber;
 use crate::event::{Payload, Subscription};
 use crate::hub::Wish;
@@ -46,6 +47,7 @@ pub(super) struct Session<'a> {
     // What Redis does not let us subscribe to; asked again at each look.
     refused: HashSet<Subscription>,
     heard: Instant,
+    gathering: Gathering,
     // Nothing was heard for too long when it was looked at last.
     is_doubted: bool,
     // Redis lets us subscribe to something.
@@ -61,6 +63,7 @@ impl<'a> Session<'a> {
             awaited: VecDeque::new(),
             refused: HashSet::new(),
             heard: Instant::now(),
+            gathering: Gathering::new(Instant::now()),
             is_doubted: false,
             is_allowed: false,
             is_restored: false,
@@ -87,10 +90,11 @@ impl<'a> Session<'a> {
         loop {
             self.settle();
             tokio::select! {
-                read = self.connection.exchange() => {
+                read = self.read() => {
                     read?;
                     self.heard = Instant::now();
-                    self.take_in()?;
+                    let values = self.take_in()?;
+                    self.gathering.note(values, Instant::now());
                 }
                 wishes = hub.wishes() => self.change(wishes),
                 _ = look.tick() => self.look()?,
@@ -99,18 +103,29 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Takes everything that was read, and only then lets go of it: one batch.
-    fn take_in(&mut self) -> Result<(), SourceError> {
+    /// Waits for something to read, and a moment longer where that is worth it. Cancel safe.
+    async fn read(&mut self) -> Result<(), SourceError> {
+        if let Some(until) = self.gathering.until() {
+            tokio::time::sleep_until(until).await;
+        }
+        self.connection.exchange().await
+    }
+
+    /// Takes everything that was read, and only then lets go of it: one batch. Gives how many values
+    /// there were.
+    fn take_in(&mut self) -> Result<usize, SourceError> {
+        let mut values = 0;
         while let Some(value) = self.connection.next_value()? {
             // Before the value, not after all of them: it may answer what was asked behind the mark.
             self.pass_mark();
             self.take(value)?;
+            values += 1;
         }
         self.settle();
         self.owner.intake.flush();
         // Confirmations are for the shards too, also where no message came with them.
         self.owner.hub.flush();
-        Ok(())
+        Ok(values)
     }
 
     fn take(&mut self, value: Value) -> Result<(), SourceError> {

@@ -107,6 +107,7 @@ impl Decoder {
             self.table_size += field.size;
             self.table.push_front(field);
         }
+        debug_assert!(self.table_size <= max_size, "the table is over its size");
     }
 
     /// Takes the oldest fields out until no more than `size` is used.

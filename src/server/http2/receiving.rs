@@ -1,0 +1,121 @@
+//! The client's side of a stream: the body of its request, as far as it has come.
+
+use http::HeaderMap;
+
+use super::body::Feed;
+use super::error::Code;
+
+/// What a client has sent on one stream, and may send.
+// Boxed: most requests have no body, and who asks for events may then listen for hours.
+#[derive(Debug)]
+pub(super) struct Receiving(Option<Box<Coming>>);
+
+/// A body that comes.
+#[derive(Debug)]
+struct Coming {
+    feed: Feed,
+    // Whether the client has said all.
+    is_over: bool,
+    // What the client may send, in octets.
+    window: i64,
+    // What it sent and was not given back as window, in octets.
+    unread: usize,
+    // How much of that is padding: nobody reads it.
+    padding: usize,
+    // What it announced, less what it sent, in octets.
+    announced: Option<u64>,
+}
+
+impl Receiving {
+    /// The client has said all with the head of its request.
+    pub(super) fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// A body that goes into `feed`, of `announced` octets where that is known. The client may send
+    /// `window` of them.
+    pub(super) fn body(feed: Feed, window: u32, announced: Option<u64>) -> Self {
+        let (is_over, window) = (false, i64::from(window));
+        let coming = Coming { feed, is_over, window, unread: 0, padding: 0, announced };
+        Self(Some(Box::new(coming)))
+    }
+
+    /// Takes a piece of the body.
+    pub(super) fn take(&mut self, data: &[u8], padding: usize, ends: bool) -> Result<(), Code> {
+        let Some(coming) = self.coming() else { return Err(Code::STREAM_CLOSED) };
+        coming.window -= (data.len() + padding) as i64;
+        if coming.window < 0 {
+            return Err(Code::FLOW_CONTROL_ERROR);
+        }
+        if let Some(announced) = &mut coming.announced {
+            *announced = announced.checked_sub(data.len() as u64).ok_or(Code::PROTOCOL_ERROR)?;
+        }
+        if ends {
+            coming.check_length()?;
+        }
+        coming.unread += data.len() + padding;
+        coming.padding += padding;
+        if !data.is_empty() {
+            coming.feed.push(data);
+        }
+        if ends { self.end(None) } else { Ok(()) }
+    }
+
+    /// The client has said all.
+    pub(super) fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Code> {
+        let Some(coming) = self.coming() else { return Err(Code::STREAM_CLOSED) };
+        coming.check_length()?;
+        coming.is_over = true;
+        coming.feed.end(trailers);
+        Ok(())
+    }
+
+    /// Whether the client may go on with its body.
+    pub(super) fn is_wanted(&self) -> bool {
+        let coming = self.0.as_ref().filter(|coming| !coming.is_over);
+        coming.is_some_and(|coming| !coming.feed.is_unwanted())
+    }
+
+    /// Whether the client has said all.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.as_ref().is_none_or(|coming| coming.is_over)
+    }
+
+    /// Whether the client is to be told to go on, and was not told yet.
+    pub(super) fn take_continue(&self) -> bool {
+        self.0.as_ref().is_some_and(|coming| coming.feed.take_continue())
+    }
+
+    /// What it sent and was not given back as window, in octets.
+    pub(super) fn unread(&self) -> usize {
+        self.0.as_ref().map_or(0, |coming| coming.unread)
+    }
+
+    /// Takes what has been read since this was asked last, padding included; the client may send as
+    /// much again where it is wanted.
+    pub(super) fn take_read(&mut self) -> usize {
+        let is_wanted = self.is_wanted();
+        let Some(coming) = &mut self.0 else { return 0 };
+        let read = coming.feed.take_read() + std::mem::take(&mut coming.padding);
+        coming.unread = coming.unread.saturating_sub(read);
+        if is_wanted {
+            coming.window += read as i64;
+        }
+        read
+    }
+
+    /// The body, where some of it may still come.
+    fn coming(&mut self) -> Option<&mut Coming> {
+        self.0.as_deref_mut().filter(|coming| !coming.is_over)
+    }
+}
+
+impl Coming {
+    /// Section 8.1.1: what was announced must have come.
+    fn check_length(&self) -> Result<(), Code> {
+        match self.announced {
+            Some(left) if left > 0 => Err(Code::PROTOCOL_ERROR),
+            _ => Ok(()),
+        }
+    }
+}
