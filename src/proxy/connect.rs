@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -14,6 +15,12 @@ use tokio_rustls::client::TlsStream;
 
 use crate::route::{UpstreamAddress, UpstreamTls};
 use crate::tls_client::{self, Trust};
+
+/// What the kernel receives ahead of us, in bytes (Linux takes as much again for its own use). Left to
+/// itself it gives a fast connection many MiB (`tcp_rmem`), which a client that stops to read would
+/// hold; this is as much as waits for such a client on the other side, and enough for a backend that
+/// is near: 256 KiB in each round trip.
+const RECEIVE_BUFFER: usize = 256 << 10;
 
 /// What HTTP is spoken over with a backend.
 #[derive(Debug)]
@@ -54,6 +61,8 @@ impl Connector {
         };
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
+        // With more it only takes longer: no reason to fail.
+        drop(SockRef::from(&stream).set_recv_buffer_size(RECEIVE_BUFFER));
         match &self.tls {
             Some(tls) => tls.handshake(stream, wants_http2).await,
             None => Ok(Socket::Tcp(stream)),

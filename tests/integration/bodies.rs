@@ -8,7 +8,9 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Gateway, Redis, Request, SOON, Via, eventually, within};
+use crate::support::{
+    Gateway, Redis, Request, SOON, Via, eventually, measured, unread_bytes_of, within,
+};
 
 const PIECE: usize = 256 << 10;
 
@@ -164,6 +166,50 @@ async fn a_client_that_does_not_read_slows_the_backend_and_costs_no_memory() {
             let chunk = within(SOON, "more", body.chunk()).await.unwrap().unwrap();
             read += chunk.len() as u64;
         }
+        drop(body);
+        within(SOON, "the backend is told that the client has left", backend).await.unwrap();
+    }
+}
+
+/// The kernel gives a connection that was fast up to 6 MiB to receive in, which a client that stops
+/// would hold for as long as it likes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_stops_leaves_little_of_the_answer_in_the_kernel() {
+    let redis = Redis::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = in_front_of(&redis, &listener).await;
+    for via in [Via::Http1, Via::Http2] {
+        let written = Arc::new(AtomicU64::new(0));
+        let (response, mut socket) = tokio::join!(gateway.send(via, Request::get("/")), async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            assert!(socket.read(&mut request).await.unwrap() > 0);
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n";
+            socket.write_all(head).await.unwrap();
+            socket
+        });
+        let counted = Arc::clone(&written);
+        let backend = tokio::spawn(async move {
+            let piece = piece(0);
+            while socket.write_all(&piece).await.is_ok() {
+                counted.fetch_add(PIECE as u64, Ordering::SeqCst);
+            }
+        });
+        let mut body = response.body;
+        let mut read = 0;
+        while read < 64 << 20 {
+            read += within(SOON, "more", body.chunk()).await.unwrap().unwrap().len();
+        }
+        let mut last = u64::MAX;
+        eventually(SOON, "the backend waits", async || {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let now = written.load(Ordering::SeqCst);
+            std::mem::replace(&mut last, now) == now
+        })
+        .await;
+        let unread = unread_bytes_of(listener.local_addr().unwrap());
+        measured(&format!("{} KiB unread via {via:?}", unread >> 10));
+        assert!(unread <= 512 << 10, "{} KiB via {via:?}", unread >> 10);
         drop(body);
         within(SOON, "the backend is told that the client has left", backend).await.unwrap();
     }

@@ -38,3 +38,14 @@ pub(crate) fn waiting_bytes(locals: &[SocketAddr]) -> usize {
     });
     queues.sum()
 }
+
+/// What waits in the kernel to be read, at the ends of connections whose other end is at `peer`.
+pub(crate) fn unread_bytes_of(peer: SocketAddr) -> usize {
+    let port = format!(":{:04X}", peer.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let theirs = lines.filter(|fields| fields[2].ends_with(&port));
+    theirs
+        .map(|fields| usize::from_str_radix(fields[4].split_once(':').unwrap().1, 16).unwrap())
+        .sum()
+}
