@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::log::LogCalls;
@@ -79,14 +80,17 @@ impl Lingering {
 /// The channels by what the source listens to: each subscription with its readings.
 #[derive(Default)]
 pub(super) struct Names {
-    pub(super) plain: HashMap<ChannelName, Vec<ChannelIndex>>,
-    pub(super) patterns: HashMap<ChannelName, Vec<ChannelIndex>>,
-    pub(super) logs: HashMap<ChannelName, Vec<ChannelIndex>>,
+    pub(super) plain: HashMap<ChannelName, Readings>,
+    pub(super) patterns: HashMap<ChannelName, Readings>,
+    pub(super) logs: HashMap<ChannelName, Readings>,
 }
+
+/// The channels that read one subscription: as a rule one, which is found without another step.
+pub(super) type Readings = SmallVec<[ChannelIndex; 4]>;
 
 impl Names {
     /// Those among which this topic is.
-    fn of(&mut self, topic: &Topic) -> &mut HashMap<ChannelName, Vec<ChannelIndex>> {
+    fn of(&mut self, topic: &Topic) -> &mut HashMap<ChannelName, Readings> {
         match topic.ids {
             Ids::Entries => &mut self.logs,
             _ if topic.subscription.is_pattern => &mut self.patterns,
@@ -97,12 +101,12 @@ impl Names {
     /// The readings of a subscription; none where nobody follows it.
     pub(super) fn readings(&self, is_pattern: bool, name: &str) -> &[ChannelIndex] {
         let names = if is_pattern { &self.patterns } else { &self.plain };
-        names.get(name).map_or(&[], Vec::as_slice)
+        names.get(name).map_or(&[], SmallVec::as_slice)
     }
 
     /// The readings of a log; none where nobody follows it.
     pub(super) fn readings_of_log(&self, name: &str) -> &[ChannelIndex] {
-        self.logs.get(name).map_or(&[], Vec::as_slice)
+        self.logs.get(name).map_or(&[], SmallVec::as_slice)
     }
 }
 
@@ -352,7 +356,7 @@ impl State {
         });
         let (name, names) = (&channel.topic.subscription.name, self.names.of(&channel.topic));
         let readings = names.get_mut(name).expect("an open channel is listed under its name");
-        readings.retain(|&reading| reading != index);
+        readings.retain(|reading| *reading != index);
         if !readings.is_empty() {
             return None;
         }

@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use crate::event::{EntryId, Ids, Topic};
 use crate::hub::inbox::ChannelIndex;
 use crate::hub::rounds::MemberKey;
@@ -17,23 +19,32 @@ pub(super) struct Channel {
     pub(super) is_confirmed: Cell<bool>,
     // Of a log: the newest entry that was dealt here.
     pub(super) newest: Cell<EntryId>,
-    pub(super) listeners: RefCell<Vec<Listener>>,
+    // One of them has its place here: many channels have no more.
+    pub(super) listeners: RefCell<SmallVec<[Listener; 1]>>,
 }
 
 pub(super) struct Listener {
     pub(super) mailbox: Rc<Mailbox>,
-    // Which of the mailbox's channels this is.
-    pub(super) slot: usize,
+    // Which of the mailbox's channels this is. Small, as there is one of these for every stream.
+    pub(super) slot: u32,
     // Counted in `Mailbox::unconfirmed`.
     pub(super) is_unconfirmed: Cell<bool>,
     // It was listening, or had listened before it came back, when the source was lost.
     pub(super) was_cut_off: Cell<bool>,
 }
 
+impl Listener {
+    /// Which of the mailbox's channels this is.
+    pub(super) fn slot(&self) -> usize {
+        self.slot as usize
+    }
+}
+
 /// The places that a subscriber holds on its shard.
 pub(in crate::hub) struct Membership {
     pub(super) key: MemberKey,
-    pub(super) channels: Box<[Rc<Channel>]>,
+    // In place, as a rule there is one.
+    pub(super) channels: SmallVec<[Rc<Channel>; 1]>,
 }
 
 impl Channel {
@@ -42,12 +53,12 @@ impl Channel {
         let mut listeners = self.listeners.borrow_mut();
         listeners.swap_remove(place);
         if let Some(moved) = listeners.get(place) {
-            moved.mailbox.places.borrow_mut()[moved.slot] = place;
+            moved.mailbox.places.borrow_mut()[moved.slot()] = place;
         }
         // A crowd that has gone leaves no memory behind.
         let left = listeners.len();
         if left < listeners.capacity() / 4 {
-            listeners.shrink_to(2 * left);
+            listeners.shrink_to_fit();
         }
         left == 0
     }

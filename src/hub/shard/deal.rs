@@ -103,8 +103,9 @@ impl Shard {
         };
         channel.newest.set(id);
         let (mut grown, mut dropped) = (0, 0);
-        for Listener { mailbox, slot, .. } in &*channel.listeners.borrow() {
-            let outcome = mailbox.offer_entry(*slot, id, event, now);
+        for listener in &*channel.listeners.borrow() {
+            let mailbox = &listener.mailbox;
+            let outcome = mailbox.offer_entry(listener.slot(), id, event, now);
             grown += outcome.grown;
             dropped += outcome.dropped;
             if outcome.is_closed {
@@ -160,10 +161,11 @@ impl Shard {
     fn confirm(&self, channel: &Channel, entry: EntryId, now: Instant) {
         channel.is_confirmed.set(true);
         channel.newest.set(entry);
-        for Listener { mailbox, slot, is_unconfirmed, .. } in &*channel.listeners.borrow() {
-            if is_unconfirmed.replace(false) {
+        for listener in &*channel.listeners.borrow() {
+            if listener.is_unconfirmed.replace(false) {
+                let mailbox = &listener.mailbox;
                 if channel.is_log() && !mailbox.is_replaying() {
-                    mailbox.begin_log(*slot, entry);
+                    mailbox.begin_log(listener.slot(), entry);
                 }
                 mailbox.unconfirmed.set(mailbox.unconfirmed.get() - 1);
                 if mailbox.unconfirmed.get() == 0 && !mailbox.is_replaying() {
@@ -248,8 +250,9 @@ impl Shard {
         if reason != GapReason::Overload {
             channel.newest.set(entry);
         }
-        for Listener { mailbox, slot, .. } in &*channel.listeners.borrow() {
-            let place = mailbox.place_in(*slot);
+        for listener in &*channel.listeners.borrow() {
+            let (mailbox, slot) = (&listener.mailbox, listener.slot());
+            let place = mailbox.place_in(slot);
             match reason {
                 _ if mailbox.is_closed() => {}
                 // Only this shard has missed something: the source still has it.
@@ -262,7 +265,7 @@ impl Shard {
                 _ if place.is_none() => {}
                 GapReason::Reset => {
                     let name = std::iter::once(channel.name());
-                    mailbox.tell_log_gap(reason, (*slot, entry), name, self, now);
+                    mailbox.tell_log_gap(reason, (slot, entry), name, self, now);
                     // What was asked for is of the log that is gone.
                     if mailbox.is_replaying() {
                         mailbox.rewind(now);
@@ -272,7 +275,7 @@ impl Shard {
                 _ if mailbox.is_replaying() => {}
                 _ => {
                     let name = std::iter::once(channel.name());
-                    mailbox.tell_log_gap(reason, (*slot, entry), name, self, now);
+                    mailbox.tell_log_gap(reason, (slot, entry), name, self, now);
                 }
             }
         }

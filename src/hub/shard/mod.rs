@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
+use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 
 pub(super) use self::crowd::Membership;
@@ -171,8 +172,8 @@ impl Shard {
         if ids == Ids::Entries {
             *mailbox.in_logs.borrow_mut() = Places::nowhere(topics.len());
         }
-        *mailbox.places.borrow_mut() = vec![0; topics.len()].into();
-        let channels: Box<[_]> = topics
+        *mailbox.places.borrow_mut() = smallvec![0; topics.len()];
+        let channels: SmallVec<_> = topics
             .into_iter()
             .enumerate()
             .map(|(slot, topic)| self.listen(topic, slot, linger, history, &mailbox))
@@ -357,7 +358,8 @@ impl Shard {
         mailbox.places.borrow_mut()[slot] = listeners.len();
         listeners.push(Listener {
             mailbox: Rc::clone(mailbox),
-            slot,
+            slot: u32::try_from(slot)
+                .expect("a stream has no more channels than one request names"),
             is_unconfirmed: Cell::new(is_unconfirmed),
             // Who comes back has listened before: a gap that is still to be told concerns it, unless
             // it finds it in its past.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::close::{CloseReason, jittered};
@@ -55,7 +56,7 @@ pub(in crate::hub) struct Mailbox {
     // Whether the stream's first words have been handed over.
     pub(super) has_begun: Cell<bool>,
     // Its places among the listeners of its channels, in the order of its membership.
-    pub(in crate::hub) places: RefCell<Box<[usize]>>,
+    pub(in crate::hub) places: RefCell<SmallVec<[usize; 1]>>,
     pub(in crate::hub) key: Cell<Option<MemberKey>>,
     cut: Box<dyn Fn()>,
 }
