@@ -68,26 +68,42 @@ pub(super) fn incoming<B>(response: &mut Response<B>) -> Result<Option<Duration>
     }
     // The chunks say where the body ends, and a length beside them would say something else (RFC
     // 9112, section 6.3).
-    let length = if coding.is_none() { length(headers) } else { None };
-    match length {
-        Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
-        None => drop(headers.remove(CONTENT_LENGTH)),
+    if coding.is_some() {
+        headers.remove(CONTENT_LENGTH);
+    } else {
+        settle_length(headers);
     }
     let keep_alive = keep_alive(headers);
     headers::remove_hop_by_hop(headers);
     Ok(keep_alive)
 }
 
-/// The length that a backend announces; several that agree are one. What is none is not passed on (RFC
-/// 9110, section 8.6): hyper looks at it only where there is a body.
-fn length(headers: &HeaderMap) -> Option<u64> {
-    let values = headers.get_all(CONTENT_LENGTH).iter().map(|value| value.to_str().unwrap_or(""));
-    let mut lengths = values.flat_map(|value| value.split(',')).map(|length| {
-        let is_digits = length.trim().bytes().all(|byte| byte.is_ascii_digit());
-        length.trim().parse().ok().filter(|_| is_digits)
-    });
-    let first: u64 = lengths.next()??;
-    lengths.all(|length| length == Some(first)).then_some(first)
+/// Leaves one length where a backend announces one; several that agree are one. What is none is not
+/// passed on (RFC 9110, section 8.6): hyper looks at it only where there is a body.
+fn settle_length(headers: &mut HeaderMap) {
+    let mut fields = headers.get_all(CONTENT_LENGTH).iter();
+    let is_settled = match (fields.next(), fields.next()) {
+        (None, _) => true,
+        (Some(only), None) => number(only.as_bytes()).is_some(),
+        (Some(_), Some(_)) => false,
+    };
+    if is_settled {
+        return;
+    }
+    let fields = headers.get_all(CONTENT_LENGTH).iter();
+    let mut lengths = fields.flat_map(|field| field.as_bytes().split(|&b| b == b',')).map(number);
+    let first = lengths.next().flatten();
+    match first.filter(|_| lengths.all(|length| length == first)) {
+        Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
+        None => drop(headers.remove(CONTENT_LENGTH)),
+    }
+}
+
+/// Digits, and nothing else but the space around them.
+fn number(text: &[u8]) -> Option<u64> {
+    let digits = text.trim_ascii();
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    if is_number { str::from_utf8(digits).ok()?.parse().ok() } else { None }
 }
 
 /// Addresses the request to its backend. The bytes of the path go on as they came: as `origin-form`
