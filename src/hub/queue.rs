@@ -39,7 +39,7 @@ pub(crate) struct Queue {
     // not counted: it is short, and it is never dropped.
     bytes: usize,
     // Invariant: how many in `waiting` are no events.
-    said: usize,
+    said: u32,
     max_bytes: usize,
     when_full: WhenFull,
 }
@@ -74,7 +74,7 @@ impl Queue {
 
     /// How much of what the stream itself has to say waits.
     pub(crate) fn said(&self) -> usize {
-        self.said
+        self.said as usize
     }
 
     /// What is to be written next.
@@ -85,7 +85,7 @@ impl Queue {
     pub(crate) fn pop(&mut self) -> Option<Queued> {
         let next = self.waiting.pop()?;
         self.bytes -= next.event_bytes();
-        self.said -= usize::from(next.number.is_none());
+        self.said -= u32::from(next.number.is_none());
         Some(next)
     }
 

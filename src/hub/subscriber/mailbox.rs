@@ -33,9 +33,9 @@ pub(in crate::hub) struct Mailbox {
     pub(in crate::hub) settings: Arc<StreamSettings>,
     pub(in crate::hub) ids: Ids,
     // Bytes of the route's prefix, which clients do not see.
-    prefix_bytes: usize,
+    prefix_bytes: u32,
     // Channels that the source has not confirmed yet.
-    pub(in crate::hub) unconfirmed: Cell<usize>,
+    pub(in crate::hub) unconfirmed: Cell<u32>,
     // The newest event offered: what is heard twice is offered twice, with one number.
     newest: Cell<u64>,
     // Events gave way to newer ones, and the client has not been told.
@@ -46,10 +46,12 @@ pub(in crate::hub) struct Mailbox {
     // What is to be asked for next.
     resume: RefCell<Option<Box<Resume>>>,
     // Of the piece of the past that was asked for last.
-    ticket: Cell<u64>,
+    ticket: Cell<u32>,
     pub(super) last_write: Cell<Instant>,
     pub(super) waits_since: Cell<Option<Instant>>,
-    pub(super) closed: Cell<Option<(CloseReason, Instant)>>,
+    pub(super) closed: Cell<Option<CloseReason>>,
+    // When that was, if it is closed.
+    closed_at: Cell<Instant>,
     // When its route's `max_age` is over, somewhat earlier for some: who came together does not go
     // together.
     ends: Option<Instant>,
@@ -112,7 +114,8 @@ impl Mailbox {
             waker: RefCell::new(None),
             settings,
             ids,
-            prefix_bytes,
+            prefix_bytes: u32::try_from(prefix_bytes)
+                .expect("a prefix is a part of a channel's name"),
             unconfirmed: Cell::new(0),
             newest: Cell::new(match resume {
                 Some(Resume::After { number, .. }) => number,
@@ -126,6 +129,7 @@ impl Mailbox {
             last_write: Cell::new(now),
             waits_since: Cell::new(Some(now)),
             closed: Cell::new(None),
+            closed_at: Cell::new(now),
             ends,
             has_begun: Cell::new(false),
             places: RefCell::default(),
@@ -169,7 +173,7 @@ impl Mailbox {
             // The slow subscriber is closed, and its client comes back. Waiting here would let one
             // reader stall the channel.
             Pushed::Full => {
-                self.closed.set(Some((CloseReason::Lagged, now)));
+                self.note_closed(CloseReason::Lagged, now);
                 queue.clear() + 1
             }
         };
@@ -220,7 +224,7 @@ impl Mailbox {
 
     /// Whether the answer with this ticket is the one that is waited for.
     pub(in crate::hub) fn awaits(&self, ticket: u64) -> bool {
-        self.phase.get() == Phase::Asked && self.ticket.get() == ticket
+        self.phase.get() == Phase::Asked && u64::from(self.ticket.get()) == ticket
     }
 
     /// Takes an event of the past. It fits: no more is asked for than the queue takes.
@@ -301,8 +305,8 @@ impl Mailbox {
     pub(super) fn due_replay(&self) -> Option<(Resume, u64)> {
         let resume = *self.resume.take()?;
         self.phase.set(Phase::Asked);
-        self.ticket.set(self.ticket.get() + 1);
-        Some((resume, self.ticket.get()))
+        self.ticket.set(self.ticket.get().wrapping_add(1));
+        Some((resume, self.ticket.get().into()))
     }
 
     /// Says what the stream itself has to say.
@@ -417,9 +421,14 @@ impl Mailbox {
     /// Ends the stream. What waits is still written, if that does not take long.
     pub(in crate::hub) fn close(&self, reason: CloseReason, now: Instant) {
         if !self.is_closed() {
-            self.closed.set(Some((reason, now)));
+            self.note_closed(reason, now);
             self.wake(now);
         }
+    }
+
+    fn note_closed(&self, reason: CloseReason, now: Instant) {
+        self.closed.set(Some(reason));
+        self.closed_at.set(now);
     }
 
     /// Ends the stream with a word on when to come back, later than usual, each at its own time, and
@@ -456,8 +465,8 @@ impl Mailbox {
     /// Looks after the stream: keeps a quiet one alive, cuts off one that cannot be written to.
     /// Answers when to look again; `None`: never.
     pub(in crate::hub) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
-        if let Some((_, closed)) = self.closed.get() {
-            let due = closed + CLOSE_GRACE;
+        if self.is_closed() {
+            let due = self.closed_at.get() + CLOSE_GRACE;
             if now < due {
                 return Some(due);
             }
@@ -501,6 +510,6 @@ impl Mailbox {
         channels: impl Iterator<Item = &'a str>,
         position: Option<&str>,
     ) -> Frame {
-        gap::frame(reason, channels.map(|name| &name[self.prefix_bytes..]), position)
+        gap::frame(reason, channels.map(|name| &name[self.prefix_bytes as usize..]), position)
     }
 }

@@ -70,7 +70,7 @@ impl Subscriber {
 
     /// Why the stream was closed; `None` when it was not closed from this side.
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.mailbox.closed.get().map(|(reason, _)| reason)
+        self.mailbox.closed.get()
     }
 
     // Rare, and out of the way of an event.

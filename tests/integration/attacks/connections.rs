@@ -116,7 +116,13 @@ async fn handshakes_by_the_hundred() {
         .await;
     // Client and server share the processors, and neither is optimised; others may work there too.
     let p99 = Duration::from_millis(500).max(5 * calm.p99).as_millis() as f64;
-    let bounds = [("p99 ms", p99, toll.p99.as_millis() as f64), ("MiB", 32.0, mib(toll.resident))];
+    // As many as the machine can make: so each has a bound, of milliseconds.
+    let each = 0.005 * f64::from(count);
+    let bounds = [
+        ("p99 ms", p99, toll.p99.as_millis() as f64),
+        ("MiB", 32.0, mib(toll.resident)),
+        ("CPU s", each, toll.busy.as_secs_f64()),
+    ];
     judge(&format!("{count} handshakes in 2 s by 8"), &toll, &bounds);
 }
 
@@ -274,10 +280,9 @@ async fn long_thousands_that_say_nothing() {
         left <= most
     };
     eventually(SOON, "the kernel has its memory back", back).await;
-    // Six thousand are let in, and a thousand handshakes begun, by the processors that the attackers
-    // and the measuring client work on as well: 166 ms where nothing else runs. Five times as much,
-    // or what a client waits for anyway.
-    let bound = Duration::from_millis(800).max(5 * calm);
+    // A tenth of a second is wanted; the attackers and the measuring client work on the same
+    // processors, so five times as much, or what a client waits for anyway.
+    let bound = Duration::from_millis(500).max(5 * calm);
     let bounds = [
         ("closed after s", 12.0, last.as_secs_f64()),
         ("a client served in ms", bound.as_millis() as f64, slowest.as_millis() as f64),
