@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use crate::support::{
-    Gateway, Redis, Request, SOON, Via, eventually, measured, unread_bytes_of, within,
+    Gateway, Redis, Request, Response, SOON, Via, eventually, measured, unread_bytes_of, within,
 };
 
 const PIECE: usize = 256 << 10;
@@ -124,6 +125,32 @@ async fn long_an_upload_of_a_gibibyte_takes_no_memory() {
     assert!(grown < 4 << 20, "{grown}");
 }
 
+/// A response that the backend writes for as long as it is taken: with it the backend, and how many
+/// octets it has written.
+async fn answer_without_end(
+    gateway: &Gateway,
+    listener: &TcpListener,
+    via: Via,
+) -> (Response, JoinHandle<()>, Arc<AtomicU64>) {
+    let (response, mut socket) = tokio::join!(gateway.send(via, Request::get("/")), async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        assert!(socket.read(&mut request).await.unwrap() > 0);
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n";
+        socket.write_all(head).await.unwrap();
+        socket
+    });
+    let written = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&written);
+    let backend = tokio::spawn(async move {
+        let piece = piece(0);
+        while socket.write_all(&piece).await.is_ok() {
+            counted.fetch_add(PIECE as u64, Ordering::SeqCst);
+        }
+    });
+    (response, backend, written)
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_slows_the_backend_and_costs_no_memory() {
     let redis = Redis::start().await;
@@ -131,22 +158,7 @@ async fn a_client_that_does_not_read_slows_the_backend_and_costs_no_memory() {
     let gateway = in_front_of(&redis, &listener).await;
     for via in [Via::Http1, Via::Http2] {
         let before = gateway.resident_bytes();
-        let written = Arc::new(AtomicU64::new(0));
-        let (response, mut socket) = tokio::join!(gateway.send(via, Request::get("/")), async {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut request = [0; 4096];
-            assert!(socket.read(&mut request).await.unwrap() > 0);
-            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n";
-            socket.write_all(head).await.unwrap();
-            socket
-        });
-        let counted = Arc::clone(&written);
-        let backend = tokio::spawn(async move {
-            let piece = piece(0);
-            while socket.write_all(&piece).await.is_ok() {
-                counted.fetch_add(PIECE as u64, Ordering::SeqCst);
-            }
-        });
+        let (response, backend, written) = answer_without_end(&gateway, &listener, via).await;
         // It waits when nothing more is taken for a while.
         let mut last = u64::MAX;
         eventually(SOON, "the backend waits", async || {
@@ -179,22 +191,7 @@ async fn a_client_that_stops_leaves_little_of_the_answer_in_the_kernel() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = in_front_of(&redis, &listener).await;
     for via in [Via::Http1, Via::Http2] {
-        let written = Arc::new(AtomicU64::new(0));
-        let (response, mut socket) = tokio::join!(gateway.send(via, Request::get("/")), async {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut request = [0; 4096];
-            assert!(socket.read(&mut request).await.unwrap() > 0);
-            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n";
-            socket.write_all(head).await.unwrap();
-            socket
-        });
-        let counted = Arc::clone(&written);
-        let backend = tokio::spawn(async move {
-            let piece = piece(0);
-            while socket.write_all(&piece).await.is_ok() {
-                counted.fetch_add(PIECE as u64, Ordering::SeqCst);
-            }
-        });
+        let (response, backend, written) = answer_without_end(&gateway, &listener, via).await;
         let mut body = response.body;
         let mut read = 0;
         while read < 64 << 20 {

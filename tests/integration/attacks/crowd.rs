@@ -9,9 +9,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::support::{EventStream, Gateway, Redis, Via, kernel_tcp_bytes, waiting_bytes};
 
-const READERS: usize = 50;
-/// So often something is published for them.
-const PACE: Duration = Duration::from_millis(20);
+pub(crate) const READERS: usize = 50;
+/// So often something is published for them, as a rule.
+pub(crate) const PACE: Duration = Duration::from_millis(20);
 /// So long the last of them may take to have what was published.
 const PATIENCE: Duration = Duration::from_secs(10);
 

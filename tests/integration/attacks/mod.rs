@@ -21,8 +21,9 @@ mod slow;
 pub(crate) mod table;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crowd::Crowd;
+use crowd::{Crowd, PACE, READERS};
 
 use crate::support::{Gateway, GatewayBuilder, Redis, Site};
 
@@ -43,12 +44,21 @@ impl Scene {
 
     /// The same before this Redis, with more to say of the gateway.
     async fn with(redis: Redis, more: impl FnOnce(GatewayBuilder) -> GatewayBuilder) -> Self {
+        Self::at(PACE, redis, more).await
+    }
+
+    /// The same, with so long between what is published for the crowd.
+    async fn at(
+        pace: Duration,
+        redis: Redis,
+        more: impl FnOnce(GatewayBuilder) -> GatewayBuilder,
+    ) -> Self {
         let redis = Arc::new(redis);
         let (site, silent) = (Site::start("hello").await, Site::silent().await);
         let builder =
             Gateway::build(&redis).route(&site.route("/site")).route(&silent.route("/silent"));
         let gateway = Arc::new(more(builder).start().await);
-        let crowd = Crowd::gather(&gateway, &redis).await;
+        let crowd = Crowd::of(READERS, pace, &gateway, &redis).await;
         Self { gateway, redis, crowd, site, silent }
     }
 
