@@ -250,22 +250,30 @@ fn serve(mut socket: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// A field of a head: its name in lower case, and its value.
+type Field<'m> = (Vec<u8>, &'m [u8]);
+
+/// The fields of a message's head.
+fn fields(message: &[u8]) -> Vec<Field<'_>> {
+    let lines = message.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    lines.skip(1).take_while(|line| !line.is_empty()).map(field_of).collect()
+}
+
+fn field_of(line: &[u8]) -> Field<'_> {
+    let colon = line.iter().position(|&byte| byte == b':').expect("a field has a colon");
+    (line[..colon].to_ascii_lowercase(), line[colon + 1..].trim_ascii())
+}
+
+/// The values of the fields with this name.
+fn values<'m>(fields: &[Field<'m>], name: &[u8]) -> Vec<&'m [u8]> {
+    fields.iter().filter(|(known, _)| known == name).map(|(_, value)| *value).collect()
+}
+
 /// What a backend relies on, whatever the client said: whom the request is for and from is told
 /// once, and where the body ends is told in one way.
 fn check_head(request: &[u8]) {
-    let head = request.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
-    let fields: Vec<_> = head
-        .skip(1)
-        .take_while(|line| !line.is_empty())
-        .map(|line| {
-            let colon = line.iter().position(|&byte| byte == b':').expect("a field has a colon");
-            (line[..colon].to_ascii_lowercase(), line[colon + 1..].trim_ascii())
-        })
-        .collect();
-    let values = |name: &[u8]| {
-        let named = fields.iter().filter(|(known, _)| known == name);
-        named.map(|(_, value)| *value).collect::<Vec<_>>()
-    };
+    let fields = fields(request);
+    let values = |name: &[u8]| values(&fields, name);
     let shown = request.escape_ascii();
     assert_eq!(values(b"x-forwarded-for"), [b"127.0.0.1"], "{shown}");
     assert_eq!(values(b"x-forwarded-proto"), [b"http"], "{shown}");
@@ -285,18 +293,8 @@ pub fn check_answer(answer: &[u8], has_body: bool) {
     assert!(answer.starts_with(b"HTTP/1."), "{shown}");
     let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return };
     let (head, body) = (&answer[..end], &answer[end + 4..]);
-    let fields: Vec<_> = head
-        .split(|&byte| byte == b'\n')
-        .skip(1)
-        .map(|line| {
-            let colon = line.iter().position(|&byte| byte == b':').expect("a field has a colon");
-            (line[..colon].to_ascii_lowercase(), line[colon + 1..].trim_ascii())
-        })
-        .collect();
-    let values = |name: &[u8]| {
-        let named = fields.iter().filter(|(known, _)| known == name);
-        named.map(|(_, value)| *value).collect::<Vec<_>>()
-    };
+    let fields = fields(head);
+    let values = |name: &[u8]| values(&fields, name);
     // What is between the backend and us stays there.
     assert!(!fields.iter().any(|(name, _)| name.starts_with(b"grip-")), "{shown}");
     let (lengths, codings) = (values(b"content-length"), values(b"transfer-encoding"));

@@ -151,6 +151,18 @@ async fn answer_without_end(
     (response, backend, written)
 }
 
+/// The backend waits when nothing more is taken for a while; gives what it had written by then.
+async fn until_it_waits(written: &AtomicU64) -> u64 {
+    let mut last = u64::MAX;
+    eventually(SOON, "the backend waits", async || {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = written.load(Ordering::SeqCst);
+        std::mem::replace(&mut last, now) == now
+    })
+    .await;
+    last
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_slows_the_backend_and_costs_no_memory() {
     let redis = Redis::start().await;
@@ -159,14 +171,7 @@ async fn a_client_that_does_not_read_slows_the_backend_and_costs_no_memory() {
     for via in [Via::Http1, Via::Http2] {
         let before = gateway.resident_bytes();
         let (response, backend, written) = answer_without_end(&gateway, &listener, via).await;
-        // It waits when nothing more is taken for a while.
-        let mut last = u64::MAX;
-        eventually(SOON, "the backend waits", async || {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            let now = written.load(Ordering::SeqCst);
-            std::mem::replace(&mut last, now) == now
-        })
-        .await;
+        let last = until_it_waits(&written).await;
         assert!(last < 32 << 20, "what four ends of sockets can hold: {last} via {via:?}");
         let grown = gateway.resident_bytes().saturating_sub(before);
         assert!(grown < 4 << 20, "{grown} via {via:?}");
@@ -197,13 +202,7 @@ async fn a_client_that_stops_leaves_little_of_the_answer_in_the_kernel() {
         while read < 64 << 20 {
             read += within(SOON, "more", body.chunk()).await.unwrap().unwrap().len();
         }
-        let mut last = u64::MAX;
-        eventually(SOON, "the backend waits", async || {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            let now = written.load(Ordering::SeqCst);
-            std::mem::replace(&mut last, now) == now
-        })
-        .await;
+        until_it_waits(&written).await;
         let unread = unread_bytes_of(listener.local_addr().unwrap());
         measured(&format!("{} KiB unread via {via:?}", unread >> 10));
         assert!(unread <= 512 << 10, "{} KiB via {via:?}", unread >> 10);

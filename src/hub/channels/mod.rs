@@ -50,7 +50,6 @@ pub struct Hub {
     calls: Arc<Calls>,
     wishes: Rc<Interest<Subscription, Wish>>,
     log_wishes: Rc<Interest<ChannelName, Wish>>,
-    // `None`: nothing any more.
     past_calls: Rc<Interest<Caller, PastCall>>,
     // A shard has fallen behind.
     behind: Rc<Notify>,

@@ -109,6 +109,17 @@ impl GatewayBuilder {
         self
     }
 
+    /// The time is what stands in `clock`, as libfaketime reads it: `+3600s`. Times that only pass are
+    /// left alone.
+    pub(crate) fn with_clock(self, clock: &Path) -> Self {
+        const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+        assert!(Path::new(LIBRARY).exists(), "missing: apt-get install faketime");
+        self.env("LD_PRELOAD", LIBRARY)
+            .env("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap())
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    }
+
     /// The program that runs it, with these words before: `prlimit --nofile=256`.
     pub(crate) fn under(mut self, words: &[&str]) -> Self {
         self.under = words.iter().map(|&word| word.to_owned()).collect();
