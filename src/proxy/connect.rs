@@ -19,8 +19,8 @@ use crate::tls_client::{self, Trust};
 /// What the kernel receives ahead of us, in bytes (Linux takes as much again for its own use). Left to
 /// itself it gives a fast connection many MiB (`tcp_rmem`), which a client that stops to read would
 /// hold; this is as much as waits for such a client on the other side, and enough for a backend that
-/// is near: 256 KiB in each round trip.
-const RECEIVE_BUFFER: usize = 256 << 10;
+/// is near: 384 KiB in each round trip.
+const RECEIVE_BUFFER: usize = 384 << 10;
 
 /// What HTTP is spoken over with a backend.
 #[derive(Debug)]

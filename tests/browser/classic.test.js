@@ -166,13 +166,14 @@ test('behind nginx and php-fpm the classic scripts are the same through the gate
 });
 
 test('PHP\'s own server answers one request at a time, and so it does through the gateway', { timeout: 120_000 }, async (t) => {
-  const direct = await startPhpServer(t);
-  const gateway = await startExampleGateway(t, { backend: direct });
+  const direct = [await startPhpServer(t), await startPhpServer(t)];
+  const gateway = await startExampleGateway(t, { backend: direct[0] });
   const browser = await openBrowser(t);
   const seen = [];
-  for (const origin of [direct, gateway.https]) {
+  for (const [origin, other] of [direct, gateway.origins]) {
     const page = await browser.newPage();
     await page.goto(`${origin}/streams/once.php`);
+    await page.context().addCookies([{ name: 'visitor', value: 'anna', url: origin }]);
     const results = {};
     for (const [name, wanted] of [
       ['once', { count: 2 }],
@@ -180,11 +181,15 @@ test('PHP\'s own server answers one request at a time, and so it does through th
       ['endless', { count: 4 }],
       ['ping', { count: 2, name: 'ping' }],
       ['date', { count: 1 }],
+      ['ten', { count: 10 }],
+      ['cross-origin', { count: 1, withCredentials: true }],
     ]) {
-      const stream = await listen(page, `/streams/${name}.php`, wanted);
+      const at = name === 'cross-origin' ? other : origin;
+      const stream = await listen(page, `${at}/streams/${name}.php`, wanted);
       assertInTime(t, `${name}.php from ${origin}`, delaysOf(stream));
       results[name] = comparable(stream);
     }
+    assert.match(results['cross-origin'].events[0][1], /anna/, 'with its cookies');
     const { delays, ...answer } = await chat(page, 'What');
     assertInTime(t, `chat.php from ${origin}`, delays);
     seen.push({ ...results, chat: answer });
