@@ -51,6 +51,8 @@ pub(crate) enum Pace {
     Silence,
     /// So many in a second, one channel after the other.
     Rate(f64),
+    /// So many times in a second, each time on all channels at once.
+    Rounds(f64),
     /// As fast as the slowest stream keeps up, with so many on their way.
     InFlight(usize),
 }
@@ -89,8 +91,10 @@ pub(crate) struct Load {
     next_channel: usize,
     // Streams that were asked for.
     asked: usize,
-    // What is due to be published, for paces with a rate.
+    // What is due to be published, for paces with a rate; for rounds: so many rounds.
     due: f64,
+    // Messages that the round has yet to publish.
+    left_of_round: usize,
 }
 
 impl Load {
@@ -110,6 +114,7 @@ impl Load {
             next_channel: 0,
             asked: 0,
             due: 0.0,
+            left_of_round: 0,
         })
     }
 
@@ -196,7 +201,7 @@ impl Load {
         let end = started + clock::seconds(seconds);
         let before = self.tally.delivered;
         let mut expected = 0;
-        self.due = 0.0;
+        (self.due, self.left_of_round) = (0.0, 0);
         let mut last = started;
         loop {
             let now = clock::now();
@@ -207,7 +212,7 @@ impl Load {
             while self.is_due(pace) {
                 expected += self.publish_next() as u64;
             }
-            if let Pace::Rate(rate) = pace {
+            if let Pace::Rate(rate) | Pace::Rounds(rate) = pace {
                 self.due += passed * rate;
             }
             if let Some((place, churn, done)) = &mut churn {
@@ -215,7 +220,9 @@ impl Load {
             }
             let until_end = (end - now) / MILLISECOND + 1;
             let until_due = match pace {
-                Pace::Rate(rate) => ((1.0 - self.due).max(0.0) / rate * 1000.0) as u64,
+                Pace::Rate(rate) | Pace::Rounds(rate) => {
+                    ((1.0 - self.due).max(0.0) / rate * 1000.0) as u64
+                }
                 Pace::InFlight(_) | Pace::Silence => 100,
             };
             let pause = if churn.is_some() { 1 } else { until_due.min(until_end) };
@@ -228,14 +235,23 @@ impl Load {
     }
 
     fn is_due(&mut self, pace: Pace) -> bool {
-        let is_due = self.publisher.backlog() < MAX_BACKLOG
-            && match pace {
-                Pace::Silence => false,
-                Pace::Rate(_) => self.due >= 1.0,
-                Pace::InFlight(most) => self.tally.progress.in_flight() < most,
-            };
+        if self.publisher.backlog() >= MAX_BACKLOG {
+            return false;
+        }
+        if self.left_of_round > 0 {
+            self.left_of_round -= 1;
+            return true;
+        }
+        let is_due = match pace {
+            Pace::Silence => false,
+            Pace::Rate(_) | Pace::Rounds(_) => self.due >= 1.0,
+            Pace::InFlight(most) => self.tally.progress.in_flight() < most,
+        };
         if is_due {
             self.due -= 1.0;
+            if let Pace::Rounds(_) = pace {
+                self.left_of_round = self.channels.len() - 1;
+            }
         }
         is_due
     }

@@ -27,8 +27,8 @@ pub(crate) struct Cell {
     pub(crate) subscribers: usize,
     pub(crate) channels: usize,
     pub(crate) payload: usize,
-    /// Messages a second for the CPU and the latency; `None` leaves them out.
-    pub(crate) rate: Option<f64>,
+    /// How it is published to for the CPU and the latency; `None` leaves them out.
+    pub(crate) pace: Option<Pace>,
     /// Whether the throughput is measured.
     pub(crate) saturates: bool,
     pub(crate) settings: Settings,
@@ -66,12 +66,12 @@ impl Cell {
         warm_code(running, site, self.mode)?;
         let mut load = Load::new(running.publisher()?, self.payload)?;
         self.open(running, site, &mut load, &mut figures)?;
-        if self.rate.is_none() && !self.saturates {
+        if self.pace.is_none() && !self.saturates {
             return Ok(figures);
         }
         load.warm_up(REST)?;
-        if let Some(rate) = self.rate {
-            steady(running, &mut load, rate, options.seconds, &mut figures)?;
+        if let Some(pace) = self.pace {
+            steady(running, &mut load, pace, options.seconds, &mut figures)?;
         }
         if self.saturates {
             let seconds = (options.seconds / 2.0).max(1.0);
@@ -129,18 +129,18 @@ impl Cell {
     }
 }
 
-/// Publishes at a rate: CPU per delivery and latency.
+/// Publishes in its pace: CPU per delivery and latency.
 fn steady(
     running: &Running,
     load: &mut Load,
-    rate: f64,
+    pace: Pace,
     seconds: f64,
     figures: &mut Figures,
 ) -> Outcome {
-    load.run(REST, Pace::Rate(rate))?;
+    load.run(REST, pace)?;
     load.tally.latencies = Some(Vec::new());
     let cpu = Cpu::read(running);
-    let window = load.run(seconds, Pace::Rate(rate))?;
+    let window = load.run(seconds, pace)?;
     let cpu = cpu.since(running);
     let per_delivery = |seconds: f64| seconds * 1e6 / window.delivered as f64;
     figures.push(("cpu_us", per_delivery(cpu.server)));

@@ -17,7 +17,7 @@ pub(super) fn subscribers(run: &mut Run) -> Outcome {
             for &server in &servers {
                 let cell = Cell {
                     subscribers,
-                    rate: Some(DELIVERIES / subscribers as f64),
+                    pace: Some(Pace::Rate(DELIVERIES / subscribers as f64)),
                     saturates: true,
                     ..run.cell("subscribers", server, mode)
                 };
@@ -30,15 +30,21 @@ pub(super) fn subscribers(run: &mut Run) -> Outcome {
 
 pub(super) fn channels(run: &mut Run) -> Outcome {
     const SUBSCRIBERS: usize = 10_000;
+    /// Events a second for each subscriber.
+    const EACH: f64 = 2.0;
     for mode in run.options.modes_or(&[Mode::HTTP1]) {
         for server in run.options.servers_or(&[Server::Ssegate]) {
-            for channels in [1, SUBSCRIBERS] {
-                let per_channel = SUBSCRIBERS / channels;
+            // One message to all, as many messages at once, and as many one by one.
+            for (channels, pace, name) in [
+                (1, Pace::Rate(EACH), "1 channel"),
+                (SUBSCRIBERS, Pace::Rounds(EACH), "10000 channels at once"),
+                (SUBSCRIBERS, Pace::Rate(EACH * SUBSCRIBERS as f64), "10000 channels in turn"),
+            ] {
                 let cell = Cell {
-                    variant: format!("{channels} channels"),
+                    variant: name.into(),
                     subscribers: SUBSCRIBERS,
                     channels,
-                    rate: Some(DELIVERIES / 2.0 / per_channel as f64),
+                    pace: Some(pace),
                     ..run.cell("channels", server, mode)
                 };
                 run.note(&cell)?;

@@ -11,6 +11,7 @@ use std::io::Write as _;
 
 use self::cell::{Cell, Figures};
 use crate::Outcome;
+use crate::load::Pace;
 use crate::mode::Mode;
 use crate::options::{Figure, Options};
 use crate::results::Results;
@@ -58,7 +59,7 @@ impl Run {
             let is_for_memory = mode == Mode::HTTP2_SHARED;
             for &server in &servers {
                 let cell = Cell {
-                    rate: (!is_for_memory).then_some(self.options.rate),
+                    pace: (!is_for_memory).then_some(Pace::Rate(self.options.rate)),
                     saturates: !is_for_memory,
                     ..self.cell("main", server, mode)
                 };
@@ -98,7 +99,7 @@ impl Run {
             subscribers: self.options.subscribers,
             channels: 1,
             payload: self.options.payload,
-            rate: None,
+            pace: None,
             saturates: false,
             settings: Settings::default(),
         }
