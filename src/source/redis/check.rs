@@ -15,8 +15,9 @@ use redis::ConnectionInfo;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Purpose, Tls};
+use super::connection::{Connection, Purpose};
 use super::error::{SourceError, SourceErrorKind};
+use super::socket::Tls;
 use crate::event::{ChannelName, Subscription};
 use crate::metrics::Metrics;
 use crate::source::resp::Value;

@@ -1,51 +1,28 @@
-//! A connection to Redis: TCP, TLS or a unix socket, greeted with `HELLO 3`.
+//! A connection to Redis: greeted with `HELLO 3`, and then asked or listened to.
 
 use std::fmt;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
-use redis::{ConnectionAddr, ConnectionInfo};
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
+use redis::ConnectionInfo;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 
 use super::error::SourceError;
+use super::socket::{self, Stream, Tls};
 use crate::source::resp::{Decoder, Limits, Value};
-use crate::tls_client::{self, Trust};
 
 /// From the first packet to the answer to `HELLO`.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Unacknowledged data for so long ends the connection, as does a silent peer.
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_BUFFER: usize = 64 << 10;
 
-/// Any byte stream to Redis.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
-
-/// Whom we trust where the address says TLS. Made once: the system's roots are many.
-#[derive(Clone, Debug)]
-pub(super) struct Tls(Option<Arc<ClientConfig>>);
-
-impl Tls {
-    pub(super) fn new(address: &ConnectionAddr) -> Self {
-        let ConnectionAddr::TcpTls { insecure, .. } = address else {
-            return Self(None);
-        };
-        let trust = if *insecure { Trust::Anybody } else { Trust::SystemRootsAnd(Vec::new()) };
-        Self(Some(Arc::new(tls_client::config(trust))))
-    }
-}
-
-/// A greeted connection, split into its two directions.
+/// A greeted connection.
 pub(super) struct Connection {
-    reader: tokio::io::ReadHalf<Box<dyn Stream>>,
-    writer: tokio::io::WriteHalf<Box<dyn Stream>>,
+    stream: Box<dyn Stream>,
     input: BytesMut,
     decoder: Decoder,
     output: BytesMut,
@@ -76,7 +53,7 @@ impl Connection {
         purpose: Purpose,
     ) -> Result<Self, SourceError> {
         let opening = async {
-            let (reader, writer) = tokio::io::split(connect(info.addr(), tls).await?);
+            let stream = socket::connect(info.addr(), tls).await?;
             let limits = match purpose {
                 Purpose::Listen => Limits::with_max_bulk(max_event_bytes),
                 Purpose::Ask => {
@@ -85,8 +62,7 @@ impl Connection {
                 }
             };
             let mut connection = Self {
-                reader,
-                writer,
+                stream,
                 input: BytesMut::with_capacity(READ_BUFFER),
                 decoder: Decoder::new(limits),
                 output: BytesMut::new(),
@@ -152,21 +128,43 @@ impl Connection {
     /// Writes what is queued while it reads, and returns when something was read. The reader never
     /// waits for the writer: Redis would cut off one that does not read. Cancel safe.
     pub(super) async fn exchange(&mut self) -> Result<(), SourceError> {
-        loop {
-            let Self { reader, writer, input, output, is_unflushed, .. } = self;
-            input.reserve(READ_BUFFER / 4);
-            let has_output = !output.is_empty() || *is_unflushed;
-            tokio::select! {
-                read = reader.read_buf(input) => return match read {
-                    Ok(0) => Err(SourceError::Closed),
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(SourceError::Broken(error)),
-                },
-                written = write(writer, output, is_unflushed), if has_output => {
-                    written.map_err(SourceError::Broken)?;
-                }
-            }
+        self.stream.watch().map_err(SourceError::Broken)?;
+        self.input.reserve(READ_BUFFER / 4);
+        match poll_fn(|cx| self.poll_exchange(cx)).await {
+            Ok(0) => Err(SourceError::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(SourceError::Broken(error)),
         }
+    }
+
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Err(error)) = self.poll_send(cx) {
+            return Poll::Ready(Err(error));
+        }
+        pin!(self.stream.read_buf(&mut self.input)).poll(cx)
+    }
+
+    /// Writes what it can, and flushes.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            if ready!(pin!(self.stream.write_buf(&mut self.output)).poll(cx))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.is_unflushed = true;
+        }
+        if self.is_unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.is_unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until then, and does not wake for what arrives meanwhile. Nothing is read or written.
+    /// Cancel safe: it is at rest until it waits again or reads.
+    pub(super) async fn rest(&mut self, until: Instant) -> Result<(), SourceError> {
+        self.stream.rest().map_err(SourceError::Broken)?;
+        tokio::time::sleep_until(until).await;
+        Ok(())
     }
 
     /// The next value among what was read; `None`: read on.
@@ -191,71 +189,6 @@ impl Connection {
         }
         Ok(())
     }
-}
-
-/// Writes what it can, and flushes. Cancel safe: what was written is gone from `output`.
-async fn write(
-    writer: &mut tokio::io::WriteHalf<Box<dyn Stream>>,
-    output: &mut BytesMut,
-    is_unflushed: &mut bool,
-) -> io::Result<()> {
-    if !output.is_empty() {
-        writer.write_buf(output).await?;
-        *is_unflushed = true;
-    }
-    writer.flush().await?;
-    *is_unflushed = false;
-    Ok(())
-}
-
-async fn connect(address: &ConnectionAddr, tls: &Tls) -> Result<Box<dyn Stream>, SourceError> {
-    match address {
-        ConnectionAddr::Tcp(host, port) => Ok(Box::new(connect_tcp(host, *port).await?)),
-        ConnectionAddr::TcpTls { host, port, .. } => {
-            let stream = connect_tcp(host, *port).await?;
-            let name = ServerName::try_from(host.clone())
-                .map_err(|_invalid| SourceError::Resolve(host.clone()))?;
-            let config = tls.0.clone().ok_or_else(|| SourceError::Resolve(host.clone()))?;
-            let connector = TlsConnector::from(config);
-            Ok(Box::new(connector.connect(name, stream).await.map_err(SourceError::Tls)?))
-        }
-        ConnectionAddr::Unix(path) => {
-            Ok(Box::new(UnixStream::connect(path).await.map_err(SourceError::Connect)?))
-        }
-        other => Err(SourceError::Resolve(format!("{other}"))),
-    }
-}
-
-/// Resolves anew each time: an address behind a name may have changed. Each of several addresses has
-/// its share of the time, so that one that does not answer does not hide the others.
-async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, SourceError> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses: Vec<_> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|error| SourceError::Resolve(format!("{host}: {error}")))?
-        .collect();
-    let share = CONNECT_TIMEOUT / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX);
-    let mut failure = SourceError::Resolve(host.into());
-    for address in addresses {
-        match tokio::time::timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                tune(&stream).map_err(SourceError::Connect)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => failure = SourceError::Connect(error),
-            Err(_elapsed) => failure = SourceError::Timeout(CONNECT_TIMEOUT.as_secs()),
-        }
-    }
-    Err(failure)
-}
-
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(USER_TIMEOUT))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    Ok(())
 }
 
 fn put_header(output: &mut BytesMut, kind: u8, number: usize) {

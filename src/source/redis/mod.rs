@@ -12,6 +12,7 @@ mod error;
 mod gathering;
 mod life;
 mod session;
+mod socket;
 mod streams;
 mod subscription;
 

@@ -106,7 +106,7 @@ impl<'a> Session<'a> {
     /// Waits for something to read, and a moment longer where that is worth it. Cancel safe.
     async fn read(&mut self) -> Result<(), SourceError> {
         if let Some(until) = self.gathering.until() {
-            tokio::time::sleep_until(until).await;
+            self.connection.rest(until).await?;
         }
         self.connection.exchange().await
     }

@@ -8,10 +8,11 @@ use std::rc::Rc;
 use redis::ConnectionInfo;
 
 use super::check::{Belief, SelfCheck};
-use super::connection::{Connection, Purpose, Tls};
+use super::connection::{Connection, Purpose};
 use super::error::SourceError;
 use super::life::{Reporter, wait_before};
 use super::session::Session;
+use super::socket::Tls;
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
