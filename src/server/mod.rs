@@ -119,6 +119,13 @@ pub struct Http2Settings {
 }
 
 impl ConnectionSettings {
+    /// The shortest of the deadlines that can begin at any time.
+    pub(crate) fn least_timeout(&self) -> Duration {
+        let Http2Settings { keep_alive_interval, keep_alive_timeout, .. } = self.http2;
+        let others = self.idle_timeout.min(keep_alive_interval).min(keep_alive_timeout);
+        self.write_timeout.min(others)
+    }
+
     /// Whether this address is one of the trusted proxies.
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(&address))

@@ -30,7 +30,9 @@ struct Inner<H> {
     handler: H,
     // Those that hold now.
     settings: RefCell<Rc<ConnectionSettings>>,
-    connections: RefCell<Slab<Rc<ConnectionState>>>,
+    connections: RefCell<Slab<Connected>>,
+    // When the last round was made.
+    round: Cell<Instant>,
     // Until the acceptors are gone, and what they handed over has been welcomed.
     is_accepting: Cell<bool>,
     is_finishing: Cell<bool>,
@@ -41,6 +43,13 @@ struct Inner<H> {
     // Connections of this shard, for the acceptor that looks for the least loaded.
     load: Arc<AtomicUsize>,
     metrics: Metrics,
+}
+
+/// Close together, so that a round over thousands finds those whose time has come, and leaves the
+/// others in peace.
+struct Connected {
+    state: Rc<ConnectionState>,
+    next_look: Cell<Instant>,
 }
 
 impl<H: Handler> ShardServer<H> {
@@ -60,6 +69,7 @@ impl<H: Handler> ShardServer<H> {
             clients,
             shortage,
             connections: RefCell::default(),
+            round: Cell::new(Instant::now()),
             is_accepting: Cell::new(true),
             is_finishing: Cell::new(false),
             all_gone: Notify::new(),
@@ -75,6 +85,7 @@ impl<H: Handler> ShardServer<H> {
         self.inner.handshakes.add_permits(now.saturating_sub(before));
         self.inner.handshakes.forget_permits(before.saturating_sub(now));
         self.inner.settings.replace(Rc::new(settings));
+        self.look_at_all();
     }
 
     fn now(&self) -> Rc<ConnectionSettings> {
@@ -107,14 +118,15 @@ impl<H: Handler> ShardServer<H> {
     pub fn finish(&self) {
         self.inner.is_finishing.set(true);
         for (_, connection) in &*self.inner.connections.borrow() {
-            connection.finish();
+            connection.state.finish();
         }
+        self.look_at_all();
     }
 
     /// Ends every connection now.
     pub fn cut(&self) {
         for (_, connection) in &*self.inner.connections.borrow() {
-            connection.cut(CutReason::Stopped);
+            connection.state.cut(CutReason::Stopped);
         }
     }
 
@@ -163,7 +175,9 @@ impl<H: Handler> ShardServer<H> {
 
     /// Counts a connection for as long as the guard lives.
     fn admit(&self, state: &Rc<ConnectionState>) -> impl Drop + use<H> {
-        let place = self.inner.connections.borrow_mut().insert(Rc::clone(state));
+        let next_look = Cell::new(self.inner.round.get());
+        let connected = Connected { state: Rc::clone(state), next_look };
+        let place = self.inner.connections.borrow_mut().insert(connected);
         if self.inner.is_finishing.get() {
             state.finish();
         }
@@ -208,15 +222,30 @@ impl<H: Handler> ShardServer<H> {
         }));
     }
 
+    /// When the last round was made: the time, as exactly as deadlines need it.
+    pub(super) fn time_of_round(&self) -> Instant {
+        self.inner.round.get()
+    }
+
     fn enforce(&self) {
         let (now, settings) = (Instant::now(), self.now());
-        for (_, connection) in &*self.inner.connections.borrow() {
-            connection.enforce(now, &settings);
+        self.inner.round.set(now);
+        for (_, Connected { state, next_look }) in &*self.inner.connections.borrow() {
+            if now >= next_look.get() {
+                next_look.set(state.enforce(now, &settings));
+            }
         }
         if self.inner.shortage.is_on() {
             for (_, connection) in &*self.inner.connections.borrow() {
-                connection.give_way(now);
+                connection.state.give_way(now);
             }
+        }
+    }
+
+    /// What was said of when to look at them holds no more.
+    fn look_at_all(&self) {
+        for (_, connection) in &*self.inner.connections.borrow() {
+            connection.next_look.set(self.inner.round.get());
         }
     }
 }

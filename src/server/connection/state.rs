@@ -276,27 +276,49 @@ impl ConnectionState {
         }
     }
 
-    /// Looks after the deadlines that hyper does not know.
-    pub(in crate::server) fn enforce(&self, now: Instant, settings: &ConnectionSettings) {
+    /// Enforces the deadlines that hyper does not know. Gives the time by which it is to be looked at
+    /// again.
+    pub(in crate::server) fn enforce(
+        &self,
+        now: Instant,
+        settings: &ConnectionSettings,
+    ) -> Instant {
+        // What begins after now takes as long.
+        let mut next = now + settings.least_timeout();
         if !self.has_had_request.get() {
-            if now >= self.accepted + settings.first_request_timeout {
+            let due = self.accepted + settings.first_request_timeout;
+            let finish_due = self.finish_due.get();
+            if now >= due {
                 self.cut(CutReason::FirstRequest);
-            } else if self.finish_due.get().is_some_and(|due| now >= due) {
+            } else if finish_due.is_some_and(|due| now >= due) {
                 self.finish_now();
             }
-        } else if self.progress.blocked_since().is_some_and(|s| now >= s + settings.write_timeout) {
-            self.cut(CutReason::Stalled);
-        } else if self.protocol.get() == Some(Protocol::Http2) {
-            let is_idle = self.running_requests.get() == 0;
-            if is_idle && now >= self.idle_since.get() + settings.idle_timeout {
-                self.finish();
+            return next.min(due).min(finish_due.unwrap_or(due));
+        }
+        if let Some(since) = self.progress.blocked_since() {
+            next = next.min(since + settings.write_timeout);
+            if now >= since + settings.write_timeout {
+                self.cut(CutReason::Stalled);
+                return next;
             }
-            match self.keep_alive.round(now, &settings.http2) {
+        }
+        if self.protocol.get() == Some(Protocol::Http2) {
+            if self.running_requests.get() == 0 {
+                let due = self.idle_since.get() + settings.idle_timeout;
+                next = next.min(due);
+                if now >= due {
+                    self.finish();
+                }
+            }
+            let (found, due) = self.keep_alive.round(now, &settings.http2);
+            next = next.min(due);
+            match found {
                 Found::Well => {}
                 Found::Work => self.wake(),
                 Found::Dead => self.cut(CutReason::KeepAlive),
             }
         }
+        next
     }
 
     fn notify(&self, notice: Notice) {

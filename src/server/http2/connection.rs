@@ -328,7 +328,7 @@ impl<H: Handler> Connection<H> {
     fn write(&mut self) -> io::Result<()> {
         if !self.is_blocked {
             if self.sender.output.len() > 0 {
-                self.state.keep_alive.wrote();
+                self.state.keep_alive.wrote(self.shard.time_of_round());
             }
             let mut context = Context::from_waker(&self.writer);
             let written = self.sender.output.poll_write(&mut self.transport, &mut context)?;

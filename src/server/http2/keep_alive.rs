@@ -18,8 +18,6 @@ const WRITTEN_TO: u32 = 6;
 pub(in crate::server) struct KeepAlive {
     heard: Cell<Instant>,
     written: Cell<Instant>,
-    // Since the last round.
-    has_written: Cell<bool>,
     probe: Cell<Probe>,
     // Whether a stream waits for the client to open its window.
     has_blocked: Cell<bool>,
@@ -49,33 +47,38 @@ impl KeepAlive {
         Self {
             heard: Cell::new(now),
             written: Cell::new(now),
-            has_written: Cell::new(false),
             probe: Cell::new(Probe::None),
             has_blocked: Cell::new(false),
             is_sweep_due: Cell::new(false),
         }
     }
 
-    pub(in crate::server) fn round(&self, now: Instant, settings: &Http2Settings) -> Found {
+    /// What is to be done now, and when it is to be looked at again: no later than what goes on now
+    /// will end. What begins after now is not in it.
+    pub(in crate::server) fn round(
+        &self,
+        now: Instant,
+        settings: &Http2Settings,
+    ) -> (Found, Instant) {
+        let (interval, heard) = (settings.keep_alive_interval, self.heard.get());
+        let mut next =
+            (heard.max(self.written.get()) + interval).min(heard + interval * WRITTEN_TO);
         if let Probe::Sent(at) = self.probe.get() {
-            if self.heard.get() >= at {
+            let end = at + settings.keep_alive_timeout;
+            if heard >= at {
                 self.probe.set(Probe::None);
-            } else if now >= at + settings.keep_alive_timeout {
-                return Found::Dead;
+            } else if now >= end {
+                return (Found::Dead, now);
+            } else {
+                next = end;
             }
         }
-        if self.has_written.take() {
-            self.written.set(now);
-        }
-        let (interval, heard) = (settings.keep_alive_interval, self.heard.get());
-        let is_quiet = now >= heard.max(self.written.get()) + interval;
-        let is_unheard = now >= heard + interval * WRITTEN_TO;
-        if (is_quiet || is_unheard) && self.probe.get() == Probe::None {
+        if now >= next {
             self.probe.set(Probe::Due);
         }
         self.is_sweep_due.set(self.has_blocked.get());
         let is_work = self.probe.get() == Probe::Due || self.is_sweep_due.get();
-        if is_work { Found::Work } else { Found::Well }
+        if is_work { (Found::Work, now) } else { (Found::Well, next) }
     }
 
     /// The other end has sent something.
@@ -84,8 +87,8 @@ impl KeepAlive {
     }
 
     /// The socket has taken something.
-    pub(super) fn wrote(&self) {
-        self.has_written.set(true);
+    pub(super) fn wrote(&self, now: Instant) {
+        self.written.set(now);
     }
 
     /// Whether a PING is to be sent now.
@@ -127,16 +130,17 @@ mod tests {
         let start = Instant::now();
         let keep_alive = KeepAlive::new(start);
         let later = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(keep_alive.round(later(19), &settings), Found::Well);
-        assert_eq!(keep_alive.round(later(20), &settings), Found::Work);
+        let round = |seconds| keep_alive.round(later(seconds), &settings);
+        assert_eq!(round(1), (Found::Well, later(20)));
+        assert_eq!(round(20).0, Found::Work);
         assert!(keep_alive.take_probe(|| later(20)));
         assert!(!keep_alive.take_probe(|| later(20)), "once");
-        assert_eq!(keep_alive.round(later(39), &settings), Found::Well);
+        assert_eq!(round(21), (Found::Well, later(40)), "so long it may take");
         keep_alive.heard(later(39));
-        assert_eq!(keep_alive.round(later(41), &settings), Found::Well);
-        assert_eq!(keep_alive.round(later(59), &settings), Found::Work);
+        assert_eq!(round(41), (Found::Well, later(59)));
+        assert_eq!(round(59).0, Found::Work);
         assert!(keep_alive.take_probe(|| later(59)));
-        assert_eq!(keep_alive.round(later(79), &settings), Found::Dead);
+        assert_eq!(round(79).0, Found::Dead);
     }
 
     #[test]
@@ -145,13 +149,13 @@ mod tests {
         let start = Instant::now();
         let keep_alive = KeepAlive::new(start);
         for seconds in (15..120).step_by(15) {
-            keep_alive.wrote();
             let now = start + Duration::from_secs(seconds);
-            assert_eq!(keep_alive.round(now, &settings), Found::Well, "{seconds} s");
+            keep_alive.wrote(now);
+            assert_eq!(keep_alive.round(now, &settings).0, Found::Well, "{seconds} s");
         }
-        keep_alive.wrote();
         let now = start + Duration::from_secs(120);
-        assert_eq!(keep_alive.round(now, &settings), Found::Work);
+        keep_alive.wrote(now);
+        assert_eq!(keep_alive.round(now, &settings).0, Found::Work);
     }
 
     #[test]
@@ -160,9 +164,9 @@ mod tests {
         let start = Instant::now();
         let keep_alive = KeepAlive::new(start);
         keep_alive.note_blocked();
-        assert_eq!(keep_alive.round(start, &settings), Found::Work);
+        assert_eq!(keep_alive.round(start, &settings), (Found::Work, start), "and in the next");
         assert!(keep_alive.take_sweep());
         assert!(!keep_alive.take_sweep());
-        assert_eq!(keep_alive.round(start, &settings), Found::Well);
+        assert_eq!(keep_alive.round(start, &settings).0, Found::Well);
     }
 }
