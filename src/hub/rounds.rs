@@ -3,6 +3,7 @@
 //! A subscriber is in one round at a time, and costs nothing between its rounds. Events do not move
 //! it: it is found to have been busy when its round comes.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,10 +13,25 @@ use tokio::time::Instant;
 pub(super) const ROUND: Duration = Duration::from_millis(250);
 
 /// A subscriber of this shard. Its place may be used again; the generation tells the two apart.
+// Small: every stream has several of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct MemberKey {
-    pub(super) place: usize,
-    pub(super) generation: u64,
+    place: u32,
+    generation: u32,
+}
+
+impl MemberKey {
+    /// The generation counts members. It begins anew after 2^32 of them: whoever had the same place
+    /// in the same generation is long forgotten.
+    pub(super) fn new(place: usize, generations: &Cell<u32>) -> Self {
+        let generation = generations.replace(generations.get().wrapping_add(1));
+        let place = u32::try_from(place).expect("a shard has fewer streams");
+        Self { place, generation }
+    }
+
+    pub(super) fn place(self) -> usize {
+        self.place as usize
+    }
 }
 
 #[derive(Debug)]

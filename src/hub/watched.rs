@@ -26,9 +26,9 @@ pub trait Watch {
 pub(super) struct Watched(Rc<Inner>);
 
 struct Inner {
-    streams: RefCell<Slab<(u64, Rc<dyn Watch>)>>,
+    streams: RefCell<Slab<(MemberKey, Rc<dyn Watch>)>>,
     rounds: RefCell<Rounds>,
-    next_generation: Cell<u64>,
+    generations: Cell<u32>,
 }
 
 /// A place among the watched streams; given back when it is dropped.
@@ -43,15 +43,17 @@ impl Watched {
         Self(Rc::new(Inner {
             streams: RefCell::default(),
             rounds: RefCell::new(Rounds::new(now)),
-            next_generation: Cell::new(0),
+            generations: Cell::new(0),
         }))
     }
 
     /// Looks after `stream`, from `first` on.
     pub(super) fn watch(&self, stream: Rc<dyn Watch>, first: Instant) -> WatchGuard {
-        let generation = self.0.next_generation.replace(self.0.next_generation.get() + 1);
-        let place = self.0.streams.borrow_mut().insert((generation, stream));
-        self.0.rounds.borrow_mut().add(MemberKey { place, generation }, first);
+        let mut streams = self.0.streams.borrow_mut();
+        let place = streams.vacant_key();
+        let key = MemberKey::new(place, &self.0.generations);
+        streams.insert((key, stream));
+        self.0.rounds.borrow_mut().add(key, first);
         WatchGuard { watched: self.clone(), place }
     }
 
@@ -71,7 +73,7 @@ impl Watched {
     /// All of them.
     pub(super) fn keys(&self) -> impl Iterator<Item = MemberKey> + use<> {
         let streams = self.0.streams.borrow();
-        let keys = streams.iter().map(|(place, &(generation, _))| MemberKey { place, generation });
+        let keys = streams.iter().map(|(_, &(key, _))| key);
         keys.collect::<Vec<_>>().into_iter()
     }
 
@@ -84,7 +86,7 @@ impl Watched {
 
     fn stream(&self, key: MemberKey) -> Option<Rc<dyn Watch>> {
         let streams = self.0.streams.borrow();
-        let stream = streams.get(key.place).filter(|(generation, _)| *generation == key.generation);
+        let stream = streams.get(key.place()).filter(|(own, _)| *own == key);
         stream.map(|(_, stream)| Rc::clone(stream))
     }
 }

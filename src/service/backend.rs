@@ -98,11 +98,11 @@ impl Backend {
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
         if !passing::is_event_stream(response.headers()) {
-            return response.map(ResponseBody::Upstream);
+            return response.map(ResponseBody::upstream);
         }
         passing::forbid_buffering(response.headers_mut());
         if asked.method == Method::HEAD || response.body().is_end_stream() {
-            return response.map(ResponseBody::Upstream);
+            return response.map(ResponseBody::upstream);
         }
         let (head, body) = response.into_parts();
         if passing::is_encoded(&head.headers) {

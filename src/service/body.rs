@@ -23,7 +23,8 @@ pub enum ResponseBody {
     /// A stream of events that the backend writes.
     Passing(Box<PassingStream>),
     /// What a backend sends.
-    Upstream(UpstreamBody),
+    // Boxed: every stream of events would hold the room.
+    Upstream(Box<UpstreamBody>),
     /// What a backend says that speaks something else than HTTP now.
     Tunnel(TunnelBody),
     /// So many bytes; `None` once they are sent.
@@ -31,6 +32,10 @@ pub enum ResponseBody {
 }
 
 impl ResponseBody {
+    pub(super) fn upstream(body: UpstreamBody) -> Self {
+        Self::Upstream(Box::new(body))
+    }
+
     pub(super) fn empty() -> Self {
         Self::Whole(None)
     }
@@ -62,7 +67,7 @@ impl Body for ResponseBody {
                 Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data)))
             }
             Self::Passing(stream) => stream.poll_frame(cx),
-            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Upstream(body) => Pin::new(&mut **body).poll_frame(cx),
             Self::Tunnel(body) => Pin::new(body).poll_frame(cx),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }

@@ -59,7 +59,7 @@ pub(super) fn hold(
     if !may_have_a_body(response.status()) {
         let status = response.status().as_u16();
         tracing::warn!(route = route_name, status, "a response without a body cannot be a stream");
-        return Ok(response.map(ResponseBody::Upstream));
+        return Ok(response.map(ResponseBody::upstream));
     }
     if passing::is_encoded(response.headers()) {
         return Err(Rejection::Handover(HandoverError::Encoded));
@@ -77,7 +77,7 @@ pub(super) fn hold(
     }
     open_up(response.headers_mut());
     if asked.method == Method::HEAD {
-        return Ok(response.map(ResponseBody::Upstream));
+        return Ok(response.map(ResponseBody::upstream));
     }
     let settings = kept_alive(handover.channels.stream(), keep_alive);
     let retry = settings.retry;

@@ -86,6 +86,7 @@ struct Inner {
     channels: RefCell<HashMap<Topic, Rc<Channel>>>,
     by_index: RefCell<FxHashMap<ChannelIndex, Rc<Channel>>>,
     members: RefCell<Slab<Member>>,
+    generations: Cell<u32>,
     rounds: RefCell<Rounds>,
     // Streams that come from elsewhere.
     watched: Watched,
@@ -100,7 +101,7 @@ struct Inner {
 
 struct Member {
     mailbox: Rc<Mailbox>,
-    generation: u64,
+    key: MemberKey,
 }
 
 /// An open stream that a drain is to end.
@@ -119,6 +120,7 @@ impl Shard {
             channels: RefCell::default(),
             by_index: RefCell::default(),
             members: RefCell::default(),
+            generations: Cell::new(0),
             rounds: RefCell::new(Rounds::new(Instant::now())),
             watched: Watched::new(Instant::now()),
             next_ticket: Cell::new(0),
@@ -325,7 +327,7 @@ impl Shard {
     /// Gives back the places of a subscriber.
     pub(super) fn leave(&self, membership: &Membership) {
         self.0.metrics.shared().unsubscribed(membership.channels.len());
-        let member = self.0.members.borrow_mut().remove(membership.key.place);
+        let member = self.0.members.borrow_mut().remove(membership.key.place());
         if member.mailbox.is_replaying() {
             self.0.link.calls.withdraw_replay(self.0.link.shard, membership.key);
         }
@@ -400,19 +402,17 @@ impl Shard {
         }
     }
 
-    /// A number that was not drawn before: it tells a place from another that is used again.
+    /// A number that was not drawn before: it tells an answer from one to an earlier question.
     fn draw_ticket(&self) -> u64 {
         self.0.next_ticket.replace(self.0.next_ticket.get() + 1)
     }
 
     fn admit(&self, mailbox: Rc<Mailbox>, now: Instant) -> MemberKey {
         let mut members = self.0.members.borrow_mut();
-        let generation = self.draw_ticket();
         let due = mailbox.first_visit(now, self.0.write_timeout.get());
-        let place = members.vacant_key();
-        let key = MemberKey { place, generation };
+        let key = MemberKey::new(members.vacant_key(), &self.0.generations);
         mailbox.key.set(Some(key));
-        members.insert(Member { mailbox, generation });
+        members.insert(Member { mailbox, key });
         self.0.rounds.borrow_mut().add(key, due);
         key
     }
@@ -449,7 +449,7 @@ impl Shard {
 
     fn member(&self, key: MemberKey) -> Option<Rc<Mailbox>> {
         let members = self.0.members.borrow();
-        let member = members.get(key.place).filter(|m| m.generation == key.generation);
+        let member = members.get(key.place()).filter(|member| member.key == key);
         member.map(|member| Rc::clone(&member.mailbox))
     }
 

@@ -29,7 +29,7 @@ const MAX_SAID: usize = 64;
 /// The shard's side of a stream.
 pub(in crate::hub) struct Mailbox {
     pub(super) queue: RefCell<Queue>,
-    pub(super) waker: RefCell<Option<Waker>>,
+    pub(super) waker: Cell<Option<Waker>>,
     pub(in crate::hub) settings: Arc<StreamSettings>,
     pub(in crate::hub) ids: Ids,
     // Bytes of the route's prefix, which clients do not see.
@@ -111,7 +111,7 @@ impl Mailbox {
         }
         Self {
             queue: RefCell::new(queue),
-            waker: RefCell::new(None),
+            waker: Cell::new(None),
             settings,
             ids,
             prefix_bytes: u32::try_from(prefix_bytes)
@@ -495,13 +495,13 @@ impl Mailbox {
         if self.waits_since.get().is_none() {
             self.waits_since.set(Some(now));
         }
-        if let Some(waker) = self.waker.borrow_mut().take() {
+        if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
     pub(super) fn watch(&self, context: &Context<'_>) {
-        *self.waker.borrow_mut() = Some(context.waker().clone());
+        self.waker.set(Some(context.waker().clone()));
     }
 
     fn gap_frame<'a>(
