@@ -95,7 +95,7 @@ impl Default for StreamSettings {
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_secs(15),
-            keep_alive_text: encode::KEEP_ALIVE,
+            keep_alive_text: encode::empty_comment(),
             retry: Duration::from_secs(3),
             linger: Duration::from_secs(300),
             gap_events: true,

@@ -160,7 +160,7 @@ impl StreamBody {
                 Some(Ok(piece)) => {
                     let bytes = match form {
                         Form::Text => piece,
-                        Form::Chunk => SseFrame::of_text(&piece).into_bytes(form),
+                        Form::Chunk => SseFrame::of_text(&piece).bytes(form),
                     };
                     return Poll::Ready(Some(Ok(bytes)));
                 }

@@ -16,7 +16,9 @@ use crate::event::Event;
 const FIELDS_BYTES: usize = 48;
 
 /// The comment that keeps a quiet stream alive: a comment line and the empty line after it.
-pub const KEEP_ALIVE: Frame = Frame::from_static(b"3\r\n:\n\n\r\n", 3);
+pub fn empty_comment() -> Frame {
+    Frame::of_text(b":\n\n")
+}
 
 /// What keeps a quiet stream alive where somebody wants a text of its own: as it is, and an end to
 /// the line and the block that it leaves open.
@@ -131,7 +133,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{KEEP_ALIVE, ready, retry};
+    use super::{empty_comment, ready, retry};
     use crate::event::Event;
     use crate::sse::frame::{Form, Frame};
 
@@ -209,7 +211,7 @@ mod tests {
     fn blocks_without_data_dispatch_nothing() {
         assert_eq!(text(&retry(Duration::from_secs(3))), "retry: 3000\n\n");
         assert_eq!(text(&ready(Some("r-7"))), "id: r-7\n: ready\n\n");
-        assert_eq!(text(&KEEP_ALIVE), ":\n\n");
+        assert_eq!(text(&empty_comment()), ":\n\n");
         assert_eq!(text(&ready(None)), ": ready\n\n");
     }
 }

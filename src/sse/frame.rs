@@ -3,11 +3,18 @@
 //! HTTP/1.1 sends a stream in chunks (RFC 9112, section 7.1), HTTP/2 as it is. So the text stands
 //! in its buffer with the head and the end of a chunk around it, and both forms are views of it.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 
 /// A frame: a block of an event stream, the empty line at its end included.
+// One word, as it stands in the queue of every stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
+pub struct Frame(Arc<Encoded>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Encoded {
     chunk: Bytes,
     // Bytes of `chunk` before the text.
     head: u8,
@@ -27,11 +34,6 @@ const LENGTH_DIGITS: usize = 8;
 const CRLF: &[u8; 2] = b"\r\n";
 
 impl Frame {
-    /// A frame that never changes: `chunk` is its chunk, of which `head` bytes come before the text.
-    pub(super) const fn from_static(chunk: &'static [u8], head: u8) -> Self {
-        Self { chunk: Bytes::from_static(chunk), head }
-    }
-
     /// A frame of any text that is not empty: whether it is a block is the caller's business.
     pub fn of_text(text: &[u8]) -> Self {
         let mut draft = Draft::new(text.len());
@@ -43,12 +45,16 @@ impl Frame {
     // Not `is_empty`: a frame never is.
     #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
     pub fn len(&self) -> usize {
-        self.chunk.len() - usize::from(self.head) - CRLF.len()
+        self.text_range().len()
     }
 
     /// The text itself.
     pub fn text(&self) -> &[u8] {
-        &self.chunk[usize::from(self.head)..self.chunk.len() - CRLF.len()]
+        &self.0.chunk[self.text_range()]
+    }
+
+    fn text_range(&self) -> Range<usize> {
+        usize::from(self.0.head)..self.0.chunk.len() - CRLF.len()
     }
 
     /// What its `id` field says, where that stands first.
@@ -61,23 +67,15 @@ impl Frame {
     /// The bytes in this form; nothing is copied.
     pub fn bytes(&self, form: Form) -> Bytes {
         match form {
-            Form::Chunk => self.chunk.clone(),
-            Form::Text => self.chunk.slice(usize::from(self.head)..self.chunk.len() - CRLF.len()),
-        }
-    }
-
-    /// The bytes in this form, where the frame is not needed any more.
-    pub fn into_bytes(self, form: Form) -> Bytes {
-        match form {
-            Form::Chunk => self.chunk,
-            Form::Text => self.bytes(form),
+            Form::Chunk => self.0.chunk.clone(),
+            Form::Text => self.0.chunk.slice(self.text_range()),
         }
     }
 
     /// Puts the bytes in this form behind others.
     pub fn put(&self, form: Form, out: &mut BytesMut) {
         match form {
-            Form::Chunk => out.put_slice(&self.chunk),
+            Form::Chunk => out.put_slice(&self.0.chunk),
             Form::Text => out.put_slice(self.text()),
         }
     }
@@ -110,7 +108,7 @@ impl Draft {
         buffer.put_slice(CRLF);
         buffer.advance(unused);
         let head = u8::try_from(LENGTH_DIGITS + CRLF.len() - unused).expect("ten at most");
-        Frame { chunk: buffer.freeze(), head }
+        Frame(Arc::new(Encoded { chunk: buffer.freeze(), head }))
     }
 }
 
@@ -146,7 +144,6 @@ mod tests {
             frame.put(Form::Text, &mut out);
             frame.put(Form::Chunk, &mut out);
             assert_eq!(out, format!("{text}{chunk}"));
-            assert_eq!(frame.into_bytes(Form::Text), text);
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Entry {
 }
 
 /// What the allocation of a frame takes beside its text, in bytes.
-const FRAME_BYTES: usize = 80;
+const FRAME_BYTES: usize = 144;
 /// A line that has become so much longer than its entries gives the room back.
 const MOST_UNUSED: usize = 64;
 

@@ -27,36 +27,39 @@ pub(in crate::hub) const CLOSE_GRACE: Duration = Duration::from_secs(1);
 const MAX_SAID: usize = 64;
 
 /// The shard's side of a stream.
+// In the order written: an event needs what stands first, and no more lines of the cache than that.
+#[repr(C)]
 pub(in crate::hub) struct Mailbox {
     pub(super) queue: RefCell<Queue>,
     pub(super) waker: Cell<Option<Waker>>,
-    pub(in crate::hub) settings: Arc<StreamSettings>,
-    pub(in crate::hub) ids: Ids,
-    // Bytes of the route's prefix, which clients do not see.
-    prefix_bytes: u32,
-    // Channels that the source has not confirmed yet.
-    pub(in crate::hub) unconfirmed: Cell<u32>,
     // The newest event offered: what is heard twice is offered twice, with one number.
     newest: Cell<u64>,
+    pub(super) waits_since: Cell<Option<Instant>>,
+    pub(super) last_write: Cell<Instant>,
     // Events gave way to newer ones, and the client has not been told.
     overflowed: RefCell<Option<Box<Overflowed>>>,
-    // Of logs: everything up to here was offered. Empty for a stream of other channels.
-    pub(in crate::hub) in_logs: RefCell<Places>,
+    pub(super) closed: Cell<Option<CloseReason>>,
     phase: Cell<Phase>,
-    // What is to be asked for next.
-    resume: RefCell<Option<Box<Resume>>>,
+    // Whether the stream's first words have been handed over.
+    pub(super) has_begun: Cell<bool>,
+    pub(in crate::hub) ids: Ids,
+    // Channels that the source has not confirmed yet.
+    pub(in crate::hub) unconfirmed: Cell<u32>,
+
+    // Bytes of the route's prefix, which clients do not see.
+    prefix_bytes: u32,
     // Of the piece of the past that was asked for last.
     ticket: Cell<u32>,
-    pub(super) last_write: Cell<Instant>,
-    pub(super) waits_since: Cell<Option<Instant>>,
-    pub(super) closed: Cell<Option<CloseReason>>,
-    // When that was, if it is closed.
+    pub(in crate::hub) settings: Arc<StreamSettings>,
+    // Of logs: everything up to here was offered. Empty for a stream of other channels.
+    pub(in crate::hub) in_logs: RefCell<Places>,
+    // What is to be asked for next.
+    resume: RefCell<Option<Box<Resume>>>,
+    // When it was closed, if it is.
     closed_at: Cell<Instant>,
     // When its route's `max_age` is over, somewhat earlier for some: who came together does not go
     // together.
     ends: Option<Instant>,
-    // Whether the stream's first words have been handed over.
-    pub(super) has_begun: Cell<bool>,
     // Its places among the listeners of its channels, in the order of its membership.
     pub(in crate::hub) places: RefCell<SmallVec<[usize; 1]>>,
     pub(in crate::hub) key: Cell<Option<MemberKey>>,

@@ -109,7 +109,7 @@ impl Subscriber {
             next.is_some_and(|next| used + next.frame.len() <= MAX_TOGETHER)
         };
         if !fits(queue.front(), first.len()) {
-            return Some(first.into_bytes(form));
+            return Some(first.bytes(form));
         }
         let mut together =
             BytesMut::with_capacity(MAX_TOGETHER.min(2 * first.len() + queue.bytes()));
