@@ -7,10 +7,9 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -21,7 +20,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::date::date;
 use super::running::RunningRequest;
-use super::transport::Transport;
+use super::transport::{Progress, Transport};
 
 /// The chunk that ends a body (RFC 9112, section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -83,9 +82,19 @@ pub(super) struct Carrier<B> {
     // Dropped with the stream: until then its request runs.
     _running: RunningRequest,
     pending: Bytes,
+    progress: Arc<Progress>,
     client: Option<Arc<Client>>,
     ignored: usize,
     is_over: bool,
+}
+
+/// How a stream came to its end.
+#[derive(Debug)]
+pub(super) enum Carried<C> {
+    /// By itself, or because its client has left.
+    Ended(io::Result<()>),
+    /// From outside.
+    CutOff(C),
 }
 
 /// Wakes the stream for what its client does, and tells that from an event: then nobody looks
@@ -93,7 +102,7 @@ pub(super) struct Carrier<B> {
 #[derive(Debug)]
 struct Client {
     stream: Waker,
-    has_called: AtomicBool,
+    progress: Arc<Progress>,
 }
 
 impl Wake for Client {
@@ -102,13 +111,13 @@ impl Wake for Client {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.has_called.store(true, Ordering::Release);
+        self.progress.call();
         self.stream.wake_by_ref();
     }
 }
 
 impl<B: Frames> Carrier<B> {
-    pub(super) fn new(transport: Transport, offer: Offer<B>) -> Self {
+    pub(super) fn new(transport: Transport, progress: &Arc<Progress>, offer: Offer<B>) -> Self {
         let Offer { response, running } = offer;
         let (parts, body) = response.into_parts();
         let pending = head(&parts);
@@ -117,6 +126,7 @@ impl<B: Frames> Carrier<B> {
             body,
             _running: running,
             pending,
+            progress: Arc::clone(progress),
             client: None,
             ignored: 0,
             is_over: false,
@@ -133,23 +143,37 @@ impl<B: Frames> Carrier<B> {
         }
     }
 
-    /// Carries the stream to its end.
-    pub(super) async fn carry(mut self) -> io::Result<()> {
+    /// Carries the stream to its end, or until `cut_off`, whose waking is a call (see [`Progress`]).
+    pub(super) async fn carry<C>(mut self, cut_off: impl Future<Output = C>) -> Carried<C> {
+        let mut cut_off = pin!(cut_off);
         let mut is_first = true;
         std::future::poll_fn(move |context| {
             if std::mem::take(&mut is_first) {
                 self.join_first_chunks(context);
             }
-            self.poll(context)
+            let is_called = self.progress.take_call();
+            if let Poll::Ready(ended) = self.poll(is_called, context) {
+                return Poll::Ready(Carried::Ended(ended));
+            }
+            if is_called {
+                cut_off.as_mut().poll(context).map(Carried::CutOff)
+            } else {
+                Poll::Pending
+            }
         })
         .await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(&mut self, is_called: bool, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.poll_stream(context) {
+            Poll::Pending if is_called => self.poll_client(context),
+            polled => polled,
+        }
+    }
+
+    fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.poll_write(context)?.is_pending() {
-                return self.poll_client(context);
-            }
+            ready!(self.poll_write(context)?);
             if self.is_over {
                 ready!(Pin::new(&mut self.transport).poll_flush(context))?;
                 return Pin::new(&mut self.transport).poll_shutdown(context);
@@ -166,7 +190,7 @@ impl<B: Frames> Carrier<B> {
                     if let Poll::Ready(Err(error)) = flushed {
                         return Poll::Ready(Err(error));
                     }
-                    return self.poll_client(context);
+                    return Poll::Pending;
                 }
             }
         }
@@ -194,12 +218,9 @@ impl<B: Frames> Carrier<B> {
     /// Waits for the client to leave, and reads past what it says.
     fn poll_client(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
         let client = self.client.get_or_insert_with(|| {
-            let has_called = AtomicBool::new(true);
-            Arc::new(Client { stream: context.waker().clone(), has_called })
+            let progress = Arc::clone(&self.progress);
+            Arc::new(Client { stream: context.waker().clone(), progress })
         });
-        if !client.has_called.swap(false, Ordering::AcqRel) {
-            return Poll::Pending;
-        }
         let waker = Arc::clone(client).into();
         let mut context = Context::from_waker(&waker);
         let mut ignored = [0; 512];

@@ -16,7 +16,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
-/// Whether writing makes progress, as the socket tells it and the connection reads it.
+/// Whether writing makes progress, as the socket tells it and the connection reads it; and whether
+/// the connection is called. In one place, which each event needs anyway.
 // Atomics for the sake of hyper alone: a connection that is upgraded must be `Send`.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -24,6 +25,8 @@ pub(super) struct Progress {
     // Milliseconds from `started` to the write that found the socket full; `NEVER`: none did.
     blocked_since: AtomicU64,
     resets_when_closed: AtomicBool,
+    // Whether there is more to see to than what is to be written.
+    has_call: AtomicBool,
     // What the kernel is to hold from the next write on, in bytes; 0: what it holds now.
     room: AtomicUsize,
 }
@@ -42,6 +45,7 @@ impl Progress {
             started,
             blocked_since: AtomicU64::new(NEVER),
             resets_when_closed: AtomicBool::new(false),
+            has_call: AtomicBool::new(true),
             room: AtomicUsize::new(0),
         }
     }
@@ -61,6 +65,16 @@ impl Progress {
     /// read; a reset frees it at once.
     pub(super) fn reset_when_closed(&self) {
         self.resets_when_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// The client has done something, or the connection is told something.
+    pub(super) fn call(&self) {
+        self.has_call.store(true, Ordering::Release);
+    }
+
+    /// Whether there was a call since this was asked last; once, in the beginning.
+    pub(super) fn take_call(&self) -> bool {
+        self.has_call.load(Ordering::Relaxed) && self.has_call.swap(false, Ordering::Acquire)
     }
 
     fn note_write(&self, went_through: bool) {

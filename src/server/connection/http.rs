@@ -77,7 +77,8 @@ pub(super) async fn speak_http1<H: Handler>(
     }
     let parts = connection.into_parts();
     let offered = parts.zip(handover.take());
-    Ok(offered.map(|(parts, offer)| Carrier::new(parts.io.into_inner(), offer)))
+    let progress = &state.progress;
+    Ok(offered.map(|(parts, offer)| Carrier::new(parts.io.into_inner(), progress, offer)))
 }
 
 fn service<H: Handler>(

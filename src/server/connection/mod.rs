@@ -24,7 +24,7 @@ use tokio_rustls::server::TlsStream;
 pub use self::http::{BodyError, Handler};
 pub(super) use self::state::Notice;
 pub use self::state::{ConnectionState, CutReason, Protocol};
-use super::carrier::{Carrier, Frames};
+use super::carrier::{Carried, Carrier, Frames};
 use super::http2::{self, PREFACE};
 use super::listener::Listener;
 use super::proxy_protocol;
@@ -85,16 +85,13 @@ async fn carry<B: Frames>(
     metrics: Metrics,
     places: impl Sized,
 ) {
-    tokio::select! {
-        // In this order: a choice by lot would cost more than the looking.
-        biased;
-        ended = carrier.carry() => {
-            if let Err(error) = ended {
-                count_fault_of_tls(&error, &state, &metrics);
-                tracing::debug!(peer = %state.peer, %error, "stream failed");
-            }
+    match carrier.carry(cut_off(&state)).await {
+        Carried::Ended(Ok(())) => {}
+        Carried::Ended(Err(error)) => {
+            count_fault_of_tls(&error, &state, &metrics);
+            tracing::debug!(peer = %state.peer, %error, "stream failed");
         }
-        reason = cut_off(&state) => metrics.connection_cut(reason.as_str()),
+        Carried::CutOff(reason) => metrics.connection_cut(reason.as_str()),
     }
     drop(places);
 }

@@ -328,6 +328,7 @@ impl ConnectionState {
 
     fn wake(&self) {
         self.has_news.set(true);
+        self.progress.call();
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
