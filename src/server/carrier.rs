@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
@@ -85,6 +85,7 @@ pub(super) struct Carrier<B> {
     progress: Arc<Progress>,
     client: Option<Arc<Client>>,
     ignored: usize,
+    is_begun: bool,
     is_over: bool,
 }
 
@@ -129,6 +130,7 @@ impl<B: Frames> Carrier<B> {
             progress: Arc::clone(progress),
             client: None,
             ignored: 0,
+            is_begun: false,
             is_over: false,
         }
     }
@@ -143,31 +145,26 @@ impl<B: Frames> Carrier<B> {
         }
     }
 
-    /// Carries the stream to its end, or until `cut_off`, whose waking is a call (see [`Progress`]).
-    pub(super) async fn carry<C>(mut self, cut_off: impl Future<Output = C>) -> Carried<C> {
-        let mut cut_off = pin!(cut_off);
-        let mut is_first = true;
-        std::future::poll_fn(move |context| {
-            if std::mem::take(&mut is_first) {
-                self.join_first_chunks(context);
-            }
-            let is_called = self.progress.take_call();
-            if let Poll::Ready(ended) = self.poll(is_called, context) {
-                return Poll::Ready(Carried::Ended(ended));
-            }
-            if is_called {
-                cut_off.as_mut().poll(context).map(Carried::CutOff)
-            } else {
-                Poll::Pending
-            }
-        })
-        .await
-    }
-
-    fn poll(&mut self, is_called: bool, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.poll_stream(context) {
-            Poll::Pending if is_called => self.poll_client(context),
-            polled => polled,
+    /// Carries the stream on: to its end, or until it is cut off. Whether it is, is asked when it is
+    /// called (see [`Progress`]).
+    pub(super) fn poll<C>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll_cut_off: impl FnOnce(&mut Context<'_>) -> Poll<C>,
+    ) -> Poll<Carried<C>> {
+        let is_first = !std::mem::replace(&mut self.is_begun, true);
+        if is_first {
+            self.join_first_chunks(context);
+        }
+        let is_called = self.progress.take_call() || is_first;
+        let mut ended = self.poll_stream(context);
+        if ended.is_pending() && is_called {
+            ended = self.poll_client(context);
+        }
+        match ended {
+            Poll::Ready(ended) => Poll::Ready(Carried::Ended(ended)),
+            Poll::Pending if is_called => poll_cut_off(context).map(Carried::CutOff),
+            Poll::Pending => Poll::Pending,
         }
     }
 

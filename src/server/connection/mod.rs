@@ -11,7 +11,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -40,7 +40,7 @@ pub(super) async fn serve<H: Handler>(
     listener: Rc<Listener>,
     shard: ShardServer<H>,
     state: Rc<ConnectionState>,
-    place: impl Sized + 'static,
+    place: impl Unpin + 'static,
 ) {
     let watched = Watched::new(stream, Arc::clone(&state.progress));
     let ended = {
@@ -63,12 +63,10 @@ pub(super) async fn serve<H: Handler>(
         Ok(None) => {}
         Ok(Some((carrier, open))) => {
             // Its owner is the shard, which ends it through its state.
-            drop(tokio::task::spawn_local(carry(
-                carrier,
-                state,
-                shard.metrics().clone(),
-                (place, open),
-            )));
+            let metrics = shard.metrics().clone();
+            let _places = (place, open);
+            let carrying = Carrying { carrier, state, known: None, metrics, _places };
+            drop(tokio::task::spawn_local(carrying));
         }
         Err(error) if is_oversized(&*error) => shard.metrics().request_rejected("header"),
         Err(error) => {
@@ -79,31 +77,36 @@ pub(super) async fn serve<H: Handler>(
 }
 
 /// Carries a stream to its end; the places that the connection holds are given back then.
-async fn carry<B: Frames>(
+// Not an `async fn`: in memory it would be the carrier three times, of which an event touches one, and
+// the ways to it.
+struct Carrying<B, P> {
     carrier: Carrier<B>,
     state: Rc<ConnectionState>,
+    known: Option<Notice>,
     metrics: Metrics,
-    places: impl Sized,
-) {
-    match carrier.carry(cut_off(&state)).await {
-        Carried::Ended(Ok(())) => {}
-        Carried::Ended(Err(error)) => {
-            count_fault_of_tls(&error, &state, &metrics);
-            tracing::debug!(peer = %state.peer, %error, "stream failed");
+    _places: P,
+}
+
+impl<B: Frames + Unpin, P: Unpin> Future for Carrying<B, P> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { carrier, state, known, metrics, .. } = self.get_mut();
+        match ready!(carrier.poll(context, |context| state.poll_cut_off(known, context))) {
+            Carried::Ended(Ok(())) => {}
+            Carried::Ended(Err(error)) => {
+                count_fault_of_tls(&error, state, metrics);
+                tracing::debug!(peer = %state.peer, %error, "stream failed");
+            }
+            Carried::CutOff(reason) => metrics.connection_cut(reason.as_str()),
         }
-        Carried::CutOff(reason) => metrics.connection_cut(reason.as_str()),
+        Poll::Ready(())
     }
-    drop(places);
 }
 
 async fn cut_off(state: &ConnectionState) -> CutReason {
     let mut known = None;
-    loop {
-        match state.notice_after(known).await {
-            Some(Notice::Cut(reason)) => return reason,
-            other => known = other,
-        }
-    }
+    std::future::poll_fn(|context| state.poll_cut_off(&mut known, context)).await
 }
 
 async fn speak<H: Handler>(

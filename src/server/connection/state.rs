@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -354,6 +354,20 @@ impl ConnectionState {
 
     pub(in crate::server) fn notice(&self) -> Option<Notice> {
         self.notice.get()
+    }
+
+    /// Waits until the connection is cut; `known` is the notice that was seen last.
+    pub(super) fn poll_cut_off(
+        &self,
+        known: &mut Option<Notice>,
+        cx: &Context<'_>,
+    ) -> Poll<CutReason> {
+        loop {
+            match ready!(self.poll_notice_after(*known, cx)) {
+                Some(Notice::Cut(reason)) => return Poll::Ready(reason),
+                other => *known = other,
+            }
+        }
     }
 
     pub(super) fn poll_notice_after(
