@@ -3,10 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
+use pin_project_lite::pin_project;
 use slab::Slab;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
@@ -199,7 +202,7 @@ impl<H: Handler> ShardServer<H> {
     fn welcome(&self, accepted: Accepted, listeners: &[Rc<Listener>]) {
         let Accepted { stream, peer, listener } = accepted;
         match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => self.spawn(stream, peer, Rc::clone(&listeners[listener])),
+            Ok(stream) => self.serve(stream, peer, Rc::clone(&listeners[listener])),
             Err(error) => {
                 self.inner.load.fetch_sub(1, Ordering::Relaxed);
                 tracing::warn!(%error, "an accepted connection cannot be served");
@@ -207,19 +210,18 @@ impl<H: Handler> ShardServer<H> {
         }
     }
 
-    fn spawn(&self, stream: tokio::net::TcpStream, peer: SocketAddr, listener: Rc<Listener>) {
+    fn serve(&self, stream: tokio::net::TcpStream, peer: SocketAddr, listener: Rc<Listener>) {
         let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
         // Before its task is polled: it is told of a stop that begins until then.
         let place = self.admit(&state);
-        let metrics = self.inner.metrics.clone();
         let server = Self { inner: Rc::clone(&self.inner), settings: self.now() };
-        let serving = connection::serve(stream, listener, server, state, place);
-        // Its owner is this shard, which ends it through its state.
-        drop(tokio::task::spawn_local(async move {
-            if Contained::new(serving).await.is_err() {
-                metrics.panicked("connection");
-            }
-        }));
+        self.spawn(connection::serve(stream, listener, server, state, place));
+    }
+
+    /// Begins a task of a connection. Its owner is this shard, which ends it through its state.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let (contained, metrics) = (Contained::new(task), self.inner.metrics.clone());
+        drop(tokio::task::spawn_local(Task { contained, metrics }));
     }
 
     /// When the last round was made: the time, as exactly as deadlines need it.
@@ -260,6 +262,29 @@ impl<H> fmt::Debug for ShardServer<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let connections = self.inner.connections.borrow().len();
         f.debug_struct("ShardServer").field("connections", &connections).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// A task of a connection. A panic ends it, and is counted.
+    // Not an `async` block: that would hold the task twice.
+    struct Task<F> {
+        #[pin]
+        contained: Contained<F>,
+        metrics: Metrics,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Task<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let task = self.project();
+        let ended = ready!(task.contained.poll(cx));
+        if ended.is_err() {
+            task.metrics.panicked("connection");
+        }
+        Poll::Ready(())
     }
 }
 

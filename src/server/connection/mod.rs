@@ -5,13 +5,14 @@
 //! [`Handler`]'s affair.
 
 mod http;
+mod rest;
 mod state;
 
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,9 +23,10 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub use self::http::{BodyError, Handler};
+use self::rest::Rest;
 pub(super) use self::state::Notice;
 pub use self::state::{ConnectionState, CutReason, Protocol};
-use super::carrier::{Carried, Carrier, Frames};
+use super::carrier::Carrier;
 use super::http2::{self, PREFACE};
 use super::listener::Listener;
 use super::proxy_protocol;
@@ -33,8 +35,8 @@ use super::tls::Tls;
 use super::transport::{Transport, Watched};
 use crate::metrics::Metrics;
 
-/// Serves one connection. Owned by its shard; ends with the connection, or when it only carries a
-/// stream any more: then a smaller task goes on. `place` is given back at its end.
+/// Serves one connection. Owned by its shard; ends with the connection, or when it is known what the
+/// rest of it is for: then a smaller task goes on. `place` is given back at its end.
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
     listener: Rc<Listener>,
@@ -61,46 +63,22 @@ pub(super) async fn serve<H: Handler>(
     };
     match ended {
         Ok(None) => {}
-        Ok(Some((carrier, open))) => {
-            // Its owner is the shard, which ends it through its state.
-            let metrics = shard.metrics().clone();
-            let _places = (place, open);
-            let carrying = Carrying { carrier, state, known: None, metrics, _places };
-            drop(tokio::task::spawn_local(carrying));
+        Ok(Some((spoken, open))) => {
+            let server = shard.clone();
+            let places = (place, open);
+            match spoken {
+                Spoken::Stream(carrier) => server.spawn(Rest::new(carrier, state, shard, places)),
+                Spoken::Http2(transport) => {
+                    let connection = http2::Connection::new(transport, &shard, &state);
+                    server.spawn(Rest::new(connection, state, shard, places));
+                }
+            }
         }
         Err(error) if is_oversized(&*error) => shard.metrics().request_rejected("header"),
         Err(error) => {
             count_fault_of_tls(&*error, &state, shard.metrics());
             tracing::debug!(peer = %state.peer, %error, "connection failed");
         }
-    }
-}
-
-/// Carries a stream to its end; the places that the connection holds are given back then.
-// Not an `async fn`: in memory it would be the carrier three times, of which an event touches one, and
-// the ways to it.
-struct Carrying<B, P> {
-    carrier: Carrier<B>,
-    state: Rc<ConnectionState>,
-    known: Option<Notice>,
-    metrics: Metrics,
-    _places: P,
-}
-
-impl<B: Frames + Unpin, P: Unpin> Future for Carrying<B, P> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { carrier, state, known, metrics, .. } = self.get_mut();
-        match ready!(carrier.poll(context, |context| state.poll_cut_off(known, context))) {
-            Carried::Ended(Ok(())) => {}
-            Carried::Ended(Err(error)) => {
-                count_fault_of_tls(&error, state, metrics);
-                tracing::debug!(peer = %state.peer, %error, "stream failed");
-            }
-            Carried::CutOff(reason) => metrics.connection_cut(reason.as_str()),
-        }
-        Poll::Ready(())
     }
 }
 
@@ -114,7 +92,7 @@ async fn speak<H: Handler>(
     listener: &Listener,
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
-) -> Result<Option<(Carrier<H::Body>, impl Drop + use<H>)>, BodyError> {
+) -> Result<Option<(Spoken<H>, impl Drop + use<H>)>, BodyError> {
     let (transport, protocol) = tokio::select! {
         // Boxed: the room for a handshake is given back after it.
         greeted = Box::pin(greet(watched, listener, shard, state)) => greeted?,
@@ -123,14 +101,19 @@ async fn speak<H: Handler>(
     };
     state.protocol.set(Some(protocol));
     let open = shard.speaks(protocol);
-    let carrier = match protocol {
-        Protocol::Http1 => http::speak_http1(transport, shard, state).await?,
-        Protocol::Http2 => {
-            http2::speak(transport, shard, state).await?;
-            None
-        }
+    let spoken = match protocol {
+        Protocol::Http1 => http::speak_http1(transport, shard, state).await?.map(Spoken::Stream),
+        Protocol::Http2 => Some(Spoken::Http2(transport)),
     };
-    Ok(carrier.map(|carrier| (carrier, open)))
+    Ok(spoken.map(|spoken| (spoken, open)))
+}
+
+/// What the rest of a connection is for.
+enum Spoken<H: Handler> {
+    /// The stream that was asked for.
+    Stream(Carrier<H::Body>),
+    /// Whatever is asked for over HTTP/2.
+    Http2(Transport),
 }
 
 /// Finds out who the client is and what it speaks, through TLS where the listener has it.

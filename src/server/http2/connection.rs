@@ -44,7 +44,7 @@ const MAX_THROWN_AWAY: usize = 256 << 10;
 const MAX_FAULTS: u32 = 64;
 
 /// A connection. Its owner polls it until it ends.
-pub(super) struct Connection<H: Handler> {
+pub(in crate::server) struct Connection<H: Handler> {
     pub(super) shard: ShardServer<H>,
     pub(super) state: Rc<ConnectionState>,
     pub(super) streams: Streams<H::Body>,
@@ -106,7 +106,7 @@ pub(super) const FINISH_PING: &[u8; 8] = b"finished";
 const PROBE_PING: &[u8; 8] = b"is there";
 
 impl<H: Handler> Connection<H> {
-    pub(super) fn new(
+    pub(in crate::server) fn new(
         transport: Transport,
         shard: &ShardServer<H>,
         state: &Rc<ConnectionState>,
@@ -150,7 +150,7 @@ impl<H: Handler> Connection<H> {
     ///
     /// # Errors
     /// The socket failed.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::server) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
             self.wakes.set_task(context.waker());
             self.task = Some(context.waker().clone());

@@ -7,9 +7,9 @@
 //!
 //! [`frame`] and [`hpack`] are the bytes; [`connection`] the loop, [`receive`] what each frame of a
 //! client does, [`send`] what becomes of a response; [`stream`] is one stream, [`receiving`] the
-//! client's side of it, [`body`] the way from there to who reads, [`head`] what is asked for; [`wakes`] tells who has something to do, [`output`] what
-//! waits for the socket; [`budget`], [`resets`] and [`keep_alive`] bound what a client may do without
-//! being served.
+//! client's side of it, [`body`] the way from there to who reads, [`head`] what is asked for;
+//! [`wakes`] tells who has something to do, [`output`] what waits for the socket; [`budget`],
+//! [`resets`] and [`keep_alive`] bound what a client may do without being served.
 //!
 //! What is missing on purpose: server push, priorities (deprecated, section 5.3.2), and a dynamic
 //! table for the fields that we send.
@@ -31,26 +31,12 @@ mod settings;
 mod stream;
 mod wakes;
 
-use std::rc::Rc;
-
 pub(super) use self::body::Incoming;
+pub(super) use self::connection::Connection;
 pub(super) use self::keep_alive::{Found, KeepAlive};
-use super::connection::{BodyError, ConnectionState, Handler};
-use super::shard_server::ShardServer;
-use super::transport::Transport;
 
 /// What a client sends first (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Answers requests until the client is done, or the gateway leaves.
-pub(super) async fn speak<H: Handler>(
-    transport: Transport,
-    shard: &ShardServer<H>,
-    state: &Rc<ConnectionState>,
-) -> Result<(), BodyError> {
-    let mut connection = Box::new(connection::Connection::new(transport, shard, state));
-    Ok(std::future::poll_fn(|context| connection.poll(context)).await?)
-}
 
 /// Decodes header blocks of one connection, for the fuzz targets. The regular fields of each as lines,
 /// and the heads that could be made; `None`, and the end, at what is no HPACK.

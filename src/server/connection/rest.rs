@@ -1,0 +1,86 @@
+//! The rest of a connection, once it is known what it is for: a stream over HTTP/1.1, or HTTP/2.
+//!
+//! A task of its own takes it on, without the room that a handshake and the first request took.
+// None of this is an `async fn`: each holds what it was given twice, and what awaits it holds it again.
+// In memory that would be much that an event does not touch, between the little that it does.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use super::state::{ConnectionState, Notice};
+use super::{Handler, count_fault_of_tls};
+use crate::server::carrier::{Carried, Carrier, Frames};
+use crate::server::http2;
+use crate::server::shard_server::ShardServer;
+
+/// What a connection is for.
+pub(super) trait Purpose {
+    /// Goes on until it is done, or cut off.
+    fn poll<C>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll_cut_off: impl FnOnce(&mut Context<'_>) -> Poll<C>,
+    ) -> Poll<Carried<C>>;
+}
+
+impl<B: Frames> Purpose for Carrier<B> {
+    fn poll<C>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll_cut_off: impl FnOnce(&mut Context<'_>) -> Poll<C>,
+    ) -> Poll<Carried<C>> {
+        self.poll(context, poll_cut_off)
+    }
+}
+
+impl<H: Handler> Purpose for http2::Connection<H> {
+    fn poll<C>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll_cut_off: impl FnOnce(&mut Context<'_>) -> Poll<C>,
+    ) -> Poll<Carried<C>> {
+        if let Poll::Ready(reason) = poll_cut_off(context) {
+            return Poll::Ready(Carried::CutOff(reason));
+        }
+        self.poll(context).map(Carried::Ended)
+    }
+}
+
+/// A connection on its way to its end; its places are given back then.
+pub(super) struct Rest<H, W, P> {
+    purpose: W,
+    state: Rc<ConnectionState>,
+    // The notice that was seen last.
+    known: Option<Notice>,
+    shard: ShardServer<H>,
+    _places: P,
+}
+
+impl<H, W, P> Rest<H, W, P> {
+    pub(super) fn new(
+        purpose: W,
+        state: Rc<ConnectionState>,
+        shard: ShardServer<H>,
+        places: P,
+    ) -> Self {
+        Self { purpose, state, known: None, shard, _places: places }
+    }
+}
+
+impl<H: Handler, W: Purpose + Unpin, P: Unpin> Future for Rest<H, W, P> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { purpose, state, known, shard, .. } = self.get_mut();
+        match ready!(purpose.poll(context, |context| state.poll_cut_off(known, context))) {
+            Carried::Ended(Ok(())) => {}
+            Carried::Ended(Err(error)) => {
+                count_fault_of_tls(&error, state, shard.metrics());
+                tracing::debug!(peer = %state.peer, %error, "connection failed");
+            }
+            Carried::CutOff(reason) => shard.metrics().connection_cut(reason.as_str()),
+        }
+        Poll::Ready(())
+    }
+}
