@@ -25,6 +25,8 @@ pub(super) struct Progress {
     // Milliseconds from `started` to the write that found the socket full; `NEVER`: none did.
     blocked_since: AtomicU64,
     resets_when_closed: AtomicBool,
+    // Milliseconds from `started` to the newest write over HTTP/2.
+    written: AtomicU64,
     // Whether there is more to see to than what is to be written.
     has_call: AtomicBool,
     // What the kernel is to hold from the next write on, in bytes; 0: what it holds now.
@@ -45,6 +47,7 @@ impl Progress {
             started,
             blocked_since: AtomicU64::new(NEVER),
             resets_when_closed: AtomicBool::new(false),
+            written: AtomicU64::new(0),
             has_call: AtomicBool::new(true),
             room: AtomicUsize::new(0),
         }
@@ -77,13 +80,27 @@ impl Progress {
         self.has_call.load(Ordering::Relaxed) && self.has_call.swap(false, Ordering::Acquire)
     }
 
+    /// Something is written over HTTP/2.
+    pub(super) fn wrote(&self, now: Instant) {
+        self.written.store(self.since_start(now), Ordering::Relaxed);
+    }
+
+    /// When something was written last over HTTP/2.
+    pub(super) fn written(&self) -> Instant {
+        self.started + Duration::from_millis(self.written.load(Ordering::Relaxed))
+    }
+
+    fn since_start(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.started).as_millis();
+        u64::try_from(since).unwrap_or(NEVER)
+    }
+
     fn note_write(&self, went_through: bool) {
         let was_blocked = self.blocked_since.load(Ordering::Relaxed) != NEVER;
         if went_through && was_blocked {
             self.blocked_since.store(NEVER, Ordering::Relaxed);
         } else if !went_through && !was_blocked {
-            let since = self.started.elapsed().as_millis();
-            self.blocked_since.store(u64::try_from(since).unwrap_or(NEVER), Ordering::Relaxed);
+            self.blocked_since.store(self.since_start(Instant::now()), Ordering::Relaxed);
         }
     }
 }

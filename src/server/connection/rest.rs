@@ -40,10 +40,11 @@ impl<H: Handler> Purpose for http2::Connection<H> {
         context: &mut Context<'_>,
         poll_cut_off: impl FnOnce(&mut Context<'_>) -> Poll<C>,
     ) -> Poll<Carried<C>> {
-        if let Poll::Ready(reason) = poll_cut_off(context) {
+        let is_called = self.take_call();
+        if is_called && let Poll::Ready(reason) = poll_cut_off(context) {
             return Poll::Ready(Carried::CutOff(reason));
         }
-        self.poll(context).map(Carried::Ended)
+        self.poll(is_called, context).map(Carried::Ended)
     }
 }
 

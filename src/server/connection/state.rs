@@ -111,12 +111,10 @@ pub struct ConnectionState {
     pub(in crate::server) keep_alive: KeepAlive,
     // Told to finish, but only after its first request, or when it is then.
     finish_due: Cell<Option<Instant>>,
-    pub(super) progress: Arc<Progress>,
+    pub(in crate::server) progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
     // For large bodies, on the way to the client.
     has_more_room: Cell<bool>,
-    // Since this was asked last.
-    has_news: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -159,7 +157,6 @@ impl ConnectionState {
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
             has_more_room: Cell::new(false),
-            has_news: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -310,7 +307,7 @@ impl ConnectionState {
                     self.finish();
                 }
             }
-            let (found, due) = self.keep_alive.round(now, &settings.http2);
+            let (found, due) = self.keep_alive.round(now, self.progress.written(), &settings.http2);
             next = next.min(due);
             match found {
                 Found::Well => {}
@@ -327,7 +324,6 @@ impl ConnectionState {
     }
 
     fn wake(&self) {
-        self.has_news.set(true);
         self.progress.call();
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
@@ -344,12 +340,6 @@ impl ConnectionState {
         if least >= LARGE_BODY && !self.has_more_room.replace(true) {
             self.progress.make_room(settings.send_buffer);
         }
-    }
-
-    /// Whether there is a notice, or work of the round's, since this was asked last. Whoever polls
-    /// the task is woken by it all the same: it waits for the end of the connection too.
-    pub(in crate::server) fn take_news(&self) -> bool {
-        self.has_news.take()
     }
 
     pub(in crate::server) fn notice(&self) -> Option<Notice> {

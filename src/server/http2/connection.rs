@@ -24,7 +24,7 @@ use super::stream::{Ended, How, Stream, Streams};
 use super::wakes::{Caller, Part, Wakes};
 use crate::server::connection::{ConnectionState, CutReason, Handler, Notice};
 use crate::server::shard_server::ShardServer;
-use crate::server::transport::Transport;
+use crate::server::transport::{Progress, Transport};
 
 /// What is read at once: a whole frame, and most of another.
 const READ: usize = 32 << 10;
@@ -47,6 +47,8 @@ const MAX_FAULTS: u32 = 64;
 pub(in crate::server) struct Connection<H: Handler> {
     pub(super) shard: ShardServer<H>,
     pub(super) state: Rc<ConnectionState>,
+    // That of the state: an event needs no more of it.
+    progress: Arc<Progress>,
     pub(super) streams: Streams<H::Body>,
     pub(super) ended: Ended,
     /// The newest stream that the client has opened.
@@ -115,6 +117,7 @@ impl<H: Handler> Connection<H> {
         Self {
             shard: shard.clone(),
             state: Rc::clone(state),
+            progress: Arc::clone(&state.progress),
             streams: Streams::None,
             ended: Ended::default(),
             last_stream: 0,
@@ -146,25 +149,34 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Does what there is to do. Ends with the connection.
+    /// Whether it was called since this was asked last (see [`Progress`]).
+    pub(in crate::server) fn take_call(&self) -> bool {
+        self.progress.take_call()
+    }
+
+    /// Does what there is to do; where it `is_called`, what it is told too. Ends with the connection.
     ///
     /// # Errors
     /// The socket failed.
-    pub(in crate::server) fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::server) fn poll(
+        &mut self,
+        is_called: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
             self.wakes.set_task(context.waker());
             self.task = Some(context.waker().clone());
         }
         self.sender.output.begin();
+        if is_called {
+            self.heed();
+        }
         let ended = self.take_turn(context);
         self.sender.output.end();
         ended
     }
 
     fn take_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.state.take_news() {
-            self.heed();
-        }
         for _ in 0..MAX_ROUNDS {
             self.listen();
             if self.may_read() && self.read()?.is_ended() {
@@ -328,7 +340,7 @@ impl<H: Handler> Connection<H> {
     fn write(&mut self) -> io::Result<()> {
         if !self.is_blocked {
             if self.sender.output.len() > 0 {
-                self.state.keep_alive.wrote(self.shard.time_of_round());
+                self.progress.wrote(self.shard.time_of_round());
             }
             let mut context = Context::from_waker(&self.writer);
             let written = self.sender.output.poll_write(&mut self.transport, &mut context)?;

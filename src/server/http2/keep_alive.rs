@@ -17,7 +17,6 @@ const WRITTEN_TO: u32 = 6;
 #[derive(Debug)]
 pub(in crate::server) struct KeepAlive {
     heard: Cell<Instant>,
-    written: Cell<Instant>,
     probe: Cell<Probe>,
     // Whether a stream waits for the client to open its window.
     has_blocked: Cell<bool>,
@@ -46,7 +45,6 @@ impl KeepAlive {
     pub(in crate::server) fn new(now: Instant) -> Self {
         Self {
             heard: Cell::new(now),
-            written: Cell::new(now),
             probe: Cell::new(Probe::None),
             has_blocked: Cell::new(false),
             is_sweep_due: Cell::new(false),
@@ -54,15 +52,15 @@ impl KeepAlive {
     }
 
     /// What is to be done now, and when it is to be looked at again: no later than what goes on now
-    /// will end. What begins after now is not in it.
+    /// will end. What begins after now is not in it. `written` is when something was written last.
     pub(in crate::server) fn round(
         &self,
         now: Instant,
+        written: Instant,
         settings: &Http2Settings,
     ) -> (Found, Instant) {
         let (interval, heard) = (settings.keep_alive_interval, self.heard.get());
-        let mut next =
-            (heard.max(self.written.get()) + interval).min(heard + interval * WRITTEN_TO);
+        let mut next = (heard.max(written) + interval).min(heard + interval * WRITTEN_TO);
         if let Probe::Sent(at) = self.probe.get() {
             let end = at + settings.keep_alive_timeout;
             if heard >= at {
@@ -84,11 +82,6 @@ impl KeepAlive {
     /// The other end has sent something.
     pub(super) fn heard(&self, now: Instant) {
         self.heard.set(now);
-    }
-
-    /// The socket has taken something.
-    pub(super) fn wrote(&self, now: Instant) {
-        self.written.set(now);
     }
 
     /// Whether a PING is to be sent now.
@@ -130,7 +123,7 @@ mod tests {
         let start = Instant::now();
         let keep_alive = KeepAlive::new(start);
         let later = |seconds| start + Duration::from_secs(seconds);
-        let round = |seconds| keep_alive.round(later(seconds), &settings);
+        let round = |seconds| keep_alive.round(later(seconds), start, &settings);
         assert_eq!(round(1), (Found::Well, later(20)));
         assert_eq!(round(20).0, Found::Work);
         assert!(keep_alive.take_probe(|| later(20)));
@@ -150,12 +143,10 @@ mod tests {
         let keep_alive = KeepAlive::new(start);
         for seconds in (15..120).step_by(15) {
             let now = start + Duration::from_secs(seconds);
-            keep_alive.wrote(now);
-            assert_eq!(keep_alive.round(now, &settings).0, Found::Well, "{seconds} s");
+            assert_eq!(keep_alive.round(now, now, &settings).0, Found::Well, "{seconds} s");
         }
         let now = start + Duration::from_secs(120);
-        keep_alive.wrote(now);
-        assert_eq!(keep_alive.round(now, &settings).0, Found::Work);
+        assert_eq!(keep_alive.round(now, now, &settings).0, Found::Work);
     }
 
     #[test]
@@ -164,9 +155,13 @@ mod tests {
         let start = Instant::now();
         let keep_alive = KeepAlive::new(start);
         keep_alive.note_blocked();
-        assert_eq!(keep_alive.round(start, &settings), (Found::Work, start), "and in the next");
+        assert_eq!(
+            keep_alive.round(start, start, &settings),
+            (Found::Work, start),
+            "and in the next"
+        );
         assert!(keep_alive.take_sweep());
         assert!(!keep_alive.take_sweep());
-        assert_eq!(keep_alive.round(start, &settings).0, Found::Well);
+        assert_eq!(keep_alive.round(start, start, &settings).0, Found::Well);
     }
 }
