@@ -48,7 +48,7 @@ pub(super) async fn serve<H: Handler>(
     let ended = {
         let speaking = pin!(async {
             let ended = speak(watched, &listener, &shard, &state).await;
-            state.rest().await;
+            state.after_http().await;
             ended
         });
         tokio::select! {

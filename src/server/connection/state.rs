@@ -101,7 +101,7 @@ pub struct ConnectionState {
     is_trusted_proxy: Cell<bool>,
     // Among those of its client, where they are counted.
     place: RefCell<Option<ConnectionPlace>>,
-    rest: RefCell<Option<Rest>>,
+    after_http: RefCell<Option<AfterHttp>>,
     is_tls: bool,
     pub(super) protocol: Cell<Option<Protocol>>,
     accepted: Instant,
@@ -119,11 +119,11 @@ pub struct ConnectionState {
 }
 
 /// What goes on when HTTP is over.
-struct Rest(Pin<Box<dyn Future<Output = ()>>>);
+struct AfterHttp(Pin<Box<dyn Future<Output = ()>>>);
 
-impl fmt::Debug for Rest {
+impl fmt::Debug for AfterHttp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Rest")
+        f.write_str("AfterHttp")
     }
 }
 
@@ -145,7 +145,7 @@ impl ConnectionState {
             client_text: OnceCell::new(),
             is_trusted_proxy: Cell::new(false),
             place: RefCell::default(),
-            rest: RefCell::new(None),
+            after_http: RefCell::new(None),
             is_tls,
             protocol: Cell::new(None),
             accepted: now,
@@ -174,14 +174,14 @@ impl ConnectionState {
 
     /// What goes on on the connection when HTTP is over, after an upgrade. The connection owns it, and
     /// ends it when it is cut.
-    pub fn go_on_with(&self, rest: impl Future<Output = ()> + 'static) {
-        *self.rest.borrow_mut() = Some(Rest(Box::pin(rest)));
+    pub fn go_on_with(&self, what: impl Future<Output = ()> + 'static) {
+        *self.after_http.borrow_mut() = Some(AfterHttp(Box::pin(what)));
     }
 
-    pub(super) async fn rest(&self) {
-        let rest = self.rest.take();
-        if let Some(Rest(rest)) = rest {
-            rest.await;
+    pub(super) async fn after_http(&self) {
+        let after_http = self.after_http.take();
+        if let Some(AfterHttp(what)) = after_http {
+            what.await;
         }
     }
 
