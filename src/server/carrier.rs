@@ -152,11 +152,10 @@ impl<B: Frames> Carrier<B> {
         context: &mut Context<'_>,
         poll_cut_off: impl FnOnce(&mut Context<'_>) -> Poll<C>,
     ) -> Poll<Carried<C>> {
-        let is_first = !std::mem::replace(&mut self.is_begun, true);
-        if is_first {
+        if !std::mem::replace(&mut self.is_begun, true) {
             self.join_first_chunks(context);
         }
-        let is_called = self.progress.take_call() || is_first;
+        let is_called = self.progress.take_call();
         let mut ended = self.poll_stream(context);
         if ended.is_pending() && is_called {
             ended = self.poll_client(context);

@@ -1,8 +1,8 @@
 //! One connection, from accept to its end.
 //!
-//! One task for each: TLS where the listener has it, then HTTP/1.1 by hyper or HTTP/2, until the
-//! client is done, the gateway leaves, or a deadline of ours ends it. What requests mean is the
-//! [`Handler`]'s affair.
+//! One task for each: TLS where the listener has it, and HTTP/1.1 by hyper; a smaller one takes over
+//! for HTTP/2, and for a stream ([`rest`]). Until the client is done, the gateway leaves, or a deadline
+//! of ours ends it. What requests mean is the [`Handler`]'s affair.
 
 mod http;
 mod rest;

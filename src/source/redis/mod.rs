@@ -2,7 +2,7 @@
 //! ([`streams`]).
 //!
 //! The life of the subscription is ours ([`subscription`], and [`session`] for each connection), and
-//! so is the way in which messages are read, many small ones together ([`gathering`]): a client
+//! so is the way in which messages are read, many small ones together ([`gathering`]), from a [`socket`] that rests meanwhile: a client
 //! library would hide a lost connection, queue without bound, or give up. Commands that ask and
 //! answer never go over this connection.
 

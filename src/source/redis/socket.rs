@@ -50,7 +50,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
 
 /// A socket that the runtime can watch, and what it is when it does not.
 trait Watchable: AsyncRead + AsyncWrite + Unpin + Sized {
-    type Unwatched;
+    type Unwatched: Unpin;
 
     fn unwatched(self) -> io::Result<Self::Unwatched>;
     fn watched(socket: Self::Unwatched) -> io::Result<Self>;
@@ -101,10 +101,7 @@ impl<S: Watchable> Socket<S> {
     }
 }
 
-impl<S: Watchable> Stream for Socket<S>
-where
-    S::Unwatched: Unpin,
-{
+impl<S: Watchable> Stream for Socket<S> {
     fn rest(&mut self) -> io::Result<()> {
         *self = match self.take() {
             Self::Watched(socket) => Self::AtRest(socket.unwatched()?),
@@ -122,10 +119,7 @@ where
     }
 }
 
-impl<S: Watchable> Stream for TlsStream<Socket<S>>
-where
-    S::Unwatched: Unpin,
-{
+impl<S: Watchable> Stream for TlsStream<Socket<S>> {
     fn rest(&mut self) -> io::Result<()> {
         self.get_mut().0.rest()
     }
@@ -135,10 +129,7 @@ where
     }
 }
 
-impl<S: Watchable> AsyncRead for Socket<S>
-where
-    S::Unwatched: Unpin,
-{
+impl<S: Watchable> AsyncRead for Socket<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -148,10 +139,7 @@ where
     }
 }
 
-impl<S: Watchable> AsyncWrite for Socket<S>
-where
-    S::Unwatched: Unpin,
-{
+impl<S: Watchable> AsyncWrite for Socket<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -260,10 +248,10 @@ mod tests {
         waits() - before
     }
 
-    async fn hears_nothing_at_rest<S: Watchable>(socket: S, peers: [impl Write + Send + 'static; 2])
-    where
-        S::Unwatched: Unpin,
-    {
+    async fn hears_nothing_at_rest<S: Watchable>(
+        socket: S,
+        peers: [impl Write + Send + 'static; 2],
+    ) {
         let mut socket = Socket::Watched(socket);
         let [first, second] = peers;
         let woken = be_written_to(first).await;
