@@ -23,7 +23,7 @@ pub fn empty_comment() -> Frame {
 /// What keeps a quiet stream alive where somebody wants a text of its own: as it is, and an end to
 /// the line and the block that it leaves open.
 pub fn keep_alive(text: &[u8]) -> Frame {
-    let place = Place::LineEnd { is_empty: true }.after(text);
+    let place = Place::Start.after(text);
     Frame::of_text(&[text, place.block_end().as_bytes()].concat())
 }
 

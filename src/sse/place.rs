@@ -5,7 +5,8 @@
 
 /// The byte order mark that may open a stream, and that counts only there.
 pub(super) const MARK: &[u8; 3] = b"\xef\xbb\xbf";
-/// What tells whether a line is empty: its own end and the one before it, two bytes each at most.
+/// What shows whether a line is empty, and how the one before it ended: two line ends, of two bytes
+/// each at most.
 const LAST_BYTES: usize = 4;
 
 /// Where a stream stands.
@@ -22,11 +23,15 @@ pub enum Place {
     LineEnd {
         /// Whether that line was empty.
         is_empty: bool,
+        /// Whether it was ended by a CRLF.
+        is_crlf: bool,
     },
     /// Behind a CR, whose LF may still come.
     AfterCr {
         /// Whether the line that it ends was empty.
         is_empty: bool,
+        /// Whether the line before an empty one was ended by a CRLF: then an LF is expected here.
+        is_in_crlf: bool,
     },
 }
 
@@ -46,16 +51,21 @@ impl Place {
         rest.iter().fold(self, |place, &byte| place.step(byte))
     }
 
-    /// Whether a block could begin here, and all before are whole.
+    /// Whether all blocks so far are complete.
     pub fn is_between_blocks(self) -> bool {
-        matches!(self, Self::Start | Self::LineEnd { is_empty: true })
+        matches!(
+            self,
+            Self::Start
+                | Self::LineEnd { is_empty: true, .. }
+                | Self::AfterCr { is_empty: true, .. }
+        )
     }
 
     /// What ends the line and the block that are open here. One empty line more does no harm.
     pub fn block_end(self) -> &'static str {
         match self {
-            place if place.is_between_blocks() => "",
-            Self::LineEnd { .. } | Self::AfterCr { is_empty: true } => "\n",
+            Self::Start | Self::LineEnd { is_empty: true, .. } => "",
+            Self::LineEnd { .. } | Self::AfterCr { is_empty: true, .. } => "\n",
             _ => "\n\n",
         }
     }
@@ -64,10 +74,15 @@ impl Place {
         match (self, byte) {
             (Self::Start, first) if first == MARK[0] => Self::Mark(1),
             (Self::Mark(1), second) if second == MARK[1] => Self::Mark(2),
-            (Self::Mark(2), third) if third == MARK[2] => Self::LineEnd { is_empty: true },
-            (Self::AfterCr { is_empty }, b'\n') => Self::LineEnd { is_empty },
-            (_, b'\n') => Self::LineEnd { is_empty: self.is_at_line() },
-            (_, b'\r') => Self::AfterCr { is_empty: self.is_at_line() },
+            (Self::Mark(2), third) if third == MARK[2] => {
+                Self::LineEnd { is_empty: true, is_crlf: false }
+            }
+            (Self::AfterCr { is_empty, .. }, b'\n') => Self::LineEnd { is_empty, is_crlf: true },
+            (_, b'\n') => Self::LineEnd { is_empty: self.is_at_line(), is_crlf: false },
+            (_, b'\r') => {
+                let is_in_crlf = matches!(self, Self::LineEnd { is_crlf: true, .. });
+                Self::AfterCr { is_empty: self.is_at_line(), is_in_crlf }
+            }
             _ => Self::InLine,
         }
     }
@@ -85,34 +100,36 @@ mod tests {
 
     #[test]
     fn a_stream_stands_where_its_last_bytes_say() {
-        let line_end = |is_empty| Place::LineEnd { is_empty };
-        let after_cr = |is_empty| Place::AfterCr { is_empty };
-        for (stream, place, block_end) in [
-            (&b""[..], Place::Start, ""),
-            (b"\xef", Place::Mark(1), "\n\n"),
-            (b"\xef\xbb", Place::Mark(2), "\n\n"),
-            (b"\xef\xbb\xbf", line_end(true), ""),
-            (b"\xef\xbb\xbfdata", Place::InLine, "\n\n"),
-            (b"\xef\xbbx", Place::InLine, "\n\n"),
-            (b"\xef\xbb\n", line_end(false), "\n"),
-            (b"\n", line_end(true), ""),
-            (b"\r", after_cr(true), "\n"),
-            (b"\r\n", line_end(true), ""),
-            (b"data: x", Place::InLine, "\n\n"),
-            (b"data: x\n", line_end(false), "\n"),
-            (b"data: x\r", after_cr(false), "\n\n"),
-            (b"data: x\r\n", line_end(false), "\n"),
-            (b"data: x\n\n", line_end(true), ""),
-            (b"data: x\n\r", after_cr(true), "\n"),
-            (b"data: x\r\r", after_cr(true), "\n"),
-            (b"data: x\r\n\r", after_cr(true), "\n"),
-            (b"data: x\r\n\r\n", line_end(true), ""),
-            (b"data: x\n\r\n", line_end(true), ""),
+        let line_end = |is_empty| Place::LineEnd { is_empty, is_crlf: false };
+        let crlf = |is_empty| Place::LineEnd { is_empty, is_crlf: true };
+        let after_cr = |is_empty| Place::AfterCr { is_empty, is_in_crlf: false };
+        let in_crlf = Place::AfterCr { is_empty: true, is_in_crlf: true };
+        for (stream, place) in [
+            (&b""[..], Place::Start),
+            (b"\xef", Place::Mark(1)),
+            (b"\xef\xbb", Place::Mark(2)),
+            (b"\xef\xbb\xbf", line_end(true)),
+            (b"\xef\xbb\xbfdata", Place::InLine),
+            (b"\xef\xbbx", Place::InLine),
+            (b"\xef\xbb\n", line_end(false)),
+            (b"\n", line_end(true)),
+            (b"\r", after_cr(true)),
+            (b"\r\n", crlf(true)),
+            (b"data: x", Place::InLine),
+            (b"data: x\n", line_end(false)),
+            (b"data: x\r", after_cr(false)),
+            (b"data: x\r\n", crlf(false)),
+            (b"data: x\n\n", line_end(true)),
+            (b"data: x\n\r", after_cr(true)),
+            (b"data: x\r\r", after_cr(true)),
+            (b"data: x\r\n\r", in_crlf),
+            (b"data: x\r\n\r\n", crlf(true)),
+            (b"data: x\n\r\n", crlf(true)),
+            (b"data: x\r\n\n", line_end(true)),
         ] {
             let shown = String::from_utf8_lossy(stream);
             assert_eq!(Place::default().after(stream), place, "{shown:?}");
-            assert_eq!(place.block_end(), block_end, "{shown:?}");
-            let ended = place.after(block_end.as_bytes());
+            let ended = place.after(place.block_end().as_bytes());
             assert!(ended.is_between_blocks(), "{shown:?}: {ended:?}");
         }
     }

@@ -55,24 +55,56 @@ async fn comments_stand_where_a_line_begins(gateway: &Gateway, upstream: &Upstre
     assert_eq!(response.header("x-accel-buffering"), "no", "{via:?}");
     let mut body = response.body;
     read(&mut body, ":\n").await;
-    for (piece, is_line_begin) in [
-        ("data: one", false),
-        ("\r", false),
-        ("\ndata: more\r\n", true),
-        ("\r\n", true),
-        (": their own\n", true),
-        ("event: a\ndata: \u{e4}", false),
-        ("\n\n", true),
+    for (piece, passed, comment) in [
+        ("data: one", "data: one", None),
+        // The LF that follows belongs to the CR of the comment.
+        ("\r", "\r", Some(":\r")),
+        ("\ndata: more\r\n", "\ndata: more\r\n", Some(":\r\n")),
+        ("\r\n", "\r\n", Some(":\r\n")),
+        ("data: crlf\r\n\r", "data: crlf\r\n\r", Some("\n:\r\n")),
+        ("\n: their own\n", ": their own\n", Some(":\n")),
+        ("event: a\ndata: \u{e4}", "event: a\ndata: \u{e4}", None),
+        ("\n\n", "\n\n", Some(":\n")),
+        ("data: cr\r", "data: cr\r", Some(":\r")),
+        ("\r", "\r", Some("\n:\n")),
+        ("data: cr\r\r", "data: cr\r\r", Some("\n:\n")),
+        ("\ndata: lf\n", "data: lf\n", Some(":\n")),
     ] {
         write(&mut call, piece).await;
-        read(&mut body, piece).await;
-        if is_line_begin {
-            read(&mut body, ":\n").await;
+        read(&mut body, passed).await;
+        if let Some(comment) = comment {
+            read(&mut body, comment).await;
             continue;
         }
         tokio::select! {
             () = comments_take(3, &mut clock.body) => {}
             bytes = body.chunk() => panic!("{bytes:?} after {piece:?} via {via:?}"),
+        }
+    }
+}
+
+/// However its lines end, a quiet stream is kept alive for as long as it is quiet.
+#[tokio::test]
+async fn a_quiet_stream_gets_comments_however_its_lines_end() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream).await;
+    for (stream, comments) in [
+        ("", ":\n:\n:\n"),
+        ("data: a\n\n", ":\n:\n:\n"),
+        ("data: a\r\n\r\n", ":\r\n:\r\n:\r\n"),
+        ("data: a\r\r", "\n:\n:\n:\n"),
+        ("data: a\r", ":\r:\r:\r"),
+        ("\u{feff}data: a\n\n", ":\n:\n:\n"),
+    ] {
+        for via in Via::ALL {
+            let (response, mut call) = open(&gateway, &upstream, via, STREAM).await;
+            let mut body = response.body;
+            if !stream.is_empty() {
+                write(&mut call, stream).await;
+                read(&mut body, stream).await;
+            }
+            read(&mut body, comments).await;
         }
     }
 }
@@ -235,19 +267,23 @@ async fn a_stop_ends_them_between_two_events() {
     let upstream = Upstream::start().await;
     let mut gateway = in_front_of(&redis, &upstream).await;
     let mut streams = Vec::new();
-    for via in Via::ALL {
-        let (mut response, mut call) = open(&gateway, &upstream, via, STREAM).await;
-        write(&mut call, "data: a\n\ndata: half\n").await;
-        read(&mut response.body, "data: a\n\ndata: half\n").await;
-        streams.push((response.body, call));
+    for line_end in ["\n", "\r", "\r\n"] {
+        for via in Via::ALL {
+            let (mut response, mut call) = open(&gateway, &upstream, via, STREAM).await;
+            let begin = "data: a||data: half|".replace('|', line_end);
+            write(&mut call, &begin).await;
+            read(&mut response.body, &begin).await;
+            streams.push((response.body, call, line_end));
+        }
     }
     gateway.terminate();
     gateway.becomes(503, SOON).await;
-    for (mut body, mut call) in streams {
-        write(&mut call, "data: other half\n\n").await;
+    for (mut body, mut call, line_end) in streams {
+        let end = "data: other half||".replace('|', line_end);
+        write(&mut call, &end).await;
         let rest = within(SOON, "the end", body.rest()).await.unwrap();
-        let rest = String::from_utf8(rest).unwrap().replace(":\n", "");
-        assert_eq!(rest, "data: other half\n\n");
+        let rest = String::from_utf8(rest).unwrap().replace(&format!(":{line_end}"), "");
+        assert_eq!(rest, end);
         drop(call);
     }
     assert!(gateway.exit_within(SOON).await.success());
