@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ssegate::event::{ChannelName, Format, Ids, Subscription, Topic};
 use ssegate::hub::{
-    HistorySettings, Hub, HubSettings, Shard, StreamRequest, StreamSettings, Subscriber,
+    Beginning, HistorySettings, Hub, HubSettings, Shard, StreamRequest, StreamSettings, Subscriber,
 };
 use ssegate::metrics::Metrics;
 use ssegate::source::decode;
@@ -124,11 +124,11 @@ impl FanOut {
         let subscriber = self.shard.subscribe(request);
         self.runtime.block_on(async {
             // `retry`; then it asks for its past.
-            assert!(text(&subscriber).starts_with("retry"));
+            assert!(text(&subscriber).starts_with(":\nretry"));
             turns().await;
         });
         let missed = text(&subscriber);
-        assert_eq!(missed.matches("\ndata: ").count(), 1, "{missed}");
+        assert_eq!(missed.matches("data: ").count(), 1, "{missed}");
         missed.len()
     }
 
@@ -173,7 +173,7 @@ fn request(history: Option<HistorySettings>, last_event_id: Option<Vec<u8>>) -> 
         settings: Arc::new(StreamSettings::default()),
         history,
         last_event_id,
-        is_continued: false,
+        begins: Beginning { is_continued: false, is_told_position: true },
         prefix_bytes: 0,
         cut: Box::new(|| {}),
     }

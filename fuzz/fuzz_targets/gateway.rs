@@ -205,11 +205,11 @@ pub fn look() {
     let request = format!("GET /events?channel={channel} HTTP/1.1\r\nhost: a\r\n\r\n");
     socket.write_all(request.as_bytes()).expect("the gateway listens");
     let mut answer = Vec::new();
-    let is_ready = |answer: &[u8]| contains(answer, b": ready\n\n");
+    let is_ready = |answer: &[u8]| contains(answer, b": ready\n");
     assert_eq!(read_until(&mut socket, &mut answer, is_ready), None, "a good client is served");
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", answer.escape_ascii());
     assert_eq!(publish(channel.as_bytes(), b"hello"), 1, "the gateway listens");
-    let has_heard = |answer: &[u8]| contains(answer, b"\ndata: hello\n\n");
+    let has_heard = |answer: &[u8]| contains(answer, b"\ndata: hello\nid: ");
     assert_eq!(read_until(&mut socket, &mut answer, has_heard), None, "and hears it");
 }
 

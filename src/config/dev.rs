@@ -77,6 +77,7 @@ fn events(channel: &str) -> Target {
         strip_prefix: String::new(),
         patterns: false,
         max_channels: defaults.max_channels,
+        ready: defaults.ready,
         stream: defaults.stream(),
     })
 }

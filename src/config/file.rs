@@ -137,6 +137,11 @@ pub(super) struct SseFile {
     /// A channel stays followed so long after its last listener left. Default: the age of the
     /// history, 30s without one.
     pub(super) linger: Field<Time>,
+    /// The form of `ready`, which tells a client that it is subscribed: `line`, a comment; `block`, with
+    /// the position as id, so that a client that saw no event yet resumes there; or `auto`, a block for
+    /// a browser's `EventSource` and a line for everybody else, since some clients make an event of a
+    /// block without data.
+    pub(super) ready: Field<ReadyFile>,
     /// Channels on one stream, at most.
     #[schemars(range(min = 1))]
     pub(super) max_channels: Field<usize>,
@@ -235,6 +240,19 @@ pub(super) enum WhenFullFile {
     Latest,
 }
 
+/// The form in which a client is told that it is subscribed.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Ready")]
+pub(super) enum ReadyFile {
+    /// A block for a browser's `EventSource`, a line for everybody else.
+    Auto,
+    /// A comment line.
+    Line,
+    /// A block with the client's position.
+    Block,
+}
+
 /// One route: what it matches, and exactly one of `events` and `proxy`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -306,6 +324,8 @@ pub(super) struct EventsFile {
     pub(super) gap_events: Field<bool>,
     /// As in `sse`.
     pub(super) linger: Field<Time>,
+    /// As in `sse`.
+    pub(super) ready: Field<ReadyFile>,
     /// As in `sse`.
     #[schemars(range(min = 1))]
     pub(super) max_channels: Field<usize>,
@@ -417,6 +437,8 @@ pub(super) struct HandoverFile {
     pub(super) gap_events: Field<bool>,
     /// As in `sse`.
     pub(super) linger: Field<Time>,
+    /// As in `sse`.
+    pub(super) ready: Field<ReadyFile>,
     /// As in `sse`.
     #[schemars(range(min = 1))]
     pub(super) max_channels: Field<usize>,

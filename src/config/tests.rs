@@ -9,7 +9,7 @@ use proptest::{prop_assert, proptest};
 use super::{Settings, load, parse, schema};
 use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings, WhenFull};
-use crate::route::{EventsSettings, Target};
+use crate::route::{EventsSettings, Ready, Target};
 use crate::server::TlsSettings;
 
 const REFERENCE: &str = include_str!("../../gateway.yaml");
@@ -406,9 +406,10 @@ sse:
   keep_alive: 1s
   history: {count: 5, age: 1m}
   queue: {when_full: latest}
+  ready: line
 routes:
 - {path: /a, events: {channels: [a]}}
-- {path: /b, events: {channels: [a], history: {age: 2m}, queue: {bytes: 1KiB}, retry: 9s}}
+- {path: /b, events: {channels: [a], history: {age: 2m}, queue: {bytes: 1KiB}, retry: 9s, ready: block}}
 - {path: /c, events: {channels: [a], history: off, max_channels: 3, gap_events: false}}
 - {path: /d, events: {channels: [a], linger: 0s}}
 ",
@@ -424,6 +425,7 @@ routes:
     };
     let [a, b, c, d] = [0, 1, 2, 3].map(|index| events(&settings, index));
     assert_eq!((a.history, &a.stream), (history(60), &stream));
+    assert_eq!([a.ready, b.ready, c.ready], [Ready::Line, Ready::Block, Ready::Line]);
     assert_eq!(b.history, history(120));
     let of_b = StreamSettings {
         linger: seconds(120),
@@ -515,7 +517,7 @@ fn a_backend_may_hand_streams_over_where_a_key_says_so() {
             "- {{path: /a, proxy: {{upstream: http://b}}, handover: {{key: {key}}}}}
 - {{path: /b, proxy: {{upstream: http://b}},
    handover: {{key: {key}, issuer: me, format: envelope, strip_prefix: \"app:\",
-   history: {{count: 5}}, max_stream_age: 1h}}}}
+   history: {{count: 5}}, max_stream_age: 1h, ready: line}}}}
 - {{path: /c, proxy: {{upstream: http://b}}}}
 "
         ))
@@ -528,6 +530,7 @@ fn a_backend_may_hand_streams_over_where_a_key_says_so() {
     assert_eq!((b.events.strip_prefix.as_str(), &a.key), ("app:", &b.key));
     assert_eq!(b.events.history, Some(HistorySettings { count: 5, ..HistorySettings::default() }));
     assert_eq!(b.events.stream.max_age, Some(Duration::from_secs(3600)));
+    assert_eq!((a.events.ready, b.events.ready), (Ready::Auto, Ready::Line));
     assert!(handover(2).is_none());
     assert!(!format!("{settings:?}").contains("0123456789"), "a secret");
 
@@ -541,10 +544,10 @@ fn a_backend_may_hand_streams_over_where_a_key_says_so() {
     routes[0].handover.key: missing; say the secret that the backend checks Grip-Sig with, such as ${HANDOVER_KEY:?openssl rand -base64 32} (gateway.yaml:5:53)
     routes[1].handover.key: has 7 bytes, and must have 32 at least; make one with: openssl rand -base64 32 (gateway.yaml:6:59)
     routes[1].handover.issuer: is empty; leave it out, or name who signs (gateway.yaml:6:76)
-    routes[1].handover.channels: unknown key; here may stand key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, max_channels, max_stream_age and queue (gateway.yaml:6:80)
+    routes[1].handover.channels: unknown key; here may stand key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, ready, max_channels, max_stream_age and queue (gateway.yaml:6:80)
     routes[2].handover: means something beside proxy only: a backend hands streams over (gateway.yaml:7:49)
     routes[2].handover.key: what stands behind base64: is no base64 (gateway.yaml:7:55)
-    routes[3].handover: expected a mapping with key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, max_channels, max_stream_age and queue; this is "on" (gateway.yaml:8:53)
+    routes[3].handover: expected a mapping with key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, ready, max_channels, max_stream_age and queue; this is "on" (gateway.yaml:8:53)
     "#);
 }
 

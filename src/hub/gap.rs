@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(
             frame(GapReason::RedisAway, ["a", "b\"c"].into_iter(), Some("abc123-7"))
                 .bytes(Form::Text),
-            "id: abc123-7\nevent: gap\ndata: {\"reason\":\"redis_away\",\"channels\":[\"a\",\"b\\\"c\"]}\n\n"
+            "event: gap\ndata: {\"reason\":\"redis_away\",\"channels\":[\"a\",\"b\\\"c\"]}\nid: abc123-7\n\n"
         );
     }
 }

@@ -39,7 +39,7 @@ pub use entries::id_after;
 pub use gap::GapReason;
 pub use position::{Position, Run};
 pub use resume::Replay;
-pub use shard::{Shard, ShardLink, StreamRequest};
+pub use shard::{Beginning, Shard, ShardLink, StreamRequest};
 pub use subscriber::{CloseReason, Subscriber, jittered};
 pub use watched::{Watch, WatchGuard};
 
@@ -95,7 +95,7 @@ impl Default for StreamSettings {
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_secs(15),
-            keep_alive_text: encode::empty_comment(),
+            keep_alive_text: encode::comment(),
             retry: Duration::from_secs(3),
             linger: Duration::from_secs(300),
             gap_events: true,

@@ -204,10 +204,10 @@ mod tests {
     fn what_the_stream_says_is_never_dropped() {
         for when_full in [WhenFull::DropOldest, WhenFull::Latest] {
             let mut queue = Queue::new(10, when_full);
-            queue.say(encode::empty_comment(), Instant::now());
+            queue.say(encode::comment(), Instant::now());
             assert_eq!(push(&mut queue, event(1, 10)), "queued");
             assert_eq!(push(&mut queue, event(2, 10)), "1 dropped up to 1");
-            assert_eq!(queue.pop().expect("it waits").frame, encode::empty_comment());
+            assert_eq!(queue.pop().expect("it waits").frame, encode::comment());
             assert_eq!(numbers(&mut queue), [2]);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::router::Parameters;
 use super::template::{NotText, Template};
-use super::{EventsSettings, EventsSource};
+use super::{EventsSettings, EventsSource, Ready};
 use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription, Topic};
 use crate::hub::{HistorySettings, StreamSettings};
 use crate::query;
@@ -90,6 +90,11 @@ impl Channels {
         &self.stream
     }
 
+    /// The form of `ready`.
+    pub fn ready(&self) -> Ready {
+        self.settings.ready
+    }
+
     /// What is kept of the channels, for clients that come back.
     pub fn history(&self) -> Option<HistorySettings> {
         self.settings.history
@@ -155,7 +160,7 @@ mod tests {
     use crate::event::{Format, InvalidChannelName};
     use crate::hub::{HistorySettings, StreamSettings};
     use crate::route::router::Parameters;
-    use crate::route::{EventsSettings, EventsSource};
+    use crate::route::{EventsSettings, EventsSource, Ready};
 
     fn channels(change: impl FnOnce(&mut EventsSettings)) -> Channels {
         let mut settings = EventsSettings {
@@ -167,6 +172,7 @@ mod tests {
             patterns: false,
             max_channels: 3,
             stream: StreamSettings::default(),
+            ready: Ready::Auto,
         };
         change(&mut settings);
         Channels::new(settings)

@@ -131,6 +131,20 @@ pub struct EventsSettings {
     pub max_channels: usize,
     /// How the stream is kept.
     pub stream: StreamSettings,
+    /// The form of `ready`.
+    pub ready: Ready,
+}
+
+/// The form in which a client is told that it is subscribed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ready {
+    /// A block for a browser's `EventSource`, a line for everybody else.
+    #[default]
+    Auto,
+    /// A comment line.
+    Line,
+    /// A block with the client's position.
+    Block,
 }
 
 /// Where the events of a route come from.

@@ -189,6 +189,7 @@ mod tests {
             patterns: false,
             max_channels: 1,
             stream: StreamSettings::default(),
+            ready: crate::route::Ready::Auto,
         };
         RouteSettings { target: Target::Events(settings), ..route(path, None, methods) }
     }

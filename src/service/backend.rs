@@ -52,6 +52,9 @@ impl Backend {
             return Err(Rejection::Underscore(name.clone()));
         }
         let last_event_id = route.handover.as_ref().and_then(|_| events::last_event_id(&request));
+        let is_told_position = route.handover.as_ref().is_some_and(|handover| {
+            events::is_told_position(handover.channels.ready(), request.headers())
+        });
         let headers = request.headers_mut();
         // What a client says of streams is not for the backend to believe.
         grip::strip(headers);
@@ -74,7 +77,8 @@ impl Backend {
         match (hold, &route.handover) {
             (Ok(None), _) => Ok(self.pass_on((service, route), response, asked, connection)),
             (Ok(Some(hold)), Some(handover)) => {
-                let handing = Handing { service, route, handover, asked, last_event_id };
+                let handing =
+                    Handing { service, route, handover, asked, last_event_id, is_told_position };
                 handover::hold(handing, response, hold, connection)
             }
             (Err(error), Some(_)) => Err(Rejection::Handover(error.into())),

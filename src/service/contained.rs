@@ -128,6 +128,7 @@ pub(super) mod tests {
                 patterns: false,
                 max_channels: 1,
                 stream: StreamSettings::default(),
+                ready: crate::route::Ready::Auto,
             }),
             cors: CorsSettings::default(),
             handover: None,

@@ -2,20 +2,22 @@
 
 use std::rc::Rc;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 
 use super::asked::Asked;
 use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
 use super::{Service, cors};
-use crate::hub::StreamRequest;
+use crate::hub::{Beginning, StreamRequest};
 use crate::query;
-use crate::route::{Channels, Parameters, Route, STREAM_METHODS};
+use crate::route::{Channels, Parameters, Ready, Route, STREAM_METHODS};
 use crate::server::connection::ConnectionState;
 
 /// WHATWG HTML 9.2.4.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// <https://www.w3.org/TR/fetch-metadata/#sec-fetch-mode-header>
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const LAST_EVENT_ID_KEYS: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
 
 /// Opens the stream, or says why not.
@@ -48,7 +50,10 @@ pub(super) fn open<B>(
         prefix_bytes: channels.prefix_bytes(),
         history: channels.history(),
         last_event_id: last_event_id(request),
-        is_continued: false,
+        begins: Beginning {
+            is_continued: false,
+            is_told_position: is_told_position(channels.ready(), request.headers()),
+        },
         cut: connection.cut_for_current_request(),
     });
     let counted = service.count_stream(route, connection);
@@ -67,6 +72,31 @@ pub(super) fn last_event_id<B>(request: &Request<B>) -> Option<Vec<u8>> {
             .filter(|(key, id)| LAST_EVENT_ID_KEYS.contains(&key.as_str()) && !id.is_empty());
         ids.next().map(|(_, id)| id.into_bytes())
     })
+}
+
+/// Whether `ready` is a block with the client's position.
+pub(super) fn is_told_position(ready: Ready, headers: &HeaderMap) -> bool {
+    match ready {
+        Ready::Auto => is_event_source(headers),
+        Ready::Line => false,
+        Ready::Block => true,
+    }
+}
+
+/// Whether a request has the headers of a browser's `EventSource`, which reads a block without data
+/// as the standard says.
+///
+/// Its cache mode is no-store (WHATWG HTML 9.2.2), so it says `Cache-Control: no-cache` (Fetch 4.5),
+/// which a page's `fetch` does not do of its own. Other clients say that too, but neither have the mode of
+/// a browser's request nor its `User-Agent`. The mode is sent to trustworthy origins only.
+fn is_event_source(headers: &HeaderMap) -> bool {
+    let is_not_cached = headers.get_all(CACHE_CONTROL).iter().any(|value| {
+        let mut directives = value.as_bytes().split(|&byte| byte == b',');
+        directives.any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"no-cache"))
+    });
+    let is_cors = || headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "cors");
+    let agent = || headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    is_not_cached && (is_cors() || agent().starts_with(b"Mozilla/"))
 }
 
 /// The head of every stream: nobody on the way may keep, compress or collect it.

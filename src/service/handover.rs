@@ -17,7 +17,7 @@ use super::prologue::Prologue;
 use super::rejection::Rejection;
 use super::{Service, passing};
 use crate::grip::instruct::{HeldChannel, Hold, InstructError, KeepAlive};
-use crate::hub::{Position, StreamRequest, StreamSettings, id_after};
+use crate::hub::{Beginning, Position, StreamRequest, StreamSettings, id_after};
 use crate::proxy::UpstreamBody;
 use crate::route::{ChannelError, EventsSource, Handover, Route};
 use crate::server::connection::ConnectionState;
@@ -41,6 +41,7 @@ pub(super) struct Handing<'a> {
     pub(super) handover: &'a Handover,
     pub(super) asked: &'a Asked,
     pub(super) last_event_id: Option<Vec<u8>>,
+    pub(super) is_told_position: bool,
 }
 
 /// Takes the stream over, or says why not.
@@ -50,7 +51,7 @@ pub(super) fn hold(
     hold: Hold,
     connection: Rc<ConnectionState>,
 ) -> Result<Response<ResponseBody>, Rejection> {
-    let Handing { service, route, handover, asked, last_event_id } = handing;
+    let Handing { service, route, handover, asked, last_event_id, is_told_position } = handing;
     let Hold { channels, keep_alive, status } = hold;
     if let Some(status) = status {
         *response.status_mut() = status;
@@ -88,7 +89,7 @@ pub(super) fn hold(
         history: handover.channels.history(),
         // The backend has seen where the client stands, and knows best what its body tells of.
         last_event_id: begins_after(channels, handover.channels.source()).or(last_event_id),
-        is_continued: true,
+        begins: Beginning { is_continued: true, is_told_position },
         cut: connection.cut_for_current_request(),
     });
     let cut = connection.cut_for_current_request();

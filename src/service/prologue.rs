@@ -13,8 +13,7 @@ use crate::proxy::UpstreamBody;
 use crate::server::connection::BodyError;
 use crate::sse::encode;
 use crate::sse::frame::Form;
-use crate::sse::parse::{Item, Parser};
-use crate::sse::place::Place;
+use crate::sse::tail::Tail;
 
 /// More is handed over in pieces, so that each that is taken is seen as progress.
 const MAX_PIECE: usize = 16 << 10;
@@ -24,11 +23,9 @@ pub(super) struct Prologue {
     body: UpstreamBody,
     // What came, and has not been handed over.
     rest: Bytes,
-    place: Place,
-    // Looks for a `retry` field, and keeps nothing.
-    parser: Parser,
+    tail: Tail,
     // What the stream says where the backend does not.
-    retry: Option<Duration>,
+    retry: Duration,
     is_over: bool,
     shard: Shard,
     cut: Box<dyn Fn()>,
@@ -41,16 +38,7 @@ impl Prologue {
         shard: Shard,
         cut: Box<dyn Fn()>,
     ) -> Self {
-        Self {
-            body,
-            rest: Bytes::new(),
-            place: Place::default(),
-            parser: Parser::new(0),
-            retry: Some(retry),
-            is_over: false,
-            shard,
-            cut,
-        }
+        Self { body, rest: Bytes::new(), tail: Tail::default(), retry, is_over: false, shard, cut }
     }
 
     /// The next piece; `None` when events may follow.
@@ -89,22 +77,16 @@ impl Prologue {
     }
 
     fn take(&mut self, data: Bytes) {
-        self.place = self.place.after(&data);
-        let retry = &mut self.retry;
-        self.parser.feed(&data, |item| {
-            if matches!(item, Item::Retry(_)) {
-                *retry = None;
-            }
-        });
+        self.tail.push(&data);
         self.rest = data;
     }
 
     /// Ends the line and the event that the backend left open, so that none of ours becomes a part
-    /// of them; and says when to come back.
+    /// of them; and says when to come back, unless the backend has.
     fn end(&mut self) -> Bytes {
-        let mut end = BytesMut::from(self.place.block_end());
-        if let Some(retry) = self.retry.take() {
-            encode::retry(retry).put(Form::Text, &mut end);
+        let mut end = BytesMut::from(self.tail.end());
+        if !self.tail.has_retry() {
+            encode::retry(self.retry).put(Form::Text, &mut end);
         }
         end.freeze()
     }
@@ -112,6 +94,6 @@ impl Prologue {
 
 impl fmt::Debug for Prologue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prologue").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Prologue").field("tail", &self.tail).finish_non_exhaustive()
     }
 }

@@ -175,7 +175,8 @@ impl Rejection {
     }
 }
 
-/// A stream that ends at once, and says when to come back.
+/// A stream that ends at once, and says when to come back: in lines alone, since some clients make an
+/// event of a block without data.
 fn come_back() -> Response<ResponseBody> {
     let retry = encode::retry(jittered(COME_BACK));
     super::events::stream_response(ResponseBody::whole(retry.bytes(Form::Text)))

@@ -9,37 +9,41 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 
 use super::frame::{Draft, Frame};
-use super::place::Place;
+use super::tail::Tail;
 use crate::event::Event;
 
 /// What the fields beside the data take, as a rule: room for an id and a name.
 const FIELDS_BYTES: usize = 48;
 
-/// The comment that keeps a quiet stream alive: a comment line and the empty line after it.
-pub fn empty_comment() -> Frame {
-    Frame::of_text(b":\n\n")
+/// The comment that keeps a quiet stream alive.
+///
+/// A line alone: an empty line after it would end a block without data, of which some clients make
+/// an event.
+pub fn comment() -> Frame {
+    Frame::of_text(b":\n")
 }
 
-/// What keeps a quiet stream alive where somebody wants a text of its own: as it is, and an end to
-/// the line and the block that it leaves open.
+/// What keeps a quiet stream alive where the backend gave a text of its own: the text, and the end
+/// of the line and of the event that it leaves open.
 pub fn keep_alive(text: &[u8]) -> Frame {
-    let place = Place::Start.after(text);
-    Frame::of_text(&[text, place.block_end().as_bytes()].concat())
+    let mut tail = Tail::default();
+    tail.push(text);
+    Frame::of_text(&[text, tail.end().as_bytes()].concat())
 }
 
 /// The frame of `event`, with `id` as its `id` field.
 ///
 /// The data is split at LF, CR and CRLF; invalid UTF-8 becomes U+FFFD; empty data is one empty
 /// `data` line. Name and id have been checked where they were decoded, by [`is_field_value`].
+///
+/// `id` is the last field: a client that stores it as soon as it has read the line would resume
+/// after an event whose data never arrived (@microsoft/fetch-event-source does).
 pub fn frame(event: &Event, id: Option<&str>) -> Frame {
     debug_assert!(id.is_none_or(is_field_value));
     debug_assert!(event.name.as_deref().is_none_or(is_field_value));
     let text = String::from_utf8_lossy(&event.data);
     let mut draft = Draft::new(text.len() + FIELDS_BYTES);
     let out = draft.text();
-    if let Some(id) = id {
-        field(out, "id", id);
-    }
     if let Some(name) = &event.name {
         field(out, "event", name);
     }
@@ -47,50 +51,52 @@ pub fn frame(event: &Event, id: Option<&str>) -> Frame {
         writeln!(out, "retry: {retry}").expect("a buffer takes any text");
     }
     data(out, &text);
+    if let Some(id) = id {
+        field(out, "id", id);
+    }
     out.put_u8(b'\n');
     draft.finish()
 }
 
-/// The same frame with another `id`, in place of the one that it begins with.
+/// The same event with another `id`, in place of its own.
 pub fn with_id(frame: &Frame, id: &str) -> Frame {
     debug_assert!(is_field_value(id));
-    let text = frame.text();
-    let rest = match (frame.id(), memchr::memchr(b'\n', text)) {
-        (Some(_), Some(end)) => &text[end + 1..],
-        _ => text,
-    };
-    let mut draft = Draft::new(text.len() + id.len() + FIELDS_BYTES);
-    field(draft.text(), "id", id);
-    draft.text().put_slice(rest);
+    let fields = frame.text_before_id();
+    let mut draft = Draft::new(fields.len() + id.len() + FIELDS_BYTES);
+    let out = draft.text();
+    out.put_slice(fields);
+    field(out, "id", id);
+    out.put_u8(b'\n');
     draft.finish()
 }
 
-/// The block that tells a client how long to wait before it returns.
-pub fn retry(wait: Duration) -> Frame {
-    block(format_args!("retry: {}\n\n", wait.as_millis()))
+/// What opens a stream: a comment, so that a first byte arrives at once, and how long a client
+/// waits before it returns. Both are lines of the first block.
+pub fn opening(retry: Duration) -> Frame {
+    text(format_args!(":\nretry: {}\n", retry.as_millis()))
 }
 
-/// The block that tells a client that it is subscribed, and up to where it has been served.
+/// How long a client waits before it returns: the last line of a stream that the gateway ends, and
+/// the only one of a stream that it cannot open now.
 ///
-/// It has no data, so it sets the last event id and dispatches nothing (WHATWG HTML 9.2.6).
+/// The field takes effect at its own line (WHATWG HTML 9.2.6), so no empty line follows, of which
+/// some clients would make an event.
+pub fn retry(wait: Duration) -> Frame {
+    text(format_args!("retry: {}\n", wait.as_millis()))
+}
+
+/// Tells a client that it is subscribed.
+///
+/// Without a `position` a comment line. With one, a block that sets the last event id and
+/// dispatches nothing (WHATWG HTML 9.2.6): for a client that is known to read it so.
 pub fn ready(position: Option<&str>) -> Frame {
     match position {
-        Some(position) => block(format_args!("id: {position}\n: ready\n\n")),
-        None => block(format_args!(": ready\n\n")),
+        Some(position) => text(format_args!("id: {position}\n: ready\n\n")),
+        None => text(format_args!(": ready\n")),
     }
 }
 
-/// The last block of a stream that the gateway ends: how long to wait before coming back, and up to
-/// where the client has been served.
-pub fn farewell(wait: Duration, position: Option<&str>) -> Frame {
-    let wait = wait.as_millis();
-    match position {
-        Some(position) => block(format_args!("id: {position}\nretry: {wait}\n\n")),
-        None => block(format_args!("retry: {wait}\n\n")),
-    }
-}
-
-fn block(text: fmt::Arguments<'_>) -> Frame {
+fn text(text: fmt::Arguments<'_>) -> Frame {
     let mut draft = Draft::new(FIELDS_BYTES);
     draft.text().write_fmt(text).expect("a buffer takes any text");
     draft.finish()
@@ -133,7 +139,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{empty_comment, ready, retry};
+    use super::{comment, opening, ready, retry};
     use crate::event::Event;
     use crate::sse::frame::{Form, Frame};
 
@@ -173,45 +179,54 @@ mod tests {
     }
 
     #[test]
-    fn fields_come_before_the_data() {
+    fn the_id_is_the_last_field() {
         let event = Event {
             name: Some("tick".into()),
-            data: Bytes::from_static(b"x"),
+            data: Bytes::from_static(b"x\ny"),
             retry: Some(700),
             ..Event::default()
         };
-        assert_eq!(frame(&event, Some("r-1")), "id: r-1\nevent: tick\nretry: 700\ndata: x\n\n");
+        let expected = "event: tick\nretry: 700\ndata: x\ndata: y\nid: r-1\n\n";
+        assert_eq!(frame(&event, Some("r-1")), expected);
     }
 
     #[test]
     fn an_id_takes_the_place_of_another() {
         let one = super::frame(&data(b"id: x"), Some("1-0"));
         assert_eq!(one.id(), Some("1-0"));
-        assert_eq!(text(&super::with_id(&one, "1-0~2-5")), "id: 1-0~2-5\ndata: id: x\n\n");
-        let none = super::frame(&data(b"x"), None);
-        assert_eq!(none.id(), None);
-        assert_eq!(text(&super::with_id(&none, "1-0")), "id: 1-0\ndata: x\n\n");
+        assert_eq!(text(&super::with_id(&one, "1-0~2-5")), "data: id: x\nid: 1-0~2-5\n\n");
+        for payload in [&b"x"[..], b"", b"id: 7", b"a\nid: 7\n", b"\n\nid: 7\n\n"] {
+            let none = super::frame(&data(payload), None);
+            assert_eq!(none.id(), None, "{payload:?}");
+            let with_id = super::with_id(&none, "1-0");
+            assert_eq!(with_id.id(), Some("1-0"), "{payload:?}");
+            let expected = [&none.text()[..none.len() - 1], b"id: 1-0\n\n"].concat();
+            assert_eq!(text(&with_id), expected, "{payload:?}");
+        }
     }
 
     #[test]
-    fn a_keep_alive_of_ones_own_leaves_nothing_open() {
+    fn a_keep_alive_of_ones_own_leaves_no_line_and_no_event_open() {
         for (of_ones_own, expected) in [
-            (":", ":\n\n"),
-            (":\n", ":\n\n"),
-            (":\r", ":\r\n\n"),
+            (":", ":\n"),
+            (":\n", ":\n"),
+            (":\r", ":\r\n"),
             ("\n", "\n"),
             (": a\n\n", ": a\n\n"),
+            ("retry: 7", "retry: 7\n"),
             ("event: ping\ndata:", "event: ping\ndata:\n\n"),
+            ("event: ping\r\ndata:\r", "event: ping\r\ndata:\r\n\n"),
         ] {
             assert_eq!(text(&super::keep_alive(of_ones_own.as_bytes())), expected);
         }
     }
 
     #[test]
-    fn blocks_without_data_dispatch_nothing() {
-        assert_eq!(text(&retry(Duration::from_secs(3))), "retry: 3000\n\n");
+    fn what_is_no_event_is_lines_alone_but_for_a_position() {
+        assert_eq!(text(&opening(Duration::from_secs(3))), ":\nretry: 3000\n");
+        assert_eq!(text(&retry(Duration::from_millis(3456))), "retry: 3456\n");
         assert_eq!(text(&ready(Some("r-7"))), "id: r-7\n: ready\n\n");
-        assert_eq!(text(&empty_comment()), ":\n\n");
-        assert_eq!(text(&ready(None)), ": ready\n\n");
+        assert_eq!(text(&comment()), ":\n");
+        assert_eq!(text(&ready(None)), ": ready\n");
     }
 }

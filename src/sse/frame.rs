@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 
-/// A frame: a block of an event stream, the empty line at its end included.
+/// A frame: whole lines of an event stream. That of an event ends with the empty line.
 // One word, as it stands in the queue of every stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame(Arc<Encoded>);
@@ -32,6 +32,8 @@ pub enum Form {
 /// Sixteen digits would hold any length; eight hold 4 GiB.
 const LENGTH_DIGITS: usize = 8;
 const CRLF: &[u8; 2] = b"\r\n";
+/// How the line of an `id` field begins, as [`encode`](super::encode) writes it.
+const ID: &[u8; 4] = b"id: ";
 
 impl Frame {
     /// A frame of any text that is not empty: whether it is a block is the caller's business.
@@ -57,11 +59,27 @@ impl Frame {
         usize::from(self.0.head)..self.0.chunk.len() - CRLF.len()
     }
 
-    /// What its `id` field says, where that stands first.
+    /// The value of its `id` field; `None` where the last line of an event is another.
     pub fn id(&self) -> Option<&str> {
-        let line = self.text().strip_prefix(b"id: ")?;
-        let end = memchr::memchr(b'\n', line)?;
-        std::str::from_utf8(&line[..end]).ok()
+        std::str::from_utf8(self.last_line()?.strip_prefix(ID)?).ok()
+    }
+
+    /// The lines of an event before its `id` field, or all of them; without the empty line.
+    pub(super) fn text_before_id(&self) -> &[u8] {
+        let text = self.text();
+        let lines = text.strip_suffix(b"\n").unwrap_or(text);
+        match self.last_line() {
+            Some(line) if line.starts_with(ID) => &lines[..lines.len() - line.len() - 1],
+            _ => lines,
+        }
+    }
+
+    /// The line of an event before the empty one. A payload cannot forge it: each line of data has
+    /// the name of its field before it.
+    fn last_line(&self) -> Option<&[u8]> {
+        let lines = self.text().strip_suffix(b"\n\n")?;
+        let start = memchr::memrchr(b'\n', lines).map_or(0, |end| end + 1);
+        Some(&lines[start..])
     }
 
     /// The bytes in this form; nothing is copied.

@@ -61,12 +61,12 @@ impl Place {
         )
     }
 
-    /// What ends the line and the block that are open here. One empty line more does no harm.
-    pub fn block_end(self) -> &'static str {
+    /// What ends the line that is open here. Behind a CR it is the LF of a CRLF: some clients look at
+    /// a line only when they know which of the two it is.
+    pub fn line_end(self) -> &'static str {
         match self {
-            Self::Start | Self::LineEnd { is_empty: true, .. } => "",
-            Self::LineEnd { .. } | Self::AfterCr { is_empty: true, .. } => "\n",
-            _ => "\n\n",
+            Self::Start | Self::LineEnd { .. } => "",
+            Self::Mark(_) | Self::InLine | Self::AfterCr { .. } => "\n",
         }
     }
 
@@ -129,8 +129,8 @@ mod tests {
         ] {
             let shown = String::from_utf8_lossy(stream);
             assert_eq!(Place::default().after(stream), place, "{shown:?}");
-            let ended = place.after(place.block_end().as_bytes());
-            assert!(ended.is_between_blocks(), "{shown:?}: {ended:?}");
+            let ended = place.after(place.line_end().as_bytes());
+            assert!(matches!(ended, Place::Start | Place::LineEnd { .. }), "{shown:?}: {ended:?}");
         }
     }
 

@@ -34,9 +34,8 @@ async fn a_publishers_retry_reaches_the_client() {
     let mut stream = gateway.subscribe("/events/news").await;
 
     redis.publish("news", r#"{"data":"slower","retry":60000}"#).await;
-    let block = stream.next_block().await;
-    assert_eq!(block.retry, Some(60_000));
-    assert_eq!(block.event.unwrap().data, "slower");
+    assert_eq!(stream.next_block().await.retry, Some(60_000));
+    assert_eq!(stream.next_event().await.data, "slower");
 }
 
 #[tokio::test]

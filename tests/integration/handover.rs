@@ -244,6 +244,78 @@ async fn a_quiet_stream_says_what_the_backend_wants() {
     assert_eq!(stream.next_comment().await, "");
 }
 
+/// What follows the body, up to so much of it.
+async fn behind(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    request: (Via, Request),
+    (headers, body): (&str, &str),
+    end: &str,
+) -> String {
+    let answer = ("200 OK", headers, body);
+    let mut response = ask(gateway, upstream, request, answer).await;
+    let text = within(SOON, "what follows the body", response.body.until(end)).await;
+    text.strip_prefix(body).unwrap_or_else(|| panic!("{text:?} after {body:?}")).to_owned()
+}
+
+#[tokio::test]
+async fn what_is_ours_is_no_block_without_data_but_for_a_browser() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream, ", keep_alive: 1s").await;
+    let headers = hold("news");
+    for via in [Via::Http1, Via::Http2] {
+        for (body, behind_it) in [
+            ("", ""),
+            ("data: a\n\n", ""),
+            ("data: a\n", "\n"),
+            ("data: a\r\r", "\n"),
+            // A comment is no event: there is nothing to end but its line.
+            (": open\n", ""),
+            (": open", "\n"),
+            (": their own\n\n", ""),
+        ] {
+            let request = Request::get("/app/stream").header("accept", "text/event-stream");
+            let answer = (headers.as_str(), body);
+            let text = behind(&gateway, &upstream, (via, request), answer, "y\n:\n").await;
+            let expected = format!("{behind_it}retry: 3000\n: ready\n:\n");
+            assert_eq!(text, expected, "{via:?} {body:?}");
+
+            let request = (via, Request::events("/app/stream"));
+            let text = behind(&gateway, &upstream, request, answer, ": ready\n\n").await;
+            let begin = format!("{behind_it}retry: 3000\nid: ");
+            assert!(text.starts_with(&begin), "{via:?} {body:?} {text:?}");
+        }
+    }
+    // The route says otherwise.
+    let lines = in_front_of(&redis, &upstream, ", ready: line").await;
+    let request = (Via::Http1, Request::events("/app/stream"));
+    let text = behind(&lines, &upstream, request, (&headers, ""), ": ready\n").await;
+    assert_eq!(text, "retry: 3000\n: ready\n");
+    let blocks = in_front_of(&redis, &upstream, ", ready: block").await;
+    let request = (Via::Http1, Request::get("/app/stream"));
+    let text = behind(&blocks, &upstream, request, (&headers, ""), ": ready\n\n").await;
+    assert!(text.starts_with("retry: 3000\nid: "), "{text:?}");
+}
+
+#[tokio::test]
+async fn a_keep_alive_of_the_backends_own_is_sent_as_it_is() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream, ", keep_alive: 1s").await;
+    for (keep_alive, expected) in [
+        (":", ":\n"),
+        (":\\n\\n; format=cstring", ":\n\n"),
+        ("event: ping\\ndata:; format=cstring", "event: ping\ndata:\n\n"),
+    ] {
+        let headers = hold("news") + &format!("grip-keep-alive: {keep_alive}\r\n");
+        let request = (Via::Http1, Request::get("/app/stream"));
+        let end = format!(": ready\n{expected}{expected}");
+        let text = behind(&gateway, &upstream, request, (&headers, ""), &end).await;
+        assert_eq!(text, format!("retry: 3000\n{end}"), "{keep_alive}");
+    }
+}
+
 #[tokio::test]
 async fn what_the_body_leaves_open_does_not_swallow_an_event() {
     let redis = Redis::start().await;
@@ -383,7 +455,7 @@ async fn old_clients_get_them_too() {
     upstream.call().await.answer("200 OK", &hold("news"), "data: a\n\n").await;
     let mut text = String::new();
     let ready = async {
-        while !text.contains(": ready\n\n") {
+        while !text.contains(": ready\n") {
             let mut bytes = [0; 512];
             let length = io.read(&mut bytes).await.unwrap();
             text.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
@@ -391,7 +463,10 @@ async fn old_clients_get_them_too() {
     };
     within(SOON, "`ready`", ready).await;
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    assert!(!head.contains("chunked") && body.starts_with("data: a\n\nretry: 3000\n\n"), "{text}");
+    assert!(
+        !head.contains("chunked") && body.starts_with("data: a\n\nretry: 3000\n: ready\n"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

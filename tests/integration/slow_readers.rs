@@ -21,7 +21,7 @@ pub(crate) async fn stalled(to: SocketAddr, target: &str) -> TcpStream {
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut start = Vec::new();
     let ready = async {
-        while memchr::memmem::find(&start, b": ready\n\n").is_none() {
+        while memchr::memmem::find(&start, b": ready\n").is_none() {
             assert!(socket.read_buf(&mut start).await.unwrap() > 0, "closed before `ready`");
         }
     };

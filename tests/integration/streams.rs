@@ -1,7 +1,8 @@
 //! What a stream looks like on the wire.
 //!
-//! A head that leaves at once, `retry:`, then a block with the position and `: ready`, then events,
-//! each the moment it is published.
+//! A head that leaves at once, a comment and `retry:` as lines, `: ready`, then events, each the moment
+//! it is published and with its id at the end. No block without data, but for a browser's
+//! `EventSource`.
 
 use crate::support::{Gateway, Redis, Request, SOON, Via, within};
 
@@ -32,36 +33,209 @@ async fn head_and_retry_leave_at_once_even_while_redis_is_away() {
     let gateway = Gateway::start(&redis).await;
 
     let mut response = gateway.get("/events/news").await;
-    let start = within(SOON, "the first bytes", response.body.until("\n\n")).await;
-    assert_eq!(start, "retry: 3000\n\n");
+    let start = within(SOON, "the first bytes", response.body.until("retry: 3000\n")).await;
+    assert_eq!(start, ":\nretry: 3000\n");
+}
+
+/// What has come when `ready` has, with the rest of its block.
+async fn start(gateway: &Gateway, via: Via, request: Request) -> String {
+    let mut response = gateway.send(via, request).await;
+    let mut start = within(SOON, "`ready`", response.body.until(": ready\n")).await;
+    if start.contains("id: ") && !start.ends_with("\n\n") {
+        start += &within(SOON, "the end of the block", response.body.until("\n")).await;
+    }
+    start
+}
+
+fn is_position(id: &str) -> bool {
+    let (run, number) = id.split_once('-').unwrap_or_default();
+    !run.is_empty()
+        && run.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && number.parse::<u64>().is_ok()
 }
 
 #[tokio::test]
-async fn ready_is_a_comment_in_a_block_with_the_position_reached() {
+async fn ready_is_a_line_and_for_a_browser_a_block_with_its_position() {
+    const CHROMIUM: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36";
     let redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;
-    let mut response = gateway.get("/events/news").await;
-
-    let start = within(SOON, "`ready`", response.body.until(": ready\n\n")).await;
-    let lines: Vec<_> = start.lines().collect();
-    let ["retry: 3000", "", id, ": ready", ""] = lines[..] else { panic!("{start:?}") };
-    let (run, number) = id.strip_prefix("id: ").unwrap().split_once('-').unwrap();
-    assert!(!run.is_empty() && run.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
-    assert!(number.parse::<u64>().is_ok(), "{id}");
+    for (headers, is_browser) in [
+        (&[][..], false),
+        // An `EventSource` in a page that came over https, and in one that did not.
+        (&[("cache-control", "no-cache"), ("sec-fetch-mode", "cors")], true),
+        (&[("cache-control", "no-cache"), ("user-agent", CHROMIUM)], true),
+        (&[("cache-control", "max-age=0, No-Cache"), ("user-agent", CHROMIUM)], true),
+        // `fetch`, with the cache as it is by default.
+        (&[("sec-fetch-mode", "cors"), ("user-agent", CHROMIUM)], false),
+        // Symfony's client, sseclient, httpx-sse.
+        (&[("cache-control", "no-cache"), ("user-agent", "Symfony HttpClient (Curl)")], false),
+        (&[("cache-control", "no-cache"), ("user-agent", "python-requests/2.34.2")], false),
+        (&[("cache-control", "no-store"), ("user-agent", "python-httpx/0.28.1")], false),
+        (&[("cache-control", "no-cache"), ("sec-fetch-mode", "navigate")], false),
+    ] {
+        for via in [Via::Http1, Via::Http2] {
+            let mut request = Request::get("/events/news").header("accept", "text/event-stream");
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            let start = start(&gateway, via, request).await;
+            let rest = start.strip_prefix(":\nretry: 3000\n").unwrap_or_else(|| panic!("{start}"));
+            if is_browser {
+                let id =
+                    rest.strip_prefix("id: ").and_then(|rest| rest.strip_suffix("\n: ready\n\n"));
+                assert!(id.is_some_and(is_position), "{headers:?} {start:?}");
+            } else {
+                assert_eq!(rest, ": ready\n", "{headers:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
-async fn what_is_published_after_ready_arrives_as_one_data_line() {
+async fn a_route_chooses_the_form_of_ready() {
+    let redis = Redis::start().await;
+    let events = |path: &str, more: &str| {
+        format!("- path: {path}\n  events: {{ channels: [news]{more} }}\n")
+    };
+    let routes = [
+        events("/default", ""),
+        events("/auto", ", ready: auto"),
+        events("/line", ", ready: line"),
+        events("/block", ", ready: block"),
+        events("/nothing", ", ready: block, history: off"),
+    ];
+    let gateway = Gateway::build(&redis)
+        .settings("sse: { ready: block }")
+        .routes(&routes.concat())
+        .start()
+        .await;
+    for (path, of_anybody, of_a_browser) in [
+        ("/default", true, true),
+        ("/auto", false, true),
+        ("/line", false, false),
+        ("/block", true, true),
+        // There is no position without a history.
+        ("/nothing", false, false),
+    ] {
+        let anybody = start(&gateway, Via::Http1, Request::get(path)).await;
+        let browser = start(&gateway, Via::Http1, Request::events(path)).await;
+        for (start, is_block) in [(anybody, of_anybody), (browser, of_a_browser)] {
+            assert_eq!(start.ends_with("\n: ready\n\n"), is_block, "{path} {start:?}");
+            assert_eq!(start == ":\nretry: 3000\n: ready\n", !is_block, "{path} {start:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_block_without_data_is_sent_from_the_opening_to_the_farewell() {
+    let redis = Redis::start().await;
+    let settings = "drain: 1s\nsse: { keep_alive: 1s }";
+    let mut gateway = Gateway::build(&redis).settings(settings).start().await;
+    let mut streams = Vec::new();
+    for via in Via::ALL {
+        let mut body = gateway.send(via, Request::get("/events/news")).await.body;
+        let begin = within(SOON, "`ready`", body.until(": ready\n")).await;
+        assert_eq!(begin, ":\nretry: 3000\n: ready\n", "{via:?}");
+        streams.push((via, body));
+    }
+    for (_, body) in &mut streams {
+        assert_eq!(within(SOON, "a keep-alive", body.until("\n")).await, ":\n");
+    }
+    redis.publish("news", "hello").await;
+    for (via, body) in &mut streams {
+        // More keep-alives may have come before it.
+        let event = within(SOON, "an event", body.until("\n\n")).await;
+        let event = event.trim_start_matches(":\n").to_owned();
+        let id = event.strip_prefix("data: hello\nid: ").and_then(|id| id.strip_suffix("\n\n"));
+        assert!(id.is_some_and(is_position), "{via:?} {event:?}");
+    }
+    gateway.terminate();
+    for (via, mut body) in streams {
+        let rest = within(SOON, "the end", body.rest()).await.unwrap();
+        let rest = String::from_utf8(rest).unwrap();
+        let farewell = rest.trim_start_matches(":\n").strip_prefix("retry: ");
+        let wait = farewell.and_then(|wait| wait.strip_suffix('\n')).map(str::parse::<u64>);
+        assert!(matches!(wait, Some(Ok(3000..=6000))), "{via:?} {rest:?}");
+    }
+    assert!(gateway.exit_within(SOON).await.success());
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_had_now_is_one_line() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .route("- path: /gone\n  proxy: { upstream: \"http://127.0.0.1:1\" }\n")
+        .start()
+        .await;
+    for via in Via::ALL {
+        let response = gateway.send(via, Request::events("/gone")).await;
+        assert_eq!(response.status, 200);
+        assert_eq!(response.header("content-type"), "text/event-stream");
+        let text = response.text().await;
+        // A comment with the reason may stand before it.
+        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with(": ")).collect();
+        let [retry] = lines[..] else { panic!("{via:?} {text:?}") };
+        let wait: u64 = retry.strip_prefix("retry: ").unwrap().parse().unwrap();
+        assert!((3000..=6000).contains(&wait), "{text:?}");
+        assert!(!text.contains("\n\n") && text.ends_with('\n'), "{via:?} {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_after_ready_arrives_as_one_data_line_and_its_id() {
     let redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;
     let mut response = gateway.get("/events/news").await;
-    within(SOON, "`ready`", response.body.until(": ready\n\n")).await;
+    within(SOON, "`ready`", response.body.until(": ready\n")).await;
 
     redis.publish("news", "hello").await;
     let event = within(SOON, "an event", response.body.until("\n\n")).await;
     let lines: Vec<_> = event.lines().collect();
-    let [id, "data: hello", ""] = lines[..] else { panic!("{event:?}") };
-    assert!(id.starts_with("id: "), "{id}");
+    let ["data: hello", id, ""] = lines[..] else { panic!("{event:?}") };
+    assert!(id.strip_prefix("id: ").is_some_and(is_position), "{id}");
+}
+
+#[tokio::test]
+async fn the_id_is_the_last_field_of_every_event() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .routes(
+            "- path: /envelope\n  events: { channels: [news], format: envelope }\n\
+             - path: /streams\n  events: { channels: [a, b], source: stream }\n\
+             - path: /own\n  events: { channels: [news], format: envelope, history: off }\n",
+        )
+        .start()
+        .await;
+    for (path, is_log) in [("/envelope", false), ("/own", false), ("/streams", true)] {
+        for via in [Via::Http1, Via::Http2] {
+            let mut body = gateway.send(via, Request::get(path)).await.body;
+            within(SOON, "`ready`", body.until(": ready\n")).await;
+            if is_log {
+                let fields =
+                    ["XADD", "b", "*", "data", "one\ntwo", "event", "ping", "retry", "700"];
+                redis.command::<String>(&fields).await;
+            } else {
+                let envelope = r#"{"event":"ping","data":"one\ntwo","id":"7","retry":700}"#;
+                redis.publish("news", envelope).await;
+            }
+            let event = within(SOON, "an event", body.until("\n\n")).await;
+            let fields = "event: ping\nretry: 700\ndata: one\ndata: two\nid: ";
+            let id = event.strip_prefix(fields).and_then(|rest| rest.strip_suffix("\n\n"));
+            assert!(id.is_some_and(|id| !id.contains('\n')), "{path} {event:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gap_has_its_id_at_the_end_too() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    let request = Request::events("/events/news").header("last-event-id", "another-7");
+    let mut body = gateway.send(Via::Http1, request).await.body;
+    let start = within(SOON, "a gap", body.until("\n\n")).await;
+    let gap = start.strip_prefix(":\nretry: 3000\nevent: gap\ndata: {").unwrap();
+    let id = gap.split_once("}\nid: ").unwrap().1.strip_suffix("\n\n").unwrap();
+    assert!(is_position(id), "{start:?}");
 }
 
 #[tokio::test]

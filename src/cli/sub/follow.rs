@@ -38,6 +38,7 @@ const MAX_EVENT_BYTES: usize = 64 << 20;
 const MAX_REDIRECTS: usize = 20;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// A stream, and what is remembered of it from one connection to the next.
 pub(super) struct Follow {
@@ -144,6 +145,9 @@ impl Follow {
         };
         default(ACCEPT, "text/event-stream");
         default(CACHE_CONTROL, "no-cache");
+        // With it a gateway of ours takes us for a browser's `EventSource`, and tells our position
+        // before the first event.
+        default(SEC_FETCH_MODE, "cors");
         default(USER_AGENT, concat!("ssegate/", env!("CARGO_PKG_VERSION")));
         // An id with a control character cannot be sent back (nor does a browser).
         match HeaderValue::from_bytes(self.last_event_id.as_bytes()) {

@@ -66,7 +66,8 @@ fn secret(text: &str) -> Result<Secret, String> {
 /// What it says of the streams, as an events route says it.
 fn streams(file: HandoverFile) -> EventsFile {
     let HandoverFile { source, format, strip_prefix, keep_alive, retry, history, .. } = file;
-    let HandoverFile { replay, gap_events, linger, max_channels, max_stream_age, queue, .. } = file;
+    let HandoverFile { replay, gap_events, linger, ready, max_channels, .. } = file;
+    let HandoverFile { max_stream_age, queue, .. } = file;
     EventsFile {
         channels: Field::Absent,
         patterns: Field::Absent,
@@ -79,6 +80,7 @@ fn streams(file: HandoverFile) -> EventsFile {
         replay,
         gap_events,
         linger,
+        ready,
         max_channels,
         max_stream_age,
         queue,

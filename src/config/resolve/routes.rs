@@ -129,6 +129,7 @@ impl Resolver<'_> {
             strip_prefix: self.strip_prefix(file.strip_prefix),
             patterns: file.patterns.or(false),
             max_channels: defaults.max_channels,
+            ready: defaults.ready,
             stream: defaults.stream(),
         }
     }
@@ -225,6 +226,7 @@ fn split(mut file: EventsFile) -> (EventsFile, SseFile) {
         replay: std::mem::take(&mut file.replay),
         gap_events: std::mem::take(&mut file.gap_events),
         linger: std::mem::take(&mut file.linger),
+        ready: std::mem::take(&mut file.ready),
         max_channels: std::mem::take(&mut file.max_channels),
         max_stream_age: std::mem::take(&mut file.max_stream_age),
         queue: std::mem::take(&mut file.queue),

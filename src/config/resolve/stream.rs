@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::config::field::{Field, OrOff};
-use crate::config::file::{HistoryFile, QueueFile, ReplayFile, SseFile, WhenFullFile};
+use crate::config::file::{HistoryFile, QueueFile, ReadyFile, ReplayFile, SseFile, WhenFullFile};
 use crate::hub::{HistorySettings, Replay, StreamSettings, WhenFull};
+use crate::route::Ready;
 
 use super::{MAX_LENGTH, Resolver};
 
@@ -22,6 +23,7 @@ pub(in crate::config) struct StreamDefaults {
     linger: Option<Duration>,
     pub(in crate::config) history: Option<HistorySettings>,
     pub(in crate::config) max_channels: usize,
+    pub(in crate::config) ready: Ready,
 }
 
 impl Default for StreamDefaults {
@@ -31,6 +33,7 @@ impl Default for StreamDefaults {
             linger: None,
             history: Some(HistorySettings::default()),
             max_channels: MAX_CHANNELS,
+            ready: Ready::default(),
         }
     }
 }
@@ -60,7 +63,7 @@ impl Resolver<'_> {
     /// What `file` says, and `defaults` where it says nothing.
     pub(super) fn stream_keys(&self, file: SseFile, defaults: &StreamDefaults) -> StreamDefaults {
         let SseFile { keep_alive, retry, history, replay, gap_events, linger, .. } = file;
-        let SseFile { max_channels, max_stream_age, queue, .. } = file;
+        let SseFile { ready, max_channels, max_stream_age, queue, .. } = file;
         let default = &defaults.stream;
         let QueueFile { bytes, when_full } = queue.or_default();
         StreamDefaults {
@@ -85,6 +88,7 @@ impl Resolver<'_> {
                 linger => Some(self.time_or_none(linger, default.linger)),
             },
             history: self.history(history, defaults.history),
+            ready: ready.value().map_or(defaults.ready, Ready::from),
             max_channels: self.count(max_channels, defaults.max_channels),
         }
     }
@@ -114,6 +118,16 @@ impl From<ReplayFile> for Replay {
             ReplayFile::None => Self::None,
             ReplayFile::Newest(count) => Self::Newest(count),
             ReplayFile::All => Self::All,
+        }
+    }
+}
+
+impl From<ReadyFile> for Ready {
+    fn from(word: ReadyFile) -> Self {
+        match word {
+            ReadyFile::Auto => Self::Auto,
+            ReadyFile::Line => Self::Line,
+            ReadyFile::Block => Self::Block,
         }
     }
 }

@@ -146,7 +146,7 @@ impl Shard {
         };
         self.0.channels.borrow_mut().remove(topic);
         for listener in &*channel.listeners.borrow() {
-            listener.mailbox.send_away(CloseReason::Refused, None, now);
+            listener.mailbox.send_away(CloseReason::Refused, now);
             self.see_to_the_end_of(&listener.mailbox, now);
         }
     }

@@ -33,7 +33,6 @@ use super::watched::{Watch, WatchGuard, Watched};
 use super::{HistorySettings, StreamSettings};
 use crate::event::{EntryId, Ids, Topic};
 use crate::metrics::ShardMetrics;
-use crate::sse::encode;
 
 /// How often a drain looks for streams whose turn it is to end.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
@@ -70,10 +69,20 @@ pub struct StreamRequest {
     pub history: Option<HistorySettings>,
     /// The id that the client had last.
     pub last_event_id: Option<Vec<u8>>,
-    /// Whether it has begun elsewhere: then it does not open with its `retry`.
-    pub is_continued: bool,
+    /// How it begins.
+    pub begins: Beginning,
     /// Ends the stream from outside, when it cannot be written to.
     pub cut: Box<dyn Fn()>,
+}
+
+/// How a stream begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beginning {
+    /// Somebody else has opened it: there is no opening, with its `retry`.
+    pub is_continued: bool,
+    /// `ready` is a block with the client's position, so that a client that saw no event yet can
+    /// resume there. Only for clients that make no event of a block without data.
+    pub is_told_position: bool,
 }
 
 /// The hub on one thread: a cheap handle.
@@ -155,22 +164,14 @@ impl Shard {
 
     /// Opens a stream.
     pub fn subscribe(&self, request: StreamRequest) -> Subscriber {
-        let StreamRequest {
-            topics,
-            settings,
-            prefix_bytes,
-            history,
-            last_event_id,
-            is_continued,
-            cut,
-        } = request;
+        let StreamRequest { topics, settings, prefix_bytes, history, last_event_id, begins, cut } =
+            request;
         let now = Instant::now();
         let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
         let id = last_event_id.as_deref();
         let resume = Resume::new(ids, id, settings.replay, topics.len(), self.run_tag());
         let linger = settings.linger;
-        let mailbox =
-            Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, is_continued, cut, now));
+        let mailbox = Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, begins, cut, now));
         if ids == Ids::Entries {
             *mailbox.in_logs.borrow_mut() = Places::nowhere(topics.len());
         }
@@ -255,8 +256,7 @@ impl Shard {
     }
 
     fn end(&self, mailbox: &Mailbox, reason: CloseReason, now: Instant) {
-        let position = mailbox.is_up_to_date().then(|| self.position_of(mailbox)).flatten();
-        mailbox.send_away(reason, position.as_deref(), now);
+        mailbox.send_away(reason, now);
         self.see_to_the_end_of(mailbox, now);
     }
 
@@ -418,12 +418,7 @@ impl Shard {
     }
 
     fn say_ready(&self, mailbox: &Mailbox, now: Instant) {
-        mailbox.say(encode::ready(self.position_of(mailbox).as_deref()), now);
-    }
-
-    /// What the client of a stream that has everything so far is told as its last event id.
-    fn position_of(&self, mailbox: &Mailbox) -> Option<String> {
-        mailbox.position(self, self.0.number.get())
+        mailbox.say_ready(self, self.0.number.get(), now);
     }
 
     /// A closed stream is looked at as soon as its grace is over.

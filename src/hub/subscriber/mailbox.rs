@@ -15,7 +15,7 @@ use crate::hub::gap::{self, GapReason};
 use crate::hub::queue::{Pushed, Queue, Queued};
 use crate::hub::resume::Resume;
 use crate::hub::rounds::MemberKey;
-use crate::hub::shard::Shard;
+use crate::hub::shard::{Beginning, Shard};
 use crate::hub::{StreamSettings, WhenFull};
 use crate::sse::encode;
 use crate::sse::frame::Frame;
@@ -42,6 +42,8 @@ pub(in crate::hub) struct Mailbox {
     phase: Cell<Phase>,
     // Whether the stream's first words have been handed over.
     pub(super) has_begun: Cell<bool>,
+    // Whether the client is told its position before the first event.
+    is_told_position: bool,
     pub(in crate::hub) ids: Ids,
     // Channels that the source has not confirmed yet.
     pub(in crate::hub) unconfirmed: Cell<u32>,
@@ -103,14 +105,14 @@ impl Mailbox {
         ids: Ids,
         prefix_bytes: usize,
         resume: Option<Resume>,
-        is_continued: bool,
+        begins: Beginning,
         cut: Box<dyn Fn()>,
         now: Instant,
     ) -> Self {
         let mut queue = Queue::new(settings.max_queue_bytes, settings.when_full);
         let ends = settings.max_age.map(|age| now + age.mul_f64(1.0 - fastrand::f64() / 4.0));
-        if !is_continued {
-            queue.say(encode::retry(settings.retry), now);
+        if !begins.is_continued {
+            queue.say(encode::opening(settings.retry), now);
         }
         Self {
             queue: RefCell::new(queue),
@@ -135,6 +137,7 @@ impl Mailbox {
             closed_at: Cell::new(now),
             ends,
             has_begun: Cell::new(false),
+            is_told_position: begins.is_told_position,
             places: RefCell::default(),
             key: Cell::new(None),
             cut,
@@ -434,21 +437,17 @@ impl Mailbox {
         self.closed_at.set(now);
     }
 
-    /// Ends the stream with a word on when to come back, later than usual, each at its own time, and
-    /// with the position that it has reached, if it has any.
-    pub(in crate::hub) fn send_away(
-        &self,
-        reason: CloseReason,
-        position: Option<&str>,
-        now: Instant,
-    ) {
-        self.say(encode::farewell(jittered(self.settings.retry), position), now);
-        self.close(reason, now);
+    /// Tells the client that it is subscribed, and where it stands if it asked for that.
+    pub(in crate::hub) fn say_ready(&self, shard: &Shard, number: u64, now: Instant) {
+        let position = self.is_told_position.then(|| self.position(shard, number)).flatten();
+        self.say(encode::ready(position.as_deref()), now);
     }
 
-    /// Whether everything that was dealt so far has reached it: then its client may be told so.
-    pub(in crate::hub) fn is_up_to_date(&self) -> bool {
-        self.unconfirmed.get() == 0 && !self.is_replaying() && !self.is_closed()
+    /// Ends the stream, and tells the client when to come back: later than usual, and each at its own
+    /// time.
+    pub(in crate::hub) fn send_away(&self, reason: CloseReason, now: Instant) {
+        self.say(encode::retry(jittered(self.settings.retry)), now);
+        self.close(reason, now);
     }
 
     /// Whether it has been open for as long as it may.

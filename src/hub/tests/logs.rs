@@ -34,7 +34,7 @@ fn read(subscriber: &Subscriber) -> String {
 
 fn gap(position: &str, reason: &str, names: &str) -> String {
     format!(
-        "id: {position}\nevent: gap\ndata: {{\"reason\":\"{reason}\",\"channels\":[{names}]}}\n\n"
+        "event: gap\ndata: {{\"reason\":\"{reason}\",\"channels\":[{names}]}}\nid: {position}\n\n"
     )
 }
 
@@ -98,13 +98,13 @@ fn entries_carry_the_ids_of_their_log() {
     run(async {
         let house = House::new(1, HubSettings::default());
         let stream = house.open_log(&["a"], None);
-        assert_eq!(read(&stream), "retry: 3000\n\n");
+        assert_eq!(read(&stream), ":\nretry: 3000\n");
         house.begin(&[("a", "5-0")]).await;
         assert_eq!(read(&stream), "id: 5-0\n: ready\n\n");
         house.add(&[("a", "5-1"), ("other", "1-1"), ("a", "7-0"), ("a", "7-0")]).await;
-        assert_eq!(read(&stream), "id: 5-1\ndata: 5-1\n\nid: 7-0\ndata: 7-0\n\n");
+        assert_eq!(read(&stream), "data: 5-1\nid: 5-1\n\ndata: 7-0\nid: 7-0\n\n");
         let late = house.open_log(&["a"], None);
-        assert_eq!(read(&late), "retry: 3000\n\nid: 7-0\n: ready\n\n");
+        assert_eq!(read(&late), ":\nretry: 3000\nid: 7-0\n: ready\n\n");
     });
 }
 
@@ -116,13 +116,13 @@ fn an_id_over_several_logs_says_where_the_client_is_in_each() {
         drop(read(&stream));
         house.begin(&[("a", "5-0")]).await;
         house.add(&[("a", "6-0")]).await;
-        assert_eq!(read(&stream), "id: 6-0~\ndata: 6-0\n\n", "it has no place in b yet");
+        assert_eq!(read(&stream), "data: 6-0\nid: 6-0~\n\n", "it has no place in b yet");
         house.hub.begin_log("b", id("0-0"));
         house.hub.flush();
         settle().await;
         assert_eq!(read(&stream), "id: 6-0~0-0\n: ready\n\n");
         house.add(&[("b", "1-1"), ("a", "7-0")]).await;
-        assert_eq!(read(&stream), "id: 6-0~1-1\ndata: 1-1\n\nid: 7-0~1-1\ndata: 7-0\n\n");
+        assert_eq!(read(&stream), "data: 1-1\nid: 6-0~1-1\n\ndata: 7-0\nid: 7-0~1-1\n\n");
 
         // In another order it is another id.
         let back = house.open_log(&["a", "b"], Some("6-0~0-0"));
@@ -130,7 +130,7 @@ fn an_id_over_several_logs_says_where_the_client_is_in_each() {
         settle().await;
         assert_eq!(
             read(&back),
-            "id: 6-0~1-1\ndata: 1-1\n\nid: 7-0~1-1\ndata: 7-0\n\nid: 7-0~1-1\n: ready\n\n"
+            "data: 1-1\nid: 6-0~1-1\n\ndata: 7-0\nid: 7-0~1-1\n\nid: 7-0~1-1\n: ready\n\n"
         );
     });
 }
@@ -152,21 +152,21 @@ fn what_the_history_no_longer_has_is_read_again() {
         // The log grows meanwhile.
         house.add(&[("a", "15-0")]).await;
         house.answer(&call, past(&["4-0", "5-0"], false)).await;
-        assert_eq!(read(&back), "id: 4-0\ndata: 4-0\n\nid: 5-0\ndata: 5-0\n\n");
+        assert_eq!(read(&back), "data: 4-0\nid: 4-0\n\ndata: 5-0\nid: 5-0\n\n");
         settle().await;
         let call = house.past_call().await;
         let wanted = PastWanted::After { after: id("5-0"), until: id("12-0") };
         assert_eq!(call.wanted, wanted);
         house.answer(&call, past(&["11-0", "12-0"], true)).await;
-        assert_eq!(read(&back), "id: 11-0\ndata: 11-0\n\nid: 12-0\ndata: 12-0\n\n");
+        assert_eq!(read(&back), "data: 11-0\nid: 11-0\n\ndata: 12-0\nid: 12-0\n\n");
         settle().await;
         assert_eq!(
             read(&back),
-            "id: 13-0\ndata: 13-0\n\nid: 14-0\ndata: 14-0\n\nid: 15-0\ndata: 15-0\n\n\
+            "data: 13-0\nid: 13-0\n\ndata: 14-0\nid: 14-0\n\ndata: 15-0\nid: 15-0\n\n\
              id: 15-0\n: ready\n\n"
         );
         house.add(&[("a", "16-0")]).await;
-        assert_eq!(read(&back), "id: 16-0\ndata: 16-0\n\n");
+        assert_eq!(read(&back), "data: 16-0\nid: 16-0\n\n");
     });
 }
 
@@ -199,7 +199,7 @@ fn what_the_source_finds_missing_is_told_once() {
         let gap_at = Some((GapReason::Trimmed, id("8-0")));
         let entries = vec![(id("9-0"), Some(event("9-0"))), (id("10-0"), None)];
         house.answer(&call, LogPast::Entries { gap: gap_at, entries, is_all: true }).await;
-        let told = gap("8-0", "trimmed", "\"a\"") + "id: 9-0\ndata: 9-0\n\n";
+        let told = gap("8-0", "trimmed", "\"a\"") + "data: 9-0\nid: 9-0\n\n";
         assert_eq!(read(&back), told + &gap("10-0", "too_large", "\"a\""));
         settle().await;
         assert_eq!(read(&back), "id: 10-0\n: ready\n\n");
@@ -218,7 +218,7 @@ fn an_id_ahead_of_this_gateway_is_waited_for_and_nothing_is_repeated() {
         house.answer(&call, past(&[], true)).await;
         assert_eq!(read(&back), "id: 12-0\n: ready\n\n");
         house.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0")]).await;
-        assert_eq!(read(&back), "id: 13-0\ndata: 13-0\n\n");
+        assert_eq!(read(&back), "data: 13-0\nid: 13-0\n\n");
     });
 }
 
@@ -255,12 +255,12 @@ fn a_log_that_was_begun_anew_is_told_and_goes_on_with_lower_ids() {
         let call = house.past_call().await;
         house.hub.log_gap("a", GapReason::Reset, EntryId::ZERO);
         house.add(&[("a", "1-0")]).await;
-        assert_eq!(read(&stream), gap("0-0", "reset", "\"a\"") + "id: 1-0\ndata: 1-0\n\n");
+        assert_eq!(read(&stream), gap("0-0", "reset", "\"a\"") + "data: 1-0\nid: 1-0\n\n");
         let reset = Some((GapReason::Reset, EntryId::ZERO));
         house.answer(&call, LogPast::Entries { gap: reset, entries: vec![], is_all: true }).await;
         assert_eq!(read(&back), gap("0-0", "reset", "\"a\""));
         settle().await;
-        assert_eq!(read(&back), "id: 1-0\ndata: 1-0\n\nid: 1-0\n: ready\n\n");
+        assert_eq!(read(&back), "data: 1-0\nid: 1-0\n\nid: 1-0\n: ready\n\n");
     });
 }
 
@@ -278,7 +278,7 @@ fn a_client_without_an_id_is_sent_the_newest_entries() {
         let last = open(Replay::Newest(1));
         drop(read(&last));
         settle().await;
-        assert_eq!(read(&last), "id: 12-0\ndata: 12-0\n\nid: 12-0\n: ready\n\n");
+        assert_eq!(read(&last), "data: 12-0\nid: 12-0\n\nid: 12-0\n: ready\n\n");
 
         let more = open(Replay::Newest(3));
         drop(read(&more));
@@ -289,11 +289,11 @@ fn a_client_without_an_id_is_sent_the_newest_entries() {
         let call = house.past_call().await;
         assert_eq!(call.wanted, PastWanted::After { after: id("9-0"), until: id("10-0") });
         house.answer(&call, past(&["10-0"], true)).await;
-        assert_eq!(read(&more), "id: 10-0\ndata: 10-0\n\n");
+        assert_eq!(read(&more), "data: 10-0\nid: 10-0\n\n");
         settle().await;
         assert_eq!(
             read(&more),
-            "id: 11-0\ndata: 11-0\n\nid: 12-0\ndata: 12-0\n\nid: 12-0\n: ready\n\n"
+            "data: 11-0\nid: 11-0\n\ndata: 12-0\nid: 12-0\n\nid: 12-0\n: ready\n\n"
         );
     });
 }
@@ -309,9 +309,9 @@ fn a_lost_connection_is_no_gap_in_a_log() {
         settle().await;
         house.hub.restored();
         house.add(&[("a", "11-0")]).await;
-        assert_eq!(read(&stream), "id: 11-0\ndata: 11-0\n\n");
+        assert_eq!(read(&stream), "data: 11-0\nid: 11-0\n\n");
         let late = house.open_log(&["a"], None);
-        assert_eq!(read(&late), "retry: 3000\n\nid: 11-0\n: ready\n\n");
+        assert_eq!(read(&late), ":\nretry: 3000\nid: 11-0\n: ready\n\n");
     });
 }
 
@@ -331,7 +331,7 @@ fn what_gave_way_to_newer_entries_is_told_with_the_place_behind_it() {
         assert_eq!(
             read(&slow),
             gap("2-0~1-0", "overflow", "\"a\",\"b\"")
-                + "id: 2-0~3-0\ndata: 3-0\n\nid: 4-0~3-0\ndata: 4-0\n\n"
+                + "data: 3-0\nid: 2-0~3-0\n\ndata: 4-0\nid: 4-0~3-0\n\n"
         );
     });
 }

@@ -16,8 +16,8 @@ use tokio::runtime::LocalRuntime;
 use tokio::time::Instant;
 
 use super::{
-    CloseReason, HistorySettings, Hub, HubSettings, Shard, StreamRequest, StreamSettings,
-    Subscriber, WhenFull, Wish,
+    Beginning, CloseReason, HistorySettings, Hub, HubSettings, Shard, StreamRequest,
+    StreamSettings, Subscriber, WhenFull, Wish,
 };
 use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
 use crate::metrics::Metrics;
@@ -79,7 +79,7 @@ impl House {
             prefix_bytes: 0,
             history: Some(history),
             last_event_id: last_event_id.map(|id| id.as_bytes().to_vec()),
-            is_continued: false,
+            begins: TOLD,
             cut: Box::new(|| {}),
         })
     }
@@ -125,6 +125,9 @@ fn topic(name: &str) -> Topic {
     }
 }
 
+/// A stream of its own, whose client is told where it stands.
+const TOLD: Beginning = Beginning { is_continued: false, is_told_position: true };
+
 /// Lets the tasks run until none has anything to do: time stands still, and moves on only then.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -164,11 +167,11 @@ fn a_stream_is_opened_made_ready_and_served() {
     run(async {
         let house = House::new(1, HubSettings::default());
         let stream = house.open(0, &["news"]);
-        assert_eq!(read(&stream), "retry: 3000\n");
+        assert_eq!(read(&stream), ":\nretry: 3000");
         house.follow().await;
         assert_eq!(read(&stream), "id: R-0\n: ready\n");
         house.publish_all(&[("news", "a"), ("other", "x"), ("news", "b")]).await;
-        assert_eq!(read(&stream), "id: R-1\ndata: a\n\nid: R-3\ndata: b\n");
+        assert_eq!(read(&stream), "data: a\nid: R-1\n\ndata: b\nid: R-3\n");
     });
 }
 
@@ -183,9 +186,9 @@ fn every_shard_has_its_own_subscribers() {
             assert!(read(stream).ends_with(": ready\n"));
         }
         house.publish_all(&[("a", "1"), ("b", "2")]).await;
-        assert_eq!(read(&streams[0]), "id: R-1\ndata: 1\n");
-        assert_eq!(read(&streams[1]), "id: R-2\ndata: 2\n");
-        assert_eq!(read(&streams[2]), "id: R-1\ndata: 1\n\nid: R-2\ndata: 2\n");
+        assert_eq!(read(&streams[0]), "data: 1\nid: R-1\n");
+        assert_eq!(read(&streams[1]), "data: 2\nid: R-2\n");
+        assert_eq!(read(&streams[2]), "data: 1\nid: R-1\n\ndata: 2\nid: R-2\n");
     });
 }
 
@@ -204,8 +207,8 @@ fn a_message_heard_twice_comes_once() {
         }
         house.hub.flush();
         settle().await;
-        assert_eq!(read(&both), "id: R-1\ndata: \n");
-        assert_eq!(read(&pattern), "id: R-1\ndata: \n");
+        assert_eq!(read(&both), "data: \nid: R-1\n");
+        assert_eq!(read(&pattern), "data: \nid: R-1\n");
     });
 }
 
@@ -222,15 +225,15 @@ fn a_client_resumes_after_its_last_id() {
 
         let again =
             house.open_with(0, &["a", "b"], Some(&id_of(&house, 1)), StreamSettings::default());
-        assert_eq!(read(&again), "retry: 3000\n");
+        assert_eq!(read(&again), ":\nretry: 3000");
         // Published while the past is on its way: it must come after it, and once.
         house.publish("a", "5").await;
         assert_eq!(
             read(&again),
-            "id: R-2\ndata: 2\n\nid: R-3\ndata: 3\n\nid: R-4\ndata: 4\n\nid: R-5\ndata: 5\n\nid: R-5\n: ready\n"
+            "data: 2\nid: R-2\n\ndata: 3\nid: R-3\n\ndata: 4\nid: R-4\n\ndata: 5\nid: R-5\n\nid: R-5\n: ready\n"
         );
         house.publish("a", "6").await;
-        assert_eq!(read(&again), "id: R-6\ndata: 6\n");
+        assert_eq!(read(&again), "data: 6\nid: R-6\n");
     });
 }
 
@@ -246,12 +249,12 @@ fn a_replay_is_paced_by_the_queue() {
         let settings = StreamSettings { max_queue_bytes: 2, ..StreamSettings::default() };
         let again = house.open_with(0, &["a"], Some(&id_of(&house, 0)), settings);
         drop(read(&again));
-        for expected in ["id: R-1\ndata: 11111\n", "id: R-2\ndata: 22222\n"] {
+        for expected in ["data: 11111\nid: R-1\n", "data: 22222\nid: R-2\n"] {
             settle().await;
             assert_eq!(read(&again), expected);
         }
         settle().await;
-        assert_eq!(read(&again), "id: R-3\ndata: 33333\n");
+        assert_eq!(read(&again), "data: 33333\nid: R-3\n");
         settle().await;
         assert_eq!(read(&again), "id: R-3\n: ready\n", "when all of it has been written");
     });
@@ -280,7 +283,7 @@ fn what_cannot_be_promised_is_told() {
             drop(read(&again));
             settle().await;
             let text = read(&again);
-            assert!(text.starts_with(&format!("id: R-{number}\n{}", gap(reason))), "{id}: {text}");
+            assert!(text.starts_with(&format!("{}id: R-{number}\n", gap(reason))), "{id}: {text}");
             assert_eq!(text.matches("event: gap").count(), 1);
             assert!(text.ends_with("id: R-7\n: ready\n"));
         }
@@ -289,7 +292,7 @@ fn what_cannot_be_promised_is_told() {
         drop(read(&other));
         house.follow().await;
         let text = read(&other);
-        assert!(text.starts_with("id: R-7\nevent: gap\ndata: {\"reason\":\"expired\""), "{text}");
+        assert!(text.starts_with("event: gap\ndata: {\"reason\":\"expired\""), "{text}");
         assert!(text.ends_with("id: R-7\n: ready\n"), "{text}");
     });
 }
@@ -312,7 +315,7 @@ fn the_least_recently_used_history_makes_room() {
         let [a, b] = ["a", "b"].map(resume);
         drop((read(&a), read(&b)));
         settle().await;
-        assert_eq!(read(&a), "id: R-3\ndata: 3\n\nid: R-4\ndata: 4\n\nid: R-4\n: ready\n");
+        assert_eq!(read(&a), "data: 3\nid: R-3\n\ndata: 4\nid: R-4\n\nid: R-4\n: ready\n");
         let text = read(&b);
         assert!(text.contains("\"reason\":\"expired\",\"channels\":[\"b\"]"), "{text}");
     });
@@ -330,7 +333,7 @@ fn a_lost_source_is_told_once_to_those_who_listened() {
         house.hub.lose();
         let late = house.open(1, &["a"]);
         settle().await;
-        assert_eq!(read(&late), "retry: 3000\n");
+        assert_eq!(read(&late), ":\nretry: 3000");
         for subscription in house.hub.followed() {
             house.hub.confirm(subscription.is_pattern, subscription.name.as_str());
         }
@@ -339,7 +342,8 @@ fn a_lost_source_is_told_once_to_those_who_listened() {
         settle().await;
         let text = read(&early);
         assert!(
-            text.starts_with("id: R-2\nevent: gap\ndata: {\"reason\":\"redis_away\""),
+            text.starts_with("event: gap\ndata: {\"reason\":\"redis_away\"")
+                && text.contains("\nid: R-2\n"),
             "{text}"
         );
         assert_eq!(text.matches("event: gap").count(), 1);
@@ -350,7 +354,7 @@ fn a_lost_source_is_told_once_to_those_who_listened() {
         drop(read(&back));
         settle().await;
         let text = read(&back);
-        assert!(text.starts_with("id: R-2\nevent: gap\n"), "{text}");
+        assert!(text.starts_with("event: gap\n") && text.contains("\nid: R-2\n"), "{text}");
     });
 }
 
@@ -376,10 +380,10 @@ fn a_full_queue_is_dealt_with_as_the_route_says() {
         assert_eq!(slow[0].close_reason(), Some(CloseReason::Lagged));
         assert_eq!(
             read(&slow[1]),
-            "id: R-2\nevent: gap\ndata: {\"reason\":\"overflow\",\"channels\":[\"a\"]}\n\n\
-             id: R-3\ndata: 3\n\nid: R-4\ndata: 4\n"
+            "event: gap\ndata: {\"reason\":\"overflow\",\"channels\":[\"a\"]}\nid: R-2\n\n\
+             data: 3\nid: R-3\n\ndata: 4\nid: R-4\n"
         );
-        assert_eq!(read(&slow[2]), "id: R-3\ndata: 3\n\nid: R-4\ndata: 4\n");
+        assert_eq!(read(&slow[2]), "data: 3\nid: R-3\n\ndata: 4\nid: R-4\n");
     });
 }
 
@@ -400,7 +404,7 @@ fn the_fattest_queue_goes_when_all_hold_too_much() {
         assert_eq!(fat.close_reason(), Some(CloseReason::QueueMemory));
         assert_eq!(read(&fat), "");
         assert_eq!(lean.close_reason(), None);
-        assert_eq!(read(&lean), "id: R-21\ndata: y\n");
+        assert_eq!(read(&lean), "data: y\nid: R-21\n");
     });
 }
 
@@ -416,7 +420,7 @@ fn a_quiet_stream_is_kept_alive_and_a_busy_one_is_not() {
         for _ in 0..60 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             house.publish("busy", "x").await;
-            comments += usize::from(read(&quiet) == ":\n");
+            comments += usize::from(read(&quiet) == ":");
             busy_comments += read(&busy).lines().filter(|line| line.starts_with(':')).count();
         }
         assert!((3..=4).contains(&comments), "{comments} in a minute");
@@ -436,7 +440,7 @@ fn a_stream_that_takes_nothing_is_cut_off() {
             prefix_bytes: 0,
             history: None,
             last_event_id: None,
-            is_continued: false,
+            begins: TOLD,
             cut: Box::new(move || cut.set(true)),
         });
         settle().await;
@@ -490,7 +494,7 @@ fn names_that_only_linger_make_room_and_one_too_many_is_sent_away() {
         let refused = house.open(0, &["d"]);
         settle().await;
         let text = read(&refused);
-        assert!(text.starts_with("retry: 3000\n\nretry: "), "{text}");
+        assert!(text.starts_with(":\nretry: 3000\nretry: "), "{text}");
         assert_eq!(refused.close_reason(), Some(CloseReason::Refused));
     });
 }
@@ -503,7 +507,7 @@ fn a_drain_tells_every_stream_when_to_come_back() {
         house.shards[0].drain(Duration::ZERO).await;
         let text = read(&stream);
         let retry: u64 = text
-            .strip_prefix("retry: 3000\n\nretry: ")
+            .strip_prefix(":\nretry: 3000\nretry: ")
             .and_then(|rest| rest.trim().parse().ok())
             .expect("a second retry");
         assert!((3000..=6000).contains(&retry));
@@ -514,7 +518,7 @@ fn a_drain_tells_every_stream_when_to_come_back() {
 }
 
 #[test]
-fn a_drain_says_how_far_a_stream_has_come() {
+fn a_drain_sends_what_was_published_and_then_when_to_come_back() {
     run(async {
         let house = House::new(1, HubSettings::default());
         let stream = house.open(0, &["a"]);
@@ -527,7 +531,7 @@ fn a_drain_says_how_far_a_stream_has_come() {
         house.publish("a", "4").await;
         house.shards[0].drain(Duration::ZERO).await;
         let text = read(&stream);
-        assert!(text.starts_with("id: R-4\ndata: 4\n\nid: R-4\nretry: "), "{text}");
+        assert!(text.starts_with("data: 4\nid: R-4\n\nretry: "), "{text}");
     });
 }
 

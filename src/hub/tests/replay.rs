@@ -16,26 +16,26 @@ fn a_client_without_an_id_is_sent_as_much_as_the_route_says() {
         drop(first);
         for (replay, expected) in [
             (Replay::None, ""),
-            (Replay::Newest(1), "id: R-2\ndata: 2\n\nid: R-4\ndata: 4\n\n"),
-            (Replay::Newest(2), "id: R-2\ndata: 2\n\nid: R-3\ndata: 3\n\nid: R-4\ndata: 4\n\n"),
+            (Replay::Newest(1), "data: 2\nid: R-2\n\ndata: 4\nid: R-4\n\n"),
+            (Replay::Newest(2), "data: 2\nid: R-2\n\ndata: 3\nid: R-3\n\ndata: 4\nid: R-4\n\n"),
             (
                 Replay::All,
-                "id: R-1\ndata: 1\n\nid: R-2\ndata: 2\n\n\
-                 id: R-3\ndata: 3\n\nid: R-4\ndata: 4\n\n",
+                "data: 1\nid: R-1\n\ndata: 2\nid: R-2\n\n\
+                 data: 3\nid: R-3\n\ndata: 4\nid: R-4\n\n",
             ),
         ] {
             let stream = house.open_with(0, &["a", "b"], None, settings(replay));
             let mut text = read(&stream) + "\n";
             settle().await;
             text += &read(&stream);
-            assert_eq!(text, format!("retry: 3000\n\n{expected}id: R-4\n: ready\n"), "{replay:?}");
+            assert_eq!(text, format!(":\nretry: 3000\n{expected}id: R-4\n: ready\n"), "{replay:?}");
         }
         // An id says more than the route does.
         let id = id_of(&house, 3);
         let back = house.open_with(0, &["a", "b"], Some(&id), settings(Replay::All));
         drop(read(&back));
         settle().await;
-        assert_eq!(read(&back), "id: R-4\ndata: 4\n\nid: R-4\n: ready\n");
+        assert_eq!(read(&back), "data: 4\nid: R-4\n\nid: R-4\n: ready\n");
     });
 }
 
@@ -65,7 +65,7 @@ fn a_channel_that_nobody_followed_has_nothing_to_replay() {
     run(async {
         let house = House::new(1, HubSettings::default());
         let stream = house.open_with(0, &["a"], None, settings(Replay::All));
-        assert_eq!(read(&stream), "retry: 3000\n");
+        assert_eq!(read(&stream), ":\nretry: 3000");
         house.follow().await;
         assert_eq!(read(&stream), "id: R-0\n: ready\n");
     });

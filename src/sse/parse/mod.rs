@@ -99,6 +99,12 @@ impl Parser {
         &self.last_event_id
     }
 
+    /// Whether a field of the open block would become a part of an event that follows: `data`,
+    /// `event` or `id`. Comments and `retry` do not.
+    pub fn is_in_event(&self) -> bool {
+        self.block.has_fields
+    }
+
     /// Reads the next bytes of the stream and hands over each item that they complete.
     pub fn feed(&mut self, mut chunk: &[u8], mut emit: impl FnMut(Item)) {
         if chunk.is_empty() {
@@ -159,6 +165,7 @@ impl Parser {
     }
 
     fn set(&mut self, name: &[u8], value: &[u8], skipped: u64) {
+        self.block.has_fields = true;
         let joint = usize::from(name == b"data" && self.block.has_data);
         self.block.has_data |= name == b"data";
         let fits = self.block.count(value.len() + joint, skipped, self.max_event_bytes);
@@ -234,6 +241,8 @@ struct Block {
     /// Each line with an LF at its end.
     data: Vec<u8>,
     has_data: bool,
+    /// Whether any line of it was `data`, `event` or `id`.
+    has_fields: bool,
     name: Box<str>,
     has_id: bool,
     retry: Option<u64>,

@@ -76,9 +76,12 @@ impl Request {
         Self::new("GET", target)
     }
 
-    /// GET, as only `EventSource` sends it.
+    /// GET, as only a browser's `EventSource` sends it.
     pub(crate) fn events(target: &str) -> Self {
-        Self::get(target).header("accept", "text/event-stream")
+        Self::get(target)
+            .header("accept", "text/event-stream")
+            .header("cache-control", "no-cache")
+            .header("sec-fetch-mode", "cors")
     }
 
     /// One header more.

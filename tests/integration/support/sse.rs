@@ -13,13 +13,14 @@ pub(crate) struct Event {
     pub(crate) id: String,
 }
 
-/// All that stood between two empty lines.
+/// What was read: an event, or an id without one, at its empty line; a comment or a time to come back
+/// at its own line, wherever that stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) event: Option<Event>,
     pub(crate) comments: Vec<String>,
     pub(crate) retry: Option<u64>,
-    /// The `id` field itself, if there was one.
+    /// The `id` field itself; of a comment, the one that stands before it in the same block.
     pub(crate) id: Option<String>,
 }
 
@@ -34,7 +35,8 @@ pub(crate) struct Parser {
     last_id: String,
     /// An `id` field takes effect when its block ends.
     new_id: String,
-    block: Block,
+    /// The `id` field of the open block.
+    id: Option<String>,
     blocks: VecDeque<Block>,
 }
 
@@ -51,14 +53,19 @@ impl Parser {
         }
     }
 
-    /// The next complete block.
+    /// The next block, or line that counts by itself.
     pub(crate) fn next(&mut self) -> Option<Block> {
         self.blocks.pop_front()
     }
 
+    /// What [`Self::next`] will give.
+    pub(crate) fn front(&self) -> Option<&Block> {
+        self.blocks.front()
+    }
+
     /// Whether the bytes so far end between two blocks, not within one.
     pub(crate) fn is_between_blocks(&self) -> bool {
-        self.line.is_empty() && self.data.is_empty() && self.block == Block::default()
+        self.line.is_empty() && self.data.is_empty() && self.name.is_empty() && self.id.is_none()
     }
 
     /// The id that a client would come back with.
@@ -74,7 +81,12 @@ impl Parser {
         let line = if is_first { line.strip_prefix('\u{feff}').unwrap_or(&line) } else { &line };
         match line.split_once(':') {
             _ if line.is_empty() => self.dispatch(),
-            Some(("", comment)) => self.block.comments.push(strip_space(comment).to_owned()),
+            // It opens the stream, and says nothing.
+            Some(("", "")) if is_first => {}
+            Some(("", comment)) => {
+                let comments = vec![strip_space(comment).to_owned()];
+                self.blocks.push_back(Block { comments, id: self.id.clone(), ..Block::default() });
+            }
             Some((field, value)) => self.field(field, strip_space(value)),
             None => self.field(line, ""),
         }
@@ -89,10 +101,10 @@ impl Parser {
             }
             "id" if !value.contains('\0') => {
                 value.clone_into(&mut self.new_id);
-                self.block.id = Some(value.to_owned());
+                self.id = Some(value.to_owned());
             }
             "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {
-                self.block.retry = value.parse().ok();
+                self.blocks.push_back(Block { retry: value.parse().ok(), ..Block::default() });
             }
             _ => {}
         }
@@ -101,7 +113,7 @@ impl Parser {
     fn dispatch(&mut self) {
         self.last_id.clone_from(&self.new_id);
         let (mut data, name) = (std::mem::take(&mut self.data), std::mem::take(&mut self.name));
-        let mut block = std::mem::take(&mut self.block);
+        let mut block = Block { id: self.id.take(), ..Block::default() };
         // A `data` buffer that was never appended to is empty: nothing to dispatch.
         if data.pop().is_some() {
             let name = if name.is_empty() { "message".to_owned() } else { name };

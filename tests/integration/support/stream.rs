@@ -71,12 +71,24 @@ impl EventStream {
             loop {
                 let block = self.next_block().await;
                 if block.comments.iter().any(|comment| comment == "ready") {
+                    self.finish_block().await;
                     return block;
                 }
                 assert_eq!(block.event, None, "an event before `ready`");
             }
         })
         .await
+    }
+
+    /// Reads to the end of the block in which something was said.
+    async fn finish_block(&mut self) {
+        while !self.parser.is_between_blocks() {
+            let bytes = self.body.chunk().await.unwrap().expect("a block ends before its stream");
+            self.parser.push(&bytes);
+        }
+        if self.parser.front().is_some_and(|block| block.event.is_none() && block.id.is_some()) {
+            drop(self.parser.next());
+        }
     }
 
     /// Waits for the end. `Ok` is an end as the protocol wants it, between two blocks.

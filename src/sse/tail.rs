@@ -1,0 +1,129 @@
+//! The end of a stream that somebody else began, before it goes on with frames of ours.
+//!
+//! A line or an event that was left open would take in what follows. Pure.
+
+use super::parse::{Item, Parser};
+use super::place::Place;
+
+/// Follows what was written so far, and keeps none of it.
+#[derive(Debug)]
+pub struct Tail {
+    place: Place,
+    parser: Parser,
+    has_retry: bool,
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self { place: Place::default(), parser: Parser::new(0), has_retry: false }
+    }
+}
+
+impl Tail {
+    /// The next bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.place = self.place.after(bytes);
+        let has_retry = &mut self.has_retry;
+        self.parser.feed(bytes, |item| *has_retry |= matches!(item, Item::Retry(_)));
+    }
+
+    /// What ends the open line, and the open event if there is one. Comments and `retry` lines are
+    /// no event: an empty line after them would make one for some clients.
+    pub fn end(&mut self) -> &'static str {
+        let line_end = self.place.line_end();
+        self.push(line_end.as_bytes());
+        match (line_end, self.parser.is_in_event()) {
+            ("", false) => "",
+            ("", true) | (_, false) => "\n",
+            (_, true) => "\n\n",
+        }
+    }
+
+    /// Whether one of the lines was a `retry` field.
+    pub fn has_retry(&self) -> bool {
+        self.has_retry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Tail;
+    use crate::sse::parse::{Item, Parser};
+
+    #[test]
+    fn a_line_is_ended_and_an_event_but_no_block_without_one() {
+        for (stream, end) in [
+            ("", ""),
+            ("\u{feff}", ""),
+            ("data: x", "\n\n"),
+            ("data: x\n", "\n"),
+            ("data: x\r", "\n\n"),
+            ("data: x\r\n", "\n"),
+            ("data: x\n\n", ""),
+            ("data: x\r\r", "\n"),
+            ("data: x\r\n\r\n", ""),
+            (": open", "\n"),
+            (": open\n", ""),
+            (": open\r", "\n"),
+            (": open\n\n", ""),
+            ("retry: 7\n", ""),
+            ("unknown: 7\n", ""),
+            ("event: x\n", "\n"),
+            ("id: 7\n", "\n"),
+            ("data: x\n\n: open\n", ""),
+            ("data: x\n: in it\n", "\n"),
+        ] {
+            let mut tail = Tail::default();
+            tail.push(stream.as_bytes());
+            assert_eq!(tail.end(), end, "{stream:?}");
+        }
+    }
+
+    #[test]
+    fn a_retry_field_is_seen_when_its_line_is_complete() {
+        for (stream, has_retry) in [
+            ("retry: 7\n", true),
+            ("retry: 7\n\ndata: x\n\n", true),
+            ("retry: x\n", false),
+            ("data: retry: 7\n", false),
+            (": retry: 7\n", false),
+        ] {
+            let mut tail = Tail::default();
+            tail.push(stream.as_bytes());
+            assert_eq!(tail.has_retry(), has_retry, "{stream:?}");
+        }
+        let mut tail = Tail::default();
+        tail.push(b"retry: 7");
+        assert_eq!(tail.end(), "\n");
+        assert!(tail.has_retry(), "the end of the line is ours");
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_of_ours_after_it_is_whole(
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "\n", "\r", "\r\n", "data: a", "data", "event: e", "id: 7", "retry: 7", ": c", "x",
+                    "\u{feff}",
+                ]),
+                0..12,
+            ),
+        ) {
+            let stream = words.concat();
+            let mut tail = Tail::default();
+            tail.push(stream.as_bytes());
+            let whole = stream.clone() + tail.end() + ":\nretry: 3000\ndata: ours\nid: 1\n\n";
+            let mut events = Vec::new();
+            Parser::new(1 << 10).feed(whole.as_bytes(), |item| {
+                if let Item::Event { event, .. } = item {
+                    events.push(event);
+                }
+            });
+            let ours = events.pop().expect("an event");
+            prop_assert_eq!(ours.data, "ours");
+            prop_assert_eq!((ours.name, ours.id.as_deref(), ours.retry), (None, Some("1"), Some(3000)));
+        }
+    }
+}
