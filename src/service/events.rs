@@ -16,6 +16,9 @@ use crate::server::connection::ConnectionState;
 
 /// WHATWG HTML 9.2.4.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// The type of our own streams. They are UTF-8 in any case (WHATWG HTML 9.2.5); clients that take an
+/// unnamed charset for ISO 8859-1, as HTTP once said (PyPI's `sseclient`), need the parameter.
+pub(super) const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 /// <https://www.w3.org/TR/fetch-metadata/#sec-fetch-mode-header>
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const LAST_EVENT_ID_KEYS: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
@@ -103,7 +106,7 @@ fn is_event_source(headers: &HeaderMap) -> bool {
 pub(super) fn stream_response(body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     response

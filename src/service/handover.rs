@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::asked::Asked;
 use super::body::{ResponseBody, StreamBody};
+use super::events::EVENT_STREAM;
 use super::prologue::Prologue;
 use super::rejection::Rejection;
 use super::{Service, passing};
@@ -111,7 +112,7 @@ fn open_up(headers: &mut HeaderMap) {
     let or_insert = |headers: &mut HeaderMap, name, value| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
-    or_insert(headers, CONTENT_TYPE, "text/event-stream");
+    or_insert(headers, CONTENT_TYPE, EVENT_STREAM);
     or_insert(headers, CACHE_CONTROL, "no-store");
     passing::forbid_buffering(headers);
 }

@@ -15,7 +15,7 @@ async fn a_stream_opens_with_its_head_and_retry_before_anything_is_published() {
         let request = Request::get("/events/news").header("accept-encoding", "gzip, br, zstd");
         let response = gateway.send(via, request).await;
         assert_eq!(response.status, 200);
-        assert_eq!(response.header("content-type"), "text/event-stream");
+        assert_eq!(response.header("content-type"), "text/event-stream; charset=utf-8");
         assert_eq!(response.header("cache-control"), "no-store");
         assert_eq!(response.header("x-accel-buffering"), "no");
         assert!(!response.headers.contains_key("content-encoding"));
@@ -170,7 +170,7 @@ async fn a_stream_that_cannot_be_had_now_is_one_line() {
     for via in Via::ALL {
         let response = gateway.send(via, Request::events("/gone")).await;
         assert_eq!(response.status, 200);
-        assert_eq!(response.header("content-type"), "text/event-stream");
+        assert_eq!(response.header("content-type"), "text/event-stream; charset=utf-8");
         let text = response.text().await;
         // A comment with the reason may stand before it.
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with(": ")).collect();
@@ -336,7 +336,7 @@ async fn head_answers_the_headers_of_a_stream_and_opens_none() {
     for via in Via::ALL {
         let mut response = gateway.send(via, Request::new("HEAD", "/events/news")).await;
         assert_eq!(response.status, 200);
-        assert_eq!(response.header("content-type"), "text/event-stream");
+        assert_eq!(response.header("content-type"), "text/event-stream; charset=utf-8");
         assert_eq!(response.header("cache-control"), "no-store");
         assert_eq!(response.body.rest().await.unwrap(), b"");
     }

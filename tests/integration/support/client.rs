@@ -138,7 +138,8 @@ impl Response {
     /// The body as events, where it is a stream of them.
     pub(crate) fn stream(self) -> EventStream {
         assert_eq!(self.status, 200, "{:?}", self.headers);
-        assert_eq!(self.header("content-type"), "text/event-stream");
+        let kind = self.header("content-type");
+        assert_eq!(kind.split(';').next(), Some("text/event-stream"), "{kind}");
         EventStream::new(self)
     }
 }
