@@ -2,6 +2,7 @@
 
 mod body;
 mod client;
+mod cutter;
 pub(crate) mod echo;
 pub(crate) mod frames;
 mod gateway;
@@ -22,6 +23,7 @@ mod yaml;
 
 pub(crate) use body::Body;
 pub(crate) use client::{Request, Response, Via};
+pub(crate) use cutter::{Cut, Cutter};
 pub(crate) use frames::{Frame, FrameConnection};
 pub(crate) use gateway::{Gateway, GatewayBuilder};
 pub(crate) use http1::read_head;

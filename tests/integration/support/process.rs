@@ -118,6 +118,11 @@ impl Process {
         self.stdout.so_far()
     }
 
+    /// How many lines were written to standard output so far.
+    pub(crate) fn stdout_lines(&self) -> usize {
+        self.stdout.count()
+    }
+
     /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -204,6 +209,10 @@ impl Lines {
 
     fn so_far(&self) -> Vec<String> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self) -> usize {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Whether the writer is gone, and all of it is here.
