@@ -29,6 +29,8 @@ mod payloads;
 mod proxy;
 /// Hosts, methods, paths, and the statuses of what leads nowhere.
 mod routes;
+/// Official SDKs that read a backend's streams, through a proxy route.
+mod sdk_clients;
 /// The libraries that read streams: every event, once, and no other.
 mod stream_clients;
 /// What a stream looks like on the wire, from its head to its events.
