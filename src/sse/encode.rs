@@ -27,6 +27,8 @@ pub fn comment() -> Frame {
 /// of the line and of the event that it leaves open.
 pub fn keep_alive(text: &[u8]) -> Frame {
     let mut tail = Tail::default();
+    // It stands behind other lines: a byte order mark at its head opens no stream.
+    tail.push(b"\n");
     tail.push(text);
     Frame::of_text(&[text, tail.end().as_bytes()].concat())
 }
@@ -214,6 +216,7 @@ mod tests {
             ("\n", "\n"),
             (": a\n\n", ": a\n\n"),
             ("retry: 7", "retry: 7\n"),
+            ("\u{feff}", "\u{feff}\n"),
             ("event: ping\ndata:", "event: ping\ndata:\n\n"),
             ("event: ping\r\ndata:\r", "event: ping\r\ndata:\r\n\n"),
         ] {
