@@ -176,9 +176,9 @@ impl Peer {
 
 /// The frame that the gateway would write, as a chunk.
 fn chunk(payload: &[u8]) -> Vec<u8> {
-    let mut frame = b"id: abcdef-1\ndata: ".to_vec();
+    let mut frame = b"data: ".to_vec();
     frame.extend_from_slice(payload);
-    frame.extend_from_slice(b"\n\n");
+    frame.extend_from_slice(b"\nid: abcdef-1\n\n");
     let mut chunk = format!("{:X}\r\n", frame.len()).into_bytes();
     chunk.extend_from_slice(&frame);
     chunk.extend_from_slice(b"\r\n");
