@@ -48,7 +48,8 @@ fn events_are_printed_as_they_come() {
     assert!(output.status.success());
     let request = server.join().unwrap().remove(0);
     assert_eq!(request[0], "get /events/news http/1.1");
-    for header in ["accept: text/event-stream", "cache-control: no-cache"] {
+    let headers = ["accept: text/event-stream", "cache-control: no-cache", "sec-fetch-mode: cors"];
+    for header in headers {
         assert!(request.iter().any(|line| line == header), "{header} in {request:?}");
     }
     assert!(!request.iter().any(|line| line.starts_with("last-event-id")), "{request:?}");
