@@ -16,7 +16,7 @@ pub mod connection;
 pub mod contain;
 mod date;
 pub mod files;
-mod http2;
+pub(crate) mod http2;
 pub mod listener;
 mod local_certificate;
 mod proxy_protocol;

@@ -4,19 +4,19 @@ use crate::server::connection::CutReason;
 
 /// An error code (RFC 9113, section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Code(pub(super) u32);
+pub(crate) struct Code(pub(crate) u32);
 
 impl Code {
-    pub(super) const NO_ERROR: Self = Self(0x0);
-    pub(super) const PROTOCOL_ERROR: Self = Self(0x1);
-    pub(super) const INTERNAL_ERROR: Self = Self(0x2);
-    pub(super) const FLOW_CONTROL_ERROR: Self = Self(0x3);
-    pub(super) const STREAM_CLOSED: Self = Self(0x5);
-    pub(super) const FRAME_SIZE_ERROR: Self = Self(0x6);
-    pub(super) const REFUSED_STREAM: Self = Self(0x7);
-    pub(super) const CANCEL: Self = Self(0x8);
-    pub(super) const COMPRESSION_ERROR: Self = Self(0x9);
-    pub(super) const ENHANCE_YOUR_CALM: Self = Self(0xb);
+    pub(crate) const NO_ERROR: Self = Self(0x0);
+    pub(crate) const PROTOCOL_ERROR: Self = Self(0x1);
+    pub(crate) const INTERNAL_ERROR: Self = Self(0x2);
+    pub(crate) const FLOW_CONTROL_ERROR: Self = Self(0x3);
+    pub(crate) const STREAM_CLOSED: Self = Self(0x5);
+    pub(crate) const FRAME_SIZE_ERROR: Self = Self(0x6);
+    pub(crate) const REFUSED_STREAM: Self = Self(0x7);
+    pub(crate) const CANCEL: Self = Self(0x8);
+    pub(crate) const COMPRESSION_ERROR: Self = Self(0x9);
+    pub(crate) const ENHANCE_YOUR_CALM: Self = Self(0xb);
 }
 
 /// A fault of the client's.

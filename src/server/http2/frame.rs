@@ -1,53 +1,53 @@
 //! Frames, as they stand on the wire (RFC 9113, sections 4 and 6).
 
 /// Octets of a frame's head.
-pub(super) const HEAD: usize = 9;
+pub(crate) const HEAD: usize = 9;
 /// The largest payload that we take: SETTINGS_MAX_FRAME_SIZE, and its default.
-pub(super) const MAX_PAYLOAD: usize = 16 << 10;
+pub(crate) const MAX_PAYLOAD: usize = 16 << 10;
 /// A window, a stream's number and a size have 31 bits.
-pub(super) const MAX_31_BITS: u32 = (1 << 31) - 1;
+pub(crate) const MAX_31_BITS: u32 = (1 << 31) - 1;
 
 /// What a frame is; the values are those of section 6.
-pub(super) mod kind {
-    pub(in crate::server::http2) const DATA: u8 = 0;
-    pub(in crate::server::http2) const HEADERS: u8 = 1;
-    pub(in crate::server::http2) const PRIORITY: u8 = 2;
-    pub(in crate::server::http2) const RST_STREAM: u8 = 3;
-    pub(in crate::server::http2) const SETTINGS: u8 = 4;
-    pub(in crate::server::http2) const PUSH_PROMISE: u8 = 5;
-    pub(in crate::server::http2) const PING: u8 = 6;
-    pub(in crate::server::http2) const GOAWAY: u8 = 7;
-    pub(in crate::server::http2) const WINDOW_UPDATE: u8 = 8;
-    pub(in crate::server::http2) const CONTINUATION: u8 = 9;
+pub(crate) mod kind {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const HEADERS: u8 = 1;
+    pub(crate) const PRIORITY: u8 = 2;
+    pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const SETTINGS: u8 = 4;
+    pub(crate) const PUSH_PROMISE: u8 = 5;
+    pub(crate) const PING: u8 = 6;
+    pub(crate) const GOAWAY: u8 = 7;
+    pub(crate) const WINDOW_UPDATE: u8 = 8;
+    pub(crate) const CONTINUATION: u8 = 9;
 }
 
 /// What is particular about a frame; the bits are those of section 6.
-pub(super) mod flag {
-    pub(in crate::server::http2) const END_STREAM: u8 = 0x1;
-    pub(in crate::server::http2) const ACK: u8 = 0x1;
-    pub(in crate::server::http2) const END_HEADERS: u8 = 0x4;
-    pub(in crate::server::http2) const PADDED: u8 = 0x8;
-    pub(in crate::server::http2) const PRIORITY: u8 = 0x20;
+pub(crate) mod flag {
+    pub(crate) const END_STREAM: u8 = 0x1;
+    pub(crate) const ACK: u8 = 0x1;
+    pub(crate) const END_HEADERS: u8 = 0x4;
+    pub(crate) const PADDED: u8 = 0x8;
+    pub(crate) const PRIORITY: u8 = 0x20;
 }
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// Octets of the payload.
-    pub(super) length: usize,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
+    pub(crate) length: usize,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
     /// The stream that it is about; 0: the connection.
-    pub(super) stream: u32,
+    pub(crate) stream: u32,
 }
 
 impl Head {
-    pub(super) fn has(self, flag: u8) -> bool {
+    pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
     /// Reads a head; `None` while there are fewer octets than it has.
-    pub(super) fn parse(octets: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(octets: &[u8]) -> Option<Self> {
         let &[a, b, c, kind, flags, s0, s1, s2, s3] = octets.first_chunk::<HEAD>()?;
         Some(Self {
             length: u32::from_be_bytes([0, a, b, c]) as usize,
@@ -59,7 +59,7 @@ impl Head {
 }
 
 /// Writes the head of a frame with so many octets of payload.
-pub(super) fn put_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) {
+pub(crate) fn put_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) {
     let length = u32::try_from(length).expect("a frame's length is bounded").to_be_bytes();
     let stream = stream.to_be_bytes();
     out.extend_from_slice(&[
@@ -68,12 +68,12 @@ pub(super) fn put_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, st
 }
 
 /// A number of 32 bits; what stands before 31 bits is reserved and ignored.
-pub(super) fn read_u32(octets: &[u8]) -> Option<u32> {
+pub(crate) fn read_u32(octets: &[u8]) -> Option<u32> {
     octets.first_chunk().copied().map(u32::from_be_bytes)
 }
 
 /// The payload without its padding (sections 6.1 and 6.2); `None`: the padding is longer than that.
-pub(super) fn without_padding(head: Head, payload: &[u8]) -> Option<&[u8]> {
+pub(crate) fn without_padding(head: Head, payload: &[u8]) -> Option<&[u8]> {
     if !head.has(flag::PADDED) {
         return Some(payload);
     }

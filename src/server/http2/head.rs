@@ -87,7 +87,7 @@ impl HeadDraft {
             Name::Authority => &mut self.pseudo.authority,
             Name::Path => &mut self.pseudo.path,
             Name::Protocol => &mut self.pseudo.protocol,
-            Name::Malformed { .. } => return None,
+            Name::Status | Name::Malformed { .. } => return None,
         };
         // Once, and before all others (section 8.3).
         let is_fit = place.is_none() && self.headers.is_empty();

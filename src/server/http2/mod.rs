@@ -17,26 +17,26 @@
 mod body;
 mod budget;
 mod connection;
-mod error;
-mod frame;
+pub(crate) mod error;
+pub(crate) mod frame;
 mod head;
-mod hpack;
+pub(crate) mod hpack;
 mod keep_alive;
-mod output;
+pub(crate) mod output;
 mod receive;
 mod receiving;
 mod resets;
 mod send;
 mod settings;
 mod stream;
-mod wakes;
+pub(crate) mod wakes;
 
 pub(super) use self::body::Incoming;
 pub(super) use self::connection::Connection;
 pub(super) use self::keep_alive::{Found, KeepAlive};
 
 /// What a client sends first (RFC 9113, section 3.4).
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Decodes header blocks of one connection, for the fuzz targets. The regular fields of each as lines,
 /// and the heads that could be made; `None`, and the end, at what is no HPACK.

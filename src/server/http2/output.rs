@@ -20,7 +20,7 @@ const SHARED_CAPACITY: usize = 32 << 10;
 
 /// Bytes to write.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(crate) struct Output {
     buffer: Vec<u8>,
     written: usize,
     is_shared: bool,
@@ -28,7 +28,7 @@ pub(super) struct Output {
 
 impl Output {
     /// A turn begins.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         if self.buffer.capacity() == 0 {
             self.buffer = SHARED.take();
             self.buffer.reserve(SHARED_CAPACITY);
@@ -37,7 +37,7 @@ impl Output {
     }
 
     /// The turn is over.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if !self.is_shared && self.len() > 0 {
             return; // it is our own already
         }
@@ -51,17 +51,17 @@ impl Output {
     }
 
     /// Where to write to.
-    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
     /// Bytes that wait.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.buffer.len() - self.written
     }
 
     /// Writes until nothing waits, neither here nor in what is below.
-    pub(super) fn poll_write<T: AsyncWrite + Unpin>(
+    pub(crate) fn poll_write<T: AsyncWrite + Unpin>(
         &mut self,
         transport: &mut T,
         context: &mut Context<'_>,

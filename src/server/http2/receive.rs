@@ -205,7 +205,9 @@ impl<H: Handler> Connection<H> {
         let mut draft = HeadDraft::new(self.max_list());
         self.decoder.decode(octets, |field| draft.take(field)).map_err(
             |refused| match refused {
-                Refused::Invalid => Fault::Connection(Code::COMPRESSION_ERROR, "invalid HPACK"),
+                Refused::Invalid | Refused::Incomplete => {
+                    Fault::Connection(Code::COMPRESSION_ERROR, "invalid HPACK")
+                }
                 Refused::TooMuch => Fault::Abuse(CutReason::Headers),
             },
         )?;

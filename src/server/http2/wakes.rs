@@ -11,7 +11,7 @@ use std::task::{Wake, Waker};
 
 /// Who called since the task was polled last.
 #[derive(Debug, Default)]
-pub(super) struct Wakes {
+pub(crate) struct Wakes {
     has_calls: AtomicBool,
     calls: Mutex<Calls>,
 }
@@ -24,7 +24,7 @@ struct Calls {
 
 /// A part of a connection that can be woken.
 #[derive(Debug)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     part: Part,
     has_called: AtomicBool,
     wakes: Arc<Wakes>,
@@ -32,7 +32,7 @@ pub(super) struct Caller {
 
 /// A part of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// There may be something to read.
     Reader,
     /// There may be room to write again.
@@ -45,19 +45,19 @@ pub(super) enum Part {
 
 impl Wakes {
     /// A waker for a part, which has not called.
-    pub(super) fn caller(self: &Arc<Self>, part: Part) -> Waker {
+    pub(crate) fn caller(self: &Arc<Self>, part: Part) -> Waker {
         let has_called = AtomicBool::new(false);
         Arc::new(Caller { part, has_called, wakes: Arc::clone(self) }).into()
     }
 
     /// Who is to be woken when somebody calls.
-    pub(super) fn set_task(&self, task: &Waker) {
+    pub(crate) fn set_task(&self, task: &Waker) {
         self.lock().task = Some(task.clone());
     }
 
     /// Takes those who called, in their order, into an empty list. Who calls again before it is
     /// looked at has been heard already.
-    pub(super) fn take(&self, callers: &mut Vec<Arc<Caller>>) {
+    pub(crate) fn take(&self, callers: &mut Vec<Arc<Caller>>) {
         debug_assert!(callers.is_empty(), "what was taken has been dealt with");
         if !self.has_calls.load(Ordering::Acquire) {
             return;
@@ -78,7 +78,7 @@ impl Wakes {
 }
 
 impl Caller {
-    pub(super) fn part(&self) -> Part {
+    pub(crate) fn part(&self) -> Part {
         self.part
     }
 }

@@ -12,7 +12,7 @@ const MAX_TABLE_SIZE: usize = 4096;
 
 /// Decodes the header blocks of one connection, in their order.
 #[derive(Debug, Default)]
-pub(in crate::server::http2) struct Decoder {
+pub(crate) struct Decoder {
     // The newest first. Holds nothing until a client indexes something.
     table: VecDeque<Field>,
     table_size: usize,
@@ -22,9 +22,11 @@ pub(in crate::server::http2) struct Decoder {
 
 /// Why a block was not decoded to its end; the connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server::http2) enum Refused {
+pub(crate) enum Refused {
     /// It is no HPACK: COMPRESSION_ERROR.
     Invalid,
+    /// It ends within a field.
+    Incomplete,
     /// Whoever was given the fields had enough.
     TooMuch,
 }
@@ -40,44 +42,76 @@ impl Decoder {
     ///
     /// # Errors
     /// The block is not valid, or `each` broke off.
-    pub(in crate::server::http2) fn decode(
+    pub(crate) fn decode(
         &mut self,
         block: &[u8],
-        mut each: impl FnMut(&Field) -> ControlFlow<()>,
+        each: impl FnMut(&Field) -> ControlFlow<()>,
     ) -> Result<(), Refused> {
-        let mut input = Input(block);
-        let mut is_begun = false;
-        while let Some(first) = input.peek() {
-            let flow = if first & 0x80 != 0 {
-                // Section 6.1: an indexed field.
-                let index = input.integer(7)?;
-                each(self.field(index)?)
-            } else if first & 0xc0 == 0x40 {
-                // Section 6.2.1: a literal field that is added to the table.
-                let field = self.literal(&mut input, 6)?;
-                let flow = each(&field);
-                self.insert(field);
-                flow
-            } else if first & 0xe0 == 0x20 {
-                // Section 6.3: a new size of the table, only at the beginning of a block.
-                let size = input.integer(5)?;
-                if is_begun || size > MAX_TABLE_SIZE {
-                    return Err(Refused::Invalid);
-                }
-                self.max_size = Some(size);
-                self.evict(size);
-                continue;
-            } else {
-                // Sections 6.2.2 and 6.2.3: a literal field that is not.
-                let field = self.literal(&mut input, 4)?;
-                each(&if first & 0x10 == 0 { field } else { field.never_indexed() })
-            };
-            is_begun = true;
-            if flow.is_break() {
-                return Err(Refused::TooMuch);
+        let used = self.decode_part(block, &mut false, each)?;
+        // What is cut short at the end of a block is never completed.
+        if used == block.len() { Ok(()) } else { Err(Refused::Invalid) }
+    }
+
+    /// Gives each field that is complete in `part` to `each`, and returns how many octets these
+    /// fields take. The rest of the block follows: it begins with the octets behind that. `is_begun`
+    /// belongs to the block; it is false before its first part.
+    ///
+    /// # Errors
+    /// The part is not valid, or `each` broke off.
+    pub(crate) fn decode_part(
+        &mut self,
+        part: &[u8],
+        is_begun: &mut bool,
+        mut each: impl FnMut(&Field) -> ControlFlow<()>,
+    ) -> Result<usize, Refused> {
+        let mut rest = part;
+        while !rest.is_empty() {
+            let mut input = Input(rest);
+            match self.decode_field(&mut input, is_begun, &mut each) {
+                Ok(ControlFlow::Continue(())) => rest = input.0,
+                Ok(ControlFlow::Break(())) => return Err(Refused::TooMuch),
+                Err(Refused::Incomplete) => break,
+                Err(refused) => return Err(refused),
             }
         }
-        Ok(())
+        Ok(part.len() - rest.len())
+    }
+
+    /// Decodes what stands next: a field, or a new size of the table. An incomplete one changes
+    /// nothing.
+    fn decode_field(
+        &mut self,
+        input: &mut Input<'_>,
+        is_begun: &mut bool,
+        each: &mut impl FnMut(&Field) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Refused> {
+        let first = input.peek().ok_or(Refused::Incomplete)?;
+        let flow = if first & 0x80 != 0 {
+            // Section 6.1: an indexed field.
+            let index = input.integer(7)?;
+            each(self.field(index)?)
+        } else if first & 0xc0 == 0x40 {
+            // Section 6.2.1: a literal field that is added to the table.
+            let field = self.literal(input, 6)?;
+            let flow = each(&field);
+            self.insert(field);
+            flow
+        } else if first & 0xe0 == 0x20 {
+            // Section 6.3: a new size of the table, only at the beginning of a block.
+            let size = input.integer(5)?;
+            if *is_begun || size > MAX_TABLE_SIZE {
+                return Err(Refused::Invalid);
+            }
+            self.max_size = Some(size);
+            self.evict(size);
+            return Ok(ControlFlow::Continue(()));
+        } else {
+            // Sections 6.2.2 and 6.2.3: a literal field that is not.
+            let field = self.literal(input, 4)?;
+            each(&if first & 0x10 == 0 { field } else { field.never_indexed() })
+        };
+        *is_begun = true;
+        Ok(flow)
     }
 
     fn literal(&self, input: &mut Input<'_>, prefix: u32) -> Result<Field, Refused> {
@@ -129,13 +163,13 @@ impl<'a> Input<'a> {
     }
 
     fn next(&mut self) -> Result<u8, Refused> {
-        let (&first, rest) = self.0.split_first().ok_or(Refused::Invalid)?;
+        let (&first, rest) = self.0.split_first().ok_or(Refused::Incomplete)?;
         self.0 = rest;
         Ok(first)
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Refused> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Refused::Invalid)?;
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Refused::Incomplete)?;
         self.0 = rest;
         Ok(taken)
     }
@@ -276,6 +310,26 @@ mod tests {
         // Larger than the table: not an error.
         decode(&mut decoder, &[0x40, 0x01, b'a', 0x01, b'b']).expect("valid");
         assert_eq!(decoder.table.len(), 0);
+    }
+
+    #[test]
+    fn a_block_in_two_parts_decodes_as_the_whole() {
+        let block = hex("20828785bf400a637573746f6d2d6b65790c637573746f6d2d76616c7565");
+        let block = [&hex("828684410f7777772e6578616d706c652e636f6d")[..], &block[1..]].concat();
+        let expected = decode(&mut Decoder::default(), &block).expect("valid");
+        for cut in 0..=block.len() {
+            let (mut decoder, mut names, mut is_begun) = (Decoder::default(), 0, false);
+            let mut count = |_: &super::Field| {
+                names += 1;
+                ControlFlow::Continue(())
+            };
+            let used = decoder.decode_part(&block[..cut], &mut is_begun, &mut count);
+            let used = used.expect("valid as far as it goes");
+            assert!(used <= cut && is_begun == (used > 0), "{used} of {cut}");
+            let rest = decoder.decode_part(&block[used..], &mut is_begun, &mut count);
+            assert_eq!(rest, Ok(block.len() - used), "cut at {cut}");
+            assert_eq!(names, expected.len(), "cut at {cut}");
+        }
     }
 
     #[test]

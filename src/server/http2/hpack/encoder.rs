@@ -9,29 +9,39 @@ use super::static_table;
 
 /// Writes the header blocks of one connection. It keeps no dynamic table, and says so at first.
 #[derive(Debug, Default)]
-pub(in crate::server::http2) struct Encoder {
+pub(crate) struct Encoder {
     has_begun: bool,
 }
 
 impl Encoder {
     /// The head of a response.
-    pub(in crate::server::http2) fn response(
+    pub(crate) fn response(
         &mut self,
         status: StatusCode,
         headers: &HeaderMap,
         block: &mut Vec<u8>,
     ) {
         self.begin(block);
-        let code = status.as_str();
-        match static_index(":status", Some(code)) {
-            Some(index) => integer(block, 0x80, 7, index),
-            None => literal(block, ":status", code.as_bytes(), false),
+        pseudo(block, ":status", status.as_str());
+        fields(headers, block);
+    }
+
+    /// The head of a request: its pseudo-headers in the order given, then its fields.
+    pub(crate) fn request(
+        &mut self,
+        pseudo_headers: &[(&str, &str)],
+        headers: &HeaderMap,
+        block: &mut Vec<u8>,
+    ) {
+        self.begin(block);
+        for (name, value) in pseudo_headers {
+            pseudo(block, name, value);
         }
         fields(headers, block);
     }
 
     /// The fields behind a body.
-    pub(in crate::server::http2) fn trailers(&mut self, trailers: &HeaderMap, block: &mut Vec<u8>) {
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap, block: &mut Vec<u8>) {
         self.begin(block);
         fields(trailers, block);
     }
@@ -42,6 +52,14 @@ impl Encoder {
         if !std::mem::replace(&mut self.has_begun, true) {
             integer(block, 0x20, 5, 0);
         }
+    }
+}
+
+/// A pseudo-header: the static table has the common values of most.
+fn pseudo(block: &mut Vec<u8>, name: &str, value: &str) {
+    match static_index(name, Some(value)) {
+        Some(index) => integer(block, 0x80, 7, index),
+        None => literal(block, name, value.as_bytes(), false),
     }
 }
 

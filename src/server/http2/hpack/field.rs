@@ -8,17 +8,17 @@ const OVERHEAD: usize = 32;
 /// A field line. What HTTP does not allow in one is kept as such: the compression context must not
 /// lose it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::server::http2) struct Field {
-    pub(in crate::server::http2) name: Name,
+pub(crate) struct Field {
+    pub(crate) name: Name,
     /// `None`: octets that no value may have (RFC 9113, section 8.2.1).
-    pub(in crate::server::http2) value: Option<HeaderValue>,
+    pub(crate) value: Option<HeaderValue>,
     /// As RFC 7541, section 4.1 counts it.
-    pub(in crate::server::http2) size: usize,
+    pub(crate) size: usize,
 }
 
 /// The name of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::server::http2) enum Name {
+pub(crate) enum Name {
     /// `:method`
     Method,
     /// `:scheme`
@@ -29,9 +29,11 @@ pub(in crate::server::http2) enum Name {
     Path,
     /// `:protocol` (RFC 8441, section 4)
     Protocol,
+    /// `:status`, which only a response has.
+    Status,
     /// A field of HTTP.
     Regular(HeaderName),
-    /// None that a request may have: an upper case letter, say, or `:status`.
+    /// None that a message may have: one with an upper case letter, say.
     Malformed {
         /// Octets of it: the client counts them in its table.
         octets: usize,
@@ -61,6 +63,7 @@ impl Field {
             Name::Authority => ":authority".len(),
             Name::Path => ":path".len(),
             Name::Protocol => ":protocol".len(),
+            Name::Status => ":status".len(),
             Name::Regular(name) => name.as_str().len(),
             Name::Malformed { octets } => *octets,
         }
@@ -85,6 +88,7 @@ impl Name {
             b":authority" => Self::Authority,
             b":path" => Self::Path,
             b":protocol" => Self::Protocol,
+            b":status" => Self::Status,
             _ => HeaderName::from_lowercase(name)
                 .map_or(Self::Malformed { octets: name.len() }, Self::Regular),
         }

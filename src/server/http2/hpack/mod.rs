@@ -10,6 +10,6 @@ mod field;
 mod huffman;
 mod static_table;
 
-pub(super) use self::decoder::{Decoder, Refused};
-pub(super) use self::encoder::Encoder;
-pub(super) use self::field::{Field, Name};
+pub(crate) use self::decoder::{Decoder, Refused};
+pub(crate) use self::encoder::Encoder;
+pub(crate) use self::field::{Field, Name};
