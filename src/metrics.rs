@@ -53,6 +53,7 @@ struct Registered {
     certificate_expiry: GaugeVec,
     upstream_connections: IntGaugeVec,
     upstream_errors: IntCounterVec,
+    upstream_retries: IntCounterVec,
     tunnels: IntGaugeVec,
     requests: IntCounterVec,
     requests_rejected: IntCounterVec,
@@ -239,6 +240,12 @@ impl Metrics {
                 "ssegate_upstream_errors_total",
                 "Requests that their backend did not answer, or not to the end, by kind.",
                 &["route", "kind"],
+            )?,
+            upstream_retries: counters(
+                r,
+                "ssegate_upstream_retries_total",
+                "Requests sent again after their connection failed them, by reason.",
+                &["route", "reason"],
             )?,
             tunnels: gauges(
                 r,
@@ -488,6 +495,11 @@ impl Metrics {
     /// A request of this route was not answered by its backend, or not to the end.
     pub fn upstream_failed(&self, route: &str, kind: &str) {
         self.0.upstream_errors.with_label_values(&[route, kind]).inc();
+    }
+
+    /// A request is sent to its backend once more.
+    pub fn upstream_retried(&self, route: &str, reason: &str) {
+        self.0.upstream_retries.with_label_values(&[route, reason]).inc();
     }
 
     /// A tunnel of this route is open.

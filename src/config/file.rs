@@ -390,6 +390,19 @@ pub(super) struct ProxyFile {
     /// answered with 503.
     #[schemars(range(min = 1))]
     pub(super) max_connections: Field<usize>,
+    /// Over HTTP/2: requests that wait while a connection is opened, to each upstream and on each
+    /// shard; one more is answered with 503.
+    #[schemars(range(min = 1))]
+    pub(super) max_waiting: Field<usize>,
+    /// The header of a response, over HTTP/1.1 and HTTP/2: its names and values, and 32 bytes for each
+    /// field. A larger one is answered with 502.
+    pub(super) max_response_header: Field<Size>,
+    /// Whether GET, HEAD, OPTIONS, PUT and DELETE without a body are sent once more, on a new
+    /// connection, when a kept connection is lost before the response.
+    pub(super) retry_idempotent: Field<bool>,
+    /// Over HTTP/2: what is kept of a request's body, to send it again when the backend has not
+    /// processed it (GOAWAY, REFUSED_STREAM). With a larger body it is then answered with 502.
+    pub(super) retry_buffer: Field<Size>,
     /// The body of a request; more is answered with 413. Default: as `limits.body`.
     pub(super) max_body: Field<Limit<Size>>,
     /// How long a connection may take, the look-up of a name and TLS included.

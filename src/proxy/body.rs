@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::facts::Facts;
+use super::incoming::Incoming;
 use super::lease::Lease;
 use super::pause::Pause;
 use crate::server::connection::BodyError;
@@ -85,7 +85,7 @@ impl Body for UpstreamBody {
                 this.complete_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => this.broke(false, error.into()),
+            Poll::Ready(Some(Err(error))) => this.broke(false, error),
             Poll::Ready(None) => {
                 this.complete();
                 Poll::Ready(None)

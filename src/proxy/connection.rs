@@ -10,9 +10,12 @@ use super::connect::Socket;
 use super::facts::Place;
 use super::upload::Upload;
 
-/// What is read at once of a response, and what its head may take. More costs memory and gains
-/// nothing (hyper's own 408 KiB took as much CPU for 1 MiB); 8 KiB took two thirds more.
+/// What is read at once of a response. More costs memory and gains nothing (hyper's own 408 KiB took
+/// as much CPU for 1 MiB); 8 KiB took two thirds more.
 const MAX_BUFFER: usize = 64 << 10;
+
+/// What a status line, and an interim response before it, may take beside the header, in octets.
+const MAX_STATUS_LINE: usize = 8 << 10;
 
 /// What became of a request: what was not begun comes back with the error.
 pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
@@ -26,10 +29,17 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Begins to speak. The task that drives the connection is owned by what is returned.
-    pub(super) async fn speak(socket: Socket, place: Place) -> hyper::Result<Self> {
-        let (sender, connection) =
-            http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(TokioIo::new(socket)).await?;
+    /// Begins to speak. The task that drives the connection is owned by what is returned. `max_header`
+    /// is what the header of a response may take, in octets.
+    pub(super) async fn speak(
+        socket: Socket,
+        place: Place,
+        max_header: usize,
+    ) -> hyper::Result<Self> {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_BUFFER.max(max_header + MAX_STATUS_LINE))
+            .handshake(TokioIo::new(socket))
+            .await?;
         let task = tokio::task::spawn_local(async move {
             // Who waits for an answer is told by hyper; nobody waits on an idle connection.
             if let Err(error) = connection.with_upgrades().await {

@@ -21,8 +21,10 @@ pub struct ProxyError {
 pub enum Fault {
     /// The backend cannot be reached, or makes no sense.
     Unreachable,
-    /// The backend has all the connections that it may have.
+    /// The backend has all the connections, or waiting requests, that it may have.
     Busy,
+    /// The backend's response cannot be passed on.
+    BadResponse,
     /// The backend takes too long.
     TooSlow,
     /// The client's body is broken.
@@ -45,6 +47,7 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Unreachable => "the backend cannot be reached",
             Self::Busy => "the backend is busy",
+            Self::BadResponse => "the backend's response cannot be passed on",
             Self::TooSlow => "the backend took too long to answer",
             Self::BrokenRequest => "the body of the request is broken",
             Self::LargeRequest => "the body of the request is too large",
@@ -54,7 +57,7 @@ impl fmt::Display for Fault {
 }
 
 /// What failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("cannot connect: {0}")]
     Connect(String),
@@ -62,12 +65,16 @@ pub(super) enum Failure {
     ConnectTimeout,
     #[error("max_connections are open")]
     MaxConnections,
+    #[error("max_waiting requests wait for a connection")]
+    MaxWaiting,
     #[error("no response within response_timeout")]
     ResponseTimeout,
     #[error("it took nothing of the request's body for idle_timeout")]
     UploadTimeout,
     #[error("it ended before it answered: {0}")]
     Exchange(String),
+    #[error("the header of its response is larger than max_response_header")]
+    ResponseHeader,
     #[error("its response has a transfer coding other than chunked")]
     TransferCoding,
     #[error("it switches to a protocol that nobody asked for")]
@@ -97,9 +104,11 @@ impl Failure {
             Self::Connect(_) => "connect",
             Self::ConnectTimeout => "connect_timeout",
             Self::MaxConnections => "max_connections",
+            Self::MaxWaiting => "max_waiting",
             Self::ResponseTimeout => "response_timeout",
             Self::UploadTimeout => "upload_timeout",
             Self::Exchange(_) => "exchange",
+            Self::ResponseHeader => "response_header",
             Self::TransferCoding => "transfer_coding",
             Self::UnaskedSwitch | Self::NoSwitch(_) => "switch",
             Self::BrokenRequest => "broken_request",
@@ -115,7 +124,8 @@ impl Failure {
             | Self::TransferCoding
             | Self::UnaskedSwitch
             | Self::NoSwitch(_) => Fault::Unreachable,
-            Self::MaxConnections => Fault::Busy,
+            Self::MaxConnections | Self::MaxWaiting => Fault::Busy,
+            Self::ResponseHeader => Fault::BadResponse,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => Fault::TooSlow,
             Self::BrokenRequest => Fault::BrokenRequest,
             Self::LargeRequest => Fault::LargeRequest,
@@ -137,6 +147,13 @@ impl Failure {
 pub(super) struct Unanswered {
     pub(super) failure: Failure,
     pub(super) unsent: Option<Box<Request<Upload>>>,
+}
+
+impl Unanswered {
+    /// A request of which the backend has processed nothing.
+    pub(super) fn unsent(failure: Failure, request: Request<Upload>) -> Self {
+        Self { failure, unsent: Some(Box::new(request)) }
+    }
 }
 
 impl From<Failure> for Unanswered {

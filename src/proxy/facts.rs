@@ -38,6 +38,11 @@ impl Facts {
         self.0.metrics.upstream_failed(&self.0.route, kind);
     }
 
+    /// A request is sent again after its connection has failed it.
+    pub(super) fn retried(&self, reason: &'static str) {
+        self.0.metrics.upstream_retried(&self.0.route, reason);
+    }
+
     /// A place for one connection more, as long as there are fewer than `max`.
     pub(super) fn admit(&self, max: usize) -> Option<Place> {
         let connections = &self.0.connections;

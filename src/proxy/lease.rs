@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::facts::Place;
+use super::http2;
 use super::pool::Pool;
-use super::shared::SharedConnection;
 use super::upload::Watch;
 
 /// Dropped before [`complete`](Self::complete), it takes the request back: over HTTP/1.1 the
-/// connection is closed, over HTTP/2 hyper resets the stream.
+/// connection is closed, over HTTP/2 the stream is
+/// reset.
 #[derive(Debug)]
 pub(super) enum Lease {
     /// Goes back to its pool.
@@ -21,8 +22,8 @@ pub(super) enum Lease {
         /// For how long the backend keeps it, where it says so.
         keep_alive: Option<Duration>,
     },
-    /// Was never taken from it.
-    Shared { _connection: SharedConnection },
+    /// Was never taken from it; the handle keeps it open.
+    Shared { _connection: http2::Connection },
 }
 
 impl Lease {

@@ -2,9 +2,10 @@
 //!
 //! [`Proxy`] forwards the requests of one route. It makes each [`message`] ours: their [`headers`],
 //! and where they come from ([`forwarded`]). It sends them to an [`upstream`], of several to one
-//! after the other ([`balance`]). An upstream keeps connections in a [`pool`]: over HTTP/1.1 a
-//! [`connection`] carries one request at a time, over HTTP/2 a [`shared`] one carries many;
-//! [`connect`] opens their sockets.
+//! after the other ([`balance`]). An upstream keeps its connections: over HTTP/1.1 in a [`pool`],
+//! where a [`connection`] carries one request at a time, over HTTP/2 in one that is [`shared`], where
+//! a connection of [`http2`] carries many, for its [`lifetime`]; [`connect`] opens their sockets. Some
+//! requests that a connection fails are sent again ([`retry`]).
 //!
 //! Bodies stream both ways, [`upload`] and [`body`], and are never collected; a [`pause`] between
 //! two pieces has an end. A client that leaves takes its request to the backend with it: the future
@@ -21,10 +22,14 @@ mod expect;
 mod facts;
 mod forwarded;
 mod headers;
+mod http2;
+mod incoming;
 mod lease;
+mod lifetime;
 mod message;
 mod pause;
 mod pool;
+mod retry;
 mod shared;
 mod tunnel;
 mod upgrade;
@@ -38,7 +43,6 @@ use std::time::Duration;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use self::balance::Balance;
@@ -47,6 +51,7 @@ use self::error::{Failure, Unanswered};
 pub use self::error::{Fault, ProxyError};
 use self::facts::Facts;
 use self::forwarded::Sender;
+use self::incoming::Incoming;
 use self::lease::Lease;
 use self::pause::Pause;
 use self::tunnel::Backend;
@@ -228,6 +233,9 @@ impl Proxy {
         mut response: Response<Incoming>,
         mut lease: Lease,
     ) -> Result<Forwarded, ProxyError> {
+        if http2::header_list_size(response.headers()) > self.0.settings.max_response_header {
+            return Err(self.failed(upstream, Failure::ResponseHeader));
+        }
         let kept = message::incoming(&mut response);
         if let Some(keep_alive) = kept.map_err(|failure| self.failed(upstream, failure))? {
             lease.keep_for(keep_alive);

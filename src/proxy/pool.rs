@@ -1,4 +1,4 @@
-//! The connections to one upstream that one shard keeps.
+//! The connections over HTTP/1.1 to one upstream that one shard keeps.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::shared::SharedConnection;
 
 /// Connections that nobody uses, at most.
 const MAX_IDLE: usize = 256;
@@ -21,8 +20,6 @@ pub(super) struct Pool(Rc<Inner>);
 struct Inner {
     // The one that was used last is at the back, and used first.
     idle: RefCell<VecDeque<Idle>>,
-    // Over HTTP/2: all of them, also those in use.
-    shared: RefCell<Vec<Shared>>,
     keep_alive: Duration,
     is_swept: Cell<bool>,
 }
@@ -33,24 +30,13 @@ struct Idle {
     expires: Instant,
 }
 
-#[derive(Debug)]
-struct Shared {
-    connection: SharedConnection,
-    expires: Instant,
-}
-
 impl Pool {
     /// A pool that keeps each connection for so long.
     pub(super) fn new(keep_alive: Duration) -> Self {
-        Self(Rc::new(Inner {
-            idle: RefCell::default(),
-            shared: RefCell::default(),
-            keep_alive,
-            is_swept: Cell::new(false),
-        }))
+        Self(Rc::new(Inner { idle: RefCell::default(), keep_alive, is_swept: Cell::new(false) }))
     }
 
-    /// A connection over HTTP/1.1 that can be used now.
+    /// A connection that can be used now.
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.0.idle.borrow_mut();
         for place in (0..idle.len()).rev() {
@@ -75,26 +61,6 @@ impl Pool {
             idle.pop_front();
         }
         idle.push_back(Idle { connection, expires });
-        self.keep_swept();
-    }
-
-    /// A connection over HTTP/2 with room for one request more.
-    pub(super) fn share(&self) -> Option<SharedConnection> {
-        let mut shared = self.0.shared.borrow_mut();
-        let found = shared.iter_mut().find(|shared| shared.connection.has_room())?;
-        found.expires = Instant::now() + self.0.keep_alive;
-        Some(found.connection.clone())
-    }
-
-    /// Keeps a connection for the next requests.
-    pub(super) fn add(&self, connection: &SharedConnection) {
-        let expires = Instant::now() + self.0.keep_alive;
-        let connection = connection.clone();
-        self.0.shared.borrow_mut().push(Shared { connection, expires });
-        self.keep_swept();
-    }
-
-    fn keep_swept(&self) {
         if !self.0.is_swept.replace(true) {
             // Its owner is the pool: it ends when the pool is empty, or gone.
             drop(tokio::task::spawn_local(sweep(Rc::downgrade(&self.0))));
@@ -106,14 +72,9 @@ impl Inner {
     /// Closes what was kept for too long; says when the next one is due.
     fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
-        let (mut idle, mut shared) = (self.idle.borrow_mut(), self.shared.borrow_mut());
+        let mut idle = self.idle.borrow_mut();
         idle.retain(|idle| idle.expires > now && !idle.connection.is_closed());
-        for shared in shared.iter_mut().filter(|shared| shared.connection.requests() > 0) {
-            shared.expires = now + self.keep_alive;
-        }
-        shared.retain(|shared| shared.expires > now && !shared.connection.is_closed());
-        let idle = idle.iter().map(|idle| idle.expires);
-        idle.chain(shared.iter().map(|shared| shared.expires)).min()
+        idle.iter().map(|idle| idle.expires).min()
     }
 }
 

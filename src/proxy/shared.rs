@@ -1,87 +1,280 @@
-//! A connection to a backend over HTTP/2, with many requests on it.
+//! The connections over HTTP/2 to one upstream that one shard keeps, with many requests on each.
+//!
+//! A request is given a connection with room for it. Where there is none, it waits while another is
+//! opened: `max_connections` bounds these, `max_waiting` the requests that wait, and `connect_timeout`
+//! how long. Another connection is also opened before the last one is full, or is about to be ended by
+//! its backend ([`Lifetime`]).
 
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::pin::pin;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use http::Request;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
-use super::connect::Socket;
-use super::connection::{Closing, Sent};
-use super::facts::Place;
-use super::upload::Upload;
+use super::connect::Connector;
+use super::error::Failure;
+use super::facts::{Facts, Place};
+use super::http2::Connection;
+use super::lifetime::Lifetime;
+use crate::route::ProxySettings;
 
-/// Streams on one connection: what RFC 9113, section 6.5.2, wants every server to take.
-const MAX_STREAMS: usize = 100;
-/// What a backend may send on one stream, and on all, before it must wait.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// While requests run, a PING is sent so often; unanswered, it ends the connection after so long.
-const PING: Duration = Duration::from_secs(20);
+/// Connections that are opened at the same time, for requests that wait.
+const MAX_DIALING: usize = 8;
+/// Streams that a new connection is expected to take, until a backend has said how many.
+const EXPECTED_STREAMS: usize = 100;
+/// Another connection is opened when less than this part of one is free.
+const SPARE: usize = 4;
 
-/// A connection that HTTP/2 is spoken on: a cheap handle, held by each of its requests. It is closed
-/// when the last one is dropped.
+/// A cheap handle.
 #[derive(Clone, Debug)]
-pub(super) struct SharedConnection(Rc<Inner>);
+pub(super) struct SharedPool(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    sender: http2::SendRequest<Upload>,
-    _task: Closing,
-    _place: Place,
+    connector: Rc<Connector>,
+    facts: Facts,
+    max_connections: usize,
+    max_waiting: usize,
+    max_header: usize,
+    connect_timeout: Duration,
+    keep_alive: Duration,
+    connections: RefCell<Vec<Kept>>,
+    lifetime: RefCell<Lifetime>,
+    dialing: Cell<usize>,
+    // Connections that were opened so far; each has the number that it made of it.
+    opened: Cell<u64>,
+    waiting: Cell<usize>,
+    // How many dials have failed, and why the last one did.
+    failures: Cell<u64>,
+    failure: RefCell<Option<Failure>>,
+    expected_streams: Cell<usize>,
+    room: Rc<Notify>,
+    is_swept: Cell<bool>,
 }
 
-impl SharedConnection {
-    /// Begins to speak. The task that drives the connection is owned by what is returned.
-    pub(super) async fn speak(socket: Socket, place: Place) -> hyper::Result<Self> {
-        let (sender, connection) = http2::Builder::new(OnThisThread)
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING)
-            .handshake(TokioIo::new(socket))
-            .await?;
-        let task = tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to a backend failed");
+#[derive(Debug)]
+struct Kept {
+    connection: Connection,
+    number: u64,
+    expires: Instant,
+}
+
+/// What a request needs of its connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Need {
+    /// Whether it has a body; its length, where that is known.
+    pub(super) upload: Option<UploadLength>,
+    /// Connections up to this number will not do: one of them has just failed.
+    pub(super) newer_than: u64,
+}
+
+/// The length of a request's body, in octets; `None`: it is not known.
+pub(super) type UploadLength = Option<u64>;
+
+impl SharedPool {
+    /// A pool without connections.
+    pub(super) fn new(connector: Rc<Connector>, settings: &ProxySettings, facts: Facts) -> Self {
+        Self(Rc::new(Inner {
+            connector,
+            facts,
+            max_connections: settings.max_connections,
+            max_waiting: settings.max_waiting,
+            max_header: settings.max_response_header,
+            connect_timeout: settings.connect_timeout,
+            keep_alive: settings.keep_alive,
+            connections: RefCell::default(),
+            lifetime: RefCell::default(),
+            dialing: Cell::new(0),
+            opened: Cell::new(0),
+            waiting: Cell::new(0),
+            failures: Cell::new(0),
+            failure: RefCell::default(),
+            expected_streams: Cell::new(EXPECTED_STREAMS),
+            room: Rc::default(),
+            is_swept: Cell::new(false),
+        }))
+    }
+
+    /// The number of the newest connection.
+    pub(super) fn newest(&self) -> u64 {
+        self.0.opened.get()
+    }
+
+    /// A connection with room for one request more, which has to be sent at once.
+    ///
+    /// # Errors
+    /// There is none, and none can be opened.
+    pub(super) async fn connection(&self, need: Need) -> Result<Connection, Failure> {
+        if let Some(connection) = self.find(need) {
+            return Ok(connection);
+        }
+        let _waiting = Waiting::among(&self.0)?;
+        let found = timeout(self.0.connect_timeout, self.wait(need)).await;
+        found.unwrap_or(Err(Failure::ConnectTimeout))
+    }
+
+    async fn wait(&self, need: Need) -> Result<Connection, Failure> {
+        let inner = &*self.0;
+        let failures = inner.failures.get();
+        loop {
+            // From here on nothing is missed.
+            let mut room = pin!(inner.room.notified());
+            room.as_mut().enable();
+            if let Some(connection) = self.find(need) {
+                return Ok(connection);
             }
-        });
-        Ok(Self(Rc::new(Inner { sender, _task: Closing(task), _place: place })))
+            if inner.failures.get() > failures && inner.dialing.get() == 0 {
+                let failure = inner.failure.borrow().clone();
+                return Err(failure.unwrap_or(Failure::ConnectTimeout));
+            }
+            if self.needs_dial() && !self.dial() && inner.dialing.get() == 0 {
+                return Err(Failure::MaxConnections);
+            }
+            room.await;
+        }
     }
 
-    /// Sends a request as a stream of its own.
-    pub(super) fn send(&self, request: Request<Upload>) -> impl Future<Output = Sent> + use<> {
-        self.0.sender.clone().try_send_request(request)
+    /// The first connection that takes this request. So the others may become idle.
+    fn find(&self, need: Need) -> Option<Connection> {
+        self.0.remove_ended();
+        let now = Instant::now();
+        let mut connections = self.0.connections.borrow_mut();
+        let kept = connections.iter_mut().find(|kept| {
+            kept.number > need.newer_than
+                && self.0.room_on(&kept.connection) > 0
+                && need.upload.is_none_or(|length| kept.connection.takes_upload(length))
+        })?;
+        kept.expires = now + self.0.keep_alive;
+        let connection = kept.connection.clone();
+        let room: usize = connections.iter().map(|kept| self.0.room_on(&kept.connection)).sum();
+        drop(connections);
+        // One of them is for this request.
+        if (room - 1) * SPARE < self.0.expected_streams.get() && self.0.dialing.get() == 0 {
+            self.dial();
+        }
+        Some(connection)
     }
 
-    /// Whether one request more can be sent.
-    pub(super) fn has_room(&self) -> bool {
-        !self.is_closed() && self.requests() < MAX_STREAMS
+    /// Whether the connections that are being opened are too few for the requests that wait.
+    fn needs_dial(&self) -> bool {
+        let dialing = self.0.dialing.get();
+        dialing < MAX_DIALING && dialing * self.0.expected_streams.get() < self.0.waiting.get()
     }
 
-    /// Whether no request can be sent any more.
-    pub(super) fn is_closed(&self) -> bool {
-        self.0.sender.is_closed()
+    /// Begins to open a connection. Returns whether there may be one more.
+    fn dial(&self) -> bool {
+        let Some(place) = self.0.facts.admit(self.0.max_connections) else { return false };
+        self.0.dialing.set(self.0.dialing.get() + 1);
+        let pool = self.clone();
+        // Ends within connect_timeout. What it opens belongs to the pool, also when the request that it
+        // was meant for has gone.
+        drop(tokio::task::spawn_local(async move {
+            let opened = pool.0.open(place).await;
+            pool.dialed(opened);
+        }));
+        true
     }
 
-    /// Requests that run, where the pool alone holds one handle more.
-    pub(super) fn requests(&self) -> usize {
-        Rc::strong_count(&self.0) - 1
+    fn dialed(&self, opened: Result<Connection, Failure>) {
+        let inner = &*self.0;
+        inner.dialing.set(inner.dialing.get() - 1);
+        match opened {
+            Ok(connection) => self.add(connection),
+            Err(failure) => {
+                inner.failures.set(inner.failures.get() + 1);
+                *inner.failure.borrow_mut() = Some(failure);
+            }
+        }
+        inner.room.notify_waiters();
+    }
+
+    fn add(&self, connection: Connection) {
+        let inner = &*self.0;
+        let streams = inner.lifetime.borrow().left(0).min(connection.max_streams());
+        inner.expected_streams.set(streams.max(1));
+        let number = inner.opened.get() + 1;
+        inner.opened.set(number);
+        let expires = Instant::now() + inner.keep_alive;
+        inner.connections.borrow_mut().push(Kept { connection, number, expires });
+        if !inner.is_swept.replace(true) {
+            // Its owner is the pool: it ends when the pool is empty, or gone.
+            drop(tokio::task::spawn_local(sweep(Rc::downgrade(&self.0))));
+        }
     }
 }
 
-/// hyper's own tasks end with their connection.
-#[derive(Clone, Copy, Debug)]
-struct OnThisThread;
+impl Inner {
+    async fn open(&self, place: Place) -> Result<Connection, Failure> {
+        let opening = async {
+            let socket = self.connector.connect(true).await;
+            let socket = socket.map_err(|error| Failure::connect(&error))?;
+            let opened = Connection::open(socket, place, &self.room, self.max_header).await;
+            opened.map_err(|reason| Failure::connect(&reason))
+        };
+        timeout(self.connect_timeout, opening).await.unwrap_or(Err(Failure::ConnectTimeout))
+    }
 
-impl<F> hyper::rt::Executor<F> for OnThisThread
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    fn execute(&self, future: F) {
-        drop(tokio::task::spawn_local(future));
+    /// How many requests more this connection takes.
+    fn room_on(&self, connection: &Connection) -> usize {
+        connection.room().min(self.lifetime.borrow().left(connection.opened()))
+    }
+
+    /// Removes the connections that take no more requests. Those that run on them keep them open.
+    fn remove_ended(&self) {
+        let mut lifetime = self.lifetime.borrow_mut();
+        self.connections.borrow_mut().retain(|Kept { connection, .. }| {
+            if let Some(requests) = connection.ended_after() {
+                lifetime.ended_after(requests);
+            } else if connection.streams() == 0 {
+                lifetime.lived_to(connection.opened());
+            }
+            !connection.is_over()
+        });
+    }
+
+    /// Closes what was kept for too long; returns when the next one is due.
+    fn sweep(&self) -> Option<Instant> {
+        self.remove_ended();
+        let now = Instant::now();
+        let mut connections = self.connections.borrow_mut();
+        for kept in connections.iter_mut().filter(|kept| kept.connection.streams() > 0) {
+            kept.expires = now + self.keep_alive;
+        }
+        connections.retain(|kept| kept.expires > now);
+        connections.iter().map(|kept| kept.expires).min()
+    }
+}
+
+async fn sweep(pool: Weak<Inner>) {
+    const AT_LEAST: Duration = Duration::from_secs(1);
+    while let Some(pool) = pool.upgrade() {
+        let next = pool.sweep();
+        pool.is_swept.set(next.is_some());
+        drop(pool);
+        let Some(next) = next else { return };
+        let now = Instant::now();
+        tokio::time::sleep_until(next.clamp(now + AT_LEAST, now + 10 * AT_LEAST)).await;
+    }
+}
+
+/// A request among those that wait.
+#[derive(Debug)]
+struct Waiting<'p>(&'p Inner);
+
+impl<'p> Waiting<'p> {
+    fn among(pool: &'p Inner) -> Result<Self, Failure> {
+        if pool.waiting.get() >= pool.max_waiting {
+            return Err(Failure::MaxWaiting);
+        }
+        pool.waiting.set(pool.waiting.get() + 1);
+        Ok(Self(pool))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
     }
 }

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -31,7 +32,20 @@ struct Sending {
     pause: Pause,
     // Bytes that may still come.
     left: u64,
+    // What was read of the body, where it may have to be sent again.
+    kept: Option<Kept>,
+    // What is to be sent again first.
+    again: Kept,
     watch: Rc<Watch>,
+}
+
+/// The beginning of a body.
+#[derive(Debug, Default)]
+struct Kept {
+    octets: BytesMut,
+    // Behind them, where the body ended with some.
+    trailers: Option<HeaderMap>,
+    most: usize,
 }
 
 /// How far an upload has come, for the one who waits for the answer.
@@ -77,13 +91,95 @@ impl Upload {
         let sending = body.map(|body| {
             let pause = Pause::new(settings.idle_timeout);
             let left = settings.max_body.unwrap_or(u64::MAX);
-            Box::new(Sending { body, hold, pause, left, watch: Rc::clone(&watch) })
+            let (kept, again, watch) = (None, Kept::default(), Rc::clone(&watch));
+            Box::new(Sending { body, hold, pause, left, kept, again, watch })
         });
         (Self(sending), watch)
+    }
+
+    /// No body.
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
+    /// Whether there is no body.
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Keeps what is read from now on, up to so many bytes, so that it can be sent again.
+    pub(super) fn keep(&mut self, most: usize) {
+        if let Some(sending) = &mut self.0 {
+            sending.kept = Some(Kept { most, ..Kept::default() });
+        }
+    }
+
+    /// Goes back to where [`Self::keep`] was called. Returns whether that is possible: `false` when
+    /// more was read than could be kept.
+    pub(super) fn rewind(&mut self) -> bool {
+        let Some(sending) = &mut self.0 else { return true };
+        let Some(kept) = &mut sending.kept else { return false };
+        let most = kept.most;
+        // What was to be sent again, and was not, follows.
+        let mut again = std::mem::replace(kept, Kept { most, ..Kept::default() });
+        again.octets.unsplit(std::mem::take(&mut sending.again.octets));
+        again.trailers = again.trailers.or_else(|| sending.again.trailers.take());
+        sending.again = again;
+        sending.watch.moved(Stage::Backend);
+        true
+    }
+
+    /// It will not be sent again.
+    pub(super) fn forget(&mut self) {
+        if let Some(sending) = &mut self.0 {
+            sending.kept = None;
+        }
+    }
+}
+
+impl Kept {
+    fn is_empty(&self) -> bool {
+        self.octets.is_empty() && self.trailers.is_none()
+    }
+
+    /// Keeps what was read. Returns whether there was room for it.
+    fn add(&mut self, frame: &Frame<Bytes>) -> bool {
+        if let Some(data) = frame.data_ref() {
+            if self.octets.len() + data.len() > self.most {
+                return false;
+            }
+            self.octets.extend_from_slice(data);
+        }
+        if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+        }
+        true
+    }
+
+    /// Takes the next frame.
+    fn take(&mut self) -> Option<Frame<Bytes>> {
+        if !self.octets.is_empty() {
+            return Some(Frame::data(self.octets.split().freeze()));
+        }
+        self.trailers.take().map(Frame::trailers)
     }
 }
 
 impl Sending {
+    /// Whether the body is at its end.
+    fn is_end(&self) -> bool {
+        self.again.is_empty() && self.body.is_end_stream()
+    }
+
+    /// A frame of the body is on its way to the backend.
+    fn sent(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.kept.as_mut().is_none_or(|kept| kept.add(&frame)) {
+            self.kept = None;
+        }
+        self.watch.moved(if self.is_end() { Stage::Complete } else { Stage::Backend });
+        Poll::Ready(Some(Ok(frame)))
+    }
+
     fn broke(
         &self,
         stage: Stage,
@@ -175,6 +271,9 @@ impl Body for Upload {
             this.hold = None;
             this.pause.over();
         }
+        if let Some(frame) = this.again.take() {
+            return this.sent(frame);
+        }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => {
                 this.watch.stage.set(Stage::Client);
@@ -188,9 +287,7 @@ impl Body for Upload {
                     return this.broke(Stage::Large, "the body is too large".into());
                 };
                 this.left = left;
-                let is_end = this.body.is_end_stream();
-                this.watch.moved(if is_end { Stage::Complete } else { Stage::Backend });
-                Poll::Ready(Some(Ok(frame)))
+                this.sent(frame)
             }
             Poll::Ready(Some(Err(error))) => this.broke(Stage::Broken, error),
             Poll::Ready(None) => {
@@ -201,11 +298,16 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|sending| sending.body.is_end_stream())
+        self.0.as_ref().is_none_or(|sending| sending.is_end())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let sending = self.0.as_ref();
-        sending.map_or_else(|| SizeHint::with_exact(0), |sending| sending.body.size_hint())
+        let Some(sending) = &self.0 else { return SizeHint::with_exact(0) };
+        let again = sending.again.octets.len() as u64;
+        let rest = sending.body.size_hint();
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(again + rest),
+            None => SizeHint::default(),
+        }
     }
 }

@@ -5,17 +5,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use tokio::sync::Semaphore;
+use http_body::Body as _;
 use tokio::time::{Instant, timeout};
 
-use super::connect::{Connector, Socket};
-use super::connection::{Connection, Sent};
+use super::connect::Connector;
+use super::connection::Connection;
 use super::error::{Failure, Unanswered};
-use super::facts::{Facts, Place};
+use super::facts::Facts;
+use super::incoming::Incoming;
 use super::lease::Lease;
 use super::pool::Pool;
-use super::shared::SharedConnection;
+use super::retry::{self, Attempts, RetryPolicy};
+use super::shared::{Need, SharedPool};
 use super::upload::{Upload, Watch};
 use crate::route::{ProxySettings, UpstreamAddress};
 
@@ -23,25 +24,31 @@ use crate::route::{ProxySettings, UpstreamAddress};
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) address: UpstreamAddress,
-    connector: Connector,
+    connector: Rc<Connector>,
     pool: Pool,
-    // One at a time connects over HTTP/2: the others share what it opens.
-    connecting: Semaphore,
+    shared: SharedPool,
+    retry: RetryPolicy,
+    retry_buffer: usize,
     down_until: Cell<Option<Instant>>,
     max_connections: usize,
+    max_header: usize,
     connect_timeout: Duration,
     facts: Facts,
 }
 
 impl Upstream {
     pub(super) fn new(address: UpstreamAddress, settings: &ProxySettings, facts: Facts) -> Self {
+        let connector = Rc::new(Connector::new(address.clone(), &settings.tls));
         Self {
-            connector: Connector::new(address.clone(), &settings.tls),
             address,
             pool: Pool::new(settings.keep_alive),
-            connecting: Semaphore::new(1),
+            shared: SharedPool::new(Rc::clone(&connector), settings, facts.clone()),
+            connector,
+            retry: RetryPolicy::new(settings, facts.clone()),
+            retry_buffer: settings.retry_buffer,
             down_until: Cell::new(None),
             max_connections: settings.max_connections,
+            max_header: settings.max_response_header,
             connect_timeout: settings.connect_timeout,
             facts,
         }
@@ -79,96 +86,91 @@ impl Upstream {
     }
 
     /// Over HTTP/1.1. A kept connection may turn out to have been closed: what was not begun on it
-    /// is sent on another.
+    /// is sent on another, and what can be repeated on a new one.
     async fn send_alone(
         &self,
         mut request: Request<Upload>,
         watch: &Rc<Watch>,
     ) -> Result<(Response<Incoming>, Lease), Unanswered> {
+        let mut needs_new = false;
         loop {
-            let kept = self.pool.take();
+            let kept = if needs_new { None } else { self.pool.take() };
             let is_kept = kept.is_some();
             let mut connection = match kept {
                 Some(connection) => connection,
                 None => match self.connect().await {
                     Ok(connection) => connection,
-                    Err(failure) => return Err(unsent(failure, request)),
+                    Err(failure) => return Err(Unanswered::unsent(failure, request)),
                 },
             };
-            match watch.answer(connection.send(request)).await? {
+            let copy = if is_kept { self.retry.copy(&request) } else { None };
+            let mut error = match watch.answer(connection.send(request)).await? {
                 Ok(response) => {
                     let (pool, watch) = (self.pool.clone(), Rc::clone(watch));
                     let lease = Lease::Own { connection, pool, watch, keep_alive: None };
-                    return Ok((response, lease));
+                    return Ok((response.map(Incoming::Http1), lease));
                 }
-                sent => request = again(sent, is_kept, watch)?,
+                Err(error) => error,
+            };
+            if let Some(failure) = watch.failure() {
+                return Err(failure.into());
             }
+            let failure = if error.error().is_parse_too_large() {
+                Failure::ResponseHeader
+            } else {
+                Failure::exchange(error.error())
+            };
+            request = match (error.take_message(), copy) {
+                (Some(unsent), _) if is_kept => unsent,
+                (Some(unsent), _) => return Err(Unanswered::unsent(failure, unsent)),
+                (None, Some(copy)) if retry::is_lost(error.error()) => {
+                    self.retry.count_lost();
+                    needs_new = true;
+                    copy
+                }
+                (None, _) => return Err(failure.into()),
+            };
         }
     }
 
-    /// Over HTTP/2: a connection may go away as the request is sent.
+    /// Over HTTP/2. A connection may go away as the request is sent, or refuse it.
     async fn send_shared(
         &self,
         mut request: Request<Upload>,
         watch: &Rc<Watch>,
     ) -> Result<(Response<Incoming>, Lease), Unanswered> {
+        request.body_mut().keep(self.retry_buffer);
+        let mut attempts = Attempts::default();
+        let mut newer_than = 0;
         loop {
-            let kept = self.pool.share();
-            let is_kept = kept.is_some();
-            let connection = match kept {
-                Some(connection) => connection,
-                None => match self.connect_shared().await {
-                    Ok(connection) => connection,
-                    Err(failure) => return Err(unsent(failure, request)),
-                },
+            let upload = request.body();
+            let upload = (!upload.is_end_stream()).then(|| upload.size_hint().exact());
+            let connection = match self.shared.connection(Need { upload, newer_than }).await {
+                Ok(connection) => connection,
+                Err(failure) => return Err(Unanswered::unsent(failure, request)),
             };
+            let is_first = connection.opened() == 0;
             match watch.answer(connection.send(request)).await? {
-                Ok(response) => return Ok((response, Lease::Shared { _connection: connection })),
-                sent => request = again(sent, is_kept, watch)?,
+                Ok(response) => {
+                    let lease = Lease::Shared { _connection: connection };
+                    return Ok((response.map(Incoming::Http2), lease));
+                }
+                Err(lost) => {
+                    let again = self.retry.after(*lost, is_first, &mut attempts, watch)?;
+                    request = again.request;
+                    newer_than = if again.needs_new { self.shared.newest() } else { newer_than };
+                }
             }
         }
     }
 
     /// A connection of its own, over HTTP/1.1.
     async fn connect(&self) -> Result<Connection, Failure> {
-        let (socket, place) = self.open(false).await?;
-        let connection = Connection::speak(socket, place).await;
+        let place = self.facts.admit(self.max_connections).ok_or(Failure::MaxConnections)?;
+        let socket = timeout(self.connect_timeout, self.connector.connect(false)).await;
+        let socket = socket.map_err(|_elapsed| Failure::ConnectTimeout)?;
+        let socket = socket.map_err(|error| Failure::connect(&error))?;
+        let connection = Connection::speak(socket, place, self.max_header).await;
         connection.map_err(|error| Failure::connect(&error))
     }
-
-    async fn connect_shared(&self) -> Result<SharedConnection, Failure> {
-        let _turn = self.connecting.acquire().await.expect("the semaphore is never closed");
-        if let Some(connection) = self.pool.share() {
-            return Ok(connection);
-        }
-        let (socket, place) = self.open(true).await?;
-        let connection = SharedConnection::speak(socket, place).await;
-        let connection = connection.map_err(|error| Failure::connect(&error))?;
-        self.pool.add(&connection);
-        Ok(connection)
-    }
-
-    async fn open(&self, wants_http2: bool) -> Result<(Socket, Place), Failure> {
-        let place = self.facts.admit(self.max_connections).ok_or(Failure::MaxConnections)?;
-        let socket = timeout(self.connect_timeout, self.connector.connect(wants_http2)).await;
-        let socket = socket.map_err(|_elapsed| Failure::ConnectTimeout)?;
-        Ok((socket.map_err(|error| Failure::connect(&error))?, place))
-    }
-}
-
-/// The request, to be sent on another connection, where nothing of it went out on a kept one.
-fn again(sent: Sent, is_kept: bool, watch: &Watch) -> Result<Request<Upload>, Unanswered> {
-    let Err(mut error) = sent else { unreachable!("an answer is no reason to ask again") };
-    if let Some(failure) = watch.failure() {
-        return Err(failure.into());
-    }
-    match error.take_message() {
-        Some(request) if is_kept => Ok(request),
-        Some(request) => Err(unsent(Failure::exchange(error.error()), request)),
-        None => Err(Failure::exchange(error.error()).into()),
-    }
-}
-
-fn unsent(failure: Failure, request: Request<Upload>) -> Unanswered {
-    Unanswered { failure, unsent: Some(Box::new(request)) }
 }

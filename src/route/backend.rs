@@ -24,6 +24,15 @@ pub struct ProxySettings {
     pub allows_underscores: bool,
     /// Connections to all upstreams together, over all shards.
     pub max_connections: usize,
+    /// Requests that wait for a connection over HTTP/2, to each upstream, on each shard.
+    pub max_waiting: usize,
+    /// What the header of a response may take: its names and values, and 32 bytes for each field.
+    pub max_response_header: usize,
+    /// Whether an idempotent request without a body, lost on a kept connection, is sent once more.
+    pub retry_idempotent: bool,
+    /// What is kept of a request's body over HTTP/2, in bytes, to send it again where the backend has
+    /// not processed it.
+    pub retry_buffer: usize,
     /// Bytes of a request's body; `None`: any number.
     pub max_body: Option<u64>,
     /// How long a connection may take, its name's look-up and TLS included.
@@ -50,6 +59,10 @@ impl ProxySettings {
             host: None,
             allows_underscores: false,
             max_connections: 10_000,
+            max_waiting: 1_000,
+            max_response_header: 64 << 10,
+            retry_idempotent: true,
+            retry_buffer: 64 << 10,
             max_body: None,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),

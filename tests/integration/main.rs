@@ -9,6 +9,10 @@
 /// What the tests stand on: the processes, the clients, and waiting with a deadline.
 mod support;
 
+/// One connection over HTTP/2 to a backend, and many clients that share it.
+mod backend_http2;
+/// nginx and Node as backends over HTTP/2, and when they close a connection.
+mod backend_servers;
 /// Event streams that the backend writes itself.
 mod backend_streams;
 /// Bodies of any size, in constant memory.

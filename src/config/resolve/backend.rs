@@ -12,7 +12,12 @@ use crate::config::file::{ProxyFile, UpstreamTlsFile};
 use crate::route::{ProxySettings, UpstreamAddress, UpstreamTls};
 
 use super::stream::StreamDefaults;
-use super::{Resolver, authority};
+use super::{MAX_LENGTH, Resolver, authority};
+
+/// With less, ordinary responses are refused.
+const MIN_RESPONSE_HEADER: usize = 1 << 10;
+/// With more, a backend could make each of its connections take that much.
+const MAX_RESPONSE_HEADER: usize = 1 << 20;
 
 impl Resolver<'_> {
     pub(super) fn proxy(
@@ -33,6 +38,15 @@ impl Resolver<'_> {
             is_http2: file.http2.or(false),
             allows_underscores: file.underscores_in_headers.or(false),
             max_connections: self.count(file.max_connections, defaults.max_connections),
+            max_waiting: self.count(file.max_waiting, defaults.max_waiting),
+            max_response_header: self.size(
+                file.max_response_header,
+                defaults.max_response_header,
+                MIN_RESPONSE_HEADER,
+                MAX_RESPONSE_HEADER,
+            ),
+            retry_idempotent: file.retry_idempotent.or(defaults.retry_idempotent),
+            retry_buffer: self.size(file.retry_buffer, defaults.retry_buffer, 0, MAX_LENGTH),
             max_body: self.limit(file.max_body, self.max_body),
             connect_timeout: self.time(file.connect_timeout, defaults.connect_timeout),
             response_timeout: self.time(file.response_timeout, defaults.response_timeout),

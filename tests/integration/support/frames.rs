@@ -82,6 +82,35 @@ impl Frame {
         u32::from_be_bytes(self.payload[offset..offset + 4].try_into().unwrap())
     }
 
+    /// The `:path` of a request whose strings are literals without the Huffman code.
+    pub(crate) fn path(&self) -> String {
+        const PATH: usize = 4;
+        let mut block = &self.payload[..];
+        while let Some(&first) = block.first() {
+            let (prefix, is_indexed) = match first {
+                0x80.. => (7, true),
+                0x40.. => (6, false),
+                0x20.. => (5, true),
+                _ => (4, false),
+            };
+            let name = take_integer(&mut block, prefix);
+            if is_indexed {
+                match (first, name) {
+                    (0x80.., PATH) => return "/".to_owned(),
+                    _ => continue,
+                }
+            }
+            if name == 0 {
+                take_string(&mut block);
+            }
+            let value = take_string(&mut block);
+            if name == PATH {
+                return String::from_utf8(value.to_vec()).unwrap();
+            }
+        }
+        panic!("no :path in {self:?}");
+    }
+
     /// The entries of a SETTINGS frame.
     pub(crate) fn settings(&self) -> Vec<(u16, u32)> {
         let entries = self.payload.chunks(6);
@@ -112,6 +141,31 @@ fn push_length(block: &mut Vec<u8>, length: usize) {
             block.push(u8::try_from(rest).unwrap());
         }
     }
+}
+
+fn take_integer(block: &mut &[u8], prefix: u32) -> usize {
+    let most = (1 << prefix) - 1;
+    let mut value = usize::from(block[0]) & most;
+    *block = &block[1..];
+    let mut shift = 0;
+    while value >= most {
+        let octet = block[0];
+        *block = &block[1..];
+        value += usize::from(octet & 0x7f) << shift;
+        shift += 7;
+        if octet & 0x80 == 0 {
+            break;
+        }
+    }
+    value
+}
+
+fn take_string<'a>(block: &mut &'a [u8]) -> &'a [u8] {
+    assert!(block[0] & 0x80 == 0, "a string in the Huffman code");
+    let length = take_integer(block, 7);
+    let (string, rest) = block.split_at(length);
+    *block = rest;
+    string
 }
 
 /// What a client says first (RFC 9113, section 3.4).

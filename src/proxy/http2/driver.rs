@@ -1,0 +1,338 @@
+//! The task of a connection: it reads, lets streams send, and writes.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use rustc_hash::FxHashMap;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::header_block::HeaderBlock;
+use super::link::Link;
+use super::liveness::{Due, Liveness};
+use super::reason::{Fault, Reason};
+use super::settings::{DEFAULT_WINDOW, PeerSettings, put_first};
+use super::stream::Stream;
+use crate::server::http2::PREFACE;
+use crate::server::http2::hpack::{Decoder, Encoder};
+use crate::server::http2::output::Output;
+use crate::server::http2::wakes::{Caller, Part};
+
+/// What a backend may send on one stream before it is read, in octets.
+pub(super) const STREAM_WINDOW: u32 = 256 << 10;
+/// What is read at once: a whole frame, and most of another.
+const READ: usize = 32 << 10;
+/// What is written at once: one TLS record.
+pub(super) const MAX_TOGETHER: usize = 16 << 10;
+/// While so much waits for the socket, nothing is read that would have to be answered.
+const MAX_UNSENT: usize = 64 << 10;
+/// How often a connection reads and writes before other tasks run.
+const MAX_ROUNDS: usize = 16;
+
+/// The task of a connection: all of it but what [`Link`] shares.
+#[derive(Debug)]
+pub(super) struct Driver<T> {
+    socket: T,
+    pub(super) link: Rc<Link>,
+    pub(super) streams: FxHashMap<u32, Stream>,
+    /// How many of them have not sent their request to its end.
+    pub(super) uploading: usize,
+    /// Streams that have something to do, in order.
+    pub(super) ready: VecDeque<u32>,
+    /// Streams that have something to send when the window of the connection opens.
+    pub(super) starved: Vec<u32>,
+    pub(super) output: Output,
+    pub(super) encoder: Encoder,
+    pub(super) decoder: Decoder,
+    pub(super) peer: PeerSettings,
+    /// What may be sent on all streams, in octets.
+    pub(super) send_window: i64,
+    /// What has arrived on all streams and has not been credited, in octets.
+    pub(super) uncredited: usize,
+    /// The header block that is not complete.
+    pub(super) block: Option<Box<HeaderBlock>>,
+    pub(super) max_header: usize,
+    /// The last stream that the backend will process.
+    pub(super) last_stream: u32,
+    /// Why the backend takes no more requests.
+    pub(super) goaway: Option<Reason>,
+    liveness: Liveness,
+    /// Octets that the socket took.
+    written: u64,
+    task: Option<Waker>,
+    // Of a frame that is not complete.
+    input: Vec<u8>,
+    is_readable: bool,
+    is_blocked: bool,
+    // The socket takes no more, but something may still arrive.
+    is_broken: bool,
+    reader: Waker,
+    writer: Waker,
+    callers: Vec<std::sync::Arc<Caller>>,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
+    pub(super) fn new(socket: T, link: Rc<Link>, max_header: usize) -> Self {
+        let mut output = Output::default();
+        output.buffer().extend_from_slice(PREFACE);
+        put_first(output.buffer(), STREAM_WINDOW, max_header);
+        Self {
+            socket,
+            streams: FxHashMap::default(),
+            uploading: 0,
+            ready: VecDeque::new(),
+            starved: Vec::new(),
+            output,
+            encoder: Encoder::default(),
+            decoder: Decoder::default(),
+            peer: PeerSettings::default(),
+            send_window: i64::from(DEFAULT_WINDOW),
+            uncredited: 0,
+            block: None,
+            max_header,
+            last_stream: u32::MAX,
+            goaway: None,
+            liveness: Liveness::new(),
+            written: 0,
+            task: None,
+            input: Vec::new(),
+            is_readable: true,
+            is_blocked: false,
+            is_broken: false,
+            reader: link.wakes.caller(Part::Reader),
+            writer: link.wakes.caller(Part::Writer),
+            callers: Vec::new(),
+            link,
+        }
+    }
+
+    /// Reads, sends and writes what there is; ends with the connection, and why it did.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        for _ in 0..MAX_ROUNDS {
+            self.take_wakes();
+            if self.may_read()
+                && let Err(reason) = self.read()
+            {
+                // What was answered meanwhile may still be of use to the backend.
+                self.write();
+                return Poll::Ready(reason);
+            }
+            self.send_queued();
+            self.serve();
+            self.write();
+            self.update_uploads();
+            if let Poll::Ready(due) = self.liveness.poll(self.is_busy(), cx) {
+                match due {
+                    Due::Ping => self.ping(b"ssegate?", false),
+                    Due::End => {
+                        return Poll::Ready(Reason::Lost("it does not answer a PING".into()));
+                    }
+                }
+                continue;
+            }
+            if let Some(reason) = self.goaway.take_if(|_| self.streams.is_empty()) {
+                return Poll::Ready(reason);
+            }
+            if !self.has_work() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether the backend is expected to send something.
+    fn is_busy(&self) -> bool {
+        !self.streams.is_empty() || !self.link.is_open() || self.is_broken
+    }
+
+    fn has_work(&self) -> bool {
+        self.may_read() || self.may_send() && (self.link.has_queued() || !self.ready.is_empty())
+    }
+
+    fn take_wakes(&mut self) {
+        self.link.wakes.take(&mut self.callers);
+        for caller in self.callers.drain(..) {
+            match caller.part() {
+                Part::Reader => self.is_readable = true,
+                Part::Writer => self.is_blocked = false,
+                Part::Stream(id) | Part::Cut(id) => self.ready.push_back(id),
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.is_readable && self.output.len() < MAX_UNSENT
+    }
+
+    /// Whether more can be put into the output.
+    pub(super) fn may_send(&self) -> bool {
+        !self.is_blocked && self.output.len() < MAX_TOGETHER
+    }
+
+    fn read(&mut self) -> Result<(), Reason> {
+        let mut buffer = read_buffer::take();
+        let (filled, end) = match self.fill(&mut buffer) {
+            Ok(filled) => (filled, Ok(())),
+            Err((filled, reason)) => (filled, Err(reason)),
+        };
+        let received = if filled > self.input.len() {
+            self.liveness.heard();
+            self.receive_all(&buffer[..filled])
+        } else {
+            Ok(())
+        };
+        read_buffer::give_back(buffer);
+        received.and(end)
+    }
+
+    /// Fills `buffer`, behind what is left of the last frame; returns how far, and why nothing more
+    /// will arrive.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, (usize, Reason)> {
+        let mut filled = self.input.len();
+        buffer[..filled].copy_from_slice(&self.input);
+        let mut cx = Context::from_waker(&self.reader);
+        while filled < buffer.len() {
+            let mut read = ReadBuf::new(&mut buffer[filled..]);
+            match Pin::new(&mut self.socket).poll_read(&mut cx, &mut read) {
+                Poll::Ready(Ok(())) if read.filled().is_empty() => {
+                    let closed = Reason::Lost("the backend has closed it".into());
+                    return Err((filled, closed));
+                }
+                Poll::Ready(Ok(())) => filled += read.filled().len(),
+                Poll::Ready(Err(error)) => return Err((filled, lost(&error))),
+                Poll::Pending => {
+                    self.is_readable = false;
+                    break;
+                }
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Processes all frames that are complete, and keeps the beginning of the next.
+    fn receive_all(&mut self, octets: &[u8]) -> Result<(), Reason> {
+        if !self.link.is_open() && octets.starts_with(b"HTTP/1.") {
+            return Err(Reason::Http1);
+        }
+        let mut rest = octets;
+        loop {
+            match self.receive(rest) {
+                Ok(Some(length)) => rest = &rest[length..],
+                Ok(None) => break,
+                Err((length, Fault::Stream(id, code, reason))) => {
+                    rest = &rest[length..];
+                    self.reset(id, code, reason);
+                }
+                Err((_, Fault::Connection(code, what))) => {
+                    self.put_goaway(code, what);
+                    return Err(Reason::Protocol(what));
+                }
+            }
+        }
+        self.input = rest.to_vec();
+        Ok(())
+    }
+
+    /// Lets streams send, one after the other.
+    fn serve(&mut self) {
+        while self.may_send()
+            && let Some(id) = self.ready.pop_front()
+        {
+            self.serve_stream(id);
+        }
+    }
+
+    fn write(&mut self) {
+        if self.is_blocked || self.is_broken {
+            return;
+        }
+        let before = self.output.len();
+        let mut cx = Context::from_waker(&self.writer);
+        match self.output.poll_write(&mut self.socket, &mut cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Pending => self.is_blocked = true,
+            // What the backend sent before it closed, a GOAWAY perhaps, is still to be read; the
+            // end of the connection follows.
+            Poll::Ready(Err(_)) => (self.is_broken, self.is_blocked) = (true, true),
+        }
+        self.written += (before - self.output.len()) as u64;
+    }
+
+    /// Where the next frame begins in all that is written, in octets.
+    pub(super) fn position(&self) -> u64 {
+        self.written + self.output.len() as u64
+    }
+
+    fn update_uploads(&self) {
+        // Most requests have no body, and then there is nothing to add up.
+        let draw =
+            if self.uploading == 0 { 0 } else { self.streams.values().map(Stream::draw).sum() };
+        self.link.update_uploads(self.send_window, draw);
+    }
+
+    /// Forgets a stream.
+    pub(super) fn remove(&mut self, id: u32) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        if stream.is_uploading() {
+            self.uploading -= 1;
+            // What it held of the window may be enough for others.
+            self.ready.extend(self.starved.drain(..));
+        }
+        self.link.ended();
+        Some(stream)
+    }
+
+    /// The connection has ended. A request of which nothing was written can be sent again.
+    fn close(&mut self, reason: &Reason) {
+        tracing::debug!(%reason, "an HTTP/2 connection to a backend has ended");
+        self.link.close(reason);
+        for (_, stream) in self.streams.drain() {
+            let is_unprocessed = stream.begins_at >= self.written;
+            stream.fail(reason.clone(), is_unprocessed);
+            self.link.ended();
+        }
+        self.lose_queued(reason);
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if !this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            this.link.wakes.set_task(cx.waker());
+            this.task = Some(cx.waker().clone());
+        }
+        this.output.begin();
+        let ended = this.turn(cx);
+        this.output.end();
+        ended.map(|reason| this.close(&reason))
+    }
+}
+
+fn lost(error: &io::Error) -> Reason {
+    Reason::Lost(error.to_string().into())
+}
+
+/// The buffer into which all connections of a thread read, one after the other.
+mod read_buffer {
+    use std::cell::Cell;
+
+    thread_local! {
+        static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+
+    pub(super) fn take() -> Vec<u8> {
+        let mut buffer = SHARED.take();
+        buffer.resize(super::READ, 0);
+        buffer
+    }
+
+    pub(super) fn give_back(buffer: Vec<u8>) {
+        SHARED.set(buffer);
+    }
+}

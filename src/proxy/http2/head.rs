@@ -1,0 +1,229 @@
+//! The head of a response, and trailers: from decoded fields to `http` types (RFC 9113, section 8.3.2).
+
+use http::header::{self, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
+
+use crate::server::http2::hpack::{Field, Name};
+
+/// What SETTINGS_MAX_HEADER_LIST_SIZE counts for a field beside its name and value, in octets (RFC
+/// 9113, section 6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+
+/// Fields of one connection, which HTTP/2 does not have (RFC 9113, section 8.2.2).
+const CONNECTION_SPECIFIC: [HeaderName; 5] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Collects the fields of a header block. What is over the limit is counted and dropped.
+#[derive(Debug)]
+pub(super) struct HeadDraft {
+    status: Option<StatusCode>,
+    headers: HeaderMap,
+    size: usize,
+    max_size: usize,
+    fault: Option<&'static str>,
+}
+
+/// Why a header block makes no head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// RFC 9113, section 8.1.1.
+    Malformed(&'static str),
+    /// Its fields take more than the limit.
+    TooLarge,
+}
+
+impl HeadDraft {
+    /// A draft of regular fields of at most `max_size` octets, names and values with 32 for each field.
+    pub(super) fn new(max_size: usize) -> Self {
+        Self { status: None, headers: HeaderMap::new(), size: 0, max_size, fault: None }
+    }
+
+    /// Adds a field.
+    pub(super) fn add(&mut self, field: &Field) {
+        if let Err(fault) = self.put(field) {
+            self.fault.get_or_insert(fault);
+        }
+    }
+
+    fn put(&mut self, field: &Field) -> Result<(), &'static str> {
+        let value = field.value.as_ref().ok_or("a value with an octet that no value may have")?;
+        match &field.name {
+            Name::Regular(name) if CONNECTION_SPECIFIC.contains(name) => {
+                Err("a field that is specific to a connection")
+            }
+            Name::Regular(name) => {
+                self.size = self.size.saturating_add(field.size);
+                if self.size <= self.max_size
+                    && self.headers.try_append(name, value.clone()).is_err()
+                {
+                    self.size = usize::MAX;
+                }
+                Ok(())
+            }
+            Name::Status if self.status.is_some() => Err("two :status pseudo-headers"),
+            Name::Status if !self.headers.is_empty() => Err(":status behind other fields"),
+            Name::Status => {
+                let status = StatusCode::from_bytes(value.as_bytes());
+                self.status = Some(status.map_err(|_| "a :status that is no status")?);
+                Ok(())
+            }
+            Name::Malformed { .. } => Err("a field name that no field may have"),
+            Name::Method | Name::Scheme | Name::Authority | Name::Path | Name::Protocol => {
+                Err("a pseudo-header of requests")
+            }
+        }
+    }
+
+    /// The head of a response.
+    ///
+    /// # Errors
+    /// The fields make none, or are too large.
+    pub(super) fn into_response(self) -> Result<Response<()>, Unfit> {
+        self.check()?;
+        let mut response = Response::new(());
+        *response.status_mut() = self.status.ok_or(Unfit::Malformed("no :status"))?;
+        *response.version_mut() = Version::HTTP_2;
+        *response.headers_mut() = self.headers;
+        Ok(response)
+    }
+
+    /// The fields behind a body.
+    ///
+    /// # Errors
+    /// One is a pseudo-header, or they are too large.
+    pub(super) fn into_trailers(self) -> Result<HeaderMap, Unfit> {
+        self.check()?;
+        if self.status.is_some() {
+            return Err(Unfit::Malformed("a pseudo-header in trailers"));
+        }
+        Ok(self.headers)
+    }
+
+    fn check(&self) -> Result<(), Unfit> {
+        match self.fault {
+            Some(what) => Err(Unfit::Malformed(what)),
+            None if self.size > self.max_size => Err(Unfit::TooLarge),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What these fields count against `max_response_header`, in octets: as HTTP/2 counts a header list,
+/// over HTTP/1.1 too.
+pub(in crate::proxy) fn header_list_size(headers: &HeaderMap) -> usize {
+    let size = |(name, value): (&HeaderName, &header::HeaderValue)| {
+        name.as_str().len() + value.len() + FIELD_OVERHEAD
+    };
+    headers.iter().map(size).sum()
+}
+
+/// The length of a response's body that the backend announces; several fields must agree.
+///
+/// # Errors
+/// A length that is no number, or several that differ.
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unfit> {
+    let malformed = Unfit::Malformed("a Content-Length that is no length");
+    let mut found = None;
+    for field in headers.get_all(CONTENT_LENGTH) {
+        let is_digits = !field.is_empty() && field.as_bytes().iter().all(u8::is_ascii_digit);
+        let length = field.to_str().ok().filter(|_| is_digits);
+        let length: u64 = length.and_then(|length| length.parse().ok()).ok_or(malformed)?;
+        if found.is_some_and(|found| found != length) {
+            return Err(Unfit::Malformed("several Content-Lengths"));
+        }
+        found = Some(length);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    use super::{HeadDraft, Unfit, content_length, header_list_size};
+    use crate::server::http2::hpack::Decoder;
+
+    fn draft(fields: &[(&str, &str)], max_size: usize) -> HeadDraft {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            block.push(0); // a literal field
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).expect("short"));
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        let mut draft = HeadDraft::new(max_size);
+        Decoder::default()
+            .decode(&block, |field| {
+                draft.add(field);
+                ControlFlow::Continue(())
+            })
+            .expect("valid HPACK");
+        draft
+    }
+
+    #[test]
+    fn a_response_has_the_status_and_the_fields_of_its_block() {
+        let fields = [(":status", "204"), ("set-cookie", "a=1"), ("set-cookie", "b=2")];
+        let response = draft(&fields, 1000).into_response().expect("well-formed");
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+        assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);
+    }
+
+    #[test]
+    fn what_the_standard_calls_malformed_is_no_response() {
+        for fields in [
+            &[("a", "b")][..],
+            &[(":status", "200"), (":status", "200")],
+            &[("a", "b"), (":status", "200")],
+            &[(":status", "99")],
+            &[(":status", "OK")],
+            &[(":status", "200"), (":path", "/")],
+            &[(":status", "200"), (":other", "1")],
+            &[(":status", "200"), ("Upper", "1")],
+            &[(":status", "200"), ("connection", "close")],
+            &[(":status", "200"), ("transfer-encoding", "chunked")],
+            &[(":status", "200"), ("a", "b\n")],
+        ] {
+            let response = draft(fields, 1000).into_response();
+            assert!(matches!(response, Err(Unfit::Malformed(_))), "{fields:?}");
+        }
+        let trailers = draft(&[(":status", "200")], 1000).into_trailers();
+        assert!(matches!(trailers, Err(Unfit::Malformed(_))));
+    }
+
+    #[test]
+    fn the_limit_counts_regular_fields_as_the_other_protocol_does() {
+        let fields = [(":status", "200"), ("name", "value"), ("other", "")];
+        let size = 4 + 5 + 32 + 5 + 32;
+        let response = draft(&fields, size).into_response().expect("just within");
+        assert_eq!(header_list_size(response.headers()), size);
+        assert_eq!(draft(&fields, size - 1).into_response().err(), Some(Unfit::TooLarge));
+    }
+
+    #[test]
+    fn several_lengths_must_agree() {
+        for (lengths, expected) in [
+            (&[][..], Some(None)),
+            (&["12"], Some(Some(12))),
+            (&["12", "12"], Some(Some(12))),
+            (&["12", "13"], None),
+            (&["+1"], None),
+            (&[""], None),
+            (&["99999999999999999999999"], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for length in lengths {
+                headers.append("content-length", HeaderValue::from_static(length));
+            }
+            assert_eq!(content_length(&headers).ok(), expected, "{lengths:?}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A header block on its way in, in as many frames as the backend likes (RFC 9113, section 4.3).
+//!
+//! Its fields are decoded as its frames arrive, and those that are over the limit are dropped. So a
+//! block of any size costs one connection a bounded amount of memory, and only its own stream fails:
+//! the compression context stays that of the backend.
+
+use std::ops::ControlFlow;
+
+use super::head::HeadDraft;
+use super::reason::Fault;
+use crate::server::http2::error::Code;
+use crate::server::http2::hpack::Decoder;
+
+/// The largest encoded field, in octets. It has to be buffered until it is complete.
+const MAX_FIELD: usize = 4 << 20;
+
+/// A header block whose end has not arrived.
+#[derive(Debug)]
+pub(super) struct HeaderBlock {
+    /// The stream that it belongs to.
+    pub(super) stream: u32,
+    /// Whether nothing follows it on that stream.
+    pub(super) ends_stream: bool,
+    draft: HeadDraft,
+    // The beginning of the next field.
+    rest: Vec<u8>,
+    is_begun: bool,
+}
+
+impl HeaderBlock {
+    pub(super) fn new(stream: u32, ends_stream: bool, max_size: usize) -> Self {
+        let draft = HeadDraft::new(max_size);
+        Self { stream, ends_stream, draft, rest: Vec::new(), is_begun: false }
+    }
+
+    /// Decodes the payload of the next frame.
+    ///
+    /// # Errors
+    /// It is no HPACK, or one field is too large to be decoded.
+    pub(super) fn push(&mut self, octets: &[u8], decoder: &mut Decoder) -> Result<(), Fault> {
+        if self.rest.is_empty() {
+            let used = self.decode(octets, decoder)?;
+            self.rest = octets[used..].to_vec();
+        } else {
+            let mut all = std::mem::take(&mut self.rest);
+            all.extend_from_slice(octets);
+            let used = self.decode(&all, decoder)?;
+            all.drain(..used);
+            self.rest = all;
+        }
+        if self.rest.len() > MAX_FIELD {
+            let what = "a header field over 4 MiB";
+            return Err(Fault::Connection(Code::ENHANCE_YOUR_CALM, what));
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, octets: &[u8], decoder: &mut Decoder) -> Result<usize, Fault> {
+        let draft = &mut self.draft;
+        let add = |field: &_| {
+            draft.add(field);
+            ControlFlow::Continue(())
+        };
+        let decoded = decoder.decode_part(octets, &mut self.is_begun, add);
+        decoded.map_err(|_| Fault::Connection(Code::COMPRESSION_ERROR, "invalid HPACK"))
+    }
+
+    /// The block is complete.
+    ///
+    /// # Errors
+    /// It ends within a field.
+    pub(super) fn finish(self) -> Result<HeadDraft, Fault> {
+        if self.rest.is_empty() {
+            Ok(self.draft)
+        } else {
+            Err(Fault::Connection(Code::COMPRESSION_ERROR, "a header block that ends in a field"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::Unfit;
+    use super::{Fault, HeaderBlock, MAX_FIELD};
+    use crate::server::http2::hpack::Decoder;
+
+    const LIMIT: usize = 64 << 10;
+
+    #[test]
+    fn a_block_far_over_the_limit_takes_little_memory_and_leaves_the_context_intact() {
+        let mut decoder = Decoder::default();
+        let mut block = HeaderBlock::new(1, true, LIMIT);
+        // Each adds itself to the dynamic table.
+        let field = [&[0x40, 0x01, b'a', 100][..], &[b'x'; 100]].concat();
+        block.push(&[0x88], &mut decoder).expect("valid");
+        let frame = field.repeat(150);
+        for _ in 0..1000 {
+            block.push(&frame[..70], &mut decoder).expect("valid");
+            block.push(&frame[70..], &mut decoder).expect("valid");
+            assert!(block.rest.is_empty());
+        }
+        let draft = block.finish().expect("complete");
+        assert_eq!(draft.into_response().err(), Some(Unfit::TooLarge));
+        let mut next = HeaderBlock::new(3, true, LIMIT);
+        next.push(&[0x88, 0xbe], &mut decoder).expect("valid");
+        let response = next.finish().expect("complete").into_response().expect("a response");
+        assert_eq!(response.headers()["a"].len(), 100);
+    }
+
+    #[test]
+    fn a_field_in_many_frames_is_put_together() {
+        let mut decoder = Decoder::default();
+        let mut block = HeaderBlock::new(1, true, LIMIT);
+        let octets = [&[0x88, 0x00, 0x01, b'a', 0x7f, 0xe9, 0x06][..], &[b'x'; 1000]].concat();
+        for octet in octets.chunks(7) {
+            block.push(octet, &mut decoder).expect("valid");
+        }
+        let response = block.finish().expect("complete").into_response().expect("a response");
+        assert_eq!(response.headers()["a"].len(), 1000);
+    }
+
+    #[test]
+    fn one_field_without_end_ends_the_connection() {
+        let mut decoder = Decoder::default();
+        let mut block = HeaderBlock::new(1, true, LIMIT);
+        block.push(&[0x00, 0x01, b'a', 0x7f, 0xff, 0xff, 0xff, 0x3f], &mut decoder).expect("valid");
+        let frame = [b'x'; 16 << 10];
+        let failed = (0..=MAX_FIELD / frame.len())
+            .find_map(|_| block.push(&frame, &mut decoder).err().zip(Some(block.rest.len())));
+        let Some((Fault::Connection(..), size)) = failed else { panic!("{failed:?}") };
+        assert!(size <= MAX_FIELD + frame.len(), "{size}");
+    }
+}

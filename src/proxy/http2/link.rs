@@ -1,0 +1,286 @@
+//! What the task of a connection shares with those who send requests on it.
+//!
+//! It counts the streams against what the backend allows, and the uploads against the window of the
+//! connection, so that a request is sent where nothing holds it up.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use http::Request;
+use http_body::Body as _;
+use tokio::sync::Notify;
+
+use super::reason::{Lost, Reason};
+use super::response::{Exchange, Feed, channel};
+use super::settings::PeerSettings;
+use crate::proxy::upload::Upload;
+use crate::server::http2::frame::MAX_31_BITS;
+use crate::server::http2::wakes::{Part, Wakes};
+
+/// Streams on one connection, whatever the backend allows: what RFC 9113, section 6.5.2, wants every
+/// server to take.
+const MAX_STREAMS: usize = 100;
+/// Behind this number a connection opens no stream: they end at 2^31 (RFC 9113, section 5.1.1).
+const LAST_STREAM: u32 = (1 << 31) - 1_000;
+/// Requests taken back on one connection, before it takes no more. Servers count them, and at some
+/// number end the connection with all its streams, against Rapid Reset (CVE-2023-44487): Node after
+/// 1,000, others earlier.
+const MAX_RESETS: u32 = 100;
+/// The connection itself, among the streams that can be woken.
+const CONNECTION: u32 = 0;
+
+/// The state of one connection, as its users see it.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) wakes: Arc<Wakes>,
+    // Notified when a request that waits may find room, here or elsewhere.
+    room: Rc<Notify>,
+    queue: RefCell<VecDeque<Queued>>,
+    phase: RefCell<Phase>,
+    next_stream: Cell<u32>,
+    // Streams that have not ended, queued ones included.
+    streams: Cell<usize>,
+    // How many there may be now, and how many the backend has announced.
+    max_streams: Cell<usize>,
+    announced: Cell<usize>,
+    resets: Cell<u32>,
+    uploads: Uploads,
+    // The last stream of an orderly GOAWAY, once the backend says which it is.
+    last_stream: Cell<Option<u32>>,
+    opening: RefCell<Option<Waker>>,
+    task: Waker,
+    stream_window: u32,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The backend has not sent its SETTINGS.
+    Opening,
+    Open,
+    /// The backend takes no more requests; its streams go on.
+    Leaving(Reason),
+    Closed(Reason),
+}
+
+/// The bodies of requests that have not been sent to their end, and what is left for them of the
+/// connection's window. A backend that does not read one of them does not credit it, and the others
+/// have that much less: the whole window, perhaps, of a backend that grants a connection as much as a
+/// stream.
+#[derive(Debug, Default)]
+struct Uploads {
+    // Octets of the window that none of them can take.
+    credit: Cell<i64>,
+    // The largest window that the connection had, and the first of each stream, in octets.
+    largest_window: Cell<i64>,
+    initial_window: Cell<i64>,
+}
+
+/// A request that the task has not begun to send.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) stream: u32,
+    pub(super) request: Request<Upload>,
+    pub(super) feed: Feed,
+    pub(super) waker: Waker,
+}
+
+impl Link {
+    /// A connection that opens. `room` is notified whenever one of its streams ends.
+    pub(super) fn new(room: Rc<Notify>, stream_window: u32) -> Self {
+        let wakes = Arc::new(Wakes::default());
+        Self {
+            task: wakes.caller(Part::Stream(CONNECTION)),
+            wakes,
+            room,
+            queue: RefCell::default(),
+            phase: RefCell::new(Phase::Opening),
+            next_stream: Cell::new(1),
+            streams: Cell::new(0),
+            max_streams: Cell::new(0),
+            announced: Cell::new(0),
+            resets: Cell::new(0),
+            uploads: Uploads::default(),
+            last_stream: Cell::new(None),
+            opening: RefCell::default(),
+            stream_window,
+        }
+    }
+
+    /// Waits until the backend has sent its SETTINGS, and takes a stream.
+    pub(super) fn poll_open(&self, cx: &Context<'_>) -> Poll<Result<(), Reason>> {
+        match &*self.phase.borrow() {
+            Phase::Open if self.max_streams.get() > 0 => return Poll::Ready(Ok(())),
+            Phase::Opening | Phase::Open => {}
+            Phase::Leaving(reason) | Phase::Closed(reason) => {
+                return Poll::Ready(Err(reason.clone()));
+            }
+        }
+        *self.opening.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Queues a request, as a stream of its own.
+    pub(super) fn send(&self, request: Request<Upload>) -> Exchange {
+        let stream = self.next_stream.get();
+        let waker = self.wakes.caller(Part::Stream(stream));
+        let (feed, exchange) = channel(waker.clone(), self.stream_window);
+        if let Phase::Leaving(reason) | Phase::Closed(reason) = &*self.phase.borrow() {
+            feed.lose(Lost { reason: reason.clone(), is_unprocessed: true, request });
+            return exchange;
+        }
+        self.next_stream.set(stream + 2);
+        self.streams.set(self.streams.get() + 1);
+        self.uploads.add(request.body());
+        self.queue.borrow_mut().push_back(Queued { stream, request, feed, waker });
+        self.task.wake_by_ref();
+        exchange
+    }
+
+    /// How many requests can be sent now.
+    pub(super) fn room(&self) -> usize {
+        let is_open = *self.phase.borrow() == Phase::Open;
+        if is_open && !self.is_worn_out() {
+            self.max_streams.get().saturating_sub(self.streams.get())
+        } else {
+            0
+        }
+    }
+
+    /// Whether a body of this length, `None` where it is not known, can be sent even if the backend
+    /// reads no other.
+    pub(super) fn takes_upload(&self, length: Option<u64>) -> bool {
+        self.uploads.credit.get() >= self.uploads.need(length)
+    }
+
+    /// Streams that have not ended.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    /// Streams that the backend takes at the same time, as far as we use them.
+    pub(super) fn max_streams(&self) -> usize {
+        self.announced.get()
+    }
+
+    /// Streams that were opened so far.
+    pub(super) fn opened(&self) -> u32 {
+        (self.next_stream.get() - 1) / 2
+    }
+
+    /// After how many streams the backend has ended it in an orderly way.
+    pub(super) fn ended_after(&self) -> Option<u32> {
+        self.last_stream.get().map(|last| last.div_ceil(2))
+    }
+
+    /// Whether it will take no more requests, whatever ends.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(&*self.phase.borrow(), Phase::Leaving(_) | Phase::Closed(_)) || self.is_worn_out()
+    }
+
+    fn is_worn_out(&self) -> bool {
+        self.next_stream.get() > LAST_STREAM || self.resets.get() >= MAX_RESETS
+    }
+}
+
+/// What the task does.
+impl Link {
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(&*self.phase.borrow(), Phase::Opening)
+    }
+
+    /// The backend has announced its settings.
+    pub(super) fn configured(&self, peer: &PeerSettings) {
+        let most = peer.max_streams.min(MAX_STREAMS);
+        self.max_streams.set(most);
+        self.announced.set(most);
+        self.uploads.initial_window.set(i64::from(peer.initial_window));
+        if *self.phase.borrow() == Phase::Opening {
+            *self.phase.borrow_mut() = Phase::Open;
+        }
+        self.wake_opening();
+        self.room.notify_waiters();
+    }
+
+    /// The next request to send.
+    pub(super) fn take_queued(&self) -> Option<Queued> {
+        self.queue.borrow_mut().pop_front()
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        !self.queue.borrow().is_empty()
+    }
+
+    /// Whether the backend knows, or may know, a stream of this number.
+    pub(super) fn has_opened(&self, stream: u32) -> bool {
+        stream % 2 == 1 && stream < self.next_stream.get()
+    }
+
+    /// A stream has ended.
+    pub(super) fn ended(&self) {
+        self.streams.set(self.streams.get() - 1);
+        // One more at a time, after the backend has refused one.
+        self.max_streams.set((self.max_streams.get() + 1).min(self.announced.get()));
+        self.room.notify_one();
+    }
+
+    /// The backend has refused a stream, which has ended: it takes no more than it has.
+    pub(super) fn refused(&self) {
+        self.max_streams.set(self.streams.get().clamp(1, self.announced.get().max(1)));
+    }
+
+    /// A request was taken back.
+    pub(super) fn reset(&self) {
+        self.resets.set(self.resets.get().saturating_add(1));
+    }
+
+    /// `window` is that of the connection now, and `draw` what the uploads that have begun can take of
+    /// it, in octets.
+    pub(super) fn update_uploads(&self, window: i64, draw: i64) {
+        let Uploads { credit, largest_window, .. } = &self.uploads;
+        largest_window.set(largest_window.get().max(window));
+        credit.set(window - draw);
+        self.queue.borrow().iter().for_each(|queued| self.uploads.add(queued.request.body()));
+    }
+
+    /// The backend takes no more requests. `last_stream` is the last one that it processes, where it
+    /// ends the connection in an orderly way.
+    pub(super) fn leave(&self, reason: &Reason, last_stream: Option<u32>) {
+        self.last_stream.set(last_stream.filter(|&last| last < MAX_31_BITS));
+        if matches!(&*self.phase.borrow(), Phase::Opening | Phase::Open) {
+            *self.phase.borrow_mut() = Phase::Leaving(reason.clone());
+        }
+        self.wake_opening();
+    }
+
+    /// The connection has ended.
+    pub(super) fn close(&self, reason: &Reason) {
+        *self.phase.borrow_mut() = Phase::Closed(reason.clone());
+        self.wake_opening();
+    }
+
+    fn wake_opening(&self) {
+        if let Some(opening) = self.opening.borrow_mut().take() {
+            opening.wake();
+        }
+    }
+}
+
+impl Uploads {
+    fn add(&self, upload: &Upload) {
+        if !upload.is_end_stream() {
+            let need = self.need(upload.size_hint().exact());
+            self.credit.set(self.credit.get() - need);
+        }
+    }
+
+    /// What a body of this length takes of the connection's window until its backend must have
+    /// credited some of it. Half of the window is left out of it: that much may be credited late.
+    fn need(&self, length: Option<u64>) -> i64 {
+        let length = length.and_then(|length| i64::try_from(length).ok()).unwrap_or(i64::MAX);
+        length.min(self.initial_window.get()).min(self.largest_window.get() / 2 + 1)
+    }
+}

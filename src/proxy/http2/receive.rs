@@ -1,0 +1,320 @@
+//! What each frame of the backend does (RFC 9113, sections 5 and 6).
+
+use http::{Method, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::driver::{Driver, STREAM_WINDOW};
+use super::head::{HeadDraft, Unfit, content_length};
+use super::header_block::HeaderBlock;
+use super::reason::{Fault, Reason};
+use super::stream::Receiving;
+use crate::server::http2::error::Code;
+use crate::server::http2::frame::{self, HEAD, Head, MAX_31_BITS, MAX_PAYLOAD, flag, kind};
+
+/// Octets of a priority (RFC 9113, section 6.2).
+const PRIORITY: usize = 5;
+/// When this much has arrived, it is credited to the connection, in octets.
+const CREDIT: usize = 1 << 29;
+/// What is kept of a GOAWAY's debug data, in octets.
+const MAX_DEBUG_DATA: usize = 200;
+
+type Received = Result<(), Fault>;
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
+    /// Processes one frame; returns its length, or `None` while it is not complete.
+    ///
+    /// # Errors
+    /// A fault, and the length of the frame.
+    pub(super) fn receive(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
+        let Some(head) = Head::parse(octets) else { return Ok(None) };
+        if head.length > MAX_PAYLOAD {
+            let what = "a frame over SETTINGS_MAX_FRAME_SIZE";
+            return Err((0, Fault::Connection(Code::FRAME_SIZE_ERROR, what)));
+        }
+        let length = HEAD + head.length;
+        let Some(payload) = octets.get(HEAD..length) else { return Ok(None) };
+        match self.take_frame(head, payload) {
+            Ok(()) => Ok(Some(length)),
+            Err(fault) => Err((length, fault)),
+        }
+    }
+
+    fn take_frame(&mut self, head: Head, payload: &[u8]) -> Received {
+        if !self.link.is_open() && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
+            return Err(Fault::protocol("the first frame is no SETTINGS"));
+        }
+        let is_expected = match &self.block {
+            Some(block) => head.kind == kind::CONTINUATION && head.stream == block.stream,
+            None => head.kind != kind::CONTINUATION,
+        };
+        if !is_expected {
+            return Err(Fault::protocol("a header block is interrupted, or continued without one"));
+        }
+        match head.kind {
+            kind::DATA | kind::HEADERS | kind::RST_STREAM if !self.link.has_opened(head.stream) => {
+                Err(Fault::protocol("a frame on a stream that was never opened"))
+            }
+            kind::SETTINGS | kind::PING | kind::GOAWAY if head.stream != 0 => {
+                Err(Fault::protocol("a frame of the connection on a stream"))
+            }
+            kind::DATA => self.data(head, payload),
+            kind::HEADERS => self.headers(head, payload),
+            kind::CONTINUATION => self.continuation(head, payload),
+            kind::RST_STREAM => self.rst_stream(head.stream, payload),
+            kind::SETTINGS => self.settings(head, payload),
+            kind::PUSH_PROMISE => Err(Fault::protocol("PUSH_PROMISE, which is disabled")),
+            kind::PING => self.pinged(head, payload),
+            kind::GOAWAY => self.goaway(payload),
+            kind::WINDOW_UPDATE => self.window_update(head.stream, payload),
+            // Priorities are deprecated, and unknown frames are ignored (section 4.1).
+            _ => Ok(()),
+        }
+    }
+
+    /// Section 6.1.
+    fn data(&mut self, head: Head, payload: &[u8]) -> Received {
+        let id = head.stream;
+        self.credit(payload.len());
+        let data = frame::without_padding(head, payload)
+            .ok_or_else(|| Fault::protocol("more padding than payload"))?;
+        // It was sent before the backend knew that the stream had ended.
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let Receiving::Body { left } = &mut stream.receiving else {
+            return Err(Fault::malformed(id, "DATA before the head, or behind the end"));
+        };
+        stream.receive_window -= payload.len() as i64;
+        if stream.receive_window < 0 {
+            let reason = Reason::Protocol("more DATA than the window of the stream");
+            return Err(Fault::Stream(id, Code::FLOW_CONTROL_ERROR, reason));
+        }
+        if let Some(left) = left {
+            *left = left
+                .checked_sub(data.len() as u64)
+                .ok_or_else(|| Fault::malformed(id, "a body longer than its Content-Length"))?;
+        }
+        if !data.is_empty() {
+            stream.feed.push(data);
+        }
+        let padding = payload.len() - data.len();
+        if head.has(flag::END_STREAM) {
+            return self.end_body(id, None);
+        }
+        if padding > 0 {
+            // Nobody reads it.
+            stream.receive_window += padding as i64;
+            self.put_window_update(id, padding);
+        }
+        Ok(())
+    }
+
+    /// What has arrived is credited to the connection at once: only streams limit what they hold.
+    fn credit(&mut self, octets: usize) {
+        self.uncredited += octets;
+        if self.uncredited >= CREDIT {
+            let octets = std::mem::take(&mut self.uncredited);
+            self.put_window_update(0, octets);
+        }
+    }
+
+    /// The body is complete.
+    fn end_body(&mut self, id: u32, trailers: Option<http::HeaderMap>) -> Received {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        if let Receiving::Body { left: Some(1..) } = stream.receiving {
+            return Err(Fault::malformed(id, "a body shorter than its Content-Length"));
+        }
+        stream.receiving = Receiving::Done;
+        stream.feed.complete(trailers);
+        self.finish(id);
+        Ok(())
+    }
+
+    /// Section 6.2.
+    fn headers(&mut self, head: Head, payload: &[u8]) -> Received {
+        let mut fields = frame::without_padding(head, payload)
+            .ok_or_else(|| Fault::protocol("more padding than payload"))?;
+        if head.has(flag::PRIORITY) {
+            let truncated = Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated priority");
+            fields = fields.get(PRIORITY..).ok_or(truncated)?;
+        }
+        let ends_stream = head.has(flag::END_STREAM);
+        let block = HeaderBlock::new(head.stream, ends_stream, self.max_header);
+        self.take_block(Box::new(block), fields, head.has(flag::END_HEADERS))
+    }
+
+    /// Section 6.10.
+    fn continuation(&mut self, head: Head, payload: &[u8]) -> Received {
+        let block = self.block.take().expect("checked: this is what the block waits for");
+        self.take_block(block, payload, head.has(flag::END_HEADERS))
+    }
+
+    fn take_block(&mut self, mut block: Box<HeaderBlock>, octets: &[u8], is_end: bool) -> Received {
+        block.push(octets, &mut self.decoder)?;
+        if !is_end {
+            self.block = Some(block);
+            return Ok(());
+        }
+        let (id, ends_stream) = (block.stream, block.ends_stream);
+        let draft = block.finish()?;
+        let Some(stream) = self.streams.get(&id) else { return Ok(()) };
+        let taken = match stream.receiving {
+            Receiving::Head { .. } => self.response(id, draft, ends_stream),
+            Receiving::Body { .. } if ends_stream => match draft.into_trailers() {
+                Ok(trailers) => return self.end_body(id, Some(trailers)),
+                Err(unfit) => Err(unfit),
+            },
+            Receiving::Body { .. } => Err(Unfit::Malformed("trailers that do not end the stream")),
+            Receiving::Done => Err(Unfit::Malformed("HEADERS behind the end")),
+        };
+        taken.map_err(|unfit| match unfit {
+            Unfit::Malformed(what) => Fault::malformed(id, what),
+            Unfit::TooLarge => Fault::Stream(id, Code::CANCEL, Reason::LargeHeader),
+        })
+    }
+
+    /// Section 8.1: an interim response, or the head of the final one.
+    fn response(&mut self, id: u32, draft: HeadDraft, ends_stream: bool) -> Result<(), Unfit> {
+        let response = draft.into_response()?;
+        if response.status().is_informational() {
+            return match response.status() {
+                StatusCode::SWITCHING_PROTOCOLS => Err(Unfit::Malformed("status 101")),
+                _ if ends_stream => Err(Unfit::Malformed("an interim response that is the last")),
+                _ => Ok(()),
+            };
+        }
+        let stream = self.streams.get_mut(&id).expect("checked by the caller");
+        let Receiving::Head { request } = &stream.receiving else {
+            unreachable!("checked by the caller");
+        };
+        let announced = content_length(response.headers())?;
+        let has_body = request.method != Method::HEAD
+            && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let left = if has_body { announced } else { Some(0) };
+        if ends_stream && left.is_some_and(|left| left > 0) {
+            return Err(Unfit::Malformed("a body shorter than its Content-Length"));
+        }
+        stream.upload.forget();
+        stream.feed.head(response, left);
+        stream.receiving = Receiving::Body { left };
+        if ends_stream {
+            stream.receiving = Receiving::Done;
+            stream.feed.complete(None);
+            self.finish(id);
+        }
+        Ok(())
+    }
+
+    /// Section 6.4.
+    fn rst_stream(&mut self, id: u32, payload: &[u8]) -> Received {
+        let Some(code) = frame::read_u32(payload).filter(|_| payload.len() == 4) else {
+            let what = "a RST_STREAM of another size than 4";
+            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
+        };
+        let (code, stream) = (Code(code), self.remove(id));
+        if code == Code::REFUSED_STREAM && stream.is_some() {
+            self.link.refused();
+        }
+        if let Some(stream) = stream {
+            stream.fail(Reason::Reset(code), code == Code::REFUSED_STREAM);
+        }
+        Ok(())
+    }
+
+    /// Section 6.5.
+    fn settings(&mut self, head: Head, payload: &[u8]) -> Received {
+        if head.has(flag::ACK) {
+            return Ok(());
+        }
+        let before = i64::from(self.peer.initial_window);
+        self.peer.update(payload)?;
+        let more = i64::from(self.peer.initial_window) - before;
+        for (&id, stream) in &mut self.streams {
+            stream.send_window += more;
+            if stream.send_window > i64::from(MAX_31_BITS) {
+                let what = "a window over 2^31 - 1";
+                return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+            }
+            if more > 0 && stream.is_uploading() {
+                self.ready.push_back(id);
+            }
+        }
+        self.put_settings_ack();
+        self.link.configured(&self.peer);
+        Ok(())
+    }
+
+    /// Section 6.7.
+    fn pinged(&mut self, head: Head, payload: &[u8]) -> Received {
+        let Ok(payload) = payload.try_into() else {
+            let what = "a PING of another size than 8";
+            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
+        };
+        if !head.has(flag::ACK) {
+            self.ping(payload, true);
+        }
+        Ok(())
+    }
+
+    /// Section 6.8: no stream behind the last one will be processed.
+    fn goaway(&mut self, payload: &[u8]) -> Received {
+        let (Some(last), Some(code)) =
+            (frame::read_u32(payload), payload.get(4..).and_then(frame::read_u32))
+        else {
+            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated GOAWAY"));
+        };
+        let (last, code) = (last & MAX_31_BITS, Code(code));
+        let debug = &payload[8..payload.len().min(8 + MAX_DEBUG_DATA)];
+        let reason = Reason::GoAway(code, debug.escape_ascii().to_string().into());
+        self.last_stream = self.last_stream.min(last);
+        self.link.leave(&reason, (code == Code::NO_ERROR).then_some(last));
+        let mut unprocessed: Vec<u32> =
+            self.streams.keys().copied().filter(|&id| id > self.last_stream).collect();
+        unprocessed.sort_unstable();
+        for id in unprocessed {
+            if let Some(stream) = self.remove(id) {
+                stream.fail(reason.clone(), true);
+            }
+        }
+        self.lose_queued(&reason);
+        self.goaway = Some(reason);
+        Ok(())
+    }
+
+    /// Section 6.9.
+    fn window_update(&mut self, id: u32, payload: &[u8]) -> Received {
+        let Some(increment) = frame::read_u32(payload).filter(|_| payload.len() == 4) else {
+            let what = "a WINDOW_UPDATE of another size than 4";
+            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
+        };
+        let increment = i64::from(increment & MAX_31_BITS);
+        if id == 0 {
+            self.send_window += increment;
+            if increment == 0 || self.send_window > i64::from(MAX_31_BITS) {
+                let what = "a WINDOW_UPDATE by 0, or to over 2^31 - 1";
+                return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+            }
+            self.ready.extend(self.starved.drain(..));
+            return Ok(());
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        stream.send_window += increment;
+        if increment == 0 || stream.send_window > i64::from(MAX_31_BITS) {
+            let reason = Reason::Protocol("a WINDOW_UPDATE by 0, or to over 2^31 - 1");
+            return Err(Fault::Stream(id, Code::FLOW_CONTROL_ERROR, reason));
+        }
+        if stream.is_uploading() {
+            self.ready.push_back(id);
+        }
+        Ok(())
+    }
+
+    /// Credits what has been read of a response.
+    pub(super) fn credit_read(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let read = stream.feed.take_read();
+        if read > 0 && !matches!(stream.receiving, Receiving::Done) {
+            stream.receive_window += read as i64;
+            debug_assert!(stream.receive_window <= i64::from(STREAM_WINDOW), "credited twice");
+            self.put_window_update(id, read);
+        }
+    }
+}

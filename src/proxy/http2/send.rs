@@ -1,0 +1,273 @@
+//! What becomes of a request: frames, as the windows of the backend allow them.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, Bytes};
+use http::header::CONTENT_LENGTH;
+use http::{Method, request};
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::driver::{Driver, MAX_TOGETHER, STREAM_WINDOW};
+use super::link::Queued;
+use super::reason::{Lost, Reason};
+use super::stream::{Outgoing, Receiving, Stream};
+use crate::proxy::upload::Upload;
+use crate::server::http2::error::Code;
+use crate::server::http2::frame::{self, HEAD, flag, kind};
+use crate::server::http2::hpack::Encoder;
+
+/// What is sent at once on one stream: with its head it is one TLS record.
+const MAX_DATA: usize = MAX_TOGETHER - HEAD;
+
+/// How far an upload came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// The client sends nothing now, or the window of the stream is used up.
+    Waits,
+    /// The window of the connection is used up.
+    Starves,
+    /// Others are to send first.
+    Yields,
+    Done,
+    /// The body failed.
+    Failed,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
+    fn put(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let out = self.output.buffer();
+        frame::put_head(out, payload.len(), kind, flags, stream);
+        out.extend_from_slice(payload);
+    }
+
+    pub(super) fn ping(&mut self, payload: &[u8; 8], is_ack: bool) {
+        self.put(kind::PING, if is_ack { flag::ACK } else { 0 }, 0, payload);
+    }
+
+    pub(super) fn put_settings_ack(&mut self) {
+        self.put(kind::SETTINGS, flag::ACK, 0, &[]);
+    }
+
+    pub(super) fn put_window_update(&mut self, stream: u32, octets: usize) {
+        let octets = u32::try_from(octets).expect("no more than a window, which has 31 bits");
+        self.put(kind::WINDOW_UPDATE, 0, stream, &octets.to_be_bytes());
+    }
+
+    pub(super) fn put_goaway(&mut self, code: Code, what: &str) {
+        // A server opens no streams.
+        let payload = [&0_u32.to_be_bytes()[..], &code.0.to_be_bytes(), what.as_bytes()].concat();
+        self.put(kind::GOAWAY, 0, 0, &payload);
+    }
+
+    fn put_reset(&mut self, stream: u32, code: Code) {
+        self.put(kind::RST_STREAM, 0, stream, &code.0.to_be_bytes());
+        self.link.reset();
+    }
+
+    /// Ends a stream because of a fault of the backend's.
+    pub(super) fn reset(&mut self, id: u32, code: Code, reason: Reason) {
+        if let Some(stream) = self.remove(id) {
+            self.put_reset(id, code);
+            stream.fail(reason, false);
+        }
+    }
+
+    /// Begins to send what is queued.
+    pub(super) fn send_queued(&mut self) {
+        while self.may_send()
+            && let Some(queued) = self.link.take_queued()
+        {
+            if queued.feed.is_dropped() {
+                self.link.ended();
+            } else {
+                self.open(queued);
+            }
+        }
+    }
+
+    fn open(&mut self, Queued { stream: id, request, feed, waker }: Queued) {
+        let (mut request, upload) = request.into_parts();
+        announce_length(&mut request, &upload);
+        let (is_last, begins_at) = (upload.is_end_stream(), self.position());
+        self.put_block(id, is_last, |encoder, block| encode(encoder, &request, block));
+        let stream = Stream {
+            feed,
+            waker,
+            upload,
+            outgoing: if is_last { Outgoing::Done } else { Outgoing::Poll },
+            send_window: i64::from(self.peer.initial_window),
+            receiving: Receiving::Head { request: Box::new(request) },
+            receive_window: i64::from(STREAM_WINDOW),
+            begins_at,
+        };
+        self.streams.insert(id, stream);
+        if !is_last {
+            self.uploading += 1;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// A header block, in as many frames as it needs (RFC 9113, section 4.3).
+    fn put_block(
+        &mut self,
+        stream: u32,
+        is_last: bool,
+        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
+    ) {
+        let mut block = Vec::with_capacity(512);
+        encode(&mut self.encoder, &mut block);
+        let mut pieces = block.chunks(self.peer.max_payload).peekable();
+        let mut kind = kind::HEADERS;
+        let mut flags = if is_last { flag::END_STREAM } else { 0 };
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                flags |= flag::END_HEADERS;
+            }
+            self.put(kind, flags, stream, piece);
+            (kind, flags) = (kind::CONTINUATION, 0);
+        }
+    }
+
+    /// The requests that were not begun can be sent elsewhere.
+    pub(super) fn lose_queued(&self, reason: &Reason) {
+        while let Some(Queued { request, feed, .. }) = self.link.take_queued() {
+            feed.lose(Lost { reason: reason.clone(), is_unprocessed: true, request });
+            self.link.ended();
+        }
+    }
+
+    /// Does what a stream has to do.
+    pub(super) fn serve_stream(&mut self, id: u32) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        if stream.feed.is_dropped() {
+            // The client has left.
+            self.remove(id);
+            self.put_reset(id, Code::CANCEL);
+            return;
+        }
+        self.credit_read(id);
+        self.upload(id);
+    }
+
+    fn upload(&mut self, id: u32) {
+        let Some(mut stream) = self.streams.remove(&id) else { return };
+        let sent = self.send_body(id, &mut stream);
+        self.streams.insert(id, stream);
+        match sent {
+            Sent::Waits => {}
+            Sent::Starves if self.starved.contains(&id) => {}
+            Sent::Starves => self.starved.push(id),
+            Sent::Yields => self.ready.push_back(id),
+            Sent::Done => self.finish(id),
+            Sent::Failed => self.reset(id, Code::CANCEL, Reason::Upload),
+        }
+    }
+
+    /// Sends what there is of a body, as far as it may be sent.
+    fn send_body(&mut self, id: u32, stream: &mut Stream) -> Sent {
+        loop {
+            match &mut stream.outgoing {
+                Outgoing::Done => return Sent::Waits,
+                Outgoing::Poll => match poll_upload(stream) {
+                    Ok(Some(outgoing)) => stream.outgoing = outgoing,
+                    Ok(None) => return Sent::Waits,
+                    Err(sent) => return sent,
+                },
+                Outgoing::Trailers(trailers) => {
+                    let trailers = std::mem::take(&mut **trailers);
+                    self.put_block(id, true, |encoder, block| encoder.trailers(&trailers, block));
+                    return self.sent_all(stream);
+                }
+                Outgoing::Data { rest, is_last } if rest.is_empty() => {
+                    if *is_last {
+                        self.put(kind::DATA, flag::END_STREAM, id, &[]);
+                        return self.sent_all(stream);
+                    }
+                    stream.outgoing = Outgoing::Poll;
+                }
+                Outgoing::Data { rest, is_last } => {
+                    let window = self.send_window.min(stream.send_window);
+                    let room = usize::try_from(window).unwrap_or(0);
+                    let length = rest.len().min(room).min(MAX_DATA).min(self.peer.max_payload);
+                    if length == 0 {
+                        return if stream.send_window > 0 { Sent::Starves } else { Sent::Waits };
+                    }
+                    let ends = *is_last && length == rest.len();
+                    let flags = if ends { flag::END_STREAM } else { 0 };
+                    let data = rest.slice(..length);
+                    rest.advance(length);
+                    self.put(kind::DATA, flags, id, &data);
+                    self.send_window -= length as i64;
+                    stream.send_window -= length as i64;
+                    if ends {
+                        return self.sent_all(stream);
+                    }
+                    if self.output.len() >= MAX_TOGETHER {
+                        return Sent::Yields;
+                    }
+                }
+            }
+        }
+    }
+
+    fn sent_all(&mut self, stream: &mut Stream) -> Sent {
+        stream.outgoing = Outgoing::Done;
+        self.uploading -= 1;
+        Sent::Done
+    }
+
+    /// Forgets a stream on which neither side has anything more to send. A response that is complete
+    /// before its request ends both (RFC 9113, section 8.1).
+    pub(super) fn finish(&mut self, id: u32) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        if stream.is_done() {
+            self.remove(id);
+        } else if matches!(stream.receiving, Receiving::Done) {
+            self.remove(id);
+            self.put_reset(id, Code::CANCEL);
+        }
+    }
+}
+
+/// What is to be sent next of a body: `None`: the client sends nothing now.
+fn poll_upload(stream: &mut Stream) -> Result<Option<Outgoing>, Sent> {
+    let mut cx = Context::from_waker(&stream.waker);
+    let outgoing = match Pin::new(&mut stream.upload).poll_frame(&mut cx) {
+        Poll::Pending => return Ok(None),
+        Poll::Ready(None) => Outgoing::Data { rest: Bytes::new(), is_last: true },
+        Poll::Ready(Some(Err(error))) => {
+            tracing::debug!(%error, "the body of a request failed");
+            return Err(Sent::Failed);
+        }
+        Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+            Ok(rest) => Outgoing::Data { rest, is_last: stream.upload.is_end_stream() },
+            Err(frame) => Outgoing::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
+        },
+    };
+    Ok(Some(outgoing))
+}
+
+/// Announces the length of a body where it is known and not announced. A method that asks for a body
+/// has a length, also of none (RFC 9110, section 8.6).
+fn announce_length(request: &mut request::Parts, upload: &Upload) {
+    let Some(length) = upload.size_hint().exact() else { return };
+    let wants_body = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
+    if length > 0 || wants_body {
+        request.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+}
+
+/// The head of a request (RFC 9113, section 8.3.1).
+fn encode(encoder: &mut Encoder, request: &request::Parts, block: &mut Vec<u8>) {
+    let uri = &request.uri;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let pseudo_headers = [
+        (":method", request.method.as_str()),
+        (":scheme", uri.scheme_str().unwrap_or("http")),
+        (":authority", uri.authority().map_or("", |authority| authority.as_str())),
+        (":path", path),
+    ];
+    encoder.request(&pseudo_headers, &request.headers, block);
+}

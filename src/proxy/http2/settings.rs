@@ -1,0 +1,130 @@
+//! What each end announces of itself (RFC 9113, section 6.5).
+
+use super::reason::Fault;
+use crate::server::http2::error::Code;
+use crate::server::http2::frame::{self, MAX_31_BITS, MAX_PAYLOAD, kind};
+
+const ENABLE_PUSH: u16 = 0x2;
+const MAX_CONCURRENT_STREAMS: u16 = 0x3;
+const INITIAL_WINDOW_SIZE: u16 = 0x4;
+const MAX_FRAME_SIZE: u16 = 0x5;
+const MAX_HEADER_LIST_SIZE: u16 = 0x6;
+
+/// The window of every stream and of the connection before anything else is announced.
+pub(super) const DEFAULT_WINDOW: u32 = 65_535;
+/// Octets of one setting.
+const SETTING: usize = 6;
+
+/// What the backend has announced, as far as a client needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PeerSettings {
+    /// Streams that it takes at the same time.
+    pub(super) max_streams: usize,
+    /// What may be sent on a new stream, in octets.
+    pub(super) initial_window: u32,
+    /// The largest payload of a frame that it takes, in octets.
+    pub(super) max_payload: usize,
+}
+
+impl Default for PeerSettings {
+    fn default() -> Self {
+        Self { max_streams: usize::MAX, initial_window: DEFAULT_WINDOW, max_payload: MAX_PAYLOAD }
+    }
+}
+
+impl PeerSettings {
+    /// Applies the payload of a SETTINGS frame, in its order.
+    ///
+    /// # Errors
+    /// A value that is not allowed.
+    pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), Fault> {
+        let (settings, rest) = payload.as_chunks::<SETTING>();
+        if !rest.is_empty() {
+            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated setting"));
+        }
+        for &[i0, i1, v0, v1, v2, v3] in settings {
+            let value = u32::from_be_bytes([v0, v1, v2, v3]);
+            match u16::from_be_bytes([i0, i1]) {
+                MAX_CONCURRENT_STREAMS => self.max_streams = value as usize,
+                INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
+                    let what = "SETTINGS_INITIAL_WINDOW_SIZE over 2^31 - 1";
+                    return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                }
+                INITIAL_WINDOW_SIZE => self.initial_window = value,
+                MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
+                    self.max_payload = value as usize;
+                }
+                MAX_FRAME_SIZE => {
+                    return Err(Fault::protocol("SETTINGS_MAX_FRAME_SIZE out of range"));
+                }
+                ENABLE_PUSH if value != 0 => {
+                    return Err(Fault::protocol("SETTINGS_ENABLE_PUSH from a server"));
+                }
+                // The encoder keeps no dynamic table, whatever its size may be. The backend's limit on
+                // header lists is advisory: the backend itself answers what is over it. An unknown
+                // setting is ignored.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the preface of a client behind `PRI`: our settings, and the whole window of the connection.
+///
+/// The connection's window is as large as it can be, so that it never limits anything: each stream is
+/// limited by its own. What a stream leaves unread is therefore credit of that stream alone.
+pub(super) fn put_first(out: &mut Vec<u8>, stream_window: u32, max_header_list: usize) {
+    let list = u32::try_from(max_header_list).unwrap_or(u32::MAX);
+    let ours =
+        [(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, stream_window), (MAX_HEADER_LIST_SIZE, list)];
+    frame::put_head(out, ours.len() * SETTING, kind::SETTINGS, 0, 0);
+    for (setting, value) in ours {
+        out.extend_from_slice(&setting.to_be_bytes());
+        out.extend_from_slice(&value.to_be_bytes());
+    }
+    frame::put_head(out, 4, kind::WINDOW_UPDATE, 0, 0);
+    out.extend_from_slice(&(MAX_31_BITS - DEFAULT_WINDOW).to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, PeerSettings};
+    use crate::server::http2::error::Code;
+
+    fn setting(id: u16, value: u32) -> Vec<u8> {
+        [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
+    }
+
+    #[test]
+    fn settings_that_a_client_needs_are_applied_and_others_ignored() {
+        let mut settings = PeerSettings::default();
+        let payload = [
+            setting(0x3, 4),
+            setting(0x4, 0),
+            setting(0x5, 1 << 20),
+            setting(0x2, 0),
+            setting(0xff, 7),
+        ];
+        settings.update(&payload.concat()).expect("allowed");
+        let expected = PeerSettings { max_streams: 4, initial_window: 0, max_payload: 1 << 20 };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn a_setting_that_is_not_allowed_ends_the_connection() {
+        for (payload, code) in [
+            (setting(0x2, 1), Code::PROTOCOL_ERROR),
+            (setting(0x4, 1 << 31), Code::FLOW_CONTROL_ERROR),
+            (setting(0x5, (1 << 14) - 1), Code::PROTOCOL_ERROR),
+            (setting(0x5, 1 << 24), Code::PROTOCOL_ERROR),
+            (vec![0; 5], Code::FRAME_SIZE_ERROR),
+        ] {
+            let result = PeerSettings::default().update(&payload);
+            assert!(
+                matches!(result, Err(Fault::Connection(found, _)) if found == code),
+                "{payload:?}"
+            );
+        }
+    }
+}

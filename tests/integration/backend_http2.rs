@@ -1,0 +1,673 @@
+//! One connection over HTTP/2 to a backend, and many clients that share it: what one of them does, or
+//! is sent, harms no other.
+//!
+//! The backend is one of our own, frame by frame, for what a real one cannot be made to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::frame_backend::{
+    FrameBackend, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, event, event_stream, head,
+    in_pieces, response,
+};
+use crate::support::frames::{
+    DATA, END_STREAM, GOAWAY, HEADERS, PADDED, PING, RST_STREAM, WINDOW_UPDATE,
+};
+use crate::support::h2_site::H2Site;
+use crate::support::{
+    EventStream, Frame, FrameConnection, Gateway, Http2, Redis, Request, Response, SOON, Upstream,
+    Via, eventually, within,
+};
+
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
+
+async fn in_front_of(redis: &Redis, routes: &str) -> Gateway {
+    Gateway::build(redis).settings("shards: 1").routes(routes).start().await
+}
+
+fn reset(stream: u32, code: u32) -> Frame {
+    Frame::new(RST_STREAM, 0, stream, &code.to_be_bytes())
+}
+
+fn goaway(last_stream: u32, code: u32) -> Frame {
+    Frame::new(GOAWAY, 0, 0, &[last_stream.to_be_bytes(), code.to_be_bytes()].concat())
+}
+
+async fn next_request(backend: &mut FrameConnection) -> Frame {
+    let head = within(SOON, "a request at the backend", backend.next_of(HEADERS)).await;
+    head.expect("the connection is open")
+}
+
+/// A GET, answered by the next request on `backend`.
+async fn answered(
+    gateway: &Gateway,
+    backend: &mut FrameConnection,
+    respond: impl FnOnce(u32) -> Vec<Frame>,
+) -> Response {
+    let (response, ()) = tokio::join!(gateway.get("/"), async {
+        let number = next_request(backend).await.stream;
+        backend.send_all(respond(number)).await;
+    });
+    response
+}
+
+/// Waits until an event stream still gets its events.
+async fn goes_on((events, number): &mut (EventStream, u32), backend: &mut FrameConnection) {
+    backend.send(&event(*number, "still here")).await;
+    assert_eq!(events.next_event().await.data, "still here");
+}
+
+/// So many fields with values of this size.
+fn fields(count: usize, size: usize) -> Vec<(String, String)> {
+    (0..count).map(|number| (format!("x-{number:04}"), "b".repeat(size))).collect()
+}
+
+fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+/// Accepts the first connection, on which an event stream is opened.
+async fn first_connection(
+    gateway: &Gateway,
+    backend: &FrameBackend,
+    settings: &[(u16, u32)],
+) -> (FrameConnection, (EventStream, u32)) {
+    let (mut events, (connection, number)) = tokio::join!(
+        async { gateway.send(Via::Http1, Request::events("/events")).await.stream() },
+        async {
+            let mut connection = backend.accept(settings).await;
+            let number = next_request(&mut connection).await.stream;
+            connection.send_all(event_stream(number)).await;
+            (connection, number)
+        }
+    );
+    assert_eq!(events.next_event().await.data, "first");
+    (connection, (events, number))
+}
+
+#[tokio::test]
+async fn a_response_with_a_large_header_harms_no_other_on_its_connection() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    for (count, size, expected) in [
+        (48, 1000, 200),
+        (60, 1000, 200),
+        (1600, 1, 200),
+        (70, 1000, 502),
+        (300, 1000, 502),
+        (1, 300_000, 502),
+        (5000, 1000, 502),
+        (30_000, 1, 502),
+        (48, 1000, 200),
+    ] {
+        let fields = fields(count, size);
+        let response = answered(&gateway, &mut connection, |stream| {
+            [head(stream, &borrowed(&fields)), response(stream, &[], "ok").split_off(1)].concat()
+        });
+        let response = response.await;
+        assert_eq!(response.status, expected, "{count} of {size}");
+        if expected == 200 {
+            assert_eq!(response.header("x-0000").len(), size);
+            assert_eq!(response.text().await, "ok");
+        } else {
+            let text = response.text().await;
+            assert!(text.contains("the backend's response cannot be passed on"), "{text}");
+        }
+        goes_on(&mut neighbour, &mut connection).await;
+    }
+    assert_eq!(backend.accepted(), 1);
+    gateway.logs("larger than max_response_header").await;
+    let failed = ["kind=\"response_header\""];
+    gateway.counts("ssegate_upstream_errors_total", &failed, 5.0).await;
+}
+
+#[tokio::test]
+async fn a_response_header_has_one_limit_over_both_protocols() {
+    let redis = Redis::start().await;
+    let (http1, http2) = (Upstream::start().await, FrameBackend::start().await);
+    for (setting, limit) in [("", 64 << 10), (", max_response_header: 4KiB", 4 << 10)] {
+        let http1_route = http1.route("/http1").replace(" }", &format!("{setting} }}"));
+        let routes = format!("{http1_route}{}", http2.route(setting));
+        let gateway = in_front_of(&redis, &routes).await;
+        let (mut connection, _neighbour) = first_connection(&gateway, &http2, &[]).await;
+        for (more, expected) in [(0, 200), (1, 502)] {
+            // Each counts 32 beside its name and value.
+            let mut fields = vec![("content-length".to_owned(), "2".to_owned())];
+            let mut left = limit + more - ("content-length".len() + 1 + 32);
+            while left > 0 {
+                let size = left.min(1000);
+                let size = if left - size < 100 { left } else { size };
+                let name = format!("x-{:03}", fields.len());
+                fields.push((name.clone(), "v".repeat(size - name.len() - 32)));
+                left -= size;
+            }
+            let response = answered(&gateway, &mut connection, |stream| {
+                let body = Frame::new(DATA, END_STREAM, stream, b"ok");
+                [head(stream, &borrowed(&fields)), vec![body]].concat()
+            });
+            assert_eq!(response.await.status, expected, "{limit} over HTTP/2");
+            let lines = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+            let lines: String = lines.collect();
+            let (response, ()) = tokio::join!(gateway.get("/http1"), async {
+                let mut call = http1.call().await;
+                call.write(format!("HTTP/1.1 200 OK\r\n{lines}\r\nok")).await;
+            });
+            assert_eq!(response.status, expected, "{limit} over HTTP/1.1");
+        }
+    }
+}
+
+#[tokio::test]
+async fn frames_without_data_harm_no_other_on_their_connection() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    let response = answered(&gateway, &mut connection, |stream| {
+        let empty = std::iter::repeat_n(Frame::new(DATA, 0, stream, b""), 500);
+        let padding = std::iter::repeat_n(Frame::new(DATA, PADDED, stream, b"\x03..."), 500);
+        let mut frames = response(stream, &[], "ok");
+        let last = frames.pop();
+        frames.into_iter().chain(empty).chain(padding).chain(last).collect()
+    });
+    assert_eq!(response.await.text().await, "ok");
+    goes_on(&mut neighbour, &mut connection).await;
+    assert_eq!(backend.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_response_that_is_malformed_harms_no_other_on_its_connection() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    let raw = |stream, fields: &[(&str, &str)]| {
+        in_pieces(stream, &Frame::request(stream, 0, fields).payload, 16_000)
+    };
+    for what in [
+        &[("x", "no status")][..],
+        &[(":status", "200"), ("Upper", "case")],
+        &[(":status", "200"), ("connection", "close")],
+        &[(":status", "101")],
+        &[(":status", "200"), ("content-length", "1"), ("content-length", "2")],
+        &[(":status", "200"), (":path", "/")],
+    ] {
+        let response = answered(&gateway, &mut connection, |stream| raw(stream, what)).await;
+        assert_eq!(response.status, 502, "{what:?}");
+        goes_on(&mut neighbour, &mut connection).await;
+    }
+    for (length, body) in [("3", "ok"), ("1", "ok")] {
+        let client = Http2::connect(Via::H2c, gateway.address("http")).await;
+        let (read, ()) = tokio::join!(
+            async {
+                let mut response = client.try_send(Request::get("/")).await.ok()?;
+                response.body.rest().await.ok()
+            },
+            async {
+                let number = next_request(&mut connection).await.stream;
+                let fields = [("content-length", length)];
+                connection.send_all(response(number, &fields, body)).await;
+            }
+        );
+        assert_eq!(read, None, "{length} announced, and {body}");
+        goes_on(&mut neighbour, &mut connection).await;
+    }
+    assert_eq!(backend.accepted(), 1);
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_a_large_body_hold_up_nobody_else() {
+    const CLIENTS: usize = 120;
+    const WINDOW: usize = 256 << 10;
+    let redis = Redis::start().await;
+    let backend = H2Site::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let before = gateway.resident_bytes();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+        client.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    // Each of them holds what its own stream may hold.
+    let sent = async || backend.sent() >= CLIENTS * WINDOW;
+    eventually(SOON, "the backend has filled every window", sent).await;
+    assert_eq!(gateway.get("/short").await.text().await, "short");
+    let mut upload = Request::new("POST", "/upload").body(&[b'x'; 100_000]);
+    upload.headers.push(("x".to_owned(), "y".to_owned()));
+    assert_eq!(gateway.send(Via::Http1, upload).await.text().await, "100000");
+    // Beside its window, a stream has what is on its way to its client.
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    assert!(grown < (CLIENTS * 3 * WINDOW) as u64, "{} MiB", grown >> 20);
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_small_events_hold_up_nobody_else() {
+    const CLIENTS: usize = 4;
+    const WINDOW: usize = 256 << 10;
+    let redis = Redis::start().await;
+    let backend = H2Site::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let before = gateway.resident_bytes();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+        client.write_all(b"GET /tiny HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    let sent = async || backend.sent() >= CLIENTS * WINDOW;
+    eventually(SOON, "the backend has filled every window", sent).await;
+    assert_eq!(gateway.get("/short").await.text().await, "short");
+    let connections = gateway.metrics().await.sum("ssegate_upstream_connections", &[]);
+    assert_eq!(connections.to_bits(), 1_f64.to_bits(), "{connections}");
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    assert!(grown < 16 << 20, "{} MiB", grown >> 20);
+    // They still get what they did not read.
+    for client in &mut clients {
+        let mut begin = [0; 200];
+        within(SOON, "the first events", client.read_exact(&mut begin)).await.unwrap();
+        assert!(begin.starts_with(b"HTTP/1.1 200 OK"));
+    }
+}
+
+#[tokio::test]
+async fn requests_do_not_wait_for_event_streams_at_a_backend_of_few_streams() {
+    let redis = Redis::start().await;
+    for (limit, settings) in [
+        (1, &[(MAX_CONCURRENT_STREAMS, 1)]),
+        (2, &[(MAX_CONCURRENT_STREAMS, 2)]),
+        (4, &[(MAX_CONCURRENT_STREAMS, 4)]),
+    ] {
+        let backend = FrameBackend::start().await.serve(settings, |path, stream| match path {
+            "/events" => event_stream(stream),
+            _ => response(stream, &[], "ok"),
+        });
+        let gateway = in_front_of(&redis, &backend.route("")).await;
+        let mut streams = Vec::new();
+        for _ in 0..10 {
+            let mut stream = gateway.send(Via::Http1, Request::events("/events")).await.stream();
+            assert_eq!(stream.next_event().await.data, "first", "{limit}");
+            streams.push(stream);
+            assert_eq!(gateway.get("/").await.text().await, "ok", "{limit}");
+        }
+        let connections = backend.accepted();
+        let needed = 10_usize.div_ceil(limit);
+        assert!((needed..=needed + 2).contains(&connections), "{connections} for {limit} each");
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_at_a_cold_backend_of_few_streams_is_served() {
+    let redis = Redis::start().await;
+    let settings = &[(MAX_CONCURRENT_STREAMS, 4)];
+    let backend = FrameBackend::start().await.serve(settings, |_, stream| event_stream(stream));
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let connection = Http2::connect(Via::H2c, gateway.address("http")).await;
+    let open = (0..100).map(|_| Box::pin(connection.send(Request::events("/events"))));
+    let mut streams = Vec::new();
+    for opening in open.collect::<Vec<_>>() {
+        streams.push(within(SOON, "a stream", opening).await.stream());
+    }
+    for stream in &mut streams {
+        assert_eq!(stream.next_event().await.data, "first");
+    }
+    assert!((25..=33).contains(&backend.accepted()), "{}", backend.accepted());
+}
+
+#[tokio::test]
+async fn connections_over_http2_are_bounded_too() {
+    let redis = Redis::start().await;
+    let settings = &[(MAX_CONCURRENT_STREAMS, 2)];
+    let backend = FrameBackend::start().await.serve(settings, |path, stream| match path {
+        "/events" => event_stream(stream),
+        _ => response(stream, &[], "ok"),
+    });
+    let gateway = in_front_of(&redis, &backend.route(", max_connections: 2")).await;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = gateway.send(Via::Http1, Request::events("/events")).await.stream();
+        assert_eq!(stream.next_event().await.data, "first");
+        streams.push(stream);
+    }
+    let refused = gateway.get("/").await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.text().await.contains("the backend is busy"));
+    let failed = ["kind=\"max_connections\""];
+    gateway.counts("ssegate_upstream_errors_total", &failed, 1.0).await;
+    assert_eq!(backend.accepted(), 2);
+    streams.pop();
+    let freed = async || gateway.get("/").await.status == 200;
+    eventually(SOON, "there is room where a stream has ended", freed).await;
+    assert_eq!(backend.accepted(), 2);
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_connection_are_bounded() {
+    let redis = Redis::start().await;
+    // It accepts, and sends nothing.
+    let backend = FrameBackend::start().await;
+    let more = ", max_waiting: 2, connect_timeout: 2s";
+    let gateway = in_front_of(&redis, &backend.route(more)).await;
+    let waiting = (0..2).map(|_| Box::pin(gateway.get("/"))).collect::<Vec<_>>();
+    let [first, second] = <[_; 2]>::try_from(waiting).ok().unwrap();
+    let one_more = async {
+        let status = async || gateway.get("/").await.status == 503;
+        eventually(SOON, "one more is refused", status).await;
+        let failed = ["kind=\"max_waiting\""];
+        gateway.counts("ssegate_upstream_errors_total", &failed, 1.0).await;
+    };
+    let (first, second, ()) = tokio::join!(first, second, one_more);
+    assert_eq!([first.status, second.status], [504, 504], "no connection within connect_timeout");
+}
+
+#[tokio::test]
+async fn a_backend_that_comes_to_take_fewer_streams_is_not_given_more() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    connection.send(&Frame::of_settings(&[(MAX_CONCURRENT_STREAMS, 1)])).await;
+    goes_on(&mut neighbour, &mut connection).await;
+    let (response, _other) = tokio::join!(gateway.get("/"), async {
+        let mut other = backend.accept(&[]).await;
+        let stream = next_request(&mut other).await.stream;
+        other.send_all(response(stream, &[], "ok")).await;
+        other
+    });
+    assert_eq!(response.text().await, "ok");
+}
+
+#[tokio::test]
+async fn a_backend_that_speaks_only_http1_is_named() {
+    let redis = Redis::start().await;
+    let backend = Upstream::start().await;
+    let route = backend.route("/{*rest}").replace(" }", ", http2: true }");
+    let gateway = in_front_of(&redis, &route).await;
+    let (response, ()) = tokio::join!(gateway.get("/"), async {
+        backend.call().await.answer("400 Bad Request", "", "").await;
+    });
+    assert_eq!(response.status, 502);
+    gateway.logs("it speaks HTTP/1.1, and not HTTP/2").await;
+}
+
+/// Reads a request with its body, crediting as it comes.
+async fn next_upload(backend: &mut FrameConnection) -> (u32, Vec<u8>) {
+    let head = next_request(backend).await;
+    let mut body = Vec::new();
+    let mut ends = head.flags & END_STREAM != 0;
+    while !ends {
+        let data = within(SOON, "the body of a request", backend.next_of(DATA)).await.unwrap();
+        ends = data.flags & END_STREAM != 0;
+        if !data.payload.is_empty() {
+            let credit = u32::try_from(data.payload.len()).unwrap().to_be_bytes();
+            for stream in [0, head.stream] {
+                backend.send(&Frame::new(WINDOW_UPDATE, 0, stream, &credit)).await;
+            }
+        }
+        body.extend_from_slice(&data.payload);
+    }
+    (head.stream, body)
+}
+
+/// A body that cannot be mistaken for another part of itself.
+fn body(length: usize) -> Vec<u8> {
+    let numbers = (0_u32..).flat_map(u32::to_be_bytes);
+    numbers.take(length).collect()
+}
+
+#[tokio::test]
+async fn a_request_that_the_backend_refuses_is_sent_again_whatever_its_method() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    // The only one: otherwise the backend seems to take no more than it has, and the next is sent on
+    // another connection.
+    let (mut connection, neighbour) = first_connection(&gateway, &backend, &[]).await;
+    drop(neighbour);
+    for (method, length) in [("GET", 0), ("POST", 10), ("PATCH", 64 << 10), ("DELETE", 0)] {
+        let request = Request::new(method, "/").body(&body(length));
+        let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), async {
+            let (stream, first) = next_upload(&mut connection).await;
+            assert_eq!(first, body(length), "{method}");
+            connection.send(&reset(stream, REFUSED_STREAM)).await;
+            let (stream, second) = next_upload(&mut connection).await;
+            assert_eq!(second, body(length), "{method}, again");
+            connection.send_all(response(stream, &[], "ok")).await;
+        });
+        assert_eq!(response.status, 200, "{method}");
+    }
+    // What was read of it is more than is kept.
+    let request = Request::new("POST", "/").body(&body((64 << 10) + 1));
+    let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), async {
+        let (stream, _) = next_upload(&mut connection).await;
+        connection.send(&reset(stream, REFUSED_STREAM)).await;
+    });
+    assert_eq!(response.status, 502);
+    let retried = ["reason=\"unprocessed\""];
+    gateway.counts("ssegate_upstream_retries_total", &retried, 4.0).await;
+}
+
+#[tokio::test]
+async fn a_large_body_that_was_not_read_is_sent_again() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let settings = [(INITIAL_WINDOW_SIZE, 0)];
+    let (mut connection, _neighbour) = first_connection(&gateway, &backend, &settings).await;
+    let request = Request::new("POST", "/").body(&body(1 << 20));
+    let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), async {
+        let stream = next_request(&mut connection).await.stream;
+        connection.send(&reset(stream, REFUSED_STREAM)).await;
+        let larger = Frame::of_settings(&[(INITIAL_WINDOW_SIZE, 65_535)]);
+        connection.send(&larger).await;
+        let (stream, second) = next_upload(&mut connection).await;
+        assert!(second == body(1 << 20), "the body is complete");
+        connection.send_all(response(stream, &[], "ok")).await;
+    });
+    assert_eq!(response.status, 200);
+}
+
+#[tokio::test]
+async fn nothing_of_a_body_is_kept_where_the_route_says_so() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route(", retry_buffer: 0")).await;
+    let (mut connection, _neighbour) = first_connection(&gateway, &backend, &[]).await;
+    let request = Request::new("POST", "/").body(b"0123456789");
+    let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), async {
+        let (stream, _) = next_upload(&mut connection).await;
+        connection.send(&reset(stream, REFUSED_STREAM)).await;
+    });
+    assert_eq!(response.status, 502);
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_everything_is_not_asked_for_ever() {
+    let redis = Redis::start().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let backend = FrameBackend::start().await.serve(&[], move |_, stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        vec![reset(stream, REFUSED_STREAM)]
+    });
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    assert_eq!(gateway.get("/").await.status, 502);
+    assert_eq!(asked.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test]
+async fn requests_behind_the_last_stream_of_a_goaway_are_sent_on_another_connection() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    let posts = async {
+        let request = || Request::new("POST", "/").body(b"0123456789");
+        let (one, other) =
+            tokio::join!(gateway.send(Via::Http1, request()), gateway.send(Via::Http1, request()));
+        assert_eq!((one.status, other.status), (200, 200));
+    };
+    let serve = async {
+        let (first, _) = next_upload(&mut connection).await;
+        next_upload(&mut connection).await;
+        // The first of the two is processed, the second is not.
+        connection.send(&goaway(first, 0)).await;
+        let mut other = backend.accept(&[]).await;
+        let (stream, again) = next_upload(&mut other).await;
+        assert_eq!(again, b"0123456789");
+        other.send_all(response(stream, &[], "ok")).await;
+        connection.send_all(response(first, &[], "ok")).await;
+        other
+    };
+    let ((), mut other) = tokio::join!(posts, serve);
+    goes_on(&mut neighbour, &mut connection).await;
+    let next = answered(&gateway, &mut other, |stream| response(stream, &[], "ok")).await;
+    assert_eq!(next.status, 200);
+    assert_eq!(backend.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_request_that_was_lost_is_sent_once_more_if_it_is_idempotent() {
+    let redis = Redis::start().await;
+    for (more, method, body, expected) in [
+        ("", "GET", &b""[..], 200),
+        ("", "HEAD", b"", 200),
+        ("", "OPTIONS", b"", 200),
+        ("", "PUT", b"", 200),
+        ("", "DELETE", b"", 200),
+        ("", "PUT", b"a body", 502),
+        ("", "POST", b"", 502),
+        ("", "PATCH", b"", 502),
+        (", retry_idempotent: false", "GET", b"", 502),
+    ] {
+        let backend = FrameBackend::start().await;
+        let gateway = in_front_of(&redis, &backend.route(more)).await;
+        let (mut connection, neighbour) = first_connection(&gateway, &backend, &[]).await;
+        drop(neighbour);
+        let request = Request::new(method, "/").body(body);
+        let sending = gateway.send(Via::Http1, request);
+        let serve = async {
+            next_upload(&mut connection).await;
+            drop(connection);
+            let mut other = backend.accept(&[]).await;
+            let (stream, _) = next_upload(&mut other).await;
+            let end = Frame::new(DATA, END_STREAM, stream, b"");
+            other.send_all([head(stream, &[]), vec![end]].concat()).await;
+            std::future::pending::<()>().await;
+        };
+        let response = tokio::select! {
+            response = sending => response,
+            () = serve => unreachable!("it waits"),
+        };
+        assert_eq!(response.status, expected, "{method} {more}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_lost_on_a_new_connection_is_not_sent_again() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (response, ()) = tokio::join!(gateway.get("/"), async {
+        let mut connection = backend.accept(&[]).await;
+        next_request(&mut connection).await;
+    });
+    assert_eq!(response.status, 502);
+    gateway.logs("the connection was lost").await;
+}
+
+#[tokio::test]
+async fn an_upload_that_the_backend_does_not_read_holds_up_no_other() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    let stuck = gateway.send(Via::Http1, Request::new("POST", "/stuck").body(&body(100_000)));
+    let mut stuck = Box::pin(stuck);
+    let taken = async {
+        assert_eq!(next_request(&mut connection).await.path(), "/stuck");
+        let mut taken = 0;
+        while taken < 65_535 {
+            taken += connection.next_of(DATA).await.unwrap().payload.len();
+        }
+    };
+    tokio::select! {
+        _ = &mut stuck => panic!("answered"),
+        () = taken => {}
+    }
+    // The window of the connection is used up.
+    for length in [10, 100_000] {
+        let request = Request::new("POST", "/next").body(&body(length));
+        let serve = async {
+            let mut other = backend.accept(&[]).await;
+            let (stream, read) = next_upload(&mut other).await;
+            assert_eq!(read.len(), length);
+            other.send_all(response(stream, &[], "ok")).await;
+        };
+        let (response, ()) = tokio::join!(gateway.send(Via::Http1, request), serve);
+        assert_eq!(response.text().await, "ok", "{length}");
+    }
+    goes_on(&mut neighbour, &mut connection).await;
+    // A request without a body needs no window.
+    let response = answered(&gateway, &mut connection, |stream| response(stream, &[], "ok"));
+    assert_eq!(response.await.text().await, "ok");
+}
+
+#[tokio::test]
+async fn small_uploads_share_a_connection() {
+    let redis = Redis::start().await;
+    let backend = H2Site::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let connection = Http2::connect(Via::H2c, gateway.address("http")).await;
+    let upload = || Request::new("POST", "/upload").header("content-length", "1000");
+    let uploads = (0..50).map(|_| Box::pin(connection.send(upload().body(&body(1000)))));
+    for upload in uploads.collect::<Vec<_>>() {
+        let response = within(SOON, "an answer", upload).await;
+        assert_eq!(response.text().await, "1000");
+    }
+    let connections = gateway.metrics().await.sum("ssegate_upstream_connections", &[]);
+    assert_eq!(connections.to_bits(), 1_f64.to_bits(), "{connections}");
+}
+
+#[tokio::test]
+async fn clients_that_take_their_requests_back_harm_no_other_on_their_connection() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    for _ in 0..100 {
+        let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let stream = next_request(&mut connection).await.stream;
+        drop(client);
+        let reset = within(SOON, "RST_STREAM", connection.next_of(RST_STREAM)).await.unwrap();
+        assert_eq!((reset.stream, reset.number(0)), (stream, CANCEL));
+    }
+    // A backend would soon end a connection with so many resets: it takes no further request.
+    let (response, _other) = tokio::join!(gateway.get("/"), async {
+        let mut other = backend.accept(&[]).await;
+        let stream = next_request(&mut other).await.stream;
+        other.send_all(response(stream, &[], "ok")).await;
+        other
+    });
+    assert_eq!(response.text().await, "ok");
+    goes_on(&mut neighbour, &mut connection).await;
+}
+
+#[tokio::test]
+async fn a_ping_of_the_backend_is_answered() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    connection.send(&Frame::new(PING, 0, 0, b"are you?")).await;
+    let pong = within(SOON, "the answer to a PING", connection.next_of(PING)).await.unwrap();
+    assert_eq!((pong.flags, &pong.payload[..]), (1, &b"are you?"[..]));
+    goes_on(&mut neighbour, &mut connection).await;
+}

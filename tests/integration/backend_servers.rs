@@ -1,0 +1,1 @@
+//! nginx and Node as backends.
