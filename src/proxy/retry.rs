@@ -76,7 +76,7 @@ impl RetryPolicy {
         if let Some(failure) = watch.failure() {
             return Err(failure.into());
         }
-        let is_lost = matches!(reason, Reason::Lost(_)) && !is_first && !attempts.is_retried;
+        let is_lost = reason.is_of_the_connection() && !is_first && !attempts.is_retried;
         let failure = match &reason {
             Reason::LargeHeader => Failure::ResponseHeader,
             reason => Failure::exchange(reason),

@@ -507,25 +507,28 @@ async fn requests_behind_the_last_stream_of_a_goaway_are_sent_on_another_connect
     let backend = FrameBackend::start().await;
     let gateway = in_front_of(&redis, &backend.route("")).await;
     let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
-    let posts = async {
-        let request = || Request::new("POST", "/").body(b"0123456789");
-        let (one, other) =
-            tokio::join!(gateway.send(Via::Http1, request()), gateway.send(Via::Http1, request()));
-        assert_eq!((one.status, other.status), (200, 200));
+    let post = || gateway.send(Via::Http1, Request::new("POST", "/").body(b"0123456789"));
+    let (mut first, mut second) = (Box::pin(post()), Box::pin(post()));
+    let number = tokio::select! {
+        (number, _) = next_upload(&mut connection) => number,
+        _ = &mut first => panic!("answered"),
     };
+    tokio::select! {
+        _ = next_upload(&mut connection) => {}
+        _ = &mut second => panic!("answered"),
+    }
+    // The first of the two is processed, the second is not.
+    connection.send(&goaway(number, 0)).await;
     let serve = async {
-        let (first, _) = next_upload(&mut connection).await;
-        next_upload(&mut connection).await;
-        // The first of the two is processed, the second is not.
-        connection.send(&goaway(first, 0)).await;
         let mut other = backend.accept(&[]).await;
         let (stream, again) = next_upload(&mut other).await;
         assert_eq!(again, b"0123456789");
         other.send_all(response(stream, &[], "ok")).await;
-        connection.send_all(response(first, &[], "ok")).await;
+        connection.send_all(response(number, &[], "ok")).await;
         other
     };
-    let ((), mut other) = tokio::join!(posts, serve);
+    let (first, second, mut other) = tokio::join!(first, second, serve);
+    assert_eq!((first.status, second.status), (200, 200));
     goes_on(&mut neighbour, &mut connection).await;
     let next = answered(&gateway, &mut other, |stream| response(stream, &[], "ok")).await;
     assert_eq!(next.status, 200);
@@ -658,6 +661,38 @@ async fn clients_that_take_their_requests_back_harm_no_other_on_their_connection
     });
     assert_eq!(response.text().await, "ok");
     goes_on(&mut neighbour, &mut connection).await;
+}
+
+#[tokio::test]
+async fn the_next_connection_is_open_before_the_backend_ends_the_last() {
+    const REQUESTS: usize = 12;
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&served);
+    // Like nginx with keepalive_requests.
+    let backend = backend.serve(&[], move |_, stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let mut frames = response(stream, &[], "ok");
+        if stream as usize == 2 * REQUESTS - 1 {
+            frames.insert(0, goaway(stream, 0));
+        }
+        frames
+    });
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    for number in 1..=6 * REQUESTS {
+        assert_eq!(gateway.get("/").await.status, 200);
+        // After two connections the number is known.
+        let (ended, of_this) = (number / REQUESTS, number % REQUESTS);
+        if ended >= 2 && of_this == REQUESTS / 2 {
+            assert_eq!(backend.accepted(), ended + 1, "not much sooner than it is needed");
+        }
+        if ended >= 2 && of_this == REQUESTS - 1 {
+            let is_open = async || backend.accepted() == ended + 2;
+            eventually(SOON, "the next connection is open", is_open).await;
+        }
+    }
+    assert_eq!(served.load(Ordering::SeqCst), 6 * REQUESTS, "none was sent twice");
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ mod forwarding;
 mod handover;
 /// Requests that two parties could read differently.
 mod hostile;
+/// Kept connections to a backend that die as a request is sent.
+mod kept_connections;
 /// Any payload arrives as it was published: a property.
 mod payloads;
 /// Everything that is not a stream goes to the backend.

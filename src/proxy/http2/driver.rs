@@ -158,8 +158,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             match caller.part() {
                 Part::Reader => self.is_readable = true,
                 Part::Writer => self.is_blocked = false,
-                Part::Stream(id) | Part::Cut(id) => self.ready.push_back(id),
+                Part::Stream(id) | Part::Cut(id) => {
+                    make_ready(&mut self.streams, &mut self.ready, id)
+                }
             }
+        }
+    }
+
+    /// A stream has something to do.
+    pub(super) fn make_ready(&mut self, id: u32) {
+        make_ready(&mut self.streams, &mut self.ready, id);
+    }
+
+    /// There is window for the streams that wait for it.
+    pub(super) fn feed_starved(&mut self) {
+        for id in std::mem::take(&mut self.starved) {
+            self.make_ready(id);
         }
     }
 
@@ -241,7 +255,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         while self.may_send()
             && let Some(id) = self.ready.pop_front()
         {
-            self.serve_stream(id);
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.is_ready = false;
+                self.serve_stream(id);
+            }
         }
     }
 
@@ -278,8 +295,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let stream = self.streams.remove(&id)?;
         if stream.is_uploading() {
             self.uploading -= 1;
-            // What it held of the window may be enough for others.
-            self.ready.extend(self.starved.drain(..));
+            // What it would have taken of the window may be enough for others.
+            self.feed_starved();
         }
         self.link.ended();
         Some(stream)
@@ -311,6 +328,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
         let ended = this.turn(cx);
         this.output.end();
         ended.map(|reason| this.close(&reason))
+    }
+}
+
+/// Puts a stream among those that have something to do, once.
+fn make_ready(streams: &mut FxHashMap<u32, Stream>, ready: &mut VecDeque<u32>, id: u32) {
+    if let Some(stream) = streams.get_mut(&id)
+        && !std::mem::replace(&mut stream.is_ready, true)
+    {
+        ready.push_back(id);
     }
 }
 

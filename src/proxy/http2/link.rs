@@ -232,6 +232,11 @@ impl Link {
         self.max_streams.set(self.streams.get().clamp(1, self.announced.get().max(1)));
     }
 
+    /// The backend asks for calm, or will soon: no further request is sent here.
+    pub(super) fn wear_out(&self) {
+        self.resets.set(MAX_RESETS);
+    }
+
     /// A request was taken back.
     pub(super) fn reset(&self) {
         self.resets.set(self.resets.get().saturating_add(1));

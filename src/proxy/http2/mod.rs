@@ -34,6 +34,8 @@ mod response;
 mod send;
 mod settings;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(super) use self::connection::Connection;
 pub(super) use self::head::header_list_size;

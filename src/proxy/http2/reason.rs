@@ -47,6 +47,13 @@ pub(in crate::proxy) struct Lost {
     pub(in crate::proxy) request: Request<Upload>,
 }
 
+impl Reason {
+    /// Whether the connection is at fault, and another may do.
+    pub(in crate::proxy) fn is_of_the_connection(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Reset(Code::ENHANCE_YOUR_CALM))
+    }
+}
+
 /// A fault of the backend's in the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {

@@ -210,8 +210,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
         };
         let (code, stream) = (Code(code), self.remove(id));
-        if code == Code::REFUSED_STREAM && stream.is_some() {
-            self.link.refused();
+        match code {
+            Code::REFUSED_STREAM if stream.is_some() => self.link.refused(),
+            // Node, for one, when clients that do not read take too much of its memory; it ends a
+            // connection on which it has said so 100 times.
+            Code::ENHANCE_YOUR_CALM => self.link.wear_out(),
+            _ => {}
         }
         if let Some(stream) = stream {
             stream.fail(Reason::Reset(code), code == Code::REFUSED_STREAM);
@@ -227,6 +231,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let before = i64::from(self.peer.initial_window);
         self.peer.update(payload)?;
         let more = i64::from(self.peer.initial_window) - before;
+        let mut waiting = Vec::new();
         for (&id, stream) in &mut self.streams {
             stream.send_window += more;
             if stream.send_window > i64::from(MAX_31_BITS) {
@@ -234,9 +239,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
             }
             if more > 0 && stream.is_uploading() {
-                self.ready.push_back(id);
+                waiting.push(id);
             }
         }
+        waiting.into_iter().for_each(|id| self.make_ready(id));
         self.put_settings_ack();
         self.link.configured(&self.peer);
         Ok(())
@@ -292,7 +298,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 let what = "a WINDOW_UPDATE by 0, or to over 2^31 - 1";
                 return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
             }
-            self.ready.extend(self.starved.drain(..));
+            self.feed_starved();
             return Ok(());
         }
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
@@ -302,7 +308,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return Err(Fault::Stream(id, Code::FLOW_CONTROL_ERROR, reason));
         }
         if stream.is_uploading() {
-            self.ready.push_back(id);
+            self.make_ready(id);
         }
         Ok(())
     }

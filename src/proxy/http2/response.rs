@@ -21,8 +21,8 @@ use crate::server::connection::BodyError;
 /// backend chooses how small its frames are.
 const MAX_CHUNK: usize = 16 << 10;
 
-/// The task's end.
-#[derive(Clone, Debug)]
+/// The task's end. Dropped early, it cuts the body.
+#[derive(Debug)]
 pub(super) struct Feed(Rc<RefCell<State>>);
 
 /// The reader's end until the head has arrived.
@@ -124,6 +124,12 @@ impl Feed {
     /// Takes how much has been read since this was called last, in octets.
     pub(super) fn take_read(&self) -> usize {
         std::mem::take(&mut self.0.borrow_mut().read)
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.cut(Reason::Lost("its task has ended".into()));
     }
 }
 

@@ -100,12 +100,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             send_window: i64::from(self.peer.initial_window),
             receiving: Receiving::Head { request: Box::new(request) },
             receive_window: i64::from(STREAM_WINDOW),
+            is_ready: false,
             begins_at,
         };
         self.streams.insert(id, stream);
         if !is_last {
             self.uploading += 1;
-            self.ready.push_back(id);
+            self.make_ready(id);
         }
     }
 
@@ -159,7 +160,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             Sent::Waits => {}
             Sent::Starves if self.starved.contains(&id) => {}
             Sent::Starves => self.starved.push(id),
-            Sent::Yields => self.ready.push_back(id),
+            Sent::Yields => self.make_ready(id),
             Sent::Done => self.finish(id),
             Sent::Failed => self.reset(id, Code::CANCEL, Reason::Upload),
         }

@@ -22,6 +22,8 @@ pub(super) struct Stream {
     pub(super) receiving: Receiving,
     /// What the backend may send before it is credited, in octets.
     pub(super) receive_window: i64,
+    /// Whether it is among those that have something to do.
+    pub(super) is_ready: bool,
     /// Where in all that the connection writes the request begins, in octets.
     pub(super) begins_at: u64,
 }

@@ -156,6 +156,14 @@ impl Process {
         }
     }
 
+    /// SIGTERM, and waits for the end: for a program with children, which end with it.
+    pub(crate) fn terminate(&mut self) {
+        if self.ended().is_none() {
+            self.signal(Signal::TERM);
+            drop(self.child.wait());
+        }
+    }
+
     /// `kill -9`, and waits for the end.
     pub(crate) fn kill(&mut self) {
         // It may have ended already, which is as good.
