@@ -130,7 +130,9 @@ impl SharedPool {
                 return Err(failure.unwrap_or(Failure::ConnectTimeout));
             }
             if self.needs_dial() && !self.dial() && inner.dialing.get() == 0 {
-                return Err(Failure::MaxConnections);
+                // Better behind other uploads than not at all.
+                let found = self.find(Need { upload: None, ..need });
+                return found.ok_or(Failure::MaxConnections);
             }
             room.await;
         }

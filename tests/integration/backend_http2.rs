@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::support::frame_backend::{
     FrameBackend, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, event, event_stream, head,
@@ -352,18 +354,36 @@ async fn requests_that_wait_for_a_connection_are_bounded() {
     let redis = Redis::start().await;
     // It accepts, and sends nothing.
     let backend = FrameBackend::start().await;
-    let more = ", max_waiting: 2, connect_timeout: 2s";
+    let more = ", max_waiting: 2, connect_timeout: 10m";
     let gateway = in_front_of(&redis, &backend.route(more)).await;
-    let waiting = (0..2).map(|_| Box::pin(gateway.get("/"))).collect::<Vec<_>>();
-    let [first, second] = <[_; 2]>::try_from(waiting).ok().unwrap();
-    let one_more = async {
-        let status = async || gateway.get("/").await.status == 503;
-        eventually(SOON, "one more is refused", status).await;
-        let failed = ["kind=\"max_waiting\""];
-        gateway.counts("ssegate_upstream_errors_total", &failed, 1.0).await;
-    };
-    let (first, second, ()) = tokio::join!(first, second, one_more);
-    assert_eq!([first.status, second.status], [504, 504], "no connection within connect_timeout");
+    let to = gateway.address("http");
+    let mut asking = JoinSet::new();
+    for _ in 0..3 {
+        asking.spawn(async move { Box::pin(exchange(to)).await });
+    }
+    let first = within(SOON, "one too many", asking.join_next()).await.unwrap().unwrap();
+    assert!(first.starts_with("HTTP/1.1 503"), "{first}");
+    let failed = ["kind=\"max_waiting\""];
+    gateway.counts("ssegate_upstream_errors_total", &failed, 1.0).await;
+    assert_eq!(asking.len(), 2, "they wait");
+    // They find room on the connection as soon as it is open.
+    let mut connection = backend.accept(&[]).await;
+    for _ in 0..2 {
+        let stream = next_request(&mut connection).await.stream;
+        connection.send_all(response(stream, &[], "ok")).await;
+        let other = within(SOON, "an answer", asking.join_next()).await.unwrap().unwrap();
+        assert!(other.starts_with("HTTP/1.1 200"), "{other}");
+    }
+}
+
+/// The answer to a GET, however long it takes.
+async fn exchange(to: std::net::SocketAddr) -> String {
+    let mut client = TcpStream::connect(to).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 #[tokio::test]
@@ -644,23 +664,71 @@ async fn clients_that_take_their_requests_back_harm_no_other_on_their_connection
     let backend = FrameBackend::start().await;
     let gateway = in_front_of(&redis, &backend.route("")).await;
     let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
-    for _ in 0..100 {
-        let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
-        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        let stream = next_request(&mut connection).await.stream;
-        drop(client);
-        let reset = within(SOON, "RST_STREAM", connection.next_of(RST_STREAM)).await.unwrap();
-        assert_eq!((reset.stream, reset.number(0)), (stream, CANCEL));
-    }
-    // A backend would soon end a connection with so many resets: it takes no further request.
-    let (response, _other) = tokio::join!(gateway.get("/"), async {
-        let mut other = backend.accept(&[]).await;
-        let stream = next_request(&mut other).await.stream;
-        other.send_all(response(stream, &[], "ok")).await;
-        other
-    });
-    assert_eq!(response.text().await, "ok");
+    let taken_back = async {
+        loop {
+            let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let stream = next_request(&mut connection).await.stream;
+            drop(client);
+            let reset = within(SOON, "RST_STREAM", connection.next_of(RST_STREAM)).await.unwrap();
+            assert_eq!((reset.stream, reset.number(0)), (stream, CANCEL));
+        }
+    };
+    // A backend would soon end a connection with so many of them: it is given no further request.
+    let mut other = tokio::select! {
+        () = taken_back => unreachable!("it goes on"),
+        other = backend.accept(&[]) => other,
+    };
     goes_on(&mut neighbour, &mut connection).await;
+    // The last of those that left may have been sent on it.
+    let serve = async {
+        loop {
+            let stream = next_request(&mut other).await.stream;
+            other.send_all(response(stream, &[], "ok")).await;
+        }
+    };
+    tokio::select! {
+        response = gateway.get("/") => assert_eq!(response.status, 200),
+        () = serve => unreachable!("it goes on"),
+    }
+}
+
+#[tokio::test]
+async fn an_upload_waits_for_others_where_no_connection_may_be_opened() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route(", max_connections: 1")).await;
+    let (mut connection, _neighbour) = first_connection(&gateway, &backend, &[]).await;
+    let first = gateway.send(Via::Http1, Request::new("POST", "/first").body(&body(100_000)));
+    let second = gateway.send(Via::Http1, Request::new("POST", "/second").body(&body(10)));
+    let is_used_up = Notify::new();
+    let serve = async {
+        let first = next_request(&mut connection).await.stream;
+        let mut taken = 0;
+        while taken < 65_535 {
+            taken += connection.next_of(DATA).await.unwrap().payload.len();
+        }
+        is_used_up.notify_one();
+        let second = next_request(&mut connection).await.stream;
+        let credit = 100_000_u32.to_be_bytes();
+        for stream in [0, first] {
+            connection.send(&Frame::new(WINDOW_UPDATE, 0, stream, &credit)).await;
+        }
+        let mut ended = 0;
+        while ended < 2 {
+            let data = connection.next_of(DATA).await.unwrap();
+            ended += usize::from(data.flags & END_STREAM);
+        }
+        for stream in [first, second] {
+            connection.send_all(response(stream, &[], "ok")).await;
+        }
+    };
+    let second = async {
+        is_used_up.notified().await;
+        second.await
+    };
+    let (first, second, ()) = tokio::join!(first, second, serve);
+    assert_eq!((first.status, second.status), (200, 200));
 }
 
 #[tokio::test]

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::attacks::crowd::Crowd;
 use crate::attacks::table::{judge, mib};
-use crate::support::{Gateway, Program, Redis, SOON, Site, eventually};
+use crate::support::{Gateway, Program, Redis, Request, SOON, Site, Via, eventually, within};
 
 const SLOWHTTPTEST: &str = "1.8.2";
 
@@ -304,4 +305,42 @@ async fn long_peers_on_another_http2_are_served_or_cut_off() {
         let attack = format!("python-h2: {}", measured.trim());
         judge(&attack, &toll, &[("MiB", 16.0, mib(toll.resident))]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "judged from outside: run by tests/run --full"]
+async fn long_a_backend_on_another_http2_finds_no_fault_with_us() {
+    let redis = Redis::start().await;
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/judges/h2_backend.py");
+    let backend = Program::new(installed("python")).arg(&script).start();
+    let listens = async || !backend.stdout().is_empty();
+    eventually(SOON, "the backend listens", listens).await;
+    let port = &backend.stdout()[0];
+    let route = format!(
+        "- path: /{{*rest}}\n  proxy: {{ upstream: \"http://127.0.0.1:{port}\", http2: true }}\n"
+    );
+    let gateway = Gateway::build(&redis).routes(&route).start().await;
+    let to = gateway.address("http");
+    let mut asking = JoinSet::new();
+    for number in 0..200 {
+        asking.spawn(async move {
+            let (request, expected) = match number % 4 {
+                0 => (Request::get("/"), 2),
+                1 => (Request::get("/large"), 300_000),
+                2 => (Request::new("POST", "/upload").body(&vec![b'x'; 1000 * number]), 0),
+                _ => (Request::new("HEAD", "/"), 0),
+            };
+            let upload = (number % 4 == 2).then(|| (1000 * number).to_string());
+            let mut response = request.send(Via::Http1, to).await;
+            assert_eq!(response.status, 200, "{number}");
+            let body = response.body.rest().await.unwrap();
+            match upload {
+                Some(length) => assert_eq!(body, length.as_bytes()),
+                None => assert_eq!(body.len(), expected),
+            }
+        });
+    }
+    within(4 * SOON, "all answers", asking.join_all()).await;
+    assert_eq!(backend.stderr(), [""; 0], "what it calls a fault of its client");
+    assert!(!gateway.metrics().await.has("ssegate_upstream_errors_total", &[]));
 }

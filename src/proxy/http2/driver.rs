@@ -276,6 +276,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             Poll::Ready(Err(_)) => (self.is_broken, self.is_blocked) = (true, true),
         }
         self.written += (before - self.output.len()) as u64;
+        if self.is_broken {
+            self.output = Output::default();
+        }
     }
 
     /// Where the next frame begins in all that is written, in octets.

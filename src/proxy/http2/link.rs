@@ -12,8 +12,10 @@ use std::task::{Context, Poll, Waker};
 use http::Request;
 use http_body::Body as _;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::reason::{Lost, Reason};
+use super::resets::Resets;
 use super::response::{Exchange, Feed, channel};
 use super::settings::PeerSettings;
 use crate::proxy::upload::Upload;
@@ -25,10 +27,6 @@ use crate::server::http2::wakes::{Part, Wakes};
 const MAX_STREAMS: usize = 100;
 /// Behind this number a connection opens no stream: they end at 2^31 (RFC 9113, section 5.1.1).
 const LAST_STREAM: u32 = (1 << 31) - 1_000;
-/// Requests taken back on one connection, before it takes no more. Servers count them, and at some
-/// number end the connection with all its streams, against Rapid Reset (CVE-2023-44487): Node after
-/// 1,000, others earlier.
-const MAX_RESETS: u32 = 100;
 /// The connection itself, among the streams that can be woken.
 const CONNECTION: u32 = 0;
 
@@ -46,7 +44,9 @@ pub(super) struct Link {
     // How many there may be now, and how many the backend has announced.
     max_streams: Cell<usize>,
     announced: Cell<usize>,
-    resets: Cell<u32>,
+    resets: RefCell<Resets>,
+    // It takes no more requests, though the backend has not said so.
+    is_worn_out: Cell<bool>,
     uploads: Uploads,
     // The last stream of an orderly GOAWAY, once the backend says which it is.
     last_stream: Cell<Option<u32>>,
@@ -102,7 +102,8 @@ impl Link {
             streams: Cell::new(0),
             max_streams: Cell::new(0),
             announced: Cell::new(0),
-            resets: Cell::new(0),
+            resets: RefCell::default(),
+            is_worn_out: Cell::new(false),
             uploads: Uploads::default(),
             last_stream: Cell::new(None),
             opening: RefCell::default(),
@@ -182,7 +183,7 @@ impl Link {
     }
 
     fn is_worn_out(&self) -> bool {
-        self.next_stream.get() > LAST_STREAM || self.resets.get() >= MAX_RESETS
+        self.is_worn_out.get() || self.next_stream.get() > LAST_STREAM
     }
 }
 
@@ -234,12 +235,14 @@ impl Link {
 
     /// The backend asks for calm, or will soon: no further request is sent here.
     pub(super) fn wear_out(&self) {
-        self.resets.set(MAX_RESETS);
+        self.is_worn_out.set(true);
     }
 
     /// A request was taken back.
     pub(super) fn reset(&self) {
-        self.resets.set(self.resets.get().saturating_add(1));
+        if self.resets.borrow_mut().are_too_many(Instant::now()) {
+            self.wear_out();
+        }
     }
 
     /// `window` is that of the connection now, and `draw` what the uploads that have begun can take of

@@ -10,6 +10,8 @@
 //!   ([`header_block`], [`head`]).
 //! - A request that the backend has not processed comes back to its sender, whole ([`reason`]), and so
 //!   does one of which nothing was written.
+//! - Requests that are taken back, or refused to calm us, end no connection: it is given no more of
+//!   them ([`resets`]).
 //! - A body is sent only where it cannot be held up by one that the backend does not read, and no more
 //!   streams are opened than the backend takes ([`link`]).
 //!
@@ -30,6 +32,7 @@ mod link;
 mod liveness;
 mod reason;
 mod receive;
+mod resets;
 mod response;
 mod send;
 mod settings;

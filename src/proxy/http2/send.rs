@@ -10,6 +10,7 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::{Driver, MAX_TOGETHER, STREAM_WINDOW};
+use super::head::CONNECTION_SPECIFIC;
 use super::link::Queued;
 use super::reason::{Lost, Reason};
 use super::stream::{Outgoing, Receiving, Stream};
@@ -89,6 +90,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     fn open(&mut self, Queued { stream: id, request, feed, waker }: Queued) {
         let (mut request, upload) = request.into_parts();
+        for name in &CONNECTION_SPECIFIC {
+            request.headers.remove(name);
+        }
         announce_length(&mut request, &upload);
         let (is_last, begins_at) = (upload.is_end_stream(), self.position());
         self.put_block(id, is_last, |encoder, block| encode(encoder, &request, block));

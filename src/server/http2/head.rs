@@ -74,7 +74,7 @@ impl HeadDraft {
     }
 
     fn put(&mut self, field: &Field) -> Option<()> {
-        let value = field.value.as_ref()?;
+        let value = field.value.as_ref().filter(|_| !field.is_padded)?;
         let place = match &field.name {
             Name::Regular(name) => {
                 let is_fit = !CONNECTION_SPECIFIC.contains(name)

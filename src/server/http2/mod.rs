@@ -49,7 +49,9 @@ pub fn decode_header_blocks<'a>(
     for block in blocks {
         let (mut draft, mut lines) = (head::HeadDraft::new(16 << 10), Vec::new());
         let result = decoder.decode(block, |field| {
-            if let (hpack::Name::Regular(name), Some(value)) = (&field.name, &field.value) {
+            if let (hpack::Name::Regular(name), Some(value)) = (&field.name, &field.value)
+                && !field.is_padded
+            {
                 lines.push(format!("{name}: {}", value.as_bytes().escape_ascii()));
             }
             draft.take(field)

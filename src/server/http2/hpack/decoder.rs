@@ -229,7 +229,8 @@ mod tests {
                 Name::Regular(name) => name.to_string(),
                 other => format!("{other:?}"),
             };
-            let value = field.value.as_ref().map(|value| value.to_str().expect("text").to_owned());
+            let value = field.value.as_ref().filter(|_| !field.is_padded);
+            let value = value.map(|value| value.to_str().expect("text").to_owned());
             lines.push(format!("{name}: {}", value.as_deref().unwrap_or("(malformed)")));
             ControlFlow::Continue(())
         })?;
@@ -314,8 +315,10 @@ mod tests {
 
     #[test]
     fn a_block_in_two_parts_decodes_as_the_whole() {
-        let block = hex("20828785bf400a637573746f6d2d6b65790c637573746f6d2d76616c7565");
-        let block = [&hex("828684410f7777772e6578616d706c652e636f6d")[..], &block[1..]].concat();
+        let block = hex(concat!(
+            "828684410f7777772e6578616d706c652e636f6d",
+            "400a637573746f6d2d6b65790c637573746f6d2d76616c7565be0001610162",
+        ));
         let expected = decode(&mut Decoder::default(), &block).expect("valid");
         for cut in 0..=block.len() {
             let (mut decoder, mut names, mut is_begun) = (Decoder::default(), 0, false);

@@ -10,8 +10,10 @@ const OVERHEAD: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(crate) name: Name,
-    /// `None`: octets that no value may have (RFC 9113, section 8.2.1).
+    /// Without white space around it. `None`: octets that no value may have (RFC 9113, section 8.2.1).
     pub(crate) value: Option<HeaderValue>,
+    /// Whether there was white space around it, which is malformed (ibid.).
+    pub(crate) is_padded: bool,
     /// As RFC 7541, section 4.1 counts it.
     pub(crate) size: usize,
 }
@@ -48,11 +50,9 @@ impl Field {
     /// With a name that is known already.
     pub(super) fn named(name: Name, name_len: usize, value: &[u8]) -> Self {
         let size = name_len + value.len() + OVERHEAD;
-        let is_padded =
-            |octet: Option<&u8>| octet.is_some_and(|octet| matches!(octet, b' ' | b'\t'));
-        let is_valid = !is_padded(value.first()) && !is_padded(value.last());
-        let value = is_valid.then(|| HeaderValue::from_bytes(value).ok()).flatten();
-        Self { name, value, size }
+        let trimmed = without_padding(value);
+        let is_padded = trimmed.len() < value.len();
+        Self { name, value: HeaderValue::from_bytes(trimmed).ok(), is_padded, size }
     }
 
     /// Octets of the name.
@@ -78,6 +78,14 @@ impl Field {
         }
         self
     }
+}
+
+/// A value without the spaces and tabs around it.
+fn without_padding(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 impl Name {
