@@ -5,11 +5,12 @@
 //! new connection, if it is idempotent and has no body (RFC 9110, section 9.2.2).
 
 use http::{Method, Request};
+use hyper::client::conn::TrySendError;
 
 use super::error::{Failure, Unanswered};
 use super::facts::Facts;
 use super::http2::{Lost, Reason};
-use super::upload::{Upload, Watch};
+use super::upload::Upload;
 use crate::route::ProxySettings;
 
 /// How often a request is sent that the backend does not process.
@@ -56,26 +57,43 @@ impl RetryPolicy {
         Some(copy)
     }
 
-    /// A request was lost on a kept connection over HTTP/1.1, and its copy is sent.
-    pub(super) fn count_lost(&self) {
-        self.facts.retried("lost");
-    }
-
-    /// What becomes of a request over HTTP/2 that was lost; `is_first`: on a new connection.
+    /// What becomes of a request that a connection over HTTP/1.1 has failed, a kept one or a new one.
     ///
     /// # Errors
     /// It is not sent again here. With the request, where another upstream may have it.
-    pub(super) fn after(
+    pub(super) fn after_http1(
+        &self,
+        mut error: TrySendError<Request<Upload>>,
+        is_kept: bool,
+        copy: Option<Request<Upload>>,
+    ) -> Result<Again, Unanswered> {
+        let failure = match error.error() {
+            error if error.is_parse_too_large() => Failure::ResponseHeader,
+            error => Failure::exchange(error),
+        };
+        match (error.take_message(), copy) {
+            // Nothing of it was written.
+            (Some(request), _) if is_kept => Ok(Again { request, needs_new: false }),
+            (Some(request), _) => Err(Unanswered::unsent(failure, request)),
+            (None, Some(request)) if is_lost(error.error()) => {
+                self.facts.retried("lost");
+                Ok(Again { request, needs_new: true })
+            }
+            (None, _) => Err(failure.into()),
+        }
+    }
+
+    /// What becomes of a request that a connection over HTTP/2 has failed; `is_first`: the first on it.
+    ///
+    /// # Errors
+    /// It is not sent again here. With the request, where another upstream may have it.
+    pub(super) fn after_http2(
         &self,
         lost: Lost,
         is_first: bool,
         attempts: &mut Attempts,
-        watch: &Watch,
     ) -> Result<Again, Unanswered> {
         let Lost { reason, is_unprocessed, mut request } = lost;
-        if let Some(failure) = watch.failure() {
-            return Err(failure.into());
-        }
         let is_lost = reason.is_of_the_connection() && !is_first && !attempts.is_retried;
         let failure = match &reason {
             Reason::LargeHeader => Failure::ResponseHeader,
@@ -111,6 +129,6 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 /// Whether a connection over HTTP/1.1 ended before a response came.
-pub(super) fn is_lost(error: &hyper::Error) -> bool {
+fn is_lost(error: &hyper::Error) -> bool {
     !error.is_parse() && !error.is_user() && !error.is_timeout()
 }

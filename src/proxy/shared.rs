@@ -26,6 +26,8 @@ const MAX_DIALING: usize = 8;
 const EXPECTED_STREAMS: usize = 100;
 /// Another connection is opened when less than this part of one is free.
 const SPARE: usize = 4;
+/// After a dial has failed, none is tried for so long that no request waits for.
+const SPARE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A cheap handle.
 #[derive(Clone, Debug)]
@@ -46,9 +48,9 @@ struct Inner {
     // Connections that were opened so far; each has the number that it made of it.
     opened: Cell<u64>,
     waiting: Cell<usize>,
-    // How many dials have failed, and why the last one did.
+    // How many dials have failed, and why and when the last one did.
     failures: Cell<u64>,
-    failure: RefCell<Option<Failure>>,
+    failed: RefCell<Option<(Failure, Instant)>>,
     expected_streams: Cell<usize>,
     room: Rc<Notify>,
     is_swept: Cell<bool>,
@@ -90,7 +92,7 @@ impl SharedPool {
             opened: Cell::new(0),
             waiting: Cell::new(0),
             failures: Cell::new(0),
-            failure: RefCell::default(),
+            failed: RefCell::default(),
             expected_streams: Cell::new(EXPECTED_STREAMS),
             room: Rc::default(),
             is_swept: Cell::new(false),
@@ -126,7 +128,8 @@ impl SharedPool {
                 return Ok(connection);
             }
             if inner.failures.get() > failures && inner.dialing.get() == 0 {
-                let failure = inner.failure.borrow().clone();
+                let failed = inner.failed.borrow();
+                let failure = failed.as_ref().map(|(failure, _)| failure.clone());
                 return Err(failure.unwrap_or(Failure::ConnectTimeout));
             }
             if self.needs_dial() && !self.dial() && inner.dialing.get() == 0 {
@@ -140,20 +143,21 @@ impl SharedPool {
 
     /// The first connection that takes this request. So the others may become idle.
     fn find(&self, need: Need) -> Option<Connection> {
-        self.0.remove_ended();
-        let now = Instant::now();
-        let mut connections = self.0.connections.borrow_mut();
-        let kept = connections.iter_mut().find(|kept| {
-            kept.number > need.newer_than
-                && self.0.room_on(&kept.connection) > 0
-                && need.upload.is_none_or(|length| kept.connection.takes_upload(length))
-        })?;
-        kept.expires = now + self.0.keep_alive;
-        let connection = kept.connection.clone();
-        let room: usize = connections.iter().map(|kept| self.0.room_on(&kept.connection)).sum();
-        drop(connections);
+        let (mut found, mut room) = (None, 0);
+        self.0.each(|kept, free| {
+            room += free;
+            let fits = found.is_none()
+                && free > 0
+                && kept.number > need.newer_than
+                && need.upload.is_none_or(|length| kept.connection.takes_upload(length));
+            if fits {
+                kept.expires = Instant::now() + self.0.keep_alive;
+                found = Some(kept.connection.clone());
+            }
+        });
+        let connection = found?;
         // One of them is for this request.
-        if (room - 1) * SPARE < self.0.expected_streams.get() && self.0.dialing.get() == 0 {
+        if (room - 1) * SPARE < self.0.expected_streams.get() && self.0.may_dial_spare() {
             self.dial();
         }
         Some(connection)
@@ -186,7 +190,7 @@ impl SharedPool {
             Ok(connection) => self.add(connection),
             Err(failure) => {
                 inner.failures.set(inner.failures.get() + 1);
-                *inner.failure.borrow_mut() = Some(failure);
+                inner.failed.replace(Some((failure, Instant::now())));
             }
         }
         inner.room.notify_waiters();
@@ -218,32 +222,42 @@ impl Inner {
         timeout(self.connect_timeout, opening).await.unwrap_or(Err(Failure::ConnectTimeout))
     }
 
-    /// How many requests more this connection takes.
-    fn room_on(&self, connection: &Connection) -> usize {
-        connection.room().min(self.lifetime.borrow().left(connection.opened()))
-    }
-
-    /// Removes the connections that take no more requests. Those that run on them keep them open.
-    fn remove_ended(&self) {
+    /// Looks at each connection, and at how many requests more it takes. Those that take no more, ever,
+    /// are removed: the requests that run on them keep them open.
+    fn each(&self, mut look: impl FnMut(&mut Kept, usize)) {
         let mut lifetime = self.lifetime.borrow_mut();
-        self.connections.borrow_mut().retain(|Kept { connection, .. }| {
+        self.connections.borrow_mut().retain_mut(|kept| {
+            let Kept { connection, .. } = kept;
             if let Some(requests) = connection.ended_after() {
                 lifetime.ended_after(requests);
             } else if connection.streams() == 0 {
                 lifetime.lived_to(connection.opened());
             }
-            !connection.is_over()
+            if connection.is_over() {
+                return false;
+            }
+            let room = connection.room().min(lifetime.left(connection.opened()));
+            look(kept, room);
+            true
         });
+    }
+
+    /// Whether a connection may be opened that no request waits for.
+    fn may_dial_spare(&self) -> bool {
+        let failed = self.failed.borrow();
+        let has_just_failed = failed.as_ref().is_some_and(|(_, at)| at.elapsed() < SPARE_PAUSE);
+        self.dialing.get() == 0 && !has_just_failed
     }
 
     /// Closes what was kept for too long; returns when the next one is due.
     fn sweep(&self) -> Option<Instant> {
-        self.remove_ended();
         let now = Instant::now();
+        self.each(|kept, _| {
+            if kept.connection.streams() > 0 {
+                kept.expires = now + self.keep_alive;
+            }
+        });
         let mut connections = self.connections.borrow_mut();
-        for kept in connections.iter_mut().filter(|kept| kept.connection.streams() > 0) {
-            kept.expires = now + self.keep_alive;
-        }
         connections.retain(|kept| kept.expires > now);
         connections.iter().map(|kept| kept.expires).min()
     }

@@ -15,7 +15,7 @@ use super::facts::Facts;
 use super::incoming::Incoming;
 use super::lease::Lease;
 use super::pool::Pool;
-use super::retry::{self, Attempts, RetryPolicy};
+use super::retry::{Again, Attempts, RetryPolicy};
 use super::shared::{Need, SharedPool};
 use super::upload::{Upload, Watch};
 use crate::route::{ProxySettings, UpstreamAddress};
@@ -104,7 +104,7 @@ impl Upstream {
                 },
             };
             let copy = if is_kept { self.retry.copy(&request) } else { None };
-            let mut error = match watch.answer(connection.send(request)).await? {
+            let error = match watch.answer(connection.send(request)).await? {
                 Ok(response) => {
                     let (pool, watch) = (self.pool.clone(), Rc::clone(watch));
                     let lease = Lease::Own { connection, pool, watch, keep_alive: None };
@@ -115,21 +115,7 @@ impl Upstream {
             if let Some(failure) = watch.failure() {
                 return Err(failure.into());
             }
-            let failure = if error.error().is_parse_too_large() {
-                Failure::ResponseHeader
-            } else {
-                Failure::exchange(error.error())
-            };
-            request = match (error.take_message(), copy) {
-                (Some(unsent), _) if is_kept => unsent,
-                (Some(unsent), _) => return Err(Unanswered::unsent(failure, unsent)),
-                (None, Some(copy)) if retry::is_lost(error.error()) => {
-                    self.retry.count_lost();
-                    needs_new = true;
-                    copy
-                }
-                (None, _) => return Err(failure.into()),
-            };
+            Again { request, needs_new } = self.retry.after_http1(error, is_kept, copy)?;
         }
     }
 
@@ -156,7 +142,10 @@ impl Upstream {
                     return Ok((response.map(Incoming::Http2), lease));
                 }
                 Err(lost) => {
-                    let again = self.retry.after(*lost, is_first, &mut attempts, watch)?;
+                    if let Some(failure) = watch.failure() {
+                        return Err(failure.into());
+                    }
+                    let again = self.retry.after_http2(*lost, is_first, &mut attempts)?;
                     request = again.request;
                     newer_than = if again.needs_new { self.shared.newest() } else { newer_than };
                 }

@@ -153,7 +153,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return;
         }
         self.credit_read(id);
-        self.upload(id);
+        if self.streams.get(&id).is_some_and(Stream::is_uploading) {
+            self.upload(id);
+        }
     }
 
     fn upload(&mut self, id: u32) {
