@@ -5,6 +5,7 @@ use std::fmt;
 
 use http::Request;
 
+use super::http2::Reason;
 use super::upload::Upload;
 use crate::route::UpstreamAddress;
 
@@ -19,12 +20,18 @@ pub struct ProxyError {
 /// Whose fault it was, and what a client may know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The backend cannot be reached, or makes no sense.
+    /// The backend cannot be reached.
     Unreachable,
+    /// The backend took the request, and ended without a response.
+    NoResponse,
+    /// The backend's response cannot be passed on.
+    InvalidResponse,
+    /// The head of the backend's response is larger than it may be.
+    LargeResponse,
+    /// The backend does not speak what the client has asked for.
+    NoSwitch,
     /// The backend has all the connections, or waiting requests, that it may have.
     Busy,
-    /// The backend's response cannot be passed on.
-    BadResponse,
     /// The backend takes too long.
     TooSlow,
     /// The client's body is broken.
@@ -46,8 +53,11 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreachable => "the backend cannot be reached",
+            Self::NoResponse => "the backend closed its connection without a response",
+            Self::InvalidResponse => "the backend sent an invalid response",
+            Self::LargeResponse => "the backend sent a response with too large a header",
+            Self::NoSwitch => "the backend does not switch to the protocol that was asked for",
             Self::Busy => "the backend is busy",
-            Self::BadResponse => "the backend's response cannot be passed on",
             Self::TooSlow => "the backend took too long to answer",
             Self::BrokenRequest => "the body of the request is broken",
             Self::LargeRequest => "the body of the request is too large",
@@ -73,8 +83,14 @@ pub(super) enum Failure {
     UploadTimeout,
     #[error("it ended before it answered: {0}")]
     Exchange(String),
+    #[error(
+        "it did not process the request, and more of its body was read than retry_buffer keeps"
+    )]
+    RetryBuffer,
+    #[error("its response is not valid HTTP: {0}")]
+    InvalidResponse(String),
     #[error("the header of its response is larger than max_response_header")]
-    ResponseHeader,
+    LargeResponse,
     #[error("its response has a transfer coding other than chunked")]
     TransferCoding,
     #[error("it switches to a protocol that nobody asked for")]
@@ -94,8 +110,24 @@ impl Failure {
         Self::Connect(down_to_the_cause(error))
     }
 
-    pub(super) fn exchange(error: &(dyn StdError + 'static)) -> Self {
-        Self::Exchange(down_to_the_cause(error))
+    /// A request was sent over HTTP/1.1, and hyper has no response to it.
+    pub(super) fn exchange(error: &hyper::Error) -> Self {
+        if error.is_parse_too_large() {
+            Self::LargeResponse
+        } else if error.is_parse() {
+            Self::InvalidResponse(down_to_the_cause(error))
+        } else {
+            Self::Exchange(down_to_the_cause(error))
+        }
+    }
+
+    /// A request was sent over HTTP/2, and there is no response to it.
+    pub(super) fn lost(reason: &Reason) -> Self {
+        match reason {
+            Reason::LargeHeader => Self::LargeResponse,
+            Reason::Malformed(_) | Reason::Protocol(_) => Self::InvalidResponse(reason.to_string()),
+            _ => Self::Exchange(reason.to_string()),
+        }
     }
 
     /// The word in the metrics.
@@ -108,7 +140,9 @@ impl Failure {
             Self::ResponseTimeout => "response_timeout",
             Self::UploadTimeout => "upload_timeout",
             Self::Exchange(_) => "exchange",
-            Self::ResponseHeader => "response_header",
+            Self::RetryBuffer => "retry_buffer",
+            Self::InvalidResponse(_) => "invalid_response",
+            Self::LargeResponse => "large_response",
             Self::TransferCoding => "transfer_coding",
             Self::UnaskedSwitch | Self::NoSwitch(_) => "switch",
             Self::BrokenRequest => "broken_request",
@@ -119,13 +153,14 @@ impl Failure {
 
     fn fault(&self) -> Fault {
         match self {
-            Self::Connect(_)
-            | Self::Exchange(_)
-            | Self::TransferCoding
-            | Self::UnaskedSwitch
-            | Self::NoSwitch(_) => Fault::Unreachable,
+            Self::Connect(_) => Fault::Unreachable,
+            Self::Exchange(_) | Self::RetryBuffer => Fault::NoResponse,
+            Self::InvalidResponse(_) | Self::TransferCoding | Self::UnaskedSwitch => {
+                Fault::InvalidResponse
+            }
+            Self::NoSwitch(_) => Fault::NoSwitch,
+            Self::LargeResponse => Fault::LargeResponse,
             Self::MaxConnections | Self::MaxWaiting => Fault::Busy,
-            Self::ResponseHeader => Fault::BadResponse,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => Fault::TooSlow,
             Self::BrokenRequest => Fault::BrokenRequest,
             Self::LargeRequest => Fault::LargeRequest,

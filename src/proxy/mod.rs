@@ -234,7 +234,7 @@ impl Proxy {
         mut lease: Lease,
     ) -> Result<Forwarded, ProxyError> {
         if http2::header_list_size(response.headers()) > self.0.settings.max_response_header {
-            return Err(self.failed(upstream, Failure::ResponseHeader));
+            return Err(self.failed(upstream, Failure::LargeResponse));
         }
         let kept = message::incoming(&mut response);
         if let Some(keep_alive) = kept.map_err(|failure| self.failed(upstream, failure))? {

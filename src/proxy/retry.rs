@@ -9,7 +9,7 @@ use hyper::client::conn::TrySendError;
 
 use super::error::{Failure, Unanswered};
 use super::facts::Facts;
-use super::http2::{Lost, Reason};
+use super::http2::Lost;
 use super::upload::Upload;
 use crate::route::ProxySettings;
 
@@ -67,10 +67,7 @@ impl RetryPolicy {
         is_kept: bool,
         copy: Option<Request<Upload>>,
     ) -> Result<Again, Unanswered> {
-        let failure = match error.error() {
-            error if error.is_parse_too_large() => Failure::ResponseHeader,
-            error => Failure::exchange(error),
-        };
+        let failure = Failure::exchange(error.error());
         match (error.take_message(), copy) {
             // Nothing of it was written.
             (Some(request), _) if is_kept => Ok(Again { request, needs_new: false }),
@@ -95,13 +92,10 @@ impl RetryPolicy {
     ) -> Result<Again, Unanswered> {
         let Lost { reason, is_unprocessed, mut request } = lost;
         let is_lost = reason.is_of_the_connection() && !is_first && !attempts.is_retried;
-        let failure = match &reason {
-            Reason::LargeHeader => Failure::ResponseHeader,
-            reason => Failure::exchange(reason),
-        };
+        let failure = Failure::lost(&reason);
         if is_unprocessed {
             if !request.body_mut().rewind() {
-                return Err(failure.into());
+                return Err(Failure::RetryBuffer.into());
             }
             attempts.unprocessed += 1;
             if attempts.unprocessed >= MAX_ATTEMPTS {

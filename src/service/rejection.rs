@@ -101,7 +101,11 @@ impl Rejection {
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => match error.fault() {
-                Fault::Unreachable | Fault::BadResponse => StatusCode::BAD_GATEWAY,
+                Fault::Unreachable
+                | Fault::NoResponse
+                | Fault::InvalidResponse
+                | Fault::LargeResponse
+                | Fault::NoSwitch => StatusCode::BAD_GATEWAY,
                 Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
                 Fault::TooSlow => StatusCode::GATEWAY_TIMEOUT,
                 Fault::BrokenRequest => StatusCode::BAD_REQUEST,

@@ -119,13 +119,13 @@ async fn a_response_with_a_large_header_harms_no_other_on_its_connection() {
             assert_eq!(response.text().await, "ok");
         } else {
             let text = response.text().await;
-            assert!(text.contains("the backend's response cannot be passed on"), "{text}");
+            assert!(text.contains("the backend sent a response with too large a header"), "{text}");
         }
         goes_on(&mut neighbour, &mut connection).await;
     }
     assert_eq!(backend.accepted(), 1);
     gateway.logs("larger than max_response_header").await;
-    let failed = ["kind=\"response_header\""];
+    let failed = ["kind=\"large_response\""];
     gateway.counts("ssegate_upstream_errors_total", &failed, 5.0).await;
 }
 
@@ -471,6 +471,8 @@ async fn a_request_that_the_backend_refuses_is_sent_again_whatever_its_method() 
     assert_eq!(response.status, 502);
     let retried = ["reason=\"unprocessed\""];
     gateway.counts("ssegate_upstream_retries_total", &retried, 4.0).await;
+    let failed = ["kind=\"retry_buffer\""];
+    gateway.counts("ssegate_upstream_errors_total", &failed, 1.0).await;
 }
 
 #[tokio::test]

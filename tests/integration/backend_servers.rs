@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::support::nginx::Nginx;
+use crate::support::nginx_backend::NginxBackend;
 use crate::support::{
     Gateway, Process, Program, Redis, Request, SOON, Via, eventually, measured, within,
 };
@@ -69,7 +69,7 @@ async fn nginx_ends_its_connections_after_some_requests_and_each_is_answered() {
     std::fs::write(&body, [b'x'; 1000]).unwrap();
     for requests in [1, 7, 100, 1000] {
         let server = format!("keepalive_requests {requests}; location / {{ return 200 ok; }}");
-        let nginx = Nginx::start(&server, &[]).await;
+        let nginx = NginxBackend::start(&server, &[]).await;
         let gateway = in_front_of(&redis, &nginx.route("/{*rest}", true, "")).await;
         let count = if requests == 1 { 1000 } else { 6000 };
         assert_eq!(h2load(&gateway, count, "/", &[]).await, count, "GET, {requests}");
@@ -87,7 +87,7 @@ async fn nginx_ends_its_connections_after_some_requests_and_each_is_answered() {
 async fn nginx_is_reloaded_under_load_and_each_request_is_answered() {
     let redis = Redis::start().await;
     for is_http2 in [true, false] {
-        let nginx = Nginx::start("location / { return 200 ok; }", &[]).await;
+        let nginx = NginxBackend::start("location / { return 200 ok; }", &[]).await;
         let gateway = in_front_of(&redis, &nginx.route("/{*rest}", is_http2, "")).await;
         let reloading = async {
             loop {
@@ -117,7 +117,7 @@ async fn a_large_header_of_nginx_passes_over_both_protocols_and_harms_no_neighbo
         fields(48),
         fields(70)
     );
-    let nginx = Nginx::start(&server, &[("slow", 1 << 20)]).await;
+    let nginx = NginxBackend::start(&server, &[("slow", 1 << 20)]).await;
     for is_http2 in [true, false] {
         let route = nginx.route("/{*rest}", is_http2, "");
         let gateway = Gateway::build(&redis).settings("shards: 1").routes(&route).start().await;
@@ -224,7 +224,7 @@ async fn asked_again_and_again(gateway: &Gateway, method: &'static str) -> Vec<u
 async fn nginx_that_closes_idle_connections_loses_no_request() {
     let redis = Redis::start().await;
     let server = "keepalive_timeout 11ms; location / { return 200 ok; }";
-    let nginx = Nginx::start(server, &[]).await;
+    let nginx = NginxBackend::start(server, &[]).await;
     // What is not idempotent is sent again only where the backend says that it has not seen it.
     for (is_http2, method) in [(false, "GET"), (false, "DELETE"), (true, "GET"), (true, "POST")] {
         let gateway = in_front_of(&redis, &nginx.route("/{*rest}", is_http2, "")).await;

@@ -12,14 +12,14 @@ const NGINX: &str = "/usr/sbin/nginx";
 
 /// nginx, in a directory of its own. It listens with HTTP/2 in clear text on one port, and with HTTP/1.1
 /// on another.
-pub(crate) struct Nginx {
+pub(crate) struct NginxBackend {
     process: Process,
     http1: u16,
     http2: u16,
     _dir: TempDir,
 }
 
-impl Nginx {
+impl NginxBackend {
     /// Starts it. `server` is what stands in its server block; its root has the files that `files`
     /// names, with their sizes.
     pub(crate) async fn start(server: &str, files: &[(&str, usize)]) -> Self {
@@ -30,8 +30,10 @@ impl Nginx {
         }
         let (http1, http2) = (free_port(), free_port());
         let root = dir.path().display();
+        // Its workers are those of whoever runs the tests.
+        let user = if rustix::process::getuid().is_root() { "user root;" } else { "" };
         let configuration = format!(
-            "daemon off; worker_processes 1; pid {root}/pid; error_log stderr notice; user root;
+            "daemon off; worker_processes 1; pid {root}/pid; error_log stderr notice; {user}
             events {{ worker_connections 4096; }}
             http {{
               access_log off;
@@ -73,7 +75,7 @@ impl Nginx {
     }
 }
 
-impl Drop for Nginx {
+impl Drop for NginxBackend {
     fn drop(&mut self) {
         self.process.terminate();
     }
