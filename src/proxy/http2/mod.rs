@@ -16,8 +16,8 @@
 //!   streams are opened than the backend takes ([`link`]).
 //!
 //! The crate `h2` is a client for requests that belong together. It ends the connection for a header
-//! list of four times its limit, for the hundredth empty DATA frame, for many small frames on a stream
-//! that is not read, and for its thousandth malformed response; it credits a connection only together
+//! list of four times its limit, for the 101st empty DATA frame, for many small frames on a stream
+//! that is not read, and for its 1,025th malformed response; it credits a connection only together
 //! with a stream, and does not give back a request that was refused. Hence this one, which shares the
 //! bytes on the wire, frames and HPACK, with our server.
 //!
