@@ -22,6 +22,9 @@ use crate::route::ProxySettings;
 
 /// Connections that are opened at the same time, for requests that wait.
 const MAX_DIALING: usize = 8;
+/// How often a connection is opened that its backend closes at once, without a fault: nothing was sent
+/// on it.
+const MAX_OPENINGS: u32 = 3;
 /// Streams that a new connection is expected to take, until a backend has said how many.
 const EXPECTED_STREAMS: usize = 100;
 /// Another connection is opened when less than this part of one is free.
@@ -213,11 +216,20 @@ impl SharedPool {
 
 impl Inner {
     async fn open(&self, place: Place) -> Result<Connection, Failure> {
+        let place = Rc::new(place);
         let opening = async {
-            let socket = self.connector.connect(true).await;
-            let socket = socket.map_err(|error| Failure::connect(&error))?;
-            let opened = Connection::open(socket, place, &self.room, self.max_header).await;
-            opened.map_err(|reason| Failure::connect(&reason))
+            let mut attempts = 1;
+            loop {
+                let socket = self.connector.connect(true).await;
+                let socket = socket.map_err(|error| Failure::connect(&error))?;
+                let (place, header) = (Rc::clone(&place), self.max_header);
+                match Connection::open(socket, place, &self.room, header).await {
+                    Err(reason) if reason.is_plain_end() && attempts < MAX_OPENINGS => {
+                        attempts += 1;
+                    }
+                    opened => return opened.map_err(|reason| Failure::connect(&reason)),
+                }
+            }
         };
         timeout(self.connect_timeout, opening).await.unwrap_or(Err(Failure::ConnectTimeout))
     }

@@ -404,6 +404,39 @@ async fn a_backend_that_comes_to_take_fewer_streams_is_not_given_more() {
 }
 
 #[tokio::test]
+async fn a_connection_that_closes_before_it_was_of_use_costs_no_request() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    // A server that is reloaded accepts, and closes in an orderly way.
+    let serve = async {
+        drop(backend.accept(&[]).await);
+        let mut leaving = backend.accept(&[]).await;
+        leaving.send(&goaway(0, 0)).await;
+        let mut connection = backend.accept(&[]).await;
+        let stream = next_request(&mut connection).await.stream;
+        connection.send_all(response(stream, &[], "ok")).await;
+        connection
+    };
+    let post = gateway.send(Via::Http1, Request::new("POST", "/").body(b"once"));
+    let (response, connection) = tokio::join!(post, serve);
+    assert_eq!(response.text().await, "ok");
+    drop(connection);
+    // One that always does is not tried for ever.
+    let closing = async {
+        loop {
+            drop(backend.accept(&[]).await);
+        }
+    };
+    tokio::select! {
+        response = gateway.get("/") => assert_eq!(response.status, 502),
+        () = closing => unreachable!("it goes on"),
+    }
+    assert!((4..=10).contains(&backend.accepted()), "{}", backend.accepted());
+    gateway.logs("cannot connect: the connection was lost").await;
+}
+
+#[tokio::test]
 async fn a_backend_that_speaks_only_http1_is_named() {
     let redis = Redis::start().await;
     let backend = Upstream::start().await;

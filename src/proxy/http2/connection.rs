@@ -23,7 +23,7 @@ pub(in crate::proxy) struct Connection(Rc<Handle>);
 struct Handle {
     link: Rc<Link>,
     _task: Closing,
-    _place: Place,
+    _place: Rc<Place>,
 }
 
 impl Connection {
@@ -37,7 +37,7 @@ impl Connection {
     /// The backend does not speak HTTP/2, or ends the connection.
     pub(in crate::proxy) async fn open<T>(
         socket: T,
-        place: Place,
+        place: Rc<Place>,
         room: &Rc<Notify>,
         max_header: usize,
     ) -> Result<Self, Reason>

@@ -52,6 +52,12 @@ impl Reason {
     pub(in crate::proxy) fn is_of_the_connection(&self) -> bool {
         matches!(self, Self::Lost(_) | Self::Reset(Code::ENHANCE_YOUR_CALM))
     }
+
+    /// Whether a connection that has just been opened was closed without a fault: so a server that is
+    /// being replaced closes those that it has accepted last.
+    pub(in crate::proxy) fn is_plain_end(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::GoAway(Code::NO_ERROR, _))
+    }
 }
 
 /// A fault of the backend's in the protocol.
