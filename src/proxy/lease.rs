@@ -19,7 +19,7 @@ pub(super) enum Lease {
         connection: Connection,
         pool: Pool,
         watch: Rc<Watch>,
-        /// For how long the backend keeps it, where it says so.
+        /// For how long it is kept at most; `None`: as the settings say.
         keep_alive: Option<Duration>,
     },
     /// Was never taken from it; the handle keeps it open.
@@ -27,10 +27,10 @@ pub(super) enum Lease {
 }
 
 impl Lease {
-    /// The backend has said how long it keeps the connection.
+    /// The connection is kept no longer than this for the next request. Zero: it is closed.
     pub(super) fn keep_for(&mut self, at_most: Duration) {
         if let Self::Own { keep_alive, .. } = self {
-            *keep_alive = Some(at_most);
+            *keep_alive = Some(keep_alive.map_or(at_most, |known| known.min(at_most)));
         }
     }
 

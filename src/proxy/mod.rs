@@ -160,17 +160,16 @@ impl Proxy {
     ) -> Result<Forwarded, ProxyError> {
         let settings = &self.0.settings;
         let (head, body) = request.into_parts();
-        // Over HTTP/2 the body is what the client says in the tunnel.
-        let (body, client) = match upgrade {
-            Upgrade::Http1 { .. } => (Some(body), None),
-            Upgrade::Http2(_) => (None, Some(body)),
-        };
-        let (upload, watch) = Upload::new(body, None, settings);
+        // Over HTTP/2 the body is what the client says in the tunnel; over HTTP/1.1 there is none.
+        let client = matches!(upgrade, Upgrade::Http2(_)).then_some(body);
+        let (upload, watch) = Upload::new(None, None, settings);
         let mut request = Request::from_parts(head, upload);
         message::outgoing(&mut request, settings, sender(connection), None);
         upgrade.ask(&mut request);
-        let (upstream, mut response, lease) = self.send(request, &watch, false).await?;
+        let (upstream, mut response, mut lease) = self.send(request, &watch, false).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // Whether backend and we mean the same by what comes next on it, nobody knows.
+            lease.keep_for(Duration::ZERO);
             if client.is_some() && response.status().is_success() {
                 // To the client it would mean that the tunnel is open.
                 return Err(self.failed(upstream, Failure::NoSwitch("it answers as to a GET")));

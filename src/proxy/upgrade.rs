@@ -1,8 +1,9 @@
 //! A request to speak something else on the connection: `Upgrade` over HTTP/1.1 (RFC 9110, section
 //! 7.8), an extended CONNECT over HTTP/2 (RFC 8441). The backend is always asked over HTTP/1.1.
 
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
@@ -21,15 +22,23 @@ pub(super) enum Upgrade {
 
 impl Upgrade {
     /// What this request asks for, if it does.
-    pub(super) fn asked<B>(request: &mut Request<B>) -> Option<Self> {
+    ///
+    /// Over HTTP/1.1 a request with a body asks for nothing else, whatever its `Upgrade` says: a
+    /// server may ignore that field (RFC 9110, section 7.8), and one that switches before it has
+    /// read the body would take it for the other protocol. HAProxy does the same.
+    pub(super) fn asked<B: Body>(request: &mut Request<B>) -> Option<Self> {
         if is_extended_connect(request) {
             return Some(Self::Http2(Challenge::new()));
+        }
+        if !request.body().is_end_stream() {
+            return None;
         }
         let protocols = protocols(request.version(), request.headers())?;
         Some(Self::Http1 { protocols, client: hyper::upgrade::on(request) })
     }
 
-    /// Asks the backend.
+    /// Asks the backend. There is no body, and so no length of one: a backend that does not switch
+    /// would wait for it, and take the next request for it.
     pub(super) fn ask<B>(&self, request: &mut Request<B>) {
         let protocols = match self {
             Self::Http1 { protocols, .. } => protocols.clone(),
@@ -40,6 +49,7 @@ impl Upgrade {
             }
         };
         let headers = request.headers_mut();
+        headers.remove(CONTENT_LENGTH);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocols);
     }

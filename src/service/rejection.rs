@@ -50,6 +50,8 @@ pub(super) enum Rejection {
     Panicked,
     #[error("the request has a transfer coding other than chunked")]
     TransferCoding,
+    #[error("a CONNECT has no body, and this one has a Content-Length")]
+    TunnelLength,
     #[error("the request names no path")]
     Path,
     #[error("the event could not be published")]
@@ -78,6 +80,7 @@ impl Rejection {
             Self::Publish => "publish",
             Self::Rate => "requests_per_address",
             Self::TransferCoding => "transfer_coding",
+            Self::TunnelLength => "tunnel_length",
             Self::Underscore(_) => "underscore",
             Self::Upstream(error) if error.fault() == Fault::LargeRequest => "body",
             Self::Uri(_) => "uri",
@@ -91,6 +94,7 @@ impl Rejection {
             | Self::Host
             | Self::Path
             | Self::TransferCoding
+            | Self::TunnelLength
             | Self::Underscore(_) => StatusCode::BAD_REQUEST,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,

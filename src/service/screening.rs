@@ -4,9 +4,9 @@
 
 use std::borrow::Cow;
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
 use super::rejection::Rejection;
 
@@ -19,6 +19,17 @@ pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
         (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Rejection::TransferCoding),
     }
+}
+
+/// A CONNECT has no body, and so announces none: what follows it goes through the tunnel (RFC 9110,
+/// section 9.3.6; RFC 8441, section 4). A backend that is asked for the tunnel with a GET would wait
+/// for a body of that length, and take the next request for it.
+pub(super) fn tunnel<B>(request: &Request<B>) -> Result<(), Rejection> {
+    let has_length = request.headers().contains_key(CONTENT_LENGTH);
+    if request.method() == Method::CONNECT && has_length {
+        return Err(Rejection::TunnelLength);
+    }
+    Ok(())
 }
 
 /// The host that the request is for, without its port, in lower case.

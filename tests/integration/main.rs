@@ -13,6 +13,8 @@ mod support;
 mod backend_http2;
 /// nginx and Node as backends over HTTP/2, and when they close a connection.
 mod backend_servers;
+/// What a backend is told of a body is what it gets.
+mod announced;
 /// Event streams that the backend writes itself.
 mod backend_streams;
 /// Bodies of any size, in constant memory.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use http::header::EXPECT;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 
 use super::body;
@@ -253,6 +253,9 @@ impl<H: Handler> Connection<H> {
             _ => return Err(malformed),
         };
         let Ok(announced) = head::content_length(request.headers()) else { return Err(malformed) };
+        // What follows a CONNECT is no content (section 8.5); whether it may announce any is not
+        // decided here.
+        let announced = announced.filter(|_| *request.method() != Method::CONNECT);
         if about.ends_stream && announced.is_some_and(|length| length > 0) {
             return Err(malformed);
         }

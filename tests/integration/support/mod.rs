@@ -1,5 +1,6 @@
 //! What the tests stand on: processes with an end, clients without mercy, and waits with a deadline.
 
+pub(crate) mod auditor;
 mod body;
 mod client;
 mod cutter;
@@ -13,6 +14,7 @@ mod http2;
 mod machine;
 mod metrics;
 pub(crate) mod nginx_backend;
+pub(crate) mod nginx;
 mod process;
 pub(crate) mod recorder;
 mod redis;
