@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
 use http_body::Body;
 
 use super::error::Failure;
@@ -13,13 +13,25 @@ use super::forwarded::{self, Sender};
 use super::headers;
 use crate::route::ProxySettings;
 
+/// What the gateway itself says in a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ours<'a> {
+    /// Where the request comes from.
+    pub(super) sender: Sender<'a>,
+    /// Further fields, each in place of the client's.
+    pub(super) fields: &'a [(HeaderName, HeaderValue)],
+}
+
 /// Makes a client's request one of ours: its own connection's headers go, and where it came from is
 /// told by us. Gives what holds the body back, where the client waits for the backend's word.
 /// `scheme` is that of an HTTP/2 upstream; `None`: HTTP/1.1 is spoken.
+///
+/// The fields that the client's `Connection` names are removed before any of ours is added, so that
+/// no client can remove those.
 pub(super) fn outgoing<B: Body>(
     request: &mut Request<B>,
     settings: &ProxySettings,
-    sender: Sender<'_>,
+    ours: Ours<'_>,
     scheme: Option<Scheme>,
 ) -> Option<Hold> {
     let is_http1 = scheme.is_none();
@@ -34,7 +46,10 @@ pub(super) fn outgoing<B: Body>(
     if let Some(host) = authority.and_then(|host| HeaderValue::try_from(host).ok()) {
         headers.insert(HOST, host);
     }
-    forwarded::tell(headers, sender);
+    for (name, value) in ours.fields {
+        headers.insert(name, value.clone());
+    }
+    forwarded::tell(headers, ours.sender);
     forwarded::tell_via(headers, version);
     if let Some(host) = &settings.host {
         headers.insert(HOST, host.clone());

@@ -41,7 +41,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::timeout;
 
@@ -53,6 +53,7 @@ use self::facts::Facts;
 use self::forwarded::Sender;
 use self::incoming::Incoming;
 use self::lease::Lease;
+use self::message::Ours;
 use self::pause::Pause;
 use self::tunnel::Backend;
 pub use self::tunnel::TunnelBody;
@@ -118,7 +119,8 @@ impl Proxy {
     }
 
     /// Sends the request on, and answers with the head of the response; its body streams. Where the
-    /// client asks for another protocol and the backend switches to it, they are connected.
+    /// client asks for another protocol and the backend switches to it, they are connected. `ours` are
+    /// fields that the backend is told by us, in place of the client's.
     ///
     /// # Errors
     /// The backend cannot be reached, ends before it answers, or answers what cannot be passed on;
@@ -127,10 +129,12 @@ impl Proxy {
         &self,
         mut request: Request<RequestBody>,
         connection: &ConnectionState,
+        ours: &[(HeaderName, HeaderValue)],
     ) -> Result<Forwarded, ProxyError> {
+        let ours = Ours { sender: sender(connection), fields: ours };
         if let Some(upgrade) = Upgrade::asked(&mut request) {
             // Boxed: the requests that are none do not pay for its size.
-            return Box::pin(self.upgrade(request, upgrade, connection)).await;
+            return Box::pin(self.upgrade(request, upgrade, connection, ours)).await;
         }
         let settings = &self.0.settings;
         let announced = request.body().size_hint().lower();
@@ -141,7 +145,7 @@ impl Proxy {
             true => Scheme::HTTPS,
             false => Scheme::HTTP,
         });
-        let hold = message::outgoing(&mut request, settings, sender(connection), scheme);
+        let hold = message::outgoing(&mut request, settings, ours, scheme);
         let (head, body) = request.into_parts();
         let (upload, watch) = Upload::new(Some(body), hold, settings);
         let request = Request::from_parts(head, upload);
@@ -157,6 +161,7 @@ impl Proxy {
         request: Request<RequestBody>,
         upgrade: Upgrade,
         connection: &ConnectionState,
+        ours: Ours<'_>,
     ) -> Result<Forwarded, ProxyError> {
         let settings = &self.0.settings;
         let (head, body) = request.into_parts();
@@ -164,7 +169,7 @@ impl Proxy {
         let client = matches!(upgrade, Upgrade::Http2(_)).then_some(body);
         let (upload, watch) = Upload::new(None, None, settings);
         let mut request = Request::from_parts(head, upload);
-        message::outgoing(&mut request, settings, sender(connection), None);
+        message::outgoing(&mut request, settings, ours, None);
         upgrade.ask(&mut request);
         let (upstream, mut response, mut lease) = self.send(request, &watch, false).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {

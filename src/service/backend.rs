@@ -55,16 +55,13 @@ impl Backend {
         let is_told_position = route.handover.as_ref().is_some_and(|handover| {
             events::is_told_position(handover.channels.ready(), request.headers())
         });
-        let headers = request.headers_mut();
         // What a client says of streams is not for the backend to believe.
-        grip::strip(headers);
-        if let Some(signature) = self.signer.as_ref().and_then(|s| s.header(SystemTime::now())) {
-            headers.insert(GRIP_SIG, signature);
-        }
-        if asked.accepts_stream {
-            passing::ask_for_plain_text(headers);
-        }
-        let forwarded = self.proxy.forward(request, &connection).await;
+        grip::strip(request.headers_mut());
+        let signature = self.signer.as_ref().and_then(|signer| signer.header(SystemTime::now()));
+        let signature = signature.map(|signature| (GRIP_SIG, signature));
+        let plain_text = asked.accepts_stream.then_some(passing::PLAIN_TEXT);
+        let ours: Vec<_> = signature.into_iter().chain(plain_text).collect();
+        let forwarded = self.proxy.forward(request, &connection, &ours).await;
         let mut response = match forwarded.map_err(Rejection::Upstream)? {
             Forwarded::Response(response) => response,
             Forwarded::Tunnel(mut response) => {

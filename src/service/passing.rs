@@ -49,9 +49,8 @@ impl PassingEnd {
 }
 
 /// Asks the backend for a stream that comments can be put into.
-pub(super) fn ask_for_plain_text(headers: &mut HeaderMap) {
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-}
+pub(super) const PLAIN_TEXT: (HeaderName, HeaderValue) =
+    (ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 
 /// Whether the response is an event stream, whatever parameters its type has.
 pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {

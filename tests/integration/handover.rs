@@ -45,6 +45,41 @@ async fn open(
     ask(gateway, upstream, request, ("200 OK", &hold(channels), body)).await.stream()
 }
 
+#[tokio::test]
+async fn a_client_cannot_have_taken_away_what_the_gateway_says_of_it() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &upstream, "").await;
+    let ours = [
+        "grip-sig",
+        "accept-encoding",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "forwarded",
+        "via",
+        "host",
+    ];
+    let all = ours.join(", ");
+    for named in ours.into_iter().chain([all.as_str(), "Grip-Sig", "close, GRIP-SIG"]) {
+        for via in [Via::Http1, Via::Http1Tls] {
+            let request = Request::events("/app/x").header("connection", named);
+            let request = request.header("connection", "accept, x-mine").header("x-mine", "1");
+            let answer = async {
+                let call = upstream.call().await;
+                for name in ours {
+                    assert_ne!(call.header(name), "", "{name}, {named}: {}", call.head);
+                }
+                assert_eq!(call.header("accept-encoding"), "identity", "{named}");
+                assert_eq!((call.header("x-mine"), call.header("accept")), ("", ""), "{named}");
+                call.answer("200 OK", "", "ok").await;
+            };
+            let (response, ()) = tokio::join!(gateway.send(via, request), answer);
+            assert_eq!(response.status, 200, "{named}");
+        }
+    }
+}
+
 /// Only what GRIP is about, of the head of a request.
 fn grip_of(call: &Call) -> Vec<String> {
     let lines = call.head.lines().map(str::to_lowercase);
