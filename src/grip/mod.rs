@@ -18,7 +18,8 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
-fn is_grip(name: &HeaderName) -> bool {
+/// Whether this is a header of GRIP, or one that CGI and its kin could take for one.
+pub fn is_grip(name: &HeaderName) -> bool {
     matches!(name.as_str().as_bytes(), [b'g', b'r', b'i', b'p', b'-' | b'_', ..])
 }
 

@@ -11,6 +11,7 @@ use super::facts::Facts;
 use super::incoming::Incoming;
 use super::lease::Lease;
 use super::pause::Pause;
+use super::trailers;
 use crate::server::connection::BodyError;
 
 /// What a backend sends, as it comes. Its connection is kept when the body is complete, and closed
@@ -22,12 +23,20 @@ pub struct UpstreamBody {
     pause: Option<Pause>,
     // `None`: the body is complete, or broken.
     lease: Option<Lease>,
+    allows_underscores: bool,
     facts: Facts,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(incoming: Incoming, pause: Pause, lease: Lease, facts: Facts) -> Self {
-        let mut body = Self { incoming, pause: Some(pause), lease: Some(lease), facts };
+    pub(super) fn new(
+        incoming: Incoming,
+        pause: Pause,
+        lease: Lease,
+        allows_underscores: bool,
+        facts: Facts,
+    ) -> Self {
+        let (pause, lease) = (Some(pause), Some(lease));
+        let mut body = Self { incoming, pause, lease, allows_underscores, facts };
         body.complete_if_ended();
         body
     }
@@ -78,9 +87,13 @@ impl Body for UpstreamBody {
                     io::Error::new(io::ErrorKind::TimedOut, "nothing came for idle_timeout");
                 this.broke(true, error.into())
             }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(pause) = &mut this.pause {
                     pause.over();
+                }
+                if !trailers::screen(&mut frame, this.allows_underscores) {
+                    this.complete();
+                    return Poll::Ready(None);
                 }
                 this.complete_if_ended();
                 Poll::Ready(Some(Ok(frame)))

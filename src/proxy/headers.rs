@@ -4,7 +4,7 @@ use http::header::{CONNECTION, COOKIE, HeaderName, TE};
 use http::{HeaderMap, HeaderValue};
 
 /// Headers that are about one connection only. `Trailer` is not: it names fields of the message.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     match name.as_str() {
         "connection"
         | "keep-alive"

@@ -7,8 +7,8 @@
 //! a connection of [`http2`] carries many, for its [`lifetime`]; [`connect`] opens their sockets. Some
 //! requests that a connection fails are sent again ([`retry`]).
 //!
-//! Bodies stream both ways, [`upload`] and [`body`], and are never collected; a [`pause`] between
-//! two pieces has an end. A client that leaves takes its request to the backend with it: the future
+//! Bodies stream both ways, [`upload`] and [`body`], with their [`trailers`], and are never collected;
+//! a [`pause`] between two pieces has an end. A client that leaves takes its request to the backend with it: the future
 //! or the body is dropped, and with it the [`lease`] of the connection.
 //!
 //! A request for an [`upgrade`] becomes a [`tunnel`].
@@ -31,6 +31,7 @@ mod pause;
 mod pool;
 mod retry;
 mod shared;
+mod trailers;
 mod tunnel;
 mod upgrade;
 mod upload;
@@ -245,7 +246,8 @@ impl Proxy {
             lease.keep_for(keep_alive);
         }
         let (pause, facts) = (Pause::new(self.0.settings.idle_timeout), self.0.facts.clone());
-        let body = |incoming| UpstreamBody::new(incoming, pause, lease, facts);
+        let allows_underscores = self.0.settings.allows_underscores;
+        let body = |incoming| UpstreamBody::new(incoming, pause, lease, allows_underscores, facts);
         Ok(Forwarded::Response(response.map(body)))
     }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::error::Failure;
 use super::expect::Hold;
 use super::pause::Pause;
+use super::trailers;
 use crate::route::ProxySettings;
 use crate::server::connection::BodyError;
 use crate::server::request_body::RequestBody;
@@ -36,6 +37,7 @@ struct Sending {
     kept: Option<Kept>,
     // What is to be sent again first.
     again: Kept,
+    allows_underscores: bool,
     watch: Rc<Watch>,
 }
 
@@ -91,8 +93,16 @@ impl Upload {
         let sending = body.map(|body| {
             let pause = Pause::new(settings.idle_timeout);
             let left = settings.max_body.unwrap_or(u64::MAX);
-            let (kept, again, watch) = (None, Kept::default(), Rc::clone(&watch));
-            Box::new(Sending { body, hold, pause, left, kept, again, watch })
+            Box::new(Sending {
+                body,
+                hold,
+                pause,
+                left,
+                kept: None,
+                again: Kept::default(),
+                allows_underscores: settings.allows_underscores,
+                watch: Rc::clone(&watch),
+            })
         });
         (Self(sending), watch)
     }
@@ -280,8 +290,12 @@ impl Body for Upload {
                 ready!(this.pause.poll(cx));
                 this.broke(Stage::Slow, io::Error::from(io::ErrorKind::TimedOut).into())
             }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 this.pause.over();
+                if !trailers::screen(&mut frame, this.allows_underscores) {
+                    this.watch.moved(Stage::Complete);
+                    return Poll::Ready(None);
+                }
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let Some(left) = this.left.checked_sub(length) else {
                     return this.broke(Stage::Large, "the body is too large".into());

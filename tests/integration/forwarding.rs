@@ -866,3 +866,122 @@ async fn trailers_reach_clients_of_http2() {
     let trailers = within(SOON, "the trailers", body.trailers()).await.unwrap();
     assert_eq!(trailers.unwrap()["grpc-status"], "0");
 }
+
+/// Names that are no trailers: the gateway sets or strips them, or they change what a message means.
+const NO_TRAILERS: [&str; 12] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "forwarded",
+    "x-real-ip",
+    "via",
+    "grip-sig",
+    "grip-hold",
+    "x_sum",
+    "authorization",
+    "set-cookie",
+    "content-type",
+    "if-match",
+];
+
+fn trailers(name: &'static str) -> http::HeaderMap {
+    let names = NO_TRAILERS.into_iter().chain([name]);
+    names.map(|name| (name.parse().unwrap(), "7".parse().unwrap())).collect()
+}
+
+/// The last chunk, and trailers that are none beside `name`.
+fn last_chunk(name: &'static str) -> String {
+    let lines: String = NO_TRAILERS.map(|name| format!("{name}: 7\r\n")).concat();
+    format!("3\r\nabc\r\n0\r\n{lines}{name}: 7\r\n\r\n")
+}
+
+fn declared() -> String {
+    format!("{}, x-sum", NO_TRAILERS.join(", "))
+}
+
+/// A request with a body and these trailers, and the trailers of its answer.
+async fn trailers_over_http2(gateway: &Gateway) -> Option<http::HeaderMap> {
+    let io = Via::Http2.connect(gateway.address_for(Via::Http2)).await;
+    let (mut requests, connection) = h2::client::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("https://a/").header("te", "trailers");
+    let request = request.header("trailer", declared()).body(()).unwrap();
+    let (response, mut body) = requests.send_request(request, false).unwrap();
+    body.send_data("abc".into(), false).unwrap();
+    body.send_trailers(trailers("x-sum")).unwrap();
+    let mut body = within(SOON, "an answer", response).await.unwrap().into_body();
+    while let Some(data) = within(SOON, "the body", body.data()).await {
+        data.unwrap();
+    }
+    within(SOON, "the trailers", body.trailers()).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_may_be_no_trailer_does_not_pass_behind_a_body() {
+    let redis = Redis::start().await;
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("\"http://{}\"", upstream.local_addr().unwrap());
+    let gateway = in_front_of(&redis, &address, "").await;
+    let serve = async |name| {
+        let (mut backend, _) = within(SOON, "a connection", upstream.accept()).await.unwrap();
+        let mut seen = Vec::new();
+        while memchr::memmem::find(&seen, b"\r\n0\r\n").is_none() || !seen.ends_with(b"\r\n\r\n") {
+            assert!(within(SOON, "the trailer", backend.read_buf(&mut seen)).await.unwrap() > 0);
+        }
+        let seen = String::from_utf8(seen).unwrap();
+        assert!(seen.ends_with("3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n"), "{seen}");
+        let declared = declared();
+        let head = format!("HTTP/1.1 200 OK\r\nTrailer: {declared}\r\nConnection: close\r\n");
+        let answer = format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", last_chunk(name));
+        backend.write_all(answer.as_bytes()).await.unwrap();
+    };
+
+    let (passed, ()) = tokio::join!(trailers_over_http2(&gateway), serve("x-sum"));
+    let passed = passed.expect("one of them is one");
+    assert_eq!(passed.len(), 1, "{passed:?}");
+    assert_eq!(passed["x-sum"], "7");
+    // Where none is left, the body ends all the same.
+    let (passed, ()) = tokio::join!(trailers_over_http2(&gateway), serve("host"));
+    assert!(passed.is_none_or(|passed| passed.is_empty()));
+
+    let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: {}\r\n", declared());
+    let request = format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", last_chunk("x-sum"));
+    client.write_all(request.as_bytes()).await.unwrap();
+    let answer = async {
+        let mut seen = Vec::new();
+        while memchr::memmem::find(&seen, b"\r\n0\r\n").is_none() || !seen.ends_with(b"\r\n\r\n") {
+            assert!(within(SOON, "the trailer", client.read_buf(&mut seen)).await.unwrap() > 0);
+        }
+        String::from_utf8(seen).unwrap()
+    };
+    let (answer, ()) = tokio::join!(answer, serve("x-sum"));
+    assert!(answer.ends_with("3\r\nabc\r\n0\r\nx-sum: 7\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_may_be_no_trailer_does_not_pass_to_a_backend_over_http2() {
+    let redis = Redis::start().await;
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("\"http://{}\"", upstream.local_addr().unwrap());
+    let gateway = in_front_of(&redis, &address, "http2: true").await;
+    for name in ["x-sum", "host"] {
+        let serve = async {
+            let (backend, _) = within(SOON, "a connection", upstream.accept()).await.unwrap();
+            let mut backend = h2::server::handshake(backend).await.unwrap();
+            let (request, mut respond) = backend.accept().await.unwrap().unwrap();
+            tokio::spawn(async move { while backend.accept().await.is_some() {} });
+            let mut body = request.into_body();
+            while let Some(data) = within(SOON, "the body", body.data()).await {
+                data.unwrap();
+            }
+            let seen = within(SOON, "the trailers", body.trailers()).await.unwrap().unwrap();
+            assert_eq!(seen.len(), 1, "{seen:?}");
+            let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+            stream.send_data("abc".into(), false).unwrap();
+            stream.send_trailers(trailers(name)).unwrap();
+        };
+        let (passed, ()) = tokio::join!(trailers_over_http2(&gateway), serve);
+        let expected = usize::from(name == "x-sum");
+        assert_eq!(passed.unwrap_or_default().len(), expected, "{name}");
+    }
+}
