@@ -53,6 +53,9 @@ pub(super) fn outgoing<B: Body>(
     forwarded::tell_via(headers, version);
     if let Some(host) = &settings.host {
         headers.insert(HOST, host.clone());
+    } else if !headers.contains_key(HOST) {
+        // HTTP/1.0 needs no host, and HTTP/1.1 does (RFC 9112, section 3.2).
+        headers.insert(HOST, own_host(settings));
     }
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -69,6 +72,12 @@ pub(super) fn outgoing<B: Body>(
     }
     address(request, scheme);
     is_expected.then(|| expect::hold(request))
+}
+
+/// What a backend is called by a client that does not name it.
+fn own_host(settings: &ProxySettings) -> HeaderValue {
+    let authority = settings.upstreams[0].authority();
+    HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
 }
 
 /// Makes a backend's response one of ours. Gives how long the backend keeps the connection, where it

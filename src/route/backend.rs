@@ -102,6 +102,20 @@ pub enum UpstreamAddress {
 }
 
 impl UpstreamAddress {
+    /// How a request for it names it in `Host` (RFC 9110, section 7.2): a port that goes without
+    /// saying is left out. A socket of this machine has no name of its own.
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Tcp { host, port, is_tls } => {
+                let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+                let is_default = *port == if *is_tls { 443 } else { 80 };
+                let port = if is_default { String::new() } else { format!(":{port}") };
+                format!("{open}{host}{close}{port}")
+            }
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+
     /// Whether TLS is spoken there.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tcp { is_tls: true, .. })
@@ -131,5 +145,7 @@ mod tests {
         assert_eq!(tcp("app", false).to_string(), "http://app:80");
         assert_eq!(tcp("::1", true).to_string(), "https://[::1]:80");
         assert_eq!(UpstreamAddress::Unix("/run/a".into()).to_string(), "unix:/run/a");
+        assert_eq!(tcp("app", false).authority(), "app");
+        assert_eq!(tcp("::1", true).authority(), "[::1]:80");
     }
 }

@@ -304,6 +304,7 @@ impl Routes {
         // Over HTTP/1.1 a WebSocket is asked for with GET.
         let method = if is_websocket { &Method::GET } else { &asked.method };
         screening::tunnel(request)?;
+        screening::scheme(request)?;
         let host = screening::host(request)?;
         screening::transfer_coding(request.headers())?;
         let path = request.uri().path();

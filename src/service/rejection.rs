@@ -40,7 +40,7 @@ pub(super) enum Rejection {
     ForeignOrigin,
     #[error("the backend hands a stream over in a way that cannot be followed")]
     Handover(#[from] HandoverError),
-    #[error("the request has no host, or several that differ")]
+    #[error("the request has no host, several that differ, or one that is not valid")]
     Host,
     #[error("this address knows only other methods")]
     Method(Vec<Method>),
@@ -48,6 +48,8 @@ pub(super) enum Rejection {
     NotFound,
     #[error("the gateway has failed; its log says where")]
     Panicked,
+    #[error("the request has a scheme other than http and https")]
+    Scheme,
     #[error("the request has a transfer coding other than chunked")]
     TransferCoding,
     #[error("a CONNECT has no body, and this one has a Content-Length")]
@@ -79,6 +81,7 @@ impl Rejection {
             Self::Path => "path",
             Self::Publish => "publish",
             Self::Rate => "requests_per_address",
+            Self::Scheme => "scheme",
             Self::TransferCoding => "transfer_coding",
             Self::TunnelLength => "tunnel_length",
             Self::Underscore(_) => "underscore",
@@ -93,6 +96,7 @@ impl Rejection {
             Self::Channel(_)
             | Self::Host
             | Self::Path
+            | Self::Scheme
             | Self::TransferCoding
             | Self::TunnelLength
             | Self::Underscore(_) => StatusCode::BAD_REQUEST,
@@ -131,7 +135,10 @@ impl Rejection {
 
     /// Whether somebody on the way may have read another request than we have, and others behind it.
     fn is_ambiguous(&self) -> bool {
-        matches!(self, Self::Host | Self::Path | Self::TransferCoding | Self::Underscore(_))
+        matches!(
+            self,
+            Self::Host | Self::Path | Self::Scheme | Self::TransferCoding | Self::Underscore(_)
+        )
     }
 
     /// What the client could do about it, where that is not plain.

@@ -3,6 +3,7 @@
 //! hyper refuses most of them, and settles what has both lengths or bare line feeds before we see it.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
@@ -32,6 +33,14 @@ pub(super) fn tunnel<B>(request: &Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
+/// A scheme that we serve, where the request names one: `:scheme`, or an absolute target.
+pub(super) fn scheme<B>(request: &Request<B>) -> Result<(), Rejection> {
+    let is_served = |scheme: &str| {
+        ["http", "https"].into_iter().any(|served| scheme.eq_ignore_ascii_case(served))
+    };
+    if request.uri().scheme_str().is_none_or(is_served) { Ok(()) } else { Err(Rejection::Scheme) }
+}
+
 /// The host that the request is for, without its port, in lower case.
 ///
 /// HTTP/1.1 must name exactly one (RFC 9112, section 3.2); where HTTP/2 has `:authority` and
@@ -56,10 +65,32 @@ pub(super) fn host<B>(request: &Request<B>) -> Result<Option<Cow<'_, str>>, Reje
         return Ok(Some(Cow::Borrowed(name)));
     }
     let authority: Authority = host.parse().map_err(|_invalid| Rejection::Host)?;
-    if host.contains('@') {
-        return Err(Rejection::Host);
+    if is_unequivocal(&authority) {
+        Ok(Some(Cow::Owned(authority.host().to_ascii_lowercase())))
+    } else {
+        Err(Rejection::Host)
     }
-    Ok(Some(Cow::Owned(authority.host().to_ascii_lowercase())))
+}
+
+/// Whether everybody reads the same in it: one name or address, and a port that is one or none. A
+/// user is nobody's host, and a comma would make two of one where hosts are listed.
+fn is_unequivocal(authority: &Authority) -> bool {
+    let (text, host) = (authority.as_str(), authority.host());
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains(','),
+    };
+    let is_port = match text.strip_prefix(host) {
+        Some("") => true,
+        Some(port) => port.strip_prefix(':').is_some_and(is_port),
+        None => false,
+    };
+    is_host && is_port
+}
+
+fn is_port(text: &str) -> bool {
+    let is_number = (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    is_number && text.parse::<u16>().is_ok()
 }
 
 /// The name of a host as most clients write it, in lower case and perhaps with a port: there is
@@ -67,8 +98,7 @@ pub(super) fn host<B>(request: &Request<B>) -> Result<Option<Cow<'_, str>>, Reje
 fn plain_name(host: &str) -> Option<&str> {
     let (name, port) = host.split_once(':').unwrap_or((host, "80"));
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
-    let is_port = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
-    (is_port && !name.is_empty() && name.bytes().all(is_plain)).then_some(name)
+    (is_port(port) && !name.is_empty() && name.bytes().all(is_plain)).then_some(name)
 }
 
 #[cfg(test)]
@@ -97,8 +127,20 @@ mod tests {
             ("127.0.0.1:80", Some("127.0.0.1")),
             ("[::1]:80", Some("[::1]")),
             ("[::1]", Some("[::1]")),
+            ("app_1.example:65535", Some("app_1.example")),
             ("a:b@app.example", None),
             ("app.example/x", None),
+            ("app.example,other", None),
+            ("app.example:", None),
+            ("APP.example:", None),
+            ("app.example:99999", None),
+            ("app.example:000080", None),
+            ("app.example:+80", None),
+            ("app.example:80:80", None),
+            ("[::1]:", None),
+            ("[::1]x", None),
+            ("[a]", None),
+            (":80", None),
             ("", None),
         ] {
             let request = Request::get("/").header(HOST, written).body(()).expect("a request");

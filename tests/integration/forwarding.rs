@@ -7,10 +7,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::Instant;
 
+use crate::support::nginx::Nginx;
 use crate::support::recorder::{Recorder, RequestEnd};
 use crate::support::{
     Gateway, Http2, Pem, Redis, Request, SOON, TlsClient, Upstream, Via, eventually, free_port,
-    within,
+    read_head, within,
 };
 
 /// A gateway in front of `upstream`, whose route says `more` besides.
@@ -983,5 +984,23 @@ async fn what_may_be_no_trailer_does_not_pass_to_a_backend_over_http2() {
         let (passed, ()) = tokio::join!(trailers_over_http2(&gateway), serve);
         let expected = usize::from(name == "x-sum");
         assert_eq!(passed.unwrap_or_default().len(), expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_of_http10_without_a_host_gets_that_of_the_backend() {
+    let redis = Redis::start().await;
+    let nginx = Nginx::start("location / { return 200 \"$http_host $server_protocol\"; }").await;
+    for (more, expected) in [
+        ("http2: false", nginx.address().to_string()),
+        ("host: \"inner.example\"", "inner.example".to_owned()),
+    ] {
+        let gateway = in_front_of(&redis, &format!("\"http://{}\"", nginx.address()), more).await;
+        let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
+        socket.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut response = within(SOON, "an answer", read_head(Box::new(socket), false)).await;
+        let body = within(SOON, "a body", response.body.rest()).await.unwrap();
+        assert_eq!(response.status, 200);
+        assert_eq!(String::from_utf8(body).unwrap(), format!("{expected} HTTP/1.1"));
     }
 }

@@ -115,7 +115,8 @@ impl HeadDraft {
         }
         let is_plain_connect =
             *request.method() == Method::CONNECT && self.pseudo.protocol.is_none();
-        *request.uri_mut() = self.pseudo.uri(is_plain_connect).ok_or(Unfit::Malformed)?;
+        let host = self.headers.get(header::HOST);
+        *request.uri_mut() = self.pseudo.uri(is_plain_connect, host).ok_or(Unfit::Malformed)?;
         *request.headers_mut() = self.headers;
         Ok(request)
     }
@@ -149,7 +150,7 @@ impl Pseudo {
         [method, scheme, authority, path, protocol].into_iter().all(Option::is_none)
     }
 
-    fn uri(&self, is_plain_connect: bool) -> Option<Uri> {
+    fn uri(&self, is_plain_connect: bool, host: Option<&HeaderValue>) -> Option<Uri> {
         let mut parts = http::uri::Parts::default();
         if let Some(authority) = self.authority.as_ref().filter(|authority| !authority.is_empty()) {
             parts.authority = Some(Authority::try_from(authority.as_bytes()).ok()?);
@@ -159,10 +160,13 @@ impl Pseudo {
             let has_none = self.scheme.is_none() && self.path.is_none();
             return has_none.then(|| Uri::from_parts(parts).ok()).flatten();
         }
-        let scheme = Scheme::try_from(self.scheme.as_ref()?.as_bytes()).ok()?;
+        let scheme = self.scheme.as_ref().filter(|scheme| !scheme.is_empty())?;
+        let scheme = Scheme::try_from(scheme.as_bytes()).ok()?;
         let path = self.path.as_ref().filter(|path| !path.is_empty())?;
         parts.path_and_query = Some(PathAndQuery::try_from(path.as_bytes()).ok()?);
         // `http` has no URI with a scheme and without an authority; that one is then in `Host`.
+        let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        parts.authority = parts.authority.or(host);
         parts.scheme = parts.authority.is_some().then_some(scheme);
         Uri::from_parts(parts).ok()
     }
@@ -231,7 +235,7 @@ mod tests {
         let mut fields = without(":authority");
         fields.push(("host", "a.example"));
         let request = request(&fields).expect("well-formed");
-        assert_eq!(request.uri(), "/x?y=1");
+        assert_eq!(request.uri(), "https://a.example/x?y=1");
     }
 
     #[test]
@@ -253,6 +257,7 @@ mod tests {
         for (what, fields) in [
             ("no method", without(":method")),
             ("no scheme", without(":scheme")),
+            ("an empty scheme", vec![GET[0], (":scheme", ""), GET[2], GET[3]]),
             ("no path", without(":path")),
             ("two paths", with(&[(":path", "/")])),
             ("a pseudo-header behind others", late.to_vec()),

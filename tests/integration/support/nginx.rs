@@ -58,6 +58,11 @@ impl Nginx {
         Self::listening("", server).await
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A route that leads here.
     pub(crate) fn route(&self, path: &str) -> String {
         let address = self.address;
