@@ -415,9 +415,22 @@ pub(super) struct ProxyFile {
     pub(super) keep_alive: Field<Time>,
     /// Of several upstreams, one that could not be reached is passed over for so long.
     pub(super) fail_timeout: Field<Time>,
+    /// What becomes of addresses in a response that lead to the backend itself.
+    pub(super) location: Field<LocationFile>,
     /// A comment is put into an event stream of the backend's own that was quiet for so long; `0s`:
     /// never. Default: as `keep_alive` in `sse`.
     pub(super) stream_keep_alive: Field<Time>,
+}
+
+/// What becomes of `Location`, `Content-Location` and `Refresh` that lead to the backend itself.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Location")]
+pub(super) enum LocationFile {
+    /// They lead to the gateway.
+    Rewrite,
+    /// They stay as they are.
+    Keep,
 }
 
 /// Streams that the backend hands over, with the headers of GRIP: it answers and is free, and the

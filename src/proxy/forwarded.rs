@@ -12,8 +12,10 @@ use http::{HeaderMap, HeaderValue, Version};
 use super::headers;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const HOST_ASKED: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// What the client asked for.
+pub(super) const HOST_ASKED: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The scheme that the client speaks.
+pub(super) const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// So many fields are added to a request.
 const ADDED: usize = 5;

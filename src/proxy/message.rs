@@ -11,6 +11,7 @@ use super::error::Failure;
 use super::expect::{self, Hold};
 use super::forwarded::{self, Sender};
 use super::headers;
+use super::location::Asked;
 use crate::route::ProxySettings;
 
 /// What the gateway itself says in a request.
@@ -22,9 +23,17 @@ pub(super) struct Ours<'a> {
     pub(super) fields: &'a [(HeaderName, HeaderValue)],
 }
 
+/// What is kept of a request that goes to a backend.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    /// Holds the body back, where the client waits for the backend's word.
+    pub(super) hold: Option<Hold>,
+    /// By which the addresses in the response are judged; `None`: they stay as they are.
+    pub(super) asked: Option<Asked>,
+}
+
 /// Makes a client's request one of ours: its own connection's headers go, and where it came from is
-/// told by us. Gives what holds the body back, where the client waits for the backend's word.
-/// `scheme` is that of an HTTP/2 upstream; `None`: HTTP/1.1 is spoken.
+/// told by us. `scheme` is that of an HTTP/2 upstream; `None`: HTTP/1.1 is spoken.
 ///
 /// The fields that the client's `Connection` names are removed before any of ours is added, so that
 /// no client can remove those.
@@ -33,7 +42,7 @@ pub(super) fn outgoing<B: Body>(
     settings: &ProxySettings,
     ours: Ours<'_>,
     scheme: Option<Scheme>,
-) -> Option<Hold> {
+) -> Outgoing {
     let is_http1 = scheme.is_none();
     let has_body = !request.body().is_end_stream();
     let version = request.version();
@@ -70,8 +79,9 @@ pub(super) fn outgoing<B: Body>(
     if has_body && is_http1 && !headers.contains_key(CONTENT_LENGTH) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+    let asked = settings.rewrites_location.then(|| Asked::by(request, ours.sender.is_tls));
     address(request, scheme);
-    is_expected.then(|| expect::hold(request))
+    Outgoing { hold: is_expected.then(|| expect::hold(request)), asked: asked.flatten() }
 }
 
 /// What a backend is called by a client that does not name it.

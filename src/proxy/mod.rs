@@ -1,11 +1,12 @@
 //! Everything that is not ours goes to a backend, and its answer comes back as it comes.
 //!
 //! [`Proxy`] forwards the requests of one route. It makes each [`message`] ours: their [`headers`],
-//! and where they come from ([`forwarded`]). It sends them to an [`upstream`], of several to one
-//! after the other ([`balance`]). An upstream keeps its connections: over HTTP/1.1 in a [`pool`],
-//! where a [`connection`] carries one request at a time, over HTTP/2 in one that is [`shared`], where
-//! a connection of [`http2`] carries many, for its [`lifetime`]; [`connect`] opens their sockets. Some
-//! requests that a connection fails are sent again ([`retry`]).
+//! and where they come from ([`forwarded`]), and in the response the addresses that would lead past us
+//! ([`location`]). It sends them to an [`upstream`], of several to one after the other ([`balance`]).
+//! An upstream keeps its connections: over HTTP/1.1 in a [`pool`], where a [`connection`] carries one
+//! request at a time, over HTTP/2 in one that is [`shared`], where a connection of [`http2`] carries
+//! many, for its [`lifetime`]; [`connect`] opens their sockets. Some requests that a connection fails
+//! are sent again ([`retry`]).
 //!
 //! Bodies stream both ways, [`upload`] and [`body`], with their [`trailers`], and are never collected;
 //! a [`pause`] between two pieces has an end. A client that leaves takes its request to the backend with it: the future
@@ -26,6 +27,7 @@ mod http2;
 mod incoming;
 mod lease;
 mod lifetime;
+mod location;
 mod message;
 mod pause;
 mod pool;
@@ -54,6 +56,7 @@ use self::facts::Facts;
 use self::forwarded::Sender;
 use self::incoming::Incoming;
 use self::lease::Lease;
+use self::location::Asked;
 use self::message::Ours;
 use self::pause::Pause;
 use self::tunnel::Backend;
@@ -146,15 +149,15 @@ impl Proxy {
             true => Scheme::HTTPS,
             false => Scheme::HTTP,
         });
-        let hold = message::outgoing(&mut request, settings, ours, scheme);
+        let outgoing = message::outgoing(&mut request, settings, ours, scheme);
         let (head, body) = request.into_parts();
-        let (upload, watch) = Upload::new(Some(body), hold, settings);
+        let (upload, watch) = Upload::new(Some(body), outgoing.hold, settings);
         let request = Request::from_parts(head, upload);
         let (upstream, response, lease) = self.send(request, &watch, settings.is_http2).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(self.failed(upstream, Failure::UnaskedSwitch));
         }
-        self.respond(upstream, response, lease)
+        self.respond(upstream, response, lease, outgoing.asked)
     }
 
     async fn upgrade(
@@ -170,7 +173,7 @@ impl Proxy {
         let client = matches!(upgrade, Upgrade::Http2(_)).then_some(body);
         let (upload, watch) = Upload::new(None, None, settings);
         let mut request = Request::from_parts(head, upload);
-        message::outgoing(&mut request, settings, ours, None);
+        let asked = message::outgoing(&mut request, settings, ours, None).asked;
         upgrade.ask(&mut request);
         let (upstream, mut response, mut lease) = self.send(request, &watch, false).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -180,7 +183,7 @@ impl Proxy {
                 // To the client it would mean that the tunnel is open.
                 return Err(self.failed(upstream, Failure::NoSwitch("it answers as to a GET")));
             }
-            return self.respond(upstream, response, lease);
+            return self.respond(upstream, response, lease, asked);
         }
         upgrade.agree(&mut response).map_err(|failure| self.failed(upstream, failure))?;
         let switched = timeout(settings.response_timeout, hyper::upgrade::on(&mut response)).await;
@@ -237,6 +240,7 @@ impl Proxy {
         upstream: &Upstream,
         mut response: Response<Incoming>,
         mut lease: Lease,
+        asked: Option<Asked>,
     ) -> Result<Forwarded, ProxyError> {
         if http2::header_list_size(response.headers()) > self.0.settings.max_response_header {
             return Err(self.failed(upstream, Failure::LargeResponse));
@@ -244,6 +248,9 @@ impl Proxy {
         let kept = message::incoming(&mut response);
         if let Some(keep_alive) = kept.map_err(|failure| self.failed(upstream, failure))? {
             lease.keep_for(keep_alive);
+        }
+        if let Some(asked) = asked {
+            asked.rewrite(response.headers_mut(), &upstream.address);
         }
         let (pause, facts) = (Pause::new(self.0.settings.idle_timeout), self.0.facts.clone());
         let allows_underscores = self.0.settings.allows_underscores;

@@ -20,6 +20,8 @@ pub struct ProxySettings {
     pub tls: UpstreamTls,
     /// What the backend hears as `Host`; `None`: what the client said.
     pub host: Option<HeaderValue>,
+    /// Whether addresses in a response that lead to the backend itself are rewritten.
+    pub rewrites_location: bool,
     /// Whether names with underscores pass.
     pub allows_underscores: bool,
     /// Connections to all upstreams together, over all shards.
@@ -57,6 +59,7 @@ impl ProxySettings {
             is_http2: false,
             tls: UpstreamTls::default(),
             host: None,
+            rewrites_location: true,
             allows_underscores: false,
             max_connections: 10_000,
             max_waiting: 1_000,

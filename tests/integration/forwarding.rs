@@ -1004,3 +1004,50 @@ async fn a_request_of_http10_without_a_host_gets_that_of_the_backend() {
         assert_eq!(String::from_utf8(body).unwrap(), format!("{expected} HTTP/1.1"));
     }
 }
+
+/// nginx on a port of its own: what it redirects to names that port.
+const REDIRECTS: &str = "
+    add_header Content-Location http://$host:$server_port/content always;
+    add_header Refresh '3; url=http://$host:$server_port/refresh' always;
+    location /old { return 302 /new?a=b; }
+    location /folder { return 301 /folder/; }
+    location /out { return 302 https://other.example/; }
+    location /new { return 200 arrived; }";
+
+#[tokio::test]
+async fn a_redirect_to_the_port_of_the_backend_leads_to_the_gateway() {
+    let redis = Redis::start().await;
+    for (listen, http2) in [("", false), ("http2", true)] {
+        let nginx = Nginx::listening(listen, REDIRECTS).await;
+        let upstream = format!("\"http://{}\"", nginx.address());
+        let gateway = in_front_of(&redis, &upstream, &format!("http2: {http2}")).await;
+        for via in Via::ALL {
+            for host in [None, Some("app.example"), Some("app.example:8443")] {
+                let get =
+                    |path: &str| Request { host: host.map(str::to_owned), ..Request::get(path) };
+                let response = gateway.send(via, get("/old")).await;
+                assert_eq!(response.status, 302, "{via:?}");
+                assert_eq!(response.header("location"), "/new?a=b", "{via:?} {host:?}");
+                assert_eq!(response.header("content-location"), "/content");
+                assert_eq!(response.header("refresh"), "3; url=/refresh");
+                let arrived = gateway.send(via, get(response.header("location"))).await;
+                assert_eq!(arrived.text().await, "arrived");
+                let response = gateway.send(via, get("/folder")).await;
+                assert_eq!(response.header("location"), "/folder/");
+                let response = gateway.send(via, get("/out")).await;
+                assert_eq!(response.header("location"), "https://other.example/");
+            }
+        }
+        let host = "host: inner.example";
+        let named = in_front_of(&redis, &upstream, &format!("{host}, http2: {http2}")).await;
+        assert_eq!(named.get("/old").await.header("location"), "/new?a=b");
+        let keep = format!("location: keep, {host}, http2: {http2}");
+        let kept = in_front_of(&redis, &upstream, &keep).await;
+        let port = nginx.address().port();
+        let own = |path: &str| format!("http://inner.example:{port}{path}");
+        let response = kept.get("/old").await;
+        assert_eq!(response.header("location"), own("/new?a=b"));
+        assert_eq!(response.header("content-location"), own("/content"));
+        assert_eq!(response.header("refresh"), format!("3; url={}", own("/refresh")));
+    }
+}

@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::config::error::{Place, quoted};
 use crate::config::field::{At, Field, OneOrMore};
-use crate::config::file::{ProxyFile, UpstreamTlsFile};
+use crate::config::file::{LocationFile, ProxyFile, UpstreamTlsFile};
 use crate::route::{ProxySettings, UpstreamAddress, UpstreamTls};
 
 use super::stream::StreamDefaults;
@@ -36,6 +36,10 @@ impl Resolver<'_> {
         let stream_keep_alive = self.time_or_none(file.stream_keep_alive, stream_keep_alive);
         let settings = ProxySettings {
             is_http2: file.http2.or(false),
+            rewrites_location: matches!(
+                file.location.or(LocationFile::Rewrite),
+                LocationFile::Rewrite
+            ),
             allows_underscores: file.underscores_in_headers.or(false),
             max_connections: self.count(file.max_connections, defaults.max_connections),
             max_waiting: self.count(file.max_waiting, defaults.max_waiting),
