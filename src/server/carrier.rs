@@ -33,11 +33,15 @@ pub trait Frames {
     fn is_frames(&self) -> bool;
 
     /// The next frames, chunks and all; `None` at the end.
-    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
+    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>>;
 
     /// Some of what was handed over has been written.
     fn note_progress(&self);
 }
+
+/// A body that has failed before its end. Why has been told where it was found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
 
 /// A response that is to be carried without hyper.
 #[derive(Debug)]
@@ -87,6 +91,7 @@ pub(super) struct Carrier<B> {
     ignored: usize,
     is_begun: bool,
     is_over: bool,
+    is_broken: bool,
 }
 
 /// How a stream came to its end.
@@ -94,6 +99,8 @@ pub(super) struct Carrier<B> {
 pub(super) enum Carried<C> {
     /// By itself, or because its client has left.
     Ended(io::Result<()>),
+    /// Its body has failed, and its client is to see that.
+    Broken,
     /// From outside.
     CutOff(C),
 }
@@ -132,16 +139,21 @@ impl<B: Frames> Carrier<B> {
             ignored: 0,
             is_begun: false,
             is_over: false,
+            is_broken: false,
         }
     }
 
     /// Puts what the stream says first behind the head: one packet.
     fn join_first_chunks(&mut self, context: &mut Context<'_>) {
-        if let Poll::Ready(Some(chunks)) = self.body.poll_chunks(context) {
-            let mut both = BytesMut::with_capacity(self.pending.len() + chunks.len());
-            both.put_slice(&self.pending);
-            both.put_slice(&chunks);
-            self.pending = both.freeze();
+        match self.body.poll_chunks(context) {
+            Poll::Ready(Some(Ok(chunks))) => {
+                let mut both = BytesMut::with_capacity(self.pending.len() + chunks.len());
+                both.put_slice(&self.pending);
+                both.put_slice(&chunks);
+                self.pending = both.freeze();
+            }
+            Poll::Ready(Some(Err(Broken))) => self.is_broken = true,
+            Poll::Ready(None) | Poll::Pending => {}
         }
     }
 
@@ -158,24 +170,32 @@ impl<B: Frames> Carrier<B> {
         let is_called = self.progress.take_call();
         let mut ended = self.poll_stream(context);
         if ended.is_pending() && is_called {
-            ended = self.poll_client(context);
+            ended = self.poll_client(context).map(Carried::Ended);
         }
         match ended {
-            Poll::Ready(ended) => Poll::Ready(Carried::Ended(ended)),
+            Poll::Ready(ended) => Poll::Ready(ended),
             Poll::Pending if is_called => poll_cut_off(context).map(Carried::CutOff),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_stream<C>(&mut self, context: &mut Context<'_>) -> Poll<Carried<C>> {
         loop {
-            ready!(self.poll_write(context)?);
+            match self.poll_write(context) {
+                Ok(written) => ready!(written),
+                Err(error) => return Poll::Ready(Carried::Ended(Err(error))),
+            }
+            if self.is_broken {
+                // Without its last chunk a body is not complete.
+                self.progress.reset_when_closed();
+                return Poll::Ready(Carried::Broken);
+            }
             if self.is_over {
-                ready!(Pin::new(&mut self.transport).poll_flush(context))?;
-                return Pin::new(&mut self.transport).poll_shutdown(context);
+                return self.poll_shutdown(context).map(Carried::Ended);
             }
             match self.body.poll_chunks(context) {
-                Poll::Ready(Some(chunks)) => self.pending = chunks,
+                Poll::Ready(Some(Ok(chunks))) => self.pending = chunks,
+                Poll::Ready(Some(Err(Broken))) => self.is_broken = true,
                 Poll::Ready(None) => {
                     self.pending = Bytes::from_static(LAST_CHUNK);
                     self.is_over = true;
@@ -184,12 +204,17 @@ impl<B: Frames> Carrier<B> {
                     // TLS may hold some of it back.
                     let flushed = Pin::new(&mut self.transport).poll_flush(context);
                     if let Poll::Ready(Err(error)) = flushed {
-                        return Poll::Ready(Err(error));
+                        return Poll::Ready(Carried::Ended(Err(error)));
                     }
                     return Poll::Pending;
                 }
             }
         }
+    }
+
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.transport).poll_flush(context))?;
+        Pin::new(&mut self.transport).poll_shutdown(context)
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, io::Error> {

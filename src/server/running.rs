@@ -35,12 +35,16 @@ pin_project! {
         #[pin]
         body: B,
         running: RunningRequest,
+        // Only the end of its connection tells where it ends.
+        ends_with_connection: bool,
     }
 }
 
 impl<B> RunningBody<B> {
-    pub(super) fn new(body: B, running: RunningRequest) -> Self {
-        Self { body, running }
+    /// `ends_with_connection`: nothing but the end of its connection tells where the body ends, as
+    /// over HTTP/1.0.
+    pub(super) fn new(body: B, running: RunningRequest, ends_with_connection: bool) -> Self {
+        Self { body, running, ends_with_connection }
     }
 }
 
@@ -52,7 +56,13 @@ impl<B: Body<Data = Bytes, Error = BodyError>> Body for RunningBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        let polled = this.body.poll_frame(cx);
+        if *this.ends_with_connection && matches!(polled, Poll::Ready(Some(Err(_)))) {
+            // An end in good order would look complete.
+            this.running.0.progress.reset_when_closed();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -11,7 +11,7 @@ use super::passing::{PassingEnd, PassingStream};
 use super::prologue::Prologue;
 use crate::hub::{CloseReason, Subscriber};
 use crate::proxy::{TunnelBody, UpstreamBody};
-use crate::server::carrier::Frames;
+use crate::server::carrier::{Broken, Frames};
 use crate::server::connection::BodyError;
 use crate::sse::frame::{Form, Frame as SseFrame};
 
@@ -99,17 +99,12 @@ impl Frames for ResponseBody {
         matches!(self, Self::Stream(_))
     }
 
-    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         match self {
-            Self::Stream(stream) => match ready!(stream.poll_next(Form::Chunk, context)) {
-                Some(Ok(chunks)) => Poll::Ready(Some(chunks)),
-                Some(Err(_said_in_the_metrics)) => {
-                    // Without its last chunk a body is not complete.
-                    stream.cut();
-                    Poll::Pending
-                }
-                None => Poll::Ready(None),
-            },
+            Self::Stream(stream) => {
+                let chunks = ready!(stream.poll_next(Form::Chunk, context));
+                Poll::Ready(chunks.map(|chunks| chunks.map_err(|_told_in_the_metrics| Broken)))
+            }
             Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) | Self::Whole(_) => {
                 Poll::Ready(None)
             }
@@ -172,13 +167,6 @@ impl StreamBody {
             }
         }
         self.subscriber.poll_next(form, cx).map(|bytes| bytes.map(Ok))
-    }
-
-    /// Ends the request from here, while the backend still speaks.
-    fn cut(&self) {
-        if let Some(prologue) = &self.prologue {
-            prologue.cut();
-        }
     }
 
     fn close_reason(&self) -> &'static str {

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Service;
-use crate::server::carrier::Frames;
+#[cfg(debug_assertions)]
+use super::drill;
+use crate::server::carrier::{Broken, Frames};
 use crate::server::connection::BodyError;
 use crate::server::contain::contain;
 
@@ -16,17 +18,35 @@ use crate::server::contain::contain;
 pub struct ContainedBody<B> {
     body: Option<B>,
     service: Service,
+    #[cfg(debug_assertions)]
+    drill: Option<drill::Polls>,
 }
 
 impl<B> ContainedBody<B> {
     pub(super) fn new(body: B, service: Service) -> Self {
-        Self { body: Some(body), service }
+        Self {
+            body: Some(body),
+            service,
+            #[cfg(debug_assertions)]
+            drill: None,
+        }
+    }
+
+    /// Panics after some polls, where that is asked for.
+    #[cfg(debug_assertions)]
+    pub(super) fn drilled(self, drill: Option<drill::Polls>) -> Self {
+        Self { drill, ..self }
     }
 
     /// What `poll` makes of the body; `None` if it panics, and ever after.
     fn polled<T>(&mut self, poll: impl FnOnce(&mut B) -> T) -> Option<T> {
         let body = self.body.as_mut()?;
-        match contain(|| poll(body)) {
+        let work = || {
+            #[cfg(debug_assertions)]
+            drill::poll(&mut self.drill);
+            poll(body)
+        };
+        match contain(work) {
             Ok(polled) => Some(polled),
             Err(_panicked) => {
                 self.service.metrics().panicked("body");
@@ -64,8 +84,8 @@ impl<B: Frames> Frames for ContainedBody<B> {
         self.body.as_ref().is_some_and(Frames::is_frames)
     }
 
-    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.polled(|body| body.poll_chunks(context)).unwrap_or(Poll::Ready(None))
+    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        self.polled(|body| body.poll_chunks(context)).unwrap_or(Poll::Ready(Some(Err(Broken))))
     }
 
     fn note_progress(&self) {

@@ -93,10 +93,9 @@ pub(super) fn hold(
         begins: Beginning { is_continued: true, is_told_position },
         cut: connection.cut_for_current_request(),
     });
-    let cut = connection.cut_for_current_request();
     let counted = service.count_stream(route, connection);
     let (head, body) = response.into_parts();
-    let prologue = Prologue::new(body, retry, service.shard().clone(), cut);
+    let prologue = Prologue::new(body, retry, service.shard().clone());
     let stream = StreamBody::continuing(prologue, subscriber, counted);
     Ok(Response::from_parts(head, ResponseBody::Stream(stream)))
 }

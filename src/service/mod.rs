@@ -330,6 +330,8 @@ impl Handler for Service {
         let service = self.clone();
         async move {
             let asked = Asked::by(&request);
+            #[cfg(debug_assertions)]
+            let drill = drill::polls_of_body(&request);
             let responding = async {
                 #[cfg(debug_assertions)]
                 drill::panic_at(&request);
@@ -339,7 +341,10 @@ impl Handler for Service {
                 service.metrics().panicked("request");
                 service.reject("", Rejection::Panicked, &asked)
             });
-            response.map(|body| ContainedBody::new(body, service))
+            let response = response.map(|body| ContainedBody::new(body, service));
+            #[cfg(debug_assertions)]
+            let response = response.map(|body| body.drilled(drill));
+            response
         }
     }
 }

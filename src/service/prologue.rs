@@ -28,17 +28,11 @@ pub(super) struct Prologue {
     retry: Duration,
     is_over: bool,
     shard: Shard,
-    cut: Box<dyn Fn()>,
 }
 
 impl Prologue {
-    pub(super) fn new(
-        body: UpstreamBody,
-        retry: Duration,
-        shard: Shard,
-        cut: Box<dyn Fn()>,
-    ) -> Self {
-        Self { body, rest: Bytes::new(), tail: Tail::default(), retry, is_over: false, shard, cut }
+    pub(super) fn new(body: UpstreamBody, retry: Duration, shard: Shard) -> Self {
+        Self { body, rest: Bytes::new(), tail: Tail::default(), retry, is_over: false, shard }
     }
 
     /// The next piece; `None` when events may follow.
@@ -69,11 +63,6 @@ impl Prologue {
                 }
             }
         }
-    }
-
-    /// Ends the request: what comes would look complete.
-    pub(super) fn cut(&self) {
-        (self.cut)();
     }
 
     fn take(&mut self, data: Bytes) {

@@ -807,6 +807,29 @@ async fn an_answer_that_is_cut_never_looks_complete() {
     }
 }
 
+/// Nothing but the end of its connection ends a body over HTTP/1.0.
+#[tokio::test]
+async fn an_answer_that_is_cut_never_looks_complete_over_http10() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    let chunks = "transfer-encoding: chunked\r\n\r\n5\r\n01234\r\n";
+    for (end, is_whole) in [("0\r\n\r\n", true), ("", false), ("5\r\n01", false)] {
+        let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut call = upstream.call().await;
+        call.write(format!("HTTP/1.1 200 OK\r\n{chunks}")).await;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"01234") {
+            assert!(within(SOON, "a piece", client.read_buf(&mut answer)).await.unwrap() > 0);
+        }
+        call.write(end).await;
+        drop(call);
+        let ended = within(SOON, "the end", client.read_to_end(&mut answer)).await;
+        assert_eq!(ended.is_ok(), is_whole, "{end:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_connect_is_nobodys_way_to_anywhere() {
     let redis = Redis::start().await;

@@ -105,7 +105,7 @@ fn service<H: Handler>(
                 return std::future::pending().await;
             }
             state.sends(response.body().size_hint().lower(), shard.settings());
-            Ok(response.map(|body| RunningBody::new(body, running)))
+            Ok(response.map(|body| RunningBody::new(body, running, !is_chunked)))
         }
     })
 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use super::state::{ConnectionState, Notice};
+use super::state::{ConnectionState, CutReason, Notice};
 use super::{Handler, count_fault_of_tls};
 use crate::server::carrier::{Carried, Carrier, Frames};
 use crate::server::http2;
@@ -80,6 +80,7 @@ impl<H: Handler, W: Purpose + Unpin, P: Unpin> Future for Rest<H, W, P> {
                 count_fault_of_tls(&error, state, shard.metrics());
                 tracing::debug!(peer = %state.peer, %error, "connection failed");
             }
+            Carried::Broken => shard.metrics().connection_cut(CutReason::Stream.as_str()),
             Carried::CutOff(reason) => shard.metrics().connection_cut(reason.as_str()),
         }
         Poll::Ready(())
