@@ -550,6 +550,9 @@ pub(super) struct Http1File {
     pub(super) header_timeout: Field<Time>,
     /// A request's line and header, at most; more is answered with 431.
     pub(super) header: Field<Size>,
+    /// Fields of a request's header, at most; more are answered with 431.
+    #[schemars(range(min = 1, max = 30_000))]
+    pub(super) header_fields: Field<usize>,
     /// The read and write buffer of a connection, at most.
     pub(super) buffer: Field<Size>,
 }

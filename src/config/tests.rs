@@ -455,7 +455,8 @@ drain: 0s
 shards: 1025
 limits: {connections: 0, handshakes: -1}
 timeouts: {first_request: 0s, idle: 0ms}
-http1: {header_timeout: 0s, header: 1MiB, buffer: 8191}
+http1: {header_timeout: 0s, header: 1MiB, header_fields: 0,
+  buffer: 8191}
 http2:
   {max_concurrent_streams: 5000000000, stream_window: 2GiB, connection_window: 64000,
    keep_alive_interval: 0s}
@@ -479,12 +480,13 @@ sockets: {send_buffer: 1}
     timeouts.idle: must be at least 1ms; this is 0s (gateway.yaml:16:37)
     http1.header_timeout: must be at least 1ms; this is 0s (gateway.yaml:17:25)
     http1.header: 1MiB do not fit into a buffer of 64KiB (gateway.yaml:17:37)
-    http1.buffer: must be at least 8KiB; this is 8191B (gateway.yaml:17:51)
-    http2.max_concurrent_streams: expected a whole number up to 4294967295; this is "5000000000" (gateway.yaml:19:28)
-    http2.stream_window: must be at most 2147483647B; this is 2GiB (gateway.yaml:19:55)
-    http2.connection_window: must be at least 65535B; this is 64000B (gateway.yaml:19:80)
-    http2.keep_alive_interval: must be at least 1ms; this is 0s (gateway.yaml:20:25)
-    sockets.send_buffer: must be at least 4KiB; this is 1B (gateway.yaml:21:24)
+    http1.header_fields: must be at least 1; this is 0 (gateway.yaml:17:58)
+    http1.buffer: must be at least 8KiB; this is 8191B (gateway.yaml:18:11)
+    http2.max_concurrent_streams: expected a whole number up to 4294967295; this is "5000000000" (gateway.yaml:20:28)
+    http2.stream_window: must be at most 2147483647B; this is 2GiB (gateway.yaml:20:55)
+    http2.connection_window: must be at least 65535B; this is 64000B (gateway.yaml:20:80)
+    http2.keep_alive_interval: must be at least 1ms; this is 0s (gateway.yaml:21:25)
+    sockets.send_buffer: must be at least 4KiB; this is 1B (gateway.yaml:22:24)
     "#);
 }
 

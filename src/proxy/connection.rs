@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::connect::Socket;
 use super::facts::Place;
 use super::upload::Upload;
+use super::wire::{Notes, Wire};
 
 /// What is read at once of a response. More costs memory and gains nothing (hyper's own 408 KiB took
 /// as much CPU for 1 MiB); 8 KiB took two thirds more.
@@ -24,6 +25,7 @@ pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: http1::SendRequest<Upload>,
+    notes: Notes,
     _task: Closing,
     place: Place,
 }
@@ -36,9 +38,14 @@ impl Connection {
         place: Place,
         max_header: usize,
     ) -> hyper::Result<Self> {
+        let max_head = max_header + MAX_STATUS_LINE;
+        let (wire, notes) = Wire::new(socket, max_head);
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_BUFFER.max(max_header + MAX_STATUS_LINE))
-            .handshake(TokioIo::new(socket))
+            .max_buf_size(MAX_BUFFER.max(max_head))
+            // RFC 9112: a proxy removes these blanks (section 5.1), and unfolds lines (section 5.2).
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .handshake(TokioIo::new(wire))
             .await?;
         let task = tokio::task::spawn_local(async move {
             // Who waits for an answer is told by hyper; nobody waits on an idle connection.
@@ -46,12 +53,20 @@ impl Connection {
                 tracing::debug!(%error, "a connection to a backend failed");
             }
         });
-        Ok(Self { sender, _task: Closing(task), place })
+        Ok(Self { sender, notes, _task: Closing(task), place })
     }
 
     /// Sends a request.
     pub(super) fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Sent> + use<> {
-        self.sender.try_send_request(request)
+        self.notes.expect_response();
+        let (response, notes) = (self.sender.try_send_request(request), self.notes.clone());
+        async move {
+            let mut sent = response.await;
+            if let Ok(response) = &mut sent {
+                notes.complete_head(response);
+            }
+            sent
+        }
     }
 
     /// Nothing is sent on it any more; the rest of it is somebody else's.

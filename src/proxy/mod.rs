@@ -5,7 +5,7 @@
 //! ([`location`]). It sends them to an [`upstream`], of several to one after the other ([`balance`]).
 //! An upstream keeps its connections: over HTTP/1.1 in a [`pool`], where a [`connection`] carries one
 //! request at a time, over HTTP/2 in one that is [`shared`], where a connection of [`http2`] carries
-//! many, for its [`lifetime`]; [`connect`] opens their sockets. Some requests that a connection fails
+//! many, for its [`lifetime`]; [`connect`] opens their sockets, and [`wire`] is one as hyper sees it. Some requests that a connection fails
 //! are sent again ([`retry`]).
 //!
 //! Bodies stream both ways, [`upload`] and [`body`], with their [`trailers`], and are never collected;
@@ -39,6 +39,7 @@ mod upgrade;
 mod upload;
 mod upstream;
 mod websocket;
+mod wire;
 
 use std::rc::Rc;
 use std::time::Duration;

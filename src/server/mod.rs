@@ -7,7 +7,7 @@
 //! HTTP/1.1; [`tls`] is how a listener speaks, [`certificate`] what it shows, and [`proxy_protocol`]
 //! whom a load balancer speaks for; [`transport`] is the socket as it is watched, [`running`] a
 //! request that has not ended, [`contain`] what a panic costs, [`date`] the time in responses;
-//! [`http2`] is HTTP/2, and [`switch`] how one stream of it is cut off.
+//! [`http1`] is HTTP/1.1 beside hyper, [`http2`] is HTTP/2, and [`switch`] how one stream of it is cut off.
 
 pub mod carrier;
 pub mod certificate;
@@ -16,6 +16,7 @@ pub mod connection;
 pub mod contain;
 mod date;
 pub mod files;
+pub(crate) mod http1;
 pub(crate) mod http2;
 pub mod listener;
 mod local_certificate;
@@ -97,6 +98,8 @@ pub struct Http1Settings {
     pub header_read_timeout: Duration,
     /// A request's line and header, in bytes; more is answered with 431.
     pub max_header_bytes: usize,
+    /// Fields of a request's header; more are answered with 431.
+    pub max_header_fields: usize,
     /// The read and write buffer of a connection, in bytes, at most.
     pub max_buffer_bytes: usize,
 }
@@ -154,6 +157,7 @@ impl Default for Http1Settings {
         Self {
             header_read_timeout: Duration::from_secs(10),
             max_header_bytes: 32 << 10,
+            max_header_fields: 1000,
             max_buffer_bytes: 64 << 10,
         }
     }

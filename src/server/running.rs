@@ -10,6 +10,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::connection::{BodyError, ConnectionState};
+use super::http1::exchange::Answering;
 
 /// A request whose response has not ended: until it is dropped, its connection does not idle.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pin_project! {
         #[pin]
         body: B,
         running: RunningRequest,
+        answering: Answering,
         // Only the end of its connection tells where it ends.
         ends_with_connection: bool,
     }
@@ -43,8 +45,12 @@ pin_project! {
 impl<B> RunningBody<B> {
     /// `ends_with_connection`: nothing but the end of its connection tells where the body ends, as
     /// over HTTP/1.0.
-    pub(super) fn new(body: B, running: RunningRequest, ends_with_connection: bool) -> Self {
-        Self { body, running, ends_with_connection }
+    pub(super) fn new(
+        body: B,
+        (running, answering): (RunningRequest, Answering),
+        ends_with_connection: bool,
+    ) -> Self {
+        Self { body, running, answering, ends_with_connection }
     }
 }
 

@@ -35,6 +35,8 @@ struct Ask {
     // The client does not wait for the answer.
     leaves: bool,
     expects: bool,
+    // Fields beside those that belong to it.
+    fields: usize,
     upgrade: Upgrade,
     conduct: Conduct,
 }
@@ -65,8 +67,9 @@ fn ask() -> impl Strategy<Value = Ask> {
     (
         (any::<bool>(), often_not(), select(methods), select(framings), select(lengths)),
         (often_not(), often_not(), often_not(), select(upgrades), select(Conduct::ALL.to_vec())),
+        select(vec![0, 0, 120]),
     )
-        .prop_map(|((is_http2, to_http2, method, framing, length), rest)| {
+        .prop_map(|((is_http2, to_http2, method, framing, length), rest, fields)| {
             let (is_cut, leaves, expects, upgrade, conduct) = rest;
             let length = if framing == Framing::Nothing { 0 } else { length };
             Ask {
@@ -78,6 +81,7 @@ fn ask() -> impl Strategy<Value = Ask> {
                 is_cut: is_cut && length > 1,
                 leaves,
                 expects,
+                fields,
                 upgrade,
                 conduct,
             }
@@ -115,6 +119,9 @@ impl Ask {
     fn head(&self, meant: &Meant) -> String {
         let Self { method, length, .. } = self;
         let mut head = format!("{method} {} HTTP/1.1\r\nHost: {}\r\n", meant.target(), self.host());
+        for n in 0..self.fields {
+            head.push_str(&format!("x-{n}: {n}\r\n"));
+        }
         match self.framing {
             Framing::Nothing => {}
             Framing::Length => head.push_str(&format!("Content-Length: {length}\r\n")),
@@ -259,6 +266,7 @@ fn after(token: usize, is_http2: bool, to_http2: bool) -> (Ask, Meant) {
         is_cut: false,
         leaves: false,
         expects: false,
+        fields: 0,
         upgrade: Upgrade::None,
         conduct: Conduct::AfterAll,
     };

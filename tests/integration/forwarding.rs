@@ -1074,3 +1074,155 @@ async fn a_redirect_to_the_port_of_the_backend_leads_to_the_gateway() {
         assert_eq!(response.header("refresh"), format!("3; url={}", own("/refresh")));
     }
 }
+
+/// So many fields, each in a line.
+fn lines(count: usize) -> String {
+    (0..count).map(|n| format!("x-{n}: {n}\r\n")).collect()
+}
+
+/// How many of them are there, in their order.
+#[track_caller]
+fn counted<'a>(values: impl Iterator<Item = (&'a str, &'a str)>) -> usize {
+    let mut count = 0;
+    for (name, value) in values {
+        if let Some(number) = name.strip_prefix("x-").filter(|rest| rest.parse::<usize>().is_ok()) {
+            assert_eq!(number, value);
+            count += 1;
+        }
+    }
+    count
+}
+
+#[tokio::test]
+async fn more_than_a_hundred_fields_pass_both_ways_over_http1() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    // Behind the fields that are said besides them.
+    for (sent, received) in [(90, 100), (101, 101), (500, 995), (990, 500)] {
+        for via in Via::ALL {
+            // What a request over HTTP/2 may have is counted otherwise: `http2.header_list`.
+            let sent = if via.is_http2() { sent.min(300) } else { sent };
+            let mut request =
+                Request::new("POST", "/").header("x-again", "1").body(b"a\nb: c\n\nd");
+            for n in 0..sent {
+                request = request.header(&format!("x-{n}"), &n.to_string());
+            }
+            let request = request.header("x-again", "2");
+            let serve = async {
+                let call = upstream.call().await;
+                let fields = call.head.lines().filter_map(|line| line.split_once(": "));
+                assert_eq!(counted(fields), sent, "{via:?}");
+                let again = call
+                    .head
+                    .lines()
+                    .filter(|line| line.starts_with("x-again"))
+                    .collect::<Vec<_>>();
+                assert_eq!(again, ["x-again: 1", "x-again: 2"]);
+                assert_eq!(call.body, b"a\nb: c\n\nd");
+                let fields = lines(received) + "set-cookie: a=1\r\nset-cookie: b=2\r\n";
+                call.answer("200 OK", &fields, "a\nb: c\n\nd").await;
+            };
+            let (response, ()) = tokio::join!(gateway.send(via, request), serve);
+            assert_eq!(response.status, 200, "{via:?}, {sent}, {received}");
+            let fields = response.headers.iter();
+            let fields = fields.map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+            assert_eq!(counted(fields), received, "{via:?}");
+            let cookies: Vec<_> = response.headers.get_all("set-cookie").iter().collect();
+            assert_eq!(cookies, ["a=1", "b=2"]);
+            assert_eq!(response.text().await, "a\nb: c\n\nd");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_of_many_fields_may_come_in_pieces_and_again() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+    client.set_nodelay(true).unwrap();
+    for round in 0..3 {
+        let lines = lines(400);
+        let request =
+            format!("POST /{round} HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: 3\r\n\r\na\nb");
+        let pieces = async {
+            for piece in request.as_bytes().chunks(97 + round) {
+                client.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let serve = async {
+            let call = upstream.call().await;
+            let fields = call.head.lines().filter_map(|line| line.split_once(": "));
+            assert_eq!((counted(fields), &*call.body), (400, &b"a\nb"[..]));
+            call.answer("200 OK", "", "ok").await;
+        };
+        tokio::join!(pieces, serve);
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nok") {
+            assert!(within(SOON, "an answer", client.read_buf(&mut answer)).await.unwrap() > 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn blanks_before_a_colon_and_folds_of_a_response_are_removed() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    for before in [0, 120] {
+        for via in [Via::Http1, Via::Http2] {
+            let odd = "X-XSS-Protection : 1\r\nX-Tab\t: 2\r\nX-Fold: a,\r\n b,\r\n\tc\r\n";
+            let serve = async {
+                let headers = lines(before) + odd;
+                upstream.call().await.answer("200 OK", &headers, "ok").await;
+            };
+            let (response, ()) = tokio::join!(gateway.send(via, Request::get("/")), serve);
+            assert_eq!(response.status, 200, "{via:?}");
+            assert_eq!(response.header("x-xss-protection"), "1");
+            assert_eq!(response.header("x-tab"), "2");
+            assert_eq!(response.header("x-fold"), "a, b, c");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_response_is_named() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(70_000));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", lines(3000));
+    let invalid = "the backend sent an invalid response";
+    let too_large = "the backend sent a response with too large a header";
+    for (answer, expected, kind) in [
+        ("", "the backend closed its connection without a response", "exchange"),
+        ("HTTP/1.1 200", "the backend closed its connection without a response", "exchange"),
+        ("SSH-2.0-OpenSSH_9.2\r\n\r\n", invalid, "invalid_response"),
+        ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", invalid, "invalid_response"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", invalid, "invalid_response"),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n", invalid, "transfer_coding"),
+        (&large, too_large, "large_response"),
+        (&many, too_large, "large_response"),
+    ] {
+        let kind = format!("kind=\"{kind}\"");
+        let count = async || gateway.metrics().await.sum("ssegate_upstream_errors_total", &[&kind]);
+        let before = count().await;
+        for via in [Via::Http1, Via::Http2] {
+            let serve = async {
+                let mut call = upstream.call().await;
+                call.write(answer).await;
+            };
+            let (response, ()) = tokio::join!(gateway.send(via, Request::get("/")), serve);
+            assert_eq!(response.status, 502, "{via:?}");
+            let text = response.text().await;
+            let shown: String = answer.chars().take(50).collect();
+            assert_eq!(text, format!("502 Bad Gateway: {expected}\n"), "{shown:?}");
+        }
+        assert!(count().await >= before + 2.0, "{kind}");
+    }
+    let down = in_front_of(&redis, &format!("\"http://127.0.0.1:{}\"", free_port()), "").await;
+    let text = down.get("/").await.text().await;
+    assert_eq!(text, "502 Bad Gateway: the backend cannot be reached\n");
+}

@@ -46,6 +46,9 @@ const SHORTEST: Time = Time(Duration::from_millis(1));
 /// A signed 32-bit length: what sockets and HTTP/2 windows can say.
 const MAX_LENGTH: usize = i32::MAX as usize;
 
+/// No more names fit into one header map.
+const MAX_HEADER_FIELDS: usize = 30_000;
+
 /// Resolves `file`; `folder` is where relative paths start. `None` after mistakes that leave
 /// nothing to go on with; other mistakes are only noted.
 pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<Settings> {
@@ -227,6 +230,12 @@ impl Resolver<'_> {
         let settings = Http1Settings {
             header_read_timeout: self.time(file.header_timeout, default.header_read_timeout),
             max_header_bytes: self.size(file.header, default.max_header_bytes, 1 << 10, MAX_LENGTH),
+            max_header_fields: self.within(
+                file.header_fields,
+                default.max_header_fields,
+                1,
+                MAX_HEADER_FIELDS,
+            ),
             // hyper refuses less than 8 KiB.
             max_buffer_bytes: self.size(file.buffer, default.max_buffer_bytes, 8 << 10, MAX_LENGTH),
         };

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -15,6 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::state::{ConnectionState, CutReason};
 use crate::server::carrier::{Carrier, Frames, Handover, Offer};
+use crate::server::http1::exchange::Exchange;
+use crate::server::http1::heads::HeadLimits;
+use crate::server::http1::socket::ClientSocket;
 use crate::server::request_body::RequestBody;
 use crate::server::running::{RunningBody, RunningRequest};
 use crate::server::shard_server::ShardServer;
@@ -45,12 +49,17 @@ pub(super) async fn speak_http1<H: Handler>(
 ) -> Result<Option<Carrier<H::Body>>, BodyError> {
     let settings = &shard.settings().http1;
     let handover = Handover::new();
+    let exchange = Exchange::new();
+    let limits =
+        HeadLimits { fields: settings.max_header_fields, bytes: settings.max_header_bytes };
+    let socket = ClientSocket::new(transport, Arc::clone(&exchange), limits);
+    let service = service(shard, state, handover.clone(), exchange);
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_read_timeout)
         .max_header_size(settings.max_header_bytes)
         .max_buf_size(settings.max_buffer_bytes)
-        .serve_connection(TokioIo::new(transport), service(shard, state, handover.clone()))
+        .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut is_finishing = false;
     let ended = std::future::poll_fn(|cx| {
@@ -78,13 +87,16 @@ pub(super) async fn speak_http1<H: Handler>(
     let parts = connection.into_parts();
     let offered = parts.zip(handover.take());
     let progress = &state.progress;
-    Ok(offered.map(|(parts, offer)| Carrier::new(parts.io.into_inner(), progress, offer)))
+    Ok(offered.map(|(parts, offer)| {
+        Carrier::new(parts.io.into_inner().into_transport(), progress, offer)
+    }))
 }
 
 fn service<H: Handler>(
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
     handover: Handover<H::Body>,
+    exchange: Arc<Exchange>,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<RunningBody<H::Body>>,
@@ -92,19 +104,27 @@ fn service<H: Handler>(
     Future: 'static,
 > + use<H> {
     let (shard, state) = (shard.clone(), Rc::clone(state));
-    service_fn(move |request: Request<Incoming>| {
+    service_fn(move |mut request: Request<Incoming>| {
         let (shard, state, handover) = (shard.clone(), Rc::clone(&state), handover.clone());
+        exchange.complete_head(&mut request);
+        // Now, and not when this is polled: the socket must know before it is read again.
+        let answering = exchange.begin(request.body().is_end_stream());
+        let exchange = Arc::clone(&exchange);
         async move {
             let running = RunningRequest::begin(Rc::clone(&state));
             // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
             let is_chunked = request.version() == Version::HTTP_11;
-            let request = request.map(RequestBody::from_http1);
+            let request = request.map(|body| RequestBody::from_http1(body, Arc::clone(&exchange)));
             let response = shard.handler().handle(request, Rc::clone(&state)).await;
             if is_chunked && response.body().is_frames() {
                 handover.offer(Offer { response, running });
                 return std::future::pending().await;
             }
             state.sends(response.body().size_hint().lower(), shard.settings());
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                exchange.switch();
+            }
+            let running = (running, answering);
             Ok(response.map(|body| RunningBody::new(body, running, !is_chunked)))
         }
     })

@@ -266,7 +266,8 @@ impl Http1 {
         let answer = match meant.conduct {
             Conduct::NoContent => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
             Conduct::Chunks if !shown.is_empty() => format!(
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n"
+                "HTTP/1.1 200 OK\r\n{}transfer-encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n",
+                (0..120).map(|n| format!("x-{n}: {n}\r\n")).collect::<String>(),
             ),
             Conduct::Refuse => {
                 format!("HTTP/1.1 417 Refused\r\ncontent-length: {length}\r\n\r\n{shown}")

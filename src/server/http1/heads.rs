@@ -1,0 +1,472 @@
+//! Heads of HTTP/1.1 on their way to hyper.
+//!
+//! hyper reads 100 fields; to read more, it would take memory for them with every head (in a
+//! measurement 1,000 cost a tenth of a forwarded request). So the fields behind the first ninety are
+//! set aside here, and only those that hyper acts on go on to it: it sees a head that means the same.
+//! Whoever takes the message from hyper adds what was set aside.
+//!
+//! Of a response, what hyper forgets is kept: a reason phrase with bytes above 0x7F, and interim
+//! responses.
+//!
+//! What is odd goes to hyper as it is, which refuses it; and what is more than is allowed is made more
+//! than it takes. A body is never looked at.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use memchr::{memchr, memchr_iter, memmem};
+
+/// Lines of a head that go to hyper as they are: the first, and so many fields.
+const MAX_LINES: usize = 91;
+
+/// A line in pieces is put together up to so many bytes; a longer one goes to hyper.
+const MAX_HELD: usize = 64 << 10;
+
+/// More fields than hyper takes.
+const TOO_MANY: [u8; 404] = {
+    let mut fields = [b'x'; 404];
+    let mut n = 0;
+    while n < fields.len() {
+        fields[n + 1] = b':';
+        fields[n + 2] = b'\r';
+        fields[n + 3] = b'\n';
+        n += 4;
+    }
+    fields
+};
+
+/// Interim responses that are kept until they are taken; more are dropped, as they may be.
+const MAX_INTERIM: usize = 16;
+
+/// Which heads come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Those of requests.
+    Request,
+    /// Those of responses.
+    Response,
+}
+
+/// What is allowed in one head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeadLimits {
+    /// Fields.
+    pub(crate) fields: usize,
+    /// All of its bytes.
+    pub(crate) bytes: usize,
+}
+
+/// What was found in heads, and is not seen by hyper.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Further fields, in their order.
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
+    /// A reason phrase with bytes above 0x7F.
+    pub(crate) reason: Option<Bytes>,
+    /// Interim responses other than 100 and 101.
+    pub(crate) interim: Vec<(StatusCode, HeaderMap)>,
+}
+
+/// Reads heads, one after the other.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    role: Role,
+    limits: HeadLimits,
+    phase: Phase,
+    // What of a line was held back, until its end has come.
+    held: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// No head is expected.
+    Body,
+    /// Nothing of it has come.
+    Begin,
+    /// Within a head that came in pieces, or is unlike most.
+    Within(Box<Head>),
+}
+
+/// A head that is read line by line.
+#[derive(Debug, Default)]
+struct Head {
+    lines: usize,
+    bytes: usize,
+    // Whether the line that has not ended has any byte but a CR.
+    is_in_line: bool,
+    // Whether the last field was set aside.
+    was_set_aside: bool,
+    // Whether the rest of it goes to hyper, whatever it is: there is more than is allowed.
+    is_given_up: bool,
+    // Whether hyper has been made to refuse it.
+    is_refused: bool,
+    // Of an interim response.
+    interim: Option<(StatusCode, HeaderMap)>,
+}
+
+impl Heads {
+    pub(crate) fn new(role: Role, limits: HeadLimits) -> Self {
+        Self { role, limits, phase: Phase::Body, held: Vec::new() }
+    }
+
+    /// What comes next is a head, or the rest of one.
+    pub(crate) fn expect(&mut self) {
+        if matches!(self.phase, Phase::Body) {
+            self.phase = Phase::Begin;
+        }
+    }
+
+    /// What comes next is no head.
+    pub(crate) fn expect_none(&mut self) {
+        self.phase = Phase::Body;
+    }
+
+    /// Looks at what has come. Returns what hyper is to read instead; `None`: the same.
+    pub(crate) fn read(&mut self, bytes: &[u8], found: &mut Found) -> Option<Vec<u8>> {
+        match self.phase {
+            Phase::Body => return None,
+            Phase::Begin if self.is_like_most(bytes) => {
+                self.phase = Phase::Body;
+                return None;
+            }
+            Phase::Begin | Phase::Within(_) => {}
+        }
+        let mut out = Vec::with_capacity(bytes.len() + self.held.len());
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let mut head = match std::mem::replace(&mut self.phase, Phase::Body) {
+                Phase::Within(head) => head,
+                Phase::Begin => Box::default(),
+                Phase::Body => {
+                    out.extend_from_slice(rest);
+                    break;
+                }
+            };
+            let is_over;
+            (rest, is_over) = self.read_line(&mut head, rest, &mut out, found);
+            self.phase = match is_over {
+                Over::No => Phase::Within(head),
+                Over::Interim => Phase::Begin,
+                Over::Yes => Phase::Body,
+            };
+        }
+        Some(out)
+    }
+
+    /// Whether this is a whole head that goes to hyper as it is: that costs two looks.
+    fn is_like_most(&self, bytes: &[u8]) -> bool {
+        let Some(end) = memmem::find(bytes, b"\r\n\r\n") else { return false };
+        if memchr_iter(b'\n', &bytes[..end]).count() >= MAX_LINES {
+            return false;
+        }
+        let first = memchr(b'\n', bytes).map_or(bytes, |end| &bytes[..end]);
+        self.role == Role::Request || (first.is_ascii() && !is_interim(first))
+    }
+
+    /// Takes one line, or what has come of it. Returns what follows.
+    fn read_line<'b>(
+        &mut self,
+        head: &mut Head,
+        bytes: &'b [u8],
+        out: &mut Vec<u8>,
+        found: &mut Found,
+    ) -> (&'b [u8], Over) {
+        let end = memchr(b'\n', bytes).map(|end| end + 1);
+        let (piece, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+        head.bytes += piece.len();
+        head.is_given_up |= head.bytes > self.limits.bytes || head.lines > self.limits.fields;
+        if end.is_none() {
+            head.is_in_line |= piece != b"\r";
+            let is_held = self.holds(head) && self.held.len() + piece.len() <= MAX_HELD;
+            if is_held {
+                self.held.extend_from_slice(piece);
+            } else {
+                head.is_given_up |= self.holds(head);
+                out.append(&mut self.held);
+                out.extend_from_slice(piece);
+            }
+            return (rest, Over::No);
+        }
+        let is_empty = !std::mem::take(&mut head.is_in_line) && matches!(piece, b"\n" | b"\r\n");
+        let mut line = std::mem::take(&mut self.held);
+        let line: &[u8] = if line.is_empty() {
+            piece
+        } else {
+            line.extend_from_slice(piece);
+            &line
+        };
+        if is_empty {
+            out.extend_from_slice(line);
+            // Empty lines before a request are none of it (RFC 9112, section 2.2).
+            return if head.lines == 0 { (rest, Over::No) } else { (rest, head.end(found)) };
+        }
+        head.lines += 1;
+        let is_set_aside = match (head.lines, self.role) {
+            (1, Role::Request) => false,
+            (1, Role::Response) => {
+                head.note_status(line, found);
+                false
+            }
+            _ => head.take_field(line, self.role, found),
+        };
+        if !is_set_aside {
+            out.extend_from_slice(line);
+        }
+        if head.is_given_up && !std::mem::replace(&mut head.is_refused, true) {
+            out.extend_from_slice(&TOO_MANY);
+        }
+        (rest, Over::No)
+    }
+
+    /// Whether a line has to be seen whole before it is known where it goes.
+    fn holds(&self, head: &Head) -> bool {
+        let is_status = head.lines == 0 && self.role == Role::Response;
+        let is_field = head.lines >= MAX_LINES || (head.interim.is_some() && head.lines > 0);
+        !head.is_given_up && (is_status || is_field)
+    }
+}
+
+/// Whether a head is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    No,
+    /// That of an interim response: another head follows.
+    Interim,
+    Yes,
+}
+
+impl Head {
+    /// Notes what hyper forgets of a status line (RFC 9112, section 4).
+    fn note_status(&mut self, line: &[u8], found: &mut Found) {
+        let line = line.trim_ascii_end();
+        if is_interim(line) {
+            let status = line.get(9..12).and_then(|code| StatusCode::from_bytes(code).ok());
+            self.interim = status.map(|status| (status, HeaderMap::new()));
+        } else if !line.is_ascii() {
+            found.reason = line.get(13..).map(Bytes::copy_from_slice);
+        }
+    }
+
+    /// Takes a field; returns whether it was set aside, and hyper is not to see it.
+    fn take_field(&mut self, line: &[u8], role: Role, found: &mut Found) -> bool {
+        let is_beyond = self.lines > MAX_LINES && !self.is_given_up;
+        let is_fold = matches!(line.first(), Some(b' ' | b'\t'));
+        let was_set_aside = std::mem::take(&mut self.was_set_aside);
+        if is_fold {
+            // RFC 9112, section 5.2: in a response it is one with the line before it.
+            self.was_set_aside =
+                role == Role::Response && was_set_aside && unfold(line, &mut found.fields);
+            return self.was_set_aside;
+        }
+        let Some((name, value)) = field(line, role) else { return false };
+        if let Some((_, headers)) = &mut self.interim {
+            // A field too many is only not passed on.
+            drop(headers.try_append(name, value));
+            return false;
+        }
+        if is_beyond && !is_acted_on(&name) {
+            found.fields.push((name, value));
+            self.was_set_aside = true;
+        }
+        self.was_set_aside
+    }
+
+    fn end(&mut self, found: &mut Found) -> Over {
+        match self.interim.take() {
+            // hyper has switched with this one, and reads no other.
+            Some((StatusCode::SWITCHING_PROTOCOLS, _)) | None => Over::Yes,
+            Some((StatusCode::CONTINUE, _)) => Over::Interim,
+            Some(interim) => {
+                if found.interim.len() < MAX_INTERIM {
+                    found.interim.push(interim);
+                }
+                Over::Interim
+            }
+        }
+    }
+}
+
+fn is_interim(line: &[u8]) -> bool {
+    line.starts_with(b"HTTP/1.") && line.get(8..10) == Some(b" 1")
+}
+
+/// Name and value of a field, where hyper would read the same. Only in a response may a blank stand
+/// before the colon (RFC 9112, section 5.1).
+fn field(line: &[u8], role: Role) -> Option<(HeaderName, HeaderValue)> {
+    let colon = memchr(b':', line)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    let name = if role == Role::Response { name.trim_ascii_end() } else { name };
+    let value = value.strip_suffix(b"\n")?;
+    let value = trim_blanks(value.strip_suffix(b"\r").unwrap_or(value));
+    Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
+}
+
+/// Adds a folded line to the field before it.
+fn unfold(line: &[u8], fields: &mut [(HeaderName, HeaderValue)]) -> bool {
+    let Some((_, value)) = fields.last_mut() else { return false };
+    let unfolded = [value.as_bytes(), b" ", line.trim_ascii()].concat();
+    HeaderValue::from_bytes(&unfolded).is_ok_and(|unfolded| {
+        *value = unfolded;
+        true
+    })
+}
+
+fn trim_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// Whether hyper does something because of this field: it has to see it.
+fn is_acted_on(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "content-length"
+            | "expect"
+            | "host"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use proptest::prelude::*;
+
+    use super::{Found, HeadLimits, Heads, Role};
+
+    const LIMITS: HeadLimits = HeadLimits { fields: 1000, bytes: 32 << 10 };
+
+    /// What hyper reads, and what was found, when these pieces come.
+    fn read(role: Role, pieces: &[&[u8]]) -> (Vec<u8>, Found) {
+        let (mut heads, mut found) = (Heads::new(role, LIMITS), Found::default());
+        heads.expect();
+        let mut out = Vec::new();
+        for piece in pieces {
+            match heads.read(piece, &mut found) {
+                Some(instead) => out.extend(instead),
+                None => out.extend_from_slice(piece),
+            }
+        }
+        (out, found)
+    }
+
+    fn request(fields: usize) -> String {
+        let fields: String = (0..fields).map(|n| format!("x-{n}: {n}\r\n")).collect();
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: 3\r\n\r\n")
+    }
+
+    #[test]
+    fn a_head_with_a_hundred_fields_is_left_alone() {
+        let head = request(80);
+        let (out, found) = read(Role::Request, &[head.as_bytes()]);
+        assert_eq!((out, found.fields.len()), (head.into_bytes(), 0));
+    }
+
+    #[test]
+    fn fields_beyond_are_set_aside_but_for_those_that_hyper_acts_on() {
+        let head = request(500);
+        let (out, found) = read(Role::Request, &[head.as_bytes(), b"abc"]);
+        let out = String::from_utf8(out).expect("text");
+        assert!(out.lines().count() <= 96, "{out}");
+        assert!(out.ends_with("\r\nContent-Length: 3\r\n\r\nabc"), "{out}");
+        let first = out.matches("x-").count();
+        assert_eq!(first + found.fields.len(), 500);
+        for (n, (name, value)) in (first..).zip(&found.fields) {
+            assert_eq!(name.as_str(), format!("x-{n}"));
+            assert_eq!(value.to_str().expect("text"), n.to_string());
+        }
+    }
+
+    #[test]
+    fn what_is_odd_or_too_much_goes_to_hyper() {
+        let beyond = |line: &str| {
+            let head = request(95).replace("Content-Length", &format!("{line}\r\nContent-Length"));
+            String::from_utf8(read(Role::Request, &[head.as_bytes()]).0).expect("text")
+        };
+        for odd in ["x : y", "no colon", " folded", "x: \0", "x\0: y", ": y", "TE: trailers"] {
+            assert!(beyond(odd).contains(&format!("\r\n{odd}\r\n")), "{odd:?}");
+        }
+        // With the first line, `Host` and the length: 998 are allowed.
+        for (fields, is_refused) in [(998, false), (999, true), (1200, true)] {
+            let (out, found) = read(Role::Request, &[request(fields).as_bytes()]);
+            assert!(found.fields.len() <= 1000);
+            let lines = String::from_utf8(out).expect("text").lines().count();
+            assert_eq!(lines > 101, is_refused, "{lines} of {fields}");
+        }
+        let large = "x: ".to_owned() + &"y".repeat(40_000);
+        assert!(beyond(&large).contains(&large));
+    }
+
+    #[test]
+    fn what_hyper_forgets_of_a_response_is_kept() {
+        let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink : </b>\r\n\r\n";
+        let last = "HTTP/1.1 404 \u{e4}h\r\ncontent-length: 3\r\n\r\n\r\n\r";
+        let all = [early.as_bytes(), last.as_bytes()].concat();
+        for cut in 0..all.len() {
+            let (out, found) = read(Role::Response, &[&all[..cut], &all[cut..]]);
+            assert_eq!(out, all, "{cut}");
+            assert_eq!(found.reason.as_deref(), Some("\u{e4}h".as_bytes()), "{cut}");
+            let [(StatusCode::EARLY_HINTS, headers)] = &*found.interim else { panic!("{found:?}") };
+            let links: Vec<_> = headers.get_all("link").iter().collect();
+            assert_eq!(links, ["</a>", "</b>"], "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_folded_line_of_a_response_stays_with_its_field() {
+        let fields: String = (0..95).map(|n| format!("x-{n}: {n}\r\n")).collect();
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}x: a,\r\n  b\r\n\t c \r\ny : z\r\n\r\n");
+        let (out, found) = read(Role::Response, &[head.as_bytes()]);
+        assert!(!String::from_utf8(out).expect("text").contains("b"));
+        let [.., (_, x), (y, _)] = &*found.fields else { panic!("{found:?}") };
+        assert_eq!((x.to_str().expect("text"), y.as_str()), ("a, b c", "y"));
+    }
+
+    proptest! {
+        /// A head means the same, and a body is the same, however they come in pieces.
+        #[test]
+        fn nothing_is_lost_or_moved(
+            fields in prop::collection::vec(("[xX]-[a-z]{1,3}|content-length|host", "[ -~]{0,6}"), 0..300),
+            ends in prop::collection::vec(any::<bool>(), 300),
+            body in "(\r\n|\n|a: b\r\n|[ -~]){0,40}",
+            is_response in any::<bool>(),
+            cuts in prop::collection::vec(1_usize..400, 1..8),
+        ) {
+            let first = if is_response { "HTTP/1.1 200 OK" } else { "POST / HTTP/1.1" };
+            let role = if is_response { Role::Response } else { Role::Request };
+            let mut head = format!("{first}\r\n");
+            for ((name, value), end) in fields.iter().zip(&ends) {
+                head.push_str(&format!("{name}: {value}{}", if *end { "\r\n" } else { "\n" }));
+            }
+            let all = format!("{head}\r\n{body}").into_bytes();
+            let (mut pieces, mut rest) = (Vec::new(), &all[..]);
+            for cut in cuts.iter().cycle() {
+                let (piece, other) = rest.split_at((*cut).min(rest.len()));
+                pieces.push(piece);
+                rest = other;
+                if rest.is_empty() { break }
+            }
+            let (out, found) = read(role, &pieces);
+            let out = String::from_utf8(out).expect("text");
+            let seen = out.strip_suffix(&body).expect("the body is the same");
+            let seen: Vec<_> = seen.lines().skip(1).filter_map(|line| line.split_once(':')).collect();
+            prop_assert!(seen.len() + found.fields.len() == fields.len());
+            let read = |name: &str| -> Vec<String> {
+                let seen = seen.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+                let aside = found.fields.iter().filter(|(n, _)| n.as_str().eq_ignore_ascii_case(name));
+                let seen = seen.map(|(_, value)| value.trim_matches([' ', '\t']).to_owned());
+                seen.chain(aside.map(|(_, value)| value.to_str().expect("text").to_owned())).collect()
+            };
+            for (name, _) in &fields {
+                let same = fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+                let sent: Vec<_> = same.map(|(_, v)| v.trim_matches([' ', '\t']).to_owned()).collect();
+                prop_assert_eq!(read(name), sent);
+            }
+        }
+    }
+}

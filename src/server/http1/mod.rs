@@ -1,0 +1,9 @@
+//! HTTP/1.1 beside hyper: what hyper does not do, done to the bytes that it reads and writes.
+//!
+//! [`heads`] lets a head have more fields than hyper reads, and keeps what hyper forgets of a
+//! response. [`socket`] is the client's connection as hyper sees it, and [`exchange`] what it and
+//! the handler of a request know of each other.
+
+pub(super) mod exchange;
+pub(crate) mod heads;
+pub(super) mod socket;
