@@ -538,6 +538,9 @@ pub(super) struct TimeoutsFile {
     pub(super) first_request: Field<Time>,
     /// An HTTP/2 connection without a stream is closed after this.
     pub(super) idle: Field<Time>,
+    /// What a client still sends of a request that has been answered is read for so long, so that it
+    /// reads the response; 0s: not at all.
+    pub(super) lingering_close: Field<Time>,
 }
 
 /// What is particular to HTTP/1.1.

@@ -81,7 +81,7 @@ impl Connection {
 
     /// Whether no request can be sent any more.
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.is_closed() || self.notes.is_deaf()
     }
 }
 

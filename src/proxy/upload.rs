@@ -30,6 +30,8 @@ pub(super) struct Upload(Option<Box<Sending>>);
 struct Sending {
     body: RequestBody,
     hold: Option<Hold>,
+    // The backend has answered, and the rest does not come: the request is never ended.
+    is_given_up: bool,
     pause: Pause,
     // Bytes that may still come.
     left: u64,
@@ -96,6 +98,7 @@ impl Upload {
             Box::new(Sending {
                 body,
                 hold,
+                is_given_up: false,
                 pause,
                 left,
                 kept: None,
@@ -190,12 +193,18 @@ impl Sending {
         Poll::Ready(Some(Ok(frame)))
     }
 
+    /// The body does not go on. Where the backend has answered already, its response is not broken
+    /// off with the request: that is only never ended.
     fn broke(
-        &self,
+        &mut self,
         stage: Stage,
         error: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.watch.stage.set(stage);
+        if self.watch.is_answered.get() {
+            self.is_given_up = true;
+            return Poll::Pending;
+        }
         Poll::Ready(Some(Err(error)))
     }
 }
@@ -240,6 +249,8 @@ impl Watch {
 
     /// Waits for the answer to this request, for as long as it may take.
     pub(super) async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
+        // It may be sent again, after it was not answered.
+        self.is_answered.set(false);
         let mut answer = pin!(answer);
         let mut timer = pin!(tokio::time::sleep_until(self.next_look()));
         loop {
@@ -272,6 +283,9 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(this) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        if this.is_given_up {
+            return Poll::Pending;
+        }
         if let Some(hold) = &mut this.hold {
             ready!(hold.poll(cx));
             if this.watch.is_answered.get() {
@@ -287,7 +301,11 @@ impl Body for Upload {
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => {
                 this.watch.stage.set(Stage::Client);
+                if this.watch.is_answered.get() {
+                    return Poll::Pending;
+                }
                 ready!(this.pause.poll(cx));
+                this.body.give_up();
                 this.broke(Stage::Slow, io::Error::from(io::ErrorKind::TimedOut).into())
             }
             Poll::Ready(Some(Ok(mut frame))) => {

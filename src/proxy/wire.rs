@@ -1,7 +1,10 @@
 //! A connection to a backend over HTTP/1.1, as hyper sees it.
 //!
 //! hyper reads responses; what it would refuse or forget of their heads is seen to here
-//! ([`heads`](crate::server::http1::heads)).
+//! ([`heads`](crate::server::http1::heads)). And hyper gives a response up when the request cannot be
+//! written: a backend that refuses an upload may close while much of it is on its way, and its
+//! response has been received all the same. So a failed write is not told to hyper. What it writes
+//! from then on is thrown away, until it has read what there is to read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -29,6 +32,8 @@ struct State {
     // Whether a request has been sent, and the head of its response has not come.
     awaits_head: bool,
     found: Found,
+    // Whether the backend takes nothing more.
+    is_deaf: bool,
 }
 
 impl Notes {
@@ -39,7 +44,13 @@ impl Notes {
 
     /// A request is about to be sent.
     pub(super) fn expect_response(&self) {
-        *self.state() = State { awaits_head: true, ..State::default() };
+        let mut state = self.state();
+        (state.awaits_head, state.found) = (true, Found::default());
+    }
+
+    /// Whether the backend takes nothing more: nothing else may be sent on this connection.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.state().is_deaf
     }
 
     /// Adds what hyper has not seen.
@@ -60,6 +71,8 @@ pub(super) struct Wire {
     heads: Heads,
     // What hyper is to read before anything else.
     ready: Bytes,
+    // Why a write has failed.
+    failed: Option<io::ErrorKind>,
 }
 
 impl Wire {
@@ -68,7 +81,8 @@ impl Wire {
         let notes = Notes(Arc::default());
         let limits = HeadLimits { fields: max_head / FIELD, bytes: max_head };
         let heads = Heads::new(Role::Response, limits);
-        (Self { socket, notes: notes.clone(), heads, ready: Bytes::new() }, notes)
+        let wire = Self { socket, notes: notes.clone(), heads, ready: Bytes::new(), failed: None };
+        (wire, notes)
     }
 
     /// Looks at what has been read; returns whether it is for hyper as it is.
@@ -82,6 +96,33 @@ impl Wire {
         self.ready = instead.map(Bytes::from).unwrap_or_default();
         is_as_it_is
     }
+
+    /// The end of what can be read. A reset has not told whether that is all: where nothing else
+    /// tells the end of a body, it would look complete.
+    fn end(&self) -> io::Result<()> {
+        match self.failed {
+            Some(io::ErrorKind::ConnectionReset) => Err(io::ErrorKind::ConnectionReset.into()),
+            // `BrokenPipe`: the backend has closed in good order before it was sent more.
+            _ => Ok(()),
+        }
+    }
+
+    /// What hyper is told of a write.
+    fn written(&mut self, written: io::Result<usize>, length: usize) -> io::Result<usize> {
+        match written {
+            Err(error) if is_gone(&error) => {
+                self.failed = Some(error.kind());
+                self.notes.state().is_deaf = true;
+                Ok(length)
+            }
+            written => written,
+        }
+    }
+}
+
+/// Whether the other side takes nothing more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl AsyncRead for Wire {
@@ -100,7 +141,10 @@ impl AsyncRead for Wire {
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
             let read = &buf.filled()[before..];
-            if read.is_empty() || this.look_at(read) {
+            if read.is_empty() {
+                return Poll::Ready(this.end());
+            }
+            if this.look_at(read) {
                 return Poll::Ready(Ok(()));
             }
             buf.set_filled(before);
@@ -114,7 +158,12 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+        let this = self.get_mut();
+        if this.failed.is_some() {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = ready!(Pin::new(&mut this.socket).poll_write(cx, buf));
+        Poll::Ready(this.written(written, buf.len()))
     }
 
     fn poll_write_vectored(
@@ -122,7 +171,13 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if this.failed.is_some() {
+            return Poll::Ready(Ok(length));
+        }
+        let written = ready!(Pin::new(&mut this.socket).poll_write_vectored(cx, bufs));
+        Poll::Ready(this.written(written, length))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -130,7 +185,12 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        if this.failed.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = ready!(Pin::new(&mut this.socket).poll_flush(cx));
+        Poll::Ready(this.written(flushed.map(|()| 0), 0).map(|_| ()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

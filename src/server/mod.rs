@@ -80,6 +80,8 @@ pub struct ConnectionSettings {
     pub idle_timeout: Duration,
     /// A connection or stream that could write nothing for so long is closed.
     pub write_timeout: Duration,
+    /// What a client still sends of a request that has been answered is read for so long.
+    pub lingering_close: Duration,
     /// `SO_SNDBUF`, in bytes: what a reader that stopped can hold in the kernel. Four times as much
     /// on a connection that large bodies are forwarded on.
     pub send_buffer: usize,
@@ -144,6 +146,7 @@ impl Default for ConnectionSettings {
             first_request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
+            lingering_close: Duration::from_secs(30),
             send_buffer: 64 << 10,
             trusted_proxies: Vec::new(),
             http1: Http1Settings::default(),

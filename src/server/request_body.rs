@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -19,8 +21,28 @@ pub struct RequestBody(Kind);
 #[derive(Debug)]
 enum Kind {
     Empty,
-    Http1(Incoming, Arc<Exchange>),
+    Http1(Http1Body),
     Http2(http2::Incoming),
+}
+
+/// A body over HTTP/1.1. What of it nobody reads is read past, so that the client reads its response.
+#[derive(Debug)]
+struct Http1Body {
+    // `None`: it is left to the connection, or given up.
+    incoming: Option<Incoming>,
+    // The client waits for a word before it sends it, and has not been given one: reading would be
+    // that word.
+    is_held: bool,
+    exchange: Arc<Exchange>,
+}
+
+impl Drop for Http1Body {
+    fn drop(&mut self) {
+        let rest = self.incoming.take().filter(|_| !self.is_held && !self.exchange.is_whole());
+        if let Some(rest) = rest {
+            self.exchange.leave(rest);
+        }
+    }
 }
 
 impl RequestBody {
@@ -29,13 +51,30 @@ impl RequestBody {
         Self(Kind::Empty)
     }
 
-    pub(super) fn from_http1(body: Incoming, exchange: Arc<Exchange>) -> Self {
-        if body.is_end_stream() { Self::empty() } else { Self(Kind::Http1(body, exchange)) }
+    /// `is_held`: the client waits to be told to go on (RFC 9110, section 10.1.1).
+    pub(super) fn from_http1(body: Incoming, is_held: bool, exchange: Arc<Exchange>) -> Self {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
+        Self(Kind::Http1(Http1Body { incoming: Some(body), is_held, exchange }))
+    }
+
+    /// The client does not send the rest, and has been waited for: nobody else needs to.
+    pub fn give_up(&mut self) {
+        if let Kind::Http1(body) = &mut self.0 {
+            body.exchange.give_up();
+            body.incoming = None;
+        }
     }
 
     pub(super) fn from_http2(body: http2::Incoming) -> Self {
         Self(Kind::Http2(body))
     }
+}
+
+/// Whether a client waits to be told to go on before it sends a body (RFC 9110, section 10.1.1).
+pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl Body for RequestBody {
@@ -48,7 +87,11 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().0 {
             Kind::Empty => Poll::Ready(None),
-            Kind::Http1(body, exchange) => {
+            Kind::Http1(Http1Body { incoming, is_held, exchange }) => {
+                let Some(body) = incoming else {
+                    return Poll::Ready(Some(Err("the body was given up".into())));
+                };
+                *is_held = false;
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 let is_last = match &frame {
                     None => true,
@@ -67,7 +110,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Empty => true,
-            Kind::Http1(body, _) => body.is_end_stream(),
+            Kind::Http1(body) => body.incoming.as_ref().is_some_and(Body::is_end_stream),
             Kind::Http2(body) => body.is_end_stream(),
         }
     }
@@ -75,7 +118,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Http1(body, _) => body.size_hint(),
+            Kind::Http1(body) => body.incoming.as_ref().map(Body::size_hint).unwrap_or_default(),
             Kind::Http2(body) => body.size_hint(),
         }
     }

@@ -21,6 +21,8 @@ mod backend_streams;
 mod bodies;
 /// Pages of other origins.
 mod cors;
+/// Responses that come before the upload is complete.
+mod early_answers;
 /// The `envelope` format: names, ids and `retry` from the publisher.
 mod envelope;
 /// To any kind of upstream, in time, and with the truth of where a request comes from.

@@ -219,6 +219,7 @@ impl Resolver<'_> {
             max_handshakes: self.count(limits.handshakes, default.max_handshakes),
             first_request_timeout: self.time(timeouts.first_request, default.first_request_timeout),
             idle_timeout: self.time(timeouts.idle, default.idle_timeout),
+            lingering_close: self.time_or_none(timeouts.lingering_close, default.lingering_close),
             send_buffer: self.size(sockets.send_buffer, default.send_buffer, BUFFER.0, BUFFER.1),
             ..default
         }

@@ -1,6 +1,7 @@
 //! HTTP/1.1 on a connection, by hyper: requests in, responses out.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use super::state::{ConnectionState, CutReason};
 use crate::server::carrier::{Carrier, Frames, Handover, Offer};
 use crate::server::http1::exchange::Exchange;
 use crate::server::http1::heads::HeadLimits;
+use crate::server::http1::leftover;
 use crate::server::http1::socket::ClientSocket;
-use crate::server::request_body::RequestBody;
+use crate::server::request_body::{RequestBody, expects_continue};
 use crate::server::running::{RunningBody, RunningRequest};
 use crate::server::shard_server::ShardServer;
 use crate::server::transport::Transport;
@@ -53,7 +55,8 @@ pub(super) async fn speak_http1<H: Handler>(
     let limits =
         HeadLimits { fields: settings.max_header_fields, bytes: settings.max_header_bytes };
     let socket = ClientSocket::new(transport, Arc::clone(&exchange), limits);
-    let service = service(shard, state, handover.clone(), exchange);
+    let service = service(shard, state, handover.clone(), Arc::clone(&exchange));
+    let lingering = shard.settings().lingering_close;
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.header_read_timeout)
@@ -62,13 +65,17 @@ pub(super) async fn speak_http1<H: Handler>(
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut is_finishing = false;
-    let ended = std::future::poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         if !is_finishing && state.poll_notice_after(None, cx).is_ready() {
             is_finishing = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(Some(ended));
+        }
+        // Behind it: a request may have been left within.
+        if exchange.gives_up_rest(lingering, cx) {
+            shard.metrics().connection_cut(CutReason::Lingering.as_str());
         }
         // hyper has written all that came before, unless the socket is full: then not yet.
         if handover.is_offered() && state.progress.blocked_since().is_none() {
@@ -77,10 +84,25 @@ pub(super) async fn speak_http1<H: Handler>(
         Poll::Pending
     });
     if let Some(ended) = ended.await {
+        let Some(parts) = connection.into_parts() else { return Ok(ended.map(|()| None)?) };
         let is_late = ended.as_ref().is_err_and(hyper::Error::is_timeout);
         // Between two requests that is how a connection ends which nobody needs any more.
-        if is_late && connection.into_parts().is_some_and(|parts| !parts.read_buf.is_empty()) {
+        if is_late && !parts.read_buf.is_empty() {
             shard.metrics().connection_cut(CutReason::HeaderTimeout.as_str());
+        }
+        let is_refused = ended.as_ref().is_err_and(hyper::Error::is_parse);
+        let is_unread = is_refused || exchange.is_unread() || !parts.read_buf.is_empty();
+        let socket = parts.io.into_inner();
+        if is_unread && !is_late && !socket.is_at_end() {
+            // Boxed: the connections that do not end so do not pay for its size.
+            let closing = Box::pin(leftover::close(socket.into_transport(), lingering));
+            let has_closed = tokio::select! {
+                has_closed = closing => has_closed,
+                _ = state.notice_after(None) => true,
+            };
+            if !has_closed {
+                shard.metrics().connection_cut(CutReason::Lingering.as_str());
+            }
         }
         return Ok(ended.map(|()| None)?);
     }
@@ -114,7 +136,9 @@ fn service<H: Handler>(
             let running = RunningRequest::begin(Rc::clone(&state));
             // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
             let is_chunked = request.version() == Version::HTTP_11;
-            let request = request.map(|body| RequestBody::from_http1(body, Arc::clone(&exchange)));
+            let is_held = expects_continue(request.headers());
+            let request =
+                request.map(|body| RequestBody::from_http1(body, is_held, Arc::clone(&exchange)));
             let response = shard.handler().handle(request, Rc::clone(&state)).await;
             if is_chunked && response.body().is_frames() {
                 handover.offer(Offer { response, running });

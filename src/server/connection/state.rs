@@ -58,6 +58,8 @@ pub enum CutReason {
     HeaderTimeout,
     /// No answer to a PING of HTTP/2.
     KeepAlive,
+    /// The client went on sending a request that had been answered.
+    Lingering,
     /// A stream on it is to end now, and HTTP/1.1 has no other way.
     Stream,
     /// The client took too many requests back as soon as they had begun.
@@ -81,6 +83,7 @@ impl CutReason {
             Self::Headers => "headers",
             Self::HeaderTimeout => "header_timeout",
             Self::KeepAlive => "keep_alive_timeout",
+            Self::Lingering => "lingering_close",
             Self::Resets => "resets",
             Self::Stream => "stream",
             Self::Shortage => "file_descriptors",

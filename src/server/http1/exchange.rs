@@ -7,10 +7,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use http::Request;
+use hyper::body::Incoming;
 
 use super::heads::Found;
+use super::leftover::Leftover;
 
 /// A request, and its response.
 #[derive(Debug)]
@@ -23,6 +27,16 @@ pub(in crate::server) struct Exchange {
     is_flushed: AtomicBool,
     has_found: AtomicBool,
     found: Mutex<Found>,
+    rest: Mutex<Rest>,
+}
+
+/// What is left of a request that nobody reads any more.
+#[derive(Debug, Default)]
+struct Rest {
+    leftover: Option<Leftover>,
+    // Whether it was not read to its end, for as long as that may take.
+    is_given_up: bool,
+    connection: Option<Waker>,
 }
 
 impl Exchange {
@@ -33,6 +47,7 @@ impl Exchange {
             is_flushed: AtomicBool::new(true),
             has_found: AtomicBool::new(false),
             found: Mutex::default(),
+            rest: Mutex::default(),
         })
     }
 
@@ -47,6 +62,51 @@ impl Exchange {
     /// The client has sent all of its request.
     pub(in crate::server) fn is_received(&self) {
         self.is_whole.store(true, Ordering::Relaxed);
+    }
+
+    /// Nobody reads the rest of the request any more: it is read past.
+    pub(in crate::server) fn leave(&self, body: Incoming) {
+        let mut rest = self.rest();
+        rest.leftover = Some(Leftover::new(body));
+        if let Some(connection) = rest.connection.take() {
+            connection.wake();
+        }
+    }
+
+    /// The client does not send the rest of its request: it has been waited for already.
+    pub(in crate::server) fn give_up(&self) {
+        self.rest().is_given_up = true;
+    }
+
+    /// Reads past what is left of a request, for `at_most`; returns whether that was not enough. The
+    /// task that polls this is woken when there is something left.
+    pub(in crate::server) fn gives_up_rest(&self, at_most: Duration, cx: &mut Context<'_>) -> bool {
+        if self.is_whole() {
+            return false;
+        }
+        let mut rest = self.rest();
+        let Some(leftover) = &mut rest.leftover else {
+            if !rest.connection.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                rest.connection = Some(cx.waker().clone());
+            }
+            return false;
+        };
+        let Poll::Ready(is_whole) = leftover.poll(at_most, cx) else { return false };
+        rest.leftover = None;
+        rest.is_given_up = !is_whole;
+        self.is_whole.store(is_whole, Ordering::Relaxed);
+        // hyper may go on, or close.
+        cx.waker().wake_by_ref();
+        !is_whole
+    }
+
+    /// Whether the client may still be sending a request, and has not been read from for long.
+    pub(in crate::server) fn is_unread(&self) -> bool {
+        !self.is_whole() && !self.rest().is_given_up
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The response switches to another protocol: what comes from now on is no request.

@@ -2,8 +2,9 @@
 //!
 //! [`heads`] lets a head have more fields than hyper reads, and keeps what hyper forgets of a
 //! response. [`socket`] is the client's connection as hyper sees it, and [`exchange`] what it and
-//! the handler of a request know of each other.
+//! the handler of a request know of each other; [`leftover`] is what nobody reads of a request.
 
 pub(super) mod exchange;
 pub(crate) mod heads;
+pub(super) mod leftover;
 pub(super) mod socket;

@@ -20,6 +20,8 @@ pub(in crate::server) struct ClientSocket {
     heads: Heads,
     // What hyper is to read before anything else.
     ready: Bytes,
+    // Whether the client has sent all that it will.
+    is_at_end: bool,
 }
 
 impl ClientSocket {
@@ -29,7 +31,12 @@ impl ClientSocket {
         limits: HeadLimits,
     ) -> Self {
         let heads = Heads::new(Role::Request, limits);
-        Self { transport, exchange, heads, ready: Bytes::new() }
+        Self { transport, exchange, heads, ready: Bytes::new(), is_at_end: false }
+    }
+
+    /// Whether the client has sent all that it will.
+    pub(in crate::server) fn is_at_end(&self) -> bool {
+        self.is_at_end
     }
 
     /// The connection itself: something else than hyper goes on with it.
@@ -71,7 +78,11 @@ impl AsyncRead for ClientSocket {
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.transport).poll_read(cx, buf))?;
             let read = &buf.filled()[before..];
-            if read.is_empty() || this.look_at(read) {
+            if read.is_empty() {
+                this.is_at_end = buf.remaining() > 0;
+                return Poll::Ready(Ok(()));
+            }
+            if this.look_at(read) {
                 return Poll::Ready(Ok(()));
             }
             buf.set_filled(before);

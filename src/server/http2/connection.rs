@@ -39,6 +39,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// So much is read from a client whose connection ends, so that it hears why. One that floods us is not
 /// read any longer: it would cost as much as before.
 const MAX_THROWN_AWAY: usize = 256 << 10;
+/// How often streams whose responses have been sent before their requests ended are looked at.
+const ANSWERED_ROUND: Duration = Duration::from_millis(500);
 /// Faults on streams that cost us a reset, before the connection ends: the answer to MadeYouReset
 /// (CVE-2025-8671).
 const MAX_FAULTS: u32 = 64;
@@ -88,6 +90,8 @@ pub(in crate::server) struct Connection<H: Handler> {
     // The socket takes nothing more.
     pub(super) is_blocked: bool,
     faults: u32,
+    // While there are streams whose responses have been sent, and whose requests have not ended.
+    answered: Option<Pin<Box<Sleep>>>,
 }
 
 /// How far the end of a connection has come.
@@ -146,6 +150,7 @@ impl<H: Handler> Connection<H> {
             is_readable: true,
             is_blocked: false,
             faults: 0,
+            answered: None,
         }
     }
 
@@ -188,6 +193,7 @@ impl<H: Handler> Connection<H> {
                 self.write()?; // what is answered at once keeps no stream from its turn
             }
             self.serve();
+            self.poll_answered(context);
             self.write()?;
             if self.poll_end(context)?.is_ready() {
                 return Poll::Ready(Ok(()));
@@ -231,6 +237,38 @@ impl<H: Handler> Connection<H> {
             self.shard.metrics().stream_reset("write_timeout");
             self.reset(id, Code::CANCEL);
         }
+    }
+
+    /// Resets the streams that have been answered, and whose requests do not end.
+    fn poll_answered(&mut self, context: &mut Context<'_>) {
+        let Some(timer) = &mut self.answered else { return };
+        if timer.as_mut().poll(context).is_pending() {
+            return;
+        }
+        let (now, at_most) = (Instant::now(), self.shard.settings().lingering_close);
+        let is_open = matches!(self.phase, Phase::Open);
+        let (mut over, mut is_waiting) = (Vec::new(), false);
+        for (id, stream) in self.streams.iter_mut() {
+            match stream.stage.is_waited_out(now, at_most) {
+                Some(is_over) if is_over || !is_open => over.push(id),
+                Some(_) => is_waiting = true,
+                None => {}
+            }
+        }
+        for id in over {
+            self.shard.metrics().stream_reset("lingering_close");
+            self.reset(id, Code::NO_ERROR);
+        }
+        self.answered = None;
+        if is_waiting {
+            self.wait_for_answered();
+            context.waker().wake_by_ref();
+        }
+    }
+
+    /// Begins to look after the streams that have been answered.
+    pub(super) fn wait_for_answered(&mut self) {
+        self.answered.get_or_insert_with(|| Box::pin(tokio::time::sleep(ANSWERED_ROUND)));
     }
 
     /// Finds out who called.

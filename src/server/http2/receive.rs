@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use http::header::EXPECT;
 use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
 
@@ -16,7 +15,7 @@ use super::receiving::Receiving;
 use super::stream::{How, Stage, Stream};
 use super::wakes::Part;
 use crate::server::connection::{CutReason, Handler};
-use crate::server::request_body::RequestBody;
+use crate::server::request_body::{self, RequestBody};
 use crate::server::running::RunningRequest;
 use crate::server::switch::Switch;
 
@@ -134,8 +133,8 @@ impl<H: Handler> Connection<H> {
         let ends = head.has(flag::END_STREAM);
         let padding = payload.len() - data.len();
         match stream.receiving.take(data, padding, ends) {
-            // What nobody will read is given back at once.
-            Ok(()) if padding > 0 || !stream.receiving.is_wanted() => {
+            // What nobody will read is given back at once; and the end may be that of the stream.
+            Ok(()) if padding > 0 || !stream.receiving.is_read() => {
                 self.ready.push_back(head.stream);
             }
             Ok(()) => {}
@@ -278,9 +277,7 @@ impl<H: Handler> Connection<H> {
         let (receiving, body) = if is_whole {
             (Receiving::nothing(), RequestBody::empty())
         } else {
-            let awaits = request.headers().get(EXPECT);
-            let awaits = awaits
-                .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+            let awaits = request_body::expects_continue(request.headers());
             let (feed, incoming) = body::channel(waker.clone(), window, announced, awaits);
             let receiving = Receiving::body(feed, window, announced);
             (receiving, RequestBody::from_http2(incoming))
@@ -317,7 +314,12 @@ impl<H: Handler> Connection<H> {
         }
         let malformed = Fault::Stream(id, Code::PROTOCOL_ERROR);
         let trailers = draft.into_trailers().or(Err(malformed))?;
-        stream.receiving.end(Some(trailers)).map_err(|code| Fault::Stream(id, code))
+        let is_read = stream.receiving.is_read();
+        let ended = stream.receiving.end(Some(trailers));
+        if !is_read {
+            self.ready.push_back(id); // it may be the end of the stream
+        }
+        ended.map_err(|code| Fault::Stream(id, code))
     }
 
     /// Section 6.3. Priorities are deprecated; their frames are still checked.

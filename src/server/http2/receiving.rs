@@ -24,6 +24,8 @@ struct Coming {
     padding: usize,
     // What it announced, less what it sent, in octets.
     announced: Option<u64>,
+    // Whether the client may send the rest, though nobody reads it.
+    is_thrown_away: bool,
 }
 
 impl Receiving {
@@ -36,7 +38,8 @@ impl Receiving {
     /// `window` of them.
     pub(super) fn body(feed: Feed, window: u32, announced: Option<u64>) -> Self {
         let (is_over, window) = (false, i64::from(window));
-        let coming = Coming { feed, is_over, window, unread: 0, padding: 0, announced };
+        let (unread, padding, is_thrown_away) = (0, 0, false);
+        let coming = Coming { feed, is_over, window, unread, padding, announced, is_thrown_away };
         Self(Some(Box::new(coming)))
     }
 
@@ -73,7 +76,20 @@ impl Receiving {
     /// Whether the client may go on with its body.
     pub(super) fn is_wanted(&self) -> bool {
         let coming = self.0.as_ref().filter(|coming| !coming.is_over);
+        coming.is_some_and(|coming| coming.is_thrown_away || !coming.feed.is_unwanted())
+    }
+
+    /// Whether somebody reads what comes.
+    pub(super) fn is_read(&self) -> bool {
+        let coming = self.0.as_ref().filter(|coming| !coming.is_over);
         coming.is_some_and(|coming| !coming.feed.is_unwanted())
+    }
+
+    /// Lets the client send the rest of its body, though nobody reads it.
+    pub(super) fn throw_away(&mut self) {
+        if let Some(coming) = self.coming() {
+            coming.is_thrown_away = true;
+        }
     }
 
     /// Whether the client has said all.

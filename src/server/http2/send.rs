@@ -9,7 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::connection::{Connection, TOGETHER};
+use super::connection::{Connection, Phase, TOGETHER};
 use super::error::Code;
 use super::frame::{self, HEAD, flag, kind};
 use super::head::CONNECTION_SPECIFIC;
@@ -133,6 +133,7 @@ impl<H: Handler> Connection<H> {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let read = stream.receiving.take_read();
         if read > 0 {
+            stream.stage.heard(Instant::now);
             if stream.receiving.is_wanted() {
                 self.sender.window_update(id, read);
             }
@@ -157,6 +158,9 @@ impl<H: Handler> Connection<H> {
                 return self.complete(id);
             }
         }
+        if let Stage::Answered { .. } = stream.stage {
+            return self.complete(id);
+        }
         if self.is_blocked {
             note(&mut self.waiting, id);
             return;
@@ -179,14 +183,29 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// The response has been sent.
+    /// The response has been sent. What the client still has to say is not needed, and it could be
+    /// told so at once (section 8.1); but many clients lose the response with the reset. So the rest
+    /// is thrown away for a while, and the reset comes after that.
     fn complete(&mut self, id: u32) {
-        let is_over = self.streams.get_mut(id).is_some_and(|stream| stream.receiving.is_over());
-        if is_over {
-            self.remove(id, How::Complete);
-        } else {
-            // Section 8.1: what the client still has to say is not needed.
-            self.reset(id, Code::NO_ERROR);
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.receiving.is_over() {
+            drop(self.remove(id, How::Complete));
+            return;
+        }
+        let is_open = matches!(self.phase, Phase::Open);
+        let lingers = is_open && !self.shard.settings().lingering_close.is_zero();
+        let now = Instant::now();
+        match stream.stage {
+            Stage::Answered { .. } => {}
+            _ if lingers => {
+                // Dropped: whoever reads the request stops now.
+                stream.stage = Stage::Answered { since: now, heard: now };
+                stream.blocked_since = None;
+                stream.receiving.throw_away();
+                self.ready.push_back(id);
+                self.wait_for_answered();
+            }
+            _ => self.reset(id, Code::NO_ERROR),
         }
     }
 }

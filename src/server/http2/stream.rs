@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -26,6 +27,10 @@ pub(super) struct Stream<B> {
     pub(super) _running: RunningRequest,
 }
 
+/// A client that has been answered, and sends nothing for so long, has stopped to send. It may wait
+/// for us to say that we have seen it: curl 7.88 does.
+const ANSWERED_PAUSE: Duration = Duration::from_secs(1);
+
 /// How far the response has come.
 pub(super) enum Stage<B> {
     /// The request is being handled. Boxed: freed with the answer, which may then run for hours.
@@ -36,6 +41,30 @@ pub(super) enum Stage<B> {
         /// What has been taken out of the body, and is not sent yet.
         next: Next,
     },
+    /// The response has been sent, before the client has sent all of its request: the rest is thrown
+    /// away for a while.
+    Answered {
+        /// When the response was complete.
+        since: Instant,
+        /// When some of the request came last.
+        heard: Instant,
+    },
+}
+
+impl<B> Stage<B> {
+    /// Some of the request has come.
+    pub(super) fn heard(&mut self, now: impl FnOnce() -> Instant) {
+        if let Self::Answered { heard, .. } = self {
+            *heard = now();
+        }
+    }
+
+    /// Of a response that has been sent: whether the rest of its request is waited for no longer.
+    /// `None`: of any other.
+    pub(super) fn is_waited_out(&self, now: Instant, at_most: Duration) -> Option<bool> {
+        let &Self::Answered { since, heard } = self else { return None };
+        Some(now >= since + at_most || now >= heard + ANSWERED_PAUSE)
+    }
 }
 
 /// What is sent next.
