@@ -1,5 +1,8 @@
 //! A connection to a backend over HTTP/1.1, with at most one request on it.
 
+use std::future::poll_fn;
+use std::pin::pin;
+
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
@@ -10,6 +13,7 @@ use super::connect::Socket;
 use super::facts::Place;
 use super::upload::Upload;
 use super::wire::{Notes, Wire};
+use crate::server::interim::Interim;
 
 /// What is read at once of a response. More costs memory and gains nothing (hyper's own 408 KiB took
 /// as much CPU for 1 MiB); 8 KiB took two thirds more.
@@ -56,12 +60,23 @@ impl Connection {
         Ok(Self { sender, notes, _task: Closing(task), place })
     }
 
-    /// Sends a request.
-    pub(super) fn send(&mut self, request: Request<Upload>) -> impl Future<Output = Sent> + use<> {
+    /// Sends a request. What comes before its response goes to `interim`.
+    pub(super) fn send(
+        &mut self,
+        request: Request<Upload>,
+        interim: &Interim,
+    ) -> impl Future<Output = Sent> + use<> {
         self.notes.expect_response();
         let (response, notes) = (self.sender.try_send_request(request), self.notes.clone());
+        let interim = interim.clone();
         async move {
-            let mut sent = response.await;
+            let mut response = pin!(response);
+            let mut sent = poll_fn(|cx| {
+                let polled = response.as_mut().poll(cx);
+                notes.pass_on_interim(&interim, cx);
+                polled
+            })
+            .await;
             if let Ok(response) = &mut sent {
                 notes.complete_head(response);
             }

@@ -152,7 +152,8 @@ impl Proxy {
         });
         let outgoing = message::outgoing(&mut request, settings, ours, scheme);
         let (head, body) = request.into_parts();
-        let (upload, watch) = Upload::new(Some(body), outgoing.hold, settings);
+        let interim = body.interim().clone();
+        let (upload, watch) = Upload::new(Some(body), outgoing.hold, interim, settings);
         let request = Request::from_parts(head, upload);
         let (upstream, response, lease) = self.send(request, &watch, settings.is_http2).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -170,9 +171,10 @@ impl Proxy {
     ) -> Result<Forwarded, ProxyError> {
         let settings = &self.0.settings;
         let (head, body) = request.into_parts();
+        let interim = body.interim().clone();
         // Over HTTP/2 the body is what the client says in the tunnel; over HTTP/1.1 there is none.
         let client = matches!(upgrade, Upgrade::Http2(_)).then_some(body);
-        let (upload, watch) = Upload::new(None, None, settings);
+        let (upload, watch) = Upload::new(None, None, interim, settings);
         let mut request = Request::from_parts(head, upload);
         let asked = message::outgoing(&mut request, settings, ours, None).asked;
         upgrade.ask(&mut request);

@@ -18,6 +18,7 @@ use super::pause::Pause;
 use super::trailers;
 use crate::route::ProxySettings;
 use crate::server::connection::BodyError;
+use crate::server::interim::Interim;
 use crate::server::request_body::RequestBody;
 
 /// What the client sends, as it comes; `None`: nothing. Where it breaks, or does not come, the
@@ -60,6 +61,7 @@ pub(super) struct Watch {
     is_answered: Cell<bool>,
     idle_timeout: Duration,
     response_timeout: Duration,
+    interim: Interim,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +83,7 @@ impl Upload {
     pub(super) fn new(
         body: Option<RequestBody>,
         hold: Option<Hold>,
+        interim: Interim,
         settings: &ProxySettings,
     ) -> (Self, Rc<Watch>) {
         let body = body.filter(|body| !body.is_end_stream());
@@ -91,6 +94,7 @@ impl Upload {
             is_answered: Cell::new(false),
             idle_timeout: settings.idle_timeout,
             response_timeout: settings.response_timeout,
+            interim,
         });
         let sending = body.map(|body| {
             let pause = Pause::new(settings.idle_timeout);
@@ -240,6 +244,11 @@ impl Watch {
             Stage::Slow => Some(Failure::SlowRequest),
             Stage::Client | Stage::Backend | Stage::Complete => None,
         }
+    }
+
+    /// Where interim responses go.
+    pub(super) fn interim(&self) -> &Interim {
+        &self.interim
     }
 
     /// Whether all of it is on its way.

@@ -104,7 +104,8 @@ impl Upstream {
                 },
             };
             let copy = if is_kept { self.retry.copy(&request) } else { None };
-            let error = match watch.answer(connection.send(request)).await? {
+            let sent = connection.send(request, watch.interim());
+            let error = match watch.answer(sent).await? {
                 Ok(response) => {
                     let (pool, watch) = (self.pool.clone(), Rc::clone(watch));
                     let lease = Lease::Own { connection, pool, watch, keep_alive: None };

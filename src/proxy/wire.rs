@@ -9,14 +9,18 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::Response;
+use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connect::Socket;
+use super::headers;
+use crate::grip;
 use crate::server::http1::heads::{Found, HeadLimits, Heads, Role};
+use crate::server::interim::Interim;
 
 /// A field counts for so many bytes beside its name and its value (RFC 9113, section 6.5.2), so that
 /// limits of bytes are limits of fields too.
@@ -34,6 +38,8 @@ struct State {
     found: Found,
     // Whether the backend takes nothing more.
     is_deaf: bool,
+    // Whoever waits for the response.
+    waiting: Option<Waker>,
 }
 
 impl Notes {
@@ -59,6 +65,23 @@ impl Notes {
         for (name, value) in state.found.fields.drain(..) {
             // hyper would take as many as there is room for.
             drop(response.headers_mut().try_append(name, value));
+        }
+        let reason = state.found.reason.take();
+        if let Some(reason) = reason.and_then(|reason| ReasonPhrase::try_from(reason).ok()) {
+            response.extensions_mut().insert(reason);
+        }
+    }
+
+    /// Passes on what has come before the response. Whoever calls this is woken when there is more.
+    pub(super) fn pass_on_interim(&self, interim: &Interim, cx: &Context<'_>) {
+        let mut state = self.state();
+        for (status, mut headers) in state.found.interim.drain(..) {
+            headers::remove_hop_by_hop(&mut headers);
+            headers::remove(&mut headers, grip::is_grip);
+            interim.send(status, headers);
+        }
+        if !state.waiting.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            state.waiting = Some(cx.waker().clone());
         }
     }
 }
@@ -92,6 +115,12 @@ impl Wire {
             self.heads.expect();
         }
         let instead = self.heads.read(bytes, &mut state.found);
+        if !state.found.interim.is_empty()
+            && let Some(waiting) = state.waiting.take()
+        {
+            waiting.wake();
+        }
+        drop(state);
         let is_as_it_is = instead.is_none();
         self.ready = instead.map(Bytes::from).unwrap_or_default();
         is_as_it_is

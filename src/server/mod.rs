@@ -7,7 +7,7 @@
 //! HTTP/1.1; [`tls`] is how a listener speaks, [`certificate`] what it shows, and [`proxy_protocol`]
 //! whom a load balancer speaks for; [`transport`] is the socket as it is watched, [`running`] a
 //! request that has not ended, [`contain`] what a panic costs, [`date`] the time in responses;
-//! [`http1`] is HTTP/1.1 beside hyper, [`http2`] is HTTP/2, and [`switch`] how one stream of it is cut off.
+//! [`http1`] is HTTP/1.1 beside hyper, [`interim`] what is said before a response, [`http2`] is HTTP/2, and [`switch`] how one stream of it is cut off.
 
 pub mod carrier;
 pub mod certificate;
@@ -18,6 +18,7 @@ mod date;
 pub mod files;
 pub(crate) mod http1;
 pub(crate) mod http2;
+pub mod interim;
 pub mod listener;
 mod local_certificate;
 mod proxy_protocol;

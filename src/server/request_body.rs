@@ -13,10 +13,14 @@ use hyper::body::Incoming;
 use super::connection::BodyError;
 use super::http1::exchange::Exchange;
 use super::http2;
+use super::interim::Interim;
 
 /// The body of a request, as it comes: nothing of it is collected.
 #[derive(Debug)]
-pub struct RequestBody(Kind);
+pub struct RequestBody {
+    kind: Kind,
+    interim: Interim,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -48,27 +52,40 @@ impl Drop for Http1Body {
 impl RequestBody {
     /// No body.
     pub fn empty() -> Self {
-        Self(Kind::Empty)
+        Self { kind: Kind::Empty, interim: Interim::default() }
+    }
+
+    /// Where interim responses to its request go.
+    pub fn interim(&self) -> &Interim {
+        &self.interim
     }
 
     /// `is_held`: the client waits to be told to go on (RFC 9110, section 10.1.1).
-    pub(super) fn from_http1(body: Incoming, is_held: bool, exchange: Arc<Exchange>) -> Self {
-        if body.is_end_stream() {
-            return Self::empty();
-        }
-        Self(Kind::Http1(Http1Body { incoming: Some(body), is_held, exchange }))
+    pub(super) fn from_http1(
+        body: Incoming,
+        is_held: bool,
+        interim: Interim,
+        exchange: Arc<Exchange>,
+    ) -> Self {
+        let kind = if body.is_end_stream() {
+            Kind::Empty
+        } else {
+            Kind::Http1(Http1Body { incoming: Some(body), is_held, exchange })
+        };
+        Self { kind, interim }
     }
 
     /// The client does not send the rest, and has been waited for: nobody else needs to.
     pub fn give_up(&mut self) {
-        if let Kind::Http1(body) = &mut self.0 {
+        if let Kind::Http1(body) = &mut self.kind {
             body.exchange.give_up();
             body.incoming = None;
         }
     }
 
-    pub(super) fn from_http2(body: http2::Incoming) -> Self {
-        Self(Kind::Http2(body))
+    /// `None`: no body.
+    pub(super) fn from_http2(body: Option<http2::Incoming>, interim: Interim) -> Self {
+        Self { kind: body.map_or(Kind::Empty, Kind::Http2), interim }
     }
 }
 
@@ -85,7 +102,7 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().0 {
+        match &mut self.get_mut().kind {
             Kind::Empty => Poll::Ready(None),
             Kind::Http1(Http1Body { incoming, is_held, exchange }) => {
                 let Some(body) = incoming else {
@@ -108,7 +125,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => true,
             Kind::Http1(body) => body.incoming.as_ref().is_some_and(Body::is_end_stream),
             Kind::Http2(body) => body.is_end_stream(),
@@ -116,7 +133,7 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Http1(body) => body.incoming.as_ref().map(Body::size_hint).unwrap_or_default(),
             Kind::Http2(body) => body.size_hint(),

@@ -12,7 +12,7 @@ use super::body::ResponseBody;
 use super::handover::{self, Handing};
 use super::passing::{self, PassingStream};
 use super::rejection::Rejection;
-use super::{Service, events};
+use super::{Service, events, last_hop};
 use crate::grip;
 use crate::grip::instruct;
 use crate::grip::signature::{GRIP_SIG, Signer};
@@ -50,6 +50,9 @@ impl Backend {
     ) -> Result<Response<ResponseBody>, Rejection> {
         if let Some(name) = self.proxy.refused_name(request.headers()) {
             return Err(Rejection::Underscore(name.clone()));
+        }
+        if last_hop::is_last(&mut request) {
+            return last_hop::answer(request.method(), route);
         }
         let last_event_id = route.handover.as_ref().and_then(|_| events::last_event_id(&request));
         let is_told_position = route.handover.as_ref().is_some_and(|handover| {

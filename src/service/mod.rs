@@ -16,6 +16,7 @@ mod demo;
 mod drill;
 mod events;
 mod handover;
+mod last_hop;
 mod passing;
 mod prologue;
 mod rejection;

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use proptest::prelude::{Strategy, any};
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::auditor::{Auditor, Conduct, Meant, body};
@@ -108,12 +108,16 @@ impl Ask {
     }
 
     /// Sends it, and gives the body of its answer, where it waits for one.
-    async fn send(&self, gateway: &Gateway, meant: &Meant) -> Option<String> {
-        if self.is_http2 {
-            self.over_http2(gateway, meant).await
-        } else {
-            self.over_http1(gateway, meant).await
-        }
+    async fn send(&self, gateway: &Gateway, meant: &Meant) -> Result<Option<String>, String> {
+        let sent = async {
+            if self.is_http2 {
+                self.over_http2(gateway, meant).await
+            } else {
+                self.over_http1(gateway, meant).await
+            }
+        };
+        let answered = tokio::time::timeout(SOON, sent).await;
+        answered.map_err(|_| format!("{self:?}, {}: no answer", meant.token))
     }
 
     fn head(&self, meant: &Meant) -> String {
@@ -142,7 +146,7 @@ impl Ask {
     async fn over_http1(&self, gateway: &Gateway, meant: &Meant) -> Option<String> {
         let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
         socket.write_all(self.head(meant).as_bytes()).await.unwrap();
-        if !self.expects || self.is_wanted(&socket).await {
+        if !self.expects || self.is_wanted(&mut socket).await {
             let mut bytes = self.sent();
             if self.framing == Framing::Chunks {
                 let chunk = |octets: &[u8]| {
@@ -158,27 +162,32 @@ impl Ask {
         if self.is_cut || self.leaves {
             return None;
         }
-        let mut response =
-            within(SOON, "a head", read_head(Box::new(socket), self.method == "HEAD")).await;
+        let mut response = read_head(Box::new(socket), self.method == "HEAD").await;
         if response.status == 101 && self.method != "HEAD" {
             return Some(response.body.until(&meant.answer()).await);
         }
-        let body = within(SOON, "a body", response.body.rest()).await.unwrap();
+        let body = response.body.rest().await.unwrap();
         Some(String::from_utf8(body).unwrap())
     }
 
     /// Whether the client is told to go on.
-    async fn is_wanted(&self, socket: &TcpStream) -> bool {
+    async fn is_wanted(&self, socket: &mut TcpStream) -> bool {
         if self.length == 0 {
             return true;
         }
-        let mut line = [0; 12];
-        let mut read = 0;
-        while read < line.len() {
-            read = within(SOON, "a word", socket.peek(&mut line)).await.unwrap();
-            tokio::task::yield_now().await;
+        loop {
+            let mut line = [0; 12];
+            while socket.peek(&mut line).await.unwrap() < line.len() {
+                tokio::task::yield_now().await;
+            }
+            if &line != b"HTTP/1.1 103" {
+                return &line == b"HTTP/1.1 100";
+            }
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(socket.read_u8().await.unwrap());
+            }
         }
-        line.starts_with(b"HTTP/1.1 100")
     }
 
     async fn over_http2(&self, gateway: &Gateway, meant: &Meant) -> Option<String> {
@@ -222,7 +231,7 @@ impl Ask {
         if self.is_cut || self.leaves {
             return None;
         }
-        within(SOON, "an answer", answer(&mut connection, &meant.answer())).await
+        answer(&mut connection, &meant.answer()).await
     }
 }
 
@@ -287,7 +296,7 @@ fn what_is_announced_to_a_backend_is_sent_or_its_connection_is_closed() {
         let check = async {
             for ask in &asks {
                 let meant = ask.meant(token());
-                let answered = ask.send(&gateway, &meant).await;
+                let answered = ask.send(&gateway, &meant).await?;
                 if let Some(answered) = answered
                     && answered.contains("token ")
                     && !answered.contains(&meant.answer())
@@ -297,7 +306,7 @@ fn what_is_announced_to_a_backend_is_sent_or_its_connection_is_closed() {
             }
             for (is_http2, to_http2) in [(false, false), (true, false), (false, true)] {
                 let (ask, meant) = after(token(), is_http2, to_http2);
-                let answered = ask.send(&gateway, &meant).await;
+                let answered = ask.send(&gateway, &meant).await?;
                 if answered.as_deref() != Some(&*meant.answer()) {
                     return Err(format!("the next client was answered {answered:?}: {meant:?}"));
                 }
@@ -308,7 +317,7 @@ fn what_is_announced_to_a_backend_is_sent_or_its_connection_is_closed() {
         runtime.block_on(check).map_err(TestCaseError::fail)
     };
     let config =
-        Config { cases: 256, failure_persistence: None, max_shrink_iters: 32, ..Config::default() };
+        Config { cases: 128, failure_persistence: None, max_shrink_iters: 8, ..Config::default() };
     let asks = proptest::collection::vec(ask(), 1..5);
     TestRunner::new(config).run(&asks, property).unwrap();
 }

@@ -33,6 +33,8 @@ mod handover;
 mod hostile;
 /// Kept connections to a backend that die as a request is sent.
 mod kept_connections;
+/// What comes before a response, and in its first line.
+mod interim;
 /// Any payload arrives as it was published: a property.
 mod payloads;
 /// Everything that is not a stream goes to the backend.

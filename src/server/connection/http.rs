@@ -21,6 +21,7 @@ use crate::server::http1::exchange::Exchange;
 use crate::server::http1::heads::HeadLimits;
 use crate::server::http1::leftover;
 use crate::server::http1::socket::ClientSocket;
+use crate::server::interim::Interim;
 use crate::server::request_body::{RequestBody, expects_continue};
 use crate::server::running::{RunningBody, RunningRequest};
 use crate::server::shard_server::ShardServer;
@@ -137,14 +138,20 @@ fn service<H: Handler>(
             // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
             let is_chunked = request.version() == Version::HTTP_11;
             let is_held = expects_continue(request.headers());
-            let request =
-                request.map(|body| RequestBody::from_http1(body, is_held, Arc::clone(&exchange)));
+            // HTTP/1.0 knows no interim responses (RFC 9110, section 15.2).
+            let interim = match is_chunked {
+                true => Interim::over_http1(Arc::clone(&exchange)),
+                false => Interim::default(),
+            };
+            let request = request
+                .map(|body| RequestBody::from_http1(body, is_held, interim, Arc::clone(&exchange)));
             let response = shard.handler().handle(request, Rc::clone(&state)).await;
             if is_chunked && response.body().is_frames() {
                 handover.offer(Offer { response, running });
                 return std::future::pending().await;
             }
             state.sends(response.body().size_hint().lower(), shard.settings());
+            exchange.close_interim();
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 exchange.switch();
             }

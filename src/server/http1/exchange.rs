@@ -10,11 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::heads::Found;
 use super::leftover::Leftover;
+
+/// The most that may wait of interim responses, in bytes; more are dropped, as they may be.
+const MAX_INTERIM_BYTES: usize = 64 << 10;
 
 /// A request, and its response.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(in crate::server) struct Exchange {
     has_found: AtomicBool,
     found: Mutex<Found>,
     rest: Mutex<Rest>,
+    has_interim: AtomicBool,
+    interim: Mutex<Vec<u8>>,
 }
 
 /// What is left of a request that nobody reads any more.
@@ -48,6 +53,8 @@ impl Exchange {
             has_found: AtomicBool::new(false),
             found: Mutex::default(),
             rest: Mutex::default(),
+            has_interim: AtomicBool::new(false),
+            interim: Mutex::default(),
         })
     }
 
@@ -62,6 +69,44 @@ impl Exchange {
     /// The client has sent all of its request.
     pub(in crate::server) fn is_received(&self) {
         self.is_whole.store(true, Ordering::Relaxed);
+    }
+
+    /// Puts an interim response (RFC 9110, section 15.2) before the response.
+    pub(in crate::server) fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut waiting = self.waiting();
+        if waiting.len() >= MAX_INTERIM_BYTES {
+            return;
+        }
+        let reason = status.canonical_reason().unwrap_or_default();
+        waiting.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+        for (name, value) in headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                waiting.extend_from_slice(part);
+            }
+        }
+        waiting.extend_from_slice(b"\r\n");
+        self.has_interim.store(true, Ordering::Relaxed);
+    }
+
+    /// The response is about to be handed over. An interim one that could not be written yet, since
+    /// the response before it is still being written, would come too late.
+    pub(in crate::server) fn close_interim(&self) {
+        if self.has_interim.load(Ordering::Relaxed) && !self.is_flushed() {
+            drop(self.take_interim());
+        }
+    }
+
+    /// Takes the interim responses that wait.
+    pub(super) fn take_interim(&self) -> Vec<u8> {
+        if self.has_interim.swap(false, Ordering::Relaxed) {
+            std::mem::take(&mut self.waiting())
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.interim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nobody reads the rest of the request any more: it is read past.
@@ -129,6 +174,10 @@ impl Exchange {
     /// hyper has something to write, or has written all there was.
     pub(super) fn set_flushed(&self, is_flushed: bool) {
         self.is_flushed.store(is_flushed, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_flushed(&self) -> bool {
+        self.is_flushed.load(Ordering::Relaxed)
     }
 
     /// What was found in the head that hyper reads now.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Exchange;
@@ -22,6 +22,8 @@ pub(in crate::server) struct ClientSocket {
     ready: Bytes,
     // Whether the client has sent all that it will.
     is_at_end: bool,
+    // Interim responses, before what hyper writes next.
+    interim: BytesMut,
 }
 
 impl ClientSocket {
@@ -31,7 +33,14 @@ impl ClientSocket {
         limits: HeadLimits,
     ) -> Self {
         let heads = Heads::new(Role::Request, limits);
-        Self { transport, exchange, heads, ready: Bytes::new(), is_at_end: false }
+        Self {
+            transport,
+            exchange,
+            heads,
+            ready: Bytes::new(),
+            is_at_end: false,
+            interim: BytesMut::new(),
+        }
     }
 
     /// Whether the client has sent all that it will.
@@ -59,6 +68,24 @@ impl ClientSocket {
             self.ready = instead.into();
         }
         is_as_it_is
+    }
+
+    /// Writes what hyper does not write: interim responses, where a response may begin.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.exchange.is_flushed() {
+            let waiting = self.exchange.take_interim();
+            if !waiting.is_empty() {
+                self.interim.extend_from_slice(&waiting);
+            }
+        }
+        while self.interim.has_remaining() {
+            let written = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.interim))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.interim.advance(written);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -97,6 +124,7 @@ impl AsyncWrite for ClientSocket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
         this.exchange.set_flushed(false);
         Pin::new(&mut this.transport).poll_write(cx, buf)
     }
@@ -107,6 +135,7 @@ impl AsyncWrite for ClientSocket {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
         this.exchange.set_flushed(false);
         Pin::new(&mut this.transport).poll_write_vectored(cx, bufs)
     }
@@ -119,6 +148,7 @@ impl AsyncWrite for ClientSocket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.exchange.set_flushed(true);
+        ready!(this.poll_interim(cx))?;
         Pin::new(&mut this.transport).poll_flush(cx)
     }
 

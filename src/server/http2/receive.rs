@@ -15,6 +15,7 @@ use super::receiving::Receiving;
 use super::stream::{How, Stage, Stream};
 use super::wakes::Part;
 use crate::server::connection::{CutReason, Handler};
+use crate::server::interim::{Interim, Waiting};
 use crate::server::request_body::{self, RequestBody};
 use crate::server::running::RunningRequest;
 use crate::server::switch::Switch;
@@ -275,19 +276,21 @@ impl<H: Handler> Connection<H> {
         let waker = self.wakes.caller(Part::Stream(id));
         let window = self.shard.settings().http2.stream_window;
         let (receiving, body) = if is_whole {
-            (Receiving::nothing(), RequestBody::empty())
+            (Receiving::nothing(), None)
         } else {
             let awaits = request_body::expects_continue(request.headers());
             let (feed, incoming) = body::channel(waker.clone(), window, announced, awaits);
             let receiving = Receiving::body(feed, window, announced);
-            (receiving, RequestBody::from_http2(incoming))
+            (receiving, Some(incoming))
         };
         let switch = Switch::new(self.wakes.caller(Part::Cut(id)));
         let running = RunningRequest::begin(Rc::clone(&self.state));
+        let interim = Rc::<Waiting>::default();
+        let body = RequestBody::from_http2(body, Interim::over_http2(Rc::clone(&interim)));
         let request = request.map(|()| body);
         let handling = self.shard.handler().clone().handle(request, Rc::clone(&self.state));
         let stream = Stream {
-            stage: Stage::Handling { future: Box::pin(handling), switch },
+            stage: Stage::Handling { future: Box::pin(handling), switch, interim },
             send_window: i64::from(self.sender.peer.initial_window),
             blocked_since: None,
             receiving,

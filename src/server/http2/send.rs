@@ -149,10 +149,14 @@ impl<H: Handler> Connection<H> {
             // Section 8.1: an interim response.
             self.sender.head(id, StatusCode::CONTINUE, &HeaderMap::new(), false);
         }
-        if let Stage::Handling { future, switch } = &mut stream.stage {
+        if let Stage::Handling { future, switch, interim } = &mut stream.stage {
             let _handled = switch::enter(switch);
             let mut context = Context::from_waker(&stream.waker);
-            let Poll::Ready(response) = future.as_mut().poll(&mut context) else { return };
+            let polled = future.as_mut().poll(&mut context);
+            for (status, headers) in interim.take() {
+                self.sender.head(id, status, &headers, false);
+            }
+            let Poll::Ready(response) = polled else { return };
             self.state.sends(response.body().size_hint().lower(), self.shard.settings());
             if self.sender.begin(id, stream, response) {
                 return self.complete(id);

@@ -1,6 +1,7 @@
 //! One stream: a request, and the response to it.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use super::receiving::Receiving;
+use crate::server::interim::Waiting;
 use crate::server::running::RunningRequest;
 use crate::server::switch::Switch;
 
@@ -34,7 +36,11 @@ const ANSWERED_PAUSE: Duration = Duration::from_secs(1);
 /// How far the response has come.
 pub(super) enum Stage<B> {
     /// The request is being handled. Boxed: freed with the answer, which may then run for hours.
-    Handling { future: Pin<Box<dyn Future<Output = Response<B>>>>, switch: Switch },
+    Handling {
+        future: Pin<Box<dyn Future<Output = Response<B>>>>,
+        switch: Switch,
+        interim: Rc<Waiting>,
+    },
     /// The body is being sent.
     Sending {
         body: B,
