@@ -553,6 +553,9 @@ pub(super) struct Http1File {
     pub(super) header_timeout: Field<Time>,
     /// A request's line and header, at most; more is answered with 431.
     pub(super) header: Field<Size>,
+    /// A client that has closed its sending side behind a request, and to which nothing was written
+    /// for so long, has left; 0s: it has left at once.
+    pub(super) half_close: Field<Time>,
     /// Fields of a request's header, at most; more are answered with 431.
     #[schemars(range(min = 1, max = 30_000))]
     pub(super) header_fields: Field<usize>,

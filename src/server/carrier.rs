@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::Response;
@@ -19,6 +20,7 @@ use http::response::Parts;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::date::date;
+use super::http1::half_closed::{Due, HalfClosed};
 use super::running::RunningRequest;
 use super::transport::{Progress, Transport};
 
@@ -37,6 +39,9 @@ pub trait Frames {
 
     /// Some of what was handed over has been written.
     fn note_progress(&self);
+
+    /// Asks for something to write, if anything can be: to see whether the client is there.
+    fn probe(&self);
 }
 
 /// A body that has failed before its end. Why has been told where it was found out.
@@ -88,6 +93,9 @@ pub(super) struct Carrier<B> {
     pending: Bytes,
     progress: Arc<Progress>,
     client: Option<Arc<Client>>,
+    // For how long a client is waited for that has closed its sending side, and since it has.
+    half_close: Duration,
+    half_closed: Option<Box<HalfClosed>>,
     ignored: usize,
     is_begun: bool,
     is_over: bool,
@@ -125,7 +133,13 @@ impl Wake for Client {
 }
 
 impl<B: Frames> Carrier<B> {
-    pub(super) fn new(transport: Transport, progress: &Arc<Progress>, offer: Offer<B>) -> Self {
+    /// `half_close`: see [`Http1Settings`](super::Http1Settings).
+    pub(super) fn new(
+        transport: Transport,
+        progress: &Arc<Progress>,
+        offer: Offer<B>,
+        half_close: Duration,
+    ) -> Self {
         let Offer { response, running } = offer;
         let (parts, body) = response.into_parts();
         let pending = head(&parts);
@@ -136,6 +150,8 @@ impl<B: Frames> Carrier<B> {
             pending,
             progress: Arc::clone(progress),
             client: None,
+            half_close,
+            half_closed: None,
             ignored: 0,
             is_begun: false,
             is_over: false,
@@ -227,6 +243,9 @@ impl<B: Frames> Carrier<B> {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 written => self.pending.advance(written),
             }
+            if let Some(half_closed) = &mut self.half_closed {
+                half_closed.wrote();
+            }
             if self.pending.has_remaining() {
                 self.body.note_progress();
             }
@@ -246,12 +265,23 @@ impl<B: Frames> Carrier<B> {
         let mut context = Context::from_waker(&waker);
         let mut ignored = [0; 512];
         loop {
+            if let Some(half_closed) = &mut self.half_closed {
+                match ready!(half_closed.poll(&mut context)) {
+                    Due::Left => return Poll::Ready(Ok(())),
+                    Due::Probe => self.body.probe(),
+                }
+                continue;
+            }
             let mut buffer = ReadBuf::new(&mut ignored);
             ready!(Pin::new(&mut self.transport).poll_read(&mut context, &mut buffer))?;
             let length = buffer.filled().len();
             self.ignored += length;
-            if length == 0 || self.ignored > MAX_IGNORED_BYTES {
+            if self.ignored > MAX_IGNORED_BYTES || length == 0 && self.half_close.is_zero() {
                 return Poll::Ready(Ok(()));
+            }
+            if length == 0 {
+                // It may have left, or only have nothing more to say.
+                self.half_closed = Some(Box::new(HalfClosed::new(self.half_close)));
             }
         }
     }

@@ -105,6 +105,9 @@ pub struct Http1Settings {
     pub max_header_fields: usize,
     /// The read and write buffer of a connection, in bytes, at most.
     pub max_buffer_bytes: usize,
+    /// A client that has closed its sending side, and to which nothing was written for so long, has
+    /// left. Zero: one that has closed its sending side has left.
+    pub half_close: Duration,
 }
 
 /// What is particular to HTTP/2 (RFC 9113).
@@ -163,6 +166,7 @@ impl Default for Http1Settings {
             max_header_bytes: 32 << 10,
             max_header_fields: 1000,
             max_buffer_bytes: 64 << 10,
+            half_close: Duration::from_secs(10),
         }
     }
 }

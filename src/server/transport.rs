@@ -31,6 +31,8 @@ pub(super) struct Progress {
     has_call: AtomicBool,
     // What the kernel is to hold from the next write on, in bytes; 0: what it holds now.
     room: AtomicUsize,
+    // Whether something is to be written to a client of which it is not known whether it is there.
+    wants_probe: AtomicBool,
 }
 
 /// A body of this length or longer is sent through a larger buffer: it is filled and emptied less
@@ -50,7 +52,18 @@ impl Progress {
             written: AtomicU64::new(0),
             has_call: AtomicBool::new(true),
             room: AtomicUsize::new(0),
+            wants_probe: AtomicBool::new(false),
         }
+    }
+
+    /// It is not known whether the client is there: something is to be written to it.
+    pub(super) fn ask_for_probe(&self) {
+        self.wants_probe.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was asked for since this was asked last.
+    pub(super) fn takes_probe(&self) -> bool {
+        self.wants_probe.load(Ordering::Relaxed) && self.wants_probe.swap(false, Ordering::Relaxed)
     }
 
     /// A large body is about to be sent; the kernel holds `send_buffer` bytes as a rule.

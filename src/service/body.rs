@@ -12,7 +12,7 @@ use super::prologue::Prologue;
 use crate::hub::{CloseReason, Subscriber};
 use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::{Broken, Frames};
-use crate::server::connection::BodyError;
+use crate::server::connection::{BodyError, Protocol};
 use crate::sse::frame::{Form, Frame as SseFrame};
 
 /// What a client is sent.
@@ -62,10 +62,13 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Stream(stream) => {
-                let bytes = ready!(stream.poll_next(Form::Text, cx));
-                Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data)))
-            }
+            Self::Stream(stream) => match stream.poll_next(Form::Text, cx) {
+                Poll::Ready(bytes) => Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data))),
+                Poll::Pending => {
+                    stream.probe_if_asked();
+                    Poll::Pending
+                }
+            },
             Self::Passing(stream) => stream.poll_frame(cx),
             Self::Upstream(body) => Pin::new(&mut **body).poll_frame(cx),
             Self::Tunnel(body) => Pin::new(body).poll_frame(cx),
@@ -114,6 +117,12 @@ impl Frames for ResponseBody {
     fn note_progress(&self) {
         if let Self::Stream(stream) = self {
             stream.subscriber.note_progress();
+        }
+    }
+
+    fn probe(&self) {
+        if let Self::Stream(stream) = self {
+            stream.probe();
         }
     }
 }
@@ -167,6 +176,21 @@ impl StreamBody {
             }
         }
         self.subscriber.poll_next(form, cx).map(|bytes| bytes.map(Ok))
+    }
+
+    /// Writes something, if anything can be: to see whether the client is there.
+    fn probe(&self) {
+        // What the backend writes before it hands a stream over is its own.
+        if self.prologue.is_none() {
+            self.subscriber.keep_alive_now();
+        }
+    }
+
+    /// The same over HTTP/1.0, where hyper carries the stream, when its socket asks for it.
+    fn probe_if_asked(&self) {
+        if self.counted.protocol() == Protocol::Http1 && self.counted.takes_probe() {
+            self.probe();
+        }
     }
 
     fn close_reason(&self) -> &'static str {

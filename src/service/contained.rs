@@ -93,6 +93,12 @@ impl<B: Frames> Frames for ContainedBody<B> {
             body.note_progress();
         }
     }
+
+    fn probe(&self) {
+        if let Some(body) = &self.body {
+            body.probe();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,11 @@ impl CountedStream {
         self.protocol
     }
 
+    /// Whether something is to be written, to see whether the client is there.
+    pub(super) fn takes_probe(&self) -> bool {
+        self.connection.takes_probe()
+    }
+
     /// Whether its connection is cut because nothing could be written.
     pub(super) fn is_stalled(&self) -> bool {
         self.connection.is_stalled()

@@ -163,6 +163,9 @@ impl PassingStream {
                     self.end = Some(PassingEnd::Backend);
                 }
                 Poll::Pending => {
+                    if self.counted.takes_probe() {
+                        self.state.is_quiet.set(true);
+                    }
                     if let Some(comment) = self.due_comment() {
                         return Poll::Ready(Some(Ok(Frame::data(self.handed_over(comment)))));
                     }

@@ -27,6 +27,8 @@ mod early_answers;
 mod envelope;
 /// To any kind of upstream, in time, and with the truth of where a request comes from.
 mod forwarding;
+/// Clients that close their sending side behind a request.
+mod half_close;
 /// Streams that the backend hands over.
 mod handover;
 /// Requests that two parties could read differently.

@@ -230,6 +230,7 @@ impl Resolver<'_> {
         let header_place = file.header.place().or_else(|| file.buffer.place()).cloned();
         let settings = Http1Settings {
             header_read_timeout: self.time(file.header_timeout, default.header_read_timeout),
+            half_close: self.time_or_none(file.half_close, default.half_close),
             max_header_bytes: self.size(file.header, default.max_header_bytes, 1 << 10, MAX_LENGTH),
             max_header_fields: self.within(
                 file.header_fields,

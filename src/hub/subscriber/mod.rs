@@ -68,6 +68,12 @@ impl Subscriber {
         self.mailbox.waits_since.set(Some(Instant::now()));
     }
 
+    /// Writes what keeps a quiet stream alive, though it may not be quiet: to see whether its client is
+    /// there.
+    pub fn keep_alive_now(&self) {
+        self.mailbox.say(self.mailbox.settings.keep_alive_text.clone(), Instant::now());
+    }
+
     /// Why the stream was closed; `None` when it was not closed from this side.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.mailbox.closed.get()

@@ -18,7 +18,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::state::{ConnectionState, CutReason};
 use crate::server::carrier::{Carrier, Frames, Handover, Offer};
 use crate::server::http1::exchange::Exchange;
-use crate::server::http1::heads::HeadLimits;
 use crate::server::http1::leftover;
 use crate::server::http1::socket::ClientSocket;
 use crate::server::interim::Interim;
@@ -53,9 +52,8 @@ pub(super) async fn speak_http1<H: Handler>(
     let settings = &shard.settings().http1;
     let handover = Handover::new();
     let exchange = Exchange::new();
-    let limits =
-        HeadLimits { fields: settings.max_header_fields, bytes: settings.max_header_bytes };
-    let socket = ClientSocket::new(transport, Arc::clone(&exchange), limits);
+    let known = (Arc::clone(&exchange), Arc::clone(&state.progress));
+    let socket = ClientSocket::new(transport, known, settings);
     let service = service(shard, state, handover.clone(), Arc::clone(&exchange));
     let lingering = shard.settings().lingering_close;
     let mut connection = http1::Builder::new()
@@ -63,6 +61,8 @@ pub(super) async fn speak_http1<H: Handler>(
         .header_read_timeout(settings.header_read_timeout)
         .max_header_size(settings.max_header_bytes)
         .max_buf_size(settings.max_buffer_bytes)
+        // The socket sees to that.
+        .half_close(true)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     let mut is_finishing = false;
@@ -111,7 +111,8 @@ pub(super) async fn speak_http1<H: Handler>(
     let offered = parts.zip(handover.take());
     let progress = &state.progress;
     Ok(offered.map(|(parts, offer)| {
-        Carrier::new(parts.io.into_inner().into_transport(), progress, offer)
+        let transport = parts.io.into_inner().into_transport();
+        Carrier::new(transport, progress, offer, settings.half_close)
     }))
 }
 

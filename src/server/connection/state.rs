@@ -240,6 +240,12 @@ impl ConnectionState {
         self.notice.get() == Some(Notice::Cut(CutReason::Stalled))
     }
 
+    /// Whether something is to be written now, if anything can: the client has closed its sending side,
+    /// and may have left. Said once.
+    pub fn takes_probe(&self) -> bool {
+        self.progress.takes_probe()
+    }
+
     /// A way to end the request that is being handled, from outside, whatever it waits for: over
     /// HTTP/2 its stream is reset, over HTTP/1.1 the connection ends.
     pub fn cut_for_current_request(self: &Rc<Self>) -> Box<dyn Fn()> {

@@ -68,7 +68,11 @@ impl Exchange {
 
     /// The client has sent all of its request.
     pub(in crate::server) fn is_received(&self) {
-        self.is_whole.store(true, Ordering::Relaxed);
+        if !self.is_whole.swap(true, Ordering::Relaxed)
+            && let Some(connection) = self.rest().connection.take()
+        {
+            connection.wake(); // it looks for its client now
+        }
     }
 
     /// Puts an interim response (RFC 9110, section 15.2) before the response.
@@ -163,6 +167,11 @@ impl Exchange {
     /// Whether all of the last request has been received.
     pub(in crate::server) fn is_whole(&self) -> bool {
         self.is_whole.load(Ordering::Relaxed)
+    }
+
+    /// Whether all of a request has been received, and its response has not been handed over.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_running.load(Ordering::Relaxed) && self.is_whole()
     }
 
     /// Whether the next thing that is read is a request.

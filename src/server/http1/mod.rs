@@ -2,9 +2,11 @@
 //!
 //! [`heads`] lets a head have more fields than hyper reads, and keeps what hyper forgets of a
 //! response. [`socket`] is the client's connection as hyper sees it, and [`exchange`] what it and
-//! the handler of a request know of each other; [`leftover`] is what nobody reads of a request.
+//! the handler of a request know of each other; [`leftover`] is what nobody reads of a request, and
+//! [`half_closed`] a client that only waits for its response.
 
 pub(super) mod exchange;
+pub(super) mod half_closed;
 pub(crate) mod heads;
 pub(super) mod leftover;
 pub(super) mod socket;

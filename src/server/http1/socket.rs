@@ -1,16 +1,27 @@
 //! A client's connection, as hyper sees it.
+//!
+//! hyper takes a client that closes its sending side for one that has left, or does not look for it
+//! at all while a request is answered. It is told not to look, and that is done here
+//! ([`half_closed`](super::half_closed)).
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Exchange;
+use super::half_closed::{Due, HalfClosed};
 use super::heads::{HeadLimits, Heads, Role};
-use crate::server::transport::Transport;
+use crate::server::Http1Settings;
+use crate::server::transport::{Progress, Transport};
+
+/// What is read at once of what a client sends while its request is answered.
+const READ_AHEAD: usize = 2 << 10;
 
 /// A client's connection, as hyper sees it.
 #[derive(Debug)]
@@ -22,6 +33,10 @@ pub(in crate::server) struct ClientSocket {
     ready: Bytes,
     // Whether the client has sent all that it will.
     is_at_end: bool,
+    // For how long it is waited for then, and since it waits for a response.
+    half_close: Duration,
+    half_closed: Option<HalfClosed>,
+    progress: Arc<Progress>,
     // Interim responses, before what hyper writes next.
     interim: BytesMut,
 }
@@ -29,16 +44,20 @@ pub(in crate::server) struct ClientSocket {
 impl ClientSocket {
     pub(in crate::server) fn new(
         transport: Transport,
-        exchange: Arc<Exchange>,
-        limits: HeadLimits,
+        (exchange, progress): (Arc<Exchange>, Arc<Progress>),
+        settings: &Http1Settings,
     ) -> Self {
-        let heads = Heads::new(Role::Request, limits);
+        let limits =
+            HeadLimits { fields: settings.max_header_fields, bytes: settings.max_header_bytes };
         Self {
             transport,
             exchange,
-            heads,
+            heads: Heads::new(Role::Request, limits),
             ready: Bytes::new(),
             is_at_end: false,
+            half_close: settings.half_close,
+            half_closed: None,
+            progress,
             interim: BytesMut::new(),
         }
     }
@@ -68,6 +87,55 @@ impl ClientSocket {
             self.ready = instead.into();
         }
         is_as_it_is
+    }
+
+    /// While a request is answered hyper does not read: sees whether the client is there. What it sends
+    /// meanwhile is kept for hyper.
+    ///
+    /// # Errors
+    /// It has left.
+    fn look_for_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.exchange.is_awaited() {
+            return Ok(());
+        }
+        if !self.is_at_end && self.ready.is_empty() {
+            let mut piece = [MaybeUninit::uninit(); READ_AHEAD];
+            let mut piece = ReadBuf::uninit(&mut piece);
+            let Poll::Ready(read) = Pin::new(&mut self.transport).poll_read(cx, &mut piece) else {
+                return Ok(());
+            };
+            read?;
+            self.ready = Bytes::copy_from_slice(piece.filled());
+            self.is_at_end = self.ready.is_empty();
+        }
+        if self.is_at_end { self.wait_for_client(cx) } else { Ok(()) }
+    }
+
+    /// The client has sent all that it will.
+    fn wait_for_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let left = || io::Error::new(io::ErrorKind::ConnectionAborted, "the client has left");
+        if self.half_close.is_zero() {
+            return Err(left());
+        }
+        let half_closed = self.half_closed.get_or_insert_with(|| HalfClosed::new(self.half_close));
+        while let Poll::Ready(due) = half_closed.poll(cx) {
+            match due {
+                Due::Left => return Err(left()),
+                Due::Probe => {
+                    self.progress.ask_for_probe();
+                    // The body of the response is to be polled for it.
+                    cx.waker().wake_by_ref();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Some(half_closed), Poll::Ready(Ok(_))) = (&mut self.half_closed, &written) {
+            half_closed.wrote();
+        }
+        written
     }
 
     /// Writes what hyper does not write: interim responses, where a response may begin.
@@ -102,6 +170,9 @@ impl AsyncRead for ClientSocket {
                 buf.put_slice(&this.ready.split_to(length));
                 return Poll::Ready(Ok(()));
             }
+            if this.is_at_end {
+                return Poll::Ready(Ok(()));
+            }
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.transport).poll_read(cx, buf))?;
             let read = &buf.filled()[before..];
@@ -126,7 +197,8 @@ impl AsyncWrite for ClientSocket {
         let this = self.get_mut();
         ready!(this.poll_interim(cx))?;
         this.exchange.set_flushed(false);
-        Pin::new(&mut this.transport).poll_write(cx, buf)
+        let written = Pin::new(&mut this.transport).poll_write(cx, buf);
+        this.written(written)
     }
 
     fn poll_write_vectored(
@@ -137,7 +209,8 @@ impl AsyncWrite for ClientSocket {
         let this = self.get_mut();
         ready!(this.poll_interim(cx))?;
         this.exchange.set_flushed(false);
-        Pin::new(&mut this.transport).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
+        this.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -149,7 +222,8 @@ impl AsyncWrite for ClientSocket {
         let this = self.get_mut();
         this.exchange.set_flushed(true);
         ready!(this.poll_interim(cx))?;
-        Pin::new(&mut this.transport).poll_flush(cx)
+        ready!(Pin::new(&mut this.transport).poll_flush(cx))?;
+        Poll::Ready(this.look_for_client(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
