@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 
 use super::error::Failure;
@@ -12,7 +12,9 @@ use super::expect::{self, Hold};
 use super::forwarded::{self, Sender};
 use super::headers;
 use super::location::Asked;
+use crate::grip;
 use crate::route::ProxySettings;
+use crate::server::interim::Interim;
 
 /// What the gateway itself says in a request.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +90,13 @@ pub(super) fn outgoing<B: Body>(
 fn own_host(settings: &ProxySettings) -> HeaderValue {
     let authority = settings.upstreams[0].authority();
     HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
+}
+
+/// Passes on what came before a response, without what concerns the backend's connection or us.
+pub(super) fn pass_on_interim(to: &Interim, status: StatusCode, mut headers: HeaderMap) {
+    headers::remove_hop_by_hop(&mut headers);
+    headers::remove(&mut headers, grip::is_grip);
+    to.send(status, headers);
 }
 
 /// Makes a backend's response one of ours. Gives how long the backend keeps the connection, where it

@@ -137,7 +137,8 @@ impl Upstream {
                 Err(failure) => return Err(Unanswered::unsent(failure, request)),
             };
             let is_first = connection.opened() == 0;
-            match watch.answer(connection.send(request)).await? {
+            let sent = connection.send(request).with_interim(watch.interim());
+            match watch.answer(sent).await? {
                 Ok(response) => {
                     let lease = Lease::Shared { _connection: connection };
                     return Ok((response.map(Incoming::Http2), lease));

@@ -17,8 +17,7 @@ use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connect::Socket;
-use super::headers;
-use crate::grip;
+use super::message;
 use crate::server::http1::heads::{Found, HeadLimits, Heads, Role};
 use crate::server::interim::Interim;
 
@@ -75,10 +74,8 @@ impl Notes {
     /// Passes on what has come before the response. Whoever calls this is woken when there is more.
     pub(super) fn pass_on_interim(&self, interim: &Interim, cx: &Context<'_>) {
         let mut state = self.state();
-        for (status, mut headers) in state.found.interim.drain(..) {
-            headers::remove_hop_by_hop(&mut headers);
-            headers::remove(&mut headers, grip::is_grip);
-            interim.send(status, headers);
+        for (status, headers) in state.found.interim.drain(..) {
+            message::pass_on_interim(interim, status, headers);
         }
         if !state.waiting.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             state.waiting = Some(cx.waker().clone());

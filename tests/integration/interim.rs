@@ -2,7 +2,7 @@
 //! a request goes.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::nginx::Nginx;
 use crate::support::{
@@ -109,6 +109,29 @@ async fn early_hints_reach_a_client_of_http2_before_the_response() {
     assert_eq!(hints.headers().len(), 2, "{hints:?}");
     call.answer("200 OK", "", "ok").await;
     assert_eq!(within(SOON, "a response", response).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn early_hints_of_a_backend_over_http2_reach_its_clients() {
+    let redis = Redis::start().await;
+    let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = in_front_of(&redis, backend.local_addr().unwrap(), "http2: true").await;
+    let (socket, mut client) = tokio::join!(backend.accept(), async {
+        let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        client
+    });
+    let mut backend = h2::server::handshake(socket.unwrap().0).await.unwrap();
+    let (_, mut respond) = within(SOON, "a request", backend.accept()).await.unwrap().unwrap();
+    tokio::spawn(async move { while backend.accept().await.is_some() {} });
+    let hints = http::Response::builder().status(103).header("link", "</a.css>");
+    respond.send_informational(hints.header("grip-hold", "stream").body(()).unwrap()).unwrap();
+    let seen = read_until(&mut client, "\r\n\r\n").await;
+    assert_eq!(seen, "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n");
+    let mut body = respond.send_response(http::Response::new(()), false).unwrap();
+    body.send_data("ok".into(), true).unwrap();
+    let seen = read_until(&mut client, "ok\r\n").await;
+    assert!(seen.starts_with("HTTP/1.1 200 OK\r\n"), "{seen}");
 }
 
 /// A real node behind, a real curl in front.

@@ -9,12 +9,12 @@
 /// What the tests stand on: the processes, the clients, and waiting with a deadline.
 mod support;
 
+/// What a backend is told of a body is what it gets.
+mod announced;
 /// One connection over HTTP/2 to a backend, and many clients that share it.
 mod backend_http2;
 /// nginx and Node as backends over HTTP/2, and when they close a connection.
 mod backend_servers;
-/// What a backend is told of a body is what it gets.
-mod announced;
 /// Event streams that the backend writes itself.
 mod backend_streams;
 /// Bodies of any size, in constant memory.
@@ -33,10 +33,10 @@ mod half_close;
 mod handover;
 /// Requests that two parties could read differently.
 mod hostile;
-/// Kept connections to a backend that die as a request is sent.
-mod kept_connections;
 /// What comes before a response, and in its first line.
 mod interim;
+/// Kept connections to a backend that die as a request is sent.
+mod kept_connections;
 /// Any payload arrives as it was published: a property.
 mod payloads;
 /// Everything that is not a stream goes to the backend.

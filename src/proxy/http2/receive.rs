@@ -178,7 +178,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return match response.status() {
                 StatusCode::SWITCHING_PROTOCOLS => Err(Unfit::Malformed("status 101")),
                 _ if ends_stream => Err(Unfit::Malformed("an interim response that is the last")),
-                _ => Ok(()),
+                // Nobody is asked to wait for it.
+                StatusCode::CONTINUE => Ok(()),
+                status => {
+                    let stream = self.streams.get_mut(&id).expect("checked by the caller");
+                    stream.feed.interim(status, response.into_parts().0.headers);
+                    Ok(())
+                }
             };
         }
         let stream = self.streams.get_mut(&id).expect("checked by the caller");

@@ -11,15 +11,20 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::reason::{Lost, Reason};
+use crate::proxy::message;
 use crate::server::connection::BodyError;
+use crate::server::interim::Interim;
 
 /// DATA is collected in chunks of up to this size: every chunk costs memory of its own, and the
 /// backend chooses how small its frames are.
 const MAX_CHUNK: usize = 16 << 10;
+
+/// Interim responses that wait; more are dropped.
+const MAX_INTERIM: usize = 16;
 
 /// The task's end. Dropped early, it cuts the body.
 #[derive(Debug)]
@@ -27,7 +32,10 @@ pub(super) struct Feed(Rc<RefCell<State>>);
 
 /// The reader's end until the head has arrived.
 #[derive(Debug)]
-pub(in crate::proxy) struct Exchange(Option<Rc<RefCell<State>>>);
+pub(in crate::proxy) struct Exchange {
+    state: Option<Rc<RefCell<State>>>,
+    interim: Interim,
+}
 
 /// The body of a response.
 #[derive(Debug)]
@@ -35,6 +43,8 @@ pub(in crate::proxy) struct Incoming(Rc<RefCell<State>>);
 
 #[derive(Debug)]
 struct State {
+    // What came before the head, until the reader takes it.
+    interim: Vec<(StatusCode, HeaderMap)>,
     // Until the reader takes it.
     head: Option<Result<Response<()>, Box<Lost>>>,
     chunks: VecDeque<BytesMut>,
@@ -60,6 +70,7 @@ enum End {
 /// Both ends of a response. `stream` wakes the task; `window` is that of the stream.
 pub(super) fn channel(stream: Waker, window: u32) -> (Feed, Exchange) {
     let state = Rc::new(RefCell::new(State {
+        interim: Vec::new(),
         head: None,
         chunks: VecDeque::new(),
         read: 0,
@@ -70,10 +81,20 @@ pub(super) fn channel(stream: Waker, window: u32) -> (Feed, Exchange) {
         stream,
         is_dropped: false,
     }));
-    (Feed(Rc::clone(&state)), Exchange(Some(state)))
+    let exchange = Exchange { state: Some(Rc::clone(&state)), interim: Interim::default() };
+    (Feed(state), exchange)
 }
 
 impl Feed {
+    /// An interim response has arrived. Any may be dropped, so many that nobody takes them are.
+    pub(super) fn interim(&self, status: StatusCode, headers: HeaderMap) {
+        let mut state = self.0.borrow_mut();
+        if state.interim.len() < MAX_INTERIM {
+            state.interim.push((status, headers));
+            state.wake();
+        }
+    }
+
     /// The head has arrived, of a body with this length if it is known.
     pub(super) fn head(&self, head: Response<()>, length: Option<u64>) {
         let mut state = self.0.borrow_mut();
@@ -148,13 +169,24 @@ impl State {
     }
 }
 
+impl Exchange {
+    /// Sends interim responses there.
+    pub(in crate::proxy) fn with_interim(mut self, interim: &Interim) -> Self {
+        self.interim = interim.clone();
+        self
+    }
+}
+
 impl Future for Exchange {
     type Output = Result<Response<Incoming>, Box<Lost>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let shared = self.0.take().expect("not polled after it was ready");
+        let shared = self.state.take().expect("not polled after it was ready");
         let head = {
             let mut state = shared.borrow_mut();
+            for (status, headers) in state.interim.drain(..) {
+                message::pass_on_interim(&self.interim, status, headers);
+            }
             if state.head.is_none() {
                 state.reader = Some(cx.waker().clone());
             }
@@ -162,7 +194,7 @@ impl Future for Exchange {
         };
         match head {
             None => {
-                self.0 = Some(shared);
+                self.state = Some(shared);
                 Poll::Pending
             }
             Some(Ok(head)) => Poll::Ready(Ok(head.map(|()| Incoming(shared)))),
@@ -173,7 +205,7 @@ impl Future for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if let Some(state) = &self.0 {
+        if let Some(state) = &self.state {
             state.borrow_mut().drop_reader();
         }
     }
