@@ -211,6 +211,8 @@ impl Ask {
         if self.expects {
             fields.push(("expect", "100-continue"));
         }
+        let more: Vec<_> = (0..self.fields).map(|n| (format!("x-{n}"), n.to_string())).collect();
+        fields.extend(more.iter().map(|(name, value)| (&**name, &**value)));
         let mut connection = FrameConnection::open(gateway.address("http"), &[]).await;
         let is_bare = self.framing == Framing::Nothing && !is_announced;
         let flags = if is_bare { END_STREAM } else { 0 };
@@ -304,7 +306,8 @@ fn what_is_announced_to_a_backend_is_sent_or_its_connection_is_closed() {
                     return Err(format!("{ask:?} was answered {answered:?}, not {}", meant.token));
                 }
             }
-            for (is_http2, to_http2) in [(false, false), (true, false), (false, true)] {
+            for (is_http2, to_http2) in [(false, false), (true, false), (false, true), (true, true)]
+            {
                 let (ask, meant) = after(token(), is_http2, to_http2);
                 let answered = ask.send(&gateway, &meant).await?;
                 if answered.as_deref() != Some(&*meant.answer()) {
@@ -354,6 +357,31 @@ async fn a_websocket_over_http2_that_announces_a_length_swallows_no_request_at_n
     }
     let expected = ["GET /one HTTP/1.1 200", "GET /other HTTP/1.1 200"].repeat(3);
     assert_eq!(nginx.log(), expected, "and nothing else");
+}
+
+/// Also where other requests go to it over HTTP/2: an upgrade is asked for over HTTP/1.1.
+#[tokio::test]
+async fn a_websocket_is_asked_for_over_http1_at_a_backend_of_http2_and_leaves_nothing_behind() {
+    let redis = Redis::start().await;
+    let (http1, http2) = (Auditor::start(false).await, Auditor::start(true).await);
+    let gateway = in_front_of(&redis, &http1, &http2).await;
+    let mut token = 0;
+    for is_http2 in [false, true] {
+        for conduct in [Conduct::Switch, Conduct::AfterAll, Conduct::Refuse] {
+            let (plain, _) = after(token, is_http2, true);
+            let ask = Ask { upgrade: Upgrade::Asked, conduct, ..plain.clone() };
+            let meant = ask.meant(token);
+            let answered = ask.send(&gateway, &meant).await.unwrap().unwrap();
+            // A 200 to the GET does not open a WebSocket over HTTP/2: that is a 502.
+            let is_passed_on = !(is_http2 && conduct == Conduct::AfterAll);
+            assert_eq!(answered.contains(&meant.answer()), is_passed_on, "{ask:?}: {answered}");
+            let next = plain.meant(token + 1);
+            let answered = plain.send(&gateway, &next).await.unwrap();
+            assert_eq!(answered, Some(next.answer()), "behind {ask:?}");
+            token += 2;
+        }
+    }
+    assert_eq!(http2.take_faults(), [""; 0]);
 }
 
 #[tokio::test]

@@ -704,6 +704,8 @@ async fn clients_that_take_their_requests_back_harm_no_other_on_their_connection
             let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
             client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
             let stream = next_request(&mut connection).await.stream;
+            // It resets its connection: one that only closes may still wait for its response.
+            socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
             drop(client);
             let reset = within(SOON, "RST_STREAM", connection.next_of(RST_STREAM)).await.unwrap();
             assert_eq!((reset.stream, reset.number(0)), (stream, CANCEL));

@@ -3,7 +3,7 @@
 //   node backend_servers.cjs http1|http2 [streams at the same time]
 //
 // It prints its port. /large is a body of 8 MiB, /events a stream with an event in each 100 ms,
-// /upload the length of the request's body, /stuck reads none of it, /close closes the connections
+// /upload the length of the request's body, /hints is announced by 103 Early Hints, /stuck reads none of it, /close closes the connections
 // that are idle, again and again from then on; anything else is "ok".
 'use strict';
 
@@ -35,6 +35,10 @@ function handle(request, response) {
       request.on('end', () => response.end(String(length)));
       break;
     }
+    case '/hints':
+      response.writeEarlyHints({ link: '</style.css>; rel=preload' });
+      response.end('hinted');
+      break;
     case '/stuck':
       break;
     case '/close':

@@ -17,8 +17,12 @@ use crate::support::{
 const MEGABYTE: usize = 1 << 20;
 
 async fn node() -> (Process, u16) {
+    node_over("http1").await
+}
+
+async fn node_over(kind: &str) -> (Process, u16) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/early_answers.cjs");
-    let node = Program::new("/usr/bin/env").args(["node", script]).start();
+    let node = Program::new("/usr/bin/env").args(["node", script, kind]).start();
     eventually(SOON, "the backend listens", async || !node.stdout().is_empty()).await;
     let port = node.stdout()[0].parse().unwrap();
     (node, port)
@@ -86,11 +90,24 @@ async fn curl_sees_that_node_refuses_its_upload_however_it_closes() {
 }
 
 #[tokio::test]
+async fn curl_sees_that_node_refuses_its_upload_over_http2_however_it_closes() {
+    let redis = Redis::start().await;
+    let (_node, port) = node_over("http2").await;
+    let gateway = in_front_of(&redis, port, "http2: true", "").await;
+    for how in ["keep", "close", "destroy", "chunks", "reset"] {
+        assert_seen(&gateway, &format!("/{how}"), "413", 4).await;
+    }
+}
+
+#[tokio::test]
 async fn curl_sees_that_the_gateway_refuses_its_upload() {
     let redis = Redis::start().await;
-    let (_node, port) = node().await;
-    let gateway = in_front_of(&redis, port, "max_body: 1MiB", "").await;
-    assert_seen(&gateway, "/", "413", 2).await;
+    for kind in ["http1", "http2"] {
+        let (_node, port) = node_over(kind).await;
+        let more = format!("max_body: 1MiB, http2: {}", kind == "http2");
+        let gateway = in_front_of(&redis, port, &more, "").await;
+        assert_seen(&gateway, "/", "413", 2).await;
+    }
     let nowhere = Gateway::start(&redis).await;
     assert_seen(&nowhere, "/nowhere", "404", 2).await;
 }

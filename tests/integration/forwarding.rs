@@ -1013,10 +1013,14 @@ async fn what_may_be_no_trailer_does_not_pass_to_a_backend_over_http2() {
 #[tokio::test]
 async fn a_request_of_http10_without_a_host_gets_that_of_the_backend() {
     let redis = Redis::start().await;
-    let nginx = Nginx::start("location / { return 200 \"$http_host $server_protocol\"; }").await;
-    for (more, expected) in [
-        ("http2: false", nginx.address().to_string()),
-        ("host: \"inner.example\"", "inner.example".to_owned()),
+    let says = "location / { return 200 \"$http_host $server_protocol\"; }";
+    let (http1, http2) = (Nginx::start(says).await, Nginx::listening("http2", says).await);
+    let named = "host: inner.example";
+    for (nginx, more, expected) in [
+        (&http1, "", format!("{} HTTP/1.1", http1.address())),
+        (&http1, named, "inner.example HTTP/1.1".to_owned()),
+        (&http2, "http2: true", format!("{} HTTP/2.0", http2.address())),
+        (&http2, &format!("http2: true, {named}"), "inner.example HTTP/2.0".to_owned()),
     ] {
         let gateway = in_front_of(&redis, &format!("\"http://{}\"", nginx.address()), more).await;
         let mut socket = TcpStream::connect(gateway.address("http")).await.unwrap();
@@ -1024,7 +1028,7 @@ async fn a_request_of_http10_without_a_host_gets_that_of_the_backend() {
         let mut response = within(SOON, "an answer", read_head(Box::new(socket), false)).await;
         let body = within(SOON, "a body", response.body.rest()).await.unwrap();
         assert_eq!(response.status, 200);
-        assert_eq!(String::from_utf8(body).unwrap(), format!("{expected} HTTP/1.1"));
+        assert_eq!(String::from_utf8(body).unwrap(), expected);
     }
 }
 

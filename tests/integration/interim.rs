@@ -15,9 +15,9 @@ async fn in_front_of(redis: &Redis, address: std::net::SocketAddr, more: &str) -
     Gateway::build(redis).routes(&route).start().await
 }
 
-async fn node() -> (Process, std::net::SocketAddr) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/transparency.cjs");
-    let node = Program::new("/usr/bin/env").args(["node", script]).start();
+async fn node(kind: &str) -> (Process, std::net::SocketAddr) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/backend_servers.cjs");
+    let node = Program::new("/usr/bin/env").args(["node", script, kind]).start();
     eventually(SOON, "the backend listens", async || !node.stdout().is_empty()).await;
     let port: u16 = node.stdout()[0].parse().unwrap();
     (node, ([127, 0, 0, 1], port).into())
@@ -138,16 +138,20 @@ async fn early_hints_of_a_backend_over_http2_reach_its_clients() {
 #[tokio::test]
 async fn curl_sees_the_early_hints_of_node() {
     let redis = Redis::start().await;
-    let (_node, address) = node().await;
-    let gateway = in_front_of(&redis, address, "").await;
-    let url = format!("http://{}/hints", gateway.address("http"));
-    for (version, line) in
-        [("--http1.1", "< HTTP/1.1 103"), ("--http2-prior-knowledge", "< HTTP/2 103")]
-    {
-        let curl = Program::new("/usr/bin/curl").args(["-sSv", version, &url]).output(SOON).await;
-        assert_eq!(curl.code(), 0, "{curl:?}");
-        assert!(curl.stderr.contains(line), "{}", curl.stderr);
-        assert!(curl.stderr.contains(&line.replace("103", "200")), "{}", curl.stderr);
+    for (kind, http2) in [("http1", false), ("http2", true)] {
+        let (_node, address) = node(kind).await;
+        let gateway = in_front_of(&redis, address, &format!("http2: {http2}")).await;
+        let url = format!("http://{}/hints", gateway.address("http"));
+        for (version, line) in
+            [("--http1.1", "< HTTP/1.1 103"), ("--http2-prior-knowledge", "< HTTP/2 103")]
+        {
+            let curl = Program::new("/usr/bin/curl").args(["-sSv", version, &url]);
+            let curl = curl.output(SOON).await;
+            assert_eq!(curl.code(), 0, "{curl:?}");
+            assert!(curl.stderr.contains(line), "{kind}: {}", curl.stderr);
+            assert!(curl.stderr.contains("< link: </style.css>; rel=preload"), "{}", curl.stderr);
+            assert!(curl.stderr.contains(&line.replace("103", "200")), "{}", curl.stderr);
+        }
     }
 }
 
@@ -186,23 +190,34 @@ async fn a_reason_phrase_of_any_bytes_reaches_a_client_of_http1() {
 #[tokio::test]
 async fn a_request_goes_no_further_than_it_says() {
     let redis = Redis::start().await;
-    let nginx = Nginx::start("location / { return 200 \"$http_max_forwards\"; }").await;
-    let gateway = in_front_of(&redis, nginx.address(), "").await;
+    for (listen, http2) in [("", false), ("http2", true)] {
+        let says = "location / { return 200 \"$http_max_forwards\"; }";
+        let nginx = Nginx::listening(listen, says).await;
+        let gateway = in_front_of(&redis, nginx.address(), &format!("http2: {http2}")).await;
+        counts_the_way(&gateway, &nginx).await;
+    }
+}
+
+async fn counts_the_way(gateway: &Gateway, nginx: &Nginx) {
+    let ask = async |via, method: &str, path: &str, left: &str| {
+        gateway.send(via, Request::new(method, path).header("max-forwards", left)).await
+    };
     for via in Via::ALL {
-        let ask = async |method: &str, left: &str| {
-            gateway.send(via, Request::new(method, "/").header("max-forwards", left)).await
-        };
-        assert_eq!(ask("OPTIONS", "10").await.text().await, "9", "{via:?}");
-        assert_eq!(ask("OPTIONS", "1").await.text().await, "0");
-        assert_eq!(ask("OPTIONS", "x").await.text().await, "x");
-        assert_eq!(ask("GET", "0").await.text().await, "0");
-        let asked = nginx.log().len();
-        let last = ask("OPTIONS", "0").await;
+        assert_eq!(ask(via, "OPTIONS", "/", "10").await.text().await, "9", "{via:?}");
+        assert_eq!(ask(via, "OPTIONS", "/", "1").await.text().await, "0");
+        assert_eq!(ask(via, "OPTIONS", "/", "x").await.text().await, "x");
+        assert_eq!(ask(via, "GET", "/", "0").await.text().await, "0");
+        let last = ask(via, "OPTIONS", "/no-further", "0").await;
         assert_eq!(last.status, 204, "{via:?}");
         assert_eq!(last.header("allow"), "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        let last = ask("TRACE", "0").await;
+        let last = ask(via, "TRACE", "/no-further", "0").await;
         assert_eq!(last.status, 405, "{via:?}");
         assert_ne!(last.header("allow"), "");
-        assert_eq!(nginx.log().len(), asked, "it has not heard of them");
     }
+    // nginx logs a request when it has sent its response.
+    let all = 4 * Via::ALL.len();
+    eventually(SOON, "nginx logs its requests", async || nginx.log().len() >= all).await;
+    let asked = nginx.log();
+    assert_eq!(asked.len(), all, "{asked:?}");
+    assert!(!asked.iter().any(|line| line.contains("/no-further")), "{asked:?}");
 }

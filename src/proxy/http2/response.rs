@@ -264,10 +264,10 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
-    use http::Response;
+    use http::{HeaderMap, Response, StatusCode};
     use http_body::Body as _;
 
-    use super::{Exchange, Feed, Incoming, MAX_CHUNK, Reason, channel};
+    use super::{Exchange, Feed, Incoming, MAX_CHUNK, MAX_INTERIM, Reason, channel};
 
     fn body() -> (Feed, Incoming) {
         let (feed, mut exchange) = channel(Waker::noop().clone(), 8);
@@ -302,6 +302,15 @@ mod tests {
         assert_eq!(lengths, [MAX_CHUNK, 1]);
         assert_eq!(feed.take_read(), MAX_CHUNK + 1);
         assert_eq!(feed.take_read(), 0);
+    }
+
+    #[test]
+    fn a_backend_that_sends_interim_responses_without_an_end_fills_no_memory() {
+        let (feed, _exchange) = channel(Waker::noop().clone(), 8);
+        for _ in 0..2 * MAX_INTERIM {
+            feed.interim(StatusCode::EARLY_HINTS, HeaderMap::new());
+        }
+        assert_eq!(feed.0.borrow().interim.len(), MAX_INTERIM);
     }
 
     #[test]

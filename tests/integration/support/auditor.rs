@@ -136,7 +136,8 @@ impl Books {
 }
 
 impl Auditor {
-    /// Listens: for HTTP/2 in clear text, or for HTTP/1.1.
+    /// Listens: for HTTP/2 in clear text, and for HTTP/1.1 where that is spoken (upgrades are asked
+    /// for over it); or for HTTP/1.1 alone.
     pub(crate) async fn start(is_http2: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -145,11 +146,13 @@ impl Auditor {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let books = Arc::clone(&kept);
-                if is_http2 {
-                    tokio::spawn(serve_http2(socket, books));
-                } else {
-                    tokio::spawn(Http1::new(socket, books).serve());
-                }
+                tokio::spawn(async move {
+                    if is_http2 && begins_with_preface(&socket).await {
+                        serve_http2(socket, books).await;
+                    } else {
+                        Http1::new(socket, books).serve().await;
+                    }
+                });
             }
         });
         Self { address, books }
@@ -359,6 +362,15 @@ impl Http1 {
     }
 }
 
+/// Whether HTTP/2 is spoken (RFC 9113, section 3.4).
+async fn begins_with_preface(socket: &TcpStream) -> bool {
+    let mut begin = [0; 4];
+    while socket.peek(&mut begin).await.is_ok_and(|read| 0 < read && read < begin.len()) {
+        tokio::task::yield_now().await;
+    }
+    &begin == b"PRI "
+}
+
 async fn serve_http2(socket: TcpStream, books: Arc<Books>) {
     let Ok(mut connection) = h2::server::handshake(socket).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
@@ -386,6 +398,15 @@ async fn stream(
             respond.send_reset(h2::Reason::NO_ERROR);
             return None;
         }
+    }
+    let before = match meant.conduct {
+        Conduct::Continue => Some(100),
+        Conduct::Hints => Some(103),
+        _ => None,
+    };
+    if let Some(status) = before {
+        let response = http::Response::builder().status(status).header("link", "</a>");
+        respond.send_informational(response.body(()).ok()?).ok()?;
     }
     let mut body = Vec::new();
     let mut is_whole = true;
@@ -428,7 +449,13 @@ fn answer_http2(
         Conduct::Refuse => 417,
         _ => 200,
     };
-    let response = http::Response::builder().status(status).body(()).ok()?;
+    let mut response = http::Response::builder().status(status);
+    if meant.conduct == Conduct::Chunks {
+        for n in 0..120 {
+            response = response.header(format!("x-{n}"), n);
+        }
+    }
+    let response = response.body(()).ok()?;
     let has_no_body = is_head || meant.conduct == Conduct::NoContent;
     let mut body = respond.send_response(response, has_no_body).ok()?;
     if !has_no_body {
