@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use tokio::io::AsyncReadExt;
 
+use crate::support::nginx::Nginx;
 use crate::support::{
     Call, EventStream, Gateway, Redis, Request, Response, SOON, Upstream, Via, within,
 };
@@ -76,6 +77,31 @@ async fn a_client_cannot_have_taken_away_what_the_gateway_says_of_it() {
             };
             let (response, ()) = tokio::join!(gateway.send(via, request), answer);
             assert_eq!(response.status, 200, "{named}");
+        }
+    }
+}
+
+/// The same over HTTP/2.
+#[tokio::test]
+async fn a_client_cannot_have_taken_away_what_a_backend_over_http2_is_told() {
+    let redis = Redis::start().await;
+    let ours = ["grip-sig", "x-forwarded-for", "x-forwarded-proto", "forwarded", "via", "host"];
+    let says = ours.map(|name| format!("<$http_{}>", name.replace('-', "_"))).concat();
+    let more = "<$http_accept_encoding><$http_x_mine>";
+    let nginx =
+        Nginx::listening("http2", &format!("location / {{ return 200 '{says}{more}'; }}")).await;
+    let route = nginx.route("/{*rest}").replace(" }", ", http2: true }");
+    let route = format!("{route}  handover: {{ key: \"{KEY}\" }}\n");
+    let gateway = Gateway::build(&redis).routes(&route).start().await;
+    for via in [Via::Http1, Via::Http1Tls] {
+        for named in ours.into_iter().chain(["accept-encoding"]) {
+            let request = Request::events("/").header("connection", named);
+            let request = request.header("connection", "x-mine").header("x-mine", "1");
+            let text = gateway.send(via, request).await.text().await;
+            let (told, theirs) = text.split_at(text.rfind("<identity>").expect(&text));
+            assert_eq!(theirs, "<identity><>", "{named}");
+            assert_eq!(told.matches('<').count(), ours.len(), "{named}: {text}");
+            assert!(!told.contains("<>"), "{named}: {text}");
         }
     }
 }
