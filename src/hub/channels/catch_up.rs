@@ -3,7 +3,8 @@
 
 use slab::Slab;
 
-use super::state::{Channel, State};
+use super::channel::Channel;
+use super::state::State;
 use crate::event::EntryId;
 use crate::hub::gap::GapReason;
 use crate::hub::history::Kept;

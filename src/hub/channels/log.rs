@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use tokio::time::Instant;
 
-use super::state::{Confirmation, State};
+use super::channel::Confirmation;
+use super::state::State;
 use crate::event::{ChannelName, EntryId, Event, Format};
 use crate::hub::calls::{Caller, ReplayCall};
 use crate::hub::entries::Places;

@@ -5,7 +5,12 @@
 //! source has nothing more at hand. Subscribers are not known here, only shards.
 
 mod catch_up;
+mod channel;
+mod confirm;
+mod lingering;
 mod log;
+mod names;
+mod replay;
 mod state;
 
 use std::cell::RefCell;

@@ -2,31 +2,30 @@
 //!
 //! Decides and notes; whom its decisions concern is told through the ports, in their order.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use slab::Slab;
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::channel::{Channel, Confirmation};
+use super::lingering::{Linger, Lingering};
 use super::log::LogCalls;
-use crate::event::{ChannelName, EntryId, Event, Format, Ids, Topic};
-use crate::hub::calls::{Caller, Joining, ReplayCall};
+use super::names::Names;
+use crate::event::{EntryId, Event, Format, Ids, Topic};
+use crate::hub::calls::Joining;
 use crate::hub::gap::GapReason;
-use crate::hub::history::page::{Page, Past, page};
 use crate::hub::history::{History, Kept};
 use crate::hub::inbox::{ChannelIndex, Message};
-use crate::hub::memory::{Keeper, Memory};
+use crate::hub::memory::Memory;
 use crate::hub::port::Ports;
 use crate::hub::position::Run;
-use crate::hub::resume::Resume;
 use crate::hub::{HistorySettings, HubSettings};
 use crate::metrics::Metrics;
 use crate::sse::encode;
 
 /// What the hub knows.
-pub(in crate::hub) struct State {
+pub(super) struct State {
     run: Run,
     pub(super) number: u64,
     pub(super) channels: Slab<Channel>,
@@ -39,102 +38,6 @@ pub(in crate::hub) struct State {
     pub(super) log_calls: LogCalls,
     settings: HubSettings,
     pub(super) metrics: Metrics,
-}
-
-/// The channels that nobody listens to, and that are still followed.
-#[derive(Default)]
-struct Lingering {
-    // Until when, and since when.
-    by_end: BTreeSet<(Instant, ChannelIndex)>,
-    by_start: BTreeSet<(Instant, ChannelIndex)>,
-}
-
-/// Since when a channel lingers, and until when.
-#[derive(Clone, Copy)]
-struct Linger {
-    since: Instant,
-    until: Instant,
-}
-
-impl Lingering {
-    fn add(&mut self, channel: ChannelIndex, linger: Linger) {
-        self.by_end.insert((linger.until, channel));
-        self.by_start.insert((linger.since, channel));
-    }
-
-    fn remove(&mut self, channel: ChannelIndex, linger: Linger) {
-        self.by_end.remove(&(linger.until, channel));
-        self.by_start.remove(&(linger.since, channel));
-    }
-
-    /// The one that has lingered longest.
-    fn longest(&self) -> Option<ChannelIndex> {
-        self.by_start.first().map(|&(_, channel)| channel)
-    }
-
-    fn next_end(&self) -> Option<(Instant, ChannelIndex)> {
-        self.by_end.first().copied()
-    }
-}
-
-/// The channels by what the source listens to: each subscription with its readings.
-#[derive(Default)]
-pub(super) struct Names {
-    pub(super) plain: HashMap<ChannelName, Readings>,
-    pub(super) patterns: HashMap<ChannelName, Readings>,
-    pub(super) logs: HashMap<ChannelName, Readings>,
-}
-
-/// The channels that read one subscription: as a rule one, which is found without another step.
-pub(super) type Readings = SmallVec<[ChannelIndex; 4]>;
-
-impl Names {
-    /// Those among which this topic is.
-    fn of(&mut self, topic: &Topic) -> &mut HashMap<ChannelName, Readings> {
-        match topic.ids {
-            Ids::Entries => &mut self.logs,
-            _ if topic.subscription.is_pattern => &mut self.patterns,
-            _ => &mut self.plain,
-        }
-    }
-
-    /// The readings of a subscription; none where nobody follows it.
-    pub(super) fn readings(&self, is_pattern: bool, name: &str) -> &[ChannelIndex] {
-        let names = if is_pattern { &self.patterns } else { &self.plain };
-        names.get(name).map_or(&[], SmallVec::as_slice)
-    }
-
-    /// The readings of a log; none where nobody follows it.
-    pub(super) fn readings_of_log(&self, name: &str) -> &[ChannelIndex] {
-        self.logs.get(name).map_or(&[], SmallVec::as_slice)
-    }
-}
-
-pub(super) struct Channel {
-    pub(super) topic: Topic,
-    pub(super) confirmation: Confirmation,
-    // One bit for each shard.
-    pub(super) shards: u128,
-    linger: Duration,
-    lingers: Option<Linger>,
-    pub(super) history: Option<History>,
-    // Of a log: its newest entry.
-    pub(super) entry: EntryId,
-    // Of a log: who waits for it to begin. Some may be gone.
-    pub(super) awaited_by: Vec<Caller>,
-    // The numbers at which it was opened, and at which its history was used last.
-    opened: u64,
-    pub(super) used: u64,
-    // Whether `Memory` knows that it keeps something.
-    is_in_line: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Confirmation {
-    Awaited,
-    Given,
-    // It was given, and then the connection was lost: something may be missing.
-    Withdrawn,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,65 +105,6 @@ impl State {
         let message = Message::Joined { topic, ticket, channel, is_confirmed, number, entry };
         self.ports.tell(shard, message);
         Some(joined)
-    }
-
-    /// Answers with a piece of the past.
-    pub(super) fn replay(&mut self, (shard, member): Caller, asked: ReplayCall) {
-        let ReplayCall { topics, resume, max_bytes, ticket } = asked;
-        let indices: Vec<ChannelIndex> =
-            topics.iter().filter_map(|topic| self.by_topic.get(topic).copied()).collect();
-        self.look_back(&indices);
-        let (page, floors) = match resume {
-            // A number that we have not given yet is not ours either.
-            Resume::After { number, floors } if number <= self.number => {
-                let floor = |at: usize| floors.as_ref().and_then(|floors| floors.get(at).copied());
-                let starts = |at| floor(at).map_or(number, |floor| floor.max(number));
-                (self.page(&indices, starts, max_bytes), floors)
-            }
-            Resume::Newest(count) => {
-                let start = |&index: &ChannelIndex| {
-                    let history = self.channels[index as usize].history.as_ref();
-                    history.map_or(self.number, |history| history.start_of_newest(count))
-                };
-                let floors: Arc<[u64]> = indices.iter().map(start).collect();
-                (self.page(&indices, |at| floors[at], max_bytes), Some(floors))
-            }
-            _ => (Page::unknown_id(indices, self.number), None),
-        };
-        let number = self.number;
-        self.ports.tell(shard, Message::Replay { member, ticket, page, floors, number });
-    }
-
-    /// The pasts of these channels are about to be looked at.
-    pub(super) fn look_back(&mut self, indices: &[ChannelIndex]) {
-        let now = Instant::now();
-        let number = self.number;
-        for &index in indices {
-            let channel = &mut self.channels[index as usize];
-            let is_followed = channel.confirmation != Confirmation::Awaited;
-            channel.used = number;
-            channel.change_history(&mut self.memory, |history| {
-                history.expire(now);
-                // What is not heard yet has no past that could be promised.
-                if !is_followed {
-                    history.begin(number);
-                }
-            });
-        }
-    }
-
-    fn page(
-        &self,
-        indices: &[ChannelIndex],
-        start: impl Fn(usize) -> u64,
-        max_bytes: usize,
-    ) -> Page {
-        let past = |(at, &channel): (usize, &ChannelIndex)| {
-            let history = self.channels[channel as usize].history.as_ref()?;
-            Some(Past { channel, history, after: start(at) })
-        };
-        let pasts: Vec<_> = indices.iter().enumerate().filter_map(past).collect();
-        page(&pasts, max_bytes)
     }
 
     fn is_full(&self) -> bool {
@@ -407,42 +251,6 @@ impl State {
         }
     }
 
-    pub(super) fn confirm(&mut self, is_pattern: bool, name: &str) {
-        for &index in self.names.readings(is_pattern, name) {
-            let channel = &mut self.channels[index as usize];
-            match channel.confirmation {
-                Confirmation::Given => continue,
-                Confirmation::Awaited => {
-                    if let Some(history) = &mut channel.history {
-                        history.begin(self.number);
-                    }
-                }
-                Confirmation::Withdrawn => self.restored.push(index),
-            }
-            channel.confirmation = Confirmation::Given;
-            let (number, entry) = (self.number, channel.entry);
-            self.ports.deal(channel.shards, || Message::Confirmed {
-                channel: index,
-                number,
-                entry,
-            });
-        }
-    }
-
-    pub(super) fn lose(&mut self) {
-        for (_, channel) in &mut self.channels {
-            // A log is read on where it was left.
-            if channel.confirmation == Confirmation::Given && !channel.is_log() {
-                channel.confirmation = Confirmation::Withdrawn;
-            }
-        }
-        // A gap that has not been told yet is told when they are confirmed again.
-        for index in self.restored.drain(..) {
-            self.channels[index as usize].confirmation = Confirmation::Withdrawn;
-        }
-        self.ports.tell_all(&Message::Lost);
-    }
-
     /// Tells a gap to all who listen, and keeps it for those who come back.
     pub(super) fn gap(&mut self, reason: GapReason, channels: &[ChannelIndex]) {
         if channels.is_empty() {
@@ -457,52 +265,5 @@ impl State {
         }
         let gap = Message::Gap { reason, channels: channels.into(), number: self.number };
         self.ports.tell_all(&gap);
-    }
-}
-
-impl Channel {
-    /// Whether its source keeps its entries.
-    pub(super) fn is_log(&self) -> bool {
-        self.topic.ids == Ids::Entries
-    }
-
-    pub(super) fn keep(
-        &mut self,
-        index: ChannelIndex,
-        number: u64,
-        kept: Kept,
-        received: Instant,
-        memory: &mut Memory,
-    ) {
-        let is_kept = match self.is_log() {
-            true => {
-                let id = self.entry;
-                self.change_history(memory, |h| h.push_entry(number, id, kept, received))
-            }
-            false => self.change_history(memory, |h| h.push(number, kept, received)),
-        };
-        if !is_kept {
-            return;
-        }
-        self.used = number;
-        if !std::mem::replace(&mut self.is_in_line, true) {
-            memory.enter(Keeper { channel: index, opened: self.opened }, number);
-        }
-    }
-
-    /// Changes the history, where there is one, and notes by how much it has grown; answers whether
-    /// there is one.
-    pub(super) fn change_history(
-        &mut self,
-        memory: &mut Memory,
-        change: impl FnOnce(&mut History),
-    ) -> bool {
-        let Some(history) = &mut self.history else {
-            return false;
-        };
-        let before = history.held();
-        change(history);
-        memory.account(before, history.held());
-        true
     }
 }

@@ -1,0 +1,86 @@
+//! One channel: what is known of it, and what is kept of it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lingering::Linger;
+use crate::event::{EntryId, Ids, Topic};
+use crate::hub::calls::Caller;
+use crate::hub::history::{History, Kept};
+use crate::hub::inbox::ChannelIndex;
+use crate::hub::memory::{Keeper, Memory};
+
+pub(super) struct Channel {
+    pub(super) topic: Topic,
+    pub(super) confirmation: Confirmation,
+    // One bit for each shard.
+    pub(super) shards: u128,
+    pub(super) linger: Duration,
+    pub(super) lingers: Option<Linger>,
+    pub(super) history: Option<History>,
+    // Of a log: its newest entry.
+    pub(super) entry: EntryId,
+    // Of a log: who waits for it to begin. Some may be gone.
+    pub(super) awaited_by: Vec<Caller>,
+    // The numbers at which it was opened, and at which its history was used last.
+    pub(super) opened: u64,
+    pub(super) used: u64,
+    // Whether `Memory` knows that it keeps something.
+    pub(super) is_in_line: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Confirmation {
+    Awaited,
+    Given,
+    // It was given, and then the connection was lost: something may be missing.
+    Withdrawn,
+}
+
+impl Channel {
+    /// Whether its source keeps its entries.
+    pub(super) fn is_log(&self) -> bool {
+        self.topic.ids == Ids::Entries
+    }
+
+    pub(super) fn keep(
+        &mut self,
+        index: ChannelIndex,
+        number: u64,
+        kept: Kept,
+        received: Instant,
+        memory: &mut Memory,
+    ) {
+        let is_kept = match self.is_log() {
+            true => {
+                let id = self.entry;
+                self.change_history(memory, |h| h.push_entry(number, id, kept, received))
+            }
+            false => self.change_history(memory, |h| h.push(number, kept, received)),
+        };
+        if !is_kept {
+            return;
+        }
+        self.used = number;
+        if !std::mem::replace(&mut self.is_in_line, true) {
+            memory.enter(Keeper { channel: index, opened: self.opened }, number);
+        }
+    }
+
+    /// Changes the history, where there is one, and notes by how much it has grown; answers whether
+    /// there is one.
+    pub(super) fn change_history(
+        &mut self,
+        memory: &mut Memory,
+        change: impl FnOnce(&mut History),
+    ) -> bool {
+        let Some(history) = &mut self.history else {
+            return false;
+        };
+        let before = history.held();
+        change(history);
+        memory.account(before, history.held());
+        true
+    }
+}
