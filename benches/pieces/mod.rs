@@ -112,6 +112,7 @@ impl FanOut {
                     Some(decode::decode(format, &self.payload).event)
                 });
             }
+            self.hub.end_message();
             self.hub.flush();
             turns().await;
         });

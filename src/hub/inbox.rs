@@ -28,8 +28,8 @@ pub(super) enum Message {
     Event { channel: ChannelIndex, number: u64, frame: Frame, received: Instant },
     /// An entry of a log.
     Entry { channel: ChannelIndex, number: u64, id: EntryId, frame: Frame, received: Instant },
-    /// The shard is now dealt the events of this channel that come after `number`; of a log, the
-    /// entries after `entry`.
+    /// The shard is now dealt the events of this channel, up to `number` it has all that it can have;
+    /// of a log, the entries after `entry`.
     Joined {
         topic: Topic,
         ticket: u64,
@@ -45,8 +45,8 @@ pub(super) enum Message {
     /// The source has lost its connection: nothing is confirmed any more, but logs are: nothing of
     /// them will be missing.
     Lost,
-    /// A piece of the past that a subscriber of the shard asked for; what the hub deals from here on
-    /// comes after `number`.
+    /// A piece of the past that a subscriber of the shard asked for. What the hub deals from here on
+    /// comes after `number`. The next piece begins, for each channel, at its floor or behind it.
     Replay { member: MemberKey, ticket: u64, page: Page, floors: Option<Arc<[u64]>>, number: u64 },
     /// The same of logs.
     LogReplay { member: MemberKey, ticket: u64, topics: Arc<[Topic]>, page: LogPage, number: u64 },
@@ -102,6 +102,20 @@ impl Message {
             | Self::LogReplay { number, .. }
             | Self::Gap { number, .. }
             | Self::LogGap { number, .. } => Some(*number),
+            Self::Refused { .. } | Self::Lost => None,
+        }
+    }
+
+    /// The position that a stream can be told once this was dealt. Logs have positions of their own.
+    pub(super) fn settled(&self) -> Option<u64> {
+        match self {
+            // Another copy of the message may follow.
+            Self::Event { number, .. } => Some(number - 1),
+            Self::Joined { number, .. }
+            | Self::Confirmed { number, .. }
+            | Self::Replay { number, .. }
+            | Self::Gap { number, .. } => Some(*number),
+            Self::Entry { .. } | Self::LogReplay { .. } | Self::LogGap { .. } => None,
             Self::Refused { .. } | Self::Lost => None,
         }
     }

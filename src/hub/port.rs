@@ -1,6 +1,6 @@
 //! The hub's side of the inboxes: a batch for each shard, and what is owed to one that is behind.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::inbox::{ChannelIndex, Inbox, Message};
@@ -29,6 +29,8 @@ pub(super) struct Behind {
     pub(super) held: VecDeque<(u64, Message)>,
     /// The channels of events that gave way: they are in the histories, or lost to this shard.
     pub(super) missed: BTreeSet<ChannelIndex>,
+    /// Channels whose losses were told, and from where on they are complete.
+    pub(super) told: BTreeMap<ChannelIndex, u64>,
     /// Events of channels other than logs that gave way, less those that were handed over later.
     pub(super) owed: u64,
 }
@@ -87,7 +89,7 @@ impl Behind {
     fn hold(&mut self, batch: &mut Vec<Message>) {
         let mut number = self.held.back().map_or(self.after, |(number, _)| *number);
         for message in batch.drain(..) {
-            number = message.number().unwrap_or(number);
+            number = message.number().unwrap_or(number).max(number);
             match message {
                 Message::Event { channel, .. } => {
                     self.owed += 1;
@@ -147,6 +149,7 @@ impl Ports {
         for port in &mut self.0 {
             if let Some(behind) = &mut port.behind {
                 behind.missed.remove(&channel);
+                behind.told.remove(&channel);
             }
         }
     }

@@ -51,6 +51,12 @@ impl Intake {
         }
     }
 
+    /// The source has heard something else: no further copy of the newest message follows.
+    pub(crate) fn end_message(&mut self) {
+        self.newest.payload = None;
+        self.hub.end_message();
+    }
+
     /// The source has nothing more at hand: what it took goes to the shards.
     pub(crate) fn flush(&mut self) {
         if self.messages > 0 {

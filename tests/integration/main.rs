@@ -83,6 +83,8 @@ mod redis_failures;
 mod redis_streams;
 /// A Redis that says more than it was asked.
 mod reply_desync;
+/// Clients that come back, where something could be lost without a word.
+mod resuming;
 /// Subscriptions that Redis has forgotten.
 mod self_check;
 /// Clients that come and go while what is behind them fails.

@@ -15,14 +15,16 @@ use crate::hub::port::Behind;
 impl State {
     /// Hands the batches to the shards, and to those that are behind some of what they miss.
     pub(in crate::hub) fn flush(&mut self) {
-        let Self { ports, number, metrics, channels, .. } = self;
-        ports.flush(*number);
+        let Self { ports, numbers, metrics, channels, .. } = self;
+        ports.flush(numbers.settled());
         for port in ports.iter_mut() {
             if let Some(mut behind) = port.take_owed() {
-                let (part, is_over) = next_part(&mut behind, channels, *number);
+                let (part, is_over) = next_part(&mut behind, channels, numbers.newest());
                 if is_over && behind.owed > 0 {
                     metrics.events_dropped_by_overload(behind.owed);
                 }
+                // Another copy of the newest message may follow.
+                behind.after = behind.after.min(numbers.settled());
                 let after = behind.after;
                 port.catch_up(part, after, (!is_over).then_some(behind));
             }
@@ -58,9 +60,11 @@ fn catch_up_to(
     let mut bytes: usize = part.iter().map(Message::bytes).sum();
     let pasts = pasts(behind, channels);
     let mut expired = Expired::find(&pasts);
+    let mut told = Vec::new();
     let mut tell_expired = |before: u64, part: &mut Vec<Message>| {
         if let Some((number, lost)) = expired.due_before(before) {
             tell_overload(part, channels, &lost, number);
+            told = pasts.iter().map(|past| (past.channel, past.complete_after())).collect();
         }
     };
     for Item { at, entry, id } in merged(&pasts) {
@@ -70,6 +74,7 @@ fn catch_up_to(
         let is_full = part.len() >= Behind::MAX_MESSAGES || bytes >= Behind::MAX_BYTES;
         // What several channels share stays together.
         if is_full && behind.after < entry.number {
+            behind.told.extend(told);
             return false;
         }
         tell_expired(entry.number, part);
@@ -88,6 +93,7 @@ fn catch_up_to(
         });
     }
     tell_expired(until.saturating_add(1), part);
+    behind.told.extend(told);
     // What keeps no history is lost as a whole.
     let is_kept = |channel: &Channel| channel.history.is_some();
     let is_lost = |index: &ChannelIndex| !channels.get(*index as usize).is_some_and(is_kept);
@@ -101,7 +107,8 @@ fn catch_up_to(
 fn pasts<'a>(behind: &Behind, channels: &'a Slab<Channel>) -> Vec<Past<'a>> {
     let past = |&channel: &ChannelIndex| {
         let history = channels.get(channel as usize)?.history.as_ref()?;
-        Some(Past { channel, history, after: behind.after })
+        let told = behind.told.get(&channel).copied().unwrap_or_default();
+        Some(Past { channel, history, after: behind.after.max(told) })
     };
     behind.missed.iter().filter_map(past).collect()
 }

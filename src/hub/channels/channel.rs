@@ -14,6 +14,8 @@ use crate::hub::memory::{Keeper, Memory};
 pub(super) struct Channel {
     pub(super) topic: Topic,
     pub(super) confirmation: Confirmation,
+    // The number of the last confirmation; 0 before the first.
+    pub(super) confirmed: u64,
     // One bit for each shard.
     pub(super) shards: u128,
     pub(super) linger: Duration,
@@ -21,7 +23,7 @@ pub(super) struct Channel {
     pub(super) history: Option<History>,
     // Of a log: its newest entry.
     pub(super) entry: EntryId,
-    // Of a log: who waits for it to begin. Some may be gone.
+    // Whose call for the past waits for the confirmation. Some may be gone.
     pub(super) awaited_by: Vec<Caller>,
     // The numbers at which it was opened, and at which its history was used last.
     pub(super) opened: u64,
@@ -36,6 +38,8 @@ pub(super) enum Confirmation {
     Given,
     // It was given, and then the connection was lost: something may be missing.
     Withdrawn,
+    // The source may not listen to it.
+    Denied,
 }
 
 impl Channel {

@@ -83,13 +83,17 @@ impl PastCall {
     }
 }
 
-/// Calls for the past of logs that cannot be answered yet.
+/// Calls for the past of logs that the source is to answer.
 #[derive(Debug, Default)]
 pub(super) struct LogCalls {
-    // One of their logs has not begun.
-    waiting: HashMap<Caller, ReplayCall>,
     // The source reads.
     asked: HashMap<Caller, Asked>,
+}
+
+impl LogCalls {
+    pub(super) fn withdraw(&mut self, caller: Caller) {
+        self.asked.remove(&caller);
+    }
 }
 
 #[derive(Debug)]
@@ -105,7 +109,7 @@ impl State {
     /// The source reads this log, from the entry `id` on. Answers calls that the source is to serve.
     pub(super) fn begin_log(&mut self, name: &str, id: EntryId) -> Vec<PastCall> {
         let mut callers = Vec::new();
-        let number = self.number;
+        let number = self.numbers.newest();
         for &index in self.names.readings_of_log(name) {
             let channel = &mut self.channels[index as usize];
             if channel.confirmation == Confirmation::Given {
@@ -119,8 +123,8 @@ impl State {
             self.ports.deal(channel.shards, message);
         }
         let again = |caller| {
-            let call = self.log_calls.waiting.remove(&caller)?;
-            self.replay_logs(caller, call)
+            let call = self.waiting.remove(&caller)?;
+            self.look_into(caller, call)
         };
         callers.into_iter().filter_map(again).collect()
     }
@@ -134,8 +138,7 @@ impl State {
         received: Instant,
         mut decode: impl FnMut(Format) -> Option<Event>,
     ) {
-        self.number += 1;
-        let number = self.number;
+        let number = self.numbers.take_aside();
         for &index in self.names.readings_of_log(name) {
             let channel = &mut self.channels[index as usize];
             if channel.confirmation != Confirmation::Given || id <= channel.entry {
@@ -164,8 +167,7 @@ impl State {
 
     /// Entries of the log are missing up to `entry`; or the log was begun anew there.
     pub(super) fn log_gap(&mut self, name: &str, reason: GapReason, entry: EntryId) {
-        self.number += 1;
-        let number = self.number;
+        let number = self.numbers.take_aside();
         for &index in self.names.readings_of_log(name) {
             let channel = &mut self.channels[index as usize];
             if channel.confirmation != Confirmation::Given {
@@ -187,31 +189,20 @@ impl State {
         }
     }
 
-    /// Nobody waits for this any more.
-    pub(super) fn withdraw(&mut self, caller: Caller) {
-        self.log_calls.waiting.remove(&caller);
-        self.log_calls.asked.remove(&caller);
-    }
-
     /// What the source is asked and has not answered: to be asked again on a new connection.
     pub(super) fn unanswered(&self) -> Vec<PastCall> {
         let again = |(&caller, asked): (&Caller, &Asked)| asked.past_call(caller);
         self.log_calls.asked.iter().map(again).collect()
     }
 
-    /// Answers with a piece of the past, or waits for it; answers what the source is to read first.
-    pub(super) fn replay_logs(&mut self, caller: Caller, mut call: ReplayCall) -> Option<PastCall> {
-        let known = |topic| self.by_topic.get(topic).copied();
-        // Where one is not known it was refused, and the stream is at its end.
-        let indices = call.topics.iter().map(known).collect::<Option<Vec<ChannelIndex>>>()?;
-        let channel = |index: ChannelIndex| &self.channels[index as usize];
-        let is_awaited =
-            |&&index: &&ChannelIndex| channel(index).confirmation == Confirmation::Awaited;
-        if let Some(&awaited) = indices.iter().find(is_awaited) {
-            self.wait_for(awaited, caller, call);
-            return None;
-        }
-        self.look_back(&indices);
+    /// Sends a piece of the past, where that is all in the histories; else returns what the source is
+    /// to read first.
+    pub(super) fn replay_logs(
+        &mut self,
+        caller: Caller,
+        mut call: ReplayCall,
+        indices: &[ChannelIndex],
+    ) -> Option<PastCall> {
         let mut unknown = None;
         let resume = std::mem::replace(&mut call.resume, Resume::Unknown);
         let mut starts = match resume {
@@ -221,15 +212,14 @@ impl State {
                 vec![Start::Now; indices.len()].into()
             }
         };
-        let wanted =
-            self.locate(&indices, &mut starts).or_else(|| self.uncovered(&indices, &starts));
+        let wanted = self.locate(indices, &mut starts).or_else(|| self.uncovered(indices, &starts));
         if let Some((log, wanted)) = wanted {
             let asked = Asked { call, starts, log, wanted };
             let past_call = asked.past_call(caller);
             self.log_calls.asked.insert(caller, asked);
             return Some(past_call);
         }
-        let page = self.log_page(&indices, &starts, unknown, call.max_bytes);
+        let page = self.log_page(indices, &starts, unknown, call.max_bytes);
         self.tell_log_page(caller, call, page);
         None
     }
@@ -258,7 +248,7 @@ impl State {
         };
         if gap.is_none() && entries.is_empty() && is_all {
             call.resume = Resume::Logs(starts);
-            return self.replay_logs(caller, call);
+            return self.look_into(caller, call);
         }
         // The client has it up to here; what this page has it will have then.
         if let PastWanted::After { after, .. } = wanted {
@@ -267,17 +257,6 @@ impl State {
         let page = read_page(log, &starts, gap, entries, call.max_bytes);
         self.tell_log_page(caller, call, page);
         None
-    }
-
-    fn wait_for(&mut self, index: ChannelIndex, caller: Caller, call: ReplayCall) {
-        let waiting = &mut self.log_calls.waiting;
-        waiting.insert(caller, call);
-        let awaited_by = &mut self.channels[index as usize].awaited_by;
-        // While the source is away, clients come and go.
-        if awaited_by.len() == awaited_by.capacity() {
-            awaited_by.retain(|caller| waiting.contains_key(caller));
-        }
-        awaited_by.push(caller);
     }
 
     /// Gives every start an entry; answers what the source has to be asked for that.
@@ -360,7 +339,7 @@ impl State {
     }
 
     fn tell_log_page(&mut self, (shard, member): Caller, call: ReplayCall, page: LogPage) {
-        let (ReplayCall { topics, ticket, .. }, number) = (call, self.number);
+        let (ReplayCall { topics, ticket, .. }, number) = (call, self.numbers.settled());
         self.ports.tell(shard, Message::LogReplay { member, ticket, topics, page, number });
     }
 }

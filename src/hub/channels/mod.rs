@@ -10,6 +10,7 @@ mod confirm;
 mod lingering;
 mod log;
 mod names;
+mod numbers;
 mod replay;
 mod state;
 
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 
 pub use self::log::{LogPast, PastCall, PastKey, PastWanted};
 use self::state::{Joined, State};
-use super::calls::{Caller, Calls, Joining, ReplayCall, Wanted};
+use super::calls::{Caller, Calls, Joining, Wanted};
 use super::gap::GapReason;
 use super::interest::Interest;
 use super::port::{Port, Ports};
@@ -189,7 +190,13 @@ impl Hub {
     /// Begins a message of the source: gives it the next number. A message that is heard through
     /// several subscriptions has one number, so that a stream that asked for both gets it once.
     pub fn begin_message(&self) {
-        self.state.borrow_mut().number += 1;
+        self.state.borrow_mut().numbers.begin_message();
+    }
+
+    /// The source has heard something else since the newest message, or knows otherwise that no
+    /// further copy of it follows.
+    pub fn end_message(&self) {
+        self.state.borrow_mut().numbers.end_message();
     }
 
     /// The message is heard on this subscription: `decode` makes an event of it for each format in
@@ -226,6 +233,12 @@ impl Hub {
         self.state.borrow_mut().confirm(is_pattern, name);
     }
 
+    /// The source may not listen to this subscription: whoever waits for it is told that something
+    /// may be missing there, and gets the rest.
+    pub fn deny(&self, is_pattern: bool, name: &str) {
+        self.state.borrow_mut().deny(is_pattern, name);
+    }
+
     /// The source has lost its connection.
     pub fn lose(&self) {
         self.state.borrow_mut().lose();
@@ -242,6 +255,12 @@ impl Hub {
     /// What the histories of all channels hold, in bytes.
     pub fn history_bytes(&self) -> usize {
         self.state.borrow().memory.held()
+    }
+
+    /// The newest number.
+    #[cfg(test)]
+    pub(super) fn number(&self) -> u64 {
+        self.state.borrow().numbers.newest()
     }
 
     /// Channels in the line of those that keep history.
@@ -283,23 +302,15 @@ impl Hub {
         }
         for (caller, asked) in replays {
             match asked {
-                Some(asked) => self.replay(caller, asked),
+                Some(asked) => {
+                    let call = self.state.borrow_mut().look_into(caller, asked);
+                    self.ask_for_pasts(call);
+                }
                 None => {
                     self.state.borrow_mut().withdraw(caller);
                     self.past_calls.withdraw(&caller);
                 }
             }
-        }
-    }
-
-    fn replay(&self, caller: Caller, asked: ReplayCall) {
-        let is_of_logs = asked.topics.first().is_some_and(|topic| topic.ids == Ids::Entries);
-        let mut state = self.state.borrow_mut();
-        if is_of_logs {
-            let call = state.replay_logs(caller, asked);
-            self.ask_for_pasts(call);
-        } else {
-            state.replay(caller, asked);
         }
     }
 

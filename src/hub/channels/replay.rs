@@ -1,73 +1,109 @@
 //! What a client missed, out of the histories of its channels.
+//!
+//! Looked for when all its channels are confirmed: from then on it is known since when each of them
+//! is complete.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::channel::Confirmation;
+use super::log::PastCall;
 use super::state::State;
+use crate::event::Ids;
 use crate::hub::calls::{Caller, ReplayCall};
 use crate::hub::history::page::{Page, Past, page};
 use crate::hub::inbox::{ChannelIndex, Message};
 use crate::hub::resume::Resume;
 
 impl State {
-    /// Answers with a piece of the past.
-    pub(super) fn replay(&mut self, (shard, member): Caller, asked: ReplayCall) {
-        let ReplayCall { topics, resume, max_bytes, ticket } = asked;
-        let indices: Vec<ChannelIndex> =
-            topics.iter().filter_map(|topic| self.by_topic.get(topic).copied()).collect();
+    /// Sends a piece of the past, or lets the call wait until all its channels are confirmed. Returns
+    /// what the source is to read first.
+    pub(super) fn look_into(&mut self, caller: Caller, call: ReplayCall) -> Option<PastCall> {
+        let known = |topic| self.by_topic.get(topic).copied();
+        // Where one is not known it was refused, and the stream is at its end.
+        let indices = call.topics.iter().map(known).collect::<Option<Vec<ChannelIndex>>>()?;
+        let is_awaited = |&&index: &&ChannelIndex| {
+            self.channels[index as usize].confirmation == Confirmation::Awaited
+        };
+        if let Some(&awaited) = indices.iter().find(is_awaited) {
+            self.wait_for(awaited, caller, call);
+            return None;
+        }
         self.look_back(&indices);
+        if call.topics.first().is_some_and(|topic| topic.ids == Ids::Entries) {
+            return self.replay_logs(caller, call, &indices);
+        }
+        self.replay(caller, call, &indices);
+        None
+    }
+
+    /// Nobody waits for this any more.
+    pub(super) fn withdraw(&mut self, caller: Caller) {
+        self.waiting.remove(&caller);
+        self.log_calls.withdraw(caller);
+    }
+
+    fn wait_for(&mut self, index: ChannelIndex, caller: Caller, call: ReplayCall) {
+        let waiting = &mut self.waiting;
+        waiting.insert(caller, call);
+        let awaited_by = &mut self.channels[index as usize].awaited_by;
+        // While the source is away, clients come and go.
+        if awaited_by.len() == awaited_by.capacity() {
+            awaited_by.retain(|caller| waiting.contains_key(caller));
+        }
+        awaited_by.push(caller);
+    }
+
+    /// The pasts of these channels are about to be looked at.
+    fn look_back(&mut self, indices: &[ChannelIndex]) {
+        let now = Instant::now();
+        for &index in indices {
+            let channel = &mut self.channels[index as usize];
+            channel.used = self.numbers.newest();
+            channel.change_history(&mut self.memory, |history| history.expire(now));
+        }
+    }
+
+    fn replay(&mut self, (shard, member): Caller, call: ReplayCall, indices: &[ChannelIndex]) {
+        let ReplayCall { resume, max_bytes, ticket, .. } = call;
+        let (newest, settled) = (self.numbers.newest(), self.numbers.settled());
         let (page, floors) = match resume {
             // A number that we have not given yet is not ours either.
-            Resume::After { number, floors } if number <= self.number => {
-                let floor = |at: usize| floors.as_ref().and_then(|floors| floors.get(at).copied());
-                let starts = |at| floor(at).map_or(number, |floor| floor.max(number));
-                (self.page(&indices, starts, max_bytes), floors)
+            Resume::After { number, floors } if number <= newest => {
+                let floor = |at: usize| floors.as_ref().map_or(0, |floors| floors[at]);
+                let pasts = self.pasts(indices, |at| number.max(floor(at)));
+                let page = page(&pasts, settled, max_bytes);
+                let told = page.is_expired_told.then(|| complete_after(&pasts));
+                (page, told.or(floors))
             }
             Resume::Newest(count) => {
                 let start = |&index: &ChannelIndex| {
                     let history = self.channels[index as usize].history.as_ref();
-                    history.map_or(self.number, |history| history.start_of_newest(count))
+                    history.map_or(newest, |history| history.start_of_newest(count))
                 };
                 let floors: Arc<[u64]> = indices.iter().map(start).collect();
-                (self.page(&indices, |at| floors[at], max_bytes), Some(floors))
+                let pasts = self.pasts(indices, |at| floors[at]);
+                (page(&pasts, settled, max_bytes), Some(floors))
             }
-            _ => (Page::unknown_id(indices, self.number), None),
+            _ => (Page::unknown_id(indices.to_vec(), settled), None),
         };
-        let number = self.number;
+        let number = settled;
         self.ports.tell(shard, Message::Replay { member, ticket, page, floors, number });
     }
 
-    /// The pasts of these channels are about to be looked at.
-    pub(super) fn look_back(&mut self, indices: &[ChannelIndex]) {
-        let now = Instant::now();
-        let number = self.number;
-        for &index in indices {
-            let channel = &mut self.channels[index as usize];
-            let is_followed = channel.confirmation != Confirmation::Awaited;
-            channel.used = number;
-            channel.change_history(&mut self.memory, |history| {
-                history.expire(now);
-                // What is not heard yet has no past that could be promised.
-                if !is_followed {
-                    history.begin(number);
-                }
-            });
-        }
-    }
-
-    fn page(
-        &self,
-        indices: &[ChannelIndex],
-        start: impl Fn(usize) -> u64,
-        max_bytes: usize,
-    ) -> Page {
+    fn pasts(&self, indices: &[ChannelIndex], start: impl Fn(usize) -> u64) -> Vec<Past<'_>> {
         let past = |(at, &channel): (usize, &ChannelIndex)| {
             let history = self.channels[channel as usize].history.as_ref()?;
             Some(Past { channel, history, after: start(at) })
         };
         let pasts: Vec<_> = indices.iter().enumerate().filter_map(past).collect();
-        page(&pasts, max_bytes)
+        debug_assert_eq!(pasts.len(), indices.len(), "where ids are ours there is a history");
+        pasts
     }
+}
+
+/// From where on the next piece has all of each channel: what is missing before was told.
+fn complete_after(pasts: &[Past<'_>]) -> Arc<[u64]> {
+    pasts.iter().map(Past::complete_after).collect()
 }

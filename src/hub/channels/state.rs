@@ -12,8 +12,9 @@ use super::channel::{Channel, Confirmation};
 use super::lingering::{Linger, Lingering};
 use super::log::LogCalls;
 use super::names::Names;
+use super::numbers::Numbers;
 use crate::event::{EntryId, Event, Format, Ids, Topic};
-use crate::hub::calls::Joining;
+use crate::hub::calls::{Caller, Joining, ReplayCall};
 use crate::hub::gap::GapReason;
 use crate::hub::history::{History, Kept};
 use crate::hub::inbox::{ChannelIndex, Message};
@@ -27,7 +28,7 @@ use crate::sse::encode;
 /// What the hub knows.
 pub(super) struct State {
     run: Run,
-    pub(super) number: u64,
+    pub(super) numbers: Numbers,
     pub(super) channels: Slab<Channel>,
     pub(super) by_topic: HashMap<Topic, ChannelIndex>,
     pub(super) names: Names,
@@ -35,6 +36,8 @@ pub(super) struct State {
     pub(super) restored: Vec<ChannelIndex>,
     pub(super) ports: Ports,
     pub(super) memory: Memory,
+    // Who waits until all its channels are confirmed, and for what.
+    pub(super) waiting: HashMap<Caller, ReplayCall>,
     pub(super) log_calls: LogCalls,
     settings: HubSettings,
     pub(super) metrics: Metrics,
@@ -56,7 +59,7 @@ impl State {
     pub(super) fn new(run: Run, ports: Ports, settings: HubSettings, metrics: Metrics) -> Self {
         Self {
             run,
-            number: 0,
+            numbers: Numbers::default(),
             channels: Slab::new(),
             by_topic: HashMap::new(),
             names: Names::default(),
@@ -64,6 +67,7 @@ impl State {
             restored: Vec::new(),
             ports,
             memory: Memory::new(settings.history_memory),
+            waiting: HashMap::new(),
             log_calls: LogCalls::default(),
             settings,
             metrics,
@@ -85,7 +89,7 @@ impl State {
             Some(index) => (index, Joined::Another),
             None => self.open(topic.clone()),
         };
-        let number = self.number;
+        let number = self.numbers.newest();
         let channel = &mut self.channels[index as usize];
         channel.shards |= 1 << shard;
         channel.linger = channel.linger.max(linger);
@@ -101,6 +105,9 @@ impl State {
             self.lingering.remove(index, linger);
         }
         let (entry, is_confirmed) = (channel.entry, channel.confirmation == Confirmation::Given);
+        // Whoever is told a position from now on stands behind the confirmation.
+        let number = self.numbers.settled();
+        debug_assert!(!is_confirmed || channel.confirmed <= number);
         let channel = index;
         let message = Message::Joined { topic, ticket, channel, is_confirmed, number, entry };
         self.ports.tell(shard, message);
@@ -126,23 +133,24 @@ impl State {
         // Another reading of what is followed already: whether that is confirmed holds for it too.
         let sibling = readings.first().map(|&sibling| {
             let sibling = &self.channels[sibling as usize];
-            (sibling.confirmation, sibling.entry)
+            (sibling.confirmation, sibling.confirmed, sibling.entry)
         });
         let joined = if sibling.is_none() { Joined::First } else { Joined::Another };
         let index = self.channels.insert(Channel {
             topic: topic.clone(),
             confirmation: match sibling {
-                Some((Confirmation::Given, _)) => Confirmation::Given,
+                Some((Confirmation::Given, ..)) => Confirmation::Given,
                 _ => Confirmation::Awaited,
             },
             shards: 0,
             linger: Duration::ZERO,
             lingers: None,
             history: None,
-            entry: sibling.map_or(EntryId::ZERO, |(_, entry)| entry),
+            entry: sibling.map_or(EntryId::ZERO, |(.., entry)| entry),
             awaited_by: Vec::new(),
-            opened: self.number,
-            used: self.number,
+            confirmed: sibling.map_or(0, |(_, confirmed, _)| confirmed),
+            opened: self.numbers.newest(),
+            used: self.numbers.newest(),
             is_in_line: false,
         });
         let index = ChannelIndex::try_from(index).expect("max_channels is below 2^32");
@@ -217,13 +225,16 @@ impl State {
     ) {
         for &index in self.names.readings(is_pattern, name) {
             let channel = &mut self.channels[index as usize];
-            if channel.shards == 0 && channel.history.is_none() {
+            let is_wanted = channel.shards != 0 || channel.history.is_some();
+            // A subscription that was left and is asked for again may still be heard: what comes
+            // before it is confirmed is no beginning of anything.
+            if !is_wanted || channel.confirmation != Confirmation::Given {
                 continue;
             }
             let Some(event) = decode(channel.topic.format) else {
                 continue;
             };
-            let number = self.number;
+            let number = self.numbers.message();
             let frame = match channel.topic.ids {
                 Ids::Ours => encode::frame(&event, Some(&self.run.at(number).to_string())),
                 Ids::Publisher | Ids::Entries => encode::frame(&event, event.id.as_deref()),
@@ -246,7 +257,7 @@ impl State {
             (channel.opened == keeper.opened).then_some(channel.used)
         }) {
             let channel = &mut channels[index as usize];
-            channel.change_history(&mut self.memory, |history| history.forget_all(self.number));
+            channel.change_history(&mut self.memory, History::forget_all);
             channel.is_in_line = false;
         }
     }
@@ -257,13 +268,13 @@ impl State {
             return;
         }
         // A position of its own: whoever has the last event has not heard of the gap yet.
-        self.number += 1;
+        let number = self.numbers.take();
         let now = Instant::now();
         for &index in channels {
             let channel = &mut self.channels[index as usize];
-            channel.keep(index, self.number, Kept::Gap(reason), now, &mut self.memory);
+            channel.keep(index, number, Kept::Gap(reason), now, &mut self.memory);
         }
-        let gap = Message::Gap { reason, channels: channels.into(), number: self.number };
+        let gap = Message::Gap { reason, channels: channels.into(), number };
         self.ports.tell_all(&gap);
     }
 }

@@ -80,14 +80,17 @@ impl History {
             + ids * size_of::<EntryId>()
     }
 
-    /// Forgets everything up to `number`, the newest.
-    pub(super) fn forget_all(&mut self, number: u64) {
-        if let Some(newest) = self.log.as_ref().and_then(|log| log.ids.back().copied()) {
-            self.begin_log(number, newest);
+    /// Forgets everything that it has. Who knows the newest of that has missed nothing.
+    pub(super) fn forget_all(&mut self) {
+        let Some(newest) = self.entries.back().map(|newest| newest.number) else {
+            return;
+        };
+        if let Some(id) = self.log.as_ref().and_then(|log| log.ids.back().copied()) {
+            self.begin_log(newest, id);
         } else {
             self.entries = VecDeque::new();
             self.bytes = 0;
-            self.begin(number);
+            self.begin(newest);
         }
     }
 
@@ -100,6 +103,7 @@ impl History {
 
     /// The channel is heard only from `number` on.
     pub(super) fn begin(&mut self, number: u64) {
+        debug_assert!(self.entries.is_empty(), "nothing is kept before it is confirmed");
         self.complete_after = self.complete_after.max(number);
     }
 
@@ -267,7 +271,7 @@ mod tests {
         assert_eq!(history.id_before_newest(1), Some(id(9)));
         assert_eq!(history.id_before_newest(3), Some(id(6)));
         assert_eq!(history.id_before_newest(4), None);
-        history.forget_all(20);
+        history.forget_all();
         assert_eq!((history.log_floor(), history.held()), (id(12), 0));
     }
 

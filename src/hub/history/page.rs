@@ -21,6 +21,13 @@ pub(in crate::hub) struct Past<'a> {
     pub(in crate::hub) after: u64,
 }
 
+impl Past<'_> {
+    /// The number after which nothing is missing, for who was told what is missing before.
+    pub(in crate::hub) fn complete_after(&self) -> u64 {
+        self.after.max(self.history.complete_after)
+    }
+}
+
 /// An entry of one of several channels.
 #[derive(Debug)]
 pub(in crate::hub) struct Item<'a> {
@@ -72,6 +79,8 @@ pub(in crate::hub) struct Page {
     pub(in crate::hub) entries: Vec<Replayed>,
     /// Whether nothing is left after it.
     pub(in crate::hub) is_last: bool,
+    /// Whether it tells of channels that do not reach back far enough.
+    pub(in crate::hub) is_expired_told: bool,
 }
 
 /// An entry of a page.
@@ -87,11 +96,13 @@ pub(in crate::hub) enum ReplayedWhat {
     Gap { reason: GapReason, channels: Vec<ChannelIndex> },
 }
 
-/// What came on these channels, up to about `max_bytes`, but at least one entry.
+/// What came on these channels, up to about `max_bytes`, but at least one entry. Everything up to
+/// `settled` has been heard on all of them.
 ///
-/// Where a channel's past no longer reaches back far enough, a gap stands at the place from which
-/// on it is complete.
-pub(in crate::hub) fn page(pasts: &[Past<'_>], max_bytes: usize) -> Page {
+/// Where the pasts of channels no longer reach back far enough, one gap tells of all of them: before
+/// anything that comes from where the first of them is complete on. Whoever had an id behind that,
+/// and not the gap, would count as complete.
+pub(in crate::hub) fn page(pasts: &[Past<'_>], settled: u64, max_bytes: usize) -> Page {
     let mut expired = Expired::find(pasts);
     let mut page = Page::default();
     let mut bytes = 0;
@@ -104,7 +115,8 @@ pub(in crate::hub) fn page(pasts: &[Past<'_>], max_bytes: usize) -> Page {
         }
         bytes += page.push(entry, pasts[at].channel);
     }
-    expired.tell_before(u64::MAX, &mut page);
+    // Another copy of the newest message may still follow, and comes behind the gap.
+    expired.tell_before(settled + 1, &mut page);
     page.is_last = true;
     page
 }
@@ -113,7 +125,8 @@ impl Page {
     /// All that can be told to a client with an id that is not ours.
     pub(in crate::hub) fn unknown_id(channels: Vec<ChannelIndex>, number: u64) -> Self {
         let what = ReplayedWhat::Gap { reason: GapReason::UnknownId, channels };
-        Self { entries: vec![Replayed { number, what }], is_last: true }
+        let entries = vec![Replayed { number, what }];
+        Self { entries, is_last: true, is_expired_told: false }
     }
 
     /// Adds an entry; answers how many bytes that were. What several channels share is there once:
@@ -145,32 +158,37 @@ impl Page {
 /// The one gap for all channels whose past does not reach back far enough.
 #[derive(Debug)]
 pub(in crate::hub) struct Expired {
-    complete_after: u64,
+    // From where on the first of them is complete, and all of them.
+    first: u64,
+    all: u64,
     channels: Vec<ChannelIndex>,
 }
 
 impl Expired {
     pub(in crate::hub) fn find(pasts: &[Past<'_>]) -> Self {
         let too_short = || pasts.iter().filter(|past| past.history.complete_after > past.after);
+        let places = || too_short().map(|past| past.history.complete_after);
         Self {
-            complete_after: too_short()
-                .map(|past| past.history.complete_after)
-                .max()
-                .unwrap_or_default(),
+            first: places().min().unwrap_or_default(),
+            all: places().max().unwrap_or_default(),
             channels: too_short().map(|past| past.channel).collect(),
         }
     }
 
-    /// The place and the channels of the gap, once everything that comes before it has been told.
+    /// The place and the channels of the gap, if it is to be told before what has this number.
+    ///
+    /// It stands as far behind as it can, so that it is not told again to a client that comes back;
+    /// but before that number, which a message that one of the channels has forgotten may share.
     pub(in crate::hub) fn due_before(&mut self, number: u64) -> Option<(u64, Vec<ChannelIndex>)> {
-        let is_due = !self.channels.is_empty() && self.complete_after < number;
-        is_due.then(|| (self.complete_after, std::mem::take(&mut self.channels)))
+        let is_due = !self.channels.is_empty() && self.first <= number;
+        is_due.then(|| (self.all.min(number - 1), std::mem::take(&mut self.channels)))
     }
 
     fn tell_before(&mut self, number: u64, page: &mut Page) {
         if let Some((number, channels)) = self.due_before(number) {
             let what = ReplayedWhat::Gap { reason: GapReason::Expired, channels };
             page.entries.push(Replayed { number, what });
+            page.is_expired_told = true;
         }
     }
 }
@@ -198,7 +216,7 @@ mod tests {
 
     fn page(channels: &[(ChannelIndex, &History)], after: u64, max_bytes: usize) -> Page {
         let past = |&(channel, history)| Past { channel, history, after };
-        super::page(&channels.iter().map(past).collect::<Vec<_>>(), max_bytes)
+        super::page(&channels.iter().map(past).collect::<Vec<_>>(), 100, max_bytes)
     }
 
     fn told(page: &Page) -> Vec<String> {
@@ -267,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn one_gap_is_told_for_all_channels_and_no_id_runs_ahead() {
+    fn one_gap_tells_of_all_channels_before_any_id_behind_a_hole() {
         let now = Instant::now();
         let (mut a, mut b, mut c) = (history(1, 1000), history(1, 1000), history(9, 1000));
         a.push(1, event(1), now);
@@ -277,7 +295,7 @@ mod tests {
         b.push(6, event(1), now);
         c.push(7, event(1), now);
         let told = told(&page(&[(0, &a), (1, &b), (2, &c)], 0, 1000));
-        assert_eq!(told, ["2", "3 expired [0, 1]", "4", "6", "7"]);
+        assert_eq!(told, ["1 expired [0, 1]", "2", "4", "6", "7"]);
     }
 
     #[test]

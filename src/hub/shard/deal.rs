@@ -29,8 +29,8 @@ impl Shard {
         while dealt < MAX_SLICE_BYTES {
             let Some(message) = self.0.batch.borrow_mut().pop_front() else { break };
             dealt += message.bytes() + MESSAGE_BYTES;
-            if let Some(number) = message.number() {
-                self.0.number.set(number);
+            if let Some(number) = message.settled() {
+                self.0.number.set(number.max(self.0.number.get()));
             }
             match message {
                 Message::Event { channel, number, frame, received } => {

@@ -100,7 +100,7 @@ struct Inner {
     // Streams that come from elsewhere.
     watched: Watched,
     next_ticket: Cell<u64>,
-    // Everything up to this number has been dealt with here.
+    // Everything up to this number has been dealt here, with all its copies.
     number: Cell<u64>,
     // What came from the hub and is still to be dealt, the oldest first.
     batch: RefCell<VecDeque<Message>>,

@@ -278,8 +278,7 @@ impl Mailbox {
     ) -> bool {
         let is_live = is_last && self.queued_bytes() <= self.settings.max_queue_bytes / 2;
         if is_live {
-            // Of the newest message another copy may still come, on a channel of this stream.
-            self.newest.set(self.newest.get().max(number.saturating_sub(1)));
+            self.newest.set(self.newest.get().max(number));
             self.phase.set(Phase::Live);
         } else if self.ids == Ids::Entries {
             self.rewind(now);
@@ -335,8 +334,12 @@ impl Mailbox {
         number: u64,
         now: Instant,
     ) {
-        self.newest.set(self.newest.get().max(number));
-        let position = self.position(shard, number);
+        self.newest.set(match reason {
+            // Where it said that it stands is nowhere.
+            GapReason::UnknownId => number,
+            _ => self.reached(number),
+        });
+        let position = self.position(shard, self.newest.get());
         self.say_gap(reason, channels, shard, position.as_deref(), now);
     }
 
@@ -357,6 +360,12 @@ impl Mailbox {
     /// The entry of this log that was offered last.
     pub(in crate::hub) fn place_in(&self, log: usize) -> Option<EntryId> {
         self.in_logs.borrow().get(log)
+    }
+
+    /// Where the stream stands when its shard stands at `number`: it may have had another copy of the
+    /// newest message already.
+    pub(in crate::hub) fn reached(&self, number: u64) -> u64 {
+        self.newest.get().max(number)
     }
 
     /// The id of what comes before `number`, and before the next entry of any log.
@@ -439,7 +448,8 @@ impl Mailbox {
 
     /// Tells the client that it is subscribed, and where it stands if it asked for that.
     pub(in crate::hub) fn say_ready(&self, shard: &Shard, number: u64, now: Instant) {
-        let position = self.is_told_position.then(|| self.position(shard, number)).flatten();
+        let position =
+            self.is_told_position.then(|| self.position(shard, self.reached(number))).flatten();
         self.say(encode::ready(position.as_deref()), now);
     }
 

@@ -95,6 +95,41 @@ fn a_shard_that_fell_behind_is_told_once_where_history_is_too_short() {
     });
 }
 
+#[test]
+fn every_channel_that_was_lost_to_a_shard_is_told_of_wherever_its_hole_is() {
+    run(async {
+        let house =
+            House::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
+        let open =
+            |name: &str, kept| house.open_topics(0, vec![topic(name)], None, wide(), keep(kept));
+        let streams = [open("long", 200_000), open("early", 10), open("late", 10)];
+        settle().await;
+        house.follow().await;
+        for stream in &streams {
+            drop(read(stream));
+        }
+        // An inbox that is empty takes any batch.
+        publish(&house.hub, "long", 0);
+        house.hub.flush();
+        // More than is handed over together lies between the two holes.
+        for (channel, events) in [("early", 1000), ("long", 140_000), ("late", 1000)] {
+            for number in 0..events {
+                publish(&house.hub, channel, number);
+            }
+        }
+        house.hub.flush();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        publish(&house.hub, "long", 140_000);
+        house.hub.flush();
+        settle().await;
+        let told = streams.each_ref().map(|stream| {
+            let text = read(stream);
+            (text.matches("event: gap").count(), text.matches("data: ").count())
+        });
+        assert_eq!(told, [(0, 140_002), (1, 11), (1, 11)]);
+    });
+}
+
 #[expect(clippy::disallowed_methods, reason = "the shard is to be blocked")]
 fn stand_still() {
     std::thread::sleep(Duration::from_secs(2));

@@ -4,9 +4,12 @@
 mod behind;
 /// Channels whose source keeps their entries.
 mod logs;
+/// Clients that come and go, against one who knows every message.
+mod oracle;
 /// What a client without an id is sent, and how fast.
 mod replay;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -26,6 +29,9 @@ use crate::sse::frame::{Form, Frame};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A hub with its shards, and a source that confirms when it is told to.
+///
+/// Numbers in its tests count from the newest confirmation of [`House::follow`] on: how many numbers
+/// confirmations take is not their business.
 struct House {
     hub: Hub,
     shards: Vec<Shard>,
@@ -91,6 +97,7 @@ impl House {
                 self.hub.confirm(subscription.is_pattern, subscription.name.as_str());
             }
         }
+        FIRST.set(self.hub.number());
         self.hub.flush();
         settle().await;
     }
@@ -106,9 +113,15 @@ impl House {
                 Some(Event { data: Bytes::from_static(data.as_bytes()), ..Event::default() })
             });
         }
+        self.hub.end_message();
         self.hub.flush();
         settle().await;
     }
+}
+
+thread_local! {
+    /// The number from which those in the tests count.
+    static FIRST: Cell<u64> = const { Cell::new(0) };
 }
 
 /// A frame of so many bytes.
@@ -133,7 +146,7 @@ async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// What waits for a subscriber, with the run's tag as `R`.
+/// What waits for a subscriber, with the run's tag as `R` and numbers from [`FIRST`] on.
 fn read(subscriber: &Subscriber) -> String {
     let mut text = String::new();
     let context = Context::from_waker(Waker::noop());
@@ -142,7 +155,10 @@ fn read(subscriber: &Subscriber) -> String {
     }
     text.lines()
         .map(|line| match line.strip_prefix("id: ").and_then(|id| id.split_once('-')) {
-            Some((_, number)) => format!("id: R-{number}"),
+            Some((_, number)) => {
+                let number: i64 = number.parse().expect("a number");
+                format!("id: R-{}", number - FIRST.get().cast_signed())
+            }
             None => line.to_owned(),
         })
         .collect::<Vec<_>>()
@@ -150,7 +166,7 @@ fn read(subscriber: &Subscriber) -> String {
 }
 
 fn id_of(house: &House, number: u64) -> String {
-    house.shards[0].run_tag().at(number).to_string()
+    house.shards[0].run_tag().at(FIRST.get() + number).to_string()
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -293,7 +309,89 @@ fn what_cannot_be_promised_is_told() {
         house.follow().await;
         let text = read(&other);
         assert!(text.starts_with("event: gap\ndata: {\"reason\":\"expired\""), "{text}");
-        assert!(text.ends_with("id: R-7\n: ready\n"), "{text}");
+        assert!(text.ends_with("id: R-0\n: ready\n"), "{text}");
+    });
+}
+
+#[test]
+fn a_channel_that_was_left_for_a_while_is_told_as_a_gap() {
+    run(async {
+        let settings = HubSettings { max_channels: 2, ..HubSettings::default() };
+        let linger = |linger| StreamSettings { linger, ..StreamSettings::default() };
+        for is_evicted in [false, true] {
+            let house = House::new(1, settings.clone());
+            let time = if is_evicted { Duration::from_secs(300) } else { Duration::ZERO };
+            let stream = house.open_with(0, &["one"], None, linger(time));
+            settle().await;
+            house.follow().await;
+            house.publish("one", "heard").await;
+            let (at_event, at_ready) = (id_of(&house, 1), id_of(&house, 0));
+            drop((read(&stream), stream));
+            let others = is_evicted.then(|| [house.open(0, &["two"]), house.open(0, &["three"])]);
+            settle().await;
+            assert!(!house.hub.is_followed(false, "one"));
+            drop(others);
+            settle().await;
+            // Somebody publishes, and nobody hears it.
+            for id in [at_event, at_ready] {
+                let back = house.open_with(0, &["one"], Some(&id), linger(Duration::ZERO));
+                drop(read(&back));
+                settle().await;
+                house.follow().await;
+                let text = read(&back);
+                let gap = "event: gap\ndata: {\"reason\":\"expired\",\"channels\":[\"one\"]}";
+                assert_eq!(text.matches(gap).count(), 1, "{id}: {text}");
+                assert!(text.ends_with(": ready\n"), "{text}");
+                drop(back);
+                settle().await;
+                house.hub.wishes().await.for_each(drop);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_subscription_that_is_denied_holds_back_no_other() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let first = house.open(0, &["good"]);
+        settle().await;
+        house.follow().await;
+        house.publish_all(&[("good", "1"), ("good", "2")]).await;
+        drop(first);
+        let id = id_of(&house, 1);
+        let back = house.open_with(0, &["good", "bad"], Some(&id), StreamSettings::default());
+        drop(read(&back));
+        settle().await;
+        assert_eq!(read(&back), "", "it may be allowed in a moment");
+        house.hub.deny(false, "bad");
+        house.hub.flush();
+        settle().await;
+        let text = read(&back);
+        assert!(text.contains("data: 2\n"), "{text}");
+        assert_eq!(text.matches("event: gap").count(), 1, "{text}");
+        assert!(text.contains("\"channels\":[\"bad\"]") && !text.contains("ready"), "{text}");
+        house.hub.confirm(false, "bad");
+        house.hub.flush();
+        settle().await;
+        assert!(read(&back).ends_with(": ready\n"));
+    });
+}
+
+#[test]
+fn an_id_of_our_own_future_holds_back_nothing() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let first = house.open(0, &["a"]);
+        settle().await;
+        house.follow().await;
+        let forged = id_of(&house, 1000);
+        let back = house.open_with(0, &["a"], Some(&forged), StreamSettings::default());
+        drop((read(&back), first));
+        settle().await;
+        assert!(read(&back).contains("unknown_id"));
+        house.publish("a", "1").await;
+        assert!(read(&back).contains("data: 1\n"));
     });
 }
 
@@ -343,18 +441,18 @@ fn a_lost_source_is_told_once_to_those_who_listened() {
         let text = read(&early);
         assert!(
             text.starts_with("event: gap\ndata: {\"reason\":\"redis_away\"")
-                && text.contains("\nid: R-2\n"),
+                && text.contains("\nid: R-4\n"),
             "{text}"
         );
         assert_eq!(text.matches("event: gap").count(), 1);
-        assert_eq!(read(&late), "id: R-1\n: ready\n");
+        assert!(read(&late).ends_with(": ready\n"));
 
         // Whoever comes back finds the gap in the past.
         let back = house.open_with(0, &["a"], Some(&id_of(&house, 1)), StreamSettings::default());
         drop(read(&back));
         settle().await;
         let text = read(&back);
-        assert!(text.starts_with("event: gap\n") && text.contains("\nid: R-2\n"), "{text}");
+        assert!(text.starts_with("event: gap\n") && text.contains("\nid: R-4\n"), "{text}");
     });
 }
 
@@ -432,7 +530,7 @@ fn a_quiet_stream_is_kept_alive_and_a_busy_one_is_not() {
 fn a_stream_that_takes_nothing_is_cut_off() {
     run(async {
         let house = House::new(1, HubSettings::default());
-        let is_cut = std::rc::Rc::new(std::cell::Cell::new(false));
+        let is_cut = std::rc::Rc::new(Cell::new(false));
         let cut = std::rc::Rc::clone(&is_cut);
         let stream = house.shards[0].subscribe(StreamRequest {
             topics: vec![topic("a")],

@@ -15,7 +15,10 @@ impl Outlet for Rc<RefCell<Intake>> {
     }
 
     fn flush(&mut self) {
-        self.borrow_mut().flush();
+        let mut intake = self.borrow_mut();
+        // All copies of a message come in one turn.
+        intake.end_message();
+        intake.flush();
     }
 }
 

@@ -136,7 +136,10 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Value::Simple(_) | Value::Bulk(_) => match self.awaited.pop_front() {
-                Some(Awaited::Pong) => Ok(()),
+                Some(Awaited::Pong) => {
+                    self.owner.intake.end_message();
+                    Ok(())
+                }
                 _ => Err(SourceError::Unexpected("a reply".into())),
             },
             other => Err(SourceError::Unexpected(format!("{other:?}"))),
@@ -177,7 +180,9 @@ impl<'a> Session<'a> {
         payload: Value,
     ) -> Result<(), SourceError> {
         // What we say to ourselves is for nobody else.
-        if !self.owner.belief.heard(channel, &payload, self.heard) {
+        if self.owner.belief.heard(channel, &payload, self.heard) {
+            self.owner.intake.end_message();
+        } else {
             self.owner.intake.message(pattern, channel, &whole(payload)?);
         }
         Ok(())
@@ -257,6 +262,9 @@ impl<'a> Session<'a> {
                 self.subscribe(vec![subscription]);
             }
         } else {
+            for refused in &names {
+                self.owner.hub.deny(refused.is_pattern, refused.name.as_str());
+            }
             self.refused.extend(names);
         }
     }

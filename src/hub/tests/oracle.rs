@@ -1,0 +1,645 @@
+//! Clients that come and go, against an oracle that knows every message.
+//!
+//! A simulated Redis numbers all messages and sends one gateway what it subscribed to, in order and
+//! with delays; the hub and its shards are the real ones. Clients follow channels and patterns, leave,
+//! and come back with the last id that they have read; meanwhile channels are closed, evicted and
+//! opened again, histories are trimmed, and the connection breaks. What a client was promised, from
+//! its first `ready` on, must reach it once and in order, or be covered by a gap that names the
+//! channel.
+//!
+//! `SSEGATE_SEEDS=100000` runs more of it, `SSEGATE_SEED=7` one seed with a trace.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Write as _;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use super::{House, run, settle, topic};
+use crate::event::{Event, Subscription};
+use crate::hub::{HistorySettings, HubSettings, StreamSettings, Subscriber, Wish};
+use crate::sse::frame::Form;
+
+/// What the simulation does in one seed.
+#[derive(Clone, Debug)]
+struct Plan {
+    steps: usize,
+    channels: usize,
+    // Of three clients, so many ask for the pattern too.
+    patterns: u8,
+    clients: usize,
+    shards: usize,
+    history: usize,
+    history_memory: usize,
+    max_channels: usize,
+    linger: Duration,
+    max_queue_bytes: usize,
+    breaks: bool,
+    delays: bool,
+    changes_channels: bool,
+}
+
+impl Plan {
+    fn draw(rng: &mut Rng) -> Self {
+        Self {
+            steps: 160,
+            channels: rng.usize(1..=5),
+            patterns: rng.u8(..2),
+            clients: rng.usize(1..=5),
+            shards: rng.usize(1..=2),
+            history: *rng.choice(&[1, 3, 50]).expect("a choice"),
+            history_memory: *rng.choice(&[700, 1 << 20]).expect("a choice"),
+            max_channels: *rng.choice(&[2, 4, 100]).expect("a choice"),
+            linger: Duration::from_millis(*rng.choice(&[0, 20, 100_000]).expect("a choice")),
+            max_queue_bytes: *rng.choice(&[1, 60, 1 << 20]).expect("a choice"),
+            breaks: rng.u8(..3) == 0,
+            delays: rng.bool(),
+            changes_channels: rng.bool(),
+        }
+    }
+
+    /// One in which most messages are heard twice, and other things happen between the two.
+    fn of_copies(rng: &mut Rng) -> Self {
+        Self {
+            channels: rng.usize(1..=2),
+            patterns: 2,
+            max_channels: 100,
+            delays: true,
+            breaks: false,
+            ..Self::draw(rng)
+        }
+    }
+
+    /// One in which nothing is ever forgotten.
+    fn calm(rng: &mut Rng) -> Self {
+        Self {
+            history: 10_000,
+            history_memory: 1 << 30,
+            max_channels: 100,
+            linger: Duration::from_secs(100_000),
+            max_queue_bytes: *rng.choice(&[60, 1 << 20]).expect("a choice"),
+            breaks: false,
+            changes_channels: false,
+            ..Self::draw(rng)
+        }
+    }
+}
+
+/// What is on its way from Redis to the gateway.
+#[derive(Clone, Debug)]
+enum Wire {
+    Copy {
+        heard_on: Subscription,
+        channel: String,
+        index: u64,
+    },
+    /// And up to which message it was not.
+    Subscribed(Subscription, u64),
+    Unsubscribed(Subscription),
+    Restored,
+    /// What the gateway said to itself.
+    Echo,
+}
+
+/// Redis, and the connection of one gateway to it.
+#[derive(Default)]
+struct Redis {
+    // The messages of each channel; the pattern `c*` hears all.
+    messages: BTreeMap<String, Vec<u64>>,
+    newest: u64,
+    subscribed: HashSet<Subscription>,
+    wire: VecDeque<Wire>,
+    is_connected: bool,
+    // Of the messages that the gateway has taken, or missed for good, the last.
+    taken: u64,
+    // The message that is being heard, and so may be heard again.
+    heard: Option<u64>,
+    // Which message was the last when a number was given.
+    by_number: HashMap<u64, u64>,
+}
+
+impl Redis {
+    fn publish(&mut self, channel: &str) {
+        self.newest += 1;
+        let index = self.newest;
+        self.messages.entry(channel.to_owned()).or_default().push(index);
+        self.messages.entry("c*".to_owned()).or_default().push(index);
+        for name in [channel, "c*"] {
+            let heard_on = topic(name).subscription;
+            if self.is_connected && self.subscribed.contains(&heard_on) {
+                self.wire.push_back(Wire::Copy { heard_on, channel: channel.to_owned(), index });
+            }
+        }
+    }
+
+    fn execute(&mut self, subscription: Subscription, wish: Wish) {
+        match wish {
+            Wish::Follow => {
+                self.subscribed.insert(subscription.clone());
+                self.wire.push_back(Wire::Subscribed(subscription, self.newest));
+            }
+            Wish::Leave => {
+                self.subscribed.remove(&subscription);
+                self.wire.push_back(Wire::Unsubscribed(subscription));
+            }
+        }
+    }
+
+    /// The gateway takes the next thing that Redis sent.
+    fn take_one(&mut self, house: &House) {
+        let Some(next) = self.wire.pop_front() else { return };
+        match next {
+            Wire::Copy { heard_on, channel, index } => {
+                if self.heard != Some(index) {
+                    house.hub.begin_message();
+                }
+                self.heard = Some(index);
+                self.taken = index;
+                let data = Bytes::from(format!("{channel} {index}"));
+                let (is_pattern, name) = (heard_on.is_pattern, heard_on.name.as_str());
+                house.hub.publish(is_pattern, name, Instant::now(), |_| {
+                    Some(Event { data: data.clone(), ..Event::default() })
+                });
+            }
+            Wire::Subscribed(subscription, index) => {
+                self.taken = index;
+                let is_left_later = self.wire.iter().any(
+                    |later| matches!(later, Wire::Unsubscribed(left) if *left == subscription),
+                );
+                if !is_left_later {
+                    house.hub.confirm(subscription.is_pattern, subscription.name.as_str());
+                }
+            }
+            Wire::Unsubscribed(_) => {}
+            Wire::Restored => house.hub.restored(),
+            Wire::Echo => house.hub.end_message(),
+        }
+        self.by_number.insert(house.hub.number(), self.taken);
+    }
+
+    /// What was the last message when this number was given.
+    fn place_of(&self, number: u64) -> u64 {
+        let known = self.by_number.iter().filter(|(given, _)| **given <= number);
+        known.max_by_key(|(given, _)| **given).map_or(0, |(_, index)| *index)
+    }
+}
+
+/// Reads a stream as the standard has it, and knows what must be in it.
+struct Client {
+    names: Vec<String>,
+    stream: Option<Subscriber>,
+    text: String,
+    id: Option<String>,
+    // Up to where nothing of a channel is missing; none: nothing was promised yet.
+    complete: HashMap<String, u64>,
+    // Of these a gap has told: what is missing before their next message is no loss.
+    excused: HashSet<String>,
+    // Its past has come, and what was missing of it was told: from here on nothing may be missing.
+    is_up_to_date: bool,
+    // This stream has been told so.
+    is_ready: bool,
+    got: HashSet<u64>,
+    newest: u64,
+    // Told of channels on which something was promised.
+    gaps: usize,
+    // For the trace.
+    taken: String,
+}
+
+impl Client {
+    fn new(names: Vec<String>) -> Self {
+        Self {
+            names,
+            stream: None,
+            text: String::new(),
+            id: None,
+            complete: HashMap::new(),
+            excused: HashSet::new(),
+            is_up_to_date: false,
+            is_ready: false,
+            got: HashSet::new(),
+            newest: 0,
+            gaps: 0,
+            taken: String::new(),
+        }
+    }
+
+    fn cut(&mut self, redis: &Redis) {
+        self.stream = None;
+        let place = redis.place_of(self.number());
+        for name in self.excused.drain() {
+            let complete = self.complete.entry(name).or_default();
+            *complete = place.max(*complete);
+        }
+        self.text.clear();
+        self.is_up_to_date = false;
+        self.is_ready = false;
+    }
+
+    /// The number of its last id.
+    fn number(&self) -> u64 {
+        let number = self.id.as_deref().and_then(|id| id.split_once('-'));
+        number.map_or(0, |(_, number)| number.parse().expect("a number"))
+    }
+
+    /// Reads what has arrived, but no more than `most` blocks.
+    fn read(&mut self, most: usize, redis: &Redis) -> Result<(), String> {
+        let Some(stream) = &self.stream else { return Ok(()) };
+        let context = Context::from_waker(Waker::noop());
+        loop {
+            match stream.poll_next(Form::Text, &context) {
+                Poll::Ready(Some(bytes)) => self.text += str::from_utf8(&bytes).expect("text"),
+                Poll::Ready(None) => break,
+                Poll::Pending => break,
+            }
+        }
+        for _ in 0..most {
+            let Some(end) = self.text.find("\n\n") else { break };
+            let block: String = self.text.drain(..end + 2).collect();
+            self.taken.push_str(&block);
+            self.take(&block, redis)?;
+        }
+        // A line of its own, without a block.
+        if !self.text.contains("\n\n") && self.text.contains(": ready\n") {
+            self.ready(redis)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, block: &str, redis: &Redis) -> Result<(), String> {
+        let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+        if let Some(id) = field("id: ") {
+            self.id = Some(id.to_owned());
+        }
+        if block.contains(": ready\n") {
+            self.ready(redis)?;
+        }
+        let Some(data) = field("data: ") else { return Ok(()) };
+        if field("event: ") == Some("gap") {
+            return self.gap(data, redis);
+        }
+        let (channel, index) = data.split_once(' ').expect("a channel and an index");
+        let index: u64 = index.parse().expect("an index");
+        if !self.got.insert(index) {
+            return Err(format!("{index} came twice"));
+        }
+        if index < self.newest {
+            return Err(format!("{index} came after {}", self.newest));
+        }
+        self.newest = index;
+        let is_heard = |name: &String| name == channel || name == "c*";
+        assert!(self.names.iter().any(is_heard), "{channel} was not asked for");
+        // Where a message is heard twice, either copy may be the one that was kept.
+        let is_heard_once = !self.names.iter().any(|name| name == "c*");
+        if is_heard_once && self.excused.remove(channel) {
+            self.complete.insert(channel.to_owned(), index - 1);
+        }
+        if self.is_up_to_date { self.check(index, redis) } else { Ok(()) }
+    }
+
+    fn ready(&mut self, redis: &Redis) -> Result<(), String> {
+        self.is_up_to_date = true;
+        self.is_ready = true;
+        for name in self.excused.drain() {
+            self.complete.insert(name, redis.taken);
+        }
+        for name in &self.names {
+            self.complete.entry(name.clone()).or_insert(redis.newest);
+        }
+        self.check(self.newest, redis)
+    }
+
+    fn gap(&mut self, data: &str, redis: &Redis) -> Result<(), String> {
+        let place = redis.place_of(self.number());
+        let is_of_break = data.contains("redis_away");
+        let named: Vec<String> = self
+            .names
+            .iter()
+            .filter(|name| data.contains(&format!("\"{name}\"")))
+            .cloned()
+            .collect();
+        assert!(!named.is_empty(), "{data}");
+        for name in &named {
+            if let Some(complete) = self.complete.get_mut(name) {
+                self.gaps += 1;
+                if is_of_break {
+                    *complete = place.max(*complete);
+                } else {
+                    self.excused.insert(name.clone());
+                }
+            }
+        }
+        // Of who was there; for others it is a part of their past.
+        self.is_up_to_date |= is_of_break && self.is_ready;
+        if self.is_up_to_date { self.check(place, redis) } else { Ok(()) }
+    }
+
+    /// Everything up to `index` must have come, or have been told as missing.
+    fn check(&mut self, index: u64, redis: &Redis) -> Result<(), String> {
+        for (name, complete) in &mut self.complete {
+            if self.excused.contains(name) {
+                continue;
+            }
+            let messages = redis.messages.get(name).map_or(&[][..], Vec::as_slice);
+            let start = messages.partition_point(|known| *known <= *complete);
+            let due = messages[start..].iter().take_while(|known| **known <= index);
+            let missing: Vec<_> = due.filter(|known| !self.got.contains(known)).collect();
+            if !missing.is_empty() {
+                return Err(format!("{missing:?} of {name} are missing before {index}"));
+            }
+            *complete = index.max(*complete);
+        }
+        Ok(())
+    }
+}
+
+struct World {
+    plan: Plan,
+    rng: Rng,
+    house: House,
+    redis: Redis,
+    clients: Vec<Client>,
+    trace: Option<String>,
+}
+
+impl World {
+    fn new(plan: Plan, mut rng: Rng, is_traced: bool) -> Self {
+        let settings = HubSettings {
+            max_channels: plan.max_channels,
+            history_memory: plan.history_memory,
+            ..HubSettings::default()
+        };
+        let house = House::new(plan.shards, settings);
+        let clients = (0..plan.clients).map(|_| Client::new(names(&plan, &mut rng))).collect();
+        let redis = Redis { is_connected: true, ..Redis::default() };
+        let trace = is_traced.then(String::new);
+        Self { plan, rng, house, redis, clients, trace }
+    }
+
+    async fn live(&mut self) -> Result<(), String> {
+        for _ in 0..self.plan.steps {
+            self.step().await?;
+        }
+        self.rest().await
+    }
+
+    async fn step(&mut self) -> Result<(), String> {
+        let kind = self.rng.usize(..100);
+        match kind {
+            0..30 => {
+                let name = format!("c{}", self.rng.usize(..self.plan.channels));
+                self.redis.publish(&name);
+                self.note(|redis| format!("publish {name} {}", redis.newest));
+            }
+            30..45 => self.open(),
+            45..55 => self.cut(),
+            55..70 => self.read()?,
+            70..75 => {
+                let time = Duration::from_millis(self.rng.u64(1..60));
+                tokio::time::sleep(time).await;
+            }
+            75 if self.redis.is_connected => self.redis.wire.push_back(Wire::Echo),
+            76..78 if self.plan.breaks => self.lose(),
+            78..80 if self.plan.changes_channels => {
+                let client = self.rng.usize(..self.clients.len());
+                if self.clients[client].stream.is_none() {
+                    let names = names(&self.plan, &mut self.rng);
+                    self.note(|_| format!("client {client} wants {names:?}"));
+                    let client = &mut self.clients[client];
+                    // Nothing was promised of a channel that it did not ask for before.
+                    client.complete.retain(|name, _| names.contains(name));
+                    client.names = names;
+                }
+            }
+            _ => {
+                self.obey();
+                let count = if self.plan.delays { self.rng.usize(..3) } else { usize::MAX };
+                self.take(count);
+            }
+        }
+        if self.rng.u8(..4) > 0 {
+            self.house.hub.flush();
+            settle().await;
+        }
+        Ok(())
+    }
+
+    /// Everything arrives, everybody comes back and reads: nothing may be missing at the end.
+    async fn rest(&mut self) -> Result<(), String> {
+        if !self.redis.is_connected {
+            self.connect();
+        }
+        // With few channels allowed, some have to wait until others are left.
+        for client in 0..self.clients.len() {
+            for other in &mut self.clients {
+                other.cut(&self.redis);
+            }
+            settle().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            for _ in 0..60 {
+                if self.clients[client].stream.is_none() {
+                    self.open_one(client);
+                }
+                settle().await;
+                self.obey();
+                self.take(usize::MAX);
+                self.house.hub.flush();
+                settle().await;
+                self.read_one(client, usize::MAX)?;
+            }
+            let newest = self.redis.newest;
+            self.note(|_| format!("client {client} at the end"));
+            let Self { clients, redis, .. } = self;
+            let client = &mut clients[client];
+            let is_closed = client.stream.as_ref().is_none_or(|s| s.close_reason().is_some());
+            if !is_closed && client.is_up_to_date {
+                client.check(newest, redis)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) {
+        let client = self.rng.usize(..self.clients.len());
+        if self.clients[client].stream.is_none() {
+            self.open_one(client);
+        }
+    }
+
+    fn open_one(&mut self, client: usize) {
+        let shard = self.rng.usize(..self.plan.shards);
+        let history = HistorySettings {
+            count: self.plan.history,
+            bytes: 1 << 30,
+            age: Duration::from_secs(1_000_000),
+        };
+        let settings = StreamSettings {
+            linger: self.plan.linger,
+            max_queue_bytes: self.plan.max_queue_bytes,
+            ..StreamSettings::default()
+        };
+        let (names, id) = (self.clients[client].names.clone(), self.clients[client].id.clone());
+        self.note(|_| format!("client {client} opens {names:?} after {id:?} on shard {shard}"));
+        let topics = names.iter().map(|name| topic(name)).collect();
+        let stream = self.house.open_topics(shard, topics, id.as_deref(), settings, history);
+        self.clients[client].stream = Some(stream);
+    }
+
+    fn cut(&mut self) {
+        let client = self.rng.usize(..self.clients.len());
+        self.note(|_| format!("client {client} is cut"));
+        self.clients[client].cut(&self.redis);
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        let client = self.rng.usize(..self.clients.len());
+        let most = if self.rng.bool() { usize::MAX } else { self.rng.usize(1..4) };
+        self.read_one(client, most)
+    }
+
+    fn read_one(&mut self, client: usize, most: usize) -> Result<(), String> {
+        let read = self.clients[client].read(most, &self.redis);
+        let taken = std::mem::take(&mut self.clients[client].taken);
+        self.note(|_| format!("client {client} reads {taken:?}"));
+        let closed = self.clients[client].stream.as_ref().is_some_and(|stream| {
+            let context = Context::from_waker(Waker::noop());
+            stream.close_reason().is_some()
+                && stream.poll_next(Form::Text, &context) == Poll::Ready(None)
+        });
+        if closed && !self.clients[client].text.contains("\n\n") {
+            self.clients[client].cut(&self.redis);
+        }
+        read.map_err(|error| format!("client {client}: {error}"))
+    }
+
+    /// Redis does what the hub wishes.
+    fn obey(&mut self) {
+        if !self.redis.is_connected {
+            if self.rng.u8(..3) == 0 {
+                self.connect();
+            }
+            return;
+        }
+        let wishes = std::pin::pin!(self.house.hub.wishes());
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(wishes) = wishes.poll(&mut context) {
+            let mut wishes: Vec<_> = wishes.collect();
+            wishes.sort_by_key(|(subscription, wish)| {
+                (*wish == Wish::Follow, subscription.name.clone())
+            });
+            for (subscription, wish) in wishes {
+                self.redis.execute(subscription, wish);
+            }
+        }
+    }
+
+    fn take(&mut self, count: usize) {
+        for _ in 0..count.min(self.redis.wire.len()) {
+            let next = self.redis.wire.front().cloned();
+            self.redis.take_one(&self.house);
+            let number = self.house.hub.number();
+            self.note(|_| format!("the gateway takes {next:?}: {number}"));
+        }
+        self.house.hub.flush();
+    }
+
+    fn lose(&mut self) {
+        if self.redis.is_connected {
+            self.note(|_| "the connection breaks".into());
+            self.redis.is_connected = false;
+            self.redis.subscribed.clear();
+            self.redis.wire.clear();
+            self.redis.heard = None;
+            self.house.hub.lose();
+            for client in &mut self.clients {
+                client.is_up_to_date = false;
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        self.note(|_| "the gateway connects".into());
+        self.redis.is_connected = true;
+        // Those that came meanwhile are among them.
+        let wishes = std::pin::pin!(self.house.hub.wishes());
+        drop(wishes.poll(&mut Context::from_waker(Waker::noop())));
+        let mut followed = self.house.hub.followed();
+        followed.sort();
+        for subscription in followed {
+            self.redis.execute(subscription, Wish::Follow);
+        }
+        self.redis.wire.push_back(Wire::Restored);
+    }
+
+    fn note(&mut self, line: impl FnOnce(&Redis) -> String) {
+        if let Some(trace) = &mut self.trace {
+            writeln!(trace, "{}", line(&self.redis)).expect("a string takes any text");
+        }
+    }
+}
+
+fn names(plan: &Plan, rng: &mut Rng) -> Vec<String> {
+    let mut names: Vec<_> = (0..plan.channels).map(|n| format!("c{n}")).collect();
+    rng.shuffle(&mut names);
+    names.truncate(rng.usize(1..=3).min(plan.max_channels));
+    if rng.u8(..3) < plan.patterns && names.len() < plan.max_channels {
+        names.push("c*".into());
+    }
+    names
+}
+
+fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Lives through the seeds; `gaps` at most are told in each.
+fn live_through(plan: fn(&mut Rng) -> Plan, gaps: Option<usize>) {
+    live_through_seeds(plan, gaps, number_of("SSEGATE_SEEDS").unwrap_or(600));
+}
+
+fn live_through_seeds(plan: fn(&mut Rng) -> Plan, gaps: Option<usize>, count: u64) {
+    let one = number_of("SSEGATE_SEED");
+    let seeds = one.map_or(0..count, |seed| seed..seed + 1);
+    for seed in seeds {
+        run(async move {
+            let mut rng = Rng::with_seed(seed);
+            let plan = plan(&mut rng);
+            let mut world = World::new(plan, rng, one.is_some());
+            let lived = world.live().await;
+            let told: usize = world.clients.iter().map(|client| client.gaps).sum();
+            let trace = world.trace.unwrap_or_default();
+            if let Err(error) = lived {
+                panic!("{trace}seed {seed}: {error}; {:?}", world.plan);
+            }
+            assert!(gaps.is_none_or(|most| told <= most), "{trace}seed {seed}: {told} gaps");
+        });
+    }
+}
+
+#[test]
+fn whoever_comes_back_misses_nothing_in_silence() {
+    live_through(Plan::draw, None);
+}
+
+#[test]
+fn whoever_comes_between_two_copies_of_a_message_misses_neither() {
+    live_through(Plan::of_copies, None);
+}
+
+#[test]
+fn no_gap_is_told_where_nothing_was_forgotten() {
+    live_through(Plan::calm, Some(0));
+}
+
+#[test]
+#[ignore = "long: run by tests/run --full"]
+fn long_many_lives_miss_nothing_in_silence() {
+    for (plan, gaps) in
+        [(Plan::draw as fn(&mut Rng) -> Plan, None), (Plan::of_copies, None), (Plan::calm, Some(0))]
+    {
+        live_through_seeds(plan, gaps, 10_000);
+    }
+}

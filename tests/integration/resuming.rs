@@ -1,0 +1,107 @@
+//! Clients that come back, in the cases where something could be lost without a word.
+
+use crate::support::{Gateway, Redis, SOON, Via, eventually};
+
+/// What a stream that comes back is sent before its next event, which is waited for.
+struct Back {
+    gaps: Vec<String>,
+    data: Vec<String>,
+}
+
+/// Comes back, and reads until the event with this data.
+async fn back_until(gateway: &Gateway, target: &str, id: &str, last: &str) -> Back {
+    let mut stream = gateway.resume(Via::Http1, target, id).await;
+    let mut back = Back { gaps: Vec::new(), data: Vec::new() };
+    loop {
+        let event = stream.next_event().await;
+        if event.name == "gap" {
+            back.gaps.push(event.data);
+        } else {
+            back.data.push(event.data);
+        }
+        if back.data.last().is_some_and(|data| data == last) {
+            return back;
+        }
+    }
+}
+
+/// Waits until nobody listens to the channel.
+async fn is_left(redis: &Redis, channel: &str) {
+    let left = async || redis.listeners(channel).await == 0;
+    eventually(SOON, "the channel is left", left).await;
+}
+
+/// Publishes it until somebody hears it.
+async fn publish_when_followed(redis: &Redis, channel: &str, payload: &str) {
+    let heard = async || redis.publish(channel, payload).await > 0;
+    eventually(SOON, "the channel is followed", heard).await;
+}
+
+#[tokio::test]
+async fn what_was_published_while_nobody_followed_the_channel_is_a_gap() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).events("linger: 0s").start().await;
+    let mut stream = gateway.subscribe("/events/one").await;
+    let at_ready = stream.last_id().to_owned();
+    redis.publish("one", "heard").await;
+    let at_event = stream.next_event().await.id;
+    drop(stream);
+    is_left(&redis, "one").await;
+    redis.publish("one", "heard by nobody").await;
+    for id in [at_ready, at_event] {
+        let (back, ()) = tokio::join!(
+            back_until(&gateway, "/events/one", &id, "after"),
+            publish_when_followed(&redis, "one", "after")
+        );
+        assert_eq!(back.gaps, [r#"{"reason":"expired","channels":["one"]}"#], "{id}");
+        is_left(&redis, "one").await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_published_after_a_channel_made_room_is_a_gap() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("max_channels: 1").start().await;
+    let mut stream = gateway.subscribe("/events/one").await;
+    redis.publish("one", "heard").await;
+    let id = stream.next_event().await.id;
+    drop(stream);
+    // As soon as the first has been left, another one may be followed in its place.
+    let is_followed = async || {
+        drop(gateway.open("/events/two").await);
+        redis.listeners("one").await == 0
+    };
+    eventually(SOON, "the channel made room", is_followed).await;
+    // Nobody holds the other one any more: it makes room in its turn.
+    let is_quiet = async || gateway.metrics().await.sum("ssegate_streams", &[]) == 0.0;
+    eventually(SOON, "the others have left", is_quiet).await;
+    redis.publish("one", "heard by nobody").await;
+    let (back, ()) = tokio::join!(
+        back_until(&gateway, "/events/one", &id, "after"),
+        publish_when_followed(&redis, "one", "after")
+    );
+    assert_eq!(back.gaps, [r#"{"reason":"expired","channels":["one"]}"#]);
+    assert_eq!(back.data, ["after"]);
+}
+
+#[tokio::test]
+async fn a_channel_that_redis_forbids_does_not_hold_back_the_past_of_others() {
+    let redis = Redis::start().await;
+    let rights = "on >secret resetchannels &good &ssegate:* +subscribe +unsubscribe +ping +hello";
+    let user: Vec<&str> = ["ACL", "SETUSER", "gate"].into_iter().chain(rights.split(' ')).collect();
+    redis.command::<String>(&user).await;
+    let url = redis.url().replace("redis://", "redis://gate:secret@");
+    let gateway = Gateway::build(&redis).redis_url(&url).start().await;
+    let mut stream = gateway.subscribe("/events/good").await;
+    redis.publish("good", "1").await;
+    let id = stream.next_event().await.id;
+    redis.publish("good", "2").await;
+    stream.next_event().await;
+    let target = "/events?channel=good&channel=forbidden";
+    let mut back = gateway.resume(Via::Http2, target, &id).await;
+    let mut told = [back.next_event().await.data, back.next_event().await.data];
+    told.sort();
+    assert_eq!(told, ["2", r#"{"reason":"expired","channels":["forbidden"]}"#]);
+    redis.publish("good", "3").await;
+    assert_eq!(back.next_event().await.data, "3");
+}
