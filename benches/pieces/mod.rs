@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ssegate::event::{ChannelName, Format, Ids, Subscription, Topic};
 use ssegate::hub::{
-    Beginning, HistorySettings, Hub, HubSettings, Shard, StreamRequest, StreamSettings, Subscriber,
+    Beginning, HistorySettings, Hub, HubSettings, LastSeen, Shard, StreamRequest, StreamSettings,
+    Subscriber,
 };
 use ssegate::metrics::Metrics;
 use ssegate::source::decode;
@@ -173,7 +174,7 @@ fn request(history: Option<HistorySettings>, last_event_id: Option<Vec<u8>>) -> 
         topics: vec![Topic { subscription, format: Format::Raw, ids }],
         settings: Arc::new(StreamSettings::default()),
         history,
-        last_event_id,
+        last_seen: LastSeen::up_to(last_event_id),
         begins: Beginning { is_continued: false, is_told_position: true },
         prefix_bytes: 0,
         cut: Box::new(|| {}),

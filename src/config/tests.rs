@@ -107,6 +107,42 @@ fn collect_properties(schema: &serde_json::Value, keys: &mut BTreeSet<String>) {
 }
 
 #[test]
+fn a_position_has_room_in_the_request_that_brings_it_back() {
+    let with = |more: &str, events: &str| {
+        with_routes(&format!(
+            "- path: /\n  events: {{channels: [\"{{query.a}}\"], source: stream{events}}}\n{more}"
+        ))
+    };
+    for (more, channels) in [
+        ("", ", max_channels: 250"),
+        ("http2: {header_list: 6KiB}", ""),
+        ("http2: {header_list: 1KiB}", ", max_channels: 15"),
+        ("sse: {max_channels: 1000}", ", max_channels: 250"),
+    ] {
+        assert_eq!(settings(&with(more, channels)).routes.len(), 1, "{more}{channels}");
+    }
+    let told = mistakes(&with("", ", max_channels: 1300"))
+        + &mistakes(&with("sse: {max_channels: 1300}", ""))
+        + &mistakes(&with("http2: {header_list: 4KiB}", ""))
+        + &mistakes(&with("http1: {header: 1KiB}", ", max_channels: 16"));
+    let told = told.replace(")routes", ")\nroutes");
+    assert_snapshot!(told, @r"
+    routes[0].events.max_channels: with source: stream, where a position has a part for each channel, a stream has at most 250; set max_channels to 250 or less, this is 1300 (gateway.yaml:5:67)
+    routes[0].events.source: with source: stream, where a position has a part for each channel, a stream has at most 250; set max_channels to 250 or less, this is 1300 (gateway.yaml:5:45)
+    routes[0].events.source: with source: stream, where a position has a part for each channel, a stream has at most 63; so many fit into a header of 4KiB (http1.header, http2.header_list); set max_channels to 63 or less, this is 100 (gateway.yaml:5:45)
+    routes[0].events.max_channels: with source: stream, where a position has a part for each channel, a stream has at most 15; so many fit into a header of 1KiB (http1.header, http2.header_list); set max_channels to 15 or less, this is 16 (gateway.yaml:5:67)
+    ");
+    // Where ids are ours they are short, and so are those of one stream.
+    for events in ["channels: [a, b]", "channels: [\"x:{query.a}\"], source: pubsub"] {
+        let many = format!("- path: /\n  events: {{{events}, max_channels: 1300}}\n");
+        assert_eq!(settings(&with_routes(&many)).routes.len(), 1);
+    }
+    let one =
+        "- path: /{id}\n  events: {channels: [\"{id}\"], source: stream}\nhttp1: {header: 1KiB}";
+    assert_eq!(settings(&with_routes(one)).routes.len(), 1);
+}
+
+#[test]
 fn the_schema_is_draft_07_and_closed() {
     let schema: serde_json::Value = serde_json::from_str(&schema()).expect("JSON");
     assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");

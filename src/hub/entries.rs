@@ -1,113 +1,372 @@
 //! Where a client stands in logs: after one entry of each.
 //!
-//! An id on the wire is the id of the entry, `1-0`; on a stream of several logs it is one for each,
-//! in the order of the channels: `1-0~2-5`. A place is empty where the client was not told yet from
-//! where on it is served: `1-0~`. Every gateway reads such an id in the same way, and so does the
-//! same gateway after a restart.
+//! On a stream of one log its position is the id of the entry, `1700000000000-7`: what the log's
+//! publisher has been told, and what other clients of the log know. On a stream of several logs it
+//! is a text of our own, which says for each log after which entry the client stands. A log is named
+//! there by a hash of its name, so a client may name its channels in another order when it comes
+//! back, and leave out some or add others. A log of which the client was told nothing yet is left
+//! out, and one that is new begins live.
+//!
+//! Such a text is `.` and base64url (RFC 4648, section 5, without padding) of these bytes: the
+//! largest of the milliseconds as a varint; then for each log the hash in four bytes, how much
+//! smaller its milliseconds are, and the sequence, both as varints. A varint is seven bits a byte, the
+//! lowest first, the highest bit set where another byte follows. Every gateway reads such a text in
+//! the same way, and so does the same gateway after a restart. Older versions wrote `1-0~2-5`, in the
+//! order in which the channels were named: that is unknown now, since the order may be another.
 
-use std::fmt;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use smallvec::SmallVec;
 
 use crate::event::EntryId;
 
-const SEPARATOR: u8 = b'~';
+/// Logs on one stream, at most: a position is a header field when a client comes back, and no longer
+/// than [`max_position_bytes`].
+pub const MAX_LOGS: usize = 250;
 
-/// The id of a client that stands after these entries, one for each log of its stream; `None`: where
-/// it is not known. None at all where nothing is known.
-pub fn id_after<'a>(entries: impl Iterator<Item = Option<&'a str>>) -> Option<String> {
-    let places: Vec<_> = entries.map(Option::unwrap_or_default).collect();
-    let id = places.join(&char::from(SEPARATOR).to_string());
-    places.iter().any(|place| !place.is_empty()).then_some(id)
+/// Before a position in several logs; no id of any other kind begins so.
+const MARK: &str = ".";
+const TAG_BYTES: usize = 4;
+const VARINT_BYTES: usize = 10;
+
+/// The longest position in so many logs, in bytes.
+pub const fn max_position_bytes(logs: usize) -> usize {
+    let bytes = VARINT_BYTES + logs * (TAG_BYTES + 2 * VARINT_BYTES);
+    MARK.len() + bytes.div_ceil(3) * 4
+}
+
+/// The name of a log in positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag(u32);
+
+impl Tag {
+    /// FNV-1a of 64 bits, mixed as MurmurHash3 mixes its end, and its higher half of that.
+    pub(super) fn of(name: &str) -> Self {
+        let fnv = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let mixed = (fnv ^ fnv >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let mixed = (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        Self(u32::try_from(mixed >> 32).expect("half of it"))
+    }
 }
 
 /// One place for each log of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Places(Box<[Option<EntryId>]>);
+pub(super) struct Places(Box<[Place]>);
+
+/// Where the client stands in one log.
+// The entry apart from whether it is known: as an option it would take a third more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    entry: EntryId,
+    tag: Tag,
+    is_known: bool,
+}
 
 impl Places {
-    /// Nothing is known yet of any of `logs`.
-    pub(super) fn nowhere(logs: usize) -> Self {
-        Self(vec![None; logs].into())
+    /// Nothing is known yet of any of these logs.
+    pub(super) fn nowhere<'a>(logs: impl Iterator<Item = &'a str>) -> Self {
+        let nowhere = |name| Place { entry: EntryId::ZERO, tag: Tag::of(name), is_known: false };
+        Self(logs.map(nowhere).collect())
     }
 
-    /// Reads the id that a client sent; `None` for everything that was never written for so many
-    /// logs.
-    pub(super) fn parse(text: &[u8], logs: usize) -> Option<Self> {
-        let place = |text: &[u8]| match text {
-            [] => Some(None),
-            text => EntryId::parse(text).map(Some),
-        };
-        let mut places = text.split(|&byte| byte == SEPARATOR);
-        // No more is looked at than may be there.
-        let read: Option<Box<[_]>> = places.by_ref().take(logs).map(place).collect();
-        let read = read.filter(|read| read.len() == logs && places.next().is_none())?;
-        read.iter().any(Option::is_some).then_some(Self(read))
+    /// Takes the position that a client sent. Returns whether it says anything of these logs: not
+    /// one that was never written, nor one that does not say which of them it means.
+    pub(super) fn read(&mut self, text: &[u8]) -> bool {
+        if let [place] = &mut *self.0
+            && let Some(entry) = EntryId::parse(text)
+        {
+            place.set(entry);
+            return true;
+        }
+        let Some(parts) = parts(text) else { return false };
+        let mut is_any_known = false;
+        for place in &mut self.0 {
+            let mut own = parts.iter().filter(|(tag, _)| *tag == place.tag);
+            match (own.next(), own.next()) {
+                (Some(&(_, entry)), None) => {
+                    place.set(entry);
+                    is_any_known = true;
+                }
+                (None, _) => {}
+                (Some(_), Some(_)) => return false,
+            }
+        }
+        is_any_known && self.tags_differ()
     }
 
-    /// How many logs.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// The same of one log, from the id of an entry or from a position in several.
+    pub(super) fn read_one(&mut self, log: usize, text: &[u8]) -> bool {
+        let place = &mut self.0[log];
+        let entry = EntryId::parse(text).or_else(|| {
+            let parts = parts(text)?;
+            let mut own = parts.iter().filter(|(tag, _)| *tag == place.tag);
+            own.next().filter(|_| own.next().is_none()).map(|&(_, entry)| entry)
+        });
+        entry.map(|entry| place.set(entry)).is_some()
     }
 
     pub(super) fn get(&self, log: usize) -> Option<EntryId> {
-        self.0[log]
+        self.0[log].get()
     }
 
-    pub(super) fn set(&mut self, log: usize, id: EntryId) {
-        self.0[log] = Some(id);
+    pub(super) fn set(&mut self, log: usize, entry: EntryId) {
+        self.0[log].set(entry);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Option<EntryId>> {
-        self.0.iter().copied()
+        self.0.iter().map(Place::get)
     }
 
-    /// Whether there is anything to write.
-    pub(super) fn is_nowhere(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+    /// Whether the stream has one log: then the position is the id of an entry.
+    pub(super) fn is_of_one(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// The position; `None` where nothing is known yet.
+    pub(super) fn position(&self) -> Option<String> {
+        if let [place] = &*self.0 {
+            return place.get().map(|entry| entry.to_string());
+        }
+        let known = || self.0.iter().filter(|place| place.is_known);
+        let newest = known().map(|place| place.entry.milliseconds).max()?;
+        let mut bytes = SmallVec::<[u8; 256]>::new();
+        put_varint(&mut bytes, newest);
+        for Place { entry, tag, .. } in known() {
+            bytes.extend_from_slice(&tag.0.to_be_bytes());
+            put_varint(&mut bytes, newest - entry.milliseconds);
+            put_varint(&mut bytes, entry.sequence);
+        }
+        let mut text = MARK.to_owned();
+        BASE64_URL_SAFE_NO_PAD.encode_string(&bytes, &mut text);
+        Some(text)
+    }
+
+    fn tags_differ(&self) -> bool {
+        let mut tags: Vec<u32> = self.0.iter().map(|place| place.tag.0).collect();
+        tags.sort_unstable();
+        tags.windows(2).all(|pair| pair[0] != pair[1])
     }
 }
 
-impl fmt::Display for Places {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (log, place) in self.0.iter().enumerate() {
-            if log > 0 {
-                fmt::Write::write_char(f, char::from(SEPARATOR))?;
-            }
-            if let Some(id) = place {
-                id.fmt(f)?;
-            }
-        }
-        Ok(())
+impl Place {
+    fn get(&self) -> Option<EntryId> {
+        self.is_known.then_some(self.entry)
     }
+
+    fn set(&mut self, entry: EntryId) {
+        (self.entry, self.is_known) = (entry, true);
+    }
+}
+
+/// What a position in several logs says of each; `None` for everything that we never wrote.
+fn parts(text: &[u8]) -> Option<Vec<(Tag, EntryId)>> {
+    let encoded = text.strip_prefix(MARK.as_bytes())?;
+    // No more is looked at than was ever written.
+    if text.len() > max_position_bytes(MAX_LOGS) {
+        return None;
+    }
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(encoded).ok()?;
+    let mut rest = &bytes[..];
+    let newest = take_varint(&mut rest)?;
+    let mut parts = Vec::new();
+    while let Some((tag, after)) = rest.split_first_chunk::<TAG_BYTES>() {
+        rest = after;
+        let milliseconds = newest.checked_sub(take_varint(&mut rest)?)?;
+        let entry = EntryId { milliseconds, sequence: take_varint(&mut rest)? };
+        parts.push((Tag(u32::from_be_bytes(*tag)), entry));
+    }
+    (rest.is_empty() && !parts.is_empty()).then_some(parts)
+}
+
+fn put_varint(bytes: &mut SmallVec<[u8; 256]>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(low_bits(number) | 0x80);
+        number >>= 7;
+    }
+    bytes.push(low_bits(number));
+}
+
+fn low_bits(number: u64) -> u8 {
+    u8::try_from(number & 0x7f).expect("seven bits")
+}
+
+fn take_varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, after) = rest.split_first()?;
+        *rest = after;
+        let bits = u64::from(byte & 0x7f);
+        // The tenth byte has room for one bit.
+        if bits << shift >> shift != bits {
+            return None;
+        }
+        number |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Places;
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::{MAX_LOGS, Places, Tag, max_position_bytes};
+    use crate::event::EntryId;
+
+    fn id(text: &str) -> EntryId {
+        EntryId::parse(text.as_bytes()).expect(text)
+    }
+
+    fn places(logs: &[(&str, Option<&str>)]) -> Places {
+        let mut places = Places::nowhere(logs.iter().map(|(name, _)| *name));
+        for (log, (_, entry)) in logs.iter().enumerate() {
+            if let Some(entry) = entry {
+                places.set(log, id(entry));
+            }
+        }
+        places
+    }
+
+    fn read(names: &[&str], text: &str) -> Option<Vec<Option<EntryId>>> {
+        let mut places = Places::nowhere(names.iter().copied());
+        places.read(text.as_bytes()).then(|| places.iter().collect())
+    }
 
     #[test]
-    fn places_read_back_as_they_were_written() {
-        for (text, logs) in [("1-0", 1), ("1-0~2-5", 2), ("1-0~", 2), ("~0-0~", 3), ("0-0", 1)] {
-            let places = Places::parse(text.as_bytes(), logs).expect(text);
-            assert_eq!(places.to_string(), text);
-        }
+    fn the_position_in_one_log_is_the_id_of_the_entry() {
+        assert_eq!(places(&[("a", Some("1-7"))]).position().as_deref(), Some("1-7"));
+        assert_eq!(read(&["a"], "1-7"), Some(vec![Some(id("1-7"))]));
+        assert_eq!(places(&[("a", None)]).position(), None);
+        assert_eq!(places(&[("a", None), ("b", None)]).position(), None);
+    }
+
+    #[test]
+    fn what_is_written_today_is_read_for_ever() {
+        let logs = [("orders:7", Some("1700000000000-7")), ("news", Some("1699999999000-0"))];
+        let text = ".gNCV_7wxetLCFgAHUSU4v-gHAA";
+        assert_eq!(places(&logs).position().as_deref(), Some(text));
+        let both = [Some(id("1699999999000-0")), Some(id("1700000000000-7"))];
+        assert_eq!(read(&["news", "orders:7"], text).as_deref(), Some(&both[..]));
     }
 
     #[test]
     fn anything_else_is_unknown() {
-        for (text, logs) in [
-            ("", 1),
-            ("~", 2),
-            ("1-0", 2),
-            ("1-0~2-5", 1),
-            ("1-0~2-5~3-1", 2),
-            ("1-0~x", 2),
-            ("abcdef-1", 1),
-            ("1-0 ", 1),
+        let ours = places(&[("a", Some("1-0")), ("b", Some("2-5"))]).position().expect("known");
+        for text in [
+            "",
+            ".",
+            "~",
+            // As older versions wrote it.
+            "1-0~2-5",
+            "1-0~",
+            "~1-0",
+            "1-0",
+            "abcdef-1",
+            &ours[1..],
+            &ours[..ours.len() - 1],
+            &format!("{ours}A"),
+            &format!("{ours}="),
+            &ours.replacen('.', "..", 1),
+            &format!(".{}", "A".repeat(4096)),
+            &format!(".{}", "_".repeat(20_000)),
         ] {
-            assert_eq!(Places::parse(text.as_bytes(), logs), None, "{text}");
+            assert_eq!(read(&["a", "b"], text), None, "{text}");
         }
-        assert_eq!(Places::parse(&[b'~'; 4096], 100), None);
-        assert_eq!(Places::parse(&[b'1'; 4096], 1), None);
-        assert_eq!(Places::parse(b"\xff\xfe-1", 1), None);
+        assert_eq!(read(&["c", "d"], &ours), None, "it says nothing of these");
+        let mut places = Places::nowhere(["a"].into_iter());
+        assert!(!places.read(b"\xff\xfe-1") && !places.read(&[b'1'; 4096]));
+    }
+
+    #[test]
+    fn a_position_that_does_not_say_which_log_it_means_is_unknown() {
+        // Two names with one hash, out of 200,000.
+        let mut known = HashMap::new();
+        let pair = (0..200_000).find_map(|number| {
+            let name = format!("c{number}");
+            let other = known.insert(Tag::of(&name).0, name.clone());
+            other.map(|other| (other, name))
+        });
+        let (one, other) = pair.expect("by the birthday paradox");
+        let text = places(&[(&one, Some("1-0")), (&other, Some("2-0"))]).position();
+        assert_eq!(read(&[&one, &other], &text.expect("known")), None);
+        let text = places(&[(&one, Some("1-0")), ("x", Some("2-0"))]).position();
+        assert_eq!(read(&[&one, &other], &text.expect("known")), None);
+    }
+
+    #[test]
+    fn the_longest_position_is_as_long_as_is_said() {
+        let names: Vec<String> = (0..MAX_LOGS).map(|number| format!("log{number}")).collect();
+        let mut places = Places::nowhere(names.iter().map(String::as_str));
+        for log in 0..MAX_LOGS {
+            let milliseconds = if log == 0 { u64::MAX } else { 0 };
+            places.set(log, EntryId { milliseconds, sequence: u64::MAX });
+        }
+        let longest = places.position().expect("known").len();
+        let most = max_position_bytes(MAX_LOGS);
+        assert!((most - 30..=most).contains(&longest), "{longest} of {most}");
+        // As they are written by Redis: twelve bytes for each.
+        for log in 0..MAX_LOGS {
+            let milliseconds = 1_700_000_000_000 + 1000 * log as u64;
+            places.set(log, EntryId { milliseconds, sequence: 0 });
+        }
+        assert!(places.position().expect("known").len() <= 12 * MAX_LOGS);
+    }
+
+    proptest! {
+        /// Whatever the order and whatever has come or gone, each log is found by its name.
+        #[test]
+        fn a_log_is_found_by_its_name(
+            entries in proptest::collection::hash_map(0..40_u8, any::<Option<(u64, u64)>>(), 1..20),
+            order in Just((0..40_u8).collect::<Vec<_>>()).prop_shuffle(),
+            count in 1..40_usize,
+        ) {
+            let name = |log: &u8| format!("orders:{log}");
+            let names: Vec<String> = entries.keys().map(name).collect();
+            let mut written = Places::nowhere(names.iter().map(String::as_str));
+            let entry = |(milliseconds, sequence)| EntryId { milliseconds, sequence };
+            for (log, at) in entries.values().enumerate() {
+                if let Some(at) = at {
+                    written.set(log, entry(*at));
+                }
+            }
+            let asked = &order[..count];
+            let names: Vec<String> = asked.iter().map(name).collect();
+            let mut found = Places::nowhere(names.iter().map(String::as_str));
+            let expected: Vec<Option<EntryId>> =
+                asked.iter().map(|log| entries.get(log).copied().flatten().map(entry)).collect();
+            let is_any_known = expected.iter().any(Option::is_some);
+            let position = written.position();
+            let is_read = position.as_ref().is_some_and(|text| found.read(text.as_bytes()));
+            // The plain id of one log says nothing of several, and is that of any other one.
+            let is_plain = entries.len() == 1;
+            if is_plain && position.is_some() {
+                prop_assert_eq!(is_read, asked.len() == 1);
+            } else {
+                prop_assert_eq!(is_read, is_any_known);
+                if is_read {
+                    prop_assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+                }
+            }
+            if let Some(text) = position {
+                prop_assert!(text.len() <= max_position_bytes(entries.len()));
+            }
+        }
+
+        /// No bytes make it panic, and none that we did not write say anything.
+        #[test]
+        fn no_text_does_any_harm(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut places = Places::nowhere(["a", "b"].into_iter());
+            places.read(&text);
+            let mut marked = b".".to_vec();
+            marked.extend(text.iter().filter(|byte| byte.is_ascii_alphanumeric()));
+            places.read(&marked);
+            places.read_one(0, &marked);
+        }
     }
 }

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::entries::Places;
 use super::gap::GapReason;
 use super::history::page::Page;
 use super::rounds::MemberKey;
@@ -61,7 +60,7 @@ pub(super) enum Message {
 #[derive(Clone, Debug)]
 pub(super) struct LogPage {
     /// Where the replay stands before it, in each log.
-    pub(super) places: Places,
+    pub(super) places: Box<[Option<EntryId>]>,
     pub(super) entries: Vec<LogReplayed>,
     /// Whether nothing is left after it.
     pub(super) is_last: bool,

@@ -35,10 +35,10 @@ mod watched;
 use std::time::Duration;
 
 pub use channels::{Hub, LogPast, PastCall, PastKey, PastWanted, Wish};
-pub use entries::id_after;
+pub use entries::{MAX_LOGS, max_position_bytes};
 pub use gap::GapReason;
 pub use position::{Position, Run};
-pub use resume::Replay;
+pub use resume::{LastSeen, Replay};
 pub use shard::{Beginning, Shard, ShardLink, StreamRequest};
 pub use subscriber::{CloseReason, Subscriber, jittered};
 pub use watched::{Watch, WatchGuard};

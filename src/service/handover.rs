@@ -4,7 +4,6 @@
 //! channels that it named. When the client comes back the backend is asked again, and decides
 //! again.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,9 +17,9 @@ use super::prologue::Prologue;
 use super::rejection::Rejection;
 use super::{Service, passing};
 use crate::grip::instruct::{HeldChannel, Hold, InstructError, KeepAlive};
-use crate::hub::{Beginning, Position, StreamRequest, StreamSettings, id_after};
+use crate::hub::{Beginning, LastSeen, StreamRequest, StreamSettings};
 use crate::proxy::UpstreamBody;
-use crate::route::{ChannelError, EventsSource, Handover, Route};
+use crate::route::{ChannelError, Handover, Route};
 use crate::server::connection::ConnectionState;
 use crate::sse::encode;
 
@@ -88,8 +87,8 @@ pub(super) fn hold(
         settings,
         prefix_bytes: handover.channels.prefix_bytes(),
         history: handover.channels.history(),
-        // The backend has seen where the client stands, and knows best what its body tells of.
-        last_event_id: begins_after(channels, handover.channels.source()).or(last_event_id),
+        // The backend knows best what its body tells of; of the rest, the client.
+        last_seen: LastSeen { id: last_event_id, told: told(channels) },
         begins: Beginning { is_continued: true, is_told_position },
         cut: connection.cut_for_current_request(),
     });
@@ -130,57 +129,37 @@ fn kept_alive(
     Arc::new(settings)
 }
 
-/// The id after which the stream begins, where the backend says so.
-fn begins_after(mut channels: Vec<HeldChannel>, source: EventsSource) -> Option<Vec<u8>> {
-    if source == EventsSource::Log {
-        let mut seen = HashSet::new();
-        channels.retain(|channel| seen.insert(channel.name.clone()));
-        let ids = channels.iter().map(|channel| channel.prev_id.as_deref());
-        return id_after(ids).map(String::into_bytes);
+/// Of each channel, the newest event that the body tells of.
+fn told(channels: Vec<HeldChannel>) -> Vec<Option<String>> {
+    // Each once, as its topic.
+    let mut told: Vec<HeldChannel> = Vec::with_capacity(channels.len());
+    for channel in channels {
+        match told.iter_mut().find(|known| known.name == channel.name) {
+            Some(known) => known.prev_id = known.prev_id.take().or(channel.prev_id),
+            None => told.push(channel),
+        }
     }
-    // One number stands for all channels: of several the oldest, so that nothing is left out. What
-    // is no id of ours sorts before: then the client is told that it may have missed something.
-    let ids = channels.into_iter().filter_map(|channel| channel.prev_id);
-    let age = |id: &String| Position::parse(id.as_bytes()).map(|position| position.number);
-    ids.min_by_key(age).map(String::into_bytes)
+    told.into_iter().map(|channel| channel.prev_id).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HeldChannel, begins_after};
-    use crate::route::EventsSource;
-
-    /// The id that is made of those of channels, each `name=id`.
-    fn begins(source: EventsSource, channels: &[&str]) -> Option<String> {
-        let channel = |text: &&str| {
-            let (name, id) = text.split_once('=').expect("name=id");
-            let prev_id = Some(id.to_owned()).filter(|id| !id.is_empty());
-            HeldChannel { name: name.to_owned(), prev_id }
-        };
-        let id = begins_after(channels.iter().map(channel).collect(), source);
-        id.map(|id| String::from_utf8(id).expect("text"))
-    }
+    use super::{HeldChannel, told};
 
     #[test]
-    fn of_several_ids_the_oldest_counts_and_an_unknown_one_before_all() {
-        for (channels, id) in [
-            (&[][..], None),
-            (&["a=", "b="], None),
-            (&["a=", "b=abcdef-10", "c=abcdef-9"], Some("abcdef-9")),
-            (&["a=abcdef-10", "b=what"], Some("what")),
+    fn each_channel_has_the_id_that_the_body_leads_up_to() {
+        for (channels, expected) in [
+            (&["a="][..], &[None][..]),
+            (&["a=1-0", "b=", "a=2-0", "c=3-1"], &[Some("1-0"), None, Some("3-1")]),
+            (&["a=", "b=", "a=2-0"], &[Some("2-0"), None]),
         ] {
-            assert_eq!(begins(EventsSource::PubSub, channels).as_deref(), id, "{channels:?}");
-        }
-    }
-
-    #[test]
-    fn each_log_has_a_place_of_its_own() {
-        for (channels, id) in [
-            (&["a="][..], None),
-            (&["a=1-0"], Some("1-0")),
-            (&["a=1-0", "b=", "a=2-0", "c=3-1"], Some("1-0~~3-1")),
-        ] {
-            assert_eq!(begins(EventsSource::Log, channels).as_deref(), id, "{channels:?}");
+            let channel = |text: &&str| {
+                let (name, id) = text.split_once('=').expect("name=id");
+                let prev_id = Some(id.to_owned()).filter(|id| !id.is_empty());
+                HeldChannel { name: name.to_owned(), prev_id }
+            };
+            let ids = told(channels.iter().map(channel).collect());
+            assert_eq!(ids.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
         }
     }
 }

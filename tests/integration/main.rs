@@ -75,6 +75,8 @@ mod slow_readers;
 mod fault_matrix;
 /// How much the kept events take.
 mod history_memory;
+/// Ids over several Redis Streams, and who comes back with one.
+mod positions;
 /// The ways to reach Redis: TLS, a unix socket, a user with a password.
 mod redis_connections;
 /// Redis away, back, deaf.

@@ -75,17 +75,17 @@ async fn new_streams_are_followed_while_others_wait() {
 async fn more_streams_than_one_connection_waits_for() {
     let redis = Redis::start().await;
     let gateway = Gateway::build(&redis)
-        .routes("- path: /events\n  events: { channels: [\"{query.channel}\"], source: stream, max_channels: 1000 }\n")
+        .routes("- path: /events\n  events: { channels: [\"{query.channel}\"], source: stream, max_channels: 250 }\n")
         .start()
         .await;
     let mut streams = Vec::new();
-    for part in 0..3 {
-        let names: Vec<_> = (0..500).map(|n| format!("channel=c{}", part * 500 + n)).collect();
+    for part in 0..6 {
+        let names: Vec<_> = (0..250).map(|n| format!("channel=c{}", part * 250 + n)).collect();
         streams.push(gateway.subscribe(&format!("/events?{}", names.join("&"))).await);
     }
     for (part, stream) in streams.iter_mut().enumerate() {
-        for number in [0, 250, 499] {
-            let name = format!("c{}", part * 500 + number);
+        for number in [0, 125, 249] {
+            let name = format!("c{}", part * 250 + number);
             redis.add(&name, &name).await;
             assert_eq!(stream.next_event().await.data, name);
         }
@@ -105,7 +105,6 @@ async fn what_was_missed_is_read_again_by_any_gateway_and_after_any_restart() {
     both.sort();
     assert_eq!(both, ["a0", "b0"]);
     let last = stream.last_id().to_owned();
-    assert_eq!(last.matches('~').count(), 1, "{last}");
     drop((stream, one));
 
     // More than one piece.

@@ -44,7 +44,9 @@ impl Resolver<'_> {
         let key = self.required(std::mem::take(&mut file.key), &place, "key", what);
         let key = key.and_then(|key| self.told(&key, secret));
         // The body says what is to be said first.
+        let at = file.max_channels.place().or_else(|| file.source.place()).cloned();
         let events = self.streams(streams(file), &defaults.without_replay());
+        self.check_positions(at.as_ref(), &events);
         Some(HandoverSettings { key: key?, issuer, events })
     }
 }

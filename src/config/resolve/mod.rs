@@ -9,6 +9,7 @@ mod backend;
 mod handover;
 mod listeners;
 mod matches;
+mod positions;
 mod routes;
 mod source;
 mod stream;
@@ -59,8 +60,12 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
         is_source_embedded: false,
         trusts_nobody: true,
         max_body: None,
+        max_header_bytes: 0,
     };
     let mut limits = file.limits.or_default();
+    let (http1, http2) =
+        (resolver.http1(file.http1.or_default()), resolver.http2(file.http2.or_default()));
+    resolver.max_header_bytes = http1.max_header_bytes.min(http2.max_header_list_bytes as usize);
     resolver.max_body = resolver.limit(std::mem::take(&mut limits.body), None);
     let (uri, queue_memory) =
         (std::mem::take(&mut limits.uri), std::mem::take(&mut limits.queue_memory));
@@ -82,8 +87,8 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
         connections: ConnectionSettings {
             per_client,
             write_timeout: resolver.time(file.write_timeout, connections.write_timeout),
-            http1: resolver.http1(file.http1.or_default()),
-            http2: resolver.http2(file.http2.or_default()),
+            http1,
+            http2,
             trusted_proxies: trusted_proxies.clone(),
             ..resolver.connections(limits, file.timeouts.or_default(), file.sockets.or_default())
         },
@@ -123,6 +128,8 @@ struct Resolver<'a> {
     trusts_nobody: bool,
     /// What `limits.body` says.
     max_body: Option<u64>,
+    /// A request's header may be so long over every protocol, in bytes.
+    max_header_bytes: usize,
 }
 
 impl Resolver<'_> {

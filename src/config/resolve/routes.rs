@@ -105,8 +105,11 @@ impl Resolver<'_> {
         defaults: &StreamDefaults,
     ) -> Option<EventsSettings> {
         let channels = self.channels(std::mem::take(&mut file.channels), pattern, &place);
+        let place = file.max_channels.place().or_else(|| file.source.place()).cloned();
         let settings = self.streams(file, defaults);
-        Some(EventsSettings { channels: channels?, ..settings })
+        let settings = EventsSettings { channels: channels?, ..settings };
+        self.check_positions(place.as_ref(), &settings);
+        Some(settings)
     }
 
     /// What a route says of its streams, but for their channels.

@@ -12,7 +12,6 @@ use super::channel::Confirmation;
 use super::state::State;
 use crate::event::{ChannelName, EntryId, Event, Format};
 use crate::hub::calls::{Caller, ReplayCall};
-use crate::hub::entries::Places;
 use crate::hub::gap::GapReason;
 use crate::hub::history::Kept;
 use crate::hub::history::page::{Past, merged};
@@ -308,14 +307,14 @@ impl State {
         let places = places(starts);
         let past = |(log, &channel): (usize, &ChannelIndex)| {
             let history = self.channels[channel as usize].history.as_ref()?;
-            let after = history.number_at(places.get(log)?);
+            let after = history.number_at(places[log]?);
             Some(Past { channel, history, after })
         };
         let pasts: Vec<_> = indices.iter().enumerate().filter_map(past).collect();
         debug_assert_eq!(pasts.len(), indices.len(), "every log keeps a little");
         let mut entries: Vec<LogReplayed> = Vec::new();
         // One gap for all of them.
-        if let (Some(reason), Some(id)) = (unknown, places.get(0)) {
+        if let (Some(reason), Some(id)) = (unknown, places[0]) {
             entries.push(LogReplayed { log: 0, id, what: LogReplayedWhat::Gap(reason) });
         }
         let mut bytes = 0;
@@ -385,12 +384,10 @@ fn read_page(
     LogPage { places: places(starts), entries, is_last: false }
 }
 
-fn places(starts: &[Start]) -> Places {
-    let mut places = Places::nowhere(starts.len());
-    for (log, start) in starts.iter().enumerate() {
-        if let Start::After(id) | Start::Ahead(id) = *start {
-            places.set(log, id);
-        }
-    }
-    places
+fn places(starts: &[Start]) -> Box<[Option<EntryId>]> {
+    let place = |start: &Start| match *start {
+        Start::After(id) | Start::Ahead(id) => Some(id),
+        Start::Now | Start::Newest(_) => None,
+    };
+    starts.iter().map(place).collect()
 }

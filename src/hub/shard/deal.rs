@@ -212,7 +212,7 @@ impl Shard {
     fn replay_logs(&self, topics: &[Topic], mailbox: &Mailbox, page: LogPage, now: Instant) {
         let before = mailbox.queued_bytes();
         let names = || topics.iter().map(|topic| topic.subscription.name.as_str());
-        mailbox.replay_from(page.places);
+        mailbox.replay_from(&page.places);
         for LogReplayed { log, id, what } in page.entries {
             match what {
                 LogReplayedWhat::Event { frame, received } => {

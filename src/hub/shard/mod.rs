@@ -26,7 +26,7 @@ use super::inbox::{ChannelIndex, Inbox, Message};
 use super::pace::Pace;
 use super::position::Run;
 use super::queue_memory::QueueMemory;
-use super::resume::Resume;
+use super::resume::{LastSeen, Resume};
 use super::rounds::{MemberKey, ROUND, Rounds};
 use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
 use super::watched::{Watch, WatchGuard, Watched};
@@ -67,8 +67,8 @@ pub struct StreamRequest {
     pub prefix_bytes: usize,
     /// What is kept of the channels; `None`: nothing, and there is no resuming.
     pub history: Option<HistorySettings>,
-    /// The id that the client had last.
-    pub last_event_id: Option<Vec<u8>>,
+    /// What the client has seen already.
+    pub last_seen: LastSeen,
     /// How it begins.
     pub begins: Beginning,
     /// Ends the stream from outside, when it cannot be written to.
@@ -164,17 +164,16 @@ impl Shard {
 
     /// Opens a stream.
     pub fn subscribe(&self, request: StreamRequest) -> Subscriber {
-        let StreamRequest { topics, settings, prefix_bytes, history, last_event_id, begins, cut } =
+        let StreamRequest { topics, settings, prefix_bytes, history, last_seen, begins, cut } =
             request;
         let now = Instant::now();
         let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
-        let id = last_event_id.as_deref();
-        let resume = Resume::new(ids, id, settings.replay, topics.len(), self.run_tag());
+        let logs = topics.iter().filter(|topic| topic.ids == Ids::Entries);
+        let logs = Places::nowhere(logs.map(|topic| topic.subscription.name.as_str()));
+        let resume = Resume::new(ids, &last_seen, settings.replay, &logs, self.run_tag());
         let linger = settings.linger;
         let mailbox = Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, begins, cut, now));
-        if ids == Ids::Entries {
-            *mailbox.in_logs.borrow_mut() = Places::nowhere(topics.len());
-        }
+        *mailbox.in_logs.borrow_mut() = logs;
         *mailbox.places.borrow_mut() = smallvec![0; topics.len()];
         let channels: SmallVec<_> = topics
             .into_iter()

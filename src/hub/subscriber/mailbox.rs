@@ -127,7 +127,7 @@ impl Mailbox {
                 _ => 0,
             }),
             overflowed: RefCell::default(),
-            in_logs: RefCell::new(Places::nowhere(0)),
+            in_logs: RefCell::new(Places::nowhere(std::iter::empty())),
             phase: Cell::new(if resume.is_some() { Phase::Due } else { Phase::Live }),
             resume: RefCell::new(resume.map(Box::new)),
             ticket: Cell::new(0),
@@ -209,10 +209,11 @@ impl Mailbox {
     fn placed(&self, log: usize, id: EntryId, frame: &Frame) -> Frame {
         let mut places = self.in_logs.borrow_mut();
         places.set(log, id);
-        match places.len() {
-            1 => frame.clone(),
-            _ => encode::with_id(frame, &places.to_string()),
+        if places.is_of_one() {
+            return frame.clone();
         }
+        let position = places.position().expect("one of them was set above");
+        encode::with_id(frame, &position)
     }
 
     /// The log is read from this entry on.
@@ -244,8 +245,13 @@ impl Mailbox {
     }
 
     /// A piece of the past of logs is about to come, from these places on.
-    pub(in crate::hub) fn replay_from(&self, places: Places) {
-        *self.in_logs.borrow_mut() = places;
+    pub(in crate::hub) fn replay_from(&self, places: &[Option<EntryId>]) {
+        let mut in_logs = self.in_logs.borrow_mut();
+        for (log, place) in places.iter().enumerate() {
+            if let Some(entry) = place {
+                in_logs.set(log, *entry);
+            }
+        }
     }
 
     /// Takes an entry of a log's past.
@@ -353,8 +359,8 @@ impl Mailbox {
         now: Instant,
     ) {
         self.in_logs.borrow_mut().set(log, entry);
-        let position = self.in_logs.borrow().to_string();
-        self.say_gap(reason, channels, shard, Some(&position), now);
+        let position = self.in_logs.borrow().position();
+        self.say_gap(reason, channels, shard, position.as_deref(), now);
     }
 
     /// The entry of this log that was offered last.
@@ -373,10 +379,7 @@ impl Mailbox {
         match self.ids {
             Ids::Ours => Some(shard.run_tag().at(number).to_string()),
             Ids::Publisher => None,
-            Ids::Entries => {
-                let places = self.in_logs.borrow();
-                (!places.is_nowhere()).then(|| places.to_string())
-            }
+            Ids::Entries => self.in_logs.borrow().position(),
         }
     }
 

@@ -156,7 +156,7 @@ fn a_shard_whose_thread_stands_still_for_two_seconds_under_load_misses_nothing()
                 settings: std::sync::Arc::new(wide()),
                 prefix_bytes: 0,
                 history: Some(keep(1_000_000)),
-                last_event_id: None,
+                last_seen: crate::hub::LastSeen::default(),
                 begins: super::TOLD,
                 cut: Box::new(|| {}),
             });

@@ -2,6 +2,8 @@
 
 /// Shards that do not keep up.
 mod behind;
+/// Several logs, and positions in them, against one who has all entries.
+mod log_oracle;
 /// Channels whose source keeps their entries.
 mod logs;
 /// Clients that come and go, against one who knows every message.
@@ -19,7 +21,7 @@ use tokio::runtime::LocalRuntime;
 use tokio::time::Instant;
 
 use super::{
-    Beginning, CloseReason, HistorySettings, Hub, HubSettings, Shard, StreamRequest,
+    Beginning, CloseReason, HistorySettings, Hub, HubSettings, LastSeen, Shard, StreamRequest,
     StreamSettings, Subscriber, WhenFull, Wish,
 };
 use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
@@ -84,7 +86,7 @@ impl House {
             settings: Arc::new(settings),
             prefix_bytes: 0,
             history: Some(history),
-            last_event_id: last_event_id.map(|id| id.as_bytes().to_vec()),
+            last_seen: LastSeen::up_to(last_event_id.map(|id| id.as_bytes().to_vec())),
             begins: TOLD,
             cut: Box::new(|| {}),
         })
@@ -537,7 +539,7 @@ fn a_stream_that_takes_nothing_is_cut_off() {
             settings: Arc::new(StreamSettings::default()),
             prefix_bytes: 0,
             history: None,
-            last_event_id: None,
+            last_seen: LastSeen::default(),
             begins: TOLD,
             cut: Box::new(move || cut.set(true)),
         });

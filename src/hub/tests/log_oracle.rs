@@ -1,0 +1,216 @@
+//! Clients of several logs that come back and name them in another order, fewer of them, or others,
+//! against an oracle that has all entries.
+
+use std::collections::{BTreeMap, HashMap};
+use std::task::{Context, Poll, Waker};
+
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use super::{House, run, settle};
+use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
+use crate::hub::{
+    HistorySettings, HubSettings, LogPast, PastCall, PastWanted, StreamSettings, Subscriber, Wish,
+};
+use crate::sse::frame::Form;
+
+const LOGS: [&str; 5] = ["orders:1", "orders:2", "bills", "a", "b"];
+
+/// The source: it keeps everything.
+#[derive(Default)]
+struct Source {
+    entries: BTreeMap<&'static str, Vec<EntryId>>,
+    followed: HashMap<ChannelName, EntryId>,
+    clock: u64,
+}
+
+impl Source {
+    fn newest(&self, log: &str) -> EntryId {
+        let entries = self.entries.get(log).and_then(|entries| entries.last());
+        entries.copied().unwrap_or(EntryId::ZERO)
+    }
+
+    fn add(&mut self, log: &'static str, rng: &mut Rng) {
+        // Several logs have entries of one millisecond.
+        self.clock += rng.u64(..2);
+        let newest = self.newest(log);
+        let sequence = if newest.milliseconds == self.clock { newest.sequence + 1 } else { 0 };
+        let id = EntryId { milliseconds: self.clock, sequence };
+        self.entries.entry(log).or_default().push(id.max(EntryId { milliseconds: 0, sequence: 1 }));
+    }
+
+    async fn serve(&mut self, house: &House) {
+        settle().await;
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(wishes) = std::pin::pin!(house.hub.log_wishes()).poll(&mut context) {
+            for (name, wish) in wishes {
+                match wish {
+                    Wish::Leave => drop(self.followed.remove(&name)),
+                    Wish::Follow => {
+                        let newest = self.newest(name.as_str());
+                        let at = *self.followed.entry(name.clone()).or_insert(newest);
+                        house.hub.begin_log(name.as_str(), at);
+                    }
+                }
+            }
+        }
+        if let Poll::Ready(calls) = std::pin::pin!(house.hub.past_calls()).poll(&mut context) {
+            for call in calls {
+                let past = self.past(&call);
+                house.hub.past(call.key(), past);
+            }
+        }
+        for (name, at) in &mut self.followed {
+            let entries = self.entries.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+            for &id in &entries[entries.partition_point(|id| *id <= *at)..] {
+                *at = id;
+                house
+                    .hub
+                    .entry(name.as_str(), id, Instant::now(), |_| Some(event(name.as_str(), id)));
+            }
+        }
+        house.hub.flush();
+        settle().await;
+    }
+
+    fn past(&self, call: &PastCall) -> LogPast {
+        let name = call.log.as_str();
+        let PastWanted::After { after, until } = call.wanted else {
+            panic!("nobody asks for the newest")
+        };
+        let entries = self.entries.get(name).map_or(&[][..], Vec::as_slice);
+        let due = entries.iter().filter(|id| after < **id && **id <= until);
+        let entries: Vec<_> = due.map(|&id| (id, Some(event(name, id)))).collect();
+        LogPast::Entries {
+            gap: None,
+            is_all: entries.len() <= 2,
+            entries: entries.into_iter().take(2).collect(),
+        }
+    }
+}
+
+fn event(log: &str, id: EntryId) -> Event {
+    Event { data: format!("{log} {id}").into(), ..Event::default() }
+}
+
+/// One who reads, and knows what it has of each log.
+#[derive(Default)]
+struct Client {
+    asked: Vec<&'static str>,
+    stream: Option<Subscriber>,
+    text: String,
+    id: Option<String>,
+    // Up to where it has each log.
+    has: HashMap<&'static str, EntryId>,
+    // Of a log of which it has nothing: what came after this was promised.
+    promised: HashMap<&'static str, EntryId>,
+}
+
+impl Client {
+    fn read(&mut self, most: usize, source: &Source) -> Result<(), String> {
+        let Some(stream) = &self.stream else { return Ok(()) };
+        let context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(bytes)) = stream.poll_next(Form::Text, &context) {
+            self.text += str::from_utf8(&bytes).expect("text");
+        }
+        for _ in 0..most {
+            let Some(end) = self.text.find("\n\n") else { break };
+            let block: String = self.text.drain(..end + 2).collect();
+            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+            if let Some(id) = field("id: ") {
+                self.id = Some(id.to_owned());
+            }
+            if block.contains(": ready\n") {
+                for log in &self.asked {
+                    self.promised.entry(log).or_insert_with(|| source.newest(log));
+                }
+            }
+            let Some(data) = field("data: ") else { continue };
+            if field("event: ") == Some("gap") {
+                self.has.clear();
+                self.promised.clear();
+                continue;
+            }
+            let (log, id) = data.split_once(' ').expect("a log and an id");
+            let log = self.asked.iter().find(|asked| **asked == log).expect("it was asked for");
+            let id = EntryId::parse(id.as_bytes()).expect("an id");
+            let entries = &source.entries[log];
+            let promised = self.promised.get(log).filter(|promised| **promised < id);
+            if let Some(has) = self.has.get(log).or(promised) {
+                let next = entries.iter().find(|entry| *entry > has);
+                if next != Some(&id) {
+                    return Err(format!("{log}: {id} came after {has}, not {next:?}"));
+                }
+            }
+            self.has.insert(log, id);
+        }
+        Ok(())
+    }
+}
+
+async fn live(seed: u64) -> Result<(), String> {
+    let mut rng = Rng::with_seed(seed);
+    let house = House::new(1, HubSettings::default());
+    let mut source = Source { clock: 1_700_000_000_000, ..Source::default() };
+    let mut client = Client::default();
+    // Others keep some of the logs followed.
+    let kept = open(&house, &LOGS[..rng.usize(..3).max(1)], None);
+    for _ in 0..120 {
+        match rng.u8(..10) {
+            0..4 => {
+                let log = *rng.choice(&LOGS).expect("a log");
+                source.add(log, &mut rng);
+            }
+            4..6 => client.read(rng.usize(..6), &source)?,
+            6 => {
+                client.stream = None;
+                client.text.clear();
+            }
+            7 if client.stream.is_none() => {
+                let mut names = LOGS.to_vec();
+                rng.shuffle(&mut names);
+                names.truncate(rng.usize(2..=LOGS.len()));
+                // What it did not ask for the last time, or was not told of, begins anew.
+                let position = client.id.clone();
+                let is_asked = |log: &&str| names.contains(log) && client.asked.contains(log);
+                client.has.retain(|log, _| is_asked(log));
+                client.promised.retain(|log, _| is_asked(log));
+                client.stream = Some(open(&house, &names, position.as_deref()));
+                client.asked = names;
+            }
+            _ => source.serve(&house).await,
+        }
+    }
+    for _ in 0..20 {
+        source.serve(&house).await;
+        client.read(usize::MAX, &source)?;
+    }
+    drop(kept);
+    let is_behind = |(log, has): (&&str, &EntryId)| source.newest(log) != *has;
+    match client.stream.is_some().then(|| client.has.iter().find(|has| is_behind(*has))).flatten() {
+        Some(behind) => Err(format!("{behind:?} is not the newest")),
+        None => Ok(()),
+    }
+}
+
+fn open(house: &House, names: &[&str], id: Option<&str>) -> Subscriber {
+    let topic = |name: &&str| {
+        let name = ChannelName::new(name).expect("a name");
+        let subscription = Subscription { name, is_pattern: false };
+        Topic { subscription, format: Format::Raw, ids: Ids::Entries }
+    };
+    let history = HistorySettings { count: 3, ..HistorySettings::default() };
+    let topics = names.iter().map(topic).collect();
+    house.open_topics(0, topics, id, StreamSettings::default(), history)
+}
+
+#[test]
+fn a_position_holds_whatever_logs_are_named_and_in_whatever_order() {
+    for seed in 0..500 {
+        run(async move {
+            if let Err(error) = live(seed).await {
+                panic!("seed {seed}: {error}");
+            }
+        });
+    }
+}
