@@ -108,7 +108,7 @@ impl FanOut {
         let received = Instant::now();
         self.runtime.block_on(async {
             for _ in 0..events {
-                self.hub.begin_message();
+                self.hub.begin_message(CHANNEL.as_bytes());
                 self.hub.publish(false, CHANNEL, received, |format| {
                     Some(decode::decode(format, &self.payload).event)
                 });

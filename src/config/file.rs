@@ -236,7 +236,7 @@ pub(super) enum WhenFullFile {
     Disconnect,
     /// The oldest events give way, and a gap tells of it.
     DropOldest,
-    /// Only the newest event is kept: for dashboards.
+    /// Only the newest event of each channel is kept: for dashboards.
     Latest,
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::gap::GapReason;
 use super::history::page::Page;
 use super::rounds::MemberKey;
+use super::subject::Subject;
 use crate::event::{EntryId, Topic};
 use crate::sse::frame::Frame;
 
@@ -24,7 +25,7 @@ pub(super) type ChannelIndex = u32;
 #[derive(Clone, Debug)]
 pub(super) enum Message {
     /// An event on a channel.
-    Event { channel: ChannelIndex, number: u64, frame: Frame, received: Instant },
+    Event { channel: ChannelIndex, subject: Subject, number: u64, frame: Frame, received: Instant },
     /// An entry of a log.
     Entry { channel: ChannelIndex, number: u64, id: EntryId, frame: Frame, received: Instant },
     /// The shard is now dealt the events of this channel, up to `number` it has all that it can have;
@@ -196,11 +197,12 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Inbox, Message};
+    use super::{Inbox, Message, Subject};
 
     fn event(number: u64, bytes: usize) -> Message {
         let frame = crate::hub::tests::frame(bytes);
-        Message::Event { channel: 0, number, frame, received: Instant::now() }
+        let (subject, received) = (Subject::of(0), Instant::now());
+        Message::Event { channel: 0, subject, number, frame, received }
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ mod queue_memory;
 mod resume;
 mod rounds;
 mod shard;
+mod subject;
 mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -115,7 +116,8 @@ pub enum WhenFull {
     Disconnect,
     /// The oldest events give way, and one `gap` tells of it.
     DropOldest,
-    /// Only the newest event is kept: for dashboards.
+    /// Only the newest event of each channel is kept: for dashboards. Where these do not fit either,
+    /// the oldest of them give way, and one `gap` tells of it.
     Latest,
 }
 

@@ -3,10 +3,12 @@
 //! Pure: it neither wakes nor writes. Whoever pushes is told what became of the event, and decides
 //! what follows from it.
 
+use rustc_hash::FxHashSet;
 use tokio::time::Instant;
 
 use super::WhenFull;
 use super::line::Line;
+use super::subject::Subject;
 use crate::sse::frame::Frame;
 
 /// A frame on its way to a socket.
@@ -14,10 +16,12 @@ use crate::sse::frame::Frame;
 pub(crate) struct Queued {
     /// The text of it.
     pub(crate) frame: Frame,
-    /// Its number in the hub; `None` for what is not an event (`retry`, `ready`, comments, gaps).
-    pub(crate) number: Option<u64>,
     /// When it was received from the source.
     pub(crate) received: Instant,
+    /// Its number in the hub; 0 where it has none.
+    pub(crate) number: u64,
+    /// What it tells of; `None` for what is not an event (`retry`, `ready`, comments, gaps).
+    pub(crate) subject: Option<Subject>,
 }
 
 /// What became of a pushed event.
@@ -25,8 +29,8 @@ pub(crate) struct Queued {
 pub(crate) enum Pushed {
     /// It waits.
     Queued,
-    /// It waits, and so many older ones gave way; this was the last of them.
-    Dropped { events: u64, last: Option<Box<Queued>> },
+    /// It waits, and so many older ones gave way. Of those that are missed, this was the last.
+    Dropped { events: u64, missed: Option<Box<Queued>> },
     /// It does not fit, and the policy says that the subscriber goes.
     Full,
 }
@@ -59,8 +63,10 @@ impl Queue {
         let pushed = match self.when_full {
             _ if self.fits(&event) => Pushed::Queued,
             WhenFull::Disconnect => return Pushed::Full,
-            WhenFull::DropOldest => self.drop_until_it_fits(&event),
-            WhenFull::Latest => self.drop_all_events(),
+            WhenFull::DropOldest => {
+                self.drop_oldest(self.max_bytes.saturating_sub(event.frame.len()))
+            }
+            WhenFull::Latest => self.keep_newest(&event),
         };
         self.append(event);
         pushed
@@ -69,7 +75,7 @@ impl Queue {
     /// Takes what the stream itself has to say.
     pub(crate) fn say(&mut self, frame: Frame, now: Instant) {
         self.said += 1;
-        self.waiting.push(Queued { frame, number: None, received: now });
+        self.waiting.push(Queued { frame, received: now, number: 0, subject: None });
     }
 
     /// How much of what the stream itself has to say waits.
@@ -85,13 +91,13 @@ impl Queue {
     pub(crate) fn pop(&mut self) -> Option<Queued> {
         let next = self.waiting.pop()?;
         self.bytes -= next.event_bytes();
-        self.said -= u32::from(next.number.is_none());
+        self.said -= u32::from(!next.is_event());
         Some(next)
     }
 
     /// Forgets everything; answers how many events that were.
     pub(crate) fn clear(&mut self) -> u64 {
-        let events = self.waiting.iter().filter(|queued| queued.number.is_some()).count();
+        let events = self.waiting.iter().filter(|queued| queued.is_event()).count();
         *self = Self::new(self.max_bytes, self.when_full);
         events as u64
     }
@@ -106,31 +112,48 @@ impl Queue {
         self.waiting.push(event);
     }
 
-    fn drop_until_it_fits(&mut self, event: &Queued) -> Pushed {
-        let (mut events, mut last) = (0, None);
-        while !self.fits(event) {
-            let dropped = self.waiting.take_first(|queued| queued.number.is_some());
-            let dropped = dropped.expect("an event waits, or the new one would fit");
+    /// The oldest give way until no more than `most` bytes of events wait, or none.
+    fn drop_oldest(&mut self, most: usize) -> Pushed {
+        let (mut events, mut missed) = (0, None);
+        while self.bytes > most
+            && let Some(dropped) = self.waiting.take_first(Queued::is_event)
+        {
             self.bytes -= dropped.event_bytes();
             events += 1;
-            last = Some(dropped);
+            missed = Some(dropped);
         }
-        Pushed::Dropped { events, last: last.map(Box::new) }
+        Pushed::Dropped { events, missed: missed.map(Box::new) }
     }
 
-    fn drop_all_events(&mut self) -> Pushed {
-        let (said, events): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|q| q.number.is_none());
-        self.waiting = said.into_iter().collect();
-        self.bytes = 0;
-        let (count, last) = (events.len() as u64, events.into_iter().next_back());
-        Pushed::Dropped { events: count, last: last.map(Box::new) }
+    /// Events give way that have a newer one of their subject behind them, and nobody misses them. If
+    /// that makes no room, the oldest do, and are missed; then a good part of the queue is free, so
+    /// that the next event does not have to look through it again.
+    fn keep_newest(&mut self, event: &Queued) -> Pushed {
+        let mut newer: FxHashSet<Option<Subject>> = std::iter::once(event.subject).collect();
+        let before = self.waiting.iter().count();
+        let mut kept: Vec<Queued> = std::mem::take(&mut self.waiting).into_iter().collect();
+        kept.reverse();
+        kept.retain(|queued| !queued.is_event() || newer.insert(queued.subject));
+        let replaced = (before - kept.len()) as u64;
+        self.bytes = kept.iter().map(Queued::event_bytes).sum();
+        self.waiting = kept.into_iter().rev().collect();
+        let most = self.max_bytes - self.max_bytes / 8;
+        match self.drop_oldest(most.saturating_sub(event.frame.len())) {
+            Pushed::Dropped { events, missed } => {
+                Pushed::Dropped { events: events + replaced, missed }
+            }
+            other => other,
+        }
     }
 }
 
 impl Queued {
+    pub(crate) fn is_event(&self) -> bool {
+        self.subject.is_some()
+    }
+
     fn event_bytes(&self) -> usize {
-        if self.number.is_some() { self.frame.len() } else { 0 }
+        if self.is_event() { self.frame.len() } else { 0 }
     }
 }
 
@@ -141,25 +164,33 @@ mod tests {
 
     use super::{Pushed, Queue, Queued};
     use crate::hub::WhenFull;
+    use crate::hub::subject::Subject;
     use crate::sse::encode;
 
     fn event(number: u64, bytes: usize) -> Queued {
+        event_of(0, number, bytes)
+    }
+
+    fn event_of(channel: u32, number: u64, bytes: usize) -> Queued {
         let frame = crate::hub::tests::frame(bytes);
-        Queued { frame, number: Some(number), received: Instant::now() }
+        Queued { frame, number, received: Instant::now(), subject: Some(Subject::of(channel)) }
     }
 
     fn push(queue: &mut Queue, event: Queued) -> String {
         match queue.push(event) {
             Pushed::Queued => "queued".into(),
             Pushed::Full => "full".into(),
-            Pushed::Dropped { events, last } => {
-                format!("{events} dropped up to {}", last.and_then(|last| last.number).unwrap_or(0))
+            Pushed::Dropped { events, missed } => {
+                format!("{events} dropped, {} missed", missed.map_or(0, |missed| missed.number))
             }
         }
     }
 
     fn numbers(queue: &mut Queue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.pop()).filter_map(|queued| queued.number).collect()
+        std::iter::from_fn(|| queue.pop())
+            .filter(Queued::is_event)
+            .map(|queued| queued.number)
+            .collect()
     }
 
     #[test]
@@ -186,18 +217,46 @@ mod tests {
         for number in 1..=5 {
             assert_eq!(push(&mut queue, event(number, 2)), "queued");
         }
-        assert_eq!(push(&mut queue, event(6, 3)), "2 dropped up to 2");
+        assert_eq!(push(&mut queue, event(6, 3)), "2 dropped, 2 missed");
         assert_eq!(numbers(&mut queue), [3, 4, 5, 6]);
     }
 
     #[test]
-    fn only_the_newest_is_kept() {
+    fn only_the_newest_is_kept_of_one_channel() {
         let mut queue = Queue::new(10, WhenFull::Latest);
         for number in 1..=5 {
             assert_eq!(push(&mut queue, event(number, 2)), "queued");
         }
-        assert_eq!(push(&mut queue, event(6, 3)), "5 dropped up to 5");
+        assert_eq!(push(&mut queue, event(6, 3)), "5 dropped, 0 missed");
         assert_eq!(numbers(&mut queue), [6]);
+    }
+
+    #[test]
+    fn the_newest_of_each_channel_is_kept() {
+        let mut queue = Queue::new(1000, WhenFull::Latest);
+        let (door, temperature) = (1, 2);
+        for number in 1..=400 {
+            let channel = if number == 200 { door } else { temperature };
+            push(&mut queue, event_of(channel, number, 10));
+        }
+        let kept = numbers(&mut queue);
+        assert!(kept.contains(&200) && kept.contains(&400), "{kept:?}");
+    }
+
+    #[test]
+    fn the_newest_of_more_channels_than_fit_are_missed() {
+        let mut queue = Queue::new(80, WhenFull::Latest);
+        for channel in 0..8 {
+            assert_eq!(push(&mut queue, event_of(channel, 1 + u64::from(channel), 10)), "queued");
+        }
+        assert_eq!(push(&mut queue, event_of(3, 9, 10)), "2 dropped, 1 missed");
+        assert_eq!(push(&mut queue, event_of(3, 10, 10)), "queued");
+        assert_eq!(push(&mut queue, event_of(3, 11, 10)), "2 dropped, 0 missed");
+        assert_eq!(numbers(&mut queue), [2, 3, 5, 6, 7, 8, 11]);
+        // One that is larger than everything.
+        push(&mut queue, event_of(1, 12, 10));
+        assert_eq!(push(&mut queue, event_of(2, 13, 500)), "1 dropped, 12 missed");
+        assert_eq!(numbers(&mut queue), [13]);
     }
 
     #[test]
@@ -206,7 +265,9 @@ mod tests {
             let mut queue = Queue::new(10, when_full);
             queue.say(encode::comment(), Instant::now());
             assert_eq!(push(&mut queue, event(1, 10)), "queued");
-            assert_eq!(push(&mut queue, event(2, 10)), "1 dropped up to 1");
+            let missed = if when_full == WhenFull::Latest { 0 } else { 1 };
+            let expected = format!("1 dropped, {missed} missed");
+            assert_eq!(push(&mut queue, event(2, 10)), expected);
             assert_eq!(queue.pop().expect("it waits").frame, encode::comment());
             assert_eq!(numbers(&mut queue), [2]);
         }
@@ -222,7 +283,8 @@ mod tests {
             let when_full = [WhenFull::Disconnect, WhenFull::DropOldest, WhenFull::Latest][policy as usize];
             let mut queue = Queue::new(50, when_full);
             for (number, size) in sizes.into_iter().enumerate() {
-                let _pushed = queue.push(event(number as u64, size));
+                let channel = u32::try_from(number % 3).expect("small");
+                let _pushed = queue.push(event_of(channel, number as u64, size));
                 if pops[number] {
                     queue.pop();
                 }

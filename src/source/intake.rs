@@ -42,7 +42,7 @@ impl Intake {
     pub(crate) fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
         if !self.newest.is_heard_again(pattern, channel, payload) {
             self.newest.set(pattern, channel, payload);
-            self.hub.begin_message();
+            self.hub.begin_message(channel);
         }
         self.messages += 1;
         self.deliver(pattern, channel, payload);

@@ -198,3 +198,42 @@ async fn a_client_that_was_closed_is_told_so_by_the_end_of_its_stream() {
     }
     assert!(expected < 400);
 }
+
+#[tokio::test]
+async fn a_slow_dashboard_sees_the_newest_of_each_channel() {
+    let redis = Redis::start().await;
+    let events = "channels: [\"{query.channel}\"], patterns: true, \
+                  queue: { bytes: 64KiB, when_full: latest }";
+    let route = format!("- path: /events\n  events: {{ {events} }}\n");
+    let gateway = Gateway::build(&redis).routes(&route).start().await;
+    // By their names, and through one pattern for both.
+    for (query, prefix) in [("channel=door&channel=temp", ""), ("channel=home:*", "home:")] {
+        let target = format!("/events?{query}");
+        let mut socket = stalled(gateway.address("http"), &target).await;
+        let mut witness = gateway.subscribe(&target).await;
+        let (door, temp) = (format!("{prefix}door"), format!("{prefix}temp"));
+        let mut send = async |channel: &str, payload: &str| {
+            redis.publish(channel, payload).await;
+            assert!(witness.next_event().await.data == payload);
+        };
+        for number in 0..200 {
+            send(&temp, &numbered(number, 10 << 10)).await;
+        }
+        send(&door, "OPEN").await;
+        for number in 200..400 {
+            send(&temp, &numbered(number, 10 << 10)).await;
+        }
+        let mut text = Vec::new();
+        let newest = async {
+            let newest = format!("data: {}", numbered(399, 10 << 10));
+            while memchr::memmem::find(&text, newest.as_bytes()).is_none() {
+                assert!(socket.read_buf(&mut text).await.unwrap() > 0, "it was closed");
+            }
+        };
+        within(SOON, "the newest temperature", newest).await;
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("data: OPEN"), "the door is {query}");
+        assert!(text.matches("data: ").count() < 100, "most gave way");
+        assert!(!text.contains("event: gap"), "and nobody misses them");
+    }
+}

@@ -80,7 +80,7 @@ fn catch_up_to(
         tell_expired(entry.number, part);
         behind.after = entry.number;
         // A gap has been held back as a message of its own.
-        let Kept::Event(frame) = &entry.kept else { continue };
+        let Kept::Event(frame, subject) = &entry.kept else { continue };
         bytes += frame.len();
         let (channel, number, received) = (pasts[at].channel, entry.number, entry.received);
         let frame = frame.clone();
@@ -88,7 +88,8 @@ fn catch_up_to(
             Some(id) => Message::Entry { channel, number, id, frame, received },
             None => {
                 behind.owed = behind.owed.saturating_sub(1);
-                Message::Event { channel, number, frame, received }
+                let subject = *subject;
+                Message::Event { channel, subject, number, frame, received }
             }
         });
     }

@@ -17,6 +17,7 @@ use crate::hub::history::Kept;
 use crate::hub::history::page::{Past, merged};
 use crate::hub::inbox::{ChannelIndex, LogPage, LogReplayed, LogReplayedWhat, Message};
 use crate::hub::resume::{Resume, Start};
+use crate::hub::subject::Subject;
 use crate::sse::encode;
 
 /// A piece of a log's past that the source is to read again.
@@ -159,7 +160,8 @@ impl State {
                 frame: frame.clone(),
                 received,
             });
-            channel.keep(index, number, Kept::Event(frame), received, &mut self.memory);
+            let kept = Kept::Event(frame, Subject::of(index));
+            channel.keep(index, number, kept, received, &mut self.memory);
         }
         self.stay_within_memory();
     }
@@ -326,7 +328,7 @@ impl State {
             }
             let Some(id) = item.id else { continue };
             let what = match &item.entry.kept {
-                Kept::Event(frame) => {
+                Kept::Event(frame, _) => {
                     bytes += frame.len();
                     LogReplayedWhat::Event { frame: frame.clone(), received: item.entry.received }
                 }

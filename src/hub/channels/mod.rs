@@ -187,10 +187,11 @@ impl Hub {
         self.ask_for_pasts(call);
     }
 
-    /// Begins a message of the source: gives it the next number. A message that is heard through
-    /// several subscriptions has one number, so that a stream that asked for both gets it once.
-    pub fn begin_message(&self) {
-        self.state.borrow_mut().numbers.begin_message();
+    /// Begins a message of the source, published to `channel`: gives it the next number. A message that
+    /// is heard through several subscriptions has one number, so that a stream that asked for both
+    /// gets it once.
+    pub fn begin_message(&self, channel: &[u8]) {
+        self.state.borrow_mut().begin_message(channel);
     }
 
     /// The source has heard something else since the newest message, or knows otherwise that no

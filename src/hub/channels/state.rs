@@ -21,6 +21,7 @@ use crate::hub::inbox::{ChannelIndex, Message};
 use crate::hub::memory::Memory;
 use crate::hub::port::Ports;
 use crate::hub::position::Run;
+use crate::hub::subject::Subject;
 use crate::hub::{HistorySettings, HubSettings};
 use crate::metrics::Metrics;
 use crate::sse::encode;
@@ -29,6 +30,8 @@ use crate::sse::encode;
 pub(super) struct State {
     run: Run,
     pub(super) numbers: Numbers,
+    // The channel of the message that is being heard, where patterns may hear it.
+    heard_on: Subject,
     pub(super) channels: Slab<Channel>,
     pub(super) by_topic: HashMap<Topic, ChannelIndex>,
     pub(super) names: Names,
@@ -60,6 +63,7 @@ impl State {
         Self {
             run,
             numbers: Numbers::default(),
+            heard_on: Subject::of(0),
             channels: Slab::new(),
             by_topic: HashMap::new(),
             names: Names::default(),
@@ -216,6 +220,13 @@ impl State {
         Some(channel.topic)
     }
 
+    pub(super) fn begin_message(&mut self, channel: &[u8]) {
+        self.numbers.begin_message();
+        if !self.names.patterns.is_empty() {
+            self.heard_on = Subject::named(channel);
+        }
+    }
+
     pub(super) fn publish(
         &mut self,
         is_pattern: bool,
@@ -239,13 +250,16 @@ impl State {
                 Ids::Ours => encode::frame(&event, Some(&self.run.at(number).to_string())),
                 Ids::Publisher | Ids::Entries => encode::frame(&event, event.id.as_deref()),
             };
+            let subject = if is_pattern { self.heard_on } else { Subject::of(index) };
             self.ports.deal(channel.shards, || Message::Event {
                 channel: index,
+                subject,
                 number,
                 frame: frame.clone(),
                 received,
             });
-            channel.keep(index, number, Kept::Event(frame), received, &mut self.memory);
+            let kept = Kept::Event(frame, subject);
+            channel.keep(index, number, kept, received, &mut self.memory);
         }
         self.stay_within_memory();
     }

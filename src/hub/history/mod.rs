@@ -12,14 +12,15 @@ use tokio::time::Instant;
 
 use super::HistorySettings;
 use super::gap::GapReason;
+use super::subject::Subject;
 use crate::event::EntryId;
 use crate::sse::frame::Frame;
 
 /// Something that happened on a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kept {
-    /// An event: its frame.
-    Event(Frame),
+    /// An event: its frame, and what it tells of.
+    Event(Frame, Subject),
     /// Events may be missing here.
     Gap(GapReason),
 }
@@ -207,14 +208,14 @@ impl History {
 
 impl Entry {
     fn is_event(&self) -> bool {
-        matches!(self.kept, Kept::Event(_))
+        matches!(self.kept, Kept::Event(..))
     }
 }
 
 impl Kept {
     fn bytes(&self) -> usize {
         match self {
-            Self::Event(frame) => frame.len(),
+            Self::Event(frame, _) => frame.len(),
             Self::Gap(_) => 0,
         }
     }
@@ -228,6 +229,7 @@ mod tests {
 
     use super::{History, Kept};
     use crate::event::EntryId;
+    use crate::hub::subject::Subject;
     use crate::hub::{GapReason, HistorySettings};
 
     fn history(count: usize) -> History {
@@ -236,7 +238,7 @@ mod tests {
     }
 
     fn event() -> Kept {
-        Kept::Event(crate::hub::tests::frame(1))
+        Kept::Event(crate::hub::tests::frame(1), Subject::of(0))
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::{Entry, History, Kept};
 use crate::event::EntryId;
 use crate::hub::gap::GapReason;
 use crate::hub::inbox::ChannelIndex;
+use crate::hub::subject::Subject;
 use crate::sse::frame::Frame;
 
 /// The past of a channel, as far as it is asked for.
@@ -92,7 +93,7 @@ pub(in crate::hub) struct Replayed {
 
 #[derive(Clone, Debug)]
 pub(in crate::hub) enum ReplayedWhat {
-    Event { frame: Frame, received: Instant },
+    Event { frame: Frame, subject: Subject, received: Instant },
     Gap { reason: GapReason, channels: Vec<ChannelIndex> },
 }
 
@@ -134,7 +135,7 @@ impl Page {
     fn push(&mut self, entry: &Entry, channel: ChannelIndex) -> usize {
         if let Some(last) = self.entries.last_mut().filter(|last| last.number == entry.number) {
             match (&entry.kept, &mut last.what) {
-                (Kept::Event(_), ReplayedWhat::Event { .. }) => return 0,
+                (Kept::Event(..), ReplayedWhat::Event { .. }) => return 0,
                 (Kept::Gap(reason), ReplayedWhat::Gap { reason: known, channels })
                     if reason == known =>
                 {
@@ -145,8 +146,9 @@ impl Page {
             }
         }
         let what = match &entry.kept {
-            Kept::Event(frame) => {
-                ReplayedWhat::Event { frame: frame.clone(), received: entry.received }
+            Kept::Event(frame, subject) => {
+                let (frame, subject, received) = (frame.clone(), *subject, entry.received);
+                ReplayedWhat::Event { frame, subject, received }
             }
             Kept::Gap(reason) => ReplayedWhat::Gap { reason: *reason, channels: vec![channel] },
         };
@@ -202,6 +204,7 @@ mod tests {
     use super::{Page, Past, ReplayedWhat};
     use crate::hub::history::{History, Kept};
     use crate::hub::inbox::ChannelIndex;
+    use crate::hub::subject::Subject;
     use crate::hub::{GapReason, HistorySettings};
 
     const AGE: Duration = Duration::from_secs(60);
@@ -211,7 +214,7 @@ mod tests {
     }
 
     fn event(bytes: usize) -> Kept {
-        Kept::Event(crate::hub::tests::frame(bytes))
+        Kept::Event(crate::hub::tests::frame(bytes), Subject::of(0))
     }
 
     fn page(channels: &[(ChannelIndex, &History)], after: u64, max_bytes: usize) -> Page {

@@ -14,6 +14,7 @@ use crate::hub::history::page::{Page, Replayed, ReplayedWhat};
 use crate::hub::inbox::{ChannelIndex, LogPage, LogReplayed, LogReplayedWhat, Message};
 use crate::hub::queue::Queued;
 use crate::hub::rounds::MemberKey;
+use crate::hub::subject::Subject;
 use crate::hub::subscriber::{CloseReason, Mailbox};
 
 /// What is dealt before the streams have their turn, in bytes: as much as one write takes.
@@ -33,11 +34,13 @@ impl Shard {
                 self.0.number.set(number.max(self.0.number.get()));
             }
             match message {
-                Message::Event { channel, number, frame, received } => {
-                    self.fan_out(channel, &Queued { frame, number: Some(number), received }, now);
+                Message::Event { channel, subject, number, frame, received } => {
+                    let subject = Some(subject);
+                    self.fan_out(channel, &Queued { frame, received, number, subject }, now);
                 }
                 Message::Entry { channel, number, id, frame, received } => {
-                    let event = Queued { frame, number: Some(number), received };
+                    let subject = Some(Subject::of(channel));
+                    let event = Queued { frame, received, number, subject };
                     self.fan_out_entry(channel, id, &event, now);
                 }
                 Message::Joined { topic, ticket, channel, is_confirmed, entry, .. } => {
@@ -194,8 +197,9 @@ impl Shard {
         let before = mailbox.queued_bytes();
         for Replayed { number, what } in page.entries {
             match what {
-                ReplayedWhat::Event { frame, received } => {
-                    mailbox.replay(Queued { frame, number: Some(number), received }, now);
+                ReplayedWhat::Event { frame, subject, received } => {
+                    let subject = Some(subject);
+                    mailbox.replay(Queued { frame, received, number, subject }, now);
                 }
                 ReplayedWhat::Gap { reason, channels } => {
                     let channels: Vec<_> =
@@ -217,7 +221,8 @@ impl Shard {
             match what {
                 LogReplayedWhat::Event { frame, received } => {
                     // It has no number: numbers are given to what is live.
-                    let event = Queued { frame, number: Some(0), received };
+                    let subject = Some(Subject::of_log(log));
+                    let event = Queued { frame, received, number: 0, subject };
                     mailbox.replay_entry(log, id, &event, now);
                 }
                 LogReplayedWhat::Gap(reason @ GapReason::UnknownId) => {

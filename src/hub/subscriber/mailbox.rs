@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use super::close::{CloseReason, jittered};
 use crate::event::{EntryId, Ids};
+use crate::hub::StreamSettings;
 use crate::hub::entries::Places;
 use crate::hub::gap::{self, GapReason};
 use crate::hub::queue::{Pushed, Queue, Queued};
 use crate::hub::resume::Resume;
 use crate::hub::rounds::MemberKey;
 use crate::hub::shard::{Beginning, Shard};
-use crate::hub::{StreamSettings, WhenFull};
+use crate::hub::subject::Subject;
 use crate::sse::encode;
 use crate::sse::frame::Frame;
 
@@ -155,7 +156,7 @@ impl Mailbox {
 
     /// Offers an event. Never waits: what does not fit is dealt with as the route says.
     pub(in crate::hub) fn offer(&self, event: Queued, now: Instant) -> Outcome {
-        let number = event.number.unwrap_or_default();
+        let number = event.number;
         if self.is_closed() || self.is_replaying() || number <= self.newest.get() {
             return Outcome::default();
         }
@@ -170,9 +171,9 @@ impl Mailbox {
         let before = queue.bytes();
         let dropped = match queue.push(event) {
             Pushed::Queued => 0,
-            Pushed::Dropped { events, last } => {
-                if self.settings.when_full == WhenFull::DropOldest {
-                    self.note_overflow(last);
+            Pushed::Dropped { events, missed } => {
+                if let Some(missed) = missed {
+                    self.note_overflow(*missed);
                 }
                 events
             }
@@ -202,7 +203,8 @@ impl Mailbox {
             return Outcome::default();
         }
         let frame = self.placed(log, id, &event.frame);
-        self.push(Queued { frame, ..*event }, now)
+        let subject = Some(Subject::of_log(log));
+        self.push(Queued { frame, subject, ..*event }, now)
     }
 
     /// The frame of an entry, with the id that says where the client stands after it in all logs.
@@ -236,7 +238,7 @@ impl Mailbox {
 
     /// Takes an event of the past. It fits: no more is asked for than the queue takes.
     pub(in crate::hub) fn replay(&self, event: Queued, now: Instant) {
-        let number = event.number.unwrap_or_default();
+        let number = event.number;
         if !self.is_closed() && number > self.newest.get() {
             self.newest.set(number);
             self.queue.borrow_mut().append(event);
@@ -406,10 +408,8 @@ impl Mailbox {
     }
 
     #[cold]
-    fn note_overflow(&self, last: Option<Box<Queued>>) {
-        let Some(Queued { frame, number: Some(number), .. }) = last.map(|last| *last) else {
-            return;
-        };
+    fn note_overflow(&self, missed: Queued) {
+        let Queued { frame, number, .. } = missed;
         let frame = (self.ids == Ids::Entries).then_some(frame);
         self.overflowed.replace(Some(Box::new(Overflowed { number, frame })));
     }

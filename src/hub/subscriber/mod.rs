@@ -148,7 +148,7 @@ impl Subscriber {
         self.mailbox.has_begun.set(true);
         let metrics = self.shard.metrics();
         metrics.stream_bytes_sent(next.frame.len());
-        if next.number.is_some() {
+        if next.is_event() {
             // That of a replayed event would be the latency of its client.
             metrics.event_sent(now.saturating_duration_since(next.received));
         }

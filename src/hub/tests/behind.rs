@@ -19,7 +19,7 @@ fn keep(count: usize) -> HistorySettings {
 
 fn publish(hub: &Hub, channel: &str, number: usize) {
     let data = Bytes::from(number.to_string());
-    hub.begin_message();
+    hub.begin_message(channel.as_bytes());
     hub.publish(false, channel, Instant::now(), |_| {
         Some(Event { data: data.clone(), ..Event::default() })
     });
@@ -196,7 +196,7 @@ fn a_shard_whose_thread_stands_still_for_two_seconds_under_load_misses_nothing()
             hub.flush();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        hub.begin_message();
+        hub.begin_message(b"a");
         hub.publish(false, "a", Instant::now(), |_| {
             Some(Event { data: Bytes::from_static(b"end"), ..Event::default() })
         });

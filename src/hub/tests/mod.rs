@@ -110,7 +110,7 @@ impl House {
 
     async fn publish_all(&self, events: &[(&str, &'static str)]) {
         for (channel, data) in events {
-            self.hub.begin_message();
+            self.hub.begin_message(channel.as_bytes());
             self.hub.publish(false, channel, Instant::now(), |_| {
                 Some(Event { data: Bytes::from_static(data.as_bytes()), ..Event::default() })
             });
@@ -219,7 +219,7 @@ fn a_message_heard_twice_comes_once() {
         settle().await;
         house.follow().await;
         drop((read(&both), read(&pattern)));
-        house.hub.begin_message();
+        house.hub.begin_message(b"a");
         for (is_pattern, name) in [(false, "news.a"), (true, "news.*")] {
             house.hub.publish(is_pattern, name, Instant::now(), |_| Some(Event::default()));
         }
@@ -690,7 +690,7 @@ fn a_replay_gives_once_what_was_heard_twice() {
         let first = house.open(0, &["ab", "a*"]);
         settle().await;
         house.follow().await;
-        house.hub.begin_message();
+        house.hub.begin_message(b"a");
         for (is_pattern, name) in [(false, "ab"), (true, "a*")] {
             house.hub.publish(is_pattern, name, Instant::now(), |_| {
                 Some(Event { data: Bytes::from_static(b"1"), ..Event::default() })
@@ -756,7 +756,7 @@ fn a_fast_reader_survives_a_burst() {
         let data = "x".repeat(1024).leak() as &'static str;
         for _ in 0..40 {
             for _ in 0..60 {
-                house.hub.begin_message();
+                house.hub.begin_message(b"a");
                 house.hub.publish(false, "a", Instant::now(), |_| {
                     Some(Event { data: Bytes::from_static(data.as_bytes()), ..Event::default() })
                 });

@@ -154,7 +154,7 @@ impl Redis {
         match next {
             Wire::Copy { heard_on, channel, index } => {
                 if self.heard != Some(index) {
-                    house.hub.begin_message();
+                    house.hub.begin_message(channel.as_bytes());
                 }
                 self.heard = Some(index);
                 self.taken = index;
