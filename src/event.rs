@@ -16,10 +16,17 @@ pub struct Event {
     pub name: Option<Box<str>>,
     /// The SSE `data` field before it is split into lines: any bytes.
     pub data: Bytes,
-    /// The publisher's own id, used only where the route keeps no history.
+    /// The publisher's own id, used only where the route keeps no history; [`Self::MAX_ID_BYTES`] at
+    /// most.
     pub id: Option<Box<str>>,
     /// The SSE `retry` field, in milliseconds.
     pub retry: Option<u64>,
+}
+
+impl Event {
+    /// The longest id that a publisher may give, in bytes: a client brings it back in a header, beside
+    /// all others.
+    pub const MAX_ID_BYTES: usize = 1024;
 }
 
 /// The body of a message as it was read from a publisher.

@@ -306,7 +306,7 @@ pub(super) struct EventsFile {
     /// How events reach us.
     pub(super) source: Field<SourceFile>,
     /// How messages are written: `raw` (the message is the data) or `envelope` (a JSON object with
-    /// event, data, id and retry).
+    /// event, data, id and retry; the id only counts with `history: off`, else ours takes its place).
     pub(super) format: Field<FormatFile>,
     /// Put before a channel's name when it is subscribed, and never shown to clients.
     pub(super) strip_prefix: Field<String>,

@@ -1,6 +1,6 @@
 //! The `envelope` format: a JSON object with `event` or `type`, `data`, `id` and `retry`.
 
-use crate::support::{Event, Gateway, Redis};
+use crate::support::{Event, Gateway, Redis, Request, Via};
 
 async fn gateway(redis: &Redis, settings: &str) -> Gateway {
     Gateway::build(redis).events(&format!("format: envelope\n{settings}")).start().await
@@ -19,6 +19,10 @@ async fn an_envelope_gives_an_event_its_name_and_data() {
         (r#"{"event":"ping","data":{ "a": [1, 2.50, "ö"] }}"#, "ping", r#"{"a":[1,2.50,"ö"]}"#),
         (r#"{"event":"ping"}"#, "ping", ""),
         (r#"{"data":""}"#, "message", ""),
+        (r#"{"data":null}"#, "message", "null"),
+        (r#"{"event":"ping","data":null}"#, "ping", "null"),
+        (r#"{"event":"one","data":"a","event":"two","data":"b"}"#, "two", "b"),
+        ("\u{feff}{\"event\":\"ping\",\"data\":\"x\"}", "ping", "x"),
     ];
     for (payload, name, data) in cases {
         redis.publish("news", payload).await;
@@ -54,6 +58,26 @@ async fn a_publishers_id_is_used_only_without_history() {
     let mut stream = with.subscribe("/events/news").await;
     redis.publish("news", payload).await;
     assert_ne!(stream.next_event().await.id, "order-7");
+}
+
+#[tokio::test]
+async fn an_id_that_no_request_could_bring_back_is_left_out_and_counted() {
+    let redis = Redis::start().await;
+    let gateway = gateway(&redis, "history: off").await;
+    for (bytes, is_used) in [(1024, true), (1025, false), (20_000, false)] {
+        for via in [Via::Http1, Via::Http2] {
+            let mut stream = gateway.subscribe_via(via, "/events/news").await;
+            let id = "i".repeat(bytes);
+            redis.publish("news", format!(r#"{{"data":"x","id":"{id}"}}"#)).await;
+            let event = stream.next_event().await;
+            assert_eq!((event.data.as_str(), event.id == id), ("x", is_used), "{bytes}");
+            // Whatever it was told, it can come back.
+            let request = Request::events("/events/news").header("last-event-id", &event.id);
+            let response = gateway.send(via, request).await;
+            assert_eq!(response.status, 200, "{bytes} {via:?}");
+        }
+    }
+    gateway.counts("ssegate_events_dropped_total", &["reason=\"malformed\""], 4.0).await;
 }
 
 #[tokio::test]

@@ -1,50 +1,110 @@
 //! The `envelope` format: a JSON object with `event` or `type`, `data`, `id` and `retry`.
 //!
-//! `data` is a string as it is, or else compact JSON. An object with none of `data`, `event` and
-//! `type`, and anything that is no object, is no envelope: it is the data itself.
+//! `data` is a string as it is, or else compact JSON, `null` too. An object with none of `data`,
+//! `event` and `type`, and anything that is no object, is no envelope: it is the data itself. Read as
+//! JSON readers do: of a key that stands twice the last counts, and a byte order mark is skipped.
+
+use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Decoded, field, raw};
 use crate::event::Event;
 
-#[derive(Deserialize)]
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+#[derive(Default)]
 struct Envelope<'a> {
-    #[serde(borrow)]
     event: Option<&'a RawValue>,
-    #[serde(borrow, rename = "type")]
     kind: Option<&'a RawValue>,
-    #[serde(borrow)]
     data: Option<&'a RawValue>,
-    #[serde(borrow)]
     id: Option<&'a RawValue>,
-    #[serde(borrow)]
     retry: Option<&'a RawValue>,
 }
 
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Key {
+    Event,
+    Type,
+    Data,
+    Id,
+    Retry,
+    #[serde(other)]
+    Other,
+}
+
 pub(super) fn decode(payload: &Bytes) -> Decoded {
-    // An array would be read as well: its elements as the fields, in their order.
-    let is_object = payload.trim_ascii_start().starts_with(b"{");
-    let envelope = serde_json::from_slice::<Envelope<'_>>(payload).ok().filter(|_| is_object);
-    let Some(envelope) = envelope else {
+    let json = payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload);
+    let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(json) else {
         return raw(payload);
     };
-    if envelope.data.is_none() && envelope.event.is_none() && envelope.kind.is_none() {
+    let name = envelope.event.filter(|event| !is_null(event));
+    let name = name.or_else(|| envelope.kind.filter(|kind| !is_null(kind)));
+    if envelope.data.is_none() && name.is_none() {
         return raw(payload);
     }
     let mut is_malformed = false;
-    let name = envelope.event.or(envelope.kind).and_then(|name| text(name, &mut is_malformed));
+    let name = name.and_then(|name| text(name, &mut is_malformed));
     let id = envelope.id.and_then(|id| text(id, &mut is_malformed));
     let retry = envelope.retry.and_then(|retry| number(retry, &mut is_malformed));
+    let id = field(id, &mut is_malformed).filter(|id| {
+        let comes_back = id.len() <= Event::MAX_ID_BYTES;
+        is_malformed |= !comes_back;
+        comes_back
+    });
     let event = Event {
         name: field(name, &mut is_malformed).filter(|name| !name.is_empty()),
         data: envelope.data.map(data).unwrap_or_default(),
-        id: field(id, &mut is_malformed),
+        id,
         retry,
     };
     Decoded { event, is_malformed }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// Takes the fields of an object, the last of each.
+// Not derived: that refuses a key that stands twice, and takes `null` for an absent field.
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Envelope<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut envelope = Envelope::default();
+        while let Some(key) = object.next_key()? {
+            let field = match key {
+                Key::Event => &mut envelope.event,
+                Key::Type => &mut envelope.kind,
+                Key::Data => &mut envelope.data,
+                Key::Id => &mut envelope.id,
+                Key::Retry => &mut envelope.retry,
+                Key::Other => {
+                    object.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *field = Some(object.next_value()?);
+        }
+        Ok(envelope)
+    }
+}
+
+fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
 }
 
 /// A string as it is, else compact JSON. A string that is none in Unicode (a lone surrogate) stays
@@ -101,6 +161,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::decode;
+    use crate::event::Event;
 
     fn check(payload: &'static str, name: Option<&str>, data: &str) {
         let decoded = decode(&Bytes::from_static(payload.as_bytes()));
@@ -118,11 +179,47 @@ mod tests {
             r#"{"a":[1,2.50,"x  \" y"]}"#,
         );
         check(r#"{"data": 12345678901234567890.10 }"#, None, "12345678901234567890.10");
-        check(r#"{"data":null,"event":"e"}"#, Some("e"), "");
+        check(r#"{"data":null,"event":"e"}"#, Some("e"), "null");
+        check(r#"{"data":null}"#, None, "null");
+        check(r#"{"event":null,"type":"t","data":"x"}"#, Some("t"), "x");
         check(r#"{"event":"only"}"#, Some("only"), "");
         check(r#"{"event":"e","type":"t","data":""}"#, Some("e"), "");
         check(r#"{"event":"","data":"x"}"#, None, "x");
         check(r#"{"data":"\ud800"}"#, None, r#""\ud800""#);
+    }
+
+    #[test]
+    fn of_a_key_that_stands_twice_the_last_counts() {
+        check(r#"{"data":"a","event":"x","data":"b","event":"y"}"#, Some("y"), "b");
+        check(r#"{"data":{"k":1},"d\u0061ta":{"k":1,"k":2}}"#, None, r#"{"k":1,"k":2}"#);
+        let decoded =
+            decode(&Bytes::from_static(br#"{"data":"x","id":1,"id":2,"retry":1,"retry":2}"#));
+        assert_eq!((decoded.event.id.as_deref(), decoded.event.retry), (Some("2"), Some(2)));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_what_is_no_envelope_keeps_it() {
+        check("\u{feff}{\"event\":\"e\",\"data\":\"x\"}", Some("e"), "x");
+        check("\u{feff} {\"data\":\"\u{feff}x\"}", None, "\u{feff}x");
+        for payload in ["\u{feff}plain", "\u{feff}\u{feff}{\"data\":\"x\"}", "{\u{feff}\"data\":1}"]
+        {
+            check(payload, None, payload);
+        }
+    }
+
+    #[test]
+    fn an_id_that_could_not_come_back_in_a_header_is_left_out() {
+        let with = |bytes: usize| {
+            decode(&Bytes::from(format!(r#"{{"data":"x","id":"{}"}}"#, "i".repeat(bytes))))
+        };
+        let fits = with(Event::MAX_ID_BYTES);
+        assert_eq!(fits.event.id.map_or(0, |id| id.len()), Event::MAX_ID_BYTES);
+        assert!(!fits.is_malformed);
+        let long = with(Event::MAX_ID_BYTES + 1);
+        assert_eq!(
+            (long.event.id, &long.event.data[..], long.is_malformed),
+            (None, &b"x"[..], true)
+        );
     }
 
     #[test]
@@ -135,6 +232,8 @@ mod tests {
             "42",
             r#"{"hello": "world"}"#,
             r#"{"data":"#,
+            r#"{"data":"x"} {}"#,
+            r#"{"event":null,"id":"7"}"#,
             "null",
         ] {
             check(payload, None, payload);

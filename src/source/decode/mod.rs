@@ -15,8 +15,8 @@ use crate::sse::encode;
 pub struct Decoded {
     /// The event.
     pub event: Event,
-    /// Whether something was left out: a name or an id with control characters, a `retry` that is
-    /// no number of milliseconds.
+    /// Whether something was left out: a name or an id with control characters, an id that is too
+    /// long, a `retry` that is no number of milliseconds.
     pub is_malformed: bool,
 }
 
