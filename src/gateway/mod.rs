@@ -43,7 +43,7 @@ use self::thread::Thread;
 use crate::admin::Admin;
 use crate::config::Settings;
 use crate::health::Health;
-use crate::hub::{CloseReason, GapReason, Hub};
+use crate::hub::{CloseReason, GapReason, Hub, HubSettings};
 use crate::metrics::{Metrics, Reasons};
 use crate::route::Router;
 use crate::server::clients::Clients;
@@ -136,7 +136,8 @@ impl Gateway {
         let health = Health::default();
         let accepting = CancellationToken::new();
         let administering = CancellationToken::new();
-        let (hub, links) = Hub::new(settings.hub.clone(), settings.shards, metrics.clone());
+        let kept = HubSettings { retention: Arc::new(router.retention()), ..settings.hub.clone() };
+        let (hub, links) = Hub::new(kept, settings.shards, metrics.clone());
 
         let bus_address = match settings.source.location {
             SourceLocation::Embedded(address) => Some(address),

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::stop::Manner;
 use super::systemd;
 use crate::config::{ConfigErrors, Settings};
-use crate::hub::Hub;
+use crate::hub::{Hub, HubSettings};
 use crate::metrics::Metrics;
 use crate::route::{Router, RouterError};
 use crate::server::certificate::Certificate;
@@ -94,7 +94,8 @@ impl Reloader {
                 tls.certificate.become_like(certificate);
             }
         }
-        self.hub.change(new.hub.clone());
+        let retention = Arc::new(router.retention());
+        self.hub.change(HubSettings { retention, ..new.hub.clone() });
         self.max_connections.set(new.connections.max_connections);
         self.manner.set(Manner::of(&new));
         let connections = new.connections.clone();

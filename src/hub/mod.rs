@@ -25,6 +25,7 @@ mod position;
 mod queue;
 mod queue_memory;
 mod resume;
+mod retention;
 mod rounds;
 mod shard;
 mod subject;
@@ -33,6 +34,7 @@ mod subscriber;
 mod tests;
 mod watched;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use channels::{Hub, LogPast, PastCall, PastKey, PastWanted, Wish};
@@ -40,6 +42,7 @@ pub use entries::{MAX_LOGS, max_position_bytes};
 pub use gap::GapReason;
 pub use position::{Position, Run};
 pub use resume::{LastSeen, Replay};
+pub use retention::{NameShape, Retention, RetentionRule, RetentionRules};
 pub use shard::{Beginning, Shard, ShardLink, StreamRequest};
 pub use subscriber::{CloseReason, Subscriber, jittered};
 pub use watched::{Watch, WatchGuard};
@@ -57,6 +60,8 @@ pub struct HubSettings {
     pub history_memory: usize,
     /// What may wait for all slow subscribers together, in bytes; then the fattest queues go.
     pub queue_memory: usize,
+    /// What is kept of each channel. Of one that no rule names, what its streams ask for.
+    pub retention: Arc<RetentionRules>,
 }
 
 /// Shards at most: a channel notes those that listen as the bits of a `u128`.
@@ -64,7 +69,12 @@ pub const MAX_SHARDS: usize = 128;
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { max_channels: 100_000, history_memory: 256 << 20, queue_memory: 256 << 20 }
+        Self {
+            max_channels: 100_000,
+            history_memory: 256 << 20,
+            queue_memory: 256 << 20,
+            retention: Arc::default(),
+        }
     }
 }
 

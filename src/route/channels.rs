@@ -6,7 +6,7 @@ use super::router::Parameters;
 use super::template::{NotText, Template};
 use super::{EventsSettings, EventsSource, Ready};
 use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription, Topic};
-use crate::hub::{HistorySettings, StreamSettings};
+use crate::hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
 use crate::query;
 
 /// The channels that an events route leads to, and how their stream is kept.
@@ -80,6 +80,22 @@ impl Channels {
         Ok(topics)
     }
 
+    /// What is to be kept of the channels that it can lead to.
+    pub(super) fn retention(&self) -> Vec<RetentionRule> {
+        let EventsSettings { format, history, stream, strip_prefix, .. } = &self.settings;
+        let rule = |names| RetentionRule {
+            names,
+            format: *format,
+            ids: self.ids(),
+            retention: Retention { history: *history, linger: stream.linger },
+        };
+        if self.templates.is_empty() {
+            // Somebody else names them.
+            return vec![rule(NameShape::new(vec![strip_prefix.clone(), String::new()]))];
+        }
+        self.templates.iter().map(|template| rule(template.shape(strip_prefix))).collect()
+    }
+
     /// Where the events come from.
     pub fn source(&self) -> EventsSource {
         self.settings.source
@@ -130,12 +146,16 @@ impl Channels {
         Ok(Topic {
             subscription: Subscription { name, is_pattern },
             format: self.settings.format,
-            ids: match self.settings.source {
-                EventsSource::Log => Ids::Entries,
-                EventsSource::PubSub if self.settings.history.is_some() => Ids::Ours,
-                EventsSource::PubSub => Ids::Publisher,
-            },
+            ids: self.ids(),
         })
+    }
+
+    fn ids(&self) -> Ids {
+        match self.settings.source {
+            EventsSource::Log => Ids::Entries,
+            EventsSource::PubSub if self.settings.history.is_some() => Ids::Ours,
+            EventsSource::PubSub => Ids::Publisher,
+        }
     }
 }
 

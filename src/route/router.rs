@@ -10,7 +10,8 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::template::NotText;
-use super::{Route, RouteSettings};
+use super::{Channels, Route, RouteSettings};
+use crate::hub::RetentionRules;
 
 /// All routes.
 #[derive(Debug)]
@@ -103,6 +104,15 @@ impl Router {
                 Matched::MethodNotAllowed(candidates.flat_map(Route::methods).cloned().collect())
             }
         }
+    }
+
+    /// What is to be kept of the channels that any of the routes can lead to.
+    pub fn retention(&self) -> RetentionRules {
+        let channels = self.routes.iter().flat_map(|route| {
+            let handover = route.handover.as_ref().map(|handover| &handover.channels);
+            route.channels.iter().chain(handover)
+        });
+        RetentionRules::new(channels.flat_map(Channels::retention))
     }
 
     /// Every route, in the order of the configuration.

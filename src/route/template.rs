@@ -1,6 +1,7 @@
 //! Names of channels, made from a request: `{channel}`, `user:{id}`, `{query.channel}`.
 
 use super::router::Parameters;
+use crate::hub::NameShape;
 
 /// A name with places for what the request says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,18 @@ impl Template {
             parts.push(Part::Literal(rest.to_owned()));
         }
         Self { parts }
+    }
+
+    /// What all names have in common that it can make, with `prefix` before them.
+    pub(super) fn shape(&self, prefix: &str) -> NameShape {
+        let mut shape = vec![prefix.to_owned()];
+        for part in &self.parts {
+            match (part, shape.last_mut()) {
+                (Part::Literal(text), Some(last)) => last.push_str(text),
+                _ => shape.push(String::new()),
+            }
+        }
+        NameShape::new(shape)
     }
 
     /// The names that a request makes of it: one for each combination of the query's values, none

@@ -105,3 +105,71 @@ async fn a_channel_that_redis_forbids_does_not_hold_back_the_past_of_others() {
     redis.publish("good", "3").await;
     assert_eq!(back.next_event().await.data, "3");
 }
+
+/// Publishes six messages to a channel that is followed; gives the id after the first.
+async fn six(redis: &Redis, gateway: &Gateway, target: &str, channel: &str) -> String {
+    let mut stream = gateway.subscribe(target).await;
+    for number in 1..=6 {
+        redis.publish(channel, number.to_string()).await;
+    }
+    let first = stream.next_event().await.id;
+    // All of them have arrived.
+    for _ in 2..=6 {
+        stream.next_event().await;
+    }
+    first
+}
+
+#[tokio::test]
+async fn the_largest_history_of_all_routes_to_a_channel_holds_whichever_is_opened_first() {
+    let redis = Redis::start().await;
+    let routes = "\
+- path: /small/{name}
+  events: { channels: [\"app:{name}\"], history: { count: 2 }, linger: 1s }
+- path: /big
+  events: { channels: [\"{query.channel}\"], strip_prefix: \"app:\", history: { count: 1000 } }
+- path: /other
+  events: { channels: [\"{query.channel}\"], history: { count: 1 }, linger: 0s }
+";
+    let gateway = Gateway::build(&redis).routes(routes).start().await;
+    for (opened, channel) in [("/small/a", "app:a"), ("/big?channel=b", "app:b")] {
+        let id = six(&redis, &gateway, opened, channel).await;
+        let name = channel.strip_prefix("app:").unwrap();
+        for target in [format!("/small/{name}"), format!("/big?channel={name}")] {
+            let back = back_until(&gateway, &target, &id, "6").await;
+            assert_eq!(back.data, ["2", "3", "4", "5", "6"], "{opened} {target}");
+            assert_eq!(back.gaps, [""; 0]);
+        }
+    }
+    // One that only the smallest leads to.
+    let id = six(&redis, &gateway, "/other?channel=alone", "alone").await;
+    let back = back_until(&gateway, "/other?channel=alone", &id, "6").await;
+    assert_eq!((back.data.len(), back.gaps.len()), (1, 1));
+    let is_left = async || redis.listeners("alone").await == 0;
+    eventually(SOON, "its own linger holds", is_left).await;
+}
+
+#[tokio::test]
+async fn a_reload_widens_and_narrows_the_history_of_channels_that_are_followed() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).events("history: { count: 2 }").start().await;
+    let _kept_followed = gateway.subscribe("/events/news").await;
+    let keep = |count: u32| {
+        gateway.rewrite(|yaml| {
+            let start = yaml.find("history: { count: ").unwrap();
+            let end = start + yaml[start..].find('}').unwrap();
+            format!("{}history: {{ count: {count} {}", &yaml[..start], &yaml[end..])
+        });
+    };
+    keep(100);
+    assert!(gateway.reload().await);
+    let id = six(&redis, &gateway, "/events/news", "news").await;
+    let back = back_until(&gateway, "/events/news", &id, "6").await;
+    assert_eq!((back.data.len(), back.gaps.len()), (5, 0), "widened");
+
+    keep(3);
+    assert!(gateway.reload().await);
+    let back = back_until(&gateway, "/events/news", &id, "6").await;
+    assert_eq!(back.data, ["4", "5", "6"], "narrowed");
+    assert_eq!(back.gaps, [r#"{"reason":"expired","channels":["news"]}"#]);
+}

@@ -97,6 +97,8 @@ pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<
             max_channels: resolver.count(file.max_channels, hub.max_channels),
             history_memory: resolver.size(file.history_memory, hub.history_memory, 1, usize::MAX),
             queue_memory: resolver.size(queue_memory, hub.queue_memory, 1, usize::MAX),
+            // What the routes say.
+            retention: hub.retention,
         },
         requests: RequestSettings {
             max_uri_bytes: resolver.size(uri, requests.max_uri_bytes, 1, MAX_LENGTH),

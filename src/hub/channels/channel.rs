@@ -10,6 +10,7 @@ use crate::hub::calls::Caller;
 use crate::hub::history::{History, Kept};
 use crate::hub::inbox::ChannelIndex;
 use crate::hub::memory::{Keeper, Memory};
+use crate::hub::retention::Retention;
 
 pub(super) struct Channel {
     pub(super) topic: Topic,
@@ -46,6 +47,11 @@ impl Channel {
     /// Whether its source keeps its entries.
     pub(super) fn is_log(&self) -> bool {
         self.topic.ids == Ids::Entries
+    }
+
+    /// What is kept of it now.
+    pub(super) fn retention(&self) -> Retention {
+        Retention { history: self.history.as_ref().map(History::settings), linger: self.linger }
     }
 
     pub(super) fn keep(

@@ -12,6 +12,7 @@ mod log;
 mod names;
 mod numbers;
 mod replay;
+mod retain;
 mod state;
 
 use std::cell::RefCell;
@@ -110,10 +111,12 @@ impl Hub {
         }
     }
 
-    /// Keeps to other bounds from now on; what is over them goes with the next event.
+    /// Keeps to other bounds from now on; what is over those for all channels goes with the next event.
     pub fn change(&self, settings: HubSettings) {
         self.queues.hold(settings.queue_memory);
         self.state.borrow_mut().change(settings);
+        // Channels may linger for another time.
+        self.behind.notify_one();
     }
 
     /// What changed in what the source is to follow; waits until something has. Cancel safe.

@@ -14,6 +14,7 @@ use super::log::LogCalls;
 use super::names::Names;
 use super::numbers::Numbers;
 use crate::event::{EntryId, Event, Format, Ids, Topic};
+use crate::hub::HubSettings;
 use crate::hub::calls::{Caller, Joining, ReplayCall};
 use crate::hub::gap::GapReason;
 use crate::hub::history::{History, Kept};
@@ -21,8 +22,8 @@ use crate::hub::inbox::{ChannelIndex, Message};
 use crate::hub::memory::Memory;
 use crate::hub::port::Ports;
 use crate::hub::position::Run;
+use crate::hub::retention::Retention;
 use crate::hub::subject::Subject;
-use crate::hub::{HistorySettings, HubSettings};
 use crate::metrics::Metrics;
 use crate::sse::encode;
 
@@ -35,14 +36,14 @@ pub(super) struct State {
     pub(super) channels: Slab<Channel>,
     pub(super) by_topic: HashMap<Topic, ChannelIndex>,
     pub(super) names: Names,
-    lingering: Lingering,
+    pub(super) lingering: Lingering,
     pub(super) restored: Vec<ChannelIndex>,
     pub(super) ports: Ports,
     pub(super) memory: Memory,
     // Who waits until all its channels are confirmed, and for what.
     pub(super) waiting: HashMap<Caller, ReplayCall>,
     pub(super) log_calls: LogCalls,
-    settings: HubSettings,
+    pub(super) settings: HubSettings,
     pub(super) metrics: Metrics,
 }
 
@@ -54,11 +55,6 @@ pub(super) enum Joined {
 }
 
 impl State {
-    pub(super) fn change(&mut self, settings: HubSettings) {
-        self.memory.hold(settings.history_memory);
-        self.settings = settings;
-    }
-
     pub(super) fn new(run: Run, ports: Ports, settings: HubSettings, metrics: Metrics) -> Self {
         Self {
             run,
@@ -80,9 +76,7 @@ impl State {
 
     pub(super) fn join(&mut self, shard: usize, topic: Topic, joining: Joining) -> Option<Joined> {
         let Joining { linger, history, ticket } = joining;
-        let is_log = topic.ids == Ids::Entries;
-        // Between what is read of a log again and what is read live there is always a little.
-        let history = history.or_else(|| is_log.then_some(HistorySettings::LEAST));
+        let retention = self.retention_for(&topic, Retention { history, linger });
         let known = self.by_topic.get(&topic).copied();
         if known.is_none() && self.is_full() {
             self.metrics.channel_refused();
@@ -93,18 +87,9 @@ impl State {
             Some(index) => (index, Joined::Another),
             None => self.open(topic.clone()),
         };
-        let number = self.numbers.newest();
+        self.retain(index, retention);
         let channel = &mut self.channels[index as usize];
         channel.shards |= 1 << shard;
-        channel.linger = channel.linger.max(linger);
-        if let Some(settings) = history {
-            let entry = channel.entry;
-            let kept = channel.history.get_or_insert_with(|| match is_log {
-                true => History::of_log(settings, number, entry),
-                false => History::new(settings, number),
-            });
-            kept.widen(settings);
-        }
         if let Some(linger) = channel.lingers.take() {
             self.lingering.remove(index, linger);
         }

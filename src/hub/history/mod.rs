@@ -95,11 +95,16 @@ impl History {
         }
     }
 
-    /// Another route wants more of the same channel.
-    pub(super) fn widen(&mut self, settings: HistorySettings) {
-        self.settings.count = self.settings.count.max(settings.count);
-        self.settings.bytes = self.settings.bytes.max(settings.bytes);
-        self.settings.age = self.settings.age.max(settings.age);
+    /// What it is to keep.
+    pub(super) fn settings(&self) -> HistorySettings {
+        self.settings
+    }
+
+    /// Keeps so much from now on; what is over it goes at once.
+    pub(super) fn keep(&mut self, settings: HistorySettings, now: Instant) {
+        self.settings = settings;
+        self.forget_surplus();
+        self.expire(now);
     }
 
     /// The channel is heard only from `number` on.
@@ -118,9 +123,7 @@ impl History {
         debug_assert!(self.entries.back().is_none_or(|newest| newest.number < number));
         self.bytes += kept.bytes();
         self.entries.push_back(Entry { number, received, kept });
-        while self.entries.len() > self.settings.count || self.bytes > self.settings.bytes {
-            self.forget_oldest();
-        }
+        self.forget_surplus();
         self.expire(received);
     }
 
@@ -180,6 +183,12 @@ impl History {
         let events = self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.is_event());
         let (oldest, _) = events.take(count).nth(count.checked_sub(1)?)?;
         Some(oldest.checked_sub(1).map_or(log.complete_after, |before| log.ids[before]))
+    }
+
+    fn forget_surplus(&mut self) {
+        while self.entries.len() > self.settings.count || self.bytes > self.settings.bytes {
+            self.forget_oldest();
+        }
     }
 
     fn forget_oldest(&mut self) {
@@ -275,6 +284,23 @@ mod tests {
         assert_eq!(history.id_before_newest(4), None);
         history.forget_all();
         assert_eq!((history.log_floor(), history.held()), (id(12), 0));
+    }
+
+    #[test]
+    fn what_is_over_a_narrower_bound_goes_at_once() {
+        let now = Instant::now();
+        let mut history = history(100);
+        for number in 1..=10 {
+            history.push(number, event(), now);
+        }
+        let narrow = HistorySettings { count: 3, ..history.settings() };
+        history.keep(narrow, now);
+        assert_eq!(history.start_of_newest(9), 7);
+        history.keep(HistorySettings { count: 5, ..narrow }, now);
+        history.push(11, event(), now);
+        assert_eq!(history.start_of_newest(9), 7, "what is forgotten does not come back");
+        history.keep(narrow, now + Duration::from_secs(61));
+        assert_eq!(history.start_of_newest(9), 11);
     }
 
     #[test]

@@ -21,8 +21,9 @@ use tokio::runtime::LocalRuntime;
 use tokio::time::Instant;
 
 use super::{
-    Beginning, CloseReason, HistorySettings, Hub, HubSettings, LastSeen, Shard, StreamRequest,
-    StreamSettings, Subscriber, WhenFull, Wish,
+    Beginning, CloseReason, HistorySettings, Hub, HubSettings, LastSeen, NameShape, Retention,
+    RetentionRule, RetentionRules, Shard, StreamRequest, StreamSettings, Subscriber, WhenFull,
+    Wish,
 };
 use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
 use crate::metrics::Metrics;
@@ -576,6 +577,34 @@ fn a_channel_lingers_and_is_then_left() {
         let wishes: Vec<_> = house.hub.wishes().await.collect();
         assert_eq!(wishes.len(), 1);
         assert_eq!(wishes[0].1, Wish::Leave);
+    });
+}
+
+#[test]
+fn a_shorter_linger_holds_for_channels_that_linger_already() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let linger = |seconds| {
+            let retention = Retention { history: None, linger: Duration::from_secs(seconds) };
+            let names = NameShape::new(vec!["a".into()]);
+            let rule = RetentionRule { names, format: Format::Raw, ids: Ids::Ours, retention };
+            HubSettings {
+                retention: Arc::new(RetentionRules::new([rule])),
+                ..HubSettings::default()
+            }
+        };
+        house.hub.change(linger(100));
+        let stream = house.open(0, &["a"]);
+        settle().await;
+        house.follow().await;
+        drop(stream);
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        assert!(house.hub.is_followed(false, "a"));
+        house.hub.change(linger(60));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(house.hub.is_followed(false, "a"));
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert!(!house.hub.is_followed(false, "a"));
     });
 }
 

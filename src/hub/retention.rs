@@ -1,0 +1,179 @@
+//! What is kept of a channel, and how long it stays followed: the most that any route says of it.
+//!
+//! Several routes may lead to one channel, and each says what it wants. Whichever was asked for first,
+//! what the others promise must hold as well: so it is not what a stream says that counts, but what
+//! all routes say that could lead to the channel.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::HistorySettings;
+use crate::event::{Format, Ids, Topic};
+
+/// What is kept of a channel's past, and for how long it is followed when nobody listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// `None`: nothing.
+    pub history: Option<HistorySettings>,
+    /// From its last listener on.
+    pub linger: Duration,
+}
+
+/// What one route says of the channels that it can lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetentionRule {
+    /// Their names.
+    pub names: NameShape,
+    /// How it reads them.
+    pub format: Format,
+    /// Whose ids their events carry.
+    pub ids: Ids,
+    /// What it wants.
+    pub retention: Retention,
+}
+
+/// Texts in their order, between any two of which anything may stand: `user:`, ``. One alone is a
+/// whole name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameShape(Vec<Box<str>>);
+
+/// The rules of all routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetentionRules(HashMap<(Format, Ids), Rules>);
+
+/// Those for one way of reading: names are looked up, shapes gone through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rules {
+    whole: HashMap<Box<str>, Retention>,
+    shapes: Vec<(NameShape, Retention)>,
+}
+
+impl Retention {
+    /// The most of both.
+    #[must_use]
+    pub fn or_more(self, other: Self) -> Self {
+        let history = match (self.history, other.history) {
+            (Some(one), Some(other)) => Some(HistorySettings {
+                count: one.count.max(other.count),
+                bytes: one.bytes.max(other.bytes),
+                age: one.age.max(other.age),
+            }),
+            (one, other) => one.or(other),
+        };
+        Self { history, linger: self.linger.max(other.linger) }
+    }
+}
+
+impl NameShape {
+    /// The parts of a name; at least one.
+    pub fn new(parts: Vec<String>) -> Self {
+        debug_assert!(!parts.is_empty());
+        Self(parts.into_iter().map(String::into_boxed_str).collect())
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        let [first, middle @ .., last] = &*self.0 else {
+            return self.0.first().is_some_and(|whole| **whole == *name);
+        };
+        let Some(mut rest) = name.strip_prefix(&**first) else { return false };
+        for part in middle {
+            let Some((_, after)) = rest.split_once(&**part) else { return false };
+            rest = after;
+        }
+        rest.ends_with(&**last)
+    }
+}
+
+impl RetentionRules {
+    /// Those of all these.
+    pub fn new(rules: impl IntoIterator<Item = RetentionRule>) -> Self {
+        let mut by_reading: HashMap<_, Rules> = HashMap::new();
+        for RetentionRule { names, format, ids, retention } in rules {
+            let of_reading = by_reading.entry((format, ids)).or_default();
+            let known = match &*names.0 {
+                [whole] => Some(of_reading.whole.entry(whole.clone()).or_insert(retention)),
+                _ => {
+                    let known = of_reading.shapes.iter_mut().find(|(shape, _)| *shape == names);
+                    known.map(|(_, known)| known)
+                }
+            };
+            match known {
+                Some(known) => *known = known.or_more(retention),
+                None => of_reading.shapes.push((names, retention)),
+            }
+        }
+        Self(by_reading)
+    }
+
+    /// The most that any of them says of this channel; `None` where none does.
+    pub(super) fn of(&self, topic: &Topic) -> Option<Retention> {
+        let rules = self.0.get(&(topic.format, topic.ids))?;
+        let name = topic.subscription.name.as_str();
+        let shapes = rules.shapes.iter().filter(|(shape, _)| shape.matches(name));
+        let all = rules.whole.get(name).into_iter().chain(shapes.map(|(_, retention)| retention));
+        all.copied().reduce(Retention::or_more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{NameShape, Retention, RetentionRule, RetentionRules};
+    use crate::event::{ChannelName, Format, Ids, Subscription, Topic};
+    use crate::hub::HistorySettings;
+
+    fn shape(parts: &[&str]) -> NameShape {
+        NameShape::new(parts.iter().map(|part| (*part).to_owned()).collect())
+    }
+
+    fn rule(parts: &[&str], count: usize, seconds: u64) -> RetentionRule {
+        let history = HistorySettings { count, ..HistorySettings::default() };
+        RetentionRule {
+            names: shape(parts),
+            format: Format::Raw,
+            ids: Ids::Ours,
+            retention: Retention { history: Some(history), linger: Duration::from_secs(seconds) },
+        }
+    }
+
+    #[test]
+    fn a_shape_is_found_in_a_name() {
+        for (parts, name, matches) in [
+            (&["news"][..], "news", true),
+            (&["news"], "newss", false),
+            (&["", ""], "anything", true),
+            (&["user:", ""], "user:7", true),
+            (&["user:", ""], "users:7", false),
+            (&["", ":", ":log"], "a:b:log", true),
+            (&["", ":", ":log"], "a:log", false),
+            (&["a", "a"], "a", false),
+            (&["a", "a"], "aa", true),
+        ] {
+            assert_eq!(shape(parts).matches(name), matches, "{parts:?} {name}");
+        }
+    }
+
+    #[test]
+    fn the_most_that_any_route_says_holds() {
+        let other = RetentionRule { format: Format::Envelope, ..rule(&["", ""], 9999, 9999) };
+        let rules = RetentionRules::new([
+            rule(&["news"], 2, 60),
+            rule(&["news"], 5, 1),
+            rule(&["n", ""], 3, 90),
+            rule(&["user:", ""], 1000, 1),
+            other,
+        ]);
+        let of = |name: &str| {
+            let name = ChannelName::new(name).expect("a name");
+            let subscription = Subscription { name, is_pattern: false };
+            let retention =
+                rules.of(&Topic { subscription, format: Format::Raw, ids: Ids::Ours })?;
+            Some((retention.history?.count, retention.linger.as_secs()))
+        };
+        assert_eq!(of("news"), Some((5, 90)));
+        assert_eq!(of("names"), Some((3, 90)));
+        assert_eq!(of("user:7"), Some((1000, 1)));
+        assert_eq!(of("x"), None);
+    }
+}
