@@ -19,6 +19,8 @@ pub enum GapReason {
     RedisAway,
     /// The source's log was begun anew: its entries are others than those that the client knows.
     Reset,
+    /// The source's log has come back older than it was: its newest entries are gone.
+    RolledBack,
     /// An event was longer than `max_event_bytes`.
     TooLarge,
     /// The source's log no longer has what followed the client's id.
@@ -29,16 +31,22 @@ pub enum GapReason {
 
 impl GapReason {
     /// Every reason, for a metric that shows them all from the start.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Expired,
         Self::Overload,
         Self::Overflow,
         Self::RedisAway,
         Self::Reset,
+        Self::RolledBack,
         Self::TooLarge,
         Self::Trimmed,
         Self::UnknownId,
     ];
+
+    /// Whether the log goes on at an entry before the newest that was known.
+    pub fn goes_back(self) -> bool {
+        matches!(self, Self::Reset | Self::RolledBack)
+    }
 
     /// The word on the wire and in the metrics.
     pub fn as_str(self) -> &'static str {
@@ -48,6 +56,7 @@ impl GapReason {
             Self::Overflow => "overflow",
             Self::RedisAway => "redis_away",
             Self::Reset => "reset",
+            Self::RolledBack => "rolled_back",
             Self::TooLarge => "too_large",
             Self::Trimmed => "trimmed",
             Self::UnknownId => "unknown_id",

@@ -232,3 +232,99 @@ async fn the_database_of_the_url_is_read() {
     redis.command::<String>(&["EVAL", script, "0"]).await;
     assert_eq!(stream.next_event().await.data, "here");
 }
+
+/// A Redis whose dump has 300 entries, and that has had 200 more since.
+async fn with_a_dump() -> (Redis, Gateway, EventStream, EventStream, Vec<String>) {
+    let redis = Redis::start().await;
+    let gateway = gateway(&redis).await;
+    let mut one = gateway.subscribe("/events/s").await;
+    let mut both = gateway.subscribe("/events?channel=s&channel=other").await;
+    redis.add("other", "kept").await;
+    both.next_event().await;
+    let mut ids = Vec::new();
+    for part in [0..300, 300..500] {
+        redis.add_all("s", part.clone().map(|number| number.to_string())).await;
+        for number in part {
+            let event = one.next_event().await;
+            assert_eq!(event.data, number.to_string());
+            ids.push(event.id);
+            both.next_event().await;
+        }
+        if ids.len() == 300 {
+            redis.command::<String>(&["SAVE"]).await;
+        }
+    }
+    (redis, gateway, one, both, ids)
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_older_replays_nothing_and_one_gap_tells_of_it() {
+    let (mut redis, gateway, mut one, mut both, ids) = with_a_dump().await;
+    redis.kill();
+    redis.restart().await;
+    assert_eq!(redis.command::<u64>(&["XLEN", "s"]).await, 300, "it has loaded its dump");
+    let gap = r#"{"reason":"rolled_back","channels":["s"]}"#;
+    for stream in [&mut one, &mut both] {
+        assert_eq!(stream.next_event().await.data, gap);
+    }
+    assert_eq!(one.last_id(), ids[299], "it goes on where Redis ends now");
+    redis.add("s", "new").await;
+    for stream in [&mut one, &mut both] {
+        assert_eq!(stream.next_event().await.data, "new", "and nothing was repeated");
+    }
+
+    // Clients that come back: behind the end of the dump, at it, and before it.
+    for (id, expected) in [
+        (&ids[499], vec![gap.to_owned(), "new".into()]),
+        (&ids[350], vec![gap.to_owned(), "new".into()]),
+        (&ids[299], vec!["new".into()]),
+        (&ids[297], vec!["298".into(), "299".into(), gap.to_owned(), "new".into()]),
+    ] {
+        let mut back = gateway.resume(Via::Http2, "/events/s", id).await;
+        for expected in expected {
+            assert_eq!(back.next_event().await.data, expected, "after {id}");
+        }
+        back.ready().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_while_redis_is_away_is_not_sent_everything_when_it_is_back() {
+    let (mut redis, gateway, one, both, ids) = with_a_dump().await;
+    redis.kill();
+    let mut back = gateway.resume(Via::Http1, "/events/s", &ids[400]).await;
+    // What the gateway has it is sent at once.
+    for number in 401..500 {
+        assert_eq!(back.next_event().await.data, number.to_string());
+    }
+    redis.restart().await;
+    let gap = back.next_event().await;
+    assert_eq!(gap.data, r#"{"reason":"rolled_back","channels":["s"]}"#);
+    redis.add("s", "new").await;
+    assert_eq!(back.next_event().await.data, "new");
+    drop((one, both));
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_thousands_of_entries_replays_none_of_those_it_kept() {
+    let mut redis = Redis::start().await;
+    let gateway = gateway(&redis).await;
+    let mut stream = gateway.subscribe("/events/s").await;
+    for part in [0..2500, 2500..6000] {
+        redis.add_all("s", part.clone().map(|number| number.to_string())).await;
+        data(&mut stream, part.len()).await;
+        if part.start == 0 {
+            redis.command::<String>(&["SAVE"]).await;
+        }
+    }
+    let last = stream.last_id().to_owned();
+    redis.kill();
+    redis.restart().await;
+    let gap = r#"{"reason":"rolled_back","channels":["s"]}"#;
+    assert_eq!(stream.next_event().await.data, gap);
+    redis.add("s", "new").await;
+    assert_eq!(stream.next_event().await.data, "new");
+    let mut back = gateway.resume(Via::Http1, "/events/s", &last).await;
+    assert_eq!(back.next_event().await.data, gap);
+    assert_eq!(back.next_event().await.data, "new");
+}

@@ -166,7 +166,8 @@ impl State {
         self.stay_within_memory();
     }
 
-    /// Entries of the log are missing up to `entry`; or the log was begun anew there.
+    /// Entries of the log are missing up to `entry`; or the log was begun anew there, or has come back
+    /// without what followed.
     pub(super) fn log_gap(&mut self, name: &str, reason: GapReason, entry: EntryId) {
         let number = self.numbers.take_aside();
         for &index in self.names.readings_of_log(name) {
@@ -179,6 +180,13 @@ impl State {
                 channel.change_history(&mut self.memory, |history| {
                     history.begin_log(number, entry);
                 });
+            } else if reason == GapReason::RolledBack {
+                let newest = std::mem::replace(&mut channel.entry, entry);
+                channel.change_history(&mut self.memory, |history| {
+                    history.roll_back(number, entry, newest);
+                });
+                let now = Instant::now();
+                channel.keep(index, number, Kept::Gap(reason), now, &mut self.memory);
             } else {
                 channel.entry = channel.entry.max(entry);
                 let now = Instant::now();
@@ -289,7 +297,11 @@ impl State {
             let channel = &self.channels[index as usize];
             let floor = channel.history.as_ref().map_or(EntryId::MAX, |h| h.log_floor());
             let (after, is_covered) = match *start {
-                Start::After(id) => (id, floor <= id && id <= channel.entry),
+                Start::After(id) => {
+                    let has_vanished =
+                        || channel.history.as_ref().is_some_and(|h| h.has_vanished(id));
+                    (id, floor <= id && id <= channel.entry && !has_vanished())
+                }
                 Start::Ahead(id) => (id, floor <= id),
                 Start::Now | Start::Newest(_) => return None,
             };

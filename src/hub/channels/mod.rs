@@ -179,7 +179,8 @@ impl Hub {
     }
 
     /// Entries of the log may be missing, up to `entry`. After a [`GapReason::Reset`] its entries
-    /// are new ones, and come after `entry`.
+    /// are new ones, and come after `entry`; after a [`GapReason::RolledBack`] it has those up to
+    /// `entry` still.
     pub fn log_gap(&self, name: &str, reason: GapReason, entry: EntryId) {
         self.state.borrow_mut().log_gap(name, reason, entry);
     }

@@ -58,6 +58,9 @@ struct LogIds {
     // it reaches.
     ids: VecDeque<EntryId>,
     complete_after: EntryId,
+    // What came after the first and up to the second has vanished from the log: clients may know ids
+    // there that are those of no entry.
+    vanished: Option<(EntryId, EntryId)>,
 }
 
 impl History {
@@ -68,7 +71,7 @@ impl History {
 
     /// Nothing yet: the log is followed from the entry `id` on, which came before `number`.
     pub(super) fn of_log(settings: HistorySettings, number: u64, id: EntryId) -> Self {
-        let log = LogIds { ids: VecDeque::new(), complete_after: id };
+        let log = LogIds { ids: VecDeque::new(), complete_after: id, vanished: None };
         Self { log: Some(log), ..Self::new(settings, number) }
     }
 
@@ -116,6 +119,35 @@ impl History {
     /// The log is read from the entry `id` on; whatever was kept of it is of no more use.
     pub(super) fn begin_log(&mut self, number: u64, id: EntryId) {
         *self = Self::of_log(self.settings, self.complete_after.max(number), id);
+    }
+
+    /// The log, whose newest entry was `newest`, has come back without what followed `id`.
+    pub(super) fn roll_back(&mut self, number: u64, id: EntryId, newest: EntryId) {
+        let Some(log) = &mut self.log else { return };
+        let known = log.vanished.unwrap_or((id, newest));
+        let vanished = Some((known.0.min(id), known.1.max(newest)));
+        if log.complete_after > id {
+            self.begin_log(number, id);
+        }
+        while let Some(log) = &mut self.log
+            && log.ids.back().is_some_and(|newest| *newest > id)
+        {
+            log.ids.pop_back();
+            if let Some(gone) = self.entries.pop_back() {
+                self.bytes -= gone.kept.bytes();
+            }
+        }
+        if let Some(log) = &mut self.log {
+            log.vanished = vanished;
+        }
+    }
+
+    /// Whether a client may know `id` that is the id of no entry any more.
+    pub(super) fn has_vanished(&self, id: EntryId) -> bool {
+        self.log.as_ref().is_some_and(|log| {
+            let is_gone = |(kept, until)| kept < id && id <= until;
+            log.vanished.is_some_and(is_gone) && log.ids.binary_search(&id).is_err()
+        })
     }
 
     /// Keeps an entry, and forgets what no longer fits. `number` is greater than any before.

@@ -276,6 +276,16 @@ impl Shard {
                         mailbox.rewind(now);
                     }
                 }
+                GapReason::RolledBack => {
+                    // Whoever has not come so far does not miss what has vanished.
+                    if place > Some(entry) {
+                        let name = std::iter::once(channel.name());
+                        mailbox.tell_log_gap(reason, (slot, entry), name, self, now);
+                    }
+                    if mailbox.is_replaying() {
+                        mailbox.rewind(now);
+                    }
+                }
                 // Whoever waits for its past will find the gap there.
                 _ if mailbox.is_replaying() => {}
                 _ => {

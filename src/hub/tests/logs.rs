@@ -288,6 +288,57 @@ fn a_log_that_was_begun_anew_is_told_and_goes_on_with_lower_ids() {
 }
 
 #[test]
+fn a_log_that_comes_back_older_is_told_once_and_goes_on_where_it_ends() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let stream = house.open_log(&["a"], None);
+        house.begin(&[("a", "10-0")]).await;
+        house.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0")]).await;
+        drop(read(&stream));
+        // One who has not come so far.
+        let back = house.open_log(&["a"], Some("3-0"));
+        drop(read(&back));
+        settle().await;
+        let call = house.past_call().await;
+        house.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
+        house.add(&[("a", "14-0")]).await;
+        assert_eq!(read(&stream), gap("11-0", "rolled_back", "\"a\"") + "data: 14-0\nid: 14-0\n\n");
+        house.answer(&call, past(&["10-0"], true)).await;
+        let mut text = read(&back);
+        settle().await;
+        text += &read(&back);
+        assert_eq!(
+            text,
+            "data: 10-0\nid: 10-0\n\ndata: 11-0\nid: 11-0\n\n".to_owned()
+                + &gap("11-0", "rolled_back", "\"a\"")
+                + "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n"
+        );
+
+        // Who comes back with an id that has vanished is told so by the source, which knows where it
+        // was; whoever was told already is not told again.
+        let late = house.open_log(&["a"], Some("12-0"));
+        drop(read(&late));
+        settle().await;
+        let call = house.past_call().await;
+        assert!(matches!(call.wanted, PastWanted::After { after, .. } if after == id("12-0")));
+        let rolled_back = Some((GapReason::RolledBack, id("11-0")));
+        let past = LogPast::Entries { gap: rolled_back, entries: vec![], is_all: false };
+        house.answer(&call, past).await;
+        let mut text = read(&late);
+        settle().await;
+        text += &read(&late);
+        assert_eq!(
+            text,
+            gap("11-0", "rolled_back", "\"a\"") + "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n"
+        );
+        let told = house.open_log(&["a"], Some("11-0"));
+        drop(read(&told));
+        settle().await;
+        assert_eq!(read(&told), "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n");
+    });
+}
+
+#[test]
 fn a_client_without_an_id_is_sent_the_newest_entries() {
     run(async {
         let house = House::new(1, HubSettings::default());

@@ -1,6 +1,9 @@
 //! Entries of streams: what Redis answers, and what they say.
 
+use std::hash::Hasher as _;
+
 use bytes::Bytes;
+use rustc_hash::FxHasher;
 use serde_json::{Map, Value as Json};
 
 use crate::event::{EntryId, Event, Format};
@@ -17,6 +20,8 @@ pub(super) struct Entry {
     pub(super) id: EntryId,
     /// `None`: longer than an event may be, and skipped while it was read.
     pub(super) fields: Option<Vec<(Bytes, Bytes)>>,
+    /// By which it is known again.
+    pub(super) check: Option<u32>,
 }
 
 /// The entries of one stream in an answer.
@@ -62,6 +67,7 @@ impl Entries {
                 _ => false,
             };
             let is_skipped = |value: &Value| matches!(value, Value::TooLarge(_));
+            let check = check(fields.iter());
             let is_first = !std::mem::replace(&mut room.is_used, true);
             let fields = if !fields.iter().any(is_skipped) {
                 Some(pairs(fields)?)
@@ -70,7 +76,7 @@ impl Entries {
             } else {
                 return Some(read.cut());
             };
-            read.entries.push(Entry { id, fields });
+            read.entries.push(Entry { id, fields, check });
         }
         Some(read)
     }
@@ -87,6 +93,18 @@ fn pairs(fields: Vec<Value>) -> Option<Vec<(Bytes, Bytes)>> {
         pairs.push((field.as_bytes()?.clone(), fields.next()?.as_bytes()?.clone()));
     }
     Some(pairs)
+}
+
+/// A hash of an entry's fields and values, by which it is known again; `None` where not all of it was
+/// read.
+pub(super) fn check<'a>(parts: impl Iterator<Item = &'a Value>) -> Option<u32> {
+    let mut hasher = FxHasher::default();
+    for part in parts {
+        let bytes = part.as_bytes()?;
+        hasher.write_usize(bytes.len());
+        hasher.write(bytes);
+    }
+    u32::try_from(hasher.finish() >> 32).ok()
 }
 
 /// Makes an event of an entry's fields: `data` (or `payload`, or `message`), `event` and `retry`; a

@@ -1,5 +1,6 @@
 //! What Redis says of a stream as a whole, and what follows from it for who knows an entry of it.
 
+use super::entry;
 use crate::event::EntryId;
 use crate::hub::GapReason;
 use crate::source::resp::Value;
@@ -16,17 +17,19 @@ pub(super) struct Info {
     pub(super) length: u64,
     /// Entries that were ever added: since Redis 7.
     pub(super) added: Option<u64>,
+    /// A hash of the newest entry, where that is still there.
+    pub(super) last_check: Option<u32>,
 }
 
 impl Info {
     /// Where there is no stream yet.
     pub(super) const NONE: Self =
-        Self { last: EntryId::ZERO, first: None, length: 0, added: Some(0) };
+        Self { last: EntryId::ZERO, first: None, length: 0, added: Some(0), last_check: None };
 
     /// Reads the answer; `None` where it is something else.
     pub(super) fn read(value: &Value) -> Option<Self> {
         let Value::Map(pairs) = value else { return None };
-        let mut info = Self::default();
+        let (mut info, mut newest) = (Self::default(), None);
         for (key, value) in pairs {
             match (&key.as_bytes()?[..], value) {
                 (b"last-generated-id", Value::Bulk(id)) => info.last = EntryId::parse(id)?,
@@ -34,11 +37,18 @@ impl Info {
                 (b"entries-added", Value::Integer(added)) => {
                     info.added = Some(u64::try_from(*added).ok()?);
                 }
+                (b"last-entry", Value::Array(entry)) => newest = Some(entry),
                 (b"first-entry", Value::Array(entry)) => {
                     info.first = Some(EntryId::parse(entry.first()?.as_bytes()?)?);
                 }
                 _ => {}
             }
+        }
+        // Where the newest entry was deleted, the last one is older.
+        if let Some([Value::Bulk(id), Value::Array(fields)]) = newest.map(Vec::as_slice)
+            && EntryId::parse(id) == Some(info.last)
+        {
+            info.last_check = entry::check(fields.iter());
         }
         Some(info)
     }
@@ -87,6 +97,7 @@ mod tests {
             first: first.map(id),
             length,
             added,
+            last_check: None,
         };
         let trimmed = info(Some(5), 9, 3, Some(8));
         for (info, known, expected) in [

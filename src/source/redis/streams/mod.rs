@@ -11,6 +11,7 @@ mod followed;
 mod group;
 mod info;
 mod past;
+mod reached;
 mod session;
 
 use std::cell::{Cell, RefCell};
@@ -169,7 +170,7 @@ impl Shared {
         let finding = match self.streams.borrow_mut().get_mut(name) {
             // What was read before the stream began anew is not of it.
             Some(stream) if stream.last.is_some_and(|last| last < entry.id) => {
-                stream.read(entry.id)
+                stream.read(entry.id, entry.check)
             }
             _ => return,
         };

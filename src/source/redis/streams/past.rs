@@ -101,24 +101,30 @@ impl Past {
         Next::AskForInfo(Self { read: Some(Read { entries, is_all }), ..self })
     }
 
-    /// Takes what is known of the stream.
-    pub(super) fn take_info(self, info: &Info, metrics: &Metrics) -> Next {
+    /// Takes what is known of the stream, and where the client has to go on if its entry has vanished.
+    pub(super) fn take_info(
+        self,
+        info: &Info,
+        returned_to: Option<EntryId>,
+        metrics: &Metrics,
+    ) -> Next {
         let Read { entries, is_all } = self.read.unwrap_or_default();
         let PastWanted::After { after, until } = self.call.wanted else {
             let (call, past) = (self.call, LogPast::Start(info.last));
             return Next::Answered { call, past, is_reset: false };
         };
-        let gap = match info.missing_after(after) {
-            Some((GapReason::Trimmed, place)) => {
+        let gap = match (returned_to, info.missing_after(after)) {
+            (Some(place), _) => Some((GapReason::RolledBack, place)),
+            (None, Some((GapReason::Trimmed, place))) => {
                 // What was read before it was trimmed is not missing, nor is what is kept here.
                 let read = entries.first().map(|first| first.id.previous());
                 let place = read.map_or(place, |read| read.min(place));
                 let place = if until > after { place.min(until) } else { place };
                 Some((GapReason::Trimmed, place)).filter(|_| place > after)
             }
-            gap => gap,
+            (None, gap) => gap,
         };
-        let is_reset = gap.is_some_and(|(reason, _)| reason == GapReason::Reset);
+        let is_reset = gap.is_some_and(|(reason, _)| reason.goes_back());
         // What was read of it is behind an id of another stream.
         let (entries, is_all) = if is_reset { (Vec::new(), false) } else { (entries, is_all) };
         let past = past(&self.call, gap, entries, is_all, metrics);

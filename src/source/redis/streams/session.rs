@@ -15,8 +15,8 @@ use super::followed::Finding;
 use super::group::Group;
 use super::info::Info;
 use super::past::{Next, Past};
-use crate::event::ChannelName;
-use crate::hub::{GapReason, PastCall, Wish};
+use crate::event::{ChannelName, EntryId};
+use crate::hub::{PastCall, PastWanted, Wish};
 use crate::source::redis::connection::Connection;
 use crate::source::redis::error::{SourceError, SourceErrorKind};
 use crate::source::resp::Value;
@@ -192,7 +192,9 @@ impl Session {
                 let (info, _) = info(answer)?;
                 let metrics = self.shared.metrics.clone();
                 let is_reset_known = past.is_reset_known;
-                self.proceed(past.take_info(&info, &metrics), is_reset_known)?;
+                let returned_to = self.returned_to(&past.call);
+                let next = past.take_info(&info, returned_to, &metrics);
+                self.proceed(next, is_reset_known)?;
             }
             (Question::Past(past), Err(answer)) => {
                 self.pasts_asked -= 1;
@@ -246,11 +248,17 @@ impl Session {
         match self.group_of.get(&name) {
             None => self.join_group(name),
             Some(group) => {
-                if matches!(finding, Finding::Missing(GapReason::Reset, _)) {
+                if matches!(finding, Finding::Missing(reason, _) if reason.goes_back()) {
                     group.change();
                 }
             }
         }
+    }
+
+    /// Where a client has to go on whose entry was here and has vanished.
+    fn returned_to(&self, call: &PastCall) -> Option<EntryId> {
+        let PastWanted::After { after, .. } = call.wanted else { return None };
+        self.shared.streams.borrow().get(call.log.as_str())?.returned_to(after)
     }
 
     fn join_group(&mut self, name: ChannelName) {
