@@ -1,6 +1,10 @@
 //! The ways to reach Redis: TLS, a unix socket, a user with a password, another database.
 
-use crate::support::{Gateway, Pem, Redis, Relay, SOON, free_port};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Gateway, Pem, Redis, Relay, SOON, Via, free_port};
 
 /// Subscribes, publishes, and sees it arrive.
 async fn assert_delivers(gateway: &Gateway, redis: &Redis) {
@@ -96,4 +100,89 @@ async fn one_connection_serves_all_channels() {
     let clients: String = redis.command(&["CLIENT", "LIST", "TYPE", "pubsub"]).await;
     assert_eq!(clients.lines().count(), 1, "{clients}");
     gateway.becomes(200, SOON).await;
+}
+
+/// Patterns and plain channels, and Redis Streams.
+const ALL_SOURCES: &str = "\
+- path: /events
+  events: { channels: [\"{query.channel}\"], patterns: true }
+- path: /streams
+  events: { channels: [\"{query.channel}\"], source: stream }
+";
+
+/// Everything that the gateway does with Redis.
+async fn assert_does_everything(gateway: &Gateway, redis: &Redis) {
+    gateway.becomes(200, SOON).await;
+    let mut events = gateway.subscribe("/events?channel=news&channel=sport:*").await;
+    let large = "x".repeat(300_000);
+    for (channel, payload) in [("news", "hello"), ("sport:tennis", "15:0"), ("news", &large)] {
+        redis.publish(channel, payload).await;
+        assert!(events.next_event().await.data == payload, "{channel}");
+    }
+    let mut stream = gateway.subscribe("/streams?channel=a").await;
+    redis.add("a", "1").await;
+    let id = stream.next_event().await.id;
+    // One that is new while another is waited for.
+    let mut other = gateway.subscribe("/streams?channel=b").await;
+    redis.add("b", "of b").await;
+    let event = tokio::time::timeout(Duration::from_secs(3), other.next_event()).await;
+    assert_eq!(event.unwrap().data, "of b");
+    redis.add_all("a", (2..300).map(|number| number.to_string())).await;
+    drop(stream);
+    let mut back = gateway.resume(Via::Http2, "/streams?channel=a", &id).await;
+    for number in 2..300 {
+        assert_eq!(back.next_event().await.data, number.to_string());
+    }
+    let agreed = ["result=\"agreed\""];
+    gateway.counts("ssegate_redis_self_checks_total", &agreed, 1.0).await;
+}
+
+#[tokio::test]
+async fn without_hello_and_with_a_password() {
+    let mut redis = Redis::with(&["--rename-command", "HELLO", ""]).await;
+    let user = ["ACL", "SETUSER", "gateway", "on", ">secret", "+@all", "&*", "~*"];
+    redis.command::<String>(&user).await;
+    let url = redis.url().replace("redis://", "redis://gateway:secret@");
+    let gateway = Gateway::build(&redis).redis_url(&url).routes(ALL_SOURCES).start().await;
+    assert_does_everything(&gateway, &redis).await;
+
+    let wrong = url.replace("secret", "wrong");
+    let refused = Gateway::build(&redis).redis_url(&wrong).start().await;
+    refused.counts("ssegate_redis_errors_total", &["kind=\"auth\""], 1.0).await;
+
+    redis.kill();
+    redis.restart().await;
+    redis.command::<String>(&user).await;
+    gateway.becomes(200, SOON).await;
+    let mut stream = gateway.subscribe("/events?channel=news").await;
+    redis.publish("news", "again").await;
+    assert_eq!(stream.next_event().await.data, "again");
+    assert_eq!(gateway.log().matches("RESP2 is spoken").count(), 1, "{}", gateway.log());
+}
+
+#[tokio::test]
+async fn through_a_proxy_that_hangs_up_on_hello() {
+    let redis = Redis::start().await;
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, port) = (proxy.local_addr().unwrap(), redis.port());
+    let passing = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((mut near, _)) = proxy.accept().await {
+            connections.spawn(async move {
+                let mut first = [0; 4096];
+                let read = near.read(&mut first).await.unwrap_or(0);
+                if first[..read].windows(5).any(|word| word == b"HELLO") {
+                    return;
+                }
+                let mut far = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                far.write_all(&first[..read]).await.unwrap();
+                // Either end may go first.
+                drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+            });
+        }
+    });
+    let url = format!("redis://{address}");
+    let gateway = Gateway::build(&redis).redis_url(&url).routes(ALL_SOURCES).start().await;
+    assert_does_everything(&gateway, &redis).await;
+    passing.abort();
 }

@@ -1,4 +1,4 @@
-//! A connection to Redis: greeted with `HELLO 3`, and then asked or listened to.
+//! A connection to Redis: greeted, and then asked or listened to.
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::error::SourceError;
+use super::greeting::{NO_ID, Protocol};
 use super::socket::{self, Stream, Tls};
 use crate::source::resp::{Decoder, Limits, Value};
 
@@ -29,7 +30,9 @@ pub(super) struct Connection {
     // Something was written that TLS may still hold back.
     is_unflushed: bool,
     // What Redis calls this connection.
-    id: i64,
+    pub(super) id: i64,
+    pub(super) purpose: Purpose,
+    pub(super) protocol: Protocol,
 }
 
 /// What a connection is for.
@@ -53,23 +56,16 @@ impl Connection {
         purpose: Purpose,
     ) -> Result<Self, SourceError> {
         let opening = async {
-            let stream = socket::connect(info.addr(), tls).await?;
-            let limits = match purpose {
-                Purpose::Listen => Limits::with_max_bulk(max_event_bytes),
-                Purpose::Ask => {
-                    let max_elements = MAX_ELEMENTS;
-                    Limits { max_elements, ..Limits::with_max_bulk(max_event_bytes) }
+            let mut connection = Self::connect(info, tls, max_event_bytes, purpose).await?;
+            match connection.greet(info, purpose).await {
+                Ok(()) => {}
+                // Some proxies hang up on what they do not know.
+                Err(why @ (SourceError::Closed | SourceError::Broken(_))) => {
+                    connection = Self::connect(info, tls, max_event_bytes, purpose).await?;
+                    connection.greet_without_hello(info, purpose, &why).await?;
                 }
-            };
-            let mut connection = Self {
-                stream,
-                input: BytesMut::with_capacity(READ_BUFFER),
-                decoder: Decoder::new(limits),
-                output: BytesMut::new(),
-                is_unflushed: false,
-                id: 0,
-            };
-            connection.greet(info).await?;
+                Err(error) => return Err(error),
+            }
             let database = info.redis_settings().db();
             if purpose == Purpose::Ask && database != 0 {
                 connection.ask("SELECT", [database.to_string().as_str()].into_iter()).await?;
@@ -79,6 +75,30 @@ impl Connection {
         tokio::time::timeout(CONNECT_TIMEOUT, opening)
             .await
             .unwrap_or(Err(SourceError::Timeout(CONNECT_TIMEOUT.as_secs())))
+    }
+
+    async fn connect(
+        info: &ConnectionInfo,
+        tls: &Tls,
+        max_event_bytes: usize,
+        purpose: Purpose,
+    ) -> Result<Self, SourceError> {
+        let stream = socket::connect(info.addr(), tls).await?;
+        let limits = Limits::with_max_bulk(max_event_bytes);
+        let limits = match purpose {
+            Purpose::Listen => limits,
+            Purpose::Ask => Limits { max_elements: MAX_ELEMENTS, ..limits },
+        };
+        Ok(Self {
+            stream,
+            input: BytesMut::with_capacity(READ_BUFFER),
+            decoder: Decoder::new(limits),
+            output: BytesMut::new(),
+            is_unflushed: false,
+            id: NO_ID,
+            purpose,
+            protocol: Protocol::Resp3,
+        })
     }
 
     /// Queues a command. It leaves with [`Connection::exchange`].
@@ -169,25 +189,8 @@ impl Connection {
 
     /// The next value among what was read; `None`: read on.
     pub(super) fn next_value(&mut self) -> Result<Option<Value>, SourceError> {
-        Ok(self.decoder.decode(&mut self.input)?)
-    }
-
-    /// `HELLO 3` with user, password and name (<https://redis.io/docs/latest/commands/hello/>).
-    async fn greet(&mut self, info: &ConnectionInfo) -> Result<(), SourceError> {
-        let settings = info.redis_settings();
-        let mut arguments = vec!["3"];
-        if let Some(password) = settings.password() {
-            arguments.extend(["AUTH", settings.username().unwrap_or("default"), password]);
-        }
-        arguments.extend(["SETNAME", "ssegate"]);
-        let Value::Map(server) = self.ask("HELLO", arguments.into_iter()).await? else {
-            return Err(SourceError::Unexpected("to HELLO".into()));
-        };
-        let id = server.iter().find(|(key, _)| key.as_bytes().is_some_and(|key| key == "id"));
-        if let Some((_, Value::Integer(id))) = id {
-            self.id = *id;
-        }
-        Ok(())
+        let value = self.decoder.decode(&mut self.input)?;
+        Ok(value.map(|value| self.as_pushed(value)))
     }
 }
 

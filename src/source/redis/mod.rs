@@ -10,6 +10,7 @@ mod check;
 mod connection;
 mod error;
 mod gathering;
+mod greeting;
 mod life;
 mod session;
 mod socket;

@@ -13,12 +13,14 @@ use super::entry::{Entries, Room};
 use crate::event::ChannelName;
 use crate::source::redis::connection::{Connection, Purpose};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
+use crate::source::redis::greeting::NO_ID;
 use crate::source::resp::Value;
 
 /// Streams that one connection waits for: all their names are sent for each answer.
 pub(super) const MAX_STREAMS: usize = 1000;
 /// Redis answers after so long, also when nothing has come.
 const BLOCK: Duration = Duration::from_secs(5);
+const SHORT_BLOCK: Duration = Duration::from_millis(250);
 /// And when it does not, the connection is given up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Entries in one answer, over all streams, at most.
@@ -86,7 +88,9 @@ impl Group {
                 continue;
             }
             let count = most.min(MAX_ENTRIES / names.len()).max(1);
-            ask(connection, count, &names, &places);
+            // One that cannot be woken looks more often whether it has new streams to wait for.
+            let block = if connection.id() == NO_ID { SHORT_BLOCK } else { BLOCK };
+            ask(connection, (count, block), &names, &places);
             self.waits_for.set(Some(version));
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.answer()).await;
             self.waits_for.set(None);
@@ -95,7 +99,9 @@ impl Group {
             match answer {
                 // Nothing came, or we were woken.
                 Value::Null => {}
-                Value::Map(streams) => {
+                answer @ (Value::Map(_) | Value::Array(_)) => {
+                    let streams = streams(answer)
+                        .ok_or_else(|| SourceError::Unexpected("to XREAD".into()))?;
                     let is_cut = self.take(streams, shared).await?;
                     // A long answer of which most is thrown away helps nobody.
                     most = if is_cut { (most / 4).max(1) } else { (most * 2).min(MAX_PER_STREAM) };
@@ -163,9 +169,29 @@ impl Group {
     }
 }
 
+/// The streams of an answer with their entries; in RESP2 each pair is an array.
+fn streams(answer: Value) -> Option<Vec<(Value, Value)>> {
+    let pair = |pair| match pair {
+        Value::Array(pair) => {
+            <[Value; 2]>::try_from(pair).ok().map(|[name, entries]| (name, entries))
+        }
+        _ => None,
+    };
+    match answer {
+        Value::Map(streams) => Some(streams),
+        Value::Array(streams) => streams.into_iter().map(pair).collect(),
+        _ => None,
+    }
+}
+
 /// `XREAD COUNT … BLOCK … STREAMS name … id …` (<https://redis.io/docs/latest/commands/xread/>).
-fn ask(connection: &mut Connection, count: usize, names: &[ChannelName], places: &[String]) {
-    let (count, block) = (count.to_string(), BLOCK.as_millis().to_string());
+fn ask(
+    connection: &mut Connection,
+    (count, block): (usize, Duration),
+    names: &[ChannelName],
+    places: &[String],
+) {
+    let (count, block) = (count.to_string(), block.as_millis().to_string());
     let mut arguments = vec!["COUNT", &count, "BLOCK", &block, "STREAMS"];
     arguments.extend(names.iter().map(ChannelName::as_str));
     arguments.extend(places.iter().map(String::as_str));

@@ -28,7 +28,7 @@ impl Info {
 
     /// Reads the answer; `None` where it is something else.
     pub(super) fn read(value: &Value) -> Option<Self> {
-        let Value::Map(pairs) = value else { return None };
+        let pairs = pairs(value)?;
         let (mut info, mut newest) = (Self::default(), None);
         for (key, value) in pairs {
             match (&key.as_bytes()?[..], value) {
@@ -77,6 +77,17 @@ impl Info {
             Some(first) => Some((GapReason::Trimmed, first.previous())),
             None => Some((GapReason::Trimmed, self.last)),
         }
+    }
+}
+
+/// The pairs of a map; in RESP2 that is an array of keys and values in turn.
+fn pairs(value: &Value) -> Option<Vec<(&Value, &Value)>> {
+    match value {
+        Value::Map(pairs) => Some(pairs.iter().map(|(key, value)| (key, value)).collect()),
+        Value::Array(parts) if parts.len() % 2 == 0 => {
+            Some(parts.chunks_exact(2).map(|pair| (&pair[0], &pair[1])).collect())
+        }
+        _ => None,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::event::{ChannelName, EntryId};
 use crate::hub::{PastCall, PastWanted, Wish};
 use crate::source::redis::connection::Connection;
 use crate::source::redis::error::{SourceError, SourceErrorKind};
+use crate::source::redis::greeting::NO_ID;
 use crate::source::resp::Value;
 
 /// A question goes out when nothing was heard for so long, and its answer may take as long again.
@@ -373,6 +374,7 @@ impl Session {
     fn wake(&mut self) {
         self.woken = Instant::now();
         let old = self.groups.iter().filter(|group| group.waits_for_old());
+        let old = old.filter(|group| group.connection.get() != NO_ID);
         let connections: Vec<String> =
             old.map(|group| group.connection.get().to_string()).collect();
         for connection in connections {
