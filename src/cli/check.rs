@@ -5,13 +5,16 @@ use ssegate::config::Settings;
 use ssegate::route::Target;
 
 use super::config::ConfigFile;
-use super::{Error, output};
+use super::{Error, connect, output};
 
 /// Check the configuration and print every mistake in it
 ///
 /// Each mistake comes with its line, its column and the way to mend it.
 #[derive(Args, Debug)]
 pub(crate) struct Check {
+    /// Connect to Redis too, and try whether it lets the routes read what they name
+    #[arg(long)]
+    connect: bool,
     #[command(flatten)]
     config: ConfigFile,
 }
@@ -19,7 +22,8 @@ pub(crate) struct Check {
 impl Check {
     pub(super) fn execute(self) -> Result<(), Error> {
         let settings = self.config.load()?;
-        output::line(format_args!("{}: {}", self.config.path().display(), summary(&settings)))
+        output::line(format_args!("{}: {}", self.config.path().display(), summary(&settings)))?;
+        if self.connect { connect::check(&settings) } else { Ok(()) }
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use ssegate::config::ConfigErrors;
 use ssegate::gateway;
 
-use super::{healthcheck, http_client, output, publish, sub};
+use super::{connect, healthcheck, http_client, output, publish, sub};
 
 /// Why a command ended without success.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub(crate) enum Error {
     /// The gateway could not start or go on.
     #[error("{0}")]
     Gateway(#[from] gateway::Error),
+    /// `ssegate check --connect` has found what is wrong.
+    #[error("{0}")]
+    Connect(#[from] connect::ConnectError),
     /// `ssegate pub` published nothing.
     #[error("{0}")]
     Publish(#[from] publish::PublishError),

@@ -7,6 +7,7 @@ mod banner;
 mod check;
 mod completions;
 mod config;
+mod connect;
 mod dev;
 mod error;
 mod healthcheck;

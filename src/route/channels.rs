@@ -80,6 +80,20 @@ impl Channels {
         Ok(topics)
     }
 
+    /// Some topics that it can lead to, of each kind: to try whether they can be followed.
+    pub fn samples(&self) -> Vec<Topic> {
+        const VALUE: &str = "ssegate-check";
+        let values = if self.settings.patterns { &[VALUE, "*"][..] } else { &[VALUE] };
+        let names = values.iter().flat_map(|value| {
+            let names = self.templates.iter().map(|template| template.sample(value));
+            let of_others = self.templates.is_empty().then(|| (*value).to_owned());
+            names.chain(of_others)
+        });
+        let mut topics: Vec<Topic> = names.filter_map(|name| self.topic(&name).ok()).collect();
+        topics.dedup();
+        topics
+    }
+
     /// What is to be kept of the channels that it can lead to.
     pub(super) fn retention(&self) -> Vec<RetentionRule> {
         let EventsSettings { format, history, stream, strip_prefix, .. } = &self.settings;

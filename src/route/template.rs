@@ -44,6 +44,15 @@ impl Template {
         Self { parts }
     }
 
+    /// A name that it can make, with `value` wherever a request says something.
+    pub(super) fn sample(&self, value: &str) -> String {
+        let text = |part: &Part| match part {
+            Part::Literal(text) => text.clone(),
+            Part::Path(_) | Part::Query(_) => value.to_owned(),
+        };
+        self.parts.iter().map(text).collect()
+    }
+
     /// What all names have in common that it can make, with `prefix` before them.
     pub(super) fn shape(&self, prefix: &str) -> NameShape {
         let mut shape = vec![prefix.to_owned()];

@@ -81,6 +81,8 @@ mod positions;
 mod redis_connections;
 /// Redis away, back, deaf.
 mod redis_failures;
+/// What Redis refuses: in the log, and told by `check --connect`.
+mod redis_rights;
 /// Redis Streams: live, resumed, over restarts, trimmed, begun anew.
 mod redis_streams;
 /// A Redis that says more than it was asked.

@@ -17,6 +17,8 @@ pub(super) enum SourceError {
     Tls(io::Error),
     #[error("Redis refused: {0}")]
     Refused(String),
+    #[error("Redis refused {what}: {message}")]
+    RefusedTo { what: String, message: String },
     #[error("Redis closed the connection")]
     Closed,
     #[error("the connection broke: {0}")]
@@ -85,6 +87,14 @@ impl SourceErrorKind {
 }
 
 impl SourceError {
+    /// The same with what was refused: Redis does not say which channel or key it means.
+    pub(super) fn to(self, what: impl Into<String>) -> Self {
+        match self {
+            Self::Refused(message) => Self::RefusedTo { what: what.into(), message },
+            other => other,
+        }
+    }
+
     pub(super) fn kind(&self) -> SourceErrorKind {
         match self {
             Self::Connect(_) | Self::Resolve(_) | Self::Closed | Self::Broken(_) => {
@@ -92,7 +102,7 @@ impl SourceError {
             }
             Self::Timeout(_) | Self::Unresponsive(_) => SourceErrorKind::Timeout,
             Self::Tls(_) => SourceErrorKind::Tls,
-            Self::Refused(message) => kind_of_refusal(message),
+            Self::Refused(message) | Self::RefusedTo { message, .. } => kind_of_refusal(message),
             Self::Deaf(_) => SourceErrorKind::Deaf,
             Self::Protocol(_) | Self::Unexpected(_) => SourceErrorKind::Protocol,
         }

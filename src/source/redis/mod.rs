@@ -11,6 +11,7 @@ mod connection;
 mod error;
 mod gathering;
 mod greeting;
+mod inspect;
 mod life;
 mod session;
 mod socket;
@@ -18,5 +19,6 @@ mod streams;
 mod subscription;
 
 pub use error::SourceErrorKind;
+pub use inspect::{Inspection, Read, inspect};
 pub(crate) use streams::StreamReader;
 pub(crate) use subscription::Subscriber;

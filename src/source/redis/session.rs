@@ -248,9 +248,8 @@ impl<'a> Session<'a> {
             self.awaited.pop_front();
             return;
         }
-        self.owner.report(&error, "Redis refused a command");
         let Some(Awaited::Subscribed(mut names)) = self.awaited.pop_front() else {
-            return;
+            return self.owner.report(&error, "Redis refused a command");
         };
         // What has been left since is not asked for again: the answer to that is on its way.
         names.retain(|name| {
@@ -261,11 +260,11 @@ impl<'a> Session<'a> {
             for subscription in names {
                 self.subscribe(vec![subscription]);
             }
-        } else {
-            for refused in &names {
-                self.owner.hub.deny(refused.is_pattern, refused.name.as_str());
-            }
-            self.refused.extend(names);
+        } else if let Some(name) = names.pop_front() {
+            self.owner.hub.deny(name.is_pattern, name.name.as_str());
+            self.refused.insert(name.clone());
+            let error = error.to(describe(&name, self.refused.len() - 1));
+            self.owner.report(&error, "Redis refused a subscription");
         }
     }
 
@@ -360,6 +359,15 @@ impl<'a> Session<'a> {
         for subscription in again {
             self.subscribe(vec![subscription]);
         }
+    }
+}
+
+/// What was refused, and that it is not alone.
+fn describe(Subscription { name, is_pattern }: &Subscription, others: usize) -> String {
+    let what = if *is_pattern { "PSUBSCRIBE to the pattern" } else { "SUBSCRIBE to the channel" };
+    match others {
+        0 => format!("{what} {name:?}"),
+        _ => format!("{what} {name:?}, and {others} more"),
     }
 }
 

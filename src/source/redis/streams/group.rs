@@ -108,6 +108,7 @@ impl Group {
                 }
                 Value::Error(message) => {
                     let error = SourceError::Refused(String::from_utf8_lossy(&message).into());
+                    let error = error.to(describe(&names));
                     if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
                         return Err(error);
                     }
@@ -166,6 +167,15 @@ impl Group {
         }
         shared.flush(taken as u64);
         Ok(is_cut)
+    }
+}
+
+/// What was refused: Redis does not say which of them it means. Each is then asked for by itself.
+fn describe(names: &[ChannelName]) -> String {
+    match names {
+        [name] => format!("XREAD of the stream {name:?}"),
+        [name, others @ ..] => format!("XREAD of {name:?} and {} more streams", others.len()),
+        [] => "XREAD".to_owned(),
     }
 }
 

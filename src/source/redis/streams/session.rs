@@ -214,7 +214,16 @@ impl Session {
 
     /// An error in the place of an answer.
     fn refuse(&mut self, question: Question, message: String) -> Result<(), SourceError> {
-        let error = SourceError::Refused(message);
+        let what = match &question {
+            Question::Stream(name) => format!("XINFO of the stream {name:?}"),
+            Question::Past(past) => {
+                format!("{} of the stream {:?}", past.command().0, past.call.log)
+            }
+            Question::PastInfo(past) => format!("XINFO of the stream {:?}", past.call.log),
+            Question::Begun | Question::Pong => "PING".to_owned(),
+            Question::Woken => "CLIENT UNBLOCK".to_owned(),
+        };
+        let error = SourceError::Refused(message).to(what);
         if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
             return Err(error);
         }

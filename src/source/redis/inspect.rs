@@ -1,0 +1,141 @@
+//! Whether Redis can be reached, and lets the gateway do what its routes need: asked once, for an
+//! operator.
+//!
+//! Nothing is written there, but one message to a channel of our own, as the self-check sends them.
+
+use redis::ConnectionInfo;
+
+use super::connection::{Connection, Purpose};
+use super::error::{SourceError, SourceErrorKind};
+use super::greeting::Protocol;
+use super::socket::Tls;
+use crate::event::{ChannelName, Subscription};
+
+/// What routes read of Redis.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Read {
+    /// A channel or a pattern, of pub/sub.
+    Subscription(Subscription),
+    /// A Redis Stream.
+    Stream(ChannelName),
+}
+
+/// A Redis that was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// What it is: `Redis 7.0.15, RESP3`.
+    pub server: String,
+    /// What it does not let us read, with its own words. Without these, routes do not work.
+    pub refused: Vec<String>,
+    /// What it does not let us do beside that.
+    pub notes: Vec<String>,
+}
+
+/// No answer of interest is longer.
+const MAX_BYTES: usize = 1 << 20;
+/// A channel of our own, to which a message is sent.
+const OWN: &str = "ssegate:check:inspect";
+
+/// Connects, and tries all of `reads`.
+///
+/// # Errors
+/// It cannot be reached, or lets nobody in with this user and password; or the connection breaks.
+pub async fn inspect(info: &ConnectionInfo, reads: &[Read]) -> Result<Inspection, String> {
+    try_all(info, reads).await.map_err(|error| error.to_string())
+}
+
+async fn try_all(info: &ConnectionInfo, reads: &[Read]) -> Result<Inspection, SourceError> {
+    let tls = Tls::new(info.addr());
+    let mut listening = Connection::open(info, &tls, MAX_BYTES, Purpose::Listen).await?;
+    let mut asking = Connection::open(info, &tls, MAX_BYTES, Purpose::Ask).await?;
+    let protocol = match listening.protocol {
+        Protocol::Resp2 => "RESP2",
+        Protocol::Resp3 => "RESP3",
+    };
+    let version = version(&mut asking).await?;
+    let mut inspection = Inspection {
+        server: format!("{version}, {protocol}"),
+        refused: Vec::new(),
+        notes: Vec::new(),
+    };
+    for read in reads {
+        let tried = match read {
+            Read::Subscription(subscription) => subscribe(&mut listening, subscription).await,
+            Read::Stream(name) => read_stream(&mut asking, name).await,
+        };
+        inspection.refused.extend(refusal(tried)?);
+    }
+    let own = ["NUMSUB", OWN];
+    for (command, arguments) in [("PUBSUB", &own), ("PUBLISH", &[OWN, "0"])] {
+        let tried = asking.ask(command, arguments.iter().copied()).await;
+        let tried =
+            tried.map_err(|error| error.to(format!("{command}, which the self-check uses")));
+        inspection.notes.extend(refusal(tried.map(drop))?);
+    }
+    if reads.iter().any(|read| matches!(read, Read::Stream(_))) {
+        // Nobody has this number.
+        let tried = asking.ask("CLIENT", ["UNBLOCK", "0"].into_iter()).await;
+        let what = "CLIENT UNBLOCK, without which a new stream may wait for five seconds";
+        inspection.notes.extend(refusal(tried.map(drop).map_err(|error| error.to(what)))?);
+    }
+    Ok(inspection)
+}
+
+/// What Redis refuses is a finding; everything else ends the inspection.
+fn refusal(tried: Result<(), SourceError>) -> Result<Option<String>, SourceError> {
+    match tried {
+        Ok(()) => Ok(None),
+        Err(error @ SourceError::RefusedTo { .. }) => match error.kind() {
+            SourceErrorKind::Busy => Err(error),
+            _ => Ok(Some(error.to_string())),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+async fn subscribe(
+    connection: &mut Connection,
+    Subscription { name, is_pattern }: &Subscription,
+) -> Result<(), SourceError> {
+    let (command, what) = match is_pattern {
+        true => ("PSUBSCRIBE", "the pattern"),
+        false => ("SUBSCRIBE", "the channel"),
+    };
+    let asked = connection.ask(command, [name.as_str()].into_iter()).await;
+    asked.map(drop).map_err(|error| error.to(format!("{command} to {what} {name:?}")))
+}
+
+/// A stream that is not there yet may be read all the same.
+async fn read_stream(connection: &mut Connection, name: &ChannelName) -> Result<(), SourceError> {
+    let key = name.as_str();
+    for arguments in [
+        &["XINFO", "STREAM", key][..],
+        &["XRANGE", key, "-", "+", "COUNT", "1"],
+        &["XREVRANGE", key, "+", "-", "COUNT", "1"],
+        &["XREAD", "COUNT", "1", "STREAMS", key, "$"],
+    ] {
+        match connection.ask(arguments[0], arguments[1..].iter().copied()).await {
+            Err(SourceError::Refused(message)) if message == "ERR no such key" => {}
+            Err(error) => return Err(error.to(format!("{} of the stream {name:?}", arguments[0]))),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What it says of itself, where it may be asked.
+async fn version(connection: &mut Connection) -> Result<String, SourceError> {
+    let info = match connection.ask("INFO", ["server"].into_iter()).await {
+        Ok(info) => info,
+        Err(SourceError::Refused(_)) => return Ok("Redis".to_owned()),
+        Err(error) => return Err(error),
+    };
+    let text = info.as_bytes().map(|text| String::from_utf8_lossy(text).into_owned());
+    let text = text.unwrap_or_default();
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    Ok(match (field("valkey_version:"), field("redis_version:")) {
+        (Some(version), _) => format!("Valkey {}", version.trim()),
+        (None, Some(version)) => format!("Redis {}", version.trim()),
+        (None, None) => "Redis".to_owned(),
+    })
+}

@@ -1,0 +1,136 @@
+//! What Redis does not let the gateway do: named where an operator looks.
+
+use tempfile::TempDir;
+
+use crate::support::{Gateway, Program, Redis, SOON};
+
+/// A user who may do what is needed with what begins with `news`, and nothing else.
+async fn limited(redis: &Redis) -> String {
+    let rights = "on >secret resetkeys resetchannels &news* &ssegate:* %R~news* -@all +ping \
+                  +subscribe +unsubscribe +psubscribe +punsubscribe +xread +xrange +xrevrange \
+                  +xinfo|stream +client|unblock +pubsub|numsub +pubsub|numpat +publish";
+    let user: Vec<&str> = ["ACL", "SETUSER", "gate"].into_iter().chain(rights.split(' ')).collect();
+    redis
+        .command::<String>(&user.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>())
+        .await;
+    redis.url().replace("redis://", "redis://gate:secret@")
+}
+
+const ROUTES: &str = "\
+- path: /events
+  events: { channels: [\"{query.channel}\"], patterns: true }
+- path: /streams
+  events: { channels: [\"{query.channel}\"], source: stream }
+";
+
+#[tokio::test]
+async fn a_channel_or_key_that_is_refused_is_named_in_the_log() {
+    let redis = Redis::start().await;
+    let url = limited(&redis).await;
+    redis.command::<String>(&["SET", "news-text", "no stream"]).await;
+    for (target, named) in [
+        ("/events?channel=secret", "SUBSCRIBE to the channel \\\"secret\\\": NOPERM"),
+        ("/events?channel=news&channel=secret", "SUBSCRIBE to the channel \\\"secret\\\": NOPERM"),
+        ("/events?channel=secret.*", "PSUBSCRIBE to the pattern \\\"secret.*\\\": NOPERM"),
+        ("/streams?channel=news-text", "XINFO of the stream \\\"news-text\\\": WRONGTYPE"),
+        ("/streams?channel=secret", "XINFO of the stream \\\"secret\\\": NOPERM"),
+    ] {
+        let gateway = Gateway::build(&redis).redis_url(&url).routes(ROUTES).start().await;
+        let _stream = gateway.open(target).await;
+        gateway.logs(named).await;
+    }
+    // However many there are, the log does not fill with them.
+    let gateway = Gateway::build(&redis).redis_url(&url).routes(ROUTES).start().await;
+    let names: Vec<String> = (0..80).map(|number| format!("channel=secret{number}")).collect();
+    let _stream = gateway.open(&format!("/events?{}", names.join("&"))).await;
+    gateway.counts("ssegate_redis_errors_total", &["kind=\"permission\""], 200.0).await;
+    let lines = gateway.log().matches("NOPERM").count();
+    assert!((1..=3).contains(&lines), "{lines} lines");
+    gateway.logs("more: NOPERM").await;
+}
+
+/// `ssegate check --connect` of these routes, with its exit code.
+async fn check(url: &str, routes: &str) -> (i32, String) {
+    let dir = TempDir::new().unwrap();
+    let yaml = format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\nadmin: off\nredis: {{ url: \"{url}\" }}\nroutes:\n{routes}"
+    );
+    std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
+    let program = Program::new(env!("CARGO_BIN_EXE_ssegate"));
+    let output = program.args(["check", "--connect"]).dir(dir.path()).output(SOON).await;
+    (output.code(), format!("{}{}", output.stdout, output.stderr))
+}
+
+fn events(channel: &str, more: &str) -> String {
+    format!("- path: /{{id}}\n  events: {{ channels: [\"{channel}\"]{more} }}\n")
+}
+
+#[tokio::test]
+async fn check_connects_and_names_what_the_routes_may_not_read() {
+    let redis = Redis::start().await;
+    let limited = limited(&redis).await;
+    redis.command::<String>(&["SET", "news-text", "no stream"]).await;
+    let (stream, patterns) = (", source: stream", ", patterns: true");
+    for (url, routes, code, told) in [
+        (redis.url(), events("x:{id}", ""), 0, "redis: ok: 127.0.0.1"),
+        (redis.url(), events("x:{id}", ""), 0, "Redis 7"),
+        (redis.url(), events("x:{id}", patterns), 0, "2 names of the routes tried"),
+        (redis.url(), events("x:{id}", stream), 0, "RESP3; 1 name of the routes tried"),
+        (limited.clone(), events("news:{id}", ""), 0, "redis: ok"),
+        (limited.clone(), events("news:{id}", stream), 0, "redis: ok"),
+        (
+            limited.clone(),
+            events("x:{id}", ""),
+            1,
+            "refused SUBSCRIBE to the channel \"x:ssegate-check\": NOPERM",
+        ),
+        (
+            limited.clone(),
+            events("x:{id}", patterns),
+            1,
+            "refused PSUBSCRIBE to the pattern \"x:*\": NOPERM",
+        ),
+        (
+            limited.clone(),
+            events("x:{id}", stream),
+            1,
+            "XINFO of the stream \"x:ssegate-check\": NOPERM",
+        ),
+        (
+            redis.url(),
+            events("news-text", stream),
+            1,
+            "XINFO of the stream \"news-text\": WRONGTYPE",
+        ),
+        (limited.replace("secret", "wrong"), events("{id}", ""), 1, "WRONGPASS"),
+        (
+            "redis://127.0.0.1:1".into(),
+            events("{id}", ""),
+            1,
+            "Redis at 127.0.0.1:1: cannot connect",
+        ),
+        ("embedded://127.0.0.1:0".into(), events("{id}", ""), 0, "nothing to connect to"),
+    ] {
+        let (exit, said) = check(&url, &routes).await;
+        assert_eq!(exit, code, "{routes} {said}");
+        assert!(said.contains(told), "{routes} {told}: {said}");
+        assert!(!said.contains("secret@"), "{said}");
+    }
+    // It leaves nothing behind.
+    let keys: Vec<String> = redis.command(&["KEYS", "*"]).await;
+    assert_eq!(keys, ["news-text"]);
+}
+
+#[tokio::test]
+async fn the_rights_that_are_shipped_suffice() {
+    let redis = Redis::start().await;
+    let shipped = include_str!("../../deploy/redis-users.acl");
+    let user = shipped.lines().find(|line| line.starts_with("user ssegate ")).unwrap();
+    let words: Vec<&str> = user.split(' ').skip(1).collect();
+    redis.command::<String>(&[&["ACL", "SETUSER"][..], &words].concat()).await;
+    let url = redis.url().replace("redis://", "redis://ssegate:listens@");
+    let routes = events("x:{id}", "")
+        + "- path: /s/{id}\n  events: { channels: [\"{id}\"], source: stream }\n";
+    let (exit, said) = check(&url, &routes).await;
+    assert_eq!((exit, said.contains("warning")), (0, false), "{said}");
+}
