@@ -194,6 +194,11 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_takes_as_little_as_it_can() {
+        assert_eq!(size_of::<Queued>(), 40);
+    }
+
+    #[test]
     fn an_empty_queue_takes_any_event() {
         for when_full in [WhenFull::Disconnect, WhenFull::DropOldest, WhenFull::Latest] {
             let mut queue = Queue::new(10, when_full);

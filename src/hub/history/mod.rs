@@ -319,6 +319,11 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_takes_as_little_as_it_can() {
+        assert_eq!(size_of::<super::Entry>(), 40);
+    }
+
+    #[test]
     fn what_is_over_a_narrower_bound_goes_at_once() {
         let now = Instant::now();
         let mut history = history(100);
