@@ -1,8 +1,11 @@
 //! What Redis does not let the gateway do: named where an operator looks.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use tempfile::TempDir;
 
-use crate::support::{Gateway, Program, Redis, SOON};
+use crate::support::{Gateway, Program, Redis, SOON, within};
 
 /// A user who may do what is needed with what begins with `news`, and nothing else.
 async fn limited(redis: &Redis) -> String {
@@ -47,6 +50,55 @@ async fn a_channel_or_key_that_is_refused_is_named_in_the_log() {
     let lines = gateway.log().matches("NOPERM").count();
     assert!((1..=3).contains(&lines), "{lines} lines");
     gateway.logs("more: NOPERM").await;
+}
+
+#[tokio::test]
+async fn streams_that_are_refused_in_several_ways_do_not_fill_the_log() {
+    let redis = Redis::start().await;
+    let url = limited(&redis).await;
+    redis.command::<String>(&["SET", "news-text", "no stream"]).await;
+    let gateway = Gateway::build(&redis).redis_url(&url).routes(ROUTES).start().await;
+    let names = "channel=news-text&channel=secret1&channel=secret2&channel=secret3";
+    let _stream = gateway.open(&format!("/streams?{names}")).await;
+    for kind in ["permission", "refused"] {
+        let kind = format!("kind=\"{kind}\"");
+        gateway.counts("ssegate_redis_errors_total", &[&kind], 5.0).await;
+    }
+    let log = gateway.log();
+    for kind in ["NOPERM", "WRONGTYPE"] {
+        let lines = log.matches(kind).count();
+        assert!((1..=3).contains(&lines), "{lines} lines of {kind}");
+    }
+    gateway.logs(", and 3 more: ").await;
+}
+
+#[tokio::test]
+async fn streams_that_are_allowed_later_are_read_however_many_stay_refused() {
+    let redis = Redis::start().await;
+    let url = limited(&redis).await;
+    let gateway = Gateway::build(&redis).redis_url(&url).routes(ROUTES).start().await;
+    let names: Vec<String> = (0..100).map(|number| format!("channel=secret{number}")).collect();
+    let mut stream = gateway.open(&format!("/streams?{}", names.join("&"))).await;
+    gateway.counts("ssegate_redis_errors_total", &["kind=\"permission\""], 64.0).await;
+    // secret1, and secret10 to secret19.
+    redis.command::<String>(&["ACL", "SETUSER", "gate", "%R~secret1*"]).await;
+    let mut missing: HashSet<String> = (10..20).map(|number| format!("secret{number}")).collect();
+    let mut add = tokio::time::interval(Duration::from_millis(500));
+    let all = async {
+        while !missing.is_empty() {
+            tokio::select! {
+                event = stream.event() => drop(missing.remove(&event.unwrap().data)),
+                _ = add.tick() => {
+                    for number in 10..20 {
+                        let name = format!("secret{number}");
+                        redis.add(&name, &name).await;
+                    }
+                }
+            }
+        }
+    };
+    // Some of them are tried each second.
+    within(4 * SOON, "every stream that is allowed", all).await;
 }
 
 /// `ssegate check --connect` of these routes, with its exit code.

@@ -34,7 +34,7 @@ pub(super) enum SourceError {
 }
 
 /// Kinds of failure, for the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceErrorKind {
     /// Nobody answers there, or no longer.
     Connection,
@@ -106,6 +106,14 @@ impl SourceError {
             Self::Deaf(_) => SourceErrorKind::Deaf,
             Self::Protocol(_) | Self::Unexpected(_) => SourceErrorKind::Protocol,
         }
+    }
+}
+
+/// What was refused, and that so many others are as well.
+pub(super) fn with_others(what: String, others: usize) -> String {
+    match others {
+        0 => what,
+        _ => format!("{what}, and {others} more"),
     }
 }
 

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connection::Connection;
-use super::error::SourceError;
+use super::error::{SourceError, with_others};
 use super::gathering::Gathering;
+use super::life::{ASK_AGAIN_INTERVAL, some_of};
 use super::subscription::Subscriber;
 use crate::event::{Payload, Subscription};
 use crate::hub::Wish;
@@ -21,12 +22,8 @@ use crate::source::resp::Value;
 const MAX_NAMES: usize = 512;
 /// A `PING` goes out when nothing was heard for so long, and its answer may take as long again.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Refused names that are asked for again at one look.
-const MAX_AGAIN: usize = 64;
 /// How often it is looked whether the connection is silent.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// How often what was refused is asked for again.
-const ASK_AGAIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What an answer is awaited for, in the order in which it was asked.
 #[derive(Debug)]
@@ -263,7 +260,7 @@ impl<'a> Session<'a> {
         } else if let Some(name) = names.pop_front() {
             self.owner.hub.deny(name.is_pattern, name.name.as_str());
             self.refused.insert(name.clone());
-            let error = error.to(describe(&name, self.refused.len() - 1));
+            let error = error.to(with_others(describe(&name), self.refused.len() - 1));
             self.owner.report(&error, "Redis refused a subscription");
         }
     }
@@ -339,36 +336,24 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Asks again for some of what was refused, wherever the last asking ended. Each by itself: one
-    /// that is not allowed fails all that are asked for with it.
+    /// Asks again for some of what was refused. Each by itself: one that is not allowed fails all that are
+    /// asked for with it.
     fn ask_again(&mut self) {
         let is_asking =
             self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Subscribed(_)));
         if is_asking {
             return;
         }
-        let start = fastrand::usize(..self.refused.len().max(1));
-        let again: Vec<_> = self
-            .refused
-            .iter()
-            .cycle()
-            .skip(start)
-            .take(MAX_AGAIN.min(self.refused.len()))
-            .cloned()
-            .collect();
-        for subscription in again {
+        for subscription in some_of(&self.refused) {
             self.subscribe(vec![subscription]);
         }
     }
 }
 
-/// What was refused, and that it is not alone.
-fn describe(Subscription { name, is_pattern }: &Subscription, others: usize) -> String {
+/// The command and the name, for an error: Redis does not say which name it means.
+fn describe(Subscription { name, is_pattern }: &Subscription) -> String {
     let what = if *is_pattern { "PSUBSCRIBE to the pattern" } else { "SUBSCRIBE to the channel" };
-    match others {
-        0 => format!("{what} {name:?}"),
-        _ => format!("{what} {name:?}, and {others} more"),
-    }
+    format!("{what} {name:?}")
 }
 
 fn whole(payload: Value) -> Result<Payload, SourceError> {

@@ -11,6 +11,7 @@ mod followed;
 mod group;
 mod info;
 mod past;
+mod question;
 mod reached;
 mod session;
 

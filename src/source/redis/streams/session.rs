@@ -15,21 +15,19 @@ use super::followed::Finding;
 use super::group::Group;
 use super::info::Info;
 use super::past::{Next, Past};
+use super::question::Question;
 use crate::event::{ChannelName, EntryId};
 use crate::hub::{PastCall, PastWanted, Wish};
 use crate::source::redis::connection::Connection;
-use crate::source::redis::error::{SourceError, SourceErrorKind};
+use crate::source::redis::error::{SourceError, SourceErrorKind, with_others};
 use crate::source::redis::greeting::NO_ID;
+use crate::source::redis::life::{ASK_AGAIN_INTERVAL, some_of};
 use crate::source::resp::Value;
 
 /// A question goes out when nothing was heard for so long, and its answer may take as long again.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is looked whether something is due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// How often what was refused is asked for again.
-const ASK_AGAIN_INTERVAL: Duration = Duration::from_secs(1);
-/// Refused streams that are asked for again together.
-const MAX_AGAIN: usize = 64;
 /// How often Redis is asked whether the streams are what they were; less often where they are many,
 /// or their entries large.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -39,20 +37,6 @@ const MAX_CHECKED_BYTES_PER_SECOND: f64 = 4e6;
 const WAKE_INTERVAL: Duration = Duration::from_millis(10);
 /// Pieces of the past that are asked for together.
 const MAX_PASTS: usize = 32;
-
-/// What an answer is awaited for, in the order in which it was asked.
-#[derive(Debug)]
-enum Question {
-    /// What a stream is now.
-    Stream(ChannelName),
-    /// Everything before this was asked at the beginning.
-    Begun,
-    Pong,
-    Woken,
-    Past(Past),
-    /// What a stream is, for a piece of its past.
-    PastInfo(Past),
-}
 
 /// One connection for questions, from its greeting to its end.
 pub(super) struct Session {
@@ -215,13 +199,11 @@ impl Session {
     /// An error in the place of an answer.
     fn refuse(&mut self, question: Question, message: String) -> Result<(), SourceError> {
         let what = match &question {
-            Question::Stream(name) => format!("XINFO of the stream {name:?}"),
-            Question::Past(past) => {
-                format!("{} of the stream {:?}", past.command().0, past.call.log)
+            Question::Stream(name) => {
+                let others = self.refused.len() - usize::from(self.refused.contains(name));
+                with_others(question.to_string(), others)
             }
-            Question::PastInfo(past) => format!("XINFO of the stream {:?}", past.call.log),
-            Question::Begun | Question::Pong => "PING".to_owned(),
-            Question::Woken => "CLIENT UNBLOCK".to_owned(),
+            _ => question.to_string(),
         };
         let error = SourceError::Refused(message).to(what);
         if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
@@ -424,8 +406,7 @@ impl Session {
     }
 
     fn ask_again(&mut self) {
-        let again: Vec<ChannelName> = self.refused.iter().take(MAX_AGAIN).cloned().collect();
-        for name in again {
+        for name in some_of(&self.refused) {
             self.ask_about(name);
         }
         if std::mem::take(&mut self.is_past_refused) {
