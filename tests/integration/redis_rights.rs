@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::{Gateway, Program, Redis, SOON, within};
+use crate::support::{Gateway, Program, Redis, SOON, Via, eventually, within};
 
 /// A user who may do what is needed with what begins with `news`, and nothing else.
 async fn limited(redis: &Redis) -> String {
@@ -99,6 +99,70 @@ async fn streams_that_are_allowed_later_are_read_however_many_stay_refused() {
     };
     // Some of them are tried each second.
     within(4 * SOON, "every stream that is allowed", all).await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_ask_about_a_stream_and_not_read_it_is_no_busy_loop() {
+    let redis = Redis::start().await;
+    let url = limited(&redis).await;
+    let gateway = Gateway::build(&redis).redis_url(&url).routes(ROUTES).start().await;
+    redis.command::<String>(&["ACL", "SETUSER", "gate", "-xread"]).await;
+    let mut stream = gateway.subscribe("/streams?channel=news").await;
+    gateway.logs("XREAD of the stream \\\"news\\\": NOPERM").await;
+    gateway.counts("ssegate_redis_errors_total", &["kind=\"permission\""], 4.0).await;
+    // Once by its group, and then once a second.
+    let stats = redis.command::<String>(&["INFO", "commandstats"]).await;
+    let refused = stats.lines().find_map(|line| {
+        let (_, rest) = line.strip_prefix("cmdstat_xread:")?.split_once("rejected_calls=")?;
+        rest.split(',').next()?.parse::<u64>().ok()
+    });
+    assert!(refused.is_some_and(|refused| refused < 30), "{stats}");
+    gateway.becomes(503, SOON).await;
+    // What comes meanwhile waits until it is allowed.
+    redis.add("news", "added meanwhile").await;
+    redis.command::<String>(&["ACL", "SETUSER", "gate", "+xread"]).await;
+    let event = stream.next_event().await;
+    assert_eq!(event.data, "added meanwhile");
+    gateway.becomes(200, SOON).await;
+
+    // A past that may not be read is named, and comes when it may be.
+    redis.add("news", "missed").await;
+    redis.command::<String>(&["ACL", "SETUSER", "gate", "-xrange"]).await;
+    assert_eq!(stream.next_event().await.data, "missed");
+    drop(stream);
+    let gateway = Gateway::build(&redis).redis_url(&url).routes(ROUTES).start().await;
+    let mut back = gateway.resume(Via::Http1, "/streams?channel=news", &event.id).await;
+    gateway.logs("XRANGE of the stream \\\"news\\\": NOPERM").await;
+    redis.command::<String>(&["ACL", "SETUSER", "gate", "+xrange"]).await;
+    assert_eq!(back.next_event().await.data, "missed");
+}
+
+#[tokio::test]
+async fn a_stream_that_was_refused_and_is_left_is_not_asked_for_any_more() {
+    let redis = Redis::start().await;
+    let url = limited(&redis).await;
+    let routes = "\
+- path: /streams
+  events: { channels: [\"{query.channel}\"], source: stream, linger: 0s }
+";
+    let gateway = Gateway::build(&redis).redis_url(&url).routes(routes).start().await;
+    // Many, so that some are left while the answer is on its way.
+    for part in 0..20 {
+        let names: Vec<_> = (0..50).map(|n| format!("channel=secret{}", part * 50 + n)).collect();
+        drop(gateway.open(&format!("/streams?{}", names.join("&"))).await);
+    }
+    let nobody = async || gateway.metrics().await.sum("ssegate_streams", &[]) == 0.0;
+    eventually(SOON, "all have left", nobody).await;
+    let kind = "kind=\"permission\"";
+    let mut known = -1.0;
+    let is_quiet = async || {
+        let errors = gateway.metrics().await.sum("ssegate_redis_errors_total", &[kind]);
+        // Longer than until it would be asked again.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        std::mem::replace(&mut known, errors) == errors
+    };
+    eventually(SOON, "no more errors", is_quiet).await;
+    gateway.becomes(200, SOON).await;
 }
 
 /// `ssegate check --connect` of these routes, with its exit code.

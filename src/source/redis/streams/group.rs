@@ -14,6 +14,7 @@ use crate::event::ChannelName;
 use crate::source::redis::connection::{Connection, Purpose};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
 use crate::source::redis::greeting::NO_ID;
+use crate::source::redis::life::ASK_AGAIN_INTERVAL;
 use crate::source::resp::Value;
 
 /// Streams that one connection waits for: all their names are sent for each answer.
@@ -80,6 +81,7 @@ impl Group {
         shared: &Shared,
     ) -> Result<std::convert::Infallible, SourceError> {
         let mut most = MAX_PER_STREAM;
+        let mut next_refusal = Instant::now();
         loop {
             let version = self.version.get();
             let (names, places) = self.wanted(shared);
@@ -115,6 +117,9 @@ impl Group {
                     shared.report(&error, "Redis does not let streams be read");
                     self.is_refused.set(true);
                     shared.refused.notify_one();
+                    // What is refused together and alone is not, would be asked for without a pause.
+                    tokio::time::sleep_until(next_refusal).await;
+                    next_refusal = Instant::now() + ASK_AGAIN_INTERVAL;
                 }
                 other => return Err(SourceError::Unexpected(format!("{other:?}"))),
             }

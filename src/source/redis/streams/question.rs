@@ -10,6 +10,8 @@ use crate::event::ChannelName;
 pub(super) enum Question {
     /// What a stream is now.
     Stream(ChannelName),
+    /// Whether it may be read.
+    Readable(ChannelName),
     /// Everything before this was asked at the beginning.
     Begun,
     Pong,
@@ -24,6 +26,7 @@ impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stream(name) => write!(f, "XINFO of the stream {name:?}"),
+            Self::Readable(name) => write!(f, "XREAD of the stream {name:?}"),
             Self::PastInfo(past) => write!(f, "XINFO of the stream {:?}", past.call.log),
             Self::Past(past) => write!(f, "{} of the stream {:?}", past.command().0, past.call.log),
             Self::Begun | Self::Pong => f.write_str("PING"),

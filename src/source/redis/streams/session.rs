@@ -190,6 +190,7 @@ impl Session {
             (Question::Past(_), Ok(_)) => {
                 return Err(SourceError::Unexpected("to XRANGE".into()));
             }
+            (Question::Readable(name), _) => self.ask_about(name),
             (Question::Begun, _) => self.has_begun = true,
             (Question::Pong | Question::Woken, _) => {}
         }
@@ -199,7 +200,7 @@ impl Session {
     /// An error in the place of an answer.
     fn refuse(&mut self, question: Question, message: String) -> Result<(), SourceError> {
         let what = match &question {
-            Question::Stream(name) => {
+            Question::Stream(name) | Question::Readable(name) => {
                 let others = self.refused.len() - usize::from(self.refused.contains(name));
                 with_others(question.to_string(), others)
             }
@@ -211,10 +212,13 @@ impl Session {
         }
         self.shared.report(&error, "Redis refused a question about a stream");
         match question {
-            Question::Stream(name) => {
+            Question::Stream(name) | Question::Readable(name) => {
                 self.leave(&name);
-                self.absent.insert(name.clone());
-                self.refused.insert(name);
+                // It may have been left meanwhile.
+                if self.shared.streams.borrow().contains_key(name.as_str()) {
+                    self.absent.insert(name.clone());
+                    self.refused.insert(name);
+                }
             }
             Question::Past(_) | Question::PastInfo(_) => {
                 self.pasts_asked -= 1;
@@ -296,7 +300,7 @@ impl Session {
                 let names: Vec<ChannelName> = group.names.borrow().iter().cloned().collect();
                 for name in names {
                     self.leave(&name);
-                    self.ask_about(name);
+                    self.try_to_read(name);
                 }
             }
         }
@@ -349,6 +353,13 @@ impl Session {
         let arguments = ["STREAM", name.as_str()];
         self.connection.send("XINFO", arguments.into_iter());
         self.awaited.push_back(Question::Stream(name));
+    }
+
+    /// Asks whether it may be read, and then what it is: a user may be allowed the one without the other.
+    fn try_to_read(&mut self, name: ChannelName) {
+        let arguments = ["COUNT", "1", "STREAMS", name.as_str(), "$"];
+        self.connection.send("XREAD", arguments.into_iter());
+        self.awaited.push_back(Question::Readable(name));
     }
 
     fn ask<'a>(
@@ -407,7 +418,7 @@ impl Session {
 
     fn ask_again(&mut self) {
         for name in some_of(&self.refused) {
-            self.ask_about(name);
+            self.try_to_read(name);
         }
         if std::mem::take(&mut self.is_past_refused) {
             self.shared.hub.ask_for_pasts_again();
