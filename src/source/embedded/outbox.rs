@@ -10,8 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 
-use super::reply::{self, Protocol};
-use crate::source::resp::Value;
+use crate::source::resp::{self, Protocol, Value};
 
 /// The queue of one connection, filled by its own commands and by everybody's messages, emptied by
 /// its session.
@@ -67,7 +66,7 @@ impl Outbox {
             return;
         }
         let before = queue.tail.len();
-        reply::encode(value, self.protocol.get(), &mut queue.tail);
+        resp::encode(&value, self.protocol.get(), &mut queue.tail);
         queue.bytes += queue.tail.len() - before;
     }
 

@@ -7,10 +7,9 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
-use super::reply::{self, Protocol};
 use super::{Broker, BusSettings, Outlet, OutletHandle, session};
 use crate::event::Payload;
-use crate::source::resp::{Decoder, Limits, Value};
+use crate::source::resp::{Decoder, Limits};
 
 /// Writes down what it hears, as `pattern|channel|payload`.
 #[derive(Clone, Default)]
@@ -136,36 +135,6 @@ fn a_message_that_is_too_large_is_counted_and_told() {
     assert_eq!(broker.publish(b"a", &Payload::TooLarge(99)), 1);
     assert_eq!(ear.heard(), ["|a|(99)"]);
     assert_eq!(broker.stats().oversized_messages(), 1);
-}
-
-#[test]
-fn replies_read_back_as_what_they_were() {
-    let text = |text: &'static str| Value::Bulk(Bytes::from_static(text.as_bytes()));
-    let values = [
-        reply::ok(),
-        Value::Error(Bytes::from_static(b"ERR no")),
-        Value::Integer(-7),
-        Value::Null,
-        Value::Boolean(true),
-        Value::Double(1.5),
-        Value::Verbatim { format: *b"txt", text: Bytes::from_static(b"a\r\nb") },
-        Value::BigNumber(Bytes::from_static(b"12345678901234567890")),
-        Value::Map(vec![(text("key"), Value::Array(vec![]))]),
-        Value::Set(vec![text("one")]),
-        Value::Push(vec![text("message"), text(""), text("\r\n\0")]),
-        Value::Array(vec![Value::Null, Value::Array(vec![text("deep")])]),
-    ];
-    let mut out = BytesMut::new();
-    for value in &values {
-        reply::encode(value.clone(), Protocol::Resp3, &mut out);
-    }
-    let mut decoder = Decoder::new(Limits::default());
-    for value in values {
-        assert_eq!(decoder.decode(&mut out), Ok(Some(value)));
-    }
-    reply::encode(Value::Null, Protocol::Resp2, &mut out);
-    reply::encode(Value::Map(vec![(text("k"), Value::Boolean(true))]), Protocol::Resp2, &mut out);
-    assert_eq!(out, "$-1\r\n*2\r\n$1\r\nk\r\n:1\r\n");
 }
 
 /// What the bus writes to a client that sends these bytes and then no more.

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::outbox::Outbox;
-use super::reply::{self, Protocol};
+use super::reply;
 use crate::event::Payload;
-use crate::source::resp::Value;
+use crate::source::resp::{self, Protocol, Value};
 
 /// A message as connections read it, encoded once for each version of the protocol, and only when
 /// somebody reads that version.
@@ -58,6 +58,6 @@ fn encode(
     }
     words.extend([Value::Bulk(Bytes::copy_from_slice(channel)), Value::Bulk(payload.clone())]);
     let mut out = BytesMut::new();
-    reply::encode(Value::Push(words), protocol, &mut out);
+    resp::encode(&Value::Push(words), protocol, &mut out);
     out.freeze()
 }

@@ -4,8 +4,8 @@ use super::error::CommandError;
 use super::words::Words;
 use super::{Client, Outcome, server};
 use crate::source::embedded::BusSettings;
-use crate::source::embedded::reply::{self, Protocol};
-use crate::source::resp::Value;
+use crate::source::embedded::reply;
+use crate::source::resp::{Protocol, Value};
 
 /// `PING [message]`; a RESP2 subscriber gets its answer in the shape of a message.
 pub(super) fn ping(client: &mut Client, words: &Words) -> Outcome {

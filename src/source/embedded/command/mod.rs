@@ -22,9 +22,8 @@ use self::transaction::Transaction;
 use self::words::Words;
 use super::broker::Broker;
 use super::outbox::Outbox;
-use super::reply::Protocol;
 use super::roster::SubscriberId;
-use crate::source::resp::{Request, Value};
+use crate::source::resp::{Protocol, Request, Value};
 
 /// What a command amounts to: its (last) reply.
 type Outcome = Result<Value, CommandError>;

@@ -6,8 +6,8 @@ use super::error::CommandError;
 use super::table::Spec;
 use super::words::Words;
 use super::{Client, Outcome};
-use crate::source::embedded::reply::{self, Protocol};
-use crate::source::resp::Value;
+use crate::source::embedded::reply;
+use crate::source::resp::{Protocol, Value};
 
 /// The Redis whose pub/sub this is: clients choose their commands by it.
 const REDIS_VERSION: &str = "7.0.0";

@@ -1,0 +1,182 @@
+//! Values to bytes, in the version of RESP that the peer reads.
+
+use std::fmt::Write as _;
+
+use bytes::{BufMut, BytesMut};
+
+use super::Value;
+
+/// The version of RESP that a peer reads. A connection begins with 2; `HELLO 3` asks for 3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// Texts, integers and arrays.
+    #[default]
+    Resp2,
+    /// The types that [`Value`] has.
+    Resp3,
+}
+
+/// Writes `value` to the end of `out`.
+///
+/// RESP2 has texts, integers and arrays alone: what else there is becomes the nearest of them, as in
+/// Redis. A line end inside a [`Value::Simple`] or [`Value::Error`] becomes a space, since nothing but
+/// the next CR LF ends these; Redis does the same. A [`Value::TooLarge`] has no bytes: it is written
+/// as null.
+pub fn encode(value: &Value, protocol: Protocol, out: &mut BytesMut) {
+    let is_resp3 = protocol == Protocol::Resp3;
+    match value {
+        Value::Simple(text) => line(b'+', text, out),
+        Value::Error(text) => line(b'-', text, out),
+        Value::Integer(number) => header(b':', *number, out),
+        Value::Bulk(bytes) => bulk(b'$', bytes, out),
+        Value::Null | Value::TooLarge(_) if is_resp3 => out.put_slice(b"_\r\n"),
+        Value::Null | Value::TooLarge(_) => out.put_slice(b"$-1\r\n"),
+        Value::Boolean(is_true) if is_resp3 => header(b'#', if *is_true { 't' } else { 'f' }, out),
+        Value::Boolean(is_true) => header(b':', u8::from(*is_true), out),
+        Value::Double(number) if is_resp3 => header(b',', double(*number), out),
+        Value::Double(number) => bulk(b'$', double(*number).as_bytes(), out),
+        Value::BigNumber(digits) if is_resp3 => line(b'(', digits, out),
+        Value::Verbatim { format, text } if is_resp3 => {
+            bulk(b'=', &[format.as_slice(), b":", text].concat(), out);
+        }
+        Value::BigNumber(bytes) | Value::Verbatim { text: bytes, .. } => bulk(b'$', bytes, out),
+        Value::Array(elements) => array(b'*', elements, protocol, out),
+        Value::Set(elements) => array(if is_resp3 { b'~' } else { b'*' }, elements, protocol, out),
+        Value::Push(elements) => array(if is_resp3 { b'>' } else { b'*' }, elements, protocol, out),
+        Value::Map(pairs) => map(pairs, protocol, out),
+    }
+}
+
+/// A type and what stands behind it in its line.
+fn header(kind: u8, value: impl std::fmt::Display, out: &mut BytesMut) {
+    out.put_u8(kind);
+    write!(out, "{value}\r\n").expect("the buffer grows");
+}
+
+fn line(kind: u8, text: &[u8], out: &mut BytesMut) {
+    out.put_u8(kind);
+    out.extend(text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
+    out.put_slice(b"\r\n");
+}
+
+fn bulk(kind: u8, bytes: &[u8], out: &mut BytesMut) {
+    header(kind, bytes.len(), out);
+    out.put_slice(bytes);
+    out.put_slice(b"\r\n");
+}
+
+fn array(kind: u8, elements: &[Value], protocol: Protocol, out: &mut BytesMut) {
+    header(kind, elements.len(), out);
+    for element in elements {
+        encode(element, protocol, out);
+    }
+}
+
+/// In RESP2 an array of keys and values in turn.
+fn map(pairs: &[(Value, Value)], protocol: Protocol, out: &mut BytesMut) {
+    match protocol {
+        Protocol::Resp2 => header(b'*', pairs.len() * 2, out),
+        Protocol::Resp3 => header(b'%', pairs.len(), out),
+    }
+    for (key, value) in pairs {
+        encode(key, protocol, out);
+        encode(value, protocol, out);
+    }
+}
+
+/// As Redis writes it: `inf`, `-inf` and `nan` are its words for what is no number.
+fn double(number: f64) -> String {
+    if number.is_nan() { "nan".to_owned() } else { number.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+    use proptest::prelude::*;
+
+    use super::super::{Decoder, Limits, Value};
+    use super::{Protocol, encode};
+
+    fn written(value: &Value, protocol: Protocol) -> String {
+        let mut out = BytesMut::new();
+        encode(value, protocol, &mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    fn text(text: &'static str) -> Value {
+        Value::Bulk(Bytes::from_static(text.as_bytes()))
+    }
+
+    /// The examples of the specification, and what an older client gets in place of each.
+    #[test]
+    fn each_type_is_written_as_the_specification_says() {
+        let verbatim = Value::Verbatim { format: *b"txt", text: Bytes::from_static(b"a\r\nb") };
+        let number = Value::BigNumber(Bytes::from_static(b"12345678901234567890"));
+        let pairs = Value::Map(vec![(text("k"), Value::Integer(-7))]);
+        let set = Value::Set(vec![text("a")]);
+        let push = Value::Push(vec![text(""), Value::Null]);
+        for (value, resp3, resp2) in [
+            (Value::Simple(Bytes::from_static(b"OK")), "+OK\r\n", "+OK\r\n"),
+            (Value::Error(Bytes::from_static(b"ERR no")), "-ERR no\r\n", "-ERR no\r\n"),
+            (Value::Integer(i64::MIN), ":-9223372036854775808\r\n", ":-9223372036854775808\r\n"),
+            (Value::Null, "_\r\n", "$-1\r\n"),
+            (Value::TooLarge(9), "_\r\n", "$-1\r\n"),
+            (Value::Boolean(true), "#t\r\n", ":1\r\n"),
+            (Value::Boolean(false), "#f\r\n", ":0\r\n"),
+            (Value::Double(1.5), ",1.5\r\n", "$3\r\n1.5\r\n"),
+            (Value::Double(f64::NEG_INFINITY), ",-inf\r\n", "$4\r\n-inf\r\n"),
+            (Value::Double(f64::NAN), ",nan\r\n", "$3\r\nnan\r\n"),
+            (number, "(12345678901234567890\r\n", "$20\r\n12345678901234567890\r\n"),
+            (verbatim, "=8\r\ntxt:a\r\nb\r\n", "$4\r\na\r\nb\r\n"),
+            (pairs, "%1\r\n$1\r\nk\r\n:-7\r\n", "*2\r\n$1\r\nk\r\n:-7\r\n"),
+            (set, "~1\r\n$1\r\na\r\n", "*1\r\n$1\r\na\r\n"),
+            (push, ">2\r\n$0\r\n\r\n_\r\n", "*2\r\n$0\r\n\r\n$-1\r\n"),
+            (Value::Array(vec![]), "*0\r\n", "*0\r\n"),
+        ] {
+            assert_eq!(written(&value, Protocol::Resp3), resp3);
+            assert_eq!(written(&value, Protocol::Resp2), resp2);
+        }
+    }
+
+    #[test]
+    fn a_line_end_inside_a_line_does_not_end_it() {
+        let forged = Value::Error(Bytes::from_static(b"ERR no\r\n+OK"));
+        assert_eq!(written(&forged, Protocol::Resp2), "-ERR no  +OK\r\n");
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+        let leaf = prop_oneof![
+            "[ -~]{0,20}".prop_map(|text| Value::Simple(text.into())),
+            "[ -~]{0,20}".prop_map(|text| Value::Error(text.into())),
+            any::<i64>().prop_map(Value::Integer),
+            bytes().prop_map(Value::Bulk),
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Boolean),
+            (-1e300..1e300).prop_map(Value::Double),
+            "-?[0-9]{20,30}".prop_map(|digits| Value::BigNumber(digits.into())),
+            bytes().prop_map(|text| Value::Verbatim { format: *b"mkd", text }),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            let some = || proptest::collection::vec(inner.clone(), 0..6);
+            prop_oneof![
+                some().prop_map(Value::Array),
+                some().prop_map(Value::Set),
+                some().prop_map(Value::Push),
+                proptest::collection::vec((inner.clone(), inner.clone()), 0..6)
+                    .prop_map(Value::Map),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_reads_back(value in values()) {
+            let mut out = BytesMut::new();
+            encode(&value, Protocol::Resp3, &mut out);
+            let mut decoder = Decoder::new(Limits::default());
+            prop_assert_eq!(decoder.decode(&mut out), Ok(Some(value)));
+            prop_assert!(out.is_empty());
+        }
+    }
+}
