@@ -3,10 +3,8 @@
 //! ```sh
 //! apt-get install valgrind
 //! cargo install gungraun-runner --version 0.20.0
-//! cargo bench --bench instructions
+//! cargo bench -p ssegate-pieces --bench instructions
 //! ```
-
-mod pieces;
 
 /// The benches, in a module of their own: the macro makes a `main` that `cargo test` must not run.
 #[expect(clippy::exit, unused_qualifications, reason = "what the macros make of it")]
@@ -16,7 +14,7 @@ mod counted {
     use bytes::BytesMut;
     use gungraun::prelude::*;
 
-    use crate::pieces::{self, FanOut};
+    use ssegate_pieces::{self as pieces, FanOut};
 
     #[library_benchmark]
     #[bench::one_hundred(args = (100), setup = pieces::pushes)]

@@ -23,15 +23,15 @@ const CHANNEL: &str = "news";
 const PAYLOAD: &[u8; 100] = &[b'x'; 100];
 
 /// `messages` pushes of a payload of 100 bytes, as Redis writes them after `HELLO 3`.
-pub(crate) fn pushes(messages: usize) -> BytesMut {
+pub fn pushes(messages: usize) -> BytesMut {
     let mut push = b">3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$100\r\n".to_vec();
     push.extend_from_slice(PAYLOAD);
     push.extend_from_slice(b"\r\n");
     push.repeat(messages).as_slice().into()
 }
 
-/// Decodes all of them; answers how many.
-pub(crate) fn decode_pushes(mut input: BytesMut) -> usize {
+/// Decodes all of them, and returns how many.
+pub fn decode_pushes(mut input: BytesMut) -> usize {
     let mut decoder = Decoder::new(Limits::default());
     let mut messages = 0;
     while let Some(value) = decoder.decode(&mut input).expect("it is RESP") {
@@ -41,7 +41,8 @@ pub(crate) fn decode_pushes(mut input: BytesMut) -> usize {
 }
 
 /// A hub with one shard and subscribers of one channel, on one thread and without sockets.
-pub(crate) struct FanOut {
+#[derive(Debug)]
+pub struct FanOut {
     runtime: LocalRuntime,
     hub: Hub,
     shard: Shard,
@@ -52,17 +53,18 @@ pub(crate) struct FanOut {
 }
 
 impl FanOut {
-    pub(crate) fn new(subscribers: usize) -> Self {
+    /// So many subscribers, and a history as it is by default.
+    pub fn new(subscribers: usize) -> Self {
         Self::keeping(Some(HistorySettings::default()), subscribers)
     }
 
     /// The same with `history: off`: nothing is kept, and events carry no id of ours.
-    pub(crate) fn without_history(subscribers: usize) -> Self {
+    pub fn without_history(subscribers: usize) -> Self {
         Self::keeping(None, subscribers)
     }
 
     /// One subscriber, and so many events in the history of the channel.
-    pub(crate) fn with_history(events: usize) -> Self {
+    pub fn with_history(events: usize) -> Self {
         const TOGETHER: usize = 100;
         let bytes = HubSettings::default().history_memory;
         let history = HistorySettings { count: events, bytes, age: Duration::from_secs(3600) };
@@ -103,8 +105,8 @@ impl FanOut {
     }
 
     /// Publishes so many events together, and lets the shard deal them and every subscriber take
-    /// them; answers the bytes that they took.
-    pub(crate) fn publish(&self, events: usize) -> usize {
+    /// them. Returns the bytes that they took.
+    pub fn publish(&self, events: usize) -> usize {
         let received = Instant::now();
         self.runtime.block_on(async {
             for _ in 0..events {
@@ -120,8 +122,9 @@ impl FanOut {
         self.take()
     }
 
-    /// A client comes back with the newest id but one, and is sent the newest event.
-    pub(crate) fn come_back(&self, last: &[u8]) -> usize {
+    /// A client comes back with the newest id but one, and is sent the newest event. Returns the bytes
+    /// of that.
+    pub fn come_back(&self, last: &[u8]) -> usize {
         let request = request(self.history, Some(last.to_vec()));
         let subscriber = self.shard.subscribe(request);
         self.runtime.block_on(async {
@@ -135,7 +138,7 @@ impl FanOut {
     }
 
     /// The newest id but one.
-    pub(crate) fn last_but_one(&self) -> Vec<u8> {
+    pub fn last_but_one(&self) -> Vec<u8> {
         let newest = self.shard.subscribe(request(self.history, None));
         let text = text(&newest);
         let id = text.lines().find_map(|line| line.strip_prefix("id: ")).expect("it is ready");

@@ -1,9 +1,7 @@
-//! The pieces of the hot path, one by one, in time: `cargo bench --bench hot_path`.
+//! The pieces of the hot path, one by one, in time: `cargo bench -p ssegate-pieces --bench hot_path`.
 //!
 //! In the order of an event's way. Times are as quiet as the machine is; where it is not, see
 //! `instructions`.
-
-mod pieces;
 
 use std::hint::black_box;
 
@@ -12,8 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use ssegate::event::Format;
 use ssegate::source::decode;
 use ssegate::sse::encode;
-
-use self::pieces::FanOut;
+use ssegate_pieces::{self as pieces, FanOut};
 
 fn decode_push(c: &mut Criterion) {
     const MESSAGES: usize = 100;
