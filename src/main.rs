@@ -5,11 +5,13 @@ mod cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os()).and_then(cli::Command::execute) {
+    let code = match cli::parse(std::env::args_os()).and_then(cli::Command::execute) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.print();
             error.exit_code()
         }
-    }
+    };
+    cli::finish();
+    code
 }

@@ -58,6 +58,7 @@ struct Registered {
     requests: IntCounterVec,
     requests_rejected: IntCounterVec,
     panics: IntCounterVec,
+    log_lines_dropped: IntCounter,
     config_reloads: IntCounterVec,
     config_reloaded: IntGauge,
     config_reload_success: Gauge,
@@ -270,6 +271,11 @@ impl Metrics {
                 "ssegate_panics_total",
                 "Bugs of the gateway that cost a request, a body or a connection.",
                 &["cost"],
+            )?,
+            log_lines_dropped: counter(
+                r,
+                "ssegate_log_lines_dropped_total",
+                "Log lines that were not written, because nobody read them or the disk is full.",
             )?,
             config_reloads: counters(
                 r,
@@ -548,6 +554,11 @@ impl Metrics {
     /// A bug has cost this: a request, a body or a connection.
     pub fn panicked(&self, cost: &str) {
         self.0.panics.with_label_values(&[cost]).inc();
+    }
+
+    /// So many log lines were dropped.
+    pub fn log_lines_dropped(&self, lines: u64) {
+        self.0.log_lines_dropped.inc_by(lines);
     }
 
     fn register_build_info(&self) -> Result<(), prometheus::Error> {

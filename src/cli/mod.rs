@@ -28,6 +28,7 @@ use std::future::Future;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub(crate) use error::Error;
+pub(crate) use output::finish;
 
 /// A reverse-proxy gateway for Server-Sent Events.
 ///

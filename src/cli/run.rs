@@ -37,8 +37,9 @@ impl Run {
 
 /// Runs the gateway until a signal ends it: also for `ssegate dev`, which has nothing to load again.
 pub(super) fn start(settings: Settings, from: Start, load: Option<Load>) -> Result<(), Error> {
-    logging::start();
+    let log = logging::start().map_err(Error::Runtime)?;
     let gateway = Gateway::open(settings, from)?;
+    log.count_in(gateway.metrics());
     banner::show(gateway.settings());
     Ok(gateway.run(load)?)
 }

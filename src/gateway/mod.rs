@@ -116,6 +116,11 @@ impl Gateway {
         &self.settings
     }
 
+    /// Where it records, for what lies outside of it.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Serves until SIGTERM or SIGINT, then stops in good order. Blocks. On SIGHUP the settings are
     /// loaded again, where it is known how.
     ///

@@ -52,3 +52,13 @@ fn healthcheck_of_a_gateway_that_is_not_there_or_does_not_answer_fails() {
     let output = run(&["healthcheck", "-c", "missing.yaml"]);
     assert_eq!(output.status.code(), Some(1), "a container knows 0 and 1 only");
 }
+
+#[test]
+fn a_verdict_does_not_depend_on_whether_it_can_be_printed() {
+    let (url, asked) = admin("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let directory = tempfile::TempDir::new().unwrap();
+    let mut healthcheck = super::ssegate(&["healthcheck", "--url", &url], &directory);
+    assert_eq!(healthcheck.stdout(full).status().unwrap().code(), Some(0));
+    asked.join().unwrap();
+}

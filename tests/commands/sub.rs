@@ -131,6 +131,23 @@ fn too_few_events_in_time_are_a_failure_where_a_count_was_asked_for() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_ends_it_quietly() {
+    let directory = TempDir::new().unwrap();
+    let events = "data: x\n\n".repeat(100);
+    let (url, _server) = server(vec![format!("{HEAD}{events}"), format!("{HEAD}{events}")]);
+    let mut child = ssegate(&["sub", &url], &directory)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As `head -1` does.
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+}
+
+#[test]
 fn an_interrupt_ends_it_without_failure() {
     let directory = TempDir::new().unwrap();
     let (url, _server) = server(vec![format!("{HEAD}data: x\n\n")]);

@@ -121,6 +121,8 @@ mod configuration;
 mod drain;
 /// A crowd that comes back somewhere else.
 mod drain_resume;
+/// A log that nobody reads.
+mod log_output;
 /// A real Prometheus.
 mod prometheus;
 /// The configuration and the certificates, read again.
