@@ -42,6 +42,7 @@ mod websocket;
 mod wire;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Scheme;
@@ -66,7 +67,7 @@ use self::upgrade::Upgrade;
 pub use self::upgrade::is_extended_connect;
 use self::upload::{Upload, Watch};
 use self::upstream::Upstream;
-use crate::metrics::Metrics;
+use crate::metrics::RouteMetrics;
 use crate::route::{ProxySettings, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
@@ -93,9 +94,9 @@ pub enum Forwarded {
 }
 
 impl Proxy {
-    /// A proxy without connections yet. `label` is the route's name in metrics.
-    pub fn new(route: &Route, settings: &ProxySettings, label: Rc<str>, metrics: Metrics) -> Self {
-        let facts = Facts::new(label, route.upstream_connections.clone(), metrics);
+    /// A proxy without connections yet.
+    pub fn new(route: &Route, settings: &ProxySettings, metrics: Arc<RouteMetrics>) -> Self {
+        let facts = Facts::new(route.upstream_connections.clone(), metrics);
         let upstream = |address: &_| Upstream::new(Clone::clone(address), settings, facts.clone());
         let upstreams = settings.upstreams.iter().map(upstream).collect();
         // The shards do not all begin with the first one.
@@ -103,8 +104,8 @@ impl Proxy {
         Self(Rc::new(Inner { settings: settings.clone(), upstreams, facts }))
     }
 
-    /// The route's name in metrics.
-    pub fn label(&self) -> &str {
+    /// The path of its route.
+    pub fn route(&self) -> &str {
         self.0.facts.route()
     }
 

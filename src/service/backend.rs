@@ -110,7 +110,7 @@ impl Backend {
         }
         let (head, body) = response.into_parts();
         if passing::is_encoded(&head.headers) {
-            service.metrics().encoded_stream_passed(&route.settings.path);
+            service.metrics_of(route).encoded_stream_passed();
         }
         let cut = connection.cut_for_current_request();
         let looked_after = (service.shard(), service.count_stream(route, connection));

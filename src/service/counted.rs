@@ -1,27 +1,27 @@
 //! A stream in the metrics, from its opening to its end.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::metrics::Metrics;
+use crate::metrics::RouteMetrics;
 use crate::server::connection::{ConnectionState, Protocol};
 
 /// An open stream, counted under its route and protocol.
 #[derive(Debug)]
 pub(super) struct CountedStream {
     connection: Rc<ConnectionState>,
-    route: Rc<str>,
+    route: Arc<RouteMetrics>,
     protocol: Protocol,
     opened: Instant,
-    metrics: Metrics,
 }
 
 impl CountedStream {
-    pub(super) fn open(connection: Rc<ConnectionState>, route: Rc<str>, metrics: Metrics) -> Self {
+    pub(super) fn open(connection: Rc<ConnectionState>, route: Arc<RouteMetrics>) -> Self {
         let protocol = connection.protocol();
-        metrics.stream_opened(&route, protocol.as_str());
-        Self { connection, route, protocol, opened: Instant::now(), metrics }
+        route.stream_opened(protocol.as_str());
+        Self { connection, route, protocol, opened: Instant::now() }
     }
 
     /// What carries it.
@@ -41,7 +41,6 @@ impl CountedStream {
 
     /// It ended for this reason. Said once.
     pub(super) fn close(&self, reason: &str) {
-        let protocol = self.protocol.as_str();
-        self.metrics.stream_closed(&self.route, protocol, reason, self.opened.elapsed());
+        self.route.stream_closed(self.protocol.as_str(), reason, self.opened.elapsed());
     }
 }

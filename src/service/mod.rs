@@ -46,7 +46,7 @@ use self::rejection::Rejection;
 use crate::event::Topic;
 use crate::health::Health;
 use crate::hub::Shard;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RouteMetrics};
 use crate::proxy::{self, Proxy};
 use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::clients::{ClientLimits, Clients};
@@ -66,6 +66,8 @@ struct Inner {
     bus: Option<SocketAddr>,
     health: Health,
     metrics: Metrics,
+    // Of requests that lead nowhere.
+    unrouted: Arc<RouteMetrics>,
 }
 
 /// Bounds of every request.
@@ -101,8 +103,8 @@ impl RequestSettings {
 /// Where requests lead, and what this shard keeps for it.
 struct Routes {
     router: Arc<Router>,
-    // Their names in metrics, by their places.
-    labels: Vec<Rc<str>>,
+    // What is recorded of each, by their places.
+    metrics: Vec<Arc<RouteMetrics>>,
     // By the places of their routes.
     backends: HashMap<usize, Backend>,
 }
@@ -119,7 +121,9 @@ impl Service {
     ) -> Self {
         let routes = RefCell::new(Rc::new(Routes::new(router, None, &metrics)));
         let requests = RefCell::new(Rc::new(requests));
-        Self(Rc::new(Inner { requests, clients, routes, shard, bus, health, metrics }))
+        let unrouted = metrics.route("");
+        let inner = Inner { requests, clients, routes, shard, bus, health, metrics, unrouted };
+        Self(Rc::new(inner))
     }
 
     /// Takes requests where `router` leads them, from now on; those that are being answered go on.
@@ -146,12 +150,12 @@ impl Service {
         &self.0.metrics
     }
 
-    /// The route's name in metrics.
-    fn label(&self, route: &Route) -> Rc<str> {
-        let routes = self.0.routes.borrow();
+    /// What is recorded of the route.
+    fn metrics_of(&self, route: &Route) -> Arc<RouteMetrics> {
+        let (routes, path) = (self.0.routes.borrow(), &*route.settings.path);
         // They may have changed since the request came.
-        let label = routes.labels.get(route.place).filter(|label| ***label == *route.settings.path);
-        label.map_or_else(|| route.settings.path.as_str().into(), Rc::clone)
+        let metrics = routes.metrics.get(route.place).filter(|metrics| metrics.label() == path);
+        metrics.map_or_else(|| self.metrics().route(path), Arc::clone)
     }
 
     async fn respond(
@@ -169,7 +173,7 @@ impl Service {
                 let backend = routes.backends.get(&route.place);
                 self.follow((route, backend), &parameters, request, asked, connection).await
             }
-            Err(rejection) => self.reject("", rejection, asked),
+            Err(rejection) => self.reject(&self.0.unrouted, rejection, asked),
         };
         if asked.method == Method::HEAD {
             remove_body(&mut response);
@@ -221,7 +225,7 @@ impl Service {
         asked: &Asked,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
-        let label = &route.settings.path;
+        let metrics = self.metrics_of(route);
         let answer = if let Some(channels) = &route.channels {
             events::open(self, route, channels, parameters, (&request, asked), connection)
         } else if let Some(backend) = backend {
@@ -231,10 +235,10 @@ impl Service {
         };
         let mut response = match answer {
             Ok(response) => {
-                self.metrics().request_answered(label, response.status().as_u16());
+                metrics.request_answered(response.status().as_u16());
                 response
             }
-            Err(rejection) => self.reject(label, rejection, asked),
+            Err(rejection) => self.reject(&metrics, rejection, asked),
         };
         if asked.preflight.is_none() && route.channels.is_some() {
             cors::allow(&route.settings.cors, asked.origin.as_ref(), response.headers_mut());
@@ -243,10 +247,16 @@ impl Service {
     }
 
     fn count_stream(&self, route: &Route, connection: Rc<ConnectionState>) -> CountedStream {
-        CountedStream::open(connection, self.label(route), self.metrics().clone())
+        CountedStream::open(connection, self.metrics_of(route))
     }
 
-    fn reject(&self, label: &str, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
+    fn reject(
+        &self,
+        metrics: &RouteMetrics,
+        rejection: Rejection,
+        asked: &Asked,
+    ) -> Response<ResponseBody> {
+        let label = metrics.label();
         match &rejection {
             Rejection::Upstream(error) if error.fault().is_of_the_client() => {
                 tracing::debug!(route = label, %error, "a request cannot be passed on");
@@ -261,7 +271,7 @@ impl Service {
         }
         self.metrics().request_rejected(rejection.as_str());
         let response = rejection.into_response(asked);
-        self.metrics().request_answered(label, response.status().as_u16());
+        metrics.request_answered(response.status().as_u16());
         response
     }
 }
@@ -269,27 +279,29 @@ impl Service {
 impl Routes {
     /// Those of `router`; of those `before`, what stays the same is kept.
     fn new(router: Arc<Router>, before: Option<&Self>, metrics: &Metrics) -> Self {
-        let kept = |settings: &ProxySettings, label: &str| {
-            let backends = before.iter().flat_map(|before| before.backends.values());
-            let mut proxies = backends.map(Backend::proxy);
-            proxies.find(|proxy| proxy.settings() == settings && proxy.label() == label).cloned()
+        let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
+        for proxy in before.iter().flat_map(|before| before.backends.values()).map(Backend::proxy) {
+            kept.entry(proxy.route()).or_default().push(proxy);
+        }
+        let kept = |settings: &ProxySettings, path: &str| {
+            let mut proxies = kept.get(path).into_iter().flatten();
+            proxies.find(|proxy| proxy.settings() == settings).map(|&proxy| proxy.clone())
         };
-        let labels = router.routes().iter().map(|route| route.settings.path.as_str().into());
-        let labels: Vec<Rc<str>> = labels.collect();
+        let series = router.routes().iter().map(|route| metrics.route(&route.settings.path));
+        let series: Vec<Arc<RouteMetrics>> = series.collect();
         let backends = router
             .routes()
             .iter()
             .filter_map(|route| match &route.settings.target {
                 Target::Proxy(settings) => {
-                    let label = &labels[route.place];
-                    let new = || Proxy::new(route, settings, Rc::clone(label), metrics.clone());
-                    let proxy = kept(settings, label).unwrap_or_else(new);
+                    let new = || Proxy::new(route, settings, Arc::clone(&series[route.place]));
+                    let proxy = kept(settings, &route.settings.path).unwrap_or_else(new);
                     Some((route.place, Backend::new(proxy, route)))
                 }
                 Target::Events(_) | Target::Demo => None,
             })
             .collect();
-        Self { router, labels, backends }
+        Self { router, metrics: series, backends }
     }
 
     fn find<B>(
@@ -340,7 +352,7 @@ impl Handler for Service {
             };
             let response = Contained::new(responding).await.unwrap_or_else(|_panicked| {
                 service.metrics().panicked("request");
-                service.reject("", Rejection::Panicked, &asked)
+                service.reject(&service.0.unrouted, Rejection::Panicked, &asked)
             });
             let response = response.map(|body| ContainedBody::new(body, service));
             #[cfg(debug_assertions)]

@@ -162,6 +162,36 @@ async fn a_request_that_runs_is_answered_as_it_began() {
 }
 
 #[tokio::test]
+async fn a_renamed_route_leaves_the_metrics_with_its_last_stream() {
+    let redis = Redis::start().await;
+    let upstream = crate::support::Upstream::start().await;
+    let gateway = Gateway::build(&redis).route(&upstream.route("/old/{*rest}")).start().await;
+    let stream = gateway.subscribe("/events/news").await;
+    let (response, ()) = tokio::join!(gateway.get("/old/x"), async {
+        upstream.call().await.answer("200 OK", "", "x").await;
+    });
+    assert_eq!(response.status, 200);
+    gateway.rewrite(|text| {
+        text.replace("/events/{channel}", "/new/{channel}").replace("/old/", "/newer/")
+    });
+    assert!(gateway.reload().await);
+    let of_a_route = async |route: &str| {
+        let metrics = gateway.metrics().await;
+        let label = format!("route=\"{route}");
+        metrics.names().filter(|name| name.contains(&label)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let gone = async || of_a_route("/old/").await.is_empty();
+    eventually(SOON, "the series of a route without a stream are gone", gone).await;
+    let there = of_a_route("/events/{channel}").await;
+    assert!(there.iter().any(|name| name.starts_with("ssegate_streams{")), "{there:?}");
+    assert_eq!(gateway.metrics().await.sum("ssegate_streams", &[]), 1.0);
+
+    drop(stream);
+    let gone = async || of_a_route("/events/{channel}").await.is_empty();
+    eventually(SOON, "and so are those of the other", gone).await;
+}
+
+#[tokio::test]
 async fn many_signals_are_no_harm() {
     let redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;

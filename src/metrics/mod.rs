@@ -4,6 +4,8 @@
 //! base units, `_total` for counters. A label's values come from our own enums and from
 //! gateway.yaml, never from a client. Knows nothing of the stages that record.
 
+mod route;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
@@ -11,9 +13,16 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+pub use self::route::RouteMetrics;
+use self::route::Routes;
+
+/// Bounds of what a request or a response takes, in seconds.
+const DURATIONS: [f64; 13] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// The metrics of this process: a cheap handle that can go to every thread.
 #[derive(Clone)]
@@ -21,6 +30,7 @@ pub struct Metrics(Arc<Registered>);
 
 struct Registered {
     registry: Registry,
+    routes: Routes,
     streams: IntGaugeVec,
     streams_opened: IntCounterVec,
     streams_closed: IntCounterVec,
@@ -54,8 +64,11 @@ struct Registered {
     upstream_connections: IntGaugeVec,
     upstream_errors: IntCounterVec,
     upstream_retries: IntCounterVec,
+    upstream_up: IntGaugeVec,
+    upstream_duration: HistogramVec,
     tunnels: IntGaugeVec,
     requests: IntCounterVec,
+    request_duration: HistogramVec,
     requests_rejected: IntCounterVec,
     panics: IntCounterVec,
     log_lines_dropped: IntCounter,
@@ -248,6 +261,18 @@ impl Metrics {
                 "Requests sent again after their connection failed them, by reason.",
                 &["route", "reason"],
             )?,
+            upstream_up: gauges(
+                r,
+                "ssegate_upstream_up",
+                "Whether a backend could be connected to when that was tried last; 1 before the first time.",
+                &["route", "upstream"],
+            )?,
+            upstream_duration: histograms(
+                r,
+                "ssegate_upstream_response_seconds",
+                "From the sending of a request to a backend to the head of its response.",
+                &DURATIONS,
+            )?,
             tunnels: gauges(
                 r,
                 "ssegate_tunnels",
@@ -259,6 +284,12 @@ impl Metrics {
                 "ssegate_http_requests_total",
                 "Requests answered, by route and class of status.",
                 &["route", "status"],
+            )?,
+            request_duration: histograms(
+                r,
+                "ssegate_http_request_duration_seconds",
+                "From the head of a request to the end of its response; of event streams and tunnels, to its head.",
+                &DURATIONS,
             )?,
             requests_rejected: counters(
                 r,
@@ -297,6 +328,7 @@ impl Metrics {
                 success
             },
             registry,
+            routes: Routes::default(),
         };
         let metrics = Self(Arc::new(registered));
         metrics.register_build_info()?;
@@ -338,24 +370,6 @@ impl Metrics {
                 counters.with_label_values(&[*reason]).inc_by(0);
             }
         }
-    }
-
-    /// A stream of this route opened over this protocol.
-    pub fn stream_opened(&self, route: &str, protocol: &str) {
-        self.0.streams.with_label_values(&[route, protocol]).inc();
-        self.0.streams_opened.with_label_values(&[route, protocol]).inc();
-    }
-
-    /// That stream closed.
-    pub fn stream_closed(&self, route: &str, protocol: &str, reason: &str, age: Duration) {
-        self.0.streams.with_label_values(&[route, protocol]).dec();
-        self.0.streams_closed.with_label_values(&[reason]).inc();
-        self.0.stream_age.observe(age.as_secs_f64());
-    }
-
-    /// A backend's stream on this route is encoded.
-    pub fn encoded_stream_passed(&self, route: &str) {
-        self.0.streams_encoded.with_label_values(&[route]).inc();
     }
 
     /// A payload could not be read in the format of its route.
@@ -486,48 +500,6 @@ impl Metrics {
     /// The certificate of this listener ends then, in seconds of Unix time.
     pub fn certificate_expiry(&self, listener: &str, timestamp: f64) {
         self.0.certificate_expiry.with_label_values(&[listener]).set(timestamp);
-    }
-
-    /// A connection to a backend of this route is open.
-    pub fn upstream_connected(&self, route: &str) {
-        self.0.upstream_connections.with_label_values(&[route]).inc();
-    }
-
-    /// That connection is gone.
-    pub fn upstream_disconnected(&self, route: &str) {
-        self.0.upstream_connections.with_label_values(&[route]).dec();
-    }
-
-    /// A request of this route was not answered by its backend, or not to the end.
-    pub fn upstream_failed(&self, route: &str, kind: &str) {
-        self.0.upstream_errors.with_label_values(&[route, kind]).inc();
-    }
-
-    /// A request is sent to its backend once more.
-    pub fn upstream_retried(&self, route: &str, reason: &str) {
-        self.0.upstream_retries.with_label_values(&[route, reason]).inc();
-    }
-
-    /// A tunnel of this route is open.
-    pub fn tunnel_opened(&self, route: &str) {
-        self.0.tunnels.with_label_values(&[route]).inc();
-    }
-
-    /// That tunnel is gone.
-    pub fn tunnel_closed(&self, route: &str) {
-        self.0.tunnels.with_label_values(&[route]).dec();
-    }
-
-    /// A request of this route was answered with this status.
-    pub fn request_answered(&self, route: &str, status: u16) {
-        let class = match status {
-            100..200 => "1xx",
-            200..300 => "2xx",
-            300..400 => "3xx",
-            400..500 => "4xx",
-            _ => "5xx",
-        };
-        self.0.requests.with_label_values(&[route, class]).inc();
     }
 
     /// The gateway itself turned a request away.
@@ -674,6 +646,18 @@ fn histogram(
     let histogram = Histogram::with_opts(opts)?;
     registry.register(Box::new(histogram.clone()))?;
     Ok(histogram)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+) -> Result<HistogramVec, prometheus::Error> {
+    let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    let histograms = HistogramVec::new(opts, &["route"])?;
+    registry.register(Box::new(histograms.clone()))?;
+    Ok(histograms)
 }
 
 impl fmt::Debug for Metrics {
