@@ -49,7 +49,8 @@
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
 //! | [`tls_client`] | whom we trust when we connect to others | why we connect |
 //! | [`metrics`] | every metric, recorded by methods named after facts | the stages |
-//! | [`health`] | whether this gateway should be sent clients | who asks |
+//! | [`health`] | what is well and what is not: readiness, backends, certificates | who asks |
+//! | [`log_limit`] | how often the same thing is logged | what it is |
 //! | [`query`] | the query of a URL | what it is for |
 //! | [`event`] | the values that flow: event, channel name, topic | where they come from and go |
 //!
@@ -62,6 +63,7 @@ pub mod gateway;
 pub mod grip;
 pub mod health;
 pub mod hub;
+pub mod log_limit;
 pub mod metrics;
 pub mod proxy;
 pub mod query;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "gateway",
     "config",
     "admin",
@@ -19,6 +19,7 @@ const LAYERS: [&str; 16] = [
     "tls_client",
     "metrics",
     "health",
+    "log_limit",
     "query",
     "event",
 ];

@@ -1,11 +1,14 @@
 //! `/readyz`: whether this gateway should be sent clients.
+//!
+//! With `?verbose` a line for each check, in the form of Kubernetes' own: `[+]` passes, `[-]` fails, each
+//! with its cause and since when; and `[!]` for what is wrong all the same.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use super::text;
-use crate::health::Health;
+use crate::health::{Check, Health, Warning};
 use crate::query;
 
 /// Answers 200 when every check passes that is not excluded.
@@ -16,14 +19,18 @@ pub(super) fn answer(health: &Health, query: &str) -> Response<Full<Bytes>> {
     let is_verbose = query.iter().any(|(key, _)| key == "verbose");
     let mut report = String::new();
     let mut is_ready = true;
-    for (check, passes) in [("redis", health.is_source_ready()), ("drain", !health.is_draining())] {
-        let (mark, verdict) = match (is_excluded(check), passes) {
+    for Check { name, passes, detail } in health.checks() {
+        let (mark, verdict) = match (is_excluded(name), passes) {
             (true, _) => ("[+]", "excluded"),
             (false, true) => ("[+]", "ok"),
             (false, false) => ("[-]", "failed"),
         };
-        is_ready &= passes || is_excluded(check);
-        report += &format!("{mark} {check} {verdict}\n");
+        is_ready &= passes || is_excluded(name);
+        let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+        report += &format!("{mark} {name} {verdict}{detail}\n");
+    }
+    for Warning { about, detail } in health.warnings() {
+        report += &format!("[!] {about}: {detail}\n");
     }
     let verdict = if is_ready { "ready\n" } else { "not ready\n" };
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -32,10 +39,12 @@ pub(super) fn answer(health: &Health, query: &str) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use http::StatusCode;
 
     use super::answer;
-    use crate::health::Health;
+    use crate::health::{Health, Trouble};
 
     #[test]
     fn readiness_is_redis_and_drain() {
@@ -48,5 +57,17 @@ mod tests {
         health.set_draining();
         assert_eq!(status("verbose"), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(status("exclude=drain"), StatusCode::OK);
+    }
+
+    #[test]
+    fn file_descriptors_that_are_used_up_make_it_not_ready() {
+        let health = Health::default();
+        health.set_source_ready(true);
+        let shortage = Trouble::new("file_descriptors", "256 may be open", SystemTime::now());
+        health.set_shortage(Some(shortage));
+        assert_eq!(answer(&health, "").status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer(&health, "exclude=descriptors").status(), StatusCode::OK);
+        health.set_shortage(None);
+        assert_eq!(answer(&health, "").status(), StatusCode::OK);
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/metrics` | everything that is measured, for Prometheus |
 //! | `/livez` | 200 while the process answers |
-//! | `/readyz` | 200 while Redis delivers and no stop has begun, else 503; `?verbose` says which check fails, `?exclude=redis` leaves one out |
+//! | `/readyz` | 200 while Redis delivers, file descriptors are left and no stop has begun, else 503; `?verbose` says which check fails and why, and what else is wrong; `?exclude=redis` leaves one out |
 //! | `/` | the status page |
 //!
 //! It listens on loopback unless told otherwise. A page in the operator's browser cannot use it: a
@@ -30,9 +30,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 
 /// Operators and their tools at once; one more waits to be accepted.
@@ -70,6 +72,7 @@ impl Admin {
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let admin = Rc::new(self);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let failures = LogLimit::new();
         loop {
             // Before it is accepted: who has to wait does so in the kernel.
             let place = tokio::select! {
@@ -90,7 +93,9 @@ impl Admin {
                     }));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept on the admin listener");
+                    if let Some(held_back) = failures.pass("accept", Instant::now()) {
+                        tracing::warn!(%error, held_back, "cannot accept on the admin listener");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -7,28 +7,79 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use super::with_type;
-use crate::health::Health;
+use crate::health::{Check, Health, Warning};
+
+/// Text in HTML: what Redis or a backend says of itself may have any characters in it.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '"' => escaped.push_str("&quot;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
 
 /// The page. It has no script, and nothing in it comes from a client.
 pub(super) fn page(health: &Health, urls: &[String]) -> Response<Full<Bytes>> {
     let mut rows = String::new();
-    let mut row = |name: &str, value: &str| {
-        writeln!(rows, "<tr><th>{name}<td>{value}").expect("a string takes any text");
+    let mut row = |name: &str, value: &str, is_trouble: bool| {
+        let (name, value) = (escaped(name), escaped(value));
+        let mark = if is_trouble { " class=trouble" } else { "" };
+        writeln!(rows, "<tr{mark}><th>{name}<td>{value}").expect("a string takes any text");
     };
-    row("Redis", if health.is_source_ready() { "delivers" } else { "is away" });
-    row("This gateway", if health.is_draining() { "is stopping" } else { "takes streams" });
+    for Check { name, passes, detail } in health.checks() {
+        let (about, well) = match name {
+            "redis" => ("Redis", "delivers"),
+            "drain" => ("This gateway", "takes streams"),
+            _ => ("File descriptors", "are left"),
+        };
+        row(about, detail.as_deref().unwrap_or(well), !passes || detail.is_some());
+    }
+    let warnings = health.warnings();
+    for Warning { about, detail } in &warnings {
+        row(about, detail, true);
+    }
+    if warnings.is_empty() {
+        row("Backends, certificates, last reload", "no trouble is known", false);
+    }
     for url in urls {
-        row("Listens on", url);
+        row("Listens on", url, false);
     }
     let page = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>ssegate</title>\
          <meta name=viewport content='width=device-width'>\
          <style>body{{font:16px/1.5 system-ui;margin:3em auto;max-width:40em;padding:0 1em;\
-         color-scheme:light dark}}th{{text-align:left;padding-right:2em;font-weight:500}}</style>\
+         color-scheme:light dark}}th{{text-align:left;padding-right:2em;font-weight:500}}\
+         th,td{{vertical-align:top}}.trouble{{color:#c00}}</style>\
          <h1>ssegate {}</h1><table>{rows}</table>\
          <p><a href=/metrics>metrics</a> · <a href='/readyz?verbose'>readiness</a> · \
          <a href=/livez>liveness</a></p>\n",
         env!("CARGO_PKG_VERSION"),
     );
     with_type(StatusCode::OK, "text/html; charset=utf-8", page)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::page;
+    use crate::health::Health;
+
+    #[tokio::test]
+    async fn trouble_is_shown_and_cannot_write_html() {
+        let health = Health::default();
+        health.source_failed("refused", "<script>alert(1)</script>");
+        health.set_certificate("127.0.0.1:443", Some("it expired".into()));
+        let page = page(&health, &[]).into_body().collect().await.expect("a body").to_bytes();
+        let page = String::from_utf8_lossy(&page);
+        assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
+        assert!(page.contains("certificate of 127.0.0.1:443<td>it expired"), "{page}");
+        assert!(!page.contains("<script"), "{page}");
+    }
 }

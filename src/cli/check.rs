@@ -2,6 +2,7 @@
 
 use clap::Args;
 use ssegate::config::Settings;
+use ssegate::gateway;
 use ssegate::route::Target;
 
 use super::config::ConfigFile;
@@ -9,7 +10,8 @@ use super::{Error, connect, output};
 
 /// Check the configuration and print every mistake in it
 ///
-/// Each mistake comes with its line, its column and the way to mend it.
+/// Each mistake comes with its line, its column and the way to mend it. Certificates and keys are read,
+/// as they are at a start. What is no mistake, such as a certificate that ends soon, is a warning.
 #[derive(Args, Debug)]
 pub(crate) struct Check {
     /// Connect to Redis too, and try whether it lets the routes read what they name
@@ -22,6 +24,9 @@ pub(crate) struct Check {
 impl Check {
     pub(super) fn execute(self) -> Result<(), Error> {
         let settings = self.config.load()?;
+        for doubt in gateway::inspect(&settings)? {
+            output::to_stderr(format_args!("ssegate: warning: {doubt}"));
+        }
         output::line(format_args!("{}: {}", self.config.path().display(), summary(&settings)))?;
         if self.connect { connect::check(&settings) } else { Ok(()) }
     }

@@ -1,19 +1,23 @@
 //! Which gateway.yaml a command reads.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueHint};
-use ssegate::config::{self, Settings};
+use ssegate::config::{self, Purpose, Settings, Text};
+use ssegate::gateway::Load;
 
 use super::Error;
 
 /// The file that is read where none is named.
 const DEFAULT_FILE: &str = "gateway.yaml";
+/// Names standard input.
+const STDIN: &str = "-";
 
 /// The argument `-c FILE`.
 #[derive(Args, Debug)]
 pub(super) struct ConfigFile {
-    /// The configuration [default: ./gateway.yaml]
+    /// The configuration; - reads standard input [default: ./gateway.yaml]
     #[arg(short = 'c', long = "config", value_name = "FILE", value_hint = ValueHint::FilePath)]
     file: Option<PathBuf>,
 }
@@ -26,12 +30,20 @@ impl ConfigFile {
 
     /// The settings of the file, for commands that are about it.
     pub(super) fn load(&self) -> Result<Settings, Error> {
-        if self.is_nowhere() {
-            return Err(Error::Usage(
-                "no gateway.yaml here: name a file with -c, or run without one: ssegate dev".into(),
-            ));
-        }
-        Ok(config::load(self.path())?)
+        Ok(self.text()?.resolve(Purpose::Run)?)
+    }
+
+    /// The settings of the file, and how to load it again. Standard input is read once: what changes
+    /// are the variables and the certificates that it names.
+    pub(super) fn load_to_run(&self) -> Result<(Settings, Load), Error> {
+        let text = self.text()?;
+        let settings = text.resolve(Purpose::Run)?;
+        let file = self.path().to_owned();
+        let load: Load = match self.is_stdin() {
+            true => Arc::new(move || text.resolve(Purpose::Run)),
+            false => Arc::new(move || config::load(&file)),
+        };
+        Ok((settings, load))
     }
 
     /// The settings of the file, or those of `ssegate dev` where there is none: for commands that
@@ -40,7 +52,23 @@ impl ConfigFile {
         if self.is_nowhere() {
             return Ok(Settings::dev(None));
         }
-        self.load()
+        Ok(self.text()?.resolve(Purpose::Ask)?)
+    }
+
+    fn text(&self) -> Result<Text, Error> {
+        if self.is_nowhere() {
+            return Err(Error::Usage(
+                "no gateway.yaml here: name a file with -c, or run without one: ssegate dev".into(),
+            ));
+        }
+        if self.is_stdin() {
+            return Ok(Text::of_stdin()?);
+        }
+        Ok(Text::of_file(self.path())?)
+    }
+
+    fn is_stdin(&self) -> bool {
+        self.path() == Path::new(STDIN)
     }
 
     fn is_nowhere(&self) -> bool {

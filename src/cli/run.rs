@@ -1,9 +1,7 @@
 //! `ssegate run`: the gateway, as gateway.yaml describes it.
 
-use std::sync::Arc;
-
 use clap::Args;
-use ssegate::config::{self, Settings};
+use ssegate::config::Settings;
 use ssegate::gateway::{Gateway, Load, Start};
 
 use super::config::ConfigFile;
@@ -28,10 +26,9 @@ pub(crate) struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> Result<(), Error> {
-        let settings = self.config.load()?;
-        let file = self.config.path().to_owned();
+        let (settings, load) = self.config.load_to_run()?;
         let from = if self.takeover { Start::Takeover } else { Start::Fresh };
-        start(settings, from, Some(Arc::new(move || config::load(&file))))
+        start(settings, from, Some(load))
     }
 }
 

@@ -417,6 +417,9 @@ pub(super) struct ProxyFile {
     pub(super) fail_timeout: Field<Time>,
     /// What becomes of addresses in a response that lead to the backend itself.
     pub(super) location: Field<LocationFile>,
+    /// A warning is logged when more than one in a hundred responses of a minute (three at least) begin
+    /// later than this: when their 99th percentile is above it. Default: off.
+    pub(super) p99_warning: Field<Limit<Time>>,
     /// A comment is put into an event stream of the backend's own that was quiet for so long; `0s`:
     /// never. Default: as `keep_alive` in `sse`.
     pub(super) stream_keep_alive: Field<Time>,

@@ -19,7 +19,7 @@ mod units;
 mod variables;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,30 +58,88 @@ pub struct Settings {
     pub drain_delay: Duration,
 }
 
-/// Reads the file at `path`, with the variables of this process's environment.
+/// What a configuration is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run: the certificates and keys that it names are read too.
+    Run,
+    /// To find a gateway that runs: whoever asks it need not be allowed to read its key.
+    Ask,
+}
+
+/// A configuration as it was written.
+#[derive(Clone, Debug)]
+pub struct Text {
+    name: String,
+    text: String,
+}
+
+impl Text {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// That it cannot be read.
+    pub fn of_file(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|error| unreadable(&name, &error))?;
+        Ok(Self { name, text })
+    }
+
+    /// Reads standard input to its end; relative paths start at the working directory.
+    ///
+    /// # Errors
+    /// That it cannot be read.
+    pub fn of_stdin() -> Result<Self, ConfigErrors> {
+        let name = "standard input".to_owned();
+        match io::read_to_string(io::stdin().lock()) {
+            Ok(text) => Ok(Self { name, text }),
+            Err(error) => Err(unreadable(&name, &error)),
+        }
+    }
+
+    /// The settings that it describes, with the variables of this process's environment.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn resolve(&self, purpose: Purpose) -> Result<Settings, ConfigErrors> {
+        let env = |variable: &str| std::env::var(variable).ok();
+        parse_for(purpose, &self.text, &self.name, &env)
+    }
+}
+
+fn unreadable(name: &str, error: &io::Error) -> ConfigErrors {
+    let message = match error.kind() {
+        ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::InvalidData => "not a text file in UTF-8".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    ConfigErrors::of_file(name, message)
+}
+
+/// Reads the file at `path` to run, with the variables of this process's environment.
 ///
 /// # Errors
 /// Every mistake in the file, or the one that it cannot be read.
 pub fn load(path: impl AsRef<Path>) -> Result<Settings, ConfigErrors> {
-    let path = path.as_ref();
-    let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| {
-        let message = match error.kind() {
-            ErrorKind::NotFound => "no such file".to_owned(),
-            ErrorKind::InvalidData => "not a text file in UTF-8".to_owned(),
-            _ => format!("cannot be read: {error}"),
-        };
-        ConfigErrors::of_file(&name, message)
-    })?;
-    parse(&text, &name, &|variable| std::env::var(variable).ok())
+    Text::of_file(path)?.resolve(Purpose::Run)
 }
 
-/// Reads `text`; `file` is its name in messages, and its folder is where relative paths start.
-/// `env` knows the variables. Looks at the disk only for the certificates that the text names.
+/// Reads `text` to run; `file` is its name in messages, and its folder is where relative paths start.
+/// `env` knows the variables. Looks at the disk only for the certificates and keys that the text names.
 ///
 /// # Errors
 /// Every mistake in the text; a mistake of YAML itself comes alone.
 pub fn parse(
+    text: &str,
+    file: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigErrors> {
+    parse_for(Purpose::Run, text, file, env)
+}
+
+fn parse_for(
+    purpose: Purpose,
     text: &str,
     file: &str,
     env: &dyn Fn(&str) -> Option<String>,
@@ -91,7 +149,7 @@ pub fn parse(
     variables::replace(&mut tree, env, &mistakes);
     let folder = Path::new(file).parent().unwrap_or_else(|| Path::new(""));
     let settings = fill::fill(&tree, &mistakes)
-        .and_then(|written| resolve::resolve(written, folder, &mistakes));
+        .and_then(|written| resolve::resolve(written, purpose, folder, &mistakes));
     let mistakes = mistakes.into_vec();
     debug_assert!(settings.is_some() || !mistakes.is_empty(), "what is missing was noted");
     match settings {

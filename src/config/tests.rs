@@ -210,7 +210,7 @@ drain: 10
     routes[0].events.replay: expected none, last, all or a number from 1 to 10000; this is "0" (gateway.yaml:22:15)
     routes[1].path: "api" does not begin with /; write "/api" (gateway.yaml:23:11)
     routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:24:15)
-    routes[1].proxy: expected a mapping with upstream, http2, tls, host, underscores_in_headers, max_connections, max_waiting, max_response_header, retry_idempotent, retry_buffer, max_body, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout, location and stream_keep_alive; this is "http://backend" (gateway.yaml:25:12)
+    routes[1].proxy: expected a mapping with upstream, http2, tls, host, underscores_in_headers, max_connections, max_waiting, max_response_header, retry_idempotent, retry_buffer, max_body, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout, location, p99_warning and stream_keep_alive; this is "http://backend" (gateway.yaml:25:12)
     routes[2]: leads to both events and proxy; say either (gateway.yaml:26:5)
     routes[2].proxy.upstream: "ftp://backend" is not an HTTP URL; use forms like http://127.0.0.1:8000 (gateway.yaml:27:24)
     routes[2].events.channels: the list is empty; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:28:25)
@@ -356,7 +356,8 @@ fn relative_paths_start_at_the_folder_of_the_file() {
     let path = folder.path().join("gateway.yaml");
     let write = |name, text: &str| std::fs::write(path.with_file_name(name), text);
     write("gateway.yaml", &with_tls("{certificate: c.pem, key: k.pem}")).expect("written");
-    write("c.pem", "").expect("written");
+    let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("made");
+    write("c.pem", &made.cert.pem()).expect("written");
 
     let report = load(&path).expect_err("the key is missing").to_string();
     let key = path.with_file_name("k.pem");
@@ -364,6 +365,10 @@ fn relative_paths_start_at_the_folder_of_the_file() {
     assert!(report.starts_with(&expected), "{report}");
 
     write("k.pem", "").expect("written");
+    let report = load(&path).expect_err("that is no key").to_string();
+    assert!(report.starts_with("listeners[0].tls.key: no private key in "), "{report}");
+
+    write("k.pem", &made.signing_key.serialize_pem()).expect("written");
     let certificate = path.with_file_name("c.pem");
     let settings = load(&path).expect("valid");
     assert_eq!(settings.listeners[0].tls, Some(TlsSettings::Files { certificate, key }));

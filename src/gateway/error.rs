@@ -7,6 +7,18 @@ use std::path::PathBuf;
 use crate::route::RouterError;
 use crate::server::listener::ListenError;
 
+impl Error {
+    /// Whether it is the configuration that has to change: another start would end in the same way.
+    pub fn is_of_configuration(&self) -> bool {
+        match self {
+            Self::Listen(ListenError::Tls(_)) | Self::Router(_) => true,
+            // The socket unit and gateway.yaml do not belong together.
+            Self::Inherited(_) | Self::Unused(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Why the gateway could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

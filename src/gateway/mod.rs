@@ -10,6 +10,8 @@
 
 mod certificates;
 mod error;
+mod inspect;
+mod lookout;
 mod reload;
 mod shard;
 mod sockets;
@@ -33,6 +35,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::Error;
+pub use self::inspect::inspect;
 pub use self::reload::Load;
 use self::reload::Reloader;
 use self::shard::ShardThread;
@@ -137,8 +140,9 @@ impl Gateway {
         let manner = Rc::new(Cell::new(stop::Manner::of(&settings)));
         let max_connections = Rc::new(Cell::new(settings.connections.max_connections));
         let (changes, changed) = watch::channel(None);
-        let (clients, shortage) = (Clients::default(), Shortage::default());
         let health = Health::default();
+        let shortage = Shortage::new(health.clone(), metrics.clone());
+        let clients = Clients::default();
         let accepting = CancellationToken::new();
         let administering = CancellationToken::new();
         let kept = HubSettings { retention: Arc::new(router.retention()), ..settings.hub.clone() };
@@ -181,6 +185,7 @@ impl Gateway {
                 hub: hub.clone(),
                 max_connections: Rc::clone(&max_connections),
                 manner: Rc::clone(&manner),
+                health: health.clone(),
                 metrics: metrics.clone(),
             };
             let hang_up = signal(SignalKind::hangup())?;
@@ -190,7 +195,10 @@ impl Gateway {
         tasks.own("the hub", async move { deal.run().await });
         read_logs(&mut tasks, &settings.source, &hub, &health, &metrics);
         listen(&mut tasks, &settings.source, bus, hub, &health, &metrics, &accepting)?;
-        tasks.own("the watch of certificates", certificates::watch(shown.clone(), metrics.clone()));
+        let certificates = certificates::watch(shown.clone(), health.clone(), metrics.clone());
+        tasks.own("the watch of certificates", certificates);
+        let watch = lookout::watch(health.clone(), shortage.clone(), metrics.clone());
+        tasks.own("the watch", watch);
         let doors: Rc<[ShardDoor]> = doors.into();
         for (place, (socket, _)) in listeners.into_iter().enumerate() {
             let acceptor = Acceptor {

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use super::stop::Manner;
 use super::systemd;
 use crate::config::{ConfigErrors, Settings};
+use crate::health::Health;
 use crate::hub::{Hub, HubSettings};
 use crate::metrics::Metrics;
 use crate::route::{Router, RouterError};
@@ -47,6 +49,7 @@ pub(super) struct Reloader {
     pub(super) hub: Hub,
     pub(super) max_connections: Rc<Cell<usize>>,
     pub(super) manner: Rc<Cell<Manner>>,
+    pub(super) health: Health,
     pub(super) metrics: Metrics,
 }
 
@@ -72,6 +75,7 @@ impl Reloader {
             systemd::reloading();
             let reloaded = self.reload(Arc::clone(&load)).await;
             self.metrics.config_reloaded(reloaded.is_ok());
+            self.health.set_reload(reloaded.as_ref().map_err(Refused::in_a_line).copied());
             match reloaded {
                 Ok(()) => tracing::info!("the configuration was read again"),
                 Err(refused) => refused.tell(),
@@ -90,8 +94,12 @@ impl Reloader {
             tracing::warn!(key, "this has changed, and holds only after a restart");
         }
         for (listener, certificate) in certificates {
-            if let Some(tls) = &listener.tls {
-                tls.certificate.become_like(certificate);
+            let Some(tls) = &listener.tls else { continue };
+            let shown = tls.certificate.become_like(certificate, SystemTime::now());
+            self.metrics.certificate_reloaded(shown.is_ok());
+            if let Err(error) = shown {
+                let listener = listener.address;
+                tracing::error!(%listener, %error, "the certificate stays as it was");
             }
         }
         let retention = Arc::new(router.retention());
@@ -130,6 +138,18 @@ impl Reloader {
 }
 
 impl Refused {
+    /// The first mistake, and how many there are.
+    fn in_a_line(&self) -> String {
+        let text = self.to_string();
+        let mut lines = text.lines();
+        let first = lines.next().unwrap_or_default();
+        let others = match lines.count() {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        format!("the last reload failed, and changed nothing: {first}{others}")
+    }
+
     /// One line for each mistake, with its place.
     fn tell(&self) {
         const MESSAGE: &str = "the configuration cannot be used; nothing has changed";

@@ -73,16 +73,19 @@ impl Sockets {
             Ok::<_, Error>(())
         };
         let mut listeners = Vec::new();
+        let all = addresses(settings);
         for wanted in &mut settings.listeners {
             let there = inherited.take(wanted.address);
-            let (socket, listener) = listener::open(wanted, &settings.connections, there)?;
+            let leaves_ipv4 = leaves_ipv4(wanted.address, &all);
+            let (socket, listener) =
+                listener::open(wanted, &settings.connections, there, leaves_ipv4)?;
             share(wanted.address, &socket)?;
             wanted.address = listener.address;
             listeners.push((socket, listener));
         }
         let mut open = |address: &mut SocketAddr| {
             let wanted = *address;
-            let socket = bind(address, inherited.take(wanted))?;
+            let socket = bind(address, inherited.take(wanted), leaves_ipv4(wanted, &all))?;
             share(wanted, &socket)?;
             Ok::<_, Error>(socket)
         };
@@ -98,9 +101,31 @@ impl Sockets {
     }
 }
 
+/// Every address that is listened on.
+pub(super) fn addresses(settings: &Settings) -> Vec<SocketAddr> {
+    let listeners = settings.listeners.iter().map(|listener| listener.address);
+    let admin = settings.admin.iter().map(|admin| admin.address);
+    let bus = match settings.source.location {
+        SourceLocation::Embedded(address) => Some(address),
+        SourceLocation::Redis(_) => None,
+    };
+    listeners.chain(admin).chain(bus).collect()
+}
+
+/// Whether `[::]`, which takes IPv4 too, has to leave it to another listener on the same port.
+fn leaves_ipv4(address: SocketAddr, all: &[SocketAddr]) -> bool {
+    let is_every = address.is_ipv6() && address.ip().is_unspecified();
+    is_every && all.iter().any(|other| other.is_ipv4() && other.port() == address.port())
+}
+
 /// Opens a socket if it is not there, and notes where it is bound.
-fn bind(address: &mut SocketAddr, there: Option<TcpListener>) -> Result<TcpListener, ListenError> {
-    let opened = there.map_or_else(|| TcpListener::bind(*address), Ok).and_then(|socket| {
+fn bind(
+    address: &mut SocketAddr,
+    there: Option<TcpListener>,
+    leaves_ipv4: bool,
+) -> Result<TcpListener, ListenError> {
+    let new = || listener::listen(*address, leaves_ipv4);
+    let opened = there.map_or_else(new, Ok).and_then(|socket| {
         socket.set_nonblocking(true)?;
         Ok((socket.local_addr()?, socket))
     });

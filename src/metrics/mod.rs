@@ -56,11 +56,13 @@ struct Registered {
     connections_accepted: IntCounter,
     accept_errors: IntCounter,
     accept_pauses: IntCounter,
+    file_descriptors_short: IntGauge,
     connections_cut: IntCounterVec,
     handshakes_delayed: IntCounter,
     http2_streams_reset: IntCounterVec,
     handshake_failures: IntCounterVec,
     certificate_expiry: GaugeVec,
+    certificate_reloads: IntCounterVec,
     upstream_connections: IntGaugeVec,
     upstream_errors: IntCounterVec,
     upstream_retries: IntCounterVec,
@@ -216,6 +218,11 @@ impl Metrics {
                 "ssegate_tls_handshakes_delayed_total",
                 "TLS handshakes that waited because limits.handshakes were worked on.",
             )?,
+            file_descriptors_short: gauge(
+                r,
+                "ssegate_file_descriptors_short",
+                "Whether file descriptors are used up, and new clients have to wait.",
+            )?,
             connections_cut: counters(
                 r,
                 "ssegate_connections_cut_total",
@@ -233,6 +240,12 @@ impl Metrics {
                 "ssegate_tls_handshake_failures_total",
                 "TLS handshakes that failed, by reason.",
                 &["reason"],
+            )?,
+            certificate_reloads: counters(
+                r,
+                "ssegate_tls_certificate_reloads_total",
+                "Times that the files of a certificate had changed, by whether they could be used.",
+                &["result"],
             )?,
             certificate_expiry: {
                 let opts = Opts::new(
@@ -362,6 +375,7 @@ impl Metrics {
             (&self.0.streams_closed, reasons.streams_closed),
             (&self.0.source_errors, reasons.source_errors),
             (&self.0.config_reloads, &["failure", "success"][..]),
+            (&self.0.certificate_reloads, &["failure", "success"][..]),
             (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
             (&self.0.events_dropped, &["malformed", "overflow", "overload", "too_large"][..]),
@@ -467,6 +481,11 @@ impl Metrics {
         self.0.accept_pauses.inc();
     }
 
+    /// File descriptors are used up, or no longer.
+    pub fn file_descriptors_short(&self, is_short: bool) {
+        self.0.file_descriptors_short.set(i64::from(is_short));
+    }
+
     /// A handshake has to wait for others.
     pub fn handshake_delayed(&self) {
         self.0.handshakes_delayed.inc();
@@ -495,6 +514,18 @@ impl Metrics {
     /// A TLS handshake failed.
     pub fn handshake_failed(&self, reason: &str) {
         self.0.handshake_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// Streams that were closed since the start because their clients read too slowly, or no longer.
+    pub fn slow_streams(&self) -> u64 {
+        const REASONS: [&str; 3] = ["lagged", "stalled", "queue_memory"];
+        REASONS.iter().map(|reason| self.0.streams_closed.with_label_values(&[*reason]).get()).sum()
+    }
+
+    /// The files of a certificate have changed; whether what they say is shown now.
+    pub fn certificate_reloaded(&self, is_shown: bool) {
+        let result = if is_shown { "success" } else { "failure" };
+        self.0.certificate_reloads.with_label_values(&[result]).inc();
     }
 
     /// The certificate of this listener ends then, in seconds of Unix time.

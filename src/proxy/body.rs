@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use super::incoming::Incoming;
 use super::lease::Lease;
 use super::pause::Pause;
 use super::trailers;
+use crate::health::Backend;
 use crate::server::connection::BodyError;
 
 /// What a backend sends, as it comes. Its connection is kept when the body is complete, and closed
@@ -25,6 +27,7 @@ pub struct UpstreamBody {
     lease: Option<Lease>,
     allows_underscores: bool,
     facts: Facts,
+    backend: Arc<Backend>,
 }
 
 impl UpstreamBody {
@@ -33,10 +36,10 @@ impl UpstreamBody {
         pause: Pause,
         lease: Lease,
         allows_underscores: bool,
-        facts: Facts,
+        (facts, backend): (Facts, Arc<Backend>),
     ) -> Self {
         let (pause, lease) = (Some(pause), Some(lease));
-        let mut body = Self { incoming, pause, lease, allows_underscores, facts };
+        let mut body = Self { incoming, pause, lease, allows_underscores, facts, backend };
         body.complete_if_ended();
         body
     }
@@ -63,8 +66,7 @@ impl UpstreamBody {
         is_timeout: bool,
         error: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        tracing::debug!(%error, "the body of a backend's response broke off");
-        self.facts.body_cut(is_timeout);
+        self.facts.body_cut(&self.backend, is_timeout, &error.to_string());
         self.lease = None;
         Poll::Ready(Some(Err(error)))
     }

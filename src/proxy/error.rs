@@ -15,6 +15,8 @@ use crate::route::UpstreamAddress;
 pub struct ProxyError {
     upstream: UpstreamAddress,
     failure: Failure,
+    // Whether it is to be logged.
+    held_back: Option<u64>,
 }
 
 /// Whose fault it was, and what a client may know of it.
@@ -168,6 +170,16 @@ impl Failure {
         }
     }
 
+    /// Whether the client would have to send another request.
+    pub(super) fn is_of_the_client(&self) -> bool {
+        self.fault().is_of_the_client()
+    }
+
+    /// Whether nobody answers there.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::ConnectTimeout)
+    }
+
     /// Whether the upstream is better left alone for a while.
     pub(super) fn is_of_the_upstream(&self) -> bool {
         matches!(
@@ -198,8 +210,29 @@ impl From<Failure> for Unanswered {
 }
 
 impl ProxyError {
-    pub(super) fn new(upstream: &UpstreamAddress, failure: Failure) -> Self {
-        Self { upstream: upstream.clone(), failure }
+    /// `held_back`: how many failures of this kind have not been logged since the last one that was;
+    /// `None`: neither is this one.
+    pub(super) fn new(
+        upstream: &UpstreamAddress,
+        failure: Failure,
+        held_back: Option<u64>,
+    ) -> Self {
+        Self { upstream: upstream.clone(), failure, held_back }
+    }
+
+    /// Where it failed.
+    pub fn upstream(&self) -> &UpstreamAddress {
+        &self.upstream
+    }
+
+    /// The word for it in the metrics.
+    pub fn kind(&self) -> &'static str {
+        self.failure.as_str()
+    }
+
+    /// `Some`: it is to be logged, and stands for so many others of its kind that were not.
+    pub fn held_back(&self) -> Option<u64> {
+        self.held_back
     }
 
     /// Whose fault it was.

@@ -3,9 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::error::Failure;
+use crate::health::{Backend, Health};
 use crate::metrics::RouteMetrics;
+use crate::route::UpstreamAddress;
 
 /// The counters of one route: a cheap handle.
 #[derive(Clone, Debug)]
@@ -16,25 +21,69 @@ struct Inner {
     // Of all shards.
     connections: Arc<AtomicUsize>,
     metrics: Arc<RouteMetrics>,
+    health: Health,
 }
 
 impl Facts {
-    pub(super) fn new(connections: Arc<AtomicUsize>, metrics: Arc<RouteMetrics>) -> Self {
-        Self(Rc::new(Inner { connections, metrics }))
+    pub(super) fn new(
+        connections: Arc<AtomicUsize>,
+        metrics: Arc<RouteMetrics>,
+        health: Health,
+    ) -> Self {
+        Self(Rc::new(Inner { connections, metrics, health }))
+    }
+
+    /// What is known of an upstream of this route.
+    pub(super) fn backend(&self, upstream: &UpstreamAddress) -> Arc<Backend> {
+        let backend = self.0.health.backend(self.route(), &upstream.to_string());
+        self.0.metrics.upstream_up(backend.upstream(), !backend.is_unreachable());
+        backend
     }
 
     pub(super) fn route(&self) -> &str {
         self.0.metrics.label()
     }
 
-    pub(super) fn failed(&self, failure: &Failure) {
+    /// A request failed. `Some`: that is to be logged, and stands for so many others.
+    pub(super) fn failed(&self, backend: &Backend, failure: &Failure) -> Option<u64> {
         self.0.metrics.upstream_failed(failure.as_str());
+        if failure.is_of_the_client() {
+            return None;
+        }
+        if failure.is_unreachable() {
+            self.set_reachable(backend, false);
+        }
+        backend.failed(failure.as_str(), &failure.to_string(), Instant::now())
+    }
+
+    /// A backend has sent the head of its response, so long after the request began.
+    pub(super) fn responded(&self, backend: &Backend, duration: Duration) {
+        self.0.metrics.upstream_responded(duration);
+        backend.responded();
+        self.set_reachable(backend, true);
+    }
+
+    fn set_reachable(&self, backend: &Backend, is_reachable: bool) {
+        if backend.set_unreachable(!is_reachable) {
+            self.0.metrics.upstream_up(backend.upstream(), is_reachable);
+        }
     }
 
     /// A body of the backend's ended before it was complete.
-    pub(super) fn body_cut(&self, is_timeout: bool) {
+    pub(super) fn body_cut(&self, backend: &Backend, is_timeout: bool, error: &str) {
         let kind = if is_timeout { "idle_timeout" } else { "body" };
         self.0.metrics.upstream_failed(kind);
+        if let Some(held_back) = backend.failed(kind, error, Instant::now()) {
+            let (route, upstream) = (backend.route(), backend.upstream());
+            tracing::warn!(
+                route,
+                upstream,
+                kind,
+                error,
+                held_back,
+                "the body of a backend's response broke off"
+            );
+        }
     }
 
     /// A request is sent again after its connection has failed it.
@@ -66,7 +115,7 @@ pub(super) struct Place(Facts);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Inner { connections, metrics } = &*self.0.0;
+        let Inner { connections, metrics, .. } = &*self.0.0;
         connections.fetch_sub(1, Ordering::Relaxed);
         metrics.upstream_disconnected();
     }

@@ -67,6 +67,7 @@ use self::upgrade::Upgrade;
 pub use self::upgrade::is_extended_connect;
 use self::upload::{Upload, Watch};
 use self::upstream::Upstream;
+use crate::health::Health;
 use crate::metrics::RouteMetrics;
 use crate::route::{ProxySettings, Route};
 use crate::server::connection::ConnectionState;
@@ -95,8 +96,13 @@ pub enum Forwarded {
 
 impl Proxy {
     /// A proxy without connections yet.
-    pub fn new(route: &Route, settings: &ProxySettings, metrics: Arc<RouteMetrics>) -> Self {
-        let facts = Facts::new(route.upstream_connections.clone(), metrics);
+    pub fn new(
+        route: &Route,
+        settings: &ProxySettings,
+        metrics: Arc<RouteMetrics>,
+        health: Health,
+    ) -> Self {
+        let facts = Facts::new(route.upstream_connections.clone(), metrics, health);
         let upstream = |address: &_| Upstream::new(Clone::clone(address), settings, facts.clone());
         let upstreams = settings.upstreams.iter().map(upstream).collect();
         // The shards do not all begin with the first one.
@@ -231,7 +237,12 @@ impl Proxy {
             let error = self.failed(upstream, failure);
             match unsent {
                 Some(unsent) if upstreams.peek().is_some() => {
-                    tracing::warn!(%error, "a backend failed; another is tried");
+                    if let Some(held_back) = error.held_back() {
+                        let (route, kind) = (self.route(), error.kind());
+                        tracing::warn!(
+                            route, kind, %error, held_back, "a backend failed; another is tried"
+                        );
+                    }
                     request = *unsent;
                 }
                 _ => return Err(error),
@@ -256,15 +267,16 @@ impl Proxy {
         if let Some(asked) = asked {
             asked.rewrite(response.headers_mut(), &upstream.address);
         }
-        let (pause, facts) = (Pause::new(self.0.settings.idle_timeout), self.0.facts.clone());
+        let pause = Pause::new(self.0.settings.idle_timeout);
+        let facts = (self.0.facts.clone(), Arc::clone(&upstream.backend));
         let allows_underscores = self.0.settings.allows_underscores;
         let body = |incoming| UpstreamBody::new(incoming, pause, lease, allows_underscores, facts);
         Ok(Forwarded::Response(response.map(body)))
     }
 
     fn failed(&self, upstream: &Upstream, failure: Failure) -> ProxyError {
-        self.0.facts.failed(&failure);
-        ProxyError::new(&upstream.address, failure)
+        let held_back = self.0.facts.failed(&upstream.backend, &failure);
+        ProxyError::new(&upstream.address, failure, held_back)
     }
 }
 

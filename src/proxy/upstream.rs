@@ -1,7 +1,9 @@
 //! One upstream, as one shard knows it: its address, its connections, and whether it is down.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -18,6 +20,7 @@ use super::pool::Pool;
 use super::retry::{Again, Attempts, RetryPolicy};
 use super::shared::{Need, SharedPool};
 use super::upload::{Upload, Watch};
+use crate::health::Backend;
 use crate::route::{ProxySettings, UpstreamAddress};
 
 /// Where requests are sent.
@@ -33,13 +36,19 @@ pub(super) struct Upstream {
     max_connections: usize,
     max_header: usize,
     connect_timeout: Duration,
+    p99_warning: Option<Duration>,
     facts: Facts,
+    pub(super) backend: Arc<Backend>,
 }
 
 impl Upstream {
     pub(super) fn new(address: UpstreamAddress, settings: &ProxySettings, facts: Facts) -> Self {
         let connector = Rc::new(Connector::new(address.clone(), &settings.tls));
+        let backend = facts.backend(&address);
+        backend.warn_above_p99(settings.p99_warning);
         Self {
+            backend,
+            p99_warning: settings.p99_warning,
             address,
             pool: Pool::new(settings.keep_alive),
             shared: SharedPool::new(Rc::clone(&connector), settings, facts.clone()),
@@ -74,15 +83,34 @@ impl Upstream {
         watch: &Rc<Watch>,
         is_http2: bool,
     ) -> Result<(Response<Incoming>, Lease), Unanswered> {
-        let sent = if is_http2 {
-            self.send_shared(request, watch).await
-        } else {
-            self.send_alone(request, watch).await
+        let began = Instant::now();
+        let sending = async {
+            match is_http2 {
+                true => self.send_shared(request, watch).await,
+                false => self.send_alone(request, watch).await,
+            }
+        };
+        let sent = match self.p99_warning {
+            Some(limit) => self.note_if_late(sending, began + limit).await,
+            None => sending.await,
         };
         if sent.is_ok() {
             self.down_until.set(None);
+            self.facts.responded(&self.backend, began.elapsed());
         }
         sent
+    }
+
+    /// Waits for what is sent, and notes that the backend is late as soon as it is, not only when it
+    /// responds at last.
+    async fn note_if_late<T>(&self, sending: impl Future<Output = T>, due: Instant) -> T {
+        let mut sending = pin!(sending);
+        tokio::select! {
+            biased;
+            sent = &mut sending => return sent,
+            () = tokio::time::sleep_until(due) => self.backend.is_late(),
+        }
+        sending.await
     }
 
     /// Over HTTP/1.1. A kept connection may turn out to have been closed: what was not begun on it

@@ -47,6 +47,9 @@ pub struct ProxySettings {
     pub keep_alive: Duration,
     /// For how long an upstream that could not be reached is passed over, where there are others.
     pub fail_timeout: Duration,
+    /// It is logged when more than one in a hundred responses of a minute begins later than this;
+    /// `None`: never.
+    pub p99_warning: Option<Duration>,
     /// A comment is put into an event stream of its own that was quiet for so long; `None`: never.
     pub stream_keep_alive: Option<Duration>,
 }
@@ -72,6 +75,7 @@ impl ProxySettings {
             idle_timeout: Duration::from_secs(60),
             keep_alive: Duration::from_secs(60),
             fail_timeout: Duration::from_secs(10),
+            p99_warning: None,
             stream_keep_alive: Some(StreamSettings::default().keep_alive),
         }
     }

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use http::Method;
+use tokio::time::Instant;
 
 use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings};
+use crate::log_limit::LogLimit;
 
 pub use backend::{ProxySettings, UpstreamAddress, UpstreamTls};
 pub use channels::{ChannelError, Channels};
@@ -55,6 +57,8 @@ pub struct Route {
     pub handover: Option<Handover>,
     /// Connections to its upstreams that are open, of all shards.
     pub upstream_connections: Arc<AtomicUsize>,
+    // What its backend does wrong again and again.
+    warnings: LogLimit,
     // The names in its path, in order; of an events route: nobody else wants their values.
     parameters: Vec<String>,
 }
@@ -71,7 +75,16 @@ impl Route {
             None => Vec::new(),
         };
         let upstream_connections = Arc::default();
-        Self { place, parameters, settings, channels, handover, upstream_connections }
+        let warnings = LogLimit::new();
+        Self { place, parameters, settings, channels, handover, upstream_connections, warnings }
+    }
+
+    /// Lets `log` warn of what its backend does, unless a warning of this kind has just been logged;
+    /// with the number of those that were held back since.
+    pub fn warn(&self, kind: &'static str, log: impl FnOnce(u64)) {
+        if let Some(held_back) = self.warnings.pass(kind, Instant::now()) {
+            log(held_back);
+        }
     }
 
     fn takes(&self, method: &Method, preflight: Option<&Method>) -> bool {

@@ -4,15 +4,22 @@
 //! clients: for Redis, backends and operators.
 
 use std::os::fd::{AsFd, AsRawFd as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::time::Instant;
+
+use crate::health::{Health, Trouble};
+use crate::metrics::Metrics;
 
 /// Kept back, at least and at most; in between an eighth of all.
 const RESERVE: (u64, u64) = (32, 1024);
 /// So near to the reserve it is looked at more closely.
 const NEAR: u64 = 64;
+/// A shortage is over when everybody was let in for so long.
+const OVER_AFTER: Duration = Duration::from_secs(5);
 
 /// Takes as many file descriptors as this process may have: many systems give 1,024 at first, for
 /// programs that use select(2).
@@ -26,20 +33,83 @@ pub fn raise_limit() {
     }
 }
 
-/// Whether file descriptors run out, as the acceptors find and the shards are told: a cheap handle
-/// that can go to every thread.
+/// Whether file descriptors are used up, as the acceptors find and everybody else is told: a cheap
+/// handle that can go to every thread.
+///
+/// It begins with the first client who is not let in, and ends when all were for five seconds: each is
+/// logged once, however often one client leaves and another takes its place meanwhile.
 #[derive(Clone, Debug, Default)]
-pub struct Shortage(Arc<AtomicBool>);
+pub struct Shortage(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: Mutex<Option<Short>>,
+    // Of the state, for those who only want to know.
+    is_on: AtomicBool,
+    health: Health,
+    metrics: Option<Metrics>,
+}
+
+/// A shortage that goes on.
+#[derive(Clone, Debug)]
+struct Short {
+    since: Instant,
+    last_pause: Instant,
+    pauses: u64,
+}
 
 impl Shortage {
-    /// Begins or ends; answers whether that is news.
-    pub fn set(&self, is_short: bool) -> bool {
-        self.0.swap(is_short, Ordering::Relaxed) != is_short
+    /// No shortage yet; it will be told to these.
+    pub fn new(health: Health, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner { health, metrics: Some(metrics), ..Inner::default() }))
+    }
+
+    /// Nobody is let in for a moment, while there are so many connections.
+    pub(super) fn pause(&self, connections: usize, now: Instant) {
+        let mut state = self.lock();
+        if let Some(short) = &mut *state {
+            short.last_pause = now;
+            short.pauses += 1;
+            return;
+        }
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let error = format!("{limit} may be open; no new clients, {connections} connections stay");
+        let trouble = Trouble::new("file_descriptors", error, SystemTime::now());
+        self.tell(Some(trouble));
+        *state = Some(Short { since: now, last_pause: now, pauses: 1 });
+        tracing::warn!(
+            limit,
+            connections,
+            "file descriptors are used up: no new connections; allow more (LimitNOFILE, ulimit -n)"
+        );
+    }
+
+    /// Ends a shortage that is over. Called once a second.
+    pub fn tick(&self, now: Instant) {
+        let mut state = self.lock();
+        let is_over = |short: &mut Short| now >= short.last_pause + OVER_AFTER;
+        if let Some(Short { since, last_pause, pauses }) = state.take_if(is_over) {
+            self.tell(None);
+            let lasted = last_pause - since;
+            tracing::info!(?lasted, pauses, "there are file descriptors again: clients are let in");
+        }
     }
 
     /// Whether connections that nobody uses should go.
     pub fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_on.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self, trouble: Option<Trouble>) {
+        self.0.is_on.store(trouble.is_some(), Ordering::Relaxed);
+        if let Some(metrics) = &self.0.metrics {
+            metrics.file_descriptors_short(trouble.is_some());
+        }
+        self.0.health.set_shortage(trouble);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Short>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,7 +151,39 @@ pub(super) fn number(descriptor: &impl AsFd) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Room;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{OVER_AFTER, Room, Shortage};
+    use crate::health::Health;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn a_shortage_begins_and_ends_once_however_often_somebody_waits() {
+        let (health, metrics) = (Health::default(), Metrics::new().expect("metrics"));
+        let shortage = Shortage::new(health.clone(), metrics.clone());
+        let is_told = || {
+            let [.., descriptors] = health.checks();
+            let text = metrics.render().expect("text");
+            let shown = text.contains("ssegate_file_descriptors_short 1\n");
+            assert_eq!((shortage.is_on(), shown), (!descriptors.passes, !descriptors.passes));
+            shown
+        };
+        let start = Instant::now();
+        assert!(!is_told());
+        for tenth in 0..100 {
+            let now = start + Duration::from_millis(100 * tenth);
+            shortage.pause(200, now);
+            shortage.tick(now);
+            assert!(is_told());
+        }
+        let last = shortage.lock().as_ref().expect("it goes on").last_pause;
+        shortage.tick(last + OVER_AFTER - Duration::from_millis(1));
+        assert!(is_told());
+        shortage.tick(last + OVER_AFTER);
+        assert!(!is_told());
+    }
 
     #[test]
     fn some_are_kept_back() {

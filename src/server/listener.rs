@@ -11,11 +11,13 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{self, Room, Shortage};
 use super::tls::{Tls, TlsError};
 use super::{ConnectionSettings, ListenerSettings};
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 
 /// Connections that wait in the kernel to be accepted.
@@ -23,7 +25,9 @@ const BACKLOG: i32 = 4096;
 /// Accepting failed: the first wait, doubled up to the cap. Nothing ends, nothing spins.
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
-/// While file descriptors run out, it is looked so often whether there are some again.
+/// While file descriptors are used up, who comes waits in the kernel: what is idle gives way, and some
+/// descriptors are left for Redis, backends and operators. It is looked so often whether there are some
+/// again.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a listener cannot be opened.
@@ -91,7 +95,8 @@ pub struct ShardDoor {
     pub load: Arc<AtomicUsize>,
 }
 
-/// Opens the socket of a listener, unless it is there already, and reads its certificate.
+/// Opens the socket of a listener, unless it is there already, and reads its certificate. With
+/// `leaves_ipv4`, `[::]` is IPv6 alone.
 ///
 /// # Errors
 /// When the address is taken or the certificate cannot be used; each says what to do.
@@ -99,21 +104,36 @@ pub fn open(
     settings: &ListenerSettings,
     connections: &ConnectionSettings,
     there: Option<std::net::TcpListener>,
+    leaves_ipv4: bool,
 ) -> Result<(std::net::TcpListener, Listener), ListenError> {
     let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
     let address = settings.address;
-    let socket = there.map_or_else(|| bind(address), Ok);
+    let socket = there.map_or_else(|| bind(address, leaves_ipv4), Ok);
     let socket = socket.and_then(|socket| prepare(socket, connections));
     let socket = socket.map_err(|cause| ListenError::Bind { address, cause })?;
     let address = socket.local_addr().map_err(|cause| ListenError::Bind { address, cause })?;
     Ok((socket, Listener { address, tls, proxy_protocol: settings.proxy_protocol }))
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind(address: SocketAddr, leaves_ipv4: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // Said, so that it is the same whatever net.ipv6.bindv6only says.
+        socket.set_only_v6(leaves_ipv4)?;
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// Listens on an address that is not for clients: with `leaves_ipv4`, `[::]` is IPv6 alone.
+///
+/// # Errors
+/// What the system says.
+pub fn listen(address: SocketAddr, leaves_ipv4: bool) -> io::Result<std::net::TcpListener> {
+    let listener = bind(address, leaves_ipv4)?;
+    SockRef::from(&listener).listen(BACKLOG)?;
+    Ok(listener)
 }
 
 /// So much later than we do the kernel gives a client up: who is cut off by us is counted with the
@@ -162,14 +182,12 @@ impl Acceptor {
         let (room, mut last) = (Room::new(), 0);
         loop {
             if room.is_full(last, &self.socket) {
-                self.pause_for_files();
+                self.metrics.accept_paused();
+                self.shortage.pause(self.connections(), Instant::now());
                 tokio::select! {
                     () = tokio::time::sleep(SHORTAGE_PAUSE) => continue,
                     () = stop.cancelled() => return,
                 }
-            }
-            if self.shortage.set(false) {
-                tracing::info!("there are file descriptors again");
             }
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
@@ -183,11 +201,13 @@ impl Acceptor {
                 }
                 Err(error) if is_of_the_client(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, wait = ?retry, "cannot accept a connection");
                     self.metrics.accept_failed();
                     if is_of_files(&error) {
                         // Looks closely, whatever the limit was at the start.
                         last = u64::MAX;
+                        self.shortage.pause(self.connections(), Instant::now());
+                    } else {
+                        warn_of(&error);
                     }
                     tokio::select! {
                         () = tokio::time::sleep(retry) => {}
@@ -199,15 +219,9 @@ impl Acceptor {
         }
     }
 
-    /// Who comes now waits in the kernel. What is idle gives way, and some descriptors are left for
-    /// Redis, backends and operators.
-    fn pause_for_files(&self) {
-        self.metrics.accept_paused();
-        if self.shortage.set(true) {
-            tracing::warn!(
-                "file descriptors run out: no new connections; allow more (LimitNOFILE, ulimit -n)"
-            );
-        }
+    /// Connections of all shards.
+    fn connections(&self) -> usize {
+        self.doors.iter().map(|door| door.load.load(Ordering::Relaxed)).sum()
     }
 
     async fn hand_over(&self, stream: std::net::TcpStream, peer: SocketAddr) {
@@ -232,6 +246,14 @@ impl Acceptor {
         if door.accepted.send(accepted).await.is_err() {
             door.load.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// The system may say so at every try.
+fn warn_of(error: &io::Error) {
+    static FAILURES: LogLimit = LogLimit::new();
+    if let Some(held_back) = FAILURES.pass("accept", Instant::now()) {
+        tracing::warn!(%error, held_back, "cannot accept a connection");
     }
 }
 

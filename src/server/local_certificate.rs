@@ -4,6 +4,9 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::Access;
 
 use super::certificate::{self, Certificate};
 use super::state;
@@ -13,7 +16,7 @@ use super::tls::TlsError;
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// As long as every platform accepts, and it is made anew when less than the last month is left.
 const LOCAL_VALIDITY_DAYS: i64 = 825;
-const LOCAL_RENEWAL_DAYS: i64 = 30;
+const LOCAL_RENEWAL: Duration = Duration::from_secs(30 * 86_400);
 
 /// Opens the certificate of this user or service.
 ///
@@ -22,7 +25,24 @@ const LOCAL_RENEWAL_DAYS: i64 = 30;
 pub(super) fn open() -> Result<Certificate, TlsError> {
     let directory = state::state_dir().ok_or(TlsError::NoStateDirectory)?;
     let (certificate, key) = keep_in(&directory)?;
-    Certificate::open(&certificate, &key)
+    Certificate::open_local(&certificate, &key)
+}
+
+/// Why [`open`] would fail; makes nothing.
+///
+/// # Errors
+/// There is no state directory, it cannot be written to, or what lies there cannot be used.
+pub(super) fn check() -> Result<(), TlsError> {
+    let directory = state::state_dir().ok_or(TlsError::NoStateDirectory)?;
+    let (certificate, key) = (directory.join("local.crt"), directory.join("local.key"));
+    if key.exists() && is_fresh(&certificate) {
+        return Certificate::open(&certificate, &key).map(drop);
+    }
+    // What is not there yet is made in the nearest folder that is.
+    let there =
+        directory.ancestors().find(|folder| folder.exists()).unwrap_or_else(|| Path::new("/"));
+    let writable = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK);
+    writable.map_err(|cause| TlsError::Unwritable { path: directory.clone(), cause: cause.into() })
 }
 
 /// The files of the certificate in this directory; it is made if it is not there or ends soon.
@@ -40,8 +60,8 @@ pub(super) fn keep_in(directory: &Path) -> Result<(PathBuf, PathBuf), TlsError> 
 }
 
 fn is_fresh(path: &Path) -> bool {
-    let renewal = time::OffsetDateTime::now_utc() + time::Duration::days(LOCAL_RENEWAL_DAYS);
-    certificate::expiry_in(path).is_some_and(|expires| expires > renewal.unix_timestamp())
+    let renewal = SystemTime::now() + LOCAL_RENEWAL;
+    certificate::validity_in(path).is_some_and(|validity| validity.not_after() > renewal)
 }
 
 fn make_certificate() -> Result<rcgen::CertifiedKey<rcgen::KeyPair>, rcgen::Error> {
@@ -90,6 +110,6 @@ mod tests {
         assert_eq!(fs::read(&certificate).expect("there"), first);
 
         let opened = Certificate::open(&certificate, &key).expect("it can be used");
-        assert!(opened.expires().is_some());
+        assert!(opened.validity().is_some());
     }
 }

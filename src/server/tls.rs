@@ -25,22 +25,51 @@ pub enum TlsError {
         cause: io::Error,
     },
     /// A PEM file does not hold what it should.
-    #[error("no {what} in {path}: it must be a PEM file with one")]
+    #[error("no {what} in {path}: it must be a PEM file with one{hint}")]
     Missing {
         /// The file.
         path: PathBuf,
         /// What was looked for.
         what: &'static str,
+        /// What it holds instead, and how to mend it; perhaps nothing.
+        hint: String,
     },
-    /// The two files do not belong together, or the certificate is damaged.
-    #[error("{certificate} and {key} cannot be used together: {cause}")]
+    /// The key is damaged, or of a kind that we do not know.
+    #[error(
+        "the private key in {path} cannot be used: {cause}; RSA of 2048 bits and more, ECDSA and \
+         Ed25519 can"
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What rustls says.
+        cause: rustls::Error,
+    },
+    /// The certificate is damaged.
+    #[error("the certificate in {path} cannot be used: {cause}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What rustls says.
+        cause: rustls::Error,
+    },
+    /// The two files do not belong together.
+    #[error("{certificate} and {key} cannot be used together: {}", mismatch(*.position))]
     Mismatch {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What rustls says.
-        cause: rustls::Error,
+        /// Which certificate of the file is that of the key, from 2 on.
+        position: Option<usize>,
+    },
+    /// No client would take the certificate now.
+    #[error("the certificate in {path} is not shown: {problem}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// There is nowhere to keep the local certificate.
     #[error("nowhere to keep the local certificate: set HOME, XDG_STATE_HOME or STATE_DIRECTORY")]
@@ -59,6 +88,27 @@ pub enum TlsError {
     /// The provider refuses.
     #[error("TLS is not available: {0}")]
     Provider(rustls::Error),
+}
+
+fn mismatch(position: Option<usize>) -> String {
+    match position {
+        Some(position) => format!(
+            "the key is that of certificate number {position} in the file; the server's own has to \
+             be the first"
+        ),
+        None => "the key is another certificate's".to_owned(),
+    }
+}
+
+impl TlsError {
+    /// Whether it is the file of the key that is at fault, rather than that of the certificate.
+    pub fn is_of_key(&self) -> bool {
+        match self {
+            Self::Key { .. } | Self::Mismatch { .. } => true,
+            Self::Missing { what, .. } => *what == "private key",
+            _ => false,
+        }
+    }
 }
 
 /// What a listener needs to speak TLS.
@@ -90,6 +140,17 @@ pub fn certificate(settings: &TlsSettings) -> Result<Certificate, TlsError> {
     match settings {
         TlsSettings::Files { certificate, key } => Certificate::open(certificate, key),
         TlsSettings::SelfSigned => local_certificate::open(),
+    }
+}
+
+/// Looks whether the certificate could be loaded or made, and makes nothing.
+///
+/// # Errors
+/// Each with what to do about it; see [`TlsError`].
+pub fn check(settings: &TlsSettings) -> Result<(), TlsError> {
+    match settings {
+        TlsSettings::Files { certificate, key } => Certificate::open(certificate, key).map(drop),
+        TlsSettings::SelfSigned => local_certificate::check(),
     }
 }
 

@@ -1,14 +1,18 @@
 //! What is kept of a request until it is answered, when the request itself has been handed on.
 
 use http::header::{ACCEPT, ORIGIN};
-use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use tokio::time::Instant;
 
 use super::cors;
 
 /// How a request wants to be answered.
 #[derive(Debug)]
 pub(super) struct Asked {
+    // When its head was complete.
+    pub(super) began: Instant,
     pub(super) method: Method,
+    uri: Uri,
     pub(super) version: Version,
     pub(super) origin: Option<HeaderValue>,
     // The method that a browser asks about before it uses it.
@@ -21,13 +25,20 @@ impl Asked {
     pub(super) fn by<B>(request: &Request<B>) -> Self {
         let (method, headers) = (request.method(), request.headers());
         Self {
+            began: Instant::now(),
             method: method.clone(),
+            uri: request.uri().clone(),
             version: request.version(),
             origin: headers.get(ORIGIN).cloned(),
             preflight: cors::preflight_of(method, headers),
             accepts_stream: accepts(headers, "text/event-stream"),
             accepts_json: accepts(headers, "application/json"),
         }
+    }
+
+    /// Its path, without the query, which may have a secret in it.
+    pub(super) fn path(&self) -> &str {
+        self.uri.path()
     }
 
     /// Whether the client would come back for a stream that cannot be had now.

@@ -83,11 +83,14 @@ impl Backend {
             }
             (Err(error), Some(_)) => Err(Rejection::Handover(error.into())),
             (_, None) => {
-                let route_name = &route.settings.path;
-                tracing::warn!(
-                    route = route_name,
-                    "the backend hands a stream over, and the route has no handover: passed on"
-                );
+                route.warn("no_handover", |held_back| {
+                    let route = &route.settings.path;
+                    tracing::warn!(
+                        route,
+                        held_back,
+                        "the backend hands a stream over, and the route has no handover: passed on"
+                    );
+                });
                 Ok(self.pass_on((service, route), response, asked, connection))
             }
         }

@@ -1,15 +1,18 @@
 //! The body of a response: a stream of ours, a backend's, or a few bytes.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::counted::CountedStream;
 use super::passing::{PassingEnd, PassingStream};
 use super::prologue::Prologue;
 use crate::hub::{CloseReason, Subscriber};
+use crate::metrics::RouteMetrics;
 use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::{Broken, Frames};
 use crate::server::connection::{BodyError, Protocol};
@@ -24,7 +27,7 @@ pub enum ResponseBody {
     Passing(Box<PassingStream>),
     /// What a backend sends.
     // Boxed: every stream of events would hold the room.
-    Upstream(Box<UpstreamBody>),
+    Upstream(Box<TimedBody>),
     /// What a backend says that speaks something else than HTTP now.
     Tunnel(TunnelBody),
     /// So many bytes; `None` once they are sent.
@@ -33,7 +36,7 @@ pub enum ResponseBody {
 
 impl ResponseBody {
     pub(super) fn upstream(body: UpstreamBody) -> Self {
-        Self::Upstream(Box::new(body))
+        Self::Upstream(Box::new(TimedBody { body, timer: None }))
     }
 
     pub(super) fn empty() -> Self {
@@ -70,7 +73,7 @@ impl Body for ResponseBody {
                 }
             },
             Self::Passing(stream) => stream.poll_frame(cx),
-            Self::Upstream(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::Upstream(timed) => Pin::new(&mut timed.body).poll_frame(cx),
             Self::Tunnel(body) => Pin::new(body).poll_frame(cx),
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
@@ -79,7 +82,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Stream(_) | Self::Passing(_) => false,
-            Self::Upstream(body) => body.is_end_stream(),
+            Self::Upstream(timed) => timed.body.is_end_stream(),
             Self::Tunnel(body) => body.is_end_stream(),
             Self::Whole(bytes) => bytes.is_none(),
         }
@@ -88,7 +91,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Stream(_) | Self::Passing(_) => SizeHint::default(),
-            Self::Upstream(body) => body.size_hint(),
+            Self::Upstream(timed) => timed.body.size_hint(),
             Self::Tunnel(body) => body.size_hint(),
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
@@ -123,6 +126,28 @@ impl Frames for ResponseBody {
     fn probe(&self) {
         if let Self::Stream(stream) = self {
             stream.probe();
+        }
+    }
+}
+
+/// A backend's body, whose end is that of its request.
+#[derive(Debug)]
+pub struct TimedBody {
+    body: UpstreamBody,
+    timer: Option<(Instant, Arc<RouteMetrics>)>,
+}
+
+impl TimedBody {
+    /// Records at its end how long the request took that began then.
+    pub(super) fn time(&mut self, began: Instant, metrics: Arc<RouteMetrics>) {
+        self.timer = Some((began, metrics));
+    }
+}
+
+impl Drop for TimedBody {
+    fn drop(&mut self) {
+        if let Some((began, metrics)) = &self.timer {
+            metrics.request_ended(began.elapsed());
         }
     }
 }

@@ -34,6 +34,17 @@ pub(super) enum HandoverError {
     Encoded,
 }
 
+impl HandoverError {
+    /// A word for it, by which lines in the log are limited.
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Instruct(_) => "instruct",
+            Self::Channel(_) => "channel",
+            Self::Encoded => "encoded",
+        }
+    }
+}
+
 /// Where and for whom a stream is taken over.
 pub(super) struct Handing<'a> {
     pub(super) service: &'a Service,
@@ -59,7 +70,10 @@ pub(super) fn hold(
     let route_name = &route.settings.path;
     if !may_have_a_body(response.status()) {
         let status = response.status().as_u16();
-        tracing::warn!(route = route_name, status, "a response without a body cannot be a stream");
+        route.warn("no_body", |held_back| {
+            const MESSAGE: &str = "a response without a body cannot be a stream";
+            tracing::warn!(route = route_name, status, held_back, "{MESSAGE}");
+        });
         return Ok(response.map(ResponseBody::upstream));
     }
     if passing::is_encoded(response.headers()) {
@@ -74,7 +88,10 @@ pub(super) fn hold(
         && response.headers().contains_key(CONTENT_TYPE)
     {
         let hint = "an EventSource wants Content-Type: text/event-stream";
-        tracing::warn!(route = route_name, hint, "a stream is handed over as something else");
+        route.warn("content_type", |held_back| {
+            const MESSAGE: &str = "a stream is handed over as something else";
+            tracing::warn!(route = route_name, hint, held_back, "{MESSAGE}");
+        });
     }
     open_up(response.headers_mut());
     if asked.method == Method::HEAD {

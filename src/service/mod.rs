@@ -29,7 +29,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use body::{ResponseBody, StreamBody};
+pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
 pub use passing::{PassingEnd, PassingStream};
 
@@ -119,7 +119,7 @@ impl Service {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let routes = RefCell::new(Rc::new(Routes::new(router, None, &metrics)));
+        let routes = RefCell::new(Rc::new(Routes::new(router, None, &metrics, &health)));
         let requests = RefCell::new(Rc::new(requests));
         let unrouted = metrics.route("");
         let inner = Inner { requests, clients, routes, shard, bus, health, metrics, unrouted };
@@ -131,7 +131,8 @@ impl Service {
     pub fn change(&self, router: Arc<Router>, requests: RequestSettings) {
         self.0.requests.replace(Rc::new(requests));
         let before = self.routes();
-        self.0.routes.replace(Rc::new(Routes::new(router, Some(&before), self.metrics())));
+        let routes = Routes::new(router, Some(&before), self.metrics(), self.health());
+        self.0.routes.replace(Rc::new(routes));
     }
 
     fn routes(&self) -> Rc<Routes> {
@@ -236,9 +237,17 @@ impl Service {
         let mut response = match answer {
             Ok(response) => {
                 metrics.request_answered(response.status().as_u16());
-                response
+                time(asked.began, metrics, response)
             }
-            Err(rejection) => self.reject(&metrics, rejection, asked),
+            Err(rejection) => {
+                if let Rejection::Handover(error) = &rejection {
+                    route.warn(error.as_str(), |held_back| {
+                        let route = metrics.label();
+                        tracing::warn!(route, %error, held_back, "a stream cannot be taken over");
+                    });
+                }
+                self.reject(&metrics, rejection, asked)
+            }
         };
         if asked.preflight.is_none() && route.channels.is_some() {
             cors::allow(&route.settings.cors, asked.origin.as_ref(), response.headers_mut());
@@ -262,23 +271,27 @@ impl Service {
                 tracing::debug!(route = label, %error, "a request cannot be passed on");
             }
             Rejection::Upstream(error) => {
-                tracing::warn!(route = label, %error, "the backend did not answer");
-            }
-            Rejection::Handover(error) => {
-                tracing::warn!(route = label, %error, "a stream cannot be taken over");
+                if let Some(held_back) = error.held_back() {
+                    let (method, path, kind) = (&asked.method, asked.path(), error.kind());
+                    tracing::warn!(
+                        route = label, %method, path, kind, %error, held_back,
+                        "the backend did not respond"
+                    );
+                }
             }
             _ => {}
         }
         self.metrics().request_rejected(rejection.as_str());
         let response = rejection.into_response(asked);
         metrics.request_answered(response.status().as_u16());
+        metrics.request_ended(asked.began.elapsed());
         response
     }
 }
 
 impl Routes {
     /// Those of `router`; of those `before`, what stays the same is kept.
-    fn new(router: Arc<Router>, before: Option<&Self>, metrics: &Metrics) -> Self {
+    fn new(router: Arc<Router>, before: Option<&Self>, metrics: &Metrics, health: &Health) -> Self {
         let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
         for proxy in before.iter().flat_map(|before| before.backends.values()).map(Backend::proxy) {
             kept.entry(proxy.route()).or_default().push(proxy);
@@ -294,7 +307,8 @@ impl Routes {
             .iter()
             .filter_map(|route| match &route.settings.target {
                 Target::Proxy(settings) => {
-                    let new = || Proxy::new(route, settings, Arc::clone(&series[route.place]));
+                    let series = &series[route.place];
+                    let new = || Proxy::new(route, settings, Arc::clone(series), health.clone());
                     let proxy = kept(settings, &route.settings.path).unwrap_or_else(new);
                     Some((route.place, Backend::new(proxy, route)))
                 }
@@ -360,6 +374,19 @@ impl Handler for Service {
             response
         }
     }
+}
+
+/// Records how long the request takes: now, or where its end will be that of a body, then.
+fn time(
+    began: Instant,
+    metrics: Arc<RouteMetrics>,
+    mut response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    match response.body_mut() {
+        ResponseBody::Upstream(body) => body.time(began, metrics),
+        _ => metrics.request_ended(began.elapsed()),
+    }
+    response
 }
 
 /// An answer to HEAD tells of a body that it does not have (RFC 9110, section 9.3.2). hyper sees to

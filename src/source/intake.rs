@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::decode;
 use crate::event::{ChannelName, Payload};
 use crate::hub::Hub;
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 
 /// Messages that are handed to the shards together, at most.
@@ -23,6 +24,7 @@ pub(crate) struct Intake {
     received: Option<Instant>,
     messages: u64,
     newest: Newest,
+    skipped: LogLimit,
 }
 
 /// The newest message, as far as it is needed to know the same message again.
@@ -35,7 +37,8 @@ struct Newest {
 
 impl Intake {
     pub(crate) fn new(hub: Hub, metrics: Metrics) -> Self {
-        Self { hub, metrics, received: None, messages: 0, newest: Newest::default() }
+        let (newest, skipped) = (Newest::default(), LogLimit::new());
+        Self { hub, metrics, received: None, messages: 0, newest, skipped }
     }
 
     /// Takes a message that was heard on `channel`, by subscription or through `pattern`.
@@ -92,7 +95,10 @@ impl Intake {
                 });
             }
             Payload::TooLarge(bytes) => {
-                tracing::warn!(channel, bytes, "a message over max_event_bytes was skipped");
+                if let Some(held_back) = self.skipped.pass("too_large", received) {
+                    const MESSAGE: &str = "a message over max_event_bytes was skipped";
+                    tracing::warn!(channel, bytes, held_back, "{MESSAGE}");
+                }
                 self.metrics.event_too_large();
                 self.hub.skip(pattern.is_some(), heard_on);
             }

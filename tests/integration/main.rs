@@ -113,6 +113,8 @@ mod limits;
 
 /// Metrics, health, and who may ask.
 mod admin;
+/// What `check` finds, `run` finds too.
+mod check;
 /// Arguments, exit codes, messages.
 mod command_line;
 /// Mistakes in gateway.yaml.
@@ -133,6 +135,8 @@ mod secrets;
 mod stop;
 /// Another process on the same sockets.
 mod takeover;
+/// What an operator is told when something is wrong, and where.
+mod troubles;
 
 /// The PHP publishers of `examples/php`.
 mod php_examples;

@@ -2,7 +2,7 @@
 //!
 //! Pure: a text goes in, and a value or a sentence that says how to mend it comes out.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use http::Uri;
 use http::uri::Authority;
@@ -46,9 +46,38 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 /// Whether listening on both fails: the same port, and one of the addresses holds the other.
 pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let same_port = a.port() == b.port() && a.port() != 0;
+    let (a, b) = (a.ip().to_canonical(), b.ip().to_canonical());
+    // `[::]` leaves IPv4 to another listener that names it.
     let same_family = a.is_ipv4() == b.is_ipv4();
-    let all = a.ip().is_unspecified() || b.ip().is_unspecified();
-    same_port && same_family && (all || a.ip() == b.ip())
+    let all = a.is_unspecified() || b.is_unspecified();
+    same_port && same_family && (all || a == b)
+}
+
+/// Whether who connects to this host and port finds the listener at `address`. A name other than
+/// localhost may be anybody's.
+pub(super) fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
+    let to = match host.parse::<IpAddr>() {
+        Ok(ip) => vec![ip.to_canonical()],
+        Err(_) if host.eq_ignore_ascii_case("localhost") => {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        Err(_) => return false,
+    };
+    let at = address.ip().to_canonical();
+    let finds = |to: &IpAddr| {
+        // To connect to 0.0.0.0 is to connect to this machine.
+        let is_here = to.is_unspecified() || to.is_loopback() || is_of_this_machine(*to);
+        let is_family = to.is_ipv4() == at.is_ipv4() || at.is_ipv6();
+        *to == at
+            || at.is_unspecified() && is_family && is_here
+            || at.is_loopback() && to.is_unspecified()
+    };
+    address.port() == port && to.iter().any(finds)
+}
+
+/// A socket of UDP can be bound to this machine's own addresses only, and takes no port from anybody.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// The host of `embedded://host:port`, with the port of the bus where none is given.
@@ -184,7 +213,7 @@ pub(in crate::config) fn upstream(text: &str) -> Result<UpstreamAddress, String>
 
 #[cfg(test)]
 mod tests {
-    use super::{address, embedded, host, network, origin, overlap, upstream};
+    use super::{address, embedded, host, network, origin, overlap, reaches, upstream};
 
     #[test]
     fn addresses_say_where() {
@@ -225,9 +254,32 @@ mod tests {
             ("127.0.0.1:80", "127.0.0.2:80", false),
             ("127.0.0.1:0", "127.0.0.1:0", false),
             ("0.0.0.0:80", "[::1]:80", false),
+            ("0.0.0.0:80", "[::]:80", false),
+            ("0.0.0.0:80", "[::ffff:127.0.0.1]:80", true),
         ] {
             let parse = |text: &str| text.parse().expect("an address");
             assert_eq!(overlap(parse(a), parse(b)), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn the_gateway_itself_is_known_by_any_of_its_names() {
+        for (host, at, expected) in [
+            ("127.0.0.1", "127.0.0.1:80", true),
+            ("localhost", "127.0.0.1:80", true),
+            ("LOCALHOST", "[::1]:80", true),
+            ("127.0.0.1", "0.0.0.0:80", true),
+            ("127.0.0.1", "[::]:80", true),
+            ("0.0.0.0", "127.0.0.1:80", true),
+            ("::ffff:127.0.0.1", "127.0.0.1:80", true),
+            ("::1", "[::]:80", true),
+            ("127.0.0.1", "127.0.0.1:81", false),
+            ("127.0.0.2", "127.0.0.1:80", false),
+            ("192.0.2.1", "0.0.0.0:80", false),
+            ("backend", "0.0.0.0:80", false),
+        ] {
+            let address = at.parse().expect("an address");
+            assert_eq!(reaches(host, 80, address), expected, "{host} {at}");
         }
     }
 

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 
+use crate::config::Purpose;
 use crate::config::error::{Place, quoted};
 use crate::config::field::{At, Field, OneOrMore};
 use crate::config::file::{LocationFile, ProxyFile, UpstreamTlsFile};
@@ -26,7 +27,7 @@ impl Resolver<'_> {
         streams: &StreamDefaults,
     ) -> Option<ProxySettings> {
         let defaults = ProxySettings::new(Vec::new());
-        let upstreams = self.upstreams(file.upstream, &place);
+        let upstreams = self.upstreams(file.upstream, &place, file.host.is_absent());
         let tls = self.upstream_tls(file.tls);
         let host = match file.host {
             Field::Absent => Some(None),
@@ -57,6 +58,7 @@ impl Resolver<'_> {
             idle_timeout: self.time(file.idle_timeout, defaults.idle_timeout),
             keep_alive: self.time_or_none(file.keep_alive, defaults.keep_alive),
             stream_keep_alive: Some(stream_keep_alive).filter(|time| !time.is_zero()),
+            p99_warning: self.time_or_off(file.p99_warning),
             fail_timeout: self.time_or_none(file.fail_timeout, defaults.fail_timeout),
             ..defaults
         };
@@ -67,6 +69,7 @@ impl Resolver<'_> {
         &self,
         field: Field<OneOrMore<String>>,
         proxy: &Place,
+        keeps_host: bool,
     ) -> Option<Vec<UpstreamAddress>> {
         let what = "say where the backend is, such as http://127.0.0.1:8000";
         let At { place, value: OneOrMore(items) } =
@@ -74,10 +77,36 @@ impl Resolver<'_> {
         if items.is_empty() {
             self.note(&place, format!("the list is empty; {what}"));
         }
-        let read = |item: Field<String>| self.told(&item.written()?, authority::upstream);
+        let read = |item: Field<String>| {
+            let at = item.written()?;
+            let address = self.told(&at, authority::upstream)?;
+            self.note_if_own(&at, &address, keeps_host);
+            Some(address)
+        };
         // Each is looked at, also after a mistake.
         let addresses: Vec<_> = items.into_iter().map(read).collect();
         addresses.into_iter().collect::<Option<Vec<_>>>().filter(|all| !all.is_empty())
+    }
+
+    /// A request that comes back to us finds the same route again, and again: unless the route sends it
+    /// on for another host.
+    fn note_if_own(&self, at: &At<String>, address: &UpstreamAddress, keeps_host: bool) {
+        let UpstreamAddress::Tcp { host, port, .. } = address else { return };
+        match self.own(host, *port) {
+            Some(key) if key.starts_with("redis") => {
+                let message = format!("{} is the bus, as {key} says", quoted(&at.value));
+                self.note(&at.place, message);
+            }
+            Some(key) if keeps_host => {
+                let message = format!(
+                    "{} is this gateway itself, by {key}: a request would come back for ever; name \
+                     the backend's own address",
+                    quoted(&at.value)
+                );
+                self.note(&at.place, message);
+            }
+            _ => {}
+        }
     }
 
     fn upstream_tls(&self, field: Field<UpstreamTlsFile>) -> Option<UpstreamTls> {
@@ -103,6 +132,9 @@ impl Resolver<'_> {
     fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
         let place = at.place.clone();
         let path = self.file(at)?;
+        if self.purpose == Purpose::Ask {
+            return Some(Vec::new());
+        }
         let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect);
         match read {
             Ok(roots) if !Vec::is_empty(&roots) => Some(roots),

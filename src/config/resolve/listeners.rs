@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::admin::AdminSettings;
+use crate::config::Purpose;
 use crate::config::error::Place;
 use crate::config::field::{At, Field, OrOff};
 use crate::config::file::{AdminFile, ListenerFile, TlsFile};
+use crate::server::certificate::Certificate;
 use crate::server::{ListenerSettings, TlsSettings};
 
 use super::{Resolver, authority};
@@ -113,6 +115,15 @@ impl Resolver<'_> {
         }
     }
 
+    /// Which of our own listeners, or the bus, is reached by this host and port.
+    pub(super) fn own(&self, host: &str, port: u16) -> Option<&str> {
+        let is_own = |(address, path): &&(SocketAddr, String)| {
+            let is_open = path.starts_with("listeners[") || path.starts_with("redis.");
+            is_open && authority::reaches(host, port, *address)
+        };
+        self.addresses.iter().find(is_own).map(|(_, path)| path.as_str())
+    }
+
     fn tls(&self, At { place, value: file }: At<TlsFile>) -> Option<TlsSettings> {
         if matches!(file.self_signed, Field::Mistaken) {
             return None;
@@ -150,14 +161,26 @@ impl Resolver<'_> {
         let key =
             self.required(key, tls, "key", "say where the private key of this certificate is");
         // Both are looked at before either ends this.
-        let certificate = certificate.map(|at| self.file(at));
-        let key = key.map(|at| self.file(at));
-        Some(TlsSettings::Files { certificate: certificate??, key: key?? })
+        let [certificate, key] =
+            [certificate, key].map(|at| at.map(|at| (at.place.clone(), self.file(at))));
+        let ((certificate_place, certificate), (key_place, key)) = (certificate?, key?);
+        let (certificate, key) = (certificate?, key?);
+        if self.purpose == Purpose::Run
+            && let Err(error) = Certificate::open(&certificate, &key)
+        {
+            let place = if error.is_of_key() { key_place } else { certificate_place };
+            self.note(&place, error.to_string());
+            return None;
+        }
+        Some(TlsSettings::Files { certificate, key })
     }
 
     /// A file that can be read now; what it holds is for those who read it.
     pub(super) fn file(&self, At { place, value }: At<PathBuf>) -> Option<PathBuf> {
         let path = self.folder.join(value);
+        if self.purpose == Purpose::Ask {
+            return Some(path);
+        }
         let name = path.display();
         let message = match readable(&path) {
             Ok(()) => return Some(path),

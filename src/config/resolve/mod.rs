@@ -27,11 +27,11 @@ use crate::server::{ConnectionSettings, Http1Settings, Http2Settings};
 use crate::service::RequestSettings;
 use crate::source::SourceLocation;
 
-use super::Settings;
 use super::error::{Mistakes, Place};
 use super::field::{At, Field, Limit, OrOff};
 use super::file::{File, Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 use super::units::{Size, Time};
+use super::{Purpose, Settings};
 
 pub(super) use authority::upstream;
 pub(super) use listeners::DEFAULT_ADMIN;
@@ -52,9 +52,15 @@ const MAX_HEADER_FIELDS: usize = 30_000;
 
 /// Resolves `file`; `folder` is where relative paths start. `None` after mistakes that leave
 /// nothing to go on with; other mistakes are only noted.
-pub(super) fn resolve(file: File, folder: &Path, mistakes: &Mistakes) -> Option<Settings> {
+pub(super) fn resolve(
+    file: File,
+    purpose: Purpose,
+    folder: &Path,
+    mistakes: &Mistakes,
+) -> Option<Settings> {
     let mut resolver = Resolver {
         mistakes,
+        purpose,
         folder,
         addresses: Vec::new(),
         is_source_embedded: false,
@@ -121,6 +127,7 @@ pub(super) fn default_shards() -> usize {
 /// What resolving needs at every step.
 struct Resolver<'a> {
     mistakes: &'a Mistakes,
+    purpose: Purpose,
     folder: &'a Path,
     /// Addresses that are listened on, and the keys that say so.
     addresses: Vec<(SocketAddr, String)>,
@@ -193,6 +200,15 @@ impl Resolver<'_> {
             Some(Limit(OrOff::Off)) => None,
             Some(Limit(OrOff::On(Size(bytes)))) => Some(bytes as u64),
         }
+    }
+
+    /// A time that may be `off`, which it is where nothing is said.
+    fn time_or_off(&self, field: Field<Limit<Time>>) -> Option<Duration> {
+        let At { place, value: Limit(OrOff::On(time)) } = field.written()? else { return None };
+        if time.0.is_zero() {
+            self.note(&place, "must be at least 1ms, or off; this is 0s");
+        }
+        Some(time.0)
     }
 
     /// A number, at least 1, that may be `off`, which it is where nothing is said.

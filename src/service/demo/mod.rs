@@ -10,9 +10,11 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
+use tokio::time::Instant;
 
 use super::body::ResponseBody;
 use super::rejection::Rejection;
+use crate::log_limit::LogLimit;
 use crate::query;
 use crate::server::connection::BodyError;
 use crate::server::request_body::RequestBody;
@@ -77,7 +79,10 @@ where
             Ok(response)
         }
         Ok(Err(error)) => {
-            tracing::warn!(%error, "the demo page could not publish");
+            static FAILURES: LogLimit = LogLimit::new();
+            if let Some(held_back) = FAILURES.pass("publish", Instant::now()) {
+                tracing::warn!(%error, held_back, "the demo page could not publish");
+            }
             Err(Rejection::Publish)
         }
         Err(_elapsed) => Err(Rejection::Publish),

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::SourceErrorKind;
 use super::error::SourceError;
+use crate::health::Health;
 use crate::metrics::Metrics;
 
 /// Waits between attempts to connect: doubled from the first to the cap, each drawn anew between
@@ -41,16 +42,33 @@ pub(super) struct Reporter {
     // When a failure of each kind was logged last.
     last_logged: HashMap<SourceErrorKind, Instant>,
     metrics: Metrics,
+    health: Health,
+    // Which part of the health it is.
+    note: NoteFailure,
 }
 
+/// Notes the kind of a failure, and what it was.
+type NoteFailure = fn(&Health, &'static str, &str);
+
 impl Reporter {
-    pub(super) fn new(info: &ConnectionInfo, metrics: Metrics) -> Self {
-        Self { address: info.addr().to_string(), last_logged: HashMap::new(), metrics }
+    pub(super) fn new(
+        info: &ConnectionInfo,
+        metrics: Metrics,
+        (health, note): (Health, NoteFailure),
+    ) -> Self {
+        Self {
+            address: info.addr().to_string(),
+            last_logged: HashMap::new(),
+            metrics,
+            health,
+            note,
+        }
     }
 
     pub(super) fn report(&mut self, error: &SourceError, what: &'static str) {
         let kind = error.kind();
         self.metrics.source_error(kind.as_str());
+        (self.note)(&self.health, kind.as_str(), &error.to_string());
         if self.last_logged.get(&kind).is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             self.last_logged.insert(kind, Instant::now());
             tracing::warn!(address = self.address, kind = kind.as_str(), %error, "{what}");

@@ -41,7 +41,9 @@ impl Subscriber {
         metrics: Metrics,
     ) -> Self {
         let intake = Intake::new(hub.clone(), metrics.clone());
-        let (tls, reporter) = (Tls::new(info.addr()), Reporter::new(&info, metrics.clone()));
+        let tls = Tls::new(info.addr());
+        let note = (health.clone(), Health::source_failed as _);
+        let reporter = Reporter::new(&info, metrics.clone(), note);
         let belief = Rc::new(Belief::new());
         Self { info, tls, max_event_bytes, hub, intake, health, metrics, belief, reporter }
     }

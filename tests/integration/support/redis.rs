@@ -81,6 +81,11 @@ impl Redis {
         self.process = Some(process);
     }
 
+    /// Any signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        self.process.as_ref().expect("it runs").signal(signal);
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.process = None;

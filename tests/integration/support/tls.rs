@@ -126,14 +126,22 @@ pub(crate) struct Pem {
 impl Pem {
     /// Writes the three files into `dir`, over those that are there.
     pub(crate) fn write(dir: &Path) -> Self {
+        Self::write_for(dir, -1, 365)
+    }
+
+    /// The same for a certificate that is good from so many days from now on, to so many.
+    pub(crate) fn write_for(dir: &Path, from: i64, to: i64) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority =
             CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate =
-            CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
+        let now = time::OffsetDateTime::now_utc();
+        let mut certificate = CertificateParams::new(names).unwrap();
+        certificate.not_before = now + time::Duration::days(from);
+        certificate.not_after = now + time::Duration::days(to);
+        let certificate = certificate.signed_by(&key, &authority).unwrap();
 
         let pem = Self {
             authority: dir.join("ca.pem"),

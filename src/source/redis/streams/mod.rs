@@ -63,7 +63,9 @@ impl StreamReader {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let (tls, reporter) = (Tls::new(info.addr()), Reporter::new(&info, metrics.clone()));
+        let tls = Tls::new(info.addr());
+        let note = (health.clone(), Health::log_source_failed as _);
+        let reporter = Reporter::new(&info, metrics.clone(), note);
         Self(Rc::new(Shared {
             info,
             tls,

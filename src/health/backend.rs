@@ -1,0 +1,291 @@
+//! One upstream of a route, as all shards together know it: whether it fails, and whether it is slow.
+//!
+//! Decides what is logged of it: the first failure of each kind at once, further ones every ten seconds
+//! with a count, and when it responds again. A response costs two loads while all is well.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::pace::{Pace, Turn};
+use super::trouble::Trouble;
+use crate::log_limit::Held;
+
+/// It has recovered when it responded, and did not fail for so long: one that does both at a time is
+/// not told of every time.
+const RECOVERED_AFTER: Duration = Duration::from_secs(5);
+
+/// An upstream, shared by the shards, by `/readyz?verbose` and the status page.
+#[derive(Debug)]
+pub struct Backend {
+    route: Box<str>,
+    upstream: Box<str>,
+    is_failing: AtomicBool,
+    // Since the last failure.
+    has_responded: AtomicBool,
+    is_unreachable: AtomicBool,
+    state: Mutex<State>,
+    // In milliseconds; 0: off.
+    p99_warning: AtomicU64,
+    responses: AtomicU64,
+    slow_responses: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failing: Option<Failing>,
+    kinds: Vec<Kind>,
+    pace: Pace,
+    // Since when it is slow.
+    slow: Option<Trouble>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    trouble: Trouble,
+    since: Instant,
+    last: Instant,
+}
+
+/// Failures of one kind.
+#[derive(Debug)]
+struct Kind {
+    name: &'static str,
+    error: String,
+    held: Held,
+}
+
+impl Backend {
+    pub(super) fn new(route: &str, upstream: &str) -> Self {
+        Self {
+            route: route.into(),
+            upstream: upstream.into(),
+            is_failing: AtomicBool::new(false),
+            has_responded: AtomicBool::new(false),
+            is_unreachable: AtomicBool::new(false),
+            state: Mutex::default(),
+            p99_warning: AtomicU64::new(0),
+            responses: AtomicU64::new(0),
+            slow_responses: AtomicU64::new(0),
+        }
+    }
+
+    /// The path of its route.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Its address.
+    pub fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
+    /// A request failed there. `Some`: that is to be logged, and stands for so many others of its kind
+    /// that were not.
+    pub fn failed(&self, kind: &'static str, error: &str, now: Instant) -> Option<u64> {
+        let mut state = self.lock();
+        self.has_responded.store(false, Ordering::Relaxed);
+        self.is_failing.store(true, Ordering::Relaxed);
+        state.fail(kind, error, now)
+    }
+
+    /// It has sent the head of a response.
+    pub fn responded(&self) {
+        if self.is_failing.load(Ordering::Relaxed) {
+            self.has_responded.store(true, Ordering::Relaxed);
+        }
+        if self.p99_warning.load(Ordering::Relaxed) != 0 {
+            self.responses.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it can be connected to; gives back whether that is news.
+    pub fn set_unreachable(&self, is_unreachable: bool) -> bool {
+        let known = &self.is_unreachable;
+        known.load(Ordering::Relaxed) != is_unreachable
+            && known.swap(is_unreachable, Ordering::Relaxed) != is_unreachable
+    }
+
+    /// Whether it could not be connected to when that was tried last.
+    pub fn is_unreachable(&self) -> bool {
+        self.is_unreachable.load(Ordering::Relaxed)
+    }
+
+    /// From now on it is slow when more than one in a hundred of its responses takes longer.
+    pub fn warn_above_p99(&self, limit: Option<Duration>) {
+        let millis = limit.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        self.p99_warning.store(millis, Ordering::Relaxed);
+    }
+
+    /// A request has been waiting for its response for longer than `p99_warning`.
+    pub fn is_late(&self) {
+        self.slow_responses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is wrong with it, a sentence each.
+    pub fn troubles(&self) -> Vec<String> {
+        let state = self.lock();
+        let failing = state.failing.as_ref().map(|failing| &failing.trouble);
+        failing.into_iter().chain(&state.slow).map(ToString::to_string).collect()
+    }
+
+    /// Logs what was held back, and what has changed. Called once a second.
+    pub fn tick(&self, now: Instant) {
+        let (route, upstream) = (&*self.route, &*self.upstream);
+        let mut state = self.lock();
+        for kind in &mut state.kinds {
+            if let Some(requests) = kind.held.due(now) {
+                let (kind, error) = (kind.name, &kind.error);
+                tracing::warn!(
+                    route,
+                    upstream,
+                    kind,
+                    error,
+                    requests,
+                    "the backend goes on failing"
+                );
+            }
+        }
+        if let Some((lasted, requests)) = self.recover(&mut state, now) {
+            tracing::info!(route, upstream, ?lasted, requests, "the backend responds again");
+        }
+        self.tick_pace(&mut state);
+    }
+
+    /// Ends a failure that is over: how long it lasted, and how many requests failed.
+    fn recover(&self, state: &mut State, now: Instant) -> Option<(Duration, u64)> {
+        let is_over = |failing: &mut Failing| now >= failing.last + RECOVERED_AFTER;
+        if !self.has_responded.load(Ordering::Relaxed) {
+            return None;
+        }
+        let Failing { trouble, since, last } = state.failing.take_if(is_over)?;
+        self.is_failing.store(false, Ordering::Relaxed);
+        self.has_responded.store(false, Ordering::Relaxed);
+        Some((last - since, trouble.times()))
+    }
+
+    fn tick_pace(&self, state: &mut State) {
+        let (route, upstream) = (&*self.route, &*self.upstream);
+        let limit = Duration::from_millis(self.p99_warning.load(Ordering::Relaxed));
+        let responses = self.responses.load(Ordering::Relaxed);
+        let slow = self.slow_responses.load(Ordering::Relaxed);
+        match state.pace.tick(responses, slow, !limit.is_zero()) {
+            Turn::Same => {}
+            Turn::Slow { responses, slow } => {
+                let error =
+                    format!("{slow} of {responses} responses in a minute took over {limit:?}");
+                state.slow = Some(Trouble::new("slow", error, SystemTime::now()));
+                tracing::warn!(
+                    route, upstream, p99_warning = ?limit, slow, responses,
+                    "the backend is slow: more than one in a hundred responses of the last minute",
+                );
+            }
+            Turn::Well => {
+                state.slow = None;
+                tracing::info!(route, upstream, p99_warning = ?limit, "the backend is no longer slow");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn fail(&mut self, kind: &'static str, error: &str, now: Instant) -> Option<u64> {
+        let wall = SystemTime::now();
+        match &mut self.failing {
+            Some(failing) => {
+                failing.trouble.again(kind, error, wall);
+                failing.last = now;
+            }
+            None => {
+                let trouble = Trouble::new(kind, error, wall);
+                self.failing = Some(Failing { trouble, since: now, last: now });
+            }
+        }
+        match self.kinds.iter_mut().find(|known| known.name == kind) {
+            Some(known) => {
+                error.clone_into(&mut known.error);
+                known.held.pass(now)
+            }
+            None => {
+                self.kinds.push(Kind { name: kind, error: error.to_owned(), held: Held::new(now) });
+                Some(0)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{Backend, RECOVERED_AFTER};
+    use crate::log_limit::LOG_INTERVAL;
+
+    #[test]
+    fn failures_are_limited_by_kind_and_the_way_back_waits_for_quiet() {
+        let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
+        let recovered = |now| backend.recover(&mut backend.lock(), now);
+        assert_eq!(backend.troubles(), Vec::<String>::new());
+        assert_eq!(backend.failed("connect", "refused", start), Some(0));
+        for _ in 0..2000 {
+            assert_eq!(backend.failed("connect", "refused", start), None);
+        }
+        assert_eq!(backend.failed("exchange", "reset", start), Some(0), "another kind");
+        assert_eq!(backend.failed("connect", "refused", start + LOG_INTERVAL), Some(2000));
+        assert!(backend.troubles()[0].starts_with("connect: refused; since "));
+        assert!(backend.troubles()[0].contains(", 2003 times, "), "{:?}", backend.troubles());
+
+        let last = start + LOG_INTERVAL;
+        assert_eq!(recovered(last + RECOVERED_AFTER), None, "it has not responded");
+        backend.responded();
+        assert_eq!(recovered(last + RECOVERED_AFTER / 2), None, "not yet");
+        backend.failed("connect", "refused", last);
+        assert_eq!(recovered(last + RECOVERED_AFTER), None, "it failed behind that response");
+        backend.responded();
+        assert_eq!(recovered(last + RECOVERED_AFTER), Some((LOG_INTERVAL, 2004)));
+        assert_eq!(backend.troubles(), Vec::<String>::new());
+        assert_eq!(recovered(last + 9 * RECOVERED_AFTER), None);
+    }
+
+    #[test]
+    fn more_than_one_slow_response_in_a_hundred_is_slow() {
+        let backend = Backend::new("/", "http://b:80");
+        backend.warn_above_p99(Some(Duration::from_millis(500)));
+        let respond = |fast, slow| {
+            for response in 0..fast + slow {
+                if response < slow {
+                    backend.is_late();
+                }
+                backend.responded();
+            }
+            backend.tick(Instant::now());
+            backend.troubles()
+        };
+        assert_eq!(respond(396, 4), Vec::<String>::new(), "one in a hundred");
+        let slow = respond(0, 1);
+        assert!(
+            slow[0].starts_with("slow: 5 of 401 responses in a minute took over 500ms"),
+            "{slow:?}"
+        );
+        for _ in 0..58 {
+            assert_eq!(respond(0, 0).len(), 1);
+        }
+        respond(0, 0);
+        assert_eq!(respond(0, 0), Vec::<String>::new(), "a minute later");
+    }
+
+    #[test]
+    fn whether_it_can_be_reached_is_news_once() {
+        let backend = Backend::new("/", "http://b:80");
+        let news = [false, true, true, false].map(|is_down| backend.set_unreachable(is_down));
+        assert_eq!(news, [false, true, false, true]);
+    }
+}

@@ -1,0 +1,88 @@
+//! What is wrong, since when, and how often.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use time::OffsetDateTime;
+
+/// What happens now and then, and does not end by itself, is over after this.
+const RECENT: Duration = Duration::from_secs(10);
+
+/// A failure that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    kind: &'static str,
+    error: String,
+    since: SystemTime,
+    last: SystemTime,
+    times: u64,
+}
+
+impl Trouble {
+    /// It begins.
+    pub fn new(kind: &'static str, error: impl Into<String>, now: SystemTime) -> Self {
+        Self { kind, error: error.into(), since: now, last: now, times: 1 }
+    }
+
+    /// It happens again, perhaps in another way.
+    pub fn again(&mut self, kind: &'static str, error: impl Into<String>, now: SystemTime) {
+        (self.kind, self.error, self.last) = (kind, error.into(), now);
+        self.times += 1;
+    }
+
+    /// Whether it happened in the last ten seconds.
+    pub fn is_recent(&self, now: SystemTime) -> bool {
+        now.duration_since(self.last).is_ok_and(|ago| ago < RECENT)
+    }
+
+    /// How often it happened.
+    pub fn times(&self) -> u64 {
+        self.times
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, error, since, last, times } = self;
+        write!(f, "{kind}: {error}; since {}", date(*since))?;
+        if *times > 1 {
+            write!(f, ", {times} times, last {}", date(*last))?;
+        }
+        Ok(())
+    }
+}
+
+/// The time as RFC 3339 writes it, in UTC and whole seconds: `2026-11-28T19:32:50Z`.
+pub fn date(time: SystemTime) -> impl fmt::Display {
+    // Ten digits of seconds reach to the year 2286; later the year has five digits.
+    let time = OffsetDateTime::from(time);
+    let (date, clock) = (time.date(), time.time());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        clock.hour(),
+        clock.minute(),
+        clock.second()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::Trouble;
+
+    #[test]
+    fn a_trouble_reads_as_a_sentence_with_its_times() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut trouble = Trouble::new("connect", "refused", at(1_795_894_370));
+        assert_eq!(trouble.to_string(), "connect: refused; since 2026-11-28T19:32:50Z");
+        trouble.again("timeout", "no answer", at(1_795_894_381));
+        assert_eq!(
+            trouble.to_string(),
+            "timeout: no answer; since 2026-11-28T19:32:50Z, 2 times, last 2026-11-28T19:33:01Z"
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! From when until when a certificate is good, and how near its end is. Pure: time is passed in.
+
+use std::time::{Duration, SystemTime};
+
+use rustls_pki_types::CertificateDer;
+
+use crate::health::date;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// A certificate that ends so soon should have been renewed. Of one that lives for less than six weeks
+/// it is a third of its life: those of six days are renewed every three or four.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+const SOON_PART: u32 = 3;
+/// And so soon it is high time; a tenth of a short life.
+const VERY_SOON: Duration = Duration::from_secs(3 * 86_400);
+const VERY_SOON_PART: u32 = 10;
+
+/// The time of a certificate (RFC 5280, section 4.1.2.5), in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    not_before: SystemTime,
+    not_after: SystemTime,
+}
+
+/// How a certificate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It is good for long.
+    Good,
+    /// It ends within two weeks.
+    EndsSoon,
+    /// It ends within three days.
+    EndsVerySoon,
+    /// It is not good yet.
+    TooEarly,
+    /// It has ended.
+    Expired,
+}
+
+impl Validity {
+    /// That of a certificate; `None` if it cannot be read.
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let time = |seconds: i64| match u64::try_from(seconds) {
+            Ok(seconds) => SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)),
+            Err(_before_1970) => Some(SystemTime::UNIX_EPOCH),
+        };
+        let validity = parsed.validity();
+        Some(Self {
+            not_before: time(validity.not_before.timestamp())?,
+            not_after: time(validity.not_after.timestamp())?,
+        })
+    }
+
+    /// When it ends.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// How it stands at this time.
+    pub fn standing(&self, now: SystemTime) -> Standing {
+        if now < self.not_before {
+            return Standing::TooEarly;
+        }
+        // The last second belongs to it.
+        let Ok(left) = (self.not_after + Duration::from_secs(1)).duration_since(now) else {
+            return Standing::Expired;
+        };
+        let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
+        match left {
+            Duration::ZERO => Standing::Expired,
+            left if left <= VERY_SOON.min(life / VERY_SOON_PART) => Standing::EndsVerySoon,
+            left if left <= SOON.min(life / SOON_PART) => Standing::EndsSoon,
+            _ => Standing::Good,
+        }
+    }
+
+    /// Whether clients take it at this time.
+    pub(super) fn is_valid(&self, now: SystemTime) -> bool {
+        self.standing(now) < Standing::TooEarly
+    }
+
+    /// Why clients do not take it at this time. Says the same however much time passes.
+    pub(super) fn fault(&self, now: SystemTime) -> Option<String> {
+        match self.standing(now) {
+            Standing::TooEarly => Some(format!("it is not valid before {}", date(self.not_before))),
+            Standing::Expired => Some(format!("it expired on {}", date(self.not_after))),
+            Standing::Good | Standing::EndsSoon | Standing::EndsVerySoon => None,
+        }
+    }
+
+    /// What is to be said of it at this time; `None` where it is good for long.
+    pub fn problem(&self, now: SystemTime) -> Option<String> {
+        let end = date(self.not_after);
+        match self.standing(now) {
+            Standing::Good => None,
+            Standing::EndsSoon | Standing::EndsVerySoon => {
+                let left = self.not_after.duration_since(now).unwrap_or_default();
+                Some(format!("it expires on {end}, in {}; renew it", span(left)))
+            }
+            Standing::TooEarly => self.fault(now),
+            Standing::Expired => {
+                let ago = now.duration_since(self.not_after).unwrap_or_default();
+                Some(format!("{}, {} ago; clients refuse it", self.fault(now)?, span(ago)))
+            }
+        }
+    }
+}
+
+/// A span as people say it: in days, below two days in hours.
+fn span(span: Duration) -> String {
+    if span >= 2 * DAY {
+        return format!("{} days", span.as_secs() / DAY.as_secs());
+    }
+    match span.as_secs() / 3600 {
+        0 => "less than an hour".to_owned(),
+        1 => "1 hour".to_owned(),
+        hours => format!("{hours} hours"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{Standing, Validity};
+
+    /// How a certificate that lives for `life` hours stands `at` hours after it began.
+    fn standing(life: i32, at: i32) -> Standing {
+        let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let hours = |hours: i32| Duration::from_secs(3600 * u64::from(hours.unsigned_abs()));
+        let validity = Validity { not_before: begin, not_after: begin + hours(life) };
+        validity.standing(if at < 0 { begin - hours(at) } else { begin + hours(at) })
+    }
+
+    #[test]
+    fn two_weeks_and_three_days_before_its_end_it_is_time() {
+        const DAY: i32 = 24;
+        for (life, at, expected) in [
+            (90 * DAY, -1, Standing::TooEarly),
+            (90 * DAY, 0, Standing::Good),
+            (90 * DAY, 75 * DAY, Standing::Good),
+            (90 * DAY, 76 * DAY + 1, Standing::EndsSoon),
+            (90 * DAY, 87 * DAY + 1, Standing::EndsVerySoon),
+            (90 * DAY, 90 * DAY, Standing::EndsVerySoon),
+            (90 * DAY, 90 * DAY + 1, Standing::Expired),
+            // Six days.
+            (144, 90, Standing::Good),
+            (144, 100, Standing::EndsSoon),
+            (144, 131, Standing::EndsVerySoon),
+            (144, 145, Standing::Expired),
+        ] {
+            assert_eq!(standing(life, at), expected, "{life} {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_date() {
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let validity = Validity { not_before: at(1_795_000_000), not_after: at(1_795_894_370) };
+        for (now, expected) in [
+            (1_795_000_000, None),
+            (1_795_800_000, Some("it expires on 2026-11-28T19:32:50Z, in 26 hours; renew it")),
+            (
+                1_796_400_000,
+                Some("it expired on 2026-11-28T19:32:50Z, 5 days ago; clients refuse it"),
+            ),
+            (1_794_999_999, Some("it is not valid before 2026-11-18T11:06:40Z")),
+        ] {
+            assert_eq!(validity.problem(at(now)).as_deref(), expected);
+        }
+    }
+}

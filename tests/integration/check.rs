@@ -1,0 +1,167 @@
+//! What `ssegate check` finds is what `ssegate run` would end with, and the other way round.
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::{Pem, Program, SOON, free_port};
+
+const ROUTE: &str = "routes: [{ path: /events, events: { channels: [news] } }]\n";
+const REDIS: &str = "redis: { url: \"redis://127.0.0.1:1\" }\nadmin: off\n";
+
+async fn ssegate(command: &str, dir: &Path) -> (i32, String) {
+    let program = Program::new(env!("CARGO_BIN_EXE_ssegate")).args([command]).dir(dir);
+    let program = program.env("HOME", dir).env_remove("XDG_STATE_HOME");
+    let output = program.output(SOON).await;
+    (output.code(), format!("{}\n{}", output.stdout, output.stderr))
+}
+
+/// Both end with 64 and say `words` of `key`.
+async fn both_refuse(dir: &Path, yaml: &str, key: &str, words: &str) {
+    std::fs::write(dir.join("gateway.yaml"), yaml).unwrap();
+    for command in ["check", "run"] {
+        let (code, said) = ssegate(command, dir).await;
+        assert_eq!(code, 64, "{command} of\n{yaml}{said}");
+        let line = said.lines().find(|line| line.contains(words));
+        let line = line.unwrap_or_else(|| panic!("{command} does not say {words:?}: {said}"));
+        assert!(line.starts_with(&format!("{key}: ")), "{line}");
+        assert!(line.contains("(gateway.yaml:"), "{line}");
+    }
+}
+
+fn listener(certificate: &Path, key: &Path) -> String {
+    let (certificate, key) = (certificate.display(), key.display());
+    format!(
+        "listeners:\n  - address: 127.0.0.1:0\n    tls:\n      certificate: {certificate}\n      \
+         key: {key}\n{REDIS}{ROUTE}"
+    )
+}
+
+fn openssl(dir: &Path, arguments: &str) {
+    let mut openssl = Command::new("/usr/bin/openssl");
+    let done = openssl.args(arguments.split_whitespace()).current_dir(dir).output();
+    let done = done.expect("missing: apt-get install openssl");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[tokio::test]
+async fn certificates_and_keys_of_every_wrong_kind_are_named_with_the_mend() {
+    const CERTIFICATE: &str = "listeners[0].tls.certificate";
+    const KEY: &str = "listeners[0].tls.key";
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    let pem = Pem::write(dir);
+    let other = TempDir::new().unwrap();
+    let other = Pem::write(other.path());
+    openssl(dir, "x509 -in cert.pem -outform der -out cert.der");
+    openssl(dir, "pkey -in key.pem -outform der -out key.der");
+    openssl(dir, "pkcs8 -in key.pem -topk8 -v2 aes-128-cbc -passout pass:x -out encrypted.pem");
+    openssl(dir, "ec -in key.pem -aes128 -passout pass:x -out old.pem");
+    openssl(dir, "pkcs12 -export -in cert.pem -inkey key.pem -passout pass:x -out both.p12");
+    openssl(dir, "genpkey -algorithm ed448 -out ed448.pem");
+    std::fs::write(dir.join("empty.pem"), "").unwrap();
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    let chain = [read(&pem.authority), read(&pem.certificate)].concat();
+    std::fs::write(dir.join("chain.pem"), chain).unwrap();
+    let name = |name: &str| dir.join(name);
+
+    let table = [
+        (pem.certificate.clone(), other.key.clone(), KEY, "the key is another certificate's"),
+        (pem.key.clone(), pem.certificate.clone(), CERTIFICATE, "are certificate and key swapped?"),
+        (pem.certificate.clone(), pem.certificate.clone(), KEY, "swapped?"),
+        (name("cert.der"), pem.key.clone(), CERTIFICATE, "it is DER: openssl x509 -inform der"),
+        (pem.certificate.clone(), name("key.der"), KEY, "it is DER: openssl pkey -inform der"),
+        (pem.certificate.clone(), name("encrypted.pem"), KEY, "the key in it is encrypted"),
+        (pem.certificate.clone(), name("old.pem"), KEY, "the key in it is encrypted"),
+        (name("both.p12"), pem.key.clone(), CERTIFICATE, "openssl pkcs12 -in"),
+        (pem.certificate.clone(), name("both.p12"), KEY, "it is PKCS#12"),
+        (pem.certificate.clone(), name("ed448.pem"), KEY, "cannot be used"),
+        (name("chain.pem"), pem.key.clone(), KEY, "that of certificate number 2 in the file"),
+        (name("empty.pem"), pem.key.clone(), CERTIFICATE, "no certificate in"),
+        (pem.certificate.clone(), name("empty.pem"), KEY, "no private key in"),
+        (name("none.pem"), pem.key.clone(), CERTIFICATE, "no such file"),
+    ];
+    for (certificate, key, place, words) in table {
+        both_refuse(dir, &listener(&certificate, &key), place, words).await;
+    }
+    std::fs::write(dir.join("gateway.yaml"), listener(&pem.certificate, &pem.key)).unwrap();
+    assert_eq!(ssegate("check", dir).await.0, 0);
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_the_gateway_itself_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let port = free_port();
+    let yaml = |listener: &str, upstream: &str| {
+        format!(
+            "listeners: [{{ address: \"{listener}:{port}\" }}]\nadmin: off\n\
+             redis: {{ url: \"embedded://127.0.0.1:{}\" }}\n\
+             routes:\n  - path: /{{*rest}}\n    proxy: {{ upstream: \"http://{upstream}\" }}\n",
+            port + 1
+        )
+    };
+    let key = "routes[0].proxy.upstream";
+    for (listener, upstream) in [
+        ("127.0.0.1", format!("127.0.0.1:{port}")),
+        ("127.0.0.1", format!("localhost:{port}")),
+        ("0.0.0.0", format!("127.0.0.1:{port}")),
+        ("[::]", format!("127.0.0.1:{port}")),
+    ] {
+        both_refuse(dir.path(), &yaml(listener, &upstream), key, "this gateway itself").await;
+    }
+    let bus = format!("127.0.0.1:{}", port + 1);
+    both_refuse(dir.path(), &yaml("127.0.0.1", &bus), key, "is the bus").await;
+}
+
+#[tokio::test]
+async fn every_address_of_ipv6_leaves_those_of_ipv4_to_a_listener_of_their_own() {
+    let dir = TempDir::new().unwrap();
+    let port = free_port();
+    let yaml = format!(
+        "listeners: [{{ address: \"[::]:{port}\" }}, {{ address: \"0.0.0.0:{port}\" }}]\n{REDIS}{ROUTE}"
+    );
+    std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
+    let (code, said) = ssegate("check", dir.path()).await;
+    assert_eq!(code, 0, "{said}");
+    let program = Program::new(env!("CARGO_BIN_EXE_ssegate")).args(["run"]).dir(dir.path());
+    let gateway = crate::support::Gateway::wait_for(program, dir).await;
+    for host in ["127.0.0.1", "::1"] {
+        let socket = tokio::net::TcpStream::connect((host, port)).await;
+        assert!(socket.is_ok(), "{host}: {socket:?}");
+    }
+    assert_eq!(gateway.said("listening").count(), 2);
+}
+
+#[tokio::test]
+async fn a_local_certificate_that_cannot_be_kept_is_found_before_the_start() {
+    let dir = TempDir::new().unwrap();
+    let yaml = format!(
+        "listeners: [{{ address: \"127.0.0.1:0\", tls: {{ self_signed: true }} }}]\n{REDIS}{ROUTE}"
+    );
+    std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
+    std::fs::write(dir.path().join("file"), "no folder").unwrap();
+    for (state, words) in
+        [("/proc/1", "cannot keep the local certificate"), ("", "nowhere to keep")]
+    {
+        for command in ["check", "run"] {
+            let program = Program::new(env!("CARGO_BIN_EXE_ssegate")).args([command]);
+            let program = program.env_remove("HOME").env_remove("XDG_STATE_HOME");
+            let program = program.env("STATE_DIRECTORY", state).dir(dir.path());
+            let output = program.output(SOON).await;
+            assert_eq!(output.code(), 64, "{command}: {output:?}");
+            assert!(output.stderr.contains(words), "{command}: {output:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_asks_a_gateway_need_not_be_allowed_to_read_its_key() {
+    let dir = TempDir::new().unwrap();
+    let nowhere = dir.path().join("secret.pem");
+    std::fs::write(dir.path().join("gateway.yaml"), listener(&nowhere, &nowhere)).unwrap();
+    let program = Program::new(env!("CARGO_BIN_EXE_ssegate")).args(["pub", "news", "hello"]);
+    let output = program.dir(dir.path()).output(SOON).await;
+    assert_eq!(output.code(), 1, "{output:?}");
+    assert!(output.stderr.contains("cannot connect to Redis"), "{output:?}");
+}
