@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::route::RouterError;
+use crate::server::files::TooFew;
 use crate::server::listener::ListenError;
 
 impl Error {
@@ -34,6 +35,13 @@ pub enum Error {
     /// The system gives no thread, event loop or signal.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// The process may not open enough files to serve anybody.
+    #[error(
+        "this process may open {} files, and serving needs {} at least: raise LimitNOFILE= of the \
+         unit, or ulimit -n",
+        .0.limit, .0.needed
+    )]
+    Files(TooFew),
     /// What systemd hands over is no socket that can be listened on.
     #[error("systemd hands over a socket of another kind than ListenStream= of TCP: {0}")]
     Inherited(io::Error),

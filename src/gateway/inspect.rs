@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::{Error, sockets};
 use crate::config::Settings;
 use crate::server::listener::ListenError;
-use crate::server::{TlsSettings, tls};
+use crate::server::{TlsSettings, files, tls};
 
 /// Looks at what the settings name, opens nothing and makes nothing. Gives what is doubtful, a line
 /// each: a certificate that ends soon, an address that this machine has not.
@@ -14,6 +14,10 @@ use crate::server::{TlsSettings, tls};
 /// # Errors
 /// What a start would fail on.
 pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
+    let addresses = sockets::addresses(settings);
+    // What a start raises first.
+    files::raise_limit();
+    files::enough(settings.shards, addresses.len()).map_err(Error::Files)?;
     let mut doubts = Vec::new();
     for listener in &settings.listeners {
         let Some(tls) = &listener.tls else { continue };
@@ -24,7 +28,7 @@ pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
             doubts.extend(problem.map(about));
         }
     }
-    let foreign = sockets::addresses(settings).into_iter().filter(|address| !is_here(address.ip()));
+    let foreign = addresses.into_iter().filter(|address| !is_here(address.ip()));
     doubts.extend(foreign.map(|address| {
         format!("{address}: this machine has no such address now, and nobody can listen on it")
     }));

@@ -93,6 +93,8 @@ impl Gateway {
     /// what to do.
     pub fn open(mut settings: Settings, start: Start) -> Result<Self, Error> {
         files::raise_limit();
+        files::enough(settings.shards, sockets::addresses(&settings).len())
+            .map_err(Error::Files)?;
         let written = settings.clone();
         let metrics = Metrics::new()?;
         announce(&metrics);

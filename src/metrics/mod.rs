@@ -72,6 +72,7 @@ struct Registered {
     requests: IntCounterVec,
     request_duration: HistogramVec,
     requests_rejected: IntCounterVec,
+    streams_sent_away: IntCounterVec,
     panics: IntCounterVec,
     log_lines_dropped: IntCounter,
     config_reloads: IntCounterVec,
@@ -310,6 +311,12 @@ impl Metrics {
                 "Requests that the gateway itself turned away, by reason.",
                 &["reason"],
             )?,
+            streams_sent_away: counters(
+                r,
+                "ssegate_streams_sent_away_total",
+                "Streams that were told why there is nothing now and when to come back, by reason.",
+                &["reason"],
+            )?,
             panics: counters(
                 r,
                 "ssegate_panics_total",
@@ -378,6 +385,7 @@ impl Metrics {
             (&self.0.certificate_reloads, &["failure", "success"][..]),
             (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
+            (&self.0.streams_sent_away, &["connect", "draining", "response_timeout"][..]),
             (&self.0.events_dropped, &["malformed", "overflow", "overload", "too_large"][..]),
         ] {
             for reason in reasons {
@@ -536,6 +544,11 @@ impl Metrics {
     /// The gateway itself turned a request away.
     pub fn request_rejected(&self, reason: &str) {
         self.0.requests_rejected.with_label_values(&[reason]).inc();
+    }
+
+    /// A stream was sent away for a while.
+    pub fn stream_sent_away(&self, reason: &str) {
+        self.0.streams_sent_away.with_label_values(&[reason]).inc();
     }
 
     /// The configuration was read; it holds from now on if it could be used.

@@ -18,6 +18,8 @@ use crate::metrics::Metrics;
 const RESERVE: (u64, u64) = (32, 1024);
 /// So near to the reserve it is looked at more closely.
 const NEAR: u64 = 64;
+/// Fewer clients are not worth a start.
+const LEAST_CLIENTS: u64 = 16;
 /// A shortage is over when everybody was let in for so long.
 const OVER_AFTER: Duration = Duration::from_secs(5);
 
@@ -31,6 +33,36 @@ pub fn raise_limit() {
     {
         tracing::debug!(%error, "the limit of file descriptors stays as it is");
     }
+}
+
+/// What this process may have, and what it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooFew {
+    /// It may have so many.
+    pub limit: u64,
+    /// And cannot serve with fewer than so many.
+    pub needed: u64,
+}
+
+/// Whether there are enough to serve with so many shards and listening sockets of all kinds.
+///
+/// # Errors
+/// There are too few: clients would connect, and never be served.
+pub fn enough(shards: usize, sockets: usize) -> Result<(), TooFew> {
+    let needed = needed(shards as u64, sockets as u64);
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < needed => Err(TooFew { limit, needed }),
+        _ => Ok(()),
+    }
+}
+
+/// The least limit with which there is room for a few clients, behind the reserve.
+fn needed(shards: u64, sockets: u64) -> u64 {
+    // Standard streams, the log, signals, the door for a successor, two event loops; four for the event
+    // loop and the signals of each shard; each socket twice, once for a successor.
+    let own = 16 + 4 * shards + 2 * sockets + LEAST_CLIENTS;
+    let is_enough = |limit: &u64| Room::of(*limit).end >= own;
+    (own + RESERVE.0..).find(is_enough).unwrap_or(own)
 }
 
 /// Whether file descriptors are used up, as the acceptors find and everybody else is told: a cheap
@@ -155,7 +187,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{OVER_AFTER, Room, Shortage};
+    use super::{OVER_AFTER, Room, Shortage, needed};
     use crate::health::Health;
     use crate::metrics::Metrics;
 
@@ -183,6 +215,15 @@ mod tests {
         assert!(is_told());
         shortage.tick(last + OVER_AFTER);
         assert!(!is_told());
+    }
+
+    #[test]
+    fn what_is_needed_leaves_room_for_clients() {
+        for (shards, sockets, expected) in [(1, 2, 72), (2, 4, 80), (128, 8, 639)] {
+            let needed = needed(shards, sockets);
+            assert_eq!(needed, expected, "{shards} {sockets}");
+            assert!(Room::of(needed).end >= Room::of(needed - 1).end);
+        }
     }
 
     #[test]

@@ -38,7 +38,11 @@ impl HandoverError {
     /// A word for it, by which lines in the log are limited.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
-            Self::Instruct(_) => "instruct",
+            Self::Instruct(InstructError::Hold(_)) => "hold",
+            Self::Instruct(InstructError::LongPolling) => "long_polling",
+            Self::Instruct(InstructError::NoChannel) => "no_channel",
+            Self::Instruct(InstructError::Filter) => "filter",
+            Self::Instruct(InstructError::Unreadable(header)) => header,
             Self::Channel(_) => "channel",
             Self::Encoded => "encoded",
         }

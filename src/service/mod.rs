@@ -282,6 +282,9 @@ impl Service {
             _ => {}
         }
         self.metrics().request_rejected(rejection.as_str());
+        if rejection.is_come_back(asked) {
+            self.metrics().stream_sent_away(rejection.cause());
+        }
         let response = rejection.into_response(asked);
         metrics.request_answered(response.status().as_u16());
         metrics.request_ended(asked.began.elapsed());

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
@@ -133,6 +134,19 @@ impl Rejection {
         }
     }
 
+    /// Whether it is answered as a stream that ends at once.
+    pub(super) fn is_come_back(&self, asked: &Asked) -> bool {
+        self.will_pass() && asked.is_for_a_stream()
+    }
+
+    /// The word in the metrics for what a stream was sent away for: of a backend, what it did.
+    pub(super) fn cause(&self) -> &'static str {
+        match self {
+            Self::Upstream(error) => error.kind(),
+            other => other.as_str(),
+        }
+    }
+
     /// Whether somebody on the way may have read another request than we have, and others behind it.
     fn is_ambiguous(&self) -> bool {
         matches!(
@@ -156,8 +170,8 @@ impl Rejection {
 
     /// The answer, in the form that the client asked for.
     pub(super) fn into_response(self, asked: &Asked) -> Response<ResponseBody> {
-        if self.will_pass() && asked.is_for_a_stream() {
-            return come_back();
+        if self.is_come_back(asked) {
+            return come_back(&self);
         }
         let status = self.status();
         let (kind, body) = if asked.accepts_json {
@@ -190,9 +204,12 @@ impl Rejection {
     }
 }
 
-/// A stream that ends at once, and says when to come back: in lines alone, since some clients make an
-/// event of a block without data.
-fn come_back() -> Response<ResponseBody> {
-    let retry = encode::retry(jittered(COME_BACK));
-    super::events::stream_response(ResponseBody::whole(retry.bytes(Form::Text)))
+/// A stream that ends at once, and says why in a comment, and when to come back: in lines alone, since
+/// some clients make an event of a block without data.
+fn come_back(reason: &Rejection) -> Response<ResponseBody> {
+    // One line: no text of these repeats what somebody else has written.
+    debug_assert!(!reason.to_string().contains(['\r', '\n']), "{reason}");
+    let mut lines = BytesMut::from(format!(": {reason}\n").as_bytes());
+    encode::retry(jittered(COME_BACK)).put(Form::Text, &mut lines);
+    super::events::stream_response(ResponseBody::whole(lines))
 }

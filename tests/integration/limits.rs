@@ -29,8 +29,9 @@ async fn exchange(to: SocketAddr, request: &str) -> String {
 const GET: &str = "GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
 /// A stream that is sent away for a while.
-async fn sent_away(mut stream: EventStream) {
+async fn sent_away(mut stream: EventStream, reason: &str) {
     let first = stream.next_block().await;
+    assert_eq!(first.comments, [reason]);
     let retry = first.retry.expect("a time to come back");
     assert!((3000..=6000).contains(&retry), "{retry}");
     assert_eq!(stream.end().await, Ok(()));
@@ -87,7 +88,8 @@ async fn requests_of_one_address() {
     }
     let refused = statuses.iter().filter(|status| **status == 429).count();
     assert!(statuses[..5].iter().all(|status| *status == 404) && refused > 5, "{statuses:?}");
-    sent_away(connection.send(of("192.0.2.1")).await.stream()).await;
+    let reason = "requests come faster from this address than they may";
+    sent_away(connection.send(of("192.0.2.1")).await.stream(), reason).await;
     assert_eq!(connection.send(of("192.0.2.2")).await.status, 404, "that is another client");
     let reason = ["reason=\"requests_per_address\""];
     let counted = gateway.metrics().await.sum("ssegate_http_requests_rejected_total", &reason);
@@ -106,7 +108,8 @@ async fn new_channels_of_one_address() {
         open.push(gateway.subscribe(&format!("/events/{channel}")).await);
     }
     let late = async || gateway.send(Via::Http1, Request::events("/events/d")).await.stream();
-    sent_away(late().await).await;
+    sent_away(late().await, "streams of new channels come faster from this address than they may")
+        .await;
     // What is followed already costs nothing.
     for channel in ["a", "b", "c"] {
         open.push(gateway.subscribe(&format!("/events/{channel}")).await);
@@ -247,6 +250,48 @@ async fn handshakes_at_once() {
     let all: JoinSet<_> = handshakes.collect();
     assert_eq!(within(SOON, "all handshakes", all.join_all()).await.len(), 50);
     gateway.counts("ssegate_tls_handshakes_delayed_total", &[], 1.0).await;
+}
+
+#[tokio::test]
+async fn too_few_file_descriptors_to_serve_are_refused_at_the_start_with_the_number() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let yaml = |limit: &str| {
+        let gateway = Gateway::build(&redis).settings("shards: 2").route(&upstream.route("/x"));
+        gateway.under(&["prlimit", &format!("--nofile={limit}")])
+    };
+    let mut needed = String::new();
+    for limit in ["12", "40", "50"] {
+        let dir = tempfile::tempdir().unwrap();
+        for command in ["run", "check"] {
+            let program = yaml(limit).program(dir.path(), command);
+            let output = program.output(SOON).await;
+            assert_eq!(output.code(), 1, "{output:?}");
+            let said: Vec<_> =
+                output.stderr.lines().filter(|line| !line.starts_with('{')).collect();
+            assert_eq!(said.len(), 1, "{output:?}");
+            let words = format!("may open {limit} files, and serving needs ");
+            let (_, rest) = said[0].split_once(&words).unwrap_or_else(|| panic!("{output:?}"));
+            needed = rest.split(' ').next().unwrap().to_owned();
+        }
+    }
+    // With so many it does serve: events, backends and operators.
+    let gateway = yaml(&needed).start().await;
+    gateway.becomes(200, SOON).await;
+    let mut streams = gateway.subscribe_all("/events/news", 8).await;
+    redis.publish("news", "hello").await;
+    for stream in &mut streams {
+        assert_eq!(stream.next_event().await.data, "hello");
+    }
+    let (response, ()) = tokio::join!(gateway.get("/x"), async {
+        upstream.call().await.answer("200 OK", "", "served").await;
+    });
+    assert_eq!(response.text().await, "served");
+    assert_eq!(gateway.metrics().await.sum("ssegate_streams", &[]), 8.0);
+    assert!(gateway.open_files() <= needed.parse().unwrap());
+    let less = (needed.parse::<usize>().unwrap() - 1).to_string();
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(yaml(&less).program(dir.path(), "run").output(SOON).await.code(), 1);
 }
 
 /// Row 29 of the fault matrix: 256 file descriptors, and more clients than that.

@@ -135,7 +135,9 @@ async fn a_backend_that_is_down_is_a_502_for_pages_and_a_retry_for_streams() {
 
         // An `EventSource` gives up for good on a 502; after a 200 that ends it comes back.
         let mut stream = gateway.send(via, Request::events("/stream")).await.stream();
-        let retry = stream.next_block().await.retry.expect("a time to come back");
+        let first = stream.next_block().await;
+        assert_eq!(first.comments, ["the backend cannot be reached"]);
+        let retry = first.retry.expect("a time to come back");
         assert!((500..=30_000).contains(&retry), "{retry}");
         assert_eq!(stream.end().await, Ok(()));
 

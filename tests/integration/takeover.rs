@@ -242,6 +242,6 @@ async fn systemd_may_have_opened_the_sockets() {
     // One that no listener wants would never be answered.
     let other = SocketAddr::from(([127, 0, 0, 1], crate::support::free_port()));
     let mut process = activated(&first, other);
-    assert_eq!(process.exit_within(SOON).await.code(), Some(1));
+    assert_eq!(process.exit_within(SOON).await.code(), Some(64));
     assert!(process.log().contains("no listener in gateway.yaml has that address"));
 }

@@ -129,15 +129,20 @@ impl GatewayBuilder {
     /// Starts it, and waits until everything is open.
     pub(crate) async fn start(self) -> Gateway {
         let dir = TempDir::new().unwrap();
-        let file = dir.path().join("gateway.yaml");
-        std::fs::write(&file, self.yaml()).unwrap();
+        let program = self.program(dir.path(), "run");
+        Gateway::wait_for(program, dir).await
+    }
+
+    /// A command about it, `run` or `check`, with its configuration and its state in `dir`.
+    pub(crate) fn program(&self, dir: &Path, command: &str) -> Program {
+        std::fs::write(dir.join("gateway.yaml"), self.yaml()).unwrap();
         // Whoever it runs as may read it.
-        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-        let mut program = run(&self.under, dir.path(), &[]);
+        std::fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
+        let mut program = ssegate(&self.under, dir, command, &[]);
         for (name, value) in &self.env {
             program = program.env(name, value);
         }
-        Gateway::wait_for(program, dir).await
+        program
     }
 
     fn yaml(&self) -> String {
@@ -156,12 +161,12 @@ redis: {{ url: \"{redis_url}\" }}
     }
 }
 
-/// `ssegate run` with the configuration and the state in this directory.
-fn run(under: &[String], dir: &Path, arguments: &[&str]) -> Program {
+/// A command of ssegate with the configuration and the state in this directory.
+fn ssegate(under: &[String], dir: &Path, command: &str, arguments: &[&str]) -> Program {
     let mut words = under.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_ssegate")]);
     Program::new(words.next().expect("the program"))
         .args(words)
-        .args(["run", "-c"])
+        .args([command, "-c"])
         .arg(dir.join("gateway.yaml"))
         .args(arguments.iter().copied())
         .dir(dir)
@@ -209,7 +214,7 @@ impl Gateway {
 
     /// The command line that takes over from this one.
     pub(crate) fn takeover(&self) -> Program {
-        run(&[], self.dir(), &["--takeover"])
+        ssegate(&[], self.dir(), "run", &["--takeover"])
     }
 
     async fn wait_in(program: Program, dir: Arc<TempDir>) -> Self {
