@@ -1,8 +1,11 @@
 //! `ssegate dev`: the gateway without configuration, Redis or certificate.
 
+use std::net::SocketAddr;
+
 use clap::{Args, ValueHint};
 use ssegate::config::{self, Settings};
 use ssegate::gateway::Start;
+use ssegate::source::SourceLocation;
 
 use super::{Error, run};
 
@@ -15,12 +18,61 @@ pub(crate) struct Dev {
     /// A backend in place of the demo page, for example http://127.0.0.1:8000
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     to: Option<String>,
+    /// The port of HTTPS [default: 8443]; 0: any free one, also below
+    #[arg(long, value_name = "PORT")]
+    https_port: Option<u16>,
+    /// The port of plain HTTP [default: 8080]
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
+    /// The port of /metrics, /readyz and the status page [default: 9464]
+    #[arg(long, value_name = "PORT")]
+    admin_port: Option<u16>,
+    /// The port of the bus that messages are published to [default: 6380]
+    #[arg(long, value_name = "PORT")]
+    bus_port: Option<u16>,
 }
 
 impl Dev {
     pub(super) fn execute(self) -> Result<(), Error> {
         let backend = self.to.as_deref().map(config::upstream).transpose();
         let backend = backend.map_err(|mistake| Error::Usage(format!("--to: {mistake}")))?;
-        run::start(Settings::dev(backend), Start::Fresh, None)
+        let mut settings = Settings::dev(backend);
+        let addresses = addresses(&mut settings);
+        let ports = [self.https_port, self.http_port, self.admin_port, self.bus_port];
+        for ((_, address), port) in addresses.into_iter().zip(ports) {
+            address.set_port(port.unwrap_or_else(|| address.port()));
+        }
+        let options = addresses_of(&settings);
+        run::start(settings, Start::Fresh, None).map_err(|error| with_option(error, &options))
+    }
+}
+
+/// Every address, and the option that says its port.
+fn addresses(settings: &mut Settings) -> Vec<(&'static str, &mut SocketAddr)> {
+    let listeners = settings.listeners.iter_mut().map(|listener| &mut listener.address);
+    let admin = settings.admin.iter_mut().map(|admin| &mut admin.address);
+    let bus = match &mut settings.source.location {
+        SourceLocation::Embedded(address) => Some(address),
+        SourceLocation::Redis(_) => None,
+    };
+    let options = ["--https-port", "--http-port", "--admin-port", "--bus-port"];
+    options.into_iter().zip(listeners.chain(admin).chain(bus)).collect()
+}
+
+fn addresses_of(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
+    let mut settings = settings.clone();
+    let addresses = addresses(&mut settings).into_iter();
+    addresses.map(|(option, address)| (option, *address)).collect()
+}
+
+/// Says which option chooses another port than the one that is taken.
+fn with_option(error: Error, options: &[(&'static str, SocketAddr)]) -> Error {
+    let taken = match &error {
+        Error::Gateway(error) => error.taken(),
+        _ => None,
+    };
+    match options.iter().find(|(_, address)| Some(*address) == taken) {
+        Some((option, _)) => Error::Port(Box::new(error), option),
+        None => error,
     }
 }

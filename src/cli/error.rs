@@ -29,6 +29,9 @@ pub(crate) enum Error {
     /// `ssegate check --connect` has found what is wrong.
     #[error("{0}")]
     Connect(#[from] connect::ConnectError),
+    /// A port is taken, and an option chooses another one.
+    #[error("{0}: {1} PORT")]
+    Port(Box<Self>, &'static str),
     /// `ssegate pub` published nothing.
     #[error("{0}")]
     Publish(#[from] publish::PublishError),

@@ -135,8 +135,16 @@ fn place(uri: &Uri) -> Result<(bool, &str, u16), HttpError> {
         Some(scheme) if *scheme == Scheme::HTTP => false,
         _ => return Err(HttpError::Url(uri.to_string())),
     };
-    let host = uri.host().ok_or_else(|| HttpError::Url(uri.to_string()))?;
+    let host = uri.host().filter(|_| no_port(uri).is_none());
+    let host = host.ok_or_else(|| HttpError::Url(uri.to_string()))?;
     Ok((is_tls, host, uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 })))
+}
+
+/// What stands in the place of a port and is none, such as `99999`: `http` reads that as if nothing
+/// stood there.
+pub(super) fn no_port(uri: &Uri) -> Option<&str> {
+    let (_, port) = uri.authority()?.as_str().rsplit_once(':')?;
+    (uri.port_u16().is_none() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(port)
 }
 
 /// A peer that vanished without a word is noticed, over HTTP/1.1 too.
@@ -218,7 +226,8 @@ mod tests {
         for (uri, expected) in cases {
             assert_eq!(place(&uri.parse().expect(uri)).expect(uri), expected, "{uri}");
         }
-        for uri in ["ftp://example.org/", "/events", "example.org:80"] {
+        for uri in ["ftp://example.org/", "/events", "example.org:80", "http://example.org:99999/"]
+        {
             let error = place(&uri.parse().expect(uri)).expect_err(uri);
             assert!(matches!(error, HttpError::Url(_)) && error.is_final(), "{uri}");
         }

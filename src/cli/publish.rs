@@ -9,7 +9,7 @@ use clap::Args;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError};
 use serde::Serialize;
-use ssegate::config::Settings;
+use ssegate::config::{self, Settings};
 use ssegate::event::Format;
 use ssegate::route::Target;
 use ssegate::source::SourceLocation;
@@ -69,7 +69,10 @@ pub(crate) enum PublishError {
 impl Publish {
     pub(super) fn execute(self) -> Result<(), Error> {
         let location = match &self.redis {
-            Some(url) => connection(url.as_str(), "--redis")?,
+            Some(url) => {
+                let mistake = |mistake| Error::Usage(format!("--redis: {mistake}"));
+                connection(config::source(url).map_err(mistake)?)
+            }
             None => self.configured()?,
         };
         let message = self.message()?;
@@ -84,12 +87,7 @@ impl Publish {
                 "ssegate: no route says format: envelope; it will be seen as JSON, not as an event",
             );
         }
-        match settings.source.location {
-            SourceLocation::Redis(info) => Ok(info),
-            SourceLocation::Embedded(address) => {
-                connection(format!("redis://{}", target::reachable(address)), "redis.url")
-            }
-        }
+        Ok(connection(settings.source.location))
     }
 
     fn message(&self) -> Result<Vec<u8>, Error> {
@@ -113,11 +111,14 @@ fn reads_envelopes(settings: &Settings) -> bool {
     })
 }
 
-/// The URL is not repeated: it may have a password in it.
-fn connection(url: impl IntoConnectionInfo, place: &str) -> Result<ConnectionInfo, Error> {
-    url.into_connection_info().map_err(|_| {
-        Error::Usage(format!("{place}: not a Redis URL; use redis://, rediss:// or redis+unix://"))
-    })
+fn connection(location: SourceLocation) -> ConnectionInfo {
+    match location {
+        SourceLocation::Redis(info) => info,
+        SourceLocation::Embedded(address) => {
+            let url = format!("redis://{}", target::reachable(address));
+            url.into_connection_info().expect("an address makes a URL")
+        }
+    }
 }
 
 fn stdin() -> Result<Vec<u8>, Error> {
@@ -167,6 +168,8 @@ async fn connect(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisErr
 
 #[cfg(test)]
 mod tests {
+    use ssegate::config;
+
     use super::{connection, envelope};
 
     #[test]
@@ -177,10 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_url_is_not_repeated() {
-        let error = connection("redis://:secret@host:port", "--redis").expect_err("no port");
-        assert!(!error.to_string().contains("secret"), "{error}");
-        assert!(connection("rediss://user:word@localhost/3", "--redis").is_ok());
-        assert!(connection("redis+unix:///run/redis.sock", "--redis").is_ok());
+    fn a_place_is_read_as_the_configuration_does_and_never_repeated() {
+        let error = config::source("redis://:secret@host:port").expect_err("no port");
+        assert!(!error.contains("secret"), "{error}");
+        for url in ["rediss://user:word@h/3", "redis+unix:///run/r.sock", "embedded://0.0.0.0:1"] {
+            let at = connection(config::source(url).expect(url)).addr().to_string();
+            assert!(["h:6379", "/run/r.sock", "127.0.0.1:1"].contains(&at.as_str()), "{at}");
+        }
     }
 }

@@ -28,7 +28,7 @@ use crate::hub::HubSettings;
 use crate::route::RouteSettings;
 use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;
-use crate::source::SourceSettings;
+use crate::source::{SourceLocation, SourceSettings};
 
 pub use error::{ConfigErrors, Mistake};
 pub use schema::schema;
@@ -164,4 +164,12 @@ fn parse_for(
 /// A sentence that says what is wrong with it.
 pub fn upstream(text: &str) -> Result<crate::route::UpstreamAddress, String> {
     resolve::upstream(text)
+}
+
+/// Reads where events come from, as `redis.url` does.
+///
+/// # Errors
+/// A sentence that says what is wrong with it, without anything that may be secret.
+pub fn source(url: &str) -> Result<SourceLocation, String> {
+    resolve::location(url)
 }

@@ -9,6 +9,14 @@ use crate::server::files::TooFew;
 use crate::server::listener::ListenError;
 
 impl Error {
+    /// The address whose port somebody else has.
+    pub fn taken(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Listen(error) => error.taken(),
+            _ => None,
+        }
+    }
+
     /// Whether it is the configuration that has to change: another start would end in the same way.
     pub fn is_of_configuration(&self) -> bool {
         match self {

@@ -37,11 +37,13 @@ impl Manner {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT, which end it; SIGUSR1 and SIGUSR2, which would end it if nobody took them.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -49,14 +51,25 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// The next of them.
+    /// The next one that ends it. Cancel safe.
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            let signal = tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.user1.recv() => "SIGUSR1",
+                _ = self.user2.recv() => "SIGUSR2",
+            };
+            // Other servers open their log files anew; ours is standard error.
+            tracing::info!(
+                signal,
+                "this signal means nothing here; SIGHUP reads the configuration again"
+            );
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{self, Room, Shortage};
+use super::holder::Holder;
 use super::tls::{Tls, TlsError};
 use super::{ConnectionSettings, ListenerSettings};
 use crate::log_limit::LogLimit;
@@ -34,7 +35,7 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {}", describe(cause))]
+    #[error("cannot listen on {address}: {}", describe(cause, *address))]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -46,10 +47,24 @@ pub enum ListenError {
     Tls(#[from] TlsError),
 }
 
-fn describe(cause: &io::Error) -> String {
+impl ListenError {
+    /// The address, where somebody else has its port.
+    pub fn taken(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Bind { address, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
+                Some(*address)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn describe(cause: &io::Error, address: SocketAddr) -> String {
     match cause.kind() {
         io::ErrorKind::AddrInUse => {
-            "the port is taken; stop the program that has it, or choose another port".into()
+            let holder = Holder::of(address).map(|holder| format!(" by {holder}"));
+            let holder = holder.unwrap_or_default();
+            format!("the port is taken{holder}; stop that program, or choose another port")
         }
         io::ErrorKind::PermissionDenied => {
             "not allowed; ports below 1024 need root or CAP_NET_BIND_SERVICE".into()

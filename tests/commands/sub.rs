@@ -116,9 +116,52 @@ fn a_redirect_is_followed_without_credentials_to_another_host() {
 #[test]
 fn a_server_that_is_away_is_waited_for() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let output = run(&["sub", &format!("http://127.0.0.1:{port}/"), "--for", "300ms"]);
-    assert_eq!(output.status.code(), Some(0));
+    let url = format!("http://127.0.0.1:{port}/");
+    let output = run(&["sub", &url, "--for", "300ms"]);
     assert!(stderr(&output).contains("again in 3s"), "{}", stderr(&output));
+    // It never opened: that is no success.
+    assert_eq!(output.status.code(), Some(1));
+    let last = stderr(&output).lines().last().unwrap();
+    assert!(last.starts_with(&format!("ssegate: {url} never opened: cannot connect")), "{last}");
+
+    // What was open once is.
+    let (url, _server) = server(vec![format!("{HEAD}data: x\n\n")]);
+    let output = run(&["sub", &url, "--for", "500ms"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn who_waits_for_an_answer_is_told_so() {
+    let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = quiet.local_addr().unwrap();
+    // As it is copied out of a URL: no channel's name.
+    let place = format!("{address}/events/news");
+    let output = run(&["sub", &place, "--for", "1500ms"]);
+    let said: Vec<_> = stderr(&output).lines().collect();
+    let waiting = format!("ssegate: {place}: waiting for an answer at http://{place}");
+    assert_eq!(said, [waiting, format!("ssegate: {place} never opened: no answer")]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_reason_for_which_a_gateway_has_no_stream_is_told() {
+    let (url, _server) =
+        server(vec![format!("{HEAD}: the backend cannot be reached\nretry: 100\n")]);
+    let output = run(&["sub", &url, "--for", "500ms"]);
+    let said = stderr(&output);
+    assert!(
+        said.contains("the stream ended (the backend cannot be reached); again in 100ms"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_port_that_is_none_is_a_mistake_of_usage() {
+    for url in ["http://127.0.0.1:99999/", "127.0.0.1:99999/events/news"] {
+        let output = run(&["sub", url, "--for", "3s"]);
+        assert_eq!(output.status.code(), Some(64));
+        assert!(stderr(&output).contains("99999 is no port"), "{}", stderr(&output));
+    }
 }
 
 #[test]
@@ -126,7 +169,8 @@ fn too_few_events_in_time_are_a_failure_where_a_count_was_asked_for() {
     let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", quiet.local_addr().unwrap());
     let output = run(&["sub", &url, "--count", "2", "--for", "200ms"]);
-    assert_eq!(stderr(&output), "ssegate: heard 0 of 2 events in 200ms\n");
+    let said = format!("ssegate: heard 0 of 2 events in 200ms; {url} never opened: no answer\n");
+    assert_eq!(stderr(&output), said);
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -150,7 +194,7 @@ fn a_reader_that_has_seen_enough_ends_it_quietly() {
 #[test]
 fn an_interrupt_ends_it_without_failure() {
     let directory = TempDir::new().unwrap();
-    let (url, _server) = server(vec![format!("{HEAD}data: x\n\n")]);
+    let (url, _server) = server(vec![format!("{HEAD}data: x\n\n"); 2]);
     for signal in ["-INT", "-TERM"] {
         let mut child = ssegate(&["sub", &url], &directory)
             .stdout(Stdio::null())

@@ -46,7 +46,89 @@ async fn a_port_that_is_taken_is_one_clear_line() {
     let said: Vec<_> = output.stderr.lines().filter(|line| !line.starts_with('{')).collect();
     assert_eq!(said.len(), 1, "{output:?}");
     assert!(said[0].contains(&address.to_string()), "{output:?}");
-    assert!(said[0].contains("taken") || said[0].contains("in use"), "{output:?}");
+    let holder = format!("(process {})", std::process::id());
+    assert!(said[0].contains("taken by ") && said[0].contains(&holder), "{output:?}");
+
+    // With `dev` there are options for that, and they are named.
+    let port = address.port().to_string();
+    for option in ["--https-port", "--http-port", "--admin-port", "--bus-port"] {
+        let mut arguments = vec!["dev"];
+        for other in ["--https-port", "--http-port", "--admin-port", "--bus-port"] {
+            arguments.extend([other, if other == option { port.as_str() } else { "0" }]);
+        }
+        let dev = ssegate().args(arguments).dir(dir.path()).env("HOME", dir.path());
+        let output = dev.env_remove("XDG_STATE_HOME").output(SOON).await;
+        assert_eq!(output.code(), 1);
+        let words = format!("or choose another port: {option} PORT");
+        assert!(output.stderr.contains(&words), "{option}: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn dev_runs_on_other_ports() {
+    let dir = TempDir::new().unwrap();
+    let ports = ["--https-port", "--http-port", "--admin-port", "--bus-port"];
+    let arguments = ports.into_iter().flat_map(|option| [option, "0"]);
+    let dev = ssegate().args(["dev"]).args(arguments).dir(dir.path()).env("HOME", dir.path());
+    let gateway = Gateway::wait_for(dev.env_remove("XDG_STATE_HOME"), dir).await;
+    let mut stream = gateway.subscribe("/events/news").await;
+    let redis = format!("redis://{}", gateway.address("bus"));
+    run(["pub", "news", "hello", "--redis", &redis]).await.success();
+    assert_eq!(stream.next_event().await.data, "hello");
+}
+
+#[tokio::test]
+async fn a_gateway_that_runs_on_the_port_is_named_with_the_way_to_take_over() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).port(free_port()).start().await;
+    let config = gateway.dir().join("gateway.yaml");
+    let second = ssegate().args(["run", "-c"]).arg(&config).env("HOME", gateway.dir());
+    let output = second.output(SOON).await;
+    assert_eq!(output.code(), 1);
+    let words = format!("taken by ssegate (process {}), which `run --takeover`", gateway.id());
+    assert!(output.stderr.contains(&words), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_configuration_may_come_from_standard_input() {
+    let yaml = |routes: &str| {
+        format!(
+            "listeners: [{{ address: \"127.0.0.1:0\" }}]\nadmin: {{ address: \"127.0.0.1:0\" }}\n\
+             redis: {{ url: \"embedded://127.0.0.1:0\" }}\nroutes: {routes}\n"
+        )
+    };
+    let dir = TempDir::new().unwrap();
+    let (right, wrong) = (dir.path().join("right.yaml"), dir.path().join("wrong.yaml"));
+    std::fs::write(&right, yaml("[{ path: /e, events: { channels: [news] } }]")).unwrap();
+    std::fs::write(&wrong, yaml("[{ path: /e, events: { chanels: [news] } }]")).unwrap();
+    let read = |command: &str, file: &std::path::Path| {
+        let shell =
+            format!("exec {} {command} -c - < {}", env!("CARGO_BIN_EXE_ssegate"), file.display());
+        Program::new("/bin/sh").args(["-c", &shell]).dir(file.parent().unwrap())
+    };
+    assert!(read("check", &right).output(SOON).await.success().starts_with("-: ok"));
+    let output = read("check", &wrong).output(SOON).await;
+    assert_eq!(output.code(), 64);
+    assert!(output.stderr.contains("did you mean `channels`? (standard input:4:"), "{output:?}");
+
+    let gateway = Gateway::wait_for(read("run", &right), dir).await;
+    assert!(gateway.reload().await, "the same text is read again");
+    let _stream = gateway.subscribe("/e").await;
+}
+
+#[tokio::test]
+async fn signals_that_mean_nothing_here_do_not_end_it() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    let mut stream = gateway.subscribe("/events/news").await;
+    for (signal, name) in
+        [(rustix::process::Signal::USR1, "SIGUSR1"), (rustix::process::Signal::USR2, "SIGUSR2")]
+    {
+        gateway.signal(signal);
+        gateway.logs(name).await;
+    }
+    redis.publish("news", "still here").await;
+    assert_eq!(stream.next_event().await.data, "still here");
 }
 
 #[tokio::test]

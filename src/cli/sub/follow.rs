@@ -2,6 +2,7 @@
 //!
 //! Owns when to connect again and when never to. Does not know what happens to the events.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ const MIN_RETRY: Duration = Duration::from_millis(100);
 /// From the request to the head of the answer; as long as Chromium waits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Who waits for an answer is told so after this.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// The gateway's own default bound is 16 MiB.
 const MAX_EVENT_BYTES: usize = 64 << 20;
 
@@ -48,11 +52,15 @@ pub(super) struct Follow {
     headers: HeaderMap,
     last_event_id: String,
     retry: Duration,
+    // What the server said of a connection that had no event.
+    comment: Option<String>,
 }
 
 /// What there is to tell of a stream.
 #[derive(Debug)]
 pub(super) enum Heard {
+    /// Nobody has answered yet.
+    Waiting { from: Arc<str>, url: Uri },
     /// It is open.
     Open { from: Arc<str>, url: Uri, version: Version },
     /// An event came.
@@ -81,6 +89,7 @@ impl Follow {
             headers,
             last_event_id: String::new(),
             retry: DEFAULT_RETRY,
+            comment: None,
         }
     }
 
@@ -100,7 +109,7 @@ impl Follow {
     }
 
     async fn follow_once(&mut self, heard: &Sender<Heard>) -> Result<End, Error> {
-        let (url, answer) = match self.open().await {
+        let (url, answer) = match self.open_aloud(heard).await {
             Ok(opened) => opened,
             Err(Error::Http(error)) if !error.is_final() => {
                 return Ok(End::Lost(error.to_string()));
@@ -115,6 +124,19 @@ impl Follow {
         let version = answer.response.version();
         tell(heard, Heard::Open { from: Arc::clone(&self.name), url, version }).await;
         Ok(End::Lost(self.read(answer, heard).await))
+    }
+
+    /// Opens the stream, and says so when that takes its time.
+    async fn open_aloud(&self, heard: &Sender<Heard>) -> Result<(Uri, Answer), Error> {
+        let mut opening = pin!(self.open());
+        tokio::select! {
+            biased;
+            opened = &mut opening => return opened,
+            () = tokio::time::sleep(SILENCE) => {}
+        }
+        let waiting = Heard::Waiting { from: Arc::clone(&self.name), url: self.url.clone() };
+        tell(heard, waiting).await;
+        opening.await
     }
 
     /// Asks for the stream, through redirects. The URL is where it was found.
@@ -160,6 +182,7 @@ impl Follow {
     /// Reads the stream to its end and says why it ended.
     async fn read(&mut self, mut answer: Answer, heard: &Sender<Heard>) -> String {
         let mut parser = Parser::resuming(&self.last_event_id, MAX_EVENT_BYTES);
+        self.comment = None;
         loop {
             match answer.response.body_mut().frame().await {
                 Some(Ok(frame)) => {
@@ -167,7 +190,12 @@ impl Follow {
                     self.take(&chunk, &mut parser, heard).await;
                 }
                 Some(Err(error)) => return reason(&error),
-                None => return "the stream ended".into(),
+                None => {
+                    return match self.comment.take() {
+                        Some(comment) => format!("the stream ended ({comment})"),
+                        None => "the stream ended".into(),
+                    };
+                }
             }
         }
     }
@@ -181,10 +209,15 @@ impl Follow {
             let from = Arc::clone(&self.name);
             match item {
                 Item::Event { event, last_event_id } => {
+                    self.comment = None;
                     tell(heard, Heard::Event { from, event, last_event_id }).await;
                 }
                 Item::TooLarge(bytes) => tell(heard, Heard::TooLarge { from, bytes }).await,
                 Item::Retry(retry) => self.retry = retry.max(MIN_RETRY),
+                // A gateway of ours says so why there is no stream now.
+                Item::Comment(text) if !["", "ready"].contains(&text.as_str()) => {
+                    self.comment = Some(text);
+                }
                 Item::Comment(_) => {}
             }
         }

@@ -7,6 +7,7 @@ mod follow;
 mod print;
 pub(super) mod target;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +22,17 @@ use super::config::ConfigFile;
 use super::http_client::HttpClient;
 use super::{Error, block_on, time};
 
+/// What is in the way of a stream until something else is.
+const NO_ANSWER: &str = "no answer";
+
 /// TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Follow streams of events
 ///
 /// A URL is followed as a browser would: it connects again when the stream ends, after the time
-/// that the server wished for, with Last-Event-ID. Interrupt it with Ctrl-C.
+/// that the server wished for, with Last-Event-ID. Interrupt it with Ctrl-C. It ends with 1 if a stream
+/// never opened.
 #[derive(Args, Debug)]
 pub(crate) struct Sub {
     /// A URL, or a channel of the gateway that the configuration describes
@@ -56,7 +61,7 @@ pub(crate) struct Sub {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubError {
     /// The time was over first.
-    #[error("heard {heard} of {count} events in {time:?}")]
+    #[error("heard {heard} of {count} events in {time:?}{}", hint(.never_open))]
     TooFew {
         /// So many came.
         heard: u64,
@@ -64,10 +69,66 @@ pub(crate) enum SubError {
         count: u64,
         /// In this time.
         time: Duration,
+        /// These never opened.
+        never_open: Vec<NeverOpen>,
     },
+    /// There was no stream at all.
+    #[error("{}", joined(.0))]
+    NeverOpen(Vec<NeverOpen>),
     /// An answer that ends an `EventSource` for good.
     #[error("{0}: {1}")]
     NoStream(String, String),
+}
+
+/// A stream that never opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} never opened: {reason}")]
+pub(crate) struct NeverOpen {
+    name: Arc<str>,
+    reason: String,
+}
+
+fn joined(streams: &[NeverOpen]) -> String {
+    streams.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn hint(streams: &[NeverOpen]) -> String {
+    if streams.is_empty() { String::new() } else { format!("; {}", joined(streams)) }
+}
+
+/// What has become of the streams so far.
+struct Progress {
+    events: u64,
+    // Those that never opened, with what was in the way last.
+    closed: BTreeMap<Arc<str>, String>,
+}
+
+impl Progress {
+    fn note(&mut self, heard: &Heard) {
+        match heard {
+            Heard::Event { .. } => self.events += 1,
+            Heard::Open { from, .. } => drop(self.closed.remove(from)),
+            Heard::Lost { from, reason, .. } => {
+                if let Some(known) = self.closed.get_mut(from) {
+                    reason.clone_into(known);
+                }
+            }
+            Heard::Waiting { .. } | Heard::TooLarge { .. } => {}
+        }
+    }
+
+    fn never_open(&mut self) -> Vec<NeverOpen> {
+        let closed = std::mem::take(&mut self.closed).into_iter();
+        closed.map(|(name, reason)| NeverOpen { name, reason }).collect()
+    }
+
+    /// The end: a failure where a stream was never there.
+    fn end(&mut self) -> Result<(), Error> {
+        match self.never_open() {
+            never_open if never_open.is_empty() => Ok(()),
+            never_open => Err(SubError::NeverOpen(never_open).into()),
+        }
+    }
 }
 
 impl Sub {
@@ -76,21 +137,27 @@ impl Sub {
         let targets = target::resolve(&self.targets, &self.config)?;
         let printer = Printer::new(self.json, targets.len() > 1);
         let client = Arc::new(HttpClient::new(self.insecure, CONNECT_TIMEOUT));
+        let closed = targets.iter().map(|target| (target.name.as_str().into(), NO_ANSWER.into()));
+        let progress = Progress { events: 0, closed: closed.collect() };
         let follows = targets
             .into_iter()
             .map(|target| Follow::new(Arc::clone(&client), target, headers.clone()))
             .collect();
-        block_on(self.listen(follows, printer))
+        block_on(self.listen(follows, printer, progress))
     }
 
-    async fn listen(&self, follows: Vec<Follow>, printer: Printer) -> Result<(), Error> {
+    async fn listen(
+        &self,
+        follows: Vec<Follow>,
+        printer: Printer,
+        mut progress: Progress,
+    ) -> Result<(), Error> {
         let (sender, mut heard) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
         for follow in follows {
             tasks.spawn(follow.run(sender.clone()));
         }
         drop(sender);
-        let mut events = 0;
         let is_over = tokio::time::sleep(self.time.unwrap_or(Duration::MAX));
         let interrupted = interrupted();
         tokio::pin!(is_over, interrupted);
@@ -98,26 +165,29 @@ impl Sub {
             tokio::select! {
                 // In this order, so that what was heard before the time was over is printed.
                 biased;
-                () = &mut interrupted => return Ok(()),
+                () = &mut interrupted => return progress.end(),
                 item = heard.recv() => match item {
                     Some(item) => {
-                        events += u64::from(matches!(item, Heard::Event { .. }));
+                        progress.note(&item);
                         printer.print(item)?;
-                        if self.count == Some(events) { return Ok(()) }
+                        if self.count == Some(progress.events) { return Ok(()) }
                     }
                     // Every stream said that it will never come back.
                     None => return last_words(tasks).await,
                 },
                 Some(ended) = tasks.join_next() => flatten(ended)?,
-                () = &mut is_over => return self.time_is_over(events),
+                () = &mut is_over => return self.time_is_over(progress),
             }
         }
     }
 
-    fn time_is_over(&self, heard: u64) -> Result<(), Error> {
+    fn time_is_over(&self, mut progress: Progress) -> Result<(), Error> {
         match (self.count, self.time) {
-            (Some(count), Some(time)) => Err(SubError::TooFew { heard, count, time }.into()),
-            _ => Ok(()),
+            (Some(count), Some(time)) => {
+                let (heard, never_open) = (progress.events, progress.never_open());
+                Err(SubError::TooFew { heard, count, time, never_open }.into())
+            }
+            _ => progress.end(),
         }
     }
 }

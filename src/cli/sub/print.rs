@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use http::Version;
+use http::{Uri, Version};
 use serde::Serialize;
 use ssegate::event::Event;
 
@@ -35,9 +35,11 @@ impl Printer {
             Heard::Event { from, event, last_event_id } => {
                 output::bytes(self.text(&from, &event, &last_event_id).as_bytes())?;
             }
+            Heard::Waiting { from, url } => {
+                note(&from, format_args!("waiting for an answer{}", at(&from, &url)));
+            }
             Heard::Open { from, url, version } => {
-                let url = if url == *from { String::new() } else { format!(" at {url}") };
-                note(&from, format_args!("open over {}{url}", name(version)));
+                note(&from, format_args!("open over {}{}", name(version), at(&from, &url)));
             }
             Heard::Lost { from, reason, retry } => {
                 note(&from, format_args!("{reason}; again in {retry:?}"));
@@ -76,6 +78,11 @@ impl Printer {
             (false, _) => format!("{name}: {value}\n"),
         });
     }
+}
+
+/// Where it is, if its name does not say so.
+fn at(from: &str, url: &Uri) -> String {
+    if url == from { String::new() } else { format!(" at {url}") }
 }
 
 fn note(from: &str, text: impl std::fmt::Display) {

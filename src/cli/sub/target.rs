@@ -8,8 +8,8 @@ use ssegate::config::Settings;
 use ssegate::route::{RouteSettings, Target};
 use ssegate::server::ListenerSettings;
 
-use crate::cli::Error;
 use crate::cli::config::ConfigFile;
+use crate::cli::{Error, http_client};
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -25,7 +25,7 @@ pub(super) struct Stream {
 
 /// Where the URLs and channels in `arguments` are. The configuration is read only for channels.
 pub(super) fn resolve(arguments: &[String], config: &ConfigFile) -> Result<Vec<Stream>, Error> {
-    let is_url = |argument: &String| argument.contains("://");
+    let is_url = |argument: &String| argument.contains("://") || is_place(argument);
     let settings = if arguments.iter().all(is_url) { None } else { Some(config.load_or_dev()?) };
     let stream = |argument: &String| {
         let url = match &settings {
@@ -36,13 +36,34 @@ pub(super) fn resolve(arguments: &[String], config: &ConfigFile) -> Result<Vec<S
                     ))
                 })?
             }
-            _ => argument
-                .parse()
-                .map_err(|error| Error::Usage(format!("{argument} is not a URL: {error}")))?,
+            _ => url(argument)?,
         };
         Ok(Stream { name: argument.clone(), url })
     };
     arguments.iter().map(stream).collect()
+}
+
+/// Whether it is `host:port/path`, as it is copied out of a URL, and no channel's name.
+fn is_place(argument: &str) -> bool {
+    let Some((authority, _)) = argument.split_once('/') else { return false };
+    let Some((host, port)) = authority.rsplit_once(':') else { return false };
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    is_port && (is_address || host.eq_ignore_ascii_case("localhost") || host.contains('.'))
+}
+
+/// As curl reads it: without a scheme it is HTTP.
+fn url(argument: &str) -> Result<Uri, Error> {
+    let is_whole = argument.contains("://");
+    let whole = if is_whole { argument.to_owned() } else { format!("http://{argument}") };
+    let uri: Uri =
+        whole.parse().map_err(|error| Error::Usage(format!("{argument} is not a URL: {error}")))?;
+    match http_client::no_port(&uri) {
+        Some(port) => {
+            Err(Error::Usage(format!("{argument}: {port} is no port; the last one is 65535")))
+        }
+        None => Ok(uri),
+    }
 }
 
 /// The URL of a channel: at the first listener, by the first events route that leads to it, by its
@@ -106,7 +127,7 @@ fn fill(path: &str, template: &str, channel: &str) -> Option<String> {
 mod tests {
     use ssegate::config::Settings;
 
-    use super::{fill, of_channel, reachable};
+    use super::{fill, is_place, of_channel, reachable, url};
 
     #[test]
     fn a_channel_is_put_where_the_template_takes_it_from() {
@@ -129,6 +150,25 @@ mod tests {
         for (path, template, channel, expected) in cases {
             assert_eq!(fill(path, template, channel).as_deref(), expected, "{path} {template}");
         }
+    }
+
+    #[test]
+    fn a_place_is_no_channel() {
+        for (argument, expected) in [
+            ("127.0.0.1:8080/events/news", true),
+            ("localhost:8080/", true),
+            ("[::1]:8080/events/news", true),
+            ("app.example:443/events", true),
+            ("news", false),
+            ("orders:7", false),
+            ("orders:7/lines", false),
+            ("127.0.0.1:x/y", false),
+            ("/events/news", false),
+        ] {
+            assert_eq!(is_place(argument), expected, "{argument}");
+        }
+        assert_eq!(url("127.0.0.1:8080/x").expect("a URL"), "http://127.0.0.1:8080/x");
+        assert_eq!(url("https://[::1]:8443/x").expect("a URL"), "https://[::1]:8443/x");
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::route::UpstreamAddress;
 /// An IP address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
+        if let Some(mistake) = no_port(text) {
+            return mistake;
+        }
         let quoted = quoted(text);
         // `8080`, `:8080` and `localhost:8080` leave open which addresses are meant.
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
@@ -30,6 +33,15 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
             ),
         }
     })
+}
+
+/// What is wrong with the port at the end of `host:port`, or of a port alone, if it is a number and yet
+/// no port.
+pub(super) fn no_port(text: &str) -> Option<String> {
+    let digits = text.rsplit_once(':').map_or(text, |(_, port)| port);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && digits.parse::<u16>().is_err())
+        .then(|| format!("{} is no port; the last one is 65535", quoted(digits)))
 }
 
 /// A network, `10.0.0.0/8`, or one address.
@@ -106,7 +118,8 @@ fn port(authority: &Authority) -> Result<Option<u16>, String> {
     let written = authority.as_str().len() > authority.host().len();
     match authority.port_u16() {
         None if written && !authority.as_str().contains('@') => {
-            Err(format!("{} has no usable port", quoted(authority.as_str())))
+            let text = authority.as_str();
+            Err(no_port(text).unwrap_or_else(|| format!("{} has no usable port", quoted(text))))
         }
         port => Ok(port),
     }
@@ -225,7 +238,9 @@ mod tests {
             (":8080", "write 127.0.0.1:8080 for this machine alone, or 0.0.0.0:8080 for all"),
             ("localhost:80", "write 127.0.0.1:80 or [::1]:80"),
             ("127.0.0.1", "use forms like"),
-            ("127.0.0.1:99999", "use forms like"),
+            ("127.0.0.1:99999", "\"99999\" is no port; the last one is 65535"),
+            ("localhost:99999", "\"99999\" is no port"),
+            ("99999", "\"99999\" is no port"),
             ("", "use forms like"),
         ] {
             let message = address(text).expect_err(text);
@@ -361,7 +376,8 @@ mod tests {
             ("backend", "write http://backend"),
             ("ftp://backend", "is not an HTTP URL"),
             ("http://", "use forms like"),
-            ("http://backend:99999", "no usable port"),
+            ("http://backend:99999", "\"99999\" is no port"),
+            ("http://backend:x", "has no usable port"),
             ("https://backend/api", "write https://backend"),
             ("http://me:pw@backend", "a user and a password are not supported"),
             ("", "use forms like"),

@@ -38,7 +38,7 @@ impl Resolver<'_> {
     }
 }
 
-fn location(url: &str) -> Result<SourceLocation, String> {
+pub(in crate::config) fn location(url: &str) -> Result<SourceLocation, String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err("not a URL; use forms like redis://127.0.0.1:6379".to_owned());
     };
@@ -46,11 +46,31 @@ fn location(url: &str) -> Result<SourceLocation, String> {
         "embedded" => authority::embedded(rest).map(SourceLocation::Embedded),
         "redis" | "redis+unix" | "unix" => redis_info(url).map(SourceLocation::Redis),
         "rediss" => rediss_info(rest).map(SourceLocation::Redis),
-        "redis+sentinel" | "redis+cluster" => {
-            Err(format!("{scheme}:// is not in this version; use redis:// or rediss://"))
-        }
-        other => Err(unknown_scheme(other)),
+        other => Err(other_place(other).unwrap_or_else(|| unknown_scheme(other))),
     }
+}
+
+/// What other programs write before `://`, and what to write here.
+fn other_place(scheme: &str) -> Option<String> {
+    let plain = scheme.replace(['+', '-'], "").to_lowercase();
+    Some(match plain.as_str() {
+        "redissentinel" | "redisssentinel" | "sentinel" => format!(
+            "{scheme}:// is not in this version, which speaks to one Redis; name the master: \
+             redis://host:6379"
+        ),
+        "rediscluster" | "redisscluster" | "cluster" => format!(
+            "{scheme}:// is not in this version, which speaks to one Redis; name a node: \
+             redis://host:6379"
+        ),
+        "valkey" | "tcp" | "predis" | "phpredis" => {
+            format!("write redis:// in place of {scheme}://")
+        }
+        "valkeys" | "redisssl" | "redistls" | "tls" | "ssl" => {
+            format!("write rediss:// in place of {scheme}://")
+        }
+        "redissocket" | "redisunixsocket" => format!("write redis+unix:// in place of {scheme}://"),
+        _ => return None,
+    })
 }
 
 fn unknown_scheme(scheme: &str) -> String {
@@ -65,7 +85,27 @@ fn unknown_scheme(scheme: &str) -> String {
 }
 
 fn redis_info(url: &str) -> Result<ConnectionInfo, String> {
+    if let Some(mistake) = place_mistake(url) {
+        return Err(mistake);
+    }
     url.into_connection_info().map_err(|error| reason(&error))
+}
+
+/// What is wrong with the host and the port, which stand behind every secret.
+fn place_mistake(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("redis"))?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let authority = &rest[..end];
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    if place.contains(',') {
+        let hosts = place.split(',').count();
+        return Some(format!(
+            "names {hosts} hosts; this version speaks to one Redis: no Sentinel, no Cluster"
+        ));
+    }
+    // Without an @, a colon may stand before a password.
+    let is_plain = !rest.contains('@') || authority.contains('@');
+    authority::no_port(place).filter(|_| is_plain && place.contains(':'))
 }
 
 /// Read as `redis://`, and then marked: the parser knows `rediss://` only in builds where the
@@ -144,7 +184,15 @@ mod tests {
             ("secret", "not a URL"),
             ("", "not a URL"),
             ("reddis://:secret@redis", "did you mean redis://?"),
-            ("valkey://:secret@redis", "unknown scheme; use redis://"),
+            ("valkey://:secret@redis", "write redis:// in place of valkey://"),
+            ("tls://:secret@redis", "write rediss:// in place of tls://"),
+            ("redis-sentinel://:secret@a", "redis-sentinel:// is not in this version"),
+            ("redis://a,b", "names 2 hosts; this version speaks to one Redis"),
+            ("redis://:secret@a:6379,b:6379,c/0", "names 3 hosts"),
+            ("rediss://:sec,ret@a,b", "names 2 hosts"),
+            ("redis://redis:99999", "\"99999\" is no port; the last one is 65535"),
+            ("redis://:secret@redis:99999/0", "\"99999\" is no port"),
+            ("redis://:99999/secret@redis", "percent-encoded"),
             ("https://:secret@redis", "unknown scheme; use redis://"),
             ("redis+sentinel://:secret@redis", "redis+sentinel:// is not in this version"),
             ("redis://:secret@", "not a usable URL"),

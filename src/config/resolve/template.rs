@@ -26,6 +26,9 @@ impl Pattern {
         if let Some(c) = path.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#')) {
             return Err(format!("{c:?} cannot stand in a path; percent-encode it"));
         }
+        if let Some(mistake) = another_dialect(path) {
+            return Err(mistake);
+        }
         Router::new().insert(path, ()).map_err(|error| insert_error(&error).to_owned())?;
         // matchit takes braces within a name; whoever wrote them meant something else.
         Self::split(path).ok_or_else(|| PARAMETER.to_owned())
@@ -56,6 +59,42 @@ impl Pattern {
         shape.push_str(rest);
         Some(Self { shape, parameters })
     }
+}
+
+/// What a path says in the words of another router: `/api/*`, `/users/:id`, `/users/<id>`,
+/// `/users/{id:[0-9]+}`.
+fn another_dialect(path: &str) -> Option<String> {
+    let last = path.split('/').count() - 1;
+    let meant = path.split('/').enumerate().map(|(place, segment)| {
+        let is_last = place == last;
+        meant(segment, is_last).unwrap_or_else(|| segment.to_owned())
+    });
+    let meant = meant.collect::<Vec<_>>().join("/");
+    (meant != path).then(|| format!("{} is written {} here", quoted(path), quoted(&meant)))
+}
+
+/// What a segment means, where another router would read it.
+fn meant(segment: &str, is_last: bool) -> Option<String> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    match segment {
+        "*" | "**" if is_last => return Some("{*rest}".to_owned()),
+        "*" => return Some("{segment}".to_owned()),
+        _ => {}
+    }
+    if let Some(name) = segment.strip_prefix(':').filter(|name| is_name(name)) {
+        return Some(format!("{{{name}}}"));
+    }
+    // Flask has the type before the name, and gorilla/mux a pattern behind it.
+    if let Some(inside) = segment.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
+        let (kind, name) = inside.rsplit_once(':').unwrap_or(("", inside));
+        let star = if kind == "path" && is_last { "*" } else { "" };
+        return is_name(name).then(|| format!("{{{star}{name}}}"));
+    }
+    let inside = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    let (name, _) = inside?.split_once(':')?;
+    is_name(name).then(|| format!("{{{name}}}"))
 }
 
 const PARAMETER: &str =
@@ -124,6 +163,8 @@ mod tests {
             ("/events/{channel}", "/events/{0}", vec!["channel"]),
             ("/{a}/x-{b}/{*rest}", "/{0}/x-{1}/{*2}", vec!["a", "b", "rest"]),
             ("/{{a}}/{b}", "/{{a}}/{0}", vec!["b"]),
+            ("/v1/things:cancel", "/v1/things:cancel", vec![]),
+            ("/a*b", "/a*b", vec![]),
         ] {
             let pattern = Pattern::new(path).expect(path);
             assert_eq!(pattern.shape, shape, "{path}");
@@ -147,6 +188,14 @@ mod tests {
             ("/{*}}}", "needs a name and both braces"),
             ("/{a}{b}", "one {parameter}, not more"),
             ("/{*rest}/x", "only at the end"),
+            ("/api/*", "\"/api/*\" is written \"/api/{*rest}\" here"),
+            ("/api/**", "is written \"/api/{*rest}\" here"),
+            ("/*", "is written \"/{*rest}\" here"),
+            ("/a/*/b", "is written \"/a/{segment}/b\" here"),
+            ("/api/:id", "is written \"/api/{id}\" here"),
+            ("/users/<int:id>/x", "is written \"/users/{id}/x\" here"),
+            ("/files/<path:name>", "is written \"/files/{*name}\" here"),
+            ("/users/{id:[0-9]+}", "is written \"/users/{id}\" here"),
         ] {
             let message = Pattern::new(path).expect_err(path);
             assert!(message.contains(hint), "{path}: {message}");

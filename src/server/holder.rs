@@ -1,0 +1,100 @@
+//! Who listens on a port that is taken, where that can be seen: on Linux, of our own processes or as root.
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// A listening socket in `/proc/net/tcp` (proc(5)).
+const LISTENING: &str = "0A";
+
+/// The program that holds a port.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// Its name and its process; `None`: it is not ours to see.
+    process: Option<(String, u32)>,
+}
+
+impl Holder {
+    /// Who listens on the port of `address`; `None` where nothing can be known.
+    pub(super) fn of(address: SocketAddr) -> Option<Self> {
+        let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+            .iter()
+            .filter_map(|table| fs::read_to_string(table).ok())
+            .flat_map(|table| listening(&table, address.port()))
+            .map(|inode| format!("socket:[{inode}]"))
+            .collect();
+        if sockets.is_empty() {
+            return None;
+        }
+        let holds = |socket: &Path| sockets.iter().any(|known| Path::new(known) == socket);
+        Some(Self { process: process_that(holds) })
+    }
+
+    /// Whether it is another gateway.
+    fn is_gateway(&self) -> bool {
+        self.process.as_ref().is_some_and(|(name, _)| name == "ssegate")
+    }
+}
+
+/// The inodes of the sockets that listen on a port.
+fn listening(table: &str, port: u16) -> Vec<String> {
+    let port = format!(":{port:04X}");
+    let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listen = lines.filter(|fields| {
+        fields.get(3) == Some(&LISTENING) && fields.get(1).is_some_and(|at| at.ends_with(&port))
+    });
+    listen.filter_map(|fields| fields.get(9).map(ToString::to_string)).collect()
+}
+
+/// The first process that has such a socket open.
+fn process_that(holds: impl Fn(&Path) -> bool) -> Option<(String, u32)> {
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find_map(|id| {
+        let files = fs::read_dir(format!("/proc/{id}/fd")).ok()?.flatten();
+        let mut links = files.filter_map(|file| fs::read_link(file.path()).ok());
+        let name = || fs::read_to_string(format!("/proc/{id}/comm")).ok();
+        links.any(|link| holds(&link)).then(|| Some((name()?.trim_end().to_owned(), id)))?
+    })
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.process {
+            Some((name, id)) => write!(f, "{name} (process {id})")?,
+            None => f.write_str("a program of another user")?,
+        }
+        if self.is_gateway() {
+            f.write_str(", which `run --takeover` relieves")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::{Holder, listening};
+
+    #[test]
+    fn a_table_of_sockets_is_read() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+            0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n   \
+            1: 0100007F:1F90 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n   \
+            2: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1\n";
+        assert_eq!(listening(table, 8080), ["4711"]);
+        assert_eq!(listening(table, 1), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_process_that_listens_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let holder = Holder::of(address).expect("somebody listens");
+        let (_, id) = holder.process.expect("it is us");
+        assert_eq!(id, std::process::id());
+        drop(listener);
+        assert_eq!(Holder::of(address), None);
+    }
+}
