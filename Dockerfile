@@ -11,7 +11,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin ssegate \
     && install -D target/release/ssegate /out/usr/local/bin/ssegate \
-    && install -D -m 0644 deploy/gateway.yaml /out/etc/ssegate/gateway.yaml \
+    && install -D -m 0644 deploy/container.yaml /out/etc/ssegate/gateway.yaml \
     && install -d /state
 
 # glibc, the roots of certificate authorities, and a user 65532.

@@ -14,23 +14,30 @@ function connect(): Redis
 {
     // `embedded://…` in gateway.yaml names the same place.
     $url = parse_url(getenv('REDIS_URL') ?: 'redis://127.0.0.1:6380');
+    [$host, $port] = [trim($url['host'] ?? '127.0.0.1', '[]'), $url['port'] ?? 6379];
     $redis = new Redis();
     for ($attempt = 1; ; $attempt++) {
         try {
-            $redis->connect(trim($url['host'] ?? '127.0.0.1', '[]'), $url['port'] ?? 6379, 2.0);
-            if (isset($url['pass'])) {
-                $user = urldecode($url['user'] ?? '');
-                $redis->auth([$user === '' ? 'default' : $user, urldecode($url['pass'])]);
-            }
-            return $redis;
+            $redis->connect($host, $port, 2.0);
+            break;
         } catch (RedisException $error) {
-            fwrite(STDERR, "Redis does not answer: {$error->getMessage()}\n");
-            if ($attempt === 10) {
-                exit(1);
+            // The bus comes with the gateway, which may still be compiling.
+            if ($attempt === 1 || $attempt % 10 === 0) {
+                fwrite(STDERR, "waiting for Redis at $host:$port ($attempt): {$error->getMessage()}\n");
             }
-            sleep(1);
+            usleep(min(1000, (int) ($_SERVER['INTERVAL_MS'] ?? 1000)) * 1000);
         }
     }
+    if (isset($url['pass'])) {
+        $user = urldecode($url['user'] ?? '');
+        try {
+            $redis->auth([$user === '' ? 'default' : $user, urldecode($url['pass'])]);
+        } catch (RedisException $error) {
+            fwrite(STDERR, "Redis refuses: {$error->getMessage()}\n");
+            exit(1);
+        }
+    }
+    return $redis;
 }
 
 /** Calls $publish with a connection, again and again, with a pause between two calls. */

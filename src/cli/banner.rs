@@ -1,23 +1,23 @@
 //! What a terminal shows at the start: what is open where, and something to try.
 
 use std::io::{self, IsTerminal};
-use std::net::{Ipv4Addr, SocketAddr};
 
 use ssegate::config::Settings;
 use ssegate::route::{RouteSettings, Target};
-use ssegate::source::SourceLocation;
 
 use super::output;
 use super::sub::target;
 
-/// Shows it on a terminal. On a pipe the log tells the same, for machines.
-pub(super) fn show(settings: &Settings) {
+/// Shows it on a terminal. On a pipe the log tells the same, for machines. `publish` is what stands
+/// behind `ssegate pub news hello` to reach this gateway; `None`: nothing does.
+pub(super) fn show(settings: &Settings, publish: Option<&str>) {
     if io::stderr().is_terminal() {
-        output::to_stderr(text(settings));
+        let program = std::env::args().next().unwrap_or_else(|| "ssegate".into());
+        output::to_stderr(text(settings, &program, publish));
     }
 }
 
-fn text(settings: &Settings) -> String {
+fn text(settings: &Settings, program: &str, publish: Option<&str>) -> String {
     let mut text = format!("ssegate {}\n\n", env!("CARGO_PKG_VERSION"));
     let mut row = |name: &str, value: &str| text.push_str(&format!("  {name:<9} {value}\n"));
     let is_demo = |route: &RouteSettings| matches!(route.target, Target::Demo);
@@ -38,23 +38,16 @@ fn text(settings: &Settings) -> String {
             row("the rest", &format!("{} -> {}", route.path, upstreams.join(", ")));
         }
     }
-    text.push_str("\nTry it:  ");
-    text.push_str(&try_it(&settings.source.location));
-    text.push('\n');
-    text
-}
-
-fn try_it(location: &SourceLocation) -> String {
-    match location {
-        SourceLocation::Embedded(address) => redis_cli(*address),
-        SourceLocation::Redis(_) => "ssegate pub news hello".into(),
+    let commands = [
+        target::of_channel("news", settings).map(|url| format!("{program} sub {url}")),
+        publish.map(|more| format!("{program} pub news hello {more}").trim_end().to_owned()),
+    ];
+    let mut lead = "\nTry it in two terminals:\n\n";
+    for command in commands.into_iter().flatten() {
+        text.push_str(&format!("{lead}  {command}\n"));
+        lead = "";
     }
-}
-
-fn redis_cli(bus: SocketAddr) -> String {
-    let is_default = bus.ip() == Ipv4Addr::LOCALHOST || bus.ip().is_unspecified();
-    let host = if is_default { String::new() } else { format!("-h {} ", bus.ip()) };
-    format!("redis-cli {host}-p {} PUBLISH news hello", bus.port())
+    text
 }
 
 #[cfg(test)]
@@ -65,12 +58,13 @@ mod tests {
 
     #[test]
     fn a_newcomer_sees_urls_and_a_command() {
-        let text = text(&Settings::dev(None));
+        let text = text(&Settings::dev(None), "target/release/ssegate", Some("-c x.yaml"));
         for part in [
             "https://127.0.0.1:8443/\n",
             "https://127.0.0.1:8443/events/news\n",
             "http://127.0.0.1:9464/\n",
-            "redis-cli -p 6380 PUBLISH news hello\n",
+            "target/release/ssegate sub https://127.0.0.1:8443/events/news\n",
+            "target/release/ssegate pub news hello -c x.yaml\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

@@ -55,6 +55,15 @@ impl ConfigFile {
         Ok(self.text()?.resolve(Purpose::Ask)?)
     }
 
+    /// What another command needs to read the same file; `None`: it cannot.
+    pub(super) fn argument(&self) -> Option<String> {
+        match &self.file {
+            None => Some(String::new()),
+            Some(_) if self.is_stdin() => None,
+            Some(file) => Some(format!("-c {}", file.display())),
+        }
+    }
+
     fn text(&self) -> Result<Text, Error> {
         if self.is_nowhere() {
             return Err(Error::Usage(

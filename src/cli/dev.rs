@@ -43,7 +43,15 @@ impl Dev {
             address.set_port(port.unwrap_or_else(|| address.port()));
         }
         let options = addresses_of(&settings);
-        run::start(settings, Start::Fresh, None).map_err(|error| with_option(error, &options))
+        // Not by way of a gateway.yaml that happens to be here.
+        let publish = match settings.source.location {
+            SourceLocation::Embedded(bus) if bus.port() != 0 => {
+                Some(format!("--redis redis://{bus}"))
+            }
+            _ => None,
+        };
+        run::start(settings, Start::Fresh, None, publish.as_deref())
+            .map_err(|error| with_option(error, &options))
     }
 }
 

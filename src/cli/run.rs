@@ -28,15 +28,22 @@ impl Run {
     pub(super) fn execute(self) -> Result<(), Error> {
         let (settings, load) = self.config.load_to_run()?;
         let from = if self.takeover { Start::Takeover } else { Start::Fresh };
-        start(settings, from, Some(load))
+        let publish = self.config.argument();
+        start(settings, from, Some(load), publish.as_deref())
     }
 }
 
 /// Runs the gateway until a signal ends it: also for `ssegate dev`, which has nothing to load again.
-pub(super) fn start(settings: Settings, from: Start, load: Option<Load>) -> Result<(), Error> {
+/// `publish` is what the banner puts behind `ssegate pub` (see [`banner::show`]).
+pub(super) fn start(
+    settings: Settings,
+    from: Start,
+    load: Option<Load>,
+    publish: Option<&str>,
+) -> Result<(), Error> {
     let log = logging::start().map_err(Error::Runtime)?;
     let gateway = Gateway::open(settings, from)?;
     log.count_in(gateway.metrics());
-    banner::show(gateway.settings());
+    banner::show(gateway.settings(), publish);
     Ok(gateway.run(load)?)
 }

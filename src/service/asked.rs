@@ -4,7 +4,7 @@ use http::header::{ACCEPT, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use tokio::time::Instant;
 
-use super::cors;
+use super::{cors, start_page};
 
 /// How a request wants to be answered.
 #[derive(Debug)]
@@ -19,6 +19,9 @@ pub(super) struct Asked {
     pub(super) preflight: Option<Method>,
     pub(super) accepts_stream: bool,
     pub(super) accepts_json: bool,
+    pub(super) accepts_page: bool,
+    // By its Host, and without a proxy before us.
+    pub(super) is_of_this_machine: bool,
 }
 
 impl Asked {
@@ -33,6 +36,8 @@ impl Asked {
             preflight: cors::preflight_of(method, headers),
             accepts_stream: accepts(headers, "text/event-stream"),
             accepts_json: accepts(headers, "application/json"),
+            accepts_page: accepts(headers, "text/html"),
+            is_of_this_machine: start_page::is_of_this_machine(request),
         }
     }
 

@@ -21,6 +21,7 @@ mod passing;
 mod prologue;
 mod rejection;
 mod screening;
+mod start_page;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -174,7 +175,7 @@ impl Service {
                 let backend = routes.backends.get(&route.place);
                 self.follow((route, backend), &parameters, request, asked, connection).await
             }
-            Err(rejection) => self.reject(&self.0.unrouted, rejection, asked),
+            Err(rejection) => self.reject(&self.0.unrouted, &rejection, asked),
         };
         if asked.method == Method::HEAD {
             remove_body(&mut response);
@@ -227,6 +228,7 @@ impl Service {
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
         let metrics = self.metrics_of(route);
+        let is_local = connection.client().is_loopback();
         let answer = if let Some(channels) = &route.channels {
             events::open(self, route, channels, parameters, (&request, asked), connection)
         } else if let Some(backend) = backend {
@@ -246,7 +248,11 @@ impl Service {
                         tracing::warn!(route, %error, held_back, "a stream cannot be taken over");
                     });
                 }
-                self.reject(&metrics, rejection, asked)
+                let rejected = self.reject(&metrics, &rejection, asked);
+                match start_page::cause(&rejection, asked, is_local) {
+                    Some(error) => start_page::page(error, route, self.routes().router.routes()),
+                    None => rejected,
+                }
             }
         };
         if asked.preflight.is_none() && route.channels.is_some() {
@@ -262,11 +268,11 @@ impl Service {
     fn reject(
         &self,
         metrics: &RouteMetrics,
-        rejection: Rejection,
+        rejection: &Rejection,
         asked: &Asked,
     ) -> Response<ResponseBody> {
         let label = metrics.label();
-        match &rejection {
+        match rejection {
             Rejection::Upstream(error) if error.fault().is_of_the_client() => {
                 tracing::debug!(route = label, %error, "a request cannot be passed on");
             }
@@ -285,7 +291,7 @@ impl Service {
         if rejection.is_come_back(asked) {
             self.metrics().stream_sent_away(rejection.cause());
         }
-        let response = rejection.into_response(asked);
+        let response = rejection.response(asked);
         metrics.request_answered(response.status().as_u16());
         metrics.request_ended(asked.began.elapsed());
         response
@@ -369,7 +375,7 @@ impl Handler for Service {
             };
             let response = Contained::new(responding).await.unwrap_or_else(|_panicked| {
                 service.metrics().panicked("request");
-                service.reject(&service.0.unrouted, Rejection::Panicked, &asked)
+                service.reject(&service.0.unrouted, &Rejection::Panicked, &asked)
             });
             let response = response.map(|body| ContainedBody::new(body, service));
             #[cfg(debug_assertions)]

@@ -169,9 +169,9 @@ impl Rejection {
     }
 
     /// The answer, in the form that the client asked for.
-    pub(super) fn into_response(self, asked: &Asked) -> Response<ResponseBody> {
+    pub(super) fn response(&self, asked: &Asked) -> Response<ResponseBody> {
         if self.is_come_back(asked) {
-            return come_back(&self);
+            return come_back(self);
         }
         let status = self.status();
         let (kind, body) = if asked.accepts_json {

@@ -7,7 +7,16 @@ import { join } from 'node:path';
 import { ROOT, directory, eventually, freePort, run, start } from './support.js';
 
 const EXAMPLES = join(ROOT, 'examples/php');
-const IS_ROOT = process.getuid() === 0;
+
+/** The command of the examples' README that starts this program, with configurations of our own in `home`. */
+function shown(program, home) {
+  const readme = readFileSync(join(EXAMPLES, 'README.md'), 'utf8');
+  const command = readme.split('\n').find((line) => line.startsWith(`/usr/sbin/${program}`));
+  if (!command) throw new Error(`examples/php/README.md shows no ${program}`);
+  const installed = readdirSync('/usr/sbin').find((name) => new RegExp(`^${program}[0-9.]*$`).test(name));
+  return `exec ${command.replace(/^\/usr\/sbin\/[^ ]+/, join('/usr/sbin', installed))
+    .replace('-p .', `-p ${ROOT}`).replace('examples/php/server/', `${home}/`)}`;
+}
 
 const answers = (url) => fetch(url).then(() => true, () => false);
 
@@ -22,19 +31,14 @@ export async function startNginx(t, { workers = 24, ports = 1, env = {} } = {}) 
     .replace(/pm.max_children = .*/, `pm.max_children = ${workers}`)}
 php_value[session.save_path] = ${sessions}
 `);
-  const php = ['-F', '-p', ROOT, '-y', join(home, 'php-fpm.conf')];
   const endSignal = 'SIGTERM';
-  const phpFpm = readdirSync('/usr/sbin').find((name) => /^php-fpm\d/.test(name));
-  start(t, join('/usr/sbin', phpFpm), IS_ROOT ? ['-R', ...php] : php, {
-    endSignal, env: { ...process.env, ...env },
-  });
+  start(t, '/bin/sh', ['-c', shown('php-fpm', home)], { endSignal, env: { ...process.env, ...env } });
 
   const listening = [];
   for (let port = 0; port < ports; port += 1) listening.push(await freePort());
   const listen = listening.map((port) => `listen 127.0.0.1:${port};`).join(' ');
   writeFileSync(join(home, 'nginx.conf'), shipped('nginx.conf').replace('listen 127.0.0.1:8000;', listen));
-  const nginx = ['-e', 'stderr', '-p', ROOT, '-c', join(home, 'nginx.conf')];
-  start(t, '/usr/sbin/nginx', IS_ROOT ? [...nginx, '-g', 'user root;'] : nginx, { endSignal });
+  start(t, '/bin/sh', ['-c', shown('nginx', home)], { endSignal });
   const origins = listening.map((port) => `http://127.0.0.1:${port}`);
   for (const origin of origins) await eventually('nginx answers', () => answers(origin));
   await eventually('php-fpm answers', () => fetch(`${origins[0]}/streams/once.php`).then((r) => r.ok));

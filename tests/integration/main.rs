@@ -138,6 +138,8 @@ mod takeover;
 /// What an operator is told when something is wrong, and where.
 mod troubles;
 
+/// The units for systemd.
+mod deploy;
 /// The PHP publishers of `examples/php`.
 mod php_examples;
 /// The commands that the README shows.

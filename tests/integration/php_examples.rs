@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{EventStream, Gateway, Process, Program, Redis};
+use crate::support::{EventStream, Gateway, Process, Program, Redis, SOON, eventually};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/php");
 
@@ -48,6 +48,23 @@ async fn the_servers_time_and_a_random_number_arrive() {
         assert!((1..=1000).contains(&number.parse::<u32>().unwrap()), "{number}");
     }
     ends_well(script).await;
+}
+
+#[tokio::test]
+#[ignore = "needs php-cli and php-redis: run by tests/run"]
+async fn a_script_that_is_started_first_waits_until_there_is_somebody_to_publish_to() {
+    let mut redis = Redis::stopped(&[]);
+    let script = publish("time.php", &redis, "5");
+    let waits = async || script.log().contains("waiting for Redis at 127.0.0.1:");
+    eventually(SOON, "it waits", waits).await;
+    let goes_on = async || script.log().contains(" (20): ");
+    eventually(SOON, "it tries again and again", goes_on).await;
+    redis.restart().await;
+    let gateway = gateway(&redis).await;
+    let mut stream = gateway.subscribe("/events/time").await;
+    let _another = publish("time.php", &redis, "5");
+    assert!(stream.next_event().await.data.starts_with("The server time is "));
+    drop(script);
 }
 
 #[tokio::test]

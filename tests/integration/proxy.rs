@@ -147,6 +147,38 @@ async fn a_backend_that_is_down_is_a_502_for_pages_and_a_retry_for_streams() {
 }
 
 #[tokio::test]
+async fn who_has_just_started_it_is_told_what_to_do_about_a_backend_that_is_not_there() {
+    let redis = Redis::start().await;
+    let backend = format!("http://127.0.0.1:{}", free_port());
+    let route = format!("- path: /{{*rest}}\n  proxy: {{ upstream: \"{backend}\" }}\n");
+    let gateway = Gateway::build(&redis).route(&route).start().await;
+    let browser = |target: &str| Request::get(target).header("accept", "text/html,*/*;q=0.8");
+    for via in Via::ALL {
+        let page = gateway.send(via, browser("/")).await;
+        assert_eq!((page.status, page.header("cache-control")), (502, "no-store"));
+        assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+        let text = page.text().await;
+        for words in
+            [backend.as_str(), "BACKEND_URL=", "ssegate pub news hello", "/events/{channel}"]
+        {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+        // Strangers learn nothing of the backend.
+        for stranger in [
+            browser("/").host("app.example"),
+            browser("/").header("x-forwarded-for", "192.0.2.1"),
+            Request::get("/").header("accept", "*/*"),
+            Request::new("POST", "/").header("accept", "text/html"),
+        ] {
+            let plain = gateway.send(via, stranger).await;
+            assert_eq!(plain.status, 502);
+            let text = plain.text().await;
+            assert_eq!(text, "502 Bad Gateway: the backend cannot be reached\n");
+        }
+    }
+}
+
+#[tokio::test]
 async fn cookies_of_several_fields_reach_the_backend_as_one() {
     let redis = Redis::start().await;
     let upstream = Upstream::start().await;

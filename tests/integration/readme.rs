@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::support::{Gateway, Pem, Process, Program, SOON, eventually};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const SSEGATE: &str = env!("CARGO_BIN_EXE_ssegate");
 
 /// The code blocks of the README in this language.
 fn blocks(language: &str) -> Vec<String> {
@@ -36,24 +37,35 @@ fn shell(command: &str) -> Program {
 #[ignore = "needs curl, redis-cli, php-redis and the default ports: run by tests/run"]
 async fn what_the_readme_publishes_arrives_where_the_readme_listens() {
     // `cargo run --release`, with the program that has been built for the tests.
-    let home = TempDir::new().unwrap();
-    let ssegate = Program::new(env!("CARGO_BIN_EXE_ssegate"))
+    let dir = TempDir::new().unwrap();
+    let home = dir.path().to_owned();
+    let ssegate = Program::new(SSEGATE)
         .dir(Path::new(ROOT))
-        .env("HOME", home.path())
-        .env("XDG_STATE_HOME", home.path())
+        .env("HOME", &home)
+        .env("XDG_STATE_HOME", &home)
         .env_remove("REDIS_URL")
         .env_remove("BACKEND_URL");
-    let _gateway = Gateway::wait_for(ssegate, home).await;
+    let gateway = Gateway::wait_for(ssegate, dir).await;
 
+    // What `cargo run` has built.
+    let ours = |command: &String| command.replace("target/release/ssegate", SSEGATE);
+    let subscribers: Vec<_> = commands("target/release/ssegate sub").iter().map(ours).collect();
+    let state = |program: Program| program.env("HOME", &home).env("XDG_STATE_HOME", &home);
+    let listeners = [commands("curl"), subscribers].concat();
     let listeners: Vec<Process> =
-        commands("curl").iter().map(|command| shell(command).start()).collect();
+        listeners.iter().map(|command| state(shell(command)).start()).collect();
     for listener in &listeners {
-        let ready = async || listener.stdout().iter().any(|line| line == ": ready");
-        eventually(SOON, "curl has a stream that is ready", ready).await;
+        let is_open = |line: &String| line == ": ready" || line.contains("open over HTTP/2");
+        let said = || [listener.stdout(), listener.stderr()].concat();
+        let ready = async || said().iter().any(is_open);
+        eventually(SOON, "a stream is open", ready).await;
     }
-    let publishers = [commands("redis-cli"), commands("php")].concat();
+    let two = async || gateway.metrics().await.sum("ssegate_channels", &[]) == 1.0;
+    eventually(SOON, "the channel is followed", two).await;
+    let publishers: Vec<_> = commands("target/release/ssegate pub").iter().map(ours).collect();
+    let publishers = [publishers, commands("redis-cli"), commands("php")].concat();
     for (sent, command) in publishers.iter().enumerate() {
-        shell(command).output(SOON).await.success();
+        state(shell(command)).output(SOON).await.success();
         for listener in &listeners {
             let arrived = || listener.stdout().iter().filter(|line| *line == "data: hello").count();
             eventually(SOON, command, async || arrived() == sent + 1).await;

@@ -1,0 +1,101 @@
+//! The units and the configuration that `deploy/` has for systemd, as far as that goes without systemd as
+//! init: its own tools check the units, and open the sockets.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::support::{
+    Gateway, Program, Redis, Request, SOON, TlsClient, Via, eventually, free_port,
+};
+
+const SSEGATE: &str = env!("CARGO_BIN_EXE_ssegate");
+
+fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(deploy(name)).unwrap()
+}
+
+/// The addresses that the socket unit opens.
+fn socket_unit() -> Vec<SocketAddr> {
+    let unit = read("ssegate.socket");
+    let streams = unit.lines().filter_map(|line| line.strip_prefix("ListenStream="));
+    streams.map(|address| address.parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_units_are_such_that_systemd_has_nothing_to_say() {
+    let dir = TempDir::new().unwrap();
+    for unit in ["ssegate.service", "ssegate.socket"] {
+        let text = read(unit).replace("/usr/local/bin/ssegate", SSEGATE);
+        std::fs::write(dir.path().join(unit), text).unwrap();
+    }
+    let analyze = Path::new("/usr/bin/systemd-analyze");
+    assert!(analyze.exists(), "missing: apt-get install systemd");
+    let verify = Program::new(analyze).args(["verify", "--man=no"]);
+    let verify = ["ssegate.service", "ssegate.socket"]
+        .iter()
+        .fold(verify, |verify, unit| verify.arg(dir.path().join(unit)));
+    let output = verify.output(SOON).await;
+    assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{output:?}");
+}
+
+#[tokio::test]
+async fn every_configuration_that_is_shipped_is_right() {
+    for name in ["gateway.yaml", "container.yaml"] {
+        let check = Program::new(SSEGATE).args(["check", "-c"]).arg(deploy(name));
+        let dir = TempDir::new().unwrap();
+        let check =
+            check.env("REDIS_URL", "redis://127.0.0.1:1").env("STATE_DIRECTORY", dir.path());
+        check.output(SOON).await.success();
+    }
+}
+
+#[tokio::test]
+async fn the_sockets_that_systemd_opens_are_those_of_the_configuration_and_it_serves() {
+    let activate = Path::new("/usr/bin/systemd-socket-activate");
+    assert!(activate.exists(), "missing: apt-get install systemd");
+    let redis = Redis::start().await;
+    let dir = TempDir::new().unwrap();
+    // As they are shipped, on ports that are free here.
+    let mut yaml = read("gateway.yaml");
+    let mut program = Program::new(activate);
+    let mut opened = Vec::new();
+    for address in socket_unit() {
+        assert!(yaml.contains(&format!("address: {address}\n")), "no listener has {address}");
+        let free = SocketAddr::new(address.ip(), free_port());
+        yaml = yaml.replace(&format!("{address}\n"), &format!("{free}\n"));
+        program = program.args(["-l", &free.to_string()]);
+        opened.push(free.port());
+    }
+    let listeners = yaml.split("admin:").next().unwrap().matches("address: ").count();
+    assert_eq!(listeners, opened.len(), "systemd opens all of them");
+    yaml = yaml.replace("127.0.0.1:9464", "127.0.0.1:0");
+    std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
+    let state = format!("STATE_DIRECTORY={}", dir.path().display());
+    let redis_url = format!("REDIS_URL={}", redis.url());
+    let program = program.args(["-E", &state, "-E", &redis_url, SSEGATE, "run", "-c"]);
+    let program = program.arg(dir.path().join("gateway.yaml"));
+    // It starts with the first client, who does not notice.
+    let [https, http] = opened[..] else { panic!("{opened:?}") };
+    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let first = async {
+        let knock = async || tokio::net::TcpStream::connect(local(http)).await.is_ok();
+        eventually(SOON, "systemd listens", knock).await;
+        Request::events("/events/news").send(Via::Http1, local(http)).await
+    };
+    let (first, mut gateway) = tokio::join!(first, Gateway::wait_for(program, dir));
+    let mut stream = first.stream();
+    stream.ready().await;
+    redis.publish("news", "hello").await;
+    assert_eq!(stream.next_event().await.data, "hello");
+    TlsClient::offering(&["h2"]).connect(local(https)).await.expect("TLS with a local certificate");
+    gateway.becomes(200, SOON).await;
+    drop(stream);
+    gateway.terminate();
+    assert_eq!(gateway.exit_within(SOON).await.code(), Some(0));
+}
