@@ -326,6 +326,78 @@ fn a_client_that_does_not_read_its_replies_is_not_served_on() {
 }
 
 #[test]
+fn unfinished_messages_are_bounded_over_all_connections_and_who_gets_on_is_served() {
+    const MAX: usize = 32 << 20;
+    let settings = BusSettings {
+        max_event_bytes: 16 << 20,
+        max_memory: MAX,
+        max_queued_bytes: 64 << 20,
+        ..BusSettings::default()
+    };
+    let bus = Bus::start_with(settings, &["news"]);
+    let large = 15 << 20;
+    let head = format!("*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n${large}\r\n");
+    let mut standing = Vec::new();
+    for _ in 0..30 {
+        let mut peer = bus.connect();
+        peer.send(head.clone().into_bytes());
+        // All but the end.
+        let part = vec![b'x'; 1 << 20];
+        for _ in 0..14 {
+            // One that has been cut takes no more.
+            if std::io::Write::write_all(&mut peer.stream, &part).is_err() {
+                break;
+            }
+        }
+        assert!(bus.stats.memory() <= MAX + large, "{}", bus.stats.memory());
+        standing.push(peer);
+    }
+    assert!(bus.stats.cut_for_memory_so_far() >= 27, "{}", bus.stats.cut_for_memory_so_far());
+
+    // Somebody who sends a whole one meanwhile is served.
+    let mut publisher = bus.connect();
+    assert_eq!(publisher.ask(&["PUBLISH", "news", &"y".repeat(large)]), Value::Integer(1));
+    let (_, payload) = bus.next_message();
+    assert_eq!(payload.len(), large);
+    drop(standing);
+    drop(publisher);
+    eventually("nothing is held any more", || bus.stats.memory() == 0);
+}
+
+#[test]
+fn replies_and_messages_that_nobody_reads_are_bounded_over_all_connections() {
+    const MAX: usize = 32 << 20;
+    let settings = BusSettings { max_memory: MAX, ..BusSettings::default() };
+    let bus = Bus::start_with(settings, &[]);
+    let echo = command(&["ECHO", &"x".repeat(12 << 20)]);
+    let mut rude = Vec::new();
+    for _ in 0..30 {
+        let mut peer = bus.connect();
+        // The reply is more than the sockets take.
+        if std::io::Write::write_all(&mut peer.stream, &echo).is_ok() {
+            rude.push(peer);
+        }
+        assert!(bus.stats.memory() <= MAX + (32 << 20), "{}", bus.stats.memory());
+    }
+    eventually("most of them are cut", || bus.stats.cut_for_memory_so_far() >= 10);
+    assert!(bus.stats.memory() <= MAX, "{}", bus.stats.memory());
+    assert_eq!(ask(&mut bus.connect(), "PING"), "PONG");
+
+    // One message that many wait for is held once, and costs none of them their connection.
+    drop(rude);
+    let before = bus.stats.cut_for_memory_so_far();
+    let mut subscribers: Vec<_> = (0..30).map(|_| bus.connect()).collect();
+    for peer in &mut subscribers {
+        ask(peer, "SUBSCRIBE news");
+    }
+    bus.connect().ask(&["PUBLISH", "news", &"z".repeat(8 << 20)]);
+    assert_eq!(bus.stats.cut_for_memory_so_far(), before);
+    for peer in &mut subscribers {
+        assert!(matches!(peer.next(), Some(Value::Array(_))));
+    }
+}
+
+#[test]
 fn one_session_too_many_is_told_so() {
     let settings = BusSettings { max_sessions: 2, ..BusSettings::default() };
     let bus = Bus::start_with(settings, &[]);

@@ -15,7 +15,9 @@ use crate::service::RequestSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 use super::Settings;
-use super::resolve::{DEFAULT_ADMIN, DRAIN, MAX_EVENT_BYTES, StreamDefaults, default_shards};
+use super::resolve::{
+    BUS_MEMORY, DEFAULT_ADMIN, DRAIN, MAX_EVENT_BYTES, StreamDefaults, default_shards,
+};
 
 impl Settings {
     /// The settings of `ssegate dev`, all on this machine alone: HTTPS with a local certificate on
@@ -38,6 +40,7 @@ impl Settings {
             source: SourceSettings {
                 location: SourceLocation::Embedded(local(6380)),
                 max_event_bytes: MAX_EVENT_BYTES,
+                max_bus_memory: BUS_MEMORY,
             },
             hub: HubSettings::default(),
             requests: RequestSettings::default(),

@@ -528,6 +528,9 @@ pub(super) struct LimitsFile {
     pub(super) uri: Field<Size>,
     /// The body of a request; more is answered with 413.
     pub(super) body: Field<Limit<Size>>,
+    /// What the connections of the embedded bus may hold together: unfinished commands, and what waits to
+    /// be read. Above it the one is cut that has got on least.
+    pub(super) bus_memory: Field<Size>,
     /// What may wait for slow readers in all queues together; then the fattest queues go.
     pub(super) queue_memory: Field<Size>,
 }

@@ -1,5 +1,6 @@
 //! What is looked at once a second: whether a trouble has begun, goes on or is over.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior};
@@ -8,6 +9,7 @@ use crate::health::{Health, Trouble};
 use crate::log_limit::LOG_INTERVAL;
 use crate::metrics::Metrics;
 use crate::server::files::Shortage;
+use crate::source::embedded::BusStats;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Slow readers are a trouble for so long after the last one was closed.
@@ -27,6 +29,22 @@ pub(super) async fn watch(health: Health, shortage: Shortage, metrics: Metrics) 
         if let Some(trouble) = readers.look(metrics.slow_streams(), now) {
             health.set_slow_readers(trouble);
         }
+    }
+}
+
+/// Shows what the embedded bus counts. Runs as long as the gateway.
+pub(super) async fn watch_bus(stats: Arc<BusStats>, metrics: Metrics) {
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = stats.cuts();
+    loop {
+        metrics.bus(stats.sessions(), stats.memory());
+        let now = stats.cuts();
+        for ((reason, cuts), (_, before)) in now.into_iter().zip(before) {
+            metrics.bus_connections_cut(reason, cuts - before);
+        }
+        before = now;
+        look.tick().await;
     }
 }
 

@@ -299,7 +299,10 @@ fn listen(
     let max_event_bytes = settings.max_event_bytes;
     match (&settings.location, bus) {
         (SourceLocation::Embedded(_), Some(socket)) => {
-            let broker = Broker::new(BusSettings { max_event_bytes, ..BusSettings::default() });
+            let max_memory = settings.max_bus_memory;
+            let bounds = BusSettings { max_event_bytes, max_memory, ..BusSettings::default() };
+            let broker = Broker::new(bounds);
+            tasks.own("the watch of the bus", lookout::watch_bus(broker.stats(), metrics.clone()));
             let intake = Intake::new(hub.clone(), metrics.clone());
             let socket = TcpListener::from_std(socket)?;
             tasks.own("the bus", embedded::serve(socket, broker.clone(), accepting.clone()));

@@ -171,6 +171,7 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("admin", old.admin != new.admin),
         ("redis.url", !old.source.location.is_same(&new.source.location)),
         ("max_event_bytes", old.source.max_event_bytes != new.source.max_event_bytes),
+        ("limits.bus_memory", old.source.max_bus_memory != new.source.max_bus_memory),
         ("shards", old.shards != new.shards),
         ("sockets.send_buffer", old.connections.send_buffer != new.connections.send_buffer),
     ];

@@ -49,6 +49,9 @@ struct Registered {
     self_checks: IntCounterVec,
     source_messages: IntCounter,
     source_errors: IntCounterVec,
+    bus_connections: IntGauge,
+    bus_memory: IntGauge,
+    bus_connections_cut: IntCounterVec,
     channels: IntGauge,
     channels_refused: IntCounter,
     subscriptions: IntGauge,
@@ -186,6 +189,22 @@ impl Metrics {
                 "ssegate_redis_errors_total",
                 "Failures on the way to Redis, by kind.",
                 &["kind"],
+            )?,
+            bus_connections: gauge(
+                r,
+                "ssegate_bus_connections",
+                "Open connections of the embedded bus.",
+            )?,
+            bus_memory: gauge(
+                r,
+                "ssegate_bus_memory_bytes",
+                "What the connections of the embedded bus hold together.",
+            )?,
+            bus_connections_cut: counters(
+                r,
+                "ssegate_bus_connections_cut_total",
+                "Connections of the embedded bus that were refused or cut, by reason.",
+                &["reason"],
             )?,
             channels: gauge(r, "ssegate_channels", "Channels followed, lingering ones included.")?,
             channels_refused: counter(
@@ -452,6 +471,17 @@ impl Metrics {
     /// The source failed in this way.
     pub fn source_error(&self, kind: &str) {
         self.0.source_errors.with_label_values(&[kind]).inc();
+    }
+
+    /// The embedded bus has so many connections, which hold so many bytes.
+    pub fn bus(&self, connections: u64, memory: usize) {
+        self.0.bus_connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
+        self.0.bus_memory.set(int(memory));
+    }
+
+    /// So many more connections of the embedded bus were refused or cut.
+    pub fn bus_connections_cut(&self, reason: &str, connections: u64) {
+        self.0.bus_connections_cut.with_label_values(&[reason]).inc_by(connections);
     }
 
     /// So many channels are followed.

@@ -15,6 +15,8 @@ pub struct SourceSettings {
     pub location: SourceLocation,
     /// A longer message is skipped while it is read, and told as a gap. In bytes.
     pub max_event_bytes: usize,
+    /// What the connections of the embedded bus may hold together, in bytes.
+    pub max_bus_memory: usize,
 }
 
 /// The two kinds of place that messages come from.

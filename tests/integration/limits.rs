@@ -239,6 +239,46 @@ async fn the_memory_of_all_queues() {
 }
 
 #[tokio::test]
+async fn the_memory_of_the_bus() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis)
+        .redis_url("embedded://127.0.0.1:0")
+        .settings("limits: { bus_memory: 40MiB }")
+        .start()
+        .await;
+    let mut stream = gateway.subscribe("/events/news").await;
+    let before = gateway.resident_bytes();
+    let head = format!("*3\r\n$7\r\nPUBLISH\r\n$4\r\nnews\r\n${}\r\n", 15_000_000);
+    let part = vec![b'x'; 14_000_000];
+    let mut standing = Vec::new();
+    for _ in 0..30 {
+        let mut socket = TcpStream::connect(gateway.address("bus")).await.unwrap();
+        socket.write_all(head.as_bytes()).await.unwrap();
+        // It may be cut meanwhile.
+        drop(socket.write_all(&part).await);
+        standing.push(socket);
+    }
+    let reason = ["reason=\"memory\""];
+    gateway.counts("ssegate_bus_connections_cut_total", &reason, 20.0).await;
+    let metrics = gateway.metrics().await;
+    assert!(metrics.sum("ssegate_bus_memory_bytes", &[]) <= f64::from(41 << 20));
+    let more = gateway.resident_bytes().saturating_sub(before);
+    assert!(more < 120 << 20, "{} MiB more", more >> 20);
+    let url = format!("redis://{}", gateway.address("bus"));
+    crate::support::run(["pub", "news", "hello", "--redis", &url]).await.success();
+    assert_eq!(stream.next_event().await.data, "hello");
+
+    // What is no RESP is told once in a while, and counted.
+    for _ in 0..200 {
+        let page = exchange(gateway.address("bus"), "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert_eq!(page, "");
+    }
+    gateway.counts("ssegate_bus_connections_cut_total", &["reason=\"http\""], 200.0).await;
+    let told = gateway.log().lines().filter(|line| line.contains("HTTP on the bus")).count();
+    assert!((1..4).contains(&told), "{told} lines");
+}
+
+#[tokio::test]
 async fn handshakes_at_once() {
     let redis = Redis::start().await;
     let gateway =

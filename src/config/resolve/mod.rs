@@ -35,7 +35,7 @@ use super::{Purpose, Settings};
 
 pub(super) use authority::upstream;
 pub(super) use listeners::DEFAULT_ADMIN;
-pub(super) use source::{MAX_EVENT_BYTES, location};
+pub(super) use source::{BUS_MEMORY, MAX_EVENT_BYTES, location};
 pub(super) use stream::StreamDefaults;
 
 /// Over how long the streams end in an orderly stop.
@@ -79,7 +79,8 @@ pub(super) fn resolve(
     // In the order in which they claim addresses.
     let listeners = resolver.listeners(file.listeners);
     let admin = resolver.admin(file.admin);
-    let source = resolver.source(file.redis, file.max_event_bytes);
+    let bus_memory = std::mem::take(&mut limits.bus_memory);
+    let source = resolver.source(file.redis, file.max_event_bytes, bus_memory);
     resolver.is_source_embedded = source
         .as_ref()
         .is_some_and(|source| matches!(source.location, SourceLocation::Embedded(_)));

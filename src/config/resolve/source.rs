@@ -7,12 +7,15 @@ use crate::config::error::{Place, quoted, suggestion};
 use crate::config::field::Field;
 use crate::config::file::RedisFile;
 use crate::config::units::Size;
+use crate::source::embedded::BusSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 use super::{MAX_LENGTH, Resolver, authority};
 
 /// A longer message is skipped, in bytes.
 pub(in crate::config) const MAX_EVENT_BYTES: usize = 16 << 20;
+/// What the connections of the embedded bus may hold together, in bytes.
+pub(in crate::config) const BUS_MEMORY: usize = 64 << 20;
 /// The same bound holds for all that Redis sends, the names of channels included.
 const LEAST_EVENT_BYTES: usize = 1 << 10;
 
@@ -23,18 +26,22 @@ impl Resolver<'_> {
         &mut self,
         redis: Field<RedisFile>,
         max_event_bytes: Field<Size>,
+        bus_memory: Field<Size>,
     ) -> Option<SourceSettings> {
         const WHAT: &str = "say where events come from, such as redis://127.0.0.1:6379, or \
                             embedded://127.0.0.1:6380 for a bus inside the gateway";
         let max_event_bytes =
             self.size(max_event_bytes, MAX_EVENT_BYTES, LEAST_EVENT_BYTES, MAX_LENGTH);
+        // One message has to fit in, beside others.
+        let least = BusSettings::least_memory(max_event_bytes);
+        let bus_memory = self.size(bus_memory, BUS_MEMORY.max(2 * least), least, usize::MAX);
         let redis = self.required(redis, &Place::default(), "redis", WHAT)?;
         let url = self.required(redis.value.url, &redis.place, "url", WHAT)?;
         let location = self.told(&url, location)?;
         if let SourceLocation::Embedded(address) = location {
             self.claim(address, &url.place);
         }
-        Some(SourceSettings { location, max_event_bytes })
+        Some(SourceSettings { location, max_event_bytes, max_bus_memory: bus_memory })
     }
 }
 

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use slab::Slab;
+use tokio::time::Instant;
 
+use super::memory::Memory;
 use super::outbox::Outbox;
 use super::outlet::{Outlet, OutletHandle, SharedOutlet};
 use super::roster::{Roster, SubscriberId};
@@ -20,6 +22,7 @@ use super::stats::BusStats;
 use super::wire::Wire;
 use super::{BusSettings, glob};
 use crate::event::Payload;
+use crate::log_limit::LogLimit;
 
 /// The bus itself. A cheap clone is the same bus.
 #[derive(Clone)]
@@ -27,6 +30,8 @@ pub struct Broker {
     bus: Rc<RefCell<Bus>>,
     settings: Rc<BusSettings>,
     stats: Arc<BusStats>,
+    memory: Memory,
+    warnings: Rc<LogLimit>,
 }
 
 /// All connections together are subscribed to
@@ -65,7 +70,14 @@ enum Ear {
 impl Broker {
     /// A bus without subscribers.
     pub fn new(settings: BusSettings) -> Self {
-        Self { bus: Rc::default(), settings: Rc::new(settings), stats: Arc::default() }
+        let memory = Memory::default();
+        Self {
+            bus: Rc::default(),
+            settings: Rc::new(settings),
+            stats: Arc::new(BusStats::new(memory.clone())),
+            memory,
+            warnings: Rc::default(),
+        }
     }
 
     /// The bounds it was made with.
@@ -90,7 +102,8 @@ impl Broker {
         if matches!(payload, Payload::TooLarge(_)) {
             self.stats.message_was_oversized();
         }
-        let (mut told, delivered) = self.bus.borrow_mut().deal(channel, payload);
+        let (mut told, delivered) = self.bus.borrow_mut().deal(channel, payload, &self.memory);
+        self.enforce_memory();
         for (outlet, pattern) in told.drain(..) {
             match outlet.try_borrow_mut() {
                 Ok(mut outlet) => outlet.message(pattern.as_deref(), channel, payload),
@@ -116,6 +129,28 @@ impl Broker {
 
     pub(super) fn counters(&self) -> &BusStats {
         &self.stats
+    }
+
+    /// The queue of a connection to be.
+    pub(super) fn outbox(&self) -> Rc<Outbox> {
+        Rc::new(Outbox::new(self.settings.max_queued_bytes, &self.memory))
+    }
+
+    /// Lets `log` warn, unless a warning of this kind has just been logged; with the number of those that
+    /// were held back since.
+    pub(super) fn warn(&self, kind: &'static str, log: impl FnOnce(u64)) {
+        if let Some(held_back) = self.warnings.pass(kind, Instant::now()) {
+            log(held_back);
+        }
+    }
+
+    /// Cuts connections until all of them together hold no more than they may.
+    pub(super) fn enforce_memory(&self) {
+        while self.memory.used() > self.settings.max_memory {
+            let Some(outbox) = self.bus.borrow().least_busy() else { return };
+            outbox.cut_for_memory();
+            self.stats.cut_for_memory();
+        }
     }
 
     /// Lets a connection in, subscribed to nothing.
@@ -160,6 +195,7 @@ impl Broker {
         let Some(subscriber) = bus.subscribers.get_mut(id) else { return };
         let roster = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
         if let Some(name) = roster.enter(name, id) {
+            subscriber.note_name(name.len().cast_signed());
             subscriber.names_mut(is_pattern).insert(name);
             bus.subscriptions += subscriber.weight();
         }
@@ -172,6 +208,7 @@ impl Broker {
         if subscriber.names_mut(is_pattern).remove(name) {
             let roster = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
             roster.leave(name, id);
+            subscriber.note_name(-name.len().cast_signed());
             bus.subscriptions -= subscriber.weight();
         }
     }
@@ -212,11 +249,11 @@ impl Broker {
 
 impl Bus {
     /// Queues the message for connections and finds the outlets that are to be called.
-    fn deal(&mut self, channel: &[u8], payload: &Payload) -> (Told, usize) {
+    fn deal(&mut self, channel: &[u8], payload: &Payload, memory: &Memory) -> (Told, usize) {
         let mut told = mem::take(&mut self.told);
         let mut delivered = 0;
         let mut deliver = |ids: &[SubscriberId], pattern: Option<&Rc<[u8]>>| {
-            let mut wire = Wire::new(channel, pattern, payload);
+            let mut wire = Wire::new(channel, pattern, payload, memory);
             for subscriber in ids.iter().filter_map(|id| self.subscribers.get(*id)) {
                 match &subscriber.ear {
                     Ear::Connection(outbox) => delivered += usize::from(wire.send(outbox)),
@@ -237,6 +274,17 @@ impl Bus {
         (told, delivered)
     }
 
+    /// Of the connections that hold much, the one that has got on least.
+    fn least_busy(&self) -> Option<Rc<Outbox>> {
+        let outboxes =
+            self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.ear {
+                Ear::Connection(outbox) => Some(outbox),
+                Ear::Outlet(_) => None,
+            });
+        let large = outboxes.filter(|outbox| outbox.held() >= BusSettings::SMALL);
+        large.min_by_key(|outbox| outbox.moved()).map(Rc::clone)
+    }
+
     fn outlets(&self) -> impl Iterator<Item = SharedOutlet> {
         self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.ear {
             Ear::Connection(_) => None,
@@ -252,6 +300,13 @@ impl Subscriber {
 
     fn names_mut(&mut self, is_pattern: bool) -> &mut BTreeSet<Rc<[u8]>> {
         if is_pattern { &mut self.patterns } else { &mut self.channels }
+    }
+
+    /// It has one name more or less, of this length.
+    fn note_name(&self, length: isize) {
+        if let Ear::Connection(outbox) = &self.ear {
+            outbox.note_names(length);
+        }
     }
 
     /// What one of its subscriptions counts towards the bound.

@@ -35,7 +35,7 @@ pub async fn serve(listener: TcpListener, broker: Broker, stop: CancellationToke
                     sessions.spawn_local(run(stream, peer, broker.clone(), stop.clone()));
                 }
                 Ok((stream, peer)) => refuse(stream, peer, &broker),
-                Err(error) => pause(error).await,
+                Err(error) => pause(error, &broker).await,
             },
         }
     }
@@ -61,13 +61,19 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// Tells the client why in the words of Redis, as far as that is possible without waiting.
 fn refuse(stream: TcpStream, peer: SocketAddr, broker: &Broker) {
     broker.counters().session_refused();
-    tracing::warn!(%peer, "embedded bus: connection refused, max_sessions are open");
+    broker.warn("sessions", |held_back| {
+        let most = broker.settings().max_sessions;
+        const MESSAGE: &str = "embedded bus: connection refused, as many are open as may be";
+        tracing::warn!(%peer, most, held_back, "{MESSAGE}");
+    });
     let told = stream.try_write(b"-ERR max number of clients reached\r\n");
     tracing::trace!(?told, "refusal");
 }
 
-async fn pause(error: io::Error) {
-    tracing::warn!(%error, "embedded bus: accept failed");
+async fn pause(error: io::Error, broker: &Broker) {
+    broker.warn("accept", |held_back| {
+        tracing::warn!(%error, held_back, "embedded bus: accept failed");
+    });
     time::sleep(ACCEPT_PAUSE).await;
 }
 

@@ -12,6 +12,7 @@ mod broker;
 mod command;
 mod glob;
 mod listener;
+mod memory;
 mod outbox;
 mod outlet;
 mod reply;
@@ -45,11 +46,23 @@ pub struct BusSettings {
     /// `client-output-buffer-limit pubsub` is 8 MiB too
     /// (<https://redis.io/docs/latest/develop/reference/clients/#output-buffer-limits>).
     pub max_queued_bytes: usize,
+    /// What all connections together may hold of unfinished commands, of what waits to be written and of
+    /// names, in bytes. Above it the connection is cut that has got on least: on which nothing was read
+    /// or written for longest.
+    pub max_memory: usize,
 }
 
 impl BusSettings {
     /// The longest name of a channel or of a pattern, in bytes.
     pub const MAX_NAME_BYTES: usize = 1024;
+    /// Who holds less than this is left alone when memory runs out, in bytes.
+    pub(super) const SMALL: usize = 64 << 10;
+
+    /// The least [`max_memory`](Self::max_memory) with which one message of the greatest length can
+    /// come: the message itself, and what a command may hold beside it.
+    pub fn least_memory(max_event_bytes: usize) -> usize {
+        max_event_bytes.saturating_add(2 << 20)
+    }
 }
 
 impl Default for BusSettings {
@@ -59,6 +72,7 @@ impl Default for BusSettings {
             max_sessions: 1000,
             max_subscriptions: 100_000,
             max_queued_bytes: 8 << 20,
+            max_memory: 64 << 20,
         }
     }
 }

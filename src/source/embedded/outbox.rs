@@ -9,7 +9,9 @@ use std::pin::Pin;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::memory::{Held, Memory};
 use crate::source::resp::{self, Protocol, Value};
 
 /// The queue of one connection, filled by its own commands and by everybody's messages, emptied by
@@ -20,33 +22,91 @@ pub(super) struct Outbox {
     max_bytes: usize,
     protocol: Cell<Protocol>,
     changed: Notify,
+    // What is held: copies that wait here, unfinished commands, names.
+    own: Held,
+    input: Held,
+    names: Held,
+    // When something was read or written last.
+    moved: Cell<Instant>,
+    is_cut: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     /// Long messages, shared with the other subscribers, and what came before each.
-    chunks: VecDeque<Bytes>,
+    chunks: VecDeque<Chunk>,
     /// What came after the last of them: short pieces, written together.
     tail: BytesMut,
+    /// Of the chunks that nobody else has, in bytes.
+    own_chunks: usize,
     /// Of both.
     bytes: usize,
     has_overflowed: bool,
 }
 
+/// A piece that is written undivided.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    // Nobody else has it.
+    is_own: bool,
+}
+
 impl Outbox {
     /// A message up to this is copied behind the others; a longer one is shared. In bytes.
-    const COPIED: usize = 4 << 10;
+    pub(super) const COPIED: usize = 4 << 10;
 
     /// Pieces that one write takes.
     const PIECES: usize = 32;
 
-    pub(super) fn new(max_bytes: usize) -> Self {
+    pub(super) fn new(max_bytes: usize, memory: &Memory) -> Self {
         Self {
             queue: RefCell::default(),
             max_bytes,
             protocol: Cell::default(),
             changed: Notify::new(),
+            own: memory.part(),
+            input: memory.part(),
+            names: memory.part(),
+            moved: Cell::new(Instant::now()),
+            is_cut: Cell::new(false),
         }
+    }
+
+    /// Commands that are not complete hold so many bytes; something has just been read.
+    pub(super) fn note_read(&self, held: usize) {
+        self.input.set(held);
+        self.moved.set(Instant::now());
+    }
+
+    /// A name of this length has come, or gone.
+    pub(super) fn note_names(&self, length: isize) {
+        self.names.set(self.names.bytes().saturating_add_signed(length));
+    }
+
+    /// What this connection holds, messages included that others hold too.
+    pub(super) fn held(&self) -> usize {
+        self.input.bytes() + self.names.bytes() + self.len()
+    }
+
+    /// When something was read or written last.
+    pub(super) fn moved(&self) -> Instant {
+        self.moved.get()
+    }
+
+    /// Lets go of everything: the session ends.
+    pub(super) fn cut_for_memory(&self) {
+        self.is_cut.set(true);
+        *self.queue.borrow_mut() = Queue { has_overflowed: true, ..Queue::default() };
+        for part in [&self.own, &self.input, &self.names] {
+            part.set(0);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Whether all connections together held too much, and this one has to go.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.get()
     }
 
     pub(super) fn protocol(&self) -> Protocol {
@@ -68,6 +128,7 @@ impl Outbox {
         let before = queue.tail.len();
         resp::encode(&value, self.protocol.get(), &mut queue.tail);
         queue.bytes += queue.tail.len() - before;
+        self.own.set(queue.own());
     }
 
     /// Queues an encoded message. One that does not fit beside what waits closes the connection,
@@ -82,6 +143,7 @@ impl Outbox {
         } else {
             queue.push(message);
         }
+        self.own.set(queue.own());
         self.changed.notify_one();
     }
 
@@ -116,7 +178,10 @@ impl Outbox {
         if written == 0 && !self.is_empty() {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        self.queue.borrow_mut().written(written);
+        let queue = &mut *self.queue.borrow_mut();
+        queue.written(written);
+        self.own.set(queue.own());
+        self.moved.set(Instant::now());
         Ok(())
     }
 }
@@ -129,14 +194,21 @@ impl Queue {
             return;
         }
         if !self.tail.is_empty() {
-            self.chunks.push_back(self.tail.split().freeze());
+            let bytes = self.tail.split().freeze();
+            self.own_chunks += bytes.len();
+            self.chunks.push_back(Chunk { bytes, is_own: true });
         }
-        self.chunks.push_back(message.clone());
+        self.chunks.push_back(Chunk { bytes: message.clone(), is_own: false });
+    }
+
+    /// What nobody else has.
+    fn own(&self) -> usize {
+        self.own_chunks + self.tail.len()
     }
 
     /// Puts the first pieces into `pieces`; how many those are.
     fn pieces<'a>(&'a self, pieces: &mut [IoSlice<'a>; Outbox::PIECES]) -> usize {
-        let waiting = self.chunks.iter().map(|chunk| &chunk[..]);
+        let waiting = self.chunks.iter().map(|chunk| &chunk.bytes[..]);
         let waiting = waiting.chain((!self.tail.is_empty()).then_some(&self.tail[..]));
         let mut count = 0;
         for (piece, bytes) in pieces.iter_mut().zip(waiting) {
@@ -148,12 +220,16 @@ impl Queue {
 
     fn written(&mut self, mut written: usize) {
         self.bytes = self.bytes.saturating_sub(written);
-        while let Some(chunk) = self.chunks.front_mut() {
-            if written < chunk.len() {
-                chunk.advance(written);
+        while let Some(Chunk { bytes, is_own }) = self.chunks.front_mut() {
+            let taken = written.min(bytes.len());
+            if *is_own {
+                self.own_chunks -= taken;
+            }
+            bytes.advance(taken);
+            written -= taken;
+            if !bytes.is_empty() {
                 return;
             }
-            written -= chunk.len();
             self.chunks.pop_front();
         }
         self.tail.advance(written.min(self.tail.len()));
@@ -175,7 +251,7 @@ impl Queue {
 mod tests {
     use bytes::Bytes;
 
-    use super::Outbox;
+    use super::{Memory, Outbox};
     use crate::source::embedded::reply::ok;
 
     async fn written(outbox: &Outbox) -> Vec<u8> {
@@ -188,7 +264,8 @@ mod tests {
 
     #[tokio::test]
     async fn replies_and_messages_are_written_in_their_order() {
-        let outbox = Outbox::new(1 << 20);
+        let memory = Memory::default();
+        let outbox = Outbox::new(1 << 20, &memory);
         let mut expected = Vec::new();
         for round in 0..100_usize {
             let message = Bytes::from(vec![b'x'; round * 100]);
@@ -198,13 +275,15 @@ mod tests {
             expected.extend_from_slice(&message);
         }
         assert_eq!(outbox.len(), expected.len());
+        assert!((1..=expected.len()).contains(&memory.used()));
         assert!(written(&outbox).await == expected);
         assert!(outbox.is_empty());
+        assert_eq!(memory.used(), 0);
     }
 
     #[tokio::test]
     async fn a_queue_over_its_bound_is_given_up_at_once() {
-        let outbox = Outbox::new(1000);
+        let outbox = Outbox::new(1000, &Memory::default());
         outbox.message(&Bytes::from(vec![0; 600]));
         assert!(!outbox.has_overflowed());
         outbox.message(&Bytes::from(vec![0; 600]));
@@ -217,7 +296,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_queue_takes_any_message() {
-        let outbox = Outbox::new(10);
+        let outbox = Outbox::new(10, &Memory::default());
         outbox.message(&Bytes::from(vec![7; 100_000]));
         assert_eq!(written(&outbox).await, vec![7; 100_000]);
     }

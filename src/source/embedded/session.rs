@@ -36,6 +36,8 @@ enum End {
     Stopped,
     /// A subscriber did not read, and more waited for it than may.
     SlowSubscriber,
+    /// All connections together held too much, and this one had got on least.
+    Memory,
     /// A web page, or somebody who mistook the port.
     Http,
     Failed(io::Error),
@@ -64,11 +66,22 @@ pub(super) async fn run(
     match end {
         End::SlowSubscriber => {
             broker.counters().subscriber_was_slow();
-            tracing::warn!(%peer, "embedded bus: a subscriber that did not read is disconnected");
+            broker.warn("slow_subscriber", |held_back| {
+                const MESSAGE: &str = "embedded bus: a subscriber that did not read is disconnected";
+                tracing::warn!(%peer, held_back, "{MESSAGE}");
+            });
         }
+        End::Memory => broker.warn("memory", |held_back| {
+            const MESSAGE: &str =
+                "embedded bus: its connections hold limits.bus_memory; one that stands still is cut";
+            tracing::warn!(%peer, held_back, "{MESSAGE}");
+        }),
         End::Http => {
             broker.counters().http_request_closed();
-            tracing::warn!(%peer, "embedded bus: possible attack: HTTP on the bus, closed at once");
+            broker.warn("http", |held_back| {
+                const MESSAGE: &str = "embedded bus: possible attack: HTTP on the bus, closed at once";
+                tracing::warn!(%peer, held_back, "{MESSAGE}");
+            });
         }
         End::Failed(error) => tracing::debug!(%peer, %error, "embedded bus: connection failed"),
         End::Closed | End::Stopped => tracing::debug!(%peer, "embedded bus: connection closed"),
@@ -78,7 +91,7 @@ pub(super) async fn run(
 impl Session {
     fn new(broker: &Broker, peer: SocketAddr) -> Self {
         let number = broker.counters().session_opened();
-        let outbox = Rc::new(Outbox::new(broker.settings().max_queued_bytes));
+        let outbox = broker.outbox();
         Self {
             client: Client::new(broker.clone(), Rc::clone(&outbox), peer, number),
             outbox,
@@ -95,6 +108,9 @@ impl Session {
         stop: &CancellationToken,
     ) -> End {
         loop {
+            if self.outbox.is_cut() {
+                return End::Memory;
+            }
             if self.outbox.has_overflowed() {
                 return End::SlowSubscriber;
             }
@@ -153,6 +169,9 @@ impl Session {
             }
         }
         self.client.end_batch();
+        let unfinished = self.decoder.held() + self.buf.len();
+        self.outbox.note_read(unfinished + self.client.held());
+        self.client.enforce_memory();
         next
     }
 

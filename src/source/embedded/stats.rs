@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::memory::Memory;
+
 /// Counters of one bus, from its start.
 #[derive(Debug, Default)]
 pub struct BusStats {
@@ -11,9 +13,35 @@ pub struct BusStats {
     slow_subscribers: AtomicU64,
     http_requests: AtomicU64,
     oversized_messages: AtomicU64,
+    cut_for_memory: AtomicU64,
+    memory: Memory,
 }
 
 impl BusStats {
+    pub(super) fn new(memory: Memory) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
+    /// What all connections hold together, in bytes.
+    pub fn memory(&self) -> usize {
+        self.memory.used()
+    }
+
+    /// Connections that were cut because all together held too much.
+    pub fn cut_for_memory_so_far(&self) -> u64 {
+        get(&self.cut_for_memory)
+    }
+
+    /// What connections were refused or cut for since the start, by reason.
+    pub fn cuts(&self) -> [(&'static str, u64); 4] {
+        [
+            ("http", self.http_requests()),
+            ("memory", self.cut_for_memory_so_far()),
+            ("sessions", self.sessions_refused()),
+            ("slow_subscriber", self.slow_subscribers()),
+        ]
+    }
+
     /// Connections that are open.
     pub fn sessions(&self) -> u64 {
         get(&self.sessions_opened).saturating_sub(get(&self.sessions_closed))
@@ -58,6 +86,10 @@ impl BusStats {
 
     pub(super) fn http_request_closed(&self) {
         add(&self.http_requests);
+    }
+
+    pub(super) fn cut_for_memory(&self) {
+        add(&self.cut_for_memory);
     }
 
     pub(super) fn message_was_oversized(&self) {

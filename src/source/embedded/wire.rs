@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::memory::Memory;
 use super::outbox::Outbox;
 use super::reply;
 use crate::event::Payload;
@@ -15,6 +16,7 @@ pub(super) struct Wire<'a> {
     channel: &'a [u8],
     pattern: Option<&'a Rc<[u8]>>,
     payload: &'a Payload,
+    memory: &'a Memory,
     resp2: Option<Bytes>,
     resp3: Option<Bytes>,
 }
@@ -24,8 +26,9 @@ impl<'a> Wire<'a> {
         channel: &'a [u8],
         pattern: Option<&'a Rc<[u8]>>,
         payload: &'a Payload,
+        memory: &'a Memory,
     ) -> Self {
-        Self { channel, pattern, payload, resp2: None, resp3: None }
+        Self { channel, pattern, payload, memory, resp2: None, resp3: None }
     }
 
     /// Queues the message; false when there is nothing to send, because it was too large.
@@ -37,7 +40,11 @@ impl<'a> Wire<'a> {
             Protocol::Resp2 => &mut self.resp2,
             Protocol::Resp3 => &mut self.resp3,
         };
-        let encoded = encoded.get_or_insert_with(|| encode(channel, pattern, payload, protocol));
+        let encoded = encoded.get_or_insert_with(|| {
+            let message = encode(channel, pattern, payload, protocol);
+            // A short one is copied, and counted where it is.
+            if message.len() <= Outbox::COPIED { message } else { self.memory.share(message) }
+        });
         outbox.message(encoded);
         true
     }

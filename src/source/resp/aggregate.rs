@@ -45,17 +45,24 @@ pub(super) struct Aggregate {
     kind: AggregateKind,
     missing: usize,
     elements: Vec<Value>,
+    // Of the strings among them. Not of what stands in an element that has elements itself.
+    bytes: usize,
 }
 
 impl Aggregate {
     pub(super) fn new(kind: AggregateKind, len: usize) -> Self {
         // An announcement costs a peer nothing, so it reserves little.
-        Self { kind, missing: len, elements: Vec::with_capacity(len.min(16)) }
+        Self { kind, missing: len, elements: Vec::with_capacity(len.min(16)), bytes: 0 }
     }
 
     /// Elements that have not come.
     pub(super) fn missing(&self) -> usize {
         self.missing
+    }
+
+    /// The memory of the elements that have come, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.bytes + self.elements.capacity() * size_of::<Value>()
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -64,6 +71,7 @@ impl Aggregate {
 
     pub(super) fn push(&mut self, element: Value) {
         debug_assert!(self.missing > 0, "complete ones are closed");
+        self.bytes += element.as_bytes().map_or(0, bytes::Bytes::len);
         self.elements.push(element);
         self.missing -= 1;
     }

@@ -72,6 +72,12 @@ impl Decoder {
         Ok(None)
     }
 
+    /// What the value holds that has not wholly arrived, in bytes; without what is still in the buffer.
+    pub fn held(&self) -> usize {
+        let string = self.string.as_ref().map_or(0, Unfinished::held);
+        self.open.iter().map(Aggregate::held).sum::<usize>() + string
+    }
+
     /// Whether the next byte begins a value: nothing of it has been taken out of the buffer.
     pub fn is_between_values(&self) -> bool {
         self.string.is_none() && self.open.is_empty()

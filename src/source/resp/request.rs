@@ -35,6 +35,11 @@ impl RequestDecoder {
         }
     }
 
+    /// What the command holds that has not wholly arrived, in bytes; without what is still in the buffer.
+    pub fn held(&self) -> usize {
+        self.values.held()
+    }
+
     /// Takes the next command out of `buf`; `None` when it has not wholly arrived.
     ///
     /// Empty lines and empty arrays are passed over, as Redis does.

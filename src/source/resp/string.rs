@@ -80,6 +80,11 @@ impl Unfinished {
         Self { kind, len, missing: len, gathered: None }
     }
 
+    /// The memory that it has, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.gathered.as_ref().map_or(0, Vec::capacity)
+    }
+
     /// Takes what there is of the string out of `buf`. True when it is complete, line end included.
     pub(super) fn resume(&mut self, buf: &mut BytesMut) -> Result<bool, ProtocolError> {
         let available = usize::try_from(self.missing).unwrap_or(usize::MAX).min(buf.len());

@@ -82,6 +82,16 @@ impl Client {
         if self.is_leaving { Next::Close } else { Next::Continue }
     }
 
+    /// What commands hold that wait for EXEC, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.transaction.as_ref().map_or(0, Transaction::held)
+    }
+
+    /// Cuts connections, perhaps this one, where all together hold too much.
+    pub(super) fn enforce_memory(&self) {
+        self.broker.enforce_memory();
+    }
+
     /// No more commands are at hand.
     pub(super) fn end_batch(&self) {
         self.broker.flush();

@@ -32,6 +32,11 @@ impl Transaction {
         }
     }
 
+    /// What the commands hold, in bytes.
+    pub(super) fn held(&self) -> usize {
+        if self.queued.is_empty() { 0 } else { self.bytes }
+    }
+
     pub(super) fn queue(&mut self, spec: &'static Spec, words: &Words) -> Outcome {
         if !spec.runs_in_transaction {
             return Err(CommandError::NotInTransaction(spec.name));

@@ -1,0 +1,108 @@
+//! What all connections of the bus hold together: unfinished commands, queued replies and messages,
+//! names. Counts; what happens above the bound is for the broker.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+/// The sum, in bytes: a cheap handle. Messages may be dropped on another thread.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory(Arc<AtomicUsize>);
+
+/// One part of the sum, which is given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    bytes: Cell<usize>,
+    memory: Memory,
+}
+
+/// A message that several connections share: counted once, for as long as one of them has it.
+struct Shared {
+    bytes: Bytes,
+    memory: Memory,
+}
+
+impl Memory {
+    pub(super) fn used(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A part that holds nothing yet.
+    pub(super) fn part(&self) -> Held {
+        Held { bytes: Cell::new(0), memory: self.clone() }
+    }
+
+    /// The same bytes, counted.
+    pub(super) fn share(&self, bytes: Bytes) -> Bytes {
+        self.add(bytes.len());
+        Bytes::from_owner(Shared { bytes, memory: self.clone() })
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sub(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Held {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// It holds so many bytes now.
+    pub(super) fn set(&self, bytes: usize) {
+        let before = self.bytes.replace(bytes);
+        if bytes >= before {
+            self.memory.add(bytes - before);
+        } else {
+            self.memory.sub(before - bytes);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.memory.sub(self.bytes.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::Memory;
+
+    #[test]
+    fn what_is_held_is_counted_once_and_given_back() {
+        let memory = Memory::default();
+        let (one, other) = (memory.part(), memory.part());
+        one.set(100);
+        other.set(10);
+        one.set(50);
+        assert_eq!((memory.used(), one.bytes()), (60, 50));
+        let message = memory.share(Bytes::from(vec![0; 1000]));
+        let again = message.clone();
+        assert_eq!(memory.used(), 1060);
+        drop(message);
+        assert_eq!(memory.used(), 1060);
+        drop((again, one));
+        assert_eq!(memory.used(), 10);
+    }
+}
