@@ -1,11 +1,16 @@
 //! TLS as a client: whom we trust when we connect to others.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::time::Instant;
+
+/// For so long the roots of the system are taken as they were read.
+const ROOTS_AGE: Duration = Duration::from_secs(10);
 
 /// Whom a client of ours believes.
 #[derive(Clone, Debug)]
@@ -29,13 +34,31 @@ pub fn config(trust: Trust) -> ClientConfig {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         }
         Trust::SystemRootsAnd(others) => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            builder.with_root_certificates(with(roots, others))
+            let roots = system_roots();
+            if others.is_empty() {
+                builder.with_root_certificates(roots)
+            } else {
+                builder.with_root_certificates(with(RootCertStore::clone(&roots), others))
+            }
         }
         Trust::Only(these) => builder.with_root_certificates(with(RootCertStore::empty(), these)),
     }
     .with_no_client_auth()
+}
+
+/// The roots of the system, shared by all who want them at about the same time: the upstreams of a start
+/// or a reload, on each shard. Later they are read again, as they may have changed.
+fn system_roots() -> Arc<RootCertStore> {
+    static NEWEST: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
+    let mut newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, roots)) = newest.as_ref().filter(|(read, _)| read.elapsed() < ROOTS_AGE) {
+        return Arc::clone(roots);
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let roots = Arc::new(roots);
+    *newest = Some((Instant::now(), Arc::clone(&roots)));
+    roots
 }
 
 /// Certificates that cannot be read are left out: a server that needs one is refused later.

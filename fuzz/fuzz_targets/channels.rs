@@ -27,7 +27,7 @@ routes:
 ";
     let settings =
         ssegate::config::parse(text, "gateway.yaml", &|_| None).expect("a configuration");
-    Router::new(settings.routes).expect("routes")
+    Router::new(&settings.routes, None).expect("routes")
 });
 
 fn topics(path: &str, query: &str) -> Option<Vec<Topic>> {

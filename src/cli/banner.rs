@@ -1,6 +1,7 @@
 //! What a terminal shows at the start: what is open where, and something to try.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use ssegate::config::Settings;
 use ssegate::route::{RouteSettings, Target};
@@ -20,7 +21,7 @@ pub(super) fn show(settings: &Settings, publish: Option<&str>) {
 fn text(settings: &Settings, program: &str, publish: Option<&str>) -> String {
     let mut text = format!("ssegate {}\n\n", env!("CARGO_PKG_VERSION"));
     let mut row = |name: &str, value: &str| text.push_str(&format!("  {name:<9} {value}\n"));
-    let is_demo = |route: &RouteSettings| matches!(route.target, Target::Demo);
+    let is_demo = |route: &Arc<RouteSettings>| matches!(route.target, Target::Demo);
     let name = if settings.routes.iter().any(is_demo) { "demo" } else { "open" };
     for url in settings.listeners.iter().map(target::origin) {
         row(name, &format!("{url}/"));

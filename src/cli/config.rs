@@ -37,11 +37,11 @@ impl ConfigFile {
     /// are the variables and the certificates that it names.
     pub(super) fn load_to_run(&self) -> Result<(Settings, Load), Error> {
         let text = self.text()?;
-        let settings = text.resolve(Purpose::Run)?;
+        let settings = config::apart(|| text.resolve(Purpose::Run))?;
         let file = self.path().to_owned();
         let load: Load = match self.is_stdin() {
-            true => Arc::new(move || text.resolve(Purpose::Run)),
-            false => Arc::new(move || config::load(&file)),
+            true => Arc::new(move || config::apart(|| text.resolve(Purpose::Run))),
+            false => Arc::new(move || config::apart(|| config::load(&file))),
         };
         Ok((settings, load))
     }

@@ -49,7 +49,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
 
 /// What the routes read, or names like it: each once.
 fn reads(settings: &Settings) -> Result<Vec<Read>, ssegate::route::RouterError> {
-    let router = ssegate::route::Router::new(settings.routes.clone())?;
+    let router = ssegate::route::Router::new(&settings.routes, None)?;
     let mut reads = Vec::new();
     for route in router.routes() {
         let handover = route.handover.as_ref().map(|handover| &handover.channels);

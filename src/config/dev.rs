@@ -1,6 +1,7 @@
 //! What `ssegate dev` runs with: nothing to install, nothing to write.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::AdminSettings;
@@ -59,15 +60,15 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn route(path: &str, target: Target) -> RouteSettings {
-    RouteSettings {
+fn route(path: &str, target: Target) -> Arc<RouteSettings> {
+    Arc::new(RouteSettings {
         path: path.to_owned(),
         host: None,
         methods: Vec::new(),
         target,
         cors: CorsSettings::default(),
         handover: None,
-    }
+    })
 }
 
 fn events(channel: &str) -> Target {

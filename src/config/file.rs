@@ -37,7 +37,8 @@ pub(super) struct File {
     pub(super) sse: Field<SseFile>,
     /// Which request leads where.
     #[schemars(length(min = 1))]
-    pub(super) routes: Field<Vec<Field<RouteFile>>>,
+    // Each by itself: see `Settings::routes`.
+    pub(super) routes: Field<Vec<Field<Box<RouteFile>>>>,
     /// Threads that serve connections. Default: as many as the processors, affinity and the
     /// container allow.
     #[schemars(range(min = 1, max = 128))]

@@ -5,6 +5,7 @@
 //! notes the mistakes that it meets and goes on, so that all are told at once. The stages have not
 //! heard of YAML.
 
+mod apart;
 mod dev;
 mod error;
 mod field;
@@ -21,6 +22,7 @@ mod variables;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::AdminSettings;
@@ -30,6 +32,7 @@ use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
+pub use apart::apart;
 pub use error::{ConfigErrors, Mistake};
 pub use schema::schema;
 
@@ -51,7 +54,9 @@ pub struct Settings {
     /// Bounds of every request.
     pub requests: RequestSettings,
     /// Which request leads where, in the order of the file.
-    pub routes: Vec<RouteSettings>,
+    // Each by itself: one piece of memory for thousands of them, once it is freed, teaches glibc to give
+    // nothing back (M_MMAP_THRESHOLD in mallopt(3)).
+    pub routes: Vec<Arc<RouteSettings>>,
     /// The streams end evenly over this in an orderly stop, and running requests have as long.
     pub drain: Duration,
     /// Before that, new clients are still let in and sent away for so long.

@@ -95,10 +95,11 @@ impl Gateway {
         files::raise_limit();
         files::enough(settings.shards, sockets::addresses(&settings).len())
             .map_err(Error::Files)?;
-        let written = settings.clone();
+        // The routes are the router's.
+        let written = Settings { routes: Vec::new(), ..settings.clone() };
         let metrics = Metrics::new()?;
         announce(&metrics);
-        let router = Arc::new(Router::new(settings.routes.clone())?);
+        let router = Arc::new(Router::new(&settings.routes, None)?);
         let (mut inherited, predecessor) = match start {
             Start::Fresh => (Inherited::from_systemd()?, None),
             Start::Takeover => {
@@ -137,7 +138,8 @@ impl Gateway {
 
     async fn serve(self, load: Option<Load>) -> Result<(), Error> {
         let mut signals = stop::Signals::new()?;
-        let Self { written, settings, router, metrics, sockets, predecessor } = self;
+        let Self { written, mut settings, router, metrics, sockets, predecessor } = self;
+        settings.routes = Vec::new();
         let Sockets { listeners, admin, bus, shared } = sockets;
         let manner = Rc::new(Cell::new(stop::Manner::of(&settings)));
         let max_connections = Rc::new(Cell::new(settings.connections.max_connections));
@@ -182,6 +184,7 @@ impl Gateway {
         if let Some(load) = load {
             let reloader = Reloader {
                 current: written,
+                router: Arc::clone(&router),
                 listeners: shown.clone(),
                 shards: changes,
                 hub: hub.clone(),

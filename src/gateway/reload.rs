@@ -44,6 +44,7 @@ pub(super) type Changes = watch::Sender<Option<Change>>;
 pub(super) struct Reloader {
     /// What holds now, as it is written.
     pub(super) current: Settings,
+    pub(super) router: Arc<Router>,
     pub(super) listeners: Vec<Listener>,
     pub(super) shards: Changes,
     pub(super) hub: Hub,
@@ -86,8 +87,9 @@ impl Reloader {
 
     async fn reload(&mut self, load: Load) -> Result<(), Refused> {
         // Not on this thread, which has the source: a disk may be slow.
-        let new = tokio::task::spawn_blocking(move || load()).await??;
-        let router = Arc::new(Router::new(new.routes.clone())?);
+        let mut new = tokio::task::spawn_blocking(move || load()).await??;
+        let router = Arc::new(Router::new(&new.routes, Some(&self.router))?);
+        new.routes = Vec::new();
         let certificates = self.certificates(&new.listeners)?;
         // From here on nothing can fail.
         for key in fixed(&self.current, &new) {
@@ -108,6 +110,7 @@ impl Reloader {
         self.manner.set(Manner::of(&new));
         let connections = new.connections.clone();
         let requests = new.requests.clone();
+        self.router = Arc::clone(&router);
         self.shards.send_replace(Some(Change { router, connections, requests }));
         self.current = Settings {
             shards: self.current.shards,

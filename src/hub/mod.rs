@@ -34,7 +34,7 @@ mod subscriber;
 mod tests;
 mod watched;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 pub use channels::{Hub, LogPast, PastCall, PastKey, PastWanted, Wish};
@@ -102,11 +102,14 @@ pub struct StreamSettings {
     pub max_age: Option<Duration>,
 }
 
+/// One for all routes.
+static COMMENT: LazyLock<Frame> = LazyLock::new(encode::comment);
+
 impl Default for StreamSettings {
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_secs(15),
-            keep_alive_text: encode::comment(),
+            keep_alive_text: COMMENT.clone(),
             retry: Duration::from_secs(3),
             linger: Duration::from_secs(300),
             gap_events: true,

@@ -4,7 +4,7 @@ use super::{Channels, EventsSettings};
 use crate::grip::signature::Secret;
 
 /// What a route says of the streams that its backend hands over.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandoverSettings {
     /// The secret that the backend and we share.
     pub key: Secret,

@@ -28,7 +28,7 @@ pub use router::{Matched, Parameters, Router, RouterError};
 pub const STREAM_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
 
 /// One entry of `routes`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSettings {
     /// A path with `{name}` for one segment and `{*name}` for the rest.
     pub path: String,
@@ -48,7 +48,7 @@ pub struct RouteSettings {
 #[derive(Debug)]
 pub struct Route {
     /// As it was configured.
-    pub settings: RouteSettings,
+    pub settings: Arc<RouteSettings>,
     /// Its place among the routes.
     pub place: usize,
     /// Of an events route.
@@ -64,7 +64,7 @@ pub struct Route {
 }
 
 impl Route {
-    fn new(place: usize, settings: RouteSettings) -> Self {
+    fn new(place: usize, settings: Arc<RouteSettings>) -> Self {
         let channels = match &settings.target {
             Target::Events(events) => Some(Channels::new(events.clone())),
             Target::Proxy(_) | Target::Demo => None,
@@ -115,7 +115,7 @@ impl Route {
 }
 
 /// What a route leads to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A stream of events.
     Events(EventsSettings),
@@ -126,7 +126,7 @@ pub enum Target {
 }
 
 /// A stream of events, as a route describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsSettings {
     /// Templates over path and query: `{channel}`, `news`, `user:{query.id}`.
     pub channels: Vec<String>,

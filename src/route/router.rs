@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use http::Method;
 use percent_encoding::percent_decode_str;
@@ -16,7 +17,7 @@ use crate::hub::RetentionRules;
 /// All routes.
 #[derive(Debug)]
 pub struct Router {
-    routes: Vec<Route>,
+    routes: Vec<Arc<Route>>,
     by_host: HashMap<String, Paths>,
     any_host: Paths,
 }
@@ -48,16 +49,22 @@ pub struct RouterError {
 }
 
 impl Router {
-    /// Puts the routes in order.
+    /// Puts the routes in order. One that is the same in the same place as `before` is kept, and with it
+    /// what it counts.
     ///
     /// # Errors
     /// A path is no pattern of matchit's; the configuration has refused such a one already.
-    pub fn new(settings: Vec<RouteSettings>) -> Result<Self, RouterError> {
-        let routes: Vec<Route> = settings
-            .into_iter()
-            .enumerate()
-            .map(|(place, settings)| Route::new(place, settings))
-            .collect();
+    pub fn new(
+        settings: &[Arc<RouteSettings>],
+        before: Option<&Self>,
+    ) -> Result<Self, RouterError> {
+        let before = before.map(|before| &*before.routes).unwrap_or_default();
+        let route = |(place, settings): (usize, &Arc<RouteSettings>)| {
+            let kept = before.get(place).filter(|route| route.settings == *settings);
+            let new = || Arc::new(Route::new(place, Arc::clone(settings)));
+            kept.map_or_else(new, Arc::clone)
+        };
+        let routes: Vec<Arc<Route>> = settings.iter().enumerate().map(route).collect();
         let mut places: HashMap<(Option<&str>, String), Vec<usize>> = HashMap::new();
         for route in &routes {
             for shape in shapes(&route.settings.path) {
@@ -101,7 +108,8 @@ impl Router {
                 Matched::Route(route, Parameters::decode(&route.parameters, values))
             }
             None => {
-                Matched::MethodNotAllowed(candidates.flat_map(Route::methods).cloned().collect())
+                let methods = candidates.flat_map(|route| route.methods());
+                Matched::MethodNotAllowed(methods.cloned().collect())
             }
         }
     }
@@ -116,7 +124,7 @@ impl Router {
     }
 
     /// Every route, in the order of the configuration.
-    pub fn routes(&self) -> &[Route] {
+    pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
     }
 }
@@ -171,12 +179,30 @@ fn shapes(path: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::Method;
 
     use super::{Matched, Router};
     use crate::event::Format;
     use crate::hub::StreamSettings;
     use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
+
+    fn router(settings: Vec<RouteSettings>, before: Option<&Router>) -> Router {
+        let settings: Vec<_> = settings.into_iter().map(Arc::new).collect();
+        Router::new(&settings, before).expect("routes")
+    }
+
+    #[test]
+    fn a_route_that_stays_the_same_is_kept_with_what_it_counts() {
+        let before = router(vec![route("/a", None, &[]), route("/b", None, &[])], None);
+        let after =
+            router(vec![route("/a", None, &[]), route("/b", None, &[Method::GET])], Some(&before));
+        let is_kept = |place: usize| Arc::ptr_eq(&before.routes()[place], &after.routes()[place]);
+        assert_eq!((is_kept(0), is_kept(1)), (true, false));
+        let moved = router(vec![route("/b", None, &[]), route("/a", None, &[])], Some(&before));
+        assert!(moved.routes().iter().enumerate().all(|(place, route)| route.place == place));
+    }
 
     fn route(path: &str, host: Option<&str>, methods: &[Method]) -> RouteSettings {
         RouteSettings {
@@ -220,7 +246,7 @@ mod tests {
         let exact = || route("/files/", None, &[]);
         let rest = || route("/files/{*file}", None, &[]);
         for (routes, exact) in [(vec![rest(), exact()], 1), (vec![exact(), rest()], 0)] {
-            let router = Router::new(routes).expect("routes");
+            let router = router(routes, None);
             assert_eq!(find(&router, "/files/", &Method::GET, None), Ok(exact));
             assert_eq!(find(&router, "/files/x", &Method::GET, None), Ok(1 - exact));
         }
@@ -228,13 +254,15 @@ mod tests {
 
     #[test]
     fn a_preflight_leads_where_the_method_that_it_asks_for_would() {
-        let router = Router::new(vec![
-            events("/feed", &[]),
-            route("/feed", None, &[Method::POST, Method::OPTIONS]),
-            events("/alone", &[]),
-            events("/get", &[Method::GET]),
-        ])
-        .expect("routes");
+        let router = router(
+            vec![
+                events("/feed", &[]),
+                route("/feed", None, &[Method::POST, Method::OPTIONS]),
+                events("/alone", &[]),
+                events("/get", &[Method::GET]),
+            ],
+            None,
+        );
         let asks = |path, asked| find(&router, path, &Method::OPTIONS, Some(&asked));
         assert_eq!(asks("/feed", Method::GET), Ok(0));
         assert_eq!(asks("/feed", Method::POST), Ok(1));
@@ -245,16 +273,18 @@ mod tests {
 
     #[test]
     fn the_most_specific_route_of_the_host_is_taken() {
-        let router = Router::new(vec![
-            route("/{*rest}", None, &[]),
-            route("/events", None, &[]),
-            events("/events/{channel}", &[]),
-            RouteSettings { host: Some("a.example".into()), ..events("/events/{name}", &[]) },
-            route("/api", None, &[Method::GET]),
-            route("/api", None, &[Method::POST]),
-            route("/files/{*file}", None, &[]),
-        ])
-        .expect("routes");
+        let router = router(
+            vec![
+                route("/{*rest}", None, &[]),
+                route("/events", None, &[]),
+                events("/events/{channel}", &[]),
+                RouteSettings { host: Some("a.example".into()), ..events("/events/{name}", &[]) },
+                route("/api", None, &[Method::GET]),
+                route("/api", None, &[Method::POST]),
+                route("/files/{*file}", None, &[]),
+            ],
+            None,
+        );
         let find = |host, path, method| match router.find(host, path, &method, None) {
             Matched::Route(route, parameters) => (route.place, parameters.0),
             Matched::MethodNotAllowed(methods) => (100 + methods.len(), Vec::new()),

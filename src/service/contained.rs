@@ -175,7 +175,7 @@ pub(super) mod tests {
             let (hub, mut links) = Hub::new(HubSettings::default(), 1, metrics.clone());
             let link = links.pop().expect("one link");
             let shard = Shard::new(link, SOON, metrics.for_shard());
-            let router = Arc::new(Router::new(vec![events()]).expect("routes"));
+            let router = Arc::new(Router::new(&[Arc::new(events())], None).expect("routes"));
             let health = Health::default();
             let requests = (RequestSettings::default(), Clients::default());
             let service =

@@ -4,6 +4,7 @@
 //! nothing of where the backend is.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, FORWARDED, HOST, VIA};
 use http::uri::Authority;
@@ -53,7 +54,11 @@ pub(super) fn cause<'r>(
 }
 
 /// The page: what failed, what to do, and what works without a backend.
-pub(super) fn page(error: &ProxyError, route: &Route, all: &[Route]) -> Response<ResponseBody> {
+pub(super) fn page(
+    error: &ProxyError,
+    route: &Route,
+    all: &[Arc<Route>],
+) -> Response<ResponseBody> {
     let (upstream, path) = (escaped(error.upstream()), escaped(&route.settings.path));
     let mut streams = String::new();
     for route in all.iter().filter(|route| matches!(route.settings.target, Target::Events(_))) {

@@ -1,5 +1,7 @@
 //! `routes`: what each matches, and what it leads to.
 
+use std::sync::Arc;
+
 use http::Method;
 
 use crate::config::error::Place;
@@ -19,9 +21,9 @@ use super::{Resolver, authority};
 impl Resolver<'_> {
     pub(super) fn routes(
         &self,
-        field: Field<Vec<Field<RouteFile>>>,
+        field: Field<Vec<Field<Box<RouteFile>>>>,
         defaults: &StreamDefaults,
-    ) -> Vec<RouteSettings> {
+    ) -> Vec<Arc<RouteSettings>> {
         const WHAT: &str = "say which request leads where, such as `- path: /events/{channel}`";
         let Some(At { place, value }) = self.required(field, &Place::default(), "routes", WHAT)
         else {
@@ -33,13 +35,13 @@ impl Resolver<'_> {
         let mut earlier = Matches::default();
         value
             .into_iter()
-            .filter_map(|item| self.route(item.written()?, defaults, &mut earlier))
+            .filter_map(|item| self.route(item.written()?, defaults, &mut earlier).map(Arc::new))
             .collect()
     }
 
     fn route(
         &self,
-        At { place, value: file }: At<RouteFile>,
+        At { place, value: file }: At<Box<RouteFile>>,
         defaults: &StreamDefaults,
         earlier: &mut Matches,
     ) -> Option<RouteSettings> {
