@@ -16,6 +16,7 @@ use super::events::EVENT_STREAM;
 use super::prologue::Prologue;
 use super::rejection::Rejection;
 use super::{Service, passing};
+use crate::event::InvalidChannelName;
 use crate::grip::instruct::{HeldChannel, Hold, InstructError, KeepAlive};
 use crate::hub::{Beginning, LastSeen, StreamRequest, StreamSettings};
 use crate::proxy::UpstreamBody;
@@ -43,6 +44,9 @@ impl HandoverError {
             Self::Instruct(InstructError::NoChannel) => "no_channel",
             Self::Instruct(InstructError::Filter) => "filter",
             Self::Instruct(InstructError::Unreadable(header)) => header,
+            Self::Channel(ChannelError::TooMany(_)) => "channels",
+            Self::Channel(ChannelError::Invalid(InvalidChannelName::Reserved)) => "reserved",
+            Self::Channel(ChannelError::Invalid(InvalidChannelName::TooLong)) => "long_name",
             Self::Channel(_) => "channel",
             Self::Encoded => "encoded",
         }

@@ -207,9 +207,9 @@ impl Rejection {
 /// A stream that ends at once, and says why in a comment, and when to come back: in lines alone, since
 /// some clients make an event of a block without data.
 fn come_back(reason: &Rejection) -> Response<ResponseBody> {
-    // One line: no text of these repeats what somebody else has written.
-    debug_assert!(!reason.to_string().contains(['\r', '\n']), "{reason}");
-    let mut lines = BytesMut::from(format!(": {reason}\n").as_bytes());
+    let mut lines = BytesMut::new();
+    // No text of these repeats what somebody else has written.
+    encode::reason(&reason.to_string()).put(Form::Text, &mut lines);
     encode::retry(jittered(COME_BACK)).put(Form::Text, &mut lines);
     super::events::stream_response(ResponseBody::whole(lines))
 }

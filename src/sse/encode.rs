@@ -87,6 +87,12 @@ pub fn retry(wait: Duration) -> Frame {
     text(format_args!("retry: {}\n", wait.as_millis()))
 }
 
+/// Says why a stream is sent away: a comment of one line, before [`retry`].
+pub fn reason(reason: &str) -> Frame {
+    debug_assert!(!reason.contains(['\r', '\n']), "{reason}");
+    text(format_args!(": {reason}\n"))
+}
+
 /// Tells a client that it is subscribed.
 ///
 /// Without a `position` a comment line. With one, a block that sets the last event id and
@@ -141,7 +147,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{comment, opening, ready, retry};
+    use super::{comment, opening, ready, reason, retry};
     use crate::event::Event;
     use crate::sse::frame::{Form, Frame};
 
@@ -229,6 +235,7 @@ mod tests {
         assert_eq!(text(&opening(Duration::from_secs(3))), ":\nretry: 3000\n");
         assert_eq!(text(&retry(Duration::from_millis(3456))), "retry: 3456\n");
         assert_eq!(text(&ready(Some("r-7"))), "id: r-7\n: ready\n\n");
+        assert_eq!(text(&reason("no room")), ": no room\n");
         assert_eq!(text(&comment()), ":\n");
         assert_eq!(text(&ready(None)), ": ready\n");
     }

@@ -29,12 +29,10 @@ async fn exchange(to: SocketAddr, request: &str) -> String {
 const GET: &str = "GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
 /// A stream that is sent away for a while.
-async fn sent_away(mut stream: EventStream, reason: &str) {
-    let first = stream.next_block().await;
-    assert_eq!(first.comments, [reason]);
-    let retry = first.retry.expect("a time to come back");
+async fn sent_away(stream: EventStream, reason: &str) {
+    let (told, retry) = stream.sent_away().await;
+    assert_eq!(told, reason);
     assert!((3000..=6000).contains(&retry), "{retry}");
-    assert_eq!(stream.end().await, Ok(()));
 }
 
 #[tokio::test]

@@ -189,9 +189,10 @@ async fn over_the_limit_on_all_channels_a_client_is_asked_to_come_back() {
     let _kept = (gateway.subscribe("/events/a").await, gateway.subscribe("/events/b").await);
 
     let mut refused = gateway.send(Via::Http1, Request::events("/events/c")).await.stream();
-    let retry = refused.next_block().await.retry.expect("a time to come back");
-    assert!(retry >= 500, "{retry}");
-    assert_eq!(refused.end().await, Ok(()));
+    assert_eq!(refused.next_block().await.retry, Some(3000), "opened before it was refused");
+    let (reason, retry) = refused.sent_away().await;
+    assert_eq!(reason, "too many channels are followed at once");
+    assert!(retry >= 3000, "{retry}");
     let _fine = gateway.subscribe("/events/a").await;
     gateway.counts("ssegate_channels_refused_total", &[], 1.0).await;
 }

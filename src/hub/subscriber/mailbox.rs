@@ -459,6 +459,10 @@ impl Mailbox {
     /// Ends the stream, and tells the client when to come back: later than usual, and each at its own
     /// time.
     pub(in crate::hub) fn send_away(&self, reason: CloseReason, now: Instant) {
+        if reason == CloseReason::Refused {
+            // It was never open: its client is told why, as others that are not let in.
+            self.say(encode::reason("too many channels are followed at once"), now);
+        }
         self.say(encode::retry(jittered(self.settings.retry)), now);
         self.close(reason, now);
     }

@@ -623,7 +623,8 @@ fn names_that_only_linger_make_room_and_one_too_many_is_sent_away() {
         let refused = house.open(0, &["d"]);
         settle().await;
         let text = read(&refused);
-        assert!(text.starts_with(":\nretry: 3000\nretry: "), "{text}");
+        let told = ": too many channels are followed at once\nretry: ";
+        assert!(text.starts_with(&format!(":\nretry: 3000\n{told}")), "{text}");
         assert_eq!(refused.close_reason(), Some(CloseReason::Refused));
     });
 }

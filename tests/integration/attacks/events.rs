@@ -249,7 +249,8 @@ async fn subscriptions_by_the_thousand() {
             for number in 0..1000 {
                 let asked = Request::events(&format!("/events/other-{number}"));
                 let mut stream = connections[number % 5].send(asked).await.stream();
-                // Who is sent away is told for how long, and nothing else.
+                // Who is sent away is told why and for how long, and nothing else.
+                stream.next_block().await;
                 stream.next_block().await;
                 let_in += usize::from(stream.block().await.is_some());
             }

@@ -98,6 +98,16 @@ impl EventStream {
         self.end.clone().expect("the loop above ended")
     }
 
+    /// A stream that is sent away for a while: says why and for how long, and ends.
+    pub(crate) async fn sent_away(mut self) -> (String, u64) {
+        let reason = self.next_comment().await;
+        let retry = self.next_block().await.retry.expect("a time to come back");
+        let rest = within(SOON, "the end", self.block()).await;
+        assert_eq!(rest, None, "after {reason}");
+        assert_eq!(self.end().await, Ok(()));
+        (reason, retry)
+    }
+
     /// Whether the stream has ended, as far as it has been read.
     pub(crate) fn has_ended(&self) -> bool {
         self.end.is_some()
