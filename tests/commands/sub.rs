@@ -145,14 +145,22 @@ fn who_waits_for_an_answer_is_told_so() {
 
 #[test]
 fn the_reason_for_which_a_gateway_has_no_stream_is_told() {
-    let (url, _server) =
-        server(vec![format!("{HEAD}: the backend cannot be reached\nretry: 100\n")]);
-    let output = run(&["sub", &url, "--for", "500ms"]);
+    const REFUSED: &str = "the stream ended (the backend cannot be reached)";
+    let refusal = || format!("{HEAD}: the backend cannot be reached\nretry: 200\n");
+    let (url, _server) = server(vec![refusal(), refusal()]);
+    let output = run(&["sub", &url, "--for", "300ms"]);
     let said = stderr(&output);
-    assert!(
-        said.contains("the stream ended (the backend cannot be reached); again in 100ms"),
-        "{said}"
-    );
+    assert!(said.contains(&format!("{url}: {REFUSED}; again in 200ms\n")), "{said}");
+    // There was no stream: that is no success.
+    assert!(said.ends_with(&format!("ssegate: {url} never opened: {REFUSED}\n")), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+
+    // One that was open once was there, whatever is said later.
+    let ready = format!("{HEAD}:\nretry: 100\n: ready\n");
+    let (url, _server) = server(vec![ready, refusal(), refusal(), refusal()]);
+    let output = run(&["sub", &url, "--for", "500ms"]);
+    assert!(stderr(&output).contains(REFUSED), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }
 
 #[test]

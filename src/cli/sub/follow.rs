@@ -54,6 +54,9 @@ pub(super) struct Follow {
     retry: Duration,
     // What the server said of a connection that had no event.
     comment: Option<String>,
+    // What this connection has had: a time to come back, and an event or a `ready`.
+    has_retry: bool,
+    has_begun: bool,
 }
 
 /// What there is to tell of a stream.
@@ -67,8 +70,9 @@ pub(super) enum Heard {
     Event { from: Arc<str>, event: Event, last_event_id: Arc<str> },
     /// An event came that was too large; its length in bytes.
     TooLarge { from: Arc<str>, bytes: u64 },
-    /// It is closed, and opened again after a while.
-    Lost { from: Arc<str>, reason: String, retry: Duration },
+    /// It is closed, and opened again after a while. `sent_away`: the server opened it only to say why
+    /// there is no stream now.
+    Lost { from: Arc<str>, reason: String, retry: Duration, sent_away: bool },
 }
 
 /// How a connection ended.
@@ -90,6 +94,8 @@ impl Follow {
             last_event_id: String::new(),
             retry: DEFAULT_RETRY,
             comment: None,
+            has_retry: false,
+            has_begun: false,
         }
     }
 
@@ -101,11 +107,15 @@ impl Follow {
                 End::Lost(reason) => reason,
                 End::Stop => break,
             };
-            let lost = Heard::Lost { from: Arc::clone(&self.name), reason, retry: self.retry };
-            tell(&heard, lost).await;
+            tell(&heard, self.lost(reason)).await;
             tokio::time::sleep(self.retry).await;
         }
         Ok(())
+    }
+
+    fn lost(&mut self, reason: String) -> Heard {
+        let sent_away = self.has_retry && !self.has_begun && self.comment.take().is_some();
+        Heard::Lost { from: Arc::clone(&self.name), reason, retry: self.retry, sent_away }
     }
 
     async fn follow_once(&mut self, heard: &Sender<Heard>) -> Result<End, Error> {
@@ -182,7 +192,7 @@ impl Follow {
     /// Reads the stream to its end and says why it ended.
     async fn read(&mut self, mut answer: Answer, heard: &Sender<Heard>) -> String {
         let mut parser = Parser::resuming(&self.last_event_id, MAX_EVENT_BYTES);
-        self.comment = None;
+        (self.comment, self.has_retry, self.has_begun) = (None, false, false);
         loop {
             match answer.response.body_mut().frame().await {
                 Some(Ok(frame)) => {
@@ -191,7 +201,7 @@ impl Follow {
                 }
                 Some(Err(error)) => return reason(&error),
                 None => {
-                    return match self.comment.take() {
+                    return match &self.comment {
                         Some(comment) => format!("the stream ended ({comment})"),
                         None => "the stream ended".into(),
                     };
@@ -209,16 +219,20 @@ impl Follow {
             let from = Arc::clone(&self.name);
             match item {
                 Item::Event { event, last_event_id } => {
-                    self.comment = None;
+                    (self.comment, self.has_begun) = (None, true);
                     tell(heard, Heard::Event { from, event, last_event_id }).await;
                 }
                 Item::TooLarge(bytes) => tell(heard, Heard::TooLarge { from, bytes }).await,
-                Item::Retry(retry) => self.retry = retry.max(MIN_RETRY),
-                // A gateway of ours says so why there is no stream now.
-                Item::Comment(text) if !["", "ready"].contains(&text.as_str()) => {
-                    self.comment = Some(text);
+                Item::Retry(retry) => {
+                    self.has_retry = true;
+                    self.retry = retry.max(MIN_RETRY);
                 }
-                Item::Comment(_) => {}
+                Item::Comment(text) => match text.as_str() {
+                    "" => {}
+                    "ready" => self.has_begun = true,
+                    // A gateway of ours says so why there is no stream now.
+                    _ => self.comment = Some(text),
+                },
             }
         }
     }

@@ -7,7 +7,7 @@ mod follow;
 mod print;
 pub(super) mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,16 +101,24 @@ struct Progress {
     events: u64,
     // Those that never opened, with what was in the way last.
     closed: BTreeMap<Arc<str>, String>,
+    // Those that are open for the first time, as far as is known: their server may only be about to say
+    // why it has no stream.
+    opened: BTreeSet<Arc<str>>,
 }
 
 impl Progress {
     fn note(&mut self, heard: &Heard) {
         match heard {
             Heard::Event { .. } => self.events += 1,
-            Heard::Open { from, .. } => drop(self.closed.remove(from)),
-            Heard::Lost { from, reason, .. } => {
-                if let Some(known) = self.closed.get_mut(from) {
-                    reason.clone_into(known);
+            Heard::Open { from, .. } => {
+                if self.closed.remove(from).is_some() {
+                    self.opened.insert(Arc::clone(from));
+                }
+            }
+            Heard::Lost { from, reason, sent_away, .. } => {
+                let was_first = self.opened.remove(from);
+                if was_first && *sent_away || self.closed.contains_key(from) {
+                    self.closed.insert(Arc::clone(from), reason.clone());
                 }
             }
             Heard::Waiting { .. } | Heard::TooLarge { .. } => {}
@@ -138,7 +146,7 @@ impl Sub {
         let printer = Printer::new(self.json, targets.len() > 1);
         let client = Arc::new(HttpClient::new(self.insecure, CONNECT_TIMEOUT));
         let closed = targets.iter().map(|target| (target.name.as_str().into(), NO_ANSWER.into()));
-        let progress = Progress { events: 0, closed: closed.collect() };
+        let progress = Progress { events: 0, closed: closed.collect(), opened: BTreeSet::new() };
         let follows = targets
             .into_iter()
             .map(|target| Follow::new(Arc::clone(&client), target, headers.clone()))

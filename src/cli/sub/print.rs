@@ -41,7 +41,7 @@ impl Printer {
             Heard::Open { from, url, version } => {
                 note(&from, format_args!("open over {}{}", name(version), at(&from, &url)));
             }
-            Heard::Lost { from, reason, retry } => {
+            Heard::Lost { from, reason, retry, .. } => {
                 note(&from, format_args!("{reason}; again in {retry:?}"));
             }
             Heard::TooLarge { from, bytes } => {
