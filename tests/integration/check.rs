@@ -115,6 +115,21 @@ async fn an_upstream_that_is_the_gateway_itself_is_refused() {
 }
 
 #[tokio::test]
+async fn a_redis_that_is_the_gateway_itself_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let (port, admin) = (free_port(), free_port());
+    for (redis, by) in [(port, "listeners[0].address"), (admin, "admin.address")] {
+        let yaml = format!(
+            "listeners: [{{ address: \"127.0.0.1:{port}\" }}]\n\
+             admin: {{ address: \"127.0.0.1:{admin}\" }}\n\
+             redis: {{ url: \"redis://:secret@localhost:{redis}/0\" }}\n{ROUTE}"
+        );
+        let words = format!("leads to this gateway itself, by {by}");
+        both_refuse(dir.path(), &yaml, "redis.url", &words).await;
+    }
+}
+
+#[tokio::test]
 async fn every_address_of_ipv6_leaves_those_of_ipv4_to_a_listener_of_their_own() {
     let dir = TempDir::new().unwrap();
     let port = free_port();

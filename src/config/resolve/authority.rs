@@ -11,6 +11,9 @@ use ipnet::IpNet;
 use crate::config::error::quoted;
 use crate::route::UpstreamAddress;
 
+/// The name of this machine, or of this container (proc_sys_kernel(5)).
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+
 /// An IP address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
@@ -66,14 +69,18 @@ pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 }
 
 /// Whether who connects to this host and port finds the listener at `address`. A name other than
-/// localhost may be anybody's.
+/// localhost and this machine's own may be anybody's.
 pub(super) fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
     let to = match host.parse::<IpAddr>() {
         Ok(ip) => vec![ip.to_canonical()],
         Err(_) if host.eq_ignore_ascii_case("localhost") => {
             vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
         }
-        Err(_) => return false,
+        // It leads to one of our addresses, we do not know which.
+        Err(_) => {
+            let at_all = address.ip().is_unspecified() && address.port() == port;
+            return at_all && is_name_of_this_machine(host);
+        }
     };
     let at = address.ip().to_canonical();
     let finds = |to: &IpAddr| {
@@ -90,6 +97,12 @@ pub(super) fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
 /// A socket of UDP can be bound to this machine's own addresses only, and takes no port from anybody.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Containers know each other, and themselves, by this name too.
+fn is_name_of_this_machine(host: &str) -> bool {
+    let name = std::fs::read_to_string(HOST_NAME);
+    name.is_ok_and(|name| name.trim_end().eq_ignore_ascii_case(host))
 }
 
 /// The host of `embedded://host:port`, with the port of the bus where none is given.
@@ -226,7 +239,7 @@ pub(in crate::config) fn upstream(text: &str) -> Result<UpstreamAddress, String>
 
 #[cfg(test)]
 mod tests {
-    use super::{address, embedded, host, network, origin, overlap, reaches, upstream};
+    use super::{HOST_NAME, address, embedded, host, network, origin, overlap, reaches, upstream};
 
     #[test]
     fn addresses_say_where() {
@@ -296,6 +309,10 @@ mod tests {
             let address = at.parse().expect("an address");
             assert_eq!(reaches(host, 80, address), expected, "{host} {at}");
         }
+        let name = std::fs::read_to_string(HOST_NAME).expect("a name").trim_end().to_uppercase();
+        let at = |at: &str| at.parse().expect("an address");
+        assert!(reaches(&name, 80, at("0.0.0.0:80")) && reaches(&name, 80, at("[::]:80")));
+        assert!(!reaches(&name, 81, at("0.0.0.0:80")) && !reaches(&name, 80, at("127.0.0.1:80")));
     }
 
     #[test]

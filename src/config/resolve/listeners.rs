@@ -115,12 +115,10 @@ impl Resolver<'_> {
         }
     }
 
-    /// Which of our own listeners, or the bus, is reached by this host and port.
+    /// Which key has us listen where this host and port lead.
     pub(super) fn own(&self, host: &str, port: u16) -> Option<&str> {
-        let is_own = |(address, path): &&(SocketAddr, String)| {
-            let is_open = path.starts_with("listeners[") || path.starts_with("redis.");
-            is_open && authority::reaches(host, port, *address)
-        };
+        let is_own =
+            |(address, _): &&(SocketAddr, String)| authority::reaches(host, port, *address);
         self.addresses.iter().find(is_own).map(|(_, path)| path.as_str())
     }
 

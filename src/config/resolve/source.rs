@@ -38,10 +38,25 @@ impl Resolver<'_> {
         let redis = self.required(redis, &Place::default(), "redis", WHAT)?;
         let url = self.required(redis.value.url, &redis.place, "url", WHAT)?;
         let location = self.told(&url, location)?;
-        if let SourceLocation::Embedded(address) = location {
-            self.claim(address, &url.place);
+        match &location {
+            SourceLocation::Embedded(address) => self.claim(*address, &url.place),
+            SourceLocation::Redis(info) => self.note_if_own_redis(info, &url.place),
         }
         Some(SourceSettings { location, max_event_bytes, max_bus_memory: bus_memory })
+    }
+
+    /// We would speak HTTP with ourselves.
+    fn note_if_own_redis(&self, info: &ConnectionInfo, place: &Place) {
+        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
+            info.addr()
+        else {
+            return;
+        };
+        if let Some(key) = self.own(host, *port) {
+            let message =
+                format!("leads to this gateway itself, by {key}; name Redis's own address");
+            self.note(place, message);
+        }
     }
 }
 
