@@ -89,6 +89,7 @@ async fn a_dead_backend_is_two_lines_in_the_log_and_not_one_for_each_request() {
         let request = Request::new("POST", &format!("/orders/{number}?token=secret"));
         assert_eq!(gateway.send(Via::Http1, request).await.status, 502);
     }
+    gateway.logs(DOWN).await;
     let told = lines(&gateway, "WARN", DOWN);
     assert!((1..3).contains(&told.len()), "{told:?}");
     let first = &told[0];
@@ -169,6 +170,7 @@ async fn a_slow_backend_is_seen_in_the_histograms_and_told_above_the_p99_of_the_
     assert!(line.contains("took over 100ms"), "{line}");
     const SLOW: &str =
         "the backend is slow: more than one in a hundred responses of the last minute";
+    gateway.logs(SLOW).await;
     let told = lines(&gateway, "WARN", SLOW);
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0]["p99_warning"], "100ms");
@@ -237,7 +239,9 @@ async fn an_expired_certificate_never_replaces_one_that_is_valid() {
     assert!(gateway.reload().await);
     assert_eq!(shown(&gateway).await, good.der);
     assert_eq!(gateway.get("/events/news").await.status, 404);
-    assert_eq!(lines(&gateway, "ERROR", "the certificate stays as it was").len(), 1);
+    const STAYS: &str = "the certificate stays as it was";
+    gateway.logs(STAYS).await;
+    assert_eq!(lines(&gateway, "ERROR", STAYS).len(), 1);
 
     let next = Pem::write(dir.path());
     let is_shown = async || shown(&gateway).await == next.der;
@@ -319,6 +323,7 @@ async fn file_descriptors_that_are_used_up_are_told_once_and_make_it_not_ready()
         streams.truncate(10);
     }
     gateway.becomes(200, SOON).await;
+    gateway.logs("there are file descriptors again").await;
     let told = of_files(&gateway);
     assert_eq!(told.len(), 2, "{told:?}");
     let told: Value = serde_json::from_str(&told[1]).unwrap();
@@ -385,6 +390,7 @@ async fn readers_that_are_too_slow_are_told() {
     })
     .await;
     verbose_says(&gateway, &["[!] slow readers: ", "1 streams were closed"]).await;
+    gateway.logs(SLOW).await;
     assert_eq!(lines(&gateway, "WARN", SLOW).len(), 1);
     drop(socket);
 }
