@@ -46,7 +46,7 @@ pub enum TlsError {
         cause: rustls::Error,
     },
     /// The certificate is damaged.
-    #[error("the certificate in {path} cannot be used: {cause}")]
+    #[error("the certificate in {path} cannot be used: {cause}{}", mend(.cause))]
     Certificate {
         /// The file.
         path: PathBuf,
@@ -88,6 +88,15 @@ pub enum TlsError {
     /// The provider refuses.
     #[error("TLS is not available: {0}")]
     Provider(rustls::Error),
+}
+
+/// What to do about a certificate that rustls does not read.
+fn mend(cause: &rustls::Error) -> &'static str {
+    // Such as `openssl x509 -req` makes where it is given no extension.
+    match cause.to_string().contains("UnsupportedCertVersion") {
+        true => "; it is X.509 version 1: make one with a subjectAltName, which is version 3",
+        false => "",
+    }
 }
 
 fn mismatch(position: Option<usize>) -> String {

@@ -60,6 +60,8 @@ async fn certificates_and_keys_of_every_wrong_kind_are_named_with_the_mend() {
     openssl(dir, "ec -in key.pem -aes128 -passout pass:x -out old.pem");
     openssl(dir, "pkcs12 -export -in cert.pem -inkey key.pem -passout pass:x -out both.p12");
     openssl(dir, "genpkey -algorithm ed448 -out ed448.pem");
+    openssl(dir, "req -new -key key.pem -subj /CN=localhost -out request.pem");
+    openssl(dir, "x509 -req -in request.pem -signkey key.pem -out version1.pem");
     std::fs::write(dir.join("empty.pem"), "").unwrap();
     let read = |path: &Path| std::fs::read(path).unwrap();
     let chain = [read(&pem.authority), read(&pem.certificate)].concat();
@@ -78,6 +80,7 @@ async fn certificates_and_keys_of_every_wrong_kind_are_named_with_the_mend() {
         (pem.certificate.clone(), name("both.p12"), KEY, "it is PKCS#12"),
         (pem.certificate.clone(), name("ed448.pem"), KEY, "cannot be used"),
         (name("chain.pem"), pem.key.clone(), KEY, "that of certificate number 2 in the file"),
+        (name("version1.pem"), pem.key.clone(), CERTIFICATE, "it is X.509 version 1: make one"),
         (name("empty.pem"), pem.key.clone(), CERTIFICATE, "no certificate in"),
         (pem.certificate.clone(), name("empty.pem"), KEY, "no private key in"),
         (name("none.pem"), pem.key.clone(), CERTIFICATE, "no such file"),
