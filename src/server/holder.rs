@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// A listening socket in `/proc/net/tcp` (proc(5)).
@@ -21,7 +21,7 @@ impl Holder {
         let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
             .iter()
             .filter_map(|table| fs::read_to_string(table).ok())
-            .flat_map(|table| listening(&table, address.port()))
+            .flat_map(|table| listening(&table, address))
             .map(|inode| format!("socket:[{inode}]"))
             .collect();
         if sockets.is_empty() {
@@ -37,14 +37,28 @@ impl Holder {
     }
 }
 
-/// The inodes of the sockets that listen on a port.
-fn listening(table: &str, port: u16) -> Vec<String> {
-    let port = format!(":{port:04X}");
+/// The inodes of the sockets that listen where `address` cannot be listened on as well.
+fn listening(table: &str, address: SocketAddr) -> Vec<String> {
+    let is_taken = |local: &str| {
+        let (ip, port) = local.split_once(':').unwrap_or_default();
+        let is_all = |ip: &str| ip.bytes().all(|digit| digit == b'0');
+        let overlaps = address.ip().is_unspecified() || is_all(ip) || ip == in_table(address.ip());
+        overlaps && u16::from_str_radix(port, 16) == Ok(address.port())
+    };
     let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     let listen = lines.filter(|fields| {
-        fields.get(3) == Some(&LISTENING) && fields.get(1).is_some_and(|at| at.ends_with(&port))
+        fields.get(3) == Some(&LISTENING) && fields.get(1).is_some_and(|local| is_taken(local))
     });
     listen.filter_map(|fields| fields.get(9).map(ToString::to_string)).collect()
+}
+
+/// An address as the tables show it: in words of this machine.
+fn in_table(ip: IpAddr) -> String {
+    let word = |bytes: &[u8; 4]| format!("{:08X}", u32::from_ne_bytes(*bytes));
+    match ip {
+        IpAddr::V4(ip) => word(&ip.octets()),
+        IpAddr::V6(ip) => ip.octets().as_chunks().0.iter().map(word).collect(),
+    }
 }
 
 /// The first process that has such a socket open.
@@ -62,7 +76,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.process {
             Some((name, id)) => write!(f, "{name} (process {id})")?,
-            None => f.write_str("a program of another user")?,
+            None => f.write_str("a program that cannot be seen from here")?,
         }
         if self.is_gateway() {
             f.write_str(", which `run --takeover` relieves")?;
@@ -82,9 +96,17 @@ mod tests {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
             0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n   \
             1: 0100007F:1F90 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n   \
-            2: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1\n";
-        assert_eq!(listening(table, 8080), ["4711"]);
-        assert_eq!(listening(table, 1), Vec::<String>::new());
+            2: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1\n   \
+            3: 00000000:1F92 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4714 1\n";
+        let listening = |address: &str| listening(table, address.parse().expect("an address"));
+        for address in ["127.0.0.1:8080", "0.0.0.0:8080", "[::]:8080"] {
+            assert_eq!(listening(address), ["4711"], "{address}");
+        }
+        for address in ["127.0.0.1:1", "127.0.0.2:8080", "[::1]:8080"] {
+            assert_eq!(listening(address), Vec::<String>::new(), "{address}");
+        }
+        // On all addresses.
+        assert_eq!(listening("127.0.0.2:8082"), ["4714"]);
     }
 
     #[test]
@@ -96,5 +118,8 @@ mod tests {
         assert_eq!(id, std::process::id());
         drop(listener);
         assert_eq!(Holder::of(address), None);
+        let listener = TcpListener::bind("[::1]:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        assert!(Holder::of(address).is_some_and(|holder| holder.process.is_some()));
     }
 }
