@@ -1,7 +1,7 @@
 //! One upstream, as one shard knows it: its address, its connections, and whether it is down.
 
 use std::cell::Cell;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,12 +84,13 @@ impl Upstream {
         is_http2: bool,
     ) -> Result<(Response<Incoming>, Lease), Unanswered> {
         let began = Instant::now();
-        let sending = async {
+        // Pinned here once: a future that is moved into another one takes its room in both.
+        let sending = pin!(async {
             match is_http2 {
                 true => self.send_shared(request, watch).await,
                 false => self.send_alone(request, watch).await,
             }
-        };
+        });
         let sent = match self.p99_warning {
             Some(limit) => self.note_if_late(sending, began + limit).await,
             None => sending.await,
@@ -103,11 +104,14 @@ impl Upstream {
 
     /// Waits for what is sent, and notes that the backend is late as soon as it is, not only when it
     /// responds at last.
-    async fn note_if_late<T>(&self, sending: impl Future<Output = T>, due: Instant) -> T {
-        let mut sending = pin!(sending);
+    async fn note_if_late<T>(
+        &self,
+        mut sending: Pin<&mut impl Future<Output = T>>,
+        due: Instant,
+    ) -> T {
         tokio::select! {
             biased;
-            sent = &mut sending => return sent,
+            sent = sending.as_mut() => return sent,
             () = tokio::time::sleep_until(due) => self.backend.is_late(),
         }
         sending.await
