@@ -8,42 +8,32 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::PREFACE;
 use super::budget::Budget;
-use super::error::{Code, Fault};
+use super::ending::{FINISH_PING, GRACE, Phase};
+use super::error::Code;
 use super::frame::MAX_31_BITS;
 use super::hpack::Decoder;
-use super::receive::Block;
+use super::requests::Block;
 use super::resets::Resets;
 use super::send::Sender;
 use super::settings;
 use super::stream::{Ended, How, Stream, Streams};
 use super::wakes::{Caller, Part, Wakes};
-use crate::server::connection::{ConnectionState, CutReason, Handler, Notice};
+use crate::server::connection::{ConnectionState, Handler, Notice};
 use crate::server::shard_server::ShardServer;
 use crate::server::transport::{Progress, Transport};
 
-/// What is read at once: a whole frame, and most of another.
-const READ: usize = 32 << 10;
 /// So much is written at once: one TLS record.
 pub(super) const TOGETHER: usize = 16 << 10;
 /// While so much waits for the socket, nothing is read that would have to be answered.
 const MAX_UNSENT: usize = 64 << 10;
+const PROBE_PING: &[u8; 8] = b"is there";
 /// So often a connection reads and writes before others have their turn.
 const MAX_ROUNDS: usize = 16;
-/// The end of a connection waits so long for the other side: to answer, and to close.
-const GRACE: Duration = Duration::from_secs(1);
-/// So much is read from a client whose connection ends, so that it hears why. One that floods us is not
-/// read any longer: it would cost as much as before.
-const MAX_THROWN_AWAY: usize = 256 << 10;
 /// How often streams whose responses have been sent before their requests ended are looked at.
 const ANSWERED_ROUND: Duration = Duration::from_millis(500);
-/// Faults on streams that cost us a reset, before the connection ends: the answer to MadeYouReset
-/// (CVE-2025-8671).
-const MAX_FAULTS: u32 = 64;
 
 /// A connection. Its owner polls it until it ends.
 pub(in crate::server) struct Connection<H: Handler> {
@@ -76,40 +66,23 @@ pub(in crate::server) struct Connection<H: Handler> {
     /// Streams that have something to send when the window of the connection opens.
     pub(super) starved: Vec<u32>,
     pub(super) wakes: Arc<Wakes>,
-    transport: Transport,
+    pub(super) transport: Transport,
     pub(super) task: Option<Waker>,
-    reader: Waker,
-    writer: Waker,
+    pub(super) reader: Waker,
+    pub(super) writer: Waker,
     callers: Vec<Arc<Caller>>,
     // Of a frame whose end has not come.
-    input: Vec<u8>,
-    is_greeted: bool,
+    pub(super) input: Vec<u8>,
+    pub(super) is_greeted: bool,
     /// Whether the client has sent its SETTINGS.
     pub(super) has_settings: bool,
-    is_readable: bool,
+    pub(super) is_readable: bool,
     // The socket takes nothing more.
     pub(super) is_blocked: bool,
-    faults: u32,
+    pub(super) faults: u32,
     // While there are streams whose responses have been sent, and whose requests have not ended.
     answered: Option<Pin<Box<Sleep>>>,
 }
-
-/// How far the end of a connection has come.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// Requests are taken.
-    Open,
-    /// Nothing new is begun. Until the client has heard of it, what it has begun meanwhile is taken.
-    Finishing(Pin<Box<Sleep>>),
-    /// Nothing is taken behind the last stream.
-    Finished,
-    /// What is written is the last, and what is read is thrown away: so many octets more.
-    Closing { deadline: Pin<Box<Sleep>>, is_shut: bool, left: usize },
-}
-
-/// Who is asked to answer before the last GOAWAY: then it has heard of the first (section 6.8).
-pub(super) const FINISH_PING: &[u8; 8] = b"finished";
-const PROBE_PING: &[u8; 8] = b"is there";
 
 impl<H: Handler> Connection<H> {
     pub(in crate::server) fn new(
@@ -299,69 +272,6 @@ impl<H: Handler> Connection<H> {
         self.is_readable && self.sender.output.len() < MAX_UNSENT && !has_enough
     }
 
-    fn read(&mut self) -> io::Result<Flow> {
-        let mut buffer = read_buffer::take();
-        let mut filled = self.input.len();
-        buffer[..filled].copy_from_slice(&self.input);
-        let mut is_ended = false;
-        while filled < buffer.len() {
-            let mut read = ReadBuf::new(&mut buffer[filled..]);
-            let mut context = Context::from_waker(&self.reader);
-            match Pin::new(&mut self.transport).poll_read(&mut context, &mut read) {
-                Poll::Ready(Ok(())) if read.filled().is_empty() => {
-                    is_ended = true;
-                    break;
-                }
-                Poll::Ready(Ok(())) => filled += read.filled().len(),
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
-                    self.is_readable = false;
-                    break;
-                }
-            }
-        }
-        let had = self.input.len();
-        if filled > had {
-            self.state.keep_alive.heard(Instant::now());
-            let used = self.receive_all(&buffer[..filled]);
-            self.input = buffer[used..filled].to_vec();
-            if let Phase::Closing { left, .. } = &mut self.phase {
-                *left = left.saturating_sub(filled - had);
-            }
-        }
-        read_buffer::give_back(buffer);
-        Ok(if is_ended { Flow::Ended } else { Flow::GoesOn })
-    }
-
-    /// Takes what has come; answers how much of it is done with.
-    fn receive_all(&mut self, octets: &[u8]) -> usize {
-        let mut used = 0;
-        while !matches!(self.phase, Phase::Closing { .. }) {
-            let rest = &octets[used..];
-            let result = if self.is_greeted { self.receive(rest) } else { self.greet(rest) };
-            match result {
-                Ok(Some(length)) => used += length,
-                Ok(None) => return used,
-                Err((length, Fault::Stream(id, code))) => {
-                    used += length;
-                    self.fault(id, code);
-                }
-                Err((_, Fault::Connection(code, what))) => self.fail(code, what),
-                Err((_, Fault::Abuse(reason))) => self.cut_off(reason),
-            }
-        }
-        octets.len()
-    }
-
-    fn greet(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
-        let expected = &PREFACE[..octets.len().min(PREFACE.len())];
-        if !octets.starts_with(expected) {
-            return Err((0, Fault::protocol("no preface of HTTP/2")));
-        }
-        self.is_greeted = octets.len() >= PREFACE.len();
-        Ok(self.is_greeted.then_some(PREFACE.len()))
-    }
-
     fn serve(&mut self) {
         if std::mem::take(&mut self.has_new_windows) {
             let streams = self.streams.iter_mut();
@@ -375,7 +285,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    pub(super) fn write(&mut self) -> io::Result<()> {
         if !self.is_blocked {
             if self.sender.output.len() > 0 {
                 self.progress.wrote(self.shard.time_of_round());
@@ -385,67 +295,6 @@ impl<H: Handler> Connection<H> {
             self.is_blocked = written.is_pending();
         }
         Ok(())
-    }
-
-    /// Goes on with the end of the connection, if it has begun.
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Phase::Finishing(deadline) = &mut self.phase
-            && deadline.as_mut().poll(context).is_ready()
-        {
-            self.finished();
-            self.write()?;
-        }
-        if matches!(self.phase, Phase::Finished) && self.streams.is_empty() {
-            self.close();
-        }
-        let Phase::Closing { deadline, is_shut, .. } = &mut self.phase else {
-            return Poll::Pending;
-        };
-        if !*is_shut && !self.is_blocked {
-            let mut writer = Context::from_waker(&self.writer);
-            match Pin::new(&mut self.transport).poll_shutdown(&mut writer) {
-                // Who closes before all has been read takes back what was written last: what the
-                // client still sends is read, and thrown away.
-                Poll::Ready(_closed_or_gone) => *is_shut = true,
-                Poll::Pending => self.is_blocked = true,
-            }
-        }
-        deadline.as_mut().poll(context).map(Ok)
-    }
-
-    /// The client has heard that nothing new is begun.
-    pub(super) fn finished(&mut self) {
-        self.sender.goaway(self.last_stream, Code::NO_ERROR, "");
-        self.phase = Phase::Finished;
-    }
-
-    fn close(&mut self) {
-        let deadline = Box::pin(tokio::time::sleep(GRACE));
-        self.phase = Phase::Closing { deadline, is_shut: false, left: MAX_THROWN_AWAY };
-    }
-
-    /// Ends the connection for a fault of the client's.
-    fn fail(&mut self, code: Code, what: &'static str) {
-        tracing::debug!(peer = %self.state.peer, code = code.0, what, "HTTP/2 connection ended");
-        self.streams = Streams::None;
-        self.sender.goaway(self.last_stream, code, what);
-        self.close();
-    }
-
-    /// Ends the connection for what is allowed, but was too much.
-    fn cut_off(&mut self, reason: CutReason) {
-        self.shard.metrics().connection_cut(reason.as_str());
-        self.fail(Code::ENHANCE_YOUR_CALM, reason.as_str());
-    }
-
-    /// Ends a stream for a fault of the client's.
-    fn fault(&mut self, id: u32, code: Code) {
-        self.faults += 1;
-        if self.faults >= MAX_FAULTS {
-            self.cut_off(CutReason::Faults);
-        } else {
-            self.reset(id, code);
-        }
     }
 
     /// Ends a stream.
@@ -473,37 +322,5 @@ impl<H: Handler> Connection<H> {
             self.receive_window += octets as i64;
             self.sender.window_update(0, octets);
         }
-    }
-}
-
-/// Whether the client has more to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    GoesOn,
-    Ended,
-}
-
-impl Flow {
-    fn is_ended(self) -> bool {
-        self == Self::Ended
-    }
-}
-
-/// The buffer into which all connections of a thread read, one after the other.
-mod read_buffer {
-    use std::cell::Cell;
-
-    thread_local! {
-        static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    }
-
-    pub(super) fn take() -> Vec<u8> {
-        let mut buffer = SHARED.take();
-        buffer.resize(super::READ, 0);
-        buffer
-    }
-
-    pub(super) fn give_back(buffer: Vec<u8>) {
-        SHARED.set(buffer);
     }
 }

@@ -5,11 +5,12 @@
 //! neither to read nor to write. Responses and requests stream both ways under the windows of their
 //! streams.
 //!
-//! [`frame`] and [`hpack`] are the bytes; [`connection`] the loop, [`receive`] what each frame of a
-//! client does, [`send`] what becomes of a response; [`stream`] is one stream, [`receiving`] the
-//! client's side of it, [`body`] the way from there to who reads, [`head`] what is asked for;
-//! [`wakes`] tells who has something to do, [`output`] what waits for the socket; [`budget`],
-//! [`resets`] and [`keep_alive`] bound what a client may do without being served.
+//! [`frame`] and [`hpack`] are the bytes; [`connection`] is the loop and [`ending`] how it ends;
+//! [`reading`] cuts what comes into frames, [`receive`] is what each frame of a client does and
+//! [`requests`] what a header block does, [`send`] what becomes of a response; [`stream`] is one
+//! stream, [`receiving`] the client's side of it, [`body`] the way from there to who reads, [`head`]
+//! what is asked for; [`wakes`] tells who has something to do, [`output`] what waits for the socket;
+//! [`budget`], [`resets`] and [`keep_alive`] bound what a client may do without being served.
 //!
 //! What is missing on purpose: server push, priorities (deprecated, section 5.3.2), and a dynamic
 //! table for the fields that we send.
@@ -17,14 +18,17 @@
 mod body;
 mod budget;
 mod connection;
+mod ending;
 pub(crate) mod error;
 pub(crate) mod frame;
 mod head;
 pub(crate) mod hpack;
 mod keep_alive;
 pub(crate) mod output;
+mod reading;
 mod receive;
 mod receiving;
+mod requests;
 mod resets;
 mod send;
 mod settings;

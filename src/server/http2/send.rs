@@ -9,7 +9,8 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Phase, TOGETHER};
+use super::connection::{Connection, TOGETHER};
+use super::ending::Phase;
 use super::error::Code;
 use super::frame::{self, HEAD, flag, kind};
 use super::head::CONNECTION_SPECIFIC;
