@@ -106,6 +106,9 @@ mod tickets;
 /// Frames of HTTP/2, and the reaction that the standard demands: a table.
 mod http2_table;
 
+/// What a connection of HTTP/2 holds for what it sends.
+mod http2_memory;
+
 /// HTTP/2 settings as a peer sees them, and what happens beyond them.
 mod http2_limits;
 /// Each limit, hit: what is told, and what is counted.

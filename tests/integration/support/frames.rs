@@ -194,6 +194,12 @@ impl FrameConnection {
         connection
     }
 
+    /// The preface, and SETTINGS with these entries.
+    pub(crate) async fn greet(&mut self, settings: &[(u16, u32)]) {
+        self.send_bytes(PREFACE).await;
+        self.send(&Frame::of_settings(settings)).await;
+    }
+
     /// Sends any bytes. A peer that has hung up is noticed when reading.
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
         drop(self.0.write_all(bytes).await);
