@@ -584,6 +584,8 @@ pub(super) struct Http2File {
     pub(super) stream_window: Field<Size>,
     /// What a client may send on the whole connection before it must wait.
     pub(super) connection_window: Field<Size>,
+    /// A header block, and any other frame than DATA, must be complete so long after its beginning.
+    pub(super) header_timeout: Field<Time>,
     /// A connection on which nothing happens is asked by a PING after this.
     pub(super) keep_alive_interval: Field<Time>,
     /// An unanswered PING ends the connection after this.

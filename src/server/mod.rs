@@ -122,6 +122,8 @@ pub struct Http2Settings {
     pub stream_window: u32,
     /// What a client may send on the whole connection, in bytes.
     pub connection_window: u32,
+    /// A header block, and any other frame than DATA, must be complete so long after its beginning.
+    pub header_timeout: Duration,
     /// A connection on which nothing happens is asked by a PING after this.
     pub keep_alive_interval: Duration,
     /// An unanswered PING ends the connection after this.
@@ -131,9 +133,10 @@ pub struct Http2Settings {
 impl ConnectionSettings {
     /// The shortest of the deadlines that can begin at any time.
     pub(crate) fn least_timeout(&self) -> Duration {
-        let Http2Settings { keep_alive_interval, keep_alive_timeout, .. } = self.http2;
-        let others = self.idle_timeout.min(keep_alive_interval).min(keep_alive_timeout);
-        self.write_timeout.min(others)
+        let Http2Settings { header_timeout, keep_alive_interval, keep_alive_timeout, .. } =
+            self.http2;
+        let of_http2 = header_timeout.min(keep_alive_interval).min(keep_alive_timeout);
+        self.write_timeout.min(self.idle_timeout).min(of_http2)
     }
 
     /// Whether this address is one of the trusted proxies.
@@ -179,6 +182,7 @@ impl Default for Http2Settings {
             max_header_list_bytes: 16 << 10,
             stream_window: 64 << 10,
             connection_window: 1 << 20,
+            header_timeout: Duration::from_secs(10),
             keep_alive_interval: Duration::from_secs(20),
             keep_alive_timeout: Duration::from_secs(20),
         }

@@ -11,9 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::support::frames::{GOAWAY, PING};
+use crate::support::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, SETTINGS,
+};
 use crate::support::{
-    Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Via, eventually, within,
+    Frame, FrameConnection, Gateway, Redis, Request, SOON, TlsClient, Upstream, Via, eventually,
+    within,
 };
 
 /// What a client sends before it falls silent.
@@ -147,6 +150,105 @@ async fn a_peer_on_http2_is_asked_whether_it_lives() {
     let end = async { while connection.next().await.is_some() {} };
     within(SOON, "the connection is closed", end).await;
     gateway.counts("ssegate_streams_closed_total", &[], 1.0).await;
+}
+
+/// What a client begins, and does not end soon.
+fn unfinished() -> [(&'static str, Vec<u8>); 5] {
+    let mut open_block = Frame::get(3, "/events/news");
+    open_block.flags &= !END_HEADERS;
+    let more = Frame::new(CONTINUATION, 0, 3, &[0; 1 << 14]);
+    let whole = |frame: Frame| frame.encode();
+    [
+        ("the head of a frame", vec![0; 8]),
+        ("HEADERS", whole(Frame::new(HEADERS, END_HEADERS, 3, &[0; 1 << 14]))),
+        ("a header block", [whole(open_block), whole(more)].concat()),
+        ("SETTINGS", whole(Frame::new(SETTINGS, 0, 0, &[0; 6 << 10]))),
+        ("a frame that nobody knows", whole(Frame::new(0x7f, 0, 0, &[0; 1 << 14]))),
+    ]
+}
+
+/// Sends an octet now and then, from the first ones that are left, until the gateway hangs up.
+async fn drip(connection: FrameConnection, octets: &[u8], at_once: usize) -> Duration {
+    let (mut reading, mut writing) = connection.split();
+    let begun = Instant::now();
+    let dripping = async {
+        writing.write_all(&octets[..at_once]).await.unwrap();
+        for octet in &octets[at_once..] {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            if writing.write_all(&[*octet]).await.is_err() {
+                break;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let closed = async { while reading.next().await.is_some() {} };
+    tokio::select! {
+        () = dripping => unreachable!("it never ends by itself"),
+        () = within(2 * SOON, "the connection is closed", closed) => {}
+    }
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn a_frame_or_a_header_block_that_never_ends_ends_its_connection_beside_an_open_stream() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("http2: { header_timeout: 2s }").start().await;
+    let mut tried = tokio::task::JoinSet::new();
+    for (what, octets) in unfinished() {
+        // From its first octet on, and from somewhere in its middle.
+        for at_once in [1, octets.len() * 2 / 3] {
+            let mut connection = FrameConnection::open(gateway.address("http"), &[]).await;
+            connection.send(&Frame::get(1, "/events/news")).await;
+            within(SOON, "the stream's head", connection.next_of(HEADERS)).await.unwrap();
+            let octets = octets.clone();
+            tried.spawn(async move { (what, at_once, drip(connection, &octets, at_once).await) });
+        }
+    }
+    let count = tried.len();
+    while let Some(tried) = tried.join_next().await {
+        let (what, at_once, took) = tried.unwrap();
+        assert_about(&format!("{what} from {at_once}"), took, Duration::from_secs(2));
+    }
+    let cut = gateway.metrics().await;
+    let cut = cut.sum("ssegate_connections_cut_total", &["reason=\"header_timeout\""]);
+    assert_eq!(cut, count as f64);
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_passed_on_and_harms_no_stream_beside_it() {
+    const BODY: &[u8] = b"one octet after the other";
+    let redis = Redis::start().await;
+    let backend = Upstream::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("http2: { header_timeout: 1s }")
+        .route(&backend.route("/{*rest}"))
+        .start()
+        .await;
+    let mut connection = FrameConnection::open(gateway.address("http"), &[]).await;
+    connection.send(&Frame::get(1, "/events/news")).await;
+    gateway.counts("ssegate_streams", &[], 1.0).await;
+    let length = BODY.len().to_string();
+    let post = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/upload"),
+        (":authority", "localhost"),
+        ("content-length", length.as_str()),
+    ];
+    connection.send(&Frame::request(3, 0, &post)).await;
+    let frame = Frame::new(DATA, END_STREAM, 3, BODY).encode();
+    let call = tokio::spawn(async move { backend.call().await });
+    // Three times as long as a header may take.
+    for octet in frame {
+        connection.send_bytes(&[octet]).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let call = within(SOON, "the whole body", call).await.unwrap();
+    assert_eq!(call.body, BODY);
+    call.answer("200 OK", "", "").await;
+    while within(SOON, "an answer", connection.next_of(HEADERS)).await.unwrap().stream != 3 {}
+    assert_eq!(redis.publish("news", "x").await, 1);
+    within(SOON, "an event", connection.next_of(DATA)).await.unwrap();
 }
 
 #[tokio::test]

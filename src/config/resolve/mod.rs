@@ -297,6 +297,7 @@ impl Resolver<'_> {
                 default.connection_window,
                 LEAST_CONNECTION_WINDOW,
             ),
+            header_timeout: self.time(file.header_timeout, default.header_timeout),
             keep_alive_interval: self.time(file.keep_alive_interval, default.keep_alive_interval),
             keep_alive_timeout: self.time(file.keep_alive_timeout, default.keep_alive_timeout),
         }

@@ -54,7 +54,8 @@ pub enum CutReason {
     Flood,
     /// A header block of HTTP/2 that goes on and on.
     Headers,
-    /// A header of HTTP/1.1 that was begun and not ended within `header_read_timeout`.
+    /// A header of HTTP/1.1 that was begun and not ended within `header_read_timeout`; over HTTP/2 a
+    /// header block, or a frame other than DATA, within `header_timeout`.
     HeaderTimeout,
     /// No answer to a PING of HTTP/2.
     KeepAlive,
@@ -314,6 +315,15 @@ impl ConnectionState {
                 next = next.min(due);
                 if now >= due {
                     self.finish();
+                }
+            }
+            // While the socket is full, nothing may be read, and no frame can end.
+            let unfinished = self.keep_alive.unfinished_until(&settings.http2);
+            if let Some(due) = unfinished.filter(|_| self.progress.blocked_since().is_none()) {
+                next = next.min(due);
+                if now >= due {
+                    self.cut(CutReason::HeaderTimeout);
+                    return next;
                 }
             }
             let (found, due) = self.keep_alive.round(now, self.progress.written(), &settings.http2);

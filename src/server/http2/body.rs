@@ -14,9 +14,11 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::server::connection::BodyError;
 
-/// Pieces are put together up to so much: each piece costs memory of its own, and a client chooses
+/// Small pieces are put together up to so much: each piece costs memory of its own, and a client chooses
 /// how small they are.
 const TOGETHER: usize = 16 << 10;
+/// A piece of so much stands alone: putting it behind another would mean to copy that one.
+const LARGE: usize = 2 << 10;
 
 /// The reader's end.
 #[derive(Debug)]
@@ -79,17 +81,21 @@ pub(super) fn channel(
 }
 
 impl Feed {
-    pub(super) fn push(&self, piece: &[u8]) {
+    /// Takes a piece; returns whether somebody reads it. What nobody reads counts as read.
+    pub(super) fn push(&self, piece: &[u8]) -> bool {
         let mut state = self.0.lock();
         if state.is_unwanted {
             state.read += piece.len();
-            return;
+            return false;
         }
         match state.chunks.back_mut() {
-            Some(last) if last.len() + piece.len() <= TOGETHER => last.extend_from_slice(piece),
+            Some(last) if piece.len() < LARGE && last.len() + piece.len() <= TOGETHER => {
+                last.extend_from_slice(piece);
+            }
             _ => state.chunks.push_back(piece.into()),
         }
         wake(state);
+        true
     }
 
     /// Whether nobody reads it any more: what comes all the same is thrown away.
@@ -291,7 +297,7 @@ mod tests {
         feed.push(b"abc");
         drop(body);
         assert!(has_called(&wakes));
-        feed.push(b"de");
+        assert!(!feed.push(b"de"));
         assert_eq!((feed.take_read(), feed.is_unwanted()), (5, true));
     }
 

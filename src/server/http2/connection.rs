@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::budget::Budget;
+use super::data::Payload;
 use super::ending::{FINISH_PING, GRACE, Phase};
 use super::error::Code;
 use super::frame::MAX_31_BITS;
@@ -27,8 +28,8 @@ use crate::server::transport::{Progress, Transport};
 
 /// So much is written at once: one TLS record.
 pub(super) const TOGETHER: usize = 16 << 10;
-/// While so much waits for the socket, nothing is read that would have to be answered.
-const MAX_UNSENT: usize = 64 << 10;
+/// While so much waits for the socket, no frame is taken that would have to be answered.
+pub(super) const MAX_UNSENT: usize = 64 << 10;
 const PROBE_PING: &[u8; 8] = b"is there";
 /// So often a connection reads and writes before others have their turn.
 const MAX_ROUNDS: usize = 16;
@@ -49,6 +50,8 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) decoder: Decoder,
     /// The header block that is not complete.
     pub(super) block: Option<Box<Block>>,
+    /// A DATA frame whose end has not come.
+    pub(super) payload: Option<Payload>,
     /// What the client may send on all streams, in octets.
     pub(super) receive_window: i64,
     /// What was read of that, and not given back yet.
@@ -71,8 +74,10 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) reader: Waker,
     pub(super) writer: Waker,
     callers: Vec<Arc<Caller>>,
-    // Of a frame whose end has not come.
+    /// What was read and not taken: a frame whose end has not come, or frames that are held back.
     pub(super) input: Vec<u8>,
+    /// Frames wait in `input` until the socket has taken what waits for it.
+    pub(super) holds_frames: bool,
     pub(super) is_greeted: bool,
     /// Whether the client has sent its SETTINGS.
     pub(super) has_settings: bool,
@@ -101,6 +106,7 @@ impl<H: Handler> Connection<H> {
             sender: Sender::new(&shard.settings().http2),
             decoder: Decoder::default(),
             block: None,
+            payload: None,
             receive_window: settings::connection_window(&shard.settings().http2).into(),
             unacknowledged: 0,
             budget: Budget::new(Instant::now()),
@@ -118,6 +124,7 @@ impl<H: Handler> Connection<H> {
             callers: Vec::new(),
             task: None,
             input: Vec::new(),
+            holds_frames: false,
             is_greeted: false,
             has_settings: false,
             is_readable: true,
@@ -269,7 +276,8 @@ impl<H: Handler> Connection<H> {
 
     fn may_read(&self) -> bool {
         let has_enough = matches!(self.phase, Phase::Closing { left: 0, .. });
-        self.is_readable && self.sender.output.len() < MAX_UNSENT && !has_enough
+        let may_come = self.is_readable || self.holds_frames;
+        may_come && self.sender.output.len() < MAX_UNSENT && !has_enough
     }
 
     fn serve(&mut self) {

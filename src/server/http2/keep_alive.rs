@@ -1,4 +1,5 @@
-//! Whether the other end of a connection is still there, and whether its streams get on.
+//! Whether the other end of a connection is still there, whether its streams get on, and whether it
+//! ends the frames that it has begun.
 //!
 //! Looked after in the rounds of the shard: a connection has no timer of its own. To a client that
 //! is written to, its kernel answers, or `TCP_USER_TIMEOUT` ends the connection: that one is asked
@@ -21,6 +22,8 @@ pub(in crate::server) struct KeepAlive {
     // Whether a stream waits for the client to open its window.
     has_blocked: Cell<bool>,
     is_sweep_due: Cell<bool>,
+    // Since when a frame or a header block is underway whose end has not come.
+    unfinished_since: Cell<Option<Instant>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,7 @@ impl KeepAlive {
             probe: Cell::new(Probe::None),
             has_blocked: Cell::new(false),
             is_sweep_due: Cell::new(false),
+            unfinished_since: Cell::new(None),
         }
     }
 
@@ -77,6 +81,21 @@ impl KeepAlive {
         self.is_sweep_due.set(self.has_blocked.get());
         let is_work = self.probe.get() == Probe::Due || self.is_sweep_due.get();
         if is_work { (Found::Work, now) } else { (Found::Well, next) }
+    }
+
+    /// By when the client must have ended the frame or the header block that it has begun.
+    pub(in crate::server) fn unfinished_until(&self, settings: &Http2Settings) -> Option<Instant> {
+        Some(self.unfinished_since.get()? + settings.header_timeout)
+    }
+
+    /// Since when a frame or a header block is underway; `None`: the last one has ended.
+    pub(super) fn set_unfinished_since(&self, since: Option<Instant>) {
+        self.unfinished_since.set(since);
+    }
+
+    /// Since when something is underway that was not ended.
+    pub(super) fn unfinished_since(&self) -> Option<Instant> {
+        self.unfinished_since.get()
     }
 
     /// The other end has sent something.

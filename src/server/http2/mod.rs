@@ -6,8 +6,9 @@
 //! streams.
 //!
 //! [`frame`] and [`hpack`] are the bytes; [`connection`] is the loop and [`ending`] how it ends;
-//! [`reading`] cuts what comes into frames, [`receive`] is what each frame of a client does and
-//! [`requests`] what a header block does, [`send`] what becomes of a response; [`stream`] is one
+//! [`reading`] cuts what comes into frames, [`receive`] is what each frame of a client does,
+//! [`requests`] what a header block does and [`data`] what DATA does, [`send`] what becomes of a
+//! response; [`stream`] is one
 //! stream, [`receiving`] the client's side of it, [`body`] the way from there to who reads, [`head`]
 //! what is asked for; [`wakes`] tells who has something to do, [`output`] what waits for the socket;
 //! [`budget`], [`resets`] and [`keep_alive`] bound what a client may do without being served.
@@ -18,6 +19,7 @@
 mod body;
 mod budget;
 mod connection;
+mod data;
 mod ending;
 pub(crate) mod error;
 pub(crate) mod frame;

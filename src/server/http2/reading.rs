@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::Instant;
 
 use super::PREFACE;
-use super::connection::Connection;
+use super::connection::{Connection, MAX_UNSENT};
 use super::ending::Phase;
 use super::error::Fault;
 use crate::server::connection::Handler;
@@ -19,42 +19,65 @@ const READ: usize = 32 << 10;
 impl<H: Handler> Connection<H> {
     pub(super) fn read(&mut self) -> io::Result<Flow> {
         let mut buffer = read_buffer::take();
-        let mut filled = self.input.len();
-        buffer[..filled].copy_from_slice(&self.input);
-        let mut is_ended = false;
-        while filled < buffer.len() {
-            let mut read = ReadBuf::new(&mut buffer[filled..]);
-            let mut context = Context::from_waker(&self.reader);
-            match Pin::new(&mut self.transport).poll_read(&mut context, &mut read) {
-                Poll::Ready(Ok(())) if read.filled().is_empty() => {
-                    is_ended = true;
-                    break;
-                }
-                Poll::Ready(Ok(())) => filled += read.filled().len(),
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
-                    self.is_readable = false;
-                    break;
-                }
-            }
-        }
         let had = self.input.len();
-        if filled > had {
-            self.state.keep_alive.heard(Instant::now());
+        buffer[..had].copy_from_slice(&self.input);
+        let (filled, flow) = self.fill(&mut buffer, had)?;
+        if filled > had || self.holds_frames {
+            let now = Instant::now();
+            if filled > had {
+                self.state.keep_alive.heard(now);
+            }
             let used = self.receive_all(&buffer[..filled]);
             self.input = buffer[used..filled].to_vec();
+            self.note_unfinished(used > 0, now);
             if let Phase::Closing { left, .. } = &mut self.phase {
                 *left = left.saturating_sub(filled - had);
             }
         }
         read_buffer::give_back(buffer);
-        Ok(if is_ended { Flow::Ended } else { Flow::GoesOn })
+        Ok(flow)
     }
 
-    /// Takes what has come; answers how much of it is done with.
+    /// Notes since when the client has kept us waiting for the end of a frame or a header block. A DATA
+    /// frame does not: it is passed on as it comes.
+    fn note_unfinished(&self, has_ended_frame: bool, now: Instant) {
+        let keep_alive = &self.state.keep_alive;
+        let is_underway = !self.input.is_empty() && !self.holds_frames;
+        keep_alive.set_unfinished_since(match &self.block {
+            Some(block) => Some(block.begun()),
+            None if !is_underway => None,
+            None if has_ended_frame => Some(now),
+            None => Some(keep_alive.unfinished_since().unwrap_or(now)),
+        });
+    }
+
+    /// Reads into the buffer behind the first `filled` octets; returns how many there are then.
+    fn fill(&mut self, buffer: &mut [u8], mut filled: usize) -> io::Result<(usize, Flow)> {
+        while self.is_readable && filled < buffer.len() {
+            let mut read = ReadBuf::new(&mut buffer[filled..]);
+            let mut context = Context::from_waker(&self.reader);
+            match Pin::new(&mut self.transport).poll_read(&mut context, &mut read) {
+                Poll::Ready(Ok(())) if read.filled().is_empty() => {
+                    return Ok((filled, Flow::Ended));
+                }
+                Poll::Ready(Ok(())) => filled += read.filled().len(),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => self.is_readable = false,
+            }
+        }
+        Ok((filled, Flow::GoesOn))
+    }
+
+    /// Takes what has come; returns how much of it is done with. What would be answered while
+    /// [`MAX_UNSENT`] waits already is held back.
     fn receive_all(&mut self, octets: &[u8]) -> usize {
         let mut used = 0;
+        self.holds_frames = false;
         while !matches!(self.phase, Phase::Closing { .. }) {
+            if self.sender.output.len() >= MAX_UNSENT {
+                self.holds_frames = true;
+                return used;
+            }
             let rest = &octets[used..];
             let result = if self.is_greeted { self.receive(rest) } else { self.greet(rest) };
             match result {

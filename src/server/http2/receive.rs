@@ -13,24 +13,30 @@ use crate::server::connection::{CutReason, Handler};
 pub(super) type Received = Result<(), Fault>;
 
 impl<H: Handler> Connection<H> {
-    /// Takes one frame; answers how long it was, or `None` while its end has not come.
+    /// Takes one frame, or what has come of a DATA frame; returns how much of the octets that was, or
+    /// `None` where more must come first.
     ///
     /// # Errors
-    /// A fault, and the length of the frame all the same.
+    /// A fault, and what to skip all the same.
     pub(super) fn receive(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
+        if self.payload.is_some() {
+            return Ok((!octets.is_empty()).then(|| self.pass_on(octets)));
+        }
         let Some(head) = Head::parse(octets) else { return Ok(None) };
         if head.length > MAX_PAYLOAD {
             return Err((0, Fault::frame_size("a frame larger than SETTINGS_MAX_FRAME_SIZE")));
         }
+        if head.kind == kind::DATA {
+            return self.receive_data(head, octets.get(HEAD).copied());
+        }
         let length = HEAD + head.length;
         let Some(payload) = octets.get(HEAD..length) else { return Ok(None) };
-        match self.take_frame(head, payload) {
-            Ok(()) => Ok(Some(length)),
-            Err(fault) => Err((length, fault)),
-        }
+        let taken = self.check(head).and_then(|()| self.take_frame(head, payload));
+        taken.map(|()| Some(length)).map_err(|fault| (length, fault))
     }
 
-    fn take_frame(&mut self, head: Head, payload: &[u8]) -> Received {
+    /// Whether such a frame may come now.
+    pub(super) fn check(&self, head: Head) -> Received {
         if !self.has_settings && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
             return Err(Fault::protocol("the first frame is no SETTINGS"));
         }
@@ -49,8 +55,11 @@ impl<H: Handler> Connection<H> {
         if is_of_stream != (head.stream != 0) {
             return Err(Fault::protocol("a frame on a stream that it cannot be about"));
         }
+        Ok(())
+    }
+
+    fn take_frame(&mut self, head: Head, payload: &[u8]) -> Received {
         match head.kind {
-            kind::DATA => self.data(head, payload),
             kind::HEADERS => self.headers(head, payload),
             kind::CONTINUATION => self.continuation(head, payload),
             kind::RST_STREAM => self.rst_stream(head, payload),
@@ -72,7 +81,7 @@ impl<H: Handler> Connection<H> {
 
     /// Whether nothing may come on this stream: nobody has opened it. Behind the last stream that
     /// we take, much may be underway.
-    fn is_idle(&self, stream: u32) -> bool {
+    pub(super) fn is_idle(&self, stream: u32) -> bool {
         stream.is_multiple_of(2)
             || self.is_unknown(stream) && !matches!(self.phase, Phase::Finished)
     }
@@ -80,39 +89,6 @@ impl<H: Handler> Connection<H> {
     /// Whether we have not heard that this stream was opened.
     fn is_unknown(&self, stream: u32) -> bool {
         stream.is_multiple_of(2) || stream > self.last_stream
-    }
-
-    /// Section 6.1.
-    fn data(&mut self, head: Head, payload: &[u8]) -> Received {
-        if self.is_idle(head.stream) {
-            return Err(Fault::protocol("DATA on a stream that was never opened"));
-        }
-        self.receive_window -= payload.len() as i64;
-        if self.receive_window < 0 {
-            let what = "more than the window of the connection";
-            return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
-        }
-        let Some(data) = frame::without_padding(head, payload) else {
-            return Err(Fault::protocol("more padding than payload"));
-        };
-        let Some(stream) = self.streams.get_mut(head.stream) else {
-            self.give_back(payload.len());
-            return self.late(head.stream);
-        };
-        let ends = head.has(flag::END_STREAM);
-        let padding = payload.len() - data.len();
-        match stream.receiving.take(data, padding, ends) {
-            // What nobody will read is given back at once; and the end may be that of the stream.
-            Ok(()) if padding > 0 || !stream.receiving.is_read() => {
-                self.ready.push_back(head.stream);
-            }
-            Ok(()) => {}
-            Err(code) => {
-                self.give_back(payload.len());
-                return Err(Fault::Stream(head.stream, code));
-            }
-        }
-        if data.is_empty() && !ends { self.spend() } else { Ok(()) }
     }
 
     /// Something came on a stream that has ended.

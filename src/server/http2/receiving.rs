@@ -43,33 +43,51 @@ impl Receiving {
         Self(Some(Box::new(coming)))
     }
 
-    /// Takes a piece of the body.
-    pub(super) fn take(&mut self, data: &[u8], padding: usize, ends: bool) -> Result<(), Code> {
+    /// Takes the beginning of a DATA frame: so much of the body will be [pushed](Self::push), and
+    /// `padding` is what the frame takes of the window besides. Where it `ends` the stream,
+    /// [`finish`](Self::finish) is called behind it.
+    ///
+    /// # Errors
+    /// The frame may not come; nothing of it is to be pushed.
+    pub(super) fn begin(&mut self, data: usize, padding: usize, ends: bool) -> Result<(), Code> {
         let Some(coming) = self.coming() else { return Err(Code::STREAM_CLOSED) };
-        coming.window -= (data.len() + padding) as i64;
+        coming.window -= (data + padding) as i64;
         if coming.window < 0 {
             return Err(Code::FLOW_CONTROL_ERROR);
         }
         if let Some(announced) = &mut coming.announced {
-            *announced = announced.checked_sub(data.len() as u64).ok_or(Code::PROTOCOL_ERROR)?;
+            *announced = announced.checked_sub(data as u64).ok_or(Code::PROTOCOL_ERROR)?;
         }
         if ends {
             coming.check_length()?;
         }
-        coming.unread += data.len() + padding;
+        coming.unread += data + padding;
         coming.padding += padding;
-        if !data.is_empty() {
-            coming.feed.push(data);
-        }
-        if ends { self.end(None) } else { Ok(()) }
+        Ok(())
     }
 
-    /// The client has said all.
-    pub(super) fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Code> {
+    /// Takes a piece of the body; returns whether somebody reads it.
+    pub(super) fn push(&self, data: &[u8]) -> bool {
+        self.0.as_ref().is_some_and(|coming| coming.feed.push(data))
+    }
+
+    /// The client has said all, and no more than it may.
+    pub(super) fn finish(&mut self) {
+        if let Some(coming) = self.coming() {
+            coming.is_over = true;
+            coming.feed.end(None);
+        }
+    }
+
+    /// The client has said all with the fields behind the body.
+    ///
+    /// # Errors
+    /// The body is not as long as was announced, or was complete before.
+    pub(super) fn end(&mut self, trailers: HeaderMap) -> Result<(), Code> {
         let Some(coming) = self.coming() else { return Err(Code::STREAM_CLOSED) };
         coming.check_length()?;
         coming.is_over = true;
-        coming.feed.end(trailers);
+        coming.feed.end(Some(trailers));
         Ok(())
     }
 

@@ -33,6 +33,7 @@ pub(super) struct Block {
     octets: Vec<u8>,
     about: About,
     frames: u32,
+    begun: Instant,
 }
 
 /// What a header block is about.
@@ -48,6 +49,11 @@ impl Block {
     /// The stream that it is about.
     pub(super) fn stream(&self) -> u32 {
         self.about.stream
+    }
+
+    /// When its first frame had come.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
     }
 }
 
@@ -69,7 +75,8 @@ impl<H: Handler> Connection<H> {
         if head.has(flag::END_HEADERS) {
             return self.take_block(about, fields);
         }
-        self.block = Some(Box::new(Block { octets: fields.to_vec(), about, frames: 1 }));
+        let (octets, begun) = (fields.to_vec(), Instant::now());
+        self.block = Some(Box::new(Block { octets, about, frames: 1, begun }));
         Ok(())
     }
 
@@ -211,7 +218,7 @@ impl<H: Handler> Connection<H> {
         let malformed = Fault::Stream(id, Code::PROTOCOL_ERROR);
         let trailers = draft.into_trailers().or(Err(malformed))?;
         let is_read = stream.receiving.is_read();
-        let ended = stream.receiving.end(Some(trailers));
+        let ended = stream.receiving.end(trailers);
         if !is_read {
             self.ready.push_back(id); // it may be the end of the stream
         }
