@@ -6,8 +6,9 @@
 //! them, from accept to its end, and [`carrier`] what remains of it while it carries a stream over
 //! HTTP/1.1; [`tls`] is how a listener speaks, [`certificate`] what it shows, and [`proxy_protocol`]
 //! whom a load balancer speaks for; [`transport`] is the socket as it is watched, [`running`] a
-//! request that has not ended, [`contain`] what a panic costs, [`date`] the time in responses;
-//! [`http1`] is HTTP/1.1 beside hyper, [`interim`] what is said before a response, [`http2`] is HTTP/2, and [`switch`] how one stream of it is cut off.
+//! request that has not ended, [`refusal`] why one is not even begun, [`contain`] what a panic costs,
+//! [`date`] the time in responses; [`http1`] is HTTP/1.1 beside hyper, [`interim`] what is said before a
+//! response, [`http2`] is HTTP/2, and [`switch`] how one stream of it is cut off.
 
 pub mod carrier;
 pub mod certificate;
@@ -23,6 +24,7 @@ pub mod interim;
 pub mod listener;
 mod local_certificate;
 mod proxy_protocol;
+pub mod refusal;
 pub mod request_body;
 mod running;
 pub mod shard_server;

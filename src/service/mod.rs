@@ -53,6 +53,7 @@ use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::clients::{ClientLimits, Clients};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
+use crate::server::refusal::Unfit;
 
 /// Answers the requests of one shard: a cheap handle.
 #[derive(Clone)]
@@ -382,6 +383,15 @@ impl Handler for Service {
             let response = response.map(|body| body.drilled(drill));
             response
         }
+    }
+
+    fn refuse(&self, head: &Request<()>, why: Unfit) -> Response<Self::Body> {
+        let asked = Asked::by(head);
+        let mut response = self.reject(&self.0.unrouted, &why.into(), &asked);
+        if asked.method == Method::HEAD {
+            remove_body(&mut response);
+        }
+        response.map(|body| ContainedBody::new(body, self.clone()))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::event::InvalidChannelName;
 use crate::hub::jittered;
 use crate::proxy::{Fault, ProxyError};
 use crate::route::ChannelError;
+use crate::server::refusal::Unfit;
 use crate::sse::encode;
 use crate::sse::frame::Form;
 
@@ -59,6 +60,8 @@ pub(super) enum Rejection {
     Path,
     #[error("the event could not be published")]
     Publish,
+    #[error("{0}")]
+    Unfit(#[from] Unfit),
     #[error("the header {0} could be taken for another: it has an underscore")]
     Underscore(HeaderName),
     #[error("{}", .0.fault())]
@@ -86,6 +89,8 @@ impl Rejection {
             Self::TransferCoding => "transfer_coding",
             Self::TunnelLength => "tunnel_length",
             Self::Underscore(_) => "underscore",
+            Self::Unfit(Unfit::TooLarge) => "header",
+            Self::Unfit(_) => "malformed",
             Self::Upstream(error) if error.fault() == Fault::LargeRequest => "body",
             Self::Uri(_) => "uri",
             Self::Upstream(_) => "upstream",
@@ -100,7 +105,9 @@ impl Rejection {
             | Self::Scheme
             | Self::TransferCoding
             | Self::TunnelLength
-            | Self::Underscore(_) => StatusCode::BAD_REQUEST,
+            | Self::Underscore(_)
+            | Self::Unfit(Unfit::Malformed(_) | Unfit::Refused(_)) => StatusCode::BAD_REQUEST,
+            Self::Unfit(Unfit::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,

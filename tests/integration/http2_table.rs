@@ -24,6 +24,9 @@ const FRAME_SIZE_ERROR: u32 = 6;
 const REFUSED_STREAM: u32 = 7;
 const COMPRESSION_ERROR: u32 = 9;
 
+/// `:status: 400` in the static table (RFC 7541, appendix A).
+const INDEXED_400: u8 = 0x80 | 12;
+
 /// Nothing in here takes longer, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -34,6 +37,8 @@ enum Step {
     Send(Vec<u8>),
     /// The response on this stream begins.
     Head(u32),
+    /// The same, with the status 400.
+    BadRequest(u32),
     /// It ends, after all its parts.
     Answer(u32),
     /// A piece of a response, of so many octets.
@@ -51,7 +56,10 @@ enum Step {
     /// The connection is closed.
     End,
 }
-use Step::{Acknowledged, Answer, ConnectionError, Data, End, Head, Pong, PongOrEnd, StreamError};
+use Step::{
+    Acknowledged, Answer, BadRequest, ConnectionError, Data, End, Head, Pong, PongOrEnd,
+    StreamError,
+};
 
 struct Case {
     name: &'static str,
@@ -847,8 +855,9 @@ fn frames() -> Vec<Case> {
 
 /// RFC 9113, section 8.
 fn messages() -> Vec<Case> {
-    let malformed =
-        |name, what, request: Frame| case(name, what, [send([request]), StreamError(1, PROTOCOL)]);
+    let malformed = |name, what, request: Frame| {
+        case(name, what, [send([request]), BadRequest(1), StreamError(1, PROTOCOL)])
+    };
     let with = |name: &str, value: &str| get_with(&field(name, value));
     let path = (":path", "/");
     let (method, scheme) = ((":method", "GET"), (":scheme", "http"));
@@ -859,6 +868,7 @@ fn messages() -> Vec<Case> {
             "a second HEADERS that does not end its stream",
             [
                 send([post(1), frame(HEADERS, END_HEADERS, 1, &field("x-test", "ok"))]),
+                BadRequest(1),
                 StreamError(1, PROTOCOL),
             ],
         ),
@@ -878,6 +888,7 @@ fn messages() -> Vec<Case> {
                     frame(DATA, 0, 1, b"test"),
                     frame(HEADERS, END_HEADERS | END_STREAM, 1, &field(":method", "200")),
                 ]),
+                BadRequest(1),
                 StreamError(1, PROTOCOL),
             ],
         ),
@@ -909,6 +920,7 @@ fn messages() -> Vec<Case> {
                     post_with(&field("content-length", "1")),
                     frame(DATA, END_STREAM, 1, b"test"),
                 ]),
+                BadRequest(1),
                 StreamError(1, PROTOCOL),
             ],
         ),
@@ -921,6 +933,7 @@ fn messages() -> Vec<Case> {
                     frame(DATA, 0, 1, b"test"),
                     frame(DATA, END_STREAM, 1, b"test"),
                 ]),
+                BadRequest(1),
                 StreamError(1, PROTOCOL),
             ],
         ),
@@ -1007,6 +1020,12 @@ async fn go(connection: &mut FrameConnection, step: Step) -> Result<(), String> 
         let ends = frame.flags & END_STREAM != 0;
         match (&step, frame.kind) {
             (Head(stream), HEADERS) if frame.stream == *stream => return Ok(()),
+            (BadRequest(stream), HEADERS) if frame.stream == *stream => {
+                // Behind a new size of the table, where that is the first block of all.
+                let block = frame.payload.strip_prefix(&[0x20]).unwrap_or(&frame.payload);
+                let is_it = block.first() == Some(&INDEXED_400);
+                return if is_it { Ok(()) } else { Err(format!("{frame:?}")) };
+            }
             (Answer(stream), HEADERS | DATA) if frame.stream == *stream && ends => return Ok(()),
             (Data(stream, length), DATA) if frame.stream == *stream => {
                 let found = frame.payload.len();

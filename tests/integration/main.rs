@@ -106,6 +106,9 @@ mod tickets;
 /// Frames of HTTP/2, and the reaction that the standard demands: a table.
 mod http2_table;
 
+/// Requests over HTTP/2 that are none: answered on their streams, and held against nobody.
+mod http2_refusals;
+
 /// What a connection of HTTP/2 holds for what it sends.
 mod http2_memory;
 

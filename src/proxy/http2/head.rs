@@ -53,7 +53,8 @@ impl HeadDraft {
     // White space around a value is malformed too (section 8.2.1). It is taken off all the same, as it
     // is over HTTP/1.1: the same application may be behind both.
     fn put(&mut self, field: &Field) -> Result<(), &'static str> {
-        let value = field.value.as_ref().ok_or("a value with an octet that no value may have")?;
+        let invalid = "a value with an octet that no value may have";
+        let value = field.value.as_ref().or(Err(invalid))?;
         match &field.name {
             Name::Regular(name) if CONNECTION_SPECIFIC.contains(name) => {
                 Err("a field that is specific to a connection")
@@ -74,7 +75,9 @@ impl HeadDraft {
                 self.status = Some(status.map_err(|_| "a :status that is no status")?);
                 Ok(())
             }
-            Name::Malformed { .. } => Err("a field name that no field may have"),
+            Name::Malformed { .. } | Name::NoToken { .. } => {
+                Err("a field name that no field may have")
+            }
             Name::Method | Name::Scheme | Name::Authority | Name::Path | Name::Protocol => {
                 Err("a pseudo-header of requests")
             }

@@ -21,6 +21,7 @@ use crate::server::http1::exchange::Exchange;
 use crate::server::http1::leftover;
 use crate::server::http1::socket::ClientSocket;
 use crate::server::interim::Interim;
+use crate::server::refusal::Unfit;
 use crate::server::request_body::{RequestBody, expects_continue};
 use crate::server::running::{RunningBody, RunningRequest};
 use crate::server::shard_server::ShardServer;
@@ -40,6 +41,10 @@ pub trait Handler: Clone + 'static {
         request: Request<RequestBody>,
         connection: Rc<ConnectionState>,
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
+
+    /// Answers a request that cannot be handled. `head` is what can be said of it: its method, and the
+    /// fields that were read.
+    fn refuse(&self, head: &Request<()>, why: Unfit) -> Response<Self::Body>;
 }
 
 /// Answers requests until the client is done, the gateway leaves, or a response is a stream: that

@@ -46,7 +46,7 @@ impl Protocol {
 /// Why the gateway cut a connection off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutReason {
-    /// Too many faults on streams of HTTP/2, which cost us a reset each.
+    /// Too many faults on streams of HTTP/2 in a short time, which made us give up their requests.
     Faults,
     /// No complete request within `first_request_timeout`.
     FirstRequest,

@@ -110,6 +110,15 @@ impl Feed {
         wake(state);
     }
 
+    /// The rest of the body will not come.
+    pub(super) fn cut(&self) {
+        let mut state = self.0.lock();
+        if state.end.is_none() {
+            state.end = Some(End::Cut);
+            wake(state);
+        }
+    }
+
     /// Takes how much has been read since this was asked last, in bytes.
     pub(super) fn take_read(&self) -> usize {
         std::mem::take(&mut self.0.lock().read)
@@ -124,11 +133,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        if state.end.is_none() {
-            state.end = Some(End::Cut);
-            wake(state);
-        }
+        self.cut();
     }
 }
 

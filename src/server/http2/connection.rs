@@ -84,7 +84,6 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) is_readable: bool,
     // The socket takes nothing more.
     pub(super) is_blocked: bool,
-    pub(super) faults: u32,
     // While there are streams whose responses have been sent, and whose requests have not ended.
     answered: Option<Pin<Box<Sleep>>>,
 }
@@ -129,7 +128,6 @@ impl<H: Handler> Connection<H> {
             has_settings: false,
             is_readable: true,
             is_blocked: false,
-            faults: 0,
             answered: None,
         }
     }

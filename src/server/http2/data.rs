@@ -57,8 +57,7 @@ impl<H: Handler> Connection<H> {
         let left = u16::try_from(data).expect("no more than the largest payload");
         self.payload = Some(Payload { stream: head.stream, data: left, padding, ends_stream });
         let Some(stream) = self.streams.get_mut(head.stream) else {
-            self.give_back(head.length);
-            self.end_payload();
+            self.skip_payload(head.length);
             return self.late(head.stream);
         };
         let taken = stream.receiving.begin(data, head.length - data, ends_stream);
@@ -66,13 +65,24 @@ impl<H: Handler> Connection<H> {
             // Nobody reads padding: it is given back at once.
             self.ready.push_back(head.stream);
         }
-        if let Err(code) = taken {
-            self.give_back(head.length);
-            self.end_payload();
-            return Err(Fault::Stream(head.stream, code));
+        if let Err(wrong) = taken {
+            if ends_stream {
+                stream.receiving.close();
+            }
+            self.skip_payload(head.length);
+            return Err(wrong.fault(head.stream));
         }
         self.end_payload();
         if data == 0 && !ends_stream { self.spend() } else { Ok(()) }
+    }
+
+    /// Gives all of the payload back at once, and passes none of it on.
+    fn skip_payload(&mut self, length: usize) {
+        if let Some(payload) = &mut self.payload {
+            payload.stream = 0;
+        }
+        self.give_back(length);
+        self.end_payload();
     }
 
     /// Passes on what has come of the payload; returns how much that was.

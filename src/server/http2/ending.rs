@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite as _;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::connection::Connection;
 use super::error::Code;
-use super::stream::Streams;
+use super::stream::{Stage, Streams};
 use crate::server::connection::{CutReason, Handler};
 
 /// The end of a connection waits so long for the other side: to answer, and to close.
@@ -18,9 +18,6 @@ pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// So much is read from a client whose connection ends, so that it hears why. One that floods us is not
 /// read any longer: it would cost as much as before.
 const MAX_THROWN_AWAY: usize = 256 << 10;
-/// Faults on streams that cost us a reset, before the connection ends: the answer to MadeYouReset
-/// (CVE-2025-8671).
-const MAX_FAULTS: u32 = 64;
 
 /// How far the end of a connection has come.
 #[derive(Debug)]
@@ -92,11 +89,25 @@ impl<H: Handler> Connection<H> {
 
     /// Ends a stream for a fault of the client's.
     pub(super) fn fault(&mut self, id: u32, code: Code) {
-        self.faults += 1;
-        if self.faults >= MAX_FAULTS {
-            self.cut_off(CutReason::Faults);
-        } else {
-            self.reset(id, code);
+        match self.bear(id) {
+            Ok(()) => self.reset(id, code),
+            Err(reason) => self.cut_off(reason),
         }
+    }
+
+    /// Counts a fault on this stream. Where it has a request that is not answered yet, that is given up;
+    /// anywhere else a fault costs us no more than a frame that asks for nothing.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub(super) fn bear(&mut self, id: u32) -> Result<(), CutReason> {
+        let stream = self.streams.get_mut(id);
+        let is_unanswered = stream.is_some_and(|it| matches!(it.stage, Stage::Handling { .. }));
+        let (may, reason) = if is_unanswered {
+            (self.resets.may_fail(Instant::now()), CutReason::Faults)
+        } else {
+            (self.budget.spend(Instant::now), CutReason::Flood)
+        };
+        if may { Ok(()) } else { Err(reason) }
     }
 }

@@ -1,6 +1,7 @@
 //! What goes wrong on a connection, and how it is told.
 
 use crate::server::connection::CutReason;
+use crate::server::refusal::Unfit;
 
 /// An error code (RFC 9113, section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +21,14 @@ impl Code {
 }
 
 /// A fault of the client's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// It ends the connection (section 5.4.1).
     Connection(Code, &'static str),
     /// It ends one stream (section 5.4.2).
     Stream(u32, Code),
+    /// The rest of a request shows that the request is none. Boxed: the other faults are small.
+    Request(u32, Box<Unfit>),
     /// Allowed, but too much of it: it ends the connection.
     Abuse(CutReason),
 }
@@ -33,6 +36,10 @@ pub(super) enum Fault {
 impl Fault {
     pub(super) fn protocol(what: &'static str) -> Self {
         Self::Connection(Code::PROTOCOL_ERROR, what)
+    }
+
+    pub(super) fn request(stream: u32, why: Unfit) -> Self {
+        Self::Request(stream, Box::new(why))
     }
 
     pub(super) fn frame_size(what: &'static str) -> Self {

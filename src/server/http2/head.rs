@@ -1,13 +1,16 @@
 //! The head of a request: from fields to what a handler is given (RFC 9113, section 8.3.1).
 
+use std::fmt;
 use std::ops::ControlFlow;
 
-use http::header::{self, CONTENT_LENGTH};
+use http::header::{self, CONTENT_LENGTH, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::ext::Protocol;
 
-use super::hpack::{Field, Name};
+use super::authority::is_authority;
+use super::hpack::{BadValue, Field, Name};
+use crate::server::refusal::Unfit;
 
 /// A list so many times longer than allowed is not even read to its end, to be answered with 431.
 const WAY_TOO_LARGE: usize = 8;
@@ -19,7 +22,8 @@ pub(super) struct HeadDraft {
     headers: HeaderMap,
     size: usize,
     max_size: usize,
-    is_malformed: bool,
+    // What is wrong with it; that it is malformed outweighs the rest.
+    fault: Option<Unfit>,
 }
 
 #[derive(Debug, Default)]
@@ -31,13 +35,12 @@ struct Pseudo {
     protocol: Option<HeaderValue>,
 }
 
-/// Why a block is no head of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
-    /// Section 8.1.1.
-    Malformed,
-    /// More than SETTINGS_MAX_HEADER_LIST_SIZE.
-    TooLarge,
+/// A head that is none of a request.
+#[derive(Debug)]
+pub(super) struct RefusedHead {
+    /// What can be said of the request: its method, and the fields that were read.
+    pub(super) head: Request<()>,
+    pub(super) why: Unfit,
 }
 
 /// Fields that speak of a connection, which HTTP/2 does not have in it (section 8.2.2).
@@ -57,7 +60,7 @@ impl HeadDraft {
             headers: HeaderMap::new(),
             size: 0,
             max_size,
-            is_malformed: false,
+            fault: None,
         }
     }
 
@@ -67,81 +70,100 @@ impl HeadDraft {
         if self.size > self.max_size * WAY_TOO_LARGE {
             return ControlFlow::Break(());
         }
-        if self.size <= self.max_size && self.put(field).is_none() {
-            self.is_malformed = true;
+        if self.size <= self.max_size
+            && let Err(fault) = self.put(field)
+            && (self.fault.is_none() || fault.is_malformed())
+        {
+            self.fault = Some(fault);
         }
         ControlFlow::Continue(())
     }
 
-    fn put(&mut self, field: &Field) -> Option<()> {
-        let value = field.value.as_ref().filter(|_| !field.is_padded)?;
-        let place = match &field.name {
-            Name::Regular(name) => {
-                let is_fit = !CONNECTION_SPECIFIC.contains(name)
-                    && (*name != header::TE || value == "trailers");
-                let added = is_fit.then(|| self.headers.try_append(name, value.clone()))?;
-                return added.is_ok().then_some(());
-            }
+    fn put(&mut self, field: &Field) -> Result<(), Unfit> {
+        let name = &field.name;
+        let place = match name {
+            Name::Regular(name) => return self.put_regular(name, field),
             Name::Method => &mut self.pseudo.method,
             Name::Scheme => &mut self.pseudo.scheme,
             Name::Authority => &mut self.pseudo.authority,
             Name::Path => &mut self.pseudo.path,
             Name::Protocol => &mut self.pseudo.protocol,
-            Name::Status | Name::Malformed { .. } => return None,
+            Name::Status | Name::Malformed { .. } => {
+                let what = "a field has a name that HTTP/2 does not allow: upper-case letters, \
+                            spaces, or a pseudo-header field that is not one of a request";
+                return Err(Unfit::malformed(what));
+            }
+            Name::NoToken { .. } => {
+                return Err(Unfit::refused("a field has a name that is no token"));
+            }
         };
         // Once, and before all others (section 8.3).
-        let is_fit = place.is_none() && self.headers.is_empty();
-        *place = Some(value.clone());
-        is_fit.then_some(())
+        if place.is_some() || !self.headers.is_empty() {
+            return Err(Unfit::malformed(format!("{name} is there twice, or behind other fields")));
+        }
+        *place = Some(valid(name, field)?);
+        Ok(())
+    }
+
+    fn put_regular(&mut self, name: &HeaderName, field: &Field) -> Result<(), Unfit> {
+        let value = valid(name, field)?;
+        if CONNECTION_SPECIFIC.contains(name) {
+            return Err(Unfit::malformed(format!("{name} is a field of HTTP/1.1 only")));
+        }
+        if *name == header::TE && value != "trailers" {
+            return Err(Unfit::malformed("te says more than trailers"));
+        }
+        let added = self.headers.try_append(name, value);
+        added.map(|_| ()).map_err(|_full| Unfit::TooLarge)
     }
 
     /// The request that the fields ask for.
     ///
     /// # Errors
     /// They ask for none.
-    pub(super) fn into_request(self) -> Result<Request<()>, Unfit> {
-        self.check()?;
-        let mut request = Request::new(());
-        let method = self.pseudo.method.as_ref().ok_or(Unfit::Malformed)?;
-        *request.method_mut() = Method::from_bytes(method.as_bytes()).or(Err(Unfit::Malformed))?;
-        *request.version_mut() = Version::HTTP_2;
-        if let Some(protocol) = &self.pseudo.protocol {
-            // RFC 8441, section 4: only a CONNECT has one.
-            let protocol = protocol.to_str().or(Err(Unfit::Malformed))?;
-            if *request.method() != Method::CONNECT {
-                return Err(Unfit::Malformed);
-            }
-            request.extensions_mut().insert(Protocol::from(protocol));
+    // Boxed: it is large, and hardly ever there.
+    pub(super) fn into_request(mut self) -> Result<Request<()>, Box<RefusedHead>> {
+        let mut head = Request::new(());
+        *head.version_mut() = Version::HTTP_2;
+        let read = self.check().and_then(|()| self.pseudo.read(&mut head, &self.headers));
+        *head.headers_mut() = self.headers;
+        match read {
+            Ok(()) => Ok(head),
+            Err(why) => Err(Box::new(RefusedHead { head, why })),
         }
-        let is_plain_connect =
-            *request.method() == Method::CONNECT && self.pseudo.protocol.is_none();
-        let host = self.headers.get(header::HOST);
-        *request.uri_mut() = self.pseudo.uri(is_plain_connect, host).ok_or(Unfit::Malformed)?;
-        *request.headers_mut() = self.headers;
-        Ok(request)
     }
 
     /// The fields behind the body of a request: none of them speaks of the request itself.
     ///
     /// # Errors
     /// One does, or they are too large.
-    pub(super) fn into_trailers(self) -> Result<HeaderMap, Unfit> {
+    pub(super) fn into_trailers(mut self) -> Result<HeaderMap, Unfit> {
         self.check()?;
         if !self.pseudo.is_empty() {
-            return Err(Unfit::Malformed);
+            return Err(Unfit::malformed("a pseudo-header field stands behind the body"));
         }
         Ok(self.headers)
     }
 
-    fn check(&self) -> Result<(), Unfit> {
-        if self.is_malformed {
-            return Err(Unfit::Malformed);
+    fn check(&mut self) -> Result<(), Unfit> {
+        match self.fault.take() {
+            Some(fault) => Err(fault),
+            None if self.size > self.max_size => Err(Unfit::TooLarge),
+            None => Ok(()),
         }
-        if self.size > self.max_size {
-            return Err(Unfit::TooLarge);
-        }
-        Ok(())
     }
+}
+
+/// The value of a field, unless it is none.
+fn valid(name: &impl fmt::Display, field: &Field) -> Result<HeaderValue, Unfit> {
+    field.strict_value().cloned().map_err(|bad| match bad {
+        BadValue::Malformed => Unfit::malformed(format!(
+            "the value of {name} has a NUL or a line break in it, or a space at an end"
+        )),
+        BadValue::Control => {
+            Unfit::refused(format!("the value of {name} has a control character in it"))
+        }
+    })
 }
 
 impl Pseudo {
@@ -150,25 +172,70 @@ impl Pseudo {
         [method, scheme, authority, path, protocol].into_iter().all(Option::is_none)
     }
 
-    fn uri(&self, is_plain_connect: bool, host: Option<&HeaderValue>) -> Option<Uri> {
-        let mut parts = http::uri::Parts::default();
-        if let Some(authority) = self.authority.as_ref().filter(|authority| !authority.is_empty()) {
-            parts.authority = Some(Authority::try_from(authority.as_bytes()).ok()?);
+    /// Puts method, target and protocol into the head.
+    fn read(&self, head: &mut Request<()>, headers: &HeaderMap) -> Result<(), Unfit> {
+        let method = self.method.as_ref().ok_or_else(|| Unfit::malformed("there is no :method"))?;
+        *head.method_mut() = Method::from_bytes(method.as_bytes())
+            .map_err(|_no_token| Unfit::refused(":method is no method"))?;
+        if let Some(protocol) = &self.protocol {
+            if *head.method() != Method::CONNECT {
+                // RFC 8441, section 4.
+                return Err(Unfit::malformed(
+                    "there is a :protocol, and the method is not CONNECT",
+                ));
+            }
+            let protocol = protocol.to_str();
+            let protocol = protocol.map_err(|_| Unfit::refused(":protocol is no text"))?;
+            head.extensions_mut().insert(Protocol::from(protocol));
         }
+        let is_plain_connect = *head.method() == Method::CONNECT && self.protocol.is_none();
+        *head.uri_mut() = self.uri(is_plain_connect, headers)?;
+        Ok(())
+    }
+
+    fn uri(&self, is_plain_connect: bool, headers: &HeaderMap) -> Result<Uri, Unfit> {
+        let mut parts = http::uri::Parts::default();
+        let host = headers.get(HOST).filter(|_| !is_plain_connect);
+        parts.authority = self.authority(host)?;
         if is_plain_connect {
             // Section 8.5.
-            let has_none = self.scheme.is_none() && self.path.is_none();
-            return has_none.then(|| Uri::from_parts(parts).ok()).flatten();
+            if self.scheme.is_some() || self.path.is_some() {
+                return Err(Unfit::malformed("CONNECT has a :scheme or a :path"));
+            }
+        } else {
+            let scheme = self.scheme()?;
+            parts.path_and_query = Some(self.path_and_query()?);
+            // `http` has no URI with a scheme and without an authority.
+            parts.scheme = parts.authority.is_some().then_some(scheme);
         }
-        let scheme = self.scheme.as_ref().filter(|scheme| !scheme.is_empty())?;
-        let scheme = Scheme::try_from(scheme.as_bytes()).ok()?;
-        let path = self.path.as_ref().filter(|path| !path.is_empty())?;
-        parts.path_and_query = Some(PathAndQuery::try_from(path.as_bytes()).ok()?);
-        // `http` has no URI with a scheme and without an authority; that one is then in `Host`.
-        let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-        parts.authority = parts.authority.or(host);
-        parts.scheme = parts.authority.is_some().then_some(scheme);
-        Uri::from_parts(parts).ok()
+        Uri::from_parts(parts).map_err(|_invalid| Unfit::refused("it has no target"))
+    }
+
+    /// Section 8.3.1: where there is no `:authority`, `Host` says it, if anything does.
+    fn authority(&self, host: Option<&HeaderValue>) -> Result<Option<Authority>, Unfit> {
+        let Some(authority) = self.authority.as_ref().or(host) else { return Ok(None) };
+        let valid = Some(authority.as_bytes()).filter(|authority| is_authority(authority));
+        let valid = valid.and_then(|authority| Authority::try_from(authority).ok());
+        let name = if self.authority.is_some() { ":authority" } else { "host" };
+        let what = || format!("{name} is no host, or has no port after the colon");
+        valid.map(Some).ok_or_else(|| Unfit::refused(what()))
+    }
+
+    fn scheme(&self) -> Result<Scheme, Unfit> {
+        let scheme = self.scheme.as_ref().ok_or_else(|| Unfit::malformed("there is no :scheme"))?;
+        match scheme.as_bytes() {
+            scheme if scheme.eq_ignore_ascii_case(b"https") => Ok(Scheme::HTTPS),
+            scheme if scheme.eq_ignore_ascii_case(b"http") => Ok(Scheme::HTTP),
+            _ => Err(Unfit::refused(":scheme is neither http nor https")),
+        }
+    }
+
+    fn path_and_query(&self) -> Result<PathAndQuery, Unfit> {
+        let path = self.path.as_ref().filter(|path| !path.is_empty());
+        let path = path.ok_or_else(|| Unfit::malformed("there is no :path, or an empty one"))?;
+        PathAndQuery::try_from(path.as_bytes()).map_err(|_invalid| {
+            Unfit::refused(":path has a character that must be percent-encoded, such as <")
+        })
     }
 }
 
@@ -181,7 +248,10 @@ pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unfit> 
     let Some(length) = lengths.next() else { return Ok(None) };
     let is_digits = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
     let length = length.to_str().ok().filter(|_| is_digits && lengths.next().is_none());
-    length.and_then(|length| length.parse().ok()).map(Some).ok_or(Unfit::Malformed)
+    let length = length.and_then(|length| length.parse().ok());
+    length
+        .map(Some)
+        .ok_or_else(|| Unfit::malformed("content-length is no number, or there are several"))
 }
 
 #[cfg(test)]
@@ -203,7 +273,7 @@ mod tests {
         }
         let mut draft = HeadDraft::new(16 << 10);
         Decoder::default().decode(&block, |field| draft.take(field)).expect("valid HPACK");
-        draft.into_request()
+        draft.into_request().map_err(|refused| refused.why)
     }
 
     const GET: [(&str, &str); 4] = [
@@ -257,7 +327,6 @@ mod tests {
         for (what, fields) in [
             ("no method", without(":method")),
             ("no scheme", without(":scheme")),
-            ("an empty scheme", vec![GET[0], (":scheme", ""), GET[2], GET[3]]),
             ("no path", without(":path")),
             ("two paths", with(&[(":path", "/")])),
             ("a pseudo-header behind others", late.to_vec()),
@@ -274,10 +343,50 @@ mod tests {
             ("a blank before a value", with(&[("accept", " a")])),
             ("a protocol without CONNECT", with(&[(":protocol", "websocket")])),
         ] {
-            assert_eq!(request(&fields).err(), Some(Unfit::Malformed), "{what}");
+            let why = request(&fields).expect_err(what);
+            assert!(why.is_malformed(), "{what}: {why}");
         }
         let empty_path = [GET[0], GET[1], GET[2], (":path", "")];
-        assert_eq!(request(&empty_path).err(), Some(Unfit::Malformed));
+        assert!(request(&empty_path).expect_err("an empty path").is_malformed());
+    }
+
+    #[test]
+    fn what_is_not_malformed_and_yet_no_request_is_refused() {
+        let but = |name: &str, value: &'static str| {
+            GET.map(|(other, old)| (other, if other == name { value } else { old })).to_vec()
+        };
+        let mut host = without(":authority");
+        host.push(("host", "a:99999"));
+        for (what, fields) in [
+            ("a control character in a value", with(&[("accept", "a\u{1}b")])),
+            ("a DEL in a value", with(&[("accept", "a\u{7f}b")])),
+            ("a name that is no token", with(&[("a(b", "1")])),
+            ("a method that is no token", but(":method", "G(T")),
+            ("an authority of two names", but(":authority", "a,b")),
+            ("an authority with a port beyond 16 bits", but(":authority", "a:99999")),
+            ("an authority with an empty port", but(":authority", "a:")),
+            ("an authority with a user", but(":authority", "me@a")),
+            ("an empty authority", but(":authority", "")),
+            ("a host that is none", host),
+            ("an empty scheme", but(":scheme", "")),
+            ("a foreign scheme", but(":scheme", "ftp")),
+            ("a scheme that is none", but(":scheme", "ht tp")),
+            ("a path with <", but(":path", "/x?y=<")),
+            ("a path with a space", but(":path", "/x y")),
+        ] {
+            let why = request(&fields).expect_err(what);
+            assert!(matches!(why, Unfit::Refused(_)), "{what}: {why}");
+        }
+        let both = with(&[("accept", "a\u{1}b"), ("connection", "close")]);
+        assert!(request(&both).expect_err("both").is_malformed(), "that outweighs the other");
+    }
+
+    #[test]
+    fn values_that_http_allows_pass() {
+        for value in ["a\tb", "\u{e9}", "", "~"] {
+            let request = request(&with(&[("last-event-id", value)])).expect("well-formed");
+            assert_eq!(request.headers()["last-event-id"].as_bytes(), value.as_bytes());
+        }
     }
 
     #[test]
@@ -292,16 +401,17 @@ mod tests {
         for (lengths, expected) in [
             (&[][..], Ok(None)),
             (&["12"], Ok(Some(12))),
-            (&["12", "12"], Err(Unfit::Malformed)),
-            (&["+1"], Err(Unfit::Malformed)),
-            (&[""], Err(Unfit::Malformed)),
-            (&["99999999999999999999999"], Err(Unfit::Malformed)),
+            (&["12", "12"], Err(true)),
+            (&["+1"], Err(true)),
+            (&[""], Err(true)),
+            (&["99999999999999999999999"], Err(true)),
         ] {
             let mut headers = http::HeaderMap::new();
             for length in lengths {
                 headers.append("content-length", length.parse().expect("a value"));
             }
-            assert_eq!(content_length(&headers), expected, "{lengths:?}");
+            let length = content_length(&headers).map_err(|why| why.is_malformed());
+            assert_eq!(length, expected, "{lengths:?}");
         }
     }
 }

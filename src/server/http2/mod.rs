@@ -16,6 +16,7 @@
 //! What is missing on purpose: server push, priorities (deprecated, section 5.3.2), and a dynamic
 //! table for the fields that we send.
 
+mod authority;
 mod body;
 mod budget;
 mod connection;
@@ -55,9 +56,7 @@ pub fn decode_header_blocks<'a>(
     for block in blocks {
         let (mut draft, mut lines) = (head::HeadDraft::new(16 << 10), Vec::new());
         let result = decoder.decode(block, |field| {
-            if let (hpack::Name::Regular(name), Some(value)) = (&field.name, &field.value)
-                && !field.is_padded
-            {
+            if let (hpack::Name::Regular(name), Ok(value)) = (&field.name, field.strict_value()) {
                 lines.push(format!("{name}: {}", value.as_bytes().escape_ascii()));
             }
             draft.take(field)

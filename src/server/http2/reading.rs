@@ -87,6 +87,10 @@ impl<H: Handler> Connection<H> {
                     used += length;
                     self.fault(id, code);
                 }
+                Err((length, Fault::Request(id, why))) => {
+                    used += length;
+                    self.give_up(id, *why);
+                }
                 Err((_, Fault::Connection(code, what))) => self.fail(code, what),
                 Err((_, Fault::Abuse(reason))) => self.cut_off(reason),
             }

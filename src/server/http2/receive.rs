@@ -135,7 +135,7 @@ impl<H: Handler> Connection<H> {
         }
         let stream = self.remove(head.stream, How::Reset).expect("checked");
         let is_unanswered = matches!(stream.stage, Stage::Handling { .. });
-        if is_unanswered && !self.resets.may(stream.begun, Instant::now()) {
+        if is_unanswered && !self.resets.may_take_back(stream.begun, Instant::now()) {
             return Err(Fault::Abuse(CutReason::Resets));
         }
         Ok(())

@@ -3,7 +3,8 @@
 use http::HeaderMap;
 
 use super::body::Feed;
-use super::error::Code;
+use super::error::{Code, Fault};
+use crate::server::refusal::Unfit;
 
 /// What a client has sent on one stream, and may send.
 // Boxed: most requests have no body, and who asks for events may then listen for hours.
@@ -26,6 +27,33 @@ struct Coming {
     announced: Option<u64>,
     // Whether the client may send the rest, though nobody reads it.
     is_thrown_away: bool,
+    // The request is none: behind the answer its stream is reset.
+    is_malformed: bool,
+}
+
+/// Why a part of a body may not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// The client has said all before.
+    Closed,
+    /// More than the window of the stream.
+    Window,
+    /// The body is not as long as was announced (section 8.1.1).
+    Length,
+}
+
+impl Wrong {
+    /// What it means for its stream.
+    pub(super) fn fault(self, stream: u32) -> Fault {
+        match self {
+            Self::Closed => Fault::Stream(stream, Code::STREAM_CLOSED),
+            Self::Window => Fault::Stream(stream, Code::FLOW_CONTROL_ERROR),
+            Self::Length => {
+                let what = "the body is not as long as content-length says";
+                Fault::request(stream, Unfit::malformed(what))
+            }
+        }
+    }
 }
 
 impl Receiving {
@@ -37,10 +65,33 @@ impl Receiving {
     /// A body that goes into `feed`, of `announced` octets where that is known. The client may send
     /// `window` of them.
     pub(super) fn body(feed: Feed, window: u32, announced: Option<u64>) -> Self {
-        let (is_over, window) = (false, i64::from(window));
-        let (unread, padding, is_thrown_away) = (0, 0, false);
-        let coming = Coming { feed, is_over, window, unread, padding, announced, is_thrown_away };
-        Self(Some(Box::new(coming)))
+        Self(Some(Box::new(Coming {
+            feed,
+            is_over: false,
+            window: i64::from(window),
+            unread: 0,
+            padding: 0,
+            announced,
+            is_thrown_away: false,
+            is_malformed: false,
+        })))
+    }
+
+    /// The body of a request that is refused: nobody reads it, whatever its length.
+    pub(super) fn unheard(feed: Feed, window: u32, is_over: bool, is_malformed: bool) -> Self {
+        let mut body = Self::body(feed, window, None);
+        if let Some(coming) = &mut body.0 {
+            (coming.is_over, coming.is_malformed) = (is_over, is_malformed);
+        }
+        body
+    }
+
+    /// The request has turned out to be none: who reads its body learns that it is not whole.
+    pub(super) fn give_up(&mut self, is_malformed: bool) {
+        if let Some(coming) = &mut self.0 {
+            (coming.announced, coming.is_malformed) = (None, is_malformed);
+            coming.feed.cut();
+        }
     }
 
     /// Takes the beginning of a DATA frame: so much of the body will be [pushed](Self::push), and
@@ -49,14 +100,14 @@ impl Receiving {
     ///
     /// # Errors
     /// The frame may not come; nothing of it is to be pushed.
-    pub(super) fn begin(&mut self, data: usize, padding: usize, ends: bool) -> Result<(), Code> {
-        let Some(coming) = self.coming() else { return Err(Code::STREAM_CLOSED) };
+    pub(super) fn begin(&mut self, data: usize, padding: usize, ends: bool) -> Result<(), Wrong> {
+        let Some(coming) = self.coming() else { return Err(Wrong::Closed) };
         coming.window -= (data + padding) as i64;
         if coming.window < 0 {
-            return Err(Code::FLOW_CONTROL_ERROR);
+            return Err(Wrong::Window);
         }
         if let Some(announced) = &mut coming.announced {
-            *announced = announced.checked_sub(data as u64).ok_or(Code::PROTOCOL_ERROR)?;
+            *announced = announced.checked_sub(data as u64).ok_or(Wrong::Length)?;
         }
         if ends {
             coming.check_length()?;
@@ -71,6 +122,13 @@ impl Receiving {
         self.0.as_ref().is_some_and(|coming| coming.feed.push(data))
     }
 
+    /// The client has said all, though not what it may.
+    pub(super) fn close(&mut self) {
+        if let Some(coming) = self.coming() {
+            coming.is_over = true;
+        }
+    }
+
     /// The client has said all, and no more than it may.
     pub(super) fn finish(&mut self) {
         if let Some(coming) = self.coming() {
@@ -83,8 +141,8 @@ impl Receiving {
     ///
     /// # Errors
     /// The body is not as long as was announced, or was complete before.
-    pub(super) fn end(&mut self, trailers: HeaderMap) -> Result<(), Code> {
-        let Some(coming) = self.coming() else { return Err(Code::STREAM_CLOSED) };
+    pub(super) fn end(&mut self, trailers: HeaderMap) -> Result<(), Wrong> {
+        let Some(coming) = self.coming() else { return Err(Wrong::Closed) };
         coming.check_length()?;
         coming.is_over = true;
         coming.feed.end(Some(trailers));
@@ -113,6 +171,16 @@ impl Receiving {
     /// Whether the client has said all.
     pub(super) fn is_over(&self) -> bool {
         self.0.as_ref().is_none_or(|coming| coming.is_over)
+    }
+
+    /// How the stream ends behind a whole response, where that is no end by itself.
+    pub(super) fn reset_code(&self) -> Option<Code> {
+        match &self.0 {
+            Some(coming) if coming.is_malformed => Some(Code::PROTOCOL_ERROR),
+            // Section 8.1: what the client still has to say is not needed.
+            Some(coming) if !coming.is_over => Some(Code::NO_ERROR),
+            _ => None,
+        }
     }
 
     /// Whether the client is to be told to go on, and was not told yet.
@@ -146,9 +214,9 @@ impl Receiving {
 
 impl Coming {
     /// Section 8.1.1: what was announced must have come.
-    fn check_length(&self) -> Result<(), Code> {
+    fn check_length(&self) -> Result<(), Wrong> {
         match self.announced {
-            Some(left) if left > 0 => Err(Code::PROTOCOL_ERROR),
+            Some(left) if left > 0 => Err(Wrong::Length),
             _ => Ok(()),
         }
     }

@@ -1,8 +1,9 @@
 //! Header blocks: requests, and the trailers behind their bodies (RFC 9113, sections 6.2, 6.10, 8.1).
 
 use std::rc::Rc;
+use std::task::Waker;
 
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response};
 use tokio::time::Instant;
 
 use super::body;
@@ -10,14 +11,15 @@ use super::connection::Connection;
 use super::ending::Phase;
 use super::error::{Code, Fault};
 use super::frame::{self, Head, flag};
-use super::head::{self, HeadDraft, Unfit};
+use super::head::{self, HeadDraft, RefusedHead};
 use super::hpack::Refused;
 use super::receive::{PRIORITY, Received, dependency};
 use super::receiving::Receiving;
-use super::stream::{How, Stage, Stream};
+use super::stream::{Stage, Stream};
 use super::wakes::Part;
 use crate::server::connection::{CutReason, Handler};
 use crate::server::interim::{Interim, Waiting};
+use crate::server::refusal::Unfit;
 use crate::server::request_body::{self, RequestBody};
 use crate::server::running::RunningRequest;
 use crate::server::switch::Switch;
@@ -142,34 +144,46 @@ impl<H: Handler> Connection<H> {
             self.reset(id, Code::REFUSED_STREAM);
             return self.spend();
         }
-        let malformed = Fault::Stream(id, Code::PROTOCOL_ERROR);
-        let request = match draft.into_request() {
-            Ok(request) if !about.is_malformed => request,
-            Err(Unfit::TooLarge) => {
-                self.shard.metrics().request_rejected("header");
-                self.answer_at_once(id, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &about);
-                return self.spend();
-            }
-            _ => return Err(malformed),
-        };
-        let Ok(announced) = head::content_length(request.headers()) else { return Err(malformed) };
-        // What follows a CONNECT is no content (section 8.5); whether it may announce any is not
-        // decided here.
-        let announced = announced.filter(|_| *request.method() != Method::CONNECT);
-        if about.ends_stream && announced.is_some_and(|length| length > 0) {
-            return Err(malformed);
+        match read_head(draft, &about) {
+            Ok((request, announced)) => self.begin(id, request, announced, about.ends_stream),
+            Err(refused) => self.refuse(&about, *refused),
         }
-        self.begin(id, request, announced, about.ends_stream);
         Ok(())
     }
 
-    fn answer_at_once(&mut self, id: u32, status: StatusCode, about: &About) {
-        self.sender.answer(id, status);
-        if about.ends_stream {
-            self.remove(id, How::Complete);
-        } else {
-            self.reset(id, Code::NO_ERROR);
+    /// Answers a request that cannot be handled. It costs no more than one that leads nowhere, and so
+    /// counts for nothing else.
+    fn refuse(&mut self, about: &About, RefusedHead { head, why }: RefusedHead) {
+        let waker = self.wakes.caller(Part::Stream(about.stream));
+        let window = self.shard.settings().http2.stream_window;
+        // Its reader is gone: what still comes is thrown away.
+        let (feed, _unread) = body::channel(waker.clone(), window, None, false);
+        let is_malformed = why.is_malformed();
+        let receiving = Receiving::unheard(feed, window, about.ends_stream, is_malformed);
+        let response = self.shard.handler().refuse(&head, why);
+        let is_head = *head.method() == Method::HEAD;
+        let response = std::future::ready(response);
+        self.start((about.stream, is_head), response, Rc::default(), receiving, waker);
+    }
+
+    /// Answers a request whose rest shows that it is none; if its response has begun, only its stream
+    /// can tell.
+    pub(super) fn give_up(&mut self, id: u32, why: Unfit) {
+        if let Err(reason) = self.bear(id) {
+            return self.cut_off(reason);
         }
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Stage::Handling { future, is_head, .. } = &mut stream.stage else {
+            return self.reset(id, Code::PROTOCOL_ERROR);
+        };
+        stream.receiving.give_up(why.is_malformed());
+        let mut head = Request::new(());
+        if *is_head {
+            *head.method_mut() = Method::HEAD;
+        }
+        let response = self.shard.handler().refuse(&head, why);
+        *future = Box::pin(std::future::ready(response));
+        self.ready.push_back(id);
     }
 
     fn begin(&mut self, id: u32, request: Request<()>, announced: Option<u64>, is_whole: bool) {
@@ -183,14 +197,28 @@ impl<H: Handler> Connection<H> {
             let receiving = Receiving::body(feed, window, announced);
             (receiving, Some(incoming))
         };
-        let switch = Switch::new(self.wakes.caller(Part::Cut(id)));
-        let running = RunningRequest::begin(Rc::clone(&self.state));
         let interim = Rc::<Waiting>::default();
         let body = RequestBody::from_http2(body, Interim::over_http2(Rc::clone(&interim)));
+        let is_head = *request.method() == Method::HEAD;
         let request = request.map(|()| body);
         let handling = self.shard.handler().clone().handle(request, Rc::clone(&self.state));
+        self.budget.earn();
+        self.start((id, is_head), handling, interim, receiving, waker);
+    }
+
+    /// Begins a stream, and the response to it.
+    fn start(
+        &mut self,
+        (id, is_head): (u32, bool),
+        response: impl Future<Output = Response<H::Body>> + 'static,
+        interim: Rc<Waiting>,
+        receiving: Receiving,
+        waker: Waker,
+    ) {
+        let switch = Switch::new(self.wakes.caller(Part::Cut(id)));
+        let running = RunningRequest::begin(Rc::clone(&self.state));
         let stream = Stream {
-            stage: Stage::Handling { future: Box::pin(handling), switch, interim },
+            stage: Stage::Handling { future: Box::pin(response), switch, interim, is_head },
             send_window: i64::from(self.sender.peer.initial_window),
             blocked_since: None,
             receiving,
@@ -198,7 +226,6 @@ impl<H: Handler> Connection<H> {
             begun: Instant::now(),
             _running: running,
         };
-        self.budget.earn();
         // Who was alone has woken the task without saying who it was.
         self.ready.extend(self.streams.alone());
         self.streams.insert(id, Box::new(stream));
@@ -212,16 +239,42 @@ impl<H: Handler> Connection<H> {
         if stream.receiving.is_over() {
             return Err(Fault::Stream(id, Code::STREAM_CLOSED));
         }
-        if !about.ends_stream || about.is_malformed {
-            return Err(Fault::Stream(id, Code::PROTOCOL_ERROR));
-        }
-        let malformed = Fault::Stream(id, Code::PROTOCOL_ERROR);
-        let trailers = draft.into_trailers().or(Err(malformed))?;
         let is_read = stream.receiving.is_read();
-        let ended = stream.receiving.end(trailers);
+        let ended = match draft.into_trailers() {
+            Ok(_) if !about.ends_stream || about.is_malformed => {
+                let what = "the fields behind the body do not end the stream";
+                Err(Fault::request(id, Unfit::malformed(what)))
+            }
+            Ok(trailers) => stream.receiving.end(trailers).map_err(|wrong| wrong.fault(id)),
+            Err(why) => Err(Fault::request(id, why)),
+        };
+        if ended.is_err() && about.ends_stream {
+            stream.receiving.close();
+        }
         if !is_read {
             self.ready.push_back(id); // it may be the end of the stream
         }
-        ended.map_err(|code| Fault::Stream(id, code))
+        ended
     }
+}
+
+/// What a header block asks for, and the length of the body that it announces.
+fn read_head(
+    draft: HeadDraft,
+    about: &About,
+) -> Result<(Request<()>, Option<u64>), Box<RefusedHead>> {
+    let head = draft.into_request()?;
+    // What follows a CONNECT is no content (section 8.5); whether it may announce any is not decided
+    // here.
+    let is_connect = *head.method() == Method::CONNECT;
+    let why = match head::content_length(head.headers()) {
+        _ if about.is_malformed => Unfit::malformed("its stream depends on itself"),
+        Ok(_) if is_connect => return Ok((head, None)),
+        Ok(Some(1..)) if about.ends_stream => {
+            Unfit::malformed("content-length announces a body, and there is none")
+        }
+        Ok(announced) => return Ok((head, announced)),
+        Err(why) => why,
+    };
+    Err(Box::new(RefusedHead { head, why }))
 }

@@ -93,11 +93,6 @@ impl Sender {
         self.put(kind::WINDOW_UPDATE, 0, stream, &octets.to_be_bytes());
     }
 
-    /// A response without fields and without a body.
-    pub(super) fn answer(&mut self, stream: u32, status: StatusCode) {
-        self.head(stream, status, &HeaderMap::new(), true);
-    }
-
     fn head(&mut self, stream: u32, status: StatusCode, headers: &HeaderMap, is_last: bool) {
         self.block(stream, is_last, |encoder, block| encoder.response(status, headers, block));
     }
@@ -150,7 +145,7 @@ impl<H: Handler> Connection<H> {
             // Section 8.1: an interim response.
             self.sender.head(id, StatusCode::CONTINUE, &HeaderMap::new(), false);
         }
-        if let Stage::Handling { future, switch, interim } = &mut stream.stage {
+        if let Stage::Handling { future, switch, interim, .. } = &mut stream.stage {
             let _handled = switch::enter(switch);
             let mut context = Context::from_waker(&stream.waker);
             let polled = future.as_mut().poll(&mut context);
@@ -192,17 +187,14 @@ impl<H: Handler> Connection<H> {
     /// told so at once (section 8.1); but many clients lose the response with the reset. So the rest
     /// is thrown away for a while, and the reset comes after that.
     fn complete(&mut self, id: u32) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.receiving.is_over() {
-            drop(self.remove(id, How::Complete));
-            return;
-        }
         let is_open = matches!(self.phase, Phase::Open);
         let lingers = is_open && !self.shard.settings().lingering_close.is_zero();
-        let now = Instant::now();
-        match stream.stage {
-            Stage::Answered { .. } => {}
-            _ if lingers => {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        match stream.receiving.reset_code() {
+            None => drop(self.remove(id, How::Complete)),
+            Some(_) if matches!(stream.stage, Stage::Answered { .. }) => {}
+            Some(Code::NO_ERROR) if lingers => {
+                let now = Instant::now();
                 // Dropped: whoever reads the request stops now.
                 stream.stage = Stage::Answered { since: now, heard: now };
                 stream.blocked_since = None;
@@ -210,7 +202,7 @@ impl<H: Handler> Connection<H> {
                 self.ready.push_back(id);
                 self.wait_for_answered();
             }
-            _ => self.reset(id, Code::NO_ERROR),
+            Some(code) => self.reset(id, code),
         }
     }
 }

@@ -40,6 +40,8 @@ pub(super) enum Stage<B> {
         future: Pin<Box<dyn Future<Output = Response<B>>>>,
         switch: Switch,
         interim: Rc<Waiting>,
+        /// Whether it is a HEAD: an answer in place of this one has no body either.
+        is_head: bool,
     },
     /// The body is being sent.
     Sending {

@@ -2,18 +2,20 @@
 
 use super::Scene;
 use super::table::judge;
-use crate::support::frames::{DATA, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS};
+use crate::support::frames::{ACK, DATA, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS};
 use crate::support::{Frame, FrameConnection, SOON, within};
+
+const PROTOCOL_ERROR: u32 = 1;
 
 /// What becomes of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// Its stream is reset.
-    Reset,
+    /// It is answered with 400, and its stream is reset then (RFC 9113, section 8.1.1).
+    Malformed,
     /// It is answered.
     Status(u16),
 }
-use Outcome::{Reset, Status};
+use Outcome::{Malformed, Status};
 
 type Fields = Vec<(&'static str, &'static str)>;
 
@@ -44,52 +46,70 @@ fn table() -> Vec<(&'static str, Fields, Option<&'static str>, Outcome)> {
         ("both, and equal", with(&[("host", "localhost")]), None, Status(200)),
         ("CONNECT", connect(&[]), None, Status(405)),
         ("CONNECT with a length", connect(&[("content-length", "5")]), Some("12345"), Status(405)),
-        ("CONNECT with a path", changed(":method", "CONNECT"), None, Reset),
-        ("no path", without(":path"), None, Reset),
-        ("an empty path", changed(":path", ""), None, Reset),
-        ("a path without a slash", changed(":path", "site"), None, Reset),
-        ("a path with a blank", changed(":path", "/si te"), None, Reset),
-        ("a path with a line feed", changed(":path", "/site\n"), None, Reset),
+        ("CONNECT with a path", changed(":method", "CONNECT"), None, Malformed),
+        ("no path", without(":path"), None, Malformed),
+        ("an empty path", changed(":path", ""), None, Malformed),
+        ("a path without a slash", changed(":path", "site"), None, Status(400)),
+        ("a path with a blank", changed(":path", "/si te"), None, Status(400)),
+        ("a path with a line feed", changed(":path", "/site\n"), None, Malformed),
         ("another host than the authority", with(&[("host", "evil")]), None, Status(400)),
         ("two hosts", with(&[("host", "localhost"), ("host", "localhost")]), None, Status(400)),
         ("neither host nor authority", without(":authority"), None, Status(400)),
         ("a user in the authority", changed(":authority", "user@localhost"), None, Status(400)),
-        ("a path in the authority", changed(":authority", "localhost/x"), None, Reset),
-        ("connection", with(&[("connection", "close")]), None, Reset),
-        ("transfer-encoding", with(&[("transfer-encoding", "chunked")]), None, Reset),
-        ("upgrade", with(&[("upgrade", "h2c")]), None, Reset),
-        ("te: gzip", with(&[("te", "gzip")]), None, Reset),
-        ("a capital letter", with(&[("X-Up", "1")]), None, Reset),
-        ("a carriage return in a value", with(&[("x-a", "b\rc: d")]), None, Reset),
-        ("a line feed in a value", with(&[("x-a", "b\nc: d")]), None, Reset),
-        ("a NUL in a value", with(&[("x-a", "b\0")]), None, Reset),
-        ("a blank before a value", with(&[("x-a", " b")]), None, Reset),
-        ("a blank behind a value", with(&[("x-a", "b ")]), None, Reset),
-        ("a colon in a name", with(&[("x:a", "b")]), None, Reset),
-        ("a blank in a name", with(&[("x a", "b")]), None, Reset),
-        ("no name", with(&[("", "b")]), None, Reset),
-        ("a shorter body than announced", with(&[("content-length", "9")]), Some("abc"), Reset),
-        ("a longer body than announced", with(&[("content-length", "2")]), Some("abc"), Reset),
-        ("a length and no body", with(&[("content-length", "2")]), None, Reset),
+        ("a path in the authority", changed(":authority", "localhost/x"), None, Status(400)),
+        ("connection", with(&[("connection", "close")]), None, Malformed),
+        ("transfer-encoding", with(&[("transfer-encoding", "chunked")]), None, Malformed),
+        ("upgrade", with(&[("upgrade", "h2c")]), None, Malformed),
+        ("te: gzip", with(&[("te", "gzip")]), None, Malformed),
+        ("a capital letter", with(&[("X-Up", "1")]), None, Malformed),
+        ("a carriage return in a value", with(&[("x-a", "b\rc: d")]), None, Malformed),
+        ("a line feed in a value", with(&[("x-a", "b\nc: d")]), None, Malformed),
+        ("a NUL in a value", with(&[("x-a", "b\0")]), None, Malformed),
+        ("a blank before a value", with(&[("x-a", " b")]), None, Malformed),
+        ("a blank behind a value", with(&[("x-a", "b ")]), None, Malformed),
+        ("a colon in a name", with(&[("x:a", "b")]), None, Malformed),
+        ("a blank in a name", with(&[("x a", "b")]), None, Malformed),
+        ("no name", with(&[("", "b")]), None, Malformed),
+        ("a shorter body than announced", with(&[("content-length", "9")]), Some("abc"), Malformed),
+        ("a longer body than announced", with(&[("content-length", "2")]), Some("abc"), Malformed),
+        ("a length and no body", with(&[("content-length", "2")]), None, Malformed),
         (
             "two lengths",
             with(&[("content-length", "3"), ("content-length", "3")]),
             Some("abc"),
-            Reset,
+            Malformed,
         ),
-        ("a length with a sign", with(&[("content-length", "+3")]), Some("abc"), Reset),
-        ("a length that is a list", with(&[("content-length", "3, 3")]), Some("abc"), Reset),
-        ("a length without end", with(&[("content-length", "18446744073709551616")]), None, Reset),
+        ("a length with a sign", with(&[("content-length", "+3")]), Some("abc"), Malformed),
+        ("a length that is a list", with(&[("content-length", "3, 3")]), Some("abc"), Malformed),
+        (
+            "a length without end",
+            with(&[("content-length", "18446744073709551616")]),
+            None,
+            Malformed,
+        ),
     ]
 }
 
 async fn outcome(connection: &mut FrameConnection, stream: u32) -> Outcome {
+    let mut answer = None;
     loop {
         let frame = within(SOON, "an answer", connection.next()).await.expect("goes on");
         match frame.kind {
             GOAWAY => panic!("the connection ends: {}", frame.goaway_code()),
-            RST_STREAM if frame.stream == stream => return Reset,
-            HEADERS if frame.stream == stream => return Status(status(&frame.payload)),
+            RST_STREAM if frame.stream == stream && answer.is_some() => {
+                assert_eq!(frame.number(0), PROTOCOL_ERROR);
+                answer = Some(Malformed);
+            }
+            HEADERS if frame.stream == stream => {
+                let status = status(&frame.payload);
+                if status != 400 {
+                    return Status(status);
+                }
+                answer = Some(Status(status));
+                // What is sent behind it has been sent before this is acknowledged.
+                connection.send(&Frame::new(PING, 0, 0, b"and then")).await;
+            }
+            PING if frame.flags & ACK != 0 => return answer.expect("sent behind an answer"),
             _ => {}
         }
     }

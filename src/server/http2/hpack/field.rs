@@ -1,5 +1,7 @@
 //! One header field, as it was decoded.
 
+use std::fmt;
+
 use http::{HeaderName, HeaderValue};
 
 /// What the size of a field is more than its octets (RFC 7541, section 4.1).
@@ -10,12 +12,21 @@ const OVERHEAD: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(crate) name: Name,
-    /// Without white space around it. `None`: octets that no value may have (RFC 9113, section 8.2.1).
-    pub(crate) value: Option<HeaderValue>,
-    /// Whether there was white space around it, which is malformed (ibid.).
+    /// Without white space around it.
+    pub(crate) value: Result<HeaderValue, BadValue>,
+    /// Whether there was white space around it, which is malformed (RFC 9113, section 8.2.1).
     pub(crate) is_padded: bool,
     /// As RFC 7541, section 4.1 counts it.
     pub(crate) size: usize,
+}
+
+/// Why a value is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadValue {
+    /// NUL, a line break, or a space at an end: malformed (RFC 9113, section 8.2.1).
+    Malformed,
+    /// Another control character: not malformed, but not allowed (RFC 9110, section 5.5).
+    Control,
 }
 
 /// The name of a field.
@@ -35,9 +46,15 @@ pub(crate) enum Name {
     Status,
     /// A field of HTTP.
     Regular(HeaderName),
-    /// None that a message may have: one with an upper case letter, say.
+    /// None that a message may have (RFC 9113, sections 8.2.1 and 8.3): one with an upper-case letter,
+    /// say, or an unknown pseudo-header field.
     Malformed {
         /// Octets of it: the client counts them in its table.
+        octets: usize,
+    },
+    /// No token (RFC 9110, section 5.1), though RFC 9113 lets it be.
+    NoToken {
+        /// Octets of it.
         octets: usize,
     },
 }
@@ -52,7 +69,7 @@ impl Field {
         let size = name_len + value.len() + OVERHEAD;
         let trimmed = without_padding(value);
         let is_padded = trimmed.len() < value.len();
-        Self { name, value: HeaderValue::from_bytes(trimmed).ok(), is_padded, size }
+        Self { name, value: value_of(trimmed), is_padded, size }
     }
 
     /// Octets of the name.
@@ -65,15 +82,23 @@ impl Field {
             Name::Protocol => ":protocol".len(),
             Name::Status => ":status".len(),
             Name::Regular(name) => name.as_str().len(),
-            Name::Malformed { octets } => *octets,
+            Name::Malformed { octets } | Name::NoToken { octets } => *octets,
         }
     }
 }
 
 impl Field {
+    /// The value, where it may stand in a request: without white space around it.
+    pub(crate) fn strict_value(&self) -> Result<&HeaderValue, BadValue> {
+        if self.is_padded {
+            return Err(BadValue::Malformed);
+        }
+        self.value.as_ref().map_err(|bad| *bad)
+    }
+
     /// Marks it as one that is never to be indexed, by nobody on its way (RFC 7541, section 6.2.3).
     pub(super) fn never_indexed(mut self) -> Self {
-        if let Some(value) = &mut self.value {
+        if let Ok(value) = &mut self.value {
             value.set_sensitive(true);
         }
         self
@@ -97,8 +122,39 @@ impl Name {
             b":path" => Self::Path,
             b":protocol" => Self::Protocol,
             b":status" => Self::Status,
-            _ => HeaderName::from_lowercase(name)
-                .map_or(Self::Malformed { octets: name.len() }, Self::Regular),
+            _ => HeaderName::from_lowercase(name).map_or_else(|_| Self::bad(name), Self::Regular),
         }
     }
+
+    fn bad(name: &[u8]) -> Self {
+        let octets = name.len();
+        let is_malformed = |b: &u8| matches!(b, 0x00..=0x20 | b'A'..=b'Z' | 0x7f.. | b':');
+        if octets == 0 || name.iter().any(is_malformed) {
+            Self::Malformed { octets }
+        } else {
+            Self::NoToken { octets }
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Method => ":method",
+            Self::Scheme => ":scheme",
+            Self::Authority => ":authority",
+            Self::Path => ":path",
+            Self::Protocol => ":protocol",
+            Self::Status => ":status",
+            Self::Regular(name) => name.as_str(),
+            Self::Malformed { .. } | Self::NoToken { .. } => "a field",
+        })
+    }
+}
+
+fn value_of(value: &[u8]) -> Result<HeaderValue, BadValue> {
+    HeaderValue::from_bytes(value).map_err(|_invalid| {
+        let is_cut = value.iter().any(|octet| matches!(octet, b'\0' | b'\r' | b'\n'));
+        if is_cut { BadValue::Malformed } else { BadValue::Control }
+    })
 }

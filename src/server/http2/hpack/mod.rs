@@ -12,4 +12,4 @@ mod static_table;
 
 pub(crate) use self::decoder::{Decoder, Refused};
 pub(crate) use self::encoder::Encoder;
-pub(crate) use self::field::{Field, Name};
+pub(crate) use self::field::{BadValue, Field, Name};
