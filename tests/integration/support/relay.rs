@@ -32,6 +32,10 @@ enum Tampering {
     Deafen,
 }
 
+/// A timer is late by up to this; the next piece makes up for it, or small pieces would be slower than
+/// large ones.
+const MAX_LATE: Duration = Duration::from_millis(3);
+
 /// How slow a path is.
 #[derive(Clone, Copy)]
 pub(crate) struct Slowness {
@@ -55,6 +59,9 @@ impl Relay {
             while let Ok((near, _)) = listener.accept().await {
                 let number = *count.borrow();
                 let Ok(far) = TcpStream::connect(target).await else { continue };
+                // As the ends have it: the path must not hold small pieces back for 40 ms.
+                near.set_nodelay(true).unwrap();
+                far.set_nodelay(true).unwrap();
                 let ((near_in, near_out), (far_in, far_out)) =
                     (near.into_split(), far.into_split());
                 let mut tampered = tampered.clone();
@@ -125,6 +132,7 @@ impl Path {
         let carry = async {
             let read = async move {
                 let mut is_deaf = false;
+                let mut free_at = Instant::now();
                 loop {
                     let mut piece = tokio::select! {
                         read = from.read(&mut buffer) => match read {
@@ -154,7 +162,8 @@ impl Path {
                     let slowness = *slow.borrow();
                     if let Some(Slowness { bytes_per_second, .. }) = slowness {
                         let time = Duration::from_secs(1) * bytes / bytes_per_second;
-                        tokio::time::sleep(time).await;
+                        free_at = free_at.max(Instant::now() - MAX_LATE) + time;
+                        tokio::time::sleep_until(free_at).await;
                     }
                 }
             };
