@@ -534,6 +534,8 @@ pub(super) struct LimitsFile {
     pub(super) bus_memory: Field<Size>,
     /// What may wait for slow readers in all queues together; then the fattest queues go.
     pub(super) queue_memory: Field<Size>,
+    /// What all clients may send over HTTP/2 beyond `connection_window`, before backends have read it.
+    pub(super) upload_memory: Field<Size>,
 }
 
 /// How long connections may keep us waiting.
@@ -582,6 +584,8 @@ pub(super) struct Http2File {
     pub(super) header_list: Field<Size>,
     /// What a client may send on one stream before it must wait.
     pub(super) stream_window: Field<Size>,
+    /// What that may grow to where the body is read as fast as it comes.
+    pub(super) max_stream_window: Field<Size>,
     /// What a client may send on the whole connection before it must wait.
     pub(super) connection_window: Field<Size>,
     /// A header block, and any other frame than DATA, must be complete so long after its beginning.

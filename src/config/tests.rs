@@ -225,7 +225,7 @@ fn an_unknown_key_is_an_error_with_a_suggestion() {
     assert_snapshot!(mistakes(&with(more)), @"
     rout: unknown key; here may stand listeners, trusted_proxies, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
     rediss: unknown key; did you mean `redis`? (gateway.yaml:7:1)
-    http2.idle: unknown key; here may stand max_concurrent_streams, header_list, stream_window, connection_window, header_timeout, keep_alive_interval and keep_alive_timeout (gateway.yaml:8:9)
+    http2.idle: unknown key; here may stand max_concurrent_streams, header_list, stream_window, max_stream_window, connection_window, header_timeout, keep_alive_interval and keep_alive_timeout (gateway.yaml:8:9)
     timeouts.idel: unknown key; did you mean `idle`? (gateway.yaml:9:12)
     ");
 }

@@ -49,9 +49,9 @@ use crate::health::Health;
 use crate::hub::{CloseReason, GapReason, Hub, HubSettings};
 use crate::metrics::{Metrics, Reasons};
 use crate::route::Router;
-use crate::server::clients::Clients;
 use crate::server::files::{self, Shortage};
 use crate::server::listener::{Acceptor, Listener, ShardDoor};
+use crate::server::shard_server::Bounds;
 use crate::service::PassingEnd;
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
@@ -146,7 +146,7 @@ impl Gateway {
         let (changes, changed) = watch::channel(None);
         let health = Health::default();
         let shortage = Shortage::new(health.clone(), metrics.clone());
-        let clients = Clients::default();
+        let bounds = Bounds::new(shortage.clone(), metrics.clone());
         let accepting = CancellationToken::new();
         let administering = CancellationToken::new();
         let kept = HubSettings { retention: Arc::new(router.retention()), ..settings.hub.clone() };
@@ -171,8 +171,7 @@ impl Gateway {
                 router: Arc::clone(&router),
                 connections: settings.connections.clone(),
                 requests: settings.requests.clone(),
-                clients: clients.clone(),
-                shortage: shortage.clone(),
+                bounds: bounds.clone(),
                 bus: bus_address,
                 health: health.clone(),
                 metrics: metrics.clone(),

@@ -19,10 +19,8 @@ use crate::hub::{Shard, ShardLink};
 use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::server::ConnectionSettings;
-use crate::server::clients::Clients;
-use crate::server::files::Shortage;
 use crate::server::listener::{Accepted, Listener};
-use crate::server::shard_server::ShardServer;
+use crate::server::shard_server::{Bounds, ShardServer};
 use crate::service::{RequestSettings, Service};
 
 /// What a shard is made of.
@@ -35,8 +33,7 @@ pub(super) struct Parts {
     pub(super) router: Arc<Router>,
     pub(super) connections: ConnectionSettings,
     pub(super) requests: RequestSettings,
-    pub(super) clients: Clients,
-    pub(super) shortage: Shortage,
+    pub(super) bounds: Bounds,
     pub(super) bus: Option<SocketAddr>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -90,11 +87,10 @@ impl ShardThread {
 /// started with has its turn only after many tasks.
 async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), String> {
     let Parts { link, accepted, load, listeners, router, connections, .. } = parts;
-    let Parts { bus, health, metrics, changes, requests, clients, shortage, .. } = parts;
+    let Parts { bus, health, metrics, changes, requests, bounds, .. } = parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
-    let requests = (requests, clients.clone());
+    let requests = (requests, bounds.clients.clone());
     let service = Service::new(router, requests, shard.clone(), bus, health, metrics.clone());
-    let bounds = (clients, shortage);
     let server = ShardServer::new(service.clone(), connections, bounds, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 

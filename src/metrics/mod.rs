@@ -63,6 +63,8 @@ struct Registered {
     connections_cut: IntCounterVec,
     handshakes_delayed: IntCounter,
     http2_streams_reset: IntCounterVec,
+    upload_memory: IntGauge,
+    upload_memory_refused: IntCounter,
     handshake_failures: IntCounterVec,
     certificate_expiry: GaugeVec,
     certificate_reloads: IntCounterVec,
@@ -254,6 +256,16 @@ impl Metrics {
                 "ssegate_http2_streams_reset_total",
                 "HTTP/2 streams that the gateway ended while their connection went on, by reason.",
                 &["reason"],
+            )?,
+            upload_memory: gauge(
+                r,
+                "ssegate_upload_memory_bytes",
+                "What clients were allowed to send over HTTP/2 beyond the windows of their connections.",
+            )?,
+            upload_memory_refused: counter(
+                r,
+                "ssegate_upload_memory_refused_total",
+                "Times that limits.upload_memory was used up: a window did not grow, or had to wait.",
             )?,
             handshake_failures: counters(
                 r,
@@ -547,6 +559,21 @@ impl Metrics {
     /// The gateway ended one stream of an HTTP/2 connection.
     pub fn stream_reset(&self, reason: &str) {
         self.0.http2_streams_reset.with_label_values(&[reason]).inc();
+    }
+
+    /// Clients may send so many bytes more over HTTP/2 than the windows of their connections.
+    pub fn upload_memory_lent(&self, bytes: usize) {
+        self.0.upload_memory.add(int(bytes));
+    }
+
+    /// So many of those bytes are not needed any more.
+    pub fn upload_memory_given_back(&self, bytes: usize) {
+        self.0.upload_memory.sub(int(bytes));
+    }
+
+    /// There was not as much of that as was asked for.
+    pub fn upload_memory_refused(&self) {
+        self.0.upload_memory_refused.inc();
     }
 
     /// A TLS handshake failed.

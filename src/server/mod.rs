@@ -8,7 +8,8 @@
 //! whom a load balancer speaks for; [`transport`] is the socket as it is watched, [`running`] a
 //! request that has not ended, [`refusal`] why one is not even begun, [`contain`] what a panic costs,
 //! [`date`] the time in responses; [`http1`] is HTTP/1.1 beside hyper, [`interim`] what is said before a
-//! response, [`http2`] is HTTP/2, and [`switch`] how one stream of it is cut off.
+//! response, [`http2`] is HTTP/2, [`upload_memory`] what its connections may be sent in all, and
+//! [`switch`] how one stream of it is cut off.
 
 pub mod carrier;
 pub mod certificate;
@@ -32,6 +33,7 @@ pub mod state;
 mod switch;
 pub mod tls;
 mod transport;
+pub mod upload_memory;
 
 #[cfg(fuzzing)]
 pub use http2::decode_header_blocks;
@@ -89,6 +91,8 @@ pub struct ConnectionSettings {
     /// `SO_SNDBUF`, in bytes: what a reader that stopped can hold in the kernel. Four times as much
     /// on a connection that large bodies are forwarded on.
     pub send_buffer: usize,
+    /// What all clients may send over HTTP/2 beyond the windows of their connections, in bytes.
+    pub upload_memory: usize,
     /// Proxies that are believed when they say where a connection or a request comes from.
     pub trusted_proxies: Vec<IpNet>,
     /// HTTP/1.1.
@@ -122,7 +126,10 @@ pub struct Http2Settings {
     pub max_header_list_bytes: u32,
     /// SETTINGS_INITIAL_WINDOW_SIZE: what a client may send on one stream, in bytes.
     pub stream_window: u32,
-    /// What a client may send on the whole connection, in bytes.
+    /// What that may grow to where the body is read as fast as it comes.
+    pub max_stream_window: u32,
+    /// What a client may send on the whole connection, in bytes, besides what is lent out of
+    /// `upload_memory`.
     pub connection_window: u32,
     /// A header block, and any other frame than DATA, must be complete so long after its beginning.
     pub header_timeout: Duration,
@@ -158,6 +165,7 @@ impl Default for ConnectionSettings {
             write_timeout: Duration::from_secs(30),
             lingering_close: Duration::from_secs(30),
             send_buffer: 64 << 10,
+            upload_memory: 128 << 20,
             trusted_proxies: Vec::new(),
             http1: Http1Settings::default(),
             http2: Http2Settings::default(),
@@ -183,6 +191,7 @@ impl Default for Http2Settings {
             max_concurrent_streams: 256,
             max_header_list_bytes: 16 << 10,
             stream_window: 64 << 10,
+            max_stream_window: 4 << 20,
             connection_window: 1 << 20,
             header_timeout: Duration::from_secs(10),
             keep_alive_interval: Duration::from_secs(20),

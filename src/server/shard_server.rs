@@ -20,6 +20,7 @@ use super::connection::{self, ConnectionState, CutReason, ENFORCE_INTERVAL, Hand
 use super::contain::Contained;
 use super::files::Shortage;
 use super::listener::{Accepted, Listener};
+use super::upload_memory::UploadMemory;
 use crate::metrics::Metrics;
 
 /// Serves connections on the thread that it was made on: a cheap handle.
@@ -41,11 +42,32 @@ struct Inner<H> {
     is_finishing: Cell<bool>,
     all_gone: Notify,
     handshakes: Semaphore,
-    clients: Clients,
-    shortage: Shortage,
+    bounds: Bounds,
     // Connections of this shard, for the acceptor that looks for the least loaded.
     load: Arc<AtomicUsize>,
     metrics: Metrics,
+}
+
+/// What the connections of all shards share: a cheap handle.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Who is connected.
+    pub clients: Clients,
+    /// Whether file descriptors run out.
+    pub shortage: Shortage,
+    /// What may be sent over HTTP/2 beyond the windows of connections.
+    pub upload_memory: UploadMemory,
+}
+
+impl Bounds {
+    /// Those of a new process.
+    pub fn new(shortage: Shortage, metrics: Metrics) -> Self {
+        Self {
+            clients: Clients::default(),
+            shortage,
+            upload_memory: UploadMemory::new(metrics),
+        }
+    }
 }
 
 /// Close together, so that a round over thousands finds those whose time has come, and leaves the
@@ -60,17 +82,17 @@ impl<H: Handler> ShardServer<H> {
     pub fn new(
         handler: H,
         settings: ConnectionSettings,
-        (clients, shortage): (Clients, Shortage),
+        bounds: Bounds,
         load: Arc<AtomicUsize>,
         metrics: Metrics,
     ) -> Self {
+        bounds.upload_memory.limit(settings.upload_memory);
         let settings = Rc::new(settings);
         let inner = Inner {
             handler,
             handshakes: Semaphore::new(settings.max_handshakes),
             settings: RefCell::new(Rc::clone(&settings)),
-            clients,
-            shortage,
+            bounds,
             connections: RefCell::default(),
             round: Cell::new(Instant::now()),
             is_accepting: Cell::new(true),
@@ -87,6 +109,7 @@ impl<H: Handler> ShardServer<H> {
         let (before, now) = (self.now().max_handshakes, settings.max_handshakes);
         self.inner.handshakes.add_permits(now.saturating_sub(before));
         self.inner.handshakes.forget_permits(before.saturating_sub(now));
+        self.inner.bounds.upload_memory.limit(settings.upload_memory);
         self.inner.settings.replace(Rc::new(settings));
         self.look_at_all();
     }
@@ -159,7 +182,11 @@ impl<H: Handler> ShardServer<H> {
     }
 
     pub(super) fn clients(&self) -> &Clients {
-        &self.inner.clients
+        &self.inner.bounds.clients
+    }
+
+    pub(super) fn upload_memory(&self) -> &UploadMemory {
+        &self.inner.bounds.upload_memory
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
@@ -237,7 +264,7 @@ impl<H: Handler> ShardServer<H> {
                 next_look.set(state.enforce(now, &settings));
             }
         }
-        if self.inner.shortage.is_on() {
+        if self.inner.bounds.shortage.is_on() {
             for (_, connection) in &*self.inner.connections.borrow() {
                 connection.state.give_way(now);
             }

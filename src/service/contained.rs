@@ -132,7 +132,7 @@ pub(super) mod tests {
     use crate::server::connection::BodyError;
     use crate::server::files::Shortage;
     use crate::server::listener::{Acceptor, Listener, ShardDoor};
-    use crate::server::shard_server::ShardServer;
+    use crate::server::shard_server::{Bounds, ShardServer};
     use crate::service::{RequestSettings, Service};
 
     /// Who asks for this meets a bug; in tests only.
@@ -182,7 +182,7 @@ pub(super) mod tests {
                 Service::new(router, requests, shard.clone(), None, health, metrics.clone());
             let load = Arc::new(AtomicUsize::new(0));
             let settings = ConnectionSettings::default();
-            let bounds = (Clients::default(), Shortage::default());
+            let bounds = Bounds::new(Shortage::default(), metrics.clone());
             let server = ShardServer::new(
                 service.clone(),
                 settings,

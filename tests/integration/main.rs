@@ -112,6 +112,9 @@ mod http2_refusals;
 /// What a connection of HTTP/2 holds for what it sends.
 mod http2_memory;
 
+/// Bodies that clients send over HTTP/2.
+mod http2_uploads;
+
 /// HTTP/2 settings as a peer sees them, and what happens beyond them.
 mod http2_limits;
 /// Each limit, hit: what is told, and what is counted.

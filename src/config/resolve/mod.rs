@@ -246,6 +246,7 @@ impl Resolver<'_> {
             first_request_timeout: self.time(timeouts.first_request, default.first_request_timeout),
             idle_timeout: self.time(timeouts.idle, default.idle_timeout),
             lingering_close: self.time_or_none(timeouts.lingering_close, default.lingering_close),
+            upload_memory: self.size(limits.upload_memory, default.upload_memory, 0, usize::MAX),
             send_buffer: self.size(sockets.send_buffer, default.send_buffer, BUFFER.0, BUFFER.1),
             ..default
         }
@@ -279,6 +280,16 @@ impl Resolver<'_> {
         // A connection window begins at 65,535 bytes and cannot shrink (RFC 9113, 6.9.2).
         const LEAST_CONNECTION_WINDOW: usize = 65_535;
         let default = Http2Settings::default();
+        let window_place = file.max_stream_window.place().or_else(|| file.stream_window.place());
+        let window_place = window_place.cloned();
+        let stream_window = self.length(file.stream_window, default.stream_window, 1 << 10);
+        let most = default.max_stream_window.max(stream_window);
+        let max_stream_window = self.length(file.max_stream_window, most, 1 << 10);
+        if max_stream_window < stream_window {
+            let (least, most) = (Size(stream_window as usize), Size(max_stream_window as usize));
+            let message = format!("a window of {least} does not fit into one of {most} at most");
+            self.note(&window_place.unwrap_or_default(), message);
+        }
         Http2Settings {
             max_concurrent_streams: self.within(
                 file.max_concurrent_streams,
@@ -291,7 +302,8 @@ impl Resolver<'_> {
                 default.max_header_list_bytes,
                 1 << 10,
             ),
-            stream_window: self.length(file.stream_window, default.stream_window, 1 << 10),
+            stream_window,
+            max_stream_window,
             connection_window: self.length(
                 file.connection_window,
                 default.connection_window,

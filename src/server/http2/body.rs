@@ -32,8 +32,6 @@ pub(super) struct Feed(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     stream: Waker,
-    // The stream is told when so much has been read since it last asked.
-    worth_telling: usize,
 }
 
 #[derive(Debug)]
@@ -42,6 +40,8 @@ struct State {
     // What the client has announced, less what has been read.
     length: Option<u64>,
     read: usize,
+    // The stream is told when so much has been read since it last asked.
+    worth_telling: usize,
     end: Option<End>,
     // The client waits for a word before it sends (RFC 9110, section 10.1.1).
     awaits_continue: bool,
@@ -68,15 +68,14 @@ pub(super) fn channel(
         chunks: VecDeque::new(),
         length,
         read: 0,
+        worth_telling: window as usize / 2,
         end: None,
         awaits_continue,
         is_wanted: false,
         reader: None,
         is_unwanted: false,
     };
-    let worth_telling = (window / 2) as usize;
-    let shared = Shared { state: Mutex::new(state), stream, worth_telling };
-    let shared = Arc::new(shared);
+    let shared = Arc::new(Shared { state: Mutex::new(state), stream });
     (Feed(Arc::clone(&shared)), Incoming(shared))
 }
 
@@ -117,6 +116,11 @@ impl Feed {
             state.end = Some(End::Cut);
             wake(state);
         }
+    }
+
+    /// The window of the stream is as large as this now.
+    pub(super) fn set_window(&self, window: usize) {
+        self.0.lock().worth_telling = window / 2;
     }
 
     /// Takes how much has been read since this was asked last, in bytes.
@@ -166,7 +170,7 @@ impl Body for Incoming {
             state.length = state.length.map(|length| length.saturating_sub(chunk.len() as u64));
             // At the end too: the window of the connection is another's as well.
             let is_end = state.chunks.is_empty() && state.end.is_some();
-            let is_worth_telling = state.read >= self.0.worth_telling || is_end;
+            let is_worth_telling = state.read >= state.worth_telling || is_end;
             drop(state);
             if is_worth_telling {
                 self.0.stream.wake_by_ref();

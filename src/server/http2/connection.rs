@@ -11,10 +11,12 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::budget::Budget;
+use super::credit::Credit;
 use super::data::Payload;
 use super::ending::{FINISH_PING, GRACE, Phase};
 use super::error::Code;
 use super::frame::MAX_31_BITS;
+use super::growth::Measured;
 use super::hpack::Decoder;
 use super::requests::Block;
 use super::resets::Resets;
@@ -52,10 +54,10 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) block: Option<Box<Block>>,
     /// A DATA frame whose end has not come.
     pub(super) payload: Option<Payload>,
-    /// What the client may send on all streams, in octets.
-    pub(super) receive_window: i64,
-    /// What was read of that, and not given back yet.
-    pub(super) unacknowledged: usize,
+    /// What the client may send on all streams.
+    pub(super) credit: Credit,
+    // Boxed: hardly ever there.
+    pub(super) measured: Option<Box<Measured>>,
     pub(super) budget: Budget,
     pub(super) resets: Resets,
     pub(super) phase: Phase,
@@ -95,6 +97,7 @@ impl<H: Handler> Connection<H> {
         state: &Rc<ConnectionState>,
     ) -> Self {
         let wakes = Arc::new(Wakes::default());
+        let own_window = settings::connection_window(&shard.settings().http2);
         Self {
             shard: shard.clone(),
             state: Rc::clone(state),
@@ -106,8 +109,8 @@ impl<H: Handler> Connection<H> {
             decoder: Decoder::default(),
             block: None,
             payload: None,
-            receive_window: settings::connection_window(&shard.settings().http2).into(),
-            unacknowledged: 0,
+            credit: Credit::new(own_window, shard.upload_memory().clone()),
+            measured: None,
             budget: Budget::new(Instant::now()),
             resets: Resets::default(),
             phase: Phase::Open,
@@ -313,6 +316,7 @@ impl<H: Handler> Connection<H> {
     pub(super) fn remove(&mut self, id: u32, how: How) -> Option<Box<Stream<H::Body>>> {
         let stream = self.streams.remove(id);
         if let Some(stream) = &stream {
+            self.credit.shrink(stream.receiving.grown());
             self.give_back(stream.receiving.unread());
         }
         self.ended.note(id, how);
@@ -321,12 +325,14 @@ impl<H: Handler> Connection<H> {
 
     /// What has been read, or is thrown away, may come again.
     pub(super) fn give_back(&mut self, octets: usize) {
-        self.unacknowledged += octets;
-        let window = settings::connection_window(&self.shard.settings().http2);
-        if self.unacknowledged >= window as usize / 2 {
-            let octets = std::mem::take(&mut self.unacknowledged);
-            self.receive_window += octets as i64;
-            self.sender.window_update(0, octets);
+        self.credit.read(octets);
+        self.update_credit();
+    }
+
+    /// Tells the client what it may send on all streams, if that is worth it.
+    pub(super) fn update_credit(&mut self) {
+        if let Some(more) = self.credit.update() {
+            self.sender.window_update(0, more);
         }
     }
 }

@@ -48,8 +48,7 @@ impl<H: Handler> Connection<H> {
         if self.is_idle(head.stream) {
             return Err(Fault::protocol("DATA on a stream that was never opened"));
         }
-        self.receive_window -= head.length as i64;
-        if self.receive_window < 0 {
+        if !self.credit.receive(head.length) {
             let what = "more than the window of the connection";
             return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
         }
@@ -65,10 +64,11 @@ impl<H: Handler> Connection<H> {
             // Nobody reads padding: it is given back at once.
             self.ready.push_back(head.stream);
         }
+        if taken.is_err() && ends_stream {
+            stream.receiving.close();
+        }
+        self.update_credit();
         if let Err(wrong) = taken {
-            if ends_stream {
-                stream.receiving.close();
-            }
             self.skip_payload(head.length);
             return Err(wrong.fault(head.stream));
         }

@@ -10,7 +10,8 @@
 //! [`requests`] what a header block does and [`data`] what DATA does, [`send`] what becomes of a
 //! response; [`stream`] is one
 //! stream, [`receiving`] the client's side of it, [`body`] the way from there to who reads, [`head`]
-//! what is asked for; [`wakes`] tells who has something to do, [`output`] what waits for the socket;
+//! what is asked for; [`credit`] is what a client may send on all streams, and [`growth`] how windows
+//! grow; [`wakes`] tells who has something to do, [`output`] what waits for the socket;
 //! [`budget`], [`resets`] and [`keep_alive`] bound what a client may do without being served.
 //!
 //! What is missing on purpose: server push, priorities (deprecated, section 5.3.2), and a dynamic
@@ -20,10 +21,12 @@ mod authority;
 mod body;
 mod budget;
 mod connection;
+mod credit;
 mod data;
 mod ending;
 pub(crate) mod error;
 pub(crate) mod frame;
+mod growth;
 mod head;
 pub(crate) mod hpack;
 mod keep_alive;

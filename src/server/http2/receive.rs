@@ -6,6 +6,7 @@ use super::connection::Connection;
 use super::ending::{FINISH_PING, Phase};
 use super::error::{Code, Fault};
 use super::frame::{self, HEAD, Head, MAX_31_BITS, MAX_PAYLOAD, flag, kind};
+use super::growth::WINDOW_PING;
 use super::stream::{How, Stage};
 use crate::server::connection::{CutReason, Handler};
 
@@ -179,6 +180,8 @@ impl<H: Handler> Connection<H> {
             self.sender.ping(payload, true);
         } else if payload == FINISH_PING && matches!(self.phase, Phase::Finishing(_)) {
             self.finished();
+        } else if payload == WINDOW_PING {
+            self.note_round_trip();
         }
         self.spend()
     }

@@ -6,6 +6,9 @@ use super::body::Feed;
 use super::error::{Code, Fault};
 use crate::server::refusal::Unfit;
 
+/// Where the window does not hold its client back, so many are read before it is measured again.
+const PATIENCE: usize = 8;
+
 /// What a client has sent on one stream, and may send.
 // Boxed: most requests have no body, and who asks for events may then listen for hours.
 #[derive(Debug)]
@@ -17,8 +20,14 @@ struct Coming {
     feed: Feed,
     // Whether the client has said all.
     is_over: bool,
+    // The window, in octets, when all of it has been read.
+    size: usize,
+    // By how much that has grown, as far as the window of the connection still has to grow with it.
+    grown: usize,
     // What the client may send, in octets.
     window: i64,
+    // What is to be read before it is measured again whether the window should grow, in octets.
+    rest: usize,
     // What it sent and was not given back as window, in octets.
     unread: usize,
     // How much of that is padding: nobody reads it.
@@ -68,7 +77,10 @@ impl Receiving {
         Self(Some(Box::new(Coming {
             feed,
             is_over: false,
+            size: window as usize,
+            grown: 0,
             window: i64::from(window),
+            rest: 0,
             unread: 0,
             padding: 0,
             announced,
@@ -193,17 +205,69 @@ impl Receiving {
         self.0.as_ref().map_or(0, |coming| coming.unread)
     }
 
-    /// Takes what has been read since this was asked last, padding included; the client may send as
-    /// much again where it is wanted.
-    pub(super) fn take_read(&mut self) -> usize {
+    /// Takes what has been read since this was asked last, padding included, and by how much the
+    /// client is told to send more: by nothing where it may send all that it has announced.
+    pub(super) fn take_read(&mut self) -> (usize, usize) {
         let is_wanted = self.is_wanted();
-        let Some(coming) = &mut self.0 else { return 0 };
+        let Some(coming) = &mut self.0 else { return (0, 0) };
         let read = coming.feed.take_read() + std::mem::take(&mut coming.padding);
         coming.unread = coming.unread.saturating_sub(read);
-        if is_wanted {
-            coming.window += read as i64;
+        if !is_wanted || coming.has_all() {
+            return (read, 0);
         }
-        read
+        coming.window += read as i64;
+        (read, read)
+    }
+
+    /// By how much the window has grown, as far as that of the connection still has to grow with it.
+    pub(super) fn grown(&self) -> usize {
+        self.0.as_ref().map_or(0, |coming| coming.grown)
+    }
+
+    /// Takes away what it has grown by beyond what will come; returns how much that was.
+    pub(super) fn trim(&mut self) -> usize {
+        let Some(coming) = &mut self.0 else { return 0 };
+        let left =
+            coming.announced.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX));
+        let over = coming.grown.saturating_sub(left);
+        coming.grown -= over;
+        over
+    }
+
+    /// Whether it is to be measured, now that so much has been read, if the window should grow.
+    pub(super) fn wants_measure(&mut self, read: usize, most: u32) -> bool {
+        let may_grow = |it: &&mut Coming| it.size < most as usize && !it.is_thrown_away;
+        let Some(coming) = self.coming().filter(may_grow) else { return false };
+        coming.rest = coming.rest.saturating_sub(read);
+        coming.rest == 0 && !coming.has_all()
+    }
+
+    /// It is not measured again soon.
+    pub(super) fn defer_measure(&mut self) {
+        if let Some(coming) = self.coming() {
+            coming.rest = coming.size * PATIENCE;
+        }
+    }
+
+    /// The window, in octets, when all of it has been read.
+    pub(super) fn window(&self) -> usize {
+        self.0.as_ref().map_or(0, |coming| coming.size)
+    }
+
+    /// By how much the window may grow, at most to `most`.
+    pub(super) fn growth(&mut self, most: u32) -> usize {
+        let coming = self.coming().filter(|coming| !coming.has_all());
+        coming.map_or(0, |coming| coming.size.min((most as usize).saturating_sub(coming.size)))
+    }
+
+    /// The window grows by so much, and the client is told so.
+    pub(super) fn grow(&mut self, octets: usize) {
+        if let Some(coming) = self.coming() {
+            coming.size += octets;
+            coming.grown += octets;
+            coming.window += octets as i64;
+            coming.feed.set_window(coming.size);
+        }
     }
 
     /// The body, where some of it may still come.
@@ -213,6 +277,11 @@ impl Receiving {
 }
 
 impl Coming {
+    /// Whether the client may send all that it has announced and not sent.
+    fn has_all(&self) -> bool {
+        self.announced.is_some_and(|left| i64::try_from(left).is_ok_and(|left| left <= self.window))
+    }
+
     /// Section 8.1.1: what was announced must have come.
     fn check_length(&self) -> Result<(), Wrong> {
         match self.announced {

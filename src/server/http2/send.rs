@@ -127,11 +127,13 @@ impl<H: Handler> Connection<H> {
     /// Does what a stream has to do.
     pub(super) fn serve_stream(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let read = stream.receiving.take_read();
+        let (read, update) = stream.receiving.take_read();
         if read > 0 {
             stream.stage.heard(Instant::now);
-            if stream.receiving.is_wanted() {
-                self.sender.window_update(id, read);
+            self.credit.shrink(stream.receiving.trim());
+            if update > 0 {
+                self.sender.window_update(id, update);
+                self.measure(id, read);
             }
             self.give_back(read);
         }
