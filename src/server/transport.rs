@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,8 +29,12 @@ pub(super) struct Progress {
     written: AtomicU64,
     // Whether there is more to see to than what is to be written.
     has_call: AtomicBool,
+    // Whether one of the next two is news.
+    has_wishes: AtomicBool,
     // What the kernel is to hold from the next write on, in bytes; 0: what it holds now.
     room: AtomicUsize,
+    // What of that may wait unsent; 0: what waits now.
+    unsent: AtomicU32,
     // Whether something is to be written to a client of which it is not known whether it is there.
     wants_probe: AtomicBool,
 }
@@ -51,7 +55,9 @@ impl Progress {
             resets_when_closed: AtomicBool::new(false),
             written: AtomicU64::new(0),
             has_call: AtomicBool::new(true),
+            has_wishes: AtomicBool::new(false),
             room: AtomicUsize::new(0),
+            unsent: AtomicU32::new(0),
             wants_probe: AtomicBool::new(false),
         }
     }
@@ -69,6 +75,15 @@ impl Progress {
     /// A large body is about to be sent; the kernel holds `send_buffer` bytes as a rule.
     pub(super) fn make_room(&self, send_buffer: usize) {
         self.room.store(send_buffer.saturating_mul(MORE_ROOM), Ordering::Relaxed);
+        self.has_wishes.store(true, Ordering::Relaxed);
+    }
+
+    /// From the next write on, the socket takes nothing more while so many bytes wait in the kernel that
+    /// were not sent even once (`TCP_NOTSENT_LOWAT`); `u32::MAX`: as much as there is room for. What is
+    /// on the way to the client does not count.
+    pub(super) fn limit_unsent(&self, bytes: u32) {
+        self.unsent.store(bytes, Ordering::Relaxed);
+        self.has_wishes.store(true, Ordering::Relaxed);
     }
 
     /// Since when the socket has taken nothing; `None` while it takes what comes.
@@ -141,12 +156,22 @@ impl Watched {
         }
     }
 
-    fn make_room(&self) {
-        let room = &self.progress.room;
-        if room.load(Ordering::Relaxed) != 0 {
-            // With less room it only takes longer.
-            let room = room.swap(0, Ordering::Relaxed);
-            drop(socket2::SockRef::from(&self.stream).set_send_buffer_size(room));
+    /// Tells the kernel what it is to hold, where that is news. Without it, all goes on as well, only
+    /// not as fast.
+    fn tune(&self) {
+        let progress = &*self.progress;
+        if !progress.has_wishes.load(Ordering::Relaxed) {
+            return;
+        }
+        progress.has_wishes.store(false, Ordering::Relaxed);
+        let socket = socket2::SockRef::from(&self.stream);
+        match progress.room.swap(0, Ordering::Relaxed) {
+            0 => {}
+            room => drop(socket.set_send_buffer_size(room)),
+        }
+        match progress.unsent.swap(0, Ordering::Relaxed) {
+            0 => {}
+            unsent => drop(set_unsent(&socket, unsent)),
         }
     }
 
@@ -154,6 +179,17 @@ impl Watched {
         self.progress.note_write(written.is_ready());
         written
     }
+}
+
+#[cfg(target_os = "linux")]
+fn set_unsent(socket: &socket2::SockRef<'_>, bytes: u32) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(bytes)
+}
+
+/// On other systems all of the send buffer may wait.
+#[cfg(not(target_os = "linux"))]
+fn set_unsent(_socket: &socket2::SockRef<'_>, _bytes: u32) -> io::Result<()> {
+    Ok(())
 }
 
 impl Drop for Watched {
@@ -186,7 +222,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.make_room();
+        self.tune();
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.noted(written)
     }
@@ -196,7 +232,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.make_room();
+        self.tune();
         let stream = Pin::new(&mut self.stream);
         let written = match bufs {
             // `send` instead of `writev`: cheaper, and what an event over TLS comes to.

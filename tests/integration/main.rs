@@ -109,6 +109,9 @@ mod http2_table;
 /// Requests over HTTP/2 that are none: answered on their streams, and held against nobody.
 mod http2_refusals;
 
+/// What streams of events wait for beside a download over HTTP/2.
+mod http2_latency;
+
 /// What a connection of HTTP/2 holds for what it sends.
 mod http2_memory;
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::budget::Budget;
+use super::bulk::Bulk;
 use super::credit::Credit;
 use super::data::Payload;
 use super::ending::{FINISH_PING, GRACE, Phase};
@@ -22,7 +23,7 @@ use super::requests::Block;
 use super::resets::Resets;
 use super::send::Sender;
 use super::settings;
-use super::stream::{Ended, How, Stream, Streams};
+use super::stream::{Ended, How, Precedence, Stream, Streams};
 use super::wakes::{Caller, Part, Wakes};
 use crate::server::connection::{ConnectionState, Handler, Notice};
 use crate::server::shard_server::ShardServer;
@@ -43,7 +44,7 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) shard: ShardServer<H>,
     pub(super) state: Rc<ConnectionState>,
     // That of the state: an event needs no more of it.
-    progress: Arc<Progress>,
+    pub(super) progress: Arc<Progress>,
     pub(super) streams: Streams<H::Body>,
     pub(super) ended: Ended,
     /// The newest stream that the client has opened.
@@ -63,12 +64,15 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) phase: Phase,
     /// Streams that have something to do, in their order.
     pub(super) ready: VecDeque<u32>,
+    /// Those that send in bulk: they come behind all others.
+    pub(super) bulk: Bulk,
     cut: Vec<u32>,
     /// Whether the client has changed the windows of all streams.
     pub(super) has_new_windows: bool,
     /// Streams that have something to send when the socket takes it.
     pub(super) waiting: Vec<u32>,
-    /// Streams that have something to send when the window of the connection opens.
+    /// Streams that have something to send when the window of the connection opens, or when what is on
+    /// its way has been read.
     pub(super) starved: Vec<u32>,
     pub(super) wakes: Arc<Wakes>,
     pub(super) transport: Transport,
@@ -115,6 +119,7 @@ impl<H: Handler> Connection<H> {
             resets: Resets::default(),
             phase: Phase::Open,
             ready: VecDeque::new(),
+            bulk: Bulk::default(),
             cut: Vec::new(),
             has_new_windows: false,
             waiting: Vec::new(),
@@ -179,7 +184,8 @@ impl<H: Handler> Connection<H> {
             if self.poll_end(context)?.is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            if !self.may_read() && (self.ready.is_empty() || self.is_blocked) {
+            let has_work = !self.ready.is_empty() || !self.bulk.is_empty();
+            if !self.may_read() && (!has_work || self.is_blocked) {
                 return Poll::Pending;
             }
         }
@@ -206,6 +212,7 @@ impl<H: Handler> Connection<H> {
     /// Resets the streams that have waited too long for their window.
     fn sweep(&mut self) {
         let (now, timeout) = (Instant::now(), self.shard.settings().write_timeout);
+        self.end_silent_marker(now);
         let mut stalled = Vec::new();
         for (id, stream) in self.streams.iter_mut() {
             match stream.blocked_since {
@@ -292,6 +299,14 @@ impl<H: Handler> Connection<H> {
         {
             self.serve_stream(id);
         }
+        // Not before there is room for it: what comes meanwhile would have to wait behind it.
+        while !self.is_blocked
+            && self.sender.output.len() < self.bulk.at_once()
+            && let Some(id) = self.bulk.pop()
+        {
+            self.respond(id);
+        }
+        self.mark_bulk();
     }
 
     pub(super) fn write(&mut self) -> io::Result<()> {
@@ -316,6 +331,9 @@ impl<H: Handler> Connection<H> {
     pub(super) fn remove(&mut self, id: u32, how: How) -> Option<Box<Stream<H::Body>>> {
         let stream = self.streams.remove(id);
         if let Some(stream) = &stream {
+            if stream.precedence == Precedence::Events && self.bulk.event_stream_ended() {
+                self.ready.extend(self.starved.drain(..)); // they need no room any more
+            }
             self.credit.shrink(stream.receiving.grown());
             self.give_back(stream.receiving.unread());
         }

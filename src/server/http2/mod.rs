@@ -8,11 +8,11 @@
 //! [`frame`] and [`hpack`] are the bytes; [`connection`] is the loop and [`ending`] how it ends;
 //! [`reading`] cuts what comes into frames, [`receive`] is what each frame of a client does,
 //! [`requests`] what a header block does and [`data`] what DATA does, [`send`] what becomes of a
-//! response; [`stream`] is one
-//! stream, [`receiving`] the client's side of it, [`body`] the way from there to who reads, [`head`]
+//! response; [`stream`] is one stream, [`receiving`] the client's side of it, [`body`] the way from there to who reads, [`head`]
 //! what is asked for; [`credit`] is what a client may send on all streams, and [`growth`] how windows
-//! grow; [`wakes`] tells who has something to do, [`output`] what waits for the socket;
-//! [`budget`], [`resets`] and [`keep_alive`] bound what a client may do without being served.
+//! grow; [`wakes`] tells who has something to do, [`output`] what waits for the socket; [`bulk`] is what
+//! comes behind events, and [`pace`] how much of it may be on its way; [`budget`], [`resets`] and
+//! [`keep_alive`] bound what a client may do without being served.
 //!
 //! What is missing on purpose: server push, priorities (deprecated, section 5.3.2), and a dynamic
 //! table for the fields that we send.
@@ -20,6 +20,7 @@
 mod authority;
 mod body;
 mod budget;
+mod bulk;
 mod connection;
 mod credit;
 mod data;
@@ -31,6 +32,7 @@ mod head;
 pub(crate) mod hpack;
 mod keep_alive;
 pub(crate) mod output;
+mod pace;
 mod reading;
 mod receive;
 mod receiving;

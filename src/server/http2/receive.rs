@@ -7,6 +7,7 @@ use super::ending::{FINISH_PING, Phase};
 use super::error::{Code, Fault};
 use super::frame::{self, HEAD, Head, MAX_31_BITS, MAX_PAYLOAD, flag, kind};
 use super::growth::WINDOW_PING;
+use super::pace::MARKER_PING;
 use super::stream::{How, Stage};
 use crate::server::connection::{CutReason, Handler};
 
@@ -182,6 +183,8 @@ impl<H: Handler> Connection<H> {
             self.finished();
         } else if payload == WINDOW_PING {
             self.note_round_trip();
+        } else if payload == MARKER_PING {
+            self.note_marker();
         }
         self.spend()
     }

@@ -15,7 +15,7 @@ use super::head::{self, HeadDraft, RefusedHead};
 use super::hpack::Refused;
 use super::receive::{PRIORITY, Received, dependency};
 use super::receiving::Receiving;
-use super::stream::{Stage, Stream};
+use super::stream::{Precedence, Stage, Stream};
 use super::wakes::Part;
 use crate::server::connection::{CutReason, Handler};
 use crate::server::interim::{Interim, Waiting};
@@ -222,6 +222,7 @@ impl<H: Handler> Connection<H> {
             send_window: i64::from(self.sender.peer.initial_window),
             blocked_since: None,
             receiving,
+            precedence: Precedence::Other,
             waker,
             begun: Instant::now(),
             _running: running,

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf as _, Bytes};
-use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderMap, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -17,15 +17,26 @@ use super::head::CONNECTION_SPECIFIC;
 use super::hpack::Encoder;
 use super::output::Output;
 use super::settings::{DEFAULT_WINDOW, PeerSettings, put_first};
-use super::stream::{How, Next, Stage, Stream};
+use super::stream::{How, Next, Precedence, Stage, Stream};
 use crate::server::Http2Settings;
 use crate::server::carrier::Frames;
 use crate::server::connection::{BodyError, Handler};
 use crate::server::date::date;
 use crate::server::switch;
 
-/// What is sent at once on one stream: with its head it is one TLS record.
-const MAX_DATA: usize = TOGETHER - HEAD;
+/// How much a stream may send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// When so many octets have been put together, others have their turn.
+    pub(super) at_once: usize,
+    /// What is to be left of the window of the connection, in octets.
+    pub(super) window_left: i64,
+}
+
+impl Bounds {
+    /// One TLS record, and all of the window.
+    pub(super) const FREE: Self = Self { at_once: TOGETHER, window_left: 0 };
+}
 
 /// The way to the client.
 #[derive(Debug)]
@@ -127,6 +138,7 @@ impl<H: Handler> Connection<H> {
     /// Does what a stream has to do.
     pub(super) fn serve_stream(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(id) else { return };
+        let is_bulk = stream.precedence == Precedence::Bulk;
         let (read, update) = stream.receiving.take_read();
         if read > 0 {
             stream.stage.heard(Instant::now);
@@ -137,10 +149,15 @@ impl<H: Handler> Connection<H> {
             }
             self.give_back(read);
         }
-        self.respond(id);
+        if is_bulk {
+            self.queue_bulk(id);
+        } else {
+            self.respond(id);
+        }
     }
 
-    fn respond(&mut self, id: u32) {
+    /// Goes on with the response.
+    pub(super) fn respond(&mut self, id: u32) {
         let is_alone = self.streams.alone().is_some();
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.receiving.take_continue() {
@@ -156,7 +173,11 @@ impl<H: Handler> Connection<H> {
             }
             let Poll::Ready(response) = polled else { return };
             self.state.sends(response.body().size_hint().lower(), self.shard.settings());
-            if self.sender.begin(id, stream, response) {
+            let is_last = self.sender.begin(id, stream, response);
+            if stream.precedence == Precedence::Events {
+                self.bulk.event_stream_began(); // its removal ends it, also where there is no body
+            }
+            if is_last {
                 return self.complete(id);
             }
         }
@@ -169,19 +190,31 @@ impl<H: Handler> Connection<H> {
         }
         let before = self.sender.output.len();
         let waker = if is_alone { self.task.as_ref() } else { None };
-        match self.sender.send(id, stream, waker) {
+        let is_bulk = stream.precedence == Precedence::Bulk;
+        let bounds = if is_bulk { self.bulk.bounds() } else { Some(Bounds::FREE) };
+        let Some(bounds) = bounds else {
+            self.state.keep_alive.note_blocked();
+            note(&mut self.starved, id);
+            return;
+        };
+        match self.sender.send(id, stream, waker, bounds) {
             Sent::Rests if stream.blocked_since.is_some() => self.state.keep_alive.note_blocked(),
             Sent::Rests => {}
             Sent::Starves => {
                 self.state.keep_alive.note_blocked();
                 note(&mut self.starved, id);
             }
+            Sent::Goes if stream.becomes_bulk() => self.queue_bulk(id),
             Sent::Goes => self.ready.push_back(id),
             Sent::Done => self.complete(id),
             Sent::Failed => self.reset(id, Code::INTERNAL_ERROR),
         }
-        if self.sender.output.len() > before {
+        let sent = self.sender.output.len() - before;
+        if sent > 0 {
             self.budget.earn();
+        }
+        if is_bulk {
+            self.bulk.sent(sent);
         }
     }
 
@@ -223,10 +256,12 @@ impl Sender {
         }
         parts.headers.entry(DATE).or_insert_with(date);
         let is_last = body.is_end_stream();
+        let is_of_events = parts.headers.get(CONTENT_TYPE).is_some_and(is_event_stream);
         if let Some(length) = body.size_hint().exact().filter(|_| !is_last) {
             parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
         }
         self.head(id, parts.status, &parts.headers, is_last);
+        stream.precedence = if is_of_events { Precedence::Events } else { Precedence::Other };
         stream.stage = Stage::Sending { body, next: Next::Ask };
         is_last
     }
@@ -234,12 +269,22 @@ impl Sender {
     /// Sends what there is, as far as it may.
     ///
     /// `task` is who is woken by a body that has the connection to itself.
-    fn send<B>(&mut self, id: u32, stream: &mut Stream<B>, task: Option<&Waker>) -> Sent
+    fn send<B>(
+        &mut self,
+        id: u32,
+        stream: &mut Stream<B>,
+        task: Option<&Waker>,
+        bounds: Bounds,
+    ) -> Sent
     where
         B: Body<Data = Bytes, Error = BodyError> + Frames + Unpin,
     {
         let Stream {
-            stage: Stage::Sending { body, next }, waker, send_window, blocked_since, ..
+            stage: Stage::Sending { body, next, .. },
+            waker,
+            send_window,
+            blocked_since,
+            ..
         } = stream
         else {
             return Sent::Rests;
@@ -275,8 +320,10 @@ impl Sender {
                     *next = Next::Ask;
                 }
                 Next::Data { rest, is_last } => {
-                    let room = usize::try_from(self.window.min(*send_window)).unwrap_or(0);
-                    let length = rest.len().min(room).min(MAX_DATA).min(self.peer.max_payload);
+                    let window = (self.window - bounds.window_left).min(*send_window);
+                    let room = usize::try_from(window).unwrap_or(0);
+                    let most = bounds.at_once - HEAD;
+                    let length = rest.len().min(room).min(most).min(self.peer.max_payload);
                     if length == 0 {
                         blocked_since.get_or_insert_with(Instant::now);
                         return if *send_window > 0 { Sent::Starves } else { Sent::Rests };
@@ -297,13 +344,20 @@ impl Sender {
                     } else {
                         body.note_progress();
                     }
-                    if self.output.len() >= TOGETHER {
+                    if self.output.len() >= bounds.at_once {
                         return Sent::Goes;
                     }
                 }
             }
         }
     }
+}
+
+/// Whether a body of this type is a stream of events.
+fn is_event_stream(content_type: &HeaderValue) -> bool {
+    const TYPE: &[u8] = b"text/event-stream";
+    let start = content_type.as_bytes().get(..TYPE.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
 }
 
 /// Puts a stream on a list, once.

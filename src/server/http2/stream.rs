@@ -23,6 +23,7 @@ pub(super) struct Stream<B> {
     /// Since when there is something to send, and no window for it.
     pub(super) blocked_since: Option<Instant>,
     pub(super) receiving: Receiving,
+    pub(super) precedence: Precedence,
     pub(super) waker: Waker,
     pub(super) begun: Instant,
     // Dropped with the stream: until then its request runs.
@@ -75,6 +76,17 @@ impl<B> Stage<B> {
     }
 }
 
+/// Which response is sent first, where several streams have something to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Precedence {
+    /// A stream of events: never waits for bulk.
+    Events,
+    /// Another response, as long as it is short.
+    Other,
+    /// One that had more to send than leaves at once: comes behind all others.
+    Bulk,
+}
+
 /// What is sent next.
 #[derive(Debug)]
 pub(super) enum Next {
@@ -93,6 +105,16 @@ pub(super) enum Streams<B> {
     None,
     One(u32, Box<Stream<B>>),
     Many(FxHashMap<u32, Box<Stream<B>>>),
+}
+
+impl<B> Stream<B> {
+    /// It had more to send than leaves at once; returns whether it comes behind others from now on.
+    pub(super) fn becomes_bulk(&mut self) -> bool {
+        if self.precedence == Precedence::Other {
+            self.precedence = Precedence::Bulk;
+        }
+        self.precedence == Precedence::Bulk
+    }
 }
 
 impl<B> Streams<B> {

@@ -1,0 +1,404 @@
+//! How much bulk may be on its way to a client that reads streams of events on the same connection.
+//!
+//! # Why
+//! What has been written arrives before every later event. It waits in our kernel, on the path, and in
+//! the client's kernel until the client reads it. `TCP_NOTSENT_LOWAT` bounds only the first of the
+//! three: a client that reads 2 MB/s lets megabytes pile up in its own receive buffer, and TCP calls that
+//! delivered. Only HTTP/2 itself tells what the client has read.
+//!
+//! # How
+//! A delay-based congestion window, as in TCP Vegas, LEDBAT (RFC 6817) or BBR, with PINGs for a clock:
+//!
+//! - **Measure.** A PING, a *marker*, goes out behind each part of the bulk. Its ACK proves that all
+//!   before it has been read. The shortest time that an ACK took is that of an empty path. What another
+//!   takes beyond that is time spent in queues.
+//!   What was on its way when it was sent, divided by the time it took, is a rate of the path; the
+//!   highest of the last seconds counts, since jitter only ever makes a path look slower.
+//! - **Shrink.** Where a marker waited for more than twice [`queue_time`], no more may be on its way than
+//!   passes in `shortest + queue_time` at that rate; never less than [`LEAST`]. This is no step down but
+//!   the estimate itself, so several late ACKs in a row lead to the same value, and a path that is
+//!   long or fast stays filled.
+//! - **Grow.** Where it waited for less than `queue_time` and bulk has been held back, more may be on
+//!   its way, at most once in a round trip: twice as much until the first queue shows, a quarter more
+//!   after that. From [`FREE`] on there is no bound.
+//! - **Probe.** The first time that a queue shows, and every [`PROBE_INTERVAL`] while there is a bound,
+//!   bulk pauses until next to nothing is on its way, and the shortest time is measured anew. Without
+//!   it, a standing queue would pass for the path.
+//!
+//! Without streams of events nothing of this runs (see [`bulk`](super::bulk)). Time is passed in. A client
+//! that does not answer PINGs is [no longer bounded](Pace::give_up) here;
+//! [`keep_alive`](super::keep_alive) closes its connection.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The payload of a marker.
+pub(super) const MARKER_PING: &[u8; 8] = b"so far? ";
+/// A marker that is not acknowledged within this no longer holds bulk back.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// What may always be on its way, in octets.
+const LEAST: usize = 16 << 10;
+/// What may be on its way at first, in octets.
+const FIRST: usize = 256 << 10;
+/// From here on nothing is held back, in octets.
+const FREE: usize = 16 << 20;
+/// What may be on its way while the empty path is measured, in octets.
+const PROBE: usize = 4 << 10;
+/// Less room than this is not used yet, in octets: each piece costs a frame and a write.
+const LEAST_PIECE: usize = 2 << 10;
+/// As much room as this always is, in octets.
+const LARGE_PIECE: usize = 16 << 10;
+/// Markers in flight. With several of them bulk goes out in as many pieces in each round trip, and not
+/// in one burst.
+const MAX_MARKERS: usize = 8;
+/// Sent between two markers at most, while fewer than [`MAX_MARKERS`] are in flight, in octets.
+const MOST_UNMARKED: usize = 256 << 10;
+/// How old the shortest time may become.
+const PROBE_INTERVAL: Duration = Duration::from_secs(20);
+/// The rate of a path is the highest of one to two of these.
+const RATE_WINDOW: Duration = Duration::from_secs(2);
+
+/// How long bulk may make events wait: 5 ms, or a quarter of what the path takes anyway.
+fn queue_time(shortest: Duration) -> Duration {
+    (shortest / 4).max(Duration::from_millis(5))
+}
+
+/// The bulk that is on its way to one client.
+#[derive(Debug)]
+pub(super) struct Pace {
+    // What may be on its way, in octets; `usize::MAX`: there is no bound.
+    allowed: usize,
+    // Sent, and not known to have been read, in octets.
+    on_its_way: usize,
+    // How much of that was sent behind the last marker, in octets.
+    unmarked: usize,
+    // Those that are not acknowledged, the oldest first.
+    markers: VecDeque<Marker>,
+    // The time that a marker takes on the empty path, and when that was measured.
+    shortest: Option<Duration>,
+    shortest_at: Instant,
+    probe: Probe,
+    rate: Rate,
+    // Whether a queue was ever seen.
+    has_queued: bool,
+    // Whether bulk was held back since `allowed` grew, and when it grew.
+    has_waited: bool,
+    grown_at: Instant,
+}
+
+/// A PING that is not acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Marker {
+    sent: Instant,
+    // Sent between the marker before and this one, in octets.
+    octets: usize,
+    // All that was on its way when it was sent, in octets.
+    on_its_way: usize,
+    // Whether next to nothing was on its way.
+    is_probe: bool,
+}
+
+/// A measurement of the empty path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    None,
+    /// It waits until hardly anything is on its way.
+    Due,
+    /// The marker for it is sent.
+    Sent,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            allowed: FIRST,
+            on_its_way: 0,
+            unmarked: 0,
+            markers: VecDeque::new(),
+            shortest: None,
+            shortest_at: now,
+            probe: Probe::None,
+            rate: Rate::default(),
+            has_queued: false,
+            has_waited: false,
+            grown_at: now,
+        }
+    }
+
+    /// How much bulk may be sent now, in octets; 0: none before a marker is acknowledged.
+    pub(super) fn room(&mut self) -> usize {
+        let most = match self.probe {
+            Probe::None => self.allowed,
+            Probe::Due => PROBE,
+            Probe::Sent => 0,
+        };
+        let room = most.saturating_sub(self.on_its_way);
+        if room >= (most / 8).clamp(LEAST_PIECE, LARGE_PIECE) {
+            return room;
+        }
+        self.has_waited |= self.probe == Probe::None; // a probe says nothing of the bound
+        0
+    }
+
+    /// Whether so little may be on its way that each piece of it should be small.
+    pub(super) fn is_tight(&self) -> bool {
+        self.allowed < FIRST
+    }
+
+    /// Notes that bulk was sent.
+    pub(super) fn sent(&mut self, octets: usize) {
+        self.on_its_way += octets;
+        self.unmarked += octets;
+    }
+
+    /// Whether a marker is to be sent now.
+    pub(super) fn wants_marker(&mut self) -> bool {
+        if self.unmarked == 0 || self.markers.len() == MAX_MARKERS {
+            return false;
+        }
+        // Without one in flight, nothing would wake bulk that is held back.
+        let is_stuck = self.markers.is_empty() && self.room() == 0;
+        is_stuck || self.unmarked >= (self.allowed / MAX_MARKERS).min(MOST_UNMARKED)
+    }
+
+    /// Notes that a marker was sent.
+    pub(super) fn mark(&mut self, now: Instant) {
+        let is_probe = self.probe == Probe::Due && self.on_its_way <= PROBE;
+        if is_probe {
+            self.probe = Probe::Sent;
+        }
+        let octets = std::mem::take(&mut self.unmarked);
+        let on_its_way = self.on_its_way;
+        self.markers.push_back(Marker { sent: now, octets, on_its_way, is_probe });
+    }
+
+    /// The oldest marker is acknowledged: all before it has been read.
+    pub(super) fn acknowledged(&mut self, now: Instant) {
+        let Some(marker) = self.markers.pop_front() else { return };
+        let took = now - marker.sent;
+        self.on_its_way -= marker.octets;
+        self.rate.note(marker.on_its_way, took, now);
+        if marker.is_probe {
+            (self.shortest, self.shortest_at, self.probe) = (Some(took), now, Probe::None);
+        }
+        let shortest = self.shortest.map_or(took, |shortest| shortest.min(took));
+        self.shortest = Some(shortest);
+        self.adapt(marker, took, shortest, now);
+        if self.allowed != usize::MAX && now >= self.shortest_at + PROBE_INTERVAL {
+            self.probe = Probe::Due;
+        }
+    }
+
+    /// Shrinks or grows what may be on its way after a marker that took so long.
+    fn adapt(&mut self, marker: Marker, took: Duration, shortest: Duration, now: Instant) {
+        let (waited, queue_time) = (took - shortest, queue_time(shortest));
+        if waited > 2 * queue_time {
+            if !std::mem::replace(&mut self.has_queued, true) {
+                // The shortest time so far may have had that queue in it.
+                self.probe = Probe::Due;
+            }
+            let passes = self.rate.in_time(shortest + queue_time);
+            self.allow(self.allowed.min(passes.max(LEAST)));
+        } else if waited < queue_time && self.has_waited && marker.sent >= self.grown_at {
+            let more = if self.has_queued { self.allowed / 4 } else { self.allowed };
+            self.allow(self.allowed.saturating_add(more));
+            (self.grown_at, self.has_waited) = (now, false);
+        }
+    }
+
+    /// Lets so much be on its way, in octets.
+    fn allow(&mut self, octets: usize) {
+        self.allowed = if octets < FREE { octets } else { usize::MAX };
+    }
+
+    /// Since when the oldest marker is not acknowledged.
+    pub(super) fn marked_at(&self) -> Option<Instant> {
+        self.markers.front().map(|marker| marker.sent)
+    }
+
+    /// The client does not answer: bulk is not held back until it does.
+    pub(super) fn give_up(&mut self) {
+        (self.allowed, self.probe) = (usize::MAX, Probe::None);
+    }
+}
+
+/// The highest rate of the last seconds.
+#[derive(Debug, Default)]
+struct Rate {
+    // In octets a second: in this window, and in the one before.
+    highest: u128,
+    before: u128,
+    window: Option<Instant>,
+}
+
+impl Rate {
+    /// So many octets took so long.
+    fn note(&mut self, octets: usize, took: Duration, now: Instant) {
+        if self.window.is_none_or(|window| now >= window + RATE_WINDOW) {
+            (self.before, self.highest, self.window) = (self.highest, 0, Some(now));
+        }
+        let rate = octets as u128 * 1_000_000 / took.as_micros().max(1);
+        self.highest = self.highest.max(rate);
+    }
+
+    /// What passes in this time, in octets.
+    fn in_time(&self, time: Duration) -> usize {
+        let octets = self.highest.max(self.before) * time.as_micros() / 1_000_000;
+        usize::try_from(octets).unwrap_or(usize::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::time::Instant;
+
+    use super::Pace;
+
+    const PIECE: usize = 8 << 10;
+
+    /// A path that takes so much a second, one piece behind the other, and so long; then the client reads.
+    struct Path {
+        rate: f64,
+        delay: Duration,
+        /// ACKs come up to so much later.
+        jitter: Duration,
+    }
+
+    /// What bulk over some path came to.
+    #[derive(Debug)]
+    struct Came {
+        /// Share of the rate that was used in the second half.
+        share: f64,
+        /// What 99 of 100 events waited for in queues, in the second half.
+        waited: Duration,
+    }
+
+    /// Bulk without end for so long, and an event each millisecond.
+    fn run(path: &Path, time: Duration) -> Came {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let (mut now, mut free_at, mut arrived) = (start, start, 0.0);
+        let mut acks: VecDeque<Instant> = VecDeque::new();
+        let (mut waits, mut random) = (Vec::new(), fastrand::Rng::with_seed(7));
+        let half = start + time / 2;
+        while now < start + time {
+            while acks.front().is_some_and(|ack| *ack <= now) {
+                acks.pop_front();
+                pace.acknowledged(now);
+            }
+            // The kernel takes what it has room for: a quarter of a MiB waits on the path at most.
+            let is_full = |free_at: Instant| {
+                free_at.saturating_duration_since(now).as_secs_f64() * path.rate > 262_144.0
+            };
+            while !is_full(free_at) {
+                let room = pace.room().min(PIECE);
+                if room == 0 {
+                    break;
+                }
+                pace.sent(room);
+                free_at = free_at.max(now) + Duration::from_secs_f64(room as f64 / path.rate);
+                if free_at > half && free_at < start + time {
+                    arrived += room as f64;
+                }
+                if pace.wants_marker() {
+                    pace.mark(now);
+                    acks.push_back(free_at + path.delay * 2 + path.jitter.mul_f64(random.f64()));
+                }
+            }
+            if pace.wants_marker() {
+                pace.mark(now);
+                acks.push_back(free_at.max(now) + path.delay * 2);
+            }
+            if now > half {
+                waits.push(free_at.saturating_duration_since(now));
+            }
+            now += Duration::from_millis(1);
+        }
+        waits.sort_unstable();
+        let waited = waits[waits.len() * 99 / 100];
+        Came { share: arrived / path.rate / (time / 2).as_secs_f64(), waited }
+    }
+
+    #[test]
+    fn events_do_not_wait_behind_a_client_that_reads_slowly() {
+        for (rate, delay) in [(2e6, 0), (2e6, 10), (5e5, 1), (1e7, 0), (1.25e7, 20)] {
+            let (delay, jitter) = (Duration::from_millis(delay), Duration::ZERO);
+            let came = run(&Path { rate, delay, jitter }, Duration::from_secs(60));
+            let least = Duration::from_secs_f64(16_384.0 / rate);
+            let most = (least + Duration::from_millis(2)).max(Duration::from_millis(14));
+            let most = most.max(delay * 2);
+            assert!(came.waited <= most, "{rate} {delay:?}: {came:?}");
+            assert!(came.share > 0.85, "{rate} {delay:?}: {came:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn a_path_is_filled_whatever_it_is(
+            rate in prop_oneof![2e5..2e6, 2e6..2e7, 2e7..1e8],
+            delay in 0_u64..100,
+            jitter in 0_u64..10,
+        ) {
+            // A queue of a quarter of a MiB fills a path that is no longer than that.
+            prop_assume!(rate * (delay as f64) / 500.0 < 200_000.0);
+            let (delay, jitter) = (Duration::from_millis(delay), Duration::from_millis(jitter));
+            let came = run(&Path { rate, delay, jitter }, Duration::from_secs(30));
+            prop_assert!(came.share > 0.7, "{:?}", came);
+        }
+    }
+
+    #[test]
+    fn a_path_without_a_queue_is_not_bounded() {
+        let start = Instant::now();
+        for pause in [Duration::ZERO, Duration::from_millis(1)] {
+            let (mut pace, mut now) = (Pace::new(start), start);
+            for round in 0..1000 {
+                for _ in 0..1000 {
+                    let room = pace.room().min(64 << 10);
+                    pace.sent(room);
+                    if pace.wants_marker() {
+                        pace.mark(now);
+                    }
+                }
+                // Once there was a queue, for half a second.
+                now += if round == 500 { Duration::from_millis(500) } else { pause };
+                while pace.marked_at().is_some() {
+                    pace.acknowledged(now);
+                }
+            }
+            assert_eq!(pace.room(), usize::MAX - pace.on_its_way, "{pace:?}");
+        }
+    }
+
+    #[test]
+    fn bulk_is_free_where_a_client_does_not_answer_and_bounded_again_when_it_does() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.sent(PIECE);
+        pace.mark(start);
+        let mut now = start + Duration::from_millis(1);
+        pace.acknowledged(now);
+        assert!(!pace.is_tight());
+        for _ in 0..20 {
+            pace.sent(PIECE);
+            pace.mark(now);
+            now += Duration::from_millis(100);
+            pace.acknowledged(now);
+        }
+        assert!(pace.is_tight(), "a queue");
+        pace.sent(PIECE);
+        pace.mark(now);
+        pace.give_up();
+        assert!(!pace.is_tight() && pace.room() > 1 << 30);
+        assert_eq!(pace.marked_at(), Some(now));
+        pace.acknowledged(now + Duration::from_secs(2));
+        assert!(pace.is_tight());
+    }
+}
