@@ -62,11 +62,7 @@ pub struct Bounds {
 impl Bounds {
     /// Those of a new process.
     pub fn new(shortage: Shortage, metrics: Metrics) -> Self {
-        Self {
-            clients: Clients::default(),
-            shortage,
-            upload_memory: UploadMemory::new(metrics),
-        }
+        Self { clients: Clients::default(), shortage, upload_memory: UploadMemory::new(metrics) }
     }
 }
 

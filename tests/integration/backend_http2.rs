@@ -410,7 +410,7 @@ async fn a_connection_that_closes_before_it_was_of_use_costs_no_request() {
     let gateway = in_front_of(&redis, &backend.route("")).await;
     // A server that is reloaded accepts, and closes in an orderly way.
     let serve = async {
-        drop(backend.accept(&[]).await);
+        backend.close_one().await;
         let mut leaving = backend.accept(&[]).await;
         leaving.send(&goaway(0, 0)).await;
         let mut connection = backend.accept(&[]).await;
@@ -425,7 +425,7 @@ async fn a_connection_that_closes_before_it_was_of_use_costs_no_request() {
     // One that always does is not tried for ever.
     let closing = async {
         loop {
-            drop(backend.accept(&[]).await);
+            backend.close_one().await;
         }
     };
     tokio::select! {
@@ -433,7 +433,7 @@ async fn a_connection_that_closes_before_it_was_of_use_costs_no_request() {
         () = closing => unreachable!("it goes on"),
     }
     assert!((4..=10).contains(&backend.accepted()), "{}", backend.accepted());
-    gateway.logs("the connection was lost").await;
+    gateway.logs("cannot connect: the connection was lost").await;
 }
 
 #[tokio::test]
@@ -637,7 +637,7 @@ async fn a_request_that_was_lost_on_a_new_connection_is_not_sent_again() {
         next_request(&mut connection).await;
     });
     assert_eq!(response.status, 502);
-    gateway.logs("the connection was lost").await;
+    gateway.logs("cannot connect: the connection was lost").await;
 }
 
 #[tokio::test]

@@ -62,6 +62,14 @@ impl FrameBackend {
         .await
     }
 
+    /// Takes the next connection, and closes it before it has sent anything on it.
+    pub(crate) async fn close_one(&self) {
+        let (socket, _) =
+            within(SOON, "a connection at the backend", self.listener.accept()).await.unwrap();
+        self.accepted.fetch_add(1, Ordering::SeqCst);
+        drop(socket);
+    }
+
     /// Serves every connection with `respond` until the test is over: what it returns for the path of a
     /// request is sent on its stream.
     pub(crate) fn serve(
