@@ -130,38 +130,43 @@ impl Certificate {
     /// be used are looked at again the next time: they may be half written, or not valid yet.
     ///
     /// # Errors
-    /// What the files say cannot be used, or is not valid now while what is shown is: that stays. The
-    /// same error is given once.
+    /// What the files say cannot be used, or is not valid now while what is shown is: that stays. Or a
+    /// local certificate that ends soon cannot be made anew. The same error is returned once.
     pub fn renew(&self, now: SystemTime) -> Result<bool, TlsError> {
         let mut seen = self.seen();
-        let is_ending = || {
-            let standing = self.validity().map(|validity| validity.standing(now));
-            standing.is_some_and(|standing| standing > Standing::Good)
-        };
-        if seen.is_local && is_ending() {
-            local_certificate::keep_in(
-                seen.certificate.parent().unwrap_or_else(|| Path::new(".")),
-            )?;
-        }
-        let stamp = stamp(&seen.certificate, &seen.key);
-        if seen.stamp == stamp {
-            seen.told = None;
-            return Ok(false);
-        }
-        let pair = Pair::read(&seen.certificate, &seen.key).and_then(|pair| {
-            pair.fault_beside(&self.shown(), &seen.certificate, now).map(|()| pair)
-        });
-        match pair {
-            Ok(pair) => {
-                (seen.stamp, seen.told) = (stamp, None);
-                self.show(pair);
-                Ok(true)
+        match self.newer(&mut seen, now) {
+            Ok(newer) => {
+                seen.told = None;
+                let is_newer = newer.is_some();
+                newer.into_iter().for_each(|pair| self.show(pair));
+                Ok(is_newer)
             }
             Err(error) => {
                 let told = seen.told.replace(error.to_string());
                 if told == seen.told { Ok(false) } else { Err(error) }
             }
         }
+    }
+
+    /// What the files say, if they have changed and it can be shown. A local certificate that ends soon
+    /// is made anew first.
+    fn newer(&self, seen: &mut Seen, now: SystemTime) -> Result<Option<Pair>, TlsError> {
+        if seen.is_local && self.is_ending(now) {
+            let directory = seen.certificate.parent().unwrap_or_else(|| Path::new("."));
+            local_certificate::keep_in(directory)?;
+        }
+        let stamp = stamp(&seen.certificate, &seen.key);
+        if seen.stamp == stamp {
+            return Ok(None);
+        }
+        let pair = Pair::read(&seen.certificate, &seen.key)?;
+        pair.fault_beside(&self.shown(), &seen.certificate, now)?;
+        seen.stamp = stamp;
+        Ok(Some(pair))
+    }
+
+    fn is_ending(&self, now: SystemTime) -> bool {
+        self.validity().is_some_and(|validity| validity.standing(now) > Standing::Good)
     }
 
     fn show(&self, pair: Pair) {

@@ -25,6 +25,15 @@ fn make(directory: &Path, from: i64, to: i64) -> (PathBuf, PathBuf) {
     (certificate, key_file)
 }
 
+/// A local certificate with so many days left, and its key.
+fn make_local(directory: &Path, days: i64) -> (PathBuf, PathBuf) {
+    let (made, made_key) = make(directory, -800, days);
+    let (certificate, key) = (directory.join("local.crt"), directory.join("local.key"));
+    fs::rename(made, &certificate).expect("renamed");
+    fs::rename(made_key, &key).expect("renamed");
+    (certificate, key)
+}
+
 fn shown(certificate: &Certificate) -> Vec<u8> {
     certificate.shown().key.cert[0].to_vec()
 }
@@ -141,13 +150,34 @@ fn where_nothing_is_valid_the_files_say_what_is_shown() {
 }
 
 #[test]
+fn a_local_certificate_that_cannot_be_made_anew_is_told_once() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (certificate, key) = make_local(directory.path(), 10);
+    let ours = Certificate::open_local(&certificate, &key).expect("it can be used");
+    let (first, now) = (shown(&ours), SystemTime::now());
+    // Where the new files would be written first, whoever writes them.
+    let in_the_way = certificate.with_extension(format!("{}.tmp", std::process::id()));
+    fs::create_dir(&in_the_way).expect("made");
+
+    let error = ours.renew(now).expect_err("it cannot be written").to_string();
+    assert!(error.starts_with("cannot keep the local certificate in"), "{error}");
+    for _ in 0..3 {
+        assert!(!ours.renew(now).expect("told already"));
+        let problem = ours.problem(now).expect("it goes on");
+        assert!(problem.contains("it expires on") && problem.contains(&error), "{problem}");
+    }
+    assert_eq!(shown(&ours), first);
+
+    fs::remove_dir(&in_the_way).expect("removed");
+    assert!(ours.renew(now).expect("made anew"));
+    assert_ne!(shown(&ours), first);
+    assert_eq!(ours.problem(now), None);
+}
+
+#[test]
 fn a_local_certificate_is_made_anew_before_it_ends() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (made, made_key) = make(directory.path(), -800, 10);
-    let (certificate, key) =
-        (directory.path().join("local.crt"), directory.path().join("local.key"));
-    fs::rename(made, &certificate).expect("renamed");
-    fs::rename(made_key, &key).expect("renamed");
+    let (certificate, key) = make_local(directory.path(), 10);
     let now = SystemTime::now();
     let theirs = Certificate::open(&certificate, &key).expect("it can be used");
     assert!(!theirs.renew(now).expect("not ours to make"));
