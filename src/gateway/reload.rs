@@ -95,6 +95,7 @@ impl Reloader {
         for key in fixed(&self.current, &new) {
             tracing::warn!(key, "this has changed, and holds only after a restart");
         }
+        keep_fixed(&self.current, &mut new);
         for (listener, certificate) in certificates {
             let Some(tls) = &listener.tls else { continue };
             let shown = tls.certificate.become_like(certificate, SystemTime::now());
@@ -112,13 +113,7 @@ impl Reloader {
         let requests = new.requests.clone();
         self.router = Arc::clone(&router);
         self.shards.send_replace(Some(Change { router, connections, requests }));
-        self.current = Settings {
-            shards: self.current.shards,
-            listeners: kept(&self.current.listeners, new.listeners),
-            admin: self.current.admin.clone(),
-            source: self.current.source.clone(),
-            ..new
-        };
+        self.current = new;
         Ok(())
     }
 
@@ -181,6 +176,15 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
+/// Puts what cannot change back to what holds, so that the next reload is compared with that.
+fn keep_fixed(current: &Settings, new: &mut Settings) {
+    new.listeners = kept(&current.listeners, std::mem::take(&mut new.listeners));
+    new.admin.clone_from(&current.admin);
+    new.source.clone_from(&current.source);
+    new.shards = current.shards;
+    new.connections.send_buffer = current.connections.send_buffer;
+}
+
 fn are_same_listeners(old: &[ListenerSettings], new: &[ListenerSettings]) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same_listener(old, new))
 }
@@ -205,5 +209,34 @@ fn kept(old: &[ListenerSettings], new: Vec<ListenerSettings>) -> Vec<ListenerSet
 impl fmt::Debug for Reloader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reloader").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixed;
+    use crate::config::Settings;
+
+    #[test]
+    fn the_readme_names_every_key_that_holds_until_a_restart() {
+        let old = Settings::dev(None);
+        let mut new = old.clone();
+        (new.listeners, new.admin) = (Vec::new(), None);
+        new.source.location = crate::config::source("redis://127.0.0.1:1").expect("a place");
+        new.source.max_event_bytes += 1;
+        new.source.max_bus_memory += 1;
+        new.shards += 1;
+        new.connections.send_buffer += 1;
+        let keys = fixed(&old, &new);
+        assert_eq!(keys.len(), 7, "{keys:?}");
+        super::keep_fixed(&old, &mut new);
+        assert_eq!(fixed(&old, &new), [""; 0], "none of them holds");
+        let readme = include_str!("../../README.md");
+        let (_, about) = readme.split_once("- **Reloading.**").expect("it says what a reload does");
+        let (about, _) = about.split_once("\n- **").expect("there is more behind it");
+        // The first two are where it listens.
+        for key in keys.into_iter().skip(2) {
+            assert!(about.contains(&format!("`{key}`")), "{key} is not in {about}");
+        }
     }
 }

@@ -1,17 +1,9 @@
 //! SIGHUP: another configuration, another certificate, and no stream is closed.
 
-use std::net::SocketAddr;
-
 use crate::attacks::table::judge_without_crowd;
 use crate::support::{
-    EventStream, Gateway, Pem, Redis, Request, SOON, TlsClient, Via, eventually, measured,
+    EventStream, Gateway, Pem, Redis, Request, SOON, Via, eventually, measured, shown_certificate,
 };
-
-/// The certificate that a new connection is shown.
-async fn shown_certificate(to: SocketAddr) -> Vec<u8> {
-    let stream = TlsClient::offering(&["h2"]).connect(to).await.unwrap();
-    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
-}
 
 fn files_of(pem: &Pem) -> String {
     let (certificate, key) = (pem.certificate.display(), pem.key.display());
@@ -142,6 +134,27 @@ async fn what_cannot_change_is_told_and_the_rest_changes() {
     assert_eq!(new.next_block().await.retry, Some(9000));
     let still_there = gateway.send(Via::Http2, Request::get("/nothing")).await;
     assert_eq!(still_there.status, 404);
+}
+
+#[tokio::test]
+async fn what_holds_until_a_restart_is_told_at_every_reload_until_it_is_written_back() {
+    let redis = Redis::start().await;
+    let gateway = Gateway::build(&redis).settings("sockets: { send_buffer: 64KiB }").start().await;
+    let told = async || {
+        let told = gateway.said("this has changed, and holds only after a restart");
+        told.map(|fields| fields["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    gateway.rewrite(|text| {
+        text.replace("send_buffer: 64KiB", "send_buffer: 32KiB") + "\nmax_event_bytes: 1MiB\n"
+    });
+    let keys = ["max_event_bytes", "sockets.send_buffer"];
+    assert!(gateway.reload().await);
+    assert_eq!(told().await, keys);
+    assert!(gateway.reload().await);
+    assert_eq!(told().await, [keys, keys].concat(), "they still do not hold");
+    gateway.rewrite(|text| text.replace("32KiB", "64KiB").replace("max_event_bytes: 1MiB", ""));
+    assert!(gateway.reload().await);
+    assert_eq!(told().await, [keys, keys].concat(), "they hold, as they did all the time");
 }
 
 #[tokio::test]

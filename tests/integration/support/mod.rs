@@ -41,7 +41,7 @@ pub(crate) use relay::{Relay, Slowness};
 pub(crate) use site::Site;
 pub(crate) use sse::{Block, Event, Parser};
 pub(crate) use stream::EventStream;
-pub(crate) use tls::{Pem, TlsClient, localhost};
+pub(crate) use tls::{Pem, TlsClient, localhost, shown_certificate};
 pub(crate) use upstream::{Call, Upstream};
 pub(crate) use yaml::indent;
 

@@ -69,6 +69,12 @@ impl TlsClient {
     }
 }
 
+/// The certificate that a new connection is shown.
+pub(crate) async fn shown_certificate(to: SocketAddr) -> Vec<u8> {
+    let stream = TlsClient::offering(&["h2"]).connect(to).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
 pub(crate) fn localhost() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
