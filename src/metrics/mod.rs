@@ -276,7 +276,7 @@ impl Metrics {
             certificate_reloads: counters(
                 r,
                 "ssegate_tls_certificate_reloads_total",
-                "Times that the files of a certificate had changed, by whether they could be used.",
+                "Certificates of listeners read again, on SIGHUP or since their files changed, by result.",
                 &["result"],
             )?,
             certificate_expiry: {
@@ -587,7 +587,8 @@ impl Metrics {
         REASONS.iter().map(|reason| self.0.streams_closed.with_label_values(&[*reason]).get()).sum()
     }
 
-    /// The files of a certificate have changed; whether what they say is shown now.
+    /// The certificate of a listener was read again, on SIGHUP or because its files changed; whether
+    /// what they hold is shown now.
     pub fn certificate_reloaded(&self, is_shown: bool) {
         let result = if is_shown { "success" } else { "failure" };
         self.0.certificate_reloads.with_label_values(&[result]).inc();
