@@ -1,15 +1,16 @@
-//! One upstream of a route, as all shards together know it: whether it fails, and whether it is slow.
+//! One upstream of a route, as all shards together know it: whether it fails, and whether it is slow
+//! ([`Slowness`]).
 //!
 //! Decides what is logged of it: the first failure of each kind at once, further ones every ten seconds
-//! with a count, and when it responds again. A response costs two loads while all is well.
+//! with a count, and when it responds again. A response costs one load while all is well.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::pace::{Pace, Turn};
+use super::slowness::Slowness;
 use super::trouble::Trouble;
 use crate::log_limit::Held;
 
@@ -27,19 +28,14 @@ pub struct Backend {
     has_responded: AtomicBool,
     is_unreachable: AtomicBool,
     state: Mutex<State>,
-    // In milliseconds; 0: off.
-    p99_warning: AtomicU64,
-    responses: AtomicU64,
-    slow_responses: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     failing: Option<Failing>,
     kinds: Vec<Kind>,
-    pace: Pace,
-    // Since when it is slow.
-    slow: Option<Trouble>,
+    // By the place of the route that wants to know, for as long as it is there.
+    slowness: Vec<(usize, Weak<Slowness>)>,
 }
 
 #[derive(Debug)]
@@ -66,9 +62,6 @@ impl Backend {
             has_responded: AtomicBool::new(false),
             is_unreachable: AtomicBool::new(false),
             state: Mutex::default(),
-            p99_warning: AtomicU64::new(0),
-            responses: AtomicU64::new(0),
-            slow_responses: AtomicU64::new(0),
         }
     }
 
@@ -96,9 +89,6 @@ impl Backend {
         if self.is_failing.load(Ordering::Relaxed) {
             self.has_responded.store(true, Ordering::Relaxed);
         }
-        if self.p99_warning.load(Ordering::Relaxed) != 0 {
-            self.responses.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// Whether it can be connected to; gives back whether that is news.
@@ -113,22 +103,26 @@ impl Backend {
         self.is_unreachable.load(Ordering::Relaxed)
     }
 
-    /// From now on it is slow when more than one in a hundred of its responses takes longer.
-    pub fn warn_above_p99(&self, limit: Option<Duration>) {
-        let millis = limit.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
-        self.p99_warning.store(millis, Ordering::Relaxed);
-    }
-
-    /// A request has been waiting for its response for longer than `p99_warning`.
-    pub fn is_late(&self) {
-        self.slow_responses.fetch_add(1, Ordering::Relaxed);
+    /// Whether it is slow to respond to the route at this `place` among the routes, whose `p99_warning`
+    /// is `limit`; the same one for all shards.
+    pub fn slowness(&self, place: usize, limit: Duration) -> Arc<Slowness> {
+        let mut state = self.lock();
+        let mut known = state.slowness().filter(|(known, _)| *known == place);
+        if let Some((_, slowness)) = known.find(|(_, slowness)| slowness.limit() == limit) {
+            return slowness;
+        }
+        drop(known);
+        let new = Arc::new(Slowness::new(limit));
+        state.slowness.push((place, Arc::downgrade(&new)));
+        new
     }
 
     /// What is wrong with it, a sentence each.
     pub fn troubles(&self) -> Vec<String> {
         let state = self.lock();
-        let failing = state.failing.as_ref().map(|failing| &failing.trouble);
-        failing.into_iter().chain(&state.slow).map(ToString::to_string).collect()
+        let failing = state.failing.as_ref().map(|failing| failing.trouble.to_string());
+        let slow = state.slowness().filter_map(|(_, slowness)| slowness.trouble());
+        failing.into_iter().chain(slow).collect()
     }
 
     /// Logs what was held back, and what has changed. Called once a second.
@@ -151,7 +145,8 @@ impl Backend {
         if let Some((lasted, requests)) = self.recover(&mut state, now) {
             tracing::info!(route, upstream, ?lasted, requests, "the backend responds again");
         }
-        self.tick_pace(&mut state);
+        state.slowness.retain(|(_, slowness)| slowness.strong_count() > 0);
+        state.slowness().for_each(|(_, slowness)| slowness.tick(route, upstream));
     }
 
     /// Ends a failure that is over: how long it lasted, and how many requests failed.
@@ -166,35 +161,17 @@ impl Backend {
         Some((last - since, trouble.times()))
     }
 
-    fn tick_pace(&self, state: &mut State) {
-        let (route, upstream) = (&*self.route, &*self.upstream);
-        let limit = Duration::from_millis(self.p99_warning.load(Ordering::Relaxed));
-        let responses = self.responses.load(Ordering::Relaxed);
-        let slow = self.slow_responses.load(Ordering::Relaxed);
-        match state.pace.tick(responses, slow, !limit.is_zero()) {
-            Turn::Same => {}
-            Turn::Slow { responses, slow } => {
-                let error =
-                    format!("{slow} of {responses} responses in a minute took over {limit:?}");
-                state.slow = Some(Trouble::new("slow", error, SystemTime::now()));
-                tracing::warn!(
-                    route, upstream, p99_warning = ?limit, slow, responses,
-                    "the backend is slow: more than one in a hundred responses of the last minute",
-                );
-            }
-            Turn::Well => {
-                state.slow = None;
-                tracing::info!(route, upstream, p99_warning = ?limit, "the backend is no longer slow");
-            }
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    /// Of the routes that are still there, with their places.
+    fn slowness(&self) -> impl Iterator<Item = (usize, Arc<Slowness>)> {
+        self.slowness.iter().filter_map(|(place, slowness)| Some((*place, slowness.upgrade()?)))
+    }
+
     fn fail(&mut self, kind: &'static str, error: &str, now: Instant) -> Option<u64> {
         let wall = SystemTime::now();
         match &mut self.failing {
@@ -222,6 +199,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::time::Instant;
@@ -258,19 +236,23 @@ mod tests {
     #[test]
     fn more_than_one_slow_response_in_a_hundred_is_slow() {
         let backend = Backend::new("/", "http://b:80");
-        backend.warn_above_p99(Some(Duration::from_millis(500)));
+        let slowness = backend.slowness(0, Duration::from_millis(500));
+        // Routes of the same path that do not ask, or ask for something else.
+        let _others = [(1, 500), (0, 900), (2, 900)]
+            .map(|(place, limit)| backend.slowness(place, Duration::from_millis(limit)));
         let respond = |fast, slow| {
             for response in 0..fast + slow {
                 if response < slow {
-                    backend.is_late();
+                    slowness.is_late();
                 }
-                backend.responded();
+                slowness.responded();
             }
             backend.tick(Instant::now());
             backend.troubles()
         };
         assert_eq!(respond(396, 4), Vec::<String>::new(), "one in a hundred");
         let slow = respond(0, 1);
+        assert_eq!(slow.len(), 1, "{slow:?}");
         assert!(
             slow[0].starts_with("slow: 5 of 401 responses in a minute took over 500ms"),
             "{slow:?}"
@@ -280,6 +262,22 @@ mod tests {
         }
         respond(0, 0);
         assert_eq!(respond(0, 0), Vec::<String>::new(), "a minute later");
+    }
+
+    #[test]
+    fn the_slowness_for_a_route_is_one_for_all_shards_and_ends_with_the_route() {
+        let backend = Backend::new("/", "http://b:80");
+        let limit = Duration::from_millis(500);
+        let (one, same) = (backend.slowness(0, limit), backend.slowness(0, limit));
+        assert!(Arc::ptr_eq(&one, &same));
+        assert!(!Arc::ptr_eq(&one, &backend.slowness(1, limit)));
+        (0..5).for_each(|_| one.is_late());
+        backend.tick(Instant::now());
+        assert_eq!(backend.troubles().len(), 1);
+        drop((one, same));
+        assert_eq!(backend.troubles(), Vec::<String>::new(), "nobody asks any more");
+        backend.tick(Instant::now());
+        assert!(backend.lock().slowness.is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod backend;
 mod pace;
+mod slowness;
 mod trouble;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 pub use self::backend::Backend;
+pub use self::slowness::Slowness;
 pub use self::trouble::{Trouble, date};
 
 /// The facts: a cheap handle that can go to every thread.

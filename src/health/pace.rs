@@ -38,19 +38,14 @@ impl Default for Pace {
 impl Pace {
     /// A second has passed. `responses` and `slow` count from the start; a response that has not come
     /// yet may be slow already.
-    pub(super) fn tick(&mut self, responses: u64, slow: u64, is_on: bool) -> Turn {
-        if !is_on {
-            self.seconds.clear();
-        } else if self.seconds.len() > WINDOW {
+    pub(super) fn tick(&mut self, responses: u64, slow: u64) -> Turn {
+        if self.seconds.len() > WINDOW {
             self.seconds.pop_front();
         }
-        // What was slow before it was said what is slow does not count.
-        let (before, slow_before) = self.seconds.front().copied().unwrap_or((responses, slow));
+        let (before, slow_before) = self.seconds.front().copied().unwrap_or_default();
         let (more, more_slow) = (responses - before, slow - slow_before);
-        if is_on {
-            self.seconds.push_back((responses, slow));
-        }
-        let is_slow = is_on && more_slow >= LEAST_SLOW && more_slow * 100 > more;
+        self.seconds.push_back((responses, slow));
+        let is_slow = more_slow >= LEAST_SLOW && more_slow * 100 > more;
         match (std::mem::replace(&mut self.is_slow, is_slow), is_slow) {
             (false, true) => Turn::Slow { responses: more.max(more_slow), slow: more_slow },
             (true, false) => Turn::Well,
@@ -66,22 +61,13 @@ mod tests {
     #[test]
     fn it_is_slow_for_a_minute_after_the_last_slow_ones() {
         let mut pace = Pace::default();
-        assert_eq!(pace.tick(100, 0, true), Turn::Same);
-        assert_eq!(pace.tick(100, LEAST_SLOW - 1, true), Turn::Same, "too few");
-        assert_eq!(pace.tick(100, LEAST_SLOW, true), Turn::Slow { responses: 100, slow: 3 });
+        assert_eq!(pace.tick(100, 0), Turn::Same);
+        assert_eq!(pace.tick(100, LEAST_SLOW - 1), Turn::Same, "too few");
+        assert_eq!(pace.tick(100, LEAST_SLOW), Turn::Slow { responses: 100, slow: 3 });
         for _ in 3..WINDOW {
-            assert_eq!(pace.tick(100, LEAST_SLOW, true), Turn::Same);
+            assert_eq!(pace.tick(100, LEAST_SLOW), Turn::Same);
         }
-        let turns: Vec<_> = (0..4).map(|_| pace.tick(100, LEAST_SLOW, true)).collect();
+        let turns: Vec<_> = (0..4).map(|_| pace.tick(100, LEAST_SLOW)).collect();
         assert_eq!(turns.iter().filter(|turn| **turn == Turn::Well).count(), 1, "{turns:?}");
-    }
-
-    #[test]
-    fn nothing_is_slow_where_nobody_has_said_what_is() {
-        let mut pace = Pace::default();
-        assert_eq!(pace.tick(100, 100, false), Turn::Same);
-        assert_eq!(pace.tick(200, 200, true), Turn::Same, "that was before");
-        assert_eq!(pace.tick(300, 300, true), Turn::Slow { responses: 100, slow: 100 });
-        assert_eq!(pace.tick(300, 300, false), Turn::Well);
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::Failure;
-use crate::health::{Backend, Health};
+use crate::health::{Backend, Health, Slowness};
 use crate::metrics::RouteMetrics;
-use crate::route::UpstreamAddress;
+use crate::route::{Route, UpstreamAddress};
 
 /// The counters of one route: a cheap handle.
 #[derive(Clone, Debug)]
@@ -20,17 +20,16 @@ pub(super) struct Facts(Rc<Inner>);
 struct Inner {
     // Of all shards.
     connections: Arc<AtomicUsize>,
+    // Of the route, among all routes.
+    place: usize,
     metrics: Arc<RouteMetrics>,
     health: Health,
 }
 
 impl Facts {
-    pub(super) fn new(
-        connections: Arc<AtomicUsize>,
-        metrics: Arc<RouteMetrics>,
-        health: Health,
-    ) -> Self {
-        Self(Rc::new(Inner { connections, metrics, health }))
+    pub(super) fn new(route: &Route, metrics: Arc<RouteMetrics>, health: Health) -> Self {
+        let connections = Arc::clone(&route.upstream_connections);
+        Self(Rc::new(Inner { connections, place: route.place, metrics, health }))
     }
 
     /// What is known of an upstream of this route.
@@ -38,6 +37,11 @@ impl Facts {
         let backend = self.0.health.backend(self.route(), &upstream.to_string());
         self.0.metrics.upstream_up(backend.upstream(), !backend.is_unreachable());
         backend
+    }
+
+    /// Whether this upstream is slow to respond to this route, by its `p99_warning`.
+    pub(super) fn slowness(&self, backend: &Backend, limit: Duration) -> Arc<Slowness> {
+        backend.slowness(self.0.place, limit)
     }
 
     pub(super) fn route(&self) -> &str {

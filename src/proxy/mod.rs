@@ -102,7 +102,7 @@ impl Proxy {
         metrics: Arc<RouteMetrics>,
         health: Health,
     ) -> Self {
-        let facts = Facts::new(route.upstream_connections.clone(), metrics, health);
+        let facts = Facts::new(route, metrics, health);
         let upstream = |address: &_| Upstream::new(Clone::clone(address), settings, facts.clone());
         let upstreams = settings.upstreams.iter().map(upstream).collect();
         // The shards do not all begin with the first one.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body as _;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connect::Connector;
 use super::connection::Connection;
@@ -20,7 +20,7 @@ use super::pool::Pool;
 use super::retry::{Again, Attempts, RetryPolicy};
 use super::shared::{Need, SharedPool};
 use super::upload::{Upload, Watch};
-use crate::health::Backend;
+use crate::health::{Backend, Slowness};
 use crate::route::{ProxySettings, UpstreamAddress};
 
 /// Where requests are sent.
@@ -36,7 +36,8 @@ pub(super) struct Upstream {
     max_connections: usize,
     max_header: usize,
     connect_timeout: Duration,
-    p99_warning: Option<Duration>,
+    // Where the route has `p99_warning`.
+    slowness: Option<Arc<Slowness>>,
     facts: Facts,
     pub(super) backend: Arc<Backend>,
 }
@@ -45,10 +46,10 @@ impl Upstream {
     pub(super) fn new(address: UpstreamAddress, settings: &ProxySettings, facts: Facts) -> Self {
         let connector = Rc::new(Connector::new(address.clone(), &settings.tls));
         let backend = facts.backend(&address);
-        backend.warn_above_p99(settings.p99_warning);
+        let slowness = settings.p99_warning.map(|limit| facts.slowness(&backend, limit));
         Self {
             backend,
-            p99_warning: settings.p99_warning,
+            slowness,
             address,
             pool: Pool::new(settings.keep_alive),
             shared: SharedPool::new(Rc::clone(&connector), settings, facts.clone()),
@@ -91,8 +92,8 @@ impl Upstream {
                 false => self.send_alone(request, watch).await,
             }
         });
-        let sent = match self.p99_warning {
-            Some(limit) => self.note_if_late(sending, began + limit).await,
+        let sent = match &self.slowness {
+            Some(slowness) => timed(sending, slowness, began).await,
             None => sending.await,
         };
         if sent.is_ok() {
@@ -100,21 +101,6 @@ impl Upstream {
             self.facts.responded(&self.backend, began.elapsed());
         }
         sent
-    }
-
-    /// Waits for what is sent, and notes that the backend is late as soon as it is, not only when it
-    /// responds at last.
-    async fn note_if_late<T>(
-        &self,
-        mut sending: Pin<&mut impl Future<Output = T>>,
-        due: Instant,
-    ) -> T {
-        tokio::select! {
-            biased;
-            sent = sending.as_mut() => return sent,
-            () = tokio::time::sleep_until(due) => self.backend.is_late(),
-        }
-        sending.await
     }
 
     /// Over HTTP/1.1. A kept connection may turn out to have been closed: what was not begun on it
@@ -196,4 +182,20 @@ impl Upstream {
         let connection = Connection::speak(socket, place, self.max_header).await;
         connection.map_err(|error| Failure::connect(&error))
     }
+}
+
+/// Waits for a response, and counts it as late as soon as it is, not only when it comes at last.
+async fn timed<T, E>(
+    mut sending: Pin<&mut impl Future<Output = Result<T, E>>>,
+    slowness: &Slowness,
+    began: Instant,
+) -> Result<T, E> {
+    let sent = match timeout_at(began + slowness.limit(), sending.as_mut()).await {
+        Ok(sent) => sent,
+        Err(_elapsed) => {
+            slowness.is_late();
+            sending.await
+        }
+    };
+    sent.inspect(|_| slowness.responded())
 }

@@ -202,15 +202,37 @@ async fn a_slow_backend_is_seen_in_the_histograms_and_told_above_the_p99_of_the_
     assert!(waiting.try_join_next().is_none(), "nothing has been answered yet");
 }
 
+#[tokio::test]
+async fn a_slow_backend_is_told_of_the_route_that_asks_for_it_beside_another_of_the_same_path() {
+    let redis = Redis::start().await;
+    let port = free_port();
+    let upstream = format!("http://127.0.0.1:{port}");
+    // The one that does not ask comes last, and responds often.
+    let asks = proxy("/x", &upstream, ", p99_warning: 100ms") + "  methods: [GET]\n";
+    let does_not = proxy("/x", &upstream, "") + "  methods: [POST]\n";
+    let generous = proxy("/x", &upstream, ", p99_warning: 30s") + "  methods: [DELETE]\n";
+    let gateway = Gateway::build(&redis).route(&asks).route(&does_not).route(&generous);
+    let gateway = gateway.start().await;
+    gateway.becomes(200, SOON).await;
+    let _backend = serve(port, Duration::from_millis(300)).await;
+    for method in ["GET", "POST", "DELETE", "GET", "POST", "GET"] {
+        let request = Request::new(method, "/x");
+        assert_eq!(gateway.send(Via::Http1, request).await.status, 200);
+    }
+    verbose_says(&gateway, &["[!]", &upstream, "slow: 3 of 3 responses", "over 100ms"]).await;
+    const SLOW: &str =
+        "the backend is slow: more than one in a hundred responses of the last minute";
+    gateway.logs(SLOW).await;
+    assert_eq!(lines(&gateway, "WARN", SLOW).len(), 1);
+}
+
 fn tls(pem: &Pem) -> String {
     let (certificate, key) = (pem.certificate.display(), pem.key.display());
     format!("{{ certificate: \"{certificate}\", key: \"{key}\" }}")
 }
 
 async fn shown(gateway: &Gateway) -> Vec<u8> {
-    let tls = crate::support::TlsClient::offering(&["h2"]);
-    let stream = tls.connect(gateway.address("https")).await.unwrap();
-    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    crate::support::shown_certificate(gateway.address("https")).await
 }
 
 #[tokio::test]

@@ -1,0 +1,83 @@
+//! Whether an upstream is slow, by the `p99_warning` of one route.
+//!
+//! Two routes may have one path and one upstream, such as one for GET and one for POST: each counts its
+//! own responses, by a limit of its own. All shards count together.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::pace::{Pace, Turn};
+use super::trouble::Trouble;
+
+/// The responses of an upstream to the requests of one route.
+#[derive(Debug)]
+pub struct Slowness {
+    limit: Duration,
+    responses: AtomicU64,
+    slow_responses: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pace: Pace,
+    // Since when it is slow.
+    trouble: Option<Trouble>,
+}
+
+impl Slowness {
+    pub(super) fn new(limit: Duration) -> Self {
+        let (responses, slow_responses) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { limit, responses, slow_responses, state: Mutex::default() }
+    }
+
+    /// The route's `p99_warning`: the upstream is slow when more than one in a hundred responses takes
+    /// longer.
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// The upstream has sent the head of a response.
+    pub fn responded(&self) {
+        self.responses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request has been waiting for its response for longer than the limit.
+    pub fn is_late(&self) {
+        self.slow_responses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is wrong, if the upstream is slow.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.lock().trouble.as_ref().map(ToString::to_string)
+    }
+
+    /// Logs when the upstream becomes slow, and when it no longer is. Called once a second.
+    pub(super) fn tick(&self, route: &str, upstream: &str) {
+        let limit = self.limit;
+        let responses = self.responses.load(Ordering::Relaxed);
+        let slow = self.slow_responses.load(Ordering::Relaxed);
+        let mut state = self.lock();
+        match state.pace.tick(responses, slow) {
+            Turn::Same => {}
+            Turn::Slow { responses, slow } => {
+                let error =
+                    format!("{slow} of {responses} responses in a minute took over {limit:?}");
+                state.trouble = Some(Trouble::new("slow", error, SystemTime::now()));
+                tracing::warn!(
+                    route, upstream, p99_warning = ?limit, slow, responses,
+                    "the backend is slow: more than one in a hundred responses of the last minute",
+                );
+            }
+            Turn::Well => {
+                state.trouble = None;
+                tracing::info!(route, upstream, p99_warning = ?limit, "the backend is no longer slow");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
