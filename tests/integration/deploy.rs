@@ -2,12 +2,14 @@
 //! init: its own tools check the units, and open the sockets.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use crate::support::{
-    Gateway, Program, Redis, Request, SOON, TlsClient, Via, eventually, free_port,
+    Gateway, Pem, Program, Redis, Request, SOON, TlsClient, Via, eventually, free_port,
+    shown_certificate,
 };
 
 const SSEGATE: &str = env!("CARGO_BIN_EXE_ssegate");
@@ -42,6 +44,53 @@ async fn the_units_are_such_that_systemd_has_nothing_to_say() {
         .fold(verify, |verify, unit| verify.arg(dir.path().join(unit)));
     let output = verify.output(SOON).await;
     assert_eq!((output.code(), output.stderr.as_str()), (0, ""), "{output:?}");
+}
+
+/// Puts a certificate where certbot has it: links from `live` into `archive`.
+fn renew(lineage: &Path, number: u32) -> Pem {
+    let archive = lineage.join(format!("archive{number}"));
+    std::fs::create_dir_all(&archive).unwrap();
+    let pem = Pem::write(&archive);
+    for (name, file) in [("fullchain.pem", &pem.certificate), ("privkey.pem", &pem.key)] {
+        let (link, new) = (lineage.join(name), lineage.join("new"));
+        std::os::unix::fs::symlink(file, &new).unwrap();
+        std::fs::rename(new, link).unwrap();
+    }
+    pem
+}
+
+#[tokio::test]
+async fn a_certificate_that_certbot_renews_is_shown_without_a_restart_or_a_reload() {
+    let redis = Redis::start().await;
+    let (lineage, tls) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (lineage, tls) = (lineage.path(), tls.path().join("tls"));
+    let group = rustix::process::getegid().as_raw();
+    let hook = async || {
+        // As certbot calls it, which is root: others have no right to `live`.
+        let hook = Program::new(deploy("certbot-hook")).env("SSEGATE_TLS", &tls);
+        let hook = hook.env("SSEGATE_GROUP", group.to_string()).env("RENEWED_LINEAGE", lineage);
+        hook.output(SOON).await.success();
+    };
+    let first = renew(lineage, 1);
+    hook().await;
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| tls.join(name));
+    for file in [&certificate, &key] {
+        let metadata = std::fs::metadata(file).unwrap();
+        assert_eq!((metadata.mode() & 0o777, metadata.gid()), (0o640, group), "{file:?}");
+    }
+    let yaml = format!("{{ certificate: {}, key: {} }}", certificate.display(), key.display());
+    let gateway = Gateway::build(&redis).tls(&yaml).start().await;
+    assert_eq!(shown_certificate(gateway.address("https")).await, first.der);
+    let mut stream = gateway.subscribe("/events/news").await;
+
+    let second = renew(lineage, 2);
+    hook().await;
+    let is_shown = async || shown_certificate(gateway.address("https")).await == second.der;
+    eventually(SOON, "the renewed certificate is shown", is_shown).await;
+    redis.publish("news", "the same process").await;
+    assert_eq!(stream.next_event().await.data, "the same process");
+    let left: Vec<_> = std::fs::read_dir(&tls).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
 }
 
 #[tokio::test]
