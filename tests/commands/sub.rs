@@ -94,11 +94,47 @@ fn an_answer_that_is_no_stream_ends_it_for_good() {
     }
 }
 
+const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
 #[test]
-fn no_content_means_stop_and_is_no_failure() {
-    let (url, _server) = server(vec!["HTTP/1.1 204 No Content\r\n\r\n".into()]);
+fn no_content_means_stop_and_is_no_failure_of_a_stream_that_was_open() {
+    let open = format!("{HEAD}retry: 100\ndata: x\n\n");
+    let (url, _server) = server(vec![open.clone(), NO_CONTENT.into()]);
     let output = run(&["sub", &url]);
-    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "data: x\n\n"));
+
+    // Fewer events than were asked for are one.
+    let (url, _server) = server(vec![open, NO_CONTENT.into()]);
+    let output = run(&["sub", &url, "-n", "2"]);
+    assert_eq!(output.status.code(), Some(1));
+    let last = stderr(&output).lines().last().unwrap();
+    assert_eq!(last, "ssegate: heard 1 of 2 events, and the server wants no more");
+}
+
+#[test]
+fn a_stream_that_is_stopped_before_it_opened_is_a_failure() {
+    let never = |url: &str| {
+        format!(
+            "ssegate: {url} never opened: answered 204 No Content, which means never come back\n"
+        )
+    };
+    let (url, _server) = server(vec![NO_CONTENT.into()]);
+    let output = run(&["sub", &url]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(1), &*never(&url)));
+
+    // One that was sent away with a reason never opened either.
+    let away = format!("{HEAD}: the backend cannot be reached\nretry: 100\n");
+    let (url, _server) = server(vec![away, NO_CONTENT.into()]);
+    let output = run(&["sub", &url]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).ends_with(&never(&url)), "{}", stderr(&output));
+
+    // Nor does another stream make up for it.
+    let (url, _server) = server(vec![NO_CONTENT.into()]);
+    let (other, _other) = server(vec![format!("{HEAD}retry: 100\ndata: x\n\n"), NO_CONTENT.into()]);
+    let output = run(&["sub", &url, &other]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).ends_with(&never(&url)), "{}", stderr(&output));
 }
 
 #[test]

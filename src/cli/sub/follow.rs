@@ -73,6 +73,8 @@ pub(super) enum Heard {
     /// It is closed, and opened again after a while. `sent_away`: the server opened it only to say why
     /// there is no stream now.
     Lost { from: Arc<str>, reason: String, retry: Duration, sent_away: bool },
+    /// It is closed for good: the server wants no more.
+    Stopped { from: Arc<str> },
 }
 
 /// How a connection ended.
@@ -105,7 +107,10 @@ impl Follow {
         while !heard.is_closed() {
             let reason = match self.follow_once(&heard).await? {
                 End::Lost(reason) => reason,
-                End::Stop => break,
+                End::Stop => {
+                    tell(&heard, Heard::Stopped { from: self.name }).await;
+                    break;
+                }
             };
             tell(&heard, self.lost(reason)).await;
             tokio::time::sleep(self.retry).await;

@@ -25,6 +25,9 @@ use super::{Error, block_on, time};
 /// What is in the way of a stream until something else is.
 const NO_ANSWER: &str = "no answer";
 
+/// Why a stream never opened whose server stopped it (WHATWG HTML, section 9.2.1).
+const STOPPED: &str = "answered 204 No Content, which means never come back";
+
 /// TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -32,7 +35,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// A URL is followed as a browser would: it connects again when the stream ends, after the time
 /// that the server wished for, with Last-Event-ID. Interrupt it with Ctrl-C. It ends with 1 if a stream
-/// never opened.
+/// never opened, or if every server wants no more (204) before --count events came.
 #[derive(Args, Debug)]
 pub(crate) struct Sub {
     /// A URL, or a channel of the gateway that the configuration describes
@@ -71,6 +74,14 @@ pub(crate) enum SubError {
         time: Duration,
         /// These never opened.
         never_open: Vec<NeverOpen>,
+    },
+    /// Every stream was stopped first.
+    #[error("heard {heard} of {count} events, and the server wants no more")]
+    Stopped {
+        /// So many came.
+        heard: u64,
+        /// So many were to come.
+        count: u64,
     },
     /// There was no stream at all.
     #[error("{}", joined(.0))]
@@ -119,6 +130,11 @@ impl Progress {
                 let was_first = self.opened.remove(from);
                 if was_first && *sent_away || self.closed.contains_key(from) {
                     self.closed.insert(Arc::clone(from), reason.clone());
+                }
+            }
+            Heard::Stopped { from } => {
+                if let Some(reason) = self.closed.get_mut(from) {
+                    STOPPED.clone_into(reason);
                 }
             }
             Heard::Waiting { .. } | Heard::TooLarge { .. } => {}
@@ -180,12 +196,23 @@ impl Sub {
                         printer.print(item)?;
                         if self.count == Some(progress.events) { return Ok(()) }
                     }
-                    // Every stream said that it will never come back.
-                    None => return last_words(tasks).await,
+                    None => {
+                        last_words(tasks).await?;
+                        return self.all_stopped(progress);
+                    }
                 },
                 Some(ended) = tasks.join_next() => flatten(ended)?,
                 () = &mut is_over => return self.time_is_over(progress),
             }
+        }
+    }
+
+    /// The server of every stream wants no more.
+    fn all_stopped(&self, mut progress: Progress) -> Result<(), Error> {
+        progress.end()?;
+        match self.count {
+            Some(count) => Err(SubError::Stopped { heard: progress.events, count }.into()),
+            None => Ok(()),
         }
     }
 

@@ -47,6 +47,8 @@ impl Printer {
             Heard::TooLarge { from, bytes } => {
                 note(&from, format_args!("left out an event of {bytes} bytes"));
             }
+            // A stream that never opened is told of at the end.
+            Heard::Stopped { .. } => {}
         }
         Ok(())
     }
