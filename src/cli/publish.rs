@@ -105,9 +105,13 @@ impl Publish {
 }
 
 fn reads_envelopes(settings: &Settings) -> bool {
-    settings.routes.iter().any(|route| match &route.target {
-        Target::Events(events) => events.format == Format::Envelope,
-        _ => false,
+    settings.routes.iter().any(|route| {
+        let events = match &route.target {
+            Target::Events(events) => Some(events),
+            Target::Proxy(_) | Target::Demo => None,
+        };
+        let handed_over = route.handover.as_ref().map(|handover| &handover.events);
+        events.into_iter().chain(handed_over).any(|events| events.format == Format::Envelope)
     })
 }
 

@@ -106,3 +106,28 @@ fn pub_reads_any_bytes_from_stdin() {
         assert_eq!(message, expected);
     }
 }
+
+#[test]
+fn pub_says_where_no_route_reads_envelopes_and_only_there() {
+    const WARNING: &str = "no route says format: envelope";
+    let redis = Redis::start();
+    let key = "x".repeat(32);
+    let proxy = "proxy: { upstream: \"http://127.0.0.1:1\" }";
+    for (route, is_said) in [
+        ("events: { channels: [news] }".to_owned(), true),
+        ("events: { channels: [news], format: envelope }".to_owned(), false),
+        (format!("{proxy}, handover: {{ key: {key} }}"), true),
+        (format!("{proxy}, handover: {{ key: {key}, format: envelope }}"), false),
+    ] {
+        let yaml = format!(
+            "listeners: [{{ address: 127.0.0.1:0 }}]\nredis: {{ url: \"{}\" }}\n\
+             routes: [{{ path: /x, {route} }}]\n",
+            redis.url()
+        );
+        std::fs::write(redis.directory.path().join("gateway.yaml"), yaml).unwrap();
+        let arguments = ["pub", "news", "{}", "--event", "ping"];
+        let output = ssegate(&arguments, &redis.directory).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stderr(&output).contains(WARNING), is_said, "{route}: {}", stderr(&output));
+    }
+}
