@@ -7,10 +7,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os()).and_then(cli::Command::execute) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            error.print();
-            error.exit_code()
-        }
+        Err(error) => error.report(),
     };
     cli::finish();
     code

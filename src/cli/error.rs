@@ -57,7 +57,7 @@ pub(crate) enum Error {
 
 impl Error {
     /// What the process ends with.
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Arguments(error) if !error.use_stderr() => ExitCode::SUCCESS,
             Self::Arguments(_) | Self::Usage(_) | Self::Config(_) => ExitCode::from(64),
@@ -67,13 +67,21 @@ impl Error {
         }
     }
 
-    /// Tells the user; says nothing to one who closed stdout.
-    pub(crate) fn print(&self) {
-        match self {
-            Self::Arguments(error) => output::clap(error),
+    /// Tells the user; says nothing to one who closed stdout. Returns the exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        match &self {
+            // A question for help or for the version: this prints the response.
+            Self::Arguments(error) if !error.use_stderr() => {
+                if let Err(error) = output::clap(error) {
+                    return Self::Output(error).report();
+                }
+            }
+            // Nobody is left to be told that stderr is closed.
+            Self::Arguments(error) => output::clap(error).ok().unwrap_or_default(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Self::Config(mistakes) => output::to_stderr(mistakes),
             other => output::to_stderr(format_args!("ssegate: {other}")),
         }
+        self.exit_code()
     }
 }

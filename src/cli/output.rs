@@ -37,7 +37,7 @@ pub(crate) fn finish() {
 }
 
 /// What clap has to say: help on stdout, or a mistake on stderr.
-pub(super) fn clap(error: &clap::Error) {
-    // As above.
-    error.print().ok();
+pub(super) fn clap(error: &clap::Error) -> io::Result<()> {
+    error.print()?;
+    io::stdout().flush()
 }

@@ -69,6 +69,38 @@ fn what_is_asked_for_is_on_stdout() {
 }
 
 #[test]
+fn what_cannot_be_written_to_stdout_is_a_failure() {
+    let directory = TempDir::new().unwrap();
+    let asked = [
+        &["--help"][..],
+        &["-h"],
+        &["help", "pub"],
+        &["--version"],
+        &["man"],
+        &["schema"],
+        &["completions", "bash"],
+    ];
+    for arguments in asked {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = ssegate(arguments, &directory).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = stderr(&output);
+        assert!(said.starts_with("ssegate: stdout: No space left"), "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
+
+        // Whoever closes the pipe has seen enough.
+        let mut child = ssegate(arguments, &directory)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_closed_pipe_ends_a_command_quietly() {
     let directory = TempDir::new().unwrap();
     let mut child = ssegate(&["man"], &directory)
