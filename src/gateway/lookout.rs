@@ -71,7 +71,8 @@ impl SlowReaders {
             self.logged = Some(now);
             tracing::warn!(
                 streams,
-                "streams were closed because their clients read too slowly; they come back and resume"
+                "streams were closed because their clients read too slowly; routes with a history let \
+                 them resume"
             );
         }
         if more > 0 {

@@ -395,8 +395,8 @@ async fn a_reload_that_failed_is_told_until_the_next_one() {
 
 #[tokio::test]
 async fn readers_that_are_too_slow_are_told() {
-    const SLOW: &str =
-        "streams were closed because their clients read too slowly; they come back and resume";
+    const SLOW: &str = "streams were closed because their clients read too slowly; routes with a \
+                        history let them resume";
     let redis = Redis::start().await;
     let settings = "sse: { queue: { bytes: 64KiB } }\nsockets: { send_buffer: 8KiB }";
     let gateway = Gateway::build(&redis).settings(settings).start().await;
