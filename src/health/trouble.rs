@@ -54,7 +54,6 @@ impl fmt::Display for Trouble {
 
 /// The time as RFC 3339 writes it, in UTC and whole seconds: `2026-11-28T19:32:50Z`.
 pub fn date(time: SystemTime) -> impl fmt::Display {
-    // Ten digits of seconds reach to the year 2286; later the year has five digits.
     let time = OffsetDateTime::from(time);
     let (date, clock) = (time.date(), time.time());
     format!(
