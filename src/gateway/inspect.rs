@@ -1,12 +1,12 @@
 //! What a start would find wrong, or doubtful, without a start: for `ssegate check`.
 
-use std::net::{IpAddr, UdpSocket};
 use std::time::SystemTime;
 
 use super::{Error, sockets};
 use crate::config::Settings;
 use crate::server::listener::ListenError;
-use crate::server::{TlsSettings, files, tls};
+use crate::server::own_address::is_own_address;
+use crate::server::{files, tls};
 
 /// Looks at what the settings name, opens nothing and makes nothing. Gives what is doubtful, a line
 /// each: a certificate that ends soon, an address that this machine has not.
@@ -21,21 +21,11 @@ pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
     let mut doubts = Vec::new();
     for listener in &settings.listeners {
         let Some(tls) = &listener.tls else { continue };
-        tls::check(tls).map_err(ListenError::Tls)?;
-        if let TlsSettings::Files { certificate, .. } = tls {
-            let problem = tls::certificate(tls).ok().and_then(|c| c.problem(SystemTime::now()));
-            let about = |problem| format!("{}: {problem}", certificate.display());
-            doubts.extend(problem.map(about));
-        }
+        doubts.extend(tls::check(tls, SystemTime::now()).map_err(ListenError::Tls)?);
     }
-    let foreign = addresses.into_iter().filter(|address| !is_here(address.ip()));
+    let foreign = addresses.into_iter().filter(|address| !is_own_address(address.ip()));
     doubts.extend(foreign.map(|address| {
         format!("{address}: this machine has no such address now, and nobody can listen on it")
     }));
     Ok(doubts)
-}
-
-/// Whether this machine has the address. A socket of UDP takes no port from anybody.
-fn is_here(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
 }

@@ -1,7 +1,8 @@
 //! Sockets: listeners, TLS, connections. Knows no channel and no route.
 //!
 //! [`listener`] opens sockets and hands each accepted connection to the least loaded shard, as long as
-//! there are file descriptors ([`files`]), or says who holds its port ([`holder`]); [`shard_server`] keeps the connections of a core and
+//! there are file descriptors ([`files`]), or says who holds its port ([`holder`]), and [`own_address`] knows what
+//! this machine can listen on; [`shard_server`] keeps the connections of a core and
 //! enforces their deadlines, and [`clients`] what each address may have. [`connection`] is one of
 //! them, from accept to its end, and [`carrier`] what remains of it while it carries a stream over
 //! HTTP/1.1; [`tls`] is how a listener speaks, [`certificate`] what it shows, and [`proxy_protocol`]
@@ -24,6 +25,7 @@ pub(crate) mod http2;
 pub mod interim;
 pub mod listener;
 mod local_certificate;
+pub mod own_address;
 mod proxy_protocol;
 pub mod refusal;
 pub mod request_body;

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -152,14 +153,18 @@ pub fn certificate(settings: &TlsSettings) -> Result<Certificate, TlsError> {
     }
 }
 
-/// Looks whether the certificate could be loaded or made, and makes nothing.
+/// Looks whether the certificate could be loaded or made, and makes nothing. Returns what is doubtful
+/// about a file, such as that it expires soon.
 ///
 /// # Errors
 /// Each with what to do about it; see [`TlsError`].
-pub fn check(settings: &TlsSettings) -> Result<(), TlsError> {
+pub fn check(settings: &TlsSettings, now: SystemTime) -> Result<Option<String>, TlsError> {
     match settings {
-        TlsSettings::Files { certificate, key } => Certificate::open(certificate, key).map(drop),
-        TlsSettings::SelfSigned => local_certificate::check(),
+        TlsSettings::Files { certificate, key } => {
+            let problem = Certificate::open(certificate, key)?.problem(now);
+            Ok(problem.map(|problem| format!("{}: {problem}", certificate.display())))
+        }
+        TlsSettings::SelfSigned => local_certificate::check().map(|()| None),
     }
 }
 

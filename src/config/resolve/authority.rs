@@ -2,7 +2,7 @@
 //!
 //! Pure: a text goes in, and a value or a sentence that says how to mend it comes out.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::Uri;
 use http::uri::Authority;
@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::config::error::quoted;
 use crate::route::UpstreamAddress;
+use crate::server::own_address::is_own_address;
 
 /// The name of this machine, or of this container (proc_sys_kernel(5)).
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
@@ -85,18 +86,13 @@ pub(super) fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
     let at = address.ip().to_canonical();
     let finds = |to: &IpAddr| {
         // To connect to 0.0.0.0 is to connect to this machine.
-        let is_here = to.is_unspecified() || to.is_loopback() || is_of_this_machine(*to);
+        let is_here = to.is_unspecified() || to.is_loopback() || is_own_address(*to);
         let is_family = to.is_ipv4() == at.is_ipv4() || at.is_ipv6();
         *to == at
             || at.is_unspecified() && is_family && is_here
             || at.is_loopback() && to.is_unspecified()
     };
     address.port() == port && to.iter().any(finds)
-}
-
-/// A socket of UDP can be bound to this machine's own addresses only, and takes no port from anybody.
-fn is_of_this_machine(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// Containers know each other, and themselves, by this name too.
