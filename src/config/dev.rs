@@ -13,12 +13,11 @@ use crate::route::{
 };
 use crate::server::{ConnectionSettings, ListenerSettings, TlsSettings};
 use crate::service::RequestSettings;
+use crate::source::embedded::BusSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 use super::Settings;
-use super::resolve::{
-    BUS_MEMORY, DEFAULT_ADMIN, DRAIN, MAX_EVENT_BYTES, StreamDefaults, default_shards,
-};
+use super::resolve::{DEFAULT_ADMIN, DRAIN, StreamDefaults, default_shards};
 
 impl Settings {
     /// The settings of `ssegate dev`, all on this machine alone: HTTPS with a local certificate on
@@ -26,6 +25,7 @@ impl Settings {
     /// are streams; the rest goes to the backend `to` (see [`upstream`](super::upstream)), or shows
     /// the demo page.
     pub fn dev(to: Option<UpstreamAddress>) -> Self {
+        let bus = BusSettings::default();
         Self {
             shards: default_shards(),
             listeners: vec![
@@ -40,8 +40,8 @@ impl Settings {
             admin: Some(AdminSettings { address: DEFAULT_ADMIN, hosts: Vec::new() }),
             source: SourceSettings {
                 location: SourceLocation::Embedded(local(6380)),
-                max_event_bytes: MAX_EVENT_BYTES,
-                max_bus_memory: BUS_MEMORY,
+                max_event_bytes: bus.max_event_bytes,
+                max_bus_memory: bus.max_memory,
             },
             hub: HubSettings::default(),
             requests: RequestSettings::default(),

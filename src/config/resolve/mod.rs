@@ -35,7 +35,7 @@ use super::{Purpose, Settings};
 
 pub(super) use authority::upstream;
 pub(super) use listeners::DEFAULT_ADMIN;
-pub(super) use source::{BUS_MEMORY, MAX_EVENT_BYTES, location};
+pub(super) use source::location;
 pub(super) use stream::StreamDefaults;
 
 /// Over how long the streams end in an orderly stop.

@@ -12,10 +12,6 @@ use crate::source::{SourceLocation, SourceSettings};
 
 use super::{MAX_LENGTH, Resolver, authority};
 
-/// A longer message is skipped, in bytes.
-pub(in crate::config) const MAX_EVENT_BYTES: usize = 16 << 20;
-/// What the connections of the embedded bus may hold together, in bytes.
-pub(in crate::config) const BUS_MEMORY: usize = 64 << 20;
 /// The same bound holds for all that Redis sends, the names of channels included.
 const LEAST_EVENT_BYTES: usize = 1 << 10;
 
@@ -30,11 +26,13 @@ impl Resolver<'_> {
     ) -> Option<SourceSettings> {
         const WHAT: &str = "say where events come from, such as redis://127.0.0.1:6379, or \
                             embedded://127.0.0.1:6380 for a bus inside the gateway";
+        let default = BusSettings::default();
         let max_event_bytes =
-            self.size(max_event_bytes, MAX_EVENT_BYTES, LEAST_EVENT_BYTES, MAX_LENGTH);
+            self.size(max_event_bytes, default.max_event_bytes, LEAST_EVENT_BYTES, MAX_LENGTH);
         // One message has to fit in, beside others.
         let least = BusSettings::least_memory(max_event_bytes);
-        let bus_memory = self.size(bus_memory, BUS_MEMORY.max(2 * least), least, usize::MAX);
+        let usual = default.max_memory.max(2 * least);
+        let bus_memory = self.size(bus_memory, usual, least, usize::MAX);
         let redis = self.required(redis, &Place::default(), "redis", WHAT)?;
         let url = self.required(redis.value.url, &redis.place, "url", WHAT)?;
         let location = self.told(&url, location)?;
