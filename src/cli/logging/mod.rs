@@ -75,8 +75,8 @@ fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let thread = std::thread::current();
     tracing::error!(message, place, thread = thread.name(), "a bug: please report it");
     if let Some(sink) = sink() {
-        // It may be the last thing that this process does.
-        sink.flush_within(LAST_LINE, LAST_LINE);
+        // It may be the last thing that this process does, or cost a request and hold up its shard.
+        sink.flush_last_line(LAST_LINE);
     }
 }
 

@@ -44,6 +44,8 @@ struct State {
     is_writing: bool,
     /// Bytes that were written, to see that it gets on.
     written: u64,
+    /// How much of that there was when a last line was waited for in vain.
+    stuck_at: Option<u64>,
     /// Lines that were dropped, and that nobody has been told of.
     untold: u64,
     dropped: u64,
@@ -98,8 +100,23 @@ impl Sink {
         self.flush_within(STALLED_AFTER, FLUSH_TIMEOUT);
     }
 
-    /// As [`flush`](Self::flush), for where nobody can wait for long.
-    pub(super) fn flush_within(&self, stalled_after: Duration, timeout: Duration) {
+    /// Waits for a line that may be the last one of the process, or not: for `timeout` at most, and not
+    /// again before anything more is written. Returns whether everything is.
+    pub(super) fn flush_last_line(&self, timeout: Duration) -> bool {
+        let state = self.0.lock();
+        if state.stuck_at == Some(state.written) {
+            return false;
+        }
+        drop(state);
+        let is_written = self.flush_within(timeout, timeout);
+        if !is_written {
+            let mut state = self.0.lock();
+            state.stuck_at = Some(state.written);
+        }
+        is_written
+    }
+
+    fn flush_within(&self, stalled_after: Duration, timeout: Duration) -> bool {
         let end = Instant::now() + timeout;
         let mut state = self.0.lock();
         let (mut written, mut moved) = (state.written, Instant::now());
@@ -108,10 +125,11 @@ impl Sink {
                 (written, moved) = (state.written, Instant::now());
             }
             let until = end.min(moved + stalled_after);
-            let Some(left) = until.checked_duration_since(Instant::now()) else { return };
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return false };
             let waited = self.0.changed.wait_timeout(state, left);
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
+        true
     }
 }
 
@@ -291,6 +309,26 @@ mod tests {
         assert!((STALLED_AFTER..SOON).contains(&start.elapsed()), "it ends all the same");
         allow.send(Ok(usize::MAX)).expect("it waits");
         assert!(written.recv_timeout(SOON).expect("a write").ends_with(b"x\n"));
+    }
+
+    #[test]
+    fn a_panic_waits_for_a_stuck_log_once() {
+        let (sink, allow, written) = sink();
+        sink.put(b"a bug\n");
+        assert!(!sink.flush_last_line(Duration::from_millis(1)));
+        let start = Instant::now();
+        for _ in 0..100 {
+            assert!(!sink.flush_last_line(SOON));
+        }
+        assert!(start.elapsed() < SOON, "nobody waits where nothing gets on");
+
+        allow.send(Ok(usize::MAX)).expect("it waits");
+        assert_eq!(written.recv_timeout(SOON).expect("a write"), b"a bug\n");
+        sink.flush();
+        allow.send(Ok(usize::MAX)).expect("it waits");
+        sink.put(b"another one\n");
+        assert!(sink.flush_last_line(SOON), "lines can be written again");
+        assert_eq!(written.recv_timeout(SOON).expect("a write"), b"another one\n");
     }
 
     #[test]
