@@ -1,0 +1,321 @@
+//! A gateway that serves: its threads and tasks, from the first to the stop.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::reload::{Change, Changes, Load, Reloader};
+use super::shard::{self, ShardThread};
+use super::sockets::Sockets;
+use super::takeover::{Door, Predecessor};
+use super::tasks::Tasks;
+use super::thread::Thread;
+use super::{Error, Gateway, OPENED, certificates, lookout, stop, systemd};
+use crate::admin::Admin;
+use crate::config::Settings;
+use crate::health::Health;
+use crate::hub::{Hub, HubSettings, ShardLink};
+use crate::metrics::Metrics;
+use crate::route::Router;
+use crate::server::files::Shortage;
+use crate::server::listener::{Acceptor, Listener, ShardDoor};
+use crate::server::shard_server::Bounds;
+use crate::source::SourceLocation;
+use crate::source::embedded::{self, Broker, BusSettings};
+use crate::source::intake::Intake;
+use crate::source::redis::{StreamReader, Subscriber};
+
+/// Connections that may be on their way to one shard.
+const MAX_HANDED_OVER: usize = 1024;
+
+/// Serves until a signal, or until something has ended that runs as long as the gateway.
+///
+/// # Errors
+/// Something could not be started, has ended, or the stop was not in good order.
+pub(super) async fn serve(gateway: Gateway, load: Option<Load>) -> Result<(), Error> {
+    let mut signals = stop::Signals::new()?;
+    let Gateway { written, settings, router, metrics, sockets, predecessor } = gateway;
+    let Sockets { listeners, admin, bus, shared } = sockets;
+    let (sockets, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+    let parts = Parts::new(settings, router, listeners, metrics);
+    let (hub, links) = parts.hub();
+    let (changes, changed) = watch::channel(None);
+    let (threads, doors) = parts.start_shards(links, &changed)?;
+    let mut tasks = Tasks::default();
+    if let Some(load) = load {
+        let reloader = parts.reloader(written, changes, hub.clone());
+        tasks.own("the reload", reloader.run(signal(SignalKind::hangup())?, load));
+    }
+    parts.start_source(&mut tasks, bus, hub)?;
+    parts.start_watches(&mut tasks);
+    parts.start_acceptors(&mut tasks, sockets, doors)?;
+    parts.start_admin(&mut tasks, admin)?;
+    parts.log_what_is_open();
+    systemd::ready();
+    let relieved = succession(predecessor, shared, parts.health.clone());
+    stop::serve_until_stopped(&mut signals, &mut tasks, threads, parts.into_switches(), relieved)
+        .await
+        .inspect_err(|error| tracing::error!(%error, "the gateway ends"))
+}
+
+/// What the threads and tasks are made of.
+struct Parts {
+    settings: Settings,
+    router: Arc<Router>,
+    listeners: Vec<Listener>,
+    health: Health,
+    metrics: Metrics,
+    shortage: Shortage,
+    // Both change with a reload.
+    max_connections: Rc<Cell<usize>>,
+    manner: Rc<Cell<stop::Manner>>,
+    accepting: CancellationToken,
+    administering: CancellationToken,
+}
+
+impl Parts {
+    fn new(
+        mut settings: Settings,
+        router: Arc<Router>,
+        listeners: Vec<Listener>,
+        metrics: Metrics,
+    ) -> Self {
+        // The routes are the router's.
+        settings.routes = Vec::new();
+        let health = Health::default();
+        Self {
+            router,
+            listeners,
+            shortage: Shortage::new(health.clone(), metrics.clone()),
+            health,
+            metrics,
+            max_connections: Rc::new(Cell::new(settings.connections.max_connections)),
+            manner: Rc::new(Cell::new(stop::Manner::of(&settings))),
+            accepting: CancellationToken::new(),
+            administering: CancellationToken::new(),
+            settings,
+        }
+    }
+
+    fn hub(&self) -> (Hub, Vec<ShardLink>) {
+        let retention = Arc::new(self.router.retention());
+        let settings = HubSettings { retention, ..self.settings.hub.clone() };
+        Hub::new(settings, self.settings.shards, self.metrics.clone())
+    }
+
+    /// The address of the embedded bus, where events come from it.
+    fn bus(&self) -> Option<SocketAddr> {
+        match self.settings.source.location {
+            SourceLocation::Embedded(address) => Some(address),
+            SourceLocation::Redis(_) => None,
+        }
+    }
+
+    /// Starts a thread for each shard. The doors are where acceptors hand connections over.
+    fn start_shards(
+        &self,
+        links: Vec<ShardLink>,
+        changed: &watch::Receiver<Option<Change>>,
+    ) -> Result<(Vec<ShardThread>, Rc<[ShardDoor]>), Error> {
+        let bounds = Bounds::new(self.shortage.clone(), self.metrics.clone());
+        let (mut threads, mut doors) = (Vec::new(), Vec::new());
+        for link in links {
+            let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
+            let load = Arc::new(AtomicUsize::new(0));
+            doors.push(ShardDoor { accepted: sender, load: Arc::clone(&load) });
+            threads.push(ShardThread::start(shard::Parts {
+                link,
+                accepted,
+                load,
+                listeners: self.listeners.clone(),
+                router: Arc::clone(&self.router),
+                connections: self.settings.connections.clone(),
+                requests: self.settings.requests.clone(),
+                bounds: bounds.clone(),
+                bus: self.bus(),
+                health: self.health.clone(),
+                metrics: self.metrics.clone(),
+                changes: changed.clone(),
+            })?);
+        }
+        Ok((threads, doors.into()))
+    }
+
+    fn reloader(&self, written: Settings, shards: Changes, hub: Hub) -> Reloader {
+        Reloader {
+            current: written,
+            router: Arc::clone(&self.router),
+            listeners: self.listeners.clone(),
+            shards,
+            hub,
+            max_connections: Rc::clone(&self.max_connections),
+            manner: Rc::clone(&self.manner),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// Starts the hub, and what the events come from.
+    fn start_source(
+        &self,
+        tasks: &mut Tasks,
+        bus: Option<std::net::TcpListener>,
+        hub: Hub,
+    ) -> Result<(), Error> {
+        let deal = hub.clone();
+        tasks.own("the hub", async move { deal.run().await });
+        match (&self.settings.source.location, bus) {
+            (SourceLocation::Embedded(_), Some(socket)) => self.start_bus(tasks, socket, hub)?,
+            (SourceLocation::Embedded(_), None) => unreachable!("its socket was opened"),
+            (SourceLocation::Redis(info), _) => {
+                let most = self.settings.source.max_event_bytes;
+                let (health, metrics) = (self.health.clone(), self.metrics.clone());
+                let reader = StreamReader::new(info.clone(), most, hub.clone(), health, metrics);
+                tasks.own("the reader of streams", reader.run());
+                let (health, metrics) = (self.health.clone(), self.metrics.clone());
+                let source = Subscriber::new(info.clone(), most, hub, health, metrics);
+                tasks.own("the source", source.run());
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the bus inside this process. It has no Redis Streams.
+    fn start_bus(
+        &self,
+        tasks: &mut Tasks,
+        socket: std::net::TcpListener,
+        hub: Hub,
+    ) -> Result<(), Error> {
+        let source = &self.settings.source;
+        let (max_event_bytes, max_memory) = (source.max_event_bytes, source.max_bus_memory);
+        let bounds = BusSettings { max_event_bytes, max_memory, ..BusSettings::default() };
+        let broker = Broker::new(bounds);
+        let watch = lookout::watch_bus(broker.stats(), self.metrics.clone());
+        tasks.own("the watch of the bus", watch);
+        let intake = Intake::new(hub.clone(), self.metrics.clone());
+        let socket = TcpListener::from_std(socket)?;
+        tasks.own("the bus", embedded::serve(socket, broker.clone(), self.accepting.clone()));
+        tasks.own("the source", embedded::listen(broker, hub, intake));
+        self.health.set_source_ready(true);
+        self.metrics.source_connected(true);
+        Ok(())
+    }
+
+    fn start_watches(&self, tasks: &mut Tasks) {
+        let (health, metrics) = (self.health.clone(), self.metrics.clone());
+        let certificates = certificates::watch(self.listeners.clone(), health, metrics);
+        tasks.own("the watch of certificates", certificates);
+        let (health, metrics) = (self.health.clone(), self.metrics.clone());
+        tasks.own("the watch", lookout::watch(health, self.shortage.clone(), metrics));
+    }
+
+    /// Starts an acceptor for each listener; `sockets` are theirs, in the same order.
+    fn start_acceptors(
+        &self,
+        tasks: &mut Tasks,
+        sockets: Vec<std::net::TcpListener>,
+        doors: Rc<[ShardDoor]>,
+    ) -> Result<(), Error> {
+        for (listener, socket) in sockets.into_iter().enumerate() {
+            let acceptor = Acceptor {
+                socket: TcpListener::from_std(socket)?,
+                listener,
+                doors: Rc::clone(&doors),
+                max_connections: Rc::clone(&self.max_connections),
+                shortage: self.shortage.clone(),
+                metrics: self.metrics.clone(),
+            };
+            tasks.own("an acceptor", acceptor.run(self.accepting.clone()));
+        }
+        Ok(())
+    }
+
+    fn start_admin(
+        &self,
+        tasks: &mut Tasks,
+        socket: Option<std::net::TcpListener>,
+    ) -> Result<(), Error> {
+        let (Some(socket), Some(settings)) = (socket, &self.settings.admin) else {
+            return Ok(());
+        };
+        let url = |listener: &Listener| format!("{}://{}/", listener.scheme(), listener.address);
+        let admin = Admin {
+            hosts: settings.hosts.clone(),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            urls: self.listeners.iter().map(url).collect(),
+        };
+        let stop = self.administering.clone();
+        tasks.own("the admin listener", administer(admin, socket, stop)?);
+        Ok(())
+    }
+
+    fn log_what_is_open(&self) {
+        for listener in &self.listeners {
+            let (kind, address) = (listener.scheme(), listener.address);
+            tracing::info!(target: OPENED, kind, %address, "listening");
+        }
+        let admin = self.settings.admin.as_ref().map(|admin| admin.address);
+        for (kind, address) in [("admin", admin), ("bus", self.bus())] {
+            if let Some(address) = address {
+                tracing::info!(target: OPENED, kind, %address, "listening");
+            }
+        }
+        let (version, shards) = (env!("CARGO_PKG_VERSION"), self.settings.shards);
+        tracing::info!(target: OPENED, version, shards, "started");
+    }
+
+    fn into_switches(self) -> stop::Switches {
+        let Self { health, accepting, administering, manner, .. } = self;
+        stop::Switches { health, accepting, administering, manner }
+    }
+}
+
+/// Starts the admin listener on a thread of its own: to write down all metrics takes its time, and
+/// the thread of the source has none to spare. It ends with the future that is answered.
+fn administer(
+    admin: Admin,
+    socket: std::net::TcpListener,
+    stop: CancellationToken,
+) -> io::Result<impl Future<Output = ()>> {
+    let stopping = stop.clone().drop_guard();
+    let mut thread = Thread::start("admin", async move || {
+        let socket = TcpListener::from_std(socket).map_err(|error| error.to_string())?;
+        admin.serve(socket, stop).await;
+        Ok(())
+    })?;
+    Ok(async move {
+        let ended = thread.ended().await;
+        drop(stopping);
+        if let Err(error) = ended {
+            tracing::error!(%error, "the admin listener has failed");
+        }
+    })
+}
+
+/// Takes over from a predecessor, if there is one; then waits for a successor.
+async fn succession(
+    predecessor: Option<Predecessor>,
+    sockets: Vec<(SocketAddr, std::net::TcpListener)>,
+    health: Health,
+) {
+    if let Some(predecessor) = predecessor {
+        predecessor.relieve(&health).await;
+    }
+    match Door::open(sockets) {
+        Ok(door) => door.relieved().await,
+        Err(error) => {
+            tracing::info!(%error, "no other gateway can take over from this one");
+            std::future::pending().await
+        }
+    }
+}
