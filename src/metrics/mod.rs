@@ -1,387 +1,34 @@
-//! Every metric: registered once, recorded by methods named after facts.
+//! Every metric: registered once ([`table`]), recorded by methods named after facts.
 //!
 //! Names follow the conventions of Prometheus (<https://prometheus.io/docs/practices/naming/>):
 //! base units, `_total` for counters. A label's values come from our own enums and from
 //! gateway.yaml, never from a client. Knows nothing of the stages that record.
 
 mod route;
+mod shard;
+mod table;
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use prometheus::local::{LocalHistogram, LocalIntCounter};
-use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Gauge, Opts, TextEncoder};
 
 pub use self::route::RouteMetrics;
-use self::route::Routes;
-
-/// Bounds of what a request or a response takes, in seconds.
-const DURATIONS: [f64; 13] =
-    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+pub use self::shard::ShardMetrics;
+use self::table::Registered;
 
 /// The metrics of this process: a cheap handle that can go to every thread.
 #[derive(Clone)]
 pub struct Metrics(Arc<Registered>);
 
-struct Registered {
-    registry: Registry,
-    routes: Routes,
-    streams: IntGaugeVec,
-    streams_opened: IntCounterVec,
-    streams_closed: IntCounterVec,
-    stream_age: Histogram,
-    streams_encoded: IntCounterVec,
-    events_sent: IntCounter,
-    stream_bytes_sent: IntCounter,
-    events_dropped: IntCounterVec,
-    delivery_latency: Histogram,
-    queue_bytes: IntGauge,
-    history_bytes: IntGauge,
-    gaps: IntCounterVec,
-    source_connected: IntGauge,
-    stream_connections: IntGauge,
-    source_reconnects: IntCounter,
-    self_checks: IntCounterVec,
-    source_messages: IntCounter,
-    source_errors: IntCounterVec,
-    bus_connections: IntGauge,
-    bus_memory: IntGauge,
-    bus_connections_cut: IntCounterVec,
-    channels: IntGauge,
-    channels_refused: IntCounter,
-    subscriptions: IntGauge,
-    connections: IntGaugeVec,
-    connections_accepted: IntCounter,
-    accept_errors: IntCounter,
-    accept_pauses: IntCounter,
-    file_descriptors_short: IntGauge,
-    connections_cut: IntCounterVec,
-    handshakes_delayed: IntCounter,
-    http2_streams_reset: IntCounterVec,
-    upload_memory: IntGauge,
-    upload_memory_refused: IntCounter,
-    handshake_failures: IntCounterVec,
-    certificate_expiry: GaugeVec,
-    certificate_reloads: IntCounterVec,
-    upstream_connections: IntGaugeVec,
-    upstream_errors: IntCounterVec,
-    upstream_retries: IntCounterVec,
-    upstream_up: IntGaugeVec,
-    upstream_duration: HistogramVec,
-    tunnels: IntGaugeVec,
-    requests: IntCounterVec,
-    request_duration: HistogramVec,
-    requests_rejected: IntCounterVec,
-    streams_sent_away: IntCounterVec,
-    panics: IntCounterVec,
-    log_lines_dropped: IntCounter,
-    config_reloads: IntCounterVec,
-    config_reloaded: IntGauge,
-    config_reload_success: Gauge,
-}
-
 impl Metrics {
     /// Registers everything.
     ///
     /// # Errors
-    /// When two metrics have one name: a mistake in this file.
+    /// When two metrics have one name: a mistake in the table.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let r = &registry;
-        let registered = Registered {
-            streams: gauges(r, "ssegate_streams", "Open event streams.", &["route", "protocol"])?,
-            streams_opened: counters(
-                r,
-                "ssegate_streams_opened_total",
-                "Event streams opened.",
-                &["route", "protocol"],
-            )?,
-            streams_closed: counters(
-                r,
-                "ssegate_streams_closed_total",
-                "Event streams closed, by reason.",
-                &["reason"],
-            )?,
-            stream_age: histogram(
-                r,
-                "ssegate_stream_age_seconds",
-                "How long closed event streams had been open.",
-                &[1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0],
-            )?,
-            streams_encoded: counters(
-                r,
-                "ssegate_streams_encoded_total",
-                "Streams of backends that came with a Content-Encoding: no comments keep them alive.",
-                &["route"],
-            )?,
-            events_sent: counter(
-                r,
-                "ssegate_events_sent_total",
-                "Events handed to sockets, counted once for each stream.",
-            )?,
-            stream_bytes_sent: counter(
-                r,
-                "ssegate_stream_bytes_sent_total",
-                "Bytes of event streams handed to sockets, before TLS and HTTP framing.",
-            )?,
-            events_dropped: counters(
-                r,
-                "ssegate_events_dropped_total",
-                "Events that some stream did not get, by reason.",
-                &["reason"],
-            )?,
-            delivery_latency: histogram(
-                r,
-                "ssegate_delivery_latency_seconds",
-                "From the receipt of a message to the hand-over of its frame to a socket.",
-                &[
-                    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05,
-                    0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-                ],
-            )?,
-            queue_bytes: gauge(
-                r,
-                "ssegate_queue_bytes",
-                "Bytes of events that wait for slow readers.",
-            )?,
-            history_bytes: gauge(
-                r,
-                "ssegate_history_bytes",
-                "Memory that the kept events of all channels take.",
-            )?,
-            gaps: counters(
-                r,
-                "ssegate_gaps_total",
-                "Possible holes in streams, counted once for each stream, by reason.",
-                &["reason"],
-            )?,
-            source_connected: gauge(
-                r,
-                "ssegate_redis_connected",
-                "Whether the subscription connection to Redis is up.",
-            )?,
-            stream_connections: gauge(
-                r,
-                "ssegate_redis_stream_connections",
-                "Open connections that read Redis Streams.",
-            )?,
-            source_reconnects: counter(
-                r,
-                "ssegate_redis_reconnects_total",
-                "Connections to Redis made after the first.",
-            )?,
-            self_checks: counters(
-                r,
-                "ssegate_redis_self_checks_total",
-                "Comparisons of our subscriptions with what Redis says of them, by result.",
-                &["result"],
-            )?,
-            source_messages: counter(
-                r,
-                "ssegate_redis_messages_received_total",
-                "Messages received from Redis or from the embedded bus.",
-            )?,
-            source_errors: counters(
-                r,
-                "ssegate_redis_errors_total",
-                "Failures on the way to Redis, by kind.",
-                &["kind"],
-            )?,
-            bus_connections: gauge(
-                r,
-                "ssegate_bus_connections",
-                "Open connections of the embedded bus.",
-            )?,
-            bus_memory: gauge(
-                r,
-                "ssegate_bus_memory_bytes",
-                "What the connections of the embedded bus hold together.",
-            )?,
-            bus_connections_cut: counters(
-                r,
-                "ssegate_bus_connections_cut_total",
-                "Connections of the embedded bus that were refused or cut, by reason.",
-                &["reason"],
-            )?,
-            channels: gauge(r, "ssegate_channels", "Channels followed, lingering ones included.")?,
-            channels_refused: counter(
-                r,
-                "ssegate_channels_refused_total",
-                "Channels that were not followed because max_channels was reached.",
-            )?,
-            subscriptions: gauge(
-                r,
-                "ssegate_subscriptions",
-                "Channels of open streams, counted once for each stream.",
-            )?,
-            connections: gauges(r, "ssegate_connections", "Open connections.", &["protocol"])?,
-            connections_accepted: counter(
-                r,
-                "ssegate_connections_accepted_total",
-                "Connections accepted.",
-            )?,
-            accept_errors: counter(
-                r,
-                "ssegate_accept_errors_total",
-                "Connections that the system could not hand over: file descriptors, as a rule.",
-            )?,
-            accept_pauses: counter(
-                r,
-                "ssegate_accept_pauses_total",
-                "Times that nobody was let in for a tenth of a second: file descriptors run out.",
-            )?,
-            handshakes_delayed: counter(
-                r,
-                "ssegate_tls_handshakes_delayed_total",
-                "TLS handshakes that waited because limits.handshakes were worked on.",
-            )?,
-            file_descriptors_short: gauge(
-                r,
-                "ssegate_file_descriptors_short",
-                "Whether file descriptors are used up, and new clients have to wait.",
-            )?,
-            connections_cut: counters(
-                r,
-                "ssegate_connections_cut_total",
-                "Connections that the gateway ended, by reason.",
-                &["reason"],
-            )?,
-            http2_streams_reset: counters(
-                r,
-                "ssegate_http2_streams_reset_total",
-                "HTTP/2 streams that the gateway ended while their connection went on, by reason.",
-                &["reason"],
-            )?,
-            upload_memory: gauge(
-                r,
-                "ssegate_upload_memory_bytes",
-                "What clients were allowed to send over HTTP/2 beyond the windows of their connections.",
-            )?,
-            upload_memory_refused: counter(
-                r,
-                "ssegate_upload_memory_refused_total",
-                "Times that limits.upload_memory was used up: a window did not grow, or had to wait.",
-            )?,
-            handshake_failures: counters(
-                r,
-                "ssegate_tls_handshake_failures_total",
-                "TLS handshakes that failed, by reason.",
-                &["reason"],
-            )?,
-            certificate_reloads: counters(
-                r,
-                "ssegate_tls_certificate_reloads_total",
-                "Certificates of listeners read again, on SIGHUP or since their files changed, by result.",
-                &["result"],
-            )?,
-            certificate_expiry: {
-                let opts = Opts::new(
-                    "ssegate_tls_certificate_expiry_timestamp_seconds",
-                    "When the certificate of a listener ends, in Unix time.",
-                );
-                let expiry = GaugeVec::new(opts, &["listener"])?;
-                r.register(Box::new(expiry.clone()))?;
-                expiry
-            },
-            upstream_connections: gauges(
-                r,
-                "ssegate_upstream_connections",
-                "Open connections to backends, kept ones included.",
-                &["route"],
-            )?,
-            upstream_errors: counters(
-                r,
-                "ssegate_upstream_errors_total",
-                "Requests that their backend did not answer, or not to the end, by kind.",
-                &["route", "kind"],
-            )?,
-            upstream_retries: counters(
-                r,
-                "ssegate_upstream_retries_total",
-                "Requests sent again after their connection failed them, by reason.",
-                &["route", "reason"],
-            )?,
-            upstream_up: gauges(
-                r,
-                "ssegate_upstream_up",
-                "Whether a backend could be connected to when that was tried last; 1 before the first time.",
-                &["route", "upstream"],
-            )?,
-            upstream_duration: histograms(
-                r,
-                "ssegate_upstream_response_seconds",
-                "From the sending of a request to a backend to the head of its response.",
-                &DURATIONS,
-            )?,
-            tunnels: gauges(
-                r,
-                "ssegate_tunnels",
-                "Open WebSockets and other upgraded connections to backends.",
-                &["route"],
-            )?,
-            requests: counters(
-                r,
-                "ssegate_http_requests_total",
-                "Requests answered, by route and class of status.",
-                &["route", "status"],
-            )?,
-            request_duration: histograms(
-                r,
-                "ssegate_http_request_duration_seconds",
-                "From the head of a request to the end of its response; of event streams and tunnels, to its head.",
-                &DURATIONS,
-            )?,
-            requests_rejected: counters(
-                r,
-                "ssegate_http_requests_rejected_total",
-                "Requests that the gateway itself turned away, by reason.",
-                &["reason"],
-            )?,
-            streams_sent_away: counters(
-                r,
-                "ssegate_streams_sent_away_total",
-                "Streams that were told why there is nothing now and when to come back, by reason.",
-                &["reason"],
-            )?,
-            panics: counters(
-                r,
-                "ssegate_panics_total",
-                "Bugs of the gateway that cost a request, a body or a connection.",
-                &["cost"],
-            )?,
-            log_lines_dropped: counter(
-                r,
-                "ssegate_log_lines_dropped_total",
-                "Log lines that were not written, because nobody read them or the disk is full.",
-            )?,
-            config_reloads: counters(
-                r,
-                "ssegate_config_reloads_total",
-                "Times that the configuration was read again, by result.",
-                &["result"],
-            )?,
-            config_reloaded: gauge(
-                r,
-                "ssegate_config_last_reload_successful",
-                "Whether the configuration could be used when it was read last.",
-            )?,
-            config_reload_success: {
-                let success = Gauge::new(
-                    "ssegate_config_last_reload_success_timestamp_seconds",
-                    "When the configuration that holds was read, in Unix time.",
-                )?;
-                r.register(Box::new(success.clone()))?;
-                success
-            },
-            registry,
-            routes: Routes::default(),
-        };
-        let metrics = Self(Arc::new(registered));
+        let metrics = Self(Arc::new(Registered::new()?));
         metrics.register_build_info()?;
         metrics.register_process()?;
         Ok(metrics)
@@ -393,17 +40,6 @@ impl Metrics {
     /// When a metric cannot be written as text: a mistake in this file.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.0.registry.gather())
-    }
-
-    /// What one shard records, without sharing a cache line for each event.
-    pub fn for_shard(&self) -> ShardMetrics {
-        ShardMetrics {
-            events_sent: RefCell::new(self.0.events_sent.local()),
-            stream_bytes_sent: RefCell::new(self.0.stream_bytes_sent.local()),
-            delivery_latency: RefCell::new(self.0.delivery_latency.local()),
-            queue_bytes: Cell::new(0),
-            shared: self.clone(),
-        }
     }
 
     /// Shows each of these reasons from the start, at 0: a rate needs a first sample.
@@ -660,116 +296,12 @@ pub struct Reasons<'a> {
     pub source_errors: &'a [&'a str],
 }
 
-/// What one shard records for each event: kept on its own thread, and added up at its ticks.
-pub struct ShardMetrics {
-    events_sent: RefCell<LocalIntCounter>,
-    stream_bytes_sent: RefCell<LocalIntCounter>,
-    delivery_latency: RefCell<LocalHistogram>,
-    queue_bytes: Cell<i64>,
-    shared: Metrics,
-}
-
-impl ShardMetrics {
-    /// An event was handed to a socket, so long after it was received.
-    pub fn event_sent(&self, latency: Duration) {
-        self.events_sent.borrow_mut().inc();
-        self.delivery_latency.borrow_mut().observe(latency.as_secs_f64());
-    }
-
-    /// Bytes of a stream were handed to a socket.
-    pub fn stream_bytes_sent(&self, bytes: usize) {
-        self.stream_bytes_sent.borrow_mut().inc_by(bytes as u64);
-    }
-
-    /// So many bytes wait in the queues of this shard now.
-    pub fn queue_bytes(&self, bytes: usize) {
-        let bytes = int(bytes);
-        self.shared.0.queue_bytes.add(bytes - self.queue_bytes.replace(bytes));
-    }
-
-    /// Adds up what was kept here.
-    pub fn flush(&self) {
-        self.events_sent.borrow_mut().flush();
-        self.stream_bytes_sent.borrow_mut().flush();
-        self.delivery_latency.borrow_mut().flush();
-    }
-
-    /// What is recorded less often than for each event.
-    pub fn shared(&self) -> &Metrics {
-        &self.shared
-    }
-}
-
 fn int(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    let counter = IntCounter::new(name, help)?;
-    registry.register(Box::new(counter.clone()))?;
-    Ok(counter)
-}
-
-fn counters(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntCounterVec, prometheus::Error> {
-    let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(counters.clone()))?;
-    Ok(counters)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    let gauge = IntGauge::new(name, help)?;
-    registry.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
-}
-
-fn gauges(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntGaugeVec, prometheus::Error> {
-    let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(gauges.clone()))?;
-    Ok(gauges)
-}
-
-fn histogram(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    buckets: &[f64],
-) -> Result<Histogram, prometheus::Error> {
-    let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    let histogram = Histogram::with_opts(opts)?;
-    registry.register(Box::new(histogram.clone()))?;
-    Ok(histogram)
-}
-
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    buckets: &[f64],
-) -> Result<HistogramVec, prometheus::Error> {
-    let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    let histograms = HistogramVec::new(opts, &["route"])?;
-    registry.register(Box::new(histograms.clone()))?;
-    Ok(histograms)
 }
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ShardMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShardMetrics").finish_non_exhaustive()
     }
 }
