@@ -21,33 +21,63 @@ const LOCAL_RENEWAL: Duration = Duration::from_secs(30 * 86_400);
 /// Opens the certificate of this user or service.
 ///
 /// # Errors
-/// There is no state directory, or it cannot be written to.
+/// There is no state directory, or it cannot be written to and has no certificate that is valid now.
 pub(super) fn open() -> Result<Certificate, TlsError> {
-    let directory = state::state_dir().ok_or(TlsError::NoStateDirectory)?;
-    let (certificate, key) = keep_in(&directory)?;
-    Certificate::open_local(&certificate, &key)
+    open_in(&state::state_dir().ok_or(TlsError::NoStateDirectory)?, SystemTime::now())
 }
 
-/// Why [`open`] would fail; makes nothing.
+/// As [`open`], in this directory.
+pub(super) fn open_in(directory: &Path, now: SystemTime) -> Result<Certificate, TlsError> {
+    match keep_in(directory) {
+        Ok((certificate, key)) => Certificate::open_local(&certificate, &key),
+        Err(error) => match valid_in(directory, now) {
+            // The watch of certificates tries again before it ends.
+            Some(valid) => {
+                tracing::warn!(%error, "the local certificate cannot be renewed; it is shown as it is");
+                Ok(valid)
+            }
+            None => Err(error),
+        },
+    }
+}
+
+/// Why [`open`] would fail, or what it would warn of; makes nothing.
 ///
 /// # Errors
 /// There is no state directory, it cannot be written to, or what lies there cannot be used.
-pub(super) fn check() -> Result<(), TlsError> {
+pub(super) fn check(now: SystemTime) -> Result<Option<String>, TlsError> {
     let directory = state::state_dir().ok_or(TlsError::NoStateDirectory)?;
-    let (certificate, key) = (directory.join("local.crt"), directory.join("local.key"));
+    let (certificate, key) = files_in(&directory);
     if key.exists() && is_fresh(&certificate) {
-        return Certificate::open(&certificate, &key).map(drop);
+        return Certificate::open(&certificate, &key).map(|_usable| None);
     }
     // What is not there yet is made in the nearest folder that is.
     let there =
         directory.ancestors().find(|folder| folder.exists()).unwrap_or_else(|| Path::new("/"));
-    let writable = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK);
-    writable.map_err(|cause| TlsError::Unwritable { path: directory.clone(), cause: cause.into() })
+    let Err(cause) = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK) else {
+        return Ok(None);
+    };
+    let error = TlsError::Unwritable { path: directory.clone(), cause: cause.into() };
+    match valid_in(&directory, now) {
+        Some(_valid) => Ok(Some(error.to_string())),
+        None => Err(error),
+    }
+}
+
+/// The certificate in this directory, if it can be shown now.
+fn valid_in(directory: &Path, now: SystemTime) -> Option<Certificate> {
+    let (certificate, key) = files_in(directory);
+    let opened = Certificate::open_local(&certificate, &key).ok()?;
+    opened.validity()?.is_valid(now).then_some(opened)
+}
+
+fn files_in(directory: &Path) -> (PathBuf, PathBuf) {
+    (directory.join("local.crt"), directory.join("local.key"))
 }
 
 /// The files of the certificate in this directory; it is made if it is not there or ends soon.
 pub(super) fn keep_in(directory: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
-    let (certificate, key) = (directory.join("local.crt"), directory.join("local.key"));
+    let (certificate, key) = files_in(directory);
     if key.exists() && is_fresh(&certificate) {
         return Ok((certificate, key));
     }

@@ -164,7 +164,7 @@ pub fn check(settings: &TlsSettings, now: SystemTime) -> Result<Option<String>, 
             let problem = Certificate::open(certificate, key)?.problem(now);
             Ok(problem.map(|problem| format!("{}: {problem}", certificate.display())))
         }
-        TlsSettings::SelfSigned => local_certificate::check().map(|()| None),
+        TlsSettings::SelfSigned => local_certificate::check(now),
     }
 }
 

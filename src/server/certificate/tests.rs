@@ -175,6 +175,25 @@ fn a_local_certificate_that_cannot_be_made_anew_is_told_once() {
 }
 
 #[test]
+fn a_start_takes_a_local_certificate_that_is_valid_and_cannot_be_made_anew() {
+    for (days, is_taken) in [(10, true), (-1, false)] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (certificate, _key) = make_local(directory.path(), days);
+        let in_the_way = certificate.with_extension(format!("{}.tmp", std::process::id()));
+        fs::create_dir(&in_the_way).expect("made");
+        let now = SystemTime::now();
+        let opened = local_certificate::open_in(directory.path(), now);
+        assert_eq!(opened.is_ok(), is_taken, "{opened:?}");
+        let Ok(opened) = opened else { continue };
+        let first = shown(&opened);
+        assert!(opened.renew(now).is_err(), "it is tried again, and told");
+        fs::remove_dir(&in_the_way).expect("removed");
+        assert!(opened.renew(now).expect("made anew"));
+        assert_ne!(shown(&opened), first);
+    }
+}
+
+#[test]
 fn a_local_certificate_is_made_anew_before_it_ends() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (certificate, key) = make_local(directory.path(), 10);

@@ -76,7 +76,7 @@ impl Validity {
     }
 
     /// Whether clients take it at this time.
-    pub(super) fn is_valid(&self, now: SystemTime) -> bool {
+    pub(in crate::server) fn is_valid(&self, now: SystemTime) -> bool {
         self.standing(now) < Standing::TooEarly
     }
 
