@@ -1,8 +1,13 @@
 //! Redis Streams: what Redis keeps, no client misses.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::{EventStream, Gateway, Redis, Request, SOON, Via, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::support::{EventStream, Gateway, Redis, Request, SOON, Via, eventually, within};
 
 async fn gateway(redis: &Redis) -> Gateway {
     Gateway::build(redis).streams().start().await
@@ -125,6 +130,48 @@ async fn what_was_missed_is_read_again_by_any_gateway_and_after_any_restart() {
         assert_eq!(back.next_event().await.data, "live");
         redis.command::<u64>(&["XDEL", "a", &live]).await;
     }
+}
+
+/// Comes back with the id of an entry that never was, and reads up to the gap.
+async fn come_back_from_nowhere(to: SocketAddr) {
+    const REQUEST: &[u8] = b"GET /events/busy HTTP/1.1\r\nhost: x\r\n\
+        accept: text/event-stream\r\nlast-event-id: 99999999999999-0\r\n\r\n";
+    let mut socket = TcpStream::connect(to).await.unwrap();
+    socket.write_all(REQUEST).await.unwrap();
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains("event: gap") {
+        assert_ne!(socket.read_buf(&mut text).await.unwrap(), 0, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn clients_with_ids_of_nowhere_do_not_make_a_busy_stream_look_rolled_back() {
+    let redis = Redis::start().await;
+    redis.add("busy", "before").await;
+    let gateway = gateway(&redis).await;
+    let mut listener = gateway.subscribe("/events/busy").await;
+    let coming = async {
+        for _ in 0..100 {
+            // For each of them it is looked whether the stream has begun anew, at the same time.
+            let to = gateway.address("http");
+            let clients: JoinSet<()> = (0..10).map(|_| come_back_from_nowhere(to)).collect();
+            within(4 * SOON, "all are told", clients.join_all()).await;
+        }
+    };
+    let mut added = 0;
+    let adding = async {
+        loop {
+            redis.add("busy", &added.to_string()).await;
+            added += 1;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::select! {
+        () = coming => {}
+        () = adding => {}
+    }
+    let expected: Vec<_> = (0..added).map(|number| number.to_string()).collect();
+    assert_eq!(data(&mut listener, added).await, expected);
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ pub(super) enum Finding {
 }
 
 impl Followed {
-    /// Redis is about to be asked.
+    /// Redis is about to be asked. It must not be asked again before its answer was compared.
     pub(super) fn note_asked(&mut self) {
         self.trail = Some(self.last.map(|last| (last, self.counted)).into_iter().collect());
     }

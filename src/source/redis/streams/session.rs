@@ -43,6 +43,9 @@ pub(super) struct Session {
     connection: Connection,
     shared: Rc<Shared>,
     awaited: VecDeque<Question>,
+    // The streams of which a `Question::Stream` is awaited: one for each, since what Redis says is
+    // compared with where its reader was when that question was sent.
+    asked: HashSet<ChannelName>,
     groups: Vec<Rc<Group>>,
     readers: JoinSet<SourceError>,
     group_of: HashMap<ChannelName, Rc<Group>>,
@@ -68,6 +71,7 @@ impl Session {
             connection,
             shared,
             awaited: VecDeque::new(),
+            asked: HashSet::new(),
             groups: Vec::new(),
             readers: JoinSet::new(),
             group_of: HashMap::new(),
@@ -168,6 +172,7 @@ impl Session {
         };
         match (question, answer) {
             (Question::Stream(name), answer) => {
+                self.asked.remove(&name);
                 let (info, bytes) = info(answer)?;
                 self.checked_bytes += bytes;
                 self.compare(name, &info);
@@ -211,6 +216,9 @@ impl Session {
             return Err(error);
         }
         self.shared.report(&error, "Redis refused a question about a stream");
+        if let Question::Stream(name) = &question {
+            self.asked.remove(name);
+        }
         match question {
             Question::Stream(name) | Question::Readable(name) => {
                 self.leave(&name);
@@ -346,7 +354,13 @@ impl Session {
         self.ask(command, arguments.iter().map(String::as_str), Question::Past(past));
     }
 
+    /// Asks what the stream is now, unless the answer to that is on its way already. Redis answers in
+    /// order, so that answer is newer than any that has come; a stream that is followed anew then
+    /// begins a little earlier.
     fn ask_about(&mut self, name: ChannelName) {
+        if !self.asked.insert(name.clone()) {
+            return;
+        }
         if let Some(stream) = self.shared.streams.borrow_mut().get_mut(name.as_str()) {
             stream.note_asked();
         }
@@ -392,8 +406,7 @@ impl Session {
         if was_doubted && self.is_doubted {
             return Err(SourceError::Unresponsive(silence.as_secs()));
         }
-        let is_asking = self.awaited.iter().any(|question| matches!(question, Question::Stream(_)));
-        if Instant::now() >= self.next_check && !is_asking {
+        if Instant::now() >= self.next_check && self.asked.is_empty() {
             self.check();
         }
         if silence >= PING_INTERVAL && self.awaited.is_empty() {
