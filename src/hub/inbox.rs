@@ -5,6 +5,7 @@
 //! channel stands before the first event that it gets of it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -126,6 +127,8 @@ impl Message {
 pub(super) struct Inbox {
     waiting: Mutex<Waiting>,
     arrived: Notify,
+    // The position that a stream can be told once everything that was put in before was dealt.
+    settled: AtomicU64,
     max_messages: usize,
     max_bytes: usize,
 }
@@ -138,7 +141,8 @@ struct Waiting {
 
 impl Inbox {
     pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
-        Self { waiting: Mutex::default(), arrived: Notify::new(), max_messages, max_bytes }
+        let (waiting, arrived, settled) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
+        Self { waiting, arrived, settled, max_messages, max_bytes }
     }
 
     /// Moves all of `batch` in, or nothing of it where it does not fit; answers which.
@@ -155,6 +159,20 @@ impl Inbox {
             self.arrived.notify_one();
         }
         has_room
+    }
+
+    /// Everything up to `number` was put in, with all its copies. The shard is not woken for that: it
+    /// asks when it needs to know ([`Inbox::settled`]).
+    pub(super) fn settle(&self, number: u64) {
+        // With the load below: who sees this number sees the messages that were put in before.
+        self.settled.store(number, Ordering::Release);
+    }
+
+    /// The position that the shard stands at which has dealt all that it took; `None` where more
+    /// waits for it.
+    pub(super) fn settled(&self) -> Option<u64> {
+        let number = self.settled.load(Ordering::Acquire);
+        self.lock().messages.is_empty().then_some(number)
     }
 
     /// Whether a good part of what had to wait has been taken.

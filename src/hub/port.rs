@@ -53,7 +53,7 @@ impl Port {
         if let Some(behind) = &mut self.behind {
             behind.hold(&mut self.batch);
         } else if self.batch.is_empty() || self.inbox.put(&mut self.batch) {
-            self.number = number;
+            self.handed_over(number);
         } else {
             let mut behind = Behind { after: self.number, ..Behind::default() };
             behind.hold(&mut self.batch);
@@ -70,8 +70,15 @@ impl Port {
     pub(super) fn catch_up(&mut self, mut part: Vec<Message>, number: u64, left: Option<Behind>) {
         let fits = self.inbox.put(&mut part);
         debug_assert!(fits, "it is half empty, and this is a quarter");
-        self.number = number;
+        self.handed_over(number);
         self.behind = left;
+    }
+
+    fn handed_over(&mut self, number: u64) {
+        if self.number != number {
+            self.number = number;
+            self.inbox.settle(number);
+        }
     }
 
     /// Whether something is owed.

@@ -66,7 +66,11 @@ impl Intake {
             self.metrics.source_messages(self.messages);
             self.messages = 0;
             self.received = None;
-            self.newest.outlive_the_buffer(self.hub.follows_patterns());
+            let may_come_again = self.hub.follows_patterns();
+            self.newest.outlive_the_buffer(may_come_again);
+            if !may_come_again {
+                self.hub.end_message();
+            }
             self.hub.flush();
         }
     }

@@ -268,6 +268,12 @@ impl Hub {
         self.state.borrow().numbers.newest()
     }
 
+    /// Up to this number everything was heard with all its copies.
+    #[cfg(test)]
+    pub(super) fn settled(&self) -> u64 {
+        self.state.borrow().numbers.settled()
+    }
+
     /// Channels in the line of those that keep history.
     #[cfg(test)]
     pub(super) fn line(&self) -> usize {

@@ -417,7 +417,18 @@ impl Shard {
     }
 
     fn say_ready(&self, mailbox: &Mailbox, now: Instant) {
-        mailbox.say_ready(self, self.0.number.get(), now);
+        mailbox.say_ready(self, self.position(), now);
+    }
+
+    /// The position at which a stream begins now. Once all is dealt, that is the hub's own: what was
+    /// dealt last cannot say that no copy of it follows.
+    fn position(&self) -> u64 {
+        if self.0.batch.borrow().is_empty()
+            && let Some(settled) = self.0.link.inbox.settled()
+        {
+            self.0.number.set(settled.max(self.0.number.get()));
+        }
+        self.0.number.get()
     }
 
     /// A closed stream is looked at as soon as its grace is over.

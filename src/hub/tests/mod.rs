@@ -257,6 +257,45 @@ fn a_client_resumes_after_its_last_id() {
 }
 
 #[test]
+fn a_client_that_saw_no_event_is_sent_none_from_before_it_came() {
+    run(async {
+        let house = House::new(2, HubSettings::default());
+        let first = house.open(0, &["a", "b"]);
+        settle().await;
+        house.follow().await;
+        house.publish_all(&[("a", "1"), ("b", "2")]).await;
+        drop(read(&first));
+        // On the shard that was dealt them, and on one that was dealt nothing.
+        for shard in [0, 1] {
+            let late = house.open(shard, &["a", "b"]);
+            settle().await;
+            assert_eq!(read(&late), ":\nretry: 3000\nid: R-2\n: ready\n");
+            drop(late);
+            let id = id_of(&house, 2);
+            let back = house.open_with(shard, &["a", "b"], Some(&id), StreamSettings::default());
+            // It asks for its past when it is read.
+            assert_eq!(read(&back), ":\nretry: 3000");
+            settle().await;
+            assert_eq!(read(&back), "id: R-2\n: ready\n");
+        }
+        // It goes on when the source knows later that no copy follows, and nothing is dealt.
+        house.hub.begin_message(b"b");
+        house.hub.publish(false, "b", Instant::now(), |_| Some(Event::default()));
+        house.hub.flush();
+        settle().await;
+        for (is_ended, expected) in [(false, "id: R-2\n: ready"), (true, "id: R-3\n: ready")] {
+            if is_ended {
+                house.hub.end_message();
+                house.hub.flush();
+            }
+            let late = house.open(0, &["a"]);
+            settle().await;
+            assert!(read(&late).contains(expected), "ended: {is_ended}");
+        }
+    });
+}
+
+#[test]
 fn a_replay_is_paced_by_the_queue() {
     run(async {
         let house = House::new(1, HubSettings::default());

@@ -203,6 +203,8 @@ struct Client {
     is_ready: bool,
     got: HashSet<u64>,
     newest: u64,
+    // What came up to here was dealt before it asked for these names, so it is not for it.
+    came_after: u64,
     // Told of channels on which something was promised.
     gaps: usize,
     // For the trace.
@@ -222,6 +224,7 @@ impl Client {
             is_ready: false,
             got: HashSet::new(),
             newest: 0,
+            came_after: 0,
             gaps: 0,
             taken: String::new(),
         }
@@ -290,6 +293,9 @@ impl Client {
             return Err(format!("{index} came after {}", self.newest));
         }
         self.newest = index;
+        if index <= self.came_after {
+            return Err(format!("{index} is from before it came, after {}", self.came_after));
+        }
         let is_heard = |name: &String| name == channel || name == "c*";
         assert!(self.names.iter().any(is_heard), "{channel} was not asked for");
         // Where a message is heard twice, either copy may be the one that was kept.
@@ -363,6 +369,8 @@ struct World {
     redis: Redis,
     clients: Vec<Client>,
     trace: Option<String>,
+    // Everything that the gateway took was dealt.
+    is_dealt: bool,
 }
 
 impl World {
@@ -376,7 +384,7 @@ impl World {
         let clients = (0..plan.clients).map(|_| Client::new(names(&plan, &mut rng))).collect();
         let redis = Redis { is_connected: true, ..Redis::default() };
         let trace = is_traced.then(String::new);
-        Self { plan, rng, house, redis, clients, trace }
+        Self { plan, rng, house, redis, clients, trace, is_dealt: true }
     }
 
     async fn live(&mut self) -> Result<(), String> {
@@ -411,6 +419,7 @@ impl World {
                     let client = &mut self.clients[client];
                     // Nothing was promised of a channel that it did not ask for before.
                     client.complete.retain(|name, _| names.contains(name));
+                    client.came_after = 0;
                     client.names = names;
                 }
             }
@@ -420,7 +429,8 @@ impl World {
                 self.take(count);
             }
         }
-        if self.rng.u8(..4) > 0 {
+        self.is_dealt = self.rng.u8(..4) > 0;
+        if self.is_dealt {
             self.house.hub.flush();
             settle().await;
         }
@@ -482,10 +492,24 @@ impl World {
             ..StreamSettings::default()
         };
         let (names, id) = (self.clients[client].names.clone(), self.clients[client].id.clone());
+        if id.is_none() {
+            self.clients[client].came_after = self.dealt_for_good();
+        }
         self.note(|_| format!("client {client} opens {names:?} after {id:?} on shard {shard}"));
         let topics = names.iter().map(|name| topic(name)).collect();
         let stream = self.house.open_topics(shard, topics, id.as_deref(), settings, history);
         self.clients[client].stream = Some(stream);
+    }
+
+    /// No message up to this one will be dealt to anybody who comes now.
+    fn dealt_for_good(&self) -> u64 {
+        let hub = &self.house.hub;
+        match self.redis.heard {
+            _ if !self.is_dealt => 0,
+            // Another copy of it may follow.
+            Some(heard) if hub.settled() < hub.number() => self.redis.taken.min(heard - 1),
+            _ => self.redis.taken,
+        }
     }
 
     fn cut(&mut self) {
