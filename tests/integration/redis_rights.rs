@@ -238,6 +238,36 @@ async fn check_connects_and_names_what_the_routes_may_not_read() {
 }
 
 #[tokio::test]
+async fn check_names_what_is_refused_while_messages_arrive_on_what_is_allowed() {
+    let redis = Redis::start().await;
+    let url = limited(&redis).await;
+    let routes: String = ["news", "secret1", "news2", "secret2"]
+        .map(|name| format!("- path: /{name}\n  events: {{ channels: [{name}] }}\n"))
+        .concat();
+    let publishing = async {
+        loop {
+            redis.publish_all("news", (0..1000).map(|number| number.to_string())).await;
+        }
+    };
+    let checking = async {
+        for _ in 0..5 {
+            let (exit, said) = check(&url, &routes).await;
+            assert_eq!(exit, 1, "{said}");
+            for (name, is_refused) in
+                [("news", false), ("secret1", true), ("news2", false), ("secret2", true)]
+            {
+                let told = format!("refused SUBSCRIBE to the channel \"{name}\": NOPERM");
+                assert_eq!(said.contains(&told), is_refused, "{name}: {said}");
+            }
+        }
+    };
+    tokio::select! {
+        () = publishing => {}
+        () = checking => {}
+    }
+}
+
+#[tokio::test]
 async fn the_rights_that_are_shipped_suffice() {
     let redis = Redis::start().await;
     let shipped = include_str!("../../deploy/redis-users.acl");

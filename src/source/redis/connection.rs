@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::error::SourceError;
 use super::greeting::{NO_ID, Protocol};
 use super::socket::{self, Stream, Tls};
+use crate::event::Subscription;
 use crate::source::resp::{Decoder, Limits, Value};
 
 /// From the first packet to the answer to `HELLO`.
@@ -130,6 +131,27 @@ impl Connection {
         }
     }
 
+    /// Sends `SUBSCRIBE` or `PSUBSCRIBE` for one name, and waits until Redis confirms or refuses it.
+    /// Messages that arrive meanwhile are dropped. Only for a connection on which nothing else is
+    /// awaited.
+    pub(super) async fn subscribe(
+        &mut self,
+        Subscription { name, is_pattern }: &Subscription,
+    ) -> Result<(), SourceError> {
+        let command = if *is_pattern { "PSUBSCRIBE" } else { "SUBSCRIBE" };
+        self.send(command, [name.as_str()].into_iter());
+        loop {
+            match self.answer().await? {
+                Value::Error(message) => {
+                    return Err(SourceError::Refused(String::from_utf8_lossy(&message).into()));
+                }
+                Value::Push(parts) if confirms(&parts, command, name.as_str()) => return Ok(()),
+                Value::Push(_) => {}
+                other => return Err(SourceError::Unexpected(format!("{other:?}"))),
+            }
+        }
+    }
+
     /// Waits for the next value. Cancel safe.
     pub(super) async fn answer(&mut self) -> Result<Value, SourceError> {
         loop {
@@ -192,6 +214,14 @@ impl Connection {
         let value = self.decoder.decode(&mut self.input)?;
         Ok(value.map(|value| self.as_pushed(value)))
     }
+}
+
+/// Whether a push confirms this command with this name
+/// (<https://redis.io/docs/latest/develop/pubsub/#format-of-pushed-messages>).
+fn confirms(push: &[Value], command: &str, name: &str) -> bool {
+    let text = |at: usize| push.get(at).and_then(Value::as_bytes);
+    text(0).is_some_and(|kind| kind.eq_ignore_ascii_case(command.as_bytes()))
+        && text(1).is_some_and(|confirmed| confirmed[..] == *name.as_bytes())
 }
 
 fn put_header(output: &mut BytesMut, kind: u8, number: usize) {

@@ -8,6 +8,7 @@ use redis::ConnectionInfo;
 use super::connection::{Connection, Purpose};
 use super::error::{SourceError, SourceErrorKind};
 use super::greeting::Protocol;
+use super::session::describe;
 use super::socket::Tls;
 use crate::event::{ChannelName, Subscription};
 
@@ -95,14 +96,10 @@ fn refusal(tried: Result<(), SourceError>) -> Result<Option<String>, SourceError
 
 async fn subscribe(
     connection: &mut Connection,
-    Subscription { name, is_pattern }: &Subscription,
+    subscription: &Subscription,
 ) -> Result<(), SourceError> {
-    let (command, what) = match is_pattern {
-        true => ("PSUBSCRIBE", "the pattern"),
-        false => ("SUBSCRIBE", "the channel"),
-    };
-    let asked = connection.ask(command, [name.as_str()].into_iter()).await;
-    asked.map(drop).map_err(|error| error.to(format!("{command} to {what} {name:?}")))
+    let tried = connection.subscribe(subscription).await;
+    tried.map_err(|error| error.to(describe(subscription)))
 }
 
 /// A stream that is not there yet may be read all the same.

@@ -351,7 +351,7 @@ impl<'a> Session<'a> {
 }
 
 /// The command and the name, for an error: Redis does not say which name it means.
-fn describe(Subscription { name, is_pattern }: &Subscription) -> String {
+pub(super) fn describe(Subscription { name, is_pattern }: &Subscription) -> String {
     let what = if *is_pattern { "PSUBSCRIBE to the pattern" } else { "SUBSCRIBE to the channel" };
     format!("{what} {name:?}")
 }
