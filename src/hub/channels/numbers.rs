@@ -27,7 +27,7 @@ impl Numbers {
         self.message.map_or(self.newest, |message| message - 1)
     }
 
-    /// The number of the message that is being heard.
+    /// The number of the message that is being heard; where none is, the newest.
     pub(super) fn message(&self) -> u64 {
         self.message.unwrap_or(self.newest)
     }

@@ -47,10 +47,11 @@ impl State {
         let history = history.or_else(|| channel.is_log().then_some(HistorySettings::LEAST));
         if let Some(settings) = history {
             if channel.history.is_none() {
-                let number = self.numbers.newest();
                 channel.history = Some(match channel.topic.ids {
-                    Ids::Entries => History::of_log(settings, number, channel.entry),
-                    Ids::Ours | Ids::Publisher => History::new(settings, number),
+                    Ids::Entries => History::of_log(settings, self.numbers.newest(), channel.entry),
+                    // Entries of logs have taken later numbers, but are not heard here. A gap that
+                    // reached up to those would lie behind the next copy of this message.
+                    Ids::Ours | Ids::Publisher => History::new(settings, self.numbers.message()),
                 });
             }
             let now = Instant::now();

@@ -9,7 +9,7 @@ use crate::hub::{
 };
 use crate::sse::frame::Form;
 
-fn log(name: &str) -> Topic {
+pub(super) fn log(name: &str) -> Topic {
     let name = ChannelName::new(name).expect("a name");
     let subscription = Subscription { name, is_pattern: false };
     Topic { subscription, format: Format::Raw, ids: Ids::Entries }
@@ -128,6 +128,33 @@ fn entries_carry_the_ids_of_their_log() {
         assert_eq!(read(&stream), "data: 5-1\nid: 5-1\n\ndata: 7-0\nid: 7-0\n\n");
         let late = house.open_log(&["a"], None);
         assert_eq!(read(&late), ":\nretry: 3000\nid: 7-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn a_second_reading_of_a_channel_that_is_opened_among_entries_tells_what_it_missed() {
+    run(async {
+        let house = House::new(1, HubSettings::default());
+        let (raw, log) = (house.open(0, &["news"]), house.open_log(&["a"], None));
+        settle().await;
+        house.follow().await;
+        house.begin(&[("a", "5-0")]).await;
+        drop((super::read(&raw), read(&log)));
+        // Another copy of it may follow; entries come another way.
+        house.hub.begin_message(b"news");
+        house.hub.publish(false, "news", Instant::now(), |_| Some(event("missed")));
+        house.add(&[("a", "5-1"), ("a", "5-2")]).await;
+
+        let news = Topic { format: Format::Envelope, ..super::topic("news") };
+        let (id, history) = (super::id_of(&house, 0), HistorySettings::default());
+        let back = house.open_topics(0, vec![news], Some(&id), StreamSettings::default(), history);
+        // It asks for its past when it is read.
+        assert_eq!(super::read(&back), ":\nretry: 3000");
+        settle().await;
+        let text = super::read(&back);
+        let told = r#"data: {"reason":"expired","channels":["news"]}"#;
+        assert!(text.contains(told) && text.contains(": ready"), "{text}");
+        assert!(text.find(told) < text.find(": ready"), "{text}");
     });
 }
 
