@@ -10,21 +10,37 @@ const MAX_INBOX_MESSAGES: usize = 65_536;
 /// Bytes of frames that may wait for one shard.
 const MAX_INBOX_BYTES: usize = 64 << 20;
 
+/// Up to where everything was handed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Handed {
+    /// Of messages: another copy of the next one may follow.
+    pub(super) messages: u64,
+    /// Of entries of logs, which come once. Never less.
+    pub(super) entries: u64,
+}
+
+impl Handed {
+    /// Everything up to `number` was handed over.
+    pub(super) fn reach(&mut self, number: u64) {
+        self.messages = self.messages.max(number);
+        self.entries = self.entries.max(number);
+    }
+}
+
 /// The way to one shard.
 #[derive(Debug)]
 pub(super) struct Port {
     inbox: Arc<Inbox>,
     batch: Vec<Message>,
-    // Everything up to this number was handed over.
-    number: u64,
+    handed: Handed,
     behind: Option<Behind>,
 }
 
 /// What is owed to a shard whose inbox was full.
 #[derive(Debug, Default)]
 pub(super) struct Behind {
-    /// Everything up to this number was handed over.
-    pub(super) after: u64,
+    /// What was handed over already.
+    pub(super) handed: Handed,
     /// What is no event is held back, each with its number: there is little of it, and it is needed.
     pub(super) held: VecDeque<(u64, Message)>,
     /// The channels of events that gave way: they are in the histories, or lost to this shard.
@@ -41,21 +57,21 @@ impl Port {
     }
 
     fn with_inbox(inbox: Inbox) -> Self {
-        Self { inbox: Arc::new(inbox), batch: Vec::new(), number: 0, behind: None }
+        Self { inbox: Arc::new(inbox), batch: Vec::new(), handed: Handed::default(), behind: None }
     }
 
     pub(super) fn inbox(&self) -> Arc<Inbox> {
         Arc::clone(&self.inbox)
     }
 
-    /// Hands the batch over, which leads to `number`. A shard that has no room for it falls behind.
-    fn flush(&mut self, number: u64) {
+    /// Hands the batch over, which leads to `handed`. A shard that has no room for it falls behind.
+    fn flush(&mut self, handed: Handed) {
         if let Some(behind) = &mut self.behind {
             behind.hold(&mut self.batch);
         } else if self.batch.is_empty() || self.inbox.put(&mut self.batch) {
-            self.handed_over(number);
+            self.handed_over(handed);
         } else {
-            let mut behind = Behind { after: self.number, ..Behind::default() };
+            let mut behind = Behind { handed: self.handed, ..Behind::default() };
             behind.hold(&mut self.batch);
             self.behind = Some(behind);
         }
@@ -67,17 +83,22 @@ impl Port {
     }
 
     /// Hands over a part of what was owed; `left` is what is owed still.
-    pub(super) fn catch_up(&mut self, mut part: Vec<Message>, number: u64, left: Option<Behind>) {
+    pub(super) fn catch_up(
+        &mut self,
+        mut part: Vec<Message>,
+        handed: Handed,
+        left: Option<Behind>,
+    ) {
         let fits = self.inbox.put(&mut part);
         debug_assert!(fits, "it is half empty, and this is a quarter");
-        self.handed_over(number);
+        self.handed_over(handed);
         self.behind = left;
     }
 
-    fn handed_over(&mut self, number: u64) {
-        if self.number != number {
-            self.number = number;
-            self.inbox.settle(number);
+    fn handed_over(&mut self, handed: Handed) {
+        let before = std::mem::replace(&mut self.handed, handed);
+        if before.messages != handed.messages {
+            self.inbox.settle(handed.messages);
         }
     }
 
@@ -94,7 +115,7 @@ impl Behind {
     pub(super) const MAX_MESSAGES: usize = MAX_INBOX_MESSAGES / 4;
 
     fn hold(&mut self, batch: &mut Vec<Message>) {
-        let mut number = self.held.back().map_or(self.after, |(number, _)| *number);
+        let mut number = self.held.back().map_or(self.handed.messages, |(number, _)| *number);
         for message in batch.drain(..) {
             number = message.number().unwrap_or(number).max(number);
             match message {
@@ -161,26 +182,26 @@ impl Ports {
         }
     }
 
-    /// Hands every batch over; they lead to `number`.
-    pub(super) fn flush(&mut self, number: u64) {
+    /// Hands every batch over; they lead to `handed`.
+    pub(super) fn flush(&mut self, handed: Handed) {
         for port in &mut self.0 {
-            port.flush(number);
+            port.flush(handed);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Inbox, Message, Port, Ports};
+    use super::{Handed, Inbox, Message, Port, Ports};
     use crate::event::EntryId;
 
     #[tokio::test]
     async fn what_waits_is_seen_as_behind() {
         let mut ports = Ports::new(vec![Port::with_inbox(Inbox::new(1, 100))]);
         ports.tell_all(&Message::Lost);
-        ports.flush(0);
+        ports.flush(Handed::default());
         ports.tell_all(&Message::Confirmed { channel: 0, number: 0, entry: EntryId::ZERO });
-        ports.flush(0);
+        ports.flush(Handed::default());
         let behind = ports.0[0].behind.as_ref().expect("there is no room");
         assert_eq!(behind.held.len(), 1);
         assert!(ports.is_any_behind(), "nobody will hand over what waits");

@@ -10,23 +10,23 @@ use crate::hub::gap::GapReason;
 use crate::hub::history::Kept;
 use crate::hub::history::page::{Expired, Item, Past, merged};
 use crate::hub::inbox::{ChannelIndex, Message};
-use crate::hub::port::Behind;
+use crate::hub::port::{Behind, Handed};
 
 impl State {
     /// Hands the batches to the shards, and to those that are behind some of what they miss.
     pub(in crate::hub) fn flush(&mut self) {
         let Self { ports, numbers, metrics, channels, .. } = self;
-        ports.flush(numbers.settled());
+        ports.flush(Handed { messages: numbers.settled(), entries: numbers.newest() });
         for port in ports.iter_mut() {
             if let Some(mut behind) = port.take_owed() {
                 let (part, is_over) = next_part(&mut behind, channels, numbers.newest());
                 if is_over && behind.owed > 0 {
                     metrics.events_dropped_by_overload(behind.owed);
                 }
-                // Another copy of the newest message may follow.
-                behind.after = behind.after.min(numbers.settled());
-                let after = behind.after;
-                port.catch_up(part, after, (!is_over).then_some(behind));
+                // Another copy of the newest message may follow; of entries there is one.
+                behind.handed.messages = behind.handed.messages.min(numbers.settled());
+                let handed = behind.handed;
+                port.catch_up(part, handed, (!is_over).then_some(behind));
             }
         }
     }
@@ -67,18 +67,20 @@ fn catch_up_to(
             told = pasts.iter().map(|past| (past.channel, past.complete_after())).collect();
         }
     };
+    let mut newest = behind.handed.messages;
     for Item { at, entry, id } in merged(&pasts) {
         if entry.number > until {
             break;
         }
         let is_full = part.len() >= Behind::MAX_MESSAGES || bytes >= Behind::MAX_BYTES;
         // What several channels share stays together.
-        if is_full && behind.after < entry.number {
+        if is_full && newest < entry.number {
             behind.told.extend(told);
             return false;
         }
         tell_expired(entry.number, part);
-        behind.after = entry.number;
+        newest = entry.number;
+        behind.handed.reach(newest);
         // A gap has been held back as a message of its own.
         let Kept::Event(frame, subject) = &entry.kept else { continue };
         bytes += frame.len();
@@ -101,15 +103,17 @@ fn catch_up_to(
     let lost: Vec<_> = behind.missed.iter().copied().filter(is_lost).collect();
     behind.missed.retain(|index| !is_lost(index));
     tell_overload(part, channels, &lost, until);
-    behind.after = behind.after.max(until);
+    behind.handed.reach(until);
     true
 }
 
 fn pasts<'a>(behind: &Behind, channels: &'a Slab<Channel>) -> Vec<Past<'a>> {
     let past = |&channel: &ChannelIndex| {
-        let history = channels.get(channel as usize)?.history.as_ref()?;
+        let known = channels.get(channel as usize)?;
+        let Handed { messages, entries } = behind.handed;
+        let handed = if known.is_log() { entries } else { messages };
         let told = behind.told.get(&channel).copied().unwrap_or_default();
-        Some(Past { channel, history, after: behind.after.max(told) })
+        Some(Past { channel, history: known.history.as_ref()?, after: handed.max(told) })
     };
     behind.missed.iter().filter_map(past).collect()
 }

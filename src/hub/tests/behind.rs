@@ -3,8 +3,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::logs::log;
 use super::{House, read, run, settle, topic};
-use crate::event::Event;
+use crate::event::{EntryId, Event};
 use crate::hub::{HistorySettings, Hub, HubSettings, Shard, StreamSettings, Subscriber};
 use crate::metrics::Metrics;
 
@@ -127,6 +128,46 @@ fn every_channel_that_was_lost_to_a_shard_is_told_of_wherever_its_hole_is() {
             (text.matches("event: gap").count(), text.matches("data: ").count())
         });
         assert_eq!(told, [(0, 140_002), (1, 11), (1, 11)]);
+    });
+}
+
+#[test]
+fn a_shard_that_fell_behind_in_a_log_catches_up_while_a_message_is_still_being_heard() {
+    run(async {
+        let house =
+            House::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
+        let open = |topic| house.open_topics(0, vec![topic], None, wide(), keep(200_000));
+        let (news, log) = (open(topic("news")), open(log("a")));
+        settle().await;
+        house.follow().await;
+        for (name, _) in house.hub.log_wishes().await {
+            house.hub.begin_log(name.as_str(), EntryId::ZERO);
+        }
+        house.hub.flush();
+        settle().await;
+        drop((read(&news), read(&log)));
+        // Another copy of it may follow.
+        publish(&house.hub, "news", 0);
+        house.hub.flush();
+        for number in 0..140_000 {
+            let entry = EntryId { milliseconds: number + 1, sequence: 0 };
+            let data = Bytes::from(number.to_string());
+            house.hub.entry("a", entry, Instant::now(), |_| {
+                Some(Event { data: data.clone(), ..Event::default() })
+            });
+            if number % 500 == 499 {
+                house.hub.flush();
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let text = read(&log);
+        assert_eq!(checked(&text), (139_999, 0));
+        assert_eq!(text.matches("data: ").count(), 140_000);
+        assert_eq!(read(&news).matches("data: ").count(), 1);
+        publish(&house.hub, "news", 1);
+        house.hub.flush();
+        settle().await;
+        assert_eq!(read(&news).matches("data: ").count(), 1);
     });
 }
 
