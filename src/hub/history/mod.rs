@@ -89,8 +89,13 @@ impl History {
         let Some(newest) = self.entries.back().map(|newest| newest.number) else {
             return;
         };
-        if let Some(id) = self.log.as_ref().and_then(|log| log.ids.back().copied()) {
+        let newest_id = |log: &LogIds| Some((*log.ids.back()?, log.vanished));
+        if let Some((id, vanished)) = self.log.as_ref().and_then(newest_id) {
             self.begin_log(newest, id);
+            // Clients know those ids still.
+            if let Some(log) = &mut self.log {
+                log.vanished = vanished;
+            }
         } else {
             self.entries = VecDeque::new();
             self.bytes = 0;
@@ -316,6 +321,26 @@ mod tests {
         assert_eq!(history.id_before_newest(4), None);
         history.forget_all();
         assert_eq!((history.log_floor(), history.held()), (id(12), 0));
+    }
+
+    #[test]
+    fn what_has_vanished_is_known_also_where_all_else_is_forgotten() {
+        let now = Instant::now();
+        let id = |milliseconds| EntryId { milliseconds, sequence: 0 };
+        let mut history = history(9);
+        history.begin_log(10, id(5));
+        for (number, ms) in [(11, 6), (12, 7), (13, 8)] {
+            history.push_entry(number, id(ms), event(), now);
+        }
+        history.roll_back(14, id(6), id(8));
+        history.push_entry(14, id(6), Kept::Gap(GapReason::RolledBack), now);
+        history.forget_all();
+        history.push_entry(15, id(9), event(), now);
+        let vanished = [6, 7, 8, 9].map(|ms| history.has_vanished(id(ms)));
+        assert_eq!(vanished, [false, true, true, false]);
+        // Another log has other entries.
+        history.begin_log(16, id(1));
+        assert!(!history.has_vanished(id(7)));
     }
 
     #[test]
