@@ -41,7 +41,7 @@ pub(super) struct Session<'a> {
     connection: Connection,
     owner: &'a mut Subscriber,
     awaited: VecDeque<Awaited>,
-    // What Redis does not let us subscribe to; asked again at each look.
+    // What Redis does not let us subscribe to. Some of it is asked for again each second.
     refused: HashSet<Subscription>,
     heard: Instant,
     gathering: Gathering,
@@ -234,7 +234,8 @@ impl<'a> Session<'a> {
     }
 
     /// An error in the place of an answer. One name that is not allowed fails the whole command, so
-    /// its names are asked for one by one; what is refused alone is asked for again at each look.
+    /// its names are asked for one by one; what is refused alone is asked for again later
+    /// ([`ASK_AGAIN_INTERVAL`]).
     fn refuse(&mut self, message: String) {
         let error = SourceError::Refused(message);
         let own = self.owner.belief.own();
