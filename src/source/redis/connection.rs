@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::BytesMut;
 use redis::ConnectionInfo;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::error::SourceError;
 use super::greeting::{NO_ID, Protocol};
 use super::socket::{self, Stream, Tls};
 use crate::event::Subscription;
-use crate::source::resp::{Decoder, Limits, Value};
+use crate::source::resp::{self, Decoder, Limits, Value};
 
 /// From the first packet to the answer to `HELLO`.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -108,11 +108,7 @@ impl Connection {
         name: &str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
     ) {
-        put_header(&mut self.output, b'*', arguments.len() + 1);
-        put_bulk(&mut self.output, name);
-        for argument in arguments {
-            put_bulk(&mut self.output, argument);
-        }
+        resp::command(name, arguments, &mut self.output);
     }
 
     /// Sends a command, and waits for its answer. Not for a connection that listens: there, what comes
@@ -222,18 +218,6 @@ fn confirms(push: &[Value], command: &str, name: &str) -> bool {
     let text = |at: usize| push.get(at).and_then(Value::as_bytes);
     text(0).is_some_and(|kind| kind.eq_ignore_ascii_case(command.as_bytes()))
         && text(1).is_some_and(|confirmed| confirmed[..] == *name.as_bytes())
-}
-
-fn put_header(output: &mut BytesMut, kind: u8, number: usize) {
-    output.put_u8(kind);
-    output.put_slice(number.to_string().as_bytes());
-    output.put_slice(b"\r\n");
-}
-
-fn put_bulk(output: &mut BytesMut, text: &str) {
-    put_header(output, b'$', text.len());
-    output.put_slice(text.as_bytes());
-    output.put_slice(b"\r\n");
 }
 
 impl fmt::Debug for Connection {

@@ -47,6 +47,19 @@ pub fn encode(value: &Value, protocol: Protocol, out: &mut BytesMut) {
     }
 }
 
+/// Writes a command to the end of `out`, as a client sends it: an array of bulk strings.
+pub fn command<'a>(
+    name: &str,
+    arguments: impl ExactSizeIterator<Item = &'a str>,
+    out: &mut BytesMut,
+) {
+    header(b'*', 1 + arguments.len(), out);
+    bulk(b'$', name.as_bytes(), out);
+    for argument in arguments {
+        bulk(b'$', argument.as_bytes(), out);
+    }
+}
+
 /// A type and what stands behind it in its line.
 fn header(kind: u8, value: impl std::fmt::Display, out: &mut BytesMut) {
     out.put_u8(kind);
@@ -136,6 +149,16 @@ mod tests {
             assert_eq!(written(&value, Protocol::Resp3), resp3);
             assert_eq!(written(&value, Protocol::Resp2), resp2);
         }
+    }
+
+    #[test]
+    fn a_command_is_an_array_of_its_words() {
+        let mut out = BytesMut::new();
+        super::command("GET", ["a\r\nb", ""].into_iter(), &mut out);
+        assert_eq!(out, "*3\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
+        let mut decoder = Decoder::new(Limits::default());
+        let words = ["GET", "a\r\nb", ""].map(text);
+        assert_eq!(decoder.decode(&mut out), Ok(Some(Value::Array(words.to_vec()))));
     }
 
     #[test]
