@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use crate::support::frames::{DATA, END_STREAM, HEADERS, RST_STREAM, WINDOW_UPDATE};
+use crate::support::frame_backend::{FrameBackend, head};
+use crate::support::frames::{ACK, DATA, END_STREAM, HEADERS, PING, RST_STREAM, WINDOW_UPDATE};
 use crate::support::nginx::Nginx;
 use crate::support::{
     Frame, FrameConnection, Gateway, Process, Program, Redis, SOON, Via, eventually, read_head,
@@ -311,6 +312,109 @@ async fn what_is_left_of_a_request_over_http2_is_read_for_a_while_and_then_reset
         if frame.stream == 5 && frame.flags & END_STREAM != 0 {
             break;
         }
+    }
+}
+
+/// A client over HTTP/2 with a body that it sends as its window allows.
+struct Uploading {
+    connection: FrameConnection,
+    // What may still be sent on stream 1, in octets.
+    window: usize,
+    left: usize,
+    is_answered: bool,
+}
+
+impl Uploading {
+    async fn begin(gateway: &Gateway, path: &str, more: &[(&str, &str)], left: usize) -> Self {
+        let mut connection = FrameConnection::open(gateway.address("http"), &[]).await;
+        let fields =
+            [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "a")];
+        connection.send(&Frame::request(1, 0, &[&fields, more].concat())).await;
+        Self { connection, window: 64 << 10, left, is_answered: false }
+    }
+
+    /// Sends all that the window allows, in one write.
+    async fn send(&mut self) {
+        let mut frames = Vec::new();
+        while self.window.min(self.left) > 0 {
+            let length = self.window.min(self.left).min(16 << 10);
+            (self.window, self.left) = (self.window - length, self.left - length);
+            let flags = if self.left == 0 { END_STREAM } else { 0 };
+            frames.push(Frame::new(DATA, flags, 1, &vec![b'x'; length]));
+        }
+        self.connection.send_all(frames).await;
+    }
+
+    /// Reads a frame; returns whether it acknowledges a PING.
+    async fn read(&mut self) -> bool {
+        let what = format!("a frame, with a window of {} and {} to send", self.window, self.left);
+        let frame = within(SOON, &what, self.connection.next()).await.expect("closed");
+        match frame.kind {
+            WINDOW_UPDATE if frame.stream == 1 => {
+                self.window += usize::try_from(frame.number(0)).unwrap();
+            }
+            DATA | HEADERS => self.is_answered |= frame.flags & END_STREAM != 0,
+            RST_STREAM => panic!("{frame:?} instead of {what}"),
+            _ => {}
+        }
+        frame.kind == PING && frame.flags & ACK != 0
+    }
+
+    /// Reads all frames that answer what was sent so far.
+    async fn settle(&mut self) {
+        self.connection.send(&Frame::new(PING, 0, 0, b"all read")).await;
+        while !self.read().await {}
+    }
+}
+
+#[tokio::test]
+async fn a_client_over_http2_whose_window_is_used_up_when_its_upload_is_refused_sends_the_rest() {
+    let redis = Redis::start().await;
+    let announced = MEGABYTE.to_string();
+    for more in [&[][..], &[("content-length", announced.as_str())]] {
+        let backend = FrameBackend::start().await;
+        let gateway = in_front_of(&redis, backend.address().port(), "http2: true", "").await;
+        let mut client = Uploading::begin(&gateway, "/", more, MEGABYTE).await;
+        let mut connection = backend.accept(&[]).await;
+        let request = within(SOON, "a request", connection.next_of(HEADERS)).await.unwrap();
+        client.send().await;
+        // The backend takes as much as its window allows at first, and does not open it.
+        let mut received = 0;
+        while received < 65_535 {
+            let data = within(SOON, "the body", connection.next_of(DATA)).await.unwrap();
+            received += data.payload.len();
+        }
+        client.settle().await;
+        while client.window > 0 {
+            client.send().await;
+            client.settle().await;
+        }
+        assert!(client.left > 0 && !client.is_answered);
+
+        let mut refusal = head(request.stream, &[("content-length", "0")]);
+        refusal[0].flags |= END_STREAM;
+        connection.send_all(refusal).await;
+        while client.left > 0 || !client.is_answered {
+            client.send().await;
+            if client.left > 0 || !client.is_answered {
+                client.read().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_that_a_client_over_http2_has_sent_of_an_upload_the_gateway_refuses_it_may_send_again()
+{
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
+    for (path, more) in [("/nowhere", &[][..]), ("/large-header", &[("a", ""); 600])] {
+        let mut client = Uploading::begin(&gateway, path, more, MEGABYTE).await;
+        client.send().await;
+        while client.window < 64 << 10 {
+            client.read().await;
+        }
+        assert!(client.is_answered, "{path}");
     }
 }
 

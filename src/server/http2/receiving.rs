@@ -32,6 +32,8 @@ struct Coming {
     unread: usize,
     // How much of that is padding: nobody reads it.
     padding: usize,
+    // What was read and not returned to the window of the stream, in octets.
+    withheld: usize,
     // What it announced, less what it sent, in octets.
     announced: Option<u64>,
     // Whether the client may send the rest, though nobody reads it.
@@ -83,6 +85,7 @@ impl Receiving {
             rest: 0,
             unread: 0,
             padding: 0,
+            withheld: 0,
             announced,
             is_thrown_away: false,
             is_malformed: false,
@@ -205,18 +208,22 @@ impl Receiving {
         self.0.as_ref().map_or(0, |coming| coming.unread)
     }
 
-    /// Takes what has been read since this was asked last, padding included, and by how much the
-    /// client is told to send more: by nothing where it may send all that it has announced.
+    /// Takes what has been read since the last call, padding included, and returns it with the octets
+    /// by which the window of the stream opens. While nobody reads the body, and where the client may
+    /// send all that it has announced, the window stays as it is. What is withheld meanwhile opens the
+    /// window later, if the rest of the body is [thrown away](Self::throw_away).
     pub(super) fn take_read(&mut self) -> (usize, usize) {
         let is_wanted = self.is_wanted();
         let Some(coming) = &mut self.0 else { return (0, 0) };
         let read = coming.feed.take_read() + std::mem::take(&mut coming.padding);
         coming.unread = coming.unread.saturating_sub(read);
+        coming.withheld += read;
         if !is_wanted || coming.has_all() {
             return (read, 0);
         }
-        coming.window += read as i64;
-        (read, read)
+        let update = std::mem::take(&mut coming.withheld);
+        coming.window += update as i64;
+        (read, update)
     }
 
     /// By how much the window has grown, as far as that of the connection still has to grow with it.

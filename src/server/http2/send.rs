@@ -143,10 +143,12 @@ impl<H: Handler> Connection<H> {
         if read > 0 {
             stream.stage.heard(Instant::now);
             self.credit.shrink(stream.receiving.trim());
-            if update > 0 {
-                self.sender.window_update(id, update);
-                self.measure(id, read);
-            }
+        }
+        if update > 0 {
+            self.sender.window_update(id, update);
+            self.measure(id, update);
+        }
+        if read > 0 {
             self.give_back(read);
         }
         if is_bulk {
