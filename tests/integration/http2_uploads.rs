@@ -3,7 +3,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::frames::{ACK, DATA, END_STREAM, HEADERS, PING, WINDOW_UPDATE};
+use crate::support::frames::{ACK, DATA, END_STREAM, HEADERS, PING, RST_STREAM, WINDOW_UPDATE};
 use crate::support::{
     Frame, FrameConnection, Gateway, GatewayBuilder, Process, Program, Redis, SOON, Site, Upstream,
     eventually, measured, within,
@@ -59,6 +59,71 @@ async fn without_upload_memory_they_wait_and_no_more_is_held_than_the_window_of_
     let said = async || node.stdout().len() >= 3;
     eventually(SOON, "the last upload is answered when they are gone", said).await;
     assert_eq!(node.stdout()[2], format!("200 {}", 1 << 20));
+}
+
+/// Uploads that are open at the same time, on one connection.
+struct Uploads {
+    connection: FrameConnection,
+    // What may be sent on the connection, in octets.
+    window: usize,
+    opened: u32,
+}
+
+impl Uploads {
+    async fn open(gateway: &Gateway, window: usize) -> Self {
+        let connection = FrameConnection::open(gateway.address("http"), &[]).await;
+        Self { connection, window, opened: 0 }
+    }
+
+    /// Begins an upload to `path`, and sends `length` octets of it: less than would be worth an update of its
+    /// own window.
+    async fn begin(&mut self, path: &str, length: usize) {
+        let stream = 2 * self.opened + 1;
+        self.opened += 1;
+        let fields =
+            [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "a")];
+        self.connection.send(&Frame::request(stream, 0, &fields)).await;
+        let mut left = length;
+        while left > 0 {
+            let piece = left.min(self.window).min(1 << 10);
+            if piece == 0 {
+                let what = format!("room on the connection for upload {}", self.opened);
+                within(SOON, &what, self.read()).await;
+                continue;
+            }
+            self.connection.send(&Frame::new(DATA, 0, stream, &vec![b'x'; piece])).await;
+            (self.window, left) = (self.window - piece, left - piece);
+        }
+    }
+
+    async fn read(&mut self) {
+        let frame = self.connection.next().await.expect("closed");
+        if (frame.kind, frame.stream) == (WINDOW_UPDATE, 0) {
+            self.window += usize::try_from(frame.number(0)).unwrap();
+        }
+        assert!(!matches!(frame.kind, HEADERS | RST_STREAM), "{frame:?}");
+    }
+}
+
+#[tokio::test]
+async fn uploads_that_are_read_go_on_without_upload_memory_however_little_each_of_them_sends() {
+    let redis = Redis::start().await;
+    let (reads, never_reads) = (Site::start("ok").await, Upstream::start().await);
+    // The window of the connection; what others keep of it, in KiB; uploads of 10 KiB that are read.
+    for (window, stuck, uploads) in [(1024, 0, 150), (65, 0, 30), (1024, 1000, 30)] {
+        let settings = format!(
+            "limits: {{ upload_memory: 0 }}\nhttp2: {{ connection_window: {}B }}",
+            (window << 10) - 1
+        );
+        let gateway = before(&redis, &reads, &never_reads).settings(&settings).start().await;
+        let mut client = Uploads::open(&gateway, 65_535).await;
+        for _ in 0..stuck / 50 {
+            client.begin("/stuck", 50 << 10).await;
+        }
+        for _ in 0..uploads {
+            client.begin("/read", 10 << 10).await;
+        }
+    }
 }
 
 /// Sends so much as a far client does: what it says to a PING comes behind a whole window. Returns the

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use super::reads::Reads;
 use crate::server::connection::BodyError;
 
 /// Small pieces are put together up to so much: each piece costs memory of its own, and a client chooses
@@ -32,6 +33,8 @@ pub(super) struct Feed(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     stream: Waker,
+    // Of all streams of the connection.
+    reads: Arc<Reads>,
 }
 
 #[derive(Debug)]
@@ -49,6 +52,8 @@ struct State {
     reader: Option<Waker>,
     // The reader has left: nothing is kept any more.
     is_unwanted: bool,
+    // The stream has ended, and was credited to the connection whole: reads do not count any more.
+    is_detached: bool,
 }
 
 #[derive(Debug)]
@@ -57,9 +62,10 @@ enum End {
     Cut,
 }
 
-/// A body, and the way to feed it.
+/// A body, and the way to feed it. `reads` counts what is read for the connection.
 pub(super) fn channel(
     stream: Waker,
+    reads: Arc<Reads>,
     window: u32,
     length: Option<u64>,
     awaits_continue: bool,
@@ -74,8 +80,9 @@ pub(super) fn channel(
         is_wanted: false,
         reader: None,
         is_unwanted: false,
+        is_detached: false,
     };
-    let shared = Arc::new(Shared { state: Mutex::new(state), stream });
+    let shared = Arc::new(Shared { state: Mutex::new(state), stream, reads });
     (Feed(Arc::clone(&shared)), Incoming(shared))
 }
 
@@ -84,7 +91,7 @@ impl Feed {
     pub(super) fn push(&self, piece: &[u8]) -> bool {
         let mut state = self.0.lock();
         if state.is_unwanted {
-            state.read += piece.len();
+            state.count(piece.len(), &self.0.reads);
             return false;
         }
         match state.chunks.back_mut() {
@@ -95,6 +102,19 @@ impl Feed {
         }
         wake(state);
         true
+    }
+
+    /// Counts padding as read: nobody reads it.
+    pub(super) fn discard(&self, padding: usize) {
+        self.0.lock().count(padding, &self.0.reads);
+    }
+
+    /// The stream has ended. Returns what has been read since [`take_read`](Self::take_read), in octets;
+    /// what is read from now on does not count for the connection.
+    pub(super) fn detach(&self) -> usize {
+        let mut state = self.0.lock();
+        state.is_detached = true;
+        std::mem::take(&mut state.read)
     }
 
     /// Whether nobody reads it any more: what comes all the same is thrown away.
@@ -156,6 +176,15 @@ impl Shared {
     }
 }
 
+impl State {
+    /// Counts octets as read; returns whether the stream is to be woken for that.
+    fn count(&mut self, octets: usize, reads: &Reads) -> bool {
+        self.read += octets;
+        let is_due = !self.is_detached && reads.add(octets);
+        is_due || self.read >= self.worth_telling
+    }
+}
+
 impl Body for Incoming {
     type Data = Bytes;
     type Error = BodyError;
@@ -166,13 +195,12 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.0.lock();
         if let Some(chunk) = state.chunks.pop_front() {
-            state.read += chunk.len();
+            let is_due = state.count(chunk.len(), &self.0.reads);
             state.length = state.length.map(|length| length.saturating_sub(chunk.len() as u64));
-            // At the end too: the window of the connection is another's as well.
+            // At the end too: a window that has grown is not needed any more.
             let is_end = state.chunks.is_empty() && state.end.is_some();
-            let is_worth_telling = state.read >= state.worth_telling || is_end;
             drop(state);
-            if is_worth_telling {
+            if is_due || is_end {
                 self.0.stream.wake_by_ref();
             }
             return Poll::Ready(Some(Ok(Frame::data(chunk.freeze()))));
@@ -210,7 +238,7 @@ impl Drop for Incoming {
         let mut state = self.0.lock();
         state.is_unwanted = true;
         let unread: usize = state.chunks.drain(..).map(|chunk| chunk.len()).sum();
-        state.read += unread;
+        state.count(unread, &self.0.reads);
         let is_news = state.read > 0;
         drop(state);
         if is_news {
@@ -228,12 +256,15 @@ mod tests {
     use bytes::Bytes;
     use http_body::Body as _;
 
-    use super::{Feed, Incoming, TOGETHER, channel};
+    use super::{Feed, Incoming, Reads, TOGETHER, channel};
     use crate::server::http2::wakes::{Part, Wakes};
 
     fn body(awaits_continue: bool) -> (Feed, Incoming, Arc<Wakes>) {
         let wakes = Arc::new(Wakes::default());
-        let (feed, incoming) = channel(wakes.caller(Part::Stream(1)), 8, None, awaits_continue);
+        let reads = Arc::new(Reads::default());
+        reads.take(16);
+        let stream = wakes.caller(Part::Stream(1));
+        let (feed, incoming) = channel(stream, reads, 8, None, awaits_continue);
         (feed, incoming, wakes)
     }
 
@@ -266,6 +297,21 @@ mod tests {
         feed.end(None);
         assert!(body.is_end_stream());
         assert_eq!(read(&mut body), Poll::Ready(None));
+    }
+
+    #[test]
+    fn what_is_read_of_a_stream_that_has_ended_counts_once() {
+        let (feed, mut body, _wakes) = body(false);
+        let reads = Arc::clone(&feed.0.reads);
+        feed.push(&[b'x'; TOGETHER]);
+        feed.push(b"abc");
+        feed.discard(5);
+        assert!(read(&mut body).is_ready());
+        // The connection counts the other three as read when it removes the stream.
+        assert_eq!((feed.detach(), reads.take(16)), (TOGETHER + 5, TOGETHER + 5));
+        assert!(read(&mut body).is_ready());
+        drop(body);
+        assert_eq!(reads.take(16), 0);
     }
 
     #[test]

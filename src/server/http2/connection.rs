@@ -19,6 +19,7 @@ use super::error::Code;
 use super::frame::MAX_31_BITS;
 use super::growth::Measured;
 use super::hpack::Decoder;
+use super::reads::Reads;
 use super::requests::Block;
 use super::resets::Resets;
 use super::send::Sender;
@@ -57,6 +58,8 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) payload: Option<Payload>,
     /// What the client may send on all streams.
     pub(super) credit: Credit,
+    /// What has been read of it, and not been credited.
+    pub(super) reads: Arc<Reads>,
     // Boxed: hardly ever there.
     pub(super) measured: Option<Box<Measured>>,
     pub(super) budget: Budget,
@@ -114,6 +117,7 @@ impl<H: Handler> Connection<H> {
             block: None,
             payload: None,
             credit: Credit::new(own_window, shard.upload_memory().clone()),
+            reads: Arc::default(),
             measured: None,
             budget: Budget::new(Instant::now()),
             resets: Resets::default(),
@@ -329,26 +333,30 @@ impl<H: Handler> Connection<H> {
 
     /// Forgets a stream.
     pub(super) fn remove(&mut self, id: u32, how: How) -> Option<Box<Stream<H::Body>>> {
-        let stream = self.streams.remove(id);
-        if let Some(stream) = &stream {
+        let mut stream = self.streams.remove(id);
+        if let Some(stream) = &mut stream {
             if stream.precedence == Precedence::Events && self.bulk.event_stream_ended() {
                 self.ready.extend(self.starved.drain(..)); // they need no room any more
             }
             self.credit.shrink(stream.receiving.grown());
-            self.give_back(stream.receiving.unread());
+            self.give_back(stream.receiving.detach());
         }
         self.ended.note(id, how);
         stream
     }
 
-    /// What has been read, or is thrown away, may come again.
+    /// What is thrown away, and was never a stream's to read, may come again.
     pub(super) fn give_back(&mut self, octets: usize) {
         self.credit.read(octets);
         self.update_credit();
     }
 
-    /// Tells the client what it may send on all streams, if that is worth it.
+    /// Credits what has been read of all streams, and tells the client what it may send on them, if that
+    /// is worth it.
     pub(super) fn update_credit(&mut self) {
+        // The less the client may send, the less has to be read before the task is woken for it.
+        let read = self.reads.take(self.credit.window() / 4);
+        self.credit.read(read);
         if let Some(more) = self.credit.update() {
             self.sender.window_update(0, more);
         }

@@ -31,6 +31,11 @@ impl Credit {
         Self { memory, own, lent: 0, grown: 0, window: own, unread: 0 }
     }
 
+    /// What the client may send, in octets.
+    pub(super) fn window(&self) -> usize {
+        self.window
+    }
+
     /// The client sends so much; returns whether it may.
     pub(super) fn receive(&mut self, octets: usize) -> bool {
         let Some(left) = self.window.checked_sub(octets) else { return false };

@@ -9,8 +9,8 @@
 //! [`reading`] cuts what comes into frames, [`receive`] is what each frame of a client does,
 //! [`requests`] what a header block does and [`data`] what DATA does, [`send`] what becomes of a
 //! response; [`stream`] is one stream, [`receiving`] the client's side of it, [`body`] the way from there to who reads, [`head`]
-//! what is asked for; [`credit`] is what a client may send on all streams, and [`growth`] how windows
-//! grow; [`wakes`] tells who has something to do, [`output`] what waits for the socket; [`bulk`] is what
+//! what is asked for; [`credit`] is what a client may send on all streams, [`reads`] what of it was read, and [`growth`] how
+//! windows grow; [`wakes`] tells who has something to do, [`output`] what waits for the socket; [`bulk`] is what
 //! comes behind events, and [`pace`] how much of it may be on its way; [`budget`], [`resets`] and
 //! [`keep_alive`] bound what a client may do without being served.
 //!
@@ -34,6 +34,7 @@ mod keep_alive;
 pub(crate) mod output;
 mod pace;
 mod reading;
+mod reads;
 mod receive;
 mod receiving;
 mod requests;

@@ -30,8 +30,6 @@ struct Coming {
     rest: usize,
     // What it sent and was not given back as window, in octets.
     unread: usize,
-    // How much of that is padding: nobody reads it.
-    padding: usize,
     // What was read and not returned to the window of the stream, in octets.
     withheld: usize,
     // What it announced, less what it sent, in octets.
@@ -84,7 +82,6 @@ impl Receiving {
             window: i64::from(window),
             rest: 0,
             unread: 0,
-            padding: 0,
             withheld: 0,
             announced,
             is_thrown_away: false,
@@ -128,7 +125,7 @@ impl Receiving {
             coming.check_length()?;
         }
         coming.unread += data + padding;
-        coming.padding += padding;
+        coming.feed.discard(padding);
         Ok(())
     }
 
@@ -203,9 +200,11 @@ impl Receiving {
         self.0.as_ref().is_some_and(|coming| coming.feed.take_continue())
     }
 
-    /// What it sent and was not given back as window, in octets.
-    pub(super) fn unread(&self) -> usize {
-        self.0.as_ref().map_or(0, |coming| coming.unread)
+    /// The stream ends. Returns what its client sent and nobody has read, in octets: it does not count as
+    /// read later on, should somebody read it.
+    pub(super) fn detach(&mut self) -> usize {
+        let Some(coming) = &mut self.0 else { return 0 };
+        coming.unread.saturating_sub(coming.feed.detach())
     }
 
     /// Takes what has been read since the last call, padding included, and returns it with the octets
@@ -215,7 +214,7 @@ impl Receiving {
     pub(super) fn take_read(&mut self) -> (usize, usize) {
         let is_wanted = self.is_wanted();
         let Some(coming) = &mut self.0 else { return (0, 0) };
-        let read = coming.feed.take_read() + std::mem::take(&mut coming.padding);
+        let read = coming.feed.take_read();
         coming.unread = coming.unread.saturating_sub(read);
         coming.withheld += read;
         if !is_wanted || coming.has_all() {

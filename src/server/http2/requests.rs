@@ -1,6 +1,7 @@
 //! Header blocks: requests, and the trailers behind their bodies (RFC 9113, sections 6.2, 6.10, 8.1).
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use http::{Method, Request, Response};
@@ -157,7 +158,8 @@ impl<H: Handler> Connection<H> {
         let waker = self.wakes.caller(Part::Stream(about.stream));
         let window = self.shard.settings().http2.stream_window;
         // Its reader is gone: what still comes is thrown away.
-        let (feed, _unread) = body::channel(waker.clone(), window, None, false);
+        let (feed, _unread) =
+            body::channel(waker.clone(), Arc::clone(&self.reads), window, None, false);
         let is_malformed = why.is_malformed();
         let receiving = Receiving::unheard(feed, window, about.ends_stream, is_malformed);
         let response = self.shard.handler().refuse(&head, why);
@@ -193,7 +195,8 @@ impl<H: Handler> Connection<H> {
             (Receiving::nothing(), None)
         } else {
             let awaits = request_body::expects_continue(request.headers());
-            let (feed, incoming) = body::channel(waker.clone(), window, announced, awaits);
+            let reads = Arc::clone(&self.reads);
+            let (feed, incoming) = body::channel(waker.clone(), reads, window, announced, awaits);
             let receiving = Receiving::body(feed, window, announced);
             (receiving, Some(incoming))
         };

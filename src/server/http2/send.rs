@@ -149,7 +149,7 @@ impl<H: Handler> Connection<H> {
             self.measure(id, update);
         }
         if read > 0 {
-            self.give_back(read);
+            self.update_credit();
         }
         if is_bulk {
             self.queue_bulk(id);
