@@ -811,3 +811,56 @@ async fn a_ping_of_the_backend_is_answered() {
     assert_eq!((pong.flags, &pong.payload[..]), (1, &b"are you?"[..]));
     goes_on(&mut neighbour, &mut connection).await;
 }
+
+/// A head that does not end its stream: the end comes in a frame of its own, as hypercorn sends it.
+fn status_head(stream: u32, status: &str, fields: &[(&str, &str)]) -> Frame {
+    Frame::request(stream, 0, &[&[(":status", status)], fields].concat())
+}
+
+#[tokio::test]
+async fn a_response_without_a_body_gets_no_length_that_its_backend_has_not_sent() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, _neighbour) = first_connection(&gateway, &backend, &[]).await;
+    for (method, status, length, expected) in [
+        ("HEAD", "200", None, ""),
+        ("HEAD", "200", Some("42"), "42"),
+        ("HEAD", "404", None, ""),
+        ("GET", "304", None, ""),
+        ("GET", "304", Some("42"), "42"),
+        ("GET", "204", None, ""),
+        // RFC 9110, section 8.6: a 204 must not have one.
+        ("GET", "204", Some("0"), ""),
+    ] {
+        for via in Via::ALL {
+            let what = format!("{method}, {status}, {length:?} via {via:?}");
+            let request = Request::new(method, "/");
+            let (response, number) = tokio::join!(gateway.send(via, request), async {
+                let number = next_request(&mut connection).await.stream;
+                let fields: Vec<_> =
+                    length.map(|length| ("content-length", length)).into_iter().collect();
+                connection.send(&status_head(number, status, &fields)).await;
+                number
+            });
+            assert_eq!(response.status.to_string(), status, "{what}");
+            assert_eq!(response.header("content-length"), expected, "{what}");
+            connection.send(&Frame::new(DATA, END_STREAM, number, b"")).await;
+            assert_eq!(response.text().await, "", "{what}");
+        }
+    }
+    assert_eq!(backend.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_204_from_a_backend_over_http1_has_no_length_over_http2() {
+    let redis = Redis::start().await;
+    let backend = Upstream::start().await;
+    let gateway = in_front_of(&redis, &backend.route("/{*rest}")).await;
+    for via in Via::ALL {
+        let (response, ()) = tokio::join!(gateway.send(via, Request::get("/")), async {
+            backend.call().await.answer("204 No Content", "", "").await;
+        });
+        assert_eq!((response.status, response.header("content-length")), (204, ""), "{via:?}");
+    }
+}

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf as _, Bytes};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -252,6 +252,7 @@ impl Sender {
         stream: &mut Stream<B>,
         response: Response<B>,
     ) -> bool {
+        let is_head = matches!(stream.stage, Stage::Handling { is_head: true, .. });
         let (mut parts, body) = response.into_parts();
         for name in &CONNECTION_SPECIFIC {
             parts.headers.remove(name);
@@ -259,8 +260,11 @@ impl Sender {
         parts.headers.entry(DATE).or_insert_with(date);
         let is_last = body.is_end_stream();
         let is_of_events = parts.headers.get(CONTENT_TYPE).is_some_and(is_event_stream);
-        if let Some(length) = body.size_hint().exact().filter(|_| !is_last) {
-            parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+        if !is_last {
+            announce_length(&mut parts, body.size_hint().exact(), is_head);
+        }
+        if parts.status == StatusCode::NO_CONTENT {
+            parts.headers.remove(CONTENT_LENGTH); // RFC 9110, section 8.6: a 204 has none
         }
         self.head(id, parts.status, &parts.headers, is_last);
         stream.precedence = if is_of_events { Precedence::Events } else { Precedence::Other };
@@ -352,6 +356,16 @@ impl Sender {
                 }
             }
         }
+    }
+}
+
+/// Announces the length of a body where it is known and not announced. A response to HEAD and a 304 have no
+/// body, and what they announce is the length of another (RFC 9110, section 8.6): only who made them
+/// knows it.
+fn announce_length(parts: &mut response::Parts, length: Option<u64>, is_head: bool) {
+    let has_body = !is_head && parts.status != StatusCode::NOT_MODIFIED;
+    if let Some(length) = length.filter(|_| has_body) {
+        parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
 }
 
