@@ -6,6 +6,7 @@
 //! [grown](Credit::grow), that of the connection has grown with it. Only when that memory is used up does
 //! a connection have to do with what is its own.
 
+use super::frame::MAX_31_BITS;
 use crate::server::upload_memory::UploadMemory;
 
 /// The window of a connection.
@@ -69,7 +70,7 @@ impl Credit {
 
     /// What the client may be told now that it may send more; `None`: it is not worth a frame.
     pub(super) fn update(&mut self) -> Option<usize> {
-        let target = self.own + self.grown;
+        let target = self.target();
         let missing = target.saturating_sub(self.window);
         let mut more = missing.min(self.spare());
         let is_short = self.window < target / 4;
@@ -86,6 +87,12 @@ impl Credit {
         is_worth_it.then_some(more)
     }
 
+    /// How large the window is while nothing is unread: no larger than a window may be (RFC 9113, section
+    /// 6.9.1).
+    fn target(&self) -> usize {
+        (self.own + self.grown).min(MAX_31_BITS as usize)
+    }
+
     /// Neither with the client, nor with a stream.
     fn spare(&self) -> usize {
         self.own + self.lent - self.window - self.unread
@@ -94,7 +101,7 @@ impl Credit {
     /// Gives back what was lent and is not needed any more.
     fn settle(&mut self) {
         if self.lent > 0 {
-            let needed = (self.own + self.grown).saturating_sub(self.window);
+            let needed = self.target().saturating_sub(self.window);
             let over = self.lent.min(self.spare().saturating_sub(needed));
             self.lent -= over;
             self.memory.give_back(over);
@@ -112,7 +119,7 @@ impl Drop for Credit {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Credit;
+    use super::{Credit, MAX_31_BITS};
     use crate::metrics::Metrics;
     use crate::server::upload_memory::UploadMemory;
 
@@ -176,6 +183,28 @@ mod tests {
         credit.read(OWN);
         assert_eq!((credit.update(), credit.lent), (None, 0));
         assert_eq!(memory.lend(OWN), OWN);
+    }
+
+    #[test]
+    fn no_window_is_larger_than_the_standard_allows_however_large_its_parts_are() {
+        let most = MAX_31_BITS as usize;
+        for (own, grown) in [(most - 100, 4 << 20), (1 << 30, 100 << 20), (1 << 20, 4 << 20)] {
+            let memory = memory(usize::MAX / 2);
+            let own = u32::try_from(own).expect("31 bits");
+            let mut credit = Credit::new(own, memory.clone());
+            for _ in 0..1000 {
+                assert!(credit.grow(grown));
+                credit.update();
+                assert!(credit.window <= most, "{} of {own}", credit.window);
+                let sent = credit.window / 2;
+                assert!(credit.receive(sent));
+                credit.read(sent);
+            }
+            credit.update();
+            assert!(credit.window <= most);
+            drop(credit);
+            assert_eq!(memory.lend(usize::MAX / 2), usize::MAX / 2, "all of it has come back");
+        }
     }
 
     #[derive(Clone, Copy, Debug)]
