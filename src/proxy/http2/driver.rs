@@ -10,9 +10,9 @@ use rustc_hash::FxHashMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::header_block::HeaderBlock;
-use super::link::Link;
+use super::link::{Link, Queued};
 use super::liveness::{Due, Liveness};
-use super::reason::{Fault, Reason};
+use super::reason::{Fault, Lost, Reason};
 use super::settings::{DEFAULT_WINDOW, PeerSettings, put_first};
 use super::stream::Stream;
 use crate::server::http2::PREFACE;
@@ -68,6 +68,7 @@ pub(super) struct Driver<T> {
     is_blocked: bool,
     // The socket takes no more, but something may still arrive.
     is_broken: bool,
+    is_closed: bool,
     reader: Waker,
     writer: Waker,
     callers: Vec<std::sync::Arc<Caller>>,
@@ -101,6 +102,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             is_readable: true,
             is_blocked: false,
             is_broken: false,
+            is_closed: false,
             reader: link.wakes.caller(Part::Reader),
             writer: link.wakes.caller(Part::Writer),
             callers: Vec::new(),
@@ -304,9 +306,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.link.ended();
         Some(stream)
     }
+}
 
+impl<T> Driver<T> {
     /// The connection has ended. A request of which nothing was written can be sent again.
     fn close(&mut self, reason: &Reason) {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
         tracing::debug!(%reason, "an HTTP/2 connection to a backend has ended");
         self.link.close(reason);
         for (_, stream) in self.streams.drain() {
@@ -315,6 +322,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             self.link.ended();
         }
         self.lose_queued(reason);
+    }
+
+    /// The requests that were not begun can be sent elsewhere.
+    pub(super) fn lose_queued(&self, reason: &Reason) {
+        while let Some(Queued { request, feed, .. }) = self.link.take_queued() {
+            feed.lose(Lost { reason: reason.clone(), is_unprocessed: true, request });
+            self.link.ended();
+        }
+    }
+}
+
+/// Nobody waits for a task that is gone: it may have panicked, or been aborted with the last handle.
+impl<T> Drop for Driver<T> {
+    fn drop(&mut self) {
+        self.close(&Reason::Task);
     }
 }
 

@@ -19,6 +19,9 @@ pub(in crate::proxy) enum Reason {
     /// The socket.
     #[error("the connection was lost: {0}")]
     Lost(Box<str>),
+    /// The task of the connection is gone, without an end of the connection: it has panicked, perhaps.
+    #[error("the task of its connection has ended")]
+    Task,
     /// It broke the rules of the protocol.
     #[error("it broke the protocol: {0}")]
     Protocol(&'static str),

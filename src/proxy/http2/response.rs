@@ -11,11 +11,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::reason::{Lost, Reason};
 use crate::proxy::message;
+use crate::proxy::upload::Upload;
 use crate::server::connection::BodyError;
 use crate::server::interim::Interim;
 
@@ -150,7 +151,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.cut(Reason::Lost("its task has ended".into()));
+        self.cut(Reason::Task);
     }
 }
 
@@ -187,10 +188,18 @@ impl Future for Exchange {
             for (status, headers) in state.interim.drain(..) {
                 message::pass_on_interim(&self.interim, status, headers);
             }
-            if state.head.is_none() {
-                state.reader = Some(cx.waker().clone());
+            match (state.head.take(), &state.end) {
+                // A panic has taken the request with it: there is nothing that could be sent again.
+                (None, Some(End::Cut(reason))) => {
+                    let (reason, request) = (reason.clone(), Request::new(Upload::none()));
+                    Some(Err(Box::new(Lost { reason, is_unprocessed: false, request })))
+                }
+                (None, _) => {
+                    state.reader = Some(cx.waker().clone());
+                    None
+                }
+                (head, _) => head,
             }
-            state.head.take()
         };
         match head {
             None => {
@@ -311,6 +320,18 @@ mod tests {
             feed.interim(StatusCode::EARLY_HINTS, HeaderMap::new());
         }
         assert_eq!(feed.0.borrow().interim.len(), MAX_INTERIM);
+    }
+
+    #[test]
+    fn a_reader_whose_request_is_gone_learns_so_before_the_head_has_arrived() {
+        let (feed, mut exchange) = channel(Waker::noop().clone(), 8);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut exchange).poll(&mut context).is_pending());
+        drop(feed);
+        let Poll::Ready(Err(lost)) = Pin::new(&mut exchange).poll(&mut context) else {
+            panic!("it still waits");
+        };
+        assert!(!lost.is_unprocessed && !lost.reason.is_of_the_connection(), "{lost:?}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::driver::{Driver, MAX_TOGETHER, STREAM_WINDOW};
 use super::head::CONNECTION_SPECIFIC;
 use super::link::Queued;
-use super::reason::{Lost, Reason};
+use super::reason::Reason;
 use super::stream::{Outgoing, Receiving, Stream};
 use crate::proxy::upload::Upload;
 use crate::server::http2::error::Code;
@@ -132,14 +132,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             }
             self.put(kind, flags, stream, piece);
             (kind, flags) = (kind::CONTINUATION, 0);
-        }
-    }
-
-    /// The requests that were not begun can be sent elsewhere.
-    pub(super) fn lose_queued(&self, reason: &Reason) {
-        while let Some(Queued { request, feed, .. }) = self.link.take_queued() {
-            feed.lose(Lost { reason: reason.clone(), is_unprocessed: true, request });
-            self.link.ended();
         }
     }
 

@@ -44,6 +44,39 @@ async fn open(link: &Link) -> Result<(), Reason> {
 }
 
 #[tokio::test]
+async fn a_task_that_ends_without_a_word_fails_its_requests_and_takes_no_more() {
+    let local = LocalSet::new();
+    local
+        .run_until(async {
+            let (link, mut far, task) = connection(64 << 10);
+            far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
+            open(&link).await.expect("open");
+            let sent = link.send(get("/sent"));
+            let mut preface = [0; 24];
+            far.read_exact(&mut preface).await.expect("the preface");
+            let mut head = [0; frame::HEAD];
+            while head[3] != kind::HEADERS {
+                far.read_exact(&mut head).await.expect("a frame");
+                let mut payload = vec![0; frame::Head::parse(&head).expect("whole").length];
+                far.read_exact(&mut payload).await.expect("its payload");
+            }
+            let queued = link.send(get("/queued"));
+            // As a panic does.
+            task.abort();
+            let both = tokio::time::timeout(std::time::Duration::from_secs(15), async {
+                (sent.await, queued.await)
+            });
+            let (sent, queued) = both.await.expect("both have failed");
+            assert!(!sent.expect_err("no response").is_unprocessed);
+            assert!(queued.expect_err("no response").is_unprocessed, "it may be sent again");
+            assert!(link.is_over());
+            let later = link.send(get("/later")).await;
+            assert!(later.expect_err("no response").is_unprocessed);
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn another_implementation_is_understood_and_understands() {
     let local = LocalSet::new();
     local
