@@ -148,6 +148,11 @@ impl Feed {
         std::mem::take(&mut self.0.lock().read)
     }
 
+    /// The response begins: no interim response may follow (RFC 9113, section 8.1).
+    pub(super) fn forbid_continue(&self) {
+        self.0.lock().awaits_continue = false;
+    }
+
     /// Whether the client is to be told now to go on.
     pub(super) fn take_continue(&self) -> bool {
         let mut state = self.0.lock();
@@ -364,5 +369,13 @@ mod tests {
         assert!(has_called(&wakes));
         assert!(feed.take_continue());
         assert!(!feed.take_continue(), "once");
+    }
+
+    #[test]
+    fn a_client_whose_response_has_begun_is_not_told_to_go_on_when_its_body_is_wanted_then() {
+        let (feed, mut body, wakes) = body(true);
+        feed.forbid_continue();
+        assert!(read(&mut body).is_pending());
+        assert!(!has_called(&wakes) && !feed.take_continue());
     }
 }

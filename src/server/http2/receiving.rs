@@ -195,6 +195,13 @@ impl Receiving {
         }
     }
 
+    /// The response begins: the client is not told to go on any more.
+    pub(super) fn forbid_continue(&self) {
+        if let Some(coming) = &self.0 {
+            coming.feed.forbid_continue();
+        }
+    }
+
     /// Whether the client is to be told to go on, and was not told yet.
     pub(super) fn take_continue(&self) -> bool {
         self.0.as_ref().is_some_and(|coming| coming.feed.take_continue())

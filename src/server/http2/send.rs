@@ -269,6 +269,7 @@ impl Sender {
         self.head(id, parts.status, &parts.headers, is_last);
         stream.precedence = if is_of_events { Precedence::Events } else { Precedence::Other };
         stream.stage = Stage::Sending { body, next: Next::Ask };
+        stream.receiving.forbid_continue();
         is_last
     }
 
