@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
 use http::header::CONTENT_LENGTH;
-use http::{Method, request};
+use http::{HeaderMap, Method, request};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -114,6 +114,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
+    /// Ends the request with these fields.
+    fn put_trailers(&mut self, stream: u32, trailers: &HeaderMap) {
+        if trailers.is_empty() {
+            // A block without fields makes no frame.
+            return self.put(kind::DATA, flag::END_STREAM, stream, &[]);
+        }
+        self.put_block(stream, true, |encoder, block| encoder.trailers(trailers, block));
+    }
+
     /// A header block, in as many frames as it needs (RFC 9113, section 4.3).
     fn put_block(
         &mut self,
@@ -176,7 +185,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 },
                 Outgoing::Trailers(trailers) => {
                     let trailers = std::mem::take(&mut **trailers);
-                    self.put_block(id, true, |encoder, block| encoder.trailers(&trailers, block));
+                    self.put_trailers(id, &trailers);
                     return self.sent_all(stream);
                 }
                 Outgoing::Data { rest, is_last } if rest.is_empty() => {
@@ -269,4 +278,28 @@ fn encode(encoder: &mut Encoder, request: &request::Parts, block: &mut Vec<u8>) 
         (":path", path),
     ];
     encoder.request(&pseudo_headers, &request.headers, block);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use http::HeaderMap;
+    use tokio::sync::Notify;
+
+    use super::{Driver, HEAD, STREAM_WINDOW, flag, frame, kind};
+    use crate::proxy::http2::link::Link;
+
+    #[test]
+    fn trailers_without_a_field_still_end_the_request() {
+        let link = Rc::new(Link::new(Rc::new(Notify::new()), STREAM_WINDOW));
+        let mut driver = Driver::new(tokio::io::empty(), link, 1000);
+        driver.put_block(1, false, |encoder, block| encoder.request(&[], &HeaderMap::new(), block));
+        driver.output.buffer().clear();
+        driver.put_trailers(1, &HeaderMap::new());
+        let frame = frame::Head::parse(driver.output.buffer()).expect("a frame");
+        assert_eq!((frame.length, frame.kind, frame.stream), (0, kind::DATA, 1));
+        assert!(frame.has(flag::END_STREAM));
+        assert_eq!(driver.output.len(), HEAD);
+    }
 }

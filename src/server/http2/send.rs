@@ -108,7 +108,12 @@ impl Sender {
         self.block(stream, is_last, |encoder, block| encoder.response(status, headers, block));
     }
 
+    /// Ends the stream with these fields.
     fn trailers(&mut self, stream: u32, trailers: &HeaderMap) {
+        if trailers.is_empty() {
+            // A block without fields makes no frame.
+            return self.put(kind::DATA, flag::END_STREAM, stream, &[]);
+        }
         self.block(stream, true, |encoder, block| encoder.trailers(trailers, block));
     }
 
@@ -381,5 +386,24 @@ fn is_event_stream(content_type: &HeaderValue) -> bool {
 fn note(list: &mut Vec<u32>, id: u32) {
     if !list.contains(&id) {
         list.push(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, StatusCode};
+
+    use super::{HEAD, Http2Settings, Sender, flag, frame, kind};
+
+    #[test]
+    fn trailers_without_a_field_still_end_the_stream() {
+        let mut sender = Sender::new(&Http2Settings::default());
+        sender.head(1, StatusCode::OK, &HeaderMap::new(), false);
+        sender.output.buffer().clear();
+        sender.trailers(1, &HeaderMap::new());
+        let frame = frame::Head::parse(sender.output.buffer()).expect("a frame");
+        assert_eq!((frame.length, frame.kind, frame.stream), (0, kind::DATA, 1));
+        assert!(frame.has(flag::END_STREAM));
+        assert_eq!(sender.output.len(), HEAD);
     }
 }
