@@ -29,7 +29,7 @@ pub(super) struct Progress {
     written: AtomicU64,
     // Whether there is more to see to than what is to be written.
     has_call: AtomicBool,
-    // Whether one of the next two is news.
+    // Whether `room` or `unsent` has been set since the last write.
     has_wishes: AtomicBool,
     // What the kernel is to hold from the next write on, in bytes; 0: what it holds now.
     room: AtomicUsize,

@@ -67,7 +67,8 @@ pub(crate) fn put_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, st
     ]);
 }
 
-/// A number of 32 bits; what stands before 31 bits is reserved and ignored.
+/// The number in the first 32 bits; `None` where there are fewer. In a stream's number and in a window the
+/// first of them is reserved: the caller masks it with [`MAX_31_BITS`].
 pub(crate) fn read_u32(octets: &[u8]) -> Option<u32> {
     octets.first_chunk().copied().map(u32::from_be_bytes)
 }
