@@ -18,12 +18,11 @@ use super::stream::Stream;
 use crate::server::http2::PREFACE;
 use crate::server::http2::hpack::{Decoder, Encoder};
 use crate::server::http2::output::Output;
+use crate::server::http2::read_buffer;
 use crate::server::http2::wakes::{Caller, Part};
 
 /// What a backend may send on one stream before it is read, in octets.
 pub(super) const STREAM_WINDOW: u32 = 256 << 10;
-/// What is read at once: a whole frame, and most of another.
-const READ: usize = 32 << 10;
 /// What is written at once: one TLS record.
 pub(super) const MAX_TOGETHER: usize = 16 << 10;
 /// While so much waits for the socket, nothing is read that would have to be answered.
@@ -367,23 +366,4 @@ fn make_ready(streams: &mut FxHashMap<u32, Stream>, ready: &mut VecDeque<u32>, i
 
 fn lost(error: &io::Error) -> Reason {
     Reason::Lost(error.to_string().into())
-}
-
-/// The buffer into which all connections of a thread read, one after the other.
-mod read_buffer {
-    use std::cell::Cell;
-
-    thread_local! {
-        static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    }
-
-    pub(super) fn take() -> Vec<u8> {
-        let mut buffer = SHARED.take();
-        buffer.resize(super::READ, 0);
-        buffer
-    }
-
-    pub(super) fn give_back(buffer: Vec<u8>) {
-        SHARED.set(buffer);
-    }
 }

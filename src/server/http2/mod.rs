@@ -6,7 +6,7 @@
 //! streams.
 //!
 //! [`frame`] and [`hpack`] are the bytes; [`connection`] is the loop and [`ending`] how it ends;
-//! [`reading`] cuts what comes into frames, [`receive`] is what each frame of a client does,
+//! [`reading`] cuts what comes into frames, out of a [`read_buffer`] that all share; [`receive`] is what each frame of a client does,
 //! [`requests`] what a header block does and [`data`] what DATA does, [`send`] what becomes of a
 //! response; [`stream`] is one stream, [`receiving`] the client's side of it, [`body`] the way from there to who reads, [`head`]
 //! what is asked for; [`credit`] is what a client may send on all streams, [`reads`] what of it was read, and [`growth`] how
@@ -33,6 +33,7 @@ pub(crate) mod hpack;
 mod keep_alive;
 pub(crate) mod output;
 mod pace;
+pub(crate) mod read_buffer;
 mod reading;
 mod reads;
 mod receive;

@@ -11,10 +11,8 @@ use super::PREFACE;
 use super::connection::{Connection, MAX_UNSENT};
 use super::ending::Phase;
 use super::error::Fault;
+use super::read_buffer;
 use crate::server::connection::Handler;
-
-/// What is read at once: a whole frame, and most of another.
-const READ: usize = 32 << 10;
 
 impl<H: Handler> Connection<H> {
     pub(super) fn read(&mut self) -> io::Result<Flow> {
@@ -118,24 +116,5 @@ pub(super) enum Flow {
 impl Flow {
     pub(super) fn is_ended(self) -> bool {
         self == Self::Ended
-    }
-}
-
-/// The buffer into which all connections of a thread read, one after the other.
-mod read_buffer {
-    use std::cell::Cell;
-
-    thread_local! {
-        static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    }
-
-    pub(super) fn take() -> Vec<u8> {
-        let mut buffer = SHARED.take();
-        buffer.resize(super::READ, 0);
-        buffer
-    }
-
-    pub(super) fn give_back(buffer: Vec<u8>) {
-        SHARED.set(buffer);
     }
 }
