@@ -3,20 +3,12 @@
 use http::header::{self, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
 
+use crate::server::http2::CONNECTION_SPECIFIC;
 use crate::server::http2::hpack::{Field, Name};
 
 /// What SETTINGS_MAX_HEADER_LIST_SIZE counts for a field beside its name and value, in octets (RFC
 /// 9113, section 6.5.2).
 const FIELD_OVERHEAD: usize = 32;
-
-/// Fields of one connection, which HTTP/2 does not have (RFC 9113, section 8.2.2).
-pub(super) const CONNECTION_SPECIFIC: [HeaderName; 5] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 /// Collects the fields of a header block. What is over the limit is counted and dropped.
 #[derive(Debug)]

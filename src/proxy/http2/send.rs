@@ -10,11 +10,11 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::{Driver, MAX_TOGETHER, STREAM_WINDOW};
-use super::head::CONNECTION_SPECIFIC;
 use super::link::Queued;
 use super::reason::Reason;
 use super::stream::{Outgoing, Receiving, Stream};
 use crate::proxy::upload::Upload;
+use crate::server::http2::CONNECTION_SPECIFIC;
 use crate::server::http2::error::Code;
 use crate::server::http2::frame::{self, HEAD, flag, kind};
 use crate::server::http2::hpack::Encoder;

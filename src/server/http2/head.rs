@@ -8,6 +8,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::ext::Protocol;
 
+use super::CONNECTION_SPECIFIC;
 use super::authority::is_authority;
 use super::hpack::{BadValue, Field, Name};
 use crate::server::refusal::Unfit;
@@ -42,15 +43,6 @@ pub(super) struct RefusedHead {
     pub(super) head: Request<()>,
     pub(super) why: Unfit,
 }
-
-/// Fields that speak of a connection, which HTTP/2 does not have in it (section 8.2.2).
-pub(super) const CONNECTION_SPECIFIC: [HeaderName; 5] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 impl HeadDraft {
     /// A draft of at most so many bytes, as SETTINGS_MAX_HEADER_LIST_SIZE counts them.

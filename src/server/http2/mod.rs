@@ -49,8 +49,19 @@ pub(super) use self::body::Incoming;
 pub(super) use self::connection::Connection;
 pub(super) use self::keep_alive::{Found, KeepAlive};
 
+use http::header::{self, HeaderName};
+
 /// What a client sends first (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Fields of one connection, which HTTP/2 does not have (RFC 9113, section 8.2.2).
+pub(crate) const CONNECTION_SPECIFIC: [HeaderName; 5] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
 
 /// Decodes header blocks of one connection, for the fuzz targets. The regular fields of each as lines,
 /// and the heads that could be made; `None`, and the end, at what is no HPACK.

@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
 use http_body::Body;
 use tokio::time::Instant;
 
+use super::CONNECTION_SPECIFIC;
 use super::connection::{Connection, TOGETHER};
 use super::ending::Phase;
 use super::error::Code;
 use super::frame::{self, HEAD, flag, kind};
-use super::head::CONNECTION_SPECIFIC;
 use super::hpack::Encoder;
 use super::output::Output;
 use super::settings::{DEFAULT_WINDOW, PeerSettings, put_first};
