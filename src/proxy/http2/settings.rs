@@ -2,18 +2,7 @@
 
 use super::reason::Fault;
 use crate::server::http2::error::Code;
-use crate::server::http2::frame::{self, MAX_31_BITS, MAX_PAYLOAD, kind};
-
-const ENABLE_PUSH: u16 = 0x2;
-const MAX_CONCURRENT_STREAMS: u16 = 0x3;
-const INITIAL_WINDOW_SIZE: u16 = 0x4;
-const MAX_FRAME_SIZE: u16 = 0x5;
-const MAX_HEADER_LIST_SIZE: u16 = 0x6;
-
-/// The window of every stream and of the connection before anything else is announced.
-pub(super) const DEFAULT_WINDOW: u32 = 65_535;
-/// Octets of one setting.
-const SETTING: usize = 6;
+use crate::server::http2::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_PAYLOAD, kind, setting};
 
 /// What the backend has announced, as far as a client needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,26 +27,26 @@ impl PeerSettings {
     /// # Errors
     /// A value that is not allowed.
     pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), Fault> {
-        let (settings, rest) = payload.as_chunks::<SETTING>();
+        let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
         if !rest.is_empty() {
             return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated setting"));
         }
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
             match u16::from_be_bytes([i0, i1]) {
-                MAX_CONCURRENT_STREAMS => self.max_streams = value as usize,
-                INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
+                setting::MAX_CONCURRENT_STREAMS => self.max_streams = value as usize,
+                setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
                     let what = "SETTINGS_INITIAL_WINDOW_SIZE over 2^31 - 1";
                     return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
                 }
-                INITIAL_WINDOW_SIZE => self.initial_window = value,
-                MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
+                setting::INITIAL_WINDOW_SIZE => self.initial_window = value,
+                setting::MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
                     self.max_payload = value as usize;
                 }
-                MAX_FRAME_SIZE => {
+                setting::MAX_FRAME_SIZE => {
                     return Err(Fault::protocol("SETTINGS_MAX_FRAME_SIZE out of range"));
                 }
-                ENABLE_PUSH if value != 0 => {
+                setting::ENABLE_PUSH if value != 0 => {
                     return Err(Fault::protocol("SETTINGS_ENABLE_PUSH from a server"));
                 }
                 // The encoder keeps no dynamic table, whatever its size may be. The backend's limit on
@@ -76,11 +65,14 @@ impl PeerSettings {
 /// limited by its own. What a stream leaves unread is therefore credit of that stream alone.
 pub(super) fn put_first(out: &mut Vec<u8>, stream_window: u32, max_header_list: usize) {
     let list = u32::try_from(max_header_list).unwrap_or(u32::MAX);
-    let ours =
-        [(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, stream_window), (MAX_HEADER_LIST_SIZE, list)];
-    frame::put_head(out, ours.len() * SETTING, kind::SETTINGS, 0, 0);
-    for (setting, value) in ours {
-        out.extend_from_slice(&setting.to_be_bytes());
+    let ours = [
+        (setting::ENABLE_PUSH, 0),
+        (setting::INITIAL_WINDOW_SIZE, stream_window),
+        (setting::MAX_HEADER_LIST_SIZE, list),
+    ];
+    frame::put_head(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
+    for (id, value) in ours {
+        out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(&value.to_be_bytes());
     }
     frame::put_head(out, 4, kind::WINDOW_UPDATE, 0, 0);

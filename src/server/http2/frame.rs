@@ -21,6 +21,10 @@ pub(crate) mod kind {
     pub(crate) const CONTINUATION: u8 = 9;
 }
 
+/// The window of every stream and of the connection before anything else is announced (section 6.9.2), in
+/// octets.
+pub(crate) const DEFAULT_WINDOW: u32 = 65_535;
+
 /// What is particular about a frame; the bits are those of section 6.
 pub(crate) mod flag {
     pub(crate) const END_STREAM: u8 = 0x1;
@@ -28,6 +32,20 @@ pub(crate) mod flag {
     pub(crate) const END_HEADERS: u8 = 0x4;
     pub(crate) const PADDED: u8 = 0x8;
     pub(crate) const PRIORITY: u8 = 0x20;
+}
+
+/// What SETTINGS say; the values are those of section 6.5.2.
+pub(crate) mod setting {
+    pub(crate) const ENABLE_PUSH: u16 = 0x2;
+    pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 0x3;
+    pub(crate) const INITIAL_WINDOW_SIZE: u16 = 0x4;
+    pub(crate) const MAX_FRAME_SIZE: u16 = 0x5;
+    pub(crate) const MAX_HEADER_LIST_SIZE: u16 = 0x6;
+    /// RFC 8441, section 3.
+    pub(crate) const ENABLE_CONNECT_PROTOCOL: u16 = 0x8;
+
+    /// Octets of one setting.
+    pub(crate) const SIZE: usize = 6;
 }
 
 /// The head of a frame.

@@ -1,21 +1,8 @@
 //! What each side says of itself (RFC 9113, section 6.5).
 
 use super::error::{Code, Fault};
-use super::frame::{self, MAX_31_BITS, MAX_PAYLOAD, kind};
+use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_PAYLOAD, kind, setting};
 use crate::server::Http2Settings;
-
-const ENABLE_PUSH: u16 = 0x2;
-const MAX_CONCURRENT_STREAMS: u16 = 0x3;
-const INITIAL_WINDOW_SIZE: u16 = 0x4;
-const MAX_FRAME_SIZE: u16 = 0x5;
-const MAX_HEADER_LIST_SIZE: u16 = 0x6;
-/// RFC 8441, section 3.
-const ENABLE_CONNECT_PROTOCOL: u16 = 0x8;
-
-/// The window of every stream and of the connection before anybody says otherwise.
-pub(super) const DEFAULT_WINDOW: u32 = 65_535;
-/// Octets of one setting.
-const SETTING: usize = 6;
 
 /// What the client has said, as far as it matters to who sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,25 +25,25 @@ impl PeerSettings {
     /// # Errors
     /// A value that is not allowed.
     pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), Fault> {
-        let (settings, rest) = payload.as_chunks::<SETTING>();
+        let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
         if !rest.is_empty() {
             return Err(Fault::frame_size("a setting that is cut short"));
         }
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
             match u16::from_be_bytes([i0, i1]) {
-                ENABLE_PUSH if value > 1 => {
+                setting::ENABLE_PUSH if value > 1 => {
                     return Err(Fault::protocol("SETTINGS_ENABLE_PUSH that is no 0 and no 1"));
                 }
-                INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
+                setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
                     let what = "SETTINGS_INITIAL_WINDOW_SIZE beyond 31 bits";
                     return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
                 }
-                INITIAL_WINDOW_SIZE => self.initial_window = value,
-                MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
+                setting::INITIAL_WINDOW_SIZE => self.initial_window = value,
+                setting::MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
                     self.max_payload = value as usize;
                 }
-                MAX_FRAME_SIZE => {
+                setting::MAX_FRAME_SIZE => {
                     return Err(Fault::protocol("SETTINGS_MAX_FRAME_SIZE out of its bounds"));
                 }
                 // What a client keeps of header tables and lists is its own affair: we use no
@@ -77,14 +64,14 @@ pub(super) fn connection_window(settings: &Http2Settings) -> u32 {
 /// What we say first: our settings, and the window of the connection.
 pub(super) fn put_first(out: &mut Vec<u8>, settings: &Http2Settings) {
     let ours = [
-        (MAX_CONCURRENT_STREAMS, settings.max_concurrent_streams),
-        (INITIAL_WINDOW_SIZE, settings.stream_window),
-        (MAX_HEADER_LIST_SIZE, settings.max_header_list_bytes),
-        (ENABLE_CONNECT_PROTOCOL, 1),
+        (setting::MAX_CONCURRENT_STREAMS, settings.max_concurrent_streams),
+        (setting::INITIAL_WINDOW_SIZE, settings.stream_window),
+        (setting::MAX_HEADER_LIST_SIZE, settings.max_header_list_bytes),
+        (setting::ENABLE_CONNECT_PROTOCOL, 1),
     ];
-    frame::put_head(out, ours.len() * SETTING, kind::SETTINGS, 0, 0);
-    for (setting, value) in ours {
-        out.extend_from_slice(&setting.to_be_bytes());
+    frame::put_head(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
+    for (id, value) in ours {
+        out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(&value.to_be_bytes());
     }
     let more = connection_window(settings) - DEFAULT_WINDOW;
