@@ -101,14 +101,7 @@ pub(super) async fn speak_http1<H: Handler>(
         let socket = parts.io.into_inner();
         if is_unread && !is_late && !socket.is_at_end() {
             // Boxed: the connections that do not end so do not pay for its size.
-            let closing = Box::pin(leftover::close(socket.into_transport(), lingering));
-            let has_closed = tokio::select! {
-                has_closed = closing => has_closed,
-                _ = state.notice_after(None) => true,
-            };
-            if !has_closed {
-                shard.metrics().connection_cut(CutReason::Lingering.as_str());
-            }
+            Box::pin(linger(socket, shard, state)).await;
         }
         return Ok(ended.map(|()| None)?);
     }
@@ -119,6 +112,19 @@ pub(super) async fn speak_http1<H: Handler>(
         let transport = parts.io.into_inner().into_transport();
         Carrier::new(transport, progress, offer, settings.half_close)
     }))
+}
+
+/// Reads what the client still sends of a request that nobody reads, so that it gets the response; until it
+/// closes, the gateway leaves, or `lingering_close` is over.
+async fn linger<H: Handler>(socket: ClientSocket, shard: &ShardServer<H>, state: &ConnectionState) {
+    let lingering = shard.settings().lingering_close;
+    let has_closed = tokio::select! {
+        has_closed = leftover::close(socket.into_transport(), lingering) => has_closed,
+        _ = state.notice_after(None) => true,
+    };
+    if !has_closed {
+        shard.metrics().connection_cut(CutReason::Lingering.as_str());
+    }
 }
 
 fn service<H: Handler>(

@@ -1,7 +1,7 @@
 //! What becomes of a response: frames, as the windows of the client allow them.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
@@ -304,21 +304,13 @@ impl Sender {
         let waker = task.unwrap_or(waker);
         loop {
             match next {
-                Next::Ask => match Pin::new(&mut *body).poll_frame(&mut Context::from_waker(waker))
-                {
-                    Poll::Pending => return Sent::Rests,
-                    Poll::Ready(None) => *next = Next::Data { rest: Bytes::new(), is_last: true },
-                    Poll::Ready(Some(Err(error))) => {
+                Next::Ask => match poll_next(body, waker) {
+                    Poll::Ready(Ok(polled)) => *next = polled,
+                    Poll::Ready(Err(error)) => {
                         tracing::debug!(%error, "a response ended half-way");
                         return Sent::Failed;
                     }
-                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                        Ok(rest) => *next = Next::Data { rest, is_last: body.is_end_stream() },
-                        Err(frame) => {
-                            let trailers = frame.into_trailers().unwrap_or_default();
-                            *next = Next::Trailers(Box::new(trailers));
-                        }
-                    },
+                    Poll::Pending => return Sent::Rests,
                 },
                 Next::Trailers(trailers) => {
                     self.trailers(id, trailers);
@@ -332,29 +324,18 @@ impl Sender {
                     *next = Next::Ask;
                 }
                 Next::Data { rest, is_last } => {
-                    let window = (self.window - bounds.window_left).min(*send_window);
-                    let room = usize::try_from(window).unwrap_or(0);
-                    let most = bounds.at_once - HEAD;
-                    let length = rest.len().min(room).min(most).min(self.peer.max_payload);
-                    if length == 0 {
+                    let most = self.room(*send_window, bounds);
+                    if most == 0 {
                         blocked_since.get_or_insert_with(Instant::now);
                         return if *send_window > 0 { Sent::Starves } else { Sent::Rests };
                     }
                     *blocked_since = None;
-                    let ends = *is_last && length == rest.len();
-                    let flags = if ends { flag::END_STREAM } else { 0 };
-                    self.put(kind::DATA, flags, id, &rest[..length]);
-                    self.window -= length as i64;
-                    *send_window -= length as i64;
-                    rest.advance(length);
-                    if ends {
-                        return Sent::Done;
-                    }
-                    if rest.is_empty() {
+                    *send_window -= self.data(id, rest, *is_last, most);
+                    match (rest.is_empty(), *is_last) {
+                        (true, true) => return Sent::Done,
                         // It is not held on to until the next one comes.
-                        *next = Next::Ask;
-                    } else {
-                        body.note_progress();
+                        (true, false) => *next = Next::Ask,
+                        (false, _) => body.note_progress(),
                     }
                     if self.output.len() >= bounds.at_once {
                         return Sent::Goes;
@@ -363,6 +344,39 @@ impl Sender {
             }
         }
     }
+
+    /// How much a DATA frame may hold on a stream with this window, in octets.
+    fn room(&self, stream_window: i64, bounds: Bounds) -> usize {
+        let window = (self.window - bounds.window_left).min(stream_window);
+        let window = usize::try_from(window).unwrap_or(0);
+        window.min(bounds.at_once - HEAD).min(self.peer.max_payload)
+    }
+
+    /// Sends the front of `rest`, at most `most` octets; with the end of the stream where that is all and
+    /// `is_last`. Returns by how much the window of the stream gets smaller.
+    fn data(&mut self, id: u32, rest: &mut Bytes, is_last: bool, most: usize) -> i64 {
+        let length = rest.len().min(most);
+        let flags = if is_last && length == rest.len() { flag::END_STREAM } else { 0 };
+        self.put(kind::DATA, flags, id, &rest[..length]);
+        rest.advance(length);
+        self.window -= length as i64;
+        length as i64
+    }
+}
+
+/// Polls a body for what is to be sent next.
+fn poll_next<B>(body: &mut B, waker: &Waker) -> Poll<Result<Next, BodyError>>
+where
+    B: Body<Data = Bytes, Error = BodyError> + Unpin,
+{
+    let polled = ready!(Pin::new(&mut *body).poll_frame(&mut Context::from_waker(waker)));
+    let Some(frame) = polled.transpose()? else {
+        return Poll::Ready(Ok(Next::Data { rest: Bytes::new(), is_last: true }));
+    };
+    Poll::Ready(Ok(match frame.into_data() {
+        Ok(rest) => Next::Data { rest, is_last: body.is_end_stream() },
+        Err(frame) => Next::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
+    }))
 }
 
 /// Announces the length of a body where it is known and not announced. A response to HEAD and a 304 have no
