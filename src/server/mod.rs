@@ -8,7 +8,7 @@
 //! HTTP/1.1; [`tls`] is how a listener speaks, [`certificate`] what it shows, and [`proxy_protocol`]
 //! whom a load balancer speaks for; [`transport`] is the socket as it is watched, [`running`] a
 //! request that has not ended, [`refusal`] why one is not even begun, [`contain`] what a panic costs,
-//! [`date`] the time in responses; [`http1`] is HTTP/1.1 beside hyper, [`interim`] what is said before a
+//! [`date`] the time in responses, [`event_stream`] which of them are event streams; [`http1`] is HTTP/1.1 beside hyper, [`interim`] what is said before a
 //! response, [`http2`] is HTTP/2, [`upload_memory`] what its connections may be sent in all, and
 //! [`switch`] how one stream of it is cut off.
 
@@ -18,6 +18,7 @@ pub mod clients;
 pub mod connection;
 pub mod contain;
 mod date;
+pub mod event_stream;
 pub mod files;
 mod holder;
 pub(crate) mod http1;

@@ -19,6 +19,7 @@ use crate::grip::signature::{GRIP_SIG, Signer};
 use crate::proxy::{Forwarded, Proxy, UpstreamBody};
 use crate::route::Route;
 use crate::server::connection::ConnectionState;
+use crate::server::event_stream::is_event_stream;
 use crate::server::request_body::RequestBody;
 
 /// What answers the requests of one proxy route.
@@ -104,7 +105,7 @@ impl Backend {
         asked: &Asked,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
-        if !passing::is_event_stream(response.headers()) {
+        if !is_event_stream(response.headers()) {
             return response.map(ResponseBody::upstream);
         }
         passing::forbid_buffering(response.headers_mut());

@@ -22,6 +22,7 @@ use crate::hub::{Beginning, LastSeen, StreamRequest, StreamSettings};
 use crate::proxy::UpstreamBody;
 use crate::route::{ChannelError, Handover, Route};
 use crate::server::connection::ConnectionState;
+use crate::server::event_stream::is_event_stream;
 use crate::sse::encode;
 
 /// Why a stream cannot be taken over: the backend's fault, told in the log.
@@ -92,9 +93,7 @@ pub(super) fn hold(
     if service.health().is_draining() {
         return Err(Rejection::Draining);
     }
-    if !passing::is_event_stream(response.headers())
-        && response.headers().contains_key(CONTENT_TYPE)
-    {
+    if !is_event_stream(response.headers()) && response.headers().contains_key(CONTENT_TYPE) {
         let hint = "an EventSource wants Content-Type: text/event-stream";
         route.warn("content_type", |held_back| {
             const MESSAGE: &str = "a stream is handed over as something else";

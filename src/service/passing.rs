@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame};
 use tokio::time::Instant;
@@ -51,13 +51,6 @@ impl PassingEnd {
 /// Asks the backend for a stream that comments can be put into.
 pub(super) const PLAIN_TEXT: (HeaderName, HeaderValue) =
     (ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-
-/// Whether the response is an event stream, whatever parameters its type has.
-pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("text/event-stream")
-}
 
 /// Whether the bytes of the body are not those of its type.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
@@ -301,7 +294,7 @@ impl std::fmt::Debug for State {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{is_encoded, is_event_stream};
+    use super::is_encoded;
 
     fn headers(name: &'static str, values: &[&'static str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -309,21 +302,6 @@ mod tests {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         headers
-    }
-
-    #[test]
-    fn a_stream_is_known_by_its_type_with_any_parameters_in_any_case() {
-        for (kind, expected) in [
-            ("text/event-stream", true),
-            ("text/event-stream;charset=UTF-8", true),
-            ("Text/Event-Stream ; x=y", true),
-            ("text/event-streams", false),
-            ("text/plain; text/event-stream", false),
-            ("", false),
-        ] {
-            assert_eq!(is_event_stream(&headers("content-type", &[kind])), expected, "{kind}");
-        }
-        assert!(!is_event_stream(&HeaderMap::new()));
     }
 
     #[test]

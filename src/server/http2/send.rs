@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderMap, Response, StatusCode, response};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use crate::server::Http2Settings;
 use crate::server::carrier::Frames;
 use crate::server::connection::{BodyError, Handler};
 use crate::server::date::date;
+use crate::server::event_stream::is_event_stream;
 use crate::server::switch;
 
 /// How much a stream may send.
@@ -264,7 +265,7 @@ impl Sender {
         }
         parts.headers.entry(DATE).or_insert_with(date);
         let is_last = body.is_end_stream();
-        let is_of_events = parts.headers.get(CONTENT_TYPE).is_some_and(is_event_stream);
+        let is_of_events = is_event_stream(&parts.headers);
         if !is_last {
             announce_length(&mut parts, body.size_hint().exact(), is_head);
         }
@@ -387,13 +388,6 @@ fn announce_length(parts: &mut response::Parts, length: Option<u64>, is_head: bo
     if let Some(length) = length.filter(|_| has_body) {
         parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
-}
-
-/// Whether a body of this type is a stream of events.
-fn is_event_stream(content_type: &HeaderValue) -> bool {
-    const TYPE: &[u8] = b"text/event-stream";
-    let start = content_type.as_bytes().get(..TYPE.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
 }
 
 /// Puts a stream on a list, once.
