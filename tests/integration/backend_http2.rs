@@ -637,7 +637,7 @@ async fn a_request_that_was_lost_on_a_new_connection_is_not_sent_again() {
         next_request(&mut connection).await;
     });
     assert_eq!(response.status, 502);
-    gateway.logs("cannot connect: the connection was lost").await;
+    gateway.logs("it ended before it answered: the connection was lost").await;
 }
 
 #[tokio::test]
