@@ -1,5 +1,6 @@
 //! What each frame of the backend does (RFC 9113, sections 5 and 6).
 
+use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -173,7 +174,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     /// Section 8.1: an interim response, or the head of the final one.
     fn response(&mut self, id: u32, draft: HeadDraft, ends_stream: bool) -> Result<(), Unfit> {
-        let response = draft.into_response()?;
+        let mut response = draft.into_response()?;
         if response.status().is_informational() {
             return match response.status() {
                 StatusCode::SWITCHING_PROTOCOLS => Err(Unfit::Malformed("status 101")),
@@ -192,6 +193,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             unreachable!("checked by the caller");
         };
         let announced = content_length(response.headers())?;
+        if response.status() == StatusCode::NO_CONTENT {
+            response.headers_mut().remove(CONTENT_LENGTH); // RFC 9110, section 8.6: a 204 has none
+        }
         let has_body = request.method != Method::HEAD
             && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let left = if has_body { announced } else { Some(0) };
