@@ -19,6 +19,7 @@ pub mod connection;
 pub mod contain;
 mod date;
 pub mod event_stream;
+mod field_value;
 pub mod files;
 mod holder;
 pub(crate) mod http1;

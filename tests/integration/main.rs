@@ -33,6 +33,8 @@ mod half_close;
 mod handover;
 /// Requests that two parties could read differently.
 mod hostile;
+/// Requests sent before the response to the one before.
+mod http1_pipelining;
 /// What comes before a response, and in its first line.
 mod interim;
 /// Kept connections to a backend that die as a request is sent.

@@ -97,8 +97,9 @@ pub(super) async fn speak_http1<H: Handler>(
             shard.metrics().connection_cut(CutReason::HeaderTimeout.as_str());
         }
         let is_refused = ended.as_ref().is_err_and(hyper::Error::is_parse);
-        let is_unread = is_refused || exchange.is_unread() || !parts.read_buf.is_empty();
         let socket = parts.io.into_inner();
+        let has_unread = !parts.read_buf.is_empty() || socket.has_unread();
+        let is_unread = is_refused || exchange.is_unread() || has_unread;
         if is_unread && !is_late && !socket.is_at_end() {
             // Boxed: the connections that do not end so do not pay for its size.
             Box::pin(linger(socket, shard, state)).await;

@@ -28,6 +28,8 @@ pub(in crate::server) struct Exchange {
     is_whole: AtomicBool,
     // Whether hyper has nothing left to write.
     is_flushed: AtomicBool,
+    // Whether what comes is no longer HTTP/1.1.
+    has_switched: AtomicBool,
     has_found: AtomicBool,
     found: Mutex<Found>,
     rest: Mutex<Rest>,
@@ -50,6 +52,7 @@ impl Exchange {
             is_running: AtomicBool::new(false),
             is_whole: AtomicBool::new(true),
             is_flushed: AtomicBool::new(true),
+            has_switched: AtomicBool::new(false),
             has_found: AtomicBool::new(false),
             found: Mutex::default(),
             rest: Mutex::default(),
@@ -162,6 +165,12 @@ impl Exchange {
     pub(in crate::server) fn switch(&self) {
         // Of what comes then, no end is known.
         self.is_whole.store(false, Ordering::Relaxed);
+        self.has_switched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what comes is no request.
+    pub(super) fn has_switched(&self) -> bool {
+        self.has_switched.load(Ordering::Relaxed)
     }
 
     /// Whether all of the last request has been received.
@@ -172,12 +181,6 @@ impl Exchange {
     /// Whether all of a request has been received, and its response has not been handed over.
     pub(super) fn is_awaited(&self) -> bool {
         self.is_running.load(Ordering::Relaxed) && self.is_whole()
-    }
-
-    /// Whether the next thing that is read is a request.
-    pub(super) fn is_between_requests(&self) -> bool {
-        let is_running = self.is_running.load(Ordering::Relaxed);
-        !is_running && self.is_whole() && self.is_flushed.load(Ordering::Relaxed)
     }
 
     /// hyper has something to write, or has written all there was.

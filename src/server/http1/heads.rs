@@ -9,11 +9,15 @@
 //! responses.
 //!
 //! What is odd goes to hyper as it is, which refuses it; and what is more than is allowed is made more
-//! than it takes. A body is never looked at.
+//! than it takes. A body is never looked at: of a request its length is kept, by which the next head
+//! is found ([`requests`](super::requests)).
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use memchr::{memchr, memchr_iter, memmem};
+
+use super::framing::Framing;
+use crate::server::field_value::trim_blanks;
 
 /// Lines of a head that go to hyper as they are: the first, and so many fields.
 const MAX_LINES: usize = 91;
@@ -74,6 +78,9 @@ pub(crate) struct Heads {
     phase: Phase,
     // What of a line was held back, until its end has come.
     held: Vec<u8>,
+    // What the fields of a request say of its body; and that of a head that is over.
+    framing: Framing,
+    ended: Option<Framing>,
 }
 
 #[derive(Debug)]
@@ -105,7 +112,8 @@ struct Head {
 
 impl Heads {
     pub(crate) fn new(role: Role, limits: HeadLimits) -> Self {
-        Self { role, limits, phase: Phase::Body, held: Vec::new() }
+        let (phase, held) = (Phase::Body, Vec::new());
+        Self { role, limits, phase, held, framing: Framing::default(), ended: None }
     }
 
     /// What comes next is a head, or the rest of one.
@@ -115,20 +123,36 @@ impl Heads {
         }
     }
 
-    /// What comes next is no head.
-    pub(crate) fn expect_none(&mut self) {
-        self.phase = Phase::Body;
+    /// How the body of a request is framed whose head is over, once.
+    pub(super) fn take_framing(&mut self) -> Option<Framing> {
+        self.ended.take()
     }
 
     /// Looks at what has come. Returns what hyper is to read instead; `None`: the same.
     pub(crate) fn read(&mut self, bytes: &[u8], found: &mut Found) -> Option<Vec<u8>> {
+        let (length, instead) = self.read_head(bytes, found);
+        instead.map(|mut out| {
+            out.extend_from_slice(&bytes[length..]);
+            out
+        })
+    }
+
+    /// Looks at what has come, as far as the end of the head. Returns how many bytes that is, and what
+    /// hyper is to read instead; `None`: the same.
+    pub(super) fn read_head(
+        &mut self,
+        bytes: &[u8],
+        found: &mut Found,
+    ) -> (usize, Option<Vec<u8>>) {
         match self.phase {
-            Phase::Body => return None,
-            Phase::Begin if self.is_like_most(bytes) => {
-                self.phase = Phase::Body;
-                return None;
+            Phase::Body => return (0, None),
+            Phase::Begin => {
+                if let Some(end) = self.end_like_most(bytes) {
+                    self.phase = Phase::Body;
+                    return (end, None);
+                }
             }
-            Phase::Begin | Phase::Within(_) => {}
+            Phase::Within(_) => {}
         }
         let mut out = Vec::with_capacity(bytes.len() + self.held.len());
         let mut rest = bytes;
@@ -136,10 +160,7 @@ impl Heads {
             let mut head = match std::mem::replace(&mut self.phase, Phase::Body) {
                 Phase::Within(head) => head,
                 Phase::Begin => Box::default(),
-                Phase::Body => {
-                    out.extend_from_slice(rest);
-                    break;
-                }
+                Phase::Body => break,
             };
             let is_over;
             (rest, is_over) = self.read_line(&mut head, rest, &mut out, found);
@@ -149,17 +170,26 @@ impl Heads {
                 Over::Yes => Phase::Body,
             };
         }
-        Some(out)
+        (bytes.len() - rest.len(), Some(out))
     }
 
-    /// Whether this is a whole head that goes to hyper as it is: that costs two looks.
-    fn is_like_most(&self, bytes: &[u8]) -> bool {
-        let Some(end) = memmem::find(bytes, b"\r\n\r\n") else { return false };
-        if memchr_iter(b'\n', &bytes[..end]).count() >= MAX_LINES {
-            return false;
+    /// The end of a whole head that goes to hyper as it is: that costs two looks.
+    fn end_like_most(&mut self, bytes: &[u8]) -> Option<usize> {
+        let end = memmem::find(bytes, b"\r\n\r\n")? + 4;
+        let lines = &bytes[..end - 2];
+        match self.role {
+            Role::Request => self.ended = Some(framing_of(lines)?),
+            Role::Response => {
+                if memchr_iter(b'\n', lines).count() > MAX_LINES {
+                    return None;
+                }
+                let first = memchr(b'\n', lines).map_or(lines, |end| &lines[..end]);
+                if !first.is_ascii() || is_interim(first) {
+                    return None;
+                }
+            }
         }
-        let first = memchr(b'\n', bytes).map_or(bytes, |end| &bytes[..end]);
-        self.role == Role::Request || (first.is_ascii() && !is_interim(first))
+        Some(end)
     }
 
     /// Takes one line, or what has come of it. Returns what follows.
@@ -176,7 +206,8 @@ impl Heads {
         head.is_given_up |= head.bytes > self.limits.bytes || head.lines > self.limits.fields;
         if end.is_none() {
             head.is_in_line |= piece != b"\r";
-            let is_held = self.holds(head) && self.held.len() + piece.len() <= MAX_HELD;
+            let most = MAX_HELD.max(self.limits.bytes);
+            let is_held = self.holds(head) && self.held.len() + piece.len() <= most;
             if is_held {
                 self.held.extend_from_slice(piece);
             } else {
@@ -197,7 +228,7 @@ impl Heads {
         if is_empty {
             out.extend_from_slice(line);
             // Empty lines before a request are none of it (RFC 9112, section 2.2).
-            return if head.lines == 0 { (rest, Over::No) } else { (rest, head.end(found)) };
+            return if head.lines == 0 { (rest, Over::No) } else { (rest, self.end(head, found)) };
         }
         head.lines += 1;
         let is_set_aside = match (head.lines, self.role) {
@@ -206,7 +237,10 @@ impl Heads {
                 head.note_status(line, found);
                 false
             }
-            _ => head.take_field(line, self.role, found),
+            _ => {
+                self.framing.add(without_end(line));
+                head.take_field(line, self.role, found)
+            }
         };
         if !is_set_aside {
             out.extend_from_slice(line);
@@ -220,8 +254,23 @@ impl Heads {
     /// Whether a line has to be seen whole before it is known where it goes.
     fn holds(&self, head: &Head) -> bool {
         let is_status = head.lines == 0 && self.role == Role::Response;
-        let is_field = head.lines >= MAX_LINES || (head.interim.is_some() && head.lines > 0);
+        let is_looked_at = self.role == Role::Request || head.interim.is_some();
+        let is_field = head.lines >= MAX_LINES || (is_looked_at && head.lines > 0);
         !head.is_given_up && (is_status || is_field)
+    }
+
+    fn end(&mut self, head: &mut Head, found: &mut Found) -> Over {
+        let framing = std::mem::take(&mut self.framing);
+        if self.role == Role::Request {
+            self.ended = Some(if head.is_given_up { Framing::Unknown } else { framing });
+        }
+        head.end(found)
+    }
+
+    /// Whether a head has begun and is not over.
+    #[cfg(test)]
+    pub(super) fn is_within(&self) -> bool {
+        matches!(self.phase, Phase::Within(_))
     }
 }
 
@@ -285,6 +334,27 @@ impl Head {
     }
 }
 
+/// How the body of a request is framed that begins with these lines; `None` where they are too many, or
+/// one of them does not end in CRLF: the head may end before, or begin later.
+fn framing_of(lines: &[u8]) -> Option<Framing> {
+    let mut framing = Framing::default();
+    let (mut begin, mut count) = (0, 0);
+    for end in memchr_iter(b'\n', lines) {
+        let line = lines[begin..end].strip_suffix(b"\r").filter(|line| !line.is_empty())?;
+        if count > 0 {
+            framing.add(line);
+        }
+        (begin, count) = (end + 1, count + 1);
+    }
+    (count <= MAX_LINES).then_some(framing)
+}
+
+/// A line without what ends it.
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
 fn is_interim(line: &[u8]) -> bool {
     line.starts_with(b"HTTP/1.") && line.get(8..10) == Some(b" 1")
 }
@@ -295,8 +365,7 @@ fn field(line: &[u8], role: Role) -> Option<(HeaderName, HeaderValue)> {
     let colon = memchr(b':', line)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     let name = if role == Role::Response { name.trim_ascii_end() } else { name };
-    let value = value.strip_suffix(b"\n")?;
-    let value = trim_blanks(value.strip_suffix(b"\r").unwrap_or(value));
+    let value = trim_blanks(without_end(value));
     Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
 }
 
@@ -308,13 +377,6 @@ fn unfold(line: &[u8], fields: &mut [(HeaderName, HeaderValue)]) -> bool {
         *value = unfolded;
         true
     })
-}
-
-fn trim_blanks(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
 }
 
 /// Whether hyper does something because of this field: it has to see it.

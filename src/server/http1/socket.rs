@@ -16,11 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Exchange;
 use super::half_closed::{Due, HalfClosed};
-use super::heads::{HeadLimits, Heads, Role};
+use super::heads::HeadLimits;
+use super::requests::{Piece, Requests};
 use crate::server::Http1Settings;
 use crate::server::transport::{Progress, Transport};
 
-/// What is read at once of what a client sends while its request is answered.
+/// The most that is read of what a client sends while its request is answered, in bytes.
 const READ_AHEAD: usize = 2 << 10;
 
 /// A client's connection, as hyper sees it.
@@ -28,9 +29,12 @@ const READ_AHEAD: usize = 2 << 10;
 pub(in crate::server) struct ClientSocket {
     transport: Transport,
     exchange: Arc<Exchange>,
-    heads: Heads,
+    requests: Requests,
     // What hyper is to read before anything else.
     ready: Bytes,
+    // What has come of later requests, unchecked; and how much of it while a request was answered.
+    ahead: BytesMut,
+    looked_ahead: usize,
     // Whether the client has sent all that it will.
     is_at_end: bool,
     // For how long it is waited for then, and since it waits for a response.
@@ -52,8 +56,10 @@ impl ClientSocket {
         Self {
             transport,
             exchange,
-            heads: Heads::new(Role::Request, limits),
+            requests: Requests::new(limits),
             ready: Bytes::new(),
+            ahead: BytesMut::new(),
+            looked_ahead: 0,
             is_at_end: false,
             half_close: settings.half_close,
             half_closed: None,
@@ -72,21 +78,35 @@ impl ClientSocket {
         self.transport
     }
 
-    /// Looks at what has been read; returns whether it is for hyper as it is.
-    fn look_at(&mut self, bytes: &[u8]) -> bool {
-        if !self.exchange.is_between_requests() {
-            // What belongs to a body is nobody's head, whatever it looks like.
-            self.heads.expect_none();
-            return true;
+    /// Whether the client has sent what hyper has not read.
+    pub(in crate::server) fn has_unread(&self) -> bool {
+        !self.ready.is_empty() || !self.ahead.is_empty()
+    }
+
+    /// Checks what has come, as far as it is of the request at hand.
+    fn check(requests: &mut Requests, exchange: &Exchange, bytes: &[u8]) -> Piece {
+        if exchange.has_switched() {
+            requests.stop();
         }
-        self.heads.expect();
-        let instead = self.heads.read(bytes, &mut self.exchange.found());
-        let is_as_it_is = instead.is_none();
-        if let Some(instead) = instead {
-            self.exchange.note_found();
-            self.ready = instead.into();
+        let piece = requests.read(bytes, &mut exchange.found());
+        if piece.instead.is_some() {
+            exchange.note_found();
         }
-        is_as_it_is
+        piece
+    }
+
+    /// Gives hyper what came while an earlier request was at hand.
+    fn read_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+        let length = self.ahead.len().min(buf.remaining());
+        let piece = Self::check(&mut self.requests, &self.exchange, &self.ahead[..length]);
+        let same = self.ahead.split_to(piece.length);
+        if self.ahead.is_empty() {
+            (self.ahead, self.looked_ahead) = (BytesMut::new(), 0);
+        }
+        match piece.instead {
+            Some(instead) => self.ready = instead.into(),
+            None => buf.put_slice(&same),
+        }
     }
 
     /// While a request is answered hyper does not read: sees whether the client is there. What it sends
@@ -98,15 +118,16 @@ impl ClientSocket {
         if !self.exchange.is_awaited() {
             return Ok(());
         }
-        if !self.is_at_end && self.ready.is_empty() {
+        while !self.is_at_end && self.looked_ahead < READ_AHEAD {
             let mut piece = [MaybeUninit::uninit(); READ_AHEAD];
-            let mut piece = ReadBuf::uninit(&mut piece);
+            let mut piece = ReadBuf::uninit(&mut piece[self.looked_ahead..]);
             let Poll::Ready(read) = Pin::new(&mut self.transport).poll_read(cx, &mut piece) else {
-                return Ok(());
+                break;
             };
             read?;
-            self.ready = Bytes::copy_from_slice(piece.filled());
-            self.is_at_end = self.ready.is_empty();
+            self.ahead.extend_from_slice(piece.filled());
+            self.looked_ahead += piece.filled().len();
+            self.is_at_end = piece.filled().is_empty();
         }
         if self.is_at_end { self.wait_for_client(cx) } else { Ok(()) }
     }
@@ -170,20 +191,35 @@ impl AsyncRead for ClientSocket {
                 buf.put_slice(&this.ready.split_to(length));
                 return Poll::Ready(Ok(()));
             }
+            let before = buf.filled().len();
+            if !this.ahead.is_empty() {
+                this.read_ahead(buf);
+                if buf.filled().len() > before {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
             if this.is_at_end {
                 return Poll::Ready(Ok(()));
             }
-            let before = buf.filled().len();
             ready!(Pin::new(&mut this.transport).poll_read(cx, buf))?;
             let read = &buf.filled()[before..];
             if read.is_empty() {
                 this.is_at_end = buf.remaining() > 0;
                 return Poll::Ready(Ok(()));
             }
-            if this.look_at(read) {
-                return Poll::Ready(Ok(()));
+            let Piece { length, instead } = Self::check(&mut this.requests, &this.exchange, read);
+            this.ahead.extend_from_slice(&read[length..]);
+            match instead {
+                Some(instead) => {
+                    this.ready = instead.into();
+                    buf.set_filled(before);
+                }
+                None => {
+                    buf.set_filled(before + length);
+                    return Poll::Ready(Ok(()));
+                }
             }
-            buf.set_filled(before);
         }
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 
+use crate::server::field_value::trim_blanks;
+
 /// What the size of a field is more than its octets (RFC 7541, section 4.1).
 const OVERHEAD: usize = 32;
 
@@ -67,7 +69,7 @@ impl Field {
     /// With a name that is known already.
     pub(super) fn named(name: Name, name_len: usize, value: &[u8]) -> Self {
         let size = name_len + value.len() + OVERHEAD;
-        let trimmed = without_padding(value);
+        let trimmed = trim_blanks(value);
         let is_padded = trimmed.len() < value.len();
         Self { name, value: value_of(trimmed), is_padded, size }
     }
@@ -103,14 +105,6 @@ impl Field {
         }
         self
     }
-}
-
-/// A value without the spaces and tabs around it.
-fn without_padding(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
 }
 
 impl Name {

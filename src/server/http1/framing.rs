@@ -1,0 +1,185 @@
+//! Where the body of a request ends (RFC 9112, section 6).
+//!
+//! hyper decides that for itself. This follows it, so that what belongs to the next request is not
+//! given to hyper before it asks for one. It knows less than hyper: where a head or a chunk is in any
+//! way unusual the end is [`Framing::Unknown`], and whoever asked must not guess.
+
+use memchr::memchr;
+
+use crate::server::field_value::trim_blanks;
+
+/// How the body of a request is framed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is no body.
+    #[default]
+    Empty,
+    /// `Content-Length`, in bytes.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`, and no other coding.
+    Chunked,
+    /// The head does not say it plainly.
+    Unknown,
+}
+
+impl Framing {
+    /// Adds what a line of the head says, without its line ending.
+    pub(super) fn add(&mut self, line: &[u8]) {
+        match line.first() {
+            // A folded line belongs to the field before it: hyper refuses that.
+            None | Some(b' ' | b'\t') => *self = Self::Unknown,
+            Some(b'c' | b'C' | b't' | b'T') => self.add_field(line),
+            Some(_) => {}
+        }
+    }
+
+    fn add_field(&mut self, line: &[u8]) {
+        let Some(colon) = memchr(b':', line) else { return };
+        let (name, value) = (&line[..colon], trim_blanks(&line[colon + 1..]));
+        if name.eq_ignore_ascii_case(b"content-length") {
+            *self = match (*self, number(value)) {
+                (Self::Empty, Some(length)) => Self::Length(length),
+                (Self::Length(known), Some(length)) if known == length => *self,
+                _ => Self::Unknown,
+            };
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            let is_chunked = *self == Self::Empty && value.eq_ignore_ascii_case(b"chunked");
+            *self = if is_chunked { Self::Chunked } else { Self::Unknown };
+        }
+    }
+}
+
+/// Digits and nothing else.
+fn number(text: &[u8]) -> Option<u64> {
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    if is_number { str::from_utf8(text).ok()?.parse().ok() } else { None }
+}
+
+/// What of a body in chunks is expected next (RFC 9112, section 7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chunks {
+    /// The first digit of a size.
+    Begin,
+    /// Another digit, an extension, or the CR.
+    Size(u64),
+    /// What follows the size of a chunk, up to the CR.
+    Extension(u64),
+    SizeLf(u64),
+    /// So many bytes of a chunk.
+    Data(u64),
+    DataCr,
+    DataLf,
+    /// A trailer field, or the CR of the last line.
+    Line,
+    Trailer,
+    TrailerLf,
+    EndLf,
+    /// Nothing: the body is complete.
+    End,
+}
+
+impl Chunks {
+    /// Goes through `bytes` as far as the end of the body. Returns how many of them belong to it;
+    /// `None` when they are no chunks.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < bytes.len() && *self != Self::End {
+            if let Self::Data(left) = *self {
+                let length = at_most(left, bytes.len() - at);
+                at += length;
+                let left = left - length as u64;
+                *self = if left == 0 { Self::DataCr } else { Self::Data(left) };
+            } else {
+                *self = self.after(bytes[at])?;
+                at += 1;
+            }
+        }
+        Some(at)
+    }
+
+    fn after(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Begin, digit) => Self::Size(hex(digit)?),
+            (Self::Size(size) | Self::Extension(size), b'\r') => Self::SizeLf(size),
+            (Self::Size(size), b';' | b' ' | b'\t') => Self::Extension(size),
+            (Self::Size(size), digit) => {
+                Self::Size(size.checked_mul(16)?.checked_add(hex(digit)?)?)
+            }
+            (Self::Extension(size), byte) if byte != b'\n' => Self::Extension(size),
+            (Self::SizeLf(0), b'\n') => Self::Line,
+            (Self::SizeLf(size), b'\n') => Self::Data(size),
+            (Self::DataCr, b'\r') => Self::DataLf,
+            (Self::DataLf, b'\n') => Self::Begin,
+            (Self::Line, b'\r') => Self::EndLf,
+            (Self::Trailer, b'\r') => Self::TrailerLf,
+            (Self::Line | Self::Trailer, _) => Self::Trailer,
+            (Self::TrailerLf, b'\n') => Self::Line,
+            (Self::EndLf, b'\n') => Self::End,
+            _ => return None,
+        })
+    }
+}
+
+fn hex(digit: u8) -> Option<u64> {
+    char::from(digit).to_digit(16).map(u64::from)
+}
+
+/// The smaller of both.
+pub(super) fn at_most(left: u64, length: usize) -> usize {
+    usize::try_from(left).map_or(length, |left| left.min(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Chunks, Framing};
+
+    #[test]
+    fn the_framing_is_known_where_a_head_says_it_plainly() {
+        for (lines, expected) in [
+            (&["host: a"][..], Framing::Empty),
+            (&["content-length: 5"], Framing::Length(5)),
+            (&["CONTENT-LENGTH:\t5 ", "Content-Length: 5"], Framing::Length(5)),
+            (&["Transfer-Encoding: Chunked"], Framing::Chunked),
+            (&["content-lengthy: 5", "content: 1", "te: trailers"], Framing::Empty),
+            (&["content-length: 5", "content-length: 6"], Framing::Unknown),
+            (&["content-length: 5", "transfer-encoding: chunked"], Framing::Unknown),
+            (&["transfer-encoding: chunked", "content-length: 5"], Framing::Unknown),
+            (&["transfer-encoding: chunked", "transfer-encoding: chunked"], Framing::Unknown),
+            (&["transfer-encoding: gzip, chunked"], Framing::Unknown),
+            (&["transfer-encoding:", " chunked"], Framing::Unknown),
+            (&["content-length: +5"], Framing::Unknown),
+            (&["content-length: 5, 5"], Framing::Unknown),
+            (&["content-length: 99999999999999999999"], Framing::Unknown),
+            (&["content-length:"], Framing::Unknown),
+        ] {
+            let mut framing = Framing::default();
+            lines.iter().for_each(|line| framing.add(line.as_bytes()));
+            assert_eq!(framing, expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn chunks_end_where_they_say_and_nowhere_else() {
+        for (body, is_known) in [
+            (&b"0\r\n\r\n"[..], true),
+            (b"5\r\nab\r\n0\r\n1;x=\"0\r\n0\r\n0\r\n\r\n", true),
+            (b"00A \r\n0123456789\r\n000;a\r\nx-sum: 0\r\ny: \r\n\r\n", true),
+            (b"\r\n", false),
+            (b"5\nabcde\r\n", false),
+            (b"2\r\nabc\r\n", false),
+            (b"1;a\n\r\n", false),
+            (b"0x5\r\n", false),
+            (b"10000000000000000\r\n", false),
+            (b"0\r\n\rx", false),
+        ] {
+            let all = [body, b"GET / HTTP/1.1\r\n\r\n"].concat();
+            for cut in 0..all.len() {
+                let mut chunks = Chunks::Begin;
+                let first = chunks.read(&all[..cut]);
+                let read = first.and_then(|first| Some(first + chunks.read(&all[first..])?));
+                assert_eq!(read, is_known.then_some(body.len()), "{body:?} at {cut}");
+                assert_eq!(chunks == Chunks::End, is_known);
+            }
+        }
+    }
+}
