@@ -92,10 +92,11 @@ fn own_host(settings: &ProxySettings) -> HeaderValue {
     HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
 }
 
-/// Passes on what came before a response, without what concerns the backend's connection or us.
+/// Passes on what came before a response, without what concerns the backend's connection or us, and
+/// without a length: an interim response has none (RFC 9110, section 8.6).
 pub(super) fn pass_on_interim(to: &Interim, status: StatusCode, mut headers: HeaderMap) {
     headers::remove_hop_by_hop(&mut headers);
-    headers::remove(&mut headers, grip::is_grip);
+    headers::remove(&mut headers, |name| *name == CONTENT_LENGTH || grip::is_grip(name));
     to.send(status, headers);
 }
 
@@ -104,14 +105,15 @@ pub(super) fn pass_on_interim(to: &Interim, status: StatusCode, mut headers: Hea
 pub(super) fn incoming<B>(response: &mut Response<B>) -> Result<Option<Duration>, Failure> {
     // Of the backend's connection; what is spoken on the client's is another matter.
     *response.version_mut() = Version::HTTP_11;
+    let is_without_body = response.status() == StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     let coding = headers.get(TRANSFER_ENCODING).map(HeaderValue::as_bytes);
     if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
         return Err(Failure::TransferCoding);
     }
     // The chunks say where the body ends, and a length beside them would say something else (RFC
-    // 9112, section 6.3).
-    if coding.is_some() {
+    // 9112, section 6.3). A 204 has none (RFC 9110, section 8.6).
+    if coding.is_some() || is_without_body {
         headers.remove(CONTENT_LENGTH);
     } else {
         settle_length(headers);

@@ -134,6 +134,31 @@ async fn early_hints_of_a_backend_over_http2_reach_its_clients() {
     assert!(seen.starts_with("HTTP/1.1 200 OK\r\n"), "{seen}");
 }
 
+/// RFC 9110, section 8.6. Clients that build on nghttp2 give the stream up where they see one.
+#[tokio::test]
+async fn a_length_in_a_response_that_has_none_is_not_passed_on() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, upstream.address(), "").await;
+    let url = format!("http://{}/", gateway.address("http"));
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        for (status, body) in [("200 OK", "ok"), ("204 No Content", "")] {
+            let curl = Program::new("/usr/bin/curl").args(["-sSv", version, &url]);
+            let respond = async {
+                let mut call = upstream.call().await;
+                call.write("HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\nLink: </a>\r\n\r\n")
+                    .await;
+                call.answer(status, "", body).await;
+            };
+            let (curl, ()) = tokio::join!(curl.output(SOON), respond);
+            assert_eq!((curl.code(), &*curl.stdout), (0, body), "{version}: {}", curl.stderr);
+            assert!(curl.stderr.contains("< link: </a>"), "{}", curl.stderr);
+            let lengths = curl.stderr.matches("< content-length:").count();
+            assert_eq!(lengths, usize::from(!body.is_empty()), "{}", curl.stderr);
+        }
+    }
+}
+
 /// A real node behind, a real curl in front.
 #[tokio::test]
 async fn curl_sees_the_early_hints_of_node() {
