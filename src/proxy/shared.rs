@@ -117,7 +117,7 @@ impl SharedPool {
         }
         let _waiting = Waiting::among(&self.0)?;
         let found = timeout(self.0.connect_timeout, self.wait(need)).await;
-        found.unwrap_or(Err(Failure::ConnectTimeout))
+        found.unwrap_or_else(|_elapsed| self.find_any(need).ok_or(Failure::ConnectTimeout))
     }
 
     async fn wait(&self, need: Need) -> Result<Connection, Failure> {
@@ -131,17 +131,21 @@ impl SharedPool {
                 return Ok(connection);
             }
             if inner.failures.get() > failures && inner.dialing.get() == 0 {
-                let failed = inner.failed.borrow();
-                let failure = failed.as_ref().map(|(failure, _)| failure.clone());
-                return Err(failure.unwrap_or(Failure::ConnectTimeout));
+                let failed = inner.failed.borrow().as_ref().map(|(failure, _)| failure.clone());
+                let failure = failed.unwrap_or(Failure::ConnectTimeout);
+                return self.find_any(need).ok_or(failure);
             }
             if self.needs_dial() && !self.dial() && inner.dialing.get() == 0 {
-                // Better behind other uploads than not at all.
-                let found = self.find(Need { upload: None, ..need });
-                return found.ok_or(Failure::MaxConnections);
+                return self.find_any(need).ok_or(Failure::MaxConnections);
             }
             room.await;
         }
+    }
+
+    /// A connection with room for the request, though other uploads may hold up its body: where no other
+    /// connection can be opened that is better than none.
+    fn find_any(&self, need: Need) -> Option<Connection> {
+        self.find(Need { upload: None, ..need })
     }
 
     /// The first connection that takes this request. So the others may become idle.

@@ -863,3 +863,38 @@ async fn a_204_from_a_backend_over_http1_has_no_length_over_http2() {
         assert_eq!((response.status, response.header("content-length")), (204, ""), "{via:?}");
     }
 }
+
+/// A client that sends this, and keeps its connection.
+async fn client(gateway: &Gateway, request: &str) -> TcpStream {
+    let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    client
+}
+
+/// Begins a body of unknown length, and does not go on.
+fn upload(path: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n")
+}
+
+#[tokio::test]
+async fn an_upload_goes_behind_another_when_no_connection_can_be_opened_for_it() {
+    let redis = Redis::start().await;
+    for refuses in [true, false] {
+        let backend = FrameBackend::start().await;
+        let gateway = in_front_of(&redis, &backend.route(", connect_timeout: 1s")).await;
+        let _first = client(&gateway, &upload("/first")).await;
+        let mut connection = backend.accept(&[]).await;
+        assert_eq!(next_request(&mut connection).await.path(), "/first");
+        // Connections are refused from now on; or nothing is said on them.
+        let silent = if refuses { None } else { Some(backend) };
+        let serve = async {
+            let head = next_request(&mut connection).await;
+            assert_eq!(head.path(), "/second");
+            connection.send_all(response(head.stream, &[], "ok")).await;
+        };
+        let second = Request::new("POST", "/second").body(b"once");
+        let (response, ()) = tokio::join!(gateway.send(Via::Http1, second), serve);
+        assert_eq!(response.text().await, "ok", "{refuses}");
+        drop(silent);
+    }
+}
