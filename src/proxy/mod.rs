@@ -1,16 +1,19 @@
-//! Everything that is not ours goes to a backend, and its answer comes back as it comes.
+//! Requests that go to a backend, and its responses on their way back.
 //!
-//! [`Proxy`] forwards the requests of one route. It makes each [`message`] ours: their [`headers`],
-//! and where they come from ([`forwarded`]), and in the response the addresses that would lead past us
-//! ([`location`]). It sends them to an [`upstream`], of several to one after the other ([`balance`]).
-//! An upstream keeps its connections: over HTTP/1.1 in a [`pool`], where a [`connection`] carries one
-//! request at a time, over HTTP/2 in one that is [`shared`], where a connection of [`http2`] carries
-//! many, for its [`lifetime`]; [`connect`] opens their sockets, and [`wire`] is one as hyper sees it. Some requests that a connection fails
-//! are sent again ([`retry`]).
+//! [`Proxy`] forwards the requests of one route. It rewrites each [`message`]: its [`headers`], and the
+//! fields that say where the request comes from ([`forwarded`]); in the response, addresses that would
+//! lead past the gateway ([`location`]). It sends the request to an [`upstream`], and tries several in
+//! turn ([`balance`]).
 //!
-//! Bodies stream both ways, [`upload`] and [`body`], with their [`trailers`], and are never collected;
-//! a [`pause`] between two pieces has an end. A client that leaves takes its request to the backend with it: the future
-//! or the body is dropped, and with it the [`lease`] of the connection.
+//! An upstream keeps its connections. Over HTTP/1.1 they are in a [`pool`], and a [`connection`] carries
+//! one request at a time. Over HTTP/2 they are [`shared`]: a connection of [`http2`] carries many
+//! requests during its [`lifetime`], and a request may have to wait for [`room`] on one. [`connect`]
+//! opens their sockets; [`wire`] is a socket as hyper sees it. A request whose connection fails is
+//! perhaps sent again ([`retry`]).
+//!
+//! Bodies stream both ways ([`upload`], [`body`]), with their [`trailers`], and are never collected; a
+//! [`pause`] between two pieces is bounded. When a client leaves, the future or the body is dropped, and
+//! with it the [`lease`] of the connection: the backend's request ends too.
 //!
 //! A request for an [`upgrade`] becomes a [`tunnel`].
 
@@ -32,6 +35,7 @@ mod message;
 mod pause;
 mod pool;
 mod retry;
+mod room;
 mod shared;
 mod trailers;
 mod tunnel;

@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::connect::Connector;
@@ -18,6 +17,7 @@ use super::error::Failure;
 use super::facts::{Facts, Place};
 use super::http2::Connection;
 use super::lifetime::Lifetime;
+use super::room::Room;
 use crate::route::ProxySettings;
 
 /// Connections that are opened at the same time, for requests that wait.
@@ -55,7 +55,7 @@ struct Inner {
     failures: Cell<u64>,
     failed: RefCell<Option<(Failure, Instant)>>,
     expected_streams: Cell<usize>,
-    room: Rc<Notify>,
+    room: Rc<Room>,
     is_swept: Cell<bool>,
 }
 
@@ -123,11 +123,16 @@ impl SharedPool {
     async fn wait(&self, need: Need) -> Result<Connection, Failure> {
         let inner = &*self.0;
         let failures = inner.failures.get();
+        let mut seen = inner.room.growths();
         loop {
             // From here on nothing is missed.
             let mut room = pin!(inner.room.notified());
             room.as_mut().enable();
             if let Some(connection) = self.find(need) {
+                if need.upload.is_some() {
+                    // It has not taken a whole connection's credit: others may fit beside it.
+                    inner.room.pass_on(&mut seen);
+                }
                 return Ok(connection);
             }
             if inner.failures.get() > failures && inner.dialing.get() == 0 {
@@ -138,6 +143,7 @@ impl SharedPool {
             if self.needs_dial() && !self.dial() && inner.dialing.get() == 0 {
                 return self.find_any(need).ok_or(Failure::MaxConnections);
             }
+            inner.room.pass_on(&mut seen);
             room.await;
         }
     }
@@ -200,7 +206,7 @@ impl SharedPool {
                 inner.failed.replace(Some((failure, Instant::now())));
             }
         }
-        inner.room.notify_waiters();
+        inner.room.changed();
     }
 
     fn add(&self, connection: Connection) {

@@ -898,3 +898,24 @@ async fn an_upload_goes_behind_another_when_no_connection_can_be_opened_for_it()
         drop(silent);
     }
 }
+
+#[tokio::test]
+async fn a_request_that_waits_behind_an_upload_is_sent_when_there_is_room_for_it() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route(", connect_timeout: 60s")).await;
+    let _stuck = client(&gateway, &upload("/stuck")).await;
+    let mut connection = backend.accept(&[(MAX_CONCURRENT_STREAMS, 2)]).await;
+    assert_eq!(next_request(&mut connection).await.path(), "/stuck");
+    let _long = client(&gateway, "GET /long HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let long = next_request(&mut connection).await;
+    assert_eq!(long.path(), "/long");
+    // Nothing is said on another connection. These two wait, in this order.
+    let mut waiting = Vec::new();
+    for request in [&upload("/waits"), "GET /next HTTP/1.1\r\nhost: a\r\n\r\n"] {
+        waiting.push(client(&gateway, request).await);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    connection.send_all(response(long.stream, &[], "ok")).await;
+    assert_eq!(next_request(&mut connection).await.path(), "/next");
+}

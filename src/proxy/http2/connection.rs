@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
 
 use super::driver::{Driver, STREAM_WINDOW};
 use super::link::Link;
@@ -12,6 +11,7 @@ use super::reason::Reason;
 use super::response::Exchange;
 use crate::proxy::connection::Closing;
 use crate::proxy::facts::Place;
+use crate::proxy::room::Room;
 use crate::proxy::upload::Upload;
 
 /// A connection to a backend over HTTP/2: a cheap handle. The connection is closed when the last one
@@ -38,7 +38,7 @@ impl Connection {
     pub(in crate::proxy) async fn open<T>(
         socket: T,
         place: Rc<Place>,
-        room: &Rc<Notify>,
+        room: &Rc<Room>,
         max_header: usize,
     ) -> Result<Self, Reason>
     where

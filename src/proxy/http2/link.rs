@@ -11,13 +11,13 @@ use std::task::{Context, Poll, Waker};
 
 use http::Request;
 use http_body::Body as _;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::reason::{Lost, Reason};
 use super::resets::Resets;
 use super::response::{Exchange, Feed, channel};
 use super::settings::PeerSettings;
+use crate::proxy::room::Room;
 use crate::proxy::upload::Upload;
 use crate::server::http2::frame::MAX_31_BITS;
 use crate::server::http2::wakes::{Part, Wakes};
@@ -35,7 +35,7 @@ const CONNECTION: u32 = 0;
 pub(super) struct Link {
     pub(super) wakes: Arc<Wakes>,
     // Notified when a request that waits may find room, here or elsewhere.
-    room: Rc<Notify>,
+    room: Rc<Room>,
     queue: RefCell<VecDeque<Queued>>,
     phase: RefCell<Phase>,
     next_stream: Cell<u32>,
@@ -89,8 +89,8 @@ pub(super) struct Queued {
 }
 
 impl Link {
-    /// A connection that opens. `room` is notified whenever one of its streams ends.
-    pub(super) fn new(room: Rc<Notify>, stream_window: u32) -> Self {
+    /// A connection that opens. `room` grows whenever one of its streams ends, or an upload on it goes on.
+    pub(super) fn new(room: Rc<Room>, stream_window: u32) -> Self {
         let wakes = Arc::new(Wakes::default());
         Self {
             task: wakes.caller(Part::Stream(CONNECTION)),
@@ -203,7 +203,7 @@ impl Link {
             *self.phase.borrow_mut() = Phase::Open;
         }
         self.wake_opening();
-        self.room.notify_waiters();
+        self.room.changed();
     }
 
     /// The next request to send.
@@ -225,7 +225,7 @@ impl Link {
         self.streams.set(self.streams.get() - 1);
         // One more at a time, after the backend has refused one.
         self.max_streams.set((self.max_streams.get() + 1).min(self.announced.get()));
-        self.room.notify_one();
+        self.room.grew();
     }
 
     /// The backend has refused a stream, which has ended: it takes no more than it has.
@@ -250,8 +250,11 @@ impl Link {
     pub(super) fn update_uploads(&self, window: i64, draw: i64) {
         let Uploads { credit, largest_window, .. } = &self.uploads;
         largest_window.set(largest_window.get().max(window));
-        credit.set(window - draw);
+        let before = credit.replace(window - draw);
         self.queue.borrow().iter().for_each(|queued| self.uploads.add(queued.request.body()));
+        if credit.get() > before {
+            self.room.grew();
+        }
     }
 
     /// The backend takes no more requests. `last_stream` is the last one that it processes, where it

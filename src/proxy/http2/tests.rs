@@ -7,7 +7,6 @@ use http_body_util::BodyExt as _;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-use tokio::sync::Notify;
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::driver::{Driver, STREAM_WINDOW};
@@ -22,7 +21,7 @@ const MAX_HEADER: usize = 64 << 10;
 /// A connection of which the test has the other end.
 fn connection(capacity: usize) -> (Rc<Link>, DuplexStream, JoinHandle<()>) {
     let (near, far) = duplex(capacity);
-    let link = Rc::new(Link::new(Rc::new(Notify::new()), STREAM_WINDOW));
+    let link = Rc::new(Link::new(Rc::default(), STREAM_WINDOW));
     let driver = Driver::new(near, Rc::clone(&link), MAX_HEADER);
     (link, far, tokio::task::spawn_local(driver))
 }
