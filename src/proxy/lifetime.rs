@@ -14,7 +14,7 @@ pub(super) struct Lifetime {
 }
 
 impl Lifetime {
-    /// The backend has ended a connection after so many requests.
+    /// The backend has ended a connection after so many requests, while it was in use.
     pub(super) fn ended_after(&mut self, requests: u32) {
         self.is_confirmed = self.last == Some(requests) && requests > 0;
         self.last = Some(requests);

@@ -919,3 +919,31 @@ async fn a_request_that_waits_behind_an_upload_is_sent_when_there_is_room_for_it
     connection.send_all(response(long.stream, &[], "ok")).await;
     assert_eq!(next_request(&mut connection).await.path(), "/next");
 }
+
+#[tokio::test]
+async fn a_backend_that_ends_idle_connections_is_not_taken_for_one_that_counts_requests() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route(", max_connections: 2")).await;
+    for _ in 0..2 {
+        let serve = async {
+            let mut connection = backend.accept(&[]).await;
+            let stream = next_request(&mut connection).await.stream;
+            connection.send_all(response(stream, &[], "ok")).await;
+            (connection, stream)
+        };
+        let (response, (mut connection, stream)) = tokio::join!(gateway.get("/"), serve);
+        assert_eq!(response.text().await, "ok");
+        connection.send(&goaway(stream, 0)).await;
+        let ends = async { while connection.next().await.is_some() {} };
+        within(SOON, "the gateway closes it", ends).await;
+    }
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(client(&gateway, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await);
+    }
+    let mut connection = backend.accept(&[]).await;
+    for _ in 0..5 {
+        next_request(&mut connection).await;
+    }
+}

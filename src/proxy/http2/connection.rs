@@ -86,7 +86,7 @@ impl Connection {
         self.0.link.is_over()
     }
 
-    /// After how many requests the backend has ended it in an orderly way.
+    /// After how many requests the backend has ended it in an orderly way while it was in use.
     pub(in crate::proxy) fn ended_after(&self) -> Option<u32> {
         self.0.link.ended_after()
     }

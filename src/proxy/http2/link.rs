@@ -48,7 +48,8 @@ pub(super) struct Link {
     // It takes no more requests, though the backend has not said so.
     is_worn_out: Cell<bool>,
     uploads: Uploads,
-    // The last stream of an orderly GOAWAY, once the backend says which it is.
+    // The last stream of an orderly GOAWAY that came while the connection was in use: an idle one is
+    // ended because it is idle, which says nothing of how many requests it takes.
     last_stream: Cell<Option<u32>>,
     opening: RefCell<Option<Waker>>,
     task: Waker,
@@ -172,7 +173,7 @@ impl Link {
         (self.next_stream.get() - 1) / 2
     }
 
-    /// After how many streams the backend has ended it in an orderly way.
+    /// After how many streams the backend has ended it in an orderly way while it was in use.
     pub(super) fn ended_after(&self) -> Option<u32> {
         self.last_stream.get().map(|last| last.div_ceil(2))
     }
@@ -260,11 +261,18 @@ impl Link {
     /// The backend takes no more requests. `last_stream` is the last one that it processes, where it
     /// ends the connection in an orderly way.
     pub(super) fn leave(&self, reason: &Reason, last_stream: Option<u32>) {
-        self.last_stream.set(last_stream.filter(|&last| last < MAX_31_BITS));
+        let last_stream = last_stream.filter(|&last| last < MAX_31_BITS);
+        self.last_stream.set(last_stream.filter(|&last| self.is_busy_up_to(last)));
         if matches!(&*self.phase.borrow(), Phase::Opening | Phase::Open) {
             *self.phase.borrow_mut() = Phase::Leaving(reason.clone());
         }
         self.wake_opening();
+    }
+
+    /// Whether a stream has not ended that the backend processes, if this is the last one.
+    fn is_busy_up_to(&self, last: u32) -> bool {
+        let behind = self.opened().saturating_sub(last.div_ceil(2));
+        self.streams.get() > behind as usize
     }
 
     /// The connection has ended.
