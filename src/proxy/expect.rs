@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Hold {
     // `None`: it has answered, and never wants the body.
     continued: Option<oneshot::Receiver<()>>,
-    patience: Pin<Box<Sleep>>,
+    // Begins when the request has been sent: only then is the body asked for.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl Hold {
@@ -35,7 +36,10 @@ impl Hold {
                 self.continued = None; // such a receiver must not be asked again
                 Poll::Pending
             }
-            Poll::Pending => self.patience.as_mut().poll(cx),
+            Poll::Pending => {
+                let begin = || Box::pin(tokio::time::sleep(PATIENCE));
+                self.patience.get_or_insert_with(begin).as_mut().poll(cx)
+            }
         }
     }
 }
@@ -57,7 +61,7 @@ pub(super) fn hold<B>(request: &mut Request<B>) -> Hold {
             sender.send(()).ok();
         }
     });
-    Hold { continued: Some(continued), patience: Box::pin(tokio::time::sleep(PATIENCE)) }
+    Hold { continued: Some(continued), patience: None }
 }
 
 #[cfg(test)]
@@ -66,7 +70,18 @@ mod tests {
 
     use http::Request;
 
-    use super::hold;
+    use super::{PATIENCE, hold};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_has_its_time_to_continue_from_when_the_request_is_sent() {
+        let mut request = Request::new(());
+        let mut hold = hold(&mut request);
+        tokio::time::advance(2 * PATIENCE).await; // it takes so long to connect
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(hold.poll(&mut context).is_pending());
+        tokio::time::advance(2 * PATIENCE).await;
+        assert!(hold.poll(&mut context).is_ready());
+    }
 
     #[tokio::test]
     async fn a_body_that_the_answer_did_not_want_is_held_however_often_it_is_asked_for() {

@@ -258,8 +258,10 @@ impl Watch {
 
     /// Waits for the answer to this request, for as long as it may take.
     pub(super) async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
-        // It may be sent again, after it was not answered.
+        // It may be sent again, after it was not answered. The backend's time begins now: until here
+        // there was perhaps no connection.
         self.is_answered.set(false);
+        self.moved.set(Instant::now());
         let mut answer = pin!(answer);
         let mut timer = pin!(tokio::time::sleep_until(self.next_look()));
         loop {
@@ -349,6 +351,43 @@ impl Body for Upload {
         match rest.exact() {
             Some(rest) => SizeHint::with_exact(again + rest),
             None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use tokio::time::{Instant, advance, sleep};
+
+    use super::{Failure, Stage, Watch};
+    use crate::server::interim::Interim;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_for_a_response_begins_when_the_request_is_sent() {
+        for stage in [Stage::Complete, Stage::Backend] {
+            let watch = Watch {
+                stage: Cell::new(stage),
+                moved: Cell::new(Instant::now()),
+                is_answered: Cell::new(false),
+                idle_timeout: Duration::from_secs(3),
+                response_timeout: Duration::from_secs(3),
+                interim: Interim::default(),
+            };
+            for _ in 0..2 {
+                advance(Duration::from_secs(5)).await; // one upstream cannot be reached
+                let answer = watch.answer(sleep(Duration::from_secs(2)));
+                assert!(answer.await.is_ok(), "{stage:?}");
+            }
+            let began = Instant::now();
+            let failure = watch.answer(sleep(Duration::from_secs(4))).await.err();
+            assert!(
+                matches!(failure, Some(Failure::ResponseTimeout | Failure::UploadTimeout)),
+                "{stage:?}: {failure:?}"
+            );
+            assert_eq!(began.elapsed().as_secs(), 3, "{stage:?}");
         }
     }
 }
