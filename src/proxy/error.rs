@@ -220,11 +220,6 @@ impl ProxyError {
         Self { upstream: upstream.clone(), failure, held_back }
     }
 
-    /// Where it failed.
-    pub fn upstream(&self) -> &UpstreamAddress {
-        &self.upstream
-    }
-
     /// The word for it in the metrics.
     pub fn kind(&self) -> &'static str {
         self.failure.as_str()

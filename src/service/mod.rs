@@ -250,9 +250,9 @@ impl Service {
                     });
                 }
                 let rejected = self.reject(&metrics, &rejection, asked);
-                match start_page::cause(&rejection, asked, is_local) {
-                    Some(error) => start_page::page(error, route, self.routes().router.routes()),
-                    None => rejected,
+                match start_page::is_meant(&rejection, asked, is_local) {
+                    true => start_page::page(),
+                    false => rejected,
                 }
             }
         };

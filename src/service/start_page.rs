@@ -1,25 +1,22 @@
 //! The page for whoever has just started the gateway and looks at it, while its backend is not there yet.
 //!
-//! In place of a plain 502, and only for a browser on the gateway's own machine: a visitor is told
-//! nothing of where the backend is.
-
-use std::fmt::Write as _;
-use std::sync::Arc;
+//! In place of a plain 502, for a browser that seems to be on the gateway's own machine. That cannot be
+//! known: a proxy on this machine that adds no field of its own looks the same. So the page has nothing
+//! in it that a visitor must not know; where the backend is, and why it failed, is in the log.
 
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, FORWARDED, HOST, VIA};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 
 use super::asked::Asked;
 use super::body::ResponseBody;
 use super::rejection::Rejection;
-use crate::proxy::ProxyError;
-use crate::route::{Route, Target};
 
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
-/// Whether a request names this machine, and came here by nobody else.
+/// Whether a request names this machine, and seems to have come directly. Browsers do not use HTTP/1.0,
+/// and nginx does unless it is told otherwise.
 pub(super) fn is_of_this_machine<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let header = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
@@ -28,7 +25,7 @@ pub(super) fn is_of_this_machine<B>(request: &Request<B>) -> bool {
         let host = authority.host().trim_matches(['[', ']']).to_ascii_lowercase();
         ["localhost", "127.0.0.1", "::1"].contains(&host.as_str())
     });
-    is_local && !is_forwarded(headers)
+    is_local && request.version() > Version::HTTP_10 && !is_forwarded(headers)
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {
@@ -38,53 +35,32 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
         || others.iter().any(|name| headers.contains_key(*name))
 }
 
-/// The backend that could not be connected to, where this page is the answer to that.
-pub(super) fn cause<'r>(
-    rejection: &'r Rejection,
-    asked: &Asked,
-    is_local: bool,
-) -> Option<&'r ProxyError> {
+/// Whether this page is the response: the backend cannot be connected to.
+pub(super) fn is_meant(rejection: &Rejection, asked: &Asked, is_local: bool) -> bool {
     let is_page = asked.method == Method::GET && asked.accepts_page && asked.is_of_this_machine;
-    match rejection {
-        Rejection::Upstream(error) if is_local && is_page && error.kind() == "connect" => {
-            Some(error)
-        }
-        _ => None,
-    }
+    let is_down = matches!(rejection, Rejection::Upstream(error) if error.kind() == "connect");
+    is_local && is_page && is_down
 }
 
-/// The page: what failed, what to do, and what works without a backend.
-pub(super) fn page(
-    error: &ProxyError,
-    route: &Route,
-    all: &[Arc<Route>],
-) -> Response<ResponseBody> {
-    let (upstream, path) = (escaped(error.upstream()), escaped(&route.settings.path));
-    let mut streams = String::new();
-    for route in all.iter().filter(|route| matches!(route.settings.target, Target::Events(_))) {
-        let path = escaped(&route.settings.path);
-        writeln!(streams, "<li><code>{path}</code>").expect("a string takes any text");
-    }
-    let body = format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>ssegate runs</title>\
+/// What to do, and what works without a backend.
+const PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>ssegate runs</title>\
          <meta name=viewport content='width=device-width'>\
-         <style>body{{font:16px/1.5 system-ui;margin:3em auto;max-width:44em;padding:0 1em;\
-         color-scheme:light dark}}code,pre{{font:14px/1.5 ui-monospace,monospace}}\
-         pre{{padding:.7em 1em;border:1px solid #8886;border-radius:6px}}</style>\
+         <style>body{font:16px/1.5 system-ui;margin:3em auto;max-width:44em;padding:0 1em;\
+         color-scheme:light dark}code,pre{font:14px/1.5 ui-monospace,monospace}\
+         pre{padding:.7em 1em;border:1px solid #8886;border-radius:6px}</style>\
          <h1>ssegate runs, and its backend does not</h1>\
-         <p>Nothing answers at <code>{upstream}</code>, where <code>{path}</code> of the configuration \
-         leads (502: {cause}).\
-         <p>Start your application there, or say where it is: with <code>upstream</code> of that route, \
-         or, for the gateway.yaml of the repository, in the environment:\
+         <p>502: the backend of this route cannot be reached. The log says where it is looked for, and \
+         why that failed.\
+         <p>Start your application, or say where it is: with <code>upstream</code> of the route, or, for \
+         the gateway.yaml of the repository, in the environment:\
          <pre>BACKEND_URL=http://127.0.0.1:3000 ssegate</pre>\
-         <p>Event streams need no backend:<ul>{streams}</ul>\
-         <p>Follow a channel in one terminal, and publish in another:\
+         <p>Event streams need no backend. Follow a channel in one terminal, and publish in another:\
          <pre>ssegate sub news\nssegate pub news hello</pre>\
-         <p><code>ssegate dev</code> shows the same in a page. Visitors from elsewhere get a plain 502 \
-         in place of this one.\n",
-        cause = escaped(error),
-    );
-    let mut response = Response::new(ResponseBody::whole(body));
+         <p><code>ssegate dev</code> shows the same in a page.\n";
+
+/// The page.
+pub(super) fn page() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(PAGE));
     *response.status_mut() = StatusCode::BAD_GATEWAY;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -93,14 +69,9 @@ pub(super) fn page(
     response
 }
 
-fn escaped(text: impl ToString) -> String {
-    let text = text.to_string();
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, Version};
 
     use super::is_of_this_machine;
 
@@ -124,5 +95,8 @@ mod tests {
             let request = request.body(()).expect("a request");
             assert_eq!(is_of_this_machine(&request), expected, "{host} {header:?}");
         }
+        // As nginx asks with nothing but `proxy_pass`.
+        let request = Request::get("/").version(Version::HTTP_10).header("host", "127.0.0.1:8080");
+        assert!(!is_of_this_machine(&request.body(()).expect("a request")));
     }
 }
