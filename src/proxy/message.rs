@@ -107,13 +107,10 @@ pub(super) fn incoming<B>(response: &mut Response<B>) -> Result<Option<Duration>
     *response.version_mut() = Version::HTTP_11;
     let is_without_body = response.status() == StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    let coding = headers.get(TRANSFER_ENCODING).map(HeaderValue::as_bytes);
-    if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
-        return Err(Failure::TransferCoding);
-    }
+    let is_chunked = is_chunked(headers)?;
     // The chunks say where the body ends, and a length beside them would say something else (RFC
     // 9112, section 6.3). A 204 has none (RFC 9110, section 8.6).
-    if coding.is_some() || is_without_body {
+    if is_chunked || is_without_body {
         headers.remove(CONTENT_LENGTH);
     } else {
         settle_length(headers);
@@ -121,6 +118,20 @@ pub(super) fn incoming<B>(response: &mut Response<B>) -> Result<Option<Duration>
     let keep_alive = keep_alive(headers);
     headers::remove_hop_by_hop(headers);
     Ok(keep_alive)
+}
+
+/// Whether the body comes in chunks.
+///
+/// # Errors
+/// It has another coding, which would have to be undone, or several: in one field or in many (RFC 9110,
+/// section 5.3).
+fn is_chunked(headers: &HeaderMap) -> Result<bool, Failure> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(false),
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        _ => Err(Failure::TransferCoding),
+    }
 }
 
 /// Leaves one length where a backend announces one; several that agree are one. What is none is not

@@ -1206,6 +1206,11 @@ async fn what_is_wrong_with_a_response_is_named() {
         ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", invalid, "invalid_response"),
         ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", invalid, "invalid_response"),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n", invalid, "transfer_coding"),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: gzip\r\n\r\nabc",
+            invalid,
+            "transfer_coding",
+        ),
         (&large, too_large, "large_response"),
         (&many, too_large, "large_response"),
     ] {
