@@ -9,8 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::EXPECT;
-use http::{HeaderMap, Request, StatusCode};
+use http::{Request, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
@@ -42,11 +41,6 @@ impl Hold {
             }
         }
     }
-}
-
-/// Whether the client waits to be told to go on.
-pub(super) fn is_expected(headers: &HeaderMap) -> bool {
-    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Makes `request` hold its body until it is wanted.

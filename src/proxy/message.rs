@@ -15,6 +15,7 @@ use super::location::Asked;
 use crate::grip;
 use crate::route::ProxySettings;
 use crate::server::interim::Interim;
+use crate::server::request_body::expects_continue;
 
 /// What the gateway itself says in a request.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +51,7 @@ pub(super) fn outgoing<B: Body>(
     let version = request.version();
     let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
     let headers = request.headers_mut();
-    let is_expected = has_body && is_http1 && expect::is_expected(headers);
+    let is_expected = has_body && is_http1 && expects_continue(headers);
     let wants_trailers = headers::accepts_trailers(headers);
     headers::remove_hop_by_hop(headers);
     headers::join_cookies(headers);

@@ -90,7 +90,7 @@ impl RequestBody {
 }
 
 /// Whether a client waits to be told to go on before it sends a body (RFC 9110, section 10.1.1).
-pub(super) fn expects_continue(headers: &HeaderMap) -> bool {
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 

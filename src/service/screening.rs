@@ -10,6 +10,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 
 use super::rejection::Rejection;
+use crate::server::http2::authority::is_port;
 
 /// One transfer coding, `chunked`, or none (RFC 9112, section 6.1). hyper takes it as chunked where
 /// that is the last one; a backend that knows the others would read another body.
@@ -86,11 +87,6 @@ fn is_unequivocal(authority: &Authority) -> bool {
         None => false,
     };
     is_host && is_port
-}
-
-fn is_port(text: &str) -> bool {
-    let is_number = (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    is_number && text.parse::<u16>().is_ok()
 }
 
 /// The name of a host as most clients write it, in lower case and perhaps with a port: there is

@@ -25,8 +25,10 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_fit)
 }
 
-fn is_port(port: &str) -> bool {
-    port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+/// Whether everybody reads the same port in this: a number of at most five digits.
+pub(crate) fn is_port(port: &str) -> bool {
+    let is_number = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+    is_number && port.parse::<u16>().is_ok()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@
 //! What is missing on purpose: server push, priorities (deprecated, section 5.3.2), and a dynamic
 //! table for the fields that we send.
 
-mod authority;
+pub(crate) mod authority;
 mod body;
 mod budget;
 mod bulk;
