@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::support::nginx_backend::NginxBackend;
+use crate::support::nginx::Nginx;
 use crate::support::{
     Gateway, Process, Program, Redis, Request, SOON, Via, eventually, measured, within,
 };
@@ -16,6 +16,13 @@ const H2LOAD: &str = "/usr/bin/h2load";
 
 async fn in_front_of(redis: &Redis, routes: &str) -> Gateway {
     Gateway::build(redis).routes(routes).start().await
+}
+
+/// nginx over HTTP/2 or HTTP/1.1, and a route for everything that leads there.
+async fn nginx(is_http2: bool, server: &str, files: &[(&str, usize)]) -> (Nginx, String) {
+    let nginx = Nginx::with_files(if is_http2 { "http2" } else { "" }, server, files).await;
+    let route = nginx.route_with("/{*rest}", &format!("http2: {is_http2}"));
+    (nginx, route)
 }
 
 /// Node with `backend_servers.cjs`.
@@ -69,8 +76,8 @@ async fn nginx_ends_its_connections_after_some_requests_and_each_is_answered() {
     std::fs::write(&body, [b'x'; 1000]).unwrap();
     for requests in [1, 7, 100, 1000] {
         let server = format!("keepalive_requests {requests}; location / {{ return 200 ok; }}");
-        let nginx = NginxBackend::start(&server, &[]).await;
-        let gateway = in_front_of(&redis, &nginx.route("/{*rest}", true, "")).await;
+        let (_nginx, route) = nginx(true, &server, &[]).await;
+        let gateway = in_front_of(&redis, &route).await;
         let count = if requests == 1 { 1000 } else { 6000 };
         assert_eq!(h2load(&gateway, count, "/", &[]).await, count, "GET, {requests}");
         let post = ["-d", body.to_str().unwrap()];
@@ -87,8 +94,8 @@ async fn nginx_ends_its_connections_after_some_requests_and_each_is_answered() {
 async fn nginx_is_reloaded_under_load_and_each_request_is_answered() {
     let redis = Redis::start().await;
     for is_http2 in [true, false] {
-        let nginx = NginxBackend::start("location / { return 200 ok; }", &[]).await;
-        let gateway = in_front_of(&redis, &nginx.route("/{*rest}", is_http2, "")).await;
+        let (nginx, route) = nginx(is_http2, "location / { return 200 ok; }", &[]).await;
+        let gateway = in_front_of(&redis, &route).await;
         let reloading = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -117,9 +124,8 @@ async fn a_large_header_of_nginx_passes_over_both_protocols_and_harms_no_neighbo
         fields(48),
         fields(70)
     );
-    let nginx = NginxBackend::start(&server, &[("slow", 1 << 20)]).await;
     for is_http2 in [true, false] {
-        let route = nginx.route("/{*rest}", is_http2, "");
+        let (_nginx, route) = nginx(is_http2, &server, &[("slow", 1 << 20)]).await;
         let gateway = Gateway::build(&redis).settings("shards: 1").routes(&route).start().await;
         let mut slow = gateway.get("/slow").await;
         for (path, expected) in [("/some", 200), ("/many", 502), ("/some", 200)] {
@@ -224,10 +230,10 @@ async fn asked_again_and_again(gateway: &Gateway, method: &'static str) -> Vec<u
 async fn nginx_that_closes_idle_connections_loses_no_request() {
     let redis = Redis::start().await;
     let server = "keepalive_timeout 11ms; location / { return 200 ok; }";
-    let nginx = NginxBackend::start(server, &[]).await;
     // What is not idempotent is sent again only where the backend says that it has not seen it.
     for (is_http2, method) in [(false, "GET"), (false, "DELETE"), (true, "GET"), (true, "POST")] {
-        let gateway = in_front_of(&redis, &nginx.route("/{*rest}", is_http2, "")).await;
+        let (_nginx, route) = nginx(is_http2, server, &[]).await;
+        let gateway = in_front_of(&redis, &route).await;
         let others = asked_again_and_again(&gateway, method).await;
         assert_eq!(others, [0; 0], "{method} {is_http2}");
     }

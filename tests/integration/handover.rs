@@ -90,7 +90,7 @@ async fn a_client_cannot_have_taken_away_what_a_backend_over_http2_is_told() {
     let more = "<$http_accept_encoding><$http_x_mine>";
     let nginx =
         Nginx::listening("http2", &format!("location / {{ return 200 '{says}{more}'; }}")).await;
-    let route = nginx.route("/{*rest}").replace(" }", ", http2: true }");
+    let route = nginx.route_with("/{*rest}", "http2: true");
     let route = format!("{route}  handover: {{ key: \"{KEY}\" }}\n");
     let gateway = Gateway::build(&redis).routes(&route).start().await;
     for via in [Via::Http1, Via::Http1Tls] {

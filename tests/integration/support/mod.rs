@@ -14,7 +14,6 @@ mod http2;
 mod machine;
 mod metrics;
 pub(crate) mod nginx;
-pub(crate) mod nginx_backend;
 mod process;
 pub(crate) mod recorder;
 mod redis;
