@@ -12,8 +12,10 @@
 //! named in `admin.hosts` (a name of a stranger's that leads here).
 
 mod checks;
+mod spares;
 mod status;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -33,9 +35,12 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::spares::SPARES;
+use self::spares::Spares;
 use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
+use crate::server::files::is_of_files;
 
 /// Operators and their tools at once; one more waits to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -73,6 +78,9 @@ impl Admin {
         let admin = Rc::new(self);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let failures = LogLimit::new();
+        let listener = Rc::new(listener);
+        let spares = Rc::new(RefCell::new(Spares::default()));
+        spares.borrow_mut().refill(&*listener);
         loop {
             // Before it is accepted: who has to wait does so in the kernel.
             let place = tokio::select! {
@@ -85,13 +93,18 @@ impl Admin {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let admin = Rc::clone(&admin);
+                    let (admin, spares) = (Rc::clone(&admin), Rc::clone(&spares));
+                    let listener = Rc::clone(&listener);
                     // Ends by itself, after MAX_AGE at the latest.
                     drop(tokio::task::spawn_local(async move {
                         admin.serve_connection(stream).await;
+                        // At once: the number that is free now is the one that was given for it.
+                        spares.borrow_mut().refill(&*listener);
                         drop(place);
                     }));
                 }
+                // With room for one, it is accepted at the next try.
+                Err(error) if is_of_files(&error) && spares.borrow_mut().close_one() => {}
                 Err(error) => {
                     if let Some(held_back) = failures.pass("accept", Instant::now()) {
                         tracing::warn!(%error, held_back, "cannot accept on the admin listener");

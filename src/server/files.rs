@@ -3,6 +3,7 @@
 //! Each connection is one, and so is each to a backend or to Redis. Some are kept back from new
 //! clients: for Redis, backends and operators.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,9 +59,10 @@ pub fn enough(shards: usize, sockets: usize) -> Result<(), TooFew> {
 
 /// The least limit with which there is room for a few clients, behind the reserve.
 fn needed(shards: u64, sockets: u64) -> u64 {
-    // Standard streams, the log, signals, the door for a successor, two event loops; four for the event
-    // loop and the signals of each shard; each socket twice, once for a successor.
-    let own = 16 + 4 * shards + 2 * sockets + LEAST_CLIENTS;
+    // Standard streams, the log, signals, the door for a successor, two event loops, and the spare ones
+    // of the admin listener; four for the event loop and the signals of each shard; each socket twice,
+    // once for a successor.
+    let own = 20 + 4 * shards + 2 * sockets + LEAST_CLIENTS;
     let is_enough = |limit: &u64| Room::of(*limit).end >= own;
     (own + RESERVE.0..).find(is_enough).unwrap_or(own)
 }
@@ -176,6 +178,13 @@ impl Room {
     }
 }
 
+/// Whether the system, or this process, has no file descriptor left (accept(2)).
+pub fn is_of_files(error: &io::Error) -> bool {
+    let raw = error.raw_os_error();
+    let kinds = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    raw.is_some_and(|raw| kinds.iter().any(|kind| kind.raw_os_error() == raw))
+}
+
 /// The number of a descriptor.
 pub(super) fn number(descriptor: &impl AsFd) -> u64 {
     u64::try_from(descriptor.as_fd().as_raw_fd()).unwrap_or(0)
@@ -219,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_is_needed_leaves_room_for_clients() {
-        for (shards, sockets, expected) in [(1, 2, 72), (2, 4, 80), (128, 8, 639)] {
+        for (shards, sockets, expected) in [(1, 2, 76), (2, 4, 84), (128, 8, 644)] {
             let needed = needed(shards, sockets);
             assert_eq!(needed, expected, "{shards} {sockets}");
             assert!(Room::of(needed).end >= Room::of(needed - 1).end);

@@ -194,9 +194,10 @@ impl Acceptor {
     /// Runs until `stop`; then the socket is closed. An error of one accept never ends it.
     pub async fn run(self, stop: CancellationToken) {
         let mut retry = ACCEPT_RETRY_MIN;
-        let (room, mut last) = (Room::new(), 0);
+        let mut last = 0;
         loop {
-            if room.is_full(last, &self.socket) {
+            // The limit is read each time: it may be lowered or raised while the gateway runs.
+            if Room::new().is_full(last, &self.socket) {
                 self.metrics.accept_paused();
                 self.shortage.pause(self.connections(), Instant::now());
                 tokio::select! {
@@ -217,7 +218,7 @@ impl Acceptor {
                 Err(error) if is_of_the_client(&error) => {}
                 Err(error) => {
                     self.metrics.accept_failed();
-                    if is_of_files(&error) {
+                    if files::is_of_files(&error) {
                         // Looks closely, whatever the limit was at the start.
                         last = u64::MAX;
                         self.shortage.pause(self.connections(), Instant::now());
@@ -270,13 +271,6 @@ fn warn_of(error: &io::Error) {
     if let Some(held_back) = FAILURES.pass("accept", Instant::now()) {
         tracing::warn!(%error, held_back, "cannot accept a connection");
     }
-}
-
-/// Whether the system, or this process, has no file descriptor left (accept(2)).
-fn is_of_files(error: &io::Error) -> bool {
-    let raw = error.raw_os_error();
-    let kinds = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
-    raw.is_some_and(|raw| kinds.iter().any(|kind| kind.raw_os_error() == raw))
 }
 
 fn is_of_the_client(error: &io::Error) -> bool {

@@ -355,6 +355,42 @@ async fn file_descriptors_that_are_used_up_are_told_once_and_make_it_not_ready()
 }
 
 #[tokio::test]
+async fn operators_are_served_when_the_limit_of_file_descriptors_is_lowered_at_runtime() {
+    let redis = Redis::start().await;
+    for idle in [0, 300] {
+        let gateway = Gateway::start(&redis).await;
+        gateway.becomes(200, SOON).await;
+        let to = gateway.address("http");
+        let mut clients = Vec::new();
+        for _ in 0..idle {
+            clients.push(TcpStream::connect(to).await.unwrap());
+        }
+        let accepted = async || gateway.open_files() >= idle;
+        eventually(SOON, "all are accepted", accepted).await;
+        let process = rustix::process::Pid::from_raw(i32::try_from(gateway.id()).unwrap());
+        let limit = rustix::process::Rlimit { current: Some(120), maximum: Some(20_000) };
+        rustix::process::prlimit(process, rustix::process::Resource::Nofile, limit).unwrap();
+        for _ in 0..200 {
+            clients.push(TcpStream::connect(to).await.unwrap());
+        }
+        gateway.becomes(503, SOON).await;
+        for _ in 0..20 {
+            let (_, text) = verbose(&gateway).await;
+            assert!(text.contains("[-] descriptors failed"), "{text}");
+            let metrics = gateway.metrics().await;
+            assert_eq!(metrics.sum("ssegate_file_descriptors_short", &[]), 1.0);
+        }
+        let log = gateway.log();
+        assert!(!log.contains("cannot accept on the admin listener"), "{log}");
+        // The reserve is that of the new limit.
+        let kept = async || gateway.open_files() <= 120 - 32 + 4;
+        eventually(4 * SOON, "idle connections make room", kept).await;
+        drop(clients);
+        gateway.becomes(200, 2 * SOON).await;
+    }
+}
+
+#[tokio::test]
 async fn redis_that_is_killed_or_hangs_is_told_with_its_cause() {
     let mut redis = Redis::start().await;
     let gateway = Gateway::start(&redis).await;
