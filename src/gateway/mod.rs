@@ -12,6 +12,7 @@ mod certificates;
 mod error;
 mod inspect;
 mod lookout;
+mod probe;
 mod reload;
 mod serve;
 mod shard;

@@ -18,7 +18,7 @@ use super::sockets::Sockets;
 use super::takeover::{Door, Predecessor};
 use super::tasks::Tasks;
 use super::thread::Thread;
-use super::{Error, Gateway, OPENED, certificates, lookout, stop, systemd};
+use super::{Error, Gateway, OPENED, certificates, lookout, probe, stop, systemd};
 use crate::admin::Admin;
 use crate::config::Settings;
 use crate::health::Health;
@@ -216,6 +216,8 @@ impl Parts {
         tasks.own("the watch of certificates", certificates);
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
         tasks.own("the watch", lookout::watch(health, self.shortage.clone(), metrics));
+        let probe = probe::watch(self.health.clone(), self.metrics.clone());
+        tasks.own("the probe of backends", probe);
     }
 
     /// Starts an acceptor for each listener; `sockets` are theirs, in the same order.

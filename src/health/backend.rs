@@ -17,6 +17,9 @@ use crate::log_limit::Held;
 /// It has recovered when it responded, and did not fail for so long: one that does both at a time is
 /// not told of every time.
 const RECOVERED_AFTER: Duration = Duration::from_secs(5);
+/// A failure that no request has repeated for so long is over: nothing is known of it any more. Not of one
+/// that cannot be connected to, which is tried until it can be.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// An upstream, shared by the shards, by `/readyz?verbose` and the status page.
 #[derive(Debug)]
@@ -43,6 +46,16 @@ struct Failing {
     trouble: Trouble,
     since: Instant,
     last: Instant,
+    // When it responded first, after the last failure.
+    responded: Option<Instant>,
+}
+
+/// How a failure has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Recovery {
+    // From the first failure to the response; `None`: no request has reached it since.
+    lasted: Option<Duration>,
+    requests: u64,
 }
 
 /// Failures of one kind.
@@ -86,9 +99,30 @@ impl Backend {
 
     /// It has sent the head of a response.
     pub fn responded(&self) {
-        if self.is_failing.load(Ordering::Relaxed) {
+        if self.is_failing.load(Ordering::Relaxed) && !self.has_responded.load(Ordering::Relaxed) {
+            self.responded_at(Instant::now());
+        }
+    }
+
+    fn responded_at(&self, now: Instant) {
+        let mut state = self.lock();
+        if let Some(failing) = &mut state.failing {
+            failing.responded = Some(now);
             self.has_responded.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether a connection alone would show that it is back: not where the last one failed in TLS.
+    pub fn awaits_connection(&self) -> bool {
+        self.is_unreachable()
+            && (!self.upstream.starts_with("https:") || self.lock().was_refused_by_the_system())
+    }
+
+    /// It could be connected to, without a request; gives back whether that is news.
+    pub fn connected(&self) -> bool {
+        let is_news = self.set_unreachable(false);
+        self.responded();
+        is_news
     }
 
     /// Whether it can be connected to; gives back whether that is news.
@@ -129,36 +163,41 @@ impl Backend {
     pub fn tick(&self, now: Instant) {
         let (route, upstream) = (&*self.route, &*self.upstream);
         let mut state = self.lock();
-        for kind in &mut state.kinds {
-            if let Some(requests) = kind.held.due(now) {
-                let (kind, error) = (kind.name, &kind.error);
-                tracing::warn!(
+        // First: its line counts what was held back.
+        match self.recover(&mut state, now) {
+            Some(Recovery { lasted: Some(lasted), requests }) => {
+                tracing::info!(route, upstream, ?lasted, requests, "the backend responds again");
+            }
+            Some(Recovery { lasted: None, requests }) => {
+                tracing::info!(
                     route,
                     upstream,
-                    kind,
-                    error,
                     requests,
-                    "the backend goes on failing"
+                    "no request has reached the backend for a minute: whether it still fails is not known"
                 );
             }
-        }
-        if let Some((lasted, requests)) = self.recover(&mut state, now) {
-            tracing::info!(route, upstream, ?lasted, requests, "the backend responds again");
+            None => state.log_held_back(route, upstream, now),
         }
         state.slowness.retain(|(_, slowness)| slowness.strong_count() > 0);
         state.slowness().for_each(|(_, slowness)| slowness.tick(route, upstream));
     }
 
-    /// Ends a failure that is over: how long it lasted, and how many requests failed.
-    fn recover(&self, state: &mut State, now: Instant) -> Option<(Duration, u64)> {
-        let is_over = |failing: &mut Failing| now >= failing.last + RECOVERED_AFTER;
-        if !self.has_responded.load(Ordering::Relaxed) {
-            return None;
-        }
-        let Failing { trouble, since, last } = state.failing.take_if(is_over)?;
+    /// Ends a failure that is over. The next one is logged at once.
+    fn recover(&self, state: &mut State, now: Instant) -> Option<Recovery> {
+        let is_unreachable = self.is_unreachable();
+        let is_over = |failing: &mut Failing| {
+            let wait = match failing.responded {
+                Some(_) => RECOVERED_AFTER,
+                None => FORGOTTEN_AFTER,
+            };
+            now >= failing.last + wait && (failing.responded.is_some() || !is_unreachable)
+        };
+        let Failing { trouble, since, responded, .. } = state.failing.take_if(is_over)?;
         self.is_failing.store(false, Ordering::Relaxed);
         self.has_responded.store(false, Ordering::Relaxed);
-        Some((last - since, trouble.times()))
+        state.kinds.clear();
+        let lasted = responded.map(|responded| in_milliseconds(responded - since));
+        Some(Recovery { lasted, requests: trouble.times() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -172,16 +211,38 @@ impl State {
         self.slowness.iter().filter_map(|(place, slowness)| Some((*place, slowness.upgrade()?)))
     }
 
+    /// Whether the last connection failed below TLS: the text of such an error has its number.
+    fn was_refused_by_the_system(&self) -> bool {
+        let mut kinds = self.kinds.iter();
+        kinds.any(|kind| kind.name == "connect" && kind.error.contains("(os error "))
+    }
+
+    fn log_held_back(&mut self, route: &str, upstream: &str, now: Instant) {
+        for Kind { name: kind, error, held } in &mut self.kinds {
+            if let Some(requests) = held.due(now) {
+                tracing::warn!(
+                    route,
+                    upstream,
+                    kind,
+                    error,
+                    requests,
+                    "the backend goes on failing"
+                );
+            }
+        }
+    }
+
     fn fail(&mut self, kind: &'static str, error: &str, now: Instant) -> Option<u64> {
         let wall = SystemTime::now();
         match &mut self.failing {
             Some(failing) => {
                 failing.trouble.again(kind, error, wall);
                 failing.last = now;
+                failing.responded = None;
             }
             None => {
                 let trouble = Trouble::new(kind, error, wall);
-                self.failing = Some(Failing { trouble, since: now, last: now });
+                self.failing = Some(Failing { trouble, since: now, last: now, responded: None });
             }
         }
         match self.kinds.iter_mut().find(|known| known.name == kind) {
@@ -197,6 +258,11 @@ impl State {
     }
 }
 
+/// Finer than anybody wants to read.
+fn in_milliseconds(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -204,7 +270,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Backend, RECOVERED_AFTER};
+    use super::{Backend, FORGOTTEN_AFTER, RECOVERED_AFTER, Recovery};
     use crate::log_limit::LOG_INTERVAL;
 
     #[test]
@@ -223,14 +289,46 @@ mod tests {
 
         let last = start + LOG_INTERVAL;
         assert_eq!(recovered(last + RECOVERED_AFTER), None, "it has not responded");
-        backend.responded();
+        backend.responded_at(last);
         assert_eq!(recovered(last + RECOVERED_AFTER / 2), None, "not yet");
         backend.failed("connect", "refused", last);
         assert_eq!(recovered(last + RECOVERED_AFTER), None, "it failed behind that response");
-        backend.responded();
-        assert_eq!(recovered(last + RECOVERED_AFTER), Some((LOG_INTERVAL, 2004)));
+        let responds = last + Duration::from_micros(2_000_999);
+        backend.responded_at(responds);
+        let lasted = Some(LOG_INTERVAL + Duration::from_secs(2));
+        let recovery = Recovery { lasted, requests: 2004 };
+        assert_eq!(recovered(last + RECOVERED_AFTER), Some(recovery));
         assert_eq!(backend.troubles(), Vec::<String>::new());
         assert_eq!(recovered(last + 9 * RECOVERED_AFTER), None);
+    }
+
+    #[test]
+    fn a_new_outage_is_logged_at_once_after_the_last_one_is_over() {
+        let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
+        assert_eq!(backend.failed("connect", "refused", start), Some(0));
+        assert_eq!(backend.failed("connect", "refused", start), None);
+        backend.responded_at(start);
+        backend.tick(start + RECOVERED_AFTER);
+        assert_eq!(backend.failed("connect", "refused", start + RECOVERED_AFTER), Some(0));
+    }
+
+    #[test]
+    fn without_requests_a_failure_is_forgotten_unless_it_cannot_be_connected_to() {
+        let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
+        backend.failed("exchange", "reset", start);
+        backend.tick(start + FORGOTTEN_AFTER / 2);
+        assert_eq!(backend.troubles().len(), 1);
+        backend.tick(start + FORGOTTEN_AFTER);
+        assert_eq!(backend.troubles(), Vec::<String>::new());
+
+        assert!(backend.set_unreachable(true));
+        backend.failed("connect", "refused", start);
+        backend.tick(start + 2 * FORGOTTEN_AFTER);
+        assert_eq!(backend.troubles().len(), 1);
+        assert!(backend.connected(), "that is news");
+        assert!(!backend.connected());
+        backend.tick(start + 2 * FORGOTTEN_AFTER);
+        assert_eq!(backend.troubles(), Vec::<String>::new());
     }
 
     #[test]

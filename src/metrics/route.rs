@@ -62,6 +62,17 @@ impl Routes {
     }
 }
 
+impl Metrics {
+    /// An upstream of the route with this label can be reached again. Changes nothing where the route is
+    /// gone meanwhile.
+    pub fn upstream_reached(&self, label: &str, upstream: &str) {
+        let route = self.0.routes.lock().get(label).and_then(Weak::upgrade);
+        if let Some(route) = route {
+            route.upstream_up(upstream, true);
+        }
+    }
+}
+
 impl RouteMetrics {
     fn new(label: &str, all: Metrics) -> Self {
         Self {

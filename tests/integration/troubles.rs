@@ -297,6 +297,30 @@ async fn a_certificate_that_has_expired_or_will_is_told_at_the_start_and_by_chec
     }
 }
 
+#[tokio::test]
+async fn a_backend_that_is_back_is_reported_without_a_request() {
+    let redis = Redis::start().await;
+    let port = free_port();
+    let upstream = format!("http://127.0.0.1:{port}");
+    let gateway = Gateway::build(&redis).route(&proxy("/{*rest}", &upstream, "")).start().await;
+    gateway.becomes(200, SOON).await;
+    let label = format!("upstream=\"{upstream}\"");
+    for outage in 1..=2 {
+        assert_eq!(gateway.get("/x").await.status, 502);
+        // Logged at once, the second time too.
+        let told = async || lines(&gateway, "WARN", "the backend did not respond").len() == outage;
+        eventually(SOON, "the outage is logged with its request", told).await;
+        assert_eq!(gateway.metrics().await.sum("ssegate_upstream_up", &[&label]), 0.0);
+        let backend = serve(port, Duration::ZERO).await;
+        all_is_well(&gateway).await;
+        assert_eq!(gateway.metrics().await.sum("ssegate_upstream_up", &[&label]), 1.0);
+        let told = async || lines(&gateway, "INFO", "the backend responds again").len() == outage;
+        eventually(SOON, "the recovery is logged", told).await;
+        assert!(lines(&gateway, "WARN", "the backend goes on failing").is_empty());
+        drop(backend);
+    }
+}
+
 /// The lines about file descriptors.
 fn of_files(gateway: &Gateway) -> Vec<String> {
     let log = gateway.log();
