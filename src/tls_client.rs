@@ -4,8 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::time::Instant;
 
@@ -33,15 +37,21 @@ pub fn config(trust: Trust) -> ClientConfig {
         Trust::Anybody => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         }
-        Trust::SystemRootsAnd(others) => {
-            let roots = system_roots();
-            if others.is_empty() {
-                builder.with_root_certificates(roots)
-            } else {
-                builder.with_root_certificates(with(RootCertStore::clone(&roots), others))
-            }
+        Trust::SystemRootsAnd(others) if others.is_empty() => {
+            builder.with_root_certificates(system_roots())
         }
-        Trust::Only(these) => builder.with_root_certificates(with(RootCertStore::empty(), these)),
+        Trust::SystemRootsAnd(others) => {
+            let roots = with(RootCertStore::clone(&system_roots()), &others);
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Named::new(roots, others, provider)))
+        }
+        Trust::Only(these) => {
+            let roots = with(RootCertStore::empty(), &these);
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Named::new(roots, these, provider)))
+        }
     }
     .with_no_client_auth()
 }
@@ -62,9 +72,91 @@ fn system_roots() -> Arc<RootCertStore> {
 }
 
 /// Certificates that cannot be read are left out: a server that needs one is refused later.
-fn with(mut roots: RootCertStore, others: Vec<CertificateDer<'static>>) -> RootCertStore {
-    roots.add_parsable_certificates(others);
+fn with(mut roots: RootCertStore, others: &[CertificateDer<'static>]) -> RootCertStore {
+    roots.add_parsable_certificates(others.iter().cloned());
     roots
+}
+
+/// Servers whose certificates these have signed, and those that show one of these itself, as OpenSSL and
+/// curl take them: `openssl req -x509` makes a certificate that is its own authority, and webpki does not
+/// take that for a server's.
+#[derive(Debug)]
+struct Named {
+    these: Vec<CertificateDer<'static>>,
+    // `None`: there is no root that can be read.
+    chains: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Named {
+    fn new(
+        roots: RootCertStore,
+        these: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Self {
+        let roots = Arc::new(roots);
+        let chains = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+        Self { these, chains: chains.build().ok(), provider }
+    }
+}
+
+/// Whether webpki finds nothing wrong with the certificate itself, and takes it for no server's or knows
+/// nobody who has signed it. Its validity is looked at before that.
+fn is_of_the_chain(error: &rustls::Error) -> bool {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            // The type is that of a crate that we do not name.
+            other.to_string().contains("CaUsedAsEndEntity")
+        }
+        _ => false,
+    }
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chains = self.chains.as_ref();
+        let chains =
+            chains.ok_or(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        let verified =
+            chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            Err(error) if is_of_the_chain(&error) && self.these.contains(end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// Whoever answers is believed, but must hold the key of the certificate shown.

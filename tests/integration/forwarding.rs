@@ -318,6 +318,47 @@ async fn a_backend_that_speaks_tls_must_be_whom_we_meant() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_named_in_ca_itself_is_taken_for_its_names_while_it_is_valid() {
+    let redis = Redis::start().await;
+    let recorder = Recorder::start().await;
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+    for (is_ca, days, named, host, expected) in [
+        (true, 9, true, "127.0.0.1", 200),
+        (true, 9, true, "localhost", 502),
+        (false, 9, true, "127.0.0.1", 200),
+        (true, -1, true, "127.0.0.1", 502),
+        (true, 9, false, "127.0.0.1", 502),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name| dir.path().join(name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        // As `openssl req -x509` makes it.
+        if is_ca {
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        }
+        let now = time::OffsetDateTime::now_utc();
+        params.not_before = now - time::Duration::days(30);
+        params.not_after = now + time::Duration::days(days);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        std::fs::write(path("cert.pem"), &certificate).unwrap();
+        std::fs::write(path("ca.pem"), if named { &certificate } else { &other }).unwrap();
+        std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+        let [cert, key, ca] =
+            ["cert.pem", "key.pem", "ca.pem"].map(|name| path(name).display().to_string());
+        let inner = Gateway::build(&redis)
+            .tls(&format!("{{ certificate: \"{cert}\", key: \"{key}\" }}"))
+            .routes(&recorder.route("/{*rest}"))
+            .start()
+            .await;
+        let upstream = format!("\"https://{host}:{}\"", inner.address("https").port());
+        let outer = in_front_of(&redis, &upstream, &format!("tls: {{ ca: \"{ca}\" }}")).await;
+        let status = outer.get("/x").await.status;
+        assert_eq!(status, expected, "{is_ca} {days} {named} {host}\n{}", outer.log());
+    }
+}
+
+#[tokio::test]
 async fn http2_in_clear_text_carries_many_requests_on_one_connection() {
     let redis = Redis::start().await;
     let recorder = Recorder::start().await;
