@@ -209,6 +209,15 @@ fn a_port_that_is_none_is_a_mistake_of_usage() {
 }
 
 #[test]
+fn a_scheme_that_cannot_be_followed_is_a_mistake_of_usage() {
+    for url in ["ftp://127.0.0.1/", "ws://127.0.0.1/events/news"] {
+        let output = run(&["sub", url, "--for", "3s"]);
+        assert_eq!(output.status.code(), Some(64));
+        assert!(stderr(&output).contains("only http:// and https://"), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn too_few_events_in_time_are_a_failure_where_a_count_was_asked_for() {
     let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", quiet.local_addr().unwrap());

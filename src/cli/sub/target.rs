@@ -29,6 +29,7 @@ pub(super) fn resolve(arguments: &[String], config: &ConfigFile) -> Result<Vec<S
     let settings = if arguments.iter().all(is_url) { None } else { Some(config.load_or_dev()?) };
     let stream = |argument: &String| {
         let url = match &settings {
+            Some(settings) if argument.starts_with('/') => of_path(argument, settings)?,
             Some(settings) if !is_url(argument) => {
                 of_channel(argument, settings).ok_or_else(|| {
                     Error::Usage(format!(
@@ -58,12 +59,22 @@ fn url(argument: &str) -> Result<Uri, Error> {
     let whole = if is_whole { argument.to_owned() } else { format!("http://{argument}") };
     let uri: Uri =
         whole.parse().map_err(|error| Error::Usage(format!("{argument} is not a URL: {error}")))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+        return Err(Error::Usage(format!("{argument}: only http:// and https:// can be followed")));
+    }
     match http_client::no_port(&uri) {
         Some(port) => {
             Err(Error::Usage(format!("{argument}: {port} is no port; the last one is 65535")))
         }
         None => Ok(uri),
     }
+}
+
+/// A path at the first listener. No channel: its name would be put into the path of a route.
+fn of_path(path: &str, settings: &Settings) -> Result<Uri, Error> {
+    let listener = settings.listeners.first();
+    let listener = listener.ok_or_else(|| Error::Usage(format!("{path}: there is no listener")))?;
+    url(&format!("{}{path}", origin(listener)))
 }
 
 /// The URL of a channel: at the first listener, by the first events route that leads to it, by its
@@ -127,7 +138,7 @@ fn fill(path: &str, template: &str, channel: &str) -> Option<String> {
 mod tests {
     use ssegate::config::Settings;
 
-    use super::{fill, is_place, of_channel, reachable, url};
+    use super::{fill, is_place, of_channel, of_path, reachable, url};
 
     #[test]
     fn a_channel_is_put_where_the_template_takes_it_from() {
@@ -169,6 +180,12 @@ mod tests {
         }
         assert_eq!(url("127.0.0.1:8080/x").expect("a URL"), "http://127.0.0.1:8080/x");
         assert_eq!(url("https://[::1]:8443/x").expect("a URL"), "https://[::1]:8443/x");
+    }
+
+    #[test]
+    fn a_path_is_taken_as_a_path_at_the_first_listener() {
+        let url = of_path("/orders/7?x=y", &Settings::dev(None)).expect("a URL");
+        assert_eq!(url, "https://127.0.0.1:8443/orders/7?x=y");
     }
 
     #[test]
