@@ -55,7 +55,7 @@ pub(crate) enum HttpError {
     #[error("no TLS with {0}: {1}{hint}", hint = trust_hint(.1))]
     Tls(String, io::Error),
     /// The connection ended, or what came was not HTTP.
-    #[error("{0}: {1}")]
+    #[error("{0}: {1}{hint}", hint = scheme_hint(.1))]
     Http(String, String),
     /// Nothing came in time.
     #[error("{0} did not answer in {1:?}")]
@@ -75,7 +75,21 @@ fn is_distrust(error: &io::Error) -> bool {
 }
 
 fn trust_hint(error: &io::Error) -> &'static str {
-    if is_distrust(error) { " (--insecure takes any certificate)" } else { "" }
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(_)) => " (--insecure takes any certificate)",
+        // What is there does not begin as a record of TLS.
+        Some(rustls::Error::InvalidMessage(_)) => "; it does not speak TLS: try http://",
+        _ => "",
+    }
+}
+
+/// An alert of TLS, where the head of a response should be.
+fn scheme_hint(reason: &str) -> &'static str {
+    match reason.contains("invalid HTTP version") {
+        true => "; it does not speak HTTP in clear text: try https://",
+        false => "",
+    }
 }
 
 impl HttpClient {

@@ -218,6 +218,24 @@ fn a_scheme_that_cannot_be_followed_is_a_mistake_of_usage() {
 }
 
 #[test]
+fn the_wrong_scheme_is_told_with_the_right_one() {
+    // An alert (RFC 8446, section 6), as a server of TLS sends it to whom speaks HTTP.
+    let (url, _server) = server(vec!["\x15\x03\x01\0\x02\x02\x46".to_owned()]);
+    let output = run(&["sub", &url, "--count", "1", "--for", "2s"]);
+    assert!(stderr(&output).contains("try https://"), "{}", stderr(&output));
+
+    let quick = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/", quick.local_addr().unwrap());
+    drop(thread::spawn(move || {
+        for stream in quick.incoming() {
+            stream.unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        }
+    }));
+    let output = run(&["sub", &url, "--count", "1", "--for", "2s"]);
+    assert!(stderr(&output).contains("try http://"), "{}", stderr(&output));
+}
+
+#[test]
 fn too_few_events_in_time_are_a_failure_where_a_count_was_asked_for() {
     let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", quiet.local_addr().unwrap());
