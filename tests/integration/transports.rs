@@ -161,3 +161,17 @@ async fn certificate(gateway: &Gateway) -> Vec<u8> {
     let tls = TlsClient::offering(&["h2"]).connect(gateway.address("https")).await.unwrap();
     tls.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
+
+#[tokio::test]
+async fn http_in_clear_text_on_a_port_of_tls_is_told_so_with_a_400() {
+    let redis = crate::support::Redis::start().await;
+    let gateway = crate::support::Gateway::start(&redis).await;
+    let url = format!("http://{}/events/news", gateway.address("https"));
+    let curl = crate::support::Program::new("curl").args(["-sS", "-i", &url]);
+    let output = curl.output(crate::support::SOON).await;
+    assert_eq!(output.code(), 0, "{output:?}");
+    assert!(output.stdout.starts_with("HTTP/1.1 400 Bad Request"), "{output:?}");
+    assert!(output.stdout.ends_with("use https:// in the URL."), "{output:?}");
+    let reason = ["reason=\"protocol\""];
+    gateway.counts("ssegate_tls_handshake_failures_total", &reason, 1.0).await;
+}

@@ -134,8 +134,9 @@ impl Follow {
         if answer.response.status() == StatusCode::NO_CONTENT {
             return Ok(End::Stop);
         }
-        is_event_stream(&answer.response)
-            .map_err(|problem| SubError::NoStream(url.to_string(), problem))?;
+        is_event_stream(&answer.response).map_err(|problem| {
+            SubError::NoStream(url.to_string(), problem + hint(&url, &answer))
+        })?;
         let version = answer.response.version();
         tell(heard, Heard::Open { from: Arc::clone(&self.name), url, version }).await;
         Ok(End::Lost(self.read(answer, heard).await))
@@ -246,6 +247,15 @@ impl Follow {
 /// Waits for room. Where nobody listens any more, the task ends soon.
 async fn tell(heard: &Sender<Heard>, news: Heard) {
     drop(heard.send(news).await.err());
+}
+
+/// Servers of TLS respond so to HTTP in clear text.
+fn hint(url: &Uri, answer: &Answer) -> &'static str {
+    let is_refused = answer.response.status() == StatusCode::BAD_REQUEST;
+    match is_refused && url.scheme_str() == Some("http") {
+        true => "; if that port speaks TLS, try https://",
+        false => "",
+    }
 }
 
 /// Anything else ends an `EventSource` for good.

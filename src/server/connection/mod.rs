@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::server::Acceptor;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -137,6 +137,9 @@ async fn greet<H: Handler>(
         let protocol = sniff(&mut watched).await?;
         return Ok((Transport::Plain(watched), protocol));
     };
+    refuse_clear_text(&mut watched).await.inspect_err(|_error| {
+        shard.metrics().handshake_failed("protocol");
+    })?;
     let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
         shard.metrics().handshake_failed(handshake_failure(error));
     })?;
@@ -158,6 +161,33 @@ async fn introduce<H: Handler>(
         state.speaks_for(client);
     }
     Ok(())
+}
+
+const CLEAR_TEXT_REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 59\r\nconnection: close\r\n\r\n\
+    400: this port speaks HTTPS only: use https:// in the URL.\n";
+/// So much of the request in clear text is read before the connection is closed, and for so long: closing
+/// it with unread bytes would reset it, and the client might not get the response.
+const CLEAR_TEXT_BYTES: u64 = 64 << 10;
+const CLEAR_TEXT_TIME: Duration = Duration::from_secs(1);
+
+/// Responds to HTTP in clear text with a 400 that says so. A method begins with a letter, and a record of
+/// TLS with 22 (RFC 8446, section 5.1). One read more for a handshake.
+async fn refuse_clear_text(watched: &mut Watched) -> io::Result<()> {
+    let mut first = BytesMut::with_capacity(1);
+    (&mut *watched).take(1).read_buf(&mut first).await?;
+    if !first.first().is_some_and(u8::is_ascii_uppercase) {
+        watched.unread(first.freeze());
+        return Ok(());
+    }
+    watched.write_all(CLEAR_TEXT_REFUSAL).await?;
+    watched.shutdown().await?;
+    let mut request = (&mut *watched).take(CLEAR_TEXT_BYTES);
+    let mut nowhere = tokio::io::sink();
+    let rest = tokio::io::copy(&mut request, &mut nowhere);
+    // However that ends, the connection is closed.
+    drop(tokio::time::timeout(CLEAR_TEXT_TIME, rest).await);
+    Err(io::Error::new(io::ErrorKind::InvalidData, "HTTP in clear text on a port of TLS"))
 }
 
 /// Answers the client's greeting when its turn has come, and then waits without a place: who says
