@@ -90,7 +90,9 @@ async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), S
     let Parts { bus, health, metrics, changes, requests, bounds, .. } = parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
     let requests = (requests, bounds.clients.clone());
-    let service = Service::new(router, requests, shard.clone(), bus, health, metrics.clone());
+    let memory = bounds.upload_memory.clone();
+    let service =
+        Service::new(router, requests, shard.clone(), bus, health, metrics.clone(), memory);
     let server = ShardServer::new(service.clone(), connections, bounds, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 

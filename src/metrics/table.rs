@@ -129,7 +129,7 @@ metrics! {
         "HTTP/2 streams that the gateway ended while their connection went on, by reason."
         by ["reason"];
     upload_memory: IntGauge = "ssegate_upload_memory_bytes",
-        "What clients were allowed to send over HTTP/2 beyond the windows of their connections.";
+        "What may be sent over HTTP/2 beyond the first windows: by clients, and by backends on a response.";
     upload_memory_refused: IntCounter = "ssegate_upload_memory_refused_total",
         "Times that limits.upload_memory was used up: a window did not grow, or had to wait.";
     handshake_failures: IntCounterVec = "ssegate_tls_handshake_failures_total",

@@ -11,6 +11,7 @@ use super::error::Failure;
 use crate::health::{Backend, Health, Slowness};
 use crate::metrics::RouteMetrics;
 use crate::route::{Route, UpstreamAddress};
+use crate::server::upload_memory::UploadMemory;
 
 /// The counters of one route: a cheap handle.
 #[derive(Clone, Debug)]
@@ -24,12 +25,18 @@ struct Inner {
     place: usize,
     metrics: Arc<RouteMetrics>,
     health: Health,
+    memory: UploadMemory,
 }
 
 impl Facts {
-    pub(super) fn new(route: &Route, metrics: Arc<RouteMetrics>, health: Health) -> Self {
+    pub(super) fn new(
+        route: &Route,
+        metrics: Arc<RouteMetrics>,
+        health: Health,
+        memory: UploadMemory,
+    ) -> Self {
         let connections = Arc::clone(&route.upstream_connections);
-        Self(Rc::new(Inner { connections, place: route.place, metrics, health }))
+        Self(Rc::new(Inner { connections, place: route.place, metrics, health, memory }))
     }
 
     /// What is known of an upstream of this route.
@@ -116,6 +123,13 @@ impl Facts {
 /// A connection among those that are counted.
 #[derive(Debug)]
 pub(super) struct Place(Facts);
+
+impl Place {
+    /// What lends windows over HTTP/2 more than they begin with.
+    pub(super) fn upload_memory(&self) -> &UploadMemory {
+        &self.0.0.memory
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {

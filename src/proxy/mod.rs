@@ -76,6 +76,7 @@ use crate::metrics::RouteMetrics;
 use crate::route::{ProxySettings, Route};
 use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
+use crate::server::upload_memory::UploadMemory;
 
 /// Forwards the requests of one route, with kept connections for the shard that owns it: a cheap
 /// handle.
@@ -99,14 +100,15 @@ pub enum Forwarded {
 }
 
 impl Proxy {
-    /// A proxy without connections yet.
+    /// A proxy without connections yet. `memory` lends what windows of responses over HTTP/2 grow by.
     pub fn new(
         route: &Route,
         settings: &ProxySettings,
         metrics: Arc<RouteMetrics>,
         health: Health,
+        memory: UploadMemory,
     ) -> Self {
-        let facts = Facts::new(route, metrics, health);
+        let facts = Facts::new(route, metrics, health, memory);
         let upstream = |address: &_| Upstream::new(Clone::clone(address), settings, facts.clone());
         let upstreams = settings.upstreams.iter().map(upstream).collect();
         // The shards do not all begin with the first one.

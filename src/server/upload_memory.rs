@@ -1,8 +1,8 @@
 //! How much more than their own windows all HTTP/2 connections together may be sent.
 //!
-//! Each connection has `connection_window` for itself. What goes beyond it is lent out of one amount:
-//! for bodies that nobody reads yet, so that other streams of their connection go on, and for windows that
-//! grow with a fast upload. One addition when something is lent or given back, no lock; a
+//! Each connection of a client has `connection_window` for itself, and each stream to a backend 64 KiB.
+//! What goes beyond it is lent out of one amount: for bodies that nobody reads yet, so that other
+//! streams of their connection go on, and for windows that grow with a fast upload or download. One addition when something is lent or given back, no lock; a
 //! connection that needs no more than its own never comes here.
 
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl UploadMemory {
     }
 
     /// Lends up to `wanted` bytes; returns how many.
-    pub(super) fn lend(&self, wanted: usize) -> usize {
+    pub(crate) fn lend(&self, wanted: usize) -> usize {
         let most = self.0.most.load(Ordering::Relaxed);
         let before = self.0.lent.fetch_add(wanted, Ordering::Relaxed);
         let lent = wanted.min(most.saturating_sub(before));
@@ -46,7 +46,7 @@ impl UploadMemory {
     }
 
     /// Takes back what was lent.
-    pub(super) fn give_back(&self, bytes: usize) {
+    pub(crate) fn give_back(&self, bytes: usize) {
         self.0.lent.fetch_sub(bytes, Ordering::Relaxed);
         self.0.metrics.upload_memory_given_back(bytes);
     }

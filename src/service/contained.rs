@@ -178,11 +178,19 @@ pub(super) mod tests {
             let router = Arc::new(Router::new(&[Arc::new(events())], None).expect("routes"));
             let health = Health::default();
             let requests = (RequestSettings::default(), Clients::default());
-            let service =
-                Service::new(router, requests, shard.clone(), None, health, metrics.clone());
+            let bounds = Bounds::new(Shortage::default(), metrics.clone());
+            let memory = bounds.upload_memory.clone();
+            let service = Service::new(
+                router,
+                requests,
+                shard.clone(),
+                None,
+                health,
+                metrics.clone(),
+                memory,
+            );
             let load = Arc::new(AtomicUsize::new(0));
             let settings = ConnectionSettings::default();
-            let bounds = Bounds::new(Shortage::default(), metrics.clone());
             let server = ShardServer::new(
                 service.clone(),
                 settings,

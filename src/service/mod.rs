@@ -54,6 +54,7 @@ use crate::server::clients::{ClientLimits, Clients};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
 use crate::server::refusal::Unfit;
+use crate::server::upload_memory::UploadMemory;
 
 /// Answers the requests of one shard: a cheap handle.
 #[derive(Clone)]
@@ -68,6 +69,8 @@ struct Inner {
     bus: Option<SocketAddr>,
     health: Health,
     metrics: Metrics,
+    // Lends what windows over HTTP/2 grow by.
+    memory: UploadMemory,
     // Of requests that lead nowhere.
     unrouted: Arc<RouteMetrics>,
 }
@@ -120,11 +123,14 @@ impl Service {
         bus: Option<SocketAddr>,
         health: Health,
         metrics: Metrics,
+        memory: UploadMemory,
     ) -> Self {
-        let routes = RefCell::new(Rc::new(Routes::new(router, None, &metrics, &health)));
+        let routes = Routes::new(router, None, &metrics, &health, &memory);
+        let routes = RefCell::new(Rc::new(routes));
         let requests = RefCell::new(Rc::new(requests));
         let unrouted = metrics.route("");
-        let inner = Inner { requests, clients, routes, shard, bus, health, metrics, unrouted };
+        let inner =
+            Inner { requests, clients, routes, shard, bus, health, metrics, memory, unrouted };
         Self(Rc::new(inner))
     }
 
@@ -133,7 +139,8 @@ impl Service {
     pub fn change(&self, router: Arc<Router>, requests: RequestSettings) {
         self.0.requests.replace(Rc::new(requests));
         let before = self.routes();
-        let routes = Routes::new(router, Some(&before), self.metrics(), self.health());
+        let routes =
+            Routes::new(router, Some(&before), self.metrics(), self.health(), &self.0.memory);
         self.0.routes.replace(Rc::new(routes));
     }
 
@@ -301,7 +308,13 @@ impl Service {
 
 impl Routes {
     /// Those of `router`; of those `before`, what stays the same is kept.
-    fn new(router: Arc<Router>, before: Option<&Self>, metrics: &Metrics, health: &Health) -> Self {
+    fn new(
+        router: Arc<Router>,
+        before: Option<&Self>,
+        metrics: &Metrics,
+        health: &Health,
+        memory: &UploadMemory,
+    ) -> Self {
         let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
         for proxy in before.iter().flat_map(|before| before.backends.values()).map(Backend::proxy) {
             kept.entry(proxy.route()).or_default().push(proxy);
@@ -318,7 +331,8 @@ impl Routes {
             .filter_map(|route| match &route.settings.target {
                 Target::Proxy(settings) => {
                     let series = &series[route.place];
-                    let new = || Proxy::new(route, settings, Arc::clone(series), health.clone());
+                    let (health, memory) = (health.clone(), memory.clone());
+                    let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
                     let proxy = kept(settings, &route.settings.path).unwrap_or_else(new);
                     Some((route.place, Backend::new(proxy, route)))
                 }

@@ -17,6 +17,7 @@ mod backend_http2;
 mod backend_servers;
 /// Event streams that the backend writes itself.
 mod backend_streams;
+mod backend_windows;
 /// Bodies of any size, in constant memory.
 mod bodies;
 /// Pages of other origins.

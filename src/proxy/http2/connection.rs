@@ -5,10 +5,11 @@ use std::rc::Rc;
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::driver::{Driver, STREAM_WINDOW};
+use super::driver::Driver;
 use super::link::Link;
 use super::reason::Reason;
 use super::response::Exchange;
+use super::window::STREAM_WINDOW;
 use crate::proxy::connection::Closing;
 use crate::proxy::facts::Place;
 use crate::proxy::room::Room;
@@ -45,7 +46,8 @@ impl Connection {
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let link = Rc::new(Link::new(Rc::clone(room), STREAM_WINDOW));
-        let driver = Driver::new(socket, Rc::clone(&link), max_header);
+        let memory = place.upload_memory().clone();
+        let driver = Driver::new(socket, Rc::clone(&link), max_header, memory);
         let task = Closing(tokio::task::spawn_local(driver));
         std::future::poll_fn(|cx| link.poll_open(cx)).await?;
         Ok(Self(Rc::new(Handle { link, _task: task, _place: place })))

@@ -15,15 +15,16 @@ use super::liveness::{Due, Liveness};
 use super::reason::{Fault, Lost, Reason};
 use super::settings::{PeerSettings, put_first};
 use super::stream::Stream;
+use super::window::STREAM_WINDOW;
 use crate::server::http2::PREFACE;
 use crate::server::http2::frame::DEFAULT_WINDOW;
 use crate::server::http2::hpack::{Decoder, Encoder};
+use crate::server::http2::measured::Measured;
 use crate::server::http2::output::Output;
 use crate::server::http2::read_buffer;
 use crate::server::http2::wakes::{Caller, Part};
+use crate::server::upload_memory::UploadMemory;
 
-/// What a backend may send on one stream before it is read, in octets.
-pub(super) const STREAM_WINDOW: u32 = 256 << 10;
 /// What is written at once: one TLS record.
 pub(super) const MAX_TOGETHER: usize = 16 << 10;
 /// While so much waits for the socket, nothing is read that would have to be answered.
@@ -54,6 +55,10 @@ pub(super) struct Driver<T> {
     /// The header block that is not complete.
     pub(super) block: Option<Box<HeaderBlock>>,
     pub(super) max_header: usize,
+    /// Lends what windows grow by.
+    pub(super) memory: UploadMemory,
+    /// The stream of which it is measured whether its window limits it.
+    pub(super) measured: Option<Box<Measured>>,
     /// The last stream that the backend will process.
     pub(super) last_stream: u32,
     /// Why the backend takes no more requests.
@@ -75,7 +80,7 @@ pub(super) struct Driver<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    pub(super) fn new(socket: T, link: Rc<Link>, max_header: usize) -> Self {
+    pub(super) fn new(socket: T, link: Rc<Link>, max_header: usize, memory: UploadMemory) -> Self {
         let mut output = Output::default();
         output.buffer().extend_from_slice(PREFACE);
         put_first(output.buffer(), STREAM_WINDOW, max_header);
@@ -93,6 +98,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             uncredited: 0,
             block: None,
             max_header,
+            memory,
+            measured: None,
             last_stream: u32::MAX,
             goaway: None,
             liveness: Liveness::new(),

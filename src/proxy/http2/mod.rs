@@ -5,7 +5,7 @@
 //! socket, ends a connection; everything else ends one stream:
 //!
 //! - A client that does not read holds no more than the window of its own stream, in octets and in
-//!   memory, and nothing of the connection's ([`settings`], [`response`]).
+//!   memory, and nothing of the connection's ([`settings`], [`response`], [`window`]).
 //! - A header block of any size is decoded to its end, and only its own response fails
 //!   ([`header_block`], [`head`]).
 //! - A request that the backend has not processed comes back to its sender, whole ([`reason`]), and so
@@ -39,6 +39,7 @@ mod settings;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub(super) use self::connection::Connection;
 pub(super) use self::head::header_list_size;

@@ -4,13 +4,14 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::driver::{Driver, STREAM_WINDOW};
+use super::driver::Driver;
 use super::head::{HeadDraft, Unfit, content_length};
 use super::header_block::HeaderBlock;
 use super::reason::{Fault, Reason};
 use super::stream::Receiving;
 use crate::server::http2::error::Code;
 use crate::server::http2::frame::{self, HEAD, Head, MAX_31_BITS, MAX_PAYLOAD, flag, kind};
+use crate::server::http2::measured::WINDOW_PING;
 
 /// Octets of a priority (RFC 9113, section 6.2).
 const PRIORITY: usize = 5;
@@ -83,8 +84,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let Receiving::Body { left } = &mut stream.receiving else {
             return Err(Fault::malformed(id, "DATA before the head, or behind the end"));
         };
-        stream.receive_window -= payload.len() as i64;
-        if stream.receive_window < 0 {
+        if !stream.window.receive(payload.len()) {
             let reason = Reason::Protocol("more DATA than the window of the stream");
             return Err(Fault::Stream(id, Code::FLOW_CONTROL_ERROR, reason));
         }
@@ -102,7 +102,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
         if padding > 0 {
             // Nobody reads it.
-            stream.receive_window += padding as i64;
+            stream.window.credit(padding);
             self.put_window_update(id, padding);
         }
         Ok(())
@@ -266,6 +266,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         };
         if !head.has(flag::ACK) {
             self.ping(payload, true);
+        } else if payload == WINDOW_PING {
+            self.note_round_trip();
         }
         Ok(())
     }
@@ -328,9 +330,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let read = stream.feed.take_read();
         if read > 0 && !matches!(stream.receiving, Receiving::Done) {
-            stream.receive_window += read as i64;
-            debug_assert!(stream.receive_window <= i64::from(STREAM_WINDOW), "credited twice");
+            stream.window.credit(read);
             self.put_window_update(id, read);
+            self.measure(id, read);
         }
     }
 }

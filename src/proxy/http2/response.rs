@@ -143,6 +143,11 @@ impl Feed {
         self.0.borrow().is_dropped
     }
 
+    /// The window of the stream is this large now, in octets.
+    pub(super) fn set_window(&self, window: usize) {
+        self.0.borrow_mut().credit_at = window / 2;
+    }
+
     /// Takes how much has been read since this was called last, in octets.
     pub(super) fn take_read(&self) -> usize {
         std::mem::take(&mut self.0.borrow_mut().read)

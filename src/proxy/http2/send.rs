@@ -9,10 +9,11 @@ use http::{HeaderMap, Method, request};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::driver::{Driver, MAX_TOGETHER, STREAM_WINDOW};
+use super::driver::{Driver, MAX_TOGETHER};
 use super::link::Queued;
 use super::reason::Reason;
 use super::stream::{Outgoing, Receiving, Stream};
+use super::window::Window;
 use crate::proxy::upload::Upload;
 use crate::server::http2::CONNECTION_SPECIFIC;
 use crate::server::http2::error::Code;
@@ -103,7 +104,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             outgoing: if is_last { Outgoing::Done } else { Outgoing::Poll },
             send_window: i64::from(self.peer.initial_window),
             receiving: Receiving::Head { request: Box::new(request) },
-            receive_window: i64::from(STREAM_WINDOW),
+            window: Window::new(self.memory.clone()),
             is_ready: false,
             begins_at,
         };

@@ -7,6 +7,7 @@ use http::{HeaderMap, Request, request};
 
 use super::reason::{Lost, Reason};
 use super::response::Feed;
+use super::window::Window;
 use crate::proxy::upload::Upload;
 
 /// A stream that has not ended.
@@ -20,8 +21,8 @@ pub(super) struct Stream {
     /// What may be sent, in octets; below 0 after the backend has made its windows smaller.
     pub(super) send_window: i64,
     pub(super) receiving: Receiving,
-    /// What the backend may send before it is credited, in octets.
-    pub(super) receive_window: i64,
+    /// What the backend may send.
+    pub(super) window: Window,
     /// Whether it is among those that have something to do.
     pub(super) is_ready: bool,
     /// Where in all that the connection writes the request begins, in octets.

@@ -9,12 +9,15 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet};
 
-use super::driver::{Driver, STREAM_WINDOW};
+use super::driver::Driver;
 use super::link::Link;
 use super::reason::Reason;
 use super::response::Exchange;
+use super::window::STREAM_WINDOW;
+use crate::metrics::Metrics;
 use crate::proxy::upload::Upload;
 use crate::server::http2::frame::{self, flag, kind};
+use crate::server::upload_memory::UploadMemory;
 
 const MAX_HEADER: usize = 64 << 10;
 
@@ -22,7 +25,8 @@ const MAX_HEADER: usize = 64 << 10;
 fn connection(capacity: usize) -> (Rc<Link>, DuplexStream, JoinHandle<()>) {
     let (near, far) = duplex(capacity);
     let link = Rc::new(Link::new(Rc::default(), STREAM_WINDOW));
-    let driver = Driver::new(near, Rc::clone(&link), MAX_HEADER);
+    let memory = UploadMemory::new(Metrics::new().expect("metrics"));
+    let driver = Driver::new(near, Rc::clone(&link), MAX_HEADER, memory);
     (link, far, tokio::task::spawn_local(driver))
 }
 

@@ -6,12 +6,14 @@
 //! streams.
 //!
 //! [`frame`] and [`hpack`] are the bytes; [`connection`] is the loop and [`ending`] how it ends;
-//! [`reading`] cuts what comes into frames, out of a [`read_buffer`] that all share; [`receive`] is what each frame of a client does,
-//! [`requests`] what a header block does and [`data`] what DATA does, [`send`] what becomes of a
-//! response; [`stream`] is one stream, [`receiving`] the client's side of it, [`body`] the way from there to who reads, [`head`]
-//! what is asked for; [`credit`] is what a client may send on all streams, [`reads`] what of it was read, and [`growth`] how
-//! windows grow; [`wakes`] tells who has something to do, [`output`] what waits for the socket; [`bulk`] is what
-//! comes behind events, and [`pace`] how much of it may be on its way; [`budget`], [`resets`] and
+//! [`reading`] cuts what comes into frames, out of a [`read_buffer`] that all share; [`receive`] is what
+//! each frame of a client does, [`requests`] what a header block does and [`data`] what DATA does, [`send`]
+//! what becomes of a response; [`stream`] is one stream, [`receiving`] the client's side of it, [`body`] the
+//! way from there to who reads, [`head`] what is asked for; [`credit`] is what a client may send on all
+//! streams, [`reads`] what of it was read, and [`growth`] how windows grow where [`measured`] tells that
+//! they are too small; [`wakes`] tells who has something to do, [`output`] what waits for the socket;
+//! [`bulk`] is what comes behind events, and [`pace`] how much of it may be on its way; [`budget`],
+//! [`resets`] and
 //! [`keep_alive`] bound what a client may do without being served.
 //!
 //! What is missing on purpose: server push, priorities (deprecated, section 5.3.2), and a dynamic
@@ -31,6 +33,7 @@ mod growth;
 mod head;
 pub(crate) mod hpack;
 mod keep_alive;
+pub(crate) mod measured;
 pub(crate) mod output;
 mod pace;
 pub(crate) mod read_buffer;
