@@ -164,11 +164,11 @@ async fn certificate(gateway: &Gateway) -> Vec<u8> {
 
 #[tokio::test]
 async fn http_in_clear_text_on_a_port_of_tls_is_told_so_with_a_400() {
-    let redis = crate::support::Redis::start().await;
-    let gateway = crate::support::Gateway::start(&redis).await;
+    let redis = Redis::start().await;
+    let gateway = Gateway::start(&redis).await;
     let url = format!("http://{}/events/news", gateway.address("https"));
-    let curl = crate::support::Program::new("curl").args(["-sS", "-i", &url]);
-    let output = curl.output(crate::support::SOON).await;
+    let curl = Program::new("curl").args(["-sS", "-i", &url]);
+    let output = curl.output(SOON).await;
     assert_eq!(output.code(), 0, "{output:?}");
     assert!(output.stdout.starts_with("HTTP/1.1 400 Bad Request"), "{output:?}");
     assert!(output.stdout.ends_with("use https:// in the URL."), "{output:?}");

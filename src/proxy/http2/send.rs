@@ -286,15 +286,18 @@ mod tests {
     use std::rc::Rc;
 
     use http::HeaderMap;
-    use tokio::sync::Notify;
 
-    use super::{Driver, HEAD, STREAM_WINDOW, flag, frame, kind};
+    use super::{Driver, HEAD, flag, frame, kind};
+    use crate::metrics::Metrics;
     use crate::proxy::http2::link::Link;
+    use crate::proxy::http2::window::STREAM_WINDOW;
+    use crate::server::upload_memory::UploadMemory;
 
     #[test]
     fn trailers_without_a_field_still_end_the_request() {
-        let link = Rc::new(Link::new(Rc::new(Notify::new()), STREAM_WINDOW));
-        let mut driver = Driver::new(tokio::io::empty(), link, 1000);
+        let link = Rc::new(Link::new(Rc::default(), STREAM_WINDOW));
+        let memory = UploadMemory::new(Metrics::new().expect("metrics"));
+        let mut driver = Driver::new(tokio::io::empty(), link, 1000, memory);
         driver.put_block(1, false, |encoder, block| encoder.request(&[], &HeaderMap::new(), block));
         driver.output.buffer().clear();
         driver.put_trailers(1, &HeaderMap::new());

@@ -148,11 +148,11 @@ mod tests {
 
     fn chunked(body: &[u8], size: usize) -> Vec<u8> {
         let chunk = |data: &[u8]| {
-            let extension = if data.len() % 2 == 0 { ";a=\"0\"" } else { "" };
+            let extension = if data.len().is_multiple_of(2) { ";a=\"0\"" } else { "" };
             let size = format!("{:x}{extension}\r\n", data.len());
             [size.as_bytes(), data, b"\r\n"].concat()
         };
-        let trailer: &[u8] = if size % 2 == 0 { b"x-sum: 0\r\n" } else { b"" };
+        let trailer: &[u8] = if size.is_multiple_of(2) { b"x-sum: 0\r\n" } else { b"" };
         let chunks: Vec<u8> = body.chunks(size).flat_map(chunk).collect();
         [&chunks, &b"0\r\n"[..], trailer, b"\r\n"].concat()
     }
