@@ -99,6 +99,11 @@ pub(super) enum Failure {
     UnaskedSwitch,
     #[error("it does not switch to the protocol asked for: {0}")]
     NoSwitch(&'static str),
+    #[error(
+        "a WebSocket goes to the backend over HTTP/1.1, also where `http2` is true, and this one seems \
+         to speak HTTP/2 alone: give WebSockets a route to a port that speaks HTTP/1.1 ({0})"
+    )]
+    Http2Alone(Box<Self>),
     #[error("the body of the request is broken")]
     BrokenRequest,
     #[error("the body of the request is larger than limits.body, or max_body of the route")]
@@ -146,7 +151,7 @@ impl Failure {
             Self::InvalidResponse(_) => "invalid_response",
             Self::LargeResponse => "large_response",
             Self::TransferCoding => "transfer_coding",
-            Self::UnaskedSwitch | Self::NoSwitch(_) => "switch",
+            Self::UnaskedSwitch | Self::NoSwitch(_) | Self::Http2Alone(_) => "switch",
             Self::BrokenRequest => "broken_request",
             Self::LargeRequest => "large_request",
             Self::SlowRequest => "slow_request",
@@ -160,7 +165,7 @@ impl Failure {
             Self::InvalidResponse(_) | Self::TransferCoding | Self::UnaskedSwitch => {
                 Fault::InvalidResponse
             }
-            Self::NoSwitch(_) => Fault::NoSwitch,
+            Self::NoSwitch(_) | Self::Http2Alone(_) => Fault::NoSwitch,
             Self::LargeResponse => Fault::LargeResponse,
             Self::MaxConnections | Self::MaxWaiting => Fault::Busy,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => Fault::TooSlow,
@@ -173,6 +178,19 @@ impl Failure {
     /// Whether the client would have to send another request.
     pub(super) fn is_of_the_client(&self) -> bool {
         self.fault().is_of_the_client()
+    }
+
+    /// A WebSocket has failed at a backend that is said to speak HTTP/2.
+    pub(super) fn of_websocket(self) -> Self {
+        match self {
+            Self::Exchange(_) | Self::InvalidResponse(_) => Self::Http2Alone(Box::new(self)),
+            other => other,
+        }
+    }
+
+    /// Whether it says nothing of how the backend is: any client can cause it, at a healthy one.
+    pub(super) fn is_no_trouble(&self) -> bool {
+        matches!(self, Self::Http2Alone(_))
     }
 
     /// Whether nobody answers there.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::error::Failure;
 use crate::health::{Backend, Health, Slowness};
+use crate::log_limit::LogLimit;
 use crate::metrics::RouteMetrics;
 use crate::route::{Route, UpstreamAddress};
 use crate::server::upload_memory::UploadMemory;
@@ -26,6 +27,8 @@ struct Inner {
     metrics: Arc<RouteMetrics>,
     health: Health,
     memory: UploadMemory,
+    // Of failures that say nothing of how a backend is.
+    no_trouble: LogLimit,
 }
 
 impl Facts {
@@ -36,7 +39,9 @@ impl Facts {
         memory: UploadMemory,
     ) -> Self {
         let connections = Arc::clone(&route.upstream_connections);
-        Self(Rc::new(Inner { connections, place: route.place, metrics, health, memory }))
+        let no_trouble = LogLimit::new();
+        let place = route.place;
+        Self(Rc::new(Inner { connections, place, metrics, health, memory, no_trouble }))
     }
 
     /// What is known of an upstream of this route.
@@ -64,7 +69,11 @@ impl Facts {
         if failure.is_unreachable() {
             self.set_reachable(backend, false);
         }
-        backend.failed(failure.as_str(), &failure.to_string(), Instant::now())
+        let now = Instant::now();
+        if failure.is_no_trouble() {
+            return self.0.no_trouble.pass(failure.as_str(), now);
+        }
+        backend.failed(failure.as_str(), &failure.to_string(), now)
     }
 
     /// A backend has sent the head of its response, so long after the request began.

@@ -150,7 +150,7 @@ impl Proxy {
         ours: &[(HeaderName, HeaderValue)],
     ) -> Result<Forwarded, ProxyError> {
         let ours = Ours { sender: sender(connection), fields: ours };
-        if let Some(upgrade) = Upgrade::asked(&mut request) {
+        if let Some(upgrade) = Upgrade::asked(&mut request, self.0.settings.is_http2) {
             // Boxed: the requests that are none do not pay for its size.
             return Box::pin(self.upgrade(request, upgrade, connection, ours)).await;
         }
@@ -232,11 +232,14 @@ impl Proxy {
         let mut upstreams = self.0.upstreams.turn().peekable();
         loop {
             let upstream = upstreams.next().expect("the last one ends this");
-            let Unanswered { failure, unsent } = match upstream.send(request, watch, is_http2).await
-            {
-                Ok((response, lease)) => return Ok((upstream, response, lease)),
-                Err(unanswered) => unanswered,
-            };
+            let Unanswered { mut failure, unsent } =
+                match upstream.send(request, watch, is_http2).await {
+                    Ok((response, lease)) => return Ok((upstream, response, lease)),
+                    Err(unanswered) => unanswered,
+                };
+            if self.0.settings.is_http2 && !is_http2 {
+                failure = failure.of_websocket();
+            }
             if failure.is_of_the_upstream() {
                 upstream.failed(self.0.settings.fail_timeout);
             }

@@ -1,5 +1,6 @@
 //! A request to speak something else on the connection: `Upgrade` over HTTP/1.1 (RFC 9110, section
-//! 7.8), an extended CONNECT over HTTP/2 (RFC 8441). The backend is always asked over HTTP/1.1.
+//! 7.8), an extended CONNECT over HTTP/2 (RFC 8441). The backend is always asked over HTTP/1.1,
+//! also where other requests go to it over HTTP/2.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -26,14 +27,17 @@ impl Upgrade {
     /// Over HTTP/1.1 a request with a body asks for nothing else, whatever its `Upgrade` says: a
     /// server may ignore that field (RFC 9110, section 7.8), and one that switches before it has
     /// read the body would take it for the other protocol. HAProxy does the same.
-    pub(super) fn asked<B: Body>(request: &mut Request<B>) -> Option<Self> {
+    ///
+    /// Where `is_http2`, which says that the backend speaks HTTP/2, nothing but a WebSocket is asked for:
+    /// most such backends speak nothing else on their port, and fail a request that could be answered.
+    pub(super) fn asked<B: Body>(request: &mut Request<B>, is_http2: bool) -> Option<Self> {
         if is_extended_connect(request) {
             return Some(Self::Http2(Challenge::new()));
         }
         if !request.body().is_end_stream() {
             return None;
         }
-        let protocols = protocols(request.version(), request.headers())?;
+        let protocols = protocols(request.version(), request.headers(), is_http2)?;
         Some(Self::Http1 { protocols, client: hyper::upgrade::on(request) })
     }
 
@@ -90,13 +94,18 @@ pub fn is_extended_connect<B>(request: &Request<B>) -> bool {
     request.method() == Method::CONNECT && protocol.is_some_and(|p| p.as_str() == "websocket")
 }
 
-/// What may be spoken instead. Never `h2c`: a client would speak with the backend over our head.
-fn protocols(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+/// What may be spoken instead; only a WebSocket where `is_http2`. Never `h2c`: a client would speak with
+/// the backend over our head.
+fn protocols(version: Version, headers: &HeaderMap, is_http2: bool) -> Option<HeaderValue> {
     if version != Version::HTTP_11 || !headers::has_option(headers, "upgrade") {
         return None;
     }
     let asked = headers.get_all(UPGRADE).iter().flat_map(tokens);
-    let asked: Vec<&[u8]> = asked.filter(|token| !token.eq_ignore_ascii_case(b"h2c")).collect();
+    let may_be_asked = |token: &&[u8]| match is_http2 {
+        true => token.eq_ignore_ascii_case(b"websocket"),
+        false => !token.eq_ignore_ascii_case(b"h2c"),
+    };
+    let asked: Vec<&[u8]> = asked.filter(may_be_asked).collect();
     if asked.is_empty() { None } else { HeaderValue::from_bytes(&asked.join(&b", "[..])).ok() }
 }
 
@@ -123,9 +132,22 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("connection", HeaderValue::from_static(connection));
             headers.insert("upgrade", HeaderValue::from_static(upgrade));
-            let asked = protocols(Version::HTTP_11, &headers);
+            let asked = protocols(Version::HTTP_11, &headers, false);
             assert_eq!(asked, expected.map(HeaderValue::from_static), "{connection}: {upgrade}");
-            assert_eq!(protocols(Version::HTTP_2, &headers), None);
+            assert_eq!(protocols(Version::HTTP_2, &headers, false), None);
+        }
+    }
+
+    #[test]
+    fn a_backend_over_http2_is_asked_for_websockets_only() {
+        for (upgrade, expected) in
+            [("foo", None), ("h2c, foo", None), ("TLS/1.0, WebSocket", Some("WebSocket"))]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert("connection", HeaderValue::from_static("upgrade"));
+            headers.insert("upgrade", HeaderValue::from_static(upgrade));
+            let asked = protocols(Version::HTTP_11, &headers, true);
+            assert_eq!(asked, expected.map(HeaderValue::from_static), "{upgrade}");
         }
     }
 }

@@ -5,6 +5,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::echo::{Echo, assert_handshake};
+use crate::support::frame_backend::{FrameBackend, response};
+use crate::support::frames::HEADERS;
+use crate::support::nginx_backend::NginxBackend;
 use crate::support::{Gateway, Redis, SOON, TlsClient, eventually, within};
 
 const HANDSHAKE: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: app.example\r\nConnection: Upgrade\r\n\
@@ -123,4 +126,40 @@ async fn a_backend_may_refuse_an_upgrade() {
         let (head, _backend) = tokio::join!(client, serve);
         assert!(head.starts_with(expected), "{answer}: {head}");
     }
+}
+
+#[tokio::test]
+async fn an_upgrade_other_than_websocket_is_an_ordinary_request_where_the_backend_speaks_http2() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = Gateway::build(&redis).routes(&backend.route("")).start().await;
+    for upgrade in ["foo", "h2c, TLS/1.0", "websocket2"] {
+        let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n"
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (head, ()) = tokio::join!(head(&mut client), async {
+            let mut connection = backend.accept(&[]).await;
+            let request = within(SOON, "a request", connection.next_of(HEADERS)).await;
+            let stream = request.expect("the connection is open").stream;
+            connection.send_all(response(stream, &[], "ok")).await;
+        });
+        assert!(head.starts_with("HTTP/1.1 200 "), "{upgrade}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_that_a_backend_of_http2_alone_fails_is_no_trouble_of_that_backend() {
+    let redis = Redis::start().await;
+    let nginx = NginxBackend::start("", &[("index.html", 5)]).await;
+    let gateway = Gateway::build(&redis).routes(&nginx.route("/{*rest}", true, "")).start().await;
+    assert_eq!(gateway.get("/index.html").await.status, 200);
+    let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+    client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    let head = head(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+    gateway.logs("a WebSocket goes to the backend over HTTP/1.1").await;
+    let readiness = gateway.admin("/readyz?verbose").await.text().await;
+    assert!(!readiness.contains("[!]"), "{readiness}");
 }
