@@ -141,7 +141,11 @@ impl SharedPool {
                 return self.find_any(need).ok_or(failure);
             }
             if self.needs_dial() && !self.dial() && inner.dialing.get() == 0 {
-                return self.find_any(need).ok_or(Failure::MaxConnections);
+                let found = self.find_any(need);
+                // One that is silent may still answer its PING.
+                if found.is_some() || !inner.has_silent() {
+                    return found.ok_or(Failure::MaxConnections);
+                }
             }
             inner.room.pass_on(&mut seen);
             room.await;
@@ -262,6 +266,11 @@ impl Inner {
             look(kept, room);
             true
         });
+    }
+
+    /// Whether a connection takes no requests until the backend answers a PING.
+    fn has_silent(&self) -> bool {
+        self.connections.borrow().iter().any(|kept| kept.connection.is_silent())
     }
 
     /// Whether a connection may be opened that no request waits for.

@@ -155,8 +155,10 @@ impl Upstream {
                 Err(failure) => return Err(Unanswered::unsent(failure, request)),
             };
             let is_first = connection.opened() == 0;
+            let arrivals = connection.arrivals();
             let sent = connection.send(request).with_interim(watch.interim());
-            match watch.answer(sent).await? {
+            let sent = watch.answer(sent).await.inspect_err(|_| connection.timed_out(arrivals));
+            match sent? {
                 Ok(response) => {
                     let lease = Lease::Shared { _connection: connection };
                     return Ok((response.map(Incoming::Http2), lease));

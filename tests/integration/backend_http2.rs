@@ -16,7 +16,7 @@ use crate::support::frame_backend::{
     in_pieces, response,
 };
 use crate::support::frames::{
-    DATA, END_STREAM, GOAWAY, HEADERS, PADDED, PING, RST_STREAM, WINDOW_UPDATE,
+    ACK, DATA, END_STREAM, GOAWAY, HEADERS, PADDED, PING, RST_STREAM, WINDOW_UPDATE,
 };
 use crate::support::h2_site::H2Site;
 use crate::support::{
@@ -946,4 +946,74 @@ async fn a_backend_that_ends_idle_connections_is_not_taken_for_one_that_counts_r
     for _ in 0..5 {
         next_request(&mut connection).await;
     }
+}
+
+/// A request that nobody answers: 504 after `response_timeout`.
+async fn unanswered(gateway: &Gateway, backend: &mut FrameConnection) {
+    let (response, _) = tokio::join!(gateway.get("/"), next_request(backend));
+    assert_eq!(response.status, 504);
+}
+
+/// The payload of the next PING.
+async fn pinged(backend: &mut FrameConnection) -> Vec<u8> {
+    let ping = within(SOON, "a PING", backend.next_of(PING)).await;
+    ping.expect("the connection is open").payload
+}
+
+#[tokio::test]
+async fn a_request_that_times_out_on_a_silent_connection_sends_the_next_ones_to_another() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route(", response_timeout: 500ms")).await;
+    let (mut silent, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    unanswered(&gateway, &mut silent).await;
+    let (other, _second) = tokio::join!(gateway.get("/"), async {
+        let mut second = backend.accept(&[]).await;
+        let number = next_request(&mut second).await.stream;
+        second.send_all(response(number, &[], "from the second")).await;
+        second
+    });
+    assert_eq!(other.text().await, "from the second");
+    // A backend that is there after all gets requests again, and nothing has been lost.
+    let ping = pinged(&mut silent).await;
+    silent.send(&Frame::new(PING, ACK, 0, &ping)).await;
+    goes_on(&mut neighbour, &mut silent).await;
+    let again = answered(&gateway, &mut silent, |number| response(number, &[], "first")).await;
+    assert_eq!(again.text().await, "first");
+    assert_eq!(backend.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_request_that_times_out_beside_others_that_go_on_changes_nothing() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route(", response_timeout: 500ms")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    let (late, ()) = tokio::join!(gateway.get("/"), async {
+        next_request(&mut connection).await;
+        goes_on(&mut neighbour, &mut connection).await;
+    });
+    assert_eq!(late.status, 504);
+    let response = answered(&gateway, &mut connection, |number| response(number, &[], "x")).await;
+    assert_eq!(response.text().await, "x");
+    assert_eq!(backend.accepted(), 1);
+}
+
+#[tokio::test]
+async fn where_no_connection_may_be_opened_requests_wait_for_the_silent_one() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let route = backend.route(", response_timeout: 500ms, max_connections: 1");
+    let gateway = in_front_of(&redis, &route).await;
+    let (mut silent, _neighbour) = first_connection(&gateway, &backend, &[]).await;
+    unanswered(&gateway, &mut silent).await;
+    let ping = pinged(&mut silent).await;
+    let (response, ()) = tokio::join!(gateway.get("/"), async {
+        gateway.counts("ssegate_upstream_connections", &[], 1.0).await;
+        silent.send(&Frame::new(PING, ACK, 0, &ping)).await;
+        let number = next_request(&mut silent).await.stream;
+        silent.send_all(response(number, &[], "x")).await;
+    });
+    assert_eq!(response.text().await, "x");
+    assert_eq!(backend.accepted(), 1);
 }

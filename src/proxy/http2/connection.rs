@@ -68,6 +68,21 @@ impl Connection {
         self.0.link.takes_upload(length)
     }
 
+    /// How often something has arrived on it.
+    pub(in crate::proxy) fn arrivals(&self) -> u64 {
+        self.0.link.arrivals()
+    }
+
+    /// A request has timed out that was sent after this many [arrivals](Self::arrivals).
+    pub(in crate::proxy) fn timed_out(&self, arrivals: u64) {
+        self.0.link.timed_out(arrivals);
+    }
+
+    /// Whether a request has timed out, and nothing has arrived since.
+    pub(in crate::proxy) fn is_silent(&self) -> bool {
+        self.0.link.is_silent()
+    }
+
     /// Requests that run.
     pub(in crate::proxy) fn streams(&self) -> usize {
         self.0.link.streams()

@@ -29,6 +29,8 @@ use crate::server::upload_memory::UploadMemory;
 pub(super) const MAX_TOGETHER: usize = 16 << 10;
 /// While so much waits for the socket, nothing is read that would have to be answered.
 const MAX_UNSENT: usize = 64 << 10;
+/// The payload of the PING that the backend has to answer in time.
+const LIVENESS_PING: &[u8; 8] = b"ssegate?";
 /// How often a connection reads and writes before other tasks run.
 const MAX_ROUNDS: usize = 16;
 
@@ -132,9 +134,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             self.serve();
             self.write();
             self.update_uploads();
+            if self.link.take_ping() && self.liveness.probe() {
+                self.ping(LIVENESS_PING, false);
+                continue;
+            }
             if let Poll::Ready(due) = self.liveness.poll(self.is_busy(), cx) {
                 match due {
-                    Due::Ping => self.ping(b"ssegate?", false),
+                    Due::Ping => self.ping(LIVENESS_PING, false),
                     Due::End => {
                         return Poll::Ready(Reason::Lost("it does not answer a PING".into()));
                     }
@@ -154,7 +160,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     /// Whether the backend is expected to send something.
     fn is_busy(&self) -> bool {
-        !self.streams.is_empty() || !self.link.is_open() || self.is_broken
+        !self.streams.is_empty() || !self.link.is_open() || self.link.is_silent() || self.is_broken
     }
 
     fn has_work(&self) -> bool {
@@ -203,6 +209,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         };
         let received = if filled > self.input.len() {
             self.liveness.heard();
+            self.link.arrived();
             self.receive_all(&buffer[..filled])
         } else {
             Ok(())

@@ -47,6 +47,12 @@ pub(super) struct Link {
     resets: RefCell<Resets>,
     // It takes no more requests, though the backend has not said so.
     is_worn_out: Cell<bool>,
+    // How often something has arrived.
+    arrivals: Cell<u64>,
+    // A request has timed out on it, and nothing has arrived since that was sent.
+    is_silent: Cell<bool>,
+    // A PING is to be sent to find out.
+    wants_ping: Cell<bool>,
     uploads: Uploads,
     // The last stream of an orderly GOAWAY that came while the connection was in use: an idle one is
     // ended because it is idle, which says nothing of how many requests it takes.
@@ -105,6 +111,9 @@ impl Link {
             announced: Cell::new(0),
             resets: RefCell::default(),
             is_worn_out: Cell::new(false),
+            arrivals: Cell::new(0),
+            is_silent: Cell::new(false),
+            wants_ping: Cell::new(false),
             uploads: Uploads::default(),
             last_stream: Cell::new(None),
             opening: RefCell::default(),
@@ -145,7 +154,7 @@ impl Link {
     /// How many requests can be sent now.
     pub(super) fn room(&self) -> usize {
         let is_open = *self.phase.borrow() == Phase::Open;
-        if is_open && !self.is_worn_out() {
+        if is_open && !self.is_worn_out() && !self.is_silent() {
             self.max_streams.get().saturating_sub(self.streams.get())
         } else {
             0
@@ -183,6 +192,27 @@ impl Link {
         matches!(&*self.phase.borrow(), Phase::Leaving(_) | Phase::Closed(_)) || self.is_worn_out()
     }
 
+    /// How often something has arrived.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.arrivals.get()
+    }
+
+    /// A request has timed out that was sent after this many arrivals. If nothing has arrived since,
+    /// the connection is given no more requests until something does, and the backend is sent a PING
+    /// at once: it may be gone without a word, and other connections to it may be fine.
+    pub(super) fn timed_out(&self, arrivals: u64) {
+        if self.arrivals.get() == arrivals {
+            self.is_silent.set(true);
+            self.wants_ping.set(true);
+            self.task.wake_by_ref();
+        }
+    }
+
+    /// Whether a request has timed out, and nothing has arrived since.
+    pub(super) fn is_silent(&self) -> bool {
+        self.is_silent.get()
+    }
+
     fn is_worn_out(&self) -> bool {
         self.is_worn_out.get() || self.next_stream.get() > LAST_STREAM
     }
@@ -205,6 +235,20 @@ impl Link {
         }
         self.wake_opening();
         self.room.changed();
+    }
+
+    /// Something has arrived.
+    pub(super) fn arrived(&self) {
+        self.arrivals.set(self.arrivals.get() + 1);
+        if self.is_silent.replace(false) {
+            self.wants_ping.set(false);
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Whether a PING is to be sent now.
+    pub(super) fn take_ping(&self) -> bool {
+        self.wants_ping.take()
     }
 
     /// The next request to send.
@@ -279,6 +323,7 @@ impl Link {
     pub(super) fn close(&self, reason: &Reason) {
         *self.phase.borrow_mut() = Phase::Closed(reason.clone());
         self.wake_opening();
+        self.room.notify_waiters();
     }
 
     fn wake_opening(&self) {

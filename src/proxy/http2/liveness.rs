@@ -36,6 +36,16 @@ impl Liveness {
         (self.heard, self.pinged) = (Instant::now(), None);
     }
 
+    /// Asks now whether the backend is still there; returns whether a PING is to be sent. It is not
+    /// while another one waits for its ACK.
+    pub(super) fn probe(&mut self) -> bool {
+        if self.pinged.is_some() {
+            return false;
+        }
+        (self.pinged, self.timer) = (Some(Instant::now()), None);
+        true
+    }
+
     /// Ready when something is due. `is_busy`: requests run.
     pub(super) fn poll(&mut self, is_busy: bool, cx: &mut Context<'_>) -> Poll<Due> {
         if !is_busy {
@@ -83,6 +93,14 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), PING.as_secs());
         assert_eq!(due().await, Due::End);
         assert_eq!(start.elapsed().as_secs(), 2 * PING.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_is_probed_is_given_up_when_it_does_not_answer_that() {
+        let (mut liveness, start) = (Liveness::new(), Instant::now());
+        assert!(liveness.probe() && !liveness.probe());
+        assert_eq!(poll_fn(|cx| liveness.poll(true, cx)).await, Due::End);
+        assert_eq!(start.elapsed().as_secs(), PING.as_secs());
     }
 
     #[tokio::test(start_paused = true)]

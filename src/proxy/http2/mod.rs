@@ -8,6 +8,8 @@
 //!   memory, and nothing of the connection's ([`settings`], [`response`], [`window`]).
 //! - A header block of any size is decoded to its end, and only its own response fails
 //!   ([`header_block`], [`head`]).
+//! - A connection that falls silent is given no more requests as soon as one has timed out on it, and
+//!   ends unless the backend answers a PING ([`link`], [`liveness`]).
 //! - A request that the backend has not processed comes back to its sender, whole ([`reason`]), and so
 //!   does one of which nothing was written.
 //! - Requests that are taken back, or refused to calm us, end no connection: it is given no more of
