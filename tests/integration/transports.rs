@@ -3,7 +3,7 @@
 use rustls::version::{TLS12, TLS13};
 
 use crate::support::{
-    Gateway, Http2, Pem, Redis, Request, SOON, TlsClient, Via, eventually, read_head,
+    Gateway, Http2, Pem, Program, Redis, Request, SOON, TlsClient, Via, eventually, read_head,
 };
 
 #[tokio::test]

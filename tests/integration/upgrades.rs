@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use crate::support::echo::{Echo, assert_handshake};
 use crate::support::frame_backend::{FrameBackend, response};
 use crate::support::frames::HEADERS;
-use crate::support::nginx_backend::NginxBackend;
+use crate::support::nginx::Nginx;
 use crate::support::{Gateway, Redis, SOON, TlsClient, eventually, within};
 
 const HANDSHAKE: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: app.example\r\nConnection: Upgrade\r\n\
@@ -152,8 +152,9 @@ async fn an_upgrade_other_than_websocket_is_an_ordinary_request_where_the_backen
 #[tokio::test]
 async fn a_websocket_that_a_backend_of_http2_alone_fails_is_no_trouble_of_that_backend() {
     let redis = Redis::start().await;
-    let nginx = NginxBackend::start("", &[("index.html", 5)]).await;
-    let gateway = Gateway::build(&redis).routes(&nginx.route("/{*rest}", true, "")).start().await;
+    let nginx = Nginx::with_files("http2", "", &[("index.html", 5)]).await;
+    let route = nginx.route_with("/{*rest}", "http2: true");
+    let gateway = Gateway::build(&redis).routes(&route).start().await;
     assert_eq!(gateway.get("/index.html").await.status, 200);
     let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
     client.write_all(HANDSHAKE.as_bytes()).await.unwrap();

@@ -242,7 +242,7 @@ impl Link {
         self.arrivals.set(self.arrivals.get() + 1);
         if self.is_silent.replace(false) {
             self.wants_ping.set(false);
-            self.room.notify_waiters();
+            self.room.changed();
         }
     }
 
@@ -323,7 +323,7 @@ impl Link {
     pub(super) fn close(&self, reason: &Reason) {
         *self.phase.borrow_mut() = Phase::Closed(reason.clone());
         self.wake_opening();
-        self.room.notify_waiters();
+        self.room.changed();
     }
 
     fn wake_opening(&self) {
