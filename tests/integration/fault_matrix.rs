@@ -482,9 +482,10 @@ async fn churn_leaves_nothing(count: usize) {
             && metrics.sum("ssegate_streams", &[]) == 0.0
     };
     let mut before = None;
-    for part in [count / 4, count] {
+    // What lingers at once takes memory that the allocator keeps: the first round takes as much of it.
+    for _ in 0..2 {
         for path in ["published", "added"] {
-            churn(&gateway, path, part).await;
+            churn(&gateway, path, count).await;
         }
         eventually(SOON, "everything is left", empty).await;
         let now = (gateway.open_files(), gateway.resident_bytes());
