@@ -80,7 +80,7 @@ impl SlowReaders {
             let (_, before) = self.trouble.take().unzip();
             let streams = before.unwrap_or_default() + more;
             let error = format!("{streams} streams were closed, whose clients read too slowly");
-            let trouble = Trouble::new("slow_readers", error, SystemTime::now());
+            let trouble = Trouble::new("lagged", error, SystemTime::now());
             self.trouble = Some((trouble.clone(), streams));
             return Some(Some(trouble));
         }

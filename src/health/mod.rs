@@ -157,7 +157,7 @@ impl Health {
 
     /// The configuration was read again: `Err` says why it is not used.
     pub fn set_reload(&self, result: Result<(), String>) {
-        let trouble = result.err().map(|e| Trouble::new("configuration", e, SystemTime::now()));
+        let trouble = result.err().map(|e| Trouble::new("reload", e, SystemTime::now()));
         *lock(&self.0.reload) = trouble;
     }
 

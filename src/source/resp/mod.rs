@@ -1,7 +1,7 @@
 //! RESP, the protocol that Redis and its clients speak: bytes to values, and back.
 //!
 //! [`Decoder`] reads the values that a server sends, RESP2 and RESP3; [`RequestDecoder`] the
-//! commands that clients send; [`encode`] writes replies, and [`command`] commands. The decoders are
+//! commands that clients send; [`encode()`] writes replies, and [`command`] commands. The decoders are
 //! incremental and know no socket: the caller hands over its buffer. What a value means (a message, a
 //! reply, a command) is known above.
 //!
