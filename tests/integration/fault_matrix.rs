@@ -481,17 +481,20 @@ async fn churn_leaves_nothing(count: usize) {
             && metrics.sum("ssegate_channels", &[]) == 0.0
             && metrics.sum("ssegate_streams", &[]) == 0.0
     };
-    let mut before = None;
-    // What lingers at once takes memory that the allocator keeps: the first round takes as much of it.
-    for _ in 0..2 {
+    let (mut files, mut bytes) = (0, 0);
+    // How much lingers at once differs, and the allocator keeps what that took: the third round is
+    // compared with the larger of two as large.
+    for round in 0..3 {
         for path in ["published", "added"] {
             churn(&gateway, path, count).await;
         }
         eventually(SOON, "everything is left", empty).await;
         let now = (gateway.open_files(), gateway.resident_bytes());
-        let (files, bytes) = *before.get_or_insert(now);
-        assert!(now.0 <= files + 5, "{} files, {files} before", now.0);
-        assert!(now.1 <= bytes + (bytes / 10).max(4 << 20), "{} bytes, {bytes} before", now.1);
+        if round == 2 {
+            assert!(now.0 <= files + 5, "{} files, {files} before", now.0);
+            assert!(now.1 <= bytes + (bytes / 10).max(4 << 20), "{} bytes, {bytes} before", now.1);
+        }
+        (files, bytes) = (files.max(now.0), bytes.max(now.1));
     }
 }
 
