@@ -12,7 +12,9 @@ fuzz_target!(|text: &str| {
     match ssegate::config::parse(text, "gateway.yaml", &env) {
         Ok(settings) => {
             assert!(settings.shards > 0 && !settings.listeners.is_empty());
-            drop(Router::new(&settings.routes, None).expect("routes that were taken stand together"));
+            drop(
+                Router::new(&settings.routes, None).expect("routes that were taken stand together"),
+            );
         }
         Err(mistakes) => {
             assert!(!mistakes.mistakes().is_empty());

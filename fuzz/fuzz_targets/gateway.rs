@@ -39,6 +39,7 @@ redis: {{ url: \"embedded://127.0.0.1:0\" }}
 listeners: [{{ address: \"127.0.0.1:0\" }}]
 admin: off
 shards: 1
+http1: {{ half_close: 0s }}
 sse: {{ linger: 100ms, replay: last }}
 routes:
   - path: /events

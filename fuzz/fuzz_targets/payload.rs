@@ -40,13 +40,15 @@ fuzz_target!(|input: &[u8]| {
     let envelope = json!({ "event": name, "data": data, "id": name, "retry": input.len() });
     let decoded = decode(Format::Envelope, &envelope.to_string().into());
     let field = Some(name).filter(|name| is_field_value(name));
+    // An id that is too long for a header could never come back.
+    let id = field.filter(|id| id.len() <= Event::MAX_ID_BYTES);
     let expected = Event {
         name: field.filter(|name| !name.is_empty()).map(Into::into),
-        id: field.map(Into::into),
+        id: id.map(Into::into),
         data: Bytes::copy_from_slice(data.as_bytes()),
         retry: Some(input.len() as u64),
     };
-    assert_eq!(decoded, Decoded { event: expected, is_malformed: field.is_none() });
+    assert_eq!(decoded, Decoded { event: expected, is_malformed: id.is_none() });
 });
 
 /// A string as it is, else the same value as compact JSON.
