@@ -33,27 +33,24 @@ pub fn config(trust: Trust) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("the provider has the ciphers of TLS 1.2 and 1.3");
-    match trust {
-        Trust::Anybody => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-        }
+    let believed = match trust {
         Trust::SystemRootsAnd(others) if others.is_empty() => {
-            builder.with_root_certificates(system_roots())
+            return builder.with_root_certificates(system_roots()).with_no_client_auth();
         }
+        Trust::Anybody => Believed::Anyone,
         Trust::SystemRootsAnd(others) => {
             let roots = with(RootCertStore::clone(&system_roots()), &others);
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Named::new(roots, others, provider)))
+            Believed::Named(Named::new(roots, others, &provider))
         }
         Trust::Only(these) => {
             let roots = with(RootCertStore::empty(), &these);
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Named::new(roots, these, provider)))
+            Believed::Named(Named::new(roots, these, &provider))
         }
-    }
-    .with_no_client_auth()
+    };
+    builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier { believed, provider }))
+        .with_no_client_auth()
 }
 
 /// The roots of the system, shared by all who want them at about the same time: the upstreams of a start
@@ -85,36 +82,20 @@ struct Named {
     these: Vec<CertificateDer<'static>>,
     // `None`: there is no root that can be read.
     chains: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
 }
 
 impl Named {
     fn new(
         roots: RootCertStore,
         these: Vec<CertificateDer<'static>>,
-        provider: Arc<CryptoProvider>,
+        provider: &Arc<CryptoProvider>,
     ) -> Self {
         let roots = Arc::new(roots);
-        let chains = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
-        Self { these, chains: chains.build().ok(), provider }
+        let chains = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider));
+        Self { these, chains: chains.build().ok() }
     }
-}
 
-/// Whether webpki finds nothing wrong with the certificate itself, and takes it for no server's or knows
-/// nobody who has signed it. Its validity is looked at before that.
-fn is_of_the_chain(error: &rustls::Error) -> bool {
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
-        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
-            // The type is that of a crate that we do not name.
-            other.to_string().contains("CaUsedAsEndEntity")
-        }
-        _ => false,
-    }
-}
-
-impl ServerCertVerifier for Named {
-    fn verify_server_cert(
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -133,6 +114,52 @@ impl ServerCertVerifier for Named {
                 Ok(ServerCertVerified::assertion())
             }
             verified => verified,
+        }
+    }
+}
+
+/// Whether webpki finds nothing wrong with the certificate itself, and takes it for no server's or knows
+/// nobody who has signed it. Its validity is looked at before that.
+fn is_of_the_chain(error: &rustls::Error) -> bool {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            // The type is that of a crate that we do not name.
+            other.to_string().contains("CaUsedAsEndEntity")
+        }
+        _ => false,
+    }
+}
+
+/// The servers that are believed.
+#[derive(Debug)]
+enum Believed {
+    /// Each that holds the key of the certificate it shows.
+    Anyone,
+    Named(Named),
+}
+
+/// Verifies the certificate of a server, and that it holds the key.
+#[derive(Debug)]
+struct Verifier {
+    believed: Believed,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match &self.believed {
+            Believed::Anyone => Ok(ServerCertVerified::assertion()),
+            Believed::Named(named) => {
+                named.verify(end_entity, intermediates, server_name, ocsp_response, now)
+            }
         }
     }
 
@@ -156,44 +183,5 @@ impl ServerCertVerifier for Named {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Whoever answers is believed, but must hold the key of the certificate shown.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
