@@ -85,6 +85,22 @@ pub(crate) fn put_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, st
     ]);
 }
 
+/// The frames of a header block, as kind, flags and payload: HEADERS, and CONTINUATION for what does not
+/// fit into `max_payload` octets (section 4.3). A block without octets makes none.
+pub(crate) fn of_header_block(
+    block: &[u8],
+    max_payload: usize,
+    is_last: bool,
+) -> impl Iterator<Item = (u8, u8, &[u8])> {
+    let last = block.len().div_ceil(max_payload).saturating_sub(1);
+    block.chunks(max_payload).enumerate().map(move |(at, piece)| {
+        let end_headers = if at == last { flag::END_HEADERS } else { 0 };
+        let end_stream = if at == 0 && is_last { flag::END_STREAM } else { 0 };
+        let kind = if at == 0 { kind::HEADERS } else { kind::CONTINUATION };
+        (kind, end_headers | end_stream, piece)
+    })
+}
+
 /// The number in the first 32 bits; `None` where there are fewer. In a stream's number and in a window the
 /// first of them is reserved: the caller masks it with [`MAX_31_BITS`].
 pub(crate) fn read_u32(octets: &[u8]) -> Option<u32> {

@@ -127,15 +127,8 @@ impl Sender {
     ) {
         let mut block = Vec::with_capacity(256);
         encode(&mut self.encoder, &mut block);
-        let mut pieces = block.chunks(self.peer.max_payload).peekable();
-        let mut kind = kind::HEADERS;
-        let mut flags = if is_last { flag::END_STREAM } else { 0 };
-        while let Some(piece) = pieces.next() {
-            if pieces.peek().is_none() {
-                flags |= flag::END_HEADERS;
-            }
+        for (kind, flags, piece) in frame::of_header_block(&block, self.peer.max_payload, is_last) {
             self.put(kind, flags, stream, piece);
-            (kind, flags) = (kind::CONTINUATION, 0);
         }
     }
 }
