@@ -16,6 +16,7 @@ mod demo;
 mod drill;
 mod events;
 mod handover;
+mod html;
 mod last_hop;
 mod passing;
 mod prologue;

@@ -4,12 +4,13 @@
 //! known: a proxy on this machine that adds no field of its own looks the same. So the page has nothing
 //! in it that a visitor must not know; where the backend is, and why it failed, is in the log.
 
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, FORWARDED, HOST, VIA};
+use http::header::{FORWARDED, HOST, VIA};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use super::asked::Asked;
 use super::body::ResponseBody;
+use super::html;
 use super::rejection::Rejection;
 
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
@@ -60,12 +61,8 @@ const PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>sseg
 
 /// The page.
 pub(super) fn page() -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::whole(PAGE));
+    let mut response = html::page(PAGE, POLICY);
     *response.status_mut() = StatusCode::BAD_GATEWAY;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response
 }
 

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 use tokio::time::Instant;
 
 use super::body::ResponseBody;
+use super::html;
 use super::rejection::Rejection;
 use crate::log_limit::LogLimit;
 use crate::query;
@@ -36,21 +36,12 @@ pub(super) async fn answer(
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/") => Ok(page()),
+        (&Method::GET | &Method::HEAD, "/") => Ok(html::page(PAGE, POLICY)),
         (&Method::POST, PUBLISH_PATH) => publish(bus.ok_or(Rejection::NotFound)?, request).await,
         (_, "/") => Err(Rejection::Method(vec![Method::GET, Method::HEAD])),
         (_, PUBLISH_PATH) => Err(Rejection::Method(vec![Method::POST])),
         _ => Err(Rejection::NotFound),
     }
-}
-
-fn page() -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::whole(PAGE));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    response
 }
 
 async fn publish<B>(
