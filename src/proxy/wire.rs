@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http::Response;
 use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,6 +20,7 @@ use super::connect::Socket;
 use super::message;
 use crate::server::http1::heads::{Found, HeadLimits, Heads, Role};
 use crate::server::interim::Interim;
+use crate::server::unread;
 
 /// A field counts for so many bytes beside its name and its value (RFC 9113, section 6.5.2), so that
 /// limits of bytes are limits of fields too.
@@ -159,9 +160,7 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            if this.ready.has_remaining() {
-                let length = this.ready.len().min(buf.remaining());
-                buf.put_slice(&this.ready.split_to(length));
+            if unread::give(&mut this.ready, buf) {
                 return Poll::Ready(Ok(()));
             }
             let before = buf.filled().len();

@@ -37,6 +37,7 @@ pub mod state;
 mod switch;
 pub mod tls;
 mod transport;
+pub(crate) mod unread;
 pub mod upload_memory;
 
 #[cfg(fuzzing)]

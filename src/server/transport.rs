@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
+
+use super::unread;
 
 /// Whether writing makes progress, as the socket tells it and the connection reads it; and whether
 /// the connection is called. In one place, which each event needs anyway.
@@ -207,9 +209,7 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.read_ahead.has_remaining() {
-            let length = self.read_ahead.len().min(buf.remaining());
-            buf.put_slice(&self.read_ahead.split_to(length));
+        if unread::give(&mut self.read_ahead, buf) {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)

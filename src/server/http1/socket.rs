@@ -20,6 +20,7 @@ use super::heads::HeadLimits;
 use super::requests::{Piece, Requests};
 use crate::server::Http1Settings;
 use crate::server::transport::{Progress, Transport};
+use crate::server::unread;
 
 /// The most that is read of what a client sends while its request is answered, in bytes.
 const READ_AHEAD: usize = 2 << 10;
@@ -186,9 +187,7 @@ impl AsyncRead for ClientSocket {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            if this.ready.has_remaining() {
-                let length = this.ready.len().min(buf.remaining());
-                buf.put_slice(&this.ready.split_to(length));
+            if unread::give(&mut this.ready, buf) {
                 return Poll::Ready(Ok(()));
             }
             let before = buf.filled().len();
