@@ -11,7 +11,7 @@ use super::{Error, block_on, output};
 /// Why the routes would not work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    /// Nobody is there, or nobody lets us in. The address has neither user nor password in it.
+    /// Redis cannot be connected to, or it refuses our user. The address is without user and password.
     #[error("redis.url: Redis at {0}: {1}")]
     Unreachable(String, String),
     /// What Redis refuses was told.

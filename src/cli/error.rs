@@ -76,7 +76,7 @@ impl Error {
                     return Self::Output(error).report();
                 }
             }
-            // Nobody is left to be told that stderr is closed.
+            // A failure to write to stderr cannot be reported anywhere.
             Self::Arguments(error) => output::clap(error).ok().unwrap_or_default(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Self::Config(mistakes) => output::to_stderr(mistakes),

@@ -48,7 +48,7 @@ impl Healthcheck {
     pub(super) fn execute(self) -> Result<(), Error> {
         let uri = self.uri()?;
         let body = block_on(ask(uri))?;
-        // The exit code is the verdict: it is no other where nobody can read what was answered.
+        // The exit code tells the result, whether or not the response can be printed.
         output::line(body.trim_end()).ok();
         Ok(())
     }

@@ -154,8 +154,8 @@ fn place(uri: &Uri) -> Result<(bool, &str, u16), HttpError> {
     Ok((is_tls, host, uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 })))
 }
 
-/// What stands in the place of a port and is none, such as `99999`: `http` reads that as if nothing
-/// stood there.
+/// A port that is out of range, such as `99999`. The crate `http` parses such a URL as one without a
+/// port.
 pub(super) fn no_port(uri: &Uri) -> Option<&str> {
     let (_, port) = uri.authority()?.as_str().rsplit_once(':')?;
     (uri.port_u16().is_none() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(port)

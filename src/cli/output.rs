@@ -24,7 +24,7 @@ pub(super) fn to_stderr(text: impl Display) {
     let line = format!("{text}\n");
     match logging::sink() {
         Some(sink) => sink.put(line.as_bytes()),
-        // Nobody is left to be told that stderr is closed.
+        // A failure to write to stderr cannot be reported anywhere.
         None => io::stderr().lock().write_all(line.as_bytes()).ok().unwrap_or_default(),
     }
 }

@@ -53,7 +53,7 @@ pub struct FanOut {
 }
 
 impl FanOut {
-    /// So many subscribers, and a history as it is by default.
+    /// A hub with this many subscribers, and the default history.
     pub fn new(subscribers: usize) -> Self {
         Self::keeping(Some(HistorySettings::default()), subscribers)
     }
