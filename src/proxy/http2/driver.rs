@@ -19,7 +19,7 @@ use super::window::STREAM_WINDOW;
 use crate::server::http2::PREFACE;
 use crate::server::http2::frame::DEFAULT_WINDOW;
 use crate::server::http2::hpack::{Decoder, Encoder};
-use crate::server::http2::measured::Measured;
+use crate::server::http2::measured::Measurement;
 use crate::server::http2::output::Output;
 use crate::server::http2::read_buffer;
 use crate::server::http2::wakes::{Caller, Part};
@@ -59,8 +59,8 @@ pub(super) struct Driver<T> {
     pub(super) max_header: usize,
     /// Lends what windows grow by.
     pub(super) memory: UploadMemory,
-    /// The stream of which it is measured whether its window limits it.
-    pub(super) measured: Option<Box<Measured>>,
+    /// Whether the window of a stream limits it.
+    pub(super) measurement: Measurement,
     /// The last stream that the backend will process.
     pub(super) last_stream: u32,
     /// Why the backend takes no more requests.
@@ -101,7 +101,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             block: None,
             max_header,
             memory,
-            measured: None,
+            measurement: Measurement::default(),
             last_stream: u32::MAX,
             goaway: None,
             liveness: Liveness::new(),

@@ -2,14 +2,14 @@
 //!
 //! A stream begins with [`STREAM_WINDOW`], which is all that it holds for a client that does not read.
 //! The window doubles while it limits a download whose client reads as fast as it arrives
-//! ([`Measured`]), up to [`MAX_STREAM_WINDOW`]. What it has grown by is lent by [`UploadMemory`], one
+//! ([`Measurement`](crate::server::http2::measured::Measurement)), up to [`MAX_STREAM_WINDOW`]. What it has grown by is lent by [`UploadMemory`], one
 //! amount for all connections, and given back with the stream.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
 use super::stream::Receiving;
-use crate::server::http2::measured::{Measured, WINDOW_PING};
+use crate::server::http2::measured::WINDOW_PING;
 use crate::server::upload_memory::UploadMemory;
 
 /// The window of a new stream, in octets.
@@ -92,51 +92,38 @@ impl Drop for Window {
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     /// This many octets of a stream have been read, and credited.
     pub(super) fn measure(&mut self, id: u32, read: usize) {
-        match &mut self.measured {
-            Some(measured) if measured.stream() == id => {
-                measured.read(read);
-                self.end_measure();
-            }
-            // The ACK of another PING could not be told from that of this one.
-            Some(measured) if !measured.is_slow() => {}
-            _ => {
-                let Some(stream) = self.streams.get_mut(&id) else { return };
-                let Receiving::Body { left } = stream.receiving else { return };
-                if stream.window.wants_measure(read, left) {
-                    self.ping(WINDOW_PING, false);
-                    self.measured = Some(Box::new(Measured::begin(id)));
-                }
-            }
+        if self.measurement.is_of(id) {
+            self.measurement.read(read);
+            return self.end_measurement();
+        }
+        if !self.measurement.is_free() {
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Receiving::Body { left } = stream.receiving else { return };
+        if stream.window.wants_measure(read, left) {
+            self.ping(WINDOW_PING, false);
+            self.measurement.begin(id);
         }
     }
 
     /// The backend has acknowledged the PING.
     pub(super) fn note_round_trip(&mut self) {
-        if let Some(measured) = &mut self.measured {
-            measured.acknowledged();
-            self.end_measure();
-        }
+        self.measurement.acknowledged();
+        self.end_measurement();
     }
 
-    /// Ends the measurement if a whole window has been read, or its stream has ended.
-    fn end_measure(&mut self) {
-        let measured = self.measured.as_deref().filter(|measured| measured.is_acknowledged());
-        let Some(&measured) = measured else { return };
-        let Some(stream) = self.streams.get_mut(&measured.stream()) else {
-            self.measured = None;
-            return;
-        };
-        if !measured.is_complete(stream.window.size) {
-            return;
-        }
-        self.measured = None;
-        if measured.is_slow() {
+    fn end_measurement(&mut self) {
+        let window = |id| self.streams.get(&id).map(|stream| stream.window.size);
+        let Some(finding) = self.measurement.end(window) else { return };
+        let Some(stream) = self.streams.get_mut(&finding.stream) else { return };
+        if !finding.is_limit {
             return stream.window.defer();
         }
         let more = stream.window.grow();
         if more > 0 {
             stream.feed.set_window(stream.window.size);
-            self.put_window_update(measured.stream(), more);
+            self.put_window_update(finding.stream, more);
         }
     }
 }

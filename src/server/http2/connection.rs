@@ -17,7 +17,7 @@ use super::data::Payload;
 use super::ending::{FINISH_PING, GRACE, Phase};
 use super::error::Code;
 use super::frame::MAX_31_BITS;
-use super::growth::Measured;
+use super::growth::Measurement;
 use super::hpack::Decoder;
 use super::reads::Reads;
 use super::requests::Block;
@@ -60,8 +60,8 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) credit: Credit,
     /// What has been read of it, and not been credited.
     pub(super) reads: Arc<Reads>,
-    // Boxed: hardly ever there.
-    pub(super) measured: Option<Box<Measured>>,
+    /// Whether the window of a stream limits its client.
+    pub(super) measurement: Measurement,
     pub(super) budget: Budget,
     pub(super) resets: Resets,
     pub(super) phase: Phase,
@@ -118,7 +118,7 @@ impl<H: Handler> Connection<H> {
             payload: None,
             credit: Credit::new(own_window, shard.upload_memory().clone()),
             reads: Arc::default(),
-            measured: None,
+            measurement: Measurement::default(),
             budget: Budget::new(Instant::now()),
             resets: Resets::default(),
             phase: Phase::Open,

@@ -7,59 +7,46 @@
 //! there. One stream of a connection is measured at a time, and only while its window could grow.
 
 use super::connection::Connection;
-pub(super) use super::measured::{Measured, WINDOW_PING};
+pub(super) use super::measured::{Measurement, WINDOW_PING};
 use crate::server::connection::Handler;
 
 impl<H: Handler> Connection<H> {
     /// So much of this stream has been read, and its client is told to send more.
     pub(super) fn measure(&mut self, id: u32, read: usize) {
-        match &mut self.measured {
-            Some(measured) if measured.stream() == id => {
-                measured.read(read);
-                self.judge();
-            }
-            // Until its PING is acknowledged, another one could not be told from it.
-            Some(measured) if !measured.is_slow() => {}
-            _ => {
-                let most = self.shard.settings().http2.max_stream_window;
-                let stream = self.streams.get_mut(id);
-                if stream.is_some_and(|stream| stream.receiving.wants_measure(read, most)) {
-                    self.sender.ping(WINDOW_PING, false);
-                    self.budget.earn(); // its ACK asks for nothing
-                    self.measured = Some(Box::new(Measured::begin(id)));
-                }
-            }
+        if self.measurement.is_of(id) {
+            self.measurement.read(read);
+            return self.end_measurement();
+        }
+        if !self.measurement.is_free() {
+            return;
+        }
+        let most = self.shard.settings().http2.max_stream_window;
+        let stream = self.streams.get_mut(id);
+        if stream.is_some_and(|stream| stream.receiving.wants_measure(read, most)) {
+            self.sender.ping(WINDOW_PING, false);
+            self.budget.earn(); // its ACK asks for nothing
+            self.measurement.begin(id);
         }
     }
 
     /// The client has acknowledged the PING.
     pub(super) fn note_round_trip(&mut self) {
-        if let Some(measured) = &mut self.measured {
-            measured.acknowledged();
-            self.judge();
-        }
+        self.measurement.acknowledged();
+        self.end_measurement();
     }
 
-    /// Ends the measurement, if a window has been read or its stream is gone.
-    fn judge(&mut self) {
-        let measured = self.measured.as_deref().filter(|it| it.is_acknowledged());
-        let Some(&measured) = measured else { return };
-        let Some(stream) = self.streams.get_mut(measured.stream()) else {
-            self.measured = None;
-            return;
-        };
-        if !measured.is_complete(stream.receiving.window()) {
-            return;
-        }
-        self.measured = None;
-        if measured.is_slow() {
+    fn end_measurement(&mut self) {
+        let window = |id| self.streams.get_mut(id).map(|stream| stream.receiving.window());
+        let Some(finding) = self.measurement.end(window) else { return };
+        let Some(stream) = self.streams.get_mut(finding.stream) else { return };
+        if !finding.is_limit {
             stream.receiving.defer_measure();
             return;
         }
         let by = stream.receiving.growth(self.shard.settings().http2.max_stream_window);
         if by > 0 && self.credit.grow(by) {
             stream.receiving.grow(by);
-            self.sender.window_update(measured.stream(), by);
+            self.sender.window_update(finding.stream, by);
             self.update_credit();
         }
     }
