@@ -835,17 +835,53 @@ async fn a_response_without_a_body_gets_no_length_that_its_backend_has_not_sent(
         for via in Via::ALL {
             let what = format!("{method}, {status}, {length:?} via {via:?}");
             let request = Request::new(method, "/");
-            let (response, number) = tokio::join!(gateway.send(via, request), async {
+            let (response, ()) = tokio::join!(gateway.send(via, request), async {
                 let number = next_request(&mut connection).await.stream;
                 let fields: Vec<_> =
                     length.map(|length| ("content-length", length)).into_iter().collect();
                 connection.send(&status_head(number, status, &fields)).await;
-                number
+                connection.send(&Frame::new(DATA, END_STREAM, number, b"")).await;
             });
             assert_eq!(response.status.to_string(), status, "{what}");
             assert_eq!(response.header("content-length"), expected, "{what}");
-            connection.send(&Frame::new(DATA, END_STREAM, number, b"")).await;
             assert_eq!(response.text().await, "", "{what}");
+        }
+    }
+    assert_eq!(backend.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_response_without_content_is_complete_with_its_head_however_its_backend_ends_it() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, _neighbour) = first_connection(&gateway, &backend, &[]).await;
+    for (method, status) in [("HEAD", "200"), ("GET", "304")] {
+        for end in 0..3 {
+            for via in Via::ALL {
+                let what = format!("{method}, {status}, ended by {end}, via {via:?}");
+                let request = Request::new(method, "/");
+                let (response, ()) = tokio::join!(gateway.send(via, request), async {
+                    let number = next_request(&mut connection).await.stream;
+                    let fields = [("content-length", "42")];
+                    connection.send(&status_head(number, status, &fields)).await;
+                    // The gateway has read the head when it acknowledges what follows it.
+                    connection.send(&Frame::new(PING, 0, 0, b"the head")).await;
+                    while pinged(&mut connection).await != b"the head" {}
+                    let last = match end {
+                        0 => Frame::new(DATA, END_STREAM, number, b""),
+                        1 => Frame::request(number, END_STREAM, &[("etag", "1")]),
+                        _ => reset(number, 0),
+                    };
+                    connection.send(&last).await;
+                });
+                assert_eq!(response.status.to_string(), status, "{what}");
+                // Over HTTP/1.1 hyper leaves that of a 304 out, which RFC 9110 (section 8.6) allows.
+                let is_left_out = status == "304" && matches!(via, Via::Http1 | Via::Http1Tls);
+                let expected = if is_left_out { "" } else { "42" };
+                assert_eq!(response.header("content-length"), expected, "{what}");
+                assert_eq!(response.text().await, "", "{what}");
+            }
         }
     }
     assert_eq!(backend.accepted(), 1);

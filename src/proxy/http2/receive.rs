@@ -203,7 +203,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return Err(Unfit::Malformed("a body shorter than its Content-Length"));
         }
         stream.upload.forget();
-        stream.feed.head(response, left);
+        if has_body {
+            stream.feed.head(response, left);
+        } else {
+            stream.feed.head_without_content(response);
+        }
         stream.receiving = Receiving::Body { left };
         if ends_stream {
             stream.receiving = Receiving::Done;
