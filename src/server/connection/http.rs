@@ -158,10 +158,15 @@ fn service<H: Handler>(
             };
             let request = request
                 .map(|body| RequestBody::from_http1(body, is_held, interim, Arc::clone(&exchange)));
-            let response = shard.handler().handle(request, Rc::clone(&state)).await;
+            let mut response = shard.handler().handle(request, Rc::clone(&state)).await;
             if is_chunked && response.body().is_frames() {
                 handover.offer(Offer { response, running });
                 return std::future::pending().await;
+            }
+            if !is_chunked && response.body().size_hint().exact().is_none() {
+                // Only the end of the connection ends this body. hyper promises a client over HTTP/1.0
+                // that the connection is kept, unless the response is of 1.0 too.
+                *response.version_mut() = Version::HTTP_10;
             }
             state.sends(response.body().size_hint().lower(), shard.settings());
             exchange.close_interim();
