@@ -33,9 +33,9 @@ pub(super) struct Sender<'a> {
 
 /// Tells the backend where the request comes from. `Host` is still what the client asked for.
 pub(super) fn tell(headers: &mut HeaderMap, sender: Sender<'_>) {
-    if !sender.is_trusted {
-        headers::remove(headers, tells_of_the_sender);
-    }
+    headers::remove(headers, |name| {
+        is_alias(name) || (!sender.is_trusted && names_the_sender(name.as_str()))
+    });
     headers.reserve(ADDED);
     let (has_for, has_forwarded) = (headers.contains_key(FOR), headers.contains_key(FORWARDED));
     let host = headers.get(HOST).cloned();
@@ -53,9 +53,9 @@ pub(super) fn tell(headers: &mut HeaderMap, sender: Sender<'_>) {
     }
 }
 
-fn tells_of_the_sender(name: &HeaderName) -> bool {
+fn names_the_sender(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "forwarded"
             | "x-forwarded-for"
             | "x-forwarded-host"
@@ -63,6 +63,12 @@ fn tells_of_the_sender(name: &HeaderName) -> bool {
             | "x-forwarded-proto"
             | "x-real-ip"
     )
+}
+
+/// Whether CGI, WSGI and Rack read this name as one of those fields: `x_real_ip` as `X-Real-IP`. Even a
+/// trusted proxy does not send such a name, and `underscores_in_headers` does not let it pass.
+fn is_alias(name: &HeaderName) -> bool {
+    name.as_str().contains('_') && names_the_sender(&name.as_str().replace('_', "-"))
 }
 
 /// Says that the message came through us. Received in `version`.

@@ -19,14 +19,14 @@ pub(super) fn screen<D>(frame: &mut Frame<D>, allows_underscores: bool) -> bool 
 
 fn may_pass(name: &HeaderName, allows_underscores: bool) -> bool {
     let name_text = name.as_str();
-    let is_ambiguous = !allows_underscores && name_text.contains('_');
+    if name_text.contains('_') {
+        // What CGI, WSGI and Rack would read as a field that may not pass does not pass either.
+        let read_as = HeaderName::try_from(name_text.replace('_', "-"));
+        return allows_underscores && read_as.is_ok_and(|name| may_pass(&name, false));
+    }
     let is_conditional = name_text.starts_with("if-");
     let is_ours = name_text.starts_with("x-forwarded-") || grip::is_grip(name);
-    !(is_ambiguous
-        || is_conditional
-        || is_ours
-        || headers::is_hop_by_hop(name)
-        || FORBIDDEN.contains(&name_text))
+    !(is_conditional || is_ours || headers::is_hop_by_hop(name) || FORBIDDEN.contains(&name_text))
 }
 
 /// Names that RFC 9110, section 6.5.1, forbids by their kind, and those that say who asks.

@@ -171,8 +171,13 @@ async fn a_name_with_an_underscore_is_refused_unless_the_route_lets_it_pass() {
         assert_eq!(refused.status, 400, "{via:?}");
         assert!(refused.text().await.contains("x_real_ip"));
         assert_eq!(backend.take(), []);
-        assert_eq!(lax.send(via, request()).await.status, 200);
-        assert_eq!(backend.take()[0].values("x_real_ip"), ["1.2.3.4"]);
+        let request = request().header("x_own", "1").header("x_forwarded-for", "1.2.3.4");
+        assert_eq!(lax.send(via, request).await.status, 200);
+        let taken = backend.take();
+        assert_eq!(taken[0].values("x_own"), ["1"]);
+        // A backend that reads `_` as `-` would take these for what the gateway says.
+        assert_eq!(taken[0].values("x_real_ip"), [""; 0]);
+        assert_eq!(taken[0].values("x_forwarded-for"), [""; 0]);
     }
 }
 
@@ -866,6 +871,38 @@ async fn an_answer_that_is_cut_never_looks_complete_over_http10() {
         drop(call);
         let ended = within(SOON, "the end", client.read_to_end(&mut answer)).await;
         assert_eq!(ended.is_ok(), is_whole, "{end:?}");
+    }
+}
+
+/// RFC 9112, section 9.3: a client over HTTP/1.0 that asks for a connection that is kept gets one only
+/// where the response tells its own end.
+#[tokio::test]
+async fn a_response_without_a_length_promises_a_client_over_http10_no_kept_connection() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = in_front_of(&redis, &url(&upstream), "").await;
+    for (head, body, is_kept) in [
+        ("transfer-encoding: chunked", "2\r\nok\r\n0\r\n\r\n", false),
+        ("content-length: 2", "ok", true),
+    ] {
+        let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+        client
+            .write_all(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
+            .await
+            .unwrap();
+        upstream.call().await.write(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}")).await;
+        let mut response = Vec::new();
+        while !response.ends_with(b"\r\n\r\nok") {
+            assert!(within(SOON, "more", client.read_buf(&mut response)).await.unwrap() > 0);
+        }
+        let text = String::from_utf8(response).unwrap().to_ascii_lowercase();
+        assert_eq!(text.contains("\r\nconnection: keep-alive\r\n"), is_kept, "{text}");
+        assert_eq!(text.contains("keep-alive"), is_kept, "{text}");
+        if !is_kept {
+            let mut rest = Vec::new();
+            within(SOON, "the end", client.read_to_end(&mut rest)).await.unwrap();
+            assert_eq!(rest, b"");
+        }
     }
 }
 
