@@ -835,15 +835,16 @@ async fn a_response_without_a_body_gets_no_length_that_its_backend_has_not_sent(
         for via in Via::ALL {
             let what = format!("{method}, {status}, {length:?} via {via:?}");
             let request = Request::new(method, "/");
-            let (response, ()) = tokio::join!(gateway.send(via, request), async {
+            let (response, number) = tokio::join!(gateway.send(via, request), async {
                 let number = next_request(&mut connection).await.stream;
                 let fields: Vec<_> =
                     length.map(|length| ("content-length", length)).into_iter().collect();
                 connection.send(&status_head(number, status, &fields)).await;
-                connection.send(&Frame::new(DATA, END_STREAM, number, b"")).await;
+                number
             });
             assert_eq!(response.status.to_string(), status, "{what}");
             assert_eq!(response.header("content-length"), expected, "{what}");
+            connection.send(&Frame::new(DATA, END_STREAM, number, b"")).await;
             assert_eq!(response.text().await, "", "{what}");
         }
     }
@@ -857,7 +858,7 @@ async fn a_response_without_content_is_complete_with_its_head_however_its_backen
     let gateway = in_front_of(&redis, &backend.route("")).await;
     let (mut connection, _neighbour) = first_connection(&gateway, &backend, &[]).await;
     for (method, status) in [("HEAD", "200"), ("GET", "304")] {
-        for end in 0..3 {
+        for end in 0..4 {
             for via in Via::ALL {
                 let what = format!("{method}, {status}, ended by {end}, via {via:?}");
                 let request = Request::new(method, "/");
@@ -871,7 +872,9 @@ async fn a_response_without_content_is_complete_with_its_head_however_its_backen
                     let last = match end {
                         0 => Frame::new(DATA, END_STREAM, number, b""),
                         1 => Frame::request(number, END_STREAM, &[("etag", "1")]),
-                        _ => reset(number, 0),
+                        2 => reset(number, 0),
+                        // Never: as a HEAD of an event stream may be left open.
+                        _ => return,
                     };
                     connection.send(&last).await;
                 });

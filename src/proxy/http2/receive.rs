@@ -203,15 +203,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return Err(Unfit::Malformed("a body shorter than its Content-Length"));
         }
         stream.upload.forget();
-        if has_body {
-            stream.feed.head(response, left);
-        } else {
-            stream.feed.head_without_content(response);
-        }
+        stream.feed.head(response, left);
         stream.receiving = Receiving::Body { left };
+        // Without content the response is complete with its head (RFC 9110, section 6.4.1). The backend
+        // may end its stream in a later frame, or much later if a GET would have been an event stream.
+        // While it still reads the request, the reader stays: it would take the request with it.
+        if ends_stream || (!has_body && !stream.is_uploading()) {
+            stream.feed.complete(None);
+        }
         if ends_stream {
             stream.receiving = Receiving::Done;
-            stream.feed.complete(None);
             self.finish(id);
         }
         Ok(())

@@ -56,8 +56,6 @@ struct State {
     // What has been announced, less what has been read.
     length: Option<u64>,
     end: Option<End>,
-    // Whether the response has no content whatever its fields say (RFC 9110, section 6.4.1).
-    is_without_content: bool,
     reader: Option<Waker>,
     // Wakes the task for this stream.
     stream: Waker,
@@ -80,7 +78,6 @@ pub(super) fn channel(stream: Waker, window: u32) -> (Feed, Exchange) {
         credit_at: (window / 2) as usize,
         length: None,
         end: None,
-        is_without_content: false,
         reader: None,
         stream,
         is_dropped: false,
@@ -107,15 +104,6 @@ impl Feed {
         state.wake();
     }
 
-    /// The head of a response without content has arrived. The reader gets it together with the end of
-    /// the stream, which the backend may send in a later frame: the `Content-Length` of a 304 or of a
-    /// response to HEAD describes content that is not sent (RFC 9110, section 8.6), and a client over
-    /// HTTP/2 that sees such a head without END_STREAM expects DATA.
-    pub(super) fn head_without_content(&self, head: Response<()>) {
-        let mut state = self.0.borrow_mut();
-        (state.head, state.is_without_content) = (Some(Ok(head)), true);
-    }
-
     /// There will be no response.
     pub(super) fn lose(&self, lost: Lost) {
         let mut state = self.0.borrow_mut();
@@ -139,7 +127,6 @@ impl Feed {
     /// The body is complete.
     pub(super) fn complete(&self, trailers: Option<HeaderMap>) {
         let mut state = self.0.borrow_mut();
-        let trailers = trailers.filter(|_| !state.is_without_content);
         state.end.get_or_insert(End::Complete(trailers));
         state.wake();
     }
@@ -147,9 +134,7 @@ impl Feed {
     /// The rest of the body will not arrive.
     pub(super) fn cut(&self, reason: Reason) {
         let mut state = self.0.borrow_mut();
-        // Without content nothing is missing behind the head.
-        let end = if state.is_without_content { End::Complete(None) } else { End::Cut(reason) };
-        state.end.get_or_insert(end);
+        state.end.get_or_insert(End::Cut(reason));
         state.wake();
     }
 
@@ -204,7 +189,7 @@ impl Future for Exchange {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let shared = self.state.take().expect("not polled after it was ready");
         let head = {
-            let state = &mut *shared.borrow_mut();
+            let mut state = shared.borrow_mut();
             for (status, headers) in state.interim.drain(..) {
                 message::pass_on_interim(&self.interim, status, headers);
             }
@@ -214,8 +199,7 @@ impl Future for Exchange {
                     let (reason, request) = (reason.clone(), Request::new(Upload::none()));
                     Some(Err(Box::new(Lost { reason, is_unprocessed: false, request })))
                 }
-                (head, end) if head.is_none() || (state.is_without_content && end.is_none()) => {
-                    state.head = head;
+                (None, _) => {
                     state.reader = Some(cx.waker().clone());
                     None
                 }
