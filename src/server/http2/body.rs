@@ -1,7 +1,7 @@
-//! The body of a request, on its way from the connection to whoever reads it.
+//! The body of a request, between the connection and its reader.
 //!
-//! It is bounded by the window of its stream: what has been read is given back to the client as
-//! window, and no sooner. The reader may be another task than the connection's, hence the lock.
+//! Bounded by the window of its stream: octets return to that window when they have been read, and
+//! not before. The reader may run in another task than the connection, hence the lock.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,17 +15,17 @@ use http_body::{Body, Frame, SizeHint};
 use super::reads::Reads;
 use crate::server::connection::BodyError;
 
-/// Small pieces are put together up to so much: each piece costs memory of its own, and a client chooses
+/// Small pieces are merged up to this size: each piece costs an allocation, and the client chooses
 /// how small they are.
 const TOGETHER: usize = 16 << 10;
-/// A piece of so much stands alone: putting it behind another would mean to copy that one.
+/// A piece of this size or more is not merged: merging would copy it.
 const LARGE: usize = 2 << 10;
 
-/// The reader's end.
+/// The body as its reader sees it.
 #[derive(Debug)]
 pub(in crate::server) struct Incoming(Arc<Shared>);
 
-/// The connection's end.
+/// The body as the connection sees it: where received octets go.
 #[derive(Debug)]
 pub(super) struct Feed(Arc<Shared>);
 
@@ -33,26 +33,27 @@ pub(super) struct Feed(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     stream: Waker,
-    // Of all streams of the connection.
+    // Shared by all streams of the connection.
     reads: Arc<Reads>,
 }
 
 #[derive(Debug)]
 struct State {
     chunks: VecDeque<BytesMut>,
-    // What the client has announced, less what has been read.
+    // `content-length` less the octets read.
     length: Option<u64>,
     read: usize,
-    // The stream is told when so much has been read since it last asked.
+    // The stream is woken once this much has been read since its last look.
     worth_telling: usize,
     end: Option<End>,
-    // The client waits for a word before it sends (RFC 9110, section 10.1.1).
+    // The client expects 100 (Continue) before it sends the body (RFC 9110, section 10.1.1).
     awaits_continue: bool,
     is_wanted: bool,
     reader: Option<Waker>,
-    // The reader has left: nothing is kept any more.
+    // The reader has been dropped: octets that come are counted as read, and dropped.
     is_unwanted: bool,
-    // The stream has ended, and was credited to the connection whole: reads do not count any more.
+    // The stream is closed, and its octets are credited: later reads do not count for the
+    // connection.
     is_detached: bool,
 }
 
@@ -62,7 +63,7 @@ enum End {
     Cut,
 }
 
-/// A body, and the way to feed it. `reads` counts what is read for the connection.
+/// A new body. `reads` counts what is read, for the connection.
 pub(super) fn channel(
     stream: Waker,
     reads: Arc<Reads>,
@@ -87,7 +88,7 @@ pub(super) fn channel(
 }
 
 impl Feed {
-    /// Takes a piece; returns whether somebody reads it. What nobody reads counts as read.
+    /// Adds a piece; returns false if there is no reader. The piece counts as read then.
     pub(super) fn push(&self, piece: &[u8]) -> bool {
         let mut state = self.0.lock();
         if state.is_unwanted {
@@ -104,32 +105,32 @@ impl Feed {
         true
     }
 
-    /// Counts padding as read: nobody reads it.
+    /// Counts padding as read: it never reaches a reader.
     pub(super) fn discard(&self, padding: usize) {
         self.0.lock().count(padding, &self.0.reads);
     }
 
-    /// The stream has ended. Returns what has been read since [`take_read`](Self::take_read), in octets;
-    /// what is read from now on does not count for the connection.
+    /// Detaches the body from its stream, which is closed. Returns what has been read since
+    /// [`take_read`](Self::take_read), in octets; later reads do not count for the connection.
     pub(super) fn detach(&self) -> usize {
         let mut state = self.0.lock();
         state.is_detached = true;
         std::mem::take(&mut state.read)
     }
 
-    /// Whether nobody reads it any more: what comes all the same is thrown away.
+    /// Whether the reader has been dropped: what still comes is dropped, too.
     pub(super) fn is_unwanted(&self) -> bool {
         self.0.lock().is_unwanted
     }
 
-    /// The body is complete.
+    /// Marks the body as complete.
     pub(super) fn end(&self, trailers: Option<HeaderMap>) {
         let mut state = self.0.lock();
         state.end = Some(End::Whole(trailers));
         wake(state);
     }
 
-    /// The rest of the body will not come.
+    /// Marks the body as incomplete: the reader gets an error, unless it was complete before.
     pub(super) fn cut(&self) {
         let mut state = self.0.lock();
         if state.end.is_none() {
@@ -138,22 +139,22 @@ impl Feed {
         }
     }
 
-    /// The window of the stream is as large as this now.
+    /// Notes the new size of the stream's window.
     pub(super) fn set_window(&self, window: usize) {
         self.0.lock().worth_telling = window / 2;
     }
 
-    /// Takes how much has been read since this was asked last, in bytes.
+    /// Takes the octets read since the last call.
     pub(super) fn take_read(&self) -> usize {
         std::mem::take(&mut self.0.lock().read)
     }
 
-    /// The response begins: no interim response may follow (RFC 9113, section 8.1).
+    /// Notes that the response begins: no interim response may follow (RFC 9113, section 8.1).
     pub(super) fn forbid_continue(&self) {
         self.0.lock().awaits_continue = false;
     }
 
-    /// Whether the client is to be told now to go on.
+    /// Whether 100 (Continue) is to be sent now. True once.
     pub(super) fn take_continue(&self) -> bool {
         let mut state = self.0.lock();
         state.is_wanted && std::mem::take(&mut state.awaits_continue)
@@ -176,13 +177,13 @@ fn wake(mut state: MutexGuard<'_, State>) {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under it can panic half-way.
+        // No code that holds the lock panics half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Counts octets as read; returns whether the stream is to be woken for that.
+    /// Counts octets as read; returns whether the stream must be woken.
     fn count(&mut self, octets: usize, reads: &Reads) -> bool {
         self.read += octets;
         let is_due = !self.is_detached && reads.add(octets);
@@ -202,7 +203,7 @@ impl Body for Incoming {
         if let Some(chunk) = state.chunks.pop_front() {
             let is_due = state.count(chunk.len(), &self.0.reads);
             state.length = state.length.map(|length| length.saturating_sub(chunk.len() as u64));
-            // At the end too: a window that has grown is not needed any more.
+            // At the end of a body, too: what the window has grown by is released early.
             let is_end = state.chunks.is_empty() && state.end.is_some();
             drop(state);
             if is_due || is_end {
@@ -214,7 +215,9 @@ impl Body for Incoming {
             Some(End::Whole(trailers)) => {
                 Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
             }
-            Some(End::Cut) => Poll::Ready(Some(Err("the client took its request back".into()))),
+            Some(End::Cut) => Poll::Ready(Some(Err(
+                "the stream was closed before the end of the request body".into(),
+            ))),
             None => {
                 state.reader = Some(cx.waker().clone());
                 let is_news = !std::mem::replace(&mut state.is_wanted, true);
@@ -290,11 +293,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_told_when_it_is_worth_it() {
+    fn the_stream_is_woken_once_half_of_its_window_is_read() {
         let (feed, mut body, wakes) = body(false);
         feed.push(b"abc");
         assert_eq!(read(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"abc")))));
-        assert!(!has_called(&wakes), "three of eight bytes");
+        assert!(!has_called(&wakes), "3 of 8 octets");
         feed.push(b"def");
         assert_eq!(read(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"def")))));
         assert!(has_called(&wakes));
@@ -305,14 +308,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_of_a_stream_that_has_ended_counts_once() {
+    fn octets_of_a_closed_stream_are_credited_once() {
         let (feed, mut body, _wakes) = body(false);
         let reads = Arc::clone(&feed.0.reads);
         feed.push(&[b'x'; TOGETHER]);
         feed.push(b"abc");
         feed.discard(5);
         assert!(read(&mut body).is_ready());
-        // The connection counts the other three as read when it removes the stream.
+        // The connection credits the other three when it removes the stream.
         assert_eq!((feed.detach(), reads.take(16)), (TOGETHER + 5, TOGETHER + 5));
         assert!(read(&mut body).is_ready());
         drop(body);
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_whose_stream_is_gone_is_no_whole_body() {
+    fn a_body_whose_stream_is_gone_ends_with_an_error() {
         let (feed, mut body, _wakes) = body(false);
         feed.push(b"abc");
         drop(feed);
@@ -329,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn small_pieces_are_put_together() {
+    fn small_pieces_are_merged() {
         let (feed, mut body, _wakes) = body(false);
         for _ in 0..TOGETHER + 1 {
             feed.push(b"x");
@@ -342,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_body_is_told_however_short_it_is() {
+    fn the_stream_is_woken_at_the_end_of_a_body_however_short_it_is() {
         let (feed, mut body, wakes) = body(false);
         feed.push(b"a");
         feed.end(None);
@@ -352,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_reads_any_more_is_given_back() {
+    fn octets_without_a_reader_count_as_read() {
         let (feed, body, wakes) = body(false);
         feed.push(b"abc");
         drop(body);
@@ -362,17 +365,17 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_waits_is_told_to_go_on_when_its_body_is_wanted() {
+    fn a_100_continue_is_due_once_when_the_body_is_polled() {
         let (feed, mut body, wakes) = body(true);
         assert!(!feed.take_continue());
         assert!(read(&mut body).is_pending());
         assert!(has_called(&wakes));
         assert!(feed.take_continue());
-        assert!(!feed.take_continue(), "once");
+        assert!(!feed.take_continue(), "only once");
     }
 
     #[test]
-    fn a_client_whose_response_has_begun_is_not_told_to_go_on_when_its_body_is_wanted_then() {
+    fn no_100_continue_is_due_once_the_response_has_begun() {
         let (feed, mut body, wakes) = body(true);
         feed.forbid_continue();
         assert!(read(&mut body).is_pending());

@@ -1,22 +1,22 @@
-//! How many frames a client may send that ask for nothing.
+//! Limits frames that make no progress.
 //!
 //! PING, SETTINGS, PRIORITY, empty DATA and the like cost their sender next to nothing, and us an
-//! answer or at least a look (CVE-2019-9512, 9515, 9518). A client that is served needs some of
-//! them: each frame that we send, and each request, adds to what it may.
+//! ACK or at least their processing (CVE-2019-9512, 9515, 9518). A client needs some of them while
+//! it is served: so each frame that we send, and each request, adds to its budget.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many frames within [`WINDOW`] are no flood, whoever sends them.
+/// Frames within [`WINDOW`] that are allowed to any client.
 const BASE: u32 = 1000;
 const WINDOW: Duration = Duration::from_secs(10);
-/// A client may answer a DATA frame with an update of both windows; twice that.
+/// A client may send WINDOW_UPDATEs for both windows after each DATA frame; this is twice that.
 const FOR_FRAME_SENT: u32 = 4;
-/// What has been earned does not pile up without end.
+/// The limit of what can be earned.
 const MAX_EARNED: u32 = 100_000;
 
-/// What is left of it, on one connection.
+/// The budget of one connection.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: u32,
@@ -29,13 +29,13 @@ impl Budget {
         Self { left: BASE, earned: 0, window: now }
     }
 
-    /// We have sent a frame of data, or begun a request.
+    /// Adds to the budget: a DATA frame was sent, or a request has begun.
     pub(super) fn earn(&mut self) {
         self.earned = (self.earned + FOR_FRAME_SENT).min(MAX_EARNED);
     }
 
-    /// The client has sent a frame that asks for nothing; answers whether it may. The clock is only
-    /// looked at when nothing is left.
+    /// Spends the budget on a frame that makes no progress; returns false if it is exceeded. Reads
+    /// the clock only when nothing is left.
     pub(super) fn spend(&mut self, now: impl FnOnce() -> Instant) -> bool {
         if let Some(less) = self.earned.checked_sub(1) {
             self.earned = less;
@@ -62,7 +62,7 @@ mod tests {
     use super::{BASE, Budget, FOR_FRAME_SENT, WINDOW};
 
     #[test]
-    fn a_flood_is_over_the_budget_and_a_trickle_never() {
+    fn a_flood_exceeds_the_budget_and_a_trickle_never_does() {
         let start = Instant::now();
         let mut budget = Budget::new(start);
         assert!((0..BASE).all(|_| budget.spend(|| start)));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_served_may_say_more() {
+    fn a_client_that_is_served_may_send_more() {
         let start = Instant::now();
         let mut budget = Budget::new(start);
         for _ in 0..BASE {

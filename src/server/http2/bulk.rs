@@ -1,9 +1,9 @@
-//! Bulk: responses that have more to send than leaves at once.
+//! Bulk: responses that have more to send than fits into one write.
 //!
-//! Bulk is written only when nothing else is ready. On a connection without streams of events that is all.
-//! Beside streams of events, [`Pace`] bounds what is on its way, and a little of the connection's window
-//! is left to the events. Where that bound is tight, bulk is also written in smaller pieces, and less of it
-//! may wait unsent in the kernel (`TCP_NOTSENT_LOWAT`).
+//! Bulk is written only when no other stream has anything to send. Without event streams on the
+//! connection that is all. Beside event streams, [`Pace`] limits the bulk in flight, and a part of
+//! the connection's send window is reserved for events. Where that limit is small, bulk is also
+//! written in smaller pieces, and less of it may wait unsent in the kernel (`TCP_NOTSENT_LOWAT`).
 
 use std::collections::VecDeque;
 
@@ -15,57 +15,57 @@ use super::pace::{MARKER_PING, PATIENCE, Pace};
 use super::send::Bounds;
 use crate::server::connection::Handler;
 
-/// What bulk puts together where little may be on its way, in octets.
+/// What bulk writes at once while its limit is small, in octets.
 const SMALL: usize = 8 << 10;
-/// What waits unsent in the kernel then, in octets.
+/// What may wait unsent in the kernel then, in octets.
 const UNSENT: u32 = 16 << 10;
-/// What bulk leaves of the window of the connection beside streams of events, in octets: where a client
-/// opens that window as it reads, they would wait for it.
+/// What bulk leaves of the connection's send window beside event streams, in octets. A client that
+/// opens this window only as it reads would make events wait for bulk otherwise.
 const WINDOW_FOR_EVENTS: i64 = 8 << 10;
 
-/// What is sent in bulk on one connection.
+/// The streams of one connection that send in bulk.
 #[derive(Debug, Default)]
 pub(super) struct Bulk {
-    /// Streams that have something to send, in their order.
+    /// Streams with something to send, in order.
     queue: VecDeque<u32>,
-    /// Streams of events that have not ended.
+    /// Event streams that are open.
     event_streams: u32,
     is_unsent_limited: bool,
-    // From the first bulk beside a stream of events on. Boxed: hardly ever there.
+    // Set from the first bulk beside an event stream on. Boxed: rarely needed.
     pace: Option<Box<Pace>>,
 }
 
 impl Bulk {
-    /// A stream of events begins.
+    /// Counts an event stream.
     pub(super) fn event_stream_began(&mut self) {
         self.event_streams += 1;
     }
 
-    /// A stream of events has ended; returns whether it was the last one.
+    /// Uncounts an event stream; returns whether it was the last.
     pub(super) fn event_stream_ended(&mut self) -> bool {
         self.event_streams -= 1;
         self.event_streams == 0
     }
 
-    /// Puts a stream behind the others, once.
+    /// Appends a stream, once.
     pub(super) fn push(&mut self, id: u32) {
         if !self.queue.contains(&id) {
             self.queue.push_back(id);
         }
     }
 
-    /// The stream that is next.
+    /// Takes the next stream.
     pub(super) fn pop(&mut self) -> Option<u32> {
         self.queue.pop_front()
     }
 
-    /// Whether no stream has anything to send.
+    /// Whether no stream waits.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// How much a stream may send that does so in bulk; `None`: nothing, before what is on its way has
-    /// been read.
+    /// The limits of a stream that sends in bulk; `None` if nothing may be sent before the client
+    /// has read more of what is in flight.
     pub(super) fn bounds(&mut self) -> Option<Bounds> {
         if self.event_streams == 0 {
             return Some(Bounds::FREE);
@@ -76,7 +76,7 @@ impl Bulk {
         (room > 0).then_some(Bounds { at_once, window_left: WINDOW_FOR_EVENTS })
     }
 
-    /// So much was sent.
+    /// Counts octets that were sent in bulk.
     pub(super) fn sent(&mut self, octets: usize) {
         if self.event_streams > 0
             && let Some(pace) = &mut self.pace
@@ -85,20 +85,20 @@ impl Bulk {
         }
     }
 
-    /// What is put together, in octets.
+    /// What bulk writes at once, in octets.
     pub(super) fn at_once(&self) -> usize {
         if self.is_tight() { SMALL } else { TOGETHER }
     }
 
-    /// Whether streams of events would wait for larger pieces.
+    /// Whether larger pieces would delay events.
     fn is_tight(&self) -> bool {
         self.event_streams > 0 && self.pace.as_ref().is_some_and(|pace| pace.is_tight())
     }
 }
 
 impl<H: Handler> Connection<H> {
-    /// Puts a stream that has more to send behind the others. Less may wait unsent in the kernel where
-    /// streams of events would wait for it; else more, which costs less.
+    /// Queues a stream behind all others. Also adjusts what may wait unsent in the kernel: little
+    /// where it would delay events; otherwise there is no limit, which costs fewer writes.
     pub(super) fn queue_bulk(&mut self, id: u32) {
         self.bulk.push(id);
         let is_limited = self.bulk.is_tight();
@@ -107,18 +107,18 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Sends a marker behind bulk, where one is due.
+    /// Sends a marker after bulk, if one is due.
     pub(super) fn mark_bulk(&mut self) {
         if let Some(pace) = &mut self.bulk.pace
             && pace.wants_marker()
         {
             pace.mark(Instant::now());
             self.sender.ping(MARKER_PING, false);
-            self.budget.earn(); // its ACK asks for nothing
+            self.budget.earn(); // for its ACK
         }
     }
 
-    /// A marker is acknowledged.
+    /// Handles the ACK of a marker.
     pub(super) fn note_marker(&mut self) {
         if let Some(pace) = &mut self.bulk.pace {
             pace.acknowledged(Instant::now());
@@ -126,7 +126,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Lets bulk go on to a client that does not acknowledge a marker.
+    /// Lifts the limit on bulk if the client has not acknowledged a marker in time.
     pub(super) fn end_silent_marker(&mut self, now: Instant) {
         if let Some(pace) = &mut self.bulk.pace
             && pace.marked_at().is_some_and(|at| now >= at + PATIENCE)

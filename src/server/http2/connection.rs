@@ -1,4 +1,4 @@
-//! One connection: who has something to do, and in which order it is done.
+//! The loop of one connection: what it polls, and in which order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,52 +30,53 @@ use crate::server::connection::{ConnectionState, Handler, Notice};
 use crate::server::shard_server::ShardServer;
 use crate::server::transport::{Progress, Transport};
 
-/// So much is written at once: one TLS record.
+/// Octets that are written at once: one TLS record.
 pub(super) const TOGETHER: usize = 16 << 10;
-/// While so much waits for the socket, no frame is taken that would have to be answered.
+/// While this many octets wait for the socket, frames that may need a response are not processed: a
+/// client that sends PINGs and does not read cannot make us queue their ACKs without bound.
 pub(super) const MAX_UNSENT: usize = 64 << 10;
 const PROBE_PING: &[u8; 8] = b"is there";
-/// So often a connection reads and writes before others have their turn.
+/// How often one poll reads and writes before it yields to other tasks.
 const MAX_ROUNDS: usize = 16;
-/// How often streams whose responses have been sent before their requests ended are looked at.
+/// How often the streams are checked whose response is sent and whose request has not ended.
 const ANSWERED_ROUND: Duration = Duration::from_millis(500);
 
-/// A connection. Its owner polls it until it ends.
+/// A client's connection. Its owner polls it until it ends.
 pub(in crate::server) struct Connection<H: Handler> {
     pub(super) shard: ShardServer<H>,
     pub(super) state: Rc<ConnectionState>,
-    // That of the state: an event needs no more of it.
+    // The one of `state`. Held here, too: delivering an event touches nothing else of the state.
     pub(super) progress: Arc<Progress>,
     pub(super) streams: Streams<H::Body>,
     pub(super) ended: Ended,
-    /// The newest stream that the client has opened.
+    /// The highest stream identifier that the client has opened.
     pub(super) last_stream: u32,
     pub(super) sender: Sender,
     pub(super) decoder: Decoder,
-    /// The header block that is not complete.
+    /// The header block whose END_HEADERS has not come.
     pub(super) block: Option<Box<Block>>,
-    /// A DATA frame whose end has not come.
+    /// The DATA frame whose end has not come.
     pub(super) payload: Option<Payload>,
-    /// What the client may send on all streams.
+    /// The receive window of the connection.
     pub(super) credit: Credit,
-    /// What has been read of it, and not been credited.
+    /// Octets that readers have consumed and that are not credited to the client yet.
     pub(super) reads: Arc<Reads>,
-    /// Whether the window of a stream limits its client.
+    /// Measures whether the window of a stream limits its client.
     pub(super) measurement: Measurement,
     pub(super) budget: Budget,
     pub(super) resets: Resets,
     pub(super) phase: Phase,
-    /// Streams that have something to do, in their order.
+    /// Streams with something to do, in the order in which they were woken.
     pub(super) ready: VecDeque<u32>,
-    /// Those that send in bulk: they come behind all others.
+    /// Streams that send in bulk: served after all others.
     pub(super) bulk: Bulk,
     cut: Vec<u32>,
-    /// Whether the client has changed the windows of all streams.
+    /// Whether SETTINGS_INITIAL_WINDOW_SIZE has changed the send window of every stream.
     pub(super) has_new_windows: bool,
-    /// Streams that have something to send when the socket takes it.
+    /// Streams with something to send once the socket is writable.
     pub(super) waiting: Vec<u32>,
-    /// Streams that have something to send when the window of the connection opens, or when what is on
-    /// its way has been read.
+    /// Streams with something to send once the send window of the connection opens, or once the
+    /// client has read what is in flight.
     pub(super) starved: Vec<u32>,
     pub(super) wakes: Arc<Wakes>,
     pub(super) transport: Transport,
@@ -83,17 +84,17 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) reader: Waker,
     pub(super) writer: Waker,
     callers: Vec<Arc<Caller>>,
-    /// What was read and not taken: a frame whose end has not come, or frames that are held back.
+    /// Octets read and not processed: an incomplete frame, or frames that are held back.
     pub(super) input: Vec<u8>,
-    /// Frames wait in `input` until the socket has taken what waits for it.
+    /// Whether frames in `input` are held back until the socket has taken the output.
     pub(super) holds_frames: bool,
     pub(super) is_greeted: bool,
-    /// Whether the client has sent its SETTINGS.
+    /// Whether the client's first SETTINGS frame has come.
     pub(super) has_settings: bool,
     pub(super) is_readable: bool,
-    // The socket takes nothing more.
+    // The socket is not writable.
     pub(super) is_blocked: bool,
-    // While there are streams whose responses have been sent, and whose requests have not ended.
+    // Set while there are streams whose response is sent and whose request has not ended.
     answered: Option<Pin<Box<Sleep>>>,
 }
 
@@ -144,15 +145,16 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Whether it was called since this was asked last (see [`Progress`]).
+    /// Whether a notice was left since the last call (see [`Progress`]).
     pub(in crate::server) fn take_call(&self) -> bool {
         self.progress.take_call()
     }
 
-    /// Does what there is to do; where it `is_called`, what it is told too. Ends with the connection.
+    /// Polls the connection once. If `is_called`, also handles the notices left in its state. Ready
+    /// when the connection has ended.
     ///
     /// # Errors
-    /// The socket failed.
+    /// Reading from or writing to the socket failed.
     pub(in crate::server) fn poll(
         &mut self,
         is_called: bool,
@@ -175,12 +177,12 @@ impl<H: Handler> Connection<H> {
         for _ in 0..MAX_ROUNDS {
             self.listen();
             if self.may_read() && self.read()?.is_ended() {
-                // It may still hear why, where it has only said its last.
+                // A client that has only shut down its sending side still reads the reason.
                 self.write()?;
                 return Poll::Ready(Ok(()));
             }
             if self.sender.output.len() >= TOGETHER {
-                self.write()?; // what is answered at once keeps no stream from its turn
+                self.write()?; // many ACKs do not delay the streams
             }
             self.serve();
             self.poll_answered(context);
@@ -197,9 +199,9 @@ impl<H: Handler> Connection<H> {
         Poll::Pending
     }
 
-    /// Hears what is said from outside.
+    /// Handles what was requested from outside: graceful shutdown, a keep-alive PING, a sweep.
     fn heed(&mut self) {
-        // The other notice ends this task.
+        // `Notice::Cut` ends this task before it is polled.
         if self.state.notice() == Some(Notice::Finish) && matches!(self.phase, Phase::Open) {
             self.sender.goaway(MAX_31_BITS, Code::NO_ERROR, "");
             self.sender.ping(FINISH_PING, false);
@@ -213,7 +215,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Resets the streams that have waited too long for their window.
+    /// Resets the streams that have waited for their send window longer than `write_timeout`.
     fn sweep(&mut self) {
         let (now, timeout) = (Instant::now(), self.shard.settings().write_timeout);
         self.end_silent_marker(now);
@@ -231,7 +233,7 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Resets the streams that have been answered, and whose requests do not end.
+    /// Resets the streams whose response is sent and whose request does not end.
     fn poll_answered(&mut self, context: &mut Context<'_>) {
         let Some(timer) = &mut self.answered else { return };
         if timer.as_mut().poll(context).is_pending() {
@@ -258,12 +260,12 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Begins to look after the streams that have been answered.
+    /// Starts the timer of [`poll_answered`](Self::poll_answered), unless it is running.
     pub(super) fn wait_for_answered(&mut self) {
         self.answered.get_or_insert_with(|| Box::pin(tokio::time::sleep(ANSWERED_ROUND)));
     }
 
-    /// Finds out who called.
+    /// Collects the parts that were woken.
     fn listen(&mut self) {
         self.wakes.take(&mut self.callers);
         for caller in self.callers.drain(..) {
@@ -282,7 +284,7 @@ impl<H: Handler> Connection<H> {
                 self.reset(id, Code::CANCEL);
             }
         }
-        // That one wakes the task without a word.
+        // A stream that is alone on its connection wakes the task directly, without a queued wake.
         self.ready.extend(self.streams.alone());
     }
 
@@ -303,7 +305,8 @@ impl<H: Handler> Connection<H> {
         {
             self.serve_stream(id);
         }
-        // Not before there is room for it: what comes meanwhile would have to wait behind it.
+        // Only once there is room to write: whatever is framed now goes out before every later
+        // event.
         while !self.is_blocked
             && self.sender.output.len() < self.bulk.at_once()
             && let Some(id) = self.bulk.pop()
@@ -325,18 +328,18 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Ends a stream.
+    /// Resets a stream.
     pub(super) fn reset(&mut self, id: u32, code: Code) {
         self.sender.reset(id, code);
         self.remove(id, How::ResetByUs);
     }
 
-    /// Forgets a stream.
+    /// Removes a stream, and returns its unread octets to the connection's window.
     pub(super) fn remove(&mut self, id: u32, how: How) -> Option<Box<Stream<H::Body>>> {
         let mut stream = self.streams.remove(id);
         if let Some(stream) = &mut stream {
             if stream.precedence == Precedence::Events && self.bulk.event_stream_ended() {
-                self.ready.extend(self.starved.drain(..)); // they need no room any more
+                self.ready.extend(self.starved.drain(..)); // bulk is unlimited again
             }
             self.credit.shrink(stream.receiving.grown());
             self.give_back(stream.receiving.detach());
@@ -345,16 +348,17 @@ impl<H: Handler> Connection<H> {
         stream
     }
 
-    /// What is thrown away, and was never a stream's to read, may come again.
+    /// Credits octets that are dropped without reaching a reader.
     pub(super) fn give_back(&mut self, octets: usize) {
         self.credit.read(octets);
         self.update_credit();
     }
 
-    /// Credits what has been read of all streams, and tells the client what it may send on them, if that
-    /// is worth it.
+    /// Credits what readers have consumed on all streams, and sends a WINDOW_UPDATE for the
+    /// connection if that is worth a frame.
     pub(super) fn update_credit(&mut self) {
-        // The less the client may send, the less has to be read before the task is woken for it.
+        // The smaller the window, the fewer octets have to be consumed before a reader wakes this
+        // task.
         let read = self.reads.take(self.credit.window() / 4);
         self.credit.read(read);
         if let Some(more) = self.credit.update() {

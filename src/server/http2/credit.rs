@@ -1,32 +1,33 @@
-//! What the client of one connection may send on all of its streams (RFC 9113, section 6.9).
+//! The receive window of a connection: what its client may send on all streams (RFC 9113, section
+//! 6.9).
 //!
-//! A stream that does not read keeps what it was sent. If that came out of the window of the
-//! connection, some such streams would stop all others. So what they keep is made up for out of
-//! [`UploadMemory`], and the window of the connection stays open; and where the window of a stream has
-//! [grown](Credit::grow), that of the connection has grown with it. Only when that memory is used up does
-//! a connection have to do with what is its own.
+//! A stream whose body is not read keeps its octets. If they used up the connection's window, a few
+//! such streams would block all others. So the window is topped up for unread octets, and where the
+//! windows of streams have [grown](Credit::grow), it has grown with them. What goes beyond the
+//! connection's own window is lent by [`UploadMemory`]. Only when that is used up does a connection
+//! have to do with its own.
 
 use super::frame::MAX_31_BITS;
 use crate::server::upload_memory::UploadMemory;
 
-/// The window of a connection.
+/// The receive window of one connection.
 #[derive(Debug)]
 pub(super) struct Credit {
     memory: UploadMemory,
-    // What the connection has for itself, in octets.
+    // The window that the connection always has, in octets.
     own: usize,
-    // What is lent to it besides.
+    // What `memory` lends it, in octets.
     lent: usize,
-    // By how much the windows of its streams have grown: that is lent to it as long.
+    // How far the windows of its streams have grown, in octets: a part of `lent`.
     grown: usize,
-    // What the client may send.
+    // What the client may send, in octets.
     window: usize,
-    // What it has sent and nobody has read.
+    // What the client has sent and nothing has read, in octets.
     unread: usize,
 }
 
 impl Credit {
-    /// The window of a new connection, in octets.
+    /// The window of a new connection: `own` octets.
     pub(super) fn new(own: u32, memory: UploadMemory) -> Self {
         let own = own as usize;
         Self { memory, own, lent: 0, grown: 0, window: own, unread: 0 }
@@ -37,7 +38,7 @@ impl Credit {
         self.window
     }
 
-    /// The client sends so much; returns whether it may.
+    /// Takes received octets off the window; returns false if that is too small.
     pub(super) fn receive(&mut self, octets: usize) -> bool {
         let Some(left) = self.window.checked_sub(octets) else { return false };
         self.window = left;
@@ -45,13 +46,13 @@ impl Credit {
         true
     }
 
-    /// So much of it has been read, or is thrown away.
+    /// Notes octets that were read or dropped.
     pub(super) fn read(&mut self, octets: usize) {
-        debug_assert!(octets <= self.unread, "more is read than came");
+        debug_assert!(octets <= self.unread, "more octets read than received");
         self.unread = self.unread.saturating_sub(octets);
     }
 
-    /// The window of a stream is to grow; returns whether that of the connection can grow with it.
+    /// Grows with the window of a stream; returns false if there is no memory to lend.
     pub(super) fn grow(&mut self, octets: usize) -> bool {
         let lent = self.memory.lend(octets);
         if lent < octets {
@@ -63,12 +64,12 @@ impl Credit {
         true
     }
 
-    /// A stream whose window has grown does not need so much of it any more.
+    /// Undoes [`grow`](Self::grow), wholly or in part.
     pub(super) fn shrink(&mut self, octets: usize) {
         self.grown -= octets;
     }
 
-    /// What the client may be told now that it may send more; `None`: it is not worth a frame.
+    /// The increment of a WINDOW_UPDATE that is due now; `None` if it is not worth a frame.
     pub(super) fn update(&mut self) -> Option<usize> {
         let target = self.target();
         let missing = target.saturating_sub(self.window);
@@ -87,18 +88,17 @@ impl Credit {
         is_worth_it.then_some(more)
     }
 
-    /// How large the window is while nothing is unread: no larger than a window may be (RFC 9113, section
-    /// 6.9.1).
+    /// The size of the window while nothing is unread, at most 2^31-1 (RFC 9113, section 6.9.1).
     fn target(&self) -> usize {
         (self.own + self.grown).min(MAX_31_BITS as usize)
     }
 
-    /// Neither with the client, nor with a stream.
+    /// Octets that neither the client may send nor a stream holds.
     fn spare(&self) -> usize {
         self.own + self.lent - self.window - self.unread
     }
 
-    /// Gives back what was lent and is not needed any more.
+    /// Gives back what was lent and is no longer needed.
     fn settle(&mut self) {
         if self.lent > 0 {
             let needed = self.target().saturating_sub(self.window);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_comes_back_when_it_is_worth_a_frame() {
+    fn octets_read_are_credited_once_they_are_worth_a_frame() {
         let memory = memory(0);
         let mut credit = credit(&memory);
         assert!(credit.receive(40_000));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_do_not_read_stop_no_others_while_there_is_memory() {
+    fn streams_that_are_not_read_do_not_block_others_while_there_is_memory() {
         let memory = memory(10 * OWN);
         let mut credit = credit(&memory);
         for _ in 0..10 {
@@ -157,28 +157,28 @@ mod tests {
             assert!(credit.update().is_some_and(|more| more > 0));
         }
         credit.read(10 * 80_000);
-        assert_eq!(credit.update(), None, "the client has all it may");
+        assert_eq!(credit.update(), None, "the window is full");
         assert_eq!(credit.lent, 0);
     }
 
     #[test]
-    fn without_memory_a_connection_has_its_own() {
+    fn a_connection_keeps_its_own_window_without_memory() {
         let memory = memory(0);
         let mut credit = credit(&memory);
         assert!(credit.receive(OWN));
         assert_eq!(credit.update(), None);
         credit.read(1);
-        assert_eq!(credit.update(), Some(1), "little, but it waits for it");
+        assert_eq!(credit.update(), Some(1), "blocked, so one octet is worth a frame");
     }
 
     #[test]
-    fn what_was_lent_for_a_stream_that_is_gone_comes_back_as_the_client_sends() {
+    fn memory_lent_for_a_closed_stream_returns_as_the_client_uses_up_the_window() {
         let memory = memory(OWN);
         let mut credit = credit(&memory);
         assert!(credit.grow(OWN) && !credit.grow(1));
         assert_eq!(credit.update(), Some(OWN));
         credit.shrink(OWN);
-        assert_eq!((credit.update(), credit.lent), (None, OWN), "the client may still use it");
+        assert_eq!((credit.update(), credit.lent), (None, OWN), "still in the client's window");
         assert!(credit.receive(OWN));
         credit.read(OWN);
         assert_eq!((credit.update(), credit.lent), (None, 0));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn no_window_is_larger_than_the_standard_allows_however_large_its_parts_are() {
+    fn the_window_never_exceeds_2_to_the_31_minus_1() {
         let most = MAX_31_BITS as usize;
         for (own, grown) in [(most - 100, 4 << 20), (1 << 30, 100 << 20), (1 << 20, 4 << 20)] {
             let memory = memory(usize::MAX / 2);
@@ -203,7 +203,7 @@ mod tests {
             credit.update();
             assert!(credit.window <= most);
             drop(credit);
-            assert_eq!(memory.lend(usize::MAX / 2), usize::MAX / 2, "all of it has come back");
+            assert_eq!(memory.lend(usize::MAX / 2), usize::MAX / 2, "not all was given back");
         }
     }
 
@@ -227,7 +227,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_connections_keep_to_what_there_is(most in 0..5 * OWN, steps in prop::collection::vec(step(), 1..200)) {
+        fn all_connections_together_stay_within_the_memory(
+            most in 0..5 * OWN,
+            steps in prop::collection::vec(step(), 1..200),
+        ) {
             let memory = memory(most);
             let mut credits = [(); 3].map(|()| credit(&memory));
             for (which, step) in steps {
@@ -244,17 +247,17 @@ mod tests {
                 let had = credit.window;
                 let more = credit.update();
                 prop_assert_eq!(credit.window, had + more.unwrap_or(0));
-                // What the client can make us hold.
+                // The octets that a client can make us hold.
                 prop_assert!(credit.window + credit.unread <= OWN + credit.lent);
                 if credit.unread == 0 {
-                    prop_assert!(credit.window >= OWN / 4, "it waits for nothing");
+                    prop_assert!(credit.window >= OWN / 4, "blocked although nothing is unread");
                 }
                 let lent: usize = credits.iter().map(|credit| credit.lent).sum();
                 prop_assert!(lent <= most);
                 prop_assert_eq!(memory.lend(0), 0);
             }
             drop(credits);
-            prop_assert_eq!(memory.lend(most), most, "all of it has come back");
+            prop_assert_eq!(memory.lend(most), most, "not all was given back");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a connection ends: in good order, for a fault of the client's, or for too much of something.
+//! The end of a connection or a stream: graceful shutdown, connection errors, stream errors.
 
 use std::io;
 use std::pin::Pin;
@@ -13,30 +13,30 @@ use super::error::Code;
 use super::stream::{Stage, Streams};
 use crate::server::connection::{CutReason, Handler};
 
-/// The end of a connection waits so long for the other side: to answer, and to close.
+/// How long the end of a connection waits for the client: for the ACK of a PING, and for its close.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
-/// So much is read from a client whose connection ends, so that it hears why. One that floods us is not
-/// read any longer: it would cost as much as before.
+/// How much is still read from a client after the last frame to it, so that it gets to read that
+/// frame. Not more: a client that floods us would cost as much as before.
 const MAX_THROWN_AWAY: usize = 256 << 10;
 
-/// How far the end of a connection has come.
+/// The phase of a connection.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// Requests are taken.
+    /// New streams are accepted.
     Open,
-    /// Nothing new is begun. Until the client has heard of it, what it has begun meanwhile is taken.
+    /// The first GOAWAY is sent. New streams are still accepted until the client has seen it.
     Finishing(Pin<Box<Sleep>>),
-    /// Nothing is taken behind the last stream.
+    /// The final GOAWAY is sent, or the client sent one. Open streams are completed.
     Finished,
-    /// What is written is the last, and what is read is thrown away: so many octets more.
+    /// All frames are sent. Up to `left` octets are still read, and dropped.
     Closing { deadline: Pin<Box<Sleep>>, is_shut: bool, left: usize },
 }
 
-/// Who is asked to answer before the last GOAWAY: then it has heard of the first (section 6.8).
+/// Sent between the two GOAWAYs: its ACK proves that the client has seen the first (section 6.8).
 pub(super) const FINISH_PING: &[u8; 8] = b"finished";
 
 impl<H: Handler> Connection<H> {
-    /// Goes on with the end of the connection, if it has begun.
+    /// Advances the end of the connection, if it has begun.
     pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Phase::Finishing(deadline) = &mut self.phase
             && deadline.as_mut().poll(context).is_ready()
@@ -53,8 +53,8 @@ impl<H: Handler> Connection<H> {
         if !*is_shut && !self.is_blocked {
             let mut writer = Context::from_waker(&self.writer);
             match Pin::new(&mut self.transport).poll_shutdown(&mut writer) {
-                // Who closes before all has been read takes back what was written last: what the
-                // client still sends is read, and thrown away.
+                // Closing a socket with unread octets sends RST, which can discard our last frames
+                // before the client has read them. So the rest is read, and dropped.
                 Poll::Ready(_closed_or_gone) => *is_shut = true,
                 Poll::Pending => self.is_blocked = true,
             }
@@ -62,7 +62,7 @@ impl<H: Handler> Connection<H> {
         deadline.as_mut().poll(context).map(Ok)
     }
 
-    /// The client has heard that nothing new is begun.
+    /// Sends the final GOAWAY: the client has seen the first.
     pub(super) fn finished(&mut self) {
         self.sender.goaway(self.last_stream, Code::NO_ERROR, "");
         self.phase = Phase::Finished;
@@ -73,21 +73,21 @@ impl<H: Handler> Connection<H> {
         self.phase = Phase::Closing { deadline, is_shut: false, left: MAX_THROWN_AWAY };
     }
 
-    /// Ends the connection for a fault of the client's.
+    /// Ends the connection with a connection error (section 5.4.1).
     pub(super) fn fail(&mut self, code: Code, what: &'static str) {
-        tracing::debug!(peer = %self.state.peer, code = code.0, what, "HTTP/2 connection ended");
+        tracing::debug!(peer = %self.state.peer, code = code.0, what, "HTTP/2 connection error");
         self.streams = Streams::None;
         self.sender.goaway(self.last_stream, code, what);
         self.close();
     }
 
-    /// Ends the connection for what is allowed, but was too much.
+    /// Ends the connection of a client that does too much of what is allowed.
     pub(super) fn cut_off(&mut self, reason: CutReason) {
         self.shard.metrics().connection_cut(reason.as_str());
         self.fail(Code::ENHANCE_YOUR_CALM, reason.as_str());
     }
 
-    /// Ends a stream for a fault of the client's.
+    /// Resets a stream for a stream error (section 5.4.2).
     pub(super) fn fault(&mut self, id: u32, code: Code) {
         match self.bear(id) {
             Ok(()) => self.reset(id, code),
@@ -95,8 +95,9 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Counts a fault on this stream. Where it has a request that is not answered yet, that is given up;
-    /// anywhere else a fault costs us no more than a frame that asks for nothing.
+    /// Counts an error on a stream. If the request has no response yet, a handler and perhaps a
+    /// backend worked in vain: [`Resets`](super::resets::Resets) counts that. Any other error costs
+    /// no more than a frame without effect.
     ///
     /// # Errors
     /// There were too many.

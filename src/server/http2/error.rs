@@ -1,4 +1,4 @@
-//! What goes wrong on a connection, and how it is told.
+//! Errors in what a client sends (RFC 9113, section 5.4).
 
 use crate::server::connection::CutReason;
 use crate::server::refusal::Unfit;
@@ -20,16 +20,17 @@ impl Code {
     pub(crate) const ENHANCE_YOUR_CALM: Self = Self(0xb);
 }
 
-/// A fault of the client's.
+/// An error in what the client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It ends the connection (section 5.4.1).
+    /// A connection error (section 5.4.1), with the text for GOAWAY and the log.
     Connection(Code, &'static str),
-    /// It ends one stream (section 5.4.2).
+    /// A stream error (section 5.4.2).
     Stream(u32, Code),
-    /// The rest of a request shows that the request is none. Boxed: the other faults are small.
+    /// A request that turned out to be in error after its header. Boxed: the other errors are
+    /// small.
     Request(u32, Box<Unfit>),
-    /// Allowed, but too much of it: it ends the connection.
+    /// Allowed, but too much of it: the connection ends with ENHANCE_YOUR_CALM.
     Abuse(CutReason),
 }
 

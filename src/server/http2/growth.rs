@@ -1,17 +1,17 @@
-//! Windows that grow with what is read.
+//! Grows the receive window of a stream where it limits the client.
 //!
-//! A client can send one window in each round trip, so a small window makes a far client slow. Whether
-//! that is what holds a client back is measured: a PING goes out with an update of a stream's window,
-//! its ACK tells how long a round trip takes, and where a whole window has been read within two of
-//! them, the window doubles, up to `max_stream_window`. A body that is read or sent slowly does not get
-//! there. One stream of a connection is measured at a time, and only while its window could grow.
+//! A client can send one window per round trip, so a small window slows down a distant client. A
+//! PING goes out with a WINDOW_UPDATE of the stream, and its ACK gives the round trip time. If a
+//! whole window is read within two round trips, the window doubles, up to `max_stream_window`. A
+//! body that is read or sent slowly never gets there. One stream per connection is measured at a
+//! time, and only while its window can grow.
 
 use super::connection::Connection;
 pub(super) use super::measured::{Measurement, WINDOW_PING};
 use crate::server::connection::Handler;
 
 impl<H: Handler> Connection<H> {
-    /// So much of this stream has been read, and its client is told to send more.
+    /// Notes that octets of a stream were read; its WINDOW_UPDATE is in the output.
     pub(super) fn measure(&mut self, id: u32, read: usize) {
         if self.measurement.is_of(id) {
             self.measurement.read(read);
@@ -24,12 +24,12 @@ impl<H: Handler> Connection<H> {
         let stream = self.streams.get_mut(id);
         if stream.is_some_and(|stream| stream.receiving.wants_measure(read, most)) {
             self.sender.ping(WINDOW_PING, false);
-            self.budget.earn(); // its ACK asks for nothing
+            self.budget.earn(); // for its ACK
             self.measurement.begin(id);
         }
     }
 
-    /// The client has acknowledged the PING.
+    /// Handles the ACK of the PING.
     pub(super) fn note_round_trip(&mut self) {
         self.measurement.acknowledged();
         self.end_measurement();

@@ -1,4 +1,6 @@
-//! The head of a request: from fields to what a handler is given (RFC 9113, section 8.3.1).
+//! The header list of a request, and of its trailers (RFC 9113, section 8.3.1).
+//!
+//! Collects the decoded fields, and validates them. Knows nothing of the stream that they came on.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -13,17 +15,18 @@ use super::authority::is_authority;
 use super::hpack::{BadValue, Field, Name};
 use crate::server::refusal::Unfit;
 
-/// A list so many times longer than allowed is not even read to its end, to be answered with 431.
+/// Decoding stops when a header list exceeds its limit by this factor. Below that, the client gets
+/// a 431.
 const WAY_TOO_LARGE: usize = 8;
 
-/// What a header block has said so far.
+/// The fields of a header block so far.
 #[derive(Debug)]
 pub(super) struct HeadDraft {
     pseudo: Pseudo,
     headers: HeaderMap,
     size: usize,
     max_size: usize,
-    // What is wrong with it; that it is malformed outweighs the rest.
+    // The first error. One that makes the request malformed replaces one that does not.
     fault: Option<Unfit>,
 }
 
@@ -36,16 +39,16 @@ struct Pseudo {
     protocol: Option<HeaderValue>,
 }
 
-/// A head that is none of a request.
+/// The header of a request that is refused.
 #[derive(Debug)]
 pub(super) struct RefusedHead {
-    /// What can be said of the request: its method, and the fields that were read.
+    /// What is known of the request: its method, and the fields before the error.
     pub(super) head: Request<()>,
     pub(super) why: Unfit,
 }
 
 impl HeadDraft {
-    /// A draft of at most so many bytes, as SETTINGS_MAX_HEADER_LIST_SIZE counts them.
+    /// An empty list. `max_size` is SETTINGS_MAX_HEADER_LIST_SIZE, in octets.
     pub(super) fn new(max_size: usize) -> Self {
         Self {
             pseudo: Pseudo::default(),
@@ -56,7 +59,7 @@ impl HeadDraft {
         }
     }
 
-    /// Takes a field; breaks off when there is far too much of it.
+    /// Adds a field; breaks if the list is far too large.
     pub(super) fn take(&mut self, field: &Field) -> ControlFlow<()> {
         self.size += field.size;
         if self.size > self.max_size * WAY_TOO_LARGE {
@@ -81,17 +84,17 @@ impl HeadDraft {
             Name::Path => &mut self.pseudo.path,
             Name::Protocol => &mut self.pseudo.protocol,
             Name::Status | Name::Malformed { .. } => {
-                let what = "a field has a name that HTTP/2 does not allow: upper-case letters, \
-                            spaces, or a pseudo-header field that is not one of a request";
+                let what = "a field name that HTTP/2 does not allow: upper-case letters, spaces, \
+                            or an unknown pseudo-header field";
                 return Err(Unfit::malformed(what));
             }
             Name::NoToken { .. } => {
-                return Err(Unfit::refused("a field has a name that is no token"));
+                return Err(Unfit::refused("a field name is not a token"));
             }
         };
-        // Once, and before all others (section 8.3).
+        // Pseudo-header fields come once, and before all regular fields (section 8.3).
         if place.is_some() || !self.headers.is_empty() {
-            return Err(Unfit::malformed(format!("{name} is there twice, or behind other fields")));
+            return Err(Unfit::malformed(format!("{name} is repeated or follows regular fields")));
         }
         *place = Some(valid(name, field)?);
         Ok(())
@@ -100,20 +103,20 @@ impl HeadDraft {
     fn put_regular(&mut self, name: &HeaderName, field: &Field) -> Result<(), Unfit> {
         let value = valid(name, field)?;
         if CONNECTION_SPECIFIC.contains(name) {
-            return Err(Unfit::malformed(format!("{name} is a field of HTTP/1.1 only")));
+            return Err(Unfit::malformed(format!("{name} is not allowed in HTTP/2")));
         }
         if *name == header::TE && value != "trailers" {
-            return Err(Unfit::malformed("te says more than trailers"));
+            return Err(Unfit::malformed("te may only be trailers"));
         }
         let added = self.headers.try_append(name, value);
         added.map(|_| ()).map_err(|_full| Unfit::TooLarge)
     }
 
-    /// The request that the fields ask for.
+    /// The request that the fields describe.
     ///
     /// # Errors
-    /// They ask for none.
-    // Boxed: it is large, and hardly ever there.
+    /// The request is malformed, or it is refused for another reason.
+    // Boxed: large, and rare.
     pub(super) fn into_request(mut self) -> Result<Request<()>, Box<RefusedHead>> {
         let mut head = Request::new(());
         *head.version_mut() = Version::HTTP_2;
@@ -125,14 +128,14 @@ impl HeadDraft {
         }
     }
 
-    /// The fields behind the body of a request: none of them speaks of the request itself.
+    /// The trailers that the fields are.
     ///
     /// # Errors
-    /// One does, or they are too large.
+    /// There is a pseudo-header field, a malformed field, or the list is too large.
     pub(super) fn into_trailers(mut self) -> Result<HeaderMap, Unfit> {
         self.check()?;
         if !self.pseudo.is_empty() {
-            return Err(Unfit::malformed("a pseudo-header field stands behind the body"));
+            return Err(Unfit::malformed("a pseudo-header field in trailers"));
         }
         Ok(self.headers)
     }
@@ -146,14 +149,14 @@ impl HeadDraft {
     }
 }
 
-/// The value of a field, unless it is none.
+/// The value of a field, if it is valid.
 fn valid(name: &impl fmt::Display, field: &Field) -> Result<HeaderValue, Unfit> {
     field.strict_value().cloned().map_err(|bad| match bad {
         BadValue::Malformed => Unfit::malformed(format!(
-            "the value of {name} has a NUL or a line break in it, or a space at an end"
+            "the value of {name} contains NUL or a line break, or begins or ends with a space"
         )),
         BadValue::Control => {
-            Unfit::refused(format!("the value of {name} has a control character in it"))
+            Unfit::refused(format!("the value of {name} contains a control character"))
         }
     })
 }
@@ -164,20 +167,18 @@ impl Pseudo {
         [method, scheme, authority, path, protocol].into_iter().all(Option::is_none)
     }
 
-    /// Puts method, target and protocol into the head.
+    /// Sets the method, the target and the protocol of the request.
     fn read(&self, head: &mut Request<()>, headers: &HeaderMap) -> Result<(), Unfit> {
-        let method = self.method.as_ref().ok_or_else(|| Unfit::malformed("there is no :method"))?;
+        let method = self.method.as_ref().ok_or_else(|| Unfit::malformed(":method is missing"))?;
         *head.method_mut() = Method::from_bytes(method.as_bytes())
-            .map_err(|_no_token| Unfit::refused(":method is no method"))?;
+            .map_err(|_no_token| Unfit::refused(":method is not a valid method"))?;
         if let Some(protocol) = &self.protocol {
             if *head.method() != Method::CONNECT {
                 // RFC 8441, section 4.
-                return Err(Unfit::malformed(
-                    "there is a :protocol, and the method is not CONNECT",
-                ));
+                return Err(Unfit::malformed(":protocol requires the method CONNECT"));
             }
             let protocol = protocol.to_str();
-            let protocol = protocol.map_err(|_| Unfit::refused(":protocol is no text"))?;
+            let protocol = protocol.map_err(|_| Unfit::refused(":protocol is not ASCII"))?;
             head.extensions_mut().insert(Protocol::from(protocol));
         }
         let is_plain_connect = *head.method() == Method::CONNECT && self.protocol.is_none();
@@ -190,51 +191,51 @@ impl Pseudo {
         let host = headers.get(HOST).filter(|_| !is_plain_connect);
         parts.authority = self.authority(host)?;
         if is_plain_connect {
-            // Section 8.5.
+            // RFC 9113, section 8.5.
             if self.scheme.is_some() || self.path.is_some() {
-                return Err(Unfit::malformed("CONNECT has a :scheme or a :path"));
+                return Err(Unfit::malformed("CONNECT must not have :scheme or :path"));
             }
         } else {
             let scheme = self.scheme()?;
             parts.path_and_query = Some(self.path_and_query()?);
-            // `http` has no URI with a scheme and without an authority.
+            // The `http` crate has no URI with a scheme and without an authority.
             parts.scheme = parts.authority.is_some().then_some(scheme);
         }
-        Uri::from_parts(parts).map_err(|_invalid| Unfit::refused("it has no target"))
+        Uri::from_parts(parts).map_err(|_invalid| Unfit::refused("the request target is invalid"))
     }
 
-    /// Section 8.3.1: where there is no `:authority`, `Host` says it, if anything does.
+    /// Without `:authority`, `Host` replaces it (section 8.3.1).
     fn authority(&self, host: Option<&HeaderValue>) -> Result<Option<Authority>, Unfit> {
         let Some(authority) = self.authority.as_ref().or(host) else { return Ok(None) };
         let valid = Some(authority.as_bytes()).filter(|authority| is_authority(authority));
         let valid = valid.and_then(|authority| Authority::try_from(authority).ok());
         let name = if self.authority.is_some() { ":authority" } else { "host" };
-        let what = || format!("{name} is no host, or has no port after the colon");
+        let what = || format!("{name} must be a host with an optional port from 0 to 65535");
         valid.map(Some).ok_or_else(|| Unfit::refused(what()))
     }
 
     fn scheme(&self) -> Result<Scheme, Unfit> {
-        let scheme = self.scheme.as_ref().ok_or_else(|| Unfit::malformed("there is no :scheme"))?;
+        let scheme = self.scheme.as_ref().ok_or_else(|| Unfit::malformed(":scheme is missing"))?;
         match scheme.as_bytes() {
             scheme if scheme.eq_ignore_ascii_case(b"https") => Ok(Scheme::HTTPS),
             scheme if scheme.eq_ignore_ascii_case(b"http") => Ok(Scheme::HTTP),
-            _ => Err(Unfit::refused(":scheme is neither http nor https")),
+            _ => Err(Unfit::refused(":scheme must be http or https")),
         }
     }
 
     fn path_and_query(&self) -> Result<PathAndQuery, Unfit> {
         let path = self.path.as_ref().filter(|path| !path.is_empty());
-        let path = path.ok_or_else(|| Unfit::malformed("there is no :path, or an empty one"))?;
+        let path = path.ok_or_else(|| Unfit::malformed(":path is missing or empty"))?;
         PathAndQuery::try_from(path.as_bytes()).map_err(|_invalid| {
-            Unfit::refused(":path has a character that must be percent-encoded, such as <")
+            Unfit::refused(":path contains a character that must be percent-encoded, such as <")
         })
     }
 }
 
-/// The length that a client has announced.
+/// The length that `content-length` announces.
 ///
 /// # Errors
-/// It has announced none that can be read, or several.
+/// It is not a number, or it is repeated.
 pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unfit> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else { return Ok(None) };
@@ -243,7 +244,7 @@ pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unfit> 
     let length = length.and_then(|length| length.parse().ok());
     length
         .map(Some)
-        .ok_or_else(|| Unfit::malformed("content-length is no number, or there are several"))
+        .ok_or_else(|| Unfit::malformed("content-length is not a number, or is repeated"))
 }
 
 #[cfg(test)]
@@ -257,7 +258,7 @@ mod tests {
     fn request(fields: &[(&str, &str)]) -> Result<Request<()>, Unfit> {
         let mut block = Vec::new();
         for (name, value) in fields {
-            block.push(0); // a literal field
+            block.push(0); // a literal field without indexing
             for text in [name, value] {
                 block.push(u8::try_from(text.len()).expect("short"));
                 block.extend_from_slice(text.as_bytes());
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_what_its_fields_say() {
+    fn the_fields_of_a_request_make_its_method_uri_and_headers() {
         let request = request(&with(&[("accept", "a"), ("accept", "b"), ("te", "trailers")]));
         let request = request.expect("well-formed");
         assert_eq!(request.method(), Method::GET);
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_may_stand_in_for_the_authority() {
+    fn host_replaces_a_missing_authority() {
         let mut fields = without(":authority");
         fields.push(("host", "a.example"));
         let request = request(&fields).expect("well-formed");
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_websocket_asks_by_an_extended_connect() {
+    fn a_websocket_is_an_extended_connect() {
         let mut fields = with(&[]);
         fields[0].1 = "CONNECT";
         assert!(request(&fields).is_err(), "a plain CONNECT has no path");
@@ -314,17 +315,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_no_request() {
+    fn malformed_requests_are_recognized() {
         let late = [("accept", "a"), (":method", "GET")];
         for (what, fields) in [
             ("no method", without(":method")),
             ("no scheme", without(":scheme")),
             ("no path", without(":path")),
             ("two paths", with(&[(":path", "/")])),
-            ("a pseudo-header behind others", late.to_vec()),
-            ("an unknown pseudo-header", with(&[(":test", "1")])),
-            ("a response's pseudo-header", with(&[(":status", "200")])),
-            ("an upper case name", with(&[("Accept", "a")])),
+            ("a pseudo-header field after regular fields", late.to_vec()),
+            ("an unknown pseudo-header field", with(&[(":test", "1")])),
+            ("a pseudo-header field of responses", with(&[(":status", "200")])),
+            ("an upper-case name", with(&[("Accept", "a")])),
             ("connection", with(&[("connection", "close")])),
             ("keep-alive", with(&[("keep-alive", "1")])),
             ("proxy-connection", with(&[("proxy-connection", "close")])),
@@ -332,7 +333,7 @@ mod tests {
             ("upgrade", with(&[("upgrade", "h2c")])),
             ("te", with(&[("te", "gzip")])),
             ("a line feed in a value", with(&[("accept", "a\nb")])),
-            ("a blank before a value", with(&[("accept", " a")])),
+            ("a space before a value", with(&[("accept", " a")])),
             ("a protocol without CONNECT", with(&[(":protocol", "websocket")])),
         ] {
             let why = request(&fields).expect_err(what);
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_malformed_and_yet_no_request_is_refused() {
+    fn requests_that_are_invalid_without_being_malformed_are_refused() {
         let but = |name: &str, value: &'static str| {
             GET.map(|(other, old)| (other, if other == name { value } else { old })).to_vec()
         };
@@ -352,17 +353,17 @@ mod tests {
         for (what, fields) in [
             ("a control character in a value", with(&[("accept", "a\u{1}b")])),
             ("a DEL in a value", with(&[("accept", "a\u{7f}b")])),
-            ("a name that is no token", with(&[("a(b", "1")])),
-            ("a method that is no token", but(":method", "G(T")),
+            ("a name that is not a token", with(&[("a(b", "1")])),
+            ("a method that is not a token", but(":method", "G(T")),
             ("an authority of two names", but(":authority", "a,b")),
             ("an authority with a port beyond 16 bits", but(":authority", "a:99999")),
             ("an authority with an empty port", but(":authority", "a:")),
-            ("an authority with a user", but(":authority", "me@a")),
+            ("an authority with user information", but(":authority", "me@a")),
             ("an empty authority", but(":authority", "")),
-            ("a host that is none", host),
+            ("an invalid host", host),
             ("an empty scheme", but(":scheme", "")),
-            ("a foreign scheme", but(":scheme", "ftp")),
-            ("a scheme that is none", but(":scheme", "ht tp")),
+            ("an unknown scheme", but(":scheme", "ftp")),
+            ("an invalid scheme", but(":scheme", "ht tp")),
             ("a path with <", but(":path", "/x?y=<")),
             ("a path with a space", but(":path", "/x y")),
         ] {
@@ -370,11 +371,11 @@ mod tests {
             assert!(matches!(why, Unfit::Refused(_)), "{what}: {why}");
         }
         let both = with(&[("accept", "a\u{1}b"), ("connection", "close")]);
-        assert!(request(&both).expect_err("both").is_malformed(), "that outweighs the other");
+        assert!(request(&both).expect_err("both").is_malformed(), "malformed takes precedence");
     }
 
     #[test]
-    fn values_that_http_allows_pass() {
+    fn values_that_http_allows_are_accepted() {
         for value in ["a\tb", "\u{e9}", "", "~"] {
             let request = request(&with(&[("last-event-id", value)])).expect("well-formed");
             assert_eq!(request.headers()["last-event-id"].as_bytes(), value.as_bytes());
@@ -382,14 +383,14 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_too_large_is_told_so() {
+    fn a_header_list_above_the_limit_is_too_large() {
         let (name, value) = ("x".repeat(100), "y".repeat(100));
         let fields = vec![(name.as_str(), value.as_str()); 100];
         assert_eq!(request(&fields).err(), Some(Unfit::TooLarge));
     }
 
     #[test]
-    fn a_length_is_announced_once_and_in_digits() {
+    fn content_length_is_one_number_in_digits() {
         for (lengths, expected) in [
             (&[][..], Ok(None)),
             (&["12"], Ok(Some(12))),

@@ -1,9 +1,9 @@
-//! Whether the other end of a connection is still there, whether its streams get on, and whether it
-//! ends the frames that it has begun.
+//! Whether the client is alive, whether its streams make progress, and whether it completes the
+//! frames that it began.
 //!
-//! Looked after in the rounds of the shard: a connection has no timer of its own. To a client that
-//! is written to, its kernel answers, or `TCP_USER_TIMEOUT` ends the connection: that one is asked
-//! only now and then, in case that its HTTP/2 alone hangs.
+//! Checked in the rounds of the shard: a connection has no timer of its own. While something is
+//! written to a client, its kernel acknowledges it, or `TCP_USER_TIMEOUT` ends the connection. So
+//! such a client gets a PING only rarely, in case its kernel is alive and its HTTP/2 hangs.
 
 use std::cell::Cell;
 
@@ -11,18 +11,18 @@ use tokio::time::Instant;
 
 use crate::server::Http2Settings;
 
-/// A client that is written to is asked after so many intervals in which it has said nothing.
+/// A client that is written to, and sends nothing, gets a PING after this many intervals.
 const WRITTEN_TO: u32 = 6;
 
-/// What is known of the other end, shared by a connection and the rounds of its shard.
+/// What is known about the client. Shared by the connection and the rounds of its shard.
 #[derive(Debug)]
 pub(in crate::server) struct KeepAlive {
     heard: Cell<Instant>,
     probe: Cell<Probe>,
-    // Whether a stream waits for the client to open its window.
+    // Whether a stream waits for its send window.
     has_blocked: Cell<bool>,
     is_sweep_due: Cell<bool>,
-    // Since when a frame or a header block is underway whose end has not come.
+    // Since when a frame or a header block is incomplete.
     unfinished_since: Cell<Option<Instant>>,
 }
 
@@ -33,14 +33,14 @@ enum Probe {
     Sent(Instant),
 }
 
-/// What a round finds.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Found {
     /// Nothing to do.
     Well,
-    /// The connection has something to do.
+    /// The connection must be woken: it sends a PING, or sweeps its blocked streams.
     Work,
-    /// Nobody has answered.
+    /// A PING was not acknowledged in time.
     Dead,
 }
 
@@ -55,8 +55,8 @@ impl KeepAlive {
         }
     }
 
-    /// What is to be done now, and when it is to be looked at again: no later than what goes on now
-    /// will end. What begins after now is not in it. `written` is when something was written last.
+    /// Checks the deadlines at `now`, and returns when to check again. Deadlines that begin later
+    /// are not included. `written` is when something was last written to the client.
     pub(in crate::server) fn round(
         &self,
         now: Instant,
@@ -83,27 +83,27 @@ impl KeepAlive {
         if is_work { (Found::Work, now) } else { (Found::Well, next) }
     }
 
-    /// By when the client must have ended the frame or the header block that it has begun.
+    /// The deadline of the incomplete frame or header block.
     pub(in crate::server) fn unfinished_until(&self, settings: &Http2Settings) -> Option<Instant> {
         Some(self.unfinished_since.get()? + settings.header_timeout)
     }
 
-    /// Since when a frame or a header block is underway; `None`: the last one has ended.
+    /// Notes since when a frame or a header block is incomplete; `None` if none is.
     pub(super) fn set_unfinished_since(&self, since: Option<Instant>) {
         self.unfinished_since.set(since);
     }
 
-    /// Since when something is underway that was not ended.
+    /// Since when a frame or a header block is incomplete.
     pub(super) fn unfinished_since(&self) -> Option<Instant> {
         self.unfinished_since.get()
     }
 
-    /// The other end has sent something.
+    /// Notes that the client has sent something.
     pub(super) fn heard(&self, now: Instant) {
         self.heard.set(now);
     }
 
-    /// Whether a PING is to be sent now.
+    /// Whether a PING must be sent now. True once.
     pub(super) fn take_probe(&self, now: impl FnOnce() -> Instant) -> bool {
         let is_due = self.probe.get() == Probe::Due;
         if is_due {
@@ -112,12 +112,13 @@ impl KeepAlive {
         is_due
     }
 
-    /// A stream waits for its window.
+    /// Notes that a stream waits for its send window.
     pub(super) fn note_blocked(&self) {
         self.has_blocked.set(true);
     }
 
-    /// Whether the streams that wait are to be looked at now. Who still waits is to be noted again.
+    /// Whether the blocked streams must be checked now. Those that are still blocked must be noted
+    /// again.
     pub(super) fn take_sweep(&self) -> bool {
         let is_due = self.is_sweep_due.take();
         if is_due {
@@ -137,7 +138,7 @@ mod tests {
     use crate::server::Http2Settings;
 
     #[test]
-    fn a_quiet_client_is_asked_and_one_that_does_not_answer_is_dead() {
+    fn a_quiet_client_gets_a_ping_and_is_dead_without_an_ack() {
         let settings = Http2Settings::default();
         let start = Instant::now();
         let keep_alive = KeepAlive::new(start);
@@ -146,8 +147,8 @@ mod tests {
         assert_eq!(round(1), (Found::Well, later(20)));
         assert_eq!(round(20).0, Found::Work);
         assert!(keep_alive.take_probe(|| later(20)));
-        assert!(!keep_alive.take_probe(|| later(20)), "once");
-        assert_eq!(round(21), (Found::Well, later(40)), "so long it may take");
+        assert!(!keep_alive.take_probe(|| later(20)), "only once");
+        assert_eq!(round(21), (Found::Well, later(40)), "the timeout has not passed");
         keep_alive.heard(later(39));
         assert_eq!(round(41), (Found::Well, later(59)));
         assert_eq!(round(59).0, Found::Work);
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_is_written_to_is_asked_now_and_then() {
+    fn a_client_that_is_written_to_rarely_gets_a_ping() {
         let settings = Http2Settings::default();
         let start = Instant::now();
         let keep_alive = KeepAlive::new(start);
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_wait_are_looked_at_in_each_round() {
+    fn blocked_streams_are_swept_in_the_next_round() {
         let settings = Http2Settings::default();
         let start = Instant::now();
         let keep_alive = KeepAlive::new(start);
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(
             keep_alive.round(start, start, &settings),
             (Found::Work, start),
-            "and in the next"
+            "the round wakes the connection"
         );
         assert!(keep_alive.take_sweep());
         assert!(!keep_alive.take_sweep());

@@ -1,9 +1,9 @@
-//! Measures whether the window of a stream limits its sender: with our clients, whose uploads we read,
-//! and with backends, whose responses our clients read.
+//! Measures whether the window of a stream limits its sender. Used for clients, which upload to us,
+//! and for backends, which respond to us.
 //!
-//! A sender can send one window per round trip. A PING goes out with a WINDOW_UPDATE of the stream; its
-//! ACK tells how long a round trip takes. If a whole window is read within two of them, the window is
-//! the limit. Who sends the PING and who makes the window larger is the caller's business.
+//! A sender can send one window per round trip. A PING goes out with a WINDOW_UPDATE of the stream;
+//! its ACK gives the round trip time. If a whole window is read within two round trips, the window
+//! is the limit. The caller sends the PING and grows the window.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ pub(crate) const WINDOW_PING: &[u8; 8] = b"window? ";
 /// A window that is read within this many round trips limits its sender.
 const ROUND_TRIPS: u32 = 2;
 
-/// The measurements on one connection: of one stream at a time, since the ACKs of two PINGs could not be
-/// told apart.
+/// The measurement on one connection: of one stream at a time, since the ACKs of two PINGs would
+/// look the same.
 #[derive(Debug, Default)]
 pub(crate) struct Measurement(Option<Box<Underway>>);
 
@@ -23,13 +23,13 @@ pub(crate) struct Measurement(Option<Box<Underway>>);
 struct Underway {
     stream: u32,
     begun: Instant,
-    // `None`: the PING is not acknowledged yet.
+    // `None` until the PING is acknowledged.
     round_trip: Option<Duration>,
-    // What has been read of the stream since, in octets.
+    // Octets of the stream that were read since `begun`.
     read: usize,
 }
 
-/// What was found out.
+/// The result of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// The stream that was measured.
@@ -44,33 +44,35 @@ impl Measurement {
         self.0.as_deref().is_some_and(|underway| underway.stream == stream)
     }
 
-    /// Whether another stream may be measured: one whose window turns out not to be the limit is given up.
+    /// Whether a measurement may begin: there is none, or it already shows that its window is not
+    /// the limit.
     pub(crate) fn is_free(&self) -> bool {
         self.0.as_deref().is_none_or(Underway::is_slow)
     }
 
-    /// Begins to measure this stream. The caller sends [`WINDOW_PING`] now.
+    /// Begins to measure a stream. The caller sends [`WINDOW_PING`] now.
     pub(crate) fn begin(&mut self, stream: u32) {
         let underway = Underway { stream, begun: Instant::now(), round_trip: None, read: 0 };
         self.0 = Some(Box::new(underway));
     }
 
-    /// This many octets of the stream that is being measured have been read.
+    /// Counts octets that were read of the stream being measured.
     pub(crate) fn read(&mut self, octets: usize) {
         if let Some(underway) = &mut self.0 {
             underway.read += octets;
         }
     }
 
-    /// The PING has been acknowledged.
+    /// Notes the ACK of the PING.
     pub(crate) fn acknowledged(&mut self) {
         if let Some(underway) = &mut self.0 {
             underway.round_trip.get_or_insert_with(|| underway.begun.elapsed());
         }
     }
 
-    /// Ends the measurement when the PING is acknowledged and a whole window is read. `window` gives the
-    /// size of a stream's window in octets; `None`: the stream has ended, and its measurement with it.
+    /// Ends the measurement once the PING is acknowledged and a whole window is read. `window`
+    /// returns the size of a stream's window in octets; `None` if the stream is closed, which drops
+    /// the measurement.
     pub(crate) fn end(&mut self, window: impl FnOnce(u32) -> Option<usize>) -> Option<Finding> {
         let underway = *self.0.as_deref().filter(|underway| underway.round_trip.is_some())?;
         let window = window(underway.stream);
@@ -84,7 +86,7 @@ impl Measurement {
 }
 
 impl Underway {
-    /// Whether it has taken longer than it would if the window were the limit.
+    /// Whether it has taken too long for the window to be the limit.
     fn is_slow(&self) -> bool {
         self.round_trip.is_some_and(|time| self.begun.elapsed() > time * ROUND_TRIPS)
     }
@@ -98,7 +100,7 @@ mod tests {
 
     use super::{Finding, Measurement};
 
-    /// A round trip of 20 ms, after which a whole window has been read at this time.
+    /// Measures with a round trip of 20 ms; a whole window is read `read_after` milliseconds.
     async fn measure(read_after: u64) -> Option<Finding> {
         let mut measurement = Measurement::default();
         measurement.begin(3);
@@ -121,10 +123,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_measurement_ends_with_its_stream_and_gives_way_when_it_is_slow() {
+    async fn a_measurement_ends_with_its_stream_and_is_replaced_when_it_is_slow() {
         let mut measurement = Measurement::default();
         measurement.begin(3);
-        assert!(!measurement.is_free(), "its PING could be taken for that of another");
+        assert!(!measurement.is_free(), "an ACK could belong to either PING");
         advance(Duration::from_millis(20)).await;
         measurement.acknowledged();
         advance(Duration::from_millis(21)).await;

@@ -1,23 +1,31 @@
-//! HTTP/2 (RFC 9113), from the socket to requests and back: ours, because events leave through it.
+//! An HTTP/2 server (RFC 9113) for responses that are streams.
 //!
-//! One task has the whole connection: an event on a stream wakes it once, is framed into a buffer
-//! that the thread shares, and leaves in one write. Between two events a connection holds no buffer,
-//! neither to read nor to write. Responses and requests stream both ways under the windows of their
-//! streams.
+//! Owns a client's connection from the preface to the close: frames, HPACK, flow control, graceful
+//! shutdown and the limits on abuse. Does not know what a request is for: a
+//! [`Handler`](crate::server::connection::Handler) turns each request into a response, and the
+//! bodies of both are streamed.
 //!
-//! [`frame`] and [`hpack`] are the bytes; [`connection`] is the loop and [`ending`] how it ends;
-//! [`reading`] cuts what comes into frames, out of a [`read_buffer`] that all share; [`receive`] is what
-//! each frame of a client does, [`requests`] what a header block does and [`data`] what DATA does, [`send`]
-//! what becomes of a response; [`stream`] is one stream, [`receiving`] the client's side of it, [`body`] the
-//! way from there to who reads, [`head`] what is asked for; [`credit`] is what a client may send on all
-//! streams, [`reads`] what of it was read, and [`growth`] how windows grow where [`measured`] tells that
-//! they are too small; [`wakes`] tells who has something to do, [`output`] what waits for the socket;
-//! [`bulk`] is what comes behind events, and [`pace`] how much of it may be on its way; [`budget`],
-//! [`resets`] and
-//! [`keep_alive`] bound what a client may do without being served.
+//! One task owns the whole connection. An event on a stream wakes that task once, is framed into a
+//! buffer that all connections of the thread share, and leaves in one write. An idle connection
+//! holds neither a read nor a write buffer.
 //!
-//! What is missing on purpose: server push, priorities (deprecated, section 5.3.2), and a dynamic
-//! table for the fields that we send.
+//! | Module | Owns |
+//! | --- | --- |
+//! | [`frame`], [`error`], [`settings`] | the wire format of frames, error codes, SETTINGS |
+//! | [`hpack`], [`head`], [`authority`] | header blocks, and the request that one describes |
+//! | [`connection`], [`wakes`] | the loop of a connection, and which parts of it were woken |
+//! | [`reading`], [`read_buffer`] | octets from the socket, cut into frames |
+//! | [`receive`], [`requests`], [`data`] | what a received frame does; header blocks; DATA |
+//! | [`stream`], [`receiving`], [`body`] | a stream, its receiving side, the body for the handler |
+//! | [`credit`], [`reads`] | the connection's receive window, and the octets that return to it |
+//! | [`growth`], [`measured`] | receive windows that grow where they limit the client |
+//! | [`send`], [`output`] | frames to the client, and the octets that wait for the socket |
+//! | [`bulk`], [`pace`] | large responses, and how much of them may be in flight beside events |
+//! | [`budget`], [`resets`], [`keep_alive`] | limits on clients that flood, reset or stall |
+//! | [`ending`] | graceful shutdown, connection errors, stream errors |
+//!
+//! Left out on purpose: server push, priorities (deprecated by section 5.3.2), and a dynamic table
+//! for the header fields that we send (see [`hpack`]).
 
 pub(crate) mod authority;
 mod body;
@@ -54,10 +62,10 @@ pub(super) use self::keep_alive::{Found, KeepAlive};
 
 use http::header::{self, HeaderName};
 
-/// What a client sends first (RFC 9113, section 3.4).
+/// The client connection preface, which a client sends first (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Fields of one connection, which HTTP/2 does not have (RFC 9113, section 8.2.2).
+/// Connection-specific header fields, which HTTP/2 does not allow (RFC 9113, section 8.2.2).
 pub(crate) const CONNECTION_SPECIFIC: [HeaderName; 5] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -66,8 +74,9 @@ pub(crate) const CONNECTION_SPECIFIC: [HeaderName; 5] = [
     header::UPGRADE,
 ];
 
-/// Decodes header blocks of one connection, for the fuzz targets. The regular fields of each as lines,
-/// and the heads that could be made; `None`, and the end, at what is no HPACK.
+/// Decodes the header blocks of one connection, for the fuzz targets. Returns for each block its
+/// regular fields as lines, and its request if it describes one. An invalid block yields `None` and
+/// ends the list.
 #[cfg(fuzzing)]
 pub fn decode_header_blocks<'a>(
     blocks: impl Iterator<Item = &'a [u8]>,

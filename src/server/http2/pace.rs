@@ -1,32 +1,33 @@
-//! How much bulk may be on its way to a client that reads streams of events on the same connection.
+//! How much bulk may be in flight to a client that has event streams on the same connection.
 //!
 //! # Why
-//! What has been written arrives before every later event. It waits in our kernel, on the path, and in
-//! the client's kernel until the client reads it. `TCP_NOTSENT_LOWAT` bounds only the first of the
-//! three: a client that reads 2 MB/s lets megabytes pile up in its own receive buffer, and TCP calls that
-//! delivered. Only HTTP/2 itself tells what the client has read.
+//! What has been written arrives before every later event. It waits in our kernel, on the path, and
+//! in the client's kernel until the client reads it. `TCP_NOTSENT_LOWAT` bounds only the first of
+//! the three: a client that reads 2 MB/s lets megabytes pile up in its own receive buffer, and TCP
+//! regards them as delivered. Only HTTP/2 itself shows what the client has read.
 //!
 //! # How
-//! A delay-based congestion window, as in TCP Vegas, LEDBAT (RFC 6817) or BBR, with PINGs for a clock:
+//! A delay-based congestion window, as in TCP Vegas, LEDBAT (RFC 6817) or BBR, with PINGs as its
+//! clock:
 //!
-//! - **Measure.** A PING, a *marker*, goes out behind each part of the bulk. Its ACK proves that all
-//!   before it has been read. The shortest time that an ACK took is that of an empty path. What another
-//!   takes beyond that is time spent in queues.
-//!   What was on its way when it was sent, divided by the time it took, is a rate of the path; the
-//!   highest of the last seconds counts, since jitter only ever makes a path look slower.
-//! - **Shrink.** Where a marker waited for more than twice [`queue_time`], no more may be on its way than
-//!   passes in `shortest + queue_time` at that rate; never less than [`LEAST`]. This is no step down but
-//!   the estimate itself, so several late ACKs in a row lead to the same value, and a path that is
-//!   long or fast stays filled.
-//! - **Grow.** Where it waited for less than `queue_time` and bulk has been held back, more may be on
-//!   its way, at most once in a round trip: twice as much until the first queue shows, a quarter more
-//!   after that. From [`FREE`] on there is no bound.
-//! - **Probe.** The first time that a queue shows, and every [`PROBE_INTERVAL`] while there is a bound,
-//!   bulk pauses until next to nothing is on its way, and the shortest time is measured anew. Without
-//!   it, a standing queue would pass for the path.
+//! - **Measure.** A PING, the *marker*, follows each part of the bulk. Its ACK proves that
+//!   everything before it has been read. The shortest time to an ACK is that of an empty path; what
+//!   another ACK took beyond that is queueing delay. What was in flight when the marker was sent,
+//!   divided by the time to its ACK, is a sample of the delivery rate. The highest sample of the
+//!   last seconds counts, since jitter only ever makes a path look slower.
+//! - **Shrink.** If the queueing delay exceeds twice [`queue_time`], the window becomes what is
+//!   delivered in `shortest + queue_time` at that rate, and never less than [`LEAST`]. That is the
+//!   estimate itself, not a step down: several late ACKs in a row lead to the same value, and a
+//!   path that is long or fast stays filled.
+//! - **Grow.** If the queueing delay is below `queue_time` and bulk was held back, the window
+//!   grows, at most once per round trip: to twice its size until the first queue shows, by a
+//!   quarter after that. From [`FREE`] on there is no limit.
+//! - **Probe.** When a queue first shows, and every [`PROBE_INTERVAL`] while there is a limit, bulk
+//!   pauses until almost nothing is in flight, and the shortest time is measured again. Without
+//!   that, a standing queue would count as the path.
 //!
-//! Without streams of events nothing of this runs (see [`bulk`](super::bulk)). Time is passed in. A client
-//! that does not answer PINGs is [no longer bounded](Pace::give_up) here;
+//! Without event streams on the connection none of this runs (see [`bulk`](super::bulk)). Time is
+//! passed in. A client that does not acknowledge PINGs is [not limited](Pace::give_up) here;
 //! [`keep_alive`](super::keep_alive) closes its connection.
 
 use std::collections::VecDeque;
@@ -34,69 +35,69 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The payload of a marker.
+/// The payload of a marker PING.
 pub(super) const MARKER_PING: &[u8; 8] = b"so far? ";
-/// A marker that is not acknowledged within this no longer holds bulk back.
+/// A marker that is not acknowledged within this no longer limits bulk.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-/// What may always be on its way, in octets.
+/// The smallest window, in octets.
 const LEAST: usize = 16 << 10;
-/// What may be on its way at first, in octets.
+/// The window at first, in octets.
 const FIRST: usize = 256 << 10;
-/// From here on nothing is held back, in octets.
+/// A window of this size or more is no limit, in octets.
 const FREE: usize = 16 << 20;
-/// What may be on its way while the empty path is measured, in octets.
+/// The window while the empty path is measured, in octets.
 const PROBE: usize = 4 << 10;
-/// Less room than this is not used yet, in octets: each piece costs a frame and a write.
+/// Less than this is not sent, in octets: each piece costs a frame and a write.
 const LEAST_PIECE: usize = 2 << 10;
-/// As much room as this always is, in octets.
+/// This much is always worth sending, in octets.
 const LARGE_PIECE: usize = 16 << 10;
-/// Markers in flight. With several of them bulk goes out in as many pieces in each round trip, and not
+/// Markers in flight. With several of them, bulk leaves in as many pieces per round trip instead of
 /// in one burst.
 const MAX_MARKERS: usize = 8;
-/// Sent between two markers at most, while fewer than [`MAX_MARKERS`] are in flight, in octets.
+/// Octets between two markers at most, while fewer than [`MAX_MARKERS`] are in flight.
 const MOST_UNMARKED: usize = 256 << 10;
-/// How old the shortest time may become.
+/// How old the shortest time may become before it is measured again.
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
-/// The rate of a path is the highest of one to two of these.
+/// The delivery rate is the highest of the last one to two of these.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
 
-/// How long bulk may make events wait: 5 ms, or a quarter of what the path takes anyway.
+/// The queueing delay that bulk may cause: 5 ms, or a quarter of the round trip of the empty path.
 fn queue_time(shortest: Duration) -> Duration {
     (shortest / 4).max(Duration::from_millis(5))
 }
 
-/// The bulk that is on its way to one client.
+/// The congestion window of the bulk to one client.
 #[derive(Debug)]
 pub(super) struct Pace {
-    // What may be on its way, in octets; `usize::MAX`: there is no bound.
+    // The window, in octets; `usize::MAX`: no limit.
     allowed: usize,
-    // Sent, and not known to have been read, in octets.
+    // Sent, and not proven to be read, in octets.
     on_its_way: usize,
-    // How much of that was sent behind the last marker, in octets.
+    // What of that was sent after the last marker, in octets.
     unmarked: usize,
-    // Those that are not acknowledged, the oldest first.
+    // Markers without an ACK, the oldest first.
     markers: VecDeque<Marker>,
-    // The time that a marker takes on the empty path, and when that was measured.
+    // The time to an ACK on the empty path, and when it was measured.
     shortest: Option<Duration>,
     shortest_at: Instant,
     probe: Probe,
     rate: Rate,
-    // Whether a queue was ever seen.
+    // Whether a queue has ever shown.
     has_queued: bool,
-    // Whether bulk was held back since `allowed` grew, and when it grew.
+    // Whether bulk was held back since the window last grew, and when it grew.
     has_waited: bool,
     grown_at: Instant,
 }
 
-/// A PING that is not acknowledged.
+/// A PING without an ACK.
 #[derive(Clone, Copy, Debug)]
 struct Marker {
     sent: Instant,
-    // Sent between the marker before and this one, in octets.
+    // Octets sent between the marker before and this one.
     octets: usize,
-    // All that was on its way when it was sent, in octets.
+    // Octets in flight when this was sent.
     on_its_way: usize,
-    // Whether next to nothing was on its way.
+    // Whether the path was nearly empty then.
     is_probe: bool,
 }
 
@@ -104,9 +105,9 @@ struct Marker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
     None,
-    /// It waits until hardly anything is on its way.
+    /// Waiting for the path to drain.
     Due,
-    /// The marker for it is sent.
+    /// Its marker is sent.
     Sent,
 }
 
@@ -127,7 +128,7 @@ impl Pace {
         }
     }
 
-    /// How much bulk may be sent now, in octets; 0: none before a marker is acknowledged.
+    /// How much bulk may be sent now, in octets; 0: nothing before a marker is acknowledged.
     pub(super) fn room(&mut self) -> usize {
         let most = match self.probe {
             Probe::None => self.allowed,
@@ -138,27 +139,27 @@ impl Pace {
         if room >= (most / 8).clamp(LEAST_PIECE, LARGE_PIECE) {
             return room;
         }
-        self.has_waited |= self.probe == Probe::None; // a probe says nothing of the bound
+        self.has_waited |= self.probe == Probe::None; // a pause to probe is no reason to grow
         0
     }
 
-    /// Whether so little may be on its way that each piece of it should be small.
+    /// Whether the window is so small that bulk should leave in small pieces.
     pub(super) fn is_tight(&self) -> bool {
         self.allowed < FIRST
     }
 
-    /// Notes that bulk was sent.
+    /// Counts bulk that was sent.
     pub(super) fn sent(&mut self, octets: usize) {
         self.on_its_way += octets;
         self.unmarked += octets;
     }
 
-    /// Whether a marker is to be sent now.
+    /// Whether a marker should be sent now.
     pub(super) fn wants_marker(&mut self) -> bool {
         if self.unmarked == 0 || self.markers.len() == MAX_MARKERS {
             return false;
         }
-        // Without one in flight, nothing would wake bulk that is held back.
+        // Without a marker in flight, no ACK would wake the bulk that is held back.
         let is_stuck = self.markers.is_empty() && self.room() == 0;
         is_stuck || self.unmarked >= (self.allowed / MAX_MARKERS).min(MOST_UNMARKED)
     }
@@ -174,7 +175,7 @@ impl Pace {
         self.markers.push_back(Marker { sent: now, octets, on_its_way, is_probe });
     }
 
-    /// The oldest marker is acknowledged: all before it has been read.
+    /// Handles the ACK of the oldest marker: everything before it has been read.
     pub(super) fn acknowledged(&mut self, now: Instant) {
         let Some(marker) = self.markers.pop_front() else { return };
         let took = now - marker.sent;
@@ -191,12 +192,12 @@ impl Pace {
         }
     }
 
-    /// Shrinks or grows what may be on its way after a marker that took so long.
+    /// Shrinks or grows the window after a marker that `took` so long.
     fn adapt(&mut self, marker: Marker, took: Duration, shortest: Duration, now: Instant) {
         let (waited, queue_time) = (took - shortest, queue_time(shortest));
         if waited > 2 * queue_time {
             if !std::mem::replace(&mut self.has_queued, true) {
-                // The shortest time so far may have had that queue in it.
+                // The shortest time so far may include this queue.
                 self.probe = Probe::Due;
             }
             let passes = self.rate.in_time(shortest + queue_time);
@@ -208,33 +209,33 @@ impl Pace {
         }
     }
 
-    /// Lets so much be on its way, in octets.
+    /// Sets the window, in octets.
     fn allow(&mut self, octets: usize) {
         self.allowed = if octets < FREE { octets } else { usize::MAX };
     }
 
-    /// Since when the oldest marker is not acknowledged.
+    /// When the oldest marker without an ACK was sent.
     pub(super) fn marked_at(&self) -> Option<Instant> {
         self.markers.front().map(|marker| marker.sent)
     }
 
-    /// The client does not answer: bulk is not held back until it does.
+    /// Lifts the limit until the client acknowledges markers again.
     pub(super) fn give_up(&mut self) {
         (self.allowed, self.probe) = (usize::MAX, Probe::None);
     }
 }
 
-/// The highest rate of the last seconds.
+/// The highest delivery rate of the last seconds.
 #[derive(Debug, Default)]
 struct Rate {
-    // In octets a second: in this window, and in the one before.
+    // Octets per second: the highest in this window, and in the one before.
     highest: u128,
     before: u128,
     window: Option<Instant>,
 }
 
 impl Rate {
-    /// So many octets took so long.
+    /// Adds a sample.
     fn note(&mut self, octets: usize, took: Duration, now: Instant) {
         if self.window.is_none_or(|window| now >= window + RATE_WINDOW) {
             (self.before, self.highest, self.window) = (self.highest, 0, Some(now));
@@ -243,7 +244,7 @@ impl Rate {
         self.highest = self.highest.max(rate);
     }
 
-    /// What passes in this time, in octets.
+    /// What is delivered in this time, in octets.
     fn in_time(&self, time: Duration) -> usize {
         let octets = self.highest.max(self.before) * time.as_micros() / 1_000_000;
         usize::try_from(octets).unwrap_or(usize::MAX)
@@ -262,24 +263,25 @@ mod tests {
 
     const PIECE: usize = 8 << 10;
 
-    /// A path that takes so much a second, one piece behind the other, and so long; then the client reads.
+    /// A path with a rate in octets per second, a propagation delay, and a client that reads at
+    /// once.
     struct Path {
         rate: f64,
         delay: Duration,
-        /// ACKs come up to so much later.
+        /// ACKs come up to this much later.
         jitter: Duration,
     }
 
-    /// What bulk over some path came to.
+    /// What a run over some path measured.
     #[derive(Debug)]
     struct Came {
-        /// Share of the rate that was used in the second half.
+        /// The share of the rate that was used in the second half.
         share: f64,
-        /// What 99 of 100 events waited for in queues, in the second half.
+        /// The 99th percentile of the queueing delay of events in the second half.
         waited: Duration,
     }
 
-    /// Bulk without end for so long, and an event each millisecond.
+    /// Sends bulk without end for some time, and an event every millisecond.
     fn run(path: &Path, time: Duration) -> Came {
         let start = Instant::now();
         let mut pace = Pace::new(start);
@@ -292,7 +294,7 @@ mod tests {
                 acks.pop_front();
                 pace.acknowledged(now);
             }
-            // The kernel takes what it has room for: a quarter of a MiB waits on the path at most.
+            // The kernel's buffer: at most 256 KiB wait on the path.
             let is_full = |free_at: Instant| {
                 free_at.saturating_duration_since(now).as_secs_f64() * path.rate > 262_144.0
             };
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn events_do_not_wait_behind_a_client_that_reads_slowly() {
+    fn events_do_not_wait_behind_bulk_that_a_client_reads_slowly() {
         for (rate, delay) in [(2e6, 0), (2e6, 10), (5e5, 1), (1e7, 0), (1.25e7, 20)] {
             let (delay, jitter) = (Duration::from_millis(delay), Duration::ZERO);
             let came = run(&Path { rate, delay, jitter }, Duration::from_secs(60));
@@ -346,7 +348,7 @@ mod tests {
             delay in 0_u64..100,
             jitter in 0_u64..10,
         ) {
-            // A queue of a quarter of a MiB fills a path that is no longer than that.
+            // A queue of 256 KiB does not fill a longer path.
             prop_assume!(rate * (delay as f64) / 500.0 < 200_000.0);
             let (delay, jitter) = (Duration::from_millis(delay), Duration::from_millis(jitter));
             let came = run(&Path { rate, delay, jitter }, Duration::from_secs(30));
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_without_a_queue_is_not_bounded() {
+    fn bulk_on_a_path_without_a_queue_is_not_limited() {
         let start = Instant::now();
         for pause in [Duration::ZERO, Duration::from_millis(1)] {
             let (mut pace, mut now) = (Pace::new(start), start);
@@ -367,7 +369,7 @@ mod tests {
                         pace.mark(now);
                     }
                 }
-                // Once there was a queue, for half a second.
+                // A queue shows once, for half a second.
                 now += if round == 500 { Duration::from_millis(500) } else { pause };
                 while pace.marked_at().is_some() {
                     pace.acknowledged(now);
@@ -378,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn bulk_is_free_where_a_client_does_not_answer_and_bounded_again_when_it_does() {
+    fn bulk_is_not_limited_until_a_client_acknowledges_markers_again() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
         pace.sent(PIECE);

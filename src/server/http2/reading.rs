@@ -1,4 +1,4 @@
-//! Reading from the socket: octets to frames.
+//! Reads from the socket, and cuts what comes into frames.
 
 use std::io;
 use std::pin::Pin;
@@ -36,8 +36,8 @@ impl<H: Handler> Connection<H> {
         Ok(flow)
     }
 
-    /// Notes since when the client has kept us waiting for the end of a frame or a header block. A DATA
-    /// frame does not: it is passed on as it comes.
+    /// Notes since when a frame or a header block is incomplete, for `header_timeout`. DATA does
+    /// not count: its payload is passed on as it comes.
     fn note_unfinished(&self, has_ended_frame: bool, now: Instant) {
         let keep_alive = &self.state.keep_alive;
         let is_underway = !self.input.is_empty() && !self.holds_frames;
@@ -49,7 +49,7 @@ impl<H: Handler> Connection<H> {
         });
     }
 
-    /// Reads into the buffer behind the first `filled` octets; returns how many there are then.
+    /// Reads into the buffer after its first `filled` octets; returns how many are filled then.
     fn fill(&mut self, buffer: &mut [u8], mut filled: usize) -> io::Result<(usize, Flow)> {
         while self.is_readable && filled < buffer.len() {
             let mut read = ReadBuf::new(&mut buffer[filled..]);
@@ -66,8 +66,8 @@ impl<H: Handler> Connection<H> {
         Ok((filled, Flow::GoesOn))
     }
 
-    /// Takes what has come; returns how much of it is done with. What would be answered while
-    /// [`MAX_UNSENT`] waits already is held back.
+    /// Processes the frames in `octets`; returns how many octets are done with. Stops while
+    /// [`MAX_UNSENT`] octets wait for the socket: a frame may need a response.
     fn receive_all(&mut self, octets: &[u8]) -> usize {
         let mut used = 0;
         self.holds_frames = false;
@@ -99,14 +99,14 @@ impl<H: Handler> Connection<H> {
     fn greet(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
         let expected = &PREFACE[..octets.len().min(PREFACE.len())];
         if !octets.starts_with(expected) {
-            return Err((0, Fault::protocol("no preface of HTTP/2")));
+            return Err((0, Fault::protocol("invalid connection preface")));
         }
         self.is_greeted = octets.len() >= PREFACE.len();
         Ok(self.is_greeted.then_some(PREFACE.len()))
     }
 }
 
-/// Whether the client has more to say.
+/// Whether the client can send more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     GoesOn,

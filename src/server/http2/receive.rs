@@ -1,4 +1,4 @@
-//! What each frame of a client does (RFC 9113, sections 5 and 6).
+//! What each received frame does (RFC 9113, sections 5 and 6).
 
 use tokio::time::Instant;
 
@@ -11,22 +11,22 @@ use super::pace::MARKER_PING;
 use super::stream::{How, Stage};
 use crate::server::connection::{CutReason, Handler};
 
-/// What becomes of a frame.
+/// The result of processing a frame.
 pub(super) type Received = Result<(), Fault>;
 
 impl<H: Handler> Connection<H> {
-    /// Takes one frame, or what has come of a DATA frame; returns how much of the octets that was, or
-    /// `None` where more must come first.
+    /// Processes one frame, or the part of a DATA frame that has come. Returns the number of octets
+    /// processed; `None` if more must come first.
     ///
     /// # Errors
-    /// A fault, and what to skip all the same.
+    /// The frame is in error; the number is that of the octets to skip.
     pub(super) fn receive(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
         if self.payload.is_some() {
             return Ok((!octets.is_empty()).then(|| self.pass_on(octets)));
         }
         let Some(head) = Head::parse(octets) else { return Ok(None) };
         if head.length > MAX_PAYLOAD {
-            return Err((0, Fault::frame_size("a frame larger than SETTINGS_MAX_FRAME_SIZE")));
+            return Err((0, Fault::frame_size("frame larger than SETTINGS_MAX_FRAME_SIZE")));
         }
         if head.kind == kind::DATA {
             return self.receive_data(head, octets.get(HEAD).copied());
@@ -37,17 +37,17 @@ impl<H: Handler> Connection<H> {
         taken.map(|()| Some(length)).map_err(|fault| (length, fault))
     }
 
-    /// Whether such a frame may come now.
+    /// Checks that a frame of this type may come now on this stream.
     pub(super) fn check(&self, head: Head) -> Received {
         if !self.has_settings && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
-            return Err(Fault::protocol("the first frame is no SETTINGS"));
+            return Err(Fault::protocol("the first frame is not SETTINGS"));
         }
         let is_awaited = match &self.block {
             Some(block) => head.kind == kind::CONTINUATION && head.stream == block.stream(),
             None => head.kind != kind::CONTINUATION,
         };
         if !is_awaited {
-            return Err(Fault::protocol("a header block is not continued, or was none"));
+            return Err(Fault::protocol("CONTINUATION expected, or CONTINUATION without HEADERS"));
         }
         let is_of_stream = match head.kind {
             kind::DATA | kind::HEADERS | kind::PRIORITY | kind::RST_STREAM => true,
@@ -55,7 +55,7 @@ impl<H: Handler> Connection<H> {
             _ => head.stream != 0,
         };
         if is_of_stream != (head.stream != 0) {
-            return Err(Fault::protocol("a frame on a stream that it cannot be about"));
+            return Err(Fault::protocol("wrong stream identifier for this frame type"));
         }
         Ok(())
     }
@@ -71,44 +71,46 @@ impl<H: Handler> Connection<H> {
             kind::SETTINGS => self.settings(head, payload),
             kind::PING => self.ping(head, payload),
             kind::GOAWAY => self.goaway(payload),
-            _ => self.spend(), // section 4.1: what is unknown is ignored
+            _ => self.spend(), // section 4.1: frames of unknown types are ignored
         }
     }
 
-    /// The client has asked for nothing.
+    /// Charges the budget for a frame that makes no progress for the client.
     pub(super) fn spend(&mut self) -> Received {
         let may = self.budget.spend(Instant::now);
         if may { Ok(()) } else { Err(Fault::Abuse(CutReason::Flood)) }
     }
 
-    /// Whether nothing may come on this stream: nobody has opened it. Behind the last stream that
-    /// we take, much may be underway.
+    /// Whether the stream is idle (section 5.1): nothing but HEADERS and PRIORITY may come on it.
+    /// After the final GOAWAY, frames of streams above the last one are ignored: they may have been
+    /// in flight.
     pub(super) fn is_idle(&self, stream: u32) -> bool {
         stream.is_multiple_of(2)
             || self.is_unknown(stream) && !matches!(self.phase, Phase::Finished)
     }
 
-    /// Whether we have not heard that this stream was opened.
+    /// Whether the client has not opened this stream, as far as we have seen.
     fn is_unknown(&self, stream: u32) -> bool {
         stream.is_multiple_of(2) || stream > self.last_stream
     }
 
-    /// Something came on a stream that has ended.
+    /// Handles a frame on a closed stream (section 5.1).
     pub(super) fn late(&mut self, stream: u32) -> Received {
         match self.ended.find(stream) {
             Some(How::Complete) => {
-                Err(Fault::Connection(Code::STREAM_CLOSED, "a frame on a stream that has ended"))
+                Err(Fault::Connection(Code::STREAM_CLOSED, "frame on a closed stream"))
             }
             Some(How::Reset) => Err(Fault::Stream(stream, Code::STREAM_CLOSED)),
-            // It was underway when we reset the stream; or that is so long ago that we forgot.
+            // In flight when we reset the stream; or the stream closed so long ago that we do not
+            // know how.
             Some(How::ResetByUs) | None => self.spend(),
         }
     }
 
-    /// Section 6.3. Priorities are deprecated; their frames are still checked.
+    /// Section 6.3. Priorities are deprecated, but malformed frames are still errors.
     fn priority(&mut self, head: Head, payload: &[u8]) -> Received {
         let fault = |code, what| {
-            // A stream that may be idle is not reset (section 6.4).
+            // RST_STREAM must not be sent on an idle stream (section 6.4).
             if self.is_unknown(head.stream) {
                 Fault::Connection(code, what)
             } else {
@@ -116,10 +118,10 @@ impl<H: Handler> Connection<H> {
             }
         };
         if payload.len() != PRIORITY {
-            return Err(fault(Code::FRAME_SIZE_ERROR, "a PRIORITY of another size than 5"));
+            return Err(fault(Code::FRAME_SIZE_ERROR, "PRIORITY whose length is not 5"));
         }
         if dependency(payload) == Some(head.stream) {
-            return Err(fault(Code::PROTOCOL_ERROR, "a stream that depends on itself"));
+            return Err(fault(Code::PROTOCOL_ERROR, "stream that depends on itself"));
         }
         self.spend()
     }
@@ -127,10 +129,10 @@ impl<H: Handler> Connection<H> {
     /// Section 6.4.
     fn rst_stream(&mut self, head: Head, payload: &[u8]) -> Received {
         if payload.len() != 4 {
-            return Err(Fault::frame_size("a RST_STREAM of another size than 4"));
+            return Err(Fault::frame_size("RST_STREAM whose length is not 4"));
         }
         if self.is_idle(head.stream) {
-            return Err(Fault::protocol("RST_STREAM on a stream that was never opened"));
+            return Err(Fault::protocol("RST_STREAM on an idle stream"));
         }
         if !self.streams.contains(head.stream) {
             return self.spend();
@@ -147,9 +149,7 @@ impl<H: Handler> Connection<H> {
     fn settings(&mut self, head: Head, payload: &[u8]) -> Received {
         if head.has(flag::ACK) {
             if !payload.is_empty() {
-                return Err(Fault::frame_size(
-                    "an acknowledgement of SETTINGS that says something",
-                ));
+                return Err(Fault::frame_size("SETTINGS with ACK whose length is not 0"));
             }
             return self.spend();
         }
@@ -161,11 +161,12 @@ impl<H: Handler> Connection<H> {
             for (_, stream) in self.streams.iter_mut() {
                 stream.send_window += more;
                 if stream.send_window > i64::from(MAX_31_BITS) {
-                    let what = "a window beyond 31 bits";
+                    let what = "flow-control window of a stream above 2^31-1";
                     return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
                 }
             }
-            // Once for all the frames that are read together: a client may say it a thousand times.
+            // Applied once for all frames that are read together: a client may send a thousand
+            // SETTINGS.
             self.has_new_windows = true;
         }
         self.sender.acknowledge_settings();
@@ -175,7 +176,7 @@ impl<H: Handler> Connection<H> {
     /// Section 6.7.
     fn ping(&mut self, head: Head, payload: &[u8]) -> Received {
         let Ok(payload) = payload.try_into() else {
-            return Err(Fault::frame_size("a PING of another size than 8"));
+            return Err(Fault::frame_size("PING whose length is not 8"));
         };
         if !head.has(flag::ACK) {
             self.sender.ping(payload, true);
@@ -189,10 +190,10 @@ impl<H: Handler> Connection<H> {
         self.spend()
     }
 
-    /// Section 6.8: the client opens no more streams; what it has opened is finished.
+    /// Section 6.8: the client opens no more streams; those that it has opened are completed.
     fn goaway(&mut self, payload: &[u8]) -> Received {
         if payload.len() < 8 {
-            return Err(Fault::frame_size("a GOAWAY that is cut short"));
+            return Err(Fault::frame_size("GOAWAY shorter than 8 octets"));
         }
         if matches!(self.phase, Phase::Open | Phase::Finishing(_)) {
             self.phase = Phase::Finished;
@@ -202,26 +203,26 @@ impl<H: Handler> Connection<H> {
 
     /// Section 6.9.
     fn window_update(&mut self, head: Head, payload: &[u8]) -> Received {
-        let size = Fault::frame_size("a WINDOW_UPDATE of another size than 4");
+        let size = Fault::frame_size("WINDOW_UPDATE whose length is not 4");
         let increment = payload.try_into().or(Err(size))?;
         let increment = i64::from(u32::from_be_bytes(increment) & MAX_31_BITS);
         if head.stream == 0 {
             if increment == 0 {
-                return Err(Fault::protocol("a WINDOW_UPDATE by 0"));
+                return Err(Fault::protocol("WINDOW_UPDATE with an increment of 0"));
             }
             self.sender.window += increment;
             if self.sender.window > i64::from(MAX_31_BITS) {
-                let what = "a window beyond 31 bits";
+                let what = "flow-control window of the connection above 2^31-1";
                 return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
             }
             self.ready.extend(self.starved.drain(..));
             return self.spend();
         }
         if self.is_idle(head.stream) {
-            return Err(Fault::protocol("WINDOW_UPDATE on a stream that was never opened"));
+            return Err(Fault::protocol("WINDOW_UPDATE on an idle stream"));
         }
         let Some(stream) = self.streams.get_mut(head.stream) else {
-            return self.spend(); // it was underway when the stream ended
+            return self.spend(); // in flight when the stream closed
         };
         if increment == 0 {
             return Err(Fault::Stream(head.stream, Code::PROTOCOL_ERROR));
@@ -237,10 +238,10 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-/// Octets of a priority (section 6.3).
+/// Octets of the priority fields of HEADERS and PRIORITY (section 6.3).
 pub(super) const PRIORITY: usize = 5;
 
-/// The stream that a priority names; the first bit says something else.
+/// The stream dependency in priority fields, without the exclusive flag.
 pub(super) fn dependency(priority: &[u8]) -> Option<u32> {
     Some(frame::read_u32(priority)? & MAX_31_BITS)
 }

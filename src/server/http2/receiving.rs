@@ -1,4 +1,7 @@
-//! The client's side of a stream: the body of its request, as far as it has come.
+//! The receiving side of a stream: the body of its request, and its flow-control window.
+//!
+//! Knows how much the client may send and has sent on one stream. The octets themselves go to the
+//! reader through [`body`](super::body).
 
 use http::HeaderMap;
 
@@ -6,59 +9,60 @@ use super::body::Feed;
 use super::error::{Code, Fault};
 use crate::server::refusal::Unfit;
 
-/// Where the window does not hold its client back, so many are read before it is measured again.
+/// A stream whose window did not limit its client is measured again after this many windows.
 const PATIENCE: usize = 8;
 
-/// What a client has sent on one stream, and may send.
-// Boxed: most requests have no body, and who asks for events may then listen for hours.
+/// The receiving side of one stream.
+// Boxed: most requests have no body, and a stream of events may run for hours after its request.
 #[derive(Debug)]
 pub(super) struct Receiving(Option<Box<Coming>>);
 
-/// A body that comes.
+/// A request body whose reader may still exist.
 #[derive(Debug)]
 struct Coming {
     feed: Feed,
-    // Whether the client has said all.
+    // Whether END_STREAM has come.
     is_over: bool,
-    // The window, in octets, when all of it has been read.
+    // The window at its full size, in octets.
     size: usize,
-    // By how much that has grown, as far as the window of the connection still has to grow with it.
+    // How far the window has grown, as long as the connection's window has to include that, in
+    // octets.
     grown: usize,
-    // What the client may send, in octets.
+    // What the client may still send, in octets.
     window: i64,
-    // What is to be read before it is measured again whether the window should grow, in octets.
+    // Octets to be read before the next measurement.
     rest: usize,
-    // What it sent and was not given back as window, in octets.
+    // Octets received and not reported as read.
     unread: usize,
-    // What was read and not returned to the window of the stream, in octets.
+    // Octets read and not returned to the window of the stream.
     withheld: usize,
-    // What it announced, less what it sent, in octets.
+    // `content-length` less the octets received.
     announced: Option<u64>,
-    // Whether the client may send the rest, though nobody reads it.
+    // Whether the client may send the rest although there is no reader.
     is_thrown_away: bool,
-    // The request is none: behind the answer its stream is reset.
+    // Malformed (section 8.1.1): its stream is reset after the response.
     is_malformed: bool,
 }
 
-/// Why a part of a body may not come.
+/// Why DATA or trailers are in error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// The client has said all before.
+    /// The stream is half-closed (remote).
     Closed,
-    /// More than the window of the stream.
+    /// More octets than the stream's window.
     Window,
-    /// The body is not as long as was announced (section 8.1.1).
+    /// The length of the body differs from `content-length` (section 8.1.1).
     Length,
 }
 
 impl Wrong {
-    /// What it means for its stream.
+    /// The error as the connection reports it.
     pub(super) fn fault(self, stream: u32) -> Fault {
         match self {
             Self::Closed => Fault::Stream(stream, Code::STREAM_CLOSED),
             Self::Window => Fault::Stream(stream, Code::FLOW_CONTROL_ERROR),
             Self::Length => {
-                let what = "the body is not as long as content-length says";
+                let what = "the length of the body differs from content-length";
                 Fault::request(stream, Unfit::malformed(what))
             }
         }
@@ -66,13 +70,13 @@ impl Wrong {
 }
 
 impl Receiving {
-    /// The client has said all with the head of its request.
+    /// A request without a body: HEADERS had END_STREAM.
     pub(super) fn nothing() -> Self {
         Self(None)
     }
 
-    /// A body that goes into `feed`, of `announced` octets where that is known. The client may send
-    /// `window` of them.
+    /// A body that goes to `feed`, with its `content-length` if `announced`. The client may send
+    /// `window` octets at first.
     pub(super) fn body(feed: Feed, window: u32, announced: Option<u64>) -> Self {
         Self(Some(Box::new(Coming {
             feed,
@@ -89,7 +93,7 @@ impl Receiving {
         })))
     }
 
-    /// The body of a request that is refused: nobody reads it, whatever its length.
+    /// The body of a request that is refused: it has no reader, and its length does not matter.
     pub(super) fn unheard(feed: Feed, window: u32, is_over: bool, is_malformed: bool) -> Self {
         let mut body = Self::body(feed, window, None);
         if let Some(coming) = &mut body.0 {
@@ -98,7 +102,7 @@ impl Receiving {
         body
     }
 
-    /// The request has turned out to be none: who reads its body learns that it is not whole.
+    /// Gives up a request that turned out to be in error: the reader of its body gets an error.
     pub(super) fn give_up(&mut self, is_malformed: bool) {
         if let Some(coming) = &mut self.0 {
             (coming.announced, coming.is_malformed) = (None, is_malformed);
@@ -106,12 +110,12 @@ impl Receiving {
         }
     }
 
-    /// Takes the beginning of a DATA frame: so much of the body will be [pushed](Self::push), and
-    /// `padding` is what the frame takes of the window besides. Where it `ends` the stream,
-    /// [`finish`](Self::finish) is called behind it.
+    /// Accounts for a DATA frame. Its `data` octets will be [pushed](Self::push); `padding` counts
+    /// against the window, too. If the frame `ends` the stream, the caller calls
+    /// [`finish`](Self::finish) after the last push.
     ///
     /// # Errors
-    /// The frame may not come; nothing of it is to be pushed.
+    /// The frame is in error; nothing of it is to be pushed.
     pub(super) fn begin(&mut self, data: usize, padding: usize, ends: bool) -> Result<(), Wrong> {
         let Some(coming) = self.coming() else { return Err(Wrong::Closed) };
         coming.window -= (data + padding) as i64;
@@ -129,19 +133,20 @@ impl Receiving {
         Ok(())
     }
 
-    /// Takes a piece of the body; returns whether somebody reads it.
+    /// Passes a piece of the body to its reader; returns false if there is none.
     pub(super) fn push(&self, data: &[u8]) -> bool {
         self.0.as_ref().is_some_and(|coming| coming.feed.push(data))
     }
 
-    /// The client has said all, though not what it may.
+    /// Notes END_STREAM on a frame that was in error: the reader is not told that the body is
+    /// complete.
     pub(super) fn close(&mut self) {
         if let Some(coming) = self.coming() {
             coming.is_over = true;
         }
     }
 
-    /// The client has said all, and no more than it may.
+    /// Notes END_STREAM: the body is complete.
     pub(super) fn finish(&mut self) {
         if let Some(coming) = self.coming() {
             coming.is_over = true;
@@ -149,10 +154,10 @@ impl Receiving {
         }
     }
 
-    /// The client has said all with the fields behind the body.
+    /// Notes trailers, which end the body.
     ///
     /// # Errors
-    /// The body is not as long as was announced, or was complete before.
+    /// The length of the body differs from `content-length`, or the stream is half-closed (remote).
     pub(super) fn end(&mut self, trailers: HeaderMap) -> Result<(), Wrong> {
         let Some(coming) = self.coming() else { return Err(Wrong::Closed) };
         coming.check_length()?;
@@ -161,63 +166,64 @@ impl Receiving {
         Ok(())
     }
 
-    /// Whether the client may go on with its body.
+    /// Whether the client should go on sending its body.
     pub(super) fn is_wanted(&self) -> bool {
         let coming = self.0.as_ref().filter(|coming| !coming.is_over);
         coming.is_some_and(|coming| coming.is_thrown_away || !coming.feed.is_unwanted())
     }
 
-    /// Whether somebody reads what comes.
+    /// Whether more of the body may come and has a reader.
     pub(super) fn is_read(&self) -> bool {
         let coming = self.0.as_ref().filter(|coming| !coming.is_over);
         coming.is_some_and(|coming| !coming.feed.is_unwanted())
     }
 
-    /// Lets the client send the rest of its body, though nobody reads it.
+    /// Lets the client send the rest of its body, which is dropped.
     pub(super) fn throw_away(&mut self) {
         if let Some(coming) = self.coming() {
             coming.is_thrown_away = true;
         }
     }
 
-    /// Whether the client has said all.
+    /// Whether END_STREAM has come.
     pub(super) fn is_over(&self) -> bool {
         self.0.as_ref().is_none_or(|coming| coming.is_over)
     }
 
-    /// How the stream ends behind a whole response, where that is no end by itself.
+    /// The code of the RST_STREAM that follows a complete response; `None` if the stream is closed
+    /// without.
     pub(super) fn reset_code(&self) -> Option<Code> {
         match &self.0 {
             Some(coming) if coming.is_malformed => Some(Code::PROTOCOL_ERROR),
-            // Section 8.1: what the client still has to say is not needed.
+            // Section 8.1: the response does not depend on the rest of the request.
             Some(coming) if !coming.is_over => Some(Code::NO_ERROR),
             _ => None,
         }
     }
 
-    /// The response begins: the client is not told to go on any more.
+    /// Notes that the response begins: 100 (Continue) can no longer be sent.
     pub(super) fn forbid_continue(&self) {
         if let Some(coming) = &self.0 {
             coming.feed.forbid_continue();
         }
     }
 
-    /// Whether the client is to be told to go on, and was not told yet.
+    /// Whether 100 (Continue) is to be sent now. True once.
     pub(super) fn take_continue(&self) -> bool {
         self.0.as_ref().is_some_and(|coming| coming.feed.take_continue())
     }
 
-    /// The stream ends. Returns what its client sent and nobody has read, in octets: it does not count as
-    /// read later on, should somebody read it.
+    /// Ends the accounting when the stream closes. Returns the octets received and never reported
+    /// as read; the caller credits them, and later reads no longer count.
     pub(super) fn detach(&mut self) -> usize {
         let Some(coming) = &mut self.0 else { return 0 };
         coming.unread.saturating_sub(coming.feed.detach())
     }
 
-    /// Takes what has been read since the last call, padding included, and returns it with the octets
-    /// by which the window of the stream opens. While nobody reads the body, and where the client may
-    /// send all that it has announced, the window stays as it is. What is withheld meanwhile opens the
-    /// window later, if the rest of the body is [thrown away](Self::throw_away).
+    /// Takes the octets read since the last call, padding included. Returns them, and the increment
+    /// of the stream's window. The increment is 0 while the body has no reader, and once the window
+    /// covers all that the client has announced. Octets withheld for lack of a reader are returned
+    /// to the window later, if the rest of the body is [dropped](Self::throw_away).
     pub(super) fn take_read(&mut self) -> (usize, usize) {
         let is_wanted = self.is_wanted();
         let Some(coming) = &mut self.0 else { return (0, 0) };
@@ -232,12 +238,13 @@ impl Receiving {
         (read, update)
     }
 
-    /// By how much the window has grown, as far as that of the connection still has to grow with it.
+    /// How far the window has grown, as long as the connection's window has to include that.
     pub(super) fn grown(&self) -> usize {
         self.0.as_ref().map_or(0, |coming| coming.grown)
     }
 
-    /// Takes away what it has grown by beyond what will come; returns how much that was.
+    /// Reduces that growth to what is left of the announced body; returns the octets of the
+    /// reduction.
     pub(super) fn trim(&mut self) -> usize {
         let Some(coming) = &mut self.0 else { return 0 };
         let left =
@@ -247,7 +254,8 @@ impl Receiving {
         over
     }
 
-    /// Whether it is to be measured, now that so much has been read, if the window should grow.
+    /// Whether the window should be measured now, after `read` more octets. It never grows beyond
+    /// `most`.
     pub(super) fn wants_measure(&mut self, read: usize, most: u32) -> bool {
         let may_grow = |it: &&mut Coming| it.size < most as usize && !it.is_thrown_away;
         let Some(coming) = self.coming().filter(may_grow) else { return false };
@@ -255,25 +263,25 @@ impl Receiving {
         coming.rest == 0 && !coming.has_all()
     }
 
-    /// It is not measured again soon.
+    /// Puts off the next measurement.
     pub(super) fn defer_measure(&mut self) {
         if let Some(coming) = self.coming() {
             coming.rest = coming.size * PATIENCE;
         }
     }
 
-    /// The window, in octets, when all of it has been read.
+    /// The window at its full size, in octets.
     pub(super) fn window(&self) -> usize {
         self.0.as_ref().map_or(0, |coming| coming.size)
     }
 
-    /// By how much the window may grow, at most to `most`.
+    /// How far the window may grow now, with `most` as its limit: to twice its size.
     pub(super) fn growth(&mut self, most: u32) -> usize {
         let coming = self.coming().filter(|coming| !coming.has_all());
         coming.map_or(0, |coming| coming.size.min((most as usize).saturating_sub(coming.size)))
     }
 
-    /// The window grows by so much, and the client is told so.
+    /// Grows the window; the caller sends the WINDOW_UPDATE.
     pub(super) fn grow(&mut self, octets: usize) {
         if let Some(coming) = self.coming() {
             coming.size += octets;
@@ -283,19 +291,19 @@ impl Receiving {
         }
     }
 
-    /// The body, where some of it may still come.
+    /// The body, if more of it may come.
     fn coming(&mut self) -> Option<&mut Coming> {
         self.0.as_deref_mut().filter(|coming| !coming.is_over)
     }
 }
 
 impl Coming {
-    /// Whether the client may send all that it has announced and not sent.
+    /// Whether the window covers all that is left of the announced body.
     fn has_all(&self) -> bool {
         self.announced.is_some_and(|left| i64::try_from(left).is_ok_and(|left| left <= self.window))
     }
 
-    /// Section 8.1.1: what was announced must have come.
+    /// Section 8.1.1: the body must have the length that `content-length` announced.
     fn check_length(&self) -> Result<(), Wrong> {
         match self.announced {
             Some(left) if left > 0 => Err(Wrong::Length),

@@ -1,4 +1,4 @@
-//! Header blocks: requests, and the trailers behind their bodies (RFC 9113, sections 6.2, 6.10, 8.1).
+//! HEADERS and CONTINUATION: requests and their trailers (RFC 9113, sections 6.2, 6.10, 8.1).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,12 +25,13 @@ use crate::server::request_body::{self, RequestBody};
 use crate::server::running::RunningRequest;
 use crate::server::switch::Switch;
 
-/// Frames that one header block may come in: more than any of a size that is read (CVE-2024-27316).
+/// The frames of one header block, at most: a block of a size that we accept needs fewer
+/// (CVE-2024-27316).
 const MAX_BLOCK_FRAMES: u32 = 10;
-/// Bytes of a block, by how much larger than what it may say.
+/// The size of the largest header block, as a multiple of SETTINGS_MAX_HEADER_LIST_SIZE.
 const MAX_BLOCK: usize = 8;
 
-/// A header block whose end has not come.
+/// A header block whose END_HEADERS has not come.
 #[derive(Debug)]
 pub(super) struct Block {
     octets: Vec<u8>,
@@ -39,22 +40,22 @@ pub(super) struct Block {
     begun: Instant,
 }
 
-/// What a header block is about.
+/// What the HEADERS frame of a block says about its stream.
 #[derive(Clone, Copy, Debug)]
 struct About {
     stream: u32,
     ends_stream: bool,
-    // It says of its stream that it depends on itself.
+    // The stream depends on itself (RFC 7540, section 5.3.1).
     is_malformed: bool,
 }
 
 impl Block {
-    /// The stream that it is about.
+    /// The stream of the block.
     pub(super) fn stream(&self) -> u32 {
         self.about.stream
     }
 
-    /// When its first frame had come.
+    /// When its HEADERS frame came.
     pub(super) fn begun(&self) -> Instant {
         self.begun
     }
@@ -63,13 +64,13 @@ impl Block {
 impl<H: Handler> Connection<H> {
     /// Section 6.2.
     pub(super) fn headers(&mut self, head: Head, payload: &[u8]) -> Received {
-        let too_short = Fault::protocol("more padding than payload");
+        let too_short = Fault::protocol("padding longer than the payload");
         let mut fields = frame::without_padding(head, payload).ok_or(too_short)?;
         let mut is_malformed = false;
         if head.has(flag::PRIORITY) {
             let (priority, rest) = fields
                 .split_at_checked(PRIORITY)
-                .ok_or_else(|| Fault::frame_size("a priority that is cut short"))?;
+                .ok_or_else(|| Fault::frame_size("HEADERS too short for its priority fields"))?;
             is_malformed = dependency(priority) == Some(head.stream);
             fields = rest;
         }
@@ -86,7 +87,7 @@ impl<H: Handler> Connection<H> {
     /// Section 6.10.
     pub(super) fn continuation(&mut self, head: Head, payload: &[u8]) -> Received {
         let max_block = self.max_list() * MAX_BLOCK;
-        let mut block = self.block.take().expect("checked: this is what the block waits for");
+        let mut block = self.block.take().expect("checked: CONTINUATION was expected");
         block.frames += 1;
         if block.frames > MAX_BLOCK_FRAMES || block.octets.len() + payload.len() > max_block {
             return Err(Fault::Abuse(CutReason::Headers));
@@ -104,19 +105,20 @@ impl<H: Handler> Connection<H> {
     }
 
     fn take_block(&mut self, about: About, octets: &[u8]) -> Received {
-        // Whatever becomes of it: the next blocks build on this one.
+        // Decoded even if the request is refused: later blocks depend on the dynamic table (section
+        // 4.3).
         let mut draft = HeadDraft::new(self.max_list());
         self.decoder.decode(octets, |field| draft.take(field)).map_err(
             |refused| match refused {
                 Refused::Invalid | Refused::Incomplete => {
-                    Fault::Connection(Code::COMPRESSION_ERROR, "invalid HPACK")
+                    Fault::Connection(Code::COMPRESSION_ERROR, "invalid header block")
                 }
                 Refused::TooMuch => Fault::Abuse(CutReason::Headers),
             },
         )?;
         let id = about.stream;
         if id.is_multiple_of(2) {
-            return Err(Fault::protocol("a request on a stream with an even number"));
+            return Err(Fault::protocol("HEADERS on a stream with an even identifier"));
         }
         if id > self.last_stream {
             return self.open(about, draft);
@@ -125,18 +127,18 @@ impl<H: Handler> Connection<H> {
             return self.trailers(about, draft);
         }
         match self.ended.find(id) {
-            // It may have been there, so long ago that we forgot.
+            // It may have closed so long ago that it is no longer remembered.
             None if self.ended.forgets() => self.spend(),
-            None => Err(Fault::protocol("a request on a stream with a number that is not new")),
+            None => Err(Fault::protocol("HEADERS on a stream with a lower identifier than before")),
             Some(_) => self.late(id),
         }
     }
 
-    /// A new request.
+    /// Opens a stream for a new request.
     fn open(&mut self, about: About, draft: HeadDraft) -> Received {
         let id = about.stream;
         if matches!(self.phase, Phase::Finished) {
-            return self.spend(); // section 6.8: what comes behind the last stream is ignored
+            return self.spend(); // section 6.8: streams above the last one are ignored
         }
         self.last_stream = id;
         let settings = &self.shard.settings().http2;
@@ -152,12 +154,12 @@ impl<H: Handler> Connection<H> {
         Ok(())
     }
 
-    /// Answers a request that cannot be handled. It costs no more than one that leads nowhere, and so
-    /// counts for nothing else.
+    /// Responds to a request that cannot be handled, as the handler words it. Not charged to any
+    /// budget: it costs no more than a request for an unknown path.
     fn refuse(&mut self, about: &About, RefusedHead { head, why }: RefusedHead) {
         let waker = self.wakes.caller(Part::Stream(about.stream));
         let window = self.shard.settings().http2.stream_window;
-        // Its reader is gone: what still comes is thrown away.
+        // Without a reader: the rest of the request is dropped.
         let (feed, _unread) =
             body::channel(waker.clone(), Arc::clone(&self.reads), window, None, false);
         let is_malformed = why.is_malformed();
@@ -168,8 +170,8 @@ impl<H: Handler> Connection<H> {
         self.start((about.stream, is_head), response, Rc::default(), receiving, waker);
     }
 
-    /// Answers a request whose rest shows that it is none; if its response has begun, only its stream
-    /// can tell.
+    /// Gives up a request that turned out to be in error after its header. If its response has
+    /// begun, the stream is reset.
     pub(super) fn give_up(&mut self, id: u32, why: Unfit) {
         if let Err(reason) = self.bear(id) {
             return self.cut_off(reason);
@@ -209,7 +211,7 @@ impl<H: Handler> Connection<H> {
         self.start((id, is_head), handling, interim, receiving, waker);
     }
 
-    /// Begins a stream, and the response to it.
+    /// Adds a stream, and starts its response.
     fn start(
         &mut self,
         (id, is_head): (u32, bool),
@@ -230,13 +232,14 @@ impl<H: Handler> Connection<H> {
             begun: Instant::now(),
             _running: running,
         };
-        // Who was alone has woken the task without saying who it was.
+        // The stream that was alone wakes the task without a queued wake: its next one would be
+        // lost.
         self.ready.extend(self.streams.alone());
         self.streams.insert(id, Box::new(stream));
         self.ready.push_back(id);
     }
 
-    /// Section 8.1: the fields behind a body.
+    /// Handles the trailers of a request (section 8.1).
     fn trailers(&mut self, about: About, draft: HeadDraft) -> Received {
         let id = about.stream;
         let stream = self.streams.get_mut(id).expect("checked");
@@ -246,7 +249,7 @@ impl<H: Handler> Connection<H> {
         let is_read = stream.receiving.is_read();
         let ended = match draft.into_trailers() {
             Ok(_) if !about.ends_stream || about.is_malformed => {
-                let what = "the fields behind the body do not end the stream";
+                let what = "trailers without END_STREAM";
                 Err(Fault::request(id, Unfit::malformed(what)))
             }
             Ok(trailers) => stream.receiving.end(trailers).map_err(|wrong| wrong.fault(id)),
@@ -256,26 +259,25 @@ impl<H: Handler> Connection<H> {
             stream.receiving.close();
         }
         if !is_read {
-            self.ready.push_back(id); // it may be the end of the stream
+            self.ready.push_back(id); // the stream may be complete now
         }
         ended
     }
 }
 
-/// What a header block asks for, and the length of the body that it announces.
+/// The request that a header block describes, and its `content-length`.
 fn read_head(
     draft: HeadDraft,
     about: &About,
 ) -> Result<(Request<()>, Option<u64>), Box<RefusedHead>> {
     let head = draft.into_request()?;
-    // What follows a CONNECT is no content (section 8.5); whether it may announce any is not decided
-    // here.
+    // CONNECT has no content (section 8.5): its `content-length` is left to the handler.
     let is_connect = *head.method() == Method::CONNECT;
     let why = match head::content_length(head.headers()) {
         _ if about.is_malformed => Unfit::malformed("its stream depends on itself"),
         Ok(_) if is_connect => return Ok((head, None)),
         Ok(Some(1..)) if about.ends_stream => {
-            Unfit::malformed("content-length announces a body, and there is none")
+            Unfit::malformed("content-length is not 0, but the request has no body")
         }
         Ok(announced) => return Ok((head, announced)),
         Err(why) => why,

@@ -1,4 +1,4 @@
-//! What becomes of a response: frames, as the windows of the client allow them.
+//! The sending side of streams: responses as frames, within the flow-control windows of the client.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -25,42 +25,42 @@ use crate::server::date::date;
 use crate::server::event_stream::is_event_stream;
 use crate::server::switch;
 
-/// How much a stream may send.
+/// How much a stream may send when it is served.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// When so many octets have been put together, others have their turn.
+    /// Once the output holds this many octets, other streams are served.
     pub(super) at_once: usize,
-    /// What is to be left of the window of the connection, in octets.
+    /// Octets of the connection's send window that are left to other streams.
     pub(super) window_left: i64,
 }
 
 impl Bounds {
-    /// One TLS record, and all of the window.
+    /// One TLS record, and the whole window.
     pub(super) const FREE: Self = Self { at_once: TOGETHER, window_left: 0 };
 }
 
-/// The way to the client.
+/// Frames to the client, and what limits them.
 #[derive(Debug)]
 pub(super) struct Sender {
     pub(super) output: Output,
-    /// What we may send on all streams, in octets.
+    /// The send window of the connection, in octets.
     pub(super) window: i64,
     pub(super) peer: PeerSettings,
     encoder: Encoder,
 }
 
-/// How far a stream came.
+/// Why a stream stopped sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
-    /// There is nothing to send now, or no window of its own.
+    /// The body is pending, or the stream's own window is used up.
     Rests,
-    /// The window of the connection is used up.
+    /// The window of the connection is used up, or what bulk may take of it.
     Starves,
-    /// Others have their turn first.
+    /// The output is full for now: other streams are served first.
     Goes,
-    /// All has been sent.
+    /// END_STREAM has been sent.
     Done,
-    /// The body failed half-way.
+    /// The body failed before its end.
     Failed,
 }
 
@@ -109,16 +109,16 @@ impl Sender {
         self.block(stream, is_last, |encoder, block| encoder.response(status, headers, block));
     }
 
-    /// Ends the stream with these fields.
+    /// Sends trailers, which end the stream.
     fn trailers(&mut self, stream: u32, trailers: &HeaderMap) {
         if trailers.is_empty() {
-            // A block without fields makes no frame.
+            // HEADERS without a field would be an empty header block: DATA ends the stream instead.
             return self.put(kind::DATA, flag::END_STREAM, stream, &[]);
         }
         self.block(stream, true, |encoder, block| encoder.trailers(trailers, block));
     }
 
-    /// A header block, in as many frames as it needs (section 4.3).
+    /// Sends a header block in as many frames as it needs (section 4.3).
     fn block(
         &mut self,
         stream: u32,
@@ -134,7 +134,7 @@ impl Sender {
 }
 
 impl<H: Handler> Connection<H> {
-    /// Does what a stream has to do.
+    /// Serves a stream that was woken: updates its receive window, then continues its response.
     pub(super) fn serve_stream(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let is_bulk = stream.precedence == Precedence::Bulk;
@@ -157,12 +157,12 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Goes on with the response.
+    /// Continues the response of a stream as far as it goes now.
     pub(super) fn respond(&mut self, id: u32) {
         let is_alone = self.streams.alone().is_some();
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.receiving.take_continue() {
-            // Section 8.1: an interim response.
+            // An interim response (section 8.1).
             self.sender.head(id, StatusCode::CONTINUE, &HeaderMap::new(), false);
         }
         if let Stage::Handling { future, switch, interim, .. } = &mut stream.stage {
@@ -176,7 +176,7 @@ impl<H: Handler> Connection<H> {
             self.state.sends(response.body().size_hint().lower(), self.shard.settings());
             let is_last = self.sender.begin(id, stream, response);
             if stream.precedence == Precedence::Events {
-                self.bulk.event_stream_began(); // its removal ends it, also where there is no body
+                self.bulk.event_stream_began(); // undone by `remove`, even if there is no body
             }
             if is_last {
                 return self.complete(id);
@@ -219,9 +219,10 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// The response has been sent. What the client still has to say is not needed, and it could be
-    /// told so at once (section 8.1); but many clients lose the response with the reset. So the rest
-    /// is thrown away for a while, and the reset comes after that.
+    /// Ends a stream whose response has been sent. If the request has not ended, RST_STREAM with
+    /// NO_ERROR could follow at once (section 8.1), but many clients drop the response when they
+    /// see it. So the rest of the request is received and dropped for up to `lingering_close`, and
+    /// the reset follows then.
     fn complete(&mut self, id: u32) {
         let is_open = matches!(self.phase, Phase::Open);
         let lingers = is_open && !self.shard.settings().lingering_close.is_zero();
@@ -231,7 +232,7 @@ impl<H: Handler> Connection<H> {
             Some(_) if matches!(stream.stage, Stage::Answered { .. }) => {}
             Some(Code::NO_ERROR) if lingers => {
                 let now = Instant::now();
-                // Dropped: whoever reads the request stops now.
+                // Drops the body of the response, and with it whatever still reads the request.
                 stream.stage = Stage::Answered { since: now, heard: now };
                 stream.blocked_since = None;
                 stream.receiving.throw_away();
@@ -244,7 +245,7 @@ impl<H: Handler> Connection<H> {
 }
 
 impl Sender {
-    /// Sends the head of a response; answers whether that was all.
+    /// Sends the header of a response; returns whether END_STREAM went with it.
     fn begin<B: Body<Data = Bytes, Error = BodyError>>(
         &mut self,
         id: u32,
@@ -263,7 +264,7 @@ impl Sender {
             announce_length(&mut parts, body.size_hint().exact(), is_head);
         }
         if parts.status == StatusCode::NO_CONTENT {
-            parts.headers.remove(CONTENT_LENGTH); // RFC 9110, section 8.6: a 204 has none
+            parts.headers.remove(CONTENT_LENGTH); // RFC 9110, section 8.6: not allowed in a 204
         }
         self.head(id, parts.status, &parts.headers, is_last);
         stream.precedence = if is_of_events { Precedence::Events } else { Precedence::Other };
@@ -272,9 +273,10 @@ impl Sender {
         is_last
     }
 
-    /// Sends what there is, as far as it may.
+    /// Sends what the body has, within the windows and `bounds`.
     ///
-    /// `task` is who is woken by a body that has the connection to itself.
+    /// `task` is set if the stream is alone on its connection: its body then wakes the task
+    /// directly, which saves the queued wake.
     fn send<B>(
         &mut self,
         id: u32,
@@ -301,7 +303,7 @@ impl Sender {
                 Next::Ask => match poll_next(body, waker) {
                     Poll::Ready(Ok(polled)) => *next = polled,
                     Poll::Ready(Err(error)) => {
-                        tracing::debug!(%error, "a response ended half-way");
+                        tracing::debug!(%error, "response body failed before its end");
                         return Sent::Failed;
                     }
                     Poll::Pending => return Sent::Rests,
@@ -327,7 +329,7 @@ impl Sender {
                     *send_window -= self.data(id, rest, *is_last, most);
                     match (rest.is_empty(), *is_last) {
                         (true, true) => return Sent::Done,
-                        // It is not held on to until the next one comes.
+                        // Releases the buffer now, not when the next event comes.
                         (true, false) => *next = Next::Ask,
                         (false, _) => body.note_progress(),
                     }
@@ -339,15 +341,15 @@ impl Sender {
         }
     }
 
-    /// How much a DATA frame may hold on a stream with this window, in octets.
+    /// The largest DATA payload that may be sent on a stream with this window, in octets.
     fn room(&self, stream_window: i64, bounds: Bounds) -> usize {
         let window = (self.window - bounds.window_left).min(stream_window);
         let window = usize::try_from(window).unwrap_or(0);
         window.min(bounds.at_once - HEAD).min(self.peer.max_payload)
     }
 
-    /// Sends the front of `rest`, at most `most` octets; with the end of the stream where that is all and
-    /// `is_last`. Returns by how much the window of the stream gets smaller.
+    /// Sends the front of `rest`, at most `most` octets, with END_STREAM if that is all of it and
+    /// `is_last`. Returns the octets taken from the stream's window.
     fn data(&mut self, id: u32, rest: &mut Bytes, is_last: bool, most: usize) -> i64 {
         let length = rest.len().min(most);
         let flags = if is_last && length == rest.len() { flag::END_STREAM } else { 0 };
@@ -358,7 +360,7 @@ impl Sender {
     }
 }
 
-/// Polls a body for what is to be sent next.
+/// Polls a body for what to send next.
 fn poll_next<B>(body: &mut B, waker: &Waker) -> Poll<Result<Next, BodyError>>
 where
     B: Body<Data = Bytes, Error = BodyError> + Unpin,
@@ -373,9 +375,9 @@ where
     }))
 }
 
-/// Announces the length of a body where it is known and not announced. A response to HEAD and a 304 have no
-/// body, and what they announce is the length of another (RFC 9110, section 8.6): only who made them
-/// knows it.
+/// Adds `content-length` where the length is known. Not to a response to HEAD and not to a 304:
+/// there the field states the length of a body that is not sent (RFC 9110, section 8.6), which only
+/// the handler knows.
 fn announce_length(parts: &mut response::Parts, length: Option<u64>, is_head: bool) {
     let has_body = !is_head && parts.status != StatusCode::NOT_MODIFIED;
     if let Some(length) = length.filter(|_| has_body) {
@@ -383,7 +385,7 @@ fn announce_length(parts: &mut response::Parts, length: Option<u64>, is_head: bo
     }
 }
 
-/// Puts a stream on a list, once.
+/// Adds a stream to a list, once.
 fn note(list: &mut Vec<u32>, id: u32) {
     if !list.contains(&id) {
         list.push(id);
@@ -402,7 +404,7 @@ mod tests {
         sender.head(1, StatusCode::OK, &HeaderMap::new(), false);
         sender.output.buffer().clear();
         sender.trailers(1, &HeaderMap::new());
-        let frame = frame::Head::parse(sender.output.buffer()).expect("a frame");
+        let frame = frame::Head::parse(sender.output.buffer()).expect("a frame header");
         assert_eq!((frame.length, frame.kind, frame.stream), (0, kind::DATA, 1));
         assert!(frame.has(flag::END_STREAM));
         assert_eq!(sender.output.len(), HEAD);

@@ -1,15 +1,15 @@
-//! What each side says of itself (RFC 9113, section 6.5).
+//! SETTINGS of both sides (RFC 9113, section 6.5).
 
 use super::error::{Code, Fault};
 use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_PAYLOAD, kind, setting};
 use crate::server::Http2Settings;
 
-/// What the client has said, as far as it matters to who sends.
+/// The client's settings that limit what we send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PeerSettings {
-    /// What we may send on a new stream.
+    /// SETTINGS_INITIAL_WINDOW_SIZE: the send window of a new stream.
     pub(super) initial_window: u32,
-    /// The largest payload that it takes.
+    /// SETTINGS_MAX_FRAME_SIZE: the largest payload that it accepts.
     pub(super) max_payload: usize,
 }
 
@@ -20,23 +20,23 @@ impl Default for PeerSettings {
 }
 
 impl PeerSettings {
-    /// Takes what a SETTINGS frame says, in its order.
+    /// Applies the payload of a SETTINGS frame, in its order.
     ///
     /// # Errors
-    /// A value that is not allowed.
+    /// A value is out of range, or the payload is cut short.
     pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), Fault> {
         let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
         if !rest.is_empty() {
-            return Err(Fault::frame_size("a setting that is cut short"));
+            return Err(Fault::frame_size("SETTINGS whose length is not a multiple of 6"));
         }
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
             match u16::from_be_bytes([i0, i1]) {
                 setting::ENABLE_PUSH if value > 1 => {
-                    return Err(Fault::protocol("SETTINGS_ENABLE_PUSH that is no 0 and no 1"));
+                    return Err(Fault::protocol("SETTINGS_ENABLE_PUSH is neither 0 nor 1"));
                 }
                 setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
-                    let what = "SETTINGS_INITIAL_WINDOW_SIZE beyond 31 bits";
+                    let what = "SETTINGS_INITIAL_WINDOW_SIZE above 2^31-1";
                     return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
                 }
                 setting::INITIAL_WINDOW_SIZE => self.initial_window = value,
@@ -44,10 +44,11 @@ impl PeerSettings {
                     self.max_payload = value as usize;
                 }
                 setting::MAX_FRAME_SIZE => {
-                    return Err(Fault::protocol("SETTINGS_MAX_FRAME_SIZE out of its bounds"));
+                    return Err(Fault::protocol("SETTINGS_MAX_FRAME_SIZE out of range"));
                 }
-                // What a client keeps of header tables and lists is its own affair: we use no
-                // dynamic table. What is not known is ignored.
+                // The limits on header tables and lists do not matter: the encoder has no dynamic
+                // table, and the list size is advisory. Unknown settings are ignored (section
+                // 6.5.2).
                 _ => {}
             }
         }
@@ -55,13 +56,14 @@ impl PeerSettings {
     }
 }
 
-/// What a client may send on the whole connection, in octets: no setting makes it smaller than it is
-/// before anybody says otherwise.
+/// The receive window of the connection at first, in octets. No setting can lower it below the
+/// default of 65,535 (section 6.9.2).
 pub(super) fn connection_window(settings: &Http2Settings) -> u32 {
     settings.connection_window.max(DEFAULT_WINDOW)
 }
 
-/// What we say first: our settings, and the window of the connection.
+/// Writes the server connection preface (section 3.4): our SETTINGS, and the window of the
+/// connection.
 pub(super) fn put_first(out: &mut Vec<u8>, settings: &Http2Settings) {
     let ours = [
         (setting::MAX_CONCURRENT_STREAMS, settings.max_concurrent_streams),
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_is_taken_and_the_rest_ignored() {
+    fn known_settings_are_applied_and_others_ignored() {
         let mut settings = PeerSettings::default();
         let said = [setting(0x4, 0), setting(0x5, 1 << 20), setting(0xff, 7), setting(0x1, 0)];
         settings.update(&said.concat()).expect("allowed");
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_allowed_ends_the_connection() {
+    fn a_setting_out_of_range_is_a_connection_error() {
         for (said, code) in [
             (setting(0x2, 2), Code::PROTOCOL_ERROR),
             (setting(0x4, 1 << 31), Code::FLOW_CONTROL_ERROR),

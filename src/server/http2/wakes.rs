@@ -1,15 +1,15 @@
-//! Which parts of a connection have something to do.
+//! Which parts of a connection were woken.
 //!
-//! One task has them all: the socket's two sides and every stream. Each has a waker of its own, which
-//! notes who called before it wakes the task, so that an event on one of a hundred streams costs a
-//! look at that stream and at nothing else.
-// `Waker` is `Send` whatever it wakes, hence the lock; nobody else ever holds it.
+//! One task polls the reader, the writer and all streams of a connection. Each of them has a waker
+//! of its own, which notes its part before it wakes the task. So an event on one of a hundred
+//! streams polls that stream and nothing else.
+// A `Waker` is `Send` whatever it wakes, hence the lock. It is held for a few instructions only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
-/// Who called since the task was polled last.
+/// The parts that were woken since the task last looked.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
     has_calls: AtomicBool,
@@ -22,7 +22,7 @@ struct Calls {
     task: Option<Waker>,
 }
 
-/// A part of a connection that can be woken.
+/// The waker of one part.
 #[derive(Debug)]
 pub(crate) struct Caller {
     part: Part,
@@ -30,35 +30,35 @@ pub(crate) struct Caller {
     wakes: Arc<Wakes>,
 }
 
-/// A part of a connection.
+/// A part of a connection that can be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// There may be something to read.
+    /// The socket may be readable.
     Reader,
-    /// There may be room to write again.
+    /// The socket may be writable.
     Writer,
-    /// A stream, by its number.
+    /// A stream, by its identifier.
     Stream(u32),
-    /// A stream that is to end.
+    /// A stream that is to be reset.
     Cut(u32),
 }
 
 impl Wakes {
-    /// A waker for a part, which has not called.
+    /// A waker for a part.
     pub(crate) fn caller(self: &Arc<Self>, part: Part) -> Waker {
         let has_called = AtomicBool::new(false);
         Arc::new(Caller { part, has_called, wakes: Arc::clone(self) }).into()
     }
 
-    /// Who is to be woken when somebody calls.
+    /// Sets the task to wake.
     pub(crate) fn set_task(&self, task: &Waker) {
         self.lock().task = Some(task.clone());
     }
 
-    /// Takes those who called, in their order, into an empty list. Who calls again before it is
-    /// looked at has been heard already.
+    /// Takes the wakers that were woken, in order, into an empty list. A waker that is woken again
+    /// before it is taken stands there once.
     pub(crate) fn take(&self, callers: &mut Vec<Arc<Caller>>) {
-        debug_assert!(callers.is_empty(), "what was taken has been dealt with");
+        debug_assert!(callers.is_empty(), "the last wakes have been handled");
         if !self.has_calls.load(Ordering::Acquire) {
             return;
         }
@@ -72,7 +72,7 @@ impl Wakes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Calls> {
-        // Nothing that is done under it can panic half-way.
+        // No code that holds the lock panics half-way.
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,7 +109,7 @@ mod tests {
     use super::{Part, Wakes};
 
     #[test]
-    fn who_calls_is_heard_once_until_it_calls_again() {
+    fn a_part_that_is_woken_twice_is_taken_once() {
         let wakes = Arc::new(Wakes::default());
         wakes.set_task(Waker::noop());
         let (reader, stream) = (wakes.caller(Part::Reader), wakes.caller(Part::Stream(1)));

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::field::Field;
 
-/// Names and values; the index of the first is 1.
+/// Names and values. The first has index 1.
 pub(super) const ENTRIES: [(&str, &str); 61] = [
     (":authority", ""),
     (":method", "GET"),
@@ -69,7 +69,7 @@ pub(super) const ENTRIES: [(&str, &str); 61] = [
     ("www-authenticate", ""),
 ];
 
-/// The field at an index; indices of the dynamic table begin behind the last.
+/// The field at an index; `None` above the last, where the dynamic table begins.
 pub(super) fn field(index: usize) -> Option<&'static Field> {
     static FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
         ENTRIES.iter().map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes())).collect()
