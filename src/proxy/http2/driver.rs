@@ -18,7 +18,7 @@ use super::stream::Stream;
 use super::window::STREAM_WINDOW;
 use crate::server::http2::PREFACE;
 use crate::server::http2::frame::DEFAULT_WINDOW;
-use crate::server::http2::hpack::{Decoder, Encoder};
+use crate::server::http2::hpack::{HpackDecoder, HpackEncoder};
 use crate::server::http2::measured::Measurement;
 use crate::server::http2::output::Output;
 use crate::server::http2::read_buffer;
@@ -47,8 +47,8 @@ pub(super) struct Driver<T> {
     /// Streams that have something to send when the window of the connection opens.
     pub(super) starved: Vec<u32>,
     pub(super) output: Output,
-    pub(super) encoder: Encoder,
-    pub(super) decoder: Decoder,
+    pub(super) encoder: HpackEncoder,
+    pub(super) decoder: HpackDecoder,
     pub(super) peer: PeerSettings,
     /// What may be sent on all streams, in octets.
     pub(super) send_window: i64,
@@ -93,8 +93,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             ready: VecDeque::new(),
             starved: Vec::new(),
             output,
-            encoder: Encoder::default(),
-            decoder: Decoder::default(),
+            encoder: HpackEncoder::default(),
+            decoder: HpackDecoder::default(),
             peer: PeerSettings::default(),
             send_window: i64::from(DEFAULT_WINDOW),
             uncredited: 0,

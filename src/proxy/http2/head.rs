@@ -4,7 +4,7 @@ use http::header::{self, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
 
 use crate::server::http2::CONNECTION_SPECIFIC;
-use crate::server::http2::hpack::{Field, Name};
+use crate::server::http2::hpack::{FieldName, HeaderField};
 
 /// What SETTINGS_MAX_HEADER_LIST_SIZE counts for a field beside its name and value, in octets (RFC
 /// 9113, section 6.5.2).
@@ -36,7 +36,7 @@ impl HeadDraft {
     }
 
     /// Adds a field.
-    pub(super) fn add(&mut self, field: &Field) {
+    pub(super) fn add(&mut self, field: &HeaderField) {
         if let Err(fault) = self.put(field) {
             self.fault.get_or_insert(fault);
         }
@@ -44,14 +44,14 @@ impl HeadDraft {
 
     // White space around a value is malformed too (section 8.2.1). It is taken off all the same, as it
     // is over HTTP/1.1: the same application may be behind both.
-    fn put(&mut self, field: &Field) -> Result<(), &'static str> {
+    fn put(&mut self, field: &HeaderField) -> Result<(), &'static str> {
         let invalid = "a value with an octet that no value may have";
         let value = field.value.as_ref().or(Err(invalid))?;
         match &field.name {
-            Name::Regular(name) if CONNECTION_SPECIFIC.contains(name) => {
+            FieldName::Regular(name) if CONNECTION_SPECIFIC.contains(name) => {
                 Err("a field that is specific to a connection")
             }
-            Name::Regular(name) => {
+            FieldName::Regular(name) => {
                 self.size = self.size.saturating_add(field.size);
                 if self.size <= self.max_size
                     && self.headers.try_append(name, value.clone()).is_err()
@@ -60,19 +60,21 @@ impl HeadDraft {
                 }
                 Ok(())
             }
-            Name::Status if self.status.is_some() => Err("two :status pseudo-headers"),
-            Name::Status if !self.headers.is_empty() => Err(":status behind other fields"),
-            Name::Status => {
+            FieldName::Status if self.status.is_some() => Err("two :status pseudo-headers"),
+            FieldName::Status if !self.headers.is_empty() => Err(":status behind other fields"),
+            FieldName::Status => {
                 let status = StatusCode::from_bytes(value.as_bytes());
                 self.status = Some(status.map_err(|_| "a :status that is no status")?);
                 Ok(())
             }
-            Name::Malformed { .. } | Name::NoToken { .. } => {
+            FieldName::Malformed { .. } | FieldName::NoToken { .. } => {
                 Err("a field name that no field may have")
             }
-            Name::Method | Name::Scheme | Name::Authority | Name::Path | Name::Protocol => {
-                Err("a pseudo-header of requests")
-            }
+            FieldName::Method
+            | FieldName::Scheme
+            | FieldName::Authority
+            | FieldName::Path
+            | FieldName::Protocol => Err("a pseudo-header of requests"),
         }
     }
 
@@ -145,7 +147,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue, StatusCode};
 
     use super::{HeadDraft, Unfit, content_length, header_list_size};
-    use crate::server::http2::hpack::Decoder;
+    use crate::server::http2::hpack::HpackDecoder;
 
     fn draft(fields: &[(&str, &str)], max_size: usize) -> HeadDraft {
         let mut block = Vec::new();
@@ -157,7 +159,7 @@ mod tests {
             }
         }
         let mut draft = HeadDraft::new(max_size);
-        Decoder::default()
+        HpackDecoder::default()
             .decode(&block, |field| {
                 draft.add(field);
                 ControlFlow::Continue(())

@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use super::head::HeadDraft;
 use super::reason::Fault;
-use crate::server::http2::error::Code;
-use crate::server::http2::hpack::Decoder;
+use crate::server::http2::error::ErrorCode;
+use crate::server::http2::hpack::HpackDecoder;
 
 /// The largest encoded field, in octets. It has to be buffered until it is complete.
 const MAX_FIELD: usize = 4 << 20;
@@ -37,7 +37,7 @@ impl HeaderBlock {
     ///
     /// # Errors
     /// It is no HPACK, or one field is too large to be decoded.
-    pub(super) fn push(&mut self, octets: &[u8], decoder: &mut Decoder) -> Result<(), Fault> {
+    pub(super) fn push(&mut self, octets: &[u8], decoder: &mut HpackDecoder) -> Result<(), Fault> {
         if self.rest.is_empty() {
             let used = self.decode(octets, decoder)?;
             self.rest = octets[used..].to_vec();
@@ -50,19 +50,19 @@ impl HeaderBlock {
         }
         if self.rest.len() > MAX_FIELD {
             let what = "a header field over 4 MiB";
-            return Err(Fault::Connection(Code::ENHANCE_YOUR_CALM, what));
+            return Err(Fault::Connection(ErrorCode::ENHANCE_YOUR_CALM, what));
         }
         Ok(())
     }
 
-    fn decode(&mut self, octets: &[u8], decoder: &mut Decoder) -> Result<usize, Fault> {
+    fn decode(&mut self, octets: &[u8], decoder: &mut HpackDecoder) -> Result<usize, Fault> {
         let draft = &mut self.draft;
         let add = |field: &_| {
             draft.add(field);
             ControlFlow::Continue(())
         };
         let decoded = decoder.decode_part(octets, &mut self.is_begun, add);
-        decoded.map_err(|_| Fault::Connection(Code::COMPRESSION_ERROR, "invalid HPACK"))
+        decoded.map_err(|_| Fault::Connection(ErrorCode::COMPRESSION_ERROR, "invalid HPACK"))
     }
 
     /// The block is complete.
@@ -73,7 +73,10 @@ impl HeaderBlock {
         if self.rest.is_empty() {
             Ok(self.draft)
         } else {
-            Err(Fault::Connection(Code::COMPRESSION_ERROR, "a header block that ends in a field"))
+            Err(Fault::Connection(
+                ErrorCode::COMPRESSION_ERROR,
+                "a header block that ends in a field",
+            ))
         }
     }
 }
@@ -82,13 +85,13 @@ impl HeaderBlock {
 mod tests {
     use super::super::head::Unfit;
     use super::{Fault, HeaderBlock, MAX_FIELD};
-    use crate::server::http2::hpack::Decoder;
+    use crate::server::http2::hpack::HpackDecoder;
 
     const LIMIT: usize = 64 << 10;
 
     #[test]
     fn a_block_far_over_the_limit_takes_little_memory_and_leaves_the_context_intact() {
-        let mut decoder = Decoder::default();
+        let mut decoder = HpackDecoder::default();
         let mut block = HeaderBlock::new(1, true, LIMIT);
         // Each adds itself to the dynamic table.
         let field = [&[0x40, 0x01, b'a', 100][..], &[b'x'; 100]].concat();
@@ -109,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_field_in_many_frames_is_put_together() {
-        let mut decoder = Decoder::default();
+        let mut decoder = HpackDecoder::default();
         let mut block = HeaderBlock::new(1, true, LIMIT);
         let octets = [&[0x88, 0x00, 0x01, b'a', 0x7f, 0xe9, 0x06][..], &[b'x'; 1000]].concat();
         for octet in octets.chunks(7) {
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn one_field_without_end_ends_the_connection() {
-        let mut decoder = Decoder::default();
+        let mut decoder = HpackDecoder::default();
         let mut block = HeaderBlock::new(1, true, LIMIT);
         block.push(&[0x00, 0x01, b'a', 0x7f, 0xff, 0xff, 0xff, 0x3f], &mut decoder).expect("valid");
         let frame = [b'x'; 16 << 10];

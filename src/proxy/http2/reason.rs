@@ -5,17 +5,17 @@ use std::fmt;
 use http::Request;
 
 use crate::proxy::upload::Upload;
-use crate::server::http2::error::Code;
+use crate::server::http2::error::ErrorCode;
 
 /// Why a stream, or the whole connection, ended early. The text is for the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::proxy) enum Reason {
     /// RST_STREAM (RFC 9113, section 6.4).
     #[error("it reset the stream with {}", Named(*.0))]
-    Reset(Code),
+    Reset(ErrorCode),
     /// GOAWAY (RFC 9113, section 6.8), with its debug data.
     #[error("it closes the connection with {}{}", Named(*.0), Quoted(.1))]
-    GoAway(Code, Box<str>),
+    GoAway(ErrorCode, Box<str>),
     /// The socket.
     #[error("the connection was lost: {0}")]
     Lost(Box<str>),
@@ -53,13 +53,13 @@ pub(in crate::proxy) struct Lost {
 impl Reason {
     /// Whether the connection is at fault, and another may do.
     pub(in crate::proxy) fn is_of_the_connection(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::Reset(Code::ENHANCE_YOUR_CALM))
+        matches!(self, Self::Lost(_) | Self::Reset(ErrorCode::ENHANCE_YOUR_CALM))
     }
 
     /// Whether a connection that has just been opened was closed without a fault: so a server that is
     /// being replaced closes those that it has accepted last.
     pub(in crate::proxy) fn is_plain_end(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::GoAway(Code::NO_ERROR, _))
+        matches!(self, Self::Lost(_) | Self::GoAway(ErrorCode::NO_ERROR, _))
     }
 }
 
@@ -67,23 +67,23 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// It ends the connection (RFC 9113, section 5.4.1).
-    Connection(Code, &'static str),
+    Connection(ErrorCode, &'static str),
     /// It ends one stream (RFC 9113, section 5.4.2): it is reset with this code.
-    Stream(u32, Code, Reason),
+    Stream(u32, ErrorCode, Reason),
 }
 
 impl Fault {
     pub(super) fn protocol(what: &'static str) -> Self {
-        Self::Connection(Code::PROTOCOL_ERROR, what)
+        Self::Connection(ErrorCode::PROTOCOL_ERROR, what)
     }
 
     pub(super) fn malformed(stream: u32, what: &'static str) -> Self {
-        Self::Stream(stream, Code::PROTOCOL_ERROR, Reason::Malformed(what))
+        Self::Stream(stream, ErrorCode::PROTOCOL_ERROR, Reason::Malformed(what))
     }
 }
 
 /// An error code by its name (RFC 9113, section 7).
-struct Named(Code);
+struct Named(ErrorCode);
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,15 +121,15 @@ impl fmt::Display for Quoted<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, Reason};
+    use super::{ErrorCode, Reason};
 
     #[test]
     fn a_code_reads_as_the_standard_names_it() {
-        let text = Reason::Reset(Code(0xd)).to_string();
+        let text = Reason::Reset(ErrorCode(0xd)).to_string();
         assert_eq!(text, "it reset the stream with HTTP_1_1_REQUIRED");
-        let text = Reason::GoAway(Code(0xb), "too_many_pings".into()).to_string();
+        let text = Reason::GoAway(ErrorCode(0xb), "too_many_pings".into()).to_string();
         assert_eq!(text, "it closes the connection with ENHANCE_YOUR_CALM (too_many_pings)");
-        let text = Reason::GoAway(Code(0x99), "".into()).to_string();
+        let text = Reason::GoAway(ErrorCode(0x99), "".into()).to_string();
         assert_eq!(text, "it closes the connection with error code 0x99");
     }
 }

@@ -9,8 +9,10 @@ use super::head::{HeadDraft, Unfit, content_length};
 use super::header_block::HeaderBlock;
 use super::reason::{Fault, Reason};
 use super::stream::Receiving;
-use crate::server::http2::error::Code;
-use crate::server::http2::frame::{self, HEAD, Head, MAX_31_BITS, MAX_PAYLOAD, flag, kind};
+use crate::server::http2::error::ErrorCode;
+use crate::server::http2::frame::{
+    self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_SIZE, flag, kind,
+};
 use crate::server::http2::measured::WINDOW_PING;
 
 /// Octets of a priority (RFC 9113, section 6.2).
@@ -28,20 +30,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     /// # Errors
     /// A fault, and the length of the frame.
     pub(super) fn receive(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
-        let Some(head) = Head::parse(octets) else { return Ok(None) };
-        if head.length > MAX_PAYLOAD {
+        let Some(head) = FrameHeader::parse(octets) else { return Ok(None) };
+        if head.length > MAX_FRAME_SIZE {
             let what = "a frame over SETTINGS_MAX_FRAME_SIZE";
-            return Err((0, Fault::Connection(Code::FRAME_SIZE_ERROR, what)));
+            return Err((0, Fault::Connection(ErrorCode::FRAME_SIZE_ERROR, what)));
         }
-        let length = HEAD + head.length;
-        let Some(payload) = octets.get(HEAD..length) else { return Ok(None) };
+        let length = FRAME_HEADER_LEN + head.length;
+        let Some(payload) = octets.get(FRAME_HEADER_LEN..length) else { return Ok(None) };
         match self.take_frame(head, payload) {
             Ok(()) => Ok(Some(length)),
             Err(fault) => Err((length, fault)),
         }
     }
 
-    fn take_frame(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn take_frame(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
         if !self.link.is_open() && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
             return Err(Fault::protocol("the first frame is no SETTINGS"));
         }
@@ -74,7 +76,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     /// Section 6.1.
-    fn data(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn data(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
         let id = head.stream;
         self.credit(payload.len());
         let data = frame::without_padding(head, payload)
@@ -86,7 +88,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         };
         if !stream.window.receive(payload.len()) {
             let reason = Reason::Protocol("more DATA than the window of the stream");
-            return Err(Fault::Stream(id, Code::FLOW_CONTROL_ERROR, reason));
+            return Err(Fault::Stream(id, ErrorCode::FLOW_CONTROL_ERROR, reason));
         }
         if let Some(left) = left {
             *left = left
@@ -130,11 +132,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     /// Section 6.2.
-    fn headers(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn headers(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
         let mut fields = frame::without_padding(head, payload)
             .ok_or_else(|| Fault::protocol("more padding than payload"))?;
         if head.has(flag::PRIORITY) {
-            let truncated = Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated priority");
+            let truncated = Fault::Connection(ErrorCode::FRAME_SIZE_ERROR, "a truncated priority");
             fields = fields.get(PRIORITY..).ok_or(truncated)?;
         }
         let ends_stream = head.has(flag::END_STREAM);
@@ -143,7 +145,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     /// Section 6.10.
-    fn continuation(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn continuation(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
         let block = self.block.take().expect("checked: this is what the block waits for");
         self.take_block(block, payload, head.has(flag::END_HEADERS))
     }
@@ -168,7 +170,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         };
         taken.map_err(|unfit| match unfit {
             Unfit::Malformed(what) => Fault::malformed(id, what),
-            Unfit::TooLarge => Fault::Stream(id, Code::CANCEL, Reason::LargeHeader),
+            Unfit::TooLarge => Fault::Stream(id, ErrorCode::CANCEL, Reason::LargeHeader),
         })
     }
 
@@ -217,24 +219,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     fn rst_stream(&mut self, id: u32, payload: &[u8]) -> Received {
         let Some(code) = frame::read_u32(payload).filter(|_| payload.len() == 4) else {
             let what = "a RST_STREAM of another size than 4";
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
+            return Err(Fault::Connection(ErrorCode::FRAME_SIZE_ERROR, what));
         };
-        let (code, stream) = (Code(code), self.remove(id));
+        let (code, stream) = (ErrorCode(code), self.remove(id));
         match code {
-            Code::REFUSED_STREAM if stream.is_some() => self.link.refused(),
+            ErrorCode::REFUSED_STREAM if stream.is_some() => self.link.refused(),
             // Node, for one, when clients that do not read take too much of its memory; it ends a
             // connection on which it has said so 100 times.
-            Code::ENHANCE_YOUR_CALM => self.link.wear_out(),
+            ErrorCode::ENHANCE_YOUR_CALM => self.link.wear_out(),
             _ => {}
         }
         if let Some(stream) = stream {
-            stream.fail(Reason::Reset(code), code == Code::REFUSED_STREAM);
+            stream.fail(Reason::Reset(code), code == ErrorCode::REFUSED_STREAM);
         }
         Ok(())
     }
 
     /// Section 6.5.
-    fn settings(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn settings(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
         if head.has(flag::ACK) {
             return Ok(());
         }
@@ -246,7 +248,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             stream.send_window += more;
             if stream.send_window > i64::from(MAX_31_BITS) {
                 let what = "a window over 2^31 - 1";
-                return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                return Err(Fault::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
             }
             if more > 0 && stream.is_uploading() {
                 waiting.push(id);
@@ -259,10 +261,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     /// Section 6.7.
-    fn pinged(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn pinged(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
         let Ok(payload) = payload.try_into() else {
             let what = "a PING of another size than 8";
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
+            return Err(Fault::Connection(ErrorCode::FRAME_SIZE_ERROR, what));
         };
         if !head.has(flag::ACK) {
             self.ping(payload, true);
@@ -277,13 +279,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let (Some(last), Some(code)) =
             (frame::read_u32(payload), payload.get(4..).and_then(frame::read_u32))
         else {
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated GOAWAY"));
+            return Err(Fault::Connection(ErrorCode::FRAME_SIZE_ERROR, "a truncated GOAWAY"));
         };
-        let (last, code) = (last & MAX_31_BITS, Code(code));
+        let (last, code) = (last & MAX_31_BITS, ErrorCode(code));
         let debug = &payload[8..payload.len().min(8 + MAX_DEBUG_DATA)];
         let reason = Reason::GoAway(code, debug.escape_ascii().to_string().into());
         self.last_stream = self.last_stream.min(last);
-        self.link.leave(&reason, (code == Code::NO_ERROR).then_some(last));
+        self.link.leave(&reason, (code == ErrorCode::NO_ERROR).then_some(last));
         let mut unprocessed: Vec<u32> =
             self.streams.keys().copied().filter(|&id| id > self.last_stream).collect();
         unprocessed.sort_unstable();
@@ -301,14 +303,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     fn window_update(&mut self, id: u32, payload: &[u8]) -> Received {
         let Some(increment) = frame::read_u32(payload).filter(|_| payload.len() == 4) else {
             let what = "a WINDOW_UPDATE of another size than 4";
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
+            return Err(Fault::Connection(ErrorCode::FRAME_SIZE_ERROR, what));
         };
         let increment = i64::from(increment & MAX_31_BITS);
         if id == 0 {
             self.send_window += increment;
             if increment == 0 || self.send_window > i64::from(MAX_31_BITS) {
                 let what = "a WINDOW_UPDATE by 0, or to over 2^31 - 1";
-                return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                return Err(Fault::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
             }
             self.feed_starved();
             return Ok(());
@@ -317,7 +319,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         stream.send_window += increment;
         if increment == 0 || stream.send_window > i64::from(MAX_31_BITS) {
             let reason = Reason::Protocol("a WINDOW_UPDATE by 0, or to over 2^31 - 1");
-            return Err(Fault::Stream(id, Code::FLOW_CONTROL_ERROR, reason));
+            return Err(Fault::Stream(id, ErrorCode::FLOW_CONTROL_ERROR, reason));
         }
         if stream.is_uploading() {
             self.make_ready(id);

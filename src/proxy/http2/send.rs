@@ -16,12 +16,12 @@ use super::stream::{Outgoing, Receiving, Stream};
 use super::window::Window;
 use crate::proxy::upload::Upload;
 use crate::server::http2::CONNECTION_SPECIFIC;
-use crate::server::http2::error::Code;
-use crate::server::http2::frame::{self, HEAD, flag, kind};
-use crate::server::http2::hpack::Encoder;
+use crate::server::http2::error::ErrorCode;
+use crate::server::http2::frame::{self, FRAME_HEADER_LEN, flag, kind};
+use crate::server::http2::hpack::HpackEncoder;
 
 /// What is sent at once on one stream: with its head it is one TLS record.
-const MAX_DATA: usize = MAX_TOGETHER - HEAD;
+const MAX_DATA: usize = MAX_TOGETHER - FRAME_HEADER_LEN;
 
 /// How far an upload came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ enum Sent {
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     fn put(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let out = self.output.buffer();
-        frame::put_head(out, payload.len(), kind, flags, stream);
+        frame::put_frame_header(out, payload.len(), kind, flags, stream);
         out.extend_from_slice(payload);
     }
 
@@ -57,19 +57,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.put(kind::WINDOW_UPDATE, 0, stream, &octets.to_be_bytes());
     }
 
-    pub(super) fn put_goaway(&mut self, code: Code, what: &str) {
+    pub(super) fn put_goaway(&mut self, code: ErrorCode, what: &str) {
         // A server opens no streams.
         let payload = [&0_u32.to_be_bytes()[..], &code.0.to_be_bytes(), what.as_bytes()].concat();
         self.put(kind::GOAWAY, 0, 0, &payload);
     }
 
-    fn put_reset(&mut self, stream: u32, code: Code) {
+    fn put_reset(&mut self, stream: u32, code: ErrorCode) {
         self.put(kind::RST_STREAM, 0, stream, &code.0.to_be_bytes());
         self.link.reset();
     }
 
     /// Ends a stream because of a fault of the backend's.
-    pub(super) fn reset(&mut self, id: u32, code: Code, reason: Reason) {
+    pub(super) fn reset(&mut self, id: u32, code: ErrorCode, reason: Reason) {
         if let Some(stream) = self.remove(id) {
             self.put_reset(id, code);
             stream.fail(reason, false);
@@ -129,11 +129,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         &mut self,
         stream: u32,
         is_last: bool,
-        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
+        encode: impl FnOnce(&mut HpackEncoder, &mut Vec<u8>),
     ) {
         let mut block = Vec::with_capacity(512);
         encode(&mut self.encoder, &mut block);
-        for (kind, flags, piece) in frame::of_header_block(&block, self.peer.max_payload, is_last) {
+        for (kind, flags, piece) in
+            frame::header_block_frames(&block, self.peer.max_payload, is_last)
+        {
             self.put(kind, flags, stream, piece);
         }
     }
@@ -144,7 +146,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         if stream.feed.is_dropped() {
             // The client has left.
             self.remove(id);
-            self.put_reset(id, Code::CANCEL);
+            self.put_reset(id, ErrorCode::CANCEL);
             return;
         }
         self.credit_read(id);
@@ -163,7 +165,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             Sent::Starves => self.starved.push(id),
             Sent::Yields => self.make_ready(id),
             Sent::Done => self.finish(id),
-            Sent::Failed => self.reset(id, Code::CANCEL, Reason::Upload),
+            Sent::Failed => self.reset(id, ErrorCode::CANCEL, Reason::Upload),
         }
     }
 
@@ -228,7 +230,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             self.remove(id);
         } else if matches!(stream.receiving, Receiving::Done) {
             self.remove(id);
-            self.put_reset(id, Code::CANCEL);
+            self.put_reset(id, ErrorCode::CANCEL);
         }
     }
 }
@@ -262,7 +264,7 @@ fn announce_length(request: &mut request::Parts, upload: &Upload) {
 }
 
 /// The head of a request (RFC 9113, section 8.3.1).
-fn encode(encoder: &mut Encoder, request: &request::Parts, block: &mut Vec<u8>) {
+fn encode(encoder: &mut HpackEncoder, request: &request::Parts, block: &mut Vec<u8>) {
     let uri = &request.uri;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let pseudo_headers = [
@@ -280,7 +282,7 @@ mod tests {
 
     use http::HeaderMap;
 
-    use super::{Driver, HEAD, flag, frame, kind};
+    use super::{Driver, FRAME_HEADER_LEN, flag, frame, kind};
     use crate::metrics::Metrics;
     use crate::proxy::http2::link::Link;
     use crate::proxy::http2::window::STREAM_WINDOW;
@@ -294,9 +296,9 @@ mod tests {
         driver.put_block(1, false, |encoder, block| encoder.request(&[], &HeaderMap::new(), block));
         driver.output.buffer().clear();
         driver.put_trailers(1, &HeaderMap::new());
-        let frame = frame::Head::parse(driver.output.buffer()).expect("a frame");
+        let frame = frame::FrameHeader::parse(driver.output.buffer()).expect("a frame");
         assert_eq!((frame.length, frame.kind, frame.stream), (0, kind::DATA, 1));
         assert!(frame.has(flag::END_STREAM));
-        assert_eq!(driver.output.len(), HEAD);
+        assert_eq!(driver.output.len(), FRAME_HEADER_LEN);
     }
 }

@@ -1,8 +1,10 @@
 //! What each end announces of itself (RFC 9113, section 6.5).
 
 use super::reason::Fault;
-use crate::server::http2::error::Code;
-use crate::server::http2::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_PAYLOAD, kind, setting};
+use crate::server::http2::error::ErrorCode;
+use crate::server::http2::frame::{
+    self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, kind, setting,
+};
 
 /// What the backend has announced, as far as a client needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +19,11 @@ pub(super) struct PeerSettings {
 
 impl Default for PeerSettings {
     fn default() -> Self {
-        Self { max_streams: usize::MAX, initial_window: DEFAULT_WINDOW, max_payload: MAX_PAYLOAD }
+        Self {
+            max_streams: usize::MAX,
+            initial_window: DEFAULT_WINDOW,
+            max_payload: MAX_FRAME_SIZE,
+        }
     }
 }
 
@@ -29,7 +35,7 @@ impl PeerSettings {
     pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), Fault> {
         let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
         if !rest.is_empty() {
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated setting"));
+            return Err(Fault::Connection(ErrorCode::FRAME_SIZE_ERROR, "a truncated setting"));
         }
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
@@ -37,7 +43,7 @@ impl PeerSettings {
                 setting::MAX_CONCURRENT_STREAMS => self.max_streams = value as usize,
                 setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
                     let what = "SETTINGS_INITIAL_WINDOW_SIZE over 2^31 - 1";
-                    return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                    return Err(Fault::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
                 }
                 setting::INITIAL_WINDOW_SIZE => self.initial_window = value,
                 setting::MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
@@ -70,19 +76,19 @@ pub(super) fn put_first(out: &mut Vec<u8>, stream_window: u32, max_header_list: 
         (setting::INITIAL_WINDOW_SIZE, stream_window),
         (setting::MAX_HEADER_LIST_SIZE, list),
     ];
-    frame::put_head(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
+    frame::put_frame_header(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
     for (id, value) in ours {
         out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(&value.to_be_bytes());
     }
-    frame::put_head(out, 4, kind::WINDOW_UPDATE, 0, 0);
+    frame::put_frame_header(out, 4, kind::WINDOW_UPDATE, 0, 0);
     out.extend_from_slice(&(MAX_31_BITS - DEFAULT_WINDOW).to_be_bytes());
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Fault, PeerSettings};
-    use crate::server::http2::error::Code;
+    use crate::server::http2::error::ErrorCode;
 
     fn setting(id: u16, value: u32) -> Vec<u8> {
         [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
@@ -106,11 +112,11 @@ mod tests {
     #[test]
     fn a_setting_that_is_not_allowed_ends_the_connection() {
         for (payload, code) in [
-            (setting(0x2, 1), Code::PROTOCOL_ERROR),
-            (setting(0x4, 1 << 31), Code::FLOW_CONTROL_ERROR),
-            (setting(0x5, (1 << 14) - 1), Code::PROTOCOL_ERROR),
-            (setting(0x5, 1 << 24), Code::PROTOCOL_ERROR),
-            (vec![0; 5], Code::FRAME_SIZE_ERROR),
+            (setting(0x2, 1), ErrorCode::PROTOCOL_ERROR),
+            (setting(0x4, 1 << 31), ErrorCode::FLOW_CONTROL_ERROR),
+            (setting(0x5, (1 << 14) - 1), ErrorCode::PROTOCOL_ERROR),
+            (setting(0x5, 1 << 24), ErrorCode::PROTOCOL_ERROR),
+            (vec![0; 5], ErrorCode::FRAME_SIZE_ERROR),
         ] {
             let result = PeerSettings::default().update(&payload);
             assert!(

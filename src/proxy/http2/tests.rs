@@ -37,7 +37,7 @@ fn get(path: &str) -> Request<Upload> {
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut octets = Vec::new();
-    frame::put_head(&mut octets, payload.len(), kind, flags, stream);
+    frame::put_frame_header(&mut octets, payload.len(), kind, flags, stream);
     octets.extend_from_slice(payload);
     octets
 }
@@ -57,10 +57,10 @@ async fn a_task_that_ends_without_a_word_fails_its_requests_and_takes_no_more() 
             let sent = link.send(get("/sent"));
             let mut preface = [0; 24];
             far.read_exact(&mut preface).await.expect("the preface");
-            let mut head = [0; frame::HEAD];
+            let mut head = [0; frame::FRAME_HEADER_LEN];
             while head[3] != kind::HEADERS {
                 far.read_exact(&mut head).await.expect("a frame");
-                let mut payload = vec![0; frame::Head::parse(&head).expect("whole").length];
+                let mut payload = vec![0; frame::FrameHeader::parse(&head).expect("whole").length];
                 far.read_exact(&mut payload).await.expect("its payload");
             }
             let queued = link.send(get("/queued"));

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::connection::{Connection, TOGETHER};
-use super::frame::HEAD;
+use super::frame::FRAME_HEADER_LEN;
 use super::pace::{MARKER_PING, PATIENCE, Pace};
 use super::send::Bounds;
 use crate::server::connection::Handler;
@@ -72,7 +72,7 @@ impl Bulk {
         }
         let pace = self.pace.get_or_insert_with(|| Box::new(Pace::new(Instant::now())));
         let room = pace.room();
-        let at_once = self.at_once().min(room.saturating_add(HEAD));
+        let at_once = self.at_once().min(room.saturating_add(FRAME_HEADER_LEN));
         (room > 0).then_some(Bounds { at_once, window_left: WINDOW_FOR_EVENTS })
     }
 

@@ -15,10 +15,10 @@ use super::bulk::Bulk;
 use super::credit::Credit;
 use super::data::Payload;
 use super::ending::{FINISH_PING, GRACE, Phase};
-use super::error::Code;
+use super::error::ErrorCode;
 use super::frame::MAX_31_BITS;
 use super::growth::Measurement;
-use super::hpack::Decoder;
+use super::hpack::HpackDecoder;
 use super::reads::Reads;
 use super::requests::Block;
 use super::resets::Resets;
@@ -52,7 +52,7 @@ pub(in crate::server) struct Connection<H: Handler> {
     /// The highest stream identifier that the client has opened.
     pub(super) last_stream: u32,
     pub(super) sender: Sender,
-    pub(super) decoder: Decoder,
+    pub(super) decoder: HpackDecoder,
     /// The header block whose END_HEADERS has not come.
     pub(super) block: Option<Box<Block>>,
     /// The DATA frame whose end has not come.
@@ -114,7 +114,7 @@ impl<H: Handler> Connection<H> {
             ended: Ended::default(),
             last_stream: 0,
             sender: Sender::new(&shard.settings().http2),
-            decoder: Decoder::default(),
+            decoder: HpackDecoder::default(),
             block: None,
             payload: None,
             credit: Credit::new(own_window, shard.upload_memory().clone()),
@@ -203,7 +203,7 @@ impl<H: Handler> Connection<H> {
     fn heed(&mut self) {
         // `Notice::Cut` ends this task before it is polled.
         if self.state.notice() == Some(Notice::Finish) && matches!(self.phase, Phase::Open) {
-            self.sender.goaway(MAX_31_BITS, Code::NO_ERROR, "");
+            self.sender.goaway(MAX_31_BITS, ErrorCode::NO_ERROR, "");
             self.sender.ping(FINISH_PING, false);
             self.phase = Phase::Finishing(Box::pin(tokio::time::sleep(GRACE)));
         }
@@ -229,7 +229,7 @@ impl<H: Handler> Connection<H> {
         }
         for id in stalled {
             self.shard.metrics().stream_reset("write_timeout");
-            self.reset(id, Code::CANCEL);
+            self.reset(id, ErrorCode::CANCEL);
         }
     }
 
@@ -251,7 +251,7 @@ impl<H: Handler> Connection<H> {
         }
         for id in over {
             self.shard.metrics().stream_reset("lingering_close");
-            self.reset(id, Code::NO_ERROR);
+            self.reset(id, ErrorCode::NO_ERROR);
         }
         self.answered = None;
         if is_waiting {
@@ -281,7 +281,7 @@ impl<H: Handler> Connection<H> {
         }
         while let Some(id) = self.cut.pop() {
             if self.streams.contains(id) {
-                self.reset(id, Code::CANCEL);
+                self.reset(id, ErrorCode::CANCEL);
             }
         }
         // A stream that is alone on its connection wakes the task directly, without a queued wake.
@@ -329,7 +329,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Resets a stream.
-    pub(super) fn reset(&mut self, id: u32, code: Code) {
+    pub(super) fn reset(&mut self, id: u32, code: ErrorCode) {
         self.sender.reset(id, code);
         self.remove(id, How::ResetByUs);
     }

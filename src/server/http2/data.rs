@@ -5,8 +5,8 @@
 //! frames than for small ones.
 
 use super::connection::Connection;
-use super::error::{Code, Fault};
-use super::frame::{HEAD, Head, flag};
+use super::error::{ErrorCode, Fault};
+use super::frame::{FRAME_HEADER_LEN, FrameHeader, flag};
 use super::receive::Received;
 use crate::server::connection::Handler;
 
@@ -14,7 +14,7 @@ use crate::server::connection::Handler;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Payload {
     stream: u32,
-    // At most MAX_PAYLOAD, which fits.
+    // At most MAX_FRAME_SIZE, which fits.
     data: u16,
     padding: u8,
     ends_stream: bool,
@@ -26,53 +26,53 @@ impl<H: Handler> Connection<H> {
     /// Length has not come.
     pub(super) fn receive_data(
         &mut self,
-        head: Head,
+        header: FrameHeader,
         first: Option<u8>,
     ) -> Result<Option<usize>, (usize, Fault)> {
-        let is_padded = head.has(flag::PADDED);
-        let padding = match first.filter(|_| is_padded && head.length > 0) {
+        let is_padded = header.has(flag::PADDED);
+        let padding = match first.filter(|_| is_padded && header.length > 0) {
             Some(padding) => padding,
-            None if is_padded && head.length > 0 => return Ok(None),
+            None if is_padded && header.length > 0 => return Ok(None),
             None => 0,
         };
         // Pad Length is a part of the payload (section 6.1).
         let around = usize::from(padding) + usize::from(is_padded);
-        let taken = self.check(head).and_then(|()| {
-            let data = head.length.checked_sub(around);
+        let taken = self.check(header).and_then(|()| {
+            let data = header.length.checked_sub(around);
             let data = data.ok_or_else(|| Fault::protocol("padding longer than the payload"))?;
-            self.begin_data(head, data, padding)
+            self.begin_data(header, data, padding)
         });
-        let length = HEAD + usize::from(is_padded).min(head.length);
+        let length = FRAME_HEADER_LEN + usize::from(is_padded).min(header.length);
         taken.map(|()| Some(length)).map_err(|fault| (length, fault))
     }
 
-    fn begin_data(&mut self, head: Head, data: usize, padding: u8) -> Received {
-        if self.is_idle(head.stream) {
+    fn begin_data(&mut self, header: FrameHeader, data: usize, padding: u8) -> Received {
+        if self.is_idle(header.stream) {
             return Err(Fault::protocol("DATA on an idle stream"));
         }
-        if !self.credit.receive(head.length) {
+        if !self.credit.receive(header.length) {
             let what = "DATA exceeds the flow-control window of the connection";
-            return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+            return Err(Fault::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
         }
-        let ends_stream = head.has(flag::END_STREAM);
+        let ends_stream = header.has(flag::END_STREAM);
         let left = u16::try_from(data).expect("no more than the largest payload");
-        self.payload = Some(Payload { stream: head.stream, data: left, padding, ends_stream });
-        let Some(stream) = self.streams.get_mut(head.stream) else {
-            self.skip_payload(head.length);
-            return self.late(head.stream);
+        self.payload = Some(Payload { stream: header.stream, data: left, padding, ends_stream });
+        let Some(stream) = self.streams.get_mut(header.stream) else {
+            self.skip_payload(header.length);
+            return self.late(header.stream);
         };
-        let taken = stream.receiving.begin(data, head.length - data, ends_stream);
-        if head.length > data {
+        let taken = stream.receiving.begin(data, header.length - data, ends_stream);
+        if header.length > data {
             // Padding has no reader: it is credited at once.
-            self.ready.push_back(head.stream);
+            self.ready.push_back(header.stream);
         }
         if taken.is_err() && ends_stream {
             stream.receiving.close();
         }
         self.update_credit();
         if let Err(wrong) = taken {
-            self.skip_payload(head.length);
-            return Err(wrong.fault(head.stream));
+            self.skip_payload(header.length);
+            return Err(wrong.fault(header.stream));
         }
         self.end_payload();
         if data == 0 && !ends_stream { self.spend() } else { Ok(()) }

@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite as _;
 use tokio::time::{Instant, Sleep};
 
 use super::connection::Connection;
-use super::error::Code;
+use super::error::ErrorCode;
 use super::stream::{Stage, Streams};
 use crate::server::connection::{CutReason, Handler};
 
@@ -64,7 +64,7 @@ impl<H: Handler> Connection<H> {
 
     /// Sends the final GOAWAY: the client has seen the first.
     pub(super) fn finished(&mut self) {
-        self.sender.goaway(self.last_stream, Code::NO_ERROR, "");
+        self.sender.goaway(self.last_stream, ErrorCode::NO_ERROR, "");
         self.phase = Phase::Finished;
     }
 
@@ -74,7 +74,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Ends the connection with a connection error (section 5.4.1).
-    pub(super) fn fail(&mut self, code: Code, what: &'static str) {
+    pub(super) fn fail(&mut self, code: ErrorCode, what: &'static str) {
         tracing::debug!(peer = %self.state.peer, code = code.0, what, "HTTP/2 connection error");
         self.streams = Streams::None;
         self.sender.goaway(self.last_stream, code, what);
@@ -84,11 +84,11 @@ impl<H: Handler> Connection<H> {
     /// Ends the connection of a client that does too much of what is allowed.
     pub(super) fn cut_off(&mut self, reason: CutReason) {
         self.shard.metrics().connection_cut(reason.as_str());
-        self.fail(Code::ENHANCE_YOUR_CALM, reason.as_str());
+        self.fail(ErrorCode::ENHANCE_YOUR_CALM, reason.as_str());
     }
 
     /// Resets a stream for a stream error (section 5.4.2).
-    pub(super) fn fault(&mut self, id: u32, code: Code) {
+    pub(super) fn fault(&mut self, id: u32, code: ErrorCode) {
         match self.bear(id) {
             Ok(()) => self.reset(id, code),
             Err(reason) => self.cut_off(reason),

@@ -5,9 +5,9 @@ use crate::server::refusal::Unfit;
 
 /// An error code (RFC 9113, section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Code(pub(crate) u32);
+pub(crate) struct ErrorCode(pub(crate) u32);
 
-impl Code {
+impl ErrorCode {
     pub(crate) const NO_ERROR: Self = Self(0x0);
     pub(crate) const PROTOCOL_ERROR: Self = Self(0x1);
     pub(crate) const INTERNAL_ERROR: Self = Self(0x2);
@@ -24,9 +24,9 @@ impl Code {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// A connection error (section 5.4.1), with the text for GOAWAY and the log.
-    Connection(Code, &'static str),
+    Connection(ErrorCode, &'static str),
     /// A stream error (section 5.4.2).
-    Stream(u32, Code),
+    Stream(u32, ErrorCode),
     /// A request that turned out to be in error after its header. Boxed: the other errors are
     /// small.
     Request(u32, Box<Unfit>),
@@ -36,7 +36,7 @@ pub(super) enum Fault {
 
 impl Fault {
     pub(super) fn protocol(what: &'static str) -> Self {
-        Self::Connection(Code::PROTOCOL_ERROR, what)
+        Self::Connection(ErrorCode::PROTOCOL_ERROR, what)
     }
 
     pub(super) fn request(stream: u32, why: Unfit) -> Self {
@@ -44,6 +44,6 @@ impl Fault {
     }
 
     pub(super) fn frame_size(what: &'static str) -> Self {
-        Self::Connection(Code::FRAME_SIZE_ERROR, what)
+        Self::Connection(ErrorCode::FRAME_SIZE_ERROR, what)
     }
 }

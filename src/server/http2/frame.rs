@@ -1,9 +1,9 @@
 //! The wire format of frames (RFC 9113, sections 4 and 6).
 
 /// Octets of a frame header (section 4.1).
-pub(crate) const HEAD: usize = 9;
+pub(crate) const FRAME_HEADER_LEN: usize = 9;
 /// The largest payload that we accept: the default of SETTINGS_MAX_FRAME_SIZE (section 6.5.2).
-pub(crate) const MAX_PAYLOAD: usize = 16 << 10;
+pub(crate) const MAX_FRAME_SIZE: usize = 16 << 10;
 /// The largest window, stream identifier or increment: 2^31-1. Masks the reserved bit.
 pub(crate) const MAX_31_BITS: u32 = (1 << 31) - 1;
 
@@ -49,7 +49,7 @@ pub(crate) mod setting {
 
 /// A frame header (section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct FrameHeader {
     /// Octets of the payload.
     pub(crate) length: usize,
     pub(crate) kind: u8,
@@ -58,14 +58,14 @@ pub(crate) struct Head {
     pub(crate) stream: u32,
 }
 
-impl Head {
+impl FrameHeader {
     pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
     /// Parses a frame header; `None` if it is incomplete.
     pub(crate) fn parse(octets: &[u8]) -> Option<Self> {
-        let &[a, b, c, kind, flags, s0, s1, s2, s3] = octets.first_chunk::<HEAD>()?;
+        let &[a, b, c, kind, flags, s0, s1, s2, s3] = octets.first_chunk::<FRAME_HEADER_LEN>()?;
         Some(Self {
             length: u32::from_be_bytes([0, a, b, c]) as usize,
             kind,
@@ -76,7 +76,7 @@ impl Head {
 }
 
 /// Appends the header of a frame with `length` octets of payload.
-pub(crate) fn put_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) {
+pub(crate) fn put_frame_header(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) {
     let length = u32::try_from(length).expect("no more than SETTINGS_MAX_FRAME_SIZE").to_be_bytes();
     let stream = stream.to_be_bytes();
     out.extend_from_slice(&[
@@ -85,14 +85,14 @@ pub(crate) fn put_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, st
 }
 
 /// Splits a header block into frames, as type, flags and payload: HEADERS, then CONTINUATION for
-/// what exceeds `max_payload` octets (section 4.3). An empty block yields no frame.
-pub(crate) fn of_header_block(
+/// what exceeds `max_frame_size` octets (section 4.3). An empty block yields no frame.
+pub(crate) fn header_block_frames(
     block: &[u8],
-    max_payload: usize,
+    max_frame_size: usize,
     is_last: bool,
 ) -> impl Iterator<Item = (u8, u8, &[u8])> {
-    let last = block.len().div_ceil(max_payload).saturating_sub(1);
-    block.chunks(max_payload).enumerate().map(move |(at, piece)| {
+    let last = block.len().div_ceil(max_frame_size).saturating_sub(1);
+    block.chunks(max_frame_size).enumerate().map(move |(at, piece)| {
         let end_headers = if at == last { flag::END_HEADERS } else { 0 };
         let end_stream = if at == 0 && is_last { flag::END_STREAM } else { 0 };
         let kind = if at == 0 { kind::HEADERS } else { kind::CONTINUATION };
@@ -108,8 +108,8 @@ pub(crate) fn read_u32(octets: &[u8]) -> Option<u32> {
 
 /// Strips the padding off a payload (sections 6.1 and 6.2); `None` if the padding is longer than
 /// the payload.
-pub(crate) fn without_padding(head: Head, payload: &[u8]) -> Option<&[u8]> {
-    if !head.has(flag::PADDED) {
+pub(crate) fn without_padding(header: FrameHeader, payload: &[u8]) -> Option<&[u8]> {
+    if !header.has(flag::PADDED) {
         return Some(payload);
     }
     let (&padding, rest) = payload.split_first()?;
@@ -118,23 +118,23 @@ pub(crate) fn without_padding(head: Head, payload: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Head, flag, kind, put_head, without_padding};
+    use super::{FrameHeader, flag, kind, put_frame_header, without_padding};
 
     #[test]
     fn a_frame_header_is_parsed_as_it_was_written() {
         let mut octets = Vec::new();
-        put_head(&mut octets, 0x01_02_03, kind::HEADERS, flag::END_HEADERS, 0x0405_0607);
+        put_frame_header(&mut octets, 0x01_02_03, kind::HEADERS, flag::END_HEADERS, 0x0405_0607);
         assert_eq!(octets, [1, 2, 3, 1, 4, 4, 5, 6, 7]);
-        assert_eq!(Head::parse(&octets[..8]), None);
+        assert_eq!(FrameHeader::parse(&octets[..8]), None);
         octets[5] |= 0x80; // the reserved bit
-        let head = Head::parse(&octets).expect("complete");
-        assert_eq!((head.length, head.kind, head.stream), (0x01_02_03, 1, 0x0405_0607));
-        assert!(head.has(flag::END_HEADERS) && !head.has(flag::END_STREAM));
+        let header = FrameHeader::parse(&octets).expect("complete");
+        assert_eq!((header.length, header.kind, header.stream), (0x01_02_03, 1, 0x0405_0607));
+        assert!(header.has(flag::END_HEADERS) && !header.has(flag::END_STREAM));
     }
 
     #[test]
     fn padding_is_stripped_and_never_longer_than_the_payload() {
-        let head = Head { length: 0, kind: kind::DATA, flags: flag::PADDED, stream: 1 };
+        let header = FrameHeader { length: 0, kind: kind::DATA, flags: flag::PADDED, stream: 1 };
         for (payload, expected) in [
             (&b"\x02ab.."[..], Some(&b"ab"[..])),
             (b"\x00ab", Some(b"ab")),
@@ -142,7 +142,7 @@ mod tests {
             (b"\x03..", None),
             (b"", None),
         ] {
-            assert_eq!(without_padding(head, payload), expected, "{payload:?}");
+            assert_eq!(without_padding(header, payload), expected, "{payload:?}");
         }
     }
 }

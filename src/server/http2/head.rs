@@ -12,7 +12,7 @@ use hyper::ext::Protocol;
 
 use super::CONNECTION_SPECIFIC;
 use super::authority::is_authority;
-use super::hpack::{BadValue, Field, Name};
+use super::hpack::{FieldName, HeaderField, InvalidValue};
 use crate::server::refusal::Unfit;
 
 /// Decoding stops when a header list exceeds its limit by this factor. Below that, the client gets
@@ -60,7 +60,7 @@ impl HeadDraft {
     }
 
     /// Adds a field; breaks if the list is far too large.
-    pub(super) fn take(&mut self, field: &Field) -> ControlFlow<()> {
+    pub(super) fn take(&mut self, field: &HeaderField) -> ControlFlow<()> {
         self.size += field.size;
         if self.size > self.max_size * WAY_TOO_LARGE {
             return ControlFlow::Break(());
@@ -74,21 +74,21 @@ impl HeadDraft {
         ControlFlow::Continue(())
     }
 
-    fn put(&mut self, field: &Field) -> Result<(), Unfit> {
+    fn put(&mut self, field: &HeaderField) -> Result<(), Unfit> {
         let name = &field.name;
         let place = match name {
-            Name::Regular(name) => return self.put_regular(name, field),
-            Name::Method => &mut self.pseudo.method,
-            Name::Scheme => &mut self.pseudo.scheme,
-            Name::Authority => &mut self.pseudo.authority,
-            Name::Path => &mut self.pseudo.path,
-            Name::Protocol => &mut self.pseudo.protocol,
-            Name::Status | Name::Malformed { .. } => {
+            FieldName::Regular(name) => return self.put_regular(name, field),
+            FieldName::Method => &mut self.pseudo.method,
+            FieldName::Scheme => &mut self.pseudo.scheme,
+            FieldName::Authority => &mut self.pseudo.authority,
+            FieldName::Path => &mut self.pseudo.path,
+            FieldName::Protocol => &mut self.pseudo.protocol,
+            FieldName::Status | FieldName::Malformed { .. } => {
                 let what = "a field name that HTTP/2 does not allow: upper-case letters, spaces, \
                             or an unknown pseudo-header field";
                 return Err(Unfit::malformed(what));
             }
-            Name::NoToken { .. } => {
+            FieldName::NoToken { .. } => {
                 return Err(Unfit::refused("a field name is not a token"));
             }
         };
@@ -100,7 +100,7 @@ impl HeadDraft {
         Ok(())
     }
 
-    fn put_regular(&mut self, name: &HeaderName, field: &Field) -> Result<(), Unfit> {
+    fn put_regular(&mut self, name: &HeaderName, field: &HeaderField) -> Result<(), Unfit> {
         let value = valid(name, field)?;
         if CONNECTION_SPECIFIC.contains(name) {
             return Err(Unfit::malformed(format!("{name} is not allowed in HTTP/2")));
@@ -150,12 +150,12 @@ impl HeadDraft {
 }
 
 /// The value of a field, if it is valid.
-fn valid(name: &impl fmt::Display, field: &Field) -> Result<HeaderValue, Unfit> {
+fn valid(name: &impl fmt::Display, field: &HeaderField) -> Result<HeaderValue, Unfit> {
     field.strict_value().cloned().map_err(|bad| match bad {
-        BadValue::Malformed => Unfit::malformed(format!(
+        InvalidValue::Malformed => Unfit::malformed(format!(
             "the value of {name} contains NUL or a line break, or begins or ends with a space"
         )),
-        BadValue::Control => {
+        InvalidValue::Control => {
             Unfit::refused(format!("the value of {name} contains a control character"))
         }
     })
@@ -253,7 +253,7 @@ mod tests {
     use hyper::ext::Protocol;
 
     use super::{HeadDraft, Unfit, content_length};
-    use crate::server::http2::hpack::Decoder;
+    use crate::server::http2::hpack::HpackDecoder;
 
     fn request(fields: &[(&str, &str)]) -> Result<Request<()>, Unfit> {
         let mut block = Vec::new();
@@ -265,7 +265,7 @@ mod tests {
             }
         }
         let mut draft = HeadDraft::new(16 << 10);
-        Decoder::default().decode(&block, |field| draft.take(field)).expect("valid HPACK");
+        HpackDecoder::default().decode(&block, |field| draft.take(field)).expect("valid HPACK");
         draft.into_request().map_err(|refused| refused.why)
     }
 

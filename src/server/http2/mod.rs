@@ -81,12 +81,14 @@ pub(crate) const CONNECTION_SPECIFIC: [HeaderName; 5] = [
 pub fn decode_header_blocks<'a>(
     blocks: impl Iterator<Item = &'a [u8]>,
 ) -> Vec<Option<(Vec<String>, Option<http::Request<()>>)>> {
-    let mut decoder = hpack::Decoder::default();
+    let mut decoder = hpack::HpackDecoder::default();
     let mut decoded = Vec::new();
     for block in blocks {
         let (mut draft, mut lines) = (head::HeadDraft::new(16 << 10), Vec::new());
         let result = decoder.decode(block, |field| {
-            if let (hpack::Name::Regular(name), Ok(value)) = (&field.name, field.strict_value()) {
+            if let (hpack::FieldName::Regular(name), Ok(value)) =
+                (&field.name, field.strict_value())
+            {
                 lines.push(format!("{name}: {}", value.as_bytes().escape_ascii()));
             }
             draft.take(field)

@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::ending::{FINISH_PING, Phase};
-use super::error::{Code, Fault};
-use super::frame::{self, HEAD, Head, MAX_31_BITS, MAX_PAYLOAD, flag, kind};
+use super::error::{ErrorCode, Fault};
+use super::frame::{self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_SIZE, flag, kind};
 use super::growth::WINDOW_PING;
 use super::pace::MARKER_PING;
 use super::stream::{How, Stage};
@@ -24,52 +24,52 @@ impl<H: Handler> Connection<H> {
         if self.payload.is_some() {
             return Ok((!octets.is_empty()).then(|| self.pass_on(octets)));
         }
-        let Some(head) = Head::parse(octets) else { return Ok(None) };
-        if head.length > MAX_PAYLOAD {
+        let Some(header) = FrameHeader::parse(octets) else { return Ok(None) };
+        if header.length > MAX_FRAME_SIZE {
             return Err((0, Fault::frame_size("frame larger than SETTINGS_MAX_FRAME_SIZE")));
         }
-        if head.kind == kind::DATA {
-            return self.receive_data(head, octets.get(HEAD).copied());
+        if header.kind == kind::DATA {
+            return self.receive_data(header, octets.get(FRAME_HEADER_LEN).copied());
         }
-        let length = HEAD + head.length;
-        let Some(payload) = octets.get(HEAD..length) else { return Ok(None) };
-        let taken = self.check(head).and_then(|()| self.take_frame(head, payload));
+        let length = FRAME_HEADER_LEN + header.length;
+        let Some(payload) = octets.get(FRAME_HEADER_LEN..length) else { return Ok(None) };
+        let taken = self.check(header).and_then(|()| self.take_frame(header, payload));
         taken.map(|()| Some(length)).map_err(|fault| (length, fault))
     }
 
     /// Checks that a frame of this type may come now on this stream.
-    pub(super) fn check(&self, head: Head) -> Received {
-        if !self.has_settings && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
+    pub(super) fn check(&self, header: FrameHeader) -> Received {
+        if !self.has_settings && (header.kind != kind::SETTINGS || header.has(flag::ACK)) {
             return Err(Fault::protocol("the first frame is not SETTINGS"));
         }
         let is_awaited = match &self.block {
-            Some(block) => head.kind == kind::CONTINUATION && head.stream == block.stream(),
-            None => head.kind != kind::CONTINUATION,
+            Some(block) => header.kind == kind::CONTINUATION && header.stream == block.stream(),
+            None => header.kind != kind::CONTINUATION,
         };
         if !is_awaited {
             return Err(Fault::protocol("CONTINUATION expected, or CONTINUATION without HEADERS"));
         }
-        let is_of_stream = match head.kind {
+        let is_of_stream = match header.kind {
             kind::DATA | kind::HEADERS | kind::PRIORITY | kind::RST_STREAM => true,
             kind::SETTINGS | kind::PING | kind::GOAWAY => false,
-            _ => head.stream != 0,
+            _ => header.stream != 0,
         };
-        if is_of_stream != (head.stream != 0) {
+        if is_of_stream != (header.stream != 0) {
             return Err(Fault::protocol("wrong stream identifier for this frame type"));
         }
         Ok(())
     }
 
-    fn take_frame(&mut self, head: Head, payload: &[u8]) -> Received {
-        match head.kind {
-            kind::HEADERS => self.headers(head, payload),
-            kind::CONTINUATION => self.continuation(head, payload),
-            kind::RST_STREAM => self.rst_stream(head, payload),
+    fn take_frame(&mut self, header: FrameHeader, payload: &[u8]) -> Received {
+        match header.kind {
+            kind::HEADERS => self.headers(header, payload),
+            kind::CONTINUATION => self.continuation(header, payload),
+            kind::RST_STREAM => self.rst_stream(header, payload),
             kind::PUSH_PROMISE => Err(Fault::protocol("PUSH_PROMISE from a client")),
-            kind::WINDOW_UPDATE => self.window_update(head, payload),
-            kind::PRIORITY => self.priority(head, payload),
-            kind::SETTINGS => self.settings(head, payload),
-            kind::PING => self.ping(head, payload),
+            kind::WINDOW_UPDATE => self.window_update(header, payload),
+            kind::PRIORITY => self.priority(header, payload),
+            kind::SETTINGS => self.settings(header, payload),
+            kind::PING => self.ping(header, payload),
             kind::GOAWAY => self.goaway(payload),
             _ => self.spend(), // section 4.1: frames of unknown types are ignored
         }
@@ -98,9 +98,9 @@ impl<H: Handler> Connection<H> {
     pub(super) fn late(&mut self, stream: u32) -> Received {
         match self.ended.find(stream) {
             Some(How::Complete) => {
-                Err(Fault::Connection(Code::STREAM_CLOSED, "frame on a closed stream"))
+                Err(Fault::Connection(ErrorCode::STREAM_CLOSED, "frame on a closed stream"))
             }
-            Some(How::Reset) => Err(Fault::Stream(stream, Code::STREAM_CLOSED)),
+            Some(How::Reset) => Err(Fault::Stream(stream, ErrorCode::STREAM_CLOSED)),
             // In flight when we reset the stream; or the stream closed so long ago that we do not
             // know how.
             Some(How::ResetByUs) | None => self.spend(),
@@ -108,36 +108,36 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Section 6.3. Priorities are deprecated, but malformed frames are still errors.
-    fn priority(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn priority(&mut self, header: FrameHeader, payload: &[u8]) -> Received {
         let fault = |code, what| {
             // RST_STREAM must not be sent on an idle stream (section 6.4).
-            if self.is_unknown(head.stream) {
+            if self.is_unknown(header.stream) {
                 Fault::Connection(code, what)
             } else {
-                Fault::Stream(head.stream, code)
+                Fault::Stream(header.stream, code)
             }
         };
         if payload.len() != PRIORITY {
-            return Err(fault(Code::FRAME_SIZE_ERROR, "PRIORITY whose length is not 5"));
+            return Err(fault(ErrorCode::FRAME_SIZE_ERROR, "PRIORITY whose length is not 5"));
         }
-        if dependency(payload) == Some(head.stream) {
-            return Err(fault(Code::PROTOCOL_ERROR, "stream that depends on itself"));
+        if dependency(payload) == Some(header.stream) {
+            return Err(fault(ErrorCode::PROTOCOL_ERROR, "stream that depends on itself"));
         }
         self.spend()
     }
 
     /// Section 6.4.
-    fn rst_stream(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn rst_stream(&mut self, header: FrameHeader, payload: &[u8]) -> Received {
         if payload.len() != 4 {
             return Err(Fault::frame_size("RST_STREAM whose length is not 4"));
         }
-        if self.is_idle(head.stream) {
+        if self.is_idle(header.stream) {
             return Err(Fault::protocol("RST_STREAM on an idle stream"));
         }
-        if !self.streams.contains(head.stream) {
+        if !self.streams.contains(header.stream) {
             return self.spend();
         }
-        let stream = self.remove(head.stream, How::Reset).expect("checked");
+        let stream = self.remove(header.stream, How::Reset).expect("checked");
         let is_unanswered = matches!(stream.stage, Stage::Handling { .. });
         if is_unanswered && !self.resets.may_take_back(stream.begun, Instant::now()) {
             return Err(Fault::Abuse(CutReason::Resets));
@@ -146,8 +146,8 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Section 6.5.
-    fn settings(&mut self, head: Head, payload: &[u8]) -> Received {
-        if head.has(flag::ACK) {
+    fn settings(&mut self, header: FrameHeader, payload: &[u8]) -> Received {
+        if header.has(flag::ACK) {
             if !payload.is_empty() {
                 return Err(Fault::frame_size("SETTINGS with ACK whose length is not 0"));
             }
@@ -162,7 +162,7 @@ impl<H: Handler> Connection<H> {
                 stream.send_window += more;
                 if stream.send_window > i64::from(MAX_31_BITS) {
                     let what = "flow-control window of a stream above 2^31-1";
-                    return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                    return Err(Fault::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
                 }
             }
             // Applied once for all frames that are read together: a client may send a thousand
@@ -174,11 +174,11 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Section 6.7.
-    fn ping(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn ping(&mut self, header: FrameHeader, payload: &[u8]) -> Received {
         let Ok(payload) = payload.try_into() else {
             return Err(Fault::frame_size("PING whose length is not 8"));
         };
-        if !head.has(flag::ACK) {
+        if !header.has(flag::ACK) {
             self.sender.ping(payload, true);
         } else if payload == FINISH_PING && matches!(self.phase, Phase::Finishing(_)) {
             self.finished();
@@ -202,37 +202,37 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Section 6.9.
-    fn window_update(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn window_update(&mut self, header: FrameHeader, payload: &[u8]) -> Received {
         let size = Fault::frame_size("WINDOW_UPDATE whose length is not 4");
         let increment = payload.try_into().or(Err(size))?;
         let increment = i64::from(u32::from_be_bytes(increment) & MAX_31_BITS);
-        if head.stream == 0 {
+        if header.stream == 0 {
             if increment == 0 {
                 return Err(Fault::protocol("WINDOW_UPDATE with an increment of 0"));
             }
             self.sender.window += increment;
             if self.sender.window > i64::from(MAX_31_BITS) {
                 let what = "flow-control window of the connection above 2^31-1";
-                return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                return Err(Fault::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
             }
             self.ready.extend(self.starved.drain(..));
             return self.spend();
         }
-        if self.is_idle(head.stream) {
+        if self.is_idle(header.stream) {
             return Err(Fault::protocol("WINDOW_UPDATE on an idle stream"));
         }
-        let Some(stream) = self.streams.get_mut(head.stream) else {
+        let Some(stream) = self.streams.get_mut(header.stream) else {
             return self.spend(); // in flight when the stream closed
         };
         if increment == 0 {
-            return Err(Fault::Stream(head.stream, Code::PROTOCOL_ERROR));
+            return Err(Fault::Stream(header.stream, ErrorCode::PROTOCOL_ERROR));
         }
         stream.send_window += increment;
         if stream.send_window > i64::from(MAX_31_BITS) {
-            return Err(Fault::Stream(head.stream, Code::FLOW_CONTROL_ERROR));
+            return Err(Fault::Stream(header.stream, ErrorCode::FLOW_CONTROL_ERROR));
         }
         if stream.blocked_since.is_some() {
-            self.ready.push_back(head.stream);
+            self.ready.push_back(header.stream);
         }
         self.spend()
     }

@@ -6,7 +6,7 @@
 use http::HeaderMap;
 
 use super::body::Feed;
-use super::error::{Code, Fault};
+use super::error::{ErrorCode, Fault};
 use crate::server::refusal::Unfit;
 
 /// A stream whose window did not limit its client is measured again after this many windows.
@@ -59,8 +59,8 @@ impl Wrong {
     /// The error as the connection reports it.
     pub(super) fn fault(self, stream: u32) -> Fault {
         match self {
-            Self::Closed => Fault::Stream(stream, Code::STREAM_CLOSED),
-            Self::Window => Fault::Stream(stream, Code::FLOW_CONTROL_ERROR),
+            Self::Closed => Fault::Stream(stream, ErrorCode::STREAM_CLOSED),
+            Self::Window => Fault::Stream(stream, ErrorCode::FLOW_CONTROL_ERROR),
             Self::Length => {
                 let what = "the length of the body differs from content-length";
                 Fault::request(stream, Unfit::malformed(what))
@@ -192,11 +192,11 @@ impl Receiving {
 
     /// The code of the RST_STREAM that follows a complete response; `None` if the stream is closed
     /// without.
-    pub(super) fn reset_code(&self) -> Option<Code> {
+    pub(super) fn reset_code(&self) -> Option<ErrorCode> {
         match &self.0 {
-            Some(coming) if coming.is_malformed => Some(Code::PROTOCOL_ERROR),
+            Some(coming) if coming.is_malformed => Some(ErrorCode::PROTOCOL_ERROR),
             // Section 8.1: the response does not depend on the rest of the request.
-            Some(coming) if !coming.is_over => Some(Code::NO_ERROR),
+            Some(coming) if !coming.is_over => Some(ErrorCode::NO_ERROR),
             _ => None,
         }
     }

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::body;
 use super::connection::Connection;
 use super::ending::Phase;
-use super::error::{Code, Fault};
-use super::frame::{self, Head, flag};
+use super::error::{ErrorCode, Fault};
+use super::frame::{self, FrameHeader, flag};
 use super::head::{self, HeadDraft, RefusedHead};
-use super::hpack::Refused;
+use super::hpack::HpackError;
 use super::receive::{PRIORITY, Received, dependency};
 use super::receiving::Receiving;
 use super::stream::{Precedence, Stage, Stream};
@@ -63,20 +63,20 @@ impl Block {
 
 impl<H: Handler> Connection<H> {
     /// Section 6.2.
-    pub(super) fn headers(&mut self, head: Head, payload: &[u8]) -> Received {
+    pub(super) fn headers(&mut self, header: FrameHeader, payload: &[u8]) -> Received {
         let too_short = Fault::protocol("padding longer than the payload");
-        let mut fields = frame::without_padding(head, payload).ok_or(too_short)?;
+        let mut fields = frame::without_padding(header, payload).ok_or(too_short)?;
         let mut is_malformed = false;
-        if head.has(flag::PRIORITY) {
+        if header.has(flag::PRIORITY) {
             let (priority, rest) = fields
                 .split_at_checked(PRIORITY)
                 .ok_or_else(|| Fault::frame_size("HEADERS too short for its priority fields"))?;
-            is_malformed = dependency(priority) == Some(head.stream);
+            is_malformed = dependency(priority) == Some(header.stream);
             fields = rest;
         }
-        let ends_stream = head.has(flag::END_STREAM);
-        let about = About { stream: head.stream, ends_stream, is_malformed };
-        if head.has(flag::END_HEADERS) {
+        let ends_stream = header.has(flag::END_STREAM);
+        let about = About { stream: header.stream, ends_stream, is_malformed };
+        if header.has(flag::END_HEADERS) {
             return self.take_block(about, fields);
         }
         let (octets, begun) = (fields.to_vec(), Instant::now());
@@ -85,7 +85,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Section 6.10.
-    pub(super) fn continuation(&mut self, head: Head, payload: &[u8]) -> Received {
+    pub(super) fn continuation(&mut self, header: FrameHeader, payload: &[u8]) -> Received {
         let max_block = self.max_list() * MAX_BLOCK;
         let mut block = self.block.take().expect("checked: CONTINUATION was expected");
         block.frames += 1;
@@ -93,7 +93,7 @@ impl<H: Handler> Connection<H> {
             return Err(Fault::Abuse(CutReason::Headers));
         }
         block.octets.extend_from_slice(payload);
-        if head.has(flag::END_HEADERS) {
+        if header.has(flag::END_HEADERS) {
             return self.take_block(block.about, &block.octets);
         }
         self.block = Some(block);
@@ -110,10 +110,10 @@ impl<H: Handler> Connection<H> {
         let mut draft = HeadDraft::new(self.max_list());
         self.decoder.decode(octets, |field| draft.take(field)).map_err(
             |refused| match refused {
-                Refused::Invalid | Refused::Incomplete => {
-                    Fault::Connection(Code::COMPRESSION_ERROR, "invalid header block")
+                HpackError::Invalid | HpackError::Incomplete => {
+                    Fault::Connection(ErrorCode::COMPRESSION_ERROR, "invalid header block")
                 }
-                Refused::TooMuch => Fault::Abuse(CutReason::Headers),
+                HpackError::Stopped => Fault::Abuse(CutReason::Headers),
             },
         )?;
         let id = about.stream;
@@ -144,7 +144,7 @@ impl<H: Handler> Connection<H> {
         let settings = &self.shard.settings().http2;
         if self.streams.len() >= settings.max_concurrent_streams as usize {
             self.shard.metrics().stream_reset("max_concurrent_streams");
-            self.reset(id, Code::REFUSED_STREAM);
+            self.reset(id, ErrorCode::REFUSED_STREAM);
             return self.spend();
         }
         match read_head(draft, &about) {
@@ -178,7 +178,7 @@ impl<H: Handler> Connection<H> {
         }
         let Some(stream) = self.streams.get_mut(id) else { return };
         let Stage::Handling { future, is_head, .. } = &mut stream.stage else {
-            return self.reset(id, Code::PROTOCOL_ERROR);
+            return self.reset(id, ErrorCode::PROTOCOL_ERROR);
         };
         stream.receiving.give_up(why.is_malformed());
         let mut head = Request::new(());
@@ -244,7 +244,7 @@ impl<H: Handler> Connection<H> {
         let id = about.stream;
         let stream = self.streams.get_mut(id).expect("checked");
         if stream.receiving.is_over() {
-            return Err(Fault::Stream(id, Code::STREAM_CLOSED));
+            return Err(Fault::Stream(id, ErrorCode::STREAM_CLOSED));
         }
         let is_read = stream.receiving.is_read();
         let ended = match draft.into_trailers() {

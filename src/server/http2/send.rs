@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::CONNECTION_SPECIFIC;
 use super::connection::{Connection, TOGETHER};
 use super::ending::Phase;
-use super::error::Code;
-use super::frame::{self, DEFAULT_WINDOW, HEAD, flag, kind};
-use super::hpack::Encoder;
+use super::error::ErrorCode;
+use super::frame::{self, DEFAULT_WINDOW, FRAME_HEADER_LEN, flag, kind};
+use super::hpack::HpackEncoder;
 use super::output::Output;
 use super::settings::{PeerSettings, put_first};
 use super::stream::{How, Next, Precedence, Stage, Stream};
@@ -46,7 +46,7 @@ pub(super) struct Sender {
     /// The send window of the connection, in octets.
     pub(super) window: i64,
     pub(super) peer: PeerSettings,
-    encoder: Encoder,
+    encoder: HpackEncoder,
 }
 
 /// Why a stream stopped sending.
@@ -72,21 +72,21 @@ impl Sender {
             output,
             window: i64::from(DEFAULT_WINDOW),
             peer: PeerSettings::default(),
-            encoder: Encoder::default(),
+            encoder: HpackEncoder::default(),
         }
     }
 
     fn put(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let out = self.output.buffer();
-        frame::put_head(out, payload.len(), kind, flags, stream);
+        frame::put_frame_header(out, payload.len(), kind, flags, stream);
         out.extend_from_slice(payload);
     }
 
-    pub(super) fn reset(&mut self, stream: u32, code: Code) {
+    pub(super) fn reset(&mut self, stream: u32, code: ErrorCode) {
         self.put(kind::RST_STREAM, 0, stream, &code.0.to_be_bytes());
     }
 
-    pub(super) fn goaway(&mut self, last_stream: u32, code: Code, what: &str) {
+    pub(super) fn goaway(&mut self, last_stream: u32, code: ErrorCode, what: &str) {
         let said =
             [&last_stream.to_be_bytes()[..], &code.0.to_be_bytes(), what.as_bytes()].concat();
         self.put(kind::GOAWAY, 0, 0, &said);
@@ -123,11 +123,13 @@ impl Sender {
         &mut self,
         stream: u32,
         is_last: bool,
-        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
+        encode: impl FnOnce(&mut HpackEncoder, &mut Vec<u8>),
     ) {
         let mut block = Vec::with_capacity(256);
         encode(&mut self.encoder, &mut block);
-        for (kind, flags, piece) in frame::of_header_block(&block, self.peer.max_payload, is_last) {
+        for (kind, flags, piece) in
+            frame::header_block_frames(&block, self.peer.max_frame_size, is_last)
+        {
             self.put(kind, flags, stream, piece);
         }
     }
@@ -208,7 +210,7 @@ impl<H: Handler> Connection<H> {
             Sent::Goes if stream.becomes_bulk() => self.queue_bulk(id),
             Sent::Goes => self.ready.push_back(id),
             Sent::Done => self.complete(id),
-            Sent::Failed => self.reset(id, Code::INTERNAL_ERROR),
+            Sent::Failed => self.reset(id, ErrorCode::INTERNAL_ERROR),
         }
         let sent = self.sender.output.len() - before;
         if sent > 0 {
@@ -230,7 +232,7 @@ impl<H: Handler> Connection<H> {
         match stream.receiving.reset_code() {
             None => drop(self.remove(id, How::Complete)),
             Some(_) if matches!(stream.stage, Stage::Answered { .. }) => {}
-            Some(Code::NO_ERROR) if lingers => {
+            Some(ErrorCode::NO_ERROR) if lingers => {
                 let now = Instant::now();
                 // Drops the body of the response, and with it whatever still reads the request.
                 stream.stage = Stage::Answered { since: now, heard: now };
@@ -345,7 +347,7 @@ impl Sender {
     fn room(&self, stream_window: i64, bounds: Bounds) -> usize {
         let window = (self.window - bounds.window_left).min(stream_window);
         let window = usize::try_from(window).unwrap_or(0);
-        window.min(bounds.at_once - HEAD).min(self.peer.max_payload)
+        window.min(bounds.at_once - FRAME_HEADER_LEN).min(self.peer.max_frame_size)
     }
 
     /// Sends the front of `rest`, at most `most` octets, with END_STREAM if that is all of it and
@@ -396,7 +398,7 @@ fn note(list: &mut Vec<u32>, id: u32) {
 mod tests {
     use http::{HeaderMap, StatusCode};
 
-    use super::{HEAD, Http2Settings, Sender, flag, frame, kind};
+    use super::{FRAME_HEADER_LEN, Http2Settings, Sender, flag, frame, kind};
 
     #[test]
     fn trailers_without_a_field_still_end_the_stream() {
@@ -404,9 +406,9 @@ mod tests {
         sender.head(1, StatusCode::OK, &HeaderMap::new(), false);
         sender.output.buffer().clear();
         sender.trailers(1, &HeaderMap::new());
-        let frame = frame::Head::parse(sender.output.buffer()).expect("a frame header");
+        let frame = frame::FrameHeader::parse(sender.output.buffer()).expect("a frame header");
         assert_eq!((frame.length, frame.kind, frame.stream), (0, kind::DATA, 1));
         assert!(frame.has(flag::END_STREAM));
-        assert_eq!(sender.output.len(), HEAD);
+        assert_eq!(sender.output.len(), FRAME_HEADER_LEN);
     }
 }

@@ -1,7 +1,7 @@
 //! SETTINGS of both sides (RFC 9113, section 6.5).
 
-use super::error::{Code, Fault};
-use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_PAYLOAD, kind, setting};
+use super::error::{ErrorCode, Fault};
+use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, kind, setting};
 use crate::server::Http2Settings;
 
 /// The client's settings that limit what we send.
@@ -10,12 +10,12 @@ pub(super) struct PeerSettings {
     /// SETTINGS_INITIAL_WINDOW_SIZE: the send window of a new stream.
     pub(super) initial_window: u32,
     /// SETTINGS_MAX_FRAME_SIZE: the largest payload that it accepts.
-    pub(super) max_payload: usize,
+    pub(super) max_frame_size: usize,
 }
 
 impl Default for PeerSettings {
     fn default() -> Self {
-        Self { initial_window: DEFAULT_WINDOW, max_payload: MAX_PAYLOAD }
+        Self { initial_window: DEFAULT_WINDOW, max_frame_size: MAX_FRAME_SIZE }
     }
 }
 
@@ -37,11 +37,11 @@ impl PeerSettings {
                 }
                 setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
                     let what = "SETTINGS_INITIAL_WINDOW_SIZE above 2^31-1";
-                    return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                    return Err(Fault::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
                 }
                 setting::INITIAL_WINDOW_SIZE => self.initial_window = value,
                 setting::MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
-                    self.max_payload = value as usize;
+                    self.max_frame_size = value as usize;
                 }
                 setting::MAX_FRAME_SIZE => {
                     return Err(Fault::protocol("SETTINGS_MAX_FRAME_SIZE out of range"));
@@ -71,14 +71,14 @@ pub(super) fn put_first(out: &mut Vec<u8>, settings: &Http2Settings) {
         (setting::MAX_HEADER_LIST_SIZE, settings.max_header_list_bytes),
         (setting::ENABLE_CONNECT_PROTOCOL, 1),
     ];
-    frame::put_head(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
+    frame::put_frame_header(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
     for (id, value) in ours {
         out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(&value.to_be_bytes());
     }
     let more = connection_window(settings) - DEFAULT_WINDOW;
     if more > 0 {
-        frame::put_head(out, 4, kind::WINDOW_UPDATE, 0, 0);
+        frame::put_frame_header(out, 4, kind::WINDOW_UPDATE, 0, 0);
         out.extend_from_slice(&more.to_be_bytes());
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn put_first(out: &mut Vec<u8>, settings: &Http2Settings) {
 #[cfg(test)]
 mod tests {
     use super::{Fault, PeerSettings};
-    use crate::server::http2::error::Code;
+    use crate::server::http2::error::ErrorCode;
 
     fn setting(id: u16, value: u32) -> Vec<u8> {
         [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
@@ -97,17 +97,17 @@ mod tests {
         let mut settings = PeerSettings::default();
         let said = [setting(0x4, 0), setting(0x5, 1 << 20), setting(0xff, 7), setting(0x1, 0)];
         settings.update(&said.concat()).expect("allowed");
-        assert_eq!(settings, PeerSettings { initial_window: 0, max_payload: 1 << 20 });
+        assert_eq!(settings, PeerSettings { initial_window: 0, max_frame_size: 1 << 20 });
     }
 
     #[test]
     fn a_setting_out_of_range_is_a_connection_error() {
         for (said, code) in [
-            (setting(0x2, 2), Code::PROTOCOL_ERROR),
-            (setting(0x4, 1 << 31), Code::FLOW_CONTROL_ERROR),
-            (setting(0x5, (1 << 14) - 1), Code::PROTOCOL_ERROR),
-            (setting(0x5, 1 << 24), Code::PROTOCOL_ERROR),
-            (vec![0; 5], Code::FRAME_SIZE_ERROR),
+            (setting(0x2, 2), ErrorCode::PROTOCOL_ERROR),
+            (setting(0x4, 1 << 31), ErrorCode::FLOW_CONTROL_ERROR),
+            (setting(0x5, (1 << 14) - 1), ErrorCode::PROTOCOL_ERROR),
+            (setting(0x5, 1 << 24), ErrorCode::PROTOCOL_ERROR),
+            (vec![0; 5], ErrorCode::FRAME_SIZE_ERROR),
         ] {
             let result = PeerSettings::default().update(&said);
             assert!(

@@ -9,11 +9,11 @@ use super::static_table;
 
 /// Encodes the header blocks of one connection, without a dynamic table.
 #[derive(Debug, Default)]
-pub(crate) struct Encoder {
+pub(crate) struct HpackEncoder {
     has_begun: bool,
 }
 
-impl Encoder {
+impl HpackEncoder {
     /// Encodes the header of a response.
     pub(crate) fn response(
         &mut self,
@@ -125,8 +125,8 @@ mod tests {
 
     use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-    use super::{Encoder, integer};
-    use crate::server::http2::hpack::{Decoder, Name};
+    use super::{HpackEncoder, integer};
+    use crate::server::http2::hpack::{FieldName, HpackDecoder};
 
     #[test]
     fn a_decoded_block_equals_what_was_encoded() {
@@ -140,14 +140,14 @@ mod tests {
                 HeaderValue::from_str(value).expect("a value"),
             );
         }
-        let (mut encoder, mut block) = (Encoder::default(), Vec::new());
+        let (mut encoder, mut block) = (HpackEncoder::default(), Vec::new());
         encoder.trailers(&headers, &mut block);
         encoder.trailers(&headers, &mut block);
         assert_eq!(block[0], 0x20, "no dynamic table");
         let mut decoded = HeaderMap::new();
-        Decoder::default()
+        HpackDecoder::default()
             .decode(&block, |field| {
-                let Name::Regular(name) = field.name.clone() else { panic!("{field:?}") };
+                let FieldName::Regular(name) = field.name.clone() else { panic!("{field:?}") };
                 decoded.append(name, field.value.clone().expect("a value"));
                 ControlFlow::Continue(())
             })
@@ -163,7 +163,7 @@ mod tests {
             (StatusCode::NOT_FOUND, &[0x8d]),
             (StatusCode::FORBIDDEN, b"\x08\x03403"),
         ] {
-            let (mut encoder, mut block) = (Encoder { has_begun: true }, Vec::new());
+            let (mut encoder, mut block) = (HpackEncoder { has_begun: true }, Vec::new());
             encoder.response(status, &HeaderMap::new(), &mut block);
             assert_eq!(block, expected, "{status}");
         }

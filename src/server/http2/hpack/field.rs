@@ -13,10 +13,10 @@ const OVERHEAD: usize = 32;
 /// A field line. One that HTTP does not allow is marked and kept: the dynamic table must not lose
 /// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Field {
-    pub(crate) name: Name,
+pub(crate) struct HeaderField {
+    pub(crate) name: FieldName,
     /// Without the white space around it.
-    pub(crate) value: Result<HeaderValue, BadValue>,
+    pub(crate) value: Result<HeaderValue, InvalidValue>,
     /// Whether there was white space around the value: malformed (RFC 9113, section 8.2.1).
     pub(crate) is_padded: bool,
     /// In octets, as RFC 7541, section 4.1, counts it.
@@ -25,7 +25,7 @@ pub(crate) struct Field {
 
 /// Why a value is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BadValue {
+pub(crate) enum InvalidValue {
     /// NUL, a line break, or white space at an end: malformed (RFC 9113, section 8.2.1).
     Malformed,
     /// Another control character: not malformed, but not allowed (RFC 9110, section 5.5).
@@ -34,7 +34,7 @@ pub(crate) enum BadValue {
 
 /// The name of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Name {
+pub(crate) enum FieldName {
     /// `:method`
     Method,
     /// `:scheme`
@@ -62,13 +62,13 @@ pub(crate) enum Name {
     },
 }
 
-impl Field {
+impl HeaderField {
     pub(super) fn new(name: &[u8], value: &[u8]) -> Self {
-        Self::named(Name::of(name), name.len(), value)
+        Self::named(FieldName::of(name), name.len(), value)
     }
 
     /// A field whose name comes from a table.
-    pub(super) fn named(name: Name, name_len: usize, value: &[u8]) -> Self {
+    pub(super) fn named(name: FieldName, name_len: usize, value: &[u8]) -> Self {
         let size = name_len + value.len() + OVERHEAD;
         let trimmed = trim_blanks(value);
         let is_padded = trimmed.len() < value.len();
@@ -78,23 +78,23 @@ impl Field {
     /// The length of the name, in octets.
     pub(super) fn name_len(&self) -> usize {
         match &self.name {
-            Name::Method => ":method".len(),
-            Name::Scheme => ":scheme".len(),
-            Name::Authority => ":authority".len(),
-            Name::Path => ":path".len(),
-            Name::Protocol => ":protocol".len(),
-            Name::Status => ":status".len(),
-            Name::Regular(name) => name.as_str().len(),
-            Name::Malformed { octets } | Name::NoToken { octets } => *octets,
+            FieldName::Method => ":method".len(),
+            FieldName::Scheme => ":scheme".len(),
+            FieldName::Authority => ":authority".len(),
+            FieldName::Path => ":path".len(),
+            FieldName::Protocol => ":protocol".len(),
+            FieldName::Status => ":status".len(),
+            FieldName::Regular(name) => name.as_str().len(),
+            FieldName::Malformed { octets } | FieldName::NoToken { octets } => *octets,
         }
     }
 }
 
-impl Field {
+impl HeaderField {
     /// The value, if a request may have it: without white space around it.
-    pub(crate) fn strict_value(&self) -> Result<&HeaderValue, BadValue> {
+    pub(crate) fn strict_value(&self) -> Result<&HeaderValue, InvalidValue> {
         if self.is_padded {
-            return Err(BadValue::Malformed);
+            return Err(InvalidValue::Malformed);
         }
         self.value.as_ref().map_err(|bad| *bad)
     }
@@ -108,7 +108,7 @@ impl Field {
     }
 }
 
-impl Name {
+impl FieldName {
     fn of(name: &[u8]) -> Self {
         match name {
             b":method" => Self::Method,
@@ -132,7 +132,7 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for FieldName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Method => ":method",
@@ -147,9 +147,9 @@ impl fmt::Display for Name {
     }
 }
 
-fn value_of(value: &[u8]) -> Result<HeaderValue, BadValue> {
+fn value_of(value: &[u8]) -> Result<HeaderValue, InvalidValue> {
     HeaderValue::from_bytes(value).map_err(|_invalid| {
-        let is_cut = value.iter().any(|octet| matches!(octet, b'\0' | b'\r' | b'\n'));
-        if is_cut { BadValue::Malformed } else { BadValue::Control }
+        let is_malformed = value.iter().any(|octet| matches!(octet, b'\0' | b'\r' | b'\n'));
+        if is_malformed { InvalidValue::Malformed } else { InvalidValue::Control }
     })
 }

@@ -20,9 +20,9 @@ const LENGTHS: [u8; SYMBOLS] = [
 const SYMBOLS: usize = 256;
 /// The longest code, in bits. EOS has one of this length, all ones; it must not be sent.
 const LONGEST: u32 = 30;
-const CODE: Code = Code::of(&LENGTHS);
+const CODE: HuffmanCode = HuffmanCode::of(&LENGTHS);
 
-struct Code {
+struct HuffmanCode {
     // By length: the first code that is longer, left-aligned in 32 bits.
     ends: [u32; LONGEST as usize + 1],
     // By length: what to add to a code of this length, for its position in `symbols`.
@@ -31,7 +31,7 @@ struct Code {
     symbols: [u8; SYMBOLS],
 }
 
-impl Code {
+impl HuffmanCode {
     const fn of(lengths: &[u8; SYMBOLS]) -> Self {
         let mut code = Self {
             ends: [0; LONGEST as usize + 1],
@@ -65,7 +65,7 @@ impl Code {
 ///
 /// # Errors
 /// The string contains EOS, or its padding is not a prefix of EOS of at most seven bits.
-pub(super) fn decode(mut code: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
+pub(super) fn decode(mut code: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidHuffman> {
     // The next bits, left-aligned.
     let (mut bits, mut have) = (0_u64, 0);
     loop {
@@ -89,7 +89,7 @@ pub(super) fn decode(mut code: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> 
             // zeros to a code that is longer than what is left.
             _ => {
                 let is_padding = have < 8 && bits == !(u64::MAX.checked_shr(have).unwrap_or(0));
-                return if is_padding { Ok(()) } else { Err(Invalid) };
+                return if is_padding { Ok(()) } else { Err(InvalidHuffman) };
             }
         }
     }
@@ -97,4 +97,4 @@ pub(super) fn decode(mut code: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> 
 
 /// A Huffman string that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Invalid;
+pub(super) struct InvalidHuffman;

@@ -10,6 +10,6 @@ mod field;
 mod huffman;
 mod static_table;
 
-pub(crate) use self::decoder::{Decoder, Refused};
-pub(crate) use self::encoder::Encoder;
-pub(crate) use self::field::{BadValue, Field, Name};
+pub(crate) use self::decoder::{HpackDecoder, HpackError};
+pub(crate) use self::encoder::HpackEncoder;
+pub(crate) use self::field::{FieldName, HeaderField, InvalidValue};

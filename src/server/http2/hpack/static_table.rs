@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::field::Field;
+use super::field::HeaderField;
 
 /// Names and values. The first has index 1.
 pub(super) const ENTRIES: [(&str, &str); 61] = [
@@ -70,9 +70,12 @@ pub(super) const ENTRIES: [(&str, &str); 61] = [
 ];
 
 /// The field at an index; `None` above the last, where the dynamic table begins.
-pub(super) fn field(index: usize) -> Option<&'static Field> {
-    static FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
-        ENTRIES.iter().map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes())).collect()
+pub(super) fn field(index: usize) -> Option<&'static HeaderField> {
+    static FIELDS: LazyLock<Vec<HeaderField>> = LazyLock::new(|| {
+        ENTRIES
+            .iter()
+            .map(|(name, value)| HeaderField::new(name.as_bytes(), value.as_bytes()))
+            .collect()
     });
     FIELDS.get(index.checked_sub(1)?)
 }
