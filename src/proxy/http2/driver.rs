@@ -19,10 +19,10 @@ use super::window::STREAM_WINDOW;
 use crate::server::http2::PREFACE;
 use crate::server::http2::frame::DEFAULT_WINDOW;
 use crate::server::http2::hpack::{HpackDecoder, HpackEncoder};
-use crate::server::http2::measured::Measurement;
 use crate::server::http2::output::Output;
 use crate::server::http2::read_buffer;
-use crate::server::http2::wakes::{Caller, Part};
+use crate::server::http2::wake_queue::{ConnectionPart, PartWaker};
+use crate::server::http2::window_measurement::WindowMeasurement;
 use crate::server::upload_memory::UploadMemory;
 
 /// What is written at once: one TLS record.
@@ -60,7 +60,7 @@ pub(super) struct Driver<T> {
     /// Lends what windows grow by.
     pub(super) memory: UploadMemory,
     /// Whether the window of a stream limits it.
-    pub(super) measurement: Measurement,
+    pub(super) measurement: WindowMeasurement,
     /// The last stream that the backend will process.
     pub(super) last_stream: u32,
     /// Why the backend takes no more requests.
@@ -78,7 +78,7 @@ pub(super) struct Driver<T> {
     is_closed: bool,
     reader: Waker,
     writer: Waker,
-    callers: Vec<std::sync::Arc<Caller>>,
+    callers: Vec<std::sync::Arc<PartWaker>>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
@@ -101,7 +101,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             block: None,
             max_header,
             memory,
-            measurement: Measurement::default(),
+            measurement: WindowMeasurement::default(),
             last_stream: u32::MAX,
             goaway: None,
             liveness: Liveness::new(),
@@ -112,8 +112,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             is_blocked: false,
             is_broken: false,
             is_closed: false,
-            reader: link.wakes.caller(Part::Reader),
-            writer: link.wakes.caller(Part::Writer),
+            reader: link.wakes.waker(ConnectionPart::Reader),
+            writer: link.wakes.waker(ConnectionPart::Writer),
             callers: Vec::new(),
             link,
         }
@@ -171,9 +171,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.link.wakes.take(&mut self.callers);
         for caller in self.callers.drain(..) {
             match caller.part() {
-                Part::Reader => self.is_readable = true,
-                Part::Writer => self.is_blocked = false,
-                Part::Stream(id) | Part::Cut(id) => {
+                ConnectionPart::Reader => self.is_readable = true,
+                ConnectionPart::Writer => self.is_blocked = false,
+                ConnectionPart::Stream(id) | ConnectionPart::Reset(id) => {
                     make_ready(&mut self.streams, &mut self.ready, id)
                 }
             }

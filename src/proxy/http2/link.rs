@@ -20,7 +20,7 @@ use super::settings::PeerSettings;
 use crate::proxy::room::Room;
 use crate::proxy::upload::Upload;
 use crate::server::http2::frame::MAX_31_BITS;
-use crate::server::http2::wakes::{Part, Wakes};
+use crate::server::http2::wake_queue::{ConnectionPart, WakeQueue};
 
 /// Streams on one connection, whatever the backend allows: what RFC 9113, section 6.5.2, wants every
 /// server to take.
@@ -33,7 +33,7 @@ const CONNECTION: u32 = 0;
 /// The state of one connection, as its users see it.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) wakes: Arc<Wakes>,
+    pub(super) wakes: Arc<WakeQueue>,
     // Notified when a request that waits may find room, here or elsewhere.
     room: Rc<Room>,
     queue: RefCell<VecDeque<Queued>>,
@@ -98,9 +98,9 @@ pub(super) struct Queued {
 impl Link {
     /// A connection that opens. `room` grows whenever one of its streams ends, or an upload on it goes on.
     pub(super) fn new(room: Rc<Room>, stream_window: u32) -> Self {
-        let wakes = Arc::new(Wakes::default());
+        let wakes = Arc::new(WakeQueue::default());
         Self {
-            task: wakes.caller(Part::Stream(CONNECTION)),
+            task: wakes.waker(ConnectionPart::Stream(CONNECTION)),
             wakes,
             room,
             queue: RefCell::default(),
@@ -137,7 +137,7 @@ impl Link {
     /// Queues a request, as a stream of its own.
     pub(super) fn send(&self, request: Request<Upload>) -> Exchange {
         let stream = self.next_stream.get();
-        let waker = self.wakes.caller(Part::Stream(stream));
+        let waker = self.wakes.waker(ConnectionPart::Stream(stream));
         let (feed, exchange) = channel(waker.clone(), self.stream_window);
         if let Phase::Leaving(reason) | Phase::Closed(reason) = &*self.phase.borrow() {
             feed.lose(Lost { reason: reason.clone(), is_unprocessed: true, request });

@@ -13,7 +13,7 @@ use crate::server::http2::error::ErrorCode;
 use crate::server::http2::frame::{
     self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_SIZE, flag, kind,
 };
-use crate::server::http2::measured::WINDOW_PING;
+use crate::server::http2::window_measurement::WINDOW_PING;
 
 /// Octets of a priority (RFC 9113, section 6.2).
 const PRIORITY: usize = 5;

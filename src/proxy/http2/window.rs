@@ -2,14 +2,14 @@
 //!
 //! A stream begins with [`STREAM_WINDOW`], which is all that it holds for a client that does not read.
 //! The window doubles while it limits a download whose client reads as fast as it arrives
-//! ([`Measurement`](crate::server::http2::measured::Measurement)), up to [`MAX_STREAM_WINDOW`]. What it has grown by is lent by [`UploadMemory`], one
+//! ([`WindowMeasurement`](crate::server::http2::window_measurement::WindowMeasurement)), up to [`MAX_STREAM_WINDOW`]. What it has grown by is lent by [`UploadMemory`], one
 //! amount for all connections, and given back with the stream.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
 use super::stream::Receiving;
-use crate::server::http2::measured::WINDOW_PING;
+use crate::server::http2::window_measurement::WINDOW_PING;
 use crate::server::upload_memory::UploadMemory;
 
 /// The window of a new stream, in octets.
@@ -109,7 +109,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     /// The backend has acknowledged the PING.
     pub(super) fn note_round_trip(&mut self) {
-        self.measurement.acknowledged();
+        self.measurement.ping_acknowledged();
         self.end_measurement();
     }
 

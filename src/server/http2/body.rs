@@ -265,13 +265,13 @@ mod tests {
     use http_body::Body as _;
 
     use super::{Feed, Incoming, Reads, TOGETHER, channel};
-    use crate::server::http2::wakes::{Part, Wakes};
+    use crate::server::http2::wake_queue::{ConnectionPart, WakeQueue};
 
-    fn body(awaits_continue: bool) -> (Feed, Incoming, Arc<Wakes>) {
-        let wakes = Arc::new(Wakes::default());
+    fn body(awaits_continue: bool) -> (Feed, Incoming, Arc<WakeQueue>) {
+        let wakes = Arc::new(WakeQueue::default());
         let reads = Arc::new(Reads::default());
         reads.take(16);
-        let stream = wakes.caller(Part::Stream(1));
+        let stream = wakes.waker(ConnectionPart::Stream(1));
         let (feed, incoming) = channel(stream, reads, 8, None, awaits_continue);
         (feed, incoming, wakes)
     }
@@ -286,10 +286,10 @@ mod tests {
         })
     }
 
-    fn has_called(wakes: &Wakes) -> bool {
-        let mut callers = Vec::new();
-        wakes.take(&mut callers);
-        !callers.is_empty()
+    fn was_woken(wakes: &WakeQueue) -> bool {
+        let mut woken = Vec::new();
+        wakes.take(&mut woken);
+        !woken.is_empty()
     }
 
     #[test]
@@ -297,10 +297,10 @@ mod tests {
         let (feed, mut body, wakes) = body(false);
         feed.push(b"abc");
         assert_eq!(read(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"abc")))));
-        assert!(!has_called(&wakes), "3 of 8 octets");
+        assert!(!was_woken(&wakes), "3 of 8 octets");
         feed.push(b"def");
         assert_eq!(read(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"def")))));
-        assert!(has_called(&wakes));
+        assert!(was_woken(&wakes));
         assert_eq!(feed.take_read(), 6);
         feed.end(None);
         assert!(body.is_end_stream());
@@ -350,7 +350,7 @@ mod tests {
         feed.push(b"a");
         feed.end(None);
         assert!(read(&mut body).is_ready());
-        assert!(has_called(&wakes));
+        assert!(was_woken(&wakes));
         assert_eq!(feed.take_read(), 1);
     }
 
@@ -359,7 +359,7 @@ mod tests {
         let (feed, body, wakes) = body(false);
         feed.push(b"abc");
         drop(body);
-        assert!(has_called(&wakes));
+        assert!(was_woken(&wakes));
         assert!(!feed.push(b"de"));
         assert_eq!((feed.take_read(), feed.is_unwanted()), (5, true));
     }
@@ -369,7 +369,7 @@ mod tests {
         let (feed, mut body, wakes) = body(true);
         assert!(!feed.take_continue());
         assert!(read(&mut body).is_pending());
-        assert!(has_called(&wakes));
+        assert!(was_woken(&wakes));
         assert!(feed.take_continue());
         assert!(!feed.take_continue(), "only once");
     }
@@ -379,6 +379,6 @@ mod tests {
         let (feed, mut body, wakes) = body(true);
         feed.forbid_continue();
         assert!(read(&mut body).is_pending());
-        assert!(!has_called(&wakes) && !feed.take_continue());
+        assert!(!was_woken(&wakes) && !feed.take_continue());
     }
 }

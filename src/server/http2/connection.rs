@@ -17,7 +17,7 @@ use super::data::Payload;
 use super::ending::{FINISH_PING, GRACE, Phase};
 use super::error::ErrorCode;
 use super::frame::MAX_31_BITS;
-use super::growth::Measurement;
+use super::growth::WindowMeasurement;
 use super::hpack::HpackDecoder;
 use super::reads::Reads;
 use super::requests::Block;
@@ -25,7 +25,7 @@ use super::resets::Resets;
 use super::send::Sender;
 use super::settings;
 use super::stream::{Ended, How, Precedence, Stream, Streams};
-use super::wakes::{Caller, Part, Wakes};
+use super::wake_queue::{ConnectionPart, PartWaker, WakeQueue};
 use crate::server::connection::{ConnectionState, Handler, Notice};
 use crate::server::shard_server::ShardServer;
 use crate::server::transport::{Progress, Transport};
@@ -62,7 +62,7 @@ pub(in crate::server) struct Connection<H: Handler> {
     /// Octets that readers have consumed and that are not credited to the client yet.
     pub(super) reads: Arc<Reads>,
     /// Measures whether the window of a stream limits its client.
-    pub(super) measurement: Measurement,
+    pub(super) measurement: WindowMeasurement,
     pub(super) budget: Budget,
     pub(super) resets: Resets,
     pub(super) phase: Phase,
@@ -78,12 +78,12 @@ pub(in crate::server) struct Connection<H: Handler> {
     /// Streams with something to send once the send window of the connection opens, or once the
     /// client has read what is in flight.
     pub(super) starved: Vec<u32>,
-    pub(super) wakes: Arc<Wakes>,
+    pub(super) wake_queue: Arc<WakeQueue>,
     pub(super) transport: Transport,
     pub(super) task: Option<Waker>,
     pub(super) reader: Waker,
     pub(super) writer: Waker,
-    callers: Vec<Arc<Caller>>,
+    woken: Vec<Arc<PartWaker>>,
     /// Octets read and not processed: an incomplete frame, or frames that are held back.
     pub(super) input: Vec<u8>,
     /// Whether frames in `input` are held back until the socket has taken the output.
@@ -104,7 +104,7 @@ impl<H: Handler> Connection<H> {
         shard: &ShardServer<H>,
         state: &Rc<ConnectionState>,
     ) -> Self {
-        let wakes = Arc::new(Wakes::default());
+        let wake_queue = Arc::new(WakeQueue::default());
         let own_window = settings::connection_window(&shard.settings().http2);
         Self {
             shard: shard.clone(),
@@ -119,7 +119,7 @@ impl<H: Handler> Connection<H> {
             payload: None,
             credit: Credit::new(own_window, shard.upload_memory().clone()),
             reads: Arc::default(),
-            measurement: Measurement::default(),
+            measurement: WindowMeasurement::default(),
             budget: Budget::new(Instant::now()),
             resets: Resets::default(),
             phase: Phase::Open,
@@ -130,10 +130,10 @@ impl<H: Handler> Connection<H> {
             waiting: Vec::new(),
             starved: Vec::new(),
             transport,
-            reader: wakes.caller(Part::Reader),
-            writer: wakes.caller(Part::Writer),
-            wakes,
-            callers: Vec::new(),
+            reader: wake_queue.waker(ConnectionPart::Reader),
+            writer: wake_queue.waker(ConnectionPart::Writer),
+            wake_queue,
+            woken: Vec::new(),
             task: None,
             input: Vec::new(),
             holds_frames: false,
@@ -161,7 +161,7 @@ impl<H: Handler> Connection<H> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
-            self.wakes.set_task(context.waker());
+            self.wake_queue.set_task(context.waker());
             self.task = Some(context.waker().clone());
         }
         self.sender.output.begin();
@@ -175,7 +175,7 @@ impl<H: Handler> Connection<H> {
 
     fn take_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..MAX_ROUNDS {
-            self.listen();
+            self.take_wakes();
             if self.may_read() && self.read()?.is_ended() {
                 // A client that has only shut down its sending side still reads the reason.
                 self.write()?;
@@ -266,17 +266,17 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Collects the parts that were woken.
-    fn listen(&mut self) {
-        self.wakes.take(&mut self.callers);
-        for caller in self.callers.drain(..) {
-            match caller.part() {
-                Part::Reader => self.is_readable = true,
-                Part::Writer => {
+    fn take_wakes(&mut self) {
+        self.wake_queue.take(&mut self.woken);
+        for waker in self.woken.drain(..) {
+            match waker.part() {
+                ConnectionPart::Reader => self.is_readable = true,
+                ConnectionPart::Writer => {
                     self.is_blocked = false;
                     self.ready.extend(self.waiting.drain(..));
                 }
-                Part::Stream(id) => self.ready.push_back(id),
-                Part::Cut(id) => self.cut.push(id),
+                ConnectionPart::Stream(id) => self.ready.push_back(id),
+                ConnectionPart::Reset(id) => self.cut.push(id),
             }
         }
         while let Some(id) = self.cut.pop() {

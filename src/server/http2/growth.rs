@@ -7,12 +7,12 @@
 //! time, and only while its window can grow.
 
 use super::connection::Connection;
-pub(super) use super::measured::{Measurement, WINDOW_PING};
+pub(super) use super::window_measurement::{WINDOW_PING, WindowMeasurement};
 use crate::server::connection::Handler;
 
 impl<H: Handler> Connection<H> {
     /// Notes that octets of a stream were read; its WINDOW_UPDATE is in the output.
-    pub(super) fn measure(&mut self, id: u32, read: usize) {
+    pub(super) fn measure_window(&mut self, id: u32, read: usize) {
         if self.measurement.is_of(id) {
             self.measurement.read(read);
             return self.end_measurement();
@@ -30,23 +30,23 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Handles the ACK of the PING.
-    pub(super) fn note_round_trip(&mut self) {
-        self.measurement.acknowledged();
+    pub(super) fn window_ping_acknowledged(&mut self) {
+        self.measurement.ping_acknowledged();
         self.end_measurement();
     }
 
     fn end_measurement(&mut self) {
         let window = |id| self.streams.get_mut(id).map(|stream| stream.receiving.window());
-        let Some(finding) = self.measurement.end(window) else { return };
-        let Some(stream) = self.streams.get_mut(finding.stream) else { return };
-        if !finding.is_limit {
+        let Some(result) = self.measurement.end(window) else { return };
+        let Some(stream) = self.streams.get_mut(result.stream) else { return };
+        if !result.is_limit {
             stream.receiving.defer_measure();
             return;
         }
         let by = stream.receiving.growth(self.shard.settings().http2.max_stream_window);
         if by > 0 && self.credit.grow(by) {
             stream.receiving.grow(by);
-            self.sender.window_update(finding.stream, by);
+            self.sender.window_update(result.stream, by);
             self.update_credit();
         }
     }

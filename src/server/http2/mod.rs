@@ -13,12 +13,12 @@
 //! | --- | --- |
 //! | [`frame`], [`error`], [`settings`] | the wire format of frames, error codes, SETTINGS |
 //! | [`hpack`], [`head`], [`authority`] | header blocks, and the request that one describes |
-//! | [`connection`], [`wakes`] | the loop of a connection, and which parts of it were woken |
+//! | [`connection`], [`wake_queue`] | the loop of a connection, and which parts of it were woken |
 //! | [`reading`], [`read_buffer`] | octets from the socket, cut into frames |
 //! | [`receive`], [`requests`], [`data`] | what a received frame does; header blocks; DATA |
 //! | [`stream`], [`receiving`], [`body`] | a stream, its receiving side, the body for the handler |
 //! | [`credit`], [`reads`] | the connection's receive window, and the octets that return to it |
-//! | [`growth`], [`measured`] | receive windows that grow where they limit the client |
+//! | [`growth`], [`window_measurement`] | receive windows that grow where they limit the client |
 //! | [`send`], [`output`] | frames to the client, and the octets that wait for the socket |
 //! | [`bulk`], [`pace`] | large responses, and how much of them may be in flight beside events |
 //! | [`budget`], [`resets`], [`keep_alive`] | limits on clients that flood, reset or stall |
@@ -41,7 +41,6 @@ mod growth;
 mod head;
 pub(crate) mod hpack;
 mod keep_alive;
-pub(crate) mod measured;
 pub(crate) mod output;
 mod pace;
 pub(crate) mod read_buffer;
@@ -54,7 +53,8 @@ mod resets;
 mod send;
 mod settings;
 mod stream;
-pub(crate) mod wakes;
+pub(crate) mod wake_queue;
+pub(crate) mod window_measurement;
 
 pub(super) use self::body::Incoming;
 pub(super) use self::connection::Connection;

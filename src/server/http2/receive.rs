@@ -183,7 +183,7 @@ impl<H: Handler> Connection<H> {
         } else if payload == FINISH_PING && matches!(self.phase, Phase::Finishing(_)) {
             self.finished();
         } else if payload == WINDOW_PING {
-            self.note_round_trip();
+            self.window_ping_acknowledged();
         } else if payload == MARKER_PING {
             self.note_marker();
         }

@@ -17,7 +17,7 @@ use super::hpack::HpackError;
 use super::receive::{PRIORITY, Received, dependency};
 use super::receiving::Receiving;
 use super::stream::{Precedence, Stage, Stream};
-use super::wakes::Part;
+use super::wake_queue::ConnectionPart;
 use crate::server::connection::{CutReason, Handler};
 use crate::server::interim::{Interim, Waiting};
 use crate::server::refusal::Unfit;
@@ -157,7 +157,7 @@ impl<H: Handler> Connection<H> {
     /// Responds to a request that cannot be handled, as the handler words it. Not charged to any
     /// budget: it costs no more than a request for an unknown path.
     fn refuse(&mut self, about: &About, RefusedHead { head, why }: RefusedHead) {
-        let waker = self.wakes.caller(Part::Stream(about.stream));
+        let waker = self.wake_queue.waker(ConnectionPart::Stream(about.stream));
         let window = self.shard.settings().http2.stream_window;
         // Without a reader: the rest of the request is dropped.
         let (feed, _unread) =
@@ -191,7 +191,7 @@ impl<H: Handler> Connection<H> {
     }
 
     fn begin(&mut self, id: u32, request: Request<()>, announced: Option<u64>, is_whole: bool) {
-        let waker = self.wakes.caller(Part::Stream(id));
+        let waker = self.wake_queue.waker(ConnectionPart::Stream(id));
         let window = self.shard.settings().http2.stream_window;
         let (receiving, body) = if is_whole {
             (Receiving::nothing(), None)
@@ -220,7 +220,7 @@ impl<H: Handler> Connection<H> {
         receiving: Receiving,
         waker: Waker,
     ) {
-        let switch = Switch::new(self.wakes.caller(Part::Cut(id)));
+        let switch = Switch::new(self.wake_queue.waker(ConnectionPart::Reset(id)));
         let running = RunningRequest::begin(Rc::clone(&self.state));
         let stream = Stream {
             stage: Stage::Handling { future: Box::pin(response), switch, interim, is_head },

@@ -147,7 +147,7 @@ impl<H: Handler> Connection<H> {
         }
         if update > 0 {
             self.sender.window_update(id, update);
-            self.measure(id, update);
+            self.measure_window(id, update);
         }
         if read > 0 {
             self.update_credit();
