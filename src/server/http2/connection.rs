@@ -14,7 +14,6 @@ use super::budget::Budget;
 use super::bulk::Bulk;
 use super::credit::Credit;
 use super::data::Payload;
-use super::ending::{FINISH_PING, GRACE, Phase};
 use super::error::ErrorCode;
 use super::frame::MAX_31_BITS;
 use super::growth::WindowMeasurement;
@@ -24,6 +23,7 @@ use super::requests::Block;
 use super::resets::Resets;
 use super::send::Sender;
 use super::settings;
+use super::shutdown::{CLOSE_TIMEOUT, ConnectionPhase, SHUTDOWN_PING};
 use super::stream::{Ended, How, Precedence, Stream, Streams};
 use super::wake_queue::{ConnectionPart, PartWaker, WakeQueue};
 use crate::server::connection::{ConnectionState, Handler, Notice};
@@ -65,7 +65,7 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) measurement: WindowMeasurement,
     pub(super) budget: Budget,
     pub(super) resets: Resets,
-    pub(super) phase: Phase,
+    pub(super) phase: ConnectionPhase,
     /// Streams with something to do, in the order in which they were woken.
     pub(super) ready: VecDeque<u32>,
     /// Streams that send in bulk: served after all others.
@@ -88,7 +88,7 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) input: Vec<u8>,
     /// Whether frames in `input` are held back until the socket has taken the output.
     pub(super) holds_frames: bool,
-    pub(super) is_greeted: bool,
+    pub(super) has_preface: bool,
     /// Whether the client's first SETTINGS frame has come.
     pub(super) has_settings: bool,
     pub(super) is_readable: bool,
@@ -122,7 +122,7 @@ impl<H: Handler> Connection<H> {
             measurement: WindowMeasurement::default(),
             budget: Budget::new(Instant::now()),
             resets: Resets::default(),
-            phase: Phase::Open,
+            phase: ConnectionPhase::Open,
             ready: VecDeque::new(),
             bulk: Bulk::default(),
             cut: Vec::new(),
@@ -137,7 +137,7 @@ impl<H: Handler> Connection<H> {
             task: None,
             input: Vec::new(),
             holds_frames: false,
-            is_greeted: false,
+            has_preface: false,
             has_settings: false,
             is_readable: true,
             is_blocked: false,
@@ -176,7 +176,7 @@ impl<H: Handler> Connection<H> {
     fn take_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..MAX_ROUNDS {
             self.take_wakes();
-            if self.may_read() && self.read()?.is_ended() {
+            if self.may_read() && self.read()?.is_eof() {
                 // A client that has only shut down its sending side still reads the reason.
                 self.write()?;
                 return Poll::Ready(Ok(()));
@@ -187,7 +187,7 @@ impl<H: Handler> Connection<H> {
             self.serve();
             self.poll_answered(context);
             self.write()?;
-            if self.poll_end(context)?.is_ready() {
+            if self.poll_closing(context)?.is_ready() {
                 return Poll::Ready(Ok(()));
             }
             let has_work = !self.ready.is_empty() || !self.bulk.is_empty();
@@ -202,10 +202,12 @@ impl<H: Handler> Connection<H> {
     /// Handles what was requested from outside: graceful shutdown, a keep-alive PING, a sweep.
     fn heed(&mut self) {
         // `Notice::Cut` ends this task before it is polled.
-        if self.state.notice() == Some(Notice::Finish) && matches!(self.phase, Phase::Open) {
+        if self.state.notice() == Some(Notice::Finish)
+            && matches!(self.phase, ConnectionPhase::Open)
+        {
             self.sender.goaway(MAX_31_BITS, ErrorCode::NO_ERROR, "");
-            self.sender.ping(FINISH_PING, false);
-            self.phase = Phase::Finishing(Box::pin(tokio::time::sleep(GRACE)));
+            self.sender.ping(SHUTDOWN_PING, false);
+            self.phase = ConnectionPhase::GoingAway(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
         }
         if self.state.keep_alive.take_probe(Instant::now) {
             self.sender.ping(PROBE_PING, false);
@@ -240,7 +242,7 @@ impl<H: Handler> Connection<H> {
             return;
         }
         let (now, at_most) = (Instant::now(), self.shard.settings().lingering_close);
-        let is_open = matches!(self.phase, Phase::Open);
+        let is_open = matches!(self.phase, ConnectionPhase::Open);
         let (mut over, mut is_waiting) = (Vec::new(), false);
         for (id, stream) in self.streams.iter_mut() {
             match stream.stage.is_waited_out(now, at_most) {
@@ -289,7 +291,7 @@ impl<H: Handler> Connection<H> {
     }
 
     fn may_read(&self) -> bool {
-        let has_enough = matches!(self.phase, Phase::Closing { left: 0, .. });
+        let has_enough = matches!(self.phase, ConnectionPhase::Closing { left: 0, .. });
         let may_come = self.is_readable || self.holds_frames;
         may_come && self.sender.output.len() < MAX_UNSENT && !has_enough
     }

@@ -5,9 +5,9 @@
 //! frames than for small ones.
 
 use super::connection::Connection;
-use super::error::{ErrorCode, Fault};
+use super::error::{ErrorCode, ReceiveError};
 use super::frame::{FRAME_HEADER_LEN, FrameHeader, flag};
-use super::receive::Received;
+use super::receive::ReceiveResult;
 use crate::server::connection::Handler;
 
 /// What is still to come of a DATA frame.
@@ -28,7 +28,7 @@ impl<H: Handler> Connection<H> {
         &mut self,
         header: FrameHeader,
         first: Option<u8>,
-    ) -> Result<Option<usize>, (usize, Fault)> {
+    ) -> Result<Option<usize>, (usize, ReceiveError)> {
         let is_padded = header.has(flag::PADDED);
         let padding = match first.filter(|_| is_padded && header.length > 0) {
             Some(padding) => padding,
@@ -39,27 +39,28 @@ impl<H: Handler> Connection<H> {
         let around = usize::from(padding) + usize::from(is_padded);
         let taken = self.check(header).and_then(|()| {
             let data = header.length.checked_sub(around);
-            let data = data.ok_or_else(|| Fault::protocol("padding longer than the payload"))?;
+            let data =
+                data.ok_or_else(|| ReceiveError::protocol("padding longer than the payload"))?;
             self.begin_data(header, data, padding)
         });
         let length = FRAME_HEADER_LEN + usize::from(is_padded).min(header.length);
         taken.map(|()| Some(length)).map_err(|fault| (length, fault))
     }
 
-    fn begin_data(&mut self, header: FrameHeader, data: usize, padding: u8) -> Received {
+    fn begin_data(&mut self, header: FrameHeader, data: usize, padding: u8) -> ReceiveResult {
         if self.is_idle(header.stream) {
-            return Err(Fault::protocol("DATA on an idle stream"));
+            return Err(ReceiveError::protocol("DATA on an idle stream"));
         }
         if !self.credit.receive(header.length) {
             let what = "DATA exceeds the flow-control window of the connection";
-            return Err(Fault::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
+            return Err(ReceiveError::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
         }
         let ends_stream = header.has(flag::END_STREAM);
         let left = u16::try_from(data).expect("no more than the largest payload");
         self.payload = Some(Payload { stream: header.stream, data: left, padding, ends_stream });
         let Some(stream) = self.streams.get_mut(header.stream) else {
             self.skip_payload(header.length);
-            return self.late(header.stream);
+            return self.receive_on_closed(header.stream);
         };
         let taken = stream.receiving.begin(data, header.length - data, ends_stream);
         if header.length > data {
@@ -75,7 +76,7 @@ impl<H: Handler> Connection<H> {
             return Err(wrong.fault(header.stream));
         }
         self.end_payload();
-        if data == 0 && !ends_stream { self.spend() } else { Ok(()) }
+        if data == 0 && !ends_stream { self.spend_budget() } else { Ok(()) }
     }
 
     /// Skips the whole payload, and credits it at once.

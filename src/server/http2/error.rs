@@ -22,7 +22,7 @@ impl ErrorCode {
 
 /// An error in what the client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ReceiveError {
     /// A connection error (section 5.4.1), with the text for GOAWAY and the log.
     Connection(ErrorCode, &'static str),
     /// A stream error (section 5.4.2).
@@ -34,7 +34,7 @@ pub(super) enum Fault {
     Abuse(CutReason),
 }
 
-impl Fault {
+impl ReceiveError {
     pub(super) fn protocol(what: &'static str) -> Self {
         Self::Connection(ErrorCode::PROTOCOL_ERROR, what)
     }

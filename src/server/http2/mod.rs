@@ -22,7 +22,7 @@
 //! | [`send`], [`output`] | frames to the client, and the octets that wait for the socket |
 //! | [`bulk`], [`pace`] | large responses, and how much of them may be in flight beside events |
 //! | [`budget`], [`resets`], [`keep_alive`] | limits on clients that flood, reset or stall |
-//! | [`ending`] | graceful shutdown, connection errors, stream errors |
+//! | [`shutdown`] | graceful shutdown, connection errors, stream errors |
 //!
 //! Left out on purpose: server push, priorities (deprecated by section 5.3.2), and a dynamic table
 //! for the header fields that we send (see [`hpack`]).
@@ -34,7 +34,6 @@ mod bulk;
 mod connection;
 mod credit;
 mod data;
-mod ending;
 pub(crate) mod error;
 pub(crate) mod frame;
 mod growth;
@@ -52,6 +51,7 @@ mod requests;
 mod resets;
 mod send;
 mod settings;
+mod shutdown;
 mod stream;
 pub(crate) mod wake_queue;
 pub(crate) mod window_measurement;

@@ -6,7 +6,7 @@
 use http::HeaderMap;
 
 use super::body::Feed;
-use super::error::{ErrorCode, Fault};
+use super::error::{ErrorCode, ReceiveError};
 use crate::server::refusal::Unfit;
 
 /// A stream whose window did not limit its client is measured again after this many windows.
@@ -57,13 +57,13 @@ pub(super) enum Wrong {
 
 impl Wrong {
     /// The error as the connection reports it.
-    pub(super) fn fault(self, stream: u32) -> Fault {
+    pub(super) fn fault(self, stream: u32) -> ReceiveError {
         match self {
-            Self::Closed => Fault::Stream(stream, ErrorCode::STREAM_CLOSED),
-            Self::Window => Fault::Stream(stream, ErrorCode::FLOW_CONTROL_ERROR),
+            Self::Closed => ReceiveError::Stream(stream, ErrorCode::STREAM_CLOSED),
+            Self::Window => ReceiveError::Stream(stream, ErrorCode::FLOW_CONTROL_ERROR),
             Self::Length => {
                 let what = "the length of the body differs from content-length";
-                Fault::request(stream, Unfit::malformed(what))
+                ReceiveError::request(stream, Unfit::malformed(what))
             }
         }
     }

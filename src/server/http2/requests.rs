@@ -9,13 +9,13 @@ use tokio::time::Instant;
 
 use super::body;
 use super::connection::Connection;
-use super::ending::Phase;
-use super::error::{ErrorCode, Fault};
+use super::error::{ErrorCode, ReceiveError};
 use super::frame::{self, FrameHeader, flag};
 use super::head::{self, HeadDraft, RefusedHead};
 use super::hpack::HpackError;
-use super::receive::{PRIORITY, Received, dependency};
+use super::receive::{PRIORITY_LEN, ReceiveResult, dependency};
 use super::receiving::Receiving;
+use super::shutdown::ConnectionPhase;
 use super::stream::{Precedence, Stage, Stream};
 use super::wake_queue::ConnectionPart;
 use crate::server::connection::{CutReason, Handler};
@@ -63,21 +63,21 @@ impl Block {
 
 impl<H: Handler> Connection<H> {
     /// Section 6.2.
-    pub(super) fn headers(&mut self, header: FrameHeader, payload: &[u8]) -> Received {
-        let too_short = Fault::protocol("padding longer than the payload");
+    pub(super) fn headers(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
+        let too_short = ReceiveError::protocol("padding longer than the payload");
         let mut fields = frame::without_padding(header, payload).ok_or(too_short)?;
         let mut is_malformed = false;
         if header.has(flag::PRIORITY) {
-            let (priority, rest) = fields
-                .split_at_checked(PRIORITY)
-                .ok_or_else(|| Fault::frame_size("HEADERS too short for its priority fields"))?;
+            let (priority, rest) = fields.split_at_checked(PRIORITY_LEN).ok_or_else(|| {
+                ReceiveError::frame_size("HEADERS too short for its priority fields")
+            })?;
             is_malformed = dependency(priority) == Some(header.stream);
             fields = rest;
         }
         let ends_stream = header.has(flag::END_STREAM);
         let about = About { stream: header.stream, ends_stream, is_malformed };
         if header.has(flag::END_HEADERS) {
-            return self.take_block(about, fields);
+            return self.receive_block(about, fields);
         }
         let (octets, begun) = (fields.to_vec(), Instant::now());
         self.block = Some(Box::new(Block { octets, about, frames: 1, begun }));
@@ -85,16 +85,16 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Section 6.10.
-    pub(super) fn continuation(&mut self, header: FrameHeader, payload: &[u8]) -> Received {
+    pub(super) fn continuation(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
         let max_block = self.max_list() * MAX_BLOCK;
         let mut block = self.block.take().expect("checked: CONTINUATION was expected");
         block.frames += 1;
         if block.frames > MAX_BLOCK_FRAMES || block.octets.len() + payload.len() > max_block {
-            return Err(Fault::Abuse(CutReason::Headers));
+            return Err(ReceiveError::Abuse(CutReason::Headers));
         }
         block.octets.extend_from_slice(payload);
         if header.has(flag::END_HEADERS) {
-            return self.take_block(block.about, &block.octets);
+            return self.receive_block(block.about, &block.octets);
         }
         self.block = Some(block);
         Ok(())
@@ -104,59 +104,63 @@ impl<H: Handler> Connection<H> {
         self.shard.settings().http2.max_header_list_bytes as usize
     }
 
-    fn take_block(&mut self, about: About, octets: &[u8]) -> Received {
+    fn receive_block(&mut self, about: About, octets: &[u8]) -> ReceiveResult {
         // Decoded even if the request is refused: later blocks depend on the dynamic table (section
         // 4.3).
         let mut draft = HeadDraft::new(self.max_list());
         self.decoder.decode(octets, |field| draft.take(field)).map_err(
             |refused| match refused {
                 HpackError::Invalid | HpackError::Incomplete => {
-                    Fault::Connection(ErrorCode::COMPRESSION_ERROR, "invalid header block")
+                    ReceiveError::Connection(ErrorCode::COMPRESSION_ERROR, "invalid header block")
                 }
-                HpackError::Stopped => Fault::Abuse(CutReason::Headers),
+                HpackError::Stopped => ReceiveError::Abuse(CutReason::Headers),
             },
         )?;
         let id = about.stream;
         if id.is_multiple_of(2) {
-            return Err(Fault::protocol("HEADERS on a stream with an even identifier"));
+            return Err(ReceiveError::protocol("HEADERS on a stream with an even identifier"));
         }
         if id > self.last_stream {
-            return self.open(about, draft);
+            return self.open_stream(about, draft);
         }
         if self.streams.contains(id) {
             return self.trailers(about, draft);
         }
         match self.ended.find(id) {
             // It may have closed so long ago that it is no longer remembered.
-            None if self.ended.forgets() => self.spend(),
-            None => Err(Fault::protocol("HEADERS on a stream with a lower identifier than before")),
-            Some(_) => self.late(id),
+            None if self.ended.forgets() => self.spend_budget(),
+            None => Err(ReceiveError::protocol(
+                "HEADERS on a stream with a lower identifier than before",
+            )),
+            Some(_) => self.receive_on_closed(id),
         }
     }
 
     /// Opens a stream for a new request.
-    fn open(&mut self, about: About, draft: HeadDraft) -> Received {
+    fn open_stream(&mut self, about: About, draft: HeadDraft) -> ReceiveResult {
         let id = about.stream;
-        if matches!(self.phase, Phase::Finished) {
-            return self.spend(); // section 6.8: streams above the last one are ignored
+        if matches!(self.phase, ConnectionPhase::Draining) {
+            return self.spend_budget(); // section 6.8: streams above the last one are ignored
         }
         self.last_stream = id;
         let settings = &self.shard.settings().http2;
         if self.streams.len() >= settings.max_concurrent_streams as usize {
             self.shard.metrics().stream_reset("max_concurrent_streams");
             self.reset(id, ErrorCode::REFUSED_STREAM);
-            return self.spend();
+            return self.spend_budget();
         }
         match read_head(draft, &about) {
-            Ok((request, announced)) => self.begin(id, request, announced, about.ends_stream),
-            Err(refused) => self.refuse(&about, *refused),
+            Ok((request, announced)) => {
+                self.begin_request(id, request, announced, about.ends_stream)
+            }
+            Err(refused) => self.refuse_request(&about, *refused),
         }
         Ok(())
     }
 
     /// Responds to a request that cannot be handled, as the handler words it. Not charged to any
     /// budget: it costs no more than a request for an unknown path.
-    fn refuse(&mut self, about: &About, RefusedHead { head, why }: RefusedHead) {
+    fn refuse_request(&mut self, about: &About, RefusedHead { head, why }: RefusedHead) {
         let waker = self.wake_queue.waker(ConnectionPart::Stream(about.stream));
         let window = self.shard.settings().http2.stream_window;
         // Without a reader: the rest of the request is dropped.
@@ -167,13 +171,13 @@ impl<H: Handler> Connection<H> {
         let response = self.shard.handler().refuse(&head, why);
         let is_head = *head.method() == Method::HEAD;
         let response = std::future::ready(response);
-        self.start((about.stream, is_head), response, Rc::default(), receiving, waker);
+        self.start_stream((about.stream, is_head), response, Rc::default(), receiving, waker);
     }
 
     /// Gives up a request that turned out to be in error after its header. If its response has
     /// begun, the stream is reset.
-    pub(super) fn give_up(&mut self, id: u32, why: Unfit) {
-        if let Err(reason) = self.bear(id) {
+    pub(super) fn abort_request(&mut self, id: u32, why: Unfit) {
+        if let Err(reason) = self.count_stream_error(id) {
             return self.cut_off(reason);
         }
         let Some(stream) = self.streams.get_mut(id) else { return };
@@ -190,7 +194,13 @@ impl<H: Handler> Connection<H> {
         self.ready.push_back(id);
     }
 
-    fn begin(&mut self, id: u32, request: Request<()>, announced: Option<u64>, is_whole: bool) {
+    fn begin_request(
+        &mut self,
+        id: u32,
+        request: Request<()>,
+        announced: Option<u64>,
+        is_whole: bool,
+    ) {
         let waker = self.wake_queue.waker(ConnectionPart::Stream(id));
         let window = self.shard.settings().http2.stream_window;
         let (receiving, body) = if is_whole {
@@ -208,11 +218,11 @@ impl<H: Handler> Connection<H> {
         let request = request.map(|()| body);
         let handling = self.shard.handler().clone().handle(request, Rc::clone(&self.state));
         self.budget.earn();
-        self.start((id, is_head), handling, interim, receiving, waker);
+        self.start_stream((id, is_head), handling, interim, receiving, waker);
     }
 
     /// Adds a stream, and starts its response.
-    fn start(
+    fn start_stream(
         &mut self,
         (id, is_head): (u32, bool),
         response: impl Future<Output = Response<H::Body>> + 'static,
@@ -240,20 +250,20 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Handles the trailers of a request (section 8.1).
-    fn trailers(&mut self, about: About, draft: HeadDraft) -> Received {
+    fn trailers(&mut self, about: About, draft: HeadDraft) -> ReceiveResult {
         let id = about.stream;
         let stream = self.streams.get_mut(id).expect("checked");
         if stream.receiving.is_over() {
-            return Err(Fault::Stream(id, ErrorCode::STREAM_CLOSED));
+            return Err(ReceiveError::Stream(id, ErrorCode::STREAM_CLOSED));
         }
         let is_read = stream.receiving.is_read();
         let ended = match draft.into_trailers() {
             Ok(_) if !about.ends_stream || about.is_malformed => {
                 let what = "trailers without END_STREAM";
-                Err(Fault::request(id, Unfit::malformed(what)))
+                Err(ReceiveError::request(id, Unfit::malformed(what)))
             }
             Ok(trailers) => stream.receiving.end(trailers).map_err(|wrong| wrong.fault(id)),
-            Err(why) => Err(Fault::request(id, why)),
+            Err(why) => Err(ReceiveError::request(id, why)),
         };
         if ended.is_err() && about.ends_stream {
             stream.receiving.close();

@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use super::CONNECTION_SPECIFIC;
 use super::connection::{Connection, TOGETHER};
-use super::ending::Phase;
 use super::error::ErrorCode;
 use super::frame::{self, DEFAULT_WINDOW, FRAME_HEADER_LEN, flag, kind};
 use super::hpack::HpackEncoder;
 use super::output::Output;
 use super::settings::{PeerSettings, put_first};
+use super::shutdown::ConnectionPhase;
 use super::stream::{How, Next, Precedence, Stage, Stream};
 use crate::server::Http2Settings;
 use crate::server::carrier::Frames;
@@ -226,7 +226,7 @@ impl<H: Handler> Connection<H> {
     /// see it. So the rest of the request is received and dropped for up to `lingering_close`, and
     /// the reset follows then.
     fn complete(&mut self, id: u32) {
-        let is_open = matches!(self.phase, Phase::Open);
+        let is_open = matches!(self.phase, ConnectionPhase::Open);
         let lingers = is_open && !self.shard.settings().lingering_close.is_zero();
         let Some(stream) = self.streams.get_mut(id) else { return };
         match stream.receiving.reset_code() {

@@ -1,6 +1,6 @@
 //! SETTINGS of both sides (RFC 9113, section 6.5).
 
-use super::error::{ErrorCode, Fault};
+use super::error::{ErrorCode, ReceiveError};
 use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, kind, setting};
 use crate::server::Http2Settings;
 
@@ -24,27 +24,27 @@ impl PeerSettings {
     ///
     /// # Errors
     /// A value is out of range, or the payload is cut short.
-    pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), Fault> {
+    pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), ReceiveError> {
         let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
         if !rest.is_empty() {
-            return Err(Fault::frame_size("SETTINGS whose length is not a multiple of 6"));
+            return Err(ReceiveError::frame_size("SETTINGS whose length is not a multiple of 6"));
         }
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
             match u16::from_be_bytes([i0, i1]) {
                 setting::ENABLE_PUSH if value > 1 => {
-                    return Err(Fault::protocol("SETTINGS_ENABLE_PUSH is neither 0 nor 1"));
+                    return Err(ReceiveError::protocol("SETTINGS_ENABLE_PUSH is neither 0 nor 1"));
                 }
                 setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
                     let what = "SETTINGS_INITIAL_WINDOW_SIZE above 2^31-1";
-                    return Err(Fault::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
+                    return Err(ReceiveError::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
                 }
                 setting::INITIAL_WINDOW_SIZE => self.initial_window = value,
                 setting::MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
                     self.max_frame_size = value as usize;
                 }
                 setting::MAX_FRAME_SIZE => {
-                    return Err(Fault::protocol("SETTINGS_MAX_FRAME_SIZE out of range"));
+                    return Err(ReceiveError::protocol("SETTINGS_MAX_FRAME_SIZE out of range"));
                 }
                 // The limits on header tables and lists do not matter: the encoder has no dynamic
                 // table, and the list size is advisory. Unknown settings are ignored (section
@@ -85,7 +85,7 @@ pub(super) fn put_first(out: &mut Vec<u8>, settings: &Http2Settings) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, PeerSettings};
+    use super::{PeerSettings, ReceiveError};
     use crate::server::http2::error::ErrorCode;
 
     fn setting(id: u16, value: u32) -> Vec<u8> {
@@ -111,7 +111,7 @@ mod tests {
         ] {
             let result = PeerSettings::default().update(&said);
             assert!(
-                matches!(result, Err(Fault::Connection(found, _)) if found == code),
+                matches!(result, Err(ReceiveError::Connection(found, _)) if found == code),
                 "{said:?}"
             );
         }

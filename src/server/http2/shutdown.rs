@@ -14,40 +14,40 @@ use super::stream::{Stage, Streams};
 use crate::server::connection::{CutReason, Handler};
 
 /// How long the end of a connection waits for the client: for the ACK of a PING, and for its close.
-pub(super) const GRACE: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much is still read from a client after the last frame to it, so that it gets to read that
 /// frame. Not more: a client that floods us would cost as much as before.
-const MAX_THROWN_AWAY: usize = 256 << 10;
+const MAX_DISCARDED: usize = 256 << 10;
 
 /// The phase of a connection.
 #[derive(Debug)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     /// New streams are accepted.
     Open,
     /// The first GOAWAY is sent. New streams are still accepted until the client has seen it.
-    Finishing(Pin<Box<Sleep>>),
+    GoingAway(Pin<Box<Sleep>>),
     /// The final GOAWAY is sent, or the client sent one. Open streams are completed.
-    Finished,
+    Draining,
     /// All frames are sent. Up to `left` octets are still read, and dropped.
     Closing { deadline: Pin<Box<Sleep>>, is_shut: bool, left: usize },
 }
 
 /// Sent between the two GOAWAYs: its ACK proves that the client has seen the first (section 6.8).
-pub(super) const FINISH_PING: &[u8; 8] = b"finished";
+pub(super) const SHUTDOWN_PING: &[u8; 8] = b"finished";
 
 impl<H: Handler> Connection<H> {
     /// Advances the end of the connection, if it has begun.
-    pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Phase::Finishing(deadline) = &mut self.phase
+    pub(super) fn poll_closing(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let ConnectionPhase::GoingAway(deadline) = &mut self.phase
             && deadline.as_mut().poll(context).is_ready()
         {
-            self.finished();
+            self.send_final_goaway();
             self.write()?;
         }
-        if matches!(self.phase, Phase::Finished) && self.streams.is_empty() {
+        if matches!(self.phase, ConnectionPhase::Draining) && self.streams.is_empty() {
             self.close();
         }
-        let Phase::Closing { deadline, is_shut, .. } = &mut self.phase else {
+        let ConnectionPhase::Closing { deadline, is_shut, .. } = &mut self.phase else {
             return Poll::Pending;
         };
         if !*is_shut && !self.is_blocked {
@@ -63,18 +63,18 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Sends the final GOAWAY: the client has seen the first.
-    pub(super) fn finished(&mut self) {
+    pub(super) fn send_final_goaway(&mut self) {
         self.sender.goaway(self.last_stream, ErrorCode::NO_ERROR, "");
-        self.phase = Phase::Finished;
+        self.phase = ConnectionPhase::Draining;
     }
 
     fn close(&mut self) {
-        let deadline = Box::pin(tokio::time::sleep(GRACE));
-        self.phase = Phase::Closing { deadline, is_shut: false, left: MAX_THROWN_AWAY };
+        let deadline = Box::pin(tokio::time::sleep(CLOSE_TIMEOUT));
+        self.phase = ConnectionPhase::Closing { deadline, is_shut: false, left: MAX_DISCARDED };
     }
 
     /// Ends the connection with a connection error (section 5.4.1).
-    pub(super) fn fail(&mut self, code: ErrorCode, what: &'static str) {
+    pub(super) fn connection_error(&mut self, code: ErrorCode, what: &'static str) {
         tracing::debug!(peer = %self.state.peer, code = code.0, what, "HTTP/2 connection error");
         self.streams = Streams::None;
         self.sender.goaway(self.last_stream, code, what);
@@ -84,12 +84,12 @@ impl<H: Handler> Connection<H> {
     /// Ends the connection of a client that does too much of what is allowed.
     pub(super) fn cut_off(&mut self, reason: CutReason) {
         self.shard.metrics().connection_cut(reason.as_str());
-        self.fail(ErrorCode::ENHANCE_YOUR_CALM, reason.as_str());
+        self.connection_error(ErrorCode::ENHANCE_YOUR_CALM, reason.as_str());
     }
 
     /// Resets a stream for a stream error (section 5.4.2).
-    pub(super) fn fault(&mut self, id: u32, code: ErrorCode) {
-        match self.bear(id) {
+    pub(super) fn stream_error(&mut self, id: u32, code: ErrorCode) {
+        match self.count_stream_error(id) {
             Ok(()) => self.reset(id, code),
             Err(reason) => self.cut_off(reason),
         }
@@ -101,7 +101,7 @@ impl<H: Handler> Connection<H> {
     ///
     /// # Errors
     /// There were too many.
-    pub(super) fn bear(&mut self, id: u32) -> Result<(), CutReason> {
+    pub(super) fn count_stream_error(&mut self, id: u32) -> Result<(), CutReason> {
         let stream = self.streams.get_mut(id);
         let is_unanswered = stream.is_some_and(|it| matches!(it.stage, Stage::Handling { .. }));
         let (may, reason) = if is_unanswered {
