@@ -26,7 +26,7 @@ pub struct RequestBody {
 enum Kind {
     Empty,
     Http1(Http1Body),
-    Http2(http2::Incoming),
+    Http2(http2::IncomingBody),
 }
 
 /// A body over HTTP/1.1. What of it nobody reads is read past, so that the client reads its response.
@@ -84,7 +84,7 @@ impl RequestBody {
     }
 
     /// `None`: no body.
-    pub(super) fn from_http2(body: Option<http2::Incoming>, interim: Interim) -> Self {
+    pub(super) fn from_http2(body: Option<http2::IncomingBody>, interim: Interim) -> Self {
         Self { kind: body.map_or(Kind::Empty, Kind::Http2), interim }
     }
 }

@@ -17,50 +17,50 @@ use crate::server::connection::BodyError;
 
 /// Small pieces are merged up to this size: each piece costs an allocation, and the client chooses
 /// how small they are.
-const TOGETHER: usize = 16 << 10;
+const MAX_MERGED: usize = 16 << 10;
 /// A piece of this size or more is not merged: merging would copy it.
-const LARGE: usize = 2 << 10;
+const LARGE_PIECE: usize = 2 << 10;
 
 /// The body as its reader sees it.
 #[derive(Debug)]
-pub(in crate::server) struct Incoming(Arc<Shared>);
+pub(in crate::server) struct IncomingBody(Arc<SharedBody>);
 
 /// The body as the connection sees it: where received octets go.
 #[derive(Debug)]
-pub(super) struct Feed(Arc<Shared>);
+pub(super) struct BodyFeed(Arc<SharedBody>);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedBody {
+    state: Mutex<BodyState>,
     stream: Waker,
     // Shared by all streams of the connection.
     reads: Arc<Reads>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BodyState {
     chunks: VecDeque<BytesMut>,
     // `content-length` less the octets read.
     length: Option<u64>,
     read: usize,
     // The stream is woken once this much has been read since its last look.
-    worth_telling: usize,
-    end: Option<End>,
+    wake_at: usize,
+    end: Option<BodyEnd>,
     // The client expects 100 (Continue) before it sends the body (RFC 9110, section 10.1.1).
     awaits_continue: bool,
-    is_wanted: bool,
+    was_polled: bool,
     reader: Option<Waker>,
     // The reader has been dropped: octets that come are counted as read, and dropped.
-    is_unwanted: bool,
+    is_reader_gone: bool,
     // The stream is closed, and its octets are credited: later reads do not count for the
     // connection.
     is_detached: bool,
 }
 
 #[derive(Debug)]
-enum End {
-    Whole(Option<HeaderMap>),
-    Cut,
+enum BodyEnd {
+    Complete(Option<HeaderMap>),
+    Incomplete,
 }
 
 /// A new body. `reads` counts what is read, for the connection.
@@ -70,33 +70,33 @@ pub(super) fn channel(
     window: u32,
     length: Option<u64>,
     awaits_continue: bool,
-) -> (Feed, Incoming) {
-    let state = State {
+) -> (BodyFeed, IncomingBody) {
+    let state = BodyState {
         chunks: VecDeque::new(),
         length,
         read: 0,
-        worth_telling: window as usize / 2,
+        wake_at: window as usize / 2,
         end: None,
         awaits_continue,
-        is_wanted: false,
+        was_polled: false,
         reader: None,
-        is_unwanted: false,
+        is_reader_gone: false,
         is_detached: false,
     };
-    let shared = Arc::new(Shared { state: Mutex::new(state), stream, reads });
-    (Feed(Arc::clone(&shared)), Incoming(shared))
+    let shared = Arc::new(SharedBody { state: Mutex::new(state), stream, reads });
+    (BodyFeed(Arc::clone(&shared)), IncomingBody(shared))
 }
 
-impl Feed {
+impl BodyFeed {
     /// Adds a piece; returns false if there is no reader. The piece counts as read then.
     pub(super) fn push(&self, piece: &[u8]) -> bool {
         let mut state = self.0.lock();
-        if state.is_unwanted {
+        if state.is_reader_gone {
             state.count(piece.len(), &self.0.reads);
             return false;
         }
         match state.chunks.back_mut() {
-            Some(last) if piece.len() < LARGE && last.len() + piece.len() <= TOGETHER => {
+            Some(last) if piece.len() < LARGE_PIECE && last.len() + piece.len() <= MAX_MERGED => {
                 last.extend_from_slice(piece);
             }
             _ => state.chunks.push_back(piece.into()),
@@ -119,29 +119,29 @@ impl Feed {
     }
 
     /// Whether the reader has been dropped: what still comes is dropped, too.
-    pub(super) fn is_unwanted(&self) -> bool {
-        self.0.lock().is_unwanted
+    pub(super) fn is_reader_gone(&self) -> bool {
+        self.0.lock().is_reader_gone
     }
 
     /// Marks the body as complete.
     pub(super) fn end(&self, trailers: Option<HeaderMap>) {
         let mut state = self.0.lock();
-        state.end = Some(End::Whole(trailers));
+        state.end = Some(BodyEnd::Complete(trailers));
         wake(state);
     }
 
     /// Marks the body as incomplete: the reader gets an error, unless it was complete before.
-    pub(super) fn cut(&self) {
+    pub(super) fn abort(&self) {
         let mut state = self.0.lock();
         if state.end.is_none() {
-            state.end = Some(End::Cut);
+            state.end = Some(BodyEnd::Incomplete);
             wake(state);
         }
     }
 
     /// Notes the new size of the stream's window.
     pub(super) fn set_window(&self, window: usize) {
-        self.0.lock().worth_telling = window / 2;
+        self.0.lock().wake_at = window / 2;
     }
 
     /// Takes the octets read since the last call.
@@ -157,17 +157,17 @@ impl Feed {
     /// Whether 100 (Continue) is to be sent now. True once.
     pub(super) fn take_continue(&self) -> bool {
         let mut state = self.0.lock();
-        state.is_wanted && std::mem::take(&mut state.awaits_continue)
+        state.was_polled && std::mem::take(&mut state.awaits_continue)
     }
 }
 
-impl Drop for Feed {
+impl Drop for BodyFeed {
     fn drop(&mut self) {
-        self.cut();
+        self.abort();
     }
 }
 
-fn wake(mut state: MutexGuard<'_, State>) {
+fn wake(mut state: MutexGuard<'_, BodyState>) {
     let reader = state.reader.take();
     drop(state);
     if let Some(reader) = reader {
@@ -175,23 +175,23 @@ fn wake(mut state: MutexGuard<'_, State>) {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedBody {
+    fn lock(&self) -> MutexGuard<'_, BodyState> {
         // No code that holds the lock panics half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl BodyState {
     /// Counts octets as read; returns whether the stream must be woken.
     fn count(&mut self, octets: usize, reads: &Reads) -> bool {
         self.read += octets;
         let is_due = !self.is_detached && reads.add(octets);
-        is_due || self.read >= self.worth_telling
+        is_due || self.read >= self.wake_at
     }
 }
 
-impl Body for Incoming {
+impl Body for IncomingBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -212,15 +212,15 @@ impl Body for Incoming {
             return Poll::Ready(Some(Ok(Frame::data(chunk.freeze()))));
         }
         match &mut state.end {
-            Some(End::Whole(trailers)) => {
+            Some(BodyEnd::Complete(trailers)) => {
                 Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
             }
-            Some(End::Cut) => Poll::Ready(Some(Err(
+            Some(BodyEnd::Incomplete) => Poll::Ready(Some(Err(
                 "the stream was closed before the end of the request body".into(),
             ))),
             None => {
                 state.reader = Some(cx.waker().clone());
-                let is_news = !std::mem::replace(&mut state.is_wanted, true);
+                let is_news = !std::mem::replace(&mut state.was_polled, true);
                 let asks = is_news && state.awaits_continue;
                 drop(state);
                 if asks {
@@ -233,7 +233,7 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         let state = self.0.lock();
-        state.chunks.is_empty() && matches!(state.end, Some(End::Whole(None)))
+        state.chunks.is_empty() && matches!(state.end, Some(BodyEnd::Complete(None)))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -241,10 +241,10 @@ impl Body for Incoming {
     }
 }
 
-impl Drop for Incoming {
+impl Drop for IncomingBody {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        state.is_unwanted = true;
+        state.is_reader_gone = true;
         let unread: usize = state.chunks.drain(..).map(|chunk| chunk.len()).sum();
         state.count(unread, &self.0.reads);
         let is_news = state.read > 0;
@@ -264,10 +264,10 @@ mod tests {
     use bytes::Bytes;
     use http_body::Body as _;
 
-    use super::{Feed, Incoming, Reads, TOGETHER, channel};
+    use super::{BodyFeed, IncomingBody, MAX_MERGED, Reads, channel};
     use crate::server::http2::wake_queue::{ConnectionPart, WakeQueue};
 
-    fn body(awaits_continue: bool) -> (Feed, Incoming, Arc<WakeQueue>) {
+    fn body(awaits_continue: bool) -> (BodyFeed, IncomingBody, Arc<WakeQueue>) {
         let wakes = Arc::new(WakeQueue::default());
         let reads = Arc::new(Reads::default());
         reads.take(16);
@@ -276,7 +276,7 @@ mod tests {
         (feed, incoming, wakes)
     }
 
-    fn read(body: &mut Incoming) -> Poll<Option<Result<Bytes, String>>> {
+    fn read(body: &mut IncomingBody) -> Poll<Option<Result<Bytes, String>>> {
         let mut context = Context::from_waker(Waker::noop());
         Pin::new(body).poll_frame(&mut context).map(|frame| {
             frame.map(|frame| match frame {
@@ -311,12 +311,12 @@ mod tests {
     fn octets_of_a_closed_stream_are_credited_once() {
         let (feed, mut body, _wakes) = body(false);
         let reads = Arc::clone(&feed.0.reads);
-        feed.push(&[b'x'; TOGETHER]);
+        feed.push(&[b'x'; MAX_MERGED]);
         feed.push(b"abc");
         feed.discard(5);
         assert!(read(&mut body).is_ready());
         // The connection credits the other three when it removes the stream.
-        assert_eq!((feed.detach(), reads.take(16)), (TOGETHER + 5, TOGETHER + 5));
+        assert_eq!((feed.detach(), reads.take(16)), (MAX_MERGED + 5, MAX_MERGED + 5));
         assert!(read(&mut body).is_ready());
         drop(body);
         assert_eq!(reads.take(16), 0);
@@ -334,14 +334,14 @@ mod tests {
     #[test]
     fn small_pieces_are_merged() {
         let (feed, mut body, _wakes) = body(false);
-        for _ in 0..TOGETHER + 1 {
+        for _ in 0..MAX_MERGED + 1 {
             feed.push(b"x");
         }
         let lengths = [read(&mut body), read(&mut body)].map(|read| match read {
             Poll::Ready(Some(Ok(chunk))) => chunk.len(),
             other => panic!("{other:?}"),
         });
-        assert_eq!(lengths, [TOGETHER, 1]);
+        assert_eq!(lengths, [MAX_MERGED, 1]);
     }
 
     #[test]
@@ -361,7 +361,7 @@ mod tests {
         drop(body);
         assert!(was_woken(&wakes));
         assert!(!feed.push(b"de"));
-        assert_eq!((feed.take_read(), feed.is_unwanted()), (5, true));
+        assert_eq!((feed.take_read(), feed.is_reader_gone()), (5, true));
     }
 
     #[test]

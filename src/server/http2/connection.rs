@@ -13,18 +13,18 @@ use tokio::time::{Instant, Sleep};
 use super::budget::Budget;
 use super::bulk::Bulk;
 use super::credit::Credit;
-use super::data::Payload;
+use super::data::PartialDataFrame;
 use super::error::ErrorCode;
 use super::frame::MAX_31_BITS;
 use super::growth::WindowMeasurement;
 use super::hpack::HpackDecoder;
 use super::reads::Reads;
-use super::requests::Block;
+use super::requests::PartialHeaderBlock;
 use super::resets::Resets;
 use super::send::Sender;
 use super::settings;
 use super::shutdown::{CLOSE_TIMEOUT, ConnectionPhase, SHUTDOWN_PING};
-use super::stream::{Ended, How, Precedence, Stream, Streams};
+use super::stream::{ClosedBy, ClosedStreams, Precedence, Stream, Streams};
 use super::wake_queue::{ConnectionPart, PartWaker, WakeQueue};
 use crate::server::connection::{ConnectionState, Handler, Notice};
 use crate::server::shard_server::ShardServer;
@@ -39,7 +39,7 @@ const PROBE_PING: &[u8; 8] = b"is there";
 /// How often one poll reads and writes before it yields to other tasks.
 const MAX_ROUNDS: usize = 16;
 /// How often the streams are checked whose response is sent and whose request has not ended.
-const ANSWERED_ROUND: Duration = Duration::from_millis(500);
+const LINGER_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A client's connection. Its owner polls it until it ends.
 pub(in crate::server) struct Connection<H: Handler> {
@@ -48,15 +48,15 @@ pub(in crate::server) struct Connection<H: Handler> {
     // The one of `state`. Held here, too: delivering an event touches nothing else of the state.
     pub(super) progress: Arc<Progress>,
     pub(super) streams: Streams<H::Body>,
-    pub(super) ended: Ended,
+    pub(super) closed_streams: ClosedStreams,
     /// The highest stream identifier that the client has opened.
     pub(super) last_stream: u32,
     pub(super) sender: Sender,
     pub(super) decoder: HpackDecoder,
     /// The header block whose END_HEADERS has not come.
-    pub(super) block: Option<Box<Block>>,
+    pub(super) partial_block: Option<Box<PartialHeaderBlock>>,
     /// The DATA frame whose end has not come.
-    pub(super) payload: Option<Payload>,
+    pub(super) partial_data: Option<PartialDataFrame>,
     /// The receive window of the connection.
     pub(super) credit: Credit,
     /// Octets that readers have consumed and that are not credited to the client yet.
@@ -95,7 +95,7 @@ pub(in crate::server) struct Connection<H: Handler> {
     // The socket is not writable.
     pub(super) is_blocked: bool,
     // Set while there are streams whose response is sent and whose request has not ended.
-    answered: Option<Pin<Box<Sleep>>>,
+    linger_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<H: Handler> Connection<H> {
@@ -111,12 +111,12 @@ impl<H: Handler> Connection<H> {
             state: Rc::clone(state),
             progress: Arc::clone(&state.progress),
             streams: Streams::None,
-            ended: Ended::default(),
+            closed_streams: ClosedStreams::default(),
             last_stream: 0,
             sender: Sender::new(&shard.settings().http2),
             decoder: HpackDecoder::default(),
-            block: None,
-            payload: None,
+            partial_block: None,
+            partial_data: None,
             credit: Credit::new(own_window, shard.upload_memory().clone()),
             reads: Arc::default(),
             measurement: WindowMeasurement::default(),
@@ -141,7 +141,7 @@ impl<H: Handler> Connection<H> {
             has_settings: false,
             is_readable: true,
             is_blocked: false,
-            answered: None,
+            linger_timer: None,
         }
     }
 
@@ -185,7 +185,7 @@ impl<H: Handler> Connection<H> {
                 self.write()?; // many ACKs do not delay the streams
             }
             self.serve();
-            self.poll_answered(context);
+            self.poll_lingering(context);
             self.write()?;
             if self.poll_closing(context)?.is_ready() {
                 return Poll::Ready(Ok(()));
@@ -236,35 +236,36 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Resets the streams whose response is sent and whose request does not end.
-    fn poll_answered(&mut self, context: &mut Context<'_>) {
-        let Some(timer) = &mut self.answered else { return };
+    fn poll_lingering(&mut self, context: &mut Context<'_>) {
+        let Some(timer) = &mut self.linger_timer else { return };
         if timer.as_mut().poll(context).is_pending() {
             return;
         }
         let (now, at_most) = (Instant::now(), self.shard.settings().lingering_close);
         let is_open = matches!(self.phase, ConnectionPhase::Open);
-        let (mut over, mut is_waiting) = (Vec::new(), false);
+        let (mut expired, mut is_waiting) = (Vec::new(), false);
         for (id, stream) in self.streams.iter_mut() {
-            match stream.stage.is_waited_out(now, at_most) {
-                Some(is_over) if is_over || !is_open => over.push(id),
+            match stream.stage.has_lingered_enough(now, at_most) {
+                Some(is_expired) if is_expired || !is_open => expired.push(id),
                 Some(_) => is_waiting = true,
                 None => {}
             }
         }
-        for id in over {
+        for id in expired {
             self.shard.metrics().stream_reset("lingering_close");
             self.reset(id, ErrorCode::NO_ERROR);
         }
-        self.answered = None;
+        self.linger_timer = None;
         if is_waiting {
-            self.wait_for_answered();
+            self.start_linger_timer();
             context.waker().wake_by_ref();
         }
     }
 
-    /// Starts the timer of [`poll_answered`](Self::poll_answered), unless it is running.
-    pub(super) fn wait_for_answered(&mut self) {
-        self.answered.get_or_insert_with(|| Box::pin(tokio::time::sleep(ANSWERED_ROUND)));
+    /// Starts the timer of [`poll_lingering`](Self::poll_lingering), unless it is running.
+    pub(super) fn start_linger_timer(&mut self) {
+        self.linger_timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_CHECK_INTERVAL)));
     }
 
     /// Collects the parts that were woken.
@@ -333,20 +334,20 @@ impl<H: Handler> Connection<H> {
     /// Resets a stream.
     pub(super) fn reset(&mut self, id: u32, code: ErrorCode) {
         self.sender.reset(id, code);
-        self.remove(id, How::ResetByUs);
+        self.remove(id, ClosedBy::ServerReset);
     }
 
     /// Removes a stream, and returns its unread octets to the connection's window.
-    pub(super) fn remove(&mut self, id: u32, how: How) -> Option<Box<Stream<H::Body>>> {
+    pub(super) fn remove(&mut self, id: u32, by: ClosedBy) -> Option<Box<Stream<H::Body>>> {
         let mut stream = self.streams.remove(id);
         if let Some(stream) = &mut stream {
             if stream.precedence == Precedence::Events && self.bulk.event_stream_ended() {
                 self.ready.extend(self.starved.drain(..)); // bulk is unlimited again
             }
-            self.credit.shrink(stream.receiving.grown());
-            self.give_back(stream.receiving.detach());
+            self.credit.shrink(stream.receiver.grown());
+            self.give_back(stream.receiver.detach());
         }
-        self.ended.note(id, how);
+        self.closed_streams.note(id, by);
         stream
     }
 

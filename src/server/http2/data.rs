@@ -12,7 +12,7 @@ use crate::server::connection::Handler;
 
 /// What is still to come of a DATA frame.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Payload {
+pub(super) struct PartialDataFrame {
     stream: u32,
     // At most MAX_FRAME_SIZE, which fits.
     data: u16,
@@ -57,23 +57,24 @@ impl<H: Handler> Connection<H> {
         }
         let ends_stream = header.has(flag::END_STREAM);
         let left = u16::try_from(data).expect("no more than the largest payload");
-        self.payload = Some(Payload { stream: header.stream, data: left, padding, ends_stream });
+        self.partial_data =
+            Some(PartialDataFrame { stream: header.stream, data: left, padding, ends_stream });
         let Some(stream) = self.streams.get_mut(header.stream) else {
             self.skip_payload(header.length);
             return self.receive_on_closed(header.stream);
         };
-        let taken = stream.receiving.begin(data, header.length - data, ends_stream);
+        let taken = stream.receiver.begin(data, header.length - data, ends_stream);
         if header.length > data {
             // Padding has no reader: it is credited at once.
             self.ready.push_back(header.stream);
         }
         if taken.is_err() && ends_stream {
-            stream.receiving.close();
+            stream.receiver.close();
         }
         self.update_credit();
-        if let Err(wrong) = taken {
+        if let Err(error) = taken {
             self.skip_payload(header.length);
-            return Err(wrong.fault(header.stream));
+            return Err(error.into_error(header.stream));
         }
         self.end_payload();
         if data == 0 && !ends_stream { self.spend_budget() } else { Ok(()) }
@@ -81,7 +82,7 @@ impl<H: Handler> Connection<H> {
 
     /// Skips the whole payload, and credits it at once.
     fn skip_payload(&mut self, length: usize) {
-        if let Some(payload) = &mut self.payload {
+        if let Some(payload) = &mut self.partial_data {
             payload.stream = 0;
         }
         self.give_back(length);
@@ -90,7 +91,7 @@ impl<H: Handler> Connection<H> {
 
     /// Passes on what has come of the payload; returns its length, in octets.
     pub(super) fn pass_on(&mut self, octets: &[u8]) -> usize {
-        let payload = self.payload.as_mut().expect("checked: a DATA frame is incomplete");
+        let payload = self.partial_data.as_mut().expect("checked: a DATA frame is incomplete");
         let data = octets.len().min(usize::from(payload.data));
         let padding = (octets.len() - data).min(usize::from(payload.padding));
         payload.data -= u16::try_from(data).expect("no more than is left");
@@ -98,7 +99,7 @@ impl<H: Handler> Connection<H> {
         // If the stream has closed meanwhile, its octets were credited when it was removed.
         if data > 0
             && let Some(stream) = self.streams.get_mut(payload.stream)
-            && !stream.receiving.push(&octets[..data])
+            && !stream.receiver.push(&octets[..data])
         {
             // The body has no reader: these octets are credited at once.
             self.ready.push_back(payload.stream);
@@ -109,14 +110,14 @@ impl<H: Handler> Connection<H> {
 
     /// Ends the frame, if all of it has come.
     fn end_payload(&mut self) {
-        let Some(Payload { stream, ends_stream, .. }) =
-            self.payload.take_if(|payload| payload.data == 0 && payload.padding == 0)
+        let Some(PartialDataFrame { stream, ends_stream, .. }) =
+            self.partial_data.take_if(|payload| payload.data == 0 && payload.padding == 0)
         else {
             return;
         };
         if ends_stream && let Some(it) = self.streams.get_mut(stream) {
-            let is_read = it.receiving.is_read();
-            it.receiving.finish();
+            let is_read = it.receiver.is_read();
+            it.receiver.finish();
             if !is_read {
                 self.ready.push_back(stream); // the stream may be complete now
             }

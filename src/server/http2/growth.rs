@@ -22,7 +22,7 @@ impl<H: Handler> Connection<H> {
         }
         let most = self.shard.settings().http2.max_stream_window;
         let stream = self.streams.get_mut(id);
-        if stream.is_some_and(|stream| stream.receiving.wants_measure(read, most)) {
+        if stream.is_some_and(|stream| stream.receiver.should_measure(read, most)) {
             self.sender.ping(WINDOW_PING, false);
             self.budget.earn(); // for its ACK
             self.measurement.begin(id);
@@ -36,16 +36,16 @@ impl<H: Handler> Connection<H> {
     }
 
     fn end_measurement(&mut self) {
-        let window = |id| self.streams.get_mut(id).map(|stream| stream.receiving.window());
+        let window = |id| self.streams.get_mut(id).map(|stream| stream.receiver.window());
         let Some(result) = self.measurement.end(window) else { return };
         let Some(stream) = self.streams.get_mut(result.stream) else { return };
         if !result.is_limit {
-            stream.receiving.defer_measure();
+            stream.receiver.defer_measure();
             return;
         }
-        let by = stream.receiving.growth(self.shard.settings().http2.max_stream_window);
+        let by = stream.receiver.growth(self.shard.settings().http2.max_stream_window);
         if by > 0 && self.credit.grow(by) {
-            stream.receiving.grow(by);
+            stream.receiver.grow(by);
             self.sender.window_update(result.stream, by);
             self.update_credit();
         }

@@ -16,7 +16,7 @@
 //! | [`connection`], [`wake_queue`] | the loop of a connection, and which parts of it were woken |
 //! | [`reading`], [`read_buffer`] | octets from the socket, cut into frames |
 //! | [`receive`], [`requests`], [`data`] | what a received frame does; header blocks; DATA |
-//! | [`stream`], [`receiving`], [`body`] | a stream, its receiving side, the body for the handler |
+//! | [`stream`], [`body_receiver`], [`body`] | a stream, its receiving side, the body for the handler |
 //! | [`credit`], [`reads`] | the connection's receive window, and the octets that return to it |
 //! | [`growth`], [`window_measurement`] | receive windows that grow where they limit the client |
 //! | [`send`], [`output`] | frames to the client, and the octets that wait for the socket |
@@ -29,6 +29,7 @@
 
 pub(crate) mod authority;
 mod body;
+mod body_receiver;
 mod budget;
 mod bulk;
 mod connection;
@@ -46,7 +47,6 @@ pub(crate) mod read_buffer;
 mod reading;
 mod reads;
 mod receive;
-mod receiving;
 mod requests;
 mod resets;
 mod send;
@@ -56,7 +56,7 @@ mod stream;
 pub(crate) mod wake_queue;
 pub(crate) mod window_measurement;
 
-pub(super) use self::body::Incoming;
+pub(super) use self::body::IncomingBody;
 pub(super) use self::connection::Connection;
 pub(super) use self::keep_alive::{Found, KeepAlive};
 

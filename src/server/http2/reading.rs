@@ -41,7 +41,7 @@ impl<H: Handler> Connection<H> {
     fn note_unfinished(&self, has_ended_frame: bool, now: Instant) {
         let keep_alive = &self.state.keep_alive;
         let is_underway = !self.input.is_empty() && !self.holds_frames;
-        keep_alive.set_unfinished_since(match &self.block {
+        keep_alive.set_unfinished_since(match &self.partial_block {
             Some(block) => Some(block.begun()),
             None if !is_underway => None,
             None if has_ended_frame => Some(now),

@@ -8,7 +8,7 @@ use super::frame::{self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_S
 use super::growth::WINDOW_PING;
 use super::pace::MARKER_PING;
 use super::shutdown::{ConnectionPhase, SHUTDOWN_PING};
-use super::stream::{How, Stage};
+use super::stream::{ClosedBy, ResponseStage};
 use crate::server::connection::{CutReason, Handler};
 
 /// The result of processing a frame.
@@ -24,7 +24,7 @@ impl<H: Handler> Connection<H> {
         &mut self,
         octets: &[u8],
     ) -> Result<Option<usize>, (usize, ReceiveError)> {
-        if self.payload.is_some() {
+        if self.partial_data.is_some() {
             return Ok((!octets.is_empty()).then(|| self.pass_on(octets)));
         }
         let Some(header) = FrameHeader::parse(octets) else { return Ok(None) };
@@ -45,7 +45,7 @@ impl<H: Handler> Connection<H> {
         if !self.has_settings && (header.kind != kind::SETTINGS || header.has(flag::ACK)) {
             return Err(ReceiveError::protocol("the first frame is not SETTINGS"));
         }
-        let is_expected = match &self.block {
+        let is_expected = match &self.partial_block {
             Some(block) => header.kind == kind::CONTINUATION && header.stream == block.stream(),
             None => header.kind != kind::CONTINUATION,
         };
@@ -101,14 +101,16 @@ impl<H: Handler> Connection<H> {
 
     /// Handles a frame on a closed stream (section 5.1).
     pub(super) fn receive_on_closed(&mut self, stream: u32) -> ReceiveResult {
-        match self.ended.find(stream) {
-            Some(How::Complete) => {
+        match self.closed_streams.find(stream) {
+            Some(ClosedBy::EndStream) => {
                 Err(ReceiveError::Connection(ErrorCode::STREAM_CLOSED, "frame on a closed stream"))
             }
-            Some(How::Reset) => Err(ReceiveError::Stream(stream, ErrorCode::STREAM_CLOSED)),
+            Some(ClosedBy::ClientReset) => {
+                Err(ReceiveError::Stream(stream, ErrorCode::STREAM_CLOSED))
+            }
             // In flight when we reset the stream; or the stream closed so long ago that we do not
             // know how.
-            Some(How::ResetByUs) | None => self.spend_budget(),
+            Some(ClosedBy::ServerReset) | None => self.spend_budget(),
         }
     }
 
@@ -142,8 +144,8 @@ impl<H: Handler> Connection<H> {
         if !self.streams.contains(header.stream) {
             return self.spend_budget();
         }
-        let stream = self.remove(header.stream, How::Reset).expect("checked");
-        let is_unanswered = matches!(stream.stage, Stage::Handling { .. });
+        let stream = self.remove(header.stream, ClosedBy::ClientReset).expect("checked");
+        let is_unanswered = matches!(stream.stage, ResponseStage::Handling { .. });
         if is_unanswered && !self.resets.may_take_back(stream.begun, Instant::now()) {
             return Err(ReceiveError::Abuse(CutReason::Resets));
         }

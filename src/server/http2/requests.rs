@@ -8,15 +8,15 @@ use http::{Method, Request, Response};
 use tokio::time::Instant;
 
 use super::body;
+use super::body_receiver::BodyReceiver;
 use super::connection::Connection;
 use super::error::{ErrorCode, ReceiveError};
 use super::frame::{self, FrameHeader, flag};
 use super::head::{self, HeadDraft, RefusedHead};
 use super::hpack::HpackError;
 use super::receive::{PRIORITY_LEN, ReceiveResult, dependency};
-use super::receiving::Receiving;
 use super::shutdown::ConnectionPhase;
-use super::stream::{Precedence, Stage, Stream};
+use super::stream::{Precedence, ResponseStage, Stream};
 use super::wake_queue::ConnectionPart;
 use crate::server::connection::{CutReason, Handler};
 use crate::server::interim::{Interim, Waiting};
@@ -29,30 +29,30 @@ use crate::server::switch::Switch;
 /// (CVE-2024-27316).
 const MAX_BLOCK_FRAMES: u32 = 10;
 /// The size of the largest header block, as a multiple of SETTINGS_MAX_HEADER_LIST_SIZE.
-const MAX_BLOCK: usize = 8;
+const MAX_BLOCK_FACTOR: usize = 8;
 
 /// A header block whose END_HEADERS has not come.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(super) struct PartialHeaderBlock {
     octets: Vec<u8>,
-    about: About,
+    headers: HeadersFrame,
     frames: u32,
     begun: Instant,
 }
 
 /// What the HEADERS frame of a block says about its stream.
 #[derive(Clone, Copy, Debug)]
-struct About {
+struct HeadersFrame {
     stream: u32,
     ends_stream: bool,
     // The stream depends on itself (RFC 7540, section 5.3.1).
-    is_malformed: bool,
+    depends_on_itself: bool,
 }
 
-impl Block {
+impl PartialHeaderBlock {
     /// The stream of the block.
     pub(super) fn stream(&self) -> u32 {
-        self.about.stream
+        self.headers.stream
     }
 
     /// When its HEADERS frame came.
@@ -66,37 +66,38 @@ impl<H: Handler> Connection<H> {
     pub(super) fn headers(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
         let too_short = ReceiveError::protocol("padding longer than the payload");
         let mut fields = frame::without_padding(header, payload).ok_or(too_short)?;
-        let mut is_malformed = false;
+        let mut depends_on_itself = false;
         if header.has(flag::PRIORITY) {
             let (priority, rest) = fields.split_at_checked(PRIORITY_LEN).ok_or_else(|| {
                 ReceiveError::frame_size("HEADERS too short for its priority fields")
             })?;
-            is_malformed = dependency(priority) == Some(header.stream);
+            depends_on_itself = dependency(priority) == Some(header.stream);
             fields = rest;
         }
         let ends_stream = header.has(flag::END_STREAM);
-        let about = About { stream: header.stream, ends_stream, is_malformed };
+        let headers = HeadersFrame { stream: header.stream, ends_stream, depends_on_itself };
         if header.has(flag::END_HEADERS) {
-            return self.receive_block(about, fields);
+            return self.receive_block(headers, fields);
         }
         let (octets, begun) = (fields.to_vec(), Instant::now());
-        self.block = Some(Box::new(Block { octets, about, frames: 1, begun }));
+        self.partial_block =
+            Some(Box::new(PartialHeaderBlock { octets, headers, frames: 1, begun }));
         Ok(())
     }
 
     /// Section 6.10.
     pub(super) fn continuation(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
-        let max_block = self.max_list() * MAX_BLOCK;
-        let mut block = self.block.take().expect("checked: CONTINUATION was expected");
+        let max_block = self.max_list() * MAX_BLOCK_FACTOR;
+        let mut block = self.partial_block.take().expect("checked: CONTINUATION was expected");
         block.frames += 1;
         if block.frames > MAX_BLOCK_FRAMES || block.octets.len() + payload.len() > max_block {
             return Err(ReceiveError::Abuse(CutReason::Headers));
         }
         block.octets.extend_from_slice(payload);
         if header.has(flag::END_HEADERS) {
-            return self.receive_block(block.about, &block.octets);
+            return self.receive_block(block.headers, &block.octets);
         }
-        self.block = Some(block);
+        self.partial_block = Some(block);
         Ok(())
     }
 
@@ -104,31 +105,29 @@ impl<H: Handler> Connection<H> {
         self.shard.settings().http2.max_header_list_bytes as usize
     }
 
-    fn receive_block(&mut self, about: About, octets: &[u8]) -> ReceiveResult {
+    fn receive_block(&mut self, headers: HeadersFrame, octets: &[u8]) -> ReceiveResult {
         // Decoded even if the request is refused: later blocks depend on the dynamic table (section
         // 4.3).
-        let mut draft = HeadDraft::new(self.max_list());
-        self.decoder.decode(octets, |field| draft.take(field)).map_err(
-            |refused| match refused {
-                HpackError::Invalid | HpackError::Incomplete => {
-                    ReceiveError::Connection(ErrorCode::COMPRESSION_ERROR, "invalid header block")
-                }
-                HpackError::Stopped => ReceiveError::Abuse(CutReason::Headers),
-            },
-        )?;
-        let id = about.stream;
+        let mut list = HeadDraft::new(self.max_list());
+        self.decoder.decode(octets, |field| list.take(field)).map_err(|refused| match refused {
+            HpackError::Invalid | HpackError::Incomplete => {
+                ReceiveError::Connection(ErrorCode::COMPRESSION_ERROR, "invalid header block")
+            }
+            HpackError::Stopped => ReceiveError::Abuse(CutReason::Headers),
+        })?;
+        let id = headers.stream;
         if id.is_multiple_of(2) {
             return Err(ReceiveError::protocol("HEADERS on a stream with an even identifier"));
         }
         if id > self.last_stream {
-            return self.open_stream(about, draft);
+            return self.open_stream(headers, list);
         }
         if self.streams.contains(id) {
-            return self.trailers(about, draft);
+            return self.trailers(headers, list);
         }
-        match self.ended.find(id) {
+        match self.closed_streams.find(id) {
             // It may have closed so long ago that it is no longer remembered.
-            None if self.ended.forgets() => self.spend_budget(),
+            None if self.closed_streams.is_full() => self.spend_budget(),
             None => Err(ReceiveError::protocol(
                 "HEADERS on a stream with a lower identifier than before",
             )),
@@ -137,8 +136,8 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Opens a stream for a new request.
-    fn open_stream(&mut self, about: About, draft: HeadDraft) -> ReceiveResult {
-        let id = about.stream;
+    fn open_stream(&mut self, headers: HeadersFrame, list: HeadDraft) -> ReceiveResult {
+        let id = headers.stream;
         if matches!(self.phase, ConnectionPhase::Draining) {
             return self.spend_budget(); // section 6.8: streams above the last one are ignored
         }
@@ -149,29 +148,29 @@ impl<H: Handler> Connection<H> {
             self.reset(id, ErrorCode::REFUSED_STREAM);
             return self.spend_budget();
         }
-        match read_head(draft, &about) {
+        match read_head(list, &headers) {
             Ok((request, announced)) => {
-                self.begin_request(id, request, announced, about.ends_stream)
+                self.begin_request(id, request, announced, headers.ends_stream)
             }
-            Err(refused) => self.refuse_request(&about, *refused),
+            Err(refused) => self.refuse_request(&headers, *refused),
         }
         Ok(())
     }
 
     /// Responds to a request that cannot be handled, as the handler words it. Not charged to any
     /// budget: it costs no more than a request for an unknown path.
-    fn refuse_request(&mut self, about: &About, RefusedHead { head, why }: RefusedHead) {
-        let waker = self.wake_queue.waker(ConnectionPart::Stream(about.stream));
+    fn refuse_request(&mut self, headers: &HeadersFrame, RefusedHead { head, why }: RefusedHead) {
+        let waker = self.wake_queue.waker(ConnectionPart::Stream(headers.stream));
         let window = self.shard.settings().http2.stream_window;
         // Without a reader: the rest of the request is dropped.
         let (feed, _unread) =
             body::channel(waker.clone(), Arc::clone(&self.reads), window, None, false);
         let is_malformed = why.is_malformed();
-        let receiving = Receiving::unheard(feed, window, about.ends_stream, is_malformed);
+        let receiver = BodyReceiver::unread_body(feed, window, headers.ends_stream, is_malformed);
         let response = self.shard.handler().refuse(&head, why);
         let is_head = *head.method() == Method::HEAD;
         let response = std::future::ready(response);
-        self.start_stream((about.stream, is_head), response, Rc::default(), receiving, waker);
+        self.start_stream((headers.stream, is_head), response, Rc::default(), receiver, waker);
     }
 
     /// Gives up a request that turned out to be in error after its header. If its response has
@@ -181,10 +180,10 @@ impl<H: Handler> Connection<H> {
             return self.cut_off(reason);
         }
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let Stage::Handling { future, is_head, .. } = &mut stream.stage else {
+        let ResponseStage::Handling { future, is_head, .. } = &mut stream.stage else {
             return self.reset(id, ErrorCode::PROTOCOL_ERROR);
         };
-        stream.receiving.give_up(why.is_malformed());
+        stream.receiver.abort(why.is_malformed());
         let mut head = Request::new(());
         if *is_head {
             *head.method_mut() = Method::HEAD;
@@ -203,14 +202,14 @@ impl<H: Handler> Connection<H> {
     ) {
         let waker = self.wake_queue.waker(ConnectionPart::Stream(id));
         let window = self.shard.settings().http2.stream_window;
-        let (receiving, body) = if is_whole {
-            (Receiving::nothing(), None)
+        let (receiver, body) = if is_whole {
+            (BodyReceiver::without_body(), None)
         } else {
             let awaits = request_body::expects_continue(request.headers());
             let reads = Arc::clone(&self.reads);
             let (feed, incoming) = body::channel(waker.clone(), reads, window, announced, awaits);
-            let receiving = Receiving::body(feed, window, announced);
-            (receiving, Some(incoming))
+            let receiver = BodyReceiver::new(feed, window, announced);
+            (receiver, Some(incoming))
         };
         let interim = Rc::<Waiting>::default();
         let body = RequestBody::from_http2(body, Interim::over_http2(Rc::clone(&interim)));
@@ -218,7 +217,7 @@ impl<H: Handler> Connection<H> {
         let request = request.map(|()| body);
         let handling = self.shard.handler().clone().handle(request, Rc::clone(&self.state));
         self.budget.earn();
-        self.start_stream((id, is_head), handling, interim, receiving, waker);
+        self.start_stream((id, is_head), handling, interim, receiver, waker);
     }
 
     /// Adds a stream, and starts its response.
@@ -227,16 +226,16 @@ impl<H: Handler> Connection<H> {
         (id, is_head): (u32, bool),
         response: impl Future<Output = Response<H::Body>> + 'static,
         interim: Rc<Waiting>,
-        receiving: Receiving,
+        receiver: BodyReceiver,
         waker: Waker,
     ) {
         let switch = Switch::new(self.wake_queue.waker(ConnectionPart::Reset(id)));
         let running = RunningRequest::begin(Rc::clone(&self.state));
         let stream = Stream {
-            stage: Stage::Handling { future: Box::pin(response), switch, interim, is_head },
+            stage: ResponseStage::Handling { future: Box::pin(response), switch, interim, is_head },
             send_window: i64::from(self.sender.peer.initial_window),
             blocked_since: None,
-            receiving,
+            receiver,
             precedence: Precedence::Other,
             waker,
             begun: Instant::now(),
@@ -250,23 +249,23 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Handles the trailers of a request (section 8.1).
-    fn trailers(&mut self, about: About, draft: HeadDraft) -> ReceiveResult {
-        let id = about.stream;
+    fn trailers(&mut self, headers: HeadersFrame, list: HeadDraft) -> ReceiveResult {
+        let id = headers.stream;
         let stream = self.streams.get_mut(id).expect("checked");
-        if stream.receiving.is_over() {
+        if stream.receiver.has_ended() {
             return Err(ReceiveError::Stream(id, ErrorCode::STREAM_CLOSED));
         }
-        let is_read = stream.receiving.is_read();
-        let ended = match draft.into_trailers() {
-            Ok(_) if !about.ends_stream || about.is_malformed => {
+        let is_read = stream.receiver.is_read();
+        let ended = match list.into_trailers() {
+            Ok(_) if !headers.ends_stream || headers.depends_on_itself => {
                 let what = "trailers without END_STREAM";
                 Err(ReceiveError::request(id, Unfit::malformed(what)))
             }
-            Ok(trailers) => stream.receiving.end(trailers).map_err(|wrong| wrong.fault(id)),
+            Ok(trailers) => stream.receiver.end(trailers).map_err(|error| error.into_error(id)),
             Err(why) => Err(ReceiveError::request(id, why)),
         };
-        if ended.is_err() && about.ends_stream {
-            stream.receiving.close();
+        if ended.is_err() && headers.ends_stream {
+            stream.receiver.close();
         }
         if !is_read {
             self.ready.push_back(id); // the stream may be complete now
@@ -277,16 +276,16 @@ impl<H: Handler> Connection<H> {
 
 /// The request that a header block describes, and its `content-length`.
 fn read_head(
-    draft: HeadDraft,
-    about: &About,
+    list: HeadDraft,
+    headers: &HeadersFrame,
 ) -> Result<(Request<()>, Option<u64>), Box<RefusedHead>> {
-    let head = draft.into_request()?;
+    let head = list.into_request()?;
     // CONNECT has no content (section 8.5): its `content-length` is left to the handler.
     let is_connect = *head.method() == Method::CONNECT;
     let why = match head::content_length(head.headers()) {
-        _ if about.is_malformed => Unfit::malformed("its stream depends on itself"),
+        _ if headers.depends_on_itself => Unfit::malformed("its stream depends on itself"),
         Ok(_) if is_connect => return Ok((head, None)),
-        Ok(Some(1..)) if about.ends_stream => {
+        Ok(Some(1..)) if headers.ends_stream => {
             Unfit::malformed("content-length is not 0, but the request has no body")
         }
         Ok(announced) => return Ok((head, announced)),

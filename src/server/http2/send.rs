@@ -17,7 +17,7 @@ use super::hpack::HpackEncoder;
 use super::output::Output;
 use super::settings::{PeerSettings, put_first};
 use super::shutdown::ConnectionPhase;
-use super::stream::{How, Next, Precedence, Stage, Stream};
+use super::stream::{ClosedBy, NextOutput, Precedence, ResponseStage, Stream};
 use crate::server::Http2Settings;
 use crate::server::carrier::Frames;
 use crate::server::connection::{BodyError, Handler};
@@ -140,10 +140,10 @@ impl<H: Handler> Connection<H> {
     pub(super) fn serve_stream(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         let is_bulk = stream.precedence == Precedence::Bulk;
-        let (read, update) = stream.receiving.take_read();
+        let (read, update) = stream.receiver.take_read();
         if read > 0 {
-            stream.stage.heard(Instant::now);
-            self.credit.shrink(stream.receiving.trim());
+            stream.stage.request_received(Instant::now);
+            self.credit.shrink(stream.receiver.trim());
         }
         if update > 0 {
             self.sender.window_update(id, update);
@@ -163,11 +163,11 @@ impl<H: Handler> Connection<H> {
     pub(super) fn respond(&mut self, id: u32) {
         let is_alone = self.streams.alone().is_some();
         let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.receiving.take_continue() {
+        if stream.receiver.take_continue() {
             // An interim response (section 8.1).
             self.sender.head(id, StatusCode::CONTINUE, &HeaderMap::new(), false);
         }
-        if let Stage::Handling { future, switch, interim, .. } = &mut stream.stage {
+        if let ResponseStage::Handling { future, switch, interim, .. } = &mut stream.stage {
             let _handled = switch::enter(switch);
             let mut context = Context::from_waker(&stream.waker);
             let polled = future.as_mut().poll(&mut context);
@@ -184,7 +184,7 @@ impl<H: Handler> Connection<H> {
                 return self.complete(id);
             }
         }
-        if let Stage::Answered { .. } = stream.stage {
+        if let ResponseStage::Lingering { .. } = stream.stage {
             return self.complete(id);
         }
         if self.is_blocked {
@@ -229,17 +229,17 @@ impl<H: Handler> Connection<H> {
         let is_open = matches!(self.phase, ConnectionPhase::Open);
         let lingers = is_open && !self.shard.settings().lingering_close.is_zero();
         let Some(stream) = self.streams.get_mut(id) else { return };
-        match stream.receiving.reset_code() {
-            None => drop(self.remove(id, How::Complete)),
-            Some(_) if matches!(stream.stage, Stage::Answered { .. }) => {}
+        match stream.receiver.reset_code() {
+            None => drop(self.remove(id, ClosedBy::EndStream)),
+            Some(_) if matches!(stream.stage, ResponseStage::Lingering { .. }) => {}
             Some(ErrorCode::NO_ERROR) if lingers => {
                 let now = Instant::now();
                 // Drops the body of the response, and with it whatever still reads the request.
-                stream.stage = Stage::Answered { since: now, heard: now };
+                stream.stage = ResponseStage::Lingering { since: now, last_received: now };
                 stream.blocked_since = None;
-                stream.receiving.throw_away();
+                stream.receiver.discard_rest();
                 self.ready.push_back(id);
-                self.wait_for_answered();
+                self.start_linger_timer();
             }
             Some(code) => self.reset(id, code),
         }
@@ -254,7 +254,7 @@ impl Sender {
         stream: &mut Stream<B>,
         response: Response<B>,
     ) -> bool {
-        let is_head = matches!(stream.stage, Stage::Handling { is_head: true, .. });
+        let is_head = matches!(stream.stage, ResponseStage::Handling { is_head: true, .. });
         let (mut parts, body) = response.into_parts();
         for name in &CONNECTION_SPECIFIC {
             parts.headers.remove(name);
@@ -270,8 +270,8 @@ impl Sender {
         }
         self.head(id, parts.status, &parts.headers, is_last);
         stream.precedence = if is_of_events { Precedence::Events } else { Precedence::Other };
-        stream.stage = Stage::Sending { body, next: Next::Ask };
-        stream.receiving.forbid_continue();
+        stream.stage = ResponseStage::Sending { body, next: NextOutput::Poll };
+        stream.receiver.forbid_continue();
         is_last
     }
 
@@ -290,7 +290,7 @@ impl Sender {
         B: Body<Data = Bytes, Error = BodyError> + Frames + Unpin,
     {
         let Stream {
-            stage: Stage::Sending { body, next, .. },
+            stage: ResponseStage::Sending { body, next, .. },
             waker,
             send_window,
             blocked_since,
@@ -302,7 +302,7 @@ impl Sender {
         let waker = task.unwrap_or(waker);
         loop {
             match next {
-                Next::Ask => match poll_next(body, waker) {
+                NextOutput::Poll => match poll_next(body, waker) {
                     Poll::Ready(Ok(polled)) => *next = polled,
                     Poll::Ready(Err(error)) => {
                         tracing::debug!(%error, "response body failed before its end");
@@ -310,18 +310,18 @@ impl Sender {
                     }
                     Poll::Pending => return Sent::Rests,
                 },
-                Next::Trailers(trailers) => {
+                NextOutput::Trailers(trailers) => {
                     self.trailers(id, trailers);
                     return Sent::Done;
                 }
-                Next::Data { rest, is_last } if rest.is_empty() => {
+                NextOutput::Data { rest, is_last } if rest.is_empty() => {
                     if *is_last {
                         self.put(kind::DATA, flag::END_STREAM, id, &[]);
                         return Sent::Done;
                     }
-                    *next = Next::Ask;
+                    *next = NextOutput::Poll;
                 }
-                Next::Data { rest, is_last } => {
+                NextOutput::Data { rest, is_last } => {
                     let most = self.room(*send_window, bounds);
                     if most == 0 {
                         blocked_since.get_or_insert_with(Instant::now);
@@ -332,7 +332,7 @@ impl Sender {
                     match (rest.is_empty(), *is_last) {
                         (true, true) => return Sent::Done,
                         // Releases the buffer now, not when the next event comes.
-                        (true, false) => *next = Next::Ask,
+                        (true, false) => *next = NextOutput::Poll,
                         (false, _) => body.note_progress(),
                     }
                     if self.output.len() >= bounds.at_once {
@@ -363,17 +363,17 @@ impl Sender {
 }
 
 /// Polls a body for what to send next.
-fn poll_next<B>(body: &mut B, waker: &Waker) -> Poll<Result<Next, BodyError>>
+fn poll_next<B>(body: &mut B, waker: &Waker) -> Poll<Result<NextOutput, BodyError>>
 where
     B: Body<Data = Bytes, Error = BodyError> + Unpin,
 {
     let polled = ready!(Pin::new(&mut *body).poll_frame(&mut Context::from_waker(waker)));
     let Some(frame) = polled.transpose()? else {
-        return Poll::Ready(Ok(Next::Data { rest: Bytes::new(), is_last: true }));
+        return Poll::Ready(Ok(NextOutput::Data { rest: Bytes::new(), is_last: true }));
     };
     Poll::Ready(Ok(match frame.into_data() {
-        Ok(rest) => Next::Data { rest, is_last: body.is_end_stream() },
-        Err(frame) => Next::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
+        Ok(rest) => NextOutput::Data { rest, is_last: body.is_end_stream() },
+        Err(frame) => NextOutput::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
     }))
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::connection::Connection;
 use super::error::ErrorCode;
-use super::stream::{Stage, Streams};
+use super::stream::{ResponseStage, Streams};
 use crate::server::connection::{CutReason, Handler};
 
 /// How long the end of a connection waits for the client: for the ACK of a PING, and for its close.
@@ -103,7 +103,8 @@ impl<H: Handler> Connection<H> {
     /// There were too many.
     pub(super) fn count_stream_error(&mut self, id: u32) -> Result<(), CutReason> {
         let stream = self.streams.get_mut(id);
-        let is_unanswered = stream.is_some_and(|it| matches!(it.stage, Stage::Handling { .. }));
+        let is_unanswered =
+            stream.is_some_and(|it| matches!(it.stage, ResponseStage::Handling { .. }));
         let (may, reason) = if is_unanswered {
             (self.resets.may_fail(Instant::now()), CutReason::Faults)
         } else {

@@ -13,20 +13,20 @@ use http::{HeaderMap, Response};
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
-use super::receiving::Receiving;
+use super::body_receiver::BodyReceiver;
 use crate::server::interim::Waiting;
 use crate::server::running::RunningRequest;
 use crate::server::switch::Switch;
 
 /// A stream that is not closed.
 pub(super) struct Stream<B> {
-    pub(super) stage: Stage<B>,
+    pub(super) stage: ResponseStage<B>,
     /// The send window, in octets. Below 0 if the client lowered SETTINGS_INITIAL_WINDOW_SIZE
     /// meanwhile.
     pub(super) send_window: i64,
     /// Since when there is data to send and no send window.
     pub(super) blocked_since: Option<Instant>,
-    pub(super) receiving: Receiving,
+    pub(super) receiver: BodyReceiver,
     pub(super) precedence: Precedence,
     pub(super) waker: Waker,
     pub(super) begun: Instant,
@@ -36,10 +36,10 @@ pub(super) struct Stream<B> {
 
 /// A client that has the response, and sends nothing of its request for this long, has stopped. It
 /// may wait for RST_STREAM before it goes on: curl 7.88 does.
-const ANSWERED_PAUSE: Duration = Duration::from_secs(1);
+const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
 /// The progress of the response.
-pub(super) enum Stage<B> {
+pub(super) enum ResponseStage<B> {
     /// The handler works on it. Boxed: freed with the response, whose body may run for hours.
     Handling {
         future: Pin<Box<dyn Future<Output = Response<B>>>>,
@@ -52,31 +52,31 @@ pub(super) enum Stage<B> {
     Sending {
         body: B,
         /// What was taken out of the body and is not sent yet.
-        next: Next,
+        next: NextOutput,
     },
     /// The response is sent before the request has ended: the rest of the request is received and
     /// dropped for a while.
-    Answered {
+    Lingering {
         /// When END_STREAM of the response was sent.
         since: Instant,
         /// When octets of the request last came.
-        heard: Instant,
+        last_received: Instant,
     },
 }
 
-impl<B> Stage<B> {
+impl<B> ResponseStage<B> {
     /// Notes that octets of the request have come.
-    pub(super) fn heard(&mut self, now: impl FnOnce() -> Instant) {
-        if let Self::Answered { heard, .. } = self {
-            *heard = now();
+    pub(super) fn request_received(&mut self, now: impl FnOnce() -> Instant) {
+        if let Self::Lingering { last_received, .. } = self {
+            *last_received = now();
         }
     }
 
     /// Whether the rest of the request has been waited for long enough. `None` unless the response
     /// is sent.
-    pub(super) fn is_waited_out(&self, now: Instant, at_most: Duration) -> Option<bool> {
-        let &Self::Answered { since, heard } = self else { return None };
-        Some(now >= since + at_most || now >= heard + ANSWERED_PAUSE)
+    pub(super) fn has_lingered_enough(&self, now: Instant, at_most: Duration) -> Option<bool> {
+        let &Self::Lingering { since, last_received } = self else { return None };
+        Some(now >= since + at_most || now >= last_received + LINGER_PAUSE)
     }
 }
 
@@ -93,9 +93,9 @@ pub(super) enum Precedence {
 
 /// What a stream sends next.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum NextOutput {
     /// Nothing yet: the body is to be polled.
-    Ask,
+    Poll,
     /// This data, with END_STREAM if `is_last`.
     Data { rest: Bytes, is_last: bool },
     /// These trailers, with END_STREAM.
@@ -201,36 +201,36 @@ impl<B> Streams<B> {
 
 /// The streams that closed last. Tells frames that were in flight from errors (section 5.1).
 #[derive(Debug, Default)]
-pub(super) struct Ended(Vec<(u32, How)>);
+pub(super) struct ClosedStreams(Vec<(u32, ClosedBy)>);
 
 /// What closed a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
+pub(super) enum ClosedBy {
     /// END_STREAM in both directions.
-    Complete,
+    EndStream,
     /// RST_STREAM from the client.
-    Reset,
+    ClientReset,
     /// RST_STREAM from us.
-    ResetByUs,
+    ServerReset,
 }
 
 /// How many closed streams are remembered.
-const MAX_ENDED: usize = 32;
+const MAX_REMEMBERED: usize = 32;
 
-impl Ended {
-    pub(super) fn note(&mut self, stream: u32, how: How) {
-        if self.0.len() == MAX_ENDED {
+impl ClosedStreams {
+    pub(super) fn note(&mut self, stream: u32, by: ClosedBy) {
+        if self.0.len() == MAX_REMEMBERED {
             self.0.remove(0);
         }
-        self.0.push((stream, how));
+        self.0.push((stream, by));
     }
 
     /// Whether older ones have been forgotten.
-    pub(super) fn forgets(&self) -> bool {
-        self.0.len() == MAX_ENDED
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() == MAX_REMEMBERED
     }
 
-    pub(super) fn find(&self, stream: u32) -> Option<How> {
-        self.0.iter().rev().find(|(ended, _)| *ended == stream).map(|&(_, how)| how)
+    pub(super) fn find(&self, stream: u32) -> Option<ClosedBy> {
+        self.0.iter().rev().find(|(ended, _)| *ended == stream).map(|&(_, by)| by)
     }
 }
