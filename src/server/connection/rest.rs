@@ -40,7 +40,7 @@ impl<H: Handler> Purpose for http2::Connection<H> {
         context: &mut Context<'_>,
         poll_cut_off: impl FnOnce(&mut Context<'_>) -> Poll<C>,
     ) -> Poll<Carried<C>> {
-        let is_called = self.take_call();
+        let is_called = self.take_notified();
         if is_called && let Poll::Ready(reason) = poll_cut_off(context) {
             return Poll::Ready(Carried::CutOff(reason));
         }

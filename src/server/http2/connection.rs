@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::budget::Budget;
-use super::bulk::Bulk;
+use super::bulk::BulkQueue;
 use super::credit::Credit;
 use super::data::PartialDataFrame;
 use super::error::ErrorCode;
@@ -21,7 +21,7 @@ use super::hpack::HpackDecoder;
 use super::reads::Reads;
 use super::requests::PartialHeaderBlock;
 use super::resets::Resets;
-use super::send::Sender;
+use super::send::FrameSender;
 use super::settings;
 use super::shutdown::{CLOSE_TIMEOUT, ConnectionPhase, SHUTDOWN_PING};
 use super::stream::{ClosedBy, ClosedStreams, Precedence, Stream, Streams};
@@ -31,11 +31,11 @@ use crate::server::shard_server::ShardServer;
 use crate::server::transport::{Progress, Transport};
 
 /// Octets that are written at once: one TLS record.
-pub(super) const TOGETHER: usize = 16 << 10;
+pub(super) const WRITE_BATCH: usize = 16 << 10;
 /// While this many octets wait for the socket, frames that may need a response are not processed: a
 /// client that sends PINGs and does not read cannot make us queue their ACKs without bound.
-pub(super) const MAX_UNSENT: usize = 64 << 10;
-const PROBE_PING: &[u8; 8] = b"is there";
+pub(super) const MAX_PENDING_OUTPUT: usize = 64 << 10;
+const KEEP_ALIVE_PING: &[u8; 8] = b"is there";
 /// How often one poll reads and writes before it yields to other tasks.
 const MAX_ROUNDS: usize = 16;
 /// How often the streams are checked whose response is sent and whose request has not ended.
@@ -51,7 +51,7 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) closed_streams: ClosedStreams,
     /// The highest stream identifier that the client has opened.
     pub(super) last_stream: u32,
-    pub(super) sender: Sender,
+    pub(super) sender: FrameSender,
     pub(super) decoder: HpackDecoder,
     /// The header block whose END_HEADERS has not come.
     pub(super) partial_block: Option<Box<PartialHeaderBlock>>,
@@ -69,25 +69,25 @@ pub(in crate::server) struct Connection<H: Handler> {
     /// Streams with something to do, in the order in which they were woken.
     pub(super) ready: VecDeque<u32>,
     /// Streams that send in bulk: served after all others.
-    pub(super) bulk: Bulk,
-    cut: Vec<u32>,
+    pub(super) bulk: BulkQueue,
+    to_reset: Vec<u32>,
     /// Whether SETTINGS_INITIAL_WINDOW_SIZE has changed the send window of every stream.
     pub(super) has_new_windows: bool,
     /// Streams with something to send once the socket is writable.
-    pub(super) waiting: Vec<u32>,
+    pub(super) write_blocked: Vec<u32>,
     /// Streams with something to send once the send window of the connection opens, or once the
     /// client has read what is in flight.
-    pub(super) starved: Vec<u32>,
+    pub(super) window_blocked: Vec<u32>,
     pub(super) wake_queue: Arc<WakeQueue>,
     pub(super) transport: Transport,
     pub(super) task: Option<Waker>,
-    pub(super) reader: Waker,
-    pub(super) writer: Waker,
+    pub(super) read_waker: Waker,
+    pub(super) write_waker: Waker,
     woken: Vec<Arc<PartWaker>>,
     /// Octets read and not processed: an incomplete frame, or frames that are held back.
     pub(super) input: Vec<u8>,
     /// Whether frames in `input` are held back until the socket has taken the output.
-    pub(super) holds_frames: bool,
+    pub(super) has_held_frames: bool,
     pub(super) has_preface: bool,
     /// Whether the client's first SETTINGS frame has come.
     pub(super) has_settings: bool,
@@ -113,7 +113,7 @@ impl<H: Handler> Connection<H> {
             streams: Streams::None,
             closed_streams: ClosedStreams::default(),
             last_stream: 0,
-            sender: Sender::new(&shard.settings().http2),
+            sender: FrameSender::new(&shard.settings().http2),
             decoder: HpackDecoder::default(),
             partial_block: None,
             partial_data: None,
@@ -124,19 +124,19 @@ impl<H: Handler> Connection<H> {
             resets: Resets::default(),
             phase: ConnectionPhase::Open,
             ready: VecDeque::new(),
-            bulk: Bulk::default(),
-            cut: Vec::new(),
+            bulk: BulkQueue::default(),
+            to_reset: Vec::new(),
             has_new_windows: false,
-            waiting: Vec::new(),
-            starved: Vec::new(),
+            write_blocked: Vec::new(),
+            window_blocked: Vec::new(),
             transport,
-            reader: wake_queue.waker(ConnectionPart::Reader),
-            writer: wake_queue.waker(ConnectionPart::Writer),
+            read_waker: wake_queue.waker(ConnectionPart::Reader),
+            write_waker: wake_queue.waker(ConnectionPart::Writer),
             wake_queue,
             woken: Vec::new(),
             task: None,
             input: Vec::new(),
-            holds_frames: false,
+            has_held_frames: false,
             has_preface: false,
             has_settings: false,
             is_readable: true,
@@ -146,18 +146,18 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Whether a notice was left since the last call (see [`Progress`]).
-    pub(in crate::server) fn take_call(&self) -> bool {
+    pub(in crate::server) fn take_notified(&self) -> bool {
         self.progress.take_call()
     }
 
-    /// Polls the connection once. If `is_called`, also handles the notices left in its state. Ready
-    /// when the connection has ended.
+    /// Polls the connection once. If `is_notified`, also handles the notices left in its state.
+    /// Ready when the connection has ended.
     ///
     /// # Errors
     /// Reading from or writing to the socket failed.
     pub(in crate::server) fn poll(
         &mut self,
-        is_called: bool,
+        is_notified: bool,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
@@ -165,15 +165,15 @@ impl<H: Handler> Connection<H> {
             self.task = Some(context.waker().clone());
         }
         self.sender.output.begin();
-        if is_called {
-            self.heed();
+        if is_notified {
+            self.handle_notices();
         }
-        let ended = self.take_turn(context);
+        let ended = self.poll_rounds(context);
         self.sender.output.end();
         ended
     }
 
-    fn take_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_rounds(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..MAX_ROUNDS {
             self.take_wakes();
             if self.may_read() && self.read()?.is_eof() {
@@ -181,7 +181,7 @@ impl<H: Handler> Connection<H> {
                 self.write()?;
                 return Poll::Ready(Ok(()));
             }
-            if self.sender.output.len() >= TOGETHER {
+            if self.sender.output.len() >= WRITE_BATCH {
                 self.write()?; // many ACKs do not delay the streams
             }
             self.serve();
@@ -200,7 +200,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Handles what was requested from outside: graceful shutdown, a keep-alive PING, a sweep.
-    fn heed(&mut self) {
+    fn handle_notices(&mut self) {
         // `Notice::Cut` ends this task before it is polled.
         if self.state.notice() == Some(Notice::Finish)
             && matches!(self.phase, ConnectionPhase::Open)
@@ -210,17 +210,17 @@ impl<H: Handler> Connection<H> {
             self.phase = ConnectionPhase::GoingAway(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
         }
         if self.state.keep_alive.take_probe(Instant::now) {
-            self.sender.ping(PROBE_PING, false);
+            self.sender.ping(KEEP_ALIVE_PING, false);
         }
         if self.state.keep_alive.take_sweep() {
-            self.sweep();
+            self.reset_stalled();
         }
     }
 
     /// Resets the streams that have waited for their send window longer than `write_timeout`.
-    fn sweep(&mut self) {
+    fn reset_stalled(&mut self) {
         let (now, timeout) = (Instant::now(), self.shard.settings().write_timeout);
-        self.end_silent_marker(now);
+        self.check_marker_timeout(now);
         let mut stalled = Vec::new();
         for (id, stream) in self.streams.iter_mut() {
             match stream.blocked_since {
@@ -276,13 +276,13 @@ impl<H: Handler> Connection<H> {
                 ConnectionPart::Reader => self.is_readable = true,
                 ConnectionPart::Writer => {
                     self.is_blocked = false;
-                    self.ready.extend(self.waiting.drain(..));
+                    self.ready.extend(self.write_blocked.drain(..));
                 }
                 ConnectionPart::Stream(id) => self.ready.push_back(id),
-                ConnectionPart::Reset(id) => self.cut.push(id),
+                ConnectionPart::Reset(id) => self.to_reset.push(id),
             }
         }
-        while let Some(id) = self.cut.pop() {
+        while let Some(id) = self.to_reset.pop() {
             if self.streams.contains(id) {
                 self.reset(id, ErrorCode::CANCEL);
             }
@@ -292,9 +292,9 @@ impl<H: Handler> Connection<H> {
     }
 
     fn may_read(&self) -> bool {
-        let has_enough = matches!(self.phase, ConnectionPhase::Closing { left: 0, .. });
-        let may_come = self.is_readable || self.holds_frames;
-        may_come && self.sender.output.len() < MAX_UNSENT && !has_enough
+        let is_done = matches!(self.phase, ConnectionPhase::Closing { left: 0, .. });
+        let has_input = self.is_readable || self.has_held_frames;
+        has_input && self.sender.output.len() < MAX_PENDING_OUTPUT && !is_done
     }
 
     fn serve(&mut self) {
@@ -303,7 +303,7 @@ impl<H: Handler> Connection<H> {
             let blocked = streams.filter(|(_, stream)| stream.blocked_since.is_some());
             self.ready.extend(blocked.map(|(id, _)| id));
         }
-        while self.sender.output.len() < TOGETHER
+        while self.sender.output.len() < WRITE_BATCH
             && let Some(id) = self.ready.pop_front()
         {
             self.serve_stream(id);
@@ -311,7 +311,7 @@ impl<H: Handler> Connection<H> {
         // Only once there is room to write: whatever is framed now goes out before every later
         // event.
         while !self.is_blocked
-            && self.sender.output.len() < self.bulk.at_once()
+            && self.sender.output.len() < self.bulk.batch()
             && let Some(id) = self.bulk.pop()
         {
             self.respond(id);
@@ -324,7 +324,7 @@ impl<H: Handler> Connection<H> {
             if self.sender.output.len() > 0 {
                 self.progress.wrote(self.shard.time_of_round());
             }
-            let mut context = Context::from_waker(&self.writer);
+            let mut context = Context::from_waker(&self.write_waker);
             let written = self.sender.output.poll_write(&mut self.transport, &mut context)?;
             self.is_blocked = written.is_pending();
         }
@@ -342,7 +342,7 @@ impl<H: Handler> Connection<H> {
         let mut stream = self.streams.remove(id);
         if let Some(stream) = &mut stream {
             if stream.precedence == Precedence::Events && self.bulk.event_stream_ended() {
-                self.ready.extend(self.starved.drain(..)); // bulk is unlimited again
+                self.ready.extend(self.window_blocked.drain(..)); // bulk is unlimited again
             }
             self.credit.shrink(stream.receiver.grown());
             self.give_back(stream.receiver.detach());

@@ -16,11 +16,11 @@
 //! | [`connection`], [`wake_queue`] | the loop of a connection, and which parts of it were woken |
 //! | [`reading`], [`read_buffer`] | octets from the socket, cut into frames |
 //! | [`receive`], [`requests`], [`data`] | what a received frame does; header blocks; DATA |
-//! | [`stream`], [`body_receiver`], [`body`] | a stream, its receiving side, the body for the handler |
+//! | [`stream`], [`body_receiver`], [`body`] | a stream, its receiving side, its request body |
 //! | [`credit`], [`reads`] | the connection's receive window, and the octets that return to it |
 //! | [`growth`], [`window_measurement`] | receive windows that grow where they limit the client |
 //! | [`send`], [`output`] | frames to the client, and the octets that wait for the socket |
-//! | [`bulk`], [`pace`] | large responses, and how much of them may be in flight beside events |
+//! | [`bulk`], [`bulk_window`] | large responses, and the limit on them beside events |
 //! | [`budget`], [`resets`], [`keep_alive`] | limits on clients that flood, reset or stall |
 //! | [`shutdown`] | graceful shutdown, connection errors, stream errors |
 //!
@@ -32,6 +32,7 @@ mod body;
 mod body_receiver;
 mod budget;
 mod bulk;
+mod bulk_window;
 mod connection;
 mod credit;
 mod data;
@@ -42,7 +43,6 @@ mod head;
 pub(crate) mod hpack;
 mod keep_alive;
 pub(crate) mod output;
-mod pace;
 pub(crate) mod read_buffer;
 mod reading;
 mod reads;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::Instant;
 
 use super::PREFACE;
-use super::connection::{Connection, MAX_UNSENT};
+use super::connection::{Connection, MAX_PENDING_OUTPUT};
 use super::error::ReceiveError;
 use super::read_buffer;
 use super::shutdown::ConnectionPhase;
@@ -20,14 +20,14 @@ impl<H: Handler> Connection<H> {
         let had = self.input.len();
         buffer[..had].copy_from_slice(&self.input);
         let (filled, flow) = self.fill(&mut buffer, had)?;
-        if filled > had || self.holds_frames {
+        if filled > had || self.has_held_frames {
             let now = Instant::now();
             if filled > had {
                 self.state.keep_alive.heard(now);
             }
             let used = self.receive_all(&buffer[..filled]);
             self.input = buffer[used..filled].to_vec();
-            self.note_unfinished(used > 0, now);
+            self.note_incomplete(used > 0, now);
             if let ConnectionPhase::Closing { left, .. } = &mut self.phase {
                 *left = left.saturating_sub(filled - had);
             }
@@ -38,13 +38,13 @@ impl<H: Handler> Connection<H> {
 
     /// Notes since when a frame or a header block is incomplete, for `header_timeout`. DATA does
     /// not count: its payload is passed on as it comes.
-    fn note_unfinished(&self, has_ended_frame: bool, now: Instant) {
+    fn note_incomplete(&self, has_completed_frame: bool, now: Instant) {
         let keep_alive = &self.state.keep_alive;
-        let is_underway = !self.input.is_empty() && !self.holds_frames;
+        let is_incomplete = !self.input.is_empty() && !self.has_held_frames;
         keep_alive.set_unfinished_since(match &self.partial_block {
             Some(block) => Some(block.begun()),
-            None if !is_underway => None,
-            None if has_ended_frame => Some(now),
+            None if !is_incomplete => None,
+            None if has_completed_frame => Some(now),
             None => Some(keep_alive.unfinished_since().unwrap_or(now)),
         });
     }
@@ -53,7 +53,7 @@ impl<H: Handler> Connection<H> {
     fn fill(&mut self, buffer: &mut [u8], mut filled: usize) -> io::Result<(usize, ReadStatus)> {
         while self.is_readable && filled < buffer.len() {
             let mut read = ReadBuf::new(&mut buffer[filled..]);
-            let mut context = Context::from_waker(&self.reader);
+            let mut context = Context::from_waker(&self.read_waker);
             match Pin::new(&mut self.transport).poll_read(&mut context, &mut read) {
                 Poll::Ready(Ok(())) if read.filled().is_empty() => {
                     return Ok((filled, ReadStatus::Eof));
@@ -67,13 +67,13 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Processes the frames in `octets`; returns how many octets are done with. Stops while
-    /// [`MAX_UNSENT`] octets wait for the socket: a frame may need a response.
+    /// [`MAX_PENDING_OUTPUT`] octets wait for the socket: a frame may need a response.
     fn receive_all(&mut self, octets: &[u8]) -> usize {
         let mut used = 0;
-        self.holds_frames = false;
+        self.has_held_frames = false;
         while !matches!(self.phase, ConnectionPhase::Closing { .. }) {
-            if self.sender.output.len() >= MAX_UNSENT {
-                self.holds_frames = true;
+            if self.sender.output.len() >= MAX_PENDING_OUTPUT {
+                self.has_held_frames = true;
                 return used;
             }
             let rest = &octets[used..];

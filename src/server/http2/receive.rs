@@ -2,11 +2,11 @@
 
 use tokio::time::Instant;
 
+use super::bulk_window::MARKER_PING;
 use super::connection::Connection;
 use super::error::{ErrorCode, ReceiveError};
 use super::frame::{self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_SIZE, flag, kind};
 use super::growth::WINDOW_PING;
-use super::pace::MARKER_PING;
 use super::shutdown::{ConnectionPhase, SHUTDOWN_PING};
 use super::stream::{ClosedBy, ResponseStage};
 use crate::server::connection::{CutReason, Handler};
@@ -192,7 +192,7 @@ impl<H: Handler> Connection<H> {
         } else if payload == WINDOW_PING {
             self.window_ping_acknowledged();
         } else if payload == MARKER_PING {
-            self.note_marker();
+            self.marker_acknowledged();
         }
         self.spend_budget()
     }
@@ -222,7 +222,7 @@ impl<H: Handler> Connection<H> {
                 let what = "flow-control window of the connection above 2^31-1";
                 return Err(ReceiveError::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
             }
-            self.ready.extend(self.starved.drain(..));
+            self.ready.extend(self.window_blocked.drain(..));
             return self.spend_budget();
         }
         if self.is_idle(header.stream) {

@@ -10,7 +10,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::CONNECTION_SPECIFIC;
-use super::connection::{Connection, TOGETHER};
+use super::connection::{Connection, WRITE_BATCH};
 use super::error::ErrorCode;
 use super::frame::{self, DEFAULT_WINDOW, FRAME_HEADER_LEN, flag, kind};
 use super::hpack::HpackEncoder;
@@ -27,21 +27,21 @@ use crate::server::switch;
 
 /// How much a stream may send when it is served.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct SendLimits {
     /// Once the output holds this many octets, other streams are served.
-    pub(super) at_once: usize,
+    pub(super) batch: usize,
     /// Octets of the connection's send window that are left to other streams.
-    pub(super) window_left: i64,
+    pub(super) window_reserve: i64,
 }
 
-impl Bounds {
+impl SendLimits {
     /// One TLS record, and the whole window.
-    pub(super) const FREE: Self = Self { at_once: TOGETHER, window_left: 0 };
+    pub(super) const FULL: Self = Self { batch: WRITE_BATCH, window_reserve: 0 };
 }
 
 /// Frames to the client, and what limits them.
 #[derive(Debug)]
-pub(super) struct Sender {
+pub(super) struct FrameSender {
     pub(super) output: Output,
     /// The send window of the connection, in octets.
     pub(super) window: i64,
@@ -51,20 +51,20 @@ pub(super) struct Sender {
 
 /// Why a stream stopped sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
+enum SendOutcome {
     /// The body is pending, or the stream's own window is used up.
-    Rests,
+    Pending,
     /// The window of the connection is used up, or what bulk may take of it.
-    Starves,
+    WindowExhausted,
     /// The output is full for now: other streams are served first.
-    Goes,
+    BatchFull,
     /// END_STREAM has been sent.
-    Done,
+    Complete,
     /// The body failed before its end.
     Failed,
 }
 
-impl Sender {
+impl FrameSender {
     pub(super) fn new(settings: &Http2Settings) -> Self {
         let mut output = Output::default();
         put_first(output.buffer(), settings);
@@ -87,13 +87,13 @@ impl Sender {
     }
 
     pub(super) fn goaway(&mut self, last_stream: u32, code: ErrorCode, what: &str) {
-        let said =
+        let payload =
             [&last_stream.to_be_bytes()[..], &code.0.to_be_bytes(), what.as_bytes()].concat();
-        self.put(kind::GOAWAY, 0, 0, &said);
+        self.put(kind::GOAWAY, 0, 0, &payload);
     }
 
-    pub(super) fn ping(&mut self, payload: &[u8; 8], is_answer: bool) {
-        self.put(kind::PING, if is_answer { flag::ACK } else { 0 }, 0, payload);
+    pub(super) fn ping(&mut self, payload: &[u8; 8], is_ack: bool) {
+        self.put(kind::PING, if is_ack { flag::ACK } else { 0 }, 0, payload);
     }
 
     pub(super) fn acknowledge_settings(&mut self) {
@@ -105,7 +105,13 @@ impl Sender {
         self.put(kind::WINDOW_UPDATE, 0, stream, &octets.to_be_bytes());
     }
 
-    fn head(&mut self, stream: u32, status: StatusCode, headers: &HeaderMap, is_last: bool) {
+    fn response_header(
+        &mut self,
+        stream: u32,
+        status: StatusCode,
+        headers: &HeaderMap,
+        is_last: bool,
+    ) {
         self.block(stream, is_last, |encoder, block| encoder.response(status, headers, block));
     }
 
@@ -165,18 +171,18 @@ impl<H: Handler> Connection<H> {
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.receiver.take_continue() {
             // An interim response (section 8.1).
-            self.sender.head(id, StatusCode::CONTINUE, &HeaderMap::new(), false);
+            self.sender.response_header(id, StatusCode::CONTINUE, &HeaderMap::new(), false);
         }
         if let ResponseStage::Handling { future, switch, interim, .. } = &mut stream.stage {
             let _handled = switch::enter(switch);
             let mut context = Context::from_waker(&stream.waker);
             let polled = future.as_mut().poll(&mut context);
             for (status, headers) in interim.take() {
-                self.sender.head(id, status, &headers, false);
+                self.sender.response_header(id, status, &headers, false);
             }
             let Poll::Ready(response) = polled else { return };
             self.state.sends(response.body().size_hint().lower(), self.shard.settings());
-            let is_last = self.sender.begin(id, stream, response);
+            let is_last = self.sender.start_response(id, stream, response);
             if stream.precedence == Precedence::Events {
                 self.bulk.event_stream_began(); // undone by `remove`, even if there is no body
             }
@@ -188,29 +194,31 @@ impl<H: Handler> Connection<H> {
             return self.complete(id);
         }
         if self.is_blocked {
-            note(&mut self.waiting, id);
+            push_once(&mut self.write_blocked, id);
             return;
         }
         let before = self.sender.output.len();
         let waker = if is_alone { self.task.as_ref() } else { None };
         let is_bulk = stream.precedence == Precedence::Bulk;
-        let bounds = if is_bulk { self.bulk.bounds() } else { Some(Bounds::FREE) };
-        let Some(bounds) = bounds else {
+        let limits = if is_bulk { self.bulk.limits() } else { Some(SendLimits::FULL) };
+        let Some(limits) = limits else {
             self.state.keep_alive.note_blocked();
-            note(&mut self.starved, id);
+            push_once(&mut self.window_blocked, id);
             return;
         };
-        match self.sender.send(id, stream, waker, bounds) {
-            Sent::Rests if stream.blocked_since.is_some() => self.state.keep_alive.note_blocked(),
-            Sent::Rests => {}
-            Sent::Starves => {
-                self.state.keep_alive.note_blocked();
-                note(&mut self.starved, id);
+        match self.sender.send(id, stream, waker, limits) {
+            SendOutcome::Pending if stream.blocked_since.is_some() => {
+                self.state.keep_alive.note_blocked()
             }
-            Sent::Goes if stream.becomes_bulk() => self.queue_bulk(id),
-            Sent::Goes => self.ready.push_back(id),
-            Sent::Done => self.complete(id),
-            Sent::Failed => self.reset(id, ErrorCode::INTERNAL_ERROR),
+            SendOutcome::Pending => {}
+            SendOutcome::WindowExhausted => {
+                self.state.keep_alive.note_blocked();
+                push_once(&mut self.window_blocked, id);
+            }
+            SendOutcome::BatchFull if stream.becomes_bulk() => self.queue_bulk(id),
+            SendOutcome::BatchFull => self.ready.push_back(id),
+            SendOutcome::Complete => self.complete(id),
+            SendOutcome::Failed => self.reset(id, ErrorCode::INTERNAL_ERROR),
         }
         let sent = self.sender.output.len() - before;
         if sent > 0 {
@@ -246,9 +254,9 @@ impl<H: Handler> Connection<H> {
     }
 }
 
-impl Sender {
+impl FrameSender {
     /// Sends the header of a response; returns whether END_STREAM went with it.
-    fn begin<B: Body<Data = Bytes, Error = BodyError>>(
+    fn start_response<B: Body<Data = Bytes, Error = BodyError>>(
         &mut self,
         id: u32,
         stream: &mut Stream<B>,
@@ -261,21 +269,21 @@ impl Sender {
         }
         parts.headers.entry(DATE).or_insert_with(date);
         let is_last = body.is_end_stream();
-        let is_of_events = is_event_stream(&parts.headers);
+        let is_events = is_event_stream(&parts.headers);
         if !is_last {
             announce_length(&mut parts, body.size_hint().exact(), is_head);
         }
         if parts.status == StatusCode::NO_CONTENT {
             parts.headers.remove(CONTENT_LENGTH); // RFC 9110, section 8.6: not allowed in a 204
         }
-        self.head(id, parts.status, &parts.headers, is_last);
-        stream.precedence = if is_of_events { Precedence::Events } else { Precedence::Other };
+        self.response_header(id, parts.status, &parts.headers, is_last);
+        stream.precedence = if is_events { Precedence::Events } else { Precedence::Other };
         stream.stage = ResponseStage::Sending { body, next: NextOutput::Poll };
         stream.receiver.forbid_continue();
         is_last
     }
 
-    /// Sends what the body has, within the windows and `bounds`.
+    /// Sends what the body has, within the windows and `limits`.
     ///
     /// `task` is set if the stream is alone on its connection: its body then wakes the task
     /// directly, which saves the queued wake.
@@ -284,8 +292,8 @@ impl Sender {
         id: u32,
         stream: &mut Stream<B>,
         task: Option<&Waker>,
-        bounds: Bounds,
-    ) -> Sent
+        limits: SendLimits,
+    ) -> SendOutcome
     where
         B: Body<Data = Bytes, Error = BodyError> + Frames + Unpin,
     {
@@ -297,7 +305,7 @@ impl Sender {
             ..
         } = stream
         else {
-            return Sent::Rests;
+            return SendOutcome::Pending;
         };
         let waker = task.unwrap_or(waker);
         loop {
@@ -306,37 +314,41 @@ impl Sender {
                     Poll::Ready(Ok(polled)) => *next = polled,
                     Poll::Ready(Err(error)) => {
                         tracing::debug!(%error, "response body failed before its end");
-                        return Sent::Failed;
+                        return SendOutcome::Failed;
                     }
-                    Poll::Pending => return Sent::Rests,
+                    Poll::Pending => return SendOutcome::Pending,
                 },
                 NextOutput::Trailers(trailers) => {
                     self.trailers(id, trailers);
-                    return Sent::Done;
+                    return SendOutcome::Complete;
                 }
                 NextOutput::Data { rest, is_last } if rest.is_empty() => {
                     if *is_last {
                         self.put(kind::DATA, flag::END_STREAM, id, &[]);
-                        return Sent::Done;
+                        return SendOutcome::Complete;
                     }
                     *next = NextOutput::Poll;
                 }
                 NextOutput::Data { rest, is_last } => {
-                    let most = self.room(*send_window, bounds);
+                    let most = self.max_data(*send_window, limits);
                     if most == 0 {
                         blocked_since.get_or_insert_with(Instant::now);
-                        return if *send_window > 0 { Sent::Starves } else { Sent::Rests };
+                        return if *send_window > 0 {
+                            SendOutcome::WindowExhausted
+                        } else {
+                            SendOutcome::Pending
+                        };
                     }
                     *blocked_since = None;
                     *send_window -= self.data(id, rest, *is_last, most);
                     match (rest.is_empty(), *is_last) {
-                        (true, true) => return Sent::Done,
+                        (true, true) => return SendOutcome::Complete,
                         // Releases the buffer now, not when the next event comes.
                         (true, false) => *next = NextOutput::Poll,
                         (false, _) => body.note_progress(),
                     }
-                    if self.output.len() >= bounds.at_once {
-                        return Sent::Goes;
+                    if self.output.len() >= limits.batch {
+                        return SendOutcome::BatchFull;
                     }
                 }
             }
@@ -344,10 +356,10 @@ impl Sender {
     }
 
     /// The largest DATA payload that may be sent on a stream with this window, in octets.
-    fn room(&self, stream_window: i64, bounds: Bounds) -> usize {
-        let window = (self.window - bounds.window_left).min(stream_window);
+    fn max_data(&self, stream_window: i64, limits: SendLimits) -> usize {
+        let window = (self.window - limits.window_reserve).min(stream_window);
         let window = usize::try_from(window).unwrap_or(0);
-        window.min(bounds.at_once - FRAME_HEADER_LEN).min(self.peer.max_frame_size)
+        window.min(limits.batch - FRAME_HEADER_LEN).min(self.peer.max_frame_size)
     }
 
     /// Sends the front of `rest`, at most `most` octets, with END_STREAM if that is all of it and
@@ -388,7 +400,7 @@ fn announce_length(parts: &mut response::Parts, length: Option<u64>, is_head: bo
 }
 
 /// Adds a stream to a list, once.
-fn note(list: &mut Vec<u32>, id: u32) {
+fn push_once(list: &mut Vec<u32>, id: u32) {
     if !list.contains(&id) {
         list.push(id);
     }
@@ -398,12 +410,12 @@ fn note(list: &mut Vec<u32>, id: u32) {
 mod tests {
     use http::{HeaderMap, StatusCode};
 
-    use super::{FRAME_HEADER_LEN, Http2Settings, Sender, flag, frame, kind};
+    use super::{FRAME_HEADER_LEN, FrameSender, Http2Settings, flag, frame, kind};
 
     #[test]
     fn trailers_without_a_field_still_end_the_stream() {
-        let mut sender = Sender::new(&Http2Settings::default());
-        sender.head(1, StatusCode::OK, &HeaderMap::new(), false);
+        let mut sender = FrameSender::new(&Http2Settings::default());
+        sender.response_header(1, StatusCode::OK, &HeaderMap::new(), false);
         sender.output.buffer().clear();
         sender.trailers(1, &HeaderMap::new());
         let frame = frame::FrameHeader::parse(sender.output.buffer()).expect("a frame header");

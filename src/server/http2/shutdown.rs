@@ -51,7 +51,7 @@ impl<H: Handler> Connection<H> {
             return Poll::Pending;
         };
         if !*is_shut && !self.is_blocked {
-            let mut writer = Context::from_waker(&self.writer);
+            let mut writer = Context::from_waker(&self.write_waker);
             match Pin::new(&mut self.transport).poll_shutdown(&mut writer) {
                 // Closing a socket with unread octets sends RST, which can discard our last frames
                 // before the client has read them. So the rest is read, and dropped.

@@ -53,9 +53,9 @@ impl HpackDecoder {
         if used == block.len() { Ok(()) } else { Err(HpackError::Invalid) }
     }
 
-    /// Passes each complete field in `part` to `on_field`; returns how many octets these fields take.
-    /// The next part must begin with the octets after them. `is_begun` is kept by the caller for
-    /// each block, false before the first part.
+    /// Passes each complete field in `part` to `on_field`; returns how many octets these fields
+    /// take. The next part must begin with the octets after them. `is_begun` is kept by the caller
+    /// for each block, false before the first part.
     ///
     /// # Errors
     /// The part is invalid, or `on_field` broke.
