@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::server::ConnectionSettings;
 use crate::server::clients::{ClientLimits, Clients, ConnectionPlace, TooMuch};
-use crate::server::http2::{Found, KeepAlive};
+use crate::server::http2::{KeepAliveCheck, KeepAliveState};
 use crate::server::switch;
 use crate::server::transport::{LARGE_BODY, Progress};
 
@@ -112,7 +112,7 @@ pub struct ConnectionState {
     has_had_request: Cell<bool>,
     running_requests: Cell<usize>,
     idle_since: Cell<Instant>,
-    pub(in crate::server) keep_alive: KeepAlive,
+    pub(in crate::server) keep_alive: KeepAliveState,
     // Told to finish, but only after its first request, or when it is then.
     finish_due: Cell<Option<Instant>>,
     pub(in crate::server) progress: Arc<Progress>,
@@ -156,7 +156,7 @@ impl ConnectionState {
             has_had_request: Cell::new(false),
             running_requests: Cell::new(0),
             idle_since: Cell::new(now),
-            keep_alive: KeepAlive::new(now),
+            keep_alive: KeepAliveState::new(now),
             finish_due: Cell::new(None),
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
@@ -326,12 +326,12 @@ impl ConnectionState {
                     return next;
                 }
             }
-            let (found, due) = self.keep_alive.round(now, self.progress.written(), &settings.http2);
+            let (found, due) = self.keep_alive.check(now, self.progress.written(), &settings.http2);
             next = next.min(due);
             match found {
-                Found::Well => {}
-                Found::Work => self.wake(),
-                Found::Dead => self.cut(CutReason::KeepAlive),
+                KeepAliveCheck::Idle => {}
+                KeepAliveCheck::Wake => self.wake(),
+                KeepAliveCheck::Dead => self.cut(CutReason::KeepAlive),
             }
         }
         next

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::reads::Reads;
+use super::consumed::ConsumedOctets;
 use crate::server::connection::BodyError;
 
 /// Small pieces are merged up to this size: each piece costs an allocation, and the client chooses
@@ -34,7 +34,7 @@ struct SharedBody {
     state: Mutex<BodyState>,
     stream: Waker,
     // Shared by all streams of the connection.
-    reads: Arc<Reads>,
+    consumed: Arc<ConsumedOctets>,
 }
 
 #[derive(Debug)]
@@ -63,10 +63,10 @@ enum BodyEnd {
     Incomplete,
 }
 
-/// A new body. `reads` counts what is read, for the connection.
+/// A new body. `consumed` counts what is read, for the connection.
 pub(super) fn channel(
     stream: Waker,
-    reads: Arc<Reads>,
+    consumed: Arc<ConsumedOctets>,
     window: u32,
     length: Option<u64>,
     awaits_continue: bool,
@@ -83,7 +83,7 @@ pub(super) fn channel(
         is_reader_gone: false,
         is_detached: false,
     };
-    let shared = Arc::new(SharedBody { state: Mutex::new(state), stream, reads });
+    let shared = Arc::new(SharedBody { state: Mutex::new(state), stream, consumed });
     (BodyFeed(Arc::clone(&shared)), IncomingBody(shared))
 }
 
@@ -92,7 +92,7 @@ impl BodyFeed {
     pub(super) fn push(&self, piece: &[u8]) -> bool {
         let mut state = self.0.lock();
         if state.is_reader_gone {
-            state.count(piece.len(), &self.0.reads);
+            state.count(piece.len(), &self.0.consumed);
             return false;
         }
         match state.chunks.back_mut() {
@@ -107,7 +107,7 @@ impl BodyFeed {
 
     /// Counts padding as read: it never reaches a reader.
     pub(super) fn discard(&self, padding: usize) {
-        self.0.lock().count(padding, &self.0.reads);
+        self.0.lock().count(padding, &self.0.consumed);
     }
 
     /// Detaches the body from its stream, which is closed. Returns what has been read since
@@ -184,9 +184,9 @@ impl SharedBody {
 
 impl BodyState {
     /// Counts octets as read; returns whether the stream must be woken.
-    fn count(&mut self, octets: usize, reads: &Reads) -> bool {
+    fn count(&mut self, octets: usize, consumed: &ConsumedOctets) -> bool {
         self.read += octets;
-        let is_due = !self.is_detached && reads.add(octets);
+        let is_due = !self.is_detached && consumed.add(octets);
         is_due || self.read >= self.wake_at
     }
 }
@@ -201,7 +201,7 @@ impl Body for IncomingBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.0.lock();
         if let Some(chunk) = state.chunks.pop_front() {
-            let is_due = state.count(chunk.len(), &self.0.reads);
+            let is_due = state.count(chunk.len(), &self.0.consumed);
             state.length = state.length.map(|length| length.saturating_sub(chunk.len() as u64));
             // At the end of a body, too: what the window has grown by is released early.
             let is_end = state.chunks.is_empty() && state.end.is_some();
@@ -246,7 +246,7 @@ impl Drop for IncomingBody {
         let mut state = self.0.lock();
         state.is_reader_gone = true;
         let unread: usize = state.chunks.drain(..).map(|chunk| chunk.len()).sum();
-        state.count(unread, &self.0.reads);
+        state.count(unread, &self.0.consumed);
         let is_news = state.read > 0;
         drop(state);
         if is_news {
@@ -264,15 +264,15 @@ mod tests {
     use bytes::Bytes;
     use http_body::Body as _;
 
-    use super::{BodyFeed, IncomingBody, MAX_MERGED, Reads, channel};
+    use super::{BodyFeed, ConsumedOctets, IncomingBody, MAX_MERGED, channel};
     use crate::server::http2::wake_queue::{ConnectionPart, WakeQueue};
 
     fn body(awaits_continue: bool) -> (BodyFeed, IncomingBody, Arc<WakeQueue>) {
         let wakes = Arc::new(WakeQueue::default());
-        let reads = Arc::new(Reads::default());
-        reads.take(16);
+        let consumed = Arc::new(ConsumedOctets::default());
+        consumed.take(16);
         let stream = wakes.waker(ConnectionPart::Stream(1));
-        let (feed, incoming) = channel(stream, reads, 8, None, awaits_continue);
+        let (feed, incoming) = channel(stream, consumed, 8, None, awaits_continue);
         (feed, incoming, wakes)
     }
 
@@ -310,16 +310,16 @@ mod tests {
     #[test]
     fn octets_of_a_closed_stream_are_credited_once() {
         let (feed, mut body, _wakes) = body(false);
-        let reads = Arc::clone(&feed.0.reads);
+        let consumed = Arc::clone(&feed.0.consumed);
         feed.push(&[b'x'; MAX_MERGED]);
         feed.push(b"abc");
         feed.discard(5);
         assert!(read(&mut body).is_ready());
         // The connection credits the other three when it removes the stream.
-        assert_eq!((feed.detach(), reads.take(16)), (MAX_MERGED + 5, MAX_MERGED + 5));
+        assert_eq!((feed.detach(), consumed.take(16)), (MAX_MERGED + 5, MAX_MERGED + 5));
         assert!(read(&mut body).is_ready());
         drop(body);
-        assert_eq!(reads.take(16), 0);
+        assert_eq!(consumed.take(16), 0);
     }
 
     #[test]

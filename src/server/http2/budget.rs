@@ -12,26 +12,26 @@ use tokio::time::Instant;
 const BASE: u32 = 1000;
 const WINDOW: Duration = Duration::from_secs(10);
 /// A client may send WINDOW_UPDATEs for both windows after each DATA frame; this is twice that.
-const FOR_FRAME_SENT: u32 = 4;
+const EARNED_PER_FRAME: u32 = 4;
 /// The limit of what can be earned.
 const MAX_EARNED: u32 = 100_000;
 
 /// The budget of one connection.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct FrameBudget {
     left: u32,
     earned: u32,
     window: Instant,
 }
 
-impl Budget {
+impl FrameBudget {
     pub(super) fn new(now: Instant) -> Self {
         Self { left: BASE, earned: 0, window: now }
     }
 
     /// Adds to the budget: a DATA frame was sent, or a request has begun.
     pub(super) fn earn(&mut self) {
-        self.earned = (self.earned + FOR_FRAME_SENT).min(MAX_EARNED);
+        self.earned = (self.earned + EARNED_PER_FRAME).min(MAX_EARNED);
     }
 
     /// Spends the budget on a frame that makes no progress; returns false if it is exceeded. Reads
@@ -59,17 +59,17 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{BASE, Budget, FOR_FRAME_SENT, WINDOW};
+    use super::{BASE, EARNED_PER_FRAME, FrameBudget, WINDOW};
 
     #[test]
     fn a_flood_exceeds_the_budget_and_a_trickle_never_does() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
+        let mut budget = FrameBudget::new(start);
         assert!((0..BASE).all(|_| budget.spend(|| start)));
         assert!(!budget.spend(|| start + WINDOW / 2));
         assert!(budget.spend(|| start + WINDOW));
 
-        let mut budget = Budget::new(start);
+        let mut budget = FrameBudget::new(start);
         let steps = 10 * BASE;
         assert!((0..steps).all(|step| budget.spend(|| start + Duration::from_millis(20) * step)));
     }
@@ -77,11 +77,11 @@ mod tests {
     #[test]
     fn a_client_that_is_served_may_send_more() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
+        let mut budget = FrameBudget::new(start);
         for _ in 0..BASE {
             budget.earn();
         }
-        assert!((0..BASE * (1 + FOR_FRAME_SENT)).all(|_| budget.spend(|| start)));
+        assert!((0..BASE * (1 + EARNED_PER_FRAME)).all(|_| budget.spend(|| start)));
         assert!(!budget.spend(|| start));
     }
 }

@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::budget::Budget;
+use super::budget::FrameBudget;
 use super::bulk::BulkQueue;
-use super::credit::Credit;
+use super::consumed::ConsumedOctets;
 use super::data::PartialDataFrame;
 use super::error::ErrorCode;
 use super::frame::MAX_31_BITS;
 use super::growth::WindowMeasurement;
 use super::hpack::HpackDecoder;
-use super::reads::Reads;
+use super::receive_window::ReceiveWindow;
 use super::requests::PartialHeaderBlock;
-use super::resets::Resets;
+use super::resets::ResetLimits;
 use super::send::FrameSender;
 use super::settings;
 use super::shutdown::{CLOSE_TIMEOUT, ConnectionPhase, SHUTDOWN_PING};
@@ -58,13 +58,13 @@ pub(in crate::server) struct Connection<H: Handler> {
     /// The DATA frame whose end has not come.
     pub(super) partial_data: Option<PartialDataFrame>,
     /// The receive window of the connection.
-    pub(super) credit: Credit,
+    pub(super) receive_window: ReceiveWindow,
     /// Octets that readers have consumed and that are not credited to the client yet.
-    pub(super) reads: Arc<Reads>,
+    pub(super) consumed: Arc<ConsumedOctets>,
     /// Measures whether the window of a stream limits its client.
     pub(super) measurement: WindowMeasurement,
-    pub(super) budget: Budget,
-    pub(super) resets: Resets,
+    pub(super) budget: FrameBudget,
+    pub(super) resets: ResetLimits,
     pub(super) phase: ConnectionPhase,
     /// Streams with something to do, in the order in which they were woken.
     pub(super) ready: VecDeque<u32>,
@@ -117,11 +117,11 @@ impl<H: Handler> Connection<H> {
             decoder: HpackDecoder::default(),
             partial_block: None,
             partial_data: None,
-            credit: Credit::new(own_window, shard.upload_memory().clone()),
-            reads: Arc::default(),
+            receive_window: ReceiveWindow::new(own_window, shard.upload_memory().clone()),
+            consumed: Arc::default(),
             measurement: WindowMeasurement::default(),
-            budget: Budget::new(Instant::now()),
-            resets: Resets::default(),
+            budget: FrameBudget::new(Instant::now()),
+            resets: ResetLimits::default(),
             phase: ConnectionPhase::Open,
             ready: VecDeque::new(),
             bulk: BulkQueue::default(),
@@ -209,7 +209,7 @@ impl<H: Handler> Connection<H> {
             self.sender.ping(SHUTDOWN_PING, false);
             self.phase = ConnectionPhase::GoingAway(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
         }
-        if self.state.keep_alive.take_probe(Instant::now) {
+        if self.state.keep_alive.take_ping(Instant::now) {
             self.sender.ping(KEEP_ALIVE_PING, false);
         }
         if self.state.keep_alive.take_sweep() {
@@ -344,27 +344,27 @@ impl<H: Handler> Connection<H> {
             if stream.precedence == Precedence::Events && self.bulk.event_stream_ended() {
                 self.ready.extend(self.window_blocked.drain(..)); // bulk is unlimited again
             }
-            self.credit.shrink(stream.receiver.grown());
-            self.give_back(stream.receiver.detach());
+            self.receive_window.shrink(stream.receiver.grown());
+            self.credit_dropped(stream.receiver.detach());
         }
         self.closed_streams.note(id, by);
         stream
     }
 
     /// Credits octets that are dropped without reaching a reader.
-    pub(super) fn give_back(&mut self, octets: usize) {
-        self.credit.read(octets);
-        self.update_credit();
+    pub(super) fn credit_dropped(&mut self, octets: usize) {
+        self.receive_window.read(octets);
+        self.update_receive_window();
     }
 
     /// Credits what readers have consumed on all streams, and sends a WINDOW_UPDATE for the
     /// connection if that is worth a frame.
-    pub(super) fn update_credit(&mut self) {
+    pub(super) fn update_receive_window(&mut self) {
         // The smaller the window, the fewer octets have to be consumed before a reader wakes this
         // task.
-        let read = self.reads.take(self.credit.window() / 4);
-        self.credit.read(read);
-        if let Some(more) = self.credit.update() {
+        let read = self.consumed.take(self.receive_window.available() / 4);
+        self.receive_window.read(read);
+        if let Some(more) = self.receive_window.update() {
             self.sender.window_update(0, more);
         }
     }

@@ -51,7 +51,7 @@ impl<H: Handler> Connection<H> {
         if self.is_idle(header.stream) {
             return Err(ReceiveError::protocol("DATA on an idle stream"));
         }
-        if !self.credit.receive(header.length) {
+        if !self.receive_window.receive(header.length) {
             let what = "DATA exceeds the flow-control window of the connection";
             return Err(ReceiveError::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
         }
@@ -71,7 +71,7 @@ impl<H: Handler> Connection<H> {
         if taken.is_err() && ends_stream {
             stream.receiver.close();
         }
-        self.update_credit();
+        self.update_receive_window();
         if let Err(error) = taken {
             self.skip_payload(header.length);
             return Err(error.into_error(header.stream));
@@ -85,7 +85,7 @@ impl<H: Handler> Connection<H> {
         if let Some(payload) = &mut self.partial_data {
             payload.stream = 0;
         }
-        self.give_back(length);
+        self.credit_dropped(length);
         self.end_payload();
     }
 

@@ -44,10 +44,10 @@ impl<H: Handler> Connection<H> {
             return;
         }
         let by = stream.receiver.growth(self.shard.settings().http2.max_stream_window);
-        if by > 0 && self.credit.grow(by) {
+        if by > 0 && self.receive_window.grow(by) {
             stream.receiver.grow(by);
             self.sender.window_update(result.stream, by);
-            self.update_credit();
+            self.update_receive_window();
         }
     }
 }

@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use crate::server::Http2Settings;
 
 /// A client that is written to, and sends nothing, gets a PING after this many intervals.
-const WRITTEN_TO: u32 = 6;
+const WRITTEN_TO_INTERVALS: u32 = 6;
 
 /// What is known about the client. Shared by the connection and the rounds of its shard.
 #[derive(Debug)]
-pub(in crate::server) struct KeepAlive {
-    heard: Cell<Instant>,
-    probe: Cell<Probe>,
+pub(in crate::server) struct KeepAliveState {
+    last_received: Cell<Instant>,
+    ping: Cell<KeepAlivePing>,
     // Whether a stream waits for its send window.
     has_blocked: Cell<bool>,
     is_sweep_due: Cell<bool>,
@@ -27,28 +27,28 @@ pub(in crate::server) struct KeepAlive {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probe {
-    None,
+enum KeepAlivePing {
+    Idle,
     Due,
     Sent(Instant),
 }
 
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Found {
+pub(in crate::server) enum KeepAliveCheck {
     /// Nothing to do.
-    Well,
+    Idle,
     /// The connection must be woken: it sends a PING, or sweeps its blocked streams.
-    Work,
+    Wake,
     /// A PING was not acknowledged in time.
     Dead,
 }
 
-impl KeepAlive {
+impl KeepAliveState {
     pub(in crate::server) fn new(now: Instant) -> Self {
         Self {
-            heard: Cell::new(now),
-            probe: Cell::new(Probe::None),
+            last_received: Cell::new(now),
+            ping: Cell::new(KeepAlivePing::Idle),
             has_blocked: Cell::new(false),
             is_sweep_due: Cell::new(false),
             unfinished_since: Cell::new(None),
@@ -57,30 +57,31 @@ impl KeepAlive {
 
     /// Checks the deadlines at `now`, and returns when to check again. Deadlines that begin later
     /// are not included. `written` is when something was last written to the client.
-    pub(in crate::server) fn round(
+    pub(in crate::server) fn check(
         &self,
         now: Instant,
         written: Instant,
         settings: &Http2Settings,
-    ) -> (Found, Instant) {
-        let (interval, heard) = (settings.keep_alive_interval, self.heard.get());
-        let mut next = (heard.max(written) + interval).min(heard + interval * WRITTEN_TO);
-        if let Probe::Sent(at) = self.probe.get() {
-            let end = at + settings.keep_alive_timeout;
-            if heard >= at {
-                self.probe.set(Probe::None);
-            } else if now >= end {
-                return (Found::Dead, now);
+    ) -> (KeepAliveCheck, Instant) {
+        let (interval, last_received) = (settings.keep_alive_interval, self.last_received.get());
+        let mut next = (last_received.max(written) + interval)
+            .min(last_received + interval * WRITTEN_TO_INTERVALS);
+        if let KeepAlivePing::Sent(at) = self.ping.get() {
+            let deadline = at + settings.keep_alive_timeout;
+            if last_received >= at {
+                self.ping.set(KeepAlivePing::Idle);
+            } else if now >= deadline {
+                return (KeepAliveCheck::Dead, now);
             } else {
-                next = end;
+                next = deadline;
             }
         }
         if now >= next {
-            self.probe.set(Probe::Due);
+            self.ping.set(KeepAlivePing::Due);
         }
         self.is_sweep_due.set(self.has_blocked.get());
-        let is_work = self.probe.get() == Probe::Due || self.is_sweep_due.get();
-        if is_work { (Found::Work, now) } else { (Found::Well, next) }
+        let must_wake = self.ping.get() == KeepAlivePing::Due || self.is_sweep_due.get();
+        if must_wake { (KeepAliveCheck::Wake, now) } else { (KeepAliveCheck::Idle, next) }
     }
 
     /// The deadline of the incomplete frame or header block.
@@ -99,15 +100,15 @@ impl KeepAlive {
     }
 
     /// Notes that the client has sent something.
-    pub(super) fn heard(&self, now: Instant) {
-        self.heard.set(now);
+    pub(super) fn received(&self, now: Instant) {
+        self.last_received.set(now);
     }
 
     /// Whether a PING must be sent now. True once.
-    pub(super) fn take_probe(&self, now: impl FnOnce() -> Instant) -> bool {
-        let is_due = self.probe.get() == Probe::Due;
+    pub(super) fn take_ping(&self, now: impl FnOnce() -> Instant) -> bool {
+        let is_due = self.ping.get() == KeepAlivePing::Due;
         if is_due {
-            self.probe.set(Probe::Sent(now()));
+            self.ping.set(KeepAlivePing::Sent(now()));
         }
         is_due
     }
@@ -134,54 +135,58 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Found, KeepAlive};
+    use super::{KeepAliveCheck, KeepAliveState};
     use crate::server::Http2Settings;
 
     #[test]
     fn a_quiet_client_gets_a_ping_and_is_dead_without_an_ack() {
         let settings = Http2Settings::default();
         let start = Instant::now();
-        let keep_alive = KeepAlive::new(start);
+        let keep_alive = KeepAliveState::new(start);
         let later = |seconds| start + Duration::from_secs(seconds);
-        let round = |seconds| keep_alive.round(later(seconds), start, &settings);
-        assert_eq!(round(1), (Found::Well, later(20)));
-        assert_eq!(round(20).0, Found::Work);
-        assert!(keep_alive.take_probe(|| later(20)));
-        assert!(!keep_alive.take_probe(|| later(20)), "only once");
-        assert_eq!(round(21), (Found::Well, later(40)), "the timeout has not passed");
-        keep_alive.heard(later(39));
-        assert_eq!(round(41), (Found::Well, later(59)));
-        assert_eq!(round(59).0, Found::Work);
-        assert!(keep_alive.take_probe(|| later(59)));
-        assert_eq!(round(79).0, Found::Dead);
+        let check = |seconds| keep_alive.check(later(seconds), start, &settings);
+        assert_eq!(check(1), (KeepAliveCheck::Idle, later(20)));
+        assert_eq!(check(20).0, KeepAliveCheck::Wake);
+        assert!(keep_alive.take_ping(|| later(20)));
+        assert!(!keep_alive.take_ping(|| later(20)), "only once");
+        assert_eq!(check(21), (KeepAliveCheck::Idle, later(40)), "the timeout has not passed");
+        keep_alive.received(later(39));
+        assert_eq!(check(41), (KeepAliveCheck::Idle, later(59)));
+        assert_eq!(check(59).0, KeepAliveCheck::Wake);
+        assert!(keep_alive.take_ping(|| later(59)));
+        assert_eq!(check(79).0, KeepAliveCheck::Dead);
     }
 
     #[test]
     fn a_client_that_is_written_to_rarely_gets_a_ping() {
         let settings = Http2Settings::default();
         let start = Instant::now();
-        let keep_alive = KeepAlive::new(start);
+        let keep_alive = KeepAliveState::new(start);
         for seconds in (15..120).step_by(15) {
             let now = start + Duration::from_secs(seconds);
-            assert_eq!(keep_alive.round(now, now, &settings).0, Found::Well, "{seconds} s");
+            assert_eq!(
+                keep_alive.check(now, now, &settings).0,
+                KeepAliveCheck::Idle,
+                "{seconds} s"
+            );
         }
         let now = start + Duration::from_secs(120);
-        assert_eq!(keep_alive.round(now, now, &settings).0, Found::Work);
+        assert_eq!(keep_alive.check(now, now, &settings).0, KeepAliveCheck::Wake);
     }
 
     #[test]
     fn blocked_streams_are_swept_in_the_next_round() {
         let settings = Http2Settings::default();
         let start = Instant::now();
-        let keep_alive = KeepAlive::new(start);
+        let keep_alive = KeepAliveState::new(start);
         keep_alive.note_blocked();
         assert_eq!(
-            keep_alive.round(start, start, &settings),
-            (Found::Work, start),
+            keep_alive.check(start, start, &settings),
+            (KeepAliveCheck::Wake, start),
             "the round wakes the connection"
         );
         assert!(keep_alive.take_sweep());
         assert!(!keep_alive.take_sweep());
-        assert_eq!(keep_alive.round(start, start, &settings).0, Found::Well);
+        assert_eq!(keep_alive.check(start, start, &settings).0, KeepAliveCheck::Idle);
     }
 }

@@ -12,12 +12,12 @@
 //! | Module | Owns |
 //! | --- | --- |
 //! | [`frame`], [`error`], [`settings`] | the wire format of frames, error codes, SETTINGS |
-//! | [`hpack`], [`head`], [`authority`] | header blocks, and the request that one describes |
+//! | [`hpack`], [`header_list`], [`authority`] | header blocks, and the request in one |
 //! | [`connection`], [`wake_queue`] | the loop of a connection, and which parts of it were woken |
 //! | [`reading`], [`read_buffer`] | octets from the socket, cut into frames |
 //! | [`receive`], [`requests`], [`data`] | what a received frame does; header blocks; DATA |
 //! | [`stream`], [`body_receiver`], [`body`] | a stream, its receiving side, its request body |
-//! | [`credit`], [`reads`] | the connection's receive window, and the octets that return to it |
+//! | [`receive_window`], [`consumed`] | the connection's receive window, and what returns to it |
 //! | [`growth`], [`window_measurement`] | receive windows that grow where they limit the client |
 //! | [`send`], [`output`] | frames to the client, and the octets that wait for the socket |
 //! | [`bulk`], [`bulk_window`] | large responses, and the limit on them beside events |
@@ -34,19 +34,19 @@ mod budget;
 mod bulk;
 mod bulk_window;
 mod connection;
-mod credit;
+mod consumed;
 mod data;
 pub(crate) mod error;
 pub(crate) mod frame;
 mod growth;
-mod head;
+mod header_list;
 pub(crate) mod hpack;
 mod keep_alive;
 pub(crate) mod output;
 pub(crate) mod read_buffer;
 mod reading;
-mod reads;
 mod receive;
+mod receive_window;
 mod requests;
 mod resets;
 mod send;
@@ -58,7 +58,7 @@ pub(crate) mod window_measurement;
 
 pub(super) use self::body::IncomingBody;
 pub(super) use self::connection::Connection;
-pub(super) use self::keep_alive::{Found, KeepAlive};
+pub(super) use self::keep_alive::{KeepAliveCheck, KeepAliveState};
 
 use http::header::{self, HeaderName};
 
@@ -84,16 +84,16 @@ pub fn decode_header_blocks<'a>(
     let mut decoder = hpack::HpackDecoder::default();
     let mut decoded = Vec::new();
     for block in blocks {
-        let (mut draft, mut lines) = (head::HeadDraft::new(16 << 10), Vec::new());
+        let (mut list, mut lines) = (header_list::HeaderList::new(16 << 10), Vec::new());
         let result = decoder.decode(block, |field| {
             if let (hpack::FieldName::Regular(name), Ok(value)) =
                 (&field.name, field.strict_value())
             {
                 lines.push(format!("{name}: {}", value.as_bytes().escape_ascii()));
             }
-            draft.take(field)
+            list.add(field)
         });
-        decoded.push(result.is_ok().then(|| (lines, draft.into_request().ok())));
+        decoded.push(result.is_ok().then(|| (lines, list.into_request().ok())));
         if result.is_err() {
             break;
         }

@@ -23,7 +23,7 @@ impl<H: Handler> Connection<H> {
         if filled > had || self.has_held_frames {
             let now = Instant::now();
             if filled > had {
-                self.state.keep_alive.heard(now);
+                self.state.keep_alive.received(now);
             }
             let used = self.receive_all(&buffer[..filled]);
             self.input = buffer[used..filled].to_vec();

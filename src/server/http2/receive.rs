@@ -146,7 +146,7 @@ impl<H: Handler> Connection<H> {
         }
         let stream = self.remove(header.stream, ClosedBy::ClientReset).expect("checked");
         let is_unanswered = matches!(stream.stage, ResponseStage::Handling { .. });
-        if is_unanswered && !self.resets.may_take_back(stream.begun, Instant::now()) {
+        if is_unanswered && !self.resets.allows_client_reset(stream.begun, Instant::now()) {
             return Err(ReceiveError::Abuse(CutReason::Resets));
         }
         Ok(())

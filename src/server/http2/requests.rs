@@ -12,7 +12,7 @@ use super::body_receiver::BodyReceiver;
 use super::connection::Connection;
 use super::error::{ErrorCode, ReceiveError};
 use super::frame::{self, FrameHeader, flag};
-use super::head::{self, HeadDraft, RefusedHead};
+use super::header_list::{self, HeaderList, RefusedHead};
 use super::hpack::HpackError;
 use super::receive::{PRIORITY_LEN, ReceiveResult, dependency};
 use super::shutdown::ConnectionPhase;
@@ -108,8 +108,8 @@ impl<H: Handler> Connection<H> {
     fn receive_block(&mut self, headers: HeadersFrame, octets: &[u8]) -> ReceiveResult {
         // Decoded even if the request is refused: later blocks depend on the dynamic table (section
         // 4.3).
-        let mut list = HeadDraft::new(self.max_list());
-        self.decoder.decode(octets, |field| list.take(field)).map_err(|refused| match refused {
+        let mut list = HeaderList::new(self.max_list());
+        self.decoder.decode(octets, |field| list.add(field)).map_err(|refused| match refused {
             HpackError::Invalid | HpackError::Incomplete => {
                 ReceiveError::Connection(ErrorCode::COMPRESSION_ERROR, "invalid header block")
             }
@@ -136,7 +136,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Opens a stream for a new request.
-    fn open_stream(&mut self, headers: HeadersFrame, list: HeadDraft) -> ReceiveResult {
+    fn open_stream(&mut self, headers: HeadersFrame, list: HeaderList) -> ReceiveResult {
         let id = headers.stream;
         if matches!(self.phase, ConnectionPhase::Draining) {
             return self.spend_budget(); // section 6.8: streams above the last one are ignored
@@ -164,7 +164,7 @@ impl<H: Handler> Connection<H> {
         let window = self.shard.settings().http2.stream_window;
         // Without a reader: the rest of the request is dropped.
         let (feed, _unread) =
-            body::channel(waker.clone(), Arc::clone(&self.reads), window, None, false);
+            body::channel(waker.clone(), Arc::clone(&self.consumed), window, None, false);
         let is_malformed = why.is_malformed();
         let receiver = BodyReceiver::unread_body(feed, window, headers.ends_stream, is_malformed);
         let response = self.shard.handler().refuse(&head, why);
@@ -206,8 +206,9 @@ impl<H: Handler> Connection<H> {
             (BodyReceiver::without_body(), None)
         } else {
             let awaits = request_body::expects_continue(request.headers());
-            let reads = Arc::clone(&self.reads);
-            let (feed, incoming) = body::channel(waker.clone(), reads, window, announced, awaits);
+            let consumed = Arc::clone(&self.consumed);
+            let (feed, incoming) =
+                body::channel(waker.clone(), consumed, window, announced, awaits);
             let receiver = BodyReceiver::new(feed, window, announced);
             (receiver, Some(incoming))
         };
@@ -249,7 +250,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Handles the trailers of a request (section 8.1).
-    fn trailers(&mut self, headers: HeadersFrame, list: HeadDraft) -> ReceiveResult {
+    fn trailers(&mut self, headers: HeadersFrame, list: HeaderList) -> ReceiveResult {
         let id = headers.stream;
         let stream = self.streams.get_mut(id).expect("checked");
         if stream.receiver.has_ended() {
@@ -276,13 +277,13 @@ impl<H: Handler> Connection<H> {
 
 /// The request that a header block describes, and its `content-length`.
 fn read_head(
-    list: HeadDraft,
+    list: HeaderList,
     headers: &HeadersFrame,
 ) -> Result<(Request<()>, Option<u64>), Box<RefusedHead>> {
     let head = list.into_request()?;
     // CONNECT has no content (section 8.5): its `content-length` is left to the handler.
     let is_connect = *head.method() == Method::CONNECT;
-    let why = match head::content_length(head.headers()) {
+    let why = match header_list::content_length(head.headers()) {
         _ if headers.depends_on_itself => Unfit::malformed("its stream depends on itself"),
         Ok(_) if is_connect => return Ok((head, None)),
         Ok(Some(1..)) if headers.ends_stream => {

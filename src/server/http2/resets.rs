@@ -13,44 +13,44 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Only a request that is reset within this time counts.
-const PREMATURE: Duration = Duration::from_secs(1);
+const EARLY: Duration = Duration::from_secs(1);
 /// Resets within [`WINDOW`] that are taken for abuse. A user who leaves a page resets what that
 /// page still waits for, but not page after page within seconds.
 const MAX_RESETS: u32 = 100;
 /// Stream errors within [`WINDOW`] that are taken for abuse.
-const MAX_FAULTS: u32 = 64;
+const MAX_STREAM_ERRORS: u32 = 64;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// The counters of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Resets {
-    taken_back: Recent,
-    given_up: Recent,
+pub(super) struct ResetLimits {
+    client_resets: WindowedCount,
+    stream_errors: WindowedCount,
 }
 
 /// A counter that restarts with every window.
 #[derive(Debug, Default)]
-struct Recent {
+struct WindowedCount {
     // When the current window began.
     window: Option<Instant>,
     count: u32,
 }
 
-impl Resets {
+impl ResetLimits {
     /// Counts a request that the client resets before its response; returns false if there are too
     /// many.
-    pub(super) fn may_take_back(&mut self, begun: Instant, now: Instant) -> bool {
-        now >= begun + PREMATURE || self.taken_back.count(now) < MAX_RESETS
+    pub(super) fn allows_client_reset(&mut self, begun: Instant, now: Instant) -> bool {
+        now >= begun + EARLY || self.client_resets.count(now) < MAX_RESETS
     }
 
     /// Counts a request that is given up for an error of the client; returns false if there are too
     /// many.
-    pub(super) fn may_fail(&mut self, now: Instant) -> bool {
-        self.given_up.count(now) < MAX_FAULTS
+    pub(super) fn allows_stream_error(&mut self, now: Instant) -> bool {
+        self.stream_errors.count(now) < MAX_STREAM_ERRORS
     }
 }
 
-impl Recent {
+impl WindowedCount {
     /// Counts one more; returns the count.
     fn count(&mut self, now: Instant) -> u32 {
         if self.window.is_none_or(|window| now >= window + WINDOW) {
@@ -65,38 +65,38 @@ impl Recent {
 mod tests {
     use tokio::time::Instant;
 
-    use super::{MAX_FAULTS, MAX_RESETS, PREMATURE, Resets, WINDOW};
+    use super::{EARLY, MAX_RESETS, MAX_STREAM_ERRORS, ResetLimits, WINDOW};
 
     #[test]
     fn many_resets_in_a_short_time_are_abuse() {
         let start = Instant::now();
-        let mut resets = Resets::default();
-        assert!((1..MAX_RESETS).all(|_| resets.may_take_back(start, start)));
-        assert!(resets.may_take_back(start, start + PREMATURE), "a late reset does not count");
-        assert!(!resets.may_take_back(start, start));
+        let mut resets = ResetLimits::default();
+        assert!((1..MAX_RESETS).all(|_| resets.allows_client_reset(start, start)));
+        assert!(resets.allows_client_reset(start, start + EARLY), "a late reset does not count");
+        assert!(!resets.allows_client_reset(start, start));
     }
 
     #[test]
     fn as_many_resets_over_a_long_time_are_not_abuse() {
         let start = Instant::now();
-        let mut resets = Resets::default();
+        let mut resets = ResetLimits::default();
         assert!((0..10 * MAX_RESETS).all(|number| {
             let now = start + number * 2 * WINDOW / MAX_RESETS;
-            resets.may_take_back(now, now)
+            resets.allows_client_reset(now, now)
         }));
     }
 
     #[test]
     fn stream_errors_are_forgotten_after_a_while() {
         let start = Instant::now();
-        let mut resets = Resets::default();
-        assert!((1..MAX_FAULTS).all(|_| resets.may_fail(start)));
-        assert!(!resets.may_fail(start));
-        assert!(resets.may_fail(start + WINDOW));
-        let mut resets = Resets::default();
-        assert!((0..10 * MAX_FAULTS).all(|number| {
-            let now = start + number * 2 * WINDOW / MAX_FAULTS;
-            resets.may_fail(now)
+        let mut resets = ResetLimits::default();
+        assert!((1..MAX_STREAM_ERRORS).all(|_| resets.allows_stream_error(start)));
+        assert!(!resets.allows_stream_error(start));
+        assert!(resets.allows_stream_error(start + WINDOW));
+        let mut resets = ResetLimits::default();
+        assert!((0..10 * MAX_STREAM_ERRORS).all(|number| {
+            let now = start + number * 2 * WINDOW / MAX_STREAM_ERRORS;
+            resets.allows_stream_error(now)
         }));
     }
 }

@@ -15,7 +15,7 @@ use super::error::ErrorCode;
 use super::frame::{self, DEFAULT_WINDOW, FRAME_HEADER_LEN, flag, kind};
 use super::hpack::HpackEncoder;
 use super::output::Output;
-use super::settings::{PeerSettings, put_first};
+use super::settings::{ClientSettings, put_server_preface};
 use super::shutdown::ConnectionPhase;
 use super::stream::{ClosedBy, NextOutput, Precedence, ResponseStage, Stream};
 use crate::server::Http2Settings;
@@ -45,7 +45,7 @@ pub(super) struct FrameSender {
     pub(super) output: Output,
     /// The send window of the connection, in octets.
     pub(super) window: i64,
-    pub(super) peer: PeerSettings,
+    pub(super) peer: ClientSettings,
     encoder: HpackEncoder,
 }
 
@@ -67,11 +67,11 @@ enum SendOutcome {
 impl FrameSender {
     pub(super) fn new(settings: &Http2Settings) -> Self {
         let mut output = Output::default();
-        put_first(output.buffer(), settings);
+        put_server_preface(output.buffer(), settings);
         Self {
             output,
             window: i64::from(DEFAULT_WINDOW),
-            peer: PeerSettings::default(),
+            peer: ClientSettings::default(),
             encoder: HpackEncoder::default(),
         }
     }
@@ -149,14 +149,14 @@ impl<H: Handler> Connection<H> {
         let (read, update) = stream.receiver.take_read();
         if read > 0 {
             stream.stage.request_received(Instant::now);
-            self.credit.shrink(stream.receiver.trim());
+            self.receive_window.shrink(stream.receiver.trim());
         }
         if update > 0 {
             self.sender.window_update(id, update);
             self.measure_window(id, update);
         }
         if read > 0 {
-            self.update_credit();
+            self.update_receive_window();
         }
         if is_bulk {
             self.queue_bulk(id);

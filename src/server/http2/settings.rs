@@ -6,20 +6,20 @@ use crate::server::Http2Settings;
 
 /// The client's settings that limit what we send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PeerSettings {
+pub(super) struct ClientSettings {
     /// SETTINGS_INITIAL_WINDOW_SIZE: the send window of a new stream.
     pub(super) initial_window: u32,
     /// SETTINGS_MAX_FRAME_SIZE: the largest payload that it accepts.
     pub(super) max_frame_size: usize,
 }
 
-impl Default for PeerSettings {
+impl Default for ClientSettings {
     fn default() -> Self {
         Self { initial_window: DEFAULT_WINDOW, max_frame_size: MAX_FRAME_SIZE }
     }
 }
 
-impl PeerSettings {
+impl ClientSettings {
     /// Applies the payload of a SETTINGS frame, in its order.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ pub(super) fn connection_window(settings: &Http2Settings) -> u32 {
 
 /// Writes the server connection preface (section 3.4): our SETTINGS, and the window of the
 /// connection.
-pub(super) fn put_first(out: &mut Vec<u8>, settings: &Http2Settings) {
+pub(super) fn put_server_preface(out: &mut Vec<u8>, settings: &Http2Settings) {
     let ours = [
         (setting::MAX_CONCURRENT_STREAMS, settings.max_concurrent_streams),
         (setting::INITIAL_WINDOW_SIZE, settings.stream_window),
@@ -85,7 +85,7 @@ pub(super) fn put_first(out: &mut Vec<u8>, settings: &Http2Settings) {
 
 #[cfg(test)]
 mod tests {
-    use super::{PeerSettings, ReceiveError};
+    use super::{ClientSettings, ReceiveError};
     use crate::server::http2::error::ErrorCode;
 
     fn setting(id: u16, value: u32) -> Vec<u8> {
@@ -94,25 +94,25 @@ mod tests {
 
     #[test]
     fn known_settings_are_applied_and_others_ignored() {
-        let mut settings = PeerSettings::default();
-        let said = [setting(0x4, 0), setting(0x5, 1 << 20), setting(0xff, 7), setting(0x1, 0)];
-        settings.update(&said.concat()).expect("allowed");
-        assert_eq!(settings, PeerSettings { initial_window: 0, max_frame_size: 1 << 20 });
+        let mut settings = ClientSettings::default();
+        let payload = [setting(0x4, 0), setting(0x5, 1 << 20), setting(0xff, 7), setting(0x1, 0)];
+        settings.update(&payload.concat()).expect("allowed");
+        assert_eq!(settings, ClientSettings { initial_window: 0, max_frame_size: 1 << 20 });
     }
 
     #[test]
     fn a_setting_out_of_range_is_a_connection_error() {
-        for (said, code) in [
+        for (payload, code) in [
             (setting(0x2, 2), ErrorCode::PROTOCOL_ERROR),
             (setting(0x4, 1 << 31), ErrorCode::FLOW_CONTROL_ERROR),
             (setting(0x5, (1 << 14) - 1), ErrorCode::PROTOCOL_ERROR),
             (setting(0x5, 1 << 24), ErrorCode::PROTOCOL_ERROR),
             (vec![0; 5], ErrorCode::FRAME_SIZE_ERROR),
         ] {
-            let result = PeerSettings::default().update(&said);
+            let result = ClientSettings::default().update(&payload);
             assert!(
                 matches!(result, Err(ReceiveError::Connection(found, _)) if found == code),
-                "{said:?}"
+                "{payload:?}"
             );
         }
     }

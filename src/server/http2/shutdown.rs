@@ -96,8 +96,8 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Counts an error on a stream. If the request has no response yet, a handler and perhaps a
-    /// backend worked in vain: [`Resets`](super::resets::Resets) counts that. Any other error costs
-    /// no more than a frame without effect.
+    /// backend worked in vain: [`ResetLimits`](super::resets::ResetLimits) counts that. Any other
+    /// error costs no more than a frame without effect.
     ///
     /// # Errors
     /// There were too many.
@@ -106,7 +106,7 @@ impl<H: Handler> Connection<H> {
         let is_unanswered =
             stream.is_some_and(|it| matches!(it.stage, ResponseStage::Handling { .. }));
         let (may, reason) = if is_unanswered {
-            (self.resets.may_fail(Instant::now()), CutReason::Faults)
+            (self.resets.allows_stream_error(Instant::now()), CutReason::Faults)
         } else {
             (self.budget.spend(Instant::now), CutReason::Flood)
         };

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The counter. Shared by the connection and the bodies of its streams.
 #[derive(Debug, Default)]
-pub(super) struct Reads {
+pub(super) struct ConsumedOctets {
     // In octets.
     read: AtomicUsize,
     // The connection is woken once `read` reaches this, in octets.
@@ -18,7 +18,7 @@ pub(super) struct Reads {
 // Sequentially consistent: a reader adds and then loads the threshold; the connection stores the
 // threshold and then takes the sum. One of the two must see the other's store, or nothing would
 // wake the connection.
-impl Reads {
+impl ConsumedOctets {
     /// Adds octets that were read; returns whether the connection must be woken.
     pub(super) fn add(&self, octets: usize) -> bool {
         let read = self.read.fetch_add(octets, Ordering::SeqCst) + octets;
@@ -35,15 +35,15 @@ impl Reads {
 
 #[cfg(test)]
 mod tests {
-    use super::Reads;
+    use super::ConsumedOctets;
 
     #[test]
     fn many_small_reads_wake_the_connection_as_one_large_read_does() {
-        let reads = Reads::default();
-        assert_eq!(reads.take(100), 0);
-        assert!((0..9).all(|_| !reads.add(10)));
-        assert!(reads.add(10));
-        assert_eq!((reads.take(100), reads.take(0)), (100, 0));
-        assert!(reads.add(1), "with a window of 0, a single octet wakes the connection");
+        let consumed = ConsumedOctets::default();
+        assert_eq!(consumed.take(100), 0);
+        assert!((0..9).all(|_| !consumed.add(10)));
+        assert!(consumed.add(10));
+        assert_eq!((consumed.take(100), consumed.take(0)), (100, 0));
+        assert!(consumed.add(1), "with a window of 0, a single octet wakes the connection");
     }
 }

@@ -17,21 +17,21 @@ use crate::server::refusal::Unfit;
 
 /// Decoding stops when a header list exceeds its limit by this factor. Below that, the client gets
 /// a 431.
-const WAY_TOO_LARGE: usize = 8;
+const MAX_DECODED_FACTOR: usize = 8;
 
 /// The fields of a header block so far.
 #[derive(Debug)]
-pub(super) struct HeadDraft {
-    pseudo: Pseudo,
+pub(super) struct HeaderList {
+    pseudo: PseudoHeaders,
     headers: HeaderMap,
     size: usize,
     max_size: usize,
     // The first error. One that makes the request malformed replaces one that does not.
-    fault: Option<Unfit>,
+    error: Option<Unfit>,
 }
 
 #[derive(Debug, Default)]
-struct Pseudo {
+struct PseudoHeaders {
     method: Option<HeaderValue>,
     scheme: Option<HeaderValue>,
     authority: Option<HeaderValue>,
@@ -47,36 +47,36 @@ pub(super) struct RefusedHead {
     pub(super) why: Unfit,
 }
 
-impl HeadDraft {
+impl HeaderList {
     /// An empty list. `max_size` is SETTINGS_MAX_HEADER_LIST_SIZE, in octets.
     pub(super) fn new(max_size: usize) -> Self {
         Self {
-            pseudo: Pseudo::default(),
+            pseudo: PseudoHeaders::default(),
             headers: HeaderMap::new(),
             size: 0,
             max_size,
-            fault: None,
+            error: None,
         }
     }
 
     /// Adds a field; breaks if the list is far too large.
-    pub(super) fn take(&mut self, field: &HeaderField) -> ControlFlow<()> {
+    pub(super) fn add(&mut self, field: &HeaderField) -> ControlFlow<()> {
         self.size += field.size;
-        if self.size > self.max_size * WAY_TOO_LARGE {
+        if self.size > self.max_size * MAX_DECODED_FACTOR {
             return ControlFlow::Break(());
         }
         if self.size <= self.max_size
-            && let Err(fault) = self.put(field)
-            && (self.fault.is_none() || fault.is_malformed())
+            && let Err(error) = self.put(field)
+            && (self.error.is_none() || error.is_malformed())
         {
-            self.fault = Some(fault);
+            self.error = Some(error);
         }
         ControlFlow::Continue(())
     }
 
     fn put(&mut self, field: &HeaderField) -> Result<(), Unfit> {
         let name = &field.name;
-        let place = match name {
+        let slot = match name {
             FieldName::Regular(name) => return self.put_regular(name, field),
             FieldName::Method => &mut self.pseudo.method,
             FieldName::Scheme => &mut self.pseudo.scheme,
@@ -93,10 +93,10 @@ impl HeadDraft {
             }
         };
         // Pseudo-header fields come once, and before all regular fields (section 8.3).
-        if place.is_some() || !self.headers.is_empty() {
+        if slot.is_some() || !self.headers.is_empty() {
             return Err(Unfit::malformed(format!("{name} is repeated or follows regular fields")));
         }
-        *place = Some(valid(name, field)?);
+        *slot = Some(valid(name, field)?);
         Ok(())
     }
 
@@ -141,8 +141,8 @@ impl HeadDraft {
     }
 
     fn check(&mut self) -> Result<(), Unfit> {
-        match self.fault.take() {
-            Some(fault) => Err(fault),
+        match self.error.take() {
+            Some(error) => Err(error),
             None if self.size > self.max_size => Err(Unfit::TooLarge),
             None => Ok(()),
         }
@@ -161,7 +161,7 @@ fn valid(name: &impl fmt::Display, field: &HeaderField) -> Result<HeaderValue, U
     })
 }
 
-impl Pseudo {
+impl PseudoHeaders {
     fn is_empty(&self) -> bool {
         let Self { method, scheme, authority, path, protocol } = self;
         [method, scheme, authority, path, protocol].into_iter().all(Option::is_none)
@@ -252,7 +252,7 @@ mod tests {
     use http::{Method, Request};
     use hyper::ext::Protocol;
 
-    use super::{HeadDraft, Unfit, content_length};
+    use super::{HeaderList, Unfit, content_length};
     use crate::server::http2::hpack::HpackDecoder;
 
     fn request(fields: &[(&str, &str)]) -> Result<Request<()>, Unfit> {
@@ -264,9 +264,9 @@ mod tests {
                 block.extend_from_slice(text.as_bytes());
             }
         }
-        let mut draft = HeadDraft::new(16 << 10);
-        HpackDecoder::default().decode(&block, |field| draft.take(field)).expect("valid HPACK");
-        draft.into_request().map_err(|refused| refused.why)
+        let mut list = HeaderList::new(16 << 10);
+        HpackDecoder::default().decode(&block, |field| list.add(field)).expect("valid HPACK");
+        list.into_request().map_err(|refused| refused.why)
     }
 
     const GET: [(&str, &str); 4] = [
@@ -307,8 +307,8 @@ mod tests {
         fields[0].1 = "CONNECT";
         assert!(request(&fields).is_err(), "a plain CONNECT has no path");
         fields.push((":protocol", "websocket"));
-        let asked = request(&fields).expect("well-formed");
-        let protocol = asked.extensions().get::<Protocol>().expect("a protocol");
+        let websocket = request(&fields).expect("well-formed");
+        let protocol = websocket.extensions().get::<Protocol>().expect("a protocol");
         assert_eq!(protocol.as_str(), "websocket");
         let plain = [(":method", "CONNECT"), (":authority", "a.example:443")];
         assert_eq!(request(&plain).expect("well-formed").uri(), "a.example:443");

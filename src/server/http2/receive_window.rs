@@ -3,16 +3,16 @@
 //!
 //! A stream whose body is not read keeps its octets. If they used up the connection's window, a few
 //! such streams would block all others. So the window is topped up for unread octets, and where the
-//! windows of streams have [grown](Credit::grow), it has grown with them. What goes beyond the
-//! connection's own window is lent by [`UploadMemory`]. Only when that is used up does a connection
-//! have to do with its own.
+//! windows of streams have [grown](ReceiveWindow::grow), it has grown with them. What goes beyond
+//! the connection's own window is lent by [`UploadMemory`]. Only when that is used up does a
+//! connection have to do with its own.
 
 use super::frame::MAX_31_BITS;
 use crate::server::upload_memory::UploadMemory;
 
 /// The receive window of one connection.
 #[derive(Debug)]
-pub(super) struct Credit {
+pub(super) struct ReceiveWindow {
     memory: UploadMemory,
     // The window that the connection always has, in octets.
     own: usize,
@@ -21,27 +21,27 @@ pub(super) struct Credit {
     // How far the windows of its streams have grown, in octets: a part of `lent`.
     grown: usize,
     // What the client may send, in octets.
-    window: usize,
+    available: usize,
     // What the client has sent and nothing has read, in octets.
     unread: usize,
 }
 
-impl Credit {
+impl ReceiveWindow {
     /// The window of a new connection: `own` octets.
     pub(super) fn new(own: u32, memory: UploadMemory) -> Self {
         let own = own as usize;
-        Self { memory, own, lent: 0, grown: 0, window: own, unread: 0 }
+        Self { memory, own, lent: 0, grown: 0, available: own, unread: 0 }
     }
 
     /// What the client may send, in octets.
-    pub(super) fn window(&self) -> usize {
-        self.window
+    pub(super) fn available(&self) -> usize {
+        self.available
     }
 
     /// Takes received octets off the window; returns false if that is too small.
     pub(super) fn receive(&mut self, octets: usize) -> bool {
-        let Some(left) = self.window.checked_sub(octets) else { return false };
-        self.window = left;
+        let Some(left) = self.available.checked_sub(octets) else { return false };
+        self.available = left;
         self.unread += octets;
         true
     }
@@ -72,17 +72,17 @@ impl Credit {
     /// The increment of a WINDOW_UPDATE that is due now; `None` if it is not worth a frame.
     pub(super) fn update(&mut self) -> Option<usize> {
         let target = self.target();
-        let missing = target.saturating_sub(self.window);
+        let missing = target.saturating_sub(self.available);
         let mut more = missing.min(self.spare());
-        let is_short = self.window < target / 4;
-        if more < target / 2 && is_short {
+        let is_low = self.available < target / 4;
+        if more < target / 2 && is_low {
             let lent = self.memory.lend(missing - more);
             self.lent += lent;
             more += lent;
         }
-        let is_worth_it = more >= target / 2 || is_short && more > 0;
+        let is_worth_it = more >= target / 2 || is_low && more > 0;
         if is_worth_it {
-            self.window += more;
+            self.available += more;
         }
         self.settle();
         is_worth_it.then_some(more)
@@ -95,13 +95,13 @@ impl Credit {
 
     /// Octets that neither the client may send nor a stream holds.
     fn spare(&self) -> usize {
-        self.own + self.lent - self.window - self.unread
+        self.own + self.lent - self.available - self.unread
     }
 
     /// Gives back what was lent and is no longer needed.
     fn settle(&mut self) {
         if self.lent > 0 {
-            let needed = self.target().saturating_sub(self.window);
+            let needed = self.target().saturating_sub(self.available);
             let over = self.lent.min(self.spare().saturating_sub(needed));
             self.lent -= over;
             self.memory.give_back(over);
@@ -109,7 +109,7 @@ impl Credit {
     }
 }
 
-impl Drop for Credit {
+impl Drop for ReceiveWindow {
     fn drop(&mut self) {
         self.memory.give_back(self.lent);
     }
@@ -119,7 +119,7 @@ impl Drop for Credit {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Credit, MAX_31_BITS};
+    use super::{MAX_31_BITS, ReceiveWindow};
     use crate::metrics::Metrics;
     use crate::server::upload_memory::UploadMemory;
 
@@ -131,57 +131,57 @@ mod tests {
         memory
     }
 
-    fn credit(memory: &UploadMemory) -> Credit {
-        Credit::new(u32::try_from(OWN).expect("small"), memory.clone())
+    fn window(memory: &UploadMemory) -> ReceiveWindow {
+        ReceiveWindow::new(u32::try_from(OWN).expect("small"), memory.clone())
     }
 
     #[test]
     fn octets_read_are_credited_once_they_are_worth_a_frame() {
         let memory = memory(0);
-        let mut credit = credit(&memory);
-        assert!(credit.receive(40_000));
-        credit.read(40_000);
-        assert_eq!(credit.update(), None);
-        assert!(credit.receive(20_000));
-        credit.read(20_000);
-        assert_eq!(credit.update(), Some(60_000));
-        assert!(!credit.receive(OWN + 1));
+        let mut window = window(&memory);
+        assert!(window.receive(40_000));
+        window.read(40_000);
+        assert_eq!(window.update(), None);
+        assert!(window.receive(20_000));
+        window.read(20_000);
+        assert_eq!(window.update(), Some(60_000));
+        assert!(!window.receive(OWN + 1));
     }
 
     #[test]
     fn streams_that_are_not_read_do_not_block_others_while_there_is_memory() {
         let memory = memory(10 * OWN);
-        let mut credit = credit(&memory);
+        let mut window = window(&memory);
         for _ in 0..10 {
-            assert!(credit.receive(80_000));
-            assert!(credit.update().is_some_and(|more| more > 0));
+            assert!(window.receive(80_000));
+            assert!(window.update().is_some_and(|more| more > 0));
         }
-        credit.read(10 * 80_000);
-        assert_eq!(credit.update(), None, "the window is full");
-        assert_eq!(credit.lent, 0);
+        window.read(10 * 80_000);
+        assert_eq!(window.update(), None, "the window is full");
+        assert_eq!(window.lent, 0);
     }
 
     #[test]
     fn a_connection_keeps_its_own_window_without_memory() {
         let memory = memory(0);
-        let mut credit = credit(&memory);
-        assert!(credit.receive(OWN));
-        assert_eq!(credit.update(), None);
-        credit.read(1);
-        assert_eq!(credit.update(), Some(1), "blocked, so one octet is worth a frame");
+        let mut window = window(&memory);
+        assert!(window.receive(OWN));
+        assert_eq!(window.update(), None);
+        window.read(1);
+        assert_eq!(window.update(), Some(1), "blocked, so one octet is worth a frame");
     }
 
     #[test]
     fn memory_lent_for_a_closed_stream_returns_as_the_client_uses_up_the_window() {
         let memory = memory(OWN);
-        let mut credit = credit(&memory);
-        assert!(credit.grow(OWN) && !credit.grow(1));
-        assert_eq!(credit.update(), Some(OWN));
-        credit.shrink(OWN);
-        assert_eq!((credit.update(), credit.lent), (None, OWN), "still in the client's window");
-        assert!(credit.receive(OWN));
-        credit.read(OWN);
-        assert_eq!((credit.update(), credit.lent), (None, 0));
+        let mut window = window(&memory);
+        assert!(window.grow(OWN) && !window.grow(1));
+        assert_eq!(window.update(), Some(OWN));
+        window.shrink(OWN);
+        assert_eq!((window.update(), window.lent), (None, OWN), "still in the client's window");
+        assert!(window.receive(OWN));
+        window.read(OWN);
+        assert_eq!((window.update(), window.lent), (None, 0));
         assert_eq!(memory.lend(OWN), OWN);
     }
 
@@ -191,18 +191,18 @@ mod tests {
         for (own, grown) in [(most - 100, 4 << 20), (1 << 30, 100 << 20), (1 << 20, 4 << 20)] {
             let memory = memory(usize::MAX / 2);
             let own = u32::try_from(own).expect("31 bits");
-            let mut credit = Credit::new(own, memory.clone());
+            let mut window = ReceiveWindow::new(own, memory.clone());
             for _ in 0..1000 {
-                assert!(credit.grow(grown));
-                credit.update();
-                assert!(credit.window <= most, "{} of {own}", credit.window);
-                let sent = credit.window / 2;
-                assert!(credit.receive(sent));
-                credit.read(sent);
+                assert!(window.grow(grown));
+                window.update();
+                assert!(window.available <= most, "{} of {own}", window.available);
+                let sent = window.available / 2;
+                assert!(window.receive(sent));
+                window.read(sent);
             }
-            credit.update();
-            assert!(credit.window <= most);
-            drop(credit);
+            window.update();
+            assert!(window.available <= most);
+            drop(window);
             assert_eq!(memory.lend(usize::MAX / 2), usize::MAX / 2, "not all was given back");
         }
     }
@@ -232,31 +232,31 @@ mod tests {
             steps in prop::collection::vec(step(), 1..200),
         ) {
             let memory = memory(most);
-            let mut credits = [(); 3].map(|()| credit(&memory));
+            let mut windows = [(); 3].map(|()| window(&memory));
             for (which, step) in steps {
-                let credit = &mut credits[which];
+                let window = &mut windows[which];
                 match step {
                     Step::Receive(octets) => {
-                        let octets = octets.min(credit.window);
-                        prop_assert!(credit.receive(octets));
+                        let octets = octets.min(window.available);
+                        prop_assert!(window.receive(octets));
                     }
-                    Step::Read(octets) => credit.read(octets.min(credit.unread)),
-                    Step::Grow(octets) => drop(credit.grow(octets)),
-                    Step::Shrink(octets) => credit.shrink(octets.min(credit.grown)),
+                    Step::Read(octets) => window.read(octets.min(window.unread)),
+                    Step::Grow(octets) => drop(window.grow(octets)),
+                    Step::Shrink(octets) => window.shrink(octets.min(window.grown)),
                 }
-                let had = credit.window;
-                let more = credit.update();
-                prop_assert_eq!(credit.window, had + more.unwrap_or(0));
+                let had = window.available;
+                let more = window.update();
+                prop_assert_eq!(window.available, had + more.unwrap_or(0));
                 // The octets that a client can make us hold.
-                prop_assert!(credit.window + credit.unread <= OWN + credit.lent);
-                if credit.unread == 0 {
-                    prop_assert!(credit.window >= OWN / 4, "blocked although nothing is unread");
+                prop_assert!(window.available + window.unread <= OWN + window.lent);
+                if window.unread == 0 {
+                    prop_assert!(window.available >= OWN / 4, "blocked although nothing is unread");
                 }
-                let lent: usize = credits.iter().map(|credit| credit.lent).sum();
+                let lent: usize = windows.iter().map(|window| window.lent).sum();
                 prop_assert!(lent <= most);
                 prop_assert_eq!(memory.lend(0), 0);
             }
-            drop(credits);
+            drop(windows);
             prop_assert_eq!(memory.lend(most), most, "not all was given back");
         }
     }
