@@ -182,7 +182,7 @@ impl<H: Handler> Connection<H> {
                 return Poll::Ready(Ok(()));
             }
             if self.sender.output.len() >= WRITE_BATCH {
-                self.write()?; // many ACKs do not delay the streams
+                self.write()?; // a batch of ACKs would leave no room for the streams
             }
             self.serve();
             self.poll_lingering(context);
@@ -245,7 +245,7 @@ impl<H: Handler> Connection<H> {
         let is_open = matches!(self.phase, ConnectionPhase::Open);
         let (mut expired, mut is_waiting) = (Vec::new(), false);
         for (id, stream) in self.streams.iter_mut() {
-            match stream.stage.has_lingered_enough(now, at_most) {
+            match stream.stage.has_linger_expired(now, at_most) {
                 Some(is_expired) if is_expired || !is_open => expired.push(id),
                 Some(_) => is_waiting = true,
                 None => {}
@@ -288,7 +288,7 @@ impl<H: Handler> Connection<H> {
             }
         }
         // A stream that is alone on its connection wakes the task directly, without a queued wake.
-        self.ready.extend(self.streams.alone());
+        self.ready.extend(self.streams.only_stream());
     }
 
     fn may_read(&self) -> bool {
@@ -338,7 +338,7 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Removes a stream, and returns its unread octets to the connection's window.
-    pub(super) fn remove(&mut self, id: u32, by: ClosedBy) -> Option<Box<Stream<H::Body>>> {
+    pub(super) fn remove(&mut self, id: u32, closed_by: ClosedBy) -> Option<Box<Stream<H::Body>>> {
         let mut stream = self.streams.remove(id);
         if let Some(stream) = &mut stream {
             if stream.precedence == Precedence::Events && self.bulk.event_stream_ended() {
@@ -347,7 +347,7 @@ impl<H: Handler> Connection<H> {
             self.receive_window.shrink(stream.receiver.grown());
             self.credit_dropped(stream.receiver.detach());
         }
-        self.closed_streams.note(id, by);
+        self.closed_streams.note(id, closed_by);
         stream
     }
 

@@ -44,7 +44,7 @@ impl<H: Handler> Connection<H> {
             self.begin_data(header, data, padding)
         });
         let length = FRAME_HEADER_LEN + usize::from(is_padded).min(header.length);
-        taken.map(|()| Some(length)).map_err(|fault| (length, fault))
+        taken.map(|()| Some(length)).map_err(|error| (length, error))
     }
 
     fn begin_data(&mut self, header: FrameHeader, data: usize, padding: u8) -> ReceiveResult {

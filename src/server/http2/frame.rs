@@ -52,13 +52,16 @@ pub(crate) mod setting {
 pub(crate) struct FrameHeader {
     /// Octets of the payload.
     pub(crate) length: usize,
+    /// The frame type, one of [`kind`].
     pub(crate) kind: u8,
+    /// The bits of [`flag`].
     pub(crate) flags: u8,
     /// The stream identifier; 0 for the connection.
     pub(crate) stream: u32,
 }
 
 impl FrameHeader {
+    /// Whether this flag is set.
     pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }

@@ -244,7 +244,7 @@ impl<H: Handler> Connection<H> {
         };
         // The stream that was alone wakes the task without a queued wake: its next one would be
         // lost.
-        self.ready.extend(self.streams.alone());
+        self.ready.extend(self.streams.only_stream());
         self.streams.insert(id, Box::new(stream));
         self.ready.push_back(id);
     }

@@ -167,7 +167,7 @@ impl<H: Handler> Connection<H> {
 
     /// Continues the response of a stream as far as it goes now.
     pub(super) fn respond(&mut self, id: u32) {
-        let is_alone = self.streams.alone().is_some();
+        let is_only_stream = self.streams.only_stream().is_some();
         let Some(stream) = self.streams.get_mut(id) else { return };
         if stream.receiver.take_continue() {
             // An interim response (section 8.1).
@@ -198,7 +198,7 @@ impl<H: Handler> Connection<H> {
             return;
         }
         let before = self.sender.output.len();
-        let waker = if is_alone { self.task.as_ref() } else { None };
+        let waker = if is_only_stream { self.task.as_ref() } else { None };
         let is_bulk = stream.precedence == Precedence::Bulk;
         let limits = if is_bulk { self.bulk.limits() } else { Some(SendLimits::FULL) };
         let Some(limits) = limits else {

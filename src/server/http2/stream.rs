@@ -74,7 +74,7 @@ impl<B> ResponseStage<B> {
 
     /// Whether the rest of the request has been waited for long enough. `None` unless the response
     /// is sent.
-    pub(super) fn has_lingered_enough(&self, now: Instant, at_most: Duration) -> Option<bool> {
+    pub(super) fn has_linger_expired(&self, now: Instant, at_most: Duration) -> Option<bool> {
         let &Self::Lingering { since, last_received } = self else { return None };
         Some(now >= since + at_most || now >= last_received + LINGER_PAUSE)
     }
@@ -135,7 +135,7 @@ impl<B> Streams<B> {
     }
 
     /// The stream that is the only one of its connection.
-    pub(super) fn alone(&self) -> Option<u32> {
+    pub(super) fn only_stream(&self) -> Option<u32> {
         match self {
             &Self::One(id, _) => Some(id),
             Self::None | Self::Many(_) => None,
