@@ -1,4 +1,4 @@
-//! Arguments, a command, an exit code.
+//! The binary: parses arguments, runs one command, returns its exit code.
 
 mod cli;
 

@@ -1,4 +1,7 @@
-//! TLS as a client: whom we trust when we connect to others.
+//! Client-side TLS (rustls): which server certificates an outgoing connection trusts.
+//!
+//! Used for backends, for Redis and by the commands. Knows nothing of what is sent over the
+//! connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,21 +16,21 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::time::Instant;
 
-/// For so long the roots of the system are taken as they were read.
+/// How long the system roots are cached after they were read.
 const ROOTS_AGE: Duration = Duration::from_secs(10);
 
-/// Whom a client of ours believes.
+/// Which server certificates a client accepts.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// Any certificate at all, because the user said so.
+    /// Any certificate, without verification: the user asked for it (like `curl --insecure`).
     Anybody,
-    /// The roots of the system (or of `SSL_CERT_FILE`), and these certificates.
+    /// The system roots (or those of `SSL_CERT_FILE`) plus these certificates.
     SystemRootsAnd(Vec<CertificateDer<'static>>),
-    /// These certificates alone.
+    /// Only these certificates.
     Only(Vec<CertificateDer<'static>>),
 }
 
-/// A client without ALPN and without a certificate of its own.
+/// Returns a rustls configuration without ALPN and without a client certificate.
 pub fn config(trust: Trust) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -53,8 +56,8 @@ pub fn config(trust: Trust) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// The roots of the system, shared by all who want them at about the same time: the upstreams of a start
-/// or a reload, on each shard. Later they are read again, as they may have changed.
+/// Returns the system roots. A start or a reload asks for them once per upstream and shard, so they
+/// are cached for [`ROOTS_AGE`]; after that they are read again, since they may have changed.
 fn system_roots() -> Arc<RootCertStore> {
     static NEWEST: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
     let mut newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,19 +71,20 @@ fn system_roots() -> Arc<RootCertStore> {
     roots
 }
 
-/// Certificates that cannot be read are left out: a server that needs one is refused later.
+/// Adds certificates. Skips those that cannot be parsed: a server that needs one fails
+/// verification.
 fn with(mut roots: RootCertStore, others: &[CertificateDer<'static>]) -> RootCertStore {
     roots.add_parsable_certificates(others.iter().cloned());
     roots
 }
 
-/// Servers whose certificates these have signed, and those that show one of these itself, as OpenSSL and
-/// curl take them: `openssl req -x509` makes a certificate that is its own authority, and webpki does not
-/// take that for a server's.
+/// Accepts servers whose chain ends in one of these certificates, and servers that present one of
+/// them as their own, as OpenSSL and curl do. The latter is what `openssl req -x509` makes: a
+/// self-signed CA certificate, which webpki rejects as a server's (`CaUsedAsEndEntity`).
 #[derive(Debug)]
 struct Named {
     these: Vec<CertificateDer<'static>>,
-    // `None`: there is no root that can be read.
+    // `None`: no root could be parsed.
     chains: Option<Arc<WebPkiServerVerifier>>,
 }
 
@@ -118,28 +122,28 @@ impl Named {
     }
 }
 
-/// Whether webpki finds nothing wrong with the certificate itself, and takes it for no server's or knows
-/// nobody who has signed it. Its validity is looked at before that.
+/// Whether webpki rejected only the chain: it does not know the issuer, or the certificate is a CA.
+/// webpki checks the validity period before these.
 fn is_of_the_chain(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
-            // The type is that of a crate that we do not name.
+            // The error's type belongs to `webpki`, which is not a direct dependency.
             other.to_string().contains("CaUsedAsEndEntity")
         }
         _ => false,
     }
 }
 
-/// The servers that are believed.
+/// Which certificates pass.
 #[derive(Debug)]
 enum Believed {
-    /// Each that holds the key of the certificate it shows.
+    /// All. The handshake still proves that the server holds the certificate's key.
     Anyone,
     Named(Named),
 }
 
-/// Verifies the certificate of a server, and that it holds the key.
+/// Verifies a server's certificate and its handshake signature.
 #[derive(Debug)]
 struct Verifier {
     believed: Believed,
