@@ -366,7 +366,7 @@ fn relative_paths_start_at_the_folder_of_the_file() {
 
     write("k.pem", "").expect("written");
     let report = load(&path).expect_err("that is no key").to_string();
-    assert!(report.starts_with("listeners[0].tls.key: no private key in "), "{report}");
+    assert!(report.starts_with("listeners[0].tls.key: no private key found in "), "{report}");
 
     write("k.pem", &made.signing_key.serialize_pem()).expect("written");
     let certificate = path.with_file_name("c.pem");

@@ -109,7 +109,7 @@ async fn a_bad_certificate_changes_nothing() {
     let told = "the configuration cannot be used; nothing has changed";
     let told: Vec<_> = gateway.said(told).collect();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0]["error"].as_str().unwrap().contains("no private key in"), "{told:?}");
+    assert!(told[0]["error"].as_str().unwrap().contains("no private key found in"), "{told:?}");
     all_hear(&mut streams, &redis, "as before").await;
     let closed = gateway.metrics().await.sum("ssegate_streams_closed_total", &[]);
     judge_without_crowd("reload of a bad certificate", &[("streams closed", 0.0, closed)], 0);

@@ -1,4 +1,6 @@
-//! A certificate and its key from PEM files, and what is wrong with files that hold none.
+//! Reads a certificate chain and its private key from PEM files.
+//!
+//! Says of a file that holds something else what it holds and how to convert it.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::server::tls::TlsError;
 
-/// What a file is to hold.
+/// What a file must contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Certificate,
@@ -21,7 +23,7 @@ enum Wanted {
 /// Reads both files.
 ///
 /// # Errors
-/// One cannot be read or holds something else, or they do not belong together.
+/// A file cannot be read or contains something else, or the key does not match the certificate.
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = read_chain(certificate)?;
     let private_key =
@@ -32,14 +34,14 @@ pub(super) fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsEr
     let mut pair = CertifiedKey::new(chain, signer);
     let Err(cause) = pair.keys_match() else { return Ok(pair) };
     if matches!(cause, Error::InconsistentKeys(InconsistentKeys::Unknown)) {
-        // The kind of key cannot tell its public half; rustls goes on as well.
+        // The key type cannot export its public key; rustls skips the check in this case, too.
         return Ok(pair);
     }
     let (certificate, key) = (certificate.into(), key.into());
     if !matches!(cause, Error::InconsistentKeys(_)) {
         return Err(TlsError::Certificate { path: certificate, cause });
     }
-    // In a chain that stands the wrong way round, a later certificate is that of the key.
+    // In a chain in reverse order, the key matches a later certificate.
     let chain = std::mem::take(&mut pair.cert);
     let is_its = |at: &usize| {
         pair.cert = vec![chain[*at].clone()];
@@ -49,7 +51,7 @@ pub(super) fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsEr
     Err(TlsError::Mismatch { certificate, key, position })
 }
 
-/// The certificates of a file, the server's own first.
+/// Reads the certificates of a file, the server's first.
 pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     match chain {
@@ -73,35 +75,36 @@ fn unusable(cause: pem::Error, path: &Path, wanted: Wanted) -> TlsError {
     TlsError::Missing { path: path.into(), what, hint: hint.unwrap_or_default() }
 }
 
-/// What the file is instead, and what to do about it.
+/// Describes what the file contains instead, and how to convert it.
 fn hint(bytes: &[u8], path: &Path, wanted: Wanted) -> Option<String> {
     let path = path.display();
     let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
     let has_key = has("PRIVATE KEY-----");
     if has_key && wanted == Wanted::Certificate {
-        return Some("; it holds a private key: are certificate and key swapped?".to_owned());
+        return Some("; it contains a private key: are certificate and key swapped?".to_owned());
     }
     if has("ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED") {
         return Some(format!(
-            "; the key in it is encrypted, and nobody is there to ask for its passphrase: openssl \
-             pkey -in {path} -out key.pem, and let only ssegate read that"
+            "; the private key is encrypted, and ssegate does not prompt for a passphrase; decrypt \
+             it: openssl pkey -in {path} -out key.pem, readable by ssegate only"
         ));
     }
     if has("BEGIN CERTIFICATE-----") && wanted == Wanted::Key {
-        return Some("; it holds a certificate: are certificate and key swapped?".to_owned());
+        return Some("; it contains a certificate: are certificate and key swapped?".to_owned());
     }
     match (bytes, wanted) {
         // SEQUENCE, a length of two bytes, INTEGER 3: PFX (RFC 7292, section 4).
         ([0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..], _) => {
             let part = if wanted == Wanted::Key { "-nocerts" } else { "-nokeys" };
-            Some(format!("; it is PKCS#12: openssl pkcs12 -in {path} {part} -noenc -out new.pem"))
+            let convert = format!("openssl pkcs12 -in {path} {part} -noenc -out new.pem");
+            Some(format!("; it is PKCS#12, convert it: {convert}"))
         }
-        ([0x30, 0x80..=0xff, ..], Wanted::Certificate) => {
-            Some(format!("; it is DER: openssl x509 -inform der -in {path} -out cert.pem"))
-        }
-        ([0x30, 0x80..=0xff, ..] | [0x30, _, 0x02, 0x01, ..], Wanted::Key) => {
-            Some(format!("; it is DER: openssl pkey -inform der -in {path} -out key.pem"))
-        }
+        ([0x30, 0x80..=0xff, ..], Wanted::Certificate) => Some(format!(
+            "; it is DER, convert it: openssl x509 -inform der -in {path} -out cert.pem"
+        )),
+        ([0x30, 0x80..=0xff, ..] | [0x30, _, 0x02, 0x01, ..], Wanted::Key) => Some(format!(
+            "; it is DER, convert it: openssl pkey -inform der -in {path} -out key.pem"
+        )),
         _ => None,
     }
 }
