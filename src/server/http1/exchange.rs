@@ -1,9 +1,8 @@
-//! The request at hand on a connection over HTTP/1.1: what its socket, its handler and its body have
-//! to know of each other.
+//! The current request and response on an HTTP/1.1 connection: the state that its socket, its
+//! handler and its body share, because hyper stands between them.
 //!
-//! hyper stands between them. Nothing of this is on the way of an event: a stream of ours leaves
-//! hyper before its first byte.
-// Atomics and a lock for the sake of hyper alone: a connection that is upgraded must be `Send`.
+//! Not on the path of an event: an event stream leaves hyper before its first byte.
+// Atomics and locks only for hyper: an upgraded connection must be `Send`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,19 +15,20 @@ use hyper::body::Incoming;
 use super::heads::Found;
 use super::leftover::Leftover;
 
-/// The most that may wait of interim responses, in bytes; more are dropped, as they may be.
+/// The most bytes of interim responses that may be queued. Further ones are dropped; they are
+/// optional.
 const MAX_INTERIM_BYTES: usize = 64 << 10;
 
-/// A request, and its response.
+/// A request and its response.
 #[derive(Debug)]
 pub(in crate::server) struct Exchange {
-    // Whether a request has been handed on, and its response has not been handed over whole.
+    // Whether a request is being handled: hyper does not have the end of its response yet.
     is_running: AtomicBool,
-    // Whether the client has sent all of it.
+    // Whether the whole request was received.
     is_whole: AtomicBool,
-    // Whether hyper has nothing left to write.
+    // Whether hyper has written all it had.
     is_flushed: AtomicBool,
-    // Whether what comes is no longer HTTP/1.1.
+    // Whether the connection was upgraded: the bytes are no longer HTTP/1.1.
     has_switched: AtomicBool,
     has_found: AtomicBool,
     found: Mutex<Found>,
@@ -37,11 +37,11 @@ pub(in crate::server) struct Exchange {
     interim: Mutex<Vec<u8>>,
 }
 
-/// What is left of a request that nobody reads any more.
+/// The part of a request body that the handler did not read.
 #[derive(Debug, Default)]
 struct Rest {
     leftover: Option<Leftover>,
-    // Whether it was not read to its end, for as long as that may take.
+    // Whether waiting for its end was abandoned after the time limit.
     is_given_up: bool,
     connection: Option<Waker>,
 }
@@ -61,24 +61,24 @@ impl Exchange {
         })
     }
 
-    /// A request begins; `is_whole`: it has no body. Until the guard is dropped its response has not
-    /// been handed over.
+    /// Starts a request; `is_whole`: it has no body. Drop the guard when hyper has the whole
+    /// response.
     pub(in crate::server) fn begin(self: &Arc<Self>, is_whole: bool) -> Answering {
         self.is_whole.store(is_whole, Ordering::Relaxed);
         self.is_running.store(true, Ordering::Relaxed);
         Answering(Arc::clone(self))
     }
 
-    /// The client has sent all of its request.
+    /// The whole request was received.
     pub(in crate::server) fn is_received(&self) {
         if !self.is_whole.swap(true, Ordering::Relaxed)
             && let Some(connection) = self.rest().connection.take()
         {
-            connection.wake(); // it looks for its client now
+            connection.wake(); // from now on the socket watches for the client's close
         }
     }
 
-    /// Puts an interim response (RFC 9110, section 15.2) before the response.
+    /// Queues an interim response (RFC 9110, section 15.2) before the final one.
     pub(in crate::server) fn interim(&self, status: StatusCode, headers: &HeaderMap) {
         let mut waiting = self.waiting();
         if waiting.len() >= MAX_INTERIM_BYTES {
@@ -95,15 +95,15 @@ impl Exchange {
         self.has_interim.store(true, Ordering::Relaxed);
     }
 
-    /// The response is about to be handed over. An interim one that could not be written yet, since
-    /// the response before it is still being written, would come too late.
+    /// Called right before hyper gets the final response. Drops interim responses that could not be
+    /// written yet, because the previous response is still being written: they would come too late.
     pub(in crate::server) fn close_interim(&self) {
         if self.has_interim.load(Ordering::Relaxed) && !self.is_flushed() {
             drop(self.take_interim());
         }
     }
 
-    /// Takes the interim responses that wait.
+    /// Takes the queued interim responses.
     pub(super) fn take_interim(&self) -> Vec<u8> {
         if self.has_interim.swap(false, Ordering::Relaxed) {
             std::mem::take(&mut self.waiting())
@@ -116,7 +116,7 @@ impl Exchange {
         self.interim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nobody reads the rest of the request any more: it is read past.
+    /// Takes over a request body that the handler no longer reads, to read and discard it.
     pub(in crate::server) fn leave(&self, body: Incoming) {
         let mut rest = self.rest();
         rest.leftover = Some(Leftover::new(body));
@@ -125,13 +125,13 @@ impl Exchange {
         }
     }
 
-    /// The client does not send the rest of its request: it has been waited for already.
+    /// Stops waiting for the rest of the request: the client did not send it in time.
     pub(in crate::server) fn give_up(&self) {
         self.rest().is_given_up = true;
     }
 
-    /// Reads past what is left of a request, for `at_most`; returns whether that was not enough. The
-    /// task that polls this is woken when there is something left.
+    /// Reads and discards the rest of the request, for at most `at_most`. Returns true once that
+    /// time is up. Registers the task to be woken when there is something to discard.
     pub(in crate::server) fn gives_up_rest(&self, at_most: Duration, cx: &mut Context<'_>) -> bool {
         if self.is_whole() {
             return false;
@@ -152,7 +152,7 @@ impl Exchange {
         !is_whole
     }
 
-    /// Whether the client may still be sending a request, and has not been read from for long.
+    /// Whether the client may still be sending its request, and the wait for it has not timed out.
     pub(in crate::server) fn is_unread(&self) -> bool {
         !self.is_whole() && !self.rest().is_given_up
     }
@@ -161,29 +161,29 @@ impl Exchange {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The response switches to another protocol: what comes from now on is no request.
+    /// The response is 101 (Switching Protocols): what follows is not HTTP/1.1.
     pub(in crate::server) fn switch(&self) {
-        // Of what comes then, no end is known.
+        // The other protocol has no end that we know.
         self.is_whole.store(false, Ordering::Relaxed);
         self.has_switched.store(true, Ordering::Relaxed);
     }
 
-    /// Whether what comes is no request.
+    /// Whether the connection was upgraded.
     pub(super) fn has_switched(&self) -> bool {
         self.has_switched.load(Ordering::Relaxed)
     }
 
-    /// Whether all of the last request has been received.
+    /// Whether the whole request was received.
     pub(in crate::server) fn is_whole(&self) -> bool {
         self.is_whole.load(Ordering::Relaxed)
     }
 
-    /// Whether all of a request has been received, and its response has not been handed over.
+    /// Whether the client has sent the whole request and waits for the response.
     pub(super) fn is_awaited(&self) -> bool {
         self.is_running.load(Ordering::Relaxed) && self.is_whole()
     }
 
-    /// hyper has something to write, or has written all there was.
+    /// Records whether hyper has written all it had.
     pub(super) fn set_flushed(&self, is_flushed: bool) {
         self.is_flushed.store(is_flushed, Ordering::Relaxed);
     }
@@ -192,28 +192,28 @@ impl Exchange {
         self.is_flushed.load(Ordering::Relaxed)
     }
 
-    /// What was found in the head that hyper reads now.
+    /// What hyper does not see of the head it is reading.
     pub(super) fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something was found.
+    /// Records that [`found`](Self::found) is not empty.
     pub(super) fn note_found(&self) {
         self.has_found.store(true, Ordering::Relaxed);
     }
 
-    /// Adds the fields that hyper has not seen.
+    /// Adds the fields that were set aside to the request that hyper parsed.
     pub(in crate::server) fn complete_head<B>(&self, request: &mut Request<B>) {
         if self.has_found.swap(false, Ordering::Relaxed) {
             for (name, value) in self.found().fields.drain(..) {
-                // hyper would take as many as there is room for.
+                // Beyond the capacity of `HeaderMap` the rest is dropped.
                 drop(request.headers_mut().try_append(name, value));
             }
         }
     }
 }
 
-/// A request whose response has not been handed over.
+/// A guard that marks a request as being handled until hyper has its whole response.
 #[derive(Debug)]
 pub(in crate::server) struct Answering(Arc<Exchange>);
 

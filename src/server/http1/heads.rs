@@ -1,16 +1,16 @@
-//! Heads of HTTP/1.1 on their way to hyper.
+//! Filters HTTP/1.1 heads before hyper reads them. For requests and for backends' responses.
 //!
-//! hyper reads 100 fields; to read more, it would take memory for them with every head (in a
-//! measurement 1,000 cost a tenth of a forwarded request). So the fields behind the first ninety are
-//! set aside here, and only those that hyper acts on go on to it: it sees a head that means the same.
-//! Whoever takes the message from hyper adds what was set aside.
+//! hyper accepts 100 fields by default. With a higher limit it reserves memory for that many in
+//! every head: a limit of 1,000 cost 10 % of a forwarded request in a measurement. So fields after
+//! the first ninety are set aside here, except those that hyper acts on, and the caller adds them
+//! to the message that hyper parsed.
 //!
-//! Of a response, what hyper forgets is kept: a reason phrase with bytes above 0x7F, and interim
+//! Also keeps what hyper drops of a response: a reason phrase with bytes above 0x7F, and interim
 //! responses.
 //!
-//! What is odd goes to hyper as it is, which refuses it; and what is more than is allowed is made more
-//! than it takes. A body is never looked at: of a request its length is kept, by which the next head
-//! is found ([`requests`](super::requests)).
+//! Anything malformed passes unchanged, for hyper to reject. A head that exceeds the limits is
+//! padded until hyper rejects it. Bodies are not inspected; of a request the framing is kept, to
+//! find the next head ([`requests`](super::requests)).
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -19,13 +19,13 @@ use memchr::{memchr, memchr_iter, memmem};
 use super::framing::Framing;
 use crate::server::field_value::trim_blanks;
 
-/// Lines of a head that go to hyper as they are: the first, and so many fields.
+/// Lines of a head that hyper always sees: the first line and ninety fields.
 const MAX_LINES: usize = 91;
 
-/// A line in pieces is put together up to so many bytes; a longer one goes to hyper.
+/// The most bytes to buffer of a line that arrives in pieces. A longer line passes unchecked.
 const MAX_HELD: usize = 64 << 10;
 
-/// More fields than hyper takes.
+/// 101 fields, which makes hyper reject the head.
 const TOO_MANY: [u8; 404] = {
     let mut fields = [b'x'; 404];
     let mut n = 0;
@@ -38,31 +38,32 @@ const TOO_MANY: [u8; 404] = {
     fields
 };
 
-/// Interim responses that are kept until they are taken; more are dropped, as they may be.
+/// The most interim responses to keep until they are taken. Further ones are dropped; they are
+/// optional.
 const MAX_INTERIM: usize = 16;
 
-/// Which heads come.
+/// Which kind of head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Those of requests.
+    /// Of requests.
     Request,
-    /// Those of responses.
+    /// Of responses.
     Response,
 }
 
-/// What is allowed in one head.
+/// The limits of one head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeadLimits {
-    /// Fields.
+    /// Number of fields.
     pub(crate) fields: usize,
-    /// All of its bytes.
+    /// Total bytes.
     pub(crate) bytes: usize,
 }
 
-/// What was found in heads, and is not seen by hyper.
+/// What hyper does not see of a head.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Further fields, in their order.
+    /// Fields that were set aside, in order.
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
     /// A reason phrase with bytes above 0x7F.
     pub(crate) reason: Option<Bytes>,
@@ -70,15 +71,15 @@ pub(crate) struct Found {
     pub(crate) interim: Vec<(StatusCode, HeaderMap)>,
 }
 
-/// Reads heads, one after the other.
+/// Filters the heads of one connection.
 #[derive(Debug)]
 pub(crate) struct Heads {
     role: Role,
     limits: HeadLimits,
     phase: Phase,
-    // What of a line was held back, until its end has come.
+    // The start of a line whose end has not arrived.
     held: Vec<u8>,
-    // What the fields of a request say of its body; and that of a head that is over.
+    // The framing of the current request so far; and that of a head that has just ended.
     framing: Framing,
     ended: Option<Framing>,
 }
@@ -87,9 +88,9 @@ pub(crate) struct Heads {
 enum Phase {
     /// No head is expected.
     Body,
-    /// Nothing of it has come.
+    /// A head is expected; none of it has arrived.
     Begin,
-    /// Within a head that came in pieces, or is unlike most.
+    /// Inside a head that arrived in pieces, or that the fast path does not handle.
     Within(Box<Head>),
 }
 
@@ -98,15 +99,15 @@ enum Phase {
 struct Head {
     lines: usize,
     bytes: usize,
-    // Whether the line that has not ended has any byte but a CR.
+    // Whether the unfinished line has any byte but a CR.
     is_in_line: bool,
     // Whether the last field was set aside.
     was_set_aside: bool,
-    // Whether the rest of it goes to hyper, whatever it is: there is more than is allowed.
+    // Whether the rest passes unchecked, because the head exceeds a limit.
     is_given_up: bool,
-    // Whether hyper has been made to refuse it.
+    // Whether it was padded, so that hyper rejects it.
     is_refused: bool,
-    // Of an interim response.
+    // Status and fields, if this is an interim response.
     interim: Option<(StatusCode, HeaderMap)>,
 }
 
@@ -116,19 +117,19 @@ impl Heads {
         Self { role, limits, phase, held, framing: Framing::default(), ended: None }
     }
 
-    /// What comes next is a head, or the rest of one.
+    /// The next bytes are a head, or the rest of one.
     pub(crate) fn expect(&mut self) {
         if matches!(self.phase, Phase::Body) {
             self.phase = Phase::Begin;
         }
     }
 
-    /// How the body of a request is framed whose head is over, once.
+    /// Takes the body framing of a request head that has just ended.
     pub(super) fn take_framing(&mut self) -> Option<Framing> {
         self.ended.take()
     }
 
-    /// Looks at what has come. Returns what hyper is to read instead; `None`: the same.
+    /// Filters received bytes. Returns what hyper reads in their place; `None`: unchanged.
     pub(crate) fn read(&mut self, bytes: &[u8], found: &mut Found) -> Option<Vec<u8>> {
         let (length, instead) = self.read_head(bytes, found);
         instead.map(|mut out| {
@@ -137,8 +138,8 @@ impl Heads {
         })
     }
 
-    /// Looks at what has come, as far as the end of the head. Returns how many bytes that is, and what
-    /// hyper is to read instead; `None`: the same.
+    /// Filters received bytes up to the end of the head. Returns how many these are, and what hyper
+    /// reads in their place; `None`: unchanged.
     pub(super) fn read_head(
         &mut self,
         bytes: &[u8],
@@ -173,7 +174,7 @@ impl Heads {
         (bytes.len() - rest.len(), Some(out))
     }
 
-    /// The end of a whole head that goes to hyper as it is: that costs two looks.
+    /// The fast path: returns the end of a complete head that passes unchanged. Scans it twice.
     fn end_like_most(&mut self, bytes: &[u8]) -> Option<usize> {
         let end = memmem::find(bytes, b"\r\n\r\n")? + 4;
         let lines = &bytes[..end - 2];
@@ -192,7 +193,7 @@ impl Heads {
         Some(end)
     }
 
-    /// Takes one line, or what has come of it. Returns what follows.
+    /// Reads one line, or the part of it that has arrived. Returns the bytes after it.
     fn read_line<'b>(
         &mut self,
         head: &mut Head,
@@ -227,7 +228,7 @@ impl Heads {
         };
         if is_empty {
             out.extend_from_slice(line);
-            // Empty lines before a request are none of it (RFC 9112, section 2.2).
+            // Empty lines before a request line are ignored (RFC 9112, section 2.2).
             return if head.lines == 0 { (rest, Over::No) } else { (rest, self.end(head, found)) };
         }
         head.lines += 1;
@@ -251,7 +252,7 @@ impl Heads {
         (rest, Over::No)
     }
 
-    /// Whether a line has to be seen whole before it is known where it goes.
+    /// Whether a partial line must be buffered until it is complete.
     fn holds(&self, head: &Head) -> bool {
         let is_status = head.lines == 0 && self.role == Role::Response;
         let is_looked_at = self.role == Role::Request || head.interim.is_some();
@@ -274,17 +275,17 @@ impl Heads {
     }
 }
 
-/// Whether a head is over.
+/// Whether a head has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Over {
     No,
-    /// That of an interim response: another head follows.
+    /// It was an interim response: another head follows.
     Interim,
     Yes,
 }
 
 impl Head {
-    /// Notes what hyper forgets of a status line (RFC 9112, section 4).
+    /// Keeps what hyper drops of a status line (RFC 9112, section 4).
     fn note_status(&mut self, line: &[u8], found: &mut Found) {
         let line = line.trim_ascii_end();
         if is_interim(line) {
@@ -295,20 +296,21 @@ impl Head {
         }
     }
 
-    /// Takes a field; returns whether it was set aside, and hyper is not to see it.
+    /// Reads a field line. Returns whether it was set aside, so that hyper must not see it.
     fn take_field(&mut self, line: &[u8], role: Role, found: &mut Found) -> bool {
         let is_beyond = self.lines > MAX_LINES && !self.is_given_up;
         let is_fold = matches!(line.first(), Some(b' ' | b'\t'));
         let was_set_aside = std::mem::take(&mut self.was_set_aside);
         if is_fold {
-            // RFC 9112, section 5.2: in a response it is one with the line before it.
+            // Obsolete line folding (RFC 9112, section 5.2) continues the field before it. Allowed
+            // in responses only.
             self.was_set_aside =
                 role == Role::Response && was_set_aside && unfold(line, &mut found.fields);
             return self.was_set_aside;
         }
         let Some((name, value)) = field(line, role) else { return false };
         if let Some((_, headers)) = &mut self.interim {
-            // A field too many is only not passed on.
+            // Beyond the capacity of `HeaderMap` a field is dropped.
             drop(headers.try_append(name, value));
             return false;
         }
@@ -321,7 +323,7 @@ impl Head {
 
     fn end(&mut self, found: &mut Found) -> Over {
         match self.interim.take() {
-            // hyper has switched with this one, and reads no other.
+            // After 101 hyper reads no other head.
             Some((StatusCode::SWITCHING_PROTOCOLS, _)) | None => Over::Yes,
             Some((StatusCode::CONTINUE, _)) => Over::Interim,
             Some(interim) => {
@@ -334,8 +336,8 @@ impl Head {
     }
 }
 
-/// How the body of a request is framed that begins with these lines; `None` where they are too many, or
-/// one of them does not end in CRLF: the head may end before, or begin later.
+/// Returns the body framing of a request with these head lines. `None` for the slow path: there are
+/// too many lines, or one does not end in CRLF or is empty, so the head may begin or end elsewhere.
 fn framing_of(lines: &[u8]) -> Option<Framing> {
     let mut framing = Framing::default();
     let (mut begin, mut count) = (0, 0);
@@ -349,7 +351,7 @@ fn framing_of(lines: &[u8]) -> Option<Framing> {
     (count <= MAX_LINES).then_some(framing)
 }
 
-/// A line without what ends it.
+/// Strips the line ending.
 fn without_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
@@ -359,8 +361,8 @@ fn is_interim(line: &[u8]) -> bool {
     line.starts_with(b"HTTP/1.") && line.get(8..10) == Some(b" 1")
 }
 
-/// Name and value of a field, where hyper would read the same. Only in a response may a blank stand
-/// before the colon (RFC 9112, section 5.1).
+/// Parses a field line as hyper would; `None` if hyper would reject it. Whitespace before the colon
+/// is allowed in responses only (RFC 9112, section 5.1).
 fn field(line: &[u8], role: Role) -> Option<(HeaderName, HeaderValue)> {
     let colon = memchr(b':', line)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
@@ -369,7 +371,7 @@ fn field(line: &[u8], role: Role) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
 }
 
-/// Adds a folded line to the field before it.
+/// Appends a folded line to the last field. Returns whether the result is valid.
 fn unfold(line: &[u8], fields: &mut [(HeaderName, HeaderValue)]) -> bool {
     let Some((_, value)) = fields.last_mut() else { return false };
     let unfolded = [value.as_bytes(), b" ", line.trim_ascii()].concat();
@@ -379,7 +381,7 @@ fn unfold(line: &[u8], fields: &mut [(HeaderName, HeaderValue)]) -> bool {
     })
 }
 
-/// Whether hyper does something because of this field: it has to see it.
+/// Whether hyper acts on this field, and so must see it.
 fn is_acted_on(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -403,7 +405,7 @@ mod tests {
 
     const LIMITS: HeadLimits = HeadLimits { fields: 1000, bytes: 32 << 10 };
 
-    /// What hyper reads, and what was found, when these pieces come.
+    /// What hyper reads, and what was found, when these pieces arrive.
     fn read(role: Role, pieces: &[&[u8]]) -> (Vec<u8>, Found) {
         let (mut heads, mut found) = (Heads::new(role, LIMITS), Found::default());
         heads.expect();
@@ -423,14 +425,14 @@ mod tests {
     }
 
     #[test]
-    fn a_head_with_a_hundred_fields_is_left_alone() {
+    fn a_head_with_few_fields_passes_unchanged() {
         let head = request(80);
         let (out, found) = read(Role::Request, &[head.as_bytes()]);
         assert_eq!((out, found.fields.len()), (head.into_bytes(), 0));
     }
 
     #[test]
-    fn fields_beyond_are_set_aside_but_for_those_that_hyper_acts_on() {
+    fn fields_beyond_the_first_ninety_are_set_aside_except_those_that_hyper_acts_on() {
         let head = request(500);
         let (out, found) = read(Role::Request, &[head.as_bytes(), b"abc"]);
         let out = String::from_utf8(out).expect("text");
@@ -445,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_or_too_much_goes_to_hyper() {
+    fn malformed_lines_pass_and_a_head_beyond_the_limits_is_padded() {
         let beyond = |line: &str| {
             let head = request(95).replace("Content-Length", &format!("{line}\r\nContent-Length"));
             String::from_utf8(read(Role::Request, &[head.as_bytes()]).0).expect("text")
@@ -453,7 +455,7 @@ mod tests {
         for odd in ["x : y", "no colon", " folded", "x: \0", "x\0: y", ": y", "TE: trailers"] {
             assert!(beyond(odd).contains(&format!("\r\n{odd}\r\n")), "{odd:?}");
         }
-        // With the first line, `Host` and the length: 998 are allowed.
+        // `Host` and `Content-Length` count as well: 998 more are allowed.
         for (fields, is_refused) in [(998, false), (999, true), (1200, true)] {
             let (out, found) = read(Role::Request, &[request(fields).as_bytes()]);
             assert!(found.fields.len() <= 1000);
@@ -465,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hyper_forgets_of_a_response_is_kept() {
+    fn what_hyper_drops_of_a_response_is_kept() {
         let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink : </b>\r\n\r\n";
         let last = "HTTP/1.1 404 \u{e4}h\r\ncontent-length: 3\r\n\r\n\r\n\r";
         let all = [early.as_bytes(), last.as_bytes()].concat();
@@ -490,9 +492,9 @@ mod tests {
     }
 
     proptest! {
-        /// A head means the same, and a body is the same, however they come in pieces.
+        /// A head keeps its meaning, and a body its bytes, however they are split into pieces.
         #[test]
-        fn nothing_is_lost_or_moved(
+        fn no_field_and_no_body_byte_is_lost_or_reordered(
             fields in prop::collection::vec(("[xX]-[a-z]{1,3}|content-length|host", "[ -~]{0,6}"), 0..300),
             ends in prop::collection::vec(any::<bool>(), 300),
             body in "(\r\n|\n|a: b\r\n|[ -~]){0,40}",

@@ -1,8 +1,7 @@
-//! The rest of a request that nobody reads any more, because it has been answered.
+//! Lingering close: reads and discards the rest of a request after its response.
 //!
-//! It is read and thrown away for a while. A connection that is closed while something unread lies in
-//! its socket is reset, and with the reset a client loses a response that it has not read: many send
-//! all of a body before they look for one.
+//! Closing a socket with unread bytes makes the kernel send a RST, and a RST can destroy a response
+//! that the client has not read yet. Many clients send the whole body before they read.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,11 +14,10 @@ use tokio::time::{Instant, Sleep};
 
 use crate::server::transport::Transport;
 
-/// A client that sends nothing for so long has sent all that it will. As nginx has it
-/// (`lingering_timeout`).
+/// A client that pauses longer than this is not waited for (nginx: `lingering_timeout`, 5 s).
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// For how long the rest of a request is read.
+/// The time limits of a lingering close: in total, and without new bytes.
 #[derive(Debug)]
 pub(super) struct Patience {
     end: Instant,
@@ -34,12 +32,12 @@ impl Patience {
         Self { end: now + at_most, last: now, timer }
     }
 
-    /// Something has come.
+    /// Bytes have arrived.
     fn renew(&mut self) {
         self.last = Instant::now();
     }
 
-    /// Ready when it is over.
+    /// Ready when a limit has passed.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let due = self.end.min(self.last + MAX_PAUSE);
@@ -52,11 +50,11 @@ impl Patience {
     }
 }
 
-/// The rest of a body.
+/// The unread rest of a request body.
 #[derive(Debug)]
 pub(super) struct Leftover {
     body: Incoming,
-    // Begins when it is first polled: where it is dropped there need be no timers.
+    // Created on the first poll: `new` runs when a body is dropped, possibly outside a runtime.
     patience: Option<Patience>,
 }
 
@@ -65,10 +63,10 @@ impl Leftover {
         Self { body, patience: None }
     }
 
-    /// Reads on, for `at_most`. Ready when that is over: whether all of it was read.
+    /// Reads and discards, for at most `at_most`. Returns whether the body was read to its end.
     pub(super) fn poll(&mut self, at_most: Duration, cx: &mut Context<'_>) -> Poll<bool> {
         let patience = self.patience.get_or_insert_with(|| Patience::new(at_most));
-        // Only as much as comes: a client that sends without a pause is not read without an end.
+        // Checked first: a client that sends without a pause must not be read forever.
         if patience.end <= Instant::now() {
             return Poll::Ready(false);
         }
@@ -83,12 +81,12 @@ impl Leftover {
     }
 }
 
-/// Closes a connection whose client may still be sending: says that nothing more will be written,
-/// and reads on until the client has closed too, for `at_most`. Returns whether it has.
+/// Closes a connection whose client may still be sending: shuts down the sending side, then reads
+/// and discards until the client closes, for at most `at_most`. Returns whether the client closed.
 pub(in crate::server) async fn close(mut transport: Transport, at_most: Duration) -> bool {
-    /// What is read at once.
+    /// Bytes per read.
     const PIECE: usize = 16 << 10;
-    // One that is gone already needs no end.
+    // Fails if the client has already closed or reset the connection.
     if transport.shutdown().await.is_err() {
         return true;
     }

@@ -1,38 +1,39 @@
-//! The requests of one connection, one after the other, on their way to hyper.
+//! Splits the requests of one connection, so that hyper reads one at a time.
 //!
-//! A client may send a request before the response to the one before (RFC 9112, section 9.3.2). hyper
-//! is given only what belongs to the request at hand: so the head of each is checked from its first
-//! byte, and a byte of a body is never taken for a head, in whatever pieces they arrive. Where the end
-//! of a request is not known, all that follows goes to hyper unchecked.
+//! A client may pipeline requests (RFC 9112, section 9.3.2). Here each request is cut off at its
+//! end, however the bytes arrive: so every head is checked from its first byte, and no byte of a
+//! body is taken for a head. If the end of a request is unknown, everything after it goes to hyper
+//! unchecked.
 
 use super::framing::{Chunks, Framing, at_most};
 use super::heads::{Found, HeadLimits, Heads, Role};
 
-/// The requests of one connection.
+/// Splits the requests of one connection.
 #[derive(Debug)]
 pub(super) struct Requests {
     heads: Heads,
     stage: Stage,
 }
 
-/// What comes next.
+/// What the next bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The head of a request, or the rest of one.
     Head,
-    /// So many bytes of a body.
+    /// This many bytes of a body.
     Body(u64),
+    /// A chunked body.
     Chunks(Chunks),
-    /// It is not known.
+    /// Unknown.
     Unknown,
 }
 
 /// A part of one request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// Its length in bytes. What follows belongs to the next request.
+    /// Bytes of the input that belong to it. The bytes after them belong to the next request.
     pub(super) length: usize,
-    /// What hyper reads in place of it; `None`: the same.
+    /// The bytes to give hyper in its place; `None`: unchanged.
     pub(super) instead: Option<Vec<u8>>,
 }
 
@@ -41,12 +42,12 @@ impl Requests {
         Self { heads: Heads::new(Role::Request, limits), stage: Stage::Head }
     }
 
-    /// What follows is not HTTP/1.1: it goes to hyper as it is.
+    /// Passes everything after this to hyper unchanged: the connection was upgraded.
     pub(super) fn stop(&mut self) {
         self.stage = Stage::Unknown;
     }
 
-    /// Checks what has come, as far as the end of the request at hand.
+    /// Checks received bytes, up to the end of the current request.
     pub(super) fn read(&mut self, bytes: &[u8], found: &mut Found) -> Piece {
         let mut piece = Piece { length: 0, instead: None };
         if self.stage == Stage::Head {
@@ -99,10 +100,10 @@ mod tests {
 
     const LIMITS: HeadLimits = HeadLimits { fields: 1000, bytes: 64 << 10 };
 
-    /// What hyper reads of one request, and the fields that are set aside.
+    /// The bytes hyper reads of one request, and the fields that are set aside.
     type Read = (Vec<u8>, Vec<(HeaderName, HeaderValue)>);
 
-    /// Reads requests as the socket does: what belongs to the next one is given again.
+    /// Reads requests as the socket does: bytes of the next request are passed in again.
     fn read(pieces: &[&[u8]]) -> Vec<Read> {
         let (mut requests, mut found) = (Requests::new(LIMITS), Found::default());
         let (mut all, mut out) = (Vec::new(), Vec::new());
@@ -110,7 +111,7 @@ mod tests {
             let mut rest = *piece;
             while !rest.is_empty() {
                 let piece = requests.read(rest, &mut found);
-                assert!(piece.length > 0, "it goes on");
+                assert!(piece.length > 0, "every call makes progress");
                 match piece.instead {
                     Some(instead) => out.extend(instead),
                     None => out.extend_from_slice(&rest[..piece.length]),
@@ -122,12 +123,12 @@ mod tests {
                 }
             }
         }
-        assert_eq!(requests.stage, Stage::Head, "the last one is complete");
+        assert_eq!(requests.stage, Stage::Head, "the last request is complete");
         assert!(out.is_empty());
         all
     }
 
-    /// A request with any body that hyper would accept.
+    /// A request with any framing and body that hyper would accept.
     fn request() -> impl Strategy<Value = Vec<u8>> {
         let fields = prop_oneof![0_usize..5, 85_usize..100, 200_usize..400];
         let line_end = prop_oneof![4 => Just("\r\n"), 1 => Just("\n")];
@@ -159,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pipelined_requests_are_read_as_when_each_comes_alone(
+        fn pipelined_requests_are_read_as_if_each_arrived_alone(
             requests in prop::collection::vec(request(), 1..6),
             cuts in prop::collection::vec(prop_oneof![1_usize..4, 1_usize..3000], 1..12),
         ) {
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_set_aside_behind_a_request_whose_end_is_not_known() {
+    fn nothing_is_set_aside_after_a_request_whose_end_is_unknown() {
         let fields: String = (0..200).map(|n| format!("x-{n}: {n}\r\n")).collect();
         for framing in [
             "Transfer-Encoding: gzip, chunked",

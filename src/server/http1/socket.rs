@@ -1,8 +1,9 @@
 //! A client's connection, as hyper sees it.
 //!
-//! hyper takes a client that closes its sending side for one that has left, or does not look for it
-//! at all while a request is answered. It is told not to look, and that is done here
-//! ([`half_closed`](super::half_closed)).
+//! hyper either treats a half-closed client as gone, or does not watch for a close at all while a
+//! request is handled. It is configured not to watch, and this socket does
+//! ([`half_closed`](super::half_closed)). It also cuts the bytes into requests
+//! ([`requests`](super::requests)) and writes interim responses.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -22,7 +23,7 @@ use crate::server::Http1Settings;
 use crate::server::transport::{Progress, Transport};
 use crate::server::unread;
 
-/// The most that is read of what a client sends while its request is answered, in bytes.
+/// The most bytes to read ahead while a request is handled.
 const READ_AHEAD: usize = 2 << 10;
 
 /// A client's connection, as hyper sees it.
@@ -31,18 +32,18 @@ pub(in crate::server) struct ClientSocket {
     transport: Transport,
     exchange: Arc<Exchange>,
     requests: Requests,
-    // What hyper is to read before anything else.
+    // Checked bytes that hyper reads first.
     ready: Bytes,
-    // What has come of later requests, unchecked; and how much of it while a request was answered.
+    // Unchecked bytes of later requests; and how many of them were read to watch for a close.
     ahead: BytesMut,
     looked_ahead: usize,
-    // Whether the client has sent all that it will.
+    // Whether the client has closed its sending side.
     is_at_end: bool,
-    // For how long it is waited for then, and since it waits for a response.
+    // How long a half-closed client is waited for; and its probes, while it waits for a response.
     half_close: Duration,
     half_closed: Option<HalfClosed>,
     progress: Arc<Progress>,
-    // Interim responses, before what hyper writes next.
+    // Interim responses, written before hyper's next bytes.
     interim: BytesMut,
 }
 
@@ -69,22 +70,22 @@ impl ClientSocket {
         }
     }
 
-    /// Whether the client has sent all that it will.
+    /// Whether the client has closed its sending side.
     pub(in crate::server) fn is_at_end(&self) -> bool {
         self.is_at_end
     }
 
-    /// The connection itself: something else than hyper goes on with it.
+    /// Returns the transport, to use it without hyper.
     pub(in crate::server) fn into_transport(self) -> Transport {
         self.transport
     }
 
-    /// Whether the client has sent what hyper has not read.
+    /// Whether there are received bytes that hyper has not read.
     pub(in crate::server) fn has_unread(&self) -> bool {
         !self.ready.is_empty() || !self.ahead.is_empty()
     }
 
-    /// Checks what has come, as far as it is of the request at hand.
+    /// Checks received bytes, up to the end of the current request.
     fn check(requests: &mut Requests, exchange: &Exchange, bytes: &[u8]) -> Piece {
         if exchange.has_switched() {
             requests.stop();
@@ -96,7 +97,7 @@ impl ClientSocket {
         piece
     }
 
-    /// Gives hyper what came while an earlier request was at hand.
+    /// Gives hyper bytes that arrived during an earlier request.
     fn read_ahead(&mut self, buf: &mut ReadBuf<'_>) {
         let length = self.ahead.len().min(buf.remaining());
         let piece = Self::check(&mut self.requests, &self.exchange, &self.ahead[..length]);
@@ -110,11 +111,11 @@ impl ClientSocket {
         }
     }
 
-    /// While a request is answered hyper does not read: sees whether the client is there. What it sends
-    /// meanwhile is kept for hyper.
+    /// Watches for the client's close while a request is handled, when hyper does not read. Buffers
+    /// what the client sends meanwhile, up to [`READ_AHEAD`].
     ///
     /// # Errors
-    /// It has left.
+    /// The client is gone.
     fn look_for_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if !self.exchange.is_awaited() {
             return Ok(());
@@ -133,9 +134,13 @@ impl ClientSocket {
         if self.is_at_end { self.wait_for_client(cx) } else { Ok(()) }
     }
 
-    /// The client has sent all that it will.
+    /// Probes a half-closed client.
+    ///
+    /// # Errors
+    /// It counts as gone.
     fn wait_for_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let left = || io::Error::new(io::ErrorKind::ConnectionAborted, "the client has left");
+        let left =
+            || io::Error::new(io::ErrorKind::ConnectionAborted, "the client closed the connection");
         if self.half_close.is_zero() {
             return Err(left());
         }
@@ -145,7 +150,7 @@ impl ClientSocket {
                 Due::Left => return Err(left()),
                 Due::Probe => {
                     self.progress.ask_for_probe();
-                    // The body of the response is to be polled for it.
+                    // The response body sees the request when it is polled.
                     cx.waker().wake_by_ref();
                 }
             }
@@ -160,7 +165,7 @@ impl ClientSocket {
         written
     }
 
-    /// Writes what hyper does not write: interim responses, where a response may begin.
+    /// Writes queued interim responses, where a response may begin.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.exchange.is_flushed() {
             let waiting = self.exchange.take_interim();
@@ -252,7 +257,7 @@ impl AsyncWrite for ClientSocket {
         self.transport.is_write_vectored()
     }
 
-    // hyper flushes when it has written all that it has.
+    // hyper flushes once it has written all it has.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.exchange.set_flushed(true);
