@@ -1,4 +1,4 @@
-//! HTTP/1.1 on a connection, by hyper: requests in, responses out.
+//! HTTP/1.1 on a connection, by hyper, until a response is an event stream.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -30,25 +30,25 @@ use crate::server::transport::Transport;
 /// Any error of a body.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Answers requests.
+/// Responds to requests.
 pub trait Handler: Clone + 'static {
     /// The body of its responses.
     type Body: Body<Data = Bytes, Error = BodyError> + Frames + Unpin + 'static;
 
-    /// Answers one request. Total: a failure is a response too.
+    /// Responds to one request. Infallible: a failure becomes an error response.
     fn handle(
         &self,
         request: Request<RequestBody>,
         connection: Rc<ConnectionState>,
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
 
-    /// Answers a request that cannot be handled. `head` is what can be said of it: its method, and the
-    /// fields that were read.
+    /// Returns the error response to a request that was rejected before it could be handled. `head`
+    /// holds the method and the fields that could be read.
     fn refuse(&self, head: &Request<()>, why: Unfit) -> Response<Self::Body>;
 }
 
-/// Answers requests until the client is done, the gateway leaves, or a response is a stream: that
-/// is taken out of hyper's hands.
+/// Serves requests until the client closes, the gateway shuts down, or a response is an event
+/// stream. Then returns the [`Carrier`] that takes the connection over from hyper.
 pub(super) async fn speak_http1<H: Handler>(
     transport: Transport,
     shard: &ShardServer<H>,
@@ -66,7 +66,7 @@ pub(super) async fn speak_http1<H: Handler>(
         .header_read_timeout(settings.header_read_timeout)
         .max_header_size(settings.max_header_bytes)
         .max_buf_size(settings.max_buffer_bytes)
-        // The socket sees to that.
+        // `ClientSocket` handles half-closed clients itself.
         .half_close(true)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
@@ -79,11 +79,11 @@ pub(super) async fn speak_http1<H: Handler>(
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(Some(ended));
         }
-        // Behind it: a request may have been left within.
+        // After hyper's poll, in which the handler may have dropped an unread request body.
         if exchange.gives_up_rest(lingering, cx) {
             shard.metrics().connection_cut(CutReason::Lingering.as_str());
         }
-        // hyper has written all that came before, unless the socket is full: then not yet.
+        // hyper has written all earlier responses once the socket is not blocked.
         if handover.is_offered() && state.progress.blocked_since().is_none() {
             return Poll::Ready(None);
         }
@@ -92,7 +92,7 @@ pub(super) async fn speak_http1<H: Handler>(
     if let Some(ended) = ended.await {
         let Some(parts) = connection.into_parts() else { return Ok(ended.map(|()| None)?) };
         let is_late = ended.as_ref().is_err_and(hyper::Error::is_timeout);
-        // Between two requests that is how a connection ends which nobody needs any more.
+        // A timeout between two requests is the normal end of a keep-alive connection.
         if is_late && !parts.read_buf.is_empty() {
             shard.metrics().connection_cut(CutReason::HeaderTimeout.as_str());
         }
@@ -101,7 +101,7 @@ pub(super) async fn speak_http1<H: Handler>(
         let has_unread = !parts.read_buf.is_empty() || socket.has_unread();
         let is_unread = is_refused || exchange.is_unread() || has_unread;
         if is_unread && !is_late && !socket.is_at_end() {
-            // Boxed: the connections that do not end so do not pay for its size.
+            // Boxed, so that connections that do not linger do not pay for its size.
             Box::pin(linger(socket, shard, state)).await;
         }
         return Ok(ended.map(|()| None)?);
@@ -115,8 +115,8 @@ pub(super) async fn speak_http1<H: Handler>(
     }))
 }
 
-/// Reads what the client still sends of a request that nobody reads, so that it gets the response; until it
-/// closes, the gateway leaves, or `lingering_close` is over.
+/// Reads and discards what the client still sends, so that it receives the response and no reset.
+/// Ends when the client closes, the gateway shuts down, or `lingering_close` has passed.
 async fn linger<H: Handler>(socket: ClientSocket, shard: &ShardServer<H>, state: &ConnectionState) {
     let lingering = shard.settings().lingering_close;
     let has_closed = tokio::select! {
@@ -143,15 +143,15 @@ fn service<H: Handler>(
     service_fn(move |mut request: Request<Incoming>| {
         let (shard, state, handover) = (shard.clone(), Rc::clone(&state), handover.clone());
         exchange.complete_head(&mut request);
-        // Now, and not when this is polled: the socket must know before it is read again.
+        // Here, not in the future: the socket must know before hyper reads from it again.
         let answering = exchange.begin(request.body().is_end_stream());
         let exchange = Arc::clone(&exchange);
         async move {
             let running = RunningRequest::begin(Rc::clone(&state));
-            // Chunks are HTTP/1.1's; for 1.0 hyper ends the body with the connection.
+            // HTTP/1.0 has no chunked coding; there hyper delimits the body by closing.
             let is_chunked = request.version() == Version::HTTP_11;
             let is_held = expects_continue(request.headers());
-            // HTTP/1.0 knows no interim responses (RFC 9110, section 15.2).
+            // HTTP/1.0 has no interim responses (RFC 9110, section 15.2).
             let interim = match is_chunked {
                 true => Interim::over_http1(Arc::clone(&exchange)),
                 false => Interim::default(),

@@ -1,8 +1,11 @@
-//! One connection, from accept to its end.
+//! One connection, from accept to close.
 //!
-//! One task for each: TLS where the listener has it, and HTTP/1.1 by hyper; a smaller one takes over
-//! for HTTP/2, and for a stream ([`rest`]). Until the client is done, the gateway leaves, or a deadline
-//! of ours ends it. What requests mean is the [`Handler`]'s affair.
+//! Owns the PROXY header, the TLS handshake, the choice of protocol and HTTP/1.1. Does not know
+//! what requests mean: that is the [`Handler`]'s business.
+//!
+//! Each connection has one task. It ends when the client closes, the gateway shuts down or a
+//! deadline passes. For HTTP/2, and for an event stream over HTTP/1.1, a smaller task takes over
+//! ([`rest`]).
 
 mod http;
 mod rest;
@@ -35,8 +38,8 @@ use super::tls::Tls;
 use super::transport::{Transport, Watched};
 use crate::metrics::Metrics;
 
-/// Serves one connection. Owned by its shard; ends with the connection, or when it is known what the
-/// rest of it is for: then a smaller task goes on. `place` is given back at its end.
+/// Serves one connection. The shard owns the task. It ends with the connection, or when a smaller
+/// task takes over (see [`rest`]). `place` is dropped when the connection ends.
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
     listener: Rc<Listener>,
@@ -52,7 +55,7 @@ pub(super) async fn serve<H: Handler>(
             ended
         });
         tokio::select! {
-            // First: who speaks hears of it too, and may end on it.
+            // Cut first: `speaking` reacts to the same notice and may end without the reason.
             biased;
             reason = cut_off(&state) => {
                 shard.metrics().connection_cut(reason.as_str());
@@ -94,9 +97,9 @@ async fn speak<H: Handler>(
     state: &Rc<ConnectionState>,
 ) -> Result<Option<(Spoken<H>, impl Drop + use<H>)>, BodyError> {
     let (transport, protocol) = tokio::select! {
-        // Boxed: the room for a handshake is given back after it.
+        // Boxed, so that the memory for a handshake is freed after it.
         greeted = Box::pin(greet(watched, listener, shard, state)) => greeted?,
-        // We are leaving: who has asked for nothing yet is not waited for.
+        // Graceful shutdown: a client that has not sent a request is not waited for.
         _ = state.notice_after(None) => return Ok(None),
     };
     state.protocol.set(Some(protocol));
@@ -108,15 +111,16 @@ async fn speak<H: Handler>(
     Ok(spoken.map(|spoken| (spoken, open)))
 }
 
-/// What the rest of a connection is for.
+/// What the second task of a connection runs.
 enum Spoken<H: Handler> {
-    /// The stream that was asked for.
+    /// An event stream over HTTP/1.1.
     Stream(Carrier<H::Body>),
-    /// Whatever is asked for over HTTP/2.
+    /// HTTP/2.
     Http2(Transport),
 }
 
-/// Finds out who the client is and what it speaks, through TLS where the listener has it.
+/// Reads the PROXY header if the listener has one, does the TLS handshake, and determines the
+/// protocol.
 async fn greet<H: Handler>(
     mut watched: Watched,
     listener: &Listener,
@@ -148,14 +152,15 @@ async fn greet<H: Handler>(
     Ok((Transport::Tls(Box::new(stream)), protocol))
 }
 
-/// Hears from the load balancer whom it speaks for. Nobody else may say so.
+/// Reads the PROXY header, which only a trusted proxy may send.
 async fn introduce<H: Handler>(
     watched: &mut Watched,
     shard: &ShardServer<H>,
     state: &ConnectionState,
 ) -> io::Result<()> {
     if !shard.settings().trusts(state.client()) {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not one of trusted_proxies"));
+        let error = "PROXY header from an address that is not in trusted_proxies";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
     }
     if let Some(client) = proxy_protocol::read(watched).await? {
         state.speaks_for(client);
@@ -164,15 +169,16 @@ async fn introduce<H: Handler>(
 }
 
 const CLEAR_TEXT_REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    content-type: text/plain; charset=utf-8\r\ncontent-length: 59\r\nconnection: close\r\n\r\n\
-    400: this port speaks HTTPS only: use https:// in the URL.\n";
-/// So much of the request in clear text is read before the connection is closed, and for so long: closing
-/// it with unread bytes would reset it, and the client might not get the response.
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 84\r\nconnection: close\r\n\r\n\
+    400 Bad Request: plain HTTP request sent to an HTTPS port; use https:// in the URL.\n";
+/// How many bytes of the clear-text request are read before the close, and for how long. Closing a
+/// socket with unread bytes resets the connection, and the client may lose the response.
 const CLEAR_TEXT_BYTES: u64 = 64 << 10;
 const CLEAR_TEXT_TIME: Duration = Duration::from_secs(1);
 
-/// Responds to HTTP in clear text with a 400 that says so. A method begins with a letter, and a record of
-/// TLS with 22 (RFC 8446, section 5.1). One read more for a handshake.
+/// Responds with 400 to a plain HTTP request on a TLS port. An HTTP method begins with an
+/// upper-case letter, a TLS handshake record with 22 (RFC 8446, section 5.1). Costs a handshake one
+/// more read.
 async fn refuse_clear_text(watched: &mut Watched) -> io::Result<()> {
     let mut first = BytesMut::with_capacity(1);
     (&mut *watched).take(1).read_buf(&mut first).await?;
@@ -185,13 +191,13 @@ async fn refuse_clear_text(watched: &mut Watched) -> io::Result<()> {
     let mut request = (&mut *watched).take(CLEAR_TEXT_BYTES);
     let mut nowhere = tokio::io::sink();
     let rest = tokio::io::copy(&mut request, &mut nowhere);
-    // However that ends, the connection is closed.
+    // Closes whether or not the client did.
     drop(tokio::time::timeout(CLEAR_TEXT_TIME, rest).await);
-    Err(io::Error::new(io::ErrorKind::InvalidData, "HTTP in clear text on a port of TLS"))
+    Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP request sent to an HTTPS port"))
 }
 
-/// Answers the client's greeting when its turn has come, and then waits without a place: who says
-/// nothing, or stops half-way, keeps nobody waiting.
+/// Does the TLS handshake. Holds a permit only while it computes the server's first flight, not
+/// while it waits for the client: a client that sends nothing, or stops half-way, delays no other.
 async fn handshake<H: Handler>(
     watched: Watched,
     tls: &Tls,
@@ -200,7 +206,7 @@ async fn handshake<H: Handler>(
     let hello = LazyConfigAcceptor::new(Acceptor::default(), watched).await?;
     let mut stream = {
         let _permit = shard.handshake_permit().await;
-        // The keys are computed and the certificate is signed in here, without a pause.
+        // This poll does the key exchange and the signature, without yielding.
         let mut stream = hello.into_stream(Arc::clone(&tls.config));
         let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll(cx))).await;
         tokio::task::yield_now().await;
@@ -212,7 +218,8 @@ async fn handshake<H: Handler>(
     (&mut stream).await
 }
 
-/// Reads just so far that HTTP/2 by prior knowledge (RFC 9113, section 3.3) is told from HTTP/1.1.
+/// Reads until the bytes match or contradict the HTTP/2 connection preface: h2c by prior knowledge
+/// (RFC 9113, section 3.3), or HTTP/1.1.
 async fn sniff(watched: &mut Watched) -> io::Result<Protocol> {
     let mut seen = BytesMut::with_capacity(PREFACE.len());
     while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
@@ -226,12 +233,12 @@ async fn sniff(watched: &mut Watched) -> io::Result<Protocol> {
     Ok(if is_preface { Protocol::Http2 } else { Protocol::Http1 })
 }
 
-/// Whether hyper has refused a header that is too long (431), or a target (414).
+/// Whether hyper rejected a request whose header (431) or target (414) is too long.
 fn is_oversized(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref().is_some_and(hyper::Error::is_parse_too_large)
 }
 
-/// A handshake that fails is counted as such; this is about what comes behind it.
+/// Counts a TLS error after the handshake. A failed handshake has a counter of its own.
 fn count_fault_of_tls(
     error: &(dyn std::error::Error + 'static),
     state: &ConnectionState,
@@ -242,7 +249,7 @@ fn count_fault_of_tls(
     }
 }
 
-/// Whether rustls has ended the connection, for a fault of the client's.
+/// Whether the error is rustls's: the client violated TLS.
 fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.any(|cause| {
@@ -259,5 +266,5 @@ fn handshake_failure(error: &io::Error) -> &'static str {
     }
 }
 
-/// How often the deadlines of the connections of a shard are looked at.
+/// How often a shard checks the deadlines of its connections.
 pub(super) const ENFORCE_INTERVAL: Duration = Duration::from_millis(500);

@@ -1,8 +1,9 @@
-//! The rest of a connection, once it is known what it is for: a stream over HTTP/1.1, or HTTP/2.
+//! The second task of a connection: HTTP/2, or one event stream over HTTP/1.1.
 //!
-//! A task of its own takes it on, without the room that a handshake and the first request took.
-// None of this is an `async fn`: each holds what it was given twice, and what awaits it holds it again.
-// In memory that would be much that an event does not touch, between the little that it does.
+//! Runs in a task of its own, so that the memory of the handshake and of the first request is
+//! freed.
+// Hand-written futures, no `async fn`: an `async fn` stores its arguments twice, and so does each
+// that awaits it. That spreads the few bytes that an event touches over more cache lines.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,9 +15,9 @@ use crate::server::carrier::{Carried, Carrier, Frames};
 use crate::server::http2;
 use crate::server::shard_server::ShardServer;
 
-/// What a connection is for.
+/// What a second task runs.
 pub(super) trait Purpose {
-    /// Goes on until it is done, or cut off.
+    /// Runs until the end, or until `poll_cut_off` returns a reason to close.
     fn poll<C>(
         &mut self,
         context: &mut Context<'_>,
@@ -48,11 +49,11 @@ impl<H: Handler> Purpose for http2::Connection<H> {
     }
 }
 
-/// A connection on its way to its end; its places are given back then.
+/// The second task of a connection. Drops `places` when the connection ends.
 pub(super) struct Rest<H, W, P> {
     purpose: W,
     state: Rc<ConnectionState>,
-    // The notice that was seen last.
+    // The last notice seen.
     known: Option<Notice>,
     shard: ShardServer<H>,
     _places: P,

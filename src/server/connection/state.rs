@@ -1,4 +1,7 @@
-//! What is known of a connection, and what its task is told from outside.
+//! The state of a connection that its task, its requests and its shard share.
+//!
+//! Enforces the deadlines that hyper does not know, and carries the notices by which a shard ends
+//! the task.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -17,14 +20,14 @@ use crate::server::http2::{Found, KeepAlive};
 use crate::server::switch;
 use crate::server::transport::{LARGE_BODY, Progress};
 
-/// A client that had connected before the gateway began to leave has so long to send its first
-/// request, and is still answered.
+/// In a graceful shutdown: how long a connected client may still take to send its first request,
+/// which then gets its response.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-/// When file descriptors run out, a connection that nobody has used for so long gives way.
+/// In a shortage of file descriptors: how long a connection must have been idle to be closed.
 const GIVE_WAY_AFTER: Duration = Duration::from_secs(1);
 
-/// What is spoken on a connection.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1, or 1.0.
@@ -34,7 +37,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The word in the metrics.
+    /// The label value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http1 => "h1",
@@ -43,35 +46,35 @@ impl Protocol {
     }
 }
 
-/// Why the gateway cut a connection off.
+/// Why the gateway closed a connection before its client did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CutReason {
-    /// Too many faults on streams of HTTP/2 in a short time, which made us give up their requests.
+    /// HTTP/2: too many stream errors in a short time, each of which aborted a request.
     Faults,
     /// No complete request within `first_request_timeout`.
     FirstRequest,
-    /// Too many frames of HTTP/2 that ask for nothing.
+    /// HTTP/2: too many frames that carry nothing, such as PING, SETTINGS or empty DATA.
     Flood,
-    /// A header block of HTTP/2 that goes on and on.
+    /// HTTP/2: a header block with too many CONTINUATION frames, bytes or fields.
     Headers,
-    /// A header of HTTP/1.1 that was begun and not ended within `header_read_timeout`; over HTTP/2 a
-    /// header block, or a frame other than DATA, within `header_timeout`.
+    /// HTTP/1.1: a header not complete within `header_read_timeout`. HTTP/2: a header block, or a
+    /// frame other than DATA, not complete within `header_timeout`.
     HeaderTimeout,
-    /// No answer to a PING of HTTP/2.
+    /// HTTP/2: no ACK of a PING within `keep_alive_timeout`.
     KeepAlive,
-    /// The client went on sending a request that had been answered.
+    /// HTTP/1.1: the client was still sending its request `lingering_close` after the response.
     Lingering,
-    /// A stream on it is to end now, and HTTP/1.1 has no other way.
+    /// HTTP/1.1: its response had to be aborted, for which only closing the connection is left.
     Stream,
-    /// The client took too many requests back as soon as they had begun.
+    /// HTTP/2: the client reset too many streams right after it opened them (rapid reset).
     Resets,
-    /// File descriptors run out, and nobody used it.
+    /// Idle during a shortage of file descriptors.
     Shortage,
     /// Nothing could be written for `write_timeout`.
     Stalled,
-    /// The gateway stops, and the time for a good order is over.
+    /// The gateway stopped and its drain timeout passed.
     Stopped,
-    /// A fault in TLS behind the handshake, such as keys that are changed again and again.
+    /// A TLS error after the handshake, such as too many key updates.
     Tls,
 }
 
@@ -95,15 +98,15 @@ impl CutReason {
     }
 }
 
-/// What is known of a connection, shared by its task, its requests and the rounds of its shard.
+/// The state of a connection, shared by its task, its requests and its shard's deadline checks.
 #[derive(Debug)]
 pub struct ConnectionState {
     pub(in crate::server) peer: SocketAddr,
-    // Whom the peer speaks for, where the PROXY protocol says so.
+    // The peer's address, or the one that the PROXY header names.
     client: Cell<IpAddr>,
     client_text: OnceCell<Box<str>>,
     is_trusted_proxy: Cell<bool>,
-    // Among those of its client, where they are counted.
+    // Counts it against its client's limits, if there are any.
     place: RefCell<Option<ConnectionPlace>>,
     after_http: RefCell<Option<AfterHttp>>,
     is_tls: bool,
@@ -113,16 +116,16 @@ pub struct ConnectionState {
     running_requests: Cell<usize>,
     idle_since: Cell<Instant>,
     pub(in crate::server) keep_alive: KeepAlive,
-    // Told to finish, but only after its first request, or when it is then.
+    // A shutdown began before its first request: finishes after that request, or at this time.
     finish_due: Cell<Option<Instant>>,
     pub(in crate::server) progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
-    // For large bodies, on the way to the client.
+    // Whether the send buffer was enlarged for a large body.
     has_more_room: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
-/// What goes on when HTTP is over.
+/// The future that uses the connection after an upgrade.
 struct AfterHttp(Pin<Box<dyn Future<Output = ()>>>);
 
 impl fmt::Debug for AfterHttp {
@@ -131,12 +134,12 @@ impl fmt::Debug for AfterHttp {
     }
 }
 
-/// What the task of a connection is told from outside.
+/// A request to the task of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Notice {
-    /// Finish what runs, and begin nothing new.
+    /// Finish requests in progress, accept no new ones, then close.
     Finish,
-    /// End now.
+    /// Close now.
     Cut(CutReason),
 }
 
@@ -165,19 +168,19 @@ impl ConnectionState {
         }
     }
 
-    /// The other end: of the connection, or, behind a load balancer that speaks the PROXY protocol,
-    /// of the balancer's. An IPv4 address that came as IPv6 is IPv4 here.
+    /// The client's address: the peer's or, behind a load balancer with the PROXY protocol, the one
+    /// its header names. IPv4-mapped IPv6 addresses are converted to IPv4.
     pub fn client(&self) -> IpAddr {
         self.client.get()
     }
 
-    /// [`client`](Self::client) as text. Written once: not before the first request, when it is known.
+    /// [`client`](Self::client) as text. Cached, so only for use after the PROXY header was read.
     pub fn client_text(&self) -> &str {
         self.client_text.get_or_init(|| self.client().to_string().into())
     }
 
-    /// What goes on on the connection when HTTP is over, after an upgrade. The connection owns it, and
-    /// ends it when it is cut.
+    /// Sets the future that runs after HTTP has ended, for an upgrade. The connection's task owns
+    /// it, and drops it when the connection is cut.
     pub fn go_on_with(&self, what: impl Future<Output = ()> + 'static) {
         *self.after_http.borrow_mut() = Some(AfterHttp(Box::pin(what)));
     }
@@ -189,12 +192,12 @@ impl ConnectionState {
         }
     }
 
-    /// Counts it among those of its client.
+    /// Counts the connection against the limits of its client.
     ///
     /// # Errors
-    /// What the client has too much of.
+    /// The limit that is exceeded.
     pub(super) fn enter(&self, clients: &Clients, limits: &ClientLimits) -> Result<(), TooMuch> {
-        // Whom a proxy speaks for is known of its requests only.
+        // A proxy's connection carries many clients; only its requests tell which.
         if self.is_trusted_proxy() {
             return Ok(());
         }
@@ -202,7 +205,7 @@ impl ConnectionState {
         Ok(())
     }
 
-    /// Ends it if nobody uses it: file descriptors run out.
+    /// Closes it if it is idle, to free a file descriptor. Returns whether it is.
     pub(in crate::server) fn give_way(&self, now: Instant) -> bool {
         let since = if self.has_had_request.get() { self.idle_since.get() } else { self.accepted };
         let is_idle = self.running_requests.get() == 0 && now >= since + GIVE_WAY_AFTER;
@@ -212,8 +215,7 @@ impl ConnectionState {
         is_idle
     }
 
-    /// Whether [`client`](Self::client) is a proxy that is believed when it says where a request
-    /// comes from.
+    /// Whether [`client`](Self::client) is a trusted proxy, whose forwarding headers count.
     pub fn is_trusted_proxy(&self) -> bool {
         self.is_trusted_proxy.get()
     }
@@ -226,29 +228,29 @@ impl ConnectionState {
         self.is_trusted_proxy.set(settings.trusts(self.client.get()));
     }
 
-    /// Whether the client speaks TLS to us.
+    /// Whether the client connected over TLS.
     pub fn is_tls(&self) -> bool {
         self.is_tls
     }
 
-    /// What is spoken; HTTP/1 before that is known.
+    /// The protocol; HTTP/1 until it is known.
     pub fn protocol(&self) -> Protocol {
         self.protocol.get().unwrap_or(Protocol::Http1)
     }
 
-    /// Whether the connection is cut because nothing could be written.
+    /// Whether the connection was cut for `write_timeout`.
     pub fn is_stalled(&self) -> bool {
         self.notice.get() == Some(Notice::Cut(CutReason::Stalled))
     }
 
-    /// Whether something is to be written now, if anything can: the client has closed its sending side,
-    /// and may have left. Said once.
+    /// Takes the request to write something, if there is one: the client has closed its sending
+    /// side, and only a write shows whether it is gone.
     pub fn takes_probe(&self) -> bool {
         self.progress.takes_probe()
     }
 
-    /// A way to end the request that is being handled, from outside, whatever it waits for: over
-    /// HTTP/2 its stream is reset, over HTTP/1.1 the connection ends.
+    /// Returns a function that aborts the request being handled, whatever it waits for: over HTTP/2
+    /// it resets the stream, over HTTP/1.1 it closes the connection.
     pub fn cut_for_current_request(self: &Rc<Self>) -> Box<dyn Fn()> {
         if let Some(stream) = switch::current() {
             return Box::new(move || stream.cut());
@@ -261,7 +263,8 @@ impl ConnectionState {
         matches!(self.notice.get(), Some(Notice::Cut(_)))
     }
 
-    /// Lets what runs on it finish, and nothing new begin; its first request still may.
+    /// Starts a graceful shutdown. A client that has not sent its first request may still do so,
+    /// for [`FIRST_REQUEST_GRACE`].
     pub(in crate::server) fn finish(&self) {
         if self.has_had_request.get() {
             self.finish_now();
@@ -283,14 +286,13 @@ impl ConnectionState {
         }
     }
 
-    /// Enforces the deadlines that hyper does not know. Gives the time by which it is to be looked at
-    /// again.
+    /// Enforces the deadlines that hyper does not know. Returns when to check again.
     pub(in crate::server) fn enforce(
         &self,
         now: Instant,
         settings: &ConnectionSettings,
     ) -> Instant {
-        // What begins after now takes as long.
+        // A deadline that starts after `now` cannot pass before this.
         let mut next = now + settings.least_timeout();
         if !self.has_had_request.get() {
             let due = self.accepted + settings.first_request_timeout;
@@ -317,7 +319,7 @@ impl ConnectionState {
                     self.finish();
                 }
             }
-            // While the socket is full, nothing may be read, and no frame can end.
+            // While the socket is full, HTTP/2 stops reading, so a frame cannot be completed.
             let unfinished = self.keep_alive.unfinished_until(&settings.http2);
             if let Some(due) = unfinished.filter(|_| self.progress.blocked_since().is_none()) {
                 next = next.min(due);
@@ -349,12 +351,13 @@ impl ConnectionState {
         }
     }
 
-    /// Waits until the notice is another than `known`.
+    /// Waits until the notice differs from `known`.
     pub(super) async fn notice_after(&self, known: Option<Notice>) -> Option<Notice> {
         std::future::poll_fn(|cx| self.poll_notice_after(known, cx)).await
     }
 
-    /// A body of at least so many bytes is about to be sent.
+    /// A body of at least `least` bytes is about to be sent: enlarges the send buffer for a large
+    /// one.
     pub(in crate::server) fn sends(&self, least: u64, settings: &ConnectionSettings) {
         if least >= LARGE_BODY && !self.has_more_room.replace(true) {
             self.progress.make_room(settings.send_buffer);
@@ -365,7 +368,7 @@ impl ConnectionState {
         self.notice.get()
     }
 
-    /// Waits until the connection is cut; `known` is the notice that was seen last.
+    /// Waits until the connection is cut; `known` is the last notice seen.
     pub(super) fn poll_cut_off(
         &self,
         known: &mut Option<Notice>,
