@@ -1,9 +1,10 @@
-//! A stream over HTTP/1.1, carried to its socket without hyper in between.
+//! An event stream over HTTP/1.1, written to its socket without hyper.
 //!
-//! hyper reads the request. When the answer is a stream of frames, the connection is taken out of
-//! hyper's hands: the head and the chunks are written here, each frame with the chunk around it that
-//! it was encoded with. Between two events such a connection holds neither a read nor a write
-//! buffer, and an event costs one write. The connection ends with its stream, and says so.
+//! hyper reads the request. If the response is an event stream, this takes the connection over from
+//! hyper and writes the response's head and chunks. Each frame was encoded once with its chunk
+//! header and trailer (RFC 9112, section 7.1). Between two events such a connection holds neither a
+//! read nor a write buffer, and an event costs one write. The connection closes with its stream
+//! (`connection: close`).
 
 use std::cell::RefCell;
 use std::io;
@@ -26,36 +27,38 @@ use super::transport::{Progress, Transport};
 
 /// The chunk that ends a body (RFC 9112, section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-/// A client has nothing to say on a stream; what it says all the same is read past, up to so much.
+/// The most bytes that a client may send during a stream, where it has nothing to send. They are
+/// read and discarded; beyond this the connection is closed.
 const MAX_IGNORED_BYTES: usize = 64 << 10;
 
-/// A body that may come in frames with chunks around them.
+/// A body that may be an event stream whose frames are already chunk-encoded.
 pub trait Frames {
-    /// Whether it does, so that it can be carried without hyper.
+    /// Whether it is, so that it can bypass hyper.
     fn is_frames(&self) -> bool;
 
-    /// The next frames, chunks and all; `None` at the end.
+    /// Returns the next frames with their chunk framing; `None` at the end.
     fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>>;
 
-    /// Some of what was handed over has been written.
+    /// Called when part of the last chunks was written: the client is reading.
     fn note_progress(&self);
 
-    /// Asks for something to write, if anything can be: to see whether the client is there.
+    /// Requests a keep-alive comment, if one may be written now, to find out whether the client is
+    /// still there.
     fn probe(&self);
 }
 
-/// A body that has failed before its end. Why has been told where it was found out.
+/// A body failed before its end. The cause was logged where it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
-/// A response that is to be carried without hyper.
+/// A response that is to bypass hyper.
 #[derive(Debug)]
 pub(super) struct Offer<B> {
     pub(super) response: Response<B>,
     pub(super) running: RunningRequest,
 }
 
-/// Where a request leaves its response to be carried: one for each connection.
+/// The slot of a connection in which a request's handler leaves a response that is to bypass hyper.
 #[derive(Debug)]
 pub(super) struct Handover<B>(Rc<RefCell<Option<Offer<B>>>>);
 
@@ -83,17 +86,17 @@ impl<B> Clone for Handover<B> {
     }
 }
 
-/// Writes a stream to its socket; ends with the stream, or when the client leaves.
+/// Writes an event stream to its socket. Ends with the stream, or when the client closes.
 #[derive(Debug)]
 pub(super) struct Carrier<B> {
     transport: Transport,
     body: B,
-    // Dropped with the stream: until then its request runs.
+    // Keeps the request in progress until the stream ends.
     _running: RunningRequest,
     pending: Bytes,
     progress: Arc<Progress>,
     client: Option<Arc<Client>>,
-    // For how long a client is waited for that has closed its sending side, and since it has.
+    // How long a client that has closed its sending side is waited for; and since when it is.
     half_close: Duration,
     half_closed: Option<Box<HalfClosed>>,
     ignored: usize,
@@ -102,19 +105,19 @@ pub(super) struct Carrier<B> {
     is_broken: bool,
 }
 
-/// How a stream came to its end.
+/// How a stream, or an HTTP/2 connection, ended.
 #[derive(Debug)]
 pub(super) enum Carried<C> {
-    /// By itself, or because its client has left.
+    /// It was complete, its client closed, or its socket failed.
     Ended(io::Result<()>),
-    /// Its body has failed, and its client is to see that.
+    /// Its body failed; the client must see a truncated response.
     Broken,
-    /// From outside.
+    /// It was cut.
     CutOff(C),
 }
 
-/// Wakes the stream for what its client does, and tells that from an event: then nobody looks
-/// whether there is something to read.
+/// The waker for the socket. Sets a flag that distinguishes activity of the client from an event,
+/// so that an event alone costs no read(2).
 #[derive(Debug)]
 struct Client {
     stream: Waker,
@@ -159,7 +162,7 @@ impl<B: Frames> Carrier<B> {
         }
     }
 
-    /// Puts what the stream says first behind the head: one packet.
+    /// Appends the first chunks to the head, so that both go out in one packet.
     fn join_first_chunks(&mut self, context: &mut Context<'_>) {
         match self.body.poll_chunks(context) {
             Poll::Ready(Some(Ok(chunks))) => {
@@ -173,8 +176,8 @@ impl<B: Frames> Carrier<B> {
         }
     }
 
-    /// Carries the stream on: to its end, or until it is cut off. Whether it is, is asked when it is
-    /// called (see [`Progress`]).
+    /// Writes the stream until it ends or is cut. Polls `poll_cut_off` only when the flag of
+    /// [`Progress`] is set.
     pub(super) fn poll<C>(
         &mut self,
         context: &mut Context<'_>,
@@ -202,7 +205,7 @@ impl<B: Frames> Carrier<B> {
                 Err(error) => return Poll::Ready(Carried::Ended(Err(error))),
             }
             if self.is_broken {
-                // Without its last chunk a body is not complete.
+                // Without the last chunk the client sees a truncated body.
                 self.progress.reset_when_closed();
                 return Poll::Ready(Carried::Broken);
             }
@@ -217,7 +220,7 @@ impl<B: Frames> Carrier<B> {
                     self.is_over = true;
                 }
                 Poll::Pending => {
-                    // TLS may hold some of it back.
+                    // rustls may still buffer some bytes.
                     let flushed = Pin::new(&mut self.transport).poll_flush(context);
                     if let Poll::Ready(Err(error)) = flushed {
                         return Poll::Ready(Carried::Ended(Err(error)));
@@ -250,12 +253,12 @@ impl<B: Frames> Carrier<B> {
                 self.body.note_progress();
             }
         }
-        // The frame is not held on to until the next one comes.
+        // Frees the frame now, not when the next event arrives.
         self.pending = Bytes::new();
         Ok(Poll::Ready(()))
     }
 
-    /// Waits for the client to leave, and reads past what it says.
+    /// Waits for the client to close, and discards what it sends.
     fn poll_client(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
         let client = self.client.get_or_insert_with(|| {
             let progress = Arc::clone(&self.progress);
@@ -280,14 +283,14 @@ impl<B: Frames> Carrier<B> {
                 return Poll::Ready(Ok(()));
             }
             if length == 0 {
-                // It may have left, or only have nothing more to say.
+                // It may be gone, or only have closed its sending side.
                 self.half_closed = Some(Box::new(HalfClosed::new(self.half_close)));
             }
         }
     }
 }
 
-/// The head of the response (RFC 9112, section 4).
+/// Encodes the response's status line and header (RFC 9112, section 4).
 fn head(parts: &Parts) -> Bytes {
     let mut head = BytesMut::with_capacity(256);
     head.put_slice(b"HTTP/1.1 ");

@@ -1,8 +1,9 @@
-//! The clients by their addresses, and what each may have: connections, and how often.
+//! Limits per client address: open connections, and rates of connections, requests and new
+//! channels.
 //!
-//! Every limit is off unless it is set, and then nothing here costs anything. An IPv6 client has a
-//! whole /64, so that is counted as one (RFC 6177). Shared by all shards: one short lock for a
-//! connection, a request or a stream, none for an event.
+//! Every limit is off by default, and then costs nothing. An IPv6 /64 counts as one client, since a
+//! subscriber usually has a whole one (RFC 6177). Shared by all shards: one short lock per
+//! connection, request or stream, none per event.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,30 +11,30 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
-/// What one client may have. `None`: as much as it wants.
+/// The limits of one client. `None`: unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Connections at once.
+    /// Open connections.
     pub connections: Option<usize>,
-    /// New connections a second.
+    /// New connections per second.
     pub new_connections: Option<usize>,
-    /// Requests a second.
+    /// Requests per second.
     pub requests: Option<usize>,
-    /// Channels a second that nobody on their shard listens to yet.
+    /// Per second, channels that have no subscriber on the shard yet.
     pub new_channels: Option<usize>,
 }
 
-/// Why a connection of a client is not let in.
+/// The limit for which a connection is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooMuch {
-    /// It has as many as it may.
+    /// Too many open connections.
     Connections,
-    /// They come faster than they may.
+    /// Too many new connections per second.
     NewConnections,
 }
 
 impl TooMuch {
-    /// The word in the metrics.
+    /// The label value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections_per_address",
@@ -42,14 +43,14 @@ impl TooMuch {
     }
 }
 
-/// Everybody who has a limit: a cheap handle that can go to every thread.
+/// The usage of every limited client. A cheap handle for all threads.
 #[derive(Clone, Debug, Default)]
 pub struct Clients(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
     clients: HashMap<IpAddr, Client>,
-    // At so many, those who have nothing and may have everything are forgotten.
+    // The size at which entries without usage are evicted.
     tidy_at: usize,
 }
 
@@ -61,21 +62,22 @@ struct Client {
     new_channels: Bucket,
 }
 
-/// What was used of a rate: as much as it allows in a second may be used at once.
+/// A token bucket that holds one second's worth of its rate. Stored as a time (GCRA), so that it
+/// needs no refill.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    // When all of it can be used again; in the past: it can. `None`: it never was.
+    // When it is full again; if in the past, it is full. `None`: never used.
     full: Option<Instant>,
 }
 
-/// The table is looked through when it has grown to this, and then to twice what is left.
+/// The table is swept when it reaches this size, and again at twice what a sweep leaves.
 const TIDY_AT_LEAST: usize = 1024;
 
 impl Clients {
-    /// Lets a connection in; it is counted for as long as the place lives.
+    /// Admits a connection, and counts it until the returned guard is dropped. `None`: not limited.
     ///
     /// # Errors
-    /// What the client has too much of.
+    /// The limit that is exceeded.
     pub fn connect(
         &self,
         address: IpAddr,
@@ -99,13 +101,14 @@ impl Clients {
         Ok(Some(ConnectionPlace { clients: self.clone(), address }))
     }
 
-    /// Whether a request may be answered.
+    /// Takes a request from the client's rate; returns whether it is within the limit.
     pub fn request(&self, address: IpAddr, limits: &ClientLimits, now: Instant) -> bool {
         let Some(rate) = limits.requests else { return true };
         self.lock().client(key(address), now).requests.take(1, Some(rate), now)
     }
 
-    /// Whether so many channels may be followed anew.
+    /// Takes `channels` new channels from the client's rate; returns whether they are within the
+    /// limit.
     pub fn follow(
         &self,
         address: IpAddr,
@@ -140,8 +143,8 @@ impl Client {
 }
 
 impl Bucket {
-    /// Uses so much of `rate` a second, if it is there. More than a second has can be used by one
-    /// who has used nothing: else it never could.
+    /// Takes `amount` at `rate` per second; returns whether it was available. A full bucket grants
+    /// even more than it holds: otherwise such an amount could never be granted.
     fn take(&mut self, amount: usize, rate: Option<usize>, now: Instant) -> bool {
         let Some(rate) = rate else { return true };
         #[expect(clippy::cast_precision_loss, reason = "rates are small")]
@@ -160,7 +163,7 @@ impl Bucket {
     }
 }
 
-/// A connection that is counted.
+/// A guard that counts a connection until it is dropped.
 #[derive(Debug)]
 pub struct ConnectionPlace {
     clients: Clients,
@@ -176,7 +179,7 @@ impl Drop for ConnectionPlace {
     }
 }
 
-/// What a client is known by.
+/// Returns the address under which a client is counted: IPv6 by its /64.
 fn key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -209,13 +212,13 @@ mod tests {
         assert_eq!(connect("2001:db8::2").expect_err("no third"), TooMuch::Connections);
         let _other = connect("2001:db8:0:1::1").expect("another network");
         drop(first);
-        let _again = connect("2001:db8::3").expect("one has left");
+        let _again = connect("2001:db8::3").expect("one was closed");
         let _v4 = [connect("192.0.2.1"), connect("::ffff:192.0.2.1")].map(|c| c.expect("a place"));
-        assert_eq!(connect("192.0.2.1").expect_err("both are one"), TooMuch::Connections);
+        assert_eq!(connect("192.0.2.1").expect_err("one client"), TooMuch::Connections);
     }
 
     #[test]
-    fn a_rate_allows_a_second_s_worth_at_once_and_then_its_pace() {
+    fn a_rate_allows_a_burst_of_one_second_and_then_its_pace() {
         let (clients, start) = (Clients::default(), Instant::now());
         let limits = ClientLimits { requests: Some(10), ..ClientLimits::default() };
         let request = |millis| {
@@ -227,13 +230,13 @@ mod tests {
         assert!(!request(99));
         assert!(request(100));
         assert!(!request(101));
-        assert!((0..10).all(|_| request(5000)), "no more is saved up");
-        assert!(!request(5000));
-        assert!(clients.request(address("192.0.2.2"), &limits, start), "that is another");
+        assert!((0..10).all(|_| request(5000)), "the burst is available again");
+        assert!(!request(5000), "but not more than one second's worth");
+        assert!(clients.request(address("192.0.2.2"), &limits, start), "another client");
     }
 
     #[test]
-    fn more_than_a_second_has_can_be_used_once() {
+    fn a_full_bucket_grants_more_than_it_holds_once() {
         let (clients, start) = (Clients::default(), Instant::now());
         let limits = ClientLimits { new_channels: Some(10), ..ClientLimits::default() };
         let follow = |channels, seconds| {
@@ -242,12 +245,12 @@ mod tests {
         };
         assert!(follow(50, 0));
         assert!(!follow(1, 1));
-        assert!(follow(0, 1), "nothing new");
+        assert!(follow(0, 1), "no new channel");
         assert!(follow(1, 5));
     }
 
     #[test]
-    fn who_has_nothing_is_forgotten() {
+    fn entries_without_usage_are_evicted() {
         let (clients, start) = (Clients::default(), Instant::now());
         let limits =
             ClientLimits { connections: Some(1), requests: Some(1), ..ClientLimits::default() };
@@ -261,6 +264,6 @@ mod tests {
         }
         assert!(clients.lock().clients.len() <= 2 * TIDY_AT_LEAST);
         let again = clients.connect(address("10.0.0.1"), &limits, start);
-        assert_eq!(again.expect_err("it was not forgotten"), TooMuch::Connections);
+        assert_eq!(again.expect_err("it was not evicted"), TooMuch::Connections);
     }
 }

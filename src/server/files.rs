@@ -1,7 +1,7 @@
-//! File descriptors: how many there may be, and whether they run out.
+//! File descriptors: the process's limit, and the state of being short of them.
 //!
-//! Each connection is one, and so is each to a backend or to Redis. Some are kept back from new
-//! clients: for Redis, backends and operators.
+//! Each connection uses one, and so does each to a backend or to Redis. A reserve is kept from new
+//! clients, for Redis, backends and operators.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -15,40 +15,40 @@ use tokio::time::Instant;
 use crate::health::{Health, Trouble};
 use crate::metrics::Metrics;
 
-/// Kept back, at least and at most; in between an eighth of all.
+/// The reserve: an eighth of the limit, but at least and at most this many.
 const RESERVE: (u64, u64) = (32, 1024);
-/// So near to the reserve it is looked at more closely.
+/// Within this distance of the reserve, the lowest free descriptor is probed.
 const NEAR: u64 = 64;
-/// Fewer clients are not worth a start.
+/// The gateway does not start if it could serve fewer clients than this.
 const LEAST_CLIENTS: u64 = 16;
-/// A shortage is over when everybody was let in for so long.
+/// A shortage ends when no client had to wait for this long.
 const OVER_AFTER: Duration = Duration::from_secs(5);
 
-/// Takes as many file descriptors as this process may have: many systems give 1,024 at first, for
-/// programs that use select(2).
+/// Raises the soft limit of file descriptors to the hard limit. Many systems default to a soft
+/// limit of 1,024, for programs that use select(2).
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
-        tracing::debug!(%error, "the limit of file descriptors stays as it is");
+        tracing::debug!(%error, "cannot raise the limit of file descriptors");
     }
 }
 
-/// What this process may have, and what it needs.
+/// The limit of file descriptors is too low to serve clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooFew {
-    /// It may have so many.
+    /// The limit of this process.
     pub limit: u64,
-    /// And cannot serve with fewer than so many.
+    /// The lowest limit with which it can serve.
     pub needed: u64,
 }
 
-/// Whether there are enough to serve with so many shards and listening sockets of all kinds.
+/// Checks that the limit allows this many shards and listening sockets of all kinds.
 ///
 /// # Errors
-/// There are too few: clients would connect, and never be served.
+/// It is too low: clients would connect and never be served.
 pub fn enough(shards: usize, sockets: usize) -> Result<(), TooFew> {
     let needed = needed(shards as u64, sockets as u64);
     match getrlimit(Resource::Nofile).current {
@@ -57,34 +57,35 @@ pub fn enough(shards: usize, sockets: usize) -> Result<(), TooFew> {
     }
 }
 
-/// The least limit with which there is room for a few clients, behind the reserve.
+/// Returns the lowest limit that leaves room for [`LEAST_CLIENTS`] besides the reserve.
 fn needed(shards: u64, sockets: u64) -> u64 {
-    // Standard streams, the log, signals, the door for a successor, two event loops, and the spare ones
-    // of the admin listener; four for the event loop and the signals of each shard; each socket twice,
-    // once for a successor.
+    // 20 for standard streams, the log, signals, the takeover socket, two event loops, and the
+    // spare connections of the admin listener. Four per shard for its event loop and signals. Each
+    // listening socket twice, since a takeover duplicates it.
     let own = 20 + 4 * shards + 2 * sockets + LEAST_CLIENTS;
     let is_enough = |limit: &u64| Room::of(*limit).end >= own;
     (own + RESERVE.0..).find(is_enough).unwrap_or(own)
 }
 
-/// Whether file descriptors are used up, as the acceptors find and everybody else is told: a cheap
-/// handle that can go to every thread.
+/// Whether the process is short of file descriptors. Acceptors report it; shards, health and
+/// metrics read it. A cheap handle for all threads.
 ///
-/// It begins with the first client who is not let in, and ends when all were for five seconds: each is
-/// logged once, however often one client leaves and another takes its place meanwhile.
+/// A shortage starts with the first client that must wait, and ends when none had to for five
+/// seconds. Start and end are logged once each, however often a client leaves and another takes its
+/// place.
 #[derive(Clone, Debug, Default)]
 pub struct Shortage(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     state: Mutex<Option<Short>>,
-    // Of the state, for those who only want to know.
+    // A copy of the state that is read without the lock.
     is_on: AtomicBool,
     health: Health,
     metrics: Option<Metrics>,
 }
 
-/// A shortage that goes on.
+/// A shortage in progress.
 #[derive(Clone, Debug)]
 struct Short {
     since: Instant,
@@ -93,12 +94,12 @@ struct Short {
 }
 
 impl Shortage {
-    /// No shortage yet; it will be told to these.
+    /// Starts without a shortage; reports later ones to `health` and `metrics`.
     pub fn new(health: Health, metrics: Metrics) -> Self {
         Self(Arc::new(Inner { health, metrics: Some(metrics), ..Inner::default() }))
     }
 
-    /// Nobody is let in for a moment, while there are so many connections.
+    /// An acceptor pauses for lack of descriptors; there are `connections` open connections.
     pub(super) fn pause(&self, connections: usize, now: Instant) {
         let mut state = self.lock();
         if let Some(short) = &mut *state {
@@ -107,29 +108,35 @@ impl Shortage {
             return;
         }
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let error = format!("{limit} may be open; no new clients, {connections} connections stay");
+        let error = format!(
+            "limit of {limit} reached; new clients wait, {connections} connections are open"
+        );
         let trouble = Trouble::new("file_descriptors", error, SystemTime::now());
         self.tell(Some(trouble));
         *state = Some(Short { since: now, last_pause: now, pauses: 1 });
         tracing::warn!(
             limit,
             connections,
-            "file descriptors are used up: no new connections; allow more (LimitNOFILE, ulimit -n)"
+            "too many open files: new connections wait; raise the limit (LimitNOFILE=, ulimit -n)"
         );
     }
 
-    /// Ends a shortage that is over. Called once a second.
+    /// Ends a shortage after [`OVER_AFTER`]. Called once a second.
     pub fn tick(&self, now: Instant) {
         let mut state = self.lock();
         let is_over = |short: &mut Short| now >= short.last_pause + OVER_AFTER;
         if let Some(Short { since, last_pause, pauses }) = state.take_if(is_over) {
             self.tell(None);
             let lasted = last_pause - since;
-            tracing::info!(?lasted, pauses, "there are file descriptors again: clients are let in");
+            tracing::info!(
+                ?lasted,
+                pauses,
+                "file descriptors are available: accepting connections"
+            );
         }
     }
 
-    /// Whether connections that nobody uses should go.
+    /// Whether there is a shortage: idle connections should be closed.
     pub fn is_on(&self) -> bool {
         self.0.is_on.load(Ordering::Relaxed)
     }
@@ -147,10 +154,10 @@ impl Shortage {
     }
 }
 
-/// How far new clients may go.
+/// The descriptors that new clients may use: all below the reserve.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    // The number that the first descriptor of the reserve has.
+    // The number of the first descriptor in the reserve.
     end: u64,
 }
 
@@ -164,9 +171,9 @@ impl Room {
         Self { end: limit.saturating_sub(reserve) }
     }
 
-    /// Whether no more clients should be let in. A new descriptor gets the lowest number that is
-    /// free, so its number tells how many there are at least. `last` is that of the client who came
-    /// last, `any` one that can be copied to see.
+    /// Whether new clients must wait. A new descriptor gets the lowest free number (POSIX), so a
+    /// number is a lower bound of how many are open. `last` is the number of the last client's
+    /// socket; `any` is a descriptor to duplicate for a probe.
     pub(super) fn is_full(self, last: u64, any: impl AsFd) -> bool {
         if last.saturating_add(NEAR) < self.end {
             return false;
@@ -178,14 +185,15 @@ impl Room {
     }
 }
 
-/// Whether the system, or this process, has no file descriptor left (accept(2)).
+/// Whether an error of accept(2) says that the process or the system is out of file descriptors
+/// (EMFILE, ENFILE).
 pub fn is_of_files(error: &io::Error) -> bool {
     let raw = error.raw_os_error();
     let kinds = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
     raw.is_some_and(|raw| kinds.iter().any(|kind| kind.raw_os_error() == raw))
 }
 
-/// The number of a descriptor.
+/// Returns the number of a descriptor.
 pub(super) fn number(descriptor: &impl AsFd) -> u64 {
     u64::try_from(descriptor.as_fd().as_raw_fd()).unwrap_or(0)
 }
@@ -201,7 +209,7 @@ mod tests {
     use crate::metrics::Metrics;
 
     #[test]
-    fn a_shortage_begins_and_ends_once_however_often_somebody_waits() {
+    fn a_shortage_starts_and_ends_once_however_often_a_client_waits() {
         let (health, metrics) = (Health::default(), Metrics::new().expect("metrics"));
         let shortage = Shortage::new(health.clone(), metrics.clone());
         let is_told = || {
@@ -219,7 +227,7 @@ mod tests {
             shortage.tick(now);
             assert!(is_told());
         }
-        let last = shortage.lock().as_ref().expect("it goes on").last_pause;
+        let last = shortage.lock().as_ref().expect("a shortage").last_pause;
         shortage.tick(last + OVER_AFTER - Duration::from_millis(1));
         assert!(is_told());
         shortage.tick(last + OVER_AFTER);
@@ -227,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_leaves_room_for_clients() {
+    fn the_needed_limit_leaves_room_for_clients() {
         for (shards, sockets, expected) in [(1, 2, 76), (2, 4, 84), (128, 8, 644)] {
             let needed = needed(shards, sockets);
             assert_eq!(needed, expected, "{shards} {sockets}");
@@ -236,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn some_are_kept_back() {
+    fn an_eighth_of_the_limit_is_kept_in_reserve() {
         for (limit, end) in
             [(256, 224), (1024, 896), (20_000, 18_976), (u64::MAX, u64::MAX - 1024), (8, 0)]
         {
@@ -244,6 +252,6 @@ mod tests {
         }
         let room = Room::of(1024);
         assert!(!room.is_full(5, std::io::stdin()));
-        assert!(!room.is_full(890, std::io::stdin()), "most of them are free again");
+        assert!(!room.is_full(890, std::io::stdin()), "lower descriptors are free again");
     }
 }

@@ -1,22 +1,24 @@
-//! Who listens on a port that is taken, where that can be seen: on Linux, of our own processes or as root.
+//! Finds the program that listens on a port in use, for the error that reports it.
+//!
+//! Linux only, from `/proc`. Processes of other users can be seen only by root.
 
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-/// A listening socket in `/proc/net/tcp` (proc(5)).
+/// The state TCP_LISTEN in `/proc/net/tcp` (proc(5)).
 const LISTENING: &str = "0A";
 
 /// The program that holds a port.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Holder {
-    /// Its name and its process; `None`: it is not ours to see.
+    /// Its name and process ID; `None`: it belongs to another user or network namespace.
     process: Option<(String, u32)>,
 }
 
 impl Holder {
-    /// Who listens on the port of `address`; `None` where nothing can be known.
+    /// Finds the program that listens on the port of `address`; `None` if nothing can be found out.
     pub(super) fn of(address: SocketAddr) -> Option<Self> {
         let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
             .iter()
@@ -31,13 +33,13 @@ impl Holder {
         Some(Self { process: process_that(holds) })
     }
 
-    /// Whether it is another gateway.
+    /// Whether it is another ssegate.
     fn is_gateway(&self) -> bool {
         self.process.as_ref().is_some_and(|(name, _)| name == "ssegate")
     }
 }
 
-/// The inodes of the sockets that listen where `address` cannot be listened on as well.
+/// Returns the inodes of the listening sockets that conflict with `address`.
 fn listening(table: &str, address: SocketAddr) -> Vec<String> {
     let is_taken = |local: &str| {
         let (ip, port) = local.split_once(':').unwrap_or_default();
@@ -52,7 +54,7 @@ fn listening(table: &str, address: SocketAddr) -> Vec<String> {
     listen.filter_map(|fields| fields.get(9).map(ToString::to_string)).collect()
 }
 
-/// An address as the tables show it: in words of this machine.
+/// Formats an address as the tables do: 32-bit words in host byte order, in hex.
 fn in_table(ip: IpAddr) -> String {
     let word = |bytes: &[u8; 4]| format!("{:08X}", u32::from_ne_bytes(*bytes));
     match ip {
@@ -61,7 +63,7 @@ fn in_table(ip: IpAddr) -> String {
     }
 }
 
-/// The first process that has such a socket open.
+/// Returns name and ID of the first process with an open file that `holds` accepts.
 fn process_that(holds: impl Fn(&Path) -> bool) -> Option<(String, u32)> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find_map(|id| {
@@ -75,11 +77,11 @@ fn process_that(holds: impl Fn(&Path) -> bool) -> Option<(String, u32)> {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.process {
-            Some((name, id)) => write!(f, "{name} (process {id})")?,
-            None => f.write_str("a program that cannot be seen from here")?,
+            Some((name, id)) => write!(f, "{name} (pid {id})")?,
+            None => f.write_str("a process of another user")?,
         }
         if self.is_gateway() {
-            f.write_str(", which `run --takeover` relieves")?;
+            f.write_str(", which `ssegate run --takeover` would replace")?;
         }
         Ok(())
     }
@@ -92,7 +94,7 @@ mod tests {
     use super::{Holder, listening};
 
     #[test]
-    fn a_table_of_sockets_is_read() {
+    fn listening_sockets_that_conflict_are_found_in_proc_net_tcp() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
             0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n   \
             1: 0100007F:1F90 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n   \
@@ -105,7 +107,7 @@ mod tests {
         for address in ["127.0.0.1:1", "127.0.0.2:8080", "[::1]:8080"] {
             assert_eq!(listening(address), Vec::<String>::new(), "{address}");
         }
-        // On all addresses.
+        // Bound to all addresses.
         assert_eq!(listening("127.0.0.2:8082"), ["4714"]);
     }
 
@@ -113,8 +115,8 @@ mod tests {
     fn the_process_that_listens_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let holder = Holder::of(address).expect("somebody listens");
-        let (_, id) = holder.process.expect("it is us");
+        let holder = Holder::of(address).expect("a holder");
+        let (_, id) = holder.process.expect("this process");
         assert_eq!(id, std::process::id());
         drop(listener);
         assert_eq!(Holder::of(address), None);

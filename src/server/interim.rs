@@ -1,6 +1,6 @@
-//! Interim responses (RFC 9110, section 15.2), on their way to the client: 103 Early Hints and others.
+//! Interim responses (RFC 9110, section 15.2) to the client, such as 103 (Early Hints).
 //!
-//! They come before the response to their request, and any number of them may be dropped.
+//! They precede the final response. They are optional, so any of them may be dropped.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,23 +10,23 @@ use http::{HeaderMap, StatusCode};
 
 use super::http1::exchange::Exchange;
 
-/// So many wait on a stream of HTTP/2; more are dropped.
+/// The most that are queued on an HTTP/2 stream; further ones are dropped.
 const MAX_WAITING: usize = 16;
 
-/// Where the interim responses to a request go: a cheap handle.
+/// Sends the interim responses to one request. A cheap handle.
 #[derive(Clone, Debug, Default)]
 pub struct Interim(Kind);
 
 #[derive(Clone, Debug, Default)]
 enum Kind {
-    /// The client cannot read them, as over HTTP/1.0; or there is no client.
+    /// Drops them: HTTP/1.0 has none, or there is no client.
     #[default]
     None,
     Http1(Arc<Exchange>),
     Http2(Rc<Waiting>),
 }
 
-/// Those of a stream that have not been sent.
+/// The queued interim responses of an HTTP/2 stream.
 #[derive(Debug, Default)]
 pub(super) struct Waiting(RefCell<Vec<(StatusCode, HeaderMap)>>);
 
@@ -39,8 +39,8 @@ impl Interim {
         Self(Kind::Http2(waiting))
     }
 
-    /// Sends one, as soon as the handler of the request has been polled. Not 101, which ends HTTP; and
-    /// 100 is sent by itself when the body of the request is read.
+    /// Queues one; it is sent after the handler's current poll. Must not be 101, which ends HTTP.
+    /// Need not be 100, which is sent when the request body is first read.
     pub fn send(&self, status: StatusCode, headers: HeaderMap) {
         debug_assert!(status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS);
         match &self.0 {
@@ -57,7 +57,7 @@ impl Interim {
 }
 
 impl Waiting {
-    /// Takes them, in their order.
+    /// Takes them in order.
     pub(super) fn take(&self) -> Vec<(StatusCode, HeaderMap)> {
         self.0.take()
     }

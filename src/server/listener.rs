@@ -1,4 +1,7 @@
 //! Listening sockets, and the acceptors that hand connections to shards.
+//!
+//! Knows of a shard only how many connections it has. What happens on a connection is the shard's
+//! business.
 
 use std::cell::Cell;
 use std::io;
@@ -21,25 +24,25 @@ use super::{ConnectionSettings, ListenerSettings};
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 
-/// Connections that wait in the kernel to be accepted.
+/// The backlog of listen(2): connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 4096;
-/// Accepting failed: the first wait, doubled up to the cap. Nothing ends, nothing spins.
+/// Backoff after a failed accept(2): doubled from the minimum up to the maximum.
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
-/// While file descriptors are used up, who comes waits in the kernel: what is idle gives way, and some
-/// descriptors are left for Redis, backends and operators. It is looked so often whether there are some
-/// again.
+/// How often to check for free file descriptors during a shortage. Meanwhile new clients wait in
+/// the kernel's backlog, idle connections are closed, and a reserve stays free for Redis, backends
+/// and operators.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The address cannot be listened on.
+    /// bind(2) or listen(2) failed.
     #[error("cannot listen on {address}: {}", describe(cause, *address))]
     Bind {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         cause: io::Error,
     },
     /// The certificate cannot be used.
@@ -48,7 +51,7 @@ pub enum ListenError {
 }
 
 impl ListenError {
-    /// The address, where somebody else has its port.
+    /// The address, if its port is in use.
     pub fn taken(&self) -> Option<SocketAddr> {
         match self {
             Self::Bind { address, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
@@ -64,57 +67,59 @@ fn describe(cause: &io::Error, address: SocketAddr) -> String {
         io::ErrorKind::AddrInUse => {
             let holder = Holder::of(address).map(|holder| format!(" by {holder}"));
             let holder = holder.unwrap_or_default();
-            format!("the port is taken{holder}; stop that program, or choose another port")
+            format!("address already in use{holder}; stop that program, or choose another port")
         }
         io::ErrorKind::PermissionDenied => {
-            "not allowed; ports below 1024 need root or CAP_NET_BIND_SERVICE".into()
+            "permission denied: ports below 1024 need root or CAP_NET_BIND_SERVICE".into()
         }
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+        io::ErrorKind::AddrNotAvailable => {
+            "address not available: no network interface of this machine has it".into()
+        }
         _ => cause.to_string(),
     }
 }
 
-/// An open listener, as connections know it.
+/// What the connections of an open listener need to know of it.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Where it listens.
+    /// The bound address.
     pub address: SocketAddr,
-    /// What it shows, if it speaks TLS.
+    /// `None`: clear text.
     pub tls: Option<Tls>,
-    /// Whether each connection begins with a header of the PROXY protocol.
+    /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
 impl Listener {
-    /// The scheme of its URLs: `https` or `http`.
+    /// The scheme of this listener's URLs: `https` or `http`.
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 }
 
-/// A connection on its way to a shard.
+/// An accepted connection that is being handed to a shard.
 #[derive(Debug)]
 pub struct Accepted {
     pub(super) stream: std::net::TcpStream,
     pub(super) peer: SocketAddr,
-    // Its place among the listeners.
+    // Index into the listeners.
     pub(super) listener: usize,
 }
 
-/// The way to one shard, for acceptors.
+/// An acceptor's handle to one shard.
 #[derive(Clone, Debug)]
 pub struct ShardDoor {
     /// Hands a connection over.
     pub accepted: mpsc::Sender<Accepted>,
-    /// Its connections, those on their way included.
+    /// The shard's connections, including those still in the channel.
     pub load: Arc<AtomicUsize>,
 }
 
-/// Opens the socket of a listener, unless it is there already, and reads its certificate. With
-/// `leaves_ipv4`, `[::]` is IPv6 alone.
+/// Opens the socket of a listener and reads its certificate. Uses `there`, an inherited socket, if
+/// given. With `leaves_ipv4`, `[::]` accepts IPv6 only (`IPV6_V6ONLY`).
 ///
 /// # Errors
-/// When the address is taken or the certificate cannot be used; each says what to do.
+/// The address is in use or the certificate cannot be used; the text says what to do.
 pub fn open(
     settings: &ListenerSettings,
     connections: &ConnectionSettings,
@@ -134,29 +139,30 @@ fn bind(address: SocketAddr, leaves_ipv4: bool) -> io::Result<std::net::TcpListe
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // Said, so that it is the same whatever net.ipv6.bindv6only says.
+        // Set explicitly, so that it does not depend on net.ipv6.bindv6only.
         socket.set_only_v6(leaves_ipv4)?;
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
-/// Listens on an address that is not for clients: with `leaves_ipv4`, `[::]` is IPv6 alone.
+/// Opens a listening socket that is not for clients, such as the admin listener's. With
+/// `leaves_ipv4`, `[::]` accepts IPv6 only (`IPV6_V6ONLY`).
 ///
 /// # Errors
-/// What the system says.
+/// The system's error of bind(2) or listen(2).
 pub fn listen(address: SocketAddr, leaves_ipv4: bool) -> io::Result<std::net::TcpListener> {
     let listener = bind(address, leaves_ipv4)?;
     SockRef::from(&listener).listen(BACKLOG)?;
     Ok(listener)
 }
 
-/// So much later than we do the kernel gives a client up: who is cut off by us is counted with the
-/// reason, and who is cut off by the kernel has only left.
+/// Added to `write_timeout` for `TCP_USER_TIMEOUT`, so that our own deadline fires first: it counts
+/// the connection as cut with its reason, whereas a kernel timeout looks like a client that left.
 #[cfg(target_os = "linux")]
 const AFTER_US: Duration = Duration::from_secs(2);
 
-/// Listens. The options are inherited by the connections that are accepted (Linux, BSD).
+/// Sets socket options and listens. Accepted connections inherit the options (Linux, BSD).
 fn prepare(
     listener: std::net::TcpListener,
     settings: &ConnectionSettings,
@@ -168,7 +174,7 @@ fn prepare(
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(settings.write_timeout + AFTER_US))?;
     socket.set_nonblocking(true)?;
-    // One that listens already only gets its backlog.
+    // On an inherited socket that already listens, this only sets the backlog.
     socket.listen(BACKLOG)?;
     Ok(listener)
 }
@@ -176,27 +182,28 @@ fn prepare(
 /// Accepts connections on one socket, and hands each to the least loaded shard.
 #[derive(Debug)]
 pub struct Acceptor {
-    /// The socket.
+    /// The listening socket.
     pub socket: TcpListener,
-    /// Its place among the listeners.
+    /// Index of its listener.
     pub listener: usize,
-    /// The shards.
+    /// All shards.
     pub doors: Rc<[ShardDoor]>,
-    /// Connections at once, over all listeners.
+    /// Limit of open connections over all listeners.
     pub max_connections: Rc<Cell<usize>>,
-    /// Where it tells that file descriptors run out.
+    /// Notified when accepting pauses for lack of file descriptors.
     pub shortage: Shortage,
-    /// Where it records.
+    /// The metrics to record in.
     pub metrics: Metrics,
 }
 
 impl Acceptor {
-    /// Runs until `stop`; then the socket is closed. An error of one accept never ends it.
+    /// Runs until `stop`, then closes the socket. A failed accept does not end it: it backs off and
+    /// retries.
     pub async fn run(self, stop: CancellationToken) {
         let mut retry = ACCEPT_RETRY_MIN;
         let mut last = 0;
         loop {
-            // The limit is read each time: it may be lowered or raised while the gateway runs.
+            // Read on each turn: prlimit(1) may change the limit while the gateway runs.
             if Room::new().is_full(last, &self.socket) {
                 self.metrics.accept_paused();
                 self.shortage.pause(self.connections(), Instant::now());
@@ -219,7 +226,7 @@ impl Acceptor {
                 Err(error) => {
                     self.metrics.accept_failed();
                     if files::is_of_files(&error) {
-                        // Looks closely, whatever the limit was at the start.
+                        // Makes the next `is_full` probe for a free descriptor.
                         last = u64::MAX;
                         self.shortage.pause(self.connections(), Instant::now());
                     } else {
@@ -235,7 +242,7 @@ impl Acceptor {
         }
     }
 
-    /// Connections of all shards.
+    /// Open connections of all shards.
     fn connections(&self) -> usize {
         self.doors.iter().map(|door| door.load.load(Ordering::Relaxed)).sum()
     }
@@ -258,14 +265,14 @@ impl Acceptor {
         let door = &self.doors[shard];
         door.load.fetch_add(1, Ordering::Relaxed);
         let accepted = Accepted { stream, peer, listener: self.listener };
-        // It fails when the shard is gone, and then the process ends.
+        // Fails only when the shard's thread is gone; the process then exits.
         if door.accepted.send(accepted).await.is_err() {
             door.load.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-/// The system may say so at every try.
+/// Rate-limited, since every retry may fail.
 fn warn_of(error: &io::Error) {
     static FAILURES: LogLimit = LogLimit::new();
     if let Some(held_back) = FAILURES.pass("accept", Instant::now()) {

@@ -1,19 +1,19 @@
-//! Requests that are refused before they are handled.
+//! Requests that are rejected before they are handled.
 
 use std::borrow::Cow;
 
-/// Why a request cannot be handled. The text says what is wrong with it, for the client.
+/// Why a request is rejected. The text goes to the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// Malformed as RFC 9113, section 8.1.1, defines it: behind the answer its stream is reset with
+    /// Malformed (RFC 9113, section 8.1.1): after the response its stream is reset with
     /// PROTOCOL_ERROR.
-    #[error("the request is malformed: {0}")]
+    #[error("malformed request: {0}")]
     Malformed(Cow<'static, str>),
-    /// Well-formed for HTTP/2, and refused all the same.
-    #[error("the request is not valid: {0}")]
+    /// Well-formed HTTP/2, but not acceptable.
+    #[error("invalid request: {0}")]
     Refused(Cow<'static, str>),
-    /// Its fields are larger than SETTINGS_MAX_HEADER_LIST_SIZE.
-    #[error("the header is too large")]
+    /// Its header list is larger than SETTINGS_MAX_HEADER_LIST_SIZE.
+    #[error("request header too large")]
     TooLarge,
 }
 
@@ -26,7 +26,7 @@ impl Unfit {
         Self::Refused(what.into())
     }
 
-    /// Whether the stream is reset behind the answer.
+    /// Whether the stream is reset after the response.
     pub(super) fn is_malformed(&self) -> bool {
         matches!(self, Self::Malformed(_))
     }

@@ -1,4 +1,4 @@
-//! What a client sends after the head of its request.
+//! The body of a request, over HTTP/1.1 and HTTP/2.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::http1::exchange::Exchange;
 use super::http2;
 use super::interim::Interim;
 
-/// The body of a request, as it comes: nothing of it is collected.
+/// A streamed request body: nothing is buffered here.
 #[derive(Debug)]
 pub struct RequestBody {
     kind: Kind,
@@ -29,13 +29,14 @@ enum Kind {
     Http2(http2::Incoming),
 }
 
-/// A body over HTTP/1.1. What of it nobody reads is read past, so that the client reads its response.
+/// A body over HTTP/1.1. When dropped, its unread rest is discarded by the connection, so that the
+/// client gets to read the response.
 #[derive(Debug)]
 struct Http1Body {
-    // `None`: it is left to the connection, or given up.
+    // `None`: abandoned.
     incoming: Option<Incoming>,
-    // The client waits for a word before it sends it, and has not been given one: reading would be
-    // that word.
+    // The client expects 100 (Continue), which hyper sends on the first read. Not read yet, so
+    // there is nothing to discard.
     is_held: bool,
     exchange: Arc<Exchange>,
 }
@@ -50,17 +51,18 @@ impl Drop for Http1Body {
 }
 
 impl RequestBody {
-    /// No body.
+    /// Returns a request without a body.
     pub fn empty() -> Self {
         Self { kind: Kind::Empty, interim: Interim::default() }
     }
 
-    /// Where interim responses to its request go.
+    /// Where to send interim responses to its request.
     pub fn interim(&self) -> &Interim {
         &self.interim
     }
 
-    /// `is_held`: the client waits to be told to go on (RFC 9110, section 10.1.1).
+    /// `is_held`: the client expects 100 (Continue) before it sends the body (RFC 9110, section
+    /// 10.1.1).
     pub(super) fn from_http1(
         body: Incoming,
         is_held: bool,
@@ -75,7 +77,7 @@ impl RequestBody {
         Self { kind, interim }
     }
 
-    /// The client does not send the rest, and has been waited for: nobody else needs to.
+    /// Abandons the rest of the body, which the client did not send in time: no lingering close.
     pub fn give_up(&mut self) {
         if let Kind::Http1(body) = &mut self.kind {
             body.exchange.give_up();
@@ -89,7 +91,7 @@ impl RequestBody {
     }
 }
 
-/// Whether a client waits to be told to go on before it sends a body (RFC 9110, section 10.1.1).
+/// Whether a client expects 100 (Continue) before it sends a body (RFC 9110, section 10.1.1).
 pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
@@ -106,7 +108,7 @@ impl Body for RequestBody {
             Kind::Empty => Poll::Ready(None),
             Kind::Http1(Http1Body { incoming, is_held, exchange }) => {
                 let Some(body) = incoming else {
-                    return Poll::Ready(Some(Err("the body was given up".into())));
+                    return Poll::Ready(Some(Err("the request body was abandoned".into())));
                 };
                 *is_held = false;
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));

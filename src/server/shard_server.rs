@@ -1,4 +1,7 @@
-//! The connections of one core: who is connected, and the rounds that enforce their deadlines.
+//! The connections of one shard: their tasks, and the periodic check of their deadlines.
+//!
+//! Runs on the shard's thread. Knows nothing of what requests mean: that is the [`Handler`]'s
+//! business.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -23,58 +26,58 @@ use super::listener::{Accepted, Listener};
 use super::upload_memory::UploadMemory;
 use crate::metrics::Metrics;
 
-/// Serves connections on the thread that it was made on: a cheap handle.
+/// Serves connections on the thread that created it. A cheap handle.
 pub struct ShardServer<H> {
     inner: Rc<Inner<H>>,
-    // Of a connection: those that held when it came.
+    // In a connection's handle: the settings at the time it was accepted.
     settings: Rc<ConnectionSettings>,
 }
 
 struct Inner<H> {
     handler: H,
-    // Those that hold now.
+    // The current settings, after any reload.
     settings: RefCell<Rc<ConnectionSettings>>,
     connections: RefCell<Slab<Connected>>,
-    // When the last round was made.
+    // When deadlines were last checked.
     round: Cell<Instant>,
-    // Until the acceptors are gone, and what they handed over has been welcomed.
+    // False once the acceptors have ended and their channel is empty.
     is_accepting: Cell<bool>,
     is_finishing: Cell<bool>,
     all_gone: Notify,
     handshakes: Semaphore,
     bounds: Bounds,
-    // Connections of this shard, for the acceptor that looks for the least loaded.
+    // Connections of this shard, read by the acceptors to find the least loaded shard.
     load: Arc<AtomicUsize>,
     metrics: Metrics,
 }
 
-/// What the connections of all shards share: a cheap handle.
+/// The limits that the connections of all shards share. A cheap handle.
 #[derive(Clone, Debug)]
 pub struct Bounds {
-    /// Who is connected.
+    /// Usage per client address.
     pub clients: Clients,
-    /// Whether file descriptors run out.
+    /// Whether the process is short of file descriptors.
     pub shortage: Shortage,
-    /// What may be sent over HTTP/2 beyond the windows of connections.
+    /// The budget for HTTP/2 windows beyond each connection's own.
     pub upload_memory: UploadMemory,
 }
 
 impl Bounds {
-    /// Those of a new process.
+    /// Returns the limits of a new process, with nothing in use.
     pub fn new(shortage: Shortage, metrics: Metrics) -> Self {
         Self { clients: Clients::default(), shortage, upload_memory: UploadMemory::new(metrics) }
     }
 }
 
-/// Close together, so that a round over thousands finds those whose time has come, and leaves the
-/// others in peace.
+/// An entry of the slab. The time is stored here and not in the state, so that a check of thousands
+/// of connections reads one dense array, and touches the state only of those that are due.
 struct Connected {
     state: Rc<ConnectionState>,
     next_look: Cell<Instant>,
 }
 
 impl<H: Handler> ShardServer<H> {
-    /// A server without connections.
+    /// Creates a server without connections.
     pub fn new(
         handler: H,
         settings: ConnectionSettings,
@@ -100,7 +103,8 @@ impl<H: Handler> ShardServer<H> {
         Self { inner: Rc::new(inner), settings }
     }
 
-    /// Bounds and waits of the connections that come from now on. Deadlines hold for all at once.
+    /// Applies new settings: deadlines to all connections at once, everything else to connections
+    /// that are accepted from now on.
     pub fn change(&self, settings: ConnectionSettings) {
         let (before, now) = (self.now().max_handshakes, settings.max_handshakes);
         self.inner.handshakes.add_permits(now.saturating_sub(before));
@@ -114,8 +118,8 @@ impl<H: Handler> ShardServer<H> {
         Rc::clone(&self.inner.settings.borrow())
     }
 
-    /// Serves what the acceptors hand over, and makes the rounds. Ends when the acceptors are gone;
-    /// connections go on.
+    /// Serves the connections that acceptors hand over, and checks deadlines. When all acceptors
+    /// have ended it goes on checking deadlines; the caller drops it.
     pub async fn run(&self, mut accepted: mpsc::Receiver<Accepted>, listeners: Vec<Rc<Listener>>) {
         let mut round = tokio::time::interval(ENFORCE_INTERVAL);
         loop {
@@ -135,8 +139,8 @@ impl<H: Handler> ShardServer<H> {
         }
     }
 
-    /// Lets every connection finish what runs on it, and begin nothing new; also those that are
-    /// still on their way from the acceptors.
+    /// Starts a graceful shutdown of every connection: requests in progress finish, new ones are
+    /// not accepted. Applies also to connections that acceptors still hand over.
     pub fn finish(&self) {
         self.inner.is_finishing.set(true);
         for (_, connection) in &*self.inner.connections.borrow() {
@@ -145,14 +149,14 @@ impl<H: Handler> ShardServer<H> {
         self.look_at_all();
     }
 
-    /// Ends every connection now.
+    /// Closes every connection now.
     pub fn cut(&self) {
         for (_, connection) in &*self.inner.connections.borrow() {
             connection.state.cut(CutReason::Stopped);
         }
     }
 
-    /// Waits until no connection is left, and none can come any more.
+    /// Waits until no connection is left and no more can arrive.
     pub async fn all_gone(&self) {
         while !self.are_all_gone() {
             self.inner.all_gone.notified().await;
@@ -189,8 +193,8 @@ impl<H: Handler> ShardServer<H> {
         &self.inner.metrics
     }
 
-    /// A place among the handshakes that this turn of the loop works on: a storm of them leaves time
-    /// for open streams.
+    /// Waits for a permit to compute a handshake in this turn of the event loop. Limits how long a
+    /// burst of handshakes delays open streams.
     pub(super) async fn handshake_permit(&self) -> SemaphorePermit<'_> {
         if let Ok(permit) = self.inner.handshakes.try_acquire() {
             return permit;
@@ -199,7 +203,7 @@ impl<H: Handler> ShardServer<H> {
         self.inner.handshakes.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// Counts a connection for as long as the guard lives.
+    /// Registers a connection until the guard is dropped.
     fn admit(&self, state: &Rc<ConnectionState>) -> impl Drop + use<H> {
         let next_look = Cell::new(self.inner.round.get());
         let connected = Connected { state: Rc::clone(state), next_look };
@@ -215,7 +219,7 @@ impl<H: Handler> ShardServer<H> {
         })
     }
 
-    /// Shows a connection under its protocol for as long as the guard lives.
+    /// Counts a connection under its protocol in the metrics until the guard is dropped.
     pub(super) fn speaks(&self, protocol: Protocol) -> impl Drop + use<H> {
         let metrics = self.inner.metrics.clone();
         metrics.connection_opened(protocol.as_str());
@@ -228,26 +232,26 @@ impl<H: Handler> ShardServer<H> {
             Ok(stream) => self.serve(stream, peer, Rc::clone(&listeners[listener])),
             Err(error) => {
                 self.inner.load.fetch_sub(1, Ordering::Relaxed);
-                tracing::warn!(%error, "an accepted connection cannot be served");
+                tracing::warn!(%error, "cannot serve an accepted connection");
             }
         }
     }
 
     fn serve(&self, stream: tokio::net::TcpStream, peer: SocketAddr, listener: Rc<Listener>) {
         let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
-        // Before its task is polled: it is told of a stop that begins until then.
+        // Registered before its task is first polled, so that a shutdown in between reaches it.
         let place = self.admit(&state);
         let server = Self { inner: Rc::clone(&self.inner), settings: self.now() };
         self.spawn(connection::serve(stream, listener, server, state, place));
     }
 
-    /// Begins a task of a connection. Its owner is this shard, which ends it through its state.
+    /// Spawns a task of a connection. The shard owns it and ends it through [`ConnectionState`].
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let (contained, metrics) = (Contained::new(task), self.inner.metrics.clone());
         drop(tokio::task::spawn_local(Task { contained, metrics }));
     }
 
-    /// When the last round was made: the time, as exactly as deadlines need it.
+    /// When deadlines were last checked: a cheap clock, exact to [`ENFORCE_INTERVAL`].
     pub(super) fn time_of_round(&self) -> Instant {
         self.inner.round.get()
     }
@@ -267,7 +271,7 @@ impl<H: Handler> ShardServer<H> {
         }
     }
 
-    /// What was said of when to look at them holds no more.
+    /// Makes the next check visit every connection, because the settings or the state changed.
     fn look_at_all(&self) {
         for (_, connection) in &*self.inner.connections.borrow() {
             connection.next_look.set(self.inner.round.get());
@@ -289,8 +293,8 @@ impl<H> fmt::Debug for ShardServer<H> {
 }
 
 pin_project! {
-    /// A task of a connection. A panic ends it, and is counted.
-    // Not an `async` block: that would hold the task twice.
+    /// A connection's task. A panic ends only this task, and is counted.
+    // Not an `async` block: its state machine would store the inner future twice.
     struct Task<F> {
         #[pin]
         contained: Contained<F>,

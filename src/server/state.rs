@@ -1,34 +1,34 @@
-//! Where ssegate keeps what outlives it: the local certificate.
+//! The state directory, where ssegate keeps the local certificate between runs.
 //!
-//! Knows paths only; the certificate itself is made and read elsewhere.
+//! Knows only paths; [`local_certificate`](super::local_certificate) writes and reads the files.
 
 use std::env;
 use std::path::PathBuf;
 
-/// The state directory of this user or service: `$STATE_DIRECTORY` (systemd's, or a container's),
-/// else `$XDG_STATE_HOME/ssegate`, else `~/.local/state/ssegate`.
+/// Returns the state directory of this user or service: `$STATE_DIRECTORY` (set by systemd or in a
+/// container), else `$XDG_STATE_HOME/ssegate`, else `~/.local/state/ssegate`.
 ///
-/// `None` where none of the three variables says anything usable. The directory need not exist.
+/// `None` if none of the three variables is usable. The directory need not exist.
 pub fn state_dir() -> Option<PathBuf> {
     state_dir_from(|name| env::var_os(name).map(PathBuf::from))
 }
 
-/// The certificate of `self_signed: true`, in PEM. It holds no secret; clients on this machine may
-/// trust it.
+/// Returns the path of the certificate of `self_signed: true`, in PEM. The file holds no secret;
+/// clients on this machine may trust it.
 pub fn local_certificate() -> Option<PathBuf> {
     state_dir().map(|dir| dir.join("local.crt"))
 }
 
 fn state_dir_from(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    // The XDG specification: a relative path is to be ignored. It would mean another directory for
-    // `ssegate run` than for `ssegate sub`.
+    // The XDG Base Directory Specification says to ignore relative paths: `ssegate run` and
+    // `ssegate sub` in different directories would disagree.
     let absolute = |name| variable(name).filter(|path| path.is_absolute());
     first_of(variable("STATE_DIRECTORY"))
         .or_else(|| absolute("XDG_STATE_HOME").map(|dir| dir.join("ssegate")))
         .or_else(|| absolute("HOME").map(|dir| dir.join(".local/state/ssegate")))
 }
 
-/// systemd joins several state directories with colons; the first one is ours.
+/// systemd joins several state directories with colons; ssegate uses the first.
 fn first_of(directories: Option<PathBuf>) -> Option<PathBuf> {
     let directories = directories?;
     env::split_paths(&directories).next().filter(|path| path.is_absolute())
@@ -41,7 +41,7 @@ mod tests {
     use super::state_dir_from;
 
     #[test]
-    fn the_state_directory_is_the_services_else_the_users() {
+    fn the_state_directory_of_the_service_wins_over_that_of_the_user() {
         let cases = [
             ("STATE_DIRECTORY=/var/lib/ssegate HOME=/root", Some("/var/lib/ssegate")),
             ("STATE_DIRECTORY=/var/lib/a:/var/lib/b", Some("/var/lib/a")),

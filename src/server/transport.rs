@@ -1,7 +1,7 @@
-//! A socket that is watched: whether writing to it makes progress.
+//! The client's socket, and a record of whether writes to it make progress.
 //!
-//! Below TLS, so that what is watched is the network. Above it nothing notices a reader that
-//! stopped: hyper waits for ever.
+//! Sits below TLS, so that it sees the network. Needed because hyper has no write timeout: it would
+//! wait forever for a client that stopped reading.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,33 +18,33 @@ use tokio_rustls::server::TlsStream;
 
 use super::unread;
 
-/// Whether writing makes progress, as the socket tells it and the connection reads it; and whether
-/// the connection is called. In one place, which each event needs anyway.
-// Atomics for the sake of hyper alone: a connection that is upgraded must be `Send`.
+/// What a connection's socket and its task share: whether writes make progress, which socket
+/// options to set, and whether the task has more to do than to write events. In one allocation,
+/// because every event reads it.
+// Atomics only for hyper: an upgraded connection must be `Send`. All uses are on one thread.
 #[derive(Debug)]
 pub(super) struct Progress {
     started: Instant,
-    // Milliseconds from `started` to the write that found the socket full; `NEVER`: none did.
+    // Milliseconds from `started` to the write that found the socket full; `NEVER`: not blocked.
     blocked_since: AtomicU64,
     resets_when_closed: AtomicBool,
-    // Milliseconds from `started` to the newest write over HTTP/2.
+    // Milliseconds from `started` to the last write over HTTP/2.
     written: AtomicU64,
-    // Whether there is more to see to than what is to be written.
+    // Whether the task must look at its client and its notice, not only at events.
     has_call: AtomicBool,
-    // Whether `room` or `unsent` has been set since the last write.
+    // Whether `room` or `unsent` was set since the last write.
     has_wishes: AtomicBool,
-    // What the kernel is to hold from the next write on, in bytes; 0: what it holds now.
+    // `SO_SNDBUF` to set before the next write, in bytes; 0: unchanged.
     room: AtomicUsize,
-    // What of that may wait unsent; 0: what waits now.
+    // `TCP_NOTSENT_LOWAT` to set before the next write, in bytes; 0: unchanged.
     unsent: AtomicU32,
-    // Whether something is to be written to a client of which it is not known whether it is there.
+    // Whether something must be written to find out if a half-closed client is still there.
     wants_probe: AtomicBool,
 }
 
-/// A body of this length or longer is sent through a larger buffer: it is filled and emptied less
-/// often.
+/// From this length on, a body is sent through a larger send buffer, which is refilled less often.
 pub(super) const LARGE_BODY: u64 = 256 << 10;
-/// By how much that buffer is larger than `send_buffer`.
+/// How many times `send_buffer` that buffer is.
 const MORE_ROOM: usize = 4;
 
 const NEVER: u64 = u64::MAX;
@@ -64,58 +64,58 @@ impl Progress {
         }
     }
 
-    /// It is not known whether the client is there: something is to be written to it.
+    /// Requests that something be written, to find out whether the client is still there.
     pub(super) fn ask_for_probe(&self) {
         self.wants_probe.store(true, Ordering::Relaxed);
     }
 
-    /// Whether that was asked for since this was asked last.
+    /// Takes that request; returns whether there was one.
     pub(super) fn takes_probe(&self) -> bool {
         self.wants_probe.load(Ordering::Relaxed) && self.wants_probe.swap(false, Ordering::Relaxed)
     }
 
-    /// A large body is about to be sent; the kernel holds `send_buffer` bytes as a rule.
+    /// Enlarges the send buffer, normally `send_buffer` bytes, for a large body.
     pub(super) fn make_room(&self, send_buffer: usize) {
         self.room.store(send_buffer.saturating_mul(MORE_ROOM), Ordering::Relaxed);
         self.has_wishes.store(true, Ordering::Relaxed);
     }
 
-    /// From the next write on, the socket takes nothing more while so many bytes wait in the kernel that
-    /// were not sent even once (`TCP_NOTSENT_LOWAT`); `u32::MAX`: as much as there is room for. What is
-    /// on the way to the client does not count.
+    /// Sets `TCP_NOTSENT_LOWAT` before the next write: the socket is not writable while this many
+    /// bytes in the kernel have not been sent yet. Bytes in flight do not count. `u32::MAX`: no
+    /// limit.
     pub(super) fn limit_unsent(&self, bytes: u32) {
         self.unsent.store(bytes, Ordering::Relaxed);
         self.has_wishes.store(true, Ordering::Relaxed);
     }
 
-    /// Since when the socket has taken nothing; `None` while it takes what comes.
+    /// Since when the socket has been full; `None` while it is writable.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         let since = self.blocked_since.load(Ordering::Relaxed);
         (since != NEVER).then(|| self.started + Duration::from_millis(since))
     }
 
-    /// Closing in good order would leave what is unsent in the kernel, for a peer that does not
-    /// read; a reset frees it at once.
+    /// Makes the close of the socket a reset (`SO_LINGER` 0), which frees unsent bytes at once. An
+    /// orderly close would keep them in the kernel for a peer that does not read.
     pub(super) fn reset_when_closed(&self) {
         self.resets_when_closed.store(true, Ordering::Relaxed);
     }
 
-    /// The client has done something, or the connection is told something.
+    /// The client did something, or there is a notice: the task must look at more than its events.
     pub(super) fn call(&self) {
         self.has_call.store(true, Ordering::Release);
     }
 
-    /// Whether there was a call since this was asked last; once, in the beginning.
+    /// Takes that flag; returns whether it was set. It is set at first.
     pub(super) fn take_call(&self) -> bool {
         self.has_call.load(Ordering::Relaxed) && self.has_call.swap(false, Ordering::Acquire)
     }
 
-    /// Something is written over HTTP/2.
+    /// Records a write over HTTP/2.
     pub(super) fn wrote(&self, now: Instant) {
         self.written.store(self.since_start(now), Ordering::Relaxed);
     }
 
-    /// When something was written last over HTTP/2.
+    /// When the last write over HTTP/2 was.
     pub(super) fn written(&self) -> Instant {
         self.started + Duration::from_millis(self.written.load(Ordering::Relaxed))
     }
@@ -135,11 +135,11 @@ impl Progress {
     }
 }
 
-/// A TCP stream whose blocked writes are noted.
+/// A TCP stream that records blocked writes in [`Progress`].
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: TcpStream,
-    // Bytes that were read to tell the protocol, and belong before all others.
+    // Bytes read to detect the protocol; returned before any others.
     read_ahead: Bytes,
     progress: Arc<Progress>,
 }
@@ -149,7 +149,7 @@ impl Watched {
         Self { stream, read_ahead: Bytes::new(), progress }
     }
 
-    /// Takes back what was read last.
+    /// Puts back bytes that were read, to be read again.
     pub(super) fn unread(&mut self, bytes: Bytes) {
         if self.read_ahead.is_empty() {
             self.read_ahead = bytes;
@@ -158,8 +158,8 @@ impl Watched {
         }
     }
 
-    /// Tells the kernel what it is to hold, where that is news. Without it, all goes on as well, only
-    /// not as fast.
+    /// Sets the socket options that [`Progress`] asks for. Errors are ignored: the options affect
+    /// only speed.
     fn tune(&self) {
         let progress = &*self.progress;
         if !progress.has_wishes.load(Ordering::Relaxed) {
@@ -188,7 +188,7 @@ fn set_unsent(socket: &socket2::SockRef<'_>, bytes: u32) -> io::Result<()> {
     socket.set_tcp_notsent_lowat(bytes)
 }
 
-/// On other systems all of the send buffer may wait.
+/// Not available on other systems: the whole send buffer may hold unsent bytes.
 #[cfg(not(target_os = "linux"))]
 fn set_unsent(_socket: &socket2::SockRef<'_>, _bytes: u32) -> io::Result<()> {
     Ok(())
@@ -197,7 +197,7 @@ fn set_unsent(_socket: &socket2::SockRef<'_>, _bytes: u32) -> io::Result<()> {
 impl Drop for Watched {
     fn drop(&mut self) {
         if self.progress.resets_when_closed.load(Ordering::Relaxed) {
-            // A socket that is gone already needs no reset.
+            // Fails only on a socket that is already closed.
             drop(socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)));
         }
     }
@@ -235,7 +235,7 @@ impl AsyncWrite for Watched {
         self.tune();
         let stream = Pin::new(&mut self.stream);
         let written = match bufs {
-            // `send` instead of `writev`: cheaper, and what an event over TLS comes to.
+            // send(2) instead of writev(2): cheaper, and an event over TLS is one buffer.
             [one] => stream.poll_write(cx, one),
             _ => stream.poll_write_vectored(cx, bufs),
         };
@@ -255,11 +255,11 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// What HTTP is spoken over.
+/// The byte stream under HTTP: TCP, or TLS over TCP.
 #[derive(Debug)]
 pub(super) enum Transport {
     Plain(Watched),
-    // Boxed: connections in clear text do not pay for its size.
+    // Boxed, so that clear-text connections do not pay for its size.
     Tls(Box<TlsStream<Watched>>),
 }
 

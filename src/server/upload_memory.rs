@@ -1,16 +1,17 @@
-//! How much more than their own windows all HTTP/2 connections together may be sent.
+//! A memory budget, shared by all HTTP/2 connections, for flow-control windows beyond their own.
 //!
-//! Each connection of a client has `connection_window` for itself, and each stream to a backend 64 KiB.
-//! What goes beyond it is lent out of one amount: for bodies that nobody reads yet, so that other
-//! streams of their connection go on, and for windows that grow with a fast upload or download. One addition when something is lent or given back, no lock; a
-//! connection that needs no more than its own never comes here.
+//! Each client connection has a window of `connection_window`, and each stream to a backend 64 KiB.
+//! What exceeds that is borrowed here: for bodies that are not read yet, so that other streams of
+//! the connection can go on, and for windows that grow with a fast upload or download. Borrowing
+//! and returning is one atomic addition, no lock. A connection that stays within its own window
+//! does neither.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::metrics::Metrics;
 
-/// Shared by all shards: a cheap handle.
+/// The budget. A cheap handle for all shards.
 #[derive(Clone, Debug)]
 pub struct UploadMemory(Arc<Inner>);
 
@@ -22,12 +23,12 @@ struct Inner {
 }
 
 impl UploadMemory {
-    /// Lends nothing before it is told [how much](Self::limit) there is.
+    /// Lends nothing until [`limit`](Self::limit) is called.
     pub fn new(metrics: Metrics) -> Self {
         Self(Arc::new(Inner { most: AtomicUsize::new(0), lent: AtomicUsize::new(0), metrics }))
     }
 
-    /// So many bytes may be lent from now on; what is lent already stays so until it is given back.
+    /// Sets the budget in bytes. Bytes that are lent already stay so until they are returned.
     pub fn limit(&self, most: usize) {
         self.0.most.store(most, Ordering::Relaxed);
     }
@@ -45,7 +46,7 @@ impl UploadMemory {
         lent
     }
 
-    /// Takes back what was lent.
+    /// Returns bytes to the budget.
     pub(crate) fn give_back(&self, bytes: usize) {
         self.0.lent.fetch_sub(bytes, Ordering::Relaxed);
         self.0.metrics.upload_memory_given_back(bytes);
@@ -58,7 +59,7 @@ mod tests {
     use crate::metrics::Metrics;
 
     #[test]
-    fn no_more_is_lent_than_there_is() {
+    fn no_more_than_the_budget_is_lent() {
         let memory = UploadMemory::new(Metrics::new().expect("metrics"));
         assert_eq!(memory.lend(1), 0);
         memory.limit(100);
@@ -67,6 +68,6 @@ mod tests {
         assert_eq!(memory.lend(50), 30);
         memory.limit(50);
         memory.give_back(40);
-        assert_eq!(memory.lend(10), 0, "60 are out still");
+        assert_eq!(memory.lend(10), 0, "still above the lowered limit");
     }
 }

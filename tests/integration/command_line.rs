@@ -46,8 +46,8 @@ async fn a_port_that_is_taken_is_one_clear_line() {
     let said: Vec<_> = output.stderr.lines().filter(|line| !line.starts_with('{')).collect();
     assert_eq!(said.len(), 1, "{output:?}");
     assert!(said[0].contains(&address.to_string()), "{output:?}");
-    let holder = format!("(process {})", std::process::id());
-    assert!(said[0].contains("taken by ") && said[0].contains(&holder), "{output:?}");
+    let holder = format!("(pid {})", std::process::id());
+    assert!(said[0].contains("in use by ") && said[0].contains(&holder), "{output:?}");
 
     // With `dev` there are options for that, and they are named.
     let port = address.port().to_string();
@@ -85,7 +85,7 @@ async fn a_gateway_that_runs_on_the_port_is_named_with_the_way_to_take_over() {
     let second = ssegate().args(["run", "-c"]).arg(&config).env("HOME", gateway.dir());
     let output = second.output(SOON).await;
     assert_eq!(output.code(), 1);
-    let words = format!("taken by ssegate (process {}), which `run --takeover`", gateway.id());
+    let words = format!("in use by ssegate (pid {}), which `ssegate run --takeover`", gateway.id());
     assert!(output.stderr.contains(&words), "{output:?}");
 }
 

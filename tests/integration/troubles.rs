@@ -369,7 +369,7 @@ async fn file_descriptors_that_are_used_up_are_told_once_and_make_it_not_ready()
         streams.truncate(10);
     }
     gateway.becomes(200, SOON).await;
-    gateway.logs("there are file descriptors again").await;
+    gateway.logs("file descriptors are available").await;
     let told = of_files(&gateway);
     assert_eq!(told.len(), 2, "{told:?}");
     let told: Value = serde_json::from_str(&told[1]).unwrap();
