@@ -40,7 +40,7 @@ use self::spares::Spares;
 use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
-use crate::server::files::is_of_files;
+use crate::server::descriptors::is_out_of_descriptors;
 
 /// Operators and their tools at once; one more waits to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -104,7 +104,7 @@ impl Admin {
                     }));
                 }
                 // With room for one, it is accepted at the next try.
-                Err(error) if is_of_files(&error) && spares.borrow_mut().close_one() => {}
+                Err(error) if is_out_of_descriptors(&error) && spares.borrow_mut().close_one() => {}
                 Err(error) => {
                     if let Some(held_back) = failures.pass("accept", Instant::now()) {
                         tracing::warn!(%error, held_back, "cannot accept on the admin listener");

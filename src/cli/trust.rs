@@ -3,7 +3,7 @@
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use ssegate::server::state;
+use ssegate::server::state_dir;
 use ssegate::tls_client::{self, Trust};
 
 /// A TLS client that offers HTTP/2 and HTTP/1.1 (ALPN, RFC 7301). With `insecure` it takes any
@@ -21,5 +21,5 @@ pub(super) fn tls_client(insecure: bool) -> ClientConfig {
 
 /// The certificate of `self_signed: true`, if this user ever ran such a gateway.
 fn local_certificate() -> Option<CertificateDer<'static>> {
-    CertificateDer::from_pem_file(state::local_certificate()?).ok()
+    CertificateDer::from_pem_file(state_dir::local_certificate()?).ok()
 }

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::route::RouterError;
-use crate::server::files::TooFew;
+use crate::server::descriptors::TooFewDescriptors;
 use crate::server::listener::ListenError;
 
 impl Error {
     /// The address whose port somebody else has.
     pub fn taken(&self) -> Option<SocketAddr> {
         match self {
-            Self::Listen(error) => error.taken(),
+            Self::Listen(error) => error.address_in_use(),
             _ => None,
         }
     }
@@ -49,7 +49,7 @@ pub enum Error {
          unit, or ulimit -n",
         .0.limit, .0.needed
     )]
-    Files(TooFew),
+    Files(TooFewDescriptors),
     /// What systemd hands over is no socket that can be listened on.
     #[error("systemd hands over a socket of another kind than ListenStream= of TCP: {0}")]
     Inherited(io::Error),

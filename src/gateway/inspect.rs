@@ -6,7 +6,7 @@ use super::{Error, sockets};
 use crate::config::Settings;
 use crate::server::listener::ListenError;
 use crate::server::own_address::is_own_address;
-use crate::server::{files, tls};
+use crate::server::{descriptors, tls};
 
 /// Looks at what the settings name, opens nothing and makes nothing. Gives what is doubtful, a line
 /// each: a certificate that ends soon, an address that this machine has not.
@@ -16,8 +16,8 @@ use crate::server::{files, tls};
 pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
     let addresses = sockets::addresses(settings);
     // What a start raises first.
-    files::raise_limit();
-    files::enough(settings.shards, addresses.len()).map_err(Error::Files)?;
+    descriptors::raise_limit();
+    descriptors::check_limit(settings.shards, addresses.len()).map_err(Error::Files)?;
     let mut doubts = Vec::new();
     for listener in &settings.listeners {
         let Some(tls) = &listener.tls else { continue };

@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::health::{Health, Trouble};
 use crate::log_limit::LOG_INTERVAL;
 use crate::metrics::Metrics;
-use crate::server::files::Shortage;
+use crate::server::descriptors::DescriptorShortage;
 use crate::source::embedded::BusStats;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -16,7 +16,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const READERS_RECOVERED_AFTER: Duration = Duration::from_secs(60);
 
 /// Runs as long as the gateway.
-pub(super) async fn watch(health: Health, shortage: Shortage, metrics: Metrics) {
+pub(super) async fn watch(health: Health, shortage: DescriptorShortage, metrics: Metrics) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut readers = SlowReaders::default();

@@ -71,8 +71,8 @@ impl Gateway {
     /// A port is taken, a certificate cannot be used, there is nobody to take over from; each says
     /// what to do.
     pub fn open(mut settings: Settings, start: Start) -> Result<Self, Error> {
-        files::raise_limit();
-        files::enough(settings.shards, sockets::addresses(&settings).len())
+        descriptors::raise_limit();
+        descriptors::check_limit(settings.shards, sockets::addresses(&settings).len())
             .map_err(Error::Files)?;
         // The routes are the router's.
         let written = Settings { routes: Vec::new(), ..settings.clone() };

@@ -25,8 +25,8 @@ use crate::health::Health;
 use crate::hub::{Hub, HubSettings, ShardLink};
 use crate::metrics::Metrics;
 use crate::route::Router;
-use crate::server::files::Shortage;
-use crate::server::listener::{Acceptor, Listener, ShardDoor};
+use crate::server::descriptors::DescriptorShortage;
+use crate::server::listener::{Acceptor, Listener, ShardHandle};
 use crate::server::shard_server::Bounds;
 use crate::source::SourceLocation;
 use crate::source::embedded::{self, Broker, BusSettings};
@@ -48,7 +48,7 @@ pub(super) async fn serve(gateway: Gateway, load: Option<Load>) -> Result<(), Er
     let parts = Parts::new(settings, router, listeners, metrics);
     let (hub, links) = parts.hub();
     let (changes, changed) = watch::channel(None);
-    let (threads, doors) = parts.start_shards(links, &changed)?;
+    let (threads, shards) = parts.start_shards(links, &changed)?;
     let mut tasks = Tasks::default();
     if let Some(load) = load {
         let reloader = parts.reloader(written, changes, hub.clone());
@@ -56,7 +56,7 @@ pub(super) async fn serve(gateway: Gateway, load: Option<Load>) -> Result<(), Er
     }
     parts.start_source(&mut tasks, bus, hub)?;
     parts.start_watches(&mut tasks);
-    parts.start_acceptors(&mut tasks, sockets, doors)?;
+    parts.start_acceptors(&mut tasks, sockets, shards)?;
     parts.start_admin(&mut tasks, admin)?;
     parts.log_what_is_open();
     systemd::ready();
@@ -73,7 +73,7 @@ struct Parts {
     listeners: Vec<Listener>,
     health: Health,
     metrics: Metrics,
-    shortage: Shortage,
+    shortage: DescriptorShortage,
     // Both change with a reload.
     max_connections: Rc<Cell<usize>>,
     manner: Rc<Cell<stop::Manner>>,
@@ -94,7 +94,7 @@ impl Parts {
         Self {
             router,
             listeners,
-            shortage: Shortage::new(health.clone(), metrics.clone()),
+            shortage: DescriptorShortage::new(health.clone(), metrics.clone()),
             health,
             metrics,
             max_connections: Rc::new(Cell::new(settings.connections.max_connections)),
@@ -119,18 +119,18 @@ impl Parts {
         }
     }
 
-    /// Starts a thread for each shard. The doors are where acceptors hand connections over.
+    /// Starts a thread for each shard. The handles are where acceptors hand connections over.
     fn start_shards(
         &self,
         links: Vec<ShardLink>,
         changed: &watch::Receiver<Option<Change>>,
-    ) -> Result<(Vec<ShardThread>, Rc<[ShardDoor]>), Error> {
+    ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
         let bounds = Bounds::new(self.shortage.clone(), self.metrics.clone());
-        let (mut threads, mut doors) = (Vec::new(), Vec::new());
+        let (mut threads, mut shards) = (Vec::new(), Vec::new());
         for link in links {
             let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
             let load = Arc::new(AtomicUsize::new(0));
-            doors.push(ShardDoor { accepted: sender, load: Arc::clone(&load) });
+            shards.push(ShardHandle { accepted: sender, load: Arc::clone(&load) });
             threads.push(ShardThread::start(shard::Parts {
                 link,
                 accepted,
@@ -146,7 +146,7 @@ impl Parts {
                 changes: changed.clone(),
             })?);
         }
-        Ok((threads, doors.into()))
+        Ok((threads, shards.into()))
     }
 
     fn reloader(&self, written: Settings, shards: Changes, hub: Hub) -> Reloader {
@@ -225,13 +225,13 @@ impl Parts {
         &self,
         tasks: &mut Tasks,
         sockets: Vec<std::net::TcpListener>,
-        doors: Rc<[ShardDoor]>,
+        shards: Rc<[ShardHandle]>,
     ) -> Result<(), Error> {
         for (listener, socket) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
                 socket: TcpListener::from_std(socket)?,
                 listener,
-                doors: Rc::clone(&doors),
+                shards: Rc::clone(&shards),
                 max_connections: Rc::clone(&self.max_connections),
                 shortage: self.shortage.clone(),
                 metrics: self.metrics.clone(),

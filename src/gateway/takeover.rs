@@ -32,7 +32,7 @@ use tokio::time;
 use super::Error;
 use super::sockets::Inherited;
 use crate::health::Health;
-use crate::server::state;
+use crate::server::state_dir;
 
 const QUESTION: &str = "ssegate takeover 1\n";
 const ACCEPTING: &str = "accepting\n";
@@ -57,7 +57,7 @@ const MAX_LINE: u64 = 64 << 10;
 /// Where a gateway whose first listener has this address, as it is written, can be asked.
 fn path_for(address: SocketAddr) -> io::Result<PathBuf> {
     let nowhere = "nowhere to keep a socket: set HOME, XDG_STATE_HOME or STATE_DIRECTORY";
-    let directory = state::state_dir().ok_or_else(|| io::Error::other(nowhere))?;
+    let directory = state_dir::state_dir().ok_or_else(|| io::Error::other(nowhere))?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     Ok(directory.join(format!("takeover-{address}.sock")))
 }

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::files::{self, Room, Shortage};
-use super::holder::Holder;
+use super::descriptors::{self, DescriptorLimit, DescriptorShortage};
+use super::port_holder::PortHolder;
 use super::tls::{Tls, TlsError};
 use super::{ConnectionSettings, ListenerSettings};
 use crate::log_limit::LogLimit;
@@ -52,7 +52,7 @@ pub enum ListenError {
 
 impl ListenError {
     /// The address, if its port is in use.
-    pub fn taken(&self) -> Option<SocketAddr> {
+    pub fn address_in_use(&self) -> Option<SocketAddr> {
         match self {
             Self::Bind { address, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
                 Some(*address)
@@ -65,7 +65,7 @@ impl ListenError {
 fn describe(cause: &io::Error, address: SocketAddr) -> String {
     match cause.kind() {
         io::ErrorKind::AddrInUse => {
-            let holder = Holder::of(address).map(|holder| format!(" by {holder}"));
+            let holder = PortHolder::of(address).map(|holder| format!(" by {holder}"));
             let holder = holder.unwrap_or_default();
             format!("address already in use{holder}; stop that program, or choose another port")
         }
@@ -108,14 +108,14 @@ pub struct Accepted {
 
 /// An acceptor's handle to one shard.
 #[derive(Clone, Debug)]
-pub struct ShardDoor {
+pub struct ShardHandle {
     /// Hands a connection over.
     pub accepted: mpsc::Sender<Accepted>,
     /// The shard's connections, including those still in the channel.
     pub load: Arc<AtomicUsize>,
 }
 
-/// Opens the socket of a listener and reads its certificate. Uses `there`, an inherited socket, if
+/// Opens the socket of a listener and reads its certificate. Uses the socket `inherited` if
 /// given. With `leaves_ipv4`, `[::]` accepts IPv6 only (`IPV6_V6ONLY`).
 ///
 /// # Errors
@@ -123,13 +123,13 @@ pub struct ShardDoor {
 pub fn open(
     settings: &ListenerSettings,
     connections: &ConnectionSettings,
-    there: Option<std::net::TcpListener>,
+    inherited: Option<std::net::TcpListener>,
     leaves_ipv4: bool,
 ) -> Result<(std::net::TcpListener, Listener), ListenError> {
     let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
     let address = settings.address;
-    let socket = there.map_or_else(|| bind(address, leaves_ipv4), Ok);
-    let socket = socket.and_then(|socket| prepare(socket, connections));
+    let socket = inherited.map_or_else(|| bind(address, leaves_ipv4), Ok);
+    let socket = socket.and_then(|socket| configure(socket, connections));
     let socket = socket.map_err(|cause| ListenError::Bind { address, cause })?;
     let address = socket.local_addr().map_err(|cause| ListenError::Bind { address, cause })?;
     Ok((socket, Listener { address, tls, proxy_protocol: settings.proxy_protocol }))
@@ -160,10 +160,10 @@ pub fn listen(address: SocketAddr, leaves_ipv4: bool) -> io::Result<std::net::Tc
 /// Added to `write_timeout` for `TCP_USER_TIMEOUT`, so that our own deadline fires first: it counts
 /// the connection as cut with its reason, whereas a kernel timeout looks like a client that left.
 #[cfg(target_os = "linux")]
-const AFTER_US: Duration = Duration::from_secs(2);
+const USER_TIMEOUT_MARGIN: Duration = Duration::from_secs(2);
 
 /// Sets socket options and listens. Accepted connections inherit the options (Linux, BSD).
-fn prepare(
+fn configure(
     listener: std::net::TcpListener,
     settings: &ConnectionSettings,
 ) -> io::Result<std::net::TcpListener> {
@@ -172,7 +172,7 @@ fn prepare(
     socket.set_send_buffer_size(settings.send_buffer)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(settings.write_timeout))?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(settings.write_timeout + AFTER_US))?;
+    socket.set_tcp_user_timeout(Some(settings.write_timeout + USER_TIMEOUT_MARGIN))?;
     socket.set_nonblocking(true)?;
     // On an inherited socket that already listens, this only sets the backlog.
     socket.listen(BACKLOG)?;
@@ -187,11 +187,11 @@ pub struct Acceptor {
     /// Index of its listener.
     pub listener: usize,
     /// All shards.
-    pub doors: Rc<[ShardDoor]>,
+    pub shards: Rc<[ShardHandle]>,
     /// Limit of open connections over all listeners.
     pub max_connections: Rc<Cell<usize>>,
     /// Notified when accepting pauses for lack of file descriptors.
-    pub shortage: Shortage,
+    pub shortage: DescriptorShortage,
     /// The metrics to record in.
     pub metrics: Metrics,
 }
@@ -204,7 +204,7 @@ impl Acceptor {
         let mut last = 0;
         loop {
             // Read on each turn: prlimit(1) may change the limit while the gateway runs.
-            if Room::new().is_full(last, &self.socket) {
+            if DescriptorLimit::new().is_reached(last, &self.socket) {
                 self.metrics.accept_paused();
                 self.shortage.pause(self.connections(), Instant::now());
                 tokio::select! {
@@ -219,18 +219,18 @@ impl Acceptor {
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok((stream, peer)) => {
                     retry = ACCEPT_RETRY_MIN;
-                    last = files::number(&stream);
+                    last = descriptors::descriptor_number(&stream);
                     self.hand_over(stream, peer).await;
                 }
-                Err(error) if is_of_the_client(&error) => {}
+                Err(error) if is_client_error(&error) => {}
                 Err(error) => {
                     self.metrics.accept_failed();
-                    if files::is_of_files(&error) {
-                        // Makes the next `is_full` probe for a free descriptor.
+                    if descriptors::is_out_of_descriptors(&error) {
+                        // Makes the next `is_reached` probe for a free descriptor.
                         last = u64::MAX;
                         self.shortage.pause(self.connections(), Instant::now());
                     } else {
-                        warn_of(&error);
+                        warn_accept_failed(&error);
                     }
                     tokio::select! {
                         () = tokio::time::sleep(retry) => {}
@@ -244,16 +244,16 @@ impl Acceptor {
 
     /// Open connections of all shards.
     fn connections(&self) -> usize {
-        self.doors.iter().map(|door| door.load.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|shard| shard.load.load(Ordering::Relaxed)).sum()
     }
 
     async fn hand_over(&self, stream: std::net::TcpStream, peer: SocketAddr) {
         self.metrics.connection_accepted();
-        let loads = self.doors.iter().map(|door| door.load.load(Ordering::Relaxed));
-        let (total, least) = loads.enumerate().fold((0, None), |(total, least), (shard, load)| {
+        let loads = self.shards.iter().map(|shard| shard.load.load(Ordering::Relaxed));
+        let (total, least) = loads.enumerate().fold((0, None), |(total, least), (index, load)| {
             let least = match least {
                 Some((_, least_load)) if least_load <= load => least,
-                _ => Some((shard, load)),
+                _ => Some((index, load)),
             };
             (total + load, least)
         });
@@ -261,26 +261,26 @@ impl Acceptor {
             self.metrics.connection_cut("max_connections");
             return;
         }
-        let (shard, _) = least.expect("there is at least one shard");
-        let door = &self.doors[shard];
-        door.load.fetch_add(1, Ordering::Relaxed);
+        let (index, _) = least.expect("there is at least one shard");
+        let shard = &self.shards[index];
+        shard.load.fetch_add(1, Ordering::Relaxed);
         let accepted = Accepted { stream, peer, listener: self.listener };
         // Fails only when the shard's thread is gone; the process then exits.
-        if door.accepted.send(accepted).await.is_err() {
-            door.load.fetch_sub(1, Ordering::Relaxed);
+        if shard.accepted.send(accepted).await.is_err() {
+            shard.load.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
 /// Rate-limited, since every retry may fail.
-fn warn_of(error: &io::Error) {
+fn warn_accept_failed(error: &io::Error) {
     static FAILURES: LogLimit = LogLimit::new();
     if let Some(held_back) = FAILURES.pass("accept", Instant::now()) {
         tracing::warn!(%error, held_back, "cannot accept a connection");
     }
 }
 
-fn is_of_the_client(error: &io::Error) -> bool {
+fn is_client_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

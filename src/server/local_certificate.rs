@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::Access;
 
 use super::certificate::{self, Certificate};
-use super::state;
+use super::state_dir;
 use super::tls::TlsError;
 
 /// The subject alternative names of the local certificate.
@@ -24,7 +24,7 @@ const LOCAL_RENEWAL: Duration = Duration::from_secs(30 * 86_400);
 /// # Errors
 /// There is no state directory, or it is not writable and has no certificate that is valid now.
 pub(super) fn open() -> Result<Certificate, TlsError> {
-    open_in(&state::state_dir().ok_or(TlsError::NoStateDirectory)?, SystemTime::now())
+    open_in(&state_dir::state_dir().ok_or(TlsError::NoStateDirectory)?, SystemTime::now())
 }
 
 /// Like [`open`], in the given directory.
@@ -48,7 +48,7 @@ pub(super) fn open_in(directory: &Path, now: SystemTime) -> Result<Certificate, 
 /// # Errors
 /// There is no state directory, it is not writable, or its certificate cannot be used.
 pub(super) fn check(now: SystemTime) -> Result<Option<String>, TlsError> {
-    let directory = state::state_dir().ok_or(TlsError::NoStateDirectory)?;
+    let directory = state_dir::state_dir().ok_or(TlsError::NoStateDirectory)?;
     let (certificate, key) = files_in(&directory);
     if key.exists() && is_fresh(&certificate) {
         return Certificate::open(&certificate, &key).map(|_usable| None);

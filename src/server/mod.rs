@@ -1,7 +1,7 @@
 //! Sockets: listeners, TLS, connections and their deadlines. Knows no channel and no route.
 //!
 //! Accepting: [`listener`] opens sockets and hands each accepted connection to the least loaded
-//! shard. [`files`] pauses that when file descriptors run out, [`holder`] finds the program that
+//! shard. [`descriptors`] pauses that when file descriptors run out, [`port_holder`] finds the program that
 //! occupies a port, and [`own_address`] checks whether this machine has an address.
 //!
 //! Connections: [`shard_server`] owns the connections of one core and enforces their deadlines,
@@ -22,22 +22,22 @@ pub mod clients;
 pub mod connection;
 pub mod contain;
 mod date;
+pub mod descriptors;
 pub mod event_stream;
 mod field_value;
-pub mod files;
-mod holder;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub mod interim;
 pub mod listener;
 mod local_certificate;
 pub mod own_address;
+mod port_holder;
 mod proxy_protocol;
 pub mod refusal;
 pub mod request_body;
 mod running;
 pub mod shard_server;
-pub mod state;
+pub mod state_dir;
 mod switch;
 pub mod tls;
 mod transport;

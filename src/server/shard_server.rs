@@ -21,7 +21,7 @@ use super::ConnectionSettings;
 use super::clients::Clients;
 use super::connection::{self, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, Protocol};
 use super::contain::Contained;
-use super::files::Shortage;
+use super::descriptors::DescriptorShortage;
 use super::listener::{Accepted, Listener};
 use super::upload_memory::UploadMemory;
 use crate::metrics::Metrics;
@@ -57,14 +57,14 @@ pub struct Bounds {
     /// Usage per client address.
     pub clients: Clients,
     /// Whether the process is short of file descriptors.
-    pub shortage: Shortage,
+    pub shortage: DescriptorShortage,
     /// The budget for HTTP/2 windows beyond each connection's own.
     pub upload_memory: UploadMemory,
 }
 
 impl Bounds {
     /// Returns the limits of a new process, with nothing in use.
-    pub fn new(shortage: Shortage, metrics: Metrics) -> Self {
+    pub fn new(shortage: DescriptorShortage, metrics: Metrics) -> Self {
         Self { clients: Clients::default(), shortage, upload_memory: UploadMemory::new(metrics) }
     }
 }

@@ -130,8 +130,8 @@ pub(super) mod tests {
     use crate::server::ConnectionSettings;
     use crate::server::clients::Clients;
     use crate::server::connection::BodyError;
-    use crate::server::files::Shortage;
-    use crate::server::listener::{Acceptor, Listener, ShardDoor};
+    use crate::server::descriptors::DescriptorShortage;
+    use crate::server::listener::{Acceptor, Listener, ShardHandle};
     use crate::server::shard_server::{Bounds, ShardServer};
     use crate::service::{RequestSettings, Service};
 
@@ -178,7 +178,7 @@ pub(super) mod tests {
             let router = Arc::new(Router::new(&[Arc::new(events())], None).expect("routes"));
             let health = Health::default();
             let requests = (RequestSettings::default(), Clients::default());
-            let bounds = Bounds::new(Shortage::default(), metrics.clone());
+            let bounds = Bounds::new(DescriptorShortage::default(), metrics.clone());
             let memory = bounds.upload_memory.clone();
             let service = Service::new(
                 router,
@@ -205,9 +205,9 @@ pub(super) mod tests {
             let acceptor = Acceptor {
                 socket,
                 listener: 0,
-                doors: Rc::new([ShardDoor { accepted: sender, load }]),
+                shards: Rc::new([ShardHandle { accepted: sender, load }]),
                 max_connections: Rc::new(Cell::new(8)),
-                shortage: Shortage::default(),
+                shortage: DescriptorShortage::default(),
                 metrics: metrics.clone(),
             };
             let listeners = vec![Rc::new(Listener { address, tls: None, proxy_protocol: false })];

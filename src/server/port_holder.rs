@@ -12,25 +12,25 @@ const LISTENING: &str = "0A";
 
 /// The program that holds a port.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(super) struct PortHolder {
     /// Its name and process ID; `None`: it belongs to another user or network namespace.
     process: Option<(String, u32)>,
 }
 
-impl Holder {
+impl PortHolder {
     /// Finds the program that listens on the port of `address`; `None` if nothing can be found out.
     pub(super) fn of(address: SocketAddr) -> Option<Self> {
         let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
             .iter()
             .filter_map(|table| fs::read_to_string(table).ok())
-            .flat_map(|table| listening(&table, address))
+            .flat_map(|table| conflicting_inodes(&table, address))
             .map(|inode| format!("socket:[{inode}]"))
             .collect();
         if sockets.is_empty() {
             return None;
         }
         let holds = |socket: &Path| sockets.iter().any(|known| Path::new(known) == socket);
-        Some(Self { process: process_that(holds) })
+        Some(Self { process: find_process(holds) })
     }
 
     /// Whether it is another ssegate.
@@ -40,11 +40,12 @@ impl Holder {
 }
 
 /// Returns the inodes of the listening sockets that conflict with `address`.
-fn listening(table: &str, address: SocketAddr) -> Vec<String> {
+fn conflicting_inodes(table: &str, address: SocketAddr) -> Vec<String> {
     let is_taken = |local: &str| {
         let (ip, port) = local.split_once(':').unwrap_or_default();
         let is_all = |ip: &str| ip.bytes().all(|digit| digit == b'0');
-        let overlaps = address.ip().is_unspecified() || is_all(ip) || ip == in_table(address.ip());
+        let overlaps =
+            address.ip().is_unspecified() || is_all(ip) || ip == proc_address(address.ip());
         overlaps && u16::from_str_radix(port, 16) == Ok(address.port())
     };
     let lines = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -55,7 +56,7 @@ fn listening(table: &str, address: SocketAddr) -> Vec<String> {
 }
 
 /// Formats an address as the tables do: 32-bit words in host byte order, in hex.
-fn in_table(ip: IpAddr) -> String {
+fn proc_address(ip: IpAddr) -> String {
     let word = |bytes: &[u8; 4]| format!("{:08X}", u32::from_ne_bytes(*bytes));
     match ip {
         IpAddr::V4(ip) => word(&ip.octets()),
@@ -64,7 +65,7 @@ fn in_table(ip: IpAddr) -> String {
 }
 
 /// Returns name and ID of the first process with an open file that `holds` accepts.
-fn process_that(holds: impl Fn(&Path) -> bool) -> Option<(String, u32)> {
+fn find_process(holds: impl Fn(&Path) -> bool) -> Option<(String, u32)> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find_map(|id| {
         let files = fs::read_dir(format!("/proc/{id}/fd")).ok()?.flatten();
@@ -74,7 +75,7 @@ fn process_that(holds: impl Fn(&Path) -> bool) -> Option<(String, u32)> {
     })
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for PortHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.process {
             Some((name, id)) => write!(f, "{name} (pid {id})")?,
@@ -91,7 +92,7 @@ impl fmt::Display for Holder {
 mod tests {
     use std::net::TcpListener;
 
-    use super::{Holder, listening};
+    use super::{PortHolder, conflicting_inodes};
 
     #[test]
     fn listening_sockets_that_conflict_are_found_in_proc_net_tcp() {
@@ -100,28 +101,29 @@ mod tests {
             1: 0100007F:1F90 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n   \
             2: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1\n   \
             3: 00000000:1F92 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4714 1\n";
-        let listening = |address: &str| listening(table, address.parse().expect("an address"));
+        let inodes =
+            |address: &str| conflicting_inodes(table, address.parse().expect("an address"));
         for address in ["127.0.0.1:8080", "0.0.0.0:8080", "[::]:8080"] {
-            assert_eq!(listening(address), ["4711"], "{address}");
+            assert_eq!(inodes(address), ["4711"], "{address}");
         }
         for address in ["127.0.0.1:1", "127.0.0.2:8080", "[::1]:8080"] {
-            assert_eq!(listening(address), Vec::<String>::new(), "{address}");
+            assert_eq!(inodes(address), Vec::<String>::new(), "{address}");
         }
         // Bound to all addresses.
-        assert_eq!(listening("127.0.0.2:8082"), ["4714"]);
+        assert_eq!(inodes("127.0.0.2:8082"), ["4714"]);
     }
 
     #[test]
     fn the_process_that_listens_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let holder = Holder::of(address).expect("a holder");
+        let holder = PortHolder::of(address).expect("a holder");
         let (_, id) = holder.process.expect("this process");
         assert_eq!(id, std::process::id());
         drop(listener);
-        assert_eq!(Holder::of(address), None);
+        assert_eq!(PortHolder::of(address), None);
         let listener = TcpListener::bind("[::1]:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        assert!(Holder::of(address).is_some_and(|holder| holder.process.is_some()));
+        assert!(PortHolder::of(address).is_some_and(|holder| holder.process.is_some()));
     }
 }
