@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::server::descriptors::DescriptorShortage;
 use crate::server::listener::{Acceptor, Listener, ShardHandle};
-use crate::server::shard_server::Bounds;
+use crate::server::shard_server::GlobalLimits;
 use crate::source::SourceLocation;
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
@@ -125,7 +125,7 @@ impl Parts {
         links: Vec<ShardLink>,
         changed: &watch::Receiver<Option<Change>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
-        let bounds = Bounds::new(self.shortage.clone(), self.metrics.clone());
+        let limits = GlobalLimits::new(self.shortage.clone(), self.metrics.clone());
         let (mut threads, mut shards) = (Vec::new(), Vec::new());
         for link in links {
             let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
@@ -139,7 +139,7 @@ impl Parts {
                 router: Arc::clone(&self.router),
                 connections: self.settings.connections.clone(),
                 requests: self.settings.requests.clone(),
-                bounds: bounds.clone(),
+                limits: limits.clone(),
                 bus: self.bus(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::server::ConnectionSettings;
 use crate::server::listener::{Accepted, Listener};
-use crate::server::shard_server::{Bounds, ShardServer};
+use crate::server::shard_server::{GlobalLimits, ShardServer};
 use crate::service::{RequestSettings, Service};
 
 /// What a shard is made of.
@@ -33,7 +33,7 @@ pub(super) struct Parts {
     pub(super) router: Arc<Router>,
     pub(super) connections: ConnectionSettings,
     pub(super) requests: RequestSettings,
-    pub(super) bounds: Bounds,
+    pub(super) limits: GlobalLimits,
     pub(super) bus: Option<SocketAddr>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -87,13 +87,13 @@ impl ShardThread {
 /// started with has its turn only after many tasks.
 async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), String> {
     let Parts { link, accepted, load, listeners, router, connections, .. } = parts;
-    let Parts { bus, health, metrics, changes, requests, bounds, .. } = parts;
+    let Parts { bus, health, metrics, changes, requests, limits, .. } = parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
-    let requests = (requests, bounds.clients.clone());
-    let memory = bounds.upload_memory.clone();
+    let requests = (requests, limits.clients.clone());
+    let memory = limits.upload_memory.clone();
     let service =
         Service::new(router, requests, shard.clone(), bus, health, metrics.clone(), memory);
-    let server = ShardServer::new(service.clone(), connections, bounds, load, metrics);
+    let server = ShardServer::new(service.clone(), connections, limits, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 
     let mut tasks = Tasks::default();
@@ -120,7 +120,7 @@ async fn follow(
         if let Some(Change { router, connections, requests }) = change {
             shard.set_write_timeout(connections.write_timeout);
             service.change(router, requests);
-            server.change(connections);
+            server.update_settings(connections);
         }
     }
     // Who sends them is gone, and with it the gateway.
@@ -144,11 +144,11 @@ async fn stop(
         // The end of the gateway is that of its shards.
         Err(_gone) => return,
     }
-    server.finish();
+    server.drain();
     tokio::select! {
-        () = server.all_gone() => return,
+        () = server.all_closed() => return,
         _ = phases.wait_for(|phase| *phase == Phase::Cut) => {}
     }
     server.cut();
-    server.all_gone().await;
+    server.all_closed().await;
 }

@@ -212,7 +212,7 @@ impl Proxy {
         let backend = Backend { upgraded, place: lease.into_place(), tunnel };
         let body = match (upgrade, client) {
             (Upgrade::Http1 { client, .. }, _) => {
-                connection.go_on_with(tunnel::carry(client, backend));
+                connection.run_after_http(tunnel::carry(client, backend));
                 TunnelBody::empty()
             }
             (Upgrade::Http2(_), client) => {

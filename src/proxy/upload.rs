@@ -316,7 +316,7 @@ impl Body for Upload {
                     return Poll::Pending;
                 }
                 ready!(this.pause.poll(cx));
-                this.body.give_up();
+                this.body.abandon();
                 this.broke(Stage::Slow, io::Error::from(io::ErrorKind::TimedOut).into())
             }
             Poll::Ready(Some(Ok(mut frame))) => {

@@ -160,7 +160,7 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            if unread::give(&mut this.ready, buf) {
+            if unread::read_into(&mut this.ready, buf) {
                 return Poll::Ready(Ok(()));
             }
             let before = buf.filled().len();

@@ -32,12 +32,13 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 const MAX_IGNORED_BYTES: usize = 64 << 10;
 
 /// A body that may be an event stream whose frames are already chunk-encoded.
-pub trait Frames {
+pub trait FramedBody {
     /// Whether it is, so that it can bypass hyper.
-    fn is_frames(&self) -> bool;
+    fn is_framed(&self) -> bool;
 
     /// Returns the next frames with their chunk framing; `None` at the end.
-    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>>;
+    fn poll_chunks(&mut self, context: &mut Context<'_>)
+    -> Poll<Option<Result<Bytes, BodyFailed>>>;
 
     /// Called when part of the last chunks was written: the client is reading.
     fn note_progress(&self);
@@ -49,38 +50,38 @@ pub trait Frames {
 
 /// A body failed before its end. The cause was logged where it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken;
+pub struct BodyFailed;
 
 /// A response that is to bypass hyper.
 #[derive(Debug)]
-pub(super) struct Offer<B> {
+pub(super) struct StreamResponse<B> {
     pub(super) response: Response<B>,
     pub(super) running: RunningRequest,
 }
 
 /// The slot of a connection in which a request's handler leaves a response that is to bypass hyper.
 #[derive(Debug)]
-pub(super) struct Handover<B>(Rc<RefCell<Option<Offer<B>>>>);
+pub(super) struct ResponseSlot<B>(Rc<RefCell<Option<StreamResponse<B>>>>);
 
-impl<B> Handover<B> {
+impl<B> ResponseSlot<B> {
     pub(super) fn new() -> Self {
         Self(Rc::default())
     }
 
-    pub(super) fn offer(&self, offer: Offer<B>) {
-        *self.0.borrow_mut() = Some(offer);
+    pub(super) fn put(&self, response: StreamResponse<B>) {
+        *self.0.borrow_mut() = Some(response);
     }
 
-    pub(super) fn is_offered(&self) -> bool {
+    pub(super) fn is_filled(&self) -> bool {
         self.0.borrow().is_some()
     }
 
-    pub(super) fn take(&self) -> Option<Offer<B>> {
+    pub(super) fn take(&self) -> Option<StreamResponse<B>> {
         self.0.borrow_mut().take()
     }
 }
 
-impl<B> Clone for Handover<B> {
+impl<B> Clone for ResponseSlot<B> {
     fn clone(&self) -> Self {
         Self(Rc::clone(&self.0))
     }
@@ -95,36 +96,36 @@ pub(super) struct Carrier<B> {
     _running: RunningRequest,
     pending: Bytes,
     progress: Arc<Progress>,
-    client: Option<Arc<Client>>,
+    client: Option<Arc<ClientWaker>>,
     // How long a client that has closed its sending side is waited for; and since when it is.
     half_close: Duration,
     half_closed: Option<Box<HalfClosed>>,
     ignored: usize,
-    is_begun: bool,
-    is_over: bool,
-    is_broken: bool,
+    has_started: bool,
+    is_complete: bool,
+    has_failed: bool,
 }
 
 /// How a stream, or an HTTP/2 connection, ended.
 #[derive(Debug)]
-pub(super) enum Carried<C> {
+pub(super) enum ConnectionEnd<C> {
     /// It was complete, its client closed, or its socket failed.
-    Ended(io::Result<()>),
+    Done(io::Result<()>),
     /// Its body failed; the client must see a truncated response.
-    Broken,
+    BodyFailed,
     /// It was cut.
-    CutOff(C),
+    Cut(C),
 }
 
 /// The waker for the socket. Sets a flag that distinguishes activity of the client from an event,
 /// so that an event alone costs no read(2).
 #[derive(Debug)]
-struct Client {
+struct ClientWaker {
     stream: Waker,
     progress: Arc<Progress>,
 }
 
-impl Wake for Client {
+impl Wake for ClientWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -135,15 +136,15 @@ impl Wake for Client {
     }
 }
 
-impl<B: Frames> Carrier<B> {
+impl<B: FramedBody> Carrier<B> {
     /// `half_close`: see [`Http1Settings`](super::Http1Settings).
     pub(super) fn new(
         transport: Transport,
         progress: &Arc<Progress>,
-        offer: Offer<B>,
+        response: StreamResponse<B>,
         half_close: Duration,
     ) -> Self {
-        let Offer { response, running } = offer;
+        let StreamResponse { response, running } = response;
         let (parts, body) = response.into_parts();
         let pending = head(&parts);
         Self {
@@ -156,9 +157,9 @@ impl<B: Frames> Carrier<B> {
             half_close,
             half_closed: None,
             ignored: 0,
-            is_begun: false,
-            is_over: false,
-            is_broken: false,
+            has_started: false,
+            is_complete: false,
+            has_failed: false,
         }
     }
 
@@ -171,59 +172,59 @@ impl<B: Frames> Carrier<B> {
                 both.put_slice(&chunks);
                 self.pending = both.freeze();
             }
-            Poll::Ready(Some(Err(Broken))) => self.is_broken = true,
+            Poll::Ready(Some(Err(BodyFailed))) => self.has_failed = true,
             Poll::Ready(None) | Poll::Pending => {}
         }
     }
 
-    /// Writes the stream until it ends or is cut. Polls `poll_cut_off` only when the flag of
+    /// Writes the stream until it ends or is cut. Polls `poll_cut` only when the flag of
     /// [`Progress`] is set.
     pub(super) fn poll<C>(
         &mut self,
         context: &mut Context<'_>,
-        poll_cut_off: impl FnOnce(&mut Context<'_>) -> Poll<C>,
-    ) -> Poll<Carried<C>> {
-        if !std::mem::replace(&mut self.is_begun, true) {
+        poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
+    ) -> Poll<ConnectionEnd<C>> {
+        if !std::mem::replace(&mut self.has_started, true) {
             self.join_first_chunks(context);
         }
         let is_called = self.progress.take_call();
         let mut ended = self.poll_stream(context);
         if ended.is_pending() && is_called {
-            ended = self.poll_client(context).map(Carried::Ended);
+            ended = self.poll_client(context).map(ConnectionEnd::Done);
         }
         match ended {
             Poll::Ready(ended) => Poll::Ready(ended),
-            Poll::Pending if is_called => poll_cut_off(context).map(Carried::CutOff),
+            Poll::Pending if is_called => poll_cut(context).map(ConnectionEnd::Cut),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    fn poll_stream<C>(&mut self, context: &mut Context<'_>) -> Poll<Carried<C>> {
+    fn poll_stream<C>(&mut self, context: &mut Context<'_>) -> Poll<ConnectionEnd<C>> {
         loop {
             match self.poll_write(context) {
                 Ok(written) => ready!(written),
-                Err(error) => return Poll::Ready(Carried::Ended(Err(error))),
+                Err(error) => return Poll::Ready(ConnectionEnd::Done(Err(error))),
             }
-            if self.is_broken {
+            if self.has_failed {
                 // Without the last chunk the client sees a truncated body.
                 self.progress.reset_when_closed();
-                return Poll::Ready(Carried::Broken);
+                return Poll::Ready(ConnectionEnd::BodyFailed);
             }
-            if self.is_over {
-                return self.poll_shutdown(context).map(Carried::Ended);
+            if self.is_complete {
+                return self.poll_shutdown(context).map(ConnectionEnd::Done);
             }
             match self.body.poll_chunks(context) {
                 Poll::Ready(Some(Ok(chunks))) => self.pending = chunks,
-                Poll::Ready(Some(Err(Broken))) => self.is_broken = true,
+                Poll::Ready(Some(Err(BodyFailed))) => self.has_failed = true,
                 Poll::Ready(None) => {
                     self.pending = Bytes::from_static(LAST_CHUNK);
-                    self.is_over = true;
+                    self.is_complete = true;
                 }
                 Poll::Pending => {
                     // rustls may still buffer some bytes.
                     let flushed = Pin::new(&mut self.transport).poll_flush(context);
                     if let Poll::Ready(Err(error)) = flushed {
-                        return Poll::Ready(Carried::Ended(Err(error)));
+                        return Poll::Ready(ConnectionEnd::Done(Err(error)));
                     }
                     return Poll::Pending;
                 }
@@ -262,7 +263,7 @@ impl<B: Frames> Carrier<B> {
     fn poll_client(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
         let client = self.client.get_or_insert_with(|| {
             let progress = Arc::clone(&self.progress);
-            Arc::new(Client { stream: context.waker().clone(), progress })
+            Arc::new(ClientWaker { stream: context.waker().clone(), progress })
         });
         let waker = Arc::clone(client).into();
         let mut context = Context::from_waker(&waker);

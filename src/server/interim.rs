@@ -11,32 +11,32 @@ use http::{HeaderMap, StatusCode};
 use super::http1::exchange::Exchange;
 
 /// The most that are queued on an HTTP/2 stream; further ones are dropped.
-const MAX_WAITING: usize = 16;
+const MAX_QUEUED: usize = 16;
 
 /// Sends the interim responses to one request. A cheap handle.
 #[derive(Clone, Debug, Default)]
-pub struct Interim(Kind);
+pub struct Interim(InterimTarget);
 
 #[derive(Clone, Debug, Default)]
-enum Kind {
+enum InterimTarget {
     /// Drops them: HTTP/1.0 has none, or there is no client.
     #[default]
     None,
     Http1(Arc<Exchange>),
-    Http2(Rc<Waiting>),
+    Http2(Rc<InterimQueue>),
 }
 
 /// The queued interim responses of an HTTP/2 stream.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(RefCell<Vec<(StatusCode, HeaderMap)>>);
+pub(super) struct InterimQueue(RefCell<Vec<(StatusCode, HeaderMap)>>);
 
 impl Interim {
     pub(super) fn over_http1(exchange: Arc<Exchange>) -> Self {
-        Self(Kind::Http1(exchange))
+        Self(InterimTarget::Http1(exchange))
     }
 
-    pub(super) fn over_http2(waiting: Rc<Waiting>) -> Self {
-        Self(Kind::Http2(waiting))
+    pub(super) fn over_http2(queue: Rc<InterimQueue>) -> Self {
+        Self(InterimTarget::Http2(queue))
     }
 
     /// Queues one; it is sent after the handler's current poll. Must not be 101, which ends HTTP.
@@ -44,19 +44,19 @@ impl Interim {
     pub fn send(&self, status: StatusCode, headers: HeaderMap) {
         debug_assert!(status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS);
         match &self.0 {
-            Kind::None => {}
-            Kind::Http1(exchange) => exchange.interim(status, &headers),
-            Kind::Http2(waiting) => {
-                let mut waiting = waiting.0.borrow_mut();
-                if waiting.len() < MAX_WAITING {
-                    waiting.push((status, headers));
+            InterimTarget::None => {}
+            InterimTarget::Http1(exchange) => exchange.interim(status, &headers),
+            InterimTarget::Http2(queue) => {
+                let mut queue = queue.0.borrow_mut();
+                if queue.len() < MAX_QUEUED {
+                    queue.push((status, headers));
                 }
             }
         }
     }
 }
 
-impl Waiting {
+impl InterimQueue {
     /// Takes them in order.
     pub(super) fn take(&self) -> Vec<(StatusCode, HeaderMap)> {
         self.0.take()

@@ -1,8 +1,8 @@
 //! Sockets: listeners, TLS, connections and their deadlines. Knows no channel and no route.
 //!
 //! Accepting: [`listener`] opens sockets and hands each accepted connection to the least loaded
-//! shard. [`descriptors`] pauses that when file descriptors run out, [`port_holder`] finds the program that
-//! occupies a port, and [`own_address`] checks whether this machine has an address.
+//! shard. [`descriptors`] pauses that when file descriptors run out, [`port_holder`] finds the
+//! program that occupies a port, and [`own_address`] checks whether this machine has an address.
 //!
 //! Connections: [`shard_server`] owns the connections of one core and enforces their deadlines,
 //! [`clients`] the limits of each client address. [`connection`] serves one connection from accept
@@ -11,10 +11,10 @@
 //! and [`transport`] is its socket.
 //!
 //! Requests: [`http1`] is HTTP/1.1 around hyper, [`http2`] is HTTP/2 with [`upload_memory`] for its
-//! windows and [`switch`] to abort one stream. [`request_body`] and [`interim`] are the same over
-//! both. [`running`] is a request in progress, [`refusal`] a request that is rejected before it is
-//! handled, [`contain`] limits what a panic takes down. [`date`] and [`event_stream`] are about
-//! response headers.
+//! windows and [`stream_abort`] to abort one stream. [`request_body`] and [`interim`] are the same
+//! over both. [`running`] is a request in progress, [`request_error`] a request that is rejected
+//! before it is handled, [`contain`] limits what a panic takes down. [`date`] and [`event_stream`]
+//! are about response headers.
 
 pub mod carrier;
 pub mod certificate;
@@ -33,12 +33,12 @@ mod local_certificate;
 pub mod own_address;
 mod port_holder;
 mod proxy_protocol;
-pub mod refusal;
 pub mod request_body;
+pub mod request_error;
 mod running;
 pub mod shard_server;
 pub mod state_dir;
-mod switch;
+mod stream_abort;
 pub mod tls;
 mod transport;
 pub(crate) mod unread;

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use proxy_header::{ParseConfig, ProxyHeader};
 use tokio::io::AsyncReadExt as _;
 
-use super::transport::Watched;
+use super::transport::TrackedSocket;
 
 /// The longest accepted header, including the TLVs of version 2.
 const MAX_HEADER_BYTES: usize = 4096;
@@ -20,7 +20,7 @@ const MAX_HEADER_BYTES: usize = 4096;
 ///
 /// # Errors
 /// There is no valid header, or it is longer than 4 KiB.
-pub(super) async fn read(stream: &mut Watched) -> io::Result<Option<SocketAddr>> {
+pub(super) async fn read(stream: &mut TrackedSocket) -> io::Result<Option<SocketAddr>> {
     let mut seen = BytesMut::with_capacity(256);
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     loop {

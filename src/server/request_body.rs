@@ -18,12 +18,12 @@ use super::interim::Interim;
 /// A streamed request body: nothing is buffered here.
 #[derive(Debug)]
 pub struct RequestBody {
-    kind: Kind,
+    kind: RequestBodyKind,
     interim: Interim,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum RequestBodyKind {
     Empty,
     Http1(Http1Body),
     Http2(http2::Incoming),
@@ -37,13 +37,14 @@ struct Http1Body {
     incoming: Option<Incoming>,
     // The client expects 100 (Continue), which hyper sends on the first read. Not read yet, so
     // there is nothing to discard.
-    is_held: bool,
+    awaits_continue: bool,
     exchange: Arc<Exchange>,
 }
 
 impl Drop for Http1Body {
     fn drop(&mut self) {
-        let rest = self.incoming.take().filter(|_| !self.is_held && !self.exchange.is_whole());
+        let rest =
+            self.incoming.take().filter(|_| !self.awaits_continue && !self.exchange.is_whole());
         if let Some(rest) = rest {
             self.exchange.leave(rest);
         }
@@ -53,7 +54,7 @@ impl Drop for Http1Body {
 impl RequestBody {
     /// Returns a request without a body.
     pub fn empty() -> Self {
-        Self { kind: Kind::Empty, interim: Interim::default() }
+        Self { kind: RequestBodyKind::Empty, interim: Interim::default() }
     }
 
     /// Where to send interim responses to its request.
@@ -61,25 +62,25 @@ impl RequestBody {
         &self.interim
     }
 
-    /// `is_held`: the client expects 100 (Continue) before it sends the body (RFC 9110, section
-    /// 10.1.1).
+    /// `awaits_continue`: the client expects 100 (Continue) before it sends the body (RFC 9110,
+    /// section 10.1.1).
     pub(super) fn from_http1(
         body: Incoming,
-        is_held: bool,
+        awaits_continue: bool,
         interim: Interim,
         exchange: Arc<Exchange>,
     ) -> Self {
         let kind = if body.is_end_stream() {
-            Kind::Empty
+            RequestBodyKind::Empty
         } else {
-            Kind::Http1(Http1Body { incoming: Some(body), is_held, exchange })
+            RequestBodyKind::Http1(Http1Body { incoming: Some(body), awaits_continue, exchange })
         };
         Self { kind, interim }
     }
 
     /// Abandons the rest of the body, which the client did not send in time: no lingering close.
-    pub fn give_up(&mut self) {
-        if let Kind::Http1(body) = &mut self.kind {
+    pub fn abandon(&mut self) {
+        if let RequestBodyKind::Http1(body) = &mut self.kind {
             body.exchange.give_up();
             body.incoming = None;
         }
@@ -87,7 +88,7 @@ impl RequestBody {
 
     /// `None`: no body.
     pub(super) fn from_http2(body: Option<http2::Incoming>, interim: Interim) -> Self {
-        Self { kind: body.map_or(Kind::Empty, Kind::Http2), interim }
+        Self { kind: body.map_or(RequestBodyKind::Empty, RequestBodyKind::Http2), interim }
     }
 }
 
@@ -105,12 +106,12 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().kind {
-            Kind::Empty => Poll::Ready(None),
-            Kind::Http1(Http1Body { incoming, is_held, exchange }) => {
+            RequestBodyKind::Empty => Poll::Ready(None),
+            RequestBodyKind::Http1(Http1Body { incoming, awaits_continue, exchange }) => {
                 let Some(body) = incoming else {
                     return Poll::Ready(Some(Err("the request body was abandoned".into())));
                 };
-                *is_held = false;
+                *awaits_continue = false;
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 let is_last = match &frame {
                     None => true,
@@ -122,23 +123,25 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
-            Kind::Http2(body) => Pin::new(body).poll_frame(cx),
+            RequestBodyKind::Http2(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Empty => true,
-            Kind::Http1(body) => body.incoming.as_ref().is_some_and(Body::is_end_stream),
-            Kind::Http2(body) => body.is_end_stream(),
+            RequestBodyKind::Empty => true,
+            RequestBodyKind::Http1(body) => body.incoming.as_ref().is_some_and(Body::is_end_stream),
+            RequestBodyKind::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Http1(body) => body.incoming.as_ref().map(Body::size_hint).unwrap_or_default(),
-            Kind::Http2(body) => body.size_hint(),
+            RequestBodyKind::Empty => SizeHint::with_exact(0),
+            RequestBodyKind::Http1(body) => {
+                body.incoming.as_ref().map(Body::size_hint).unwrap_or_default()
+            }
+            RequestBodyKind::Http2(body) => body.size_hint(),
         }
     }
 }

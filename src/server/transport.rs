@@ -70,7 +70,7 @@ impl Progress {
     }
 
     /// Takes that request; returns whether there was one.
-    pub(super) fn takes_probe(&self) -> bool {
+    pub(super) fn take_probe_request(&self) -> bool {
         self.wants_probe.load(Ordering::Relaxed) && self.wants_probe.swap(false, Ordering::Relaxed)
     }
 
@@ -137,14 +137,14 @@ impl Progress {
 
 /// A TCP stream that records blocked writes in [`Progress`].
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct TrackedSocket {
     stream: TcpStream,
     // Bytes read to detect the protocol; returned before any others.
     read_ahead: Bytes,
     progress: Arc<Progress>,
 }
 
-impl Watched {
+impl TrackedSocket {
     pub(super) fn new(stream: TcpStream, progress: Arc<Progress>) -> Self {
         Self { stream, read_ahead: Bytes::new(), progress }
     }
@@ -194,7 +194,7 @@ fn set_unsent(_socket: &socket2::SockRef<'_>, _bytes: u32) -> io::Result<()> {
     Ok(())
 }
 
-impl Drop for Watched {
+impl Drop for TrackedSocket {
     fn drop(&mut self) {
         if self.progress.resets_when_closed.load(Ordering::Relaxed) {
             // Fails only on a socket that is already closed.
@@ -203,20 +203,20 @@ impl Drop for Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for TrackedSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if unread::give(&mut self.read_ahead, buf) {
+        if unread::read_into(&mut self.read_ahead, buf) {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for TrackedSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -258,9 +258,9 @@ impl AsyncWrite for Watched {
 /// The byte stream under HTTP: TCP, or TLS over TCP.
 #[derive(Debug)]
 pub(super) enum Transport {
-    Plain(Watched),
+    Plain(TrackedSocket),
     // Boxed, so that clear-text connections do not pay for its size.
-    Tls(Box<TlsStream<Watched>>),
+    Tls(Box<TlsStream<TrackedSocket>>),
 }
 
 macro_rules! with_transport {

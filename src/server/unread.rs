@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::io::ReadBuf;
 
 /// Moves bytes from `unread` into `buf`, as many as fit. Returns false if there were none.
-pub(crate) fn give(unread: &mut Bytes, buf: &mut ReadBuf<'_>) -> bool {
+pub(crate) fn read_into(unread: &mut Bytes, buf: &mut ReadBuf<'_>) -> bool {
     if unread.is_empty() {
         return false;
     }
@@ -20,7 +20,7 @@ mod tests {
     use bytes::Bytes;
     use tokio::io::ReadBuf;
 
-    use super::give;
+    use super::read_into;
 
     #[test]
     fn bytes_that_do_not_fit_are_returned_by_the_next_read() {
@@ -28,10 +28,10 @@ mod tests {
         for expected in [b"abc".as_slice(), b"de"] {
             let mut room = [MaybeUninit::uninit(); 3];
             let mut buf = ReadBuf::uninit(&mut room);
-            assert!(give(&mut unread, &mut buf));
+            assert!(read_into(&mut unread, &mut buf));
             assert_eq!(buf.filled(), expected);
         }
         let mut room = [MaybeUninit::uninit(); 3];
-        assert!(!give(&mut unread, &mut ReadBuf::uninit(&mut room)));
+        assert!(!read_into(&mut unread, &mut ReadBuf::uninit(&mut room)));
     }
 }

@@ -13,31 +13,35 @@ use crate::metrics::Metrics;
 
 /// The budget. A cheap handle for all shards.
 #[derive(Clone, Debug)]
-pub struct UploadMemory(Arc<Inner>);
+pub struct UploadMemory(Arc<UploadMemoryState>);
 
 #[derive(Debug)]
-struct Inner {
-    most: AtomicUsize,
+struct UploadMemoryState {
+    limit: AtomicUsize,
     lent: AtomicUsize,
     metrics: Metrics,
 }
 
 impl UploadMemory {
-    /// Lends nothing until [`limit`](Self::limit) is called.
+    /// Lends nothing until [`set_limit`](Self::set_limit) is called.
     pub fn new(metrics: Metrics) -> Self {
-        Self(Arc::new(Inner { most: AtomicUsize::new(0), lent: AtomicUsize::new(0), metrics }))
+        Self(Arc::new(UploadMemoryState {
+            limit: AtomicUsize::new(0),
+            lent: AtomicUsize::new(0),
+            metrics,
+        }))
     }
 
     /// Sets the budget in bytes. Bytes that are lent already stay so until they are returned.
-    pub fn limit(&self, most: usize) {
-        self.0.most.store(most, Ordering::Relaxed);
+    pub fn set_limit(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Lends up to `wanted` bytes; returns how many.
-    pub(crate) fn lend(&self, wanted: usize) -> usize {
-        let most = self.0.most.load(Ordering::Relaxed);
+    pub(crate) fn reserve(&self, wanted: usize) -> usize {
+        let limit = self.0.limit.load(Ordering::Relaxed);
         let before = self.0.lent.fetch_add(wanted, Ordering::Relaxed);
-        let lent = wanted.min(most.saturating_sub(before));
+        let lent = wanted.min(limit.saturating_sub(before));
         if lent < wanted {
             self.0.lent.fetch_sub(wanted - lent, Ordering::Relaxed);
             self.0.metrics.upload_memory_refused();
@@ -47,7 +51,7 @@ impl UploadMemory {
     }
 
     /// Returns bytes to the budget.
-    pub(crate) fn give_back(&self, bytes: usize) {
+    pub(crate) fn release(&self, bytes: usize) {
         self.0.lent.fetch_sub(bytes, Ordering::Relaxed);
         self.0.metrics.upload_memory_given_back(bytes);
     }
@@ -61,13 +65,13 @@ mod tests {
     #[test]
     fn no_more_than_the_budget_is_lent() {
         let memory = UploadMemory::new(Metrics::new().expect("metrics"));
-        assert_eq!(memory.lend(1), 0);
-        memory.limit(100);
-        assert_eq!((memory.lend(60), memory.lend(60), memory.lend(1)), (60, 40, 0));
-        memory.give_back(30);
-        assert_eq!(memory.lend(50), 30);
-        memory.limit(50);
-        memory.give_back(40);
-        assert_eq!(memory.lend(10), 0, "still above the lowered limit");
+        assert_eq!(memory.reserve(1), 0);
+        memory.set_limit(100);
+        assert_eq!((memory.reserve(60), memory.reserve(60), memory.reserve(1)), (60, 40, 0));
+        memory.release(30);
+        assert_eq!(memory.reserve(50), 30);
+        memory.set_limit(50);
+        memory.release(40);
+        assert_eq!(memory.reserve(10), 0, "still above the lowered limit");
     }
 }

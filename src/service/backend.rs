@@ -116,7 +116,7 @@ impl Backend {
         if passing::is_encoded(&head.headers) {
             service.metrics_of(route).encoded_stream_passed();
         }
-        let cut = connection.cut_for_current_request();
+        let cut = connection.current_request_abort();
         let looked_after = (service.shard(), service.count_stream(route, connection));
         let keep_alive = self.proxy.stream_keep_alive();
         let stream = PassingStream::new(body, &head.headers, keep_alive, looked_after, cut);

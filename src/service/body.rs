@@ -14,8 +14,8 @@ use super::prologue::Prologue;
 use crate::hub::{CloseReason, Subscriber};
 use crate::metrics::RouteMetrics;
 use crate::proxy::{TunnelBody, UpstreamBody};
-use crate::server::carrier::{Broken, Frames};
-use crate::server::connection::{BodyError, Protocol};
+use crate::server::carrier::{BodyFailed, FramedBody};
+use crate::server::connection::{BodyError, HttpProtocol};
 use crate::sse::frame::{Form, Frame as SseFrame};
 
 /// What a client is sent.
@@ -100,16 +100,19 @@ impl Body for ResponseBody {
     }
 }
 
-impl Frames for ResponseBody {
-    fn is_frames(&self) -> bool {
+impl FramedBody for ResponseBody {
+    fn is_framed(&self) -> bool {
         matches!(self, Self::Stream(_))
     }
 
-    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    fn poll_chunks(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyFailed>>> {
         match self {
             Self::Stream(stream) => {
                 let chunks = ready!(stream.poll_next(Form::Chunk, context));
-                Poll::Ready(chunks.map(|chunks| chunks.map_err(|_told_in_the_metrics| Broken)))
+                Poll::Ready(chunks.map(|chunks| chunks.map_err(|_told_in_the_metrics| BodyFailed)))
             }
             Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) | Self::Whole(_) => {
                 Poll::Ready(None)
@@ -213,7 +216,7 @@ impl StreamBody {
 
     /// The same over HTTP/1.0, where hyper carries the stream, when its socket asks for it.
     fn probe_if_asked(&self) {
-        if self.counted.protocol() == Protocol::Http1 && self.counted.takes_probe() {
+        if self.counted.protocol() == HttpProtocol::Http1 && self.counted.take_probe_request() {
             self.probe();
         }
     }

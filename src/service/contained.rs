@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::Service;
 #[cfg(debug_assertions)]
 use super::drill;
-use crate::server::carrier::{Broken, Frames};
+use crate::server::carrier::{BodyFailed, FramedBody};
 use crate::server::connection::BodyError;
 use crate::server::contain::contain;
 
@@ -79,13 +79,16 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for ContainedBody<B>
     }
 }
 
-impl<B: Frames> Frames for ContainedBody<B> {
-    fn is_frames(&self) -> bool {
-        self.body.as_ref().is_some_and(Frames::is_frames)
+impl<B: FramedBody> FramedBody for ContainedBody<B> {
+    fn is_framed(&self) -> bool {
+        self.body.as_ref().is_some_and(FramedBody::is_framed)
     }
 
-    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        self.polled(|body| body.poll_chunks(context)).unwrap_or(Poll::Ready(Some(Err(Broken))))
+    fn poll_chunks(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyFailed>>> {
+        self.polled(|body| body.poll_chunks(context)).unwrap_or(Poll::Ready(Some(Err(BodyFailed))))
     }
 
     fn note_progress(&self) {
@@ -132,7 +135,7 @@ pub(super) mod tests {
     use crate::server::connection::BodyError;
     use crate::server::descriptors::DescriptorShortage;
     use crate::server::listener::{Acceptor, Listener, ShardHandle};
-    use crate::server::shard_server::{Bounds, ShardServer};
+    use crate::server::shard_server::{GlobalLimits, ShardServer};
     use crate::service::{RequestSettings, Service};
 
     /// Who asks for this meets a bug; in tests only.
@@ -178,8 +181,8 @@ pub(super) mod tests {
             let router = Arc::new(Router::new(&[Arc::new(events())], None).expect("routes"));
             let health = Health::default();
             let requests = (RequestSettings::default(), Clients::default());
-            let bounds = Bounds::new(DescriptorShortage::default(), metrics.clone());
-            let memory = bounds.upload_memory.clone();
+            let limits = GlobalLimits::new(DescriptorShortage::default(), metrics.clone());
+            let memory = limits.upload_memory.clone();
             let service = Service::new(
                 router,
                 requests,
@@ -194,7 +197,7 @@ pub(super) mod tests {
             let server = ShardServer::new(
                 service.clone(),
                 settings,
-                bounds,
+                limits,
                 Arc::clone(&load),
                 metrics.clone(),
             );

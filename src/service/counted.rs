@@ -6,14 +6,14 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::metrics::RouteMetrics;
-use crate::server::connection::{ConnectionState, Protocol};
+use crate::server::connection::{ConnectionState, HttpProtocol};
 
 /// An open stream, counted under its route and protocol.
 #[derive(Debug)]
 pub(super) struct CountedStream {
     connection: Rc<ConnectionState>,
     route: Arc<RouteMetrics>,
-    protocol: Protocol,
+    protocol: HttpProtocol,
     opened: Instant,
 }
 
@@ -25,13 +25,13 @@ impl CountedStream {
     }
 
     /// What carries it.
-    pub(super) fn protocol(&self) -> Protocol {
+    pub(super) fn protocol(&self) -> HttpProtocol {
         self.protocol
     }
 
     /// Whether something is to be written, to see whether the client is there.
-    pub(super) fn takes_probe(&self) -> bool {
-        self.connection.takes_probe()
+    pub(super) fn take_probe_request(&self) -> bool {
+        self.connection.take_probe_request()
     }
 
     /// Whether its connection is cut because nothing could be written.

@@ -57,7 +57,7 @@ pub(super) fn open<B>(
             is_continued: false,
             is_told_position: is_told_position(channels.ready(), request.headers()),
         },
-        cut: connection.cut_for_current_request(),
+        cut: connection.current_request_abort(),
     });
     let counted = service.count_stream(route, connection);
     let body = StreamBody::new(subscriber, counted);

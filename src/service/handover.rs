@@ -114,7 +114,7 @@ pub(super) fn hold(
         // The backend knows best what its body tells of; of the rest, the client.
         last_seen: LastSeen { id: last_event_id, told: told(channels) },
         begins: Beginning { is_continued: true, is_told_position },
-        cut: connection.cut_for_current_request(),
+        cut: connection.current_request_abort(),
     });
     let counted = service.count_stream(route, connection);
     let (head, body) = response.into_parts();

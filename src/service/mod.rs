@@ -54,7 +54,7 @@ use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::clients::{ClientLimits, Clients};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
-use crate::server::refusal::Unfit;
+use crate::server::request_error::RequestError;
 use crate::server::upload_memory::UploadMemory;
 
 /// Answers the requests of one shard: a cheap handle.
@@ -207,7 +207,7 @@ impl Service {
             return Ok(());
         }
         let client = settings.client_of(request, connection);
-        let may = self.0.clients.request(client, &settings.per_client, Instant::now());
+        let may = self.0.clients.admit_request(client, &settings.per_client, Instant::now());
         if may { Ok(()) } else { Err(Rejection::Rate) }
     }
 
@@ -224,7 +224,7 @@ impl Service {
         }
         let client = settings.client_of(request, connection);
         let new = self.shard().unfollowed(topics);
-        let may = self.0.clients.follow(client, new, &settings.per_client, Instant::now());
+        let may = self.0.clients.admit_channels(client, new, &settings.per_client, Instant::now());
         if may { Ok(()) } else { Err(Rejection::NewChannels) }
     }
 
@@ -400,7 +400,7 @@ impl Handler for Service {
         }
     }
 
-    fn refuse(&self, head: &Request<()>, why: Unfit) -> Response<Self::Body> {
+    fn refuse(&self, head: &Request<()>, why: RequestError) -> Response<Self::Body> {
         let asked = Asked::by(head);
         let mut response = self.reject(&self.0.unrouted, &why.into(), &asked);
         if asked.method == Method::HEAD {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::counted::CountedStream;
 use crate::hub::{CloseReason, Shard, Watch, WatchGuard};
 use crate::proxy::UpstreamBody;
-use crate::server::connection::{BodyError, Protocol};
+use crate::server::connection::{BodyError, HttpProtocol};
 use crate::sse::interject::Interjector;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -96,7 +96,7 @@ impl PassingStream {
     ) -> Self {
         body.allow_pauses();
         // Over HTTP/1.1 the connection is watched, down to the bytes that its socket takes.
-        let is_watched = counted.protocol() == Protocol::Http2;
+        let is_watched = counted.protocol() == HttpProtocol::Http2;
         let write_timeout = shard.write_timeout();
         // A length that was promised leaves no room.
         let has_room = !is_encoded(headers) && !headers.contains_key(CONTENT_LENGTH);
@@ -156,7 +156,7 @@ impl PassingStream {
                     self.end = Some(PassingEnd::Backend);
                 }
                 Poll::Pending => {
-                    if self.counted.takes_probe() {
+                    if self.counted.take_probe_request() {
                         self.state.is_quiet.set(true);
                     }
                     if let Some(comment) = self.due_comment() {

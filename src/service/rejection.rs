@@ -17,7 +17,7 @@ use crate::event::InvalidChannelName;
 use crate::hub::jittered;
 use crate::proxy::{Fault, ProxyError};
 use crate::route::ChannelError;
-use crate::server::refusal::Unfit;
+use crate::server::request_error::RequestError;
 use crate::sse::encode;
 use crate::sse::frame::Form;
 
@@ -61,7 +61,7 @@ pub(super) enum Rejection {
     #[error("the event could not be published")]
     Publish,
     #[error("{0}")]
-    Unfit(#[from] Unfit),
+    Unfit(#[from] RequestError),
     #[error("the header {0} could be taken for another: it has an underscore")]
     Underscore(HeaderName),
     #[error("{}", .0.fault())]
@@ -89,7 +89,7 @@ impl Rejection {
             Self::TransferCoding => "transfer_coding",
             Self::TunnelLength => "tunnel_length",
             Self::Underscore(_) => "underscore",
-            Self::Unfit(Unfit::TooLarge) => "header",
+            Self::Unfit(RequestError::TooLarge) => "header",
             Self::Unfit(_) => "malformed",
             Self::Upstream(error) if error.fault() == Fault::LargeRequest => "body",
             Self::Uri(_) => "uri",
@@ -106,8 +106,10 @@ impl Rejection {
             | Self::TransferCoding
             | Self::TunnelLength
             | Self::Underscore(_)
-            | Self::Unfit(Unfit::Malformed(_) | Unfit::Refused(_)) => StatusCode::BAD_REQUEST,
-            Self::Unfit(Unfit::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            | Self::Unfit(RequestError::Malformed(_) | RequestError::Invalid(_)) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,

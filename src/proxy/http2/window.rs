@@ -55,9 +55,9 @@ impl Window {
     /// Makes the window larger, as far as there is memory; returns by how many octets.
     fn grow(&mut self) -> usize {
         let wanted = self.size.min(MAX_STREAM_WINDOW - self.size);
-        let lent = self.memory.lend(wanted);
+        let lent = self.memory.reserve(wanted);
         if lent < wanted {
-            self.memory.give_back(lent);
+            self.memory.release(lent);
             self.defer();
             return 0;
         }
@@ -84,7 +84,7 @@ impl Window {
 impl Drop for Window {
     fn drop(&mut self) {
         if self.lent > 0 {
-            self.memory.give_back(self.lent);
+            self.memory.release(self.lent);
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
 
     fn memory(most: usize) -> UploadMemory {
         let memory = UploadMemory::new(Metrics::new().expect("metrics"));
-        memory.limit(most);
+        memory.set_limit(most);
         memory
     }
 
@@ -149,9 +149,9 @@ mod tests {
         assert_eq!([window.grow(), window.grow(), window.grow()], [FIRST, 2 * FIRST, 0]);
         assert!(!window.wants_measure(1, None), "it is as large as it may be");
         assert!(window.receive(MAX_STREAM_WINDOW) && !window.receive(1));
-        assert_eq!(memory.lend(MAX_STREAM_WINDOW), FIRST);
+        assert_eq!(memory.reserve(MAX_STREAM_WINDOW), FIRST);
         drop(window);
-        assert_eq!(memory.lend(MAX_STREAM_WINDOW), MAX_STREAM_WINDOW - FIRST);
+        assert_eq!(memory.reserve(MAX_STREAM_WINDOW), MAX_STREAM_WINDOW - FIRST);
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let mut window = Window::new(memory.clone());
         assert!(window.wants_measure(1, None));
         assert_eq!(window.grow(), 0);
-        assert_eq!(memory.lend(FIRST), FIRST - 1, "nothing of it is kept");
+        assert_eq!(memory.reserve(FIRST), FIRST - 1, "nothing of it is kept");
         assert!(!window.wants_measure(PATIENCE * FIRST - 1, None));
         assert!(window.wants_measure(1, None));
     }

@@ -16,13 +16,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::state::{ConnectionState, CutReason};
-use crate::server::carrier::{Carrier, Frames, Handover, Offer};
+use crate::server::carrier::{Carrier, FramedBody, ResponseSlot, StreamResponse};
 use crate::server::http1::exchange::Exchange;
 use crate::server::http1::leftover;
 use crate::server::http1::socket::ClientSocket;
 use crate::server::interim::Interim;
-use crate::server::refusal::Unfit;
 use crate::server::request_body::{RequestBody, expects_continue};
+use crate::server::request_error::RequestError;
 use crate::server::running::{RunningBody, RunningRequest};
 use crate::server::shard_server::ShardServer;
 use crate::server::transport::Transport;
@@ -33,7 +33,7 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// Responds to requests.
 pub trait Handler: Clone + 'static {
     /// The body of its responses.
-    type Body: Body<Data = Bytes, Error = BodyError> + Frames + Unpin + 'static;
+    type Body: Body<Data = Bytes, Error = BodyError> + FramedBody + Unpin + 'static;
 
     /// Responds to one request. Infallible: a failure becomes an error response.
     fn handle(
@@ -44,22 +44,22 @@ pub trait Handler: Clone + 'static {
 
     /// Returns the error response to a request that was rejected before it could be handled. `head`
     /// holds the method and the fields that could be read.
-    fn refuse(&self, head: &Request<()>, why: Unfit) -> Response<Self::Body>;
+    fn refuse(&self, head: &Request<()>, why: RequestError) -> Response<Self::Body>;
 }
 
 /// Serves requests until the client closes, the gateway shuts down, or a response is an event
 /// stream. Then returns the [`Carrier`] that takes the connection over from hyper.
-pub(super) async fn speak_http1<H: Handler>(
+pub(super) async fn serve_http1<H: Handler>(
     transport: Transport,
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
 ) -> Result<Option<Carrier<H::Body>>, BodyError> {
     let settings = &shard.settings().http1;
-    let handover = Handover::new();
+    let slot = ResponseSlot::new();
     let exchange = Exchange::new();
     let known = (Arc::clone(&exchange), Arc::clone(&state.progress));
     let socket = ClientSocket::new(transport, known, settings);
-    let service = service(shard, state, handover.clone(), Arc::clone(&exchange));
+    let service = service(shard, state, slot.clone(), Arc::clone(&exchange));
     let lingering = shard.settings().lingering_close;
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -70,10 +70,10 @@ pub(super) async fn speak_http1<H: Handler>(
         .half_close(true)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    let mut is_finishing = false;
+    let mut is_draining = false;
     let ended = poll_fn(|cx| {
-        if !is_finishing && state.poll_notice_after(None, cx).is_ready() {
-            is_finishing = true;
+        if !is_draining && state.poll_notice_after(None, cx).is_ready() {
+            is_draining = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
         if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
@@ -84,7 +84,7 @@ pub(super) async fn speak_http1<H: Handler>(
             shard.metrics().connection_cut(CutReason::Lingering.as_str());
         }
         // hyper has written all earlier responses once the socket is not blocked.
-        if handover.is_offered() && state.progress.blocked_since().is_none() {
+        if slot.is_filled() && state.progress.blocked_since().is_none() {
             return Poll::Ready(None);
         }
         Poll::Pending
@@ -107,11 +107,11 @@ pub(super) async fn speak_http1<H: Handler>(
         return Ok(ended.map(|()| None)?);
     }
     let parts = connection.into_parts();
-    let offered = parts.zip(handover.take());
+    let taken = parts.zip(slot.take());
     let progress = &state.progress;
-    Ok(offered.map(|(parts, offer)| {
+    Ok(taken.map(|(parts, response)| {
         let transport = parts.io.into_inner().into_transport();
-        Carrier::new(transport, progress, offer, settings.half_close)
+        Carrier::new(transport, progress, response, settings.half_close)
     }))
 }
 
@@ -131,7 +131,7 @@ async fn linger<H: Handler>(socket: ClientSocket, shard: &ShardServer<H>, state:
 fn service<H: Handler>(
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
-    handover: Handover<H::Body>,
+    slot: ResponseSlot<H::Body>,
     exchange: Arc<Exchange>,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
@@ -141,7 +141,7 @@ fn service<H: Handler>(
 > + use<H> {
     let (shard, state) = (shard.clone(), Rc::clone(state));
     service_fn(move |mut request: Request<Incoming>| {
-        let (shard, state, handover) = (shard.clone(), Rc::clone(&state), handover.clone());
+        let (shard, state, slot) = (shard.clone(), Rc::clone(&state), slot.clone());
         exchange.complete_head(&mut request);
         // Here, not in the future: the socket must know before hyper reads from it again.
         let answering = exchange.begin(request.body().is_end_stream());
@@ -150,20 +150,21 @@ fn service<H: Handler>(
             let running = RunningRequest::begin(Rc::clone(&state));
             // HTTP/1.0 has no chunked coding; there hyper delimits the body by closing.
             let is_chunked = request.version() == Version::HTTP_11;
-            let is_held = expects_continue(request.headers());
+            let awaits_continue = expects_continue(request.headers());
             // HTTP/1.0 has no interim responses (RFC 9110, section 15.2).
             let interim = match is_chunked {
                 true => Interim::over_http1(Arc::clone(&exchange)),
                 false => Interim::default(),
             };
-            let request = request
-                .map(|body| RequestBody::from_http1(body, is_held, interim, Arc::clone(&exchange)));
+            let request = request.map(|body| {
+                RequestBody::from_http1(body, awaits_continue, interim, Arc::clone(&exchange))
+            });
             let response = shard.handler().handle(request, Rc::clone(&state)).await;
-            if is_chunked && response.body().is_frames() {
-                handover.offer(Offer { response, running });
+            if is_chunked && response.body().is_framed() {
+                slot.put(StreamResponse { response, running });
                 return std::future::pending().await;
             }
-            state.sends(response.body().size_hint().lower(), shard.settings());
+            state.expect_body(response.body().size_hint().lower(), shard.settings());
             exchange.close_interim();
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 exchange.switch();

@@ -5,11 +5,11 @@
 //!
 //! Each connection has one task. It ends when the client closes, the gateway shuts down or a
 //! deadline passes. For HTTP/2, and for an event stream over HTTP/1.1, a smaller task takes over
-//! ([`rest`]).
+//! ([`task`]).
 
 mod http;
-mod rest;
 mod state;
+mod task;
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -26,93 +26,97 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub use self::http::{BodyError, Handler};
-use self::rest::Rest;
 pub(super) use self::state::Notice;
-pub use self::state::{ConnectionState, CutReason, Protocol};
+pub use self::state::{ConnectionState, CutReason, HttpProtocol};
+use self::task::ConnectionTask;
 use super::carrier::Carrier;
 use super::http2::{self, PREFACE};
 use super::listener::Listener;
 use super::proxy_protocol;
 use super::shard_server::ShardServer;
 use super::tls::Tls;
-use super::transport::{Transport, Watched};
+use super::transport::{TrackedSocket, Transport};
 use crate::metrics::Metrics;
 
 /// Serves one connection. The shard owns the task. It ends with the connection, or when a smaller
-/// task takes over (see [`rest`]). `place` is dropped when the connection ends.
+/// task takes over (see [`task`]). `registration` is dropped when the connection ends.
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
     listener: Rc<Listener>,
     shard: ShardServer<H>,
     state: Rc<ConnectionState>,
-    place: impl Unpin + 'static,
+    registration: impl Unpin + 'static,
 ) {
-    let watched = Watched::new(stream, Arc::clone(&state.progress));
+    let socket = TrackedSocket::new(stream, Arc::clone(&state.progress));
     let ended = {
-        let speaking = pin!(async {
-            let ended = speak(watched, &listener, &shard, &state).await;
+        let serving = pin!(async {
+            let ended = serve_until_handoff(socket, &listener, &shard, &state).await;
             state.after_http().await;
             ended
         });
         tokio::select! {
-            // Cut first: `speaking` reacts to the same notice and may end without the reason.
+            // Cut first: `serving` reacts to the same notice and may end without the reason.
             biased;
-            reason = cut_off(&state) => {
+            reason = wait_for_cut(&state) => {
                 shard.metrics().connection_cut(reason.as_str());
                 Ok(None)
             }
-            result = speaking => result,
+            result = serving => result,
         }
     };
     match ended {
         Ok(None) => {}
-        Ok(Some((spoken, open))) => {
+        Ok(Some((handoff, open))) => {
             let server = shard.clone();
-            let places = (place, open);
-            match spoken {
-                Spoken::Stream(carrier) => server.spawn(Rest::new(carrier, state, shard, places)),
-                Spoken::Http2(transport) => {
+            let guards = (registration, open);
+            match handoff {
+                Handoff::Stream(carrier) => {
+                    server.spawn(ConnectionTask::new(carrier, state, shard, guards))
+                }
+                Handoff::Http2(transport) => {
                     let connection = http2::Connection::new(transport, &shard, &state);
-                    server.spawn(Rest::new(connection, state, shard, places));
+                    server.spawn(ConnectionTask::new(connection, state, shard, guards));
                 }
             }
         }
         Err(error) if is_oversized(&*error) => shard.metrics().request_rejected("header"),
         Err(error) => {
-            count_fault_of_tls(&*error, &state, shard.metrics());
+            count_tls_error(&*error, &state, shard.metrics());
             tracing::debug!(peer = %state.peer, %error, "connection failed");
         }
     }
 }
 
-async fn cut_off(state: &ConnectionState) -> CutReason {
+async fn wait_for_cut(state: &ConnectionState) -> CutReason {
     let mut known = None;
-    std::future::poll_fn(|context| state.poll_cut_off(&mut known, context)).await
+    std::future::poll_fn(|context| state.poll_cut(&mut known, context)).await
 }
 
-async fn speak<H: Handler>(
-    watched: Watched,
+async fn serve_until_handoff<H: Handler>(
+    socket: TrackedSocket,
     listener: &Listener,
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
-) -> Result<Option<(Spoken<H>, impl Drop + use<H>)>, BodyError> {
+) -> Result<Option<(Handoff<H>, impl Drop + use<H>)>, BodyError> {
     let (transport, protocol) = tokio::select! {
         // Boxed, so that the memory for a handshake is freed after it.
-        greeted = Box::pin(greet(watched, listener, shard, state)) => greeted?,
+        negotiated = Box::pin(negotiate(socket, listener, shard, state)) => negotiated?,
         // Graceful shutdown: a client that has not sent a request is not waited for.
         _ = state.notice_after(None) => return Ok(None),
     };
     state.protocol.set(Some(protocol));
-    let open = shard.speaks(protocol);
-    let spoken = match protocol {
-        Protocol::Http1 => http::speak_http1(transport, shard, state).await?.map(Spoken::Stream),
-        Protocol::Http2 => Some(Spoken::Http2(transport)),
+    let open = shard.count_protocol(protocol);
+    let handoff = match protocol {
+        HttpProtocol::Http1 => {
+            http::serve_http1(transport, shard, state).await?.map(Handoff::Stream)
+        }
+        HttpProtocol::Http2 => Some(Handoff::Http2(transport)),
     };
-    Ok(spoken.map(|spoken| (spoken, open)))
+    Ok(handoff.map(|handoff| (handoff, open)))
 }
 
 /// What the second task of a connection runs.
-enum Spoken<H: Handler> {
+enum Handoff<H: Handler> {
     /// An event stream over HTTP/1.1.
     Stream(Carrier<H::Body>),
     /// HTTP/2.
@@ -121,40 +125,40 @@ enum Spoken<H: Handler> {
 
 /// Reads the PROXY header if the listener has one, does the TLS handshake, and determines the
 /// protocol.
-async fn greet<H: Handler>(
-    mut watched: Watched,
+async fn negotiate<H: Handler>(
+    mut socket: TrackedSocket,
     listener: &Listener,
     shard: &ShardServer<H>,
     state: &ConnectionState,
-) -> Result<(Transport, Protocol), BodyError> {
+) -> Result<(Transport, HttpProtocol), BodyError> {
     if listener.proxy_protocol {
-        introduce(&mut watched, shard, state).await.inspect_err(|_error| {
+        read_proxy_header(&mut socket, shard, state).await.inspect_err(|_error| {
             shard.metrics().connection_cut("proxy_protocol");
         })?;
     }
-    state.judge(shard.settings());
-    if let Err(too_much) = state.enter(shard.clients(), &shard.settings().per_client) {
-        shard.metrics().connection_cut(too_much.as_str());
-        return Err(io::Error::new(io::ErrorKind::QuotaExceeded, too_much.as_str()).into());
+    state.update_trust(shard.settings());
+    if let Err(exceeded) = state.admit(shard.clients(), &shard.settings().per_client) {
+        shard.metrics().connection_cut(exceeded.as_str());
+        return Err(io::Error::new(io::ErrorKind::QuotaExceeded, exceeded.as_str()).into());
     }
     let Some(tls) = &listener.tls else {
-        let protocol = sniff(&mut watched).await?;
-        return Ok((Transport::Plain(watched), protocol));
+        let protocol = detect_protocol(&mut socket).await?;
+        return Ok((Transport::Plain(socket), protocol));
     };
-    refuse_clear_text(&mut watched).await.inspect_err(|_error| {
+    reject_clear_text(&mut socket).await.inspect_err(|_error| {
         shard.metrics().handshake_failed("protocol");
     })?;
-    let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
+    let stream = handshake(socket, tls, shard).await.inspect_err(|error| {
         shard.metrics().handshake_failed(handshake_failure(error));
     })?;
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
+    let protocol = if is_h2 { HttpProtocol::Http2 } else { HttpProtocol::Http1 };
     Ok((Transport::Tls(Box::new(stream)), protocol))
 }
 
 /// Reads the PROXY header, which only a trusted proxy may send.
-async fn introduce<H: Handler>(
-    watched: &mut Watched,
+async fn read_proxy_header<H: Handler>(
+    socket: &mut TrackedSocket,
     shard: &ShardServer<H>,
     state: &ConnectionState,
 ) -> io::Result<()> {
@@ -162,13 +166,13 @@ async fn introduce<H: Handler>(
         let error = "PROXY header from an address that is not in trusted_proxies";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
     }
-    if let Some(client) = proxy_protocol::read(watched).await? {
-        state.speaks_for(client);
+    if let Some(client) = proxy_protocol::read(socket).await? {
+        state.set_client(client);
     }
     Ok(())
 }
 
-const CLEAR_TEXT_REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+const CLEAR_TEXT_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     content-type: text/plain; charset=utf-8\r\ncontent-length: 84\r\nconnection: close\r\n\r\n\
     400 Bad Request: plain HTTP request sent to an HTTPS port; use https:// in the URL.\n";
 /// How many bytes of the clear-text request are read before the close, and for how long. Closing a
@@ -179,16 +183,16 @@ const CLEAR_TEXT_TIME: Duration = Duration::from_secs(1);
 /// Responds with 400 to a plain HTTP request on a TLS port. An HTTP method begins with an
 /// upper-case letter, a TLS handshake record with 22 (RFC 8446, section 5.1). Costs a handshake one
 /// more read.
-async fn refuse_clear_text(watched: &mut Watched) -> io::Result<()> {
+async fn reject_clear_text(socket: &mut TrackedSocket) -> io::Result<()> {
     let mut first = BytesMut::with_capacity(1);
-    (&mut *watched).take(1).read_buf(&mut first).await?;
+    (&mut *socket).take(1).read_buf(&mut first).await?;
     if !first.first().is_some_and(u8::is_ascii_uppercase) {
-        watched.unread(first.freeze());
+        socket.unread(first.freeze());
         return Ok(());
     }
-    watched.write_all(CLEAR_TEXT_REFUSAL).await?;
-    watched.shutdown().await?;
-    let mut request = (&mut *watched).take(CLEAR_TEXT_BYTES);
+    socket.write_all(CLEAR_TEXT_RESPONSE).await?;
+    socket.shutdown().await?;
+    let mut request = (&mut *socket).take(CLEAR_TEXT_BYTES);
     let mut nowhere = tokio::io::sink();
     let rest = tokio::io::copy(&mut request, &mut nowhere);
     // Closes whether or not the client did.
@@ -199,11 +203,11 @@ async fn refuse_clear_text(watched: &mut Watched) -> io::Result<()> {
 /// Does the TLS handshake. Holds a permit only while it computes the server's first flight, not
 /// while it waits for the client: a client that sends nothing, or stops half-way, delays no other.
 async fn handshake<H: Handler>(
-    watched: Watched,
+    socket: TrackedSocket,
     tls: &Tls,
     shard: &ShardServer<H>,
-) -> io::Result<TlsStream<Watched>> {
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), watched).await?;
+) -> io::Result<TlsStream<TrackedSocket>> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
     let mut stream = {
         let _permit = shard.handshake_permit().await;
         // This poll does the key exchange and the signature, without yielding.
@@ -220,17 +224,17 @@ async fn handshake<H: Handler>(
 
 /// Reads until the bytes match or contradict the HTTP/2 connection preface: h2c by prior knowledge
 /// (RFC 9113, section 3.3), or HTTP/1.1.
-async fn sniff(watched: &mut Watched) -> io::Result<Protocol> {
+async fn detect_protocol(socket: &mut TrackedSocket) -> io::Result<HttpProtocol> {
     let mut seen = BytesMut::with_capacity(PREFACE.len());
     while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
-        let mut rest = (&mut *watched).take((PREFACE.len() - seen.len()) as u64);
+        let mut rest = (&mut *socket).take((PREFACE.len() - seen.len()) as u64);
         if rest.read_buf(&mut seen).await? == 0 {
             break;
         }
     }
     let is_preface = seen[..] == PREFACE[..];
-    watched.unread(seen.freeze());
-    Ok(if is_preface { Protocol::Http2 } else { Protocol::Http1 })
+    socket.unread(seen.freeze());
+    Ok(if is_preface { HttpProtocol::Http2 } else { HttpProtocol::Http1 })
 }
 
 /// Whether hyper rejected a request whose header (431) or target (414) is too long.
@@ -239,18 +243,18 @@ fn is_oversized(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Counts a TLS error after the handshake. A failed handshake has a counter of its own.
-fn count_fault_of_tls(
+fn count_tls_error(
     error: &(dyn std::error::Error + 'static),
     state: &ConnectionState,
     metrics: &Metrics,
 ) {
-    if state.protocol.get().is_some() && is_of_tls(error) {
+    if state.protocol.get().is_some() && is_tls_error(error) {
         metrics.connection_cut(CutReason::Tls.as_str());
     }
 }
 
 /// Whether the error is rustls's: the client violated TLS.
-fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.any(|cause| {
         let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

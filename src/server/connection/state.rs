@@ -15,9 +15,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::server::ConnectionSettings;
-use crate::server::clients::{ClientLimits, Clients, ConnectionPlace, TooMuch};
+use crate::server::clients::{ClientLimits, Clients, ConnectionGuard, ExceededLimit};
 use crate::server::http2::{Found, KeepAlive};
-use crate::server::switch;
+use crate::server::stream_abort;
 use crate::server::transport::{LARGE_BODY, Progress};
 
 /// In a graceful shutdown: how long a connected client may still take to send its first request,
@@ -25,18 +25,18 @@ use crate::server::transport::{LARGE_BODY, Progress};
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// In a shortage of file descriptors: how long a connection must have been idle to be closed.
-const GIVE_WAY_AFTER: Duration = Duration::from_secs(1);
+const SHORTAGE_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum HttpProtocol {
     /// HTTP/1.1, or 1.0.
     Http1,
     /// HTTP/2.
     Http2,
 }
 
-impl Protocol {
+impl HttpProtocol {
     /// The label value in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,21 +107,21 @@ pub struct ConnectionState {
     client_text: OnceCell<Box<str>>,
     is_trusted_proxy: Cell<bool>,
     // Counts it against its client's limits, if there are any.
-    place: RefCell<Option<ConnectionPlace>>,
+    client_guard: RefCell<Option<ConnectionGuard>>,
     after_http: RefCell<Option<AfterHttp>>,
     is_tls: bool,
-    pub(super) protocol: Cell<Option<Protocol>>,
+    pub(super) protocol: Cell<Option<HttpProtocol>>,
     accepted: Instant,
     has_had_request: Cell<bool>,
     running_requests: Cell<usize>,
     idle_since: Cell<Instant>,
     pub(in crate::server) keep_alive: KeepAlive,
     // A shutdown began before its first request: finishes after that request, or at this time.
-    finish_due: Cell<Option<Instant>>,
+    drain_due: Cell<Option<Instant>>,
     pub(in crate::server) progress: Arc<Progress>,
     notice: Cell<Option<Notice>>,
     // Whether the send buffer was enlarged for a large body.
-    has_more_room: Cell<bool>,
+    has_large_buffer: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -138,7 +138,7 @@ impl fmt::Debug for AfterHttp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Notice {
     /// Finish requests in progress, accept no new ones, then close.
-    Finish,
+    Drain,
     /// Close now.
     Cut(CutReason),
 }
@@ -151,7 +151,7 @@ impl ConnectionState {
             client: Cell::new(peer.ip().to_canonical()),
             client_text: OnceCell::new(),
             is_trusted_proxy: Cell::new(false),
-            place: RefCell::default(),
+            client_guard: RefCell::default(),
             after_http: RefCell::new(None),
             is_tls,
             protocol: Cell::new(None),
@@ -160,10 +160,10 @@ impl ConnectionState {
             running_requests: Cell::new(0),
             idle_since: Cell::new(now),
             keep_alive: KeepAlive::new(now),
-            finish_due: Cell::new(None),
+            drain_due: Cell::new(None),
             progress: Arc::new(Progress::new(now)),
             notice: Cell::new(None),
-            has_more_room: Cell::new(false),
+            has_large_buffer: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -181,7 +181,7 @@ impl ConnectionState {
 
     /// Sets the future that runs after HTTP has ended, for an upgrade. The connection's task owns
     /// it, and drops it when the connection is cut.
-    pub fn go_on_with(&self, what: impl Future<Output = ()> + 'static) {
+    pub fn run_after_http(&self, what: impl Future<Output = ()> + 'static) {
         *self.after_http.borrow_mut() = Some(AfterHttp(Box::pin(what)));
     }
 
@@ -196,19 +196,24 @@ impl ConnectionState {
     ///
     /// # Errors
     /// The limit that is exceeded.
-    pub(super) fn enter(&self, clients: &Clients, limits: &ClientLimits) -> Result<(), TooMuch> {
+    pub(super) fn admit(
+        &self,
+        clients: &Clients,
+        limits: &ClientLimits,
+    ) -> Result<(), ExceededLimit> {
         // A proxy's connection carries many clients; only its requests tell which.
         if self.is_trusted_proxy() {
             return Ok(());
         }
-        *self.place.borrow_mut() = clients.connect(self.client(), limits, Instant::now())?;
+        *self.client_guard.borrow_mut() =
+            clients.admit_connection(self.client(), limits, Instant::now())?;
         Ok(())
     }
 
     /// Closes it if it is idle, to free a file descriptor. Returns whether it is.
-    pub(in crate::server) fn give_way(&self, now: Instant) -> bool {
+    pub(in crate::server) fn close_if_idle(&self, now: Instant) -> bool {
         let since = if self.has_had_request.get() { self.idle_since.get() } else { self.accepted };
-        let is_idle = self.running_requests.get() == 0 && now >= since + GIVE_WAY_AFTER;
+        let is_idle = self.running_requests.get() == 0 && now >= since + SHORTAGE_IDLE_TIMEOUT;
         if is_idle && !self.is_cut() {
             self.cut(CutReason::Shortage);
         }
@@ -220,11 +225,11 @@ impl ConnectionState {
         self.is_trusted_proxy.get()
     }
 
-    pub(super) fn speaks_for(&self, client: SocketAddr) {
+    pub(super) fn set_client(&self, client: SocketAddr) {
         self.client.set(client.ip().to_canonical());
     }
 
-    pub(super) fn judge(&self, settings: &ConnectionSettings) {
+    pub(super) fn update_trust(&self, settings: &ConnectionSettings) {
         self.is_trusted_proxy.set(settings.trusts(self.client.get()));
     }
 
@@ -234,8 +239,8 @@ impl ConnectionState {
     }
 
     /// The protocol; HTTP/1 until it is known.
-    pub fn protocol(&self) -> Protocol {
-        self.protocol.get().unwrap_or(Protocol::Http1)
+    pub fn protocol(&self) -> HttpProtocol {
+        self.protocol.get().unwrap_or(HttpProtocol::Http1)
     }
 
     /// Whether the connection was cut for `write_timeout`.
@@ -245,15 +250,15 @@ impl ConnectionState {
 
     /// Takes the request to write something, if there is one: the client has closed its sending
     /// side, and only a write shows whether it is gone.
-    pub fn takes_probe(&self) -> bool {
-        self.progress.takes_probe()
+    pub fn take_probe_request(&self) -> bool {
+        self.progress.take_probe_request()
     }
 
     /// Returns a function that aborts the request being handled, whatever it waits for: over HTTP/2
     /// it resets the stream, over HTTP/1.1 it closes the connection.
-    pub fn cut_for_current_request(self: &Rc<Self>) -> Box<dyn Fn()> {
-        if let Some(stream) = switch::current() {
-            return Box::new(move || stream.cut());
+    pub fn current_request_abort(self: &Rc<Self>) -> Box<dyn Fn()> {
+        if let Some(stream) = stream_abort::current() {
+            return Box::new(move || stream.abort());
         }
         let connection = Rc::clone(self);
         Box::new(move || connection.cut(CutReason::Stream))
@@ -265,17 +270,17 @@ impl ConnectionState {
 
     /// Starts a graceful shutdown. A client that has not sent its first request may still do so,
     /// for [`FIRST_REQUEST_GRACE`].
-    pub(in crate::server) fn finish(&self) {
+    pub(in crate::server) fn drain(&self) {
         if self.has_had_request.get() {
-            self.finish_now();
-        } else if self.finish_due.get().is_none() {
-            self.finish_due.set(Some(Instant::now() + FIRST_REQUEST_GRACE));
+            self.drain_now();
+        } else if self.drain_due.get().is_none() {
+            self.drain_due.set(Some(Instant::now() + FIRST_REQUEST_GRACE));
         }
     }
 
-    fn finish_now(&self) {
+    fn drain_now(&self) {
         if self.notice.get().is_none() {
-            self.notify(Notice::Finish);
+            self.notify(Notice::Drain);
         }
     }
 
@@ -296,13 +301,13 @@ impl ConnectionState {
         let mut next = now + settings.least_timeout();
         if !self.has_had_request.get() {
             let due = self.accepted + settings.first_request_timeout;
-            let finish_due = self.finish_due.get();
+            let drain_due = self.drain_due.get();
             if now >= due {
                 self.cut(CutReason::FirstRequest);
-            } else if finish_due.is_some_and(|due| now >= due) {
-                self.finish_now();
+            } else if drain_due.is_some_and(|due| now >= due) {
+                self.drain_now();
             }
-            return next.min(due).min(finish_due.unwrap_or(due));
+            return next.min(due).min(drain_due.unwrap_or(due));
         }
         if let Some(since) = self.progress.blocked_since() {
             next = next.min(since + settings.write_timeout);
@@ -311,12 +316,12 @@ impl ConnectionState {
                 return next;
             }
         }
-        if self.protocol.get() == Some(Protocol::Http2) {
+        if self.protocol.get() == Some(HttpProtocol::Http2) {
             if self.running_requests.get() == 0 {
                 let due = self.idle_since.get() + settings.idle_timeout;
                 next = next.min(due);
                 if now >= due {
-                    self.finish();
+                    self.drain();
                 }
             }
             // While the socket is full, HTTP/2 stops reading, so a frame cannot be completed.
@@ -358,8 +363,8 @@ impl ConnectionState {
 
     /// A body of at least `least` bytes is about to be sent: enlarges the send buffer for a large
     /// one.
-    pub(in crate::server) fn sends(&self, least: u64, settings: &ConnectionSettings) {
-        if least >= LARGE_BODY && !self.has_more_room.replace(true) {
+    pub(in crate::server) fn expect_body(&self, least: u64, settings: &ConnectionSettings) {
+        if least >= LARGE_BODY && !self.has_large_buffer.replace(true) {
             self.progress.make_room(settings.send_buffer);
         }
     }
@@ -369,11 +374,7 @@ impl ConnectionState {
     }
 
     /// Waits until the connection is cut; `known` is the last notice seen.
-    pub(super) fn poll_cut_off(
-        &self,
-        known: &mut Option<Notice>,
-        cx: &Context<'_>,
-    ) -> Poll<CutReason> {
+    pub(super) fn poll_cut(&self, known: &mut Option<Notice>, cx: &Context<'_>) -> Poll<CutReason> {
         loop {
             match ready!(self.poll_notice_after(*known, cx)) {
                 Some(Notice::Cut(reason)) => return Poll::Ready(reason),
@@ -400,8 +401,8 @@ impl ConnectionState {
 
     pub(in crate::server) fn request_began(&self) {
         self.has_had_request.set(true);
-        if self.finish_due.get().is_some() {
-            self.finish_now();
+        if self.drain_due.get().is_some() {
+            self.drain_now();
         }
         self.running_requests.set(self.running_requests.get() + 1);
     }

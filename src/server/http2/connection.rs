@@ -200,7 +200,7 @@ impl<H: Handler> Connection<H> {
     /// Hears what is said from outside.
     fn heed(&mut self) {
         // The other notice ends this task.
-        if self.state.notice() == Some(Notice::Finish) && matches!(self.phase, Phase::Open) {
+        if self.state.notice() == Some(Notice::Drain) && matches!(self.phase, Phase::Open) {
             self.sender.goaway(MAX_31_BITS, Code::NO_ERROR, "");
             self.sender.ping(FINISH_PING, false);
             self.phase = Phase::Finishing(Box::pin(tokio::time::sleep(GRACE)));
@@ -316,7 +316,7 @@ impl<H: Handler> Connection<H> {
     pub(super) fn write(&mut self) -> io::Result<()> {
         if !self.is_blocked {
             if self.sender.output.len() > 0 {
-                self.progress.wrote(self.shard.time_of_round());
+                self.progress.wrote(self.shard.last_check());
             }
             let mut context = Context::from_waker(&self.writer);
             let written = self.sender.output.poll_write(&mut self.transport, &mut context)?;

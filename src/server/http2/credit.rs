@@ -53,9 +53,9 @@ impl Credit {
 
     /// The window of a stream is to grow; returns whether that of the connection can grow with it.
     pub(super) fn grow(&mut self, octets: usize) -> bool {
-        let lent = self.memory.lend(octets);
+        let lent = self.memory.reserve(octets);
         if lent < octets {
-            self.memory.give_back(lent);
+            self.memory.release(lent);
             return false;
         }
         self.lent += lent;
@@ -75,7 +75,7 @@ impl Credit {
         let mut more = missing.min(self.spare());
         let is_short = self.window < target / 4;
         if more < target / 2 && is_short {
-            let lent = self.memory.lend(missing - more);
+            let lent = self.memory.reserve(missing - more);
             self.lent += lent;
             more += lent;
         }
@@ -104,14 +104,14 @@ impl Credit {
             let needed = self.target().saturating_sub(self.window);
             let over = self.lent.min(self.spare().saturating_sub(needed));
             self.lent -= over;
-            self.memory.give_back(over);
+            self.memory.release(over);
         }
     }
 }
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        self.memory.give_back(self.lent);
+        self.memory.release(self.lent);
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
 
     fn memory(most: usize) -> UploadMemory {
         let memory = UploadMemory::new(Metrics::new().expect("metrics"));
-        memory.limit(most);
+        memory.set_limit(most);
         memory
     }
 
@@ -182,7 +182,7 @@ mod tests {
         assert!(credit.receive(OWN));
         credit.read(OWN);
         assert_eq!((credit.update(), credit.lent), (None, 0));
-        assert_eq!(memory.lend(OWN), OWN);
+        assert_eq!(memory.reserve(OWN), OWN);
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
             credit.update();
             assert!(credit.window <= most);
             drop(credit);
-            assert_eq!(memory.lend(usize::MAX / 2), usize::MAX / 2, "all of it has come back");
+            assert_eq!(memory.reserve(usize::MAX / 2), usize::MAX / 2, "all of it has come back");
         }
     }
 
@@ -251,10 +251,10 @@ mod tests {
                 }
                 let lent: usize = credits.iter().map(|credit| credit.lent).sum();
                 prop_assert!(lent <= most);
-                prop_assert_eq!(memory.lend(0), 0);
+                prop_assert_eq!(memory.reserve(0), 0);
             }
             drop(credits);
-            prop_assert_eq!(memory.lend(most), most, "all of it has come back");
+            prop_assert_eq!(memory.reserve(most), most, "all of it has come back");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What goes wrong on a connection, and how it is told.
 
 use crate::server::connection::CutReason;
-use crate::server::refusal::Unfit;
+use crate::server::request_error::RequestError;
 
 /// An error code (RFC 9113, section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum Fault {
     /// It ends one stream (section 5.4.2).
     Stream(u32, Code),
     /// The rest of a request shows that the request is none. Boxed: the other faults are small.
-    Request(u32, Box<Unfit>),
+    Request(u32, Box<RequestError>),
     /// Allowed, but too much of it: it ends the connection.
     Abuse(CutReason),
 }
@@ -38,7 +38,7 @@ impl Fault {
         Self::Connection(Code::PROTOCOL_ERROR, what)
     }
 
-    pub(super) fn request(stream: u32, why: Unfit) -> Self {
+    pub(super) fn request(stream: u32, why: RequestError) -> Self {
         Self::Request(stream, Box::new(why))
     }
 

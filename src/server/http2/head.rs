@@ -11,7 +11,7 @@ use hyper::ext::Protocol;
 use super::CONNECTION_SPECIFIC;
 use super::authority::is_authority;
 use super::hpack::{BadValue, Field, Name};
-use crate::server::refusal::Unfit;
+use crate::server::request_error::RequestError;
 
 /// A list so many times longer than allowed is not even read to its end, to be answered with 431.
 const WAY_TOO_LARGE: usize = 8;
@@ -24,7 +24,7 @@ pub(super) struct HeadDraft {
     size: usize,
     max_size: usize,
     // What is wrong with it; that it is malformed outweighs the rest.
-    fault: Option<Unfit>,
+    fault: Option<RequestError>,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ struct Pseudo {
 pub(super) struct RefusedHead {
     /// What can be said of the request: its method, and the fields that were read.
     pub(super) head: Request<()>,
-    pub(super) why: Unfit,
+    pub(super) why: RequestError,
 }
 
 impl HeadDraft {
@@ -71,7 +71,7 @@ impl HeadDraft {
         ControlFlow::Continue(())
     }
 
-    fn put(&mut self, field: &Field) -> Result<(), Unfit> {
+    fn put(&mut self, field: &Field) -> Result<(), RequestError> {
         let name = &field.name;
         let place = match name {
             Name::Regular(name) => return self.put_regular(name, field),
@@ -83,30 +83,32 @@ impl HeadDraft {
             Name::Status | Name::Malformed { .. } => {
                 let what = "a field has a name that HTTP/2 does not allow: upper-case letters, \
                             spaces, or a pseudo-header field that is not one of a request";
-                return Err(Unfit::malformed(what));
+                return Err(RequestError::malformed(what));
             }
             Name::NoToken { .. } => {
-                return Err(Unfit::refused("a field has a name that is no token"));
+                return Err(RequestError::invalid("a field has a name that is no token"));
             }
         };
         // Once, and before all others (section 8.3).
         if place.is_some() || !self.headers.is_empty() {
-            return Err(Unfit::malformed(format!("{name} is there twice, or behind other fields")));
+            return Err(RequestError::malformed(format!(
+                "{name} is there twice, or behind other fields"
+            )));
         }
         *place = Some(valid(name, field)?);
         Ok(())
     }
 
-    fn put_regular(&mut self, name: &HeaderName, field: &Field) -> Result<(), Unfit> {
+    fn put_regular(&mut self, name: &HeaderName, field: &Field) -> Result<(), RequestError> {
         let value = valid(name, field)?;
         if CONNECTION_SPECIFIC.contains(name) {
-            return Err(Unfit::malformed(format!("{name} is a field of HTTP/1.1 only")));
+            return Err(RequestError::malformed(format!("{name} is a field of HTTP/1.1 only")));
         }
         if *name == header::TE && value != "trailers" {
-            return Err(Unfit::malformed("te says more than trailers"));
+            return Err(RequestError::malformed("te says more than trailers"));
         }
         let added = self.headers.try_append(name, value);
-        added.map(|_| ()).map_err(|_full| Unfit::TooLarge)
+        added.map(|_| ()).map_err(|_full| RequestError::TooLarge)
     }
 
     /// The request that the fields ask for.
@@ -129,31 +131,31 @@ impl HeadDraft {
     ///
     /// # Errors
     /// One does, or they are too large.
-    pub(super) fn into_trailers(mut self) -> Result<HeaderMap, Unfit> {
+    pub(super) fn into_trailers(mut self) -> Result<HeaderMap, RequestError> {
         self.check()?;
         if !self.pseudo.is_empty() {
-            return Err(Unfit::malformed("a pseudo-header field stands behind the body"));
+            return Err(RequestError::malformed("a pseudo-header field stands behind the body"));
         }
         Ok(self.headers)
     }
 
-    fn check(&mut self) -> Result<(), Unfit> {
+    fn check(&mut self) -> Result<(), RequestError> {
         match self.fault.take() {
             Some(fault) => Err(fault),
-            None if self.size > self.max_size => Err(Unfit::TooLarge),
+            None if self.size > self.max_size => Err(RequestError::TooLarge),
             None => Ok(()),
         }
     }
 }
 
 /// The value of a field, unless it is none.
-fn valid(name: &impl fmt::Display, field: &Field) -> Result<HeaderValue, Unfit> {
+fn valid(name: &impl fmt::Display, field: &Field) -> Result<HeaderValue, RequestError> {
     field.strict_value().cloned().map_err(|bad| match bad {
-        BadValue::Malformed => Unfit::malformed(format!(
+        BadValue::Malformed => RequestError::malformed(format!(
             "the value of {name} has a NUL or a line break in it, or a space at an end"
         )),
         BadValue::Control => {
-            Unfit::refused(format!("the value of {name} has a control character in it"))
+            RequestError::invalid(format!("the value of {name} has a control character in it"))
         }
     })
 }
@@ -165,19 +167,20 @@ impl Pseudo {
     }
 
     /// Puts method, target and protocol into the head.
-    fn read(&self, head: &mut Request<()>, headers: &HeaderMap) -> Result<(), Unfit> {
-        let method = self.method.as_ref().ok_or_else(|| Unfit::malformed("there is no :method"))?;
+    fn read(&self, head: &mut Request<()>, headers: &HeaderMap) -> Result<(), RequestError> {
+        let method =
+            self.method.as_ref().ok_or_else(|| RequestError::malformed("there is no :method"))?;
         *head.method_mut() = Method::from_bytes(method.as_bytes())
-            .map_err(|_no_token| Unfit::refused(":method is no method"))?;
+            .map_err(|_no_token| RequestError::invalid(":method is no method"))?;
         if let Some(protocol) = &self.protocol {
             if *head.method() != Method::CONNECT {
                 // RFC 8441, section 4.
-                return Err(Unfit::malformed(
+                return Err(RequestError::malformed(
                     "there is a :protocol, and the method is not CONNECT",
                 ));
             }
             let protocol = protocol.to_str();
-            let protocol = protocol.map_err(|_| Unfit::refused(":protocol is no text"))?;
+            let protocol = protocol.map_err(|_| RequestError::invalid(":protocol is no text"))?;
             head.extensions_mut().insert(Protocol::from(protocol));
         }
         let is_plain_connect = *head.method() == Method::CONNECT && self.protocol.is_none();
@@ -185,14 +188,14 @@ impl Pseudo {
         Ok(())
     }
 
-    fn uri(&self, is_plain_connect: bool, headers: &HeaderMap) -> Result<Uri, Unfit> {
+    fn uri(&self, is_plain_connect: bool, headers: &HeaderMap) -> Result<Uri, RequestError> {
         let mut parts = http::uri::Parts::default();
         let host = headers.get(HOST).filter(|_| !is_plain_connect);
         parts.authority = self.authority(host)?;
         if is_plain_connect {
             // Section 8.5.
             if self.scheme.is_some() || self.path.is_some() {
-                return Err(Unfit::malformed("CONNECT has a :scheme or a :path"));
+                return Err(RequestError::malformed("CONNECT has a :scheme or a :path"));
             }
         } else {
             let scheme = self.scheme()?;
@@ -200,33 +203,35 @@ impl Pseudo {
             // `http` has no URI with a scheme and without an authority.
             parts.scheme = parts.authority.is_some().then_some(scheme);
         }
-        Uri::from_parts(parts).map_err(|_invalid| Unfit::refused("it has no target"))
+        Uri::from_parts(parts).map_err(|_invalid| RequestError::invalid("it has no target"))
     }
 
     /// Section 8.3.1: where there is no `:authority`, `Host` says it, if anything does.
-    fn authority(&self, host: Option<&HeaderValue>) -> Result<Option<Authority>, Unfit> {
+    fn authority(&self, host: Option<&HeaderValue>) -> Result<Option<Authority>, RequestError> {
         let Some(authority) = self.authority.as_ref().or(host) else { return Ok(None) };
         let valid = Some(authority.as_bytes()).filter(|authority| is_authority(authority));
         let valid = valid.and_then(|authority| Authority::try_from(authority).ok());
         let name = if self.authority.is_some() { ":authority" } else { "host" };
         let what = || format!("{name} is no host, or has no port after the colon");
-        valid.map(Some).ok_or_else(|| Unfit::refused(what()))
+        valid.map(Some).ok_or_else(|| RequestError::invalid(what()))
     }
 
-    fn scheme(&self) -> Result<Scheme, Unfit> {
-        let scheme = self.scheme.as_ref().ok_or_else(|| Unfit::malformed("there is no :scheme"))?;
+    fn scheme(&self) -> Result<Scheme, RequestError> {
+        let scheme =
+            self.scheme.as_ref().ok_or_else(|| RequestError::malformed("there is no :scheme"))?;
         match scheme.as_bytes() {
             scheme if scheme.eq_ignore_ascii_case(b"https") => Ok(Scheme::HTTPS),
             scheme if scheme.eq_ignore_ascii_case(b"http") => Ok(Scheme::HTTP),
-            _ => Err(Unfit::refused(":scheme is neither http nor https")),
+            _ => Err(RequestError::invalid(":scheme is neither http nor https")),
         }
     }
 
-    fn path_and_query(&self) -> Result<PathAndQuery, Unfit> {
+    fn path_and_query(&self) -> Result<PathAndQuery, RequestError> {
         let path = self.path.as_ref().filter(|path| !path.is_empty());
-        let path = path.ok_or_else(|| Unfit::malformed("there is no :path, or an empty one"))?;
+        let path =
+            path.ok_or_else(|| RequestError::malformed("there is no :path, or an empty one"))?;
         PathAndQuery::try_from(path.as_bytes()).map_err(|_invalid| {
-            Unfit::refused(":path has a character that must be percent-encoded, such as <")
+            RequestError::invalid(":path has a character that must be percent-encoded, such as <")
         })
     }
 }
@@ -235,7 +240,7 @@ impl Pseudo {
 ///
 /// # Errors
 /// It has announced none that can be read, or several.
-pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unfit> {
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, RequestError> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else { return Ok(None) };
     let is_digits = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
@@ -243,7 +248,7 @@ pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unfit> 
     let length = length.and_then(|length| length.parse().ok());
     length
         .map(Some)
-        .ok_or_else(|| Unfit::malformed("content-length is no number, or there are several"))
+        .ok_or_else(|| RequestError::malformed("content-length is no number, or there are several"))
 }
 
 #[cfg(test)]
@@ -251,10 +256,10 @@ mod tests {
     use http::{Method, Request};
     use hyper::ext::Protocol;
 
-    use super::{HeadDraft, Unfit, content_length};
+    use super::{HeadDraft, RequestError, content_length};
     use crate::server::http2::hpack::Decoder;
 
-    fn request(fields: &[(&str, &str)]) -> Result<Request<()>, Unfit> {
+    fn request(fields: &[(&str, &str)]) -> Result<Request<()>, RequestError> {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0); // a literal field
@@ -367,7 +372,7 @@ mod tests {
             ("a path with a space", but(":path", "/x y")),
         ] {
             let why = request(&fields).expect_err(what);
-            assert!(matches!(why, Unfit::Refused(_)), "{what}: {why}");
+            assert!(matches!(why, RequestError::Invalid(_)), "{what}: {why}");
         }
         let both = with(&[("accept", "a\u{1}b"), ("connection", "close")]);
         assert!(request(&both).expect_err("both").is_malformed(), "that outweighs the other");
@@ -385,7 +390,7 @@ mod tests {
     fn a_list_that_is_too_large_is_told_so() {
         let (name, value) = ("x".repeat(100), "y".repeat(100));
         let fields = vec![(name.as_str(), value.as_str()); 100];
-        assert_eq!(request(&fields).err(), Some(Unfit::TooLarge));
+        assert_eq!(request(&fields).err(), Some(RequestError::TooLarge));
     }
 
     #[test]

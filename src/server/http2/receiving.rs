@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use super::body::Feed;
 use super::error::{Code, Fault};
-use crate::server::refusal::Unfit;
+use crate::server::request_error::RequestError;
 
 /// Where the window does not hold its client back, so many are read before it is measured again.
 const PATIENCE: usize = 8;
@@ -59,7 +59,7 @@ impl Wrong {
             Self::Window => Fault::Stream(stream, Code::FLOW_CONTROL_ERROR),
             Self::Length => {
                 let what = "the body is not as long as content-length says";
-                Fault::request(stream, Unfit::malformed(what))
+                Fault::request(stream, RequestError::malformed(what))
             }
         }
     }

@@ -19,11 +19,11 @@ use super::receiving::Receiving;
 use super::stream::{Precedence, Stage, Stream};
 use super::wakes::Part;
 use crate::server::connection::{CutReason, Handler};
-use crate::server::interim::{Interim, Waiting};
-use crate::server::refusal::Unfit;
+use crate::server::interim::{Interim, InterimQueue};
 use crate::server::request_body::{self, RequestBody};
+use crate::server::request_error::RequestError;
 use crate::server::running::RunningRequest;
-use crate::server::switch::Switch;
+use crate::server::stream_abort::StreamAbortHandle;
 
 /// Frames that one header block may come in: more than any of a size that is read (CVE-2024-27316).
 const MAX_BLOCK_FRAMES: u32 = 10;
@@ -170,7 +170,7 @@ impl<H: Handler> Connection<H> {
 
     /// Answers a request whose rest shows that it is none; if its response has begun, only its stream
     /// can tell.
-    pub(super) fn give_up(&mut self, id: u32, why: Unfit) {
+    pub(super) fn give_up(&mut self, id: u32, why: RequestError) {
         if let Err(reason) = self.bear(id) {
             return self.cut_off(reason);
         }
@@ -200,7 +200,7 @@ impl<H: Handler> Connection<H> {
             let receiving = Receiving::body(feed, window, announced);
             (receiving, Some(incoming))
         };
-        let interim = Rc::<Waiting>::default();
+        let interim = Rc::<InterimQueue>::default();
         let body = RequestBody::from_http2(body, Interim::over_http2(Rc::clone(&interim)));
         let is_head = *request.method() == Method::HEAD;
         let request = request.map(|()| body);
@@ -214,11 +214,11 @@ impl<H: Handler> Connection<H> {
         &mut self,
         (id, is_head): (u32, bool),
         response: impl Future<Output = Response<H::Body>> + 'static,
-        interim: Rc<Waiting>,
+        interim: Rc<InterimQueue>,
         receiving: Receiving,
         waker: Waker,
     ) {
-        let switch = Switch::new(self.wakes.caller(Part::Cut(id)));
+        let switch = StreamAbortHandle::new(self.wakes.caller(Part::Cut(id)));
         let running = RunningRequest::begin(Rc::clone(&self.state));
         let stream = Stream {
             stage: Stage::Handling { future: Box::pin(response), switch, interim, is_head },
@@ -247,7 +247,7 @@ impl<H: Handler> Connection<H> {
         let ended = match draft.into_trailers() {
             Ok(_) if !about.ends_stream || about.is_malformed => {
                 let what = "the fields behind the body do not end the stream";
-                Err(Fault::request(id, Unfit::malformed(what)))
+                Err(Fault::request(id, RequestError::malformed(what)))
             }
             Ok(trailers) => stream.receiving.end(trailers).map_err(|wrong| wrong.fault(id)),
             Err(why) => Err(Fault::request(id, why)),
@@ -272,10 +272,10 @@ fn read_head(
     // here.
     let is_connect = *head.method() == Method::CONNECT;
     let why = match head::content_length(head.headers()) {
-        _ if about.is_malformed => Unfit::malformed("its stream depends on itself"),
+        _ if about.is_malformed => RequestError::malformed("its stream depends on itself"),
         Ok(_) if is_connect => return Ok((head, None)),
         Ok(Some(1..)) if about.ends_stream => {
-            Unfit::malformed("content-length announces a body, and there is none")
+            RequestError::malformed("content-length announces a body, and there is none")
         }
         Ok(announced) => return Ok((head, announced)),
         Err(why) => why,

@@ -19,11 +19,11 @@ use super::output::Output;
 use super::settings::{PeerSettings, put_first};
 use super::stream::{How, Next, Precedence, Stage, Stream};
 use crate::server::Http2Settings;
-use crate::server::carrier::Frames;
+use crate::server::carrier::FramedBody;
 use crate::server::connection::{BodyError, Handler};
 use crate::server::date::date;
 use crate::server::event_stream::is_event_stream;
-use crate::server::switch;
+use crate::server::stream_abort;
 
 /// How much a stream may send.
 #[derive(Clone, Copy, Debug)]
@@ -166,14 +166,14 @@ impl<H: Handler> Connection<H> {
             self.sender.head(id, StatusCode::CONTINUE, &HeaderMap::new(), false);
         }
         if let Stage::Handling { future, switch, interim, .. } = &mut stream.stage {
-            let _handled = switch::enter(switch);
+            let _handled = stream_abort::enter(switch);
             let mut context = Context::from_waker(&stream.waker);
             let polled = future.as_mut().poll(&mut context);
             for (status, headers) in interim.take() {
                 self.sender.head(id, status, &headers, false);
             }
             let Poll::Ready(response) = polled else { return };
-            self.state.sends(response.body().size_hint().lower(), self.shard.settings());
+            self.state.expect_body(response.body().size_hint().lower(), self.shard.settings());
             let is_last = self.sender.begin(id, stream, response);
             if stream.precedence == Precedence::Events {
                 self.bulk.event_stream_began(); // its removal ends it, also where there is no body
@@ -283,7 +283,7 @@ impl Sender {
         bounds: Bounds,
     ) -> Sent
     where
-        B: Body<Data = Bytes, Error = BodyError> + Frames + Unpin,
+        B: Body<Data = Bytes, Error = BodyError> + FramedBody + Unpin,
     {
         let Stream {
             stage: Stage::Sending { body, next, .. },

@@ -11,9 +11,9 @@ use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use super::receiving::Receiving;
-use crate::server::interim::Waiting;
+use crate::server::interim::InterimQueue;
 use crate::server::running::RunningRequest;
-use crate::server::switch::Switch;
+use crate::server::stream_abort::StreamAbortHandle;
 
 /// A stream that has not ended.
 pub(super) struct Stream<B> {
@@ -39,8 +39,8 @@ pub(super) enum Stage<B> {
     /// The request is being handled. Boxed: freed with the answer, which may then run for hours.
     Handling {
         future: Pin<Box<dyn Future<Output = Response<B>>>>,
-        switch: Switch,
-        interim: Rc<Waiting>,
+        switch: StreamAbortHandle,
+        interim: Rc<InterimQueue>,
         /// Whether it is a HEAD: an answer in place of this one has no body either.
         is_head: bool,
     },

@@ -7,34 +7,34 @@ use std::cell::RefCell;
 use std::task::Waker;
 
 thread_local! {
-    // The switch of the request whose handler is being polled on this thread.
-    static CURRENT: RefCell<Option<Switch>> = const { RefCell::new(None) };
+    // The abort handle of the request whose handler is being polled on this thread.
+    static CURRENT: RefCell<Option<StreamAbortHandle>> = const { RefCell::new(None) };
 }
 
 /// A handle that aborts a stream.
 #[derive(Clone, Debug)]
-pub(super) struct Switch(Waker);
+pub(super) struct StreamAbortHandle(Waker);
 
-impl Switch {
+impl StreamAbortHandle {
     /// `end` is woken to abort the stream.
     pub(super) fn new(end: Waker) -> Self {
         Self(end)
     }
 
     /// Aborts the stream.
-    pub(super) fn cut(&self) {
+    pub(super) fn abort(&self) {
         self.0.wake_by_ref();
     }
 }
 
-/// Returns the switch of the request that is being handled; `None` over HTTP/1.1.
-pub(super) fn current() -> Option<Switch> {
+/// Returns the abort handle of the request that is being handled; `None` over HTTP/1.1.
+pub(super) fn current() -> Option<StreamAbortHandle> {
     CURRENT.with_borrow(Clone::clone)
 }
 
-/// Makes `switch` the current one until the guard is dropped, also by a panic.
-pub(super) fn enter(switch: &Switch) -> impl Drop + use<> {
-    CURRENT.set(Some(switch.clone()));
+/// Makes `handle` the current one until the guard is dropped, also by a panic.
+pub(super) fn enter(handle: &StreamAbortHandle) -> impl Drop + use<> {
+    CURRENT.set(Some(handle.clone()));
     Entered
 }
 
