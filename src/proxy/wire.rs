@@ -1,7 +1,7 @@
 //! A connection to a backend over HTTP/1.1, as hyper sees it.
 //!
 //! hyper reads responses; what it would refuse or forget of their heads is seen to here
-//! ([`heads`](crate::server::http1::heads)). And hyper gives a response up when the request cannot be
+//! ([`head_filter`](crate::server::http1::head_filter)). And hyper gives a response up when the request cannot be
 //! written: a backend that refuses an upload may close while much of it is on its way, and its
 //! response has been received all the same. So a failed write is not told to hyper. What it writes
 //! from then on is thrown away, until it has read what there is to read.
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connect::Socket;
 use super::message;
-use crate::server::http1::heads::{Found, HeadLimits, Heads, Role};
+use crate::server::http1::head_filter::{HeadExtras, HeadFilter, HeadKind, HeadLimits};
 use crate::server::interim::Interim;
 use crate::server::unread;
 
@@ -35,7 +35,7 @@ pub(super) struct Notes(Arc<Mutex<State>>);
 struct State {
     // Whether a request has been sent, and the head of its response has not come.
     awaits_head: bool,
-    found: Found,
+    found: HeadExtras,
     // Whether the backend takes nothing more.
     is_deaf: bool,
     // Whoever waits for the response.
@@ -51,7 +51,7 @@ impl Notes {
     /// A request is about to be sent.
     pub(super) fn expect_response(&self) {
         let mut state = self.state();
-        (state.awaits_head, state.found) = (true, Found::default());
+        (state.awaits_head, state.found) = (true, HeadExtras::default());
     }
 
     /// Whether the backend takes nothing more: nothing else may be sent on this connection.
@@ -89,7 +89,7 @@ impl Notes {
 pub(super) struct Wire {
     socket: Socket,
     notes: Notes,
-    heads: Heads,
+    heads: HeadFilter,
     // What hyper is to read before anything else.
     ready: Bytes,
     // Why a write has failed.
@@ -101,7 +101,7 @@ impl Wire {
     pub(super) fn new(socket: Socket, max_head: usize) -> (Self, Notes) {
         let notes = Notes(Arc::default());
         let limits = HeadLimits { fields: max_head / FIELD, bytes: max_head };
-        let heads = Heads::new(Role::Response, limits);
+        let heads = HeadFilter::new(HeadKind::Response, limits);
         let wire = Self { socket, notes: notes.clone(), heads, ready: Bytes::new(), failed: None };
         (wire, notes)
     }
@@ -110,9 +110,9 @@ impl Wire {
     fn look_at(&mut self, bytes: &[u8]) -> bool {
         let mut state = self.notes.state();
         if std::mem::take(&mut state.awaits_head) {
-            self.heads.expect();
+            self.heads.expect_head();
         }
-        let instead = self.heads.read(bytes, &mut state.found);
+        let instead = self.heads.filter(bytes, &mut state.found);
         if !state.found.interim.is_empty()
             && let Some(waiting) = state.waiting.take()
         {

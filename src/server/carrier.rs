@@ -21,7 +21,7 @@ use http::response::Parts;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::date::date;
-use super::http1::half_closed::{Due, HalfClosed};
+use super::http1::half_closed::{HalfCloseAction, HalfClosed};
 use super::running::RunningRequest;
 use super::transport::{Progress, Transport};
 
@@ -248,7 +248,7 @@ impl<B: FramedBody> Carrier<B> {
                 written => self.pending.advance(written),
             }
             if let Some(half_closed) = &mut self.half_closed {
-                half_closed.wrote();
+                half_closed.note_write();
             }
             if self.pending.has_remaining() {
                 self.body.note_progress();
@@ -271,8 +271,8 @@ impl<B: FramedBody> Carrier<B> {
         loop {
             if let Some(half_closed) = &mut self.half_closed {
                 match ready!(half_closed.poll(&mut context)) {
-                    Due::Left => return Poll::Ready(Ok(())),
-                    Due::Probe => self.body.probe(),
+                    HalfCloseAction::Close => return Poll::Ready(Ok(())),
+                    HalfCloseAction::Probe => self.body.probe(),
                 }
                 continue;
             }

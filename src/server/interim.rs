@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 
-use super::http1::exchange::Exchange;
+use super::http1::exchange::Http1Exchange;
 
 /// The most that are queued on an HTTP/2 stream; further ones are dropped.
 const MAX_QUEUED: usize = 16;
@@ -22,7 +22,7 @@ enum InterimTarget {
     /// Drops them: HTTP/1.0 has none, or there is no client.
     #[default]
     None,
-    Http1(Arc<Exchange>),
+    Http1(Arc<Http1Exchange>),
     Http2(Rc<InterimQueue>),
 }
 
@@ -31,7 +31,7 @@ enum InterimTarget {
 pub(super) struct InterimQueue(RefCell<Vec<(StatusCode, HeaderMap)>>);
 
 impl Interim {
-    pub(super) fn over_http1(exchange: Arc<Exchange>) -> Self {
+    pub(super) fn over_http1(exchange: Arc<Http1Exchange>) -> Self {
         Self(InterimTarget::Http1(exchange))
     }
 
@@ -45,7 +45,7 @@ impl Interim {
         debug_assert!(status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS);
         match &self.0 {
             InterimTarget::None => {}
-            InterimTarget::Http1(exchange) => exchange.interim(status, &headers),
+            InterimTarget::Http1(exchange) => exchange.queue_interim(status, &headers),
             InterimTarget::Http2(queue) => {
                 let mut queue = queue.0.borrow_mut();
                 if queue.len() < MAX_QUEUED {

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::connection::BodyError;
-use super::http1::exchange::Exchange;
+use super::http1::exchange::Http1Exchange;
 use super::http2;
 use super::interim::Interim;
 
@@ -38,15 +38,17 @@ struct Http1Body {
     // The client expects 100 (Continue), which hyper sends on the first read. Not read yet, so
     // there is nothing to discard.
     awaits_continue: bool,
-    exchange: Arc<Exchange>,
+    exchange: Arc<Http1Exchange>,
 }
 
 impl Drop for Http1Body {
     fn drop(&mut self) {
-        let rest =
-            self.incoming.take().filter(|_| !self.awaits_continue && !self.exchange.is_whole());
+        let rest = self
+            .incoming
+            .take()
+            .filter(|_| !self.awaits_continue && !self.exchange.is_request_complete());
         if let Some(rest) = rest {
-            self.exchange.leave(rest);
+            self.exchange.discard(rest);
         }
     }
 }
@@ -68,7 +70,7 @@ impl RequestBody {
         body: Incoming,
         awaits_continue: bool,
         interim: Interim,
-        exchange: Arc<Exchange>,
+        exchange: Arc<Http1Exchange>,
     ) -> Self {
         let kind = if body.is_end_stream() {
             RequestBodyKind::Empty
@@ -81,7 +83,7 @@ impl RequestBody {
     /// Abandons the rest of the body, which the client did not send in time: no lingering close.
     pub fn abandon(&mut self) {
         if let RequestBodyKind::Http1(body) = &mut self.kind {
-            body.exchange.give_up();
+            body.exchange.abandon_request();
             body.incoming = None;
         }
     }
@@ -119,7 +121,7 @@ impl Body for RequestBody {
                     Some(Err(_)) => false,
                 };
                 if is_last {
-                    exchange.is_received();
+                    exchange.request_received();
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::connection::{BodyError, ConnectionState};
-use super::http1::exchange::Answering;
+use super::http1::exchange::ResponseGuard;
 
 /// A guard for a request in progress: its connection is not idle until it is dropped.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pin_project! {
         #[pin]
         body: B,
         running: RunningRequest,
-        answering: Answering,
+        response_guard: ResponseGuard,
         // Whether the body is delimited by the close of its connection.
         ends_with_connection: bool,
     }
@@ -47,10 +47,10 @@ impl<B> RunningBody<B> {
     /// HTTP/1.0 (RFC 9112, section 6.3).
     pub(super) fn new(
         body: B,
-        (running, answering): (RunningRequest, Answering),
+        (running, response_guard): (RunningRequest, ResponseGuard),
         ends_with_connection: bool,
     ) -> Self {
-        Self { body, running, answering, ends_with_connection }
+        Self { body, running, response_guard, ends_with_connection }
     }
 }
 

@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::state::{ConnectionState, CutReason};
 use crate::server::carrier::{Carrier, FramedBody, ResponseSlot, StreamResponse};
-use crate::server::http1::exchange::Exchange;
-use crate::server::http1::leftover;
+use crate::server::http1::exchange::Http1Exchange;
+use crate::server::http1::lingering;
 use crate::server::http1::socket::ClientSocket;
 use crate::server::interim::Interim;
 use crate::server::request_body::{RequestBody, expects_continue};
@@ -56,7 +56,7 @@ pub(super) async fn serve_http1<H: Handler>(
 ) -> Result<Option<Carrier<H::Body>>, BodyError> {
     let settings = &shard.settings().http1;
     let slot = ResponseSlot::new();
-    let exchange = Exchange::new();
+    let exchange = Http1Exchange::new();
     let known = (Arc::clone(&exchange), Arc::clone(&state.progress));
     let socket = ClientSocket::new(transport, known, settings);
     let service = service(shard, state, slot.clone(), Arc::clone(&exchange));
@@ -80,7 +80,7 @@ pub(super) async fn serve_http1<H: Handler>(
             return Poll::Ready(Some(ended));
         }
         // After hyper's poll, in which the handler may have dropped an unread request body.
-        if exchange.gives_up_rest(lingering, cx) {
+        if exchange.discard_timed_out(lingering, cx) {
             shard.metrics().connection_cut(CutReason::Lingering.as_str());
         }
         // hyper has written all earlier responses once the socket is not blocked.
@@ -99,7 +99,7 @@ pub(super) async fn serve_http1<H: Handler>(
         let is_refused = ended.as_ref().is_err_and(hyper::Error::is_parse);
         let socket = parts.io.into_inner();
         let has_unread = !parts.read_buf.is_empty() || socket.has_unread();
-        let is_unread = is_refused || exchange.is_unread() || has_unread;
+        let is_unread = is_refused || exchange.has_unread_request() || has_unread;
         if is_unread && !is_late && !socket.is_at_end() {
             // Boxed, so that connections that do not linger do not pay for its size.
             Box::pin(linger(socket, shard, state)).await;
@@ -120,7 +120,7 @@ pub(super) async fn serve_http1<H: Handler>(
 async fn linger<H: Handler>(socket: ClientSocket, shard: &ShardServer<H>, state: &ConnectionState) {
     let lingering = shard.settings().lingering_close;
     let has_closed = tokio::select! {
-        has_closed = leftover::close(socket.into_transport(), lingering) => has_closed,
+        has_closed = lingering::close_lingering(socket.into_transport(), lingering) => has_closed,
         _ = state.notice_after(None) => true,
     };
     if !has_closed {
@@ -132,7 +132,7 @@ fn service<H: Handler>(
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
     slot: ResponseSlot<H::Body>,
-    exchange: Arc<Exchange>,
+    exchange: Arc<Http1Exchange>,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<RunningBody<H::Body>>,
@@ -142,9 +142,9 @@ fn service<H: Handler>(
     let (shard, state) = (shard.clone(), Rc::clone(state));
     service_fn(move |mut request: Request<Incoming>| {
         let (shard, state, slot) = (shard.clone(), Rc::clone(&state), slot.clone());
-        exchange.complete_head(&mut request);
+        exchange.restore_fields(&mut request);
         // Here, not in the future: the socket must know before hyper reads from it again.
-        let answering = exchange.begin(request.body().is_end_stream());
+        let response_guard = exchange.begin(request.body().is_end_stream());
         let exchange = Arc::clone(&exchange);
         async move {
             let running = RunningRequest::begin(Rc::clone(&state));
@@ -165,11 +165,11 @@ fn service<H: Handler>(
                 return std::future::pending().await;
             }
             state.expect_body(response.body().size_hint().lower(), shard.settings());
-            exchange.close_interim();
+            exchange.drop_late_interim();
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                exchange.switch();
+                exchange.upgrade();
             }
-            let running = (running, answering);
+            let running = (running, response_guard);
             Ok(response.map(|body| RunningBody::new(body, running, !is_chunked)))
         }
     })

@@ -12,8 +12,8 @@ use std::time::Duration;
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 
-use super::heads::Found;
-use super::leftover::Leftover;
+use super::head_filter::HeadExtras;
+use super::lingering::UnreadBody;
 
 /// The most bytes of interim responses that may be queued. Further ones are dropped; they are
 /// optional.
@@ -21,83 +21,83 @@ const MAX_INTERIM_BYTES: usize = 64 << 10;
 
 /// A request and its response.
 #[derive(Debug)]
-pub(in crate::server) struct Exchange {
+pub(in crate::server) struct Http1Exchange {
     // Whether a request is being handled: hyper does not have the end of its response yet.
-    is_running: AtomicBool,
+    is_handling: AtomicBool,
     // Whether the whole request was received.
-    is_whole: AtomicBool,
+    is_request_complete: AtomicBool,
     // Whether hyper has written all it had.
     is_flushed: AtomicBool,
     // Whether the connection was upgraded: the bytes are no longer HTTP/1.1.
-    has_switched: AtomicBool,
-    has_found: AtomicBool,
-    found: Mutex<Found>,
-    rest: Mutex<Rest>,
+    is_upgraded: AtomicBool,
+    has_extras: AtomicBool,
+    extras: Mutex<HeadExtras>,
+    discard_state: Mutex<DiscardState>,
     has_interim: AtomicBool,
     interim: Mutex<Vec<u8>>,
 }
 
 /// The part of a request body that the handler did not read.
 #[derive(Debug, Default)]
-struct Rest {
-    leftover: Option<Leftover>,
+struct DiscardState {
+    unread: Option<UnreadBody>,
     // Whether waiting for its end was abandoned after the time limit.
-    is_given_up: bool,
+    is_abandoned: bool,
     connection: Option<Waker>,
 }
 
-impl Exchange {
+impl Http1Exchange {
     pub(in crate::server) fn new() -> Arc<Self> {
         Arc::new(Self {
-            is_running: AtomicBool::new(false),
-            is_whole: AtomicBool::new(true),
+            is_handling: AtomicBool::new(false),
+            is_request_complete: AtomicBool::new(true),
             is_flushed: AtomicBool::new(true),
-            has_switched: AtomicBool::new(false),
-            has_found: AtomicBool::new(false),
-            found: Mutex::default(),
-            rest: Mutex::default(),
+            is_upgraded: AtomicBool::new(false),
+            has_extras: AtomicBool::new(false),
+            extras: Mutex::default(),
+            discard_state: Mutex::default(),
             has_interim: AtomicBool::new(false),
             interim: Mutex::default(),
         })
     }
 
-    /// Starts a request; `is_whole`: it has no body. Drop the guard when hyper has the whole
-    /// response.
-    pub(in crate::server) fn begin(self: &Arc<Self>, is_whole: bool) -> Answering {
-        self.is_whole.store(is_whole, Ordering::Relaxed);
-        self.is_running.store(true, Ordering::Relaxed);
-        Answering(Arc::clone(self))
+    /// Starts a request; `is_request_complete`: it has no body. Drop the guard when hyper has the
+    /// whole response.
+    pub(in crate::server) fn begin(self: &Arc<Self>, is_request_complete: bool) -> ResponseGuard {
+        self.is_request_complete.store(is_request_complete, Ordering::Relaxed);
+        self.is_handling.store(true, Ordering::Relaxed);
+        ResponseGuard(Arc::clone(self))
     }
 
     /// The whole request was received.
-    pub(in crate::server) fn is_received(&self) {
-        if !self.is_whole.swap(true, Ordering::Relaxed)
-            && let Some(connection) = self.rest().connection.take()
+    pub(in crate::server) fn request_received(&self) {
+        if !self.is_request_complete.swap(true, Ordering::Relaxed)
+            && let Some(connection) = self.discard_state().connection.take()
         {
             connection.wake(); // from now on the socket watches for the client's close
         }
     }
 
     /// Queues an interim response (RFC 9110, section 15.2) before the final one.
-    pub(in crate::server) fn interim(&self, status: StatusCode, headers: &HeaderMap) {
-        let mut waiting = self.waiting();
-        if waiting.len() >= MAX_INTERIM_BYTES {
+    pub(in crate::server) fn queue_interim(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut queue = self.queue();
+        if queue.len() >= MAX_INTERIM_BYTES {
             return;
         }
         let reason = status.canonical_reason().unwrap_or_default();
-        waiting.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+        queue.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
         for (name, value) in headers {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                waiting.extend_from_slice(part);
+                queue.extend_from_slice(part);
             }
         }
-        waiting.extend_from_slice(b"\r\n");
+        queue.extend_from_slice(b"\r\n");
         self.has_interim.store(true, Ordering::Relaxed);
     }
 
     /// Called right before hyper gets the final response. Drops interim responses that could not be
     /// written yet, because the previous response is still being written: they would come too late.
-    pub(in crate::server) fn close_interim(&self) {
+    pub(in crate::server) fn drop_late_interim(&self) {
         if self.has_interim.load(Ordering::Relaxed) && !self.is_flushed() {
             drop(self.take_interim());
         }
@@ -106,7 +106,7 @@ impl Exchange {
     /// Takes the queued interim responses.
     pub(super) fn take_interim(&self) -> Vec<u8> {
         if self.has_interim.swap(false, Ordering::Relaxed) {
-            std::mem::take(&mut self.waiting())
+            std::mem::take(&mut self.queue())
         } else {
             Vec::new()
         }
@@ -117,70 +117,74 @@ impl Exchange {
     }
 
     /// Takes over a request body that the handler no longer reads, to read and discard it.
-    pub(in crate::server) fn leave(&self, body: Incoming) {
-        let mut rest = self.rest();
-        rest.leftover = Some(Leftover::new(body));
-        if let Some(connection) = rest.connection.take() {
+    pub(in crate::server) fn discard(&self, body: Incoming) {
+        let mut discard_state = self.discard_state();
+        discard_state.unread = Some(UnreadBody::new(body));
+        if let Some(connection) = discard_state.connection.take() {
             connection.wake();
         }
     }
 
     /// Stops waiting for the rest of the request: the client did not send it in time.
-    pub(in crate::server) fn give_up(&self) {
-        self.rest().is_given_up = true;
+    pub(in crate::server) fn abandon_request(&self) {
+        self.discard_state().is_abandoned = true;
     }
 
     /// Reads and discards the rest of the request, for at most `at_most`. Returns true once that
     /// time is up. Registers the task to be woken when there is something to discard.
-    pub(in crate::server) fn gives_up_rest(&self, at_most: Duration, cx: &mut Context<'_>) -> bool {
-        if self.is_whole() {
+    pub(in crate::server) fn discard_timed_out(
+        &self,
+        at_most: Duration,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if self.is_request_complete() {
             return false;
         }
-        let mut rest = self.rest();
-        let Some(leftover) = &mut rest.leftover else {
-            if !rest.connection.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-                rest.connection = Some(cx.waker().clone());
+        let mut discard_state = self.discard_state();
+        let Some(unread) = &mut discard_state.unread else {
+            if !discard_state.connection.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                discard_state.connection = Some(cx.waker().clone());
             }
             return false;
         };
-        let Poll::Ready(is_whole) = leftover.poll(at_most, cx) else { return false };
-        rest.leftover = None;
-        rest.is_given_up = !is_whole;
-        self.is_whole.store(is_whole, Ordering::Relaxed);
+        let Poll::Ready(is_request_complete) = unread.poll(at_most, cx) else { return false };
+        discard_state.unread = None;
+        discard_state.is_abandoned = !is_request_complete;
+        self.is_request_complete.store(is_request_complete, Ordering::Relaxed);
         // hyper may go on, or close.
         cx.waker().wake_by_ref();
-        !is_whole
+        !is_request_complete
     }
 
     /// Whether the client may still be sending its request, and the wait for it has not timed out.
-    pub(in crate::server) fn is_unread(&self) -> bool {
-        !self.is_whole() && !self.rest().is_given_up
+    pub(in crate::server) fn has_unread_request(&self) -> bool {
+        !self.is_request_complete() && !self.discard_state().is_abandoned
     }
 
-    fn rest(&self) -> MutexGuard<'_, Rest> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn discard_state(&self) -> MutexGuard<'_, DiscardState> {
+        self.discard_state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The response is 101 (Switching Protocols): what follows is not HTTP/1.1.
-    pub(in crate::server) fn switch(&self) {
+    pub(in crate::server) fn upgrade(&self) {
         // The other protocol has no end that we know.
-        self.is_whole.store(false, Ordering::Relaxed);
-        self.has_switched.store(true, Ordering::Relaxed);
+        self.is_request_complete.store(false, Ordering::Relaxed);
+        self.is_upgraded.store(true, Ordering::Relaxed);
     }
 
     /// Whether the connection was upgraded.
-    pub(super) fn has_switched(&self) -> bool {
-        self.has_switched.load(Ordering::Relaxed)
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.is_upgraded.load(Ordering::Relaxed)
     }
 
     /// Whether the whole request was received.
-    pub(in crate::server) fn is_whole(&self) -> bool {
-        self.is_whole.load(Ordering::Relaxed)
+    pub(in crate::server) fn is_request_complete(&self) -> bool {
+        self.is_request_complete.load(Ordering::Relaxed)
     }
 
     /// Whether the client has sent the whole request and waits for the response.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.is_running.load(Ordering::Relaxed) && self.is_whole()
+    pub(super) fn is_awaiting_response(&self) -> bool {
+        self.is_handling.load(Ordering::Relaxed) && self.is_request_complete()
     }
 
     /// Records whether hyper has written all it had.
@@ -193,19 +197,19 @@ impl Exchange {
     }
 
     /// What hyper does not see of the head it is reading.
-    pub(super) fn found(&self) -> MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn extras(&self) -> MutexGuard<'_, HeadExtras> {
+        self.extras.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that [`found`](Self::found) is not empty.
-    pub(super) fn note_found(&self) {
-        self.has_found.store(true, Ordering::Relaxed);
+    /// Records that [`extras`](Self::extras) is not empty.
+    pub(super) fn mark_extras(&self) {
+        self.has_extras.store(true, Ordering::Relaxed);
     }
 
     /// Adds the fields that were set aside to the request that hyper parsed.
-    pub(in crate::server) fn complete_head<B>(&self, request: &mut Request<B>) {
-        if self.has_found.swap(false, Ordering::Relaxed) {
-            for (name, value) in self.found().fields.drain(..) {
+    pub(in crate::server) fn restore_fields<B>(&self, request: &mut Request<B>) {
+        if self.has_extras.swap(false, Ordering::Relaxed) {
+            for (name, value) in self.extras().fields.drain(..) {
                 // Beyond the capacity of `HeaderMap` the rest is dropped.
                 drop(request.headers_mut().try_append(name, value));
             }
@@ -215,10 +219,10 @@ impl Exchange {
 
 /// A guard that marks a request as being handled until hyper has its whole response.
 #[derive(Debug)]
-pub(in crate::server) struct Answering(Arc<Exchange>);
+pub(in crate::server) struct ResponseGuard(Arc<Http1Exchange>);
 
-impl Drop for Answering {
+impl Drop for ResponseGuard {
     fn drop(&mut self) {
-        self.0.is_running.store(false, Ordering::Relaxed);
+        self.0.is_handling.store(false, Ordering::Relaxed);
     }
 }

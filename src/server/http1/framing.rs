@@ -58,7 +58,7 @@ fn number(text: &[u8]) -> Option<u64> {
 /// A parser of the chunked transfer coding (RFC 9112, section 7.1). Each variant is what it expects
 /// next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chunks {
+pub(super) enum ChunkParser {
     /// The first digit of a chunk size.
     Begin,
     /// Another digit, an extension, or the CR.
@@ -79,14 +79,14 @@ pub(super) enum Chunks {
     End,
 }
 
-impl Chunks {
+impl ChunkParser {
     /// Consumes `bytes` up to the end of the body. Returns how many belong to the body; `None` if
     /// they are not valid chunks.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() && *self != Self::End {
             if let Self::Data(left) = *self {
-                let length = at_most(left, bytes.len() - at);
+                let length = min_length(left, bytes.len() - at);
                 at += length;
                 let left = left - length as u64;
                 *self = if left == 0 { Self::DataCr } else { Self::Data(left) };
@@ -126,13 +126,13 @@ fn hex(digit: u8) -> Option<u64> {
 }
 
 /// Returns the smaller of the two.
-pub(super) fn at_most(left: u64, length: usize) -> usize {
+pub(super) fn min_length(left: u64, length: usize) -> usize {
     usize::try_from(left).map_or(length, |left| left.min(length))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Chunks, Framing};
+    use super::{ChunkParser, Framing};
 
     #[test]
     fn framing_is_unknown_where_a_head_is_ambiguous() {
@@ -175,11 +175,11 @@ mod tests {
         ] {
             let all = [body, b"GET / HTTP/1.1\r\n\r\n"].concat();
             for cut in 0..all.len() {
-                let mut chunks = Chunks::Begin;
+                let mut chunks = ChunkParser::Begin;
                 let first = chunks.read(&all[..cut]);
                 let read = first.and_then(|first| Some(first + chunks.read(&all[first..])?));
                 assert_eq!(read, is_known.then_some(body.len()), "{body:?} at {cut}");
-                assert_eq!(chunks == Chunks::End, is_known);
+                assert_eq!(chunks == ChunkParser::End, is_known);
             }
         }
     }

@@ -18,7 +18,7 @@ const PROBES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1
 /// The probe schedule of a half-closed client.
 #[derive(Debug)]
 pub(in crate::server) struct HalfClosed {
-    at_most: Duration,
+    timeout: Duration,
     since: Instant,
     last_write: Instant,
     probes: usize,
@@ -27,41 +27,41 @@ pub(in crate::server) struct HalfClosed {
 
 /// What to do about a half-closed client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Due {
+pub(in crate::server) enum HalfCloseAction {
     /// Write something, if possible.
     Probe,
     /// Close the connection: the client counts as gone.
-    Left,
+    Close,
 }
 
 impl HalfClosed {
     /// The client has just closed its sending side. It counts as gone when nothing was written to
-    /// it for `at_most`.
-    pub(in crate::server) fn new(at_most: Duration) -> Self {
+    /// it for `timeout`.
+    pub(in crate::server) fn new(timeout: Duration) -> Self {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { at_most, since: now, last_write: now, probes: 0, timer }
+        Self { timeout, since: now, last_write: now, probes: 0, timer }
     }
 
     /// Records a successful write.
-    pub(in crate::server) fn wrote(&mut self) {
+    pub(in crate::server) fn note_write(&mut self) {
         self.last_write = Instant::now();
     }
 
     /// Waits for the next action. The first probe is due at once.
-    pub(in crate::server) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
+    pub(in crate::server) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<HalfCloseAction> {
         ready!(self.timer.as_mut().poll(cx));
         let now = Instant::now();
-        if now >= self.last_write + self.at_most {
-            return Poll::Ready(Due::Left);
+        if now >= self.last_write + self.timeout {
+            return Poll::Ready(HalfCloseAction::Close);
         }
         let next = match PROBES.get(self.probes) {
             Some(after) => self.since + *after,
-            None => now + self.at_most / 2,
+            None => now + self.timeout / 2,
         };
         self.probes += 1;
-        self.timer.as_mut().reset(next.min(self.last_write + self.at_most).max(now));
-        Poll::Ready(Due::Probe)
+        self.timer.as_mut().reset(next.min(self.last_write + self.timeout).max(now));
+        Poll::Ready(HalfCloseAction::Probe)
     }
 }
 
@@ -72,14 +72,14 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Due, HalfClosed};
+    use super::{HalfCloseAction, HalfClosed};
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_cannot_be_written_to_is_given_up() {
         let begin = Instant::now();
         let mut half_closed = HalfClosed::new(Duration::from_secs(10));
         let mut probes = Vec::new();
-        while poll_fn(|cx| half_closed.poll(cx)).await == Due::Probe {
+        while poll_fn(|cx| half_closed.poll(cx)).await == HalfCloseAction::Probe {
             probes.push(begin.elapsed().as_millis());
         }
         assert_eq!(probes, [0, 250, 1000, 6000]);
@@ -91,8 +91,8 @@ mod tests {
         let begin = Instant::now();
         let mut half_closed = HalfClosed::new(Duration::from_secs(10));
         while begin.elapsed() < Duration::from_secs(100) {
-            assert_eq!(poll_fn(|cx| half_closed.poll(cx)).await, Due::Probe);
-            half_closed.wrote();
+            assert_eq!(poll_fn(|cx| half_closed.poll(cx)).await, HalfCloseAction::Probe);
+            half_closed.note_write();
         }
     }
 }

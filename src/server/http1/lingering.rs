@@ -19,13 +19,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// The time limits of a lingering close: in total, and without new bytes.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct LingerTimer {
     end: Instant,
     last: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
-impl Patience {
+impl LingerTimer {
     fn new(at_most: Duration) -> Self {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep(MAX_PAUSE.min(at_most)));
@@ -52,30 +52,30 @@ impl Patience {
 
 /// The unread rest of a request body.
 #[derive(Debug)]
-pub(super) struct Leftover {
+pub(super) struct UnreadBody {
     body: Incoming,
     // Created on the first poll: `new` runs when a body is dropped, possibly outside a runtime.
-    patience: Option<Patience>,
+    timer: Option<LingerTimer>,
 }
 
-impl Leftover {
+impl UnreadBody {
     pub(super) fn new(body: Incoming) -> Self {
-        Self { body, patience: None }
+        Self { body, timer: None }
     }
 
     /// Reads and discards, for at most `at_most`. Returns whether the body was read to its end.
     pub(super) fn poll(&mut self, at_most: Duration, cx: &mut Context<'_>) -> Poll<bool> {
-        let patience = self.patience.get_or_insert_with(|| Patience::new(at_most));
+        let timer = self.timer.get_or_insert_with(|| LingerTimer::new(at_most));
         // Checked first: a client that sends without a pause must not be read forever.
-        if patience.end <= Instant::now() {
+        if timer.end <= Instant::now() {
             return Poll::Ready(false);
         }
         loop {
             match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(_))) => patience.renew(),
+                Poll::Ready(Some(Ok(_))) => timer.renew(),
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
                 Poll::Ready(None) => return Poll::Ready(true),
-                Poll::Pending => return patience.poll(cx).map(|()| false),
+                Poll::Pending => return timer.poll(cx).map(|()| false),
             }
         }
     }
@@ -83,18 +83,21 @@ impl Leftover {
 
 /// Closes a connection whose client may still be sending: shuts down the sending side, then reads
 /// and discards until the client closes, for at most `at_most`. Returns whether the client closed.
-pub(in crate::server) async fn close(mut transport: Transport, at_most: Duration) -> bool {
+pub(in crate::server) async fn close_lingering(
+    mut transport: Transport,
+    at_most: Duration,
+) -> bool {
     /// Bytes per read.
-    const PIECE: usize = 16 << 10;
+    const READ_BYTES: usize = 16 << 10;
     // Fails if the client has already closed or reset the connection.
     if transport.shutdown().await.is_err() {
         return true;
     }
     let end = Instant::now() + at_most;
-    let mut piece = vec![0; PIECE];
+    let mut buffer = vec![0; READ_BYTES];
     loop {
         let until = end.min(Instant::now() + MAX_PAUSE);
-        match tokio::time::timeout_at(until, transport.read(&mut piece)).await {
+        match tokio::time::timeout_at(until, transport.read(&mut buffer)).await {
             Ok(Ok(0) | Err(_)) => return true,
             Ok(Ok(_)) if Instant::now() < end => {}
             _too_late => return false,

@@ -10,7 +10,7 @@
 //!
 //! Anything malformed passes unchanged, for hyper to reject. A head that exceeds the limits is
 //! padded until hyper rejects it. Bodies are not inspected; of a request the framing is kept, to
-//! find the next head ([`requests`](super::requests)).
+//! find the next head ([`request_splitter`](super::request_splitter)).
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -20,13 +20,13 @@ use super::framing::Framing;
 use crate::server::field_value::trim_blanks;
 
 /// Lines of a head that hyper always sees: the first line and ninety fields.
-const MAX_LINES: usize = 91;
+const MAX_HYPER_LINES: usize = 91;
 
 /// The most bytes to buffer of a line that arrives in pieces. A longer line passes unchecked.
-const MAX_HELD: usize = 64 << 10;
+const MAX_PARTIAL_LINE: usize = 64 << 10;
 
 /// 101 fields, which makes hyper reject the head.
-const TOO_MANY: [u8; 404] = {
+const TOO_MANY_FIELDS: [u8; 404] = {
     let mut fields = [b'x'; 404];
     let mut n = 0;
     while n < fields.len() {
@@ -44,7 +44,7 @@ const MAX_INTERIM: usize = 16;
 
 /// Which kind of head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum HeadKind {
     /// Of requests.
     Request,
     /// Of responses.
@@ -62,7 +62,7 @@ pub(crate) struct HeadLimits {
 
 /// What hyper does not see of a head.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct HeadExtras {
     /// Fields that were set aside, in order.
     pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
     /// A reason phrase with bytes above 0x7F.
@@ -73,30 +73,30 @@ pub(crate) struct Found {
 
 /// Filters the heads of one connection.
 #[derive(Debug)]
-pub(crate) struct Heads {
-    role: Role,
+pub(crate) struct HeadFilter {
+    kind: HeadKind,
     limits: HeadLimits,
-    phase: Phase,
+    phase: HeadPhase,
     // The start of a line whose end has not arrived.
-    held: Vec<u8>,
+    partial_line: Vec<u8>,
     // The framing of the current request so far; and that of a head that has just ended.
     framing: Framing,
-    ended: Option<Framing>,
+    ended_framing: Option<Framing>,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum HeadPhase {
     /// No head is expected.
     Body,
     /// A head is expected; none of it has arrived.
     Begin,
     /// Inside a head that arrived in pieces, or that the fast path does not handle.
-    Within(Box<Head>),
+    Inside(Box<PartialHead>),
 }
 
 /// A head that is read line by line.
 #[derive(Debug, Default)]
-struct Head {
+struct PartialHead {
     lines: usize,
     bytes: usize,
     // Whether the unfinished line has any byte but a CR.
@@ -104,35 +104,35 @@ struct Head {
     // Whether the last field was set aside.
     was_set_aside: bool,
     // Whether the rest passes unchecked, because the head exceeds a limit.
-    is_given_up: bool,
+    is_passed_through: bool,
     // Whether it was padded, so that hyper rejects it.
-    is_refused: bool,
+    is_padded: bool,
     // Status and fields, if this is an interim response.
     interim: Option<(StatusCode, HeaderMap)>,
 }
 
-impl Heads {
-    pub(crate) fn new(role: Role, limits: HeadLimits) -> Self {
-        let (phase, held) = (Phase::Body, Vec::new());
-        Self { role, limits, phase, held, framing: Framing::default(), ended: None }
+impl HeadFilter {
+    pub(crate) fn new(kind: HeadKind, limits: HeadLimits) -> Self {
+        let (phase, partial_line) = (HeadPhase::Body, Vec::new());
+        Self { kind, limits, phase, partial_line, framing: Framing::default(), ended_framing: None }
     }
 
     /// The next bytes are a head, or the rest of one.
-    pub(crate) fn expect(&mut self) {
-        if matches!(self.phase, Phase::Body) {
-            self.phase = Phase::Begin;
+    pub(crate) fn expect_head(&mut self) {
+        if matches!(self.phase, HeadPhase::Body) {
+            self.phase = HeadPhase::Begin;
         }
     }
 
     /// Takes the body framing of a request head that has just ended.
     pub(super) fn take_framing(&mut self) -> Option<Framing> {
-        self.ended.take()
+        self.ended_framing.take()
     }
 
     /// Filters received bytes. Returns what hyper reads in their place; `None`: unchanged.
-    pub(crate) fn read(&mut self, bytes: &[u8], found: &mut Found) -> Option<Vec<u8>> {
-        let (length, instead) = self.read_head(bytes, found);
-        instead.map(|mut out| {
+    pub(crate) fn filter(&mut self, bytes: &[u8], extras: &mut HeadExtras) -> Option<Vec<u8>> {
+        let (length, replacement) = self.filter_head(bytes, extras);
+        replacement.map(|mut out| {
             out.extend_from_slice(&bytes[length..]);
             out
         })
@@ -140,48 +140,48 @@ impl Heads {
 
     /// Filters received bytes up to the end of the head. Returns how many these are, and what hyper
     /// reads in their place; `None`: unchanged.
-    pub(super) fn read_head(
+    pub(super) fn filter_head(
         &mut self,
         bytes: &[u8],
-        found: &mut Found,
+        extras: &mut HeadExtras,
     ) -> (usize, Option<Vec<u8>>) {
         match self.phase {
-            Phase::Body => return (0, None),
-            Phase::Begin => {
-                if let Some(end) = self.end_like_most(bytes) {
-                    self.phase = Phase::Body;
+            HeadPhase::Body => return (0, None),
+            HeadPhase::Begin => {
+                if let Some(end) = self.fast_path_end(bytes) {
+                    self.phase = HeadPhase::Body;
                     return (end, None);
                 }
             }
-            Phase::Within(_) => {}
+            HeadPhase::Inside(_) => {}
         }
-        let mut out = Vec::with_capacity(bytes.len() + self.held.len());
+        let mut out = Vec::with_capacity(bytes.len() + self.partial_line.len());
         let mut rest = bytes;
         while !rest.is_empty() {
-            let mut head = match std::mem::replace(&mut self.phase, Phase::Body) {
-                Phase::Within(head) => head,
-                Phase::Begin => Box::default(),
-                Phase::Body => break,
+            let mut head = match std::mem::replace(&mut self.phase, HeadPhase::Body) {
+                HeadPhase::Inside(head) => head,
+                HeadPhase::Begin => Box::default(),
+                HeadPhase::Body => break,
             };
-            let is_over;
-            (rest, is_over) = self.read_line(&mut head, rest, &mut out, found);
-            self.phase = match is_over {
-                Over::No => Phase::Within(head),
-                Over::Interim => Phase::Begin,
-                Over::Yes => Phase::Body,
+            let end;
+            (rest, end) = self.read_line(&mut head, rest, &mut out, extras);
+            self.phase = match end {
+                HeadEnd::NotYet => HeadPhase::Inside(head),
+                HeadEnd::Interim => HeadPhase::Begin,
+                HeadEnd::Final => HeadPhase::Body,
             };
         }
         (bytes.len() - rest.len(), Some(out))
     }
 
     /// The fast path: returns the end of a complete head that passes unchanged. Scans it twice.
-    fn end_like_most(&mut self, bytes: &[u8]) -> Option<usize> {
+    fn fast_path_end(&mut self, bytes: &[u8]) -> Option<usize> {
         let end = memmem::find(bytes, b"\r\n\r\n")? + 4;
         let lines = &bytes[..end - 2];
-        match self.role {
-            Role::Request => self.ended = Some(framing_of(lines)?),
-            Role::Response => {
-                if memchr_iter(b'\n', lines).count() > MAX_LINES {
+        match self.kind {
+            HeadKind::Request => self.ended_framing = Some(framing_of(lines)?),
+            HeadKind::Response => {
+                if memchr_iter(b'\n', lines).count() > MAX_HYPER_LINES {
                     return None;
                 }
                 let first = memchr(b'\n', lines).map_or(lines, |end| &lines[..end]);
@@ -196,30 +196,31 @@ impl Heads {
     /// Reads one line, or the part of it that has arrived. Returns the bytes after it.
     fn read_line<'b>(
         &mut self,
-        head: &mut Head,
+        head: &mut PartialHead,
         bytes: &'b [u8],
         out: &mut Vec<u8>,
-        found: &mut Found,
-    ) -> (&'b [u8], Over) {
+        extras: &mut HeadExtras,
+    ) -> (&'b [u8], HeadEnd) {
         let end = memchr(b'\n', bytes).map(|end| end + 1);
         let (piece, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
         head.bytes += piece.len();
-        head.is_given_up |= head.bytes > self.limits.bytes || head.lines > self.limits.fields;
+        head.is_passed_through |= head.bytes > self.limits.bytes || head.lines > self.limits.fields;
         if end.is_none() {
             head.is_in_line |= piece != b"\r";
-            let most = MAX_HELD.max(self.limits.bytes);
-            let is_held = self.holds(head) && self.held.len() + piece.len() <= most;
-            if is_held {
-                self.held.extend_from_slice(piece);
+            let most = MAX_PARTIAL_LINE.max(self.limits.bytes);
+            let is_buffered =
+                self.must_buffer(head) && self.partial_line.len() + piece.len() <= most;
+            if is_buffered {
+                self.partial_line.extend_from_slice(piece);
             } else {
-                head.is_given_up |= self.holds(head);
-                out.append(&mut self.held);
+                head.is_passed_through |= self.must_buffer(head);
+                out.append(&mut self.partial_line);
                 out.extend_from_slice(piece);
             }
-            return (rest, Over::No);
+            return (rest, HeadEnd::NotYet);
         }
         let is_empty = !std::mem::take(&mut head.is_in_line) && matches!(piece, b"\n" | b"\r\n");
-        let mut line = std::mem::take(&mut self.held);
+        let mut line = std::mem::take(&mut self.partial_line);
         let line: &[u8] = if line.is_empty() {
             piece
         } else {
@@ -229,108 +230,114 @@ impl Heads {
         if is_empty {
             out.extend_from_slice(line);
             // Empty lines before a request line are ignored (RFC 9112, section 2.2).
-            return if head.lines == 0 { (rest, Over::No) } else { (rest, self.end(head, found)) };
+            return if head.lines == 0 {
+                (rest, HeadEnd::NotYet)
+            } else {
+                (rest, self.end(head, extras))
+            };
         }
         head.lines += 1;
-        let is_set_aside = match (head.lines, self.role) {
-            (1, Role::Request) => false,
-            (1, Role::Response) => {
-                head.note_status(line, found);
+        let is_set_aside = match (head.lines, self.kind) {
+            (1, HeadKind::Request) => false,
+            (1, HeadKind::Response) => {
+                head.read_status_line(line, extras);
                 false
             }
             _ => {
-                self.framing.add(without_end(line));
-                head.take_field(line, self.role, found)
+                self.framing.add(strip_line_end(line));
+                head.read_field(line, self.kind, extras)
             }
         };
         if !is_set_aside {
             out.extend_from_slice(line);
         }
-        if head.is_given_up && !std::mem::replace(&mut head.is_refused, true) {
-            out.extend_from_slice(&TOO_MANY);
+        if head.is_passed_through && !std::mem::replace(&mut head.is_padded, true) {
+            out.extend_from_slice(&TOO_MANY_FIELDS);
         }
-        (rest, Over::No)
+        (rest, HeadEnd::NotYet)
     }
 
     /// Whether a partial line must be buffered until it is complete.
-    fn holds(&self, head: &Head) -> bool {
-        let is_status = head.lines == 0 && self.role == Role::Response;
-        let is_looked_at = self.role == Role::Request || head.interim.is_some();
-        let is_field = head.lines >= MAX_LINES || (is_looked_at && head.lines > 0);
-        !head.is_given_up && (is_status || is_field)
+    fn must_buffer(&self, head: &PartialHead) -> bool {
+        let is_status = head.lines == 0 && self.kind == HeadKind::Response;
+        let is_looked_at = self.kind == HeadKind::Request || head.interim.is_some();
+        let is_field = head.lines >= MAX_HYPER_LINES || (is_looked_at && head.lines > 0);
+        !head.is_passed_through && (is_status || is_field)
     }
 
-    fn end(&mut self, head: &mut Head, found: &mut Found) -> Over {
+    fn end(&mut self, head: &mut PartialHead, extras: &mut HeadExtras) -> HeadEnd {
         let framing = std::mem::take(&mut self.framing);
-        if self.role == Role::Request {
-            self.ended = Some(if head.is_given_up { Framing::Unknown } else { framing });
+        if self.kind == HeadKind::Request {
+            self.ended_framing =
+                Some(if head.is_passed_through { Framing::Unknown } else { framing });
         }
-        head.end(found)
+        head.end(extras)
     }
 
     /// Whether a head has begun and is not over.
     #[cfg(test)]
-    pub(super) fn is_within(&self) -> bool {
-        matches!(self.phase, Phase::Within(_))
+    pub(super) fn is_inside_head(&self) -> bool {
+        matches!(self.phase, HeadPhase::Inside(_))
     }
 }
 
 /// Whether a head has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Over {
-    No,
+enum HeadEnd {
+    NotYet,
     /// It was an interim response: another head follows.
     Interim,
-    Yes,
+    Final,
 }
 
-impl Head {
+impl PartialHead {
     /// Keeps what hyper drops of a status line (RFC 9112, section 4).
-    fn note_status(&mut self, line: &[u8], found: &mut Found) {
+    fn read_status_line(&mut self, line: &[u8], extras: &mut HeadExtras) {
         let line = line.trim_ascii_end();
         if is_interim(line) {
             let status = line.get(9..12).and_then(|code| StatusCode::from_bytes(code).ok());
             self.interim = status.map(|status| (status, HeaderMap::new()));
         } else if !line.is_ascii() {
-            found.reason = line.get(13..).map(Bytes::copy_from_slice);
+            extras.reason = line.get(13..).map(Bytes::copy_from_slice);
         }
     }
 
     /// Reads a field line. Returns whether it was set aside, so that hyper must not see it.
-    fn take_field(&mut self, line: &[u8], role: Role, found: &mut Found) -> bool {
-        let is_beyond = self.lines > MAX_LINES && !self.is_given_up;
+    fn read_field(&mut self, line: &[u8], kind: HeadKind, extras: &mut HeadExtras) -> bool {
+        let is_beyond = self.lines > MAX_HYPER_LINES && !self.is_passed_through;
         let is_fold = matches!(line.first(), Some(b' ' | b'\t'));
         let was_set_aside = std::mem::take(&mut self.was_set_aside);
         if is_fold {
             // Obsolete line folding (RFC 9112, section 5.2) continues the field before it. Allowed
             // in responses only.
-            self.was_set_aside =
-                role == Role::Response && was_set_aside && unfold(line, &mut found.fields);
+            self.was_set_aside = kind == HeadKind::Response
+                && was_set_aside
+                && append_folded_line(line, &mut extras.fields);
             return self.was_set_aside;
         }
-        let Some((name, value)) = field(line, role) else { return false };
+        let Some((name, value)) = parse_field(line, kind) else { return false };
         if let Some((_, headers)) = &mut self.interim {
             // Beyond the capacity of `HeaderMap` a field is dropped.
             drop(headers.try_append(name, value));
             return false;
         }
         if is_beyond && !is_acted_on(&name) {
-            found.fields.push((name, value));
+            extras.fields.push((name, value));
             self.was_set_aside = true;
         }
         self.was_set_aside
     }
 
-    fn end(&mut self, found: &mut Found) -> Over {
+    fn end(&mut self, extras: &mut HeadExtras) -> HeadEnd {
         match self.interim.take() {
             // After 101 hyper reads no other head.
-            Some((StatusCode::SWITCHING_PROTOCOLS, _)) | None => Over::Yes,
-            Some((StatusCode::CONTINUE, _)) => Over::Interim,
+            Some((StatusCode::SWITCHING_PROTOCOLS, _)) | None => HeadEnd::Final,
+            Some((StatusCode::CONTINUE, _)) => HeadEnd::Interim,
             Some(interim) => {
-                if found.interim.len() < MAX_INTERIM {
-                    found.interim.push(interim);
+                if extras.interim.len() < MAX_INTERIM {
+                    extras.interim.push(interim);
                 }
-                Over::Interim
+                HeadEnd::Interim
             }
         }
     }
@@ -348,11 +355,11 @@ fn framing_of(lines: &[u8]) -> Option<Framing> {
         }
         (begin, count) = (end + 1, count + 1);
     }
-    (count <= MAX_LINES).then_some(framing)
+    (count <= MAX_HYPER_LINES).then_some(framing)
 }
 
 /// Strips the line ending.
-fn without_end(line: &[u8]) -> &[u8] {
+fn strip_line_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
@@ -363,16 +370,16 @@ fn is_interim(line: &[u8]) -> bool {
 
 /// Parses a field line as hyper would; `None` if hyper would reject it. Whitespace before the colon
 /// is allowed in responses only (RFC 9112, section 5.1).
-fn field(line: &[u8], role: Role) -> Option<(HeaderName, HeaderValue)> {
+fn parse_field(line: &[u8], kind: HeadKind) -> Option<(HeaderName, HeaderValue)> {
     let colon = memchr(b':', line)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
-    let name = if role == Role::Response { name.trim_ascii_end() } else { name };
-    let value = trim_blanks(without_end(value));
+    let name = if kind == HeadKind::Response { name.trim_ascii_end() } else { name };
+    let value = trim_blanks(strip_line_end(value));
     Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?))
 }
 
 /// Appends a folded line to the last field. Returns whether the result is valid.
-fn unfold(line: &[u8], fields: &mut [(HeaderName, HeaderValue)]) -> bool {
+fn append_folded_line(line: &[u8], fields: &mut [(HeaderName, HeaderValue)]) -> bool {
     let Some((_, value)) = fields.last_mut() else { return false };
     let unfolded = [value.as_bytes(), b" ", line.trim_ascii()].concat();
     HeaderValue::from_bytes(&unfolded).is_ok_and(|unfolded| {
@@ -401,22 +408,22 @@ mod tests {
     use http::StatusCode;
     use proptest::prelude::*;
 
-    use super::{Found, HeadLimits, Heads, Role};
+    use super::{HeadExtras, HeadFilter, HeadKind, HeadLimits};
 
     const LIMITS: HeadLimits = HeadLimits { fields: 1000, bytes: 32 << 10 };
 
     /// What hyper reads, and what was found, when these pieces arrive.
-    fn read(role: Role, pieces: &[&[u8]]) -> (Vec<u8>, Found) {
-        let (mut heads, mut found) = (Heads::new(role, LIMITS), Found::default());
-        heads.expect();
+    fn read(kind: HeadKind, pieces: &[&[u8]]) -> (Vec<u8>, HeadExtras) {
+        let (mut filter, mut extras) = (HeadFilter::new(kind, LIMITS), HeadExtras::default());
+        filter.expect_head();
         let mut out = Vec::new();
         for piece in pieces {
-            match heads.read(piece, &mut found) {
-                Some(instead) => out.extend(instead),
+            match filter.filter(piece, &mut extras) {
+                Some(replacement) => out.extend(replacement),
                 None => out.extend_from_slice(piece),
             }
         }
-        (out, found)
+        (out, extras)
     }
 
     fn request(fields: usize) -> String {
@@ -427,20 +434,20 @@ mod tests {
     #[test]
     fn a_head_with_few_fields_passes_unchanged() {
         let head = request(80);
-        let (out, found) = read(Role::Request, &[head.as_bytes()]);
-        assert_eq!((out, found.fields.len()), (head.into_bytes(), 0));
+        let (out, extras) = read(HeadKind::Request, &[head.as_bytes()]);
+        assert_eq!((out, extras.fields.len()), (head.into_bytes(), 0));
     }
 
     #[test]
     fn fields_beyond_the_first_ninety_are_set_aside_except_those_that_hyper_acts_on() {
         let head = request(500);
-        let (out, found) = read(Role::Request, &[head.as_bytes(), b"abc"]);
+        let (out, extras) = read(HeadKind::Request, &[head.as_bytes(), b"abc"]);
         let out = String::from_utf8(out).expect("text");
         assert!(out.lines().count() <= 96, "{out}");
         assert!(out.ends_with("\r\nContent-Length: 3\r\n\r\nabc"), "{out}");
         let first = out.matches("x-").count();
-        assert_eq!(first + found.fields.len(), 500);
-        for (n, (name, value)) in (first..).zip(&found.fields) {
+        assert_eq!(first + extras.fields.len(), 500);
+        for (n, (name, value)) in (first..).zip(&extras.fields) {
             assert_eq!(name.as_str(), format!("x-{n}"));
             assert_eq!(value.to_str().expect("text"), n.to_string());
         }
@@ -450,17 +457,17 @@ mod tests {
     fn malformed_lines_pass_and_a_head_beyond_the_limits_is_padded() {
         let beyond = |line: &str| {
             let head = request(95).replace("Content-Length", &format!("{line}\r\nContent-Length"));
-            String::from_utf8(read(Role::Request, &[head.as_bytes()]).0).expect("text")
+            String::from_utf8(read(HeadKind::Request, &[head.as_bytes()]).0).expect("text")
         };
         for odd in ["x : y", "no colon", " folded", "x: \0", "x\0: y", ": y", "TE: trailers"] {
             assert!(beyond(odd).contains(&format!("\r\n{odd}\r\n")), "{odd:?}");
         }
         // `Host` and `Content-Length` count as well: 998 more are allowed.
-        for (fields, is_refused) in [(998, false), (999, true), (1200, true)] {
-            let (out, found) = read(Role::Request, &[request(fields).as_bytes()]);
-            assert!(found.fields.len() <= 1000);
+        for (fields, is_padded) in [(998, false), (999, true), (1200, true)] {
+            let (out, extras) = read(HeadKind::Request, &[request(fields).as_bytes()]);
+            assert!(extras.fields.len() <= 1000);
             let lines = String::from_utf8(out).expect("text").lines().count();
-            assert_eq!(lines > 101, is_refused, "{lines} of {fields}");
+            assert_eq!(lines > 101, is_padded, "{lines} of {fields}");
         }
         let large = "x: ".to_owned() + &"y".repeat(40_000);
         assert!(beyond(&large).contains(&large));
@@ -472,10 +479,12 @@ mod tests {
         let last = "HTTP/1.1 404 \u{e4}h\r\ncontent-length: 3\r\n\r\n\r\n\r";
         let all = [early.as_bytes(), last.as_bytes()].concat();
         for cut in 0..all.len() {
-            let (out, found) = read(Role::Response, &[&all[..cut], &all[cut..]]);
+            let (out, extras) = read(HeadKind::Response, &[&all[..cut], &all[cut..]]);
             assert_eq!(out, all, "{cut}");
-            assert_eq!(found.reason.as_deref(), Some("\u{e4}h".as_bytes()), "{cut}");
-            let [(StatusCode::EARLY_HINTS, headers)] = &*found.interim else { panic!("{found:?}") };
+            assert_eq!(extras.reason.as_deref(), Some("\u{e4}h".as_bytes()), "{cut}");
+            let [(StatusCode::EARLY_HINTS, headers)] = &*extras.interim else {
+                panic!("{extras:?}")
+            };
             let links: Vec<_> = headers.get_all("link").iter().collect();
             assert_eq!(links, ["</a>", "</b>"], "{cut}");
         }
@@ -485,9 +494,9 @@ mod tests {
     fn a_folded_line_of_a_response_stays_with_its_field() {
         let fields: String = (0..95).map(|n| format!("x-{n}: {n}\r\n")).collect();
         let head = format!("HTTP/1.1 200 OK\r\n{fields}x: a,\r\n  b\r\n\t c \r\ny : z\r\n\r\n");
-        let (out, found) = read(Role::Response, &[head.as_bytes()]);
+        let (out, extras) = read(HeadKind::Response, &[head.as_bytes()]);
         assert!(!String::from_utf8(out).expect("text").contains("b"));
-        let [.., (_, x), (y, _)] = &*found.fields else { panic!("{found:?}") };
+        let [.., (_, x), (y, _)] = &*extras.fields else { panic!("{extras:?}") };
         assert_eq!((x.to_str().expect("text"), y.as_str()), ("a, b c", "y"));
     }
 
@@ -502,7 +511,7 @@ mod tests {
             cuts in prop::collection::vec(1_usize..400, 1..8),
         ) {
             let first = if is_response { "HTTP/1.1 200 OK" } else { "POST / HTTP/1.1" };
-            let role = if is_response { Role::Response } else { Role::Request };
+            let kind = if is_response { HeadKind::Response } else { HeadKind::Request };
             let mut head = format!("{first}\r\n");
             for ((name, value), end) in fields.iter().zip(&ends) {
                 head.push_str(&format!("{name}: {value}{}", if *end { "\r\n" } else { "\n" }));
@@ -515,14 +524,14 @@ mod tests {
                 rest = other;
                 if rest.is_empty() { break }
             }
-            let (out, found) = read(role, &pieces);
+            let (out, extras) = read(kind, &pieces);
             let out = String::from_utf8(out).expect("text");
             let seen = out.strip_suffix(&body).expect("the body is the same");
             let seen: Vec<_> = seen.lines().skip(1).filter_map(|line| line.split_once(':')).collect();
-            prop_assert!(seen.len() + found.fields.len() == fields.len());
+            prop_assert!(seen.len() + extras.fields.len() == fields.len());
             let read = |name: &str| -> Vec<String> {
                 let seen = seen.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
-                let aside = found.fields.iter().filter(|(n, _)| n.as_str().eq_ignore_ascii_case(name));
+                let aside = extras.fields.iter().filter(|(n, _)| n.as_str().eq_ignore_ascii_case(name));
                 let seen = seen.map(|(_, value)| value.trim_matches([' ', '\t']).to_owned());
                 seen.chain(aside.map(|(_, value)| value.to_str().expect("text").to_owned())).collect()
             };

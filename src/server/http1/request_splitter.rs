@@ -5,25 +5,25 @@
 //! body is taken for a head. If the end of a request is unknown, everything after it goes to hyper
 //! unchecked.
 
-use super::framing::{Chunks, Framing, at_most};
-use super::heads::{Found, HeadLimits, Heads, Role};
+use super::framing::{ChunkParser, Framing, min_length};
+use super::head_filter::{HeadExtras, HeadFilter, HeadKind, HeadLimits};
 
 /// Splits the requests of one connection.
 #[derive(Debug)]
-pub(super) struct Requests {
-    heads: Heads,
-    stage: Stage,
+pub(super) struct RequestSplitter {
+    filter: HeadFilter,
+    stage: RequestStage,
 }
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum RequestStage {
     /// The head of a request, or the rest of one.
     Head,
     /// This many bytes of a body.
     Body(u64),
     /// A chunked body.
-    Chunks(Chunks),
+    Chunks(ChunkParser),
     /// Unknown.
     Unknown,
 }
@@ -34,36 +34,36 @@ pub(super) struct Piece {
     /// Bytes of the input that belong to it. The bytes after them belong to the next request.
     pub(super) length: usize,
     /// The bytes to give hyper in its place; `None`: unchanged.
-    pub(super) instead: Option<Vec<u8>>,
+    pub(super) replacement: Option<Vec<u8>>,
 }
 
-impl Requests {
+impl RequestSplitter {
     pub(super) fn new(limits: HeadLimits) -> Self {
-        Self { heads: Heads::new(Role::Request, limits), stage: Stage::Head }
+        Self { filter: HeadFilter::new(HeadKind::Request, limits), stage: RequestStage::Head }
     }
 
     /// Passes everything after this to hyper unchanged: the connection was upgraded.
-    pub(super) fn stop(&mut self) {
-        self.stage = Stage::Unknown;
+    pub(super) fn pass_through(&mut self) {
+        self.stage = RequestStage::Unknown;
     }
 
     /// Checks received bytes, up to the end of the current request.
-    pub(super) fn read(&mut self, bytes: &[u8], found: &mut Found) -> Piece {
-        let mut piece = Piece { length: 0, instead: None };
-        if self.stage == Stage::Head {
-            self.heads.expect();
-            (piece.length, piece.instead) = self.heads.read_head(bytes, found);
-            match self.heads.take_framing() {
+    pub(super) fn read(&mut self, bytes: &[u8], extras: &mut HeadExtras) -> Piece {
+        let mut piece = Piece { length: 0, replacement: None };
+        if self.stage == RequestStage::Head {
+            self.filter.expect_head();
+            (piece.length, piece.replacement) = self.filter.filter_head(bytes, extras);
+            match self.filter.take_framing() {
                 None | Some(Framing::Empty | Framing::Length(0)) => return piece,
-                Some(Framing::Length(length)) => self.stage = Stage::Body(length),
-                Some(Framing::Chunked) => self.stage = Stage::Chunks(Chunks::Begin),
-                Some(Framing::Unknown) => self.stage = Stage::Unknown,
+                Some(Framing::Length(length)) => self.stage = RequestStage::Body(length),
+                Some(Framing::Chunked) => self.stage = RequestStage::Chunks(ChunkParser::Begin),
+                Some(Framing::Unknown) => self.stage = RequestStage::Unknown,
             }
         }
         let rest = &bytes[piece.length..];
         let length = self.read_body(rest);
-        if let Some(instead) = &mut piece.instead {
-            instead.extend_from_slice(&rest[..length]);
+        if let Some(replacement) = &mut piece.replacement {
+            replacement.extend_from_slice(&rest[..length]);
         }
         piece.length += length;
         piece
@@ -72,18 +72,18 @@ impl Requests {
     /// How many of these bytes belong to the body.
     fn read_body(&mut self, bytes: &[u8]) -> usize {
         let (next, length) = match self.stage {
-            Stage::Head => (Stage::Head, 0),
-            Stage::Body(left) => {
-                let length = at_most(left, bytes.len());
+            RequestStage::Head => (RequestStage::Head, 0),
+            RequestStage::Body(left) => {
+                let length = min_length(left, bytes.len());
                 let left = left - length as u64;
-                (if left == 0 { Stage::Head } else { Stage::Body(left) }, length)
+                (if left == 0 { RequestStage::Head } else { RequestStage::Body(left) }, length)
             }
-            Stage::Chunks(mut chunks) => match chunks.read(bytes) {
-                Some(length) if chunks == Chunks::End => (Stage::Head, length),
-                Some(length) => (Stage::Chunks(chunks), length),
-                None => (Stage::Unknown, bytes.len()),
+            RequestStage::Chunks(mut chunks) => match chunks.read(bytes) {
+                Some(length) if chunks == ChunkParser::End => (RequestStage::Head, length),
+                Some(length) => (RequestStage::Chunks(chunks), length),
+                None => (RequestStage::Unknown, bytes.len()),
             },
-            Stage::Unknown => (Stage::Unknown, bytes.len()),
+            RequestStage::Unknown => (RequestStage::Unknown, bytes.len()),
         };
         self.stage = next;
         length
@@ -95,8 +95,8 @@ mod tests {
     use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
-    use super::{Requests, Stage};
-    use crate::server::http1::heads::{Found, HeadLimits};
+    use super::{RequestSplitter, RequestStage};
+    use crate::server::http1::head_filter::{HeadExtras, HeadLimits};
 
     const LIMITS: HeadLimits = HeadLimits { fields: 1000, bytes: 64 << 10 };
 
@@ -105,25 +105,28 @@ mod tests {
 
     /// Reads requests as the socket does: bytes of the next request are passed in again.
     fn read(pieces: &[&[u8]]) -> Vec<Read> {
-        let (mut requests, mut found) = (Requests::new(LIMITS), Found::default());
+        let (mut splitter, mut extras) = (RequestSplitter::new(LIMITS), HeadExtras::default());
         let (mut all, mut out) = (Vec::new(), Vec::new());
         for piece in pieces {
             let mut rest = *piece;
             while !rest.is_empty() {
-                let piece = requests.read(rest, &mut found);
+                let piece = splitter.read(rest, &mut extras);
                 assert!(piece.length > 0, "every call makes progress");
-                match piece.instead {
-                    Some(instead) => out.extend(instead),
+                match piece.replacement {
+                    Some(replacement) => out.extend(replacement),
                     None => out.extend_from_slice(&rest[..piece.length]),
                 }
                 rest = &rest[piece.length..];
-                let is_begun = found.fields.is_empty() && out.is_empty();
-                if requests.stage == Stage::Head && !requests.heads.is_within() && !is_begun {
-                    all.push((std::mem::take(&mut out), std::mem::take(&mut found.fields)));
+                let is_begun = extras.fields.is_empty() && out.is_empty();
+                if splitter.stage == RequestStage::Head
+                    && !splitter.filter.is_inside_head()
+                    && !is_begun
+                {
+                    all.push((std::mem::take(&mut out), std::mem::take(&mut extras.fields)));
                 }
             }
         }
-        assert_eq!(requests.stage, Stage::Head, "the last request is complete");
+        assert_eq!(splitter.stage, RequestStage::Head, "the last request is complete");
         assert!(out.is_empty());
         all
     }
@@ -195,19 +198,20 @@ mod tests {
             let all =
                 format!("POST / HTTP/1.1\r\n{framing}\r\n\r\n\r\nGET / HTTP/1.1\r\n{fields}\r\n");
             for cut in 0..all.len().min(120) {
-                let (mut requests, mut found) = (Requests::new(LIMITS), Found::default());
+                let (mut splitter, mut extras) =
+                    (RequestSplitter::new(LIMITS), HeadExtras::default());
                 let mut out = Vec::new();
                 for part in [&all[..cut], &all[cut..]] {
                     let mut rest = part.as_bytes();
                     while !rest.is_empty() {
-                        let piece = requests.read(rest, &mut found);
+                        let piece = splitter.read(rest, &mut extras);
                         let (same, other) = rest.split_at(piece.length);
-                        out.extend(piece.instead.unwrap_or_else(|| same.to_vec()));
+                        out.extend(piece.replacement.unwrap_or_else(|| same.to_vec()));
                         rest = other;
                     }
                 }
                 assert_eq!(
-                    (out, found.fields.len()),
+                    (out, extras.fields.len()),
                     (all.clone().into_bytes(), 0),
                     "{framing} {cut}"
                 );
