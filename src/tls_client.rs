@@ -23,7 +23,7 @@ const ROOTS_AGE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub enum Trust {
     /// Any certificate, without verification: the user asked for it (like `curl --insecure`).
-    Anybody,
+    AnyCertificate,
     /// The system roots (or those of `SSL_CERT_FILE`) plus these certificates.
     SystemRootsAnd(Vec<CertificateDer<'static>>),
     /// Only these certificates.
@@ -31,28 +31,28 @@ pub enum Trust {
 }
 
 /// Returns a rustls configuration without ALPN and without a client certificate.
-pub fn config(trust: Trust) -> ClientConfig {
+pub fn client_config(trust: Trust) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("the provider has the ciphers of TLS 1.2 and 1.3");
-    let believed = match trust {
+    let accepted = match trust {
         Trust::SystemRootsAnd(others) if others.is_empty() => {
             return builder.with_root_certificates(system_roots()).with_no_client_auth();
         }
-        Trust::Anybody => Believed::Anyone,
+        Trust::AnyCertificate => AcceptedCertificates::Any,
         Trust::SystemRootsAnd(others) => {
-            let roots = with(RootCertStore::clone(&system_roots()), &others);
-            Believed::Named(Named::new(roots, others, &provider))
+            let roots = with_certificates(RootCertStore::clone(&system_roots()), &others);
+            AcceptedCertificates::Given(GivenCertificates::new(roots, others, &provider))
         }
-        Trust::Only(these) => {
-            let roots = with(RootCertStore::empty(), &these);
-            Believed::Named(Named::new(roots, these, &provider))
+        Trust::Only(certificates) => {
+            let roots = with_certificates(RootCertStore::empty(), &certificates);
+            AcceptedCertificates::Given(GivenCertificates::new(roots, certificates, &provider))
         }
     };
     builder
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { believed, provider }))
+        .with_custom_certificate_verifier(Arc::new(Verifier { accepted, provider }))
         .with_no_client_auth()
 }
 
@@ -73,7 +73,10 @@ fn system_roots() -> Arc<RootCertStore> {
 
 /// Adds certificates. Skips those that cannot be parsed: a server that needs one fails
 /// verification.
-fn with(mut roots: RootCertStore, others: &[CertificateDer<'static>]) -> RootCertStore {
+fn with_certificates(
+    mut roots: RootCertStore,
+    others: &[CertificateDer<'static>],
+) -> RootCertStore {
     roots.add_parsable_certificates(others.iter().cloned());
     roots
 }
@@ -82,21 +85,21 @@ fn with(mut roots: RootCertStore, others: &[CertificateDer<'static>]) -> RootCer
 /// them as their own, as OpenSSL and curl do. The latter is what `openssl req -x509` makes: a
 /// self-signed CA certificate, which webpki rejects as a server's (`CaUsedAsEndEntity`).
 #[derive(Debug)]
-struct Named {
-    these: Vec<CertificateDer<'static>>,
+struct GivenCertificates {
+    certificates: Vec<CertificateDer<'static>>,
     // `None`: no root could be parsed.
     chains: Option<Arc<WebPkiServerVerifier>>,
 }
 
-impl Named {
+impl GivenCertificates {
     fn new(
         roots: RootCertStore,
-        these: Vec<CertificateDer<'static>>,
+        certificates: Vec<CertificateDer<'static>>,
         provider: &Arc<CryptoProvider>,
     ) -> Self {
         let roots = Arc::new(roots);
         let chains = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider));
-        Self { these, chains: chains.build().ok() }
+        Self { certificates, chains: chains.build().ok() }
     }
 
     fn verify(
@@ -113,7 +116,7 @@ impl Named {
         let verified =
             chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            Err(error) if is_of_the_chain(&error) && self.these.contains(end_entity) => {
+            Err(error) if is_chain_error(&error) && self.certificates.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -124,7 +127,7 @@ impl Named {
 
 /// Whether webpki rejected only the chain: it does not know the issuer, or the certificate is a CA.
 /// webpki checks the validity period before these.
-fn is_of_the_chain(error: &rustls::Error) -> bool {
+fn is_chain_error(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
@@ -137,16 +140,16 @@ fn is_of_the_chain(error: &rustls::Error) -> bool {
 
 /// Which certificates pass.
 #[derive(Debug)]
-enum Believed {
+enum AcceptedCertificates {
     /// All. The handshake still proves that the server holds the certificate's key.
-    Anyone,
-    Named(Named),
+    Any,
+    Given(GivenCertificates),
 }
 
 /// Verifies a server's certificate and its handshake signature.
 #[derive(Debug)]
 struct Verifier {
-    believed: Believed,
+    accepted: AcceptedCertificates,
     provider: Arc<CryptoProvider>,
 }
 
@@ -159,10 +162,10 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match &self.believed {
-            Believed::Anyone => Ok(ServerCertVerified::assertion()),
-            Believed::Named(named) => {
-                named.verify(end_entity, intermediates, server_name, ocsp_response, now)
+        match &self.accepted {
+            AcceptedCertificates::Any => Ok(ServerCertVerified::assertion()),
+            AcceptedCertificates::Given(given) => {
+                given.verify(end_entity, intermediates, server_name, ocsp_response, now)
             }
         }
     }

@@ -10,11 +10,11 @@ use ssegate::tls_client::{self, Trust};
 /// certificate.
 pub(super) fn tls_client(insecure: bool) -> ClientConfig {
     let trust = if insecure {
-        Trust::Anybody
+        Trust::AnyCertificate
     } else {
         Trust::SystemRootsAnd(local_certificate().into_iter().collect())
     };
-    let mut config = tls_client::config(trust);
+    let mut config = tls_client::client_config(trust);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config
 }

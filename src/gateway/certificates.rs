@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::health::{Health, date};
 use crate::metrics::Metrics;
-use crate::server::certificate::{Certificate, Standing};
+use crate::server::certificate::{Certificate, ValidityStatus};
 use crate::server::listener::Listener;
 
 /// How often the files are looked at.
@@ -13,7 +13,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Runs as long as the gateway. A file that cannot be used changes nothing, and is logged once.
 pub(super) async fn watch(listeners: Vec<Listener>, health: Health, metrics: Metrics) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
-    let mut told = vec![(None, Standing::Good); listeners.len()];
+    let mut told = vec![(None, ValidityStatus::Valid); listeners.len()];
     loop {
         look.tick().await;
         let now = SystemTime::now();
@@ -25,7 +25,7 @@ pub(super) async fn watch(listeners: Vec<Listener>, health: Health, metrics: Met
             let Some(validity) = tls.certificate.validity() else { continue };
             let end = validity.not_after().duration_since(SystemTime::UNIX_EPOCH);
             metrics.certificate_expiry(&listener, end.unwrap_or_default().as_secs_f64());
-            let standing = (Some(validity), validity.standing(now));
+            let standing = (Some(validity), validity.status(now));
             if std::mem::replace(told, standing) != standing {
                 warn(&tls.certificate, &listener, standing.1, now);
             }
@@ -34,7 +34,7 @@ pub(super) async fn watch(listeners: Vec<Listener>, health: Health, metrics: Met
 }
 
 fn renew(certificate: &Certificate, listener: &str, metrics: &Metrics, now: SystemTime) {
-    match certificate.renew(now) {
+    match certificate.reload(now) {
         Ok(true) => {
             metrics.certificate_reloaded(true);
             let expires = certificate.validity().map(|validity| date(validity.not_after()));
@@ -54,16 +54,16 @@ fn renew(certificate: &Certificate, listener: &str, metrics: &Metrics, now: Syst
 }
 
 /// Said when it begins to be so: also at the start.
-fn warn(certificate: &Certificate, listener: &str, standing: Standing, now: SystemTime) {
+fn warn(certificate: &Certificate, listener: &str, standing: ValidityStatus, now: SystemTime) {
     let file = certificate.path();
     let file = file.display();
     let problem = certificate.validity().and_then(|validity| validity.problem(now));
     match standing {
-        Standing::Good => {}
-        Standing::EndsSoon | Standing::EndsVerySoon => {
+        ValidityStatus::Valid => {}
+        ValidityStatus::ExpiresSoon | ValidityStatus::ExpiresVerySoon => {
             tracing::warn!(listener, %file, problem, "the certificate expires soon");
         }
-        Standing::TooEarly | Standing::Expired => {
+        ValidityStatus::NotYetValid | ValidityStatus::Expired => {
             tracing::error!(listener, %file, problem, "clients do not take the certificate");
         }
     }

@@ -36,7 +36,7 @@ use crate::config::Settings;
 use crate::hub::{CloseReason, GapReason};
 use crate::metrics::{Metrics, Reasons};
 use crate::route::Router;
-use crate::server::files;
+use crate::server::descriptors;
 use crate::service::PassingEnd;
 use crate::source::redis::SourceErrorKind;
 

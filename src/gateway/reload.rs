@@ -98,7 +98,7 @@ impl Reloader {
         keep_fixed(&self.current, &mut new);
         for (listener, certificate) in certificates {
             let Some(tls) = &listener.tls else { continue };
-            let shown = tls.certificate.become_like(certificate, SystemTime::now());
+            let shown = tls.certificate.replace_with(certificate, SystemTime::now());
             self.metrics.certificate_reloaded(shown.is_ok());
             if let Err(error) = shown {
                 let listener = listener.address;

@@ -73,13 +73,13 @@ impl Connector {
 impl Tls {
     fn new(address: &UpstreamAddress, settings: &UpstreamTls) -> Self {
         let trust = if settings.is_unverified {
-            Trust::Anybody
+            Trust::AnyCertificate
         } else if settings.roots.is_empty() {
             Trust::SystemRootsAnd(Vec::new())
         } else {
             Trust::Only(settings.roots.clone())
         };
-        let http1 = tls_client::config(trust);
+        let http1 = tls_client::client_config(trust);
         let mut http2 = http1.clone();
         http2.alpn_protocols = vec![b"h2".to_vec()];
         let own_name = || match address {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::descriptors::{self, DescriptorLimit, DescriptorShortage};
 use super::port_holder::PortHolder;
-use super::tls::{Tls, TlsError};
+use super::tls::{ListenerTls, TlsError};
 use super::{ConnectionSettings, ListenerSettings};
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
@@ -85,7 +85,7 @@ pub struct Listener {
     /// The bound address.
     pub address: SocketAddr,
     /// `None`: clear text.
-    pub tls: Option<Tls>,
+    pub tls: Option<ListenerTls>,
     /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
@@ -126,7 +126,7 @@ pub fn open(
     inherited: Option<std::net::TcpListener>,
     leaves_ipv4: bool,
 ) -> Result<(std::net::TcpListener, Listener), ListenError> {
-    let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
+    let tls = settings.tls.as_ref().map(ListenerTls::load).transpose()?;
     let address = settings.address;
     let socket = inherited.map_or_else(|| bind(address, leaves_ipv4), Ok);
     let socket = socket.and_then(|socket| configure(socket, connections));

@@ -17,7 +17,7 @@ const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// The longest lifetime that every platform accepts (Apple: 825 days).
 const LOCAL_VALIDITY_DAYS: i64 = 825;
 /// It is renewed when less than this is left.
-const LOCAL_RENEWAL: Duration = Duration::from_secs(30 * 86_400);
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 
 /// Opens the local certificate of this user or service. Generates or renews it if needed.
 ///
@@ -29,7 +29,7 @@ pub(super) fn open() -> Result<Certificate, TlsError> {
 
 /// Like [`open`], in the given directory.
 pub(super) fn open_in(directory: &Path, now: SystemTime) -> Result<Certificate, TlsError> {
-    match keep_in(directory) {
+    match ensure_in(directory) {
         Ok((certificate, key)) => Certificate::open_local(&certificate, &key),
         Err(error) => match valid_in(directory, now) {
             // The periodic check of certificates retries the renewal.
@@ -54,9 +54,9 @@ pub(super) fn check(now: SystemTime) -> Result<Option<String>, TlsError> {
         return Certificate::open(&certificate, &key).map(|_usable| None);
     }
     // Missing directories would be created in the nearest one that exists.
-    let there =
+    let existing =
         directory.ancestors().find(|folder| folder.exists()).unwrap_or_else(|| Path::new("/"));
-    let Err(cause) = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK) else {
+    let Err(cause) = rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK) else {
         return Ok(None);
     };
     let error = TlsError::Unwritable { path: directory.clone(), cause: cause.into() };
@@ -78,22 +78,22 @@ fn files_in(directory: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// Returns the certificate's files in a directory. Generates them if they are missing or the
-/// certificate expires within [`LOCAL_RENEWAL`].
-pub(super) fn keep_in(directory: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
+/// certificate expires within [`RENEW_BEFORE`].
+pub(super) fn ensure_in(directory: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
     let (certificate, key) = files_in(directory);
     if key.exists() && is_fresh(&certificate) {
         return Ok((certificate, key));
     }
     let made = make_certificate()?;
-    keep(&key, &made.signing_key.serialize_pem())
-        .and_then(|()| keep(&certificate, &made.cert.pem()))
+    write_private(&key, &made.signing_key.serialize_pem())
+        .and_then(|()| write_private(&certificate, &made.cert.pem()))
         .map_err(|cause| TlsError::Unwritable { path: directory.into(), cause })?;
     tracing::info!(path = %certificate.display(), "generated a local certificate");
     Ok((certificate, key))
 }
 
 fn is_fresh(path: &Path) -> bool {
-    let renewal = SystemTime::now() + LOCAL_RENEWAL;
+    let renewal = SystemTime::now() + RENEW_BEFORE;
     certificate::validity_in(path).is_some_and(|validity| validity.not_after() > renewal)
 }
 
@@ -110,7 +110,7 @@ fn make_certificate() -> Result<rcgen::CertifiedKey<rcgen::KeyPair>, rcgen::Erro
 }
 
 /// Writes a file atomically (rename), readable by its owner only.
-fn keep(path: &Path, text: &str) -> io::Result<()> {
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(directory)?;
     let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
@@ -126,19 +126,19 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::keep_in;
+    use super::ensure_in;
     use crate::server::certificate::Certificate;
 
     #[test]
     fn the_local_certificate_is_generated_once_with_a_private_key_file() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let state = directory.path().join("deep/ssegate");
-        let (certificate, key) = keep_in(&state).expect("made");
+        let (certificate, key) = ensure_in(&state).expect("made");
         let first = fs::read(&certificate).expect("there");
         let mode = fs::metadata(&key).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        let again = keep_in(&state).expect("kept");
+        let again = ensure_in(&state).expect("kept");
         assert_eq!(again, (certificate.clone(), key.clone()));
         assert_eq!(fs::read(&certificate).expect("there"), first);
 

@@ -47,7 +47,7 @@ pub enum TlsError {
         cause: rustls::Error,
     },
     /// The certificate is damaged.
-    #[error("the certificate in {path} cannot be used: {cause}{}", mend(.cause))]
+    #[error("the certificate in {path} cannot be used: {cause}{}", certificate_hint(.cause))]
     Certificate {
         /// The file.
         path: PathBuf,
@@ -94,7 +94,7 @@ pub enum TlsError {
 }
 
 /// Returns what to do about a certificate that rustls rejects.
-fn mend(cause: &rustls::Error) -> &'static str {
+fn certificate_hint(cause: &rustls::Error) -> &'static str {
     // `openssl x509 -req` without an extension makes X.509 version 1.
     match cause.to_string().contains("UnsupportedCertVersion") {
         true => "; it is X.509 version 1: make one with a subjectAltName, which is version 3",
@@ -114,7 +114,7 @@ fn mismatch(position: Option<usize>) -> String {
 
 impl TlsError {
     /// Whether the fault is in the key's file, not in the certificate's.
-    pub fn is_of_key(&self) -> bool {
+    pub fn is_key_fault(&self) -> bool {
         match self {
             Self::Key { .. } | Self::Mismatch { .. } => true,
             Self::Missing { what, .. } => *what == "private key",
@@ -125,14 +125,14 @@ impl TlsError {
 
 /// The TLS of a listener.
 #[derive(Clone, Debug)]
-pub struct Tls {
+pub struct ListenerTls {
     /// The configuration for rustls.
     pub config: Arc<ServerConfig>,
     /// The certificate it presents.
     pub certificate: Arc<Certificate>,
 }
 
-impl Tls {
+impl ListenerTls {
     /// Loads or generates the certificate, and builds the configuration.
     ///
     /// # Errors

@@ -166,7 +166,7 @@ impl Resolver<'_> {
         if self.purpose == Purpose::Run
             && let Err(error) = Certificate::open(&certificate, &key)
         {
-            let place = if error.is_of_key() { key_place } else { certificate_place };
+            let place = if error.is_key_fault() { key_place } else { certificate_place };
             self.note(&place, error.to_string());
             return None;
         }

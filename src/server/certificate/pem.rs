@@ -15,7 +15,7 @@ use crate::server::tls::TlsError;
 
 /// What a file must contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum PemItem {
     Certificate,
     Key,
 }
@@ -26,8 +26,8 @@ enum Wanted {
 /// A file cannot be read or contains something else, or the key does not match the certificate.
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = read_chain(certificate)?;
-    let private_key =
-        PrivateKeyDer::from_pem_file(key).map_err(|cause| unusable(cause, key, Wanted::Key))?;
+    let private_key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|cause| missing_item(cause, key, PemItem::Key))?;
     let provider = aws_lc_rs::default_provider();
     let signer = provider.key_provider.load_private_key(private_key);
     let signer = signer.map_err(|cause| TlsError::Key { path: key.into(), cause })?;
@@ -56,31 +56,31 @@ pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     match chain {
         Ok(chain) if chain.is_empty() => {
-            Err(unusable(pem::Error::NoItemsFound, path, Wanted::Certificate))
+            Err(missing_item(pem::Error::NoItemsFound, path, PemItem::Certificate))
         }
         Ok(chain) => Ok(chain),
-        Err(cause) => Err(unusable(cause, path, Wanted::Certificate)),
+        Err(cause) => Err(missing_item(cause, path, PemItem::Certificate)),
     }
 }
 
-fn unusable(cause: pem::Error, path: &Path, wanted: Wanted) -> TlsError {
+fn missing_item(cause: pem::Error, path: &Path, wanted: PemItem) -> TlsError {
     if let pem::Error::Io(cause) = cause {
         return TlsError::Unreadable { path: path.into(), cause };
     }
     let what = match wanted {
-        Wanted::Certificate => "certificate",
-        Wanted::Key => "private key",
+        PemItem::Certificate => "certificate",
+        PemItem::Key => "private key",
     };
     let hint = fs::read(path).ok().and_then(|bytes| hint(&bytes, path, wanted));
     TlsError::Missing { path: path.into(), what, hint: hint.unwrap_or_default() }
 }
 
 /// Describes what the file contains instead, and how to convert it.
-fn hint(bytes: &[u8], path: &Path, wanted: Wanted) -> Option<String> {
+fn hint(bytes: &[u8], path: &Path, wanted: PemItem) -> Option<String> {
     let path = path.display();
     let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
     let has_key = has("PRIVATE KEY-----");
-    if has_key && wanted == Wanted::Certificate {
+    if has_key && wanted == PemItem::Certificate {
         return Some("; it contains a private key: are certificate and key swapped?".to_owned());
     }
     if has("ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED") {
@@ -89,20 +89,20 @@ fn hint(bytes: &[u8], path: &Path, wanted: Wanted) -> Option<String> {
              it: openssl pkey -in {path} -out key.pem, readable by ssegate only"
         ));
     }
-    if has("BEGIN CERTIFICATE-----") && wanted == Wanted::Key {
+    if has("BEGIN CERTIFICATE-----") && wanted == PemItem::Key {
         return Some("; it contains a certificate: are certificate and key swapped?".to_owned());
     }
     match (bytes, wanted) {
         // SEQUENCE, a length of two bytes, INTEGER 3: PFX (RFC 7292, section 4).
         ([0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..], _) => {
-            let part = if wanted == Wanted::Key { "-nocerts" } else { "-nokeys" };
+            let part = if wanted == PemItem::Key { "-nocerts" } else { "-nokeys" };
             let convert = format!("openssl pkcs12 -in {path} {part} -noenc -out new.pem");
             Some(format!("; it is PKCS#12, convert it: {convert}"))
         }
-        ([0x30, 0x80..=0xff, ..], Wanted::Certificate) => Some(format!(
+        ([0x30, 0x80..=0xff, ..], PemItem::Certificate) => Some(format!(
             "; it is DER, convert it: openssl x509 -inform der -in {path} -out cert.pem"
         )),
-        ([0x30, 0x80..=0xff, ..] | [0x30, _, 0x02, 0x01, ..], Wanted::Key) => Some(format!(
+        ([0x30, 0x80..=0xff, ..] | [0x30, _, 0x02, 0x01, ..], PemItem::Key) => Some(format!(
             "; it is DER, convert it: openssl pkey -inform der -in {path} -out key.pem"
         )),
         _ => None,

@@ -34,14 +34,14 @@ fn make_local(directory: &Path, days: i64) -> (PathBuf, PathBuf) {
     (certificate, key)
 }
 
-fn shown(certificate: &Certificate) -> Vec<u8> {
-    certificate.shown().key.cert[0].to_vec()
+fn presented(certificate: &Certificate) -> Vec<u8> {
+    certificate.current().key.cert[0].to_vec()
 }
 
 #[test]
 fn a_file_that_cannot_be_used_is_named() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (certificate, key) = local_certificate::keep_in(directory.path()).expect("made");
+    let (certificate, key) = local_certificate::ensure_in(directory.path()).expect("made");
     let empty = directory.path().join("empty.pem");
     fs::write(&empty, "").expect("written");
 
@@ -54,7 +54,7 @@ fn a_file_that_cannot_be_used_is_named() {
     );
 
     let other = directory.path().join("other");
-    let (other_certificate, other_key) = local_certificate::keep_in(&other).expect("made");
+    let (other_certificate, other_key) = local_certificate::ensure_in(&other).expect("made");
     let mismatch = message(Certificate::open(&certificate, &other_key));
     assert!(mismatch.ends_with(" do not match: the key belongs to another certificate"));
 
@@ -68,31 +68,31 @@ fn a_file_that_cannot_be_used_is_named() {
 #[test]
 fn changed_files_are_reloaded_and_unusable_ones_are_not() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (certificate, key) = local_certificate::keep_in(directory.path()).expect("made");
+    let (certificate, key) = local_certificate::ensure_in(directory.path()).expect("made");
     let opened = Certificate::open(&certificate, &key).expect("it can be used");
-    let (first, now) = (shown(&opened), SystemTime::now());
-    assert!(!opened.renew(now).expect("nothing changed"));
+    let (first, now) = (presented(&opened), SystemTime::now());
+    assert!(!opened.reload(now).expect("nothing changed"));
 
     fs::write(&certificate, "no certificate").expect("written");
-    assert!(opened.renew(now).is_err());
-    assert!(!opened.renew(now).expect("reported once"));
-    assert_eq!(shown(&opened), first);
+    assert!(opened.reload(now).is_err());
+    assert!(!opened.reload(now).expect("reported once"));
+    assert_eq!(presented(&opened), first);
     let problem = opened.problem(now).expect("still unusable");
     assert!(problem.ends_with("; the previous certificate stays in use"), "{problem}");
 
     let (other, other_key) =
-        local_certificate::keep_in(&directory.path().join("other")).expect("made");
+        local_certificate::ensure_in(&directory.path().join("other")).expect("made");
     fs::copy(other, &certificate).expect("copied");
     fs::copy(other_key, &key).expect("copied");
-    assert!(opened.renew(now).expect("it can be used"));
-    assert_ne!(shown(&opened), first);
+    assert!(opened.reload(now).expect("it can be used"));
+    assert_ne!(presented(&opened), first);
     assert_eq!(opened.problem(now), None);
 }
 
 #[test]
 fn a_file_read_half_written_is_read_again() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (certificate, key) = local_certificate::keep_in(directory.path()).expect("made");
+    let (certificate, key) = local_certificate::ensure_in(directory.path()).expect("made");
     let opened = Certificate::open(&certificate, &key).expect("it can be used");
     let whole = fs::read(&certificate).expect("read");
     let now = SystemTime::now();
@@ -104,10 +104,10 @@ fn a_file_read_half_written_is_read_again() {
 
     // Length and modification time are those of the complete file.
     write(&vec![b'\n'; whole.len()]);
-    assert!(opened.renew(now).is_err());
-    assert!(!opened.renew(now).expect("reported once"));
+    assert!(opened.reload(now).is_err());
+    assert!(!opened.reload(now).expect("reported once"));
     write(&whole);
-    assert!(opened.renew(now).expect("it can be used"));
+    assert!(opened.reload(now).expect("it can be used"));
 }
 
 #[test]
@@ -116,24 +116,24 @@ fn an_expired_or_future_certificate_never_replaces_a_valid_one() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (certificate, key) = make(directory.path(), -1, 60);
         let opened = Certificate::open(&certificate, &key).expect("it can be used");
-        let (first, now) = (shown(&opened), SystemTime::now());
+        let (first, now) = (presented(&opened), SystemTime::now());
         make(directory.path(), from, to);
-        let error = opened.renew(now).expect_err("it is not valid").to_string();
+        let error = opened.reload(now).expect_err("it is not valid").to_string();
         assert!(error.contains(words), "{error}");
-        assert_eq!(shown(&opened), first);
+        assert_eq!(presented(&opened), first);
         assert!(opened.problem(now).is_some_and(|problem| problem.contains(words)));
 
         // A configuration reload opens the same files, with the same result.
         let again = Certificate::open(&certificate, &key).expect("it can be read");
-        assert!(opened.become_like(again, now).is_err());
-        assert_eq!(shown(&opened), first);
-        assert!(!opened.renew(now).expect("already reported"));
+        assert!(opened.replace_with(again, now).is_err());
+        assert_eq!(presented(&opened), first);
+        assert!(!opened.reload(now).expect("already reported"));
 
         // A future certificate becomes valid as time passes, without a change of the file.
-        let is_shown = opened.renew(now + 4 * DAY).expect("already reported if expired");
-        assert_eq!(is_shown, from > 0);
+        let is_reloaded = opened.reload(now + 4 * DAY).expect("already reported if expired");
+        assert_eq!(is_reloaded, from > 0);
         make(directory.path(), -1, 90);
-        assert!(opened.renew(now).expect("it is valid"));
+        assert!(opened.reload(now).expect("it is valid"));
         assert_eq!(opened.problem(now), None);
     }
 }
@@ -143,12 +143,12 @@ fn an_expired_certificate_is_replaced_by_another_expired_one() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (certificate, key) = make(directory.path(), -90, -3);
     let opened = Certificate::open(&certificate, &key).expect("opened, though expired");
-    let (first, now) = (shown(&opened), SystemTime::now());
+    let (first, now) = (presented(&opened), SystemTime::now());
     let problem = opened.problem(now).expect("it has expired");
     assert!(problem.starts_with("it expired on ") && problem.contains("3 days ago"), "{problem}");
     make(directory.path(), -90, -1);
-    assert!(opened.renew(now).expect("reloaded"));
-    assert_ne!(shown(&opened), first);
+    assert!(opened.reload(now).expect("reloaded"));
+    assert_ne!(presented(&opened), first);
 }
 
 #[test]
@@ -156,23 +156,23 @@ fn a_local_certificate_that_cannot_be_renewed_is_reported_once() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (certificate, key) = make_local(directory.path(), 10);
     let ours = Certificate::open_local(&certificate, &key).expect("it can be used");
-    let (first, now) = (shown(&ours), SystemTime::now());
+    let (first, now) = (presented(&ours), SystemTime::now());
     // A directory where the temporary file would be written blocks the renewal, even for root.
     let in_the_way = certificate.with_extension(format!("{}.tmp", std::process::id()));
     fs::create_dir(&in_the_way).expect("made");
 
-    let error = ours.renew(now).expect_err("it cannot be written").to_string();
+    let error = ours.reload(now).expect_err("it cannot be written").to_string();
     assert!(error.starts_with("cannot write the local certificate to"), "{error}");
     for _ in 0..3 {
-        assert!(!ours.renew(now).expect("already reported"));
+        assert!(!ours.reload(now).expect("already reported"));
         let problem = ours.problem(now).expect("still not renewed");
         assert!(problem.contains("it expires on") && problem.contains(&error), "{problem}");
     }
-    assert_eq!(shown(&ours), first);
+    assert_eq!(presented(&ours), first);
 
     fs::remove_dir(&in_the_way).expect("removed");
-    assert!(ours.renew(now).expect("renewed"));
-    assert_ne!(shown(&ours), first);
+    assert!(ours.reload(now).expect("renewed"));
+    assert_ne!(presented(&ours), first);
     assert_eq!(ours.problem(now), None);
 }
 
@@ -187,11 +187,11 @@ fn a_start_uses_a_valid_local_certificate_that_cannot_be_renewed() {
         let opened = local_certificate::open_in(directory.path(), now);
         assert_eq!(opened.is_ok(), is_taken, "{opened:?}");
         let Ok(opened) = opened else { continue };
-        let first = shown(&opened);
-        assert!(opened.renew(now).is_err(), "retried and reported");
+        let first = presented(&opened);
+        assert!(opened.reload(now).is_err(), "retried and reported");
         fs::remove_dir(&in_the_way).expect("removed");
-        assert!(opened.renew(now).expect("renewed"));
-        assert_ne!(shown(&opened), first);
+        assert!(opened.reload(now).expect("renewed"));
+        assert_ne!(presented(&opened), first);
     }
 }
 
@@ -201,8 +201,8 @@ fn a_local_certificate_is_renewed_before_it_expires() {
     let (certificate, key) = make_local(directory.path(), 10);
     let now = SystemTime::now();
     let theirs = Certificate::open(&certificate, &key).expect("it can be used");
-    assert!(!theirs.renew(now).expect("not ours to renew"));
+    assert!(!theirs.reload(now).expect("not ours to renew"));
     let ours = Certificate::open_local(&certificate, &key).expect("it can be used");
-    assert!(ours.renew(now).expect("renewed"));
+    assert!(ours.reload(now).expect("renewed"));
     assert_eq!(ours.problem(now), None);
 }

@@ -24,15 +24,15 @@ pub struct Validity {
 
 /// Where a point in time lies in a validity period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum ValidityStatus {
     /// Valid, and not about to expire.
-    Good,
+    Valid,
     /// Expires within two weeks, or in the last third of its lifetime.
-    EndsSoon,
+    ExpiresSoon,
     /// Expires within three days, or in the last tenth of its lifetime.
-    EndsVerySoon,
+    ExpiresVerySoon,
     /// Not valid yet.
-    TooEarly,
+    NotYetValid,
     /// Expired.
     Expired,
 }
@@ -57,63 +57,71 @@ impl Validity {
         self.not_after
     }
 
-    /// Returns the certificate's standing at `now`.
-    pub fn standing(&self, now: SystemTime) -> Standing {
+    /// Returns the certificate's status at `now`.
+    pub fn status(&self, now: SystemTime) -> ValidityStatus {
         if now < self.not_before {
-            return Standing::TooEarly;
+            return ValidityStatus::NotYetValid;
         }
         // The second `not_after` is inclusive.
         let Ok(left) = (self.not_after + Duration::from_secs(1)).duration_since(now) else {
-            return Standing::Expired;
+            return ValidityStatus::Expired;
         };
         let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
         match left {
-            Duration::ZERO => Standing::Expired,
-            left if left <= VERY_SOON.min(life / VERY_SOON_PART) => Standing::EndsVerySoon,
-            left if left <= SOON.min(life / SOON_PART) => Standing::EndsSoon,
-            _ => Standing::Good,
+            Duration::ZERO => ValidityStatus::Expired,
+            left if left <= VERY_SOON.min(life / VERY_SOON_PART) => ValidityStatus::ExpiresVerySoon,
+            left if left <= SOON.min(life / SOON_PART) => ValidityStatus::ExpiresSoon,
+            _ => ValidityStatus::Valid,
         }
     }
 
     /// Whether clients accept the certificate at `now`.
     pub(in crate::server) fn is_valid(&self, now: SystemTime) -> bool {
-        self.standing(now) < Standing::TooEarly
+        self.status(now) < ValidityStatus::NotYetValid
     }
 
     /// Describes why clients reject the certificate at `now`. The text has no relative time, so
     /// that it stays the same at each check.
-    pub(super) fn fault(&self, now: SystemTime) -> Option<String> {
-        match self.standing(now) {
-            Standing::TooEarly => Some(format!("it is not valid before {}", date(self.not_before))),
-            Standing::Expired => Some(format!("it expired on {}", date(self.not_after))),
-            Standing::Good | Standing::EndsSoon | Standing::EndsVerySoon => None,
+    pub(super) fn invalid_reason(&self, now: SystemTime) -> Option<String> {
+        match self.status(now) {
+            ValidityStatus::NotYetValid => {
+                Some(format!("it is not valid before {}", date(self.not_before)))
+            }
+            ValidityStatus::Expired => Some(format!("it expired on {}", date(self.not_after))),
+            ValidityStatus::Valid
+            | ValidityStatus::ExpiresSoon
+            | ValidityStatus::ExpiresVerySoon => None,
         }
     }
 
     /// Describes what is wrong at `now`, or that it expires soon; `None` if all is well.
     pub fn problem(&self, now: SystemTime) -> Option<String> {
         let end = date(self.not_after);
-        match self.standing(now) {
-            Standing::Good => None,
-            Standing::EndsSoon | Standing::EndsVerySoon => {
+        match self.status(now) {
+            ValidityStatus::Valid => None,
+            ValidityStatus::ExpiresSoon | ValidityStatus::ExpiresVerySoon => {
                 let left = self.not_after.duration_since(now).unwrap_or_default();
-                Some(format!("it expires on {end}, in {}; renew it", span(left)))
+                Some(format!("it expires on {end}, in {}; renew it", format_duration(left)))
             }
-            Standing::TooEarly => self.fault(now),
-            Standing::Expired => {
+            ValidityStatus::NotYetValid => self.invalid_reason(now),
+            ValidityStatus::Expired => {
                 let ago = now.duration_since(self.not_after).unwrap_or_default();
-                Some(format!("{}, {} ago; clients reject it", self.fault(now)?, span(ago)))
+                Some(format!(
+                    "{}, {} ago; clients reject it",
+                    self.invalid_reason(now)?,
+                    format_duration(ago)
+                ))
             }
         }
     }
 }
 
 /// Formats a duration in days, or below two days in hours.
-fn span(span: Duration) -> String {
-    if span >= 2 * DAY {
-        return format!("{} days", span.as_secs() / DAY.as_secs());
+fn format_duration(duration: Duration) -> String {
+    if duration >= 2 * DAY {
+        return format!("{} days", duration.as_secs() / DAY.as_secs());
     }
-    match span.as_secs() / 3600 {
+    match duration.as_secs() / 3600 {
         0 => "less than an hour".to_owned(),
         1 => "1 hour".to_owned(),
         hours => format!("{hours} hours"),
@@ -124,34 +132,34 @@ fn span(span: Duration) -> String {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{Standing, Validity};
+    use super::{Validity, ValidityStatus};
 
-    /// The standing of a certificate with a lifetime of `life` hours, `at` hours after its start.
-    fn standing(life: i32, at: i32) -> Standing {
+    /// The status of a certificate with a lifetime of `life` hours, `at` hours after its start.
+    fn status(life: i32, at: i32) -> ValidityStatus {
         let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let hours = |hours: i32| Duration::from_secs(3600 * u64::from(hours.unsigned_abs()));
         let validity = Validity { not_before: begin, not_after: begin + hours(life) };
-        validity.standing(if at < 0 { begin - hours(at) } else { begin + hours(at) })
+        validity.status(if at < 0 { begin - hours(at) } else { begin + hours(at) })
     }
 
     #[test]
     fn a_certificate_expires_soon_two_weeks_and_very_soon_three_days_before_its_end() {
         const DAY: i32 = 24;
         for (life, at, expected) in [
-            (90 * DAY, -1, Standing::TooEarly),
-            (90 * DAY, 0, Standing::Good),
-            (90 * DAY, 75 * DAY, Standing::Good),
-            (90 * DAY, 76 * DAY + 1, Standing::EndsSoon),
-            (90 * DAY, 87 * DAY + 1, Standing::EndsVerySoon),
-            (90 * DAY, 90 * DAY, Standing::EndsVerySoon),
-            (90 * DAY, 90 * DAY + 1, Standing::Expired),
+            (90 * DAY, -1, ValidityStatus::NotYetValid),
+            (90 * DAY, 0, ValidityStatus::Valid),
+            (90 * DAY, 75 * DAY, ValidityStatus::Valid),
+            (90 * DAY, 76 * DAY + 1, ValidityStatus::ExpiresSoon),
+            (90 * DAY, 87 * DAY + 1, ValidityStatus::ExpiresVerySoon),
+            (90 * DAY, 90 * DAY, ValidityStatus::ExpiresVerySoon),
+            (90 * DAY, 90 * DAY + 1, ValidityStatus::Expired),
             // A lifetime of six days.
-            (144, 90, Standing::Good),
-            (144, 100, Standing::EndsSoon),
-            (144, 131, Standing::EndsVerySoon),
-            (144, 145, Standing::Expired),
+            (144, 90, ValidityStatus::Valid),
+            (144, 100, ValidityStatus::ExpiresSoon),
+            (144, 131, ValidityStatus::ExpiresVerySoon),
+            (144, 145, ValidityStatus::Expired),
         ] {
-            assert_eq!(standing(life, at), expected, "{life} {at}");
+            assert_eq!(status(life, at), expected, "{life} {at}");
         }
     }
 

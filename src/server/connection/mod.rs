@@ -34,7 +34,7 @@ use super::http2::{self, PREFACE};
 use super::listener::Listener;
 use super::proxy_protocol;
 use super::shard_server::ShardServer;
-use super::tls::Tls;
+use super::tls::ListenerTls;
 use super::transport::{TrackedSocket, Transport};
 use crate::metrics::Metrics;
 
@@ -204,7 +204,7 @@ async fn reject_clear_text(socket: &mut TrackedSocket) -> io::Result<()> {
 /// while it waits for the client: a client that sends nothing, or stops half-way, delays no other.
 async fn handshake<H: Handler>(
     socket: TrackedSocket,
-    tls: &Tls,
+    tls: &ListenerTls,
     shard: &ShardServer<H>,
 ) -> io::Result<TlsStream<TrackedSocket>> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;

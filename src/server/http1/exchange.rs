@@ -112,7 +112,7 @@ impl Http1Exchange {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn queue(&self) -> MutexGuard<'_, Vec<u8>> {
         self.interim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -34,8 +34,9 @@ impl Tls {
         let ConnectionAddr::TcpTls { insecure, .. } = address else {
             return Self(None);
         };
-        let trust = if *insecure { Trust::Anybody } else { Trust::SystemRootsAnd(Vec::new()) };
-        Self(Some(Arc::new(tls_client::config(trust))))
+        let trust =
+            if *insecure { Trust::AnyCertificate } else { Trust::SystemRootsAnd(Vec::new()) };
+        Self(Some(Arc::new(tls_client::client_config(trust))))
     }
 }
 
