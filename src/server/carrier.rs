@@ -23,7 +23,8 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use super::date::date;
 use super::http1::half_closed::{HalfCloseAction, HalfClosed};
 use super::running::RunningRequest;
-use super::transport::{Progress, Transport};
+use super::socket_state::SocketState;
+use super::transport::Transport;
 
 /// The chunk that ends a body (RFC 9112, section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -95,7 +96,7 @@ pub(super) struct Carrier<B> {
     // Keeps the request in progress until the stream ends.
     _running: RunningRequest,
     pending: Bytes,
-    progress: Arc<Progress>,
+    socket: Arc<SocketState>,
     client: Option<Arc<ClientWaker>>,
     // How long a client that has closed its sending side is waited for; and since when it is.
     half_close: Duration,
@@ -122,7 +123,7 @@ pub(super) enum ConnectionEnd<C> {
 #[derive(Debug)]
 struct ClientWaker {
     stream: Waker,
-    progress: Arc<Progress>,
+    socket: Arc<SocketState>,
 }
 
 impl Wake for ClientWaker {
@@ -131,7 +132,7 @@ impl Wake for ClientWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.progress.call();
+        self.socket.attention.raise();
         self.stream.wake_by_ref();
     }
 }
@@ -140,7 +141,7 @@ impl<B: FramedBody> Carrier<B> {
     /// `half_close`: see [`Http1Settings`](super::Http1Settings).
     pub(super) fn new(
         transport: Transport,
-        progress: &Arc<Progress>,
+        socket: &Arc<SocketState>,
         response: StreamResponse<B>,
         half_close: Duration,
     ) -> Self {
@@ -152,7 +153,7 @@ impl<B: FramedBody> Carrier<B> {
             body,
             _running: running,
             pending,
-            progress: Arc::clone(progress),
+            socket: Arc::clone(socket),
             client: None,
             half_close,
             half_closed: None,
@@ -178,7 +179,7 @@ impl<B: FramedBody> Carrier<B> {
     }
 
     /// Writes the stream until it ends or is cut. Polls `poll_cut` only when the flag of
-    /// [`Progress`] is set.
+    /// [`SocketState`] is set.
     pub(super) fn poll<C>(
         &mut self,
         context: &mut Context<'_>,
@@ -187,14 +188,14 @@ impl<B: FramedBody> Carrier<B> {
         if !std::mem::replace(&mut self.has_started, true) {
             self.join_first_chunks(context);
         }
-        let is_called = self.progress.take_call();
+        let has_attention = self.socket.attention.take();
         let mut ended = self.poll_stream(context);
-        if ended.is_pending() && is_called {
+        if ended.is_pending() && has_attention {
             ended = self.poll_client(context).map(ConnectionEnd::Done);
         }
         match ended {
             Poll::Ready(ended) => Poll::Ready(ended),
-            Poll::Pending if is_called => poll_cut(context).map(ConnectionEnd::Cut),
+            Poll::Pending if has_attention => poll_cut(context).map(ConnectionEnd::Cut),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -207,7 +208,7 @@ impl<B: FramedBody> Carrier<B> {
             }
             if self.has_failed {
                 // Without the last chunk the client sees a truncated body.
-                self.progress.reset_when_closed();
+                self.socket.options.reset_when_closed();
                 return Poll::Ready(ConnectionEnd::BodyFailed);
             }
             if self.is_complete {
@@ -262,8 +263,8 @@ impl<B: FramedBody> Carrier<B> {
     /// Waits for the client to close, and discards what it sends.
     fn poll_client(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
         let client = self.client.get_or_insert_with(|| {
-            let progress = Arc::clone(&self.progress);
-            Arc::new(ClientWaker { stream: context.waker().clone(), progress })
+            let socket = Arc::clone(&self.socket);
+            Arc::new(ClientWaker { stream: context.waker().clone(), socket })
         });
         let waker = Arc::clone(client).into();
         let mut context = Context::from_waker(&waker);

@@ -8,7 +8,8 @@
 //! [`clients`] the limits of each client address. [`connection`] serves one connection from accept
 //! to close, and [`carrier`] takes over when it carries an event stream over HTTP/1.1. [`tls`] and
 //! [`certificate`] are its TLS, [`proxy_protocol`] reads the client's address from a load balancer,
-//! and [`transport`] is its socket.
+//! and [`transport`] is its socket, [`socket_state`] what the
+//! socket and the task share.
 //!
 //! Requests: [`http1`] is HTTP/1.1 around hyper, [`http2`] is HTTP/2 with [`upload_memory`] for its
 //! windows and [`stream_abort`] to abort one stream. [`request_body`] and [`interim`] are the same
@@ -37,6 +38,7 @@ pub mod request_body;
 pub mod request_error;
 mod running;
 pub mod shard_server;
+mod socket_state;
 pub mod state_dir;
 mod stream_abort;
 pub mod tls;

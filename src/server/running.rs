@@ -66,7 +66,7 @@ impl<B: Body<Data = Bytes, Error = BodyError>> Body for RunningBody<B> {
         let polled = this.body.poll_frame(cx);
         if *this.ends_with_connection && matches!(polled, Poll::Ready(Some(Err(_)))) {
             // An orderly close would make the truncated body look complete.
-            this.running.0.progress.reset_when_closed();
+            this.running.0.socket.options.reset_when_closed();
         }
         polled
     }

@@ -57,7 +57,7 @@ pub(super) async fn serve_http1<H: Handler>(
     let settings = &shard.settings().http1;
     let slot = ResponseSlot::new();
     let exchange = Http1Exchange::new();
-    let known = (Arc::clone(&exchange), Arc::clone(&state.progress));
+    let known = (Arc::clone(&exchange), Arc::clone(&state.socket));
     let socket = ClientSocket::new(transport, known, settings);
     let service = service(shard, state, slot.clone(), Arc::clone(&exchange));
     let lingering = shard.settings().lingering_close;
@@ -84,7 +84,7 @@ pub(super) async fn serve_http1<H: Handler>(
             shard.metrics().connection_cut(CutReason::Lingering.as_str());
         }
         // hyper has written all earlier responses once the socket is not blocked.
-        if slot.is_filled() && state.progress.blocked_since().is_none() {
+        if slot.is_filled() && state.socket.writes.blocked_since().is_none() {
             return Poll::Ready(None);
         }
         Poll::Pending
@@ -108,10 +108,9 @@ pub(super) async fn serve_http1<H: Handler>(
     }
     let parts = connection.into_parts();
     let taken = parts.zip(slot.take());
-    let progress = &state.progress;
     Ok(taken.map(|(parts, response)| {
         let transport = parts.io.into_inner().into_transport();
-        Carrier::new(transport, progress, response, settings.half_close)
+        Carrier::new(transport, &state.socket, response, settings.half_close)
     }))
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn serve<H: Handler>(
     state: Rc<ConnectionState>,
     registration: impl Unpin + 'static,
 ) {
-    let socket = TrackedSocket::new(stream, Arc::clone(&state.progress));
+    let socket = TrackedSocket::new(stream, Arc::clone(&state.socket));
     let ended = {
         let serving = pin!(async {
             let ended = serve_until_handoff(socket, &listener, &shard, &state).await;

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use crate::server::ConnectionSettings;
 use crate::server::clients::{ClientLimits, Clients, ConnectionGuard, ExceededLimit};
 use crate::server::http2::{Found, KeepAlive};
+use crate::server::socket_state::SocketState;
 use crate::server::stream_abort;
-use crate::server::transport::{LARGE_BODY, Progress};
 
 /// In a graceful shutdown: how long a connected client may still take to send its first request,
 /// which then gets its response.
@@ -118,10 +118,8 @@ pub struct ConnectionState {
     pub(in crate::server) keep_alive: KeepAlive,
     // A shutdown began before its first request: finishes after that request, or at this time.
     drain_due: Cell<Option<Instant>>,
-    pub(in crate::server) progress: Arc<Progress>,
+    pub(in crate::server) socket: Arc<SocketState>,
     notice: Cell<Option<Notice>>,
-    // Whether the send buffer was enlarged for a large body.
-    has_large_buffer: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -161,9 +159,8 @@ impl ConnectionState {
             idle_since: Cell::new(now),
             keep_alive: KeepAlive::new(now),
             drain_due: Cell::new(None),
-            progress: Arc::new(Progress::new(now)),
+            socket: Arc::new(SocketState::new(now)),
             notice: Cell::new(None),
-            has_large_buffer: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -251,7 +248,7 @@ impl ConnectionState {
     /// Takes the request to write something, if there is one: the client has closed its sending
     /// side, and only a write shows whether it is gone.
     pub fn take_probe_request(&self) -> bool {
-        self.progress.take_probe_request()
+        self.socket.probe.take()
     }
 
     /// Returns a function that aborts the request being handled, whatever it waits for: over HTTP/2
@@ -286,7 +283,7 @@ impl ConnectionState {
 
     pub(in crate::server) fn cut(&self, reason: CutReason) {
         if !self.is_cut() {
-            self.progress.reset_when_closed();
+            self.socket.options.reset_when_closed();
             self.notify(Notice::Cut(reason));
         }
     }
@@ -309,7 +306,7 @@ impl ConnectionState {
             }
             return next.min(due).min(drain_due.unwrap_or(due));
         }
-        if let Some(since) = self.progress.blocked_since() {
+        if let Some(since) = self.socket.writes.blocked_since() {
             next = next.min(since + settings.write_timeout);
             if now >= since + settings.write_timeout {
                 self.cut(CutReason::Stalled);
@@ -326,14 +323,15 @@ impl ConnectionState {
             }
             // While the socket is full, HTTP/2 stops reading, so a frame cannot be completed.
             let unfinished = self.keep_alive.unfinished_until(&settings.http2);
-            if let Some(due) = unfinished.filter(|_| self.progress.blocked_since().is_none()) {
+            if let Some(due) = unfinished.filter(|_| self.socket.writes.blocked_since().is_none()) {
                 next = next.min(due);
                 if now >= due {
                     self.cut(CutReason::HeaderTimeout);
                     return next;
                 }
             }
-            let (found, due) = self.keep_alive.round(now, self.progress.written(), &settings.http2);
+            let (found, due) =
+                self.keep_alive.round(now, self.socket.writes.last_write(), &settings.http2);
             next = next.min(due);
             match found {
                 Found::Well => {}
@@ -350,7 +348,7 @@ impl ConnectionState {
     }
 
     fn wake(&self) {
-        self.progress.call();
+        self.socket.attention.raise();
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -364,9 +362,7 @@ impl ConnectionState {
     /// A body of at least `least` bytes is about to be sent: enlarges the send buffer for a large
     /// one.
     pub(in crate::server) fn expect_body(&self, least: u64, settings: &ConnectionSettings) {
-        if least >= LARGE_BODY && !self.has_large_buffer.replace(true) {
-            self.progress.make_room(settings.send_buffer);
-        }
+        self.socket.options.expect_body(least, settings.send_buffer);
     }
 
     pub(in crate::server) fn notice(&self) -> Option<Notice> {

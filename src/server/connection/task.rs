@@ -41,11 +41,11 @@ impl<H: Handler> ConnectionDriver for http2::Connection<H> {
         context: &mut Context<'_>,
         poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
     ) -> Poll<ConnectionEnd<C>> {
-        let is_called = self.take_call();
-        if is_called && let Poll::Ready(reason) = poll_cut(context) {
+        let has_attention = self.take_attention();
+        if has_attention && let Poll::Ready(reason) = poll_cut(context) {
             return Poll::Ready(ConnectionEnd::Cut(reason));
         }
-        self.poll(is_called, context).map(ConnectionEnd::Done)
+        self.poll(has_attention, context).map(ConnectionEnd::Done)
     }
 }
 

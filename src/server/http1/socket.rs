@@ -20,7 +20,8 @@ use super::half_closed::{HalfCloseAction, HalfClosed};
 use super::head_filter::HeadLimits;
 use super::request_splitter::{Piece, RequestSplitter};
 use crate::server::Http1Settings;
-use crate::server::transport::{Progress, Transport};
+use crate::server::socket_state::SocketState;
+use crate::server::transport::Transport;
 use crate::server::unread;
 
 /// The most bytes to read ahead while a request is handled.
@@ -42,7 +43,7 @@ pub(in crate::server) struct ClientSocket {
     // How long a half-closed client is waited for; and its probes, while it waits for a response.
     half_close: Duration,
     half_closed: Option<HalfClosed>,
-    progress: Arc<Progress>,
+    state: Arc<SocketState>,
     // Interim responses, written before hyper's next bytes.
     interim: BytesMut,
 }
@@ -50,7 +51,7 @@ pub(in crate::server) struct ClientSocket {
 impl ClientSocket {
     pub(in crate::server) fn new(
         transport: Transport,
-        (exchange, progress): (Arc<Http1Exchange>, Arc<Progress>),
+        (exchange, state): (Arc<Http1Exchange>, Arc<SocketState>),
         settings: &Http1Settings,
     ) -> Self {
         let limits =
@@ -65,7 +66,7 @@ impl ClientSocket {
             is_at_end: false,
             half_close: settings.half_close,
             half_closed: None,
-            progress,
+            state,
             interim: BytesMut::new(),
         }
     }
@@ -149,7 +150,7 @@ impl ClientSocket {
             match due {
                 HalfCloseAction::Close => return Err(left()),
                 HalfCloseAction::Probe => {
-                    self.progress.ask_for_probe();
+                    self.state.probe.raise();
                     // The response body sees the request when it is polled.
                     cx.waker().wake_by_ref();
                 }

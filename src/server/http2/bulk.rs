@@ -103,7 +103,7 @@ impl<H: Handler> Connection<H> {
         self.bulk.push(id);
         let is_limited = self.bulk.is_tight();
         if is_limited != std::mem::replace(&mut self.bulk.is_unsent_limited, is_limited) {
-            self.progress.limit_unsent(if is_limited { UNSENT } else { u32::MAX });
+            self.socket.options.limit_unsent(if is_limited { UNSENT } else { u32::MAX });
         }
     }
 

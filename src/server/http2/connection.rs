@@ -28,7 +28,8 @@ use super::stream::{Ended, How, Precedence, Stream, Streams};
 use super::wakes::{Caller, Part, Wakes};
 use crate::server::connection::{ConnectionState, Handler, Notice};
 use crate::server::shard_server::ShardServer;
-use crate::server::transport::{Progress, Transport};
+use crate::server::socket_state::SocketState;
+use crate::server::transport::Transport;
 
 /// So much is written at once: one TLS record.
 pub(super) const TOGETHER: usize = 16 << 10;
@@ -45,7 +46,7 @@ pub(in crate::server) struct Connection<H: Handler> {
     pub(super) shard: ShardServer<H>,
     pub(super) state: Rc<ConnectionState>,
     // That of the state: an event needs no more of it.
-    pub(super) progress: Arc<Progress>,
+    pub(super) socket: Arc<SocketState>,
     pub(super) streams: Streams<H::Body>,
     pub(super) ended: Ended,
     /// The newest stream that the client has opened.
@@ -108,7 +109,7 @@ impl<H: Handler> Connection<H> {
         Self {
             shard: shard.clone(),
             state: Rc::clone(state),
-            progress: Arc::clone(&state.progress),
+            socket: Arc::clone(&state.socket),
             streams: Streams::None,
             ended: Ended::default(),
             last_stream: 0,
@@ -144,9 +145,9 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    /// Whether it was called since this was asked last (see [`Progress`]).
-    pub(in crate::server) fn take_call(&self) -> bool {
-        self.progress.take_call()
+    /// Whether it was called since this was asked last (see [`SocketState`]).
+    pub(in crate::server) fn take_attention(&self) -> bool {
+        self.socket.attention.take()
     }
 
     /// Does what there is to do; where it `is_called`, what it is told too. Ends with the connection.
@@ -316,7 +317,7 @@ impl<H: Handler> Connection<H> {
     pub(super) fn write(&mut self) -> io::Result<()> {
         if !self.is_blocked {
             if self.sender.output.len() > 0 {
-                self.progress.wrote(self.shard.last_check());
+                self.socket.writes.set_last_write(self.shard.last_check());
             }
             let mut context = Context::from_waker(&self.writer);
             let written = self.sender.output.poll_write(&mut self.transport, &mut context)?;
