@@ -145,8 +145,9 @@ impl<H: Handler> ShardServer<H> {
     /// not accepted. Applies also to connections that acceptors still hand over.
     pub fn drain(&self) {
         self.shared.is_draining.set(true);
+        let now = Instant::now();
         for (_, connection) in &*self.shared.connections.borrow() {
-            connection.state.drain();
+            connection.state.drain(now);
         }
         self.check_all_next();
     }
@@ -211,7 +212,7 @@ impl<H: Handler> ShardServer<H> {
         let entry = ConnectionEntry { state: Rc::clone(state), next_check };
         let key = self.shared.connections.borrow_mut().insert(entry);
         if self.shared.is_draining.get() {
-            state.drain();
+            state.drain(Instant::now());
         }
         let server = self.clone();
         OnDrop(move || {
@@ -240,7 +241,7 @@ impl<H: Handler> ShardServer<H> {
     }
 
     fn serve(&self, stream: tokio::net::TcpStream, peer: SocketAddr, listener: Rc<Listener>) {
-        let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
+        let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some(), Instant::now()));
         // Registered before its task is first polled, so that a shutdown in between reaches it.
         let registration = self.register(&state);
         let server = Self { shared: Rc::clone(&self.shared), settings: self.current_settings() };

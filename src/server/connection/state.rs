@@ -142,8 +142,8 @@ pub(in crate::server) enum Notice {
 }
 
 impl ConnectionState {
-    pub(in crate::server) fn new(peer: SocketAddr, is_tls: bool) -> Self {
-        let now = Instant::now();
+    /// Creates the state of a connection that was accepted at `now`.
+    pub(in crate::server) fn new(peer: SocketAddr, is_tls: bool, now: Instant) -> Self {
         Self {
             peer,
             client: Cell::new(peer.ip().to_canonical()),
@@ -267,11 +267,11 @@ impl ConnectionState {
 
     /// Starts a graceful shutdown. A client that has not sent its first request may still do so,
     /// for [`FIRST_REQUEST_GRACE`].
-    pub(in crate::server) fn drain(&self) {
+    pub(in crate::server) fn drain(&self, now: Instant) {
         if self.has_had_request.get() {
             self.drain_now();
         } else if self.drain_due.get().is_none() {
-            self.drain_due.set(Some(Instant::now() + FIRST_REQUEST_GRACE));
+            self.drain_due.set(Some(now + FIRST_REQUEST_GRACE));
         }
     }
 
@@ -318,7 +318,7 @@ impl ConnectionState {
                 let due = self.idle_since.get() + settings.idle_timeout;
                 next = next.min(due);
                 if now >= due {
-                    self.drain();
+                    self.drain(now);
                 }
             }
             // While the socket is full, HTTP/2 stops reading, so a frame cannot be completed.
@@ -408,3 +408,6 @@ impl ConnectionState {
         self.idle_since.set(now);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,7 +89,7 @@ impl KeepAlive {
     }
 
     /// Since when a frame or a header block is underway; `None`: the last one has ended.
-    pub(super) fn set_unfinished_since(&self, since: Option<Instant>) {
+    pub(in crate::server) fn set_unfinished_since(&self, since: Option<Instant>) {
         self.unfinished_since.set(since);
     }
 
@@ -99,12 +99,12 @@ impl KeepAlive {
     }
 
     /// The other end has sent something.
-    pub(super) fn heard(&self, now: Instant) {
+    pub(in crate::server) fn heard(&self, now: Instant) {
         self.heard.set(now);
     }
 
     /// Whether a PING is to be sent now.
-    pub(super) fn take_probe(&self, now: impl FnOnce() -> Instant) -> bool {
+    pub(in crate::server) fn take_probe(&self, now: impl FnOnce() -> Instant) -> bool {
         let is_due = self.probe.get() == Probe::Due;
         if is_due {
             self.probe.set(Probe::Sent(now()));
