@@ -15,7 +15,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::state::{ConnectionState, CutReason};
+use super::cut_reason::CutReason;
+use super::state::ConnectionState;
 use crate::server::carrier::{Carrier, FramedBody, ResponseSlot, StreamResponse};
 use crate::server::http1::exchange::Http1Exchange;
 use crate::server::http1::lingering;

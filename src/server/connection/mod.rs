@@ -7,7 +7,12 @@
 //! deadline passes. For HTTP/2, and for an event stream over HTTP/1.1, a smaller task takes over
 //! ([`task`]).
 
+mod activity;
+mod client;
+mod cut_reason;
 mod http;
+mod notice;
+mod protocol;
 mod state;
 mod task;
 
@@ -22,12 +27,15 @@ use bytes::BytesMut;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub use self::cut_reason::CutReason;
 pub use self::http::{BodyError, Handler};
-pub(super) use self::state::Notice;
-pub use self::state::{ConnectionState, CutReason, HttpProtocol};
+pub(super) use self::notice::Notice;
+pub use self::protocol::HttpProtocol;
+pub use self::state::ConnectionState;
 use self::task::ConnectionTask;
 use super::carrier::Carrier;
 use super::http2::{self, PREFACE};
@@ -82,7 +90,7 @@ pub(super) async fn serve<H: Handler>(
         Err(error) if is_oversized(&*error) => shard.metrics().request_rejected("header"),
         Err(error) => {
             count_tls_error(&*error, &state, shard.metrics());
-            tracing::debug!(peer = %state.peer, %error, "connection failed");
+            tracing::debug!(peer = %state.peer(), %error, "connection failed");
         }
     }
 }
@@ -136,8 +144,10 @@ async fn negotiate<H: Handler>(
             shard.metrics().connection_cut("proxy_protocol");
         })?;
     }
-    state.update_trust(shard.settings());
-    if let Err(exceeded) = state.admit(shard.clients(), &shard.settings().per_client) {
+    state.client.update_trust(shard.settings());
+    if let Err(exceeded) =
+        state.client.admit(shard.clients(), &shard.settings().per_client, Instant::now())
+    {
         shard.metrics().connection_cut(exceeded.as_str());
         return Err(io::Error::new(io::ErrorKind::QuotaExceeded, exceeded.as_str()).into());
     }
@@ -167,7 +177,7 @@ async fn read_proxy_header<H: Handler>(
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
     }
     if let Some(client) = proxy_protocol::read(socket).await? {
-        state.set_client(client);
+        state.client.set_address(client);
     }
     Ok(())
 }

@@ -9,8 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use super::state::{ConnectionState, CutReason, Notice};
-use super::{Handler, count_tls_error};
+use super::{ConnectionState, CutReason, Handler, Notice, count_tls_error};
 use crate::server::carrier::{Carrier, ConnectionEnd, FramedBody};
 use crate::server::http2;
 use crate::server::shard_server::ShardServer;
@@ -79,7 +78,7 @@ impl<H: Handler, W: ConnectionDriver + Unpin, P: Unpin> Future for ConnectionTas
             ConnectionEnd::Done(Ok(())) => {}
             ConnectionEnd::Done(Err(error)) => {
                 count_tls_error(&error, state, shard.metrics());
-                tracing::debug!(peer = %state.peer, %error, "connection failed");
+                tracing::debug!(peer = %state.peer(), %error, "connection failed");
             }
             ConnectionEnd::BodyFailed => shard.metrics().connection_cut(CutReason::Stream.as_str()),
             ConnectionEnd::Cut(reason) => shard.metrics().connection_cut(reason.as_str()),

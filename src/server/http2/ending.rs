@@ -75,7 +75,7 @@ impl<H: Handler> Connection<H> {
 
     /// Ends the connection for a fault of the client's.
     pub(super) fn fail(&mut self, code: Code, what: &'static str) {
-        tracing::debug!(peer = %self.state.peer, code = code.0, what, "HTTP/2 connection ended");
+        tracing::debug!(peer = %self.state.peer(), code = code.0, what, "HTTP/2 connection ended");
         self.streams = Streams::None;
         self.sender.goaway(self.last_stream, code, what);
         self.close();
