@@ -90,7 +90,7 @@ impl Clients {
         let address = client_key(address);
         let mut table = self.lock();
         let client = table.client(address, now);
-        if limits.connections.is_some_and(|most| client.connections >= most) {
+        if limits.connections.is_some_and(|limit| client.connections >= limit) {
             return Err(ExceededLimit::Connections);
         }
         if !client.new_connections.take(1, limits.new_connections, now) {

@@ -12,12 +12,12 @@ pub(super) fn date() -> HeaderValue {
         static DATE: RefCell<Option<(Instant, HeaderValue)>> = const { RefCell::new(None) };
     }
     let now = Instant::now();
-    DATE.with_borrow_mut(|known| match known {
+    DATE.with_borrow_mut(|cached| match cached {
         Some((made, date)) if now < *made + Duration::from_secs(1) => date.clone(),
         _ => {
             let date = httpdate::fmt_http_date(SystemTime::now());
             let date = HeaderValue::try_from(date).expect("a date is text");
-            *known = Some((now, date.clone()));
+            *cached = Some((now, date.clone()));
             date
         }
     })

@@ -26,12 +26,12 @@ pub enum TlsError {
         cause: io::Error,
     },
     /// A PEM file does not contain what it should.
-    #[error("no {what} found in {path}: expected a PEM file{hint}")]
+    #[error("no {item} found in {path}: expected a PEM file{hint}")]
     Missing {
         /// The file.
         path: PathBuf,
         /// What was expected: "certificate" or "private key".
-        what: &'static str,
+        item: &'static str,
         /// What the file contains instead, and how to convert it; may be empty.
         hint: String,
     },
@@ -117,7 +117,7 @@ impl TlsError {
     pub fn is_key_fault(&self) -> bool {
         match self {
             Self::Key { .. } | Self::Mismatch { .. } => true,
-            Self::Missing { what, .. } => *what == "private key",
+            Self::Missing { item, .. } => *item == "private key",
             _ => false,
         }
     }

@@ -67,12 +67,12 @@ fn missing_item(cause: pem::Error, path: &Path, wanted: PemItem) -> TlsError {
     if let pem::Error::Io(cause) = cause {
         return TlsError::Unreadable { path: path.into(), cause };
     }
-    let what = match wanted {
+    let item = match wanted {
         PemItem::Certificate => "certificate",
         PemItem::Key => "private key",
     };
     let hint = fs::read(path).ok().and_then(|bytes| hint(&bytes, path, wanted));
-    TlsError::Missing { path: path.into(), what, hint: hint.unwrap_or_default() }
+    TlsError::Missing { path: path.into(), item, hint: hint.unwrap_or_default() }
 }
 
 /// Describes what the file contains instead, and how to convert it.

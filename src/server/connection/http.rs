@@ -58,8 +58,8 @@ pub(super) async fn serve_http1<H: Handler>(
     let settings = &shard.settings().http1;
     let slot = ResponseSlot::new();
     let exchange = Http1Exchange::new();
-    let known = (Arc::clone(&exchange), Arc::clone(&state.socket));
-    let socket = ClientSocket::new(transport, known, settings);
+    let shared = (Arc::clone(&exchange), Arc::clone(&state.socket));
+    let socket = ClientSocket::new(transport, shared, settings);
     let service = service(shard, state, slot.clone(), Arc::clone(&exchange));
     let lingering = shard.settings().lingering_close;
     let mut connection = http1::Builder::new()

@@ -96,8 +96,8 @@ pub(super) async fn serve<H: Handler>(
 }
 
 async fn wait_for_cut(state: &ConnectionState) -> CutReason {
-    let mut known = None;
-    std::future::poll_fn(|context| state.poll_cut(&mut known, context)).await
+    let mut last_seen = None;
+    std::future::poll_fn(|context| state.poll_cut(&mut last_seen, context)).await
 }
 
 async fn serve_until_handoff<H: Handler>(
@@ -203,10 +203,10 @@ async fn reject_clear_text(socket: &mut TrackedSocket) -> io::Result<()> {
     socket.write_all(CLEAR_TEXT_RESPONSE).await?;
     socket.shutdown().await?;
     let mut request = (&mut *socket).take(CLEAR_TEXT_BYTES);
-    let mut nowhere = tokio::io::sink();
-    let rest = tokio::io::copy(&mut request, &mut nowhere);
+    let mut sink = tokio::io::sink();
+    let discard = tokio::io::copy(&mut request, &mut sink);
     // Closes whether or not the client did.
-    drop(tokio::time::timeout(CLEAR_TEXT_TIME, rest).await);
+    drop(tokio::time::timeout(CLEAR_TEXT_TIME, discard).await);
     Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP request sent to an HTTPS port"))
 }
 

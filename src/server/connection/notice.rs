@@ -44,14 +44,14 @@ impl NoticeSlot {
         }
     }
 
-    /// Waits until the notice differs from `known`.
+    /// Waits until the notice differs from `last_seen`.
     pub(super) fn poll_after(
         &self,
-        known: Option<Notice>,
+        last_seen: Option<Notice>,
         cx: &Context<'_>,
     ) -> Poll<Option<Notice>> {
         let notice = self.notice.get();
-        if notice != known {
+        if notice != last_seen {
             return Poll::Ready(notice);
         }
         let mut task = self.task.borrow_mut();

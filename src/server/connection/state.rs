@@ -247,25 +247,29 @@ impl ConnectionState {
         self.notice.get()
     }
 
-    /// Waits until the notice differs from `known`.
-    pub(super) async fn notice_after(&self, known: Option<Notice>) -> Option<Notice> {
-        std::future::poll_fn(|cx| self.poll_notice_after(known, cx)).await
+    /// Waits until the notice differs from `last_seen`.
+    pub(super) async fn notice_after(&self, last_seen: Option<Notice>) -> Option<Notice> {
+        std::future::poll_fn(|cx| self.poll_notice_after(last_seen, cx)).await
     }
 
     pub(super) fn poll_notice_after(
         &self,
-        known: Option<Notice>,
+        last_seen: Option<Notice>,
         cx: &Context<'_>,
     ) -> Poll<Option<Notice>> {
-        self.notice.poll_after(known, cx)
+        self.notice.poll_after(last_seen, cx)
     }
 
-    /// Waits until the connection is cut; `known` is the last notice seen.
-    pub(super) fn poll_cut(&self, known: &mut Option<Notice>, cx: &Context<'_>) -> Poll<CutReason> {
+    /// Waits until the connection is cut; `last_seen` is the last notice seen.
+    pub(super) fn poll_cut(
+        &self,
+        last_seen: &mut Option<Notice>,
+        cx: &Context<'_>,
+    ) -> Poll<CutReason> {
         loop {
-            match ready!(self.poll_notice_after(*known, cx)) {
+            match ready!(self.poll_notice_after(*last_seen, cx)) {
                 Some(Notice::Cut(reason)) => return Poll::Ready(reason),
-                other => *known = other,
+                other => *last_seen = other,
             }
         }
     }

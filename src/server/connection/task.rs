@@ -53,7 +53,7 @@ pub(super) struct ConnectionTask<H, W, P> {
     driver: W,
     state: Rc<ConnectionState>,
     // The last notice seen.
-    known: Option<Notice>,
+    last_seen: Option<Notice>,
     shard: ShardServer<H>,
     _guards: P,
 }
@@ -65,7 +65,7 @@ impl<H, W, P> ConnectionTask<H, W, P> {
         shard: ShardServer<H>,
         guards: P,
     ) -> Self {
-        Self { driver, state, known: None, shard, _guards: guards }
+        Self { driver, state, last_seen: None, shard, _guards: guards }
     }
 }
 
@@ -73,8 +73,8 @@ impl<H: Handler, W: ConnectionDriver + Unpin, P: Unpin> Future for ConnectionTas
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { driver, state, known, shard, .. } = self.get_mut();
-        match ready!(driver.poll(context, |context| state.poll_cut(known, context))) {
+        let Self { driver, state, last_seen, shard, .. } = self.get_mut();
+        match ready!(driver.poll(context, |context| state.poll_cut(last_seen, context))) {
             ConnectionEnd::Done(Ok(())) => {}
             ConnectionEnd::Done(Err(error)) => {
                 count_tls_error(&error, state, shard.metrics());

@@ -34,7 +34,7 @@ fn seconds(seconds: u64) -> Duration {
 
 /// What happens on a connection, and at which second after it was accepted.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum TestStep {
     /// A request begins.
     Request,
     /// Its response ends.
@@ -52,15 +52,15 @@ enum Step {
     Ping(u64),
 }
 
-use Step::{Block, Drain, Frame, Heard, Ping, Request, Response, Unblock};
+use TestStep::{Block, Drain, Frame, Heard, Ping, Request, Response, Unblock};
 
-struct Connection {
+struct TestConnection {
     state: ConnectionState,
     accepted: Instant,
 }
 
-impl Connection {
-    fn new(protocol: impl Into<Option<HttpProtocol>>, steps: &[Step]) -> Self {
+impl TestConnection {
+    fn new(protocol: impl Into<Option<HttpProtocol>>, steps: &[TestStep]) -> Self {
         let accepted = Instant::now();
         let peer = "192.0.2.1:4000".parse().expect("an address");
         let state = ConnectionState::new(peer, true, accepted);
@@ -74,7 +74,7 @@ impl Connection {
         self.accepted + seconds(second)
     }
 
-    fn run(&self, step: Step) {
+    fn run(&self, step: TestStep) {
         let Self { state, .. } = self;
         match step {
             Request => state.request_began(),
@@ -94,20 +94,20 @@ impl Connection {
 
 /// What enforcing the deadlines comes to; with the second of the next check.
 #[derive(Debug)]
-enum Outcome {
+enum Enforced {
     Open(u64),
     Draining(u64),
     Cut(CutReason),
 }
 
-use Outcome::{Cut, Draining, Open};
+use Enforced::{Cut, Draining, Open};
 
 /// Name, protocol, what happens, when the deadlines are enforced, and what that comes to.
-type Case<'a> = (&'a str, Option<HttpProtocol>, &'a [Step], u64, Outcome);
+type Case<'a> = (&'a str, Option<HttpProtocol>, &'a [TestStep], u64, Enforced);
 
 fn check(cases: &[Case<'_>]) {
     for (name, protocol, steps, at, outcome) in cases {
-        let connection = Connection::new(*protocol, steps);
+        let connection = TestConnection::new(*protocol, steps);
         let next = connection.state.enforce(connection.at(*at), &settings());
         let next = (next - connection.accepted).as_secs();
         match (connection.state.notice(), outcome) {
@@ -187,7 +187,7 @@ fn a_silent_http2_client_is_sent_a_ping_and_cut_if_it_does_not_respond() {
 
 #[test]
 fn the_first_cut_is_final() {
-    let connection = Connection::new(Http1, &[]);
+    let connection = TestConnection::new(Http1, &[]);
     connection.state.cut(CutReason::Stream);
     connection.state.cut(CutReason::Stopped);
     connection.run(Request);
@@ -204,7 +204,7 @@ fn only_an_idle_connection_is_closed_in_a_shortage() {
         ("just after a request", &[Request, Response(50)], 50, false),
         ("a second after a request", &[Request, Response(50)], 51, true),
     ] {
-        let connection = Connection::new(Http1, steps);
+        let connection = TestConnection::new(Http1, steps);
         assert_eq!(connection.state.close_if_idle(connection.at(at)), is_closed, "{name}");
         let notice = is_closed.then_some(Notice::Cut(CutReason::Shortage));
         assert_eq!(connection.state.notice(), notice, "{name}");
@@ -223,22 +223,22 @@ impl Wake for WakeCount {
 
 #[test]
 fn each_notice_wakes_the_task_and_is_returned_once() {
-    let connection = Connection::new(Http1, &[Request]);
+    let connection = TestConnection::new(Http1, &[Request]);
     let state = &connection.state;
     assert!(state.socket.attention.take(), "raised at first");
     let count = Arc::new(WakeCount::default());
     let waker = Waker::from(Arc::clone(&count));
     let context = Context::from_waker(&waker);
-    let mut known = None;
-    assert!(state.poll_cut(&mut known, &context).is_pending());
+    let mut last_seen = None;
+    assert!(state.poll_cut(&mut last_seen, &context).is_pending());
 
     connection.run(Drain(1));
     assert!(state.socket.attention.take());
     assert_eq!(count.0.load(Ordering::Relaxed), 1);
-    assert!(state.poll_cut(&mut known, &context).is_pending(), "a drain is not a cut");
-    assert_eq!(known, Some(Notice::Drain));
+    assert!(state.poll_cut(&mut last_seen, &context).is_pending(), "a drain is not a cut");
+    assert_eq!(last_seen, Some(Notice::Drain));
 
     state.cut(CutReason::Stopped);
     assert_eq!(count.0.load(Ordering::Relaxed), 2);
-    assert!(state.poll_cut(&mut known, &context).is_ready());
+    assert!(state.poll_cut(&mut last_seen, &context).is_ready());
 }
