@@ -1,8 +1,8 @@
 //! Limits per client address: open connections, and rates of connections, requests and new
 //! channels.
 //!
-//! Every limit is off by default, and then costs nothing. An IPv6 /64 counts as one client, since a
-//! subscriber usually has a whole one (RFC 6177). Shared by all shards: one short lock per
+//! Every limit is off by default, and then costs nothing. An IPv6 /64 counts as one client, since
+//! an end site has at least a whole one (RFC 6177). Shared by all shards: one short lock per
 //! connection, request or stream, none per event.
 
 use std::collections::HashMap;

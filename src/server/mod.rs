@@ -8,8 +8,7 @@
 //! [`clients`] the limits of each client address. [`connection`] serves one connection from accept
 //! to close, and [`carrier`] takes over when it carries an event stream over HTTP/1.1. [`tls`] and
 //! [`certificate`] are its TLS, [`proxy_protocol`] reads the client's address from a load balancer,
-//! and [`transport`] is its socket, [`socket_state`] what the
-//! socket and the task share.
+//! [`transport`] is its socket, and [`socket_state`] what the socket and the task share.
 //!
 //! Requests: [`http1`] is HTTP/1.1 around hyper, [`http2`] is HTTP/2 with [`upload_memory`] for its
 //! windows and [`stream_abort`] to abort one stream. [`request_body`] and [`interim`] are the same
@@ -140,7 +139,7 @@ pub struct Http2Settings {
     pub stream_window: u32,
     /// The size a stream's window may grow to while its body is read as fast as it arrives.
     pub max_stream_window: u32,
-    /// The flow-control window of a connection, in bytes, without what it borrows from
+    /// The flow-control window of a connection, in bytes, without what it reserves of
     /// `upload_memory`.
     pub connection_window: u32,
     /// How long a client may take to send a whole header block, or a whole frame other than DATA.

@@ -1,8 +1,8 @@
 //! The client's socket, with or without TLS.
 //!
-//! [`TrackedSocket`] sits below TLS, so that it sees the network: it records in [`SocketState`] whether
-//! writes make progress. Needed because hyper has no write timeout: it would wait forever for a client
-//! that stopped reading.
+//! [`TrackedSocket`] sits below TLS, so that it sees the network: it records in [`SocketState`]
+//! whether writes make progress. Needed because hyper has no write timeout: it would wait forever
+//! for a client that stopped reading.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
