@@ -117,7 +117,8 @@ impl DescriptorShortage {
         tracing::warn!(
             limit,
             connections,
-            "too many open files: new connections wait; raise the limit (LimitNOFILE=, ulimit -n)"
+            "out of file descriptors (too many open files): new connections wait; raise LimitNOFILE= \
+             or ulimit -n"
         );
     }
 

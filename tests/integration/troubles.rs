@@ -343,14 +343,14 @@ async fn file_descriptors_that_are_used_up_are_told_once_and_make_it_not_ready()
     let (_, text) = verbose(&gateway).await;
     let line = text.lines().find(|line| line.contains("descriptors")).unwrap();
     assert!(
-        line.starts_with("[-] descriptors failed: file_descriptors: 160 may be open"),
+        line.starts_with("[-] descriptors failed: file_descriptors: limit of 160 reached"),
         "{line}"
     );
     assert!(line.contains("since 20"), "{line}");
     assert_eq!(gateway.admin("/readyz?exclude=descriptors").await.status, 200);
     assert_eq!(gateway.metrics().await.sum("ssegate_file_descriptors_short", &[]), 1.0);
     let page = gateway.admin("/").await.text().await;
-    assert!(page.contains("160 may be open"), "{page}");
+    assert!(page.contains("limit of 160 reached"), "{page}");
 
     // Clients come and go: the log does not.
     for _ in 0..20 {
