@@ -1,4 +1,4 @@
-//! The task of a connection: it reads, lets streams send, and writes.
+//! The connection task: reads and processes frames, lets streams send in turn, and writes.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,55 +25,56 @@ use crate::server::http2::read_buffer;
 use crate::server::http2::wakes::{Caller, Part};
 use crate::server::upload_memory::UploadMemory;
 
-/// What is written at once: one TLS record.
+/// The output buffered before a write, in octets: one TLS record.
 pub(super) const MAX_TOGETHER: usize = 16 << 10;
-/// While so much waits for the socket, nothing is read that would have to be answered.
+/// High-water mark of the output, in octets. Above it nothing is read: frames such as PING and
+/// SETTINGS would add their ACKs to it.
 const MAX_UNSENT: usize = 64 << 10;
-/// The payload of the PING that the backend has to answer in time.
+/// The payload of the PING that checks whether the backend is alive.
 const LIVENESS_PING: &[u8; 8] = b"ssegate?";
-/// How often a connection reads and writes before other tasks run.
+/// How many times a poll reads and writes before it yields to other tasks.
 const MAX_ROUNDS: usize = 16;
 
-/// The task of a connection: all of it but what [`Link`] shares.
+/// The connection task, with all state of the connection that [`Link`] does not share.
 #[derive(Debug)]
 pub(super) struct Driver<T> {
     socket: T,
     pub(super) link: Rc<Link>,
     pub(super) streams: FxHashMap<u32, Stream>,
-    /// How many of them have not sent their request to its end.
+    /// The number of streams whose request has not been sent to its end.
     pub(super) uploading: usize,
-    /// Streams that have something to do, in order.
+    /// Streams that were woken, in order.
     pub(super) ready: VecDeque<u32>,
-    /// Streams that have something to send when the window of the connection opens.
+    /// Streams that wait for the connection window.
     pub(super) starved: Vec<u32>,
     pub(super) output: Output,
     pub(super) encoder: Encoder,
     pub(super) decoder: Decoder,
     pub(super) peer: PeerSettings,
-    /// What may be sent on all streams, in octets.
+    /// The connection's flow-control window for sending, in octets.
     pub(super) send_window: i64,
-    /// What has arrived on all streams and has not been credited, in octets.
+    /// Octets received that no WINDOW_UPDATE of the connection has returned yet.
     pub(super) uncredited: usize,
-    /// The header block that is not complete.
+    /// The incomplete header block.
     pub(super) block: Option<Box<HeaderBlock>>,
     pub(super) max_header: usize,
-    /// Lends what windows grow by.
+    /// The memory from which stream windows grow.
     pub(super) memory: UploadMemory,
-    /// Whether the window of a stream limits it.
+    /// Measures whether the window of a stream limits its throughput.
     pub(super) measurement: Measurement,
-    /// The last stream that the backend will process.
+    /// The last stream ID of the GOAWAY frames received.
     pub(super) last_stream: u32,
-    /// Why the backend takes no more requests.
+    /// Set by a GOAWAY: the connection ends with this reason when its last stream has ended.
     pub(super) goaway: Option<Reason>,
     liveness: Liveness,
-    /// Octets that the socket took.
+    /// Octets written to the socket so far.
     written: u64,
     task: Option<Waker>,
-    // Of a frame that is not complete.
+    // The beginning of an incomplete frame.
     input: Vec<u8>,
     is_readable: bool,
     is_blocked: bool,
-    // The socket takes no more, but something may still arrive.
+    // A write has failed, but frames sent before may still be readable.
     is_broken: bool,
     is_closed: bool,
     reader: Waker,
@@ -119,14 +120,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// Reads, sends and writes what there is; ends with the connection, and why it did.
+    /// Reads, sends and writes until nothing is left to do. Ready with the reason when the
+    /// connection has ended.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
         for _ in 0..MAX_ROUNDS {
             self.take_wakes();
             if self.may_read()
                 && let Err(reason) = self.read()
             {
-                // What was answered meanwhile may still be of use to the backend.
+                // Send what is buffered, such as a GOAWAY, before closing.
                 self.write();
                 return Poll::Ready(reason);
             }
@@ -142,7 +144,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 match due {
                     Due::Ping => self.ping(LIVENESS_PING, false),
                     Due::End => {
-                        return Poll::Ready(Reason::Lost("it does not answer a PING".into()));
+                        return Poll::Ready(Reason::Lost("no PING ACK from the backend".into()));
                     }
                 }
                 continue;
@@ -158,7 +160,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Poll::Pending
     }
 
-    /// Whether the backend is expected to send something.
+    /// Whether data is expected from the backend.
     fn is_busy(&self) -> bool {
         !self.streams.is_empty() || !self.link.is_open() || self.link.is_silent() || self.is_broken
     }
@@ -180,12 +182,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// A stream has something to do.
+    /// Queues a stream to be polled.
     pub(super) fn make_ready(&mut self, id: u32) {
         make_ready(&mut self.streams, &mut self.ready, id);
     }
 
-    /// There is window for the streams that wait for it.
+    /// Wakes the streams that wait for the connection window.
     pub(super) fn feed_starved(&mut self) {
         for id in std::mem::take(&mut self.starved) {
             self.make_ready(id);
@@ -196,7 +198,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.is_readable && self.output.len() < MAX_UNSENT
     }
 
-    /// Whether more can be put into the output.
+    /// Whether the output takes more frames.
     pub(super) fn may_send(&self) -> bool {
         !self.is_blocked && self.output.len() < MAX_TOGETHER
     }
@@ -218,8 +220,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         received.and(end)
     }
 
-    /// Fills `buffer`, behind what is left of the last frame; returns how far, and why nothing more
-    /// will arrive.
+    /// Fills `buffer` after the rest of the last read. Returns the length; an error also has the
+    /// reason why nothing more will arrive.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, (usize, Reason)> {
         let mut filled = self.input.len();
         buffer[..filled].copy_from_slice(&self.input);
@@ -228,7 +230,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             let mut read = ReadBuf::new(&mut buffer[filled..]);
             match Pin::new(&mut self.socket).poll_read(&mut cx, &mut read) {
                 Poll::Ready(Ok(())) if read.filled().is_empty() => {
-                    let closed = Reason::Lost("the backend has closed it".into());
+                    let closed = Reason::Lost("closed by the backend".into());
                     return Err((filled, closed));
                 }
                 Poll::Ready(Ok(())) => filled += read.filled().len(),
@@ -242,7 +244,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(filled)
     }
 
-    /// Processes all frames that are complete, and keeps the beginning of the next.
+    /// Processes all complete frames, and keeps the beginning of the next.
     fn receive_all(&mut self, octets: &[u8]) -> Result<(), Reason> {
         if !self.link.is_open() && octets.starts_with(b"HTTP/1.") {
             return Err(Reason::Http1);
@@ -266,7 +268,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
-    /// Lets streams send, one after the other.
+    /// Serves the woken streams while the output takes more.
     fn serve(&mut self) {
         while self.may_send()
             && let Some(id) = self.ready.pop_front()
@@ -287,8 +289,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         match self.output.poll_write(&mut self.socket, &mut cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Pending => self.is_blocked = true,
-            // What the backend sent before it closed, a GOAWAY perhaps, is still to be read; the
-            // end of the connection follows.
+            // Keep reading: the backend may have sent responses or a GOAWAY before it closed. The
+            // read side then ends the connection.
             Poll::Ready(Err(_)) => (self.is_broken, self.is_blocked) = (true, true),
         }
         self.written += (before - self.output.len()) as u64;
@@ -297,24 +299,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// Where the next frame begins in all that is written, in octets.
+    /// The offset of the next frame in the octets of the whole connection.
     pub(super) fn position(&self) -> u64 {
         self.written + self.output.len() as u64
     }
 
     fn update_uploads(&self) {
-        // Most requests have no body, and then there is nothing to add up.
+        // Most requests have no body: skip the sum.
         let draw =
             if self.uploading == 0 { 0 } else { self.streams.values().map(Stream::draw).sum() };
         self.link.update_uploads(self.send_window, draw);
     }
 
-    /// Forgets a stream.
+    /// Removes a stream that has ended.
     pub(super) fn remove(&mut self, id: u32) -> Option<Stream> {
         let stream = self.streams.remove(&id)?;
         if stream.is_uploading() {
             self.uploading -= 1;
-            // What it would have taken of the window may be enough for others.
+            // The window that it would have used may be enough for others.
             self.feed_starved();
         }
         self.link.ended();
@@ -323,7 +325,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 }
 
 impl<T> Driver<T> {
-    /// The connection has ended. A request of which nothing was written can be sent again.
+    /// Ends the connection, and fails its streams. A request of which nothing was written is
+    /// returned as unprocessed.
     fn close(&mut self, reason: &Reason) {
         if std::mem::replace(&mut self.is_closed, true) {
             return;
@@ -338,7 +341,7 @@ impl<T> Driver<T> {
         self.lose_queued(reason);
     }
 
-    /// The requests that were not begun can be sent elsewhere.
+    /// Returns the queued requests as unprocessed.
     pub(super) fn lose_queued(&self, reason: &Reason) {
         while let Some(Queued { request, feed, .. }) = self.link.take_queued() {
             feed.lose(Lost { reason: reason.clone(), is_unprocessed: true, request });
@@ -347,7 +350,7 @@ impl<T> Driver<T> {
     }
 }
 
-/// Nobody waits for a task that is gone: it may have panicked, or been aborted with the last handle.
+/// Fails the streams if the task panics, or is aborted with the last handle.
 impl<T> Drop for Driver<T> {
     fn drop(&mut self) {
         self.close(&Reason::Task);
@@ -370,7 +373,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
     }
 }
 
-/// Puts a stream among those that have something to do, once.
+/// Queues a stream to be polled, unless it is queued already.
 fn make_ready(streams: &mut FxHashMap<u32, Stream>, ready: &mut VecDeque<u32>, id: u32) {
     if let Some(stream) = streams.get_mut(&id)
         && !std::mem::replace(&mut stream.is_ready, true)

@@ -1,8 +1,8 @@
-//! A header block on its way in, in as many frames as the backend likes (RFC 9113, section 4.3).
+//! Decodes a header block that arrives in HEADERS and CONTINUATION frames (RFC 9113, section 4.3).
 //!
-//! Its fields are decoded as its frames arrive, and those that are over the limit are dropped. So a
-//! block of any size costs one connection a bounded amount of memory, and only its own stream fails:
-//! the compression context stays that of the backend.
+//! Fields are decoded as the frames arrive, and dropped when they exceed the limit. So a block of
+//! any size takes bounded memory, and fails only its own stream: the HPACK dynamic table stays in
+//! sync with the backend's.
 
 use std::ops::ControlFlow;
 
@@ -11,18 +11,18 @@ use super::reason::Fault;
 use crate::server::http2::error::Code;
 use crate::server::http2::hpack::Decoder;
 
-/// The largest encoded field, in octets. It has to be buffered until it is complete.
+/// The maximum size of one encoded field, in octets: a field is buffered until it is complete.
 const MAX_FIELD: usize = 4 << 20;
 
-/// A header block whose end has not arrived.
+/// An incomplete header block.
 #[derive(Debug)]
 pub(super) struct HeaderBlock {
-    /// The stream that it belongs to.
+    /// Its stream.
     pub(super) stream: u32,
-    /// Whether nothing follows it on that stream.
+    /// Whether its HEADERS frame has END_STREAM.
     pub(super) ends_stream: bool,
     draft: HeadDraft,
-    // The beginning of the next field.
+    // The beginning of an incomplete field.
     rest: Vec<u8>,
     is_begun: bool,
 }
@@ -36,7 +36,7 @@ impl HeaderBlock {
     /// Decodes the payload of the next frame.
     ///
     /// # Errors
-    /// It is no HPACK, or one field is too large to be decoded.
+    /// Invalid HPACK, or a field larger than 4 MiB: a connection error.
     pub(super) fn push(&mut self, octets: &[u8], decoder: &mut Decoder) -> Result<(), Fault> {
         if self.rest.is_empty() {
             let used = self.decode(octets, decoder)?;
@@ -65,15 +65,15 @@ impl HeaderBlock {
         decoded.map_err(|_| Fault::Connection(Code::COMPRESSION_ERROR, "invalid HPACK"))
     }
 
-    /// The block is complete.
+    /// Completes the block.
     ///
     /// # Errors
-    /// It ends within a field.
+    /// It ends within a field: a connection error.
     pub(super) fn finish(self) -> Result<HeadDraft, Fault> {
         if self.rest.is_empty() {
             Ok(self.draft)
         } else {
-            Err(Fault::Connection(Code::COMPRESSION_ERROR, "a header block that ends in a field"))
+            Err(Fault::Connection(Code::COMPRESSION_ERROR, "a truncated header block"))
         }
     }
 }
@@ -87,10 +87,10 @@ mod tests {
     const LIMIT: usize = 64 << 10;
 
     #[test]
-    fn a_block_far_over_the_limit_takes_little_memory_and_leaves_the_context_intact() {
+    fn a_block_far_over_the_limit_takes_little_memory_and_keeps_the_dynamic_table_in_sync() {
         let mut decoder = Decoder::default();
         let mut block = HeaderBlock::new(1, true, LIMIT);
-        // Each adds itself to the dynamic table.
+        // A literal with incremental indexing.
         let field = [&[0x40, 0x01, b'a', 100][..], &[b'x'; 100]].concat();
         block.push(&[0x88], &mut decoder).expect("valid");
         let frame = field.repeat(150);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_in_many_frames_is_put_together() {
+    fn a_field_split_over_many_frames_is_decoded() {
         let mut decoder = Decoder::default();
         let mut block = HeaderBlock::new(1, true, LIMIT);
         let octets = [&[0x88, 0x00, 0x01, b'a', 0x7f, 0xe9, 0x06][..], &[b'x'; 1000]].concat();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn one_field_without_end_ends_the_connection() {
+    fn an_endless_field_is_a_connection_error() {
         let mut decoder = Decoder::default();
         let mut block = HeaderBlock::new(1, true, LIMIT);
         block.push(&[0x00, 0x01, b'a', 0x7f, 0xff, 0xff, 0xff, 0x3f], &mut decoder).expect("valid");

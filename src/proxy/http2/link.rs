@@ -1,7 +1,7 @@
-//! What the task of a connection shares with those who send requests on it.
+//! The state that the connection task shares with the handles.
 //!
-//! It counts the streams against what the backend allows, and the uploads against the window of the
-//! connection, so that a request is sent where nothing holds it up.
+//! Counts streams against MAX_CONCURRENT_STREAMS, and request bodies against the connection window,
+//! so that the pool sends a request only where it does not stall.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,71 +22,71 @@ use crate::proxy::upload::Upload;
 use crate::server::http2::frame::MAX_31_BITS;
 use crate::server::http2::wakes::{Part, Wakes};
 
-/// Streams on one connection, whatever the backend allows: what RFC 9113, section 6.5.2, wants every
-/// server to take.
+/// The maximum number of streams on one connection, even if the backend allows more: the minimum
+/// that RFC 9113, section 6.5.2, recommends to servers.
 const MAX_STREAMS: usize = 100;
-/// Behind this number a connection opens no stream: they end at 2^31 (RFC 9113, section 5.1.1).
+/// No stream is opened beyond this identifier; they end at 2^31 - 1 (RFC 9113, section 5.1.1).
 const LAST_STREAM: u32 = (1 << 31) - 1_000;
-/// The connection itself, among the streams that can be woken.
+/// The waker for the connection as a whole: stream 0.
 const CONNECTION: u32 = 0;
 
-/// The state of one connection, as its users see it.
+/// The shared state of one connection.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) wakes: Arc<Wakes>,
-    // Notified when a request that waits may find room, here or elsewhere.
+    // Wakes the requests that wait in the pool.
     room: Rc<Room>,
     queue: RefCell<VecDeque<Queued>>,
     phase: RefCell<Phase>,
     next_stream: Cell<u32>,
-    // Streams that have not ended, queued ones included.
+    // Streams that have not ended, including queued ones.
     streams: Cell<usize>,
-    // How many there may be now, and how many the backend has announced.
+    // The current limit, which drops after a refused stream, and the limit that the backend
+    // announced.
     max_streams: Cell<usize>,
     announced: Cell<usize>,
     resets: RefCell<Resets>,
-    // It takes no more requests, though the backend has not said so.
+    // The connection takes no further requests, although the backend has not sent a GOAWAY.
     is_worn_out: Cell<bool>,
-    // How often something has arrived.
+    // The number of reads that returned data.
     arrivals: Cell<u64>,
-    // A request has timed out on it, and nothing has arrived since that was sent.
+    // A request has timed out, and nothing has arrived since it was sent.
     is_silent: Cell<bool>,
-    // A PING is to be sent to find out.
+    // A PING is to be sent, to check whether the backend is alive.
     wants_ping: Cell<bool>,
     uploads: Uploads,
-    // The last stream of an orderly GOAWAY that came while the connection was in use: an idle one is
-    // ended because it is idle, which says nothing of how many requests it takes.
+    // The last stream ID of a GOAWAY(NO_ERROR) received while the connection was in use. An idle
+    // connection is closed because it is idle, which says nothing about a request limit.
     last_stream: Cell<Option<u32>>,
     opening: RefCell<Option<Waker>>,
     task: Waker,
     stream_window: u32,
 }
 
-/// How far a connection has come.
+/// The life cycle of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The backend has not sent its SETTINGS.
+    /// Waiting for the backend's SETTINGS.
     Opening,
     Open,
-    /// The backend takes no more requests; its streams go on.
+    /// A GOAWAY was received: no new streams, the open ones continue.
     Leaving(Reason),
     Closed(Reason),
 }
 
-/// The bodies of requests that have not been sent to their end, and what is left for them of the
-/// connection's window. A backend that does not read one of them does not credit it, and the others
-/// have that much less: the whole window, perhaps, of a backend that grants a connection as much as a
-/// stream.
+/// Accounts for the connection window that unfinished request bodies may use up. A backend that
+/// does not read one of them does not return its credit, which leaves less for the others: nothing
+/// at all, if the connection window is no larger than a stream window.
 #[derive(Debug, Default)]
 struct Uploads {
-    // Octets of the window that none of them can take.
+    // Octets of the connection window that the unfinished bodies cannot use up.
     credit: Cell<i64>,
-    // The largest window that the connection had, and the first of each stream, in octets.
+    // The largest connection window seen, and the initial stream window, in octets.
     largest_window: Cell<i64>,
     initial_window: Cell<i64>,
 }
 
-/// A request that the task has not begun to send.
+/// A request that the task has not started to send.
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) stream: u32,
@@ -96,7 +96,8 @@ pub(super) struct Queued {
 }
 
 impl Link {
-    /// A connection that opens. `room` grows whenever one of its streams ends, or an upload on it goes on.
+    /// The state of a connection that is being opened. `room` is notified whenever a stream ends or
+    /// upload credit grows.
     pub(super) fn new(room: Rc<Room>, stream_window: u32) -> Self {
         let wakes = Arc::new(Wakes::default());
         Self {
@@ -121,7 +122,7 @@ impl Link {
         }
     }
 
-    /// Waits until the backend has sent its SETTINGS, and takes a stream.
+    /// Ready when the backend has sent its SETTINGS and allows a stream.
     pub(super) fn poll_open(&self, cx: &Context<'_>) -> Poll<Result<(), Reason>> {
         match &*self.phase.borrow() {
             Phase::Open if self.max_streams.get() > 0 => return Poll::Ready(Ok(())),
@@ -134,7 +135,7 @@ impl Link {
         Poll::Pending
     }
 
-    /// Queues a request, as a stream of its own.
+    /// Queues a request for a new stream.
     pub(super) fn send(&self, request: Request<Upload>) -> Exchange {
         let stream = self.next_stream.get();
         let waker = self.wakes.caller(Part::Stream(stream));
@@ -151,7 +152,7 @@ impl Link {
         exchange
     }
 
-    /// How many requests can be sent now.
+    /// The number of further requests that can be sent now.
     pub(super) fn room(&self) -> usize {
         let is_open = *self.phase.borrow() == Phase::Open;
         if is_open && !self.is_worn_out() && !self.is_silent() {
@@ -161,45 +162,46 @@ impl Link {
         }
     }
 
-    /// Whether a body of this length, `None` where it is not known, can be sent even if the backend
-    /// reads no other.
+    /// Whether a body of this length (`None`: unknown) can be sent even if the backend reads no
+    /// other.
     pub(super) fn takes_upload(&self, length: Option<u64>) -> bool {
         self.uploads.credit.get() >= self.uploads.need(length)
     }
 
-    /// Streams that have not ended.
+    /// The number of open and queued streams.
     pub(super) fn streams(&self) -> usize {
         self.streams.get()
     }
 
-    /// Streams that the backend takes at the same time, as far as we use them.
+    /// The announced limit of concurrent streams, at most [`MAX_STREAMS`].
     pub(super) fn max_streams(&self) -> usize {
         self.announced.get()
     }
 
-    /// Streams that were opened so far.
+    /// The number of streams opened so far.
     pub(super) fn opened(&self) -> u32 {
         (self.next_stream.get() - 1) / 2
     }
 
-    /// After how many streams the backend has ended it in an orderly way while it was in use.
+    /// The number of streams after which the backend sent GOAWAY(NO_ERROR), if it did while the
+    /// connection was in use.
     pub(super) fn ended_after(&self) -> Option<u32> {
         self.last_stream.get().map(|last| last.div_ceil(2))
     }
 
-    /// Whether it will take no more requests, whatever ends.
+    /// Whether it takes no further requests, ever.
     pub(super) fn is_over(&self) -> bool {
         matches!(&*self.phase.borrow(), Phase::Leaving(_) | Phase::Closed(_)) || self.is_worn_out()
     }
 
-    /// How often something has arrived.
+    /// The number of reads that returned data so far.
     pub(super) fn arrivals(&self) -> u64 {
         self.arrivals.get()
     }
 
-    /// A request has timed out that was sent after this many arrivals. If nothing has arrived since,
-    /// the connection is given no more requests until something does, and the backend is sent a PING
-    /// at once: it may be gone without a word, and other connections to it may be fine.
+    /// Reports that a request has timed out, which was sent after this many arrivals. If nothing
+    /// has arrived since, the connection takes no requests until something does, and a PING is sent
+    /// at once: the peer may have vanished without a FIN, while other connections still work.
     pub(super) fn timed_out(&self, arrivals: u64) {
         if self.arrivals.get() == arrivals {
             self.is_silent.set(true);
@@ -208,7 +210,7 @@ impl Link {
         }
     }
 
-    /// Whether a request has timed out, and nothing has arrived since.
+    /// Whether a request has timed out and nothing has arrived since it was sent.
     pub(super) fn is_silent(&self) -> bool {
         self.is_silent.get()
     }
@@ -218,13 +220,13 @@ impl Link {
     }
 }
 
-/// What the task does.
+/// For the connection task.
 impl Link {
     pub(super) fn is_open(&self) -> bool {
         !matches!(&*self.phase.borrow(), Phase::Opening)
     }
 
-    /// The backend has announced its settings.
+    /// Applies the backend's SETTINGS.
     pub(super) fn configured(&self, peer: &PeerSettings) {
         let most = peer.max_streams.min(MAX_STREAMS);
         self.max_streams.set(most);
@@ -237,7 +239,7 @@ impl Link {
         self.room.changed();
     }
 
-    /// Something has arrived.
+    /// Records that data has arrived.
     pub(super) fn arrived(&self) {
         self.arrivals.set(self.arrivals.get() + 1);
         if self.is_silent.replace(false) {
@@ -246,12 +248,12 @@ impl Link {
         }
     }
 
-    /// Whether a PING is to be sent now.
+    /// Returns whether a PING is to be sent now, once.
     pub(super) fn take_ping(&self) -> bool {
         self.wants_ping.take()
     }
 
-    /// The next request to send.
+    /// Takes the next request to send.
     pub(super) fn take_queued(&self) -> Option<Queued> {
         self.queue.borrow_mut().pop_front()
     }
@@ -260,38 +262,38 @@ impl Link {
         !self.queue.borrow().is_empty()
     }
 
-    /// Whether the backend knows, or may know, a stream of this number.
+    /// Whether this stream is not idle (RFC 9113, section 5.1): it has been opened or queued.
     pub(super) fn has_opened(&self, stream: u32) -> bool {
         stream % 2 == 1 && stream < self.next_stream.get()
     }
 
-    /// A stream has ended.
+    /// Records that a stream has ended.
     pub(super) fn ended(&self) {
         self.streams.set(self.streams.get() - 1);
-        // One more at a time, after the backend has refused one.
+        // After a refused stream the limit recovers by one per ended stream.
         self.max_streams.set((self.max_streams.get() + 1).min(self.announced.get()));
         self.room.grew();
     }
 
-    /// The backend has refused a stream, which has ended: it takes no more than it has.
+    /// The backend has refused a stream: lowers the limit to the streams that are open now.
     pub(super) fn refused(&self) {
         self.max_streams.set(self.streams.get().clamp(1, self.announced.get().max(1)));
     }
 
-    /// The backend asks for calm, or will soon: no further request is sent here.
+    /// Sends no further requests here: the backend has sent ENHANCE_YOUR_CALM, or will soon.
     pub(super) fn wear_out(&self) {
         self.is_worn_out.set(true);
     }
 
-    /// A request was taken back.
+    /// Records that a request was cancelled with RST_STREAM.
     pub(super) fn reset(&self) {
         if self.resets.borrow_mut().are_too_many(Instant::now()) {
             self.wear_out();
         }
     }
 
-    /// `window` is that of the connection now, and `draw` what the uploads that have begun can take of
-    /// it, in octets.
+    /// Recomputes the upload credit. `window` is the connection window, `draw` the part of it that
+    /// the open streams may use up, in octets.
     pub(super) fn update_uploads(&self, window: i64, draw: i64) {
         let Uploads { credit, largest_window, .. } = &self.uploads;
         largest_window.set(largest_window.get().max(window));
@@ -302,8 +304,7 @@ impl Link {
         }
     }
 
-    /// The backend takes no more requests. `last_stream` is the last one that it processes, where it
-    /// ends the connection in an orderly way.
+    /// A GOAWAY was received. `last_stream` is its last stream ID if it is NO_ERROR.
     pub(super) fn leave(&self, reason: &Reason, last_stream: Option<u32>) {
         let last_stream = last_stream.filter(|&last| last < MAX_31_BITS);
         self.last_stream.set(last_stream.filter(|&last| self.is_busy_up_to(last)));
@@ -313,13 +314,13 @@ impl Link {
         self.wake_opening();
     }
 
-    /// Whether a stream has not ended that the backend processes, if this is the last one.
+    /// Whether a stream up to this one is still open.
     fn is_busy_up_to(&self, last: u32) -> bool {
         let behind = self.opened().saturating_sub(last.div_ceil(2));
         self.streams.get() > behind as usize
     }
 
-    /// The connection has ended.
+    /// Records that the connection has ended.
     pub(super) fn close(&self, reason: &Reason) {
         *self.phase.borrow_mut() = Phase::Closed(reason.clone());
         self.wake_opening();
@@ -341,8 +342,8 @@ impl Uploads {
         }
     }
 
-    /// What a body of this length takes of the connection's window until its backend must have
-    /// credited some of it. Half of the window is left out of it: that much may be credited late.
+    /// What a body of this length may use of the connection window before the backend must return
+    /// credit. Half of the window is not counted: servers may delay WINDOW_UPDATE that long.
     fn need(&self, length: Option<u64>) -> i64 {
         let length = length.and_then(|length| i64::try_from(length).ok()).unwrap_or(i64::MAX);
         length.min(self.initial_window.get()).min(self.largest_window.get() / 2 + 1)

@@ -1,4 +1,4 @@
-//! Whether the backend is still there while requests wait for it.
+//! Detects a dead connection with PING while requests are open.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// While requests run, a PING is sent when nothing has arrived for this long; unanswered for as long
-/// again, it ends the connection.
+/// While requests are open, a PING is sent when nothing has arrived for this long; without an ACK
+/// for as long again, the connection is closed.
 pub(super) const PING: Duration = Duration::from_secs(20);
 
-/// Watches one connection. It has a timer only while requests run.
+/// The liveness check of one connection. Sets a timer only while requests are open.
 #[derive(Debug)]
 pub(super) struct Liveness {
     heard: Instant,
@@ -18,11 +18,11 @@ pub(super) struct Liveness {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// What is due.
+/// What the connection task must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Ping,
-    /// The PING was not answered.
+    /// Close the connection: no PING ACK arrived.
     End,
 }
 
@@ -31,13 +31,13 @@ impl Liveness {
         Self { heard: Instant::now(), pinged: None, timer: None }
     }
 
-    /// Something has arrived.
+    /// Records that data has arrived.
     pub(super) fn heard(&mut self) {
         (self.heard, self.pinged) = (Instant::now(), None);
     }
 
-    /// Asks now whether the backend is still there; returns whether a PING is to be sent. It is not
-    /// while another one waits for its ACK.
+    /// Starts a check now; returns whether to send a PING. Returns `false` while an earlier PING
+    /// awaits its ACK.
     pub(super) fn probe(&mut self) -> bool {
         if self.pinged.is_some() {
             return false;
@@ -46,14 +46,14 @@ impl Liveness {
         true
     }
 
-    /// Ready when something is due. `is_busy`: requests run.
+    /// Ready when an action is due. `is_busy`: data is expected from the backend.
     pub(super) fn poll(&mut self, is_busy: bool, cx: &mut Context<'_>) -> Poll<Due> {
         if !is_busy {
             (self.timer, self.pinged) = (None, None);
             return Poll::Pending;
         }
         if self.timer.is_none() {
-            // Until now nothing was expected.
+            // The connection was idle: the time starts now.
             self.heard = Instant::now();
         }
         loop {
@@ -63,7 +63,7 @@ impl Liveness {
                 return Poll::Pending;
             }
             if Instant::now() < due {
-                // It was set before something arrived.
+                // The timer was set before data arrived.
                 timer.as_mut().reset(due);
             } else if self.pinged.is_some() {
                 return Poll::Ready(Due::End);
@@ -86,7 +86,7 @@ mod tests {
     use super::{Due, Liveness, PING};
 
     #[tokio::test(start_paused = true)]
-    async fn a_backend_that_says_nothing_is_pinged_and_then_given_up() {
+    async fn a_silent_backend_gets_a_ping_and_then_the_connection_is_closed() {
         let (mut liveness, start) = (Liveness::new(), Instant::now());
         let mut due = async || poll_fn(|cx| liveness.poll(true, cx)).await;
         assert_eq!(due().await, Due::Ping);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_backend_that_is_probed_is_given_up_when_it_does_not_answer_that() {
+    async fn a_probe_without_an_ack_closes_the_connection() {
         let (mut liveness, start) = (Liveness::new(), Instant::now());
         assert!(liveness.probe() && !liveness.probe());
         assert_eq!(poll_fn(|cx| liveness.poll(true, cx)).await, Due::End);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whatever_arrives_is_an_answer() {
+    async fn any_data_counts_as_a_sign_of_life() {
         let mut liveness = Liveness::new();
         assert_eq!(poll_fn(|cx| liveness.poll(true, cx)).await, Due::Ping);
         advance(PING / 2).await;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_is_left_alone_and_the_next_request_has_its_time() {
+    async fn an_idle_connection_gets_no_ping_and_the_next_request_restarts_the_timer() {
         let mut liveness = Liveness::new();
         assert!(
             timeout(Duration::from_secs(1), poll_fn(|cx| liveness.poll(true, cx))).await.is_err()

@@ -1,4 +1,4 @@
-//! What each frame of the backend does (RFC 9113, sections 5 and 6).
+//! Processes the frames of the backend (RFC 9113, sections 5 and 6).
 
 use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
@@ -13,20 +13,20 @@ use crate::server::http2::error::Code;
 use crate::server::http2::frame::{self, HEAD, Head, MAX_31_BITS, MAX_PAYLOAD, flag, kind};
 use crate::server::http2::measured::WINDOW_PING;
 
-/// Octets of a priority (RFC 9113, section 6.2).
+/// The length of the priority fields in HEADERS, in octets (RFC 9113, section 6.2).
 const PRIORITY: usize = 5;
-/// When this much has arrived, it is credited to the connection, in octets.
+/// A WINDOW_UPDATE of the connection is sent when this much was received, in octets.
 const CREDIT: usize = 1 << 29;
-/// What is kept of a GOAWAY's debug data, in octets.
+/// The maximum length of the debug data kept from a GOAWAY, in octets.
 const MAX_DEBUG_DATA: usize = 200;
 
 type Received = Result<(), Fault>;
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    /// Processes one frame; returns its length, or `None` while it is not complete.
+    /// Processes one frame; returns its length, or `None` if it is incomplete.
     ///
     /// # Errors
-    /// A fault, and the length of the frame.
+    /// A stream or connection error, with the length of the frame.
     pub(super) fn receive(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
         let Some(head) = Head::parse(octets) else { return Ok(None) };
         if head.length > MAX_PAYLOAD {
@@ -43,49 +43,49 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     fn take_frame(&mut self, head: Head, payload: &[u8]) -> Received {
         if !self.link.is_open() && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
-            return Err(Fault::protocol("the first frame is no SETTINGS"));
+            return Err(Fault::protocol("the first frame is not SETTINGS"));
         }
         let is_expected = match &self.block {
             Some(block) => head.kind == kind::CONTINUATION && head.stream == block.stream,
             None => head.kind != kind::CONTINUATION,
         };
         if !is_expected {
-            return Err(Fault::protocol("a header block is interrupted, or continued without one"));
+            return Err(Fault::protocol("an interrupted header block, or a stray CONTINUATION"));
         }
         match head.kind {
             kind::DATA | kind::HEADERS | kind::RST_STREAM if !self.link.has_opened(head.stream) => {
-                Err(Fault::protocol("a frame on a stream that was never opened"))
+                Err(Fault::protocol("a frame on an idle stream"))
             }
             kind::SETTINGS | kind::PING | kind::GOAWAY if head.stream != 0 => {
-                Err(Fault::protocol("a frame of the connection on a stream"))
+                Err(Fault::protocol("a connection frame on a stream"))
             }
             kind::DATA => self.data(head, payload),
             kind::HEADERS => self.headers(head, payload),
             kind::CONTINUATION => self.continuation(head, payload),
             kind::RST_STREAM => self.rst_stream(head.stream, payload),
             kind::SETTINGS => self.settings(head, payload),
-            kind::PUSH_PROMISE => Err(Fault::protocol("PUSH_PROMISE, which is disabled")),
+            kind::PUSH_PROMISE => Err(Fault::protocol("PUSH_PROMISE although push is disabled")),
             kind::PING => self.pinged(head, payload),
             kind::GOAWAY => self.goaway(payload),
             kind::WINDOW_UPDATE => self.window_update(head.stream, payload),
-            // Priorities are deprecated, and unknown frames are ignored (section 4.1).
+            // PRIORITY is deprecated (section 5.3.2); unknown frames are ignored (section 4.1).
             _ => Ok(()),
         }
     }
 
-    /// Section 6.1.
+    /// DATA (section 6.1).
     fn data(&mut self, head: Head, payload: &[u8]) -> Received {
         let id = head.stream;
         self.credit(payload.len());
         let data = frame::without_padding(head, payload)
             .ok_or_else(|| Fault::protocol("more padding than payload"))?;
-        // It was sent before the backend knew that the stream had ended.
+        // A closed stream: the frame crossed our RST_STREAM.
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         let Receiving::Body { left } = &mut stream.receiving else {
-            return Err(Fault::malformed(id, "DATA before the head, or behind the end"));
+            return Err(Fault::malformed(id, "DATA before HEADERS or after END_STREAM"));
         };
         if !stream.window.receive(payload.len()) {
-            let reason = Reason::Protocol("more DATA than the window of the stream");
+            let reason = Reason::Protocol("DATA over the stream window");
             return Err(Fault::Stream(id, Code::FLOW_CONTROL_ERROR, reason));
         }
         if let Some(left) = left {
@@ -101,14 +101,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return self.end_body(id, None);
         }
         if padding > 0 {
-            // Nobody reads it.
+            // Padding is never read from the body, so its credit is returned here.
             stream.window.credit(padding);
             self.put_window_update(id, padding);
         }
         Ok(())
     }
 
-    /// What has arrived is credited to the connection at once: only streams limit what they hold.
+    /// Returns credit to the connection when data arrives, not when it is read: only stream windows
+    /// bound what is buffered.
     fn credit(&mut self, octets: usize) {
         self.uncredited += octets;
         if self.uncredited >= CREDIT {
@@ -117,7 +118,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// The body is complete.
+    /// Completes a response body.
     fn end_body(&mut self, id: u32, trailers: Option<http::HeaderMap>) -> Received {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         if let Receiving::Body { left: Some(1..) } = stream.receiving {
@@ -129,7 +130,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
-    /// Section 6.2.
+    /// HEADERS (section 6.2).
     fn headers(&mut self, head: Head, payload: &[u8]) -> Received {
         let mut fields = frame::without_padding(head, payload)
             .ok_or_else(|| Fault::protocol("more padding than payload"))?;
@@ -142,9 +143,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.take_block(Box::new(block), fields, head.has(flag::END_HEADERS))
     }
 
-    /// Section 6.10.
+    /// CONTINUATION (section 6.10).
     fn continuation(&mut self, head: Head, payload: &[u8]) -> Received {
-        let block = self.block.take().expect("checked: this is what the block waits for");
+        let block = self.block.take().expect("checked: the frame continues this block");
         self.take_block(block, payload, head.has(flag::END_HEADERS))
     }
 
@@ -164,7 +165,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 Err(unfit) => Err(unfit),
             },
             Receiving::Body { .. } => Err(Unfit::Malformed("trailers that do not end the stream")),
-            Receiving::Done => Err(Unfit::Malformed("HEADERS behind the end")),
+            Receiving::Done => Err(Unfit::Malformed("HEADERS after END_STREAM")),
         };
         taken.map_err(|unfit| match unfit {
             Unfit::Malformed(what) => Fault::malformed(id, what),
@@ -172,14 +173,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         })
     }
 
-    /// Section 8.1: an interim response, or the head of the final one.
+    /// An interim response, or the head of the final one (section 8.1).
     fn response(&mut self, id: u32, draft: HeadDraft, ends_stream: bool) -> Result<(), Unfit> {
         let mut response = draft.into_response()?;
         if response.status().is_informational() {
             return match response.status() {
                 StatusCode::SWITCHING_PROTOCOLS => Err(Unfit::Malformed("status 101")),
-                _ if ends_stream => Err(Unfit::Malformed("an interim response that is the last")),
-                // Nobody is asked to wait for it.
+                _ if ends_stream => Err(Unfit::Malformed("an interim response with END_STREAM")),
+                // `Expect` is not forwarded over HTTP/2, so the client does not wait for it.
                 StatusCode::CONTINUE => Ok(()),
                 status => {
                     let stream = self.streams.get_mut(&id).expect("checked by the caller");
@@ -213,17 +214,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
-    /// Section 6.4.
+    /// RST_STREAM (section 6.4).
     fn rst_stream(&mut self, id: u32, payload: &[u8]) -> Received {
         let Some(code) = frame::read_u32(payload).filter(|_| payload.len() == 4) else {
-            let what = "a RST_STREAM of another size than 4";
+            let what = "RST_STREAM with a length other than 4";
             return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
         };
         let (code, stream) = (Code(code), self.remove(id));
         match code {
             Code::REFUSED_STREAM if stream.is_some() => self.link.refused(),
-            // Node, for one, when clients that do not read take too much of its memory; it ends a
-            // connection on which it has said so 100 times.
+            // Node sends it when clients that do not read take too much of its memory, and closes
+            // the connection after it has sent 100.
             Code::ENHANCE_YOUR_CALM => self.link.wear_out(),
             _ => {}
         }
@@ -233,7 +234,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
-    /// Section 6.5.
+    /// SETTINGS (section 6.5).
     fn settings(&mut self, head: Head, payload: &[u8]) -> Received {
         if head.has(flag::ACK) {
             return Ok(());
@@ -258,10 +259,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
-    /// Section 6.7.
+    /// PING (section 6.7).
     fn pinged(&mut self, head: Head, payload: &[u8]) -> Received {
         let Ok(payload) = payload.try_into() else {
-            let what = "a PING of another size than 8";
+            let what = "PING with a length other than 8";
             return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
         };
         if !head.has(flag::ACK) {
@@ -272,7 +273,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
-    /// Section 6.8: no stream behind the last one will be processed.
+    /// GOAWAY (section 6.8): streams above its last stream ID are not processed.
     fn goaway(&mut self, payload: &[u8]) -> Received {
         let (Some(last), Some(code)) =
             (frame::read_u32(payload), payload.get(4..).and_then(frame::read_u32))
@@ -297,17 +298,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
-    /// Section 6.9.
+    /// WINDOW_UPDATE (section 6.9).
     fn window_update(&mut self, id: u32, payload: &[u8]) -> Received {
         let Some(increment) = frame::read_u32(payload).filter(|_| payload.len() == 4) else {
-            let what = "a WINDOW_UPDATE of another size than 4";
+            let what = "WINDOW_UPDATE with a length other than 4";
             return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
         };
         let increment = i64::from(increment & MAX_31_BITS);
         if id == 0 {
             self.send_window += increment;
             if increment == 0 || self.send_window > i64::from(MAX_31_BITS) {
-                let what = "a WINDOW_UPDATE by 0, or to over 2^31 - 1";
+                let what = "WINDOW_UPDATE by 0, or to a window over 2^31 - 1";
                 return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
             }
             self.feed_starved();
@@ -316,7 +317,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.send_window += increment;
         if increment == 0 || stream.send_window > i64::from(MAX_31_BITS) {
-            let reason = Reason::Protocol("a WINDOW_UPDATE by 0, or to over 2^31 - 1");
+            let reason = Reason::Protocol("WINDOW_UPDATE by 0, or to a window over 2^31 - 1");
             return Err(Fault::Stream(id, Code::FLOW_CONTROL_ERROR, reason));
         }
         if stream.is_uploading() {
@@ -325,7 +326,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
-    /// Credits what has been read of a response.
+    /// Returns credit for what the client has read of a response.
     pub(super) fn credit_read(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let read = stream.feed.take_read();

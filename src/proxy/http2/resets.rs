@@ -1,29 +1,28 @@
-//! How often requests are taken back on one connection.
+//! Limits the RST_STREAM frames sent on one connection.
 //!
-//! Clients may leave at any time, and each one that does costs a RST_STREAM. Against Rapid Reset
-//! (CVE-2023-44487) servers count these, and end a connection with too many of them, with all its
-//! streams: Node allows 1,000 and then 33 a second. A connection is given no further requests long
-//! before that.
+//! Each client that leaves early costs a RST_STREAM. Servers count these against Rapid Reset
+//! (CVE-2023-44487), and close a connection with too many, along with all its streams: Node allows
+//! 1,000 and then 33 per second. Long before that, the connection gets no further requests.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many at once are too many,
+/// The capacity of the leaky bucket.
 const MAX_RESETS: u32 = 100;
-/// and one in this time never is.
+/// The bucket leaks one reset in this time.
 const ALLOWED_EVERY: Duration = Duration::from_millis(100);
 
-/// The requests taken back on one connection, less those that were allowed meanwhile.
+/// A leaky bucket of the resets on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Resets {
     count: u32,
-    // Since when none was subtracted.
+    // When the bucket leaked last.
     since: Option<Instant>,
 }
 
 impl Resets {
-    /// One more; returns whether there are too many.
+    /// Counts a reset; returns whether there are too many.
     pub(super) fn are_too_many(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         let allowed = (now - since).as_millis() / ALLOWED_EVERY.as_millis();
@@ -43,14 +42,14 @@ mod tests {
     use super::{ALLOWED_EVERY, MAX_RESETS, Resets};
 
     #[test]
-    fn many_at_once_are_too_many() {
+    fn a_burst_of_resets_reaches_the_limit() {
         let (mut resets, now) = (Resets::default(), Instant::now());
         assert!((1..MAX_RESETS).all(|_| !resets.are_too_many(now)));
         assert!(resets.are_too_many(now));
     }
 
     #[test]
-    fn clients_that_leave_now_and_then_are_not() {
+    fn a_steady_rate_below_the_leak_never_reaches_the_limit() {
         let (mut resets, start) = (Resets::default(), Instant::now());
         for number in 0..100 * MAX_RESETS {
             assert!(!resets.are_too_many(start + ALLOWED_EVERY * number), "{number}");

@@ -1,8 +1,8 @@
-//! One response on its way from the task of a connection to its reader.
+//! A response on its way from the connection task to its reader.
 //!
-//! The reader holds an [`Exchange`] until the head has arrived, and an [`Incoming`] body from then on.
-//! Dropping either takes the request back: the task resets the stream. What waits here is bounded by
-//! the window of the stream: it is credited to the backend as it is read, and no sooner.
+//! The reader holds an [`Exchange`] until the head has arrived, and then an [`Incoming`] body.
+//! Dropping either cancels the request: the task resets the stream. The buffer is bounded by the
+//! stream window: credit is returned to the backend when data is read, and no sooner.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,18 +20,18 @@ use crate::proxy::upload::Upload;
 use crate::server::connection::BodyError;
 use crate::server::interim::Interim;
 
-/// DATA is collected in chunks of up to this size: every chunk costs memory of its own, and the
-/// backend chooses how small its frames are.
+/// Small DATA frames are merged into chunks of up to this size: each chunk has an overhead in
+/// memory, and the backend chooses the size of its frames.
 const MAX_CHUNK: usize = 16 << 10;
 
-/// Interim responses that wait; more are dropped.
+/// The maximum number of buffered interim responses; further ones are dropped.
 const MAX_INTERIM: usize = 16;
 
-/// The task's end. Dropped early, it cuts the body.
+/// The task's end. Dropped before [`complete`](Self::complete), it fails the body.
 #[derive(Debug)]
 pub(super) struct Feed(Rc<RefCell<State>>);
 
-/// The reader's end until the head has arrived.
+/// Resolves to the response head.
 #[derive(Debug)]
 pub(in crate::proxy) struct Exchange {
     state: Option<Rc<RefCell<State>>>,
@@ -44,16 +44,16 @@ pub(in crate::proxy) struct Incoming(Rc<RefCell<State>>);
 
 #[derive(Debug)]
 struct State {
-    // What came before the head, until the reader takes it.
+    // Interim responses that the reader has not taken.
     interim: Vec<(StatusCode, HeaderMap)>,
-    // Until the reader takes it.
+    // The head that the reader has not taken.
     head: Option<Result<Response<()>, Box<Lost>>>,
     chunks: VecDeque<BytesMut>,
-    // Read since the task asked last, in octets.
+    // Octets read since the task last returned credit.
     read: usize,
-    // When this much has been read, the task is woken to credit it.
+    // When this much is read, the task is woken to return credit.
     credit_at: usize,
-    // What has been announced, less what has been read.
+    // The rest of the announced Content-Length.
     length: Option<u64>,
     end: Option<End>,
     reader: Option<Waker>,
@@ -68,7 +68,8 @@ enum End {
     Cut(Reason),
 }
 
-/// Both ends of a response. `stream` wakes the task; `window` is that of the stream.
+/// Creates both ends of a response. `stream` wakes the task; `window` is the stream window in
+/// octets.
 pub(super) fn channel(stream: Waker, window: u32) -> (Feed, Exchange) {
     let state = Rc::new(RefCell::new(State {
         interim: Vec::new(),
@@ -87,7 +88,7 @@ pub(super) fn channel(stream: Waker, window: u32) -> (Feed, Exchange) {
 }
 
 impl Feed {
-    /// An interim response has arrived. Any may be dropped, so many that nobody takes them are.
+    /// Adds an interim response. Drops it if [`MAX_INTERIM`] are buffered, as any of them may be.
     pub(super) fn interim(&self, status: StatusCode, headers: HeaderMap) {
         let mut state = self.0.borrow_mut();
         if state.interim.len() < MAX_INTERIM {
@@ -96,7 +97,7 @@ impl Feed {
         }
     }
 
-    /// The head has arrived, of a body with this length if it is known.
+    /// Delivers the head. `length` is that of the body, if known.
     pub(super) fn head(&self, head: Response<()>, length: Option<u64>) {
         let mut state = self.0.borrow_mut();
         state.head = Some(Ok(head));
@@ -104,14 +105,14 @@ impl Feed {
         state.wake();
     }
 
-    /// There will be no response.
+    /// Fails the request: there will be no response.
     pub(super) fn lose(&self, lost: Lost) {
         let mut state = self.0.borrow_mut();
         state.head = Some(Err(Box::new(lost)));
         state.wake();
     }
 
-    /// A piece of the body has arrived.
+    /// Adds a piece of the body.
     pub(super) fn push(&self, piece: &[u8]) {
         let mut state = self.0.borrow_mut();
         if state.is_dropped {
@@ -124,31 +125,31 @@ impl Feed {
         state.wake();
     }
 
-    /// The body is complete.
+    /// Ends the body.
     pub(super) fn complete(&self, trailers: Option<HeaderMap>) {
         let mut state = self.0.borrow_mut();
         state.end.get_or_insert(End::Complete(trailers));
         state.wake();
     }
 
-    /// The rest of the body will not arrive.
+    /// Fails the body: its rest will not arrive.
     pub(super) fn cut(&self, reason: Reason) {
         let mut state = self.0.borrow_mut();
         state.end.get_or_insert(End::Cut(reason));
         state.wake();
     }
 
-    /// Whether the reader has left.
+    /// Whether the reader has dropped its end.
     pub(super) fn is_dropped(&self) -> bool {
         self.0.borrow().is_dropped
     }
 
-    /// The window of the stream is this large now, in octets.
+    /// Sets the size of the stream window, in octets.
     pub(super) fn set_window(&self, window: usize) {
         self.0.borrow_mut().credit_at = window / 2;
     }
 
-    /// Takes how much has been read since this was called last, in octets.
+    /// Takes the number of octets read since the last call.
     pub(super) fn take_read(&self) -> usize {
         std::mem::take(&mut self.0.borrow_mut().read)
     }
@@ -167,7 +168,7 @@ impl State {
         }
     }
 
-    /// The reader leaves.
+    /// Records that the reader has dropped its end, and wakes the task.
     fn drop_reader(&mut self) {
         self.is_dropped = true;
         self.chunks.clear();
@@ -176,7 +177,7 @@ impl State {
 }
 
 impl Exchange {
-    /// Sends interim responses there.
+    /// Forwards interim responses to `interim`.
     pub(in crate::proxy) fn with_interim(mut self, interim: &Interim) -> Self {
         self.interim = interim.clone();
         self
@@ -187,14 +188,14 @@ impl Future for Exchange {
     type Output = Result<Response<Incoming>, Box<Lost>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let shared = self.state.take().expect("not polled after it was ready");
+        let shared = self.state.take().expect("not polled after completion");
         let head = {
             let mut state = shared.borrow_mut();
             for (status, headers) in state.interim.drain(..) {
                 message::pass_on_interim(&self.interim, status, headers);
             }
             match (state.head.take(), &state.end) {
-                // A panic has taken the request with it: there is nothing that could be sent again.
+                // The task has panicked, and the request is lost: nothing can be sent again.
                 (None, Some(End::Cut(reason))) => {
                     let (reason, request) = (reason.clone(), Request::new(Upload::none()));
                     Some(Err(Box::new(Lost { reason, is_unprocessed: false, request })))
@@ -288,7 +289,7 @@ mod tests {
         feed.head(Response::new(()), None);
         let mut context = Context::from_waker(Waker::noop());
         let Poll::Ready(Ok(response)) = Pin::new(&mut exchange).poll(&mut context) else {
-            panic!("the head is there");
+            panic!("the head has arrived");
         };
         (feed, response.into_body())
     }
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn small_frames_take_the_memory_of_their_octets() {
+    fn small_frames_are_merged_into_chunks() {
         let (feed, mut body) = body();
         for _ in 0..MAX_CHUNK + 1 {
             feed.push(b"x");
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_sends_interim_responses_without_an_end_fills_no_memory() {
+    fn endless_interim_responses_are_bounded() {
         let (feed, _exchange) = channel(Waker::noop().clone(), 8);
         for _ in 0..2 * MAX_INTERIM {
             feed.interim(StatusCode::EARLY_HINTS, HeaderMap::new());
@@ -328,19 +329,19 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_whose_request_is_gone_learns_so_before_the_head_has_arrived() {
+    fn a_request_fails_if_the_task_ends_before_the_head_arrives() {
         let (feed, mut exchange) = channel(Waker::noop().clone(), 8);
         let mut context = Context::from_waker(Waker::noop());
         assert!(Pin::new(&mut exchange).poll(&mut context).is_pending());
         drop(feed);
         let Poll::Ready(Err(lost)) = Pin::new(&mut exchange).poll(&mut context) else {
-            panic!("it still waits");
+            panic!("still pending");
         };
         assert!(!lost.is_unprocessed && !lost.reason.is_of_the_connection(), "{lost:?}");
     }
 
     #[test]
-    fn what_arrived_before_a_cut_is_read_first() {
+    fn data_that_arrived_before_a_failure_is_read_first() {
         let (feed, mut body) = body();
         feed.push(b"abc");
         feed.cut(Reason::Upload);
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_complete_stays_so_when_the_connection_ends() {
+    fn a_complete_body_stays_complete_when_the_connection_ends() {
         let (feed, mut body) = body();
         feed.complete(None);
         feed.cut(Reason::Upload);
@@ -360,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_task_learns_that_the_reader_has_left() {
+    fn the_task_sees_that_the_reader_was_dropped() {
         let (feed, exchange): (Feed, Exchange) = channel(Waker::noop().clone(), 8);
         assert!(!feed.is_dropped());
         drop(exchange);

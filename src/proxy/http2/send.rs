@@ -1,4 +1,4 @@
-//! What becomes of a request: frames, as the windows of the backend allow them.
+//! Writes requests as frames, within the flow-control windows of the backend.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -20,20 +20,20 @@ use crate::server::http2::error::Code;
 use crate::server::http2::frame::{self, HEAD, flag, kind};
 use crate::server::http2::hpack::Encoder;
 
-/// What is sent at once on one stream: with its head it is one TLS record.
+/// The maximum payload of a DATA frame: with the frame header it fills one TLS record.
 const MAX_DATA: usize = MAX_TOGETHER - HEAD;
 
-/// How far an upload came.
+/// Why a stream stopped sending its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
-    /// The client sends nothing now, or the window of the stream is used up.
+    /// The client has sent nothing more, or the stream window is exhausted.
     Waits,
-    /// The window of the connection is used up.
+    /// The connection window is exhausted.
     Starves,
-    /// Others are to send first.
+    /// The output is full: other streams are next.
     Yields,
     Done,
-    /// The body failed.
+    /// The request body failed.
     Failed,
 }
 
@@ -53,12 +53,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     pub(super) fn put_window_update(&mut self, stream: u32, octets: usize) {
-        let octets = u32::try_from(octets).expect("no more than a window, which has 31 bits");
+        let octets = u32::try_from(octets).expect("at most a window, which has 31 bits");
         self.put(kind::WINDOW_UPDATE, 0, stream, &octets.to_be_bytes());
     }
 
     pub(super) fn put_goaway(&mut self, code: Code, what: &str) {
-        // A server opens no streams.
+        // The last stream ID is 0: with push disabled a server opens no streams.
         let payload = [&0_u32.to_be_bytes()[..], &code.0.to_be_bytes(), what.as_bytes()].concat();
         self.put(kind::GOAWAY, 0, 0, &payload);
     }
@@ -68,7 +68,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.link.reset();
     }
 
-    /// Ends a stream because of a fault of the backend's.
+    /// Resets a stream after a stream error of the backend's.
     pub(super) fn reset(&mut self, id: u32, code: Code, reason: Reason) {
         if let Some(stream) = self.remove(id) {
             self.put_reset(id, code);
@@ -76,7 +76,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// Begins to send what is queued.
+    /// Opens streams for the queued requests.
     pub(super) fn send_queued(&mut self) {
         while self.may_send()
             && let Some(queued) = self.link.take_queued()
@@ -115,16 +115,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// Ends the request with these fields.
+    /// Sends the trailers, and ends the request.
     fn put_trailers(&mut self, stream: u32, trailers: &HeaderMap) {
         if trailers.is_empty() {
-            // A block without fields makes no frame.
+            // An empty header block would make no frame, and leave the stream open.
             return self.put(kind::DATA, flag::END_STREAM, stream, &[]);
         }
         self.put_block(stream, true, |encoder, block| encoder.trailers(trailers, block));
     }
 
-    /// A header block, in as many frames as it needs (RFC 9113, section 4.3).
+    /// Writes a header block: HEADERS and as many CONTINUATION frames as needed (RFC 9113, section
+    /// 4.3).
     fn put_block(
         &mut self,
         stream: u32,
@@ -138,11 +139,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// Does what a stream has to do.
+    /// Serves a woken stream: cancels it if the client has left, returns credit, sends more of the
+    /// body.
     pub(super) fn serve_stream(&mut self, id: u32) {
         let Some(stream) = self.streams.get(&id) else { return };
         if stream.feed.is_dropped() {
-            // The client has left.
             self.remove(id);
             self.put_reset(id, Code::CANCEL);
             return;
@@ -167,7 +168,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// Sends what there is of a body, as far as it may be sent.
+    /// Sends the available part of a body, within the windows.
     fn send_body(&mut self, id: u32, stream: &mut Stream) -> Sent {
         loop {
             match &mut stream.outgoing {
@@ -220,8 +221,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Sent::Done
     }
 
-    /// Forgets a stream on which neither side has anything more to send. A response that is complete
-    /// before its request ends both (RFC 9113, section 8.1).
+    /// Removes a stream that is closed in both directions. A response that is complete before its
+    /// request cancels the rest of the request (RFC 9113, section 8.1).
     pub(super) fn finish(&mut self, id: u32) {
         let Some(stream) = self.streams.get(&id) else { return };
         if stream.is_done() {
@@ -233,14 +234,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 }
 
-/// What is to be sent next of a body: `None`: the client sends nothing now.
+/// Polls the request body for the next part; `None`: pending.
 fn poll_upload(stream: &mut Stream) -> Result<Option<Outgoing>, Sent> {
     let mut cx = Context::from_waker(&stream.waker);
     let outgoing = match Pin::new(&mut stream.upload).poll_frame(&mut cx) {
         Poll::Pending => return Ok(None),
         Poll::Ready(None) => Outgoing::Data { rest: Bytes::new(), is_last: true },
         Poll::Ready(Some(Err(error))) => {
-            tracing::debug!(%error, "the body of a request failed");
+            tracing::debug!(%error, "a request body failed");
             return Err(Sent::Failed);
         }
         Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -251,8 +252,8 @@ fn poll_upload(stream: &mut Stream) -> Result<Option<Outgoing>, Sent> {
     Ok(Some(outgoing))
 }
 
-/// Announces the length of a body where it is known and not announced. A method that asks for a body
-/// has a length, also of none (RFC 9110, section 8.6).
+/// Adds `Content-Length` if the length of the body is known and the field is absent. Methods that
+/// expect a body get it even for an empty one (RFC 9110, section 8.6).
 fn announce_length(request: &mut request::Parts, upload: &Upload) {
     let Some(length) = upload.size_hint().exact() else { return };
     let wants_body = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
@@ -261,7 +262,7 @@ fn announce_length(request: &mut request::Parts, upload: &Upload) {
     }
 }
 
-/// The head of a request (RFC 9113, section 8.3.1).
+/// Encodes the head of a request, pseudo-header fields first (RFC 9113, section 8.3.1).
 fn encode(encoder: &mut Encoder, request: &request::Parts, block: &mut Vec<u8>) {
     let uri = &request.uri;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -287,7 +288,7 @@ mod tests {
     use crate::server::upload_memory::UploadMemory;
 
     #[test]
-    fn trailers_without_a_field_still_end_the_request() {
+    fn empty_trailers_still_end_the_request() {
         let link = Rc::new(Link::new(Rc::default(), STREAM_WINDOW));
         let memory = UploadMemory::new(Metrics::new().expect("metrics"));
         let mut driver = Driver::new(tokio::io::empty(), link, 1000, memory);

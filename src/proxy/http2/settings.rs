@@ -1,17 +1,17 @@
-//! What each end announces of itself (RFC 9113, section 6.5).
+//! The settings of both ends (RFC 9113, section 6.5).
 
 use super::reason::Fault;
 use crate::server::http2::error::Code;
 use crate::server::http2::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_PAYLOAD, kind, setting};
 
-/// What the backend has announced, as far as a client needs it.
+/// The backend's settings that a client needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PeerSettings {
-    /// Streams that it takes at the same time.
+    /// SETTINGS_MAX_CONCURRENT_STREAMS.
     pub(super) max_streams: usize,
-    /// What may be sent on a new stream, in octets.
+    /// SETTINGS_INITIAL_WINDOW_SIZE, in octets.
     pub(super) initial_window: u32,
-    /// The largest payload of a frame that it takes, in octets.
+    /// SETTINGS_MAX_FRAME_SIZE, in octets.
     pub(super) max_payload: usize,
 }
 
@@ -22,10 +22,10 @@ impl Default for PeerSettings {
 }
 
 impl PeerSettings {
-    /// Applies the payload of a SETTINGS frame, in its order.
+    /// Applies the payload of a SETTINGS frame, in order.
     ///
     /// # Errors
-    /// A value that is not allowed.
+    /// A value out of range: a connection error.
     pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), Fault> {
         let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
         if !rest.is_empty() {
@@ -49,9 +49,9 @@ impl PeerSettings {
                 setting::ENABLE_PUSH if value != 0 => {
                     return Err(Fault::protocol("SETTINGS_ENABLE_PUSH from a server"));
                 }
-                // The encoder keeps no dynamic table, whatever its size may be. The backend's limit on
-                // header lists is advisory: the backend itself answers what is over it. An unknown
-                // setting is ignored.
+                // HEADER_TABLE_SIZE: the encoder uses no dynamic table. MAX_HEADER_LIST_SIZE is
+                // advisory: the backend itself responds to a request over it. Unknown settings are
+                // ignored.
                 _ => {}
             }
         }
@@ -59,10 +59,11 @@ impl PeerSettings {
     }
 }
 
-/// Writes the preface of a client behind `PRI`: our settings, and the whole window of the connection.
+/// Writes the frames after the client connection preface: SETTINGS, and a WINDOW_UPDATE of the
+/// connection.
 ///
-/// The connection's window is as large as it can be, so that it never limits anything: each stream is
-/// limited by its own. What a stream leaves unread is therefore credit of that stream alone.
+/// The connection window is opened to its maximum, so that only stream windows limit the backend:
+/// data that one client does not read takes nothing from the other streams.
 pub(super) fn put_first(out: &mut Vec<u8>, stream_window: u32, max_header_list: usize) {
     let list = u32::try_from(max_header_list).unwrap_or(u32::MAX);
     let ours = [
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_a_client_needs_are_applied_and_others_ignored() {
+    fn known_settings_are_applied_and_others_ignored() {
         let mut settings = PeerSettings::default();
         let payload = [
             setting(0x3, 4),
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_is_not_allowed_ends_the_connection() {
+    fn an_invalid_setting_is_a_connection_error() {
         for (payload, code) in [
             (setting(0x2, 1), Code::PROTOCOL_ERROR),
             (setting(0x4, 1 << 31), Code::FLOW_CONTROL_ERROR),

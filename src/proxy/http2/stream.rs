@@ -1,4 +1,4 @@
-//! One stream, as the task of its connection sees it.
+//! The state of one stream in the connection task.
 
 use std::task::Waker;
 
@@ -10,62 +10,64 @@ use super::response::Feed;
 use super::window::Window;
 use crate::proxy::upload::Upload;
 
-/// A stream that has not ended.
+/// A stream that is not closed.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) feed: Feed,
     pub(super) waker: Waker,
-    /// What of the request's body is to be sent.
+    /// The unsent rest of the request body.
     pub(super) upload: Upload,
     pub(super) outgoing: Outgoing,
-    /// What may be sent, in octets; below 0 after the backend has made its windows smaller.
+    /// The window for sending, in octets; negative after the backend has lowered
+    /// INITIAL_WINDOW_SIZE.
     pub(super) send_window: i64,
     pub(super) receiving: Receiving,
-    /// What the backend may send.
+    /// The window for receiving.
     pub(super) window: Window,
-    /// Whether it is among those that have something to do.
+    /// Whether it is queued to be polled.
     pub(super) is_ready: bool,
-    /// Where in all that the connection writes the request begins, in octets.
+    /// The offset of the request in the octets that the connection writes. If less was written, the
+    /// request is unprocessed.
     pub(super) begins_at: u64,
 }
 
-/// How far the request has been sent.
+/// The sending side of a stream.
 #[derive(Debug)]
 pub(super) enum Outgoing {
-    /// The body is to be polled.
+    /// Polls the body next.
     Poll,
-    /// These bytes, and then the end of the request if `is_last`.
+    /// Sends this part of the body next; with END_STREAM if `is_last`.
     Data { rest: Bytes, is_last: bool },
-    /// These fields, and with them the end of the request.
+    /// Sends the trailers next, with END_STREAM.
     Trailers(Box<HeaderMap>),
-    /// It has been sent to its end.
+    /// END_STREAM was sent.
     Done,
 }
 
-/// How far the response has arrived.
+/// The receiving side of a stream.
 #[derive(Debug)]
 pub(super) enum Receiving {
-    /// Nothing of it, or only interim responses. The head of the request is kept, for it may have to be
-    /// sent again.
+    /// Waiting for the final response head. The head of the request is kept for a retry.
     Head { request: Box<request::Parts> },
-    /// Its head. `left` is what was announced of the body and has not arrived, in octets.
+    /// The head has arrived. `left` is the rest of the announced Content-Length, in octets.
     Body { left: Option<u64> },
-    /// All of it.
+    /// END_STREAM was received.
     Done,
 }
 
 impl Stream {
-    /// Whether neither side has anything more to send.
+    /// Whether the stream is closed in both directions.
     pub(super) fn is_done(&self) -> bool {
         matches!((&self.outgoing, &self.receiving), (Outgoing::Done, Receiving::Done))
     }
 
-    /// Whether the request has not been sent to its end.
+    /// Whether the request has unsent parts.
     pub(super) fn is_uploading(&self) -> bool {
         !matches!(self.outgoing, Outgoing::Done)
     }
 
-    /// What the upload can take of the connection's window until it is credited, in octets.
+    /// What the upload can use of the connection window before the backend returns credit, in
+    /// octets.
     pub(super) fn draw(&self) -> i64 {
         use http_body::Body as _;
         let waiting = match &self.outgoing {
@@ -78,8 +80,8 @@ impl Stream {
         self.send_window.max(0).min(left)
     }
 
-    /// The stream ends before its response is complete; the reader is told why. `is_unprocessed`: the
-    /// backend has not processed the request, and will not.
+    /// Fails the response. `is_unprocessed`: the backend has not processed the request, and will
+    /// not.
     pub(super) fn fail(self, reason: Reason, is_unprocessed: bool) {
         match self.receiving {
             Receiving::Head { request } => {

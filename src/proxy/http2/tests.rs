@@ -1,4 +1,5 @@
-//! A connection in memory, with a server of the crate `h2` at the other end, or with anything.
+//! Whole connections over an in-memory pipe, against a server of the crate `h2` or hand-made
+//! frames.
 
 use std::rc::Rc;
 
@@ -21,7 +22,7 @@ use crate::server::upload_memory::UploadMemory;
 
 const MAX_HEADER: usize = 64 << 10;
 
-/// A connection of which the test has the other end.
+/// Starts a client connection; the test holds the other end of the pipe.
 fn connection(capacity: usize) -> (Rc<Link>, DuplexStream, JoinHandle<()>) {
     let (near, far) = duplex(capacity);
     let link = Rc::new(Link::new(Rc::default(), STREAM_WINDOW));
@@ -47,7 +48,7 @@ async fn open(link: &Link) -> Result<(), Reason> {
 }
 
 #[tokio::test]
-async fn a_task_that_ends_without_a_word_fails_its_requests_and_takes_no_more() {
+async fn a_task_that_panics_fails_its_requests_and_takes_no_more() {
     let local = LocalSet::new();
     local
         .run_until(async {
@@ -64,14 +65,14 @@ async fn a_task_that_ends_without_a_word_fails_its_requests_and_takes_no_more() 
                 far.read_exact(&mut payload).await.expect("its payload");
             }
             let queued = link.send(get("/queued"));
-            // As a panic does.
+            // Drops the task, as a panic does.
             task.abort();
             let both = tokio::time::timeout(std::time::Duration::from_secs(15), async {
                 (sent.await, queued.await)
             });
             let (sent, queued) = both.await.expect("both have failed");
             assert!(!sent.expect_err("no response").is_unprocessed);
-            assert!(queued.expect_err("no response").is_unprocessed, "it may be sent again");
+            assert!(queued.expect_err("no response").is_unprocessed, "it was never sent");
             assert!(link.is_over());
             let later = link.send(get("/later")).await;
             assert!(later.expect_err("no response").is_unprocessed);
@@ -80,7 +81,7 @@ async fn a_task_that_ends_without_a_word_fails_its_requests_and_takes_no_more() 
 }
 
 #[tokio::test]
-async fn another_implementation_is_understood_and_understands() {
+async fn requests_and_responses_interoperate_with_the_crate_h2() {
     let local = LocalSet::new();
     local
         .run_until(async {
@@ -132,7 +133,7 @@ async fn a_request_of_which_nothing_was_written_is_unprocessed() {
             far.read_exact(&mut first).await.expect("preface and settings");
             far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
             open(&link).await.expect("open");
-            // The first of them fills what the socket takes.
+            // The first request fills the pipe, so nothing of the second is written.
             let large = get(&format!("/{}", "x".repeat(1000)));
             let (first, second) = (link.send(large), link.send(get("/")));
             let mut some = [0; 20];
@@ -147,7 +148,7 @@ async fn a_request_of_which_nothing_was_written_is_unprocessed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_does_not_answer_a_ping_is_given_up() {
+async fn a_backend_that_does_not_acknowledge_a_ping_is_closed() {
     let local = LocalSet::new();
     local
         .run_until(async {
@@ -155,14 +156,14 @@ async fn a_backend_that_does_not_answer_a_ping_is_given_up() {
             far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
             open(&link).await.expect("open");
             let lost = link.send(get("/")).await.expect_err("lost");
-            assert_eq!(lost.reason, Reason::Lost("it does not answer a PING".into()));
+            assert_eq!(lost.reason, Reason::Lost("no PING ACK from the backend".into()));
             assert!(!lost.is_unprocessed && link.is_over());
             task.await.expect("the task has ended");
         })
         .await;
 }
 
-/// What a backend may send: frames with sense, in any order, and without.
+/// Any frame of a backend, valid or not.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let stream = prop_oneof![Just(0_u32), Just(1), Just(3), Just(5), Just(2), Just(99)];
     let payload = prop_oneof![
@@ -185,9 +186,9 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Each request gets one response or one reason, and no stream is left, whatever arrives.
+    /// Each request gets one response or one error, and no stream is leaked.
     #[test]
-    fn whatever_a_backend_sends_every_request_comes_to_an_end(
+    fn every_request_ends_whatever_the_backend_sends(
         frames in vec(any_frame(), 0..30),
         piece in 1..200_usize,
     ) {
@@ -200,7 +201,7 @@ proptest! {
             let exchanges: Vec<Exchange> = (0..3).map(|_| link.send(get("/"))).collect();
             tokio::task::yield_now().await;
             for octets in frames.concat().chunks(piece) {
-                // It may have given up.
+                // Fails if the client has closed the connection.
                 drop(far.write_all(octets).await);
                 tokio::task::yield_now().await;
             }
@@ -219,13 +220,13 @@ proptest! {
 }
 
 #[tokio::test]
-async fn a_flood_of_frames_keeps_no_response_from_arriving() {
+async fn a_flood_of_frames_does_not_keep_a_response_from_arriving() {
     let local = LocalSet::new();
     local
         .run_until(async {
             let (link, far, _task) = connection(64 << 10);
             let (mut read, mut write) = tokio::io::split(far);
-            // What is answered is read, so that more is answered.
+            // Reads the ACKs, so that the client goes on reading.
             tokio::task::spawn_local(async move {
                 drop(tokio::io::copy(&mut read, &mut tokio::io::sink()).await);
             });

@@ -1,9 +1,10 @@
-//! What a backend may send on one stream before its client has read it (RFC 9113, section 5.2).
+//! The flow-control window of a stream for receiving (RFC 9113, section 5.2).
 //!
-//! A stream begins with [`STREAM_WINDOW`], which is all that it holds for a client that does not read.
-//! The window doubles while it limits a download whose client reads as fast as it arrives
-//! ([`Measurement`](crate::server::http2::measured::Measurement)), up to [`MAX_STREAM_WINDOW`]. What it has grown by is lent by [`UploadMemory`], one
-//! amount for all connections, and given back with the stream.
+//! A stream starts with [`STREAM_WINDOW`], which bounds what is buffered for a client that does not
+//! read. The window doubles while it limits a download whose client reads as fast as data arrives
+//! ([`Measurement`](crate::server::http2::measured::Measurement)), up to [`MAX_STREAM_WINDOW`]. The
+//! growth is borrowed from [`UploadMemory`], one budget for all connections, and returned when the
+//! stream ends.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -16,19 +17,20 @@ use crate::server::upload_memory::UploadMemory;
 pub(super) const STREAM_WINDOW: u32 = 64 << 10;
 /// The largest window that a stream grows to, in octets.
 const MAX_STREAM_WINDOW: usize = 256 << 10;
-/// A stream whose window was not the limit is measured again when this many windows have been read.
+/// A stream whose window was not the bottleneck is measured again after this many windows were
+/// read.
 const PATIENCE: usize = 8;
 
-/// The window of one stream.
+/// The receive window of one stream.
 #[derive(Debug)]
 pub(super) struct Window {
     // What the backend may send now, in octets.
     left: i64,
-    // What it may send when everything has been read.
+    // The window when everything has been read, in octets.
     size: usize,
-    // By how much the window has grown: that is lent.
+    // The part of the size that is borrowed, in octets.
     lent: usize,
-    // What is to be read before the stream is measured again, in octets.
+    // Octets to read before the next measurement.
     unmeasured: usize,
     memory: UploadMemory,
 }
@@ -40,19 +42,19 @@ impl Window {
         Self { left: i64::from(STREAM_WINDOW), size, lent: 0, unmeasured: 0, memory }
     }
 
-    /// The backend sends this many octets; returns whether it may.
+    /// Takes received octets from the window; returns `false` if the backend exceeded it.
     pub(super) fn receive(&mut self, octets: usize) -> bool {
         self.left -= octets as i64;
         self.left >= 0
     }
 
-    /// The backend is told that it may send this many octets more, which have been read.
+    /// Returns credit for octets that were read. The caller sends the WINDOW_UPDATE.
     pub(super) fn credit(&mut self, octets: usize) {
         self.left += octets as i64;
         debug_assert!(self.left <= self.size as i64, "credited twice");
     }
 
-    /// Makes the window larger, as far as there is memory; returns by how many octets.
+    /// Doubles the window if there is memory; returns the growth in octets.
     fn grow(&mut self) -> usize {
         let wanted = self.size.min(MAX_STREAM_WINDOW - self.size);
         let lent = self.memory.lend(wanted);
@@ -67,12 +69,13 @@ impl Window {
         lent
     }
 
+    /// Postpones the next measurement.
     fn defer(&mut self) {
         self.unmeasured = self.size * PATIENCE;
     }
 
-    /// Whether the stream is to be measured, now that this many octets have been read. `rest` is what
-    /// is still to arrive, where that is known: a window does not grow beyond it.
+    /// Records octets read; returns whether to measure the stream now. `rest` is the unreceived
+    /// rest of the body, if known: a window that covers it does not grow.
     fn wants_measure(&mut self, read: usize, rest: Option<u64>) -> bool {
         self.unmeasured = self.unmeasured.saturating_sub(read);
         let is_enough =
@@ -90,7 +93,8 @@ impl Drop for Window {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    /// This many octets of a stream have been read, and credited.
+    /// Continues or starts a measurement after octets of a stream were read and their credit
+    /// returned.
     pub(super) fn measure(&mut self, id: u32, read: usize) {
         if self.measurement.is_of(id) {
             self.measurement.read(read);
@@ -107,7 +111,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    /// The backend has acknowledged the PING.
+    /// The backend has acknowledged the PING of the measurement.
     pub(super) fn note_round_trip(&mut self) {
         self.measurement.acknowledged();
         self.end_measurement();
@@ -143,11 +147,11 @@ mod tests {
     }
 
     #[test]
-    fn a_window_doubles_to_its_limit_and_gives_back_what_was_lent() {
+    fn a_window_doubles_to_its_limit_and_returns_its_memory() {
         let memory = memory(MAX_STREAM_WINDOW);
         let mut window = Window::new(memory.clone());
         assert_eq!([window.grow(), window.grow(), window.grow()], [FIRST, 2 * FIRST, 0]);
-        assert!(!window.wants_measure(1, None), "it is as large as it may be");
+        assert!(!window.wants_measure(1, None), "already at the maximum");
         assert!(window.receive(MAX_STREAM_WINDOW) && !window.receive(1));
         assert_eq!(memory.lend(MAX_STREAM_WINDOW), FIRST);
         drop(window);
@@ -155,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn without_memory_a_window_keeps_its_size_and_does_not_ask_again_soon() {
+    fn without_memory_a_window_keeps_its_size_and_is_not_measured_again_soon() {
         let memory = memory(FIRST - 1);
         let mut window = Window::new(memory.clone());
         assert!(window.wants_measure(1, None));
         assert_eq!(window.grow(), 0);
-        assert_eq!(memory.lend(FIRST), FIRST - 1, "nothing of it is kept");
+        assert_eq!(memory.lend(FIRST), FIRST - 1, "a partial loan was returned");
         assert!(!window.wants_measure(PATIENCE * FIRST - 1, None));
         assert!(window.wants_measure(1, None));
     }
