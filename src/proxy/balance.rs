@@ -1,4 +1,4 @@
-//! Which of several upstreams has its turn.
+//! Round-robin load balancing over the upstreams of a route, with those marked down as last resort.
 
 use std::cell::Cell;
 
@@ -12,19 +12,19 @@ pub(super) struct Balance {
 }
 
 impl Balance {
-    /// The first request of this shard goes to the upstream at `first`, modulo their number.
+    /// The first request of this shard goes to the upstream at index `first`, modulo their number.
     pub(super) fn new(upstreams: Vec<Upstream>, first: usize) -> Self {
-        debug_assert!(!upstreams.is_empty(), "the configuration wants one at least");
+        debug_assert!(!upstreams.is_empty(), "the configuration requires at least one");
         Self { next: Cell::new(first), upstreams }
     }
 
-    /// One of them, where none has its turn.
+    /// An upstream to name in an error that concerns none of them.
     pub(super) fn any(&self) -> &Upstream {
         &self.upstreams[0]
     }
 
-    /// The upstreams in the order in which this request may try them: those that are up, each having
-    /// its turn to be first, and then those that are down, lest all of them seem so.
+    /// The upstreams in the order in which to try them: those that are up, rotated for each
+    /// request, and then those marked down, in case all are.
     pub(super) fn turn(&self) -> impl Iterator<Item = &Upstream> + use<'_> {
         let (only, several) = match &*self.upstreams {
             [only] => (Some(only), Vec::new()),

@@ -1,4 +1,7 @@
-//! The body of a response on its way from the backend.
+//! The response body that the proxy hands to the client's side.
+//!
+//! Wraps the body of the backend's connection: filters trailers, enforces `idle_timeout`, and
+//! returns the connection to its pool at the end.
 
 use std::io;
 use std::pin::Pin;
@@ -16,14 +19,14 @@ use super::trailers;
 use crate::health::Backend;
 use crate::server::connection::BodyError;
 
-/// What a backend sends, as it comes. Its connection is kept when the body is complete, and closed
-/// at once when nobody wants the rest.
+/// The body of a backend's response, streamed. Its connection is reused when the body is complete;
+/// dropping the body earlier closes the connection or resets the stream.
 #[derive(Debug)]
 pub struct UpstreamBody {
     incoming: Incoming,
-    // `None`: it may pause for ever.
+    // `None`: no idle timeout.
     pause: Option<Pause>,
-    // `None`: the body is complete, or broken.
+    // `None`: the body is complete, or has failed.
     lease: Option<Lease>,
     allows_underscores: bool,
     facts: Facts,
@@ -44,7 +47,7 @@ impl UpstreamBody {
         body
     }
 
-    /// Lets the backend be quiet for as long as it likes.
+    /// Disables `idle_timeout`: an event stream may be idle for any time.
     pub fn allow_pauses(&mut self) {
         self.pause = None;
     }
@@ -86,7 +89,7 @@ impl Body for UpstreamBody {
                 let Some(pause) = &mut this.pause else { return Poll::Pending };
                 ready!(pause.poll(cx));
                 let error =
-                    io::Error::new(io::ErrorKind::TimedOut, "nothing came for idle_timeout");
+                    io::Error::new(io::ErrorKind::TimedOut, "nothing received for idle_timeout");
                 this.broke(true, error.into())
             }
             Poll::Ready(Some(Ok(mut frame))) => {

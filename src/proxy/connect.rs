@@ -1,4 +1,4 @@
-//! A new connection to a backend: its socket, and TLS on it.
+//! Opens sockets to backends: TCP, Unix, and TLS with ALPN. Does not speak HTTP.
 
 use std::io;
 use std::pin::Pin;
@@ -16,22 +16,21 @@ use tokio_rustls::client::TlsStream;
 use crate::route::{UpstreamAddress, UpstreamTls};
 use crate::tls_client::{self, Trust};
 
-/// What the kernel receives ahead of us, in bytes (Linux takes as much again for its own use). Left to
-/// itself it gives a fast connection many MiB (`tcp_rmem`), which a client that stops to read would
-/// hold; this is as much as waits for such a client on the other side, and enough for a backend that
-/// is near: 384 KiB in each round trip.
+/// `SO_RCVBUF` in bytes (Linux doubles it for its bookkeeping). With autotuning (`tcp_rmem`) a fast
+/// connection gets many MiB, which a client that stops reading would pin. This is as much as is
+/// buffered on the client's side, and enough for a backend nearby: 384 KiB per round trip.
 const RECEIVE_BUFFER: usize = 384 << 10;
 
-/// What HTTP is spoken over with a backend.
+/// A socket to a backend.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    // Boxed: connections in clear text do not pay for its size.
+    // Boxed: keeps plaintext connections small.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Opens connections to one address.
+/// Opens connections to one upstream address.
 #[derive(Debug)]
 pub(super) struct Connector {
     address: UpstreamAddress,
@@ -51,7 +50,11 @@ impl Connector {
         Self { address, tls }
     }
 
-    /// Connects; of several addresses of a name, the first that answers.
+    /// Connects to the first address of the host that accepts, and completes the TLS handshake if
+    /// the upstream is `https`. `wants_http2`: ALPN must negotiate `h2`.
+    ///
+    /// # Errors
+    /// The name does not resolve, no address accepts, or the TLS handshake or ALPN fails.
     pub(super) async fn connect(&self, wants_http2: bool) -> io::Result<Socket> {
         let (host, port) = match &self.address {
             UpstreamAddress::Unix(path) => {
@@ -61,7 +64,7 @@ impl Connector {
         };
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
-        // With more it only takes longer: no reason to fail.
+        // An optimization only: ignore a failure.
         drop(SockRef::from(&stream).set_recv_buffer_size(RECEIVE_BUFFER));
         match &self.tls {
             Some(tls) => tls.handshake(stream, wants_http2).await,
@@ -92,12 +95,14 @@ impl Tls {
 
     async fn handshake(&self, stream: TcpStream, wants_http2: bool) -> io::Result<Socket> {
         let name = self.server_name.clone().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "its host is no name for TLS")
+            let what = "the upstream's host is not a valid TLS server name: set tls.server_name";
+            io::Error::new(io::ErrorKind::InvalidInput, what)
         })?;
         let config = if wants_http2 { &self.http2 } else { &self.http1 };
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
         if wants_http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "it does not speak HTTP/2"));
+            let what = "the backend does not offer HTTP/2 (ALPN h2)";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         }
         Ok(Socket::Tls(Box::new(stream)))
     }

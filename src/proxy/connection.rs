@@ -1,4 +1,4 @@
-//! A connection to a backend over HTTP/1.1, with at most one request on it.
+//! An HTTP/1.1 connection to a backend, driven by hyper. Carries one request at a time.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -15,17 +15,17 @@ use super::upload::Upload;
 use super::wire::{Notes, Wire};
 use crate::server::interim::Interim;
 
-/// What is read at once of a response. More costs memory and gains nothing (hyper's own 408 KiB took
-/// as much CPU for 1 MiB); 8 KiB took two thirds more.
+/// The maximum size of hyper's read buffer. For a response of 1 MiB, hyper's default of 408 KiB
+/// took the same CPU time, and 8 KiB two thirds more.
 const MAX_BUFFER: usize = 64 << 10;
 
-/// What a status line, and an interim response before it, may take beside the header, in octets.
+/// What the status line and interim responses may take beside the header, in octets.
 const MAX_STATUS_LINE: usize = 8 << 10;
 
-/// What became of a request: what was not begun comes back with the error.
+/// The outcome of a request. The error contains the request if nothing of it was sent.
 pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<Upload>>>;
 
-/// A connection that HTTP/1.1 is spoken on. Dropped, it is closed at once, whatever runs on it.
+/// An HTTP/1.1 connection. Dropping it closes it at once, even during a request.
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: http1::SendRequest<Upload>,
@@ -35,8 +35,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Begins to speak. The task that drives the connection is owned by what is returned. `max_header`
-    /// is what the header of a response may take, in octets.
+    /// Starts HTTP/1.1 on a socket. The returned connection owns the task that drives it.
+    /// `max_header` limits the header of a response, in octets.
     pub(super) async fn speak(
         socket: Socket,
         place: Place,
@@ -46,13 +46,14 @@ impl Connection {
         let (wire, notes) = Wire::new(socket, max_head);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER.max(max_head))
-            // RFC 9112: a proxy removes these blanks (section 5.1), and unfolds lines (section 5.2).
+            // RFC 9112: a proxy removes whitespace before the colon (section 5.1) and replaces
+            // obsolete line folding (section 5.2).
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
             .handshake(TokioIo::new(wire))
             .await?;
         let task = tokio::task::spawn_local(async move {
-            // Who waits for an answer is told by hyper; nobody waits on an idle connection.
+            // hyper reports the error to a pending request too; this line is for idle connections.
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to a backend failed");
             }
@@ -60,7 +61,7 @@ impl Connection {
         Ok(Self { sender, notes, _task: Closing(task), place })
     }
 
-    /// Sends a request. What comes before its response goes to `interim`.
+    /// Sends a request. Interim responses go to `interim`.
     pub(super) fn send(
         &mut self,
         request: Request<Upload>,
@@ -84,23 +85,23 @@ impl Connection {
         }
     }
 
-    /// Nothing is sent on it any more; the rest of it is somebody else's.
+    /// Gives up the connection after an upgrade, and returns its slot.
     pub(super) fn into_place(self) -> Place {
         self.place
     }
 
-    /// Whether the next request can be sent now.
+    /// Whether a request can be sent now.
     pub(super) fn is_ready(&self) -> bool {
         self.sender.is_ready()
     }
 
-    /// Whether no request can be sent any more.
+    /// Whether no further request can be sent.
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed() || self.notes.is_deaf()
     }
 }
 
-/// Ends the task of a connection.
+/// Aborts a task when it is dropped.
 #[derive(Debug)]
 pub(super) struct Closing(pub(super) JoinHandle<()>);
 

@@ -1,8 +1,8 @@
-//! `Expect: 100-continue` (RFC 9110, section 10.1.1): the client keeps its body until the backend
-//! wants it.
+//! `Expect: 100-continue` (RFC 9110, section 10.1.1), forwarded over HTTP/1.1.
 //!
-//! hyper asks the client for the body when the body is first read here. So it is not read until the
-//! backend has said `100 Continue`, or has been silent for so long that it does not know the word.
+//! The server sends 100 (Continue) to the client when the request body is first polled. So the body
+//! is not polled before the backend has sent its own 100, or has sent nothing for [`PATIENCE`]: it
+//! then probably does not implement the expectation.
 
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
@@ -13,26 +13,26 @@ use http::{Request, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-/// How long a backend may think about it: as long as curl does.
+/// How long to wait for 100 (Continue) before the body is sent anyway: as long as curl waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Keeps a body back.
+/// Holds a request body back until the backend wants it.
 #[derive(Debug)]
 pub(super) struct Hold {
-    // `None`: it has answered, and never wants the body.
+    // `None`: the final response came first; the body is never sent.
     continued: Option<oneshot::Receiver<()>>,
-    // Begins when the request has been sent: only then is the body asked for.
+    // Started by the first poll, which is after the head of the request was sent.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl Hold {
-    /// Ready when the backend wants the body.
+    /// Ready when the body may be sent.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(continued) = &mut self.continued else { return Poll::Pending };
         match Pin::new(continued).poll(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(()),
             Poll::Ready(Err(_dropped)) => {
-                self.continued = None; // such a receiver must not be asked again
+                self.continued = None; // a completed receiver panics when it is polled again
                 Poll::Pending
             }
             Poll::Pending => {
@@ -43,7 +43,7 @@ impl Hold {
     }
 }
 
-/// Makes `request` hold its body until it is wanted.
+/// Registers for the interim responses to `request`, and returns the hold for its body.
 pub(super) fn hold<B>(request: &mut Request<B>) -> Hold {
     let (sender, continued) = oneshot::channel();
     let sender = Mutex::new(Some(sender));
@@ -51,7 +51,7 @@ pub(super) fn hold<B>(request: &mut Request<B>) -> Hold {
         if response.status() == StatusCode::CONTINUE
             && let Some(sender) = sender.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
-            // Nobody listens any more: the request is over.
+            // Fails if the request has ended.
             sender.send(()).ok();
         }
     });
@@ -67,10 +67,10 @@ mod tests {
     use super::{PATIENCE, hold};
 
     #[tokio::test(start_paused = true)]
-    async fn a_backend_has_its_time_to_continue_from_when_the_request_is_sent() {
+    async fn the_wait_for_100_continue_starts_when_the_request_is_sent() {
         let mut request = Request::new(());
         let mut hold = hold(&mut request);
-        tokio::time::advance(2 * PATIENCE).await; // it takes so long to connect
+        tokio::time::advance(2 * PATIENCE).await; // connecting takes this long
         let mut context = Context::from_waker(Waker::noop());
         assert!(hold.poll(&mut context).is_pending());
         tokio::time::advance(2 * PATIENCE).await;
@@ -78,10 +78,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_the_answer_did_not_want_is_held_however_often_it_is_asked_for() {
+    async fn after_a_final_response_the_body_is_held_however_often_it_is_polled() {
         let mut request = Request::new(());
         let mut hold = hold(&mut request);
-        drop(request); // so it is with an answer other than 100
+        drop(request); // as hyper does on a final response
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..3 {
             assert!(hold.poll(&mut context).is_pending());

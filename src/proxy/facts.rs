@@ -1,4 +1,7 @@
-//! What the proxy of one route records.
+//! Metrics, health and connection counts of one route's proxy.
+//!
+//! Counts what happens, decides with [`Health`] what is logged, and bounds the open connections.
+//! Does not know how requests are sent.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,20 +17,20 @@ use crate::metrics::RouteMetrics;
 use crate::route::{Route, UpstreamAddress};
 use crate::server::upload_memory::UploadMemory;
 
-/// The counters of one route: a cheap handle.
+/// Records what happens to the requests of one route. A cheap handle.
 #[derive(Clone, Debug)]
 pub(super) struct Facts(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    // Of all shards.
+    // Open connections of all shards.
     connections: Arc<AtomicUsize>,
-    // Of the route, among all routes.
+    // The index of the route.
     place: usize,
     metrics: Arc<RouteMetrics>,
     health: Health,
     memory: UploadMemory,
-    // Of failures that say nothing of how a backend is.
+    // Limits log lines of failures that do not count against the backend.
     no_trouble: LogLimit,
 }
 
@@ -44,23 +47,24 @@ impl Facts {
         Self(Rc::new(Inner { connections, place, metrics, health, memory, no_trouble }))
     }
 
-    /// What is known of an upstream of this route.
+    /// The health of an upstream of this route, shared by all shards.
     pub(super) fn backend(&self, upstream: &UpstreamAddress) -> Arc<Backend> {
         let backend = self.0.health.backend(self.route(), &upstream.to_string());
         self.0.metrics.upstream_up(backend.upstream(), !backend.is_unreachable());
         backend
     }
 
-    /// Whether this upstream is slow to respond to this route, by its `p99_warning`.
+    /// The response times of this upstream on this route, measured against `p99_warning`.
     pub(super) fn slowness(&self, backend: &Backend, limit: Duration) -> Arc<Slowness> {
         backend.slowness(self.0.place, limit)
     }
 
+    /// The path of the route.
     pub(super) fn route(&self) -> &str {
         self.0.metrics.label()
     }
 
-    /// A request failed. `Some`: that is to be logged, and stands for so many others.
+    /// Records a failed request. `Some`: log it, with the number of lines suppressed before.
     pub(super) fn failed(&self, backend: &Backend, failure: &Failure) -> Option<u64> {
         self.0.metrics.upstream_failed(failure.as_str());
         if failure.is_of_the_client() {
@@ -76,7 +80,7 @@ impl Facts {
         backend.failed(failure.as_str(), &failure.to_string(), now)
     }
 
-    /// A backend has sent the head of its response, so long after the request began.
+    /// Records a response head, `duration` after the request was begun.
     pub(super) fn responded(&self, backend: &Backend, duration: Duration) {
         self.0.metrics.upstream_responded(duration);
         backend.responded();
@@ -89,7 +93,7 @@ impl Facts {
         }
     }
 
-    /// A body of the backend's ended before it was complete.
+    /// Records and logs a response body that ended before it was complete.
     pub(super) fn body_cut(&self, backend: &Backend, is_timeout: bool, error: &str) {
         let kind = if is_timeout { "idle_timeout" } else { "body" };
         self.0.metrics.upstream_failed(kind);
@@ -101,17 +105,17 @@ impl Facts {
                 kind,
                 error,
                 held_back,
-                "the body of a backend's response broke off"
+                "the body of a backend's response ended early"
             );
         }
     }
 
-    /// A request is sent again after its connection has failed it.
+    /// Records a retry after a connection failed.
     pub(super) fn retried(&self, reason: &'static str) {
         self.0.metrics.upstream_retried(reason);
     }
 
-    /// A place for one connection more, as long as there are fewer than `max`.
+    /// A slot for another connection; `None` if `max` are open.
     pub(super) fn admit(&self, max: usize) -> Option<Place> {
         let connections = &self.0.connections;
         if connections.fetch_add(1, Ordering::Relaxed) >= max {
@@ -129,12 +133,12 @@ impl Facts {
     }
 }
 
-/// A connection among those that are counted.
+/// A slot of `max_connections`: counts an open connection until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place(Facts);
 
 impl Place {
-    /// What lends windows over HTTP/2 more than they begin with.
+    /// The memory from which HTTP/2 stream windows grow.
     pub(super) fn upload_memory(&self) -> &UploadMemory {
         &self.0.0.memory
     }
@@ -148,7 +152,7 @@ impl Drop for Place {
     }
 }
 
-/// A tunnel among those that are counted.
+/// Counts an open tunnel until it is dropped.
 #[derive(Debug)]
 pub(super) struct Tunnel(Facts);
 

@@ -1,9 +1,10 @@
-//! Where a request comes from, as its backend is told: `X-Forwarded-*`, `Forwarded` (RFC 7239),
+//! The fields that tell the backend about the client: `X-Forwarded-*`, `Forwarded` (RFC 7239) and
 //! `Via` (RFC 9110, section 7.6.3).
 //!
-//! What a stranger says of this is dropped. What a trusted proxy says is kept, and the proxy's own
-//! address put behind it. A proxy that speaks only one of `X-Forwarded-For` and `Forwarded` hears no
-//! other from us: it would name the proxy where a backend looks for the client.
+//! From an untrusted peer these fields are removed. From a trusted proxy they are kept, and the
+//! proxy's own address is appended. If a trusted proxy sends only one of `X-Forwarded-For` and
+//! `Forwarded`, the other is not added: it would name the proxy where the backend expects the
+//! client.
 
 use bytes::Bytes;
 use http::header::{FORWARDED, HOST, HeaderName, VIA};
@@ -12,26 +13,26 @@ use http::{HeaderMap, HeaderValue, Version};
 use super::headers;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// What the client asked for.
+/// The `Host` of the client's request.
 pub(super) const HOST_ASKED: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// The scheme that the client speaks.
+/// The scheme of the client's request.
 pub(super) const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// So many fields are added to a request.
+/// The maximum number of fields added to a request.
 const ADDED: usize = 5;
 
-/// Who sent a request to us, and how.
+/// The peer that sent a request to the gateway.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sender<'a> {
-    /// The other end of the connection: an IP address.
+    /// Its IP address.
     pub(super) address: &'a str,
-    /// Whether it is a proxy that is believed.
+    /// Whether it is a trusted proxy.
     pub(super) is_trusted: bool,
-    /// Whether it speaks TLS to us.
+    /// Whether its connection uses TLS.
     pub(super) is_tls: bool,
 }
 
-/// Tells the backend where the request comes from. `Host` is still what the client asked for.
+/// Sets `X-Forwarded-*` and `Forwarded`. `Host` must still be the client's.
 pub(super) fn tell(headers: &mut HeaderMap, sender: Sender<'_>) {
     if !sender.is_trusted {
         headers::remove(headers, tells_of_the_sender);
@@ -65,7 +66,7 @@ fn tells_of_the_sender(name: &HeaderName) -> bool {
     )
 }
 
-/// Says that the message came through us. Received in `version`.
+/// Appends the gateway to `Via`. `version` is that of the message as received.
 pub(super) fn tell_via(headers: &mut HeaderMap, version: Version) {
     headers.append(
         VIA,
@@ -77,7 +78,7 @@ pub(super) fn tell_via(headers: &mut HeaderMap, version: Version) {
     );
 }
 
-/// Puts a value behind those that are there, as one field.
+/// Appends a value to those present, and joins them into one field.
 fn append(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
     let mut earlier = headers.get_all(&name).iter().peekable();
     let all = if earlier.peek().is_none() {
@@ -87,14 +88,15 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
         all.push(value);
         HeaderValue::from_maybe_shared(Bytes::from(all.join(&b", "[..])))
     };
-    headers.insert(name, all.expect("valid values, and separators of plain text"));
+    headers.insert(name, all.expect("valid values joined by ASCII separators"));
 }
 
-/// One `forwarded-element`. An IPv6 address and a port want quotes (RFC 7239, sections 4 and 6).
+/// One `forwarded-element`. An IPv6 address and a host with a port need quotes (RFC 7239, sections
+/// 4 and 6).
 fn element(address: &str, host: Option<&HeaderValue>, scheme: &str) -> Vec<u8> {
     let is_ipv6 = address.contains(':');
     let host = host.and_then(|host| host.to_str().ok());
-    // A quote or a backslash is in no host that has got so far.
+    // A validated host has neither quote nor backslash; make sure of it.
     let host = host.filter(|host| !host.contains(['"', '\\']));
     let is_token = |host: &str| {
         !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
@@ -150,7 +152,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_stranger_is_not_believed() {
+    fn forwarded_fields_of_an_untrusted_peer_are_replaced() {
         assert_eq!(
             told("2001:db8::7", false, &SPOOFED),
             [
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_is_believed_and_named() {
+    fn forwarded_fields_of_a_trusted_proxy_are_kept_and_its_address_is_appended() {
         assert_eq!(
             told("10.0.0.1", true, &SPOOFED),
             [
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_speaks_one_of_both_hears_no_other() {
+    fn a_trusted_proxy_that_sends_one_of_the_two_fields_does_not_get_the_other() {
         assert_eq!(
             told("10.0.0.1", true, &[("host", "a"), ("x-forwarded-for", "1.1.1.1")]),
             [

@@ -1,4 +1,4 @@
-//! The body of a response as its connection gives it, whatever is spoken there.
+//! The response body as read from a backend's connection, over HTTP/1.1 or HTTP/2.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::http2;
 use crate::server::connection::BodyError;
 
-/// The body of a response.
+/// The body of a backend's response.
 #[derive(Debug)]
 pub(super) enum Incoming {
     Http1(hyper::body::Incoming),

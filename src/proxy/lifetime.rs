@@ -1,33 +1,34 @@
-//! After how many requests a backend ends its connections over HTTP/2.
+//! The number of requests after which a backend closes an HTTP/2 connection.
 //!
-//! nginx ends each one with a GOAWAY after `keepalive_requests`. What is sent while that is on its way
-//! has to be sent again, and waits for a new connection. So the number is learned: a connection takes
-//! no more requests than that, and the next one is open before.
+//! nginx sends a GOAWAY after `keepalive_requests` requests. Requests that cross the GOAWAY have to
+//! be retried, and wait for a new connection. So the limit is learned: a connection is given no
+//! more requests than that, and the next one is opened in advance.
 
-/// What is known of it.
+/// The limit, as far as it has been observed.
 #[derive(Debug, Default)]
 pub(super) struct Lifetime {
-    // After how many requests the last connection was ended.
+    // Requests on the last connection that the backend closed.
     last: Option<u32>,
-    // Whether the one before was ended after as many: once may be chance, a restart for example.
+    // Whether the one before had the same number. A single observation may be chance, such as a
+    // restart.
     is_confirmed: bool,
 }
 
 impl Lifetime {
-    /// The backend has ended a connection after so many requests, while it was in use.
+    /// The backend has sent a GOAWAY after this many requests, while the connection was in use.
     pub(super) fn ended_after(&mut self, requests: u32) {
         self.is_confirmed = self.last == Some(requests) && requests > 0;
         self.last = Some(requests);
     }
 
-    /// A connection has processed so many requests, and the backend has not ended it.
+    /// A connection has processed this many requests without a GOAWAY.
     pub(super) fn lived_to(&mut self, requests: u32) {
         if self.is_confirmed && self.last.is_some_and(|last| requests >= last) {
             *self = Self::default();
         }
     }
 
-    /// How many requests more a connection takes after so many.
+    /// How many more requests to send on a connection that has carried `requests`.
     pub(super) fn left(&self, requests: u32) -> usize {
         match self.last {
             Some(last) if self.is_confirmed => last.saturating_sub(requests) as usize,
@@ -41,16 +42,16 @@ mod tests {
     use super::Lifetime;
 
     #[test]
-    fn a_number_that_repeats_is_kept_to() {
+    fn a_limit_that_repeats_is_respected() {
         let mut lifetime = Lifetime::default();
         lifetime.ended_after(100);
-        assert_eq!(lifetime.left(99), usize::MAX, "may be chance");
+        assert_eq!(lifetime.left(99), usize::MAX, "one observation may be chance");
         lifetime.ended_after(100);
         assert_eq!([lifetime.left(0), lifetime.left(99), lifetime.left(100)], [100, 1, 0]);
     }
 
     #[test]
-    fn a_backend_that_is_stopped_now_and_then_teaches_nothing() {
+    fn restarts_of_the_backend_are_not_taken_for_a_limit() {
         let mut lifetime = Lifetime::default();
         for requests in [3, 1, 700, 0, 0] {
             lifetime.ended_after(requests);
@@ -59,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_was_given_another_number_is_followed() {
+    fn a_changed_limit_is_learned_again() {
         let mut lifetime = Lifetime::default();
         lifetime.ended_after(100);
         lifetime.ended_after(100);

@@ -1,13 +1,13 @@
-//! Addresses in a response that lead to the backend itself, made such that lead to the gateway.
+//! Rewrites URLs in a response that point to the backend itself, so that they point to the gateway.
 //!
-//! A backend on a port of its own names that port when it makes an absolute address: `return 302
-//! /path` in nginx, a folder without its slash in Apache. No client can go there. `Location`,
-//! `Content-Location` (RFC 9110, sections 10.2.2 and 8.7) and `Refresh` are rewritten, the fields
-//! that nginx's `proxy_redirect` is for or browsers follow.
+//! A backend names its own port when it makes an absolute URL: `return 302 /path` in nginx, a
+//! directory without its trailing slash in Apache. Clients cannot reach that port. `Location`,
+//! `Content-Location` (RFC 9110, sections 10.2.2 and 8.7) and `Refresh` are rewritten: the fields
+//! that nginx's `proxy_redirect` handles, or that browsers follow.
 //!
-//! What remains is a path: it leads to wherever the client has asked, whatever stands between us
-//! and it. nginx makes it absolute again, with the scheme and the port that it knows of, which are
-//! not those of a client behind a load balancer.
+//! The result is a path, which leads back to the origin that the client used, whatever proxies are
+//! in between. nginx makes it absolute again, with the scheme and the port that it knows, which are
+//! wrong for a client behind a load balancer.
 
 use http::header::{CONTENT_LOCATION, HOST, HeaderName, LOCATION};
 use http::uri::PathAndQuery;
@@ -18,15 +18,15 @@ use crate::route::UpstreamAddress;
 
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
-/// What a request asked for, by which the addresses in its response are judged.
+/// The target of a request, with which the URLs in its response are compared.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// As the client knows it.
+    /// The origin that the client used.
     client: Origin<HeaderValue>,
-    /// `Host`, as the backend was told.
+    /// The `Host` that the backend received.
     told: HeaderValue,
     path: Option<PathAndQuery>,
-    /// Whether the same request comes again when the response leads to its own address.
+    /// Whether a redirect to the same URL repeats the same request: GET and HEAD.
     is_repeated: bool,
 }
 
@@ -38,7 +38,7 @@ struct Origin<T> {
 }
 
 impl Asked {
-    /// Of a request as it goes to the backend; `None` where it names no host.
+    /// The target of a request that is about to be sent to the backend; `None` if it has no `Host`.
     pub(super) fn by<B>(request: &Request<B>, is_tls: bool) -> Option<Self> {
         let headers = request.headers();
         let told = headers.get(HOST)?.clone();
@@ -53,7 +53,7 @@ impl Asked {
         })
     }
 
-    /// Rewrites what leads to `upstream`, which has answered.
+    /// Rewrites the fields that point to `upstream`, which sent the response.
     pub(super) fn rewrite(&self, headers: &mut HeaderMap, upstream: &UpstreamAddress) {
         for name in [LOCATION, CONTENT_LOCATION] {
             let value = headers.get(&name);
@@ -68,7 +68,8 @@ impl Asked {
         }
     }
 
-    /// `5; url=http://…`, with quotes or without, as browsers read it (WHATWG HTML, section 4.2.5.3).
+    /// Rewrites `5; url=http://…`, with or without quotes, as browsers parse it (WHATWG HTML,
+    /// section 4.2.5.3).
     fn refresh(&self, value: &[u8], upstream: &UpstreamAddress) -> Option<HeaderValue> {
         let at = value.windows(3).position(|word| word.eq_ignore_ascii_case(b"url"))? + 3;
         let url = value[at..].trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
@@ -82,7 +83,7 @@ impl Asked {
         HeaderValue::from_bytes(&[before, b"=", path.as_bytes()].concat()).ok()
     }
 
-    /// What remains of an address that leads to `upstream`.
+    /// The path of a URL that points to `upstream`; `None` if it points to another origin.
     fn path(&self, url: &[u8], upstream: &UpstreamAddress) -> Option<HeaderValue> {
         let (origin, rest) = split(url)?;
         let leads_there = self.leads_to(upstream, origin, rest);
@@ -96,14 +97,13 @@ impl Asked {
             return false;
         }
         let (address, is_tls) = (upstream.authority(), upstream.is_tls());
-        // That of a socket of this machine has no name of its own, and no port: what it sends goes
-        // without saying.
+        // A Unix socket has neither host nor port, so no URL can name it.
         let has_name = matches!(upstream, UpstreamAddress::Tcp { .. });
         let backend = Origin { is_tls, authority: address.as_bytes() };
         if has_name && origin.is(backend) {
             return true;
         }
-        // A client that is sent to TLS is sent there on purpose.
+        // An upgrade from HTTP to HTTPS is intended.
         if origin.is_tls && !client.is_tls {
             return false;
         }
@@ -111,10 +111,10 @@ impl Asked {
         let is_at_its_port = origin.host().eq_ignore_ascii_case(told.host())
             && origin.is_tls == is_tls
             && origin.port() == backend.port();
-        // Only the backend is called so.
+        // A host that only the backend has: the route sets its own `host`.
         let is_its_name = origin.is(told) && !told.host().eq_ignore_ascii_case(client.host());
-        // One that goes without saying may be meant as the client's: where it has asked for the same
-        // already, it would be sent round in circles.
+        // A URL with the default port may mean the client's own origin. Rewriting it to the path
+        // that was just requested would make a redirect loop.
         let is_said = origin.port() != origin.default_port();
         (is_at_its_port || is_its_name) && (is_said || !self.is_repeated_by(rest))
     }
@@ -129,7 +129,7 @@ impl Asked {
 
 impl<'a> Origin<&'a [u8]> {
     fn split(self) -> (&'a [u8], Option<&'a [u8]>) {
-        // Behind a bracket, the colons are those of an address.
+        // Colons before the closing bracket belong to an IPv6 address.
         let address = self.authority.iter().rposition(|&byte| byte == b']').unwrap_or(0);
         match self.authority[address..].iter().position(|&byte| byte == b':') {
             Some(at) => {
@@ -143,7 +143,7 @@ impl<'a> Origin<&'a [u8]> {
         self.split().0
     }
 
-    /// `None`: none that is one.
+    /// The port, or the default of the scheme; `None`: not a valid port.
     fn port(self) -> Option<u16> {
         match self.split().1 {
             Some(port) if !port.is_empty() => str::from_utf8(port).ok()?.parse().ok(),
@@ -162,7 +162,7 @@ impl<'a> Origin<&'a [u8]> {
     }
 }
 
-/// The origin of an absolute address, and what follows it.
+/// Splits an absolute `http` or `https` URL into its origin and the rest.
 fn split(url: &[u8]) -> Option<(Origin<&[u8]>, &[u8])> {
     let has_scheme = |scheme: &str| {
         url.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()))
@@ -175,13 +175,13 @@ fn split(url: &[u8]) -> Option<(Origin<&[u8]>, &[u8])> {
     let url = &url[length..];
     let end = url.iter().position(|byte| b"/?#\\".contains(byte)).unwrap_or(url.len());
     let (authority, rest) = url.split_at(end);
-    // Whoever writes a user there means more than an address.
+    // A URL with userinfo is left alone: a path cannot carry the credentials.
     let is_plain = !authority.is_empty() && !authority.contains(&b'@');
     is_plain.then_some((Origin { is_tls, authority }, rest))
 }
 
-/// A path, with its query and fragment. One that begins with two slashes, or what browsers take for
-/// them, would name another host: `/.` before it keeps it a path (WHATWG URL, section 4.5).
+/// The path with its query and fragment. Two leading slashes, or what browsers read as such, would
+/// name another host; a leading `/.` keeps it a path (WHATWG URL, section 4.5).
 fn as_path(rest: &[u8]) -> Vec<u8> {
     let is_harmless = |byte: u8| byte.is_ascii_graphic() && !b"/\\".contains(&byte);
     match rest {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     impl Case {
-        /// What becomes of an address in the response to GET, or to `method`.
+        /// Returns the field `name` with this URL, rewritten, in the response to `method`.
         fn rewritten(&self, method: &str, name: &'static str, address: &str) -> String {
             let (scheme, rest) = self.client.split_once("://").expect("a URL");
             let (host, path) = rest.split_once('/').expect("a path");
@@ -247,7 +247,7 @@ mod tests {
     const SOCKET: Case = Case { upstream: "/run/app.sock", ..PORT };
 
     #[test]
-    fn an_address_of_the_backend_becomes_a_path() {
+    fn a_url_of_the_backend_becomes_a_path() {
         for (case, address, expected) in [
             (&PORT, "http://app.example:8081/a?b#c", "/a?b#c"),
             (&PORT, "HTTP://APP.example:8081", "/"),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_address_stays_as_it_is() {
+    fn any_other_url_is_left_unchanged() {
         for (case, address) in [
             (&PORT, "https://app.example/a"),
             (&PORT, "http://app.example/a"),
@@ -289,10 +289,10 @@ mod tests {
             (&PORT, "ftp://app.example:8081/a"),
             (&PORT, "http://"),
             (&PORT, ""),
-            // Told to come back over another scheme, it would come back for ever.
+            // Rewriting a redirect to the requested URL itself would make a loop.
             (&DEFAULT_PORT, "http://app.example/x?y"),
             (&SOCKET, "http://app.example/x?y#z"),
-            // To TLS.
+            // Upgrades to HTTPS.
             (&ALL_TLS, "https://app.example/a"),
             (&ALL_TLS, "https://app.example/x?y"),
         ] {
@@ -301,13 +301,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_address_after_another_method_is_no_circle() {
+    fn a_redirect_to_the_same_url_after_a_post_is_not_a_loop() {
         let after_post = DEFAULT_PORT.rewritten("POST", "location", "http://app.example/x?y");
         assert_eq!(after_post, "/x?y");
     }
 
     #[test]
-    fn a_refresh_is_read_as_browsers_read_it() {
+    fn a_refresh_is_parsed_as_browsers_parse_it() {
         for (value, expected) in [
             ("0;URL='http://app.example:8081/a'", "0;URL=/a"),
             ("0, url = http://app.example:8081/a", "0, url=/a"),

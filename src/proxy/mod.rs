@@ -1,21 +1,25 @@
-//! Requests that go to a backend, and its responses on their way back.
+//! The reverse proxy: forwards requests to the upstreams of a route, and their responses to the
+//! client.
 //!
-//! [`Proxy`] forwards the requests of one route. It rewrites each [`message`]: its [`headers`], and the
-//! fields that say where the request comes from ([`forwarded`]); in the response, addresses that would
-//! lead past the gateway ([`location`]). It sends the request to an [`upstream`], and tries several in
-//! turn ([`balance`]).
+//! Owns the connections to the upstreams, and the rewriting of messages. Does not know how a route
+//! was matched, nor what happens to a response afterwards; event streams are the business of
+//! `service`.
 //!
-//! An upstream keeps its connections. Over HTTP/1.1 they are in a [`pool`], and a [`connection`] carries
-//! one request at a time. Over HTTP/2 they are [`shared`]: a connection of [`http2`] carries many
-//! requests during its [`lifetime`], and a request may have to wait for [`room`] on one. [`connect`]
-//! opens their sockets; [`wire`] is a socket as hyper sees it. A request whose connection fails is
-//! perhaps sent again ([`retry`]).
+//! [`Proxy`] forwards the requests of one route. [`message`] rewrites requests and responses:
+//! hop-by-hop [`headers`], the [`forwarded`] fields, and the [`location`] fields that would lead
+//! past the gateway. [`balance`] picks an [`upstream`].
 //!
-//! Bodies stream both ways ([`upload`], [`body`]), with their [`trailers`], and are never collected; a
-//! [`pause`] between two pieces is bounded. When a client leaves, the future or the body is dropped, and
-//! with it the [`lease`] of the connection: the backend's request ends too.
+//! Over HTTP/1.1 an upstream keeps its connections in a [`pool`], and a [`connection`] carries one
+//! request at a time. Over HTTP/2 connections are [`shared`]: one of [`http2`] multiplexes many
+//! requests, up to its [`lifetime`], and a request may have to wait for [`room`] on one.
+//! [`connect`] opens the sockets; [`wire`] is the socket that hyper gets. [`retry`] decides whether
+//! a request whose connection failed is sent again.
 //!
-//! A request for an [`upgrade`] becomes a [`tunnel`].
+//! Bodies stream both ways ([`upload`], [`body`]) with their [`trailers`], and are never collected;
+//! the [`pause`] between two frames is bounded. A client that leaves drops the future or the body,
+//! and with it the [`lease`] of the connection, which cancels the request at the backend.
+//!
+//! An [`upgrade`] turns an exchange into a [`tunnel`].
 
 mod balance;
 mod body;
@@ -78,8 +82,7 @@ use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 use crate::server::upload_memory::UploadMemory;
 
-/// Forwards the requests of one route, with kept connections for the shard that owns it: a cheap
-/// handle.
+/// Forwards the requests of one route, over connections of the shard that owns it. A cheap handle.
 #[derive(Clone, Debug)]
 pub struct Proxy(Rc<Inner>);
 
@@ -90,17 +93,17 @@ struct Inner {
     facts: Facts,
 }
 
-/// What a request became.
+/// The outcome of a forwarded request.
 #[derive(Debug)]
 pub enum Forwarded {
     /// The backend's response.
     Response(Response<UpstreamBody>),
-    /// The backend speaks another protocol with the client now.
+    /// The backend has switched protocols; the body relays its bytes.
     Tunnel(Response<TunnelBody>),
 }
 
 impl Proxy {
-    /// A proxy without connections yet. `memory` lends what windows of responses over HTTP/2 grow by.
+    /// A proxy without connections. HTTP/2 stream windows grow from `memory`.
     pub fn new(
         route: &Route,
         settings: &ProxySettings,
@@ -111,38 +114,40 @@ impl Proxy {
         let facts = Facts::new(route, metrics, health, memory);
         let upstream = |address: &_| Upstream::new(Clone::clone(address), settings, facts.clone());
         let upstreams = settings.upstreams.iter().map(upstream).collect();
-        // The shards do not all begin with the first one.
+        // A random start per shard: otherwise all shards would send their first request to the same
+        // one.
         let upstreams = Balance::new(upstreams, fastrand::usize(..));
         Self(Rc::new(Inner { settings: settings.clone(), upstreams, facts }))
     }
 
-    /// The path of its route.
+    /// The path of the route.
     pub fn route(&self) -> &str {
         self.0.facts.route()
     }
 
-    /// What it was made of.
+    /// The settings of the route.
     pub fn settings(&self) -> &ProxySettings {
         &self.0.settings
     }
 
-    /// An event stream of the backend's that was quiet for so long gets a comment.
+    /// The interval of keep-alive comments on a backend's idle event streams; `None`: no comments.
     pub fn stream_keep_alive(&self) -> Option<Duration> {
         self.0.settings.stream_keep_alive
     }
 
-    /// A header that a backend could take for another, and that this route does not let pass.
+    /// The first header name with an underscore, unless the route allows these
+    /// (`underscores_in_headers`).
     pub fn refused_name<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderName> {
         if self.0.settings.allows_underscores { None } else { headers::ambiguous_name(headers) }
     }
 
-    /// Sends the request on, and answers with the head of the response; its body streams. Where the
-    /// client asks for another protocol and the backend switches to it, they are connected. `ours` are
-    /// fields that the backend is told by us, in place of the client's.
+    /// Forwards a request and returns the head of the response; its body streams. If the client
+    /// requests a protocol upgrade and the backend switches, returns a tunnel between the two.
+    /// `ours` are header fields of the gateway's own; they replace the client's.
     ///
     /// # Errors
-    /// The backend cannot be reached, ends before it answers, or answers what cannot be passed on;
-    /// or the client's own body fails.
+    /// The backend cannot be reached, closes the connection before it responds, or sends a response
+    /// that cannot be forwarded; or the request body fails.
     pub async fn forward(
         &self,
         mut request: Request<RequestBody>,
@@ -151,7 +156,7 @@ impl Proxy {
     ) -> Result<Forwarded, ProxyError> {
         let ours = Ours { sender: sender(connection), fields: ours };
         if let Some(upgrade) = Upgrade::asked(&mut request, self.0.settings.is_http2) {
-            // Boxed: the requests that are none do not pay for its size.
+            // Boxed: keeps the future of ordinary requests small.
             return Box::pin(self.upgrade(request, upgrade, connection, ours)).await;
         }
         let settings = &self.0.settings;
@@ -185,7 +190,8 @@ impl Proxy {
         let settings = &self.0.settings;
         let (head, body) = request.into_parts();
         let interim = body.interim().clone();
-        // Over HTTP/2 the body is what the client says in the tunnel; over HTTP/1.1 there is none.
+        // Over HTTP/2 the request body carries the client's side of the tunnel; over HTTP/1.1 it is
+        // empty.
         let client = matches!(upgrade, Upgrade::Http2(_)).then_some(body);
         let (upload, watch) = Upload::new(None, None, interim, settings);
         let mut request = Request::from_parts(head, upload);
@@ -193,11 +199,12 @@ impl Proxy {
         upgrade.ask(&mut request);
         let (upstream, mut response, mut lease) = self.send(request, &watch, false).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            // Whether backend and we mean the same by what comes next on it, nobody knows.
+            // The backend may yet treat what follows as the other protocol: do not reuse the
+            // connection.
             lease.keep_for(Duration::ZERO);
             if client.is_some() && response.status().is_success() {
-                // To the client it would mean that the tunnel is open.
-                return Err(self.failed(upstream, Failure::NoSwitch("it answers as to a GET")));
+                // A 2xx response to an extended CONNECT opens the tunnel (RFC 8441, section 5).
+                return Err(self.failed(upstream, Failure::NoSwitch("it responded as to a GET")));
             }
             return self.respond(upstream, response, lease, asked);
         }
@@ -222,7 +229,8 @@ impl Proxy {
         Ok(Forwarded::Tunnel(response.map(|_| body)))
     }
 
-    /// Sends a request to one upstream after the other, until one has taken it.
+    /// Sends a request to one upstream after the other until one responds. Tries the next one only
+    /// if nothing of the request was processed.
     async fn send(
         &self,
         mut request: Request<Upload>,
@@ -231,7 +239,7 @@ impl Proxy {
     ) -> Result<(&Upstream, Response<Incoming>, Lease), ProxyError> {
         let mut upstreams = self.0.upstreams.turn().peekable();
         loop {
-            let upstream = upstreams.next().expect("the last one ends this");
+            let upstream = upstreams.next().expect("returns with the last upstream");
             let Unanswered { mut failure, unsent } =
                 match upstream.send(request, watch, is_http2).await {
                     Ok((response, lease)) => return Ok((upstream, response, lease)),
@@ -249,7 +257,7 @@ impl Proxy {
                     if let Some(held_back) = error.held_back() {
                         let (route, kind) = (self.route(), error.kind());
                         tracing::warn!(
-                            route, kind, %error, held_back, "a backend failed; another is tried"
+                            route, kind, %error, held_back, "a backend failed; trying the next one"
                         );
                     }
                     request = *unsent;
@@ -297,7 +305,7 @@ fn sender(connection: &ConnectionState) -> Sender<'_> {
     }
 }
 
-/// Tells a backend where a request comes from, for the fuzz targets.
+/// Sets the forwarded fields of a request, for the fuzz targets.
 #[cfg(fuzzing)]
 pub fn tell_where_from(headers: &mut HeaderMap, address: std::net::IpAddr, is_trusted: bool) {
     let address = &address.to_string();

@@ -1,4 +1,4 @@
-//! How long a body has been waiting for its next piece.
+//! The idle timeout between two frames of a body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// A limit for the pauses of one body. While pieces come it costs no timer. A pause begins when the next
-/// piece is waited for: as long as nobody reads, because the other side takes nothing or there is no
-/// connection yet, the sender is not late.
+/// Limits the time that the reader of a body waits for the next frame. While frames arrive it sets
+/// no timer. The time starts when the reader polls: as long as nothing polls, because the other
+/// side does not read or there is no connection yet, the sender is not late.
 #[derive(Debug)]
 pub(super) struct Pause {
     limit: Duration,
@@ -21,16 +21,16 @@ impl Pause {
         Self { limit, since: None, timer: None }
     }
 
-    /// A piece has come.
+    /// A frame has arrived.
     pub(super) fn over(&mut self) {
         self.since = None;
     }
 
-    /// Ready when the pause is too long.
+    /// Ready when nothing has arrived for the limit. Poll it while the body is pending.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = *self.since.get_or_insert_with(Instant::now) + self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-        // It may have been set before the last piece.
+        // The timer is not reset with each frame: it may fire early, and is set again here.
         while timer.as_mut().poll(cx).is_ready() {
             if timer.deadline() >= end {
                 return Poll::Ready(());
@@ -52,11 +52,11 @@ mod tests {
     use super::Pause;
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_begins_when_a_piece_is_waited_for() {
+    async fn the_time_starts_when_the_reader_polls() {
         let limit = Duration::from_secs(3);
         let mut pause = Pause::new(limit);
         for _ in 0..2 {
-            advance(5 * limit).await; // nobody reads
+            advance(5 * limit).await; // not polled
             let mut context = Context::from_waker(Waker::noop());
             assert!(pause.poll(&mut context).is_pending());
             advance(limit / 2).await;

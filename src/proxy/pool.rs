@@ -1,4 +1,7 @@
-//! The connections over HTTP/1.1 to one upstream that one shard keeps.
+//! The idle HTTP/1.1 connections of one shard to one upstream.
+//!
+//! Keeps connections between requests, and closes them when they expire. Does not open any, nor
+//! does it count those in use.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,16 +12,16 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 
-/// Connections that nobody uses, at most.
+/// The maximum number of idle connections; the one that was idle longest is closed.
 const MAX_IDLE: usize = 256;
 
-/// A cheap handle.
+/// A pool of idle connections. A cheap handle.
 #[derive(Clone, Debug)]
 pub(super) struct Pool(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    // The one that was used last is at the back, and used first.
+    // A stack: the connection used last is at the back, and is reused first.
     idle: RefCell<VecDeque<Idle>>,
     keep_alive: Duration,
     is_swept: Cell<bool>,
@@ -31,12 +34,12 @@ struct Idle {
 }
 
 impl Pool {
-    /// A pool that keeps each connection for so long.
+    /// An empty pool that closes a connection after `keep_alive` without a request.
     pub(super) fn new(keep_alive: Duration) -> Self {
         Self(Rc::new(Inner { idle: RefCell::default(), keep_alive, is_swept: Cell::new(false) }))
     }
 
-    /// A connection that can be used now.
+    /// Takes a connection on which a request can be sent now.
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.0.idle.borrow_mut();
         for place in (0..idle.len()).rev() {
@@ -49,7 +52,8 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for the next request; for so long at most, where the backend says so.
+    /// Keeps a connection for the next request, for `at_most` if the backend has announced a limit.
+    /// Zero closes it.
     pub(super) fn put(&self, connection: Connection, at_most: Option<Duration>) {
         let keep_alive = at_most.map_or(self.0.keep_alive, |most| most.min(self.0.keep_alive));
         if connection.is_closed() || keep_alive.is_zero() {
@@ -62,14 +66,14 @@ impl Pool {
         }
         idle.push_back(Idle { connection, expires });
         if !self.0.is_swept.replace(true) {
-            // Its owner is the pool: it ends when the pool is empty, or gone.
+            // Owned by the pool: the task ends when the pool is empty or dropped.
             drop(tokio::task::spawn_local(sweep(Rc::downgrade(&self.0))));
         }
     }
 }
 
 impl Inner {
-    /// Closes what was kept for too long; says when the next one is due.
+    /// Closes expired connections; returns when the next one expires.
     fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut idle = self.idle.borrow_mut();
@@ -79,7 +83,7 @@ impl Inner {
 }
 
 async fn sweep(pool: Weak<Inner>) {
-    // A backend may well close many connections at once: they are not kept much longer.
+    // Wakes at least every ten seconds, to drop connections that the backend has closed meanwhile.
     const AT_LEAST: Duration = Duration::from_secs(1);
     while let Some(pool) = pool.upgrade() {
         let next = pool.sweep();

@@ -1,8 +1,8 @@
-//! Which requests are sent again after their connection has failed them.
+//! Which requests are retried after their connection has failed.
 //!
-//! A request that its backend has not processed, and says so, is sent again whatever it is (RFC 9113,
-//! section 8.7). One that was lost on a connection kept from earlier requests is sent again once, on a
-//! new connection, if it is idempotent and has no body (RFC 9110, section 9.2.2).
+//! A request that the backend declared unprocessed is retried whatever its method (RFC 9113,
+//! section 8.7). A request lost on a reused connection is retried once, on a new connection, if it
+//! is idempotent and has no body (RFC 9110, section 9.2.2). Decides only; `upstream` sends.
 
 use http::{Method, Request};
 use hyper::client::conn::TrySendError;
@@ -13,28 +13,28 @@ use super::http2::Lost;
 use super::upload::Upload;
 use crate::route::ProxySettings;
 
-/// How often a request is sent that the backend does not process.
+/// How many times to send a request that the backend does not process.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// What may be sent again, as the route says.
+/// The retry settings of a route.
 #[derive(Clone, Debug)]
 pub(super) struct RetryPolicy {
     retries_idempotent: bool,
     facts: Facts,
 }
 
-/// How often one request was sent.
+/// The attempts of one request so far.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     unprocessed: u32,
     is_retried: bool,
 }
 
-/// A request that is to be sent again, and where.
+/// A request to send again.
 #[derive(Debug)]
 pub(super) struct Again {
     pub(super) request: Request<Upload>,
-    /// Whether only a connection will do that is opened now.
+    /// Whether to send it on a new connection.
     pub(super) needs_new: bool,
 }
 
@@ -43,7 +43,8 @@ impl RetryPolicy {
         Self { retries_idempotent: settings.retry_idempotent, facts }
     }
 
-    /// A copy of a request over HTTP/1.1, to be sent again if it is lost on a kept connection.
+    /// A copy of an HTTP/1.1 request, to be sent if it is lost on a reused connection; `None` if it
+    /// may not be repeated.
     pub(super) fn copy(&self, request: &Request<Upload>) -> Option<Request<Upload>> {
         if !self.may_repeat(request) {
             return None;
@@ -57,10 +58,10 @@ impl RetryPolicy {
         Some(copy)
     }
 
-    /// What becomes of a request that a connection over HTTP/1.1 has failed, a kept one or a new one.
+    /// Decides about a request that failed on an HTTP/1.1 connection; `is_kept`: a reused one.
     ///
     /// # Errors
-    /// It is not sent again here. With the request, where another upstream may have it.
+    /// It is not retried at this upstream. Contains the request if another upstream may get it.
     pub(super) fn after_http1(
         &self,
         mut error: TrySendError<Request<Upload>>,
@@ -69,7 +70,7 @@ impl RetryPolicy {
     ) -> Result<Again, Unanswered> {
         let failure = Failure::exchange(error.error());
         match (error.take_message(), copy) {
-            // Nothing of it was written.
+            // Nothing was written: the idle connection was closed by the backend.
             (Some(request), _) if is_kept => Ok(Again { request, needs_new: false }),
             (Some(request), _) => Err(Unanswered::unsent(failure, request)),
             (None, Some(request)) if is_lost(error.error()) => {
@@ -80,10 +81,11 @@ impl RetryPolicy {
         }
     }
 
-    /// What becomes of a request that a connection over HTTP/2 has failed; `is_first`: the first on it.
+    /// Decides about a request that failed on an HTTP/2 connection; `is_first`: the first one on
+    /// it.
     ///
     /// # Errors
-    /// It is not sent again here. With the request, where another upstream may have it.
+    /// It is not retried at this upstream. Contains the request if another upstream may get it.
     pub(super) fn after_http2(
         &self,
         lost: Lost,
@@ -117,12 +119,12 @@ impl RetryPolicy {
     }
 }
 
-/// Of the methods that RFC 9110, section 9.2.2, calls idempotent, those that a proxy passes on.
+/// Whether the method is idempotent (RFC 9110, section 9.2.2) and one that the proxy forwards.
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
 }
 
-/// Whether a connection over HTTP/1.1 ended before a response came.
+/// Whether an HTTP/1.1 connection ended before the response.
 fn is_lost(error: &hyper::Error) -> bool {
     !error.is_parse() && !error.is_user() && !error.is_timeout()
 }

@@ -1,45 +1,45 @@
-//! Room on the connections of a pool, and the requests that wait for it.
+//! Wakes requests that wait for a free stream on the connections of a pool.
 
 use std::cell::Cell;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-/// Wakes the requests of a pool that wait, the one first that has waited longest.
+/// Wakes the waiting requests of a pool in FIFO order.
 ///
-/// It may not be able to use the room, because it has a body that does not fit for example. Then it
-/// wakes the next one ([`Self::pass_on`]), and so on until each has looked once.
+/// A request may be unable to use the capacity, for example because its body does not fit the
+/// window. It then wakes the next one ([`Self::pass_on`]), and so on until each has checked once.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     notify: Notify,
-    // How often there was more of it.
+    // Incremented whenever capacity is added.
     growths: Cell<u64>,
 }
 
 impl Room {
-    /// A request more may fit on one of the connections.
+    /// One more request may fit: wakes the first in line.
     pub(super) fn grew(&self) {
         self.growths.set(self.growths.get() + 1);
         self.notify.notify_one();
     }
 
-    /// Many requests may fit, or something else has changed that they wait for.
+    /// Several requests may fit, or a dial has ended: wakes all.
     pub(super) fn changed(&self) {
         self.notify.notify_waiters();
     }
 
-    /// Ready when there may be room.
+    /// Completes when there may be capacity.
     pub(super) fn notified(&self) -> Notified<'_> {
         self.notify.notified()
     }
 
-    /// How often there was more of it so far.
+    /// How many times capacity was added so far.
     pub(super) fn growths(&self) -> u64 {
         self.growths.get()
     }
 
-    /// Wakes the next request that waits, unless the caller has done so since there was more of it:
-    /// `seen` is up to when.
+    /// Wakes the next request in line, unless the caller has done so since capacity was last added:
+    /// `seen` is the caller's last value of [`Self::growths`].
     pub(super) fn pass_on(&self, seen: &mut u64) {
         if std::mem::replace(seen, self.growths.get()) != self.growths.get() {
             self.notify.notify_one();
@@ -57,7 +57,7 @@ mod tests {
 
     use super::Room;
 
-    /// Waits for room as a request does, if only one of `fits` is left for it.
+    /// Waits as a request does, until it can take one of `fits`.
     async fn wait(room: Rc<Room>, fits: Rc<Cell<usize>>, looks: Rc<Cell<usize>>) {
         let mut seen = room.growths();
         loop {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_that_one_request_cannot_use_is_used_by_another() {
+    async fn capacity_that_one_request_cannot_use_goes_to_the_next() {
         let local = LocalSet::new();
         let looks = Rc::new(Cell::new(0));
         local
@@ -92,7 +92,7 @@ mod tests {
                 yield_now().await;
                 one.set(1);
                 room.grew();
-                get.await.expect("it is sent");
+                get.await.expect("sent");
                 for _ in 0..10 {
                     yield_now().await;
                 }
@@ -100,7 +100,7 @@ mod tests {
                 assert!(looks.get() <= 5, "{} looks", looks.get());
                 none.set(1);
                 room.grew();
-                upload.await.expect("it is sent");
+                upload.await.expect("sent");
             })
             .await;
     }

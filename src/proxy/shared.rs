@@ -1,9 +1,9 @@
-//! The connections over HTTP/2 to one upstream that one shard keeps, with many requests on each.
+//! The HTTP/2 connections of one shard to one upstream.
 //!
-//! A request is given a connection with room for it. Where there is none, it waits while another is
-//! opened: `max_connections` bounds these, `max_waiting` the requests that wait, and `connect_timeout`
-//! how long. Another connection is also opened before the last one is full, or is about to be ended by
-//! its backend ([`Lifetime`]).
+//! A request gets a connection with room for another stream. If there is none, it waits while one
+//! is opened: `max_connections` bounds the connections, `max_waiting` the requests that wait, and
+//! `connect_timeout` the wait. A spare connection is opened in advance, before the last one is full
+//! or before the backend is expected to close it ([`Lifetime`]). Does not send requests itself.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -20,19 +20,19 @@ use super::lifetime::Lifetime;
 use super::room::Room;
 use crate::route::ProxySettings;
 
-/// Connections that are opened at the same time, for requests that wait.
+/// The maximum number of connections being opened at the same time.
 const MAX_DIALING: usize = 8;
-/// How often a connection is opened that its backend closes at once, without a fault: nothing was sent
-/// on it.
+/// How many times to connect if the backend closes the new connection at once without an error.
+/// Nothing was sent on it, so this is safe.
 const MAX_OPENINGS: u32 = 3;
-/// Streams that a new connection is expected to take, until a backend has said how many.
+/// The streams expected on a new connection until a backend has sent MAX_CONCURRENT_STREAMS.
 const EXPECTED_STREAMS: usize = 100;
-/// Another connection is opened when less than this part of one is free.
+/// A spare connection is opened when less than 1/SPARE of a connection's streams is free.
 const SPARE: usize = 4;
-/// After a dial has failed, none is tried for so long that no request waits for.
+/// After a failed dial no spare connection is opened for this long.
 const SPARE_PAUSE: Duration = Duration::from_secs(1);
 
-/// A cheap handle.
+/// A pool of connections that requests share. A cheap handle.
 #[derive(Clone, Debug)]
 pub(super) struct SharedPool(Rc<Inner>);
 
@@ -48,10 +48,10 @@ struct Inner {
     connections: RefCell<Vec<Kept>>,
     lifetime: RefCell<Lifetime>,
     dialing: Cell<usize>,
-    // Connections that were opened so far; each has the number that it made of it.
+    // Connections opened so far; a connection's number is the count when it was added.
     opened: Cell<u64>,
     waiting: Cell<usize>,
-    // How many dials have failed, and why and when the last one did.
+    // The number of failed dials, and the last failure with its time.
     failures: Cell<u64>,
     failed: RefCell<Option<(Failure, Instant)>>,
     expected_streams: Cell<usize>,
@@ -66,16 +66,16 @@ struct Kept {
     expires: Instant,
 }
 
-/// What a request needs of its connection.
+/// What a request needs from its connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Need {
-    /// Whether it has a body; its length, where that is known.
+    /// Its body, if it has one.
     pub(super) upload: Option<UploadLength>,
-    /// Connections up to this number will not do: one of them has just failed.
+    /// Excludes connections up to this number: the request has just failed on one of them.
     pub(super) newer_than: u64,
 }
 
-/// The length of a request's body, in octets; `None`: it is not known.
+/// The length of a request body in octets; `None`: unknown.
 pub(super) type UploadLength = Option<u64>;
 
 impl SharedPool {
@@ -107,10 +107,12 @@ impl SharedPool {
         self.0.opened.get()
     }
 
-    /// A connection with room for one request more, which has to be sent at once.
+    /// Returns a connection with room for another request. The request must be sent without
+    /// awaiting anything first, since nothing is reserved.
     ///
     /// # Errors
-    /// There is none, and none can be opened.
+    /// No connection has room and none can be opened: the backend cannot be reached, or
+    /// `max_connections`, `max_waiting` or `connect_timeout` is exceeded.
     pub(super) async fn connection(&self, need: Need) -> Result<Connection, Failure> {
         if let Some(connection) = self.find(need) {
             return Ok(connection);
@@ -125,12 +127,12 @@ impl SharedPool {
         let failures = inner.failures.get();
         let mut seen = inner.room.growths();
         loop {
-            // From here on nothing is missed.
+            // Registered before the check below, so that no wake-up is missed.
             let mut room = pin!(inner.room.notified());
             room.as_mut().enable();
             if let Some(connection) = self.find(need) {
                 if need.upload.is_some() {
-                    // It has not taken a whole connection's credit: others may fit beside it.
+                    // The upload may leave enough of the window for others: wake the next request.
                     inner.room.pass_on(&mut seen);
                 }
                 return Ok(connection);
@@ -142,7 +144,7 @@ impl SharedPool {
             }
             if self.needs_dial() && !self.dial() && inner.dialing.get() == 0 {
                 let found = self.find_any(need);
-                // One that is silent may still answer its PING.
+                // A silent connection may yet acknowledge its PING, and have room again.
                 if found.is_some() || !inner.has_silent() {
                     return found.ok_or(Failure::MaxConnections);
                 }
@@ -152,13 +154,14 @@ impl SharedPool {
         }
     }
 
-    /// A connection with room for the request, though other uploads may hold up its body: where no other
-    /// connection can be opened that is better than none.
+    /// A connection with room for the request, even if other uploads may stall its body. The
+    /// fallback if no other connection can be opened.
     fn find_any(&self, need: Need) -> Option<Connection> {
         self.find(Need { upload: None, ..need })
     }
 
-    /// The first connection that takes this request. So the others may become idle.
+    /// The first connection that fits. Filling the first ones lets the others become idle and
+    /// expire.
     fn find(&self, need: Need) -> Option<Connection> {
         let (mut found, mut room) = (None, 0);
         self.0.each(|kept, free| {
@@ -173,26 +176,26 @@ impl SharedPool {
             }
         });
         let connection = found?;
-        // One of them is for this request.
+        // Minus the stream that this request takes.
         if (room - 1) * SPARE < self.0.expected_streams.get() && self.0.may_dial_spare() {
             self.dial();
         }
         Some(connection)
     }
 
-    /// Whether the connections that are being opened are too few for the requests that wait.
+    /// Whether more connections must be opened for the requests that wait.
     fn needs_dial(&self) -> bool {
         let dialing = self.0.dialing.get();
         dialing < MAX_DIALING && dialing * self.0.expected_streams.get() < self.0.waiting.get()
     }
 
-    /// Begins to open a connection. Returns whether there may be one more.
+    /// Starts to open a connection. Returns `false` if `max_connections` is reached.
     fn dial(&self) -> bool {
         let Some(place) = self.0.facts.admit(self.0.max_connections) else { return false };
         self.0.dialing.set(self.0.dialing.get() + 1);
         let pool = self.clone();
-        // Ends within connect_timeout. What it opens belongs to the pool, also when the request that it
-        // was meant for has gone.
+        // Owned by the pool; ends within connect_timeout. The pool keeps the connection even if the
+        // request that needed it has been cancelled.
         drop(tokio::task::spawn_local(async move {
             let opened = pool.0.open(place).await;
             pool.dialed(opened);
@@ -222,13 +225,14 @@ impl SharedPool {
         let expires = Instant::now() + inner.keep_alive;
         inner.connections.borrow_mut().push(Kept { connection, number, expires });
         if !inner.is_swept.replace(true) {
-            // Its owner is the pool: it ends when the pool is empty, or gone.
+            // Owned by the pool: the task ends when the pool is empty or dropped.
             drop(tokio::task::spawn_local(sweep(Rc::downgrade(&self.0))));
         }
     }
 }
 
 impl Inner {
+    /// Opens a connection within `connect_timeout`.
     async fn open(&self, place: Place) -> Result<Connection, Failure> {
         let place = Rc::new(place);
         let opening = async {
@@ -248,8 +252,8 @@ impl Inner {
         timeout(self.connect_timeout, opening).await.unwrap_or(Err(Failure::ConnectTimeout))
     }
 
-    /// Looks at each connection, and at how many requests more it takes. Those that take no more, ever,
-    /// are removed: the requests that run on them keep them open.
+    /// Visits each connection with the number of further requests that it takes. Removes
+    /// connections that take no more, ever; the requests on them keep these open.
     fn each(&self, mut look: impl FnMut(&mut Kept, usize)) {
         let mut lifetime = self.lifetime.borrow_mut();
         self.connections.borrow_mut().retain_mut(|kept| {
@@ -268,19 +272,19 @@ impl Inner {
         });
     }
 
-    /// Whether a connection takes no requests until the backend answers a PING.
+    /// Whether a connection is waiting for a PING ACK and takes no requests until then.
     fn has_silent(&self) -> bool {
         self.connections.borrow().iter().any(|kept| kept.connection.is_silent())
     }
 
-    /// Whether a connection may be opened that no request waits for.
+    /// Whether a spare connection may be opened.
     fn may_dial_spare(&self) -> bool {
         let failed = self.failed.borrow();
         let has_just_failed = failed.as_ref().is_some_and(|(_, at)| at.elapsed() < SPARE_PAUSE);
         self.dialing.get() == 0 && !has_just_failed
     }
 
-    /// Closes what was kept for too long; returns when the next one is due.
+    /// Drops connections that were idle for `keep_alive`; returns when the next one expires.
     fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
         self.each(|kept, _| {
@@ -306,7 +310,7 @@ async fn sweep(pool: Weak<Inner>) {
     }
 }
 
-/// A request among those that wait.
+/// Counts a waiting request until it is dropped.
 #[derive(Debug)]
 struct Waiting<'p>(&'p Inner);
 

@@ -1,4 +1,7 @@
-//! A connection through us that HTTP is no longer spoken on: bytes go both ways, as they come.
+//! A tunnel between a client and a backend after a protocol switch: relays bytes both ways.
+//!
+//! Over HTTP/1.1 it connects two sockets; over HTTP/2 the client's side is a stream (RFC 8441).
+//! Does not know which protocol the bytes belong to.
 
 use std::io;
 use std::pin::Pin;
@@ -20,13 +23,13 @@ use super::facts::{Place, Tunnel};
 use crate::server::connection::BodyError;
 use crate::server::request_body::RequestBody;
 
-/// What is read at once, in one direction.
+/// The read buffer of one direction, in octets.
 const BUFFER: usize = 16 << 10;
 
-/// One side has said its last; so long the other may go on.
+/// How long a half-closed tunnel stays open for the other direction.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// The backend's end of a tunnel, and what is given back when it closes.
+/// The backend's end of a tunnel. Dropping it releases the connection slot and the tunnel count.
 #[derive(Debug)]
 pub(super) struct Backend {
     pub(super) upgraded: Upgraded,
@@ -34,13 +37,13 @@ pub(super) struct Backend {
     pub(super) tunnel: Tunnel,
 }
 
-/// Over HTTP/1.1: carries the bytes between the client's connection and the backend's. Ends when
-/// both sides have ended.
+/// Over HTTP/1.1: relays bytes between the client's connection and the backend's. Returns when both
+/// sides have closed, one has failed, or one stayed open for [`LINGER`] after the other closed.
 pub(super) async fn carry(client: OnUpgrade, backend: Backend) {
     let Backend { upgraded, place: _place, tunnel: _tunnel } = backend;
     let client = match client.await {
         Ok(client) => TokioIo::new(client),
-        Err(error) => return tracing::debug!(%error, "the client's connection did not switch"),
+        Err(error) => return tracing::debug!(%error, "the client's connection was not upgraded"),
     };
     let (client_read, client_write) = tokio::io::split(client);
     let (backend_read, backend_write) = tokio::io::split(TokioIo::new(upgraded));
@@ -57,7 +60,7 @@ pub(super) async fn carry(client: OnUpgrade, backend: Backend) {
         },
     };
     if let Ok(Err(error)) = ended {
-        tracing::debug!(%error, "a tunnel broke off");
+        tracing::debug!(%error, "a tunnel failed");
     }
 }
 
@@ -71,8 +74,8 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin)
     to.shutdown().await
 }
 
-/// Over HTTP/2: what the backend says in a tunnel. What the client says is carried by a task that
-/// this body owns.
+/// Over HTTP/2: the backend's side of a tunnel as a response body. The client's side is relayed by
+/// a task that this body owns: dropping the body aborts it.
 #[derive(Debug)]
 pub struct TunnelBody(Option<Open>);
 
@@ -86,18 +89,18 @@ struct Open {
 }
 
 impl TunnelBody {
-    /// Over HTTP/1.1 the body says nothing.
+    /// The empty body of a 101 response over HTTP/1.1.
     pub(super) fn empty() -> Self {
         Self(None)
     }
 
-    /// Begins to carry what the client says.
+    /// Starts the task that relays the client's bytes to the backend.
     pub(super) fn new(client: RequestBody, backend: Backend) -> Self {
         let Backend { upgraded, place, tunnel } = backend;
         let (read, write) = tokio::io::split(TokioIo::new(upgraded));
         let up = tokio::task::spawn_local(async move {
             if let Err(error) = carry_up(client, write).await {
-                tracing::debug!(%error, "a tunnel broke off");
+                tracing::debug!(%error, "a tunnel failed");
             }
         });
         let buffer = BytesMut::new();

@@ -1,4 +1,8 @@
-//! The body of a request on its way to the backend.
+//! The request body on its way to the backend.
+//!
+//! [`Upload`] streams it, holds it back for `Expect: 100-continue`, bounds its size and its pauses,
+//! and keeps a beginning of it for a retry. [`Watch`] follows its progress, and from that the
+//! deadline for the response. Neither knows the connection.
 
 use std::cell::Cell;
 use std::io;
@@ -21,9 +25,9 @@ use crate::server::connection::BodyError;
 use crate::server::interim::Interim;
 use crate::server::request_body::RequestBody;
 
-/// What the client sends, as it comes; `None`: nothing. Where it breaks, or does not come, the
-/// request to the backend breaks too: it is never ended as if it were complete.
-// Boxed: most requests have no body, and are moved often.
+/// A request body, streamed; `None`: no body. If the client's body fails or times out, the request
+/// to the backend fails too: it is never ended as if it were complete.
+// Boxed: most requests have no body, and requests are moved often.
 #[derive(Debug)]
 pub(super) struct Upload(Option<Box<Sending>>);
 
@@ -31,29 +35,29 @@ pub(super) struct Upload(Option<Box<Sending>>);
 struct Sending {
     body: RequestBody,
     hold: Option<Hold>,
-    // The backend has answered, and the rest does not come: the request is never ended.
+    // The client's body failed after the response head had arrived: the request stays unfinished.
     is_given_up: bool,
     pause: Pause,
-    // Bytes that may still come.
+    // Octets left of max_body.
     left: u64,
-    // What was read of the body, where it may have to be sent again.
+    // What was read of the body, while the request may have to be sent again.
     kept: Option<Kept>,
-    // What is to be sent again first.
+    // After a rewind: what to send before the rest of the body.
     again: Kept,
     allows_underscores: bool,
     watch: Rc<Watch>,
 }
 
-/// The beginning of a body.
+/// The beginning of a body, kept to be sent again.
 #[derive(Debug, Default)]
 struct Kept {
     octets: BytesMut,
-    // Behind them, where the body ended with some.
+    // The trailers, if the body was read to its end and has some.
     trailers: Option<HeaderMap>,
     most: usize,
 }
 
-/// How far an upload has come, for the one who waits for the answer.
+/// The progress of an upload, shared with the task that waits for the response.
 #[derive(Debug)]
 pub(super) struct Watch {
     stage: Cell<Stage>,
@@ -66,16 +70,16 @@ pub(super) struct Watch {
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// The client is to send more.
+    /// Waiting for the client to send more.
     Client,
-    /// The backend is to take more.
+    /// Waiting for the backend to read more.
     Backend,
     Complete,
-    /// The client's body broke.
+    /// The client's body failed.
     Broken,
-    /// The client's body is too large.
+    /// The client's body is larger than `max_body`.
     Large,
-    /// The client's body did not come.
+    /// The client sent nothing for `idle_timeout`.
     Slow,
 }
 
@@ -114,7 +118,7 @@ impl Upload {
         (Self(sending), watch)
     }
 
-    /// No body.
+    /// A request without a body.
     pub(super) fn none() -> Self {
         Self(None)
     }
@@ -124,20 +128,20 @@ impl Upload {
         self.0.is_none()
     }
 
-    /// Keeps what is read from now on, up to so many bytes, so that it can be sent again.
+    /// Keeps up to `most` octets of what is read from now on, so that the body can be sent again.
     pub(super) fn keep(&mut self, most: usize) {
         if let Some(sending) = &mut self.0 {
             sending.kept = Some(Kept { most, ..Kept::default() });
         }
     }
 
-    /// Goes back to where [`Self::keep`] was called. Returns whether that is possible: `false` when
-    /// more was read than could be kept.
+    /// Rewinds to where [`Self::keep`] was called. Returns `false` if more was read than could be
+    /// kept.
     pub(super) fn rewind(&mut self) -> bool {
         let Some(sending) = &mut self.0 else { return true };
         let Some(kept) = &mut sending.kept else { return false };
         let most = kept.most;
-        // What was to be sent again, and was not, follows.
+        // What an earlier rewind left unsent comes after it.
         let mut again = std::mem::replace(kept, Kept { most, ..Kept::default() });
         again.octets.unsplit(std::mem::take(&mut sending.again.octets));
         again.trailers = again.trailers.or_else(|| sending.again.trailers.take());
@@ -146,7 +150,7 @@ impl Upload {
         true
     }
 
-    /// It will not be sent again.
+    /// Drops what was kept: the body will not be sent again.
     pub(super) fn forget(&mut self) {
         if let Some(sending) = &mut self.0 {
             sending.kept = None;
@@ -159,7 +163,7 @@ impl Kept {
         self.octets.is_empty() && self.trailers.is_none()
     }
 
-    /// Keeps what was read. Returns whether there was room for it.
+    /// Adds a frame. Returns `false` if it does not fit.
     fn add(&mut self, frame: &Frame<Bytes>) -> bool {
         if let Some(data) = frame.data_ref() {
             if self.octets.len() + data.len() > self.most {
@@ -173,7 +177,7 @@ impl Kept {
         true
     }
 
-    /// Takes the next frame.
+    /// Takes the next frame to send.
     fn take(&mut self) -> Option<Frame<Bytes>> {
         if !self.octets.is_empty() {
             return Some(Frame::data(self.octets.split().freeze()));
@@ -188,7 +192,7 @@ impl Sending {
         self.again.is_empty() && self.body.is_end_stream()
     }
 
-    /// A frame of the body is on its way to the backend.
+    /// Records a frame that goes to the backend, and returns it.
     fn sent(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if !self.kept.as_mut().is_none_or(|kept| kept.add(&frame)) {
             self.kept = None;
@@ -197,8 +201,8 @@ impl Sending {
         Poll::Ready(Some(Ok(frame)))
     }
 
-    /// The body does not go on. Where the backend has answered already, its response is not broken
-    /// off with the request: that is only never ended.
+    /// The client's body has failed. If the response head has arrived already, the request just
+    /// stays unfinished: an error would make hyper abort the response.
     fn broke(
         &mut self,
         stage: Stage,
@@ -219,10 +223,10 @@ impl Watch {
         self.moved.set(Instant::now());
     }
 
-    /// Until when the backend may keep us waiting.
+    /// The time at which the backend is considered too slow.
     fn deadline(&self) -> Instant {
         match self.stage.get() {
-            // The client's own time is looked after where its body is read.
+            // The client's own timeout is enforced where its body is polled.
             Stage::Client | Stage::Broken | Stage::Large | Stage::Slow => {
                 Instant::now() + self.idle_timeout
             }
@@ -231,12 +235,13 @@ impl Watch {
         }
     }
 
-    /// When the deadline may have passed. It moves as the upload goes on, at its end also nearer.
+    /// When to check the deadline again. It moves as the upload proceeds; at the end of the upload
+    /// it may also move closer.
     fn next_look(&self) -> Instant {
         self.deadline().min(Instant::now() + self.response_timeout)
     }
 
-    /// What has failed, when the client's body is at fault.
+    /// The failure of the client's body, if it has failed.
     pub(super) fn failure(&self) -> Option<Failure> {
         match self.stage.get() {
             Stage::Broken => Some(Failure::BrokenRequest),
@@ -246,20 +251,24 @@ impl Watch {
         }
     }
 
-    /// Where interim responses go.
+    /// Where interim responses are sent.
     pub(super) fn interim(&self) -> &Interim {
         &self.interim
     }
 
-    /// Whether all of it is on its way.
+    /// Whether the whole body has been handed to the connection.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self.stage.get(), Stage::Complete)
     }
 
-    /// Waits for the answer to this request, for as long as it may take.
+    /// Waits for the response, until the deadline.
+    ///
+    /// # Errors
+    /// The backend read nothing for `idle_timeout`, or sent no response head within
+    /// `response_timeout` of the end of the request.
     pub(super) async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
-        // It may be sent again, after it was not answered. The backend's time begins now: until here
-        // there was perhaps no connection.
+        // The clock starts now, not when the request arrived: waiting for a connection, and earlier
+        // attempts of a retried request, do not count.
         self.is_answered.set(false);
         self.moved.set(Instant::now());
         let mut answer = pin!(answer);
@@ -300,7 +309,7 @@ impl Body for Upload {
         if let Some(hold) = &mut this.hold {
             ready!(hold.poll(cx));
             if this.watch.is_answered.get() {
-                // The backend did not want it.
+                // The final response came without 100 (Continue): the body is not sent.
                 return Poll::Pending;
             }
             this.hold = None;
@@ -366,7 +375,7 @@ mod tests {
     use crate::server::interim::Interim;
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_for_a_response_begins_when_the_request_is_sent() {
+    async fn the_response_timeout_starts_when_the_request_is_sent() {
         for stage in [Stage::Complete, Stage::Backend] {
             let watch = Watch {
                 stage: Cell::new(stage),
@@ -377,7 +386,7 @@ mod tests {
                 interim: Interim::default(),
             };
             for _ in 0..2 {
-                advance(Duration::from_secs(5)).await; // one upstream cannot be reached
+                advance(Duration::from_secs(5)).await; // another upstream was unreachable
                 let answer = watch.answer(sleep(Duration::from_secs(2)));
                 assert!(answer.await.is_ok(), "{stage:?}");
             }

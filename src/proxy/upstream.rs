@@ -1,4 +1,7 @@
-//! One upstream, as one shard knows it: its address, its connections, and whether it is down.
+//! One upstream of one shard: its address, its connection pools, and whether it is marked down.
+//!
+//! Gets a connection, sends the request, and retries as [`RetryPolicy`] decides. Does not know the
+//! other upstreams of the route.
 
 use std::cell::Cell;
 use std::pin::{Pin, pin};
@@ -23,7 +26,7 @@ use super::upload::{Upload, Watch};
 use crate::health::{Backend, Slowness};
 use crate::route::{ProxySettings, UpstreamAddress};
 
-/// Where requests are sent.
+/// An upstream of a route.
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) address: UpstreamAddress,
@@ -36,7 +39,7 @@ pub(super) struct Upstream {
     max_connections: usize,
     max_header: usize,
     connect_timeout: Duration,
-    // Where the route has `p99_warning`.
+    // `Some` if the route has `p99_warning`.
     slowness: Option<Arc<Slowness>>,
     facts: Facts,
     pub(super) backend: Arc<Backend>,
@@ -64,12 +67,12 @@ impl Upstream {
         }
     }
 
-    /// Whether it has not failed lately.
+    /// Whether it is not marked down.
     pub(super) fn is_up(&self) -> bool {
         self.down_until.get().is_none_or(|until| until <= Instant::now())
     }
 
-    /// It has failed, and is passed over for so long.
+    /// Marks it down for `fail_timeout`.
     pub(super) fn failed(&self, fail_timeout: Duration) {
         self.down_until.set(Some(Instant::now() + fail_timeout));
     }
@@ -77,7 +80,7 @@ impl Upstream {
     /// Sends a request and waits for the head of the response.
     ///
     /// # Errors
-    /// With the request, where nothing of it was sent.
+    /// No response. Contains the request if another upstream may get it.
     pub(super) async fn send(
         &self,
         request: Request<Upload>,
@@ -85,7 +88,7 @@ impl Upstream {
         is_http2: bool,
     ) -> Result<(Response<Incoming>, Lease), Unanswered> {
         let began = Instant::now();
-        // Pinned here once: a future that is moved into another one takes its room in both.
+        // Pinned once: a future that is moved into another one takes space in both.
         let sending = pin!(async {
             match is_http2 {
                 true => self.send_shared(request, watch).await,
@@ -103,8 +106,8 @@ impl Upstream {
         sent
     }
 
-    /// Over HTTP/1.1. A kept connection may turn out to have been closed: what was not begun on it
-    /// is sent on another, and what can be repeated on a new one.
+    /// Over HTTP/1.1. An idle connection may turn out to be closed: a request of which nothing was
+    /// sent goes to another connection, an idempotent one to a new connection.
     async fn send_alone(
         &self,
         mut request: Request<Upload>,
@@ -138,7 +141,8 @@ impl Upstream {
         }
     }
 
-    /// Over HTTP/2. A connection may go away as the request is sent, or refuse it.
+    /// Over HTTP/2. The connection may close while the request is sent, or the backend may refuse
+    /// the stream; both may lead to a retry.
     async fn send_shared(
         &self,
         mut request: Request<Upload>,
@@ -175,7 +179,7 @@ impl Upstream {
         }
     }
 
-    /// A connection of its own, over HTTP/1.1.
+    /// Opens an HTTP/1.1 connection.
     async fn connect(&self) -> Result<Connection, Failure> {
         let place = self.facts.admit(self.max_connections).ok_or(Failure::MaxConnections)?;
         let socket = timeout(self.connect_timeout, self.connector.connect(false)).await;
@@ -186,7 +190,8 @@ impl Upstream {
     }
 }
 
-/// Waits for a response, and counts it as late as soon as it is, not only when it comes at last.
+/// Waits for a response, and counts it as slow as soon as it exceeds the limit, not only when it
+/// arrives.
 async fn timed<T, E>(
     mut sending: Pin<&mut impl Future<Output = Result<T, E>>>,
     slowness: &Slowness,

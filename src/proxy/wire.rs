@@ -1,10 +1,11 @@
-//! A connection to a backend over HTTP/1.1, as hyper sees it.
+//! The socket of an HTTP/1.1 connection as hyper gets it.
 //!
-//! hyper reads responses; what it would refuse or forget of their heads is seen to here
-//! ([`heads`](crate::server::http1::heads)). And hyper gives a response up when the request cannot be
-//! written: a backend that refuses an upload may close while much of it is on its way, and its
-//! response has been received all the same. So a failed write is not told to hyper. What it writes
-//! from then on is thrown away, until it has read what there is to read.
+//! Works around two limits of hyper's client. hyper rejects or loses parts of a response head;
+//! those are taken out before hyper reads it, and added again afterwards
+//! ([`heads`](crate::server::http1::heads)). And hyper drops the response if the request cannot be
+//! written, although a backend that rejects an upload may respond and close while the upload is
+//! still being sent. So write errors are hidden from hyper, and later writes discarded, until hyper
+//! has read everything that arrived.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -22,48 +23,49 @@ use crate::server::http1::heads::{Found, HeadLimits, Heads, Role};
 use crate::server::interim::Interim;
 use crate::server::unread;
 
-/// A field counts for so many bytes beside its name and its value (RFC 9113, section 6.5.2), so that
-/// limits of bytes are limits of fields too.
+/// The overhead counted per field beside its name and value (RFC 9113, section 6.5.2), in octets.
+/// With it a limit in octets bounds the number of fields too.
 const FIELD: usize = 32;
 
-/// What is said of a connection between its socket and whoever sends a request on it.
-// The lock is for the sake of hyper alone: a connection that is upgraded must be `Send`.
+/// State that the socket shares with the sender of a request.
+// A lock although all runs on one thread: hyper requires `Send` of a connection that can be
+// upgraded.
 #[derive(Clone, Debug)]
 pub(super) struct Notes(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    // Whether a request has been sent, and the head of its response has not come.
+    // A request has been sent, and the next octets begin the head of its response.
     awaits_head: bool,
     found: Found,
-    // Whether the backend takes nothing more.
+    // A write has failed: the backend reads nothing more.
     is_deaf: bool,
-    // Whoever waits for the response.
+    // The task that waits for the response.
     waiting: Option<Waker>,
 }
 
 impl Notes {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under it can panic half-way.
+        // A poisoned lock is fine: no critical section leaves the state half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request is about to be sent.
+    /// Call before a request is sent: the next octets read belong to the head of its response.
     pub(super) fn expect_response(&self) {
         let mut state = self.state();
         (state.awaits_head, state.found) = (true, Found::default());
     }
 
-    /// Whether the backend takes nothing more: nothing else may be sent on this connection.
+    /// Whether a write has failed: no further request may be sent on this connection.
     pub(super) fn is_deaf(&self) -> bool {
         self.state().is_deaf
     }
 
-    /// Adds what hyper has not seen.
+    /// Adds the fields and the reason phrase that were withheld from hyper.
     pub(super) fn complete_head<B>(&self, response: &mut Response<B>) {
         let mut state = self.state();
         for (name, value) in state.found.fields.drain(..) {
-            // hyper would take as many as there is room for.
+            // A full map drops the field, as hyper does.
             drop(response.headers_mut().try_append(name, value));
         }
         let reason = state.found.reason.take();
@@ -72,7 +74,8 @@ impl Notes {
         }
     }
 
-    /// Passes on what has come before the response. Whoever calls this is woken when there is more.
+    /// Forwards the interim responses received so far. The task of `cx` is woken when there are
+    /// more.
     pub(super) fn pass_on_interim(&self, interim: &Interim, cx: &Context<'_>) {
         let mut state = self.state();
         for (status, headers) in state.found.interim.drain(..) {
@@ -84,20 +87,20 @@ impl Notes {
     }
 }
 
-/// A connection to a backend, as hyper sees it.
+/// The socket of a connection to a backend, for hyper.
 #[derive(Debug)]
 pub(super) struct Wire {
     socket: Socket,
     notes: Notes,
     heads: Heads,
-    // What hyper is to read before anything else.
+    // A rewritten head, which hyper reads before anything else.
     ready: Bytes,
-    // Why a write has failed.
+    // The error of the first write that failed.
     failed: Option<io::ErrorKind>,
 }
 
 impl Wire {
-    /// `max_head`: what the head of a response may take, in bytes.
+    /// Wraps a socket. `max_head` limits the head of a response, in octets.
     pub(super) fn new(socket: Socket, max_head: usize) -> (Self, Notes) {
         let notes = Notes(Arc::default());
         let limits = HeadLimits { fields: max_head / FIELD, bytes: max_head };
@@ -106,7 +109,7 @@ impl Wire {
         (wire, notes)
     }
 
-    /// Looks at what has been read; returns whether it is for hyper as it is.
+    /// Inspects what has been read; returns whether hyper gets it unchanged.
     fn look_at(&mut self, bytes: &[u8]) -> bool {
         let mut state = self.notes.state();
         if std::mem::take(&mut state.awaits_head) {
@@ -124,17 +127,17 @@ impl Wire {
         is_as_it_is
     }
 
-    /// The end of what can be read. A reset has not told whether that is all: where nothing else
-    /// tells the end of a body, it would look complete.
+    /// The result of a read at end of file. After a connection reset data may be missing: without
+    /// the error, a body that ends with the connection would look complete.
     fn end(&self) -> io::Result<()> {
         match self.failed {
             Some(io::ErrorKind::ConnectionReset) => Err(io::ErrorKind::ConnectionReset.into()),
-            // `BrokenPipe`: the backend has closed in good order before it was sent more.
+            // `BrokenPipe`: the backend closed in an orderly way before we wrote more.
             _ => Ok(()),
         }
     }
 
-    /// What hyper is told of a write.
+    /// The result of a write as hyper sees it.
     fn written(&mut self, written: io::Result<usize>, length: usize) -> io::Result<usize> {
         match written {
             Err(error) if is_gone(&error) => {
@@ -147,7 +150,7 @@ impl Wire {
     }
 }
 
-/// Whether the other side takes nothing more.
+/// Whether the error says that the peer reads nothing more.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
