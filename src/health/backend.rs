@@ -1,8 +1,8 @@
-//! One upstream of a route, as all shards together know it: whether it fails, and whether it is slow
+//! The health of one upstream of a route over all shards: its failures, and its response times
 //! ([`Slowness`]).
 //!
-//! Decides what is logged of it: the first failure of each kind at once, further ones every ten seconds
-//! with a count, and when it responds again. A response costs one load while all is well.
+//! Decides what is logged: the first failure of each kind at once, further ones every ten seconds
+//! with a count, and the recovery. While the upstream is healthy, a response costs one atomic load.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,20 +14,21 @@ use super::slowness::Slowness;
 use super::trouble::Trouble;
 use crate::log_limit::Held;
 
-/// It has recovered when it responded, and did not fail for so long: one that does both at a time is
-/// not told of every time.
+/// An upstream has recovered when it has responded, and not failed for this long. Otherwise one
+/// that alternates between both would be logged each time.
 const RECOVERED_AFTER: Duration = Duration::from_secs(5);
-/// A failure that no request has repeated for so long is over: nothing is known of it any more. Not of one
-/// that cannot be connected to, which is tried until it can be.
+/// A failure that was neither repeated nor followed by a response for this long is dropped: the
+/// state is then unknown. An unreachable upstream is not dropped; it is probed until it accepts a
+/// connection.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// An upstream, shared by the shards, by `/readyz?verbose` and the status page.
+/// The health of an upstream, shared by the shards, `/readyz?verbose` and the status page.
 #[derive(Debug)]
 pub struct Backend {
     route: Box<str>,
     upstream: Box<str>,
     is_failing: AtomicBool,
-    // Since the last failure.
+    // Whether it has responded since the last failure.
     has_responded: AtomicBool,
     is_unreachable: AtomicBool,
     state: Mutex<State>,
@@ -37,7 +38,7 @@ pub struct Backend {
 struct State {
     failing: Option<Failing>,
     kinds: Vec<Kind>,
-    // By the place of the route that wants to know, for as long as it is there.
+    // By the index of the route; weak, so that it ends with the route.
     slowness: Vec<(usize, Weak<Slowness>)>,
 }
 
@@ -46,19 +47,19 @@ struct Failing {
     trouble: Trouble,
     since: Instant,
     last: Instant,
-    // When it responded first, after the last failure.
+    // The first response after the last failure.
     responded: Option<Instant>,
 }
 
-/// How a failure has ended.
+/// The end of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Recovery {
-    // From the first failure to the response; `None`: no request has reached it since.
+    // From the first failure to the response; `None`: no request was sent since the last failure.
     lasted: Option<Duration>,
     requests: u64,
 }
 
-/// Failures of one kind.
+/// The failures of one kind.
 #[derive(Debug)]
 struct Kind {
     name: &'static str,
@@ -78,18 +79,18 @@ impl Backend {
         }
     }
 
-    /// The path of its route.
+    /// The path of the route.
     pub fn route(&self) -> &str {
         &self.route
     }
 
-    /// Its address.
+    /// The address of the upstream.
     pub fn upstream(&self) -> &str {
         &self.upstream
     }
 
-    /// A request failed there. `Some`: that is to be logged, and stands for so many others of its kind
-    /// that were not.
+    /// Records a failed request. `Some`: log it, with the number of failures of this kind that were
+    /// suppressed since the last line.
     pub fn failed(&self, kind: &'static str, error: &str, now: Instant) -> Option<u64> {
         let mut state = self.lock();
         self.has_responded.store(false, Ordering::Relaxed);
@@ -97,7 +98,7 @@ impl Backend {
         state.fail(kind, error, now)
     }
 
-    /// It has sent the head of a response.
+    /// Records a response head.
     pub fn responded(&self) {
         if self.is_failing.load(Ordering::Relaxed) && !self.has_responded.load(Ordering::Relaxed) {
             self.responded_at(Instant::now());
@@ -112,33 +113,34 @@ impl Backend {
         }
     }
 
-    /// Whether a connection alone would show that it is back: not where the last one failed in TLS.
+    /// Whether it is to be probed with a TCP connection. Not if TLS failed: connecting would prove
+    /// nothing.
     pub fn awaits_connection(&self) -> bool {
         self.is_unreachable()
             && (!self.upstream.starts_with("https:") || self.lock().was_refused_by_the_system())
     }
 
-    /// It could be connected to, without a request; gives back whether that is news.
+    /// Records a successful probe; returns whether the upstream was unreachable before.
     pub fn connected(&self) -> bool {
         let is_news = self.set_unreachable(false);
         self.responded();
         is_news
     }
 
-    /// Whether it can be connected to; gives back whether that is news.
+    /// Sets whether no connection can be opened; returns whether that changed.
     pub fn set_unreachable(&self, is_unreachable: bool) -> bool {
         let known = &self.is_unreachable;
         known.load(Ordering::Relaxed) != is_unreachable
             && known.swap(is_unreachable, Ordering::Relaxed) != is_unreachable
     }
 
-    /// Whether it could not be connected to when that was tried last.
+    /// Whether the last attempt to connect failed.
     pub fn is_unreachable(&self) -> bool {
         self.is_unreachable.load(Ordering::Relaxed)
     }
 
-    /// Whether it is slow to respond to the route at this `place` among the routes, whose `p99_warning`
-    /// is `limit`; the same one for all shards.
+    /// The response times on the route with index `place`, whose `p99_warning` is `limit`. Shared
+    /// by all shards.
     pub fn slowness(&self, place: usize, limit: Duration) -> Arc<Slowness> {
         let mut state = self.lock();
         let mut known = state.slowness().filter(|(known, _)| *known == place);
@@ -151,7 +153,7 @@ impl Backend {
         new
     }
 
-    /// What is wrong with it, a sentence each.
+    /// The current problems, one line each.
     pub fn troubles(&self) -> Vec<String> {
         let state = self.lock();
         let failing = state.failing.as_ref().map(|failing| failing.trouble.to_string());
@@ -159,11 +161,11 @@ impl Backend {
         failing.into_iter().chain(slow).collect()
     }
 
-    /// Logs what was held back, and what has changed. Called once a second.
+    /// Logs suppressed failures, recoveries and changes of slowness. Called once a second.
     pub fn tick(&self, now: Instant) {
         let (route, upstream) = (&*self.route, &*self.upstream);
         let mut state = self.lock();
-        // First: its line counts what was held back.
+        // Before the suppressed failures: its line counts them too.
         match self.recover(&mut state, now) {
             Some(Recovery { lasted: Some(lasted), requests }) => {
                 tracing::info!(route, upstream, ?lasted, requests, "the backend responds again");
@@ -173,7 +175,7 @@ impl Backend {
                     route,
                     upstream,
                     requests,
-                    "no request has reached the backend for a minute: whether it still fails is not known"
+                    "no request to the backend for a minute: whether it still fails is unknown"
                 );
             }
             None => state.log_held_back(route, upstream, now),
@@ -182,7 +184,7 @@ impl Backend {
         state.slowness().for_each(|(_, slowness)| slowness.tick(route, upstream));
     }
 
-    /// Ends a failure that is over. The next one is logged at once.
+    /// Ends the current failure if it is over. The next one is then logged at once.
     fn recover(&self, state: &mut State, now: Instant) -> Option<Recovery> {
         let is_unreachable = self.is_unreachable();
         let is_over = |failing: &mut Failing| {
@@ -206,12 +208,12 @@ impl Backend {
 }
 
 impl State {
-    /// Of the routes that are still there, with their places.
+    /// The response times of the current routes, with the index of each route.
     fn slowness(&self) -> impl Iterator<Item = (usize, Arc<Slowness>)> {
         self.slowness.iter().filter_map(|(place, slowness)| Some((*place, slowness.upgrade()?)))
     }
 
-    /// Whether the last connection failed below TLS: the text of such an error has its number.
+    /// Whether connecting failed below TLS: such errors have an OS error number in their text.
     fn was_refused_by_the_system(&self) -> bool {
         let mut kinds = self.kinds.iter();
         kinds.any(|kind| kind.name == "connect" && kind.error.contains("(os error "))
@@ -220,14 +222,7 @@ impl State {
     fn log_held_back(&mut self, route: &str, upstream: &str, now: Instant) {
         for Kind { name: kind, error, held } in &mut self.kinds {
             if let Some(requests) = held.due(now) {
-                tracing::warn!(
-                    route,
-                    upstream,
-                    kind,
-                    error,
-                    requests,
-                    "the backend goes on failing"
-                );
+                tracing::warn!(route, upstream, kind, error, requests, "the backend keeps failing");
             }
         }
     }
@@ -258,7 +253,7 @@ impl State {
     }
 }
 
-/// Finer than anybody wants to read.
+/// Truncates to milliseconds, for the log.
 fn in_milliseconds(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
@@ -274,7 +269,7 @@ mod tests {
     use crate::log_limit::LOG_INTERVAL;
 
     #[test]
-    fn failures_are_limited_by_kind_and_the_way_back_waits_for_quiet() {
+    fn failures_are_rate_limited_by_kind_and_recovery_needs_five_quiet_seconds() {
         let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
         let recovered = |now| backend.recover(&mut backend.lock(), now);
         assert_eq!(backend.troubles(), Vec::<String>::new());
@@ -288,11 +283,11 @@ mod tests {
         assert!(backend.troubles()[0].contains(", 2003 times, "), "{:?}", backend.troubles());
 
         let last = start + LOG_INTERVAL;
-        assert_eq!(recovered(last + RECOVERED_AFTER), None, "it has not responded");
+        assert_eq!(recovered(last + RECOVERED_AFTER), None, "no response yet");
         backend.responded_at(last);
-        assert_eq!(recovered(last + RECOVERED_AFTER / 2), None, "not yet");
+        assert_eq!(recovered(last + RECOVERED_AFTER / 2), None, "too early");
         backend.failed("connect", "refused", last);
-        assert_eq!(recovered(last + RECOVERED_AFTER), None, "it failed behind that response");
+        assert_eq!(recovered(last + RECOVERED_AFTER), None, "failed after the response");
         let responds = last + Duration::from_micros(2_000_999);
         backend.responded_at(responds);
         let lasted = Some(LOG_INTERVAL + Duration::from_secs(2));
@@ -303,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_outage_is_logged_at_once_after_the_last_one_is_over() {
+    fn a_new_outage_after_a_recovery_is_logged_at_once() {
         let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
         assert_eq!(backend.failed("connect", "refused", start), Some(0));
         assert_eq!(backend.failed("connect", "refused", start), None);
@@ -313,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn without_requests_a_failure_is_forgotten_unless_it_cannot_be_connected_to() {
+    fn without_requests_a_failure_expires_unless_the_backend_is_unreachable() {
         let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
         backend.failed("exchange", "reset", start);
         backend.tick(start + FORGOTTEN_AFTER / 2);
@@ -325,17 +320,17 @@ mod tests {
         backend.failed("connect", "refused", start);
         backend.tick(start + 2 * FORGOTTEN_AFTER);
         assert_eq!(backend.troubles().len(), 1);
-        assert!(backend.connected(), "that is news");
+        assert!(backend.connected(), "it was unreachable");
         assert!(!backend.connected());
         backend.tick(start + 2 * FORGOTTEN_AFTER);
         assert_eq!(backend.troubles(), Vec::<String>::new());
     }
 
     #[test]
-    fn more_than_one_slow_response_in_a_hundred_is_slow() {
+    fn a_backend_is_slow_above_one_percent_of_slow_responses() {
         let backend = Backend::new("/", "http://b:80");
         let slowness = backend.slowness(0, Duration::from_millis(500));
-        // Routes of the same path that do not ask, or ask for something else.
+        // Other routes of the same path, with other limits or indexes.
         let _others = [(1, 500), (0, 900), (2, 900)]
             .map(|(place, limit)| backend.slowness(place, Duration::from_millis(limit)));
         let respond = |fast, slow| {
@@ -348,7 +343,7 @@ mod tests {
             backend.tick(Instant::now());
             backend.troubles()
         };
-        assert_eq!(respond(396, 4), Vec::<String>::new(), "one in a hundred");
+        assert_eq!(respond(396, 4), Vec::<String>::new(), "exactly 1%");
         let slow = respond(0, 1);
         assert_eq!(slow.len(), 1, "{slow:?}");
         assert!(
@@ -363,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slowness_for_a_route_is_one_for_all_shards_and_ends_with_the_route() {
+    fn response_times_are_shared_by_all_shards_and_end_with_the_route() {
         let backend = Backend::new("/", "http://b:80");
         let limit = Duration::from_millis(500);
         let (one, same) = (backend.slowness(0, limit), backend.slowness(0, limit));
@@ -373,15 +368,15 @@ mod tests {
         backend.tick(Instant::now());
         assert_eq!(backend.troubles().len(), 1);
         drop((one, same));
-        assert_eq!(backend.troubles(), Vec::<String>::new(), "nobody asks any more");
+        assert_eq!(backend.troubles(), Vec::<String>::new(), "the route is gone");
         backend.tick(Instant::now());
         assert!(backend.lock().slowness.is_empty());
     }
 
     #[test]
-    fn whether_it_can_be_reached_is_news_once() {
+    fn set_unreachable_reports_changes_only() {
         let backend = Backend::new("/", "http://b:80");
-        let news = [false, true, true, false].map(|is_down| backend.set_unreachable(is_down));
-        assert_eq!(news, [false, true, false, true]);
+        let changes = [false, true, true, false].map(|is_down| backend.set_unreachable(is_down));
+        assert_eq!(changes, [false, true, false, true]);
     }
 }

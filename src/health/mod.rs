@@ -1,8 +1,8 @@
-//! What is well and what is not: what `/readyz` and the status page say.
+//! The health of the gateway, as reported by `/readyz` and the status page.
 //!
-//! Facts set by the stages that know them. Only some of them decide whether this gateway should be
-//! sent clients. Upstreams do not: a backend that fails must not take the gateway, and every open
-//! stream, out of rotation.
+//! Owns the state; the modules that know it set it. Knows neither HTTP nor Redis. Only some of it
+//! decides readiness. Upstreams do not: a failing backend must not take the gateway, with every
+//! open stream, out of rotation.
 
 mod backend;
 mod pace;
@@ -18,58 +18,58 @@ pub use self::backend::Backend;
 pub use self::slowness::Slowness;
 pub use self::trouble::{Trouble, date};
 
-/// The facts: a cheap handle that can go to every thread.
+/// The health of the gateway. A cheap handle, shared by all threads.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Facts>);
 
 #[derive(Debug, Default)]
 struct Facts {
     source: Part,
-    // Logs, where any are configured.
+    // Redis Streams, if any route reads one.
     log_source: Part,
     has_log_source: AtomicBool,
     draining_since: OnceLock<SystemTime>,
     shortage: Mutex<Option<Trouble>>,
     backends: Mutex<Backends>,
-    // By the addresses of their listeners.
+    // Problems of certificates, by the address of the listener.
     certificates: Mutex<BTreeMap<String, String>>,
     reload: Mutex<Option<Trouble>>,
     slow_readers: Mutex<Option<Trouble>>,
 }
 
-/// By route and upstream.
+/// Keyed by route and upstream.
 type Backends = HashMap<(Box<str>, Box<str>), Weak<Backend>>;
 
-/// One connection to where events come from.
+/// The health of one event source.
 #[derive(Debug, Default)]
 struct Part {
     is_ready: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
 }
 
-/// What is asked of a gateway that should be sent clients.
+/// A readiness check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// A word for it, that `?exclude=` knows.
+    /// Its name, which `?exclude=` accepts.
     pub name: &'static str,
     /// Whether it passes.
     pub passes: bool,
-    /// Why not, or what is wrong all the same.
+    /// Why it fails, or a problem that does not fail it.
     pub detail: Option<String>,
 }
 
-/// What is wrong, and no reason to send clients elsewhere.
+/// A problem that does not make the gateway unready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// What it is about.
+    /// What has the problem.
     pub about: String,
-    /// What is wrong with it, and since when.
+    /// The problem, and since when.
     pub detail: String,
 }
 
 impl Part {
     fn set_ready(&self, is_ready: bool) {
-        // Read first: this is said with every batch of events.
+        // Load before store: this runs with every batch of events.
         if self.is_ready.load(Ordering::Relaxed) != is_ready {
             if is_ready {
                 *lock(&self.trouble) = None;
@@ -78,7 +78,8 @@ impl Part {
         }
     }
 
-    /// What is wrong now: of a part that is ready, such as a name that Redis refuses.
+    /// The current problem. A source that is ready may have a recent one, such as a channel name
+    /// that Redis rejects.
     fn trouble(&self) -> Option<Trouble> {
         let is_ready = self.is_ready.load(Ordering::Relaxed);
         let trouble = lock(&self.trouble).clone();
@@ -96,38 +97,38 @@ impl Part {
 }
 
 impl Health {
-    /// The source is connected, and everything that is to be followed is.
+    /// Sets whether the source is connected and all subscriptions are active.
     pub fn set_source_ready(&self, is_ready: bool) {
         self.0.source.set_ready(is_ready);
     }
 
-    /// The source has failed in this way.
+    /// Records a failure of the source.
     pub fn source_failed(&self, kind: &'static str, error: &str) {
         self.0.source.failed(kind, error);
     }
 
-    /// The source of logs, where any are configured, is connected and reads what it is to read.
+    /// Sets whether the source of Redis Streams is connected and reads every stream.
     pub fn set_log_source_ready(&self, is_ready: bool) {
         self.0.has_log_source.store(true, Ordering::Relaxed);
         self.0.log_source.set_ready(is_ready);
     }
 
-    /// The source of logs has failed in this way.
+    /// Records a failure of the source of Redis Streams.
     pub fn log_source_failed(&self, kind: &'static str, error: &str) {
         self.0.log_source.failed(kind, error);
     }
 
-    /// The gateway has begun to stop. There is no way back.
+    /// Records that the drain has begun. It cannot be undone.
     pub fn set_draining(&self) {
         self.0.draining_since.get_or_init(SystemTime::now);
     }
 
-    /// File descriptors are used up in this way, or no longer.
+    /// Sets or clears the shortage of file descriptors.
     pub fn set_shortage(&self, shortage: Option<Trouble>) {
         *lock(&self.0.shortage) = shortage;
     }
 
-    /// The upstream of a route, the same one for all who ask.
+    /// The health of an upstream of a route, shared by all callers.
     pub fn backend(&self, route: &str, upstream: &str) -> Arc<Backend> {
         let mut backends = lock(&self.0.backends);
         let key = (route.into(), upstream.into());
@@ -139,14 +140,14 @@ impl Health {
         backend
     }
 
-    /// Every upstream of a route that is still there.
+    /// All upstreams that are in use.
     pub fn backends(&self) -> Vec<Arc<Backend>> {
         let mut backends = lock(&self.0.backends);
         backends.retain(|_, backend| backend.strong_count() > 0);
         backends.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// What is wrong with the certificate of this listener.
+    /// Sets or clears the problem of a listener's certificate.
     pub fn set_certificate(&self, listener: &str, problem: Option<String>) {
         let mut certificates = lock(&self.0.certificates);
         match problem {
@@ -155,18 +156,18 @@ impl Health {
         }
     }
 
-    /// The configuration was read again: `Err` says why it is not used.
+    /// Records the result of a configuration reload; `Err`: why the old one stays.
     pub fn set_reload(&self, result: Result<(), String>) {
         let trouble = result.err().map(|e| Trouble::new("reload", e, SystemTime::now()));
         *lock(&self.0.reload) = trouble;
     }
 
-    /// Streams are closed because their clients read too slowly, or no longer.
+    /// Sets or clears the problem that streams are closed because their clients read too slowly.
     pub fn set_slow_readers(&self, trouble: Option<Trouble>) {
         *lock(&self.0.slow_readers) = trouble;
     }
 
-    /// Whether the sources deliver.
+    /// Whether all sources are ready.
     pub fn is_source_ready(&self) -> bool {
         let Facts { source, log_source, has_log_source, .. } = &*self.0;
         source.is_ready.load(Ordering::Relaxed)
@@ -174,12 +175,12 @@ impl Health {
                 || log_source.is_ready.load(Ordering::Relaxed))
     }
 
-    /// Whether the gateway is stopping.
+    /// Whether the gateway is draining.
     pub fn is_draining(&self) -> bool {
         self.0.draining_since.get().is_some()
     }
 
-    /// What decides whether this gateway should be sent clients.
+    /// The readiness checks.
     pub fn checks(&self) -> [Check; 3] {
         let draining = self.0.draining_since.get();
         let draining =
@@ -204,7 +205,7 @@ impl Health {
         }
     }
 
-    /// Everything else that is wrong.
+    /// All problems that do not affect readiness.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let mut warn = |about: String, detail: String| warnings.push(Warning { about, detail });
@@ -242,7 +243,7 @@ mod tests {
     use super::Health;
 
     #[test]
-    fn a_source_that_is_away_says_why_and_that_is_over_when_it_is_back() {
+    fn a_failed_source_shows_its_error_until_it_is_ready_again() {
         let health = Health::default();
         let redis = || {
             let [redis, ..] = health.checks();
@@ -257,14 +258,14 @@ mod tests {
         assert_eq!(redis(), (true, String::new()));
 
         health.set_log_source_ready(false);
-        health.log_source_failed("timeout", "no answer");
-        assert!(!redis().0 && redis().1.starts_with("Redis Streams: timeout: no answer; since "));
+        health.log_source_failed("timeout", "no reply");
+        assert!(!redis().0 && redis().1.starts_with("Redis Streams: timeout: no reply; since "));
         health.set_log_source_ready(true);
         assert_eq!(redis(), (true, String::new()));
     }
 
     #[test]
-    fn a_backend_is_one_for_all_and_is_forgotten_with_the_last() {
+    fn a_backend_is_shared_and_removed_with_its_last_user() {
         let health = Health::default();
         let (one, same) = (health.backend("/", "http://b"), health.backend("/", "http://b"));
         let other = health.backend("/", "http://c");

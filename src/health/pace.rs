@@ -1,31 +1,31 @@
-//! Whether more than one in a hundred responses of the last minute was slow: the 99th percentile is
-//! then above the limit by which they were called slow. Pure: it is told of each second.
+//! Whether more than 1% of the responses of the last minute were slow, which means that their 99th
+//! percentile exceeds the limit. Pure: the caller ticks once a second and passes the counts.
 
 use std::collections::VecDeque;
 
-/// Seconds that are looked back at.
+/// The length of the window in seconds.
 const WINDOW: usize = 60;
-/// Fewer slow responses than this in a minute are no sign of anything.
+/// Fewer slow responses than this per window are noise.
 const LEAST_SLOW: u64 = 3;
 
-/// The last minute.
+/// A sliding window over the last minute.
 #[derive(Debug)]
 pub(super) struct Pace {
-    // Up to each second: all responses, and those that were slow.
+    // Cumulative counts at each second: all responses, and slow ones.
     seconds: VecDeque<(u64, u64)>,
     is_slow: bool,
 }
 
-/// What a second has changed.
+/// The change after a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     Same,
-    /// It is slow from now on.
+    /// Became slow.
     Slow {
         responses: u64,
         slow: u64,
     },
-    /// It is no longer.
+    /// Is no longer slow.
     Well,
 }
 
@@ -36,8 +36,8 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// A second has passed. `responses` and `slow` count from the start; a response that has not come
-    /// yet may be slow already.
+    /// Advances the window by a second. `responses` and `slow` are cumulative counts; `slow`
+    /// includes requests whose response is still pending.
     pub(super) fn tick(&mut self, responses: u64, slow: u64) -> Turn {
         if self.seconds.len() > WINDOW {
             self.seconds.pop_front();
@@ -59,7 +59,7 @@ mod tests {
     use super::{LEAST_SLOW, Pace, Turn, WINDOW};
 
     #[test]
-    fn it_is_slow_for_a_minute_after_the_last_slow_ones() {
+    fn it_stays_slow_until_the_slow_responses_leave_the_window() {
         let mut pace = Pace::default();
         assert_eq!(pace.tick(100, 0), Turn::Same);
         assert_eq!(pace.tick(100, LEAST_SLOW - 1), Turn::Same, "too few");

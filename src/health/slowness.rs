@@ -1,7 +1,7 @@
-//! Whether an upstream is slow, by the `p99_warning` of one route.
+//! Whether an upstream is slow, measured against the `p99_warning` of one route.
 //!
-//! Two routes may have one path and one upstream, such as one for GET and one for POST: each counts its
-//! own responses, by a limit of its own. All shards count together.
+//! Counts over all shards, and logs changes. Two routes may share a path and an upstream, such as
+//! one for GET and one for POST: each counts its own responses against its own limit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::pace::{Pace, Turn};
 use super::trouble::Trouble;
 
-/// The responses of an upstream to the requests of one route.
+/// The response times of an upstream on one route.
 #[derive(Debug)]
 pub struct Slowness {
     limit: Duration,
@@ -22,7 +22,7 @@ pub struct Slowness {
 #[derive(Debug, Default)]
 struct State {
     pace: Pace,
-    // Since when it is slow.
+    // `Some` while it is slow.
     trouble: Option<Trouble>,
 }
 
@@ -32,28 +32,28 @@ impl Slowness {
         Self { limit, responses, slow_responses, state: Mutex::default() }
     }
 
-    /// The route's `p99_warning`: the upstream is slow when more than one in a hundred responses takes
+    /// The route's `p99_warning`: the upstream is slow when more than 1% of the responses take
     /// longer.
     pub fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// The upstream has sent the head of a response.
+    /// Counts a response head.
     pub fn responded(&self) {
         self.responses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request has been waiting for its response for longer than the limit.
+    /// Counts a request that has waited longer than the limit. Its response may still be pending.
     pub fn is_late(&self) {
         self.slow_responses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What is wrong, if the upstream is slow.
+    /// The problem, if the upstream is slow.
     pub(super) fn trouble(&self) -> Option<String> {
         self.lock().trouble.as_ref().map(ToString::to_string)
     }
 
-    /// Logs when the upstream becomes slow, and when it no longer is. Called once a second.
+    /// Logs when the upstream becomes slow, and when it recovers. Called once a second.
     pub(super) fn tick(&self, route: &str, upstream: &str) {
         let limit = self.limit;
         let responses = self.responses.load(Ordering::Relaxed);
@@ -67,12 +67,14 @@ impl Slowness {
                 state.trouble = Some(Trouble::new("slow", error, SystemTime::now()));
                 tracing::warn!(
                     route, upstream, p99_warning = ?limit, slow, responses,
-                    "the backend is slow: more than one in a hundred responses of the last minute",
+                    "the backend is slow: over 1% of responses in a minute exceed p99_warning",
                 );
             }
             Turn::Well => {
                 state.trouble = None;
-                tracing::info!(route, upstream, p99_warning = ?limit, "the backend is no longer slow");
+                tracing::info!(
+                    route, upstream, p99_warning = ?limit, "the backend is no longer slow"
+                );
             }
         }
     }

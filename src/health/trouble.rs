@@ -1,14 +1,14 @@
-//! What is wrong, since when, and how often.
+//! An ongoing problem: what, since when, and how many times.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
-/// What happens now and then, and does not end by itself, is over after this.
+/// A problem that has no end of its own counts as over after this.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// A failure that goes on.
+/// An ongoing problem. Displays as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     kind: &'static str,
@@ -19,23 +19,23 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// It begins.
+    /// A problem that has just occurred for the first time.
     pub fn new(kind: &'static str, error: impl Into<String>, now: SystemTime) -> Self {
         Self { kind, error: error.into(), since: now, last: now, times: 1 }
     }
 
-    /// It happens again, perhaps in another way.
+    /// Records another occurrence, perhaps of another kind.
     pub fn again(&mut self, kind: &'static str, error: impl Into<String>, now: SystemTime) {
         (self.kind, self.error, self.last) = (kind, error.into(), now);
         self.times += 1;
     }
 
-    /// Whether it happened in the last ten seconds.
+    /// Whether it occurred in the last ten seconds.
     pub fn is_recent(&self, now: SystemTime) -> bool {
         now.duration_since(self.last).is_ok_and(|ago| ago < RECENT)
     }
 
-    /// How often it happened.
+    /// The number of occurrences.
     pub fn times(&self) -> u64 {
         self.times
     }
@@ -52,7 +52,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// The time as RFC 3339 writes it, in UTC and whole seconds: `2026-11-28T19:32:50Z`.
+/// Formats a time as RFC 3339 in UTC with whole seconds: `2026-11-28T19:32:50Z`.
 pub fn date(time: SystemTime) -> impl fmt::Display {
     let time = OffsetDateTime::from(time);
     let (date, clock) = (time.date(), time.time());
@@ -74,14 +74,14 @@ mod tests {
     use super::Trouble;
 
     #[test]
-    fn a_trouble_reads_as_a_sentence_with_its_times() {
+    fn it_displays_its_start_and_the_number_of_occurrences() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let mut trouble = Trouble::new("connect", "refused", at(1_795_894_370));
         assert_eq!(trouble.to_string(), "connect: refused; since 2026-11-28T19:32:50Z");
-        trouble.again("timeout", "no answer", at(1_795_894_381));
+        trouble.again("timeout", "no response", at(1_795_894_381));
         assert_eq!(
             trouble.to_string(),
-            "timeout: no answer; since 2026-11-28T19:32:50Z, 2 times, last 2026-11-28T19:33:01Z"
+            "timeout: no response; since 2026-11-28T19:32:50Z, 2 times, last 2026-11-28T19:33:01Z"
         );
     }
 }

@@ -99,7 +99,7 @@ async fn a_dead_backend_is_two_lines_in_the_log_and_not_one_for_each_request() {
 
     // Ten seconds later the rest is told, though nothing more happens.
     let counted = async || {
-        let told = lines(&gateway, "WARN", "the backend goes on failing");
+        let told = lines(&gateway, "WARN", "the backend keeps failing");
         let held_back = told.iter().chain(&lines(&gateway, "WARN", DOWN)).fold(0, |sum, line| {
             let count = ["requests", "held_back"].iter().find_map(|field| line[*field].as_u64());
             sum + count.unwrap_or(0)
@@ -168,8 +168,7 @@ async fn a_slow_backend_is_seen_in_the_histograms_and_told_above_the_p99_of_the_
     }
     let line = verbose_says(&gateway, &["[!]", &upstream, "slow: "]).await;
     assert!(line.contains("took over 100ms"), "{line}");
-    const SLOW: &str =
-        "the backend is slow: more than one in a hundred responses of the last minute";
+    const SLOW: &str = "the backend is slow: over 1% of responses in a minute exceed p99_warning";
     gateway.logs(SLOW).await;
     let told = lines(&gateway, "WARN", SLOW);
     assert_eq!(told.len(), 1, "{told:?}");
@@ -220,8 +219,7 @@ async fn a_slow_backend_is_told_of_the_route_that_asks_for_it_beside_another_of_
         assert_eq!(gateway.send(Via::Http1, request).await.status, 200);
     }
     verbose_says(&gateway, &["[!]", &upstream, "slow: 3 of 3 responses", "over 100ms"]).await;
-    const SLOW: &str =
-        "the backend is slow: more than one in a hundred responses of the last minute";
+    const SLOW: &str = "the backend is slow: over 1% of responses in a minute exceed p99_warning";
     gateway.logs(SLOW).await;
     assert_eq!(lines(&gateway, "WARN", SLOW).len(), 1);
 }
@@ -316,7 +314,7 @@ async fn a_backend_that_is_back_is_reported_without_a_request() {
         assert_eq!(gateway.metrics().await.sum("ssegate_upstream_up", &[&label]), 1.0);
         let told = async || lines(&gateway, "INFO", "the backend responds again").len() == outage;
         eventually(SOON, "the recovery is logged", told).await;
-        assert!(lines(&gateway, "WARN", "the backend goes on failing").is_empty());
+        assert!(lines(&gateway, "WARN", "the backend keeps failing").is_empty());
         drop(backend);
     }
 }
