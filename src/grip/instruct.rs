@@ -1,4 +1,5 @@
-//! What a backend's response says about the stream that it hands over.
+//! Parses the GRIP instructions in a backend's response (`Grip-Hold`, `Grip-Channel`,
+//! `Grip-Keep-Alive`, `Grip-Status`).
 
 use std::time::Duration;
 
@@ -8,56 +9,56 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
 
-/// A stream that is to be held open by us.
+/// A stream that the gateway is to hold open (`Grip-Hold: stream`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// What it listens to; at least one.
+    /// The channels to subscribe; at least one.
     pub channels: Vec<HeldChannel>,
-    /// What keeps it alive, where the backend wants something of its own.
+    /// The backend's own keep-alive (`Grip-Keep-Alive`); `None`: that of the route.
     pub keep_alive: Option<KeepAlive>,
-    /// The status that the client is to see, where the backend could not send it.
+    /// The status for the client (`Grip-Status`), if it differs from that of the response.
     pub status: Option<StatusCode>,
 }
 
-/// A channel of such a stream.
+/// A channel of a held stream (`Grip-Channel`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldChannel {
     /// Its name.
     pub name: String,
-    /// The newest event that the body already tells of.
+    /// The id of the newest event that the response body already covers (`prev-id`).
     pub prev_id: Option<String>,
 }
 
-/// What is said on a quiet stream.
+/// What is sent on an idle stream (`Grip-Keep-Alive`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// The text, as it is to be sent.
+    /// The bytes to send.
     pub text: Bytes,
-    /// After so long; `None`: as the route says.
+    /// The interval; `None`: that of the route.
     pub timeout: Option<Duration>,
 }
 
-/// Why a response that hands a stream over cannot be followed.
+/// Why the instructions of a response cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InstructError {
-    /// No such way to hold.
-    #[error("Grip-Hold: {0:?} is not known here; stream is")]
+    /// An unknown mode.
+    #[error("Grip-Hold: {0:?} is not supported: use stream")]
     Hold(String),
     /// Long polling.
-    #[error("Grip-Hold: response (long polling) is not known here; stream is")]
+    #[error("Grip-Hold: response (long polling) is not supported: use stream")]
     LongPolling,
-    /// Nothing to listen to.
+    /// No channel to subscribe.
     #[error("Grip-Hold without a Grip-Channel")]
     NoChannel,
-    /// A parameter that would change what is sent.
-    #[error("Grip-Channel: filters are not known here")]
+    /// A filter, which would change what is sent.
+    #[error("Grip-Channel: filters are not supported")]
     Filter,
-    /// A header that cannot be read.
-    #[error("{0} cannot be read")]
+    /// A header with invalid syntax.
+    #[error("{0} is malformed")]
     Unreadable(&'static str),
 }
 
-/// What the headers say: a stream to hold, or nothing.
+/// Parses the instructions; `None`: the response holds no stream.
 ///
 /// # Errors
 /// See [`InstructError`]: each is the backend's fault.
@@ -99,7 +100,7 @@ fn channel(item: Item<'_>) -> Result<HeldChannel, InstructError> {
 fn keep_alive(value: &HeaderValue) -> Result<KeepAlive, InstructError> {
     const UNREADABLE: InstructError = InstructError::Unreadable("Grip-Keep-Alive");
     let whole = text(value, "Grip-Keep-Alive")?;
-    // The text ends at the first semicolon, and may have commas.
+    // The text ends at the first semicolon, and may contain commas.
     let (value, parameters) = whole.split_once(';').unwrap_or((whole, ""));
     let (value, parameters) = (value.trim(), parameters_of(parameters).ok_or(UNREADABLE)?);
     let item = Item { value, parameters };
@@ -120,7 +121,7 @@ fn keep_alive(value: &HeaderValue) -> Result<KeepAlive, InstructError> {
     Ok(KeepAlive { text: text.into(), timeout: timeout.map(Duration::from_secs) })
 }
 
-/// A status, perhaps with a reason behind it.
+/// A status code, optionally followed by a reason phrase.
 fn status(value: &HeaderValue) -> Result<StatusCode, InstructError> {
     const UNREADABLE: InstructError = InstructError::Unreadable("Grip-Status");
     let code = text(value, "Grip-Status")?.split(' ').next().unwrap_or_default();
@@ -128,7 +129,7 @@ fn status(value: &HeaderValue) -> Result<StatusCode, InstructError> {
     if (200..=599).contains(&StatusCode::as_u16(&status)) { Ok(status) } else { Err(UNREADABLE) }
 }
 
-/// One value of a list, with its parameters.
+/// One value of a list with its parameters.
 #[derive(Debug)]
 struct Item<'a> {
     value: &'a str,
@@ -142,7 +143,7 @@ impl Item<'_> {
     }
 }
 
-/// The values of a list: `a; prev-id=1, b`. Nothing between two commas is no value.
+/// Parses a list such as `a; prev-id=1, b`. Empty elements are ignored (RFC 9110, section 5.6.1).
 fn items(list: &str) -> impl Iterator<Item = Result<Item<'_>, InstructError>> {
     let mut rest = list;
     let texts = std::iter::from_fn(move || {
@@ -159,7 +160,7 @@ fn items(list: &str) -> impl Iterator<Item = Result<Item<'_>, InstructError>> {
     })
 }
 
-/// Where the first value of a list ends: at a comma that is in no quoted parameter.
+/// The end of the first list element: a comma outside a quoted parameter.
 fn end_of_item(list: &str) -> Option<usize> {
     if list.is_empty() {
         return None;
@@ -178,7 +179,7 @@ fn end_of_item(list: &str) -> Option<usize> {
     Some(list.len())
 }
 
-/// `a=1; b="2;3"`; `None` where a quotation does not end.
+/// Parses parameters such as `a=1; b="2;3"`; `None` if a quoted string does not end.
 fn parameters_of(text: &str) -> Option<Vec<(&str, String)>> {
     let (mut parameters, mut rest) = (Vec::new(), text);
     loop {
@@ -206,7 +207,8 @@ fn parameters_of(text: &str) -> Option<Vec<(&str, String)>> {
     }
 }
 
-/// The text up to the next quotation mark, and what is behind it (RFC 9110, section 5.6.4).
+/// Parses a quoted string after its opening quote; returns its value and the rest (RFC 9110,
+/// section 5.6.4).
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = text.char_indices();
@@ -220,7 +222,7 @@ fn unquote(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// The bytes of a text with the escapes of C. What is no escape stands for itself.
+/// Decodes C escapes. An unknown escape stands for its character; `None`: an escape is truncated.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
@@ -276,12 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_hold_there_is_nothing_to_hold() {
+    fn without_grip_hold_the_response_is_not_held() {
         assert_eq!(read(&[("grip-channel", "a"), ("grip-keep-alive", "")]), Ok(None));
     }
 
     #[test]
-    fn channels_come_in_one_field_or_in_several() {
+    fn channels_may_be_listed_in_one_field_or_in_several() {
         let plain = |name: &str| (name.to_owned(), None);
         let with_id = |name: &str, id: &str| (name.to_owned(), Some(id.to_owned()));
         for (values, expected) in [
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_text_is_refused() {
+    fn a_channel_name_that_is_not_utf8_is_rejected() {
         let mut headers = HeaderMap::new();
         headers.insert("grip-hold", HeaderValue::from_static("stream"));
         headers.insert("grip-channel", HeaderValue::from_bytes(b"\xff").expect("a value"));
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn only_streams_are_held() {
+    fn only_the_mode_stream_is_supported() {
         let hold = |value| read(&[("grip-hold", value), ("grip-channel", "a")]).map(|_| ());
         assert_eq!(hold("stream"), Ok(()));
         assert_eq!(hold("response"), Err(InstructError::LongPolling));
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keep_alive_is_text_in_one_of_three_formats() {
+    fn a_keep_alive_may_be_raw_cstring_or_base64() {
         for (value, text, timeout) in [
             (":", &b":"[..], None),
             (":, x; format=raw; timeout=20", b":, x", Some(20)),
@@ -349,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_may_be_given_beside_the_responses_own() {
+    fn grip_status_overrides_the_status_of_the_response() {
         let status = |value| {
             let fields = [("grip-hold", "stream"), ("grip-channel", "a"), ("grip-status", value)];
             read(&fields).map(|hold| hold.expect("a hold").status)
