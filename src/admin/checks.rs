@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use super::text;
-use crate::health::{Check, Health, Warning};
+use crate::health::{Health, ReadinessCheck, Warning};
 use crate::query;
 
 /// Answers 200 when every check passes that is not excluded.
@@ -19,7 +19,7 @@ pub(super) fn answer(health: &Health, query: &str) -> Response<Full<Bytes>> {
     let is_verbose = query.iter().any(|(key, _)| key == "verbose");
     let mut report = String::new();
     let mut is_ready = true;
-    for Check { name, passes, detail } in health.checks() {
+    for ReadinessCheck { name, passes, detail } in health.checks() {
         let (mark, verdict) = match (is_excluded(name), passes) {
             (true, _) => ("[+]", "excluded"),
             (false, true) => ("[+]", "ok"),
@@ -44,7 +44,7 @@ mod tests {
     use http::StatusCode;
 
     use super::answer;
-    use crate::health::{Health, Trouble};
+    use crate::health::{Health, Incident};
 
     #[test]
     fn readiness_is_redis_and_drain() {
@@ -63,7 +63,7 @@ mod tests {
     fn file_descriptors_that_are_used_up_make_it_not_ready() {
         let health = Health::default();
         health.set_source_ready(true);
-        let shortage = Trouble::new("file_descriptors", "256 may be open", SystemTime::now());
+        let shortage = Incident::new("file_descriptors", "256 may be open", SystemTime::now());
         health.set_shortage(Some(shortage));
         assert_eq!(answer(&health, "").status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer(&health, "exclude=descriptors").status(), StatusCode::OK);

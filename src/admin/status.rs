@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use super::with_type;
-use crate::health::{Check, Health, Warning};
+use crate::health::{Health, ReadinessCheck, Warning};
 
 /// Text in HTML: what Redis or a backend says of itself may have any characters in it.
 fn escaped(text: &str) -> String {
@@ -32,7 +32,7 @@ pub(super) fn page(health: &Health, urls: &[String]) -> Response<Full<Bytes>> {
         let mark = if is_trouble { " class=trouble" } else { "" };
         writeln!(rows, "<tr{mark}><th>{name}<td>{value}").expect("a string takes any text");
     };
-    for Check { name, passes, detail } in health.checks() {
+    for ReadinessCheck { name, passes, detail } in health.checks() {
         let (about, well) = match name {
             "redis" => ("Redis", "delivers"),
             "drain" => ("This gateway", "takes streams"),

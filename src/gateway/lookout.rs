@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::health::{Health, Trouble};
+use crate::health::{Health, Incident};
 use crate::log_limit::LOG_INTERVAL;
 use crate::metrics::Metrics;
 use crate::server::files::Shortage;
@@ -54,7 +54,7 @@ pub(super) async fn watch_bus(stats: Arc<BusStats>, metrics: Metrics) {
 struct SlowReaders {
     closed: u64,
     // In this trouble, and of those the ones that have been logged.
-    trouble: Option<(Trouble, u64)>,
+    trouble: Option<(Incident, u64)>,
     last: Option<Instant>,
     logged: Option<Instant>,
     untold: u64,
@@ -62,7 +62,7 @@ struct SlowReaders {
 
 impl SlowReaders {
     /// So many have been closed since the start. `Some`: the trouble has changed.
-    fn look(&mut self, closed: u64, now: Instant) -> Option<Option<Trouble>> {
+    fn look(&mut self, closed: u64, now: Instant) -> Option<Option<Incident>> {
         let more = closed - std::mem::replace(&mut self.closed, closed);
         self.untold += more;
         let may_log = self.logged.is_none_or(|logged| now >= logged + LOG_INTERVAL);
@@ -80,7 +80,7 @@ impl SlowReaders {
             let (_, before) = self.trouble.take().unzip();
             let streams = before.unwrap_or_default() + more;
             let error = format!("{streams} streams were closed, whose clients read too slowly");
-            let trouble = Trouble::new("lagged", error, SystemTime::now());
+            let trouble = Incident::new("lagged", error, SystemTime::now());
             self.trouble = Some((trouble.clone(), streams));
             return Some(Some(trouble));
         }

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::health::{Backend, Health};
+use crate::health::{BackendHealth, Health};
 use crate::metrics::Metrics;
 
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
@@ -22,8 +22,7 @@ pub(super) async fn watch(health: Health, metrics: Metrics) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        let unreachable =
-            health.backends().into_iter().filter(|backend| backend.awaits_connection());
+        let unreachable = health.backends().into_iter().filter(|backend| backend.needs_probe());
         let mut probes: JoinSet<_> = unreachable.map(probe).collect();
         while let Some(probed) = probes.join_next().await {
             let Ok(Some(backend)) = probed else { continue };
@@ -35,7 +34,7 @@ pub(super) async fn watch(health: Health, metrics: Metrics) {
 }
 
 /// Gives the backend back if it can be connected to.
-async fn probe(backend: Arc<Backend>) -> Option<Arc<Backend>> {
+async fn probe(backend: Arc<BackendHealth>) -> Option<Arc<BackendHealth>> {
     let connecting = connect(backend.upstream());
     let is_reached = matches!(tokio::time::timeout(CONNECT_TIMEOUT, connecting).await, Ok(Ok(())));
     is_reached.then_some(backend)

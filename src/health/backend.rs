@@ -1,5 +1,5 @@
 //! The health of one upstream of a route over all shards: its failures, and its response times
-//! ([`Slowness`]).
+//! ([`ResponseTimes`]).
 //!
 //! Decides what is logged: the first failure of each kind at once, further ones every ten seconds
 //! with a count, and the recovery. While the upstream is healthy, a response costs one atomic load.
@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::slowness::Slowness;
-use super::trouble::Trouble;
+use super::incident::Incident;
+use super::response_times::ResponseTimes;
 use crate::log_limit::Held;
 
 /// An upstream has recovered when it has responded, and not failed for this long. Otherwise one
@@ -24,27 +24,27 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// The health of an upstream, shared by the shards, `/readyz?verbose` and the status page.
 #[derive(Debug)]
-pub struct Backend {
+pub struct BackendHealth {
     route: Box<str>,
     upstream: Box<str>,
     is_failing: AtomicBool,
     // Whether it has responded since the last failure.
     has_responded: AtomicBool,
     is_unreachable: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<BackendState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BackendState {
     failing: Option<Failing>,
-    kinds: Vec<Kind>,
+    kinds: Vec<FailureKind>,
     // By the index of the route; weak, so that it ends with the route.
-    slowness: Vec<(usize, Weak<Slowness>)>,
+    response_times: Vec<(usize, Weak<ResponseTimes>)>,
 }
 
 #[derive(Debug)]
 struct Failing {
-    trouble: Trouble,
+    incident: Incident,
     since: Instant,
     last: Instant,
     // The first response after the last failure.
@@ -61,13 +61,13 @@ struct Recovery {
 
 /// The failures of one kind.
 #[derive(Debug)]
-struct Kind {
+struct FailureKind {
     name: &'static str,
     error: String,
     held: Held,
 }
 
-impl Backend {
+impl BackendHealth {
     pub(super) fn new(route: &str, upstream: &str) -> Self {
         Self {
             route: route.into(),
@@ -115,9 +115,9 @@ impl Backend {
 
     /// Whether it is to be probed with a TCP connection. Not if TLS failed: connecting would prove
     /// nothing.
-    pub fn awaits_connection(&self) -> bool {
+    pub fn needs_probe(&self) -> bool {
         self.is_unreachable()
-            && (!self.upstream.starts_with("https:") || self.lock().was_refused_by_the_system())
+            && (!self.upstream.starts_with("https:") || self.lock().failed_below_tls())
     }
 
     /// Records a successful probe; returns whether the upstream was unreachable before.
@@ -139,29 +139,33 @@ impl Backend {
         self.is_unreachable.load(Ordering::Relaxed)
     }
 
-    /// The response times on the route with index `place`, whose `p99_warning` is `limit`. Shared
-    /// by all shards.
-    pub fn slowness(&self, place: usize, limit: Duration) -> Arc<Slowness> {
+    /// The response times on the route with index `route_index`, whose `p99_warning` is `limit`.
+    /// Shared by all shards.
+    pub fn response_times(&self, route_index: usize, limit: Duration) -> Arc<ResponseTimes> {
         let mut state = self.lock();
-        let mut known = state.slowness().filter(|(known, _)| *known == place);
-        if let Some((_, slowness)) = known.find(|(_, slowness)| slowness.limit() == limit) {
-            return slowness;
+        let mut known = state.response_times().filter(|(known, _)| *known == route_index);
+        if let Some((_, response_times)) =
+            known.find(|(_, response_times)| response_times.limit() == limit)
+        {
+            return response_times;
         }
         drop(known);
-        let new = Arc::new(Slowness::new(limit));
-        state.slowness.push((place, Arc::downgrade(&new)));
+        let new = Arc::new(ResponseTimes::new(limit));
+        state.response_times.push((route_index, Arc::downgrade(&new)));
         new
     }
 
     /// The current problems, one line each.
-    pub fn troubles(&self) -> Vec<String> {
+    pub fn incidents(&self) -> Vec<String> {
         let state = self.lock();
-        let failing = state.failing.as_ref().map(|failing| failing.trouble.to_string());
-        let slow = state.slowness().filter_map(|(_, slowness)| slowness.trouble());
+        let failing = state.failing.as_ref().map(|failing| failing.incident.to_string());
+        let slow =
+            state.response_times().filter_map(|(_, response_times)| response_times.incident());
         failing.into_iter().chain(slow).collect()
     }
 
-    /// Logs suppressed failures, recoveries and changes of slowness. Called once a second.
+    /// Logs suppressed failures, recoveries, and changes of the response times. Called once a
+    /// second.
     pub fn tick(&self, now: Instant) {
         let (route, upstream) = (&*self.route, &*self.upstream);
         let mut state = self.lock();
@@ -180,12 +184,12 @@ impl Backend {
             }
             None => state.log_held_back(route, upstream, now),
         }
-        state.slowness.retain(|(_, slowness)| slowness.strong_count() > 0);
-        state.slowness().for_each(|(_, slowness)| slowness.tick(route, upstream));
+        state.response_times.retain(|(_, response_times)| response_times.strong_count() > 0);
+        state.response_times().for_each(|(_, response_times)| response_times.tick(route, upstream));
     }
 
     /// Ends the current failure if it is over. The next one is then logged at once.
-    fn recover(&self, state: &mut State, now: Instant) -> Option<Recovery> {
+    fn recover(&self, state: &mut BackendState, now: Instant) -> Option<Recovery> {
         let is_unreachable = self.is_unreachable();
         let is_over = |failing: &mut Failing| {
             let wait = match failing.responded {
@@ -194,33 +198,35 @@ impl Backend {
             };
             now >= failing.last + wait && (failing.responded.is_some() || !is_unreachable)
         };
-        let Failing { trouble, since, responded, .. } = state.failing.take_if(is_over)?;
+        let Failing { incident, since, responded, .. } = state.failing.take_if(is_over)?;
         self.is_failing.store(false, Ordering::Relaxed);
         self.has_responded.store(false, Ordering::Relaxed);
         state.kinds.clear();
-        let lasted = responded.map(|responded| in_milliseconds(responded - since));
-        Some(Recovery { lasted, requests: trouble.times() })
+        let lasted = responded.map(|responded| truncate_to_millis(responded - since));
+        Some(Recovery { lasted, requests: incident.times() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BackendState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl BackendState {
     /// The response times of the current routes, with the index of each route.
-    fn slowness(&self) -> impl Iterator<Item = (usize, Arc<Slowness>)> {
-        self.slowness.iter().filter_map(|(place, slowness)| Some((*place, slowness.upgrade()?)))
+    fn response_times(&self) -> impl Iterator<Item = (usize, Arc<ResponseTimes>)> {
+        self.response_times.iter().filter_map(|(route_index, response_times)| {
+            Some((*route_index, response_times.upgrade()?))
+        })
     }
 
     /// Whether connecting failed below TLS: such errors have an OS error number in their text.
-    fn was_refused_by_the_system(&self) -> bool {
+    fn failed_below_tls(&self) -> bool {
         let mut kinds = self.kinds.iter();
         kinds.any(|kind| kind.name == "connect" && kind.error.contains("(os error "))
     }
 
     fn log_held_back(&mut self, route: &str, upstream: &str, now: Instant) {
-        for Kind { name: kind, error, held } in &mut self.kinds {
+        for FailureKind { name: kind, error, held } in &mut self.kinds {
             if let Some(requests) = held.due(now) {
                 tracing::warn!(route, upstream, kind, error, requests, "the backend keeps failing");
             }
@@ -231,13 +237,13 @@ impl State {
         let wall = SystemTime::now();
         match &mut self.failing {
             Some(failing) => {
-                failing.trouble.again(kind, error, wall);
+                failing.incident.recur(kind, error, wall);
                 failing.last = now;
                 failing.responded = None;
             }
             None => {
-                let trouble = Trouble::new(kind, error, wall);
-                self.failing = Some(Failing { trouble, since: now, last: now, responded: None });
+                let incident = Incident::new(kind, error, wall);
+                self.failing = Some(Failing { incident, since: now, last: now, responded: None });
             }
         }
         match self.kinds.iter_mut().find(|known| known.name == kind) {
@@ -246,7 +252,11 @@ impl State {
                 known.held.pass(now)
             }
             None => {
-                self.kinds.push(Kind { name: kind, error: error.to_owned(), held: Held::new(now) });
+                self.kinds.push(FailureKind {
+                    name: kind,
+                    error: error.to_owned(),
+                    held: Held::new(now),
+                });
                 Some(0)
             }
         }
@@ -254,7 +264,7 @@ impl State {
 }
 
 /// Truncates to milliseconds, for the log.
-fn in_milliseconds(duration: Duration) -> Duration {
+fn truncate_to_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -265,22 +275,22 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Backend, FORGOTTEN_AFTER, RECOVERED_AFTER, Recovery};
+    use super::{BackendHealth, FORGOTTEN_AFTER, RECOVERED_AFTER, Recovery};
     use crate::log_limit::LOG_INTERVAL;
 
     #[test]
     fn failures_are_rate_limited_by_kind_and_recovery_needs_five_quiet_seconds() {
-        let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
+        let (backend, start) = (BackendHealth::new("/", "http://b:80"), Instant::now());
         let recovered = |now| backend.recover(&mut backend.lock(), now);
-        assert_eq!(backend.troubles(), Vec::<String>::new());
+        assert_eq!(backend.incidents(), Vec::<String>::new());
         assert_eq!(backend.failed("connect", "refused", start), Some(0));
         for _ in 0..2000 {
             assert_eq!(backend.failed("connect", "refused", start), None);
         }
         assert_eq!(backend.failed("exchange", "reset", start), Some(0), "another kind");
         assert_eq!(backend.failed("connect", "refused", start + LOG_INTERVAL), Some(2000));
-        assert!(backend.troubles()[0].starts_with("connect: refused; since "));
-        assert!(backend.troubles()[0].contains(", 2003 times, "), "{:?}", backend.troubles());
+        assert!(backend.incidents()[0].starts_with("connect: refused; since "));
+        assert!(backend.incidents()[0].contains(", 2003 times, "), "{:?}", backend.incidents());
 
         let last = start + LOG_INTERVAL;
         assert_eq!(recovered(last + RECOVERED_AFTER), None, "no response yet");
@@ -293,13 +303,13 @@ mod tests {
         let lasted = Some(LOG_INTERVAL + Duration::from_secs(2));
         let recovery = Recovery { lasted, requests: 2004 };
         assert_eq!(recovered(last + RECOVERED_AFTER), Some(recovery));
-        assert_eq!(backend.troubles(), Vec::<String>::new());
+        assert_eq!(backend.incidents(), Vec::<String>::new());
         assert_eq!(recovered(last + 9 * RECOVERED_AFTER), None);
     }
 
     #[test]
     fn a_new_outage_after_a_recovery_is_logged_at_once() {
-        let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
+        let (backend, start) = (BackendHealth::new("/", "http://b:80"), Instant::now());
         assert_eq!(backend.failed("connect", "refused", start), Some(0));
         assert_eq!(backend.failed("connect", "refused", start), None);
         backend.responded_at(start);
@@ -309,39 +319,40 @@ mod tests {
 
     #[test]
     fn without_requests_a_failure_expires_unless_the_backend_is_unreachable() {
-        let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
+        let (backend, start) = (BackendHealth::new("/", "http://b:80"), Instant::now());
         backend.failed("exchange", "reset", start);
         backend.tick(start + FORGOTTEN_AFTER / 2);
-        assert_eq!(backend.troubles().len(), 1);
+        assert_eq!(backend.incidents().len(), 1);
         backend.tick(start + FORGOTTEN_AFTER);
-        assert_eq!(backend.troubles(), Vec::<String>::new());
+        assert_eq!(backend.incidents(), Vec::<String>::new());
 
         assert!(backend.set_unreachable(true));
         backend.failed("connect", "refused", start);
         backend.tick(start + 2 * FORGOTTEN_AFTER);
-        assert_eq!(backend.troubles().len(), 1);
+        assert_eq!(backend.incidents().len(), 1);
         assert!(backend.connected(), "it was unreachable");
         assert!(!backend.connected());
         backend.tick(start + 2 * FORGOTTEN_AFTER);
-        assert_eq!(backend.troubles(), Vec::<String>::new());
+        assert_eq!(backend.incidents(), Vec::<String>::new());
     }
 
     #[test]
     fn a_backend_is_slow_above_one_percent_of_slow_responses() {
-        let backend = Backend::new("/", "http://b:80");
-        let slowness = backend.slowness(0, Duration::from_millis(500));
+        let backend = BackendHealth::new("/", "http://b:80");
+        let response_times = backend.response_times(0, Duration::from_millis(500));
         // Other routes of the same path, with other limits or indexes.
-        let _others = [(1, 500), (0, 900), (2, 900)]
-            .map(|(place, limit)| backend.slowness(place, Duration::from_millis(limit)));
+        let _others = [(1, 500), (0, 900), (2, 900)].map(|(route_index, limit)| {
+            backend.response_times(route_index, Duration::from_millis(limit))
+        });
         let respond = |fast, slow| {
             for response in 0..fast + slow {
                 if response < slow {
-                    slowness.is_late();
+                    response_times.record_slow();
                 }
-                slowness.responded();
+                response_times.record_response();
             }
             backend.tick(Instant::now());
-            backend.troubles()
+            backend.incidents()
         };
         assert_eq!(respond(396, 4), Vec::<String>::new(), "exactly 1%");
         let slow = respond(0, 1);
@@ -359,23 +370,23 @@ mod tests {
 
     #[test]
     fn response_times_are_shared_by_all_shards_and_end_with_the_route() {
-        let backend = Backend::new("/", "http://b:80");
+        let backend = BackendHealth::new("/", "http://b:80");
         let limit = Duration::from_millis(500);
-        let (one, same) = (backend.slowness(0, limit), backend.slowness(0, limit));
+        let (one, same) = (backend.response_times(0, limit), backend.response_times(0, limit));
         assert!(Arc::ptr_eq(&one, &same));
-        assert!(!Arc::ptr_eq(&one, &backend.slowness(1, limit)));
-        (0..5).for_each(|_| one.is_late());
+        assert!(!Arc::ptr_eq(&one, &backend.response_times(1, limit)));
+        (0..5).for_each(|_| one.record_slow());
         backend.tick(Instant::now());
-        assert_eq!(backend.troubles().len(), 1);
+        assert_eq!(backend.incidents().len(), 1);
         drop((one, same));
-        assert_eq!(backend.troubles(), Vec::<String>::new(), "the route is gone");
+        assert_eq!(backend.incidents(), Vec::<String>::new(), "the route is gone");
         backend.tick(Instant::now());
-        assert!(backend.lock().slowness.is_empty());
+        assert!(backend.lock().response_times.is_empty());
     }
 
     #[test]
     fn set_unreachable_reports_changes_only() {
-        let backend = Backend::new("/", "http://b:80");
+        let backend = BackendHealth::new("/", "http://b:80");
         let changes = [false, true, true, false].map(|is_down| backend.set_unreachable(is_down));
         assert_eq!(changes, [false, true, false, true]);
     }

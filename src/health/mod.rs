@@ -5,51 +5,51 @@
 //! open stream, out of rotation.
 
 mod backend;
-mod pace;
-mod slowness;
-mod trouble;
+mod incident;
+mod latency_window;
+mod response_times;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
-pub use self::backend::Backend;
-pub use self::slowness::Slowness;
-pub use self::trouble::{Trouble, date};
+pub use self::backend::BackendHealth;
+pub use self::incident::{Incident, date};
+pub use self::response_times::ResponseTimes;
 
 /// The health of the gateway. A cheap handle, shared by all threads.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Facts>);
+pub struct Health(Arc<HealthState>);
 
 #[derive(Debug, Default)]
-struct Facts {
-    source: Part,
+struct HealthState {
+    source: SourceHealth,
     // Redis Streams, if any route reads one.
-    log_source: Part,
+    log_source: SourceHealth,
     has_log_source: AtomicBool,
     draining_since: OnceLock<SystemTime>,
-    shortage: Mutex<Option<Trouble>>,
-    backends: Mutex<Backends>,
+    shortage: Mutex<Option<Incident>>,
+    backends: Mutex<BackendMap>,
     // Problems of certificates, by the address of the listener.
     certificates: Mutex<BTreeMap<String, String>>,
-    reload: Mutex<Option<Trouble>>,
-    slow_readers: Mutex<Option<Trouble>>,
+    reload: Mutex<Option<Incident>>,
+    slow_readers: Mutex<Option<Incident>>,
 }
 
 /// Keyed by route and upstream.
-type Backends = HashMap<(Box<str>, Box<str>), Weak<Backend>>;
+type BackendMap = HashMap<(Box<str>, Box<str>), Weak<BackendHealth>>;
 
 /// The health of one event source.
 #[derive(Debug, Default)]
-struct Part {
+struct SourceHealth {
     is_ready: AtomicBool,
-    trouble: Mutex<Option<Trouble>>,
+    incident: Mutex<Option<Incident>>,
 }
 
 /// A readiness check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
+pub struct ReadinessCheck {
     /// Its name, which `?exclude=` accepts.
     pub name: &'static str,
     /// Whether it passes.
@@ -67,12 +67,12 @@ pub struct Warning {
     pub detail: String,
 }
 
-impl Part {
+impl SourceHealth {
     fn set_ready(&self, is_ready: bool) {
         // Load before store: this runs with every batch of events.
         if self.is_ready.load(Ordering::Relaxed) != is_ready {
             if is_ready {
-                *lock(&self.trouble) = None;
+                *lock(&self.incident) = None;
             }
             self.is_ready.store(is_ready, Ordering::Relaxed);
         }
@@ -80,18 +80,20 @@ impl Part {
 
     /// The current problem. A source that is ready may have a recent one, such as a channel name
     /// that Redis rejects.
-    fn trouble(&self) -> Option<Trouble> {
+    fn incident(&self) -> Option<Incident> {
         let is_ready = self.is_ready.load(Ordering::Relaxed);
-        let trouble = lock(&self.trouble).clone();
-        trouble.filter(|trouble| !is_ready || trouble.is_recent(SystemTime::now()))
+        let incident = lock(&self.incident).clone();
+        incident.filter(|incident| !is_ready || incident.is_recent(SystemTime::now()))
     }
 
     fn failed(&self, kind: &'static str, error: &str) {
         let now = SystemTime::now();
         let is_ready = self.is_ready.load(Ordering::Relaxed);
-        match &mut *lock(&self.trouble) {
-            Some(trouble) if !is_ready || trouble.is_recent(now) => trouble.again(kind, error, now),
-            none => *none = Some(Trouble::new(kind, error, now)),
+        match &mut *lock(&self.incident) {
+            Some(incident) if !is_ready || incident.is_recent(now) => {
+                incident.recur(kind, error, now)
+            }
+            ended => *ended = Some(Incident::new(kind, error, now)),
         }
     }
 }
@@ -124,24 +126,24 @@ impl Health {
     }
 
     /// Sets or clears the shortage of file descriptors.
-    pub fn set_shortage(&self, shortage: Option<Trouble>) {
+    pub fn set_shortage(&self, shortage: Option<Incident>) {
         *lock(&self.0.shortage) = shortage;
     }
 
     /// The health of an upstream of a route, shared by all callers.
-    pub fn backend(&self, route: &str, upstream: &str) -> Arc<Backend> {
+    pub fn backend(&self, route: &str, upstream: &str) -> Arc<BackendHealth> {
         let mut backends = lock(&self.0.backends);
         let key = (route.into(), upstream.into());
         if let Some(backend) = backends.get(&key).and_then(Weak::upgrade) {
             return backend;
         }
-        let backend = Arc::new(Backend::new(route, upstream));
+        let backend = Arc::new(BackendHealth::new(route, upstream));
         backends.insert(key, Arc::downgrade(&backend));
         backend
     }
 
     /// All upstreams that are in use.
-    pub fn backends(&self) -> Vec<Arc<Backend>> {
+    pub fn backends(&self) -> Vec<Arc<BackendHealth>> {
         let mut backends = lock(&self.0.backends);
         backends.retain(|_, backend| backend.strong_count() > 0);
         backends.values().filter_map(Weak::upgrade).collect()
@@ -158,18 +160,18 @@ impl Health {
 
     /// Records the result of a configuration reload; `Err`: why the old one stays.
     pub fn set_reload(&self, result: Result<(), String>) {
-        let trouble = result.err().map(|e| Trouble::new("reload", e, SystemTime::now()));
-        *lock(&self.0.reload) = trouble;
+        let incident = result.err().map(|e| Incident::new("reload", e, SystemTime::now()));
+        *lock(&self.0.reload) = incident;
     }
 
     /// Sets or clears the problem that streams are closed because their clients read too slowly.
-    pub fn set_slow_readers(&self, trouble: Option<Trouble>) {
-        *lock(&self.0.slow_readers) = trouble;
+    pub fn set_slow_readers(&self, incident: Option<Incident>) {
+        *lock(&self.0.slow_readers) = incident;
     }
 
     /// Whether all sources are ready.
     pub fn is_source_ready(&self) -> bool {
-        let Facts { source, log_source, has_log_source, .. } = &*self.0;
+        let HealthState { source, log_source, has_log_source, .. } = &*self.0;
         source.is_ready.load(Ordering::Relaxed)
             && (!has_log_source.load(Ordering::Relaxed)
                 || log_source.is_ready.load(Ordering::Relaxed))
@@ -181,25 +183,30 @@ impl Health {
     }
 
     /// The readiness checks.
-    pub fn checks(&self) -> [Check; 3] {
+    pub fn checks(&self) -> [ReadinessCheck; 3] {
         let draining = self.0.draining_since.get();
         let draining =
             draining.map(|since| format!("this gateway is stopping; since {}", date(*since)));
         let shortage = lock(&self.0.shortage).as_ref().map(ToString::to_string);
         [
-            Check { name: "redis", passes: self.is_source_ready(), detail: self.source_trouble() },
-            Check { name: "drain", passes: draining.is_none(), detail: draining },
-            Check { name: "descriptors", passes: shortage.is_none(), detail: shortage },
+            ReadinessCheck {
+                name: "redis",
+                passes: self.is_source_ready(),
+                detail: self.source_incidents(),
+            },
+            ReadinessCheck { name: "drain", passes: draining.is_none(), detail: draining },
+            ReadinessCheck { name: "descriptors", passes: shortage.is_none(), detail: shortage },
         ]
     }
 
-    fn source_trouble(&self) -> Option<String> {
-        let parts = [(&self.0.source, ""), (&self.0.log_source, "Redis Streams: ")];
-        let troubles =
-            parts.into_iter().filter_map(|(part, what)| Some(format!("{what}{}", part.trouble()?)));
-        let troubles = troubles.collect::<Vec<_>>().join("; ");
-        match (troubles.is_empty(), self.is_source_ready()) {
-            (false, _) => Some(troubles),
+    fn source_incidents(&self) -> Option<String> {
+        let sources = [(&self.0.source, ""), (&self.0.log_source, "Redis Streams: ")];
+        let incidents = sources
+            .into_iter()
+            .filter_map(|(source, prefix)| Some(format!("{prefix}{}", source.incident()?)));
+        let incidents = incidents.collect::<Vec<_>>().join("; ");
+        match (incidents.is_empty(), self.is_source_ready()) {
+            (false, _) => Some(incidents),
             (true, true) => None,
             (true, false) => Some("not connected yet".to_owned()),
         }
@@ -212,18 +219,18 @@ impl Health {
         let mut backends = self.backends();
         backends.sort_by(|a, b| (a.route(), a.upstream()).cmp(&(b.route(), b.upstream())));
         for backend in backends {
-            for trouble in backend.troubles() {
-                warn(format!("backend {} of {}", backend.upstream(), backend.route()), trouble);
+            for incident in backend.incidents() {
+                warn(format!("backend {} of {}", backend.upstream(), backend.route()), incident);
             }
         }
         for (listener, problem) in &*lock(&self.0.certificates) {
             warn(format!("certificate of {listener}"), problem.clone());
         }
-        for (about, trouble) in
+        for (about, incident) in
             [("configuration", &self.0.reload), ("slow readers", &self.0.slow_readers)]
         {
-            if let Some(trouble) = &*lock(trouble) {
-                warn(about.to_owned(), trouble.to_string());
+            if let Some(incident) = &*lock(incident) {
+                warn(about.to_owned(), incident.to_string());
             }
         }
         warnings

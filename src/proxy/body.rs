@@ -16,7 +16,7 @@ use super::incoming::Incoming;
 use super::lease::Lease;
 use super::pause::Pause;
 use super::trailers;
-use crate::health::Backend;
+use crate::health::BackendHealth;
 use crate::server::connection::BodyError;
 
 /// The body of a backend's response, streamed. Its connection is reused when the body is complete;
@@ -30,7 +30,7 @@ pub struct UpstreamBody {
     lease: Option<Lease>,
     allows_underscores: bool,
     facts: Facts,
-    backend: Arc<Backend>,
+    backend: Arc<BackendHealth>,
 }
 
 impl UpstreamBody {
@@ -39,7 +39,7 @@ impl UpstreamBody {
         pause: Pause,
         lease: Lease,
         allows_underscores: bool,
-        (facts, backend): (Facts, Arc<Backend>),
+        (facts, backend): (Facts, Arc<BackendHealth>),
     ) -> Self {
         let (pause, lease) = (Some(pause), Some(lease));
         let mut body = Self { incoming, pause, lease, allows_underscores, facts, backend };

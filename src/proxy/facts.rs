@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::Failure;
-use crate::health::{Backend, Health, Slowness};
+use crate::health::{BackendHealth, Health, ResponseTimes};
 use crate::log_limit::LogLimit;
 use crate::metrics::RouteMetrics;
 use crate::route::{Route, UpstreamAddress};
@@ -48,15 +48,19 @@ impl Facts {
     }
 
     /// The health of an upstream of this route, shared by all shards.
-    pub(super) fn backend(&self, upstream: &UpstreamAddress) -> Arc<Backend> {
+    pub(super) fn backend(&self, upstream: &UpstreamAddress) -> Arc<BackendHealth> {
         let backend = self.0.health.backend(self.route(), &upstream.to_string());
         self.0.metrics.upstream_up(backend.upstream(), !backend.is_unreachable());
         backend
     }
 
     /// The response times of this upstream on this route, measured against `p99_warning`.
-    pub(super) fn slowness(&self, backend: &Backend, limit: Duration) -> Arc<Slowness> {
-        backend.slowness(self.0.place, limit)
+    pub(super) fn response_times(
+        &self,
+        backend: &BackendHealth,
+        limit: Duration,
+    ) -> Arc<ResponseTimes> {
+        backend.response_times(self.0.place, limit)
     }
 
     /// The path of the route.
@@ -65,7 +69,7 @@ impl Facts {
     }
 
     /// Records a failed request. `Some`: log it, with the number of lines suppressed before.
-    pub(super) fn failed(&self, backend: &Backend, failure: &Failure) -> Option<u64> {
+    pub(super) fn failed(&self, backend: &BackendHealth, failure: &Failure) -> Option<u64> {
         self.0.metrics.upstream_failed(failure.as_str());
         if failure.is_of_the_client() {
             return None;
@@ -81,20 +85,20 @@ impl Facts {
     }
 
     /// Records a response head, `duration` after the request was begun.
-    pub(super) fn responded(&self, backend: &Backend, duration: Duration) {
+    pub(super) fn responded(&self, backend: &BackendHealth, duration: Duration) {
         self.0.metrics.upstream_responded(duration);
         backend.responded();
         self.set_reachable(backend, true);
     }
 
-    fn set_reachable(&self, backend: &Backend, is_reachable: bool) {
+    fn set_reachable(&self, backend: &BackendHealth, is_reachable: bool) {
         if backend.set_unreachable(!is_reachable) {
             self.0.metrics.upstream_up(backend.upstream(), is_reachable);
         }
     }
 
     /// Records and logs a response body that ended before it was complete.
-    pub(super) fn body_cut(&self, backend: &Backend, is_timeout: bool, error: &str) {
+    pub(super) fn body_cut(&self, backend: &BackendHealth, is_timeout: bool, error: &str) {
         let kind = if is_timeout { "idle_timeout" } else { "body" };
         self.0.metrics.upstream_failed(kind);
         if let Some(held_back) = backend.failed(kind, error, Instant::now()) {

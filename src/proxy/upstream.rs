@@ -23,7 +23,7 @@ use super::pool::Pool;
 use super::retry::{Again, Attempts, RetryPolicy};
 use super::shared::{Need, SharedPool};
 use super::upload::{Upload, Watch};
-use crate::health::{Backend, Slowness};
+use crate::health::{BackendHealth, ResponseTimes};
 use crate::route::{ProxySettings, UpstreamAddress};
 
 /// An upstream of a route.
@@ -40,19 +40,20 @@ pub(super) struct Upstream {
     max_header: usize,
     connect_timeout: Duration,
     // `Some` if the route has `p99_warning`.
-    slowness: Option<Arc<Slowness>>,
+    response_times: Option<Arc<ResponseTimes>>,
     facts: Facts,
-    pub(super) backend: Arc<Backend>,
+    pub(super) backend: Arc<BackendHealth>,
 }
 
 impl Upstream {
     pub(super) fn new(address: UpstreamAddress, settings: &ProxySettings, facts: Facts) -> Self {
         let connector = Rc::new(Connector::new(address.clone(), &settings.tls));
         let backend = facts.backend(&address);
-        let slowness = settings.p99_warning.map(|limit| facts.slowness(&backend, limit));
+        let response_times =
+            settings.p99_warning.map(|limit| facts.response_times(&backend, limit));
         Self {
             backend,
-            slowness,
+            response_times,
             address,
             pool: Pool::new(settings.keep_alive),
             shared: SharedPool::new(Rc::clone(&connector), settings, facts.clone()),
@@ -95,8 +96,8 @@ impl Upstream {
                 false => self.send_alone(request, watch).await,
             }
         });
-        let sent = match &self.slowness {
-            Some(slowness) => timed(sending, slowness, began).await,
+        let sent = match &self.response_times {
+            Some(response_times) => timed(sending, response_times, began).await,
             None => sending.await,
         };
         if sent.is_ok() {
@@ -194,15 +195,15 @@ impl Upstream {
 /// arrives.
 async fn timed<T, E>(
     mut sending: Pin<&mut impl Future<Output = Result<T, E>>>,
-    slowness: &Slowness,
+    response_times: &ResponseTimes,
     began: Instant,
 ) -> Result<T, E> {
-    let sent = match timeout_at(began + slowness.limit(), sending.as_mut()).await {
+    let sent = match timeout_at(began + response_times.limit(), sending.as_mut()).await {
         Ok(sent) => sent,
         Err(_elapsed) => {
-            slowness.is_late();
+            response_times.record_slow();
             sending.await
         }
     };
-    sent.inspect(|_| slowness.responded())
+    sent.inspect(|_| response_times.record_response())
 }

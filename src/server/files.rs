@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::Instant;
 
-use crate::health::{Health, Trouble};
+use crate::health::{Health, Incident};
 use crate::metrics::Metrics;
 
 /// Kept back, at least and at most; in between an eighth of all.
@@ -108,7 +108,7 @@ impl Shortage {
         }
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let error = format!("{limit} may be open; no new clients, {connections} connections stay");
-        let trouble = Trouble::new("file_descriptors", error, SystemTime::now());
+        let trouble = Incident::new("file_descriptors", error, SystemTime::now());
         self.tell(Some(trouble));
         *state = Some(Short { since: now, last_pause: now, pauses: 1 });
         tracing::warn!(
@@ -134,7 +134,7 @@ impl Shortage {
         self.0.is_on.load(Ordering::Relaxed)
     }
 
-    fn tell(&self, trouble: Option<Trouble>) {
+    fn tell(&self, trouble: Option<Incident>) {
         self.0.is_on.store(trouble.is_some(), Ordering::Relaxed);
         if let Some(metrics) = &self.0.metrics {
             metrics.file_descriptors_short(trouble.is_some());

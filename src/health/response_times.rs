@@ -7,26 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::pace::{Pace, Turn};
-use super::trouble::Trouble;
+use super::incident::Incident;
+use super::latency_window::{LatencyChange, LatencyWindow};
 
 /// The response times of an upstream on one route.
 #[derive(Debug)]
-pub struct Slowness {
+pub struct ResponseTimes {
     limit: Duration,
     responses: AtomicU64,
     slow_responses: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<ResponseTimesState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    pace: Pace,
+struct ResponseTimesState {
+    window: LatencyWindow,
     // `Some` while it is slow.
-    trouble: Option<Trouble>,
+    incident: Option<Incident>,
 }
 
-impl Slowness {
+impl ResponseTimes {
     pub(super) fn new(limit: Duration) -> Self {
         let (responses, slow_responses) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { limit, responses, slow_responses, state: Mutex::default() }
@@ -39,18 +39,18 @@ impl Slowness {
     }
 
     /// Counts a response head.
-    pub fn responded(&self) {
+    pub fn record_response(&self) {
         self.responses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request that has waited longer than the limit. Its response may still be pending.
-    pub fn is_late(&self) {
+    pub fn record_slow(&self) {
         self.slow_responses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The problem, if the upstream is slow.
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.lock().trouble.as_ref().map(ToString::to_string)
+    pub(super) fn incident(&self) -> Option<String> {
+        self.lock().incident.as_ref().map(ToString::to_string)
     }
 
     /// Logs when the upstream becomes slow, and when it recovers. Called once a second.
@@ -59,19 +59,19 @@ impl Slowness {
         let responses = self.responses.load(Ordering::Relaxed);
         let slow = self.slow_responses.load(Ordering::Relaxed);
         let mut state = self.lock();
-        match state.pace.tick(responses, slow) {
-            Turn::Same => {}
-            Turn::Slow { responses, slow } => {
+        match state.window.tick(responses, slow) {
+            LatencyChange::Unchanged => {}
+            LatencyChange::Slow { responses, slow } => {
                 let error =
                     format!("{slow} of {responses} responses in a minute took over {limit:?}");
-                state.trouble = Some(Trouble::new("slow", error, SystemTime::now()));
+                state.incident = Some(Incident::new("slow", error, SystemTime::now()));
                 tracing::warn!(
                     route, upstream, p99_warning = ?limit, slow, responses,
                     "the backend is slow: over 1% of responses in a minute exceed p99_warning",
                 );
             }
-            Turn::Well => {
-                state.trouble = None;
+            LatencyChange::Recovered => {
+                state.incident = None;
                 tracing::info!(
                     route, upstream, p99_warning = ?limit, "the backend is no longer slow"
                 );
@@ -79,7 +79,7 @@ impl Slowness {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ResponseTimesState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

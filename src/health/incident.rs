@@ -10,7 +10,7 @@ const RECENT: Duration = Duration::from_secs(10);
 
 /// An ongoing problem. Displays as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Incident {
     kind: &'static str,
     error: String,
     since: SystemTime,
@@ -18,14 +18,14 @@ pub struct Trouble {
     times: u64,
 }
 
-impl Trouble {
+impl Incident {
     /// A problem that has just occurred for the first time.
     pub fn new(kind: &'static str, error: impl Into<String>, now: SystemTime) -> Self {
         Self { kind, error: error.into(), since: now, last: now, times: 1 }
     }
 
     /// Records another occurrence, perhaps of another kind.
-    pub fn again(&mut self, kind: &'static str, error: impl Into<String>, now: SystemTime) {
+    pub fn recur(&mut self, kind: &'static str, error: impl Into<String>, now: SystemTime) {
         (self.kind, self.error, self.last) = (kind, error.into(), now);
         self.times += 1;
     }
@@ -41,7 +41,7 @@ impl Trouble {
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, error, since, last, times } = self;
         write!(f, "{kind}: {error}; since {}", date(*since))?;
@@ -71,16 +71,16 @@ pub fn date(time: SystemTime) -> impl fmt::Display {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::Trouble;
+    use super::Incident;
 
     #[test]
     fn it_displays_its_start_and_the_number_of_occurrences() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        let mut trouble = Trouble::new("connect", "refused", at(1_795_894_370));
-        assert_eq!(trouble.to_string(), "connect: refused; since 2026-11-28T19:32:50Z");
-        trouble.again("timeout", "no response", at(1_795_894_381));
+        let mut incident = Incident::new("connect", "refused", at(1_795_894_370));
+        assert_eq!(incident.to_string(), "connect: refused; since 2026-11-28T19:32:50Z");
+        incident.recur("timeout", "no response", at(1_795_894_381));
         assert_eq!(
-            trouble.to_string(),
+            incident.to_string(),
             "timeout: no response; since 2026-11-28T19:32:50Z, 2 times, last 2026-11-28T19:33:01Z"
         );
     }
