@@ -13,7 +13,7 @@ use crate::server::connection::BodyError;
 #[derive(Debug)]
 pub(super) enum Incoming {
     Http1(hyper::body::Incoming),
-    Http2(http2::Incoming),
+    Http2(http2::Http2Body),
 }
 
 impl Body for Incoming {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::facts::Place;
-use super::http2;
+use super::http2::Http2Connection;
 use super::pool::Pool;
 use super::upload::Watch;
 
@@ -22,7 +22,7 @@ pub(super) enum Lease {
         keep_alive: Option<Duration>,
     },
     /// HTTP/2: stays in the pool. The handle keeps it open if the pool drops it.
-    Shared { _connection: http2::Connection },
+    Shared { _connection: Http2Connection },
 }
 
 impl Lease {

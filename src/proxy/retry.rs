@@ -88,11 +88,11 @@ impl RetryPolicy {
     /// It is not retried at this upstream. Contains the request if another upstream may get it.
     pub(super) fn after_http2(
         &self,
-        lost: Lost,
+        lost: LostRequest,
         is_first: bool,
         attempts: &mut Attempts,
     ) -> Result<Again, Unanswered> {
-        let Lost { reason, is_unprocessed, mut request } = lost;
+        let LostRequest { reason, is_unprocessed, mut request } = lost;
         let is_lost = reason.is_of_the_connection() && !is_first && !attempts.is_retried;
         let failure = Failure::lost(&reason);
         if is_unprocessed {

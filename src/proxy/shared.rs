@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::connect::Connector;
 use super::error::Failure;
 use super::facts::{Facts, Place};
-use super::http2::Connection;
+use super::http2::Http2Connection;
 use super::lifetime::Lifetime;
 use super::room::Room;
 use crate::route::ProxySettings;
@@ -61,7 +61,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Kept {
-    connection: Connection,
+    connection: Http2Connection,
     number: u64,
     expires: Instant,
 }
@@ -113,7 +113,7 @@ impl SharedPool {
     /// # Errors
     /// No connection has room and none can be opened: the backend cannot be reached, or
     /// `max_connections`, `max_waiting` or `connect_timeout` is exceeded.
-    pub(super) async fn connection(&self, need: Need) -> Result<Connection, Failure> {
+    pub(super) async fn connection(&self, need: Need) -> Result<Http2Connection, Failure> {
         if let Some(connection) = self.find(need) {
             return Ok(connection);
         }
@@ -122,7 +122,7 @@ impl SharedPool {
         found.unwrap_or_else(|_elapsed| self.find_any(need).ok_or(Failure::ConnectTimeout))
     }
 
-    async fn wait(&self, need: Need) -> Result<Connection, Failure> {
+    async fn wait(&self, need: Need) -> Result<Http2Connection, Failure> {
         let inner = &*self.0;
         let failures = inner.failures.get();
         let mut seen = inner.room.growths();
@@ -156,13 +156,13 @@ impl SharedPool {
 
     /// A connection with room for the request, even if other uploads may stall its body. The
     /// fallback if no other connection can be opened.
-    fn find_any(&self, need: Need) -> Option<Connection> {
+    fn find_any(&self, need: Need) -> Option<Http2Connection> {
         self.find(Need { upload: None, ..need })
     }
 
     /// The first connection that fits. Filling the first ones lets the others become idle and
     /// expire.
-    fn find(&self, need: Need) -> Option<Connection> {
+    fn find(&self, need: Need) -> Option<Http2Connection> {
         let (mut found, mut room) = (None, 0);
         self.0.each(|kept, free| {
             room += free;
@@ -203,7 +203,7 @@ impl SharedPool {
         true
     }
 
-    fn dialed(&self, opened: Result<Connection, Failure>) {
+    fn dialed(&self, opened: Result<Http2Connection, Failure>) {
         let inner = &*self.0;
         inner.dialing.set(inner.dialing.get() - 1);
         match opened {
@@ -216,7 +216,7 @@ impl SharedPool {
         inner.room.changed();
     }
 
-    fn add(&self, connection: Connection) {
+    fn add(&self, connection: Http2Connection) {
         let inner = &*self.0;
         let streams = inner.lifetime.borrow().left(0).min(connection.max_streams());
         inner.expected_streams.set(streams.max(1));
@@ -233,7 +233,7 @@ impl SharedPool {
 
 impl Inner {
     /// Opens a connection within `connect_timeout`.
-    async fn open(&self, place: Place) -> Result<Connection, Failure> {
+    async fn open(&self, place: Place) -> Result<Http2Connection, Failure> {
         let place = Rc::new(place);
         let opening = async {
             let mut attempts = 1;
@@ -241,7 +241,7 @@ impl Inner {
                 let socket = self.connector.connect(true).await;
                 let socket = socket.map_err(|error| Failure::connect(&error))?;
                 let (place, header) = (Rc::clone(&place), self.max_header);
-                match Connection::open(socket, place, &self.room, header).await {
+                match Http2Connection::open(socket, place, &self.room, header).await {
                     Err(reason) if reason.is_plain_end() && attempts < MAX_OPENINGS => {
                         attempts += 1;
                     }
@@ -258,15 +258,16 @@ impl Inner {
         let mut lifetime = self.lifetime.borrow_mut();
         self.connections.borrow_mut().retain_mut(|kept| {
             let Kept { connection, .. } = kept;
-            if let Some(requests) = connection.ended_after() {
+            if let Some(requests) = connection.goaway_after() {
                 lifetime.ended_after(requests);
-            } else if connection.streams() == 0 {
-                lifetime.lived_to(connection.opened());
+            } else if connection.open_streams() == 0 {
+                lifetime.lived_to(connection.opened_streams());
             }
-            if connection.is_over() {
+            if connection.is_unusable() {
                 return false;
             }
-            let room = connection.room().min(lifetime.left(connection.opened()));
+            let room =
+                connection.available_streams().min(lifetime.left(connection.opened_streams()));
             look(kept, room);
             true
         });
@@ -288,7 +289,7 @@ impl Inner {
     fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
         self.each(|kept, _| {
-            if kept.connection.streams() > 0 {
+            if kept.connection.open_streams() > 0 {
                 kept.expires = now + self.keep_alive;
             }
         });

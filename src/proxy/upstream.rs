@@ -159,10 +159,11 @@ impl Upstream {
                 Ok(connection) => connection,
                 Err(failure) => return Err(Unanswered::unsent(failure, request)),
             };
-            let is_first = connection.opened() == 0;
+            let is_first = connection.opened_streams() == 0;
             let arrivals = connection.arrivals();
             let sent = connection.send(request).with_interim(watch.interim());
-            let sent = watch.answer(sent).await.inspect_err(|_| connection.timed_out(arrivals));
+            let sent =
+                watch.answer(sent).await.inspect_err(|_| connection.request_timed_out(arrivals));
             match sent? {
                 Ok(response) => {
                     let lease = Lease::Shared { _connection: connection };

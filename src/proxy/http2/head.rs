@@ -12,7 +12,7 @@ const FIELD_OVERHEAD: usize = 32;
 
 /// Collects the fields of a header block. Fields over the limit are counted and dropped.
 #[derive(Debug)]
-pub(super) struct HeadDraft {
+pub(super) struct ResponseHeadBuilder {
     status: Option<StatusCode>,
     headers: HeaderMap,
     size: usize,
@@ -22,14 +22,14 @@ pub(super) struct HeadDraft {
 
 /// Why a header block is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
+pub(super) enum HeaderError {
     /// Malformed (RFC 9113, section 8.1.1).
     Malformed(&'static str),
     /// Its fields exceed the limit.
     TooLarge,
 }
 
-impl HeadDraft {
+impl ResponseHeadBuilder {
     /// An empty head. `max_size` limits the regular fields in octets: name, value and 32 for each.
     pub(super) fn new(max_size: usize) -> Self {
         Self { status: None, headers: HeaderMap::new(), size: 0, max_size, fault: None }
@@ -78,10 +78,10 @@ impl HeadDraft {
     ///
     /// # Errors
     /// The fields are malformed or too large.
-    pub(super) fn into_response(self) -> Result<Response<()>, Unfit> {
+    pub(super) fn into_response(self) -> Result<Response<()>, HeaderError> {
         self.check()?;
         let mut response = Response::new(());
-        *response.status_mut() = self.status.ok_or(Unfit::Malformed("no :status"))?;
+        *response.status_mut() = self.status.ok_or(HeaderError::Malformed("no :status"))?;
         *response.version_mut() = Version::HTTP_2;
         *response.headers_mut() = self.headers;
         Ok(response)
@@ -91,18 +91,18 @@ impl HeadDraft {
     ///
     /// # Errors
     /// The fields are malformed, with a pseudo-header for example, or too large.
-    pub(super) fn into_trailers(self) -> Result<HeaderMap, Unfit> {
+    pub(super) fn into_trailers(self) -> Result<HeaderMap, HeaderError> {
         self.check()?;
         if self.status.is_some() {
-            return Err(Unfit::Malformed("a pseudo-header in trailers"));
+            return Err(HeaderError::Malformed("a pseudo-header in trailers"));
         }
         Ok(self.headers)
     }
 
-    fn check(&self) -> Result<(), Unfit> {
+    fn check(&self) -> Result<(), HeaderError> {
         match self.fault {
-            Some(what) => Err(Unfit::Malformed(what)),
-            None if self.size > self.max_size => Err(Unfit::TooLarge),
+            Some(what) => Err(HeaderError::Malformed(what)),
+            None if self.size > self.max_size => Err(HeaderError::TooLarge),
             None => Ok(()),
         }
     }
@@ -121,15 +121,15 @@ pub(in crate::proxy) fn header_list_size(headers: &HeaderMap) -> usize {
 ///
 /// # Errors
 /// A value that is not a number, or several that differ.
-pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unfit> {
-    let malformed = Unfit::Malformed("an invalid Content-Length");
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeaderError> {
+    let malformed = HeaderError::Malformed("an invalid Content-Length");
     let mut found = None;
     for field in headers.get_all(CONTENT_LENGTH) {
         let is_digits = !field.is_empty() && field.as_bytes().iter().all(u8::is_ascii_digit);
         let length = field.to_str().ok().filter(|_| is_digits);
         let length: u64 = length.and_then(|length| length.parse().ok()).ok_or(malformed)?;
         if found.is_some_and(|found| found != length) {
-            return Err(Unfit::Malformed("conflicting Content-Length fields"));
+            return Err(HeaderError::Malformed("conflicting Content-Length fields"));
         }
         found = Some(length);
     }
@@ -142,10 +142,10 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue, StatusCode};
 
-    use super::{HeadDraft, Unfit, content_length, header_list_size};
+    use super::{HeaderError, ResponseHeadBuilder, content_length, header_list_size};
     use crate::server::http2::hpack::Decoder;
 
-    fn draft(fields: &[(&str, &str)], max_size: usize) -> HeadDraft {
+    fn builder(fields: &[(&str, &str)], max_size: usize) -> ResponseHeadBuilder {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0); // a literal field
@@ -154,20 +154,20 @@ mod tests {
                 block.extend_from_slice(text.as_bytes());
             }
         }
-        let mut draft = HeadDraft::new(max_size);
+        let mut builder = ResponseHeadBuilder::new(max_size);
         Decoder::default()
             .decode(&block, |field| {
-                draft.add(field);
+                builder.add(field);
                 ControlFlow::Continue(())
             })
             .expect("valid HPACK");
-        draft
+        builder
     }
 
     #[test]
     fn a_response_has_the_status_and_the_fields_of_its_block() {
         let fields = [(":status", "204"), ("set-cookie", "a=1"), ("set-cookie", " b=2\t")];
-        let response = draft(&fields, 1000).into_response().expect("well-formed");
+        let response = builder(&fields, 1000).into_response().expect("well-formed");
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
         let cookies: Vec<_> = response.headers().get_all("set-cookie").iter().collect();
         assert_eq!(cookies, ["a=1", "b=2"]);
@@ -188,20 +188,20 @@ mod tests {
             &[(":status", "200"), ("transfer-encoding", "chunked")],
             &[(":status", "200"), ("a", "b\n")],
         ] {
-            let response = draft(fields, 1000).into_response();
-            assert!(matches!(response, Err(Unfit::Malformed(_))), "{fields:?}");
+            let response = builder(fields, 1000).into_response();
+            assert!(matches!(response, Err(HeaderError::Malformed(_))), "{fields:?}");
         }
-        let trailers = draft(&[(":status", "200")], 1000).into_trailers();
-        assert!(matches!(trailers, Err(Unfit::Malformed(_))));
+        let trailers = builder(&[(":status", "200")], 1000).into_trailers();
+        assert!(matches!(trailers, Err(HeaderError::Malformed(_))));
     }
 
     #[test]
     fn the_limit_counts_regular_fields_as_over_http1() {
         let fields = [(":status", "200"), ("name", "value"), ("other", "")];
         let size = 4 + 5 + 32 + 5 + 32;
-        let response = draft(&fields, size).into_response().expect("just within");
+        let response = builder(&fields, size).into_response().expect("just within");
         assert_eq!(header_list_size(response.headers()), size);
-        assert_eq!(draft(&fields, size - 1).into_response().err(), Some(Unfit::TooLarge));
+        assert_eq!(builder(&fields, size - 1).into_response().err(), Some(HeaderError::TooLarge));
     }
 
     #[test]

@@ -6,8 +6,8 @@
 
 use std::ops::ControlFlow;
 
-use super::head::HeadDraft;
-use super::reason::Fault;
+use super::head::ResponseHeadBuilder;
+use super::reason::ProtocolViolation;
 use crate::server::http2::error::Code;
 use crate::server::http2::hpack::Decoder;
 
@@ -21,7 +21,7 @@ pub(super) struct HeaderBlock {
     pub(super) stream: u32,
     /// Whether its HEADERS frame has END_STREAM.
     pub(super) ends_stream: bool,
-    draft: HeadDraft,
+    builder: ResponseHeadBuilder,
     // The beginning of an incomplete field.
     rest: Vec<u8>,
     is_begun: bool,
@@ -29,15 +29,19 @@ pub(super) struct HeaderBlock {
 
 impl HeaderBlock {
     pub(super) fn new(stream: u32, ends_stream: bool, max_size: usize) -> Self {
-        let draft = HeadDraft::new(max_size);
-        Self { stream, ends_stream, draft, rest: Vec::new(), is_begun: false }
+        let builder = ResponseHeadBuilder::new(max_size);
+        Self { stream, ends_stream, builder, rest: Vec::new(), is_begun: false }
     }
 
     /// Decodes the payload of the next frame.
     ///
     /// # Errors
     /// Invalid HPACK, or a field larger than 4 MiB: a connection error.
-    pub(super) fn push(&mut self, octets: &[u8], decoder: &mut Decoder) -> Result<(), Fault> {
+    pub(super) fn push(
+        &mut self,
+        octets: &[u8],
+        decoder: &mut Decoder,
+    ) -> Result<(), ProtocolViolation> {
         if self.rest.is_empty() {
             let used = self.decode(octets, decoder)?;
             self.rest = octets[used..].to_vec();
@@ -50,38 +54,38 @@ impl HeaderBlock {
         }
         if self.rest.len() > MAX_FIELD {
             let what = "a header field over 4 MiB";
-            return Err(Fault::Connection(Code::ENHANCE_YOUR_CALM, what));
+            return Err(ProtocolViolation::Connection(Code::ENHANCE_YOUR_CALM, what));
         }
         Ok(())
     }
 
-    fn decode(&mut self, octets: &[u8], decoder: &mut Decoder) -> Result<usize, Fault> {
-        let draft = &mut self.draft;
+    fn decode(&mut self, octets: &[u8], decoder: &mut Decoder) -> Result<usize, ProtocolViolation> {
+        let builder = &mut self.builder;
         let add = |field: &_| {
-            draft.add(field);
+            builder.add(field);
             ControlFlow::Continue(())
         };
         let decoded = decoder.decode_part(octets, &mut self.is_begun, add);
-        decoded.map_err(|_| Fault::Connection(Code::COMPRESSION_ERROR, "invalid HPACK"))
+        decoded.map_err(|_| ProtocolViolation::Connection(Code::COMPRESSION_ERROR, "invalid HPACK"))
     }
 
     /// Completes the block.
     ///
     /// # Errors
     /// It ends within a field: a connection error.
-    pub(super) fn finish(self) -> Result<HeadDraft, Fault> {
+    pub(super) fn finish(self) -> Result<ResponseHeadBuilder, ProtocolViolation> {
         if self.rest.is_empty() {
-            Ok(self.draft)
+            Ok(self.builder)
         } else {
-            Err(Fault::Connection(Code::COMPRESSION_ERROR, "a truncated header block"))
+            Err(ProtocolViolation::Connection(Code::COMPRESSION_ERROR, "a truncated header block"))
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::head::Unfit;
-    use super::{Fault, HeaderBlock, MAX_FIELD};
+    use super::super::head::HeaderError;
+    use super::{HeaderBlock, MAX_FIELD, ProtocolViolation};
     use crate::server::http2::hpack::Decoder;
 
     const LIMIT: usize = 64 << 10;
@@ -99,8 +103,8 @@ mod tests {
             block.push(&frame[70..], &mut decoder).expect("valid");
             assert!(block.rest.is_empty());
         }
-        let draft = block.finish().expect("complete");
-        assert_eq!(draft.into_response().err(), Some(Unfit::TooLarge));
+        let builder = block.finish().expect("complete");
+        assert_eq!(builder.into_response().err(), Some(HeaderError::TooLarge));
         let mut next = HeaderBlock::new(3, true, LIMIT);
         next.push(&[0x88, 0xbe], &mut decoder).expect("valid");
         let response = next.finish().expect("complete").into_response().expect("a response");
@@ -127,7 +131,7 @@ mod tests {
         let frame = [b'x'; 16 << 10];
         let failed = (0..=MAX_FIELD / frame.len())
             .find_map(|_| block.push(&frame, &mut decoder).err().zip(Some(block.rest.len())));
-        let Some((Fault::Connection(..), size)) = failed else { panic!("{failed:?}") };
+        let Some((ProtocolViolation::Connection(..), size)) = failed else { panic!("{failed:?}") };
         assert!(size <= MAX_FIELD + frame.len(), "{size}");
     }
 }

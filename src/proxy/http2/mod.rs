@@ -11,13 +11,13 @@
 //! - A header block of any size is decoded to its end, to keep the HPACK dynamic table in sync;
 //!   only its own response fails ([`header_block`], [`head`]).
 //! - A connection on which a request has timed out in silence gets no more requests, and is closed
-//!   unless the backend acknowledges a PING ([`link`], [`liveness`]).
+//!   unless the backend acknowledges a PING ([`shared`], [`liveness`]).
 //! - A request that the backend has not processed, or of which nothing was written, is returned
 //!   whole to be retried ([`reason`]).
 //! - Many cancelled requests, or an ENHANCE_YOUR_CALM, do not break a connection: it just gets no
-//!   further requests ([`resets`]).
+//!   further requests ([`reset_bucket`]).
 //! - A request body is sent only where a body that the backend does not read cannot stall it, and
-//!   no more streams are opened than the backend allows ([`link`]).
+//!   no more streams are opened than the backend allows ([`shared`]).
 //!
 //! Why not the crate `h2`: it is made for requests of one client. It closes the connection for a
 //! header list of four times its limit, for the 101st empty DATA frame, for many small frames on a
@@ -32,20 +32,20 @@ mod connection;
 mod driver;
 mod head;
 mod header_block;
-mod link;
 mod liveness;
 mod reason;
 mod receive;
-mod resets;
+mod reset_bucket;
 mod response;
 mod send;
 mod settings;
+mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod window;
 
-pub(super) use self::connection::Connection;
+pub(super) use self::connection::Http2Connection;
 pub(super) use self::head::header_list_size;
-pub(super) use self::reason::{Lost, Reason};
-pub(super) use self::response::Incoming;
+pub(super) use self::reason::{LostRequest, Reason};
+pub(super) use self::response::Http2Body;

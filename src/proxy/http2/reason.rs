@@ -12,14 +12,14 @@ use crate::server::http2::error::Code;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::proxy) enum Reason {
     /// RST_STREAM (RFC 9113, section 6.4).
-    #[error("the backend reset the stream with {}", Named(*.0))]
+    #[error("the backend reset the stream with {}", CodeName(*.0))]
     Reset(Code),
     /// GOAWAY (RFC 9113, section 6.8), with its debug data.
-    #[error("the backend sent GOAWAY with {}{}", Named(*.0), Quoted(.1))]
+    #[error("the backend sent GOAWAY with {}{}", CodeName(*.0), DebugData(.1))]
     GoAway(Code, Box<str>),
     /// The socket was closed or failed, or no PING ACK arrived.
     #[error("the connection was lost: {0}")]
-    Lost(Box<str>),
+    ConnectionLost(Box<str>),
     /// The connection task has ended, by a panic or because the last handle was dropped.
     #[error("the connection task has ended")]
     Task,
@@ -42,7 +42,7 @@ pub(in crate::proxy) enum Reason {
 
 /// A request without a response.
 #[derive(Debug)]
-pub(in crate::proxy) struct Lost {
+pub(in crate::proxy) struct LostRequest {
     pub(in crate::proxy) reason: Reason,
     /// Whether the backend has not processed the request and will not: it may be retried whatever
     /// its method (RFC 9113, section 8.7).
@@ -54,26 +54,26 @@ pub(in crate::proxy) struct Lost {
 impl Reason {
     /// Whether the connection is at fault, so that another one may work.
     pub(in crate::proxy) fn is_of_the_connection(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::Reset(Code::ENHANCE_YOUR_CALM))
+        matches!(self, Self::ConnectionLost(_) | Self::Reset(Code::ENHANCE_YOUR_CALM))
     }
 
     /// Whether the connection was closed without an error. A server that is being restarted does
     /// this to the connections that it has accepted last.
     pub(in crate::proxy) fn is_plain_end(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::GoAway(Code::NO_ERROR, _))
+        matches!(self, Self::ConnectionLost(_) | Self::GoAway(Code::NO_ERROR, _))
     }
 }
 
 /// A protocol error of the backend's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum ProtocolViolation {
     /// A connection error (RFC 9113, section 5.4.1): GOAWAY with this code and debug data.
     Connection(Code, &'static str),
     /// A stream error (RFC 9113, section 5.4.2): the stream is reset with this code.
     Stream(u32, Code, Reason),
 }
 
-impl Fault {
+impl ProtocolViolation {
     /// A connection error of type PROTOCOL_ERROR.
     pub(super) fn protocol(what: &'static str) -> Self {
         Self::Connection(Code::PROTOCOL_ERROR, what)
@@ -86,9 +86,9 @@ impl Fault {
 }
 
 /// Displays the name of an error code (RFC 9113, section 7).
-struct Named(Code);
+struct CodeName(Code);
 
-impl fmt::Display for Named {
+impl fmt::Display for CodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES: [&str; 14] = [
             "NO_ERROR",
@@ -114,9 +114,9 @@ impl fmt::Display for Named {
 }
 
 /// Displays debug data in parentheses, if not empty.
-struct Quoted<'a>(&'a str);
+struct DebugData<'a>(&'a str);
 
-impl fmt::Display for Quoted<'_> {
+impl fmt::Display for DebugData<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0) }
     }

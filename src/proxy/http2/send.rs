@@ -9,10 +9,10 @@ use http::{HeaderMap, Method, request};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::driver::{Driver, MAX_TOGETHER};
-use super::link::Queued;
+use super::driver::{Driver, WRITE_SIZE};
 use super::reason::Reason;
-use super::stream::{Outgoing, Receiving, Stream};
+use super::shared::QueuedRequest;
+use super::stream::{BackendStream, ReceiveState, SendState};
 use super::window::Window;
 use crate::proxy::upload::Upload;
 use crate::server::http2::CONNECTION_SPECIFIC;
@@ -21,17 +21,17 @@ use crate::server::http2::frame::{self, HEAD, flag, kind};
 use crate::server::http2::hpack::Encoder;
 
 /// The maximum payload of a DATA frame: with the frame header it fills one TLS record.
-const MAX_DATA: usize = MAX_TOGETHER - HEAD;
+const MAX_DATA: usize = WRITE_SIZE - HEAD;
 
 /// Why a stream stopped sending its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
+enum BodyProgress {
     /// The client has sent nothing more, or the stream window is exhausted.
-    Waits,
+    Pending,
     /// The connection window is exhausted.
-    Starves,
+    ConnectionBlocked,
     /// The output is full: other streams are next.
-    Yields,
+    Yielded,
     Done,
     /// The request body failed.
     Failed,
@@ -44,7 +44,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         out.extend_from_slice(payload);
     }
 
-    pub(super) fn ping(&mut self, payload: &[u8; 8], is_ack: bool) {
+    pub(super) fn put_ping(&mut self, payload: &[u8; 8], is_ack: bool) {
         self.put(kind::PING, if is_ack { flag::ACK } else { 0 }, 0, payload);
     }
 
@@ -65,10 +65,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     fn put_reset(&mut self, stream: u32, code: Code) {
         self.put(kind::RST_STREAM, 0, stream, &code.0.to_be_bytes());
-        self.link.reset();
+        self.shared.record_reset();
     }
 
-    /// Resets a stream after a stream error of the backend's.
+    /// ResetBucket a stream after a stream error of the backend's.
     pub(super) fn reset(&mut self, id: u32, code: Code, reason: Reason) {
         if let Some(stream) = self.remove(id) {
             self.put_reset(id, code);
@@ -79,17 +79,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     /// Opens streams for the queued requests.
     pub(super) fn send_queued(&mut self) {
         while self.may_send()
-            && let Some(queued) = self.link.take_queued()
+            && let Some(queued) = self.shared.take_queued()
         {
-            if queued.feed.is_dropped() {
-                self.link.ended();
+            if queued.sender.is_reader_dropped() {
+                self.shared.stream_ended();
             } else {
                 self.open(queued);
             }
         }
     }
 
-    fn open(&mut self, Queued { stream: id, request, feed, waker }: Queued) {
+    fn open(&mut self, QueuedRequest { stream: id, request, sender, waker }: QueuedRequest) {
         let (mut request, upload) = request.into_parts();
         for name in &CONNECTION_SPECIFIC {
             request.headers.remove(name);
@@ -97,21 +97,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         announce_length(&mut request, &upload);
         let (is_last, begins_at) = (upload.is_end_stream(), self.position());
         self.put_block(id, is_last, |encoder, block| encode(encoder, &request, block));
-        let stream = Stream {
-            feed,
+        let stream = BackendStream {
+            sender,
             waker,
             upload,
-            outgoing: if is_last { Outgoing::Done } else { Outgoing::Poll },
+            send_state: if is_last { SendState::Done } else { SendState::Poll },
             send_window: i64::from(self.peer.initial_window),
-            receiving: Receiving::Head { request: Box::new(request) },
+            receive_state: ReceiveState::Head { request: Box::new(request) },
             window: Window::new(self.memory.clone()),
-            is_ready: false,
+            is_scheduled: false,
             begins_at,
         };
         self.streams.insert(id, stream);
         if !is_last {
             self.uploading += 1;
-            self.make_ready(id);
+            self.schedule(id);
         }
     }
 
@@ -143,13 +143,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     /// body.
     pub(super) fn serve_stream(&mut self, id: u32) {
         let Some(stream) = self.streams.get(&id) else { return };
-        if stream.feed.is_dropped() {
+        if stream.sender.is_reader_dropped() {
             self.remove(id);
             self.put_reset(id, Code::CANCEL);
             return;
         }
-        self.credit_read(id);
-        if self.streams.get(&id).is_some_and(Stream::is_uploading) {
+        self.credit_stream(id);
+        if self.streams.get(&id).is_some_and(BackendStream::is_uploading) {
             self.upload(id);
         }
     }
@@ -159,43 +159,47 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let sent = self.send_body(id, &mut stream);
         self.streams.insert(id, stream);
         match sent {
-            Sent::Waits => {}
-            Sent::Starves if self.starved.contains(&id) => {}
-            Sent::Starves => self.starved.push(id),
-            Sent::Yields => self.make_ready(id),
-            Sent::Done => self.finish(id),
-            Sent::Failed => self.reset(id, Code::CANCEL, Reason::Upload),
+            BodyProgress::Pending => {}
+            BodyProgress::ConnectionBlocked if self.window_blocked.contains(&id) => {}
+            BodyProgress::ConnectionBlocked => self.window_blocked.push(id),
+            BodyProgress::Yielded => self.schedule(id),
+            BodyProgress::Done => self.finish(id),
+            BodyProgress::Failed => self.reset(id, Code::CANCEL, Reason::Upload),
         }
     }
 
     /// Sends the available part of a body, within the windows.
-    fn send_body(&mut self, id: u32, stream: &mut Stream) -> Sent {
+    fn send_body(&mut self, id: u32, stream: &mut BackendStream) -> BodyProgress {
         loop {
-            match &mut stream.outgoing {
-                Outgoing::Done => return Sent::Waits,
-                Outgoing::Poll => match poll_upload(stream) {
-                    Ok(Some(outgoing)) => stream.outgoing = outgoing,
-                    Ok(None) => return Sent::Waits,
+            match &mut stream.send_state {
+                SendState::Done => return BodyProgress::Pending,
+                SendState::Poll => match poll_upload(stream) {
+                    Ok(Some(send_state)) => stream.send_state = send_state,
+                    Ok(None) => return BodyProgress::Pending,
                     Err(sent) => return sent,
                 },
-                Outgoing::Trailers(trailers) => {
+                SendState::Trailers(trailers) => {
                     let trailers = std::mem::take(&mut **trailers);
                     self.put_trailers(id, &trailers);
-                    return self.sent_all(stream);
+                    return self.end_request(stream);
                 }
-                Outgoing::Data { rest, is_last } if rest.is_empty() => {
+                SendState::Data { rest, is_last } if rest.is_empty() => {
                     if *is_last {
                         self.put(kind::DATA, flag::END_STREAM, id, &[]);
-                        return self.sent_all(stream);
+                        return self.end_request(stream);
                     }
-                    stream.outgoing = Outgoing::Poll;
+                    stream.send_state = SendState::Poll;
                 }
-                Outgoing::Data { rest, is_last } => {
+                SendState::Data { rest, is_last } => {
                     let window = self.send_window.min(stream.send_window);
                     let room = usize::try_from(window).unwrap_or(0);
                     let length = rest.len().min(room).min(MAX_DATA).min(self.peer.max_payload);
                     if length == 0 {
-                        return if stream.send_window > 0 { Sent::Starves } else { Sent::Waits };
+                        return if stream.send_window > 0 {
+                            BodyProgress::ConnectionBlocked
+                        } else {
+                            BodyProgress::Pending
+                        };
                     }
                     let ends = *is_last && length == rest.len();
                     let flags = if ends { flag::END_STREAM } else { 0 };
@@ -205,20 +209,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                     self.send_window -= length as i64;
                     stream.send_window -= length as i64;
                     if ends {
-                        return self.sent_all(stream);
+                        return self.end_request(stream);
                     }
-                    if self.output.len() >= MAX_TOGETHER {
-                        return Sent::Yields;
+                    if self.output.len() >= WRITE_SIZE {
+                        return BodyProgress::Yielded;
                     }
                 }
             }
         }
     }
 
-    fn sent_all(&mut self, stream: &mut Stream) -> Sent {
-        stream.outgoing = Outgoing::Done;
+    fn end_request(&mut self, stream: &mut BackendStream) -> BodyProgress {
+        stream.send_state = SendState::Done;
         self.uploading -= 1;
-        Sent::Done
+        BodyProgress::Done
     }
 
     /// Removes a stream that is closed in both directions. A response that is complete before its
@@ -227,7 +231,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let Some(stream) = self.streams.get(&id) else { return };
         if stream.is_done() {
             self.remove(id);
-        } else if matches!(stream.receiving, Receiving::Done) {
+        } else if matches!(stream.receive_state, ReceiveState::Done) {
             self.remove(id);
             self.put_reset(id, Code::CANCEL);
         }
@@ -235,21 +239,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 }
 
 /// Polls the request body for the next part; `None`: pending.
-fn poll_upload(stream: &mut Stream) -> Result<Option<Outgoing>, Sent> {
+fn poll_upload(stream: &mut BackendStream) -> Result<Option<SendState>, BodyProgress> {
     let mut cx = Context::from_waker(&stream.waker);
-    let outgoing = match Pin::new(&mut stream.upload).poll_frame(&mut cx) {
+    let send_state = match Pin::new(&mut stream.upload).poll_frame(&mut cx) {
         Poll::Pending => return Ok(None),
-        Poll::Ready(None) => Outgoing::Data { rest: Bytes::new(), is_last: true },
+        Poll::Ready(None) => SendState::Data { rest: Bytes::new(), is_last: true },
         Poll::Ready(Some(Err(error))) => {
             tracing::debug!(%error, "a request body failed");
-            return Err(Sent::Failed);
+            return Err(BodyProgress::Failed);
         }
         Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-            Ok(rest) => Outgoing::Data { rest, is_last: stream.upload.is_end_stream() },
-            Err(frame) => Outgoing::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
+            Ok(rest) => SendState::Data { rest, is_last: stream.upload.is_end_stream() },
+            Err(frame) => SendState::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
         },
     };
-    Ok(Some(outgoing))
+    Ok(Some(send_state))
 }
 
 /// Adds `Content-Length` if the length of the body is known and the field is absent. Methods that
@@ -283,15 +287,15 @@ mod tests {
 
     use super::{Driver, HEAD, flag, frame, kind};
     use crate::metrics::Metrics;
-    use crate::proxy::http2::link::Link;
+    use crate::proxy::http2::shared::ConnectionShared;
     use crate::proxy::http2::window::STREAM_WINDOW;
     use crate::server::upload_memory::UploadMemory;
 
     #[test]
     fn empty_trailers_still_end_the_request() {
-        let link = Rc::new(Link::new(Rc::default(), STREAM_WINDOW));
+        let shared = Rc::new(ConnectionShared::new(Rc::default(), STREAM_WINDOW));
         let memory = UploadMemory::new(Metrics::new().expect("metrics"));
-        let mut driver = Driver::new(tokio::io::empty(), link, 1000, memory);
+        let mut driver = Driver::new(tokio::io::empty(), shared, 1000, memory);
         driver.put_block(1, false, |encoder, block| encoder.request(&[], &HeaderMap::new(), block));
         driver.output.buffer().clear();
         driver.put_trailers(1, &HeaderMap::new());

@@ -1,12 +1,12 @@
 //! The settings of both ends (RFC 9113, section 6.5).
 
-use super::reason::Fault;
+use super::reason::ProtocolViolation;
 use crate::server::http2::error::Code;
 use crate::server::http2::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_PAYLOAD, kind, setting};
 
 /// The backend's settings that a client needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PeerSettings {
+pub(super) struct BackendSettings {
     /// SETTINGS_MAX_CONCURRENT_STREAMS.
     pub(super) max_streams: usize,
     /// SETTINGS_INITIAL_WINDOW_SIZE, in octets.
@@ -15,21 +15,24 @@ pub(super) struct PeerSettings {
     pub(super) max_payload: usize,
 }
 
-impl Default for PeerSettings {
+impl Default for BackendSettings {
     fn default() -> Self {
         Self { max_streams: usize::MAX, initial_window: DEFAULT_WINDOW, max_payload: MAX_PAYLOAD }
     }
 }
 
-impl PeerSettings {
+impl BackendSettings {
     /// Applies the payload of a SETTINGS frame, in order.
     ///
     /// # Errors
     /// A value out of range: a connection error.
-    pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), Fault> {
+    pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), ProtocolViolation> {
         let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
         if !rest.is_empty() {
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated setting"));
+            return Err(ProtocolViolation::Connection(
+                Code::FRAME_SIZE_ERROR,
+                "a truncated setting",
+            ));
         }
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
@@ -37,17 +40,19 @@ impl PeerSettings {
                 setting::MAX_CONCURRENT_STREAMS => self.max_streams = value as usize,
                 setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
                     let what = "SETTINGS_INITIAL_WINDOW_SIZE over 2^31 - 1";
-                    return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                    return Err(ProtocolViolation::Connection(Code::FLOW_CONTROL_ERROR, what));
                 }
                 setting::INITIAL_WINDOW_SIZE => self.initial_window = value,
                 setting::MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
                     self.max_payload = value as usize;
                 }
                 setting::MAX_FRAME_SIZE => {
-                    return Err(Fault::protocol("SETTINGS_MAX_FRAME_SIZE out of range"));
+                    return Err(ProtocolViolation::protocol(
+                        "SETTINGS_MAX_FRAME_SIZE out of range",
+                    ));
                 }
                 setting::ENABLE_PUSH if value != 0 => {
-                    return Err(Fault::protocol("SETTINGS_ENABLE_PUSH from a server"));
+                    return Err(ProtocolViolation::protocol("SETTINGS_ENABLE_PUSH from a server"));
                 }
                 // HEADER_TABLE_SIZE: the encoder uses no dynamic table. MAX_HEADER_LIST_SIZE is
                 // advisory: the backend itself responds to a request over it. Unknown settings are
@@ -64,7 +69,7 @@ impl PeerSettings {
 ///
 /// The connection window is opened to its maximum, so that only stream windows limit the backend:
 /// data that one client does not read takes nothing from the other streams.
-pub(super) fn put_first(out: &mut Vec<u8>, stream_window: u32, max_header_list: usize) {
+pub(super) fn put_initial_frames(out: &mut Vec<u8>, stream_window: u32, max_header_list: usize) {
     let list = u32::try_from(max_header_list).unwrap_or(u32::MAX);
     let ours = [
         (setting::ENABLE_PUSH, 0),
@@ -82,7 +87,7 @@ pub(super) fn put_first(out: &mut Vec<u8>, stream_window: u32, max_header_list: 
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, PeerSettings};
+    use super::{BackendSettings, ProtocolViolation};
     use crate::server::http2::error::Code;
 
     fn setting(id: u16, value: u32) -> Vec<u8> {
@@ -91,7 +96,7 @@ mod tests {
 
     #[test]
     fn known_settings_are_applied_and_others_ignored() {
-        let mut settings = PeerSettings::default();
+        let mut settings = BackendSettings::default();
         let payload = [
             setting(0x3, 4),
             setting(0x4, 0),
@@ -100,7 +105,7 @@ mod tests {
             setting(0xff, 7),
         ];
         settings.update(&payload.concat()).expect("allowed");
-        let expected = PeerSettings { max_streams: 4, initial_window: 0, max_payload: 1 << 20 };
+        let expected = BackendSettings { max_streams: 4, initial_window: 0, max_payload: 1 << 20 };
         assert_eq!(settings, expected);
     }
 
@@ -113,9 +118,9 @@ mod tests {
             (setting(0x5, 1 << 24), Code::PROTOCOL_ERROR),
             (vec![0; 5], Code::FRAME_SIZE_ERROR),
         ] {
-            let result = PeerSettings::default().update(&payload);
+            let result = BackendSettings::default().update(&payload);
             assert!(
-                matches!(result, Err(Fault::Connection(found, _)) if found == code),
+                matches!(result, Err(ProtocolViolation::Connection(found, _)) if found == code),
                 "{payload:?}"
             );
         }

@@ -5,27 +5,27 @@ use std::task::Waker;
 use bytes::Bytes;
 use http::{HeaderMap, Request, request};
 
-use super::reason::{Lost, Reason};
-use super::response::Feed;
+use super::reason::{LostRequest, Reason};
+use super::response::ResponseSender;
 use super::window::Window;
 use crate::proxy::upload::Upload;
 
 /// A stream that is not closed.
 #[derive(Debug)]
-pub(super) struct Stream {
-    pub(super) feed: Feed,
+pub(super) struct BackendStream {
+    pub(super) sender: ResponseSender,
     pub(super) waker: Waker,
     /// The unsent rest of the request body.
     pub(super) upload: Upload,
-    pub(super) outgoing: Outgoing,
+    pub(super) send_state: SendState,
     /// The window for sending, in octets; negative after the backend has lowered
     /// INITIAL_WINDOW_SIZE.
     pub(super) send_window: i64,
-    pub(super) receiving: Receiving,
+    pub(super) receive_state: ReceiveState,
     /// The window for receiving.
     pub(super) window: Window,
     /// Whether it is queued to be polled.
-    pub(super) is_ready: bool,
+    pub(super) is_scheduled: bool,
     /// The offset of the request in the octets that the connection writes. If less was written, the
     /// request is unprocessed.
     pub(super) begins_at: u64,
@@ -33,7 +33,7 @@ pub(super) struct Stream {
 
 /// The sending side of a stream.
 #[derive(Debug)]
-pub(super) enum Outgoing {
+pub(super) enum SendState {
     /// Polls the body next.
     Poll,
     /// Sends this part of the body next; with END_STREAM if `is_last`.
@@ -46,7 +46,7 @@ pub(super) enum Outgoing {
 
 /// The receiving side of a stream.
 #[derive(Debug)]
-pub(super) enum Receiving {
+pub(super) enum ReceiveState {
     /// Waiting for the final response head. The head of the request is kept for a retry.
     Head { request: Box<request::Parts> },
     /// The head has arrived. `left` is the rest of the announced Content-Length, in octets.
@@ -55,25 +55,25 @@ pub(super) enum Receiving {
     Done,
 }
 
-impl Stream {
+impl BackendStream {
     /// Whether the stream is closed in both directions.
     pub(super) fn is_done(&self) -> bool {
-        matches!((&self.outgoing, &self.receiving), (Outgoing::Done, Receiving::Done))
+        matches!((&self.send_state, &self.receive_state), (SendState::Done, ReceiveState::Done))
     }
 
     /// Whether the request has unsent parts.
     pub(super) fn is_uploading(&self) -> bool {
-        !matches!(self.outgoing, Outgoing::Done)
+        !matches!(self.send_state, SendState::Done)
     }
 
     /// What the upload can use of the connection window before the backend returns credit, in
     /// octets.
-    pub(super) fn draw(&self) -> i64 {
+    pub(super) fn window_demand(&self) -> i64 {
         use http_body::Body as _;
-        let waiting = match &self.outgoing {
-            Outgoing::Done | Outgoing::Trailers(_) => return 0,
-            Outgoing::Data { rest, .. } => rest.len() as u64,
-            Outgoing::Poll => 0,
+        let waiting = match &self.send_state {
+            SendState::Done | SendState::Trailers(_) => return 0,
+            SendState::Data { rest, .. } => rest.len() as u64,
+            SendState::Poll => 0,
         };
         let left = self.upload.size_hint().exact();
         let left = left.and_then(|left| i64::try_from(left + waiting).ok()).unwrap_or(i64::MAX);
@@ -83,13 +83,13 @@ impl Stream {
     /// Fails the response. `is_unprocessed`: the backend has not processed the request, and will
     /// not.
     pub(super) fn fail(self, reason: Reason, is_unprocessed: bool) {
-        match self.receiving {
-            Receiving::Head { request } => {
+        match self.receive_state {
+            ReceiveState::Head { request } => {
                 let request = Request::from_parts(*request, self.upload);
-                self.feed.lose(Lost { reason, is_unprocessed, request });
+                self.sender.fail_request(LostRequest { reason, is_unprocessed, request });
             }
-            Receiving::Body { .. } => self.feed.cut(reason),
-            Receiving::Done => {}
+            ReceiveState::Body { .. } => self.sender.fail_body(reason),
+            ReceiveState::Done => {}
         }
     }
 }

@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::driver::Driver;
-use super::link::Link;
 use super::reason::Reason;
-use super::response::Exchange;
+use super::response::ResponseFuture;
+use super::shared::ConnectionShared;
 use super::window::STREAM_WINDOW;
 use crate::metrics::Metrics;
 use crate::proxy::upload::Upload;
@@ -23,12 +23,12 @@ use crate::server::upload_memory::UploadMemory;
 const MAX_HEADER: usize = 64 << 10;
 
 /// Starts a client connection; the test holds the other end of the pipe.
-fn connection(capacity: usize) -> (Rc<Link>, DuplexStream, JoinHandle<()>) {
+fn connection(capacity: usize) -> (Rc<ConnectionShared>, DuplexStream, JoinHandle<()>) {
     let (near, far) = duplex(capacity);
-    let link = Rc::new(Link::new(Rc::default(), STREAM_WINDOW));
+    let shared = Rc::new(ConnectionShared::new(Rc::default(), STREAM_WINDOW));
     let memory = UploadMemory::new(Metrics::new().expect("metrics"));
-    let driver = Driver::new(near, Rc::clone(&link), MAX_HEADER, memory);
-    (link, far, tokio::task::spawn_local(driver))
+    let driver = Driver::new(near, Rc::clone(&shared), MAX_HEADER, memory);
+    (shared, far, tokio::task::spawn_local(driver))
 }
 
 fn get(path: &str) -> Request<Upload> {
@@ -43,8 +43,8 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     octets
 }
 
-async fn open(link: &Link) -> Result<(), Reason> {
-    std::future::poll_fn(|cx| link.poll_open(cx)).await
+async fn open(shared: &ConnectionShared) -> Result<(), Reason> {
+    std::future::poll_fn(|cx| shared.poll_open(cx)).await
 }
 
 #[tokio::test]
@@ -52,10 +52,10 @@ async fn a_task_that_panics_fails_its_requests_and_takes_no_more() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let (link, mut far, task) = connection(64 << 10);
+            let (shared, mut far, task) = connection(64 << 10);
             far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
-            open(&link).await.expect("open");
-            let sent = link.send(get("/sent"));
+            open(&shared).await.expect("open");
+            let sent = shared.send(get("/sent"));
             let mut preface = [0; 24];
             far.read_exact(&mut preface).await.expect("the preface");
             let mut head = [0; frame::HEAD];
@@ -64,7 +64,7 @@ async fn a_task_that_panics_fails_its_requests_and_takes_no_more() {
                 let mut payload = vec![0; frame::Head::parse(&head).expect("whole").length];
                 far.read_exact(&mut payload).await.expect("its payload");
             }
-            let queued = link.send(get("/queued"));
+            let queued = shared.send(get("/queued"));
             // Drops the task, as a panic does.
             task.abort();
             let both = tokio::time::timeout(std::time::Duration::from_secs(15), async {
@@ -73,8 +73,8 @@ async fn a_task_that_panics_fails_its_requests_and_takes_no_more() {
             let (sent, queued) = both.await.expect("both have failed");
             assert!(!sent.expect_err("no response").is_unprocessed);
             assert!(queued.expect_err("no response").is_unprocessed, "it was never sent");
-            assert!(link.is_over());
-            let later = link.send(get("/later")).await;
+            assert!(shared.is_unusable());
+            let later = shared.send(get("/later")).await;
             assert!(later.expect_err("no response").is_unprocessed);
         })
         .await;
@@ -85,7 +85,7 @@ async fn requests_and_responses_interoperate_with_the_crate_h2() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let (link, far, _task) = connection(64 << 10);
+            let (shared, far, _task) = connection(64 << 10);
             tokio::task::spawn_local(async move {
                 let mut server = h2::server::handshake(far).await.expect("a connection");
                 while let Some(request) = server.accept().await {
@@ -105,12 +105,12 @@ async fn requests_and_responses_interoperate_with_the_crate_h2() {
                     body.send_trailers(trailers.into_iter().collect()).expect("sent");
                 }
             });
-            open(&link).await.expect("open");
+            open(&shared).await.expect("open");
             for method in [Method::GET, Method::POST, Method::HEAD] {
                 let mut request = get("/x?y=1");
                 *request.method_mut() = method.clone();
                 request.headers_mut().insert("x-own", http::HeaderValue::from_static("value"));
-                let response = link.send(request).await.expect("a response");
+                let response = shared.send(request).await.expect("a response");
                 assert_eq!(response.headers()["x-method"], method.as_str());
                 let body = response.into_body().collect().await.expect("complete");
                 let has_trailers = body.trailers().is_some_and(|fields| fields["etag"] == "1");
@@ -118,7 +118,7 @@ async fn requests_and_responses_interoperate_with_the_crate_h2() {
                 let expected = if method == Method::HEAD { (false, 0) } else { (true, 100_000) };
                 assert_eq!((has_trailers, length), expected);
             }
-            assert_eq!((link.streams(), link.opened()), (0, 3));
+            assert_eq!((shared.open_streams(), shared.opened_streams()), (0, 3));
         })
         .await;
 }
@@ -128,21 +128,21 @@ async fn a_request_of_which_nothing_was_written_is_unprocessed() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let (link, mut far, _task) = connection(128);
+            let (shared, mut far, _task) = connection(128);
             let mut first = [0; 64];
             far.read_exact(&mut first).await.expect("preface and settings");
             far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
-            open(&link).await.expect("open");
+            open(&shared).await.expect("open");
             // The first request fills the pipe, so nothing of the second is written.
             let large = get(&format!("/{}", "x".repeat(1000)));
-            let (first, second) = (link.send(large), link.send(get("/")));
+            let (first, second) = (shared.send(large), shared.send(get("/")));
             let mut some = [0; 20];
             far.read_exact(&mut some).await.expect("the beginning of the first");
             drop(far);
             let (first, second) = tokio::join!(first, second);
             assert!(!first.expect_err("lost").is_unprocessed);
             assert!(second.expect_err("lost").is_unprocessed);
-            assert_eq!(link.streams(), 0);
+            assert_eq!(shared.open_streams(), 0);
         })
         .await;
 }
@@ -152,12 +152,12 @@ async fn a_backend_that_does_not_acknowledge_a_ping_is_closed() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let (link, mut far, task) = connection(64 << 10);
+            let (shared, mut far, task) = connection(64 << 10);
             far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
-            open(&link).await.expect("open");
-            let lost = link.send(get("/")).await.expect_err("lost");
-            assert_eq!(lost.reason, Reason::Lost("no PING ACK from the backend".into()));
-            assert!(!lost.is_unprocessed && link.is_over());
+            open(&shared).await.expect("open");
+            let lost = shared.send(get("/")).await.expect_err("lost");
+            assert_eq!(lost.reason, Reason::ConnectionLost("no PING ACK from the backend".into()));
+            assert!(!lost.is_unprocessed && shared.is_unusable());
             task.await.expect("the task has ended");
         })
         .await;
@@ -195,10 +195,10 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let local = LocalSet::new();
         local.block_on(&runtime.expect("a runtime"), async move {
-            let (link, mut far, task) = connection(1 << 20);
+            let (shared, mut far, task) = connection(1 << 20);
             far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
-            open(&link).await.expect("open");
-            let exchanges: Vec<Exchange> = (0..3).map(|_| link.send(get("/"))).collect();
+            open(&shared).await.expect("open");
+            let responses: Vec<ResponseFuture> = (0..3).map(|_| shared.send(get("/"))).collect();
             tokio::task::yield_now().await;
             for octets in frames.concat().chunks(piece) {
                 // Fails if the client has closed the connection.
@@ -206,15 +206,15 @@ proptest! {
                 tokio::task::yield_now().await;
             }
             drop(far);
-            for exchange in exchanges {
-                match exchange.await {
+            for response in responses {
+                match response.await {
                     Ok(response) => drop(response.into_body().collect().await),
                     Err(lost) => drop(lost),
                 }
             }
             task.await.expect("the task does not panic");
-            assert_eq!(link.streams(), 0);
-            assert!(link.is_over());
+            assert_eq!(shared.open_streams(), 0);
+            assert!(shared.is_unusable());
         });
     }
 }
@@ -224,15 +224,15 @@ async fn a_flood_of_frames_does_not_keep_a_response_from_arriving() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let (link, far, _task) = connection(64 << 10);
+            let (shared, far, _task) = connection(64 << 10);
             let (mut read, mut write) = tokio::io::split(far);
             // Reads the ACKs, so that the client goes on reading.
             tokio::task::spawn_local(async move {
                 drop(tokio::io::copy(&mut read, &mut tokio::io::sink()).await);
             });
             write.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
-            open(&link).await.expect("open");
-            let exchange = link.send(get("/"));
+            open(&shared).await.expect("open");
+            let response = shared.send(get("/"));
             let flood = [
                 frame(kind::PING, 0, 0, b"12345678"),
                 frame(kind::SETTINGS, 0, 0, &[]),
@@ -243,7 +243,7 @@ async fn a_flood_of_frames_does_not_keep_a_response_from_arriving() {
             }
             let response = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &[0x88]);
             write.write_all(&response).await.expect("written");
-            assert_eq!(exchange.await.expect("a response").status(), 200);
+            assert_eq!(response.await.expect("a response").status(), 200);
         })
         .await;
 }

@@ -9,7 +9,7 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
-use super::stream::Receiving;
+use super::stream::ReceiveState;
 use crate::server::http2::measured::WINDOW_PING;
 use crate::server::upload_memory::UploadMemory;
 
@@ -19,7 +19,7 @@ pub(super) const STREAM_WINDOW: u32 = 64 << 10;
 const MAX_STREAM_WINDOW: usize = 256 << 10;
 /// A stream whose window was not the bottleneck is measured again after this many windows were
 /// read.
-const PATIENCE: usize = 8;
+const REMEASURE_AFTER: usize = 8;
 
 /// The receive window of one stream.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Window {
     // The window when everything has been read, in octets.
     size: usize,
     // The part of the size that is borrowed, in octets.
-    lent: usize,
+    borrowed: usize,
     // Octets to read before the next measurement.
     unmeasured: usize,
     memory: UploadMemory,
@@ -39,7 +39,7 @@ impl Window {
     /// The window of a new stream.
     pub(super) fn new(memory: UploadMemory) -> Self {
         let size = STREAM_WINDOW as usize;
-        Self { left: i64::from(STREAM_WINDOW), size, lent: 0, unmeasured: 0, memory }
+        Self { left: i64::from(STREAM_WINDOW), size, borrowed: 0, unmeasured: 0, memory }
     }
 
     /// Takes received octets from the window; returns `false` if the backend exceeded it.
@@ -57,26 +57,26 @@ impl Window {
     /// Doubles the window if there is memory; returns the growth in octets.
     fn grow(&mut self) -> usize {
         let wanted = self.size.min(MAX_STREAM_WINDOW - self.size);
-        let lent = self.memory.lend(wanted);
-        if lent < wanted {
-            self.memory.give_back(lent);
-            self.defer();
+        let borrowed = self.memory.lend(wanted);
+        if borrowed < wanted {
+            self.memory.give_back(borrowed);
+            self.postpone();
             return 0;
         }
-        self.lent += lent;
-        self.size += lent;
-        self.left += lent as i64;
-        lent
+        self.borrowed += borrowed;
+        self.size += borrowed;
+        self.left += borrowed as i64;
+        borrowed
     }
 
     /// Postpones the next measurement.
-    fn defer(&mut self) {
-        self.unmeasured = self.size * PATIENCE;
+    fn postpone(&mut self) {
+        self.unmeasured = self.size * REMEASURE_AFTER;
     }
 
     /// Records octets read; returns whether to measure the stream now. `rest` is the unreceived
     /// rest of the body, if known: a window that covers it does not grow.
-    fn wants_measure(&mut self, read: usize, rest: Option<u64>) -> bool {
+    fn should_measure(&mut self, read: usize, rest: Option<u64>) -> bool {
         self.unmeasured = self.unmeasured.saturating_sub(read);
         let is_enough =
             rest.is_some_and(|rest| i64::try_from(rest).is_ok_and(|it| it <= self.left));
@@ -86,8 +86,8 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
-        if self.lent > 0 {
-            self.memory.give_back(self.lent);
+        if self.borrowed > 0 {
+            self.memory.give_back(self.borrowed);
         }
     }
 }
@@ -104,15 +104,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return;
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Receiving::Body { left } = stream.receiving else { return };
-        if stream.window.wants_measure(read, left) {
-            self.ping(WINDOW_PING, false);
+        let ReceiveState::Body { left } = stream.receive_state else { return };
+        if stream.window.should_measure(read, left) {
+            self.put_ping(WINDOW_PING, false);
             self.measurement.begin(id);
         }
     }
 
     /// The backend has acknowledged the PING of the measurement.
-    pub(super) fn note_round_trip(&mut self) {
+    pub(super) fn ping_acknowledged(&mut self) {
         self.measurement.acknowledged();
         self.end_measurement();
     }
@@ -122,11 +122,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let Some(finding) = self.measurement.end(window) else { return };
         let Some(stream) = self.streams.get_mut(&finding.stream) else { return };
         if !finding.is_limit {
-            return stream.window.defer();
+            return stream.window.postpone();
         }
         let more = stream.window.grow();
         if more > 0 {
-            stream.feed.set_window(stream.window.size);
+            stream.sender.set_window(stream.window.size);
             self.put_window_update(finding.stream, more);
         }
     }
@@ -134,7 +134,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_STREAM_WINDOW, PATIENCE, STREAM_WINDOW, Window};
+    use super::{MAX_STREAM_WINDOW, REMEASURE_AFTER, STREAM_WINDOW, Window};
     use crate::metrics::Metrics;
     use crate::server::upload_memory::UploadMemory;
 
@@ -151,7 +151,7 @@ mod tests {
         let memory = memory(MAX_STREAM_WINDOW);
         let mut window = Window::new(memory.clone());
         assert_eq!([window.grow(), window.grow(), window.grow()], [FIRST, 2 * FIRST, 0]);
-        assert!(!window.wants_measure(1, None), "already at the maximum");
+        assert!(!window.should_measure(1, None), "already at the maximum");
         assert!(window.receive(MAX_STREAM_WINDOW) && !window.receive(1));
         assert_eq!(memory.lend(MAX_STREAM_WINDOW), FIRST);
         drop(window);
@@ -162,17 +162,17 @@ mod tests {
     fn without_memory_a_window_keeps_its_size_and_is_not_measured_again_soon() {
         let memory = memory(FIRST - 1);
         let mut window = Window::new(memory.clone());
-        assert!(window.wants_measure(1, None));
+        assert!(window.should_measure(1, None));
         assert_eq!(window.grow(), 0);
         assert_eq!(memory.lend(FIRST), FIRST - 1, "a partial loan was returned");
-        assert!(!window.wants_measure(PATIENCE * FIRST - 1, None));
-        assert!(window.wants_measure(1, None));
+        assert!(!window.should_measure(REMEASURE_AFTER * FIRST - 1, None));
+        assert!(window.should_measure(1, None));
     }
 
     #[test]
     fn a_window_does_not_grow_for_a_body_that_ends_within_it() {
         let mut window = Window::new(memory(MAX_STREAM_WINDOW));
-        assert!(!window.wants_measure(1, Some(FIRST as u64)));
-        assert!(window.wants_measure(1, Some(FIRST as u64 + 1)));
+        assert!(!window.should_measure(1, Some(FIRST as u64)));
+        assert!(window.should_measure(1, Some(FIRST as u64 + 1)));
     }
 }

@@ -13,10 +13,10 @@ use http::Request;
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::reason::{Lost, Reason};
-use super::resets::Resets;
-use super::response::{Exchange, Feed, channel};
-use super::settings::PeerSettings;
+use super::reason::{LostRequest, Reason};
+use super::reset_bucket::ResetBucket;
+use super::response::{ResponseFuture, ResponseSender, channel};
+use super::settings::BackendSettings;
 use crate::proxy::room::Room;
 use crate::proxy::upload::Upload;
 use crate::server::http2::frame::MAX_31_BITS;
@@ -32,12 +32,12 @@ const CONNECTION: u32 = 0;
 
 /// The shared state of one connection.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct ConnectionShared {
     pub(super) wakes: Arc<Wakes>,
     // Wakes the requests that wait in the pool.
     room: Rc<Room>,
-    queue: RefCell<VecDeque<Queued>>,
-    phase: RefCell<Phase>,
+    queue: RefCell<VecDeque<QueuedRequest>>,
+    phase: RefCell<ConnectionPhase>,
     next_stream: Cell<u32>,
     // Streams that have not ended, including queued ones.
     streams: Cell<usize>,
@@ -45,32 +45,32 @@ pub(super) struct Link {
     // announced.
     max_streams: Cell<usize>,
     announced: Cell<usize>,
-    resets: RefCell<Resets>,
+    resets: RefCell<ResetBucket>,
     // The connection takes no further requests, although the backend has not sent a GOAWAY.
-    is_worn_out: Cell<bool>,
+    is_retired: Cell<bool>,
     // The number of reads that returned data.
     arrivals: Cell<u64>,
     // A request has timed out, and nothing has arrived since it was sent.
     is_silent: Cell<bool>,
     // A PING is to be sent, to check whether the backend is alive.
     wants_ping: Cell<bool>,
-    uploads: Uploads,
+    upload_credit: UploadCredit,
     // The last stream ID of a GOAWAY(NO_ERROR) received while the connection was in use. An idle
     // connection is closed because it is idle, which says nothing about a request limit.
     last_stream: Cell<Option<u32>>,
-    opening: RefCell<Option<Waker>>,
+    opened_waker: RefCell<Option<Waker>>,
     task: Waker,
     stream_window: u32,
 }
 
 /// The life cycle of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     /// Waiting for the backend's SETTINGS.
     Opening,
     Open,
     /// A GOAWAY was received: no new streams, the open ones continue.
-    Leaving(Reason),
+    GoingAway(Reason),
     Closed(Reason),
 }
 
@@ -78,7 +78,7 @@ enum Phase {
 /// does not read one of them does not return its credit, which leaves less for the others: nothing
 /// at all, if the connection window is no larger than a stream window.
 #[derive(Debug, Default)]
-struct Uploads {
+struct UploadCredit {
     // Octets of the connection window that the unfinished bodies cannot use up.
     credit: Cell<i64>,
     // The largest connection window seen, and the initial stream window, in octets.
@@ -88,14 +88,14 @@ struct Uploads {
 
 /// A request that the task has not started to send.
 #[derive(Debug)]
-pub(super) struct Queued {
+pub(super) struct QueuedRequest {
     pub(super) stream: u32,
     pub(super) request: Request<Upload>,
-    pub(super) feed: Feed,
+    pub(super) sender: ResponseSender,
     pub(super) waker: Waker,
 }
 
-impl Link {
+impl ConnectionShared {
     /// The state of a connection that is being opened. `room` is notified whenever a stream ends or
     /// upload credit grows.
     pub(super) fn new(room: Rc<Room>, stream_window: u32) -> Self {
@@ -105,19 +105,19 @@ impl Link {
             wakes,
             room,
             queue: RefCell::default(),
-            phase: RefCell::new(Phase::Opening),
+            phase: RefCell::new(ConnectionPhase::Opening),
             next_stream: Cell::new(1),
             streams: Cell::new(0),
             max_streams: Cell::new(0),
             announced: Cell::new(0),
             resets: RefCell::default(),
-            is_worn_out: Cell::new(false),
+            is_retired: Cell::new(false),
             arrivals: Cell::new(0),
             is_silent: Cell::new(false),
             wants_ping: Cell::new(false),
-            uploads: Uploads::default(),
+            upload_credit: UploadCredit::default(),
             last_stream: Cell::new(None),
-            opening: RefCell::default(),
+            opened_waker: RefCell::default(),
             stream_window,
         }
     }
@@ -125,37 +125,43 @@ impl Link {
     /// Ready when the backend has sent its SETTINGS and allows a stream.
     pub(super) fn poll_open(&self, cx: &Context<'_>) -> Poll<Result<(), Reason>> {
         match &*self.phase.borrow() {
-            Phase::Open if self.max_streams.get() > 0 => return Poll::Ready(Ok(())),
-            Phase::Opening | Phase::Open => {}
-            Phase::Leaving(reason) | Phase::Closed(reason) => {
+            ConnectionPhase::Open if self.max_streams.get() > 0 => return Poll::Ready(Ok(())),
+            ConnectionPhase::Opening | ConnectionPhase::Open => {}
+            ConnectionPhase::GoingAway(reason) | ConnectionPhase::Closed(reason) => {
                 return Poll::Ready(Err(reason.clone()));
             }
         }
-        *self.opening.borrow_mut() = Some(cx.waker().clone());
+        *self.opened_waker.borrow_mut() = Some(cx.waker().clone());
         Poll::Pending
     }
 
     /// Queues a request for a new stream.
-    pub(super) fn send(&self, request: Request<Upload>) -> Exchange {
+    pub(super) fn send(&self, request: Request<Upload>) -> ResponseFuture {
         let stream = self.next_stream.get();
         let waker = self.wakes.caller(Part::Stream(stream));
-        let (feed, exchange) = channel(waker.clone(), self.stream_window);
-        if let Phase::Leaving(reason) | Phase::Closed(reason) = &*self.phase.borrow() {
-            feed.lose(Lost { reason: reason.clone(), is_unprocessed: true, request });
-            return exchange;
+        let (sender, response) = channel(waker.clone(), self.stream_window);
+        if let ConnectionPhase::GoingAway(reason) | ConnectionPhase::Closed(reason) =
+            &*self.phase.borrow()
+        {
+            sender.fail_request(LostRequest {
+                reason: reason.clone(),
+                is_unprocessed: true,
+                request,
+            });
+            return response;
         }
         self.next_stream.set(stream + 2);
         self.streams.set(self.streams.get() + 1);
-        self.uploads.add(request.body());
-        self.queue.borrow_mut().push_back(Queued { stream, request, feed, waker });
+        self.upload_credit.add(request.body());
+        self.queue.borrow_mut().push_back(QueuedRequest { stream, request, sender, waker });
         self.task.wake_by_ref();
-        exchange
+        response
     }
 
     /// The number of further requests that can be sent now.
-    pub(super) fn room(&self) -> usize {
-        let is_open = *self.phase.borrow() == Phase::Open;
-        if is_open && !self.is_worn_out() && !self.is_silent() {
+    pub(super) fn available_streams(&self) -> usize {
+        let is_open = *self.phase.borrow() == ConnectionPhase::Open;
+        if is_open && !self.is_retired() && !self.is_silent() {
             self.max_streams.get().saturating_sub(self.streams.get())
         } else {
             0
@@ -165,11 +171,11 @@ impl Link {
     /// Whether a body of this length (`None`: unknown) can be sent even if the backend reads no
     /// other.
     pub(super) fn takes_upload(&self, length: Option<u64>) -> bool {
-        self.uploads.credit.get() >= self.uploads.need(length)
+        self.upload_credit.credit.get() >= self.upload_credit.need(length)
     }
 
     /// The number of open and queued streams.
-    pub(super) fn streams(&self) -> usize {
+    pub(super) fn open_streams(&self) -> usize {
         self.streams.get()
     }
 
@@ -179,19 +185,20 @@ impl Link {
     }
 
     /// The number of streams opened so far.
-    pub(super) fn opened(&self) -> u32 {
+    pub(super) fn opened_streams(&self) -> u32 {
         (self.next_stream.get() - 1) / 2
     }
 
     /// The number of streams after which the backend sent GOAWAY(NO_ERROR), if it did while the
     /// connection was in use.
-    pub(super) fn ended_after(&self) -> Option<u32> {
+    pub(super) fn goaway_after(&self) -> Option<u32> {
         self.last_stream.get().map(|last| last.div_ceil(2))
     }
 
     /// Whether it takes no further requests, ever.
-    pub(super) fn is_over(&self) -> bool {
-        matches!(&*self.phase.borrow(), Phase::Leaving(_) | Phase::Closed(_)) || self.is_worn_out()
+    pub(super) fn is_unusable(&self) -> bool {
+        matches!(&*self.phase.borrow(), ConnectionPhase::GoingAway(_) | ConnectionPhase::Closed(_))
+            || self.is_retired()
     }
 
     /// The number of reads that returned data so far.
@@ -202,7 +209,7 @@ impl Link {
     /// Reports that a request has timed out, which was sent after this many arrivals. If nothing
     /// has arrived since, the connection takes no requests until something does, and a PING is sent
     /// at once: the peer may have vanished without a FIN, while other connections still work.
-    pub(super) fn timed_out(&self, arrivals: u64) {
+    pub(super) fn request_timed_out(&self, arrivals: u64) {
         if self.arrivals.get() == arrivals {
             self.is_silent.set(true);
             self.wants_ping.set(true);
@@ -215,32 +222,32 @@ impl Link {
         self.is_silent.get()
     }
 
-    fn is_worn_out(&self) -> bool {
-        self.is_worn_out.get() || self.next_stream.get() > LAST_STREAM
+    fn is_retired(&self) -> bool {
+        self.is_retired.get() || self.next_stream.get() > LAST_STREAM
     }
 }
 
 /// For the connection task.
-impl Link {
-    pub(super) fn is_open(&self) -> bool {
-        !matches!(&*self.phase.borrow(), Phase::Opening)
+impl ConnectionShared {
+    pub(super) fn has_settings(&self) -> bool {
+        !matches!(&*self.phase.borrow(), ConnectionPhase::Opening)
     }
 
     /// Applies the backend's SETTINGS.
-    pub(super) fn configured(&self, peer: &PeerSettings) {
+    pub(super) fn apply_settings(&self, peer: &BackendSettings) {
         let most = peer.max_streams.min(MAX_STREAMS);
         self.max_streams.set(most);
         self.announced.set(most);
-        self.uploads.initial_window.set(i64::from(peer.initial_window));
-        if *self.phase.borrow() == Phase::Opening {
-            *self.phase.borrow_mut() = Phase::Open;
+        self.upload_credit.initial_window.set(i64::from(peer.initial_window));
+        if *self.phase.borrow() == ConnectionPhase::Opening {
+            *self.phase.borrow_mut() = ConnectionPhase::Open;
         }
-        self.wake_opening();
+        self.wake_opened();
         self.room.changed();
     }
 
     /// Records that data has arrived.
-    pub(super) fn arrived(&self) {
+    pub(super) fn record_arrival(&self) {
         self.arrivals.set(self.arrivals.get() + 1);
         if self.is_silent.replace(false) {
             self.wants_ping.set(false);
@@ -254,7 +261,7 @@ impl Link {
     }
 
     /// Takes the next request to send.
-    pub(super) fn take_queued(&self) -> Option<Queued> {
+    pub(super) fn take_queued(&self) -> Option<QueuedRequest> {
         self.queue.borrow_mut().pop_front()
     }
 
@@ -268,7 +275,7 @@ impl Link {
     }
 
     /// Records that a stream has ended.
-    pub(super) fn ended(&self) {
+    pub(super) fn stream_ended(&self) {
         self.streams.set(self.streams.get() - 1);
         // After a refused stream the limit recovers by one per ended stream.
         self.max_streams.set((self.max_streams.get() + 1).min(self.announced.get()));
@@ -276,65 +283,65 @@ impl Link {
     }
 
     /// The backend has refused a stream: lowers the limit to the streams that are open now.
-    pub(super) fn refused(&self) {
+    pub(super) fn stream_refused(&self) {
         self.max_streams.set(self.streams.get().clamp(1, self.announced.get().max(1)));
     }
 
     /// Sends no further requests here: the backend has sent ENHANCE_YOUR_CALM, or will soon.
-    pub(super) fn wear_out(&self) {
-        self.is_worn_out.set(true);
+    pub(super) fn retire(&self) {
+        self.is_retired.set(true);
     }
 
     /// Records that a request was cancelled with RST_STREAM.
-    pub(super) fn reset(&self) {
-        if self.resets.borrow_mut().are_too_many(Instant::now()) {
-            self.wear_out();
+    pub(super) fn record_reset(&self) {
+        if self.resets.borrow_mut().add(Instant::now()) {
+            self.retire();
         }
     }
 
-    /// Recomputes the upload credit. `window` is the connection window, `draw` the part of it that
-    /// the open streams may use up, in octets.
-    pub(super) fn update_uploads(&self, window: i64, draw: i64) {
-        let Uploads { credit, largest_window, .. } = &self.uploads;
+    /// Recomputes the upload credit. `window` is the connection window, `window_demand` the part of
+    /// it that the open streams may use up, in octets.
+    pub(super) fn update_upload_credit(&self, window: i64, window_demand: i64) {
+        let UploadCredit { credit, largest_window, .. } = &self.upload_credit;
         largest_window.set(largest_window.get().max(window));
-        let before = credit.replace(window - draw);
-        self.queue.borrow().iter().for_each(|queued| self.uploads.add(queued.request.body()));
+        let before = credit.replace(window - window_demand);
+        self.queue.borrow().iter().for_each(|queued| self.upload_credit.add(queued.request.body()));
         if credit.get() > before {
             self.room.grew();
         }
     }
 
     /// A GOAWAY was received. `last_stream` is its last stream ID if it is NO_ERROR.
-    pub(super) fn leave(&self, reason: &Reason, last_stream: Option<u32>) {
+    pub(super) fn receive_goaway(&self, reason: &Reason, last_stream: Option<u32>) {
         let last_stream = last_stream.filter(|&last| last < MAX_31_BITS);
-        self.last_stream.set(last_stream.filter(|&last| self.is_busy_up_to(last)));
-        if matches!(&*self.phase.borrow(), Phase::Opening | Phase::Open) {
-            *self.phase.borrow_mut() = Phase::Leaving(reason.clone());
+        self.last_stream.set(last_stream.filter(|&last| self.has_open_up_to(last)));
+        if matches!(&*self.phase.borrow(), ConnectionPhase::Opening | ConnectionPhase::Open) {
+            *self.phase.borrow_mut() = ConnectionPhase::GoingAway(reason.clone());
         }
-        self.wake_opening();
+        self.wake_opened();
     }
 
     /// Whether a stream up to this one is still open.
-    fn is_busy_up_to(&self, last: u32) -> bool {
-        let behind = self.opened().saturating_sub(last.div_ceil(2));
+    fn has_open_up_to(&self, last: u32) -> bool {
+        let behind = self.opened_streams().saturating_sub(last.div_ceil(2));
         self.streams.get() > behind as usize
     }
 
     /// Records that the connection has ended.
     pub(super) fn close(&self, reason: &Reason) {
-        *self.phase.borrow_mut() = Phase::Closed(reason.clone());
-        self.wake_opening();
+        *self.phase.borrow_mut() = ConnectionPhase::Closed(reason.clone());
+        self.wake_opened();
         self.room.changed();
     }
 
-    fn wake_opening(&self) {
-        if let Some(opening) = self.opening.borrow_mut().take() {
-            opening.wake();
+    fn wake_opened(&self) {
+        if let Some(waker) = self.opened_waker.borrow_mut().take() {
+            waker.wake();
         }
     }
 }
 
-impl Uploads {
+impl UploadCredit {
     fn add(&self, upload: &Upload) {
         if !upload.is_end_stream() {
             let need = self.need(upload.size_hint().exact());

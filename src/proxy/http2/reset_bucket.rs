@@ -11,24 +11,24 @@ use tokio::time::Instant;
 /// The capacity of the leaky bucket.
 const MAX_RESETS: u32 = 100;
 /// The bucket leaks one reset in this time.
-const ALLOWED_EVERY: Duration = Duration::from_millis(100);
+const LEAK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A leaky bucket of the resets on one connection.
 #[derive(Debug, Default)]
-pub(super) struct Resets {
+pub(super) struct ResetBucket {
     count: u32,
     // When the bucket leaked last.
-    since: Option<Instant>,
+    leaked_at: Option<Instant>,
 }
 
-impl Resets {
+impl ResetBucket {
     /// Counts a reset; returns whether there are too many.
-    pub(super) fn are_too_many(&mut self, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
-        let allowed = (now - since).as_millis() / ALLOWED_EVERY.as_millis();
+    pub(super) fn add(&mut self, now: Instant) -> bool {
+        let leaked_at = *self.leaked_at.get_or_insert(now);
+        let allowed = (now - leaked_at).as_millis() / LEAK_INTERVAL.as_millis();
         let allowed = u32::try_from(allowed).unwrap_or(u32::MAX);
         if allowed > 0 {
-            self.since = Some(now);
+            self.leaked_at = Some(now);
         }
         self.count = self.count.saturating_sub(allowed) + 1;
         self.count >= MAX_RESETS
@@ -39,20 +39,20 @@ impl Resets {
 mod tests {
     use tokio::time::Instant;
 
-    use super::{ALLOWED_EVERY, MAX_RESETS, Resets};
+    use super::{LEAK_INTERVAL, MAX_RESETS, ResetBucket};
 
     #[test]
     fn a_burst_of_resets_reaches_the_limit() {
-        let (mut resets, now) = (Resets::default(), Instant::now());
-        assert!((1..MAX_RESETS).all(|_| !resets.are_too_many(now)));
-        assert!(resets.are_too_many(now));
+        let (mut bucket, now) = (ResetBucket::default(), Instant::now());
+        assert!((1..MAX_RESETS).all(|_| !bucket.add(now)));
+        assert!(bucket.add(now));
     }
 
     #[test]
     fn a_steady_rate_below_the_leak_never_reaches_the_limit() {
-        let (mut resets, start) = (Resets::default(), Instant::now());
+        let (mut bucket, start) = (ResetBucket::default(), Instant::now());
         for number in 0..100 * MAX_RESETS {
-            assert!(!resets.are_too_many(start + ALLOWED_EVERY * number), "{number}");
+            assert!(!bucket.add(start + LEAK_INTERVAL * number), "{number}");
         }
     }
 }
