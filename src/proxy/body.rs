@@ -11,10 +11,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::facts::Facts;
-use super::incoming::Incoming;
+use super::backend_body::BackendBody;
+use super::idle_timeout::IdleTimeout;
 use super::lease::Lease;
-use super::pause::Pause;
+use super::recorder::Recorder;
 use super::trailers;
 use crate::health::BackendHealth;
 use crate::server::connection::BodyError;
@@ -23,33 +23,34 @@ use crate::server::connection::BodyError;
 /// dropping the body earlier closes the connection or resets the stream.
 #[derive(Debug)]
 pub struct UpstreamBody {
-    incoming: Incoming,
+    incoming: BackendBody,
     // `None`: no idle timeout.
-    pause: Option<Pause>,
+    idle_timeout: Option<IdleTimeout>,
     // `None`: the body is complete, or has failed.
     lease: Option<Lease>,
     allows_underscores: bool,
-    facts: Facts,
+    recorder: Recorder,
     backend: Arc<BackendHealth>,
 }
 
 impl UpstreamBody {
     pub(super) fn new(
-        incoming: Incoming,
-        pause: Pause,
+        incoming: BackendBody,
+        idle_timeout: IdleTimeout,
         lease: Lease,
         allows_underscores: bool,
-        (facts, backend): (Facts, Arc<BackendHealth>),
+        (recorder, backend): (Recorder, Arc<BackendHealth>),
     ) -> Self {
-        let (pause, lease) = (Some(pause), Some(lease));
-        let mut body = Self { incoming, pause, lease, allows_underscores, facts, backend };
+        let (idle_timeout, lease) = (Some(idle_timeout), Some(lease));
+        let mut body =
+            Self { incoming, idle_timeout, lease, allows_underscores, recorder, backend };
         body.complete_if_ended();
         body
     }
 
     /// Disables `idle_timeout`: an event stream may be idle for any time.
-    pub fn allow_pauses(&mut self) {
-        self.pause = None;
+    pub fn disable_idle_timeout(&mut self) {
+        self.idle_timeout = None;
     }
 
     fn complete_if_ended(&mut self) {
@@ -64,12 +65,12 @@ impl UpstreamBody {
         }
     }
 
-    fn broke(
+    fn fail(
         &mut self,
         is_timeout: bool,
         error: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.facts.body_cut(&self.backend, is_timeout, &error.to_string());
+        self.recorder.body_cut(&self.backend, is_timeout, &error.to_string());
         self.lease = None;
         Poll::Ready(Some(Err(error)))
     }
@@ -86,24 +87,24 @@ impl Body for UpstreamBody {
         let this = self.get_mut();
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Pending => {
-                let Some(pause) = &mut this.pause else { return Poll::Pending };
-                ready!(pause.poll(cx));
+                let Some(idle_timeout) = &mut this.idle_timeout else { return Poll::Pending };
+                ready!(idle_timeout.poll(cx));
                 let error =
                     io::Error::new(io::ErrorKind::TimedOut, "nothing received for idle_timeout");
-                this.broke(true, error.into())
+                this.fail(true, error.into())
             }
             Poll::Ready(Some(Ok(mut frame))) => {
-                if let Some(pause) = &mut this.pause {
-                    pause.over();
+                if let Some(idle_timeout) = &mut this.idle_timeout {
+                    idle_timeout.reset();
                 }
-                if !trailers::screen(&mut frame, this.allows_underscores) {
+                if !trailers::filter(&mut frame, this.allows_underscores) {
                     this.complete();
                     return Poll::Ready(None);
                 }
                 this.complete_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => this.broke(false, error),
+            Poll::Ready(Some(Err(error))) => this.fail(false, error),
             Poll::Ready(None) => {
                 this.complete();
                 Poll::Ready(None)

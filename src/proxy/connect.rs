@@ -23,7 +23,7 @@ const RECEIVE_BUFFER: usize = 384 << 10;
 
 /// A socket to a backend.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(super) enum BackendSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
     // Boxed: keeps plaintext connections small.
@@ -34,11 +34,11 @@ pub(super) enum Socket {
 #[derive(Debug)]
 pub(super) struct Connector {
     address: UpstreamAddress,
-    tls: Option<Tls>,
+    tls: Option<ConnectorTls>,
 }
 
 #[derive(Debug)]
-struct Tls {
+struct ConnectorTls {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
@@ -46,7 +46,7 @@ struct Tls {
 
 impl Connector {
     pub(super) fn new(address: UpstreamAddress, settings: &UpstreamTls) -> Self {
-        let tls = address.is_tls().then(|| Tls::new(&address, settings));
+        let tls = address.is_tls().then(|| ConnectorTls::new(&address, settings));
         Self { address, tls }
     }
 
@@ -55,10 +55,10 @@ impl Connector {
     ///
     /// # Errors
     /// The name does not resolve, no address accepts, or the TLS handshake or ALPN fails.
-    pub(super) async fn connect(&self, wants_http2: bool) -> io::Result<Socket> {
+    pub(super) async fn connect(&self, wants_http2: bool) -> io::Result<BackendSocket> {
         let (host, port) = match &self.address {
             UpstreamAddress::Unix(path) => {
-                return UnixStream::connect(path).await.map(Socket::Unix);
+                return UnixStream::connect(path).await.map(BackendSocket::Unix);
             }
             UpstreamAddress::Tcp { host, port, .. } => (host.as_str(), *port),
         };
@@ -68,12 +68,12 @@ impl Connector {
         drop(SockRef::from(&stream).set_recv_buffer_size(RECEIVE_BUFFER));
         match &self.tls {
             Some(tls) => tls.handshake(stream, wants_http2).await,
-            None => Ok(Socket::Tcp(stream)),
+            None => Ok(BackendSocket::Tcp(stream)),
         }
     }
 }
 
-impl Tls {
+impl ConnectorTls {
     fn new(address: &UpstreamAddress, settings: &UpstreamTls) -> Self {
         let trust = if settings.is_unverified {
             Trust::Anybody
@@ -93,7 +93,7 @@ impl Tls {
         Self { http1: Arc::new(http1), http2: Arc::new(http2), server_name }
     }
 
-    async fn handshake(&self, stream: TcpStream, wants_http2: bool) -> io::Result<Socket> {
+    async fn handshake(&self, stream: TcpStream, wants_http2: bool) -> io::Result<BackendSocket> {
         let name = self.server_name.clone().ok_or_else(|| {
             let what = "the upstream's host is not a valid TLS server name: set tls.server_name";
             io::Error::new(io::ErrorKind::InvalidInput, what)
@@ -104,7 +104,7 @@ impl Tls {
             let what = "the backend does not offer HTTP/2 (ALPN h2)";
             return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         }
-        Ok(Socket::Tls(Box::new(stream)))
+        Ok(BackendSocket::Tls(Box::new(stream)))
     }
 }
 
@@ -118,7 +118,7 @@ macro_rules! with_socket {
     };
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for BackendSocket {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -128,7 +128,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for BackendSocket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,7 +1,7 @@
 //! Why a request got no response from its backend.
 //!
-//! [`Failure`] is the detail for the log and the metrics; [`Fault`] is what the client may know.
-//! The status codes are chosen in `service`.
+//! [`Failure`] is the detail for the log and the metrics; [`FailureClass`] is what the client may
+//! know. The status codes are chosen in `service`.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -24,7 +24,7 @@ pub struct ProxyError {
 
 /// Whose fault it was, in the words that a client may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum FailureClass {
     /// The backend cannot be reached.
     Unreachable,
     /// The backend closed the connection, or reset the stream, before it responded.
@@ -47,14 +47,14 @@ pub enum Fault {
     SlowRequest,
 }
 
-impl Fault {
+impl FailureClass {
     /// Whether the client is at fault: sending the same request again would not help.
-    pub fn is_of_the_client(self) -> bool {
+    pub fn is_client_error(self) -> bool {
         matches!(self, Self::BrokenRequest | Self::LargeRequest | Self::SlowRequest)
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FailureClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreachable => "the backend cannot be reached",
@@ -100,14 +100,14 @@ pub(super) enum Failure {
     #[error("the response has a transfer coding other than chunked")]
     TransferCoding,
     #[error("it responded 101 to a request without Upgrade")]
-    UnaskedSwitch,
+    UnexpectedSwitch,
     #[error("it did not switch to the requested protocol: {0}")]
     NoSwitch(&'static str),
     #[error(
         "a WebSocket goes to the backend over HTTP/1.1 even if `http2` is true, and this backend \
          seems to accept only HTTP/2: give WebSockets a route to a port that accepts HTTP/1.1 ({0})"
     )]
-    Http2Alone(Box<Self>),
+    Http2Only(Box<Self>),
     #[error("the request body is malformed or incomplete")]
     BrokenRequest,
     #[error("the request body is larger than limits.body, or than max_body of the route")]
@@ -119,22 +119,22 @@ pub(super) enum Failure {
 impl Failure {
     /// A connection could not be opened.
     pub(super) fn connect(error: &(dyn StdError + 'static)) -> Self {
-        Self::Connect(down_to_the_cause(error))
+        Self::Connect(error_chain(error))
     }
 
     /// A request over HTTP/1.1 failed before its response.
-    pub(super) fn exchange(error: &hyper::Error) -> Self {
+    pub(super) fn http1(error: &hyper::Error) -> Self {
         if error.is_parse_too_large() {
             Self::LargeResponse
         } else if error.is_parse() {
-            Self::InvalidResponse(down_to_the_cause(error))
+            Self::InvalidResponse(error_chain(error))
         } else {
-            Self::Exchange(down_to_the_cause(error))
+            Self::Exchange(error_chain(error))
         }
     }
 
     /// A request over HTTP/2 failed before its response.
-    pub(super) fn lost(reason: &Reason) -> Self {
+    pub(super) fn http2(reason: &Reason) -> Self {
         match reason {
             Reason::LargeHeader => Self::LargeResponse,
             Reason::Malformed(_) | Reason::Protocol(_) => Self::InvalidResponse(reason.to_string()),
@@ -156,46 +156,48 @@ impl Failure {
             Self::InvalidResponse(_) => "invalid_response",
             Self::LargeResponse => "large_response",
             Self::TransferCoding => "transfer_coding",
-            Self::UnaskedSwitch | Self::NoSwitch(_) | Self::Http2Alone(_) => "switch",
+            Self::UnexpectedSwitch | Self::NoSwitch(_) | Self::Http2Only(_) => "switch",
             Self::BrokenRequest => "broken_request",
             Self::LargeRequest => "large_request",
             Self::SlowRequest => "slow_request",
         }
     }
 
-    fn fault(&self) -> Fault {
+    fn class(&self) -> FailureClass {
         match self {
-            Self::Connect(_) => Fault::Unreachable,
-            Self::Exchange(_) | Self::RetryBuffer => Fault::NoResponse,
-            Self::InvalidResponse(_) | Self::TransferCoding | Self::UnaskedSwitch => {
-                Fault::InvalidResponse
+            Self::Connect(_) => FailureClass::Unreachable,
+            Self::Exchange(_) | Self::RetryBuffer => FailureClass::NoResponse,
+            Self::InvalidResponse(_) | Self::TransferCoding | Self::UnexpectedSwitch => {
+                FailureClass::InvalidResponse
             }
-            Self::NoSwitch(_) | Self::Http2Alone(_) => Fault::NoSwitch,
-            Self::LargeResponse => Fault::LargeResponse,
-            Self::MaxConnections | Self::MaxWaiting => Fault::Busy,
-            Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => Fault::TooSlow,
-            Self::BrokenRequest => Fault::BrokenRequest,
-            Self::LargeRequest => Fault::LargeRequest,
-            Self::SlowRequest => Fault::SlowRequest,
+            Self::NoSwitch(_) | Self::Http2Only(_) => FailureClass::NoSwitch,
+            Self::LargeResponse => FailureClass::LargeResponse,
+            Self::MaxConnections | Self::MaxWaiting => FailureClass::Busy,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => {
+                FailureClass::TooSlow
+            }
+            Self::BrokenRequest => FailureClass::BrokenRequest,
+            Self::LargeRequest => FailureClass::LargeRequest,
+            Self::SlowRequest => FailureClass::SlowRequest,
         }
     }
 
     /// Whether the client is at fault.
-    pub(super) fn is_of_the_client(&self) -> bool {
-        self.fault().is_of_the_client()
+    pub(super) fn is_client_error(&self) -> bool {
+        self.class().is_client_error()
     }
 
     /// The failure of a WebSocket request on a route with `http2: true`.
-    pub(super) fn of_websocket(self) -> Self {
+    pub(super) fn for_websocket(self) -> Self {
         match self {
-            Self::Exchange(_) | Self::InvalidResponse(_) => Self::Http2Alone(Box::new(self)),
+            Self::Exchange(_) | Self::InvalidResponse(_) => Self::Http2Only(Box::new(self)),
             other => other,
         }
     }
 
     /// Whether it does not count against the backend's health: any client can cause it.
-    pub(super) fn is_no_trouble(&self) -> bool {
-        matches!(self, Self::Http2Alone(_))
+    pub(super) fn is_health_neutral(&self) -> bool {
+        matches!(self, Self::Http2Only(_))
     }
 
     /// Whether no connection could be opened.
@@ -204,7 +206,7 @@ impl Failure {
     }
 
     /// Whether the upstream is marked down for `fail_timeout`.
-    pub(super) fn is_of_the_upstream(&self) -> bool {
+    pub(super) fn marks_upstream_down(&self) -> bool {
         matches!(
             self,
             Self::Connect(_) | Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout
@@ -214,19 +216,19 @@ impl Failure {
 
 /// A failed request. Contains the request if it may be sent to another upstream.
 #[derive(Debug)]
-pub(super) struct Unanswered {
+pub(super) struct SendError {
     pub(super) failure: Failure,
     pub(super) unsent: Option<Box<Request<Upload>>>,
 }
 
-impl Unanswered {
+impl SendError {
     /// A request that the backend has not processed.
     pub(super) fn unsent(failure: Failure, request: Request<Upload>) -> Self {
         Self { failure, unsent: Some(Box::new(request)) }
     }
 }
 
-impl From<Failure> for Unanswered {
+impl From<Failure> for SendError {
     fn from(failure: Failure) -> Self {
         Self { failure, unsent: None }
     }
@@ -255,13 +257,13 @@ impl ProxyError {
     }
 
     /// The class of the failure.
-    pub fn fault(&self) -> Fault {
-        self.failure.fault()
+    pub fn class(&self) -> FailureClass {
+        self.failure.class()
     }
 }
 
 /// The error with all its sources, joined by colons.
-fn down_to_the_cause(error: &(dyn StdError + 'static)) -> String {
+fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| (*error).source());
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

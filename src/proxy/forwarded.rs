@@ -12,18 +12,18 @@ use http::{HeaderMap, HeaderValue, Version};
 
 use super::headers;
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The `Host` of the client's request.
-pub(super) const HOST_ASKED: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// The scheme of the client's request.
-pub(super) const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The maximum number of fields added to a request.
-const ADDED: usize = 5;
+const MAX_ADDED: usize = 5;
 
 /// The peer that sent a request to the gateway.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sender<'a> {
+pub(super) struct Peer<'a> {
     /// Its IP address.
     pub(super) address: &'a str,
     /// Whether it is a trusted proxy.
@@ -33,28 +33,29 @@ pub(super) struct Sender<'a> {
 }
 
 /// Sets `X-Forwarded-*` and `Forwarded`. `Host` must still be the client's.
-pub(super) fn tell(headers: &mut HeaderMap, sender: Sender<'_>) {
-    if !sender.is_trusted {
-        headers::remove(headers, tells_of_the_sender);
+pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: Peer<'_>) {
+    if !peer.is_trusted {
+        headers::remove(headers, is_forwarding_field);
     }
-    headers.reserve(ADDED);
-    let (has_for, has_forwarded) = (headers.contains_key(FOR), headers.contains_key(FORWARDED));
+    headers.reserve(MAX_ADDED);
+    let (has_for, has_forwarded) =
+        (headers.contains_key(X_FORWARDED_FOR), headers.contains_key(FORWARDED));
     let host = headers.get(HOST).cloned();
-    let scheme = if sender.is_tls { "https" } else { "http" };
+    let scheme = if peer.is_tls { "https" } else { "http" };
     if !has_forwarded || has_for {
-        append(headers, FOR, sender.address.as_bytes());
-        headers.entry(PROTO).or_insert(HeaderValue::from_static(scheme));
+        append(headers, X_FORWARDED_FOR, peer.address.as_bytes());
+        headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
         if let Some(host) = &host {
-            headers.entry(HOST_ASKED).or_insert_with(|| host.clone());
+            headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
         }
     }
     if !has_for || has_forwarded {
-        let element = element(sender.address, host.as_ref(), scheme);
+        let element = element(peer.address, host.as_ref(), scheme);
         append(headers, FORWARDED, &element);
     }
 }
 
-fn tells_of_the_sender(name: &HeaderName) -> bool {
+fn is_forwarding_field(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "forwarded"
@@ -67,7 +68,7 @@ fn tells_of_the_sender(name: &HeaderName) -> bool {
 }
 
 /// Appends the gateway to `Via`. `version` is that of the message as received.
-pub(super) fn tell_via(headers: &mut HeaderMap, version: Version) {
+pub(super) fn append_via(headers: &mut HeaderMap, version: Version) {
     headers.append(
         VIA,
         HeaderValue::from_static(match version {
@@ -123,15 +124,15 @@ fn element(address: &str, host: Option<&HeaderValue>, scheme: &str) -> Vec<u8> {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Sender, tell};
+    use super::{Peer, set_forwarded};
 
-    fn told(sender: &str, is_trusted: bool, fields: &[(&str, &str)]) -> Vec<String> {
+    fn forwarded(peer: &str, is_trusted: bool, fields: &[(&str, &str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name: HeaderName = name.parse().expect("a name");
             headers.append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        tell(&mut headers, Sender { address: sender, is_trusted, is_tls: true });
+        set_forwarded(&mut headers, Peer { address: peer, is_trusted, is_tls: true });
         headers.remove("host");
         let mut fields: Vec<_> = headers
             .iter()
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn forwarded_fields_of_an_untrusted_peer_are_replaced() {
         assert_eq!(
-            told("2001:db8::7", false, &SPOOFED),
+            forwarded("2001:db8::7", false, &SPOOFED),
             [
                 "forwarded: for=\"[2001:db8::7]\";host=\"app.example:8443\";proto=https",
                 "x-forwarded-for: 2001:db8::7",
@@ -167,7 +168,7 @@ mod tests {
     #[test]
     fn forwarded_fields_of_a_trusted_proxy_are_kept_and_its_address_is_appended() {
         assert_eq!(
-            told("10.0.0.1", true, &SPOOFED),
+            forwarded("10.0.0.1", true, &SPOOFED),
             [
                 "forwarded: for=1.1.1.1;proto=ftp, \
                  for=10.0.0.1;host=\"app.example:8443\";proto=https",
@@ -182,7 +183,7 @@ mod tests {
     #[test]
     fn a_trusted_proxy_that_sends_one_of_the_two_fields_does_not_get_the_other() {
         assert_eq!(
-            told("10.0.0.1", true, &[("host", "a"), ("x-forwarded-for", "1.1.1.1")]),
+            forwarded("10.0.0.1", true, &[("host", "a"), ("x-forwarded-for", "1.1.1.1")]),
             [
                 "x-forwarded-for: 1.1.1.1, 10.0.0.1",
                 "x-forwarded-host: a",
@@ -190,7 +191,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            told("10.0.0.1", true, &[("host", "a"), ("forwarded", "for=1.1.1.1")]),
+            forwarded("10.0.0.1", true, &[("host", "a"), ("forwarded", "for=1.1.1.1")]),
             ["forwarded: for=1.1.1.1, for=10.0.0.1;host=a;proto=https"]
         );
     }

@@ -25,7 +25,7 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// Fields that stay although `Connection` names them: target, framing, credentials and the client's
 /// address. Otherwise a client could have the gateway strip them, and appear to the backend as
 /// another.
-const KEPT: [&str; 13] = [
+const PROTECTED: [&str; 13] = [
     "authorization",
     "content-length",
     "cookie",
@@ -47,7 +47,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         // The usual options: `close` names no field, and `keep-alive` is removed anyway.
         .filter(|option| !["close", "keep-alive"].contains(option))
         .filter_map(|name| name.parse().ok())
-        .filter(|name: &HeaderName| !KEPT.contains(&name.as_str()))
+        .filter(|name: &HeaderName| !PROTECTED.contains(&name.as_str()))
         .collect();
     remove(headers, |name| is_hop_by_hop(name) || named.contains(name));
 }

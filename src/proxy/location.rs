@@ -20,14 +20,14 @@ const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
 /// The target of a request, with which the URLs in its response are compared.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct LocationRewriter {
     /// The origin that the client used.
     client: Origin<HeaderValue>,
     /// The `Host` that the backend received.
-    told: HeaderValue,
+    backend_host: HeaderValue,
     path: Option<PathAndQuery>,
     /// Whether a redirect to the same URL repeats the same request: GET and HEAD.
-    is_repeated: bool,
+    repeats_on_redirect: bool,
 }
 
 /// A scheme and an authority.
@@ -37,19 +37,19 @@ struct Origin<T> {
     authority: T,
 }
 
-impl Asked {
+impl LocationRewriter {
     /// The target of a request that is about to be sent to the backend; `None` if it has no `Host`.
-    pub(super) fn by<B>(request: &Request<B>, is_tls: bool) -> Option<Self> {
+    pub(super) fn for_request<B>(request: &Request<B>, is_tls: bool) -> Option<Self> {
         let headers = request.headers();
-        let told = headers.get(HOST)?.clone();
-        let host = headers.get(forwarded::HOST_ASKED).unwrap_or(&told).clone();
-        let proto = headers.get(forwarded::PROTO).map(HeaderValue::as_bytes);
+        let backend_host = headers.get(HOST)?.clone();
+        let host = headers.get(forwarded::X_FORWARDED_HOST).unwrap_or(&backend_host).clone();
+        let proto = headers.get(forwarded::X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
         let is_tls = proto.map_or(is_tls, |proto| proto.eq_ignore_ascii_case(b"https"));
         Some(Self {
             client: Origin { is_tls, authority: host },
-            told,
+            backend_host,
             path: request.uri().path_and_query().cloned(),
-            is_repeated: matches!(*request.method(), Method::GET | Method::HEAD),
+            repeats_on_redirect: matches!(*request.method(), Method::GET | Method::HEAD),
         })
     }
 
@@ -57,12 +57,13 @@ impl Asked {
     pub(super) fn rewrite(&self, headers: &mut HeaderMap, upstream: &UpstreamAddress) {
         for name in [LOCATION, CONTENT_LOCATION] {
             let value = headers.get(&name);
-            if let Some(path) = value.and_then(|value| self.path(value.as_bytes(), upstream)) {
+            if let Some(path) = value.and_then(|value| self.rewrite_url(value.as_bytes(), upstream))
+            {
                 headers.insert(name, path);
             }
         }
         if let Some(refresh) = headers.get(REFRESH)
-            && let Some(refresh) = self.refresh(refresh.as_bytes(), upstream)
+            && let Some(refresh) = self.rewrite_refresh(refresh.as_bytes(), upstream)
         {
             headers.insert(REFRESH, refresh);
         }
@@ -70,7 +71,7 @@ impl Asked {
 
     /// Rewrites `5; url=http://…`, with or without quotes, as browsers parse it (WHATWG HTML,
     /// section 4.2.5.3).
-    fn refresh(&self, value: &[u8], upstream: &UpstreamAddress) -> Option<HeaderValue> {
+    fn rewrite_refresh(&self, value: &[u8], upstream: &UpstreamAddress) -> Option<HeaderValue> {
         let at = value.windows(3).position(|word| word.eq_ignore_ascii_case(b"url"))? + 3;
         let url = value[at..].trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
         let before = &value[..at];
@@ -79,51 +80,52 @@ impl Asked {
             Some(quote) => url[1..].split(|byte| byte == quote).next()?,
             None => url,
         };
-        let path = self.path(url, upstream)?;
+        let path = self.rewrite_url(url, upstream)?;
         HeaderValue::from_bytes(&[before, b"=", path.as_bytes()].concat()).ok()
     }
 
     /// The path of a URL that points to `upstream`; `None` if it points to another origin.
-    fn path(&self, url: &[u8], upstream: &UpstreamAddress) -> Option<HeaderValue> {
-        let (origin, rest) = split(url)?;
-        let leads_there = self.leads_to(upstream, origin, rest);
-        leads_there.then(|| HeaderValue::from_bytes(&as_path(rest)).ok()).flatten()
+    fn rewrite_url(&self, url: &[u8], upstream: &UpstreamAddress) -> Option<HeaderValue> {
+        let (origin, rest) = split_origin(url)?;
+        let points_there = self.points_to(upstream, origin, rest);
+        points_there.then(|| HeaderValue::from_bytes(&as_path(rest)).ok()).flatten()
     }
 
-    fn leads_to(&self, upstream: &UpstreamAddress, origin: Origin<&[u8]>, rest: &[u8]) -> bool {
+    fn points_to(&self, upstream: &UpstreamAddress, origin: Origin<&[u8]>, rest: &[u8]) -> bool {
         let client =
             Origin { is_tls: self.client.is_tls, authority: self.client.authority.as_bytes() };
-        if origin.is(client) {
+        if origin.is_same(client) {
             return false;
         }
         let (address, is_tls) = (upstream.authority(), upstream.is_tls());
         // A Unix socket has neither host nor port, so no URL can name it.
         let has_name = matches!(upstream, UpstreamAddress::Tcp { .. });
         let backend = Origin { is_tls, authority: address.as_bytes() };
-        if has_name && origin.is(backend) {
+        if has_name && origin.is_same(backend) {
             return true;
         }
         // An upgrade from HTTP to HTTPS is intended.
         if origin.is_tls && !client.is_tls {
             return false;
         }
-        let told = Origin { is_tls: origin.is_tls, authority: self.told.as_bytes() };
-        let is_at_its_port = origin.host().eq_ignore_ascii_case(told.host())
+        let sent = Origin { is_tls: origin.is_tls, authority: self.backend_host.as_bytes() };
+        let has_backend_port = origin.host().eq_ignore_ascii_case(sent.host())
             && origin.is_tls == is_tls
             && origin.port() == backend.port();
         // A host that only the backend has: the route sets its own `host`.
-        let is_its_name = origin.is(told) && !told.host().eq_ignore_ascii_case(client.host());
+        let has_backend_host =
+            origin.is_same(sent) && !sent.host().eq_ignore_ascii_case(client.host());
         // A URL with the default port may mean the client's own origin. Rewriting it to the path
         // that was just requested would make a redirect loop.
-        let is_said = origin.port() != origin.default_port();
-        (is_at_its_port || is_its_name) && (is_said || !self.is_repeated_by(rest))
+        let has_other_port = origin.port() != origin.default_port();
+        (has_backend_port || has_backend_host) && (has_other_port || !self.would_loop(rest))
     }
 
-    fn is_repeated_by(&self, rest: &[u8]) -> bool {
+    fn would_loop(&self, rest: &[u8]) -> bool {
         let path = self.path.as_ref().map_or("/", PathAndQuery::as_str);
         let rest = rest.split(|&byte| byte == b'#').next().unwrap_or_default();
         let rest = if rest.is_empty() { b"/" } else { rest };
-        self.is_repeated && rest == path.as_bytes()
+        self.repeats_on_redirect && rest == path.as_bytes()
     }
 }
 
@@ -155,7 +157,7 @@ impl<'a> Origin<&'a [u8]> {
         Some(if self.is_tls { 443 } else { 80 })
     }
 
-    fn is(self, other: Self) -> bool {
+    fn is_same(self, other: Self) -> bool {
         self.is_tls == other.is_tls
             && self.host().eq_ignore_ascii_case(other.host())
             && self.port() == other.port()
@@ -163,7 +165,7 @@ impl<'a> Origin<&'a [u8]> {
 }
 
 /// Splits an absolute `http` or `https` URL into its origin and the rest.
-fn split(url: &[u8]) -> Option<(Origin<&[u8]>, &[u8])> {
+fn split_origin(url: &[u8]) -> Option<(Origin<&[u8]>, &[u8])> {
     let has_scheme = |scheme: &str| {
         url.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()))
     };
@@ -197,7 +199,7 @@ fn as_path(rest: &[u8]) -> Vec<u8> {
 mod tests {
     use http::{HeaderMap, HeaderValue, Request};
 
-    use super::{Asked, as_path};
+    use super::{LocationRewriter, as_path};
     use crate::route::UpstreamAddress;
 
     fn upstream(text: &str) -> UpstreamAddress {
@@ -212,7 +214,7 @@ mod tests {
 
     struct Case {
         client: &'static str,
-        told: Option<&'static str>,
+        backend_host: Option<&'static str>,
         upstream: &'static str,
     }
 
@@ -224,24 +226,29 @@ mod tests {
             let request = Request::builder()
                 .method(method)
                 .uri(format!("/{path}"))
-                .header("host", self.told.unwrap_or(host))
+                .header("host", self.backend_host.unwrap_or(host))
                 .header("x-forwarded-host", host)
                 .header("x-forwarded-proto", scheme);
-            let asked = Asked::by(&request.body(()).expect("a request"), false).expect("a host");
+            let rewriter =
+                LocationRewriter::for_request(&request.body(()).expect("a request"), false)
+                    .expect("a host");
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_str(address).expect("a value"));
-            asked.rewrite(&mut headers, &upstream(self.upstream));
+            rewriter.rewrite(&mut headers, &upstream(self.upstream));
             headers[name].to_str().expect("text").to_owned()
         }
     }
 
-    const PORT: Case =
-        Case { client: "https://app.example/x?y", told: None, upstream: "http://127.0.0.1:8081" };
-    const OWN_NAME: Case = Case { told: Some("inner.example:81"), ..PORT };
+    const PORT: Case = Case {
+        client: "https://app.example/x?y",
+        backend_host: None,
+        upstream: "http://127.0.0.1:8081",
+    };
+    const OWN_NAME: Case = Case { backend_host: Some("inner.example:81"), ..PORT };
     const DEFAULT_PORT: Case = Case { upstream: "http://127.0.0.1:80", ..PORT };
     const ALL_TLS: Case = Case {
         client: "http://app.example:8080/x?y",
-        told: None,
+        backend_host: None,
         upstream: "https://127.0.0.1:443",
     };
     const SOCKET: Case = Case { upstream: "/run/app.sock", ..PORT };

@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use http_body::Body;
 
 use super::error::Failure;
-use super::expect::{self, Hold};
-use super::forwarded::{self, Sender};
+use super::expect::{self, ContinueGate};
+use super::forwarded::{self, Peer};
 use super::headers;
-use super::location::Asked;
+use super::location::LocationRewriter;
 use crate::grip;
 use crate::route::ProxySettings;
 use crate::server::interim::Interim;
@@ -21,20 +21,20 @@ use crate::server::request_body::expects_continue;
 
 /// What the gateway adds to a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ours<'a> {
+pub(super) struct GatewayFields<'a> {
     /// The peer that sent the request, for the forwarded fields.
-    pub(super) sender: Sender<'a>,
+    pub(super) peer: Peer<'a>,
     /// Further fields; each replaces the client's.
     pub(super) fields: &'a [(HeaderName, HeaderValue)],
 }
 
 /// What the exchange needs later of a request that was rewritten for the backend.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(super) struct PreparedRequest {
     /// Holds the body back until 100 (Continue), if the client sent `Expect: 100-continue`.
-    pub(super) hold: Option<Hold>,
+    pub(super) continue_gate: Option<ContinueGate>,
     /// Rewrites `Location` and its siblings in the response; `None`: they are forwarded unchanged.
-    pub(super) asked: Option<Asked>,
+    pub(super) rewriter: Option<LocationRewriter>,
 }
 
 /// Rewrites a client's request for the backend: removes hop-by-hop fields, adds the forwarded
@@ -43,12 +43,12 @@ pub(super) struct Outgoing {
 ///
 /// Fields that the client's `Connection` names are removed before the gateway adds its own, so that
 /// no client can remove those.
-pub(super) fn outgoing<B: Body>(
+pub(super) fn prepare_request<B: Body>(
     request: &mut Request<B>,
     settings: &ProxySettings,
-    ours: Ours<'_>,
+    gateway_fields: GatewayFields<'_>,
     scheme: Option<Scheme>,
-) -> Outgoing {
+) -> PreparedRequest {
     let is_http1 = scheme.is_none();
     let has_body = !request.body().is_end_stream();
     let version = request.version();
@@ -61,17 +61,17 @@ pub(super) fn outgoing<B: Body>(
     if let Some(host) = authority.and_then(|host| HeaderValue::try_from(host).ok()) {
         headers.insert(HOST, host);
     }
-    for (name, value) in ours.fields {
+    for (name, value) in gateway_fields.fields {
         headers.insert(name, value.clone());
     }
-    forwarded::tell(headers, ours.sender);
-    forwarded::tell_via(headers, version);
+    forwarded::set_forwarded(headers, gateway_fields.peer);
+    forwarded::append_via(headers, version);
     if let Some(host) = &settings.host {
         headers.insert(HOST, host.clone());
     } else if !headers.contains_key(HOST) {
         // A client's HTTP/1.0 request may lack Host; the HTTP/1.1 request must have it (RFC 9112,
         // section 3.2).
-        headers.insert(HOST, own_host(settings));
+        headers.insert(HOST, upstream_host(settings));
     }
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -86,20 +86,25 @@ pub(super) fn outgoing<B: Body>(
     if has_body && is_http1 && !headers.contains_key(CONTENT_LENGTH) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let asked = settings.rewrites_location.then(|| Asked::by(request, ours.sender.is_tls));
-    address(request, scheme);
-    Outgoing { hold: is_expected.then(|| expect::hold(request)), asked: asked.flatten() }
+    let rewriter = settings
+        .rewrites_location
+        .then(|| LocationRewriter::for_request(request, gateway_fields.peer.is_tls));
+    set_target(request, scheme);
+    PreparedRequest {
+        continue_gate: is_expected.then(|| expect::continue_gate(request)),
+        rewriter: rewriter.flatten(),
+    }
 }
 
 /// The `Host` of a request that came without one: the authority of the first upstream.
-fn own_host(settings: &ProxySettings) -> HeaderValue {
+fn upstream_host(settings: &ProxySettings) -> HeaderValue {
     let authority = settings.upstreams[0].authority();
     HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
 }
 
 /// Forwards an interim (1xx) response, without hop-by-hop and GRIP fields, and without
 /// `Content-Length`, which a 1xx response must not have (RFC 9110, section 8.6).
-pub(super) fn pass_on_interim(to: &Interim, status: StatusCode, mut headers: HeaderMap) {
+pub(super) fn forward_interim(to: &Interim, status: StatusCode, mut headers: HeaderMap) {
     headers::remove_hop_by_hop(&mut headers);
     headers::remove(&mut headers, |name| *name == CONTENT_LENGTH || grip::is_grip(name));
     to.send(status, headers);
@@ -110,7 +115,7 @@ pub(super) fn pass_on_interim(to: &Interim, status: StatusCode, mut headers: Hea
 ///
 /// # Errors
 /// The response has a transfer coding other than chunked.
-pub(super) fn incoming<B>(response: &mut Response<B>) -> Result<Option<Duration>, Failure> {
+pub(super) fn prepare_response<B>(response: &mut Response<B>) -> Result<Option<Duration>, Failure> {
     // The version is that of the backend's connection; the client's is set by the server.
     *response.version_mut() = Version::HTTP_11;
     let is_without_body = response.status() == StatusCode::NO_CONTENT;
@@ -121,7 +126,7 @@ pub(super) fn incoming<B>(response: &mut Response<B>) -> Result<Option<Duration>
     if is_chunked || is_without_body {
         headers.remove(CONTENT_LENGTH);
     } else {
-        settle_length(headers);
+        normalize_content_length(headers);
     }
     let keep_alive = keep_alive(headers);
     headers::remove_hop_by_hop(headers);
@@ -144,18 +149,19 @@ fn is_chunked(headers: &HeaderMap) -> Result<bool, Failure> {
 
 /// Reduces `Content-Length` to one valid value: repeated equal values become one, and an invalid or
 /// ambiguous one is removed (RFC 9110, section 8.6). hyper validates it only where there is a body.
-fn settle_length(headers: &mut HeaderMap) {
+fn normalize_content_length(headers: &mut HeaderMap) {
     let mut fields = headers.get_all(CONTENT_LENGTH).iter();
     let is_settled = match (fields.next(), fields.next()) {
         (None, _) => true,
-        (Some(only), None) => number(only.as_bytes()).is_some(),
+        (Some(only), None) => parse_number(only.as_bytes()).is_some(),
         (Some(_), Some(_)) => false,
     };
     if is_settled {
         return;
     }
     let fields = headers.get_all(CONTENT_LENGTH).iter();
-    let mut lengths = fields.flat_map(|field| field.as_bytes().split(|&b| b == b',')).map(number);
+    let mut lengths =
+        fields.flat_map(|field| field.as_bytes().split(|&b| b == b',')).map(parse_number);
     let first = lengths.next().flatten();
     match first.filter(|_| lengths.all(|length| length == first)) {
         Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
@@ -164,7 +170,7 @@ fn settle_length(headers: &mut HeaderMap) {
 }
 
 /// A number of ASCII digits, with optional whitespace around them.
-fn number(text: &[u8]) -> Option<u64> {
+fn parse_number(text: &[u8]) -> Option<u64> {
     let digits = text.trim_ascii();
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     if is_number { str::from_utf8(digits).ok()?.parse().ok() } else { None }
@@ -173,7 +179,7 @@ fn number(text: &[u8]) -> Option<u64> {
 /// Sets the request target. The path is forwarded byte for byte: as `origin-form` over HTTP/1.1
 /// (RFC 9112, section 3.2.1), as `:path` over HTTP/2, where `Host` becomes `:authority` and
 /// `:scheme` is set.
-fn address<B>(request: &mut Request<B>, scheme: Option<Scheme>) {
+fn set_target<B>(request: &mut Request<B>, scheme: Option<Scheme>) {
     let path = request.uri().path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     if scheme.is_none() {

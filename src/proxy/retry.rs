@@ -7,9 +7,9 @@
 use http::{Method, Request};
 use hyper::client::conn::TrySendError;
 
-use super::error::{Failure, Unanswered};
-use super::facts::Facts;
-use super::http2::Lost;
+use super::error::{Failure, SendError};
+use super::http2::LostRequest;
+use super::recorder::Recorder;
 use super::upload::Upload;
 use crate::route::ProxySettings;
 
@@ -20,7 +20,7 @@ const MAX_ATTEMPTS: u32 = 5;
 #[derive(Clone, Debug)]
 pub(super) struct RetryPolicy {
     retries_idempotent: bool,
-    facts: Facts,
+    recorder: Recorder,
 }
 
 /// The attempts of one request so far.
@@ -32,15 +32,15 @@ pub(super) struct Attempts {
 
 /// A request to send again.
 #[derive(Debug)]
-pub(super) struct Again {
+pub(super) struct Retry {
     pub(super) request: Request<Upload>,
     /// Whether to send it on a new connection.
     pub(super) needs_new: bool,
 }
 
 impl RetryPolicy {
-    pub(super) fn new(settings: &ProxySettings, facts: Facts) -> Self {
-        Self { retries_idempotent: settings.retry_idempotent, facts }
+    pub(super) fn new(settings: &ProxySettings, recorder: Recorder) -> Self {
+        Self { retries_idempotent: settings.retry_idempotent, recorder }
     }
 
     /// A copy of an HTTP/1.1 request, to be sent if it is lost on a reused connection; `None` if it
@@ -58,24 +58,24 @@ impl RetryPolicy {
         Some(copy)
     }
 
-    /// Decides about a request that failed on an HTTP/1.1 connection; `is_kept`: a reused one.
+    /// Decides about a request that failed on an HTTP/1.1 connection; `is_reused`: a reused one.
     ///
     /// # Errors
     /// It is not retried at this upstream. Contains the request if another upstream may get it.
     pub(super) fn after_http1(
         &self,
         mut error: TrySendError<Request<Upload>>,
-        is_kept: bool,
+        is_reused: bool,
         copy: Option<Request<Upload>>,
-    ) -> Result<Again, Unanswered> {
-        let failure = Failure::exchange(error.error());
+    ) -> Result<Retry, SendError> {
+        let failure = Failure::http1(error.error());
         match (error.take_message(), copy) {
             // Nothing was written: the idle connection was closed by the backend.
-            (Some(request), _) if is_kept => Ok(Again { request, needs_new: false }),
-            (Some(request), _) => Err(Unanswered::unsent(failure, request)),
+            (Some(request), _) if is_reused => Ok(Retry { request, needs_new: false }),
+            (Some(request), _) => Err(SendError::unsent(failure, request)),
             (None, Some(request)) if is_lost(error.error()) => {
-                self.facts.retried("lost");
-                Ok(Again { request, needs_new: true })
+                self.recorder.retried("lost");
+                Ok(Retry { request, needs_new: true })
             }
             (None, _) => Err(failure.into()),
         }
@@ -91,25 +91,25 @@ impl RetryPolicy {
         lost: LostRequest,
         is_first: bool,
         attempts: &mut Attempts,
-    ) -> Result<Again, Unanswered> {
+    ) -> Result<Retry, SendError> {
         let LostRequest { reason, is_unprocessed, mut request } = lost;
         let is_lost = reason.is_of_the_connection() && !is_first && !attempts.is_retried;
-        let failure = Failure::lost(&reason);
+        let failure = Failure::http2(&reason);
         if is_unprocessed {
             if !request.body_mut().rewind() {
                 return Err(Failure::RetryBuffer.into());
             }
             attempts.unprocessed += 1;
             if attempts.unprocessed >= MAX_ATTEMPTS {
-                return Err(Unanswered::unsent(failure, request));
+                return Err(SendError::unsent(failure, request));
             }
-            self.facts.retried("unprocessed");
-            return Ok(Again { request, needs_new: false });
+            self.recorder.retried("unprocessed");
+            return Ok(Retry { request, needs_new: false });
         }
         if is_lost && self.may_repeat(&request) {
             attempts.is_retried = true;
-            self.facts.retried("lost");
-            return Ok(Again { request, needs_new: true });
+            self.recorder.retried("lost");
+            return Ok(Retry { request, needs_new: true });
         }
         Err(failure.into())
     }

@@ -12,7 +12,7 @@ use crate::grip;
 
 /// Removes the fields that must not be trailers. Returns `false` if no trailer is left: the body
 /// then ends without a trailer section. `allows_underscores`: the route's `underscores_in_headers`.
-pub(super) fn screen<D>(frame: &mut Frame<D>, allows_underscores: bool) -> bool {
+pub(super) fn filter<D>(frame: &mut Frame<D>, allows_underscores: bool) -> bool {
     let Some(trailers) = frame.trailers_mut() else { return true };
     headers::remove(trailers, |name| !may_pass(name, allows_underscores));
     !trailers.is_empty()
@@ -88,7 +88,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
     use http_body::Frame;
 
-    use super::screen;
+    use super::filter;
 
     fn left(names: &[&'static str], allows_underscores: bool) -> Vec<String> {
         let mut trailers = HeaderMap::new();
@@ -96,7 +96,7 @@ mod tests {
             trailers.append(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }
         let mut frame = Frame::<()>::trailers(trailers);
-        let is_left = screen(&mut frame, allows_underscores);
+        let is_left = filter(&mut frame, allows_underscores);
         let trailers = frame.into_trailers().expect("still a trailers frame");
         assert_eq!(is_left, !trailers.is_empty());
         trailers.keys().map(ToString::to_string).collect()

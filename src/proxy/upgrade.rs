@@ -33,7 +33,7 @@ impl Upgrade {
     /// `is_http2`, the backend speaks HTTP/2: only a WebSocket is forwarded as an upgrade. Most
     /// such backends accept only HTTP/2 on their port, and would fail a request that they can serve
     /// without the upgrade.
-    pub(super) fn asked<B: Body>(request: &mut Request<B>, is_http2: bool) -> Option<Self> {
+    pub(super) fn requested<B: Body>(request: &mut Request<B>, is_http2: bool) -> Option<Self> {
         if is_extended_connect(request) {
             return Some(Self::Http2(Challenge::new()));
         }
@@ -46,12 +46,12 @@ impl Upgrade {
 
     /// Makes the request an HTTP/1.1 upgrade request. It has no body, so `Content-Length` is
     /// removed: a backend that does not switch would otherwise read the next request as the body.
-    pub(super) fn ask<B>(&self, request: &mut Request<B>) {
+    pub(super) fn apply_to<B>(&self, request: &mut Request<B>) {
         let protocols = match self {
             Self::Http1 { protocols, .. } => protocols.clone(),
             Self::Http2(challenge) => {
                 *request.method_mut() = Method::GET;
-                challenge.ask(request.headers_mut());
+                challenge.add_to(request.headers_mut());
                 HeaderValue::from_static("websocket")
             }
         };
@@ -66,21 +66,23 @@ impl Upgrade {
     ///
     /// # Errors
     /// It switched to another protocol, or failed the WebSocket handshake.
-    pub(super) fn agree<B>(&self, response: &mut Response<B>) -> Result<(), Failure> {
+    pub(super) fn accept<B>(&self, response: &mut Response<B>) -> Result<(), Failure> {
         let headers = response.headers_mut();
-        let answered = headers.get(UPGRADE).cloned();
-        let answered = answered.ok_or(Failure::NoSwitch("its 101 response has no Upgrade"))?;
+        let accepted = headers.get(UPGRADE).cloned();
+        let accepted = accepted.ok_or(Failure::NoSwitch("its 101 response has no Upgrade"))?;
         headers::remove_hop_by_hop(headers);
         match self {
             Self::Http1 { protocols, .. } => {
-                if !tokens(protocols).any(|asked| answered.as_bytes().eq_ignore_ascii_case(asked)) {
+                if !tokens(protocols)
+                    .any(|requested| accepted.as_bytes().eq_ignore_ascii_case(requested))
+                {
                     return Err(Failure::NoSwitch("it switched to another protocol"));
                 }
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(UPGRADE, answered);
+                headers.insert(UPGRADE, accepted);
             }
             Self::Http2(challenge) => {
-                if !answered.as_bytes().eq_ignore_ascii_case(b"websocket") {
+                if !accepted.as_bytes().eq_ignore_ascii_case(b"websocket") {
                     return Err(Failure::NoSwitch("it switched to another protocol"));
                 }
                 if !challenge.is_met(headers) {
@@ -107,13 +109,17 @@ fn protocols(version: Version, headers: &HeaderMap, is_http2: bool) -> Option<He
     if version != Version::HTTP_11 || !headers::has_option(headers, "upgrade") {
         return None;
     }
-    let asked = headers.get_all(UPGRADE).iter().flat_map(tokens);
-    let may_be_asked = |token: &&[u8]| match is_http2 {
+    let requested = headers.get_all(UPGRADE).iter().flat_map(tokens);
+    let is_forwarded = |token: &&[u8]| match is_http2 {
         true => token.eq_ignore_ascii_case(b"websocket"),
         false => !token.eq_ignore_ascii_case(b"h2c"),
     };
-    let asked: Vec<&[u8]> = asked.filter(may_be_asked).collect();
-    if asked.is_empty() { None } else { HeaderValue::from_bytes(&asked.join(&b", "[..])).ok() }
+    let requested: Vec<&[u8]> = requested.filter(is_forwarded).collect();
+    if requested.is_empty() {
+        None
+    } else {
+        HeaderValue::from_bytes(&requested.join(&b", "[..])).ok()
+    }
 }
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
@@ -139,8 +145,12 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("connection", HeaderValue::from_static(connection));
             headers.insert("upgrade", HeaderValue::from_static(upgrade));
-            let asked = protocols(Version::HTTP_11, &headers, false);
-            assert_eq!(asked, expected.map(HeaderValue::from_static), "{connection}: {upgrade}");
+            let requested = protocols(Version::HTTP_11, &headers, false);
+            assert_eq!(
+                requested,
+                expected.map(HeaderValue::from_static),
+                "{connection}: {upgrade}"
+            );
             assert_eq!(protocols(Version::HTTP_2, &headers, false), None);
         }
     }
@@ -153,8 +163,8 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("connection", HeaderValue::from_static("upgrade"));
             headers.insert("upgrade", HeaderValue::from_static(upgrade));
-            let asked = protocols(Version::HTTP_11, &headers, true);
-            assert_eq!(asked, expected.map(HeaderValue::from_static), "{upgrade}");
+            let requested = protocols(Version::HTTP_11, &headers, true);
+            assert_eq!(requested, expected.map(HeaderValue::from_static), "{upgrade}");
         }
     }
 }

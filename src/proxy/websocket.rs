@@ -25,15 +25,15 @@ impl Challenge {
     }
 
     /// Adds `Sec-WebSocket-Key` to a request.
-    pub(super) fn ask(&self, headers: &mut HeaderMap) {
+    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
         let key = HeaderValue::try_from(&self.key).expect("Base64 is ASCII");
         headers.insert(SEC_WEBSOCKET_KEY, key);
     }
 
     /// Whether the `Sec-WebSocket-Accept` of the response matches the key.
     pub(super) fn is_met(&self, headers: &HeaderMap) -> bool {
-        let answer = headers.get(SEC_WEBSOCKET_ACCEPT);
-        answer.is_some_and(|answer| answer.as_bytes() == accept(&self.key).as_bytes())
+        let accepted = headers.get(SEC_WEBSOCKET_ACCEPT);
+        accepted.is_some_and(|value| value.as_bytes() == accept(&self.key).as_bytes())
     }
 }
 
@@ -58,9 +58,9 @@ mod tests {
         let challenge = Challenge::new();
         let mut headers = HeaderMap::new();
         assert!(!challenge.is_met(&headers));
-        for (answer, expected) in [(accept(&challenge.key), true), (accept("another"), false)] {
-            let answer = HeaderValue::try_from(answer).expect("text");
-            headers.insert("sec-websocket-accept", answer);
+        for (value, expected) in [(accept(&challenge.key), true), (accept("another"), false)] {
+            let value = HeaderValue::try_from(value).expect("text");
+            headers.insert("sec-websocket-accept", value);
             assert_eq!(challenge.is_met(&headers), expected);
         }
     }

@@ -49,7 +49,7 @@ impl Backend {
         asked: &Asked,
         connection: Rc<ConnectionState>,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        if let Some(name) = self.proxy.refused_name(request.headers()) {
+        if let Some(name) = self.proxy.refused_header(request.headers()) {
             return Err(Rejection::Underscore(name.clone()));
         }
         if last_hop::is_last(&mut request) {

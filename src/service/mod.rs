@@ -282,7 +282,7 @@ impl Service {
     ) -> Response<ResponseBody> {
         let label = metrics.label();
         match rejection {
-            Rejection::Upstream(error) if error.fault().is_of_the_client() => {
+            Rejection::Upstream(error) if error.class().is_client_error() => {
                 tracing::debug!(route = label, %error, "a request cannot be passed on");
             }
             Rejection::Upstream(error) => {

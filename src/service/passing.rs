@@ -94,7 +94,7 @@ impl PassingStream {
         (shard, counted): (&Shard, CountedStream),
         cut: Box<dyn Fn()>,
     ) -> Self {
-        body.allow_pauses();
+        body.disable_idle_timeout();
         // Over HTTP/1.1 the connection is watched, down to the bytes that its socket takes.
         let is_watched = counted.protocol() == Protocol::Http2;
         let write_timeout = shard.write_timeout();

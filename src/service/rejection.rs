@@ -15,7 +15,7 @@ use super::body::ResponseBody;
 use super::handover::HandoverError;
 use crate::event::InvalidChannelName;
 use crate::hub::jittered;
-use crate::proxy::{Fault, ProxyError};
+use crate::proxy::{FailureClass, ProxyError};
 use crate::route::ChannelError;
 use crate::server::refusal::Unfit;
 use crate::sse::encode;
@@ -64,7 +64,7 @@ pub(super) enum Rejection {
     Unfit(#[from] Unfit),
     #[error("the header {0} could be taken for another: it has an underscore")]
     Underscore(HeaderName),
-    #[error("{}", .0.fault())]
+    #[error("{}", .0.class())]
     Upstream(ProxyError),
 }
 
@@ -91,7 +91,7 @@ impl Rejection {
             Self::Underscore(_) => "underscore",
             Self::Unfit(Unfit::TooLarge) => "header",
             Self::Unfit(_) => "malformed",
-            Self::Upstream(error) if error.fault() == Fault::LargeRequest => "body",
+            Self::Upstream(error) if error.class() == FailureClass::LargeRequest => "body",
             Self::Uri(_) => "uri",
             Self::Upstream(_) => "upstream",
         }
@@ -116,17 +116,17 @@ impl Rejection {
             Self::Uri(_) => StatusCode::URI_TOO_LONG,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
-            Self::Upstream(error) => match error.fault() {
-                Fault::Unreachable
-                | Fault::NoResponse
-                | Fault::InvalidResponse
-                | Fault::LargeResponse
-                | Fault::NoSwitch => StatusCode::BAD_GATEWAY,
-                Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
-                Fault::TooSlow => StatusCode::GATEWAY_TIMEOUT,
-                Fault::BrokenRequest => StatusCode::BAD_REQUEST,
-                Fault::LargeRequest => StatusCode::PAYLOAD_TOO_LARGE,
-                Fault::SlowRequest => StatusCode::REQUEST_TIMEOUT,
+            Self::Upstream(error) => match error.class() {
+                FailureClass::Unreachable
+                | FailureClass::NoResponse
+                | FailureClass::InvalidResponse
+                | FailureClass::LargeResponse
+                | FailureClass::NoSwitch => StatusCode::BAD_GATEWAY,
+                FailureClass::Busy => StatusCode::SERVICE_UNAVAILABLE,
+                FailureClass::TooSlow => StatusCode::GATEWAY_TIMEOUT,
+                FailureClass::BrokenRequest => StatusCode::BAD_REQUEST,
+                FailureClass::LargeRequest => StatusCode::PAYLOAD_TOO_LARGE,
+                FailureClass::SlowRequest => StatusCode::REQUEST_TIMEOUT,
             },
         }
     }
@@ -136,7 +136,7 @@ impl Rejection {
         match self {
             Self::Draining | Self::Handover(_) | Self::Panicked => true,
             Self::NewChannels | Self::Rate => true,
-            Self::Upstream(error) => !error.fault().is_of_the_client(),
+            Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,
         }
     }

@@ -10,9 +10,9 @@ use super::reason::Reason;
 use super::response::ResponseFuture;
 use super::shared::ConnectionShared;
 use super::window::STREAM_WINDOW;
-use crate::proxy::connection::Closing;
-use crate::proxy::facts::Place;
-use crate::proxy::room::Room;
+use crate::proxy::capacity::CapacityNotify;
+use crate::proxy::http1_connection::AbortOnDrop;
+use crate::proxy::recorder::ConnectionSlot;
 use crate::proxy::upload::Upload;
 
 /// An HTTP/2 connection to a backend. A cheap handle; the connection closes when the last handle is
@@ -23,14 +23,14 @@ pub(in crate::proxy) struct Http2Connection(Rc<Handle>);
 #[derive(Debug)]
 struct Handle {
     shared: Rc<ConnectionShared>,
-    _task: Closing,
-    _place: Rc<Place>,
+    _task: AbortOnDrop,
+    _slot: Rc<ConnectionSlot>,
 }
 
 impl Http2Connection {
-    /// Starts HTTP/2 on a socket, and waits for the backend's SETTINGS. `room` is notified whenever
-    /// there may be capacity for another request; `max_header` limits the header of a response, in
-    /// octets.
+    /// Starts HTTP/2 on a socket, and waits for the backend's SETTINGS. `capacity` is notified
+    /// whenever there may be capacity for another request; `max_header` limits the header of a
+    /// response, in octets.
     ///
     /// The handles own the task that drives the connection.
     ///
@@ -38,19 +38,19 @@ impl Http2Connection {
     /// The backend does not speak HTTP/2, or closes the connection.
     pub(in crate::proxy) async fn open<T>(
         socket: T,
-        place: Rc<Place>,
-        room: &Rc<Room>,
+        slot: Rc<ConnectionSlot>,
+        capacity: &Rc<CapacityNotify>,
         max_header: usize,
     ) -> Result<Self, Reason>
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let shared = Rc::new(ConnectionShared::new(Rc::clone(room), STREAM_WINDOW));
-        let memory = place.upload_memory().clone();
+        let shared = Rc::new(ConnectionShared::new(Rc::clone(capacity), STREAM_WINDOW));
+        let memory = slot.upload_memory().clone();
         let driver = Driver::new(socket, Rc::clone(&shared), max_header, memory);
-        let task = Closing(tokio::task::spawn_local(driver));
+        let task = AbortOnDrop(tokio::task::spawn_local(driver));
         std::future::poll_fn(|cx| shared.poll_open(cx)).await?;
-        Ok(Self(Rc::new(Handle { shared, _task: task, _place: place })))
+        Ok(Self(Rc::new(Handle { shared, _task: task, _slot: slot })))
     }
 
     /// Sends a request on a new stream.

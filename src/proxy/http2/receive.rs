@@ -227,7 +227,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         if ends_stream && left.is_some_and(|left| left > 0) {
             return Err(HeaderError::Malformed("a body shorter than its Content-Length"));
         }
-        stream.upload.forget();
+        stream.upload.stop_buffering();
         stream.sender.send_head(response, left);
         stream.receive_state = ReceiveState::Body { left };
         if ends_stream {

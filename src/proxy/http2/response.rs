@@ -192,7 +192,7 @@ impl Future for ResponseFuture {
         let head = {
             let mut state = shared.borrow_mut();
             for (status, headers) in state.interim.drain(..) {
-                message::pass_on_interim(&self.interim, status, headers);
+                message::forward_interim(&self.interim, status, headers);
             }
             match (state.head.take(), &state.end) {
                 // The task has panicked, and the request is lost: nothing can be sent again.

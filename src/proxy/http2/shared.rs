@@ -17,7 +17,7 @@ use super::reason::{LostRequest, Reason};
 use super::reset_bucket::ResetBucket;
 use super::response::{ResponseFuture, ResponseSender, channel};
 use super::settings::BackendSettings;
-use crate::proxy::room::Room;
+use crate::proxy::capacity::CapacityNotify;
 use crate::proxy::upload::Upload;
 use crate::server::http2::frame::MAX_31_BITS;
 use crate::server::http2::wakes::{Part, Wakes};
@@ -35,7 +35,7 @@ const CONNECTION: u32 = 0;
 pub(super) struct ConnectionShared {
     pub(super) wakes: Arc<Wakes>,
     // Wakes the requests that wait in the pool.
-    room: Rc<Room>,
+    capacity: Rc<CapacityNotify>,
     queue: RefCell<VecDeque<QueuedRequest>>,
     phase: RefCell<ConnectionPhase>,
     next_stream: Cell<u32>,
@@ -80,7 +80,7 @@ enum ConnectionPhase {
 #[derive(Debug, Default)]
 struct UploadCredit {
     // Octets of the connection window that the unfinished bodies cannot use up.
-    credit: Cell<i64>,
+    available: Cell<i64>,
     // The largest connection window seen, and the initial stream window, in octets.
     largest_window: Cell<i64>,
     initial_window: Cell<i64>,
@@ -96,14 +96,14 @@ pub(super) struct QueuedRequest {
 }
 
 impl ConnectionShared {
-    /// The state of a connection that is being opened. `room` is notified whenever a stream ends or
-    /// upload credit grows.
-    pub(super) fn new(room: Rc<Room>, stream_window: u32) -> Self {
+    /// The state of a connection that is being opened. `capacity` is notified whenever a stream
+    /// ends or upload credit grows.
+    pub(super) fn new(capacity: Rc<CapacityNotify>, stream_window: u32) -> Self {
         let wakes = Arc::new(Wakes::default());
         Self {
             task: wakes.caller(Part::Stream(CONNECTION)),
             wakes,
-            room,
+            capacity,
             queue: RefCell::default(),
             phase: RefCell::new(ConnectionPhase::Opening),
             next_stream: Cell::new(1),
@@ -171,7 +171,7 @@ impl ConnectionShared {
     /// Whether a body of this length (`None`: unknown) can be sent even if the backend reads no
     /// other.
     pub(super) fn takes_upload(&self, length: Option<u64>) -> bool {
-        self.upload_credit.credit.get() >= self.upload_credit.need(length)
+        self.upload_credit.available.get() >= self.upload_credit.need(length)
     }
 
     /// The number of open and queued streams.
@@ -243,7 +243,7 @@ impl ConnectionShared {
             *self.phase.borrow_mut() = ConnectionPhase::Open;
         }
         self.wake_opened();
-        self.room.changed();
+        self.capacity.notify_all();
     }
 
     /// Records that data has arrived.
@@ -251,7 +251,7 @@ impl ConnectionShared {
         self.arrivals.set(self.arrivals.get() + 1);
         if self.is_silent.replace(false) {
             self.wants_ping.set(false);
-            self.room.changed();
+            self.capacity.notify_all();
         }
     }
 
@@ -279,7 +279,7 @@ impl ConnectionShared {
         self.streams.set(self.streams.get() - 1);
         // After a refused stream the limit recovers by one per ended stream.
         self.max_streams.set((self.max_streams.get() + 1).min(self.announced.get()));
-        self.room.grew();
+        self.capacity.notify_one();
     }
 
     /// The backend has refused a stream: lowers the limit to the streams that are open now.
@@ -302,12 +302,12 @@ impl ConnectionShared {
     /// Recomputes the upload credit. `window` is the connection window, `window_demand` the part of
     /// it that the open streams may use up, in octets.
     pub(super) fn update_upload_credit(&self, window: i64, window_demand: i64) {
-        let UploadCredit { credit, largest_window, .. } = &self.upload_credit;
+        let UploadCredit { available, largest_window, .. } = &self.upload_credit;
         largest_window.set(largest_window.get().max(window));
-        let before = credit.replace(window - window_demand);
+        let before = available.replace(window - window_demand);
         self.queue.borrow().iter().for_each(|queued| self.upload_credit.add(queued.request.body()));
-        if credit.get() > before {
-            self.room.grew();
+        if available.get() > before {
+            self.capacity.notify_one();
         }
     }
 
@@ -331,7 +331,7 @@ impl ConnectionShared {
     pub(super) fn close(&self, reason: &Reason) {
         *self.phase.borrow_mut() = ConnectionPhase::Closed(reason.clone());
         self.wake_opened();
-        self.room.changed();
+        self.capacity.notify_all();
     }
 
     fn wake_opened(&self) {
@@ -345,7 +345,7 @@ impl UploadCredit {
     fn add(&self, upload: &Upload) {
         if !upload.is_end_stream() {
             let need = self.need(upload.size_hint().exact());
-            self.credit.set(self.credit.get() - need);
+            self.available.set(self.available.get() - need);
         }
     }
 

@@ -241,8 +241,8 @@ async fn a_flood_of_frames_does_not_keep_a_response_from_arriving() {
             for _ in 0..100 {
                 write.write_all(&flood.concat().repeat(100)).await.expect("written");
             }
-            let response = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &[0x88]);
-            write.write_all(&response).await.expect("written");
+            let head = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &[0x88]);
+            write.write_all(&head).await.expect("written");
             assert_eq!(response.await.expect("a response").status(), 200);
         })
         .await;

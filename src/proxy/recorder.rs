@@ -19,22 +19,22 @@ use crate::server::upload_memory::UploadMemory;
 
 /// Records what happens to the requests of one route. A cheap handle.
 #[derive(Clone, Debug)]
-pub(super) struct Facts(Rc<Inner>);
+pub(super) struct Recorder(Rc<RecorderShared>);
 
 #[derive(Debug)]
-struct Inner {
+struct RecorderShared {
     // Open connections of all shards.
     connections: Arc<AtomicUsize>,
     // The index of the route.
-    place: usize,
+    route_index: usize,
     metrics: Arc<RouteMetrics>,
     health: Health,
     memory: UploadMemory,
     // Limits log lines of failures that do not count against the backend.
-    no_trouble: LogLimit,
+    neutral_failures: LogLimit,
 }
 
-impl Facts {
+impl Recorder {
     pub(super) fn new(
         route: &Route,
         metrics: Arc<RouteMetrics>,
@@ -42,9 +42,16 @@ impl Facts {
         memory: UploadMemory,
     ) -> Self {
         let connections = Arc::clone(&route.upstream_connections);
-        let no_trouble = LogLimit::new();
-        let place = route.place;
-        Self(Rc::new(Inner { connections, place, metrics, health, memory, no_trouble }))
+        let neutral_failures = LogLimit::new();
+        let route_index = route.place;
+        Self(Rc::new(RecorderShared {
+            connections,
+            route_index,
+            metrics,
+            health,
+            memory,
+            neutral_failures,
+        }))
     }
 
     /// The health of an upstream of this route, shared by all shards.
@@ -60,7 +67,7 @@ impl Facts {
         backend: &BackendHealth,
         limit: Duration,
     ) -> Arc<ResponseTimes> {
-        backend.response_times(self.0.place, limit)
+        backend.response_times(self.0.route_index, limit)
     }
 
     /// The path of the route.
@@ -71,15 +78,15 @@ impl Facts {
     /// Records a failed request. `Some`: log it, with the number of lines suppressed before.
     pub(super) fn failed(&self, backend: &BackendHealth, failure: &Failure) -> Option<u64> {
         self.0.metrics.upstream_failed(failure.as_str());
-        if failure.is_of_the_client() {
+        if failure.is_client_error() {
             return None;
         }
         if failure.is_unreachable() {
             self.set_reachable(backend, false);
         }
         let now = Instant::now();
-        if failure.is_no_trouble() {
-            return self.0.no_trouble.pass(failure.as_str(), now);
+        if failure.is_health_neutral() {
+            return self.0.neutral_failures.pass(failure.as_str(), now);
         }
         backend.failed(failure.as_str(), &failure.to_string(), now)
     }
@@ -120,37 +127,37 @@ impl Facts {
     }
 
     /// A slot for another connection; `None` if `max` are open.
-    pub(super) fn admit(&self, max: usize) -> Option<Place> {
+    pub(super) fn acquire_slot(&self, max: usize) -> Option<ConnectionSlot> {
         let connections = &self.0.connections;
         if connections.fetch_add(1, Ordering::Relaxed) >= max {
             connections.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         self.0.metrics.upstream_connected();
-        Some(Place(self.clone()))
+        Some(ConnectionSlot(self.clone()))
     }
 
     /// Counts a tunnel for as long as the guard lives.
-    pub(super) fn tunnel(&self) -> Tunnel {
+    pub(super) fn tunnel(&self) -> TunnelGuard {
         self.0.metrics.tunnel_opened();
-        Tunnel(self.clone())
+        TunnelGuard(self.clone())
     }
 }
 
 /// A slot of `max_connections`: counts an open connection until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Facts);
+pub(super) struct ConnectionSlot(Recorder);
 
-impl Place {
+impl ConnectionSlot {
     /// The memory from which HTTP/2 stream windows grow.
     pub(super) fn upload_memory(&self) -> &UploadMemory {
         &self.0.0.memory
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let Inner { connections, metrics, .. } = &*self.0.0;
+        let RecorderShared { connections, metrics, .. } = &*self.0.0;
         connections.fetch_sub(1, Ordering::Relaxed);
         metrics.upstream_disconnected();
     }
@@ -158,9 +165,9 @@ impl Drop for Place {
 
 /// Counts an open tunnel until it is dropped.
 #[derive(Debug)]
-pub(super) struct Tunnel(Facts);
+pub(super) struct TunnelGuard(Recorder);
 
-impl Drop for Tunnel {
+impl Drop for TunnelGuard {
     fn drop(&mut self) {
         self.0.0.metrics.tunnel_closed();
     }

@@ -10,21 +10,21 @@ use tokio::sync::futures::Notified;
 /// A request may be unable to use the capacity, for example because its body does not fit the
 /// window. It then wakes the next one ([`Self::pass_on`]), and so on until each has checked once.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct CapacityNotify {
     notify: Notify,
     // Incremented whenever capacity is added.
-    growths: Cell<u64>,
+    version: Cell<u64>,
 }
 
-impl Room {
+impl CapacityNotify {
     /// One more request may fit: wakes the first in line.
-    pub(super) fn grew(&self) {
-        self.growths.set(self.growths.get() + 1);
+    pub(super) fn notify_one(&self) {
+        self.version.set(self.version.get() + 1);
         self.notify.notify_one();
     }
 
     /// Several requests may fit, or a dial has ended: wakes all.
-    pub(super) fn changed(&self) {
+    pub(super) fn notify_all(&self) {
         self.notify.notify_waiters();
     }
 
@@ -34,14 +34,14 @@ impl Room {
     }
 
     /// How many times capacity was added so far.
-    pub(super) fn growths(&self) -> u64 {
-        self.growths.get()
+    pub(super) fn version(&self) -> u64 {
+        self.version.get()
     }
 
     /// Wakes the next request in line, unless the caller has done so since capacity was last added:
-    /// `seen` is the caller's last value of [`Self::growths`].
+    /// `seen` is the caller's last value of [`Self::version`].
     pub(super) fn pass_on(&self, seen: &mut u64) {
-        if std::mem::replace(seen, self.growths.get()) != self.growths.get() {
+        if std::mem::replace(seen, self.version.get()) != self.version.get() {
             self.notify.notify_one();
         }
     }
@@ -55,20 +55,20 @@ mod tests {
 
     use tokio::task::{LocalSet, yield_now};
 
-    use super::Room;
+    use super::CapacityNotify;
 
     /// Waits as a request does, until it can take one of `fits`.
-    async fn wait(room: Rc<Room>, fits: Rc<Cell<usize>>, looks: Rc<Cell<usize>>) {
-        let mut seen = room.growths();
+    async fn wait(capacity: Rc<CapacityNotify>, fits: Rc<Cell<usize>>, looks: Rc<Cell<usize>>) {
+        let mut seen = capacity.version();
         loop {
-            let mut notified = pin!(room.notified());
+            let mut notified = pin!(capacity.notified());
             notified.as_mut().enable();
             looks.set(looks.get() + 1);
             if fits.get() > 0 {
                 fits.set(fits.get() - 1);
                 return;
             }
-            room.pass_on(&mut seen);
+            capacity.pass_on(&mut seen);
             notified.await;
         }
     }
@@ -79,10 +79,11 @@ mod tests {
         let looks = Rc::new(Cell::new(0));
         local
             .run_until(async {
-                let (room, none, one) = (Rc::new(Room::default()), Rc::default(), Rc::default());
+                let (capacity, none, one) =
+                    (Rc::new(CapacityNotify::default()), Rc::default(), Rc::default());
                 let wait = |fits: &Rc<Cell<usize>>| {
                     tokio::task::spawn_local(wait(
-                        Rc::clone(&room),
+                        Rc::clone(&capacity),
                         Rc::clone(fits),
                         Rc::clone(&looks),
                     ))
@@ -91,7 +92,7 @@ mod tests {
                 let get = wait(&one);
                 yield_now().await;
                 one.set(1);
-                room.grew();
+                capacity.notify_one();
                 get.await.expect("sent");
                 for _ in 0..10 {
                     yield_now().await;
@@ -99,7 +100,7 @@ mod tests {
                 assert!(!upload.is_finished());
                 assert!(looks.get() <= 5, "{} looks", looks.get());
                 none.set(1);
-                room.grew();
+                capacity.notify_one();
                 upload.await.expect("sent");
             })
             .await;

@@ -11,12 +11,12 @@ use crate::server::connection::BodyError;
 
 /// The body of a backend's response.
 #[derive(Debug)]
-pub(super) enum Incoming {
+pub(super) enum BackendBody {
     Http1(hyper::body::Incoming),
     Http2(http2::Http2Body),
 }
 
-impl Body for Incoming {
+impl Body for BackendBody {
     type Data = Bytes;
     type Error = BodyError;
 

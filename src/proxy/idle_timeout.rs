@@ -10,19 +10,19 @@ use tokio::time::{Instant, Sleep};
 /// no timer. The time starts when the reader polls: as long as nothing polls, because the other
 /// side does not read or there is no connection yet, the sender is not late.
 #[derive(Debug)]
-pub(super) struct Pause {
+pub(super) struct IdleTimeout {
     limit: Duration,
     since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Pause {
+impl IdleTimeout {
     pub(super) fn new(limit: Duration) -> Self {
         Self { limit, since: None, timer: None }
     }
 
     /// A frame has arrived.
-    pub(super) fn over(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.since = None;
     }
 
@@ -49,22 +49,22 @@ mod tests {
 
     use tokio::time::{Instant, advance};
 
-    use super::Pause;
+    use super::IdleTimeout;
 
     #[tokio::test(start_paused = true)]
     async fn the_time_starts_when_the_reader_polls() {
         let limit = Duration::from_secs(3);
-        let mut pause = Pause::new(limit);
+        let mut timeout = IdleTimeout::new(limit);
         for _ in 0..2 {
             advance(5 * limit).await; // not polled
             let mut context = Context::from_waker(Waker::noop());
-            assert!(pause.poll(&mut context).is_pending());
+            assert!(timeout.poll(&mut context).is_pending());
             advance(limit / 2).await;
-            assert!(pause.poll(&mut context).is_pending());
-            pause.over();
+            assert!(timeout.poll(&mut context).is_pending());
+            timeout.reset();
         }
         let began = Instant::now();
-        poll_fn(|cx| pause.poll(cx)).await;
+        poll_fn(|cx| timeout.poll(cx)).await;
         assert_eq!(began.elapsed().as_secs(), limit.as_secs());
     }
 }

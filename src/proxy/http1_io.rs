@@ -17,7 +17,7 @@ use http::Response;
 use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connect::Socket;
+use super::connect::BackendSocket;
 use super::message;
 use crate::server::http1::heads::{Found, HeadLimits, Heads, Role};
 use crate::server::interim::Interim;
@@ -25,27 +25,27 @@ use crate::server::unread;
 
 /// The overhead counted per field beside its name and value (RFC 9113, section 6.5.2), in octets.
 /// With it a limit in octets bounds the number of fields too.
-const FIELD: usize = 32;
+const FIELD_OVERHEAD: usize = 32;
 
-/// State that the socket shares with the sender of a request.
+/// The state that the socket shares with the sender of a request.
 // A lock although all runs on one thread: hyper requires `Send` of a connection that can be
 // upgraded.
 #[derive(Clone, Debug)]
-pub(super) struct Notes(Arc<Mutex<State>>);
+pub(super) struct Http1IoHandle(Arc<Mutex<Http1IoState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Http1IoState {
     // A request has been sent, and the next octets begin the head of its response.
-    awaits_head: bool,
+    expects_head: bool,
     found: Found,
     // A write has failed: the backend reads nothing more.
-    is_deaf: bool,
+    is_write_closed: bool,
     // The task that waits for the response.
-    waiting: Option<Waker>,
+    response_waker: Option<Waker>,
 }
 
-impl Notes {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl Http1IoHandle {
+    fn state(&self) -> MutexGuard<'_, Http1IoState> {
         // A poisoned lock is fine: no critical section leaves the state half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,16 +53,16 @@ impl Notes {
     /// Call before a request is sent: the next octets read belong to the head of its response.
     pub(super) fn expect_response(&self) {
         let mut state = self.state();
-        (state.awaits_head, state.found) = (true, Found::default());
+        (state.expects_head, state.found) = (true, Found::default());
     }
 
     /// Whether a write has failed: no further request may be sent on this connection.
-    pub(super) fn is_deaf(&self) -> bool {
-        self.state().is_deaf
+    pub(super) fn is_write_closed(&self) -> bool {
+        self.state().is_write_closed
     }
 
     /// Adds the fields and the reason phrase that were withheld from hyper.
-    pub(super) fn complete_head<B>(&self, response: &mut Response<B>) {
+    pub(super) fn restore_head<B>(&self, response: &mut Response<B>) {
         let mut state = self.state();
         for (name, value) in state.found.fields.drain(..) {
             // A full map drops the field, as hyper does.
@@ -76,61 +76,67 @@ impl Notes {
 
     /// Forwards the interim responses received so far. The task of `cx` is woken when there are
     /// more.
-    pub(super) fn pass_on_interim(&self, interim: &Interim, cx: &Context<'_>) {
+    pub(super) fn forward_interim(&self, interim: &Interim, cx: &Context<'_>) {
         let mut state = self.state();
         for (status, headers) in state.found.interim.drain(..) {
-            message::pass_on_interim(interim, status, headers);
+            message::forward_interim(interim, status, headers);
         }
-        if !state.waiting.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            state.waiting = Some(cx.waker().clone());
+        if !state.response_waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            state.response_waker = Some(cx.waker().clone());
         }
     }
 }
 
 /// The socket of a connection to a backend, for hyper.
 #[derive(Debug)]
-pub(super) struct Wire {
-    socket: Socket,
-    notes: Notes,
+pub(super) struct Http1Io {
+    socket: BackendSocket,
+    io_handle: Http1IoHandle,
     heads: Heads,
     // A rewritten head, which hyper reads before anything else.
-    ready: Bytes,
+    pending_head: Bytes,
     // The error of the first write that failed.
-    failed: Option<io::ErrorKind>,
+    write_error: Option<io::ErrorKind>,
 }
 
-impl Wire {
+impl Http1Io {
     /// Wraps a socket. `max_head` limits the head of a response, in octets.
-    pub(super) fn new(socket: Socket, max_head: usize) -> (Self, Notes) {
-        let notes = Notes(Arc::default());
-        let limits = HeadLimits { fields: max_head / FIELD, bytes: max_head };
+    pub(super) fn new(socket: BackendSocket, max_head: usize) -> (Self, Http1IoHandle) {
+        let io_handle = Http1IoHandle(Arc::default());
+        let limits = HeadLimits { fields: max_head / FIELD_OVERHEAD, bytes: max_head };
         let heads = Heads::new(Role::Response, limits);
-        let wire = Self { socket, notes: notes.clone(), heads, ready: Bytes::new(), failed: None };
-        (wire, notes)
+        let io = Self {
+            socket,
+            io_handle: io_handle.clone(),
+            heads,
+            pending_head: Bytes::new(),
+            write_error: None,
+        };
+        (io, io_handle)
     }
 
     /// Inspects what has been read; returns whether hyper gets it unchanged.
-    fn look_at(&mut self, bytes: &[u8]) -> bool {
-        let mut state = self.notes.state();
-        if std::mem::take(&mut state.awaits_head) {
+    fn inspect(&mut self, bytes: &[u8]) -> bool {
+        let mut state = self.io_handle.state();
+        if std::mem::take(&mut state.expects_head) {
             self.heads.expect();
         }
-        let instead = self.heads.read(bytes, &mut state.found);
+        let rewritten = self.heads.read(bytes, &mut state.found);
         if !state.found.interim.is_empty()
-            && let Some(waiting) = state.waiting.take()
+            && let Some(response_waker) = state.response_waker.take()
         {
-            waiting.wake();
+            response_waker.wake();
         }
         drop(state);
-        let is_as_it_is = instead.is_none();
-        self.ready = instead.map(Bytes::from).unwrap_or_default();
-        is_as_it_is
+        let is_unchanged = rewritten.is_none();
+        self.pending_head = rewritten.map(Bytes::from).unwrap_or_default();
+        is_unchanged
     }
 
     /// The result of a read at end of file. After a connection reset data may be missing: without
     /// the error, a body that ends with the connection would look complete.
-    fn end(&self) -> io::Result<()> {
-        match self.failed {
+    fn read_eof(&self) -> io::Result<()> {
+        match self.write_error {
             Some(io::ErrorKind::ConnectionReset) => Err(io::ErrorKind::ConnectionReset.into()),
             // `BrokenPipe`: the backend closed in an orderly way before we wrote more.
             _ => Ok(()),
@@ -138,11 +144,11 @@ impl Wire {
     }
 
     /// The result of a write as hyper sees it.
-    fn written(&mut self, written: io::Result<usize>, length: usize) -> io::Result<usize> {
+    fn hide_write_error(&mut self, written: io::Result<usize>, length: usize) -> io::Result<usize> {
         match written {
             Err(error) if is_gone(&error) => {
-                self.failed = Some(error.kind());
-                self.notes.state().is_deaf = true;
+                self.write_error = Some(error.kind());
+                self.io_handle.state().is_write_closed = true;
                 Ok(length)
             }
             written => written,
@@ -155,7 +161,7 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for Http1Io {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -163,16 +169,16 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            if unread::give(&mut this.ready, buf) {
+            if unread::give(&mut this.pending_head, buf) {
                 return Poll::Ready(Ok(()));
             }
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
             let read = &buf.filled()[before..];
             if read.is_empty() {
-                return Poll::Ready(this.end());
+                return Poll::Ready(this.read_eof());
             }
-            if this.look_at(read) {
+            if this.inspect(read) {
                 return Poll::Ready(Ok(()));
             }
             buf.set_filled(before);
@@ -180,18 +186,18 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for Http1Io {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.failed.is_some() {
+        if this.write_error.is_some() {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = ready!(Pin::new(&mut this.socket).poll_write(cx, buf));
-        Poll::Ready(this.written(written, buf.len()))
+        Poll::Ready(this.hide_write_error(written, buf.len()))
     }
 
     fn poll_write_vectored(
@@ -201,11 +207,11 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let length = bufs.iter().map(|buf| buf.len()).sum();
-        if this.failed.is_some() {
+        if this.write_error.is_some() {
             return Poll::Ready(Ok(length));
         }
         let written = ready!(Pin::new(&mut this.socket).poll_write_vectored(cx, bufs));
-        Poll::Ready(this.written(written, length))
+        Poll::Ready(this.hide_write_error(written, length))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -214,11 +220,11 @@ impl AsyncWrite for Wire {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.failed.is_some() {
+        if this.write_error.is_some() {
             return Poll::Ready(Ok(()));
         }
         let flushed = ready!(Pin::new(&mut this.socket).poll_flush(cx));
-        Poll::Ready(this.written(flushed.map(|()| 0), 0).map(|_| ()))
+        Poll::Ready(this.hide_write_error(flushed.map(|()| 0), 0).map(|_| ()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,7 +3,7 @@
 //! A request gets a connection with room for another stream. If there is none, it waits while one
 //! is opened: `max_connections` bounds the connections, `max_waiting` the requests that wait, and
 //! `connect_timeout` the wait. A spare connection is opened in advance, before the last one is full
-//! or before the backend is expected to close it ([`Lifetime`]). Does not send requests itself.
+//! or before the backend is expected to close it ([`RequestLimit`]). Does not send requests itself.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::capacity::CapacityNotify;
 use super::connect::Connector;
 use super::error::Failure;
-use super::facts::{Facts, Place};
 use super::http2::Http2Connection;
-use super::lifetime::Lifetime;
-use super::room::Room;
+use super::recorder::{ConnectionSlot, Recorder};
+use super::request_limit::RequestLimit;
 use crate::route::ProxySettings;
 
 /// The maximum number of connections being opened at the same time.
@@ -34,19 +34,19 @@ const SPARE_PAUSE: Duration = Duration::from_secs(1);
 
 /// A pool of connections that requests share. A cheap handle.
 #[derive(Clone, Debug)]
-pub(super) struct SharedPool(Rc<Inner>);
+pub(super) struct Http2Pool(Rc<Http2PoolState>);
 
 #[derive(Debug)]
-struct Inner {
+struct Http2PoolState {
     connector: Rc<Connector>,
-    facts: Facts,
+    recorder: Recorder,
     max_connections: usize,
     max_waiting: usize,
     max_header: usize,
     connect_timeout: Duration,
     keep_alive: Duration,
-    connections: RefCell<Vec<Kept>>,
-    lifetime: RefCell<Lifetime>,
+    connections: RefCell<Vec<PooledConnection>>,
+    request_limit: RefCell<RequestLimit>,
     dialing: Cell<usize>,
     // Connections opened so far; a connection's number is the count when it was added.
     opened: Cell<u64>,
@@ -55,12 +55,12 @@ struct Inner {
     failures: Cell<u64>,
     failed: RefCell<Option<(Failure, Instant)>>,
     expected_streams: Cell<usize>,
-    room: Rc<Room>,
-    is_swept: Cell<bool>,
+    capacity: Rc<CapacityNotify>,
+    has_sweeper: Cell<bool>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct PooledConnection {
     connection: Http2Connection,
     number: u64,
     expires: Instant,
@@ -78,27 +78,31 @@ pub(super) struct Need {
 /// The length of a request body in octets; `None`: unknown.
 pub(super) type UploadLength = Option<u64>;
 
-impl SharedPool {
+impl Http2Pool {
     /// A pool without connections.
-    pub(super) fn new(connector: Rc<Connector>, settings: &ProxySettings, facts: Facts) -> Self {
-        Self(Rc::new(Inner {
+    pub(super) fn new(
+        connector: Rc<Connector>,
+        settings: &ProxySettings,
+        recorder: Recorder,
+    ) -> Self {
+        Self(Rc::new(Http2PoolState {
             connector,
-            facts,
+            recorder,
             max_connections: settings.max_connections,
             max_waiting: settings.max_waiting,
             max_header: settings.max_response_header,
             connect_timeout: settings.connect_timeout,
             keep_alive: settings.keep_alive,
             connections: RefCell::default(),
-            lifetime: RefCell::default(),
+            request_limit: RefCell::default(),
             dialing: Cell::new(0),
             opened: Cell::new(0),
             waiting: Cell::new(0),
             failures: Cell::new(0),
             failed: RefCell::default(),
             expected_streams: Cell::new(EXPECTED_STREAMS),
-            room: Rc::default(),
-            is_swept: Cell::new(false),
+            capacity: Rc::default(),
+            has_sweeper: Cell::new(false),
         }))
     }
 
@@ -117,40 +121,40 @@ impl SharedPool {
         if let Some(connection) = self.find(need) {
             return Ok(connection);
         }
-        let _waiting = Waiting::among(&self.0)?;
+        let _waiting = WaitingGuard::new(&self.0)?;
         let found = timeout(self.0.connect_timeout, self.wait(need)).await;
         found.unwrap_or_else(|_elapsed| self.find_any(need).ok_or(Failure::ConnectTimeout))
     }
 
     async fn wait(&self, need: Need) -> Result<Http2Connection, Failure> {
-        let inner = &*self.0;
-        let failures = inner.failures.get();
-        let mut seen = inner.room.growths();
+        let state = &*self.0;
+        let failures = state.failures.get();
+        let mut seen = state.capacity.version();
         loop {
             // Registered before the check below, so that no wake-up is missed.
-            let mut room = pin!(inner.room.notified());
-            room.as_mut().enable();
+            let mut notified = pin!(state.capacity.notified());
+            notified.as_mut().enable();
             if let Some(connection) = self.find(need) {
                 if need.upload.is_some() {
                     // The upload may leave enough of the window for others: wake the next request.
-                    inner.room.pass_on(&mut seen);
+                    state.capacity.pass_on(&mut seen);
                 }
                 return Ok(connection);
             }
-            if inner.failures.get() > failures && inner.dialing.get() == 0 {
-                let failed = inner.failed.borrow().as_ref().map(|(failure, _)| failure.clone());
+            if state.failures.get() > failures && state.dialing.get() == 0 {
+                let failed = state.failed.borrow().as_ref().map(|(failure, _)| failure.clone());
                 let failure = failed.unwrap_or(Failure::ConnectTimeout);
                 return self.find_any(need).ok_or(failure);
             }
-            if self.needs_dial() && !self.dial() && inner.dialing.get() == 0 {
+            if self.needs_dial() && !self.dial() && state.dialing.get() == 0 {
                 let found = self.find_any(need);
                 // A silent connection may yet acknowledge its PING, and have room again.
-                if found.is_some() || !inner.has_silent() {
+                if found.is_some() || !state.has_silent() {
                     return found.ok_or(Failure::MaxConnections);
                 }
             }
-            inner.room.pass_on(&mut seen);
-            room.await;
+            state.capacity.pass_on(&mut seen);
+            notified.await;
         }
     }
 
@@ -164,15 +168,15 @@ impl SharedPool {
     /// expire.
     fn find(&self, need: Need) -> Option<Http2Connection> {
         let (mut found, mut room) = (None, 0);
-        self.0.each(|kept, free| {
+        self.0.visit(|pooled, free| {
             room += free;
             let fits = found.is_none()
                 && free > 0
-                && kept.number > need.newer_than
-                && need.upload.is_none_or(|length| kept.connection.takes_upload(length));
+                && pooled.number > need.newer_than
+                && need.upload.is_none_or(|length| pooled.connection.takes_upload(length));
             if fits {
-                kept.expires = Instant::now() + self.0.keep_alive;
-                found = Some(kept.connection.clone());
+                pooled.expires = Instant::now() + self.0.keep_alive;
+                found = Some(pooled.connection.clone());
             }
         });
         let connection = found?;
@@ -191,57 +195,57 @@ impl SharedPool {
 
     /// Starts to open a connection. Returns `false` if `max_connections` is reached.
     fn dial(&self) -> bool {
-        let Some(place) = self.0.facts.admit(self.0.max_connections) else { return false };
+        let Some(slot) = self.0.recorder.acquire_slot(self.0.max_connections) else { return false };
         self.0.dialing.set(self.0.dialing.get() + 1);
         let pool = self.clone();
         // Owned by the pool; ends within connect_timeout. The pool keeps the connection even if the
         // request that needed it has been cancelled.
         drop(tokio::task::spawn_local(async move {
-            let opened = pool.0.open(place).await;
+            let opened = pool.0.open(slot).await;
             pool.dialed(opened);
         }));
         true
     }
 
     fn dialed(&self, opened: Result<Http2Connection, Failure>) {
-        let inner = &*self.0;
-        inner.dialing.set(inner.dialing.get() - 1);
+        let state = &*self.0;
+        state.dialing.set(state.dialing.get() - 1);
         match opened {
             Ok(connection) => self.add(connection),
             Err(failure) => {
-                inner.failures.set(inner.failures.get() + 1);
-                inner.failed.replace(Some((failure, Instant::now())));
+                state.failures.set(state.failures.get() + 1);
+                state.failed.replace(Some((failure, Instant::now())));
             }
         }
-        inner.room.changed();
+        state.capacity.notify_all();
     }
 
     fn add(&self, connection: Http2Connection) {
-        let inner = &*self.0;
-        let streams = inner.lifetime.borrow().left(0).min(connection.max_streams());
-        inner.expected_streams.set(streams.max(1));
-        let number = inner.opened.get() + 1;
-        inner.opened.set(number);
-        let expires = Instant::now() + inner.keep_alive;
-        inner.connections.borrow_mut().push(Kept { connection, number, expires });
-        if !inner.is_swept.replace(true) {
+        let state = &*self.0;
+        let streams = state.request_limit.borrow().remaining(0).min(connection.max_streams());
+        state.expected_streams.set(streams.max(1));
+        let number = state.opened.get() + 1;
+        state.opened.set(number);
+        let expires = Instant::now() + state.keep_alive;
+        state.connections.borrow_mut().push(PooledConnection { connection, number, expires });
+        if !state.has_sweeper.replace(true) {
             // Owned by the pool: the task ends when the pool is empty or dropped.
             drop(tokio::task::spawn_local(sweep(Rc::downgrade(&self.0))));
         }
     }
 }
 
-impl Inner {
+impl Http2PoolState {
     /// Opens a connection within `connect_timeout`.
-    async fn open(&self, place: Place) -> Result<Http2Connection, Failure> {
-        let place = Rc::new(place);
+    async fn open(&self, slot: ConnectionSlot) -> Result<Http2Connection, Failure> {
+        let slot = Rc::new(slot);
         let opening = async {
             let mut attempts = 1;
             loop {
                 let socket = self.connector.connect(true).await;
                 let socket = socket.map_err(|error| Failure::connect(&error))?;
-                let (place, header) = (Rc::clone(&place), self.max_header);
-                match Http2Connection::open(socket, place, &self.room, header).await {
+                let (slot, header) = (Rc::clone(&slot), self.max_header);
+                match Http2Connection::open(socket, slot, &self.capacity, header).await {
                     Err(reason) if reason.is_plain_end() && attempts < MAX_OPENINGS => {
                         attempts += 1;
                     }
@@ -254,28 +258,29 @@ impl Inner {
 
     /// Visits each connection with the number of further requests that it takes. Removes
     /// connections that take no more, ever; the requests on them keep these open.
-    fn each(&self, mut look: impl FnMut(&mut Kept, usize)) {
-        let mut lifetime = self.lifetime.borrow_mut();
-        self.connections.borrow_mut().retain_mut(|kept| {
-            let Kept { connection, .. } = kept;
+    fn visit(&self, mut visit: impl FnMut(&mut PooledConnection, usize)) {
+        let mut request_limit = self.request_limit.borrow_mut();
+        self.connections.borrow_mut().retain_mut(|pooled| {
+            let PooledConnection { connection, .. } = pooled;
             if let Some(requests) = connection.goaway_after() {
-                lifetime.ended_after(requests);
+                request_limit.goaway_after(requests);
             } else if connection.open_streams() == 0 {
-                lifetime.lived_to(connection.opened_streams());
+                request_limit.survived(connection.opened_streams());
             }
             if connection.is_unusable() {
                 return false;
             }
-            let room =
-                connection.available_streams().min(lifetime.left(connection.opened_streams()));
-            look(kept, room);
+            let room = connection
+                .available_streams()
+                .min(request_limit.remaining(connection.opened_streams()));
+            visit(pooled, room);
             true
         });
     }
 
     /// Whether a connection is waiting for a PING ACK and takes no requests until then.
     fn has_silent(&self) -> bool {
-        self.connections.borrow().iter().any(|kept| kept.connection.is_silent())
+        self.connections.borrow().iter().any(|pooled| pooled.connection.is_silent())
     }
 
     /// Whether a spare connection may be opened.
@@ -288,35 +293,36 @@ impl Inner {
     /// Drops connections that were idle for `keep_alive`; returns when the next one expires.
     fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
-        self.each(|kept, _| {
-            if kept.connection.open_streams() > 0 {
-                kept.expires = now + self.keep_alive;
+        self.visit(|pooled, _| {
+            if pooled.connection.open_streams() > 0 {
+                pooled.expires = now + self.keep_alive;
             }
         });
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|kept| kept.expires > now);
-        connections.iter().map(|kept| kept.expires).min()
+        connections.retain(|pooled| pooled.expires > now);
+        connections.iter().map(|pooled| pooled.expires).min()
     }
 }
 
-async fn sweep(pool: Weak<Inner>) {
-    const AT_LEAST: Duration = Duration::from_secs(1);
+async fn sweep(pool: Weak<Http2PoolState>) {
+    // Wakes at least every ten seconds, to drop connections that the backend has closed meanwhile.
+    const MIN_INTERVAL: Duration = Duration::from_secs(1);
     while let Some(pool) = pool.upgrade() {
         let next = pool.sweep();
-        pool.is_swept.set(next.is_some());
+        pool.has_sweeper.set(next.is_some());
         drop(pool);
         let Some(next) = next else { return };
         let now = Instant::now();
-        tokio::time::sleep_until(next.clamp(now + AT_LEAST, now + 10 * AT_LEAST)).await;
+        tokio::time::sleep_until(next.clamp(now + MIN_INTERVAL, now + 10 * MIN_INTERVAL)).await;
     }
 }
 
 /// Counts a waiting request until it is dropped.
 #[derive(Debug)]
-struct Waiting<'p>(&'p Inner);
+struct WaitingGuard<'p>(&'p Http2PoolState);
 
-impl<'p> Waiting<'p> {
-    fn among(pool: &'p Inner) -> Result<Self, Failure> {
+impl<'p> WaitingGuard<'p> {
+    fn new(pool: &'p Http2PoolState) -> Result<Self, Failure> {
         if pool.waiting.get() >= pool.max_waiting {
             return Err(Failure::MaxWaiting);
         }
@@ -325,7 +331,7 @@ impl<'p> Waiting<'p> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.waiting.set(self.0.waiting.get() - 1);
     }

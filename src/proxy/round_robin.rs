@@ -6,12 +6,12 @@ use super::upstream::Upstream;
 
 /// The upstreams of one route.
 #[derive(Debug)]
-pub(super) struct Balance {
+pub(super) struct RoundRobin {
     upstreams: Vec<Upstream>,
     next: Cell<usize>,
 }
 
-impl Balance {
+impl RoundRobin {
     /// The first request of this shard goes to the upstream at index `first`, modulo their number.
     pub(super) fn new(upstreams: Vec<Upstream>, first: usize) -> Self {
         debug_assert!(!upstreams.is_empty(), "the configuration requires at least one");
@@ -19,13 +19,13 @@ impl Balance {
     }
 
     /// An upstream to name in an error that concerns none of them.
-    pub(super) fn any(&self) -> &Upstream {
+    pub(super) fn first(&self) -> &Upstream {
         &self.upstreams[0]
     }
 
     /// The upstreams in the order in which to try them: those that are up, rotated for each
     /// request, and then those marked down, in case all are.
-    pub(super) fn turn(&self) -> impl Iterator<Item = &Upstream> + use<'_> {
+    pub(super) fn candidates(&self) -> impl Iterator<Item = &Upstream> + use<'_> {
         let (only, several) = match &*self.upstreams {
             [only] => (Some(only), Vec::new()),
             _ => (None, self.order()),
@@ -37,8 +37,8 @@ impl Balance {
         let (mut up, down): (Vec<_>, Vec<_>) =
             self.upstreams.iter().partition(|upstream| upstream.is_up());
         if !up.is_empty() {
-            let turn = self.next.replace(self.next.get().wrapping_add(1));
-            let first = turn % up.len();
+            let count = self.next.replace(self.next.get().wrapping_add(1));
+            let first = count % up.len();
             up.rotate_left(first);
         }
         up.extend(down);
