@@ -15,7 +15,7 @@ pub struct Hold {
     /// The channels to subscribe; at least one.
     pub channels: Vec<HeldChannel>,
     /// The backend's own keep-alive (`Grip-Keep-Alive`); `None`: that of the route.
-    pub keep_alive: Option<KeepAlive>,
+    pub keep_alive: Option<GripKeepAlive>,
     /// The status for the client (`Grip-Status`), if it differs from that of the response.
     pub status: Option<StatusCode>,
 }
@@ -31,7 +31,7 @@ pub struct HeldChannel {
 
 /// What is sent on an idle stream (`Grip-Keep-Alive`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeepAlive {
+pub struct GripKeepAlive {
     /// The bytes to send.
     pub text: Bytes,
     /// The interval; `None`: that of the route.
@@ -55,14 +55,14 @@ pub enum InstructError {
     Filter,
     /// A header with invalid syntax.
     #[error("{0} is malformed")]
-    Unreadable(&'static str),
+    Malformed(&'static str),
 }
 
 /// Parses the instructions; `None`: the response holds no stream.
 ///
 /// # Errors
 /// See [`InstructError`]: each is the backend's fault.
-pub fn hold(headers: &HeaderMap) -> Result<Option<Hold>, InstructError> {
+pub fn parse(headers: &HeaderMap) -> Result<Option<Hold>, InstructError> {
     let Some(hold) = headers.get("grip-hold") else {
         return Ok(None);
     };
@@ -86,10 +86,10 @@ pub fn hold(headers: &HeaderMap) -> Result<Option<Hold>, InstructError> {
 }
 
 fn text<'a>(value: &'a HeaderValue, name: &'static str) -> Result<&'a str, InstructError> {
-    std::str::from_utf8(value.as_bytes()).map_err(|_not_text| InstructError::Unreadable(name))
+    std::str::from_utf8(value.as_bytes()).map_err(|_not_text| InstructError::Malformed(name))
 }
 
-fn channel(item: Item<'_>) -> Result<HeldChannel, InstructError> {
+fn channel(item: ListItem<'_>) -> Result<HeldChannel, InstructError> {
     if item.parameter("filter").is_some() {
         return Err(InstructError::Filter);
     }
@@ -97,46 +97,46 @@ fn channel(item: Item<'_>) -> Result<HeldChannel, InstructError> {
     Ok(HeldChannel { name: item.value.to_owned(), prev_id: prev_id.map(str::to_owned) })
 }
 
-fn keep_alive(value: &HeaderValue) -> Result<KeepAlive, InstructError> {
-    const UNREADABLE: InstructError = InstructError::Unreadable("Grip-Keep-Alive");
+fn keep_alive(value: &HeaderValue) -> Result<GripKeepAlive, InstructError> {
+    const MALFORMED: InstructError = InstructError::Malformed("Grip-Keep-Alive");
     let whole = text(value, "Grip-Keep-Alive")?;
     // The text ends at the first semicolon, and may contain commas.
     let (value, parameters) = whole.split_once(';').unwrap_or((whole, ""));
-    let (value, parameters) = (value.trim(), parameters_of(parameters).ok_or(UNREADABLE)?);
-    let item = Item { value, parameters };
+    let (value, parameters) = (value.trim(), parameters_of(parameters).ok_or(MALFORMED)?);
+    let item = ListItem { value, parameters };
     let text = match item.parameter("format") {
         None | Some("" | "raw") => value.as_bytes().to_vec(),
-        Some("cstring") => unescape(value).ok_or(UNREADABLE)?,
-        Some("base64") => BASE64_STANDARD.decode(value).map_err(|_not_base64| UNREADABLE)?,
-        Some(_) => return Err(UNREADABLE),
+        Some("cstring") => unescape(value).ok_or(MALFORMED)?,
+        Some("base64") => BASE64_STANDARD.decode(value).map_err(|_not_base64| MALFORMED)?,
+        Some(_) => return Err(MALFORMED),
     };
     let timeout = match item.parameter("timeout") {
         None => None,
-        Some(seconds) => Some(seconds.parse().map_err(|_no_number| UNREADABLE)?),
+        Some(seconds) => Some(seconds.parse().map_err(|_no_number| MALFORMED)?),
     };
     if text.is_empty() {
-        return Err(UNREADABLE);
+        return Err(MALFORMED);
     }
     let timeout = timeout.filter(|&seconds| seconds > 0).map(|seconds: u32| seconds.into());
-    Ok(KeepAlive { text: text.into(), timeout: timeout.map(Duration::from_secs) })
+    Ok(GripKeepAlive { text: text.into(), timeout: timeout.map(Duration::from_secs) })
 }
 
 /// A status code, optionally followed by a reason phrase.
 fn status(value: &HeaderValue) -> Result<StatusCode, InstructError> {
-    const UNREADABLE: InstructError = InstructError::Unreadable("Grip-Status");
+    const MALFORMED: InstructError = InstructError::Malformed("Grip-Status");
     let code = text(value, "Grip-Status")?.split(' ').next().unwrap_or_default();
-    let status = code.parse().map_err(|_no_status| UNREADABLE)?;
-    if (200..=599).contains(&StatusCode::as_u16(&status)) { Ok(status) } else { Err(UNREADABLE) }
+    let status = code.parse().map_err(|_no_status| MALFORMED)?;
+    if (200..=599).contains(&StatusCode::as_u16(&status)) { Ok(status) } else { Err(MALFORMED) }
 }
 
 /// One value of a list with its parameters.
 #[derive(Debug)]
-struct Item<'a> {
+struct ListItem<'a> {
     value: &'a str,
     parameters: Vec<(&'a str, String)>,
 }
 
-impl Item<'_> {
+impl ListItem<'_> {
     fn parameter(&self, name: &str) -> Option<&str> {
         let mut named = self.parameters.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         named.next().map(|(_, value)| value.as_str())
@@ -144,7 +144,7 @@ impl Item<'_> {
 }
 
 /// Parses a list such as `a; prev-id=1, b`. Empty elements are ignored (RFC 9110, section 5.6.1).
-fn items(list: &str) -> impl Iterator<Item = Result<Item<'_>, InstructError>> {
+fn items(list: &str) -> impl Iterator<Item = Result<ListItem<'_>, InstructError>> {
     let mut rest = list;
     let texts = std::iter::from_fn(move || {
         let end = end_of_item(rest)?;
@@ -155,8 +155,8 @@ fn items(list: &str) -> impl Iterator<Item = Result<Item<'_>, InstructError>> {
     texts.filter(|item| !item.is_empty()).map(|item| {
         let (value, parameters) = item.split_once(';').unwrap_or((item, ""));
         let parameters = parameters_of(parameters);
-        let parameters = parameters.ok_or(InstructError::Unreadable("Grip-Channel"))?;
-        Ok(Item { value: value.trim(), parameters })
+        let parameters = parameters.ok_or(InstructError::Malformed("Grip-Channel"))?;
+        Ok(ListItem { value: value.trim(), parameters })
     })
 }
 
@@ -253,7 +253,7 @@ mod tests {
 
     use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-    use super::{Hold, InstructError, hold};
+    use super::{Hold, InstructError, parse};
 
     fn read(fields: &[(&'static str, &str)]) -> Result<Option<Hold>, InstructError> {
         let mut headers = HeaderMap::new();
@@ -261,7 +261,7 @@ mod tests {
             let value = HeaderValue::from_bytes(value.as_bytes()).expect("a value");
             headers.append(HeaderName::from_static(name), value);
         }
-        hold(&headers)
+        parse(&headers)
     }
 
     fn channels(values: &[&str]) -> Result<Vec<(String, Option<String>)>, InstructError> {
@@ -301,8 +301,8 @@ mod tests {
         assert_eq!(channels(&[]), Err(InstructError::NoChannel));
         assert_eq!(channels(&["", " , "]), Err(InstructError::NoChannel));
         assert_eq!(channels(&["a; filter=skip-self"]), Err(InstructError::Filter));
-        let unreadable = Err(InstructError::Unreadable("Grip-Channel"));
-        assert_eq!(channels(&["a; prev-id=\"1"]), unreadable);
+        let malformed = Err(InstructError::Malformed("Grip-Channel"));
+        assert_eq!(channels(&["a; prev-id=\"1"]), malformed);
     }
 
     #[test]
@@ -310,7 +310,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("grip-hold", HeaderValue::from_static("stream"));
         headers.insert("grip-channel", HeaderValue::from_bytes(b"\xff").expect("a value"));
-        assert_eq!(hold(&headers), Err(InstructError::Unreadable("Grip-Channel")));
+        assert_eq!(parse(&headers), Err(InstructError::Malformed("Grip-Channel")));
     }
 
     #[test]
@@ -345,8 +345,8 @@ mod tests {
             "x; timeout=-1",
             "x; format=\"raw",
         ] {
-            let unreadable = Err(InstructError::Unreadable("Grip-Keep-Alive"));
-            assert_eq!(keep_alive(value), unreadable, "{value}");
+            let malformed = Err(InstructError::Malformed("Grip-Keep-Alive"));
+            assert_eq!(keep_alive(value), malformed, "{value}");
         }
     }
 
@@ -359,7 +359,7 @@ mod tests {
         assert_eq!(status("201"), Ok(Some(StatusCode::CREATED)));
         assert_eq!(status("304 Not Modified"), Ok(Some(StatusCode::NOT_MODIFIED)));
         for value in ["", "OK", "99", "101", "700", "2000"] {
-            assert_eq!(status(value), Err(InstructError::Unreadable("Grip-Status")), "{value}");
+            assert_eq!(status(value), Err(InstructError::Malformed("Grip-Status")), "{value}");
         }
     }
 }

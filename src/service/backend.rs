@@ -73,7 +73,7 @@ impl Backend {
                 return Ok(response.map(ResponseBody::Tunnel));
             }
         };
-        let hold = instruct::hold(response.headers());
+        let hold = instruct::parse(response.headers());
         grip::strip(response.headers_mut());
         match (hold, &route.handover) {
             (Ok(None), _) => Ok(self.pass_on((service, route), response, asked, connection)),

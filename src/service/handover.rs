@@ -17,7 +17,7 @@ use super::prologue::Prologue;
 use super::rejection::Rejection;
 use super::{Service, passing};
 use crate::event::InvalidChannelName;
-use crate::grip::instruct::{HeldChannel, Hold, InstructError, KeepAlive};
+use crate::grip::instruct::{GripKeepAlive, HeldChannel, Hold, InstructError};
 use crate::hub::{Beginning, LastSeen, StreamRequest, StreamSettings};
 use crate::proxy::UpstreamBody;
 use crate::route::{ChannelError, Handover, Route};
@@ -44,7 +44,7 @@ impl HandoverError {
             Self::Instruct(InstructError::LongPolling) => "long_polling",
             Self::Instruct(InstructError::NoChannel) => "no_channel",
             Self::Instruct(InstructError::Filter) => "filter",
-            Self::Instruct(InstructError::Unreadable(header)) => header,
+            Self::Instruct(InstructError::Malformed(header)) => header,
             Self::Channel(ChannelError::TooMany(_)) => "channels",
             Self::Channel(ChannelError::Invalid(InvalidChannelName::Reserved)) => "reserved",
             Self::Channel(ChannelError::Invalid(InvalidChannelName::TooLong)) => "long_name",
@@ -142,9 +142,9 @@ fn open_up(headers: &mut HeaderMap) {
 /// The route's settings, with what the backend wants to be said on a quiet stream.
 fn kept_alive(
     settings: &Arc<StreamSettings>,
-    keep_alive: Option<KeepAlive>,
+    keep_alive: Option<GripKeepAlive>,
 ) -> Arc<StreamSettings> {
-    let Some(KeepAlive { text, timeout }) = keep_alive else {
+    let Some(GripKeepAlive { text, timeout }) = keep_alive else {
         return Arc::clone(settings);
     };
     let mut settings = StreamSettings::clone(settings);
