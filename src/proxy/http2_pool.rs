@@ -246,7 +246,7 @@ impl Http2PoolState {
                 let socket = socket.map_err(|error| Failure::connect(&error))?;
                 let (slot, header) = (Rc::clone(&slot), self.max_header);
                 match Http2Connection::open(socket, slot, &self.capacity, header).await {
-                    Err(reason) if reason.is_plain_end() && attempts < MAX_OPENINGS => {
+                    Err(reason) if reason.is_orderly_close() && attempts < MAX_OPENINGS => {
                         attempts += 1;
                     }
                     opened => return opened.map_err(|reason| Failure::connect(&reason)),

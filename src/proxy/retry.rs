@@ -93,7 +93,7 @@ impl RetryPolicy {
         attempts: &mut Attempts,
     ) -> Result<Retry, SendError> {
         let LostRequest { reason, is_unprocessed, mut request } = lost;
-        let is_lost = reason.is_of_the_connection() && !is_first && !attempts.is_retried;
+        let is_lost = reason.is_connection_failure() && !is_first && !attempts.is_retried;
         let failure = Failure::http2(&reason);
         if is_unprocessed {
             if !request.body_mut().rewind() {

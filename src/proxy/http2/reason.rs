@@ -53,13 +53,13 @@ pub(in crate::proxy) struct LostRequest {
 
 impl Reason {
     /// Whether the connection is at fault, so that another one may work.
-    pub(in crate::proxy) fn is_of_the_connection(&self) -> bool {
+    pub(in crate::proxy) fn is_connection_failure(&self) -> bool {
         matches!(self, Self::ConnectionLost(_) | Self::Reset(Code::ENHANCE_YOUR_CALM))
     }
 
     /// Whether the connection was closed without an error. A server that is being restarted does
     /// this to the connections that it has accepted last.
-    pub(in crate::proxy) fn is_plain_end(&self) -> bool {
+    pub(in crate::proxy) fn is_orderly_close(&self) -> bool {
         matches!(self, Self::ConnectionLost(_) | Self::GoAway(Code::NO_ERROR, _))
     }
 }

@@ -339,7 +339,7 @@ mod tests {
         let Poll::Ready(Err(lost)) = Pin::new(&mut response).poll(&mut context) else {
             panic!("still pending");
         };
-        assert!(!lost.is_unprocessed && !lost.reason.is_of_the_connection(), "{lost:?}");
+        assert!(!lost.is_unprocessed && !lost.reason.is_connection_failure(), "{lost:?}");
     }
 
     #[test]

@@ -323,8 +323,8 @@ impl ConnectionShared {
 
     /// Whether a stream up to this one is still open.
     fn has_open_up_to(&self, last: u32) -> bool {
-        let behind = self.opened_streams().saturating_sub(last.div_ceil(2));
-        self.streams.get() > behind as usize
+        let above = self.opened_streams().saturating_sub(last.div_ceil(2));
+        self.streams.get() > above as usize
     }
 
     /// Records that the connection has ended.
