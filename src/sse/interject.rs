@@ -1,29 +1,29 @@
-//! Comments put into a stream that somebody else writes, so that it is kept alive.
+//! Inserts keep-alive comments into an event stream that a backend writes.
 //!
-//! The stream goes on byte by byte as it came. A comment is one line, `:`, and stands only where a
-//! line begins: it fires no event, ends none, and does not become part of one. It ends as the lines
-//! around it do: some clients look for the end of an event as two line ends of one kind, and would
-//! miss `LF CR LF`. Pure: when it is time for a comment is not known here.
+//! The stream passes through byte by byte. A comment is a single line, `:`, inserted only at the
+//! start of a line: it dispatches no event, ends none and does not become part of one. It uses the
+//! line ending of the lines around it: some clients detect the end of an event by two equal line
+//! endings, and would miss `LF CR LF`. Pure: the caller decides when a comment is due.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use super::place::{MARK, Place};
 
-/// What goes out of a stream that comes in.
+/// Passes an event stream through, and inserts comments.
 #[derive(Debug, Default)]
 pub struct Interjector {
     place: Place,
-    // A comment stands before the first byte, so that a byte order mark would not open the stream
-    // any more. It says nothing (the stream is UTF-8 in any case), and is left out.
+    // A comment was sent before the first byte, so a byte order mark would no longer stand at the
+    // start of the stream. It carries no information (the stream is always UTF-8) and is dropped.
     is_mark_late: bool,
-    // The last line ended with a CR, and its LF was written with a comment: the stream's own is
-    // left out.
+    // The last line ended with a CR, and its LF was sent before a comment: an LF that follows in
+    // the stream is dropped.
     is_lf_written: bool,
 }
 
 impl Interjector {
-    /// The next bytes of the stream, as they go out: as they are. Fewer, or none, only behind a
-    /// comment: an LF that went out before it, and a byte order mark that comes too late.
+    /// Returns the next bytes of the stream as they are to be sent: unchanged, except that an LF
+    /// already sent before a comment and a byte order mark after a comment are dropped.
     pub fn pass(&mut self, mut bytes: Bytes) -> Bytes {
         if bytes.is_empty() {
             return bytes;
@@ -38,7 +38,7 @@ impl Interjector {
         self.pass_first(bytes)
     }
 
-    /// A comment, where one may stand now.
+    /// Returns a comment, if one may be inserted now.
     pub fn comment(&mut self) -> Option<Bytes> {
         let comment: &[u8] = match self.place {
             Place::Mark(_) | Place::InLine => return None,
@@ -48,8 +48,8 @@ impl Interjector {
             }
             Place::LineEnd { is_crlf: false, .. } => b":\n",
             Place::LineEnd { is_crlf: true, .. } => b":\r\n",
-            // Whether the lines end with CR or CRLF is not known yet. An LF that follows belongs to
-            // the CR of the comment, and all is as before.
+            // Whether the lines end with CR or CRLF is not known yet. An LF that follows completes
+            // the CR of the comment, which then has the same line ending.
             Place::AfterCr { is_empty: false, .. } => b":\r",
             Place::AfterCr { is_empty: true, is_in_crlf } => {
                 self.is_lf_written = true;
@@ -60,19 +60,19 @@ impl Interjector {
         Some(Bytes::from_static(comment))
     }
 
-    /// What is left when the stream is over.
+    /// Returns the bytes still withheld when the stream has ended.
     pub fn finish(&mut self) -> Bytes {
         let withheld = self.withheld();
         self.is_mark_late = false;
         Bytes::from_static(withheld)
     }
 
-    /// Whether all events that have gone out are whole.
+    /// Whether every event sent so far is complete.
     pub fn is_between_blocks(&self) -> bool {
         self.place.is_between_blocks()
     }
 
-    /// The first bytes of a stream that a comment stands before.
+    /// Handles the first bytes of a stream after a comment was sent before them.
     fn pass_first(&mut self, mut bytes: Bytes) -> Bytes {
         let withheld = self.withheld();
         let awaited = &MARK[withheld.len()..];
@@ -113,23 +113,24 @@ mod tests {
     use super::Interjector;
     use crate::sse::parse::{Item, Parser};
 
-    /// What goes out when the stream comes in these pieces, with a comment wherever one may stand
-    /// before a piece, and at the end, and the numbers say so.
+    /// Passes `pieces` through. Before each piece and at the end, inserts as many comments as
+    /// `comments` returns, where one may be inserted. Returns the output and the number of
+    /// comments.
     fn pass(pieces: &[&[u8]], mut comments: impl FnMut() -> usize) -> (Vec<u8>, usize) {
-        let (mut interjector, mut out, mut said) = (Interjector::default(), Vec::new(), 0);
-        let mut say = |interjector: &mut Interjector, out: &mut Vec<u8>| {
+        let (mut interjector, mut out, mut inserted) = (Interjector::default(), Vec::new(), 0);
+        let mut insert = |interjector: &mut Interjector, out: &mut Vec<u8>| {
             for comment in (0..comments()).filter_map(|_| interjector.comment()) {
                 out.extend_from_slice(&comment);
-                said += 1;
+                inserted += 1;
             }
         };
         for piece in pieces {
-            say(&mut interjector, &mut out);
+            insert(&mut interjector, &mut out);
             out.extend_from_slice(&interjector.pass(Bytes::copy_from_slice(piece)));
         }
-        say(&mut interjector, &mut out);
+        insert(&mut interjector, &mut out);
         out.extend_from_slice(&interjector.finish());
-        (out, said)
+        (out, inserted)
     }
 
     fn read(stream: &[u8]) -> (Vec<Item>, String) {
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_stand_only_where_a_line_begins() {
+    fn comments_are_inserted_only_at_the_start_of_a_line() {
         for (pieces, expected) in [
             (&["data: a\n\n"][..], ":\ndata: a\n\n:\n"),
             (&["data: a", "\n", "\n", "data"], ":\ndata: a\n:\n\n:\ndata"),
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_ends_as_the_lines_around_it() {
+    fn a_comment_has_the_line_ending_of_the_lines_around_it() {
         for (pieces, expected) in [
             // CRLF.
             (&["data: a\r\n\r\n", "data: b\r\n"][..], ":\ndata: a\r\n\r\n:\r\ndata: b\r\n:\r\n"),
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_stream_gets_comments_for_ever() {
+    fn an_idle_stream_takes_any_number_of_comments() {
         for stream in ["", "data: a\n\n", "data: a\r\n\r\n", "data: a\r\r", "data: a\r"] {
             let mut interjector = Interjector::default();
             let _passed = interjector.pass(Bytes::from_static(stream.as_bytes()));
@@ -179,23 +180,23 @@ mod tests {
         }
     }
 
-    /// With a comment before each piece, and at the end, wherever one may stand.
+    /// Inserts a comment before each piece and at the end, where one may be inserted.
     fn with_comments(pieces: &[&str]) -> String {
         let pieces: Vec<_> = pieces.iter().map(|piece| piece.as_bytes()).collect();
         String::from_utf8(pass(&pieces, || 1).0).expect("pieces are text")
     }
 
     #[test]
-    fn a_mark_in_pieces_is_left_out_only_when_a_comment_came_before_it() {
+    fn a_split_byte_order_mark_is_dropped_only_after_a_comment() {
         let pieces = [&b"\xef"[..], b"\xbb", b"\xbfdata: a\n\n"];
         assert_eq!(pass(&pieces, || 0).0, b"\xef\xbb\xbfdata: a\n\n");
         assert_eq!(pass(&pieces, || 1).0, b":\ndata: a\n\n:\n");
-        assert_eq!(pass(&pieces[..2], || 1).0, b":\n\xef\xbb", "no mark at all");
+        assert_eq!(pass(&pieces[..2], || 1).0, b":\n\xef\xbb", "not a byte order mark");
         assert_eq!(pass(&[b"\xef", b"\xbbx"], || 1).0, b":\n\xef\xbbx");
         assert_eq!(pass(&[b"\xef\xbb\xbf", b"\xef\xbb\xbf"], || 1).0, b":\n:\n\xef\xbb\xbf");
     }
 
-    /// Streams of what is hard about streams.
+    /// Streams of tokens that are hard to handle.
     fn streams() -> impl Strategy<Value = Vec<u8>> {
         let words = prop::sample::select(vec![
             &b"\n"[..],
@@ -230,8 +231,8 @@ mod tests {
         begins.zip(&ends).map(|(begin, &end)| &stream[begin..end]).collect()
     }
 
-    /// The events of a stream, read as Symfony's client and PyPI's `sseclient` do: what stands before
-    /// two or more line ends of one kind; and in it every line that is no comment.
+    /// Splits a stream into events as Symfony's client and PyPI's `sseclient` do: at two or more
+    /// equal line endings. Returns the lines of each event except comments.
     fn blocks(stream: &[u8]) -> Vec<Vec<String>> {
         let text = std::str::from_utf8(stream).expect("text");
         let (mut blocks, mut begin, mut at) = (Vec::new(), 0, 0);
@@ -257,23 +258,24 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         #[test]
-        fn a_browser_sees_the_same_with_and_without_comments(
+        fn comments_do_not_change_what_a_browser_dispatches(
             stream in streams(),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
             comments in prop::collection::vec(0usize..3, 10),
         ) {
             let pieces = cut(&stream, &cuts);
             let mut numbers = comments.into_iter().cycle();
-            let (out, said) = pass(&pieces, || numbers.next().unwrap_or_default());
+            let (out, inserted) = pass(&pieces, || numbers.next().unwrap_or_default());
             prop_assert_eq!(read(&out), read(&stream));
-            prop_assert!(out.len() + 3 >= stream.len() + 2 * said, "only a mark may be left out");
+            let least = stream.len() + 2 * inserted;
+            prop_assert!(out.len() + 3 >= least, "only a byte order mark may be dropped");
 
             let (untouched, _) = pass(&pieces, || 0);
             prop_assert_eq!(untouched, stream);
         }
 
         #[test]
-        fn a_client_that_looks_for_two_line_ends_of_one_kind_sees_the_same(
+        fn comments_do_not_change_what_a_client_that_splits_at_equal_line_endings_reads(
             line_end in prop::sample::select(vec!["\n", "\r", "\r\n"]),
             lines in prop::collection::vec(
                 prop::sample::select(vec!["", "data: a", "event: e", "id: 1", ": c"]),

@@ -1,42 +1,42 @@
-//! Where an event stream stands after its last byte: what may follow there.
+//! The state of an event stream after its last byte, which decides what may follow.
 //!
-//! Follows the lines of WHATWG HTML, section 9.2.6, wherever the bytes were cut on their way, and
-//! looks at a handful of them only. Pure.
+//! Tracks lines as in WHATWG HTML §9.2.6, however the bytes are split, and examines only the last
+//! few bytes. Pure.
 
-/// The byte order mark that may open a stream, and that counts only there.
+/// The byte order mark, which counts only at the start of a stream.
 pub(super) const MARK: &[u8; 3] = b"\xef\xbb\xbf";
-/// What shows whether a line is empty, and how the one before it ended: two line ends, of two bytes
-/// each at most.
+/// The longest suffix that determines the state, in bytes: two line endings of at most two bytes
+/// each. They show whether the last line is empty, and how the line before it ended.
 const LAST_BYTES: usize = 4;
 
-/// Where a stream stands.
+/// The state of a stream after its last byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
     /// Before its first byte.
     #[default]
     Start,
-    /// So many bytes of what may be a byte order mark have come.
+    /// After this many bytes of what may be a byte order mark.
     Mark(usize),
-    /// Somewhere in a line.
+    /// Inside a line.
     InLine,
-    /// Behind the end of a line. An empty one ends a block.
+    /// After a line ending. The end of an empty line ends a block.
     LineEnd {
-        /// Whether that line was empty.
+        /// Whether the line was empty.
         is_empty: bool,
-        /// Whether it was ended by a CRLF.
+        /// Whether the line ended with CRLF.
         is_crlf: bool,
     },
-    /// Behind a CR, whose LF may still come.
+    /// After a CR, to which a following LF would belong.
     AfterCr {
         /// Whether the line that it ends was empty.
         is_empty: bool,
-        /// Whether the line before an empty one was ended by a CRLF: then an LF is expected here.
+        /// Whether the line before an empty one ended with CRLF: then an LF is expected here.
         is_in_crlf: bool,
     },
 }
 
 impl Place {
-    /// Where the stream stands after these bytes.
+    /// Returns the state after `bytes`.
     #[must_use]
     pub fn after(mut self, bytes: &[u8]) -> Self {
         let mut rest = bytes;
@@ -51,7 +51,7 @@ impl Place {
         rest.iter().fold(self, |place, &byte| place.step(byte))
     }
 
-    /// Whether all blocks so far are complete.
+    /// Whether every block so far is complete.
     pub fn is_between_blocks(self) -> bool {
         matches!(
             self,
@@ -61,8 +61,8 @@ impl Place {
         )
     }
 
-    /// What ends the line that is open here. Behind a CR it is the LF of a CRLF: some clients look at
-    /// a line only when they know which of the two it is.
+    /// The line ending that completes the open line. After a CR it is the LF of a CRLF: some
+    /// clients process a line only when they know which of the two it ends with.
     pub fn line_end(self) -> &'static str {
         match self {
             Self::Start | Self::LineEnd { .. } => "",
@@ -99,7 +99,7 @@ mod tests {
     use super::Place;
 
     #[test]
-    fn a_stream_stands_where_its_last_bytes_say() {
+    fn the_last_bytes_determine_the_state() {
         let line_end = |is_empty| Place::LineEnd { is_empty, is_crlf: false };
         let crlf = |is_empty| Place::LineEnd { is_empty, is_crlf: true };
         let after_cr = |is_empty| Place::AfterCr { is_empty, is_in_crlf: false };
@@ -136,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_not_matter_where_the_bytes_were_cut(
+        fn splitting_the_bytes_does_not_change_the_state(
             stream in prop::collection::vec(prop::sample::select(&b"\n\r:x\xef\xbb\xbf"[..]), 0..12),
             cut in 0usize..12,
         ) {
