@@ -624,7 +624,7 @@ fn mistakes_in_routes_say_how_to_mend_them() {
     routes[2].events.channels[0]: {c} is not a parameter of this route's path; to take it from the query, write {query.c} (gateway.yaml:8:23)
     routes[2].events.channels[2]: the braces do not match; write {name} or {query.name} (gateway.yaml:8:43)
     routes[2].events.channels[3]: the name of a channel is empty (gateway.yaml:8:49)
-    routes[2].events.strip_prefix: no name may begin so: a channel name is reserved by Redis (gateway.yaml:8:68)
+    routes[2].events.strip_prefix: no name may begin so: channel names that start with __keyspace@, __keyevent@ or __sentinel__ are reserved by Redis (gateway.yaml:8:68)
     routes[3].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:9:24)
     routes[3].methods[1]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "BREW" (gateway.yaml:9:29)
     routes[3].host: "a.example:80" has a port; write a.example (gateway.yaml:9:42)
@@ -637,7 +637,7 @@ fn mistakes_in_routes_say_how_to_mend_them() {
     routes[7].path: leaves open whether a request is meant for it or for routes[2]; where one has a {parameter}, the other may have a plain word, not {*rest} or another form (gateway.yaml:20:10)
     routes[8].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:21:24)
     routes[9].events.channels: missing; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:22:22)
-    routes[9].events.strip_prefix: no name may begin so: a channel name has a control character (gateway.yaml:22:37)
+    routes[9].events.strip_prefix: no name may begin so: the channel name contains a control character (gateway.yaml:22:37)
     routes[10]: expected a mapping with path, host, methods, events, proxy, cors and handover; this is "off" (gateway.yaml:23:3)
     "#);
 }
