@@ -1,4 +1,4 @@
-//! Values to bytes, in the version of RESP that the peer reads.
+//! Encodes values in the RESP version of the peer.
 
 use std::fmt::Write as _;
 
@@ -6,22 +6,22 @@ use bytes::{BufMut, BytesMut};
 
 use super::Value;
 
-/// The version of RESP that a peer reads. A connection begins with 2; `HELLO 3` asks for 3.
+/// The RESP version of a connection. It starts with RESP2; `HELLO 3` selects RESP3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
-    /// Texts, integers and arrays.
+    /// Strings, errors, integers and arrays.
     #[default]
     Resp2,
-    /// The types that [`Value`] has.
+    /// All types of [`Value`].
     Resp3,
 }
 
-/// Writes `value` to the end of `out`.
+/// Appends `value` to `out`.
 ///
-/// RESP2 has texts, integers and arrays alone: what else there is becomes the nearest of them, as in
-/// Redis. A line end inside a [`Value::Simple`] or [`Value::Error`] becomes a space, since nothing but
-/// the next CR LF ends these; Redis does the same. A [`Value::TooLarge`] has no bytes: it is written
-/// as null.
+/// RESP2 has only strings, errors, integers and arrays: other types become the nearest of them, as
+/// in Redis. Every CR or LF inside a [`Value::Simple`] or [`Value::Error`] becomes a space, because
+/// these end with the next CRLF; Redis does the same. A [`Value::TooLarge`] has no bytes and is
+/// encoded as null.
 pub fn encode(value: &Value, protocol: Protocol, out: &mut BytesMut) {
     let is_resp3 = protocol == Protocol::Resp3;
     match value {
@@ -47,7 +47,7 @@ pub fn encode(value: &Value, protocol: Protocol, out: &mut BytesMut) {
     }
 }
 
-/// Writes a command to the end of `out`, as a client sends it: an array of bulk strings.
+/// Appends a command to `out` as clients send it: an array of bulk strings.
 pub fn command<'a>(
     name: &str,
     arguments: impl ExactSizeIterator<Item = &'a str>,
@@ -60,10 +60,10 @@ pub fn command<'a>(
     }
 }
 
-/// A type and what stands behind it in its line.
+/// Writes a type byte and the rest of its line.
 fn header(kind: u8, value: impl std::fmt::Display, out: &mut BytesMut) {
     out.put_u8(kind);
-    write!(out, "{value}\r\n").expect("the buffer grows");
+    write!(out, "{value}\r\n").expect("writing to a buffer cannot fail");
 }
 
 fn line(kind: u8, text: &[u8], out: &mut BytesMut) {
@@ -85,7 +85,7 @@ fn array(kind: u8, elements: &[Value], protocol: Protocol, out: &mut BytesMut) {
     }
 }
 
-/// In RESP2 an array of keys and values in turn.
+/// In RESP2, an array of alternating keys and values.
 fn map(pairs: &[(Value, Value)], protocol: Protocol, out: &mut BytesMut) {
     match protocol {
         Protocol::Resp2 => header(b'*', pairs.len() * 2, out),
@@ -97,7 +97,7 @@ fn map(pairs: &[(Value, Value)], protocol: Protocol, out: &mut BytesMut) {
     }
 }
 
-/// As Redis writes it: `inf`, `-inf` and `nan` are its words for what is no number.
+/// Formats a double as Redis does: `inf`, `-inf` and `nan` for values that are not finite.
 fn double(number: f64) -> String {
     if number.is_nan() { "nan".to_owned() } else { number.to_string() }
 }
@@ -120,9 +120,9 @@ mod tests {
         Value::Bulk(Bytes::from_static(text.as_bytes()))
     }
 
-    /// The examples of the specification, and what an older client gets in place of each.
+    /// The examples of the specification, in both versions.
     #[test]
-    fn each_type_is_written_as_the_specification_says() {
+    fn each_type_is_encoded_as_specified() {
         let verbatim = Value::Verbatim { format: *b"txt", text: Bytes::from_static(b"a\r\nb") };
         let number = Value::BigNumber(Bytes::from_static(b"12345678901234567890"));
         let pairs = Value::Map(vec![(text("k"), Value::Integer(-7))]);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_an_array_of_its_words() {
+    fn a_command_is_an_array_of_bulk_strings() {
         let mut out = BytesMut::new();
         super::command("GET", ["a\r\nb", ""].into_iter(), &mut out);
         assert_eq!(out, "*3\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_end_inside_a_line_does_not_end_it() {
+    fn a_line_ending_in_an_error_is_replaced() {
         let forged = Value::Error(Bytes::from_static(b"ERR no\r\n+OK"));
         assert_eq!(written(&forged, Protocol::Resp2), "-ERR no  +OK\r\n");
     }
@@ -194,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_reads_back(value in values()) {
+        fn encoded_values_decode_to_the_same_value(value in values()) {
             let mut out = BytesMut::new();
             encode(&value, Protocol::Resp3, &mut out);
             let mut decoder = Decoder::new(Limits::default());

@@ -1,6 +1,6 @@
-//! Strings that say their length first: cut out of the buffer, gathered, or skipped.
+//! Length-prefixed strings: split off the buffer, collected, or skipped.
 //!
-//! Knows one string and its line end; not what stands around it.
+//! Decodes one string and its line ending; does not know the values around it.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -8,7 +8,7 @@ use super::{ProtocolError, Value};
 
 const LINE_END: &[u8; 2] = b"\r\n";
 
-/// What a string turns out to be.
+/// The type of a string.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StringKind {
     Bulk,
@@ -32,14 +32,14 @@ impl StringKind {
     }
 }
 
-/// Takes a string of `len` bytes and its line end out of `buf` without a copy; `None` when not all
-/// of it is there.
+/// Splits a string of `len` bytes and its line ending off `buf`, without a copy; `None` if it has
+/// not completely arrived.
 pub(super) fn cut(
     kind: StringKind,
     len: usize,
     buf: &mut BytesMut,
 ) -> Result<Option<Value>, ProtocolError> {
-    // Not added to `len`, which a peer chose.
+    // Nothing is added to `len`, which a peer chose: it could overflow.
     if buf.len().checked_sub(LINE_END.len()).is_none_or(|available| available < len) {
         return Ok(None);
     }
@@ -60,16 +60,16 @@ fn take_line_end(buf: &mut BytesMut) -> Result<(), ProtocolError> {
 #[derive(Debug)]
 pub(super) struct Unfinished {
     kind: StringKind,
-    /// Its whole length, without the line end.
+    /// Its complete length, without the line ending.
     len: u64,
-    /// Bytes of it that have not come.
+    /// Bytes that have not arrived.
     missing: u64,
-    /// What has come; `None` when the string is skipped.
+    /// The bytes that have arrived; `None` if the string is skipped.
     gathered: Option<Vec<u8>>,
 }
 
 impl Unfinished {
-    /// The first allocation, in bytes: who only announces a long string makes us reserve no more.
+    /// The first allocation, in bytes: a peer that only announces a long string reserves no more.
     const FIRST_CAPACITY: u64 = 64 << 10;
 
     pub(super) fn gathered(kind: StringKind, len: u64) -> Self {
@@ -80,12 +80,13 @@ impl Unfinished {
         Self { kind, len, missing: len, gathered: None }
     }
 
-    /// The memory that it has, in bytes.
+    /// Memory allocated, in bytes.
     pub(super) fn held(&self) -> usize {
         self.gathered.as_ref().map_or(0, Vec::capacity)
     }
 
-    /// Takes what there is of the string out of `buf`. True when it is complete, line end included.
+    /// Takes the available bytes out of `buf`. Returns whether the string is complete, with its
+    /// line ending.
     pub(super) fn resume(&mut self, buf: &mut BytesMut) -> Result<bool, ProtocolError> {
         let available = usize::try_from(self.missing).unwrap_or(usize::MAX).min(buf.len());
         self.gather(&buf[..available]);
@@ -98,7 +99,8 @@ impl Unfinished {
         Ok(true)
     }
 
-    /// Grows by doubling, and in the end to exactly the length: what is kept has no slack.
+    /// Grows by doubling, and finally to the exact length, so that a string that is kept has no
+    /// slack.
     fn gather(&mut self, part: &[u8]) {
         let Some(gathered) = &mut self.gathered else { return };
         let needed = gathered.len() + part.len();
