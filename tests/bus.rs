@@ -172,7 +172,7 @@ fn a_message_over_the_bound_is_told_to_both_sides() {
     assert_eq!(ask(&mut peer, &format!("PUBLISH news {}", "x".repeat(1000))), ":1");
     let error = ask(&mut peer, &format!("PUBLISH news {}", "x".repeat(1001)));
     assert!(
-        error.starts_with("-ERR message of 1001 bytes is over max_event_bytes (1000)"),
+        error.starts_with("-ERR message of 1001 bytes exceeds max_event_bytes (1000)"),
         "{error}"
     );
     assert_eq!(ask(&mut peer, "PUBLISH news after"), ":1");
@@ -201,7 +201,10 @@ fn laravels_loop_publishes_to_all_its_channels() {
     let keys = show(&peer.ask(&["EVAL", script, "1"]));
     assert_eq!(keys, "-ERR Number of keys can't be greater than number of args");
     let other = show(&peer.ask(&["EVAL", "return 1", "0"]));
-    assert!(other.starts_with("-ERR the embedded bus runs no scripts but Laravel's"), "{other}");
+    assert!(
+        other.starts_with("-ERR the embedded bus supports no script except Laravel's"),
+        "{other}"
+    );
 }
 
 #[test]
@@ -431,7 +434,7 @@ fn subscriptions_and_names_are_bounded() {
     let name = "x".repeat(BusSettings::MAX_NAME_BYTES + 1);
     for verb in ["SUBSCRIBE", "PSUBSCRIBE", "PUBLISH"] {
         let reply = show(&peer.ask(&[verb, &name, "x"][..if verb == "PUBLISH" { 3 } else { 2 }]));
-        assert_eq!(reply, "-ERR name of 1025 bytes is too long, at most 1024 are taken");
+        assert_eq!(reply, "-ERR name of 1025 bytes is too long; the limit is 1024 bytes");
     }
 }
 

@@ -1,7 +1,7 @@
-//! Who is subscribed, and who gets a message.
+//! The subscriptions of the bus, and the distribution of messages.
 //!
-//! Owns the subscribers and what they listen to, on one thread and without locks. Knows neither
-//! sockets nor commands: a connection is an [`Outbox`] here, the gateway an [`Outlet`].
+//! Owns the subscribers and their subscriptions, on one thread and without locks. Knows neither
+//! sockets nor commands: a connection is an [`Outbox`] here, a part of this process an [`Outlet`].
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ use super::{BusSettings, glob};
 use crate::event::Payload;
 use crate::log_limit::LogLimit;
 
-/// The bus itself. A cheap clone is the same bus.
+/// The bus. Clones are handles to the same bus.
 #[derive(Clone)]
 pub struct Broker {
     bus: Rc<RefCell<Bus>>,
@@ -34,12 +34,11 @@ pub struct Broker {
     warnings: Rc<LogLimit>,
 }
 
-/// All connections together are subscribed to
-/// [`max_subscriptions`](BusSettings::max_subscriptions).
+/// All connections together have reached [`max_subscriptions`](BusSettings::max_subscriptions).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManySubscriptions;
 
-/// Outlets that are to be called, and the pattern that matched.
+/// The outlets that receive a message, each with the pattern that matched.
 type Told = Vec<(SharedOutlet, Option<Rc<[u8]>>)>;
 
 #[derive(Default)]
@@ -47,11 +46,11 @@ struct Bus {
     subscribers: Slab<Subscriber>,
     channels: Roster,
     patterns: Roster,
-    /// Subscriptions of connections.
+    /// Subscriptions of connections, which are limited.
     subscriptions: usize,
-    /// Outlets that a message goes to, between finding and calling them; kept for its memory.
+    /// The outlets that receive the current message; kept to reuse its memory.
     told: Told,
-    /// Whether an outlet heard something since the last flush.
+    /// Whether an outlet received a message since the last flush.
     has_unflushed: bool,
 }
 
@@ -61,14 +60,14 @@ struct Subscriber {
     patterns: BTreeSet<Rc<[u8]>>,
 }
 
-/// Where a subscriber's messages go.
+/// Where the messages of a subscriber go.
 enum Ear {
     Connection(Rc<Outbox>),
     Outlet(SharedOutlet),
 }
 
 impl Broker {
-    /// A bus without subscribers.
+    /// Creates a bus without subscribers.
     pub fn new(settings: BusSettings) -> Self {
         let memory = Memory::default();
         Self {
@@ -80,24 +79,24 @@ impl Broker {
         }
     }
 
-    /// The bounds it was made with.
+    /// The limits of the bus.
     pub fn settings(&self) -> &BusSettings {
         &self.settings
     }
 
-    /// Its counters, for any thread.
+    /// The counters of the bus, which any thread may read.
     pub fn stats(&self) -> Arc<BusStats> {
         Arc::clone(&self.stats)
     }
 
-    /// Lets `outlet` listen, to nothing yet.
+    /// Attaches `outlet`, without subscriptions.
     pub fn attach(&self, outlet: impl Outlet + 'static) -> OutletHandle {
         let id = self.join(Ear::Outlet(Rc::new(RefCell::new(outlet))));
         OutletHandle::new(self.clone(), id)
     }
 
-    /// Deals a message to all that listen; how often it was delivered, once for each matching
-    /// subscription as in Redis. Outlets have seen it when this returns.
+    /// Delivers a message to all subscribers. Returns the number of deliveries: one for each
+    /// matching subscription, as in Redis. Outlets have received the message when this returns.
     pub fn publish(&self, channel: &[u8], payload: &Payload) -> usize {
         if matches!(payload, Payload::TooLarge(_)) {
             self.stats.message_was_oversized();
@@ -107,14 +106,14 @@ impl Broker {
         for (outlet, pattern) in told.drain(..) {
             match outlet.try_borrow_mut() {
                 Ok(mut outlet) => outlet.message(pattern.as_deref(), channel, payload),
-                Err(_) => tracing::error!("an outlet does not hear what it publishes itself"),
+                Err(_) => tracing::error!("an outlet does not receive what it publishes"),
             }
         }
         self.bus.borrow_mut().told = told;
         delivered
     }
 
-    /// Tells the outlets that heard something that no more is at hand.
+    /// Flushes the outlets that received messages: no more are ready.
     pub fn flush(&self) {
         if !mem::take(&mut self.bus.borrow_mut().has_unflushed) {
             return;
@@ -131,20 +130,20 @@ impl Broker {
         &self.stats
     }
 
-    /// The queue of a connection to be.
+    /// Creates the output queue of a new connection.
     pub(super) fn outbox(&self) -> Rc<Outbox> {
         Rc::new(Outbox::new(self.settings.max_queued_bytes, &self.memory))
     }
 
-    /// Lets `log` warn, unless a warning of this kind has just been logged; with the number of those that
-    /// were held back since.
+    /// Calls `log` with the number of suppressed warnings, unless a warning of this kind was logged
+    /// recently.
     pub(super) fn warn(&self, kind: &'static str, log: impl FnOnce(u64)) {
         if let Some(held_back) = self.warnings.pass(kind, Instant::now()) {
             log(held_back);
         }
     }
 
-    /// Cuts connections until all of them together hold no more than they may.
+    /// Closes connections until all of them together are within the memory limit.
     pub(super) fn enforce_memory(&self) {
         while self.memory.used() > self.settings.max_memory {
             let Some(outbox) = self.bus.borrow().least_busy() else { return };
@@ -153,7 +152,7 @@ impl Broker {
         }
     }
 
-    /// Lets a connection in, subscribed to nothing.
+    /// Adds a connection, without subscriptions.
     pub(super) fn connect(&self, outbox: Rc<Outbox>) -> SubscriberId {
         self.join(Ear::Connection(outbox))
     }
@@ -163,19 +162,19 @@ impl Broker {
         self.bus.borrow_mut().subscribers.insert(subscriber)
     }
 
-    /// Forgets a subscriber and all its subscriptions.
+    /// Removes a subscriber and all its subscriptions.
     pub(super) fn detach(&self, id: SubscriberId) {
         for is_pattern in [false, true] {
             for name in self.names_of(id, is_pattern) {
                 self.leave(id, &name, is_pattern);
             }
         }
-        // Dropped after the borrow: an outlet may drop a handle of its own.
+        // Dropped after the borrow, because an outlet may drop a handle of its own.
         let subscriber = self.bus.borrow_mut().subscribers.try_remove(id);
         drop(subscriber);
     }
 
-    /// Subscribes a connection, within the bound.
+    /// Subscribes a connection, within the limit.
     pub(super) fn subscribe(
         &self,
         id: SubscriberId,
@@ -189,7 +188,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Subscribes; nothing changes if it was so.
+    /// Subscribes without a limit. No effect if it is subscribed already.
     pub(super) fn follow(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
         let bus = &mut *self.bus.borrow_mut();
         let Some(subscriber) = bus.subscribers.get_mut(id) else { return };
@@ -201,7 +200,7 @@ impl Broker {
         }
     }
 
-    /// Unsubscribes; nothing changes if it was so.
+    /// Unsubscribes. No effect if it is not subscribed.
     pub(super) fn leave(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
         let bus = &mut *self.bus.borrow_mut();
         let Some(subscriber) = bus.subscribers.get_mut(id) else { return };
@@ -220,13 +219,13 @@ impl Broker {
         names.into_iter().flatten().cloned().collect()
     }
 
-    /// How many channels and patterns a subscriber listens to.
+    /// The number of channels and patterns of a subscriber.
     pub(super) fn subscriptions_of(&self, id: SubscriberId) -> usize {
         let bus = self.bus.borrow();
         bus.subscribers.get(id).map_or(0, |one| one.channels.len() + one.patterns.len())
     }
 
-    /// The channels with subscribers, all or those that match `pattern`, in their order.
+    /// The channels with subscribers, sorted: all, or those that match `pattern`.
     pub(super) fn channels(&self, pattern: Option<&[u8]>) -> Vec<Bytes> {
         let bus = self.bus.borrow();
         let names = bus.channels.iter().map(|(name, _)| name);
@@ -236,19 +235,19 @@ impl Broker {
         names
     }
 
-    /// Subscribers of one channel, without patterns.
+    /// The number of subscribers of one channel, not counting patterns.
     pub(super) fn subscribers(&self, channel: &[u8]) -> usize {
         self.bus.borrow().channels.subscribers(channel).len()
     }
 
-    /// Patterns with subscribers.
+    /// The number of patterns with subscribers.
     pub(super) fn patterns(&self) -> usize {
         self.bus.borrow().patterns.len()
     }
 }
 
 impl Bus {
-    /// Queues the message for connections and finds the outlets that are to be called.
+    /// Queues a message for connections, and returns the outlets that receive it.
     fn deal(&mut self, channel: &[u8], payload: &Payload, memory: &Memory) -> (Told, usize) {
         let mut told = mem::take(&mut self.told);
         let mut delivered = 0;
@@ -274,7 +273,7 @@ impl Bus {
         (told, delivered)
     }
 
-    /// Of the connections that hold much, the one that has got on least.
+    /// Among the connections that hold much memory, the one that has been idle for longest.
     fn least_busy(&self) -> Option<Rc<Outbox>> {
         let outboxes =
             self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.ear {
@@ -302,14 +301,14 @@ impl Subscriber {
         if is_pattern { &mut self.patterns } else { &mut self.channels }
     }
 
-    /// It has one name more or less, of this length.
+    /// Records a name that was added, or removed if its length is negative.
     fn note_name(&self, length: isize) {
         if let Ear::Connection(outbox) = &self.ear {
             outbox.note_names(length);
         }
     }
 
-    /// What one of its subscriptions counts towards the bound.
+    /// How much one of its subscriptions counts towards the limit.
     fn weight(&self) -> usize {
         match self.ear {
             Ear::Connection(_) => 1,

@@ -1,5 +1,5 @@
-//! What all connections of the bus hold together: unfinished commands, queued replies and messages,
-//! names. Counts; what happens above the bound is for the broker.
+//! Counts the memory of all connections to the bus: incomplete commands, queued replies and
+//! messages, names. The broker enforces the limit.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-/// The sum, in bytes: a cheap handle. Messages may be dropped on another thread.
+/// The total, in bytes; a cheap handle. Atomic, because messages may be dropped on another thread.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory(Arc<AtomicUsize>);
 
-/// One part of the sum, which is given back when this is dropped.
+/// A part of the total, released on drop.
 #[derive(Debug)]
 pub(super) struct Held {
     bytes: Cell<usize>,
     memory: Memory,
 }
 
-/// A message that several connections share: counted once, for as long as one of them has it.
+/// A message shared by several connections: counted once, until the last of them drops it.
 struct Shared {
     bytes: Bytes,
     memory: Memory,
@@ -29,12 +29,12 @@ impl Memory {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// A part that holds nothing yet.
+    /// Creates an empty part.
     pub(super) fn part(&self) -> Held {
         Held { bytes: Cell::new(0), memory: self.clone() }
     }
 
-    /// The same bytes, counted.
+    /// Returns the same bytes, counted until they are dropped.
     pub(super) fn share(&self, bytes: Bytes) -> Bytes {
         self.add(bytes.len());
         Bytes::from_owner(Shared { bytes, memory: self.clone() })
@@ -54,7 +54,7 @@ impl Held {
         self.bytes.get()
     }
 
-    /// It holds so many bytes now.
+    /// Sets the size of this part.
     pub(super) fn set(&self, bytes: usize) {
         let before = self.bytes.replace(bytes);
         if bytes >= before {
@@ -90,7 +90,7 @@ mod tests {
     use super::Memory;
 
     #[test]
-    fn what_is_held_is_counted_once_and_given_back() {
+    fn shared_bytes_are_counted_once_and_released_on_drop() {
         let memory = Memory::default();
         let (one, other) = (memory.part(), memory.part());
         one.set(100);

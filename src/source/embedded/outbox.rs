@@ -1,4 +1,4 @@
-//! What waits to be written to one connection: replies and messages, in their order, in bounds.
+//! The output queue of one connection: replies and messages in order, within limits.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,49 +14,49 @@ use tokio::time::Instant;
 use super::memory::{Held, Memory};
 use crate::source::resp::{self, Protocol, Value};
 
-/// The queue of one connection, filled by its own commands and by everybody's messages, emptied by
-/// its session.
+/// The output queue of one connection. Its own commands and all publishers fill it, and its session
+/// writes it to the socket.
 #[derive(Debug)]
 pub(super) struct Outbox {
     queue: RefCell<Queue>,
     max_bytes: usize,
     protocol: Cell<Protocol>,
     changed: Notify,
-    // What is held: copies that wait here, unfinished commands, names.
+    // Memory held: queued bytes that are not shared, incomplete commands, names.
     own: Held,
     input: Held,
     names: Held,
-    // When something was read or written last.
+    // When something was last read or written.
     moved: Cell<Instant>,
     is_cut: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Long messages, shared with the other subscribers, and what came before each.
+    /// Long messages, shared with other connections, and the short pieces before each.
     chunks: VecDeque<Chunk>,
-    /// What came after the last of them: short pieces, written together.
+    /// The short pieces after the last long message, written together.
     tail: BytesMut,
-    /// Of the chunks that nobody else has, in bytes.
+    /// Bytes of the chunks that are not shared.
     own_chunks: usize,
-    /// Of both.
+    /// Bytes of chunks and tail.
     bytes: usize,
     has_overflowed: bool,
 }
 
-/// A piece that is written undivided.
+/// A piece of output.
 #[derive(Debug)]
 struct Chunk {
     bytes: Bytes,
-    // Nobody else has it.
+    // Not shared with other connections.
     is_own: bool,
 }
 
 impl Outbox {
-    /// A message up to this is copied behind the others; a longer one is shared. In bytes.
+    /// A message up to this length is copied into the queue; a longer one is shared. In bytes.
     pub(super) const COPIED: usize = 4 << 10;
 
-    /// Pieces that one write takes.
+    /// Pieces in one vectored write, at most.
     const PIECES: usize = 32;
 
     pub(super) fn new(max_bytes: usize, memory: &Memory) -> Self {
@@ -73,28 +73,28 @@ impl Outbox {
         }
     }
 
-    /// Commands that are not complete hold so many bytes; something has just been read.
+    /// Records a read, after which incomplete commands hold `held` bytes.
     pub(super) fn note_read(&self, held: usize) {
         self.input.set(held);
         self.moved.set(Instant::now());
     }
 
-    /// A name of this length has come, or gone.
+    /// Records a name that was added, or removed if its length is negative.
     pub(super) fn note_names(&self, length: isize) {
         self.names.set(self.names.bytes().saturating_add_signed(length));
     }
 
-    /// What this connection holds, messages included that others hold too.
+    /// Bytes held by this connection, including messages that are shared with others.
     pub(super) fn held(&self) -> usize {
         self.input.bytes() + self.names.bytes() + self.len()
     }
 
-    /// When something was read or written last.
+    /// When something was last read or written.
     pub(super) fn moved(&self) -> Instant {
         self.moved.get()
     }
 
-    /// Lets go of everything: the session ends.
+    /// Drops everything that is held, and ends the session.
     pub(super) fn cut_for_memory(&self) {
         self.is_cut.set(true);
         *self.queue.borrow_mut() = Queue { has_overflowed: true, ..Queue::default() };
@@ -104,7 +104,7 @@ impl Outbox {
         self.changed.notify_one();
     }
 
-    /// Whether all connections together held too much, and this one has to go.
+    /// Whether the connection is to be closed because all connections together hold too much.
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut.get()
     }
@@ -117,9 +117,9 @@ impl Outbox {
         self.protocol.set(protocol);
     }
 
-    /// Queues the answer to a command.
+    /// Queues the reply to a command.
     ///
-    /// Always: the session bounds answers, since it reads no more commands while many wait.
+    /// Without a limit: the session reads no more commands while many bytes are queued.
     pub(super) fn reply(&self, value: Value) {
         let queue = &mut *self.queue.borrow_mut();
         if queue.has_overflowed {
@@ -131,8 +131,8 @@ impl Outbox {
         self.own.set(queue.own());
     }
 
-    /// Queues an encoded message. One that does not fit beside what waits closes the connection,
-    /// as Redis does: waiting here would let one reader stall all publishers.
+    /// Queues an encoded message. One that does not fit closes the connection, as in Redis: waiting
+    /// here would let one slow reader stall all publishers.
     pub(super) fn message(&self, message: &Bytes) {
         let queue = &mut *self.queue.borrow_mut();
         if queue.has_overflowed {
@@ -147,7 +147,7 @@ impl Outbox {
         self.changed.notify_one();
     }
 
-    /// Bytes that wait.
+    /// Bytes queued.
     pub(super) fn len(&self) -> usize {
         self.queue.borrow().bytes
     }
@@ -161,12 +161,12 @@ impl Outbox {
         self.queue.borrow().has_overflowed
     }
 
-    /// Waits for a message. May return without one.
+    /// Waits until a message is queued. Spurious returns are possible.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Writes what the socket takes at once. Safe to cancel.
+    /// Writes what the socket accepts at once. Cancel safe.
     pub(super) async fn write_to(&self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let written = poll_fn(|cx| {
             let queue = self.queue.borrow();
@@ -201,12 +201,12 @@ impl Queue {
         self.chunks.push_back(Chunk { bytes: message.clone(), is_own: false });
     }
 
-    /// What nobody else has.
+    /// Bytes that are not shared.
     fn own(&self) -> usize {
         self.own_chunks + self.tail.len()
     }
 
-    /// Puts the first pieces into `pieces`; how many those are.
+    /// Fills `pieces` with the first pieces of the queue; returns their number.
     fn pieces<'a>(&'a self, pieces: &mut [IoSlice<'a>; Outbox::PIECES]) -> usize {
         let waiting = self.chunks.iter().map(|chunk| &chunk.bytes[..]);
         let waiting = waiting.chain((!self.tail.is_empty()).then_some(&self.tail[..]));
@@ -238,7 +238,7 @@ impl Queue {
         }
     }
 
-    /// A burst that has been written leaves no large empty buffer behind.
+    /// Frees the memory of a burst that has been written.
     fn give_back_memory(&mut self) {
         if self.tail.try_reclaim(16 * Outbox::COPIED) {
             self.tail = BytesMut::new();
@@ -257,13 +257,13 @@ mod tests {
     async fn written(outbox: &Outbox) -> Vec<u8> {
         let mut out = Vec::new();
         while !outbox.is_empty() {
-            outbox.write_to(&mut out).await.expect("a Vec takes all");
+            outbox.write_to(&mut out).await.expect("writing to a Vec cannot fail");
         }
         out
     }
 
     #[tokio::test]
-    async fn replies_and_messages_are_written_in_their_order() {
+    async fn replies_and_messages_are_written_in_order() {
         let memory = Memory::default();
         let outbox = Outbox::new(1 << 20, &memory);
         let mut expected = Vec::new();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_queue_over_its_bound_is_given_up_at_once() {
+    async fn a_queue_over_its_limit_is_dropped_at_once() {
         let outbox = Outbox::new(1000, &Memory::default());
         outbox.message(&Bytes::from(vec![0; 600]));
         assert!(!outbox.has_overflowed());
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_queue_takes_any_message() {
+    async fn an_empty_queue_accepts_any_message() {
         let outbox = Outbox::new(10, &Memory::default());
         outbox.message(&Bytes::from(vec![7; 100_000]));
         assert_eq!(written(&outbox).await, vec![7; 100_000]);

@@ -1,23 +1,23 @@
-//! Who is subscribed to what. Pure: knows neither what a subscriber is nor what a message is.
+//! Subscriptions by name. Pure: knows neither what a subscriber is nor what a message is.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// A subscriber's place in the broker.
+/// The key of a subscriber in the broker.
 pub(super) type SubscriberId = usize;
 
-/// Names, channels or patterns, and the subscribers of each in the order in which they came.
+/// Channels or patterns, and the subscribers of each in the order of subscription.
 ///
-/// The names are chosen by clients, so the map's hash is the standard library's: seeded, and not
-/// to be steered into collisions.
+/// Clients choose the names, so the map uses the standard library's seeded hash, which resists hash
+/// flooding.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     names: HashMap<Rc<[u8]>, Vec<SubscriberId>>,
 }
 
 impl Roster {
-    /// Enters `id` under `name`. Gives back the name as it is kept, to be shared; `None` if `id`
-    /// was there already.
+    /// Adds `id` to the subscribers of `name`. Returns the stored name, to be shared; `None` if
+    /// `id` is subscribed already.
     pub(super) fn enter(&mut self, name: &[u8], id: SubscriberId) -> Option<Rc<[u8]>> {
         if let Some((kept, ids)) = self.names.get_key_value(name) {
             if ids.contains(&id) {
@@ -32,7 +32,7 @@ impl Roster {
         Some(kept)
     }
 
-    /// Takes `id` off `name`, and the name with its last subscriber.
+    /// Removes `id` from the subscribers of `name`, and the name with its last subscriber.
     pub(super) fn leave(&mut self, name: &[u8], id: SubscriberId) {
         let Some(ids) = self.names.get_mut(name) else { return };
         ids.retain(|entered| *entered != id);
@@ -42,7 +42,7 @@ impl Roster {
         }
     }
 
-    /// A crowd of names that has gone leaves no empty table behind.
+    /// Frees the memory of many names that were removed.
     fn give_back_memory(&mut self) {
         if self.names.capacity() > 64 && self.names.len() < self.names.capacity() / 8 {
             self.names.shrink_to_fit();
@@ -68,7 +68,7 @@ mod tests {
     use super::Roster;
 
     #[test]
-    fn a_name_lives_as_long_as_it_has_subscribers() {
+    fn a_name_exists_as_long_as_it_has_subscribers() {
         let mut roster = Roster::default();
         assert!(roster.enter(b"news", 1).is_some());
         assert!(roster.enter(b"news", 1).is_none());
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_that_has_gone_leaves_no_memory_behind() {
+    fn removing_many_names_frees_their_memory() {
         let mut roster = Roster::default();
         for number in 0..10_000_u32 {
             roster.enter(&number.to_be_bytes(), 1);

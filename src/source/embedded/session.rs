@@ -1,6 +1,6 @@
-//! One connection to the bus: bytes in, commands, replies and messages out.
+//! One connection to the bus: reads commands, writes replies and messages.
 //!
-//! Owns the read buffer and the order of things; what a command does is known in `command`.
+//! Owns the read buffer, and the order of reads and writes. The commands are in `command`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,28 +17,28 @@ use super::command::{Client, Next};
 use super::outbox::Outbox;
 use crate::source::resp::{Limits, ProtocolError, RequestDecoder, Value};
 
-/// What one read takes at most, in bytes. A message that somebody keeps holds so much alive.
+/// Bytes per read, at most. A message that is kept keeps this many bytes alive.
 const READ: usize = 16 << 10;
 
-/// While so many bytes wait to be written, no more commands are read: a client that does not read
-/// its replies is not served, and costs no memory.
+/// While this many bytes are queued, no more commands are read: a client that does not read its
+/// replies is not served, and costs no memory.
 const PAUSE: usize = 1 << 20;
 
-/// Replies that a client which is done does not read are given up after this.
+/// How long the remaining replies may take after a client has closed its sending side or sent QUIT.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a session ended.
 #[derive(Debug)]
 enum End {
-    /// The client is done.
+    /// The client closed the connection, or sent QUIT.
     Closed,
-    /// We are leaving.
+    /// The bus was stopped.
     Stopped,
-    /// A subscriber did not read, and more waited for it than may.
+    /// A subscriber did not read, and its queue was full.
     SlowSubscriber,
-    /// All connections together held too much, and this one had got on least.
+    /// All connections together held too much, and this one had been idle for longest.
     Memory,
-    /// A web page, or somebody who mistook the port.
+    /// An HTTP request: from a web page, or sent to the wrong port.
     Http,
     Failed(io::Error),
 }
@@ -48,11 +48,11 @@ struct Session {
     outbox: Rc<Outbox>,
     decoder: RequestDecoder,
     buf: BytesMut,
-    /// Whether `buf` may hold a whole command.
+    /// Whether `buf` may contain a complete command.
     has_commands: bool,
 }
 
-/// Serves one connection to its end. A task of the listener; ends with its connection or `stop`.
+/// Serves one connection until it closes or `stop` is cancelled. A task of the listener.
 pub(super) async fn run(
     mut reader: impl AsyncRead + Unpin,
     mut writer: impl AsyncWrite + Unpin,
@@ -67,19 +67,20 @@ pub(super) async fn run(
         End::SlowSubscriber => {
             broker.counters().subscriber_was_slow();
             broker.warn("slow_subscriber", |held_back| {
-                const MESSAGE: &str = "embedded bus: a subscriber that did not read is disconnected";
+                const MESSAGE: &str =
+                    "embedded bus: slow subscriber disconnected: output queue is full";
                 tracing::warn!(%peer, held_back, "{MESSAGE}");
             });
         }
         End::Memory => broker.warn("memory", |held_back| {
-            const MESSAGE: &str =
-                "embedded bus: its connections hold limits.bus_memory; one that stands still is cut";
+            const MESSAGE: &str = "embedded bus: limits.bus_memory reached: idle connection closed";
             tracing::warn!(%peer, held_back, "{MESSAGE}");
         }),
         End::Http => {
             broker.counters().http_request_closed();
             broker.warn("http", |held_back| {
-                const MESSAGE: &str = "embedded bus: possible attack: HTTP on the bus, closed at once";
+                const MESSAGE: &str =
+                    "embedded bus: possible attack: HTTP request on the bus, connection closed";
                 tracing::warn!(%peer, held_back, "{MESSAGE}");
             });
         }
@@ -140,7 +141,7 @@ impl Session {
         }
     }
 
-    /// Writes what waits, for a client that has said its last word and may still listen.
+    /// Writes what is queued, for a client that sends nothing more but may still read.
     async fn finish(&self, writer: &mut (impl AsyncWrite + Unpin)) -> End {
         let all = async {
             while !self.outbox.is_empty() {
@@ -154,8 +155,7 @@ impl Session {
         }
     }
 
-    /// Runs the commands that have been read: one batch, after which the gateway is told that no
-    /// more is at hand.
+    /// Runs the commands that were read as one batch, then flushes the outlets.
     fn run_batch(&mut self) -> Next {
         let mut next = Next::Continue;
         while matches!(next, Next::Continue) && self.outbox.len() < PAUSE {
@@ -183,6 +183,6 @@ impl Session {
 
 async fn read_some(reader: &mut (impl AsyncRead + Unpin), buf: &mut BytesMut) -> io::Result<usize> {
     buf.reserve(READ);
-    // Not more than `READ`, whatever room there is: a batch stays short.
+    // At most `READ` bytes, even if the buffer has more space, so that a batch stays short.
     reader.take(READ as u64).read_buf(buf).await
 }

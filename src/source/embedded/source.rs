@@ -1,4 +1,4 @@
-//! The gateway as a listener of its own bus: what the hub wishes is subscribed to at once.
+//! Connects the hub to the embedded bus: subscribes to what the hub follows.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,13 +16,13 @@ impl Outlet for Rc<RefCell<Intake>> {
 
     fn flush(&mut self) {
         let mut intake = self.borrow_mut();
-        // All copies of a message come in one turn.
+        // All copies of a message have arrived.
         intake.end_message();
         intake.flush();
     }
 }
 
-/// Listens on behalf of the hub, for ever. Owned by the gateway, which drops it.
+/// Delivers messages of the bus to the hub, for ever. Owned by the gateway, which drops it.
 pub(crate) async fn listen(broker: Broker, hub: Hub, intake: Intake) {
     let outlet = broker.attach(Rc::new(RefCell::new(intake)));
     loop {

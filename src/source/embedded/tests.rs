@@ -1,4 +1,4 @@
-//! The broker without sockets: who hears what, and when.
+//! The broker without sockets: which messages are delivered to whom, and when.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,11 +11,11 @@ use super::{Broker, BusSettings, Outlet, OutletHandle, session};
 use crate::event::Payload;
 use crate::source::resp::{Decoder, Limits};
 
-/// Writes down what it hears, as `pattern|channel|payload`.
+/// Records the messages it receives, as `pattern|channel|payload`.
 #[derive(Clone, Default)]
 struct Ear {
     heard: Rc<RefCell<Vec<String>>>,
-    /// What it does when it hears something.
+    /// Called for each message.
     react: Rc<RefCell<Option<Reaction>>>,
 }
 
@@ -60,7 +60,7 @@ fn publish(broker: &Broker, channel: &str, payload: &'static str) -> usize {
 }
 
 #[test]
-fn an_outlet_hears_what_it_follows_until_it_leaves() {
+fn an_outlet_receives_messages_until_it_unsubscribes() {
     let broker = broker();
     let (ear, handle) = attach(&broker);
     assert_eq!(publish(&broker, "news", "early"), 0);
@@ -77,7 +77,7 @@ fn an_outlet_hears_what_it_follows_until_it_leaves() {
 }
 
 #[test]
-fn two_outlets_hear_each_for_itself_and_one_that_is_dropped_no_more() {
+fn each_outlet_receives_messages_until_its_handle_is_dropped() {
     let broker = broker();
     let (first, first_handle) = attach(&broker);
     let (second, second_handle) = attach(&broker);
@@ -92,7 +92,7 @@ fn two_outlets_hear_each_for_itself_and_one_that_is_dropped_no_more() {
 }
 
 #[test]
-fn a_flush_follows_what_was_heard_and_only_that() {
+fn a_flush_reaches_only_outlets_that_received_messages() {
     let broker = broker();
     let (ear, handle) = attach(&broker);
     handle.subscribe(b"a");
@@ -108,7 +108,7 @@ fn a_flush_follows_what_was_heard_and_only_that() {
 }
 
 #[test]
-fn an_outlet_may_follow_leave_and_publish_while_it_hears() {
+fn an_outlet_may_subscribe_unsubscribe_and_publish_while_it_is_called() {
     let broker = broker();
     let (ear, handle) = attach(&broker);
     handle.subscribe(b"a");
@@ -122,13 +122,13 @@ fn an_outlet_may_follow_leave_and_publish_while_it_hears() {
     assert_eq!(publish(&broker, "a", "1"), 1);
     assert_eq!(publish(&broker, "a", "2"), 0);
     assert_eq!(publish(&broker, "b", "3"), 1);
-    // What it published itself was not heard, but nothing broke.
+    // The message that it published was not delivered to it, and nothing broke.
     assert_eq!(ear.heard(), ["|a|1", "|b|3"]);
     ear.react.take();
 }
 
 #[test]
-fn a_message_that_is_too_large_is_counted_and_told() {
+fn a_message_that_is_too_large_is_counted_and_its_length_delivered() {
     let broker = broker();
     let (ear, handle) = attach(&broker);
     handle.subscribe(b"a");
@@ -137,7 +137,7 @@ fn a_message_that_is_too_large_is_counted_and_told() {
     assert_eq!(broker.stats().oversized_messages(), 1);
 }
 
-/// What the bus writes to a client that sends these bytes and then no more.
+/// The output of the bus for a client that sends these bytes and then closes.
 fn session_with(bytes: &[u8]) -> Vec<u8> {
     let settings = BusSettings { max_event_bytes: 100, max_subscriptions: 5, ..Default::default() };
     let broker = Broker::new(settings);
@@ -198,7 +198,7 @@ fn any_word() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn whatever_is_asked_every_command_has_whole_replies(
+    fn every_command_has_complete_replies(
         commands in prop::collection::vec(prop::collection::vec(any_word(), 1..6), 1..40),
     ) {
         let mut bytes = Vec::new();
@@ -221,7 +221,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_sent_the_session_ends_in_peace(
+    fn no_input_makes_a_session_panic_or_leaves_a_subscription(
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         lines in prop::collection::vec("[a-z0-9*$ '\"\\\\-]{0,20}\r?\n", 0..20),
     ) {

@@ -1,4 +1,4 @@
-//! One message, as connections read it.
+//! One message, encoded for connections.
 
 use std::rc::Rc;
 
@@ -10,8 +10,8 @@ use super::reply;
 use crate::event::Payload;
 use crate::source::resp::{self, Protocol, Value};
 
-/// A message as connections read it, encoded once for each version of the protocol, and only when
-/// somebody reads that version.
+/// A message, encoded at most once for each RESP version, and only if a connection uses that
+/// version.
 pub(super) struct Wire<'a> {
     channel: &'a [u8],
     pattern: Option<&'a Rc<[u8]>>,
@@ -31,7 +31,7 @@ impl<'a> Wire<'a> {
         Self { channel, pattern, payload, memory, resp2: None, resp3: None }
     }
 
-    /// Queues the message; false when there is nothing to send, because it was too large.
+    /// Queues the message. Returns false if it was too large, so that nothing was sent.
     pub(super) fn send(&mut self, outbox: &Outbox) -> bool {
         let Payload::Whole(payload) = self.payload else { return false };
         let protocol = outbox.protocol();
@@ -42,7 +42,7 @@ impl<'a> Wire<'a> {
         };
         let encoded = encoded.get_or_insert_with(|| {
             let message = encode(channel, pattern, payload, protocol);
-            // A short one is copied, and counted where it is.
+            // A short message is copied into each queue, and counted there.
             if message.len() <= Outbox::COPIED { message } else { self.memory.share(message) }
         });
         outbox.message(encoded);

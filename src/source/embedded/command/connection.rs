@@ -1,4 +1,4 @@
-//! What a client says of itself and of its connection.
+//! Connection commands: PING, HELLO, AUTH, CLIENT and others.
 
 use super::error::CommandError;
 use super::words::Words;
@@ -7,7 +7,7 @@ use crate::source::embedded::BusSettings;
 use crate::source::embedded::reply;
 use crate::source::resp::{Protocol, Value};
 
-/// `PING [message]`; a RESP2 subscriber gets its answer in the shape of a message.
+/// `PING [message]`; a RESP2 client that is subscribed gets the reply as an array.
 pub(super) fn ping(client: &mut Client, words: &Words) -> Outcome {
     let message = words.from(1).next().transpose()?.cloned();
     if client.is_subscriber_only() {
@@ -21,13 +21,13 @@ pub(super) fn echo(_: &mut Client, words: &Words) -> Outcome {
     Ok(Value::Bulk(words.bytes(1)?.clone()))
 }
 
-/// There are no databases, and channels never belonged to one.
+/// Accepted and ignored: there are no databases, and pub/sub does not depend on them.
 pub(super) fn select(_: &mut Client, words: &Words) -> Outcome {
     words.number(1)?;
     Ok(reply::ok())
 }
 
-/// There are no passwords: who reaches the bus may publish.
+/// Accepted and ignored: there are no passwords. Anyone who can connect may publish.
 pub(super) fn auth(_: &mut Client, _: &Words) -> Outcome {
     Ok(reply::ok())
 }
@@ -54,7 +54,7 @@ fn protocol(version: &[u8]) -> Result<Protocol, CommandError> {
     }
 }
 
-/// Reads what follows the version; gives back the name that is to be set.
+/// Parses the options after the version; returns the name to be set.
 fn hello_options(words: &Words) -> Result<Option<&[u8]>, CommandError> {
     let mut name = None;
     let mut next = 2;
@@ -71,7 +71,7 @@ fn hello_options(words: &Words) -> Result<Option<&[u8]>, CommandError> {
     Ok(name)
 }
 
-/// `CLIENT …`: what libraries say after they have connected.
+/// `CLIENT …`: what client libraries send after connecting.
 pub(super) fn client(client: &mut Client, words: &Words) -> Outcome {
     match (words.keyword(1)?.as_str(), words.len()) {
         ("setname", 3) => {
@@ -82,7 +82,7 @@ pub(super) fn client(client: &mut Client, words: &Words) -> Outcome {
         ("getname", 2) => Ok(Value::Bulk(client.name.to_vec().into())),
         ("id", 2) => Ok(Value::Integer(i64::try_from(client.number).unwrap_or(i64::MAX))),
         ("info" | "list", _) => Ok(Value::Bulk(description(client).into())),
-        // Taken, and of no consequence here.
+        // Accepted and ignored.
         ("setinfo", 4) | ("no-evict" | "no-touch", 3) => Ok(reply::ok()),
         ("setname" | "getname" | "id" | "setinfo" | "no-evict" | "no-touch", _) => {
             Err(CommandError::WrongNumberOfArguments("client"))
@@ -99,7 +99,7 @@ fn set_name(client: &mut Client, name: &[u8]) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// One line of `CLIENT LIST`, the client's own: the others are nobody's business.
+/// One line of `CLIENT LIST`, for the client itself. Other clients are not disclosed.
 fn description(client: &Client) -> String {
     format!(
         "id={} addr={} name={} sub={} psub={} resp={}\n",
@@ -117,7 +117,7 @@ pub(super) fn quit(client: &mut Client, _: &Words) -> Outcome {
     Ok(reply::ok())
 }
 
-/// As if the connection had just been made.
+/// Resets the connection to its initial state.
 pub(super) fn reset(client: &mut Client, _: &Words) -> Outcome {
     for is_pattern in [false, true] {
         for name in client.broker.names_of(client.id, is_pattern) {

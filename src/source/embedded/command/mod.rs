@@ -1,8 +1,8 @@
-//! What a client can say, and what happens then. Knows no socket.
+//! The commands of the bus. Does not know sockets.
 //!
-//! A command is a row of [`table`] and a function in one of the files beside this one; it gets the
-//! [`Client`] and its words and gives the reply. Which words Redis takes, and what it answers, is
-//! written at <https://redis.io/docs/latest/commands/>.
+//! A command is a row of [`table`] and a function in one of the submodules: it gets the [`Client`]
+//! and the words of the command, and returns the reply. Arguments and replies are those of Redis
+//! (<https://redis.io/docs/latest/commands/>).
 
 mod connection;
 mod error;
@@ -25,27 +25,27 @@ use super::outbox::Outbox;
 use super::roster::SubscriberId;
 use crate::source::resp::{Protocol, Request, Value};
 
-/// What a command amounts to: its (last) reply.
+/// The result of a command: its (last) reply.
 type Outcome = Result<Value, CommandError>;
 
-/// How a session goes on after a command.
+/// How a session continues after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// With the next command.
+    /// Runs the next command.
     Continue,
-    /// It ends when all replies have been written.
+    /// Closes the connection when all replies have been written.
     Close,
-    /// It ends at once: this is HTTP.
+    /// Closes the connection at once: this is HTTP.
     Abort,
 }
 
-/// One connection, as its commands see it. Leaves the bus when it is dropped.
+/// One connection, as its commands see it. Removed from the bus on drop.
 pub(super) struct Client {
     broker: Broker,
     outbox: Rc<Outbox>,
     peer: SocketAddr,
     id: SubscriberId,
-    /// Counts all connections of the bus, unlike `id`.
+    /// Unique among all connections of the bus, unlike `id`, which is reused.
     number: u64,
     name: Box<[u8]>,
     transaction: Option<Transaction>,
@@ -67,7 +67,7 @@ impl Client {
         }
     }
 
-    /// Runs one command; its replies are in the outbox.
+    /// Runs one command, and queues its replies.
     pub(super) fn run(&mut self, request: Request) -> Next {
         if is_http(&request) {
             return Next::Abort;
@@ -82,17 +82,17 @@ impl Client {
         if self.is_leaving { Next::Close } else { Next::Continue }
     }
 
-    /// What commands hold that wait for EXEC, in bytes.
+    /// Bytes held by commands queued for EXEC.
     pub(super) fn held(&self) -> usize {
         self.transaction.as_ref().map_or(0, Transaction::held)
     }
 
-    /// Cuts connections, perhaps this one, where all together hold too much.
+    /// Closes connections, perhaps this one, if all of them together hold too much.
     pub(super) fn enforce_memory(&self) {
         self.broker.enforce_memory();
     }
 
-    /// No more commands are at hand.
+    /// Flushes the outlets: no more commands are ready.
     pub(super) fn end_batch(&self) {
         self.broker.flush();
     }
@@ -111,7 +111,8 @@ impl Client {
         }
     }
 
-    /// In RESP2 a message cannot be told from a reply, so a subscriber asks for nothing else.
+    /// In RESP2, messages cannot be distinguished from replies, so only a few commands are allowed
+    /// while subscribed.
     fn is_subscriber_only(&self) -> bool {
         self.outbox.protocol() == Protocol::Resp2 && self.broker.subscriptions_of(self.id) > 0
     }
@@ -123,9 +124,10 @@ impl Drop for Client {
     }
 }
 
-/// Whether a browser, or something that a web page can make speak, is on the line.
+/// Whether the client is a browser, or something else that a web page can make send requests.
 ///
-/// Redis closes on the words `POST` and `Host:`; a request line of any method is as clear.
+/// Redis closes the connection on the words `POST` and `Host:`; the bus does so on a request line
+/// with any method, too.
 fn is_http(request: &Request) -> bool {
     let word = |index: usize| match request.words.get(index) {
         Some(Value::Bulk(word)) => &word[..],

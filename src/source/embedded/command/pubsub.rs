@@ -1,4 +1,4 @@
-//! Publishing, subscribing, and who listens.
+//! PUBLISH, SUBSCRIBE and its relatives, PUBSUB.
 
 use bytes::Bytes;
 
@@ -10,13 +10,13 @@ use crate::source::embedded::broker::TooManySubscriptions;
 use crate::source::embedded::{BusSettings, reply};
 use crate::source::resp::Value;
 
-/// `PUBLISH channel message`: how many subscriptions heard it.
+/// `PUBLISH channel message`: replies with the number of deliveries.
 pub(super) fn publish(client: &mut Client, words: &Words) -> Outcome {
     publish_to(client, words.bytes(1)?, &words.payload(2)?).map(reply::count)
 }
 
-/// Deals one message out. Who listens hears of one that is too large as well, and the publisher is
-/// told.
+/// Publishes one message. If it is too large, outlets get its length and the publisher gets an
+/// error.
 pub(super) fn publish_to(
     client: &Client,
     channel: &Bytes,
@@ -72,7 +72,7 @@ pub(super) fn pubsub(client: &mut Client, words: &Words) -> Outcome {
     }
 }
 
-/// Every name gets a reply of its own; the last is the command's.
+/// Each name gets a confirmation of its own; the last one is the reply of the command.
 fn enter(client: &Client, words: &Words, verb: &'static str, is_pattern: bool) -> Outcome {
     let mut last = None;
     for name in words.from(1) {
@@ -89,7 +89,7 @@ fn enter(client: &Client, words: &Words, verb: &'static str, is_pattern: bool) -
     last.ok_or(CommandError::WrongNumberOfArguments(verb))
 }
 
-/// Without names: leaves all. One reply for each, and one even if there was nothing to leave.
+/// Without names, unsubscribes from all. One confirmation for each name, and one if there was none.
 fn leave(client: &Client, words: &Words, verb: &'static str, is_pattern: bool) -> Outcome {
     let names = if words.len() > 1 {
         words.from(1).map(|name| name.cloned()).collect::<Result<Vec<_>, _>>()?
@@ -112,7 +112,7 @@ fn confirmation(client: &Client, verb: &'static str, name: Value) -> Value {
     Value::Push(vec![reply::bulk(verb), name, reply::count(subscriptions)])
 }
 
-/// A name that the bus takes.
+/// Checks the length of a name.
 fn checked(name: &Bytes) -> Result<&[u8], CommandError> {
     if name.len() > BusSettings::MAX_NAME_BYTES {
         return Err(CommandError::NameTooLong(name.len()));

@@ -1,4 +1,4 @@
-//! What the bus says of itself, so that clients find a server that they know.
+//! Commands about the server, with which clients find a server that they support.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::{Client, Outcome};
 use crate::source::embedded::reply;
 use crate::source::resp::{Protocol, Value};
 
-/// The Redis whose pub/sub this is: clients choose their commands by it.
+/// The Redis version whose pub/sub the bus implements: clients choose their commands by it.
 const REDIS_VERSION: &str = "7.0.0";
 
 /// The reply to HELLO.
@@ -33,7 +33,7 @@ pub(super) fn version_number(protocol: Protocol) -> i64 {
     }
 }
 
-/// `INFO [section …]`: what is true of the bus; ioredis waits for `loading:0`.
+/// `INFO [section …]`: only fields that apply to the bus; ioredis waits for `loading:0`.
 pub(super) fn info(client: &mut Client, words: &Words) -> Outcome {
     let mut wanted = Vec::new();
     for index in 1..words.len() {
@@ -45,9 +45,9 @@ pub(super) fn info(client: &mut Client, words: &Words) -> Outcome {
     for (section, lines) in sections(client) {
         if wants_all || wanted.iter().any(|name| section.eq_ignore_ascii_case(name)) {
             let separator = if text.is_empty() { "" } else { "\r\n" };
-            write!(text, "{separator}# {section}\r\n").expect("a String takes all");
+            write!(text, "{separator}# {section}\r\n").expect("writing to a String cannot fail");
             for (key, value) in lines {
-                write!(text, "{key}:{value}\r\n").expect("a String takes all");
+                write!(text, "{key}:{value}\r\n").expect("writing to a String cannot fail");
             }
         }
     }
@@ -89,8 +89,8 @@ fn sections(client: &Client) -> [Section; 5] {
     ]
 }
 
-/// `COMMAND [COUNT | DOCS | INFO | LIST]`: nothing that would make an interactive redis-cli wiser,
-/// but an answer.
+/// `COMMAND [COUNT | DOCS | INFO | LIST]`: without documentation, but a valid reply for an
+/// interactive redis-cli.
 pub(super) fn command(_: &mut Client, words: &Words) -> Outcome {
     if words.len() == 1 {
         return Ok(Value::Array(Vec::new()));
@@ -104,7 +104,7 @@ pub(super) fn command(_: &mut Client, words: &Words) -> Outcome {
     }
 }
 
-/// `CONFIG GET` finds nothing; there is nothing to set.
+/// `CONFIG GET` finds nothing; `CONFIG SET` is not supported.
 pub(super) fn config(_: &mut Client, words: &Words) -> Outcome {
     match words.keyword(1)?.as_str() {
         "get" => Ok(Value::Map(Vec::new())),

@@ -1,4 +1,4 @@
-//! All commands, and under which circumstances each may be said.
+//! The command table: the arity and the flags of each command.
 
 use std::ops::RangeInclusive;
 
@@ -8,24 +8,24 @@ use super::{Client, Outcome, connection, pubsub, script, server, transaction};
 /// One command.
 #[derive(Debug)]
 pub(super) struct Spec {
-    /// In lower case; clients may write it otherwise.
+    /// In lower case; matched without regard to case.
     pub(super) name: &'static str,
-    /// How many words it has, with its name.
+    /// The number of words, including the name.
     pub(super) words: RangeInclusive<usize>,
     /// What it does.
     pub(super) run: fn(&mut Client, &Words) -> Outcome,
-    /// Whether a RESP2 client may say it while it is subscribed.
+    /// Whether a RESP2 client may send it while subscribed.
     pub(super) runs_while_subscribed: bool,
-    /// Whether it is run inside a transaction at once, instead of being queued.
+    /// Whether it runs at once inside a transaction instead of being queued.
     pub(super) steers_transaction: bool,
-    /// Whether it can be part of a transaction: its reply is one value, and it does not change what
-    /// the following ones mean.
+    /// Whether it can be queued in a transaction: it has exactly one reply, and does not change how
+    /// the following commands are interpreted.
     pub(super) runs_in_transaction: bool,
 }
 
 const MANY: usize = usize::MAX;
 
-/// The most frequent first: the table is searched in order.
+/// The most frequent first, because the table is searched in order.
 static COMMANDS: &[Spec] = &[
     spec("publish", 3..=3, pubsub::publish),
     spec("ping", 1..=2, connection::ping).while_subscribed(),
@@ -67,12 +67,12 @@ const fn spec(
 }
 
 impl Spec {
-    /// The command of this name, in any case.
+    /// Finds a command by name, without regard to case.
     pub(super) fn find(name: &[u8]) -> Option<&'static Self> {
         COMMANDS.iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// All names.
+    /// The names of all commands.
     pub(super) fn names() -> impl ExactSizeIterator<Item = &'static str> {
         COMMANDS.iter().map(|spec| spec.name)
     }

@@ -1,4 +1,4 @@
-//! MULTI, EXEC, DISCARD: many clients wrap their pipelines in them.
+//! MULTI, EXEC and DISCARD: many clients wrap their pipelines in a transaction.
 
 use std::mem;
 
@@ -9,20 +9,20 @@ use super::{Client, Outcome};
 use crate::source::embedded::reply;
 use crate::source::resp::Value;
 
-/// Commands that wait for EXEC.
+/// The commands queued for EXEC.
 #[derive(Default)]
 pub(super) struct Transaction {
     queued: Vec<(&'static Spec, Words)>,
     bytes: usize,
     max_bytes: usize,
-    /// A command was refused, so EXEC does nothing.
+    /// A command was rejected, so EXEC aborts.
     is_broken: bool,
 }
 
 impl Transaction {
     const MAX_COMMANDS: usize = 10_000;
 
-    /// What the commands may hold beside one message of the greatest length, in bytes.
+    /// Bytes that queued commands may hold in addition to one message of the maximum length.
     const BESIDE_ONE_MESSAGE: usize = 1 << 20;
 
     fn new(max_event_bytes: usize) -> Self {
@@ -32,7 +32,7 @@ impl Transaction {
         }
     }
 
-    /// What the commands hold, in bytes.
+    /// Bytes held by the queued commands.
     pub(super) fn held(&self) -> usize {
         if self.queued.is_empty() { 0 } else { self.bytes }
     }
@@ -50,7 +50,8 @@ impl Transaction {
         Ok(reply::simple("QUEUED"))
     }
 
-    /// An error while commands are queued spoils them all; a second MULTI does not, as in Redis.
+    /// An error while commands are queued aborts the transaction; a nested MULTI does not, as in
+    /// Redis.
     pub(super) fn note(&mut self, error: &CommandError) {
         self.is_broken |= *error != CommandError::NestedMulti;
     }
