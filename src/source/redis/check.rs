@@ -1,10 +1,10 @@
-//! The self-check: what Redis says is subscribed, against what we believe.
+//! The self-check: compares the subscriptions that Redis reports with our own.
 //!
-//! A connection can be well and yet hear nothing, or not all: Redis or something on the way has
-//! forgotten a subscription. So now and then Redis is asked, on a connection of its own, how many
-//! listen to each of our channels and patterns, and a message is sent to ourselves. What does not
-//! agree twice ends the subscription's connection; the next one subscribes to everything anew, and
-//! the gap is told.
+//! A connection can be open and yet receive nothing, or not everything, because Redis or a proxy
+//! has lost subscriptions. So the check periodically asks Redis, on a separate connection, how many
+//! subscribers each of our channels has and how many patterns are subscribed to, and publishes a
+//! probe message to a channel of our own. A mismatch that is found twice ends the pub/sub
+//! connection; the next one subscribes to everything again, and clients get a gap.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -22,44 +22,45 @@ use crate::event::{ChannelName, Subscription};
 use crate::metrics::Metrics;
 use crate::source::resp::Value;
 
-/// How often it is checked, and how long something may take that is asked.
+/// How often the check runs.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// What does not agree is looked at again after this.
+/// A mismatch is checked again after this.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
-/// A message to ourselves may take so long.
+/// How long a reply or a probe message may take.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(4);
-/// Channels that Redis is asked for together.
+/// Channels in one `PUBSUB NUMSUB`, at most.
 const MAX_NAMES: usize = 512;
 
-/// What is believed, and what was heard: shared by the connection that listens and the check.
+/// What Redis confirmed, and what was received: shared by the pub/sub connection and the check.
 #[derive(Debug)]
 pub(super) struct Belief {
-    /// What is subscribed to.
+    /// The confirmed subscriptions.
     subscribed: RefCell<HashSet<Subscription>>,
-    /// Where we send messages to ourselves.
+    /// The channel of the probe messages.
     channel: ChannelName,
-    // The newest of them that was heard, and that there is one.
+    // The number of the last probe message received, and a notification of it.
     echo: Cell<u64>,
     echoed: Notify,
-    /// When anything was heard that was published.
+    /// When the last message was received.
     heard: Cell<Instant>,
 }
 
-/// What Redis and we do not agree on.
+/// A difference between our subscriptions and those of Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Doubt {
-    /// Nobody listens to this, and we should.
+    /// Redis reports no subscribers for this channel.
     Channel(ChannelName),
-    /// Fewer patterns are listened to than we do.
+    /// Redis reports fewer patterns than we have subscribed to.
     Patterns,
-    /// Our message did not reach us.
+    /// The probe message did not arrive.
     Echo,
 }
 
 impl Belief {
     pub(super) fn new() -> Self {
         let tag: String = std::iter::repeat_with(fastrand::alphanumeric).take(12).collect();
-        let channel = ChannelName::new(&format!("ssegate:check:{tag}")).expect("it is short");
+        let channel =
+            ChannelName::new(&format!("ssegate:check:{tag}")).expect("it is short and printable");
         Self {
             subscribed: RefCell::default(),
             channel,
@@ -69,12 +70,12 @@ impl Belief {
         }
     }
 
-    /// The subscription of the check itself.
+    /// The subscription to the probe channel.
     pub(super) fn own(&self) -> Subscription {
         Subscription { name: self.channel.clone(), is_pattern: false }
     }
 
-    /// A new connection: nothing is subscribed to.
+    /// Forgets all subscriptions, for a new connection.
     pub(super) fn begin_anew(&self) {
         self.subscribed.borrow_mut().clear();
     }
@@ -87,7 +88,7 @@ impl Belief {
         self.subscribed.borrow_mut().remove(subscription);
     }
 
-    /// A message was heard; answers whether it was one to ourselves.
+    /// Records a message. Returns whether it is a probe message.
     pub(super) fn heard(&self, channel: &[u8], payload: &Value, at: Instant) -> bool {
         self.heard.set(at);
         if channel != self.channel.as_str().as_bytes() {
@@ -114,7 +115,7 @@ impl Belief {
     }
 }
 
-/// The check.
+/// The self-check of one pub/sub connection.
 #[derive(Debug)]
 pub(super) struct SelfCheck {
     info: ConnectionInfo,
@@ -122,7 +123,7 @@ pub(super) struct SelfCheck {
     belief: Rc<Belief>,
     metrics: Metrics,
     echoes: u64,
-    // Redis does not let us ask; told once.
+    // An ACL rule denies a command of the check; logged once.
     is_forbidden: bool,
 }
 
@@ -136,8 +137,8 @@ impl SelfCheck {
         Self { info, tls, belief, metrics, echoes: 0, is_forbidden: false }
     }
 
-    /// Checks until something does not agree. That Redis cannot be asked is nothing to end for: the
-    /// connection that listens notices by itself when Redis is away.
+    /// Runs until a mismatch is found. An error of its own connection does not end the check: the
+    /// pub/sub connection detects by itself that Redis is unreachable.
     pub(super) async fn run(&mut self) -> SourceError {
         loop {
             let limits = 1 << 16;
@@ -152,7 +153,7 @@ impl SelfCheck {
         }
     }
 
-    /// Answers what does not agree; an error where the connection fails.
+    /// Checks until a mismatch is found twice; returns all that were. Fails if the connection does.
     async fn check_with(&mut self, connection: &mut Connection) -> Result<Vec<Doubt>, SourceError> {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
@@ -188,7 +189,7 @@ impl SelfCheck {
                 else {
                     continue;
                 };
-                // It may have been left meanwhile.
+                // It may have been unsubscribed meanwhile.
                 let subscription = Subscription { name: name.clone(), is_pattern: false };
                 if self.belief.holds(&subscription) {
                     doubts.push(Doubt::Channel(subscription.name));
@@ -207,7 +208,7 @@ impl SelfCheck {
         Ok(doubts)
     }
 
-    /// Sends a message to ourselves, and waits for it.
+    /// Publishes a probe message and waits for it.
     async fn hears_itself(&mut self, connection: &mut Connection) -> Result<bool, SourceError> {
         self.echoes += 1;
         let (number, sent) = (self.echoes.to_string(), Instant::now());
@@ -224,11 +225,11 @@ impl SelfCheck {
             }
         };
         let is_heard = tokio::time::timeout(ECHO_TIMEOUT, echo).await.is_ok();
-        // Whoever hears other things may have much to hear before it.
+        // Many other messages may have to be read before the probe.
         Ok(is_heard || belief.heard.get() > sent + ECHO_TIMEOUT / 2)
     }
 
-    /// `None` where Redis does not let us.
+    /// Sends a command. Returns `None` if an ACL rule denies it.
     async fn ask(
         &mut self,
         connection: &mut Connection,
@@ -243,7 +244,7 @@ impl SelfCheck {
                 if !std::mem::replace(&mut self.is_forbidden, true) {
                     tracing::info!(
                         command,
-                        "Redis does not let us ask whether it knows our subscriptions"
+                        "Redis denies a command of the self-check; it checks less"
                     );
                 }
                 Ok(None)
@@ -253,7 +254,7 @@ impl SelfCheck {
     }
 }
 
-/// The channels that nobody listens to, of an answer `[name, count, …]`.
+/// The channels without subscribers in a reply to `PUBSUB NUMSUB`: `[name, count, …]`.
 fn without_listeners(answer: &Value) -> Vec<&[u8]> {
     let Value::Array(parts) = answer else { return Vec::new() };
     parts
@@ -268,10 +269,10 @@ fn without_listeners(answer: &Value) -> Vec<&[u8]> {
 fn describe(doubts: &[Doubt]) -> String {
     let channels = doubts.iter().filter(|doubt| matches!(doubt, Doubt::Channel(_))).count();
     if doubts.contains(&Doubt::Echo) {
-        return "a message to ourselves did not reach us".to_owned();
+        return "a probe message did not arrive".to_owned();
     }
     match channels {
-        0 => "fewer patterns than we subscribed to".to_owned(),
-        channels => format!("nobody listens to {channels} of our channels"),
+        0 => "it reports fewer patterns than we have subscribed to".to_owned(),
+        channels => format!("it reports no subscribers for {channels} of our channels"),
     }
 }

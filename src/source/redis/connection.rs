@@ -1,4 +1,4 @@
-//! A connection to Redis: greeted, and then asked or listened to.
+//! A connection to Redis after its handshake: sends commands, reads replies and push messages.
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
@@ -18,19 +18,19 @@ use super::socket::{self, Stream, Tls};
 use crate::event::Subscription;
 use crate::source::resp::{self, Decoder, Limits, Value};
 
-/// From the first packet to the answer to `HELLO`.
+/// Limits connecting and the handshake, up to the reply to `HELLO`.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const READ_BUFFER: usize = 64 << 10;
 
-/// A greeted connection.
+/// A connection whose handshake is complete.
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
     input: BytesMut,
     decoder: Decoder,
     output: BytesMut,
-    // Something was written that TLS may still hold back.
+    // Bytes were written that TLS may still buffer.
     is_unflushed: bool,
-    // What Redis calls this connection.
+    // The id of the connection (`CLIENT ID`), or [`NO_ID`].
     pub(super) id: i64,
     pub(super) purpose: Purpose,
     pub(super) protocol: Protocol,
@@ -39,17 +39,17 @@ pub(super) struct Connection {
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To listen to what is published, which knows no databases.
+    /// Receives pub/sub messages, which do not belong to a database.
     Listen,
-    /// To ask for data, which is in one of the databases.
+    /// Sends commands about keys, which belong to a database.
     Ask,
 }
 
-/// Elements in an answer that has many entries of streams.
+/// Elements in a reply with many stream entries, at most.
 const MAX_ELEMENTS: usize = 8 << 20;
 
 impl Connection {
-    /// Connects and greets, within [`CONNECT_TIMEOUT`].
+    /// Connects and performs the handshake, within [`CONNECT_TIMEOUT`].
     pub(super) async fn open(
         info: &ConnectionInfo,
         tls: &Tls,
@@ -60,7 +60,7 @@ impl Connection {
             let mut connection = Self::connect(info, tls, max_event_bytes, purpose).await?;
             match connection.greet(info, purpose).await {
                 Ok(()) => {}
-                // Some proxies hang up on what they do not know.
+                // Some proxies close the connection on an unknown command.
                 Err(why @ (SourceError::Closed | SourceError::Broken(_))) => {
                     connection = Self::connect(info, tls, max_event_bytes, purpose).await?;
                     connection.greet_without_hello(info, purpose, &why).await?;
@@ -102,7 +102,7 @@ impl Connection {
         })
     }
 
-    /// Queues a command. It leaves with [`Connection::exchange`].
+    /// Queues a command, which [`Connection::exchange`] sends.
     pub(super) fn send<'a>(
         &mut self,
         name: &str,
@@ -111,8 +111,8 @@ impl Connection {
         resp::command(name, arguments, &mut self.output);
     }
 
-    /// Sends a command, and waits for its answer. Not for a connection that listens: there, what comes
-    /// next may be no answer.
+    /// Sends a command and waits for its reply. Not for a pub/sub connection, where the next value
+    /// may be a push message.
     pub(super) async fn ask<'a>(
         &mut self,
         name: &str,
@@ -127,9 +127,9 @@ impl Connection {
         }
     }
 
-    /// Sends `SUBSCRIBE` or `PSUBSCRIBE` for one name, and waits until Redis confirms or refuses it.
-    /// Messages that arrive meanwhile are dropped. Only for a connection on which nothing else is
-    /// awaited.
+    /// Sends `SUBSCRIBE` or `PSUBSCRIBE` for one name, and waits until Redis confirms or refuses
+    /// it. Drops messages that arrive meanwhile. Only for a connection without other pending
+    /// replies.
     pub(super) async fn subscribe(
         &mut self,
         Subscription { name, is_pattern }: &Subscription,
@@ -158,13 +158,13 @@ impl Connection {
         }
     }
 
-    /// What Redis calls this connection (`CLIENT ID`).
+    /// The id of the connection (`CLIENT ID`).
     pub(super) fn id(&self) -> i64 {
         self.id
     }
 
-    /// Writes what is queued while it reads, and returns when something was read. The reader never
-    /// waits for the writer: Redis would cut off one that does not read. Cancel safe.
+    /// Writes queued commands and reads; returns when something was read. Reading never waits for
+    /// writing, because Redis disconnects clients that do not read their output. Cancel safe.
     pub(super) async fn exchange(&mut self) -> Result<(), SourceError> {
         self.stream.watch().map_err(SourceError::Broken)?;
         self.input.reserve(READ_BUFFER / 4);
@@ -182,7 +182,7 @@ impl Connection {
         pin!(self.stream.read_buf(&mut self.input)).poll(cx)
     }
 
-    /// Writes what it can, and flushes.
+    /// Writes what the socket accepts, and flushes.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
             if ready!(pin!(self.stream.write_buf(&mut self.output)).poll(cx))? == 0 {
@@ -197,22 +197,22 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits until then, and does not wake for what arrives meanwhile. Nothing is read or written.
-    /// Cancel safe: it is at rest until it waits again or reads.
+    /// Waits until `until` without being woken by arriving data. Reads and writes nothing. Cancel
+    /// safe: the socket stays deregistered until the next read.
     pub(super) async fn rest(&mut self, until: Instant) -> Result<(), SourceError> {
         self.stream.rest().map_err(SourceError::Broken)?;
         tokio::time::sleep_until(until).await;
         Ok(())
     }
 
-    /// The next value among what was read; `None`: read on.
+    /// Returns the next value that was read; `None` if more bytes are needed.
     pub(super) fn next_value(&mut self) -> Result<Option<Value>, SourceError> {
         let value = self.decoder.decode(&mut self.input)?;
         Ok(value.map(|value| self.as_pushed(value)))
     }
 }
 
-/// Whether a push confirms this command with this name
+/// Whether a push message confirms this command for this name
 /// (<https://redis.io/docs/latest/develop/pubsub/#format-of-pushed-messages>).
 fn confirms(push: &[Value], command: &str, name: &str) -> bool {
     let text = |at: usize| push.get(at).and_then(Value::as_bytes);
@@ -221,7 +221,7 @@ fn confirms(push: &[Value], command: &str, name: &str) -> bool {
 }
 
 impl fmt::Debug for Connection {
-    /// Leaves out the buffers: the password went through one.
+    /// Omits the buffers: the password passes through one of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
     }

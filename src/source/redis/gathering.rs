@@ -1,47 +1,48 @@
-//! When many small reads follow one another, the next one waits a moment, so that it finds more.
+//! Coalesces small reads: when many follow each other, the next one is delayed, so that it returns
+//! more.
 //!
-//! Each read wakes a shard, and the shard's writing keeps the next read from finding more than a few
-//! messages: with thousands of messages a second for as many channels, most of the time would go
-//! into waking and being woken. A network card does the same with its interrupts. Until then, and
-//! where a read finds plenty, nothing waits.
+//! Each read wakes a shard, and the shard's writes keep the next read from finding more than a few
+//! messages: with thousands of messages per second on as many channels, most of the time would go
+//! into wake-ups. Network cards do the same with interrupt coalescing. At lower rates, and where
+//! reads return many messages anyway, nothing is delayed.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Reads that come no later than this after one another follow closely.
+/// Reads within this interval of each other are close.
 const CLOSELY: Duration = Duration::from_micros(500);
-/// So many of them in a row are many.
+/// Close reads in a row before the next one is delayed.
 const MANY: u32 = 32;
-/// What is waited before the next read. The runtime's clock ticks in milliseconds: it may take one
-/// and a half.
+/// How long a read is delayed. The runtime's timer has a resolution of one millisecond, so it may
+/// take one and a half.
 const MOMENT: Duration = Duration::from_micros(500);
-/// A read of so many messages needs no waiting.
+/// A read with this many messages needs no delay.
 const PLENTY: usize = 128;
-/// A read that was waited for, and finds fewer, was not worth it.
+/// A delayed read with fewer messages was not worth its delay.
 const FEW: usize = 4;
 
-/// Whether to wait before the next read.
+/// Decides whether to delay the next read.
 #[derive(Debug)]
 pub(super) struct Gathering {
     newest: Instant,
     close: u32,
-    // `None`: it reads at once.
+    // `None`: the next read is not delayed.
     until: Option<Instant>,
 }
 
 impl Gathering {
-    /// Reads at once.
+    /// Starts without a delay.
     pub(super) fn new(now: Instant) -> Self {
         Self { newest: now, close: 0, until: None }
     }
 
-    /// The time for the next read, where it is to wait.
+    /// When to read next, if the read is to be delayed.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// A read found so many messages, and they were handed over.
+    /// Records a read that returned `messages` messages, after they were delivered.
     pub(super) fn note(&mut self, messages: usize, now: Instant) {
         let was_waited_for = self.until.take().is_some();
         let is_close = now.saturating_duration_since(self.newest) <= CLOSELY;
@@ -71,7 +72,7 @@ mod tests {
     fn busy(start: Instant) -> (Gathering, Instant) {
         let (mut gathering, mut now) = (Gathering::new(start), start);
         for _ in 0..MANY {
-            assert_eq!(gathering.until(), None, "so far they are not many");
+            assert_eq!(gathering.until(), None, "too few reads so far");
             now += STEP;
             gathering.note(1, now);
         }
@@ -79,20 +80,20 @@ mod tests {
     }
 
     #[test]
-    fn many_small_reads_are_put_together() {
+    fn many_small_reads_are_coalesced() {
         let (mut gathering, mut now) = busy(Instant::now());
         for _ in 0..3 {
-            now = gathering.until().expect("the next one waits") + 10 * STEP;
+            now = gathering.until().expect("the next read is delayed") + 10 * STEP;
             gathering.note(20, now);
         }
         gathering.note(PLENTY, now + 10 * STEP);
-        assert_eq!(gathering.until(), None, "there is plenty without waiting");
+        assert_eq!(gathering.until(), None, "a full read needs no delay");
         gathering.note(1, now + 11 * STEP);
-        assert!(gathering.until().is_some(), "and it is as busy as before");
+        assert!(gathering.until().is_some(), "it is as busy as before");
     }
 
     #[test]
-    fn nothing_waits_once_little_comes() {
+    fn reads_are_not_delayed_once_traffic_is_low() {
         let (mut gathering, now) = busy(Instant::now());
         gathering.note(FEW - 1, now + 10 * STEP);
         assert_eq!(gathering.until(), None);
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_does_not_wait() {
+    fn a_short_burst_is_not_delayed() {
         let start = Instant::now();
         let mut gathering = Gathering::new(start);
         let mut now = start;

@@ -1,8 +1,7 @@
-//! How a connection to Redis begins, and in which protocol it goes on.
+//! The handshake of a connection to Redis, and the protocol version that it selects.
 //!
-//! With `HELLO 3`, which is RESP3. What does not know that (Redis before 6, one whose operator has
-//! renamed the command, proxies in front of it) is spoken to in RESP2: a message is an array there,
-//! where RESP3 has a push, and a map is an array too.
+//! `HELLO 3` selects RESP3. Where it is not available (Redis before 6, a renamed command, some
+//! proxies), the connection uses RESP2, in which push messages and maps are arrays.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,24 +11,25 @@ use super::connection::{Connection, Purpose};
 use super::error::{SourceError, SourceErrorKind};
 use crate::source::resp::Value;
 
-/// What both ends speak.
+/// The RESP version of a connection
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
-    /// <https://redis.io/docs/latest/develop/reference/protocol-spec/>, before `HELLO 3`.
+    /// (<https://redis.io/docs/latest/develop/reference/protocol-spec/>): the default.
     Resp2,
-    /// After it.
+    /// After `HELLO 3`.
     Resp3,
 }
 
-/// What Redis calls a connection whose name it does not tell.
+/// The id of a connection for which Redis does not report one.
 pub(super) const NO_ID: i64 = 0;
 
-/// It was told that RESP2 is spoken: once, as each connection finds out anew.
+/// Whether the fallback to RESP2 was logged: once per process, because each connection falls back.
 static IS_TOLD: AtomicBool = AtomicBool::new(false);
 
 impl Connection {
-    /// `HELLO 3` with user, password and name (<https://redis.io/docs/latest/commands/hello/>); where
-    /// it is refused for what it is, the words that came before it.
+    /// Sends `HELLO 3` with user, password and client name
+    /// (<https://redis.io/docs/latest/commands/hello/>). Falls back to RESP2 if Redis does not
+    /// support `HELLO`.
     pub(super) async fn greet(
         &mut self,
         info: &ConnectionInfo,
@@ -49,7 +49,7 @@ impl Connection {
                 }
                 Ok(())
             }
-            Ok(_) => Err(SourceError::Unexpected("to HELLO".into())),
+            Ok(_) => Err(SourceError::Unexpected("HELLO did not return a map".into())),
             Err(error) if is_for_want_of_hello(&error) => {
                 self.greet_without_hello(info, purpose, &error).await
             }
@@ -57,7 +57,8 @@ impl Connection {
         }
     }
 
-    /// `AUTH`, and what else is known: what is not does no harm. `why` is what `HELLO` came to.
+    /// Performs the handshake in RESP2: `AUTH`, then commands that may fail. `why` is the error of
+    /// `HELLO`.
     pub(super) async fn greet_without_hello(
         &mut self,
         info: &ConnectionInfo,
@@ -70,7 +71,7 @@ impl Connection {
             let arguments: Vec<&str> = settings.username().into_iter().chain([password]).collect();
             self.ask("AUTH", arguments.into_iter()).await?;
         }
-        // Whoever may not, or not yet, speak to it is told so here.
+        // Fails if authentication is missing (`NOAUTH`) or the server is not ready.
         self.ask("PING", [].into_iter()).await?;
         self.ask_if_known(["SETNAME", "ssegate"].into_iter()).await?;
         if purpose == Purpose::Ask
@@ -79,7 +80,7 @@ impl Connection {
             self.id = id;
         }
         if !IS_TOLD.swap(true, Ordering::Relaxed) {
-            tracing::info!(address = %info.addr(), %why, "Redis does not know HELLO: RESP2 is spoken");
+            tracing::info!(address = %info.addr(), %why, "Redis does not support HELLO; using RESP2");
         }
         Ok(())
     }
@@ -95,21 +96,21 @@ impl Connection {
         }
     }
 
-    /// What it says in its protocol, as RESP3 would say it to one who listens.
+    /// Converts a RESP2 array on a pub/sub connection to the push message that RESP3 would send.
     pub(super) fn as_pushed(&self, value: Value) -> Value {
         let Value::Array(parts) = value else { return value };
         if self.protocol == Protocol::Resp3 || self.purpose != Purpose::Listen {
             return Value::Array(parts);
         }
         match parts.first() {
-            // The answer to a PING, where something is subscribed to.
+            // The reply to PING while subscribed (RESP2 only).
             Some(Value::Bulk(kind)) if kind == "pong" => Value::Simple(kind.clone()),
             _ => Value::Push(parts),
         }
     }
 }
 
-/// Whether this is no more than that `HELLO` is not known.
+/// Whether the error means that `HELLO` is not available, and nothing else.
 fn is_for_want_of_hello(error: &SourceError) -> bool {
     match error.kind() {
         SourceErrorKind::Refused | SourceErrorKind::Permission | SourceErrorKind::Protocol => {

@@ -1,7 +1,6 @@
-//! Whether Redis can be reached, and lets the gateway do what its routes need: asked once, for an
-//! operator.
+//! A one-time check for an operator: whether Redis can be reached, and allows what the routes need.
 //!
-//! Nothing is written there, but one message to a channel of our own, as the self-check sends them.
+//! Writes nothing except one message, published to a channel of our own, as the self-check does.
 
 use redis::ConnectionInfo;
 
@@ -12,35 +11,35 @@ use super::session::describe;
 use super::socket::Tls;
 use crate::event::{ChannelName, Subscription};
 
-/// What routes read of Redis.
+/// What a route reads from Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Read {
-    /// A channel or a pattern, of pub/sub.
+    /// A pub/sub channel or pattern.
     Subscription(Subscription),
     /// A Redis Stream.
     Stream(ChannelName),
 }
 
-/// A Redis that was reached.
+/// What was found out about a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// What it is: `Redis 7.0.15, RESP3`.
+    /// Its name, version and protocol, such as `Redis 7.0.15, RESP3`.
     pub server: String,
-    /// What it does not let us read, with its own words. Without these, routes do not work.
+    /// What it refuses that routes need, with its error replies. These routes do not work.
     pub refused: Vec<String>,
-    /// What it does not let us do beside that.
+    /// What else it refuses.
     pub notes: Vec<String>,
 }
 
-/// No answer of interest is longer.
+/// Longer strings in replies are not of interest. In bytes.
 const MAX_BYTES: usize = 1 << 20;
-/// A channel of our own, to which a message is sent.
+/// The channel of our own to which a message is published.
 const OWN: &str = "ssegate:check:inspect";
 
 /// Connects, and tries all of `reads`.
 ///
 /// # Errors
-/// It cannot be reached, or lets nobody in with this user and password; or the connection breaks.
+/// Redis cannot be reached, authentication fails, or the connection is lost.
 pub async fn inspect(info: &ConnectionInfo, reads: &[Read]) -> Result<Inspection, String> {
     try_all(info, reads).await.map_err(|error| error.to_string())
 }
@@ -74,15 +73,15 @@ async fn try_all(info: &ConnectionInfo, reads: &[Read]) -> Result<Inspection, So
         inspection.notes.extend(refusal(tried.map(drop))?);
     }
     if reads.iter().any(|read| matches!(read, Read::Stream(_))) {
-        // Nobody has this number.
+        // No connection has this id.
         let tried = asking.ask("CLIENT", ["UNBLOCK", "0"].into_iter()).await;
-        let what = "CLIENT UNBLOCK, without which a new stream may wait for five seconds";
+        let what = "CLIENT UNBLOCK, without which a new stream may be delayed by five seconds";
         inspection.notes.extend(refusal(tried.map(drop).map_err(|error| error.to(what)))?);
     }
     Ok(inspection)
 }
 
-/// What Redis refuses is a finding; everything else ends the inspection.
+/// An error reply is a finding; any other error ends the inspection.
 fn refusal(tried: Result<(), SourceError>) -> Result<Option<String>, SourceError> {
     match tried {
         Ok(()) => Ok(None),
@@ -102,7 +101,7 @@ async fn subscribe(
     tried.map_err(|error| error.to(describe(subscription)))
 }
 
-/// A stream that is not there yet may be read all the same.
+/// Tries the commands that read a stream. A stream that does not exist yet is not an error.
 async fn read_stream(connection: &mut Connection, name: &ChannelName) -> Result<(), SourceError> {
     let key = name.as_str();
     for arguments in [
@@ -120,7 +119,7 @@ async fn read_stream(connection: &mut Connection, name: &ChannelName) -> Result<
     Ok(())
 }
 
-/// What it says of itself, where it may be asked.
+/// The server's name and version, if `INFO` is allowed.
 async fn version(connection: &mut Connection) -> Result<String, SourceError> {
     let info = match connection.ask("INFO", ["server"].into_iter()).await {
         Ok(info) => info,

@@ -1,4 +1,4 @@
-//! How often we try again, and how often we speak of it.
+//! Retries: when to reconnect, when to retry what was refused, and how often to log failures.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,43 +11,43 @@ use super::error::SourceError;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// Waits between attempts to connect: doubled from the first to the cap, each drawn anew between
-/// nothing and that ("full jitter").
+/// Backoff between connection attempts: doubles from the first value up to the cap, with full
+/// jitter (each wait is a random part of it).
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const MAX_WAIT: Duration = Duration::from_secs(1);
-/// How often what was refused is asked for again.
+/// How often refused names are retried.
 pub(super) const ASK_AGAIN_INTERVAL: Duration = Duration::from_secs(1);
-/// Refused names that are asked for again together.
+/// Refused names retried together, at most.
 const MAX_AGAIN: usize = 64;
-/// A failure of the same kind is logged again only after this.
+/// Minimum time between two log lines about failures of the same kind.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long to wait before this attempt to connect.
+/// The backoff before this connection attempt.
 pub(super) fn wait_before(attempt: u32) -> Duration {
     let most = FIRST_WAIT.saturating_mul(1 << attempt.min(8)).min(MAX_WAIT);
     most.mul_f64(fastrand::f64())
 }
 
-/// Some of what was refused, to be asked for again: others each time, so that one of many that is allowed
-/// later has its turn.
+/// A random sample of the refused names, to be retried. A new sample each time, so that each of
+/// many names is retried eventually.
 pub(super) fn some_of<T: Clone>(refused: &HashSet<T>) -> Vec<T> {
     let start = fastrand::usize(..refused.len().max(1));
     refused.iter().cycle().skip(start).take(MAX_AGAIN.min(refused.len())).cloned().collect()
 }
 
-/// Counts failures, and logs those that are news.
+/// Counts failures, and logs each kind at most once per [`LOG_INTERVAL`].
 #[derive(Debug)]
 pub(super) struct Reporter {
     address: String,
-    // When a failure of each kind was logged last.
+    // When a failure of each kind was last logged.
     last_logged: HashMap<SourceErrorKind, Instant>,
     metrics: Metrics,
     health: Health,
-    // Which part of the health it is.
+    // Records the failure in the part of the health that it affects.
     note: NoteFailure,
 }
 
-/// Notes the kind of a failure, and what it was.
+/// Records the kind and the text of a failure.
 type NoteFailure = fn(&Health, &'static str, &str);
 
 impl Reporter {

@@ -1,7 +1,7 @@
-//! One connection to Redis, from its greeting to its end: what was asked, and what answers it.
+//! One pub/sub connection to Redis after its handshake: matches replies to commands.
 //!
-//! Answers come in the order of the questions, and pushes are no answers: what was not asked for ends
-//! the connection, so that nothing is ever taken for something else.
+//! Replies arrive in the order of the commands; push messages are not replies. An unexpected reply
+//! ends the connection, so that no reply is ever matched to the wrong command.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -18,36 +18,36 @@ use crate::event::{Payload, Subscription};
 use crate::hub::Wish;
 use crate::source::resp::Value;
 
-/// Names in one `SUBSCRIBE`.
+/// Names in one `SUBSCRIBE`, at most.
 const MAX_NAMES: usize = 512;
-/// A `PING` goes out when nothing was heard for so long, and its answer may take as long again.
+/// A `PING` is sent after this long without data, and its reply may take as long again.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// How often it is looked whether the connection is silent.
+/// How often the connection is checked for silence.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What an answer is awaited for, in the order in which it was asked.
+/// A command whose reply is pending, in the order of sending.
 #[derive(Debug)]
 enum Awaited {
-    /// One push for each name; these are not answered yet.
+    /// `SUBSCRIBE` or `PSUBSCRIBE`: one push message for each name. These are not confirmed yet.
     Subscribed(VecDeque<Subscription>),
     Unsubscribed(VecDeque<Subscription>),
     Pong,
-    /// Everything before this was asked for a new connection: what was lost is restored.
+    /// A mark: the commands before it restore the subscriptions on a new connection.
     Restored,
 }
 
-/// One connection, from its greeting to its end.
+/// One pub/sub connection after its handshake.
 pub(super) struct Session<'a> {
     connection: Connection,
     owner: &'a mut Subscriber,
     awaited: VecDeque<Awaited>,
-    // What Redis does not let us subscribe to. Some of it is asked for again each second.
+    // Subscriptions that Redis refused. Some of them are retried every second.
     refused: HashSet<Subscription>,
     heard: Instant,
     gathering: Gathering,
-    // Nothing was heard for too long when it was looked at last.
+    // The last check found the connection silent for too long.
     is_doubted: bool,
-    // Redis lets us subscribe to something.
+    // Redis has confirmed at least one subscription.
     is_allowed: bool,
     is_restored: bool,
 }
@@ -67,7 +67,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Why it ended, and whether everything had been subscribed to.
+    /// Runs until the connection fails. Returns the error, and whether all subscriptions were
+    /// restored.
     pub(super) async fn run(mut self) -> (SourceError, bool) {
         match self.listen().await {
             Ok(never) => match never {},
@@ -100,7 +101,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits for something to read, and a moment longer where that is worth it. Cancel safe.
+    /// Waits for data, and for a moment longer if reads are being coalesced. Cancel safe.
     async fn read(&mut self) -> Result<(), SourceError> {
         if let Some(until) = self.gathering.until() {
             self.connection.rest(until).await?;
@@ -108,19 +109,20 @@ impl<'a> Session<'a> {
         self.connection.exchange().await
     }
 
-    /// Takes everything that was read, and only then lets go of it: one batch. Gives how many values
-    /// there were.
+    /// Handles everything that was read as one batch, then flushes it to the shards. Returns the
+    /// number of values.
     fn take_in(&mut self) -> Result<usize, SourceError> {
         let mut values = 0;
         while let Some(value) = self.connection.next_value()? {
-            // Before the value, not after all of them: it may answer what was asked behind the mark.
+            // Before each value, not after all of them: the value may confirm a command sent after
+            // the mark.
             self.pass_mark();
             self.take(value)?;
             values += 1;
         }
         self.settle();
         self.owner.intake.flush();
-        // Confirmations are for the shards too, also where no message came with them.
+        // Confirmations must reach the shards even if no message came with them.
         self.owner.hub.flush();
         Ok(values)
     }
@@ -137,7 +139,7 @@ impl<'a> Session<'a> {
                     self.owner.intake.end_message();
                     Ok(())
                 }
-                _ => Err(SourceError::Unexpected("a reply".into())),
+                _ => Err(SourceError::Unexpected("no command is pending".into())),
             },
             other => Err(SourceError::Unexpected(format!("{other:?}"))),
         }
@@ -164,7 +166,7 @@ impl<'a> Session<'a> {
             (b"psubscribe", Some(Value::Bulk(name)), ..) => self.subscribed(true, &name)?,
             (b"unsubscribe", Some(Value::Bulk(name)), ..) => self.unsubscribed(false, &name)?,
             (b"punsubscribe", Some(Value::Bulk(name)), ..) => self.unsubscribed(true, &name)?,
-            // Other pushes (client tracking, say) are not for us, and answer nothing.
+            // Other push messages (client tracking, for example) are not replies, and are ignored.
             _ => {}
         }
         Ok(())
@@ -176,7 +178,7 @@ impl<'a> Session<'a> {
         channel: &[u8],
         payload: Value,
     ) -> Result<(), SourceError> {
-        // What we say to ourselves is for nobody else.
+        // Probe messages of the self-check are not for clients.
         if self.owner.belief.heard(channel, &payload, self.heard) {
             self.owner.intake.end_message();
         } else {
@@ -186,7 +188,7 @@ impl<'a> Session<'a> {
     }
 
     fn subscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
-        // Pushes are not answers: one that was not asked for must not be taken for one.
+        // An unsolicited confirmation must not be matched to a pending command.
         let Some(Awaited::Subscribed(names)) = self.awaited.front_mut() else {
             return Err(unasked("subscribe", name));
         };
@@ -202,11 +204,11 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.is_allowed = true;
-        // Where it has been left since, and perhaps asked for again, the last answer counts.
+        // If the name was unsubscribed since, and perhaps subscribed again, the last reply counts.
         if !self.is_left_later(&subscription) {
             self.owner.belief.subscribed(&subscription);
             self.owner.hub.confirm(is_pattern, subscription.name.as_str());
-            // It was refused at first, say: nothing more is waited for.
+            // It was refused at first, for example: no other subscription is being restored.
             if self.is_restored {
                 self.owner.hub.restored();
             }
@@ -233,23 +235,22 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// An error in the place of an answer. One name that is not allowed fails the whole command, so
-    /// its names are asked for one by one; what is refused alone is asked for again later
-    /// ([`ASK_AGAIN_INTERVAL`]).
+    /// Handles an error reply. One denied name fails the whole command, so its names are retried
+    /// one by one; a name that is refused alone is retried later ([`ASK_AGAIN_INTERVAL`]).
     fn refuse(&mut self, message: String) {
         let error = SourceError::Refused(message);
         let own = self.owner.belief.own();
         if matches!(self.awaited.front(), Some(Awaited::Subscribed(names)) if names.contains(&own))
         {
-            // It is done without.
-            tracing::info!(%error, "Redis does not let us send messages to ourselves");
+            // The self-check works without its probe.
+            tracing::info!(%error, "Redis denies the channel ssegate:check:*; the self-check sends no probe");
             self.awaited.pop_front();
             return;
         }
         let Some(Awaited::Subscribed(mut names)) = self.awaited.pop_front() else {
             return self.owner.report(&error, "Redis refused a command");
         };
-        // What has been left since is not asked for again: the answer to that is on its way.
+        // Names that were unsubscribed since are not retried.
         names.retain(|name| {
             self.owner.hub.is_followed(name.is_pattern, name.name.as_str())
                 && !self.is_left_later(name)
@@ -266,11 +267,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What follows from the answers so far.
+    /// Updates the readiness after the replies so far.
     fn settle(&mut self) {
         self.pass_mark();
-        // A name that a client asks for and Redis forbids must not take the gateway away from all
-        // others; that Redis forbids everything must.
+        // One denied name that a client asks for must not make the gateway unready for all other
+        // clients; if Redis denies every name, it is unready.
         let is_refused = !self.refused.is_empty() && !self.is_allowed;
         self.owner.health.set_source_ready(self.is_restored && !is_refused);
     }
@@ -325,7 +326,8 @@ impl<'a> Session<'a> {
     fn look(&mut self) -> Result<(), SourceError> {
         let is_asked = self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Pong));
         let silence = self.heard.elapsed();
-        // Found silent twice: after a halt of this process what has arrived is to be read first.
+        // Silence must be found twice: after this process was suspended, data that has arrived is
+        // read first.
         let was_doubted = std::mem::replace(&mut self.is_doubted, silence >= 2 * PING_INTERVAL);
         if was_doubted && self.is_doubted {
             return Err(SourceError::Unresponsive(silence.as_secs()));
@@ -337,8 +339,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Asks again for some of what was refused. Each by itself: one that is not allowed fails all that are
-    /// asked for with it.
+    /// Retries some of the refused subscriptions, each in its own command: one denied name fails
+    /// the whole command.
     fn ask_again(&mut self) {
         let is_asking =
             self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Subscribed(_)));
@@ -351,7 +353,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The command and the name, for an error: Redis does not say which name it means.
+/// The command and the name, for error messages: Redis does not say which name it means.
 pub(super) fn describe(Subscription { name, is_pattern }: &Subscription) -> String {
     let what = if *is_pattern { "PSUBSCRIBE to the pattern" } else { "SUBSCRIBE to the channel" };
     format!("{what} {name:?}")
@@ -365,7 +367,7 @@ fn whole(payload: Value) -> Result<Payload, SourceError> {
     }
 }
 
-/// Redis answers in the order of the names that it was asked for.
+/// Removes the next name, if it is `name`: Redis confirms names in the order of the command.
 fn take_named(
     names: &mut VecDeque<Subscription>,
     is_pattern: bool,

@@ -1,7 +1,7 @@
-//! The socket below a connection to Redis: TCP, TLS or unix; opened, and put to rest for a moment.
+//! The socket of a connection to Redis: TCP, TLS or Unix.
 //!
-//! The runtime hears of whatever arrives at a socket, also while nobody waits for it: a thread that
-//! sleeps is woken for each message. A socket at rest is taken out of its sight.
+//! The runtime is notified of all data that arrives at a registered socket, even if no task waits
+//! for it: a sleeping thread is woken for each message. A deregistered socket wakes nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -22,10 +22,11 @@ use super::connection::CONNECT_TIMEOUT;
 use super::error::SourceError;
 use crate::tls_client::{self, Trust};
 
-/// Unacknowledged data for so long ends the connection, as does a silent peer.
+/// A peer that is silent, or does not acknowledge data, for this long is dead.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whom we trust where the address says TLS. Made once: the system's roots are many.
+/// The TLS configuration, if the address requires TLS. Created once, because there are many system
+/// root certificates.
 #[derive(Clone, Debug)]
 pub(super) struct Tls(Option<Arc<ClientConfig>>);
 
@@ -39,16 +40,17 @@ impl Tls {
     }
 }
 
-/// Any byte stream to Redis.
+/// A byte stream to Redis.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
-    /// Hears nothing from now on; it is not to be read or written until it is watched again.
+    /// Deregisters the socket from the runtime. It must not be read or written until it is
+    /// registered again.
     fn rest(&mut self) -> io::Result<()>;
 
-    /// Hears again, and at once what has arrived since.
+    /// Registers the socket again. Data that has arrived meanwhile can be read at once.
     fn watch(&mut self) -> io::Result<()>;
 }
 
-/// A socket that the runtime can watch, and what it is when it does not.
+/// A socket of the runtime, and its type when it is deregistered.
 trait Watchable: AsyncRead + AsyncWrite + Unpin + Sized {
     type Unwatched: Unpin;
 
@@ -84,7 +86,7 @@ impl Watchable for UnixStream {
 enum Socket<S: Watchable> {
     Watched(S),
     AtRest(S::Unwatched),
-    /// It could not be changed from one into the other.
+    /// Registering or deregistering failed.
     Lost,
 }
 
@@ -157,7 +159,7 @@ impl<S: Watchable> AsyncWrite for Socket<S> {
     }
 }
 
-/// Connects, and shakes hands where the address says TLS.
+/// Connects, and performs the TLS handshake if the address requires it.
 pub(super) async fn connect(
     address: &ConnectionAddr,
     tls: &Tls,
@@ -182,8 +184,8 @@ pub(super) async fn connect(
     }
 }
 
-/// Resolves anew each time: an address behind a name may have changed. Each of several addresses has
-/// its share of the time, so that one that does not answer does not hide the others.
+/// Resolves the name each time, because its addresses may have changed. Each address gets a share
+/// of the timeout, so that one that does not respond does not hide the others.
 async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, SourceError> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<_> = tokio::net::lookup_host((host, port))
@@ -224,7 +226,7 @@ mod tests {
 
     use super::{Socket, Stream, Watchable};
 
-    /// How often this thread has waited, as Linux counts it.
+    /// How often this thread has blocked, as counted by Linux.
     fn waits() -> u64 {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
@@ -233,9 +235,10 @@ mod tests {
 
     const MESSAGES: usize = 100;
 
-    /// Somebody writes message after message, and this thread has nothing else to wake for.
-    #[expect(clippy::disallowed_methods, reason = "the thread that sleeps is the writer's own")]
-    async fn be_written_to(peer: impl Write + Send + 'static) -> u64 {
+    /// Writes message after message while this thread has nothing else to do. Returns how often it
+    /// was woken.
+    #[expect(clippy::disallowed_methods, reason = "sleeps on the writer's own thread")]
+    async fn wakeups_by(peer: impl Write + Send + 'static) -> u64 {
         let before = waits();
         let mut peer = peer;
         let writing = move || {
@@ -248,42 +251,42 @@ mod tests {
         waits() - before
     }
 
-    async fn hears_nothing_at_rest<S: Watchable>(
+    async fn is_not_woken_while_deregistered<S: Watchable>(
         socket: S,
         peers: [impl Write + Send + 'static; 2],
     ) {
         let mut socket = Socket::Watched(socket);
         let [first, second] = peers;
-        let woken = be_written_to(first).await;
-        assert!(woken >= MESSAGES as u64 / 2, "watched, it was woken {woken} times");
+        let woken = wakeups_by(first).await;
+        assert!(woken >= MESSAGES as u64 / 2, "registered: woken {woken} times");
 
         socket.rest().unwrap();
         socket.rest().unwrap();
-        assert!(socket.read_u8().await.is_err(), "it is not to be read");
-        let woken = be_written_to(second).await;
-        assert!(woken <= MESSAGES as u64 / 5, "at rest, it was woken {woken} times");
+        assert!(socket.read_u8().await.is_err(), "a deregistered socket cannot be read");
+        let woken = wakeups_by(second).await;
+        assert!(woken <= MESSAGES as u64 / 5, "deregistered: woken {woken} times");
 
         socket.watch().unwrap();
         socket.watch().unwrap();
-        let mut heard = vec![0; 2 * MESSAGES];
-        socket.read_exact(&mut heard).await.unwrap();
-        assert_eq!(socket.read(&mut heard).await.unwrap(), 0, "and the end of it");
+        let mut received = vec![0; 2 * MESSAGES];
+        socket.read_exact(&mut received).await.unwrap();
+        assert_eq!(socket.read(&mut received).await.unwrap(), 0, "the end of the stream");
     }
 
     #[tokio::test]
-    async fn a_socket_at_rest_wakes_nobody_and_loses_nothing() {
+    async fn a_deregistered_tcp_socket_wakes_nothing_and_loses_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_nodelay(true).unwrap();
         let socket: TcpStream = listener.accept().await.unwrap().0;
-        hears_nothing_at_rest(socket, [peer.try_clone().unwrap(), peer]).await;
+        is_not_woken_while_deregistered(socket, [peer.try_clone().unwrap(), peer]).await;
     }
 
     #[tokio::test]
-    async fn so_does_a_unix_socket() {
+    async fn a_deregistered_unix_socket_wakes_nothing_and_loses_nothing() {
         let (peer, socket) = std::os::unix::net::UnixStream::pair().unwrap();
         socket.set_nonblocking(true).unwrap();
         let socket = UnixStream::from_std(socket).unwrap();
-        hears_nothing_at_rest(socket, [peer.try_clone().unwrap(), peer]).await;
+        is_not_woken_while_deregistered(socket, [peer.try_clone().unwrap(), peer]).await;
     }
 }

@@ -1,7 +1,8 @@
-//! The subscription to Redis, and its life: it never ends.
+//! The pub/sub connection to Redis, reopened for ever.
 //!
-//! Connects, subscribes to everything that the hub wants, reads; and when the connection breaks, or
-//! says nothing, does so again, for ever. The hub is told what is confirmed and what is lost.
+//! Connects, subscribes to everything that the hub follows, and reads; reconnects when the
+//! connection is lost or silent. Reports to the hub which subscriptions are confirmed, and when
+//! they are lost.
 
 use std::rc::Rc;
 
@@ -18,7 +19,7 @@ use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::source::intake::Intake;
 
-/// Listens to Redis on behalf of the hub.
+/// Receives pub/sub messages on behalf of the hub.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     info: ConnectionInfo,
@@ -48,7 +49,7 @@ impl Subscriber {
         Self { info, tls, max_event_bytes, hub, intake, health, metrics, belief, reporter }
     }
 
-    /// Runs for ever: connects, listens, connects again. Owned by the gateway, which drops it.
+    /// Runs for ever: connects, reads, reconnects. Owned by the gateway, which drops it.
     pub(crate) async fn run(mut self) {
         let mut attempt = 0;
         let mut has_connected = false;
@@ -64,20 +65,21 @@ impl Subscriber {
                     }
                     has_connected = true;
                     let (error, was_restored) = self.listen(connection).await;
-                    // One that greets and then fails at once is not to be hammered.
+                    // The backoff is not reset by a server that completes the handshake and then
+                    // fails.
                     if was_restored {
                         attempt = 0;
                     }
                     self.lost(&error);
                 }
-                Err(error) => self.report(&error, "cannot reach Redis"),
+                Err(error) => self.report(&error, "cannot connect to Redis"),
             }
             without_wishes(&self.hub, tokio::time::sleep(wait_before(attempt))).await;
             attempt += 1;
         }
     }
 
-    /// Listens until the connection fails, or until it turns out that Redis has forgotten us.
+    /// Reads until the connection fails, or the self-check finds that Redis has lost subscriptions.
     async fn listen(&mut self, connection: Connection) -> (SourceError, bool) {
         let (info, tls, belief) = (self.info.clone(), self.tls.clone(), Rc::clone(&self.belief));
         belief.begin_anew();
@@ -93,7 +95,7 @@ impl Subscriber {
         self.hub.lose();
         self.health.set_source_ready(false);
         self.metrics.source_connected(false);
-        self.report(error, "lost Redis");
+        self.report(error, "lost the connection to Redis");
     }
 
     pub(super) fn report(&mut self, error: &SourceError, what: &'static str) {
@@ -101,8 +103,8 @@ impl Subscriber {
     }
 }
 
-/// Waits, and lets wishes pass meanwhile: a new connection begins with everything that is followed.
-/// Kept, they would be one for each name that anybody asks for while Redis is away.
+/// Waits, and meanwhile discards changes of what to follow: a new connection starts with everything
+/// that is followed. Queued, they would take memory for each name requested while Redis is away.
 async fn without_wishes<T>(hub: &Hub, wait: impl Future<Output = T>) -> T {
     let mut wait = std::pin::pin!(wait);
     loop {

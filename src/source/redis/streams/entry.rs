@@ -1,4 +1,4 @@
-//! Entries of streams: what Redis answers, and what they say.
+//! Stream entries: parses them from replies, and decodes them into events.
 
 use std::hash::Hasher as _;
 
@@ -11,36 +11,36 @@ use crate::source::decode::{self, Decoded};
 use crate::source::resp::Value;
 use crate::sse::encode;
 
-/// The fields whose value is the data, the first of them first.
+/// The fields that hold the data, in order of precedence.
 const DATA: [&[u8]; 3] = [b"data", b"payload", b"message"];
 
-/// An entry as it was read.
+/// An entry, as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) id: EntryId,
-    /// `None`: longer than an event may be, and skipped while it was read.
+    /// `None` if the entry is too large for an event; its fields were discarded.
     pub(super) fields: Option<Vec<(Bytes, Bytes)>>,
-    /// By which it is known again.
+    /// A fingerprint of its contents.
     pub(super) check: Option<u32>,
 }
 
-/// The entries of one stream in an answer.
+/// The entries of one stream in a reply.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Entries {
     pub(super) entries: Vec<Entry>,
-    /// The answer was longer than what is kept of one: what follows is to be asked for again.
+    /// The reply was too long and is truncated here: what follows must be requested again.
     pub(super) is_cut: bool,
 }
 
-/// What is left of the room for an answer: nothing is missing because it was full before the first
-/// entry was read.
+/// Whether the reply has used some of its size limit. The first entry of a reply was not skipped
+/// for lack of space, but because it is too large itself.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     is_used: bool,
 }
 
 impl Entries {
-    /// Reads `[[id, [field, value, …]], …]`; `None` where it is something else.
+    /// Parses `[[id, [field, value, …]], …]`; `None` if the value is malformed.
     pub(super) fn read(value: Value, room: &mut Room, max_event_bytes: usize) -> Option<Self> {
         let mut read = Self::default();
         let list = match value {
@@ -58,7 +58,7 @@ impl Entries {
             };
             let fields = match parts.next()? {
                 Value::Array(fields) => fields,
-                // Deleted between two looks.
+                // The entry was deleted meanwhile.
                 Value::Null => continue,
                 _ => return None,
             };
@@ -95,8 +95,7 @@ fn pairs(fields: Vec<Value>) -> Option<Vec<(Bytes, Bytes)>> {
     Some(pairs)
 }
 
-/// A hash of an entry's fields and values, by which it is known again; `None` where not all of it was
-/// read.
+/// A fingerprint of an entry: a hash of its fields and values. `None` if some of them were skipped.
 pub(super) fn check<'a>(parts: impl Iterator<Item = &'a Value>) -> Option<u32> {
     let mut hasher = FxHasher::default();
     for part in parts {
@@ -107,9 +106,9 @@ pub(super) fn check<'a>(parts: impl Iterator<Item = &'a Value>) -> Option<u32> {
     u32::try_from(hasher.finish() >> 32).ok()
 }
 
-/// Makes an event of an entry's fields: `data` (or `payload`, or `message`), `event` and `retry`; a
-/// single field is the data whatever its name. What has no data is an event all the same, with its
-/// fields as JSON, so that a publisher's mistake is seen.
+/// Decodes the fields of an entry: `data` (or `payload`, or `message`), `event` and `retry`. A
+/// single field is the data, whatever its name. An entry without data becomes an event with its
+/// fields as JSON, so that a publisher's mistake is visible.
 pub(super) fn decode(format: Format, fields: &[(Bytes, Bytes)]) -> Decoded {
     if let [(_, data)] = fields {
         return decode::decode(format, data);
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_seen_all_the_same() {
+    fn malformed_entries_are_visible() {
         let decoded = decode(Format::Raw, &fields(&[("user", "7"), ("action", "buy")]));
         assert_eq!(decoded.event.data, r#"{"action":"buy","user":"7"}"#);
         assert!(decoded.is_malformed);
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_too_long_is_used_as_far_as_it_goes() {
+    fn a_truncated_reply_is_used_up_to_the_first_skipped_entry() {
         let read = |entries: Vec<Value>, room: &mut Room| {
             let read = Entries::read(Value::Array(entries), room, 100).expect("entries");
             let ids = read.entries.iter().map(|e| format!("{} {}", e.id, e.fields.is_some()));
@@ -224,7 +223,7 @@ mod tests {
             ("1-0 true, 3-0 false, 1-0 true".into(), false)
         );
         assert_eq!(read(vec![whole(), skipped()], &mut Room::default()), ("1-0 true".into(), true));
-        // Its fields together are too large: it would be so in any answer.
+        // All fields of the entry together are too large, which they would be in any reply.
         assert_eq!(read(vec![skipped()], &mut Room::default()), ("2-0 false".into(), false));
         let mut used = Room::default();
         drop(read(vec![whole()], &mut used));

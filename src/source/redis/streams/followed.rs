@@ -1,5 +1,5 @@
-//! What is known of a stream that is followed: up to where it was read, whether that is all, and
-//! whether it is still the same stream.
+//! The progress of a followed stream: up to which entry it was read, whether entries are missing,
+//! and whether it is still the same stream.
 
 use std::mem;
 
@@ -11,44 +11,46 @@ use crate::hub::GapReason;
 /// A stream that the hub wants read. Outlives the connections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Followed {
-    /// Everything up to here was read; `None`: it is not known yet where to begin.
+    /// The id up to which everything was read; `None` if it is not known yet where to start.
     pub(super) last: Option<EntryId>,
-    // Entries that Redis had counted when this was read up to the same place, and those that were
-    // read since.
+    // `entries-added` at `last`: as Redis reported it where reading started, plus the entries read
+    // since.
     counted: u64,
-    // Redis does not count them.
+    // Redis does not report `entries-added` (before Redis 7).
     is_uncounted: bool,
-    // Redis had counted so many up to this entry, which is still to be read.
+    // An entry that is still to be read, and `entries-added` up to it.
     expected: Option<(EntryId, u64)>,
-    // Places that were reached since Redis was asked last, with the count there.
+    // The ids read since the last `XINFO STREAM` was sent, each with `entries-added` up to it.
     trail: Option<Vec<(EntryId, u64)>>,
-    // Places that were reached at any time.
+    // Entries that were read at any time.
     path: Path,
-    // What was read and is gone, since Redis came back without it: after the first and up to the second.
+    // Entries that were read and then lost when Redis came back with older data: those after the
+    // first id, up to the second.
     vanished: Vec<(EntryId, EntryId)>,
 }
 
-/// So many times that Redis came back older are remembered.
+/// Rollbacks of one stream that are remembered, at most.
 const MAX_VANISHED: usize = 8;
 
-/// What comparing ours with what Redis says has shown.
+/// The result of comparing the progress with what Redis reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Nothing.
+    /// No difference.
     Same,
-    /// It begins here.
+    /// Reading starts after this entry.
     Begins(EntryId),
-    /// Something is missing, up to this entry, behind which it is read on.
+    /// Entries are missing, up to this one; reading continues after it.
     Missing(GapReason, EntryId),
 }
 
 impl Followed {
-    /// Redis is about to be asked. It must not be asked again before its answer was compared.
+    /// Records that `XINFO STREAM` is about to be sent. It must not be sent again before the reply
+    /// was compared.
     pub(super) fn note_asked(&mut self) {
         self.trail = Some(self.last.map(|last| (last, self.counted)).into_iter().collect());
     }
 
-    /// Compares with what Redis says.
+    /// Compares the progress with the reply to `XINFO STREAM`.
     pub(super) fn compare(&mut self, info: &Info) -> Finding {
         let trail = mem::take(&mut self.trail).unwrap_or_default();
         let Some(last) = self.last else {
@@ -57,7 +59,7 @@ impl Followed {
             self.path.begin(Reached { id: info.last, count: self.counted, check: info.last_check });
             return Finding::Begins(info.last);
         };
-        // Where we were when Redis was asked: we may have read on since.
+        // The progress when the command was sent: more entries may have been read since.
         let (place, count) = trail.first().copied().unwrap_or((last, self.counted));
         if info.is_begun_anew(place) {
             let is_known =
@@ -71,7 +73,7 @@ impl Followed {
             return Finding::Same;
         };
         if added < count {
-            // It was deleted and begun again, with higher ids.
+            // The stream was deleted and created again, with higher ids.
             let is_at_end = info.last == last;
             let found = self.begin_anew(last, added);
             self.is_uncounted = !is_at_end;
@@ -82,7 +84,7 @@ impl Followed {
         }
         if info.last > last {
             if info.length == 0 {
-                // Nothing of it will come any more.
+                // The entries up to there were deleted and will never arrive.
                 self.last = Some(info.last);
                 let found = self.settle(self.counted, added, info.last);
                 self.path.push(Reached { id: info.last, count: self.counted, check: None });
@@ -93,8 +95,8 @@ impl Followed {
         Finding::Same
     }
 
-    /// The entry `id` was read, with this hash. Answers what is missing before it, where that is known
-    /// now.
+    /// Records that an entry was read, with its fingerprint. Returns what is missing before it, if
+    /// that is known now.
     pub(super) fn read(&mut self, id: EntryId, check: Option<u32>) -> Finding {
         self.last = Some(id);
         self.counted += 1;
@@ -106,15 +108,16 @@ impl Followed {
         match self.expected {
             Some((place, added)) if id >= place => {
                 self.expected = None;
-                // Past it, it is not known how many came in between.
+                // The entry itself was deleted: how many came before it is unknown.
                 if id == place { self.settle(counted, added, id) } else { Finding::Same }
             }
             _ => Finding::Same,
         }
     }
 
-    /// The same after we were away. Where Redis does not count, nobody knows how many were deleted
-    /// meanwhile: all that may be missing is told.
+    /// Like [`Self::compare`], after a disconnect. If Redis does not report `entries-added`, the
+    /// number of entries deleted meanwhile is unknown: everything that may be missing counts as
+    /// missing.
     pub(super) fn compare_after_absence(&mut self, info: &Info) -> Finding {
         let found = self.compare(info);
         match (found, info.added, self.last) {
@@ -130,7 +133,7 @@ impl Followed {
         }
     }
 
-    /// Ours says `counted` where Redis says `added`.
+    /// Compares the count up to `place` with the one that Redis reports.
     fn settle(&mut self, counted: u64, added: u64, place: EntryId) -> Finding {
         let Some(missed) = added.checked_sub(counted).filter(|missed| *missed > 0) else {
             return Finding::Same;
@@ -139,8 +142,8 @@ impl Followed {
         Finding::Missing(GapReason::Trimmed, place)
     }
 
-    /// Where one who knows `id`, which is no entry now, has to go on, because what came before it is
-    /// gone too; `None`: it is not known to have vanished.
+    /// The entry after which a client that knows `id` has to resume, if `id` was lost in a
+    /// rollback; `None` if it was not.
     pub(super) fn returned_to(&self, id: EntryId) -> Option<EntryId> {
         let before = |id: EntryId, &(kept, until): &(EntryId, EntryId)| {
             if kept < id && id <= until { kept } else { id }
@@ -149,7 +152,7 @@ impl Followed {
         (place < id).then_some(place)
     }
 
-    /// It is the same stream, and ends where it did some time ago.
+    /// The stream is the same, rolled back to an earlier end.
     fn return_to(&mut self, info: &Info, last: EntryId) -> Finding {
         if self.vanished.len() == MAX_VANISHED {
             self.vanished.remove(0);
@@ -192,23 +195,23 @@ mod tests {
     }
 
     #[test]
-    fn what_was_trimmed_before_it_was_read_is_found() {
+    fn entries_trimmed_before_they_were_read_are_detected() {
         let mut stream = begun(5, 10);
         stream.note_asked();
         assert_eq!(stream.compare(&info(5, 1, 10)), Finding::Same);
-        // Seen only when the entry is reached.
+        // Detected only when that entry is read.
         stream.note_asked();
         assert_eq!(stream.compare(&info(9, 1, 14)), Finding::Same);
         assert_eq!(stream.read(id(8), None), Finding::Same);
         assert_eq!(stream.read(id(9), None), Finding::Missing(GapReason::Trimmed, id(9)));
-        // And told once.
+        // Reported once.
         stream.note_asked();
         assert_eq!(stream.compare(&info(9, 1, 14)), Finding::Same);
         assert_eq!(stream.read(id(10), None), Finding::Same);
     }
 
     #[test]
-    fn entries_that_come_while_redis_is_asked_are_no_difference() {
+    fn entries_read_while_xinfo_is_pending_are_no_difference() {
         let mut stream = begun(5, 10);
         stream.note_asked();
         for ms in 6..9 {
@@ -220,13 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_begins_anew_is_found() {
+    fn a_stream_that_was_created_again_is_detected() {
         let mut stream = begun(5, 10);
         stream.note_asked();
         let reset = |place| Finding::Missing(GapReason::Reset, place);
         assert_eq!(stream.compare(&Info::NONE), reset(EntryId::ZERO));
         stream.note_asked();
-        assert_eq!(stream.compare(&Info::NONE), Finding::Same, "once");
+        assert_eq!(stream.compare(&Info::NONE), Finding::Same, "reported once");
         assert_eq!(stream.read(id(1), None), Finding::Same);
         stream.note_asked();
         assert_eq!(stream.compare(&info(1, 1, 1)), Finding::Same);
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_emptied_is_not_waited_for() {
+    fn deleted_entries_are_not_awaited() {
         let mut stream = begun(5, 10);
         stream.note_asked();
         let found = stream.compare(&info(8, 0, 13));
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redis_that_comes_back_older_is_known_by_what_was_read() {
+    fn a_rollback_is_recognized_by_the_entries_that_were_read() {
         let mut stream = begun(5, 10);
         for ms in 6..=20 {
             assert_eq!(stream.read(id(ms), None), Finding::Same);
@@ -255,11 +258,11 @@ mod tests {
         let rolled_back = |ms| Finding::Missing(GapReason::RolledBack, id(ms));
         assert_eq!(stream.compare(&info(12, 8, 17)), rolled_back(12));
         stream.note_asked();
-        assert_eq!(stream.compare(&info(12, 8, 17)), Finding::Same, "once");
+        assert_eq!(stream.compare(&info(12, 8, 17)), Finding::Same, "reported once");
         for (ms, place) in [(11, None), (12, None), (13, Some(12)), (20, Some(12)), (21, None)] {
             assert_eq!(stream.returned_to(id(ms)), place.map(id), "{ms}");
         }
-        // It goes on, and comes back older once more.
+        // The stream continues, and is rolled back once more.
         for ms in 30..=40 {
             assert_eq!(stream.read(id(ms), None), Finding::Same);
         }
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn another_stream_with_lower_ids_is_not_taken_for_an_older_one() {
+    fn another_stream_with_lower_ids_is_a_reset_and_not_a_rollback() {
         let read = || {
             let mut stream = begun(5, 10);
             for ms in 6..=20 {
@@ -281,7 +284,7 @@ mod tests {
         };
         let reset = Finding::Missing(GapReason::Reset, EntryId::ZERO);
         for other in [
-            // Its last entry was never read, or is another one; or it has too few.
+            // The last entry was never read, or its contents differ; or there are too few entries.
             info(3, 1, 1),
             info(12, 1, 1),
             Info { last_check: Some(2), ..info(12, 8, 17) },

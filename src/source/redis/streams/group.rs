@@ -1,4 +1,4 @@
-//! Some of the followed streams, and the one connection that waits for all of them.
+//! A set of followed streams, and the connection that blocks in `XREAD` for all of them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -17,31 +17,33 @@ use crate::source::redis::greeting::NO_ID;
 use crate::source::redis::life::ASK_AGAIN_INTERVAL;
 use crate::source::resp::Value;
 
-/// Streams that one connection waits for: all their names are sent for each answer.
+/// Streams per connection, at most: each command names all of them.
 pub(super) const MAX_STREAMS: usize = 1000;
-/// Redis answers after so long, also when nothing has come.
+/// The `BLOCK` timeout of `XREAD`.
 const BLOCK: Duration = Duration::from_secs(5);
+/// The same for a connection that `CLIENT UNBLOCK` cannot reach.
 const SHORT_BLOCK: Duration = Duration::from_millis(250);
-/// And when it does not, the connection is given up.
+/// The connection is closed if the reply takes longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Entries in one answer, over all streams, at most.
+/// Entries in one reply, over all streams, at most.
 const MAX_ENTRIES: usize = 16_384;
-/// Entries of one stream in one answer, at most.
+/// Entries of one stream in one reply, at most.
 const MAX_PER_STREAM: usize = 512;
-/// Entries that are handed over together.
+/// Entries delivered to the hub as one batch.
 const BATCH: usize = 512;
 
-/// The streams of one connection, and what it does.
+/// The streams of one connection, and what it is doing.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) names: RefCell<HashSet<ChannelName>>,
-    // Raised with each change of what is to be waited for.
+    // Incremented when the streams or their positions change.
     version: Cell<u64>,
+    // The version for which `XREAD` is blocked.
     waits_for: Cell<Option<u64>>,
     changed: Notify,
-    /// What Redis calls the connection.
+    /// The id of the connection (`CLIENT ID`).
     pub(super) connection: Cell<i64>,
-    /// Redis has refused to read these streams: one of them is none, perhaps.
+    /// Redis refused the `XREAD`: one of the keys may not be a stream, or may be denied.
     pub(super) is_refused: Cell<bool>,
 }
 
@@ -50,18 +52,18 @@ impl Group {
         self.names.borrow().len() < MAX_STREAMS
     }
 
-    /// What is to be waited for has changed.
+    /// Records that the streams or their positions have changed.
     pub(super) fn change(&self) {
         self.version.set(self.version.get() + 1);
         self.changed.notify_one();
     }
 
-    /// Whether the connection waits for what is no longer right: then it is to be woken.
+    /// Whether the blocked `XREAD` is outdated, so that the connection is to be unblocked.
     pub(super) fn waits_for_old(&self) -> bool {
         self.waits_for.get().is_some_and(|version| version != self.version.get())
     }
 
-    /// Reads until it fails.
+    /// Reads until the connection fails.
     pub(super) async fn read(self: Rc<Self>, shared: Rc<Shared>) -> SourceError {
         let opening = shared.open(Purpose::Ask);
         let mut connection = match opening.await {
@@ -90,7 +92,7 @@ impl Group {
                 continue;
             }
             let count = most.min(MAX_ENTRIES / names.len()).max(1);
-            // One that cannot be woken looks more often whether it has new streams to wait for.
+            // A connection that cannot be unblocked returns more often, to include new streams.
             let block = if connection.id() == NO_ID { SHORT_BLOCK } else { BLOCK };
             ask(connection, (count, block), &names, &places);
             self.waits_for.set(Some(version));
@@ -99,13 +101,13 @@ impl Group {
             let answer = answer
                 .map_err(|_elapsed| SourceError::Unresponsive(ANSWER_TIMEOUT.as_secs()))??;
             match answer {
-                // Nothing came, or we were woken.
+                // The block timed out or was ended by `CLIENT UNBLOCK`.
                 Value::Null => {}
                 answer @ (Value::Map(_) | Value::Array(_)) => {
                     let streams = streams(answer)
-                        .ok_or_else(|| SourceError::Unexpected("to XREAD".into()))?;
+                        .ok_or_else(|| SourceError::Unexpected("invalid reply to XREAD".into()))?;
                     let is_cut = self.take(streams, shared).await?;
-                    // A long answer of which most is thrown away helps nobody.
+                    // Request less: most of a reply that is too long is discarded.
                     most = if is_cut { (most / 4).max(1) } else { (most * 2).min(MAX_PER_STREAM) };
                 }
                 Value::Error(message) => {
@@ -114,10 +116,11 @@ impl Group {
                     if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
                         return Err(error);
                     }
-                    shared.report(&error, "Redis does not let streams be read");
+                    shared.report(&error, "Redis refused to read streams");
                     self.is_refused.set(true);
                     shared.refused.notify_one();
-                    // What is refused together and alone is not, would be asked for without a pause.
+                    // Streams that are refused together but not alone would be retried without a
+                    // pause.
                     tokio::time::sleep_until(next_refusal).await;
                     next_refusal = Instant::now() + ASK_AGAIN_INTERVAL;
                 }
@@ -135,7 +138,7 @@ impl Group {
         self.names.borrow().iter().filter_map(place).unzip()
     }
 
-    /// Takes the entries; answers whether there were more than fit into an answer.
+    /// Delivers the entries. Returns whether the reply was too long and has been truncated.
     async fn take(
         &self,
         streams: Vec<(Value, Value)>,
@@ -146,17 +149,17 @@ impl Group {
         let mut taken = 0;
         let mut is_cut = false;
         for (name, entries) in streams {
-            // No room was left even for a name.
+            // Truncated before the name.
             let Value::Bulk(name) = name else {
                 is_cut = true;
                 break;
             };
             let Ok(name) = str::from_utf8(&name) else { continue };
             let entries = Entries::read(entries, &mut room, shared.max_event_bytes)
-                .ok_or_else(|| SourceError::Unexpected("entries of a stream".into()))?;
+                .ok_or_else(|| SourceError::Unexpected("invalid stream entries".into()))?;
             is_cut |= entries.is_cut;
             for entry in entries.entries {
-                // It may have been left meanwhile.
+                // The stream may have been unfollowed meanwhile.
                 if self.names.borrow().contains(name) {
                     shared.take(name, &entry, received);
                 }
@@ -175,7 +178,8 @@ impl Group {
     }
 }
 
-/// What was refused: Redis does not say which of them it means. Each is then asked for by itself.
+/// Describes a refused `XREAD`. Redis does not say which stream it means, so each is then tried
+/// alone.
 fn describe(names: &[ChannelName]) -> String {
     match names {
         [name] => format!("XREAD of the stream {name:?}"),
@@ -184,7 +188,7 @@ fn describe(names: &[ChannelName]) -> String {
     }
 }
 
-/// The streams of an answer with their entries; in RESP2 each pair is an array.
+/// The streams of a reply with their entries; in RESP2 each pair is an array.
 fn streams(answer: Value) -> Option<Vec<(Value, Value)>> {
     let pair = |pair| match pair {
         Value::Array(pair) => {

@@ -1,10 +1,11 @@
-//! Redis Streams: all followed streams are read, for ever, and pieces of their past again.
+//! Redis Streams: reads all followed streams for ever, and ranges of their past on request.
 //!
-//! The streams are read in groups ([`group`]), each by a connection that waits in `XREAD BLOCK`.
-//! Beside them there is one connection for questions ([`session`]): where a stream begins, what it
-//! had, whether it is still the same one ([`followed`], [`info`]); and to wake a group's connection
-//! when what it waits for has changed. All of them live and end together; the streams and up to where
-//! they were read outlive them, so nothing is missed in between that Redis still has.
+//! Each set of streams ([`group`]) is read by a connection that blocks in `XREAD BLOCK`. One more
+//! connection ([`session`]) sends all other commands: to learn where a stream starts, what it
+//! contains and whether it is still the same ([`followed`], [`info`]), and to unblock a connection
+//! when its set has changed. All connections are opened and closed together. The streams and the
+//! ids up to which they were read outlive them, so nothing that Redis still has is missed in
+//! between.
 
 mod entry;
 mod followed;
@@ -39,7 +40,7 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub(crate) struct StreamReader(Rc<Shared>);
 
-/// What all connections of the reader know.
+/// State shared by the connections of the reader.
 #[derive(Debug)]
 struct Shared {
     info: ConnectionInfo,
@@ -51,7 +52,7 @@ struct Shared {
     reporter: RefCell<Reporter>,
     streams: RefCell<HashMap<ChannelName, Followed>>,
     connections: Cell<isize>,
-    /// A group has been refused.
+    /// Notified when the `XREAD` of a group was refused.
     refused: Notify,
 }
 
@@ -80,8 +81,8 @@ impl StreamReader {
         }))
     }
 
-    /// Runs for ever: waits until any stream is to be followed, connects, reads, connects again.
-    /// Owned by the gateway, which drops it.
+    /// Runs for ever: waits until a stream is followed, connects, reads, reconnects. Owned by the
+    /// gateway, which drops it.
     pub(crate) async fn run(self) {
         let shared = self.0;
         while shared.streams.borrow().is_empty() {
@@ -92,20 +93,20 @@ impl StreamReader {
             shared.health.set_log_source_ready(false);
             match shared.taking_wishes(shared.open(Purpose::Ask)).await {
                 Ok(connection) => {
-                    tracing::info!(address = %shared.info.addr(), "connected to Redis for streams");
+                    tracing::info!(address = %shared.info.addr(), "connected to Redis to read streams");
                     let (error, has_begun) =
                         Session::new(connection, Rc::clone(&shared)).run().await;
                     shared.connections.set(0);
                     shared.note_connections(0);
-                    // What was asked is answered on the next connection.
+                    // Range reads that are pending are sent again on the next connection.
                     shared.hub.ask_for_pasts_again();
                     if has_begun {
                         attempt = 0;
                     }
                     shared.health.set_log_source_ready(false);
-                    shared.report(&error, "lost Redis while reading streams");
+                    shared.report(&error, "lost the connection to Redis while reading streams");
                 }
-                Err(error) => shared.report(&error, "cannot reach Redis to read streams"),
+                Err(error) => shared.report(&error, "cannot connect to Redis to read streams"),
             }
             shared.taking_wishes(tokio::time::sleep(wait_before(attempt))).await;
             attempt += 1;
@@ -127,7 +128,8 @@ impl Shared {
         self.metrics.stream_connections(self.connections.get().max(0).cast_unsigned());
     }
 
-    /// Waits, and notes meanwhile what is to be followed: it is asked for on the next connection.
+    /// Waits, and meanwhile records which streams to follow; they are requested on the next
+    /// connection.
     async fn taking_wishes<T>(&self, wait: impl Future<Output = T>) -> T {
         let mut wait = std::pin::pin!(wait);
         loop {
@@ -138,7 +140,7 @@ impl Shared {
         }
     }
 
-    /// Waits for wishes, and notes them. Cancel safe.
+    /// Waits for changes of what to follow, and records them. Cancel safe.
     async fn take_wishes(&self) {
         for (name, wish) in self.hub.log_wishes().await {
             self.note_wish(name, wish);
@@ -146,7 +148,7 @@ impl Shared {
         self.hub.flush();
     }
 
-    /// Notes what is to be followed; answers a stream that has yet to begin.
+    /// Records whether to follow a stream. Returns the stream if its start is not known yet.
     fn note_wish(&self, name: ChannelName, wish: Wish) -> Option<ChannelName> {
         let mut streams = self.streams.borrow_mut();
         match wish {
@@ -155,7 +157,7 @@ impl Shared {
                 None
             }
             Wish::Follow => match streams.get(&name).and_then(|stream| stream.last) {
-                // It was left and is wanted again before we looked.
+                // It was unfollowed and followed again before the change was taken.
                 Some(last) => {
                     self.hub.begin_log(name.as_str(), last);
                     None
@@ -168,10 +170,10 @@ impl Shared {
         }
     }
 
-    /// Takes an entry that was read of a followed stream.
+    /// Delivers an entry of a followed stream.
     fn take(&self, name: &str, entry: &Entry, received: Instant) {
         let finding = match self.streams.borrow_mut().get_mut(name) {
-            // What was read before the stream began anew is not of it.
+            // Entries read before a reset was detected do not belong to the new stream.
             Some(stream) if stream.last.is_some_and(|last| last < entry.id) => {
                 stream.read(entry.id, entry.check)
             }
@@ -181,7 +183,7 @@ impl Shared {
         self.tell(name, finding);
     }
 
-    /// The event that the entry is; `None` where it is too large.
+    /// Decodes the entry into an event; `None` if it is too large.
     fn event(&self, format: Format, entry: &Entry) -> Option<Event> {
         let Some(fields) = &entry.fields else {
             self.metrics.event_too_large();
@@ -199,7 +201,11 @@ impl Shared {
             Finding::Same => {}
             Finding::Begins(id) => self.hub.begin_log(name, id),
             Finding::Missing(reason, id) => {
-                tracing::info!(stream = name, reason = reason.as_str(), "a stream has a hole");
+                tracing::info!(
+                    stream = name,
+                    reason = reason.as_str(),
+                    "entries of a stream are missing"
+                );
                 self.hub.log_gap(name, reason, id);
             }
         }

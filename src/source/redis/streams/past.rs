@@ -1,9 +1,8 @@
-//! Pieces of a stream's past, for clients that come back: one question to Redis, or two.
+//! Reads a range of a stream's past, for a client that resumes: one command, or two.
 //!
-//! The entry that the client knows is asked for too. Where it is still there nothing after it has
-//! been trimmed, and that is all there is to ask. Where it is not, what Redis says of the stream
-//! afterwards tells whether anything can be missing: streams are only ever trimmed at their
-//! beginning.
+//! The range starts with the entry that the client knows. If that entry still exists, nothing after
+//! it was trimmed, and the range is complete. If not, a subsequent `XINFO STREAM` shows whether
+//! anything can be missing: streams are only ever trimmed at their start.
 
 use super::entry::{Entries, Entry, Room, decode};
 use super::info::Info;
@@ -12,18 +11,18 @@ use crate::hub::{GapReason, LogPast, PastCall, PastWanted};
 use crate::metrics::Metrics;
 use crate::source::resp::Value;
 
-/// Entries that are asked for together.
+/// Entries requested together.
 const COUNT: usize = 200;
 
-/// A call that is being answered.
+/// A range read in progress.
 #[derive(Debug)]
 pub(super) struct Past {
     pub(super) call: PastCall,
-    /// What was read, while it is asked what may be missing before it.
+    /// The entries that were read, while `XINFO STREAM` is pending.
     read: Option<Read>,
-    /// The client's entry is still there, and so large that nothing after it was read.
+    /// The client's entry still exists, and is so large that nothing after it was read.
     is_known: bool,
-    /// That the stream is another one was seen by its reader too.
+    /// The reader of the stream has detected the reset as well.
     pub(super) is_reset_known: bool,
 }
 
@@ -33,16 +32,16 @@ struct Read {
     is_all: bool,
 }
 
-/// What is to be done with a call.
+/// The next step of a range read.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// It is to be asked for once more.
+    /// Send the command once more.
     Ask(Past),
-    /// What is known of the stream is to be asked too.
+    /// Send `XINFO STREAM`.
     AskForInfo(Past),
-    /// It is answered. `reset`: the stream is not the one that the client knew.
+    /// It is complete. `is_reset`: the stream is not the one that the client knew.
     Answered { call: PastCall, past: LogPast, is_reset: bool },
-    /// The answer makes no sense.
+    /// The reply is malformed.
     Nonsense,
 }
 
@@ -51,7 +50,7 @@ impl Past {
         Self { call, read: None, is_known: false, is_reset_known: false }
     }
 
-    /// The command to send first, and its arguments.
+    /// The first command to send, and its arguments.
     pub(super) fn command(&self) -> (&'static str, Vec<String>) {
         let name = self.call.log.to_string();
         let count = |count: usize| vec!["COUNT".to_owned(), count.to_string()];
@@ -74,7 +73,7 @@ impl Past {
         (command, arguments)
     }
 
-    /// Takes the answer to that command.
+    /// Handles the reply to that command.
     pub(super) fn take(self, answer: Value, max_event_bytes: usize, metrics: &Metrics) -> Next {
         let Some(read) = Entries::read(answer, &mut Room::default(), max_event_bytes) else {
             return Next::Nonsense;
@@ -101,7 +100,8 @@ impl Past {
         Next::AskForInfo(Self { read: Some(Read { entries, is_all }), ..self })
     }
 
-    /// Takes what is known of the stream, and where the client has to go on if its entry has vanished.
+    /// Handles the reply to `XINFO STREAM`. `returned_to` is the entry after which the client has
+    /// to resume if its own was lost in a rollback.
     pub(super) fn take_info(
         self,
         info: &Info,
@@ -116,7 +116,8 @@ impl Past {
         let gap = match (returned_to, info.missing_after(after)) {
             (Some(place), _) => Some((GapReason::RolledBack, place)),
             (None, Some((GapReason::Trimmed, place))) => {
-                // What was read before it was trimmed is not missing, nor is what is kept here.
+                // Entries read before they were trimmed are not missing, nor are those in the
+                // history.
                 let read = entries.first().map(|first| first.id.previous());
                 let place = read.map_or(place, |read| read.min(place));
                 let place = if until > after { place.min(until) } else { place };
@@ -125,7 +126,7 @@ impl Past {
             (None, gap) => gap,
         };
         let is_reset = gap.is_some_and(|(reason, _)| reason.goes_back());
-        // What was read of it is behind an id of another stream.
+        // The entries follow an id of another stream.
         let (entries, is_all) = if is_reset { (Vec::new(), false) } else { (entries, is_all) };
         let past = past(&self.call, gap, entries, is_all, metrics);
         Next::Answered { call: self.call, past, is_reset }

@@ -1,27 +1,27 @@
-//! What is asked of Redis about streams.
+//! Commands about streams whose replies are pending.
 
 use std::fmt;
 
 use super::past::Past;
 use crate::event::ChannelName;
 
-/// What an answer is awaited for, in the order in which it was asked.
+/// A command whose reply is pending, in the order of sending.
 #[derive(Debug)]
 pub(super) enum Question {
-    /// What a stream is now.
+    /// `XINFO STREAM` for a followed stream.
     Stream(ChannelName),
-    /// Whether it may be read.
+    /// `XREAD`, to find out whether the stream may be read.
     Readable(ChannelName),
-    /// Everything before this was asked at the beginning.
+    /// A mark: the commands before it were sent when the connection was opened.
     Begun,
     Pong,
     Woken,
     Past(Past),
-    /// What a stream is, for a piece of its past.
+    /// `XINFO STREAM` for a range read.
     PastInfo(Past),
 }
 
-/// The command and the stream, for an error: Redis does not say which stream it means.
+/// The command and the stream, for error messages: Redis does not say which stream it means.
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,32 +1,34 @@
-//! Places in a stream that were reached: all of the newest, and of older ones fewer and fewer.
+//! Checkpoints in a stream: all of the newest entries that were read, and ever fewer of the older
+//! ones.
 //!
-//! A Redis that comes back with older data has a stream that ends earlier than it did. If it ends at
-//! an entry that was read here, it is the same stream, and nothing before that is to be read again.
+//! A Redis that comes back with older data has a stream that ends earlier than before. If it ends
+//! at an entry that was read here, it is the same stream, rolled back, and nothing before that
+//! entry is read again.
 
 use std::collections::VecDeque;
 
 use crate::event::EntryId;
 
-/// Places that are kept of one stream: half of them are the newest, without a hole.
+/// Checkpoints of one stream, at most: half of them are the newest entries, without gaps.
 ///
-/// Few, since each stream that is followed has them, beside all bounds of the history: 512 bytes, so
-/// 50 MB for 100,000 streams. Between two places the count of Redis 7 tells as much; where an older
-/// Redis returns to an entry in between, its stream counts as another one, and is read from its
-/// beginning.
+/// Few, because every followed stream has them in addition to its bounded history: 512 bytes, so 50
+/// MB for 100,000 streams. Between two checkpoints, `entries-added` of Redis 7 serves the same
+/// purpose; if an older Redis returns to an entry in between, its stream counts as another one, and
+/// is read from its start.
 const MAX_PLACES: usize = 16;
 
-/// A place in a stream.
+/// A checkpoint in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reached {
-    /// The entry.
+    /// The id of the entry.
     pub(super) id: EntryId,
-    /// How many entries Redis had counted up to it.
+    /// `entries-added` up to it.
     pub(super) count: u64,
-    /// A hash of what it says, where that is known.
+    /// A fingerprint of its contents, if known.
     pub(super) check: Option<u32>,
 }
 
-/// The places of one stream.
+/// The checkpoints of one stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Path {
     // Invariant: ascending.
@@ -34,13 +36,13 @@ pub(super) struct Path {
 }
 
 impl Path {
-    /// The stream is read from this place on.
+    /// Starts over with this checkpoint.
     pub(super) fn begin(&mut self, place: Reached) {
         self.places.clear();
         self.places.push_back(place);
     }
 
-    /// This place was reached.
+    /// Adds a checkpoint after all others.
     pub(super) fn push(&mut self, place: Reached) {
         debug_assert!(self.places.back().is_none_or(|newest| newest.id < place.id));
         if self.places.len() == MAX_PLACES {
@@ -49,13 +51,13 @@ impl Path {
         self.places.push_back(place);
     }
 
-    /// What came after `id` is gone.
+    /// Removes the checkpoints after `id`.
     pub(super) fn return_to(&mut self, id: EntryId) {
         let left = self.places.partition_point(|place| place.id <= id);
         self.places.truncate(left);
     }
 
-    /// Whether the entry `id`, up to which Redis has now counted `added`, was reached.
+    /// Whether the entry `id`, up to which Redis now reports `added`, was read.
     pub(super) fn has(&self, id: EntryId, added: Option<u64>, check: Option<u32>) -> bool {
         let after = self.places.partition_point(|place| place.id <= id);
         let Some(before) = after.checked_sub(1).map(|before| self.places[before]) else {
@@ -63,15 +65,15 @@ impl Path {
         };
         let next = self.places.get(after).map_or(u64::MAX, |next| next.count);
         if before.id != id {
-            // Between the two is one that is not kept here, or none; how many Redis has counted tells.
+            // It is not a checkpoint: only the count shows whether it lies between these two.
             return added.is_some_and(|added| before.count < added && added < next);
         }
         let is_same = before.check.zip(check).is_none_or(|(known, now)| known == now);
-        // What was deleted before it was read is counted later.
+        // Entries deleted before they were read are counted at a later checkpoint.
         is_same && added.is_none_or(|added| before.count <= added && added <= next)
     }
 
-    /// Of the older half, every second goes; the first one stays.
+    /// Removes every second checkpoint of the older half; keeps the first.
     fn thin(&mut self) {
         let mut at = 0;
         self.places.retain(|_| {
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_known_by_its_id_its_count_and_what_it_says() {
+    fn an_entry_is_recognized_by_its_id_its_count_and_its_fingerprint() {
         let mut path = Path::default();
         path.begin(place(10, 5));
         path.push(Reached { check: Some(7), ..place(20, 6) });
@@ -105,7 +107,7 @@ mod tests {
             (20, Some(6), Some(7), true),
             (20, Some(6), Some(8), false),
             (20, None, None, true),
-            // One was deleted before it was read.
+            // One entry was deleted before it was read.
             (20, Some(7), Some(7), true),
             (20, Some(1), None, false),
             (20, Some(8), None, false),
@@ -127,11 +129,11 @@ mod tests {
             path.push(place(number, number));
         }
         let bytes = path.places.capacity() * size_of::<Reached>();
-        assert!(100_000 * bytes <= 52_000_000, "{bytes} of one stream");
+        assert!(100_000 * bytes <= 52_000_000, "{bytes} bytes per stream");
     }
 
     #[test]
-    fn a_long_way_is_kept_in_few_places_and_none_is_forgotten() {
+    fn a_long_stream_keeps_few_checkpoints_and_recognizes_every_entry() {
         let mut path = Path::default();
         path.begin(place(0, 100));
         for number in 1..=50_000 {
@@ -141,11 +143,11 @@ mod tests {
         for number in [0, 1, 2, 999, 10_000, 31_234, 49_000, 49_999, 50_000] {
             assert!(path.has(id(10 * number), Some(100 + number), None), "{number}");
         }
-        // Of another stream.
+        // An entry of another stream.
         assert!(!path.has(id(10 * 31_234), Some(2), None));
         assert!(
             !path.has(id(10 * 49_998 + 5), Some(100 + 49_998), None),
-            "there is nothing between"
+            "there is no entry in between"
         );
     }
 }

@@ -1,6 +1,6 @@
-//! The connection for questions, from its greeting to its end, and the groups that read meanwhile.
+//! The command connection for streams, and the groups that read beside it.
 //!
-//! Answers come in the order of the questions.
+//! Replies arrive in the order of the commands.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -24,34 +24,35 @@ use crate::source::redis::greeting::NO_ID;
 use crate::source::redis::life::{ASK_AGAIN_INTERVAL, some_of};
 use crate::source::resp::Value;
 
-/// A question goes out when nothing was heard for so long, and its answer may take as long again.
+/// A `PING` is sent after this long without data, and its reply may take as long again.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// How often it is looked whether something is due.
+/// How often timers are checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// How often Redis is asked whether the streams are what they were; less often where they are many,
-/// or their entries large.
+/// How often `XINFO STREAM` is sent for each stream; less often if there are many, or if their
+/// entries are large.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_CHECKS_PER_SECOND: u32 = 2000;
 const MAX_CHECKED_BYTES_PER_SECOND: f64 = 4e6;
-/// A group that does not wake is woken again.
+/// A group that is still blocked is unblocked again after this.
 const WAKE_INTERVAL: Duration = Duration::from_millis(10);
-/// Pieces of the past that are asked for together.
+/// Range reads in flight, at most.
 const MAX_PASTS: usize = 32;
 
-/// One connection for questions, from its greeting to its end.
+/// One command connection after its handshake.
 pub(super) struct Session {
     connection: Connection,
     shared: Rc<Shared>,
     awaited: VecDeque<Question>,
-    // The streams of which a `Question::Stream` is awaited: one for each, since what Redis says is
-    // compared with where its reader was when that question was sent.
+    // Streams with a pending `Question::Stream`, one at most: its reply is compared with the
+    // progress when it was sent.
     asked: HashSet<ChannelName>,
     groups: Vec<Rc<Group>>,
     readers: JoinSet<SourceError>,
     group_of: HashMap<ChannelName, Rc<Group>>,
-    // What Redis does not let us read.
+    // Streams that Redis refused to read.
     refused: HashSet<ChannelName>,
-    // Streams of which nothing was heard on this connection: Redis was away for them.
+    // Streams without a reply on this connection yet: entries may have been missed while
+    // disconnected.
     absent: HashSet<ChannelName>,
     pasts: VecDeque<PastCall>,
     pasts_asked: usize,
@@ -89,7 +90,8 @@ impl Session {
         }
     }
 
-    /// Why it ended, and whether every stream had been asked for.
+    /// Runs until the connection fails. Returns the error, and whether the initial commands had
+    /// completed.
     pub(super) async fn run(mut self) -> (SourceError, bool) {
         let Err(error) = self.serve().await;
         (error, self.has_begun)
@@ -136,7 +138,7 @@ impl Session {
         self.ask("PING", [].into_iter(), Question::Begun);
     }
 
-    /// Takes everything that was read, and only then lets the groups know.
+    /// Handles everything that was read.
     fn take_in(&mut self) -> Result<(), SourceError> {
         while let Some(value) = self.connection.next_value()? {
             let Some(question) = self.awaited.pop_front() else {
@@ -151,14 +153,14 @@ impl Session {
         let answer = match answer {
             Value::Error(message) => {
                 let message = String::from_utf8_lossy(&message).into_owned();
-                // That there is no such stream yet is an answer.
+                // A stream that does not exist yet is not an error.
                 if message != "ERR no such key" {
                     return self.refuse(question, message);
                 }
                 Ok(Info::NONE)
             }
             Value::Push(_) => {
-                // Not an answer.
+                // Not a reply.
                 self.awaited.push_front(question);
                 return Ok(());
             }
@@ -168,7 +170,7 @@ impl Session {
             Ok(info) => Ok((info, 0)),
             Err(value) => Info::read(&value)
                 .map(|info| (info, bytes_of(&value)))
-                .ok_or_else(|| SourceError::Unexpected("to XINFO".into())),
+                .ok_or_else(|| SourceError::Unexpected("invalid reply to XINFO".into())),
         };
         match (question, answer) {
             (Question::Stream(name), answer) => {
@@ -193,7 +195,7 @@ impl Session {
                 self.proceed(past.take(answer, most, &metrics), is_reset_known)?;
             }
             (Question::Past(_), Ok(_)) => {
-                return Err(SourceError::Unexpected("to XRANGE".into()));
+                return Err(SourceError::Unexpected("invalid reply to XRANGE".into()));
             }
             (Question::Readable(name), _) => self.ask_about(name),
             (Question::Begun, _) => self.has_begun = true,
@@ -202,7 +204,7 @@ impl Session {
         Ok(())
     }
 
-    /// An error in the place of an answer.
+    /// Handles an error reply.
     fn refuse(&mut self, question: Question, message: String) -> Result<(), SourceError> {
         let what = match &question {
             Question::Stream(name) | Question::Readable(name) => {
@@ -215,14 +217,14 @@ impl Session {
         if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
             return Err(error);
         }
-        self.shared.report(&error, "Redis refused a question about a stream");
+        self.shared.report(&error, "Redis refused a command about a stream");
         if let Question::Stream(name) = &question {
             self.asked.remove(name);
         }
         match question {
             Question::Stream(name) | Question::Readable(name) => {
                 self.leave(&name);
-                // It may have been left meanwhile.
+                // It may have been unfollowed meanwhile.
                 if self.shared.streams.borrow().contains_key(name.as_str()) {
                     self.absent.insert(name.clone());
                     self.refused.insert(name);
@@ -238,14 +240,15 @@ impl Session {
         Ok(())
     }
 
-    /// Compares what Redis says of a stream with what we know, and reads it from there on.
+    /// Compares the progress of a stream with the reply to `XINFO STREAM`, and reads the stream
+    /// from there.
     fn compare(&mut self, name: ChannelName, info: &Info) {
         let was_absent = self.absent.remove(&name);
         self.refused.remove(&name);
         let finding = match self.shared.streams.borrow_mut().get_mut(name.as_str()) {
             Some(stream) if was_absent => stream.compare_after_absence(info),
             Some(stream) => stream.compare(info),
-            // It was left meanwhile.
+            // It was unfollowed meanwhile.
             None => return,
         };
         self.shared.tell(name.as_str(), finding);
@@ -259,7 +262,7 @@ impl Session {
         }
     }
 
-    /// Where a client has to go on whose entry was here and has vanished.
+    /// The entry after which a client has to resume if its own was lost in a rollback.
     fn returned_to(&self, call: &PastCall) -> Option<EntryId> {
         let PastWanted::After { after, .. } = call.wanted else { return None };
         self.shared.streams.borrow().get(call.log.as_str())?.returned_to(after)
@@ -301,7 +304,8 @@ impl Session {
         }
     }
 
-    /// One of its streams is none, or may not be read: each is asked for by itself.
+    /// Tries each stream of a refused group alone: one of the keys may not be a stream, or may be
+    /// denied.
     fn check_refused_groups(&mut self) {
         for group in self.groups.clone() {
             if group.is_refused.replace(false) {
@@ -327,7 +331,7 @@ impl Session {
                 let arguments = ["STREAM", name.as_str()];
                 self.ask("XINFO", arguments.into_iter(), Question::PastInfo(past));
             }
-            // Its reader is to know first: what it has read is of the old stream too.
+            // Its reader must detect the reset first: what it has read belongs to the old stream.
             Next::Answered { call, is_reset: true, .. } if !is_reset_known => {
                 self.ask_about(call.log.clone());
                 let mut past = Past::new(call);
@@ -335,7 +339,9 @@ impl Session {
                 self.ask_for_past(past);
             }
             Next::Answered { call, past, .. } => self.shared.hub.past(call.key(), past),
-            Next::Nonsense => return Err(SourceError::Unexpected("to XRANGE".into())),
+            Next::Nonsense => {
+                return Err(SourceError::Unexpected("invalid reply to XRANGE".into()));
+            }
         }
         Ok(())
     }
@@ -354,9 +360,9 @@ impl Session {
         self.ask(command, arguments.iter().map(String::as_str), Question::Past(past));
     }
 
-    /// Asks what the stream is now, unless the answer to that is on its way already. Redis answers in
-    /// order, so that answer is newer than any that has come; a stream that is followed anew then
-    /// begins a little earlier.
+    /// Sends `XINFO STREAM`, unless its reply is pending already. Replies arrive in order, so a
+    /// pending reply is newer than any that has been handled; a newly followed stream then starts
+    /// slightly earlier.
     fn ask_about(&mut self, name: ChannelName) {
         if !self.asked.insert(name.clone()) {
             return;
@@ -369,7 +375,8 @@ impl Session {
         self.awaited.push_back(Question::Stream(name));
     }
 
-    /// Asks whether it may be read, and then what it is: a user may be allowed the one without the other.
+    /// Sends `XREAD` to find out whether the stream may be read, then `XINFO`: an ACL may allow one
+    /// of them only.
     fn try_to_read(&mut self, name: ChannelName) {
         let arguments = ["COUNT", "1", "STREAMS", name.as_str(), "$"];
         self.connection.send("XREAD", arguments.into_iter());
@@ -386,7 +393,7 @@ impl Session {
         self.awaited.push_back(question);
     }
 
-    /// Lets those connections go that wait for what is no longer right.
+    /// Unblocks the connections whose `XREAD` is outdated.
     fn wake(&mut self) {
         self.woken = Instant::now();
         let old = self.groups.iter().filter(|group| group.waits_for_old());
@@ -401,7 +408,8 @@ impl Session {
 
     fn look(&mut self) -> Result<(), SourceError> {
         let silence = self.heard.elapsed();
-        // Found silent twice: after a halt of this process what has arrived is to be read first.
+        // Silence must be found twice: after this process was suspended, data that has arrived is
+        // read first.
         let was_doubted = std::mem::replace(&mut self.is_doubted, silence >= 2 * PING_INTERVAL);
         if was_doubted && self.is_doubted {
             return Err(SourceError::Unresponsive(silence.as_secs()));
@@ -415,7 +423,7 @@ impl Session {
         Ok(())
     }
 
-    /// Asks whether the streams are what they were.
+    /// Sends `XINFO STREAM` for each stream that is being read.
     fn check(&mut self) {
         let names: Vec<ChannelName> = self.group_of.keys().cloned().collect();
         let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
@@ -439,14 +447,14 @@ impl Session {
     }
 
     fn settle(&self) {
-        // One that a client asks for and that is no stream must not take the gateway away from all
-        // others; that Redis lets us read none must.
+        // One key that a client asks for and that is not a stream must not make the gateway unready
+        // for all other clients; if Redis refuses every stream, it is unready.
         let is_refused = !self.refused.is_empty() && self.group_of.is_empty();
         self.shared.health.set_log_source_ready(self.has_begun && !is_refused);
     }
 }
 
-/// What an answer holds, in bytes, about.
+/// The approximate size of a reply, in bytes.
 fn bytes_of(value: &Value) -> usize {
     match value {
         Value::Bulk(bytes) => bytes.len(),
