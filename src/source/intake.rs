@@ -1,7 +1,7 @@
-//! From a source's messages to the hub's events.
+//! Delivers the messages of a source to the hub.
 //!
-//! Knows which messages belong together: Redis sends a message once for a subscription to its
-//! channel and once for each pattern that matches, in this order, and all of them are one event.
+//! Recognizes copies: Redis sends a message once for a subscription to its channel and once for
+//! each pattern that matches, in this order, and all of them are one event.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -12,22 +12,22 @@ use crate::hub::Hub;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 
-/// Messages that are handed to the shards together, at most.
+/// Messages flushed to the shards as one batch, at most.
 const MAX_BATCH: u64 = 512;
 
-/// The way into the hub, for one source.
+/// Delivers the messages of one source to the hub.
 #[derive(Debug)]
 pub(crate) struct Intake {
     hub: Hub,
     metrics: Metrics,
-    // The turn that is running: when its messages were received, and how many.
+    // The current batch: when its first message was received, and its size.
     received: Option<Instant>,
     messages: u64,
     newest: Newest,
     skipped: LogLimit,
 }
 
-/// The newest message, as far as it is needed to know the same message again.
+/// The last message, by which its copies are recognized.
 #[derive(Debug, Default)]
 struct Newest {
     channel: Vec<u8>,
@@ -41,7 +41,7 @@ impl Intake {
         Self { hub, metrics, received: None, messages: 0, newest, skipped }
     }
 
-    /// Takes a message that was heard on `channel`, by subscription or through `pattern`.
+    /// Delivers a message received on `channel`, through a subscription to it or through `pattern`.
     pub(crate) fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
         if !self.newest.is_heard_again(pattern, channel, payload) {
             self.newest.set(pattern, channel, payload);
@@ -54,13 +54,13 @@ impl Intake {
         }
     }
 
-    /// The source has heard something else: no further copy of the newest message follows.
+    /// Ends the current message: no further copy of it follows.
     pub(crate) fn end_message(&mut self) {
         self.newest.payload = None;
         self.hub.end_message();
     }
 
-    /// The source has nothing more at hand: what it took goes to the shards.
+    /// Flushes the batch to the shards. Called when the source has no more messages ready.
     pub(crate) fn flush(&mut self) {
         if self.messages > 0 {
             self.metrics.source_messages(self.messages);
@@ -77,13 +77,13 @@ impl Intake {
 
     fn deliver(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
         let received = *self.received.get_or_insert_with(Instant::now);
-        // Names that are no text were never asked for.
+        // Nobody can have subscribed to names that are not valid UTF-8.
         let (Ok(heard_on), Ok(channel)) =
             (str::from_utf8(pattern.unwrap_or(channel)), str::from_utf8(channel))
         else {
             return;
         };
-        // A pattern of the operator's may match what Redis says of its own keys.
+        // An operator's pattern may match channels that Redis uses for its own messages.
         if pattern.is_some() && ChannelName::RESERVED.iter().any(|r| channel.starts_with(r)) {
             return;
         }
@@ -100,7 +100,7 @@ impl Intake {
             }
             Payload::TooLarge(bytes) => {
                 if let Some(held_back) = self.skipped.pass("too_large", received) {
-                    const MESSAGE: &str = "a message over max_event_bytes was skipped";
+                    const MESSAGE: &str = "skipped a message larger than max_event_bytes";
                     tracing::warn!(channel, bytes, held_back, "{MESSAGE}");
                 }
                 self.metrics.event_too_large();
@@ -129,7 +129,8 @@ impl Newest {
         is_same
     }
 
-    /// The copies of one message may come in two reads; but what was read is not held on to.
+    /// Copies the payload, so that it does not keep the read buffer alive: copies of a message may
+    /// arrive in two reads.
     fn outlive_the_buffer(&mut self, may_come_again: bool) {
         self.payload = match self.payload.take() {
             Some(Payload::Whole(bytes)) if may_come_again => {
