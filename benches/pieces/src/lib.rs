@@ -14,7 +14,7 @@ use ssegate::hub::{
 };
 use ssegate::metrics::Metrics;
 use ssegate::source::decode;
-use ssegate::source::resp::{Decoder, Limits, Value};
+use ssegate::source::resp::{Limits, Value, ValueDecoder};
 use ssegate::sse::frame::Form;
 use tokio::runtime::LocalRuntime;
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ pub fn pushes(messages: usize) -> BytesMut {
 
 /// Decodes all of them, and returns how many.
 pub fn decode_pushes(mut input: BytesMut) -> usize {
-    let mut decoder = Decoder::new(Limits::default());
+    let mut decoder = ValueDecoder::new(Limits::default());
     let mut messages = 0;
     while let Some(value) = decoder.decode(&mut input).expect("it is RESP") {
         messages += usize::from(matches!(black_box(value), Value::Push(_)));

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::memory::{Held, Memory};
-use crate::source::resp::{self, Protocol, Value};
+use crate::source::resp::{self, RespVersion, Value};
 
 /// The output queue of one connection. Its own commands and all publishers fill it, and its session
 /// writes it to the socket.
@@ -20,7 +20,7 @@ use crate::source::resp::{self, Protocol, Value};
 pub(super) struct Outbox {
     queue: RefCell<Queue>,
     max_bytes: usize,
-    protocol: Cell<Protocol>,
+    protocol: Cell<RespVersion>,
     changed: Notify,
     // Memory held: queued bytes that are not shared, incomplete commands, names.
     own: Held,
@@ -109,11 +109,11 @@ impl Outbox {
         self.is_cut.get()
     }
 
-    pub(super) fn protocol(&self) -> Protocol {
+    pub(super) fn protocol(&self) -> RespVersion {
         self.protocol.get()
     }
 
-    pub(super) fn set_protocol(&self, protocol: Protocol) {
+    pub(super) fn set_protocol(&self, protocol: RespVersion) {
         self.protocol.set(protocol);
     }
 

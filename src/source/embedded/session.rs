@@ -169,7 +169,7 @@ impl Session {
             }
         }
         self.client.end_batch();
-        let unfinished = self.decoder.held() + self.buf.len();
+        let unfinished = self.decoder.held_bytes() + self.buf.len();
         self.outbox.note_read(unfinished + self.client.held());
         self.client.enforce_memory();
         next

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Broker, BusSettings, Outlet, OutletHandle, session};
 use crate::event::Payload;
-use crate::source::resp::{Decoder, Limits};
+use crate::source::resp::{Limits, ValueDecoder};
 
 /// Records the messages it receives, as `pattern|channel|payload`.
 #[derive(Clone, Default)]
@@ -211,7 +211,7 @@ proptest! {
             }
         }
         let mut written = BytesMut::from(&session_with(&bytes)[..]);
-        let mut decoder = Decoder::new(Limits::default());
+        let mut decoder = ValueDecoder::new(Limits::default());
         let mut replies = 0;
         while decoder.decode(&mut written).expect("RESP").is_some() {
             replies += 1;

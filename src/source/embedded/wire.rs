@@ -8,7 +8,7 @@ use super::memory::Memory;
 use super::outbox::Outbox;
 use super::reply;
 use crate::event::Payload;
-use crate::source::resp::{self, Protocol, Value};
+use crate::source::resp::{self, RespVersion, Value};
 
 /// A message, encoded at most once for each RESP version, and only if a connection uses that
 /// version.
@@ -37,8 +37,8 @@ impl<'a> Wire<'a> {
         let protocol = outbox.protocol();
         let (channel, pattern) = (self.channel, self.pattern);
         let encoded = match protocol {
-            Protocol::Resp2 => &mut self.resp2,
-            Protocol::Resp3 => &mut self.resp3,
+            RespVersion::Resp2 => &mut self.resp2,
+            RespVersion::Resp3 => &mut self.resp3,
         };
         let encoded = encoded.get_or_insert_with(|| {
             let message = encode(channel, pattern, payload, protocol);
@@ -54,7 +54,7 @@ fn encode(
     channel: &[u8],
     pattern: Option<&Rc<[u8]>>,
     payload: &Bytes,
-    protocol: Protocol,
+    protocol: RespVersion,
 ) -> Bytes {
     let mut words = Vec::with_capacity(4);
     match pattern {

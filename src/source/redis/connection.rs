@@ -16,7 +16,7 @@ use super::error::SourceError;
 use super::greeting::{NO_ID, Protocol};
 use super::socket::{self, Stream, Tls};
 use crate::event::Subscription;
-use crate::source::resp::{self, Decoder, Limits, Value};
+use crate::source::resp::{self, Limits, Value, ValueDecoder};
 
 /// Limits connecting and the handshake, up to the reply to `HELLO`.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ const READ_BUFFER: usize = 64 << 10;
 pub(super) struct Connection {
     stream: Box<dyn Stream>,
     input: BytesMut,
-    decoder: Decoder,
+    decoder: ValueDecoder,
     output: BytesMut,
     // Bytes were written that TLS may still buffer.
     is_unflushed: bool,
@@ -93,7 +93,7 @@ impl Connection {
         Ok(Self {
             stream,
             input: BytesMut::with_capacity(READ_BUFFER),
-            decoder: Decoder::new(limits),
+            decoder: ValueDecoder::new(limits),
             output: BytesMut::new(),
             is_unflushed: false,
             id: NO_ID,
@@ -108,7 +108,7 @@ impl Connection {
         name: &str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
     ) {
-        resp::command(name, arguments, &mut self.output);
+        resp::encode_command(name, arguments, &mut self.output);
     }
 
     /// Sends a command and waits for its reply. Not for a pub/sub connection, where the next value

@@ -61,7 +61,7 @@ impl Aggregate {
     }
 
     /// Memory of the elements that have arrived, in bytes.
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         self.bytes + self.elements.capacity() * size_of::<Value>()
     }
 

@@ -14,17 +14,17 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
 use super::aggregate::{Aggregate, AggregateKind};
-use super::string::{self, StringKind, Unfinished};
+use super::string::{self, PartialString, StringKind};
 use super::{Limits, ProtocolError, Value, number};
 
 /// Decodes values of RESP2 and RESP3.
 ///
 /// Not to be used after an error.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct ValueDecoder {
     limits: Limits,
     /// The string of which only a part has arrived.
-    string: Option<Unfinished>,
+    string: Option<PartialString>,
     /// The aggregates around it, the outermost first.
     open: Vec<Aggregate>,
     /// Bytes of an incomplete line that were searched for its end.
@@ -36,12 +36,12 @@ pub struct Decoder {
 }
 
 /// What the next bytes decode to.
-enum Item {
+enum DecodedItem {
     Value(Value),
     Opening(Aggregate),
 }
 
-impl Decoder {
+impl ValueDecoder {
     /// Creates a decoder with these limits.
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -61,10 +61,10 @@ impl Decoder {
     /// # Errors
     /// The bytes are not valid RESP, or exceed a limit.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Value>, ProtocolError> {
-        while let Some(item) = self.item(buf)? {
+        while let Some(item) = self.next_item(buf)? {
             let complete = match item {
-                Item::Value(value) => self.place(value),
-                Item::Opening(aggregate) => self.open(aggregate)?,
+                DecodedItem::Value(value) => self.attach(value),
+                DecodedItem::Opening(aggregate) => self.open(aggregate)?,
             };
             if complete.is_some() {
                 self.elements_left = self.limits.max_elements;
@@ -76,9 +76,9 @@ impl Decoder {
     }
 
     /// Memory held for an incomplete value, in bytes, not counting the caller's buffer.
-    pub fn held(&self) -> usize {
-        let string = self.string.as_ref().map_or(0, Unfinished::held);
-        self.open.iter().map(Aggregate::held).sum::<usize>() + string
+    pub fn held_bytes(&self) -> usize {
+        let string = self.string.as_ref().map_or(0, PartialString::held_bytes);
+        self.open.iter().map(Aggregate::held_bytes).sum::<usize>() + string
     }
 
     /// Whether the next byte starts a value: no part of it has been removed from the buffer.
@@ -86,20 +86,20 @@ impl Decoder {
         self.string.is_none() && self.open.is_empty()
     }
 
-    fn item(&mut self, buf: &mut BytesMut) -> Result<Option<Item>, ProtocolError> {
+    fn next_item(&mut self, buf: &mut BytesMut) -> Result<Option<DecodedItem>, ProtocolError> {
         if self.string.is_some() {
-            return Ok(self.resume_string(buf)?.map(Item::Value));
+            return Ok(self.resume_string(buf)?.map(DecodedItem::Value));
         }
         let Some((kind, end)) = self.line(buf)? else { return Ok(None) };
         match kind {
             b'$' => self.begin_string(StringKind::Bulk, end, buf),
             b'!' => self.begin_string(StringKind::Error, end, buf),
             b'=' => self.begin_string(StringKind::Verbatim, end, buf),
-            b'+' => Ok(Some(Item::Value(Value::Simple(self.take_text(end, buf))))),
-            b'-' => Ok(Some(Item::Value(Value::Error(self.take_text(end, buf))))),
-            b'(' => Ok(Some(Item::Value(self.big_number(end, buf)?))),
+            b'+' => Ok(Some(DecodedItem::Value(Value::Simple(self.take_text(end, buf))))),
+            b'-' => Ok(Some(DecodedItem::Value(Value::Error(self.take_text(end, buf))))),
+            b'(' => Ok(Some(DecodedItem::Value(self.big_number(end, buf)?))),
             _ => {
-                let item = one_line(kind, &buf[1..end])?;
+                let item = parse_line(kind, &buf[1..end])?;
                 skip_line(end, buf);
                 Ok(Some(item))
             }
@@ -148,27 +148,27 @@ impl Decoder {
         kind: StringKind,
         end: usize,
         buf: &mut BytesMut,
-    ) -> Result<Option<Item>, ProtocolError> {
+    ) -> Result<Option<DecodedItem>, ProtocolError> {
         let announced = number::integer(&buf[1..end]).ok_or(ProtocolError::InvalidLength)?;
         skip_line(end, buf);
         if announced == -1 {
-            return Ok(Some(Item::Value(Value::Null)));
+            return Ok(Some(DecodedItem::Value(Value::Null)));
         }
         let len = u64::try_from(announced).map_err(|_| ProtocolError::InvalidLength)?;
-        if let Some(kept) = self.kept(len) {
+        if let Some(kept) = self.within_limits(len) {
             self.bytes_left -= kept;
-            if let Some(value) = string::cut(kind, kept, buf)? {
-                return Ok(Some(Item::Value(value)));
+            if let Some(value) = string::split_off(kind, kept, buf)? {
+                return Ok(Some(DecodedItem::Value(value)));
             }
-            self.string = Some(Unfinished::gathered(kind, len));
+            self.string = Some(PartialString::collected(kind, len));
         } else {
-            self.string = Some(Unfinished::skipped(kind, len));
+            self.string = Some(PartialString::skipped(kind, len));
         }
-        Ok(self.resume_string(buf)?.map(Item::Value))
+        Ok(self.resume_string(buf)?.map(DecodedItem::Value))
     }
 
     /// Returns `len` if a string of that length is within the limits.
-    fn kept(&self, len: u64) -> Option<usize> {
+    fn within_limits(&self, len: u64) -> Option<usize> {
         let bound = self.limits.max_bulk_bytes.min(self.bytes_left);
         usize::try_from(len).ok().filter(|len| *len <= bound)
     }
@@ -178,13 +178,13 @@ impl Decoder {
         if !string.resume(buf)? {
             return Ok(None);
         }
-        self.string.take().map(Unfinished::finish).transpose()
+        self.string.take().map(PartialString::finish).transpose()
     }
 
     /// Starts an aggregate. Returns it if it is empty and not nested.
     fn open(&mut self, aggregate: Aggregate) -> Result<Option<Value>, ProtocolError> {
         if aggregate.is_complete() {
-            return Ok(aggregate.close().and_then(|value| self.place(value)));
+            return Ok(aggregate.close().and_then(|value| self.attach(value)));
         }
         if self.open.len() >= self.limits.max_depth {
             return Err(ProtocolError::TooDeep);
@@ -198,7 +198,7 @@ impl Decoder {
     }
 
     /// Adds `value` to the aggregate around it. Returns a value that is complete and not nested.
-    fn place(&mut self, mut value: Value) -> Option<Value> {
+    fn attach(&mut self, mut value: Value) -> Option<Value> {
         loop {
             let Some(parent) = self.open.last_mut() else { return Some(value) };
             parent.push(value);
@@ -216,13 +216,13 @@ fn skip_line(end: usize, buf: &mut BytesMut) {
 }
 
 /// Decodes a line without a text to keep.
-fn one_line(kind: u8, text: &[u8]) -> Result<Item, ProtocolError> {
+fn parse_line(kind: u8, text: &[u8]) -> Result<DecodedItem, ProtocolError> {
     let Some(aggregate) = AggregateKind::from_byte(kind) else {
-        return scalar(kind, text).map(Item::Value);
+        return scalar(kind, text).map(DecodedItem::Value);
     };
     match aggregate.len(text)? {
-        Some(len) => Ok(Item::Opening(Aggregate::new(aggregate, len))),
-        None => Ok(Item::Value(Value::Null)),
+        Some(len) => Ok(DecodedItem::Opening(Aggregate::new(aggregate, len))),
+        None => Ok(DecodedItem::Value(Value::Null)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! RESP, the wire protocol of Redis: decodes and encodes its values.
 //!
-//! [`Decoder`] decodes what a server sends, in RESP2 and RESP3; [`RequestDecoder`] decodes the
-//! commands of clients; [`encode()`] encodes replies, and [`command`] encodes commands. The
+//! [`ValueDecoder`] decodes what a server sends, in RESP2 and RESP3; [`RequestDecoder`] decodes the
+//! commands of clients; [`encode()`] encodes replies, and [`encode_command`] encodes commands. The
 //! decoders are incremental and do no I/O: the caller passes its read buffer. What a value means (a
 //! message, a reply, a command) is up to the caller.
 //!
@@ -20,8 +20,8 @@ mod string;
 mod tests;
 mod value;
 
-pub use decoder::Decoder;
-pub use encode::{Protocol, command, encode};
+pub use decoder::ValueDecoder;
+pub use encode::{RespVersion, encode, encode_command};
 pub use error::ProtocolError;
 pub use limits::Limits;
 pub use request::{Request, RequestDecoder};

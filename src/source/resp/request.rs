@@ -3,7 +3,7 @@
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
-use super::{Decoder, Limits, ProtocolError, Value, inline};
+use super::{Limits, ProtocolError, Value, ValueDecoder, inline};
 
 /// One command, with its name.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub struct Request {
 /// Not to be used after an error.
 #[derive(Debug)]
 pub struct RequestDecoder {
-    values: Decoder,
+    values: ValueDecoder,
     max_line_bytes: usize,
     /// Bytes of an incomplete inline command that were searched for its end.
     scanned: usize,
@@ -29,15 +29,15 @@ impl RequestDecoder {
     /// Creates a decoder with these limits, except `max_depth`: commands have one level.
     pub fn new(limits: Limits) -> Self {
         Self {
-            values: Decoder::new(Limits { max_depth: 1, ..limits }),
+            values: ValueDecoder::new(Limits { max_depth: 1, ..limits }),
             max_line_bytes: limits.max_line_bytes,
             scanned: 0,
         }
     }
 
     /// Memory held for an incomplete command, in bytes, not counting the caller's buffer.
-    pub fn held(&self) -> usize {
-        self.values.held()
+    pub fn held_bytes(&self) -> usize {
+        self.values.held_bytes()
     }
 
     /// Removes the next command from `buf` and returns it; `None` if it has not completely arrived.
@@ -61,7 +61,7 @@ impl RequestDecoder {
 
     fn array(&mut self, buf: &mut BytesMut) -> Result<Option<Vec<Value>>, ProtocolError> {
         match self.values.decode(buf)? {
-            Some(Value::Array(words)) => checked(words).map(Some),
+            Some(Value::Array(words)) => check_words(words).map(Some),
             // `*-1`
             Some(_) => Ok(Some(Vec::new())),
             None => Ok(None),
@@ -87,7 +87,7 @@ impl RequestDecoder {
     }
 }
 
-fn checked(words: Vec<Value>) -> Result<Vec<Value>, ProtocolError> {
+fn check_words(words: Vec<Value>) -> Result<Vec<Value>, ProtocolError> {
     let is_word = |word: &Value| matches!(word, Value::Bulk(_) | Value::TooLarge(_));
     match words.iter().find(|word| !is_word(word)) {
         None => Ok(words),

@@ -3,15 +3,15 @@
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
-use super::{Decoder, Limits, ProtocolError, RequestDecoder, Value};
+use super::{Limits, ProtocolError, RequestDecoder, Value, ValueDecoder};
 
-fn decode_all(decoder: &mut Decoder, bytes: &[u8]) -> Result<Vec<Value>, ProtocolError> {
+fn decode_all(decoder: &mut ValueDecoder, bytes: &[u8]) -> Result<Vec<Value>, ProtocolError> {
     decode_pieces(decoder, [bytes])
 }
 
 /// Feeds `pieces` as a reader would: decodes until `None`, then appends.
 fn decode_pieces<'a>(
-    decoder: &mut Decoder,
+    decoder: &mut ValueDecoder,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<Vec<Value>, ProtocolError> {
     let mut buf = BytesMut::new();
@@ -27,7 +27,7 @@ fn decode_pieces<'a>(
 }
 
 fn one(bytes: &[u8]) -> Result<Value, ProtocolError> {
-    let mut values = decode_all(&mut Decoder::new(Limits::default()), bytes)?;
+    let mut values = decode_all(&mut ValueDecoder::new(Limits::default()), bytes)?;
     assert_eq!(values.len(), 1, "{values:?}");
     Ok(values.remove(0))
 }
@@ -109,9 +109,9 @@ fn a_malformed_value_is_an_error() {
 fn a_line_over_its_limit_is_an_error() {
     let limits = Limits { max_line_bytes: 100, ..Limits::default() };
     let error = Err(ProtocolError::LineTooLong);
-    assert_eq!(decode_all(&mut Decoder::new(limits), &[b'+'; 101]), error);
+    assert_eq!(decode_all(&mut ValueDecoder::new(limits), &[b'+'; 101]), error);
     let ended = [&[b'+'; 101][..], b"\r\n"].concat();
-    assert_eq!(decode_all(&mut Decoder::new(limits), &ended), error);
+    assert_eq!(decode_all(&mut ValueDecoder::new(limits), &ended), error);
     let mut requests = RequestDecoder::new(limits);
     assert_eq!(
         requests.decode(&mut BytesMut::from(&[b'x'; 101][..])),
@@ -121,7 +121,7 @@ fn a_line_over_its_limit_is_an_error() {
 
 #[test]
 fn a_string_over_the_limit_is_skipped_in_constant_memory() {
-    let mut decoder = Decoder::new(Limits::with_max_bulk(1000));
+    let mut decoder = ValueDecoder::new(Limits::with_max_bulk(1000));
     let mut buf = BytesMut::from(&b"*3\r\n$1\r\na\r\n$100000000\r\n"[..]);
     let piece = vec![b'x'; 100_000];
     for _ in 0..1000 {
@@ -140,14 +140,14 @@ fn a_string_over_the_limit_is_skipped_in_constant_memory() {
 
 #[test]
 fn a_skipped_string_must_end_with_crlf() {
-    let mut decoder = Decoder::new(Limits::with_max_bulk(3));
+    let mut decoder = ValueDecoder::new(Limits::with_max_bulk(3));
     assert_eq!(decode_all(&mut decoder, b"$4\r\nabcdxy"), Err(ProtocolError::MissingLineEnd));
 }
 
 #[test]
 fn the_strings_of_one_value_share_a_limit_and_the_next_value_has_its_own() {
     let max = 2 << 20;
-    let mut decoder = Decoder::new(Limits::with_max_bulk(max));
+    let mut decoder = ValueDecoder::new(Limits::with_max_bulk(max));
     let string = [format!("${max}\r\n").as_bytes(), &vec![b'x'; max], b"\r\n"].concat();
     let bytes = [b"*2\r\n", &string[..], &string[..], &string[..]].concat();
     let values = decode_all(&mut decoder, &bytes).expect("valid");
@@ -160,9 +160,12 @@ fn the_strings_of_one_value_share_a_limit_and_the_next_value_has_its_own() {
 fn the_elements_of_all_levels_of_a_value_share_a_limit() {
     let limits = Limits { max_elements: 5, ..Limits::default() };
     let five = b"*2\r\n*2\r\n:1\r\n:2\r\n*1\r\n:3\r\n";
-    assert!(decode_all(&mut Decoder::new(limits), &five.repeat(3)).is_ok());
+    assert!(decode_all(&mut ValueDecoder::new(limits), &five.repeat(3)).is_ok());
     let six = b"*2\r\n*2\r\n:1\r\n:2\r\n*2\r\n:3\r\n:4\r\n";
-    assert_eq!(decode_all(&mut Decoder::new(limits), six), Err(ProtocolError::TooManyElements));
+    assert_eq!(
+        decode_all(&mut ValueDecoder::new(limits), six),
+        Err(ProtocolError::TooManyElements)
+    );
 }
 
 #[test]
@@ -172,7 +175,7 @@ fn a_long_string_leaves_the_read_buffer_small() {
     bytes.resize(bytes.len() + (4 << 20), b'x');
     bytes.extend_from_slice(b"\r\n");
     bytes.extend_from_slice(&b"$2\r\nhi\r\n".repeat(10_000));
-    let mut decoder = Decoder::new(Limits::default());
+    let mut decoder = ValueDecoder::new(Limits::default());
     let mut buf = BytesMut::with_capacity(READ);
     let mut values = 0;
     for piece in bytes.chunks(READ / 2) {
@@ -306,10 +309,10 @@ proptest! {
     ) {
         let mut bytes = Vec::new();
         values.iter().for_each(|value| encode(value, &mut bytes));
-        let mut decoder = Decoder::new(Limits::default());
+        let mut decoder = ValueDecoder::new(Limits::default());
         prop_assert_eq!(decode_pieces(&mut decoder, cut(&bytes, &places)), Ok(values.clone()));
         prop_assert!(decoder.is_between_values());
-        let mut decoder = Decoder::new(Limits::default());
+        let mut decoder = ValueDecoder::new(Limits::default());
         prop_assert_eq!(decode_pieces(&mut decoder, bytes.chunks(1)), Ok(values));
     }
 
@@ -326,7 +329,7 @@ proptest! {
             Value::Bulk(bytes) if bytes.len() > 100 => Value::TooLarge(bytes.len() as u64),
             kept => kept,
         });
-        let mut decoder = Decoder::new(Limits::with_max_bulk(100));
+        let mut decoder = ValueDecoder::new(Limits::with_max_bulk(100));
         let read = decode_pieces(&mut decoder, cut(&bytes, &places));
         prop_assert_eq!(read, Ok(vec![Value::Array(expected.collect())]));
     }
@@ -350,7 +353,7 @@ proptest! {
 
 fn never_panics(bytes: &[u8], places: &[usize]) {
     let limits = Limits { max_bulk_bytes: 50, max_elements: 100, max_depth: 3, max_line_bytes: 90 };
-    let (mut values, mut requests) = (Decoder::new(limits), RequestDecoder::new(limits));
+    let (mut values, mut requests) = (ValueDecoder::new(limits), RequestDecoder::new(limits));
     let (mut value_buf, mut request_buf) = (BytesMut::new(), BytesMut::new());
     for piece in cut(bytes, places) {
         value_buf.extend_from_slice(piece);

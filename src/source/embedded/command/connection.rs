@@ -5,7 +5,7 @@ use super::words::Words;
 use super::{Client, Outcome, server};
 use crate::source::embedded::BusSettings;
 use crate::source::embedded::reply;
-use crate::source::resp::{Protocol, Value};
+use crate::source::resp::{RespVersion, Value};
 
 /// `PING [message]`; a RESP2 client that is subscribed gets the reply as an array.
 pub(super) fn ping(client: &mut Client, words: &Words) -> Outcome {
@@ -46,10 +46,10 @@ pub(super) fn hello(client: &mut Client, words: &Words) -> Outcome {
     Ok(server::greeting(client.number, protocol))
 }
 
-fn protocol(version: &[u8]) -> Result<Protocol, CommandError> {
+fn protocol(version: &[u8]) -> Result<RespVersion, CommandError> {
     match version {
-        b"2" => Ok(Protocol::Resp2),
-        b"3" => Ok(Protocol::Resp3),
+        b"2" => Ok(RespVersion::Resp2),
+        b"3" => Ok(RespVersion::Resp3),
         _ => Err(CommandError::UnsupportedProtocol),
     }
 }
@@ -126,6 +126,6 @@ pub(super) fn reset(client: &mut Client, _: &Words) -> Outcome {
     }
     client.transaction = None;
     client.name = Box::default();
-    client.outbox.set_protocol(Protocol::Resp2);
+    client.outbox.set_protocol(RespVersion::Resp2);
     Ok(reply::simple("RESET"))
 }

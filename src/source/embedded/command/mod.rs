@@ -23,7 +23,7 @@ use self::words::Words;
 use super::broker::Broker;
 use super::outbox::Outbox;
 use super::roster::SubscriberId;
-use crate::source::resp::{Protocol, Request, Value};
+use crate::source::resp::{Request, RespVersion, Value};
 
 /// The result of a command: its (last) reply.
 type Outcome = Result<Value, CommandError>;
@@ -114,7 +114,7 @@ impl Client {
     /// In RESP2, messages cannot be distinguished from replies, so only a few commands are allowed
     /// while subscribed.
     fn is_subscriber_only(&self) -> bool {
-        self.outbox.protocol() == Protocol::Resp2 && self.broker.subscriptions_of(self.id) > 0
+        self.outbox.protocol() == RespVersion::Resp2 && self.broker.subscriptions_of(self.id) > 0
     }
 }
 

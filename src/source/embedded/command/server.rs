@@ -7,13 +7,13 @@ use super::table::Spec;
 use super::words::Words;
 use super::{Client, Outcome};
 use crate::source::embedded::reply;
-use crate::source::resp::{Protocol, Value};
+use crate::source::resp::{RespVersion, Value};
 
 /// The Redis version whose pub/sub the bus implements: clients choose their commands by it.
 const REDIS_VERSION: &str = "7.0.0";
 
 /// The reply to HELLO.
-pub(super) fn greeting(number: u64, protocol: Protocol) -> Value {
+pub(super) fn greeting(number: u64, protocol: RespVersion) -> Value {
     let id = i64::try_from(number).unwrap_or(i64::MAX);
     Value::Map(vec![
         (reply::bulk("server"), reply::bulk("redis")),
@@ -26,10 +26,10 @@ pub(super) fn greeting(number: u64, protocol: Protocol) -> Value {
     ])
 }
 
-pub(super) fn version_number(protocol: Protocol) -> i64 {
+pub(super) fn version_number(protocol: RespVersion) -> i64 {
     match protocol {
-        Protocol::Resp2 => 2,
-        Protocol::Resp3 => 3,
+        RespVersion::Resp2 => 2,
+        RespVersion::Resp3 => 3,
     }
 }
 
