@@ -1,7 +1,7 @@
 //! A stream of the backend's own, on its way through.
 //!
 //! It goes on byte by byte as it comes, and may be quiet for as long as it likes: then a comment is
-//! put into it where one may stand ([`crate::sse::interject`]), so that nobody on the way closes it.
+//! put into it where one may stand ([`crate::sse::comments`]), so that nobody on the way closes it.
 //! One that is encoded passes untouched. The rounds of the shard look after it.
 
 use std::cell::{Cell, RefCell};
@@ -20,7 +20,7 @@ use super::counted::CountedStream;
 use crate::hub::{CloseReason, Shard, Watch, WatchGuard};
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, Protocol};
-use crate::sse::interject::Interjector;
+use crate::sse::comments::CommentInserter;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// More is handed over in pieces, so that each that is taken is seen as progress.
@@ -72,7 +72,7 @@ pub(super) fn forbid_buffering(headers: &mut HeaderMap) {
 pub struct PassingStream {
     body: UpstreamBody,
     // `None` where nothing may be put in.
-    interjector: Option<Interjector>,
+    comments: Option<CommentInserter>,
     // What came, and has not been handed over.
     rest: Bytes,
     // They come after the rest.
@@ -117,7 +117,7 @@ impl PassingStream {
         let watch = shard.watch(Rc::clone(&state) as Rc<dyn Watch>, first);
         Self {
             body,
-            interjector: has_room.then(Interjector::default),
+            comments: has_room.then(CommentInserter::default),
             rest: Bytes::new(),
             trailers: None,
             end: None,
@@ -152,7 +152,7 @@ impl PassingStream {
                 }
                 Poll::Ready(None) => {
                     self.rest =
-                        self.interjector.as_mut().map(Interjector::finish).unwrap_or_default();
+                        self.comments.as_mut().map(CommentInserter::finish).unwrap_or_default();
                     self.end = Some(PassingEnd::Backend);
                 }
                 Poll::Pending => {
@@ -170,23 +170,23 @@ impl PassingStream {
     }
 
     fn take(&mut self, frame: Frame<Bytes>) {
-        match (frame.into_data(), &mut self.interjector) {
+        match (frame.into_data(), &mut self.comments) {
             (Ok(data), None) => self.rest = data,
-            (Ok(data), Some(interjector)) => self.rest = interjector.pass(data),
-            (Err(frame), interjector) => {
-                self.rest = interjector.as_mut().map(Interjector::finish).unwrap_or_default();
+            (Ok(data), Some(comments)) => self.rest = comments.pass(data),
+            (Err(frame), comments) => {
+                self.rest = comments.as_mut().map(CommentInserter::finish).unwrap_or_default();
                 self.trailers = frame.into_trailers().ok();
             }
         }
     }
 
     fn due_comment(&mut self) -> Option<Bytes> {
-        self.interjector.as_mut().filter(|_| self.state.is_quiet.get())?.comment()
+        self.comments.as_mut().filter(|_| self.state.is_quiet.get())?.comment()
     }
 
     /// Whether the gateway is stopping, and all events that went out are whole.
     fn is_drained(&self) -> bool {
-        let is_whole = self.interjector.as_ref().is_some_and(Interjector::is_between_blocks);
+        let is_whole = self.comments.as_ref().is_some_and(CommentInserter::is_between_blocks);
         self.state.is_draining.get() && is_whole
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
-use super::frame::{Draft, Frame};
+use super::frame::{Frame, FrameDraft};
 use super::tail::Tail;
 use crate::event::Event;
 
@@ -46,7 +46,7 @@ pub fn frame(event: &Event, id: Option<&str>) -> Frame {
     debug_assert!(id.is_none_or(is_field_value));
     debug_assert!(event.name.as_deref().is_none_or(is_field_value));
     let text = String::from_utf8_lossy(&event.data);
-    let mut draft = Draft::new(text.len() + FIELDS_BYTES);
+    let mut draft = FrameDraft::new(text.len() + FIELDS_BYTES);
     let out = draft.text();
     if let Some(name) = &event.name {
         field(out, "event", name);
@@ -66,7 +66,7 @@ pub fn frame(event: &Event, id: Option<&str>) -> Frame {
 pub fn with_id(frame: &Frame, id: &str) -> Frame {
     debug_assert!(is_field_value(id));
     let fields = frame.text_before_id();
-    let mut draft = Draft::new(fields.len() + id.len() + FIELDS_BYTES);
+    let mut draft = FrameDraft::new(fields.len() + id.len() + FIELDS_BYTES);
     let out = draft.text();
     out.put_slice(fields);
     field(out, "id", id);
@@ -107,7 +107,7 @@ pub fn ready(position: Option<&str>) -> Frame {
 }
 
 fn text(text: fmt::Arguments<'_>) -> Frame {
-    let mut draft = Draft::new(FIELDS_BYTES);
+    let mut draft = FrameDraft::new(FIELDS_BYTES);
     draft.text().write_fmt(text).expect("writing to a buffer cannot fail");
     draft.finish()
 }

@@ -40,7 +40,7 @@ impl Frame {
     /// Creates a frame of any text that is not empty. Whether it is a complete block is up to the
     /// caller.
     pub fn of_text(text: &[u8]) -> Self {
-        let mut draft = Draft::new(text.len());
+        let mut draft = FrameDraft::new(text.len());
         draft.text().put_slice(text);
         draft.finish()
     }
@@ -103,9 +103,9 @@ impl Frame {
 
 /// A frame under construction.
 #[derive(Debug)]
-pub(super) struct Draft(BytesMut);
+pub(super) struct FrameDraft(BytesMut);
 
-impl Draft {
+impl FrameDraft {
     /// Reserves space for a chunk header and about `text` bytes of text.
     pub(super) fn new(text: usize) -> Self {
         let mut buffer = BytesMut::with_capacity(LENGTH_DIGITS + text + 2 * CRLF.len());

@@ -2,36 +2,36 @@
 //!
 //! A line or an event left open would absorb what follows. Pure.
 
-use super::parse::{Item, Parser};
-use super::place::Place;
+use super::line_state::LineState;
+use super::parse::{Parser, SseItem};
 
 /// Tracks what was written so far, without storing it.
 #[derive(Debug)]
 pub struct Tail {
-    place: Place,
+    state: LineState,
     parser: Parser,
     has_retry: bool,
 }
 
 impl Default for Tail {
     fn default() -> Self {
-        Self { place: Place::default(), parser: Parser::new(0), has_retry: false }
+        Self { state: LineState::default(), parser: Parser::new(0), has_retry: false }
     }
 }
 
 impl Tail {
     /// Tracks the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.place = self.place.after(bytes);
+        self.state = self.state.after(bytes);
         let has_retry = &mut self.has_retry;
-        self.parser.feed(bytes, |item| *has_retry |= matches!(item, Item::Retry(_)));
+        self.parser.feed(bytes, |item| *has_retry |= matches!(item, SseItem::Retry(_)));
     }
 
     /// Returns the line endings that complete the open line, and the open event if there is one.
     /// Comments and `retry` lines do not open an event: after them, some clients would dispatch an
     /// empty line as an event.
     pub fn end(&mut self) -> &'static str {
-        let line_end = self.place.line_end();
+        let line_end = self.state.line_end();
         self.push(line_end.as_bytes());
         match (line_end, self.parser.is_in_event()) {
             ("", false) => "",
@@ -51,7 +51,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::Tail;
-    use crate::sse::parse::{Item, Parser};
+    use crate::sse::parse::{Parser, SseItem};
 
     #[test]
     fn an_open_line_and_an_open_event_are_completed() {
@@ -118,7 +118,7 @@ mod tests {
             let whole = stream.clone() + tail.end() + ":\nretry: 3000\ndata: ours\nid: 1\n\n";
             let mut events = Vec::new();
             Parser::new(1 << 10).feed(whole.as_bytes(), |item| {
-                if let Item::Event { event, .. } = item {
+                if let SseItem::Event { event, .. } = item {
                     events.push(event);
                 }
             });

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, Versio
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use ssegate::event::Event;
-use ssegate::sse::parse::{Item, Parser};
+use ssegate::sse::parse::{Parser, SseItem};
 use tokio::sync::mpsc::Sender;
 
 use super::SubError;
@@ -224,16 +224,16 @@ impl Follow {
         for item in items {
             let from = Arc::clone(&self.name);
             match item {
-                Item::Event { event, last_event_id } => {
+                SseItem::Event { event, last_event_id } => {
                     (self.comment, self.has_begun) = (None, true);
                     tell(heard, Heard::Event { from, event, last_event_id }).await;
                 }
-                Item::TooLarge(bytes) => tell(heard, Heard::TooLarge { from, bytes }).await,
-                Item::Retry(retry) => {
+                SseItem::TooLarge(bytes) => tell(heard, Heard::TooLarge { from, bytes }).await,
+                SseItem::Retry(retry) => {
                     self.has_retry = true;
                     self.retry = retry.max(MIN_RETRY);
                 }
-                Item::Comment(text) => match text.as_str() {
+                SseItem::Comment(text) => match text.as_str() {
                     "" => {}
                     "ready" => self.has_begun = true,
                     // A gateway of ours says so why there is no stream now.

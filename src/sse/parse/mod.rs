@@ -20,13 +20,13 @@ use crate::event::Event;
 /// standard requires.
 ///
 /// ```
-/// use ssegate::sse::parse::{Item, Parser};
+/// use ssegate::sse::parse::{Parser, SseItem};
 ///
 /// let mut parser = Parser::new(1 << 20);
 /// let mut events = Vec::new();
 /// for chunk in ["id: 7\nda", "ta: hello\n\n"] {
 ///     parser.feed(chunk.as_bytes(), |item| match item {
-///         Item::Event { event, .. } => events.push(event.data),
+///         SseItem::Event { event, .. } => events.push(event.data),
 ///         other => panic!("{other:?}"),
 ///     });
 /// }
@@ -41,7 +41,7 @@ pub struct Parser {
     /// Whether the last byte was a CR, to which a following LF belongs.
     after_cr: bool,
     line: PartialLine,
-    block: Block,
+    block: EventBlock,
     /// The "last event ID buffer" of the standard: it outlives the block that set it.
     id: Arc<str>,
     /// The "last event ID string" of the standard: `Last-Event-ID` of the next request.
@@ -50,7 +50,7 @@ pub struct Parser {
 
 /// What the parser emits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
+pub enum SseItem {
     /// A dispatched event.
     Event {
         /// The fields of its block. `data` is valid UTF-8, with LF between its lines; `id` and
@@ -88,7 +88,7 @@ impl Parser {
             at_start: true,
             after_cr: false,
             line: PartialLine::default(),
-            block: Block::default(),
+            block: EventBlock::default(),
             id: last_event_id.into(),
             last_event_id: last_event_id.into(),
         }
@@ -106,7 +106,7 @@ impl Parser {
     }
 
     /// Parses the next bytes of the stream, and emits each item that they complete.
-    pub fn feed(&mut self, mut chunk: &[u8], mut emit: impl FnMut(Item)) {
+    pub fn feed(&mut self, mut chunk: &[u8], mut emit: impl FnMut(SseItem)) {
         if chunk.is_empty() {
             return;
         }
@@ -132,7 +132,7 @@ impl Parser {
         self.max_event_bytes.saturating_sub(self.block.kept).saturating_add(LONGEST_BEGINNING)
     }
 
-    fn end_line(&mut self, end: &[u8], emit: &mut impl FnMut(Item)) {
+    fn end_line(&mut self, end: &[u8], emit: &mut impl FnMut(SseItem)) {
         if self.line.is_empty() && end.len() <= self.room() {
             return self.read_line(end, 0, emit);
         }
@@ -142,7 +142,7 @@ impl Parser {
     }
 
     /// Parses a line, of which `skipped` bytes were not buffered.
-    fn read_line(&mut self, mut line: &[u8], skipped: u64, emit: &mut impl FnMut(Item)) {
+    fn read_line(&mut self, mut line: &[u8], skipped: u64, emit: &mut impl FnMut(SseItem)) {
         // Invalid UTF-8 cannot hide a line ending or a colon, so decoding each value separately
         // gives the same result as decoding the whole stream.
         if mem::take(&mut self.at_start) {
@@ -158,7 +158,7 @@ impl Parser {
         };
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match name {
-            b"" => emit(Item::Comment(self.cut(value))),
+            b"" => emit(SseItem::Comment(self.cut(value))),
             b"data" | b"event" | b"id" => self.set(name, value, skipped),
             b"retry" if skipped == 0 => self.retry(value, emit),
             _ => {} // "The field is ignored."
@@ -186,7 +186,7 @@ impl Parser {
         }
     }
 
-    fn retry(&mut self, value: &[u8], emit: &mut impl FnMut(Item)) {
+    fn retry(&mut self, value: &[u8], emit: &mut impl FnMut(SseItem)) {
         if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
             return;
         }
@@ -194,16 +194,16 @@ impl Parser {
             |sum: u64, byte: &u8| sum.saturating_mul(10).saturating_add((byte - b'0').into());
         let millis = value.iter().fold(0, digit);
         self.block.retry = Some(millis);
-        emit(Item::Retry(Duration::from_millis(millis)));
+        emit(SseItem::Retry(Duration::from_millis(millis)));
     }
 
-    fn dispatch(&mut self, emit: &mut impl FnMut(Item)) {
+    fn dispatch(&mut self, emit: &mut impl FnMut(SseItem)) {
         let block = mem::take(&mut self.block);
         self.last_event_id = Arc::clone(&self.id);
         match block {
-            Block { has_data: false, .. } => {}
-            Block { too_large: true, size, .. } => emit(Item::TooLarge(size)),
-            block => emit(Item::Event {
+            EventBlock { has_data: false, .. } => {}
+            EventBlock { too_large: true, size, .. } => emit(SseItem::TooLarge(size)),
+            block => emit(SseItem::Event {
                 last_event_id: Arc::clone(&self.last_event_id),
                 event: block.into_event(&self.id),
             }),
@@ -238,7 +238,7 @@ impl PartialLine {
 
 /// The fields since the last empty line.
 #[derive(Debug, Default)]
-struct Block {
+struct EventBlock {
     /// The lines of data, each followed by an LF.
     data: Vec<u8>,
     has_data: bool,
@@ -254,7 +254,7 @@ struct Block {
     too_large: bool,
 }
 
-impl Block {
+impl EventBlock {
     /// Counts a value of `len` bytes, and `skipped` bytes more that were not buffered. Returns
     /// whether the event still fits in `max` bytes.
     fn count(&mut self, len: usize, skipped: u64, max: usize) -> bool {

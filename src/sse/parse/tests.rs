@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Item, Parser};
+use super::{Parser, SseItem};
 
 const MAX: usize = 1 << 16;
 
-fn items_of<'a>(mut parser: Parser, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Item> {
+fn items_of<'a>(mut parser: Parser, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<SseItem> {
     let mut items = Vec::new();
     for chunk in chunks {
         parser.feed(chunk, |item| items.push(item));
@@ -17,14 +17,14 @@ fn items_of<'a>(mut parser: Parser, chunks: impl IntoIterator<Item = &'a [u8]>) 
     items
 }
 
-fn read(stream: impl AsRef<[u8]>) -> Vec<Item> {
+fn read(stream: impl AsRef<[u8]>) -> Vec<SseItem> {
     items_of(Parser::new(MAX), [stream.as_ref()])
 }
 
 /// Name, data and `lastEventId` of each event, as a page would see them.
-fn events(items: &[Item]) -> Vec<(String, String, String)> {
-    let event = |item: &Item| match item {
-        Item::Event { event, last_event_id } => Some((
+fn events(items: &[SseItem]) -> Vec<(String, String, String)> {
+    let event = |item: &SseItem| match item {
+        SseItem::Event { event, last_event_id } => Some((
             event.name.as_deref().unwrap_or("message").to_owned(),
             String::from_utf8(event.data.to_vec()).expect("data is UTF-8"),
             last_event_id.to_string(),
@@ -151,7 +151,7 @@ fn a_resumed_stream_starts_with_the_id_it_resumed_after() {
     let own: Vec<_> = items
         .iter()
         .map(|item| match item {
-            Item::Event { event, .. } => event.id.as_deref(),
+            SseItem::Event { event, .. } => event.id.as_deref(),
             _ => None,
         })
         .collect();
@@ -161,8 +161,8 @@ fn a_resumed_stream_starts_with_the_id_it_resumed_after() {
 #[test]
 fn a_retry_consists_of_digits() {
     let retries = |stream: &str| -> Vec<u64> {
-        let millis = |item: &Item| match item {
-            Item::Retry(time) => Some(u64::try_from(time.as_millis()).expect("from u64")),
+        let millis = |item: &SseItem| match item {
+            SseItem::Retry(time) => Some(u64::try_from(time.as_millis()).expect("from u64")),
             _ => None,
         };
         read(stream).iter().filter_map(millis).collect()
@@ -183,10 +183,10 @@ fn comments_and_retries_are_emitted_in_order() {
     assert_eq!(
         read(": ready\nretry:5\n:\n::  x \n"),
         [
-            Item::Comment("ready".into()),
-            Item::Retry(Duration::from_millis(5)),
-            Item::Comment(String::new()),
-            Item::Comment(":  x ".into()),
+            SseItem::Comment("ready".into()),
+            SseItem::Retry(Duration::from_millis(5)),
+            SseItem::Comment(String::new()),
+            SseItem::Comment(":  x ".into()),
         ]
     );
 }
@@ -227,7 +227,7 @@ fn an_event_over_the_limit_is_reported_and_the_next_is_parsed() {
         (format!("data:0\nid:{}\n\n{next}", "9".repeat(99)), 100),
     ] {
         let items = read(stream.clone());
-        assert_eq!(items[0], Item::TooLarge(size), "{}", stream.escape_debug());
+        assert_eq!(items[0], SseItem::TooLarge(size), "{}", stream.escape_debug());
         assert_eq!(events(&items[1..]).remove(0).1, "next");
     }
 }
@@ -237,7 +237,7 @@ fn the_id_of_a_skipped_event_takes_effect() {
     let mut parser = Parser::new(10);
     let mut items = Vec::new();
     parser.feed(b"data:0123456789abcdef\nid:7\n\n", |item| items.push(item));
-    assert_eq!(items, [Item::TooLarge(17)]);
+    assert_eq!(items, [SseItem::TooLarge(17)]);
     assert_eq!(parser.last_event_id(), "7");
 }
 

@@ -7,12 +7,12 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
-use super::place::{MARK, Place};
+use super::line_state::{BYTE_ORDER_MARK, LineState};
 
 /// Passes an event stream through, and inserts comments.
 #[derive(Debug, Default)]
-pub struct Interjector {
-    place: Place,
+pub struct CommentInserter {
+    state: LineState,
     // A comment was sent before the first byte, so a byte order mark would no longer stand at the
     // start of the stream. It carries no information (the stream is always UTF-8) and is dropped.
     is_mark_late: bool,
@@ -21,7 +21,7 @@ pub struct Interjector {
     is_lf_written: bool,
 }
 
-impl Interjector {
+impl CommentInserter {
     /// Returns the next bytes of the stream as they are to be sent: unchanged, except that an LF
     /// already sent before a comment and a byte order mark after a comment are dropped.
     pub fn pass(&mut self, mut bytes: Bytes) -> Bytes {
@@ -32,7 +32,7 @@ impl Interjector {
             bytes.advance(1);
         }
         if !self.is_mark_late {
-            self.place = self.place.after(&bytes);
+            self.state = self.state.after(&bytes);
             return bytes;
         }
         self.pass_first(bytes)
@@ -40,20 +40,20 @@ impl Interjector {
 
     /// Returns a comment, if one may be inserted now.
     pub fn comment(&mut self) -> Option<Bytes> {
-        let comment: &[u8] = match self.place {
-            Place::Mark(_) | Place::InLine => return None,
-            Place::Start => {
+        let comment: &[u8] = match self.state {
+            LineState::ByteOrderMark(_) | LineState::InLine => return None,
+            LineState::Start => {
                 self.is_mark_late = true;
                 b":\n"
             }
-            Place::LineEnd { is_crlf: false, .. } => b":\n",
-            Place::LineEnd { is_crlf: true, .. } => b":\r\n",
+            LineState::LineEnd { is_crlf: false, .. } => b":\n",
+            LineState::LineEnd { is_crlf: true, .. } => b":\r\n",
             // Whether the lines end with CR or CRLF is not known yet. An LF that follows completes
             // the CR of the comment, which then has the same line ending.
-            Place::AfterCr { is_empty: false, .. } => b":\r",
-            Place::AfterCr { is_empty: true, is_in_crlf } => {
+            LineState::AfterCr { is_empty: false, .. } => b":\r",
+            LineState::AfterCr { is_empty: true, is_in_crlf } => {
                 self.is_lf_written = true;
-                self.place = Place::LineEnd { is_empty: true, is_crlf: is_in_crlf };
+                self.state = LineState::LineEnd { is_empty: true, is_crlf: is_in_crlf };
                 if is_in_crlf { b"\n:\r\n" } else { b"\n:\n" }
             }
         };
@@ -69,21 +69,21 @@ impl Interjector {
 
     /// Whether every event sent so far is complete.
     pub fn is_between_blocks(&self) -> bool {
-        self.place.is_between_blocks()
+        self.state.is_between_blocks()
     }
 
     /// Handles the first bytes of a stream after a comment was sent before them.
     fn pass_first(&mut self, mut bytes: Bytes) -> Bytes {
         let withheld = self.withheld();
-        let awaited = &MARK[withheld.len()..];
+        let awaited = &BYTE_ORDER_MARK[withheld.len()..];
         let matching = awaited.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
         if matching == awaited.len() {
             bytes.advance(matching);
             self.is_mark_late = false;
-            self.place = Place::LineEnd { is_empty: true, is_crlf: false }.after(&bytes);
+            self.state = LineState::LineEnd { is_empty: true, is_crlf: false }.after(&bytes);
             return bytes;
         }
-        self.place = self.place.after(&bytes);
+        self.state = self.state.after(&bytes);
         if matching == bytes.len() {
             return Bytes::new();
         }
@@ -98,8 +98,8 @@ impl Interjector {
     }
 
     fn withheld(&self) -> &'static [u8] {
-        match self.place {
-            Place::Mark(bytes) if self.is_mark_late => &MARK[..bytes],
+        match self.state {
+            LineState::ByteOrderMark(bytes) if self.is_mark_late => &BYTE_ORDER_MARK[..bytes],
             _ => b"",
         }
     }
@@ -110,34 +110,34 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    use super::Interjector;
-    use crate::sse::parse::{Item, Parser};
+    use super::CommentInserter;
+    use crate::sse::parse::{Parser, SseItem};
 
     /// Passes `pieces` through. Before each piece and at the end, inserts as many comments as
     /// `comments` returns, where one may be inserted. Returns the output and the number of
     /// comments.
     fn pass(pieces: &[&[u8]], mut comments: impl FnMut() -> usize) -> (Vec<u8>, usize) {
-        let (mut interjector, mut out, mut inserted) = (Interjector::default(), Vec::new(), 0);
-        let mut insert = |interjector: &mut Interjector, out: &mut Vec<u8>| {
-            for comment in (0..comments()).filter_map(|_| interjector.comment()) {
+        let (mut inserter, mut out, mut inserted) = (CommentInserter::default(), Vec::new(), 0);
+        let mut insert = |inserter: &mut CommentInserter, out: &mut Vec<u8>| {
+            for comment in (0..comments()).filter_map(|_| inserter.comment()) {
                 out.extend_from_slice(&comment);
                 inserted += 1;
             }
         };
         for piece in pieces {
-            insert(&mut interjector, &mut out);
-            out.extend_from_slice(&interjector.pass(Bytes::copy_from_slice(piece)));
+            insert(&mut inserter, &mut out);
+            out.extend_from_slice(&inserter.pass(Bytes::copy_from_slice(piece)));
         }
-        insert(&mut interjector, &mut out);
-        out.extend_from_slice(&interjector.finish());
+        insert(&mut inserter, &mut out);
+        out.extend_from_slice(&inserter.finish());
         (out, inserted)
     }
 
-    fn read(stream: &[u8]) -> (Vec<Item>, String) {
+    fn read(stream: &[u8]) -> (Vec<SseItem>, String) {
         let mut parser = Parser::new(1 << 16);
         let mut items = Vec::new();
         parser.feed(stream, |item| items.push(item));
-        items.retain(|item| !matches!(item, Item::Comment(_)));
+        items.retain(|item| !matches!(item, SseItem::Comment(_)));
         (items, parser.last_event_id().to_owned())
     }
 
@@ -173,9 +173,9 @@ mod tests {
     #[test]
     fn an_idle_stream_takes_any_number_of_comments() {
         for stream in ["", "data: a\n\n", "data: a\r\n\r\n", "data: a\r\r", "data: a\r"] {
-            let mut interjector = Interjector::default();
-            let _passed = interjector.pass(Bytes::from_static(stream.as_bytes()));
-            let comments = (0..5).filter_map(|_| interjector.comment());
+            let mut inserter = CommentInserter::default();
+            let _passed = inserter.pass(Bytes::from_static(stream.as_bytes()));
+            let comments = (0..5).filter_map(|_| inserter.comment());
             assert_eq!(comments.count(), 5, "{stream:?}");
         }
     }

@@ -4,19 +4,19 @@
 //! few bytes. Pure.
 
 /// The byte order mark, which counts only at the start of a stream.
-pub(super) const MARK: &[u8; 3] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8; 3] = b"\xef\xbb\xbf";
 /// The longest suffix that determines the state, in bytes: two line endings of at most two bytes
 /// each. They show whether the last line is empty, and how the line before it ended.
 const LAST_BYTES: usize = 4;
 
 /// The state of a stream after its last byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum LineState {
     /// Before its first byte.
     #[default]
     Start,
     /// After this many bytes of what may be a byte order mark.
-    Mark(usize),
+    ByteOrderMark(usize),
     /// Inside a line.
     InLine,
     /// After a line ending. The end of an empty line ends a block.
@@ -35,12 +35,14 @@ pub enum Place {
     },
 }
 
-impl Place {
+impl LineState {
     /// Returns the state after `bytes`.
     #[must_use]
     pub fn after(mut self, bytes: &[u8]) -> Self {
         let mut rest = bytes;
-        while let (Self::Start | Self::Mark(_), Some((&byte, after))) = (self, rest.split_first()) {
+        while let (Self::Start | Self::ByteOrderMark(_), Some((&byte, after))) =
+            (self, rest.split_first())
+        {
             self = self.step(byte);
             rest = after;
         }
@@ -48,7 +50,7 @@ impl Place {
             rest = &rest[rest.len() - LAST_BYTES..];
             self = Self::InLine;
         }
-        rest.iter().fold(self, |place, &byte| place.step(byte))
+        rest.iter().fold(self, |state, &byte| state.step(byte))
     }
 
     /// Whether every block so far is complete.
@@ -66,15 +68,17 @@ impl Place {
     pub fn line_end(self) -> &'static str {
         match self {
             Self::Start | Self::LineEnd { .. } => "",
-            Self::Mark(_) | Self::InLine | Self::AfterCr { .. } => "\n",
+            Self::ByteOrderMark(_) | Self::InLine | Self::AfterCr { .. } => "\n",
         }
     }
 
     fn step(self, byte: u8) -> Self {
         match (self, byte) {
-            (Self::Start, first) if first == MARK[0] => Self::Mark(1),
-            (Self::Mark(1), second) if second == MARK[1] => Self::Mark(2),
-            (Self::Mark(2), third) if third == MARK[2] => {
+            (Self::Start, first) if first == BYTE_ORDER_MARK[0] => Self::ByteOrderMark(1),
+            (Self::ByteOrderMark(1), second) if second == BYTE_ORDER_MARK[1] => {
+                Self::ByteOrderMark(2)
+            }
+            (Self::ByteOrderMark(2), third) if third == BYTE_ORDER_MARK[2] => {
                 Self::LineEnd { is_empty: true, is_crlf: false }
             }
             (Self::AfterCr { is_empty, .. }, b'\n') => Self::LineEnd { is_empty, is_crlf: true },
@@ -96,26 +100,26 @@ impl Place {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Place;
+    use super::LineState;
 
     #[test]
     fn the_last_bytes_determine_the_state() {
-        let line_end = |is_empty| Place::LineEnd { is_empty, is_crlf: false };
-        let crlf = |is_empty| Place::LineEnd { is_empty, is_crlf: true };
-        let after_cr = |is_empty| Place::AfterCr { is_empty, is_in_crlf: false };
-        let in_crlf = Place::AfterCr { is_empty: true, is_in_crlf: true };
-        for (stream, place) in [
-            (&b""[..], Place::Start),
-            (b"\xef", Place::Mark(1)),
-            (b"\xef\xbb", Place::Mark(2)),
+        let line_end = |is_empty| LineState::LineEnd { is_empty, is_crlf: false };
+        let crlf = |is_empty| LineState::LineEnd { is_empty, is_crlf: true };
+        let after_cr = |is_empty| LineState::AfterCr { is_empty, is_in_crlf: false };
+        let in_crlf = LineState::AfterCr { is_empty: true, is_in_crlf: true };
+        for (stream, state) in [
+            (&b""[..], LineState::Start),
+            (b"\xef", LineState::ByteOrderMark(1)),
+            (b"\xef\xbb", LineState::ByteOrderMark(2)),
             (b"\xef\xbb\xbf", line_end(true)),
-            (b"\xef\xbb\xbfdata", Place::InLine),
-            (b"\xef\xbbx", Place::InLine),
+            (b"\xef\xbb\xbfdata", LineState::InLine),
+            (b"\xef\xbbx", LineState::InLine),
             (b"\xef\xbb\n", line_end(false)),
             (b"\n", line_end(true)),
             (b"\r", after_cr(true)),
             (b"\r\n", crlf(true)),
-            (b"data: x", Place::InLine),
+            (b"data: x", LineState::InLine),
             (b"data: x\n", line_end(false)),
             (b"data: x\r", after_cr(false)),
             (b"data: x\r\n", crlf(false)),
@@ -128,9 +132,12 @@ mod tests {
             (b"data: x\r\n\n", line_end(true)),
         ] {
             let shown = String::from_utf8_lossy(stream);
-            assert_eq!(Place::default().after(stream), place, "{shown:?}");
-            let ended = place.after(place.line_end().as_bytes());
-            assert!(matches!(ended, Place::Start | Place::LineEnd { .. }), "{shown:?}: {ended:?}");
+            assert_eq!(LineState::default().after(stream), state, "{shown:?}");
+            let ended = state.after(state.line_end().as_bytes());
+            assert!(
+                matches!(ended, LineState::Start | LineState::LineEnd { .. }),
+                "{shown:?}: {ended:?}"
+            );
         }
     }
 
@@ -141,9 +148,9 @@ mod tests {
             cut in 0usize..12,
         ) {
             let (first, second) = stream.split_at(cut.min(stream.len()));
-            let by_bytes = stream.iter().fold(Place::Start, |place, &byte| place.after(&[byte]));
-            prop_assert_eq!(Place::Start.after(&stream), by_bytes);
-            prop_assert_eq!(Place::Start.after(first).after(second), by_bytes);
+            let by_bytes = stream.iter().fold(LineState::Start, |state, &byte| state.after(&[byte]));
+            prop_assert_eq!(LineState::Start.after(&stream), by_bytes);
+            prop_assert_eq!(LineState::Start.after(first).after(second), by_bytes);
         }
     }
 }
