@@ -13,12 +13,12 @@ pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The rate limit of one kind of log line.
 #[derive(Clone, Copy, Debug)]
-pub struct Held {
+pub struct LineLimit {
     logged: Instant,
     count: u64,
 }
 
-impl Held {
+impl LineLimit {
     /// Starts with a line that is logged now.
     pub fn new(now: Instant) -> Self {
         Self { logged: now, count: 0 }
@@ -47,7 +47,7 @@ impl Held {
 
 /// Rate limits for several kinds of log lines, shared by all threads.
 #[derive(Debug, Default)]
-pub struct LogLimit(Mutex<Vec<(&'static str, Held)>>);
+pub struct LogLimit(Mutex<Vec<(&'static str, LineLimit)>>);
 
 impl LogLimit {
     /// Starts without having logged anything.
@@ -60,15 +60,15 @@ impl LogLimit {
     pub fn pass(&self, kind: &'static str, now: Instant) -> Option<u64> {
         let mut kinds = self.lock();
         match kinds.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, held)) => held.pass(now),
+            Some((_, limit)) => limit.pass(now),
             None => {
-                kinds.push((kind, Held::new(now)));
+                kinds.push((kind, LineLimit::new(now)));
                 Some(0)
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(&'static str, Held)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(&'static str, LineLimit)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,7 +77,7 @@ impl LogLimit {
 mod tests {
     use tokio::time::Instant;
 
-    use super::{Held, LOG_INTERVAL, LogLimit};
+    use super::{LOG_INTERVAL, LineLimit, LogLimit};
 
     #[test]
     fn the_first_line_is_logged_at_once_and_later_ones_are_counted() {
@@ -93,11 +93,11 @@ mod tests {
     #[test]
     fn suppressed_lines_are_reported_even_if_nothing_more_happens() {
         let start = Instant::now();
-        let mut held = Held::new(start);
-        assert_eq!(held.due(start + 2 * LOG_INTERVAL), None, "nothing was suppressed");
-        assert_eq!(held.pass(start), None);
-        assert_eq!(held.due(start), None, "not yet");
-        assert_eq!(held.due(start + LOG_INTERVAL), Some(1));
-        assert_eq!(held.due(start + 3 * LOG_INTERVAL), None, "already reported");
+        let mut limit = LineLimit::new(start);
+        assert_eq!(limit.due(start + 2 * LOG_INTERVAL), None, "nothing was suppressed");
+        assert_eq!(limit.pass(start), None);
+        assert_eq!(limit.due(start), None, "not yet");
+        assert_eq!(limit.due(start + LOG_INTERVAL), Some(1));
+        assert_eq!(limit.due(start + 3 * LOG_INTERVAL), None, "already reported");
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::slowness::Slowness;
 use super::trouble::Trouble;
-use crate::log_limit::Held;
+use crate::log_limit::LineLimit;
 
 /// It has recovered when it responded, and did not fail for so long: one that does both at a time is
 /// not told of every time.
@@ -63,7 +63,7 @@ struct Recovery {
 struct Kind {
     name: &'static str,
     error: String,
-    held: Held,
+    held: LineLimit,
 }
 
 impl Backend {
@@ -251,7 +251,11 @@ impl State {
                 known.held.pass(now)
             }
             None => {
-                self.kinds.push(Kind { name: kind, error: error.to_owned(), held: Held::new(now) });
+                self.kinds.push(Kind {
+                    name: kind,
+                    error: error.to_owned(),
+                    held: LineLimit::new(now),
+                });
                 Some(0)
             }
         }

@@ -23,13 +23,13 @@ pub(crate) struct Intake {
     // The current batch: when its first message was received, and its size.
     received: Option<Instant>,
     messages: u64,
-    newest: Newest,
+    last: LastMessage,
     skipped: LogLimit,
 }
 
 /// The last message, by which its copies are recognized.
 #[derive(Debug, Default)]
-struct Newest {
+struct LastMessage {
     channel: Vec<u8>,
     payload: Option<Payload>,
     patterns: Vec<Vec<u8>>,
@@ -37,14 +37,14 @@ struct Newest {
 
 impl Intake {
     pub(crate) fn new(hub: Hub, metrics: Metrics) -> Self {
-        let (newest, skipped) = (Newest::default(), LogLimit::new());
-        Self { hub, metrics, received: None, messages: 0, newest, skipped }
+        let (last, skipped) = (LastMessage::default(), LogLimit::new());
+        Self { hub, metrics, received: None, messages: 0, last, skipped }
     }
 
     /// Delivers a message received on `channel`, through a subscription to it or through `pattern`.
     pub(crate) fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
-        if !self.newest.is_heard_again(pattern, channel, payload) {
-            self.newest.set(pattern, channel, payload);
+        if !self.last.is_copy(pattern, channel, payload) {
+            self.last.set(pattern, channel, payload);
             self.hub.begin_message(channel);
         }
         self.messages += 1;
@@ -56,7 +56,7 @@ impl Intake {
 
     /// Ends the current message: no further copy of it follows.
     pub(crate) fn end_message(&mut self) {
-        self.newest.payload = None;
+        self.last.payload = None;
         self.hub.end_message();
     }
 
@@ -66,9 +66,9 @@ impl Intake {
             self.metrics.source_messages(self.messages);
             self.messages = 0;
             self.received = None;
-            let may_come_again = self.hub.follows_patterns();
-            self.newest.outlive_the_buffer(may_come_again);
-            if !may_come_again {
+            let copies_may_follow = self.hub.follows_patterns();
+            self.last.detach_from_buffer(copies_may_follow);
+            if !copies_may_follow {
                 self.hub.end_message();
             }
             self.hub.flush();
@@ -78,7 +78,7 @@ impl Intake {
     fn deliver(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
         let received = *self.received.get_or_insert_with(Instant::now);
         // Nobody can have subscribed to names that are not valid UTF-8.
-        let (Ok(heard_on), Ok(channel)) =
+        let (Ok(name), Ok(channel)) =
             (str::from_utf8(pattern.unwrap_or(channel)), str::from_utf8(channel))
         else {
             return;
@@ -90,7 +90,7 @@ impl Intake {
         match payload {
             Payload::Whole(payload) => {
                 let metrics = &self.metrics;
-                self.hub.publish(pattern.is_some(), heard_on, received, |format| {
+                self.hub.publish(pattern.is_some(), name, received, |format| {
                     let decoded = decode::decode(format, payload);
                     if decoded.is_malformed {
                         metrics.event_malformed();
@@ -104,19 +104,14 @@ impl Intake {
                     tracing::warn!(channel, bytes, held_back, "{MESSAGE}");
                 }
                 self.metrics.event_too_large();
-                self.hub.skip(pattern.is_some(), heard_on);
+                self.hub.skip(pattern.is_some(), name);
             }
         }
     }
 }
 
-impl Newest {
-    fn is_heard_again(
-        &mut self,
-        pattern: Option<&[u8]>,
-        channel: &[u8],
-        payload: &Payload,
-    ) -> bool {
+impl LastMessage {
+    fn is_copy(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) -> bool {
         let Some(pattern) = pattern else {
             return false;
         };
@@ -131,9 +126,9 @@ impl Newest {
 
     /// Copies the payload, so that it does not keep the read buffer alive: copies of a message may
     /// arrive in two reads.
-    fn outlive_the_buffer(&mut self, may_come_again: bool) {
+    fn detach_from_buffer(&mut self, copies_may_follow: bool) {
         self.payload = match self.payload.take() {
-            Some(Payload::Whole(bytes)) if may_come_again => {
+            Some(Payload::Whole(bytes)) if copies_may_follow => {
                 Some(Payload::Whole(Bytes::copy_from_slice(&bytes)))
             }
             Some(Payload::TooLarge(bytes)) => Some(Payload::TooLarge(bytes)),

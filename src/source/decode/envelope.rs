@@ -21,7 +21,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Default)]
 struct Envelope<'a> {
     event: Option<&'a RawValue>,
-    kind: Option<&'a RawValue>,
+    event_type: Option<&'a RawValue>,
     data: Option<&'a RawValue>,
     id: Option<&'a RawValue>,
     retry: Option<&'a RawValue>,
@@ -29,7 +29,7 @@ struct Envelope<'a> {
 
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "lowercase")]
-enum Key {
+enum EnvelopeKey {
     Event,
     Type,
     Data,
@@ -45,7 +45,7 @@ pub(super) fn decode(payload: &Bytes) -> Decoded {
         return raw(payload);
     };
     let name = envelope.event.filter(|event| !is_null(event));
-    let name = name.or_else(|| envelope.kind.filter(|kind| !is_null(kind)));
+    let name = name.or_else(|| envelope.event_type.filter(|name| !is_null(name)));
     if envelope.data.is_none() && name.is_none() {
         return raw(payload);
     }
@@ -69,15 +69,15 @@ pub(super) fn decode(payload: &Bytes) -> Decoded {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(EnvelopeVisitor)
     }
 }
 
 /// Collects the known fields of a JSON object; the last of duplicate keys wins.
 // Not derived: a derived implementation rejects duplicate keys and reads `null` as an absent field.
-struct Fields;
+struct EnvelopeVisitor;
 
-impl<'de> Visitor<'de> for Fields {
+impl<'de> Visitor<'de> for EnvelopeVisitor {
     type Value = Envelope<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,12 +88,12 @@ impl<'de> Visitor<'de> for Fields {
         let mut envelope = Envelope::default();
         while let Some(key) = object.next_key()? {
             let field = match key {
-                Key::Event => &mut envelope.event,
-                Key::Type => &mut envelope.kind,
-                Key::Data => &mut envelope.data,
-                Key::Id => &mut envelope.id,
-                Key::Retry => &mut envelope.retry,
-                Key::Other => {
+                EnvelopeKey::Event => &mut envelope.event,
+                EnvelopeKey::Type => &mut envelope.event_type,
+                EnvelopeKey::Data => &mut envelope.data,
+                EnvelopeKey::Id => &mut envelope.id,
+                EnvelopeKey::Retry => &mut envelope.retry,
+                EnvelopeKey::Other => {
                     object.next_value::<IgnoredAny>()?;
                     continue;
                 }
