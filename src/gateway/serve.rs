@@ -31,7 +31,7 @@ use crate::server::shard_server::Bounds;
 use crate::source::SourceLocation;
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
-use crate::source::redis::{StreamReader, Subscriber};
+use crate::source::redis::{PubSub, StreamReader};
 
 /// Connections that may be on their way to one shard.
 const MAX_HANDED_OVER: usize = 1024;
@@ -181,7 +181,7 @@ impl Parts {
                 let reader = StreamReader::new(info.clone(), most, hub.clone(), health, metrics);
                 tasks.own("the reader of streams", reader.run());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let source = Subscriber::new(info.clone(), most, hub, health, metrics);
+                let source = PubSub::new(info.clone(), most, hub, health, metrics);
                 tasks.own("the source", source.run());
             }
         }

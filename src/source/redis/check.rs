@@ -15,7 +15,7 @@ use redis::ConnectionInfo;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Purpose};
+use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
 use super::socket::Tls;
 use crate::event::{ChannelName, Subscription};
@@ -142,7 +142,8 @@ impl SelfCheck {
     pub(super) async fn run(&mut self) -> SourceError {
         loop {
             let limits = 1 << 16;
-            let opening = Connection::open(&self.info, &self.tls, limits, Purpose::Ask);
+            let opening =
+                RedisConnection::open(&self.info, &self.tls, limits, ConnectionKind::Command);
             if let Ok(mut connection) = opening.await
                 && let Ok(doubts) = self.check_with(&mut connection).await
             {
@@ -154,7 +155,10 @@ impl SelfCheck {
     }
 
     /// Checks until a mismatch is found twice; returns all that were. Fails if the connection does.
-    async fn check_with(&mut self, connection: &mut Connection) -> Result<Vec<Doubt>, SourceError> {
+    async fn check_with(
+        &mut self,
+        connection: &mut RedisConnection,
+    ) -> Result<Vec<Doubt>, SourceError> {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
             let mut doubts = self.doubts(connection, self.belief.names()).await?;
@@ -176,7 +180,7 @@ impl SelfCheck {
 
     async fn doubts(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut RedisConnection,
         names: Vec<ChannelName>,
     ) -> Result<Vec<Doubt>, SourceError> {
         let mut doubts = Vec::new();
@@ -209,7 +213,10 @@ impl SelfCheck {
     }
 
     /// Publishes a probe message and waits for it.
-    async fn hears_itself(&mut self, connection: &mut Connection) -> Result<bool, SourceError> {
+    async fn hears_itself(
+        &mut self,
+        connection: &mut RedisConnection,
+    ) -> Result<bool, SourceError> {
         self.echoes += 1;
         let (number, sent) = (self.echoes.to_string(), Instant::now());
         let belief = Rc::clone(&self.belief);
@@ -232,7 +239,7 @@ impl SelfCheck {
     /// Sends a command. Returns `None` if an ACL rule denies it.
     async fn ask(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut RedisConnection,
         command: &str,
         arguments: &[&str],
     ) -> Result<Option<Value>, SourceError> {

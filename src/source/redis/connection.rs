@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::error::SourceError;
-use super::greeting::{NO_ID, Protocol};
+use super::handshake::{NO_ID, Protocol};
 use super::socket::{self, Stream, Tls};
 use crate::event::Subscription;
 use crate::source::resp::{self, Limits, Value, ValueDecoder};
@@ -23,7 +23,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const READ_BUFFER: usize = 64 << 10;
 
 /// A connection whose handshake is complete.
-pub(super) struct Connection {
+pub(super) struct RedisConnection {
     stream: Box<dyn Stream>,
     input: BytesMut,
     decoder: ValueDecoder,
@@ -32,43 +32,43 @@ pub(super) struct Connection {
     is_unflushed: bool,
     // The id of the connection (`CLIENT ID`), or [`NO_ID`].
     pub(super) id: i64,
-    pub(super) purpose: Purpose,
+    pub(super) kind: ConnectionKind,
     pub(super) protocol: Protocol,
 }
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum ConnectionKind {
     /// Receives pub/sub messages, which do not belong to a database.
-    Listen,
+    PubSub,
     /// Sends commands about keys, which belong to a database.
-    Ask,
+    Command,
 }
 
 /// Elements in a reply with many stream entries, at most.
 const MAX_ELEMENTS: usize = 8 << 20;
 
-impl Connection {
+impl RedisConnection {
     /// Connects and performs the handshake, within [`CONNECT_TIMEOUT`].
     pub(super) async fn open(
         info: &ConnectionInfo,
         tls: &Tls,
         max_event_bytes: usize,
-        purpose: Purpose,
+        kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
         let opening = async {
-            let mut connection = Self::connect(info, tls, max_event_bytes, purpose).await?;
-            match connection.greet(info, purpose).await {
+            let mut connection = Self::connect(info, tls, max_event_bytes, kind).await?;
+            match connection.greet(info, kind).await {
                 Ok(()) => {}
                 // Some proxies close the connection on an unknown command.
                 Err(why @ (SourceError::Closed | SourceError::Broken(_))) => {
-                    connection = Self::connect(info, tls, max_event_bytes, purpose).await?;
-                    connection.greet_without_hello(info, purpose, &why).await?;
+                    connection = Self::connect(info, tls, max_event_bytes, kind).await?;
+                    connection.greet_without_hello(info, kind, &why).await?;
                 }
                 Err(error) => return Err(error),
             }
             let database = info.redis_settings().db();
-            if purpose == Purpose::Ask && database != 0 {
+            if kind == ConnectionKind::Command && database != 0 {
                 connection.ask("SELECT", [database.to_string().as_str()].into_iter()).await?;
             }
             Ok(connection)
@@ -82,13 +82,13 @@ impl Connection {
         info: &ConnectionInfo,
         tls: &Tls,
         max_event_bytes: usize,
-        purpose: Purpose,
+        kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
         let stream = socket::connect(info.addr(), tls).await?;
         let limits = Limits::with_max_bulk(max_event_bytes);
-        let limits = match purpose {
-            Purpose::Listen => limits,
-            Purpose::Ask => Limits { max_elements: MAX_ELEMENTS, ..limits },
+        let limits = match kind {
+            ConnectionKind::PubSub => limits,
+            ConnectionKind::Command => Limits { max_elements: MAX_ELEMENTS, ..limits },
         };
         Ok(Self {
             stream,
@@ -97,12 +97,12 @@ impl Connection {
             output: BytesMut::new(),
             is_unflushed: false,
             id: NO_ID,
-            purpose,
+            kind,
             protocol: Protocol::Resp3,
         })
     }
 
-    /// Queues a command, which [`Connection::exchange`] sends.
+    /// Queues a command, which [`RedisConnection::exchange`] sends.
     pub(super) fn send<'a>(
         &mut self,
         name: &str,
@@ -220,9 +220,9 @@ fn confirms(push: &[Value], command: &str, name: &str) -> bool {
         && text(1).is_some_and(|confirmed| confirmed[..] == *name.as_bytes())
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for RedisConnection {
     /// Omits the buffers: the password passes through one of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").finish_non_exhaustive()
+        f.debug_struct("RedisConnection").finish_non_exhaustive()
     }
 }

@@ -4,9 +4,9 @@
 
 use redis::ConnectionInfo;
 
-use super::connection::{Connection, Purpose};
+use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
-use super::greeting::Protocol;
+use super::handshake::Protocol;
 use super::session::describe;
 use super::socket::Tls;
 use crate::event::{ChannelName, Subscription};
@@ -46,8 +46,9 @@ pub async fn inspect(info: &ConnectionInfo, reads: &[Read]) -> Result<Inspection
 
 async fn try_all(info: &ConnectionInfo, reads: &[Read]) -> Result<Inspection, SourceError> {
     let tls = Tls::new(info.addr());
-    let mut listening = Connection::open(info, &tls, MAX_BYTES, Purpose::Listen).await?;
-    let mut asking = Connection::open(info, &tls, MAX_BYTES, Purpose::Ask).await?;
+    let mut listening =
+        RedisConnection::open(info, &tls, MAX_BYTES, ConnectionKind::PubSub).await?;
+    let mut asking = RedisConnection::open(info, &tls, MAX_BYTES, ConnectionKind::Command).await?;
     let protocol = match listening.protocol {
         Protocol::Resp2 => "RESP2",
         Protocol::Resp3 => "RESP3",
@@ -94,7 +95,7 @@ fn refusal(tried: Result<(), SourceError>) -> Result<Option<String>, SourceError
 }
 
 async fn subscribe(
-    connection: &mut Connection,
+    connection: &mut RedisConnection,
     subscription: &Subscription,
 ) -> Result<(), SourceError> {
     let tried = connection.subscribe(subscription).await;
@@ -102,7 +103,10 @@ async fn subscribe(
 }
 
 /// Tries the commands that read a stream. A stream that does not exist yet is not an error.
-async fn read_stream(connection: &mut Connection, name: &ChannelName) -> Result<(), SourceError> {
+async fn read_stream(
+    connection: &mut RedisConnection,
+    name: &ChannelName,
+) -> Result<(), SourceError> {
     let key = name.as_str();
     for arguments in [
         &["XINFO", "STREAM", key][..],
@@ -120,7 +124,7 @@ async fn read_stream(connection: &mut Connection, name: &ChannelName) -> Result<
 }
 
 /// The server's name and version, if `INFO` is allowed.
-async fn version(connection: &mut Connection) -> Result<String, SourceError> {
+async fn version(connection: &mut RedisConnection) -> Result<String, SourceError> {
     let info = match connection.ask("INFO", ["server"].into_iter()).await {
         Ok(info) => info,
         Err(SourceError::Refused(_)) => return Ok("Redis".to_owned()),

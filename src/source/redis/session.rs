@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connection::Connection;
+use super::coalescing::Gathering;
+use super::connection::RedisConnection;
 use super::error::{SourceError, with_others};
-use super::gathering::Gathering;
-use super::life::{ASK_AGAIN_INTERVAL, some_of};
-use super::subscription::Subscriber;
+use super::pubsub::PubSub;
+use super::retry::{ASK_AGAIN_INTERVAL, some_of};
 use crate::event::{Payload, Subscription};
 use crate::hub::Wish;
 use crate::source::resp::Value;
@@ -38,8 +38,8 @@ enum Awaited {
 
 /// One pub/sub connection after its handshake.
 pub(super) struct Session<'a> {
-    connection: Connection,
-    owner: &'a mut Subscriber,
+    connection: RedisConnection,
+    owner: &'a mut PubSub,
     awaited: VecDeque<Awaited>,
     // Subscriptions that Redis refused. Some of them are retried every second.
     refused: HashSet<Subscription>,
@@ -53,7 +53,7 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(connection: Connection, owner: &'a mut Subscriber) -> Self {
+    pub(super) fn new(connection: RedisConnection, owner: &'a mut PubSub) -> Self {
         Self {
             connection,
             owner,

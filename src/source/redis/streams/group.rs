@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::Shared;
 use super::entry::{Entries, Room};
 use crate::event::ChannelName;
-use crate::source::redis::connection::{Connection, Purpose};
+use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
-use crate::source::redis::greeting::NO_ID;
-use crate::source::redis::life::ASK_AGAIN_INTERVAL;
+use crate::source::redis::handshake::NO_ID;
+use crate::source::redis::retry::ASK_AGAIN_INTERVAL;
 use crate::source::resp::Value;
 
 /// Streams per connection, at most: each command names all of them.
@@ -65,7 +65,7 @@ impl Group {
 
     /// Reads until the connection fails.
     pub(super) async fn read(self: Rc<Self>, shared: Rc<Shared>) -> SourceError {
-        let opening = shared.open(Purpose::Ask);
+        let opening = shared.open(ConnectionKind::Command);
         let mut connection = match opening.await {
             Ok(connection) => connection,
             Err(error) => return error,
@@ -79,7 +79,7 @@ impl Group {
 
     async fn read_from(
         &self,
-        connection: &mut Connection,
+        connection: &mut RedisConnection,
         shared: &Shared,
     ) -> Result<std::convert::Infallible, SourceError> {
         let mut most = MAX_PER_STREAM;
@@ -205,7 +205,7 @@ fn streams(answer: Value) -> Option<Vec<(Value, Value)>> {
 
 /// `XREAD COUNT … BLOCK … STREAMS name … id …` (<https://redis.io/docs/latest/commands/xread/>).
 fn ask(
-    connection: &mut Connection,
+    connection: &mut RedisConnection,
     (count, block): (usize, Duration),
     names: &[ChannelName],
     places: &[String],

@@ -27,9 +27,9 @@ use tokio::time::Instant;
 use self::entry::Entry;
 use self::followed::{Finding, Followed};
 use self::session::Session;
-use super::connection::{Connection, Purpose};
+use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
-use super::life::{Reporter, wait_before};
+use super::retry::{Reporter, wait_before};
 use super::socket::Tls;
 use crate::event::{ChannelName, Event, Format};
 use crate::health::Health;
@@ -91,7 +91,7 @@ impl StreamReader {
         let mut attempt = 0;
         loop {
             shared.health.set_log_source_ready(false);
-            match shared.taking_wishes(shared.open(Purpose::Ask)).await {
+            match shared.taking_wishes(shared.open(ConnectionKind::Command)).await {
                 Ok(connection) => {
                     tracing::info!(address = %shared.info.addr(), "connected to Redis to read streams");
                     let (error, has_begun) =
@@ -115,8 +115,8 @@ impl StreamReader {
 }
 
 impl Shared {
-    async fn open(&self, purpose: Purpose) -> Result<Connection, SourceError> {
-        Connection::open(&self.info, &self.tls, self.max_event_bytes, purpose).await
+    async fn open(&self, kind: ConnectionKind) -> Result<RedisConnection, SourceError> {
+        RedisConnection::open(&self.info, &self.tls, self.max_event_bytes, kind).await
     }
 
     fn report(&self, error: &SourceError, what: &'static str) {

@@ -18,10 +18,10 @@ use super::past::{Next, Past};
 use super::question::Question;
 use crate::event::{ChannelName, EntryId};
 use crate::hub::{PastCall, PastWanted, Wish};
-use crate::source::redis::connection::Connection;
+use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::{SourceError, SourceErrorKind, with_others};
-use crate::source::redis::greeting::NO_ID;
-use crate::source::redis::life::{ASK_AGAIN_INTERVAL, some_of};
+use crate::source::redis::handshake::NO_ID;
+use crate::source::redis::retry::{ASK_AGAIN_INTERVAL, some_of};
 use crate::source::resp::Value;
 
 /// A `PING` is sent after this long without data, and its reply may take as long again.
@@ -40,7 +40,7 @@ const MAX_PASTS: usize = 32;
 
 /// One command connection after its handshake.
 pub(super) struct Session {
-    connection: Connection,
+    connection: RedisConnection,
     shared: Rc<Shared>,
     awaited: VecDeque<Question>,
     // Streams with a pending `Question::Stream`, one at most: its reply is compared with the
@@ -66,7 +66,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(connection: Connection, shared: Rc<Shared>) -> Self {
+    pub(super) fn new(connection: RedisConnection, shared: Rc<Shared>) -> Self {
         let now = Instant::now();
         Self {
             connection,

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use redis::ConnectionInfo;
 
 use super::check::{Belief, SelfCheck};
-use super::connection::{Connection, Purpose};
+use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
-use super::life::{Reporter, wait_before};
+use super::retry::{Reporter, wait_before};
 use super::session::Session;
 use super::socket::Tls;
 use crate::health::Health;
@@ -21,7 +21,7 @@ use crate::source::intake::Intake;
 
 /// Receives pub/sub messages on behalf of the hub.
 #[derive(Debug)]
-pub(crate) struct Subscriber {
+pub(crate) struct PubSub {
     info: ConnectionInfo,
     tls: Tls,
     max_event_bytes: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Subscriber {
     reporter: Reporter,
 }
 
-impl Subscriber {
+impl PubSub {
     pub(crate) fn new(
         info: ConnectionInfo,
         max_event_bytes: usize,
@@ -54,8 +54,12 @@ impl Subscriber {
         let mut attempt = 0;
         let mut has_connected = false;
         loop {
-            let opening =
-                Connection::open(&self.info, &self.tls, self.max_event_bytes, Purpose::Listen);
+            let opening = RedisConnection::open(
+                &self.info,
+                &self.tls,
+                self.max_event_bytes,
+                ConnectionKind::PubSub,
+            );
             match without_wishes(&self.hub, opening).await {
                 Ok(connection) => {
                     tracing::info!(address = %self.info.addr(), "connected to Redis");
@@ -80,7 +84,7 @@ impl Subscriber {
     }
 
     /// Reads until the connection fails, or the self-check finds that Redis has lost subscriptions.
-    async fn listen(&mut self, connection: Connection) -> (SourceError, bool) {
+    async fn listen(&mut self, connection: RedisConnection) -> (SourceError, bool) {
         let (info, tls, belief) = (self.info.clone(), self.tls.clone(), Rc::clone(&self.belief));
         belief.begin_anew();
         let mut check = SelfCheck::new(info, tls, belief, self.metrics.clone());

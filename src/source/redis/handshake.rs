@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::ConnectionInfo;
 
-use super::connection::{Connection, Purpose};
+use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
 use crate::source::resp::Value;
 
@@ -26,14 +26,14 @@ pub(super) const NO_ID: i64 = 0;
 /// Whether the fallback to RESP2 was logged: once per process, because each connection falls back.
 static IS_TOLD: AtomicBool = AtomicBool::new(false);
 
-impl Connection {
+impl RedisConnection {
     /// Sends `HELLO 3` with user, password and client name
     /// (<https://redis.io/docs/latest/commands/hello/>). Falls back to RESP2 if Redis does not
     /// support `HELLO`.
     pub(super) async fn greet(
         &mut self,
         info: &ConnectionInfo,
-        purpose: Purpose,
+        kind: ConnectionKind,
     ) -> Result<(), SourceError> {
         let settings = info.redis_settings();
         let mut arguments = vec!["3"];
@@ -51,7 +51,7 @@ impl Connection {
             }
             Ok(_) => Err(SourceError::Unexpected("HELLO did not return a map".into())),
             Err(error) if is_for_want_of_hello(&error) => {
-                self.greet_without_hello(info, purpose, &error).await
+                self.greet_without_hello(info, kind, &error).await
             }
             Err(error) => Err(error),
         }
@@ -62,7 +62,7 @@ impl Connection {
     pub(super) async fn greet_without_hello(
         &mut self,
         info: &ConnectionInfo,
-        purpose: Purpose,
+        kind: ConnectionKind,
         why: &SourceError,
     ) -> Result<(), SourceError> {
         self.protocol = Protocol::Resp2;
@@ -74,7 +74,7 @@ impl Connection {
         // Fails if authentication is missing (`NOAUTH`) or the server is not ready.
         self.ask("PING", [].into_iter()).await?;
         self.ask_if_known(["SETNAME", "ssegate"].into_iter()).await?;
-        if purpose == Purpose::Ask
+        if kind == ConnectionKind::Command
             && let Some(Value::Integer(id)) = self.ask_if_known(["ID"].into_iter()).await?
         {
             self.id = id;
@@ -99,7 +99,7 @@ impl Connection {
     /// Converts a RESP2 array on a pub/sub connection to the push message that RESP3 would send.
     pub(super) fn as_pushed(&self, value: Value) -> Value {
         let Value::Array(parts) = value else { return value };
-        if self.protocol == Protocol::Resp3 || self.purpose != Purpose::Listen {
+        if self.protocol == Protocol::Resp3 || self.kind != ConnectionKind::PubSub {
             return Value::Array(parts);
         }
         match parts.first() {
