@@ -4,7 +4,7 @@ use ssegate::config::Settings;
 use ssegate::event::{Ids, Topic};
 use ssegate::route::Channels;
 use ssegate::source::SourceLocation;
-use ssegate::source::redis::{Inspection, Read, inspect};
+use ssegate::source::redis::{Inspection, RedisRead, inspect};
 
 use super::{Error, block_on, output};
 
@@ -48,7 +48,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
 }
 
 /// What the routes read, or names like it: each once.
-fn reads(settings: &Settings) -> Result<Vec<Read>, ssegate::route::RouterError> {
+fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::route::RouterError> {
     let router = ssegate::route::Router::new(&settings.routes, None)?;
     let mut reads = Vec::new();
     for route in router.routes() {
@@ -63,9 +63,9 @@ fn reads(settings: &Settings) -> Result<Vec<Read>, ssegate::route::RouterError> 
     Ok(reads)
 }
 
-fn read(Topic { subscription, ids, .. }: Topic) -> Read {
+fn read(Topic { subscription, ids, .. }: Topic) -> RedisRead {
     match ids {
-        Ids::Entries => Read::Stream(subscription.name),
-        Ids::Ours | Ids::Publisher => Read::Subscription(subscription),
+        Ids::Entries => RedisRead::Stream(subscription.name),
+        Ids::Ours | Ids::Publisher => RedisRead::Subscription(subscription),
     }
 }

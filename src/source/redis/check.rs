@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
-use super::socket::Tls;
+use super::socket::RedisTls;
 use crate::event::{ChannelName, Subscription};
 use crate::metrics::Metrics;
 use crate::source::resp::Value;
@@ -119,7 +119,7 @@ impl Belief {
 #[derive(Debug)]
 pub(super) struct SelfCheck {
     info: ConnectionInfo,
-    tls: Tls,
+    tls: RedisTls,
     belief: Rc<Belief>,
     metrics: Metrics,
     echoes: u64,
@@ -130,7 +130,7 @@ pub(super) struct SelfCheck {
 impl SelfCheck {
     pub(super) fn new(
         info: ConnectionInfo,
-        tls: Tls,
+        tls: RedisTls,
         belief: Rc<Belief>,
         metrics: Metrics,
     ) -> Self {
@@ -148,7 +148,7 @@ impl SelfCheck {
                 && let Ok(doubts) = self.check_with(&mut connection).await
             {
                 self.metrics.self_check("mended");
-                return SourceError::Deaf(describe(&doubts));
+                return SourceError::SubscriptionsLost(describe(&doubts));
             }
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
@@ -243,7 +243,7 @@ impl SelfCheck {
         command: &str,
         arguments: &[&str],
     ) -> Result<Option<Value>, SourceError> {
-        let answer = connection.ask(command, arguments.iter().copied());
+        let answer = connection.request(command, arguments.iter().copied());
         let answer = tokio::time::timeout(ECHO_TIMEOUT, answer).await;
         match answer.unwrap_or(Err(SourceError::Timeout(ECHO_TIMEOUT.as_secs()))) {
             Ok(answer) => Ok(Some(answer)),

@@ -11,49 +11,49 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Reads within this interval of each other are close.
-const CLOSELY: Duration = Duration::from_micros(500);
+const CLOSE_INTERVAL: Duration = Duration::from_micros(500);
 /// Close reads in a row before the next one is delayed.
-const MANY: u32 = 32;
+const MIN_CLOSE_READS: u32 = 32;
 /// How long a read is delayed. The runtime's timer has a resolution of one millisecond, so it may
 /// take one and a half.
-const MOMENT: Duration = Duration::from_micros(500);
+const READ_DELAY: Duration = Duration::from_micros(500);
 /// A read with this many messages needs no delay.
-const PLENTY: usize = 128;
+const FULL_READ: usize = 128;
 /// A delayed read with fewer messages was not worth its delay.
-const FEW: usize = 4;
+const SMALL_READ: usize = 4;
 
 /// Decides whether to delay the next read.
 #[derive(Debug)]
-pub(super) struct Gathering {
-    newest: Instant,
+pub(super) struct ReadCoalescer {
+    last_read: Instant,
     close: u32,
     // `None`: the next read is not delayed.
-    until: Option<Instant>,
+    read_at: Option<Instant>,
 }
 
-impl Gathering {
+impl ReadCoalescer {
     /// Starts without a delay.
     pub(super) fn new(now: Instant) -> Self {
-        Self { newest: now, close: 0, until: None }
+        Self { last_read: now, close: 0, read_at: None }
     }
 
     /// When to read next, if the read is to be delayed.
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.until
+    pub(super) fn read_at(&self) -> Option<Instant> {
+        self.read_at
     }
 
     /// Records a read that returned `messages` messages, after they were delivered.
-    pub(super) fn note(&mut self, messages: usize, now: Instant) {
-        let was_waited_for = self.until.take().is_some();
-        let is_close = now.saturating_duration_since(self.newest) <= CLOSELY;
-        self.newest = now;
-        self.close = match was_waited_for {
-            true if messages >= FEW => MANY,
+    pub(super) fn record_read(&mut self, messages: usize, now: Instant) {
+        let was_delayed = self.read_at.take().is_some();
+        let is_close = now.saturating_duration_since(self.last_read) <= CLOSE_INTERVAL;
+        self.last_read = now;
+        self.close = match was_delayed {
+            true if messages >= SMALL_READ => MIN_CLOSE_READS,
             false if is_close => self.close.saturating_add(1),
             _ => 0,
         };
-        if self.close >= MANY && messages < PLENTY {
-            self.until = Some(now + MOMENT);
+        if self.close >= MIN_CLOSE_READS && messages < FULL_READ {
+            self.read_at = Some(now + READ_DELAY);
         }
     }
 }
@@ -64,56 +64,56 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{FEW, Gathering, MANY, PLENTY};
+    use super::{FULL_READ, MIN_CLOSE_READS, ReadCoalescer, SMALL_READ};
 
     const STEP: Duration = Duration::from_micros(100);
 
     /// Many reads of one message each, close together.
-    fn busy(start: Instant) -> (Gathering, Instant) {
-        let (mut gathering, mut now) = (Gathering::new(start), start);
-        for _ in 0..MANY {
-            assert_eq!(gathering.until(), None, "too few reads so far");
+    fn busy(start: Instant) -> (ReadCoalescer, Instant) {
+        let (mut coalescer, mut now) = (ReadCoalescer::new(start), start);
+        for _ in 0..MIN_CLOSE_READS {
+            assert_eq!(coalescer.read_at(), None, "too few reads so far");
             now += STEP;
-            gathering.note(1, now);
+            coalescer.record_read(1, now);
         }
-        (gathering, now)
+        (coalescer, now)
     }
 
     #[test]
     fn many_small_reads_are_coalesced() {
-        let (mut gathering, mut now) = busy(Instant::now());
+        let (mut coalescer, mut now) = busy(Instant::now());
         for _ in 0..3 {
-            now = gathering.until().expect("the next read is delayed") + 10 * STEP;
-            gathering.note(20, now);
+            now = coalescer.read_at().expect("the next read is delayed") + 10 * STEP;
+            coalescer.record_read(20, now);
         }
-        gathering.note(PLENTY, now + 10 * STEP);
-        assert_eq!(gathering.until(), None, "a full read needs no delay");
-        gathering.note(1, now + 11 * STEP);
-        assert!(gathering.until().is_some(), "it is as busy as before");
+        coalescer.record_read(FULL_READ, now + 10 * STEP);
+        assert_eq!(coalescer.read_at(), None, "a full read needs no delay");
+        coalescer.record_read(1, now + 11 * STEP);
+        assert!(coalescer.read_at().is_some(), "it is as busy as before");
     }
 
     #[test]
     fn reads_are_not_delayed_once_traffic_is_low() {
-        let (mut gathering, now) = busy(Instant::now());
-        gathering.note(FEW - 1, now + 10 * STEP);
-        assert_eq!(gathering.until(), None);
-        gathering.note(1, now + 11 * STEP);
-        assert_eq!(gathering.until(), None, "it must be busy again first");
+        let (mut coalescer, now) = busy(Instant::now());
+        coalescer.record_read(SMALL_READ - 1, now + 10 * STEP);
+        assert_eq!(coalescer.read_at(), None);
+        coalescer.record_read(1, now + 11 * STEP);
+        assert_eq!(coalescer.read_at(), None, "it must be busy again first");
     }
 
     #[test]
     fn a_short_burst_is_not_delayed() {
         let start = Instant::now();
-        let mut gathering = Gathering::new(start);
+        let mut coalescer = ReadCoalescer::new(start);
         let mut now = start;
         for _ in 0..100 {
-            for _ in 1..MANY {
+            for _ in 1..MIN_CLOSE_READS {
                 now += STEP;
-                gathering.note(1, now);
-                assert_eq!(gathering.until(), None);
+                coalescer.record_read(1, now);
+                assert_eq!(coalescer.read_at(), None);
             }
             now += 100 * STEP;
-            gathering.note(1, now);
+            coalescer.record_read(1, now);
         }
     }
 }

@@ -13,10 +13,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::error::SourceError;
-use super::handshake::{NO_ID, Protocol};
-use super::socket::{self, Stream, Tls};
+use super::handshake::NO_ID;
+use super::socket::{self, RedisIo, RedisTls};
 use crate::event::Subscription;
-use crate::source::resp::{self, Limits, Value, ValueDecoder};
+use crate::source::resp::{self, Limits, RespVersion, Value, ValueDecoder};
 
 /// Limits connecting and the handshake, up to the reply to `HELLO`.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ const READ_BUFFER: usize = 64 << 10;
 
 /// A connection whose handshake is complete.
 pub(super) struct RedisConnection {
-    stream: Box<dyn Stream>,
+    stream: Box<dyn RedisIo>,
     input: BytesMut,
     decoder: ValueDecoder,
     output: BytesMut,
@@ -33,7 +33,7 @@ pub(super) struct RedisConnection {
     // The id of the connection (`CLIENT ID`), or [`NO_ID`].
     pub(super) id: i64,
     pub(super) kind: ConnectionKind,
-    pub(super) protocol: Protocol,
+    pub(super) version: RespVersion,
 }
 
 /// What a connection is for.
@@ -52,24 +52,24 @@ impl RedisConnection {
     /// Connects and performs the handshake, within [`CONNECT_TIMEOUT`].
     pub(super) async fn open(
         info: &ConnectionInfo,
-        tls: &Tls,
+        tls: &RedisTls,
         max_event_bytes: usize,
         kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
         let opening = async {
             let mut connection = Self::connect(info, tls, max_event_bytes, kind).await?;
-            match connection.greet(info, kind).await {
+            match connection.handshake(info, kind).await {
                 Ok(()) => {}
                 // Some proxies close the connection on an unknown command.
-                Err(why @ (SourceError::Closed | SourceError::Broken(_))) => {
+                Err(why @ (SourceError::Closed | SourceError::ConnectionLost(_))) => {
                     connection = Self::connect(info, tls, max_event_bytes, kind).await?;
-                    connection.greet_without_hello(info, kind, &why).await?;
+                    connection.handshake_resp2(info, kind, &why).await?;
                 }
                 Err(error) => return Err(error),
             }
             let database = info.redis_settings().db();
             if kind == ConnectionKind::Command && database != 0 {
-                connection.ask("SELECT", [database.to_string().as_str()].into_iter()).await?;
+                connection.request("SELECT", [database.to_string().as_str()].into_iter()).await?;
             }
             Ok(connection)
         };
@@ -80,7 +80,7 @@ impl RedisConnection {
 
     async fn connect(
         info: &ConnectionInfo,
-        tls: &Tls,
+        tls: &RedisTls,
         max_event_bytes: usize,
         kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
@@ -98,12 +98,12 @@ impl RedisConnection {
             is_unflushed: false,
             id: NO_ID,
             kind,
-            protocol: Protocol::Resp3,
+            version: RespVersion::Resp3,
         })
     }
 
     /// Queues a command, which [`RedisConnection::exchange`] sends.
-    pub(super) fn send<'a>(
+    pub(super) fn queue<'a>(
         &mut self,
         name: &str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
@@ -113,17 +113,17 @@ impl RedisConnection {
 
     /// Sends a command and waits for its reply. Not for a pub/sub connection, where the next value
     /// may be a push message.
-    pub(super) async fn ask<'a>(
+    pub(super) async fn request<'a>(
         &mut self,
         name: &str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
     ) -> Result<Value, SourceError> {
-        self.send(name, arguments);
-        match self.answer().await? {
+        self.queue(name, arguments);
+        match self.read_value().await? {
             Value::Error(message) => {
                 Err(SourceError::Refused(String::from_utf8_lossy(&message).into()))
             }
-            answer => Ok(answer),
+            reply => Ok(reply),
         }
     }
 
@@ -135,9 +135,9 @@ impl RedisConnection {
         Subscription { name, is_pattern }: &Subscription,
     ) -> Result<(), SourceError> {
         let command = if *is_pattern { "PSUBSCRIBE" } else { "SUBSCRIBE" };
-        self.send(command, [name.as_str()].into_iter());
+        self.queue(command, [name.as_str()].into_iter());
         loop {
-            match self.answer().await? {
+            match self.read_value().await? {
                 Value::Error(message) => {
                     return Err(SourceError::Refused(String::from_utf8_lossy(&message).into()));
                 }
@@ -149,10 +149,10 @@ impl RedisConnection {
     }
 
     /// Waits for the next value. Cancel safe.
-    pub(super) async fn answer(&mut self) -> Result<Value, SourceError> {
+    pub(super) async fn read_value(&mut self) -> Result<Value, SourceError> {
         loop {
             match self.next_value()? {
-                Some(answer) => return Ok(answer),
+                Some(value) => return Ok(value),
                 None => self.exchange().await?,
             }
         }
@@ -166,12 +166,12 @@ impl RedisConnection {
     /// Writes queued commands and reads; returns when something was read. Reading never waits for
     /// writing, because Redis disconnects clients that do not read their output. Cancel safe.
     pub(super) async fn exchange(&mut self) -> Result<(), SourceError> {
-        self.stream.watch().map_err(SourceError::Broken)?;
+        self.stream.register().map_err(SourceError::ConnectionLost)?;
         self.input.reserve(READ_BUFFER / 4);
         match poll_fn(|cx| self.poll_exchange(cx)).await {
             Ok(0) => Err(SourceError::Closed),
             Ok(_) => Ok(()),
-            Err(error) => Err(SourceError::Broken(error)),
+            Err(error) => Err(SourceError::ConnectionLost(error)),
         }
     }
 
@@ -199,8 +199,8 @@ impl RedisConnection {
 
     /// Waits until `until` without being woken by arriving data. Reads and writes nothing. Cancel
     /// safe: the socket stays deregistered until the next read.
-    pub(super) async fn rest(&mut self, until: Instant) -> Result<(), SourceError> {
-        self.stream.rest().map_err(SourceError::Broken)?;
+    pub(super) async fn pause(&mut self, until: Instant) -> Result<(), SourceError> {
+        self.stream.deregister().map_err(SourceError::ConnectionLost)?;
         tokio::time::sleep_until(until).await;
         Ok(())
     }
@@ -208,7 +208,7 @@ impl RedisConnection {
     /// Returns the next value that was read; `None` if more bytes are needed.
     pub(super) fn next_value(&mut self) -> Result<Option<Value>, SourceError> {
         let value = self.decoder.decode(&mut self.input)?;
-        Ok(value.map(|value| self.as_pushed(value)))
+        Ok(value.map(|value| self.normalize_push(value)))
     }
 }
 

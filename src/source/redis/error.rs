@@ -18,17 +18,17 @@ pub(super) enum SourceError {
     #[error("Redis refused: {0}")]
     Refused(String),
     #[error("Redis refused {what}: {message}")]
-    RefusedTo { what: String, message: String },
+    RefusedCommand { what: String, message: String },
     #[error("Redis closed the connection")]
     Closed,
     #[error("connection lost: {0}")]
-    Broken(io::Error),
+    ConnectionLost(io::Error),
     #[error("RESP protocol error: {0}")]
     Protocol(#[from] ProtocolError),
     #[error("unexpected reply: {0}")]
     Unexpected(String),
     #[error("Redis no longer has our subscriptions: {0}")]
-    Deaf(String),
+    SubscriptionsLost(String),
     #[error("no data for {0} seconds, and no reply to PING")]
     Unresponsive(u64),
 }
@@ -88,22 +88,22 @@ impl SourceErrorKind {
 
 impl SourceError {
     /// Adds what was refused: Redis does not say which channel or key an error reply is about.
-    pub(super) fn to(self, what: impl Into<String>) -> Self {
+    pub(super) fn for_command(self, what: impl Into<String>) -> Self {
         match self {
-            Self::Refused(message) => Self::RefusedTo { what: what.into(), message },
+            Self::Refused(message) => Self::RefusedCommand { what: what.into(), message },
             other => other,
         }
     }
 
     pub(super) fn kind(&self) -> SourceErrorKind {
         match self {
-            Self::Connect(_) | Self::Resolve(_) | Self::Closed | Self::Broken(_) => {
+            Self::Connect(_) | Self::Resolve(_) | Self::Closed | Self::ConnectionLost(_) => {
                 SourceErrorKind::Connection
             }
             Self::Timeout(_) | Self::Unresponsive(_) => SourceErrorKind::Timeout,
             Self::Tls(_) => SourceErrorKind::Tls,
-            Self::Refused(message) | Self::RefusedTo { message, .. } => kind_of_refusal(message),
-            Self::Deaf(_) => SourceErrorKind::Deaf,
+            Self::Refused(message) | Self::RefusedCommand { message, .. } => refusal_kind(message),
+            Self::SubscriptionsLost(_) => SourceErrorKind::Deaf,
             Self::Protocol(_) | Self::Unexpected(_) => SourceErrorKind::Protocol,
         }
     }
@@ -119,7 +119,7 @@ pub(super) fn with_others(what: String, others: usize) -> String {
 
 /// The first word of an error reply names its kind
 /// (<https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>).
-fn kind_of_refusal(message: &str) -> SourceErrorKind {
+fn refusal_kind(message: &str) -> SourceErrorKind {
     match message.split(' ').next().unwrap_or_default() {
         "WRONGPASS" | "NOAUTH" => SourceErrorKind::Auth,
         "NOPERM" => SourceErrorKind::Permission,

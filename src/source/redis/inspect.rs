@@ -6,14 +6,14 @@ use redis::ConnectionInfo;
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
-use super::handshake::Protocol;
 use super::session::describe;
-use super::socket::Tls;
+use super::socket::RedisTls;
 use crate::event::{ChannelName, Subscription};
+use crate::source::resp::RespVersion;
 
 /// What a route reads from Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Read {
+pub enum RedisRead {
     /// A pub/sub channel or pattern.
     Subscription(Subscription),
     /// A Redis Stream.
@@ -34,59 +34,64 @@ pub struct Inspection {
 /// Longer strings in replies are not of interest. In bytes.
 const MAX_BYTES: usize = 1 << 20;
 /// The channel of our own to which a message is published.
-const OWN: &str = "ssegate:check:inspect";
+const PROBE_CHANNEL: &str = "ssegate:check:inspect";
 
 /// Connects, and tries all of `reads`.
 ///
 /// # Errors
 /// Redis cannot be reached, authentication fails, or the connection is lost.
-pub async fn inspect(info: &ConnectionInfo, reads: &[Read]) -> Result<Inspection, String> {
-    try_all(info, reads).await.map_err(|error| error.to_string())
+pub async fn inspect(info: &ConnectionInfo, reads: &[RedisRead]) -> Result<Inspection, String> {
+    inspect_all(info, reads).await.map_err(|error| error.to_string())
 }
 
-async fn try_all(info: &ConnectionInfo, reads: &[Read]) -> Result<Inspection, SourceError> {
-    let tls = Tls::new(info.addr());
-    let mut listening =
-        RedisConnection::open(info, &tls, MAX_BYTES, ConnectionKind::PubSub).await?;
-    let mut asking = RedisConnection::open(info, &tls, MAX_BYTES, ConnectionKind::Command).await?;
-    let protocol = match listening.protocol {
-        Protocol::Resp2 => "RESP2",
-        Protocol::Resp3 => "RESP3",
+async fn inspect_all(
+    info: &ConnectionInfo,
+    reads: &[RedisRead],
+) -> Result<Inspection, SourceError> {
+    let tls = RedisTls::new(info.addr());
+    let mut pubsub = RedisConnection::open(info, &tls, MAX_BYTES, ConnectionKind::PubSub).await?;
+    let mut commands =
+        RedisConnection::open(info, &tls, MAX_BYTES, ConnectionKind::Command).await?;
+    let protocol = match pubsub.version {
+        RespVersion::Resp2 => "RESP2",
+        RespVersion::Resp3 => "RESP3",
     };
-    let version = version(&mut asking).await?;
+    let version = version(&mut commands).await?;
     let mut inspection = Inspection {
         server: format!("{version}, {protocol}"),
         refused: Vec::new(),
         notes: Vec::new(),
     };
     for read in reads {
-        let tried = match read {
-            Read::Subscription(subscription) => subscribe(&mut listening, subscription).await,
-            Read::Stream(name) => read_stream(&mut asking, name).await,
+        let result = match read {
+            RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
+            RedisRead::Stream(name) => read_stream(&mut commands, name).await,
         };
-        inspection.refused.extend(refusal(tried)?);
+        inspection.refused.extend(refusal(result)?);
     }
-    let own = ["NUMSUB", OWN];
-    for (command, arguments) in [("PUBSUB", &own), ("PUBLISH", &[OWN, "0"])] {
-        let tried = asking.ask(command, arguments.iter().copied()).await;
-        let tried =
-            tried.map_err(|error| error.to(format!("{command}, which the self-check uses")));
-        inspection.notes.extend(refusal(tried.map(drop))?);
+    let numsub = ["NUMSUB", PROBE_CHANNEL];
+    for (command, arguments) in [("PUBSUB", &numsub), ("PUBLISH", &[PROBE_CHANNEL, "0"])] {
+        let result = commands.request(command, arguments.iter().copied()).await;
+        let result = result
+            .map_err(|error| error.for_command(format!("{command}, which the self-check uses")));
+        inspection.notes.extend(refusal(result.map(drop))?);
     }
-    if reads.iter().any(|read| matches!(read, Read::Stream(_))) {
+    if reads.iter().any(|read| matches!(read, RedisRead::Stream(_))) {
         // No connection has this id.
-        let tried = asking.ask("CLIENT", ["UNBLOCK", "0"].into_iter()).await;
+        let result = commands.request("CLIENT", ["UNBLOCK", "0"].into_iter()).await;
         let what = "CLIENT UNBLOCK, without which a new stream may be delayed by five seconds";
-        inspection.notes.extend(refusal(tried.map(drop).map_err(|error| error.to(what)))?);
+        inspection
+            .notes
+            .extend(refusal(result.map(drop).map_err(|error| error.for_command(what)))?);
     }
     Ok(inspection)
 }
 
 /// An error reply is a finding; any other error ends the inspection.
-fn refusal(tried: Result<(), SourceError>) -> Result<Option<String>, SourceError> {
-    match tried {
+fn refusal(result: Result<(), SourceError>) -> Result<Option<String>, SourceError> {
+    match result {
         Ok(()) => Ok(None),
-        Err(error @ SourceError::RefusedTo { .. }) => match error.kind() {
+        Err(error @ SourceError::RefusedCommand { .. }) => match error.kind() {
             SourceErrorKind::Busy => Err(error),
             _ => Ok(Some(error.to_string())),
         },
@@ -98,8 +103,8 @@ async fn subscribe(
     connection: &mut RedisConnection,
     subscription: &Subscription,
 ) -> Result<(), SourceError> {
-    let tried = connection.subscribe(subscription).await;
-    tried.map_err(|error| error.to(describe(subscription)))
+    let result = connection.subscribe(subscription).await;
+    result.map_err(|error| error.for_command(describe(subscription)))
 }
 
 /// Tries the commands that read a stream. A stream that does not exist yet is not an error.
@@ -114,9 +119,11 @@ async fn read_stream(
         &["XREVRANGE", key, "+", "-", "COUNT", "1"],
         &["XREAD", "COUNT", "1", "STREAMS", key, "$"],
     ] {
-        match connection.ask(arguments[0], arguments[1..].iter().copied()).await {
+        match connection.request(arguments[0], arguments[1..].iter().copied()).await {
             Err(SourceError::Refused(message)) if message == "ERR no such key" => {}
-            Err(error) => return Err(error.to(format!("{} of the stream {name:?}", arguments[0]))),
+            Err(error) => {
+                return Err(error.for_command(format!("{} of the stream {name:?}", arguments[0])));
+            }
             Ok(_) => {}
         }
     }
@@ -125,7 +132,7 @@ async fn read_stream(
 
 /// The server's name and version, if `INFO` is allowed.
 async fn version(connection: &mut RedisConnection) -> Result<String, SourceError> {
-    let info = match connection.ask("INFO", ["server"].into_iter()).await {
+    let info = match connection.request("INFO", ["server"].into_iter()).await {
         Ok(info) => info,
         Err(SourceError::Refused(_)) => return Ok("Redis".to_owned()),
         Err(error) => return Err(error),

@@ -18,6 +18,6 @@ mod socket;
 mod streams;
 
 pub use error::SourceErrorKind;
-pub use inspect::{Inspection, Read, inspect};
+pub use inspect::{Inspection, RedisRead, inspect};
 pub(crate) use pubsub::PubSub;
 pub(crate) use streams::StreamReader;

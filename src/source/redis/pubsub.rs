@@ -11,9 +11,9 @@ use redis::ConnectionInfo;
 use super::check::{Belief, SelfCheck};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
-use super::retry::{Reporter, wait_before};
+use super::retry::{FailureLog, backoff};
 use super::session::Session;
-use super::socket::Tls;
+use super::socket::RedisTls;
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -23,14 +23,14 @@ use crate::source::intake::Intake;
 #[derive(Debug)]
 pub(crate) struct PubSub {
     info: ConnectionInfo,
-    tls: Tls,
+    tls: RedisTls,
     max_event_bytes: usize,
     pub(super) hub: Hub,
     pub(super) intake: Intake,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) belief: Rc<Belief>,
-    reporter: Reporter,
+    failures: FailureLog,
 }
 
 impl PubSub {
@@ -42,11 +42,11 @@ impl PubSub {
         metrics: Metrics,
     ) -> Self {
         let intake = Intake::new(hub.clone(), metrics.clone());
-        let tls = Tls::new(info.addr());
-        let note = (health.clone(), Health::source_failed as _);
-        let reporter = Reporter::new(&info, metrics.clone(), note);
+        let tls = RedisTls::new(info.addr());
+        let record = (health.clone(), Health::source_failed as _);
+        let failures = FailureLog::new(&info, metrics.clone(), record);
         let belief = Rc::new(Belief::new());
-        Self { info, tls, max_event_bytes, hub, intake, health, metrics, belief, reporter }
+        Self { info, tls, max_event_bytes, hub, intake, health, metrics, belief, failures }
     }
 
     /// Runs for ever: connects, reads, reconnects. Owned by the gateway, which drops it.
@@ -78,7 +78,7 @@ impl PubSub {
                 }
                 Err(error) => self.report(&error, "cannot connect to Redis"),
             }
-            without_wishes(&self.hub, tokio::time::sleep(wait_before(attempt))).await;
+            without_wishes(&self.hub, tokio::time::sleep(backoff(attempt))).await;
             attempt += 1;
         }
     }
@@ -103,7 +103,7 @@ impl PubSub {
     }
 
     pub(super) fn report(&mut self, error: &SourceError, what: &'static str) {
-        self.reporter.report(error, what);
+        self.failures.report(error, what);
     }
 }
 

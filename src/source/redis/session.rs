@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::coalescing::Gathering;
+use super::coalescing::ReadCoalescer;
 use super::connection::RedisConnection;
 use super::error::{SourceError, with_others};
 use super::pubsub::PubSub;
-use super::retry::{ASK_AGAIN_INTERVAL, some_of};
+use super::retry::{RETRY_INTERVAL, sample_to_retry};
 use crate::event::{Payload, Subscription};
 use crate::hub::Wish;
 use crate::source::resp::Value;
@@ -44,7 +44,7 @@ pub(super) struct Session<'a> {
     // Subscriptions that Redis refused. Some of them are retried every second.
     refused: HashSet<Subscription>,
     heard: Instant,
-    gathering: Gathering,
+    coalescer: ReadCoalescer,
     // The last check found the connection silent for too long.
     is_doubted: bool,
     // Redis has confirmed at least one subscription.
@@ -60,7 +60,7 @@ impl<'a> Session<'a> {
             awaited: VecDeque::new(),
             refused: HashSet::new(),
             heard: Instant::now(),
-            gathering: Gathering::new(Instant::now()),
+            coalescer: ReadCoalescer::new(Instant::now()),
             is_doubted: false,
             is_allowed: false,
             is_restored: false,
@@ -83,7 +83,7 @@ impl<'a> Session<'a> {
         self.subscribe(vec![self.owner.belief.own()]);
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut again = tokio::time::interval(ASK_AGAIN_INTERVAL);
+        let mut again = tokio::time::interval(RETRY_INTERVAL);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.settle();
@@ -92,7 +92,7 @@ impl<'a> Session<'a> {
                     read?;
                     self.heard = Instant::now();
                     let values = self.take_in()?;
-                    self.gathering.note(values, Instant::now());
+                    self.coalescer.record_read(values, Instant::now());
                 }
                 wishes = hub.wishes() => self.change(wishes),
                 _ = look.tick() => self.look()?,
@@ -103,8 +103,8 @@ impl<'a> Session<'a> {
 
     /// Waits for data, and for a moment longer if reads are being coalesced. Cancel safe.
     async fn read(&mut self) -> Result<(), SourceError> {
-        if let Some(until) = self.gathering.until() {
-            self.connection.rest(until).await?;
+        if let Some(until) = self.coalescer.read_at() {
+            self.connection.pause(until).await?;
         }
         self.connection.exchange().await
     }
@@ -236,7 +236,7 @@ impl<'a> Session<'a> {
     }
 
     /// Handles an error reply. One denied name fails the whole command, so its names are retried
-    /// one by one; a name that is refused alone is retried later ([`ASK_AGAIN_INTERVAL`]).
+    /// one by one; a name that is refused alone is retried later ([`RETRY_INTERVAL`]).
     fn refuse(&mut self, message: String) {
         let error = SourceError::Refused(message);
         let own = self.owner.belief.own();
@@ -262,7 +262,7 @@ impl<'a> Session<'a> {
         } else if let Some(name) = names.pop_front() {
             self.owner.hub.deny(name.is_pattern, name.name.as_str());
             self.refused.insert(name.clone());
-            let error = error.to(with_others(describe(&name), self.refused.len() - 1));
+            let error = error.for_command(with_others(describe(&name), self.refused.len() - 1));
             self.owner.report(&error, "Redis refused a subscription");
         }
     }
@@ -317,7 +317,7 @@ impl<'a> Session<'a> {
             subscriptions.into_iter().partition(|subscription| subscription.is_pattern);
         for (name, subscriptions) in [(plain, channels), (pattern, patterns)] {
             for chunk in subscriptions.chunks(MAX_NAMES) {
-                self.connection.send(name, chunk.iter().map(|s| s.name.as_str()));
+                self.connection.queue(name, chunk.iter().map(|s| s.name.as_str()));
                 self.awaited.push_back(awaited(chunk.iter().cloned().collect()));
             }
         }
@@ -333,7 +333,7 @@ impl<'a> Session<'a> {
             return Err(SourceError::Unresponsive(silence.as_secs()));
         }
         if silence >= PING_INTERVAL && !is_asked {
-            self.connection.send("PING", [].into_iter());
+            self.connection.queue("PING", [].into_iter());
             self.awaited.push_back(Awaited::Pong);
         }
         Ok(())
@@ -347,7 +347,7 @@ impl<'a> Session<'a> {
         if is_asking {
             return;
         }
-        for subscription in some_of(&self.refused) {
+        for subscription in sample_to_retry(&self.refused) {
             self.subscribe(vec![subscription]);
         }
     }

@@ -28,9 +28,9 @@ const USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The TLS configuration, if the address requires TLS. Created once, because there are many system
 /// root certificates.
 #[derive(Clone, Debug)]
-pub(super) struct Tls(Option<Arc<ClientConfig>>);
+pub(super) struct RedisTls(Option<Arc<ClientConfig>>);
 
-impl Tls {
+impl RedisTls {
     pub(super) fn new(address: &ConnectionAddr) -> Self {
         let ConnectionAddr::TcpTls { insecure, .. } = address else {
             return Self(None);
@@ -41,135 +41,135 @@ impl Tls {
 }
 
 /// A byte stream to Redis.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
+pub(super) trait RedisIo: AsyncRead + AsyncWrite + Unpin {
     /// Deregisters the socket from the runtime. It must not be read or written until it is
     /// registered again.
-    fn rest(&mut self) -> io::Result<()>;
+    fn deregister(&mut self) -> io::Result<()>;
 
     /// Registers the socket again. Data that has arrived meanwhile can be read at once.
-    fn watch(&mut self) -> io::Result<()>;
+    fn register(&mut self) -> io::Result<()>;
 }
 
 /// A socket of the runtime, and its type when it is deregistered.
-trait Watchable: AsyncRead + AsyncWrite + Unpin + Sized {
-    type Unwatched: Unpin;
+trait RuntimeSocket: AsyncRead + AsyncWrite + Unpin + Sized {
+    type Deregistered: Unpin;
 
-    fn unwatched(self) -> io::Result<Self::Unwatched>;
-    fn watched(socket: Self::Unwatched) -> io::Result<Self>;
+    fn deregister(self) -> io::Result<Self::Deregistered>;
+    fn register(socket: Self::Deregistered) -> io::Result<Self>;
 }
 
-impl Watchable for TcpStream {
-    type Unwatched = std::net::TcpStream;
+impl RuntimeSocket for TcpStream {
+    type Deregistered = std::net::TcpStream;
 
-    fn unwatched(self) -> io::Result<Self::Unwatched> {
+    fn deregister(self) -> io::Result<Self::Deregistered> {
         self.into_std()
     }
 
-    fn watched(socket: Self::Unwatched) -> io::Result<Self> {
+    fn register(socket: Self::Deregistered) -> io::Result<Self> {
         Self::from_std(socket)
     }
 }
 
-impl Watchable for UnixStream {
-    type Unwatched = std::os::unix::net::UnixStream;
+impl RuntimeSocket for UnixStream {
+    type Deregistered = std::os::unix::net::UnixStream;
 
-    fn unwatched(self) -> io::Result<Self::Unwatched> {
+    fn deregister(self) -> io::Result<Self::Deregistered> {
         self.into_std()
     }
 
-    fn watched(socket: Self::Unwatched) -> io::Result<Self> {
+    fn register(socket: Self::Deregistered) -> io::Result<Self> {
         Self::from_std(socket)
     }
 }
 
 #[derive(Debug)]
-enum Socket<S: Watchable> {
-    Watched(S),
-    AtRest(S::Unwatched),
+enum RedisSocket<S: RuntimeSocket> {
+    Registered(S),
+    Deregistered(S::Deregistered),
     /// Registering or deregistering failed.
-    Lost,
+    Failed,
 }
 
-impl<S: Watchable> Socket<S> {
-    fn watched(&mut self) -> io::Result<Pin<&mut S>> {
+impl<S: RuntimeSocket> RedisSocket<S> {
+    fn registered(&mut self) -> io::Result<Pin<&mut S>> {
         match self {
-            Self::Watched(socket) => Ok(Pin::new(socket)),
-            Self::AtRest(_) | Self::Lost => Err(io::ErrorKind::NotConnected.into()),
+            Self::Registered(socket) => Ok(Pin::new(socket)),
+            Self::Deregistered(_) | Self::Failed => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
     fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::Lost)
+        std::mem::replace(self, Self::Failed)
     }
 }
 
-impl<S: Watchable> Stream for Socket<S> {
-    fn rest(&mut self) -> io::Result<()> {
+impl<S: RuntimeSocket> RedisIo for RedisSocket<S> {
+    fn deregister(&mut self) -> io::Result<()> {
         *self = match self.take() {
-            Self::Watched(socket) => Self::AtRest(socket.unwatched()?),
+            Self::Registered(socket) => Self::Deregistered(socket.deregister()?),
             other => other,
         };
         Ok(())
     }
 
-    fn watch(&mut self) -> io::Result<()> {
+    fn register(&mut self) -> io::Result<()> {
         *self = match self.take() {
-            Self::AtRest(socket) => Self::Watched(S::watched(socket)?),
+            Self::Deregistered(socket) => Self::Registered(S::register(socket)?),
             other => other,
         };
         Ok(())
     }
 }
 
-impl<S: Watchable> Stream for TlsStream<Socket<S>> {
-    fn rest(&mut self) -> io::Result<()> {
-        self.get_mut().0.rest()
+impl<S: RuntimeSocket> RedisIo for TlsStream<RedisSocket<S>> {
+    fn deregister(&mut self) -> io::Result<()> {
+        self.get_mut().0.deregister()
     }
 
-    fn watch(&mut self) -> io::Result<()> {
-        self.get_mut().0.watch()
+    fn register(&mut self) -> io::Result<()> {
+        self.get_mut().0.register()
     }
 }
 
-impl<S: Watchable> AsyncRead for Socket<S> {
+impl<S: RuntimeSocket> AsyncRead for RedisSocket<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.get_mut().watched()?.poll_read(cx, buf)
+        self.get_mut().registered()?.poll_read(cx, buf)
     }
 }
 
-impl<S: Watchable> AsyncWrite for Socket<S> {
+impl<S: RuntimeSocket> AsyncWrite for RedisSocket<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().watched()?.poll_write(cx, buf)
+        self.get_mut().registered()?.poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().watched()?.poll_flush(cx)
+        self.get_mut().registered()?.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().watched()?.poll_shutdown(cx)
+        self.get_mut().registered()?.poll_shutdown(cx)
     }
 }
 
 /// Connects, and performs the TLS handshake if the address requires it.
 pub(super) async fn connect(
     address: &ConnectionAddr,
-    tls: &Tls,
-) -> Result<Box<dyn Stream>, SourceError> {
+    tls: &RedisTls,
+) -> Result<Box<dyn RedisIo>, SourceError> {
     match address {
         ConnectionAddr::Tcp(host, port) => {
-            Ok(Box::new(Socket::Watched(connect_tcp(host, *port).await?)))
+            Ok(Box::new(RedisSocket::Registered(connect_tcp(host, *port).await?)))
         }
         ConnectionAddr::TcpTls { host, port, .. } => {
-            let socket = Socket::Watched(connect_tcp(host, *port).await?);
+            let socket = RedisSocket::Registered(connect_tcp(host, *port).await?);
             let name = ServerName::try_from(host.clone())
                 .map_err(|_invalid| SourceError::Resolve(host.clone()))?;
             let config = tls.0.clone().ok_or_else(|| SourceError::Resolve(host.clone()))?;
@@ -178,7 +178,7 @@ pub(super) async fn connect(
         }
         ConnectionAddr::Unix(path) => {
             let socket = UnixStream::connect(path).await.map_err(SourceError::Connect)?;
-            Ok(Box::new(Socket::Watched(socket)))
+            Ok(Box::new(RedisSocket::Registered(socket)))
         }
         other => Err(SourceError::Resolve(format!("{other}"))),
     }
@@ -224,7 +224,7 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-    use super::{Socket, Stream, Watchable};
+    use super::{RedisIo, RedisSocket, RuntimeSocket};
 
     /// How often this thread has blocked, as counted by Linux.
     fn waits() -> u64 {
@@ -251,23 +251,23 @@ mod tests {
         waits() - before
     }
 
-    async fn is_not_woken_while_deregistered<S: Watchable>(
+    async fn is_not_woken_while_deregistered<S: RuntimeSocket>(
         socket: S,
         peers: [impl Write + Send + 'static; 2],
     ) {
-        let mut socket = Socket::Watched(socket);
+        let mut socket = RedisSocket::Registered(socket);
         let [first, second] = peers;
         let woken = wakeups_by(first).await;
         assert!(woken >= MESSAGES as u64 / 2, "registered: woken {woken} times");
 
-        socket.rest().unwrap();
-        socket.rest().unwrap();
+        socket.deregister().unwrap();
+        socket.deregister().unwrap();
         assert!(socket.read_u8().await.is_err(), "a deregistered socket cannot be read");
         let woken = wakeups_by(second).await;
         assert!(woken <= MESSAGES as u64 / 5, "deregistered: woken {woken} times");
 
-        socket.watch().unwrap();
-        socket.watch().unwrap();
+        socket.register().unwrap();
+        socket.register().unwrap();
         let mut received = vec![0; 2 * MESSAGES];
         socket.read_exact(&mut received).await.unwrap();
         assert_eq!(socket.read(&mut received).await.unwrap(), 0, "the end of the stream");

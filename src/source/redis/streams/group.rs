@@ -14,7 +14,7 @@ use crate::event::ChannelName;
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
 use crate::source::redis::handshake::NO_ID;
-use crate::source::redis::retry::ASK_AGAIN_INTERVAL;
+use crate::source::redis::retry::RETRY_INTERVAL;
 use crate::source::resp::Value;
 
 /// Streams per connection, at most: each command names all of them.
@@ -96,7 +96,7 @@ impl Group {
             let block = if connection.id() == NO_ID { SHORT_BLOCK } else { BLOCK };
             ask(connection, (count, block), &names, &places);
             self.waits_for.set(Some(version));
-            let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.answer()).await;
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.read_value()).await;
             self.waits_for.set(None);
             let answer = answer
                 .map_err(|_elapsed| SourceError::Unresponsive(ANSWER_TIMEOUT.as_secs()))??;
@@ -112,7 +112,7 @@ impl Group {
                 }
                 Value::Error(message) => {
                     let error = SourceError::Refused(String::from_utf8_lossy(&message).into());
-                    let error = error.to(describe(&names));
+                    let error = error.for_command(describe(&names));
                     if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
                         return Err(error);
                     }
@@ -122,7 +122,7 @@ impl Group {
                     // Streams that are refused together but not alone would be retried without a
                     // pause.
                     tokio::time::sleep_until(next_refusal).await;
-                    next_refusal = Instant::now() + ASK_AGAIN_INTERVAL;
+                    next_refusal = Instant::now() + RETRY_INTERVAL;
                 }
                 other => return Err(SourceError::Unexpected(format!("{other:?}"))),
             }
@@ -214,5 +214,5 @@ fn ask(
     let mut arguments = vec!["COUNT", &count, "BLOCK", &block, "STREAMS"];
     arguments.extend(names.iter().map(ChannelName::as_str));
     arguments.extend(places.iter().map(String::as_str));
-    connection.send("XREAD", arguments.into_iter());
+    connection.queue("XREAD", arguments.into_iter());
 }

@@ -29,8 +29,8 @@ use self::followed::{Finding, Followed};
 use self::session::Session;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
-use super::retry::{Reporter, wait_before};
-use super::socket::Tls;
+use super::retry::{FailureLog, backoff};
+use super::socket::RedisTls;
 use crate::event::{ChannelName, Event, Format};
 use crate::health::Health;
 use crate::hub::{Hub, Wish};
@@ -44,12 +44,12 @@ pub(crate) struct StreamReader(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     info: ConnectionInfo,
-    tls: Tls,
+    tls: RedisTls,
     max_event_bytes: usize,
     hub: Hub,
     health: Health,
     metrics: Metrics,
-    reporter: RefCell<Reporter>,
+    failures: RefCell<FailureLog>,
     streams: RefCell<HashMap<ChannelName, Followed>>,
     connections: Cell<isize>,
     /// Notified when the `XREAD` of a group was refused.
@@ -64,9 +64,9 @@ impl StreamReader {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let tls = Tls::new(info.addr());
-        let note = (health.clone(), Health::log_source_failed as _);
-        let reporter = Reporter::new(&info, metrics.clone(), note);
+        let tls = RedisTls::new(info.addr());
+        let record = (health.clone(), Health::log_source_failed as _);
+        let failures = FailureLog::new(&info, metrics.clone(), record);
         Self(Rc::new(Shared {
             info,
             tls,
@@ -74,7 +74,7 @@ impl StreamReader {
             hub,
             health,
             metrics,
-            reporter: RefCell::new(reporter),
+            failures: RefCell::new(failures),
             streams: RefCell::default(),
             connections: Cell::new(0),
             refused: Notify::new(),
@@ -108,7 +108,7 @@ impl StreamReader {
                 }
                 Err(error) => shared.report(&error, "cannot connect to Redis to read streams"),
             }
-            shared.taking_wishes(tokio::time::sleep(wait_before(attempt))).await;
+            shared.taking_wishes(tokio::time::sleep(backoff(attempt))).await;
             attempt += 1;
         }
     }
@@ -120,7 +120,7 @@ impl Shared {
     }
 
     fn report(&self, error: &SourceError, what: &'static str) {
-        self.reporter.borrow_mut().report(error, what);
+        self.failures.borrow_mut().report(error, what);
     }
 
     fn note_connections(&self, more: isize) {

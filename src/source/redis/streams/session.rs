@@ -21,7 +21,7 @@ use crate::hub::{PastCall, PastWanted, Wish};
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::{SourceError, SourceErrorKind, with_others};
 use crate::source::redis::handshake::NO_ID;
-use crate::source::redis::retry::{ASK_AGAIN_INTERVAL, some_of};
+use crate::source::redis::retry::{RETRY_INTERVAL, sample_to_retry};
 use crate::source::resp::Value;
 
 /// A `PING` is sent after this long without data, and its reply may take as long again.
@@ -102,7 +102,7 @@ impl Session {
         self.begin();
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut again = tokio::time::interval(ASK_AGAIN_INTERVAL);
+        let mut again = tokio::time::interval(RETRY_INTERVAL);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.settle();
@@ -213,7 +213,7 @@ impl Session {
             }
             _ => question.to_string(),
         };
-        let error = SourceError::Refused(message).to(what);
+        let error = SourceError::Refused(message).for_command(what);
         if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
             return Err(error);
         }
@@ -371,7 +371,7 @@ impl Session {
             stream.note_asked();
         }
         let arguments = ["STREAM", name.as_str()];
-        self.connection.send("XINFO", arguments.into_iter());
+        self.connection.queue("XINFO", arguments.into_iter());
         self.awaited.push_back(Question::Stream(name));
     }
 
@@ -379,7 +379,7 @@ impl Session {
     /// of them only.
     fn try_to_read(&mut self, name: ChannelName) {
         let arguments = ["COUNT", "1", "STREAMS", name.as_str(), "$"];
-        self.connection.send("XREAD", arguments.into_iter());
+        self.connection.queue("XREAD", arguments.into_iter());
         self.awaited.push_back(Question::Readable(name));
     }
 
@@ -389,7 +389,7 @@ impl Session {
         arguments: impl ExactSizeIterator<Item = &'a str>,
         question: Question,
     ) {
-        self.connection.send(command, arguments);
+        self.connection.queue(command, arguments);
         self.awaited.push_back(question);
     }
 
@@ -438,7 +438,7 @@ impl Session {
     }
 
     fn ask_again(&mut self) {
-        for name in some_of(&self.refused) {
+        for name in sample_to_retry(&self.refused) {
             self.try_to_read(name);
         }
         if std::mem::take(&mut self.is_past_refused) {
