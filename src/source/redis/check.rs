@@ -25,93 +25,93 @@ use crate::source::resp::Value;
 /// How often the check runs.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// A mismatch is checked again after this.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
+const RECHECK_DELAY: Duration = Duration::from_secs(1);
 /// How long a reply or a probe message may take.
-const ECHO_TIMEOUT: Duration = Duration::from_secs(4);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(4);
 /// Channels in one `PUBSUB NUMSUB`, at most.
 const MAX_NAMES: usize = 512;
 
 /// What Redis confirmed, and what was received: shared by the pub/sub connection and the check.
 #[derive(Debug)]
-pub(super) struct Belief {
+pub(super) struct PubSubState {
     /// The confirmed subscriptions.
-    subscribed: RefCell<HashSet<Subscription>>,
+    confirmed: RefCell<HashSet<Subscription>>,
     /// The channel of the probe messages.
-    channel: ChannelName,
+    probe_channel: ChannelName,
     // The number of the last probe message received, and a notification of it.
-    echo: Cell<u64>,
-    echoed: Notify,
+    last_probe: Cell<u64>,
+    probe_arrived: Notify,
     /// When the last message was received.
-    heard: Cell<Instant>,
+    last_message: Cell<Instant>,
 }
 
 /// A difference between our subscriptions and those of Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Doubt {
+enum Mismatch {
     /// Redis reports no subscribers for this channel.
     Channel(ChannelName),
     /// Redis reports fewer patterns than we have subscribed to.
     Patterns,
     /// The probe message did not arrive.
-    Echo,
+    Probe,
 }
 
-impl Belief {
+impl PubSubState {
     pub(super) fn new() -> Self {
         let tag: String = std::iter::repeat_with(fastrand::alphanumeric).take(12).collect();
-        let channel =
+        let probe_channel =
             ChannelName::new(&format!("ssegate:check:{tag}")).expect("it is short and printable");
         Self {
-            subscribed: RefCell::default(),
-            channel,
-            echo: Cell::new(0),
-            echoed: Notify::new(),
-            heard: Cell::new(Instant::now()),
+            confirmed: RefCell::default(),
+            probe_channel,
+            last_probe: Cell::new(0),
+            probe_arrived: Notify::new(),
+            last_message: Cell::new(Instant::now()),
         }
     }
 
     /// The subscription to the probe channel.
-    pub(super) fn own(&self) -> Subscription {
-        Subscription { name: self.channel.clone(), is_pattern: false }
+    pub(super) fn probe_subscription(&self) -> Subscription {
+        Subscription { name: self.probe_channel.clone(), is_pattern: false }
     }
 
     /// Forgets all subscriptions, for a new connection.
-    pub(super) fn begin_anew(&self) {
-        self.subscribed.borrow_mut().clear();
+    pub(super) fn reset(&self) {
+        self.confirmed.borrow_mut().clear();
     }
 
-    pub(super) fn subscribed(&self, subscription: &Subscription) {
-        self.subscribed.borrow_mut().insert(subscription.clone());
+    pub(super) fn add(&self, subscription: &Subscription) {
+        self.confirmed.borrow_mut().insert(subscription.clone());
     }
 
-    pub(super) fn left(&self, subscription: &Subscription) {
-        self.subscribed.borrow_mut().remove(subscription);
+    pub(super) fn remove(&self, subscription: &Subscription) {
+        self.confirmed.borrow_mut().remove(subscription);
     }
 
     /// Records a message. Returns whether it is a probe message.
-    pub(super) fn heard(&self, channel: &[u8], payload: &Value, at: Instant) -> bool {
-        self.heard.set(at);
-        if channel != self.channel.as_str().as_bytes() {
+    pub(super) fn record_message(&self, channel: &[u8], payload: &Value, at: Instant) -> bool {
+        self.last_message.set(at);
+        if channel != self.probe_channel.as_str().as_bytes() {
             return false;
         }
         let number =
             payload.as_bytes().and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-        self.echo.set(number.unwrap_or(0));
-        self.echoed.notify_one();
+        self.last_probe.set(number.unwrap_or(0));
+        self.probe_arrived.notify_one();
         true
     }
 
-    fn holds(&self, subscription: &Subscription) -> bool {
-        self.subscribed.borrow().contains(subscription)
+    fn contains(&self, subscription: &Subscription) -> bool {
+        self.confirmed.borrow().contains(subscription)
     }
 
-    fn names(&self) -> Vec<ChannelName> {
-        let subscribed = self.subscribed.borrow();
-        subscribed.iter().filter(|s| !s.is_pattern).map(|s| s.name.clone()).collect()
+    fn channels(&self) -> Vec<ChannelName> {
+        let confirmed = self.confirmed.borrow();
+        confirmed.iter().filter(|s| !s.is_pattern).map(|s| s.name.clone()).collect()
     }
 
-    fn patterns(&self) -> usize {
-        self.subscribed.borrow().iter().filter(|subscription| subscription.is_pattern).count()
+    fn pattern_count(&self) -> usize {
+        self.confirmed.borrow().iter().filter(|subscription| subscription.is_pattern).count()
     }
 }
 
@@ -120,21 +120,21 @@ impl Belief {
 pub(super) struct SelfCheck {
     info: ConnectionInfo,
     tls: RedisTls,
-    belief: Rc<Belief>,
+    state: Rc<PubSubState>,
     metrics: Metrics,
-    echoes: u64,
+    probes_sent: u64,
     // An ACL rule denies a command of the check; logged once.
-    is_forbidden: bool,
+    is_denied: bool,
 }
 
 impl SelfCheck {
     pub(super) fn new(
         info: ConnectionInfo,
         tls: RedisTls,
-        belief: Rc<Belief>,
+        state: Rc<PubSubState>,
         metrics: Metrics,
     ) -> Self {
-        Self { info, tls, belief, metrics, echoes: 0, is_forbidden: false }
+        Self { info, tls, state, metrics, probes_sent: 0, is_denied: false }
     }
 
     /// Runs until a mismatch is found. An error of its own connection does not end the check: the
@@ -145,110 +145,115 @@ impl SelfCheck {
             let opening =
                 RedisConnection::open(&self.info, &self.tls, limits, ConnectionKind::Command);
             if let Ok(mut connection) = opening.await
-                && let Ok(doubts) = self.check_with(&mut connection).await
+                && let Ok(mismatches) = self.check_until_mismatch(&mut connection).await
             {
                 self.metrics.self_check("mended");
-                return SourceError::SubscriptionsLost(describe(&doubts));
+                return SourceError::SubscriptionsLost(describe(&mismatches));
             }
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 
     /// Checks until a mismatch is found twice; returns all that were. Fails if the connection does.
-    async fn check_with(
+    async fn check_until_mismatch(
         &mut self,
         connection: &mut RedisConnection,
-    ) -> Result<Vec<Doubt>, SourceError> {
+    ) -> Result<Vec<Mismatch>, SourceError> {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            let mut doubts = self.doubts(connection, self.belief.names()).await?;
-            if !doubts.is_empty() {
-                tokio::time::sleep(SECOND_LOOK).await;
-                let names = doubts.iter().filter_map(|doubt| match doubt {
-                    Doubt::Channel(name) => Some(name.clone()),
-                    Doubt::Patterns | Doubt::Echo => None,
+            let mut mismatches = self.mismatches(connection, self.state.channels()).await?;
+            if !mismatches.is_empty() {
+                tokio::time::sleep(RECHECK_DELAY).await;
+                let names = mismatches.iter().filter_map(|mismatch| match mismatch {
+                    Mismatch::Channel(name) => Some(name.clone()),
+                    Mismatch::Patterns | Mismatch::Probe => None,
                 });
-                let again = self.doubts(connection, names.collect()).await?;
-                doubts.retain(|doubt| again.contains(doubt));
+                let again = self.mismatches(connection, names.collect()).await?;
+                mismatches.retain(|mismatch| again.contains(mismatch));
             }
-            if !doubts.is_empty() {
-                return Ok(doubts);
+            if !mismatches.is_empty() {
+                return Ok(mismatches);
             }
-            self.metrics.self_check(if self.is_forbidden { "forbidden" } else { "agreed" });
+            self.metrics.self_check(if self.is_denied { "forbidden" } else { "agreed" });
         }
     }
 
-    async fn doubts(
+    async fn mismatches(
         &mut self,
         connection: &mut RedisConnection,
         names: Vec<ChannelName>,
-    ) -> Result<Vec<Doubt>, SourceError> {
-        let mut doubts = Vec::new();
+    ) -> Result<Vec<Mismatch>, SourceError> {
+        let mut mismatches = Vec::new();
         for names in names.chunks(MAX_NAMES) {
             let arguments = std::iter::once("NUMSUB").chain(names.iter().map(ChannelName::as_str));
             let arguments: Vec<&str> = arguments.collect();
-            let Some(answer) = self.ask(connection, "PUBSUB", &arguments).await? else { break };
-            for name in without_listeners(&answer) {
+            let Some(reply) = self.request_if_allowed(connection, "PUBSUB", &arguments).await?
+            else {
+                break;
+            };
+            for name in without_subscribers(&reply) {
                 let Some(name) = names.iter().find(|known| known.as_str().as_bytes() == name)
                 else {
                     continue;
                 };
                 // It may have been unsubscribed meanwhile.
                 let subscription = Subscription { name: name.clone(), is_pattern: false };
-                if self.belief.holds(&subscription) {
-                    doubts.push(Doubt::Channel(subscription.name));
+                if self.state.contains(&subscription) {
+                    mismatches.push(Mismatch::Channel(subscription.name));
                 }
             }
         }
-        let patterns = self.ask(connection, "PUBSUB", &["NUMPAT"]).await?;
+        let patterns = self.request_if_allowed(connection, "PUBSUB", &["NUMPAT"]).await?;
         if let Some(Value::Integer(patterns)) = patterns
-            && usize::try_from(patterns).is_ok_and(|patterns| patterns < self.belief.patterns())
+            && usize::try_from(patterns).is_ok_and(|patterns| patterns < self.state.pattern_count())
         {
-            doubts.push(Doubt::Patterns);
+            mismatches.push(Mismatch::Patterns);
         }
-        if self.belief.holds(&self.belief.own()) && !self.hears_itself(connection).await? {
-            doubts.push(Doubt::Echo);
+        if self.state.contains(&self.state.probe_subscription())
+            && !self.probe_arrives(connection).await?
+        {
+            mismatches.push(Mismatch::Probe);
         }
-        Ok(doubts)
+        Ok(mismatches)
     }
 
     /// Publishes a probe message and waits for it.
-    async fn hears_itself(
+    async fn probe_arrives(
         &mut self,
         connection: &mut RedisConnection,
     ) -> Result<bool, SourceError> {
-        self.echoes += 1;
-        let (number, sent) = (self.echoes.to_string(), Instant::now());
-        let belief = Rc::clone(&self.belief);
-        let arguments = [belief.channel.as_str(), &number];
-        match self.ask(connection, "PUBLISH", &arguments).await? {
+        self.probes_sent += 1;
+        let (number, sent) = (self.probes_sent.to_string(), Instant::now());
+        let state = Rc::clone(&self.state);
+        let arguments = [state.probe_channel.as_str(), &number];
+        match self.request_if_allowed(connection, "PUBLISH", &arguments).await? {
             Some(Value::Integer(0)) => return Ok(false),
             Some(_) => {}
             None => return Ok(true),
         }
-        let echo = async {
-            while belief.echo.get() < self.echoes {
-                belief.echoed.notified().await;
+        let arrival = async {
+            while state.last_probe.get() < self.probes_sent {
+                state.probe_arrived.notified().await;
             }
         };
-        let is_heard = tokio::time::timeout(ECHO_TIMEOUT, echo).await.is_ok();
+        let has_arrived = tokio::time::timeout(REPLY_TIMEOUT, arrival).await.is_ok();
         // Many other messages may have to be read before the probe.
-        Ok(is_heard || belief.heard.get() > sent + ECHO_TIMEOUT / 2)
+        Ok(has_arrived || state.last_message.get() > sent + REPLY_TIMEOUT / 2)
     }
 
     /// Sends a command. Returns `None` if an ACL rule denies it.
-    async fn ask(
+    async fn request_if_allowed(
         &mut self,
         connection: &mut RedisConnection,
         command: &str,
         arguments: &[&str],
     ) -> Result<Option<Value>, SourceError> {
-        let answer = connection.request(command, arguments.iter().copied());
-        let answer = tokio::time::timeout(ECHO_TIMEOUT, answer).await;
-        match answer.unwrap_or(Err(SourceError::Timeout(ECHO_TIMEOUT.as_secs()))) {
-            Ok(answer) => Ok(Some(answer)),
+        let reply = connection.request(command, arguments.iter().copied());
+        let reply = tokio::time::timeout(REPLY_TIMEOUT, reply).await;
+        match reply.unwrap_or(Err(SourceError::Timeout(REPLY_TIMEOUT.as_secs()))) {
+            Ok(reply) => Ok(Some(reply)),
             Err(error) if error.kind() == SourceErrorKind::Permission => {
-                if !std::mem::replace(&mut self.is_forbidden, true) {
+                if !std::mem::replace(&mut self.is_denied, true) {
                     tracing::info!(
                         command,
                         "Redis denies a command of the self-check; it checks less"
@@ -262,8 +267,8 @@ impl SelfCheck {
 }
 
 /// The channels without subscribers in a reply to `PUBSUB NUMSUB`: `[name, count, …]`.
-fn without_listeners(answer: &Value) -> Vec<&[u8]> {
-    let Value::Array(parts) = answer else { return Vec::new() };
+fn without_subscribers(reply: &Value) -> Vec<&[u8]> {
+    let Value::Array(parts) = reply else { return Vec::new() };
     parts
         .chunks_exact(2)
         .filter_map(|pair| match pair {
@@ -273,9 +278,10 @@ fn without_listeners(answer: &Value) -> Vec<&[u8]> {
         .collect()
 }
 
-fn describe(doubts: &[Doubt]) -> String {
-    let channels = doubts.iter().filter(|doubt| matches!(doubt, Doubt::Channel(_))).count();
-    if doubts.contains(&Doubt::Echo) {
+fn describe(mismatches: &[Mismatch]) -> String {
+    let channels =
+        mismatches.iter().filter(|mismatch| matches!(mismatch, Mismatch::Channel(_))).count();
+    if mismatches.contains(&Mismatch::Probe) {
         return "a probe message did not arrive".to_owned();
     }
     match channels {

@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use redis::ConnectionInfo;
 
-use super::check::{Belief, SelfCheck};
+use super::check::{PubSubState, SelfCheck};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::retry::{FailureLog, backoff};
-use super::session::Session;
+use super::session::PubSubSession;
 use super::socket::RedisTls;
 use crate::health::Health;
 use crate::hub::Hub;
@@ -29,7 +29,7 @@ pub(crate) struct PubSub {
     pub(super) intake: Intake,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
-    pub(super) belief: Rc<Belief>,
+    pub(super) state: Rc<PubSubState>,
     failures: FailureLog,
 }
 
@@ -45,8 +45,8 @@ impl PubSub {
         let tls = RedisTls::new(info.addr());
         let record = (health.clone(), Health::source_failed as _);
         let failures = FailureLog::new(&info, metrics.clone(), record);
-        let belief = Rc::new(Belief::new());
-        Self { info, tls, max_event_bytes, hub, intake, health, metrics, belief, failures }
+        let state = Rc::new(PubSubState::new());
+        Self { info, tls, max_event_bytes, hub, intake, health, metrics, state, failures }
     }
 
     /// Runs for ever: connects, reads, reconnects. Owned by the gateway, which drops it.
@@ -60,7 +60,7 @@ impl PubSub {
                 self.max_event_bytes,
                 ConnectionKind::PubSub,
             );
-            match without_wishes(&self.hub, opening).await {
+            match discarding_changes(&self.hub, opening).await {
                 Ok(connection) => {
                     tracing::info!(address = %self.info.addr(), "connected to Redis");
                     self.metrics.source_connected(true);
@@ -68,33 +68,33 @@ impl PubSub {
                         self.metrics.source_reconnected();
                     }
                     has_connected = true;
-                    let (error, was_restored) = self.listen(connection).await;
+                    let (error, was_restored) = self.serve(connection).await;
                     // The backoff is not reset by a server that completes the handshake and then
                     // fails.
                     if was_restored {
                         attempt = 0;
                     }
-                    self.lost(&error);
+                    self.connection_lost(&error);
                 }
                 Err(error) => self.report(&error, "cannot connect to Redis"),
             }
-            without_wishes(&self.hub, tokio::time::sleep(backoff(attempt))).await;
+            discarding_changes(&self.hub, tokio::time::sleep(backoff(attempt))).await;
             attempt += 1;
         }
     }
 
     /// Reads until the connection fails, or the self-check finds that Redis has lost subscriptions.
-    async fn listen(&mut self, connection: RedisConnection) -> (SourceError, bool) {
-        let (info, tls, belief) = (self.info.clone(), self.tls.clone(), Rc::clone(&self.belief));
-        belief.begin_anew();
-        let mut check = SelfCheck::new(info, tls, belief, self.metrics.clone());
+    async fn serve(&mut self, connection: RedisConnection) -> (SourceError, bool) {
+        let (info, tls, state) = (self.info.clone(), self.tls.clone(), Rc::clone(&self.state));
+        state.reset();
+        let mut check = SelfCheck::new(info, tls, state, self.metrics.clone());
         tokio::select! {
-            ended = Session::new(connection, self).run() => ended,
+            ended = PubSubSession::new(connection, self).run() => ended,
             error = check.run() => (error, true),
         }
     }
 
-    fn lost(&mut self, error: &SourceError) {
+    fn connection_lost(&mut self, error: &SourceError) {
         self.intake.flush();
         self.hub.lose();
         self.health.set_source_ready(false);
@@ -109,12 +109,12 @@ impl PubSub {
 
 /// Waits, and meanwhile discards changes of what to follow: a new connection starts with everything
 /// that is followed. Queued, they would take memory for each name requested while Redis is away.
-async fn without_wishes<T>(hub: &Hub, wait: impl Future<Output = T>) -> T {
+async fn discarding_changes<T>(hub: &Hub, wait: impl Future<Output = T>) -> T {
     let mut wait = std::pin::pin!(wait);
     loop {
         tokio::select! {
             done = &mut wait => return done,
-            passed = hub.wishes() => drop(passed),
+            changes = hub.wishes() => drop(changes),
         }
     }
 }

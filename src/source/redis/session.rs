@@ -23,46 +23,46 @@ const MAX_NAMES: usize = 512;
 /// A `PING` is sent after this long without data, and its reply may take as long again.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the connection is checked for silence.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+const LIVENESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A command whose reply is pending, in the order of sending.
 #[derive(Debug)]
-enum Awaited {
+enum PubSubRequest {
     /// `SUBSCRIBE` or `PSUBSCRIBE`: one push message for each name. These are not confirmed yet.
-    Subscribed(VecDeque<Subscription>),
-    Unsubscribed(VecDeque<Subscription>),
-    Pong,
+    Subscribe(VecDeque<Subscription>),
+    Unsubscribe(VecDeque<Subscription>),
+    Ping,
     /// A mark: the commands before it restore the subscriptions on a new connection.
-    Restored,
+    Resubscribed,
 }
 
 /// One pub/sub connection after its handshake.
-pub(super) struct Session<'a> {
+pub(super) struct PubSubSession<'a> {
     connection: RedisConnection,
-    owner: &'a mut PubSub,
-    awaited: VecDeque<Awaited>,
+    source: &'a mut PubSub,
+    pending: VecDeque<PubSubRequest>,
     // Subscriptions that Redis refused. Some of them are retried every second.
     refused: HashSet<Subscription>,
-    heard: Instant,
+    last_read: Instant,
     coalescer: ReadCoalescer,
     // The last check found the connection silent for too long.
-    is_doubted: bool,
+    was_silent: bool,
     // Redis has confirmed at least one subscription.
-    is_allowed: bool,
+    is_any_confirmed: bool,
     is_restored: bool,
 }
 
-impl<'a> Session<'a> {
-    pub(super) fn new(connection: RedisConnection, owner: &'a mut PubSub) -> Self {
+impl<'a> PubSubSession<'a> {
+    pub(super) fn new(connection: RedisConnection, source: &'a mut PubSub) -> Self {
         Self {
             connection,
-            owner,
-            awaited: VecDeque::new(),
+            source,
+            pending: VecDeque::new(),
             refused: HashSet::new(),
-            heard: Instant::now(),
+            last_read: Instant::now(),
             coalescer: ReadCoalescer::new(Instant::now()),
-            is_doubted: false,
-            is_allowed: false,
+            was_silent: false,
+            is_any_confirmed: false,
             is_restored: false,
         }
     }
@@ -70,33 +70,33 @@ impl<'a> Session<'a> {
     /// Runs until the connection fails. Returns the error, and whether all subscriptions were
     /// restored.
     pub(super) async fn run(mut self) -> (SourceError, bool) {
-        match self.listen().await {
+        match self.serve().await {
             Ok(never) => match never {},
             Err(error) => (error, self.is_restored),
         }
     }
 
-    async fn listen(&mut self) -> Result<std::convert::Infallible, SourceError> {
-        let hub = self.owner.hub.clone();
+    async fn serve(&mut self) -> Result<std::convert::Infallible, SourceError> {
+        let hub = self.source.hub.clone();
         self.subscribe(hub.followed());
-        self.awaited.push_back(Awaited::Restored);
-        self.subscribe(vec![self.owner.belief.own()]);
-        let mut look = tokio::time::interval(LOOK_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut again = tokio::time::interval(RETRY_INTERVAL);
-        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.pending.push_back(PubSubRequest::Resubscribed);
+        self.subscribe(vec![self.source.state.probe_subscription()]);
+        let mut liveness = tokio::time::interval(LIVENESS_INTERVAL);
+        liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = tokio::time::interval(RETRY_INTERVAL);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.settle();
+            self.update_readiness();
             tokio::select! {
                 read = self.read() => {
                     read?;
-                    self.heard = Instant::now();
-                    let values = self.take_in()?;
+                    self.last_read = Instant::now();
+                    let values = self.handle_batch()?;
                     self.coalescer.record_read(values, Instant::now());
                 }
-                wishes = hub.wishes() => self.change(wishes),
-                _ = look.tick() => self.look()?,
-                _ = again.tick() => self.ask_again(),
+                changes = hub.wishes() => self.apply_changes(changes),
+                _ = liveness.tick() => self.check_liveness()?,
+                _ = retry.tick() => self.retry_refused(),
             }
         }
     }
@@ -111,32 +111,32 @@ impl<'a> Session<'a> {
 
     /// Handles everything that was read as one batch, then flushes it to the shards. Returns the
     /// number of values.
-    fn take_in(&mut self) -> Result<usize, SourceError> {
+    fn handle_batch(&mut self) -> Result<usize, SourceError> {
         let mut values = 0;
         while let Some(value) = self.connection.next_value()? {
             // Before each value, not after all of them: the value may confirm a command sent after
             // the mark.
-            self.pass_mark();
-            self.take(value)?;
+            self.complete_resubscribe();
+            self.handle(value)?;
             values += 1;
         }
-        self.settle();
-        self.owner.intake.flush();
+        self.update_readiness();
+        self.source.intake.flush();
         // Confirmations must reach the shards even if no message came with them.
-        self.owner.hub.flush();
+        self.source.hub.flush();
         Ok(values)
     }
 
-    fn take(&mut self, value: Value) -> Result<(), SourceError> {
+    fn handle(&mut self, value: Value) -> Result<(), SourceError> {
         match value {
-            Value::Push(parts) => self.take_push(parts),
+            Value::Push(parts) => self.handle_push(parts),
             Value::Error(message) => {
-                self.refuse(String::from_utf8_lossy(&message).into());
+                self.handle_error(String::from_utf8_lossy(&message).into());
                 Ok(())
             }
-            Value::Simple(_) | Value::Bulk(_) => match self.awaited.pop_front() {
-                Some(Awaited::Pong) => {
-                    self.owner.intake.end_message();
+            Value::Simple(_) | Value::Bulk(_) => match self.pending.pop_front() {
+                Some(PubSubRequest::Ping) => {
+                    self.source.intake.end_message();
                     Ok(())
                 }
                 _ => Err(SourceError::Unexpected("no command is pending".into())),
@@ -146,13 +146,13 @@ impl<'a> Session<'a> {
     }
 
     /// <https://redis.io/docs/latest/develop/pubsub/#format-of-pushed-messages>
-    fn take_push(&mut self, parts: Vec<Value>) -> Result<(), SourceError> {
+    fn handle_push(&mut self, parts: Vec<Value>) -> Result<(), SourceError> {
         let mut parts = parts.into_iter();
         let kind = parts.next();
         let kind = kind.as_ref().and_then(Value::as_bytes).map_or(&b""[..], |kind| kind);
         match (kind, parts.next(), parts.next(), parts.next()) {
             (b"message", Some(Value::Bulk(channel)), Some(payload), None) => {
-                self.hear(None, &channel, payload)?;
+                self.deliver(None, &channel, payload)?;
             }
             (
                 b"pmessage",
@@ -160,139 +160,147 @@ impl<'a> Session<'a> {
                 Some(Value::Bulk(channel)),
                 Some(payload),
             ) => {
-                self.hear(Some(&pattern), &channel, payload)?;
+                self.deliver(Some(&pattern), &channel, payload)?;
             }
-            (b"subscribe", Some(Value::Bulk(name)), ..) => self.subscribed(false, &name)?,
-            (b"psubscribe", Some(Value::Bulk(name)), ..) => self.subscribed(true, &name)?,
-            (b"unsubscribe", Some(Value::Bulk(name)), ..) => self.unsubscribed(false, &name)?,
-            (b"punsubscribe", Some(Value::Bulk(name)), ..) => self.unsubscribed(true, &name)?,
+            (b"subscribe", Some(Value::Bulk(name)), ..) => self.confirm_subscribed(false, &name)?,
+            (b"psubscribe", Some(Value::Bulk(name)), ..) => self.confirm_subscribed(true, &name)?,
+            (b"unsubscribe", Some(Value::Bulk(name)), ..) => {
+                self.confirm_unsubscribed(false, &name)?;
+            }
+            (b"punsubscribe", Some(Value::Bulk(name)), ..) => {
+                self.confirm_unsubscribed(true, &name)?;
+            }
             // Other push messages (client tracking, for example) are not replies, and are ignored.
             _ => {}
         }
         Ok(())
     }
 
-    fn hear(
+    fn deliver(
         &mut self,
         pattern: Option<&[u8]>,
         channel: &[u8],
         payload: Value,
     ) -> Result<(), SourceError> {
         // Probe messages of the self-check are not for clients.
-        if self.owner.belief.heard(channel, &payload, self.heard) {
-            self.owner.intake.end_message();
+        if self.source.state.record_message(channel, &payload, self.last_read) {
+            self.source.intake.end_message();
         } else {
-            self.owner.intake.message(pattern, channel, &whole(payload)?);
+            self.source.intake.message(pattern, channel, &payload_of(payload)?);
         }
         Ok(())
     }
 
-    fn subscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
+    fn confirm_subscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
         // An unsolicited confirmation must not be matched to a pending command.
-        let Some(Awaited::Subscribed(names)) = self.awaited.front_mut() else {
-            return Err(unasked("subscribe", name));
+        let Some(PubSubRequest::Subscribe(names)) = self.pending.front_mut() else {
+            return Err(unexpected_confirmation("subscribe", name));
         };
-        let Some(subscription) = take_named(names, is_pattern, name) else {
-            return Err(unasked("subscribe", name));
+        let Some(subscription) = pop_named(names, is_pattern, name) else {
+            return Err(unexpected_confirmation("subscribe", name));
         };
         if names.is_empty() {
-            self.awaited.pop_front();
+            self.pending.pop_front();
         }
         self.refused.remove(&subscription);
-        if subscription == self.owner.belief.own() {
-            self.owner.belief.subscribed(&subscription);
+        if subscription == self.source.state.probe_subscription() {
+            self.source.state.add(&subscription);
             return Ok(());
         }
-        self.is_allowed = true;
+        self.is_any_confirmed = true;
         // If the name was unsubscribed since, and perhaps subscribed again, the last reply counts.
-        if !self.is_left_later(&subscription) {
-            self.owner.belief.subscribed(&subscription);
-            self.owner.hub.confirm(is_pattern, subscription.name.as_str());
+        if !self.is_unsubscribe_pending(&subscription) {
+            self.source.state.add(&subscription);
+            self.source.hub.confirm(is_pattern, subscription.name.as_str());
             // It was refused at first, for example: no other subscription is being restored.
             if self.is_restored {
-                self.owner.hub.restored();
+                self.source.hub.restored();
             }
         }
         Ok(())
     }
 
-    fn unsubscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
-        let Some(Awaited::Unsubscribed(names)) = self.awaited.front_mut() else {
-            return Err(unasked("unsubscribe", name));
+    fn confirm_unsubscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
+        let Some(PubSubRequest::Unsubscribe(names)) = self.pending.front_mut() else {
+            return Err(unexpected_confirmation("unsubscribe", name));
         };
-        if take_named(names, is_pattern, name).is_none() {
-            return Err(unasked("unsubscribe", name));
+        if pop_named(names, is_pattern, name).is_none() {
+            return Err(unexpected_confirmation("unsubscribe", name));
         }
         if names.is_empty() {
-            self.awaited.pop_front();
+            self.pending.pop_front();
         }
         Ok(())
     }
 
-    fn is_left_later(&self, subscription: &Subscription) -> bool {
-        self.awaited.iter().any(|awaited| {
-            matches!(awaited, Awaited::Unsubscribed(names) if names.contains(subscription))
+    fn is_unsubscribe_pending(&self, subscription: &Subscription) -> bool {
+        self.pending.iter().any(|request| {
+            matches!(request, PubSubRequest::Unsubscribe(names) if names.contains(subscription))
         })
     }
 
     /// Handles an error reply. One denied name fails the whole command, so its names are retried
     /// one by one; a name that is refused alone is retried later ([`RETRY_INTERVAL`]).
-    fn refuse(&mut self, message: String) {
+    fn handle_error(&mut self, message: String) {
         let error = SourceError::Refused(message);
-        let own = self.owner.belief.own();
-        if matches!(self.awaited.front(), Some(Awaited::Subscribed(names)) if names.contains(&own))
-        {
+        let probe = self.source.state.probe_subscription();
+        let is_probe = matches!(
+            self.pending.front(),
+            Some(PubSubRequest::Subscribe(names)) if names.contains(&probe)
+        );
+        if is_probe {
             // The self-check works without its probe.
             tracing::info!(%error, "Redis denies the channel ssegate:check:*; the self-check sends no probe");
-            self.awaited.pop_front();
+            self.pending.pop_front();
             return;
         }
-        let Some(Awaited::Subscribed(mut names)) = self.awaited.pop_front() else {
-            return self.owner.report(&error, "Redis refused a command");
+        let Some(PubSubRequest::Subscribe(mut names)) = self.pending.pop_front() else {
+            return self.source.report(&error, "Redis refused a command");
         };
         // Names that were unsubscribed since are not retried.
         names.retain(|name| {
-            self.owner.hub.is_followed(name.is_pattern, name.name.as_str())
-                && !self.is_left_later(name)
+            self.source.hub.is_followed(name.is_pattern, name.name.as_str())
+                && !self.is_unsubscribe_pending(name)
         });
         if names.len() > 1 {
             for subscription in names {
                 self.subscribe(vec![subscription]);
             }
         } else if let Some(name) = names.pop_front() {
-            self.owner.hub.deny(name.is_pattern, name.name.as_str());
+            self.source.hub.deny(name.is_pattern, name.name.as_str());
             self.refused.insert(name.clone());
             let error = error.for_command(with_others(describe(&name), self.refused.len() - 1));
-            self.owner.report(&error, "Redis refused a subscription");
+            self.source.report(&error, "Redis refused a subscription");
         }
     }
 
     /// Updates the readiness after the replies so far.
-    fn settle(&mut self) {
-        self.pass_mark();
+    fn update_readiness(&mut self) {
+        self.complete_resubscribe();
         // One denied name that a client asks for must not make the gateway unready for all other
         // clients; if Redis denies every name, it is unready.
-        let is_refused = !self.refused.is_empty() && !self.is_allowed;
-        self.owner.health.set_source_ready(self.is_restored && !is_refused);
+        let is_refused = !self.refused.is_empty() && !self.is_any_confirmed;
+        self.source.health.set_source_ready(self.is_restored && !is_refused);
     }
 
-    fn pass_mark(&mut self) {
-        if matches!(self.awaited.front(), Some(Awaited::Restored)) {
-            self.awaited.pop_front();
-            self.owner.hub.restored();
-            self.owner.hub.flush();
+    fn complete_resubscribe(&mut self) {
+        if matches!(self.pending.front(), Some(PubSubRequest::Resubscribed)) {
+            self.pending.pop_front();
+            self.source.hub.restored();
+            self.source.hub.flush();
             self.is_restored = true;
         }
     }
 
-    fn change(&mut self, wishes: impl Iterator<Item = (Subscription, Wish)>) {
-        let (follow, leave): (Vec<_>, Vec<_>) = wishes.partition(|&(_, wish)| wish == Wish::Follow);
-        let names = |wishes: Vec<(Subscription, Wish)>| {
-            wishes.into_iter().map(|(subscription, _)| subscription).collect::<Vec<_>>()
+    fn apply_changes(&mut self, changes: impl Iterator<Item = (Subscription, Wish)>) {
+        let (follow, leave): (Vec<_>, Vec<_>) =
+            changes.partition(|&(_, wish)| wish == Wish::Follow);
+        let names = |changes: Vec<(Subscription, Wish)>| {
+            changes.into_iter().map(|(subscription, _)| subscription).collect::<Vec<_>>()
         };
         let leave = names(leave);
         for subscription in &leave {
-            self.owner.belief.left(subscription);
+            self.source.state.remove(subscription);
             self.refused.remove(subscription);
         }
         self.unsubscribe(leave);
@@ -300,51 +308,53 @@ impl<'a> Session<'a> {
     }
 
     fn subscribe(&mut self, subscriptions: Vec<Subscription>) {
-        self.command(subscriptions, ["SUBSCRIBE", "PSUBSCRIBE"], Awaited::Subscribed);
+        self.command(subscriptions, ["SUBSCRIBE", "PSUBSCRIBE"], PubSubRequest::Subscribe);
     }
 
     fn unsubscribe(&mut self, subscriptions: Vec<Subscription>) {
-        self.command(subscriptions, ["UNSUBSCRIBE", "PUNSUBSCRIBE"], Awaited::Unsubscribed);
+        self.command(subscriptions, ["UNSUBSCRIBE", "PUNSUBSCRIBE"], PubSubRequest::Unsubscribe);
     }
 
     fn command(
         &mut self,
         subscriptions: Vec<Subscription>,
         [plain, pattern]: [&str; 2],
-        awaited: fn(VecDeque<Subscription>) -> Awaited,
+        request: fn(VecDeque<Subscription>) -> PubSubRequest,
     ) {
         let (patterns, channels): (Vec<_>, Vec<_>) =
             subscriptions.into_iter().partition(|subscription| subscription.is_pattern);
         for (name, subscriptions) in [(plain, channels), (pattern, patterns)] {
             for chunk in subscriptions.chunks(MAX_NAMES) {
                 self.connection.queue(name, chunk.iter().map(|s| s.name.as_str()));
-                self.awaited.push_back(awaited(chunk.iter().cloned().collect()));
+                self.pending.push_back(request(chunk.iter().cloned().collect()));
             }
         }
     }
 
-    fn look(&mut self) -> Result<(), SourceError> {
-        let is_asked = self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Pong));
-        let silence = self.heard.elapsed();
+    fn check_liveness(&mut self) -> Result<(), SourceError> {
+        let is_ping_pending =
+            self.pending.iter().any(|request| matches!(request, PubSubRequest::Ping));
+        let silence = self.last_read.elapsed();
         // Silence must be found twice: after this process was suspended, data that has arrived is
         // read first.
-        let was_doubted = std::mem::replace(&mut self.is_doubted, silence >= 2 * PING_INTERVAL);
-        if was_doubted && self.is_doubted {
+        let was_silent_before =
+            std::mem::replace(&mut self.was_silent, silence >= 2 * PING_INTERVAL);
+        if was_silent_before && self.was_silent {
             return Err(SourceError::Unresponsive(silence.as_secs()));
         }
-        if silence >= PING_INTERVAL && !is_asked {
+        if silence >= PING_INTERVAL && !is_ping_pending {
             self.connection.queue("PING", [].into_iter());
-            self.awaited.push_back(Awaited::Pong);
+            self.pending.push_back(PubSubRequest::Ping);
         }
         Ok(())
     }
 
     /// Retries some of the refused subscriptions, each in its own command: one denied name fails
     /// the whole command.
-    fn ask_again(&mut self) {
-        let is_asking =
-            self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Subscribed(_)));
-        if is_asking {
+    fn retry_refused(&mut self) {
+        let is_subscribing =
+            self.pending.iter().any(|request| matches!(request, PubSubRequest::Subscribe(_)));
+        if is_subscribing {
             return;
         }
         for subscription in sample_to_retry(&self.refused) {
@@ -359,7 +369,7 @@ pub(super) fn describe(Subscription { name, is_pattern }: &Subscription) -> Stri
     format!("{what} {name:?}")
 }
 
-fn whole(payload: Value) -> Result<Payload, SourceError> {
+fn payload_of(payload: Value) -> Result<Payload, SourceError> {
     match payload {
         Value::Bulk(bytes) => Ok(Payload::Whole(bytes)),
         Value::TooLarge(bytes) => Ok(Payload::TooLarge(bytes)),
@@ -368,7 +378,7 @@ fn whole(payload: Value) -> Result<Payload, SourceError> {
 }
 
 /// Removes the next name, if it is `name`: Redis confirms names in the order of the command.
-fn take_named(
+fn pop_named(
     names: &mut VecDeque<Subscription>,
     is_pattern: bool,
     name: &Bytes,
@@ -379,6 +389,6 @@ fn take_named(
     if is_next { names.pop_front() } else { None }
 }
 
-fn unasked(kind: &str, name: &Bytes) -> SourceError {
+fn unexpected_confirmation(kind: &str, name: &Bytes) -> SourceError {
     SourceError::Unexpected(format!("{kind} {}", String::from_utf8_lossy(name)))
 }
