@@ -16,36 +16,40 @@ const DATA: [&[u8]; 3] = [b"data", b"payload", b"message"];
 
 /// An entry, as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct StreamEntry {
     pub(super) id: EntryId,
     /// `None` if the entry is too large for an event; its fields were discarded.
     pub(super) fields: Option<Vec<(Bytes, Bytes)>>,
     /// A fingerprint of its contents.
-    pub(super) check: Option<u32>,
+    pub(super) fingerprint: Option<u32>,
 }
 
 /// The entries of one stream in a reply.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Entries {
-    pub(super) entries: Vec<Entry>,
+pub(super) struct EntriesReply {
+    pub(super) entries: Vec<StreamEntry>,
     /// The reply was too long and is truncated here: what follows must be requested again.
-    pub(super) is_cut: bool,
+    pub(super) is_truncated: bool,
 }
 
 /// Whether the reply has used some of its size limit. The first entry of a reply was not skipped
 /// for lack of space, but because it is too large itself.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct ReplyBudget {
     is_used: bool,
 }
 
-impl Entries {
+impl EntriesReply {
     /// Parses `[[id, [field, value, …]], …]`; `None` if the value is malformed.
-    pub(super) fn read(value: Value, room: &mut Room, max_event_bytes: usize) -> Option<Self> {
-        let mut read = Self::default();
+    pub(super) fn parse(
+        value: Value,
+        budget: &mut ReplyBudget,
+        max_event_bytes: usize,
+    ) -> Option<Self> {
+        let mut reply = Self::default();
         let list = match value {
             Value::Array(list) => list,
-            Value::Null => return Some(read),
+            Value::Null => return Some(reply),
             _ => return None,
         };
         for entry in list {
@@ -53,7 +57,7 @@ impl Entries {
             let mut parts = parts.into_iter();
             let id = match parts.next()? {
                 Value::Bulk(id) => EntryId::parse(&id)?,
-                Value::TooLarge(_) => return Some(read.cut()),
+                Value::TooLarge(_) => return Some(reply.truncated()),
                 _ => return None,
             };
             let fields = match parts.next()? {
@@ -67,22 +71,22 @@ impl Entries {
                 _ => false,
             };
             let is_skipped = |value: &Value| matches!(value, Value::TooLarge(_));
-            let check = check(fields.iter());
-            let is_first = !std::mem::replace(&mut room.is_used, true);
+            let fingerprint = fingerprint(fields.iter());
+            let is_first = !std::mem::replace(&mut budget.is_used, true);
             let fields = if !fields.iter().any(is_skipped) {
                 Some(pairs(fields)?)
             } else if is_first || fields.iter().any(is_too_large) {
                 None
             } else {
-                return Some(read.cut());
+                return Some(reply.truncated());
             };
-            read.entries.push(Entry { id, fields, check });
+            reply.entries.push(StreamEntry { id, fields, fingerprint });
         }
-        Some(read)
+        Some(reply)
     }
 
-    fn cut(self) -> Self {
-        Self { is_cut: true, ..self }
+    fn truncated(self) -> Self {
+        Self { is_truncated: true, ..self }
     }
 }
 
@@ -96,7 +100,7 @@ fn pairs(fields: Vec<Value>) -> Option<Vec<(Bytes, Bytes)>> {
 }
 
 /// A fingerprint of an entry: a hash of its fields and values. `None` if some of them were skipped.
-pub(super) fn check<'a>(parts: impl Iterator<Item = &'a Value>) -> Option<u32> {
+pub(super) fn fingerprint<'a>(parts: impl Iterator<Item = &'a Value>) -> Option<u32> {
     let mut hasher = FxHasher::default();
     for part in parts {
         let bytes = part.as_bytes()?;
@@ -145,7 +149,7 @@ fn json(fields: &[(Bytes, Bytes)]) -> String {
 mod tests {
     use bytes::Bytes;
 
-    use super::{Entries, Room, decode};
+    use super::{EntriesReply, ReplyBudget, decode};
     use crate::event::Format;
     use crate::source::resp::Value;
 
@@ -210,22 +214,25 @@ mod tests {
 
     #[test]
     fn a_truncated_reply_is_used_up_to_the_first_skipped_entry() {
-        let read = |entries: Vec<Value>, room: &mut Room| {
-            let read = Entries::read(Value::Array(entries), room, 100).expect("entries");
-            let ids = read.entries.iter().map(|e| format!("{} {}", e.id, e.fields.is_some()));
-            (ids.collect::<Vec<_>>().join(", "), read.is_cut)
+        let read = |entries: Vec<Value>, budget: &mut ReplyBudget| {
+            let reply = EntriesReply::parse(Value::Array(entries), budget, 100).expect("entries");
+            let ids = reply.entries.iter().map(|e| format!("{} {}", e.id, e.fields.is_some()));
+            (ids.collect::<Vec<_>>().join(", "), reply.is_truncated)
         };
         let whole = || entry("1-0", bulk("x"));
         let skipped = || entry("2-0", Value::TooLarge(60));
         let huge = || entry("3-0", Value::TooLarge(101));
         assert_eq!(
-            read(vec![whole(), huge(), whole()], &mut Room::default()),
+            read(vec![whole(), huge(), whole()], &mut ReplyBudget::default()),
             ("1-0 true, 3-0 false, 1-0 true".into(), false)
         );
-        assert_eq!(read(vec![whole(), skipped()], &mut Room::default()), ("1-0 true".into(), true));
+        assert_eq!(
+            read(vec![whole(), skipped()], &mut ReplyBudget::default()),
+            ("1-0 true".into(), true)
+        );
         // All fields of the entry together are too large, which they would be in any reply.
-        assert_eq!(read(vec![skipped()], &mut Room::default()), ("2-0 false".into(), false));
-        let mut used = Room::default();
+        assert_eq!(read(vec![skipped()], &mut ReplyBudget::default()), ("2-0 false".into(), false));
+        let mut used = ReplyBudget::default();
         drop(read(vec![whole()], &mut used));
         assert_eq!(read(vec![skipped()], &mut used), (String::new(), true));
     }

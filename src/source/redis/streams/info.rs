@@ -8,7 +8,7 @@ use crate::source::resp::Value;
 /// The fields used from the reply to `XINFO STREAM`
 /// (<https://redis.io/docs/latest/commands/xinfo-stream/>).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Info {
+pub(super) struct StreamInfo {
     /// `last-generated-id`: the newest id, even if its entry was deleted; zero if there is no
     /// stream.
     pub(super) last: EntryId,
@@ -19,16 +19,21 @@ pub(super) struct Info {
     /// `entries-added`: the number of entries ever added. Since Redis 7.
     pub(super) added: Option<u64>,
     /// A fingerprint of the newest entry, if it still exists.
-    pub(super) last_check: Option<u32>,
+    pub(super) last_fingerprint: Option<u32>,
 }
 
-impl Info {
+impl StreamInfo {
     /// The state of a stream that does not exist.
-    pub(super) const NONE: Self =
-        Self { last: EntryId::ZERO, first: None, length: 0, added: Some(0), last_check: None };
+    pub(super) const ABSENT: Self = Self {
+        last: EntryId::ZERO,
+        first: None,
+        length: 0,
+        added: Some(0),
+        last_fingerprint: None,
+    };
 
     /// Parses the reply; `None` if it is malformed.
-    pub(super) fn read(value: &Value) -> Option<Self> {
+    pub(super) fn parse(value: &Value) -> Option<Self> {
         let pairs = pairs(value)?;
         let (mut info, mut newest) = (Self::default(), None);
         for (key, value) in pairs {
@@ -49,20 +54,20 @@ impl Info {
         if let Some([Value::Bulk(id), Value::Array(fields)]) = newest.map(Vec::as_slice)
             && EntryId::parse(id) == Some(info.last)
         {
-            info.last_check = entry::check(fields.iter());
+            info.last_fingerprint = entry::fingerprint(fields.iter());
         }
         Some(info)
     }
 
     /// Whether the stream was created again since `known` was an entry of it.
-    pub(super) fn is_begun_anew(&self, known: EntryId) -> bool {
+    pub(super) fn is_recreated_since(&self, known: EntryId) -> bool {
         self.last < known
     }
 
     /// What may be missing for a reader that has the stream up to `known`, which is not an entry
     /// now; and the id after which it continues.
     pub(super) fn missing_after(&self, known: EntryId) -> Option<(GapReason, EntryId)> {
-        if self.is_begun_anew(known) {
+        if self.is_recreated_since(known) {
             return Some((GapReason::Reset, EntryId::ZERO));
         }
         if self.last == known {
@@ -94,7 +99,7 @@ fn pairs(value: &Value) -> Option<Vec<(&Value, &Value)>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Info;
+    use super::StreamInfo;
     use crate::event::EntryId;
     use crate::hub::GapReason::{Reset, Trimmed};
 
@@ -104,17 +109,17 @@ mod tests {
 
     #[test]
     fn missing_entries_are_derived_from_xinfo() {
-        let info = |first: Option<u64>, last, length, added| Info {
+        let info = |first: Option<u64>, last, length, added| StreamInfo {
             last: id(last),
             first: first.map(id),
             length,
             added,
-            last_check: None,
+            last_fingerprint: None,
         };
         let trimmed = info(Some(5), 9, 3, Some(8));
         for (info, known, expected) in [
-            (Info::NONE, EntryId::ZERO, None),
-            (Info::NONE, id(3), Some((Reset, EntryId::ZERO))),
+            (StreamInfo::ABSENT, EntryId::ZERO, None),
+            (StreamInfo::ABSENT, id(3), Some((Reset, EntryId::ZERO))),
             (trimmed, id(12), Some((Reset, EntryId::ZERO))),
             (trimmed, id(9), None),
             (trimmed, id(6), None),

@@ -1,19 +1,19 @@
 //! Redis Streams: reads all followed streams for ever, and ranges of their past on request.
 //!
-//! Each set of streams ([`group`]) is read by a connection that blocks in `XREAD BLOCK`. One more
+//! Each set of streams has a connection that blocks in `XREAD BLOCK` ([`blocking_reader`]). One more
 //! connection ([`session`]) sends all other commands: to learn where a stream starts, what it
-//! contains and whether it is still the same ([`followed`], [`info`]), and to unblock a connection
+//! contains and whether it is still the same ([`progress`], [`info`]), and to unblock a connection
 //! when its set has changed. All connections are opened and closed together. The streams and the
 //! ids up to which they were read outlive them, so nothing that Redis still has is missed in
 //! between.
 
+mod blocking_reader;
+mod checkpoints;
 mod entry;
-mod followed;
-mod group;
 mod info;
-mod past;
-mod question;
-mod reached;
+mod progress;
+mod range;
+mod request;
 mod session;
 
 use std::cell::{Cell, RefCell};
@@ -24,9 +24,9 @@ use redis::ConnectionInfo;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::entry::Entry;
-use self::followed::{Finding, Followed};
-use self::session::Session;
+use self::entry::StreamEntry;
+use self::progress::{Comparison, StreamProgress};
+use self::session::StreamSession;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::retry::{FailureLog, backoff};
@@ -38,11 +38,11 @@ use crate::metrics::Metrics;
 
 /// Reads streams on behalf of the hub.
 #[derive(Debug)]
-pub(crate) struct StreamReader(Rc<Shared>);
+pub(crate) struct StreamReader(Rc<ReaderState>);
 
 /// State shared by the connections of the reader.
 #[derive(Debug)]
-struct Shared {
+struct ReaderState {
     info: ConnectionInfo,
     tls: RedisTls,
     max_event_bytes: usize,
@@ -50,10 +50,10 @@ struct Shared {
     health: Health,
     metrics: Metrics,
     failures: RefCell<FailureLog>,
-    streams: RefCell<HashMap<ChannelName, Followed>>,
+    streams: RefCell<HashMap<ChannelName, StreamProgress>>,
     connections: Cell<isize>,
-    /// Notified when the `XREAD` of a group was refused.
-    refused: Notify,
+    /// Notified when the `XREAD` of a reader was refused.
+    reader_refused: Notify,
 }
 
 impl StreamReader {
@@ -67,7 +67,7 @@ impl StreamReader {
         let tls = RedisTls::new(info.addr());
         let record = (health.clone(), Health::log_source_failed as _);
         let failures = FailureLog::new(&info, metrics.clone(), record);
-        Self(Rc::new(Shared {
+        Self(Rc::new(ReaderState {
             info,
             tls,
             max_event_bytes,
@@ -77,44 +77,44 @@ impl StreamReader {
             failures: RefCell::new(failures),
             streams: RefCell::default(),
             connections: Cell::new(0),
-            refused: Notify::new(),
+            reader_refused: Notify::new(),
         }))
     }
 
     /// Runs for ever: waits until a stream is followed, connects, reads, reconnects. Owned by the
     /// gateway, which drops it.
     pub(crate) async fn run(self) {
-        let shared = self.0;
-        while shared.streams.borrow().is_empty() {
-            shared.take_wishes().await;
+        let state = self.0;
+        while state.streams.borrow().is_empty() {
+            state.record_changes().await;
         }
         let mut attempt = 0;
         loop {
-            shared.health.set_log_source_ready(false);
-            match shared.taking_wishes(shared.open(ConnectionKind::Command)).await {
+            state.health.set_log_source_ready(false);
+            match state.recording_changes(state.open(ConnectionKind::Command)).await {
                 Ok(connection) => {
-                    tracing::info!(address = %shared.info.addr(), "connected to Redis to read streams");
-                    let (error, has_begun) =
-                        Session::new(connection, Rc::clone(&shared)).run().await;
-                    shared.connections.set(0);
-                    shared.note_connections(0);
+                    tracing::info!(address = %state.info.addr(), "connected to Redis to read streams");
+                    let (error, is_initialized) =
+                        StreamSession::new(connection, Rc::clone(&state)).run().await;
+                    state.connections.set(0);
+                    state.add_connections(0);
                     // Range reads that are pending are sent again on the next connection.
-                    shared.hub.ask_for_pasts_again();
-                    if has_begun {
+                    state.hub.ask_for_pasts_again();
+                    if is_initialized {
                         attempt = 0;
                     }
-                    shared.health.set_log_source_ready(false);
-                    shared.report(&error, "lost the connection to Redis while reading streams");
+                    state.health.set_log_source_ready(false);
+                    state.report(&error, "lost the connection to Redis while reading streams");
                 }
-                Err(error) => shared.report(&error, "cannot connect to Redis to read streams"),
+                Err(error) => state.report(&error, "cannot connect to Redis to read streams"),
             }
-            shared.taking_wishes(tokio::time::sleep(backoff(attempt))).await;
+            state.recording_changes(tokio::time::sleep(backoff(attempt))).await;
             attempt += 1;
         }
     }
 }
 
-impl Shared {
+impl ReaderState {
     async fn open(&self, kind: ConnectionKind) -> Result<RedisConnection, SourceError> {
         RedisConnection::open(&self.info, &self.tls, self.max_event_bytes, kind).await
     }
@@ -123,33 +123,33 @@ impl Shared {
         self.failures.borrow_mut().report(error, what);
     }
 
-    fn note_connections(&self, more: isize) {
+    fn add_connections(&self, more: isize) {
         self.connections.set(self.connections.get() + more);
         self.metrics.stream_connections(self.connections.get().max(0).cast_unsigned());
     }
 
     /// Waits, and meanwhile records which streams to follow; they are requested on the next
     /// connection.
-    async fn taking_wishes<T>(&self, wait: impl Future<Output = T>) -> T {
+    async fn recording_changes<T>(&self, wait: impl Future<Output = T>) -> T {
         let mut wait = std::pin::pin!(wait);
         loop {
             tokio::select! {
                 done = &mut wait => return done,
-                () = self.take_wishes() => {}
+                () = self.record_changes() => {}
             }
         }
     }
 
     /// Waits for changes of what to follow, and records them. Cancel safe.
-    async fn take_wishes(&self) {
+    async fn record_changes(&self) {
         for (name, wish) in self.hub.log_wishes().await {
-            self.note_wish(name, wish);
+            self.record_change(name, wish);
         }
         self.hub.flush();
     }
 
     /// Records whether to follow a stream. Returns the stream if its start is not known yet.
-    fn note_wish(&self, name: ChannelName, wish: Wish) -> Option<ChannelName> {
+    fn record_change(&self, name: ChannelName, wish: Wish) -> Option<ChannelName> {
         let mut streams = self.streams.borrow_mut();
         match wish {
             Wish::Leave => {
@@ -163,7 +163,7 @@ impl Shared {
                     None
                 }
                 None => {
-                    streams.insert(name.clone(), Followed::default());
+                    streams.insert(name.clone(), StreamProgress::default());
                     Some(name)
                 }
             },
@@ -171,20 +171,20 @@ impl Shared {
     }
 
     /// Delivers an entry of a followed stream.
-    fn take(&self, name: &str, entry: &Entry, received: Instant) {
-        let finding = match self.streams.borrow_mut().get_mut(name) {
+    fn deliver(&self, name: &str, entry: &StreamEntry, received: Instant) {
+        let comparison = match self.streams.borrow_mut().get_mut(name) {
             // Entries read before a reset was detected do not belong to the new stream.
             Some(stream) if stream.last.is_some_and(|last| last < entry.id) => {
-                stream.read(entry.id, entry.check)
+                stream.record_entry(entry.id, entry.fingerprint)
             }
             _ => return,
         };
-        self.hub.entry(name, entry.id, received, |format| self.event(format, entry));
-        self.tell(name, finding);
+        self.hub.entry(name, entry.id, received, |format| self.decode(format, entry));
+        self.report_comparison(name, comparison);
     }
 
     /// Decodes the entry into an event; `None` if it is too large.
-    fn event(&self, format: Format, entry: &Entry) -> Option<Event> {
+    fn decode(&self, format: Format, entry: &StreamEntry) -> Option<Event> {
         let Some(fields) = &entry.fields else {
             self.metrics.event_too_large();
             return None;
@@ -196,11 +196,11 @@ impl Shared {
         Some(decoded.event)
     }
 
-    fn tell(&self, name: &str, finding: Finding) {
-        match finding {
-            Finding::Same => {}
-            Finding::Begins(id) => self.hub.begin_log(name, id),
-            Finding::Missing(reason, id) => {
+    fn report_comparison(&self, name: &str, comparison: Comparison) {
+        match comparison {
+            Comparison::Same => {}
+            Comparison::Starts(id) => self.hub.begin_log(name, id),
+            Comparison::Missing(reason, id) => {
                 tracing::info!(
                     stream = name,
                     reason = reason.as_str(),

@@ -15,60 +15,65 @@ use crate::event::EntryId;
 /// MB for 100,000 streams. Between two checkpoints, `entries-added` of Redis 7 serves the same
 /// purpose; if an older Redis returns to an entry in between, its stream counts as another one, and
 /// is read from its start.
-const MAX_PLACES: usize = 16;
+const MAX_CHECKPOINTS: usize = 16;
 
 /// A checkpoint in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reached {
+pub(super) struct Checkpoint {
     /// The id of the entry.
     pub(super) id: EntryId,
     /// `entries-added` up to it.
     pub(super) count: u64,
     /// A fingerprint of its contents, if known.
-    pub(super) check: Option<u32>,
+    pub(super) fingerprint: Option<u32>,
 }
 
 /// The checkpoints of one stream.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Path {
+pub(super) struct Checkpoints {
     // Invariant: ascending.
-    places: VecDeque<Reached>,
+    entries: VecDeque<Checkpoint>,
 }
 
-impl Path {
+impl Checkpoints {
     /// Starts over with this checkpoint.
-    pub(super) fn begin(&mut self, place: Reached) {
-        self.places.clear();
-        self.places.push_back(place);
+    pub(super) fn reset(&mut self, checkpoint: Checkpoint) {
+        self.entries.clear();
+        self.entries.push_back(checkpoint);
     }
 
     /// Adds a checkpoint after all others.
-    pub(super) fn push(&mut self, place: Reached) {
-        debug_assert!(self.places.back().is_none_or(|newest| newest.id < place.id));
-        if self.places.len() == MAX_PLACES {
+    pub(super) fn push(&mut self, checkpoint: Checkpoint) {
+        debug_assert!(self.entries.back().is_none_or(|newest| newest.id < checkpoint.id));
+        if self.entries.len() == MAX_CHECKPOINTS {
             self.thin();
         }
-        self.places.push_back(place);
+        self.entries.push_back(checkpoint);
     }
 
     /// Removes the checkpoints after `id`.
-    pub(super) fn return_to(&mut self, id: EntryId) {
-        let left = self.places.partition_point(|place| place.id <= id);
-        self.places.truncate(left);
+    pub(super) fn truncate_after(&mut self, id: EntryId) {
+        let kept = self.entries.partition_point(|checkpoint| checkpoint.id <= id);
+        self.entries.truncate(kept);
     }
 
     /// Whether the entry `id`, up to which Redis now reports `added`, was read.
-    pub(super) fn has(&self, id: EntryId, added: Option<u64>, check: Option<u32>) -> bool {
-        let after = self.places.partition_point(|place| place.id <= id);
-        let Some(before) = after.checked_sub(1).map(|before| self.places[before]) else {
+    pub(super) fn contains(
+        &self,
+        id: EntryId,
+        added: Option<u64>,
+        fingerprint: Option<u32>,
+    ) -> bool {
+        let after = self.entries.partition_point(|checkpoint| checkpoint.id <= id);
+        let Some(before) = after.checked_sub(1).map(|before| self.entries[before]) else {
             return false;
         };
-        let next = self.places.get(after).map_or(u64::MAX, |next| next.count);
+        let next = self.entries.get(after).map_or(u64::MAX, |next| next.count);
         if before.id != id {
             // It is not a checkpoint: only the count shows whether it lies between these two.
             return added.is_some_and(|added| before.count < added && added < next);
         }
-        let is_same = before.check.zip(check).is_none_or(|(known, now)| known == now);
+        let is_same = before.fingerprint.zip(fingerprint).is_none_or(|(known, now)| known == now);
         // Entries deleted before they were read are counted at a later checkpoint.
         is_same && added.is_none_or(|added| before.count <= added && added <= next)
     }
@@ -76,33 +81,33 @@ impl Path {
     /// Removes every second checkpoint of the older half; keeps the first.
     fn thin(&mut self) {
         let mut at = 0;
-        self.places.retain(|_| {
+        self.entries.retain(|_| {
             at += 1;
-            at > MAX_PLACES / 2 || at % 2 == 1
+            at > MAX_CHECKPOINTS / 2 || at % 2 == 1
         });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_PLACES, Path, Reached};
+    use super::{Checkpoint, Checkpoints, MAX_CHECKPOINTS};
     use crate::event::EntryId;
 
     fn id(milliseconds: u64) -> EntryId {
         EntryId { milliseconds, sequence: 0 }
     }
 
-    fn place(milliseconds: u64, count: u64) -> Reached {
-        Reached { id: id(milliseconds), count, check: None }
+    fn checkpoint(milliseconds: u64, count: u64) -> Checkpoint {
+        Checkpoint { id: id(milliseconds), count, fingerprint: None }
     }
 
     #[test]
     fn an_entry_is_recognized_by_its_id_its_count_and_its_fingerprint() {
-        let mut path = Path::default();
-        path.begin(place(10, 5));
-        path.push(Reached { check: Some(7), ..place(20, 6) });
-        path.push(place(30, 7));
-        for (ms, added, check, is_known) in [
+        let mut checkpoints = Checkpoints::default();
+        checkpoints.reset(checkpoint(10, 5));
+        checkpoints.push(Checkpoint { fingerprint: Some(7), ..checkpoint(20, 6) });
+        checkpoints.push(checkpoint(30, 7));
+        for (ms, added, fingerprint, is_known) in [
             (10, Some(5), None, true),
             (20, Some(6), Some(7), true),
             (20, Some(6), Some(8), false),
@@ -114,39 +119,43 @@ mod tests {
             (25, Some(6), None, false),
             (9, Some(4), None, false),
         ] {
-            assert_eq!(path.has(id(ms), added, check), is_known, "{ms} {added:?} {check:?}");
+            assert_eq!(
+                checkpoints.contains(id(ms), added, fingerprint),
+                is_known,
+                "{ms} {added:?} {fingerprint:?}"
+            );
         }
-        path.return_to(id(20));
-        assert!(!path.has(id(30), None, None));
-        assert!(path.has(id(20), Some(6), None));
+        checkpoints.truncate_after(id(20));
+        assert!(!checkpoints.contains(id(30), None, None));
+        assert!(checkpoints.contains(id(20), Some(6), None));
     }
 
     #[test]
     fn a_hundred_thousand_streams_take_no_more_than_fifty_million_bytes() {
-        let mut path = Path::default();
-        path.begin(place(0, 0));
+        let mut checkpoints = Checkpoints::default();
+        checkpoints.reset(checkpoint(0, 0));
         for number in 1..=1000 {
-            path.push(place(number, number));
+            checkpoints.push(checkpoint(number, number));
         }
-        let bytes = path.places.capacity() * size_of::<Reached>();
+        let bytes = checkpoints.entries.capacity() * size_of::<Checkpoint>();
         assert!(100_000 * bytes <= 52_000_000, "{bytes} bytes per stream");
     }
 
     #[test]
     fn a_long_stream_keeps_few_checkpoints_and_recognizes_every_entry() {
-        let mut path = Path::default();
-        path.begin(place(0, 100));
+        let mut checkpoints = Checkpoints::default();
+        checkpoints.reset(checkpoint(0, 100));
         for number in 1..=50_000 {
-            path.push(place(10 * number, 100 + number));
+            checkpoints.push(checkpoint(10 * number, 100 + number));
         }
-        assert!(path.places.len() <= MAX_PLACES);
+        assert!(checkpoints.entries.len() <= MAX_CHECKPOINTS);
         for number in [0, 1, 2, 999, 10_000, 31_234, 49_000, 49_999, 50_000] {
-            assert!(path.has(id(10 * number), Some(100 + number), None), "{number}");
+            assert!(checkpoints.contains(id(10 * number), Some(100 + number), None), "{number}");
         }
         // An entry of another stream.
-        assert!(!path.has(id(10 * 31_234), Some(2), None));
+        assert!(!checkpoints.contains(id(10 * 31_234), Some(2), None));
         assert!(
-            !path.has(id(10 * 49_998 + 5), Some(100 + 49_998), None),
+            !checkpoints.contains(id(10 * 49_998 + 5), Some(100 + 49_998), None),
             "there is no entry in between"
         );
     }

@@ -4,22 +4,22 @@
 //! it was trimmed, and the range is complete. If not, a subsequent `XINFO STREAM` shows whether
 //! anything can be missing: streams are only ever trimmed at their start.
 
-use super::entry::{Entries, Entry, Room, decode};
-use super::info::Info;
+use super::entry::{EntriesReply, ReplyBudget, StreamEntry, decode};
+use super::info::StreamInfo;
 use crate::event::{EntryId, Event};
 use crate::hub::{GapReason, LogPast, PastCall, PastWanted};
 use crate::metrics::Metrics;
 use crate::source::resp::Value;
 
 /// Entries requested together.
-const COUNT: usize = 200;
+const MAX_ENTRIES: usize = 200;
 
 /// A range read in progress.
 #[derive(Debug)]
-pub(super) struct Past {
+pub(super) struct RangeRead {
     pub(super) call: PastCall,
     /// The entries that were read, while `XINFO STREAM` is pending.
-    read: Option<Read>,
+    read: Option<ReadEntries>,
     /// The client's entry still exists, and is so large that nothing after it was read.
     is_known: bool,
     /// The reader of the stream has detected the reset as well.
@@ -27,25 +27,25 @@ pub(super) struct Past {
 }
 
 #[derive(Debug, Default)]
-struct Read {
-    entries: Vec<Entry>,
+struct ReadEntries {
+    entries: Vec<StreamEntry>,
     is_all: bool,
 }
 
 /// The next step of a range read.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum RangeStep {
     /// Send the command once more.
-    Ask(Past),
+    Retry(RangeRead),
     /// Send `XINFO STREAM`.
-    AskForInfo(Past),
+    FetchInfo(RangeRead),
     /// It is complete. `is_reset`: the stream is not the one that the client knew.
-    Answered { call: PastCall, past: LogPast, is_reset: bool },
+    Done { call: PastCall, past: LogPast, is_reset: bool },
     /// The reply is malformed.
-    Nonsense,
+    Malformed,
 }
 
-impl Past {
+impl RangeRead {
     pub(super) fn new(call: PastCall) -> Self {
         Self { call, read: None, is_known: false, is_reset_known: false }
     }
@@ -60,7 +60,7 @@ impl Past {
             }
             PastWanted::After { after, until } => {
                 let start = if self.is_known { format!("({after}") } else { after.to_string() };
-                ("XRANGE", vec![name, start, until.to_string()], count(COUNT + 1))
+                ("XRANGE", vec![name, start, until.to_string()], count(MAX_ENTRIES + 1))
             }
             PastWanted::BeforeNewest(usize::MAX) => {
                 ("XRANGE", vec![name, "-".to_owned(), "+".to_owned()], count(1))
@@ -74,77 +74,83 @@ impl Past {
     }
 
     /// Handles the reply to that command.
-    pub(super) fn take(self, answer: Value, max_event_bytes: usize, metrics: &Metrics) -> Next {
-        let Some(read) = Entries::read(answer, &mut Room::default(), max_event_bytes) else {
-            return Next::Nonsense;
+    pub(super) fn handle_entries(
+        self,
+        reply: Value,
+        max_event_bytes: usize,
+        metrics: &Metrics,
+    ) -> RangeStep {
+        let Some(read) = EntriesReply::parse(reply, &mut ReplyBudget::default(), max_event_bytes)
+        else {
+            return RangeStep::Malformed;
         };
-        let Entries { mut entries, is_cut } = read;
+        let EntriesReply { mut entries, is_truncated } = read;
         let PastWanted::After { after, until } = self.call.wanted else {
             return match entries.iter().map(|entry| entry.id).min() {
-                Some(oldest) => self.answered(LogPast::Start(oldest.previous()), false),
-                None => Next::AskForInfo(Self { read: Some(Read::default()), ..self }),
+                Some(oldest) => self.done(LogPast::Start(oldest.previous()), false),
+                None => RangeStep::FetchInfo(Self { read: Some(ReadEntries::default()), ..self }),
             };
         };
-        let is_all = !is_cut && (until <= after || entries.len() <= COUNT);
+        let is_all = !is_truncated && (until <= after || entries.len() <= MAX_ENTRIES);
         let is_there = entries.first().is_some_and(|first| first.id == after);
         if is_there {
             entries.remove(0);
         }
-        if is_there && is_cut && entries.is_empty() {
-            return Next::Ask(Self { is_known: true, ..self });
+        if is_there && is_truncated && entries.is_empty() {
+            return RangeStep::Retry(Self { is_known: true, ..self });
         }
         if is_there || self.is_known {
-            let past = past(&self.call, None, entries, is_all, metrics);
-            return self.answered(past, false);
+            let past = log_past(&self.call, None, entries, is_all, metrics);
+            return self.done(past, false);
         }
-        Next::AskForInfo(Self { read: Some(Read { entries, is_all }), ..self })
+        RangeStep::FetchInfo(Self { read: Some(ReadEntries { entries, is_all }), ..self })
     }
 
-    /// Handles the reply to `XINFO STREAM`. `returned_to` is the entry after which the client has
+    /// Handles the reply to `XINFO STREAM`. `rolled_back_to` is the entry after which the client has
     /// to resume if its own was lost in a rollback.
-    pub(super) fn take_info(
+    pub(super) fn handle_info(
         self,
-        info: &Info,
-        returned_to: Option<EntryId>,
+        info: &StreamInfo,
+        rolled_back_to: Option<EntryId>,
         metrics: &Metrics,
-    ) -> Next {
-        let Read { entries, is_all } = self.read.unwrap_or_default();
+    ) -> RangeStep {
+        let ReadEntries { entries, is_all } = self.read.unwrap_or_default();
         let PastWanted::After { after, until } = self.call.wanted else {
             let (call, past) = (self.call, LogPast::Start(info.last));
-            return Next::Answered { call, past, is_reset: false };
+            return RangeStep::Done { call, past, is_reset: false };
         };
-        let gap = match (returned_to, info.missing_after(after)) {
-            (Some(place), _) => Some((GapReason::RolledBack, place)),
-            (None, Some((GapReason::Trimmed, place))) => {
+        let gap = match (rolled_back_to, info.missing_after(after)) {
+            (Some(position), _) => Some((GapReason::RolledBack, position)),
+            (None, Some((GapReason::Trimmed, position))) => {
                 // Entries read before they were trimmed are not missing, nor are those in the
                 // history.
                 let read = entries.first().map(|first| first.id.previous());
-                let place = read.map_or(place, |read| read.min(place));
-                let place = if until > after { place.min(until) } else { place };
-                Some((GapReason::Trimmed, place)).filter(|_| place > after)
+                let position = read.map_or(position, |read| read.min(position));
+                let position = if until > after { position.min(until) } else { position };
+                Some((GapReason::Trimmed, position)).filter(|_| position > after)
             }
             (None, gap) => gap,
         };
         let is_reset = gap.is_some_and(|(reason, _)| reason.goes_back());
         // The entries follow an id of another stream.
         let (entries, is_all) = if is_reset { (Vec::new(), false) } else { (entries, is_all) };
-        let past = past(&self.call, gap, entries, is_all, metrics);
-        Next::Answered { call: self.call, past, is_reset }
+        let past = log_past(&self.call, gap, entries, is_all, metrics);
+        RangeStep::Done { call: self.call, past, is_reset }
     }
 
-    fn answered(self, past: LogPast, is_reset: bool) -> Next {
-        Next::Answered { call: self.call, past, is_reset }
+    fn done(self, past: LogPast, is_reset: bool) -> RangeStep {
+        RangeStep::Done { call: self.call, past, is_reset }
     }
 }
 
-fn past(
+fn log_past(
     call: &PastCall,
     gap: Option<(GapReason, EntryId)>,
-    entries: Vec<Entry>,
+    entries: Vec<StreamEntry>,
     is_all: bool,
     metrics: &Metrics,
 ) -> LogPast {
-    let event = |entry: Entry| -> (EntryId, Option<Event>) {
+    let event = |entry: StreamEntry| -> (EntryId, Option<Event>) {
         let fields = entry.fields.as_deref();
         let decoded = fields.map(|fields| decode(call.format, fields));
         if decoded.as_ref().is_some_and(|decoded| decoded.is_malformed) {
