@@ -355,7 +355,7 @@ fn unfinished_messages_are_bounded_over_all_connections_and_who_gets_on_is_serve
         assert!(bus.stats.memory() <= MAX + large, "{}", bus.stats.memory());
         standing.push(peer);
     }
-    assert!(bus.stats.cut_for_memory_so_far() >= 27, "{}", bus.stats.cut_for_memory_so_far());
+    assert!(bus.stats.closed_for_memory() >= 27, "{}", bus.stats.closed_for_memory());
 
     // Somebody who sends a whole one meanwhile is served.
     let mut publisher = bus.connect();
@@ -382,19 +382,19 @@ fn replies_and_messages_that_nobody_reads_are_bounded_over_all_connections() {
         }
         assert!(bus.stats.memory() <= MAX + (32 << 20), "{}", bus.stats.memory());
     }
-    eventually("most of them are cut", || bus.stats.cut_for_memory_so_far() >= 10);
+    eventually("most of them are cut", || bus.stats.closed_for_memory() >= 10);
     assert!(bus.stats.memory() <= MAX, "{}", bus.stats.memory());
     assert_eq!(ask(&mut bus.connect(), "PING"), "PONG");
 
     // One message that many wait for is held once, and costs none of them their connection.
     drop(rude);
-    let before = bus.stats.cut_for_memory_so_far();
+    let before = bus.stats.closed_for_memory();
     let mut subscribers: Vec<_> = (0..30).map(|_| bus.connect()).collect();
     for peer in &mut subscribers {
         ask(peer, "SUBSCRIBE news");
     }
     bus.connect().ask(&["PUBLISH", "news", &"z".repeat(8 << 20)]);
-    assert_eq!(bus.stats.cut_for_memory_so_far(), before);
+    assert_eq!(bus.stats.closed_for_memory(), before);
     for peer in &mut subscribers {
         assert!(matches!(peer.next(), Some(Value::Array(_))));
     }

@@ -36,10 +36,10 @@ pub(super) async fn watch(health: Health, shortage: Shortage, metrics: Metrics) 
 pub(super) async fn watch_bus(stats: Arc<BusStats>, metrics: Metrics) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut before = stats.cuts();
+    let mut before = stats.connections_closed();
     loop {
         metrics.bus(stats.sessions(), stats.memory());
-        let now = stats.cuts();
+        let now = stats.connections_closed();
         for ((reason, cuts), (_, before)) in now.into_iter().zip(before) {
             metrics.bus_connections_cut(reason, cuts - before);
         }

@@ -204,7 +204,7 @@ impl Parts {
         let intake = Intake::new(hub.clone(), self.metrics.clone());
         let socket = TcpListener::from_std(socket)?;
         tasks.own("the bus", embedded::serve(socket, broker.clone(), self.accepting.clone()));
-        tasks.own("the source", embedded::listen(broker, hub, intake));
+        tasks.own("the source", embedded::feed_hub(broker, hub, intake));
         self.health.set_source_ready(true);
         self.metrics.source_connected(true);
         Ok(())

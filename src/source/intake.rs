@@ -77,7 +77,7 @@ impl Intake {
 
     fn deliver(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
         let received = *self.received.get_or_insert_with(Instant::now);
-        // Nobody can have subscribed to names that are not valid UTF-8.
+        // Only names that are valid UTF-8 can be subscribed to.
         let (Ok(name), Ok(channel)) =
             (str::from_utf8(pattern.unwrap_or(channel)), str::from_utf8(channel))
         else {

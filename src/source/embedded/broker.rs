@@ -14,12 +14,12 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::memory::Memory;
+use super::memory::BusMemory;
+use super::message::EncodedMessage;
 use super::outbox::Outbox;
 use super::outlet::{Outlet, OutletHandle, SharedOutlet};
-use super::roster::{Roster, SubscriberId};
 use super::stats::BusStats;
-use super::wire::Wire;
+use super::subscriptions::{SubscriberId, SubscriptionTable};
 use super::{BusSettings, glob};
 use crate::event::Payload;
 use crate::log_limit::LogLimit;
@@ -27,10 +27,10 @@ use crate::log_limit::LogLimit;
 /// The bus. Clones are handles to the same bus.
 #[derive(Clone)]
 pub struct Broker {
-    bus: Rc<RefCell<Bus>>,
+    bus: Rc<RefCell<BusState>>,
     settings: Rc<BusSettings>,
     stats: Arc<BusStats>,
-    memory: Memory,
+    memory: BusMemory,
     warnings: Rc<LogLimit>,
 }
 
@@ -39,29 +39,29 @@ pub struct Broker {
 pub(super) struct TooManySubscriptions;
 
 /// The outlets that receive a message, each with the pattern that matched.
-type Told = Vec<(SharedOutlet, Option<Rc<[u8]>>)>;
+type MatchedOutlets = Vec<(SharedOutlet, Option<Rc<[u8]>>)>;
 
 #[derive(Default)]
-struct Bus {
-    subscribers: Slab<Subscriber>,
-    channels: Roster,
-    patterns: Roster,
+struct BusState {
+    subscribers: Slab<BusSubscriber>,
+    channels: SubscriptionTable,
+    patterns: SubscriptionTable,
     /// Subscriptions of connections, which are limited.
     subscriptions: usize,
     /// The outlets that receive the current message; kept to reuse its memory.
-    told: Told,
+    matched: MatchedOutlets,
     /// Whether an outlet received a message since the last flush.
     has_unflushed: bool,
 }
 
-struct Subscriber {
-    ear: Ear,
+struct BusSubscriber {
+    delivery: Delivery,
     channels: BTreeSet<Rc<[u8]>>,
     patterns: BTreeSet<Rc<[u8]>>,
 }
 
 /// Where the messages of a subscriber go.
-enum Ear {
+enum Delivery {
     Connection(Rc<Outbox>),
     Outlet(SharedOutlet),
 }
@@ -69,7 +69,7 @@ enum Ear {
 impl Broker {
     /// Creates a bus without subscribers.
     pub fn new(settings: BusSettings) -> Self {
-        let memory = Memory::default();
+        let memory = BusMemory::default();
         Self {
             bus: Rc::default(),
             settings: Rc::new(settings),
@@ -91,7 +91,7 @@ impl Broker {
 
     /// Attaches `outlet`, without subscriptions.
     pub fn attach(&self, outlet: impl Outlet + 'static) -> OutletHandle {
-        let id = self.join(Ear::Outlet(Rc::new(RefCell::new(outlet))));
+        let id = self.add_subscriber(Delivery::Outlet(Rc::new(RefCell::new(outlet))));
         OutletHandle::new(self.clone(), id)
     }
 
@@ -101,15 +101,16 @@ impl Broker {
         if matches!(payload, Payload::TooLarge(_)) {
             self.stats.message_was_oversized();
         }
-        let (mut told, delivered) = self.bus.borrow_mut().deal(channel, payload, &self.memory);
+        let (mut matched, delivered) =
+            self.bus.borrow_mut().distribute(channel, payload, &self.memory);
         self.enforce_memory();
-        for (outlet, pattern) in told.drain(..) {
+        for (outlet, pattern) in matched.drain(..) {
             match outlet.try_borrow_mut() {
                 Ok(mut outlet) => outlet.message(pattern.as_deref(), channel, payload),
                 Err(_) => tracing::error!("an outlet does not receive what it publishes"),
             }
         }
-        self.bus.borrow_mut().told = told;
+        self.bus.borrow_mut().matched = matched;
         delivered
     }
 
@@ -146,19 +147,20 @@ impl Broker {
     /// Closes connections until all of them together are within the memory limit.
     pub(super) fn enforce_memory(&self) {
         while self.memory.used() > self.settings.max_memory {
-            let Some(outbox) = self.bus.borrow().least_busy() else { return };
-            outbox.cut_for_memory();
-            self.stats.cut_for_memory();
+            let Some(outbox) = self.bus.borrow().longest_idle() else { return };
+            outbox.close_for_memory();
+            self.stats.session_closed_for_memory();
         }
     }
 
     /// Adds a connection, without subscriptions.
-    pub(super) fn connect(&self, outbox: Rc<Outbox>) -> SubscriberId {
-        self.join(Ear::Connection(outbox))
+    pub(super) fn add_connection(&self, outbox: Rc<Outbox>) -> SubscriberId {
+        self.add_subscriber(Delivery::Connection(outbox))
     }
 
-    fn join(&self, ear: Ear) -> SubscriberId {
-        let subscriber = Subscriber { ear, channels: BTreeSet::new(), patterns: BTreeSet::new() };
+    fn add_subscriber(&self, delivery: Delivery) -> SubscriberId {
+        let subscriber =
+            BusSubscriber { delivery, channels: BTreeSet::new(), patterns: BTreeSet::new() };
         self.bus.borrow_mut().subscribers.insert(subscriber)
     }
 
@@ -166,7 +168,7 @@ impl Broker {
     pub(super) fn detach(&self, id: SubscriberId) {
         for is_pattern in [false, true] {
             for name in self.names_of(id, is_pattern) {
-                self.leave(id, &name, is_pattern);
+                self.unsubscribe(id, &name, is_pattern);
             }
         }
         // Dropped after the borrow, because an outlet may drop a handle of its own.
@@ -184,30 +186,30 @@ impl Broker {
         if self.bus.borrow().subscriptions >= self.settings.max_subscriptions {
             return Err(TooManySubscriptions);
         }
-        self.follow(id, name, is_pattern);
+        self.subscribe_unlimited(id, name, is_pattern);
         Ok(())
     }
 
     /// Subscribes without a limit. No effect if it is subscribed already.
-    pub(super) fn follow(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
+    pub(super) fn subscribe_unlimited(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
         let bus = &mut *self.bus.borrow_mut();
         let Some(subscriber) = bus.subscribers.get_mut(id) else { return };
-        let roster = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
-        if let Some(name) = roster.enter(name, id) {
-            subscriber.note_name(name.len().cast_signed());
+        let table = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
+        if let Some(name) = table.add(name, id) {
+            subscriber.record_name(name.len().cast_signed());
             subscriber.names_mut(is_pattern).insert(name);
             bus.subscriptions += subscriber.weight();
         }
     }
 
     /// Unsubscribes. No effect if it is not subscribed.
-    pub(super) fn leave(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
+    pub(super) fn unsubscribe(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
         let bus = &mut *self.bus.borrow_mut();
         let Some(subscriber) = bus.subscribers.get_mut(id) else { return };
         if subscriber.names_mut(is_pattern).remove(name) {
-            let roster = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
-            roster.leave(name, id);
-            subscriber.note_name(-name.len().cast_signed());
+            let table = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
+            table.remove(name, id);
+            subscriber.record_name(-name.len().cast_signed());
             bus.subscriptions -= subscriber.weight();
         }
     }
@@ -246,18 +248,23 @@ impl Broker {
     }
 }
 
-impl Bus {
+impl BusState {
     /// Queues a message for connections, and returns the outlets that receive it.
-    fn deal(&mut self, channel: &[u8], payload: &Payload, memory: &Memory) -> (Told, usize) {
-        let mut told = mem::take(&mut self.told);
+    fn distribute(
+        &mut self,
+        channel: &[u8],
+        payload: &Payload,
+        memory: &BusMemory,
+    ) -> (MatchedOutlets, usize) {
+        let mut matched = mem::take(&mut self.matched);
         let mut delivered = 0;
         let mut deliver = |ids: &[SubscriberId], pattern: Option<&Rc<[u8]>>| {
-            let mut wire = Wire::new(channel, pattern, payload, memory);
+            let mut message = EncodedMessage::new(channel, pattern, payload, memory);
             for subscriber in ids.iter().filter_map(|id| self.subscribers.get(*id)) {
-                match &subscriber.ear {
-                    Ear::Connection(outbox) => delivered += usize::from(wire.send(outbox)),
-                    Ear::Outlet(outlet) => {
-                        told.push((Rc::clone(outlet), pattern.cloned()));
+                match &subscriber.delivery {
+                    Delivery::Connection(outbox) => delivered += usize::from(message.send(outbox)),
+                    Delivery::Outlet(outlet) => {
+                        matched.push((Rc::clone(outlet), pattern.cloned()));
                         delivered += 1;
                     }
                 }
@@ -269,30 +276,30 @@ impl Bus {
                 deliver(ids, Some(pattern));
             }
         }
-        self.has_unflushed |= !told.is_empty();
-        (told, delivered)
+        self.has_unflushed |= !matched.is_empty();
+        (matched, delivered)
     }
 
     /// Among the connections that hold much memory, the one that has been idle for longest.
-    fn least_busy(&self) -> Option<Rc<Outbox>> {
+    fn longest_idle(&self) -> Option<Rc<Outbox>> {
         let outboxes =
-            self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.ear {
-                Ear::Connection(outbox) => Some(outbox),
-                Ear::Outlet(_) => None,
+            self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.delivery {
+                Delivery::Connection(outbox) => Some(outbox),
+                Delivery::Outlet(_) => None,
             });
-        let large = outboxes.filter(|outbox| outbox.held() >= BusSettings::SMALL);
-        large.min_by_key(|outbox| outbox.moved()).map(Rc::clone)
+        let candidates = outboxes.filter(|outbox| outbox.held_bytes() >= BusSettings::SMALL);
+        candidates.min_by_key(|outbox| outbox.last_activity()).map(Rc::clone)
     }
 
     fn outlets(&self) -> impl Iterator<Item = SharedOutlet> {
-        self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.ear {
-            Ear::Connection(_) => None,
-            Ear::Outlet(outlet) => Some(Rc::clone(outlet)),
+        self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.delivery {
+            Delivery::Connection(_) => None,
+            Delivery::Outlet(outlet) => Some(Rc::clone(outlet)),
         })
     }
 }
 
-impl Subscriber {
+impl BusSubscriber {
     fn names(&self, is_pattern: bool) -> &BTreeSet<Rc<[u8]>> {
         if is_pattern { &self.patterns } else { &self.channels }
     }
@@ -302,17 +309,17 @@ impl Subscriber {
     }
 
     /// Records a name that was added, or removed if its length is negative.
-    fn note_name(&self, length: isize) {
-        if let Ear::Connection(outbox) = &self.ear {
-            outbox.note_names(length);
+    fn record_name(&self, length: isize) {
+        if let Delivery::Connection(outbox) = &self.delivery {
+            outbox.record_name(length);
         }
     }
 
     /// How much one of its subscriptions counts towards the limit.
     fn weight(&self) -> usize {
-        match self.ear {
-            Ear::Connection(_) => 1,
-            Ear::Outlet(_) => 0,
+        match self.delivery {
+            Delivery::Connection(_) => 1,
+            Delivery::Outlet(_) => 0,
         }
     }
 }

@@ -9,35 +9,35 @@ use bytes::Bytes;
 
 /// The total, in bytes; a cheap handle. Atomic, because messages may be dropped on another thread.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Memory(Arc<AtomicUsize>);
+pub(super) struct BusMemory(Arc<AtomicUsize>);
 
 /// A part of the total, released on drop.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct MemoryPart {
     bytes: Cell<usize>,
-    memory: Memory,
+    memory: BusMemory,
 }
 
 /// A message shared by several connections: counted once, until the last of them drops it.
-struct Shared {
+struct CountedBytes {
     bytes: Bytes,
-    memory: Memory,
+    memory: BusMemory,
 }
 
-impl Memory {
+impl BusMemory {
     pub(super) fn used(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Creates an empty part.
-    pub(super) fn part(&self) -> Held {
-        Held { bytes: Cell::new(0), memory: self.clone() }
+    pub(super) fn part(&self) -> MemoryPart {
+        MemoryPart { bytes: Cell::new(0), memory: self.clone() }
     }
 
     /// Returns the same bytes, counted until they are dropped.
-    pub(super) fn share(&self, bytes: Bytes) -> Bytes {
+    pub(super) fn count(&self, bytes: Bytes) -> Bytes {
         self.add(bytes.len());
-        Bytes::from_owner(Shared { bytes, memory: self.clone() })
+        Bytes::from_owner(CountedBytes { bytes, memory: self.clone() })
     }
 
     fn add(&self, bytes: usize) {
@@ -49,7 +49,7 @@ impl Memory {
     }
 }
 
-impl Held {
+impl MemoryPart {
     pub(super) fn bytes(&self) -> usize {
         self.bytes.get()
     }
@@ -65,19 +65,19 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryPart {
     fn drop(&mut self) {
         self.set(0);
     }
 }
 
-impl AsRef<[u8]> for Shared {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Shared {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.memory.sub(self.bytes.len());
     }
@@ -87,17 +87,17 @@ impl Drop for Shared {
 mod tests {
     use bytes::Bytes;
 
-    use super::Memory;
+    use super::BusMemory;
 
     #[test]
     fn shared_bytes_are_counted_once_and_released_on_drop() {
-        let memory = Memory::default();
+        let memory = BusMemory::default();
         let (one, other) = (memory.part(), memory.part());
         one.set(100);
         other.set(10);
         one.set(50);
         assert_eq!((memory.used(), one.bytes()), (60, 50));
-        let message = memory.share(Bytes::from(vec![0; 1000]));
+        let message = memory.count(Bytes::from(vec![0; 1000]));
         let again = message.clone();
         assert_eq!(memory.used(), 1060);
         drop(message);

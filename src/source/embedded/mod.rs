@@ -11,23 +11,23 @@
 mod broker;
 mod command;
 mod glob;
+mod hub_feed;
 mod listener;
 mod memory;
+mod message;
 mod outbox;
 mod outlet;
 mod reply;
-mod roster;
 mod session;
-mod source;
 mod stats;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 pub use broker::Broker;
+pub(crate) use hub_feed::feed_hub;
 pub use listener::serve;
 pub use outlet::{Outlet, OutletHandle};
-pub(crate) use source::listen;
 pub use stats::BusStats;
 
 /// The limits of the bus.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::broker::Broker;
-use super::roster::SubscriberId;
+use super::subscriptions::SubscriberId;
 use crate::event::Payload;
 
 /// A subscriber inside this process.
@@ -40,22 +40,22 @@ impl OutletHandle {
 
     /// Subscribes to `channel`.
     pub fn subscribe(&self, channel: &[u8]) {
-        self.broker.follow(self.id, channel, false);
+        self.broker.subscribe_unlimited(self.id, channel, false);
     }
 
     /// Subscribes to all channels that match `pattern`.
     pub fn psubscribe(&self, pattern: &[u8]) {
-        self.broker.follow(self.id, pattern, true);
+        self.broker.subscribe_unlimited(self.id, pattern, true);
     }
 
     /// Unsubscribes from `channel`.
     pub fn unsubscribe(&self, channel: &[u8]) {
-        self.broker.leave(self.id, channel, false);
+        self.broker.unsubscribe(self.id, channel, false);
     }
 
     /// Unsubscribes from `pattern`.
     pub fn punsubscribe(&self, pattern: &[u8]) {
-        self.broker.leave(self.id, pattern, true);
+        self.broker.unsubscribe(self.id, pattern, true);
     }
 }
 

@@ -13,23 +13,23 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::Broker;
-use super::command::{Client, Next};
+use super::command::{BusClient, CommandFlow};
 use super::outbox::Outbox;
 use crate::source::resp::{Limits, ProtocolError, RequestDecoder, Value};
 
 /// Bytes per read, at most. A message that is kept keeps this many bytes alive.
-const READ: usize = 16 << 10;
+const MAX_READ: usize = 16 << 10;
 
 /// While this many bytes are queued, no more commands are read: a client that does not read its
 /// replies is not served, and costs no memory.
-const PAUSE: usize = 1 << 20;
+const MAX_UNREAD_REPLY_BYTES: usize = 1 << 20;
 
 /// How long the remaining replies may take after a client has closed its sending side or sent QUIT.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a session ended.
 #[derive(Debug)]
-enum End {
+enum SessionEnd {
     /// The client closed the connection, or sent QUIT.
     Closed,
     /// The bus was stopped.
@@ -43,8 +43,8 @@ enum End {
     Failed(io::Error),
 }
 
-struct Session {
-    client: Client,
+struct BusSession {
+    client: BusClient,
     outbox: Rc<Outbox>,
     decoder: RequestDecoder,
     buf: BytesMut,
@@ -60,11 +60,11 @@ pub(super) async fn run(
     broker: Broker,
     stop: CancellationToken,
 ) {
-    let mut session = Session::new(&broker, peer);
+    let mut session = BusSession::new(&broker, peer);
     let end = session.serve(&mut reader, &mut writer, &stop).await;
     broker.counters().session_closed();
     match end {
-        End::SlowSubscriber => {
+        SessionEnd::SlowSubscriber => {
             broker.counters().subscriber_was_slow();
             broker.warn("slow_subscriber", |held_back| {
                 const MESSAGE: &str =
@@ -72,11 +72,11 @@ pub(super) async fn run(
                 tracing::warn!(%peer, held_back, "{MESSAGE}");
             });
         }
-        End::Memory => broker.warn("memory", |held_back| {
+        SessionEnd::Memory => broker.warn("memory", |held_back| {
             const MESSAGE: &str = "embedded bus: limits.bus_memory reached: idle connection closed";
             tracing::warn!(%peer, held_back, "{MESSAGE}");
         }),
-        End::Http => {
+        SessionEnd::Http => {
             broker.counters().http_request_closed();
             broker.warn("http", |held_back| {
                 const MESSAGE: &str =
@@ -84,17 +84,21 @@ pub(super) async fn run(
                 tracing::warn!(%peer, held_back, "{MESSAGE}");
             });
         }
-        End::Failed(error) => tracing::debug!(%peer, %error, "embedded bus: connection failed"),
-        End::Closed | End::Stopped => tracing::debug!(%peer, "embedded bus: connection closed"),
+        SessionEnd::Failed(error) => {
+            tracing::debug!(%peer, %error, "embedded bus: connection failed");
+        }
+        SessionEnd::Closed | SessionEnd::Stopped => {
+            tracing::debug!(%peer, "embedded bus: connection closed");
+        }
     }
 }
 
-impl Session {
+impl BusSession {
     fn new(broker: &Broker, peer: SocketAddr) -> Self {
         let number = broker.counters().session_opened();
         let outbox = broker.outbox();
         Self {
-            client: Client::new(broker.clone(), Rc::clone(&outbox), peer, number),
+            client: BusClient::new(broker.clone(), Rc::clone(&outbox), peer, number),
             outbox,
             decoder: RequestDecoder::new(Limits::with_max_bulk(broker.settings().max_event_bytes)),
             buf: BytesMut::new(),
@@ -107,42 +111,42 @@ impl Session {
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
         stop: &CancellationToken,
-    ) -> End {
+    ) -> SessionEnd {
         loop {
-            if self.outbox.is_cut() {
-                return End::Memory;
+            if self.outbox.is_closed_for_memory() {
+                return SessionEnd::Memory;
             }
             if self.outbox.has_overflowed() {
-                return End::SlowSubscriber;
+                return SessionEnd::SlowSubscriber;
             }
-            let wants_more = self.outbox.len() < PAUSE;
-            if wants_more && self.has_commands {
+            let may_read = self.outbox.len() < MAX_UNREAD_REPLY_BYTES;
+            if may_read && self.has_commands {
                 match self.run_batch() {
-                    Next::Continue => continue,
-                    Next::Close => return self.finish(writer).await,
-                    Next::Abort => return End::Http,
+                    CommandFlow::Continue => continue,
+                    CommandFlow::Close => return self.finish(writer).await,
+                    CommandFlow::Abort => return SessionEnd::Http,
                 }
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return End::Stopped,
+                () = stop.cancelled() => return SessionEnd::Stopped,
                 written = self.outbox.write_to(writer), if !self.outbox.is_empty() => {
                     if let Err(error) = written {
-                        return End::Failed(error);
+                        return SessionEnd::Failed(error);
                     }
                 }
                 () = self.outbox.changed() => {}
-                read = read_some(reader, &mut self.buf), if wants_more => match read {
+                read = read_some(reader, &mut self.buf), if may_read => match read {
                     Ok(0) => return self.finish(writer).await,
                     Ok(_) => self.has_commands = true,
-                    Err(error) => return End::Failed(error),
+                    Err(error) => return SessionEnd::Failed(error),
                 },
             }
         }
     }
 
     /// Writes what is queued, for a client that sends nothing more but may still read.
-    async fn finish(&self, writer: &mut (impl AsyncWrite + Unpin)) -> End {
+    async fn finish(&self, writer: &mut (impl AsyncWrite + Unpin)) -> SessionEnd {
         let all = async {
             while !self.outbox.is_empty() {
                 self.outbox.write_to(writer).await?;
@@ -150,39 +154,39 @@ impl Session {
             Ok(())
         };
         match time::timeout(LAST_WRITE_TIMEOUT, all).await {
-            Ok(Err(error)) => End::Failed(error),
-            Ok(Ok(())) | Err(_) => End::Closed,
+            Ok(Err(error)) => SessionEnd::Failed(error),
+            Ok(Ok(())) | Err(_) => SessionEnd::Closed,
         }
     }
 
     /// Runs the commands that were read as one batch, then flushes the outlets.
-    fn run_batch(&mut self) -> Next {
-        let mut next = Next::Continue;
-        while matches!(next, Next::Continue) && self.outbox.len() < PAUSE {
+    fn run_batch(&mut self) -> CommandFlow {
+        let mut next = CommandFlow::Continue;
+        while matches!(next, CommandFlow::Continue) && self.outbox.len() < MAX_UNREAD_REPLY_BYTES {
             match self.decoder.decode(&mut self.buf) {
                 Ok(Some(request)) => next = self.client.run(request),
                 Ok(None) => {
                     self.has_commands = false;
                     break;
                 }
-                Err(error) => next = self.refuse(error),
+                Err(error) => next = self.protocol_error(error),
             }
         }
-        self.client.end_batch();
+        self.client.flush_outlets();
         let unfinished = self.decoder.held_bytes() + self.buf.len();
-        self.outbox.note_read(unfinished + self.client.held());
+        self.outbox.record_read(unfinished + self.client.held_bytes());
         self.client.enforce_memory();
         next
     }
 
-    fn refuse(&self, error: ProtocolError) -> Next {
+    fn protocol_error(&self, error: ProtocolError) -> CommandFlow {
         self.outbox.reply(Value::Error(format!("ERR Protocol error: {error}").into()));
-        Next::Close
+        CommandFlow::Close
     }
 }
 
 async fn read_some(reader: &mut (impl AsyncRead + Unpin), buf: &mut BytesMut) -> io::Result<usize> {
-    buf.reserve(READ);
-    // At most `READ` bytes, even if the buffer has more space, so that a batch stays short.
-    reader.take(READ as u64).read_buf(buf).await
+    buf.reserve(MAX_READ);
+    // At most `MAX_READ` bytes, even if the buffer has more space, so that a batch stays short.
+    reader.take(MAX_READ as u64).read_buf(buf).await
 }

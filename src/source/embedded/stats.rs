@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::memory::Memory;
+use super::memory::BusMemory;
 
 /// Counters of one bus since its start.
 #[derive(Debug, Default)]
@@ -13,12 +13,12 @@ pub struct BusStats {
     slow_subscribers: AtomicU64,
     http_requests: AtomicU64,
     oversized_messages: AtomicU64,
-    cut_for_memory: AtomicU64,
-    memory: Memory,
+    closed_for_memory: AtomicU64,
+    memory: BusMemory,
 }
 
 impl BusStats {
-    pub(super) fn new(memory: Memory) -> Self {
+    pub(super) fn new(memory: BusMemory) -> Self {
         Self { memory, ..Self::default() }
     }
 
@@ -28,15 +28,15 @@ impl BusStats {
     }
 
     /// Connections closed because all of them together held too much.
-    pub fn cut_for_memory_so_far(&self) -> u64 {
-        get(&self.cut_for_memory)
+    pub fn closed_for_memory(&self) -> u64 {
+        get(&self.closed_for_memory)
     }
 
     /// Connections refused or closed since the start, by reason.
-    pub fn cuts(&self) -> [(&'static str, u64); 4] {
+    pub fn connections_closed(&self) -> [(&'static str, u64); 4] {
         [
             ("http", self.http_requests()),
-            ("memory", self.cut_for_memory_so_far()),
+            ("memory", self.closed_for_memory()),
             ("sessions", self.sessions_refused()),
             ("slow_subscriber", self.slow_subscribers()),
         ]
@@ -88,8 +88,8 @@ impl BusStats {
         add(&self.http_requests);
     }
 
-    pub(super) fn cut_for_memory(&self) {
-        add(&self.cut_for_memory);
+    pub(super) fn session_closed_for_memory(&self) {
+        add(&self.closed_for_memory);
     }
 
     pub(super) fn message_was_oversized(&self) {

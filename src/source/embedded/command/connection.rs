@@ -2,13 +2,13 @@
 
 use super::error::CommandError;
 use super::words::Words;
-use super::{Client, Outcome, server};
+use super::{BusClient, Outcome, server};
 use crate::source::embedded::BusSettings;
 use crate::source::embedded::reply;
 use crate::source::resp::{RespVersion, Value};
 
 /// `PING [message]`; a RESP2 client that is subscribed gets the reply as an array.
-pub(super) fn ping(client: &mut Client, words: &Words) -> Outcome {
+pub(super) fn ping(client: &mut BusClient, words: &Words) -> Outcome {
     let message = words.from(1).next().transpose()?.cloned();
     if client.is_subscriber_only() {
         let message = Value::Bulk(message.unwrap_or_default());
@@ -17,23 +17,23 @@ pub(super) fn ping(client: &mut Client, words: &Words) -> Outcome {
     Ok(message.map_or_else(|| reply::simple("PONG"), Value::Bulk))
 }
 
-pub(super) fn echo(_: &mut Client, words: &Words) -> Outcome {
+pub(super) fn echo(_: &mut BusClient, words: &Words) -> Outcome {
     Ok(Value::Bulk(words.bytes(1)?.clone()))
 }
 
 /// Accepted and ignored: there are no databases, and pub/sub does not depend on them.
-pub(super) fn select(_: &mut Client, words: &Words) -> Outcome {
+pub(super) fn select(_: &mut BusClient, words: &Words) -> Outcome {
     words.number(1)?;
     Ok(reply::ok())
 }
 
 /// Accepted and ignored: there are no passwords. Anyone who can connect may publish.
-pub(super) fn auth(_: &mut Client, _: &Words) -> Outcome {
+pub(super) fn auth(_: &mut BusClient, _: &Words) -> Outcome {
     Ok(reply::ok())
 }
 
 /// `HELLO [version [AUTH user password] [SETNAME name]]`
-pub(super) fn hello(client: &mut Client, words: &Words) -> Outcome {
+pub(super) fn hello(client: &mut BusClient, words: &Words) -> Outcome {
     let protocol = match words.len() {
         1 => client.outbox.protocol(),
         _ => protocol(words.bytes(1)?)?,
@@ -72,7 +72,7 @@ fn hello_options(words: &Words) -> Result<Option<&[u8]>, CommandError> {
 }
 
 /// `CLIENT …`: what client libraries send after connecting.
-pub(super) fn client(client: &mut Client, words: &Words) -> Outcome {
+pub(super) fn client(client: &mut BusClient, words: &Words) -> Outcome {
     match (words.keyword(1)?.as_str(), words.len()) {
         ("setname", 3) => {
             set_name(client, words.bytes(2)?)?;
@@ -91,7 +91,7 @@ pub(super) fn client(client: &mut Client, words: &Words) -> Outcome {
     }
 }
 
-fn set_name(client: &mut Client, name: &[u8]) -> Result<(), CommandError> {
+fn set_name(client: &mut BusClient, name: &[u8]) -> Result<(), CommandError> {
     if name.len() > BusSettings::MAX_NAME_BYTES {
         return Err(CommandError::NameTooLong(name.len()));
     }
@@ -100,7 +100,7 @@ fn set_name(client: &mut Client, name: &[u8]) -> Result<(), CommandError> {
 }
 
 /// One line of `CLIENT LIST`, for the client itself. Other clients are not disclosed.
-fn description(client: &Client) -> String {
+fn description(client: &BusClient) -> String {
     format!(
         "id={} addr={} name={} sub={} psub={} resp={}\n",
         client.number,
@@ -112,16 +112,16 @@ fn description(client: &Client) -> String {
     )
 }
 
-pub(super) fn quit(client: &mut Client, _: &Words) -> Outcome {
-    client.is_leaving = true;
+pub(super) fn quit(client: &mut BusClient, _: &Words) -> Outcome {
+    client.is_closing = true;
     Ok(reply::ok())
 }
 
 /// Resets the connection to its initial state.
-pub(super) fn reset(client: &mut Client, _: &Words) -> Outcome {
+pub(super) fn reset(client: &mut BusClient, _: &Words) -> Outcome {
     for is_pattern in [false, true] {
         for name in client.broker.names_of(client.id, is_pattern) {
-            client.broker.leave(client.id, &name, is_pattern);
+            client.broker.unsubscribe(client.id, &name, is_pattern);
         }
     }
     client.transaction = None;

@@ -1,6 +1,6 @@
 //! The commands of the bus. Does not know sockets.
 //!
-//! A command is a row of [`table`] and a function in one of the submodules: it gets the [`Client`]
+//! A command is a row of [`table`] and a function in one of the submodules: it gets the [`BusClient`]
 //! and the words of the command, and returns the reply. Arguments and replies are those of Redis
 //! (<https://redis.io/docs/latest/commands/>).
 
@@ -17,12 +17,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use self::error::CommandError;
-use self::table::Spec;
+use self::table::CommandSpec;
 use self::transaction::Transaction;
 use self::words::Words;
 use super::broker::Broker;
 use super::outbox::Outbox;
-use super::roster::SubscriberId;
+use super::subscriptions::SubscriberId;
 use crate::source::resp::{Request, RespVersion, Value};
 
 /// The result of a command: its (last) reply.
@@ -30,7 +30,7 @@ type Outcome = Result<Value, CommandError>;
 
 /// How a session continues after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum CommandFlow {
     /// Runs the next command.
     Continue,
     /// Closes the connection when all replies have been written.
@@ -40,7 +40,7 @@ pub(super) enum Next {
 }
 
 /// One connection, as its commands see it. Removed from the bus on drop.
-pub(super) struct Client {
+pub(super) struct BusClient {
     broker: Broker,
     outbox: Rc<Outbox>,
     peer: SocketAddr,
@@ -49,12 +49,12 @@ pub(super) struct Client {
     number: u64,
     name: Box<[u8]>,
     transaction: Option<Transaction>,
-    is_leaving: bool,
+    is_closing: bool,
 }
 
-impl Client {
+impl BusClient {
     pub(super) fn new(broker: Broker, outbox: Rc<Outbox>, peer: SocketAddr, number: u64) -> Self {
-        let id = broker.connect(Rc::clone(&outbox));
+        let id = broker.add_connection(Rc::clone(&outbox));
         Self {
             broker,
             outbox,
@@ -63,28 +63,28 @@ impl Client {
             number,
             name: Box::default(),
             transaction: None,
-            is_leaving: false,
+            is_closing: false,
         }
     }
 
     /// Runs one command, and queues its replies.
-    pub(super) fn run(&mut self, request: Request) -> Next {
+    pub(super) fn run(&mut self, request: Request) -> CommandFlow {
         if is_http(&request) {
-            return Next::Abort;
+            return CommandFlow::Abort;
         }
-        let reply = self.answer(Words::new(request.words)).unwrap_or_else(|error| {
+        let reply = self.execute(Words::new(request.words)).unwrap_or_else(|error| {
             if let Some(transaction) = &mut self.transaction {
-                transaction.note(&error);
+                transaction.record_error(&error);
             }
             error.into()
         });
         self.outbox.reply(reply);
-        if self.is_leaving { Next::Close } else { Next::Continue }
+        if self.is_closing { CommandFlow::Close } else { CommandFlow::Continue }
     }
 
     /// Bytes held by commands queued for EXEC.
-    pub(super) fn held(&self) -> usize {
-        self.transaction.as_ref().map_or(0, Transaction::held)
+    pub(super) fn held_bytes(&self) -> usize {
+        self.transaction.as_ref().map_or(0, Transaction::held_bytes)
     }
 
     /// Closes connections, perhaps this one, if all of them together hold too much.
@@ -93,20 +93,20 @@ impl Client {
     }
 
     /// Flushes the outlets: no more commands are ready.
-    pub(super) fn end_batch(&self) {
+    pub(super) fn flush_outlets(&self) {
         self.broker.flush();
     }
 
-    fn answer(&mut self, words: Words) -> Outcome {
-        let spec = Spec::find(words.name()?).ok_or_else(|| CommandError::unknown(&words))?;
-        if !spec.words.contains(&words.len()) {
+    fn execute(&mut self, words: Words) -> Outcome {
+        let spec = CommandSpec::find(words.name()?).ok_or_else(|| CommandError::unknown(&words))?;
+        if !spec.arity.contains(&words.len()) {
             return Err(CommandError::WrongNumberOfArguments(spec.name));
         }
         if self.is_subscriber_only() && !spec.runs_while_subscribed {
             return Err(CommandError::NotWhileSubscribed(spec.name));
         }
         match &mut self.transaction {
-            Some(transaction) if !spec.steers_transaction => transaction.queue(spec, &words),
+            Some(transaction) if !spec.controls_transaction => transaction.queue(spec, &words),
             _ => (spec.run)(self, &words),
         }
     }
@@ -118,7 +118,7 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+impl Drop for BusClient {
     fn drop(&mut self) {
         self.broker.detach(self.id);
     }

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::error::CommandError;
-use super::table::Spec;
+use super::table::CommandSpec;
 use super::words::Words;
-use super::{Client, Outcome};
+use super::{BusClient, Outcome};
 use crate::source::embedded::reply;
 use crate::source::resp::{RespVersion, Value};
 
@@ -34,7 +34,7 @@ pub(super) fn version_number(protocol: RespVersion) -> i64 {
 }
 
 /// `INFO [section …]`: only fields that apply to the bus; ioredis waits for `loading:0`.
-pub(super) fn info(client: &mut Client, words: &Words) -> Outcome {
+pub(super) fn info(client: &mut BusClient, words: &Words) -> Outcome {
     let mut wanted = Vec::new();
     for index in 1..words.len() {
         wanted.push(words.keyword(index)?);
@@ -56,7 +56,7 @@ pub(super) fn info(client: &mut Client, words: &Words) -> Outcome {
 
 type Section = (&'static str, Vec<(&'static str, String)>);
 
-fn sections(client: &Client) -> [Section; 5] {
+fn sections(client: &BusClient) -> [Section; 5] {
     let stats = client.broker.counters();
     [
         (
@@ -91,21 +91,21 @@ fn sections(client: &Client) -> [Section; 5] {
 
 /// `COMMAND [COUNT | DOCS | INFO | LIST]`: without documentation, but a valid reply for an
 /// interactive redis-cli.
-pub(super) fn command(_: &mut Client, words: &Words) -> Outcome {
+pub(super) fn command(_: &mut BusClient, words: &Words) -> Outcome {
     if words.len() == 1 {
         return Ok(Value::Array(Vec::new()));
     }
     match words.keyword(1)?.as_str() {
-        "count" => Ok(reply::count(Spec::names().len())),
+        "count" => Ok(reply::count(CommandSpec::names().len())),
         "docs" => Ok(Value::Map(Vec::new())),
         "info" => Ok(Value::Array(vec![Value::Null; words.len() - 2])),
-        "list" => Ok(Value::Array(Spec::names().map(reply::bulk).collect())),
+        "list" => Ok(Value::Array(CommandSpec::names().map(reply::bulk).collect())),
         _ => Err(CommandError::unknown_subcommand("command", words)),
     }
 }
 
 /// `CONFIG GET` finds nothing; `CONFIG SET` is not supported.
-pub(super) fn config(_: &mut Client, words: &Words) -> Outcome {
+pub(super) fn config(_: &mut BusClient, words: &Words) -> Outcome {
     match words.keyword(1)?.as_str() {
         "get" => Ok(Value::Map(Vec::new())),
         "set" | "rewrite" => Err(CommandError::NoConfiguration),

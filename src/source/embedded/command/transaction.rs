@@ -3,45 +3,42 @@
 use std::mem;
 
 use super::error::CommandError;
-use super::table::Spec;
+use super::table::CommandSpec;
 use super::words::Words;
-use super::{Client, Outcome};
+use super::{BusClient, Outcome};
 use crate::source::embedded::reply;
 use crate::source::resp::Value;
 
 /// The commands queued for EXEC.
 #[derive(Default)]
 pub(super) struct Transaction {
-    queued: Vec<(&'static Spec, Words)>,
+    queued: Vec<(&'static CommandSpec, Words)>,
     bytes: usize,
     max_bytes: usize,
     /// A command was rejected, so EXEC aborts.
-    is_broken: bool,
+    is_aborted: bool,
 }
 
 impl Transaction {
     const MAX_COMMANDS: usize = 10_000;
 
     /// Bytes that queued commands may hold in addition to one message of the maximum length.
-    const BESIDE_ONE_MESSAGE: usize = 1 << 20;
+    const EXTRA_BYTES: usize = 1 << 20;
 
     fn new(max_event_bytes: usize) -> Self {
-        Self {
-            max_bytes: max_event_bytes.saturating_add(Self::BESIDE_ONE_MESSAGE),
-            ..Self::default()
-        }
+        Self { max_bytes: max_event_bytes.saturating_add(Self::EXTRA_BYTES), ..Self::default() }
     }
 
     /// Bytes held by the queued commands.
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         if self.queued.is_empty() { 0 } else { self.bytes }
     }
 
-    pub(super) fn queue(&mut self, spec: &'static Spec, words: &Words) -> Outcome {
+    pub(super) fn queue(&mut self, spec: &'static CommandSpec, words: &Words) -> Outcome {
         if !spec.runs_in_transaction {
             return Err(CommandError::NotInTransaction(spec.name));
         }
-        self.bytes += words.bytes_held();
+        self.bytes += words.held_bytes();
         if self.queued.len() >= Self::MAX_COMMANDS || self.bytes > self.max_bytes {
             self.queued = Vec::new();
             return Err(CommandError::TransactionTooLong);
@@ -52,12 +49,12 @@ impl Transaction {
 
     /// An error while commands are queued aborts the transaction; a nested MULTI does not, as in
     /// Redis.
-    pub(super) fn note(&mut self, error: &CommandError) {
-        self.is_broken |= *error != CommandError::NestedMulti;
+    pub(super) fn record_error(&mut self, error: &CommandError) {
+        self.is_aborted |= *error != CommandError::NestedMulti;
     }
 }
 
-pub(super) fn multi(client: &mut Client, _: &Words) -> Outcome {
+pub(super) fn multi(client: &mut BusClient, _: &Words) -> Outcome {
     if client.transaction.is_some() {
         return Err(CommandError::NestedMulti);
     }
@@ -65,9 +62,9 @@ pub(super) fn multi(client: &mut Client, _: &Words) -> Outcome {
     Ok(reply::ok())
 }
 
-pub(super) fn exec(client: &mut Client, _: &Words) -> Outcome {
+pub(super) fn exec(client: &mut BusClient, _: &Words) -> Outcome {
     let mut transaction = client.transaction.take().ok_or(CommandError::WithoutMulti("EXEC"))?;
-    if transaction.is_broken {
+    if transaction.is_aborted {
         return Err(CommandError::TransactionAborted);
     }
     let queued = mem::take(&mut transaction.queued);
@@ -77,7 +74,7 @@ pub(super) fn exec(client: &mut Client, _: &Words) -> Outcome {
     Ok(Value::Array(replies.collect()))
 }
 
-pub(super) fn discard(client: &mut Client, _: &Words) -> Outcome {
+pub(super) fn discard(client: &mut BusClient, _: &Words) -> Outcome {
     client.transaction.take().ok_or(CommandError::WithoutMulti("DISCARD"))?;
     Ok(reply::ok())
 }

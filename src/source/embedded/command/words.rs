@@ -68,7 +68,7 @@ impl Words {
     }
 
     /// Bytes held by these words.
-    pub(super) fn bytes_held(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         let held = |word: &Value| word.as_bytes().map_or(0, Bytes::len) + size_of::<Value>();
         self.0.iter().map(held).sum()
     }

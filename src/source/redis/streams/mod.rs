@@ -1,7 +1,7 @@
 //! Redis Streams: reads all followed streams for ever, and ranges of their past on request.
 //!
-//! Each set of streams has a connection that blocks in `XREAD BLOCK` ([`blocking_reader`]). One more
-//! connection ([`session`]) sends all other commands: to learn where a stream starts, what it
+//! Each set of streams has a connection that blocks in `XREAD BLOCK` ([`blocking_reader`]). One
+//! more connection ([`session`]) sends all other commands: to learn where a stream starts, what it
 //! contains and whether it is still the same ([`progress`], [`info`]), and to unblock a connection
 //! when its set has changed. All connections are opened and closed together. The streams and the
 //! ids up to which they were read outlive them, so nothing that Redis still has is missed in

@@ -106,8 +106,8 @@ impl RangeRead {
         RangeStep::FetchInfo(Self { read: Some(ReadEntries { entries, is_all }), ..self })
     }
 
-    /// Handles the reply to `XINFO STREAM`. `rolled_back_to` is the entry after which the client has
-    /// to resume if its own was lost in a rollback.
+    /// Handles the reply to `XINFO STREAM`. `rolled_back_to` is the entry after which the client
+    /// has to resume if its own was lost in a rollback.
     pub(super) fn handle_info(
         self,
         info: &StreamInfo,

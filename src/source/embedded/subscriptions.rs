@@ -11,39 +11,39 @@ pub(super) type SubscriberId = usize;
 /// Clients choose the names, so the map uses the standard library's seeded hash, which resists hash
 /// flooding.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct SubscriptionTable {
     names: HashMap<Rc<[u8]>, Vec<SubscriberId>>,
 }
 
-impl Roster {
+impl SubscriptionTable {
     /// Adds `id` to the subscribers of `name`. Returns the stored name, to be shared; `None` if
     /// `id` is subscribed already.
-    pub(super) fn enter(&mut self, name: &[u8], id: SubscriberId) -> Option<Rc<[u8]>> {
-        if let Some((kept, ids)) = self.names.get_key_value(name) {
+    pub(super) fn add(&mut self, name: &[u8], id: SubscriberId) -> Option<Rc<[u8]>> {
+        if let Some((stored, ids)) = self.names.get_key_value(name) {
             if ids.contains(&id) {
                 return None;
             }
-            let kept = Rc::clone(kept);
-            self.names.entry(Rc::clone(&kept)).or_default().push(id);
-            return Some(kept);
+            let stored = Rc::clone(stored);
+            self.names.entry(Rc::clone(&stored)).or_default().push(id);
+            return Some(stored);
         }
-        let kept: Rc<[u8]> = name.into();
-        self.names.insert(Rc::clone(&kept), vec![id]);
-        Some(kept)
+        let stored: Rc<[u8]> = name.into();
+        self.names.insert(Rc::clone(&stored), vec![id]);
+        Some(stored)
     }
 
     /// Removes `id` from the subscribers of `name`, and the name with its last subscriber.
-    pub(super) fn leave(&mut self, name: &[u8], id: SubscriberId) {
+    pub(super) fn remove(&mut self, name: &[u8], id: SubscriberId) {
         let Some(ids) = self.names.get_mut(name) else { return };
-        ids.retain(|entered| *entered != id);
+        ids.retain(|subscriber| *subscriber != id);
         if ids.is_empty() {
             self.names.remove(name);
-            self.give_back_memory();
+            self.shrink();
         }
     }
 
     /// Frees the memory of many names that were removed.
-    fn give_back_memory(&mut self) {
+    fn shrink(&mut self) {
         if self.names.capacity() > 64 && self.names.len() < self.names.capacity() / 8 {
             self.names.shrink_to_fit();
         }
@@ -65,32 +65,32 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
-    use super::Roster;
+    use super::SubscriptionTable;
 
     #[test]
     fn a_name_exists_as_long_as_it_has_subscribers() {
-        let mut roster = Roster::default();
-        assert!(roster.enter(b"news", 1).is_some());
-        assert!(roster.enter(b"news", 1).is_none());
-        assert!(roster.enter(b"news", 2).is_some());
-        assert_eq!(roster.subscribers(b"news"), [1, 2]);
-        roster.leave(b"news", 1);
-        roster.leave(b"other", 1);
-        assert_eq!(roster.subscribers(b"news"), [2]);
-        roster.leave(b"news", 2);
-        assert!(roster.subscribers(b"news").is_empty());
-        assert_eq!(roster.len(), 0);
+        let mut table = SubscriptionTable::default();
+        assert!(table.add(b"news", 1).is_some());
+        assert!(table.add(b"news", 1).is_none());
+        assert!(table.add(b"news", 2).is_some());
+        assert_eq!(table.subscribers(b"news"), [1, 2]);
+        table.remove(b"news", 1);
+        table.remove(b"other", 1);
+        assert_eq!(table.subscribers(b"news"), [2]);
+        table.remove(b"news", 2);
+        assert!(table.subscribers(b"news").is_empty());
+        assert_eq!(table.len(), 0);
     }
 
     #[test]
     fn removing_many_names_frees_their_memory() {
-        let mut roster = Roster::default();
+        let mut table = SubscriptionTable::default();
         for number in 0..10_000_u32 {
-            roster.enter(&number.to_be_bytes(), 1);
+            table.add(&number.to_be_bytes(), 1);
         }
         for number in 0..10_000_u32 {
-            roster.leave(&number.to_be_bytes(), 1);
+            table.remove(&number.to_be_bytes(), 1);
         }
-        assert!(roster.names.capacity() <= 64);
+        assert!(table.names.capacity() <= 64);
     }
 }

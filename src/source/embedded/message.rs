@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::memory::Memory;
+use super::memory::BusMemory;
 use super::outbox::Outbox;
 use super::reply;
 use crate::event::Payload;
@@ -12,21 +12,21 @@ use crate::source::resp::{self, RespVersion, Value};
 
 /// A message, encoded at most once for each RESP version, and only if a connection uses that
 /// version.
-pub(super) struct Wire<'a> {
+pub(super) struct EncodedMessage<'a> {
     channel: &'a [u8],
     pattern: Option<&'a Rc<[u8]>>,
     payload: &'a Payload,
-    memory: &'a Memory,
+    memory: &'a BusMemory,
     resp2: Option<Bytes>,
     resp3: Option<Bytes>,
 }
 
-impl<'a> Wire<'a> {
+impl<'a> EncodedMessage<'a> {
     pub(super) fn new(
         channel: &'a [u8],
         pattern: Option<&'a Rc<[u8]>>,
         payload: &'a Payload,
-        memory: &'a Memory,
+        memory: &'a BusMemory,
     ) -> Self {
         Self { channel, pattern, payload, memory, resp2: None, resp3: None }
     }
@@ -43,7 +43,7 @@ impl<'a> Wire<'a> {
         let encoded = encoded.get_or_insert_with(|| {
             let message = encode(channel, pattern, payload, protocol);
             // A short message is copied into each queue, and counted there.
-            if message.len() <= Outbox::COPIED { message } else { self.memory.share(message) }
+            if message.len() <= Outbox::MAX_COPIED { message } else { self.memory.count(message) }
         });
         outbox.message(encoded);
         true

@@ -23,7 +23,7 @@ impl Outlet for Rc<RefCell<Intake>> {
 }
 
 /// Delivers messages of the bus to the hub, for ever. Owned by the gateway, which drops it.
-pub(crate) async fn listen(broker: Broker, hub: Hub, intake: Intake) {
+pub(crate) async fn feed_hub(broker: Broker, hub: Hub, intake: Intake) {
     let outlet = broker.attach(Rc::new(RefCell::new(intake)));
     loop {
         for (subscription, wish) in hub.wishes().await {
