@@ -27,7 +27,7 @@ const LIVENESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A command whose reply is pending, in the order of sending.
 #[derive(Debug)]
-enum PubSubRequest {
+enum PubSubCommand {
     /// `SUBSCRIBE` or `PSUBSCRIBE`: one push message for each name. These are not confirmed yet.
     Subscribe(VecDeque<Subscription>),
     Unsubscribe(VecDeque<Subscription>),
@@ -40,7 +40,7 @@ enum PubSubRequest {
 pub(super) struct PubSubSession<'a> {
     connection: RedisConnection,
     source: &'a mut PubSub,
-    pending: VecDeque<PubSubRequest>,
+    pending: VecDeque<PubSubCommand>,
     // Subscriptions that Redis refused. Some of them are retried every second.
     refused: HashSet<Subscription>,
     last_read: Instant,
@@ -79,7 +79,7 @@ impl<'a> PubSubSession<'a> {
     async fn serve(&mut self) -> Result<std::convert::Infallible, SourceError> {
         let hub = self.source.hub.clone();
         self.subscribe(hub.followed());
-        self.pending.push_back(PubSubRequest::Resubscribed);
+        self.pending.push_back(PubSubCommand::Resubscribed);
         self.subscribe(vec![self.source.state.probe_subscription()]);
         let mut liveness = tokio::time::interval(LIVENESS_INTERVAL);
         liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -135,7 +135,7 @@ impl<'a> PubSubSession<'a> {
                 Ok(())
             }
             Value::Simple(_) | Value::Bulk(_) => match self.pending.pop_front() {
-                Some(PubSubRequest::Ping) => {
+                Some(PubSubCommand::Ping) => {
                     self.source.intake.end_message();
                     Ok(())
                 }
@@ -193,7 +193,7 @@ impl<'a> PubSubSession<'a> {
 
     fn confirm_subscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
         // An unsolicited confirmation must not be matched to a pending command.
-        let Some(PubSubRequest::Subscribe(names)) = self.pending.front_mut() else {
+        let Some(PubSubCommand::Subscribe(names)) = self.pending.front_mut() else {
             return Err(unexpected_confirmation("subscribe", name));
         };
         let Some(subscription) = pop_named(names, is_pattern, name) else {
@@ -221,7 +221,7 @@ impl<'a> PubSubSession<'a> {
     }
 
     fn confirm_unsubscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
-        let Some(PubSubRequest::Unsubscribe(names)) = self.pending.front_mut() else {
+        let Some(PubSubCommand::Unsubscribe(names)) = self.pending.front_mut() else {
             return Err(unexpected_confirmation("unsubscribe", name));
         };
         if pop_named(names, is_pattern, name).is_none() {
@@ -234,8 +234,8 @@ impl<'a> PubSubSession<'a> {
     }
 
     fn is_unsubscribe_pending(&self, subscription: &Subscription) -> bool {
-        self.pending.iter().any(|request| {
-            matches!(request, PubSubRequest::Unsubscribe(names) if names.contains(subscription))
+        self.pending.iter().any(|command| {
+            matches!(command, PubSubCommand::Unsubscribe(names) if names.contains(subscription))
         })
     }
 
@@ -246,7 +246,7 @@ impl<'a> PubSubSession<'a> {
         let probe = self.source.state.probe_subscription();
         let is_probe = matches!(
             self.pending.front(),
-            Some(PubSubRequest::Subscribe(names)) if names.contains(&probe)
+            Some(PubSubCommand::Subscribe(names)) if names.contains(&probe)
         );
         if is_probe {
             // The self-check works without its probe.
@@ -254,7 +254,7 @@ impl<'a> PubSubSession<'a> {
             self.pending.pop_front();
             return;
         }
-        let Some(PubSubRequest::Subscribe(mut names)) = self.pending.pop_front() else {
+        let Some(PubSubCommand::Subscribe(mut names)) = self.pending.pop_front() else {
             return self.source.report(&error, "Redis refused a command");
         };
         // Names that were unsubscribed since are not retried.
@@ -284,7 +284,7 @@ impl<'a> PubSubSession<'a> {
     }
 
     fn complete_resubscribe(&mut self) {
-        if matches!(self.pending.front(), Some(PubSubRequest::Resubscribed)) {
+        if matches!(self.pending.front(), Some(PubSubCommand::Resubscribed)) {
             self.pending.pop_front();
             self.source.hub.restored();
             self.source.hub.flush();
@@ -308,32 +308,32 @@ impl<'a> PubSubSession<'a> {
     }
 
     fn subscribe(&mut self, subscriptions: Vec<Subscription>) {
-        self.command(subscriptions, ["SUBSCRIBE", "PSUBSCRIBE"], PubSubRequest::Subscribe);
+        self.command(subscriptions, ["SUBSCRIBE", "PSUBSCRIBE"], PubSubCommand::Subscribe);
     }
 
     fn unsubscribe(&mut self, subscriptions: Vec<Subscription>) {
-        self.command(subscriptions, ["UNSUBSCRIBE", "PUNSUBSCRIBE"], PubSubRequest::Unsubscribe);
+        self.command(subscriptions, ["UNSUBSCRIBE", "PUNSUBSCRIBE"], PubSubCommand::Unsubscribe);
     }
 
     fn command(
         &mut self,
         subscriptions: Vec<Subscription>,
         [plain, pattern]: [&str; 2],
-        request: fn(VecDeque<Subscription>) -> PubSubRequest,
+        command: fn(VecDeque<Subscription>) -> PubSubCommand,
     ) {
         let (patterns, channels): (Vec<_>, Vec<_>) =
             subscriptions.into_iter().partition(|subscription| subscription.is_pattern);
         for (name, subscriptions) in [(plain, channels), (pattern, patterns)] {
             for chunk in subscriptions.chunks(MAX_NAMES) {
                 self.connection.queue(name, chunk.iter().map(|s| s.name.as_str()));
-                self.pending.push_back(request(chunk.iter().cloned().collect()));
+                self.pending.push_back(command(chunk.iter().cloned().collect()));
             }
         }
     }
 
     fn check_liveness(&mut self) -> Result<(), SourceError> {
         let is_ping_pending =
-            self.pending.iter().any(|request| matches!(request, PubSubRequest::Ping));
+            self.pending.iter().any(|command| matches!(command, PubSubCommand::Ping));
         let silence = self.last_read.elapsed();
         // Silence must be found twice: after this process was suspended, data that has arrived is
         // read first.
@@ -344,7 +344,7 @@ impl<'a> PubSubSession<'a> {
         }
         if silence >= PING_INTERVAL && !is_ping_pending {
             self.connection.queue("PING", [].into_iter());
-            self.pending.push_back(PubSubRequest::Ping);
+            self.pending.push_back(PubSubCommand::Ping);
         }
         Ok(())
     }
@@ -353,7 +353,7 @@ impl<'a> PubSubSession<'a> {
     /// the whole command.
     fn retry_refused(&mut self) {
         let is_subscribing =
-            self.pending.iter().any(|request| matches!(request, PubSubRequest::Subscribe(_)));
+            self.pending.iter().any(|command| matches!(command, PubSubCommand::Subscribe(_)));
         if is_subscribing {
             return;
         }

@@ -122,21 +122,21 @@ impl Parser {
             };
             self.end_line(line, &mut emit);
         }
-        self.line.push(chunk, self.room());
+        self.line.push(chunk, self.line_limit());
     }
 
     /// How many bytes of a line are worth buffering: enough for any field that still fits the
     /// event.
-    fn room(&self) -> usize {
+    fn line_limit(&self) -> usize {
         const LONGEST_BEGINNING: usize = "\u{feff}event: ".len();
         self.max_event_bytes.saturating_sub(self.block.kept).saturating_add(LONGEST_BEGINNING)
     }
 
     fn end_line(&mut self, end: &[u8], emit: &mut impl FnMut(SseItem)) {
-        if self.line.is_empty() && end.len() <= self.room() {
+        if self.line.is_empty() && end.len() <= self.line_limit() {
             return self.read_line(end, 0, emit);
         }
-        self.line.push(end, self.room());
+        self.line.push(end, self.line_limit());
         let PartialLine { kept, skipped } = mem::take(&mut self.line);
         self.read_line(&kept, skipped, emit);
     }
@@ -228,9 +228,9 @@ impl PartialLine {
         self.kept.is_empty()
     }
 
-    /// Appends `bytes`, but buffers at most `room` bytes of the line.
-    fn push(&mut self, bytes: &[u8], room: usize) {
-        let kept = bytes.len().min(room.saturating_sub(self.kept.len()));
+    /// Appends `bytes`, but buffers at most `limit` bytes of the line.
+    fn push(&mut self, bytes: &[u8], limit: usize) {
+        let kept = bytes.len().min(limit.saturating_sub(self.kept.len()));
         self.kept.extend_from_slice(&bytes[..kept]);
         self.skipped += (bytes.len() - kept) as u64;
     }

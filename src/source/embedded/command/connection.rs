@@ -2,13 +2,13 @@
 
 use super::error::CommandError;
 use super::words::Words;
-use super::{BusClient, Outcome, server};
+use super::{BusClient, CommandResult, server};
 use crate::source::embedded::BusSettings;
 use crate::source::embedded::reply;
 use crate::source::resp::{RespVersion, Value};
 
 /// `PING [message]`; a RESP2 client that is subscribed gets the reply as an array.
-pub(super) fn ping(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn ping(client: &mut BusClient, words: &Words) -> CommandResult {
     let message = words.from(1).next().transpose()?.cloned();
     if client.is_subscriber_only() {
         let message = Value::Bulk(message.unwrap_or_default());
@@ -17,23 +17,23 @@ pub(super) fn ping(client: &mut BusClient, words: &Words) -> Outcome {
     Ok(message.map_or_else(|| reply::simple("PONG"), Value::Bulk))
 }
 
-pub(super) fn echo(_: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn echo(_: &mut BusClient, words: &Words) -> CommandResult {
     Ok(Value::Bulk(words.bytes(1)?.clone()))
 }
 
 /// Accepted and ignored: there are no databases, and pub/sub does not depend on them.
-pub(super) fn select(_: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn select(_: &mut BusClient, words: &Words) -> CommandResult {
     words.number(1)?;
     Ok(reply::ok())
 }
 
 /// Accepted and ignored: there are no passwords. Anyone who can connect may publish.
-pub(super) fn auth(_: &mut BusClient, _: &Words) -> Outcome {
+pub(super) fn auth(_: &mut BusClient, _: &Words) -> CommandResult {
     Ok(reply::ok())
 }
 
 /// `HELLO [version [AUTH user password] [SETNAME name]]`
-pub(super) fn hello(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn hello(client: &mut BusClient, words: &Words) -> CommandResult {
     let protocol = match words.len() {
         1 => client.outbox.protocol(),
         _ => protocol(words.bytes(1)?)?,
@@ -72,7 +72,7 @@ fn hello_options(words: &Words) -> Result<Option<&[u8]>, CommandError> {
 }
 
 /// `CLIENT …`: what client libraries send after connecting.
-pub(super) fn client(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn client(client: &mut BusClient, words: &Words) -> CommandResult {
     match (words.keyword(1)?.as_str(), words.len()) {
         ("setname", 3) => {
             set_name(client, words.bytes(2)?)?;
@@ -112,13 +112,13 @@ fn description(client: &BusClient) -> String {
     )
 }
 
-pub(super) fn quit(client: &mut BusClient, _: &Words) -> Outcome {
+pub(super) fn quit(client: &mut BusClient, _: &Words) -> CommandResult {
     client.is_closing = true;
     Ok(reply::ok())
 }
 
 /// Resets the connection to its initial state.
-pub(super) fn reset(client: &mut BusClient, _: &Words) -> Outcome {
+pub(super) fn reset(client: &mut BusClient, _: &Words) -> CommandResult {
     for is_pattern in [false, true] {
         for name in client.broker.names_of(client.id, is_pattern) {
             client.broker.unsubscribe(client.id, &name, is_pattern);

@@ -26,7 +26,7 @@ use super::subscriptions::SubscriberId;
 use crate::source::resp::{Request, RespVersion, Value};
 
 /// The result of a command: its (last) reply.
-type Outcome = Result<Value, CommandError>;
+type CommandResult = Result<Value, CommandError>;
 
 /// How a session continues after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl BusClient {
         self.broker.flush();
     }
 
-    fn execute(&mut self, words: Words) -> Outcome {
+    fn execute(&mut self, words: Words) -> CommandResult {
         let spec = CommandSpec::find(words.name()?).ok_or_else(|| CommandError::unknown(&words))?;
         if !spec.arity.contains(&words.len()) {
             return Err(CommandError::WrongNumberOfArguments(spec.name));

@@ -4,14 +4,14 @@ use bytes::Bytes;
 
 use super::error::CommandError;
 use super::words::Words;
-use super::{BusClient, Outcome};
+use super::{BusClient, CommandResult};
 use crate::event::Payload;
 use crate::source::embedded::broker::TooManySubscriptions;
 use crate::source::embedded::{BusSettings, reply};
 use crate::source::resp::Value;
 
 /// `PUBLISH channel message`: replies with the number of deliveries.
-pub(super) fn publish(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn publish(client: &mut BusClient, words: &Words) -> CommandResult {
     publish_to(client, words.bytes(1)?, &words.payload(2)?).map(reply::count)
 }
 
@@ -32,24 +32,24 @@ pub(super) fn publish_to(
     }
 }
 
-pub(super) fn subscribe(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn subscribe(client: &mut BusClient, words: &Words) -> CommandResult {
     subscribe_all(client, words, "subscribe", false)
 }
 
-pub(super) fn psubscribe(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn psubscribe(client: &mut BusClient, words: &Words) -> CommandResult {
     subscribe_all(client, words, "psubscribe", true)
 }
 
-pub(super) fn unsubscribe(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn unsubscribe(client: &mut BusClient, words: &Words) -> CommandResult {
     unsubscribe_all(client, words, "unsubscribe", false)
 }
 
-pub(super) fn punsubscribe(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn punsubscribe(client: &mut BusClient, words: &Words) -> CommandResult {
     unsubscribe_all(client, words, "punsubscribe", true)
 }
 
 /// `PUBSUB CHANNELS [pattern]`, `PUBSUB NUMSUB [channel …]`, `PUBSUB NUMPAT`
-pub(super) fn pubsub(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn pubsub(client: &mut BusClient, words: &Words) -> CommandResult {
     match (words.keyword(1)?.as_str(), words.len()) {
         ("channels", 2 | 3) => {
             let pattern = words.from(2).next().transpose()?;
@@ -78,7 +78,7 @@ fn subscribe_all(
     words: &Words,
     verb: &'static str,
     is_pattern: bool,
-) -> Outcome {
+) -> CommandResult {
     let mut last = None;
     for name in words.from(1) {
         if let Some(previous) = last.take() {
@@ -100,7 +100,7 @@ fn unsubscribe_all(
     words: &Words,
     verb: &'static str,
     is_pattern: bool,
-) -> Outcome {
+) -> CommandResult {
     let names = if words.len() > 1 {
         words.from(1).map(|name| name.cloned()).collect::<Result<Vec<_>, _>>()?
     } else {

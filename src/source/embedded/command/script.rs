@@ -7,14 +7,14 @@
 use super::error::CommandError;
 use super::pubsub::publish_to;
 use super::words::Words;
-use super::{BusClient, Outcome};
+use super::{BusClient, CommandResult};
 use crate::source::resp::Value;
 
 /// The script without white space.
 const PUBLISH_TO_ALL: &[u8] = b"fori=2,#ARGVdoredis.call('publish',ARGV[i],ARGV[1])end";
 
 /// `EVAL script numkeys [key …] message [channel …]`
-pub(super) fn eval(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn eval(client: &mut BusClient, words: &Words) -> CommandResult {
     if !is_publish_to_all(words.bytes(1)?) {
         return Err(CommandError::UnknownScript);
     }
@@ -34,7 +34,7 @@ pub(super) fn eval(client: &mut BusClient, words: &Words) -> Outcome {
 }
 
 /// No scripts are cached, so clients retry with EVAL.
-pub(super) fn evalsha(_: &mut BusClient, _: &Words) -> Outcome {
+pub(super) fn evalsha(_: &mut BusClient, _: &Words) -> CommandResult {
     Err(CommandError::NoScript)
 }
 

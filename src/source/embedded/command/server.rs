@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::error::CommandError;
 use super::table::CommandSpec;
 use super::words::Words;
-use super::{BusClient, Outcome};
+use super::{BusClient, CommandResult};
 use crate::source::embedded::reply;
 use crate::source::resp::{RespVersion, Value};
 
@@ -34,7 +34,7 @@ pub(super) fn version_number(protocol: RespVersion) -> i64 {
 }
 
 /// `INFO [section …]`: only fields that apply to the bus; ioredis waits for `loading:0`.
-pub(super) fn info(client: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn info(client: &mut BusClient, words: &Words) -> CommandResult {
     let mut wanted = Vec::new();
     for index in 1..words.len() {
         wanted.push(words.keyword(index)?);
@@ -91,7 +91,7 @@ fn sections(client: &BusClient) -> [Section; 5] {
 
 /// `COMMAND [COUNT | DOCS | INFO | LIST]`: without documentation, but a valid reply for an
 /// interactive redis-cli.
-pub(super) fn command(_: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn command(_: &mut BusClient, words: &Words) -> CommandResult {
     if words.len() == 1 {
         return Ok(Value::Array(Vec::new()));
     }
@@ -105,7 +105,7 @@ pub(super) fn command(_: &mut BusClient, words: &Words) -> Outcome {
 }
 
 /// `CONFIG GET` finds nothing; `CONFIG SET` is not supported.
-pub(super) fn config(_: &mut BusClient, words: &Words) -> Outcome {
+pub(super) fn config(_: &mut BusClient, words: &Words) -> CommandResult {
     match words.keyword(1)?.as_str() {
         "get" => Ok(Value::Map(Vec::new())),
         "set" | "rewrite" => Err(CommandError::NoConfiguration),

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::words::Words;
-use super::{BusClient, Outcome, connection, pubsub, script, server, transaction};
+use super::{BusClient, CommandResult, connection, pubsub, script, server, transaction};
 
 /// One command.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct CommandSpec {
     /// The number of words, including the name.
     pub(super) arity: RangeInclusive<usize>,
     /// What it does.
-    pub(super) run: fn(&mut BusClient, &Words) -> Outcome,
+    pub(super) run: fn(&mut BusClient, &Words) -> CommandResult,
     /// Whether a RESP2 client may send it while subscribed.
     pub(super) runs_while_subscribed: bool,
     /// Whether it runs at once inside a transaction instead of being queued.
@@ -54,7 +54,7 @@ static COMMANDS: &[CommandSpec] = &[
 const fn spec(
     name: &'static str,
     arity: RangeInclusive<usize>,
-    run: fn(&mut BusClient, &Words) -> Outcome,
+    run: fn(&mut BusClient, &Words) -> CommandResult,
 ) -> CommandSpec {
     CommandSpec {
         name,

@@ -5,7 +5,7 @@ use std::mem;
 use super::error::CommandError;
 use super::table::CommandSpec;
 use super::words::Words;
-use super::{BusClient, Outcome};
+use super::{BusClient, CommandResult};
 use crate::source::embedded::reply;
 use crate::source::resp::Value;
 
@@ -34,7 +34,7 @@ impl Transaction {
         if self.queued.is_empty() { 0 } else { self.bytes }
     }
 
-    pub(super) fn queue(&mut self, spec: &'static CommandSpec, words: &Words) -> Outcome {
+    pub(super) fn queue(&mut self, spec: &'static CommandSpec, words: &Words) -> CommandResult {
         if !spec.runs_in_transaction {
             return Err(CommandError::NotInTransaction(spec.name));
         }
@@ -54,7 +54,7 @@ impl Transaction {
     }
 }
 
-pub(super) fn multi(client: &mut BusClient, _: &Words) -> Outcome {
+pub(super) fn multi(client: &mut BusClient, _: &Words) -> CommandResult {
     if client.transaction.is_some() {
         return Err(CommandError::NestedMulti);
     }
@@ -62,7 +62,7 @@ pub(super) fn multi(client: &mut BusClient, _: &Words) -> Outcome {
     Ok(reply::ok())
 }
 
-pub(super) fn exec(client: &mut BusClient, _: &Words) -> Outcome {
+pub(super) fn exec(client: &mut BusClient, _: &Words) -> CommandResult {
     let mut transaction = client.transaction.take().ok_or(CommandError::WithoutMulti("EXEC"))?;
     if transaction.is_aborted {
         return Err(CommandError::TransactionAborted);
@@ -74,7 +74,7 @@ pub(super) fn exec(client: &mut BusClient, _: &Words) -> Outcome {
     Ok(Value::Array(replies.collect()))
 }
 
-pub(super) fn discard(client: &mut BusClient, _: &Words) -> Outcome {
+pub(super) fn discard(client: &mut BusClient, _: &Words) -> CommandResult {
     client.transaction.take().ok_or(CommandError::WithoutMulti("DISCARD"))?;
     Ok(reply::ok())
 }

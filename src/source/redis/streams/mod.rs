@@ -9,11 +9,11 @@
 
 mod blocking_reader;
 mod checkpoints;
+mod command;
 mod entry;
 mod info;
 mod progress;
 mod range;
-mod request;
 mod session;
 
 use std::cell::{Cell, RefCell};

@@ -12,10 +12,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::ReaderState;
 use super::blocking_reader::BlockingReader;
+use super::command::StreamCommand;
 use super::info::StreamInfo;
 use super::progress::Comparison;
 use super::range::{RangeRead, RangeStep};
-use super::request::StreamRequest;
 use crate::event::{ChannelName, EntryId};
 use crate::hub::{PastCall, PastWanted, Wish};
 use crate::source::redis::connection::RedisConnection;
@@ -42,8 +42,8 @@ const MAX_RANGES: usize = 32;
 pub(super) struct StreamSession {
     connection: RedisConnection,
     state: Rc<ReaderState>,
-    pending: VecDeque<StreamRequest>,
-    // Streams with a pending `StreamRequest::Info`, one at most: its reply is compared with the
+    pending: VecDeque<StreamCommand>,
+    // Streams with a pending `StreamCommand::Info`, one at most: its reply is compared with the
     // progress when it was sent.
     pending_info: HashSet<ChannelName>,
     readers: Vec<Rc<BlockingReader>>,
@@ -135,33 +135,33 @@ impl StreamSession {
         for name in names {
             self.send_info(name);
         }
-        self.send("PING", [].into_iter(), StreamRequest::Initialized);
+        self.send("PING", [].into_iter(), StreamCommand::Initialized);
     }
 
     /// Handles everything that was read.
     fn handle_replies(&mut self) -> Result<(), SourceError> {
         while let Some(value) = self.connection.next_value()? {
-            let Some(request) = self.pending.pop_front() else {
+            let Some(command) = self.pending.pop_front() else {
                 return Err(SourceError::Unexpected(format!("{value:?}")));
             };
-            self.handle(request, value)?;
+            self.handle(command, value)?;
         }
         Ok(())
     }
 
-    fn handle(&mut self, request: StreamRequest, reply: Value) -> Result<(), SourceError> {
+    fn handle(&mut self, command: StreamCommand, reply: Value) -> Result<(), SourceError> {
         let reply = match reply {
             Value::Error(message) => {
                 let message = String::from_utf8_lossy(&message).into_owned();
                 // A stream that does not exist yet is not an error.
                 if message != "ERR no such key" {
-                    return self.handle_error(request, message);
+                    return self.handle_error(command, message);
                 }
                 Ok(StreamInfo::ABSENT)
             }
             Value::Push(_) => {
                 // Not a reply.
-                self.pending.push_front(request);
+                self.pending.push_front(command);
                 return Ok(());
             }
             reply => Err(reply),
@@ -172,14 +172,14 @@ impl StreamSession {
                 .map(|info| (info, approximate_size(&value)))
                 .ok_or_else(|| SourceError::Unexpected("invalid reply to XINFO".into())),
         };
-        match (request, reply) {
-            (StreamRequest::Info(name), reply) => {
+        match (command, reply) {
+            (StreamCommand::Info(name), reply) => {
                 self.pending_info.remove(&name);
                 let (info, bytes) = info(reply)?;
                 self.checked_bytes += bytes;
                 self.compare(name, &info);
             }
-            (StreamRequest::RangeInfo(range), reply) => {
+            (StreamCommand::RangeInfo(range), reply) => {
                 self.ranges_in_flight -= 1;
                 let (info, _) = info(reply)?;
                 let metrics = self.state.metrics.clone();
@@ -188,42 +188,42 @@ impl StreamSession {
                 let next = range.handle_info(&info, rolled_back_to, &metrics);
                 self.advance(next, is_reset_known)?;
             }
-            (StreamRequest::Range(range), Err(reply)) => {
+            (StreamCommand::Range(range), Err(reply)) => {
                 self.ranges_in_flight -= 1;
                 let metrics = self.state.metrics.clone();
                 let is_reset_known = range.is_reset_known;
                 let next = range.handle_entries(reply, self.state.max_event_bytes, &metrics);
                 self.advance(next, is_reset_known)?;
             }
-            (StreamRequest::Range(_), Ok(_)) => {
+            (StreamCommand::Range(_), Ok(_)) => {
                 return Err(SourceError::Unexpected("invalid reply to XRANGE".into()));
             }
-            (StreamRequest::Probe(name), _) => self.send_info(name),
-            (StreamRequest::Initialized, _) => self.is_initialized = true,
-            (StreamRequest::Ping | StreamRequest::Unblock, _) => {}
+            (StreamCommand::Probe(name), _) => self.send_info(name),
+            (StreamCommand::Initialized, _) => self.is_initialized = true,
+            (StreamCommand::Ping | StreamCommand::Unblock, _) => {}
         }
         Ok(())
     }
 
     /// Handles an error reply.
-    fn handle_error(&mut self, request: StreamRequest, message: String) -> Result<(), SourceError> {
-        let what = match &request {
-            StreamRequest::Info(name) | StreamRequest::Probe(name) => {
+    fn handle_error(&mut self, command: StreamCommand, message: String) -> Result<(), SourceError> {
+        let what = match &command {
+            StreamCommand::Info(name) | StreamCommand::Probe(name) => {
                 let others = self.refused.len() - usize::from(self.refused.contains(name));
-                with_others(request.to_string(), others)
+                with_others(command.to_string(), others)
             }
-            _ => request.to_string(),
+            _ => command.to_string(),
         };
         let error = SourceError::Refused(message).for_command(what);
         if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
             return Err(error);
         }
         self.state.report(&error, "Redis refused a command about a stream");
-        if let StreamRequest::Info(name) = &request {
+        if let StreamCommand::Info(name) = &command {
             self.pending_info.remove(name);
         }
-        match request {
-            StreamRequest::Info(name) | StreamRequest::Probe(name) => {
+        match command {
+            StreamCommand::Info(name) | StreamCommand::Probe(name) => {
                 self.unassign_reader(&name);
                 // It may have been unfollowed meanwhile.
                 if self.state.streams.borrow().contains_key(name.as_str()) {
@@ -231,12 +231,12 @@ impl StreamSession {
                     self.refused.insert(name);
                 }
             }
-            StreamRequest::Range(_) | StreamRequest::RangeInfo(_) => {
+            StreamCommand::Range(_) | StreamCommand::RangeInfo(_) => {
                 self.ranges_in_flight -= 1;
                 self.is_range_refused = true;
             }
-            StreamRequest::Initialized => self.is_initialized = true,
-            StreamRequest::Ping | StreamRequest::Unblock => {}
+            StreamCommand::Initialized => self.is_initialized = true,
+            StreamCommand::Ping | StreamCommand::Unblock => {}
         }
         Ok(())
     }
@@ -330,7 +330,7 @@ impl StreamSession {
                 self.ranges_in_flight += 1;
                 let name = range.call.log.clone();
                 let arguments = ["STREAM", name.as_str()];
-                self.send("XINFO", arguments.into_iter(), StreamRequest::RangeInfo(range));
+                self.send("XINFO", arguments.into_iter(), StreamCommand::RangeInfo(range));
             }
             // Its reader must detect the reset first: what it has read belongs to the old stream.
             RangeStep::Done { call, is_reset: true, .. } if !is_reset_known => {
@@ -358,7 +358,7 @@ impl StreamSession {
     fn send_range(&mut self, range: RangeRead) {
         self.ranges_in_flight += 1;
         let (command, arguments) = range.command();
-        self.send(command, arguments.iter().map(String::as_str), StreamRequest::Range(range));
+        self.send(command, arguments.iter().map(String::as_str), StreamCommand::Range(range));
     }
 
     /// Sends `XINFO STREAM`, unless its reply is pending already. Replies arrive in order, so a
@@ -373,7 +373,7 @@ impl StreamSession {
         }
         let arguments = ["STREAM", name.as_str()];
         self.connection.queue("XINFO", arguments.into_iter());
-        self.pending.push_back(StreamRequest::Info(name));
+        self.pending.push_back(StreamCommand::Info(name));
     }
 
     /// Sends `XREAD` to find out whether the stream may be read, then `XINFO`: an ACL may allow one
@@ -381,17 +381,17 @@ impl StreamSession {
     fn send_probe(&mut self, name: ChannelName) {
         let arguments = ["COUNT", "1", "STREAMS", name.as_str(), "$"];
         self.connection.queue("XREAD", arguments.into_iter());
-        self.pending.push_back(StreamRequest::Probe(name));
+        self.pending.push_back(StreamCommand::Probe(name));
     }
 
     fn send<'a>(
         &mut self,
-        command: &str,
+        name: &str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
-        request: StreamRequest,
+        command: StreamCommand,
     ) {
-        self.connection.queue(command, arguments);
-        self.pending.push_back(request);
+        self.connection.queue(name, arguments);
+        self.pending.push_back(command);
     }
 
     /// Unblocks the connections whose `XREAD` is outdated.
@@ -403,7 +403,7 @@ impl StreamSession {
             outdated.map(|reader| reader.connection_id.get().to_string()).collect();
         for connection in connections {
             let arguments = ["UNBLOCK", connection.as_str()];
-            self.send("CLIENT", arguments.into_iter(), StreamRequest::Unblock);
+            self.send("CLIENT", arguments.into_iter(), StreamCommand::Unblock);
         }
     }
 
@@ -420,7 +420,7 @@ impl StreamSession {
             self.check_streams();
         }
         if silence >= PING_INTERVAL && self.pending.is_empty() {
-            self.send("PING", [].into_iter(), StreamRequest::Ping);
+            self.send("PING", [].into_iter(), StreamCommand::Ping);
         }
         Ok(())
     }

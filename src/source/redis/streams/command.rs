@@ -7,7 +7,7 @@ use crate::event::ChannelName;
 
 /// A command whose reply is pending, in the order of sending.
 #[derive(Debug)]
-pub(super) enum StreamRequest {
+pub(super) enum StreamCommand {
     /// `XINFO STREAM` for a followed stream.
     Info(ChannelName),
     /// `XREAD`, to find out whether the stream may be read.
@@ -22,7 +22,7 @@ pub(super) enum StreamRequest {
 }
 
 /// The command and the stream, for error messages: Redis does not say which stream it means.
-impl fmt::Display for StreamRequest {
+impl fmt::Display for StreamCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Info(name) => write!(f, "XINFO of the stream {name:?}"),
