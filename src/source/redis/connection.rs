@@ -36,7 +36,7 @@ pub(super) struct RedisConnection {
     pub(super) version: RespVersion,
 }
 
-/// What a connection is for.
+/// What a connection carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionKind {
     /// Receives pub/sub messages, which do not belong to a database.
@@ -148,7 +148,7 @@ impl RedisConnection {
         }
     }
 
-    /// Waits for the next value. Cancel safe.
+    /// Reads the next value: a reply, or a push message. Cancel safe.
     pub(super) async fn read_value(&mut self) -> Result<Value, SourceError> {
         loop {
             match self.next_value()? {

@@ -21,9 +21,9 @@ pub enum Value {
     TooLarge(u64),
     /// `_`, and `$-1` and `*-1` in RESP2.
     Null,
-    /// `#`
+    /// `#`: a boolean.
     Boolean(bool),
-    /// `,`
+    /// `,`: a double.
     Double(f64),
     /// `(`: an integer of any size, as decimal digits.
     BigNumber(Bytes),
@@ -34,7 +34,7 @@ pub enum Value {
         /// The text.
         text: Bytes,
     },
-    /// `*`
+    /// `*`: an array.
     Array(Vec<Self>),
     /// `~`: a set.
     Set(Vec<Self>),

@@ -1,8 +1,8 @@
 //! The commands of the bus. Does not know sockets.
 //!
-//! A command is a row of [`table`] and a function in one of the submodules: it gets the [`BusClient`]
-//! and the words of the command, and returns the reply. Arguments and replies are those of Redis
-//! (<https://redis.io/docs/latest/commands/>).
+//! A command is a row of [`table`] and a function in one of the submodules: it gets the
+//! [`BusClient`] and the words of the command, and returns the reply. Arguments and replies are
+//! those of Redis (<https://redis.io/docs/latest/commands/>).
 
 mod connection;
 mod error;
