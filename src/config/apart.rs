@@ -1,8 +1,9 @@
-//! A configuration is read on a thread of its own, so that the memory of reading is given back.
+//! Reads a configuration on a thread of its own, so that the memory of parsing is returned to the system.
 //!
-//! Reading takes several times as much as the settings that come of it. glibc keeps the memory of
-//! threads apart, and gives none back above a piece that is still in use: so nothing that was made there
-//! stays. Without this a gateway with 2,000 routes kept twice its memory after a few reloads.
+//! Parsing takes several times the memory of the settings it produces. glibc has an arena per thread, and
+//! cannot return memory below a block that is still in use. So the caller's thread copies the settings,
+//! and everything that the reading thread allocated is freed. Without this a gateway with 2,000 routes
+//! kept twice its memory after a few reloads.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,7 +16,7 @@ use crate::route::{ProxySettings, RouteSettings, Target};
 
 type Read = Result<Settings, ConfigErrors>;
 
-/// Where the two threads meet. Not a channel: that would take memory of the one that reads.
+/// What the two threads share. Not a channel: the reading thread would allocate its memory.
 #[derive(Default)]
 struct Meeting {
     stage: Mutex<Stage>,
@@ -26,17 +27,17 @@ struct Meeting {
 struct Stage {
     read: Option<Read>,
     is_copied: bool,
-    // Also where reading has panicked.
+    /// Whether the reading thread has ended, also by a panic.
     is_over: bool,
 }
 
-/// Calls `read` on a thread of its own, and returns a copy of what it returns.
+/// Runs `read` on a thread of its own, and returns a copy of its result.
 ///
 /// # Errors
 /// Those of `read`.
 pub fn apart(read: impl FnOnce() -> Read + Send) -> Read {
     let meeting = Meeting::default();
-    // What all settings share is made here.
+    // Allocates on this thread what all settings share.
     drop(StreamSettings::default());
     thread::scope(|scope| {
         let reader = scope.spawn(|| meeting.read(read));
@@ -46,7 +47,7 @@ pub fn apart(read: impl FnOnce() -> Read + Send) -> Read {
         drop(stage);
         meeting.changed.notify_all();
         match reader.join() {
-            Ok(()) => copy.expect("it was read, or that has panicked"),
+            Ok(()) => copy.expect("the thread did not panic, so there is a result"),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
@@ -61,7 +62,7 @@ impl Meeting {
         let mut stage = self.wait_while(|stage| !stage.is_copied);
         let read = stage.read.take();
         drop(stage);
-        // On this thread: another one would keep some of the pieces for its own use.
+        // On this thread: another one would keep some of the blocks in its own cache.
         drop((read, over));
     }
 
@@ -72,7 +73,7 @@ impl Meeting {
     }
 }
 
-/// Tells the other one that nothing more comes.
+/// Signals, when dropped, that the reading thread has ended.
 struct Over<'a>(&'a Meeting);
 
 impl Drop for Over<'_> {
@@ -82,7 +83,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// A copy that shares nothing.
+/// A copy that shares no memory with the original.
 fn copy(read: &Read) -> Read {
     let settings = read.as_ref().map_err(Clone::clone)?;
     let routes = settings.routes.iter().map(|route| Arc::new(copy_of_route(route))).collect();
@@ -92,8 +93,8 @@ fn copy(read: &Read) -> Read {
 fn copy_of_route(route: &RouteSettings) -> RouteSettings {
     let mut route = route.clone();
     if let Target::Proxy(ProxySettings { host: Some(host), .. }) = &mut route.target {
-        // A clone has the same bytes.
-        *host = HeaderValue::from_bytes(host.as_bytes()).expect("it is one");
+        // `HeaderValue::clone` would share the bytes.
+        *host = HeaderValue::from_bytes(host.as_bytes()).expect("a copy of a valid value");
     }
     route
 }
@@ -107,7 +108,7 @@ mod tests {
     use crate::config::{ConfigErrors, Settings};
 
     #[test]
-    fn what_is_read_apart_is_the_same_and_shares_nothing() {
+    fn the_copy_is_equal_and_shares_no_memory() {
         let settings = Settings::dev(None);
         let copy = apart(|| Ok(settings.clone())).expect("settings");
         assert_eq!(format!("{copy:?}"), format!("{settings:?}"));
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_while_reading_is_one_here() {
+    fn a_panic_of_the_reading_thread_is_passed_on() {
         let reading = AssertUnwindSafe(|| apart(|| panic!("a bug")));
         assert!(catch_unwind(reading).is_err());
     }

@@ -1,4 +1,4 @@
-//! What `ssegate dev` runs with: nothing to install, nothing to write.
+//! The settings of `ssegate dev`, which needs no configuration file and no Redis.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use super::Settings;
 use super::resolve::{DEFAULT_ADMIN, DRAIN, StreamDefaults, default_shards};
 
 impl Settings {
-    /// The settings of `ssegate dev`, all on this machine alone: HTTPS with a local certificate on
-    /// port 8443, plain HTTP on 8080, a bus on 6380. `/events?channel=…` and `/events/{channel}`
-    /// are streams; the rest goes to the backend `to` (see [`upstream`](super::upstream)), or shows
-    /// the demo page.
+    /// The settings of `ssegate dev`. Every listener is on the loopback interface: HTTPS with a
+    /// self-signed certificate on port 8443, plain HTTP on 8080, the embedded bus on 6380.
+    /// `/events?channel=…` and `/events/{channel}` are streams. All other paths go to the backend `to`
+    /// (see [`upstream`](super::upstream)), or show the demo page without one.
     pub fn dev(to: Option<UpstreamAddress>) -> Self {
         let bus = BusSettings::default();
         Self {

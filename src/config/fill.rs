@@ -1,8 +1,9 @@
-//! Fills the structs of [`file`](mod@super::file) from the tree, and notes every mistake on the way.
+//! Fills the structs of [`file`](mod@super::file) from the tree, and notes every mistake.
 //!
-//! A serde deserializer that does not stop: it tells of an unknown key and steps over it, and a
-//! value that cannot be read becomes [`Field::Mistaken`](super::field::Field::Mistaken). Knows the
-//! shapes of YAML and no key of ours.
+//! Knows the shapes of YAML, and no key of gateway.yaml.
+//!
+//! A serde deserializer that does not stop at the first mistake: it notes an unknown key and skips it,
+//! and an invalid value becomes [`Field::Mistaken`](super::field::Field::Mistaken).
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ use super::error::{Mistakes, Place, all_of, join, one_of, quoted, suggestion};
 use super::field::{FIELD, LIMIT, ONE_OR_MORE, OR_OFF};
 use super::tree::{Key, Node, Scalar, Value};
 
-/// Fills `T` from the whole tree; `None` when there is nothing to go on with.
+/// Fills `T` from the whole tree; `None` when its root is invalid.
 pub(super) fn fill<'de, T: Deserialize<'de>>(root: &Node, mistakes: &Mistakes) -> Option<T> {
     let filler = Filler { node: root, path: String::new(), mistakes };
     match T::deserialize(filler) {
@@ -28,12 +29,12 @@ pub(super) fn fill<'de, T: Deserialize<'de>>(root: &Node, mistakes: &Mistakes) -
     }
 }
 
-/// Why a value could not be read.
+/// Why a value is invalid.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// This is to be told at the value's place.
+    /// A mistake that has to be noted at the value's location.
     Untold(String),
-    /// This has been told.
+    /// A mistake that has been noted already.
     Told,
 }
 
@@ -49,7 +50,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Untold(message) => f.write_str(message),
-            Self::Told => f.write_str("told already"),
+            Self::Told => f.write_str("noted already"),
         }
     }
 }
@@ -62,7 +63,7 @@ impl serde::de::Error for Problem {
     }
 }
 
-/// A node that is being read.
+/// Deserializes one node.
 #[derive(Debug)]
 pub(super) struct Filler<'a> {
     node: &'a Node,
@@ -74,7 +75,7 @@ impl<'a> Filler<'a> {
     fn expected(&self, what: &str) -> Problem {
         let found = match &self.node.value {
             Value::Mistaken => return Problem::Told,
-            Value::Nothing => "nothing is written here".to_owned(),
+            Value::Nothing => "the value is empty".to_owned(),
             Value::List(_) => "this is a list".to_owned(),
             Value::Map(_) => "this is a mapping".to_owned(),
             Value::Scalar(scalar) => format!("this is {}", quoted(&scalar.text)),
@@ -94,13 +95,14 @@ impl<'a> Filler<'a> {
         let Scalar { text, is_plain } = self.scalar(NUMBER)?;
         match text.parse() {
             Ok(number) if *is_plain => Ok(number),
-            Ok(_) => Err(Problem::Untold(format!("expected {NUMBER}; take the quotes away"))),
+            Ok(_) => Err(Problem::Untold(format!("expected {NUMBER}; remove the quotes"))),
             Err(_) => Err(self.expected(NUMBER)),
         }
     }
 
-    /// The entries of a mapping by the keys that are known. The others are told, and read as what
-    /// was probably meant, so that `adress` is not followed by a missing `address`.
+    /// Returns the entries of a mapping whose keys are known, and notes the unknown ones. A misspelt key
+    /// is read as the key that was probably meant, so that `adress` does not also report a missing
+    /// `address`.
     fn known_entries(
         &self,
         keys: &'static [&'static str],
@@ -130,7 +132,7 @@ impl<'a> Filler<'a> {
 fn unknown_key(meant: Option<&str>, keys: &[&str]) -> String {
     match meant {
         Some(key) => format!("unknown key; did you mean `{key}`?"),
-        None => format!("unknown key; here may stand {}", all_of(keys)),
+        None => format!("unknown key; the valid keys are {}", all_of(keys)),
     }
 }
 
@@ -180,7 +182,7 @@ impl<'de> Deserializer<'de> for Filler<'_> {
     ) -> Result<V::Value, Problem> {
         let entries = match &self.node.value {
             Value::Map(entries) => entries.as_slice(),
-            // All of its keys are commented out.
+            // A mapping whose keys are all commented out.
             Value::Nothing => &[],
             _ => return Err(self.expected(&format!("a mapping with {}", all_of(keys)))),
         };
@@ -225,7 +227,7 @@ impl<'de> Deserializer<'de> for Filler<'_> {
     }
 }
 
-/// What a [`Field`](super::field::Field) asks for: path, line, column, value.
+/// The parts of a [`Field`](super::field::Field): path, line, column, value.
 struct FieldParts<'a> {
     filler: Filler<'a>,
     next: usize,
@@ -298,7 +300,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Problem> {
         let Some((key, node)) = self.value.take() else {
-            return Err(Problem::custom("a value was asked for before its key"));
+            return Err(Problem::custom("next_value_seed was called before next_key_seed"));
         };
         let path = join(&self.filler.path, key);
         seed.deserialize(Filler { node, path, mistakes: self.filler.mistakes })

@@ -1,4 +1,4 @@
-//! Times and sizes as people write them: `15s`, `5m`, `64KiB`.
+//! Durations and sizes as they are written in gateway.yaml: `15s`, `5m`, `64KiB`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,16 +9,16 @@ use serde::Deserialize;
 
 use super::error::quoted;
 
-/// A span of time: `250ms`, `15s`, `1m30s`, `1h`.
+/// A duration: `250ms`, `15s`, `1m30s`, `1h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Time(pub(super) Duration);
 
 impl Time {
-    /// A year: much longer ones would overflow clocks.
+    /// A year. Much longer durations would overflow `Instant`.
     pub(super) const MAX: Self = Self(Duration::from_secs(365 * 86_400));
 
-    /// From the longest to the shortest, in milliseconds.
+    /// Units in milliseconds, longest first.
     const UNITS: [(&str, u64); 5] =
         [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
@@ -91,7 +91,7 @@ impl Size {
         number.parse::<usize>().ok()?.checked_mul(*scale).map(Self)
     }
 
-    /// `64KB`, `64k` and `64 KiB` are probably `64KiB`.
+    /// The size that was probably meant: `64KiB` for `64KB`, `64k` and `64 KiB`.
     fn meant(text: &str) -> Option<String> {
         let (number, unit) = text.split_at(digits(text));
         let unit = match unit.trim().to_ascii_lowercase().as_str() {
@@ -159,7 +159,7 @@ mod tests {
     use super::{Size, Time};
 
     #[test]
-    fn times_are_read_and_written() {
+    fn durations_are_parsed_and_printed() {
         for (text, millis, shown) in [
             ("15s", 15_000, "15s"),
             ("5m", 300_000, "5m"),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn an_invalid_duration_is_rejected() {
         for text in ["", "15", "s", "1.5s", "-1s", "5 s", "5parsecs", "99999999999999999h"] {
             assert_eq!(
                 Time::try_from(text.to_owned()),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_and_written() {
+    fn sizes_are_parsed_and_printed() {
         for (text, bytes, shown) in [
             ("64KiB", 65_536, "64KiB"),
             ("4MiB", 4 << 20, "4MiB"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused_with_what_was_meant() {
+    fn an_invalid_size_is_rejected_with_a_suggestion() {
         for (text, hint) in [
             ("64KB", "did you mean 64KiB?"),
             ("4 MiB", "did you mean 4MiB?"),

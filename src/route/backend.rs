@@ -1,4 +1,4 @@
-//! A backend, as a proxy route describes it.
+//! The backend of a proxy route.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,53 +9,55 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::hub::StreamSettings;
 
-/// Where a proxy route leads, and how long it may take there.
+/// The backend of a proxy route, its limits and its timeouts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxySettings {
-    /// Where the backend listens; of several, each has its turn. Never empty.
+    /// The addresses of the backend, used in turn (round robin). Never empty.
     pub upstreams: Vec<UpstreamAddress>,
-    /// Whether HTTP/2 is spoken there: over TLS by ALPN, in clear text by prior knowledge.
+    /// Whether to use HTTP/2: over TLS by ALPN, in clear text by prior knowledge.
     pub is_http2: bool,
-    /// Of upstreams that speak TLS.
+    /// TLS settings of `https://` upstreams.
     pub tls: UpstreamTls,
-    /// What the backend hears as `Host`; `None`: what the client said.
+    /// The `Host` of requests to the backend; `None`: that of the client's request.
     pub host: Option<HeaderValue>,
-    /// Whether addresses in a response that lead to the backend itself are rewritten.
+    /// Whether URLs of the backend itself in `Location`, `Content-Location` and `Refresh` are rewritten.
     pub rewrites_location: bool,
-    /// Whether names with underscores pass.
+    /// Whether header names with underscores are forwarded. Otherwise the request gets 400.
     pub allows_underscores: bool,
-    /// Connections to all upstreams together, over all shards.
+    /// The most connections to all upstreams together, over all shards.
     pub max_connections: usize,
-    /// Requests that wait for a connection over HTTP/2, to each upstream, on each shard.
+    /// The most requests that wait for an HTTP/2 connection, per upstream and shard.
     pub max_waiting: usize,
-    /// What the header of a response may take: its names and values, and 32 bytes for each field.
+    /// The largest header of a response, in bytes: names, values, and 32 bytes per field (as
+    /// SETTINGS_MAX_HEADER_LIST_SIZE in RFC 9113, section 6.5.2).
     pub max_response_header: usize,
-    /// Whether an idempotent request without a body, lost on a kept connection, is sent once more.
+    /// Whether an idempotent request without a body is retried once when a kept connection is lost.
     pub retry_idempotent: bool,
-    /// What is kept of a request's body over HTTP/2, in bytes, to send it again where the backend has
-    /// not processed it.
+    /// How much of a request's body is buffered over HTTP/2, in bytes, to retry a request that the
+    /// backend has not processed.
     pub retry_buffer: usize,
-    /// Bytes of a request's body; `None`: any number.
+    /// The largest body of a request, in bytes; `None`: no limit.
     pub max_body: Option<u64>,
-    /// How long a connection may take, its name's look-up and TLS included.
+    /// The longest time to connect, including name resolution and the TLS handshake.
     pub connect_timeout: Duration,
-    /// How long it may take from the end of a request to the head of the response.
+    /// The longest time from the end of a request to the header of its response.
     pub response_timeout: Duration,
-    /// How long a body, of a request or of a response, may pause between two pieces.
+    /// The longest pause in the body of a request or response.
     pub idle_timeout: Duration,
-    /// How long a connection is kept while nobody needs it.
+    /// How long an idle connection is kept.
     pub keep_alive: Duration,
-    /// For how long an upstream that could not be reached is passed over, where there are others.
+    /// How long an upstream that could not be reached is skipped, if there are others.
     pub fail_timeout: Duration,
-    /// It is logged when more than one in a hundred responses of a minute begins later than this;
+    /// A warning is logged when more than 1 % of the responses of a minute start later than this;
     /// `None`: never.
     pub p99_warning: Option<Duration>,
-    /// A comment is put into an event stream of its own that was quiet for so long; `None`: never.
+    /// A comment is inserted into an event stream of the backend that was quiet for this long; `None`:
+    /// never.
     pub stream_keep_alive: Option<Duration>,
 }
 
 impl ProxySettings {
-    /// The backend, with what holds where nothing else is said.
+    /// The default settings of a backend at these addresses.
     pub fn new(upstreams: Vec<UpstreamAddress>) -> Self {
         Self {
             upstreams,
@@ -81,18 +83,18 @@ impl ProxySettings {
     }
 }
 
-/// Whom we believe to be the backend.
+/// How the certificate of a backend is verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
-    /// Who may have signed its certificate; empty: the roots of the system.
+    /// The trusted root certificates; empty: those of the system.
     pub roots: Vec<CertificateDer<'static>>,
-    /// The name that its certificate must have; `None`: that of the upstream.
+    /// The name that the certificate must be valid for; `None`: the host of the upstream.
     pub server_name: Option<ServerName<'static>>,
-    /// Whether anybody is believed.
+    /// Whether any certificate is accepted.
     pub is_unverified: bool,
 }
 
-/// One place where a backend listens.
+/// An address of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UpstreamAddress {
     /// `http://host:port` or `https://host:port`.
@@ -101,16 +103,16 @@ pub enum UpstreamAddress {
         host: String,
         /// The port.
         port: u16,
-        /// Whether TLS is spoken there.
+        /// Whether to use TLS.
         is_tls: bool,
     },
-    /// `unix:/path`: HTTP over a socket of this machine.
+    /// `unix:/path`: HTTP over a Unix domain socket.
     Unix(PathBuf),
 }
 
 impl UpstreamAddress {
-    /// How a request for it names it in `Host` (RFC 9110, section 7.2): a port that goes without
-    /// saying is left out. A socket of this machine has no name of its own.
+    /// The value of `Host` for this address (RFC 9110, section 7.2), without the scheme's default port.
+    /// `localhost` for a Unix domain socket, which has no host.
     pub fn authority(&self) -> String {
         match self {
             Self::Tcp { host, port, is_tls } => {
@@ -123,7 +125,7 @@ impl UpstreamAddress {
         }
     }
 
-    /// Whether TLS is spoken there.
+    /// Whether to use TLS.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tcp { is_tls: true, .. })
     }
@@ -147,7 +149,7 @@ mod tests {
     use super::UpstreamAddress;
 
     #[test]
-    fn an_address_reads_as_it_is_written() {
+    fn an_address_is_printed_as_in_the_configuration() {
         let tcp = |host: &str, is_tls| UpstreamAddress::Tcp { host: host.into(), port: 80, is_tls };
         assert_eq!(tcp("app", false).to_string(), "http://app:80");
         assert_eq!(tcp("::1", true).to_string(), "https://[::1]:80");

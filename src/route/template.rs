@@ -1,9 +1,9 @@
-//! Names of channels, made from a request: `{channel}`, `user:{id}`, `{query.channel}`.
+//! Templates of channel names, filled from a request: `{channel}`, `user:{id}`, `{query.channel}`.
 
 use super::router::Parameters;
 use crate::hub::NameShape;
 
-/// A name with places for what the request says.
+/// A channel name with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
     parts: Vec<Part>,
@@ -14,16 +14,16 @@ enum Part {
     Literal(String),
     /// A parameter of the path.
     Path(String),
-    /// A key of the query, each of whose values makes a name.
+    /// A key of the query. Each of its values makes a name.
     Query(String),
 }
 
-/// What the request says here is no UTF-8.
+/// A value of the request that is not valid UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotText;
 
 impl Template {
-    /// Takes a template apart. Braces that do not match are text: the configuration refuses them.
+    /// Parses a template. Unbalanced braces are literal text; the configuration rejects them.
     pub(super) fn new(text: &str) -> Self {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -44,7 +44,7 @@ impl Template {
         Self { parts }
     }
 
-    /// A name that it can make, with `value` wherever a request says something.
+    /// Returns the name with `value` in place of every placeholder.
     pub(super) fn sample(&self, value: &str) -> String {
         let text = |part: &Part| match part {
             Part::Literal(text) => text.clone(),
@@ -53,7 +53,7 @@ impl Template {
         self.parts.iter().map(text).collect()
     }
 
-    /// What all names have in common that it can make, with `prefix` before them.
+    /// Returns the literal parts that all names of the template share, after `prefix`.
     pub(super) fn shape(&self, prefix: &str) -> NameShape {
         let mut shape = vec![prefix.to_owned()];
         for part in &self.parts {
@@ -65,11 +65,11 @@ impl Template {
         NameShape::new(shape)
     }
 
-    /// The names that a request makes of it: one for each combination of the query's values, none
-    /// where a value is missing. Stops after `limit` names.
+    /// Fills the template from a request. Returns a name for each combination of the query's values, and
+    /// none where a value is missing. Stops after `limit` names.
     ///
     /// # Errors
-    /// A value that it needs is no text.
+    /// A value is not valid UTF-8.
     pub(super) fn fill(
         &self,
         path: &Parameters,
@@ -103,7 +103,7 @@ mod tests {
     use crate::route::router::Parameters;
 
     #[test]
-    fn a_template_is_filled_from_path_and_query() {
+    fn a_template_is_filled_from_the_path_and_the_query() {
         let path = Parameters::from_pairs([("id", "7")]);
         let query: Vec<_> = [("channel", "a"), ("x", "1"), ("channel", "b")]
             .map(|(key, value)| (key.to_owned(), Some(value.to_owned())))

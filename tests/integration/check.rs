@@ -114,7 +114,7 @@ async fn an_upstream_that_is_the_gateway_itself_is_refused() {
         both_refuse(dir.path(), &yaml(listener, &upstream), key, "this gateway itself").await;
     }
     let bus = format!("127.0.0.1:{}", port + 1);
-    both_refuse(dir.path(), &yaml("127.0.0.1", &bus), key, "is the bus").await;
+    both_refuse(dir.path(), &yaml("127.0.0.1", &bus), key, "is the embedded bus (redis.url)").await;
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn a_redis_that_is_the_gateway_itself_is_refused() {
              admin: {{ address: \"127.0.0.1:{admin}\" }}\n\
              redis: {{ url: \"redis://:secret@localhost:{redis}/0\" }}\n{ROUTE}"
         );
-        let words = format!("leads to this gateway itself, by {by}");
+        let words = format!("is this gateway itself ({by})");
         both_refuse(dir.path(), &yaml, "redis.url", &words).await;
     }
 }

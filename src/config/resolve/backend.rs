@@ -1,4 +1,4 @@
-//! `proxy`: where a route leads, and how long it may take there.
+//! Resolves `proxy`: the backend of a route, its limits and its timeouts.
 
 use std::path::PathBuf;
 
@@ -15,9 +15,9 @@ use crate::route::{ProxySettings, UpstreamAddress, UpstreamTls};
 use super::stream::StreamDefaults;
 use super::{MAX_LENGTH, Resolver, authority};
 
-/// With less, ordinary responses are refused.
+/// A smaller limit would reject ordinary responses.
 const MIN_RESPONSE_HEADER: usize = 1 << 10;
-/// With more, a backend could make each of its connections take that much.
+/// A larger limit would let a backend make every connection allocate that much.
 const MAX_RESPONSE_HEADER: usize = 1 << 20;
 
 impl Resolver<'_> {
@@ -71,7 +71,7 @@ impl Resolver<'_> {
         proxy: &Place,
         keeps_host: bool,
     ) -> Option<Vec<UpstreamAddress>> {
-        let what = "say where the backend is, such as http://127.0.0.1:8000";
+        let what = "set the address of the backend, such as http://127.0.0.1:8000";
         let At { place, value: OneOrMore(items) } =
             self.required(field, proxy, "upstream", what)?;
         if items.is_empty() {
@@ -83,26 +83,29 @@ impl Resolver<'_> {
             self.note_if_own(&at, &address, keeps_host);
             Some(address)
         };
-        // Each is looked at, also after a mistake.
+        // Collected before the check, so that the mistakes of all items are noted.
         let addresses: Vec<_> = items.into_iter().map(read).collect();
         addresses.into_iter().collect::<Option<Vec<_>>>().filter(|all| !all.is_empty())
     }
 
-    /// A request that comes back to us finds the same route again, and again: unless the route sends it
-    /// on for another host.
+    /// Notes an upstream that is this gateway. A request would match the same route again, in a loop,
+    /// unless the route sets another host.
     fn note_if_own(&self, at: &At<String>, address: &UpstreamAddress, keeps_host: bool) {
         let UpstreamAddress::Tcp { host, port, .. } = address else { return };
         match self.own(host, *port) {
             Some(key) if key.starts_with("redis") => {
-                let message = format!("{} is the bus, as {key} says", quoted(&at.value));
+                let message = format!(
+                    "{} is the embedded bus ({key}); set the address of an HTTP backend",
+                    quoted(&at.value)
+                );
                 self.note(&at.place, message);
             }
-            // An operator may want to show the metrics to others.
+            // Allowed: an operator may want to publish the metrics.
             Some(key) if key.starts_with("admin") => {}
             Some(key) if keeps_host => {
                 let message = format!(
-                    "{} is this gateway itself, by {key}: a request would come back for ever; name \
-                     the backend's own address",
+                    "{} is this gateway itself ({key}), so that requests would loop; set the address \
+                     of the backend",
                     quoted(&at.value)
                 );
                 self.note(&at.place, message);
@@ -118,7 +121,7 @@ impl Resolver<'_> {
         };
         let is_unverified = file.insecure_skip_verify.or(false);
         if is_unverified && !file.ca.is_absent() {
-            self.note(&place, "insecure_skip_verify: true asks for no ca; say either");
+            self.note(&place, "insecure_skip_verify: true ignores ca; set one of them");
         }
         let roots = match file.ca {
             Field::Absent => Some(Vec::new()),

@@ -1,4 +1,4 @@
-//! `listeners` and `admin`: addresses and certificates.
+//! Resolves `listeners`, `trusted_proxies` and `admin`: addresses and certificates.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -17,7 +17,7 @@ use crate::server::{ListenerSettings, TlsSettings};
 
 use super::{Resolver, authority};
 
-/// Where operators look unless the file says otherwise.
+/// The default address of the admin listener.
 pub(in crate::config) const DEFAULT_ADMIN: SocketAddr =
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9464));
 
@@ -26,7 +26,7 @@ impl Resolver<'_> {
         &mut self,
         field: Field<Vec<Field<ListenerFile>>>,
     ) -> Vec<ListenerSettings> {
-        const WHAT: &str = "say where clients connect, such as `- address: 127.0.0.1:8080`";
+        const WHAT: &str = "add a listener, such as `- address: 127.0.0.1:8080`";
         let Some(At { place, value }) = self.required(field, &Place::default(), "listeners", WHAT)
         else {
             return Vec::new();
@@ -45,13 +45,13 @@ impl Resolver<'_> {
             Field::Absent => Some(None),
             field => field.written().and_then(|tls| self.tls(tls)).map(Some),
         };
-        let what = "say where to listen, such as 127.0.0.1:8080";
+        let what = "set the address to listen on, such as 127.0.0.1:8080";
         let address = self.required(file.address, &place, "address", what);
         let proxy_protocol = file.proxy_protocol.written();
         if let Some(At { place, value: true }) = &proxy_protocol
             && self.trusts_nobody
         {
-            self.note(place, "believes nobody; name the load balancer in trusted_proxies");
+            self.note(place, "no proxy is trusted; add the load balancer to trusted_proxies");
         }
         let proxy_protocol = proxy_protocol.is_some_and(|at| at.value);
         Some(ListenerSettings { address: self.address(&address?)?, tls: tls?, proxy_protocol })
@@ -87,7 +87,7 @@ impl Resolver<'_> {
         Some(AdminSettings { address: address?, hosts })
     }
 
-    /// Reads a value, and notes what is wrong with it.
+    /// Parses a value with `read`, and notes its error.
     pub(super) fn told<T>(
         &self,
         at: &At<String>,
@@ -102,20 +102,20 @@ impl Resolver<'_> {
         Some(address)
     }
 
-    /// Takes down that `address` will be listened on, which goes once.
+    /// Registers an address to listen on, and notes a mistake if it is in use already.
     pub(super) fn claim(&mut self, address: SocketAddr, place: &Place) {
         match self.addresses.iter().find(|(other, _)| authority::overlap(*other, address)) {
             Some((other, path)) if *other == address => {
-                self.note(place, format!("{address} is taken already, by {path}"));
+                self.note(place, format!("{address} is already in use by {path}"));
             }
             Some((other, path)) => {
-                self.note(place, format!("{address} is taken already, by {other} of {path}"));
+                self.note(place, format!("{address} is already in use by {path} ({other})"));
             }
             None => self.addresses.push((address, place.path.clone())),
         }
     }
 
-    /// Which key has us listen where this host and port lead.
+    /// Returns the path of the key whose listener this host and port reach.
     pub(super) fn own(&self, host: &str, port: u16) -> Option<&str> {
         let is_own =
             |(address, _): &&(SocketAddr, String)| authority::reaches(host, port, *address);
@@ -130,14 +130,14 @@ impl Resolver<'_> {
         match (self_signed, file.certificate, file.key) {
             (true, Field::Absent, Field::Absent) => Some(TlsSettings::SelfSigned),
             (true, ..) => {
-                self.note(&place, "self_signed: true needs no certificate and no key; say either");
+                self.note(
+                    &place,
+                    "self_signed: true excludes certificate and key; use one or the other",
+                );
                 None
             }
             (false, Field::Absent, Field::Absent) => {
-                self.note(
-                    &place,
-                    "say where the certificate comes from: self_signed: true, or certificate and key",
-                );
+                self.note(&place, "no certificate; set self_signed: true, or certificate and key");
                 None
             }
             (false, certificate, key) => self.files(certificate, key, &place),
@@ -154,11 +154,10 @@ impl Resolver<'_> {
             certificate,
             tls,
             "certificate",
-            "say where the certificate of this key is",
+            "set the path of this key's certificate",
         );
-        let key =
-            self.required(key, tls, "key", "say where the private key of this certificate is");
-        // Both are looked at before either ends this.
+        let key = self.required(key, tls, "key", "set the path of this certificate's private key");
+        // Checks both files before returning on a mistake in either.
         let [certificate, key] =
             [certificate, key].map(|at| at.map(|at| (at.place.clone(), self.file(at))));
         let ((certificate_place, certificate), (key_place, key)) = (certificate?, key?);
@@ -173,7 +172,7 @@ impl Resolver<'_> {
         Some(TlsSettings::Files { certificate, key })
     }
 
-    /// A file that can be read now; what it holds is for those who read it.
+    /// Returns the path of a file that exists and can be opened. Does not look at its content.
     pub(super) fn file(&self, At { place, value }: At<PathBuf>) -> Option<PathBuf> {
         let path = self.folder.join(value);
         if self.purpose == Purpose::Ask {

@@ -1,8 +1,8 @@
-//! From the file as written to the settings of the stages, with every mistake told.
+//! Resolves the parsed file to the settings of the stages, and notes every mistake.
 //!
-//! Owns what a missing key means, which values make sense, and which go together. Defaults are the
-//! `Default`s of the stages; those that no stage declares are constants here and in the modules
-//! below. After a mistake it goes on with the default, so that one run finds everything.
+//! Owns the meaning of a missing key, the range of each value, and which values exclude each other.
+//! Defaults are the `Default`s of the stages; those that no stage declares are constants here and in the
+//! submodules. After a mistake the default is used, so that one run finds all mistakes.
 
 mod authority;
 mod backend;
@@ -38,20 +38,20 @@ pub(super) use listeners::DEFAULT_ADMIN;
 pub(super) use source::location;
 pub(super) use stream::StreamDefaults;
 
-/// Over how long the streams end in an orderly stop.
+/// The default duration of a graceful shutdown.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
-/// The shortest time, where none at all makes no sense.
+/// The shortest duration where zero makes no sense.
 const SHORTEST: Time = Time(Duration::from_millis(1));
 
-/// A signed 32-bit length: what sockets and HTTP/2 windows can say.
+/// The maximum of a signed 32-bit length, as socket options and HTTP/2 windows have it.
 const MAX_LENGTH: usize = i32::MAX as usize;
 
-/// No more names fit into one header map.
+/// The highest limit of header fields; an `http::HeaderMap` cannot hold many more.
 const MAX_HEADER_FIELDS: usize = 30_000;
 
-/// Resolves `file`; `folder` is where relative paths start. `None` after mistakes that leave
-/// nothing to go on with; other mistakes are only noted.
+/// Resolves `file`. Relative paths start at `folder`. Returns `None` after a mistake that leaves no
+/// usable settings; other mistakes are only noted.
 pub(super) fn resolve(
     file: File,
     purpose: Purpose,
@@ -76,7 +76,7 @@ pub(super) fn resolve(
     let (uri, queue_memory) =
         (std::mem::take(&mut limits.uri), std::mem::take(&mut limits.queue_memory));
     let trusted_proxies = resolver.trusted_proxies(file.trusted_proxies);
-    // In the order in which they claim addresses.
+    // This order decides which of two equal addresses is reported as a duplicate.
     let listeners = resolver.listeners(file.listeners);
     let admin = resolver.admin(file.admin);
     let bus_memory = std::mem::take(&mut limits.bus_memory);
@@ -104,7 +104,7 @@ pub(super) fn resolve(
             max_channels: resolver.count(file.max_channels, hub.max_channels),
             history_memory: resolver.size(file.history_memory, hub.history_memory, 1, usize::MAX),
             queue_memory: resolver.size(queue_memory, hub.queue_memory, 1, usize::MAX),
-            // What the routes say.
+            // Set from the routes when the gateway starts.
             retention: hub.retention,
         },
         requests: RequestSettings {
@@ -115,30 +115,30 @@ pub(super) fn resolve(
         routes: resolver.routes(file.routes, &sse),
         drain: resolver.time_or_none(file.drain, DRAIN),
         drain_delay: resolver.time_or_none(file.drain_delay, Duration::ZERO),
-        // The last one, so that everything else has been looked at.
+        // Last, so that the mistakes in all other keys are noted first.
         source: source?,
     })
 }
 
-/// As many shards as threads can run at once here.
+/// The number of threads that can run at once on this machine.
 pub(super) fn default_shards() -> usize {
     available_parallelism().map_or(1, usize::from).min(MAX_SHARDS)
 }
 
-/// What resolving needs at every step.
+/// The state of resolving one file.
 struct Resolver<'a> {
     mistakes: &'a Mistakes,
     purpose: Purpose,
     folder: &'a Path,
-    /// Addresses that are listened on, and the keys that say so.
+    /// The addresses to listen on, each with the path of its key.
     addresses: Vec<(SocketAddr, String)>,
-    /// Whether events come from the bus inside this process, which keeps nothing.
+    /// Whether the source is the embedded bus, which has no streams.
     is_source_embedded: bool,
-    /// No proxy is trusted.
+    /// Whether `trusted_proxies` is empty.
     trusts_nobody: bool,
-    /// What `limits.body` says.
+    /// The value of `limits.body`.
     max_body: Option<u64>,
-    /// A request's header may be so long over every protocol, in bytes.
+    /// The longest request header that every protocol accepts, in bytes.
     max_header_bytes: usize,
 }
 
@@ -147,7 +147,7 @@ impl Resolver<'_> {
         self.mistakes.note(place, message);
     }
 
-    /// A key that must be there; `what` says how to mend it when it is not.
+    /// Returns the value of a required key. `what` says what to write where it is missing.
     fn required<T>(&self, field: Field<T>, parent: &Place, key: &str, what: &str) -> Option<At<T>> {
         if field.is_absent() {
             self.note(&parent.child(key), format!("missing; {what}"));
@@ -155,7 +155,7 @@ impl Resolver<'_> {
         field.written()
     }
 
-    /// A value from `least` to `most`; the default when there is none.
+    /// Returns a value between `least` and `most`, or the default where it is absent or out of range.
     fn within<T>(&self, field: Field<T>, default: T, least: T, most: T) -> T
     where
         T: Copy + PartialOrd + Display,
@@ -175,7 +175,7 @@ impl Resolver<'_> {
         self.within(field, Time(default), SHORTEST, Time::MAX).0
     }
 
-    /// A time that may be none at all.
+    /// A duration that may be zero.
     fn time_or_none(&self, field: Field<Time>, default: Duration) -> Duration {
         self.within(field, Time(default), Time(Duration::ZERO), Time::MAX).0
     }
@@ -184,7 +184,7 @@ impl Resolver<'_> {
         self.within(field, Size(default), Size(least), Size(most)).0
     }
 
-    /// A size that HTTP/2 says in 32 bits.
+    /// A size that HTTP/2 encodes in 32 bits.
     fn length(&self, field: Field<Size>, default: u32, least: usize) -> u32 {
         let size = self.size(field, default as usize, least, MAX_LENGTH);
         u32::try_from(size).unwrap_or(default)
@@ -203,7 +203,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// A time that may be `off`, which it is where nothing is said.
+    /// A duration that may be `off`, which is the default.
     fn time_or_off(&self, field: Field<Limit<Time>>) -> Option<Duration> {
         let At { place, value: Limit(OrOff::On(time)) } = field.written()? else { return None };
         if time.0.is_zero() {
@@ -212,7 +212,7 @@ impl Resolver<'_> {
         Some(time.0)
     }
 
-    /// A number, at least 1, that may be `off`, which it is where nothing is said.
+    /// A number of at least 1 that may be `off`, which is the default.
     fn number_or_off(&self, field: Field<Limit<usize>>) -> Option<usize> {
         let At { place, value: Limit(OrOff::On(number)) } = field.written()? else { return None };
         if number == 0 {
@@ -237,7 +237,7 @@ impl Resolver<'_> {
         timeouts: TimeoutsFile,
         sockets: SocketsFile,
     ) -> ConnectionSettings {
-        // Linux doubles what it is given, and gives at least 4,608 bytes (socket(7)).
+        // Linux doubles the value, and allocates at least 4,608 bytes (SO_SNDBUF in socket(7)).
         const BUFFER: (usize, usize) = (4 << 10, MAX_LENGTH / 2);
         let default = ConnectionSettings::default();
         ConnectionSettings {
@@ -265,19 +265,20 @@ impl Resolver<'_> {
                 1,
                 MAX_HEADER_FIELDS,
             ),
-            // hyper refuses less than 8 KiB.
+            // hyper panics below 8 KiB (`http1::Builder::max_buf_size`).
             max_buffer_bytes: self.size(file.buffer, default.max_buffer_bytes, 8 << 10, MAX_LENGTH),
         };
         let (header, buffer) = (settings.max_header_bytes, settings.max_buffer_bytes);
         if header > buffer {
-            let message = format!("{} do not fit into a buffer of {}", Size(header), Size(buffer));
+            let (header, buffer) = (Size(header), Size(buffer));
+            let message = format!("a header of {header} does not fit into a buffer of {buffer}");
             self.note(&header_place.unwrap_or_default(), message);
         }
         settings
     }
 
     fn http2(&self, file: Http2File) -> Http2Settings {
-        // A connection window begins at 65,535 bytes and cannot shrink (RFC 9113, 6.9.2).
+        // The connection window starts at 65,535 bytes and cannot be reduced (RFC 9113, section 6.9.2).
         const LEAST_CONNECTION_WINDOW: usize = 65_535;
         let default = Http2Settings::default();
         let window_place = file.max_stream_window.place().or_else(|| file.stream_window.place());
@@ -287,7 +288,8 @@ impl Resolver<'_> {
         let max_stream_window = self.length(file.max_stream_window, most, 1 << 10);
         if max_stream_window < stream_window {
             let (least, most) = (Size(stream_window as usize), Size(max_stream_window as usize));
-            let message = format!("a window of {least} does not fit into one of {most} at most");
+            let message =
+                format!("stream_window ({least}) is larger than max_stream_window ({most})");
             self.note(&window_place.unwrap_or_default(), message);
         }
         Http2Settings {

@@ -1,4 +1,4 @@
-//! `routes`: what each matches, and what it leads to.
+//! Resolves `routes`: the requests that each matches, and its target.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl Resolver<'_> {
         field: Field<Vec<Field<Box<RouteFile>>>>,
         defaults: &StreamDefaults,
     ) -> Vec<Arc<RouteSettings>> {
-        const WHAT: &str = "say which request leads where, such as `- path: /events/{channel}`";
+        const WHAT: &str = "add a route, such as `- path: /events/{channel}`";
         let Some(At { place, value }) = self.required(field, &Place::default(), "routes", WHAT)
         else {
             return Vec::new();
@@ -45,7 +45,7 @@ impl Resolver<'_> {
         defaults: &StreamDefaults,
         earlier: &mut Matches,
     ) -> Option<RouteSettings> {
-        let what = "say which requests it is for, such as /events/{channel}";
+        let what = "set which requests the route matches, such as /events/{channel}";
         let path = self.required(file.path, &place, "path", what);
         let pattern = path.as_ref().and_then(|path| self.told(path, Pattern::new));
         let host = match file.host {
@@ -58,7 +58,7 @@ impl Resolver<'_> {
         let cors = self.cors(file.cors);
         let handover = self.handover(file.handover, is_proxied, defaults);
 
-        // A route with a mistake in these is not compared with others.
+        // A route with a mistake in one of these is not compared with others.
         let (At { place: path_place, value: path }, pattern) = path.zip(pattern)?;
         let (host, methods) = host.zip(methods)?;
         let this = Match {
@@ -83,7 +83,7 @@ impl Resolver<'_> {
     ) -> Option<Target> {
         match (events, proxy) {
             (Field::Absent, Field::Absent) => {
-                self.note(place, "leads nowhere; say either events or proxy");
+                self.note(place, "has neither events nor proxy; add one of them");
                 None
             }
             (events, Field::Absent) => {
@@ -91,8 +91,8 @@ impl Resolver<'_> {
             }
             (Field::Absent, proxy) => self.proxy(proxy.written()?, defaults).map(Target::Proxy),
             (events, proxy) => {
-                self.note(place, "leads to both events and proxy; say either");
-                // Their own mistakes are told all the same.
+                self.note(place, "has both events and proxy; remove one of them");
+                // Notes the mistakes inside them, too.
                 events.written().and_then(|events| self.events(events, pattern, defaults));
                 proxy.written().and_then(|proxy| self.proxy(proxy, defaults));
                 None
@@ -114,7 +114,7 @@ impl Resolver<'_> {
         Some(settings)
     }
 
-    /// What a route says of its streams, but for their channels.
+    /// Resolves everything of an events route but its channels.
     pub(super) fn streams(&self, file: EventsFile, defaults: &StreamDefaults) -> EventsSettings {
         let (file, sse) = split(file);
         let replay = sse.replay.place().cloned();
@@ -124,7 +124,7 @@ impl Resolver<'_> {
         if let (true, Some(place)) = (is_forgetful, replay)
             && defaults.stream().replay != Replay::None
         {
-            self.note(&place, "means nothing with history: off; there is nothing to replay");
+            self.note(&place, "has no effect with history: off, since nothing is kept to replay");
         }
         EventsSettings {
             channels: Vec::new(),
@@ -148,12 +148,12 @@ impl Resolver<'_> {
         if source == EventsSource::Log && self.is_source_embedded {
             self.note(
                 &place,
-                "the embedded bus keeps no streams; set redis.url to a Redis, such as \
+                "the embedded bus has no streams; set redis.url to a Redis, such as \
                  redis://127.0.0.1:6379, or use pubsub",
             );
         }
         if let (EventsSource::Log, Field::Written(At { place, value: true })) = (source, patterns) {
-            self.note(place, "does not go with source: stream; patterns are for PUBLISH");
+            self.note(place, "is not supported with source: stream, only with pubsub");
         }
         source
     }
@@ -165,13 +165,13 @@ impl Resolver<'_> {
         events: &Place,
     ) -> Option<Vec<String>> {
         const WHAT: &str =
-            "name the channels, such as [news], [\"{channel}\"] or [\"{query.channel}\"]";
+            "set the channels, such as [news], [\"{channel}\"] or [\"{query.channel}\"]";
         let At { place, value } = self.required(field, events, "channels", WHAT)?;
         if value.is_empty() {
             self.note(&place, format!("the list is empty; {WHAT}"));
         }
         let templates: Vec<_> = value.into_iter().filter_map(Field::written).collect();
-        // With a path that cannot be read, its parameters are not known.
+        // With an invalid path, its parameters are unknown.
         if let Some(Pattern { parameters, .. }) = pattern {
             for template in &templates {
                 self.told(template, |text| template::check(text, parameters));
@@ -184,7 +184,7 @@ impl Resolver<'_> {
         let Some(at) = field.written() else { return String::new() };
         if !at.value.is_empty() {
             self.told(&at, |prefix| {
-                ChannelName::new(prefix).map_err(|error| format!("no name may begin so: {error}"))
+                ChannelName::new(prefix).map_err(|error| format!("not a valid prefix: {error}"))
             });
         }
         at.value
@@ -204,17 +204,17 @@ impl Resolver<'_> {
         };
         let credentials = file.credentials.or(false);
         if credentials && everyone {
-            // Fetch standard: with credentials, "*" is a name that no origin has.
-            self.note(&place, "\"*\" does not go with credentials: true; name the origins");
+            // Fetch standard, "CORS check": with credentials, "*" is not a wildcard.
+            self.note(&place, "\"*\" is not allowed with credentials: true; list the origins");
         } else if credentials && no_origins {
-            self.note(&place, "means nothing without origins; name them");
+            self.note(&place, "has no effect without origins; list them");
         }
         let origins = origins.iter().filter_map(|at| self.told(at, authority::origin)).collect();
         CorsSettings { origins, credentials }
     }
 }
 
-/// `None` after a mistake.
+/// Returns `None` after a mistake.
 fn methods(field: Field<Vec<Field<MethodFile>>>) -> Option<Vec<Method>> {
     match field {
         Field::Absent => Some(Vec::new()),
@@ -222,7 +222,7 @@ fn methods(field: Field<Vec<Field<MethodFile>>>) -> Option<Vec<Method>> {
     }
 }
 
-/// What an events route says of its streams, apart from the rest.
+/// Separates the keys that `sse` has too from the rest.
 fn split(mut file: EventsFile) -> (EventsFile, SseFile) {
     let sse = SseFile {
         keep_alive: std::mem::take(&mut file.keep_alive),

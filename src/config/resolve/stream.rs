@@ -1,4 +1,4 @@
-//! How streams are kept: `sse`, and what an events route says differently.
+//! Resolves the keys of streams: `sse` gives the defaults, and a route overrides them.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use crate::route::Ready;
 
 use super::{MAX_LENGTH, Resolver};
 
-/// Channels on one stream, at most.
+/// The default limit of channels on one stream.
 const MAX_CHANNELS: usize = 100;
 
-/// How long a channel without history stays followed after its last listener.
+/// The default of `linger` where a channel has no history.
 const LINGER_WITHOUT_HISTORY: Duration = Duration::from_secs(30);
 
-/// What holds for a stream where its route says nothing.
+/// The settings of streams, from `sse` or from a route.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct StreamDefaults {
     stream: StreamSettings,
-    /// Where it was said; else it follows from the history.
+    /// The value of `linger`; `None`: it follows from the history.
     linger: Option<Duration>,
     pub(in crate::config) history: Option<HistorySettings>,
     pub(in crate::config) max_channels: usize,
@@ -41,14 +41,14 @@ impl Default for StreamDefaults {
 impl StreamDefaults {
     /// The settings of a stream.
     pub(in crate::config) fn stream(&self) -> StreamSettings {
-        // While a channel is kept for those who may resume, it has to be listened to.
+        // A channel must stay subscribed while clients may resume from its history.
         let linger = self.history.map_or(LINGER_WITHOUT_HISTORY, |history| history.age);
         StreamSettings { linger: self.linger.unwrap_or(linger), ..self.stream.clone() }
     }
 }
 
 impl StreamDefaults {
-    /// The same for streams that somebody else opens.
+    /// The same settings without a replay.
     pub(super) fn without_replay(&self) -> Self {
         let stream = StreamSettings { replay: Replay::None, ..self.stream.clone() };
         Self { stream, ..self.clone() }
@@ -60,7 +60,7 @@ impl Resolver<'_> {
         self.stream_keys(sse.or_default(), &StreamDefaults::default())
     }
 
-    /// What `file` says, and `defaults` where it says nothing.
+    /// Returns the settings of `file`, and those of `defaults` where a key is absent.
     pub(super) fn stream_keys(&self, file: SseFile, defaults: &StreamDefaults) -> StreamDefaults {
         let SseFile { keep_alive, retry, history, replay, gap_events, linger, .. } = file;
         let SseFile { ready, max_channels, max_stream_age, queue, .. } = file;
