@@ -12,8 +12,11 @@ mod error;
 mod field;
 mod file;
 mod fill;
+mod global;
+mod mapping;
 mod resolve;
 mod schema;
+mod stream_options;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -204,7 +204,7 @@ drain: 10
     sse.queue.when_full: expected disconnect, drop_oldest or latest; this is "drop-oldest"; did you mean `drop_oldest`? (gateway.yaml:12:35)
     routes[0].events.channels[0]: {chanel} is not a parameter of this route's path; did you mean {channel}? (gateway.yaml:16:18)
     routes[0].events.format: expected raw or envelope; this is "json" (gateway.yaml:17:15)
-    routes[0].events.source: expected pubsub or stream; this is "streams" (gateway.yaml:18:15)
+    routes[0].events.source: expected pubsub or stream; this is "streams"; did you mean `stream`? (gateway.yaml:18:15)
     routes[0].events.history.age: "5 parsecs" is not a duration; use forms like 30s or 5m (gateway.yaml:20:14)
     routes[0].events.history.count: expected a whole number; remove the quotes (gateway.yaml:21:16)
     routes[0].events.replay: expected none, last, all or a number from 1 to 10000; this is "0" (gateway.yaml:22:15)

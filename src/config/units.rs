@@ -1,7 +1,8 @@
-//! Durations and sizes as they are written in gateway.yaml: `15s`, `5m`, `64KiB`.
+//! Durations, sizes and counts as they are written in gateway.yaml: `15s`, `5m`, `64KiB`, `100`.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -9,14 +10,58 @@ use serde::Deserialize;
 
 use super::error::quoted;
 
-/// A duration: `250ms`, `15s`, `1m30s`, `1h`.
+/// Returns a message if `value` is out of `range`.
+pub(super) fn check_range<T>(value: &T, range: &RangeInclusive<T>) -> Result<(), String>
+where
+    T: PartialOrd + fmt::Display,
+{
+    let (least, most) = (range.start(), range.end());
+    if value < least {
+        return Err(format!("must be at least {least}; this is {value}"));
+    }
+    if value > most {
+        return Err(format!("must be at most {most}; this is {value}"));
+    }
+    Ok(())
+}
+
+/// A number of at least 1.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "usize")]
+pub(super) struct Count(pub(super) usize);
+
+impl TryFrom<usize> for Count {
+    type Error = String;
+
+    fn try_from(number: usize) -> Result<Self, String> {
+        check_range(&number, &(1..=usize::MAX)).map(|()| Self(number))
+    }
+}
+
+impl JsonSchema for Count {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Count".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "format": "uint", "minimum": 1 })
+    }
+}
+
+/// A duration of at least 1 ms: `250ms`, `15s`, `1m30s`, `1h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Time(pub(super) Duration);
 
 impl Time {
+    const ZERO: Self = Self(Duration::ZERO);
+    const MIN: Self = Self(Duration::from_millis(1));
     /// A year. Much longer durations would overflow `Instant`.
-    pub(super) const MAX: Self = Self(Duration::from_secs(365 * 86_400));
+    const MAX: Self = Self(Duration::from_secs(365 * 86_400));
 
     /// Units in milliseconds, longest first.
     const UNITS: [(&str, u64); 5] =
@@ -35,14 +80,20 @@ impl Time {
         }
         (!text.is_empty()).then(|| Self(Duration::from_millis(total)))
     }
+
+    fn parse_within(text: &str, range: &RangeInclusive<Self>) -> Result<Self, String> {
+        let time = Self::parse(text).ok_or_else(|| {
+            format!("{} is not a duration; use forms like 30s or 5m", quoted(text))
+        })?;
+        check_range(&time, range).map(|()| time)
+    }
 }
 
 impl TryFrom<String> for Time {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text)
-            .ok_or_else(|| format!("{} is not a duration; use forms like 30s or 5m", quoted(&text)))
+        Self::parse_within(&text, &(Self::MIN..=Self::MAX))
     }
 }
 
@@ -76,12 +127,49 @@ impl JsonSchema for Time {
     }
 }
 
+/// A duration that may be zero.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct TimeOrZero(pub(super) Duration);
+
+impl TryFrom<String> for TimeOrZero {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Time::parse_within(&text, &(Time::ZERO..=Time::MAX)).map(|time| Self(time.0))
+    }
+}
+
+impl JsonSchema for TimeOrZero {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Time::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Time::json_schema(generator)
+    }
+}
+
 /// A number of bytes: `64KiB`, `4MiB`, `1GiB`, or without a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Size(pub(super) usize);
 
 impl Size {
+    pub(super) const ZERO: Self = Self(0);
+    pub(super) const BYTE: Self = Self(1);
+    /// The maximum of a signed 32-bit length, as socket options and HTTP/2 windows have it.
+    pub(super) const MAX_LENGTH: Self = Self(i32::MAX as usize);
+    pub(super) const MAX: Self = Self(usize::MAX);
+
+    pub(super) const fn kib(number: usize) -> Self {
+        Self(number << 10)
+    }
+
     const UNITS: [(&str, usize); 5] =
         [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1), ("", 1)];
 

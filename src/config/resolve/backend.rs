@@ -9,58 +9,30 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use crate::config::Purpose;
 use crate::config::error::{Place, quoted};
 use crate::config::field::{At, Field, OneOrMore};
-use crate::config::file::{LocationFile, ProxyFile, UpstreamTlsFile};
+use crate::config::file::{ProxyFile, UpstreamTlsFile};
+use crate::config::mapping::Sets as _;
+use crate::config::stream_options::StreamOptions;
 use crate::route::{ProxySettings, UpstreamAddress, UpstreamTls};
 
-use super::stream::StreamDefaults;
-use super::{MAX_LENGTH, Resolver, authority};
-
-/// A smaller limit would reject ordinary responses.
-const MIN_RESPONSE_HEADER: usize = 1 << 10;
-/// A larger limit would let a backend make every connection allocate that much.
-const MAX_RESPONSE_HEADER: usize = 1 << 20;
+use super::{Resolver, authority};
 
 impl Resolver<'_> {
     pub(super) fn proxy(
         &self,
         At { place, value: file }: At<ProxyFile>,
-        streams: &StreamDefaults,
+        streams: &StreamOptions,
     ) -> Option<ProxySettings> {
-        let defaults = ProxySettings::new(Vec::new());
+        let mut settings = ProxySettings {
+            max_body: self.max_body,
+            stream_keep_alive: Some(streams.stream.keep_alive),
+            ..ProxySettings::new(Vec::new())
+        };
+        file.set(&mut settings, &place, self.mistakes);
         let upstreams = self.upstreams(file.upstream, &place, file.host.is_absent());
         let tls = self.upstream_tls(file.tls);
         let host = match file.host {
             Field::Absent => Some(None),
             field => field.written().and_then(|at| self.told(&at, host)).map(Some),
-        };
-        let stream_keep_alive = streams.stream().keep_alive;
-        let stream_keep_alive = self.time_or_none(file.stream_keep_alive, stream_keep_alive);
-        let settings = ProxySettings {
-            is_http2: file.http2.or(false),
-            rewrites_location: matches!(
-                file.location.or(LocationFile::Rewrite),
-                LocationFile::Rewrite
-            ),
-            allows_underscores: file.underscores_in_headers.or(false),
-            max_connections: self.count(file.max_connections, defaults.max_connections),
-            max_waiting: self.count(file.max_waiting, defaults.max_waiting),
-            max_response_header: self.size(
-                file.max_response_header,
-                defaults.max_response_header,
-                MIN_RESPONSE_HEADER,
-                MAX_RESPONSE_HEADER,
-            ),
-            retry_idempotent: file.retry_idempotent.or(defaults.retry_idempotent),
-            retry_buffer: self.size(file.retry_buffer, defaults.retry_buffer, 0, MAX_LENGTH),
-            max_body: self.limit(file.max_body, self.max_body),
-            connect_timeout: self.time(file.connect_timeout, defaults.connect_timeout),
-            response_timeout: self.time(file.response_timeout, defaults.response_timeout),
-            idle_timeout: self.time(file.idle_timeout, defaults.idle_timeout),
-            keep_alive: self.time_or_none(file.keep_alive, defaults.keep_alive),
-            stream_keep_alive: Some(stream_keep_alive).filter(|time| !time.is_zero()),
-            p99_warning: self.time_or_off(file.p99_warning),
-            fail_timeout: self.time_or_none(file.fail_timeout, defaults.fail_timeout),
-            ..defaults
         };
         Some(ProxySettings { upstreams: upstreams?, tls: tls?, host: host?, ..settings })
     }

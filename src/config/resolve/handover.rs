@@ -5,12 +5,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::config::field::{At, Field};
-use crate::config::file::{EventsFile, HandoverFile};
+use crate::config::file::HandoverFile;
+use crate::config::mapping::Sets as _;
+use crate::config::stream_options::StreamOptions;
 use crate::grip::signature::Secret;
 use crate::route::HandoverSettings;
 
 use super::Resolver;
-use super::stream::StreamDefaults;
+use super::routes::StreamPlaces;
 
 /// The default `iss` claim of `Grip-Sig`.
 const ISSUER: &str = "ssegate";
@@ -23,31 +25,39 @@ impl Resolver<'_> {
         &self,
         field: Field<HandoverFile>,
         is_proxied: bool,
-        defaults: &StreamDefaults,
+        defaults: &StreamOptions,
     ) -> Option<HandoverSettings> {
-        let At { place, value: mut file } = field.written()?;
+        let At { place, value: file } = field.written()?;
         if !is_proxied {
             self.note(&place, "needs proxy on the same route, whose backend hands streams over");
         }
-        let issuer = std::mem::take(&mut file.issuer);
-        let issuer = issuer.written().map_or_else(
-            || ISSUER.to_owned(),
-            |at| {
-                if at.value.is_empty() {
-                    self.note(&at.place, "is empty; remove it, or set the issuer");
-                }
-                at.value
+        // No replay by default: the body of the response has the initial events.
+        let mut options = defaults.without_replay();
+        file.set(&mut options, &place, self.mistakes);
+        self.check_stream(
+            &options,
+            &StreamPlaces {
+                source: file.source.place(),
+                replay: file.replay.place(),
+                patterns: None,
             },
         );
+        let at = file.max_channels.place().or_else(|| file.source.place()).cloned();
+        let events = options.events(Vec::new(), self.strip_prefix(file.strip_prefix));
+        self.check_positions(at.as_ref(), &events);
+        let issuer = self.issuer(file.issuer);
         let what = "set the secret that the backend verifies Grip-Sig with, such as \
                     ${HANDOVER_KEY:?openssl rand -base64 32}";
-        let key = self.required(std::mem::take(&mut file.key), &place, "key", what);
-        let key = key.and_then(|key| self.told(&key, secret));
-        // No replay by default: the body of the response has the initial events.
-        let at = file.max_channels.place().or_else(|| file.source.place()).cloned();
-        let events = self.streams(streams(file), &defaults.without_replay());
-        self.check_positions(at.as_ref(), &events);
-        Some(HandoverSettings { key: key?, issuer, events })
+        let key = self.required(file.key, &place, "key", what)?;
+        Some(HandoverSettings { key: self.told(&key, secret)?, issuer, events })
+    }
+
+    fn issuer(&self, field: Field<String>) -> String {
+        let Some(At { place, value }) = field.written() else { return ISSUER.to_owned() };
+        if value.is_empty() {
+            self.note(&place, "is empty; remove it, or set the issuer");
+        }
+        value
     }
 }
 
@@ -63,30 +73,6 @@ fn secret(text: &str) -> Result<Secret, String> {
     Secret::new(bytes).ok_or_else(|| {
         format!("has {length} bytes, at least {least} are required; generate one with: openssl rand -base64 32")
     })
-}
-
-/// The keys that an events route has too.
-fn streams(file: HandoverFile) -> EventsFile {
-    let HandoverFile { source, format, strip_prefix, keep_alive, retry, history, .. } = file;
-    let HandoverFile { replay, gap_events, linger, ready, max_channels, .. } = file;
-    let HandoverFile { max_stream_age, queue, .. } = file;
-    EventsFile {
-        channels: Field::Absent,
-        patterns: Field::Absent,
-        source,
-        format,
-        strip_prefix,
-        keep_alive,
-        retry,
-        history,
-        replay,
-        gap_events,
-        linger,
-        ready,
-        max_channels,
-        max_stream_age,
-        queue,
-    }
 }
 
 #[cfg(test)]

@@ -6,23 +6,29 @@ use http::Method;
 
 use crate::config::error::Place;
 use crate::config::field::{At, Field};
-use crate::config::file::{
-    CorsFile, EventsFile, FormatFile, MethodFile, ProxyFile, RouteFile, SourceFile, SseFile,
-};
-use crate::event::{ChannelName, Format};
+use crate::config::file::{CorsFile, EventsFile, MethodFile, ProxyFile, RouteFile};
+use crate::config::mapping::Sets as _;
+use crate::config::stream_options::StreamOptions;
+use crate::event::ChannelName;
 use crate::hub::Replay;
 use crate::route::{CorsSettings, EventsSettings, EventsSource, RouteSettings, Target};
 
 use super::matches::{Match, Matches};
-use super::stream::StreamDefaults;
 use super::template::{self, Pattern};
 use super::{Resolver, authority};
+
+/// The locations of keys that may exclude each other.
+pub(super) struct StreamPlaces<'a> {
+    pub(super) source: Option<&'a Place>,
+    pub(super) replay: Option<&'a Place>,
+    pub(super) patterns: Option<&'a Place>,
+}
 
 impl Resolver<'_> {
     pub(super) fn routes(
         &self,
         field: Field<Vec<Field<Box<RouteFile>>>>,
-        defaults: &StreamDefaults,
+        defaults: &StreamOptions,
     ) -> Vec<Arc<RouteSettings>> {
         const WHAT: &str = "add a route, such as `- path: /events/{channel}`";
         let Some(At { place, value }) = self.required(field, &Place::default(), "routes", WHAT)
@@ -42,7 +48,7 @@ impl Resolver<'_> {
     fn route(
         &self,
         At { place, value: file }: At<Box<RouteFile>>,
-        defaults: &StreamDefaults,
+        defaults: &StreamOptions,
         earlier: &mut Matches,
     ) -> Option<RouteSettings> {
         let what = "set which requests the route matches, such as /events/{channel}";
@@ -78,7 +84,7 @@ impl Resolver<'_> {
         events: Field<EventsFile>,
         proxy: Field<ProxyFile>,
         pattern: Option<&Pattern>,
-        defaults: &StreamDefaults,
+        defaults: &StreamOptions,
         place: &Place,
     ) -> Option<Target> {
         match (events, proxy) {
@@ -102,60 +108,46 @@ impl Resolver<'_> {
 
     fn events(
         &self,
-        At { place, value: mut file }: At<EventsFile>,
+        At { place, value: file }: At<EventsFile>,
         pattern: Option<&Pattern>,
-        defaults: &StreamDefaults,
+        defaults: &StreamOptions,
     ) -> Option<EventsSettings> {
-        let channels = self.channels(std::mem::take(&mut file.channels), pattern, &place);
-        let place = file.max_channels.place().or_else(|| file.source.place()).cloned();
-        let settings = self.streams(file, defaults);
-        let settings = EventsSettings { channels: channels?, ..settings };
-        self.check_positions(place.as_ref(), &settings);
+        let mut options = defaults.clone();
+        file.set(&mut options, &place, self.mistakes);
+        self.check_stream(
+            &options,
+            &StreamPlaces {
+                source: file.source.place(),
+                replay: file.replay.place(),
+                patterns: file.patterns.place(),
+            },
+        );
+        let at = file.max_channels.place().or_else(|| file.source.place()).cloned();
+        let strip_prefix = self.strip_prefix(file.strip_prefix);
+        let channels = self.channels(file.channels, pattern, &place)?;
+        let settings = options.events(channels, strip_prefix);
+        self.check_positions(at.as_ref(), &settings);
         Some(settings)
     }
 
-    /// Resolves everything of an events route but its channels.
-    pub(super) fn streams(&self, file: EventsFile, defaults: &StreamDefaults) -> EventsSettings {
-        let (file, sse) = split(file);
-        let replay = sse.replay.place().cloned();
-        let defaults = self.stream_keys(sse, defaults);
-        let source = self.events_source(file.source, &file.patterns);
-        let is_forgetful = source == EventsSource::PubSub && defaults.history.is_none();
-        if let (true, Some(place)) = (is_forgetful, replay)
-            && defaults.stream().replay != Replay::None
-        {
-            self.note(&place, "has no effect with history: off, since nothing is kept to replay");
-        }
-        EventsSettings {
-            channels: Vec::new(),
-            format: file.format.value().map_or_else(Format::default, Format::from),
-            source,
-            history: defaults.history,
-            strip_prefix: self.strip_prefix(file.strip_prefix),
-            patterns: file.patterns.or(false),
-            max_channels: defaults.max_channels,
-            ready: defaults.ready,
-            stream: defaults.stream(),
-        }
-    }
-
-    fn events_source(&self, field: Field<SourceFile>, patterns: &Field<bool>) -> EventsSource {
-        let Some(At { place, value }) = field.written() else { return EventsSource::default() };
-        let source = match value {
-            SourceFile::Pubsub => EventsSource::PubSub,
-            SourceFile::Stream => EventsSource::Log,
-        };
-        if source == EventsSource::Log && self.is_source_embedded {
+    /// Notes keys of a stream that exclude each other.
+    pub(super) fn check_stream(&self, options: &StreamOptions, places: &StreamPlaces<'_>) {
+        let is_log = options.source == EventsSource::Log;
+        if let Some(place) = places.source.filter(|_| is_log && self.is_source_embedded) {
             self.note(
-                &place,
+                place,
                 "the embedded bus has no streams; set redis.url to a Redis, such as \
                  redis://127.0.0.1:6379, or use pubsub",
             );
         }
-        if let (EventsSource::Log, Field::Written(At { place, value: true })) = (source, patterns) {
+        if let Some(place) = places.patterns.filter(|_| is_log && options.patterns) {
             self.note(place, "is not supported with source: stream, only with pubsub");
         }
-        source
+        let keeps_nothing = !is_log && options.history.is_none();
+        let is_useless = keeps_nothing && options.stream.replay != Replay::None;
+        if let Some(place) = places.replay.filter(|_| is_useless) {
+            self.note(place, "has no effect with history: off, since nothing is kept to replay");
+        }
     }
 
     fn channels(
@@ -180,7 +172,7 @@ impl Resolver<'_> {
         Some(templates.into_iter().map(|at| at.value).collect())
     }
 
-    fn strip_prefix(&self, field: Field<String>) -> String {
+    pub(super) fn strip_prefix(&self, field: Field<String>) -> String {
         let Some(at) = field.written() else { return String::new() };
         if !at.value.is_empty() {
             self.told(&at, |prefix| {
@@ -219,47 +211,5 @@ fn methods(field: Field<Vec<Field<MethodFile>>>) -> Option<Vec<Method>> {
     match field {
         Field::Absent => Some(Vec::new()),
         field => field.value()?.into_iter().map(|item| item.value().map(Method::from)).collect(),
-    }
-}
-
-/// Separates the keys that `sse` has too from the rest.
-fn split(mut file: EventsFile) -> (EventsFile, SseFile) {
-    let sse = SseFile {
-        keep_alive: std::mem::take(&mut file.keep_alive),
-        retry: std::mem::take(&mut file.retry),
-        history: std::mem::take(&mut file.history),
-        replay: std::mem::take(&mut file.replay),
-        gap_events: std::mem::take(&mut file.gap_events),
-        linger: std::mem::take(&mut file.linger),
-        ready: std::mem::take(&mut file.ready),
-        max_channels: std::mem::take(&mut file.max_channels),
-        max_stream_age: std::mem::take(&mut file.max_stream_age),
-        queue: std::mem::take(&mut file.queue),
-    };
-    (file, sse)
-}
-
-impl From<FormatFile> for Format {
-    fn from(word: FormatFile) -> Self {
-        match word {
-            FormatFile::Raw => Self::Raw,
-            FormatFile::Envelope => Self::Envelope,
-        }
-    }
-}
-
-impl From<MethodFile> for Method {
-    fn from(word: MethodFile) -> Self {
-        match word {
-            MethodFile::Get => Self::GET,
-            MethodFile::Head => Self::HEAD,
-            MethodFile::Post => Self::POST,
-            MethodFile::Put => Self::PUT,
-            MethodFile::Patch => Self::PATCH,
-            MethodFile::Delete => Self::DELETE,
-            MethodFile::Options => Self::OPTIONS,
-            MethodFile::Connect => Self::CONNECT,
-            MethodFile::Trace => Self::TRACE,
-        }
     }
 }

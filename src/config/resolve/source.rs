@@ -9,10 +9,7 @@ use crate::config::units::Size;
 use crate::source::embedded::BusSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
-use super::{MAX_LENGTH, Resolver, authority};
-
-/// The limit applies to everything that Redis sends, including the names of channels.
-const LEAST_EVENT_BYTES: usize = 1 << 10;
+use super::{Resolver, authority};
 
 const SCHEMES: [&str; 5] = ["redis", "rediss", "redis+unix", "unix", "embedded"];
 
@@ -20,18 +17,17 @@ impl Resolver<'_> {
     pub(super) fn source(
         &mut self,
         redis: Field<RedisFile>,
-        max_event_bytes: Field<Size>,
-        bus_memory: Field<Size>,
+        max_event_bytes: usize,
+        bus_memory: &Field<Size>,
     ) -> Option<SourceSettings> {
         const WHAT: &str = "set the source of events, such as redis://127.0.0.1:6379, or \
                             embedded://127.0.0.1:6380 for a bus inside the gateway";
-        let default = BusSettings::default();
-        let max_event_bytes =
-            self.size(max_event_bytes, default.max_event_bytes, LEAST_EVENT_BYTES, MAX_LENGTH);
         // The bus must have room for one message of the maximum size, beside others.
         let least = BusSettings::least_memory(max_event_bytes);
-        let usual = default.max_memory.max(2 * least);
-        let bus_memory = self.size(bus_memory, usual, least, usize::MAX);
+        let mut max_bus_memory = BusSettings::default().max_memory.max(2 * least);
+        bus_memory
+            .within(Size(least)..=Size::MAX, self.mistakes)
+            .set(&mut max_bus_memory, self.mistakes);
         let redis = self.required(redis, &Place::default(), "redis", WHAT)?;
         let url = self.required(redis.value.url, &redis.place, "url", WHAT)?;
         let location = self.told(&url, location)?;
@@ -39,7 +35,7 @@ impl Resolver<'_> {
             SourceLocation::Embedded(address) => self.claim(*address, &url.place),
             SourceLocation::Redis(info) => self.note_if_own_redis(info, &url.place),
         }
-        Some(SourceSettings { location, max_event_bytes, max_bus_memory: bus_memory })
+        Some(SourceSettings { location, max_event_bytes, max_bus_memory })
     }
 
     /// Notes a URL that points to this gateway, which would receive RESP on an HTTP listener.
