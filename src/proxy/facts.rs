@@ -40,7 +40,7 @@ impl Facts {
     ) -> Self {
         let connections = Arc::clone(&route.upstream_connections);
         let no_trouble = LogLimit::new();
-        let place = route.place;
+        let place = route.index;
         Self(Rc::new(Inner { connections, place, metrics, health, memory, no_trouble }))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::router::Parameters;
-use super::template::{NotText, Template};
+use super::template::{NotUtf8, Template};
 use super::{EventsSettings, EventsSource, Ready};
 use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription, Topic};
 use crate::hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
@@ -25,7 +25,7 @@ pub enum ChannelError {
     Missing,
     /// A name is not valid UTF-8 after percent-decoding.
     #[error("a channel name is not valid UTF-8")]
-    NotText,
+    NotUtf8,
     /// More channels than the route allows on one stream.
     #[error("more than {0} channels on one stream")]
     TooMany(usize),
@@ -174,9 +174,9 @@ impl Channels {
     }
 }
 
-impl From<NotText> for ChannelError {
-    fn from(_: NotText) -> Self {
-        Self::NotText
+impl From<NotUtf8> for ChannelError {
+    fn from(_: NotUtf8) -> Self {
+        Self::NotUtf8
     }
 }
 
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn a_name_that_is_not_utf_8_is_rejected() {
         let routes = channels(|_| {});
-        assert_eq!(names(&routes, "channel=a&channel=%ff"), Err(ChannelError::NotText));
+        assert_eq!(names(&routes, "channel=a&channel=%ff"), Err(ChannelError::NotUtf8));
         assert_eq!(names(&routes, "channel=a&other=%ff"), Ok(vec![("a".into(), false)]));
     }
 

@@ -16,14 +16,14 @@ pub struct HandoverSettings {
 
 /// A route whose backend may hand streams over.
 #[derive(Debug)]
-pub struct Handover {
+pub struct RouteHandover {
     /// Its settings.
     pub settings: HandoverSettings,
     /// Turns the channel names of a response into topics.
     pub channels: Channels,
 }
 
-impl Handover {
+impl RouteHandover {
     pub(super) fn new(settings: HandoverSettings) -> Self {
         Self { channels: Channels::new(settings.events.clone()), settings }
     }

@@ -4,9 +4,9 @@
 //!
 //! [`router`] finds the route, and [`channels`] the topics of its stream.
 
-mod backend;
 mod channels;
 mod handover;
+mod proxy;
 mod router;
 mod template;
 
@@ -20,9 +20,9 @@ use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings};
 use crate::log_limit::LogLimit;
 
-pub use backend::{ProxySettings, UpstreamAddress, UpstreamTls};
 pub use channels::{ChannelError, Channels};
-pub use handover::{Handover, HandoverSettings};
+pub use handover::{HandoverSettings, RouteHandover};
+pub use proxy::{ProxySettings, UpstreamAddress, UpstreamTls};
 pub use router::{Matched, Parameters, Router, RouterError};
 
 /// The methods of an events route without `methods`.
@@ -51,11 +51,11 @@ pub struct Route {
     /// Its settings.
     pub settings: Arc<RouteSettings>,
     /// Its index in the list of routes.
-    pub place: usize,
+    pub index: usize,
     /// The channels of an events route.
     pub channels: Option<Channels>,
     /// The handover of a proxy route whose backend may hand streams over.
-    pub handover: Option<Handover>,
+    pub handover: Option<RouteHandover>,
     /// The number of open connections to its upstreams, over all shards.
     pub upstream_connections: Arc<AtomicUsize>,
     /// Limits repeated warnings about its backend.
@@ -66,19 +66,19 @@ pub struct Route {
 }
 
 impl Route {
-    fn new(place: usize, settings: Arc<RouteSettings>) -> Self {
+    fn new(index: usize, settings: Arc<RouteSettings>) -> Self {
         let channels = match &settings.target {
             Target::Events(events) => Some(Channels::new(events.clone())),
             Target::Proxy(_) | Target::Demo => None,
         };
-        let handover = settings.handover.clone().map(Handover::new);
+        let handover = settings.handover.clone().map(RouteHandover::new);
         let parameters = match channels {
             Some(_) => router::parameter_names(&settings.path),
             None => Vec::new(),
         };
         let upstream_connections = Arc::default();
         let warnings = LogLimit::new();
-        Self { place, parameters, settings, channels, handover, upstream_connections, warnings }
+        Self { index, parameters, settings, channels, handover, upstream_connections, warnings }
     }
 
     /// Calls `log` to warn about the backend, unless a warning of this kind was logged recently. `log`
@@ -89,17 +89,17 @@ impl Route {
         }
     }
 
-    fn takes(&self, method: &Method, preflight: Option<&Method>) -> bool {
+    fn accepts(&self, method: &Method, preflight: Option<&Method>) -> bool {
         match preflight {
             // The gateway responds to preflights of its own streams; a backend gets them like any request.
-            Some(asked) if self.channels.is_some() => {
-                STREAM_METHODS.contains(asked) && self.lists(asked)
+            Some(requested) if self.channels.is_some() => {
+                STREAM_METHODS.contains(requested) && self.allows(requested)
             }
-            _ => self.lists(method),
+            _ => self.allows(method),
         }
     }
 
-    fn lists(&self, method: &Method) -> bool {
+    fn allows(&self, method: &Method) -> bool {
         self.settings.methods.is_empty() || self.settings.methods.contains(method)
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::template::NotText;
+use super::template::NotUtf8;
 use super::{Channels, Route, RouteSettings};
 use crate::hub::RetentionRules;
 
@@ -59,21 +59,21 @@ impl Router {
         before: Option<&Self>,
     ) -> Result<Self, RouterError> {
         let before = before.map(|before| &*before.routes).unwrap_or_default();
-        let route = |(place, settings): (usize, &Arc<RouteSettings>)| {
-            let kept = before.get(place).filter(|route| route.settings == *settings);
-            let new = || Arc::new(Route::new(place, Arc::clone(settings)));
+        let route = |(index, settings): (usize, &Arc<RouteSettings>)| {
+            let kept = before.get(index).filter(|route| route.settings == *settings);
+            let new = || Arc::new(Route::new(index, Arc::clone(settings)));
             kept.map_or_else(new, Arc::clone)
         };
         let routes: Vec<Arc<Route>> = settings.iter().enumerate().map(route).collect();
-        let mut places: HashMap<(Option<&str>, String), Vec<usize>> = HashMap::new();
+        let mut indices_by_path: HashMap<(Option<&str>, String), Vec<usize>> = HashMap::new();
         for route in &routes {
             for shape in shapes(&route.settings.path) {
                 let host = route.settings.host.as_deref();
-                places.entry((host, shape)).or_default().push(route.place);
+                indices_by_path.entry((host, shape)).or_default().push(route.index);
             }
         }
         let (mut by_host, mut any_host) = (HashMap::new(), Paths::new());
-        for ((host, shape), mut indices) in places {
+        for ((host, shape), mut indices) in indices_by_path {
             // The exact path `/files/` takes precedence over `/files/{*rest}`, which matches it too.
             indices.sort_by_key(|&index| routes[index].has_catch_all());
             let paths = match host {
@@ -102,7 +102,7 @@ impl Router {
             return Matched::NotFound;
         };
         let candidates = matched.value.iter().map(|&index| &self.routes[index]);
-        match candidates.clone().find(|route| route.takes(method, preflight)) {
+        match candidates.clone().find(|route| route.accepts(method, preflight)) {
             Some(route) => {
                 let values = matched.params.iter().map(|(_, value)| value);
                 Matched::Route(route, Parameters::decode(&route.parameters, values))
@@ -137,9 +137,9 @@ impl Parameters {
     }
 
     /// Returns the value of a parameter; `None` where a catch-all matched an empty rest.
-    pub(super) fn get(&self, name: &str) -> Result<Option<&str>, NotText> {
+    pub(super) fn get(&self, name: &str) -> Result<Option<&str>, NotUtf8> {
         let value = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-        value.map(|value| value.as_deref().ok_or(NotText)).transpose()
+        value.map(|value| value.as_deref().ok_or(NotUtf8)).transpose()
     }
 
     #[cfg(test)]
@@ -198,10 +198,10 @@ mod tests {
         let before = router(vec![route("/a", None, &[]), route("/b", None, &[])], None);
         let after =
             router(vec![route("/a", None, &[]), route("/b", None, &[Method::GET])], Some(&before));
-        let is_kept = |place: usize| Arc::ptr_eq(&before.routes()[place], &after.routes()[place]);
+        let is_kept = |index: usize| Arc::ptr_eq(&before.routes()[index], &after.routes()[index]);
         assert_eq!((is_kept(0), is_kept(1)), (true, false));
         let moved = router(vec![route("/b", None, &[]), route("/a", None, &[])], Some(&before));
-        assert!(moved.routes().iter().enumerate().all(|(place, route)| route.place == place));
+        assert!(moved.routes().iter().enumerate().all(|(index, route)| route.index == index));
     }
 
     fn route(path: &str, host: Option<&str>, methods: &[Method]) -> RouteSettings {
@@ -231,15 +231,20 @@ mod tests {
     }
 
     /// The index of the matching route, or the allowed methods.
-    fn find(router: &Router, path: &str, method: &Method, asked: Option<&Method>) -> Found {
-        match router.find(None, path, method, asked) {
-            Matched::Route(route, _) => Ok(route.place),
+    fn find(
+        router: &Router,
+        path: &str,
+        method: &Method,
+        requested: Option<&Method>,
+    ) -> FindResult {
+        match router.find(None, path, method, requested) {
+            Matched::Route(route, _) => Ok(route.index),
             Matched::MethodNotAllowed(methods) => Err(methods),
             Matched::NotFound => panic!("no route matches {path}"),
         }
     }
 
-    type Found = Result<usize, Vec<Method>>;
+    type FindResult = Result<usize, Vec<Method>>;
 
     #[test]
     fn an_exact_path_takes_precedence_over_a_catch_all_in_any_order() {
@@ -263,7 +268,7 @@ mod tests {
             ],
             None,
         );
-        let asks = |path, asked| find(&router, path, &Method::OPTIONS, Some(&asked));
+        let asks = |path, requested| find(&router, path, &Method::OPTIONS, Some(&requested));
         assert_eq!(asks("/feed", Method::GET), Ok(0));
         assert_eq!(asks("/feed", Method::POST), Ok(1));
         assert_eq!(asks("/alone", Method::POST), Err(vec![Method::GET, Method::HEAD]));
@@ -286,7 +291,7 @@ mod tests {
             None,
         );
         let find = |host, path, method| match router.find(host, path, &method, None) {
-            Matched::Route(route, parameters) => (route.place, parameters.0),
+            Matched::Route(route, parameters) => (route.index, parameters.0),
             Matched::MethodNotAllowed(methods) => (100 + methods.len(), Vec::new()),
             Matched::NotFound => (200, Vec::new()),
         };

@@ -6,11 +6,11 @@ use crate::hub::NameShape;
 /// A channel name with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Literal(String),
     /// A parameter of the path.
     Path(String),
@@ -20,7 +20,7 @@ enum Part {
 
 /// A value of the request that is not valid UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NotText;
+pub(super) struct NotUtf8;
 
 impl Template {
     /// Parses a template. Unbalanced braces are literal text; the configuration rejects them.
@@ -30,25 +30,25 @@ impl Template {
         while let Some((before, after)) = rest.split_once('{') {
             let Some((name, after)) = after.split_once('}') else { break };
             if !before.is_empty() {
-                parts.push(Part::Literal(before.to_owned()));
+                parts.push(TemplatePart::Literal(before.to_owned()));
             }
             parts.push(match name.strip_prefix("query.") {
-                Some(key) => Part::Query(key.to_owned()),
-                None => Part::Path(name.to_owned()),
+                Some(key) => TemplatePart::Query(key.to_owned()),
+                None => TemplatePart::Path(name.to_owned()),
             });
             rest = after;
         }
         if !rest.is_empty() {
-            parts.push(Part::Literal(rest.to_owned()));
+            parts.push(TemplatePart::Literal(rest.to_owned()));
         }
         Self { parts }
     }
 
     /// Returns the name with `value` in place of every placeholder.
     pub(super) fn sample(&self, value: &str) -> String {
-        let text = |part: &Part| match part {
-            Part::Literal(text) => text.clone(),
-            Part::Path(_) | Part::Query(_) => value.to_owned(),
+        let text = |part: &TemplatePart| match part {
+            TemplatePart::Literal(text) => text.clone(),
+            TemplatePart::Path(_) | TemplatePart::Query(_) => value.to_owned(),
         };
         self.parts.iter().map(text).collect()
     }
@@ -58,7 +58,7 @@ impl Template {
         let mut shape = vec![prefix.to_owned()];
         for part in &self.parts {
             match (part, shape.last_mut()) {
-                (Part::Literal(text), Some(last)) => last.push_str(text),
+                (TemplatePart::Literal(text), Some(last)) => last.push_str(text),
                 _ => shape.push(String::new()),
             }
         }
@@ -75,16 +75,16 @@ impl Template {
         path: &Parameters,
         query: &[(String, Option<String>)],
         limit: usize,
-    ) -> Result<Vec<String>, NotText> {
+    ) -> Result<Vec<String>, NotUtf8> {
         let mut names = vec![String::new()];
         for part in &self.parts {
             let values: Vec<&str> = match part {
-                Part::Literal(text) => vec![text],
-                Part::Path(name) => path.get(name)?.into_iter().collect(),
-                Part::Query(key) => query
+                TemplatePart::Literal(text) => vec![text],
+                TemplatePart::Path(name) => path.get(name)?.into_iter().collect(),
+                TemplatePart::Query(key) => query
                     .iter()
                     .filter(|(name, _)| name == key)
-                    .map(|(_, value)| value.as_deref().ok_or(NotText))
+                    .map(|(_, value)| value.as_deref().ok_or(NotUtf8))
                     .collect::<Result<_, _>>()?,
             };
             names = names

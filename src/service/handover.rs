@@ -20,7 +20,7 @@ use crate::event::InvalidChannelName;
 use crate::grip::instruct::{HeldChannel, Hold, InstructError, KeepAlive};
 use crate::hub::{Beginning, LastSeen, StreamRequest, StreamSettings};
 use crate::proxy::UpstreamBody;
-use crate::route::{ChannelError, Handover, Route};
+use crate::route::{ChannelError, Route, RouteHandover};
 use crate::server::connection::ConnectionState;
 use crate::server::event_stream::is_event_stream;
 use crate::sse::encode;
@@ -58,7 +58,7 @@ impl HandoverError {
 pub(super) struct Handing<'a> {
     pub(super) service: &'a Service,
     pub(super) route: &'a Route,
-    pub(super) handover: &'a Handover,
+    pub(super) handover: &'a RouteHandover,
     pub(super) asked: &'a Asked,
     pub(super) last_event_id: Option<Vec<u8>>,
     pub(super) is_told_position: bool,

@@ -165,7 +165,7 @@ impl Service {
     fn metrics_of(&self, route: &Route) -> Arc<RouteMetrics> {
         let (routes, path) = (self.0.routes.borrow(), &*route.settings.path);
         // They may have changed since the request came.
-        let metrics = routes.metrics.get(route.place).filter(|metrics| metrics.label() == path);
+        let metrics = routes.metrics.get(route.index).filter(|metrics| metrics.label() == path);
         metrics.map_or_else(|| self.metrics().route(path), Arc::clone)
     }
 
@@ -181,7 +181,7 @@ impl Service {
         let found = self.limit(&request, &connection);
         let mut response = match found.and_then(|()| routes.find(&request, asked)) {
             Ok((route, parameters)) => {
-                let backend = routes.backends.get(&route.place);
+                let backend = routes.backends.get(&route.index);
                 self.follow((route, backend), &parameters, request, asked, connection).await
             }
             Err(rejection) => self.reject(&self.0.unrouted, &rejection, asked),
@@ -331,11 +331,11 @@ impl Routes {
             .iter()
             .filter_map(|route| match &route.settings.target {
                 Target::Proxy(settings) => {
-                    let series = &series[route.place];
+                    let series = &series[route.index];
                     let (health, memory) = (health.clone(), memory.clone());
                     let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
                     let proxy = kept(settings, &route.settings.path).unwrap_or_else(new);
-                    Some((route.place, Backend::new(proxy, route)))
+                    Some((route.index, Backend::new(proxy, route)))
                 }
                 Target::Events(_) | Target::Demo => None,
             })
