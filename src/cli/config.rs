@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
-use ssegate::config::{self, Purpose, Settings, Text};
+use ssegate::config::{self, ConfigPurpose, Settings, Text};
 use ssegate::gateway::Load;
 
 use super::Error;
@@ -30,18 +30,18 @@ impl ConfigFile {
 
     /// The settings of the file, for commands that are about it.
     pub(super) fn load(&self) -> Result<Settings, Error> {
-        Ok(self.text()?.resolve(Purpose::Run)?)
+        Ok(self.text()?.resolve(ConfigPurpose::Run)?)
     }
 
     /// The settings of the file, and how to load it again. Standard input is read once: what changes
     /// are the variables and the certificates that it names.
     pub(super) fn load_to_run(&self) -> Result<(Settings, Load), Error> {
         let text = self.text()?;
-        let settings = config::apart(|| text.resolve(Purpose::Run))?;
+        let settings = config::on_own_thread(|| text.resolve(ConfigPurpose::Run))?;
         let file = self.path().to_owned();
         let load: Load = match self.is_stdin() {
-            true => Arc::new(move || config::apart(|| text.resolve(Purpose::Run))),
-            false => Arc::new(move || config::apart(|| config::load(&file))),
+            true => Arc::new(move || config::on_own_thread(|| text.resolve(ConfigPurpose::Run))),
+            false => Arc::new(move || config::on_own_thread(|| config::load(&file))),
         };
         Ok((settings, load))
     }
@@ -52,7 +52,7 @@ impl ConfigFile {
         if self.is_nowhere() {
             return Ok(Settings::dev(None));
         }
-        Ok(self.text()?.resolve(Purpose::Ask)?)
+        Ok(self.text()?.resolve(ConfigPurpose::Contact)?)
     }
 
     /// What another command needs to read the same file; `None`: it cannot.
@@ -71,9 +71,9 @@ impl ConfigFile {
             ));
         }
         if self.is_stdin() {
-            return Ok(Text::of_stdin()?);
+            return Ok(Text::from_stdin()?);
         }
-        Ok(Text::of_file(self.path())?)
+        Ok(Text::from_file(self.path())?)
     }
 
     fn is_stdin(&self) -> bool {

@@ -20,13 +20,13 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     /// Sorts the mistakes by their location in the file.
     pub(super) fn new(file: &str, mut mistakes: Vec<Mistake>) -> Self {
-        mistakes.sort_by_key(|mistake| (mistake.place.line, mistake.place.column));
+        mistakes.sort_by_key(|mistake| (mistake.location.line, mistake.location.column));
         Self { file: file.to_owned(), mistakes }
     }
 
     /// One mistake that concerns the file as a whole.
-    pub(super) fn of_file(file: &str, message: String) -> Self {
-        Self::new(file, vec![Mistake { place: Place::default(), message }])
+    pub(super) fn for_file(file: &str, message: String) -> Self {
+        Self::new(file, vec![Mistake { location: KeyLocation::default(), message }])
     }
 
     /// The name of the file, as it was given.
@@ -42,16 +42,16 @@ impl ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mistake { place, message }) in self.mistakes.iter().enumerate() {
+        for (index, Mistake { location, message }) in self.mistakes.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            if !place.path.is_empty() {
-                write!(f, "{}: ", printable(&place.path))?;
+            if !location.path.is_empty() {
+                write!(f, "{}: ", printable(&location.path))?;
             }
             write!(f, "{} ({}", printable(message), self.file)?;
-            if place.line > 0 {
-                write!(f, ":{}:{}", place.line, place.column)?;
+            if location.line > 0 {
+                write!(f, ":{}:{}", location.line, location.column)?;
             }
             f.write_str(")")?;
         }
@@ -64,14 +64,14 @@ impl std::error::Error for ConfigErrors {}
 /// A mistake in the file: what is wrong, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    place: Place,
+    location: KeyLocation,
     message: String,
 }
 
 impl Mistake {
     /// The path of the key, `routes[0].path`; empty when the mistake concerns the whole file.
     pub fn path(&self) -> &str {
-        &self.place.path
+        &self.location.path
     }
 
     /// What is wrong, and how to fix it.
@@ -81,19 +81,19 @@ impl Mistake {
 
     /// Line and column, both from 1; `None` when the mistake concerns the whole file.
     pub fn position(&self) -> Option<(u32, u32)> {
-        (self.place.line > 0).then_some((self.place.line, self.place.column))
+        (self.location.line > 0).then_some((self.location.line, self.location.column))
     }
 }
 
 /// The location of a key or value: its key path, line and column. Line 0: it is not in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct KeyLocation {
     pub(super) path: String,
     pub(super) line: u32,
     pub(super) column: u32,
 }
 
-impl Place {
+impl KeyLocation {
     /// The location of a missing key of the mapping here.
     pub(super) fn child(&self, key: &str) -> Self {
         Self { path: join(&self.path, key), ..*self }
@@ -110,9 +110,9 @@ pub(super) fn join(path: &str, key: &str) -> String {
 pub(super) struct Mistakes(RefCell<Vec<Mistake>>);
 
 impl Mistakes {
-    /// Something at `place` is wrong.
-    pub(super) fn note(&self, place: &Place, message: impl Into<String>) {
-        let mistake = Mistake { place: place.clone(), message: message.into() };
+    /// Adds a mistake.
+    pub(super) fn note(&self, location: &KeyLocation, message: impl Into<String>) {
+        let mistake = Mistake { location: location.clone(), message: message.into() };
         self.0.borrow_mut().push(mistake);
     }
 

@@ -1,7 +1,7 @@
 //! The value of a key, with its location in the file.
 //!
 //! Every key of the structs in [`file`](mod@super::file) is a [`Field`]. An invalid value becomes
-//! [`Field::Mistaken`] and does not end the parsing, and a mistake found later still has its location.
+//! [`Field::Invalid`] and does not end the parsing, and a mistake found later still has its location.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
-use super::error::Place;
+use super::error::KeyLocation;
 
 // The names by which a `Filler` recognizes these types in `deserialize_newtype_struct`.
 pub(super) const FIELD: &str = "ssegate field";
@@ -25,7 +25,7 @@ pub(super) enum Field<T> {
     #[default]
     Absent,
     /// The key has an invalid value, and the mistake has been noted.
-    Mistaken,
+    Invalid,
     /// The key has this value.
     Written(At<T>),
 }
@@ -33,7 +33,7 @@ pub(super) enum Field<T> {
 /// A value and its location.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
-    pub(super) place: Place,
+    pub(super) location: KeyLocation,
     pub(super) value: T,
 }
 
@@ -42,17 +42,17 @@ impl<T> Field<T> {
         matches!(self, Self::Absent)
     }
 
-    pub(super) fn place(&self) -> Option<&Place> {
+    pub(super) fn location(&self) -> Option<&KeyLocation> {
         match self {
-            Self::Written(at) => Some(&at.place),
-            Self::Absent | Self::Mistaken => None,
+            Self::Written(at) => Some(&at.location),
+            Self::Absent | Self::Invalid => None,
         }
     }
 
     pub(super) fn written(self) -> Option<At<T>> {
         match self {
             Self::Written(at) => Some(at),
-            Self::Absent | Self::Mistaken => None,
+            Self::Absent | Self::Invalid => None,
         }
     }
 
@@ -92,10 +92,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldVisitor<T> {
         let path = parts.next_element()?.ok_or_else(|| A::Error::missing_field("path"))?;
         let line = parts.next_element()?.ok_or_else(|| A::Error::missing_field("line"))?;
         let column = parts.next_element()?.ok_or_else(|| A::Error::missing_field("column"))?;
-        let place = Place { path, line, column };
+        let location = KeyLocation { path, line, column };
         Ok(match parts.next_element()? {
-            Some(value) => Field::Written(At { place, value }),
-            None => Field::Mistaken,
+            Some(value) => Field::Written(At { location, value }),
+            None => Field::Invalid,
         })
     }
 }

@@ -3,7 +3,7 @@
 //! Knows the shapes of YAML, and no key of gateway.yaml.
 //!
 //! A serde deserializer that does not stop at the first mistake: it notes an unknown key and skips it,
-//! and an invalid value becomes [`Field::Mistaken`](super::field::Field::Mistaken).
+//! and an invalid value becomes [`Field::Invalid`](super::field::Field::Invalid).
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ use serde::de::{
 };
 use serde::{Deserialize, forward_to_deserialize_any};
 
-use super::error::{Mistakes, Place, all_of, join, one_of, quoted, suggestion};
+use super::error::{KeyLocation, Mistakes, all_of, join, one_of, quoted, suggestion};
 use super::field::{FIELD, LIMIT, ONE_OR_MORE, OR_OFF};
-use super::tree::{Key, Node, Scalar, Value};
+use super::tree::{Node, NodeKey, NodeValue, Scalar};
 
 /// Fills `T` from the whole tree; `None` when its root is invalid.
 pub(super) fn fill<'de, T: Deserialize<'de>>(root: &Node, mistakes: &Mistakes) -> Option<T> {
@@ -23,7 +23,7 @@ pub(super) fn fill<'de, T: Deserialize<'de>>(root: &Node, mistakes: &Mistakes) -
     match T::deserialize(filler) {
         Ok(value) => Some(value),
         Err(problem) => {
-            problem.note(&root.place(""), mistakes);
+            problem.note(&root.location(""), mistakes);
             None
         }
     }
@@ -33,15 +33,15 @@ pub(super) fn fill<'de, T: Deserialize<'de>>(root: &Node, mistakes: &Mistakes) -
 #[derive(Debug)]
 pub(super) enum Problem {
     /// A mistake that has to be noted at the value's location.
-    Untold(String),
+    Message(String),
     /// A mistake that has been noted already.
-    Told,
+    Noted,
 }
 
 impl Problem {
-    fn note(self, place: &Place, mistakes: &Mistakes) {
-        if let Self::Untold(message) = self {
-            mistakes.note(place, message);
+    fn note(self, location: &KeyLocation, mistakes: &Mistakes) {
+        if let Self::Message(message) = self {
+            mistakes.note(location, message);
         }
     }
 }
@@ -49,8 +49,8 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Untold(message) => f.write_str(message),
-            Self::Told => f.write_str("noted already"),
+            Self::Message(message) => f.write_str(message),
+            Self::Noted => f.write_str("noted already"),
         }
     }
 }
@@ -59,7 +59,7 @@ impl std::error::Error for Problem {}
 
 impl serde::de::Error for Problem {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::Untold(message.to_string())
+        Self::Message(message.to_string())
     }
 }
 
@@ -74,18 +74,18 @@ pub(super) struct Filler<'a> {
 impl<'a> Filler<'a> {
     fn expected(&self, what: &str) -> Problem {
         let found = match &self.node.value {
-            Value::Mistaken => return Problem::Told,
-            Value::Nothing => "the value is empty".to_owned(),
-            Value::List(_) => "this is a list".to_owned(),
-            Value::Map(_) => "this is a mapping".to_owned(),
-            Value::Scalar(scalar) => format!("this is {}", quoted(&scalar.text)),
+            NodeValue::Invalid => return Problem::Noted,
+            NodeValue::Nothing => "the value is empty".to_owned(),
+            NodeValue::List(_) => "this is a list".to_owned(),
+            NodeValue::Map(_) => "this is a mapping".to_owned(),
+            NodeValue::Scalar(scalar) => format!("this is {}", quoted(&scalar.text)),
         };
-        Problem::Untold(format!("expected {what}; {found}"))
+        Problem::Message(format!("expected {what}; {found}"))
     }
 
     fn scalar(&self, what: &str) -> Result<&Scalar, Problem> {
         match &self.node.value {
-            Value::Scalar(scalar) => Ok(scalar),
+            NodeValue::Scalar(scalar) => Ok(scalar),
             _ => Err(self.expected(what)),
         }
     }
@@ -95,7 +95,7 @@ impl<'a> Filler<'a> {
         let Scalar { text, is_plain } = self.scalar(NUMBER)?;
         match text.parse() {
             Ok(number) if *is_plain => Ok(number),
-            Ok(_) => Err(Problem::Untold(format!("expected {NUMBER}; remove the quotes"))),
+            Ok(_) => Err(Problem::Message(format!("expected {NUMBER}; remove the quotes"))),
             Err(_) => Err(self.expected(NUMBER)),
         }
     }
@@ -106,7 +106,7 @@ impl<'a> Filler<'a> {
     fn known_entries(
         &self,
         keys: &'static [&'static str],
-        entries: &'a [(Key, Node)],
+        entries: &'a [(NodeKey, Node)],
     ) -> Vec<(&'static str, &'a Node)> {
         let mut known = Vec::new();
         for (key, node) in entries {
@@ -115,9 +115,9 @@ impl<'a> Filler<'a> {
                 continue;
             }
             let path = join(&self.path, &key.name);
-            let place = Place { path, line: key.line, column: key.column };
+            let location = KeyLocation { path, line: key.line, column: key.column };
             let meant = suggestion(&key.name, keys);
-            self.mistakes.note(&place, unknown_key(meant, keys));
+            self.mistakes.note(&location, unknown_key(meant, keys));
             let is_free = |name: &&str| !entries.iter().any(|(key, _)| key.name == **name);
             if let Some(name) = meant.filter(is_free)
                 && !known.iter().any(|(other, _)| *other == name)
@@ -169,7 +169,9 @@ impl<'de> Deserializer<'de> for Filler<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match &self.node.value {
-            Value::List(items) => visitor.visit_seq(Items { filler: &self, items, next: 0 }),
+            NodeValue::List(items) => {
+                visitor.visit_seq(ListItems { filler: &self, items, next: 0 })
+            }
             _ => Err(self.expected("a list")),
         }
     }
@@ -181,13 +183,13 @@ impl<'de> Deserializer<'de> for Filler<'_> {
         visitor: V,
     ) -> Result<V::Value, Problem> {
         let entries = match &self.node.value {
-            Value::Map(entries) => entries.as_slice(),
+            NodeValue::Map(entries) => entries.as_slice(),
             // A mapping whose keys are all commented out.
-            Value::Nothing => &[],
+            NodeValue::Nothing => &[],
             _ => return Err(self.expected(&format!("a mapping with {}", all_of(keys)))),
         };
         let entries = self.known_entries(keys, entries).into_iter();
-        visitor.visit_map(Entries { filler: &self, entries, value: None })
+        visitor.visit_map(MappingEntries { filler: &self, entries, value: None })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -204,7 +206,7 @@ impl<'de> Deserializer<'de> for Filler<'_> {
             Some(word) => format!("; did you mean `{word}`?"),
             None => String::new(),
         };
-        Err(Problem::Untold(format!("expected {}; this is {}{hint}", one_of(words), quoted(text))))
+        Err(Problem::Message(format!("expected {}; this is {}{hint}", one_of(words), quoted(text))))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -214,9 +216,9 @@ impl<'de> Deserializer<'de> for Filler<'_> {
     ) -> Result<V::Value, Problem> {
         match (name, &self.node.value) {
             (FIELD, _) => visitor.visit_seq(FieldParts { filler: self, next: 0 }),
-            (ONE_OR_MORE, Value::List(_)) => self.deserialize_seq(visitor),
-            (OR_OFF | LIMIT, Value::Scalar(scalar)) if is_off(scalar) => visitor.visit_unit(),
-            (OR_OFF, Value::Scalar(_)) => Err(self.expected("a mapping or off")),
+            (ONE_OR_MORE, NodeValue::List(_)) => self.deserialize_seq(visitor),
+            (OR_OFF | LIMIT, NodeValue::Scalar(scalar)) if is_off(scalar) => visitor.visit_unit(),
+            (OR_OFF, NodeValue::Scalar(_)) => Err(self.expected("a mapping or off")),
             _ => visitor.visit_newtype_struct(self),
         }
     }
@@ -251,7 +253,7 @@ impl<'de> SeqAccess<'de> for FieldParts<'_> {
                 match seed.deserialize(value) {
                     Ok(value) => Ok(Some(value)),
                     Err(problem) => {
-                        problem.note(&node.place(path), mistakes);
+                        problem.note(&node.location(path), mistakes);
                         Ok(None)
                     }
                 }
@@ -260,13 +262,13 @@ impl<'de> SeqAccess<'de> for FieldParts<'_> {
     }
 }
 
-struct Items<'a> {
+struct ListItems<'a> {
     filler: &'a Filler<'a>,
     items: &'a [Node],
     next: usize,
 }
 
-impl<'de> SeqAccess<'de> for Items<'_> {
+impl<'de> SeqAccess<'de> for ListItems<'_> {
     type Error = Problem;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -280,13 +282,13 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 }
 
-struct Entries<'a> {
+struct MappingEntries<'a> {
     filler: &'a Filler<'a>,
     entries: std::vec::IntoIter<(&'static str, &'a Node)>,
     value: Option<(&'static str, &'a Node)>,
 }
 
-impl<'de> MapAccess<'de> for Entries<'_> {
+impl<'de> MapAccess<'de> for MappingEntries<'_> {
     type Error = Problem;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(

@@ -13,14 +13,14 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::error::{Mistakes, Place};
+use super::error::{KeyLocation, Mistakes};
 use super::field::{At, Field, Limit, OrOff};
 use super::units::{Count, Size, Time, TimeOrZero, check_range};
 
 /// A value of the file that sets a setting `S` of a stage.
 pub(super) trait Sets<S> {
-    /// Changes `setting`, or notes a mistake at `place`.
-    fn set(&self, setting: &mut S, place: &Place, mistakes: &Mistakes);
+    /// Changes `setting`, or notes a mistake at `location`.
+    fn set(&self, setting: &mut S, location: &KeyLocation, mistakes: &Mistakes);
 }
 
 impl<T> Field<T> {
@@ -29,8 +29,8 @@ impl<T> Field<T> {
     where
         T: Sets<S>,
     {
-        if let Self::Written(At { place, value }) = self {
-            value.set(setting, place, mistakes);
+        if let Self::Written(At { location, value }) = self {
+            value.set(setting, location, mistakes);
         }
     }
 
@@ -39,12 +39,12 @@ impl<T> Field<T> {
     where
         T: Clone + PartialOrd + Display,
     {
-        let Self::Written(At { place, value }) = self else { return self.clone() };
+        let Self::Written(At { location, value }) = self else { return self.clone() };
         match check_range(value, &range) {
             Ok(()) => self.clone(),
             Err(message) => {
-                mistakes.note(place, message);
-                Self::Mistaken
+                mistakes.note(location, message);
+                Self::Invalid
             }
         }
     }
@@ -78,7 +78,7 @@ macro_rules! mapping {
             fn set(
                 &self,
                 settings: &mut $settings,
-                _: &$crate::config::error::Place,
+                _: &$crate::config::error::KeyLocation,
                 mistakes: &$crate::config::error::Mistakes,
             ) {
                 $($(
@@ -99,7 +99,7 @@ macro_rules! sets {
                 fn set(
                     &self,
                     setting: &mut $setting,
-                    _: &$crate::config::error::Place,
+                    _: &$crate::config::error::KeyLocation,
                     _: &$crate::config::error::Mistakes,
                 ) {
                     let $this = self;
@@ -126,18 +126,18 @@ sets! {
 }
 
 impl<M: Sets<S>, S: Default> Sets<Option<S>> for OrOff<M> {
-    fn set(&self, setting: &mut Option<S>, place: &Place, mistakes: &Mistakes) {
+    fn set(&self, setting: &mut Option<S>, location: &KeyLocation, mistakes: &Mistakes) {
         match self {
             Self::Off => *setting = None,
             Self::On(mapping) => {
-                mapping.set(setting.get_or_insert_default(), place, mistakes);
+                mapping.set(setting.get_or_insert_default(), location, mistakes);
             }
         }
     }
 }
 
 impl Sets<Option<u64>> for Limit<Size> {
-    fn set(&self, setting: &mut Option<u64>, _: &Place, _: &Mistakes) {
+    fn set(&self, setting: &mut Option<u64>, _: &KeyLocation, _: &Mistakes) {
         *setting = match self {
             Self(OrOff::Off) => None,
             Self(OrOff::On(size)) => Some(size.0 as u64),
@@ -146,25 +146,25 @@ impl Sets<Option<u64>> for Limit<Size> {
 }
 
 impl Sets<Option<usize>> for Limit<usize> {
-    fn set(&self, setting: &mut Option<usize>, place: &Place, mistakes: &Mistakes) {
+    fn set(&self, setting: &mut Option<usize>, location: &KeyLocation, mistakes: &Mistakes) {
         *setting = match self {
             Self(OrOff::Off) => None,
             Self(OrOff::On(number)) => Some(*number),
         };
         if *setting == Some(0) {
-            mistakes.note(place, "must be at least 1, or off; this is 0");
+            mistakes.note(location, "must be at least 1, or off; this is 0");
         }
     }
 }
 
 impl Sets<Option<Duration>> for Limit<TimeOrZero> {
-    fn set(&self, setting: &mut Option<Duration>, place: &Place, mistakes: &Mistakes) {
+    fn set(&self, setting: &mut Option<Duration>, location: &KeyLocation, mistakes: &Mistakes) {
         *setting = match self {
             Self(OrOff::Off) => None,
             Self(OrOff::On(time)) => Some(time.0),
         };
         if *setting == Some(Duration::ZERO) {
-            mistakes.note(place, "must be at least 1ms, or off; this is 0s");
+            mistakes.note(location, "must be at least 1ms, or off; this is 0s");
         }
     }
 }

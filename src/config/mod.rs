@@ -6,7 +6,6 @@
 //! [`fill`] fills the structs of [`file`](mod@file) from the tree, and [`resolve`] turns them into
 //! settings. Each step records the mistakes it finds and continues, so that one run reports all of them.
 
-mod apart;
 mod dev;
 mod error;
 mod field;
@@ -14,6 +13,7 @@ mod file;
 mod fill;
 mod global;
 mod mapping;
+mod own_thread;
 mod resolve;
 mod schema;
 mod stream_options;
@@ -36,8 +36,8 @@ use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
-pub use apart::apart;
 pub use error::{ConfigErrors, Mistake};
+pub use own_thread::on_own_thread;
 pub use schema::schema;
 
 /// The resolved configuration: gateway.yaml with every default filled in.
@@ -70,12 +70,12 @@ pub struct Settings {
 
 /// What a configuration is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ConfigPurpose {
     /// To run a gateway: its certificates and keys are read too.
     Run,
     /// To contact a running gateway. Certificates and keys are not read: the user of such a command may
     /// have no permission for them.
-    Ask,
+    Contact,
 }
 
 /// The text of a configuration.
@@ -90,7 +90,7 @@ impl Text {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn of_file(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
         let path = path.as_ref();
         let name = path.display().to_string();
         let text = fs::read_to_string(path).map_err(|error| unreadable(&name, &error))?;
@@ -101,7 +101,7 @@ impl Text {
     ///
     /// # Errors
     /// Standard input cannot be read.
-    pub fn of_stdin() -> Result<Self, ConfigErrors> {
+    pub fn from_stdin() -> Result<Self, ConfigErrors> {
         let name = "standard input".to_owned();
         match io::read_to_string(io::stdin().lock()) {
             Ok(text) => Ok(Self { name, text }),
@@ -113,7 +113,7 @@ impl Text {
     ///
     /// # Errors
     /// Every mistake in the text.
-    pub fn resolve(&self, purpose: Purpose) -> Result<Settings, ConfigErrors> {
+    pub fn resolve(&self, purpose: ConfigPurpose) -> Result<Settings, ConfigErrors> {
         let env = |variable: &str| std::env::var(variable).ok();
         parse_for(purpose, &self.text, &self.name, &env)
     }
@@ -125,7 +125,7 @@ fn unreadable(name: &str, error: &io::Error) -> ConfigErrors {
         ErrorKind::InvalidData => "not a text file in UTF-8".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
-    ConfigErrors::of_file(name, message)
+    ConfigErrors::for_file(name, message)
 }
 
 /// Reads the file at `path` to run a gateway, with the environment variables of this process.
@@ -133,7 +133,7 @@ fn unreadable(name: &str, error: &io::Error) -> ConfigErrors {
 /// # Errors
 /// Every mistake in the file, or that it cannot be read.
 pub fn load(path: impl AsRef<Path>) -> Result<Settings, ConfigErrors> {
-    Text::of_file(path)?.resolve(Purpose::Run)
+    Text::from_file(path)?.resolve(ConfigPurpose::Run)
 }
 
 /// Parses `text` to run a gateway. `file` is its name in messages, and relative paths start at its
@@ -146,11 +146,11 @@ pub fn parse(
     file: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigErrors> {
-    parse_for(Purpose::Run, text, file, env)
+    parse_for(ConfigPurpose::Run, text, file, env)
 }
 
 fn parse_for(
-    purpose: Purpose,
+    purpose: ConfigPurpose,
     text: &str,
     file: &str,
     env: &dyn Fn(&str) -> Option<String>,
@@ -158,9 +158,9 @@ fn parse_for(
     let mistakes = error::Mistakes::default();
     let mut tree = tree::read(text, file)?;
     variables::replace(&mut tree, env, &mistakes);
-    let folder = Path::new(file).parent().unwrap_or_else(|| Path::new(""));
+    let directory = Path::new(file).parent().unwrap_or_else(|| Path::new(""));
     let settings = fill::fill(&tree, &mistakes)
-        .and_then(|written| resolve::resolve(written, purpose, folder, &mistakes));
+        .and_then(|written| resolve::resolve(written, purpose, directory, &mistakes));
     let mistakes = mistakes.into_vec();
     debug_assert!(
         settings.is_some() || !mistakes.is_empty(),

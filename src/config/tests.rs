@@ -72,8 +72,8 @@ fn the_reference_runs_as_it_is() {
 fn the_defaults_in_the_reference_are_the_defaults() {
     let text = reference_with_defaults();
     assert_eq!(format!("{:#?}", settings(&text)), format!("{:#?}", settings(REFERENCE)));
-    let taken_in = text.lines().filter(|line| !REFERENCE.lines().any(|other| other == *line));
-    assert!(taken_in.count() > 50, "{text}");
+    let uncommented = text.lines().filter(|line| !REFERENCE.lines().any(|other| other == *line));
+    assert!(uncommented.count() > 50, "{text}");
 }
 
 #[test]
@@ -121,12 +121,12 @@ fn a_position_must_fit_into_the_header_of_a_request() {
     ] {
         assert_eq!(settings(&with(more, channels)).routes.len(), 1, "{more}{channels}");
     }
-    let told = mistakes(&with("", ", max_channels: 1300"))
+    let report = mistakes(&with("", ", max_channels: 1300"))
         + &mistakes(&with("sse: {max_channels: 1300}", ""))
         + &mistakes(&with("http2: {header_list: 4KiB}", ""))
         + &mistakes(&with("http1: {header: 1KiB}", ", max_channels: 16"));
-    let told = told.replace(")routes", ")\nroutes");
-    assert_snapshot!(told, @r"
+    let report = report.replace(")routes", ")\nroutes");
+    assert_snapshot!(report, @r"
     routes[0].events.max_channels: with source: stream, the id of an event has a part for each channel, so that a stream can have at most 250; set max_channels to 250 or less; this is 1300 (gateway.yaml:5:67)
     routes[0].events.source: with source: stream, the id of an event has a part for each channel, so that a stream can have at most 250; set max_channels to 250 or less; this is 1300 (gateway.yaml:5:45)
     routes[0].events.source: with source: stream, the id of an event has a part for each channel, so that a stream can have at most 63, since the id must fit into a header of 4KiB (http1.header, http2.header_list); set max_channels to 63 or less; this is 100 (gateway.yaml:5:45)
@@ -350,9 +350,9 @@ fn tls_has_one_certificate() {
 }
 
 #[test]
-fn relative_paths_start_at_the_folder_of_the_file() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("gateway.yaml");
+fn relative_paths_start_at_the_directory_of_the_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("gateway.yaml");
     let write = |name, text: &str| std::fs::write(path.with_file_name(name), text);
     write("gateway.yaml", &with_tls("{certificate: c.pem, key: k.pem}")).expect("written");
     let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("made");
@@ -394,7 +394,7 @@ proptest! {
 #[test]
 fn a_file_that_cannot_be_read_is_one_line() {
     assert_eq!(load("none.yaml").expect_err("missing").to_string(), "no such file (none.yaml)");
-    assert!(load("src").expect_err("a folder").to_string().starts_with("cannot be read: "));
+    assert!(load("src").expect_err("a directory").to_string().starts_with("cannot be read: "));
 }
 
 #[test]

@@ -12,19 +12,19 @@ use serde_saphyr::{
     Location, MessageFormatter, NonFiniteFloatPolicy, Spanned, UserMessageFormatter,
 };
 
-use super::error::{ConfigErrors, Mistakes, Place, quoted};
+use super::error::{ConfigErrors, KeyLocation, Mistakes, quoted};
 
 /// A YAML value and its location.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) line: u32,
     pub(super) column: u32,
-    pub(super) value: Value,
+    pub(super) value: NodeValue,
 }
 
 /// A YAML value.
 #[derive(Debug)]
-pub(super) enum Value {
+pub(super) enum NodeValue {
     /// `key:` without a value, `~`, `null`.
     Nothing,
     /// A scalar.
@@ -32,9 +32,9 @@ pub(super) enum Value {
     /// A sequence.
     List(Vec<Node>),
     /// A mapping, in the order of the file.
-    Map(Vec<(Key, Node)>),
+    Map(Vec<(NodeKey, Node)>),
     /// An invalid value whose mistake has been noted already.
-    Mistaken,
+    Invalid,
 }
 
 /// The text of a scalar.
@@ -47,7 +47,7 @@ pub(super) struct Scalar {
 
 /// A key of a mapping.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct NodeKey {
     pub(super) name: String,
     pub(super) line: u32,
     pub(super) column: u32,
@@ -55,8 +55,8 @@ pub(super) struct Key {
 
 impl Node {
     /// The location of the node, given its path.
-    pub(super) fn place(&self, path: &str) -> Place {
-        Place { path: path.to_owned(), line: self.line, column: self.column }
+    pub(super) fn location(&self, path: &str) -> KeyLocation {
+        KeyLocation { path: path.to_owned(), line: self.line, column: self.column }
     }
 }
 
@@ -75,9 +75,10 @@ pub(super) fn read(text: &str, file: &str) -> Result<Node, ConfigErrors> {
 
 fn yaml_error(error: &serde_saphyr::Error, text: &str, file: &str) -> ConfigErrors {
     let (line, column) = error.location().map_or((0, 0), position);
-    let place = Place { path: String::new(), line, column };
+    let location = KeyLocation { path: String::new(), line, column };
     let mistakes = Mistakes::default();
-    mistakes.note(&place, yaml_message(error, text.lines().nth(line.saturating_sub(1) as usize)));
+    mistakes
+        .note(&location, yaml_message(error, text.lines().nth(line.saturating_sub(1) as usize)));
     ConfigErrors::new(file, mistakes.into_vec())
 }
 
@@ -107,23 +108,25 @@ fn node(raw: Spanned<Raw>, text: &str) -> Node {
     let (line, column) = position(raw.defined);
     let source = source(raw.defined, text);
     let value = match raw.value {
-        Raw::Nothing => Value::Nothing,
-        Raw::Typed => Value::Scalar(Scalar { text: source.to_owned(), is_plain: true }),
+        Raw::Nothing => NodeValue::Nothing,
+        Raw::Typed => NodeValue::Scalar(Scalar { text: source.to_owned(), is_plain: true }),
         Raw::Text(text) => {
             let is_plain = !source.starts_with(['"', '\'']);
-            Value::Scalar(Scalar { text, is_plain })
+            NodeValue::Scalar(Scalar { text, is_plain })
         }
-        Raw::List(items) => Value::List(items.into_iter().map(|item| node(item, text)).collect()),
+        Raw::List(items) => {
+            NodeValue::List(items.into_iter().map(|item| node(item, text)).collect())
+        }
         Raw::Map(entries) => {
-            Value::Map(entries.into_iter().map(|(k, v)| (key(k), node(v, text))).collect())
+            NodeValue::Map(entries.into_iter().map(|(k, v)| (key(k), node(v, text))).collect())
         }
     };
     Node { line, column, value }
 }
 
-fn key(raw: Spanned<String>) -> Key {
+fn key(raw: Spanned<String>) -> NodeKey {
     let (line, column) = position(raw.defined);
-    Key { name: raw.value, line, column }
+    NodeKey { name: raw.value, line, column }
 }
 
 fn position(location: Location) -> (u32, u32) {
@@ -217,21 +220,21 @@ impl<'de> Visitor<'de> for RawVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::{Node, Value, read};
+    use super::{Node, NodeValue, read};
 
     /// Prints the tree in one line: `line:column` before each node, quoted scalars in quotes.
     fn shown(node: &Node) -> String {
         let value = match &node.value {
-            Value::Nothing => "~".to_owned(),
-            Value::Mistaken => "!".to_owned(),
-            Value::Scalar(scalar) if scalar.is_plain => scalar.text.clone(),
-            Value::Scalar(scalar) => format!("{:?}", scalar.text),
-            Value::List(items) => {
+            NodeValue::Nothing => "~".to_owned(),
+            NodeValue::Invalid => "!".to_owned(),
+            NodeValue::Scalar(scalar) if scalar.is_plain => scalar.text.clone(),
+            NodeValue::Scalar(scalar) => format!("{:?}", scalar.text),
+            NodeValue::List(items) => {
                 format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" "))
             }
-            Value::Map(entries) => {
+            NodeValue::Map(entries) => {
                 let entry = |(key, node): &_| {
-                    let (key, node): (&super::Key, &Node) = (key, node);
+                    let (key, node): (&super::NodeKey, &Node) = (key, node);
                     format!("{}@{}:{}={}", key.name, key.line, key.column, shown(node))
                 };
                 format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(" "))

@@ -4,7 +4,7 @@
 //! again, so that a dollar in a password stays a dollar. Keys are not expanded.
 
 use super::error::{Mistakes, join};
-use super::tree::{Node, Scalar, Value};
+use super::tree::{Node, NodeValue, Scalar};
 
 /// Looks up an environment variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -16,25 +16,25 @@ pub(super) fn replace(node: &mut Node, env: Env<'_>, mistakes: &Mistakes) {
 
 fn replace_below(node: &mut Node, path: String, env: Env<'_>, mistakes: &Mistakes) {
     match &mut node.value {
-        Value::Nothing | Value::Mistaken => {}
-        Value::List(items) => {
+        NodeValue::Nothing | NodeValue::Invalid => {}
+        NodeValue::List(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 replace_below(item, format!("{path}[{index}]"), env, mistakes);
             }
         }
-        Value::Map(entries) => {
+        NodeValue::Map(entries) => {
             for (key, value) in entries {
                 replace_below(value, join(&path, &key.name), env, mistakes);
             }
         }
-        Value::Scalar(scalar) => {
+        NodeValue::Scalar(scalar) => {
             let problems = replace_in(scalar, env);
             if problems.is_empty() {
                 return;
             }
-            let place = node.place(&path);
-            problems.into_iter().for_each(|problem| mistakes.note(&place, problem));
-            node.value = Value::Mistaken;
+            let location = node.location(&path);
+            problems.into_iter().for_each(|problem| mistakes.note(&location, problem));
+            node.value = NodeValue::Invalid;
         }
     }
 }
@@ -89,7 +89,7 @@ impl Expansion<'_> {
         let end = reference.find(|c: char| !is_name_char(c)).unwrap_or(reference.len());
         let (name, operator) = reference.split_at(end);
         if !is_name(name) {
-            return self.refuse(reference);
+            return self.invalid(reference);
         }
         let value = (self.env)(name);
         let filled = value.clone().filter(|value| !value.is_empty());
@@ -100,7 +100,7 @@ impl Expansion<'_> {
         } else if let Some(hint) = operator.strip_prefix(":?") {
             filled.unwrap_or_else(|| self.missing(name, hint))
         } else {
-            self.refuse(reference)
+            self.invalid(reference)
         }
     }
 
@@ -120,7 +120,7 @@ impl Expansion<'_> {
         String::new()
     }
 
-    fn refuse(&mut self, reference: &str) -> String {
+    fn invalid(&mut self, reference: &str) -> String {
         self.problems.push(format!(
             "\"${{{reference}}}\" is not a variable; use ${{VAR}}, ${{VAR:-default}} or \
              ${{VAR:?hint}}, and $$ for a dollar"
@@ -183,7 +183,7 @@ mod tests {
             ("a${EMPTY}b", "ab"),
             ("${EMPTY:-x}", "x"),
             ("${HOST:-x}", "redis.example"),
-            ("${HOST:?say where}", "redis.example"),
+            ("${HOST:?set it}", "redis.example"),
             ("${NONE:-}", ""),
             ("${NONE:-${ALSO_NONE:-${HOST}}}", "redis.example"),
             ("${NONE:-user:{id}}", "user:{id}"),

@@ -12,7 +12,7 @@ use crate::grip::signature::Secret;
 use crate::route::HandoverSettings;
 
 use super::Resolver;
-use super::routes::StreamPlaces;
+use super::routes::StreamKeyLocations;
 
 /// The default `iss` claim of `Grip-Sig`.
 const ISSUER: &str = "ssegate";
@@ -27,35 +27,35 @@ impl Resolver<'_> {
         is_proxied: bool,
         defaults: &StreamOptions,
     ) -> Option<HandoverSettings> {
-        let At { place, value: file } = field.written()?;
+        let At { location, value: file } = field.written()?;
         if !is_proxied {
-            self.note(&place, "needs proxy on the same route, whose backend hands streams over");
+            self.note(&location, "needs proxy on the same route, whose backend hands streams over");
         }
         // No replay by default: the body of the response has the initial events.
         let mut options = defaults.without_replay();
-        file.set(&mut options, &place, self.mistakes);
+        file.set(&mut options, &location, self.mistakes);
         self.check_stream(
             &options,
-            &StreamPlaces {
-                source: file.source.place(),
-                replay: file.replay.place(),
+            &StreamKeyLocations {
+                source: file.source.location(),
+                replay: file.replay.location(),
                 patterns: None,
             },
         );
-        let at = file.max_channels.place().or_else(|| file.source.place()).cloned();
+        let at = file.max_channels.location().or_else(|| file.source.location()).cloned();
         let events = options.events(Vec::new(), self.strip_prefix(file.strip_prefix));
         self.check_positions(at.as_ref(), &events);
         let issuer = self.issuer(file.issuer);
         let what = "set the secret that the backend verifies Grip-Sig with, such as \
                     ${HANDOVER_KEY:?openssl rand -base64 32}";
-        let key = self.required(file.key, &place, "key", what)?;
-        Some(HandoverSettings { key: self.told(&key, secret)?, issuer, events })
+        let key = self.required(file.key, &location, "key", what)?;
+        Some(HandoverSettings { key: self.parse(&key, secret)?, issuer, events })
     }
 
     fn issuer(&self, field: Field<String>) -> String {
-        let Some(At { place, value }) = field.written() else { return ISSUER.to_owned() };
+        let Some(At { location, value }) = field.written() else { return ISSUER.to_owned() };
         if value.is_empty() {
-            self.note(&place, "is empty; remove it, or set the issuer");
+            self.note(&location, "is empty; remove it, or set the issuer");
         }
         value
     }

@@ -17,9 +17,9 @@ impl Resolver<'_> {
         let Field::Written(At { value: file, .. }) = file else { return };
         let (header, buffer) = (Size(settings.max_header_bytes), Size(settings.max_buffer_bytes));
         if header > buffer {
-            let place = file.header.place().or_else(|| file.buffer.place());
+            let location = file.header.location().or_else(|| file.buffer.location());
             let message = format!("a header of {header} does not fit into a buffer of {buffer}");
-            self.note(&place.cloned().unwrap_or_default(), message);
+            self.note(&location.cloned().unwrap_or_default(), message);
         }
     }
 
@@ -27,15 +27,16 @@ impl Resolver<'_> {
     pub(super) fn resolve_http2(&self, file: &Field<Http2File>, settings: &mut Http2Settings) {
         let Field::Written(At { value: file, .. }) = file else { return };
         let (least, most) = (settings.stream_window, &mut settings.max_stream_window);
-        if file.max_stream_window.place().is_none() {
+        if file.max_stream_window.location().is_none() {
             *most = least.max(*most);
         }
         if *most < least {
-            let place = file.max_stream_window.place().or_else(|| file.stream_window.place());
+            let location =
+                file.max_stream_window.location().or_else(|| file.stream_window.location());
             let (least, most) = (Size(least as usize), Size(*most as usize));
             let message =
                 format!("stream_window ({least}) is larger than max_stream_window ({most})");
-            self.note(&place.cloned().unwrap_or_default(), message);
+            self.note(&location.cloned().unwrap_or_default(), message);
         }
     }
 }

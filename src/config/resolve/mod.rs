@@ -5,12 +5,12 @@
 //! run finds all mistakes.
 
 mod authority;
-mod backend;
 mod handover;
 mod limits;
 mod listeners;
 mod matches;
 mod positions;
+mod proxy;
 mod routes;
 mod source;
 mod template;
@@ -20,38 +20,38 @@ use std::path::Path;
 
 use crate::source::SourceLocation;
 
-use super::error::{Mistakes, Place};
+use super::error::{KeyLocation, Mistakes};
 use super::field::{At, Field};
 use super::file::File;
 use super::global::GlobalSettings;
 use super::mapping::Sets as _;
 use super::stream_options::StreamOptions;
-use super::{Purpose, Settings};
+use super::{ConfigPurpose, Settings};
 
 pub(super) use authority::upstream;
 pub(super) use listeners::DEFAULT_ADMIN;
 pub(super) use source::location;
 
-/// Resolves `file`. Relative paths start at `folder`. Returns `None` after a mistake that leaves no
+/// Resolves `file`. Relative paths start at `directory`. Returns `None` after a mistake that leaves no
 /// usable settings; other mistakes are only noted.
 pub(super) fn resolve(
     file: File,
-    purpose: Purpose,
-    folder: &Path,
+    purpose: ConfigPurpose,
+    directory: &Path,
     mistakes: &Mistakes,
 ) -> Option<Settings> {
     let mut global = GlobalSettings::default();
-    file.set(&mut global, &Place::default(), mistakes);
+    file.set(&mut global, &KeyLocation::default(), mistakes);
     file.limits.set(&mut global, mistakes);
     let mut sse = StreamOptions::default();
     file.sse.set(&mut sse, mistakes);
     let mut resolver = Resolver {
         mistakes,
         purpose,
-        folder,
+        directory,
         addresses: Vec::new(),
         is_source_embedded: false,
-        trusts_nobody: true,
+        trusts_no_proxy: true,
         max_body: global.max_body,
         max_header_bytes: 0,
     };
@@ -87,14 +87,14 @@ pub(super) fn resolve(
 /// The state of resolving one file.
 struct Resolver<'a> {
     mistakes: &'a Mistakes,
-    purpose: Purpose,
-    folder: &'a Path,
+    purpose: ConfigPurpose,
+    directory: &'a Path,
     /// The addresses to listen on, each with the path of its key.
     addresses: Vec<(SocketAddr, String)>,
     /// Whether the source is the embedded bus, which has no streams.
     is_source_embedded: bool,
     /// Whether `trusted_proxies` is empty.
-    trusts_nobody: bool,
+    trusts_no_proxy: bool,
     /// The value of `limits.body`.
     max_body: Option<u64>,
     /// The longest request header that every protocol accepts, in bytes.
@@ -102,12 +102,18 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn note(&self, place: &Place, message: impl Into<String>) {
-        self.mistakes.note(place, message);
+    fn note(&self, location: &KeyLocation, message: impl Into<String>) {
+        self.mistakes.note(location, message);
     }
 
     /// Returns the value of a required key. `what` says what to write where it is missing.
-    fn required<T>(&self, field: Field<T>, parent: &Place, key: &str, what: &str) -> Option<At<T>> {
+    fn required<T>(
+        &self,
+        field: Field<T>,
+        parent: &KeyLocation,
+        key: &str,
+        what: &str,
+    ) -> Option<At<T>> {
         if field.is_absent() {
             self.note(&parent.child(key), format!("missing; {what}"));
         }

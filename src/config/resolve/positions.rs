@@ -3,7 +3,7 @@
 //! A position in several Redis Streams has a part for each of them, and is sent in the header field
 //! `Last-Event-ID`.
 
-use crate::config::error::Place;
+use crate::config::error::KeyLocation;
 use crate::config::units::Size;
 use crate::hub::{MAX_LOGS, max_position_bytes};
 use crate::route::{EventsSettings, EventsSource};
@@ -15,14 +15,18 @@ const REST: usize = 2 << 10;
 
 impl Resolver<'_> {
     /// Notes a mistake where a stream may have more channels than fit into a position.
-    pub(super) fn check_positions(&self, place: Option<&Place>, settings: &EventsSettings) {
+    pub(super) fn check_positions(
+        &self,
+        location: Option<&KeyLocation>,
+        settings: &EventsSettings,
+    ) {
         // Without channels from the query, their number is that of the list. The position in a single
         // channel is a plain entry id, which always fits.
         let channels = &settings.channels;
         let is_open = channels.is_empty() || channels.iter().any(|name| name.contains("{query."));
         let max_channels = settings.max_channels;
         let named = if is_open { max_channels } else { channels.len().min(max_channels) };
-        let Some(place) = place.filter(|_| settings.source == EventsSource::Log && named > 1)
+        let Some(location) = location.filter(|_| settings.source == EventsSource::Log && named > 1)
         else {
             return;
         };
@@ -43,6 +47,6 @@ impl Resolver<'_> {
             "with source: stream, the id of an event has a part for each channel, so that a stream can \
              have at most {most}{bound}; set max_channels to {most} or less; this is {named}"
         );
-        self.note(place, message);
+        self.note(location, message);
     }
 }

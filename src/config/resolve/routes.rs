@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::config::error::Place;
+use crate::config::error::KeyLocation;
 use crate::config::field::{At, Field};
 use crate::config::file::{CorsFile, EventsFile, MethodFile, ProxyFile, RouteFile};
 use crate::config::mapping::Sets as _;
@@ -14,14 +14,14 @@ use crate::hub::Replay;
 use crate::route::{CorsSettings, EventsSettings, EventsSource, RouteSettings, Target};
 
 use super::matches::{Match, Matches};
-use super::template::{self, Pattern};
+use super::template::{self, PathPattern};
 use super::{Resolver, authority};
 
 /// The locations of keys that may exclude each other.
-pub(super) struct StreamPlaces<'a> {
-    pub(super) source: Option<&'a Place>,
-    pub(super) replay: Option<&'a Place>,
-    pub(super) patterns: Option<&'a Place>,
+pub(super) struct StreamKeyLocations<'a> {
+    pub(super) source: Option<&'a KeyLocation>,
+    pub(super) replay: Option<&'a KeyLocation>,
+    pub(super) patterns: Option<&'a KeyLocation>,
 }
 
 impl Resolver<'_> {
@@ -31,12 +31,13 @@ impl Resolver<'_> {
         defaults: &StreamOptions,
     ) -> Vec<Arc<RouteSettings>> {
         const WHAT: &str = "add a route, such as `- path: /events/{channel}`";
-        let Some(At { place, value }) = self.required(field, &Place::default(), "routes", WHAT)
+        let Some(At { location, value }) =
+            self.required(field, &KeyLocation::default(), "routes", WHAT)
         else {
             return Vec::new();
         };
         if value.is_empty() {
-            self.note(&place, format!("the list is empty; {WHAT}"));
+            self.note(&location, format!("the list is empty; {WHAT}"));
         }
         let mut earlier = Matches::default();
         value
@@ -47,34 +48,34 @@ impl Resolver<'_> {
 
     fn route(
         &self,
-        At { place, value: file }: At<Box<RouteFile>>,
+        At { location, value: file }: At<Box<RouteFile>>,
         defaults: &StreamOptions,
         earlier: &mut Matches,
     ) -> Option<RouteSettings> {
         let what = "set which requests the route matches, such as /events/{channel}";
-        let path = self.required(file.path, &place, "path", what);
-        let pattern = path.as_ref().and_then(|path| self.told(path, Pattern::new));
+        let path = self.required(file.path, &location, "path", what);
+        let pattern = path.as_ref().and_then(|path| self.parse(path, PathPattern::new));
         let host = match file.host {
             Field::Absent => Some(None),
-            field => field.written().and_then(|at| self.told(&at, authority::host)).map(Some),
+            field => field.written().and_then(|at| self.parse(&at, authority::host)).map(Some),
         };
         let methods = methods(file.methods);
         let is_proxied = !file.proxy.is_absent();
-        let target = self.target(file.events, file.proxy, pattern.as_ref(), defaults, &place);
+        let target = self.target(file.events, file.proxy, pattern.as_ref(), defaults, &location);
         let cors = self.cors(file.cors);
         let handover = self.handover(file.handover, is_proxied, defaults);
 
         // A route with a mistake in one of these is not compared with others.
-        let (At { place: path_place, value: path }, pattern) = path.zip(pattern)?;
+        let (At { location: path_location, value: path }, pattern) = path.zip(pattern)?;
         let (host, methods) = host.zip(methods)?;
         let this = Match {
-            route: place.path,
+            route: location.path,
             shape: pattern.shape,
             host: host.clone(),
             methods: methods.clone(),
         };
         if let Err(message) = earlier.add(this) {
-            self.note(&path_place, message);
+            self.note(&path_location, message);
         }
         Some(RouteSettings { path, host, methods, target: target?, cors, handover })
     }
@@ -83,13 +84,13 @@ impl Resolver<'_> {
         &self,
         events: Field<EventsFile>,
         proxy: Field<ProxyFile>,
-        pattern: Option<&Pattern>,
+        pattern: Option<&PathPattern>,
         defaults: &StreamOptions,
-        place: &Place,
+        location: &KeyLocation,
     ) -> Option<Target> {
         match (events, proxy) {
             (Field::Absent, Field::Absent) => {
-                self.note(place, "has neither events nor proxy; add one of them");
+                self.note(location, "has neither events nor proxy; add one of them");
                 None
             }
             (events, Field::Absent) => {
@@ -97,7 +98,7 @@ impl Resolver<'_> {
             }
             (Field::Absent, proxy) => self.proxy(proxy.written()?, defaults).map(Target::Proxy),
             (events, proxy) => {
-                self.note(place, "has both events and proxy; remove one of them");
+                self.note(location, "has both events and proxy; remove one of them");
                 // Notes the mistakes inside them, too.
                 events.written().and_then(|events| self.events(events, pattern, defaults));
                 proxy.written().and_then(|proxy| self.proxy(proxy, defaults));
@@ -108,65 +109,65 @@ impl Resolver<'_> {
 
     fn events(
         &self,
-        At { place, value: file }: At<EventsFile>,
-        pattern: Option<&Pattern>,
+        At { location, value: file }: At<EventsFile>,
+        pattern: Option<&PathPattern>,
         defaults: &StreamOptions,
     ) -> Option<EventsSettings> {
         let mut options = defaults.clone();
-        file.set(&mut options, &place, self.mistakes);
+        file.set(&mut options, &location, self.mistakes);
         self.check_stream(
             &options,
-            &StreamPlaces {
-                source: file.source.place(),
-                replay: file.replay.place(),
-                patterns: file.patterns.place(),
+            &StreamKeyLocations {
+                source: file.source.location(),
+                replay: file.replay.location(),
+                patterns: file.patterns.location(),
             },
         );
-        let at = file.max_channels.place().or_else(|| file.source.place()).cloned();
+        let at = file.max_channels.location().or_else(|| file.source.location()).cloned();
         let strip_prefix = self.strip_prefix(file.strip_prefix);
-        let channels = self.channels(file.channels, pattern, &place)?;
+        let channels = self.channels(file.channels, pattern, &location)?;
         let settings = options.events(channels, strip_prefix);
         self.check_positions(at.as_ref(), &settings);
         Some(settings)
     }
 
     /// Notes keys of a stream that exclude each other.
-    pub(super) fn check_stream(&self, options: &StreamOptions, places: &StreamPlaces<'_>) {
+    pub(super) fn check_stream(&self, options: &StreamOptions, locations: &StreamKeyLocations<'_>) {
         let is_log = options.source == EventsSource::Log;
-        if let Some(place) = places.source.filter(|_| is_log && self.is_source_embedded) {
+        if let Some(location) = locations.source.filter(|_| is_log && self.is_source_embedded) {
             self.note(
-                place,
+                location,
                 "the embedded bus has no streams; set redis.url to a Redis, such as \
                  redis://127.0.0.1:6379, or use pubsub",
             );
         }
-        if let Some(place) = places.patterns.filter(|_| is_log && options.patterns) {
-            self.note(place, "is not supported with source: stream, only with pubsub");
+        if let Some(location) = locations.patterns.filter(|_| is_log && options.patterns) {
+            self.note(location, "is not supported with source: stream, only with pubsub");
         }
         let keeps_nothing = !is_log && options.history.is_none();
         let is_useless = keeps_nothing && options.stream.replay != Replay::None;
-        if let Some(place) = places.replay.filter(|_| is_useless) {
-            self.note(place, "has no effect with history: off, since nothing is kept to replay");
+        if let Some(location) = locations.replay.filter(|_| is_useless) {
+            self.note(location, "has no effect with history: off, since nothing is kept to replay");
         }
     }
 
     fn channels(
         &self,
         field: Field<Vec<Field<String>>>,
-        pattern: Option<&Pattern>,
-        events: &Place,
+        pattern: Option<&PathPattern>,
+        events: &KeyLocation,
     ) -> Option<Vec<String>> {
         const WHAT: &str =
             "set the channels, such as [news], [\"{channel}\"] or [\"{query.channel}\"]";
-        let At { place, value } = self.required(field, events, "channels", WHAT)?;
+        let At { location, value } = self.required(field, events, "channels", WHAT)?;
         if value.is_empty() {
-            self.note(&place, format!("the list is empty; {WHAT}"));
+            self.note(&location, format!("the list is empty; {WHAT}"));
         }
         let templates: Vec<_> = value.into_iter().filter_map(Field::written).collect();
         // With an invalid path, its parameters are unknown.
-        if let Some(Pattern { parameters, .. }) = pattern {
+        if let Some(PathPattern { parameters, .. }) = pattern {
             for template in &templates {
-                self.told(template, |text| template::check(text, parameters));
+                self.parse(template, |text| template::check(text, parameters));
             }
         }
         Some(templates.into_iter().map(|at| at.value).collect())
@@ -175,7 +176,7 @@ impl Resolver<'_> {
     pub(super) fn strip_prefix(&self, field: Field<String>) -> String {
         let Some(at) = field.written() else { return String::new() };
         if !at.value.is_empty() {
-            self.told(&at, |prefix| {
+            self.parse(&at, |prefix| {
                 ChannelName::new(prefix).map_err(|error| format!("not a valid prefix: {error}"))
             });
         }
@@ -183,25 +184,25 @@ impl Resolver<'_> {
     }
 
     fn cors(&self, field: Field<CorsFile>) -> CorsSettings {
-        let Some(At { place, value: file }) = field.written() else {
+        let Some(At { location, value: file }) = field.written() else {
             return CorsSettings::default();
         };
         let no_origins = matches!(&file.origins, Field::Absent)
             || matches!(&file.origins, Field::Written(at) if at.value.is_empty());
         let origins: Vec<_> =
             file.origins.or_default().into_iter().filter_map(Field::written).collect();
-        let (everyone, place) = match origins.iter().find(|at| at.value == "*") {
-            Some(star) => (true, star.place.clone()),
-            None => (false, place.child("credentials")),
+        let (everyone, location) = match origins.iter().find(|at| at.value == "*") {
+            Some(star) => (true, star.location.clone()),
+            None => (false, location.child("credentials")),
         };
         let credentials = file.credentials.or(false);
         if credentials && everyone {
             // Fetch standard, "CORS check": with credentials, "*" is not a wildcard.
-            self.note(&place, "\"*\" is not allowed with credentials: true; list the origins");
+            self.note(&location, "\"*\" is not allowed with credentials: true; list the origins");
         } else if credentials && no_origins {
-            self.note(&place, "has no effect without origins; list them");
+            self.note(&location, "has no effect without origins; list them");
         }
-        let origins = origins.iter().filter_map(|at| self.told(at, authority::origin)).collect();
+        let origins = origins.iter().filter_map(|at| self.parse(at, authority::origin)).collect();
         CorsSettings { origins, credentials }
     }
 }

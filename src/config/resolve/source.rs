@@ -2,7 +2,7 @@
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 
-use crate::config::error::{Place, quoted, suggestion};
+use crate::config::error::{KeyLocation, quoted, suggestion};
 use crate::config::field::Field;
 use crate::config::file::RedisFile;
 use crate::config::units::Size;
@@ -28,26 +28,26 @@ impl Resolver<'_> {
         bus_memory
             .within(Size(least)..=Size::MAX, self.mistakes)
             .set(&mut max_bus_memory, self.mistakes);
-        let redis = self.required(redis, &Place::default(), "redis", WHAT)?;
-        let url = self.required(redis.value.url, &redis.place, "url", WHAT)?;
-        let location = self.told(&url, location)?;
+        let redis = self.required(redis, &KeyLocation::default(), "redis", WHAT)?;
+        let url = self.required(redis.value.url, &redis.location, "url", WHAT)?;
+        let location = self.parse(&url, location)?;
         match &location {
-            SourceLocation::Embedded(address) => self.claim(*address, &url.place),
-            SourceLocation::Redis(info) => self.note_if_own_redis(info, &url.place),
+            SourceLocation::Embedded(address) => self.claim_address(*address, &url.location),
+            SourceLocation::Redis(info) => self.check_not_own_redis(info, &url.location),
         }
         Some(SourceSettings { location, max_event_bytes, max_bus_memory })
     }
 
     /// Notes a URL that points to this gateway, which would receive RESP on an HTTP listener.
-    fn note_if_own_redis(&self, info: &ConnectionInfo, place: &Place) {
+    fn check_not_own_redis(&self, info: &ConnectionInfo, location: &KeyLocation) {
         let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
             info.addr()
         else {
             return;
         };
-        if let Some(key) = self.own(host, *port) {
+        if let Some(key) = self.key_of_own_address(host, *port) {
             let message = format!("is this gateway itself ({key}); set the address of Redis");
-            self.note(place, message);
+            self.note(location, message);
         }
     }
 }
@@ -60,12 +60,12 @@ pub(in crate::config) fn location(url: &str) -> Result<SourceLocation, String> {
         "embedded" => authority::embedded(rest).map(SourceLocation::Embedded),
         "redis" | "redis+unix" | "unix" => redis_info(url).map(SourceLocation::Redis),
         "rediss" => rediss_info(rest).map(SourceLocation::Redis),
-        other => Err(other_place(other).unwrap_or_else(|| unknown_scheme(other))),
+        other => Err(unsupported_scheme(other).unwrap_or_else(|| unknown_scheme(other))),
     }
 }
 
 /// Returns a message for a scheme that other programs use.
-fn other_place(scheme: &str) -> Option<String> {
+fn unsupported_scheme(scheme: &str) -> Option<String> {
     let plain = scheme.replace(['+', '-'], "").to_lowercase();
     Some(match plain.as_str() {
         "redissentinel" | "redisssentinel" | "sentinel" => format!(
@@ -99,27 +99,28 @@ fn unknown_scheme(scheme: &str) -> String {
 }
 
 fn redis_info(url: &str) -> Result<ConnectionInfo, String> {
-    if let Some(mistake) = place_mistake(url) {
+    if let Some(mistake) = host_mistake(url) {
         return Err(mistake);
     }
     url.into_connection_info().map_err(|error| reason(&error))
 }
 
 /// Returns a message about the host or the port. These follow every secret, so they may be quoted.
-fn place_mistake(url: &str) -> Option<String> {
+fn host_mistake(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("redis"))?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let authority = &rest[..end];
-    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-    if place.contains(',') {
-        let hosts = place.split(',').count();
+    let host_and_port =
+        authority.rsplit_once('@').map_or(authority, |(_, host_and_port)| host_and_port);
+    if host_and_port.contains(',') {
+        let hosts = host_and_port.split(',').count();
         return Some(format!(
             "has {hosts} hosts; only a single Redis is supported, no Sentinel and no Cluster"
         ));
     }
     // Without an @, the text after a colon may be a password.
     let is_plain = !rest.contains('@') || authority.contains('@');
-    authority::no_port(place).filter(|_| is_plain && place.contains(':'))
+    authority::no_port(host_and_port).filter(|_| is_plain && host_and_port.contains(':'))
 }
 
 /// Parses a `rediss://` URL as `redis://`, then sets TLS: the `redis` crate accepts `rediss://` only

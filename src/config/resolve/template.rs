@@ -9,7 +9,7 @@ use crate::event::ChannelName;
 
 /// A parsed path of a route.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(super) struct PathPattern {
     /// The path with parameters numbered instead of named. Paths of the same shape match the same
     /// requests.
     pub(super) shape: String,
@@ -17,7 +17,7 @@ pub(super) struct Pattern {
     pub(super) parameters: Vec<String>,
 }
 
-impl Pattern {
+impl PathPattern {
     /// Parses a path such as `/users/{id}/{*rest}`; `{{` and `}}` are literal braces.
     pub(super) fn new(path: &str) -> Result<Self, String> {
         if !path.starts_with('/') {
@@ -27,7 +27,7 @@ impl Pattern {
         if let Some(c) = path.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#')) {
             return Err(format!("{c:?} is not allowed in a path; percent-encode it"));
         }
-        if let Some(mistake) = another_dialect(path) {
+        if let Some(mistake) = other_router_syntax(path) {
             return Err(mistake);
         }
         Router::new().insert(path, ()).map_err(|error| insert_error(&error).to_owned())?;
@@ -64,10 +64,10 @@ impl Pattern {
 
 /// Returns a message for a path in the syntax of another router: `/api/*`, `/users/:id`,
 /// `/users/<id>`, `/users/{id:[0-9]+}`.
-fn another_dialect(path: &str) -> Option<String> {
+fn other_router_syntax(path: &str) -> Option<String> {
     let last = path.split('/').count() - 1;
-    let meant = path.split('/').enumerate().map(|(place, segment)| {
-        let is_last = place == last;
+    let meant = path.split('/').enumerate().map(|(index, segment)| {
+        let is_last = index == last;
         meant(segment, is_last).unwrap_or_else(|| segment.to_owned())
     });
     let meant = meant.collect::<Vec<_>>().join("/");
@@ -157,7 +157,7 @@ mod tests {
     use matchit::Router;
     use proptest::{prop_assert, proptest};
 
-    use super::{Pattern, check};
+    use super::{PathPattern, check};
 
     #[test]
     fn a_path_has_a_shape_and_parameters() {
@@ -169,7 +169,7 @@ mod tests {
             ("/v1/things:cancel", "/v1/things:cancel", vec![]),
             ("/a*b", "/a*b", vec![]),
         ] {
-            let pattern = Pattern::new(path).expect(path);
+            let pattern = PathPattern::new(path).expect(path);
             assert_eq!(pattern.shape, shape, "{path}");
             assert_eq!(pattern.parameters, parameters, "{path}");
         }
@@ -200,7 +200,7 @@ mod tests {
             ("/files/<path:name>", "; write \"/files/{*name}\""),
             ("/users/{id:[0-9]+}", "; write \"/users/{id}\""),
         ] {
-            let message = Pattern::new(path).expect_err(path);
+            let message = PathPattern::new(path).expect_err(path);
             assert!(message.contains(hint), "{path}: {message}");
         }
     }
@@ -208,7 +208,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_accepted_path_can_be_routed(path in "/[/{}*ab-]{0,12}") {
-            if let Ok(pattern) = Pattern::new(&path) {
+            if let Ok(pattern) = PathPattern::new(&path) {
                 prop_assert!(Router::new().insert(&pattern.shape, ()).is_ok(), "{}", pattern.shape);
                 prop_assert!(pattern.parameters.iter().all(|name| !name.is_empty()));
             }

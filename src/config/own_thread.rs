@@ -18,34 +18,34 @@ type Read = Result<Settings, ConfigErrors>;
 
 /// What the two threads share. Not a channel: the reading thread would allocate its memory.
 #[derive(Default)]
-struct Meeting {
-    stage: Mutex<Stage>,
+struct Rendezvous {
+    state: Mutex<RendezvousState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Stage {
+struct RendezvousState {
     read: Option<Read>,
     is_copied: bool,
     /// Whether the reading thread has ended, also by a panic.
-    is_over: bool,
+    has_ended: bool,
 }
 
 /// Runs `read` on a thread of its own, and returns a copy of its result.
 ///
 /// # Errors
 /// Those of `read`.
-pub fn apart(read: impl FnOnce() -> Read + Send) -> Read {
-    let meeting = Meeting::default();
+pub fn on_own_thread(read: impl FnOnce() -> Read + Send) -> Read {
+    let rendezvous = Rendezvous::default();
     // Allocates on this thread what all settings share.
     drop(StreamSettings::default());
     thread::scope(|scope| {
-        let reader = scope.spawn(|| meeting.read(read));
-        let mut stage = meeting.wait_while(|stage| stage.read.is_none() && !stage.is_over);
-        let copy = stage.read.as_ref().map(copy);
-        stage.is_copied = true;
-        drop(stage);
-        meeting.changed.notify_all();
+        let reader = scope.spawn(|| rendezvous.read(read));
+        let mut state = rendezvous.wait_while(|state| state.read.is_none() && !state.has_ended);
+        let copy = state.read.as_ref().map(copy);
+        state.is_copied = true;
+        drop(state);
+        rendezvous.changed.notify_all();
         match reader.join() {
             Ok(()) => copy.expect("the thread did not panic, so there is a result"),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -53,32 +53,35 @@ pub fn apart(read: impl FnOnce() -> Read + Send) -> Read {
     })
 }
 
-impl Meeting {
+impl Rendezvous {
     fn read(&self, read: impl FnOnce() -> Read) {
-        let over = Over(self);
+        let guard = EndGuard(self);
         let read = read();
         self.wait_while(|_| false).read = Some(read);
         self.changed.notify_all();
-        let mut stage = self.wait_while(|stage| !stage.is_copied);
-        let read = stage.read.take();
-        drop(stage);
+        let mut state = self.wait_while(|state| !state.is_copied);
+        let read = state.read.take();
+        drop(state);
         // On this thread: another one would keep some of the blocks in its own cache.
-        drop((read, over));
+        drop((read, guard));
     }
 
-    fn wait_while(&self, mut is_so: impl FnMut(&Stage) -> bool) -> MutexGuard<'_, Stage> {
-        let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
-        let stage = self.changed.wait_while(stage, |stage| is_so(stage));
-        stage.unwrap_or_else(PoisonError::into_inner)
+    fn wait_while(
+        &self,
+        mut condition: impl FnMut(&RendezvousState) -> bool,
+    ) -> MutexGuard<'_, RendezvousState> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.changed.wait_while(state, |state| condition(state));
+        state.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Signals, when dropped, that the reading thread has ended.
-struct Over<'a>(&'a Meeting);
+struct EndGuard<'a>(&'a Rendezvous);
 
-impl Drop for Over<'_> {
+impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
-        self.0.wait_while(|_| false).is_over = true;
+        self.0.wait_while(|_| false).has_ended = true;
         self.0.changed.notify_all();
     }
 }
@@ -104,23 +107,23 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
 
-    use super::apart;
+    use super::on_own_thread;
     use crate::config::{ConfigErrors, Settings};
 
     #[test]
     fn the_copy_is_equal_and_shares_no_memory() {
         let settings = Settings::dev(None);
-        let copy = apart(|| Ok(settings.clone())).expect("settings");
+        let copy = on_own_thread(|| Ok(settings.clone())).expect("settings");
         assert_eq!(format!("{copy:?}"), format!("{settings:?}"));
         let mut routes = settings.routes.iter().zip(&copy.routes);
         assert!(routes.all(|(one, other)| !Arc::ptr_eq(one, other)));
-        let errors = ConfigErrors::of_file("f", "no such file".into());
-        assert_eq!(apart(|| Err(errors.clone())).expect_err("the same"), errors);
+        let errors = ConfigErrors::for_file("f", "no such file".into());
+        assert_eq!(on_own_thread(|| Err(errors.clone())).expect_err("the same"), errors);
     }
 
     #[test]
     fn a_panic_of_the_reading_thread_is_passed_on() {
-        let reading = AssertUnwindSafe(|| apart(|| panic!("a bug")));
+        let reading = AssertUnwindSafe(|| on_own_thread(|| panic!("a bug")));
         assert!(catch_unwind(reading).is_err());
     }
 }

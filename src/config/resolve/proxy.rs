@@ -6,8 +6,8 @@ use http::HeaderValue;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use crate::config::Purpose;
-use crate::config::error::{Place, quoted};
+use crate::config::ConfigPurpose;
+use crate::config::error::{KeyLocation, quoted};
 use crate::config::field::{At, Field, OneOrMore};
 use crate::config::file::{ProxyFile, UpstreamTlsFile};
 use crate::config::mapping::Sets as _;
@@ -19,7 +19,7 @@ use super::{Resolver, authority};
 impl Resolver<'_> {
     pub(super) fn proxy(
         &self,
-        At { place, value: file }: At<ProxyFile>,
+        At { location, value: file }: At<ProxyFile>,
         streams: &StreamOptions,
     ) -> Option<ProxySettings> {
         let mut settings = ProxySettings {
@@ -27,12 +27,12 @@ impl Resolver<'_> {
             stream_keep_alive: Some(streams.stream.keep_alive),
             ..ProxySettings::new(Vec::new())
         };
-        file.set(&mut settings, &place, self.mistakes);
-        let upstreams = self.upstreams(file.upstream, &place, file.host.is_absent());
+        file.set(&mut settings, &location, self.mistakes);
+        let upstreams = self.upstreams(file.upstream, &location, file.host.is_absent());
         let tls = self.upstream_tls(file.tls);
         let host = match file.host {
             Field::Absent => Some(None),
-            field => field.written().and_then(|at| self.told(&at, host)).map(Some),
+            field => field.written().and_then(|at| self.parse(&at, host)).map(Some),
         };
         Some(ProxySettings { upstreams: upstreams?, tls: tls?, host: host?, ..settings })
     }
@@ -40,19 +40,19 @@ impl Resolver<'_> {
     fn upstreams(
         &self,
         field: Field<OneOrMore<String>>,
-        proxy: &Place,
+        proxy: &KeyLocation,
         keeps_host: bool,
     ) -> Option<Vec<UpstreamAddress>> {
         let what = "set the address of the backend, such as http://127.0.0.1:8000";
-        let At { place, value: OneOrMore(items) } =
+        let At { location, value: OneOrMore(items) } =
             self.required(field, proxy, "upstream", what)?;
         if items.is_empty() {
-            self.note(&place, format!("the list is empty; {what}"));
+            self.note(&location, format!("the list is empty; {what}"));
         }
         let read = |item: Field<String>| {
             let at = item.written()?;
-            let address = self.told(&at, authority::upstream)?;
-            self.note_if_own(&at, &address, keeps_host);
+            let address = self.parse(&at, authority::upstream)?;
+            self.check_not_own(&at, &address, keeps_host);
             Some(address)
         };
         // Collected before the check, so that the mistakes of all items are noted.
@@ -62,15 +62,15 @@ impl Resolver<'_> {
 
     /// Notes an upstream that is this gateway. A request would match the same route again, in a loop,
     /// unless the route sets another host.
-    fn note_if_own(&self, at: &At<String>, address: &UpstreamAddress, keeps_host: bool) {
+    fn check_not_own(&self, at: &At<String>, address: &UpstreamAddress, keeps_host: bool) {
         let UpstreamAddress::Tcp { host, port, .. } = address else { return };
-        match self.own(host, *port) {
+        match self.key_of_own_address(host, *port) {
             Some(key) if key.starts_with("redis") => {
                 let message = format!(
                     "{} is the embedded bus ({key}); set the address of an HTTP backend",
                     quoted(&at.value)
                 );
-                self.note(&at.place, message);
+                self.note(&at.location, message);
             }
             // Allowed: an operator may want to publish the metrics.
             Some(key) if key.starts_with("admin") => {}
@@ -80,20 +80,20 @@ impl Resolver<'_> {
                      of the backend",
                     quoted(&at.value)
                 );
-                self.note(&at.place, message);
+                self.note(&at.location, message);
             }
             _ => {}
         }
     }
 
     fn upstream_tls(&self, field: Field<UpstreamTlsFile>) -> Option<UpstreamTls> {
-        let At { place, value: file } = match field {
+        let At { location, value: file } = match field {
             Field::Absent => return Some(UpstreamTls::default()),
             field => field.written()?,
         };
         let is_unverified = file.insecure_skip_verify.or(false);
         if is_unverified && !file.ca.is_absent() {
-            self.note(&place, "insecure_skip_verify: true ignores ca; set one of them");
+            self.note(&location, "insecure_skip_verify: true ignores ca; set one of them");
         }
         let roots = match file.ca {
             Field::Absent => Some(Vec::new()),
@@ -101,26 +101,26 @@ impl Resolver<'_> {
         };
         let server_name = match file.server_name {
             Field::Absent => Some(None),
-            field => field.written().and_then(|at| self.told(&at, server_name)).map(Some),
+            field => field.written().and_then(|at| self.parse(&at, server_name)).map(Some),
         };
         Some(UpstreamTls { roots: roots?, server_name: server_name?, is_unverified })
     }
 
     fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
-        let place = at.place.clone();
-        let path = self.file(at)?;
-        if self.purpose == Purpose::Ask {
+        let location = at.location.clone();
+        let path = self.readable_file(at)?;
+        if self.purpose == ConfigPurpose::Contact {
             return Some(Vec::new());
         }
         let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect);
         match read {
             Ok(roots) if !Vec::is_empty(&roots) => Some(roots),
             Ok(_) => {
-                self.note(&place, format!("no certificate in {}", path.display()));
+                self.note(&location, format!("no certificate in {}", path.display()));
                 None
             }
             Err(error) => {
-                self.note(&place, format!("cannot read {}: {error}", path.display()));
+                self.note(&location, format!("cannot read {}: {error}", path.display()));
                 None
             }
         }
