@@ -1,16 +1,16 @@
-//! `ssegate completions`.
+//! `ssegate completions`: shell completions, generated from the arguments.
 
 use clap::Args;
 use clap_complete::Shell;
 
 use super::{Error, description, output};
 
-/// Print the completions of a shell
+/// Print completions for a shell
 ///
 /// For example: ssegate completions bash > /etc/bash_completion.d/ssegate
 #[derive(Args, Debug)]
 pub(crate) struct Completions {
-    /// Whose
+    /// The shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }

@@ -1,4 +1,4 @@
-//! Which gateway.yaml a command reads.
+//! The argument `-c FILE`: which configuration a command loads.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use ssegate::gateway::Load;
 
 use super::Error;
 
-/// The file that is read where none is named.
+/// Read if there is no `-c`.
 const DEFAULT_FILE: &str = "gateway.yaml";
-/// Names standard input.
+/// Stands for standard input.
 const STDIN: &str = "-";
 
 /// The argument `-c FILE`.
@@ -23,18 +23,18 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// The file's name.
+    /// The path of the file, for messages.
     pub(super) fn path(&self) -> &Path {
         self.file.as_deref().unwrap_or_else(|| Path::new(DEFAULT_FILE))
     }
 
-    /// The settings of the file, for commands that are about it.
+    /// Loads the file, which has to exist: for `ssegate check`.
     pub(super) fn load(&self) -> Result<Settings, Error> {
         Ok(self.text()?.resolve(Purpose::Run)?)
     }
 
-    /// The settings of the file, and how to load it again. Standard input is read once: what changes
-    /// are the variables and the certificates that it names.
+    /// Loads the file, and returns a loader for reloads. Standard input can be read only once, so a
+    /// reload resolves the same text again, with the certificates and variables of that moment.
     pub(super) fn load_to_run(&self) -> Result<(Settings, Load), Error> {
         let text = self.text()?;
         let settings = config::apart(|| text.resolve(Purpose::Run))?;
@@ -46,8 +46,8 @@ impl ConfigFile {
         Ok((settings, load))
     }
 
-    /// The settings of the file, or those of `ssegate dev` where there is none: for commands that
-    /// speak to a gateway that runs.
+    /// Loads the file, or returns the settings of `ssegate dev` if there is no file: for commands
+    /// that connect to a running gateway.
     pub(super) fn load_or_dev(&self) -> Result<Settings, Error> {
         if self.is_nowhere() {
             return Ok(Settings::dev(None));
@@ -55,7 +55,8 @@ impl ConfigFile {
         Ok(self.text()?.resolve(Purpose::Ask)?)
     }
 
-    /// What another command needs to read the same file; `None`: it cannot.
+    /// The arguments with which another command loads the same file. `None` for standard input,
+    /// which another command cannot read.
     pub(super) fn argument(&self) -> Option<String> {
         match &self.file {
             None => Some(String::new()),
@@ -67,7 +68,9 @@ impl ConfigFile {
     fn text(&self) -> Result<Text, Error> {
         if self.is_nowhere() {
             return Err(Error::Usage(
-                "no gateway.yaml here: name a file with -c, or run without one: ssegate dev".into(),
+                "gateway.yaml: no such file in this directory; name a file with -c, or run \
+                 without a configuration: ssegate dev"
+                    .into(),
             ));
         }
         if self.is_stdin() {

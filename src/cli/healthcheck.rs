@@ -1,5 +1,5 @@
-//! `ssegate healthcheck`: asks the admin listener of a running gateway, for containers without a
-//! shell.
+//! `ssegate healthcheck`: requests `/livez` or `/readyz` of a running gateway, for containers that
+//! have no shell or curl.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use super::{Error, block_on, output};
 const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// Exit with 0 if the gateway is alive, or ready
+/// Exit with 0 if the gateway is alive (or ready)
 #[derive(Args, Debug)]
 pub(crate) struct Healthcheck {
-    /// Ask /readyz (does it follow Redis, and is it to stay?) instead of /livez
+    /// Request /readyz (subscribed to Redis and not draining?) instead of /livez
     #[arg(long)]
     ready: bool,
     /// The admin listener [default: admin.address of the configuration]
@@ -29,17 +29,17 @@ pub(crate) struct Healthcheck {
     config: ConfigFile,
 }
 
-/// Why the answer is no.
+/// Why the healthcheck failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unhealthy {
-    /// There is nobody to ask.
-    #[error("the configuration has no admin listener; name one with --url")]
+    /// `admin: off`, and no `--url`.
+    #[error("the configuration has no admin listener; give its URL with --url")]
     NoAdmin,
-    /// The configuration or the URL says no place to ask at. Not a mistake of usage here: a
-    /// container knows only healthy (0) and not (1).
+    /// The configuration or `--url` is not valid. Exit code 1 and not 64: a container runtime knows
+    /// only 0 (healthy) and 1 (unhealthy).
     #[error("{0}")]
     NoPlace(String),
-    /// The gateway itself says no.
+    /// The gateway responded with another status than 200.
     #[error("{0}: {1}")]
     Status(StatusCode, String),
 }
@@ -48,7 +48,7 @@ impl Healthcheck {
     pub(super) fn execute(self) -> Result<(), Error> {
         let uri = self.uri()?;
         let body = block_on(ask(uri))?;
-        // The exit code tells the result, whether or not the response can be printed.
+        // A failed write to stdout must not make a healthy gateway unhealthy.
         output::line(body.trim_end()).ok();
         Ok(())
     }
@@ -88,7 +88,7 @@ async fn ask(uri: Uri) -> Result<String, Error> {
     }
 }
 
-/// The body, or nothing where it is no text or too long: the status alone decides.
+/// The body for the message, or an empty string if it is too long or breaks off.
 async fn text(body: Incoming) -> String {
     match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),

@@ -1,7 +1,7 @@
-//! A small HTTP client for the commands: one request, on a connection of its own.
+//! A small HTTP client for the commands: one GET request per connection.
 //!
-//! Owns the way to a server: TCP, TLS, and HTTP/2 or HTTP/1.1 as ALPN says. Knows neither events
-//! nor when to try again; it follows no redirect.
+//! Owns TCP, TLS and the choice of HTTP/2 or HTTP/1.1 by ALPN. Does not know events, retries or
+//! redirects: these are the caller's.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -23,47 +23,46 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::trust;
 
-/// A connection that is silent for so long is asked whether it still lives.
+/// The interval of keep-alive probes (HTTP/2 PING, TCP keep-alive) on an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// Sends requests.
+/// An HTTP client, without a connection pool.
 pub(super) struct HttpClient {
     insecure: bool,
-    /// Made when it is first needed: reading the system's roots takes a while.
+    // Created at first use: loading the system's root certificates takes a while.
     tls: OnceLock<TlsConnector>,
     connect_timeout: Duration,
 }
 
-/// The beginning of an answer, and the connection that its body comes over.
+/// A response whose body is still to be read, with its connection.
 pub(super) struct Answer {
-    /// Status, headers, body.
     pub(super) response: Response<Incoming>,
-    /// Drives the connection; ends with the answer.
+    // Drives the connection until the response is dropped.
     _connection: AbortOnDropHandle<()>,
 }
 
-/// Why there is no answer.
+/// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
-    /// Not `http://host/` or `https://host/`.
-    #[error("{0} is not a URL with http or https and a host")]
+    /// Not a URL of the form `http://host/` or `https://host/`.
+    #[error("{0}: not a valid URL; use http://host[:port]/path or https://host[:port]/path")]
     Url(String),
-    /// Nobody is there, or nobody answers to the name.
+    /// The name does not resolve, or the connection is refused.
     #[error("cannot connect to {0}: {1}")]
     Connect(String, io::Error),
-    /// The certificate is not to be trusted, or there is no TLS at all.
-    #[error("no TLS with {0}: {1}{hint}", hint = trust_hint(.1))]
+    /// The TLS handshake failed: an untrusted certificate, or a port without TLS.
+    #[error("TLS handshake with {0} failed: {1}{hint}", hint = trust_hint(.1))]
     Tls(String, io::Error),
-    /// The connection ended, or what came was not HTTP.
+    /// The connection was closed, or the response is not valid HTTP.
     #[error("{0}: {1}{hint}", hint = scheme_hint(.1))]
     Http(String, String),
-    /// Nothing came in time.
-    #[error("{0} did not answer in {1:?}")]
+    /// No response within the timeout.
+    #[error("{0}: no response within {1:?}")]
     Timeout(String, Duration),
 }
 
 impl HttpError {
-    /// Whether trying again would end in the same way.
+    /// Whether a retry would fail in the same way.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Url(_)) || matches!(self, Self::Tls(_, error) if is_distrust(error))
     }
@@ -77,29 +76,29 @@ fn is_distrust(error: &io::Error) -> bool {
 fn trust_hint(error: &io::Error) -> &'static str {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     match cause {
-        Some(rustls::Error::InvalidCertificate(_)) => " (--insecure takes any certificate)",
-        // What is there does not begin as a record of TLS.
-        Some(rustls::Error::InvalidMessage(_)) => "; it does not speak TLS: try http://",
+        Some(rustls::Error::InvalidCertificate(_)) => "; --insecure accepts any certificate",
+        // The first bytes are not a TLS record.
+        Some(rustls::Error::InvalidMessage(_)) => "; this port does not speak TLS: try http://",
         _ => "",
     }
 }
 
-/// An alert of TLS, where the head of a response should be.
+/// hyper reports this version error for a TLS alert where it expects a status line.
 fn scheme_hint(reason: &str) -> &'static str {
     match reason.contains("invalid HTTP version") {
-        true => "; it does not speak HTTP in clear text: try https://",
+        true => "; this port does not speak plain HTTP: try https://",
         false => "",
     }
 }
 
 impl HttpClient {
-    /// A client that waits `connect_timeout` for TCP and TLS together. With `insecure` it takes any
-    /// certificate.
+    /// `connect_timeout` covers TCP and TLS together. With `insecure` any certificate is accepted.
     pub(super) fn new(insecure: bool, connect_timeout: Duration) -> Self {
         Self { insecure, tls: OnceLock::new(), connect_timeout }
     }
 
-    /// `GET uri`, as far as the head of the answer. The caller bounds how long that may take.
+    /// Sends a GET request and returns the response when its header has arrived. Only connecting
+    /// has a timeout here; the caller bounds the whole.
     pub(super) async fn get(&self, uri: &Uri, headers: HeaderMap) -> Result<Answer, HttpError> {
         let (is_tls, host, port) = place(uri)?;
         let at = format!("{host}:{port}");
@@ -142,7 +141,7 @@ enum Stream {
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-/// Whether to use TLS, and the host and port of `uri`.
+/// Returns whether `uri` uses TLS, and its host and port.
 fn place(uri: &Uri) -> Result<(bool, &str, u16), HttpError> {
     let is_tls = match uri.scheme() {
         Some(scheme) if *scheme == Scheme::HTTPS => true,
@@ -154,14 +153,14 @@ fn place(uri: &Uri) -> Result<(bool, &str, u16), HttpError> {
     Ok((is_tls, host, uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 })))
 }
 
-/// A port that is out of range, such as `99999`. The crate `http` parses such a URL as one without a
-/// port.
+/// Returns the port if it is out of range, such as `99999`. The crate `http` parses such a URL as
+/// one without a port.
 pub(super) fn no_port(uri: &Uri) -> Option<&str> {
     let (_, port) = uri.authority()?.as_str().rsplit_once(':')?;
     (uri.port_u16().is_none() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(port)
 }
 
-/// A peer that vanished without a word is noticed, over HTTP/1.1 too.
+/// Sets TCP keep-alive, so that a dead peer is noticed over HTTP/1.1, too.
 fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 4);
     SockRef::from(&stream).set_tcp_keepalive(&keep_alive)?;
@@ -191,13 +190,13 @@ where
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = drive(connection);
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let target = path.parse().expect("a part of a URI is a URI");
+    let target = path.parse().expect("the path and query of a URI is a URI");
     headers.entry(header::HOST).or_insert_with(|| host_header(uri));
     let response = sender.send_request(request(target, headers)).await?;
     Ok(Answer { response, _connection: connection })
 }
 
-/// Host and port as they stand in the URL, without user and password (RFC 9110, section 7.2).
+/// The Host field: host and port of the URL, without user and password (RFC 9110, section 7.2).
 fn host_header(uri: &Uri) -> HeaderValue {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -211,14 +210,15 @@ fn request(uri: Uri, headers: HeaderMap) -> Request<Empty<Bytes>> {
     request
 }
 
-/// The connection's errors reach the request or the body, whichever waits.
+/// Spawns the connection's driver. Its error is dropped: hyper also returns it from the pending
+/// request or body.
 fn drive<E>(
     connection: impl Future<Output = Result<(), E>> + Send + 'static,
 ) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await.err()) }))
 }
 
-/// An error of hyper together with its cause, which says more.
+/// Formats a hyper error with its source, which has the details.
 pub(super) fn reason(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
@@ -231,7 +231,7 @@ mod tests {
     use super::{HttpError, host_header, place};
 
     #[test]
-    fn a_url_says_where_to_connect() {
+    fn the_scheme_host_and_port_of_a_url_are_read() {
         let cases = [
             ("https://example.org/events", (true, "example.org", 443)),
             ("http://127.0.0.1:8080", (false, "127.0.0.1", 8080)),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_header_has_no_password() {
+    fn the_host_header_has_no_user_or_password() {
         let uri = "https://user:word@[::1]:8443/x".parse().expect("a URL");
         assert_eq!(host_header(&uri), "[::1]:8443");
     }

@@ -1,7 +1,7 @@
-//! The commands: from arguments to a result.
+//! The command line: parses the arguments and runs the command.
 //!
-//! Owns what is said on stdout and stderr, one short file for each command. Knows how to load a
-//! configuration and how to speak to a gateway, but not how a gateway works.
+//! Owns stdout, stderr and the exit code, with one file for each command. Does not know how a
+//! gateway works: it loads the configuration, and starts or queries a gateway.
 
 mod banner;
 mod check;
@@ -32,9 +32,9 @@ pub(crate) use output::finish;
 
 /// A reverse-proxy gateway for Server-Sent Events.
 ///
-/// Stands in front of backends that already exist, listens to Redis channels that they publish to,
-/// and relays each message to browsers as a Server-Sent Event. Everything else it forwards to the
-/// backend. Without a command it runs the gateway.
+/// Sits in front of an existing backend, subscribes to the Redis channels that it publishes to, and
+/// sends each message to browsers as a Server-Sent Event. All other requests are forwarded to the
+/// backend. Without a command, ssegate runs the gateway.
 #[derive(Debug, Parser)]
 #[command(name = "ssegate", version, after_long_help = AFTER_HELP)]
 #[command(args_conflicts_with_subcommands = true, subcommand_value_name = "COMMAND")]
@@ -46,14 +46,14 @@ struct Arguments {
 }
 
 const AFTER_HELP: &str = "\
-Exit status: 0 success; 1 failure; 64 a mistake in the arguments or the configuration.
+Exit status: 0 success; 1 failure; 64 invalid arguments or configuration.
 
-Files: ./gateway.yaml is read where no other file is named. The local certificate lies in \
-$STATE_DIRECTORY, else $XDG_STATE_HOME/ssegate, else ~/.local/state/ssegate.
+Files: the configuration is ./gateway.yaml unless -c names another file. The self-signed \
+certificate is kept in $STATE_DIRECTORY, $XDG_STATE_HOME/ssegate or ~/.local/state/ssegate.
 
-Environment: SSEGATE_LOG says what is logged (error, warn, info, debug, trace; default info).";
+Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info).";
 
-/// What ssegate is asked to do.
+/// A command with its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(run::Run),
@@ -68,14 +68,14 @@ pub(crate) enum Command {
     Schema(schema::Schema),
 }
 
-/// Reads the arguments, the program's own name first.
+/// Parses the arguments, of which the first is the program name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
     let Arguments { command, run } = Arguments::try_parse_from(arguments)?;
     Ok(command.unwrap_or(Command::Run(run)))
 }
 
 impl Command {
-    /// Does it; returns when it is done or was interrupted.
+    /// Runs the command to its end, or until a signal.
     pub(crate) fn execute(self) -> Result<(), Error> {
         match self {
             Self::Run(command) => command.execute(),
@@ -91,12 +91,12 @@ impl Command {
     }
 }
 
-/// The arguments as clap describes them: for completions and the manual.
+/// The clap definition of all arguments, for completions and the manual page.
 fn description() -> clap::Command {
     Arguments::command()
 }
 
-/// Runs `work` on this thread, with timers and sockets.
+/// Runs `work` on a runtime on this thread.
 fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -116,26 +116,26 @@ mod tests {
     }
 
     #[test]
-    fn the_arguments_agree_with_themselves() {
+    fn the_argument_definitions_are_consistent() {
         description().debug_assert();
     }
 
     #[test]
-    fn no_command_means_run() {
+    fn run_is_the_default_command() {
         assert!(matches!(command(""), Ok(Command::Run(_))));
         assert!(matches!(command("-c other.yaml"), Ok(Command::Run(_))));
         assert!(matches!(command("run --config other.yaml"), Ok(Command::Run(_))));
     }
 
     #[test]
-    fn a_wrong_argument_is_a_usage_error_and_a_question_is_none() {
+    fn a_wrong_argument_exits_with_64_and_help_with_0() {
         for wrong in ["--nonsense", "nonsense", "pub news", "sub", "completions tcsh9"] {
             let error = command(wrong).expect_err(wrong);
             assert_eq!(error.exit_code(), ExitCode::from(64), "{wrong}");
         }
-        for question in ["--help", "--version", "pub --help"] {
-            let error = command(question).expect_err(question);
-            assert_eq!(error.exit_code(), ExitCode::SUCCESS, "{question}");
+        for help in ["--help", "--version", "pub --help"] {
+            let error = command(help).expect_err(help);
+            assert_eq!(error.exit_code(), ExitCode::SUCCESS, "{help}");
         }
     }
 }

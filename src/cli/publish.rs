@@ -1,6 +1,7 @@
-//! `ssegate pub`: one message to a channel of Redis, or of the embedded bus.
+//! `ssegate pub`: publishes one message to Redis or to the embedded bus.
 //!
-//! Speaks RESP to either, as a backend does; a running gateway is not asked.
+//! Speaks RESP to either, as a backend does. It does not need a running gateway, except as the
+//! embedded bus.
 
 use std::io::Read;
 use std::time::Duration;
@@ -21,48 +22,48 @@ use super::{Error, block_on, check, output};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What stdin may bring: Redis takes no longer string (`proto-max-bulk-len`).
+/// The longest message read from stdin: the default limit of a Redis string (`proto-max-bulk-len`).
 const MAX_BYTES: u64 = 512 << 20;
 
 /// Publish a message
 ///
-/// Goes to the redis.url of the configuration; without one, to the bus of `ssegate dev`. Prints how
-/// many receivers heard it: each gateway that follows the channel is one, however many streams it
-/// holds.
+/// Publishes to the redis.url of the configuration or, if there is no gateway.yaml, to the embedded
+/// bus of `ssegate dev`. Prints the number of receivers: a gateway that is subscribed to the
+/// channel counts as one, however many streams it serves.
 #[derive(Args, Debug)]
 pub(crate) struct Publish {
-    /// Where to
+    /// The channel
     channel: String,
-    /// What; - reads stdin, without the line end it ends with
+    /// The message; - reads it from stdin, without the final newline
     #[arg(allow_hyphen_values = true)]
     data: String,
-    /// The name of the event; the message is then an envelope, for routes with format: envelope
+    /// The event name; sends the message as a JSON envelope, for routes with format: envelope
     #[arg(short, long, value_name = "NAME")]
     event: Option<String>,
-    /// The id of the event; as with --event. Used where the route says history: off
+    /// The event id, also in an envelope; used only by routes with history: off
     #[arg(short, long)]
     id: Option<String>,
-    /// Publish there instead, for example redis://127.0.0.1:6379
+    /// Publish to this Redis instead, for example redis://127.0.0.1:6379
     #[arg(long, value_name = "URL", conflicts_with = "file")]
     redis: Option<String>,
     #[command(flatten)]
     config: ConfigFile,
 }
 
-/// Why nothing was published.
+/// Why the message was not published.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
-    /// The envelope is JSON.
-    #[error("with --event or --id the data must be UTF-8")]
+    /// The envelope is JSON, which has to be UTF-8.
+    #[error("the message is not valid UTF-8, which --event and --id require")]
     NotUtf8,
-    /// More than Redis would take.
-    #[error("stdin has more than 512 MiB")]
+    /// Larger than [`MAX_BYTES`].
+    #[error("the message on stdin is larger than 512 MiB, the limit of Redis")]
     TooLarge,
-    /// Nobody is there, or the password is wrong. The address has neither user nor password in it.
+    /// The connection or the login failed. The address has neither user nor password in it.
     #[error("cannot connect to Redis at {0}: {1}")]
     Connect(String, RedisError),
-    /// Redis was reached, and said no or nothing.
-    #[error("Redis at {0} did not publish: {1}")]
+    /// Redis responded with an error, or not in time.
+    #[error("PUBLISH to Redis at {0} failed: {1}")]
     Refused(String, RedisError),
 }
 
@@ -70,8 +71,8 @@ impl Publish {
     pub(super) fn execute(self) -> Result<(), Error> {
         let location = match &self.redis {
             Some(url) => {
-                let mistake = |mistake| Error::Usage(format!("--redis: {mistake}"));
-                connection(config::source(url).map_err(mistake)?)
+                let usage = |error| Error::Usage(format!("--redis: {error}"));
+                connection(config::source(url).map_err(usage)?)
             }
             None => self.configured()?,
         };
@@ -84,7 +85,7 @@ impl Publish {
         let settings = self.config.load_or_dev()?;
         if self.is_envelope() && !reads_envelopes(&settings) {
             output::to_stderr(
-                "ssegate: no route says format: envelope; it will be seen as JSON, not as an event",
+                "ssegate: warning: no route has format: envelope; clients get the JSON as data",
             );
         }
         Ok(connection(settings.source.location))
@@ -132,7 +133,7 @@ fn stdin() -> Result<Vec<u8>, Error> {
     if read as u64 > MAX_BYTES {
         return Err(PublishError::TooLarge.into());
     }
-    // What `echo` adds is not meant. It would be one empty `data:` line more.
+    // `echo` adds a newline, which would become an empty `data:` line.
     if data.ends_with(b"\n") {
         data.pop();
         if data.ends_with(b"\r") {
@@ -177,14 +178,14 @@ mod tests {
     use super::{connection, envelope};
 
     #[test]
-    fn an_envelope_says_what_was_said_and_nothing_else() {
+    fn an_envelope_has_only_the_fields_that_are_given() {
         let text = |event, id, data| String::from_utf8(envelope(event, id, data)).expect("JSON");
         assert_eq!(text(Some("ping"), None, "{}"), r#"{"event":"ping","data":"{}"}"#);
         assert_eq!(text(None, Some("7"), "a\n\"b\""), r#"{"id":"7","data":"a\n\"b\""}"#);
     }
 
     #[test]
-    fn a_place_is_read_as_the_configuration_does_and_never_repeated() {
+    fn redis_urls_parse_as_in_the_configuration_and_errors_do_not_repeat_them() {
         let error = config::source("redis://:secret@host:port").expect_err("no port");
         assert!(!error.contains("secret"), "{error}");
         for url in ["rediss://user:word@h/3", "redis+unix:///run/r.sock", "embedded://0.0.0.0:1"] {

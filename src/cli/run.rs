@@ -1,4 +1,4 @@
-//! `ssegate run`: the gateway, as gateway.yaml describes it.
+//! `ssegate run`: runs the gateway with gateway.yaml.
 
 use clap::Args;
 use ssegate::config::Settings;
@@ -7,19 +7,20 @@ use ssegate::gateway::{Gateway, Load, Start};
 use super::config::ConfigFile;
 use super::{Error, banner, logging};
 
-/// Run the gateway (also without a command)
+/// Run the gateway (the default command)
 ///
-/// SIGTERM and SIGINT end it in order: no new connections, every stream is told when to come back,
-/// requests under way finish. A second signal ends it at once. SIGHUP reads the configuration again:
-/// routes, limits, certificates and keys change, and no stream is closed.
+/// SIGTERM and SIGINT shut it down gracefully: it accepts no new connections, ends streams with a
+/// time to reconnect, and finishes running requests. A second signal stops it at once. SIGHUP
+/// reloads the configuration: routes, limits, certificates and keys change, and no stream is
+/// closed.
 #[derive(Args, Debug)]
 pub(crate) struct Run {
     #[command(flatten)]
     config: ConfigFile,
-    /// Take the sockets over from the gateway that runs with this configuration; it then leaves
+    /// Take over the sockets of the gateway that runs with this configuration, which then drains
     ///
-    /// No connection is refused meanwhile. Streams move over as the other one drains; their clients
-    /// come back and are told with `event: gap` where something may be missing.
+    /// No connection is refused meanwhile. Clients reconnect to the new gateway as the old one
+    /// drains, and get `event: gap` if they may have missed events.
     #[arg(long)]
     takeover: bool,
 }
@@ -33,8 +34,8 @@ impl Run {
     }
 }
 
-/// Runs the gateway until a signal ends it: also for `ssegate dev`, which has nothing to load again.
-/// `publish` is what the banner puts behind `ssegate pub` (see [`banner::show`]).
+/// Runs the gateway until a signal. `load` reloads the configuration (`None` for `ssegate dev`);
+/// `publish` holds the arguments of `ssegate pub` for the banner (see [`banner::show`]).
 pub(super) fn start(
     settings: Settings,
     from: Start,

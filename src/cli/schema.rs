@@ -1,4 +1,4 @@
-//! `ssegate schema`.
+//! `ssegate schema`: the JSON Schema of gateway.yaml.
 
 use clap::Args;
 use ssegate::config;

@@ -1,8 +1,8 @@
-//! Times as arguments: `10s`, `500ms`, `5m`, `1h`.
+//! Durations as arguments: `500ms`, `10s`, `5m`, `1h`.
 
 use std::time::Duration;
 
-/// Reads a time. The error says which forms there are.
+/// Parses a duration. The error lists the valid forms.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -26,7 +26,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn times_have_a_number_and_a_unit() {
+    fn a_duration_is_a_positive_number_with_a_unit() {
         assert_eq!(parse("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse("10s"), Ok(Duration::from_secs(10)));
         assert_eq!(parse("5m"), Ok(Duration::from_secs(300)));

@@ -1,4 +1,4 @@
-//! Whom a TLS client of the commands trusts: the system's roots and ssegate's own certificate.
+//! The trust anchors of the commands' TLS client: the system's roots and ssegate's own certificate.
 
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
@@ -6,8 +6,8 @@ use rustls_pki_types::pem::PemObject as _;
 use ssegate::server::state;
 use ssegate::tls_client::{self, Trust};
 
-/// A TLS client that offers HTTP/2 and HTTP/1.1 (ALPN, RFC 7301). With `insecure` it takes any
-/// certificate.
+/// A TLS client configuration that offers HTTP/2 and HTTP/1.1 (ALPN, RFC 7301). With `insecure` any
+/// certificate is accepted.
 pub(super) fn tls_client(insecure: bool) -> ClientConfig {
     let trust = if insecure {
         Trust::Anybody
@@ -19,7 +19,7 @@ pub(super) fn tls_client(insecure: bool) -> ClientConfig {
     config
 }
 
-/// The certificate of `self_signed: true`, if this user ever ran such a gateway.
+/// The certificate of `self_signed: true`, if this user has run such a gateway.
 fn local_certificate() -> Option<CertificateDer<'static>> {
     CertificateDer::from_pem_file(state::local_certificate()?).ok()
 }

@@ -1,6 +1,7 @@
-//! One stream, followed as `EventSource` does it (WHATWG HTML, section 9.2.3 "Processing model").
+//! Follows one stream as `EventSource` does (WHATWG HTML, section 9.2.3 "Processing model").
 //!
-//! Owns when to connect again and when never to. Does not know what happens to the events.
+//! Owns the decision when to reconnect and when to give up. Does not know what happens to the
+//! events.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,28 +24,28 @@ use super::target::Stream;
 use crate::cli::Error;
 use crate::cli::http_client::{Answer, HttpClient, HttpError, reason};
 
-/// What Chromium and Firefox wait unless the server wishes otherwise.
+/// The reconnection time of Chromium and Firefox, used until the server sends `retry:`.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 
-/// `retry: 0` is a wish, but not one to ask without a pause for.
+/// `retry: 0` must not make a busy loop.
 const MIN_RETRY: Duration = Duration::from_millis(100);
 
-/// From the request to the head of the answer; as long as Chromium waits.
+/// From the request to the header of the response: Chromium's timeout.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Who waits for an answer is told so after this.
+/// A slower response is reported as being waited for.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// The gateway's own default bound is 16 MiB.
+/// A larger event is skipped. The gateway's `max_event_bytes` is 16 MiB by default.
 const MAX_EVENT_BYTES: usize = 64 << 20;
 
-/// As many as Fetch allows.
+/// The limit of the Fetch standard (section 4.4).
 const MAX_REDIRECTS: usize = 20;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// A stream, and what is remembered of it from one connection to the next.
+/// A stream, with the state that outlives a connection: last event ID and reconnection time.
 pub(super) struct Follow {
     client: Arc<HttpClient>,
     name: Arc<str>,
@@ -52,41 +53,43 @@ pub(super) struct Follow {
     headers: HeaderMap,
     last_event_id: String,
     retry: Duration,
-    // What the server said of a connection that had no event.
+    // The comment on this connection if no event followed it: the reason for a stream that ends at
+    // once.
     comment: Option<String>,
-    // What this connection has had: a time to come back, and an event or a `ready`.
+    // Whether this connection has brought a `retry:`.
     has_retry: bool,
+    // Whether this connection has brought an event or `: ready`.
     has_begun: bool,
 }
 
-/// What there is to tell of a stream.
+/// An event or a state change of a stream. `from` is the stream's name.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// Nobody has answered yet.
+    /// There is no response yet.
     Waiting { from: Arc<str>, url: Uri },
-    /// It is open.
+    /// The stream is open.
     Open { from: Arc<str>, url: Uri, version: Version },
-    /// An event came.
+    /// An event was received.
     Event { from: Arc<str>, event: Event, last_event_id: Arc<str> },
-    /// An event came that was too large; its length in bytes.
+    /// An event was skipped because it was too large.
     TooLarge { from: Arc<str>, bytes: u64 },
-    /// It is closed, and opened again after a while. `sent_away`: the server opened it only to say why
-    /// there is no stream now.
+    /// The connection was lost, and is retried after `retry`. `sent_away`: the server had opened
+    /// the stream only to say why it is not available now.
     Lost { from: Arc<str>, reason: String, retry: Duration, sent_away: bool },
-    /// It is closed for good: the server wants no more.
+    /// The server responded 204: no reconnect.
     Stopped { from: Arc<str> },
 }
 
 /// How a connection ended.
 enum End {
-    /// It may be opened again.
+    /// It may be retried. The reason.
     Lost(String),
-    /// 204: the server wants no more.
+    /// 204: no reconnect.
     Stop,
 }
 
 impl Follow {
-    /// Follows `stream` with requests that have `headers` beside the usual ones.
+    /// `headers` are sent in addition to the default ones, and override them.
     pub(super) fn new(client: Arc<HttpClient>, stream: Stream, headers: HeaderMap) -> Self {
         Self {
             client,
@@ -101,8 +104,8 @@ impl Follow {
         }
     }
 
-    /// A task that ends when the server wants no more, when it can never work, or when nobody
-    /// listens to `heard`.
+    /// Follows the stream until the server responds 204, the receiver of `heard` is dropped, or an
+    /// error occurs that a retry cannot fix.
     pub(super) async fn run(mut self, heard: Sender<Heard>) -> Result<(), Error> {
         while !heard.is_closed() {
             let reason = match self.follow_once(&heard).await? {
@@ -142,7 +145,7 @@ impl Follow {
         Ok(End::Lost(self.read(answer, heard).await))
     }
 
-    /// Opens the stream, and says so when that takes its time.
+    /// Opens the stream; reports [`Heard::Waiting`] if that takes longer than [`SILENCE`].
     async fn open_aloud(&self, heard: &Sender<Heard>) -> Result<(Uri, Answer), Error> {
         let mut opening = pin!(self.open());
         tokio::select! {
@@ -155,7 +158,7 @@ impl Follow {
         opening.await
     }
 
-    /// Asks for the stream, through redirects. The URL is where it was found.
+    /// Sends the request and follows redirects. Returns the final URL, too.
     async fn open(&self) -> Result<(Uri, Answer), Error> {
         let mut url = self.url.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -174,7 +177,7 @@ impl Follow {
     fn request_headers(&self, url: &Uri) -> HeaderMap {
         let mut headers = self.headers.clone();
         if url.authority() != self.url.authority() || url.scheme() != self.url.scheme() {
-            // Credentials are for the host that the user named.
+            // After a redirect to another origin, credentials are not sent.
             headers.remove(AUTHORIZATION);
             headers.remove(COOKIE);
         }
@@ -183,11 +186,12 @@ impl Follow {
         };
         default(ACCEPT, "text/event-stream");
         default(CACHE_CONTROL, "no-cache");
-        // With it a gateway of ours takes us for a browser's `EventSource`, and tells our position
+        // Makes ssegate treat this client as a browser's `EventSource`, and send the position
         // before the first event.
         default(SEC_FETCH_MODE, "cors");
         default(USER_AGENT, concat!("ssegate/", env!("CARGO_PKG_VERSION")));
-        // An id with a control character cannot be sent back (nor does a browser).
+        // An ID with a control character is not a valid field value. Browsers do not send it,
+        // either.
         match HeaderValue::from_bytes(self.last_event_id.as_bytes()) {
             Ok(id) if !id.is_empty() => headers.insert(LAST_EVENT_ID, id),
             _ => None,
@@ -195,7 +199,7 @@ impl Follow {
         headers
     }
 
-    /// Reads the stream to its end and says why it ended.
+    /// Reads the stream to its end. Returns the reason for the end.
     async fn read(&mut self, mut answer: Answer, heard: &Sender<Heard>) -> String {
         let mut parser = Parser::resuming(&self.last_event_id, MAX_EVENT_BYTES);
         (self.comment, self.has_retry, self.has_begun) = (None, false, false);
@@ -236,7 +240,7 @@ impl Follow {
                 Item::Comment(text) => match text.as_str() {
                     "" => {}
                     "ready" => self.has_begun = true,
-                    // A gateway of ours says so why there is no stream now.
+                    // The reason in a stream of ssegate that ends at once.
                     _ => self.comment = Some(text),
                 },
             }
@@ -244,12 +248,13 @@ impl Follow {
     }
 }
 
-/// Waits for room. Where nobody listens any more, the task ends soon.
+/// Sends an update, waiting for room in the queue. A dropped receiver ends the task at its next
+/// check.
 async fn tell(heard: &Sender<Heard>, news: Heard) {
     drop(heard.send(news).await.err());
 }
 
-/// Servers of TLS respond so to HTTP in clear text.
+/// TLS servers such as nginx respond 400 to plain HTTP.
 fn hint(url: &Uri, answer: &Answer) -> &'static str {
     let is_refused = answer.response.status() == StatusCode::BAD_REQUEST;
     match is_refused && url.scheme_str() == Some("http") {
@@ -258,17 +263,17 @@ fn hint(url: &Uri, answer: &Answer) -> &'static str {
     }
 }
 
-/// Anything else ends an `EventSource` for good.
+/// Checks status and content type: any other response ends an `EventSource` for good.
 fn is_event_stream(response: &Response<Incoming>) -> Result<(), String> {
     if response.status() != StatusCode::OK {
-        return Err(format!("answered {}", response.status()));
+        return Err(format!("the server responded {}", response.status()));
     }
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|value| value.split(';').next()).unwrap_or("").trim();
     if essence.eq_ignore_ascii_case("text/event-stream") {
         Ok(())
     } else {
-        Err(format!("is not an event stream: its content type is {essence:?}"))
+        Err(format!("not an event stream: Content-Type is {essence:?}"))
     }
 }
 
@@ -278,7 +283,7 @@ fn redirect(url: &Uri, response: &Response<Incoming>) -> Option<Uri> {
     absolute(url, location.to_str().ok()?)
 }
 
-/// `location` as seen from `base`: whole, or a path from the root.
+/// Resolves `location` against `base`: a URL, or a path from the root.
 fn absolute(base: &Uri, location: &str) -> Option<Uri> {
     let location: Uri = location.parse().ok()?;
     if location.scheme().is_some() {
@@ -296,7 +301,7 @@ mod tests {
     use super::absolute;
 
     #[test]
-    fn a_redirect_is_read_from_where_it_stands() {
+    fn a_location_is_resolved_against_the_url_of_the_response() {
         let base = "https://a.example:8443/old?x".parse().expect("a URL");
         for (location, expected) in [
             ("/new?y", "https://a.example:8443/new?y"),

@@ -1,7 +1,7 @@
 //! `ssegate sub`: follows streams and prints their events.
 //!
-//! One task for each stream reads it and hands its events over a bounded queue; this one prints
-//! them and knows when it has been enough.
+//! A task for each stream reads it and sends its events over one bounded queue; the main task
+//! prints them and decides when to stop.
 
 mod follow;
 mod print;
@@ -22,71 +22,71 @@ use super::config::ConfigFile;
 use super::http_client::HttpClient;
 use super::{Error, block_on, time};
 
-/// What is in the way of a stream until something else is.
-const NO_ANSWER: &str = "no answer";
+/// Why a stream has not opened, until there is another reason.
+const NO_ANSWER: &str = "no response";
 
-/// Why a stream never opened whose server stopped it (WHATWG HTML, section 9.2.1).
-const STOPPED: &str = "answered 204 No Content, which means never come back";
+/// 204 tells an `EventSource` to stop reconnecting (WHATWG HTML, section 9.2.1).
+const STOPPED: &str = "the server responded 204 No Content, which tells clients not to reconnect";
 
-/// TCP and TLS together.
+/// For TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Follow streams of events
+/// Follow event streams and print their events
 ///
-/// A URL is followed as a browser would: it connects again when the stream ends, after the time
-/// that the server wished for, with Last-Event-ID. Interrupt it with Ctrl-C. It ends with 1 if a stream
-/// never opened, or if every server wants no more (204) before --count events came.
+/// Behaves as a browser's EventSource: when a stream ends, it reconnects after the server's retry
+/// time, with Last-Event-ID. Stop it with Ctrl-C. Exits with 1 if a stream never opened, or if all
+/// servers responded 204 before --count events were received.
 #[derive(Args, Debug)]
 pub(crate) struct Sub {
     /// A URL, or a channel of the gateway that the configuration describes
     #[arg(required = true, value_name = "URL|CHANNEL")]
     targets: Vec<String>,
-    /// End after so many events
+    /// Exit after N events
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after this time, for example 10s; a failure if fewer than --count events came
+    /// Exit after this time, for example 10s; with 1 if fewer than --count events were received
     #[arg(long = "for", value_name = "TIME", value_parser = time::parse)]
     time: Option<Duration>,
-    /// Print one JSON object a line: from, event, id, data
+    /// Print each event as a line of JSON with from, event, id and data
     #[arg(long)]
     json: bool,
     /// Send this header, for example "Authorization: Bearer …"
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// Take any certificate
+    /// Accept any certificate
     #[arg(long)]
     insecure: bool,
     #[command(flatten)]
     config: ConfigFile,
 }
 
-/// Why it was not enough.
+/// Why `ssegate sub` failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubError {
-    /// The time was over first.
-    #[error("heard {heard} of {count} events in {time:?}{}", hint(.never_open))]
+    /// `--for` elapsed before `--count` events were received.
+    #[error("received {heard} of {count} events in {time:?}{}", hint(.never_open))]
     TooFew {
-        /// So many came.
+        /// The number of events received.
         heard: u64,
-        /// So many were to come.
+        /// The value of `--count`.
         count: u64,
-        /// In this time.
+        /// The value of `--for`.
         time: Duration,
-        /// These never opened.
+        /// The streams that never opened.
         never_open: Vec<NeverOpen>,
     },
-    /// Every stream was stopped first.
-    #[error("heard {heard} of {count} events, and the server wants no more")]
+    /// All servers responded 204 before `--count` events were received.
+    #[error("received {heard} of {count} events, then the server responded 204 No Content")]
     Stopped {
-        /// So many came.
+        /// The number of events received.
         heard: u64,
-        /// So many were to come.
+        /// The value of `--count`.
         count: u64,
     },
-    /// There was no stream at all.
+    /// Streams that never opened.
     #[error("{}", joined(.0))]
     NeverOpen(Vec<NeverOpen>),
-    /// An answer that ends an `EventSource` for good.
+    /// A response that ends an `EventSource` for good: the URL and what is wrong.
     #[error("{0}: {1}")]
     NoStream(String, String),
 }
@@ -107,13 +107,13 @@ fn hint(streams: &[NeverOpen]) -> String {
     if streams.is_empty() { String::new() } else { format!("; {}", joined(streams)) }
 }
 
-/// What has become of the streams so far.
+/// The number of events, and which streams have opened.
 struct Progress {
     events: u64,
-    // Those that never opened, with what was in the way last.
+    // Streams that have not opened yet, with the reason.
     closed: BTreeMap<Arc<str>, String>,
-    // Those that are open for the first time, as far as is known: their server may only be about to say
-    // why it has no stream.
+    // Streams that are open for the first time. One that ends at once with a reason moves back to
+    // `closed`: its server had no stream.
     opened: BTreeSet<Arc<str>>,
 }
 
@@ -146,7 +146,7 @@ impl Progress {
         closed.map(|(name, reason)| NeverOpen { name, reason }).collect()
     }
 
-    /// The end: a failure where a stream was never there.
+    /// The result at the end: an error if a stream never opened.
     fn end(&mut self) -> Result<(), Error> {
         match self.never_open() {
             never_open if never_open.is_empty() => Ok(()),
@@ -187,7 +187,7 @@ impl Sub {
         tokio::pin!(is_over, interrupted);
         loop {
             tokio::select! {
-                // In this order, so that what was heard before the time was over is printed.
+                // Biased: events that were received before the timeout are printed.
                 biased;
                 () = &mut interrupted => return progress.end(),
                 item = heard.recv() => match item {
@@ -207,7 +207,7 @@ impl Sub {
         }
     }
 
-    /// The server of every stream wants no more.
+    /// The result when all servers have responded 204.
     fn all_stopped(&self, mut progress: Progress) -> Result<(), Error> {
         progress.end()?;
         match self.count {
@@ -235,10 +235,10 @@ async fn last_words(mut tasks: JoinSet<Result<(), Error>>) -> Result<(), Error> 
 }
 
 fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
-    ended.expect("a task that follows neither panics nor is aborted")
+    ended.expect("the tasks neither panic nor are aborted")
 }
 
-/// Ctrl-C, or what `kill` sends. Where the system gives no signals, nothing interrupts.
+/// Waits for SIGINT or SIGTERM; forever if the handlers cannot be installed.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
@@ -250,7 +250,7 @@ async fn interrupted() {
     }
 }
 
-/// A wrong header is not repeated: its value may be a secret.
+/// Parses `-H` arguments. The error does not repeat the argument, which may hold a secret.
 fn headers(arguments: &[String]) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     for argument in arguments {
@@ -261,7 +261,7 @@ fn headers(arguments: &[String]) -> Result<HeaderMap, Error> {
             Some((name, value))
         });
         let (name, value) =
-            header.ok_or_else(|| Error::Usage("-H: not a header; use \"Name: value\"".into()))?;
+            header.ok_or_else(|| Error::Usage("-H: invalid header; use \"Name: value\"".into()))?;
         headers.append(name, value);
     }
     Ok(headers)
@@ -272,7 +272,7 @@ mod tests {
     use super::headers;
 
     #[test]
-    fn headers_are_read_as_curl_reads_them() {
+    fn headers_are_parsed_as_in_curl_and_never_repeated_in_errors() {
         let read = headers(&["Cookie: a=b: c".into(), "x:".into()]).expect("headers");
         assert_eq!(read["cookie"], "a=b: c");
         assert_eq!(read["x"], "");

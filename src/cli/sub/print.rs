@@ -1,4 +1,4 @@
-//! How an event looks: in a terminal, or as JSON for programs.
+//! Prints events, as text or as JSON lines, and the state of the streams.
 
 use std::io::{self, IsTerminal};
 
@@ -9,24 +9,24 @@ use ssegate::event::Event;
 use super::follow::Heard;
 use crate::cli::{Error, output};
 
-/// Prints events on stdout and what becomes of the streams on stderr.
+/// Prints events on stdout, and connects and disconnects on stderr.
 pub(super) struct Printer {
     json: bool,
-    /// Whether an event must say which stream it is of.
+    // Whether each event names its stream.
     several: bool,
     is_terminal: bool,
-    /// <https://no-color.org>
+    // <https://no-color.org>
     no_color: bool,
 }
 
 impl Printer {
-    /// For one stream, or `several`.
+    /// `several`: there is more than one stream, so each event names its own.
     pub(super) fn new(json: bool, several: bool) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { json, several, is_terminal: io::stdout().is_terminal(), no_color }
     }
 
-    /// Prints it at once.
+    /// Prints an event or a state change, and flushes.
     pub(super) fn print(&self, heard: Heard) -> Result<(), Error> {
         match heard {
             Heard::Event { from, event, last_event_id } if self.json => {
@@ -36,24 +36,24 @@ impl Printer {
                 output::bytes(self.text(&from, &event, &last_event_id).as_bytes())?;
             }
             Heard::Waiting { from, url } => {
-                note(&from, format_args!("waiting for an answer{}", at(&from, &url)));
+                note(&from, format_args!("waiting for a response{}", at(&from, &url)));
             }
             Heard::Open { from, url, version } => {
                 note(&from, format_args!("open over {}{}", name(version), at(&from, &url)));
             }
             Heard::Lost { from, reason, retry, .. } => {
-                note(&from, format_args!("{reason}; again in {retry:?}"));
+                note(&from, format_args!("{reason}; reconnecting in {retry:?}"));
             }
             Heard::TooLarge { from, bytes } => {
-                note(&from, format_args!("left out an event of {bytes} bytes"));
+                note(&from, format_args!("skipped an event of {bytes} bytes: the limit is 64 MiB"));
             }
-            // A stream that never opened is told of at the end.
+            // A stream that never opened is reported at the end.
             Heard::Stopped { .. } => {}
         }
         Ok(())
     }
 
-    /// The event in the form of the stream itself, with an empty line at its end.
+    /// The event as it would stand in a stream, with the empty line at its end.
     fn text(&self, from: &str, event: &Event, id: &str) -> String {
         let mut text = String::new();
         if self.several {
@@ -73,7 +73,7 @@ impl Printer {
     }
 
     fn field(&self, text: &mut String, name: &str, value: &str) {
-        // A stranger's escape sequences are not for this terminal.
+        // Control characters are escaped: an event must not send escape sequences to the terminal.
         text.push_str(&match (self.is_terminal, self.no_color) {
             (true, false) => format!("\x1b[2m{name}:\x1b[0m {}\n", harmless(value)),
             (true, true) => format!("{name}: {}\n", harmless(value)),
@@ -82,7 +82,7 @@ impl Printer {
     }
 }
 
-/// Where it is, if its name does not say so.
+/// The URL, unless the stream's name is the URL.
 fn at(from: &str, url: &Uri) -> String {
     if url == from { String::new() } else { format!(" at {url}") }
 }
@@ -110,7 +110,7 @@ fn harmless(text: &str) -> String {
     harmless
 }
 
-/// One line: JSON escapes the line ends inside.
+/// The event as one line of JSON. Newlines in the data are escaped.
 fn json(from: &str, event: &Event, id: &str) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_line_with_what_a_page_would_see() {
+    fn json_is_one_line_with_the_fields_of_a_message_event() {
         assert_eq!(
             json("news", &event(), "7"),
             r#"{"from":"news","event":"ping","id":"7","data":"a\n\u001b[2J"}"#
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn text_on_a_pipe_is_a_stream_again() {
+    fn text_on_a_pipe_is_a_valid_event_stream() {
         let pipe = Printer { json: false, several: true, is_terminal: false, no_color: false };
         assert_eq!(
             pipe.text("news", &event(), "7"),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_not_told_what_to_do() {
+    fn escape_sequences_do_not_reach_a_terminal() {
         let terminal = Printer { json: false, several: false, is_terminal: true, no_color: true };
         let text = terminal.text("news", &event(), "");
         assert!(text.contains(r"\u{1b}[2J"), "{text}");
