@@ -1,4 +1,4 @@
-//! Looks after the certificates of the listeners: shows new ones, and warns before they end.
+//! Watches the certificates of the listeners: reloads changed files, and warns before they expire.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,10 +7,11 @@ use crate::metrics::Metrics;
 use crate::server::certificate::{Certificate, Standing};
 use crate::server::listener::Listener;
 
-/// How often the files are looked at.
+/// The interval at which the files are checked for changes.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Runs as long as the gateway. A file that cannot be used changes nothing, and is logged once.
+/// Runs as long as the gateway. A file that cannot be used is logged once; the certificate in use
+/// stays.
 pub(super) async fn watch(listeners: Vec<Listener>, health: Health, metrics: Metrics) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     let mut told = vec![(None, Standing::Good); listeners.len()];
@@ -39,7 +40,7 @@ fn renew(certificate: &Certificate, listener: &str, metrics: &Metrics, now: Syst
             metrics.certificate_reloaded(true);
             let expires = certificate.validity().map(|validity| date(validity.not_after()));
             let expires = expires.map(tracing::field::display);
-            tracing::info!(listener, expires, "the certificate was read again");
+            tracing::info!(listener, expires, "certificate reloaded");
         }
         Ok(false) => {}
         Err(error) => {
@@ -47,13 +48,14 @@ fn renew(certificate: &Certificate, listener: &str, metrics: &Metrics, now: Syst
             let shown = certificate.validity().map(|validity| date(validity.not_after()));
             let shown_expires = shown.map(tracing::field::display);
             tracing::error!(
-                listener, %error, shown_expires, "the certificate cannot be used; the old one stays"
+                listener, %error, shown_expires,
+                "cannot reload the certificate; the old one stays in use"
             );
         }
     }
 }
 
-/// Said when it begins to be so: also at the start.
+/// Logs a change of the certificate's standing, including the first at start.
 fn warn(certificate: &Certificate, listener: &str, standing: Standing, now: SystemTime) {
     let file = certificate.path();
     let file = file.display();
@@ -64,7 +66,7 @@ fn warn(certificate: &Certificate, listener: &str, standing: Standing, now: Syst
             tracing::warn!(listener, %file, problem, "the certificate expires soon");
         }
         Standing::TooEarly | Standing::Expired => {
-            tracing::error!(listener, %file, problem, "clients do not take the certificate");
+            tracing::error!(listener, %file, problem, "clients reject the certificate");
         }
     }
 }

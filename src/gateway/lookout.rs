@@ -1,4 +1,4 @@
-//! What is looked at once a second: whether a trouble has begun, goes on or is over.
+//! Periodic checks, once a second: whether a trouble has begun or ended.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,10 +12,11 @@ use crate::server::files::Shortage;
 use crate::source::embedded::BusStats;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Slow readers are a trouble for so long after the last one was closed.
+/// The slow-reader warning in `/readyz` ends this long after the last stream was closed for it.
 const READERS_RECOVERED_AFTER: Duration = Duration::from_secs(60);
 
-/// Runs as long as the gateway.
+/// Updates the file-descriptor shortage, the backends and the slow readers. Runs as long as the
+/// gateway.
 pub(super) async fn watch(health: Health, shortage: Shortage, metrics: Metrics) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -32,7 +33,7 @@ pub(super) async fn watch(health: Health, shortage: Shortage, metrics: Metrics) 
     }
 }
 
-/// Shows what the embedded bus counts. Runs as long as the gateway.
+/// Copies the counters of the embedded bus to the metrics. Runs as long as the gateway.
 pub(super) async fn watch_bus(stats: Arc<BusStats>, metrics: Metrics) {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,12 +49,12 @@ pub(super) async fn watch_bus(stats: Arc<BusStats>, metrics: Metrics) {
     }
 }
 
-/// Streams that are closed because their clients read too slowly: logged at once, and then every ten
-/// seconds with a count.
+/// Streams closed because their clients read too slowly. The first is logged at once, further ones
+/// every ten seconds with a count.
 #[derive(Debug, Default)]
 struct SlowReaders {
     closed: u64,
-    // In this trouble, and of those the ones that have been logged.
+    // The trouble, and the number of streams closed in it.
     trouble: Option<(Trouble, u64)>,
     last: Option<Instant>,
     logged: Option<Instant>,
@@ -61,7 +62,8 @@ struct SlowReaders {
 }
 
 impl SlowReaders {
-    /// So many have been closed since the start. `Some`: the trouble has changed.
+    /// Takes the number of streams closed since the start. Returns `Some` if the trouble has
+    /// changed, with `None` in it if it is over.
     fn look(&mut self, closed: u64, now: Instant) -> Option<Option<Trouble>> {
         let more = closed - std::mem::replace(&mut self.closed, closed);
         self.untold += more;
@@ -71,15 +73,15 @@ impl SlowReaders {
             self.logged = Some(now);
             tracing::warn!(
                 streams,
-                "streams were closed because their clients read too slowly; routes with a history let \
-                 them resume"
+                "streams were closed because their clients read too slowly; on routes with a \
+                 history they resume after reconnecting"
             );
         }
         if more > 0 {
             self.last = Some(now);
             let (_, before) = self.trouble.take().unzip();
             let streams = before.unwrap_or_default() + more;
-            let error = format!("{streams} streams were closed, whose clients read too slowly");
+            let error = format!("{streams} streams were closed: their clients read too slowly");
             let trouble = Trouble::new("lagged", error, SystemTime::now());
             self.trouble = Some((trouble.clone(), streams));
             return Some(Some(trouble));
@@ -98,7 +100,7 @@ mod tests {
     use super::{READERS_RECOVERED_AFTER, SlowReaders};
 
     #[test]
-    fn slow_readers_are_a_trouble_until_a_minute_has_passed_without_one() {
+    fn the_slow_reader_warning_ends_a_minute_after_the_last_one() {
         let (mut readers, start) = (SlowReaders::default(), Instant::now());
         let mut look = |closed, seconds| {
             let trouble = readers.look(closed, start + Duration::from_secs(seconds));

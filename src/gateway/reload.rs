@@ -1,8 +1,9 @@
-//! gateway.yaml read again, on SIGHUP, while everything goes on.
+//! Reloads gateway.yaml on SIGHUP.
 //!
-//! Routes, limits, certificates and keys change for what comes from then on; no stream is closed. A
-//! file with a mistake, or a certificate that cannot be used, changes nothing at all. What was
-//! decided at the start, such as where to listen, cannot change, and is told.
+//! Routes, limits, certificates and keys change for new requests and connections; no stream is
+//! closed. If the file has an error, or a certificate cannot be loaded, nothing changes. Settings
+//! that are fixed at the start, such as the addresses, keep their values; a change to one is
+//! logged.
 
 use std::cell::Cell;
 use std::fmt;
@@ -26,10 +27,10 @@ use crate::server::tls::{self, TlsError};
 use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;
 
-/// Reads the configuration again.
+/// Loads the configuration again.
 pub type Load = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
 
-/// What a shard is told of a new configuration.
+/// The part of a new configuration that shards apply.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     pub(super) router: Arc<Router>,
@@ -37,12 +38,12 @@ pub(super) struct Change {
     pub(super) requests: RequestSettings,
 }
 
-/// The way to the shards: the newest change, if there was one.
+/// Sends changes to the shards. Holds the newest; `None` before the first.
 pub(super) type Changes = watch::Sender<Option<Change>>;
 
-/// Knows what a new configuration has to reach.
+/// Applies a new configuration to the running gateway.
 pub(super) struct Reloader {
-    /// What holds now, as it is written.
+    /// The settings in effect, as configured.
     pub(super) current: Settings,
     pub(super) router: Arc<Router>,
     pub(super) listeners: Vec<Listener>,
@@ -54,7 +55,7 @@ pub(super) struct Reloader {
     pub(super) metrics: Metrics,
 }
 
-/// Why a new configuration is not taken.
+/// Why a reload failed.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("{0}")]
@@ -63,14 +64,14 @@ enum Refused {
     Router(#[from] RouterError),
     #[error("{address}: {cause}")]
     Certificate { address: std::net::SocketAddr, cause: Box<TlsError> },
-    #[error("reading it has failed: {0}")]
+    #[error("loading the configuration failed: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
 
 impl Reloader {
-    /// Reads the configuration at each signal. Runs as long as the gateway.
+    /// Reloads at each SIGHUP. Runs as long as the gateway.
     pub(super) async fn run(mut self, mut hang_up: Signal, load: Load) {
-        // From the start: whether the last one failed is asked also where there was none.
+        // The metric of the last reload has to exist before the first reload.
         self.metrics.config_loaded(true);
         while hang_up.recv().await.is_some() {
             systemd::reloading();
@@ -78,7 +79,7 @@ impl Reloader {
             self.metrics.config_reloaded(reloaded.is_ok());
             self.health.set_reload(reloaded.as_ref().map_err(Refused::in_a_line).copied());
             match reloaded {
-                Ok(()) => tracing::info!("the configuration was read again"),
+                Ok(()) => tracing::info!("configuration reloaded"),
                 Err(refused) => refused.tell(),
             }
             systemd::ready();
@@ -86,14 +87,14 @@ impl Reloader {
     }
 
     async fn reload(&mut self, load: Load) -> Result<(), Refused> {
-        // Not on this thread, which has the source: a disk may be slow.
+        // Not on this thread, which runs the source: disk access may block.
         let mut new = tokio::task::spawn_blocking(move || load()).await??;
         let router = Arc::new(Router::new(&new.routes, Some(&self.router))?);
         new.routes = Vec::new();
         let certificates = self.certificates(&new.listeners)?;
-        // From here on nothing can fail.
+        // Nothing below fails the reload, so it is applied as a whole or not at all.
         for key in fixed(&self.current, &new) {
-            tracing::warn!(key, "this has changed, and holds only after a restart");
+            tracing::warn!(key, "this setting has changed; it takes effect after a restart");
         }
         keep_fixed(&self.current, &mut new);
         for (listener, certificate) in certificates {
@@ -102,7 +103,7 @@ impl Reloader {
             self.metrics.certificate_reloaded(shown.is_ok());
             if let Err(error) = shown {
                 let listener = listener.address;
-                tracing::error!(%listener, %error, "the certificate stays as it was");
+                tracing::error!(%listener, %error, "the certificate stays unchanged");
             }
         }
         let retention = Arc::new(router.retention());
@@ -117,7 +118,7 @@ impl Reloader {
         Ok(())
     }
 
-    /// The certificates of the listeners that stay, read again also from files that stay.
+    /// Loads the certificates of the listeners that stay, even if their paths have not changed.
     fn certificates(
         &self,
         new: &[ListenerSettings],
@@ -136,7 +137,7 @@ impl Reloader {
 }
 
 impl Refused {
-    /// The first mistake, and how many there are.
+    /// The first error and the number of others, for `/readyz`.
     fn in_a_line(&self) -> String {
         let text = self.to_string();
         let mut lines = text.lines();
@@ -145,12 +146,12 @@ impl Refused {
             0 => String::new(),
             others => format!(" and {others} more"),
         };
-        format!("the last reload failed, and changed nothing: {first}{others}")
+        format!("the last reload failed; the old configuration stays in use: {first}{others}")
     }
 
-    /// One line for each mistake, with its place.
+    /// Logs each error with its position.
     fn tell(&self) {
-        const MESSAGE: &str = "the configuration cannot be used; nothing has changed";
+        const MESSAGE: &str = "reload failed; the old configuration stays in use";
         let Self::Config(errors) = self else {
             return tracing::error!(error = %self, "{MESSAGE}");
         };
@@ -162,7 +163,7 @@ impl Refused {
     }
 }
 
-/// The keys whose values differ, and that cannot change while the gateway runs.
+/// The keys that have changed, but take effect only after a restart.
 fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let differ = [
         ("listeners", !are_same_listeners(&old.listeners, &new.listeners)),
@@ -176,7 +177,8 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
-/// Puts what cannot change back to what holds, so that the next reload is compared with that.
+/// Restores the settings that cannot change, since the next reload is compared with those in
+/// effect.
 fn keep_fixed(current: &Settings, new: &mut Settings) {
     new.listeners = kept(&current.listeners, std::mem::take(&mut new.listeners));
     new.admin.clone_from(&current.admin);
@@ -189,7 +191,7 @@ fn are_same_listeners(old: &[ListenerSettings], new: &[ListenerSettings]) -> boo
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same_listener(old, new))
 }
 
-/// Only its certificate may be another.
+/// Whether the two differ in nothing but the certificate, which can be reloaded.
 fn is_same_listener(old: &ListenerSettings, new: &ListenerSettings) -> bool {
     let shape = |settings: &ListenerSettings| {
         (settings.address, settings.tls.is_some(), settings.proxy_protocol)
@@ -197,7 +199,8 @@ fn is_same_listener(old: &ListenerSettings, new: &ListenerSettings) -> bool {
     shape(old) == shape(new)
 }
 
-/// The listeners as they are now: those that were there, with the certificates of those that stay.
+/// The listeners in effect after a reload: the old ones, where those that stay have their new
+/// settings.
 fn kept(old: &[ListenerSettings], new: Vec<ListenerSettings>) -> Vec<ListenerSettings> {
     let mut new = new.into_iter();
     let next = |old: &ListenerSettings| {
@@ -218,7 +221,7 @@ mod tests {
     use crate::config::Settings;
 
     #[test]
-    fn the_readme_names_every_key_that_holds_until_a_restart() {
+    fn the_readme_lists_every_key_that_needs_a_restart() {
         let old = Settings::dev(None);
         let mut new = old.clone();
         (new.listeners, new.admin) = (Vec::new(), None);
@@ -230,11 +233,11 @@ mod tests {
         let keys = fixed(&old, &new);
         assert_eq!(keys.len(), 7, "{keys:?}");
         super::keep_fixed(&old, &mut new);
-        assert_eq!(fixed(&old, &new), [""; 0], "none of them holds");
+        assert_eq!(fixed(&old, &new), [""; 0], "all are restored");
         let readme = include_str!("../../README.md");
         let (_, about) = readme.split_once("- **Reloading.**").expect("it says what a reload does");
         let (about, _) = about.split_once("\n- **").expect("there is more behind it");
-        // The first two are where it listens.
+        // The first two are the addresses, which the README describes in words.
         for key in keys.into_iter().skip(2) {
             assert!(about.contains(&format!("`{key}`")), "{key} is not in {about}");
         }

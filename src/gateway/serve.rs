@@ -1,4 +1,4 @@
-//! A gateway that serves: its threads and tasks, from the first to the stop.
+//! Starts the threads and tasks of a gateway, and runs them until the shutdown.
 
 use std::cell::Cell;
 use std::io;
@@ -33,13 +33,14 @@ use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
 use crate::source::redis::{StreamReader, Subscriber};
 
-/// Connections that may be on their way to one shard.
+/// The capacity of the channel of accepted connections to each shard.
 const MAX_HANDED_OVER: usize = 1024;
 
-/// Serves until a signal, or until something has ended that runs as long as the gateway.
+/// Serves until a signal, or until a thread or task fails.
 ///
 /// # Errors
-/// Something could not be started, has ended, or the stop was not in good order.
+/// A thread or task could not be started or has failed, or not everything finished in the drain
+/// time.
 pub(super) async fn serve(gateway: Gateway, load: Option<Load>) -> Result<(), Error> {
     let mut signals = stop::Signals::new()?;
     let Gateway { written, settings, router, metrics, sockets, predecessor } = gateway;
@@ -63,10 +64,10 @@ pub(super) async fn serve(gateway: Gateway, load: Option<Load>) -> Result<(), Er
     let relieved = succession(predecessor, shared, parts.health.clone());
     stop::serve_until_stopped(&mut signals, &mut tasks, threads, parts.into_switches(), relieved)
         .await
-        .inspect_err(|error| tracing::error!(%error, "the gateway ends"))
+        .inspect_err(|error| tracing::error!(%error, "the gateway exits"))
 }
 
-/// What the threads and tasks are made of.
+/// What the threads and tasks share.
 struct Parts {
     settings: Settings,
     router: Arc<Router>,
@@ -74,7 +75,7 @@ struct Parts {
     health: Health,
     metrics: Metrics,
     shortage: Shortage,
-    // Both change with a reload.
+    // A reload changes both.
     max_connections: Rc<Cell<usize>>,
     manner: Rc<Cell<stop::Manner>>,
     accepting: CancellationToken,
@@ -88,7 +89,7 @@ impl Parts {
         listeners: Vec<Listener>,
         metrics: Metrics,
     ) -> Self {
-        // The routes are the router's.
+        // The router holds the routes.
         settings.routes = Vec::new();
         let health = Health::default();
         Self {
@@ -111,7 +112,7 @@ impl Parts {
         Hub::new(settings, self.settings.shards, self.metrics.clone())
     }
 
-    /// The address of the embedded bus, where events come from it.
+    /// The address of the embedded bus, if that is the source.
     fn bus(&self) -> Option<SocketAddr> {
         match self.settings.source.location {
             SourceLocation::Embedded(address) => Some(address),
@@ -119,7 +120,7 @@ impl Parts {
         }
     }
 
-    /// Starts a thread for each shard. The doors are where acceptors hand connections over.
+    /// Starts a thread for each shard. Acceptors send connections through the returned doors.
     fn start_shards(
         &self,
         links: Vec<ShardLink>,
@@ -163,7 +164,7 @@ impl Parts {
         }
     }
 
-    /// Starts the hub, and what the events come from.
+    /// Starts the hub and the source.
     fn start_source(
         &self,
         tasks: &mut Tasks,
@@ -174,7 +175,7 @@ impl Parts {
         tasks.own("the hub", async move { deal.run().await });
         match (&self.settings.source.location, bus) {
             (SourceLocation::Embedded(_), Some(socket)) => self.start_bus(tasks, socket, hub)?,
-            (SourceLocation::Embedded(_), None) => unreachable!("its socket was opened"),
+            (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(info), _) => {
                 let most = self.settings.source.max_event_bytes;
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
@@ -188,7 +189,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Starts the bus inside this process. It has no Redis Streams.
+    /// Starts the embedded bus. It has no Redis Streams, so there is no stream reader.
     fn start_bus(
         &self,
         tasks: &mut Tasks,
@@ -220,7 +221,7 @@ impl Parts {
         tasks.own("the probe of backends", probe);
     }
 
-    /// Starts an acceptor for each listener; `sockets` are theirs, in the same order.
+    /// Starts an acceptor for each listener. `sockets` are in the order of the listeners.
     fn start_acceptors(
         &self,
         tasks: &mut Tasks,
@@ -282,8 +283,8 @@ impl Parts {
     }
 }
 
-/// Starts the admin listener on a thread of its own: to write down all metrics takes its time, and
-/// the thread of the source has none to spare. It ends with the future that is answered.
+/// Starts the admin listener on a thread of its own: rendering all metrics takes milliseconds,
+/// which would delay events on the thread of the source. Dropping the returned future stops it.
 fn administer(
     admin: Admin,
     socket: std::net::TcpListener,
@@ -304,7 +305,7 @@ fn administer(
     })
 }
 
-/// Takes over from a predecessor, if there is one; then waits for a successor.
+/// Completes a takeover from a predecessor, if there is one; then waits for a successor.
 async fn succession(
     predecessor: Option<Predecessor>,
     sockets: Vec<(SocketAddr, std::net::TcpListener)>,
@@ -316,7 +317,7 @@ async fn succession(
     match Door::open(sockets) {
         Ok(door) => door.relieved().await,
         Err(error) => {
-            tracing::info!(%error, "no other gateway can take over from this one");
+            tracing::info!(%error, "takeover is not available: cannot open its socket");
             std::future::pending().await
         }
     }

@@ -1,4 +1,4 @@
-//! The thread of one shard: its connections, its subscribers, its own event loop.
+//! The thread of one shard: an event loop with its own connections and subscribers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use crate::server::listener::{Accepted, Listener};
 use crate::server::shard_server::{Bounds, ShardServer};
 use crate::service::{RequestSettings, Service};
 
-/// What a shard is made of.
+/// What a shard's thread is started with.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) link: ShardLink,
@@ -40,17 +40,17 @@ pub(super) struct Parts {
     pub(super) changes: watch::Receiver<Option<Change>>,
 }
 
-/// How far a stop has come.
+/// The phase of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// Streams end, over so long, and running requests finish.
+    /// Streams end, spread over this time, and running requests finish.
     Draining(Duration),
-    /// Whatever is left is cut off.
+    /// Remaining connections are closed.
     Cut,
 }
 
-/// The other end of a shard's thread.
+/// A handle to a shard's thread.
 #[derive(Debug)]
 pub(super) struct ShardThread {
     phase: watch::Sender<Phase>,
@@ -64,12 +64,12 @@ impl ShardThread {
         Ok(Self { phase, thread })
     }
 
-    /// Lets the streams end, evenly over `over`, and running requests finish.
+    /// Ends the streams, spread evenly over `over`, and lets running requests finish.
     pub(super) fn drain(&self, over: Duration) {
         self.phase.send_replace(Phase::Draining(over));
     }
 
-    /// Ends what is left.
+    /// Closes the remaining connections.
     pub(super) fn cut(&self) {
         self.phase.send_replace(Phase::Cut);
     }
@@ -77,14 +77,14 @@ impl ShardThread {
     /// Waits until the thread has ended. Cancel safe.
     ///
     /// # Errors
-    /// It failed, or ended in a panic.
+    /// The thread failed or panicked.
     pub(super) async fn ended(&mut self) -> Result<(), Error> {
         self.thread.ended().await
     }
 }
 
-/// Runs until the stop is over. Everything is a task of its own: the future that an event loop is
-/// started with has its turn only after many tasks.
+/// Runs until the shutdown is complete. All work is in spawned tasks: tokio polls the future of
+/// `block_on` only after every `event_interval` (61) task polls.
 async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), String> {
     let Parts { link, accepted, load, listeners, router, connections, .. } = parts;
     let Parts { bus, health, metrics, changes, requests, bounds, .. } = parts;
@@ -108,7 +108,7 @@ async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), S
     }
 }
 
-/// Takes over what is new in the configuration. Ends with the shard.
+/// Applies configuration changes. Ends with the shard.
 async fn follow(
     mut changes: watch::Receiver<Option<Change>>,
     shard: Shard,
@@ -123,11 +123,11 @@ async fn follow(
             server.change(connections);
         }
     }
-    // Who sends them is gone, and with it the gateway.
+    // The sender is gone: the gateway is shutting down.
     std::future::pending().await
 }
 
-/// Follows the phases of a stop; returns when no connection is left.
+/// Follows the phases of a shutdown. Returns when no connection is left.
 async fn stop(
     phases: &mut watch::Receiver<Phase>,
     tasks: &mut JoinSet<()>,
@@ -141,7 +141,7 @@ async fn stop(
             tasks.spawn_local(async move { shard.drain(over).await });
         }
         Ok(_) => {}
-        // The end of the gateway is that of its shards.
+        // The gateway has ended.
         Err(_gone) => return,
     }
     server.finish();

@@ -1,13 +1,14 @@
-//! A gateway takes over from another: the same sockets, and no moment without one that accepts.
+//! Takeover: a new gateway process gets the listening sockets of the running one, so that no
+//! connection is refused in between.
 //!
-//! The one that runs waits at a unix socket in its state directory, where only its own user gets
-//! in. The new one asks, and is handed every listening socket (SCM_RIGHTS, unix(7)). It opens
-//! everything else, serves, and only then says so; the old one then stops in good order. If the new
-//! one fails before that, nothing has happened.
+//! The running gateway listens on a unix socket in its state directory, which only its own user can
+//! connect to. The new one requests the sockets and receives all of them (`SCM_RIGHTS`, unix(7)).
+//! It starts everything else, accepts connections, and only then confirms; the old one then drains.
+//! If the new one fails before that, the old one continues.
 //!
 //! ```text
 //! new: ssegate takeover 1\n
-//! old: ["127.0.0.1:8443", …]\n          the addresses, and with the first byte the sockets
+//! old: ["127.0.0.1:8443", …]\n          the addresses; the sockets come with the first byte
 //! new: accepting\n
 //! old: leaving\n
 //! ```
@@ -38,35 +39,37 @@ const QUESTION: &str = "ssegate takeover 1\n";
 const ACCEPTING: &str = "accepting\n";
 const LEAVING: &str = "leaving\n";
 
-/// Each side waits so long for a word of the other.
+/// The timeout of each line of the exchange, except `accepting`.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The new one may take so long until it accepts: it may have to wait for its source.
+/// The timeout of `accepting`: the new gateway first waits for its source.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// For its source it waits no longer than this: streams are held open without it.
+/// How long the new gateway waits for its source. Without it streams stay open and quiet.
 const SOURCE_PATIENCE: Duration = Duration::from_secs(5);
-/// Sockets that one message can carry (`SCM_MAX_FD`).
+/// The sockets that one message can carry (`SCM_MAX_FD`).
 const MAX_SOCKETS: usize = 253;
-/// We start no program that could inherit them; where the system can say so, it is said.
+/// The received sockets must not leak into child processes. The flag is Linux's; elsewhere it does
+/// not matter, since the gateway spawns no processes.
 #[cfg(target_os = "linux")]
 const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 #[cfg(not(target_os = "linux"))]
 const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
-/// A word, or a list of addresses, at most.
+/// The longest line of the exchange.
 const MAX_LINE: u64 = 64 << 10;
 
-/// Where a gateway whose first listener has this address, as it is written, can be asked.
+/// The path of the takeover socket. It is named after the configured address of the first listener,
+/// so that gateways with different configurations do not share it.
 fn path_for(address: SocketAddr) -> io::Result<PathBuf> {
-    let nowhere = "nowhere to keep a socket: set HOME, XDG_STATE_HOME or STATE_DIRECTORY";
-    let directory = state::state_dir().ok_or_else(|| io::Error::other(nowhere))?;
+    let missing = "no state directory: set STATE_DIRECTORY, XDG_STATE_HOME or HOME";
+    let directory = state::state_dir().ok_or_else(|| io::Error::other(missing))?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     Ok(directory.join(format!("takeover-{address}.sock")))
 }
 
-/// The one that is taken over, as its successor knows it.
+/// The successor's connection to the gateway that it takes over from.
 #[derive(Debug)]
 pub(super) struct Predecessor(BlockingStream);
 
-/// Asks the gateway that runs for its sockets.
+/// Requests the sockets of the running gateway. Blocks.
 pub(super) fn ask(address: SocketAddr) -> Result<(Inherited, Predecessor), Error> {
     let path = path_for(address).map_err(|cause| Error::Takeover { path: None, cause })?;
     exchange(&path).map_err(|cause| Error::Takeover { path: Some(path), cause })
@@ -80,7 +83,7 @@ fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     let (line, sockets) = receive(&stream)?;
     let addresses: Vec<SocketAddr> = serde_json::from_str(&line)?;
     if addresses.is_empty() || addresses.len() != sockets.len() {
-        return Err(io::Error::other("it hands over no sockets, or not as many as it says"));
+        return Err(io::Error::other("the running gateway sent no sockets, or not all of them"));
     }
     let mut inherited = Inherited::default();
     for (address, socket) in addresses.into_iter().zip(sockets) {
@@ -89,7 +92,7 @@ fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     Ok((inherited, Predecessor(stream)))
 }
 
-/// A line, and the descriptors that come with its beginning.
+/// Receives a line, and the file descriptors that come with its first byte.
 fn receive(stream: &BlockingStream) -> io::Result<(String, Vec<OwnedFd>)> {
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -111,8 +114,8 @@ fn receive(stream: &BlockingStream) -> io::Result<(String, Vec<OwnedFd>)> {
 }
 
 impl Predecessor {
-    /// Tells it to leave, as soon as the source listens; waits until it has heard. Then there is
-    /// nobody else at the door.
+    /// Waits for the source, then tells the predecessor that this gateway accepts, and waits for
+    /// its confirmation. After that the predecessor no longer serves its takeover socket.
     pub(super) async fn relieve(self, health: &Health) {
         let listens = async {
             while !health.is_source_ready() {
@@ -120,11 +123,13 @@ impl Predecessor {
             }
         };
         if time::timeout(SOURCE_PATIENCE, listens).await.is_err() {
-            tracing::warn!("Redis does not answer; taking over without it");
+            tracing::warn!("Redis does not respond; taking over without it");
         }
         match self.say_accepting().await {
-            Ok(()) => tracing::info!("the gateway that ran before is leaving"),
-            Err(error) => tracing::warn!(%error, "the gateway that ran before does not answer"),
+            Ok(()) => tracing::info!("takeover complete; the old gateway is draining"),
+            Err(error) => {
+                tracing::warn!(%error, "takeover: the old gateway does not confirm that it drains");
+            }
         }
     }
 
@@ -136,22 +141,22 @@ impl Predecessor {
     }
 }
 
-/// Where a successor asks.
+/// The unix socket at which a successor requests the listening sockets.
 #[derive(Debug)]
 pub(super) struct Door {
     path: PathBuf,
     listener: UnixListener,
     sockets: Vec<(SocketAddr, TcpListener)>,
-    // Until a successor has come.
+    // False once a successor has taken over: then the file is the successor's.
     is_open: bool,
 }
 
 impl Door {
-    /// Opens it, in place of one that is there: whoever opened that has left, or is leaving.
+    /// Binds the socket, replacing that of a predecessor, which has ended or is draining.
     pub(super) fn open(sockets: Vec<(SocketAddr, TcpListener)>) -> io::Result<Self> {
         let (first, _) = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
         let path = path_for(*first)?;
-        // Put in its place when it is ready, so that there always is one.
+        // Renamed into place, so that there is no moment without a socket.
         let new = path.with_extension(std::process::id().to_string());
         let listener = UnixListener::bind(&new)?;
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
@@ -159,7 +164,7 @@ impl Door {
         Ok(Self { path, listener, sockets, is_open: true })
     }
 
-    /// Waits for a successor that accepts. The sockets are this one's no longer than that.
+    /// Waits for a successor that confirms. A failed takeover is logged, and the gateway continues.
     pub(super) async fn relieved(mut self) {
         loop {
             let answered = match self.listener.accept().await {
@@ -169,7 +174,7 @@ impl Door {
             match answered {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "a takeover has failed; this gateway goes on");
+                    tracing::warn!(%error, "a takeover has failed; this gateway continues");
                     time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -180,13 +185,13 @@ impl Door {
     async fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
         let peer = stream.peer_cred()?.uid();
         if peer != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other(format!("it was asked for by another user, {peer}")));
+            return Err(io::Error::other(format!("requested by another user: uid {peer}")));
         }
         expect(&mut stream, QUESTION, PATIENCE).await?;
         stream.async_io(Interest::WRITABLE, || self.hand_over(&stream)).await?;
-        tracing::info!("the sockets are handed over to another gateway");
+        tracing::info!("takeover: passed the listening sockets to another gateway");
         expect(&mut stream, ACCEPTING, START_PATIENCE).await?;
-        // If it does not hear this, it goes on all the same.
+        // An error does not matter: the successor serves without this confirmation.
         drop(stream.write_all(LEAVING.as_bytes()).await);
         Ok(())
     }
@@ -207,25 +212,26 @@ impl Door {
 }
 
 impl Drop for Door {
-    /// Nobody can take over from a gateway that is stopping by itself. A successor puts its own door
-    /// in place of this one.
+    /// Removes the socket file if the gateway ends without a successor. A successor replaces the
+    /// file.
     fn drop(&mut self) {
         if self.is_open
             && let Err(error) = std::fs::remove_file(&self.path)
         {
-            tracing::debug!(%error, path = %self.path.display(), "the socket for takeovers");
+            let path = self.path.display();
+            tracing::debug!(%error, %path, "cannot remove the takeover socket");
         }
     }
 }
 
-/// Reads a line, which must be this one.
+/// Reads a line, which has to be `word`.
 async fn expect(stream: &mut UnixStream, word: &str, patience: Duration) -> io::Result<()> {
     let mut line = String::new();
     let mut reader = tokio::io::BufReader::new(stream.take(MAX_LINE));
     time::timeout(patience, reader.read_line(&mut line)).await??;
     match line.as_str() {
         said if said == word => Ok(()),
-        "" => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it has hung up")),
-        _ => Err(io::Error::other("it speaks another language; is it of another version?")),
+        "" => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection")),
+        _ => Err(io::Error::other("unexpected message: is the other gateway of another version?")),
     }
 }

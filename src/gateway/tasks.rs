@@ -1,18 +1,18 @@
-//! Tasks that run as long as their owner, and whose end does not go unnoticed.
+//! Tasks that run as long as their owner, which is notified if one ends.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// The tasks of one thread. They end when it is dropped.
+/// The tasks of one thread. Dropping it aborts them.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     running: JoinSet<()>,
     names: HashMap<Id, &'static str>,
 }
 
-/// A task ended that runs as long as its owner.
+/// A task has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ended {
     name: &'static str,
@@ -20,13 +20,13 @@ pub(super) struct Ended {
 }
 
 impl Tasks {
-    /// Runs a task on this thread.
+    /// Spawns a task on this thread.
     pub(super) fn own(&mut self, name: &'static str, task: impl Future<Output = ()> + 'static) {
         let handle = self.running.spawn_local(task);
         self.names.insert(handle.id(), name);
     }
 
-    /// Waits until one of them has ended. Cancel safe.
+    /// Waits until a task has ended. Cancel safe.
     pub(super) async fn any_ended(&mut self) -> Ended {
         match self.running.join_next_with_id().await {
             Some(Ok((id, ()))) => self.ended(id, false),
@@ -43,7 +43,7 @@ impl Tasks {
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
-        f.write_str(if self.in_panic { " ended in a panic" } else { " ended" })
+        f.write_str(if self.in_panic { " panicked" } else { " ended" })
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use super::Tasks;
 
     #[test]
-    fn an_end_and_a_panic_of_a_task_are_told() {
+    fn the_end_and_the_panic_of_a_task_are_reported() {
         let runtime = LocalRuntime::new().expect("a runtime");
         runtime.block_on(async {
             let mut tasks = Tasks::default();
@@ -62,7 +62,7 @@ mod tests {
             tasks.own("the source", async {});
             assert_eq!(tasks.any_ended().await.to_string(), "the source ended");
             tasks.own("an acceptor", async { panic!("a bug") });
-            assert_eq!(tasks.any_ended().await.to_string(), "an acceptor ended in a panic");
+            assert_eq!(tasks.any_ended().await.to_string(), "an acceptor panicked");
         });
     }
 }

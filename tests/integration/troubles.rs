@@ -237,7 +237,7 @@ async fn shown(gateway: &Gateway) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_expired_certificate_never_replaces_one_that_is_valid() {
-    const KEPT: &str = "the certificate cannot be used; the old one stays";
+    const KEPT: &str = "cannot reload the certificate; the old one stays in use";
     const FAILED: (&str, &[&str]) =
         ("ssegate_tls_certificate_reloads_total", &["result=\"failure\""]);
     let redis = Redis::start().await;
@@ -261,7 +261,7 @@ async fn an_expired_certificate_never_replaces_one_that_is_valid() {
     assert!(gateway.reload().await);
     assert_eq!(shown(&gateway).await, good.der);
     assert_eq!(gateway.get("/events/news").await.status, 404);
-    const STAYS: &str = "the certificate stays as it was";
+    const STAYS: &str = "the certificate stays unchanged";
     gateway.logs(STAYS).await;
     assert_eq!(lines(&gateway, "ERROR", STAYS).len(), 1);
 
@@ -275,7 +275,7 @@ async fn an_expired_certificate_never_replaces_one_that_is_valid() {
 async fn a_certificate_that_has_expired_or_will_is_told_at_the_start_and_by_check() {
     let redis = Redis::start().await;
     for (to, level, message, words) in [
-        (-3, "ERROR", "clients do not take the certificate", "it expired on 20"),
+        (-3, "ERROR", "clients reject the certificate", "it expired on 20"),
         (2, "WARN", "the certificate expires soon", "it expires on 20"),
         (13, "WARN", "the certificate expires soon", "in 12 days; renew it"),
     ] {
@@ -446,7 +446,10 @@ async fn a_reload_that_failed_is_told_until_the_next_one() {
     });
     assert!(!gateway.reload().await);
     let line = verbose_says(&gateway, &["[!] configuration: ", "drain", "and 1 more"]).await;
-    assert!(line.contains("changed nothing") && line.contains("since 20"), "{line}");
+    assert!(
+        line.contains("the old configuration stays in use") && line.contains("since 20"),
+        "{line}"
+    );
     gateway.becomes(200, SOON).await;
     gateway.rewrite(|_| good);
     assert!(gateway.reload().await);
@@ -455,8 +458,8 @@ async fn a_reload_that_failed_is_told_until_the_next_one() {
 
 #[tokio::test]
 async fn readers_that_are_too_slow_are_told() {
-    const SLOW: &str = "streams were closed because their clients read too slowly; routes with a \
-                        history let them resume";
+    const SLOW: &str = "streams were closed because their clients read too slowly; on routes \
+                        with a history they resume after reconnecting";
     let redis = Redis::start().await;
     let settings = "sse: { queue: { bytes: 64KiB } }\nsockets: { send_buffer: 8KiB }";
     let gateway = Gateway::build(&redis).settings(settings).start().await;
