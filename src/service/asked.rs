@@ -1,4 +1,5 @@
-//! What is kept of a request until it is answered, when the request itself has been handed on.
+//! The facts about a request that are needed until its response, after the request itself has been
+//! moved.
 
 use http::header::{ACCEPT, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
@@ -6,21 +7,21 @@ use tokio::time::Instant;
 
 use super::{cors, start_page};
 
-/// How a request wants to be answered.
+/// The facts about a request that its response depends on.
 #[derive(Debug)]
 pub(super) struct Asked {
-    // When its head was complete.
+    // When its header was complete.
     pub(super) began: Instant,
     pub(super) method: Method,
     uri: Uri,
     pub(super) version: Version,
     pub(super) origin: Option<HeaderValue>,
-    // The method that a browser asks about before it uses it.
+    // The value of Access-Control-Request-Method in a CORS preflight.
     pub(super) preflight: Option<Method>,
     pub(super) accepts_stream: bool,
     pub(super) accepts_json: bool,
     pub(super) accepts_page: bool,
-    // By its Host, and without a proxy before us.
+    // Host is this machine, and no proxy has added a header.
     pub(super) is_of_this_machine: bool,
 }
 
@@ -41,18 +42,18 @@ impl Asked {
         }
     }
 
-    /// Its path, without the query, which may have a secret in it.
+    /// The path without the query, which may contain secrets.
     pub(super) fn path(&self) -> &str {
         self.uri.path()
     }
 
-    /// Whether the client would come back for a stream that cannot be had now.
+    /// Whether it comes from an `EventSource`, which reconnects by itself.
     pub(super) fn is_for_a_stream(&self) -> bool {
         self.method == Method::GET && self.accepts_stream
     }
 }
 
-/// Whether the client names this media type among those that it accepts.
+/// Whether Accept lists this media type. Wildcards do not count.
 fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     headers
         .get_all(ACCEPT)

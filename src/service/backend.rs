@@ -1,5 +1,7 @@
-//! A request for a backend, and what becomes of its answer: it is passed on, looked after where it
-//! is a stream of events, or held where the backend hands a stream over.
+//! Requests of proxy routes: forwards them and handles the backend's response.
+//!
+//! A plain response is relayed; an event stream is relayed with keep-alive comments ([`passing`]);
+//! a response with `Grip-Hold` becomes a stream of the gateway ([`handover`]).
 
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -22,11 +24,11 @@ use crate::server::connection::ConnectionState;
 use crate::server::event_stream::is_event_stream;
 use crate::server::request_body::RequestBody;
 
-/// What answers the requests of one proxy route.
+/// The handler of one proxy route.
 #[derive(Debug)]
 pub(super) struct Backend {
     proxy: Proxy,
-    // Where streams may be handed over.
+    // Signs `Grip-Sig`, on routes with a handover.
     signer: Option<Signer>,
 }
 
@@ -41,7 +43,7 @@ impl Backend {
         &self.proxy
     }
 
-    /// Asks the backend, and answers with what comes of it.
+    /// Forwards the request and returns the response for the client.
     pub(super) async fn answer(
         &self,
         (service, route): (&Service, &Route),
@@ -59,7 +61,7 @@ impl Backend {
         let is_told_position = route.handover.as_ref().is_some_and(|handover| {
             events::is_told_position(handover.channels.ready(), request.headers())
         });
-        // What a client says of streams is not for the backend to believe.
+        // Grip headers of a client must not reach the backend, which would trust them.
         grip::strip(request.headers_mut());
         let signature = self.signer.as_ref().and_then(|signer| signer.header(SystemTime::now()));
         let signature = signature.map(|signature| (GRIP_SIG, signature));
@@ -89,7 +91,8 @@ impl Backend {
                     tracing::warn!(
                         route,
                         held_back,
-                        "the backend hands a stream over, and the route has no handover: passed on"
+                        "the backend sent Grip-Hold, but the route has no handover: response \
+                         relayed unchanged"
                     );
                 });
                 Ok(self.pass_on((service, route), response, asked, connection))
@@ -97,7 +100,7 @@ impl Backend {
         }
     }
 
-    /// A backend's response; an event stream is looked after.
+    /// Relays a backend's response. An event stream is kept alive and counted.
     fn pass_on(
         &self,
         (service, route): (&Service, &Route),

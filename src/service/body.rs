@@ -1,4 +1,4 @@
-//! The body of a response: a stream of ours, a backend's, or a few bytes.
+//! The body of a response: an event stream, a backend's body, or bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use crate::server::carrier::{Broken, Frames};
 use crate::server::connection::{BodyError, Protocol};
 use crate::sse::frame::{Form, Frame as SseFrame};
 
-/// What a client is sent.
+/// The body of a response.
 #[derive(Debug)]
 pub enum ResponseBody {
-    /// A stream of events.
+    /// An event stream of the gateway.
     Stream(StreamBody),
-    /// A stream of events that the backend writes.
+    /// An event stream that the backend writes.
     Passing(Box<PassingStream>),
-    /// What a backend sends.
-    // Boxed: every stream of events would hold the room.
+    /// Another body of a backend.
+    // Boxed, since the largest variant determines the memory of every event stream.
     Upstream(Box<TimedBody>),
-    /// What a backend says that speaks something else than HTTP now.
+    /// The bytes of a backend after it has switched protocols.
     Tunnel(TunnelBody),
-    /// So many bytes; `None` once they are sent.
+    /// Bytes in memory; `None` once they have been returned.
     Whole(Option<Bytes>),
 }
 
@@ -47,7 +47,7 @@ impl ResponseBody {
         Self::Whole(Some(bytes.into()))
     }
 
-    /// Takes the bytes out, for an answer that has none of them; says how many there were.
+    /// Removes the bytes of a [`Self::Whole`] and returns their number: for a response to HEAD.
     pub(super) fn take_whole(&mut self) -> Option<usize> {
         match self {
             Self::Whole(bytes) => bytes.take().map(|bytes| bytes.len()),
@@ -130,7 +130,7 @@ impl Frames for ResponseBody {
     }
 }
 
-/// A backend's body, whose end is that of its request.
+/// A backend's body. Its end is recorded as the end of the request.
 #[derive(Debug)]
 pub struct TimedBody {
     body: UpstreamBody,
@@ -138,7 +138,7 @@ pub struct TimedBody {
 }
 
 impl TimedBody {
-    /// Records at its end how long the request took that began then.
+    /// Records the duration of the request, which began at `began`, when the body is dropped.
     pub(super) fn time(&mut self, began: Instant, metrics: Arc<RouteMetrics>) {
         self.timer = Some((began, metrics));
     }
@@ -152,10 +152,10 @@ impl Drop for TimedBody {
     }
 }
 
-/// A subscriber on its way to the socket; counts the stream when it ends.
+/// A subscriber as a body. Counts the stream as closed when it is dropped.
 #[derive(Debug)]
 pub struct StreamBody {
-    // What the backend said before it handed the stream over.
+    // The body of the backend that handed the stream over, until it ends.
     prologue: Option<Box<Prologue>>,
     has_failed: bool,
     subscriber: Subscriber,
@@ -167,7 +167,7 @@ impl StreamBody {
         Self { prologue: None, has_failed: false, subscriber, counted }
     }
 
-    /// A stream that goes on where the backend ends.
+    /// A stream that continues a backend's body.
     pub(super) fn continuing(
         prologue: Prologue,
         subscriber: Subscriber,
@@ -183,7 +183,7 @@ impl StreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
         if let Some(prologue) = &mut self.prologue {
-            // What waits behind it is not to blame.
+            // The subscriber must not be closed as stalled while the backend's body is sent.
             self.subscriber.note_progress();
             match ready!(prologue.poll_next(cx)) {
                 Some(Ok(piece)) => {
@@ -203,15 +203,15 @@ impl StreamBody {
         self.subscriber.poll_next(form, cx).map(|bytes| bytes.map(Ok))
     }
 
-    /// Writes something, if anything can be: to see whether the client is there.
+    /// Sends a keep-alive comment, to find out whether the client is still there.
     fn probe(&self) {
-        // What the backend writes before it hands a stream over is its own.
+        // Not into the backend's body.
         if self.prologue.is_none() {
             self.subscriber.keep_alive_now();
         }
     }
 
-    /// The same over HTTP/1.0, where hyper carries the stream, when its socket asks for it.
+    /// Probes if the connection asks for it: over HTTP/1.0, where hyper writes the stream.
     fn probe_if_asked(&self) {
         if self.counted.protocol() == Protocol::Http1 && self.counted.takes_probe() {
             self.probe();

@@ -1,4 +1,4 @@
-//! A response's body that cannot take its connection with it when it panics.
+//! A response body whose panic does not end its connection or thread.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use crate::server::carrier::{Broken, Frames};
 use crate::server::connection::BodyError;
 use crate::server::contain::contain;
 
-/// A body whose panic is its own end.
+/// A body that ends with an error if it panics.
 #[derive(Debug)]
 pub struct ContainedBody<B> {
     body: Option<B>,
@@ -32,13 +32,13 @@ impl<B> ContainedBody<B> {
         }
     }
 
-    /// Panics after some polls, where that is asked for.
+    /// Makes the body panic after this number of polls, for tests.
     #[cfg(debug_assertions)]
     pub(super) fn drilled(self, drill: Option<drill::Polls>) -> Self {
         Self { drill, ..self }
     }
 
-    /// What `poll` makes of the body; `None` if it panics, and ever after.
+    /// Calls `poll` with the body. `None` if it panics, and at every call after that.
     fn polled<T>(&mut self, poll: impl FnOnce(&mut B) -> T) -> Option<T> {
         let body = self.body.as_mut()?;
         let work = || {
@@ -135,7 +135,7 @@ pub(super) mod tests {
     use crate::server::shard_server::{Bounds, ShardServer};
     use crate::service::{RequestSettings, Service};
 
-    /// Who asks for this meets a bug; in tests only.
+    /// The path of a request whose handler panics, in unit tests.
     pub(in crate::service) const PANICS: &str = "/panics";
 
     const SOON: Duration = Duration::from_secs(10);
@@ -161,7 +161,7 @@ pub(super) mod tests {
         }
     }
 
-    /// One shard that serves on a socket, and the hub behind it.
+    /// A server with one shard, and its hub.
     struct House {
         hub: Hub,
         service: Service,
@@ -241,12 +241,12 @@ pub(super) mod tests {
         }
     }
 
-    /// What a body says until `text` stands in it.
+    /// Reads a body until it contains `text`.
     async fn read_until(body: &mut h2::RecvStream, text: &str) {
         let mut seen = String::new();
         while !seen.contains(text) {
-            let data = body.data().await.expect("the stream goes on").expect("and is whole");
-            body.flow_control().release_capacity(data.len()).expect("it was taken");
+            let data = body.data().await.expect("the stream is open").expect("no stream error");
+            body.flow_control().release_capacity(data.len()).expect("the data was received");
             seen.push_str(str::from_utf8(&data).expect("text"));
         }
     }
@@ -254,12 +254,12 @@ pub(super) mod tests {
     fn run(test: impl Future<Output = ()>) {
         let runtime = LocalRuntime::new().expect("a runtime");
         runtime.block_on(async {
-            tokio::time::timeout(SOON, test).await.expect("it does not take long");
+            tokio::time::timeout(SOON, test).await.expect("the test ends in time");
         });
     }
 
     #[test]
-    fn a_panic_in_one_request_costs_only_that_request() {
+    fn a_panic_in_a_handler_fails_only_its_request() {
         run(async {
             let house = House::new().await;
             let socket = TcpStream::connect(house.address).await.expect("connected");
@@ -283,11 +283,11 @@ pub(super) mod tests {
             asks.headers_mut().insert("accept", "text/event-stream".parse().expect("a value"));
             let (away, _) = client.send_request(asks, true).expect("sent");
             let away = away.await.expect("a response");
-            assert_eq!(away.status(), 200, "an EventSource comes back");
+            assert_eq!(away.status(), 200, "an EventSource reconnects");
         });
     }
 
-    /// A body that is a bug.
+    /// A body that panics.
     #[derive(Debug)]
     struct Panics;
 
@@ -310,10 +310,10 @@ pub(super) mod tests {
             let body = ContainedBody::new(Panics, house.service.clone());
             let mut response = Response::new(body);
             for _ in 0..2 {
-                let frame = response.body_mut().frame().await.expect("an end that is none");
+                let frame = response.body_mut().frame().await.expect("an error, not an end");
                 assert!(frame.is_err());
             }
-            assert!(house.panics("body"), "once");
+            assert!(house.panics("body"), "counted once");
         });
     }
 }

@@ -1,4 +1,4 @@
-//! A stream in the metrics, from its opening to its end.
+//! The metrics of one open event stream.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,22 +24,23 @@ impl CountedStream {
         Self { connection, route, protocol, opened: Instant::now() }
     }
 
-    /// What carries it.
+    /// The protocol of its connection.
     pub(super) fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// Whether something is to be written, to see whether the client is there.
+    /// Returns, once, whether the connection asks for a write that shows if the client is still
+    /// there.
     pub(super) fn takes_probe(&self) -> bool {
         self.connection.takes_probe()
     }
 
-    /// Whether its connection is cut because nothing could be written.
+    /// Whether the connection was closed because nothing could be written.
     pub(super) fn is_stalled(&self) -> bool {
         self.connection.is_stalled()
     }
 
-    /// It ended for this reason. Said once.
+    /// Records its end. Called once.
     pub(super) fn close(&self, reason: &str) {
         self.route.stream_closed(self.protocol.as_str(), reason, self.opened.elapsed());
     }

@@ -1,8 +1,8 @@
-//! A stream that the backend hands over: its answer opens the stream, and the gateway keeps it.
+//! Streams that a backend hands over with GRIP headers: its response opens the stream, and the
+//! gateway continues it.
 //!
-//! The client sees the backend's status and headers, then its body, then what is published on the
-//! channels that it named. When the client comes back the backend is asked again, and decides
-//! again.
+//! The client gets the backend's status, header and body, then the events of the channels in
+//! `Grip-Channel`. When the client reconnects, its request goes to the backend again.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,19 +25,19 @@ use crate::server::connection::ConnectionState;
 use crate::server::event_stream::is_event_stream;
 use crate::sse::encode;
 
-/// Why a stream cannot be taken over: the backend's fault, told in the log.
+/// Why a handover failed: an error of the backend, which is logged.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandoverError {
     #[error("{0}")]
     Instruct(#[from] InstructError),
     #[error("Grip-Channel: {0}")]
     Channel(#[from] ChannelError),
-    #[error("the body has a Content-Encoding, and events cannot follow it")]
+    #[error("the response has a Content-Encoding, so plain-text events cannot follow its body")]
     Encoded,
 }
 
 impl HandoverError {
-    /// A word for it, by which lines in the log are limited.
+    /// A word for the error, by which log lines are rate-limited.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Instruct(InstructError::Hold(_)) => "hold",
@@ -54,7 +54,7 @@ impl HandoverError {
     }
 }
 
-/// Where and for whom a stream is taken over.
+/// The request and the route of a handover.
 pub(super) struct Handing<'a> {
     pub(super) service: &'a Service,
     pub(super) route: &'a Route,
@@ -64,7 +64,10 @@ pub(super) struct Handing<'a> {
     pub(super) is_told_position: bool,
 }
 
-/// Takes the stream over, or says why not.
+/// Turns the backend's response into a stream of the gateway.
+///
+/// # Errors
+/// The backend's GRIP headers are not valid for the route, or the gateway is draining.
 pub(super) fn hold(
     handing: Handing<'_>,
     mut response: Response<UpstreamBody>,
@@ -80,7 +83,7 @@ pub(super) fn hold(
     if !may_have_a_body(response.status()) {
         let status = response.status().as_u16();
         route.warn("no_body", |held_back| {
-            const MESSAGE: &str = "a response without a body cannot be a stream";
+            const MESSAGE: &str = "Grip-Hold on a response that cannot have a body: ignored";
             tracing::warn!(route = route_name, status, held_back, "{MESSAGE}");
         });
         return Ok(response.map(ResponseBody::upstream));
@@ -94,9 +97,10 @@ pub(super) fn hold(
         return Err(Rejection::Draining);
     }
     if !is_event_stream(response.headers()) && response.headers().contains_key(CONTENT_TYPE) {
-        let hint = "an EventSource wants Content-Type: text/event-stream";
+        let hint = "an EventSource accepts only Content-Type: text/event-stream";
         route.warn("content_type", |held_back| {
-            const MESSAGE: &str = "a stream is handed over as something else";
+            const MESSAGE: &str =
+                "Grip-Hold: stream with another Content-Type than text/event-stream";
             tracing::warn!(route = route_name, hint, held_back, "{MESSAGE}");
         });
     }
@@ -111,7 +115,7 @@ pub(super) fn hold(
         settings,
         prefix_bytes: handover.channels.prefix_bytes(),
         history: handover.channels.history(),
-        // The backend knows best what its body tells of; of the rest, the client.
+        // `prev-id` of a channel takes precedence over the client's Last-Event-ID.
         last_seen: LastSeen { id: last_event_id, told: told(channels) },
         begins: Beginning { is_continued: true, is_told_position },
         cut: connection.cut_for_current_request(),
@@ -123,12 +127,12 @@ pub(super) fn hold(
     Ok(Response::from_parts(head, ResponseBody::Stream(stream)))
 }
 
-/// RFC 9110, section 6.4.1.
+/// Whether a response with this status can have a body (RFC 9110, section 6.4.1).
 fn may_have_a_body(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// Makes the head of a whole response that of one without an end.
+/// Turns the header of a complete response into that of an event stream.
 fn open_up(headers: &mut HeaderMap) {
     headers.remove(CONTENT_LENGTH);
     let or_insert = |headers: &mut HeaderMap, name, value| {
@@ -139,7 +143,7 @@ fn open_up(headers: &mut HeaderMap) {
     passing::forbid_buffering(headers);
 }
 
-/// The route's settings, with what the backend wants to be said on a quiet stream.
+/// The route's settings with the backend's `Grip-Keep-Alive`.
 fn kept_alive(
     settings: &Arc<StreamSettings>,
     keep_alive: Option<KeepAlive>,
@@ -153,9 +157,9 @@ fn kept_alive(
     Arc::new(settings)
 }
 
-/// Of each channel, the newest event that the body tells of.
+/// The `prev-id` of each channel: the newest event that the backend's body accounts for.
 fn told(channels: Vec<HeldChannel>) -> Vec<Option<String>> {
-    // Each once, as its topic.
+    // Without duplicates, as the topics.
     let mut told: Vec<HeldChannel> = Vec::with_capacity(channels.len());
     for channel in channels {
         match told.iter_mut().find(|known| known.name == channel.name) {
@@ -171,7 +175,7 @@ mod tests {
     use super::{HeldChannel, told};
 
     #[test]
-    fn each_channel_has_the_id_that_the_body_leads_up_to() {
+    fn the_first_prev_id_of_a_repeated_channel_is_used() {
         for (channels, expected) in [
             (&["a="][..], &[None][..]),
             (&["a=1-0", "b=", "a=2-0", "c=3-1"], &[Some("1-0"), None, Some("3-1")]),

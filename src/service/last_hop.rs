@@ -1,5 +1,5 @@
-//! `Max-Forwards` (RFC 9110, section 7.6.2): how many proxies a TRACE or OPTIONS may still pass. The
-//! one at which it is used up answers itself.
+//! `Max-Forwards` (RFC 9110, section 7.6.2): limits the number of proxies that forward a TRACE or
+//! OPTIONS. The proxy that receives 0 responds itself.
 
 use http::header::{ALLOW, MAX_FORWARDS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -8,7 +8,7 @@ use super::body::ResponseBody;
 use super::rejection::Rejection;
 use crate::route::Route;
 
-/// What a proxy route takes where it does not say otherwise.
+/// The methods in Allow for a proxy route without `methods`.
 const METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -19,8 +19,8 @@ const METHODS: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// Counts this hop; returns whether it is the last. What is no number is the backend's to read, and
-/// other methods are not counted.
+/// Decrements the field, and returns whether this is the last hop. An invalid value is forwarded
+/// unchanged, and the field is ignored for other methods.
 pub(super) fn is_last<B>(request: &mut Request<B>) -> bool {
     if !matches!(*request.method(), Method::OPTIONS | Method::TRACE) {
         return false;
@@ -38,12 +38,12 @@ pub(super) fn is_last<B>(request: &mut Request<B>) -> bool {
 fn number(value: &HeaderValue) -> Option<u64> {
     let digits = value.as_bytes();
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    // More than fits is more than there are proxies.
+    // A number that does not fit is more than enough.
     is_number.then(|| str::from_utf8(digits).ok()?.parse().ok().or(Some(u64::MAX))).flatten()
 }
 
-/// The answer of the last hop. A TRACE would show to its client what proxies in front of us have
-/// added, so it is not allowed here.
+/// The response of the last hop. TRACE is rejected, since it would show the client the fields that
+/// proxies in front of the gateway have added.
 ///
 /// # Errors
 /// The request is a TRACE.
@@ -69,7 +69,7 @@ mod tests {
     use super::is_last;
 
     #[test]
-    fn a_hop_is_counted_where_there_is_a_number() {
+    fn a_valid_max_forwards_of_options_and_trace_is_decremented() {
         for (method, before, last, after) in [
             (Method::OPTIONS, "3", false, "2"),
             (Method::OPTIONS, "1", false, "0"),

@@ -1,8 +1,8 @@
-//! One request, from its start to its response.
+//! Handles a request: from its header to its response.
 //!
-//! Finds the route, then hands the request to what the route leads to: a stream ([`events`]), a
-//! backend ([`mod@backend`]), or the demo page. What is refused becomes a response in one place
-//! ([`rejection`]).
+//! Owns the limits of requests, the choice of the route and all error responses ([`rejection`]).
+//! Does not know sockets or Redis. A request goes to an event stream ([`events`]), a backend
+//! ([`mod@backend`]) or the demo page.
 
 mod asked;
 mod backend;
@@ -57,7 +57,7 @@ use crate::server::contain::Contained;
 use crate::server::refusal::Unfit;
 use crate::server::upload_memory::UploadMemory;
 
-/// Answers the requests of one shard: a cheap handle.
+/// Handles the requests of one shard. A cheap handle.
 #[derive(Clone)]
 pub struct Service(Rc<Inner>);
 
@@ -66,24 +66,24 @@ struct Inner {
     clients: Clients,
     routes: RefCell<Rc<Routes>>,
     shard: Shard,
-    // Where the demo page publishes; `None` where the source is no embedded bus.
+    // The embedded bus, which the demo page publishes to; `None` if the source is Redis.
     bus: Option<SocketAddr>,
     health: Health,
     metrics: Metrics,
-    // Lends what windows over HTTP/2 grow by.
+    // The budget for growing HTTP/2 windows.
     memory: UploadMemory,
-    // Of requests that lead nowhere.
+    // The metrics of requests that match no route.
     unrouted: Arc<RouteMetrics>,
 }
 
-/// Bounds of every request.
+/// The limits of every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestSettings {
-    /// The path and the query, in bytes; more is answered with 414.
+    /// The maximum length of path and query, in bytes; a longer one gets 414.
     pub max_uri_bytes: usize,
-    /// What one client may have.
+    /// The limits of each client address.
     pub per_client: ClientLimits,
-    /// Proxies that are believed when they say whose request it is.
+    /// Proxies whose `X-Forwarded-For` and `Forwarded` are trusted.
     pub trusted_proxies: Vec<IpNet>,
 }
 
@@ -106,12 +106,12 @@ impl RequestSettings {
     }
 }
 
-/// Where requests lead, and what this shard keeps for it.
+/// The routes, with this shard's metrics and backends for them.
 struct Routes {
     router: Arc<Router>,
-    // What is recorded of each, by their places.
+    // In the order of the routes.
     metrics: Vec<Arc<RouteMetrics>>,
-    // By the places of their routes.
+    // By the indexes of their routes.
     backends: HashMap<usize, Backend>,
 }
 
@@ -135,8 +135,8 @@ impl Service {
         Self(Rc::new(inner))
     }
 
-    /// Takes requests where `router` leads them, from now on; those that are being answered go on.
-    /// Connections to backends that stay are kept.
+    /// Uses `router` and `requests` for new requests; running ones continue with the old.
+    /// Connections to backends whose settings are unchanged are kept.
     pub fn change(&self, router: Arc<Router>, requests: RequestSettings) {
         self.0.requests.replace(Rc::new(requests));
         let before = self.routes();
@@ -161,10 +161,10 @@ impl Service {
         &self.0.metrics
     }
 
-    /// What is recorded of the route.
+    /// The metrics of the route.
     fn metrics_of(&self, route: &Route) -> Arc<RouteMetrics> {
         let (routes, path) = (self.0.routes.borrow(), &*route.settings.path);
-        // They may have changed since the request came.
+        // A reload may have changed the routes since the request arrived.
         let metrics = routes.metrics.get(route.place).filter(|metrics| metrics.label() == path);
         metrics.map_or_else(|| self.metrics().route(path), Arc::clone)
     }
@@ -192,7 +192,7 @@ impl Service {
         response
     }
 
-    /// Whether the request keeps to its bounds.
+    /// Checks the limits of the request.
     fn limit<B>(
         &self,
         request: &Request<B>,
@@ -211,7 +211,7 @@ impl Service {
         if may { Ok(()) } else { Err(Rejection::Rate) }
     }
 
-    /// Whether the client may ask for these channels now.
+    /// Checks the client's rate of new channels.
     fn limit_channels<B>(
         &self,
         topics: &[Topic],
@@ -254,7 +254,7 @@ impl Service {
                 if let Rejection::Handover(error) = &rejection {
                     route.warn(error.as_str(), |held_back| {
                         let route = metrics.label();
-                        tracing::warn!(route, %error, held_back, "a stream cannot be taken over");
+                        tracing::warn!(route, %error, held_back, "handover failed");
                     });
                 }
                 let rejected = self.reject(&metrics, &rejection, asked);
@@ -283,7 +283,7 @@ impl Service {
         let label = metrics.label();
         match rejection {
             Rejection::Upstream(error) if error.fault().is_of_the_client() => {
-                tracing::debug!(route = label, %error, "a request cannot be passed on");
+                tracing::debug!(route = label, %error, "cannot forward the request");
             }
             Rejection::Upstream(error) => {
                 if let Some(held_back) = error.held_back() {
@@ -308,7 +308,8 @@ impl Service {
 }
 
 impl Routes {
-    /// Those of `router`; of those `before`, what stays the same is kept.
+    /// The routes of `router`. Backends of `before` with the same settings are kept, with their
+    /// connections.
     fn new(
         router: Arc<Router>,
         before: Option<&Self>,
@@ -350,10 +351,10 @@ impl Routes {
     ) -> Result<(&Route, Parameters), Rejection> {
         let is_websocket = proxy::is_extended_connect(request);
         if asked.method == Method::CONNECT && !is_websocket {
-            // We are nobody's way to anywhere else, whatever the target.
+            // This is not a forward proxy.
             return Err(Rejection::Method(Vec::new()));
         }
-        // Over HTTP/1.1 a WebSocket is asked for with GET.
+        // Routes match an extended CONNECT (RFC 8441) as the GET that it is over HTTP/1.1.
         let method = if is_websocket { &Method::GET } else { &asked.method };
         screening::tunnel(request)?;
         screening::scheme(request)?;
@@ -410,7 +411,7 @@ impl Handler for Service {
     }
 }
 
-/// Records how long the request takes: now, or where its end will be that of a body, then.
+/// Records the duration of the request: at the end of a backend's body, or now.
 fn time(
     began: Instant,
     metrics: Arc<RouteMetrics>,
@@ -423,8 +424,8 @@ fn time(
     response
 }
 
-/// An answer to HEAD tells of a body that it does not have (RFC 9110, section 9.3.2). hyper sees to
-/// that over HTTP/1.1 only.
+/// Removes the body of a response to HEAD and keeps its Content-Length (RFC 9110, section 9.3.2).
+/// Over HTTP/1.1 hyper does this, too.
 fn remove_body(response: &mut Response<ResponseBody>) {
     if let Some(length) = response.body_mut().take_whole() {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));

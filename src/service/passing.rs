@@ -1,8 +1,9 @@
-//! A stream of the backend's own, on its way through.
+//! Event streams that a backend writes, relayed to the client.
 //!
-//! It goes on byte by byte as it comes, and may be quiet for as long as it likes: then a comment is
-//! put into it where one may stand ([`crate::sse::interject`]), so that nobody on the way closes it.
-//! One that is encoded passes untouched. The rounds of the shard look after it.
+//! Bytes are relayed as they arrive. There is no idle timeout: on a quiet stream a comment is
+//! inserted where the syntax allows one ([`crate::sse::interject`]), so that no proxy closes the
+//! connection. A compressed stream is relayed unchanged. The shard's timer visits each stream
+//! ([`Watch`]).
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -23,23 +24,24 @@ use crate::server::connection::{BodyError, Protocol};
 use crate::sse::interject::Interjector;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// More is handed over in pieces, so that each that is taken is seen as progress.
+/// The largest piece returned by a poll. Each piece counts as write progress, so a slow client that
+/// still reads is not closed as stalled.
 const MAX_PIECE: usize = 16 << 10;
 
-/// How such a stream ended, where it was not the client or the gateway that ended it.
+/// How the backend ended such a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassingEnd {
-    /// The backend ended it in good order.
+    /// With a complete body.
     Backend,
-    /// It broke off at the backend.
+    /// With an error, before the end of the body.
     BackendFailed,
 }
 
 impl PassingEnd {
-    /// Every one, for a metric that shows them all from the start.
+    /// All values, so that the metric shows each from the start.
     pub const ALL: [Self; 2] = [Self::Backend, Self::BackendFailed];
 
-    /// The word in the metrics.
+    /// The label value in the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backend => "backend_ended",
@@ -48,11 +50,12 @@ impl PassingEnd {
     }
 }
 
-/// Asks the backend for a stream that comments can be put into.
+/// The request field that asks the backend for an uncompressed stream, into which comments can be
+/// inserted.
 pub(super) const PLAIN_TEXT: (HeaderName, HeaderValue) =
     (ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 
-/// Whether the bytes of the body are not those of its type.
+/// Whether the body has a content coding other than identity.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     let codings = headers.get_all(CONTENT_ENCODING).iter();
     let mut codings = codings.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
@@ -62,20 +65,20 @@ pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Tells proxies of nginx's kind not to collect the stream.
+/// Tells nginx and proxies that follow it not to buffer the stream.
 pub(super) fn forbid_buffering(headers: &mut HeaderMap) {
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
 }
 
-/// A backend's stream; counts it when it ends.
+/// A backend's event stream. Counts the stream as closed when it is dropped.
 #[derive(Debug)]
 pub struct PassingStream {
     body: UpstreamBody,
-    // `None` where nothing may be put in.
+    // `None` if no comment may be inserted.
     interjector: Option<Interjector>,
-    // What came, and has not been handed over.
+    // Received, but not yet returned.
     rest: Bytes,
-    // They come after the rest.
+    // Returned after `rest`.
     trailers: Option<HeaderMap>,
     end: Option<PassingEnd>,
     state: Rc<State>,
@@ -85,8 +88,7 @@ pub struct PassingStream {
 }
 
 impl PassingStream {
-    /// Passes `body` on, with a comment when it was quiet for `keep_alive`; `cut` ends the request
-    /// from outside.
+    /// Relays `body`, with a comment when it was quiet for `keep_alive`. `cut` aborts the request.
     pub(super) fn new(
         mut body: UpstreamBody,
         headers: &HeaderMap,
@@ -95,10 +97,10 @@ impl PassingStream {
         cut: Box<dyn Fn()>,
     ) -> Self {
         body.allow_pauses();
-        // Over HTTP/1.1 the connection is watched, down to the bytes that its socket takes.
+        // Over HTTP/1.1 the connection's write timeout covers the stream.
         let is_watched = counted.protocol() == Protocol::Http2;
         let write_timeout = shard.write_timeout();
-        // A length that was promised leaves no room.
+        // Comments would exceed a Content-Length.
         let has_room = !is_encoded(headers) && !headers.contains_key(CONTENT_LENGTH);
         let keep_alive = keep_alive.filter(|_| has_room);
         let now = Instant::now();
@@ -184,7 +186,7 @@ impl PassingStream {
         self.interjector.as_mut().filter(|_| self.state.is_quiet.get())?.comment()
     }
 
-    /// Whether the gateway is stopping, and all events that went out are whole.
+    /// Whether the gateway is draining and the stream is between two events.
     fn is_drained(&self) -> bool {
         let is_whole = self.interjector.as_ref().is_some_and(Interjector::is_between_blocks);
         self.state.is_draining.get() && is_whole
@@ -213,14 +215,15 @@ impl Drop for PassingStream {
     }
 }
 
-/// What the rounds of the shard see of the stream.
+/// The part of the stream that the shard's timer sees.
 struct State {
     keep_alive: Option<Duration>,
     write_timeout: Duration,
-    // Whether a piece that nobody takes is noticed here.
+    // Whether the write timeout is enforced here.
     is_watched: bool,
     last_write: Cell<Instant>,
-    // Since when a piece is on its way: while it waits for HTTP/2 window, the body is not polled.
+    // When the last piece was returned; `None` once the body is polled again. While a piece waits
+    // for flow-control window, the body is not polled.
     waits_since: Cell<Option<Instant>>,
     // Whether a comment is due.
     is_quiet: Cell<bool>,
@@ -236,13 +239,12 @@ impl State {
         self.waits_since.set(self.is_watched.then_some(now));
     }
 
-    /// Whether a piece has been on its way for too long. Whoever carries the stream may have seen it
-    /// first.
+    /// Whether a piece was not written within the write timeout.
     fn is_stalled(&self) -> bool {
         self.waits_since.get().is_some_and(|since| since.elapsed() >= self.write_timeout)
     }
 
-    /// All was taken that there is.
+    /// All pieces have been written; stores the waker for the next comment.
     fn wait(&self, cx: &Context<'_>) {
         self.waits_since.set(None);
         *self.waker.borrow_mut() = Some(cx.waker().clone());
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_is_seen_and_none_at_all_is_none() {
+    fn only_codings_other_than_identity_count_as_encoded() {
         for (codings, expected) in [
             (&[][..], false),
             (&["identity"], false),

@@ -208,7 +208,7 @@ async fn where_the_route_does_not_say_so_nothing_is_held_and_no_name_gets_out() 
     assert_eq!(response.header("content-length"), "9");
     assert_eq!(response.text().await, "data: a\n\n");
     assert_eq!(redis.listeners("private:7").await, 0);
-    gateway.logs("the route has no handover").await;
+    gateway.logs("but the route has no handover").await;
 }
 
 #[tokio::test]

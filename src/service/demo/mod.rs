@@ -1,6 +1,6 @@
-//! The demo page of `ssegate dev`: a live list, and a box to publish.
+//! The demo page of `ssegate dev`: a live list of events, and a form to publish.
 //!
-//! It publishes as anybody does, through the embedded bus.
+//! The form publishes through the embedded bus.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,16 +21,17 @@ use crate::server::request_body::RequestBody;
 
 const PAGE: &str = include_str!("page.html");
 const PUBLISH_PATH: &str = "/demo/publish";
-/// A header that a page of another site cannot send without a preflight, which is not answered.
+/// Protects from cross-site requests: another origin can send this header only after a CORS
+/// preflight, which the demo route does not allow.
 const DEMO_HEADER: &str = "x-ssegate-demo";
 const MAX_PUBLISHED_BYTES: usize = 64 << 10;
-/// From the head of the request to the answer.
+/// From the header of the request to the response.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Nothing from anywhere else, and no frame around it.
+/// The page loads nothing from other origins and cannot be framed.
 const POLICY: &str = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Serves the page, and publishes what it sends.
+/// Serves the page and its form.
 pub(super) async fn answer(
     bus: Option<SocketAddr>,
     request: Request<RequestBody>,
@@ -104,7 +105,7 @@ mod tests {
     use crate::server::connection::BodyError;
     use crate::service::rejection::Rejection;
 
-    /// A body that never comes.
+    /// A body that is always pending.
     struct Never;
 
     impl Body for Never {
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_is_not_waited_for() {
+    async fn publishing_times_out_if_the_body_does_not_arrive() {
         let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
         let request = request.body(Never).expect("a request");
         let bus = "127.0.0.1:1".parse().expect("an address");
