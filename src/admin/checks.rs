@@ -1,7 +1,8 @@
-//! `/readyz`: whether this gateway should be sent clients.
+//! `/readyz`: whether load balancers should send clients to this gateway.
 //!
-//! With `?verbose` a line for each check, in the form of Kubernetes' own: `[+]` passes, `[-]` fails, each
-//! with its cause and since when; and `[!]` for what is wrong all the same.
+//! `?verbose` adds a line for each check in the format of Kubernetes' own endpoints: `[+]` passes,
+//! `[-]` fails, with the cause and since when; and a line with `[!]` for each warning, which does
+//! not affect the status.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -11,7 +12,7 @@ use super::text;
 use crate::health::{Check, Health, Warning};
 use crate::query;
 
-/// Answers 200 when every check passes that is not excluded.
+/// Responds 200 if every check that is not excluded passes, else 503.
 pub(super) fn answer(health: &Health, query: &str) -> Response<Full<Bytes>> {
     let query = query::parse(query);
     let is_excluded =
@@ -47,7 +48,7 @@ mod tests {
     use crate::health::{Health, Trouble};
 
     #[test]
-    fn readiness_is_redis_and_drain() {
+    fn the_gateway_is_ready_while_redis_is_connected_and_it_is_not_draining() {
         let health = Health::default();
         let status = |query| answer(&health, query).status();
         assert_eq!(status(""), StatusCode::SERVICE_UNAVAILABLE);
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn file_descriptors_that_are_used_up_make_it_not_ready() {
+    fn the_gateway_is_not_ready_while_out_of_file_descriptors() {
         let health = Health::default();
         health.set_source_ready(true);
         let shortage = Trouble::new("file_descriptors", "256 may be open", SystemTime::now());

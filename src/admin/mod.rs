@@ -1,15 +1,15 @@
-//! The operator's door: metrics, health, the status page.
+//! The admin listener: metrics, health checks and the status page. Does not know streams.
 //!
-//! | path | answers |
+//! | path | response |
 //! |---|---|
-//! | `/metrics` | everything that is measured, for Prometheus |
-//! | `/livez` | 200 while the process answers |
-//! | `/readyz` | 200 while Redis delivers, file descriptors are left and no stop has begun, else 503; `?verbose` says which check fails and why, and what else is wrong; `?exclude=redis` leaves one out |
+//! | `/metrics` | all metrics, for Prometheus |
+//! | `/livez` | 200 |
+//! | `/readyz` | 200 while Redis is connected, file descriptors are available and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
 //! | `/` | the status page |
 //!
-//! It listens on loopback unless told otherwise. A page in the operator's browser cannot use it: a
-//! foreign `Origin` is refused, and so is a `Host` that is neither localhost, nor an address, nor
-//! named in `admin.hosts` (a name of a stranger's that leads here).
+//! It listens on loopback by default. Pages in an operator's browser cannot use it: a cross-origin
+//! `Origin` is rejected, and so is a `Host` that is neither localhost, nor an IP address, nor in
+//! `admin.hosts`, which stops DNS rebinding.
 
 mod checks;
 mod spares;
@@ -42,38 +42,38 @@ use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::server::files::is_of_files;
 
-/// Operators and their tools at once; one more waits to be accepted.
+/// The maximum number of connections; further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 64;
-/// A connection ends after this, whatever it does.
+/// A connection is closed after this time.
 const MAX_AGE: Duration = Duration::from_secs(60);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a failed accept, such as for want of file descriptors, this passes before the next.
+/// The pause after a failed accept, such as without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The admin listener.
+/// The settings of the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// Where.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// Names beside localhost and addresses that a `Host` header may have.
+    /// Host names allowed in `Host`, beside localhost and IP addresses.
     pub hosts: Vec<String>,
 }
 
-/// What the admin listener tells of.
+/// The admin listener, with what it shows.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Names that a `Host` header may have.
+    /// Host names allowed in `Host`.
     pub hosts: Vec<String>,
-    /// What `/readyz` asks.
+    /// The state behind `/readyz`.
     pub health: Health,
-    /// What `/metrics` shows.
+    /// The metrics behind `/metrics`.
     pub metrics: Metrics,
-    /// Where clients connect, as URLs, for the status page.
+    /// The URLs of the listeners, for the status page.
     pub urls: Vec<String>,
 }
 
 impl Admin {
-    /// Serves operators until `stop`. Owned by the gateway, which gives it a thread.
+    /// Accepts and serves connections until `stop`. The gateway runs it on a thread of its own.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let admin = Rc::new(self);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -82,7 +82,7 @@ impl Admin {
         let spares = Rc::new(RefCell::new(Spares::default()));
         spares.borrow_mut().refill(&*listener);
         loop {
-            // Before it is accepted: who has to wait does so in the kernel.
+            // Before accepting, so that connections over the limit wait in the kernel's backlog.
             let place = tokio::select! {
                 place = Arc::clone(&places).acquire_owned() => place,
                 () = stop.cancelled() => return,
@@ -95,15 +95,15 @@ impl Admin {
                 Ok((stream, _)) => {
                     let (admin, spares) = (Rc::clone(&admin), Rc::clone(&spares));
                     let listener = Rc::clone(&listener);
-                    // Ends by itself, after MAX_AGE at the latest.
+                    // Detached: it ends after MAX_AGE at the latest.
                     drop(tokio::task::spawn_local(async move {
                         admin.serve_connection(stream).await;
-                        // At once: the number that is free now is the one that was given for it.
+                        // At once: the descriptor that was just closed is the one to reserve again.
                         spares.borrow_mut().refill(&*listener);
                         drop(place);
                     }));
                 }
-                // With room for one, it is accepted at the next try.
+                // Closing a reserved descriptor makes room: the next accept succeeds.
                 Err(error) if is_of_files(&error) && spares.borrow_mut().close_one() => {}
                 Err(error) => {
                     if let Some(held_back) = failures.pass("accept", Instant::now()) {
@@ -134,18 +134,20 @@ impl Admin {
         if !self.is_welcome(headers) {
             return text(
                 StatusCode::FORBIDDEN,
-                "403: this host or origin may not look here; see admin.hosts in gateway.yaml\n",
+                "403 Forbidden: Host or Origin not allowed; add the host to admin.hosts in \
+                 gateway.yaml\n",
             );
         }
         if *method != Method::GET && *method != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "405: only GET and HEAD\n");
+            const ERROR: &str = "405 Method Not Allowed: use GET or HEAD\n";
+            return text(StatusCode::METHOD_NOT_ALLOWED, ERROR);
         }
         match uri.path() {
             "/metrics" => self.metrics(),
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => checks::answer(&self.health, uri.query().unwrap_or_default()),
             "/" => status::page(&self.health, &self.urls),
-            _ => text(StatusCode::NOT_FOUND, "404: try /metrics, /livez or /readyz\n"),
+            _ => text(StatusCode::NOT_FOUND, "404 Not Found: use /metrics, /livez or /readyz\n"),
         }
     }
 
@@ -155,13 +157,15 @@ impl Admin {
                 with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
             }
             Err(error) => {
-                tracing::error!(%error, "the metrics cannot be written");
-                text(StatusCode::INTERNAL_SERVER_ERROR, "500: see the log\n")
+                tracing::error!(%error, "cannot render the metrics");
+                const ERROR: &str = "500 Internal Server Error: see the log of the gateway\n";
+                text(StatusCode::INTERNAL_SERVER_ERROR, ERROR)
             }
         }
     }
 
-    /// Whether a request comes from an operator and not from a page in the operator's browser.
+    /// Whether `Host` and `Origin` are allowed, so that the request does not come from a page of
+    /// another origin in an operator's browser.
     fn is_welcome(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let Some(host) = host.and_then(|host| host.parse::<Authority>().ok()) else {
@@ -207,7 +211,7 @@ mod tests {
     use crate::metrics::Metrics;
 
     #[test]
-    fn only_operators_are_welcome() {
+    fn only_known_hosts_and_the_same_origin_are_allowed() {
         let admin = Admin {
             hosts: vec!["ssegate".into()],
             health: Health::default(),

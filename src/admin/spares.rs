@@ -1,30 +1,31 @@
-//! File descriptors that are kept open for operators.
+//! File descriptors reserved for admin connections.
 //!
-//! They are opened at the start, so their numbers are low: when the limit is lowered while the gateway
-//! runs, closing one still makes room for a connection, although more descriptors are open than may be.
+//! They are opened at the start, so their numbers are low. The limit applies to the number of a new
+//! descriptor, so even if it is lowered below the number of open descriptors at run time, closing a
+//! reserved one makes room for a connection.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Operators and their tools at once while file descriptors are used up.
+/// The number of admin connections that are served while out of file descriptors.
 pub const SPARES: usize = 4;
 
-/// Descriptors that do nothing but keep their numbers.
+/// Open descriptors that only reserve their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Spares(Vec<OwnedFd>);
 
 impl Spares {
-    /// Opens those that are missing, as copies of `any`.
+    /// Opens the missing descriptors, as duplicates of `any`.
     pub(super) fn refill(&mut self, any: impl AsFd) {
         while self.0.len() < SPARES {
             match rustix::io::fcntl_dupfd_cloexec(any.as_fd(), 0) {
                 Ok(spare) => self.0.push(spare),
-                // None is free now: tried again with the next connection.
+                // No free descriptor: retried after the next connection.
                 Err(_) => return,
             }
         }
     }
 
-    /// Closes one; returns whether there was one.
+    /// Closes a descriptor. Returns whether there was one.
     pub(super) fn close_one(&mut self) -> bool {
         self.0.pop().is_some()
     }
