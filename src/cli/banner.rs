@@ -27,7 +27,7 @@ fn text(settings: &Settings, program: &str, publish: Option<&str>) -> String {
     for url in settings.listeners.iter().map(target::origin) {
         row(name, &format!("{url}/"));
     }
-    if let Some(url) = target::of_channel("news", settings) {
+    if let Some(url) = target::url_of_channel("news", settings) {
         row("stream", &url.to_string());
     }
     if let Some(admin) = &settings.admin {
@@ -41,7 +41,7 @@ fn text(settings: &Settings, program: &str, publish: Option<&str>) -> String {
         }
     }
     let commands = [
-        target::of_channel("news", settings).map(|url| format!("{program} sub {url}")),
+        target::url_of_channel("news", settings).map(|url| format!("{program} sub {url}")),
         publish.map(|more| format!("{program} pub news hello {more}").trim_end().to_owned()),
     ];
     let mut lead = "\nTry it in two terminals:\n\n";

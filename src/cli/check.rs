@@ -6,7 +6,7 @@ use ssegate::gateway;
 use ssegate::route::Target;
 
 use super::config::ConfigFile;
-use super::{Error, connect, output};
+use super::{CommandError, connect, output};
 
 /// Check the configuration and print every error in it
 ///
@@ -14,7 +14,7 @@ use super::{Error, connect, output};
 /// as at a start. What would not stop a start, such as a certificate that expires soon, is a
 /// warning.
 #[derive(Args, Debug)]
-pub(crate) struct Check {
+pub(crate) struct CheckCommand {
     /// Also connect to Redis, and test whether its ACL permits the channels and streams of the
     /// routes
     #[arg(long)]
@@ -23,8 +23,8 @@ pub(crate) struct Check {
     config: ConfigFile,
 }
 
-impl Check {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl CheckCommand {
+    pub(super) fn execute(self) -> Result<(), CommandError> {
         let settings = self.config.load()?;
         for warning in gateway::inspect(&settings)? {
             output::to_stderr(format_args!("ssegate: warning: {warning}"));

@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 use ssegate::config::{self, Purpose, Settings, Text};
 use ssegate::gateway::Load;
 
-use super::Error;
+use super::CommandError;
 
 /// Read if there is no `-c`.
 const DEFAULT_FILE: &str = "gateway.yaml";
@@ -29,13 +29,13 @@ impl ConfigFile {
     }
 
     /// Loads the file, which has to exist: for `ssegate check`.
-    pub(super) fn load(&self) -> Result<Settings, Error> {
+    pub(super) fn load(&self) -> Result<Settings, CommandError> {
         Ok(self.text()?.resolve(Purpose::Run)?)
     }
 
     /// Loads the file, and returns a loader for reloads. Standard input can be read only once, so a
     /// reload resolves the same text again, with the certificates and variables of that moment.
-    pub(super) fn load_to_run(&self) -> Result<(Settings, Load), Error> {
+    pub(super) fn load_with_reloader(&self) -> Result<(Settings, Load), CommandError> {
         let text = self.text()?;
         let settings = config::apart(|| text.resolve(Purpose::Run))?;
         let file = self.path().to_owned();
@@ -48,8 +48,8 @@ impl ConfigFile {
 
     /// Loads the file, or returns the settings of `ssegate dev` if there is no file: for commands
     /// that connect to a running gateway.
-    pub(super) fn load_or_dev(&self) -> Result<Settings, Error> {
-        if self.is_nowhere() {
+    pub(super) fn load_or_dev(&self) -> Result<Settings, CommandError> {
+        if self.is_missing() {
             return Ok(Settings::dev(None));
         }
         Ok(self.text()?.resolve(Purpose::Ask)?)
@@ -65,9 +65,9 @@ impl ConfigFile {
         }
     }
 
-    fn text(&self) -> Result<Text, Error> {
-        if self.is_nowhere() {
-            return Err(Error::Usage(
+    fn text(&self) -> Result<Text, CommandError> {
+        if self.is_missing() {
+            return Err(CommandError::Usage(
                 "gateway.yaml: no such file in this directory; name a file with -c, or run \
                  without a configuration: ssegate dev"
                     .into(),
@@ -83,7 +83,7 @@ impl ConfigFile {
         self.path() == Path::new(STDIN)
     }
 
-    fn is_nowhere(&self) -> bool {
+    fn is_missing(&self) -> bool {
         self.file.is_none() && !Path::new(DEFAULT_FILE).exists()
     }
 }

@@ -6,7 +6,7 @@ use ssegate::route::Channels;
 use ssegate::source::SourceLocation;
 use ssegate::source::redis::{Inspection, Read, inspect};
 
-use super::{Error, block_on, output};
+use super::{CommandError, block_on, output};
 
 /// Why `check --connect` fails.
 #[derive(Debug, thiserror::Error)]
@@ -16,14 +16,14 @@ pub(crate) enum ConnectError {
     Unreachable(String, String),
     /// Redis refuses that many names. Each has been printed.
     #[error("redis.url: Redis at {0} denied access to {1} of the names in the routes; see above")]
-    Refused(String, usize),
+    Denied(String, usize),
     /// The routes conflict with each other.
     #[error("{0}")]
     Router(#[from] ssegate::route::RouterError),
 }
 
 /// Connects to the Redis of the configuration, and subscribes to or reads each name in the routes.
-pub(super) fn check(settings: &Settings) -> Result<(), Error> {
+pub(super) fn check(settings: &Settings) -> Result<(), CommandError> {
     let SourceLocation::Redis(info) = &settings.source.location else {
         return output::line(
             "redis: nothing to connect to: redis.url is the embedded bus of the gateway itself",
@@ -41,7 +41,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
         output::to_stderr(format_args!("ssegate: {refusal}"));
     }
     if !refused.is_empty() {
-        return Err(ConnectError::Refused(address, refused.len()).into());
+        return Err(ConnectError::Denied(address, refused.len()).into());
     }
     let tried = super::check::count(reads.len(), "name");
     output::line(format_args!("redis: ok: {address}, {server}; {tried} of the routes tested"))

@@ -7,14 +7,14 @@ use ssegate::config::{self, Settings};
 use ssegate::gateway::Start;
 use ssegate::source::SourceLocation;
 
-use super::{Error, run};
+use super::{CommandError, run};
 
 /// Run without configuration: embedded bus, local certificate, demo page
 ///
 /// Serves streams at /events/{channel} and /events?channel={channel}. Every other path serves the
 /// demo page, or is forwarded to the backend of --to.
 #[derive(Args, Debug)]
-pub(crate) struct Dev {
+pub(crate) struct DevCommand {
     /// Forward to this backend in place of the demo page, for example http://127.0.0.1:8000
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     to: Option<String>,
@@ -32,10 +32,10 @@ pub(crate) struct Dev {
     bus_port: Option<u16>,
 }
 
-impl Dev {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl DevCommand {
+    pub(super) fn execute(self) -> Result<(), CommandError> {
         let backend = self.to.as_deref().map(config::upstream).transpose();
-        let backend = backend.map_err(|error| Error::Usage(format!("--to: {error}")))?;
+        let backend = backend.map_err(|error| CommandError::Usage(format!("--to: {error}")))?;
         let mut settings = Settings::dev(backend);
         let addresses = addresses(&mut settings);
         let ports = [self.https_port, self.http_port, self.admin_port, self.bus_port];
@@ -74,13 +74,13 @@ fn addresses_of(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
 }
 
 /// If the error is a port in use, adds the option that chooses another port.
-fn with_option(error: Error, options: &[(&'static str, SocketAddr)]) -> Error {
+fn with_option(error: CommandError, options: &[(&'static str, SocketAddr)]) -> CommandError {
     let taken = match &error {
-        Error::Gateway(error) => error.taken(),
+        CommandError::Gateway(error) => error.taken(),
         _ => None,
     };
     match options.iter().find(|(_, address)| Some(*address) == taken) {
-        Some((option, _)) => Error::Port(Box::new(error), option),
+        Some((option, _)) => CommandError::PortInUse(Box::new(error), option),
         None => error,
     }
 }

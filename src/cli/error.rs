@@ -13,7 +13,7 @@ use super::{connect, healthcheck, http_client, output, publish, sub};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum CommandError {
     /// The arguments do not parse, or ask for help or the version.
     #[error("{0}")]
     Arguments(#[from] clap::Error),
@@ -31,7 +31,7 @@ pub(crate) enum Error {
     Connect(#[from] connect::ConnectError),
     /// A port is in use, and an option chooses another.
     #[error("{0}: {1} PORT")]
-    Port(Box<Self>, &'static str),
+    PortInUse(Box<Self>, &'static str),
     /// `ssegate pub` failed.
     #[error("{0}")]
     Publish(#[from] publish::PublishError),
@@ -55,7 +55,7 @@ pub(crate) enum Error {
     Runtime(io::Error),
 }
 
-impl Error {
+impl CommandError {
     /// The exit code of the process.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {

@@ -11,14 +11,14 @@ use hyper::body::Incoming;
 use super::config::ConfigFile;
 use super::http_client::{HttpClient, HttpError};
 use super::sub::target;
-use super::{Error, block_on, output};
+use super::{CommandError, block_on, output};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// Exit with 0 if the gateway is alive (or ready)
 #[derive(Args, Debug)]
-pub(crate) struct Healthcheck {
+pub(crate) struct HealthcheckCommand {
     /// Request /readyz (subscribed to Redis and not draining?) instead of /livez
     #[arg(long)]
     ready: bool,
@@ -34,49 +34,49 @@ pub(crate) struct Healthcheck {
 pub(crate) enum Unhealthy {
     /// `admin: off`, and no `--url`.
     #[error("the configuration has no admin listener; give its URL with --url")]
-    NoAdmin,
+    NoAdminListener,
     /// The configuration or `--url` is not valid. Exit code 1 and not 64: a container runtime knows
     /// only 0 (healthy) and 1 (unhealthy).
     #[error("{0}")]
-    NoPlace(String),
+    InvalidUrl(String),
     /// The gateway responded with another status than 200.
     #[error("{0}: {1}")]
     Status(StatusCode, String),
 }
 
-impl Healthcheck {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl HealthcheckCommand {
+    pub(super) fn execute(self) -> Result<(), CommandError> {
         let uri = self.uri()?;
-        let body = block_on(ask(uri))?;
+        let body = block_on(request(uri))?;
         // A failed write to stdout must not make a healthy gateway unhealthy.
         output::line(body.trim_end()).ok();
         Ok(())
     }
 
-    fn uri(&self) -> Result<Uri, Error> {
+    fn uri(&self) -> Result<Uri, CommandError> {
         let base = match &self.url {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => self.admin()?,
         };
         let path = if self.ready { "/readyz?verbose" } else { "/livez" };
         let uri = format!("{base}{path}");
-        uri.parse().map_err(|_| Unhealthy::NoPlace(format!("--url: {base} is not a URL")).into())
+        uri.parse().map_err(|_| Unhealthy::InvalidUrl(format!("--url: {base} is not a URL")).into())
     }
 
-    fn admin(&self) -> Result<String, Error> {
+    fn admin(&self) -> Result<String, CommandError> {
         let settings =
-            self.config.load_or_dev().map_err(|error| Unhealthy::NoPlace(error.to_string()))?;
-        let admin = settings.admin.ok_or(Unhealthy::NoAdmin)?;
+            self.config.load_or_dev().map_err(|error| Unhealthy::InvalidUrl(error.to_string()))?;
+        let admin = settings.admin.ok_or(Unhealthy::NoAdminListener)?;
         Ok(format!("http://{}", target::reachable(admin.address)))
     }
 }
 
-async fn ask(uri: Uri) -> Result<String, Error> {
+async fn request(uri: Uri) -> Result<String, CommandError> {
     let client = HttpClient::new(false, TIMEOUT);
     let exchange = async {
-        let answer = client.get(&uri, HeaderMap::new()).await?;
-        let status = answer.response.status();
-        Ok::<_, HttpError>((status, text(answer.response.into_body()).await))
+        let response = client.get(&uri, HeaderMap::new()).await?;
+        let status = response.http.status();
+        Ok::<_, HttpError>((status, text(response.http.into_body()).await))
     };
     let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
         .await

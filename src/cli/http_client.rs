@@ -35,8 +35,8 @@ pub(super) struct HttpClient {
 }
 
 /// A response whose body is still to be read, with its connection.
-pub(super) struct Answer {
-    pub(super) response: Response<Incoming>,
+pub(super) struct ClientResponse {
+    pub(super) http: Response<Incoming>,
     // Drives the connection until the response is dropped.
     _connection: AbortOnDropHandle<()>,
 }
@@ -99,36 +99,45 @@ impl HttpClient {
 
     /// Sends a GET request and returns the response when its header has arrived. Only connecting
     /// has a timeout here; the caller bounds the whole.
-    pub(super) async fn get(&self, uri: &Uri, headers: HeaderMap) -> Result<Answer, HttpError> {
-        let (is_tls, host, port) = place(uri)?;
+    pub(super) async fn get(
+        &self,
+        uri: &Uri,
+        headers: HeaderMap,
+    ) -> Result<ClientResponse, HttpError> {
+        let (is_tls, host, port) = endpoint(uri)?;
         let at = format!("{host}:{port}");
         let connect = self.connect(is_tls, host, port);
         let stream = tokio::time::timeout(self.connect_timeout, connect)
             .await
             .map_err(|_| HttpError::Timeout(at.clone(), self.connect_timeout))??;
         let exchange = match stream {
-            Stream::Plain(stream) => over_http1(stream, uri, headers).await,
-            Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            MaybeTlsStream::Plain(stream) => over_http1(stream, uri, headers).await,
+            MaybeTlsStream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                 over_http2(*stream, uri, headers).await
             }
-            Stream::Tls(stream) => over_http1(*stream, uri, headers).await,
+            MaybeTlsStream::Tls(stream) => over_http1(*stream, uri, headers).await,
         };
-        exchange.map_err(|error| HttpError::Http(at, reason(&error)))
+        exchange.map_err(|error| HttpError::Http(at, describe(&error)))
     }
 
-    async fn connect(&self, is_tls: bool, host: &str, port: u16) -> Result<Stream, HttpError> {
+    async fn connect(
+        &self,
+        is_tls: bool,
+        host: &str,
+        port: u16,
+    ) -> Result<MaybeTlsStream, HttpError> {
         let at = || format!("{host}:{port}");
         let name = host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((name, port))
             .await
-            .and_then(prepare)
+            .and_then(set_socket_options)
             .map_err(|error| HttpError::Connect(at(), error))?;
         if !is_tls {
-            return Ok(Stream::Plain(stream));
+            return Ok(MaybeTlsStream::Plain(stream));
         }
         let name = ServerName::try_from(name.to_owned()).map_err(|_| HttpError::Url(at()))?;
         let stream = self.tls().connect(name, stream).await;
-        stream.map(Box::new).map(Stream::Tls).map_err(|error| HttpError::Tls(at(), error))
+        stream.map(Box::new).map(MaybeTlsStream::Tls).map_err(|error| HttpError::Tls(at(), error))
     }
 
     fn tls(&self) -> &TlsConnector {
@@ -136,39 +145,39 @@ impl HttpClient {
     }
 }
 
-enum Stream {
+enum MaybeTlsStream {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
 /// Returns whether `uri` uses TLS, and its host and port.
-fn place(uri: &Uri) -> Result<(bool, &str, u16), HttpError> {
+fn endpoint(uri: &Uri) -> Result<(bool, &str, u16), HttpError> {
     let is_tls = match uri.scheme() {
         Some(scheme) if *scheme == Scheme::HTTPS => true,
         Some(scheme) if *scheme == Scheme::HTTP => false,
         _ => return Err(HttpError::Url(uri.to_string())),
     };
-    let host = uri.host().filter(|_| no_port(uri).is_none());
+    let host = uri.host().filter(|_| invalid_port(uri).is_none());
     let host = host.ok_or_else(|| HttpError::Url(uri.to_string()))?;
     Ok((is_tls, host, uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 })))
 }
 
 /// Returns the port if it is out of range, such as `99999`. The crate `http` parses such a URL as
 /// one without a port.
-pub(super) fn no_port(uri: &Uri) -> Option<&str> {
+pub(super) fn invalid_port(uri: &Uri) -> Option<&str> {
     let (_, port) = uri.authority()?.as_str().rsplit_once(':')?;
     (uri.port_u16().is_none() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(port)
 }
 
 /// Sets TCP keep-alive, so that a dead peer is noticed over HTTP/1.1, too.
-fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
+fn set_socket_options(stream: TcpStream) -> io::Result<TcpStream> {
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 4);
     SockRef::from(&stream).set_tcp_keepalive(&keep_alive)?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-async fn over_http2<S>(stream: S, uri: &Uri, headers: HeaderMap) -> hyper::Result<Answer>
+async fn over_http2<S>(stream: S, uri: &Uri, headers: HeaderMap) -> hyper::Result<ClientResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -180,10 +189,14 @@ where
         .await?;
     let connection = drive(connection);
     let response = sender.send_request(request(uri.clone(), headers)).await?;
-    Ok(Answer { response, _connection: connection })
+    Ok(ClientResponse { http: response, _connection: connection })
 }
 
-async fn over_http1<S>(stream: S, uri: &Uri, mut headers: HeaderMap) -> hyper::Result<Answer>
+async fn over_http1<S>(
+    stream: S,
+    uri: &Uri,
+    mut headers: HeaderMap,
+) -> hyper::Result<ClientResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -193,7 +206,7 @@ where
     let target = path.parse().expect("the path and query of a URI is a URI");
     headers.entry(header::HOST).or_insert_with(|| host_header(uri));
     let response = sender.send_request(request(target, headers)).await?;
-    Ok(Answer { response, _connection: connection })
+    Ok(ClientResponse { http: response, _connection: connection })
 }
 
 /// The Host field: host and port of the URL, without user and password (RFC 9110, section 7.2).
@@ -219,7 +232,7 @@ fn drive<E>(
 }
 
 /// Formats a hyper error with its source, which has the details.
-pub(super) fn reason(error: &hyper::Error) -> String {
+pub(super) fn describe(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
@@ -228,7 +241,7 @@ pub(super) fn reason(error: &hyper::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{HttpError, host_header, place};
+    use super::{HttpError, endpoint, host_header};
 
     #[test]
     fn the_scheme_host_and_port_of_a_url_are_read() {
@@ -238,11 +251,11 @@ mod tests {
             ("https://user:word@[::1]:8443/", (true, "[::1]", 8443)),
         ];
         for (uri, expected) in cases {
-            assert_eq!(place(&uri.parse().expect(uri)).expect(uri), expected, "{uri}");
+            assert_eq!(endpoint(&uri.parse().expect(uri)).expect(uri), expected, "{uri}");
         }
         for uri in ["ftp://example.org/", "/events", "example.org:80", "http://example.org:99999/"]
         {
-            let error = place(&uri.parse().expect(uri)).expect_err(uri);
+            let error = endpoint(&uri.parse().expect(uri)).expect_err(uri);
             assert!(matches!(error, HttpError::Url(_)) && error.is_final(), "{uri}");
         }
     }

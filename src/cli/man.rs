@@ -2,17 +2,17 @@
 
 use clap::Args;
 
-use super::{Error, description, output};
+use super::{CommandError, description, output};
 
 /// Print the manual page
 ///
 /// For example: ssegate man | man -l -
 #[derive(Args, Debug)]
-pub(crate) struct Man {}
+pub(crate) struct ManCommand {}
 
-impl Man {
-    pub(super) fn execute(self) -> Result<(), Error> {
-        output::bytes(&pages().map_err(Error::Output)?)
+impl ManCommand {
+    pub(super) fn execute(self) -> Result<(), CommandError> {
+        output::bytes(&pages().map_err(CommandError::Output)?)
     }
 }
 

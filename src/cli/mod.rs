@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod connect;
 mod dev;
+mod duration;
 mod error;
 mod healthcheck;
 mod http_client;
@@ -19,7 +20,6 @@ mod publish;
 mod run;
 mod schema;
 mod sub;
-mod time;
 mod trust;
 
 use std::ffi::OsString;
@@ -27,7 +27,7 @@ use std::future::Future;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub(crate) use error::Error;
+pub(crate) use error::CommandError;
 pub(crate) use output::finish;
 
 /// A reverse-proxy gateway for Server-Sent Events.
@@ -42,7 +42,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    run: run::Run,
+    run: run::RunCommand,
 }
 
 const AFTER_HELP: &str = "\
@@ -56,27 +56,29 @@ Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; de
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Run(run::Run),
-    Dev(dev::Dev),
-    Check(check::Check),
+    Run(run::RunCommand),
+    Dev(dev::DevCommand),
+    Check(check::CheckCommand),
     #[command(name = "pub")]
-    Publish(publish::Publish),
-    Sub(sub::Sub),
-    Healthcheck(healthcheck::Healthcheck),
-    Completions(completions::Completions),
-    Man(man::Man),
-    Schema(schema::Schema),
+    Publish(publish::PublishCommand),
+    Sub(sub::SubscribeCommand),
+    Healthcheck(healthcheck::HealthcheckCommand),
+    Completions(completions::CompletionsCommand),
+    Man(man::ManCommand),
+    Schema(schema::SchemaCommand),
 }
 
 /// Parses the arguments, of which the first is the program name.
-pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Command, CommandError> {
     let Arguments { command, run } = Arguments::try_parse_from(arguments)?;
     Ok(command.unwrap_or(Command::Run(run)))
 }
 
 impl Command {
     /// Runs the command to its end, or until a signal.
-    pub(crate) fn execute(self) -> Result<(), Error> {
+    pub(crate) fn execute(self) -> Result<(), CommandError> {
         match self {
             Self::Run(command) => command.execute(),
             Self::Dev(command) => command.execute(),
@@ -97,11 +99,11 @@ fn description() -> clap::Command {
 }
 
 /// Runs `work` on a runtime on this thread.
-fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Error::Runtime)?;
+        .map_err(CommandError::Runtime)?;
     runtime.block_on(work)
 }
 
@@ -109,9 +111,9 @@ fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error>
 mod tests {
     use std::process::ExitCode;
 
-    use super::{Command, Error, description, parse};
+    use super::{Command, CommandError, description, parse};
 
-    fn command(arguments: &str) -> Result<Command, Error> {
+    fn command(arguments: &str) -> Result<Command, CommandError> {
         parse(format!("ssegate {arguments}").split_whitespace().map(Into::into))
     }
 

@@ -17,10 +17,10 @@ use ssegate::source::SourceLocation;
 
 use super::config::ConfigFile;
 use super::sub::target;
-use super::{Error, block_on, check, output};
+use super::{CommandError, block_on, check, output};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest message read from stdin: the default limit of a Redis string (`proto-max-bulk-len`).
 const MAX_BYTES: u64 = 512 << 20;
@@ -31,7 +31,7 @@ const MAX_BYTES: u64 = 512 << 20;
 /// bus of `ssegate dev`. Prints the number of receivers: a gateway that is subscribed to the
 /// channel counts as one, however many streams it serves.
 #[derive(Args, Debug)]
-pub(crate) struct Publish {
+pub(crate) struct PublishCommand {
     /// The channel
     channel: String,
     /// The message; - reads it from stdin, without the final newline
@@ -64,14 +64,14 @@ pub(crate) enum PublishError {
     Connect(String, RedisError),
     /// Redis responded with an error, or not in time.
     #[error("PUBLISH to Redis at {0} failed: {1}")]
-    Refused(String, RedisError),
+    Publish(String, RedisError),
 }
 
-impl Publish {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl PublishCommand {
+    pub(super) fn execute(self) -> Result<(), CommandError> {
         let location = match &self.redis {
             Some(url) => {
-                let usage = |error| Error::Usage(format!("--redis: {error}"));
+                let usage = |error| CommandError::Usage(format!("--redis: {error}"));
                 connection(config::source(url).map_err(usage)?)
             }
             None => self.configured()?,
@@ -81,9 +81,9 @@ impl Publish {
         output::line(check::count(receivers, "receiver"))
     }
 
-    fn configured(&self) -> Result<ConnectionInfo, Error> {
+    fn configured(&self) -> Result<ConnectionInfo, CommandError> {
         let settings = self.config.load_or_dev()?;
-        if self.is_envelope() && !reads_envelopes(&settings) {
+        if self.is_envelope() && !has_envelope_route(&settings) {
             output::to_stderr(
                 "ssegate: warning: no route has format: envelope; clients get the JSON as data",
             );
@@ -91,7 +91,7 @@ impl Publish {
         Ok(connection(settings.source.location))
     }
 
-    fn message(&self) -> Result<Vec<u8>, Error> {
+    fn message(&self) -> Result<Vec<u8>, CommandError> {
         let data = if self.data == "-" { stdin()? } else { self.data.clone().into_bytes() };
         if !self.is_envelope() {
             return Ok(data);
@@ -105,7 +105,7 @@ impl Publish {
     }
 }
 
-fn reads_envelopes(settings: &Settings) -> bool {
+fn has_envelope_route(settings: &Settings) -> bool {
     settings.routes.iter().any(|route| {
         let events = match &route.target {
             Target::Events(events) => Some(events),
@@ -126,10 +126,10 @@ fn connection(location: SourceLocation) -> ConnectionInfo {
     }
 }
 
-fn stdin() -> Result<Vec<u8>, Error> {
+fn stdin() -> Result<Vec<u8>, CommandError> {
     let mut data = Vec::new();
     let mut input = std::io::stdin().lock().take(MAX_BYTES + 1);
-    let read = input.read_to_end(&mut data).map_err(Error::Input)?;
+    let read = input.read_to_end(&mut data).map_err(CommandError::Input)?;
     if read as u64 > MAX_BYTES {
         return Err(PublishError::TooLarge.into());
     }
@@ -155,19 +155,23 @@ fn envelope(event: Option<&str>, id: Option<&str>, data: &str) -> Vec<u8> {
     serde_json::to_vec(&Envelope { event, id, data }).expect("strings are JSON")
 }
 
-async fn publish(info: ConnectionInfo, channel: &str, message: &[u8]) -> Result<usize, Error> {
+async fn publish(
+    info: ConnectionInfo,
+    channel: &str,
+    message: &[u8],
+) -> Result<usize, CommandError> {
     let at = info.addr().to_string();
     let mut connection =
         connect(info).await.map_err(|error| PublishError::Connect(at.clone(), error))?;
     let mut command = redis::cmd("PUBLISH");
     let receivers = command.arg(channel).arg(message).query_async(&mut connection).await;
-    Ok(receivers.map_err(|error| PublishError::Refused(at, error))?)
+    Ok(receivers.map_err(|error| PublishError::Publish(at, error))?)
 }
 
 async fn connect(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(ANSWER_TIMEOUT));
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
     Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
 }
 

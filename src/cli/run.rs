@@ -5,7 +5,7 @@ use ssegate::config::Settings;
 use ssegate::gateway::{Gateway, Load, Start};
 
 use super::config::ConfigFile;
-use super::{Error, banner, logging};
+use super::{CommandError, banner, logging};
 
 /// Run the gateway (the default command)
 ///
@@ -14,7 +14,7 @@ use super::{Error, banner, logging};
 /// reloads the configuration: routes, limits, certificates and keys change, and no stream is
 /// closed.
 #[derive(Args, Debug)]
-pub(crate) struct Run {
+pub(crate) struct RunCommand {
     #[command(flatten)]
     config: ConfigFile,
     /// Take over the sockets of the gateway that runs with this configuration, which then drains
@@ -25,9 +25,9 @@ pub(crate) struct Run {
     takeover: bool,
 }
 
-impl Run {
-    pub(super) fn execute(self) -> Result<(), Error> {
-        let (settings, load) = self.config.load_to_run()?;
+impl RunCommand {
+    pub(super) fn execute(self) -> Result<(), CommandError> {
+        let (settings, load) = self.config.load_with_reloader()?;
         let from = if self.takeover { Start::Takeover } else { Start::Fresh };
         let publish = self.config.argument();
         start(settings, from, Some(load), publish.as_deref())
@@ -41,10 +41,10 @@ pub(super) fn start(
     from: Start,
     load: Option<Load>,
     publish: Option<&str>,
-) -> Result<(), Error> {
-    let log = logging::start().map_err(Error::Runtime)?;
+) -> Result<(), CommandError> {
+    let log = logging::start().map_err(CommandError::Runtime)?;
     let gateway = Gateway::open(settings, from)?;
-    log.count_in(gateway.metrics());
+    log.record_in(gateway.metrics());
     banner::show(gateway.settings(), publish);
     Ok(gateway.run(load)?)
 }

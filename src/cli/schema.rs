@@ -3,14 +3,14 @@
 use clap::Args;
 use ssegate::config;
 
-use super::{Error, output};
+use super::{CommandError, output};
 
 /// Print the JSON Schema (draft-07) of gateway.yaml, for editors
 #[derive(Args, Debug)]
-pub(crate) struct Schema {}
+pub(crate) struct SchemaCommand {}
 
-impl Schema {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl SchemaCommand {
+    pub(super) fn execute(self) -> Result<(), CommandError> {
         output::line(config::schema().trim_end())
     }
 }

@@ -15,7 +15,7 @@ pub(super) use self::sink::Sink;
 /// The filter of log lines, in the syntax of `tracing_subscriber::EnvFilter`.
 const VARIABLE: &str = "SSEGATE_LOG";
 /// How long a panic waits for its log line to be written: the process may end right after.
-const LAST_LINE: Duration = Duration::from_millis(50);
+const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The sink of this process, once logging has started.
 static SINK: OnceLock<Sink> = OnceLock::new();
@@ -26,9 +26,9 @@ static SINK: OnceLock<Sink> = OnceLock::new();
 /// The writer thread cannot be spawned.
 pub(super) fn start() -> io::Result<Sink> {
     let sink = Sink::to_stderr()?;
-    std::panic::set_hook(Box::new(tell_panic));
-    let asked = std::env::var(VARIABLE).unwrap_or_default();
-    let (filter, mistake) = filter(&asked);
+    std::panic::set_hook(Box::new(log_panic));
+    let text = std::env::var(VARIABLE).unwrap_or_default();
+    let (filter, error) = filter(&text);
     // By default a failed log line is reported on stderr, which may be what has failed.
     let log = tracing_subscriber::fmt().log_internal_errors(false).with_writer(sink.clone());
     if io::stderr().is_terminal() {
@@ -38,8 +38,8 @@ pub(super) fn start() -> io::Result<Sink> {
     } else {
         log.with_env_filter(filter).json().init();
     }
-    if let Some(mistake) = mistake {
-        tracing::warn!(mistake, "{VARIABLE} is not a valid filter and is ignored");
+    if let Some(error) = error {
+        tracing::warn!(mistake = error, "{VARIABLE} is not a valid filter and is ignored");
     }
     Ok(SINK.get_or_init(|| sink).clone())
 }
@@ -50,26 +50,26 @@ pub(super) fn sink() -> Option<&'static Sink> {
 }
 
 /// Parses the filter. Returns the default filter and the error if it is not valid.
-fn filter(asked: &str) -> (EnvFilter, Option<String>) {
+fn filter(text: &str) -> (EnvFilter, Option<String>) {
     let builder = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     // Not `parse_lossy`: it writes the error to stderr itself, and panics if it cannot.
-    let (filter, mistake) = match builder().parse(asked) {
+    let (filter, error) = match builder().parse(text) {
         Ok(filter) => (filter, None),
-        Err(mistake) => {
-            let usual = builder().parse("").expect("the empty filter is valid");
-            (usual, Some(mistake.to_string()))
+        Err(error) => {
+            let default = builder().parse("").expect("the empty filter is valid");
+            (default, Some(error.to_string()))
         }
     };
     // rustls warns of invalid TLS records. They are counted instead: clients could fill the log.
-    match asked.contains("rustls") {
-        true => (filter, mistake),
-        false => (filter.add_directive(directive("rustls=error")), mistake),
+    match text.contains("rustls") {
+        true => (filter, error),
+        false => (filter.add_directive(directive("rustls=error")), error),
     }
 }
 
 /// Logs a panic with its location. The message is logged only if it is a literal: a formatted one
 /// may contain a client's data.
-fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or_default();
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();
@@ -77,7 +77,7 @@ fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
     if let Some(sink) = sink() {
         // The process may be about to abort. If not, a request is waiting on this thread: the wait
         // is short.
-        sink.flush_last_line(LAST_LINE);
+        sink.flush_last_line(PANIC_FLUSH_TIMEOUT);
     }
 }
 
@@ -95,11 +95,11 @@ mod tests {
 
     #[test]
     fn an_invalid_filter_is_reported_and_replaced_by_the_default() {
-        for asked in ["", "debug", "ssegate=trace,hyper=info", "rustls=debug"] {
-            assert_eq!(filter(asked).1, None, "{asked}");
+        for text in ["", "debug", "ssegate=trace,hyper=info", "rustls=debug"] {
+            assert_eq!(filter(text).1, None, "{text}");
         }
-        let (usual, mistake) = filter("ssegate=nonsense");
-        assert!(mistake.is_some());
-        assert_eq!(usual.to_string(), filter("").0.to_string());
+        let (default, error) = filter("ssegate=nonsense");
+        assert!(error.is_some());
+        assert_eq!(default.to_string(), filter("").0.to_string());
     }
 }

@@ -19,38 +19,38 @@ use tracing_subscriber::fmt::MakeWriter;
 const MAX_BUFFER: usize = 1 << 20;
 /// Writes to a pipe up to this size are atomic (`PIPE_BUF`, pipe(7)): lines of other processes that
 /// write to it do not mix with ours.
-const PIECE: usize = 4 << 10;
+const MAX_ATOMIC_WRITE: usize = 4 << 10;
 /// The retry interval if stderr is non-blocking, which another process with the same terminal or
 /// pipe can cause.
-const NOT_NOW: Duration = Duration::from_millis(10);
+const WRITE_RETRY: Duration = Duration::from_millis(10);
 /// At exit, a flush gives up when nothing was written for this long.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// At exit, a flush takes no longer than this in all.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A function with the contract of `write(2)`.
-type Write2 = Box<dyn FnMut(&[u8]) -> io::Result<usize> + Send>;
+type WriteFn = Box<dyn FnMut(&[u8]) -> io::Result<usize> + Send>;
 
 /// A cheap handle to the buffer.
 #[derive(Clone)]
-pub(in crate::cli) struct Sink(Arc<Shared>);
+pub(in crate::cli) struct Sink(Arc<SinkShared>);
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SinkShared {
+    state: Mutex<SinkState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    waiting: Vec<u8>,
+struct SinkState {
+    buffer: Vec<u8>,
     is_writing: bool,
     // Total bytes written, by which a flush sees progress.
     written: u64,
     // The value of `written` when `flush_last_line` last timed out.
-    stuck_at: Option<u64>,
+    timed_out_at: Option<u64>,
     // Dropped lines that have not been logged.
-    untold: u64,
+    unreported: u64,
     dropped: u64,
     metrics: Option<Metrics>,
 }
@@ -67,32 +67,28 @@ impl Sink {
         Self::new(Box::new(move |bytes| Ok(rustix::io::write(stderr.as_fd(), bytes)?)))
     }
 
-    fn new(write: Write2) -> io::Result<Self> {
+    fn new(write: WriteFn) -> io::Result<Self> {
         let sink = Self(Arc::default());
         let shared = Arc::clone(&sink.0);
         // Detached: it ends with the process.
-        drop(
-            thread::Builder::new()
-                .name("log".into())
-                .spawn(move || shared.write_for_ever(write))?,
-        );
+        drop(thread::Builder::new().name("log".into()).spawn(move || shared.run_writer(write))?);
         Ok(sink)
     }
 
     /// Appends whole lines to the buffer, or drops them if it is full.
     pub(in crate::cli) fn put(&self, lines: &[u8]) {
         let mut state = self.0.lock();
-        if state.waiting.len() + lines.len() > MAX_BUFFER {
+        if state.buffer.len() + lines.len() > MAX_BUFFER {
             state.drop_lines(count(lines));
         } else {
-            state.waiting.extend_from_slice(lines);
+            state.buffer.extend_from_slice(lines);
             drop(state);
             self.0.changed.notify_all();
         }
     }
 
     /// Counts dropped lines in `metrics`, including those dropped before this call.
-    pub(in crate::cli) fn count_in(&self, metrics: &Metrics) {
+    pub(in crate::cli) fn record_in(&self, metrics: &Metrics) {
         let mut state = self.0.lock();
         metrics.log_lines_dropped(state.dropped);
         state.metrics = Some(metrics.clone());
@@ -108,14 +104,14 @@ impl Sink {
     /// Returns whether everything is written.
     pub(super) fn flush_last_line(&self, timeout: Duration) -> bool {
         let state = self.0.lock();
-        if state.stuck_at == Some(state.written) {
+        if state.timed_out_at == Some(state.written) {
             return false;
         }
         drop(state);
         let is_written = self.flush_within(timeout, timeout);
         if !is_written {
             let mut state = self.0.lock();
-            state.stuck_at = Some(state.written);
+            state.timed_out_at = Some(state.written);
         }
         is_written
     }
@@ -124,7 +120,7 @@ impl Sink {
         let end = Instant::now() + timeout;
         let mut state = self.0.lock();
         let (mut written, mut moved) = (state.written, Instant::now());
-        while !state.waiting.is_empty() || state.is_writing {
+        while !state.buffer.is_empty() || state.is_writing {
             if state.written != written {
                 (written, moved) = (state.written, Instant::now());
             }
@@ -137,12 +133,12 @@ impl Sink {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SinkShared {
+    fn lock(&self) -> MutexGuard<'_, SinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_for_ever(&self, mut write: Write2) {
+    fn run_writer(&self, mut write: WriteFn) {
         // Whether the last line was cut by an error: then a newline has to come first.
         let mut is_broken = false;
         loop {
@@ -165,10 +161,10 @@ impl Shared {
     }
 
     fn next_batch(&self) -> Vec<u8> {
-        let state = self.changed.wait_while(self.lock(), |state| state.waiting.is_empty());
+        let state = self.changed.wait_while(self.lock(), |state| state.buffer.is_empty());
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         state.is_writing = true;
-        std::mem::take(&mut state.waiting)
+        std::mem::take(&mut state.buffer)
     }
 
     /// Ends a batch, of which `lost` lines could not be written.
@@ -178,12 +174,12 @@ impl Shared {
         state.drop_lines(lost);
         // Only after a complete batch: while writes fail, this line would be dropped and cause the
         // next.
-        let untold = if lost == 0 { std::mem::take(&mut state.untold) } else { 0 };
+        let unreported = if lost == 0 { std::mem::take(&mut state.unreported) } else { 0 };
         drop(state);
         self.changed.notify_all();
-        if untold > 0 {
+        if unreported > 0 {
             tracing::warn!(
-                lines = untold,
+                lines = unreported,
                 "log lines were dropped: stderr was blocked, or a write to it failed"
             );
         }
@@ -193,7 +189,7 @@ impl Shared {
     ///
     /// # Errors
     /// The number of bytes written before the error.
-    fn write_all(&self, bytes: &[u8], write: &mut Write2) -> Result<(), usize> {
+    fn write_all(&self, bytes: &[u8], write: &mut WriteFn) -> Result<(), usize> {
         let mut written = 0;
         while written < bytes.len() {
             match write(&bytes[written..]) {
@@ -205,7 +201,7 @@ impl Shared {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    thread::park_timeout(NOT_NOW)
+                    thread::park_timeout(WRITE_RETRY)
                 }
                 Err(_) => return Err(written),
             }
@@ -214,9 +210,9 @@ impl Shared {
     }
 }
 
-impl State {
+impl SinkState {
     fn drop_lines(&mut self, lines: u64) {
-        self.untold += lines;
+        self.unreported += lines;
         self.dropped += lines;
         if let Some(metrics) = &self.metrics {
             metrics.log_lines_dropped(lines);
@@ -224,9 +220,10 @@ impl State {
     }
 }
 
-/// The end of the first piece: after as many whole lines as fit into [`PIECE`], at least one.
+/// The end of the first piece: after as many whole lines as fit into [`MAX_ATOMIC_WRITE`], at least
+/// one.
 fn piece_end(lines: &[u8]) -> usize {
-    let fits = &lines[..lines.len().min(PIECE)];
+    let fits = &lines[..lines.len().min(MAX_ATOMIC_WRITE)];
     let end = memchr::memrchr(b'\n', fits).or_else(|| memchr::memchr(b'\n', lines));
     end.map_or(lines.len(), |end| end + 1)
 }
@@ -236,9 +233,9 @@ fn count(lines: &[u8]) -> u64 {
 }
 
 /// Writes one log line to the buffer, for `tracing_subscriber`.
-pub(in crate::cli) struct Line(Sink);
+pub(in crate::cli) struct SinkWriter(Sink);
 
-impl Write for Line {
+impl Write for SinkWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.put(line);
         Ok(line.len())
@@ -250,10 +247,10 @@ impl Write for Line {
 }
 
 impl<'a> MakeWriter<'a> for Sink {
-    type Writer = Line;
+    type Writer = SinkWriter;
 
-    fn make_writer(&'a self) -> Line {
-        Line(self.clone())
+    fn make_writer(&'a self) -> SinkWriter {
+        SinkWriter(self.clone())
     }
 }
 
@@ -266,7 +263,7 @@ mod tests {
     use ssegate::metrics::Metrics;
     use tokio::time::Instant;
 
-    use super::{MAX_BUFFER, PIECE, STALLED_AFTER, Sink, piece_end};
+    use super::{MAX_ATOMIC_WRITE, MAX_BUFFER, STALLED_AFTER, Sink, piece_end};
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -291,26 +288,28 @@ mod tests {
 
     #[test]
     fn lines_are_not_split_over_writes() {
-        let long = [b"x".repeat(PIECE), b"\ny\n".to_vec()].concat();
-        for (lines, end) in [(&b"a\nb\n"[..], 4), (b"a\nb", 2), (b"ab", 2), (&long, PIECE + 1)] {
+        let long = [b"x".repeat(MAX_ATOMIC_WRITE), b"\ny\n".to_vec()].concat();
+        for (lines, end) in
+            [(&b"a\nb\n"[..], 4), (b"a\nb", 2), (b"ab", 2), (&long, MAX_ATOMIC_WRITE + 1)]
+        {
             assert_eq!(piece_end(lines), end);
         }
         let many = b"0123456\n".repeat(1000);
-        assert_eq!(piece_end(&many), PIECE);
+        assert_eq!(piece_end(&many), MAX_ATOMIC_WRITE);
     }
 
     #[test]
     fn logging_does_not_block_and_the_buffer_is_bounded() {
         let (sink, allow, written) = sink();
         let metrics = Metrics::new().expect("metrics");
-        sink.count_in(&metrics);
+        sink.record_in(&metrics);
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         // Nothing is written yet; the thread holds one batch at most.
         for _ in 0..3 * MAX_BUFFER / line.len() {
             sink.put(&line);
         }
         assert!(dropped(&metrics) >= (MAX_BUFFER / line.len()) as u64);
-        assert!(sink.0.lock().waiting.len() <= MAX_BUFFER);
+        assert!(sink.0.lock().buffer.len() <= MAX_BUFFER);
 
         let start = Instant::now();
         sink.flush();
@@ -360,8 +359,8 @@ mod tests {
         sink.put(b"lost\nlost too\n");
         allow.send(Err(io::ErrorKind::StorageFull.into())).expect("the thread waits");
         sink.flush();
-        sink.count_in(&metrics);
-        assert_eq!(dropped(&metrics), 2, "including those before count_in");
+        sink.record_in(&metrics);
+        assert_eq!(dropped(&metrics), 2, "including those before record_in");
 
         // The disk is full in the middle of a line.
         sink.put(b"half of it\n");

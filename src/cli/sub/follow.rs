@@ -20,9 +20,9 @@ use ssegate::sse::parse::{Item, Parser};
 use tokio::sync::mpsc::Sender;
 
 use super::SubError;
-use super::target::Stream;
-use crate::cli::Error;
-use crate::cli::http_client::{Answer, HttpClient, HttpError, reason};
+use super::target::StreamTarget;
+use crate::cli::CommandError;
+use crate::cli::http_client::{ClientResponse, HttpClient, HttpError, describe};
 
 /// The reconnection time of Chromium and Firefox, used until the server sends `retry:`.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
@@ -31,10 +31,10 @@ const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 const MIN_RETRY: Duration = Duration::from_millis(100);
 
 /// From the request to the header of the response: Chromium's timeout.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A slower response is reported as being waited for.
-const SILENCE: Duration = Duration::from_secs(1);
+const REPORT_WAIT_AFTER: Duration = Duration::from_secs(1);
 
 /// A larger event is skipped. The gateway's `max_event_bytes` is 16 MiB by default.
 const MAX_EVENT_BYTES: usize = 64 << 20;
@@ -46,7 +46,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// A stream, with the state that outlives a connection: last event ID and reconnection time.
-pub(super) struct Follow {
+pub(super) struct Follower {
     client: Arc<HttpClient>,
     name: Arc<str>,
     url: Uri,
@@ -59,12 +59,12 @@ pub(super) struct Follow {
     // Whether this connection has brought a `retry:`.
     has_retry: bool,
     // Whether this connection has brought an event or `: ready`.
-    has_begun: bool,
+    is_established: bool,
 }
 
 /// An event or a state change of a stream. `from` is the stream's name.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum StreamUpdate {
     /// There is no response yet.
     Waiting { from: Arc<str>, url: Uri },
     /// The stream is open.
@@ -73,24 +73,24 @@ pub(super) enum Heard {
     Event { from: Arc<str>, event: Event, last_event_id: Arc<str> },
     /// An event was skipped because it was too large.
     TooLarge { from: Arc<str>, bytes: u64 },
-    /// The connection was lost, and is retried after `retry`. `sent_away`: the server had opened
-    /// the stream only to say why it is not available now.
-    Lost { from: Arc<str>, reason: String, retry: Duration, sent_away: bool },
+    /// The connection was lost, and is retried after `retry`. `is_unavailable`: the server had
+    /// opened the stream only to say why it is not available now.
+    Lost { from: Arc<str>, reason: String, retry: Duration, is_unavailable: bool },
     /// The server responded 204: no reconnect.
     Stopped { from: Arc<str> },
 }
 
 /// How a connection ended.
-enum End {
+enum ConnectionEnd {
     /// It may be retried. The reason.
     Lost(String),
     /// 204: no reconnect.
     Stop,
 }
 
-impl Follow {
+impl Follower {
     /// `headers` are sent in addition to the default ones, and override them.
-    pub(super) fn new(client: Arc<HttpClient>, stream: Stream, headers: HeaderMap) -> Self {
+    pub(super) fn new(client: Arc<HttpClient>, stream: StreamTarget, headers: HeaderMap) -> Self {
         Self {
             client,
             name: stream.name.into(),
@@ -100,75 +100,88 @@ impl Follow {
             retry: DEFAULT_RETRY,
             comment: None,
             has_retry: false,
-            has_begun: false,
+            is_established: false,
         }
     }
 
-    /// Follows the stream until the server responds 204, the receiver of `heard` is dropped, or an
-    /// error occurs that a retry cannot fix.
-    pub(super) async fn run(mut self, heard: Sender<Heard>) -> Result<(), Error> {
-        while !heard.is_closed() {
-            let reason = match self.follow_once(&heard).await? {
-                End::Lost(reason) => reason,
-                End::Stop => {
-                    tell(&heard, Heard::Stopped { from: self.name }).await;
+    /// Follows the stream until the server responds 204, the receiver of `updates` is dropped, or
+    /// an error occurs that a retry cannot fix.
+    pub(super) async fn run(mut self, updates: Sender<StreamUpdate>) -> Result<(), CommandError> {
+        while !updates.is_closed() {
+            let reason = match self.follow_once(&updates).await? {
+                ConnectionEnd::Lost(reason) => reason,
+                ConnectionEnd::Stop => {
+                    send(&updates, StreamUpdate::Stopped { from: self.name }).await;
                     break;
                 }
             };
-            tell(&heard, self.lost(reason)).await;
+            send(&updates, self.lost(reason)).await;
             tokio::time::sleep(self.retry).await;
         }
         Ok(())
     }
 
-    fn lost(&mut self, reason: String) -> Heard {
-        let sent_away = self.has_retry && !self.has_begun && self.comment.take().is_some();
-        Heard::Lost { from: Arc::clone(&self.name), reason, retry: self.retry, sent_away }
+    fn lost(&mut self, reason: String) -> StreamUpdate {
+        let is_unavailable =
+            self.has_retry && !self.is_established && self.comment.take().is_some();
+        StreamUpdate::Lost {
+            from: Arc::clone(&self.name),
+            reason,
+            retry: self.retry,
+            is_unavailable,
+        }
     }
 
-    async fn follow_once(&mut self, heard: &Sender<Heard>) -> Result<End, Error> {
-        let (url, answer) = match self.open_aloud(heard).await {
+    async fn follow_once(
+        &mut self,
+        updates: &Sender<StreamUpdate>,
+    ) -> Result<ConnectionEnd, CommandError> {
+        let (url, response) = match self.open_and_report(updates).await {
             Ok(opened) => opened,
-            Err(Error::Http(error)) if !error.is_final() => {
-                return Ok(End::Lost(error.to_string()));
+            Err(CommandError::Http(error)) if !error.is_final() => {
+                return Ok(ConnectionEnd::Lost(error.to_string()));
             }
             Err(error) => return Err(error),
         };
-        if answer.response.status() == StatusCode::NO_CONTENT {
-            return Ok(End::Stop);
+        if response.http.status() == StatusCode::NO_CONTENT {
+            return Ok(ConnectionEnd::Stop);
         }
-        is_event_stream(&answer.response).map_err(|problem| {
-            SubError::NoStream(url.to_string(), problem + hint(&url, &answer))
+        is_event_stream(&response.http).map_err(|problem| {
+            SubError::NoStream(url.to_string(), problem + hint(&url, &response))
         })?;
-        let version = answer.response.version();
-        tell(heard, Heard::Open { from: Arc::clone(&self.name), url, version }).await;
-        Ok(End::Lost(self.read(answer, heard).await))
+        let version = response.http.version();
+        send(updates, StreamUpdate::Open { from: Arc::clone(&self.name), url, version }).await;
+        Ok(ConnectionEnd::Lost(self.read(response, updates).await))
     }
 
-    /// Opens the stream; reports [`Heard::Waiting`] if that takes longer than [`SILENCE`].
-    async fn open_aloud(&self, heard: &Sender<Heard>) -> Result<(Uri, Answer), Error> {
+    /// Opens the stream; reports [`StreamUpdate::Waiting`] if that takes longer than
+    /// [`REPORT_WAIT_AFTER`].
+    async fn open_and_report(
+        &self,
+        updates: &Sender<StreamUpdate>,
+    ) -> Result<(Uri, ClientResponse), CommandError> {
         let mut opening = pin!(self.open());
         tokio::select! {
             biased;
             opened = &mut opening => return opened,
-            () = tokio::time::sleep(SILENCE) => {}
+            () = tokio::time::sleep(REPORT_WAIT_AFTER) => {}
         }
-        let waiting = Heard::Waiting { from: Arc::clone(&self.name), url: self.url.clone() };
-        tell(heard, waiting).await;
+        let waiting = StreamUpdate::Waiting { from: Arc::clone(&self.name), url: self.url.clone() };
+        send(updates, waiting).await;
         opening.await
     }
 
     /// Sends the request and follows redirects. Returns the final URL, too.
-    async fn open(&self) -> Result<(Uri, Answer), Error> {
+    async fn open(&self) -> Result<(Uri, ClientResponse), CommandError> {
         let mut url = self.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let get = self.client.get(&url, self.request_headers(&url));
-            let answer = tokio::time::timeout(ANSWER_TIMEOUT, get)
+            let response = tokio::time::timeout(RESPONSE_TIMEOUT, get)
                 .await
-                .map_err(|_| HttpError::Timeout(url.to_string(), ANSWER_TIMEOUT))??;
-            match redirect(&url, &answer.response) {
+                .map_err(|_| HttpError::Timeout(url.to_string(), RESPONSE_TIMEOUT))??;
+            match redirect(&url, &response.http) {
                 Some(next) => url = next,
-                None => return Ok((url, answer)),
+                None => return Ok((url, response)),
             }
         }
         Err(SubError::NoStream(self.url.to_string(), "too many redirects".into()).into())
@@ -200,16 +213,20 @@ impl Follow {
     }
 
     /// Reads the stream to its end. Returns the reason for the end.
-    async fn read(&mut self, mut answer: Answer, heard: &Sender<Heard>) -> String {
+    async fn read(
+        &mut self,
+        mut response: ClientResponse,
+        updates: &Sender<StreamUpdate>,
+    ) -> String {
         let mut parser = Parser::resuming(&self.last_event_id, MAX_EVENT_BYTES);
-        (self.comment, self.has_retry, self.has_begun) = (None, false, false);
+        (self.comment, self.has_retry, self.is_established) = (None, false, false);
         loop {
-            match answer.response.body_mut().frame().await {
+            match response.http.body_mut().frame().await {
                 Some(Ok(frame)) => {
                     let chunk = frame.into_data().unwrap_or_default();
-                    self.take(&chunk, &mut parser, heard).await;
+                    self.take(&chunk, &mut parser, updates).await;
                 }
-                Some(Err(error)) => return reason(&error),
+                Some(Err(error)) => return describe(&error),
                 None => {
                     return match &self.comment {
                         Some(comment) => format!("the stream ended ({comment})"),
@@ -220,7 +237,7 @@ impl Follow {
         }
     }
 
-    async fn take(&mut self, chunk: &Bytes, parser: &mut Parser, heard: &Sender<Heard>) {
+    async fn take(&mut self, chunk: &Bytes, parser: &mut Parser, updates: &Sender<StreamUpdate>) {
         let mut items = Vec::new();
         parser.feed(chunk, |item| items.push(item));
         self.last_event_id.clear();
@@ -229,17 +246,19 @@ impl Follow {
             let from = Arc::clone(&self.name);
             match item {
                 Item::Event { event, last_event_id } => {
-                    (self.comment, self.has_begun) = (None, true);
-                    tell(heard, Heard::Event { from, event, last_event_id }).await;
+                    (self.comment, self.is_established) = (None, true);
+                    send(updates, StreamUpdate::Event { from, event, last_event_id }).await;
                 }
-                Item::TooLarge(bytes) => tell(heard, Heard::TooLarge { from, bytes }).await,
+                Item::TooLarge(bytes) => {
+                    send(updates, StreamUpdate::TooLarge { from, bytes }).await
+                }
                 Item::Retry(retry) => {
                     self.has_retry = true;
                     self.retry = retry.max(MIN_RETRY);
                 }
                 Item::Comment(text) => match text.as_str() {
                     "" => {}
-                    "ready" => self.has_begun = true,
+                    "ready" => self.is_established = true,
                     // The reason in a stream of ssegate that ends at once.
                     _ => self.comment = Some(text),
                 },
@@ -250,13 +269,13 @@ impl Follow {
 
 /// Sends an update, waiting for room in the queue. A dropped receiver ends the task at its next
 /// check.
-async fn tell(heard: &Sender<Heard>, news: Heard) {
-    drop(heard.send(news).await.err());
+async fn send(updates: &Sender<StreamUpdate>, update: StreamUpdate) {
+    drop(updates.send(update).await.err());
 }
 
 /// TLS servers such as nginx respond 400 to plain HTTP.
-fn hint(url: &Uri, answer: &Answer) -> &'static str {
-    let is_refused = answer.response.status() == StatusCode::BAD_REQUEST;
+fn hint(url: &Uri, response: &ClientResponse) -> &'static str {
+    let is_refused = response.http.status() == StatusCode::BAD_REQUEST;
     match is_refused && url.scheme_str() == Some("http") {
         true => "; if that port speaks TLS, try https://",
         false => "",

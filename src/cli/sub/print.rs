@@ -6,8 +6,8 @@ use http::{Uri, Version};
 use serde::Serialize;
 use ssegate::event::Event;
 
-use super::follow::Heard;
-use crate::cli::{Error, output};
+use super::follow::StreamUpdate;
+use crate::cli::{CommandError, output};
 
 /// Prints events on stdout, and connects and disconnects on stderr.
 pub(super) struct Printer {
@@ -27,28 +27,28 @@ impl Printer {
     }
 
     /// Prints an event or a state change, and flushes.
-    pub(super) fn print(&self, heard: Heard) -> Result<(), Error> {
-        match heard {
-            Heard::Event { from, event, last_event_id } if self.json => {
+    pub(super) fn print(&self, update: StreamUpdate) -> Result<(), CommandError> {
+        match update {
+            StreamUpdate::Event { from, event, last_event_id } if self.json => {
                 output::line(json(&from, &event, &last_event_id))?;
             }
-            Heard::Event { from, event, last_event_id } => {
+            StreamUpdate::Event { from, event, last_event_id } => {
                 output::bytes(self.text(&from, &event, &last_event_id).as_bytes())?;
             }
-            Heard::Waiting { from, url } => {
+            StreamUpdate::Waiting { from, url } => {
                 note(&from, format_args!("waiting for a response{}", at(&from, &url)));
             }
-            Heard::Open { from, url, version } => {
+            StreamUpdate::Open { from, url, version } => {
                 note(&from, format_args!("open over {}{}", name(version), at(&from, &url)));
             }
-            Heard::Lost { from, reason, retry, .. } => {
+            StreamUpdate::Lost { from, reason, retry, .. } => {
                 note(&from, format_args!("{reason}; reconnecting in {retry:?}"));
             }
-            Heard::TooLarge { from, bytes } => {
+            StreamUpdate::TooLarge { from, bytes } => {
                 note(&from, format_args!("skipped an event of {bytes} bytes: the limit is 64 MiB"));
             }
             // A stream that never opened is reported at the end.
-            Heard::Stopped { .. } => {}
+            StreamUpdate::Stopped { .. } => {}
         }
         Ok(())
     }
@@ -75,8 +75,8 @@ impl Printer {
     fn field(&self, text: &mut String, name: &str, value: &str) {
         // Control characters are escaped: an event must not send escape sequences to the terminal.
         text.push_str(&match (self.is_terminal, self.no_color) {
-            (true, false) => format!("\x1b[2m{name}:\x1b[0m {}\n", harmless(value)),
-            (true, true) => format!("{name}: {}\n", harmless(value)),
+            (true, false) => format!("\x1b[2m{name}:\x1b[0m {}\n", escaped(value)),
+            (true, true) => format!("{name}: {}\n", escaped(value)),
             (false, _) => format!("{name}: {value}\n"),
         });
     }
@@ -98,22 +98,22 @@ fn name(version: Version) -> &'static str {
     }
 }
 
-fn harmless(text: &str) -> String {
-    let mut harmless = String::with_capacity(text.len());
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\t' {
-            harmless.extend(c.escape_default());
+            escaped.extend(c.escape_default());
         } else {
-            harmless.push(c);
+            escaped.push(c);
         }
     }
-    harmless
+    escaped
 }
 
 /// The event as one line of JSON. Newlines in the data are escaped.
 fn json(from: &str, event: &Event, id: &str) -> String {
     #[derive(Serialize)]
-    struct Line<'a> {
+    struct JsonLine<'a> {
         from: &'a str,
         event: &'a str,
         id: &'a str,
@@ -121,7 +121,7 @@ fn json(from: &str, event: &Event, id: &str) -> String {
     }
     let data = String::from_utf8_lossy(&event.data);
     let event = event.name.as_deref().unwrap_or("message");
-    serde_json::to_string(&Line { from, event, id, data: &data }).expect("strings are JSON")
+    serde_json::to_string(&JsonLine { from, event, id, data: &data }).expect("strings are JSON")
 }
 
 #[cfg(test)]

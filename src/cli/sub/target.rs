@@ -9,42 +9,45 @@ use ssegate::route::{RouteSettings, Target};
 use ssegate::server::ListenerSettings;
 
 use crate::cli::config::ConfigFile;
-use crate::cli::{Error, http_client};
+use crate::cli::{CommandError, http_client};
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A stream to follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stream {
+pub(super) struct StreamTarget {
     /// The argument, as the user wrote it.
     pub(super) name: String,
     pub(super) url: Uri,
 }
 
 /// Resolves URLs, paths and channels to URLs. Loads the configuration only if not all are URLs.
-pub(super) fn resolve(arguments: &[String], config: &ConfigFile) -> Result<Vec<Stream>, Error> {
-    let is_url = |argument: &String| argument.contains("://") || is_place(argument);
+pub(super) fn resolve(
+    arguments: &[String],
+    config: &ConfigFile,
+) -> Result<Vec<StreamTarget>, CommandError> {
+    let is_url = |argument: &String| argument.contains("://") || is_host_and_port(argument);
     let settings = if arguments.iter().all(is_url) { None } else { Some(config.load_or_dev()?) };
     let stream = |argument: &String| {
         let url = match &settings {
-            Some(settings) if argument.starts_with('/') => of_path(argument, settings)?,
+            Some(settings) if argument.starts_with('/') => url_of_path(argument, settings)?,
             Some(settings) if !is_url(argument) => {
-                of_channel(argument, settings).ok_or_else(|| {
-                    Error::Usage(format!(
+                url_of_channel(argument, settings).ok_or_else(|| {
+                    CommandError::Usage(format!(
                         "{argument}: no events route in the configuration serves this channel"
                     ))
                 })?
             }
             _ => url(argument)?,
         };
-        Ok(Stream { name: argument.clone(), url })
+        Ok(StreamTarget { name: argument.clone(), url })
     };
     arguments.iter().map(stream).collect()
 }
 
 /// Whether the argument is `host:port/path`, a URL without its scheme, rather than a channel name.
-fn is_place(argument: &str) -> bool {
+fn is_host_and_port(argument: &str) -> bool {
     let Some((authority, _)) = argument.split_once('/') else { return false };
     let Some((host, port)) = authority.rsplit_once(':') else { return false };
     let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -53,35 +56,36 @@ fn is_place(argument: &str) -> bool {
 }
 
 /// Parses a URL. Without a scheme it is `http`, as in curl.
-fn url(argument: &str) -> Result<Uri, Error> {
-    let is_whole = argument.contains("://");
-    let whole = if is_whole { argument.to_owned() } else { format!("http://{argument}") };
-    let uri: Uri =
-        whole.parse().map_err(|error| Error::Usage(format!("{argument}: invalid URL: {error}")))?;
+fn url(argument: &str) -> Result<Uri, CommandError> {
+    let has_scheme = argument.contains("://");
+    let text = if has_scheme { argument.to_owned() } else { format!("http://{argument}") };
+    let uri: Uri = text
+        .parse()
+        .map_err(|error| CommandError::Usage(format!("{argument}: invalid URL: {error}")))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
         let error = format!("{argument}: only http:// and https:// URLs can be followed");
-        return Err(Error::Usage(error));
+        return Err(CommandError::Usage(error));
     }
-    match http_client::no_port(&uri) {
-        Some(port) => {
-            Err(Error::Usage(format!("{argument}: invalid port {port}: the maximum is 65535")))
-        }
+    match http_client::invalid_port(&uri) {
+        Some(port) => Err(CommandError::Usage(format!(
+            "{argument}: invalid port {port}: the maximum is 65535"
+        ))),
         None => Ok(uri),
     }
 }
 
 /// The URL of a path at the first listener. A leading slash means a path, never a channel name.
-fn of_path(path: &str, settings: &Settings) -> Result<Uri, Error> {
+fn url_of_path(path: &str, settings: &Settings) -> Result<Uri, CommandError> {
     let listener = settings.listeners.first();
     let listener = listener
-        .ok_or_else(|| Error::Usage(format!("{path}: the configuration has no listener")))?;
+        .ok_or_else(|| CommandError::Usage(format!("{path}: the configuration has no listener")))?;
     url(&format!("{}{path}", origin(listener)))
 }
 
 /// The URL of a channel at the first listener: of the first events route that serves it, where one
 /// with the channel in its path is preferred to one with it in the query. `None` if no route serves
 /// it.
-pub(in crate::cli) fn of_channel(channel: &str, settings: &Settings) -> Option<Uri> {
+pub(in crate::cli) fn url_of_channel(channel: &str, settings: &Settings) -> Option<Uri> {
     let origin = origin(settings.listeners.first()?);
     let paths: Vec<_> =
         settings.routes.iter().filter_map(|route| path_to(route, channel)).collect();
@@ -108,9 +112,9 @@ pub(in crate::cli) fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 fn path_to(route: &RouteSettings, channel: &str) -> Option<String> {
     let Target::Events(events) = &route.target else { return None };
-    let is_gettable = route.methods.is_empty() || route.methods.contains(&Method::GET);
+    let allows_get = route.methods.is_empty() || route.methods.contains(&Method::GET);
     // A route with a host matches only if that name resolves to this machine.
-    if !is_gettable || route.host.is_some() {
+    if !allows_get || route.host.is_some() {
         return None;
     }
     events.channels.iter().find_map(|template| fill(&route.path, template, channel))
@@ -141,7 +145,7 @@ fn fill(path: &str, template: &str, channel: &str) -> Option<String> {
 mod tests {
     use ssegate::config::Settings;
 
-    use super::{fill, is_place, of_channel, of_path, reachable, url};
+    use super::{fill, is_host_and_port, reachable, url, url_of_channel, url_of_path};
 
     #[test]
     fn a_channel_is_put_into_the_path_or_query_that_its_template_names() {
@@ -179,7 +183,7 @@ mod tests {
             ("127.0.0.1:x/y", false),
             ("/events/news", false),
         ] {
-            assert_eq!(is_place(argument), expected, "{argument}");
+            assert_eq!(is_host_and_port(argument), expected, "{argument}");
         }
         assert_eq!(url("127.0.0.1:8080/x").expect("a URL"), "http://127.0.0.1:8080/x");
         assert_eq!(url("https://[::1]:8443/x").expect("a URL"), "https://[::1]:8443/x");
@@ -187,14 +191,14 @@ mod tests {
 
     #[test]
     fn a_path_is_resolved_at_the_first_listener() {
-        let url = of_path("/orders/7?x=y", &Settings::dev(None)).expect("a URL");
+        let url = url_of_path("/orders/7?x=y", &Settings::dev(None)).expect("a URL");
         assert_eq!(url, "https://127.0.0.1:8443/orders/7?x=y");
     }
 
     #[test]
     fn a_route_with_the_channel_in_its_path_is_preferred_to_one_with_it_in_the_query() {
         let settings = Settings::dev(None);
-        let url = of_channel("news", &settings).expect("a route");
+        let url = url_of_channel("news", &settings).expect("a route");
         assert_eq!(url, "https://127.0.0.1:8443/events/news");
     }
 
