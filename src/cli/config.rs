@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueHint};
 use ssegate::config::{self, Purpose, Settings, Text};
-use ssegate::gateway::Load;
+use ssegate::gateway::ConfigLoader;
 
 use super::CommandError;
 
@@ -35,11 +35,11 @@ impl ConfigFile {
 
     /// Loads the file, and returns a loader for reloads. Standard input can be read only once, so a
     /// reload resolves the same text again, with the certificates and variables of that moment.
-    pub(super) fn load_with_reloader(&self) -> Result<(Settings, Load), CommandError> {
+    pub(super) fn load_with_reloader(&self) -> Result<(Settings, ConfigLoader), CommandError> {
         let text = self.text()?;
         let settings = config::apart(|| text.resolve(Purpose::Run))?;
         let file = self.path().to_owned();
-        let load: Load = match self.is_stdin() {
+        let load: ConfigLoader = match self.is_stdin() {
             true => Arc::new(move || config::apart(|| text.resolve(Purpose::Run))),
             false => Arc::new(move || config::apart(|| config::load(&file))),
         };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, ValueHint};
 use ssegate::config::{self, Settings};
-use ssegate::gateway::Start;
+use ssegate::gateway::StartMode;
 use ssegate::source::SourceLocation;
 
 use super::{CommandError, run};
@@ -50,7 +50,7 @@ impl DevCommand {
             }
             _ => None,
         };
-        run::start(settings, Start::Fresh, None, publish.as_deref())
+        run::start(settings, StartMode::Fresh, None, publish.as_deref())
             .map_err(|error| with_option(error, &options))
     }
 }
@@ -76,7 +76,7 @@ fn addresses_of(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
 /// If the error is a port in use, adds the option that chooses another port.
 fn with_option(error: CommandError, options: &[(&'static str, SocketAddr)]) -> CommandError {
     let taken = match &error {
-        CommandError::Gateway(error) => error.taken(),
+        CommandError::Gateway(error) => error.address_in_use(),
         _ => None,
     };
     match options.iter().find(|(_, address)| Some(*address) == taken) {

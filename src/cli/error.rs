@@ -61,7 +61,7 @@ impl CommandError {
         match self {
             Self::Arguments(error) if !error.use_stderr() => ExitCode::SUCCESS,
             Self::Arguments(_) | Self::Usage(_) | Self::Config(_) => ExitCode::from(64),
-            Self::Gateway(error) if error.is_of_configuration() => ExitCode::from(64),
+            Self::Gateway(error) if error.is_config_error() => ExitCode::from(64),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use ssegate::config::Settings;
-use ssegate::gateway::{Gateway, Load, Start};
+use ssegate::gateway::{ConfigLoader, Gateway, StartMode};
 
 use super::config::ConfigFile;
 use super::{CommandError, banner, logging};
@@ -28,7 +28,7 @@ pub(crate) struct RunCommand {
 impl RunCommand {
     pub(super) fn execute(self) -> Result<(), CommandError> {
         let (settings, load) = self.config.load_with_reloader()?;
-        let from = if self.takeover { Start::Takeover } else { Start::Fresh };
+        let from = if self.takeover { StartMode::Takeover } else { StartMode::Fresh };
         let publish = self.config.argument();
         start(settings, from, Some(load), publish.as_deref())
     }
@@ -38,8 +38,8 @@ impl RunCommand {
 /// `publish` holds the arguments of `ssegate pub` for the banner (see [`banner::show`]).
 pub(super) fn start(
     settings: Settings,
-    from: Start,
-    load: Option<Load>,
+    from: StartMode,
+    load: Option<ConfigLoader>,
     publish: Option<&str>,
 ) -> Result<(), CommandError> {
     let log = logging::start().map_err(CommandError::Runtime)?;

@@ -8,17 +8,17 @@ use crate::server::certificate::{Certificate, Standing};
 use crate::server::listener::Listener;
 
 /// The interval at which the files are checked for changes.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs as long as the gateway. A file that cannot be used is logged once; the certificate in use
 /// stays.
 pub(super) async fn watch(listeners: Vec<Listener>, health: Health, metrics: Metrics) {
-    let mut look = tokio::time::interval(LOOK_INTERVAL);
-    let mut told = vec![(None, Standing::Good); listeners.len()];
+    let mut interval = tokio::time::interval(CHECK_INTERVAL);
+    let mut reported = vec![(None, Standing::Good); listeners.len()];
     loop {
-        look.tick().await;
+        interval.tick().await;
         let now = SystemTime::now();
-        for (listener, told) in listeners.iter().zip(&mut told) {
+        for (listener, reported) in listeners.iter().zip(&mut reported) {
             let Some(tls) = &listener.tls else { continue };
             let listener = listener.address.to_string();
             renew(&tls.certificate, &listener, &metrics, now);
@@ -27,7 +27,7 @@ pub(super) async fn watch(listeners: Vec<Listener>, health: Health, metrics: Met
             let end = validity.not_after().duration_since(SystemTime::UNIX_EPOCH);
             metrics.certificate_expiry(&listener, end.unwrap_or_default().as_secs_f64());
             let standing = (Some(validity), validity.standing(now));
-            if std::mem::replace(told, standing) != standing {
+            if std::mem::replace(reported, standing) != standing {
                 warn(&tls.certificate, &listener, standing.1, now);
             }
         }

@@ -10,7 +10,7 @@ use crate::server::listener::ListenError;
 
 impl Error {
     /// The address whose port is in use, if that is the error.
-    pub fn taken(&self) -> Option<SocketAddr> {
+    pub fn address_in_use(&self) -> Option<SocketAddr> {
         match self {
             Self::Listen(error) => error.taken(),
             _ => None,
@@ -18,11 +18,11 @@ impl Error {
     }
 
     /// Whether the configuration is at fault, so that a restart would fail in the same way.
-    pub fn is_of_configuration(&self) -> bool {
+    pub fn is_config_error(&self) -> bool {
         match self {
             Self::Listen(ListenError::Tls(_)) | Self::Router(_) => true,
             // The socket unit does not match gateway.yaml.
-            Self::Inherited(_) | Self::Unused(_) => true,
+            Self::InheritedSocket(_) | Self::UnusedSockets(_) => true,
             _ => false,
         }
     }
@@ -49,20 +49,20 @@ pub enum Error {
          systemd unit, or ulimit -n",
         .0.limit, .0.needed
     )]
-    Files(TooFew),
+    TooFewFiles(TooFew),
     /// systemd passed a socket that is not a TCP listener.
     #[error(
         "systemd passed a socket that is not a TCP listener: {0}; use ListenStream= with an IP \
          address and port in the socket unit"
     )]
-    Inherited(io::Error),
+    InheritedSocket(io::Error),
     /// systemd passed sockets that match no listener.
     #[error(
         "systemd passed a socket for {}, but no listener in gateway.yaml has that address; use the \
          same IP address and port in ListenStream= and in gateway.yaml",
         .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )]
-    Unused(Vec<SocketAddr>),
+    UnusedSockets(Vec<SocketAddr>),
     /// There is no gateway to take over from, or it does not respond.
     #[error("cannot take over{}: {cause}; start without --takeover if no gateway runs here",
         .path.as_ref().map(|path| format!(" at {}", path.display())).unwrap_or_default())]

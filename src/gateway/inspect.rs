@@ -18,7 +18,7 @@ pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
     let addresses = sockets::addresses(settings);
     // A start raises the limit first, too.
     files::raise_limit();
-    files::enough(settings.shards, addresses.len()).map_err(Error::Files)?;
+    files::enough(settings.shards, addresses.len()).map_err(Error::TooFewFiles)?;
     let mut warnings = Vec::new();
     for listener in &settings.listeners {
         let Some(tls) = &listener.tls else { continue };

@@ -13,7 +13,7 @@
 mod certificates;
 mod error;
 mod inspect;
-mod lookout;
+mod monitor;
 mod probe;
 mod reload;
 mod serve;
@@ -31,7 +31,7 @@ use tokio::runtime::LocalRuntime;
 
 pub use self::error::Error;
 pub use self::inspect::inspect;
-pub use self::reload::Load;
+pub use self::reload::ConfigLoader;
 use self::sockets::{Inherited, Sockets};
 use self::takeover::Predecessor;
 use crate::config::Settings;
@@ -49,7 +49,7 @@ pub const OPENED: &str = "ssegate::opened";
 #[derive(Debug)]
 pub struct Gateway {
     // As configured: the base that reloads are compared with.
-    written: Settings,
+    configured: Settings,
     // With the ports that the system chose for port 0.
     settings: Settings,
     router: Arc<Router>,
@@ -60,7 +60,7 @@ pub struct Gateway {
 
 /// Where a gateway gets its sockets from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum StartMode {
     /// It binds them, or inherits them from systemd.
     Fresh,
     /// From the running gateway, which then drains.
@@ -73,30 +73,30 @@ impl Gateway {
     /// # Errors
     /// A port is in use, a certificate cannot be loaded, there is no gateway to take over from, and
     /// so on. Each message says what to do.
-    pub fn open(mut settings: Settings, start: Start) -> Result<Self, Error> {
+    pub fn open(mut settings: Settings, start: StartMode) -> Result<Self, Error> {
         files::raise_limit();
         files::enough(settings.shards, sockets::addresses(&settings).len())
-            .map_err(Error::Files)?;
+            .map_err(Error::TooFewFiles)?;
         // The router holds the routes.
-        let written = Settings { routes: Vec::new(), ..settings.clone() };
+        let configured = Settings { routes: Vec::new(), ..settings.clone() };
         let metrics = Metrics::new()?;
-        announce(&metrics);
+        create_series(&metrics);
         let router = Arc::new(Router::new(&settings.routes, None)?);
         let (mut inherited, predecessor) = match start {
-            Start::Fresh => (Inherited::from_systemd()?, None),
-            Start::Takeover => {
+            StartMode::Fresh => (Inherited::from_systemd()?, None),
+            StartMode::Takeover => {
                 let first = settings.listeners.first().map(|listener| listener.address);
                 let first = first.expect("the configuration requires a listener");
-                let (inherited, predecessor) = takeover::ask(first)?;
+                let (inherited, predecessor) = takeover::request_sockets(first)?;
                 (inherited, Some(predecessor))
             }
         };
         let sockets = Sockets::open(&mut settings, &mut inherited)?;
-        let left = inherited.left();
-        if start == Start::Fresh && !left.is_empty() {
-            return Err(Error::Unused(left));
+        let unused = inherited.unused();
+        if start == StartMode::Fresh && !unused.is_empty() {
+            return Err(Error::UnusedSockets(unused));
         }
-        Ok(Self { written, settings, router, metrics, sockets, predecessor })
+        Ok(Self { configured, settings, router, metrics, sockets, predecessor })
     }
 
     /// The settings, with the ports that the system chose for port 0.
@@ -114,12 +114,12 @@ impl Gateway {
     ///
     /// # Errors
     /// A thread or task has failed, or not everything finished in the drain time.
-    pub fn run(self, load: Option<Load>) -> Result<(), Error> {
+    pub fn run(self, load: Option<ConfigLoader>) -> Result<(), Error> {
         LocalRuntime::new()?.block_on(serve::serve(self, load))
     }
 }
 
-fn announce(metrics: &Metrics) {
+fn create_series(metrics: &Metrics) {
     let ends = PassingEnd::ALL.map(PassingEnd::as_str);
     metrics.announce_reasons(Reasons {
         gaps: &GapReason::ALL.map(GapReason::as_str),

@@ -11,23 +11,23 @@ use crate::metrics::Metrics;
 use crate::server::files::Shortage;
 use crate::source::embedded::BusStats;
 
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The slow-reader warning in `/readyz` ends this long after the last stream was closed for it.
 const READERS_RECOVERED_AFTER: Duration = Duration::from_secs(60);
 
 /// Updates the file-descriptor shortage, the backends and the slow readers. Runs as long as the
 /// gateway.
 pub(super) async fn watch(health: Health, shortage: Shortage, metrics: Metrics) {
-    let mut look = tokio::time::interval(LOOK_INTERVAL);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut interval = tokio::time::interval(CHECK_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut readers = SlowReaders::default();
     loop {
-        let now = look.tick().await;
+        let now = interval.tick().await;
         shortage.tick(now);
         for backend in health.backends() {
             backend.tick(now);
         }
-        if let Some(trouble) = readers.look(metrics.slow_streams(), now) {
+        if let Some(trouble) = readers.update(metrics.slow_streams(), now) {
             health.set_slow_readers(trouble);
         }
     }
@@ -35,8 +35,8 @@ pub(super) async fn watch(health: Health, shortage: Shortage, metrics: Metrics) 
 
 /// Copies the counters of the embedded bus to the metrics. Runs as long as the gateway.
 pub(super) async fn watch_bus(stats: Arc<BusStats>, metrics: Metrics) {
-    let mut look = tokio::time::interval(LOOK_INTERVAL);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut interval = tokio::time::interval(CHECK_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = stats.cuts();
     loop {
         metrics.bus(stats.sessions(), stats.memory());
@@ -45,7 +45,7 @@ pub(super) async fn watch_bus(stats: Arc<BusStats>, metrics: Metrics) {
             metrics.bus_connections_cut(reason, cuts - before);
         }
         before = now;
-        look.tick().await;
+        interval.tick().await;
     }
 }
 
@@ -58,18 +58,18 @@ struct SlowReaders {
     trouble: Option<(Trouble, u64)>,
     last: Option<Instant>,
     logged: Option<Instant>,
-    untold: u64,
+    unreported: u64,
 }
 
 impl SlowReaders {
     /// Takes the number of streams closed since the start. Returns `Some` if the trouble has
     /// changed, with `None` in it if it is over.
-    fn look(&mut self, closed: u64, now: Instant) -> Option<Option<Trouble>> {
+    fn update(&mut self, closed: u64, now: Instant) -> Option<Option<Trouble>> {
         let more = closed - std::mem::replace(&mut self.closed, closed);
-        self.untold += more;
+        self.unreported += more;
         let may_log = self.logged.is_none_or(|logged| now >= logged + LOG_INTERVAL);
-        if self.untold > 0 && may_log {
-            let streams = std::mem::take(&mut self.untold);
+        if self.unreported > 0 && may_log {
+            let streams = std::mem::take(&mut self.unreported);
             self.logged = Some(now);
             tracing::warn!(
                 streams,
@@ -102,17 +102,17 @@ mod tests {
     #[test]
     fn the_slow_reader_warning_ends_a_minute_after_the_last_one() {
         let (mut readers, start) = (SlowReaders::default(), Instant::now());
-        let mut look = |closed, seconds| {
-            let trouble = readers.look(closed, start + Duration::from_secs(seconds));
+        let mut update = |closed, seconds| {
+            let trouble = readers.update(closed, start + Duration::from_secs(seconds));
             trouble.map(|trouble| trouble.map(|trouble| trouble.to_string()).unwrap_or_default())
         };
-        assert_eq!(look(0, 0), None);
-        assert!(look(3, 1).is_some_and(|text| text.contains("3 streams were closed")));
-        assert_eq!(look(3, 2), None);
-        assert!(look(5, 3).is_some_and(|text| text.contains("5 streams were closed")));
+        assert_eq!(update(0, 0), None);
+        assert!(update(3, 1).is_some_and(|text| text.contains("3 streams were closed")));
+        assert_eq!(update(3, 2), None);
+        assert!(update(5, 3).is_some_and(|text| text.contains("5 streams were closed")));
         let over = 3 + READERS_RECOVERED_AFTER.as_secs();
-        assert_eq!(look(5, over - 1), None);
-        assert_eq!(look(5, over), Some(String::new()));
-        assert_eq!(look(5, over + 1), None);
+        assert_eq!(update(5, over - 1), None);
+        assert_eq!(update(5, over), Some(String::new()));
+        assert_eq!(update(5, over + 1), None);
     }
 }

@@ -18,10 +18,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs as long as the gateway. Opens one connection at a time to each backend.
 pub(super) async fn watch(health: Health, metrics: Metrics) {
-    let mut look = tokio::time::interval(PROBE_INTERVAL);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut interval = tokio::time::interval(PROBE_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        look.tick().await;
+        interval.tick().await;
         let unreachable =
             health.backends().into_iter().filter(|backend| backend.awaits_connection());
         let mut probes: JoinSet<_> = unreachable.map(probe).collect();

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
-use super::stop::Manner;
+use super::stop::DrainSettings;
 use super::systemd;
 use crate::config::{ConfigErrors, Settings};
 use crate::health::Health;
@@ -28,18 +28,18 @@ use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;
 
 /// Loads the configuration again.
-pub type Load = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
+pub type ConfigLoader = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
 
 /// The part of a new configuration that shards apply.
 #[derive(Clone, Debug)]
-pub(super) struct Change {
+pub(super) struct ConfigChange {
     pub(super) router: Arc<Router>,
     pub(super) connections: ConnectionSettings,
     pub(super) requests: RequestSettings,
 }
 
 /// Sends changes to the shards. Holds the newest; `None` before the first.
-pub(super) type Changes = watch::Sender<Option<Change>>;
+pub(super) type ConfigChanges = watch::Sender<Option<ConfigChange>>;
 
 /// Applies a new configuration to the running gateway.
 pub(super) struct Reloader {
@@ -47,17 +47,17 @@ pub(super) struct Reloader {
     pub(super) current: Settings,
     pub(super) router: Arc<Router>,
     pub(super) listeners: Vec<Listener>,
-    pub(super) shards: Changes,
+    pub(super) shards: ConfigChanges,
     pub(super) hub: Hub,
     pub(super) max_connections: Rc<Cell<usize>>,
-    pub(super) manner: Rc<Cell<Manner>>,
+    pub(super) drain_settings: Rc<Cell<DrainSettings>>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }
 
 /// Why a reload failed.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum ReloadError {
     #[error("{0}")]
     Config(#[from] ConfigErrors),
     #[error("{0}")]
@@ -70,33 +70,33 @@ enum Refused {
 
 impl Reloader {
     /// Reloads at each SIGHUP. Runs as long as the gateway.
-    pub(super) async fn run(mut self, mut hang_up: Signal, load: Load) {
+    pub(super) async fn run(mut self, mut hang_up: Signal, load: ConfigLoader) {
         // The metric of the last reload has to exist before the first reload.
         self.metrics.config_loaded(true);
         while hang_up.recv().await.is_some() {
             systemd::reloading();
             let reloaded = self.reload(Arc::clone(&load)).await;
             self.metrics.config_reloaded(reloaded.is_ok());
-            self.health.set_reload(reloaded.as_ref().map_err(Refused::in_a_line).copied());
+            self.health.set_reload(reloaded.as_ref().map_err(ReloadError::summary).copied());
             match reloaded {
                 Ok(()) => tracing::info!("configuration reloaded"),
-                Err(refused) => refused.tell(),
+                Err(error) => error.log(),
             }
             systemd::ready();
         }
     }
 
-    async fn reload(&mut self, load: Load) -> Result<(), Refused> {
+    async fn reload(&mut self, load: ConfigLoader) -> Result<(), ReloadError> {
         // Not on this thread, which runs the source: disk access may block.
         let mut new = tokio::task::spawn_blocking(move || load()).await??;
         let router = Arc::new(Router::new(&new.routes, Some(&self.router))?);
         new.routes = Vec::new();
         let certificates = self.certificates(&new.listeners)?;
         // Nothing below fails the reload, so it is applied as a whole or not at all.
-        for key in fixed(&self.current, &new) {
+        for key in fixed_keys_changed(&self.current, &new) {
             tracing::warn!(key, "this setting has changed; it takes effect after a restart");
         }
-        keep_fixed(&self.current, &mut new);
+        restore_fixed(&self.current, &mut new);
         for (listener, certificate) in certificates {
             let Some(tls) = &listener.tls else { continue };
             let shown = tls.certificate.become_like(certificate, SystemTime::now());
@@ -109,11 +109,11 @@ impl Reloader {
         let retention = Arc::new(router.retention());
         self.hub.change(HubSettings { retention, ..new.hub.clone() });
         self.max_connections.set(new.connections.max_connections);
-        self.manner.set(Manner::of(&new));
+        self.drain_settings.set(DrainSettings::of(&new));
         let connections = new.connections.clone();
         let requests = new.requests.clone();
         self.router = Arc::clone(&router);
-        self.shards.send_replace(Some(Change { router, connections, requests }));
+        self.shards.send_replace(Some(ConfigChange { router, connections, requests }));
         self.current = new;
         Ok(())
     }
@@ -122,7 +122,7 @@ impl Reloader {
     fn certificates(
         &self,
         new: &[ListenerSettings],
-    ) -> Result<Vec<(&Listener, Certificate)>, Refused> {
+    ) -> Result<Vec<(&Listener, Certificate)>, ReloadError> {
         let pairs = self.current.listeners.iter().zip(new).zip(&self.listeners);
         let stay = pairs.filter(|((old, new), _)| is_same_listener(old, new));
         stay.filter_map(|((_, new), listener)| Some((new.tls.as_ref()?, listener)))
@@ -130,15 +130,15 @@ impl Reloader {
                 let address = listener.address;
                 tls::certificate(settings)
                     .map(|certificate| (listener, certificate))
-                    .map_err(|cause| Refused::Certificate { address, cause: Box::new(cause) })
+                    .map_err(|cause| ReloadError::Certificate { address, cause: Box::new(cause) })
             })
             .collect()
     }
 }
 
-impl Refused {
+impl ReloadError {
     /// The first error and the number of others, for `/readyz`.
-    fn in_a_line(&self) -> String {
+    fn summary(&self) -> String {
         let text = self.to_string();
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
@@ -150,7 +150,7 @@ impl Refused {
     }
 
     /// Logs each error with its position.
-    fn tell(&self) {
+    fn log(&self) {
         const MESSAGE: &str = "reload failed; the old configuration stays in use";
         let Self::Config(errors) = self else {
             return tracing::error!(error = %self, "{MESSAGE}");
@@ -164,7 +164,7 @@ impl Refused {
 }
 
 /// The keys that have changed, but take effect only after a restart.
-fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
+fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let differ = [
         ("listeners", !are_same_listeners(&old.listeners, &new.listeners)),
         ("admin", old.admin != new.admin),
@@ -179,8 +179,8 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
 
 /// Restores the settings that cannot change, since the next reload is compared with those in
 /// effect.
-fn keep_fixed(current: &Settings, new: &mut Settings) {
-    new.listeners = kept(&current.listeners, std::mem::take(&mut new.listeners));
+fn restore_fixed(current: &Settings, new: &mut Settings) {
+    new.listeners = effective_listeners(&current.listeners, std::mem::take(&mut new.listeners));
     new.admin.clone_from(&current.admin);
     new.source.clone_from(&current.source);
     new.shards = current.shards;
@@ -201,7 +201,10 @@ fn is_same_listener(old: &ListenerSettings, new: &ListenerSettings) -> bool {
 
 /// The listeners in effect after a reload: the old ones, where those that stay have their new
 /// settings.
-fn kept(old: &[ListenerSettings], new: Vec<ListenerSettings>) -> Vec<ListenerSettings> {
+fn effective_listeners(
+    old: &[ListenerSettings],
+    new: Vec<ListenerSettings>,
+) -> Vec<ListenerSettings> {
     let mut new = new.into_iter();
     let next = |old: &ListenerSettings| {
         new.next().filter(|new| is_same_listener(old, new)).unwrap_or_else(|| old.clone())
@@ -217,7 +220,7 @@ impl fmt::Debug for Reloader {
 
 #[cfg(test)]
 mod tests {
-    use super::fixed;
+    use super::fixed_keys_changed;
     use crate::config::Settings;
 
     #[test]
@@ -230,10 +233,10 @@ mod tests {
         new.source.max_bus_memory += 1;
         new.shards += 1;
         new.connections.send_buffer += 1;
-        let keys = fixed(&old, &new);
+        let keys = fixed_keys_changed(&old, &new);
         assert_eq!(keys.len(), 7, "{keys:?}");
-        super::keep_fixed(&old, &mut new);
-        assert_eq!(fixed(&old, &new), [""; 0], "all are restored");
+        super::restore_fixed(&old, &mut new);
+        assert_eq!(fixed_keys_changed(&old, &new), [""; 0], "all are restored");
         let readme = include_str!("../../README.md");
         let (_, about) = readme.split_once("- **Reloading.**").expect("it says what a reload does");
         let (about, _) = about.split_once("\n- **").expect("there is more behind it");

@@ -12,13 +12,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::reload::{Change, Changes, Load, Reloader};
-use super::shard::{self, ShardThread};
+use super::reload::{ConfigChange, ConfigChanges, ConfigLoader, Reloader};
+use super::shard::{ShardParts, ShardThread};
 use super::sockets::Sockets;
-use super::takeover::{Door, Predecessor};
+use super::takeover::{Predecessor, TakeoverSocket};
 use super::tasks::Tasks;
 use super::thread::Thread;
-use super::{Error, Gateway, OPENED, certificates, lookout, probe, stop, systemd};
+use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
 use crate::admin::Admin;
 use crate::config::Settings;
 use crate::health::Health;
@@ -41,34 +41,40 @@ const MAX_HANDED_OVER: usize = 1024;
 /// # Errors
 /// A thread or task could not be started or has failed, or not everything finished in the drain
 /// time.
-pub(super) async fn serve(gateway: Gateway, load: Option<Load>) -> Result<(), Error> {
+pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Result<(), Error> {
     let mut signals = stop::Signals::new()?;
-    let Gateway { written, settings, router, metrics, sockets, predecessor } = gateway;
+    let Gateway { configured, settings, router, metrics, sockets, predecessor } = gateway;
     let Sockets { listeners, admin, bus, shared } = sockets;
     let (sockets, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
-    let parts = Parts::new(settings, router, listeners, metrics);
+    let parts = GatewayParts::new(settings, router, listeners, metrics);
     let (hub, links) = parts.hub();
     let (changes, changed) = watch::channel(None);
     let (threads, doors) = parts.start_shards(links, &changed)?;
     let mut tasks = Tasks::default();
     if let Some(load) = load {
-        let reloader = parts.reloader(written, changes, hub.clone());
-        tasks.own("the reload", reloader.run(signal(SignalKind::hangup())?, load));
+        let reloader = parts.reloader(configured, changes, hub.clone());
+        tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
     }
     parts.start_source(&mut tasks, bus, hub)?;
     parts.start_watches(&mut tasks);
     parts.start_acceptors(&mut tasks, sockets, doors)?;
     parts.start_admin(&mut tasks, admin)?;
-    parts.log_what_is_open();
+    parts.log_listening();
     systemd::ready();
-    let relieved = succession(predecessor, shared, parts.health.clone());
-    stop::serve_until_stopped(&mut signals, &mut tasks, threads, parts.into_switches(), relieved)
-        .await
-        .inspect_err(|error| tracing::error!(%error, "the gateway exits"))
+    let taken_over = run_takeovers(predecessor, shared, parts.health.clone());
+    stop::serve_until_stopped(
+        &mut signals,
+        &mut tasks,
+        threads,
+        parts.into_stop_handles(),
+        taken_over,
+    )
+    .await
+    .inspect_err(|error| tracing::error!(%error, "the gateway exits"))
 }
 
 /// What the threads and tasks share.
-struct Parts {
+struct GatewayParts {
     settings: Settings,
     router: Arc<Router>,
     listeners: Vec<Listener>,
@@ -77,12 +83,12 @@ struct Parts {
     shortage: Shortage,
     // A reload changes both.
     max_connections: Rc<Cell<usize>>,
-    manner: Rc<Cell<stop::Manner>>,
-    accepting: CancellationToken,
-    administering: CancellationToken,
+    drain_settings: Rc<Cell<stop::DrainSettings>>,
+    stop_accepting: CancellationToken,
+    stop_admin: CancellationToken,
 }
 
-impl Parts {
+impl GatewayParts {
     fn new(
         mut settings: Settings,
         router: Arc<Router>,
@@ -99,9 +105,9 @@ impl Parts {
             health,
             metrics,
             max_connections: Rc::new(Cell::new(settings.connections.max_connections)),
-            manner: Rc::new(Cell::new(stop::Manner::of(&settings))),
-            accepting: CancellationToken::new(),
-            administering: CancellationToken::new(),
+            drain_settings: Rc::new(Cell::new(stop::DrainSettings::of(&settings))),
+            stop_accepting: CancellationToken::new(),
+            stop_admin: CancellationToken::new(),
             settings,
         }
     }
@@ -124,7 +130,7 @@ impl Parts {
     fn start_shards(
         &self,
         links: Vec<ShardLink>,
-        changed: &watch::Receiver<Option<Change>>,
+        changed: &watch::Receiver<Option<ConfigChange>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardDoor]>), Error> {
         let bounds = Bounds::new(self.shortage.clone(), self.metrics.clone());
         let (mut threads, mut doors) = (Vec::new(), Vec::new());
@@ -132,7 +138,7 @@ impl Parts {
             let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
             let load = Arc::new(AtomicUsize::new(0));
             doors.push(ShardDoor { accepted: sender, load: Arc::clone(&load) });
-            threads.push(ShardThread::start(shard::Parts {
+            threads.push(ShardThread::start(ShardParts {
                 link,
                 accepted,
                 load,
@@ -150,15 +156,15 @@ impl Parts {
         Ok((threads, doors.into()))
     }
 
-    fn reloader(&self, written: Settings, shards: Changes, hub: Hub) -> Reloader {
+    fn reloader(&self, configured: Settings, shards: ConfigChanges, hub: Hub) -> Reloader {
         Reloader {
-            current: written,
+            current: configured,
             router: Arc::clone(&self.router),
             listeners: self.listeners.clone(),
             shards,
             hub,
             max_connections: Rc::clone(&self.max_connections),
-            manner: Rc::clone(&self.manner),
+            drain_settings: Rc::clone(&self.drain_settings),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         }
@@ -171,8 +177,8 @@ impl Parts {
         bus: Option<std::net::TcpListener>,
         hub: Hub,
     ) -> Result<(), Error> {
-        let deal = hub.clone();
-        tasks.own("the hub", async move { deal.run().await });
+        let runner = hub.clone();
+        tasks.spawn("the hub", async move { runner.run().await });
         match (&self.settings.source.location, bus) {
             (SourceLocation::Embedded(_), Some(socket)) => self.start_bus(tasks, socket, hub)?,
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
@@ -180,10 +186,10 @@ impl Parts {
                 let most = self.settings.source.max_event_bytes;
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
                 let reader = StreamReader::new(info.clone(), most, hub.clone(), health, metrics);
-                tasks.own("the reader of streams", reader.run());
+                tasks.spawn("the stream reader", reader.run());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
                 let source = Subscriber::new(info.clone(), most, hub, health, metrics);
-                tasks.own("the source", source.run());
+                tasks.spawn("the source", source.run());
             }
         }
         Ok(())
@@ -200,12 +206,13 @@ impl Parts {
         let (max_event_bytes, max_memory) = (source.max_event_bytes, source.max_bus_memory);
         let bounds = BusSettings { max_event_bytes, max_memory, ..BusSettings::default() };
         let broker = Broker::new(bounds);
-        let watch = lookout::watch_bus(broker.stats(), self.metrics.clone());
-        tasks.own("the watch of the bus", watch);
+        let watch = monitor::watch_bus(broker.stats(), self.metrics.clone());
+        tasks.spawn("the bus monitor", watch);
         let intake = Intake::new(hub.clone(), self.metrics.clone());
         let socket = TcpListener::from_std(socket)?;
-        tasks.own("the bus", embedded::serve(socket, broker.clone(), self.accepting.clone()));
-        tasks.own("the source", embedded::listen(broker, hub, intake));
+        tasks
+            .spawn("the bus", embedded::serve(socket, broker.clone(), self.stop_accepting.clone()));
+        tasks.spawn("the source", embedded::listen(broker, hub, intake));
         self.health.set_source_ready(true);
         self.metrics.source_connected(true);
         Ok(())
@@ -214,11 +221,11 @@ impl Parts {
     fn start_watches(&self, tasks: &mut Tasks) {
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
         let certificates = certificates::watch(self.listeners.clone(), health, metrics);
-        tasks.own("the watch of certificates", certificates);
+        tasks.spawn("the certificate watcher", certificates);
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
-        tasks.own("the watch", lookout::watch(health, self.shortage.clone(), metrics));
+        tasks.spawn("the monitor", monitor::watch(health, self.shortage.clone(), metrics));
         let probe = probe::watch(self.health.clone(), self.metrics.clone());
-        tasks.own("the probe of backends", probe);
+        tasks.spawn("the backend probe", probe);
     }
 
     /// Starts an acceptor for each listener. `sockets` are in the order of the listeners.
@@ -237,7 +244,7 @@ impl Parts {
                 shortage: self.shortage.clone(),
                 metrics: self.metrics.clone(),
             };
-            tasks.own("an acceptor", acceptor.run(self.accepting.clone()));
+            tasks.spawn("an acceptor", acceptor.run(self.stop_accepting.clone()));
         }
         Ok(())
     }
@@ -257,12 +264,12 @@ impl Parts {
             metrics: self.metrics.clone(),
             urls: self.listeners.iter().map(url).collect(),
         };
-        let stop = self.administering.clone();
-        tasks.own("the admin listener", administer(admin, socket, stop)?);
+        let stop = self.stop_admin.clone();
+        tasks.spawn("the admin listener", administer(admin, socket, stop)?);
         Ok(())
     }
 
-    fn log_what_is_open(&self) {
+    fn log_listening(&self) {
         for listener in &self.listeners {
             let (kind, address) = (listener.scheme(), listener.address);
             tracing::info!(target: OPENED, kind, %address, "listening");
@@ -277,9 +284,9 @@ impl Parts {
         tracing::info!(target: OPENED, version, shards, "started");
     }
 
-    fn into_switches(self) -> stop::Switches {
-        let Self { health, accepting, administering, manner, .. } = self;
-        stop::Switches { health, accepting, administering, manner }
+    fn into_stop_handles(self) -> stop::StopHandles {
+        let Self { health, stop_accepting, stop_admin, drain_settings, .. } = self;
+        stop::StopHandles { health, stop_accepting, stop_admin, drain_settings }
     }
 }
 
@@ -306,16 +313,16 @@ fn administer(
 }
 
 /// Completes a takeover from a predecessor, if there is one; then waits for a successor.
-async fn succession(
+async fn run_takeovers(
     predecessor: Option<Predecessor>,
     sockets: Vec<(SocketAddr, std::net::TcpListener)>,
     health: Health,
 ) {
     if let Some(predecessor) = predecessor {
-        predecessor.relieve(&health).await;
+        predecessor.complete(&health).await;
     }
-    match Door::open(sockets) {
-        Ok(door) => door.relieved().await,
+    match TakeoverSocket::open(sockets) {
+        Ok(socket) => socket.wait_for_successor().await,
         Err(error) => {
             tracing::info!(%error, "takeover is not available: cannot open its socket");
             std::future::pending().await

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Error;
-use super::reload::Change;
+use super::reload::ConfigChange;
 use super::tasks::Tasks;
 use super::thread::Thread;
 use crate::health::Health;
@@ -25,7 +25,7 @@ use crate::service::{RequestSettings, Service};
 
 /// What a shard's thread is started with.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct ShardParts {
     pub(super) link: ShardLink,
     pub(super) accepted: mpsc::Receiver<Accepted>,
     pub(super) load: Arc<AtomicUsize>,
@@ -37,12 +37,12 @@ pub(super) struct Parts {
     pub(super) bus: Option<SocketAddr>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
-    pub(super) changes: watch::Receiver<Option<Change>>,
+    pub(super) changes: watch::Receiver<Option<ConfigChange>>,
 }
 
 /// The phase of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum StopPhase {
     Serving,
     /// Streams end, spread over this time, and running requests finish.
     Draining(Duration),
@@ -53,25 +53,25 @@ enum Phase {
 /// A handle to a shard's thread.
 #[derive(Debug)]
 pub(super) struct ShardThread {
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<StopPhase>,
     thread: Thread,
 }
 
 impl ShardThread {
-    pub(super) fn start(parts: Parts) -> io::Result<Self> {
-        let (phase, phases) = watch::channel(Phase::Serving);
+    pub(super) fn start(parts: ShardParts) -> io::Result<Self> {
+        let (phase, phases) = watch::channel(StopPhase::Serving);
         let thread = Thread::start("shard", move || serve(parts, phases))?;
         Ok(Self { phase, thread })
     }
 
     /// Ends the streams, spread evenly over `over`, and lets running requests finish.
     pub(super) fn drain(&self, over: Duration) {
-        self.phase.send_replace(Phase::Draining(over));
+        self.phase.send_replace(StopPhase::Draining(over));
     }
 
     /// Closes the remaining connections.
     pub(super) fn cut(&self) {
-        self.phase.send_replace(Phase::Cut);
+        self.phase.send_replace(StopPhase::Cut);
     }
 
     /// Waits until the thread has ended. Cancel safe.
@@ -85,9 +85,9 @@ impl ShardThread {
 
 /// Runs until the shutdown is complete. All work is in spawned tasks: tokio polls the future of
 /// `block_on` only after every `event_interval` (61) task polls.
-async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), String> {
-    let Parts { link, accepted, load, listeners, router, connections, .. } = parts;
-    let Parts { bus, health, metrics, changes, requests, bounds, .. } = parts;
+async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Result<(), String> {
+    let ShardParts { link, accepted, load, listeners, router, connections, .. } = parts;
+    let ShardParts { bus, health, metrics, changes, requests, bounds, .. } = parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
     let requests = (requests, bounds.clients.clone());
     let memory = bounds.upload_memory.clone();
@@ -98,10 +98,13 @@ async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), S
 
     let mut tasks = Tasks::default();
     let mut draining = JoinSet::new();
-    let (dealing, serving) = (shard.clone(), server.clone());
-    tasks.own("the hub's side", async move { dealing.run().await });
-    tasks.own("the server", async move { serving.run(accepted, listeners).await });
-    tasks.own("the changes", follow(changes, shard.clone(), service, server.clone()));
+    let (runner, serving) = (shard.clone(), server.clone());
+    tasks.spawn("the shard of the hub", async move { runner.run().await });
+    tasks.spawn("the server", async move { serving.run(accepted, listeners).await });
+    tasks.spawn(
+        "the configuration changes",
+        apply_changes(changes, shard.clone(), service, server.clone()),
+    );
     tokio::select! {
         ended = tasks.any_ended() => Err(ended.to_string()),
         () = stop(&mut phases, &mut draining, &shard, &server) => Ok(()),
@@ -109,15 +112,15 @@ async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), S
 }
 
 /// Applies configuration changes. Ends with the shard.
-async fn follow(
-    mut changes: watch::Receiver<Option<Change>>,
+async fn apply_changes(
+    mut changes: watch::Receiver<Option<ConfigChange>>,
     shard: Shard,
     service: Service,
     server: ShardServer<Service>,
 ) {
     while changes.changed().await.is_ok() {
         let change = changes.borrow_and_update().clone();
-        if let Some(Change { router, connections, requests }) = change {
+        if let Some(ConfigChange { router, connections, requests }) = change {
             shard.set_write_timeout(connections.write_timeout);
             service.change(router, requests);
             server.change(connections);
@@ -129,14 +132,14 @@ async fn follow(
 
 /// Follows the phases of a shutdown. Returns when no connection is left.
 async fn stop(
-    phases: &mut watch::Receiver<Phase>,
+    phases: &mut watch::Receiver<StopPhase>,
     tasks: &mut JoinSet<()>,
     shard: &Shard,
     server: &ShardServer<Service>,
 ) {
-    let phase = phases.wait_for(|phase| *phase != Phase::Serving).await.map(|phase| *phase);
+    let phase = phases.wait_for(|phase| *phase != StopPhase::Serving).await.map(|phase| *phase);
     match phase {
-        Ok(Phase::Draining(over)) => {
+        Ok(StopPhase::Draining(over)) => {
             let shard = shard.clone();
             tasks.spawn_local(async move { shard.drain(over).await });
         }
@@ -147,7 +150,7 @@ async fn stop(
     server.finish();
     tokio::select! {
         () = server.all_gone() => return,
-        _ = phases.wait_for(|phase| *phase == Phase::Cut) => {}
+        _ = phases.wait_for(|phase| *phase == StopPhase::Cut) => {}
     }
     server.cut();
     server.all_gone().await;

@@ -23,11 +23,11 @@ struct InheritedSocket {
 impl Inherited {
     /// The sockets that systemd passed, if it did.
     pub(super) fn from_systemd() -> Result<Self, Error> {
-        let mut handed = listenfd::ListenFd::from_env();
+        let mut passed = listenfd::ListenFd::from_env();
         let mut inherited = Self::default();
-        for place in 0..handed.len() {
+        for index in 0..passed.len() {
             // An error means that it is not a TCP socket.
-            if let Some(socket) = handed.take_tcp_listener(place).map_err(Error::Inherited)? {
+            if let Some(socket) = passed.take_tcp_listener(index).map_err(Error::InheritedSocket)? {
                 let bound = socket.local_addr()?;
                 inherited.add(bound, socket)?;
             }
@@ -43,14 +43,15 @@ impl Inherited {
 
     /// Removes and returns the first socket with this address.
     fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let is_it = |known: &InheritedSocket| known.bound == address || known.wanted == address;
-        let place = self.0.iter().position(is_it)?;
-        Some(self.0.remove(place).socket)
+        let has_address =
+            |known: &InheritedSocket| known.bound == address || known.wanted == address;
+        let index = self.0.iter().position(has_address)?;
+        Some(self.0.remove(index).socket)
     }
 
     /// The addresses of the sockets that were not taken.
-    pub(super) fn left(&self) -> Vec<SocketAddr> {
-        self.0.iter().map(|left| left.bound).collect()
+    pub(super) fn unused(&self) -> Vec<SocketAddr> {
+        self.0.iter().map(|socket| socket.bound).collect()
     }
 }
 
@@ -76,10 +77,10 @@ impl Sockets {
         let mut listeners = Vec::new();
         let all = addresses(settings);
         for wanted in &mut settings.listeners {
-            let there = inherited.take(wanted.address);
+            let inherited_socket = inherited.take(wanted.address);
             let leaves_ipv4 = leaves_ipv4(wanted.address, &all);
             let (socket, listener) =
-                listener::open(wanted, &settings.connections, there, leaves_ipv4)?;
+                listener::open(wanted, &settings.connections, inherited_socket, leaves_ipv4)?;
             share(wanted.address, &socket)?;
             wanted.address = listener.address;
             listeners.push((socket, listener));
@@ -120,14 +121,14 @@ fn leaves_ipv4(address: SocketAddr, all: &[SocketAddr]) -> bool {
     is_every && all.iter().any(|other| other.is_ipv4() && other.port() == address.port())
 }
 
-/// Binds a socket unless `there` is one, and sets `address` to the bound address.
+/// Binds a socket unless `inherited_socket` is one, and sets `address` to the bound address.
 fn bind(
     address: &mut SocketAddr,
-    there: Option<TcpListener>,
+    inherited_socket: Option<TcpListener>,
     leaves_ipv4: bool,
 ) -> Result<TcpListener, ListenError> {
     let new = || listener::listen(*address, leaves_ipv4);
-    let opened = there.map_or_else(new, Ok).and_then(|socket| {
+    let opened = inherited_socket.map_or_else(new, Ok).and_then(|socket| {
         socket.set_nonblocking(true)?;
         Ok((socket.local_addr()?, socket))
     });

@@ -18,13 +18,13 @@ use crate::config::Settings;
 use crate::health::Health;
 
 /// Added to the drain time: for the streams that end last to flush their `retry:`.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long closing the remaining connections may take.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// The times of a graceful shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Manner {
+pub(super) struct DrainSettings {
     /// How long new connections are still accepted, until load balancers have seen `/readyz` fail.
     /// New streams are told to reconnect.
     pub(super) delay: Duration,
@@ -32,7 +32,7 @@ pub(super) struct Manner {
     pub(super) drain: Duration,
 }
 
-impl Manner {
+impl DrainSettings {
     pub(super) fn of(settings: &Settings) -> Self {
         Self { delay: settings.drain_delay, drain: settings.drain }
     }
@@ -75,13 +75,13 @@ impl Signals {
 
 /// What a shutdown acts on.
 #[derive(Debug)]
-pub(super) struct Switches {
+pub(super) struct StopHandles {
     pub(super) health: Health,
     /// Cancelled to stop the acceptors.
-    pub(super) accepting: CancellationToken,
+    pub(super) stop_accepting: CancellationToken,
     /// Cancelled to stop the admin listener.
-    pub(super) administering: CancellationToken,
-    pub(super) manner: Rc<Cell<Manner>>,
+    pub(super) stop_admin: CancellationToken,
+    pub(super) drain_settings: Rc<Cell<DrainSettings>>,
 }
 
 /// Waits for a signal, a successor, or the failure of a thread or task. After a signal or a
@@ -91,21 +91,21 @@ pub(super) async fn serve_until_stopped(
     signals: &mut Signals,
     tasks: &mut Tasks,
     mut shards: Vec<ShardThread>,
-    switches: Switches,
-    relieved: impl Future<Output = ()>,
+    handles: StopHandles,
+    taken_over: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let Switches { health, accepting, administering, manner } = switches;
+    let StopHandles { health, stop_accepting, stop_admin, drain_settings } = handles;
     let signal = tokio::select! {
         signal = signals.next() => signal,
-        () = relieved => "takeover",
-        ended = any_ended(&mut shards) => return Err(too_early(ended)),
+        () = taken_over => "takeover",
+        ended = any_ended(&mut shards) => return Err(ended_early(ended)),
         ended = tasks.any_ended() => return Err(Error::Task(ended.to_string())),
     };
-    let Manner { mut delay, drain } = manner.get();
+    let DrainSettings { mut delay, drain } = drain_settings.get();
     if signal == "takeover" {
         // The successor already accepts on all sockets, the admin listener's included.
         delay = Duration::ZERO;
-        administering.cancel();
+        stop_admin.cancel();
     } else {
         systemd::stopping();
     }
@@ -119,14 +119,14 @@ pub(super) async fn serve_until_stopped(
         signal = signals.next() => return at_once(signal),
         () = time::sleep(delay) => {}
     }
-    accepting.cancel();
+    stop_accepting.cancel();
     for shard in &shards {
         shard.drain(drain);
     }
     tokio::select! {
         ended = all_ended(&mut shards) => return ended,
         signal = signals.next() => return at_once(signal),
-        () = time::sleep(drain + LAST_WORDS) => {
+        () = time::sleep(drain + FLUSH_TIMEOUT) => {
             tracing::warn!("drain timed out; closing the remaining connections");
         }
     }
@@ -156,7 +156,7 @@ async fn any_ended(shards: &mut [ShardThread]) -> Result<(), Error> {
 }
 
 /// The error for a shard that ended before the shutdown.
-fn too_early(ended: Result<(), Error>) -> Error {
+fn ended_early(ended: Result<(), Error>) -> Error {
     let cause = || Error::Thread { what: "shard", cause: "it ended before the shutdown".into() };
     ended.err().unwrap_or_else(cause)
 }

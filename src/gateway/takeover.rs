@@ -35,16 +35,16 @@ use super::sockets::Inherited;
 use crate::health::Health;
 use crate::server::state;
 
-const QUESTION: &str = "ssegate takeover 1\n";
+const REQUEST: &str = "ssegate takeover 1\n";
 const ACCEPTING: &str = "accepting\n";
 const LEAVING: &str = "leaving\n";
 
 /// The timeout of each line of the exchange, except `accepting`.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout of `accepting`: the new gateway first waits for its source.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the new gateway waits for its source. Without it streams stay open and quiet.
-const SOURCE_PATIENCE: Duration = Duration::from_secs(5);
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The sockets that one message can carry (`SCM_MAX_FD`).
 const MAX_SOCKETS: usize = 253;
 /// The received sockets must not leak into child processes. The flag is Linux's; elsewhere it does
@@ -70,16 +70,16 @@ fn path_for(address: SocketAddr) -> io::Result<PathBuf> {
 pub(super) struct Predecessor(BlockingStream);
 
 /// Requests the sockets of the running gateway. Blocks.
-pub(super) fn ask(address: SocketAddr) -> Result<(Inherited, Predecessor), Error> {
+pub(super) fn request_sockets(address: SocketAddr) -> Result<(Inherited, Predecessor), Error> {
     let path = path_for(address).map_err(|cause| Error::Takeover { path: None, cause })?;
     exchange(&path).map_err(|cause| Error::Takeover { path: Some(path), cause })
 }
 
 fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     let mut stream = BlockingStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(QUESTION.as_bytes())?;
+    stream.set_read_timeout(Some(LINE_TIMEOUT))?;
+    stream.set_write_timeout(Some(LINE_TIMEOUT))?;
+    stream.write_all(REQUEST.as_bytes())?;
     let (line, sockets) = receive(&stream)?;
     let addresses: Vec<SocketAddr> = serde_json::from_str(&line)?;
     if addresses.is_empty() || addresses.len() != sockets.len() {
@@ -116,16 +116,16 @@ fn receive(stream: &BlockingStream) -> io::Result<(String, Vec<OwnedFd>)> {
 impl Predecessor {
     /// Waits for the source, then tells the predecessor that this gateway accepts, and waits for
     /// its confirmation. After that the predecessor no longer serves its takeover socket.
-    pub(super) async fn relieve(self, health: &Health) {
+    pub(super) async fn complete(self, health: &Health) {
         let listens = async {
             while !health.is_source_ready() {
                 time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if time::timeout(SOURCE_PATIENCE, listens).await.is_err() {
+        if time::timeout(SOURCE_TIMEOUT, listens).await.is_err() {
             tracing::warn!("Redis does not respond; taking over without it");
         }
-        match self.say_accepting().await {
+        match self.confirm().await {
             Ok(()) => tracing::info!("takeover complete; the old gateway is draining"),
             Err(error) => {
                 tracing::warn!(%error, "takeover: the old gateway does not confirm that it drains");
@@ -133,25 +133,25 @@ impl Predecessor {
         }
     }
 
-    async fn say_accepting(self) -> io::Result<()> {
+    async fn confirm(self) -> io::Result<()> {
         self.0.set_nonblocking(true)?;
         let mut stream = UnixStream::from_std(self.0)?;
         stream.write_all(ACCEPTING.as_bytes()).await?;
-        expect(&mut stream, LEAVING, PATIENCE).await
+        expect(&mut stream, LEAVING, LINE_TIMEOUT).await
     }
 }
 
 /// The unix socket at which a successor requests the listening sockets.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct TakeoverSocket {
     path: PathBuf,
     listener: UnixListener,
     sockets: Vec<(SocketAddr, TcpListener)>,
     // False once a successor has taken over: then the file is the successor's.
-    is_open: bool,
+    owns_path: bool,
 }
 
-impl Door {
+impl TakeoverSocket {
     /// Binds the socket, replacing that of a predecessor, which has ended or is draining.
     pub(super) fn open(sockets: Vec<(SocketAddr, TcpListener)>) -> io::Result<Self> {
         let (first, _) = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
@@ -161,17 +161,17 @@ impl Door {
         let listener = UnixListener::bind(&new)?;
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
         std::fs::rename(&new, &path)?;
-        Ok(Self { path, listener, sockets, is_open: true })
+        Ok(Self { path, listener, sockets, owns_path: true })
     }
 
     /// Waits for a successor that confirms. A failed takeover is logged, and the gateway continues.
-    pub(super) async fn relieved(mut self) {
+    pub(super) async fn wait_for_successor(mut self) {
         loop {
-            let answered = match self.listener.accept().await {
-                Ok((stream, _)) => self.answer(stream).await,
+            let handed_over = match self.listener.accept().await {
+                Ok((stream, _)) => self.serve(stream).await,
                 Err(error) => Err(error),
             };
-            match answered {
+            match handed_over {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::warn!(%error, "a takeover has failed; this gateway continues");
@@ -179,24 +179,24 @@ impl Door {
                 }
             }
         }
-        self.is_open = false;
+        self.owns_path = false;
     }
 
-    async fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
+    async fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
         let peer = stream.peer_cred()?.uid();
         if peer != rustix::process::geteuid().as_raw() {
             return Err(io::Error::other(format!("requested by another user: uid {peer}")));
         }
-        expect(&mut stream, QUESTION, PATIENCE).await?;
-        stream.async_io(Interest::WRITABLE, || self.hand_over(&stream)).await?;
+        expect(&mut stream, REQUEST, LINE_TIMEOUT).await?;
+        stream.async_io(Interest::WRITABLE, || self.send_sockets(&stream)).await?;
         tracing::info!("takeover: passed the listening sockets to another gateway");
-        expect(&mut stream, ACCEPTING, START_PATIENCE).await?;
+        expect(&mut stream, ACCEPTING, START_TIMEOUT).await?;
         // An error does not matter: the successor serves without this confirmation.
         drop(stream.write_all(LEAVING.as_bytes()).await);
         Ok(())
     }
 
-    fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
+    fn send_sockets(&self, stream: &UnixStream) -> io::Result<()> {
         let addresses: Vec<_> = self.sockets.iter().map(|(address, _)| address).collect();
         let line = serde_json::to_string(&addresses)? + "\n";
         let descriptors: Vec<_> = self.sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
@@ -211,11 +211,11 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for TakeoverSocket {
     /// Removes the socket file if the gateway ends without a successor. A successor replaces the
     /// file.
     fn drop(&mut self) {
-        if self.is_open
+        if self.owns_path
             && let Err(error) = std::fs::remove_file(&self.path)
         {
             let path = self.path.display();
@@ -224,13 +224,13 @@ impl Drop for Door {
     }
 }
 
-/// Reads a line, which has to be `word`.
-async fn expect(stream: &mut UnixStream, word: &str, patience: Duration) -> io::Result<()> {
+/// Reads a line, which has to be `expected`.
+async fn expect(stream: &mut UnixStream, expected: &str, timeout: Duration) -> io::Result<()> {
     let mut line = String::new();
     let mut reader = tokio::io::BufReader::new(stream.take(MAX_LINE));
-    time::timeout(patience, reader.read_line(&mut line)).await??;
+    time::timeout(timeout, reader.read_line(&mut line)).await??;
     match line.as_str() {
-        said if said == word => Ok(()),
+        line if line == expected => Ok(()),
         "" => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection")),
         _ => Err(io::Error::other("unexpected message: is the other gateway of another version?")),
     }

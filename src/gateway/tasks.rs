@@ -14,20 +14,20 @@ pub(super) struct Tasks {
 
 /// A task has ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Ended {
+pub(super) struct TaskEnd {
     name: &'static str,
     in_panic: bool,
 }
 
 impl Tasks {
     /// Spawns a task on this thread.
-    pub(super) fn own(&mut self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+    pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + 'static) {
         let handle = self.running.spawn_local(task);
         self.names.insert(handle.id(), name);
     }
 
     /// Waits until a task has ended. Cancel safe.
-    pub(super) async fn any_ended(&mut self) -> Ended {
+    pub(super) async fn any_ended(&mut self) -> TaskEnd {
         match self.running.join_next_with_id().await {
             Some(Ok((id, ()))) => self.ended(id, false),
             Some(Err(error)) => self.ended(error.id(), JoinError::is_panic(&error)),
@@ -35,12 +35,12 @@ impl Tasks {
         }
     }
 
-    fn ended(&mut self, id: Id, in_panic: bool) -> Ended {
-        Ended { name: self.names.remove(&id).unwrap_or("a task"), in_panic }
+    fn ended(&mut self, id: Id, in_panic: bool) -> TaskEnd {
+        TaskEnd { name: self.names.remove(&id).unwrap_or("a task"), in_panic }
     }
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for TaskEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
         f.write_str(if self.in_panic { " panicked" } else { " ended" })
@@ -58,10 +58,10 @@ mod tests {
         let runtime = LocalRuntime::new().expect("a runtime");
         runtime.block_on(async {
             let mut tasks = Tasks::default();
-            tasks.own("the hub", std::future::pending());
-            tasks.own("the source", async {});
+            tasks.spawn("the hub", std::future::pending());
+            tasks.spawn("the source", async {});
             assert_eq!(tasks.any_ended().await.to_string(), "the source ended");
-            tasks.own("an acceptor", async { panic!("a bug") });
+            tasks.spawn("an acceptor", async { panic!("a bug") });
             assert_eq!(tasks.any_ended().await.to_string(), "an acceptor panicked");
         });
     }
