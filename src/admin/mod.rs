@@ -11,8 +11,8 @@
 //! `Origin` is rejected, and so is a `Host` that is neither localhost, nor an IP address, nor in
 //! `admin.hosts`, which stops DNS rebinding.
 
-mod checks;
-mod spares;
+mod readiness;
+mod reserved_descriptors;
 mod status;
 
 use std::cell::RefCell;
@@ -35,8 +35,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::spares::SPARES;
-use self::spares::Spares;
+pub use self::reserved_descriptors::RESERVED_DESCRIPTORS;
+use self::reserved_descriptors::ReservedDescriptors;
 use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
@@ -76,15 +76,15 @@ impl Admin {
     /// Accepts and serves connections until `stop`. The gateway runs it on a thread of its own.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let admin = Rc::new(self);
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let failures = LogLimit::new();
         let listener = Rc::new(listener);
-        let spares = Rc::new(RefCell::new(Spares::default()));
-        spares.borrow_mut().refill(&*listener);
+        let reserved = Rc::new(RefCell::new(ReservedDescriptors::default()));
+        reserved.borrow_mut().refill(&*listener);
         loop {
             // Before accepting, so that connections over the limit wait in the kernel's backlog.
-            let place = tokio::select! {
-                place = Arc::clone(&places).acquire_owned() => place,
+            let permit = tokio::select! {
+                permit = Arc::clone(&permits).acquire_owned() => permit,
                 () = stop.cancelled() => return,
             };
             let accepted = tokio::select! {
@@ -93,18 +93,18 @@ impl Admin {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (admin, spares) = (Rc::clone(&admin), Rc::clone(&spares));
+                    let (admin, reserved) = (Rc::clone(&admin), Rc::clone(&reserved));
                     let listener = Rc::clone(&listener);
                     // Detached: it ends after MAX_AGE at the latest.
                     drop(tokio::task::spawn_local(async move {
                         admin.serve_connection(stream).await;
                         // At once: the descriptor that was just closed is the one to reserve again.
-                        spares.borrow_mut().refill(&*listener);
-                        drop(place);
+                        reserved.borrow_mut().refill(&*listener);
+                        drop(permit);
                     }));
                 }
                 // Closing a reserved descriptor makes room: the next accept succeeds.
-                Err(error) if is_of_files(&error) && spares.borrow_mut().close_one() => {}
+                Err(error) if is_of_files(&error) && reserved.borrow_mut().close_one() => {}
                 Err(error) => {
                     if let Some(held_back) = failures.pass("accept", Instant::now()) {
                         tracing::warn!(%error, held_back, "cannot accept on the admin listener");
@@ -117,7 +117,7 @@ impl Admin {
 
     async fn serve_connection(self: Rc<Self>, stream: TcpStream) {
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let response = self.answer(request.method(), request.uri(), request.headers());
+            let response = self.respond(request.method(), request.uri(), request.headers());
             async move { Ok::<_, Infallible>(response) }
         });
         let connection = http1::Builder::new()
@@ -130,8 +130,8 @@ impl Admin {
         }
     }
 
-    fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {
-        if !self.is_welcome(headers) {
+    fn respond(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        if !self.is_allowed(headers) {
             return text(
                 StatusCode::FORBIDDEN,
                 "403 Forbidden: Host or Origin not allowed; add the host to admin.hosts in \
@@ -145,7 +145,7 @@ impl Admin {
         match uri.path() {
             "/metrics" => self.metrics(),
             "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => checks::answer(&self.health, uri.query().unwrap_or_default()),
+            "/readyz" => readiness::respond(&self.health, uri.query().unwrap_or_default()),
             "/" => status::page(&self.health, &self.urls),
             _ => text(StatusCode::NOT_FOUND, "404 Not Found: use /metrics, /livez or /readyz\n"),
         }
@@ -166,19 +166,19 @@ impl Admin {
 
     /// Whether `Host` and `Origin` are allowed, so that the request does not come from a page of
     /// another origin in an operator's browser.
-    fn is_welcome(&self, headers: &HeaderMap) -> bool {
+    fn is_allowed(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let Some(host) = host.and_then(|host| host.parse::<Authority>().ok()) else {
             return false;
         };
-        self.is_known(host.host())
+        self.is_known_host(host.host())
             && headers.get(ORIGIN).is_none_or(|origin| {
                 let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
                 origin.is_some_and(|origin| origin.authority() == Some(&host))
             })
     }
 
-    fn is_known(&self, host: &str) -> bool {
+    fn is_known_host(&self, host: &str) -> bool {
         let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
         is_address
             || host.eq_ignore_ascii_case("localhost")
@@ -218,7 +218,7 @@ mod tests {
             metrics: Metrics::new().expect("metrics"),
             urls: Vec::new(),
         };
-        for (host, origin, is_welcome) in [
+        for (host, origin, is_allowed) in [
             (Some("localhost:9464"), None, true),
             (Some("127.0.0.1"), None, true),
             (Some("[::1]:9464"), None, true),
@@ -236,7 +236,7 @@ mod tests {
                     headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
                 }
             }
-            assert_eq!(admin.is_welcome(&headers), is_welcome, "{host:?} {origin:?}");
+            assert_eq!(admin.is_allowed(&headers), is_allowed, "{host:?} {origin:?}");
         }
     }
 }

@@ -7,16 +7,16 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The number of admin connections that are served while out of file descriptors.
-pub const SPARES: usize = 4;
+pub const RESERVED_DESCRIPTORS: usize = 4;
 
 /// Open descriptors that only reserve their numbers.
 #[derive(Debug, Default)]
-pub(super) struct Spares(Vec<OwnedFd>);
+pub(super) struct ReservedDescriptors(Vec<OwnedFd>);
 
-impl Spares {
+impl ReservedDescriptors {
     /// Opens the missing descriptors, as duplicates of `any`.
     pub(super) fn refill(&mut self, any: impl AsFd) {
-        while self.0.len() < SPARES {
+        while self.0.len() < RESERVED_DESCRIPTORS {
             match rustix::io::fcntl_dupfd_cloexec(any.as_fd(), 0) {
                 Ok(spare) => self.0.push(spare),
                 // No free descriptor: retried after the next connection.

@@ -13,7 +13,7 @@ use crate::health::{Check, Health, Warning};
 use crate::query;
 
 /// Responds 200 if every check that is not excluded passes, else 503.
-pub(super) fn answer(health: &Health, query: &str) -> Response<Full<Bytes>> {
+pub(super) fn respond(health: &Health, query: &str) -> Response<Full<Bytes>> {
     let query = query::parse(query);
     let is_excluded =
         |check: &str| query.iter().any(|(key, value)| key == "exclude" && value == check);
@@ -44,13 +44,13 @@ mod tests {
 
     use http::StatusCode;
 
-    use super::answer;
+    use super::respond;
     use crate::health::{Health, Trouble};
 
     #[test]
     fn the_gateway_is_ready_while_redis_is_connected_and_it_is_not_draining() {
         let health = Health::default();
-        let status = |query| answer(&health, query).status();
+        let status = |query| respond(&health, query).status();
         assert_eq!(status(""), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(status("exclude=redis"), StatusCode::OK);
         health.set_source_ready(true);
@@ -66,9 +66,9 @@ mod tests {
         health.set_source_ready(true);
         let shortage = Trouble::new("file_descriptors", "256 may be open", SystemTime::now());
         health.set_shortage(Some(shortage));
-        assert_eq!(answer(&health, "").status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(answer(&health, "exclude=descriptors").status(), StatusCode::OK);
+        assert_eq!(respond(&health, "").status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(respond(&health, "exclude=descriptors").status(), StatusCode::OK);
         health.set_shortage(None);
-        assert_eq!(answer(&health, "").status(), StatusCode::OK);
+        assert_eq!(respond(&health, "").status(), StatusCode::OK);
     }
 }
