@@ -36,10 +36,10 @@ use self::sockets::{Inherited, Sockets};
 use self::takeover::Predecessor;
 use crate::config::Settings;
 use crate::hub::{CloseReason, GapReason};
-use crate::metrics::{Metrics, Reasons};
+use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
 use crate::server::files;
-use crate::service::PassingEnd;
+use crate::service::BackendStreamEnd;
 use crate::source::redis::SourceErrorKind;
 
 /// The log target of the listening addresses, which a terminal shows as a banner instead.
@@ -120,8 +120,8 @@ impl Gateway {
 }
 
 fn create_series(metrics: &Metrics) {
-    let ends = PassingEnd::ALL.map(PassingEnd::as_str);
-    metrics.announce_reasons(Reasons {
+    let ends = BackendStreamEnd::ALL.map(BackendStreamEnd::as_str);
+    metrics.create_series(LabelValues {
         gaps: &GapReason::ALL.map(GapReason::as_str),
         streams_closed: &[&CloseReason::ALL.map(CloseReason::as_str)[..], &ends].concat(),
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),

@@ -44,7 +44,7 @@ impl Metrics {
 
     /// Creates the series of these reasons at 0: `rate()` and `increase()` miss the first increment
     /// of a series that starts with it.
-    pub fn announce_reasons(&self, reasons: Reasons<'_>) {
+    pub fn create_series(&self, reasons: LabelValues<'_>) {
         for (counters, reasons) in [
             (&self.0.gaps, reasons.gaps),
             (&self.0.streams_closed, reasons.streams_closed),
@@ -289,7 +289,7 @@ impl Metrics {
 
 /// The label values that are defined by the enums of other modules.
 #[derive(Clone, Copy, Debug)]
-pub struct Reasons<'a> {
+pub struct LabelValues<'a> {
     /// The reasons of gaps.
     pub gaps: &'a [&'a str],
     /// The reasons of closed streams.

@@ -19,7 +19,7 @@ const PROTOCOLS: [&str; 2] = ["h1", "h2"];
 
 /// The metrics of the routes that have a handle, by label.
 #[derive(Default)]
-pub(super) struct Routes(Mutex<HashMap<Box<str>, Weak<RouteMetrics>>>);
+pub(super) struct RouteRegistry(Mutex<HashMap<Box<str>, Weak<RouteMetrics>>>);
 
 /// The metrics of one route. A series is created when it is first recorded; after that, recording
 /// needs no look-up by label.
@@ -32,12 +32,12 @@ pub struct RouteMetrics {
     tunnels: OnceLock<IntGauge>,
     upstream_connections: OnceLock<IntGauge>,
     // The values of further labels in series of this route, needed to remove them.
-    labels: Mutex<Labels>,
+    labels: Mutex<SeriesLabels>,
     all: Metrics,
 }
 
 #[derive(Debug, Default)]
-struct Labels {
+struct SeriesLabels {
     error_kinds: Vec<&'static str>,
     retry_reasons: Vec<&'static str>,
     upstreams: Vec<String>,
@@ -56,7 +56,7 @@ impl Metrics {
     }
 }
 
-impl Routes {
+impl RouteRegistry {
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Weak<RouteMetrics>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,7 +99,7 @@ impl RouteMetrics {
     }
 
     /// A response with this status was sent.
-    pub fn request_answered(&self, status: u16) {
+    pub fn response_sent(&self, status: u16) {
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
         let new = || self.all.0.requests.with_label_values(&[&*self.label, CLASSES[class]]);
         self.requests[class].get_or_init(new).inc();
@@ -203,7 +203,7 @@ impl RouteMetrics {
         self.tunnels.get_or_init(|| self.all.0.tunnels.with_label_values(&[&*self.label]))
     }
 
-    fn labels(&self) -> MutexGuard<'_, Labels> {
+    fn labels(&self) -> MutexGuard<'_, SeriesLabels> {
         self.labels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -273,7 +273,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &second));
         assert_eq!(series(&metrics), 0, "nothing is recorded");
         first.stream_opened("h2");
-        first.request_answered(200);
+        first.response_sent(200);
         first.request_ended(Duration::from_millis(3));
         first.upstream_responded(Duration::from_millis(2));
         first.upstream_connected();
@@ -290,10 +290,10 @@ mod tests {
         drop(second);
         assert_eq!(series(&metrics), 0, "{}", metrics.render().expect("text"));
 
-        metrics.route("/gone").request_answered(404);
+        metrics.route("/gone").response_sent(404);
         assert_eq!(series(&metrics), 0);
         let again = metrics.route("/gone");
-        again.request_answered(404);
+        again.response_sent(404);
         assert_eq!(series(&metrics), 1);
     }
 }

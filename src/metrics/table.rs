@@ -6,7 +6,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use super::route::Routes;
+use super::route::RouteRegistry;
 
 /// The buckets of request and response durations, in seconds.
 const DURATIONS: &[f64] =
@@ -33,7 +33,7 @@ macro_rules! metrics {
         /// The registered metrics.
         pub(super) struct Registered {
             pub(super) registry: Registry,
-            pub(super) routes: Routes,
+            pub(super) routes: RouteRegistry,
             $(pub(super) $field: $kind,)+
         }
 
@@ -45,15 +45,15 @@ macro_rules! metrics {
             pub(super) fn new() -> Result<Self, prometheus::Error> {
                 let registry = Registry::new();
                 $(
-                    let row = Row {
+                    let spec = MetricSpec {
                         name: $name,
                         help: $help,
                         labels: &[$($($label),+)?],
                         bounds: metrics!(@bounds $($bounds)?),
                     };
-                    let $field = register(&registry, $kind::declare(row)?)?;
+                    let $field = register(&registry, $kind::declare(spec)?)?;
                 )+
-                Ok(Self { registry, routes: Routes::default(), $($field),+ })
+                Ok(Self { registry, routes: RouteRegistry::default(), $($field),+ })
             }
         }
     };
@@ -188,7 +188,7 @@ metrics! {
 }
 
 /// A line of the table.
-struct Row<'a> {
+struct MetricSpec<'a> {
     name: &'a str,
     help: &'a str,
     labels: &'a [&'a str],
@@ -197,21 +197,21 @@ struct Row<'a> {
 
 /// A type of metric that can be created from a line of the table.
 trait Declare: Sized {
-    fn declare(row: Row<'_>) -> Result<Self, prometheus::Error>;
+    fn declare(spec: MetricSpec<'_>) -> Result<Self, prometheus::Error>;
 }
 
 /// Implements [`Declare`] for a type without labels and its counterpart with labels.
 macro_rules! kinds {
     ($($single:ident, $labelled:ident, $opts:ident;)+) => {$(
         impl Declare for $single {
-            fn declare(row: Row<'_>) -> Result<Self, prometheus::Error> {
-                $single::with_opts(row.$opts())
+            fn declare(spec: MetricSpec<'_>) -> Result<Self, prometheus::Error> {
+                $single::with_opts(spec.$opts())
             }
         }
 
         impl Declare for $labelled {
-            fn declare(row: Row<'_>) -> Result<Self, prometheus::Error> {
-                $labelled::new(row.$opts(), row.labels)
+            fn declare(spec: MetricSpec<'_>) -> Result<Self, prometheus::Error> {
+                $labelled::new(spec.$opts(), spec.labels)
             }
         }
     )+};
@@ -224,7 +224,7 @@ kinds! {
     Histogram, HistogramVec, histogram_opts;
 }
 
-impl Row<'_> {
+impl MetricSpec<'_> {
     fn opts(&self) -> Opts {
         Opts::new(self.name, self.help)
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::backend_stream::{BackendStream, BackendStreamEnd};
 use super::counted::CountedStream;
-use super::passing::{PassingEnd, PassingStream};
 use super::prologue::Prologue;
 use crate::hub::{CloseReason, Subscriber};
 use crate::metrics::RouteMetrics;
@@ -24,14 +24,14 @@ pub enum ResponseBody {
     /// An event stream of the gateway.
     Stream(StreamBody),
     /// An event stream that the backend writes.
-    Passing(Box<PassingStream>),
+    BackendStream(Box<BackendStream>),
     /// Another body of a backend.
     // Boxed, since the largest variant determines the memory of every event stream.
     Upstream(Box<TimedBody>),
     /// The bytes of a backend after it has switched protocols.
     Tunnel(TunnelBody),
     /// Bytes in memory; `None` once they have been returned.
-    Whole(Option<Bytes>),
+    Bytes(Option<Bytes>),
 }
 
 impl ResponseBody {
@@ -40,18 +40,18 @@ impl ResponseBody {
     }
 
     pub(super) fn empty() -> Self {
-        Self::Whole(None)
+        Self::Bytes(None)
     }
 
-    pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole(Some(bytes.into()))
+    pub(super) fn bytes(bytes: impl Into<Bytes>) -> Self {
+        Self::Bytes(Some(bytes.into()))
     }
 
-    /// Removes the bytes of a [`Self::Whole`] and returns their number: for a response to HEAD.
-    pub(super) fn take_whole(&mut self) -> Option<usize> {
+    /// Removes the bytes of a [`Self::Bytes`] and returns their number: for a response to HEAD.
+    pub(super) fn take_bytes(&mut self) -> Option<usize> {
         match self {
-            Self::Whole(bytes) => bytes.take().map(|bytes| bytes.len()),
-            Self::Stream(_) | Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) => None,
+            Self::Bytes(bytes) => bytes.take().map(|bytes| bytes.len()),
+            Self::Stream(_) | Self::BackendStream(_) | Self::Upstream(_) | Self::Tunnel(_) => None,
         }
     }
 }
@@ -68,32 +68,32 @@ impl Body for ResponseBody {
             Self::Stream(stream) => match stream.poll_next(Form::Text, cx) {
                 Poll::Ready(bytes) => Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data))),
                 Poll::Pending => {
-                    stream.probe_if_asked();
+                    stream.probe_if_requested();
                     Poll::Pending
                 }
             },
-            Self::Passing(stream) => stream.poll_frame(cx),
+            Self::BackendStream(stream) => stream.poll_frame(cx),
             Self::Upstream(timed) => Pin::new(&mut timed.body).poll_frame(cx),
             Self::Tunnel(body) => Pin::new(body).poll_frame(cx),
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Stream(_) | Self::Passing(_) => false,
+            Self::Stream(_) | Self::BackendStream(_) => false,
             Self::Upstream(timed) => timed.body.is_end_stream(),
             Self::Tunnel(body) => body.is_end_stream(),
-            Self::Whole(bytes) => bytes.is_none(),
+            Self::Bytes(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Stream(_) | Self::Passing(_) => SizeHint::default(),
+            Self::Stream(_) | Self::BackendStream(_) => SizeHint::default(),
             Self::Upstream(timed) => timed.body.size_hint(),
             Self::Tunnel(body) => body.size_hint(),
-            Self::Whole(bytes) => {
+            Self::Bytes(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
         }
@@ -111,7 +111,7 @@ impl Frames for ResponseBody {
                 let chunks = ready!(stream.poll_next(Form::Chunk, context));
                 Poll::Ready(chunks.map(|chunks| chunks.map_err(|_told_in_the_metrics| Broken)))
             }
-            Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) | Self::Whole(_) => {
+            Self::BackendStream(_) | Self::Upstream(_) | Self::Tunnel(_) | Self::Bytes(_) => {
                 Poll::Ready(None)
             }
         }
@@ -138,16 +138,17 @@ pub struct TimedBody {
 }
 
 impl TimedBody {
-    /// Records the duration of the request, which began at `began`, when the body is dropped.
-    pub(super) fn time(&mut self, began: Instant, metrics: Arc<RouteMetrics>) {
-        self.timer = Some((began, metrics));
+    /// Records the duration of the request, which arrived at `received_at`, when the body is
+    /// dropped.
+    pub(super) fn time(&mut self, received_at: Instant, metrics: Arc<RouteMetrics>) {
+        self.timer = Some((received_at, metrics));
     }
 }
 
 impl Drop for TimedBody {
     fn drop(&mut self) {
-        if let Some((began, metrics)) = &self.timer {
-            metrics.request_ended(began.elapsed());
+        if let Some((received_at, metrics)) = &self.timer {
+            metrics.request_ended(received_at.elapsed());
         }
     }
 }
@@ -212,7 +213,7 @@ impl StreamBody {
     }
 
     /// Probes if the connection asks for it: over HTTP/1.0, where hyper writes the stream.
-    fn probe_if_asked(&self) {
+    fn probe_if_requested(&self) {
         if self.counted.protocol() == Protocol::Http1 && self.counted.takes_probe() {
             self.probe();
         }
@@ -220,7 +221,7 @@ impl StreamBody {
 
     fn close_reason(&self) -> &'static str {
         let reason = match self.subscriber.close_reason() {
-            _ if self.has_failed => return PassingEnd::BackendFailed.as_str(),
+            _ if self.has_failed => return BackendStreamEnd::BackendFailed.as_str(),
             Some(reason) => reason,
             None if self.counted.is_stalled() => CloseReason::Stalled,
             None => CloseReason::ClientLeft,

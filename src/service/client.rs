@@ -12,7 +12,7 @@ use ipnet::IpNet;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The client's address in a request from the trusted proxy at `proxy`.
-pub(super) fn behind(proxy: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn forwarded_client(proxy: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut last = proxy;
     for address in forwarded(headers) {
@@ -60,7 +60,7 @@ fn node(text: &str) -> Option<IpAddr> {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::behind;
+    use super::forwarded_client;
 
     #[test]
     fn the_client_is_the_last_address_that_is_not_a_trusted_proxy() {
@@ -82,7 +82,11 @@ mod tests {
                 headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
             let proxy = "10.0.0.1".parse().expect("an address");
-            assert_eq!(behind(proxy, &headers, &trusted).to_string(), client, "{fields:?}");
+            assert_eq!(
+                forwarded_client(proxy, &headers, &trusted).to_string(),
+                client,
+                "{fields:?}"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Service;
 #[cfg(debug_assertions)]
-use super::drill;
+use super::panic_injection;
 use crate::server::carrier::{Broken, Frames};
 use crate::server::connection::BodyError;
 use crate::server::contain::contain;
@@ -19,7 +19,7 @@ pub struct ContainedBody<B> {
     body: Option<B>,
     service: Service,
     #[cfg(debug_assertions)]
-    drill: Option<drill::Polls>,
+    polls_left: Option<panic_injection::Polls>,
 }
 
 impl<B> ContainedBody<B> {
@@ -28,22 +28,22 @@ impl<B> ContainedBody<B> {
             body: Some(body),
             service,
             #[cfg(debug_assertions)]
-            drill: None,
+            polls_left: None,
         }
     }
 
     /// Makes the body panic after this number of polls, for tests.
     #[cfg(debug_assertions)]
-    pub(super) fn drilled(self, drill: Option<drill::Polls>) -> Self {
-        Self { drill, ..self }
+    pub(super) fn inject_panic(self, polls_left: Option<panic_injection::Polls>) -> Self {
+        Self { polls_left, ..self }
     }
 
     /// Calls `poll` with the body. `None` if it panics, and at every call after that.
-    fn polled<T>(&mut self, poll: impl FnOnce(&mut B) -> T) -> Option<T> {
+    fn contain_poll<T>(&mut self, poll: impl FnOnce(&mut B) -> T) -> Option<T> {
         let body = self.body.as_mut()?;
         let work = || {
             #[cfg(debug_assertions)]
-            drill::poll(&mut self.drill);
+            panic_injection::poll(&mut self.polls_left);
             poll(body)
         };
         match contain(work) {
@@ -66,7 +66,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for ContainedBody<B>
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.get_mut()
-            .polled(|body| Pin::new(body).poll_frame(cx))
+            .contain_poll(|body| Pin::new(body).poll_frame(cx))
             .unwrap_or_else(|| Poll::Ready(Some(Err("the body has panicked".into()))))
     }
 
@@ -85,7 +85,8 @@ impl<B: Frames> Frames for ContainedBody<B> {
     }
 
     fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        self.polled(|body| body.poll_chunks(context)).unwrap_or(Poll::Ready(Some(Err(Broken))))
+        self.contain_poll(|body| body.poll_chunks(context))
+            .unwrap_or(Poll::Ready(Some(Err(Broken))))
     }
 
     fn note_progress(&self) {
@@ -162,14 +163,14 @@ pub(super) mod tests {
     }
 
     /// A server with one shard, and its hub.
-    struct House {
+    struct TestServer {
         hub: Hub,
         service: Service,
         metrics: Metrics,
         address: SocketAddr,
     }
 
-    impl House {
+    impl TestServer {
         async fn new() -> Self {
             let metrics = Metrics::new().expect("metrics");
             let (hub, mut links) = Hub::new(HubSettings::default(), 1, metrics.clone());
@@ -211,17 +212,17 @@ pub(super) mod tests {
                 metrics: metrics.clone(),
             };
             let listeners = vec![Rc::new(Listener { address, tls: None, proxy_protocol: false })];
-            let (dealing, followed) = (hub.clone(), hub.clone());
-            drop(tokio::task::spawn_local(async move { dealing.run().await }));
+            let (hub_runner, source) = (hub.clone(), hub.clone());
+            drop(tokio::task::spawn_local(async move { hub_runner.run().await }));
             drop(tokio::task::spawn_local(async move { shard.run().await }));
             drop(tokio::task::spawn_local(async move { server.run(accepted, listeners).await }));
             drop(tokio::task::spawn_local(acceptor.run(CancellationToken::new())));
             drop(tokio::task::spawn_local(async move {
                 loop {
-                    for (subscription, _) in followed.wishes().await {
-                        followed.confirm(false, subscription.name.as_str());
+                    for (subscription, _) in source.wishes().await {
+                        source.confirm(false, subscription.name.as_str());
                     }
-                    followed.flush();
+                    source.flush();
                 }
             }));
             Self { hub, service, metrics, address }
@@ -261,8 +262,8 @@ pub(super) mod tests {
     #[test]
     fn a_panic_in_a_handler_fails_only_its_request() {
         run(async {
-            let house = House::new().await;
-            let socket = TcpStream::connect(house.address).await.expect("connected");
+            let server = TestServer::new().await;
+            let socket = TcpStream::connect(server.address).await.expect("connected");
             let (client, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
             drop(tokio::task::spawn_local(connection));
             let get = |path: &str| {
@@ -275,8 +276,8 @@ pub(super) mod tests {
 
             let (failed, _) = client.send_request(get(PANICS), true).expect("sent");
             assert_eq!(failed.await.expect("a response").status(), 500);
-            assert!(house.panics("request"));
-            house.publish("still here");
+            assert!(server.panics("request"));
+            server.publish("still here");
             read_until(&mut stream, "still here").await;
 
             let mut asks = get(PANICS);
@@ -306,14 +307,14 @@ pub(super) mod tests {
     #[test]
     fn a_panic_in_a_body_ends_it_with_an_error() {
         run(async {
-            let house = House::new().await;
-            let body = ContainedBody::new(Panics, house.service.clone());
+            let server = TestServer::new().await;
+            let body = ContainedBody::new(Panics, server.service.clone());
             let mut response = Response::new(body);
             for _ in 0..2 {
                 let frame = response.body_mut().frame().await.expect("an error, not an end");
                 assert!(frame.is_err());
             }
-            assert!(house.panics("body"), "counted once");
+            assert!(server.panics("body"), "counted once");
         });
     }
 }

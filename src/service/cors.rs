@@ -15,8 +15,8 @@ pub(super) fn preflight_of(method: &Method, headers: &HeaderMap) -> Option<Metho
     if *method != Method::OPTIONS || !headers.contains_key(ORIGIN) {
         return None;
     }
-    let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
-    Method::from_bytes(asked.as_bytes()).ok()
+    let method = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+    Method::from_bytes(method.as_bytes()).ok()
 }
 
 /// The response to a preflight: the methods and headers of event streams, cached for a day. For an

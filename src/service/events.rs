@@ -5,9 +5,9 @@ use std::rc::Rc;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 
-use super::asked::Asked;
 use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
+use super::request_info::RequestInfo;
 use super::{Service, cors};
 use crate::hub::{Beginning, LastSeen, StreamRequest};
 use crate::query;
@@ -32,12 +32,12 @@ pub(super) fn open<B>(
     route: &Route,
     channels: &Channels,
     parameters: &Parameters,
-    (request, asked): (&Request<B>, &Asked),
+    (request, info): (&Request<B>, &RequestInfo),
     connection: Rc<ConnectionState>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let method = request.method();
-    if asked.preflight.is_some() {
-        return Ok(cors::preflight(&route.settings.cors, asked.origin.as_ref()));
+    if info.preflight.is_some() {
+        return Ok(cors::preflight(&route.settings.cors, info.origin.as_ref()));
     }
     if !STREAM_METHODS.contains(method) {
         return Err(Rejection::Method(STREAM_METHODS.into()));

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-use super::asked::Asked;
 use super::body::{ResponseBody, StreamBody};
 use super::events::EVENT_STREAM;
 use super::prologue::Prologue;
 use super::rejection::Rejection;
-use super::{Service, passing};
+use super::request_info::RequestInfo;
+use super::{Service, backend_stream};
 use crate::event::InvalidChannelName;
 use crate::grip::instruct::{HeldChannel, Hold, InstructError, KeepAlive};
 use crate::hub::{Beginning, LastSeen, StreamRequest, StreamSettings};
@@ -55,11 +55,11 @@ impl HandoverError {
 }
 
 /// The request and the route of a handover.
-pub(super) struct Handing<'a> {
+pub(super) struct HandoverContext<'a> {
     pub(super) service: &'a Service,
     pub(super) route: &'a Route,
     pub(super) handover: &'a Handover,
-    pub(super) asked: &'a Asked,
+    pub(super) info: &'a RequestInfo,
     pub(super) last_event_id: Option<Vec<u8>>,
     pub(super) is_told_position: bool,
 }
@@ -69,12 +69,13 @@ pub(super) struct Handing<'a> {
 /// # Errors
 /// The backend's GRIP headers are not valid for the route, or the gateway is draining.
 pub(super) fn hold(
-    handing: Handing<'_>,
+    context: HandoverContext<'_>,
     mut response: Response<UpstreamBody>,
     hold: Hold,
     connection: Rc<ConnectionState>,
 ) -> Result<Response<ResponseBody>, Rejection> {
-    let Handing { service, route, handover, asked, last_event_id, is_told_position } = handing;
+    let HandoverContext { service, route, handover, info, last_event_id, is_told_position } =
+        context;
     let Hold { channels, keep_alive, status } = hold;
     if let Some(status) = status {
         *response.status_mut() = status;
@@ -88,7 +89,7 @@ pub(super) fn hold(
         });
         return Ok(response.map(ResponseBody::upstream));
     }
-    if passing::is_encoded(response.headers()) {
+    if backend_stream::is_encoded(response.headers()) {
         return Err(Rejection::Handover(HandoverError::Encoded));
     }
     let names = channels.iter().map(|channel| channel.name.as_str());
@@ -104,11 +105,11 @@ pub(super) fn hold(
             tracing::warn!(route = route_name, hint, held_back, "{MESSAGE}");
         });
     }
-    open_up(response.headers_mut());
-    if asked.method == Method::HEAD {
+    make_open_ended(response.headers_mut());
+    if info.method == Method::HEAD {
         return Ok(response.map(ResponseBody::upstream));
     }
-    let settings = kept_alive(handover.channels.stream(), keep_alive);
+    let settings = with_keep_alive(handover.channels.stream(), keep_alive);
     let retry = settings.retry;
     let subscriber = service.shard().subscribe(StreamRequest {
         topics,
@@ -116,7 +117,7 @@ pub(super) fn hold(
         prefix_bytes: handover.channels.prefix_bytes(),
         history: handover.channels.history(),
         // `prev-id` of a channel takes precedence over the client's Last-Event-ID.
-        last_seen: LastSeen { id: last_event_id, told: told(channels) },
+        last_seen: LastSeen { id: last_event_id, told: prev_ids(channels) },
         begins: Beginning { is_continued: true, is_told_position },
         cut: connection.cut_for_current_request(),
     });
@@ -133,18 +134,18 @@ fn may_have_a_body(status: StatusCode) -> bool {
 }
 
 /// Turns the header of a complete response into that of an event stream.
-fn open_up(headers: &mut HeaderMap) {
+fn make_open_ended(headers: &mut HeaderMap) {
     headers.remove(CONTENT_LENGTH);
     let or_insert = |headers: &mut HeaderMap, name, value| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
     or_insert(headers, CONTENT_TYPE, EVENT_STREAM);
     or_insert(headers, CACHE_CONTROL, "no-store");
-    passing::forbid_buffering(headers);
+    backend_stream::forbid_buffering(headers);
 }
 
 /// The route's settings with the backend's `Grip-Keep-Alive`.
-fn kept_alive(
+fn with_keep_alive(
     settings: &Arc<StreamSettings>,
     keep_alive: Option<KeepAlive>,
 ) -> Arc<StreamSettings> {
@@ -158,21 +159,21 @@ fn kept_alive(
 }
 
 /// The `prev-id` of each channel: the newest event that the backend's body accounts for.
-fn told(channels: Vec<HeldChannel>) -> Vec<Option<String>> {
+fn prev_ids(channels: Vec<HeldChannel>) -> Vec<Option<String>> {
     // Without duplicates, as the topics.
-    let mut told: Vec<HeldChannel> = Vec::with_capacity(channels.len());
+    let mut unique: Vec<HeldChannel> = Vec::with_capacity(channels.len());
     for channel in channels {
-        match told.iter_mut().find(|known| known.name == channel.name) {
+        match unique.iter_mut().find(|known| known.name == channel.name) {
             Some(known) => known.prev_id = known.prev_id.take().or(channel.prev_id),
-            None => told.push(channel),
+            None => unique.push(channel),
         }
     }
-    told.into_iter().map(|channel| channel.prev_id).collect()
+    unique.into_iter().map(|channel| channel.prev_id).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HeldChannel, told};
+    use super::{HeldChannel, prev_ids};
 
     #[test]
     fn the_first_prev_id_of_a_repeated_channel_is_used() {
@@ -186,7 +187,7 @@ mod tests {
                 let prev_id = Some(id.to_owned()).filter(|id| !id.is_empty());
                 HeldChannel { name: name.to_owned(), prev_id }
             };
-            let ids = told(channels.iter().map(channel).collect());
+            let ids = prev_ids(channels.iter().map(channel).collect());
             assert_eq!(ids.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
         }
     }

@@ -2,25 +2,25 @@
 //!
 //! Owns the limits of requests, the choice of the route and all error responses ([`rejection`]).
 //! Does not know sockets or Redis. A request goes to an event stream ([`events`]), a backend
-//! ([`mod@backend`]) or the demo page.
+//! ([`proxy_handler`]) or the demo page.
 
-mod asked;
-mod backend;
+mod backend_stream;
 mod body;
 mod client;
 mod contained;
 mod cors;
 mod counted;
 mod demo;
-#[cfg(debug_assertions)]
-mod drill;
 mod events;
 mod handover;
 mod html;
-mod last_hop;
-mod passing;
+mod max_forwards;
+#[cfg(debug_assertions)]
+mod panic_injection;
 mod prologue;
+mod proxy_handler;
 mod rejection;
+mod request_info;
 mod screening;
 mod start_page;
 
@@ -31,9 +31,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use backend_stream::{BackendStream, BackendStreamEnd};
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
-pub use passing::{PassingEnd, PassingStream};
 
 use crate::server::request_body::RequestBody;
 use http::header::CONTENT_LENGTH;
@@ -41,10 +41,10 @@ use http::{HeaderValue, Method, Request, Response};
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use self::asked::Asked;
-use self::backend::Backend;
 use self::counted::CountedStream;
+use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
+use self::request_info::RequestInfo;
 use crate::event::Topic;
 use crate::health::Health;
 use crate::hub::Shard;
@@ -59,12 +59,12 @@ use crate::server::upload_memory::UploadMemory;
 
 /// Handles the requests of one shard. A cheap handle.
 #[derive(Clone)]
-pub struct Service(Rc<Inner>);
+pub struct Service(Rc<ServiceShared>);
 
-struct Inner {
+struct ServiceShared {
     requests: RefCell<Rc<RequestSettings>>,
     clients: Clients,
-    routes: RefCell<Rc<Routes>>,
+    routes: RefCell<Rc<RouteTable>>,
     shard: Shard,
     // The embedded bus, which the demo page publishes to; `None` if the source is Redis.
     bus: Option<SocketAddr>,
@@ -100,19 +100,23 @@ impl Default for RequestSettings {
 impl RequestSettings {
     fn client_of<B>(&self, request: &Request<B>, connection: &ConnectionState) -> IpAddr {
         if connection.is_trusted_proxy() {
-            return client::behind(connection.client(), request.headers(), &self.trusted_proxies);
+            return client::forwarded_client(
+                connection.client(),
+                request.headers(),
+                &self.trusted_proxies,
+            );
         }
         connection.client()
     }
 }
 
 /// The routes, with this shard's metrics and backends for them.
-struct Routes {
+struct RouteTable {
     router: Arc<Router>,
     // In the order of the routes.
     metrics: Vec<Arc<RouteMetrics>>,
     // By the indexes of their routes.
-    backends: HashMap<usize, Backend>,
+    backends: HashMap<usize, ProxyHandler>,
 }
 
 impl Service {
@@ -126,13 +130,22 @@ impl Service {
         metrics: Metrics,
         memory: UploadMemory,
     ) -> Self {
-        let routes = Routes::new(router, None, &metrics, &health, &memory);
+        let routes = RouteTable::new(router, None, &metrics, &health, &memory);
         let routes = RefCell::new(Rc::new(routes));
         let requests = RefCell::new(Rc::new(requests));
         let unrouted = metrics.route("");
-        let inner =
-            Inner { requests, clients, routes, shard, bus, health, metrics, memory, unrouted };
-        Self(Rc::new(inner))
+        let shared = ServiceShared {
+            requests,
+            clients,
+            routes,
+            shard,
+            bus,
+            health,
+            metrics,
+            memory,
+            unrouted,
+        };
+        Self(Rc::new(shared))
     }
 
     /// Uses `router` and `requests` for new requests; running ones continue with the old.
@@ -141,11 +154,11 @@ impl Service {
         self.0.requests.replace(Rc::new(requests));
         let before = self.routes();
         let routes =
-            Routes::new(router, Some(&before), self.metrics(), self.health(), &self.0.memory);
+            RouteTable::new(router, Some(&before), self.metrics(), self.health(), &self.0.memory);
         self.0.routes.replace(Rc::new(routes));
     }
 
-    fn routes(&self) -> Rc<Routes> {
+    fn routes(&self) -> Rc<RouteTable> {
         Rc::clone(&self.0.routes.borrow())
     }
 
@@ -172,21 +185,21 @@ impl Service {
     async fn respond(
         &self,
         request: Request<RequestBody>,
-        asked: &Asked,
+        info: &RequestInfo,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
         #[cfg(test)]
         assert_ne!(request.uri().path(), contained::tests::PANICS);
         let routes = self.routes();
         let found = self.limit(&request, &connection);
-        let mut response = match found.and_then(|()| routes.find(&request, asked)) {
+        let mut response = match found.and_then(|()| routes.find(&request, info)) {
             Ok((route, parameters)) => {
                 let backend = routes.backends.get(&route.place);
-                self.follow((route, backend), &parameters, request, asked, connection).await
+                self.dispatch((route, backend), &parameters, request, info, connection).await
             }
-            Err(rejection) => self.reject(&self.0.unrouted, &rejection, asked),
+            Err(rejection) => self.reject(&self.0.unrouted, &rejection, info),
         };
-        if asked.method == Method::HEAD {
+        if info.method == Method::HEAD {
             remove_body(&mut response);
         }
         response
@@ -228,27 +241,27 @@ impl Service {
         if may { Ok(()) } else { Err(Rejection::NewChannels) }
     }
 
-    async fn follow(
+    async fn dispatch(
         &self,
-        (route, backend): (&Route, Option<&Backend>),
+        (route, backend): (&Route, Option<&ProxyHandler>),
         parameters: &Parameters,
         request: Request<RequestBody>,
-        asked: &Asked,
+        info: &RequestInfo,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
         let metrics = self.metrics_of(route);
-        let is_local = connection.client().is_loopback();
-        let answer = if let Some(channels) = &route.channels {
-            events::open(self, route, channels, parameters, (&request, asked), connection)
+        let is_loopback = connection.client().is_loopback();
+        let result = if let Some(channels) = &route.channels {
+            events::open(self, route, channels, parameters, (&request, info), connection)
         } else if let Some(backend) = backend {
-            backend.answer((self, route), request, asked, connection).await
+            backend.respond((self, route), request, info, connection).await
         } else {
-            demo::answer(self.0.bus, request).await
+            demo::respond(self.0.bus, request).await
         };
-        let mut response = match answer {
+        let mut response = match result {
             Ok(response) => {
-                metrics.request_answered(response.status().as_u16());
-                time(asked.began, metrics, response)
+                metrics.response_sent(response.status().as_u16());
+                time(info.received_at, metrics, response)
             }
             Err(rejection) => {
                 if let Rejection::Handover(error) = &rejection {
@@ -257,15 +270,15 @@ impl Service {
                         tracing::warn!(route, %error, held_back, "handover failed");
                     });
                 }
-                let rejected = self.reject(&metrics, &rejection, asked);
-                match start_page::is_meant(&rejection, asked, is_local) {
+                let rejected = self.reject(&metrics, &rejection, info);
+                match start_page::applies(&rejection, info, is_loopback) {
                     true => start_page::page(),
                     false => rejected,
                 }
             }
         };
-        if asked.preflight.is_none() && route.channels.is_some() {
-            cors::allow(&route.settings.cors, asked.origin.as_ref(), response.headers_mut());
+        if info.preflight.is_none() && route.channels.is_some() {
+            cors::allow(&route.settings.cors, info.origin.as_ref(), response.headers_mut());
         }
         response
     }
@@ -278,7 +291,7 @@ impl Service {
         &self,
         metrics: &RouteMetrics,
         rejection: &Rejection,
-        asked: &Asked,
+        info: &RequestInfo,
     ) -> Response<ResponseBody> {
         let label = metrics.label();
         match rejection {
@@ -287,7 +300,7 @@ impl Service {
             }
             Rejection::Upstream(error) => {
                 if let Some(held_back) = error.held_back() {
-                    let (method, path, kind) = (&asked.method, asked.path(), error.kind());
+                    let (method, path, kind) = (&info.method, info.path(), error.kind());
                     tracing::warn!(
                         route = label, %method, path, kind, %error, held_back,
                         "the backend did not respond"
@@ -297,17 +310,17 @@ impl Service {
             _ => {}
         }
         self.metrics().request_rejected(rejection.as_str());
-        if rejection.is_come_back(asked) {
+        if rejection.ends_with_retry(info) {
             self.metrics().stream_sent_away(rejection.cause());
         }
-        let response = rejection.response(asked);
-        metrics.request_answered(response.status().as_u16());
-        metrics.request_ended(asked.began.elapsed());
+        let response = rejection.response(info);
+        metrics.response_sent(response.status().as_u16());
+        metrics.request_ended(info.received_at.elapsed());
         response
     }
 }
 
-impl Routes {
+impl RouteTable {
     /// The routes of `router`. Backends of `before` with the same settings are kept, with their
     /// connections.
     fn new(
@@ -318,7 +331,9 @@ impl Routes {
         memory: &UploadMemory,
     ) -> Self {
         let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
-        for proxy in before.iter().flat_map(|before| before.backends.values()).map(Backend::proxy) {
+        for proxy in
+            before.iter().flat_map(|before| before.backends.values()).map(ProxyHandler::proxy)
+        {
             kept.entry(proxy.route()).or_default().push(proxy);
         }
         let kept = |settings: &ProxySettings, path: &str| {
@@ -336,7 +351,7 @@ impl Routes {
                     let (health, memory) = (health.clone(), memory.clone());
                     let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
                     let proxy = kept(settings, &route.settings.path).unwrap_or_else(new);
-                    Some((route.place, Backend::new(proxy, route)))
+                    Some((route.place, ProxyHandler::new(proxy, route)))
                 }
                 Target::Events(_) | Target::Demo => None,
             })
@@ -347,15 +362,15 @@ impl Routes {
     fn find<B>(
         &self,
         request: &Request<B>,
-        asked: &Asked,
+        info: &RequestInfo,
     ) -> Result<(&Route, Parameters), Rejection> {
         let is_websocket = proxy::is_extended_connect(request);
-        if asked.method == Method::CONNECT && !is_websocket {
+        if info.method == Method::CONNECT && !is_websocket {
             // This is not a forward proxy.
             return Err(Rejection::Method(Vec::new()));
         }
         // Routes match an extended CONNECT (RFC 8441) as the GET that it is over HTTP/1.1.
-        let method = if is_websocket { &Method::GET } else { &asked.method };
+        let method = if is_websocket { &Method::GET } else { &info.method };
         screening::tunnel(request)?;
         screening::scheme(request)?;
         let host = screening::host(request)?;
@@ -364,7 +379,7 @@ impl Routes {
         if !path.starts_with('/') {
             return Err(Rejection::Path);
         }
-        match self.router.find(host.as_deref(), path, method, asked.preflight.as_ref()) {
+        match self.router.find(host.as_deref(), path, method, info.preflight.as_ref()) {
             Matched::Route(route, parameters) => Ok((route, parameters)),
             Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
             Matched::NotFound => Err(Rejection::NotFound),
@@ -382,29 +397,29 @@ impl Handler for Service {
     ) -> impl Future<Output = Response<Self::Body>> + 'static {
         let service = self.clone();
         async move {
-            let asked = Asked::by(&request);
+            let info = RequestInfo::new(&request);
             #[cfg(debug_assertions)]
-            let drill = drill::polls_of_body(&request);
+            let polls = panic_injection::polls_of_body(&request);
             let responding = async {
                 #[cfg(debug_assertions)]
-                drill::panic_at(&request);
-                service.respond(request, &asked, connection).await
+                panic_injection::panic_at(&request);
+                service.respond(request, &info, connection).await
             };
             let response = Contained::new(responding).await.unwrap_or_else(|_panicked| {
                 service.metrics().panicked("request");
-                service.reject(&service.0.unrouted, &Rejection::Panicked, &asked)
+                service.reject(&service.0.unrouted, &Rejection::Panicked, &info)
             });
             let response = response.map(|body| ContainedBody::new(body, service));
             #[cfg(debug_assertions)]
-            let response = response.map(|body| body.drilled(drill));
+            let response = response.map(|body| body.inject_panic(polls));
             response
         }
     }
 
     fn refuse(&self, head: &Request<()>, why: Unfit) -> Response<Self::Body> {
-        let asked = Asked::by(head);
-        let mut response = self.reject(&self.0.unrouted, &why.into(), &asked);
-        if asked.method == Method::HEAD {
+        let info = RequestInfo::new(head);
+        let mut response = self.reject(&self.0.unrouted, &why.into(), &info);
+        if info.method == Method::HEAD {
             remove_body(&mut response);
         }
         response.map(|body| ContainedBody::new(body, self.clone()))
@@ -413,13 +428,13 @@ impl Handler for Service {
 
 /// Records the duration of the request: at the end of a backend's body, or now.
 fn time(
-    began: Instant,
+    received_at: Instant,
     metrics: Arc<RouteMetrics>,
     mut response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
     match response.body_mut() {
-        ResponseBody::Upstream(body) => body.time(began, metrics),
-        _ => metrics.request_ended(began.elapsed()),
+        ResponseBody::Upstream(body) => body.time(received_at, metrics),
+        _ => metrics.request_ended(received_at.elapsed()),
     }
     response
 }
@@ -427,7 +442,7 @@ fn time(
 /// Removes the body of a response to HEAD and keeps its Content-Length (RFC 9110, section 9.3.2).
 /// Over HTTP/1.1 hyper does this, too.
 fn remove_body(response: &mut Response<ResponseBody>) {
-    if let Some(length) = response.body_mut().take_whole() {
+    if let Some(length) = response.body_mut().take_bytes() {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }

@@ -10,9 +10,9 @@ use bytes::BytesMut;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
-use super::asked::Asked;
 use super::body::ResponseBody;
 use super::handover::HandoverError;
+use super::request_info::RequestInfo;
 use crate::event::InvalidChannelName;
 use crate::hub::jittered;
 use crate::proxy::{Fault, ProxyError};
@@ -23,7 +23,7 @@ use crate::sse::frame::Form;
 
 /// The `retry:` of a stream that is temporarily not available; jittered up to twice this. Also the
 /// value of Retry-After.
-const COME_BACK: Duration = Duration::from_secs(3);
+const RETRY: Duration = Duration::from_secs(3);
 
 /// Why a request is rejected. The text is for the client; [`Rejection::message`] completes some
 /// with facts about the request.
@@ -133,7 +133,7 @@ impl Rejection {
     }
 
     /// Whether the error is temporary, so that a retry of the same request may succeed.
-    fn will_pass(&self) -> bool {
+    fn is_temporary(&self) -> bool {
         match self {
             Self::Draining | Self::Handover(_) | Self::Panicked => true,
             Self::NewChannels | Self::Rate => true,
@@ -143,8 +143,8 @@ impl Rejection {
     }
 
     /// Whether the response is a stream that ends at once, so that the client reconnects.
-    pub(super) fn is_come_back(&self, asked: &Asked) -> bool {
-        self.will_pass() && asked.is_for_a_stream()
+    pub(super) fn ends_with_retry(&self, info: &RequestInfo) -> bool {
+        self.is_temporary() && info.is_from_event_source()
     }
 
     /// The label value of `ssegate_streams_sent_away_total`: for a backend, the kind of its error.
@@ -165,15 +165,15 @@ impl Rejection {
     }
 
     /// The error message for the client.
-    fn message(&self, asked: &Asked) -> String {
+    fn message(&self, info: &RequestInfo) -> String {
         match self {
             // Only the path is repeated: the query may contain secrets.
-            Self::NotFound => format!("no route matches {}", asked.path()),
+            Self::NotFound => format!("no route matches {}", info.path()),
             Self::Method(methods) if methods.is_empty() => {
-                format!("{} is not supported: this is not a forward proxy", asked.method)
+                format!("{} is not supported: this is not a forward proxy", info.method)
             }
             Self::Method(methods) => {
-                format!("{} is not allowed here; use {}", asked.method, list(methods))
+                format!("{} is not allowed here; use {}", info.method, list(methods))
             }
             other => other.to_string(),
         }
@@ -197,31 +197,31 @@ impl Rejection {
     }
 
     /// The response, as an event stream, JSON or text.
-    pub(super) fn response(&self, asked: &Asked) -> Response<ResponseBody> {
-        if self.is_come_back(asked) {
-            return come_back(self);
+    pub(super) fn response(&self, info: &RequestInfo) -> Response<ResponseBody> {
+        if self.ends_with_retry(info) {
+            return stream_with_retry(self);
         }
         let status = self.status();
-        let (kind, body) = if asked.accepts_json {
-            let error = self.message(asked);
+        let (kind, body) = if info.accepts_json {
+            let error = self.message(info);
             let body = serde_json::json!({"status": status.as_u16(), "error": error});
             ("application/json", format!("{body}\n"))
         } else {
             let hint = self.hint().map(|hint| format!("\n{hint}")).unwrap_or_default();
-            ("text/plain; charset=utf-8", format!("{status}: {}{hint}\n", self.message(asked)))
+            ("text/plain; charset=utf-8", format!("{status}: {}{hint}\n", self.message(info)))
         };
-        let mut response = Response::new(ResponseBody::whole(body));
+        let mut response = Response::new(ResponseBody::bytes(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         // HTTP/2 frames requests unambiguously, so its connection stays open.
-        let is_ambiguous = self.is_ambiguous() || asked.method == Method::CONNECT;
-        if is_ambiguous && asked.version < Version::HTTP_2 {
+        let is_ambiguous = self.is_ambiguous() || info.method == Method::CONNECT;
+        if is_ambiguous && info.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(RETRY_AFTER, HeaderValue::from(COME_BACK.as_secs()));
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
         }
         if let Self::Method(methods) = self
             && let Ok(allow) = HeaderValue::from_str(&list(methods))
@@ -238,10 +238,10 @@ fn list(methods: &[Method]) -> String {
 
 /// A stream that ends at once, with the reason in a comment and a `retry:`. These are lines without
 /// an empty line after them, since some clients dispatch an event for a block without data.
-fn come_back(reason: &Rejection) -> Response<ResponseBody> {
+fn stream_with_retry(reason: &Rejection) -> Response<ResponseBody> {
     let mut lines = BytesMut::new();
     // The texts of temporary errors contain nothing from a client or backend.
     encode::reason(&reason.to_string()).put(Form::Text, &mut lines);
-    encode::retry(jittered(COME_BACK)).put(Form::Text, &mut lines);
-    super::events::stream_response(ResponseBody::whole(lines))
+    encode::retry(jittered(RETRY)).put(Form::Text, &mut lines);
+    super::events::stream_response(ResponseBody::bytes(lines))
 }

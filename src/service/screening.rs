@@ -68,7 +68,7 @@ pub(super) fn host<B>(request: &Request<B>) -> Result<Option<Cow<'_, str>>, Reje
         return Ok(Some(Cow::Borrowed(name)));
     }
     let authority: Authority = host.parse().map_err(|_invalid| Rejection::Host)?;
-    if is_unequivocal(&authority) {
+    if is_unambiguous(&authority) {
         Ok(Some(Cow::Owned(authority.host().to_ascii_lowercase())))
     } else {
         Err(Rejection::Host)
@@ -78,7 +78,7 @@ pub(super) fn host<B>(request: &Request<B>) -> Result<Option<Cow<'_, str>>, Reje
 /// Whether all parsers read the same: a name or address, and at most one valid port. User
 /// information is not allowed, nor is a comma, which would make two hosts where Host values are
 /// joined.
-fn is_unequivocal(authority: &Authority) -> bool {
+fn is_unambiguous(authority: &Authority) -> bool {
     let (text, host) = (authority.as_str(), authority.host());
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),

@@ -9,25 +9,25 @@ use http::header::{FORWARDED, HOST, VIA};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
-use super::asked::Asked;
 use super::body::ResponseBody;
 use super::html;
 use super::rejection::Rejection;
+use super::request_info::RequestInfo;
 
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
 /// Whether the host of the request is this machine, and the request was not forwarded. HTTP/1.0
 /// counts as forwarded: browsers do not use it, but nginx does by default.
-pub(super) fn is_of_this_machine<B>(request: &Request<B>) -> bool {
+pub(super) fn is_local_host<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let header = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
     let authority = request.uri().authority().cloned().or(header);
-    let is_local = authority.is_some_and(|authority| {
+    let is_local_host = authority.is_some_and(|authority| {
         let host = authority.host().trim_matches(['[', ']']).to_ascii_lowercase();
         ["localhost", "127.0.0.1", "::1"].contains(&host.as_str())
     });
-    is_local && request.version() > Version::HTTP_10 && !is_forwarded(headers)
+    is_local_host && request.version() > Version::HTTP_10 && !is_forwarded(headers)
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {
@@ -39,10 +39,10 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
 
 /// Whether to respond with this page: a local browser requests a page, and connecting to the
 /// backend failed.
-pub(super) fn is_meant(rejection: &Rejection, asked: &Asked, is_local: bool) -> bool {
-    let is_page = asked.method == Method::GET && asked.accepts_page && asked.is_of_this_machine;
+pub(super) fn applies(rejection: &Rejection, info: &RequestInfo, is_loopback: bool) -> bool {
+    let is_page = info.method == Method::GET && info.accepts_html && info.is_local_host;
     let is_down = matches!(rejection, Rejection::Upstream(error) if error.kind() == "connect");
-    is_local && is_page && is_down
+    is_loopback && is_page && is_down
 }
 
 /// Says how to set the backend, and what works without one.
@@ -73,7 +73,7 @@ pub(super) fn page() -> Response<ResponseBody> {
 mod tests {
     use http::{Request, Version};
 
-    use super::is_of_this_machine;
+    use super::is_local_host;
 
     #[test]
     fn only_direct_requests_to_this_machine_are_local() {
@@ -93,10 +93,10 @@ mod tests {
                 request = request.header(name, "x");
             }
             let request = request.body(()).expect("a request");
-            assert_eq!(is_of_this_machine(&request), expected, "{host} {header:?}");
+            assert_eq!(is_local_host(&request), expected, "{host} {header:?}");
         }
         // What nginx sends with a bare `proxy_pass`.
         let request = Request::get("/").version(Version::HTTP_10).header("host", "127.0.0.1:8080");
-        assert!(!is_of_this_machine(&request.body(()).expect("a request")));
+        assert!(!is_local_host(&request.body(()).expect("a request")));
     }
 }

@@ -32,7 +32,7 @@ const POLICY: &str = "default-src 'self'; style-src 'unsafe-inline'; script-src 
     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Serves the page and its form.
-pub(super) async fn answer(
+pub(super) async fn respond(
     bus: Option<SocketAddr>,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Rejection> {
@@ -66,7 +66,7 @@ where
     };
     match tokio::time::timeout(PUBLISH_TIMEOUT, publishing).await {
         Ok(Ok(receivers)) => {
-            let mut response = Response::new(ResponseBody::whole(format!("{receivers}\n")));
+            let mut response = Response::new(ResponseBody::bytes(format!("{receivers}\n")));
             *response.status_mut() = StatusCode::OK;
             Ok(response)
         }

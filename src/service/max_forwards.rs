@@ -47,7 +47,7 @@ fn number(value: &HeaderValue) -> Option<u64> {
 ///
 /// # Errors
 /// The request is a TRACE.
-pub(super) fn answer(method: &Method, route: &Route) -> Result<Response<ResponseBody>, Rejection> {
+pub(super) fn respond(method: &Method, route: &Route) -> Result<Response<ResponseBody>, Rejection> {
     let methods = &route.settings.methods;
     let methods = if methods.is_empty() { METHODS.to_vec() } else { methods.clone() };
     if *method == Method::TRACE {

@@ -30,14 +30,14 @@ const MAX_PIECE: usize = 16 << 10;
 
 /// How the backend ended such a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PassingEnd {
+pub enum BackendStreamEnd {
     /// With a complete body.
     Backend,
     /// With an error, before the end of the body.
     BackendFailed,
 }
 
-impl PassingEnd {
+impl BackendStreamEnd {
     /// All values, so that the metric shows each from the start.
     pub const ALL: [Self; 2] = [Self::Backend, Self::BackendFailed];
 
@@ -72,7 +72,7 @@ pub(super) fn forbid_buffering(headers: &mut HeaderMap) {
 
 /// A backend's event stream. Counts the stream as closed when it is dropped.
 #[derive(Debug)]
-pub struct PassingStream {
+pub struct BackendStream {
     body: UpstreamBody,
     // `None` if no comment may be inserted.
     interjector: Option<Interjector>,
@@ -80,14 +80,14 @@ pub struct PassingStream {
     rest: Bytes,
     // Returned after `rest`.
     trailers: Option<HeaderMap>,
-    end: Option<PassingEnd>,
-    state: Rc<State>,
+    end: Option<BackendStreamEnd>,
+    state: Rc<BackendStreamState>,
     shard: Shard,
     counted: CountedStream,
     _watch: WatchGuard,
 }
 
-impl PassingStream {
+impl BackendStream {
     /// Relays `body`, with a comment when it was quiet for `keep_alive`. `cut` aborts the request.
     pub(super) fn new(
         mut body: UpstreamBody,
@@ -104,7 +104,7 @@ impl PassingStream {
         let has_room = !is_encoded(headers) && !headers.contains_key(CONTENT_LENGTH);
         let keep_alive = keep_alive.filter(|_| has_room);
         let now = Instant::now();
-        let state = Rc::new(State {
+        let state = Rc::new(BackendStreamState {
             keep_alive,
             write_timeout,
             is_watched,
@@ -138,7 +138,7 @@ impl PassingStream {
         loop {
             if !self.rest.is_empty() {
                 let piece = self.rest.split_to(self.rest.len().min(MAX_PIECE));
-                return Poll::Ready(Some(Ok(Frame::data(self.handed_over(piece)))));
+                return Poll::Ready(Some(Ok(Frame::data(self.record_write(piece)))));
             }
             if let Some(trailers) = self.trailers.take() {
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
@@ -149,20 +149,20 @@ impl PassingStream {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.take(frame),
                 Poll::Ready(Some(Err(error))) => {
-                    self.end = Some(PassingEnd::BackendFailed);
+                    self.end = Some(BackendStreamEnd::BackendFailed);
                     return Poll::Ready(Some(Err(error)));
                 }
                 Poll::Ready(None) => {
                     self.rest =
                         self.interjector.as_mut().map(Interjector::finish).unwrap_or_default();
-                    self.end = Some(PassingEnd::Backend);
+                    self.end = Some(BackendStreamEnd::Backend);
                 }
                 Poll::Pending => {
                     if self.counted.takes_probe() {
                         self.state.is_quiet.set(true);
                     }
                     if let Some(comment) = self.due_comment() {
-                        return Poll::Ready(Some(Ok(Frame::data(self.handed_over(comment)))));
+                        return Poll::Ready(Some(Ok(Frame::data(self.record_write(comment)))));
                     }
                     self.state.wait(cx);
                     return Poll::Pending;
@@ -192,9 +192,9 @@ impl PassingStream {
         self.state.is_draining.get() && is_whole
     }
 
-    fn handed_over(&self, piece: Bytes) -> Bytes {
+    fn record_write(&self, piece: Bytes) -> Bytes {
         self.shard.metrics().stream_bytes_sent(piece.len());
-        self.state.handed_over(Instant::now());
+        self.state.record_write(Instant::now());
         piece
     }
 
@@ -209,14 +209,14 @@ impl PassingStream {
     }
 }
 
-impl Drop for PassingStream {
+impl Drop for BackendStream {
     fn drop(&mut self) {
         self.counted.close(self.close_reason());
     }
 }
 
 /// The part of the stream that the shard's timer sees.
-struct State {
+struct BackendStreamState {
     keep_alive: Option<Duration>,
     write_timeout: Duration,
     // Whether the write timeout is enforced here.
@@ -232,8 +232,8 @@ struct State {
     cut: Box<dyn Fn()>,
 }
 
-impl State {
-    fn handed_over(&self, now: Instant) {
+impl BackendStreamState {
+    fn record_write(&self, now: Instant) {
         self.last_write.set(now);
         self.is_quiet.set(false);
         self.waits_since.set(self.is_watched.then_some(now));
@@ -257,7 +257,7 @@ impl State {
     }
 }
 
-impl Watch for State {
+impl Watch for BackendStreamState {
     fn visit(&self, now: Instant) -> Option<Instant> {
         if let Some(since) = self.waits_since.get() {
             let due = since + self.write_timeout;
@@ -286,9 +286,11 @@ impl Watch for State {
     }
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for BackendStreamState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("keep_alive", &self.keep_alive).finish_non_exhaustive()
+        f.debug_struct("BackendStreamState")
+            .field("keep_alive", &self.keep_alive)
+            .finish_non_exhaustive()
     }
 }
 

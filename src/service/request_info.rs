@@ -9,9 +9,9 @@ use super::{cors, start_page};
 
 /// The facts about a request that its response depends on.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestInfo {
     // When its header was complete.
-    pub(super) began: Instant,
+    pub(super) received_at: Instant,
     pub(super) method: Method,
     uri: Uri,
     pub(super) version: Version,
@@ -20,16 +20,16 @@ pub(super) struct Asked {
     pub(super) preflight: Option<Method>,
     pub(super) accepts_stream: bool,
     pub(super) accepts_json: bool,
-    pub(super) accepts_page: bool,
+    pub(super) accepts_html: bool,
     // Host is this machine, and no proxy has added a header.
-    pub(super) is_of_this_machine: bool,
+    pub(super) is_local_host: bool,
 }
 
-impl Asked {
-    pub(super) fn by<B>(request: &Request<B>) -> Self {
+impl RequestInfo {
+    pub(super) fn new<B>(request: &Request<B>) -> Self {
         let (method, headers) = (request.method(), request.headers());
         Self {
-            began: Instant::now(),
+            received_at: Instant::now(),
             method: method.clone(),
             uri: request.uri().clone(),
             version: request.version(),
@@ -37,8 +37,8 @@ impl Asked {
             preflight: cors::preflight_of(method, headers),
             accepts_stream: accepts(headers, "text/event-stream"),
             accepts_json: accepts(headers, "application/json"),
-            accepts_page: accepts(headers, "text/html"),
-            is_of_this_machine: start_page::is_of_this_machine(request),
+            accepts_html: accepts(headers, "text/html"),
+            is_local_host: start_page::is_local_host(request),
         }
     }
 
@@ -48,7 +48,7 @@ impl Asked {
     }
 
     /// Whether it comes from an `EventSource`, which reconnects by itself.
-    pub(super) fn is_for_a_stream(&self) -> bool {
+    pub(super) fn is_from_event_source(&self) -> bool {
         self.method == Method::GET && self.accepts_stream
     }
 }

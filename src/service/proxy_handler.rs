@@ -1,7 +1,8 @@
 //! Requests of proxy routes: forwards them and handles the backend's response.
 //!
-//! A plain response is relayed; an event stream is relayed with keep-alive comments ([`passing`]);
-//! a response with `Grip-Hold` becomes a stream of the gateway ([`handover`]).
+//! A plain response is relayed; an event stream is relayed with keep-alive comments
+//! ([`backend_stream`]); a response with `Grip-Hold` becomes a stream of the gateway
+//! ([`handover`]).
 
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -9,12 +10,12 @@ use std::time::SystemTime;
 use http::{Method, Request, Response};
 use http_body::Body as _;
 
-use super::asked::Asked;
+use super::backend_stream::{self, BackendStream};
 use super::body::ResponseBody;
-use super::handover::{self, Handing};
-use super::passing::{self, PassingStream};
+use super::handover::{self, HandoverContext};
 use super::rejection::Rejection;
-use super::{Service, events, last_hop};
+use super::request_info::RequestInfo;
+use super::{Service, events, max_forwards};
 use crate::grip;
 use crate::grip::instruct;
 use crate::grip::signature::{GRIP_SIG, Signer};
@@ -26,13 +27,13 @@ use crate::server::request_body::RequestBody;
 
 /// The handler of one proxy route.
 #[derive(Debug)]
-pub(super) struct Backend {
+pub(super) struct ProxyHandler {
     proxy: Proxy,
     // Signs `Grip-Sig`, on routes with a handover.
     signer: Option<Signer>,
 }
 
-impl Backend {
+impl ProxyHandler {
     pub(super) fn new(proxy: Proxy, route: &Route) -> Self {
         let settings = route.handover.as_ref().map(|handover| &handover.settings);
         let signer = settings.map(|settings| Signer::new(&settings.key, &settings.issuer));
@@ -44,18 +45,18 @@ impl Backend {
     }
 
     /// Forwards the request and returns the response for the client.
-    pub(super) async fn answer(
+    pub(super) async fn respond(
         &self,
         (service, route): (&Service, &Route),
         mut request: Request<RequestBody>,
-        asked: &Asked,
+        info: &RequestInfo,
         connection: Rc<ConnectionState>,
     ) -> Result<Response<ResponseBody>, Rejection> {
         if let Some(name) = self.proxy.refused_name(request.headers()) {
             return Err(Rejection::Underscore(name.clone()));
         }
-        if last_hop::is_last(&mut request) {
-            return last_hop::answer(request.method(), route);
+        if max_forwards::is_last(&mut request) {
+            return max_forwards::respond(request.method(), route);
         }
         let last_event_id = route.handover.as_ref().and_then(|_| events::last_event_id(&request));
         let is_told_position = route.handover.as_ref().is_some_and(|handover| {
@@ -65,7 +66,7 @@ impl Backend {
         grip::strip(request.headers_mut());
         let signature = self.signer.as_ref().and_then(|signer| signer.header(SystemTime::now()));
         let signature = signature.map(|signature| (GRIP_SIG, signature));
-        let plain_text = asked.accepts_stream.then_some(passing::PLAIN_TEXT);
+        let plain_text = info.accepts_stream.then_some(backend_stream::PLAIN_TEXT);
         let ours: Vec<_> = signature.into_iter().chain(plain_text).collect();
         let forwarded = self.proxy.forward(request, &connection, &ours).await;
         let mut response = match forwarded.map_err(Rejection::Upstream)? {
@@ -78,11 +79,17 @@ impl Backend {
         let hold = instruct::hold(response.headers());
         grip::strip(response.headers_mut());
         match (hold, &route.handover) {
-            (Ok(None), _) => Ok(self.pass_on((service, route), response, asked, connection)),
+            (Ok(None), _) => Ok(self.pass_on((service, route), response, info, connection)),
             (Ok(Some(hold)), Some(handover)) => {
-                let handing =
-                    Handing { service, route, handover, asked, last_event_id, is_told_position };
-                handover::hold(handing, response, hold, connection)
+                let context = HandoverContext {
+                    service,
+                    route,
+                    handover,
+                    info,
+                    last_event_id,
+                    is_told_position,
+                };
+                handover::hold(context, response, hold, connection)
             }
             (Err(error), Some(_)) => Err(Rejection::Handover(error.into())),
             (_, None) => {
@@ -95,7 +102,7 @@ impl Backend {
                          relayed unchanged"
                     );
                 });
-                Ok(self.pass_on((service, route), response, asked, connection))
+                Ok(self.pass_on((service, route), response, info, connection))
             }
         }
     }
@@ -105,24 +112,24 @@ impl Backend {
         &self,
         (service, route): (&Service, &Route),
         mut response: Response<UpstreamBody>,
-        asked: &Asked,
+        info: &RequestInfo,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
         if !is_event_stream(response.headers()) {
             return response.map(ResponseBody::upstream);
         }
-        passing::forbid_buffering(response.headers_mut());
-        if asked.method == Method::HEAD || response.body().is_end_stream() {
+        backend_stream::forbid_buffering(response.headers_mut());
+        if info.method == Method::HEAD || response.body().is_end_stream() {
             return response.map(ResponseBody::upstream);
         }
         let (head, body) = response.into_parts();
-        if passing::is_encoded(&head.headers) {
+        if backend_stream::is_encoded(&head.headers) {
             service.metrics_of(route).encoded_stream_passed();
         }
         let cut = connection.cut_for_current_request();
         let looked_after = (service.shard(), service.count_stream(route, connection));
         let keep_alive = self.proxy.stream_keep_alive();
-        let stream = PassingStream::new(body, &head.headers, keep_alive, looked_after, cut);
-        Response::from_parts(head, ResponseBody::Passing(Box::new(stream)))
+        let stream = BackendStream::new(body, &head.headers, keep_alive, looked_after, cut);
+        Response::from_parts(head, ResponseBody::BackendStream(Box::new(stream)))
     }
 }
