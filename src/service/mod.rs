@@ -192,17 +192,13 @@ impl Service {
         assert_ne!(request.uri().path(), contained::tests::PANICS);
         let routes = self.routes();
         let found = self.limit(&request, &connection);
-        let mut response = match found.and_then(|()| routes.find(&request, info)) {
+        match found.and_then(|()| routes.find(&request, info)) {
             Ok((route, parameters)) => {
                 let backend = routes.backends.get(&route.place);
                 self.dispatch((route, backend), &parameters, request, info, connection).await
             }
             Err(rejection) => self.reject(&self.0.unrouted, &rejection, info),
-        };
-        if info.method == Method::HEAD {
-            remove_body(&mut response);
         }
-        response
     }
 
     /// Checks the limits of the request.
@@ -405,10 +401,13 @@ impl Handler for Service {
                 panic_injection::panic_at(&request);
                 service.respond(request, &info, connection).await
             };
-            let response = Contained::new(responding).await.unwrap_or_else(|_panicked| {
+            let mut response = Contained::new(responding).await.unwrap_or_else(|_panicked| {
                 service.metrics().panicked("request");
                 service.reject(&service.0.unrouted, &Rejection::Panicked, &info)
             });
+            if info.method == Method::HEAD {
+                remove_body(&mut response);
+            }
             let response = response.map(|body| ContainedBody::new(body, service));
             #[cfg(debug_assertions)]
             let response = response.map(|body| body.inject_panic(polls));
