@@ -21,6 +21,7 @@ use super::thread::Thread;
 use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
 use crate::admin::Admin;
 use crate::config::Settings;
+use crate::event::Payload;
 use crate::health::Health;
 use crate::hub::{Hub, HubSettings, ShardLink};
 use crate::metrics::Metrics;
@@ -28,6 +29,7 @@ use crate::route::Router;
 use crate::server::files::Shortage;
 use crate::server::listener::{Acceptor, Listener, ShardDoor};
 use crate::server::shard_server::Bounds;
+use crate::service::{Publication, Publisher};
 use crate::source::SourceLocation;
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
@@ -46,16 +48,17 @@ pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Resul
     let Gateway { configured, settings, router, metrics, sockets, predecessor } = gateway;
     let Sockets { listeners, admin, bus, shared } = sockets;
     let (sockets, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+    let (publisher, publications) = bus.is_some().then(Publisher::new).unzip();
     let parts = GatewayParts::new(settings, router, listeners, metrics);
     let (hub, links) = parts.hub();
     let (changes, changed) = watch::channel(None);
-    let (threads, doors) = parts.start_shards(links, &changed)?;
+    let (threads, doors) = parts.start_shards(links, publisher.as_ref(), &changed)?;
     let mut tasks = Tasks::default();
     if let Some(load) = load {
         let reloader = parts.reloader(configured, changes, hub.clone());
         tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
     }
-    parts.start_source(&mut tasks, bus, hub)?;
+    parts.start_source(&mut tasks, bus.zip(publications), hub)?;
     parts.start_watches(&mut tasks);
     parts.start_acceptors(&mut tasks, sockets, doors)?;
     parts.start_admin(&mut tasks, admin)?;
@@ -130,6 +133,7 @@ impl GatewayParts {
     fn start_shards(
         &self,
         links: Vec<ShardLink>,
+        publisher: Option<&Publisher>,
         changed: &watch::Receiver<Option<ConfigChange>>,
     ) -> Result<(Vec<ShardThread>, Rc<[ShardDoor]>), Error> {
         let bounds = Bounds::new(self.shortage.clone(), self.metrics.clone());
@@ -147,7 +151,7 @@ impl GatewayParts {
                 connections: self.settings.connections.clone(),
                 requests: self.settings.requests.clone(),
                 bounds: bounds.clone(),
-                bus: self.bus(),
+                publisher: publisher.cloned(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
                 changes: changed.clone(),
@@ -174,13 +178,13 @@ impl GatewayParts {
     fn start_source(
         &self,
         tasks: &mut Tasks,
-        bus: Option<std::net::TcpListener>,
+        bus: Option<(std::net::TcpListener, mpsc::Receiver<Publication>)>,
         hub: Hub,
     ) -> Result<(), Error> {
         let runner = hub.clone();
         tasks.spawn("the hub", async move { runner.run().await });
         match (&self.settings.source.location, bus) {
-            (SourceLocation::Embedded(_), Some(socket)) => self.start_bus(tasks, socket, hub)?,
+            (SourceLocation::Embedded(_), Some(bus)) => self.start_bus(tasks, bus, hub)?,
             (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(info), _) => {
                 let most = self.settings.source.max_event_bytes;
@@ -199,7 +203,7 @@ impl GatewayParts {
     fn start_bus(
         &self,
         tasks: &mut Tasks,
-        socket: std::net::TcpListener,
+        (socket, publications): (std::net::TcpListener, mpsc::Receiver<Publication>),
         hub: Hub,
     ) -> Result<(), Error> {
         let source = &self.settings.source;
@@ -212,6 +216,7 @@ impl GatewayParts {
         let socket = TcpListener::from_std(socket)?;
         tasks
             .spawn("the bus", embedded::serve(socket, broker.clone(), self.stop_accepting.clone()));
+        tasks.spawn("the publisher", publish(broker.clone(), publications));
         tasks.spawn("the source", embedded::listen(broker, hub, intake));
         self.health.set_source_ready(true);
         self.metrics.source_connected(true);
@@ -288,6 +293,19 @@ impl GatewayParts {
         let Self { health, stop_accepting, stop_admin, drain_settings, .. } = self;
         stop::StopHandles { health, stop_accepting, stop_admin, drain_settings }
     }
+}
+
+/// Publishes the messages of the demo page on the bus. They are at most 64 KiB, far below the bus's
+/// `max_event_bytes`, which `ssegate dev` does not change.
+async fn publish(broker: Broker, mut publications: mpsc::Receiver<Publication>) {
+    while let Some(publication) = publications.recv().await {
+        let payload = Payload::Whole(publication.payload.clone());
+        let receivers = broker.publish(publication.channel.as_str().as_bytes(), &payload);
+        broker.flush();
+        publication.complete(receivers);
+    }
+    // The shards have ended: the gateway is shutting down.
+    std::future::pending().await
 }
 
 /// Starts the admin listener on a thread of its own: rendering all metrics takes milliseconds,

@@ -1,7 +1,6 @@
 //! The thread of one shard: an event loop with its own connections and subscribers.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -21,7 +20,7 @@ use crate::route::Router;
 use crate::server::ConnectionSettings;
 use crate::server::listener::{Accepted, Listener};
 use crate::server::shard_server::{Bounds, ShardServer};
-use crate::service::{RequestSettings, Service};
+use crate::service::{Publisher, RequestSettings, Service};
 
 /// What a shard's thread is started with.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ pub(super) struct ShardParts {
     pub(super) connections: ConnectionSettings,
     pub(super) requests: RequestSettings,
     pub(super) bounds: Bounds,
-    pub(super) bus: Option<SocketAddr>,
+    pub(super) publisher: Option<Publisher>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) changes: watch::Receiver<Option<ConfigChange>>,
@@ -87,12 +86,12 @@ impl ShardThread {
 /// `block_on` only after every `event_interval` (61) task polls.
 async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Result<(), String> {
     let ShardParts { link, accepted, load, listeners, router, connections, .. } = parts;
-    let ShardParts { bus, health, metrics, changes, requests, bounds, .. } = parts;
+    let ShardParts { publisher, health, metrics, changes, requests, bounds, .. } = parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
     let requests = (requests, bounds.clients.clone());
     let memory = bounds.upload_memory.clone();
     let service =
-        Service::new(router, requests, shard.clone(), bus, health, metrics.clone(), memory);
+        Service::new(router, requests, shard.clone(), publisher, health, metrics.clone(), memory);
     let server = ShardServer::new(service.clone(), connections, bounds, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 

@@ -27,13 +27,14 @@ mod start_page;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 pub use backend_stream::{BackendStream, BackendStreamEnd};
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
+pub use demo::{Publication, Publisher};
 
 use crate::server::request_body::RequestBody;
 use http::header::CONTENT_LENGTH;
@@ -66,8 +67,8 @@ struct ServiceShared {
     clients: Clients,
     routes: RefCell<Rc<RouteTable>>,
     shard: Shard,
-    // The embedded bus, which the demo page publishes to; `None` if the source is Redis.
-    bus: Option<SocketAddr>,
+    // Publishes on the embedded bus, for the demo page; `None` if the source is Redis.
+    publisher: Option<Publisher>,
     health: Health,
     metrics: Metrics,
     // The budget for growing HTTP/2 windows.
@@ -125,7 +126,7 @@ impl Service {
         router: Arc<Router>,
         (requests, clients): (RequestSettings, Clients),
         shard: Shard,
-        bus: Option<SocketAddr>,
+        publisher: Option<Publisher>,
         health: Health,
         metrics: Metrics,
         memory: UploadMemory,
@@ -139,7 +140,7 @@ impl Service {
             clients,
             routes,
             shard,
-            bus,
+            publisher,
             health,
             metrics,
             memory,
@@ -252,7 +253,7 @@ impl Service {
         } else if let Some(backend) = backend {
             backend.respond((self, route), request, info, connection).await
         } else {
-            demo::respond(self.0.bus, request).await
+            demo::respond(self.0.publisher.as_ref(), request).await
         };
         let mut response = match result {
             Ok(response) => {

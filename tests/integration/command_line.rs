@@ -5,7 +5,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::support::{Gateway, Pem, Program, Redis, SOON, eventually, free_port, run};
+use crate::support::{
+    Gateway, Pem, Program, Redis, Request, SOON, Via, eventually, free_port, run,
+};
 
 fn ssegate() -> Program {
     Program::new(env!("CARGO_BIN_EXE_ssegate"))
@@ -75,6 +77,13 @@ async fn dev_runs_on_other_ports() {
     let redis = format!("redis://{}", gateway.address("bus"));
     run(["pub", "news", "hello", "--redis", &redis]).await.success();
     assert_eq!(stream.next_event().await.data, "hello");
+
+    // The form of the demo page.
+    let form = Request::new("POST", "/demo/publish?channel=news").body(b"from the page");
+    let published = gateway.send(Via::Http2, form.clone().header("x-ssegate-demo", "1")).await;
+    assert_eq!((published.status, published.text().await.as_str()), (200, "1\n"));
+    assert_eq!(stream.next_event().await.data, "from the page");
+    assert_eq!(gateway.send(Via::Http2, form).await.status, 403, "a page of another origin");
 }
 
 #[tokio::test]

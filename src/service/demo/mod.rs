@@ -1,21 +1,24 @@
 //! The demo page of `ssegate dev`: a live list of events, and a form to publish.
 //!
-//! The form publishes through the embedded bus.
+//! The form publishes on the embedded bus, through [`Publisher`].
 
-use std::net::SocketAddr;
+mod publisher;
+
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 use tokio::time::Instant;
 
+pub use self::publisher::{Publication, Publisher};
 use super::body::ResponseBody;
 use super::html;
 use super::rejection::Rejection;
+use crate::event::ChannelName;
 use crate::log_limit::LogLimit;
 use crate::query;
+use crate::route::ChannelError;
 use crate::server::connection::BodyError;
 use crate::server::request_body::RequestBody;
 
@@ -33,12 +36,14 @@ const POLICY: &str = "default-src 'self'; style-src 'unsafe-inline'; script-src 
 
 /// Serves the page and its form.
 pub(super) async fn respond(
-    bus: Option<SocketAddr>,
+    publisher: Option<&Publisher>,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/") => Ok(html::page(PAGE, POLICY)),
-        (&Method::POST, PUBLISH_PATH) => publish(bus.ok_or(Rejection::NotFound)?, request).await,
+        (&Method::POST, PUBLISH_PATH) => {
+            publish(publisher.ok_or(Rejection::NotFound)?, request).await
+        }
         (_, "/") => Err(Rejection::Method(vec![Method::GET, Method::HEAD])),
         (_, PUBLISH_PATH) => Err(Rejection::Method(vec![Method::POST])),
         _ => Err(Rejection::NotFound),
@@ -46,7 +51,7 @@ pub(super) async fn respond(
 }
 
 async fn publish<B>(
-    bus: SocketAddr,
+    publisher: &Publisher,
     request: Request<B>,
 ) -> Result<Response<ResponseBody>, Rejection>
 where
@@ -58,11 +63,12 @@ where
     }
     let query = query::parse(request.uri().query().unwrap_or_default());
     let channel = query.into_iter().find(|(key, _)| key == "channel").map(|(_, value)| value);
-    let channel = channel.ok_or(Rejection::NotFound)?;
+    let channel = channel.ok_or(ChannelError::Missing)?;
+    let channel = ChannelName::new(&channel).map_err(ChannelError::Invalid)?;
     let body = Limited::new(request.into_body(), MAX_PUBLISHED_BYTES);
     let publishing = async {
         let payload = body.collect().await?.to_bytes();
-        Ok::<_, BodyError>(publish_on(bus, &channel, payload).await?)
+        Ok::<_, BodyError>(publisher.publish(channel, payload).await?)
     };
     match tokio::time::timeout(PUBLISH_TIMEOUT, publishing).await {
         Ok(Ok(receivers)) => {
@@ -81,12 +87,6 @@ where
     }
 }
 
-async fn publish_on(bus: SocketAddr, channel: &str, payload: Bytes) -> redis::RedisResult<i64> {
-    let client = redis::Client::open(format!("redis://{bus}"))?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
-    redis::cmd("PUBLISH").arg(channel).arg(&payload[..]).query_async(&mut connection).await
-}
-
 fn is_from_the_page(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site");
     headers.contains_key(DEMO_HEADER) && site.is_none_or(|site| site == "same-origin")
@@ -101,7 +101,10 @@ mod tests {
     use http::Request;
     use hyper::body::{Body, Frame};
 
-    use super::{DEMO_HEADER, publish};
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::{DEMO_HEADER, Publisher, publish};
+    use crate::route::ChannelError;
     use crate::server::connection::BodyError;
     use crate::service::rejection::Rejection;
 
@@ -124,7 +127,52 @@ mod tests {
     async fn publishing_times_out_if_the_body_does_not_arrive() {
         let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
         let request = request.body(Never).expect("a request");
-        let bus = "127.0.0.1:1".parse().expect("an address");
-        assert!(matches!(publish(bus, request).await, Err(Rejection::Publish)));
+        let (publisher, _publications) = Publisher::new();
+        assert!(matches!(publish(&publisher, request).await, Err(Rejection::Publish)));
+    }
+
+    #[tokio::test]
+    async fn a_message_is_published_and_the_response_has_the_number_of_receivers() {
+        let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
+        let request = request.body(Full::new(Bytes::from_static(b"hello"))).expect("a request");
+        let (publisher, mut publications) = Publisher::new();
+        let bus = async {
+            let publication = publications.recv().await.expect("a message");
+            assert_eq!(publication.channel.as_str(), "news");
+            assert_eq!(publication.payload, "hello");
+            publication.complete(3);
+        };
+        let (response, ()) = tokio::join!(publish(&publisher, request), bus);
+        let body = response.expect("a response").into_body().collect().await.expect("a body");
+        assert_eq!(body.to_bytes(), "3\n");
+    }
+
+    #[tokio::test]
+    async fn a_missing_or_invalid_channel_and_a_foreign_page_are_rejected() {
+        let (publisher, _publications) = Publisher::new();
+        let publish = async |query: &str, header: &str| {
+            let request = Request::post(format!("/demo/publish{query}")).header(header, "1");
+            let request = request.body(Full::new(Bytes::new())).expect("a request");
+            publish(&publisher, request).await.expect_err("a rejection")
+        };
+        for (query, header, expected) in [
+            ("", DEMO_HEADER, "channel"),
+            ("?channel=", DEMO_HEADER, "channel"),
+            ("?channel=__keyspace@0__:x", DEMO_HEADER, "channel"),
+            ("?channel=news", "x-other", "foreign_origin"),
+        ] {
+            assert_eq!(publish(query, header).await.as_str(), expected, "{query} {header}");
+        }
+        let missing = publish("", DEMO_HEADER).await;
+        assert!(matches!(missing, Rejection::Channel(ChannelError::Missing)), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn publishing_fails_once_the_bus_has_stopped() {
+        let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
+        let request = request.body(Full::new(Bytes::new())).expect("a request");
+        let (publisher, publications) = Publisher::new();
+        drop(publications);
+        assert!(matches!(publish(&publisher, request).await, Err(Rejection::Publish)));
     }
 }
