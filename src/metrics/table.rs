@@ -28,6 +28,14 @@ macro_rules! metrics {
     (@bounds $bounds:ident) => {
         $bounds
     };
+    (@spec $name:literal, $help:literal, [$($label:literal),*], [$($bounds:ident)?]) => {
+        MetricSpec {
+            name: $name,
+            help: $help,
+            labels: &[$($label),*],
+            bounds: metrics!(@bounds $($bounds)?),
+        }
+    };
     ($($field:ident: $kind:ident = $name:literal, $help:literal
         $(by [$($label:literal),+])? $(in $bounds:ident)?;)+) => {
         /// The registered metrics.
@@ -45,17 +53,19 @@ macro_rules! metrics {
             pub(super) fn new() -> Result<Self, prometheus::Error> {
                 let registry = Registry::new();
                 $(
-                    let spec = MetricSpec {
-                        name: $name,
-                        help: $help,
-                        labels: &[$($($label),+)?],
-                        bounds: metrics!(@bounds $($bounds)?),
-                    };
+                    let spec = metrics!(@spec $name, $help, [$($($label),+)?], [$($bounds)?]);
                     let $field = register(&registry, $kind::declare(spec)?)?;
                 )+
                 Ok(Self { registry, routes: RouteRegistry::default(), $($field),+ })
             }
         }
+
+        /// The lines of the table, each with its type, for the reference in docs/METRICS.md.
+        #[cfg(test)]
+        const SPECS: &[(&str, MetricSpec<'static>)] = &[$((
+            stringify!($kind),
+            metrics!(@spec $name, $help, [$($($label),+)?], [$($bounds)?]),
+        )),+];
     };
 }
 
@@ -240,4 +250,63 @@ fn register<M: Collector + Clone + 'static>(
 ) -> Result<M, prometheus::Error> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::{MetricSpec, SPECS};
+
+    const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+    const HEAD: &str = "\
+# Metrics
+
+What `/metrics` on the admin listener has, in the text format of Prometheus. This file is generated from the
+table in `src/metrics/table.rs`: `UPDATE_DOCS=1 cargo test metrics::table` writes it, and the test fails while the
+two differ.
+
+Beside these there are `ssegate_build_info` (a gauge that is always 1, with the label `version`) and the
+`process_*` metrics of every Prometheus client.
+
+| metric | type | labels | what it says |
+|---|---|---|---|
+";
+
+    fn reference() -> String {
+        let mut text = HEAD.to_owned();
+        for (kind, MetricSpec { name, help, labels, bounds }) in SPECS {
+            let kind = kind.trim_start_matches("Int").trim_end_matches("Vec").to_lowercase();
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let labels = labels.join(", ");
+            let buckets = match (bounds.first(), bounds.last()) {
+                (Some(first), Some(last)) => format!(" Buckets from {first} to {last} seconds."),
+                _ => String::new(),
+            };
+            writeln!(text, "| `{name}` | {kind} | {labels} | {help}{buckets} |").expect("a string");
+        }
+        text
+    }
+
+    #[test]
+    fn the_reference_in_the_docs_is_generated_from_the_table() {
+        let generated = reference();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(REFERENCE, &generated).expect("docs/METRICS.md is writable");
+        }
+        let written = std::fs::read_to_string(REFERENCE).expect("docs/METRICS.md exists");
+        assert!(
+            written == generated,
+            "docs/METRICS.md is out of date: run UPDATE_DOCS=1 cargo test metrics::table"
+        );
+    }
+
+    #[test]
+    fn names_and_helps_follow_the_conventions_of_prometheus() {
+        for (kind, MetricSpec { name, help, .. }) in SPECS {
+            assert!(name.starts_with("ssegate_"), "{name}");
+            assert_eq!(kind.starts_with("IntCounter"), name.ends_with("_total"), "{name}: {kind}");
+            assert!(help.ends_with('.') && !help.contains('|'), "{name}: {help}");
+        }
+    }
 }
