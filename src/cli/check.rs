@@ -6,7 +6,7 @@ use ssegate::gateway;
 use ssegate::route::Target;
 
 use super::config::ConfigFile;
-use super::{CommandError, connect, output};
+use super::{CliError, connect, output};
 
 /// Check the configuration and print every error in it
 ///
@@ -24,7 +24,7 @@ pub(crate) struct CheckCommand {
 }
 
 impl CheckCommand {
-    pub(super) fn execute(self) -> Result<(), CommandError> {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let settings = self.config.load()?;
         for warning in gateway::inspect(&settings)? {
             output::to_stderr(format_args!("ssegate: warning: {warning}"));

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use super::{CommandError, description, output};
+use super::{CliError, description, output};
 
 /// Print completions for a shell
 ///
@@ -16,7 +16,7 @@ pub(crate) struct CompletionsCommand {
 }
 
 impl CompletionsCommand {
-    pub(super) fn execute(self) -> Result<(), CommandError> {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut description(), "ssegate", &mut script);
         output::bytes(&script)

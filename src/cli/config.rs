@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 use ssegate::config::{self, Purpose, Settings, Text};
 use ssegate::gateway::ConfigLoader;
 
-use super::CommandError;
+use super::CliError;
 
 /// Read if there is no `-c`.
 const DEFAULT_FILE: &str = "gateway.yaml";
@@ -29,13 +29,13 @@ impl ConfigFile {
     }
 
     /// Loads the file, which has to exist: for `ssegate check`.
-    pub(super) fn load(&self) -> Result<Settings, CommandError> {
+    pub(super) fn load(&self) -> Result<Settings, CliError> {
         Ok(self.text()?.resolve(Purpose::Run)?)
     }
 
     /// Loads the file, and returns a loader for reloads. Standard input can be read only once, so a
     /// reload resolves the same text again, with the certificates and variables of that moment.
-    pub(super) fn load_with_reloader(&self) -> Result<(Settings, ConfigLoader), CommandError> {
+    pub(super) fn load_with_reloader(&self) -> Result<(Settings, ConfigLoader), CliError> {
         let text = self.text()?;
         let settings = config::apart(|| text.resolve(Purpose::Run))?;
         let file = self.path().to_owned();
@@ -48,7 +48,7 @@ impl ConfigFile {
 
     /// Loads the file, or returns the settings of `ssegate dev` if there is no file: for commands
     /// that connect to a running gateway.
-    pub(super) fn load_or_dev(&self) -> Result<Settings, CommandError> {
+    pub(super) fn load_or_dev(&self) -> Result<Settings, CliError> {
         if self.is_missing() {
             return Ok(Settings::dev(None));
         }
@@ -65,9 +65,9 @@ impl ConfigFile {
         }
     }
 
-    fn text(&self) -> Result<Text, CommandError> {
+    fn text(&self) -> Result<Text, CliError> {
         if self.is_missing() {
-            return Err(CommandError::Usage(
+            return Err(CliError::Usage(
                 "gateway.yaml: no such file in this directory; name a file with -c, or run \
                  without a configuration: ssegate dev"
                     .into(),

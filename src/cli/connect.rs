@@ -6,7 +6,7 @@ use ssegate::route::Channels;
 use ssegate::source::SourceLocation;
 use ssegate::source::redis::{Inspection, Read, inspect};
 
-use super::{CommandError, block_on, output};
+use super::{CliError, block_on, output};
 
 /// Why `check --connect` fails.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub(crate) enum ConnectError {
 }
 
 /// Connects to the Redis of the configuration, and subscribes to or reads each name in the routes.
-pub(super) fn check(settings: &Settings) -> Result<(), CommandError> {
+pub(super) fn check(settings: &Settings) -> Result<(), CliError> {
     let SourceLocation::Redis(info) = &settings.source.location else {
         return output::line(
             "redis: nothing to connect to: redis.url is the embedded bus of the gateway itself",

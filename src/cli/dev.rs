@@ -7,7 +7,7 @@ use ssegate::config::{self, Settings};
 use ssegate::gateway::StartMode;
 use ssegate::source::SourceLocation;
 
-use super::{CommandError, run};
+use super::{CliError, run};
 
 /// Run without configuration: embedded bus, local certificate, demo page
 ///
@@ -33,9 +33,9 @@ pub(crate) struct DevCommand {
 }
 
 impl DevCommand {
-    pub(super) fn execute(self) -> Result<(), CommandError> {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let backend = self.to.as_deref().map(config::upstream).transpose();
-        let backend = backend.map_err(|error| CommandError::Usage(format!("--to: {error}")))?;
+        let backend = backend.map_err(|error| CliError::Usage(format!("--to: {error}")))?;
         let mut settings = Settings::dev(backend);
         let addresses = addresses(&mut settings);
         let ports = [self.https_port, self.http_port, self.admin_port, self.bus_port];
@@ -74,13 +74,13 @@ fn addresses_of(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
 }
 
 /// If the error is a port in use, adds the option that chooses another port.
-fn with_option(error: CommandError, options: &[(&'static str, SocketAddr)]) -> CommandError {
+fn with_option(error: CliError, options: &[(&'static str, SocketAddr)]) -> CliError {
     let taken = match &error {
-        CommandError::Gateway(error) => error.address_in_use(),
+        CliError::Gateway(error) => error.address_in_use(),
         _ => None,
     };
     match options.iter().find(|(_, address)| Some(*address) == taken) {
-        Some((option, _)) => CommandError::PortInUse(Box::new(error), option),
+        Some((option, _)) => CliError::PortInUse(Box::new(error), option),
         None => error,
     }
 }

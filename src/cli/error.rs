@@ -13,7 +13,7 @@ use super::{connect, healthcheck, http_client, output, publish, sub};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CommandError {
+pub(crate) enum CliError {
     /// The arguments do not parse, or ask for help or the version.
     #[error("{0}")]
     Arguments(#[from] clap::Error),
@@ -55,7 +55,7 @@ pub(crate) enum CommandError {
     Runtime(io::Error),
 }
 
-impl CommandError {
+impl CliError {
     /// The exit code of the process.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use super::config::ConfigFile;
 use super::http_client::{HttpClient, HttpError};
 use super::sub::target;
-use super::{CommandError, block_on, output};
+use super::{CliError, block_on, output};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -45,7 +45,7 @@ pub(crate) enum Unhealthy {
 }
 
 impl HealthcheckCommand {
-    pub(super) fn execute(self) -> Result<(), CommandError> {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let uri = self.uri()?;
         let body = block_on(request(uri))?;
         // A failed write to stdout must not make a healthy gateway unhealthy.
@@ -53,7 +53,7 @@ impl HealthcheckCommand {
         Ok(())
     }
 
-    fn uri(&self) -> Result<Uri, CommandError> {
+    fn uri(&self) -> Result<Uri, CliError> {
         let base = match &self.url {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => self.admin()?,
@@ -63,7 +63,7 @@ impl HealthcheckCommand {
         uri.parse().map_err(|_| Unhealthy::InvalidUrl(format!("--url: {base} is not a URL")).into())
     }
 
-    fn admin(&self) -> Result<String, CommandError> {
+    fn admin(&self) -> Result<String, CliError> {
         let settings =
             self.config.load_or_dev().map_err(|error| Unhealthy::InvalidUrl(error.to_string()))?;
         let admin = settings.admin.ok_or(Unhealthy::NoAdminListener)?;
@@ -71,7 +71,7 @@ impl HealthcheckCommand {
     }
 }
 
-async fn request(uri: Uri) -> Result<String, CommandError> {
+async fn request(uri: Uri) -> Result<String, CliError> {
     let client = HttpClient::new(false, TIMEOUT);
     let exchange = async {
         let response = client.get(&uri, HeaderMap::new()).await?;

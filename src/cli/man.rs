@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{CommandError, description, output};
+use super::{CliError, description, output};
 
 /// Print the manual page
 ///
@@ -11,8 +11,8 @@ use super::{CommandError, description, output};
 pub(crate) struct ManCommand {}
 
 impl ManCommand {
-    pub(super) fn execute(self) -> Result<(), CommandError> {
-        output::bytes(&pages().map_err(CommandError::Output)?)
+    pub(super) fn execute(self) -> Result<(), CliError> {
+        output::bytes(&pages().map_err(CliError::Output)?)
     }
 }
 

@@ -27,7 +27,7 @@ use std::future::Future;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub(crate) use error::CommandError;
+pub(crate) use error::CliError;
 pub(crate) use output::finish;
 
 /// A reverse-proxy gateway for Server-Sent Events.
@@ -69,16 +69,14 @@ pub(crate) enum Command {
 }
 
 /// Parses the arguments, of which the first is the program name.
-pub(crate) fn parse(
-    arguments: impl IntoIterator<Item = OsString>,
-) -> Result<Command, CommandError> {
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, CliError> {
     let Arguments { command, run } = Arguments::try_parse_from(arguments)?;
     Ok(command.unwrap_or(Command::Run(run)))
 }
 
 impl Command {
     /// Runs the command to its end, or until a signal.
-    pub(crate) fn execute(self) -> Result<(), CommandError> {
+    pub(crate) fn execute(self) -> Result<(), CliError> {
         match self {
             Self::Run(command) => command.execute(),
             Self::Dev(command) => command.execute(),
@@ -99,11 +97,11 @@ fn description() -> clap::Command {
 }
 
 /// Runs `work` on a runtime on this thread.
-fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(CommandError::Runtime)?;
+        .map_err(CliError::Runtime)?;
     runtime.block_on(work)
 }
 
@@ -111,9 +109,9 @@ fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T,
 mod tests {
     use std::process::ExitCode;
 
-    use super::{Command, CommandError, description, parse};
+    use super::{CliError, Command, description, parse};
 
-    fn command(arguments: &str) -> Result<Command, CommandError> {
+    fn command(arguments: &str) -> Result<Command, CliError> {
         parse(format!("ssegate {arguments}").split_whitespace().map(Into::into))
     }
 

@@ -7,17 +7,17 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use super::{CommandError, logging};
+use super::{CliError, logging};
 
 /// Writes a line to stdout.
-pub(super) fn line(text: impl Display) -> Result<(), CommandError> {
+pub(super) fn line(text: impl Display) -> Result<(), CliError> {
     bytes(format!("{text}\n").as_bytes())
 }
 
 /// Writes bytes to stdout.
-pub(super) fn bytes(text: &[u8]) -> Result<(), CommandError> {
+pub(super) fn bytes(text: &[u8]) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(CommandError::Output)
+    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(CliError::Output)
 }
 
 /// Writes a line to stderr. In a running gateway it goes through the log's buffer, so that it does

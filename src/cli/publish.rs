@@ -17,7 +17,7 @@ use ssegate::source::SourceLocation;
 
 use super::config::ConfigFile;
 use super::sub::target;
-use super::{CommandError, block_on, check, output};
+use super::{CliError, block_on, check, output};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,10 +68,10 @@ pub(crate) enum PublishError {
 }
 
 impl PublishCommand {
-    pub(super) fn execute(self) -> Result<(), CommandError> {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let location = match &self.redis {
             Some(url) => {
-                let usage = |error| CommandError::Usage(format!("--redis: {error}"));
+                let usage = |error| CliError::Usage(format!("--redis: {error}"));
                 connection(config::source(url).map_err(usage)?)
             }
             None => self.configured()?,
@@ -81,7 +81,7 @@ impl PublishCommand {
         output::line(check::count(receivers, "receiver"))
     }
 
-    fn configured(&self) -> Result<ConnectionInfo, CommandError> {
+    fn configured(&self) -> Result<ConnectionInfo, CliError> {
         let settings = self.config.load_or_dev()?;
         if self.is_envelope() && !has_envelope_route(&settings) {
             output::to_stderr(
@@ -91,7 +91,7 @@ impl PublishCommand {
         Ok(connection(settings.source.location))
     }
 
-    fn message(&self) -> Result<Vec<u8>, CommandError> {
+    fn message(&self) -> Result<Vec<u8>, CliError> {
         let data = if self.data == "-" { stdin()? } else { self.data.clone().into_bytes() };
         if !self.is_envelope() {
             return Ok(data);
@@ -126,10 +126,10 @@ fn connection(location: SourceLocation) -> ConnectionInfo {
     }
 }
 
-fn stdin() -> Result<Vec<u8>, CommandError> {
+fn stdin() -> Result<Vec<u8>, CliError> {
     let mut data = Vec::new();
     let mut input = std::io::stdin().lock().take(MAX_BYTES + 1);
-    let read = input.read_to_end(&mut data).map_err(CommandError::Input)?;
+    let read = input.read_to_end(&mut data).map_err(CliError::Input)?;
     if read as u64 > MAX_BYTES {
         return Err(PublishError::TooLarge.into());
     }
@@ -145,21 +145,17 @@ fn stdin() -> Result<Vec<u8>, CommandError> {
 
 fn envelope(event: Option<&str>, id: Option<&str>, data: &str) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Envelope<'a> {
+    struct EnvelopeJson<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         event: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a str>,
         data: &'a str,
     }
-    serde_json::to_vec(&Envelope { event, id, data }).expect("strings are JSON")
+    serde_json::to_vec(&EnvelopeJson { event, id, data }).expect("strings are JSON")
 }
 
-async fn publish(
-    info: ConnectionInfo,
-    channel: &str,
-    message: &[u8],
-) -> Result<usize, CommandError> {
+async fn publish(info: ConnectionInfo, channel: &str, message: &[u8]) -> Result<usize, CliError> {
     let at = info.addr().to_string();
     let mut connection =
         connect(info).await.map_err(|error| PublishError::Connect(at.clone(), error))?;

@@ -5,7 +5,7 @@ use ssegate::config::Settings;
 use ssegate::gateway::{ConfigLoader, Gateway, StartMode};
 
 use super::config::ConfigFile;
-use super::{CommandError, banner, logging};
+use super::{CliError, banner, logging};
 
 /// Run the gateway (the default command)
 ///
@@ -26,7 +26,7 @@ pub(crate) struct RunCommand {
 }
 
 impl RunCommand {
-    pub(super) fn execute(self) -> Result<(), CommandError> {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let (settings, load) = self.config.load_with_reloader()?;
         let from = if self.takeover { StartMode::Takeover } else { StartMode::Fresh };
         let publish = self.config.argument();
@@ -41,8 +41,8 @@ pub(super) fn start(
     from: StartMode,
     load: Option<ConfigLoader>,
     publish: Option<&str>,
-) -> Result<(), CommandError> {
-    let log = logging::start().map_err(CommandError::Runtime)?;
+) -> Result<(), CliError> {
+    let log = logging::start().map_err(CliError::Runtime)?;
     let gateway = Gateway::open(settings, from)?;
     log.record_in(gateway.metrics());
     banner::show(gateway.settings(), publish);

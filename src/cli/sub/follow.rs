@@ -21,7 +21,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::SubError;
 use super::target::StreamTarget;
-use crate::cli::CommandError;
+use crate::cli::CliError;
 use crate::cli::http_client::{ClientResponse, HttpClient, HttpError, describe};
 
 /// The reconnection time of Chromium and Firefox, used until the server sends `retry:`.
@@ -106,7 +106,7 @@ impl Follower {
 
     /// Follows the stream until the server responds 204, the receiver of `updates` is dropped, or
     /// an error occurs that a retry cannot fix.
-    pub(super) async fn run(mut self, updates: Sender<StreamUpdate>) -> Result<(), CommandError> {
+    pub(super) async fn run(mut self, updates: Sender<StreamUpdate>) -> Result<(), CliError> {
         while !updates.is_closed() {
             let reason = match self.follow_once(&updates).await? {
                 ConnectionEnd::Lost(reason) => reason,
@@ -135,10 +135,10 @@ impl Follower {
     async fn follow_once(
         &mut self,
         updates: &Sender<StreamUpdate>,
-    ) -> Result<ConnectionEnd, CommandError> {
+    ) -> Result<ConnectionEnd, CliError> {
         let (url, response) = match self.open_and_report(updates).await {
             Ok(opened) => opened,
-            Err(CommandError::Http(error)) if !error.is_final() => {
+            Err(CliError::Http(error)) if !error.is_final() => {
                 return Ok(ConnectionEnd::Lost(error.to_string()));
             }
             Err(error) => return Err(error),
@@ -159,7 +159,7 @@ impl Follower {
     async fn open_and_report(
         &self,
         updates: &Sender<StreamUpdate>,
-    ) -> Result<(Uri, ClientResponse), CommandError> {
+    ) -> Result<(Uri, ClientResponse), CliError> {
         let mut opening = pin!(self.open());
         tokio::select! {
             biased;
@@ -172,7 +172,7 @@ impl Follower {
     }
 
     /// Sends the request and follows redirects. Returns the final URL, too.
-    async fn open(&self) -> Result<(Uri, ClientResponse), CommandError> {
+    async fn open(&self) -> Result<(Uri, ClientResponse), CliError> {
         let mut url = self.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let get = self.client.get(&url, self.request_headers(&url));

@@ -20,7 +20,7 @@ use self::follow::{Follower, StreamUpdate};
 use self::print::Printer;
 use super::config::ConfigFile;
 use super::http_client::HttpClient;
-use super::{CommandError, block_on, duration};
+use super::{CliError, block_on, duration};
 
 /// Why a stream has not opened, until there is another reason.
 const NO_RESPONSE: &str = "no response";
@@ -147,7 +147,7 @@ impl SubscribeProgress {
     }
 
     /// The result at the end: an error if a stream never opened.
-    fn end(&mut self) -> Result<(), CommandError> {
+    fn end(&mut self) -> Result<(), CliError> {
         match self.never_opened() {
             never_opened if never_opened.is_empty() => Ok(()),
             never_opened => Err(SubError::NeverOpened(never_opened).into()),
@@ -156,7 +156,7 @@ impl SubscribeProgress {
 }
 
 impl SubscribeCommand {
-    pub(super) fn execute(self) -> Result<(), CommandError> {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let headers = headers(&self.headers)?;
         let targets = target::resolve(&self.targets, &self.config)?;
         let printer = Printer::new(self.json, targets.len() > 1);
@@ -176,7 +176,7 @@ impl SubscribeCommand {
         followers: Vec<Follower>,
         printer: Printer,
         mut progress: SubscribeProgress,
-    ) -> Result<(), CommandError> {
+    ) -> Result<(), CliError> {
         let (sender, mut updates) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
         for follower in followers {
@@ -209,7 +209,7 @@ impl SubscribeCommand {
     }
 
     /// The result when all servers have responded 204.
-    fn all_stopped(&self, mut progress: SubscribeProgress) -> Result<(), CommandError> {
+    fn all_stopped(&self, mut progress: SubscribeProgress) -> Result<(), CliError> {
         progress.end()?;
         match self.count {
             Some(count) => Err(SubError::Stopped { received: progress.events, count }.into()),
@@ -217,7 +217,7 @@ impl SubscribeCommand {
         }
     }
 
-    fn timed_out(&self, mut progress: SubscribeProgress) -> Result<(), CommandError> {
+    fn timed_out(&self, mut progress: SubscribeProgress) -> Result<(), CliError> {
         match (self.count, self.time) {
             (Some(count), Some(time)) => {
                 let (received, never_opened) = (progress.events, progress.never_opened());
@@ -228,16 +228,14 @@ impl SubscribeCommand {
     }
 }
 
-async fn join_all(mut tasks: JoinSet<Result<(), CommandError>>) -> Result<(), CommandError> {
+async fn join_all(mut tasks: JoinSet<Result<(), CliError>>) -> Result<(), CliError> {
     while let Some(ended) = tasks.join_next().await {
         flatten(ended)?;
     }
     Ok(())
 }
 
-fn flatten(
-    ended: Result<Result<(), CommandError>, tokio::task::JoinError>,
-) -> Result<(), CommandError> {
+fn flatten(ended: Result<Result<(), CliError>, tokio::task::JoinError>) -> Result<(), CliError> {
     ended.expect("the tasks neither panic nor are aborted")
 }
 
@@ -254,7 +252,7 @@ async fn interrupted() {
 }
 
 /// Parses `-H` arguments. The error does not repeat the argument, which may hold a secret.
-fn headers(arguments: &[String]) -> Result<HeaderMap, CommandError> {
+fn headers(arguments: &[String]) -> Result<HeaderMap, CliError> {
     let mut headers = HeaderMap::new();
     for argument in arguments {
         let header = argument.split_once(':').and_then(|(name, value)| {
@@ -264,7 +262,7 @@ fn headers(arguments: &[String]) -> Result<HeaderMap, CommandError> {
             Some((name, value))
         });
         let (name, value) = header
-            .ok_or_else(|| CommandError::Usage("-H: invalid header; use \"Name: value\"".into()))?;
+            .ok_or_else(|| CliError::Usage("-H: invalid header; use \"Name: value\"".into()))?;
         headers.append(name, value);
     }
     Ok(headers)

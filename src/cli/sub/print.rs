@@ -7,7 +7,7 @@ use serde::Serialize;
 use ssegate::event::Event;
 
 use super::follow::StreamUpdate;
-use crate::cli::{CommandError, output};
+use crate::cli::{CliError, output};
 
 /// Prints events on stdout, and connects and disconnects on stderr.
 pub(super) struct Printer {
@@ -27,7 +27,7 @@ impl Printer {
     }
 
     /// Prints an event or a state change, and flushes.
-    pub(super) fn print(&self, update: StreamUpdate) -> Result<(), CommandError> {
+    pub(super) fn print(&self, update: StreamUpdate) -> Result<(), CliError> {
         match update {
             StreamUpdate::Event { from, event, last_event_id } if self.json => {
                 output::line(json(&from, &event, &last_event_id))?;

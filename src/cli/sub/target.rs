@@ -9,7 +9,7 @@ use ssegate::route::{RouteSettings, Target};
 use ssegate::server::ListenerSettings;
 
 use crate::cli::config::ConfigFile;
-use crate::cli::{CommandError, http_client};
+use crate::cli::{CliError, http_client};
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -26,7 +26,7 @@ pub(super) struct StreamTarget {
 pub(super) fn resolve(
     arguments: &[String],
     config: &ConfigFile,
-) -> Result<Vec<StreamTarget>, CommandError> {
+) -> Result<Vec<StreamTarget>, CliError> {
     let is_url = |argument: &String| argument.contains("://") || is_host_and_port(argument);
     let settings = if arguments.iter().all(is_url) { None } else { Some(config.load_or_dev()?) };
     let stream = |argument: &String| {
@@ -34,7 +34,7 @@ pub(super) fn resolve(
             Some(settings) if argument.starts_with('/') => url_of_path(argument, settings)?,
             Some(settings) if !is_url(argument) => {
                 url_of_channel(argument, settings).ok_or_else(|| {
-                    CommandError::Usage(format!(
+                    CliError::Usage(format!(
                         "{argument}: no events route in the configuration serves this channel"
                     ))
                 })?
@@ -56,29 +56,29 @@ fn is_host_and_port(argument: &str) -> bool {
 }
 
 /// Parses a URL. Without a scheme it is `http`, as in curl.
-fn url(argument: &str) -> Result<Uri, CommandError> {
+fn url(argument: &str) -> Result<Uri, CliError> {
     let has_scheme = argument.contains("://");
     let text = if has_scheme { argument.to_owned() } else { format!("http://{argument}") };
     let uri: Uri = text
         .parse()
-        .map_err(|error| CommandError::Usage(format!("{argument}: invalid URL: {error}")))?;
+        .map_err(|error| CliError::Usage(format!("{argument}: invalid URL: {error}")))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
         let error = format!("{argument}: only http:// and https:// URLs can be followed");
-        return Err(CommandError::Usage(error));
+        return Err(CliError::Usage(error));
     }
     match http_client::invalid_port(&uri) {
-        Some(port) => Err(CommandError::Usage(format!(
-            "{argument}: invalid port {port}: the maximum is 65535"
-        ))),
+        Some(port) => {
+            Err(CliError::Usage(format!("{argument}: invalid port {port}: the maximum is 65535")))
+        }
         None => Ok(uri),
     }
 }
 
 /// The URL of a path at the first listener. A leading slash means a path, never a channel name.
-fn url_of_path(path: &str, settings: &Settings) -> Result<Uri, CommandError> {
+fn url_of_path(path: &str, settings: &Settings) -> Result<Uri, CliError> {
     let listener = settings.listeners.first();
     let listener = listener
-        .ok_or_else(|| CommandError::Usage(format!("{path}: the configuration has no listener")))?;
+        .ok_or_else(|| CliError::Usage(format!("{path}: the configuration has no listener")))?;
     url(&format!("{}{path}", origin(listener)))
 }
 
