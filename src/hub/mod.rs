@@ -10,40 +10,31 @@
 //! hub, and the wishes of the hub for its source: who wants what, the newest wish for each thing
 //! ([`interest`]).
 
-mod calls;
 mod channels;
-mod entries;
+mod drain_pace;
 mod gap;
 mod history;
 mod inbox;
-mod interest;
-mod line;
-mod memory;
-mod pace;
-mod port;
 mod position;
-mod queue;
-mod queue_memory;
-mod resume;
-mod retention;
-mod rounds;
+mod requests;
 mod shard;
 mod subject;
 mod subscriber;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod watched;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 pub use channels::{Hub, LogPast, PastCall, PastKey, PastWanted, Wish};
-pub use entries::{MAX_LOGS, max_position_bytes};
 pub use gap::GapReason;
-pub use position::{Position, Run};
-pub use resume::{LastSeen, Replay};
-pub use retention::{NameShape, Retention, RetentionRule, RetentionRules};
-pub use shard::{Beginning, Shard, ShardLink, StreamRequest};
+pub use history::retention::{NameShape, Retention, RetentionRule, RetentionRules};
+pub use position::event_id::{EventId, RunTag};
+pub use position::log_positions::{MAX_LOGS, max_position_bytes};
+pub use position::resume::{LastSeen, Replay};
+pub use shard::{Shard, ShardLink, StreamOpening, StreamRequest};
 pub use subscriber::{CloseReason, Subscriber, jittered};
 pub use watched::{Watch, WatchGuard};
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::rounds::{MemberKey, Rounds};
+use super::timers::{StreamKey, Timers};
 
 /// A stream that is looked after.
 pub trait Watch {
@@ -26,8 +26,8 @@ pub trait Watch {
 pub(super) struct Watched(Rc<Inner>);
 
 struct Inner {
-    streams: RefCell<Slab<(MemberKey, Rc<dyn Watch>)>>,
-    rounds: RefCell<Rounds>,
+    streams: RefCell<Slab<(StreamKey, Rc<dyn Watch>)>>,
+    rounds: RefCell<Timers>,
     generations: Cell<u32>,
 }
 
@@ -42,7 +42,7 @@ impl Watched {
     pub(super) fn new(now: Instant) -> Self {
         Self(Rc::new(Inner {
             streams: RefCell::default(),
-            rounds: RefCell::new(Rounds::new(now)),
+            rounds: RefCell::new(Timers::new(now)),
             generations: Cell::new(0),
         }))
     }
@@ -51,7 +51,7 @@ impl Watched {
     pub(super) fn watch(&self, stream: Rc<dyn Watch>, first: Instant) -> WatchGuard {
         let mut streams = self.0.streams.borrow_mut();
         let place = streams.vacant_key();
-        let key = MemberKey::new(place, &self.0.generations);
+        let key = StreamKey::new(place, &self.0.generations);
         streams.insert((key, stream));
         self.0.rounds.borrow_mut().add(key, first);
         WatchGuard { watched: self.clone(), place }
@@ -71,20 +71,20 @@ impl Watched {
     }
 
     /// All of them.
-    pub(super) fn keys(&self) -> impl Iterator<Item = MemberKey> + use<> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = StreamKey> + use<> {
         let streams = self.0.streams.borrow();
         let keys = streams.iter().map(|(_, &(key, _))| key);
         keys.collect::<Vec<_>>().into_iter()
     }
 
     /// Tells a stream, if it is still there, that the gateway is stopping.
-    pub(super) fn drain(&self, key: MemberKey) {
+    pub(super) fn drain(&self, key: StreamKey) {
         if let Some(stream) = self.stream(key) {
             stream.drain();
         }
     }
 
-    fn stream(&self, key: MemberKey) -> Option<Rc<dyn Watch>> {
+    fn stream(&self, key: StreamKey) -> Option<Rc<dyn Watch>> {
         let streams = self.0.streams.borrow();
         let stream = streams.get(key.place()).filter(|(own, _)| *own == key);
         stream.map(|(_, stream)| Rc::clone(stream))

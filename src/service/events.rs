@@ -9,7 +9,7 @@ use super::asked::Asked;
 use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
 use super::{Service, cors};
-use crate::hub::{Beginning, LastSeen, StreamRequest};
+use crate::hub::{LastSeen, StreamOpening, StreamRequest};
 use crate::query;
 use crate::route::{Channels, Parameters, Ready, Route, STREAM_METHODS};
 use crate::server::connection::ConnectionState;
@@ -53,7 +53,7 @@ pub(super) fn open<B>(
         prefix_bytes: channels.prefix_bytes(),
         history: channels.history(),
         last_seen: LastSeen::up_to(last_event_id(request)),
-        begins: Beginning {
+        begins: StreamOpening {
             is_continued: false,
             is_told_position: is_told_position(channels.ready(), request.headers()),
         },

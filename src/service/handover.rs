@@ -18,7 +18,7 @@ use super::rejection::Rejection;
 use super::{Service, passing};
 use crate::event::InvalidChannelName;
 use crate::grip::instruct::{HeldChannel, Hold, InstructError, KeepAlive};
-use crate::hub::{Beginning, LastSeen, StreamRequest, StreamSettings};
+use crate::hub::{LastSeen, StreamOpening, StreamRequest, StreamSettings};
 use crate::proxy::UpstreamBody;
 use crate::route::{ChannelError, Handover, Route};
 use crate::server::connection::ConnectionState;
@@ -113,7 +113,7 @@ pub(super) fn hold(
         history: handover.channels.history(),
         // The backend knows best what its body tells of; of the rest, the client.
         last_seen: LastSeen { id: last_event_id, told: told(channels) },
-        begins: Beginning { is_continued: true, is_told_position },
+        begins: StreamOpening { is_continued: true, is_told_position },
         cut: connection.cut_for_current_request(),
     });
     let counted = service.count_stream(route, connection);

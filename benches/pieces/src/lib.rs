@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ssegate::event::{ChannelName, Format, Ids, Subscription, Topic};
 use ssegate::hub::{
-    Beginning, HistorySettings, Hub, HubSettings, LastSeen, Shard, StreamRequest, StreamSettings,
-    Subscriber,
+    HistorySettings, Hub, HubSettings, LastSeen, Shard, StreamOpening, StreamRequest,
+    StreamSettings, Subscriber,
 };
 use ssegate::metrics::Metrics;
 use ssegate::source::decode;
@@ -178,7 +178,7 @@ fn request(history: Option<HistorySettings>, last_event_id: Option<Vec<u8>>) -> 
         settings: Arc::new(StreamSettings::default()),
         history,
         last_seen: LastSeen::up_to(last_event_id),
-        begins: Beginning { is_continued: false, is_told_position: true },
+        begins: StreamOpening { is_continued: false, is_told_position: true },
         prefix_bytes: 0,
         cut: Box::new(|| {}),
     }

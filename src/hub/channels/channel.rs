@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::lingering::Linger;
 use crate::event::{EntryId, Ids, Topic};
-use crate::hub::calls::Caller;
-use crate::hub::history::{History, Kept};
+use crate::hub::history::budget::{ChannelIncarnation, HistoryBudget};
+use crate::hub::history::retention::Retention;
+use crate::hub::history::{History, RecordContent};
 use crate::hub::inbox::ChannelIndex;
-use crate::hub::memory::{Keeper, Memory};
-use crate::hub::retention::Retention;
+use crate::hub::requests::shard_request::Caller;
 
 pub(super) struct Channel {
     pub(super) topic: Topic,
@@ -58,9 +58,9 @@ impl Channel {
         &mut self,
         index: ChannelIndex,
         number: u64,
-        kept: Kept,
+        kept: RecordContent,
         received: Instant,
-        memory: &mut Memory,
+        memory: &mut HistoryBudget,
     ) {
         let is_kept = match self.is_log() {
             true => {
@@ -74,7 +74,7 @@ impl Channel {
         }
         self.used = number;
         if !std::mem::replace(&mut self.is_in_line, true) {
-            memory.enter(Keeper { channel: index, opened: self.opened }, number);
+            memory.enter(ChannelIncarnation { channel: index, opened: self.opened }, number);
         }
     }
 
@@ -82,7 +82,7 @@ impl Channel {
     /// there is one.
     pub(super) fn change_history(
         &mut self,
-        memory: &mut Memory,
+        memory: &mut HistoryBudget,
         change: impl FnOnce(&mut History),
     ) -> bool {
         let Some(history) = &mut self.history else {

@@ -5,12 +5,12 @@
 //! with the newest id of a channel that was closed and opened again would count as complete.
 
 use super::channel::Confirmation;
-use super::names::Readings;
-use super::state::State;
-use crate::hub::calls::Caller;
+use super::hub_state::HubState;
+use super::name_index::ChannelIndexes;
 use crate::hub::inbox::{ChannelIndex, Message};
+use crate::hub::requests::shard_request::Caller;
 
-impl State {
+impl HubState {
     pub(super) fn confirm(&mut self, is_pattern: bool, name: &str) {
         let news = self.not_confirmed(is_pattern, name);
         if news.is_empty() {
@@ -74,7 +74,7 @@ impl State {
         self.ports.tell_all(&Message::Lost);
     }
 
-    fn not_confirmed(&self, is_pattern: bool, name: &str) -> Readings {
+    fn not_confirmed(&self, is_pattern: bool, name: &str) -> ChannelIndexes {
         let is_news = |index: &ChannelIndex| {
             self.channels[*index as usize].confirmation != Confirmation::Given
         };

@@ -4,16 +4,16 @@
 //! batch of each shard that has joined its channel; a batch leaves at [`Hub::flush`], when the
 //! source has nothing more at hand. Subscribers are not known here, only shards.
 
-mod catch_up;
+mod backlogs;
 mod channel;
 mod confirm;
+mod hub_state;
 mod lingering;
-mod log;
-mod names;
+mod logs;
+mod name_index;
 mod numbers;
 mod replay;
-mod retain;
-mod state;
+mod retention;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,15 +25,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub use self::log::{LogPast, PastCall, PastKey, PastWanted};
-use self::state::{Joined, State};
-use super::calls::{Caller, Calls, Joining, Wanted};
+use self::hub_state::{HubState, Joined};
+pub use self::logs::{LogPast, PastCall, PastKey, PastWanted};
 use super::gap::GapReason;
-use super::interest::Interest;
-use super::port::{Port, Ports};
-use super::position::Run;
-use super::queue_memory::QueueMemory;
+use super::inbox::shard_sender::{ShardSender, ShardSenders};
+use super::position::event_id::RunTag;
+use super::requests::coalescing_queue::Interest;
+use super::requests::shard_request::{Caller, Calls, Joining, Wanted};
 use super::shard::ShardLink;
+use super::subscriber::queue_budget::QueueBudget;
 use super::{HubSettings, MAX_SHARDS};
 use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
 use crate::metrics::Metrics;
@@ -53,24 +53,24 @@ pub enum Wish {
 /// The hub: a cheap handle, for the one thread that it lives on.
 #[derive(Clone)]
 pub struct Hub {
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<HubState>>,
     calls: Arc<Calls>,
     wishes: Rc<Interest<Subscription, Wish>>,
     log_wishes: Rc<Interest<ChannelName, Wish>>,
     past_calls: Rc<Interest<Caller, PastCall>>,
     // A shard has fallen behind.
     behind: Rc<Notify>,
-    queues: Arc<QueueMemory>,
+    queues: Arc<QueueBudget>,
 }
 
 impl Hub {
     /// A hub, and one link for each of `shards` shards, to be taken to their threads.
     pub fn new(settings: HubSettings, shards: usize, metrics: Metrics) -> (Self, Vec<ShardLink>) {
         debug_assert!(shards <= MAX_SHARDS);
-        let run = Run::draw();
+        let run = RunTag::draw();
         let calls = Arc::new(Calls::new());
-        let queues = Arc::new(QueueMemory::new(settings.queue_memory, shards));
-        let ports: Vec<Port> = (0..shards).map(|_| Port::new()).collect();
+        let queues = Arc::new(QueueBudget::new(settings.queue_memory, shards));
+        let ports: Vec<ShardSender> = (0..shards).map(|_| ShardSender::new()).collect();
         let links = ports
             .iter()
             .enumerate()
@@ -79,7 +79,7 @@ impl Hub {
                 ShardLink::new(shard, run, ways)
             })
             .collect();
-        let state = State::new(run, Ports::new(ports), settings, metrics);
+        let state = HubState::new(run, ShardSenders::new(ports), settings, metrics);
         let hub = Self {
             state: Rc::new(RefCell::new(state)),
             calls,

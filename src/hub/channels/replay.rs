@@ -8,15 +8,15 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::channel::Confirmation;
-use super::log::PastCall;
-use super::state::State;
+use super::hub_state::HubState;
+use super::logs::PastCall;
 use crate::event::Ids;
-use crate::hub::calls::{Caller, ReplayCall};
-use crate::hub::history::page::{Page, Past, page};
+use crate::hub::history::page::{ChannelPast, Page, page};
 use crate::hub::inbox::{ChannelIndex, Message};
-use crate::hub::resume::Resume;
+use crate::hub::position::resume::Resume;
+use crate::hub::requests::shard_request::{Caller, ReplayCall};
 
-impl State {
+impl HubState {
     /// Sends a piece of the past, or lets the call wait until all its channels are confirmed. Returns
     /// what the source is to read first.
     pub(super) fn look_into(&mut self, caller: Caller, call: ReplayCall) -> Option<PastCall> {
@@ -92,10 +92,14 @@ impl State {
         self.ports.tell(shard, Message::Replay { member, ticket, page, floors, number });
     }
 
-    fn pasts(&self, indices: &[ChannelIndex], start: impl Fn(usize) -> u64) -> Vec<Past<'_>> {
+    fn pasts(
+        &self,
+        indices: &[ChannelIndex],
+        start: impl Fn(usize) -> u64,
+    ) -> Vec<ChannelPast<'_>> {
         let past = |(at, &channel): (usize, &ChannelIndex)| {
             let history = self.channels[channel as usize].history.as_ref()?;
-            Some(Past { channel, history, after: start(at) })
+            Some(ChannelPast { channel, history, after: start(at) })
         };
         let pasts: Vec<_> = indices.iter().enumerate().filter_map(past).collect();
         debug_assert_eq!(pasts.len(), indices.len(), "where ids are ours there is a history");
@@ -104,6 +108,6 @@ impl State {
 }
 
 /// From where on the next piece has all of each channel: what is missing before was told.
-fn complete_after(pasts: &[Past<'_>]) -> Arc<[u64]> {
-    pasts.iter().map(Past::complete_after).collect()
+fn complete_after(pasts: &[ChannelPast<'_>]) -> Arc<[u64]> {
+    pasts.iter().map(ChannelPast::complete_after).collect()
 }

@@ -4,7 +4,9 @@
 //! number; of a log, also those after a given id. Pure: time is passed in. Who receives a replay is
 //! the hub's business; how several channels are put together again in one order is [`page`]'s.
 
+pub(super) mod budget;
 pub(super) mod page;
+pub(super) mod retention;
 
 use std::collections::VecDeque;
 
@@ -18,7 +20,7 @@ use crate::sse::frame::Frame;
 
 /// Something that happened on a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(super) enum RecordContent {
     /// An event: its frame, and what it tells of.
     Event(Frame, Subject),
     /// Events may be missing here.
@@ -26,10 +28,10 @@ pub(super) enum Kept {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct HistoryRecord {
     pub(super) number: u64,
     pub(super) received: Instant,
-    pub(super) kept: Kept,
+    pub(super) kept: RecordContent,
 }
 
 /// What the allocation of a frame takes beside its text, in bytes.
@@ -42,7 +44,7 @@ const MOST_UNUSED: usize = 64;
 pub(super) struct History {
     settings: HistorySettings,
     // Invariant: numbers ascend.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<HistoryRecord>,
     // Invariant: the sum of the lengths of the frames in `entries`.
     bytes: usize,
     // Everything after this number is in `entries`; what came before is not promised.
@@ -80,7 +82,7 @@ impl History {
         let ids = self.log.as_ref().map_or(0, |log| log.ids.capacity());
         self.bytes
             + self.entries.len() * FRAME_BYTES
-            + self.entries.capacity() * size_of::<Entry>()
+            + self.entries.capacity() * size_of::<HistoryRecord>()
             + ids * size_of::<EntryId>()
     }
 
@@ -156,16 +158,22 @@ impl History {
     }
 
     /// Keeps an entry, and forgets what no longer fits. `number` is greater than any before.
-    pub(super) fn push(&mut self, number: u64, kept: Kept, received: Instant) {
+    pub(super) fn push(&mut self, number: u64, kept: RecordContent, received: Instant) {
         debug_assert!(self.entries.back().is_none_or(|newest| newest.number < number));
         self.bytes += kept.bytes();
-        self.entries.push_back(Entry { number, received, kept });
+        self.entries.push_back(HistoryRecord { number, received, kept });
         self.forget_surplus();
         self.expire(received);
     }
 
     /// The same for a log, whose entry has this id, or a gap that reaches up to it.
-    pub(super) fn push_entry(&mut self, number: u64, id: EntryId, kept: Kept, received: Instant) {
+    pub(super) fn push_entry(
+        &mut self,
+        number: u64,
+        id: EntryId,
+        kept: RecordContent,
+        received: Instant,
+    ) {
         if let Some(log) = &mut self.log {
             debug_assert!(log.ids.back().is_none_or(|newest| *newest <= id));
             log.ids.push_back(id);
@@ -242,7 +250,7 @@ impl History {
 
     /// The entries after `number`, with their ids in a log: found by halving, not by looking through
     /// all.
-    fn after(&self, number: u64) -> impl Iterator<Item = (&Entry, Option<EntryId>)> {
+    fn after(&self, number: u64) -> impl Iterator<Item = (&HistoryRecord, Option<EntryId>)> {
         let start = self.entries.partition_point(|entry| entry.number <= number);
         let ids = self.log.as_ref().map(|log| &log.ids);
         self.entries
@@ -252,13 +260,13 @@ impl History {
     }
 }
 
-impl Entry {
+impl HistoryRecord {
     fn is_event(&self) -> bool {
-        matches!(self.kept, Kept::Event(..))
+        matches!(self.kept, RecordContent::Event(..))
     }
 }
 
-impl Kept {
+impl RecordContent {
     fn bytes(&self) -> usize {
         match self {
             Self::Event(frame, _) => frame.len(),
@@ -273,7 +281,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{History, Kept};
+    use super::{History, RecordContent};
     use crate::event::EntryId;
     use crate::hub::subject::Subject;
     use crate::hub::{GapReason, HistorySettings};
@@ -283,8 +291,8 @@ mod tests {
         History::new(settings, 0)
     }
 
-    fn event() -> Kept {
-        Kept::Event(crate::hub::tests::frame(1), Subject::of(0))
+    fn event() -> RecordContent {
+        RecordContent::Event(crate::hub::tests::frame(1), Subject::of(0))
     }
 
     #[test]
@@ -295,7 +303,7 @@ mod tests {
         for number in [2, 4, 6] {
             history.push(number, event(), now);
         }
-        history.push(7, Kept::Gap(GapReason::RedisAway), now);
+        history.push(7, RecordContent::Gap(GapReason::RedisAway), now);
         let starts = [0, 1, 2, 3, 9].map(|count| history.start_of_newest(count));
         assert_eq!(starts, [7, 4, 2, 0, 0]);
         history.push(8, event(), now);
@@ -333,7 +341,7 @@ mod tests {
             history.push_entry(number, id(ms), event(), now);
         }
         history.roll_back(14, id(6), id(8));
-        history.push_entry(14, id(6), Kept::Gap(GapReason::RolledBack), now);
+        history.push_entry(14, id(6), RecordContent::Gap(GapReason::RolledBack), now);
         history.forget_all();
         history.push_entry(15, id(9), event(), now);
         let vanished = [6, 7, 8, 9].map(|ms| history.has_vanished(id(ms)));
@@ -345,7 +353,7 @@ mod tests {
 
     #[test]
     fn an_entry_takes_as_little_as_it_can() {
-        assert_eq!(size_of::<super::Entry>(), 40);
+        assert_eq!(size_of::<super::HistoryRecord>(), 40);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::iter::Peekable;
 
 use tokio::time::Instant;
 
-use super::{Entry, History, Kept};
+use super::{History, HistoryRecord, RecordContent};
 use crate::event::EntryId;
 use crate::hub::gap::GapReason;
 use crate::hub::inbox::ChannelIndex;
@@ -15,14 +15,14 @@ use crate::sse::frame::Frame;
 
 /// The past of a channel, as far as it is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::hub) struct Past<'a> {
+pub(in crate::hub) struct ChannelPast<'a> {
     pub(in crate::hub) channel: ChannelIndex,
     pub(in crate::hub) history: &'a History,
     /// What came after this number.
     pub(in crate::hub) after: u64,
 }
 
-impl Past<'_> {
+impl ChannelPast<'_> {
     /// The number after which nothing is missing, for who was told what is missing before.
     pub(in crate::hub) fn complete_after(&self) -> u64 {
         self.after.max(self.history.complete_after)
@@ -31,17 +31,19 @@ impl Past<'_> {
 
 /// An entry of one of several channels.
 #[derive(Debug)]
-pub(in crate::hub) struct Item<'a> {
+pub(in crate::hub) struct MergedRecord<'a> {
     /// Which of the channels.
     pub(in crate::hub) at: usize,
-    pub(in crate::hub) entry: &'a Entry,
+    pub(in crate::hub) entry: &'a HistoryRecord,
     /// In a log.
     pub(in crate::hub) id: Option<EntryId>,
 }
 
 /// The entries of several channels in the order of their numbers.
-pub(in crate::hub) fn merged<'a>(pasts: &[Past<'a>]) -> impl Iterator<Item = Item<'a>> + use<'a> {
-    let after = |past: &Past<'a>| past.history.after(past.after).peekable();
+pub(in crate::hub) fn merged<'a>(
+    pasts: &[ChannelPast<'a>],
+) -> impl Iterator<Item = MergedRecord<'a>> + use<'a> {
+    let after = |past: &ChannelPast<'a>| past.history.after(past.after).peekable();
     let cursors: Vec<_> = pasts.iter().map(after).collect();
     let mut merged = Merged { cursors, next: BinaryHeap::new() };
     for at in 0..pasts.len() {
@@ -55,7 +57,7 @@ struct Merged<I: Iterator> {
     next: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
-impl<'a, I: Iterator<Item = (&'a Entry, Option<EntryId>)>> Merged<I> {
+impl<'a, I: Iterator<Item = (&'a HistoryRecord, Option<EntryId>)>> Merged<I> {
     fn line_up(&mut self, at: usize) {
         if let Some((entry, _)) = self.cursors[at].peek() {
             self.next.push(Reverse((entry.number, at)));
@@ -63,14 +65,14 @@ impl<'a, I: Iterator<Item = (&'a Entry, Option<EntryId>)>> Merged<I> {
     }
 }
 
-impl<'a, I: Iterator<Item = (&'a Entry, Option<EntryId>)>> Iterator for Merged<I> {
-    type Item = Item<'a>;
+impl<'a, I: Iterator<Item = (&'a HistoryRecord, Option<EntryId>)>> Iterator for Merged<I> {
+    type Item = MergedRecord<'a>;
 
-    fn next(&mut self) -> Option<Item<'a>> {
+    fn next(&mut self) -> Option<MergedRecord<'a>> {
         let Reverse((_, at)) = self.next.pop()?;
         let (entry, id) = self.cursors[at].next().expect("it was seen there");
         self.line_up(at);
-        Some(Item { at, entry, id })
+        Some(MergedRecord { at, entry, id })
     }
 }
 
@@ -103,11 +105,11 @@ pub(in crate::hub) enum ReplayedWhat {
 /// Where the pasts of channels no longer reach back far enough, one gap tells of all of them: before
 /// anything that comes from where the first of them is complete on. Whoever had an id behind that,
 /// and not the gap, would count as complete.
-pub(in crate::hub) fn page(pasts: &[Past<'_>], settled: u64, max_bytes: usize) -> Page {
-    let mut expired = Expired::find(pasts);
+pub(in crate::hub) fn page(pasts: &[ChannelPast<'_>], settled: u64, max_bytes: usize) -> Page {
+    let mut expired = ExpiredChannels::find(pasts);
     let mut page = Page::default();
     let mut bytes = 0;
-    for Item { at, entry, .. } in merged(pasts) {
+    for MergedRecord { at, entry, .. } in merged(pasts) {
         // First: the next page begins behind the last entry of this one, and would not find it.
         expired.tell_before(entry.number, &mut page);
         let is_full = bytes >= max_bytes && !page.entries.is_empty();
@@ -132,11 +134,11 @@ impl Page {
 
     /// Adds an entry; answers how many bytes that were. What several channels share is there once:
     /// a message that was heard through two of them, a gap that was told on all of them.
-    fn push(&mut self, entry: &Entry, channel: ChannelIndex) -> usize {
+    fn push(&mut self, entry: &HistoryRecord, channel: ChannelIndex) -> usize {
         if let Some(last) = self.entries.last_mut().filter(|last| last.number == entry.number) {
             match (&entry.kept, &mut last.what) {
-                (Kept::Event(..), ReplayedWhat::Event { .. }) => return 0,
-                (Kept::Gap(reason), ReplayedWhat::Gap { reason: known, channels })
+                (RecordContent::Event(..), ReplayedWhat::Event { .. }) => return 0,
+                (RecordContent::Gap(reason), ReplayedWhat::Gap { reason: known, channels })
                     if reason == known =>
                 {
                     channels.push(channel);
@@ -146,11 +148,13 @@ impl Page {
             }
         }
         let what = match &entry.kept {
-            Kept::Event(frame, subject) => {
+            RecordContent::Event(frame, subject) => {
                 let (frame, subject, received) = (frame.clone(), *subject, entry.received);
                 ReplayedWhat::Event { frame, subject, received }
             }
-            Kept::Gap(reason) => ReplayedWhat::Gap { reason: *reason, channels: vec![channel] },
+            RecordContent::Gap(reason) => {
+                ReplayedWhat::Gap { reason: *reason, channels: vec![channel] }
+            }
         };
         self.entries.push(Replayed { number: entry.number, what });
         entry.kept.bytes()
@@ -159,15 +163,15 @@ impl Page {
 
 /// The one gap for all channels whose past does not reach back far enough.
 #[derive(Debug)]
-pub(in crate::hub) struct Expired {
+pub(in crate::hub) struct ExpiredChannels {
     // From where on the first of them is complete, and all of them.
     first: u64,
     all: u64,
     channels: Vec<ChannelIndex>,
 }
 
-impl Expired {
-    pub(in crate::hub) fn find(pasts: &[Past<'_>]) -> Self {
+impl ExpiredChannels {
+    pub(in crate::hub) fn find(pasts: &[ChannelPast<'_>]) -> Self {
         let too_short = || pasts.iter().filter(|past| past.history.complete_after > past.after);
         let places = || too_short().map(|past| past.history.complete_after);
         Self {
@@ -201,8 +205,8 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Page, Past, ReplayedWhat};
-    use crate::hub::history::{History, Kept};
+    use super::{ChannelPast, Page, ReplayedWhat};
+    use crate::hub::history::{History, RecordContent};
     use crate::hub::inbox::ChannelIndex;
     use crate::hub::subject::Subject;
     use crate::hub::{GapReason, HistorySettings};
@@ -213,12 +217,12 @@ mod tests {
         History::new(HistorySettings { count, bytes, age: AGE }, 0)
     }
 
-    fn event(bytes: usize) -> Kept {
-        Kept::Event(crate::hub::tests::frame(bytes), Subject::of(0))
+    fn event(bytes: usize) -> RecordContent {
+        RecordContent::Event(crate::hub::tests::frame(bytes), Subject::of(0))
     }
 
     fn page(channels: &[(ChannelIndex, &History)], after: u64, max_bytes: usize) -> Page {
-        let past = |&(channel, history)| Past { channel, history, after };
+        let past = |&(channel, history)| ChannelPast { channel, history, after };
         super::page(&channels.iter().map(past).collect::<Vec<_>>(), 100, max_bytes)
     }
 
@@ -306,8 +310,8 @@ mod tests {
         let now = Instant::now();
         let (mut a, mut b) = (history(9, 1000), history(9, 1000));
         a.push(1, event(1), now);
-        a.push(2, Kept::Gap(GapReason::RedisAway), now);
-        b.push(2, Kept::Gap(GapReason::RedisAway), now);
+        a.push(2, RecordContent::Gap(GapReason::RedisAway), now);
+        b.push(2, RecordContent::Gap(GapReason::RedisAway), now);
         b.push(3, event(1), now);
         let channels = [(0, &a), (1, &b)];
         assert_eq!(told(&page(&channels, 0, 1000)), ["1", "2 redis_away [0, 1]", "3"]);

@@ -3,8 +3,8 @@
 //! Everything here lives on one thread, in plain cells. Events come in batches through the inbox;
 //! what the shard wants of the hub goes the other way as wishes.
 
-mod crowd;
-mod deal;
+mod deliver;
+mod local_channel;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -18,17 +18,17 @@ use slab::Slab;
 use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 
-pub(super) use self::crowd::Membership;
-use self::crowd::{Channel, Listener};
-use super::calls::{Calls, Joining, ReplayCall};
-use super::entries::Places;
+pub(super) use self::local_channel::Membership;
+use self::local_channel::{LocalChannel, LocalSubscriber};
+use super::drain_pace::DrainPace;
 use super::inbox::{ChannelIndex, Inbox, Message};
-use super::pace::Pace;
-use super::position::Run;
-use super::queue_memory::QueueMemory;
-use super::resume::{LastSeen, Resume};
-use super::rounds::{MemberKey, ROUND, Rounds};
+use super::position::event_id::RunTag;
+use super::position::log_positions::LogPositions;
+use super::position::resume::{LastSeen, Resume};
+use super::requests::shard_request::{Calls, Joining, ReplayCall};
+use super::subscriber::queue_budget::QueueBudget;
 use super::subscriber::{CLOSE_GRACE, CloseReason, Mailbox, Subscriber};
+use super::timers::{StreamKey, TIMER_TICK, Timers};
 use super::watched::{Watch, WatchGuard, Watched};
 use super::{HistorySettings, StreamSettings};
 use crate::event::{EntryId, Ids, Topic};
@@ -41,17 +41,17 @@ const DRAIN_TICK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct ShardLink {
     shard: usize,
-    run: Run,
+    run: RunTag,
     inbox: Arc<Inbox>,
     calls: Arc<Calls>,
-    queues: Arc<QueueMemory>,
+    queues: Arc<QueueBudget>,
 }
 
 impl ShardLink {
     pub(super) fn new(
         shard: usize,
-        run: Run,
-        (inbox, calls, queues): (Arc<Inbox>, Arc<Calls>, Arc<QueueMemory>),
+        run: RunTag,
+        (inbox, calls, queues): (Arc<Inbox>, Arc<Calls>, Arc<QueueBudget>),
     ) -> Self {
         Self { shard, run, inbox, calls, queues }
     }
@@ -70,14 +70,14 @@ pub struct StreamRequest {
     /// What the client has seen already.
     pub last_seen: LastSeen,
     /// How it begins.
-    pub begins: Beginning,
+    pub begins: StreamOpening,
     /// Ends the stream from outside, when it cannot be written to.
     pub cut: Box<dyn Fn()>,
 }
 
 /// How a stream begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Beginning {
+pub struct StreamOpening {
     /// Somebody else has opened it: there is no opening, with its `retry`.
     pub is_continued: bool,
     /// `ready` is a block with the client's position, so that a client that saw no event yet can
@@ -87,16 +87,16 @@ pub struct Beginning {
 
 /// The hub on one thread: a cheap handle.
 #[derive(Clone)]
-pub struct Shard(Rc<Inner>);
+pub struct Shard(Rc<ShardState>);
 
-struct Inner {
+struct ShardState {
     link: ShardLink,
     write_timeout: Cell<Duration>,
-    channels: RefCell<HashMap<Topic, Rc<Channel>>>,
-    by_index: RefCell<FxHashMap<ChannelIndex, Rc<Channel>>>,
+    channels: RefCell<HashMap<Topic, Rc<LocalChannel>>>,
+    by_index: RefCell<FxHashMap<ChannelIndex, Rc<LocalChannel>>>,
     members: RefCell<Slab<Member>>,
     generations: Cell<u32>,
-    rounds: RefCell<Rounds>,
+    rounds: RefCell<Timers>,
     // Streams that come from elsewhere.
     watched: Watched,
     next_ticket: Cell<u64>,
@@ -110,27 +110,27 @@ struct Inner {
 
 struct Member {
     mailbox: Rc<Mailbox>,
-    key: MemberKey,
+    key: StreamKey,
 }
 
 /// An open stream that a drain is to end.
 #[derive(Clone, Copy, Debug)]
 enum Open {
-    Ours(MemberKey),
-    FromElsewhere(MemberKey),
+    Ours(StreamKey),
+    FromElsewhere(StreamKey),
 }
 
 impl Shard {
     /// The shard at the end of `link`, on the thread that calls this.
     pub fn new(link: ShardLink, write_timeout: Duration, metrics: ShardMetrics) -> Self {
-        Self(Rc::new(Inner {
+        Self(Rc::new(ShardState {
             link,
             write_timeout: Cell::new(write_timeout),
             channels: RefCell::default(),
             by_index: RefCell::default(),
             members: RefCell::default(),
             generations: Cell::new(0),
-            rounds: RefCell::new(Rounds::new(Instant::now())),
+            rounds: RefCell::new(Timers::new(Instant::now())),
             watched: Watched::new(Instant::now()),
             next_ticket: Cell::new(0),
             number: Cell::new(0),
@@ -143,7 +143,7 @@ impl Shard {
     /// Deals what the hub sends, and makes the rounds of the subscribers. Ends when it is dropped.
     pub async fn run(&self) {
         let mut fresh = VecDeque::new();
-        let mut round = tokio::time::interval(ROUND);
+        let mut round = tokio::time::interval(TIMER_TICK);
         round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let is_idle = self.0.batch.borrow().is_empty();
@@ -169,7 +169,7 @@ impl Shard {
         let now = Instant::now();
         let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
         let logs = topics.iter().filter(|topic| topic.ids == Ids::Entries);
-        let logs = Places::nowhere(logs.map(|topic| topic.subscription.name.as_str()));
+        let logs = LogPositions::nowhere(logs.map(|topic| topic.subscription.name.as_str()));
         let resume = Resume::new(ids, &last_seen, settings.replay, &logs, self.run_tag());
         let linger = settings.linger;
         let mailbox = Rc::new(Mailbox::new(settings, ids, prefix_bytes, resume, begins, cut, now));
@@ -208,7 +208,7 @@ impl Shard {
             .collect();
         // Not in the order in which they came: those of one connection or client go one by one.
         fastrand::shuffle(&mut open);
-        let (pace, start) = (Pace::new(open.len(), over), Instant::now());
+        let (pace, start) = (DrainPace::new(open.len(), over), Instant::now());
         let mut tick = tokio::time::interval(DRAIN_TICK);
         let mut gone = 0;
         while gone < open.len() {
@@ -296,7 +296,7 @@ impl Shard {
         self.0.members.borrow().len()
     }
 
-    pub(super) fn run_tag(&self) -> Run {
+    pub(super) fn run_tag(&self) -> RunTag {
         self.0.link.run
     }
 
@@ -344,7 +344,7 @@ impl Shard {
         linger: Duration,
         history: Option<HistorySettings>,
         mailbox: &Rc<Mailbox>,
-    ) -> Rc<Channel> {
+    ) -> Rc<LocalChannel> {
         let mut channels = self.0.channels.borrow_mut();
         let channel =
             channels.entry(topic).or_insert_with_key(|topic| self.join(topic, linger, history));
@@ -357,7 +357,7 @@ impl Shard {
         }
         let mut listeners = channel.listeners.borrow_mut();
         mailbox.places.borrow_mut()[slot] = listeners.len();
-        listeners.push(Listener {
+        listeners.push(LocalSubscriber {
             mailbox: Rc::clone(mailbox),
             slot: u32::try_from(slot)
                 .expect("a stream has no more channels than one request names"),
@@ -374,11 +374,11 @@ impl Shard {
         topic: &Topic,
         linger: Duration,
         history: Option<HistorySettings>,
-    ) -> Rc<Channel> {
+    ) -> Rc<LocalChannel> {
         let ticket = self.draw_ticket();
         let link = &self.0.link;
         link.calls.join(link.shard, topic.clone(), Joining { linger, history, ticket });
-        Rc::new(Channel {
+        Rc::new(LocalChannel {
             topic: topic.clone(),
             ticket,
             index: Cell::new(None),
@@ -388,7 +388,7 @@ impl Shard {
         })
     }
 
-    fn forget(&self, channel: &Rc<Channel>) {
+    fn forget(&self, channel: &Rc<LocalChannel>) {
         let mut channels = self.0.channels.borrow_mut();
         // After a refusal another channel may stand under this name.
         if channels.get(&channel.topic).is_some_and(|known| Rc::ptr_eq(known, channel)) {
@@ -406,10 +406,10 @@ impl Shard {
         self.0.next_ticket.replace(self.0.next_ticket.get() + 1)
     }
 
-    fn admit(&self, mailbox: Rc<Mailbox>, now: Instant) -> MemberKey {
+    fn admit(&self, mailbox: Rc<Mailbox>, now: Instant) -> StreamKey {
         let mut members = self.0.members.borrow_mut();
         let due = mailbox.first_visit(now, self.0.write_timeout.get());
-        let key = MemberKey::new(members.vacant_key(), &self.0.generations);
+        let key = StreamKey::new(members.vacant_key(), &self.0.generations);
         mailbox.key.set(Some(key));
         members.insert(Member { mailbox, key });
         self.0.rounds.borrow_mut().add(key, due);
@@ -452,13 +452,13 @@ impl Shard {
         self.0.metrics.flush();
     }
 
-    fn member(&self, key: MemberKey) -> Option<Rc<Mailbox>> {
+    fn member(&self, key: StreamKey) -> Option<Rc<Mailbox>> {
         let members = self.0.members.borrow();
         let member = members.get(key.place()).filter(|member| member.key == key);
         member.map(|member| Rc::clone(&member.mailbox))
     }
 
-    fn visit(&self, key: MemberKey, now: Instant) {
+    fn visit(&self, key: StreamKey, now: Instant) {
         let Some(mailbox) = self.member(key) else { return };
         if mailbox.has_aged(now) {
             self.end(&mailbox, CloseReason::Aged, now);

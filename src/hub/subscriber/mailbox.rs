@@ -8,16 +8,16 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::close::{CloseReason, jittered};
+use super::close_reason::{CloseReason, jittered};
 use crate::event::{EntryId, Ids};
 use crate::hub::StreamSettings;
-use crate::hub::entries::Places;
 use crate::hub::gap::{self, GapReason};
-use crate::hub::queue::{Pushed, Queue, Queued};
-use crate::hub::resume::Resume;
-use crate::hub::rounds::MemberKey;
-use crate::hub::shard::{Beginning, Shard};
+use crate::hub::position::log_positions::LogPositions;
+use crate::hub::position::resume::Resume;
+use crate::hub::shard::{Shard, StreamOpening};
 use crate::hub::subject::Subject;
+use crate::hub::subscriber::event_queue::{EventQueue, PushOutcome, QueuedFrame};
+use crate::hub::timers::StreamKey;
 use crate::sse::encode;
 use crate::sse::frame::Frame;
 
@@ -31,7 +31,7 @@ const MAX_SAID: usize = 64;
 // In the order written: an event needs what stands first, and no more lines of the cache than that.
 #[repr(C)]
 pub(in crate::hub) struct Mailbox {
-    pub(super) queue: RefCell<Queue>,
+    pub(super) queue: RefCell<EventQueue>,
     pub(super) waker: Cell<Option<Waker>>,
     // The newest event offered: what is heard twice is offered twice, with one number.
     newest: Cell<u64>,
@@ -40,7 +40,7 @@ pub(in crate::hub) struct Mailbox {
     // Events gave way to newer ones, and the client has not been told.
     overflowed: RefCell<Option<Box<Overflowed>>>,
     pub(super) closed: Cell<Option<CloseReason>>,
-    phase: Cell<Phase>,
+    phase: Cell<ReplayPhase>,
     // Whether the stream's first words have been handed over.
     pub(super) has_begun: Cell<bool>,
     // Whether the client is told its position before the first event.
@@ -55,7 +55,7 @@ pub(in crate::hub) struct Mailbox {
     ticket: Cell<u32>,
     pub(in crate::hub) settings: Arc<StreamSettings>,
     // Of logs: everything up to here was offered. Empty for a stream of other channels.
-    pub(in crate::hub) in_logs: RefCell<Places>,
+    pub(in crate::hub) in_logs: RefCell<LogPositions>,
     // What is to be asked for next.
     resume: RefCell<Option<Box<Resume>>>,
     // When it was closed, if it is.
@@ -65,7 +65,7 @@ pub(in crate::hub) struct Mailbox {
     ends: Option<Instant>,
     // Its places among the listeners of its channels, in the order of its membership.
     pub(in crate::hub) places: RefCell<SmallVec<[usize; 1]>>,
-    pub(in crate::hub) key: Cell<Option<MemberKey>>,
+    pub(in crate::hub) key: Cell<Option<StreamKey>>,
     cut: Box<dyn Fn()>,
 }
 
@@ -79,7 +79,7 @@ struct Overflowed {
 
 /// Where a stream stands between its client's past and the live events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ReplayPhase {
     /// Events come as they are dealt.
     Live,
     /// The next piece of the past is to be asked for when what waits has been written. Live events
@@ -91,7 +91,7 @@ enum Phase {
 
 /// What an offer or a visit has to tell the shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::hub) struct Outcome {
+pub(in crate::hub) struct OfferOutcome {
     /// Events that this subscriber does not get.
     pub(in crate::hub) dropped: u64,
     /// By how much what waits for it has grown, in bytes.
@@ -106,11 +106,11 @@ impl Mailbox {
         ids: Ids,
         prefix_bytes: usize,
         resume: Option<Resume>,
-        begins: Beginning,
+        begins: StreamOpening,
         cut: Box<dyn Fn()>,
         now: Instant,
     ) -> Self {
-        let mut queue = Queue::new(settings.max_queue_bytes, settings.when_full);
+        let mut queue = EventQueue::new(settings.max_queue_bytes, settings.when_full);
         let ends = settings.max_age.map(|age| now + age.mul_f64(1.0 - fastrand::f64() / 4.0));
         if !begins.is_continued {
             queue.say(encode::opening(settings.retry), now);
@@ -128,8 +128,8 @@ impl Mailbox {
                 _ => 0,
             }),
             overflowed: RefCell::default(),
-            in_logs: RefCell::new(Places::nowhere(std::iter::empty())),
-            phase: Cell::new(if resume.is_some() { Phase::Due } else { Phase::Live }),
+            in_logs: RefCell::new(LogPositions::nowhere(std::iter::empty())),
+            phase: Cell::new(if resume.is_some() { ReplayPhase::Due } else { ReplayPhase::Live }),
             resume: RefCell::new(resume.map(Box::new)),
             ticket: Cell::new(0),
             last_write: Cell::new(now),
@@ -155,10 +155,10 @@ impl Mailbox {
     }
 
     /// Offers an event. Never waits: what does not fit is dealt with as the route says.
-    pub(in crate::hub) fn offer(&self, event: Queued, now: Instant) -> Outcome {
+    pub(in crate::hub) fn offer(&self, event: QueuedFrame, now: Instant) -> OfferOutcome {
         let number = event.number;
         if self.is_closed() || self.is_replaying() || number <= self.newest.get() {
-            return Outcome::default();
+            return OfferOutcome::default();
         }
         self.newest.set(number);
         self.push(event, now)
@@ -166,12 +166,12 @@ impl Mailbox {
 
     // The innermost call of the way of an event.
     #[inline]
-    fn push(&self, event: Queued, now: Instant) -> Outcome {
+    fn push(&self, event: QueuedFrame, now: Instant) -> OfferOutcome {
         let mut queue = self.queue.borrow_mut();
         let before = queue.bytes();
         let dropped = match queue.push(event) {
-            Pushed::Queued => 0,
-            Pushed::Dropped { events, missed } => {
+            PushOutcome::Queued => 0,
+            PushOutcome::Dropped { events, missed } => {
                 if let Some(missed) = missed {
                     self.note_overflow(*missed);
                 }
@@ -179,7 +179,7 @@ impl Mailbox {
             }
             // The slow subscriber is closed, and its client comes back. Waiting here would let one
             // reader stall the channel.
-            Pushed::Full => {
+            PushOutcome::Full => {
                 self.note_closed(CloseReason::Lagged, now);
                 queue.clear() + 1
             }
@@ -187,7 +187,7 @@ impl Mailbox {
         let grown = queue.bytes().cast_signed() - before.cast_signed();
         drop(queue);
         self.wake(now);
-        Outcome { dropped, grown, is_closed: self.is_closed() }
+        OfferOutcome { dropped, grown, is_closed: self.is_closed() }
     }
 
     /// Offers an entry of one of the stream's logs: once, whichever way it comes.
@@ -195,16 +195,16 @@ impl Mailbox {
         &self,
         log: usize,
         id: EntryId,
-        event: &Queued,
+        event: &QueuedFrame,
         now: Instant,
-    ) -> Outcome {
+    ) -> OfferOutcome {
         let is_known = self.in_logs.borrow().get(log).is_some_and(|newest| id <= newest);
         if self.is_closed() || self.is_replaying() || is_known {
-            return Outcome::default();
+            return OfferOutcome::default();
         }
         let frame = self.placed(log, id, &event.frame);
         let subject = Some(Subject::of_log(log));
-        self.push(Queued { frame, subject, ..*event }, now)
+        self.push(QueuedFrame { frame, subject, ..*event }, now)
     }
 
     /// The frame of an entry, with the id that says where the client stands after it in all logs.
@@ -228,16 +228,16 @@ impl Mailbox {
 
     /// Whether the past is still to come.
     pub(in crate::hub) fn is_replaying(&self) -> bool {
-        self.phase.get() != Phase::Live
+        self.phase.get() != ReplayPhase::Live
     }
 
     /// Whether the answer with this ticket is the one that is waited for.
     pub(in crate::hub) fn awaits(&self, ticket: u64) -> bool {
-        self.phase.get() == Phase::Asked && u64::from(self.ticket.get()) == ticket
+        self.phase.get() == ReplayPhase::Asked && u64::from(self.ticket.get()) == ticket
     }
 
     /// Takes an event of the past. It fits: no more is asked for than the queue takes.
-    pub(in crate::hub) fn replay(&self, event: Queued, now: Instant) {
+    pub(in crate::hub) fn replay(&self, event: QueuedFrame, now: Instant) {
         let number = event.number;
         if !self.is_closed() && number > self.newest.get() {
             self.newest.set(number);
@@ -261,13 +261,13 @@ impl Mailbox {
         &self,
         log: usize,
         id: EntryId,
-        event: &Queued,
+        event: &QueuedFrame,
         now: Instant,
     ) {
         let is_known = self.in_logs.borrow().get(log).is_some_and(|newest| id <= newest);
         if !self.is_closed() && !is_known {
             let frame = self.placed(log, id, &event.frame);
-            self.queue.borrow_mut().append(Queued { frame, ..*event });
+            self.queue.borrow_mut().append(QueuedFrame { frame, ..*event });
             self.wake(now);
         }
     }
@@ -287,7 +287,7 @@ impl Mailbox {
         let is_live = is_last && self.queued_bytes() <= self.settings.max_queue_bytes / 2;
         if is_live {
             self.newest.set(self.newest.get().max(number));
-            self.phase.set(Phase::Live);
+            self.phase.set(ReplayPhase::Live);
         } else if self.ids == Ids::Entries {
             self.rewind(now);
         } else {
@@ -305,19 +305,19 @@ impl Mailbox {
 
     fn ask_next(&self, resume: Resume, now: Instant) {
         self.resume.replace(Some(Box::new(resume)));
-        self.phase.set(Phase::Due);
+        self.phase.set(ReplayPhase::Due);
         self.wake(now);
     }
 
     /// Whether a piece of the past is to be asked for now.
     pub(super) fn is_replay_due(&self) -> bool {
-        self.phase.get() == Phase::Due
+        self.phase.get() == ReplayPhase::Due
     }
 
     /// The piece of the past that is to be asked for, and the ticket for the answer.
     pub(super) fn due_replay(&self) -> Option<(Resume, u64)> {
         let resume = *self.resume.take()?;
-        self.phase.set(Phase::Asked);
+        self.phase.set(ReplayPhase::Asked);
         self.ticket.set(self.ticket.get().wrapping_add(1));
         Some((resume, self.ticket.get().into()))
     }
@@ -408,8 +408,8 @@ impl Mailbox {
     }
 
     #[cold]
-    fn note_overflow(&self, missed: Queued) {
-        let Queued { frame, number, .. } = missed;
+    fn note_overflow(&self, missed: QueuedFrame) {
+        let QueuedFrame { frame, number, .. } = missed;
         let frame = (self.ids == Ids::Entries).then_some(frame);
         self.overflowed.replace(Some(Box::new(Overflowed { number, frame })));
     }

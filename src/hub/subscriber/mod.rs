@@ -3,8 +3,11 @@
 //! The shard offers events to a [`Mailbox`]; the stream's body reads them from its [`Subscriber`].
 //! Both live on one thread. What carries the stream is not known here, only how to cut it off.
 
-mod close;
+mod close_reason;
+pub(super) mod event_queue;
 mod mailbox;
+pub(super) mod queue_budget;
+mod small_queue;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,10 +17,10 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-pub use self::close::{CloseReason, jittered};
+pub use self::close_reason::{CloseReason, jittered};
 pub(super) use self::mailbox::{CLOSE_GRACE, Mailbox};
-use super::queue::{Queue, Queued};
 use super::shard::{Membership, Shard};
+use super::subscriber::event_queue::{EventQueue, QueuedFrame};
 use crate::sse::frame::{Form, Frame};
 
 /// Frames that wait together are handed over together, up to so many bytes: one TLS record.
@@ -90,7 +93,7 @@ impl Subscriber {
 
     /// What is handed over next. A large text goes in pieces, so that each that is taken is seen as
     /// progress; chunks are for a transport that tells of its progress itself.
-    fn next_piece(&self, queue: &mut Queue, form: Form) -> Option<(Bytes, Instant)> {
+    fn next_piece(&self, queue: &mut EventQueue, form: Form) -> Option<(Bytes, Instant)> {
         let rest = self.rest.take();
         if rest.is_none() && !self.is_gap_owed(queue) && queue.front().is_none() {
             return None;
@@ -109,9 +112,9 @@ impl Subscriber {
     }
 
     /// Takes what waits: one frame as it is, several small ones together.
-    fn hand_over(&self, queue: &mut Queue, form: Form, now: Instant) -> Option<Bytes> {
+    fn hand_over(&self, queue: &mut EventQueue, form: Form, now: Instant) -> Option<Bytes> {
         let first = self.next_frame(queue, now)?;
-        let fits = |next: Option<&Queued>, used: usize| {
+        let fits = |next: Option<&QueuedFrame>, used: usize| {
             next.is_some_and(|next| used + next.frame.len() <= MAX_TOGETHER)
         };
         if !fits(queue.front(), first.len()) {
@@ -128,7 +131,7 @@ impl Subscriber {
     }
 
     /// The gap that is owed, or else what has waited longest.
-    fn next_frame(&self, queue: &mut Queue, now: Instant) -> Option<Frame> {
+    fn next_frame(&self, queue: &mut EventQueue, now: Instant) -> Option<Frame> {
         if self.is_gap_owed(queue)
             && let Some(gap) = self.mailbox.owed_gap(self.membership.names(), &self.shard)
         {
@@ -138,12 +141,12 @@ impl Subscriber {
     }
 
     /// Whether a gap is to be told next: before all that waits, but after the stream's first words.
-    fn is_gap_owed(&self, queue: &Queue) -> bool {
+    fn is_gap_owed(&self, queue: &EventQueue) -> bool {
         let has_begun = self.mailbox.has_begun.get() || queue.front().is_none();
         has_begun && self.mailbox.owes_gap()
     }
 
-    fn pop(&self, queue: &mut Queue, now: Instant) -> Option<Frame> {
+    fn pop(&self, queue: &mut EventQueue, now: Instant) -> Option<Frame> {
         let next = queue.pop()?;
         self.mailbox.has_begun.set(true);
         let metrics = self.shard.metrics();

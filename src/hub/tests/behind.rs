@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::logs::log;
-use super::{House, read, run, settle, topic};
+use super::{TestHub, read, run, settle, topic};
 use crate::event::{EntryId, Event};
 use crate::hub::{HistorySettings, Hub, HubSettings, Shard, StreamSettings, Subscriber};
 use crate::metrics::Metrics;
@@ -46,8 +46,8 @@ fn checked(text: &str) -> (usize, usize) {
 
 /// One who reads, on a channel of which so much is kept, while the shard does not run for 140,000
 /// events on this and another channel.
-async fn miss(kept: usize) -> (House, Subscriber) {
-    let house = House::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
+async fn miss(kept: usize) -> (TestHub, Subscriber) {
+    let house = TestHub::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
     let topics = vec![topic("a"), topic("b")];
     let stream = house.open_topics(0, topics, None, wide(), keep(kept));
     settle().await;
@@ -100,7 +100,7 @@ fn a_shard_that_fell_behind_is_told_once_where_history_is_too_short() {
 fn every_channel_that_was_lost_to_a_shard_is_told_of_wherever_its_hole_is() {
     run(async {
         let house =
-            House::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
+            TestHub::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
         let open =
             |name: &str, kept| house.open_topics(0, vec![topic(name)], None, wide(), keep(kept));
         let streams = [open("long", 200_000), open("early", 10), open("late", 10)];
@@ -135,7 +135,7 @@ fn every_channel_that_was_lost_to_a_shard_is_told_of_wherever_its_hole_is() {
 fn a_shard_that_fell_behind_in_a_log_catches_up_while_a_message_is_still_being_heard() {
     run(async {
         let house =
-            House::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
+            TestHub::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
         let open = |topic| house.open_topics(0, vec![topic], None, wide(), keep(200_000));
         let (news, log) = (open(topic("news")), open(log("a")));
         settle().await;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use fastrand::Rng;
 use tokio::time::Instant;
 
-use super::{House, run, settle};
+use super::{TestHub, run, settle};
 use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
 use crate::hub::{
     HistorySettings, HubSettings, LogPast, PastCall, PastWanted, StreamSettings, Subscriber, Wish,
@@ -39,7 +39,7 @@ impl Source {
         self.entries.entry(log).or_default().push(id.max(EntryId { milliseconds: 0, sequence: 1 }));
     }
 
-    async fn serve(&mut self, house: &House) {
+    async fn serve(&mut self, house: &TestHub) {
         settle().await;
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(wishes) = std::pin::pin!(house.hub.log_wishes()).poll(&mut context) {
@@ -150,7 +150,7 @@ impl Client {
 
 async fn live(seed: u64) -> Result<(), String> {
     let mut rng = Rng::with_seed(seed);
-    let house = House::new(1, HubSettings::default());
+    let house = TestHub::new(1, HubSettings::default());
     let mut source = Source { clock: 1_700_000_000_000, ..Source::default() };
     let mut client = Client::default();
     // Others keep some of the logs followed.
@@ -193,7 +193,7 @@ async fn live(seed: u64) -> Result<(), String> {
     }
 }
 
-fn open(house: &House, names: &[&str], id: Option<&str>) -> Subscriber {
+fn open(house: &TestHub, names: &[&str], id: Option<&str>) -> Subscriber {
     let topic = |name: &&str| {
         let name = ChannelName::new(name).expect("a name");
         let subscription = Subscription { name, is_pattern: false };

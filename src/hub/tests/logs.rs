@@ -1,8 +1,8 @@
 use tokio::time::Instant;
 
-use super::{House, run, settle};
+use super::{TestHub, run, settle};
 use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
-use crate::hub::entries::Places;
+use crate::hub::position::log_positions::LogPositions;
 use crate::hub::{
     GapReason, HistorySettings, HubSettings, LogPast, PastCall, PastWanted, Replay, StreamSettings,
     Subscriber, WhenFull, Wish,
@@ -25,7 +25,7 @@ fn event(data: &str) -> Event {
 
 /// The position of a client of the logs `a` and `b`, from one id of each: `1-0~2-5`.
 fn position(ids: &str) -> String {
-    let mut places = Places::nowhere(["a", "b"].into_iter());
+    let mut places = LogPositions::nowhere(["a", "b"].into_iter());
     for (log, entry) in ids.split('~').enumerate().filter(|(_, entry)| !entry.is_empty()) {
         places.set(log, id(entry));
     }
@@ -34,7 +34,7 @@ fn position(ids: &str) -> String {
 
 /// The other way round, in a line of a stream.
 fn readable(line: &str) -> String {
-    let mut places = Places::nowhere(["a", "b"].into_iter());
+    let mut places = LogPositions::nowhere(["a", "b"].into_iter());
     match line.strip_prefix("id: .") {
         Some(text) if places.read(format!(".{text}").as_bytes()) => {
             let ids =
@@ -61,7 +61,7 @@ fn gap(position: &str, reason: &str, names: &str) -> String {
     )
 }
 
-impl House {
+impl TestHub {
     fn follow_logs(
         &self,
         names: &[&str],
@@ -119,7 +119,7 @@ fn past(entries: &[&str], is_all: bool) -> LogPast {
 #[test]
 fn entries_carry_the_ids_of_their_log() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = house.open_log(&["a"], None);
         assert_eq!(read(&stream), ":\nretry: 3000\n");
         house.begin(&[("a", "5-0")]).await;
@@ -134,7 +134,7 @@ fn entries_carry_the_ids_of_their_log() {
 #[test]
 fn a_second_reading_of_a_channel_that_is_opened_among_entries_tells_what_it_missed() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let (raw, log) = (house.open(0, &["news"]), house.open_log(&["a"], None));
         settle().await;
         house.follow().await;
@@ -161,7 +161,7 @@ fn a_second_reading_of_a_channel_that_is_opened_among_entries_tells_what_it_miss
 #[test]
 fn an_id_over_several_logs_says_where_the_client_is_in_each() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = house.open_log(&["a", "b"], None);
         drop(read(&stream));
         house.begin(&[("a", "5-0")]).await;
@@ -188,7 +188,7 @@ fn an_id_over_several_logs_says_where_the_client_is_in_each() {
 #[test]
 fn what_the_history_no_longer_has_is_read_again() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open_log(&["a"], None);
         house.begin(&[("a", "10-0")]).await;
         house.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0"), ("a", "14-0")]).await;
@@ -223,7 +223,7 @@ fn what_the_history_no_longer_has_is_read_again() {
 #[test]
 fn who_comes_back_before_the_log_has_begun_waits_for_it() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let back = house.open_log(&["a"], Some("3-0"));
         drop(read(&back));
         let gone = house.open_log(&["a"], Some("4-0"));
@@ -241,7 +241,7 @@ fn who_comes_back_before_the_log_has_begun_waits_for_it() {
 #[test]
 fn what_the_source_finds_missing_is_told_once() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let back = house.open_log(&["a"], Some("3-0"));
         drop(read(&back));
         house.begin(&[("a", "10-0")]).await;
@@ -259,7 +259,7 @@ fn what_the_source_finds_missing_is_told_once() {
 #[test]
 fn an_id_ahead_of_this_gateway_is_waited_for_and_nothing_is_repeated() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let back = house.open_log(&["a"], Some("12-0"));
         drop(read(&back));
         house.begin(&[("a", "10-0")]).await;
@@ -275,7 +275,7 @@ fn an_id_ahead_of_this_gateway_is_waited_for_and_nothing_is_repeated() {
 #[test]
 fn an_id_that_was_never_written_is_unknown_and_gets_what_is_live() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open_log(&["a", "b"], None);
         house.begin(&[("a", "1-0"), ("b", "2-0")]).await;
         drop(first);
@@ -293,7 +293,7 @@ fn an_id_that_was_never_written_is_unknown_and_gets_what_is_live() {
 #[test]
 fn a_log_that_was_begun_anew_is_told_and_goes_on_with_lower_ids() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = house.open_log(&["a"], None);
         house.begin(&[("a", "10-0")]).await;
         house.add(&[("a", "11-0")]).await;
@@ -317,7 +317,7 @@ fn a_log_that_was_begun_anew_is_told_and_goes_on_with_lower_ids() {
 #[test]
 fn a_log_that_comes_back_older_is_told_once_and_goes_on_where_it_ends() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = house.open_log(&["a"], None);
         house.begin(&[("a", "10-0")]).await;
         house.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0")]).await;
@@ -368,7 +368,7 @@ fn a_log_that_comes_back_older_is_told_once_and_goes_on_where_it_ends() {
 #[test]
 fn a_client_without_an_id_is_sent_the_newest_entries() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open_log(&["a"], None);
         house.begin(&[("a", "10-0")]).await;
         house.add(&[("a", "11-0"), ("a", "12-0")]).await;
@@ -402,7 +402,7 @@ fn a_client_without_an_id_is_sent_the_newest_entries() {
 #[test]
 fn a_lost_connection_is_no_gap_in_a_log() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = house.open_log(&["a"], None);
         house.begin(&[("a", "10-0")]).await;
         drop(read(&stream));
@@ -419,7 +419,7 @@ fn a_lost_connection_is_no_gap_in_a_log() {
 #[test]
 fn what_gave_way_to_newer_entries_is_told_with_the_place_behind_it() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let settings = StreamSettings {
             max_queue_bytes: 80,
             when_full: WhenFull::DropOldest,
@@ -440,7 +440,7 @@ fn what_gave_way_to_newer_entries_is_told_with_the_place_behind_it() {
 #[test]
 fn a_shard_that_fell_behind_reads_its_logs_again() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let settings = StreamSettings { max_queue_bytes: 1 << 30, ..StreamSettings::default() };
         let stream = house.follow_logs(&["a"], None, settings);
         house.begin(&[("a", "0-0")]).await;

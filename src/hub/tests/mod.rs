@@ -21,8 +21,8 @@ use tokio::runtime::LocalRuntime;
 use tokio::time::Instant;
 
 use super::{
-    Beginning, CloseReason, HistorySettings, Hub, HubSettings, LastSeen, NameShape, Retention,
-    RetentionRule, RetentionRules, Shard, StreamRequest, StreamSettings, Subscriber, WhenFull,
+    CloseReason, HistorySettings, Hub, HubSettings, LastSeen, NameShape, Retention, RetentionRule,
+    RetentionRules, Shard, StreamOpening, StreamRequest, StreamSettings, Subscriber, WhenFull,
     Wish,
 };
 use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
@@ -35,12 +35,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// Numbers in its tests count from the newest confirmation of [`House::follow`] on: how many numbers
 /// confirmations take is not their business.
-struct House {
+struct TestHub {
     hub: Hub,
     shards: Vec<Shard>,
 }
 
-impl House {
+impl TestHub {
     fn new(shards: usize, settings: HubSettings) -> Self {
         let metrics = Metrics::new().expect("metrics");
         let (hub, links) = Hub::new(settings, shards, metrics.clone());
@@ -142,7 +142,7 @@ fn topic(name: &str) -> Topic {
 }
 
 /// A stream of its own, whose client is told where it stands.
-const TOLD: Beginning = Beginning { is_continued: false, is_told_position: true };
+const TOLD: StreamOpening = StreamOpening { is_continued: false, is_told_position: true };
 
 /// Lets the tasks run until none has anything to do: time stands still, and moves on only then.
 async fn settle() {
@@ -168,7 +168,7 @@ fn read(subscriber: &Subscriber) -> String {
         .join("\n")
 }
 
-fn id_of(house: &House, number: u64) -> String {
+fn id_of(house: &TestHub, number: u64) -> String {
     house.shards[0].run_tag().at(FIRST.get() + number).to_string()
 }
 
@@ -184,7 +184,7 @@ fn run(test: impl Future<Output = ()>) {
 #[test]
 fn a_stream_is_opened_made_ready_and_served() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = house.open(0, &["news"]);
         assert_eq!(read(&stream), ":\nretry: 3000");
         house.follow().await;
@@ -197,7 +197,7 @@ fn a_stream_is_opened_made_ready_and_served() {
 #[test]
 fn every_shard_has_its_own_subscribers() {
     run(async {
-        let house = House::new(3, HubSettings::default());
+        let house = TestHub::new(3, HubSettings::default());
         let streams = [house.open(0, &["a"]), house.open(1, &["b"]), house.open(2, &["a", "b"])];
         settle().await;
         house.follow().await;
@@ -214,7 +214,7 @@ fn every_shard_has_its_own_subscribers() {
 #[test]
 fn a_message_heard_twice_comes_once() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let both = house.open(0, &["news.a", "news.*"]);
         let pattern = house.open(0, &["news.*"]);
         settle().await;
@@ -234,7 +234,7 @@ fn a_message_heard_twice_comes_once() {
 #[test]
 fn a_client_resumes_after_its_last_id() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open(0, &["a", "b"]);
         settle().await;
         house.follow().await;
@@ -259,7 +259,7 @@ fn a_client_resumes_after_its_last_id() {
 #[test]
 fn a_client_that_saw_no_event_is_sent_none_from_before_it_came() {
     run(async {
-        let house = House::new(2, HubSettings::default());
+        let house = TestHub::new(2, HubSettings::default());
         let first = house.open(0, &["a", "b"]);
         settle().await;
         house.follow().await;
@@ -298,7 +298,7 @@ fn a_client_that_saw_no_event_is_sent_none_from_before_it_came() {
 #[test]
 fn a_replay_is_paced_by_the_queue() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open(0, &["a"]);
         settle().await;
         house.follow().await;
@@ -321,7 +321,7 @@ fn a_replay_is_paced_by_the_queue() {
 #[test]
 fn what_cannot_be_promised_is_told() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open(0, &["a"]);
         settle().await;
         house.follow().await;
@@ -361,7 +361,7 @@ fn a_channel_that_was_left_for_a_while_is_told_as_a_gap() {
         let settings = HubSettings { max_channels: 2, ..HubSettings::default() };
         let linger = |linger| StreamSettings { linger, ..StreamSettings::default() };
         for is_evicted in [false, true] {
-            let house = House::new(1, settings.clone());
+            let house = TestHub::new(1, settings.clone());
             let time = if is_evicted { Duration::from_secs(300) } else { Duration::ZERO };
             let stream = house.open_with(0, &["one"], None, linger(time));
             settle().await;
@@ -395,7 +395,7 @@ fn a_channel_that_was_left_for_a_while_is_told_as_a_gap() {
 #[test]
 fn a_subscription_that_is_denied_holds_back_no_other() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open(0, &["good"]);
         settle().await;
         house.follow().await;
@@ -423,7 +423,7 @@ fn a_subscription_that_is_denied_holds_back_no_other() {
 #[test]
 fn an_id_of_our_own_future_holds_back_nothing() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open(0, &["a"]);
         settle().await;
         house.follow().await;
@@ -441,7 +441,7 @@ fn an_id_of_our_own_future_holds_back_nothing() {
 fn the_least_recently_used_history_makes_room() {
     run(async {
         let settings = HubSettings { history_memory: 900, ..HubSettings::default() };
-        let house = House::new(1, settings);
+        let house = TestHub::new(1, settings);
         let stream = house.open(0, &["a", "b"]);
         settle().await;
         house.follow().await;
@@ -464,7 +464,7 @@ fn the_least_recently_used_history_makes_room() {
 #[test]
 fn a_lost_source_is_told_once_to_those_who_listened() {
     run(async {
-        let house = House::new(2, HubSettings::default());
+        let house = TestHub::new(2, HubSettings::default());
         let early = house.open(0, &["a", "b"]);
         settle().await;
         house.follow().await;
@@ -501,7 +501,7 @@ fn a_lost_source_is_told_once_to_those_who_listened() {
 #[test]
 fn a_full_queue_is_dealt_with_as_the_route_says() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let settings = |when_full| StreamSettings {
             // Two of the events below.
             max_queue_bytes: 44,
@@ -530,7 +530,7 @@ fn a_full_queue_is_dealt_with_as_the_route_says() {
 #[test]
 fn the_fattest_queue_goes_when_all_hold_too_much() {
     run(async {
-        let house = House::new(1, HubSettings { queue_memory: 500, ..HubSettings::default() });
+        let house = TestHub::new(1, HubSettings { queue_memory: 500, ..HubSettings::default() });
         let fat = house.open(0, &["a", "b"]);
         let lean = house.open(0, &["b"]);
         settle().await;
@@ -551,7 +551,7 @@ fn the_fattest_queue_goes_when_all_hold_too_much() {
 #[test]
 fn a_quiet_stream_is_kept_alive_and_a_busy_one_is_not() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let [quiet, busy] = [house.open(0, &["quiet"]), house.open(0, &["busy"])];
         settle().await;
         house.follow().await;
@@ -571,7 +571,7 @@ fn a_quiet_stream_is_kept_alive_and_a_busy_one_is_not() {
 #[test]
 fn a_stream_that_takes_nothing_is_cut_off() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let is_cut = std::rc::Rc::new(Cell::new(false));
         let cut = std::rc::Rc::clone(&is_cut);
         let stream = house.shards[0].subscribe(StreamRequest {
@@ -598,7 +598,7 @@ fn a_stream_that_takes_nothing_is_cut_off() {
 #[test]
 fn a_channel_lingers_and_is_then_left() {
     run(async {
-        let house = House::new(1, HubSettings { max_channels: 2, ..HubSettings::default() });
+        let house = TestHub::new(1, HubSettings { max_channels: 2, ..HubSettings::default() });
         let settings =
             || StreamSettings { linger: Duration::from_secs(10), ..StreamSettings::default() };
         let first = house.open_with(0, &["a"], None, settings());
@@ -622,7 +622,7 @@ fn a_channel_lingers_and_is_then_left() {
 #[test]
 fn a_shorter_linger_holds_for_channels_that_linger_already() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let linger = |seconds| {
             let retention = Retention { history: None, linger: Duration::from_secs(seconds) };
             let names = NameShape::new(vec!["a".into()]);
@@ -650,7 +650,7 @@ fn a_shorter_linger_holds_for_channels_that_linger_already() {
 #[test]
 fn names_that_only_linger_make_room_and_one_too_many_is_sent_away() {
     run(async {
-        let house = House::new(1, HubSettings { max_channels: 2, ..HubSettings::default() });
+        let house = TestHub::new(1, HubSettings { max_channels: 2, ..HubSettings::default() });
         drop(house.open(0, &["a"]));
         let kept = [house.open(0, &["b"]), house.open(0, &["c"])];
         settle().await;
@@ -671,7 +671,7 @@ fn names_that_only_linger_make_room_and_one_too_many_is_sent_away() {
 #[test]
 fn a_drain_tells_every_stream_when_to_come_back() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = house.open(0, &["a"]);
         house.shards[0].drain(Duration::ZERO).await;
         let text = read(&stream);
@@ -689,7 +689,7 @@ fn a_drain_tells_every_stream_when_to_come_back() {
 #[test]
 fn a_drain_sends_what_was_published_and_then_when_to_come_back() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = house.open(0, &["a"]);
         settle().await;
         house.follow().await;
@@ -708,7 +708,7 @@ fn a_drain_sends_what_was_published_and_then_when_to_come_back() {
 fn streams_end_evenly() {
     run(async {
         const STREAMS: usize = 1000;
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let streams: Vec<_> = (0..STREAMS).map(|_| house.open(0, &["a"])).collect();
         let shard = house.shards[0].clone();
         let drain = async move { shard.drain(Duration::from_secs(10)).await };
@@ -729,7 +729,7 @@ fn streams_end_evenly() {
 #[test]
 fn a_stream_ends_when_it_is_old_and_not_with_all_others() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let max_age = Some(Duration::from_secs(100));
         let settings = || StreamSettings { max_age, ..StreamSettings::default() };
         let streams: Vec<_> =
@@ -755,7 +755,7 @@ fn a_stream_ends_when_it_is_old_and_not_with_all_others() {
 #[test]
 fn a_replay_gives_once_what_was_heard_twice() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open(0, &["ab", "a*"]);
         settle().await;
         house.follow().await;
@@ -780,7 +780,7 @@ fn a_replay_gives_once_what_was_heard_twice() {
 #[test]
 fn who_resumes_between_confirmation_and_gap_is_told() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stays = house.open(0, &["a"]);
         settle().await;
         house.follow().await;
@@ -807,7 +807,7 @@ fn who_resumes_between_confirmation_and_gap_is_told() {
 #[test]
 fn a_fast_reader_survives_a_burst() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = std::rc::Rc::new(house.open(0, &["a"]));
         settle().await;
         house.follow().await;
@@ -841,7 +841,7 @@ fn a_fast_reader_survives_a_burst() {
 #[test]
 fn a_queue_of_one_byte_replays() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open(0, &["a"]);
         settle().await;
         house.follow().await;
@@ -861,7 +861,7 @@ fn a_queue_of_one_byte_replays() {
 #[test]
 fn channels_that_come_and_go_leave_nothing() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let settings = || StreamSettings { linger: Duration::ZERO, ..StreamSettings::default() };
         for n in 0..1000 {
             let name = format!("c{n}");
@@ -880,7 +880,7 @@ fn channels_that_come_and_go_leave_nothing() {
 #[test]
 fn clients_that_leave_before_their_past_has_come_leave_nothing() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = house.open(0, &["a"]);
         settle().await;
         house.follow().await;

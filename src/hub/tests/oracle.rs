@@ -18,7 +18,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use tokio::time::Instant;
 
-use super::{House, run, settle, topic};
+use super::{TestHub, run, settle, topic};
 use crate::event::{Event, Subscription};
 use crate::hub::{HistorySettings, HubSettings, StreamSettings, Subscriber, Wish};
 use crate::sse::frame::Form;
@@ -149,7 +149,7 @@ impl Redis {
     }
 
     /// The gateway takes the next thing that Redis sent.
-    fn take_one(&mut self, house: &House) {
+    fn take_one(&mut self, house: &TestHub) {
         let Some(next) = self.wire.pop_front() else { return };
         match next {
             Wire::Copy { heard_on, channel, index } => {
@@ -365,7 +365,7 @@ impl Client {
 struct World {
     plan: Plan,
     rng: Rng,
-    house: House,
+    house: TestHub,
     redis: Redis,
     clients: Vec<Client>,
     trace: Option<String>,
@@ -380,7 +380,7 @@ impl World {
             history_memory: plan.history_memory,
             ..HubSettings::default()
         };
-        let house = House::new(plan.shards, settings);
+        let house = TestHub::new(plan.shards, settings);
         let clients = (0..plan.clients).map(|_| Client::new(names(&plan, &mut rng))).collect();
         let redis = Redis { is_connected: true, ..Redis::default() };
         let trace = is_traced.then(String::new);

@@ -1,4 +1,4 @@
-use super::{House, id_of, read, run, settle, topic};
+use super::{TestHub, id_of, read, run, settle, topic};
 use crate::hub::{HistorySettings, HubSettings, Replay, StreamSettings};
 
 fn settings(replay: Replay) -> StreamSettings {
@@ -8,7 +8,7 @@ fn settings(replay: Replay) -> StreamSettings {
 #[test]
 fn a_client_without_an_id_is_sent_as_much_as_the_route_says() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open(0, &["a", "b"]);
         settle().await;
         house.follow().await;
@@ -42,7 +42,7 @@ fn a_client_without_an_id_is_sent_as_much_as_the_route_says() {
 #[test]
 fn what_was_forgotten_is_no_gap_for_who_was_promised_nothing() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open(0, &["a"]);
         settle().await;
         house.follow().await;
@@ -63,7 +63,7 @@ fn what_was_forgotten_is_no_gap_for_who_was_promised_nothing() {
 #[test]
 fn a_channel_that_nobody_followed_has_nothing_to_replay() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let stream = house.open_with(0, &["a"], None, settings(Replay::All));
         assert_eq!(read(&stream), ":\nretry: 3000");
         house.follow().await;
@@ -74,7 +74,7 @@ fn a_channel_that_nobody_followed_has_nothing_to_replay() {
 #[test]
 fn a_replay_in_pieces_goes_on_where_it_began() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let first = house.open(0, &["a", "b"]);
         settle().await;
         house.follow().await;
@@ -101,7 +101,7 @@ fn a_replay_in_pieces_goes_on_where_it_began() {
 #[test]
 fn an_event_that_closed_a_queue_does_not_close_it_again() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let house = TestHub::new(1, HubSettings::default());
         let settings = || StreamSettings { max_queue_bytes: 100, ..StreamSettings::default() };
         let large = "x".repeat(150).leak() as &'static str;
         let history = HistorySettings::default();

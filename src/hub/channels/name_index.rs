@@ -9,18 +9,18 @@ use crate::hub::inbox::ChannelIndex;
 
 /// The channels by what the source listens to: each subscription with its readings.
 #[derive(Default)]
-pub(super) struct Names {
-    pub(super) plain: HashMap<ChannelName, Readings>,
-    pub(super) patterns: HashMap<ChannelName, Readings>,
-    pub(super) logs: HashMap<ChannelName, Readings>,
+pub(super) struct NameIndex {
+    pub(super) plain: HashMap<ChannelName, ChannelIndexes>,
+    pub(super) patterns: HashMap<ChannelName, ChannelIndexes>,
+    pub(super) logs: HashMap<ChannelName, ChannelIndexes>,
 }
 
 /// The channels that read one subscription: as a rule one, which is found without another step.
-pub(super) type Readings = SmallVec<[ChannelIndex; 4]>;
+pub(super) type ChannelIndexes = SmallVec<[ChannelIndex; 4]>;
 
-impl Names {
+impl NameIndex {
     /// Those among which this topic is.
-    pub(super) fn of(&mut self, topic: &Topic) -> &mut HashMap<ChannelName, Readings> {
+    pub(super) fn of(&mut self, topic: &Topic) -> &mut HashMap<ChannelName, ChannelIndexes> {
         match topic.ids {
             Ids::Entries => &mut self.logs,
             _ if topic.subscription.is_pattern => &mut self.patterns,

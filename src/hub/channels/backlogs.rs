@@ -4,19 +4,19 @@
 use slab::Slab;
 
 use super::channel::Channel;
-use super::state::State;
+use super::hub_state::HubState;
 use crate::event::EntryId;
 use crate::hub::gap::GapReason;
-use crate::hub::history::Kept;
-use crate::hub::history::page::{Expired, Item, Past, merged};
+use crate::hub::history::RecordContent;
+use crate::hub::history::page::{ChannelPast, ExpiredChannels, MergedRecord, merged};
+use crate::hub::inbox::shard_sender::{Backlog, SentUpTo};
 use crate::hub::inbox::{ChannelIndex, Message};
-use crate::hub::port::{Behind, Handed};
 
-impl State {
+impl HubState {
     /// Hands the batches to the shards, and to those that are behind some of what they miss.
     pub(in crate::hub) fn flush(&mut self) {
         let Self { ports, numbers, metrics, channels, .. } = self;
-        ports.flush(Handed { messages: numbers.settled(), entries: numbers.newest() });
+        ports.flush(SentUpTo { messages: numbers.settled(), entries: numbers.newest() });
         for port in ports.iter_mut() {
             if let Some(mut behind) = port.take_owed() {
                 let (part, is_over) = next_part(&mut behind, channels, numbers.newest());
@@ -33,7 +33,7 @@ impl State {
 }
 
 /// Some of what is owed, up to `number`, and whether that is all.
-fn next_part(behind: &mut Behind, channels: &Slab<Channel>, number: u64) -> (Vec<Message>, bool) {
+fn next_part(behind: &mut Backlog, channels: &Slab<Channel>, number: u64) -> (Vec<Message>, bool) {
     let mut part = Vec::new();
     loop {
         let until = behind.held.front().map_or(number, |(number, _)| *number);
@@ -44,7 +44,7 @@ fn next_part(behind: &mut Behind, channels: &Slab<Channel>, number: u64) -> (Vec
             Some((_, message)) => part.push(message),
             None => return (part, true),
         }
-        if part.len() >= Behind::MAX_MESSAGES {
+        if part.len() >= Backlog::MAX_MESSAGES {
             return (part, false);
         }
     }
@@ -53,13 +53,13 @@ fn next_part(behind: &mut Behind, channels: &Slab<Channel>, number: u64) -> (Vec
 /// Adds the events up to `until`; answers whether these were all.
 fn catch_up_to(
     until: u64,
-    behind: &mut Behind,
+    behind: &mut Backlog,
     channels: &Slab<Channel>,
     part: &mut Vec<Message>,
 ) -> bool {
     let mut bytes: usize = part.iter().map(Message::bytes).sum();
     let pasts = pasts(behind, channels);
-    let mut expired = Expired::find(&pasts);
+    let mut expired = ExpiredChannels::find(&pasts);
     let mut told = Vec::new();
     let mut tell_expired = |before: u64, part: &mut Vec<Message>| {
         if let Some((number, lost)) = expired.due_before(before) {
@@ -68,11 +68,11 @@ fn catch_up_to(
         }
     };
     let mut newest = behind.handed.messages;
-    for Item { at, entry, id } in merged(&pasts) {
+    for MergedRecord { at, entry, id } in merged(&pasts) {
         if entry.number > until {
             break;
         }
-        let is_full = part.len() >= Behind::MAX_MESSAGES || bytes >= Behind::MAX_BYTES;
+        let is_full = part.len() >= Backlog::MAX_MESSAGES || bytes >= Backlog::MAX_BYTES;
         // What several channels share stays together.
         if is_full && newest < entry.number {
             behind.told.extend(told);
@@ -82,7 +82,7 @@ fn catch_up_to(
         newest = entry.number;
         behind.handed.reach(newest);
         // A gap has been held back as a message of its own.
-        let Kept::Event(frame, subject) = &entry.kept else { continue };
+        let RecordContent::Event(frame, subject) = &entry.kept else { continue };
         bytes += frame.len();
         let (channel, number, received) = (pasts[at].channel, entry.number, entry.received);
         let frame = frame.clone();
@@ -107,13 +107,13 @@ fn catch_up_to(
     true
 }
 
-fn pasts<'a>(behind: &Behind, channels: &'a Slab<Channel>) -> Vec<Past<'a>> {
+fn pasts<'a>(behind: &Backlog, channels: &'a Slab<Channel>) -> Vec<ChannelPast<'a>> {
     let past = |&channel: &ChannelIndex| {
         let known = channels.get(channel as usize)?;
-        let Handed { messages, entries } = behind.handed;
+        let SentUpTo { messages, entries } = behind.handed;
         let handed = if known.is_log() { entries } else { messages };
         let told = behind.told.get(&channel).copied().unwrap_or_default();
-        Some(Past { channel, history: known.history.as_ref()?, after: handed.max(told) })
+        Some(ChannelPast { channel, history: known.history.as_ref()?, after: handed.max(told) })
     };
     behind.missed.iter().filter_map(past).collect()
 }

@@ -8,24 +8,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Shared by all shards.
 #[derive(Debug)]
-pub(super) struct QueueMemory {
+pub(in crate::hub) struct QueueBudget {
     most: AtomicUsize,
     held: Box<[AtomicUsize]>,
 }
 
-impl QueueMemory {
-    pub(super) fn new(most: usize, shards: usize) -> Self {
+impl QueueBudget {
+    pub(in crate::hub) fn new(most: usize, shards: usize) -> Self {
         let held = (0..shards).map(|_| AtomicUsize::new(0)).collect();
         Self { most: AtomicUsize::new(most), held }
     }
 
     /// So much may be held from now on.
-    pub(super) fn hold(&self, most: usize) {
+    pub(in crate::hub) fn hold(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
     }
 
     /// This shard holds so many bytes; answers how many of them it is to give up.
-    pub(super) fn holds(&self, shard: usize, bytes: usize) -> usize {
+    pub(in crate::hub) fn holds(&self, shard: usize, bytes: usize) -> usize {
         self.held[shard].store(bytes, Ordering::Relaxed);
         let most = self.most.load(Ordering::Relaxed);
         // A tenth more than need be, so that the next event does not find it full again.
@@ -40,11 +40,11 @@ impl QueueMemory {
 
 #[cfg(test)]
 mod tests {
-    use super::QueueMemory;
+    use super::QueueBudget;
 
     #[test]
     fn who_holds_more_than_its_share_gives_when_all_is_used() {
-        let memory = QueueMemory::new(1000, 2);
+        let memory = QueueBudget::new(1000, 2);
         assert_eq!(memory.holds(0, 900), 0, "the others hold nothing");
         assert_eq!(memory.holds(1, 100), 0, "and a little is always allowed");
         assert_eq!(memory.holds(1, 200), 0, "that is not who holds too much");

@@ -9,14 +9,14 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 
 use super::channel::Confirmation;
-use super::state::State;
+use super::hub_state::HubState;
 use crate::event::{ChannelName, EntryId, Event, Format};
-use crate::hub::calls::{Caller, ReplayCall};
 use crate::hub::gap::GapReason;
-use crate::hub::history::Kept;
-use crate::hub::history::page::{Past, merged};
+use crate::hub::history::RecordContent;
+use crate::hub::history::page::{ChannelPast, merged};
 use crate::hub::inbox::{ChannelIndex, LogPage, LogReplayed, LogReplayedWhat, Message};
-use crate::hub::resume::{Resume, Start};
+use crate::hub::position::resume::{LogStart, Resume};
+use crate::hub::requests::shard_request::{Caller, ReplayCall};
 use crate::hub::subject::Subject;
 use crate::sse::encode;
 
@@ -99,13 +99,13 @@ impl LogCalls {
 #[derive(Debug)]
 struct Asked {
     call: ReplayCall,
-    starts: Box<[Start]>,
+    starts: Box<[LogStart]>,
     // Which of the logs.
     log: usize,
     wanted: PastWanted,
 }
 
-impl State {
+impl HubState {
     /// The source reads this log, from the entry `id` on. Answers calls that the source is to serve.
     pub(super) fn begin_log(&mut self, name: &str, id: EntryId) -> Vec<PastCall> {
         let mut callers = Vec::new();
@@ -147,7 +147,7 @@ impl State {
             channel.entry = id;
             let Some(event) = decode(channel.topic.format) else {
                 let reason = GapReason::TooLarge;
-                channel.keep(index, number, Kept::Gap(reason), received, &mut self.memory);
+                channel.keep(index, number, RecordContent::Gap(reason), received, &mut self.memory);
                 let gap = || Message::LogGap { reason, channel: index, entry: id, number };
                 self.ports.deal(channel.shards, gap);
                 continue;
@@ -160,7 +160,7 @@ impl State {
                 frame: frame.clone(),
                 received,
             });
-            let kept = Kept::Event(frame, Subject::of(index));
+            let kept = RecordContent::Event(frame, Subject::of(index));
             channel.keep(index, number, kept, received, &mut self.memory);
         }
         self.stay_within_memory();
@@ -186,11 +186,11 @@ impl State {
                     history.roll_back(number, entry, newest);
                 });
                 let now = Instant::now();
-                channel.keep(index, number, Kept::Gap(reason), now, &mut self.memory);
+                channel.keep(index, number, RecordContent::Gap(reason), now, &mut self.memory);
             } else {
                 channel.entry = channel.entry.max(entry);
                 let now = Instant::now();
-                channel.keep(index, number, Kept::Gap(reason), now, &mut self.memory);
+                channel.keep(index, number, RecordContent::Gap(reason), now, &mut self.memory);
             }
             let entry = channel.entry;
             let gap = || Message::LogGap { reason, channel: index, entry, number };
@@ -218,7 +218,7 @@ impl State {
             Resume::Logs(starts) => starts,
             _ => {
                 unknown = Some(GapReason::UnknownId);
-                vec![Start::Now; indices.len()].into()
+                vec![LogStart::Now; indices.len()].into()
             }
         };
         let wanted = self.locate(indices, &mut starts).or_else(|| self.uncovered(indices, &starts));
@@ -245,12 +245,12 @@ impl State {
         let Asked { mut call, mut starts, log, wanted } = asked;
         let (gap, entries, is_all) = match past {
             LogPast::Start(id) => {
-                starts[log] = Start::After(id);
+                starts[log] = LogStart::After(id);
                 (None, Vec::new(), true)
             }
             LogPast::Entries { gap, entries, is_all } => {
                 if let (PastWanted::After { after, until }, None, true) = (wanted, gap, is_all) {
-                    starts[log] = Start::Ahead(after.max(until));
+                    starts[log] = LogStart::Ahead(after.max(until));
                 }
                 (gap, entries, is_all)
             }
@@ -261,7 +261,7 @@ impl State {
         }
         // The client has it up to here; what this page has it will have then.
         if let PastWanted::After { after, .. } = wanted {
-            starts[log] = Start::After(after);
+            starts[log] = LogStart::After(after);
         }
         let page = read_page(log, &starts, gap, entries, call.max_bytes);
         self.tell_log_page(caller, call, page);
@@ -272,16 +272,16 @@ impl State {
     fn locate(
         &self,
         indices: &[ChannelIndex],
-        starts: &mut [Start],
+        starts: &mut [LogStart],
     ) -> Option<(usize, PastWanted)> {
         for (log, (&index, start)) in indices.iter().zip(starts).enumerate() {
             let channel = &self.channels[index as usize];
             *start = match *start {
-                Start::Now => Start::After(channel.entry),
-                Start::Newest(count) => {
+                LogStart::Now => LogStart::After(channel.entry),
+                LogStart::Newest(count) => {
                     let history = channel.history.as_ref();
                     match history.and_then(|history| history.id_before_newest(count)) {
-                        Some(id) => Start::After(id),
+                        Some(id) => LogStart::After(id),
                         None => return Some((log, PastWanted::BeforeNewest(count))),
                     }
                 }
@@ -292,18 +292,22 @@ impl State {
     }
 
     /// The first of the logs whose history does not reach back to where the client is.
-    fn uncovered(&self, indices: &[ChannelIndex], starts: &[Start]) -> Option<(usize, PastWanted)> {
-        let wanted = |(log, (&index, start)): (usize, (&ChannelIndex, &Start))| {
+    fn uncovered(
+        &self,
+        indices: &[ChannelIndex],
+        starts: &[LogStart],
+    ) -> Option<(usize, PastWanted)> {
+        let wanted = |(log, (&index, start)): (usize, (&ChannelIndex, &LogStart))| {
             let channel = &self.channels[index as usize];
             let floor = channel.history.as_ref().map_or(EntryId::MAX, |h| h.log_floor());
             let (after, is_covered) = match *start {
-                Start::After(id) => {
+                LogStart::After(id) => {
                     let has_vanished =
                         || channel.history.as_ref().is_some_and(|h| h.has_vanished(id));
                     (id, floor <= id && id <= channel.entry && !has_vanished())
                 }
-                Start::Ahead(id) => (id, floor <= id),
-                Start::Now | Start::Newest(_) => return None,
+                LogStart::Ahead(id) => (id, floor <= id),
+                LogStart::Now | LogStart::Newest(_) => return None,
             };
             (!is_covered).then_some((log, PastWanted::After { after, until: floor }))
         };
@@ -314,7 +318,7 @@ impl State {
     fn log_page(
         &self,
         indices: &[ChannelIndex],
-        starts: &[Start],
+        starts: &[LogStart],
         unknown: Option<GapReason>,
         max_bytes: usize,
     ) -> LogPage {
@@ -322,7 +326,7 @@ impl State {
         let past = |(log, &channel): (usize, &ChannelIndex)| {
             let history = self.channels[channel as usize].history.as_ref()?;
             let after = history.number_at(places[log]?);
-            Some(Past { channel, history, after })
+            Some(ChannelPast { channel, history, after })
         };
         let pasts: Vec<_> = indices.iter().enumerate().filter_map(past).collect();
         debug_assert_eq!(pasts.len(), indices.len(), "every log keeps a little");
@@ -340,11 +344,11 @@ impl State {
             }
             let Some(id) = item.id else { continue };
             let what = match &item.entry.kept {
-                Kept::Event(frame, _) => {
+                RecordContent::Event(frame, _) => {
                     bytes += frame.len();
                     LogReplayedWhat::Event { frame: frame.clone(), received: item.entry.received }
                 }
-                Kept::Gap(reason) => LogReplayedWhat::Gap(*reason),
+                RecordContent::Gap(reason) => LogReplayedWhat::Gap(*reason),
             };
             entries.push(LogReplayed { log: item.at, id, what });
         }
@@ -372,7 +376,7 @@ impl Asked {
 /// A piece of the past that the source has read again. At least one entry goes with it.
 fn read_page(
     log: usize,
-    starts: &[Start],
+    starts: &[LogStart],
     gap: Option<(GapReason, EntryId)>,
     read: Vec<(EntryId, Option<Event>)>,
     max_bytes: usize,
@@ -398,10 +402,10 @@ fn read_page(
     LogPage { places: places(starts), entries, is_last: false }
 }
 
-fn places(starts: &[Start]) -> Box<[Option<EntryId>]> {
-    let place = |start: &Start| match *start {
-        Start::After(id) | Start::Ahead(id) => Some(id),
-        Start::Now | Start::Newest(_) => None,
+fn places(starts: &[LogStart]) -> Box<[Option<EntryId>]> {
+    let place = |start: &LogStart| match *start {
+        LogStart::After(id) | LogStart::Ahead(id) => Some(id),
+        LogStart::Now | LogStart::Newest(_) => None,
     };
     starts.iter().map(place).collect()
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::entries::Places;
-use super::position::{Position, Run};
 use crate::event::{EntryId, Ids};
+use crate::hub::position::event_id::{EventId, RunTag};
+use crate::hub::position::log_positions::LogPositions;
 
 /// What a client without an id is sent of each channel's past before the live events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Replay {
 
 /// From where on a client is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Resume {
+pub(in crate::hub) enum Resume {
     /// What came after this number of our run; of each channel, only what came after its floor.
     After { number: u64, floors: Option<Arc<[u64]>> },
     /// The newest events of each channel.
@@ -28,14 +28,14 @@ pub(super) enum Resume {
     /// Its id is not one of ours: it can only be told so.
     Unknown,
     /// A place in each of several logs.
-    Logs(Box<[Start]>),
+    Logs(Box<[LogStart]>),
     /// Its id is none that was ever written for these logs.
     UnknownInLogs,
 }
 
 /// From where on a client is served out of one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Start {
+pub(in crate::hub) enum LogStart {
     /// After this entry.
     After(EntryId),
     /// After this entry, and the log's source has said that nothing is missing after it but what we
@@ -59,12 +59,12 @@ pub struct LastSeen {
 
 impl Resume {
     /// What is asked for by one who has seen this. `None`: nothing of the past.
-    pub(super) fn new(
+    pub(in crate::hub) fn new(
         ids: Ids,
         seen: &LastSeen,
         replay: Replay,
-        logs: &Places,
-        run: Run,
+        logs: &LogPositions,
+        run: RunTag,
     ) -> Option<Self> {
         // However strange an id is, it is only unknown.
         match ids {
@@ -72,7 +72,7 @@ impl Resume {
             Ids::Ours if seen.is_nothing() => replay.count().map(Self::Newest),
             Ids::Ours => Some(Self::in_numbers(seen, run).unwrap_or(Self::Unknown)),
             Ids::Entries if seen.is_nothing() => {
-                let newest = |count| logs.iter().map(|_| Start::Newest(count)).collect();
+                let newest = |count| logs.iter().map(|_| LogStart::Newest(count)).collect();
                 replay.count().map(newest).map(Self::Logs)
             }
             Ids::Entries => {
@@ -84,20 +84,20 @@ impl Resume {
     }
 
     /// What came after this number.
-    pub(super) fn after(number: u64) -> Self {
+    pub(in crate::hub) fn after(number: u64) -> Self {
         Self::After { number, floors: None }
     }
 
     /// What came after these places.
-    pub(super) fn in_logs(places: &Places) -> Self {
-        let start = |place: Option<EntryId>| place.map_or(Start::Now, Start::After);
+    pub(in crate::hub) fn in_logs(places: &LogPositions) -> Self {
+        let start = |place: Option<EntryId>| place.map_or(LogStart::Now, LogStart::After);
         Self::Logs(places.iter().map(start).collect())
     }
 
     /// `None` where what counts is not of this run.
-    fn in_numbers(seen: &LastSeen, run: Run) -> Option<Self> {
+    fn in_numbers(seen: &LastSeen, run: RunTag) -> Option<Self> {
         let number = |id: &[u8]| {
-            let position = Position::parse(id).filter(|position| position.run == run);
+            let position = EventId::parse(id).filter(|position| position.run == run);
             position.map(|position| position.number)
         };
         let own = seen.id.as_deref().and_then(number);
@@ -128,7 +128,7 @@ impl LastSeen {
     }
 
     /// Finds its place in each log; returns whether all that it has makes sense.
-    fn place_in(&self, logs: &mut Places) -> bool {
+    fn place_in(&self, logs: &mut LogPositions) -> bool {
         // Where every log was told of, it does not matter what the client itself has.
         let is_all_told = !self.told.is_empty() && self.told.iter().all(Option::is_some);
         let is_read = self.id.as_deref().is_none_or(|id| logs.read(id));
@@ -152,9 +152,9 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
-    use super::{LastSeen, Replay, Resume, Run, Start};
+    use super::{LastSeen, LogStart, Replay, Resume, RunTag};
     use crate::event::{EntryId, Ids};
-    use crate::hub::entries::Places;
+    use crate::hub::position::log_positions::LogPositions;
 
     fn seen(id: Option<&str>, told: &[Option<&str>]) -> LastSeen {
         let told = told.iter().map(|id| id.map(str::to_owned)).collect();
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_others_told_counts_for_their_channels_and_the_own_id_for_the_rest() {
-        let run = Run::draw();
+        let run = RunTag::draw();
         let at = |number: u64| run.at(number).to_string();
         let after =
             |number, floors: &[u64]| Some(Resume::After { number, floors: Some(floors.into()) });
@@ -180,7 +180,7 @@ mod tests {
             let told: Vec<_> = told.iter().map(|number: &Option<u64>| number.map(at)).collect();
             let told: Vec<_> = told.iter().map(Option::as_deref).collect();
             let seen = seen(own.as_deref(), &told);
-            let nowhere = Places::nowhere(std::iter::empty());
+            let nowhere = LogPositions::nowhere(std::iter::empty());
             let resume = Resume::new(Ids::Ours, &seen, Replay::None, &nowhere, run);
             assert_eq!(resume, expected, "{seen:?}");
         }
@@ -189,7 +189,7 @@ mod tests {
             (Some("strange"), &[Some("zzzzzz-1")]),
             (None, &[Some("what"), None]),
         ] {
-            let (seen, nowhere) = (seen(own, told), Places::nowhere(std::iter::empty()));
+            let (seen, nowhere) = (seen(own, told), LogPositions::nowhere(std::iter::empty()));
             let resume = Resume::new(Ids::Ours, &seen, Replay::None, &nowhere, run);
             assert_eq!(resume, Some(Resume::Unknown), "{seen:?}");
         }
@@ -198,12 +198,12 @@ mod tests {
     #[test]
     fn a_place_in_a_log_is_what_others_told_or_what_the_own_id_says() {
         let entry = |milliseconds| EntryId { milliseconds, sequence: 0 };
-        let logs = Places::nowhere(["a", "b", "c"].into_iter());
+        let logs = LogPositions::nowhere(["a", "b", "c"].into_iter());
         let mut both = logs.clone();
         both.set(0, entry(1));
         both.set(1, entry(2));
         let own = both.position().expect("known");
-        let (after, now) = (|ms| Start::After(entry(ms)), Start::Now);
+        let (after, now) = (|ms| LogStart::After(entry(ms)), LogStart::Now);
         for (id, told, expected) in [
             (None, &[Some("7-0"), None, None][..], Some([after(7), now, now])),
             (Some(&*own), &[], Some([after(1), after(2), now])),
@@ -220,7 +220,7 @@ mod tests {
             (Some(&*own), &[Some("strange"), None, None], None),
         ] {
             let seen = seen(id, told);
-            let resume = Resume::new(Ids::Entries, &seen, Replay::All, &logs, Run::draw());
+            let resume = Resume::new(Ids::Entries, &seen, Replay::All, &logs, RunTag::draw());
             let expected =
                 expected.map_or(Resume::UnknownInLogs, |starts| Resume::Logs(starts.into()));
             assert_eq!(resume, Some(expected), "{seen:?}");

@@ -37,11 +37,11 @@ pub const fn max_position_bytes(logs: usize) -> usize {
 
 /// The name of a log in positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tag(u32);
+pub(in crate::hub) struct LogTag(u32);
 
-impl Tag {
+impl LogTag {
     /// FNV-1a of 64 bits, mixed as MurmurHash3 mixes its end, and its higher half of that.
-    pub(super) fn of(name: &str) -> Self {
+    pub(in crate::hub) fn of(name: &str) -> Self {
         let fnv = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -53,27 +53,28 @@ impl Tag {
 
 /// One place for each log of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Places(Box<[Place]>);
+pub(in crate::hub) struct LogPositions(Box<[LogPosition]>);
 
 /// Where the client stands in one log.
 // The entry apart from whether it is known: as an option it would take a third more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct LogPosition {
     entry: EntryId,
-    tag: Tag,
+    tag: LogTag,
     is_known: bool,
 }
 
-impl Places {
+impl LogPositions {
     /// Nothing is known yet of any of these logs.
-    pub(super) fn nowhere<'a>(logs: impl Iterator<Item = &'a str>) -> Self {
-        let nowhere = |name| Place { entry: EntryId::ZERO, tag: Tag::of(name), is_known: false };
+    pub(in crate::hub) fn nowhere<'a>(logs: impl Iterator<Item = &'a str>) -> Self {
+        let nowhere =
+            |name| LogPosition { entry: EntryId::ZERO, tag: LogTag::of(name), is_known: false };
         Self(logs.map(nowhere).collect())
     }
 
     /// Takes the position that a client sent. Returns whether it says anything of these logs: not
     /// one that was never written, nor one that does not say which of them it means.
-    pub(super) fn read(&mut self, text: &[u8]) -> bool {
+    pub(in crate::hub) fn read(&mut self, text: &[u8]) -> bool {
         if let [place] = &mut *self.0
             && let Some(entry) = EntryId::parse(text)
         {
@@ -97,7 +98,7 @@ impl Places {
     }
 
     /// The same of one log, from the id of an entry or from a position in several.
-    pub(super) fn read_one(&mut self, log: usize, text: &[u8]) -> bool {
+    pub(in crate::hub) fn read_one(&mut self, log: usize, text: &[u8]) -> bool {
         let place = &mut self.0[log];
         let entry = EntryId::parse(text).or_else(|| {
             let parts = parts(text)?;
@@ -107,25 +108,25 @@ impl Places {
         entry.map(|entry| place.set(entry)).is_some()
     }
 
-    pub(super) fn get(&self, log: usize) -> Option<EntryId> {
+    pub(in crate::hub) fn get(&self, log: usize) -> Option<EntryId> {
         self.0[log].get()
     }
 
-    pub(super) fn set(&mut self, log: usize, entry: EntryId) {
+    pub(in crate::hub) fn set(&mut self, log: usize, entry: EntryId) {
         self.0[log].set(entry);
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Option<EntryId>> {
-        self.0.iter().map(Place::get)
+    pub(in crate::hub) fn iter(&self) -> impl Iterator<Item = Option<EntryId>> {
+        self.0.iter().map(LogPosition::get)
     }
 
     /// Whether the stream has one log: then the position is the id of an entry.
-    pub(super) fn is_of_one(&self) -> bool {
+    pub(in crate::hub) fn is_of_one(&self) -> bool {
         self.0.len() == 1
     }
 
     /// The position; `None` where nothing is known yet.
-    pub(super) fn position(&self) -> Option<String> {
+    pub(in crate::hub) fn position(&self) -> Option<String> {
         if let [place] = &*self.0 {
             return place.get().map(|entry| entry.to_string());
         }
@@ -133,7 +134,7 @@ impl Places {
         let newest = known().map(|place| place.entry.milliseconds).max()?;
         let mut bytes = SmallVec::<[u8; 256]>::new();
         put_varint(&mut bytes, newest);
-        for Place { entry, tag, .. } in known() {
+        for LogPosition { entry, tag, .. } in known() {
             bytes.extend_from_slice(&tag.0.to_be_bytes());
             put_varint(&mut bytes, newest - entry.milliseconds);
             put_varint(&mut bytes, entry.sequence);
@@ -150,7 +151,7 @@ impl Places {
     }
 }
 
-impl Place {
+impl LogPosition {
     fn get(&self) -> Option<EntryId> {
         self.is_known.then_some(self.entry)
     }
@@ -161,7 +162,7 @@ impl Place {
 }
 
 /// What a position in several logs says of each; `None` for everything that we never wrote.
-fn parts(text: &[u8]) -> Option<Vec<(Tag, EntryId)>> {
+fn parts(text: &[u8]) -> Option<Vec<(LogTag, EntryId)>> {
     let encoded = text.strip_prefix(MARK.as_bytes())?;
     // No more is looked at than was ever written.
     if text.len() > max_position_bytes(MAX_LOGS) {
@@ -175,7 +176,7 @@ fn parts(text: &[u8]) -> Option<Vec<(Tag, EntryId)>> {
         rest = after;
         let milliseconds = newest.checked_sub(take_varint(&mut rest)?)?;
         let entry = EntryId { milliseconds, sequence: take_varint(&mut rest)? };
-        parts.push((Tag(u32::from_be_bytes(*tag)), entry));
+        parts.push((LogTag(u32::from_be_bytes(*tag)), entry));
     }
     (rest.is_empty() && !parts.is_empty()).then_some(parts)
 }
@@ -216,15 +217,15 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{MAX_LOGS, Places, Tag, max_position_bytes};
+    use super::{LogPositions, LogTag, MAX_LOGS, max_position_bytes};
     use crate::event::EntryId;
 
     fn id(text: &str) -> EntryId {
         EntryId::parse(text.as_bytes()).expect(text)
     }
 
-    fn places(logs: &[(&str, Option<&str>)]) -> Places {
-        let mut places = Places::nowhere(logs.iter().map(|(name, _)| *name));
+    fn places(logs: &[(&str, Option<&str>)]) -> LogPositions {
+        let mut places = LogPositions::nowhere(logs.iter().map(|(name, _)| *name));
         for (log, (_, entry)) in logs.iter().enumerate() {
             if let Some(entry) = entry {
                 places.set(log, id(entry));
@@ -234,7 +235,7 @@ mod tests {
     }
 
     fn read(names: &[&str], text: &str) -> Option<Vec<Option<EntryId>>> {
-        let mut places = Places::nowhere(names.iter().copied());
+        let mut places = LogPositions::nowhere(names.iter().copied());
         places.read(text.as_bytes()).then(|| places.iter().collect())
     }
 
@@ -279,7 +280,7 @@ mod tests {
             assert_eq!(read(&["a", "b"], text), None, "{text}");
         }
         assert_eq!(read(&["c", "d"], &ours), None, "it says nothing of these");
-        let mut places = Places::nowhere(["a"].into_iter());
+        let mut places = LogPositions::nowhere(["a"].into_iter());
         assert!(!places.read(b"\xff\xfe-1") && !places.read(&[b'1'; 4096]));
     }
 
@@ -289,7 +290,7 @@ mod tests {
         let mut known = HashMap::new();
         let pair = (0..200_000).find_map(|number| {
             let name = format!("c{number}");
-            let other = known.insert(Tag::of(&name).0, name.clone());
+            let other = known.insert(LogTag::of(&name).0, name.clone());
             other.map(|other| (other, name))
         });
         let (one, other) = pair.expect("by the birthday paradox");
@@ -302,7 +303,7 @@ mod tests {
     #[test]
     fn the_longest_position_is_as_long_as_is_said() {
         let names: Vec<String> = (0..MAX_LOGS).map(|number| format!("log{number}")).collect();
-        let mut places = Places::nowhere(names.iter().map(String::as_str));
+        let mut places = LogPositions::nowhere(names.iter().map(String::as_str));
         for log in 0..MAX_LOGS {
             let milliseconds = if log == 0 { u64::MAX } else { 0 };
             places.set(log, EntryId { milliseconds, sequence: u64::MAX });
@@ -328,7 +329,7 @@ mod tests {
         ) {
             let name = |log: &u8| format!("orders:{log}");
             let names: Vec<String> = entries.keys().map(name).collect();
-            let mut written = Places::nowhere(names.iter().map(String::as_str));
+            let mut written = LogPositions::nowhere(names.iter().map(String::as_str));
             let entry = |(milliseconds, sequence)| EntryId { milliseconds, sequence };
             for (log, at) in entries.values().enumerate() {
                 if let Some(at) = at {
@@ -337,7 +338,7 @@ mod tests {
             }
             let asked = &order[..count];
             let names: Vec<String> = asked.iter().map(name).collect();
-            let mut found = Places::nowhere(names.iter().map(String::as_str));
+            let mut found = LogPositions::nowhere(names.iter().map(String::as_str));
             let expected: Vec<Option<EntryId>> =
                 asked.iter().map(|log| entries.get(log).copied().flatten().map(entry)).collect();
             let is_any_known = expected.iter().any(Option::is_some);
@@ -361,7 +362,7 @@ mod tests {
         /// No bytes make it panic, and none that we did not write say anything.
         #[test]
         fn no_text_does_any_harm(text in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut places = Places::nowhere(["a", "b"].into_iter());
+            let mut places = LogPositions::nowhere(["a", "b"].into_iter());
             places.read(&text);
             let mut marked = b".".to_vec();
             marked.extend(text.iter().filter(|byte| byte.is_ascii_alphanumeric()));

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 /// A line, first in, first out.
 #[derive(Clone, Debug)]
-pub(super) struct Line<T> {
+pub(in crate::hub) struct SmallQueue<T> {
     first: Option<T>,
     // Nobody while there is no first; then it takes no room.
     #[expect(
@@ -16,14 +16,14 @@ pub(super) struct Line<T> {
     rest: Option<Box<VecDeque<T>>>,
 }
 
-impl<T> Default for Line<T> {
+impl<T> Default for SmallQueue<T> {
     fn default() -> Self {
         Self { first: None, rest: None }
     }
 }
 
-impl<T> Line<T> {
-    pub(super) fn push(&mut self, last: T) {
+impl<T> SmallQueue<T> {
+    pub(in crate::hub) fn push(&mut self, last: T) {
         if self.first.is_none() {
             self.first = Some(last);
         } else {
@@ -31,7 +31,7 @@ impl<T> Line<T> {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<T> {
+    pub(in crate::hub) fn pop(&mut self) -> Option<T> {
         let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
         if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
             // A crowd that has gone leaves no memory behind.
@@ -40,12 +40,12 @@ impl<T> Line<T> {
         std::mem::replace(&mut self.first, next)
     }
 
-    pub(super) fn first(&self) -> Option<&T> {
+    pub(in crate::hub) fn first(&self) -> Option<&T> {
         self.first.as_ref()
     }
 
     /// Takes the first of those that are meant.
-    pub(super) fn take_first(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
+    pub(in crate::hub) fn take_first(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
         if self.first.as_ref().is_some_and(&is_meant) {
             return self.pop();
         }
@@ -54,12 +54,12 @@ impl<T> Line<T> {
         rest.remove(place)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(in crate::hub) fn iter(&self) -> impl Iterator<Item = &T> {
         self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 }
 
-impl<T> IntoIterator for Line<T> {
+impl<T> IntoIterator for SmallQueue<T> {
     type Item = T;
     type IntoIter =
         std::iter::Chain<std::option::IntoIter<T>, std::collections::vec_deque::IntoIter<T>>;
@@ -69,7 +69,7 @@ impl<T> IntoIterator for Line<T> {
     }
 }
 
-impl<T> FromIterator<T> for Line<T> {
+impl<T> FromIterator<T> for SmallQueue<T> {
     fn from_iter<I: IntoIterator<Item = T>>(iter: I) -> Self {
         let mut line = Self::default();
         iter.into_iter().for_each(|last| line.push(last));
@@ -79,11 +79,11 @@ impl<T> FromIterator<T> for Line<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Line;
+    use super::SmallQueue;
 
     #[test]
     fn who_came_first_goes_first_and_a_single_one_takes_no_room() {
-        let mut line = Line::default();
+        let mut line = SmallQueue::default();
         line.push(1);
         assert_eq!(line.rest, None);
         assert_eq!(line.first(), Some(&1));

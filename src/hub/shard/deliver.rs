@@ -7,15 +7,15 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Shard;
-use super::crowd::{Channel, Listener};
+use super::local_channel::{LocalChannel, LocalSubscriber};
 use crate::event::{EntryId, Topic};
 use crate::hub::gap::GapReason;
 use crate::hub::history::page::{Page, Replayed, ReplayedWhat};
 use crate::hub::inbox::{ChannelIndex, LogPage, LogReplayed, LogReplayedWhat, Message};
-use crate::hub::queue::Queued;
-use crate::hub::rounds::MemberKey;
 use crate::hub::subject::Subject;
+use crate::hub::subscriber::event_queue::QueuedFrame;
 use crate::hub::subscriber::{CloseReason, Mailbox};
+use crate::hub::timers::StreamKey;
 
 /// What is dealt before the streams have their turn, in bytes: as much as one write takes.
 const MAX_SLICE_BYTES: usize = 16 << 10;
@@ -36,11 +36,11 @@ impl Shard {
             match message {
                 Message::Event { channel, subject, number, frame, received } => {
                     let subject = Some(subject);
-                    self.fan_out(channel, &Queued { frame, received, number, subject }, now);
+                    self.fan_out(channel, &QueuedFrame { frame, received, number, subject }, now);
                 }
                 Message::Entry { channel, number, id, frame, received } => {
                     let subject = Some(Subject::of(channel));
-                    let event = Queued { frame, received, number, subject };
+                    let event = QueuedFrame { frame, received, number, subject };
                     self.fan_out_entry(channel, id, &event, now);
                 }
                 Message::Joined { topic, ticket, channel, is_confirmed, entry, .. } => {
@@ -78,17 +78,17 @@ impl Shard {
         }
     }
 
-    fn channel(&self, index: ChannelIndex) -> Option<Rc<Channel>> {
+    fn channel(&self, index: ChannelIndex) -> Option<Rc<LocalChannel>> {
         self.0.by_index.borrow().get(&index).map(Rc::clone)
     }
 
     /// The innermost loop: one frame to every subscriber of its channel on this core.
-    fn fan_out(&self, channel: ChannelIndex, event: &Queued, now: Instant) {
+    fn fan_out(&self, channel: ChannelIndex, event: &QueuedFrame, now: Instant) {
         let Some(channel) = self.channel(channel) else {
             return;
         };
         let (mut grown, mut dropped) = (0, 0);
-        for Listener { mailbox, .. } in &*channel.listeners.borrow() {
+        for LocalSubscriber { mailbox, .. } in &*channel.listeners.borrow() {
             let outcome = mailbox.offer(event.clone(), now);
             grown += outcome.grown;
             dropped += outcome.dropped;
@@ -100,7 +100,7 @@ impl Shard {
     }
 
     /// The same for an entry of a log.
-    fn fan_out_entry(&self, channel: ChannelIndex, id: EntryId, event: &Queued, now: Instant) {
+    fn fan_out_entry(&self, channel: ChannelIndex, id: EntryId, event: &QueuedFrame, now: Instant) {
         let Some(channel) = self.channel(channel) else {
             return;
         };
@@ -155,13 +155,13 @@ impl Shard {
     }
 
     /// The channel that the answer with this ticket is for, if it is still wanted.
-    fn awaited(&self, topic: &Topic, ticket: u64) -> Option<Rc<Channel>> {
+    fn awaited(&self, topic: &Topic, ticket: u64) -> Option<Rc<LocalChannel>> {
         let channels = self.0.channels.borrow();
         channels.get(topic).filter(|channel| channel.ticket == ticket).map(Rc::clone)
     }
 
     /// The source listens to it; of a log, it reads it from `entry` on.
-    fn confirm(&self, channel: &Channel, entry: EntryId, now: Instant) {
+    fn confirm(&self, channel: &LocalChannel, entry: EntryId, now: Instant) {
         channel.is_confirmed.set(true);
         channel.newest.set(entry);
         for listener in &*channel.listeners.borrow() {
@@ -181,14 +181,15 @@ impl Shard {
     fn lost(&self) {
         for channel in self.0.channels.borrow().values().filter(|channel| !channel.is_log()) {
             channel.is_confirmed.set(false);
-            for Listener { is_unconfirmed, was_cut_off, .. } in &*channel.listeners.borrow() {
+            for LocalSubscriber { is_unconfirmed, was_cut_off, .. } in &*channel.listeners.borrow()
+            {
                 was_cut_off.set(was_cut_off.get() || !is_unconfirmed.get());
             }
         }
     }
 
     /// Who waits for the answer with this ticket.
-    fn awaiting(&self, member: MemberKey, ticket: u64) -> Option<Rc<Mailbox>> {
+    fn awaiting(&self, member: StreamKey, ticket: u64) -> Option<Rc<Mailbox>> {
         self.member(member).filter(|mailbox| mailbox.awaits(ticket))
     }
 
@@ -199,7 +200,7 @@ impl Shard {
             match what {
                 ReplayedWhat::Event { frame, subject, received } => {
                     let subject = Some(subject);
-                    mailbox.replay(Queued { frame, received, number, subject }, now);
+                    mailbox.replay(QueuedFrame { frame, received, number, subject }, now);
                 }
                 ReplayedWhat::Gap { reason, channels } => {
                     let channels: Vec<_> =
@@ -222,7 +223,7 @@ impl Shard {
                 LogReplayedWhat::Event { frame, received } => {
                     // It has no number: numbers are given to what is live.
                     let subject = Some(Subject::of_log(log));
-                    let event = Queued { frame, received, number: 0, subject };
+                    let event = QueuedFrame { frame, received, number: 0, subject };
                     mailbox.replay_entry(log, id, &event, now);
                 }
                 LogReplayedWhat::Gap(reason @ GapReason::UnknownId) => {
@@ -251,7 +252,13 @@ impl Shard {
     }
 
     /// Tells those who listen to the log; what they do not have they ask for.
-    fn tell_log_gap(&self, reason: GapReason, channel: &Channel, entry: EntryId, now: Instant) {
+    fn tell_log_gap(
+        &self,
+        reason: GapReason,
+        channel: &LocalChannel,
+        entry: EntryId,
+        now: Instant,
+    ) {
         if reason != GapReason::Overload {
             channel.newest.set(entry);
         }
@@ -298,7 +305,8 @@ impl Shard {
 
     /// Tells each subscriber once, with those of the channels that it listens to.
     fn tell_gap(&self, reason: GapReason, channels: &[ChannelIndex], number: u64, now: Instant) {
-        let mut told: HashMap<*const Mailbox, (Rc<Mailbox>, Vec<Rc<Channel>>)> = HashMap::new();
+        let mut told: HashMap<*const Mailbox, (Rc<Mailbox>, Vec<Rc<LocalChannel>>)> =
+            HashMap::new();
         for channel in channels.iter().filter_map(|&index| self.channel(index)) {
             for listener in &*channel.listeners.borrow() {
                 // Whoever waits for its `ready` was promised nothing yet, and whoever waits for its

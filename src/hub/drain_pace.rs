@@ -7,12 +7,12 @@ const MAX_PAUSE: Duration = Duration::from_millis(100);
 
 /// So many, over so long.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct DrainPace {
     count: usize,
     over: Duration,
 }
 
-impl Pace {
+impl DrainPace {
     pub(super) fn new(count: usize, over: Duration) -> Self {
         let slowest = MAX_PAUSE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         Self { count, over: over.min(slowest) }
@@ -32,7 +32,7 @@ impl Pace {
 mod tests {
     use std::time::Duration;
 
-    use super::Pace;
+    use super::DrainPace;
 
     #[test]
     fn a_crowd_goes_evenly_and_a_few_soon() {
@@ -47,7 +47,11 @@ mod tests {
             (7, Duration::ZERO, Duration::ZERO, 7),
             (0, seconds(1), Duration::ZERO, 0),
         ] {
-            assert_eq!(Pace::new(count, over).due(elapsed), due, "{count} {over:?} {elapsed:?}");
+            assert_eq!(
+                DrainPace::new(count, over).due(elapsed),
+                due,
+                "{count} {over:?} {elapsed:?}"
+            );
         }
     }
 }

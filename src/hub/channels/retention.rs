@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::hub_state::HubState;
 use super::lingering::Linger;
-use super::state::State;
 use crate::event::{Ids, Topic};
 use crate::hub::history::History;
+use crate::hub::history::retention::Retention;
 use crate::hub::inbox::ChannelIndex;
-use crate::hub::retention::Retention;
 use crate::hub::{HistorySettings, HubSettings};
 
-impl State {
+impl HubState {
     /// Keeps to other bounds from now on.
     pub(super) fn change(&mut self, settings: HubSettings) {
         let rules = Arc::clone(&settings.retention);

@@ -10,36 +10,36 @@ use tokio::time::Instant;
 
 use super::channel::{Channel, Confirmation};
 use super::lingering::{Linger, Lingering};
-use super::log::LogCalls;
-use super::names::Names;
+use super::logs::LogCalls;
+use super::name_index::NameIndex;
 use super::numbers::Numbers;
 use crate::event::{EntryId, Event, Format, Ids, Topic};
 use crate::hub::HubSettings;
-use crate::hub::calls::{Caller, Joining, ReplayCall};
 use crate::hub::gap::GapReason;
-use crate::hub::history::{History, Kept};
+use crate::hub::history::budget::HistoryBudget;
+use crate::hub::history::retention::Retention;
+use crate::hub::history::{History, RecordContent};
+use crate::hub::inbox::shard_sender::ShardSenders;
 use crate::hub::inbox::{ChannelIndex, Message};
-use crate::hub::memory::Memory;
-use crate::hub::port::Ports;
-use crate::hub::position::Run;
-use crate::hub::retention::Retention;
+use crate::hub::position::event_id::RunTag;
+use crate::hub::requests::shard_request::{Caller, Joining, ReplayCall};
 use crate::hub::subject::Subject;
 use crate::metrics::Metrics;
 use crate::sse::encode;
 
 /// What the hub knows.
-pub(super) struct State {
-    run: Run,
+pub(super) struct HubState {
+    run: RunTag,
     pub(super) numbers: Numbers,
     // The channel of the message that is being heard, where patterns may hear it.
     heard_on: Subject,
     pub(super) channels: Slab<Channel>,
     pub(super) by_topic: HashMap<Topic, ChannelIndex>,
-    pub(super) names: Names,
+    pub(super) names: NameIndex,
     pub(super) lingering: Lingering,
     pub(super) restored: Vec<ChannelIndex>,
-    pub(super) ports: Ports,
-    pub(super) memory: Memory,
+    pub(super) ports: ShardSenders,
+    pub(super) memory: HistoryBudget,
     // Who waits until all its channels are confirmed, and for what.
     pub(super) waiting: HashMap<Caller, ReplayCall>,
     pub(super) log_calls: LogCalls,
@@ -54,19 +54,24 @@ pub(super) enum Joined {
     Another,
 }
 
-impl State {
-    pub(super) fn new(run: Run, ports: Ports, settings: HubSettings, metrics: Metrics) -> Self {
+impl HubState {
+    pub(super) fn new(
+        run: RunTag,
+        ports: ShardSenders,
+        settings: HubSettings,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             run,
             numbers: Numbers::default(),
             heard_on: Subject::of(0),
             channels: Slab::new(),
             by_topic: HashMap::new(),
-            names: Names::default(),
+            names: NameIndex::default(),
             lingering: Lingering::default(),
             restored: Vec::new(),
             ports,
-            memory: Memory::new(settings.history_memory),
+            memory: HistoryBudget::new(settings.history_memory),
             waiting: HashMap::new(),
             log_calls: LogCalls::default(),
             settings,
@@ -243,7 +248,7 @@ impl State {
                 frame: frame.clone(),
                 received,
             });
-            let kept = Kept::Event(frame, subject);
+            let kept = RecordContent::Event(frame, subject);
             channel.keep(index, number, kept, received, &mut self.memory);
         }
         self.stay_within_memory();
@@ -271,7 +276,7 @@ impl State {
         let now = Instant::now();
         for &index in channels {
             let channel = &mut self.channels[index as usize];
-            channel.keep(index, number, Kept::Gap(reason), now, &mut self.memory);
+            channel.keep(index, number, RecordContent::Gap(reason), now, &mut self.memory);
         }
         let gap = Message::Gap { reason, channels: channels.into(), number };
         self.ports.tell_all(&gap);

@@ -8,11 +8,11 @@ use smallvec::SmallVec;
 
 use crate::event::{EntryId, Ids, Topic};
 use crate::hub::inbox::ChannelIndex;
-use crate::hub::rounds::MemberKey;
 use crate::hub::subscriber::Mailbox;
+use crate::hub::timers::StreamKey;
 
 /// A channel that somebody on this core listens to.
-pub(super) struct Channel {
+pub(super) struct LocalChannel {
     pub(super) topic: Topic,
     pub(super) ticket: u64,
     pub(super) index: Cell<Option<ChannelIndex>>,
@@ -20,10 +20,10 @@ pub(super) struct Channel {
     // Of a log: the newest entry that was dealt here.
     pub(super) newest: Cell<EntryId>,
     // One of them has its place here: many channels have no more.
-    pub(super) listeners: RefCell<SmallVec<[Listener; 1]>>,
+    pub(super) listeners: RefCell<SmallVec<[LocalSubscriber; 1]>>,
 }
 
-pub(super) struct Listener {
+pub(super) struct LocalSubscriber {
     pub(super) mailbox: Rc<Mailbox>,
     // Which of the mailbox's channels this is. Small, as there is one of these for every stream.
     pub(super) slot: u32,
@@ -33,7 +33,7 @@ pub(super) struct Listener {
     pub(super) was_cut_off: Cell<bool>,
 }
 
-impl Listener {
+impl LocalSubscriber {
     /// Which of the mailbox's channels this is.
     pub(super) fn slot(&self) -> usize {
         self.slot as usize
@@ -42,12 +42,12 @@ impl Listener {
 
 /// The places that a subscriber holds on its shard.
 pub(in crate::hub) struct Membership {
-    pub(super) key: MemberKey,
+    pub(super) key: StreamKey,
     // In place, as a rule there is one.
-    pub(super) channels: SmallVec<[Rc<Channel>; 1]>,
+    pub(super) channels: SmallVec<[Rc<LocalChannel>; 1]>,
 }
 
-impl Channel {
+impl LocalChannel {
     /// Takes a listener from its place, into which the last one moves; answers whether none is left.
     pub(super) fn remove(&self, place: usize) -> bool {
         let mut listeners = self.listeners.borrow_mut();

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::HistorySettings;
 use crate::event::{Format, Ids, Topic};
+use crate::hub::HistorySettings;
 
 /// What is kept of a channel's past, and for how long it is followed when nobody listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl RetentionRules {
     }
 
     /// The most that any of them says of this channel; `None` where none does.
-    pub(super) fn of(&self, topic: &Topic) -> Option<Retention> {
+    pub(in crate::hub) fn of(&self, topic: &Topic) -> Option<Retention> {
         let rules = self.0.get(&(topic.format, topic.ids))?;
         let name = topic.subscription.name.as_str();
         let shapes = rules.shapes.iter().filter(|(shape, _)| shape.matches(name));

@@ -11,40 +11,40 @@ use std::sync::Mutex;
 use tokio::sync::Notify;
 
 /// Wishes, by what they are for.
-pub(super) type Wishes<T, W> = HashMap<T, W>;
+pub(in crate::hub) type Wishes<T, W> = HashMap<T, W>;
 
 /// The newest wish for each of many things.
 #[derive(Debug)]
-pub(super) struct Interest<T, W> {
+pub(in crate::hub) struct Interest<T, W> {
     wishes: Mutex<Wishes<T, W>>,
     changed: Notify,
 }
 
 impl<T: Eq + Hash, W> Interest<T, W> {
-    pub(super) fn new() -> Self {
+    pub(in crate::hub) fn new() -> Self {
         Self { wishes: Mutex::default(), changed: Notify::new() }
     }
 
     /// Wishes `wish` for `thing`, in place of an older wish.
-    pub(super) fn wish(&self, thing: T, wish: W) {
+    pub(in crate::hub) fn wish(&self, thing: T, wish: W) {
         self.lock().insert(thing, wish);
         self.changed.notify_one();
     }
 
     /// Takes back a wish that nobody has taken yet.
-    pub(super) fn withdraw(&self, thing: &T) {
+    pub(in crate::hub) fn withdraw(&self, thing: &T) {
         self.lock().remove(thing);
     }
 
     /// Waits until there are wishes. Cancel safe.
-    pub(super) async fn wait(&self) {
+    pub(in crate::hub) async fn wait(&self) {
         while self.lock().is_empty() {
             self.changed.notified().await;
         }
     }
 
     /// Takes all wishes, without waiting.
-    pub(super) fn take(&self) -> Wishes<T, W> {
+    pub(in crate::hub) fn take(&self) -> Wishes<T, W> {
         std::mem::take(&mut *self.lock())
     }
 

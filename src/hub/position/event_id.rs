@@ -10,11 +10,11 @@ use crate::event::decimal;
 
 /// The tag of one run of the hub: six characters of base 36.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Run([u8; RUN_BYTES]);
+pub struct RunTag([u8; RUN_BYTES]);
 
 const RUN_BYTES: usize = 6;
 
-impl Run {
+impl RunTag {
     const DIGITS: &'static [u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
     /// Draws a tag: one in two thousand million, so that another run's id is not mistaken for ours.
@@ -23,18 +23,18 @@ impl Run {
     }
 
     /// The position after the event `number` of this run.
-    pub fn at(self, number: u64) -> Position {
-        Position { run: self, number }
+    pub fn at(self, number: u64) -> EventId {
+        EventId { run: self, number }
     }
 }
 
-impl fmt::Display for Run {
+impl fmt::Display for RunTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|&digit| fmt::Write::write_char(f, char::from(digit)))
     }
 }
 
-impl fmt::Debug for Run {
+impl fmt::Debug for RunTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -42,25 +42,25 @@ impl fmt::Debug for Run {
 
 /// Everything up to an event: what a client that has its id has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct EventId {
     /// Whose numbers they are.
-    pub run: Run,
+    pub run: RunTag,
     /// The number of the last event; 0 before the first.
     pub number: u64,
 }
 
-impl Position {
+impl EventId {
     /// Reads an id that a client sent. `None` for everything that we never wrote.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (run, rest) = text.split_first_chunk::<RUN_BYTES>()?;
         let digits = rest.strip_prefix(b"-")?;
-        let is_ours = run.iter().all(|digit| Run::DIGITS.contains(digit));
+        let is_ours = run.iter().all(|digit| RunTag::DIGITS.contains(digit));
         let number = decimal(digits).filter(|_| is_ours)?;
-        Some(Self { run: Run(*run), number })
+        Some(Self { run: RunTag(*run), number })
     }
 }
 
-impl fmt::Display for Position {
+impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.run, self.number)
     }
@@ -68,13 +68,13 @@ impl fmt::Display for Position {
 
 #[cfg(test)]
 mod tests {
-    use super::{Position, Run};
+    use super::{EventId, RunTag};
 
     #[test]
     fn an_id_reads_back_as_it_was_written() {
         for number in [0, 1, 42, u64::MAX] {
-            let position = Run::draw().at(number);
-            assert_eq!(Position::parse(position.to_string().as_bytes()), Some(position));
+            let position = RunTag::draw().at(number);
+            assert_eq!(EventId::parse(position.to_string().as_bytes()), Some(position));
         }
     }
 
@@ -99,7 +99,7 @@ mod tests {
             b"1-0",
             &long,
         ] {
-            assert_eq!(Position::parse(text), None, "{}", String::from_utf8_lossy(text));
+            assert_eq!(EventId::parse(text), None, "{}", String::from_utf8_lossy(text));
         }
     }
 }

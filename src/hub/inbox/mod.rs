@@ -4,6 +4,8 @@
 //! missed. The order of messages is the order of the hub's decisions: that a shard has joined a
 //! channel stands before the first event that it gets of it.
 
+pub(super) mod shard_sender;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,20 +13,20 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::gap::GapReason;
-use super::history::page::Page;
-use super::rounds::MemberKey;
-use super::subject::Subject;
 use crate::event::{EntryId, Topic};
+use crate::hub::gap::GapReason;
+use crate::hub::history::page::Page;
+use crate::hub::subject::Subject;
+use crate::hub::timers::StreamKey;
 use crate::sse::frame::Frame;
 
 /// The number by which the hub and its shards speak of a channel. A number is used again only
 /// after every shard has left the channel.
-pub(super) type ChannelIndex = u32;
+pub(in crate::hub) type ChannelIndex = u32;
 
 /// What the hub tells a shard.
 #[derive(Clone, Debug)]
-pub(super) enum Message {
+pub(in crate::hub) enum Message {
     /// An event on a channel.
     Event { channel: ChannelIndex, subject: Subject, number: u64, frame: Frame, received: Instant },
     /// An entry of a log.
@@ -48,9 +50,9 @@ pub(super) enum Message {
     Lost,
     /// A piece of the past that a subscriber of the shard asked for. What the hub deals from here on
     /// comes after `number`. The next piece begins, for each channel, at its floor or behind it.
-    Replay { member: MemberKey, ticket: u64, page: Page, floors: Option<Arc<[u64]>>, number: u64 },
+    Replay { member: StreamKey, ticket: u64, page: Page, floors: Option<Arc<[u64]>>, number: u64 },
     /// The same of logs.
-    LogReplay { member: MemberKey, ticket: u64, topics: Arc<[Topic]>, page: LogPage, number: u64 },
+    LogReplay { member: StreamKey, ticket: u64, topics: Arc<[Topic]>, page: LogPage, number: u64 },
     /// Something may be missing on these channels, up to `number`.
     Gap { reason: GapReason, channels: Arc<[ChannelIndex]>, number: u64 },
     /// Something may be missing on this log, up to `entry`. After a reset that is an entry of
@@ -60,31 +62,31 @@ pub(super) enum Message {
 
 /// A piece of a replay of logs.
 #[derive(Clone, Debug)]
-pub(super) struct LogPage {
+pub(in crate::hub) struct LogPage {
     /// Where the replay stands before it, in each log.
-    pub(super) places: Box<[Option<EntryId>]>,
-    pub(super) entries: Vec<LogReplayed>,
+    pub(in crate::hub) places: Box<[Option<EntryId>]>,
+    pub(in crate::hub) entries: Vec<LogReplayed>,
     /// Whether nothing is left after it.
-    pub(super) is_last: bool,
+    pub(in crate::hub) is_last: bool,
 }
 
 /// An entry of such a page.
 #[derive(Clone, Debug)]
-pub(super) struct LogReplayed {
+pub(in crate::hub) struct LogReplayed {
     /// In which of the logs.
-    pub(super) log: usize,
-    pub(super) id: EntryId,
-    pub(super) what: LogReplayedWhat,
+    pub(in crate::hub) log: usize,
+    pub(in crate::hub) id: EntryId,
+    pub(in crate::hub) what: LogReplayedWhat,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum LogReplayedWhat {
+pub(in crate::hub) enum LogReplayedWhat {
     Event { frame: Frame, received: Instant },
     Gap(GapReason),
 }
 
 impl Message {
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::hub) fn bytes(&self) -> usize {
         match self {
             Self::Event { frame, .. } | Self::Entry { frame, .. } => frame.len(),
             // Bounded by the subscriber that asked: it asks again when it has written this.
@@ -93,7 +95,7 @@ impl Message {
     }
 
     /// The position that it leads to, where it leads anywhere.
-    pub(super) fn number(&self) -> Option<u64> {
+    pub(in crate::hub) fn number(&self) -> Option<u64> {
         match self {
             Self::Event { number, .. }
             | Self::Entry { number, .. }
@@ -108,7 +110,7 @@ impl Message {
     }
 
     /// The position that a stream can be told once this was dealt. Logs have positions of their own.
-    pub(super) fn settled(&self) -> Option<u64> {
+    pub(in crate::hub) fn settled(&self) -> Option<u64> {
         match self {
             // Another copy of the message may follow.
             Self::Event { number, .. } => Some(number - 1),
@@ -124,8 +126,8 @@ impl Message {
 
 /// Both ends hold it: the hub fills, the shard empties.
 #[derive(Debug)]
-pub(super) struct Inbox {
-    waiting: Mutex<Waiting>,
+pub(in crate::hub) struct Inbox {
+    waiting: Mutex<InboxState>,
     arrived: Notify,
     // The position that a stream can be told once everything that was put in before was dealt.
     settled: AtomicU64,
@@ -134,19 +136,19 @@ pub(super) struct Inbox {
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct InboxState {
     messages: VecDeque<Message>,
     bytes: usize,
 }
 
 impl Inbox {
-    pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
+    pub(in crate::hub) fn new(max_messages: usize, max_bytes: usize) -> Self {
         let (waiting, arrived, settled) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
         Self { waiting, arrived, settled, max_messages, max_bytes }
     }
 
     /// Moves all of `batch` in, or nothing of it where it does not fit; answers which.
-    pub(super) fn put(&self, batch: &mut Vec<Message>) -> bool {
+    pub(in crate::hub) fn put(&self, batch: &mut Vec<Message>) -> bool {
         let bytes: usize = batch.iter().map(Message::bytes).sum();
         let mut waiting = self.lock();
         let has_room = waiting.messages.is_empty()
@@ -163,26 +165,26 @@ impl Inbox {
 
     /// Everything up to `number` was put in, with all its copies. The shard is not woken for that: it
     /// asks when it needs to know ([`Inbox::settled`]).
-    pub(super) fn settle(&self, number: u64) {
+    pub(in crate::hub) fn settle(&self, number: u64) {
         // With the load below: who sees this number sees the messages that were put in before.
         self.settled.store(number, Ordering::Release);
     }
 
     /// The position that the shard stands at which has dealt all that it took; `None` where more
     /// waits for it.
-    pub(super) fn settled(&self) -> Option<u64> {
+    pub(in crate::hub) fn settled(&self) -> Option<u64> {
         let number = self.settled.load(Ordering::Acquire);
         self.lock().messages.is_empty().then_some(number)
     }
 
     /// Whether a good part of what had to wait has been taken.
-    pub(super) fn is_half_empty(&self) -> bool {
+    pub(in crate::hub) fn is_half_empty(&self) -> bool {
         let waiting = self.lock();
         waiting.messages.len() <= self.max_messages / 2 && waiting.bytes <= self.max_bytes / 2
     }
 
     /// Waits for messages, and swaps them with the empty `batch`. Cancel safe.
-    pub(super) async fn take(&self, batch: &mut VecDeque<Message>) {
+    pub(in crate::hub) async fn take(&self, batch: &mut VecDeque<Message>) {
         debug_assert!(batch.is_empty());
         loop {
             {
@@ -198,13 +200,13 @@ impl Inbox {
     }
 
     /// Adds what waits to `batch`, without waiting for more.
-    pub(super) fn take_now(&self, batch: &mut VecDeque<Message>) {
+    pub(in crate::hub) fn take_now(&self, batch: &mut VecDeque<Message>) {
         let mut waiting = self.lock();
         waiting.bytes = 0;
         batch.append(&mut waiting.messages);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, InboxState> {
         self.waiting.lock().expect("nothing panics while it holds the lock")
     }
 }
