@@ -99,12 +99,14 @@ async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), S
     let mut tasks = Tasks::default();
     let mut draining = JoinSet::new();
     let (dealing, serving) = (shard.clone(), server.clone());
+    let (draining_service, visiting) = (service.clone(), service.clone());
     tasks.own("the hub's side", async move { dealing.run().await });
+    tasks.own("the backends' streams", async move { visiting.run().await });
     tasks.own("the server", async move { serving.run(accepted, listeners).await });
     tasks.own("the changes", follow(changes, shard.clone(), service, server.clone()));
     tokio::select! {
         ended = tasks.any_ended() => Err(ended.to_string()),
-        () = stop(&mut phases, &mut draining, &shard, &server) => Ok(()),
+        () = stop(&mut phases, &mut draining, (&shard, &draining_service), &server) => Ok(()),
     }
 }
 
@@ -131,14 +133,15 @@ async fn follow(
 async fn stop(
     phases: &mut watch::Receiver<Phase>,
     tasks: &mut JoinSet<()>,
-    shard: &Shard,
+    (shard, service): (&Shard, &Service),
     server: &ShardServer<Service>,
 ) {
     let phase = phases.wait_for(|phase| *phase != Phase::Serving).await.map(|phase| *phase);
     match phase {
         Ok(Phase::Draining(over)) => {
-            let shard = shard.clone();
+            let (shard, service) = (shard.clone(), service.clone());
             tasks.spawn_local(async move { shard.drain(over).await });
+            tasks.spawn_local(async move { service.drain(over).await });
         }
         Ok(_) => {}
         // The end of the gateway is that of its shards.

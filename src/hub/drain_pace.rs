@@ -1,25 +1,47 @@
-//! How many of a crowd are to have gone after some time: evenly, and no slower than need be.
+//! Ends many streams evenly over a time, so that the clients that come back are no storm.
 
 use std::time::Duration;
 
-/// Where few go, this passes between two of them and no more.
-const MAX_PAUSE: Duration = Duration::from_millis(100);
+use tokio::time::Instant;
 
-/// So many, over so long.
+/// The longest pause between the ends of two streams: where few are open, a drain is over sooner.
+const MAX_PAUSE: Duration = Duration::from_millis(100);
+/// How often a drain ends the streams that are due.
+const DRAIN_TICK: Duration = Duration::from_millis(10);
+
+/// Ends `streams` evenly over `over`, or sooner where they are few; `end` is given those that are due.
+///
+/// They end in random order: those of one connection or client are spread, too.
+pub async fn drain_evenly<T>(mut streams: Vec<T>, over: Duration, mut end: impl FnMut(&[T])) {
+    fastrand::shuffle(&mut streams);
+    let (pace, start) = (DrainPace::new(streams.len(), over), Instant::now());
+    let mut tick = tokio::time::interval(DRAIN_TICK);
+    let mut ended = 0;
+    while ended < streams.len() {
+        tick.tick().await;
+        let due = pace.due(start.elapsed());
+        if due > ended {
+            end(&streams[ended..due]);
+            ended = due;
+        }
+    }
+}
+
+/// How many of `count` streams must have ended after some time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct DrainPace {
+struct DrainPace {
     count: usize,
     over: Duration,
 }
 
 impl DrainPace {
-    pub(super) fn new(count: usize, over: Duration) -> Self {
+    fn new(count: usize, over: Duration) -> Self {
         let slowest = MAX_PAUSE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         Self { count, over: over.min(slowest) }
     }
 
-    /// How many are to have gone; the first goes at once.
-    pub(super) fn due(self, elapsed: Duration) -> usize {
+    /// How many must have ended; the first ends at once.
+    fn due(self, elapsed: Duration) -> usize {
         if elapsed >= self.over {
             return self.count;
         }
@@ -35,7 +57,7 @@ mod tests {
     use super::DrainPace;
 
     #[test]
-    fn a_crowd_goes_evenly_and_a_few_soon() {
+    fn many_streams_end_evenly_and_few_end_soon() {
         let seconds = Duration::from_secs;
         for (count, over, elapsed, due) in [
             (5000, seconds(5), Duration::ZERO, 1),
@@ -47,11 +69,8 @@ mod tests {
             (7, Duration::ZERO, Duration::ZERO, 7),
             (0, seconds(1), Duration::ZERO, 0),
         ] {
-            assert_eq!(
-                DrainPace::new(count, over).due(elapsed),
-                due,
-                "{count} {over:?} {elapsed:?}"
-            );
+            let pace = DrainPace::new(count, over);
+            assert_eq!(pace.due(elapsed), due, "{count} streams over {over:?} after {elapsed:?}");
         }
     }
 }

@@ -117,9 +117,9 @@ impl Backend {
             service.metrics_of(route).encoded_stream_passed();
         }
         let cut = connection.cut_for_current_request();
-        let looked_after = (service.shard(), service.count_stream(route, connection));
+        let counted = (service, service.count_stream(route, connection));
         let keep_alive = self.proxy.stream_keep_alive();
-        let stream = PassingStream::new(body, &head.headers, keep_alive, looked_after, cut);
+        let stream = PassingStream::new(body, &head.headers, keep_alive, counted, cut);
         Response::from_parts(head, ResponseBody::Passing(Box::new(stream)))
     }
 }

@@ -124,7 +124,7 @@ pub(super) mod tests {
     use super::ContainedBody;
     use crate::event::{Event, Format};
     use crate::health::Health;
-    use crate::hub::{Hub, HubSettings, Shard, StreamSettings};
+    use crate::hub::{Hub, HubSettings, Shard, SourceKind, StreamSettings};
     use crate::metrics::Metrics;
     use crate::route::{CorsSettings, EventsSettings, RouteSettings, Router, Target};
     use crate::server::ConnectionSettings;
@@ -218,7 +218,7 @@ pub(super) mod tests {
             drop(tokio::task::spawn_local(acceptor.run(CancellationToken::new())));
             drop(tokio::task::spawn_local(async move {
                 loop {
-                    for (subscription, _) in followed.wishes().await {
+                    for (subscription, _) in followed.source_requests(SourceKind::PubSub).await {
                         followed.confirm(false, subscription.name.as_str());
                     }
                     followed.flush();

@@ -53,9 +53,9 @@ pub(super) fn open<B>(
         prefix_bytes: channels.prefix_bytes(),
         history: channels.history(),
         last_seen: LastSeen::up_to(last_event_id(request)),
-        begins: StreamOpening {
+        opening: StreamOpening {
             is_continued: false,
-            is_told_position: is_told_position(channels.ready(), request.headers()),
+            ready_has_position: is_told_position(channels.ready(), request.headers()),
         },
         cut: connection.cut_for_current_request(),
     });

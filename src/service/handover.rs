@@ -112,8 +112,8 @@ pub(super) fn hold(
         prefix_bytes: handover.channels.prefix_bytes(),
         history: handover.channels.history(),
         // The backend knows best what its body tells of; of the rest, the client.
-        last_seen: LastSeen { id: last_event_id, told: told(channels) },
-        begins: StreamOpening { is_continued: true, is_told_position },
+        last_seen: LastSeen { id: last_event_id, channel_ids: told(channels) },
+        opening: StreamOpening { is_continued: true, ready_has_position: is_told_position },
         cut: connection.cut_for_current_request(),
     });
     let counted = service.count_stream(route, connection);

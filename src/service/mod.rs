@@ -6,6 +6,7 @@
 
 mod asked;
 mod backend;
+mod backend_streams;
 mod body;
 mod client;
 mod contained;
@@ -30,6 +31,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
@@ -43,6 +45,7 @@ use tokio::time::Instant;
 
 use self::asked::Asked;
 use self::backend::Backend;
+use self::backend_streams::BackendStreams;
 use self::counted::CountedStream;
 use self::rejection::Rejection;
 use crate::event::Topic;
@@ -66,6 +69,7 @@ struct Inner {
     clients: Clients,
     routes: RefCell<Rc<Routes>>,
     shard: Shard,
+    backend_streams: BackendStreams,
     // Where the demo page publishes; `None` where the source is no embedded bus.
     bus: Option<SocketAddr>,
     health: Health,
@@ -130,9 +134,30 @@ impl Service {
         let routes = RefCell::new(Rc::new(routes));
         let requests = RefCell::new(Rc::new(requests));
         let unrouted = metrics.route("");
-        let inner =
-            Inner { requests, clients, routes, shard, bus, health, metrics, memory, unrouted };
-        Self(Rc::new(inner))
+        let backend_streams = BackendStreams::new();
+        Self(Rc::new(Inner {
+            requests,
+            clients,
+            routes,
+            shard,
+            backend_streams,
+            bus,
+            health,
+            metrics,
+            memory,
+            unrouted,
+        }))
+    }
+
+    /// Visits the backends' own event streams when they are due. Never returns; ends when it is dropped.
+    pub async fn run(&self) {
+        self.0.backend_streams.run().await;
+    }
+
+    /// Ends the backends' own event streams in good order, evenly over `over`. No more may be opened
+    /// meanwhile.
+    pub async fn drain(&self, over: Duration) {
+        self.0.backend_streams.drain(over).await;
     }
 
     /// Takes requests where `router` leads them, from now on; those that are being answered go on.
@@ -151,6 +176,10 @@ impl Service {
 
     fn shard(&self) -> &Shard {
         &self.0.shard
+    }
+
+    fn backend_streams(&self) -> &BackendStreams {
+        &self.0.backend_streams
     }
 
     fn health(&self) -> &Health {

@@ -2,7 +2,7 @@
 //!
 //! It goes on byte by byte as it comes, and may be quiet for as long as it likes: then a comment is
 //! put into it where one may stand ([`crate::sse::interject`]), so that nobody on the way closes it.
-//! One that is encoded passes untouched. The rounds of the shard look after it.
+//! One that is encoded passes untouched. [`BackendStreams`](super::backend_streams::BackendStreams) visits it when it is due.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -16,8 +16,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame};
 use tokio::time::Instant;
 
+use super::Service;
+use super::backend_streams::BackendStreamGuard;
 use super::counted::CountedStream;
-use crate::hub::{CloseReason, Shard, Watch, WatchGuard};
+use crate::hub::{CloseReason, Shard};
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, Protocol};
 use crate::sse::interject::Interjector;
@@ -81,7 +83,7 @@ pub struct PassingStream {
     state: Rc<State>,
     shard: Shard,
     counted: CountedStream,
-    _watch: WatchGuard,
+    _guard: BackendStreamGuard,
 }
 
 impl PassingStream {
@@ -91,12 +93,13 @@ impl PassingStream {
         mut body: UpstreamBody,
         headers: &HeaderMap,
         keep_alive: Option<Duration>,
-        (shard, counted): (&Shard, CountedStream),
+        (service, counted): (&Service, CountedStream),
         cut: Box<dyn Fn()>,
     ) -> Self {
         body.allow_pauses();
         // Over HTTP/1.1 the connection is watched, down to the bytes that its socket takes.
         let is_watched = counted.protocol() == Protocol::Http2;
+        let shard = service.shard();
         let write_timeout = shard.write_timeout();
         // A length that was promised leaves no room.
         let has_room = !is_encoded(headers) && !headers.contains_key(CONTENT_LENGTH);
@@ -114,7 +117,7 @@ impl PassingStream {
             cut,
         });
         let first = now + keep_alive.unwrap_or(write_timeout).min(write_timeout);
-        let watch = shard.watch(Rc::clone(&state) as Rc<dyn Watch>, first);
+        let guard = service.backend_streams().insert(Rc::clone(&state), first);
         Self {
             body,
             interjector: has_room.then(Interjector::default),
@@ -124,7 +127,7 @@ impl PassingStream {
             state,
             shard: shard.clone(),
             counted,
-            _watch: watch,
+            _guard: guard,
         }
     }
 
@@ -213,8 +216,8 @@ impl Drop for PassingStream {
     }
 }
 
-/// What the rounds of the shard see of the stream.
-struct State {
+/// What [`BackendStreams`](super::backend_streams::BackendStreams) sees of the stream.
+pub(super) struct State {
     keep_alive: Option<Duration>,
     write_timeout: Duration,
     // Whether a piece that nobody takes is noticed here.
@@ -253,10 +256,10 @@ impl State {
             waker.wake();
         }
     }
-}
 
-impl Watch for State {
-    fn visit(&self, now: Instant) -> Option<Instant> {
+    /// Keeps a quiet stream alive, cuts one off that cannot be written to. Returns when to visit it
+    /// again; `None`: never.
+    pub(super) fn visit(&self, now: Instant) -> Option<Instant> {
         if let Some(since) = self.waits_since.get() {
             let due = since + self.write_timeout;
             if now < due {
@@ -278,7 +281,8 @@ impl Watch for State {
         Some(again.min(now + keep_alive))
     }
 
-    fn drain(&self) {
+    /// The gateway is stopping: ends the stream after the event that is being sent.
+    pub(super) fn drain(&self) {
         self.is_draining.set(true);
         self.wake();
     }

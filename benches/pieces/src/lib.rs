@@ -178,7 +178,7 @@ fn request(history: Option<HistorySettings>, last_event_id: Option<Vec<u8>>) -> 
         settings: Arc::new(StreamSettings::default()),
         history,
         last_seen: LastSeen::up_to(last_event_id),
-        begins: StreamOpening { is_continued: false, is_told_position: true },
+        opening: StreamOpening { is_continued: false, ready_has_position: true },
         prefix_bytes: 0,
         cut: Box::new(|| {}),
     }

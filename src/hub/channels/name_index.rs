@@ -1,13 +1,14 @@
-//! The channels of the hub by what the source listens to.
+//! The channels by the subscriptions that their events come from.
 
 use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
 use crate::event::{ChannelName, Ids, Topic};
-use crate::hub::inbox::ChannelIndex;
+use crate::hub::subject::ChannelIndex;
 
-/// The channels by what the source listens to: each subscription with its readings.
+/// The channels of each subscription of a source. There are several where routes read one subscription
+/// in different formats, or with other ids.
 #[derive(Default)]
 pub(super) struct NameIndex {
     pub(super) plain: HashMap<ChannelName, ChannelIndexes>,
@@ -15,11 +16,11 @@ pub(super) struct NameIndex {
     pub(super) logs: HashMap<ChannelName, ChannelIndexes>,
 }
 
-/// The channels that read one subscription: as a rule one, which is found without another step.
+// As a rule one, which takes no allocation.
 pub(super) type ChannelIndexes = SmallVec<[ChannelIndex; 4]>;
 
 impl NameIndex {
-    /// Those among which this topic is.
+    /// The map that has the channel of this topic.
     pub(super) fn of(&mut self, topic: &Topic) -> &mut HashMap<ChannelName, ChannelIndexes> {
         match topic.ids {
             Ids::Entries => &mut self.logs,
@@ -28,14 +29,14 @@ impl NameIndex {
         }
     }
 
-    /// The readings of a subscription; none where nobody follows it.
-    pub(super) fn readings(&self, is_pattern: bool, name: &str) -> &[ChannelIndex] {
+    /// The channels of a pub/sub subscription; empty if it is not followed.
+    pub(super) fn of_subscription(&self, is_pattern: bool, name: &str) -> &[ChannelIndex] {
         let names = if is_pattern { &self.patterns } else { &self.plain };
         names.get(name).map_or(&[], SmallVec::as_slice)
     }
 
-    /// The readings of a log; none where nobody follows it.
-    pub(super) fn readings_of_log(&self, name: &str) -> &[ChannelIndex] {
+    /// The channels of a log; empty if it is not followed.
+    pub(super) fn of_log(&self, name: &str) -> &[ChannelIndex] {
         self.logs.get(name).map_or(&[], SmallVec::as_slice)
     }
 }

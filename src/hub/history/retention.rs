@@ -1,8 +1,8 @@
-//! What is kept of a channel, and how long it stays followed: the most that any route says of it.
+//! What is kept of a channel, and how long it stays followed without subscribers.
 //!
-//! Several routes may lead to one channel, and each says what it wants. Whichever was asked for first,
-//! what the others promise must hold as well: so it is not what a stream says that counts, but what
-//! all routes say that could lead to the channel.
+//! Several routes may lead to one channel, each with settings of its own. What every route promises must
+//! hold, whichever was requested first: so a channel gets the most of what all routes say that could
+//! lead to it, not what the route of one stream says.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,40 +10,40 @@ use std::time::Duration;
 use crate::event::{Format, Ids, Topic};
 use crate::hub::HistorySettings;
 
-/// What is kept of a channel's past, and for how long it is followed when nobody listens.
+/// What is kept of a channel's past, and how long it is followed without subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// `None`: nothing.
     pub history: Option<HistorySettings>,
-    /// From its last listener on.
+    /// Since its last subscriber left.
     pub linger: Duration,
 }
 
-/// What one route says of the channels that it can lead to.
+/// The retention of the channels that one route can lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionRule {
     /// Their names.
     pub names: NameShape,
-    /// How it reads them.
+    /// How the route decodes their payloads.
     pub format: Format,
     /// Whose ids their events carry.
     pub ids: Ids,
-    /// What it wants.
+    /// What is kept of them.
     pub retention: Retention,
 }
 
-/// Texts in their order, between any two of which anything may stand: `user:`, ``. One alone is a
-/// whole name.
+/// The names that a template makes: its literal parts in order, with anything between two of them, as
+/// in `user:` and ``. A single part is a whole name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameShape(Vec<Box<str>>);
 
 /// The rules of all routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RetentionRules(HashMap<(Format, Ids), Rules>);
+pub struct RetentionRules(HashMap<(Format, Ids), FormatRules>);
 
-/// Those for one way of reading: names are looked up, shapes gone through.
+/// The rules for one format and kind of ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Rules {
+struct FormatRules {
     whole: HashMap<Box<str>, Retention>,
     shapes: Vec<(NameShape, Retention)>,
 }
@@ -85,27 +85,27 @@ impl NameShape {
 }
 
 impl RetentionRules {
-    /// Those of all these.
+    /// The rules of all routes.
     pub fn new(rules: impl IntoIterator<Item = RetentionRule>) -> Self {
-        let mut by_reading: HashMap<_, Rules> = HashMap::new();
+        let mut by_format: HashMap<_, FormatRules> = HashMap::new();
         for RetentionRule { names, format, ids, retention } in rules {
-            let of_reading = by_reading.entry((format, ids)).or_default();
+            let of_format = by_format.entry((format, ids)).or_default();
             let known = match &*names.0 {
-                [whole] => Some(of_reading.whole.entry(whole.clone()).or_insert(retention)),
+                [whole] => Some(of_format.whole.entry(whole.clone()).or_insert(retention)),
                 _ => {
-                    let known = of_reading.shapes.iter_mut().find(|(shape, _)| *shape == names);
+                    let known = of_format.shapes.iter_mut().find(|(shape, _)| *shape == names);
                     known.map(|(_, known)| known)
                 }
             };
             match known {
                 Some(known) => *known = known.or_more(retention),
-                None => of_reading.shapes.push((names, retention)),
+                None => of_format.shapes.push((names, retention)),
             }
         }
-        Self(by_reading)
+        Self(by_format)
     }
 
-    /// The most that any of them says of this channel; `None` where none does.
+    /// The most that any rule says of this channel; `None` where no rule does.
     pub(in crate::hub) fn of(&self, topic: &Topic) -> Option<Retention> {
         let rules = self.0.get(&(topic.format, topic.ids))?;
         let name = topic.subscription.name.as_str();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_is_found_in_a_name() {
+    fn a_shape_matches_the_names_of_its_template() {
         for (parts, name, matches) in [
             (&["news"][..], "news", true),
             (&["news"], "newss", false),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_that_any_route_says_holds() {
+    fn a_channel_gets_the_most_that_any_route_says() {
         let other = RetentionRule { format: Format::Envelope, ..rule(&["", ""], 9999, 9999) };
         let rules = RetentionRules::new([
             rule(&["news"], 2, 60),

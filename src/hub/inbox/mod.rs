@@ -1,135 +1,32 @@
-//! From the hub to one shard: batches, within a bound, across threads.
+//! From the hub to one shard: messages in batches, across threads, within a bound.
 //!
-//! The hub never waits here. What does not fit it keeps back, and the shard is told later what it
-//! missed. The order of messages is the order of the hub's decisions: that a shard has joined a
-//! channel stands before the first event that it gets of it.
+//! The hub never waits: what does not fit becomes a [`backlog`], and the shard catches up from the
+//! histories. Messages keep the order of the hub's decisions: that a shard has joined a channel comes before
+//! the first event that it gets from it.
 
+pub(super) mod backlog;
+pub(super) mod message;
 pub(super) mod shard_sender;
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use crate::event::{EntryId, Topic};
-use crate::hub::gap::GapReason;
-use crate::hub::history::page::Page;
-use crate::hub::subject::Subject;
-use crate::hub::timers::StreamKey;
-use crate::sse::frame::Frame;
+use self::message::Message;
 
-/// The number by which the hub and its shards speak of a channel. A number is used again only
-/// after every shard has left the channel.
-pub(in crate::hub) type ChannelIndex = u32;
+/// The most messages that wait for one shard.
+const MAX_MESSAGES: usize = 65_536;
+/// The most bytes of frames that wait for one shard.
+const MAX_BYTES: usize = 64 << 20;
 
-/// What the hub tells a shard.
-#[derive(Clone, Debug)]
-pub(in crate::hub) enum Message {
-    /// An event on a channel.
-    Event { channel: ChannelIndex, subject: Subject, number: u64, frame: Frame, received: Instant },
-    /// An entry of a log.
-    Entry { channel: ChannelIndex, number: u64, id: EntryId, frame: Frame, received: Instant },
-    /// The shard is now dealt the events of this channel, up to `number` it has all that it can have;
-    /// of a log, the entries after `entry`.
-    Joined {
-        topic: Topic,
-        ticket: u64,
-        channel: ChannelIndex,
-        is_confirmed: bool,
-        number: u64,
-        entry: EntryId,
-    },
-    /// No more channels can be followed.
-    Refused { topic: Topic, ticket: u64 },
-    /// The source confirms that it listens; of a log, from `entry` on.
-    Confirmed { channel: ChannelIndex, number: u64, entry: EntryId },
-    /// The source has lost its connection: nothing is confirmed any more, but logs are: nothing of
-    /// them will be missing.
-    Lost,
-    /// A piece of the past that a subscriber of the shard asked for. What the hub deals from here on
-    /// comes after `number`. The next piece begins, for each channel, at its floor or behind it.
-    Replay { member: StreamKey, ticket: u64, page: Page, floors: Option<Arc<[u64]>>, number: u64 },
-    /// The same of logs.
-    LogReplay { member: StreamKey, ticket: u64, topics: Arc<[Topic]>, page: LogPage, number: u64 },
-    /// Something may be missing on these channels, up to `number`.
-    Gap { reason: GapReason, channels: Arc<[ChannelIndex]>, number: u64 },
-    /// Something may be missing on this log, up to `entry`. After a reset that is an entry of
-    /// another log than the one before.
-    LogGap { reason: GapReason, channel: ChannelIndex, entry: EntryId, number: u64 },
-}
-
-/// A piece of a replay of logs.
-#[derive(Clone, Debug)]
-pub(in crate::hub) struct LogPage {
-    /// Where the replay stands before it, in each log.
-    pub(in crate::hub) places: Box<[Option<EntryId>]>,
-    pub(in crate::hub) entries: Vec<LogReplayed>,
-    /// Whether nothing is left after it.
-    pub(in crate::hub) is_last: bool,
-}
-
-/// An entry of such a page.
-#[derive(Clone, Debug)]
-pub(in crate::hub) struct LogReplayed {
-    /// In which of the logs.
-    pub(in crate::hub) log: usize,
-    pub(in crate::hub) id: EntryId,
-    pub(in crate::hub) what: LogReplayedWhat,
-}
-
-#[derive(Clone, Debug)]
-pub(in crate::hub) enum LogReplayedWhat {
-    Event { frame: Frame, received: Instant },
-    Gap(GapReason),
-}
-
-impl Message {
-    pub(in crate::hub) fn bytes(&self) -> usize {
-        match self {
-            Self::Event { frame, .. } | Self::Entry { frame, .. } => frame.len(),
-            // Bounded by the subscriber that asked: it asks again when it has written this.
-            _ => 0,
-        }
-    }
-
-    /// The position that it leads to, where it leads anywhere.
-    pub(in crate::hub) fn number(&self) -> Option<u64> {
-        match self {
-            Self::Event { number, .. }
-            | Self::Entry { number, .. }
-            | Self::Joined { number, .. }
-            | Self::Confirmed { number, .. }
-            | Self::Replay { number, .. }
-            | Self::LogReplay { number, .. }
-            | Self::Gap { number, .. }
-            | Self::LogGap { number, .. } => Some(*number),
-            Self::Refused { .. } | Self::Lost => None,
-        }
-    }
-
-    /// The position that a stream can be told once this was dealt. Logs have positions of their own.
-    pub(in crate::hub) fn settled(&self) -> Option<u64> {
-        match self {
-            // Another copy of the message may follow.
-            Self::Event { number, .. } => Some(number - 1),
-            Self::Joined { number, .. }
-            | Self::Confirmed { number, .. }
-            | Self::Replay { number, .. }
-            | Self::Gap { number, .. } => Some(*number),
-            Self::Entry { .. } | Self::LogReplay { .. } | Self::LogGap { .. } => None,
-            Self::Refused { .. } | Self::Lost => None,
-        }
-    }
-}
-
-/// Both ends hold it: the hub fills, the shard empties.
+/// The messages that wait for one shard. The hub fills it, the shard empties it.
 #[derive(Debug)]
-pub(in crate::hub) struct Inbox {
+pub(super) struct Inbox {
     waiting: Mutex<InboxState>,
     arrived: Notify,
-    // The position that a stream can be told once everything that was put in before was dealt.
+    // The number up to which a stream has everything once all that was put in before was delivered.
     settled: AtomicU64,
     max_messages: usize,
     max_bytes: usize,
@@ -142,13 +39,14 @@ struct InboxState {
 }
 
 impl Inbox {
-    pub(in crate::hub) fn new(max_messages: usize, max_bytes: usize) -> Self {
+    pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
         let (waiting, arrived, settled) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
         Self { waiting, arrived, settled, max_messages, max_bytes }
     }
 
-    /// Moves all of `batch` in, or nothing of it where it does not fit; answers which.
-    pub(in crate::hub) fn put(&self, batch: &mut Vec<Message>) -> bool {
+    /// Moves all of `batch` in, or nothing if it does not fit; returns which. An empty inbox takes any
+    /// batch.
+    pub(super) fn put(&self, batch: &mut Vec<Message>) -> bool {
         let bytes: usize = batch.iter().map(Message::bytes).sum();
         let mut waiting = self.lock();
         let has_room = waiting.messages.is_empty()
@@ -164,27 +62,27 @@ impl Inbox {
     }
 
     /// Everything up to `number` was put in, with all its copies. The shard is not woken for that: it
-    /// asks when it needs to know ([`Inbox::settled`]).
-    pub(in crate::hub) fn settle(&self, number: u64) {
-        // With the load below: who sees this number sees the messages that were put in before.
+    /// looks when it needs to know ([`Inbox::settled`]).
+    pub(super) fn settle(&self, number: u64) {
+        // Pairs with the load below: a shard that sees this number sees the messages put in before.
         self.settled.store(number, Ordering::Release);
     }
 
-    /// The position that the shard stands at which has dealt all that it took; `None` where more
-    /// waits for it.
-    pub(in crate::hub) fn settled(&self) -> Option<u64> {
+    /// The number up to which a stream has everything, on a shard that has delivered all that it took;
+    /// `None` while more waits for it.
+    pub(super) fn settled(&self) -> Option<u64> {
         let number = self.settled.load(Ordering::Acquire);
         self.lock().messages.is_empty().then_some(number)
     }
 
-    /// Whether a good part of what had to wait has been taken.
-    pub(in crate::hub) fn is_half_empty(&self) -> bool {
+    /// Whether a backlog may be sent.
+    pub(super) fn is_half_empty(&self) -> bool {
         let waiting = self.lock();
         waiting.messages.len() <= self.max_messages / 2 && waiting.bytes <= self.max_bytes / 2
     }
 
     /// Waits for messages, and swaps them with the empty `batch`. Cancel safe.
-    pub(in crate::hub) async fn take(&self, batch: &mut VecDeque<Message>) {
+    pub(super) async fn take(&self, batch: &mut VecDeque<Message>) {
         debug_assert!(batch.is_empty());
         loop {
             {
@@ -199,8 +97,8 @@ impl Inbox {
         }
     }
 
-    /// Adds what waits to `batch`, without waiting for more.
-    pub(in crate::hub) fn take_now(&self, batch: &mut VecDeque<Message>) {
+    /// Appends the messages to `batch`, without waiting.
+    pub(super) fn take_now(&self, batch: &mut VecDeque<Message>) {
         let mut waiting = self.lock();
         waiting.bytes = 0;
         batch.append(&mut waiting.messages);
@@ -217,16 +115,17 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Inbox, Message, Subject};
+    use super::{Inbox, Message};
+    use crate::hub::subject::Subject;
 
     fn event(number: u64, bytes: usize) -> Message {
         let frame = crate::hub::tests::frame(bytes);
         let (subject, received) = (Subject::of(0), Instant::now());
-        Message::Event { channel: 0, subject, number, frame, received }
+        Message::Event { channel: 0, subject, number, entry: None, frame, received }
     }
 
     #[tokio::test]
-    async fn a_batch_that_does_not_fit_stays_with_the_hub() {
+    async fn a_batch_that_does_not_fit_is_left_to_the_hub() {
         let inbox = Inbox::new(4, 100);
         let mut batch = vec![event(1, 60)];
         assert!(inbox.put(&mut batch));
@@ -238,7 +137,7 @@ mod tests {
         let mut taken = VecDeque::new();
         inbox.take(&mut taken).await;
         assert_eq!(taken.len(), 1);
-        assert!(inbox.put(&mut batch), "there is room again");
+        assert!(inbox.put(&mut batch), "the inbox is empty");
         batch.extend((3..7).map(|number| event(number, 1)));
         assert!(!inbox.put(&mut batch), "too many messages");
     }

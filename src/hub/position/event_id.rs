@@ -1,14 +1,14 @@
-//! Where in the run of this gateway a client stands.
+//! The id of an event of pub/sub: `<run>-<number>`.
 //!
-//! An id on the wire is `<run>-<number>`. The run is drawn at each start, so that the id of another
-//! run, or of another gateway, is known to be unknown. The number grows over all channels, in the
-//! order in which the source delivered them, so one id is a position in any set of channels.
+//! The run is drawn at each start, so that an id of another run, or of another gateway, is known to be
+//! unknown. The number grows over all channels, in the order in which the source delivered them, so one
+//! id is a position in any set of channels.
 
 use std::fmt;
 
 use crate::event::decimal;
 
-/// The tag of one run of the hub: six characters of base 36.
+/// The tag of one run of the hub: six digits of base 36.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RunTag([u8; RUN_BYTES]);
 
@@ -17,12 +17,12 @@ const RUN_BYTES: usize = 6;
 impl RunTag {
     const DIGITS: &'static [u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-    /// Draws a tag: one in two thousand million, so that another run's id is not mistaken for ours.
+    /// Draws a tag, one out of two thousand million: the id of another run is not taken for ours.
     pub fn draw() -> Self {
         Self(std::array::from_fn(|_| Self::DIGITS[fastrand::usize(..Self::DIGITS.len())]))
     }
 
-    /// The position after the event `number` of this run.
+    /// The id of the event `number` of this run.
     pub fn at(self, number: u64) -> EventId {
         EventId { run: self, number }
     }
@@ -40,22 +40,22 @@ impl fmt::Debug for RunTag {
     }
 }
 
-/// Everything up to an event: what a client that has its id has seen.
+/// The id of an event. A client that has it has seen everything up to that event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventId {
-    /// Whose numbers they are.
+    /// The run that gave the number.
     pub run: RunTag,
-    /// The number of the last event; 0 before the first.
+    /// The number of the event; 0 before the first.
     pub number: u64,
 }
 
 impl EventId {
-    /// Reads an id that a client sent. `None` for everything that we never wrote.
+    /// Reads an id that a client sent. `None` for every text that no hub has written.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (run, rest) = text.split_first_chunk::<RUN_BYTES>()?;
         let digits = rest.strip_prefix(b"-")?;
-        let is_ours = run.iter().all(|digit| RunTag::DIGITS.contains(digit));
-        let number = decimal(digits).filter(|_| is_ours)?;
+        let is_tag = run.iter().all(|digit| RunTag::DIGITS.contains(digit));
+        let number = decimal(digits).filter(|_| is_tag)?;
         Some(Self { run: RunTag(*run), number })
     }
 }
@@ -73,13 +73,13 @@ mod tests {
     #[test]
     fn an_id_reads_back_as_it_was_written() {
         for number in [0, 1, 42, u64::MAX] {
-            let position = RunTag::draw().at(number);
-            assert_eq!(EventId::parse(position.to_string().as_bytes()), Some(position));
+            let id = RunTag::draw().at(number);
+            assert_eq!(EventId::parse(id.to_string().as_bytes()), Some(id));
         }
     }
 
     #[test]
-    fn anything_else_is_unknown() {
+    fn every_other_text_is_unknown() {
         let long = [b'1'; 4096];
         for text in [
             &b""[..],

@@ -1,18 +1,17 @@
-//! Where a client stands in logs: after one entry of each.
+//! Where a stream stands in logs: the newest entry of each.
 //!
-//! On a stream of one log its position is the id of the entry, `1700000000000-7`: what the log's
-//! publisher has been told, and what other clients of the log know. On a stream of several logs it
-//! is a text of our own, which says for each log after which entry the client stands. A log is named
-//! there by a hash of its name, so a client may name its channels in another order when it comes
-//! back, and leave out some or add others. A log of which the client was told nothing yet is left
-//! out, and one that is new begins live.
+//! On a stream of one log the id is that of the entry, `1700000000000-7`: the log's publisher knows it, and
+//! so do other clients of the log. On a stream of several logs the id is a text of our own that has an
+//! entry for each log. It names a log by a hash of its name, so that a client may name its channels in
+//! another order when it comes back, leave some out, or add others. A log in which the stream has no
+//! position yet is left out; a log that the client adds begins live.
 //!
 //! Such a text is `.` and base64url (RFC 4648, section 5, without padding) of these bytes: the
 //! largest of the milliseconds as a varint; then for each log the hash in four bytes, how much
 //! smaller its milliseconds are, and the sequence, both as varints. A varint is seven bits a byte, the
 //! lowest first, the highest bit set where another byte follows. Every gateway reads such a text in
-//! the same way, and so does the same gateway after a restart. Older versions wrote `1-0~2-5`, in the
-//! order in which the channels were named: that is unknown now, since the order may be another.
+//! the same way, also after a restart. Older versions wrote `1-0~2-5`, in the order in which the
+//! channels were named: that is unknown now, since the order may be another.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -20,42 +19,41 @@ use smallvec::SmallVec;
 
 use crate::event::EntryId;
 
-/// Logs on one stream, at most: a position is a header field when a client comes back, and no longer
-/// than [`max_position_bytes`].
+/// The most logs on one stream. A client sends its position back in a header field, no longer than
+/// [`max_position_bytes`].
 pub const MAX_LOGS: usize = 250;
 
-/// Before a position in several logs; no id of any other kind begins so.
+/// Begins a position in several logs; no id of any other kind begins so.
 const MARK: &str = ".";
 const TAG_BYTES: usize = 4;
 const VARINT_BYTES: usize = 10;
 
-/// The longest position in so many logs, in bytes.
+/// The longest position in this many logs, in bytes.
 pub const fn max_position_bytes(logs: usize) -> usize {
     let bytes = VARINT_BYTES + logs * (TAG_BYTES + 2 * VARINT_BYTES);
     MARK.len() + bytes.div_ceil(3) * 4
 }
 
-/// The name of a log in positions.
+/// The hash that names a log in positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hub) struct LogTag(u32);
+struct LogTag(u32);
 
 impl LogTag {
-    /// FNV-1a of 64 bits, mixed as MurmurHash3 mixes its end, and its higher half of that.
-    pub(in crate::hub) fn of(name: &str) -> Self {
+    /// The higher half of 64-bit FNV-1a, mixed as MurmurHash3 finishes.
+    fn of(name: &str) -> Self {
         let fnv = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         let mixed = (fnv ^ fnv >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
         let mixed = (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        Self(u32::try_from(mixed >> 32).expect("half of it"))
+        Self(u32::try_from(mixed >> 32).expect("half of 64 bits are 32"))
     }
 }
 
-/// One place for each log of a stream.
+/// The positions of a stream in its logs, in the order in which it names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::hub) struct LogPositions(Box<[LogPosition]>);
 
-/// Where the client stands in one log.
 // The entry apart from whether it is known: as an option it would take a third more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LogPosition {
@@ -65,29 +63,29 @@ struct LogPosition {
 }
 
 impl LogPositions {
-    /// Nothing is known yet of any of these logs.
-    pub(in crate::hub) fn nowhere<'a>(logs: impl Iterator<Item = &'a str>) -> Self {
-        let nowhere =
+    /// No position yet in any of these logs.
+    pub(in crate::hub) fn unknown<'a>(logs: impl Iterator<Item = &'a str>) -> Self {
+        let unknown =
             |name| LogPosition { entry: EntryId::ZERO, tag: LogTag::of(name), is_known: false };
-        Self(logs.map(nowhere).collect())
+        Self(logs.map(unknown).collect())
     }
 
-    /// Takes the position that a client sent. Returns whether it says anything of these logs: not
-    /// one that was never written, nor one that does not say which of them it means.
+    /// Takes the positions that a client sent. Returns false for a text that has none in these logs: one
+    /// that no gateway has written, or in which two of them have one hash.
     pub(in crate::hub) fn read(&mut self, text: &[u8]) -> bool {
-        if let [place] = &mut *self.0
+        if let [position] = &mut *self.0
             && let Some(entry) = EntryId::parse(text)
         {
-            place.set(entry);
+            position.set(entry);
             return true;
         }
-        let Some(parts) = parts(text) else { return false };
+        let Some(entries) = decode(text) else { return false };
         let mut is_any_known = false;
-        for place in &mut self.0 {
-            let mut own = parts.iter().filter(|(tag, _)| *tag == place.tag);
+        for position in &mut self.0 {
+            let mut own = entries.iter().filter(|(tag, _)| *tag == position.tag);
             match (own.next(), own.next()) {
                 (Some(&(_, entry)), None) => {
-                    place.set(entry);
+                    position.set(entry);
                     is_any_known = true;
                 }
                 (None, _) => {}
@@ -97,15 +95,15 @@ impl LogPositions {
         is_any_known && self.tags_differ()
     }
 
-    /// The same of one log, from the id of an entry or from a position in several.
+    /// The same for one of the logs. The text is the id of an entry, or a position in several logs.
     pub(in crate::hub) fn read_one(&mut self, log: usize, text: &[u8]) -> bool {
-        let place = &mut self.0[log];
+        let position = &mut self.0[log];
         let entry = EntryId::parse(text).or_else(|| {
-            let parts = parts(text)?;
-            let mut own = parts.iter().filter(|(tag, _)| *tag == place.tag);
+            let entries = decode(text)?;
+            let mut own = entries.iter().filter(|(tag, _)| *tag == position.tag);
             own.next().filter(|_| own.next().is_none()).map(|&(_, entry)| entry)
         });
-        entry.map(|entry| place.set(entry)).is_some()
+        entry.map(|entry| position.set(entry)).is_some()
     }
 
     pub(in crate::hub) fn get(&self, log: usize) -> Option<EntryId> {
@@ -120,18 +118,18 @@ impl LogPositions {
         self.0.iter().map(LogPosition::get)
     }
 
-    /// Whether the stream has one log: then the position is the id of an entry.
+    /// Whether there is one log, so that the position is the id of an entry.
     pub(in crate::hub) fn is_of_one(&self) -> bool {
         self.0.len() == 1
     }
 
-    /// The position; `None` where nothing is known yet.
-    pub(in crate::hub) fn position(&self) -> Option<String> {
-        if let [place] = &*self.0 {
-            return place.get().map(|entry| entry.to_string());
+    /// The text that [`LogPositions::read`] reads; `None` while no position is known.
+    pub(in crate::hub) fn text(&self) -> Option<String> {
+        if let [position] = &*self.0 {
+            return position.get().map(|entry| entry.to_string());
         }
-        let known = || self.0.iter().filter(|place| place.is_known);
-        let newest = known().map(|place| place.entry.milliseconds).max()?;
+        let known = || self.0.iter().filter(|position| position.is_known);
+        let newest = known().map(|position| position.entry.milliseconds).max()?;
         let mut bytes = SmallVec::<[u8; 256]>::new();
         put_varint(&mut bytes, newest);
         for LogPosition { entry, tag, .. } in known() {
@@ -145,7 +143,7 @@ impl LogPositions {
     }
 
     fn tags_differ(&self) -> bool {
-        let mut tags: Vec<u32> = self.0.iter().map(|place| place.tag.0).collect();
+        let mut tags: Vec<u32> = self.0.iter().map(|position| position.tag.0).collect();
         tags.sort_unstable();
         tags.windows(2).all(|pair| pair[0] != pair[1])
     }
@@ -161,24 +159,24 @@ impl LogPosition {
     }
 }
 
-/// What a position in several logs says of each; `None` for everything that we never wrote.
-fn parts(text: &[u8]) -> Option<Vec<(LogTag, EntryId)>> {
+/// The entries of a position in several logs; `None` for a text that no gateway has written.
+fn decode(text: &[u8]) -> Option<Vec<(LogTag, EntryId)>> {
     let encoded = text.strip_prefix(MARK.as_bytes())?;
-    // No more is looked at than was ever written.
+    // A gateway never writes a longer one.
     if text.len() > max_position_bytes(MAX_LOGS) {
         return None;
     }
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(encoded).ok()?;
     let mut rest = &bytes[..];
     let newest = take_varint(&mut rest)?;
-    let mut parts = Vec::new();
+    let mut entries = Vec::new();
     while let Some((tag, after)) = rest.split_first_chunk::<TAG_BYTES>() {
         rest = after;
         let milliseconds = newest.checked_sub(take_varint(&mut rest)?)?;
         let entry = EntryId { milliseconds, sequence: take_varint(&mut rest)? };
-        parts.push((LogTag(u32::from_be_bytes(*tag)), entry));
+        entries.push((LogTag(u32::from_be_bytes(*tag)), entry));
     }
-    (rest.is_empty() && !parts.is_empty()).then_some(parts)
+    (rest.is_empty() && !entries.is_empty()).then_some(entries)
 }
 
 fn put_varint(bytes: &mut SmallVec<[u8; 256]>, mut number: u64) {
@@ -224,41 +222,41 @@ mod tests {
         EntryId::parse(text.as_bytes()).expect(text)
     }
 
-    fn places(logs: &[(&str, Option<&str>)]) -> LogPositions {
-        let mut places = LogPositions::nowhere(logs.iter().map(|(name, _)| *name));
+    fn positions(logs: &[(&str, Option<&str>)]) -> LogPositions {
+        let mut positions = LogPositions::unknown(logs.iter().map(|(name, _)| *name));
         for (log, (_, entry)) in logs.iter().enumerate() {
             if let Some(entry) = entry {
-                places.set(log, id(entry));
+                positions.set(log, id(entry));
             }
         }
-        places
+        positions
     }
 
     fn read(names: &[&str], text: &str) -> Option<Vec<Option<EntryId>>> {
-        let mut places = LogPositions::nowhere(names.iter().copied());
-        places.read(text.as_bytes()).then(|| places.iter().collect())
+        let mut positions = LogPositions::unknown(names.iter().copied());
+        positions.read(text.as_bytes()).then(|| positions.iter().collect())
     }
 
     #[test]
     fn the_position_in_one_log_is_the_id_of_the_entry() {
-        assert_eq!(places(&[("a", Some("1-7"))]).position().as_deref(), Some("1-7"));
+        assert_eq!(positions(&[("a", Some("1-7"))]).text().as_deref(), Some("1-7"));
         assert_eq!(read(&["a"], "1-7"), Some(vec![Some(id("1-7"))]));
-        assert_eq!(places(&[("a", None)]).position(), None);
-        assert_eq!(places(&[("a", None), ("b", None)]).position(), None);
+        assert_eq!(positions(&[("a", None)]).text(), None);
+        assert_eq!(positions(&[("a", None), ("b", None)]).text(), None);
     }
 
     #[test]
-    fn what_is_written_today_is_read_for_ever() {
+    fn a_position_written_by_an_earlier_release_is_read() {
         let logs = [("orders:7", Some("1700000000000-7")), ("news", Some("1699999999000-0"))];
         let text = ".gNCV_7wxetLCFgAHUSU4v-gHAA";
-        assert_eq!(places(&logs).position().as_deref(), Some(text));
+        assert_eq!(positions(&logs).text().as_deref(), Some(text));
         let both = [Some(id("1699999999000-0")), Some(id("1700000000000-7"))];
         assert_eq!(read(&["news", "orders:7"], text).as_deref(), Some(&both[..]));
     }
 
     #[test]
-    fn anything_else_is_unknown() {
-        let ours = places(&[("a", Some("1-0")), ("b", Some("2-5"))]).position().expect("known");
+    fn every_other_text_is_unknown() {
+        let ours = positions(&[("a", Some("1-0")), ("b", Some("2-5"))]).text().expect("known");
         for text in [
             "",
             ".",
@@ -279,14 +277,14 @@ mod tests {
         ] {
             assert_eq!(read(&["a", "b"], text), None, "{text}");
         }
-        assert_eq!(read(&["c", "d"], &ours), None, "it says nothing of these");
-        let mut places = LogPositions::nowhere(["a"].into_iter());
-        assert!(!places.read(b"\xff\xfe-1") && !places.read(&[b'1'; 4096]));
+        assert_eq!(read(&["c", "d"], &ours), None, "it has no position in these");
+        let mut positions = LogPositions::unknown(["a"].into_iter());
+        assert!(!positions.read(b"\xff\xfe-1") && !positions.read(&[b'1'; 4096]));
     }
 
     #[test]
-    fn a_position_that_does_not_say_which_log_it_means_is_unknown() {
-        // Two names with one hash, out of 200,000.
+    fn a_position_in_which_two_logs_have_one_hash_is_unknown() {
+        // Out of 200,000 names, two have one hash.
         let mut known = HashMap::new();
         let pair = (0..200_000).find_map(|number| {
             let name = format!("c{number}");
@@ -294,33 +292,33 @@ mod tests {
             other.map(|other| (other, name))
         });
         let (one, other) = pair.expect("by the birthday paradox");
-        let text = places(&[(&one, Some("1-0")), (&other, Some("2-0"))]).position();
+        let text = positions(&[(&one, Some("1-0")), (&other, Some("2-0"))]).text();
         assert_eq!(read(&[&one, &other], &text.expect("known")), None);
-        let text = places(&[(&one, Some("1-0")), ("x", Some("2-0"))]).position();
+        let text = positions(&[(&one, Some("1-0")), ("x", Some("2-0"))]).text();
         assert_eq!(read(&[&one, &other], &text.expect("known")), None);
     }
 
     #[test]
-    fn the_longest_position_is_as_long_as_is_said() {
+    fn the_longest_position_is_within_its_bound() {
         let names: Vec<String> = (0..MAX_LOGS).map(|number| format!("log{number}")).collect();
-        let mut places = LogPositions::nowhere(names.iter().map(String::as_str));
+        let mut positions = LogPositions::unknown(names.iter().map(String::as_str));
         for log in 0..MAX_LOGS {
             let milliseconds = if log == 0 { u64::MAX } else { 0 };
-            places.set(log, EntryId { milliseconds, sequence: u64::MAX });
+            positions.set(log, EntryId { milliseconds, sequence: u64::MAX });
         }
-        let longest = places.position().expect("known").len();
+        let longest = positions.text().expect("known").len();
         let most = max_position_bytes(MAX_LOGS);
         assert!((most - 30..=most).contains(&longest), "{longest} of {most}");
         // As they are written by Redis: twelve bytes for each.
         for log in 0..MAX_LOGS {
             let milliseconds = 1_700_000_000_000 + 1000 * log as u64;
-            places.set(log, EntryId { milliseconds, sequence: 0 });
+            positions.set(log, EntryId { milliseconds, sequence: 0 });
         }
-        assert!(places.position().expect("known").len() <= 12 * MAX_LOGS);
+        assert!(positions.text().expect("known").len() <= 12 * MAX_LOGS);
     }
 
     proptest! {
-        /// Whatever the order and whatever has come or gone, each log is found by its name.
+        /// In any order, and whichever logs were added or left out.
         #[test]
         fn a_log_is_found_by_its_name(
             entries in proptest::collection::hash_map(0..40_u8, any::<Option<(u64, u64)>>(), 1..20),
@@ -329,25 +327,25 @@ mod tests {
         ) {
             let name = |log: &u8| format!("orders:{log}");
             let names: Vec<String> = entries.keys().map(name).collect();
-            let mut written = LogPositions::nowhere(names.iter().map(String::as_str));
+            let mut written = LogPositions::unknown(names.iter().map(String::as_str));
             let entry = |(milliseconds, sequence)| EntryId { milliseconds, sequence };
             for (log, at) in entries.values().enumerate() {
                 if let Some(at) = at {
                     written.set(log, entry(*at));
                 }
             }
-            let asked = &order[..count];
-            let names: Vec<String> = asked.iter().map(name).collect();
-            let mut found = LogPositions::nowhere(names.iter().map(String::as_str));
+            let named = &order[..count];
+            let names: Vec<String> = named.iter().map(name).collect();
+            let mut found = LogPositions::unknown(names.iter().map(String::as_str));
             let expected: Vec<Option<EntryId>> =
-                asked.iter().map(|log| entries.get(log).copied().flatten().map(entry)).collect();
+                named.iter().map(|log| entries.get(log).copied().flatten().map(entry)).collect();
             let is_any_known = expected.iter().any(Option::is_some);
-            let position = written.position();
+            let position = written.text();
             let is_read = position.as_ref().is_some_and(|text| found.read(text.as_bytes()));
-            // The plain id of one log says nothing of several, and is that of any other one.
+            // The id of an entry does not say of which log: it is read as that of the only one.
             let is_plain = entries.len() == 1;
             if is_plain && position.is_some() {
-                prop_assert_eq!(is_read, asked.len() == 1);
+                prop_assert_eq!(is_read, named.len() == 1);
             } else {
                 prop_assert_eq!(is_read, is_any_known);
                 if is_read {
@@ -359,15 +357,15 @@ mod tests {
             }
         }
 
-        /// No bytes make it panic, and none that we did not write say anything.
+        /// No bytes make it panic.
         #[test]
-        fn no_text_does_any_harm(text in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut places = LogPositions::nowhere(["a", "b"].into_iter());
-            places.read(&text);
+        fn any_text_is_read_without_a_panic(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut positions = LogPositions::unknown(["a", "b"].into_iter());
+            positions.read(&text);
             let mut marked = b".".to_vec();
             marked.extend(text.iter().filter(|byte| byte.is_ascii_alphanumeric()));
-            places.read(&marked);
-            places.read_one(0, &marked);
+            positions.read(&marked);
+            positions.read_one(0, &marked);
         }
     }
 }

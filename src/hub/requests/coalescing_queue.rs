@@ -1,8 +1,7 @@
-//! From the shards to the hub, and from the hub to the source: who wants what.
+//! A queue that keeps the newest value for each key.
 //!
-//! One wish for each thing, the newest: a channel that is wanted, left and wanted again before
-//! anyone looked is wanted. So the box is bounded by the number of things that are named between two
-//! looks, however often clients come and go.
+//! A channel that is joined, left and joined again before the requests are taken is joined once. So the
+//! queue is bounded by the number of keys that are put in between two takes.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,45 +9,42 @@ use std::sync::Mutex;
 
 use tokio::sync::Notify;
 
-/// Wishes, by what they are for.
-pub(in crate::hub) type Wishes<T, W> = HashMap<T, W>;
-
-/// The newest wish for each of many things.
+/// The newest value for each key, from any thread to one that waits for them.
 #[derive(Debug)]
-pub(in crate::hub) struct Interest<T, W> {
-    wishes: Mutex<Wishes<T, W>>,
+pub(in crate::hub) struct CoalescingQueue<K, V> {
+    values: Mutex<HashMap<K, V>>,
     changed: Notify,
 }
 
-impl<T: Eq + Hash, W> Interest<T, W> {
+impl<K: Eq + Hash, V> CoalescingQueue<K, V> {
     pub(in crate::hub) fn new() -> Self {
-        Self { wishes: Mutex::default(), changed: Notify::new() }
+        Self { values: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Wishes `wish` for `thing`, in place of an older wish.
-    pub(in crate::hub) fn wish(&self, thing: T, wish: W) {
-        self.lock().insert(thing, wish);
+    /// Puts `value` in, in place of an older one for `key`.
+    pub(in crate::hub) fn put(&self, key: K, value: V) {
+        self.lock().insert(key, value);
         self.changed.notify_one();
     }
 
-    /// Takes back a wish that nobody has taken yet.
-    pub(in crate::hub) fn withdraw(&self, thing: &T) {
-        self.lock().remove(thing);
+    /// Removes a value that has not been taken yet.
+    pub(in crate::hub) fn remove(&self, key: &K) {
+        self.lock().remove(key);
     }
 
-    /// Waits until there are wishes. Cancel safe.
+    /// Waits until there are values. Cancel safe.
     pub(in crate::hub) async fn wait(&self) {
         while self.lock().is_empty() {
             self.changed.notified().await;
         }
     }
 
-    /// Takes all wishes, without waiting.
-    pub(in crate::hub) fn take(&self) -> Wishes<T, W> {
+    /// Takes all values, without waiting.
+    pub(in crate::hub) fn take(&self) -> HashMap<K, V> {
         std::mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Wishes<T, W>> {
-        self.wishes.lock().expect("nothing panics while it holds the lock")
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, V>> {
+        self.values.lock().expect("nothing panics while it holds the lock")
     }
 }

@@ -1,93 +1,109 @@
-//! What shards ask of the hub: to join and leave channels, and for pieces of the past.
+//! What the shards request of the hub: to join and leave channels, and pages of their past.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::coalescing_queue::CoalescingQueue;
 use crate::event::Topic;
 use crate::hub::HistorySettings;
 use crate::hub::position::resume::Resume;
-use crate::hub::requests::coalescing_queue::{Interest, Wishes};
-use crate::hub::timers::StreamKey;
+use crate::hub::timed_streams::StreamKey;
 
-/// What a shard wants of a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hub) enum Wanted {
-    /// To be dealt its events.
-    Joined(Joining),
-    /// Nothing any more.
-    Left,
+/// What a shard requests.
+#[derive(Debug)]
+pub(in crate::hub) enum ShardRequest {
+    /// The first subscriber on a shard has asked for a channel.
+    Join(JoinRequest),
+    /// The last subscriber on a shard has left a channel.
+    Leave { shard: usize, topic: Topic },
+    /// A subscriber needs a page of the past.
+    Replay(ReplayRequest),
+    /// The subscriber has left: it needs no page any more.
+    CancelReplay(StreamAddress),
 }
 
-/// How a shard joins a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::hub) struct Joining {
+/// A request for the events of a channel.
+#[derive(Debug)]
+pub(in crate::hub) struct JoinRequest {
+    pub(in crate::hub) shard: usize,
+    pub(in crate::hub) topic: Topic,
     pub(in crate::hub) linger: Duration,
     pub(in crate::hub) history: Option<HistorySettings>,
-    /// Comes back with the answer: one to an older wish, that was withdrawn meanwhile, must not be
-    /// taken for the answer to this one.
+    /// Comes back with the response: one to an older request, since withdrawn, must not be taken for
+    /// the response to this one.
     pub(in crate::hub) ticket: u64,
 }
 
-/// A piece of the past, for one subscriber.
+/// A request for the next page of the past, for one subscriber.
 #[derive(Clone, Debug)]
-pub(in crate::hub) struct ReplayCall {
+pub(in crate::hub) struct ReplayRequest {
+    pub(in crate::hub) stream: StreamAddress,
     pub(in crate::hub) topics: Arc<[Topic]>,
     pub(in crate::hub) resume: Resume,
     pub(in crate::hub) max_bytes: usize,
-    /// Comes back with the answer: one that is no longer awaited is passed over.
+    /// Comes back with the response, which is ignored if it is not awaited any more.
     pub(in crate::hub) ticket: u64,
 }
 
-/// A subscriber, and the shard that it is on.
-pub(in crate::hub) type Caller = (usize, StreamKey);
-
-/// What each shard wants of channels.
-pub(in crate::hub) type Joins = Wishes<(usize, Topic), Wanted>;
-/// What each subscriber of a shard asks for; `None`: nothing any more.
-pub(in crate::hub) type Replays = Wishes<Caller, Option<ReplayCall>>;
-
-/// The calls of all shards. One of each kind for each thing, the newest: bounded by the channels
-/// and the subscribers.
-#[derive(Debug)]
-pub(in crate::hub) struct Calls {
-    joins: Interest<(usize, Topic), Wanted>,
-    replays: Interest<Caller, Option<ReplayCall>>,
+/// A stream, and the shard that it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::hub) struct StreamAddress {
+    pub(in crate::hub) shard: usize,
+    pub(in crate::hub) key: StreamKey,
 }
 
-impl Calls {
-    pub(in crate::hub) fn new() -> Self {
-        Self { joins: Interest::new(), replays: Interest::new() }
-    }
+/// What a request is about: a newer request about the same replaces it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum RequestKey {
+    Channel(usize, Topic),
+    Stream(StreamAddress),
+}
 
-    pub(in crate::hub) fn join(&self, shard: usize, topic: Topic, joining: Joining) {
-        self.joins.wish((shard, topic), Wanted::Joined(joining));
-    }
-
-    pub(in crate::hub) fn leave(&self, shard: usize, topic: Topic) {
-        self.joins.wish((shard, topic), Wanted::Left);
-    }
-
-    pub(in crate::hub) fn replay(&self, shard: usize, member: StreamKey, call: ReplayCall) {
-        self.replays.wish((shard, member), Some(call));
-    }
-
-    /// The subscriber is gone: what it asked for is not needed.
-    pub(in crate::hub) fn withdraw_replay(&self, shard: usize, member: StreamKey) {
-        self.replays.wish((shard, member), None);
-    }
-
-    /// Waits until there is a call. Cancel safe.
-    pub(in crate::hub) async fn wait(&self) {
-        tokio::select! {
-            () = self.joins.wait() => {}
-            () = self.replays.wait() => {}
+impl ShardRequest {
+    fn key(&self) -> RequestKey {
+        match self {
+            Self::Join(JoinRequest { shard, topic, .. }) | Self::Leave { shard, topic } => {
+                RequestKey::Channel(*shard, topic.clone())
+            }
+            Self::Replay(ReplayRequest { stream, .. }) | Self::CancelReplay(stream) => {
+                RequestKey::Stream(*stream)
+            }
         }
     }
 
-    /// Takes all of them. The replays are taken first, so that whoever asked for one has its joins
-    /// among those that are taken with it or before it.
-    pub(in crate::hub) fn take(&self) -> (Joins, Replays) {
-        let replays = self.replays.take();
-        (self.joins.take(), replays)
+    /// Leaves come first: they may make the room that a join needs. Joins come before replays: a page
+    /// is requested by a stream whose shard has joined its channels.
+    fn order(&self) -> u8 {
+        match self {
+            Self::Leave { .. } => 0,
+            Self::Join(_) => 1,
+            Self::Replay(_) | Self::CancelReplay(_) => 2,
+        }
+    }
+}
+
+/// The requests of all shards that the hub has not served yet.
+#[derive(Debug)]
+pub(in crate::hub) struct ShardRequests(CoalescingQueue<RequestKey, ShardRequest>);
+
+impl ShardRequests {
+    pub(in crate::hub) fn new() -> Self {
+        Self(CoalescingQueue::new())
+    }
+
+    pub(in crate::hub) fn put(&self, request: ShardRequest) {
+        self.0.put(request.key(), request);
+    }
+
+    /// Waits until there is a request. Cancel safe.
+    pub(in crate::hub) async fn wait(&self) {
+        self.0.wait().await;
+    }
+
+    /// Takes all requests, in the order in which they are to be served.
+    pub(in crate::hub) fn take(&self) -> Vec<ShardRequest> {
+        let mut requests: Vec<_> = self.0.take().into_values().collect();
+        requests.sort_by_key(ShardRequest::order);
+        requests
     }
 }

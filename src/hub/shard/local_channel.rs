@@ -1,4 +1,4 @@
-//! The listeners of one channel on one core, in one piece of memory.
+//! The subscribers of one channel on one core, in one piece of memory.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -7,74 +7,98 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::event::{EntryId, Ids, Topic};
-use crate::hub::inbox::ChannelIndex;
-use crate::hub::subscriber::Mailbox;
-use crate::hub::timers::StreamKey;
+use crate::hub::mailbox::Mailbox;
+use crate::hub::position::cursor::LogEntry;
+use crate::hub::subject::ChannelIndex;
+use crate::hub::timed_streams::StreamKey;
 
-/// A channel that somebody on this core listens to.
+/// A channel that has subscribers on this core.
 pub(super) struct LocalChannel {
     pub(super) topic: Topic,
+    // Of the request to join the channel.
     pub(super) ticket: u64,
     pub(super) index: Cell<Option<ChannelIndex>>,
     pub(super) is_confirmed: Cell<bool>,
-    // Of a log: the newest entry that was dealt here.
-    pub(super) newest: Cell<EntryId>,
-    // One of them has its place here: many channels have no more.
-    pub(super) listeners: RefCell<SmallVec<[LocalSubscriber; 1]>>,
+    // Of a log, the newest entry that was delivered here.
+    pub(super) newest_entry: Cell<EntryId>,
+    // In place where there is one: many channels have no more.
+    pub(super) subscribers: RefCell<SmallVec<[LocalSubscriber; 1]>>,
 }
 
+/// A subscriber of a channel.
 pub(super) struct LocalSubscriber {
     pub(super) mailbox: Rc<Mailbox>,
-    // Which of the mailbox's channels this is. Small, as there is one of these for every stream.
+    // Which of the stream's channels this is. Small: there is one of these for every stream.
     pub(super) slot: u32,
-    // Counted in `Mailbox::unconfirmed`.
+    // Counted in the mailbox as unconfirmed.
     pub(super) is_unconfirmed: Cell<bool>,
-    // It was listening, or had listened before it came back, when the source was lost.
+    // It was subscribed when the source was lost, or before it came back.
     pub(super) was_cut_off: Cell<bool>,
 }
 
 impl LocalSubscriber {
-    /// Which of the mailbox's channels this is.
+    /// Which of the stream's channels this is.
     pub(super) fn slot(&self) -> usize {
         self.slot as usize
     }
+
+    /// An entry of this channel, as the stream numbers its channels.
+    pub(super) fn log_entry(&self, entry: Option<EntryId>) -> Option<LogEntry> {
+        entry.map(|id| LogEntry { log: self.slot(), id })
+    }
 }
 
-/// The places that a subscriber holds on its shard.
+/// The channels of a stream on its shard.
 pub(in crate::hub) struct Membership {
     pub(super) key: StreamKey,
-    // In place, as a rule there is one.
+    // In place where there is one, as a rule.
     pub(super) channels: SmallVec<[Rc<LocalChannel>; 1]>,
 }
 
 impl LocalChannel {
-    /// Takes a listener from its place, into which the last one moves; answers whether none is left.
-    pub(super) fn remove(&self, place: usize) -> bool {
-        let mut listeners = self.listeners.borrow_mut();
-        listeners.swap_remove(place);
-        if let Some(moved) = listeners.get(place) {
-            moved.mailbox.places.borrow_mut()[moved.slot()] = place;
+    pub(super) fn new(topic: Topic, ticket: u64) -> Self {
+        Self {
+            topic,
+            ticket,
+            index: Cell::new(None),
+            is_confirmed: Cell::new(false),
+            newest_entry: Cell::new(EntryId::ZERO),
+            subscribers: RefCell::default(),
         }
-        // A crowd that has gone leaves no memory behind.
-        let left = listeners.len();
-        if left < listeners.capacity() / 4 {
-            listeners.shrink_to_fit();
+    }
+
+    /// Removes the subscriber at `place`, to which the last one moves; returns whether none is left.
+    pub(super) fn remove(&self, place: usize) -> bool {
+        let mut subscribers = self.subscribers.borrow_mut();
+        subscribers.swap_remove(place);
+        if let Some(moved) = subscribers.get(place) {
+            moved.mailbox.set_place(moved.slot(), place);
+        }
+        // Many that have left leave no memory behind.
+        let left = subscribers.len();
+        if left < subscribers.capacity() / 4 {
+            subscribers.shrink_to_fit();
         }
         left == 0
     }
 
-    /// Whether its source keeps its entries.
     pub(super) fn is_log(&self) -> bool {
         self.topic.ids == Ids::Entries
     }
 
+    /// Its newest entry; `None` where it is no log.
+    pub(super) fn entry(&self) -> Option<EntryId> {
+        self.is_log().then(|| self.newest_entry.get())
+    }
+
+    /// Its name at the source.
     pub(super) fn name(&self) -> &str {
         self.topic.subscription.name.as_str()
     }
 }
 
 impl Membership {
-    /// The names of the channels, as the source knows them.
+    /// The names of the channels at the source.
     pub(in crate::hub) fn names(&self) -> impl Iterator<Item = &str> {
         self.channels.iter().map(|channel| channel.name())
     }

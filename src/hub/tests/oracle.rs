@@ -20,7 +20,9 @@ use tokio::time::Instant;
 
 use super::{TestHub, run, settle, topic};
 use crate::event::{Event, Subscription};
-use crate::hub::{HistorySettings, HubSettings, StreamSettings, Subscriber, Wish};
+use crate::hub::{
+    HistorySettings, HubSettings, SourceKind, SourceRequest, StreamSettings, Subscriber,
+};
 use crate::sse::frame::Form;
 
 /// What the simulation does in one seed.
@@ -135,13 +137,13 @@ impl Redis {
         }
     }
 
-    fn execute(&mut self, subscription: Subscription, wish: Wish) {
-        match wish {
-            Wish::Follow => {
+    fn execute(&mut self, subscription: Subscription, request: SourceRequest) {
+        match request {
+            SourceRequest::Follow => {
                 self.subscribed.insert(subscription.clone());
                 self.wire.push_back(Wire::Subscribed(subscription, self.newest));
             }
-            Wish::Leave => {
+            SourceRequest::Leave => {
                 self.subscribed.remove(&subscription);
                 self.wire.push_back(Wire::Unsubscribed(subscription));
             }
@@ -149,18 +151,18 @@ impl Redis {
     }
 
     /// The gateway takes the next thing that Redis sent.
-    fn take_one(&mut self, house: &TestHub) {
+    fn take_one(&mut self, test: &TestHub) {
         let Some(next) = self.wire.pop_front() else { return };
         match next {
             Wire::Copy { heard_on, channel, index } => {
                 if self.heard != Some(index) {
-                    house.hub.begin_message(channel.as_bytes());
+                    test.hub.begin_message(channel.as_bytes());
                 }
                 self.heard = Some(index);
                 self.taken = index;
                 let data = Bytes::from(format!("{channel} {index}"));
                 let (is_pattern, name) = (heard_on.is_pattern, heard_on.name.as_str());
-                house.hub.publish(is_pattern, name, Instant::now(), |_| {
+                test.hub.publish(is_pattern, name, Instant::now(), |_| {
                     Some(Event { data: data.clone(), ..Event::default() })
                 });
             }
@@ -170,14 +172,14 @@ impl Redis {
                     |later| matches!(later, Wire::Unsubscribed(left) if *left == subscription),
                 );
                 if !is_left_later {
-                    house.hub.confirm(subscription.is_pattern, subscription.name.as_str());
+                    test.hub.confirm(subscription.is_pattern, subscription.name.as_str());
                 }
             }
             Wire::Unsubscribed(_) => {}
-            Wire::Restored => house.hub.restored(),
-            Wire::Echo => house.hub.end_message(),
+            Wire::Restored => test.hub.restored(),
+            Wire::Echo => test.hub.end_message(),
         }
-        self.by_number.insert(house.hub.number(), self.taken);
+        self.by_number.insert(test.hub.number(), self.taken);
     }
 
     /// What was the last message when this number was given.
@@ -365,7 +367,7 @@ impl Client {
 struct World {
     plan: Plan,
     rng: Rng,
-    house: TestHub,
+    test: TestHub,
     redis: Redis,
     clients: Vec<Client>,
     trace: Option<String>,
@@ -380,11 +382,11 @@ impl World {
             history_memory: plan.history_memory,
             ..HubSettings::default()
         };
-        let house = TestHub::new(plan.shards, settings);
+        let test = TestHub::new(plan.shards, settings);
         let clients = (0..plan.clients).map(|_| Client::new(names(&plan, &mut rng))).collect();
         let redis = Redis { is_connected: true, ..Redis::default() };
         let trace = is_traced.then(String::new);
-        Self { plan, rng, house, redis, clients, trace, is_dealt: true }
+        Self { plan, rng, test, redis, clients, trace, is_dealt: true }
     }
 
     async fn live(&mut self) -> Result<(), String> {
@@ -431,7 +433,7 @@ impl World {
         }
         self.is_dealt = self.rng.u8(..4) > 0;
         if self.is_dealt {
-            self.house.hub.flush();
+            self.test.hub.flush();
             settle().await;
         }
         Ok(())
@@ -456,7 +458,7 @@ impl World {
                 settle().await;
                 self.obey();
                 self.take(usize::MAX);
-                self.house.hub.flush();
+                self.test.hub.flush();
                 settle().await;
                 self.read_one(client, usize::MAX)?;
             }
@@ -497,13 +499,13 @@ impl World {
         }
         self.note(|_| format!("client {client} opens {names:?} after {id:?} on shard {shard}"));
         let topics = names.iter().map(|name| topic(name)).collect();
-        let stream = self.house.open_topics(shard, topics, id.as_deref(), settings, history);
+        let stream = self.test.open_topics(shard, topics, id.as_deref(), settings, history);
         self.clients[client].stream = Some(stream);
     }
 
     /// No message up to this one will be dealt to anybody who comes now.
     fn dealt_for_good(&self) -> u64 {
-        let hub = &self.house.hub;
+        let hub = &self.test.hub;
         match self.redis.heard {
             _ if !self.is_dealt => 0,
             // Another copy of it may follow.
@@ -539,7 +541,7 @@ impl World {
         read.map_err(|error| format!("client {client}: {error}"))
     }
 
-    /// Redis does what the hub wishes.
+    /// Redis does what the hub requests.
     fn obey(&mut self) {
         if !self.redis.is_connected {
             if self.rng.u8(..3) == 0 {
@@ -547,15 +549,15 @@ impl World {
             }
             return;
         }
-        let wishes = std::pin::pin!(self.house.hub.wishes());
+        let requests = std::pin::pin!(self.test.hub.source_requests(SourceKind::PubSub));
         let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(wishes) = wishes.poll(&mut context) {
-            let mut wishes: Vec<_> = wishes.collect();
-            wishes.sort_by_key(|(subscription, wish)| {
-                (*wish == Wish::Follow, subscription.name.clone())
+        if let Poll::Ready(requests) = requests.poll(&mut context) {
+            let mut requests: Vec<_> = requests.collect();
+            requests.sort_by_key(|(subscription, request)| {
+                (*request == SourceRequest::Follow, subscription.name.clone())
             });
-            for (subscription, wish) in wishes {
-                self.redis.execute(subscription, wish);
+            for (subscription, request) in requests {
+                self.redis.execute(subscription, request);
             }
         }
     }
@@ -563,11 +565,11 @@ impl World {
     fn take(&mut self, count: usize) {
         for _ in 0..count.min(self.redis.wire.len()) {
             let next = self.redis.wire.front().cloned();
-            self.redis.take_one(&self.house);
-            let number = self.house.hub.number();
+            self.redis.take_one(&self.test);
+            let number = self.test.hub.number();
             self.note(|_| format!("the gateway takes {next:?}: {number}"));
         }
-        self.house.hub.flush();
+        self.test.hub.flush();
     }
 
     fn lose(&mut self) {
@@ -577,7 +579,7 @@ impl World {
             self.redis.subscribed.clear();
             self.redis.wire.clear();
             self.redis.heard = None;
-            self.house.hub.lose();
+            self.test.hub.lose();
             for client in &mut self.clients {
                 client.is_up_to_date = false;
             }
@@ -588,12 +590,12 @@ impl World {
         self.note(|_| "the gateway connects".into());
         self.redis.is_connected = true;
         // Those that came meanwhile are among them.
-        let wishes = std::pin::pin!(self.house.hub.wishes());
-        drop(wishes.poll(&mut Context::from_waker(Waker::noop())));
-        let mut followed = self.house.hub.followed();
+        let requests = std::pin::pin!(self.test.hub.source_requests(SourceKind::PubSub));
+        drop(requests.poll(&mut Context::from_waker(Waker::noop())));
+        let mut followed = self.test.hub.followed();
         followed.sort();
         for subscription in followed {
-            self.redis.execute(subscription, Wish::Follow);
+            self.redis.execute(subscription, SourceRequest::Follow);
         }
         self.redis.wire.push_back(Wire::Restored);
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::broker::Broker;
 use super::outlet::Outlet;
 use crate::event::Payload;
-use crate::hub::{Hub, Wish};
+use crate::hub::{Hub, SourceKind, SourceRequest};
 use crate::source::intake::Intake;
 
 impl Outlet for Rc<RefCell<Intake>> {
@@ -26,15 +26,15 @@ impl Outlet for Rc<RefCell<Intake>> {
 pub(crate) async fn listen(broker: Broker, hub: Hub, intake: Intake) {
     let outlet = broker.attach(Rc::new(RefCell::new(intake)));
     loop {
-        for (subscription, wish) in hub.wishes().await {
+        for (subscription, wish) in hub.source_requests(SourceKind::PubSub).await {
             let name = subscription.name.as_str();
             match (wish, subscription.is_pattern) {
-                (Wish::Follow, true) => outlet.psubscribe(name.as_bytes()),
-                (Wish::Follow, false) => outlet.subscribe(name.as_bytes()),
-                (Wish::Leave, true) => outlet.punsubscribe(name.as_bytes()),
-                (Wish::Leave, false) => outlet.unsubscribe(name.as_bytes()),
+                (SourceRequest::Follow, true) => outlet.psubscribe(name.as_bytes()),
+                (SourceRequest::Follow, false) => outlet.subscribe(name.as_bytes()),
+                (SourceRequest::Leave, true) => outlet.punsubscribe(name.as_bytes()),
+                (SourceRequest::Leave, false) => outlet.unsubscribe(name.as_bytes()),
             }
-            if wish == Wish::Follow {
+            if wish == SourceRequest::Follow {
                 hub.confirm(subscription.is_pattern, name);
             }
         }

@@ -15,7 +15,7 @@ use super::gathering::Gathering;
 use super::life::{ASK_AGAIN_INTERVAL, some_of};
 use super::subscription::Subscriber;
 use crate::event::{Payload, Subscription};
-use crate::hub::Wish;
+use crate::hub::{SourceKind, SourceRequest};
 use crate::source::resp::Value;
 
 /// Names in one `SUBSCRIBE`.
@@ -93,7 +93,7 @@ impl<'a> Session<'a> {
                     let values = self.take_in()?;
                     self.gathering.note(values, Instant::now());
                 }
-                wishes = hub.wishes() => self.change(wishes),
+                wishes = hub.source_requests(SourceKind::PubSub) => self.change(wishes),
                 _ = look.tick() => self.look()?,
                 _ = again.tick() => self.ask_again(),
             }
@@ -284,9 +284,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn change(&mut self, wishes: impl Iterator<Item = (Subscription, Wish)>) {
-        let (follow, leave): (Vec<_>, Vec<_>) = wishes.partition(|&(_, wish)| wish == Wish::Follow);
-        let names = |wishes: Vec<(Subscription, Wish)>| {
+    fn change(&mut self, wishes: impl Iterator<Item = (Subscription, SourceRequest)>) {
+        let (follow, leave): (Vec<_>, Vec<_>) =
+            wishes.partition(|&(_, wish)| wish == SourceRequest::Follow);
+        let names = |wishes: Vec<(Subscription, SourceRequest)>| {
             wishes.into_iter().map(|(subscription, _)| subscription).collect::<Vec<_>>()
         };
         let leave = names(leave);

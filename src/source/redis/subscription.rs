@@ -14,7 +14,7 @@ use super::life::{Reporter, wait_before};
 use super::session::Session;
 use super::socket::Tls;
 use crate::health::Health;
-use crate::hub::Hub;
+use crate::hub::{Hub, SourceKind};
 use crate::metrics::Metrics;
 use crate::source::intake::Intake;
 
@@ -108,7 +108,7 @@ async fn without_wishes<T>(hub: &Hub, wait: impl Future<Output = T>) -> T {
     loop {
         tokio::select! {
             done = &mut wait => return done,
-            passed = hub.wishes() => drop(passed),
+            passed = hub.source_requests(SourceKind::PubSub) => drop(passed),
         }
     }
 }

@@ -30,9 +30,9 @@ use super::connection::{Connection, Purpose};
 use super::error::SourceError;
 use super::life::{Reporter, wait_before};
 use super::socket::Tls;
-use crate::event::{ChannelName, Event, Format};
+use crate::event::{ChannelName, Event, Format, Subscription};
 use crate::health::Health;
-use crate::hub::{Hub, Wish};
+use crate::hub::{Hub, SourceKind, SourceRequest};
 use crate::metrics::Metrics;
 
 /// Reads streams on behalf of the hub.
@@ -98,7 +98,7 @@ impl StreamReader {
                     shared.connections.set(0);
                     shared.note_connections(0);
                     // What was asked is answered on the next connection.
-                    shared.hub.ask_for_pasts_again();
+                    shared.hub.repeat_log_reads();
                     if has_begun {
                         attempt = 0;
                     }
@@ -140,21 +140,22 @@ impl Shared {
 
     /// Waits for wishes, and notes them. Cancel safe.
     async fn take_wishes(&self) {
-        for (name, wish) in self.hub.log_wishes().await {
+        let requests = self.hub.source_requests(SourceKind::Logs).await;
+        for (Subscription { name, .. }, wish) in requests {
             self.note_wish(name, wish);
         }
         self.hub.flush();
     }
 
     /// Notes what is to be followed; answers a stream that has yet to begin.
-    fn note_wish(&self, name: ChannelName, wish: Wish) -> Option<ChannelName> {
+    fn note_wish(&self, name: ChannelName, wish: SourceRequest) -> Option<ChannelName> {
         let mut streams = self.streams.borrow_mut();
         match wish {
-            Wish::Leave => {
+            SourceRequest::Leave => {
                 streams.remove(&name);
                 None
             }
-            Wish::Follow => match streams.get(&name).and_then(|stream| stream.last) {
+            SourceRequest::Follow => match streams.get(&name).and_then(|stream| stream.last) {
                 // It was left and is wanted again before we looked.
                 Some(last) => {
                     self.hub.begin_log(name.as_str(), last);
@@ -177,7 +178,7 @@ impl Shared {
             }
             _ => return,
         };
-        self.hub.entry(name, entry.id, received, |format| self.event(format, entry));
+        self.hub.publish_entry(name, entry.id, received, |format| self.event(format, entry));
         self.tell(name, finding);
     }
 

@@ -8,7 +8,7 @@
 use super::entry::{Entries, Entry, Room, decode};
 use super::info::Info;
 use crate::event::{EntryId, Event};
-use crate::hub::{GapReason, LogPast, PastCall, PastWanted};
+use crate::hub::{GapReason, LogRange, LogRead, LogReadResult};
 use crate::metrics::Metrics;
 use crate::source::resp::Value;
 
@@ -18,7 +18,7 @@ const COUNT: usize = 200;
 /// A call that is being answered.
 #[derive(Debug)]
 pub(super) struct Past {
-    pub(super) call: PastCall,
+    pub(super) call: LogRead,
     /// What was read, while it is asked what may be missing before it.
     read: Option<Read>,
     /// The client's entry is still there, and so large that nothing after it was read.
@@ -41,13 +41,13 @@ pub(super) enum Next {
     /// What is known of the stream is to be asked too.
     AskForInfo(Past),
     /// It is answered. `reset`: the stream is not the one that the client knew.
-    Answered { call: PastCall, past: LogPast, is_reset: bool },
+    Answered { call: LogRead, past: LogReadResult, is_reset: bool },
     /// The answer makes no sense.
     Nonsense,
 }
 
 impl Past {
-    pub(super) fn new(call: PastCall) -> Self {
+    pub(super) fn new(call: LogRead) -> Self {
         Self { call, read: None, is_known: false, is_reset_known: false }
     }
 
@@ -55,18 +55,18 @@ impl Past {
     pub(super) fn command(&self) -> (&'static str, Vec<String>) {
         let name = self.call.log.to_string();
         let count = |count: usize| vec!["COUNT".to_owned(), count.to_string()];
-        let (command, mut arguments, count) = match self.call.wanted {
-            PastWanted::After { after, until } if until <= after => {
+        let (command, mut arguments, count) = match self.call.range {
+            LogRange::After { after, until } if until <= after => {
                 ("XRANGE", vec![name, after.to_string(), after.to_string()], count(1))
             }
-            PastWanted::After { after, until } => {
+            LogRange::After { after, until } => {
                 let start = if self.is_known { format!("({after}") } else { after.to_string() };
                 ("XRANGE", vec![name, start, until.to_string()], count(COUNT + 1))
             }
-            PastWanted::BeforeNewest(usize::MAX) => {
+            LogRange::BeforeNewest(usize::MAX) => {
                 ("XRANGE", vec![name, "-".to_owned(), "+".to_owned()], count(1))
             }
-            PastWanted::BeforeNewest(newest) => {
+            LogRange::BeforeNewest(newest) => {
                 ("XREVRANGE", vec![name, "+".to_owned(), "-".to_owned()], count(newest))
             }
         };
@@ -80,9 +80,9 @@ impl Past {
             return Next::Nonsense;
         };
         let Entries { mut entries, is_cut } = read;
-        let PastWanted::After { after, until } = self.call.wanted else {
+        let LogRange::After { after, until } = self.call.range else {
             return match entries.iter().map(|entry| entry.id).min() {
-                Some(oldest) => self.answered(LogPast::Start(oldest.previous()), false),
+                Some(oldest) => self.answered(LogReadResult::Start(oldest.previous()), false),
                 None => Next::AskForInfo(Self { read: Some(Read::default()), ..self }),
             };
         };
@@ -109,8 +109,8 @@ impl Past {
         metrics: &Metrics,
     ) -> Next {
         let Read { entries, is_all } = self.read.unwrap_or_default();
-        let PastWanted::After { after, until } = self.call.wanted else {
-            let (call, past) = (self.call, LogPast::Start(info.last));
+        let LogRange::After { after, until } = self.call.range else {
+            let (call, past) = (self.call, LogReadResult::Start(info.last));
             return Next::Answered { call, past, is_reset: false };
         };
         let gap = match (returned_to, info.missing_after(after)) {
@@ -131,18 +131,18 @@ impl Past {
         Next::Answered { call: self.call, past, is_reset }
     }
 
-    fn answered(self, past: LogPast, is_reset: bool) -> Next {
+    fn answered(self, past: LogReadResult, is_reset: bool) -> Next {
         Next::Answered { call: self.call, past, is_reset }
     }
 }
 
 fn past(
-    call: &PastCall,
+    call: &LogRead,
     gap: Option<(GapReason, EntryId)>,
     entries: Vec<Entry>,
     is_all: bool,
     metrics: &Metrics,
-) -> LogPast {
+) -> LogReadResult {
     let event = |entry: Entry| -> (EntryId, Option<Event>) {
         let fields = entry.fields.as_deref();
         let decoded = fields.map(|fields| decode(call.format, fields));
@@ -151,5 +151,5 @@ fn past(
         }
         (entry.id, decoded.map(|decoded| decoded.event))
     };
-    LogPast::Entries { gap, entries: entries.into_iter().map(event).collect(), is_all }
+    LogReadResult::Entries { gap, entries: entries.into_iter().map(event).collect(), is_all }
 }

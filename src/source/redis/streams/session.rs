@@ -16,8 +16,8 @@ use super::group::Group;
 use super::info::Info;
 use super::past::{Next, Past};
 use super::question::Question;
-use crate::event::{ChannelName, EntryId};
-use crate::hub::{PastCall, PastWanted, Wish};
+use crate::event::{ChannelName, EntryId, Subscription};
+use crate::hub::{LogRange, LogRead, SourceKind, SourceRequest};
 use crate::source::redis::connection::Connection;
 use crate::source::redis::error::{SourceError, SourceErrorKind, with_others};
 use crate::source::redis::greeting::NO_ID;
@@ -53,7 +53,7 @@ pub(super) struct Session {
     refused: HashSet<ChannelName>,
     // Streams of which nothing was heard on this connection: Redis was away for them.
     absent: HashSet<ChannelName>,
-    pasts: VecDeque<PastCall>,
+    pasts: VecDeque<LogRead>,
     pasts_asked: usize,
     is_past_refused: bool,
     heard: Instant,
@@ -112,8 +112,8 @@ impl Session {
                     self.heard = Instant::now();
                     self.take_in()?;
                 }
-                wishes = shared.hub.log_wishes() => self.change(wishes),
-                calls = shared.hub.past_calls() => self.pasts.extend(calls),
+                wishes = shared.hub.source_requests(SourceKind::Logs) => self.change(wishes),
+                calls = shared.hub.log_reads() => self.pasts.extend(calls),
                 Some(ended) = self.readers.join_next() => {
                     return Err(ended.unwrap_or_else(|error| SourceError::Unexpected(error.to_string())));
                 }
@@ -260,8 +260,8 @@ impl Session {
     }
 
     /// Where a client has to go on whose entry was here and has vanished.
-    fn returned_to(&self, call: &PastCall) -> Option<EntryId> {
-        let PastWanted::After { after, .. } = call.wanted else { return None };
+    fn returned_to(&self, call: &LogRead) -> Option<EntryId> {
+        let LogRange::After { after, .. } = call.range else { return None };
         self.shared.streams.borrow().get(call.log.as_str())?.returned_to(after)
     }
 
@@ -290,9 +290,9 @@ impl Session {
         self.absent.remove(name);
     }
 
-    fn change(&mut self, wishes: impl Iterator<Item = (ChannelName, Wish)>) {
-        for (name, wish) in wishes {
-            if wish == Wish::Leave {
+    fn change(&mut self, wishes: impl Iterator<Item = (Subscription, SourceRequest)>) {
+        for (Subscription { name, .. }, wish) in wishes {
+            if wish == SourceRequest::Leave {
                 self.leave(&name);
             }
             if let Some(name) = self.shared.note_wish(name, wish) {
@@ -334,7 +334,9 @@ impl Session {
                 past.is_reset_known = true;
                 self.ask_for_past(past);
             }
-            Next::Answered { call, past, .. } => self.shared.hub.past(call.key(), past),
+            Next::Answered { call, past, .. } => {
+                self.shared.hub.finish_log_read(call.key(), past);
+            }
             Next::Nonsense => return Err(SourceError::Unexpected("to XRANGE".into())),
         }
         Ok(())
@@ -434,7 +436,7 @@ impl Session {
             self.try_to_read(name);
         }
         if std::mem::take(&mut self.is_past_refused) {
-            self.shared.hub.ask_for_pasts_again();
+            self.shared.hub.repeat_log_reads();
         }
     }
 

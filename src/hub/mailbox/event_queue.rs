@@ -1,66 +1,80 @@
-//! What waits for one subscriber, within a bound.
+//! The frames that wait for one subscriber, within a bound.
 //!
-//! Pure: it neither wakes nor writes. Whoever pushes is told what became of the event, and decides
-//! what follows from it.
+//! Pure: it neither wakes nor writes. It returns what became of an event, and its owner decides what
+//! follows from that.
 
 use rustc_hash::FxHashSet;
 use tokio::time::Instant;
 
+use super::small_queue::SmallQueue;
 use crate::hub::WhenFull;
 use crate::hub::subject::Subject;
-use crate::hub::subscriber::small_queue::SmallQueue;
 use crate::sse::frame::Frame;
 
 /// A frame on its way to a socket.
 #[derive(Clone, Debug)]
-pub(crate) struct QueuedFrame {
-    /// The text of it.
-    pub(crate) frame: Frame,
+pub(in crate::hub) struct QueuedFrame {
+    pub(in crate::hub) frame: Frame,
     /// When it was received from the source.
-    pub(crate) received: Instant,
-    /// Its number in the hub; 0 where it has none.
-    pub(crate) number: u64,
-    /// What it tells of; `None` for what is not an event (`retry`, `ready`, comments, gaps).
-    pub(crate) subject: Option<Subject>,
+    pub(in crate::hub) received: Instant,
+    /// Its number in the hub; 0 if it has none.
+    pub(in crate::hub) number: u64,
+    /// `None` for a control frame: `retry`, `ready`, a comment, a gap.
+    pub(in crate::hub) subject: Option<Subject>,
 }
 
 /// What became of a pushed event.
 #[derive(Debug)]
-pub(crate) enum PushOutcome {
-    /// It waits.
+pub(super) enum PushOutcome {
+    /// It is queued.
     Queued,
-    /// It waits, and so many older ones gave way. Of those that are missed, this was the last.
+    /// It is queued, and `events` older ones were dropped for it. `missed` is the newest of those that
+    /// were not replaced by a newer event of their subject.
     Dropped { events: u64, missed: Option<Box<QueuedFrame>> },
-    /// It does not fit, and the policy says that the subscriber goes.
+    /// It does not fit, and the policy is to close the stream.
     Full,
 }
 
-/// A queue bounded in bytes. One in which no event waits takes any event.
+/// A queue with a bound in bytes. While no event is queued it takes any event.
 #[derive(Debug)]
-pub(crate) struct EventQueue {
-    waiting: SmallQueue<QueuedFrame>,
-    // Invariant: the sum of the lengths of the events in `waiting`. What the stream itself says is
-    // not counted: it is short, and it is never dropped.
+pub(in crate::hub) struct EventQueue {
+    frames: SmallQueue<QueuedFrame>,
+    // Invariant: the sum of the lengths of the events in `frames`. Control frames do not count: they
+    // are short, and never dropped.
     bytes: usize,
-    // Invariant: how many in `waiting` are no events.
-    said: u32,
-    max_bytes: usize,
+    // Invariant: the number of control frames in `frames`.
+    controls: u32,
+    // Whether a frame was ever popped.
+    has_begun: bool,
     when_full: WhenFull,
+    max_bytes: usize,
 }
 
 impl EventQueue {
-    pub(crate) fn new(max_bytes: usize, when_full: WhenFull) -> Self {
-        Self { waiting: SmallQueue::default(), bytes: 0, said: 0, max_bytes, when_full }
+    pub(super) fn new(max_bytes: usize, when_full: WhenFull) -> Self {
+        let frames = SmallQueue::default();
+        Self { frames, bytes: 0, controls: 0, has_begun: false, when_full, max_bytes }
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    /// Bytes of the queued events.
+    pub(in crate::hub) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Takes an event, as the policy allows.
+    /// Queued control frames.
+    pub(super) fn controls(&self) -> usize {
+        self.controls as usize
+    }
+
+    /// Whether the first frame of the stream was popped.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Queues an event, as the policy allows.
     #[inline]
-    pub(crate) fn push(&mut self, event: QueuedFrame) -> PushOutcome {
-        let pushed = match self.when_full {
+    pub(super) fn push(&mut self, event: QueuedFrame) -> PushOutcome {
+        let outcome = match self.when_full {
             _ if self.fits(&event) => PushOutcome::Queued,
             WhenFull::Disconnect => return PushOutcome::Full,
             WhenFull::DropOldest => {
@@ -69,36 +83,38 @@ impl EventQueue {
             WhenFull::Latest => self.keep_newest(&event),
         };
         self.append(event);
-        pushed
+        outcome
     }
 
-    /// Takes what the stream itself has to say.
-    pub(crate) fn say(&mut self, frame: Frame, now: Instant) {
-        self.said += 1;
-        self.waiting.push(QueuedFrame { frame, received: now, number: 0, subject: None });
+    /// Queues an event that is known to fit.
+    pub(super) fn append(&mut self, event: QueuedFrame) {
+        self.bytes += event.event_bytes();
+        self.frames.push(event);
     }
 
-    /// How much of what the stream itself has to say waits.
-    pub(crate) fn said(&self) -> usize {
-        self.said as usize
+    /// Queues a control frame.
+    pub(super) fn push_control(&mut self, frame: Frame, now: Instant) {
+        self.controls += 1;
+        self.frames.push(QueuedFrame { frame, received: now, number: 0, subject: None });
     }
 
-    /// What is to be written next.
-    pub(crate) fn front(&self) -> Option<&QueuedFrame> {
-        self.waiting.first()
+    /// The frame that is popped next.
+    pub(in crate::hub) fn first(&self) -> Option<&QueuedFrame> {
+        self.frames.first()
     }
 
-    pub(crate) fn pop(&mut self) -> Option<QueuedFrame> {
-        let next = self.waiting.pop()?;
+    pub(in crate::hub) fn pop(&mut self) -> Option<QueuedFrame> {
+        let next = self.frames.pop()?;
         self.bytes -= next.event_bytes();
-        self.said -= u32::from(!next.is_event());
+        self.controls -= u32::from(!next.is_event());
+        self.has_begun = true;
         Some(next)
     }
 
-    /// Forgets everything; answers how many events that were.
-    pub(crate) fn clear(&mut self) -> u64 {
-        let events = self.waiting.iter().filter(|queued| queued.is_event()).count();
-        *self = Self::new(self.max_bytes, self.when_full);
+    /// Drops every frame; returns how many events that were.
+    pub(super) fn clear(&mut self) -> u64 {
+        let events = self.frames.iter().filter(|queued| queued.is_event()).count();
+        *self = Self { has_begun: self.has_begun, ..Self::new(self.max_bytes, self.when_full) };
         events as u64
     }
 
@@ -106,17 +122,11 @@ impl EventQueue {
         self.bytes == 0 || self.bytes + event.frame.len() <= self.max_bytes
     }
 
-    /// Takes an event that is known to fit.
-    pub(crate) fn append(&mut self, event: QueuedFrame) {
-        self.bytes += event.event_bytes();
-        self.waiting.push(event);
-    }
-
-    /// The oldest give way until no more than `most` bytes of events wait, or none.
-    fn drop_oldest(&mut self, most: usize) -> PushOutcome {
+    /// Drops the oldest events until at most `max_bytes` are queued.
+    fn drop_oldest(&mut self, max_bytes: usize) -> PushOutcome {
         let (mut events, mut missed) = (0, None);
-        while self.bytes > most
-            && let Some(dropped) = self.waiting.take_first(QueuedFrame::is_event)
+        while self.bytes > max_bytes
+            && let Some(dropped) = self.frames.take_first(QueuedFrame::is_event)
         {
             self.bytes -= dropped.event_bytes();
             events += 1;
@@ -125,20 +135,20 @@ impl EventQueue {
         PushOutcome::Dropped { events, missed: missed.map(Box::new) }
     }
 
-    /// Events give way that have a newer one of their subject behind them, and nobody misses them. If
-    /// that makes no room, the oldest do, and are missed; then a good part of the queue is free, so
-    /// that the next event does not have to look through it again.
+    /// Drops the events that are replaced by a newer one of their subject: the client does not miss them. If
+    /// that makes no room, the oldest are dropped, and missed; then an eighth of the queue is free, so
+    /// that the next event does not have to search it again.
     fn keep_newest(&mut self, event: &QueuedFrame) -> PushOutcome {
         let mut newer: FxHashSet<Option<Subject>> = std::iter::once(event.subject).collect();
-        let before = self.waiting.iter().count();
-        let mut kept: Vec<QueuedFrame> = std::mem::take(&mut self.waiting).into_iter().collect();
+        let before = self.frames.iter().count();
+        let mut kept: Vec<QueuedFrame> = std::mem::take(&mut self.frames).into_iter().collect();
         kept.reverse();
         kept.retain(|queued| !queued.is_event() || newer.insert(queued.subject));
         let replaced = (before - kept.len()) as u64;
         self.bytes = kept.iter().map(QueuedFrame::event_bytes).sum();
-        self.waiting = kept.into_iter().rev().collect();
-        let most = self.max_bytes - self.max_bytes / 8;
-        match self.drop_oldest(most.saturating_sub(event.frame.len())) {
+        self.frames = kept.into_iter().rev().collect();
+        let max_bytes = self.max_bytes - self.max_bytes / 8;
+        match self.drop_oldest(max_bytes.saturating_sub(event.frame.len())) {
             PushOutcome::Dropped { events, missed } => {
                 PushOutcome::Dropped { events: events + replaced, missed }
             }
@@ -148,7 +158,7 @@ impl EventQueue {
 }
 
 impl QueuedFrame {
-    pub(crate) fn is_event(&self) -> bool {
+    pub(in crate::hub) fn is_event(&self) -> bool {
         self.subject.is_some()
     }
 
@@ -194,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_takes_as_little_as_it_can() {
+    fn a_queued_frame_takes_40_bytes() {
         assert_eq!(size_of::<QueuedFrame>(), 40);
     }
 
@@ -208,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_when_the_subscriber_is_to_go() {
+    fn a_full_queue_refuses_events_where_the_policy_is_to_disconnect() {
         let mut queue = EventQueue::new(10, WhenFull::Disconnect);
         assert_eq!(push(&mut queue, event(1, 6)), "queued");
         assert_eq!(push(&mut queue, event(2, 4)), "queued");
@@ -217,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_give_way() {
+    fn the_oldest_events_are_dropped() {
         let mut queue = EventQueue::new(10, WhenFull::DropOldest);
         for number in 1..=5 {
             assert_eq!(push(&mut queue, event(number, 2)), "queued");
@@ -227,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_newest_is_kept_of_one_channel() {
+    fn only_the_newest_event_of_one_channel_is_kept() {
         let mut queue = EventQueue::new(10, WhenFull::Latest);
         for number in 1..=5 {
             assert_eq!(push(&mut queue, event(number, 2)), "queued");
@@ -237,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_each_channel_is_kept() {
+    fn the_newest_event_of_each_channel_is_kept() {
         let mut queue = EventQueue::new(1000, WhenFull::Latest);
         let (door, temperature) = (1, 2);
         for number in 1..=400 {
@@ -249,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_more_channels_than_fit_are_missed() {
+    fn where_the_newest_of_all_channels_do_not_fit_the_oldest_are_missed() {
         let mut queue = EventQueue::new(80, WhenFull::Latest);
         for channel in 0..8 {
             assert_eq!(push(&mut queue, event_of(channel, 1 + u64::from(channel), 10)), "queued");
@@ -258,29 +268,29 @@ mod tests {
         assert_eq!(push(&mut queue, event_of(3, 10, 10)), "queued");
         assert_eq!(push(&mut queue, event_of(3, 11, 10)), "2 dropped, 0 missed");
         assert_eq!(numbers(&mut queue), [2, 3, 5, 6, 7, 8, 11]);
-        // One that is larger than everything.
+        // An event larger than the queue.
         push(&mut queue, event_of(1, 12, 10));
         assert_eq!(push(&mut queue, event_of(2, 13, 500)), "1 dropped, 12 missed");
         assert_eq!(numbers(&mut queue), [13]);
     }
 
     #[test]
-    fn what_the_stream_says_is_never_dropped() {
+    fn control_frames_are_never_dropped() {
         for when_full in [WhenFull::DropOldest, WhenFull::Latest] {
             let mut queue = EventQueue::new(10, when_full);
-            queue.say(encode::comment(), Instant::now());
+            queue.push_control(encode::comment(), Instant::now());
             assert_eq!(push(&mut queue, event(1, 10)), "queued");
             let missed = if when_full == WhenFull::Latest { 0 } else { 1 };
             let expected = format!("1 dropped, {missed} missed");
             assert_eq!(push(&mut queue, event(2, 10)), expected);
-            assert_eq!(queue.pop().expect("it waits").frame, encode::comment());
+            assert_eq!(queue.pop().expect("it is queued").frame, encode::comment());
             assert_eq!(numbers(&mut queue), [2]);
         }
     }
 
     proptest! {
         #[test]
-        fn the_bound_holds_and_the_count_is_right(
+        fn bytes_are_within_the_bound_and_counted(
             sizes in proptest::collection::vec(1usize..40, 0..200),
             policy in 0..3,
             pops in proptest::collection::vec(any::<bool>(), 200),
@@ -294,7 +304,7 @@ mod tests {
                     queue.pop();
                 }
                 prop_assert!(queue.bytes() <= 50);
-                prop_assert_eq!(queue.bytes(), queue.waiting.iter().map(|q| q.frame.len()).sum::<usize>());
+                prop_assert_eq!(queue.bytes(), queue.frames.iter().map(|q| q.frame.len()).sum::<usize>());
             }
         }
     }

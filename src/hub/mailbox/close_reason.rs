@@ -5,24 +5,24 @@ use std::time::Duration;
 /// Why a stream ended. Not an error: each is an ordinary end of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// It was open for as long as its route allows.
+    /// It was open for the `max_age` of its route.
     Aged,
-    /// The client went away.
+    /// The client closed it.
     ClientLeft,
     /// The gateway is stopping.
     Drained,
     /// Its queue was full: the client reads more slowly than events come.
     Lagged,
-    /// Its queue was among the fattest when all queues together held too much.
+    /// Its queue was one of the largest when all queues together were over `queue_memory`.
     QueueMemory,
-    /// It needs a channel more than the gateway may follow.
+    /// It needs one more channel than the gateway may follow.
     Refused,
-    /// Nothing could be written for the time of `write_timeout`.
+    /// Nothing could be written for the `write_timeout`.
     Stalled,
 }
 
 impl CloseReason {
-    /// Every reason, for a metric that shows them all from the start.
+    /// Every reason, for a metric that has them all from the start.
     pub const ALL: [Self; 7] = [
         Self::Aged,
         Self::ClientLeft,
@@ -33,7 +33,10 @@ impl CloseReason {
         Self::Stalled,
     ];
 
-    /// The word in the metrics.
+    /// The reasons for which slow clients are closed.
+    pub const SLOW: [Self; 3] = [Self::Lagged, Self::Stalled, Self::QueueMemory];
+
+    /// The word for it in the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Aged => "max_stream_age",
@@ -47,8 +50,7 @@ impl CloseReason {
     }
 }
 
-/// A wait between once and twice `base`, so that those who are sent away together do not come back
-/// together.
+/// A wait between once and twice `base`, so that clients closed together do not come back together.
 pub fn jittered(base: Duration) -> Duration {
     base.mul_f64(1.0 + fastrand::f64())
 }

@@ -1,18 +1,15 @@
-//! Who waits in a line, the first of them in place.
+//! A first-in-first-out queue that holds its first element in place.
 //!
-//! As a rule one waits, or nobody: that costs no memory beside the line, and no second look there.
+//! As a rule it has one element, or none: that takes no allocation and no indirection.
 
 use std::collections::VecDeque;
 
-/// A line, first in, first out.
+/// A queue that allocates from its second element on.
 #[derive(Clone, Debug)]
 pub(in crate::hub) struct SmallQueue<T> {
     first: Option<T>,
-    // Nobody while there is no first; then it takes no room.
-    #[expect(
-        clippy::box_collection,
-        reason = "a line in which one waits is smaller by three words"
-    )]
+    // `None` unless there are more elements.
+    #[expect(clippy::box_collection, reason = "a queue of one element is smaller by three words")]
     rest: Option<Box<VecDeque<T>>>,
 }
 
@@ -34,7 +31,7 @@ impl<T> SmallQueue<T> {
     pub(in crate::hub) fn pop(&mut self) -> Option<T> {
         let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
         if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
-            // A crowd that has gone leaves no memory behind.
+            // A burst leaves no memory behind.
             self.rest = None;
         }
         std::mem::replace(&mut self.first, next)
@@ -44,14 +41,14 @@ impl<T> SmallQueue<T> {
         self.first.as_ref()
     }
 
-    /// Takes the first of those that are meant.
-    pub(in crate::hub) fn take_first(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
-        if self.first.as_ref().is_some_and(&is_meant) {
+    /// Takes the first element that matches.
+    pub(in crate::hub) fn take_first(&mut self, matches: impl Fn(&T) -> bool) -> Option<T> {
+        if self.first.as_ref().is_some_and(&matches) {
             return self.pop();
         }
         let rest = self.rest.as_mut()?;
-        let place = rest.iter().position(is_meant)?;
-        rest.remove(place)
+        let index = rest.iter().position(matches)?;
+        rest.remove(index)
     }
 
     pub(in crate::hub) fn iter(&self) -> impl Iterator<Item = &T> {
@@ -71,9 +68,9 @@ impl<T> IntoIterator for SmallQueue<T> {
 
 impl<T> FromIterator<T> for SmallQueue<T> {
     fn from_iter<I: IntoIterator<Item = T>>(iter: I) -> Self {
-        let mut line = Self::default();
-        iter.into_iter().for_each(|last| line.push(last));
-        line
+        let mut queue = Self::default();
+        iter.into_iter().for_each(|last| queue.push(last));
+        queue
     }
 }
 
@@ -82,19 +79,19 @@ mod tests {
     use super::SmallQueue;
 
     #[test]
-    fn who_came_first_goes_first_and_a_single_one_takes_no_room() {
-        let mut line = SmallQueue::default();
-        line.push(1);
-        assert_eq!(line.rest, None);
-        assert_eq!(line.first(), Some(&1));
-        assert_eq!((line.pop(), line.pop()), (Some(1), None));
+    fn elements_leave_in_order_and_one_takes_no_allocation() {
+        let mut queue = SmallQueue::default();
+        queue.push(1);
+        assert_eq!(queue.rest, None);
+        assert_eq!(queue.first(), Some(&1));
+        assert_eq!((queue.pop(), queue.pop()), (Some(1), None));
 
-        line = (1..=4).collect();
-        assert_eq!(line.take_first(|n| n % 2 == 0), Some(2));
-        assert_eq!(line.take_first(|n| n % 2 == 1), Some(1));
-        line.push(5);
-        assert_eq!(line.iter().copied().collect::<Vec<_>>(), [3, 4, 5]);
-        assert_eq!(std::iter::from_fn(|| line.pop()).collect::<Vec<_>>(), [3, 4, 5]);
-        assert_eq!(line.rest, None);
+        queue = (1..=4).collect();
+        assert_eq!(queue.take_first(|n| n % 2 == 0), Some(2));
+        assert_eq!(queue.take_first(|n| n % 2 == 1), Some(1));
+        queue.push(5);
+        assert_eq!(queue.iter().copied().collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(std::iter::from_fn(|| queue.pop()).collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(queue.rest, None);
     }
 }
