@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::health::{Health, Trouble};
+use crate::hub::CloseReason;
 use crate::log_limit::LOG_INTERVAL;
 use crate::metrics::Metrics;
 use crate::server::files::Shortage;
@@ -20,13 +21,14 @@ pub(super) async fn watch(health: Health, shortage: Shortage, metrics: Metrics) 
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut readers = SlowReaders::default();
+    let slow = CloseReason::SLOW.map(CloseReason::as_str);
     loop {
         let now = look.tick().await;
         shortage.tick(now);
         for backend in health.backends() {
             backend.tick(now);
         }
-        if let Some(trouble) = readers.look(metrics.slow_streams(), now) {
+        if let Some(trouble) = readers.look(metrics.streams_closed(&slow), now) {
             health.set_slow_readers(trouble);
         }
     }
@@ -80,7 +82,7 @@ impl SlowReaders {
             let (_, before) = self.trouble.take().unzip();
             let streams = before.unwrap_or_default() + more;
             let error = format!("{streams} streams were closed, whose clients read too slowly");
-            let trouble = Trouble::new("lagged", error, SystemTime::now());
+            let trouble = Trouble::new(CloseReason::Lagged.as_str(), error, SystemTime::now());
             self.trouble = Some((trouble.clone(), streams));
             return Some(Some(trouble));
         }

@@ -53,7 +53,7 @@ impl Metrics {
             (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
             (&self.0.streams_sent_away, &["connect", "draining", "response_timeout"][..]),
-            (&self.0.events_dropped, &["malformed", "overflow", "overload", "too_large"][..]),
+            (&self.0.events_dropped, &DropReason::ALL.map(DropReason::as_str)[..]),
         ] {
             for reason in reasons {
                 counters.with_label_values(&[*reason]).inc_by(0);
@@ -63,22 +63,22 @@ impl Metrics {
 
     /// A payload could not be read in the format of its route.
     pub fn event_malformed(&self) {
-        self.0.events_dropped.with_label_values(&["malformed"]).inc();
+        self.count_dropped(DropReason::Malformed, 1);
     }
 
     /// Events gave way because a subscriber's queue was full.
     pub fn events_dropped_by_overflow(&self, events: u64) {
-        self.0.events_dropped.with_label_values(&["overflow"]).inc_by(events);
+        self.count_dropped(DropReason::Overflow, events);
     }
 
     /// Events gave way because a shard's inbox was full.
     pub fn events_dropped_by_overload(&self, events: u64) {
-        self.0.events_dropped.with_label_values(&["overload"]).inc_by(events);
+        self.count_dropped(DropReason::Overload, events);
     }
 
     /// A message over `max_event_bytes` was skipped.
     pub fn event_too_large(&self) {
-        self.0.events_dropped.with_label_values(&["too_large"]).inc();
+        self.count_dropped(DropReason::TooLarge, 1);
     }
 
     /// The histories of all channels hold so many bytes.
@@ -217,10 +217,9 @@ impl Metrics {
         self.0.handshake_failures.with_label_values(&[reason]).inc();
     }
 
-    /// Streams that were closed since the start because their clients read too slowly, or no longer.
-    pub fn slow_streams(&self) -> u64 {
-        const REASONS: [&str; 3] = ["lagged", "stalled", "queue_memory"];
-        REASONS.iter().map(|reason| self.0.streams_closed.with_label_values(&[*reason]).get()).sum()
+    /// Streams that were closed since the start for one of these reasons.
+    pub fn streams_closed(&self, reasons: &[&str]) -> u64 {
+        reasons.iter().map(|reason| self.0.streams_closed.with_label_values(&[*reason]).get()).sum()
     }
 
     /// The certificate of a listener was read again, on SIGHUP or because its files changed; whether
@@ -271,6 +270,10 @@ impl Metrics {
         self.0.log_lines_dropped.inc_by(lines);
     }
 
+    fn count_dropped(&self, reason: DropReason, events: u64) {
+        self.0.events_dropped.with_label_values(&[reason.as_str()]).inc_by(events);
+    }
+
     fn register_build_info(&self) -> Result<(), prometheus::Error> {
         let opts = Opts::new("ssegate_build_info", "The version that runs; always 1.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
@@ -282,6 +285,28 @@ impl Metrics {
     fn register_process(&self) -> Result<(), prometheus::Error> {
         let process = prometheus::process_collector::ProcessCollector::for_self();
         self.0.registry.register(Box::new(process))
+    }
+}
+
+/// Why an event was dropped.
+#[derive(Clone, Copy)]
+enum DropReason {
+    Malformed,
+    Overflow,
+    Overload,
+    TooLarge,
+}
+
+impl DropReason {
+    const ALL: [Self; 4] = [Self::Malformed, Self::Overflow, Self::Overload, Self::TooLarge];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Overflow => "overflow",
+            Self::Overload => "overload",
+            Self::TooLarge => "too_large",
+        }
     }
 }
 

@@ -35,9 +35,9 @@ use super::requests::shard_request::{JoinRequest, ShardRequest, ShardRequests};
 use super::requests::source_request::{
     LogRead, LogReadKey, LogReadResult, SourceKind, SourceRequest, SourceRequests,
 };
+use super::settings::{HubSettings, MAX_SHARDS};
 use super::shard::link::ShardLink;
 use super::shard::queue_budget::QueueBudget;
-use super::{HubSettings, MAX_SHARDS};
 use crate::event::{ChannelName, EntryId, Event, Format, Subscription};
 use crate::metrics::Metrics;
 

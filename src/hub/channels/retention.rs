@@ -9,8 +9,8 @@ use super::lingering::Linger;
 use crate::event::{Ids, Topic};
 use crate::hub::history::History;
 use crate::hub::history::retention::Retention;
+use crate::hub::settings::{HistorySettings, HubSettings};
 use crate::hub::subject::ChannelIndex;
-use crate::hub::{HistorySettings, HubSettings};
 
 impl HubState {
     /// Changes the bounds, after a reload.

@@ -16,12 +16,12 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use self::record::{HistoryRecord, RecordContent};
-use super::HistorySettings;
+use super::settings::HistorySettings;
 use crate::event::EntryId;
 
 /// What the allocation of a frame takes beside its text, in bytes.
 const FRAME_BYTES: usize = 144;
-/// A history whose buffer has room for more unused records than this gives it back.
+/// A history whose buffer has room for more unused records than this frees it.
 const MAX_UNUSED: usize = 64;
 
 /// What is kept of one channel.

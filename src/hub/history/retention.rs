@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::event::{Format, Ids, Topic};
-use crate::hub::HistorySettings;
+use crate::hub::settings::HistorySettings;
 
 /// What is kept of a channel's past, and how long it is followed without subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct RetentionRule {
     pub names: NameShape,
     /// How the route decodes their payloads.
     pub format: Format,
-    /// Whose ids their events carry.
+    /// The ids that their events have.
     pub ids: Ids,
     /// What is kept of them.
     pub retention: Retention,

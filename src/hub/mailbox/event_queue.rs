@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 use tokio::time::Instant;
 
 use super::small_queue::SmallQueue;
-use crate::hub::WhenFull;
+use crate::hub::settings::WhenFull;
 use crate::hub::subject::Subject;
 use crate::sse::frame::Frame;
 

@@ -1,10 +1,11 @@
 //! One stream, as its shard sees it: events are offered to it, and queued within a bound.
 //!
 //! Lives on the thread of its shard. Three parts: the [`event_queue`] has what waits to be written, the
-//! [`stream_progress`] says where the stream stands, and the [`watchdog`] has its deadlines. Who writes
-//! the frames, and on what, is not known here; only how to cut that off.
+//! [`stream_progress`] says where the stream stands, and the [`watchdog`] has its deadlines. What
+//! carries the frames is not known here; only how to cut it off.
 
 pub(super) mod close_reason;
+mod control;
 pub(super) mod event_queue;
 mod small_queue;
 mod stream_progress;
@@ -13,26 +14,21 @@ pub(super) mod watchdog;
 use std::cell::{Cell, RefCell, RefMut};
 use std::sync::Arc;
 use std::task::{Context, Waker};
-use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 
-use self::close_reason::{CloseReason, jittered};
+use self::close_reason::CloseReason;
 use self::event_queue::{EventQueue, PushOutcome, QueuedFrame};
 use self::stream_progress::StreamProgress;
-use self::watchdog::{Due, Watchdog};
-use super::StreamSettings;
-use super::gap::{self, GapReason};
+use self::watchdog::Watchdog;
 use super::position::cursor::{Cursor, LogEntry};
 use super::position::resume::Resume;
+use super::settings::StreamSettings;
 use super::timed_streams::StreamKey;
 use crate::event::EntryId;
 use crate::sse::encode;
 use crate::sse::frame::Frame;
-
-/// The most control frames that are queued: a client for which more wait does not read.
-const MAX_CONTROLS: usize = 64;
 
 /// One stream, as its shard sees it.
 // In the order written: what an event needs stands together, and takes no more cache lines than that.
@@ -297,85 +293,7 @@ impl Mailbox {
         Some((resume, self.settings.max_queue_bytes / 2, ticket))
     }
 
-    // What the gateway says on the stream.
-
-    /// Queues a control frame.
-    fn push_control(&self, frame: Frame, now: Instant) {
-        if !self.is_closed() {
-            self.queue.borrow_mut().push_control(frame, now);
-            if self.queue.borrow().controls() > MAX_CONTROLS {
-                self.close(CloseReason::Lagged, now);
-            }
-            self.wake(now);
-        }
-    }
-
-    /// Moves behind a gap, and queues it if the route sends gaps. `channels` are names at the source;
-    /// `entry` is the last that is missing, where the gap is in a log.
-    pub(super) fn gap<'a>(
-        &self,
-        reason: GapReason,
-        (number, entry): (u64, Option<LogEntry>),
-        channels: impl Iterator<Item = &'a str>,
-        now: Instant,
-    ) {
-        let cursor = &self.progress.cursor;
-        match entry {
-            Some(entry) => cursor.move_in_log(entry),
-            // The client's own position is nowhere.
-            None if reason == GapReason::UnknownId => cursor.move_to(number),
-            None => cursor.reach(number),
-        }
-        if self.settings.gap_events {
-            let gap = self.gap_frame(reason, channels, cursor.id().as_deref());
-            self.push_control(gap, now);
-        }
-    }
-
-    /// Tells the client that it is subscribed, and its position if it needs that. Its shard has delivered
-    /// everything up to `number`.
-    pub(super) fn ready(&self, number: u64, now: Instant) {
-        let cursor = &self.progress.cursor;
-        let id = || cursor.id_at(number.max(cursor.number()));
-        let position = if self.ready_has_position { id() } else { None };
-        self.push_control(encode::ready(position.as_deref()), now);
-    }
-
-    /// Queues a keep-alive.
-    pub(super) fn keep_alive(&self, now: Instant) {
-        self.push_control(self.settings.keep_alive_text.clone(), now);
-    }
-
-    /// Whether a gap for dropped events is to be sent.
-    pub(super) fn has_overflowed(&self) -> bool {
-        self.overflow.borrow().is_some()
-    }
-
-    /// Takes the gap for dropped events. `Some(None)` if the route sends no gaps.
-    #[cold]
-    pub(super) fn take_overflow<'a>(
-        &self,
-        channels: impl Iterator<Item = &'a str>,
-    ) -> Option<Option<Frame>> {
-        let last = self.overflow.take()?;
-        let id = match last.frame {
-            Some(frame) => frame.id().map(str::to_owned),
-            None => self.progress.cursor.id_at(last.number),
-        };
-        let frame = || self.gap_frame(GapReason::Overflow, channels, id.as_deref());
-        Some(self.settings.gap_events.then(frame))
-    }
-
-    fn gap_frame<'a>(
-        &self,
-        reason: GapReason,
-        channels: impl Iterator<Item = &'a str>,
-        id: Option<&str>,
-    ) -> Frame {
-        gap::frame(reason, channels.map(|name| &name[self.prefix_bytes as usize..]), id)
-    }
-
-    // Deadlines, and the end.
+    // For the subscriber that reads it.
 
     pub(super) fn is_closed(&self) -> bool {
         self.watchdog.is_closed()
@@ -384,57 +302,6 @@ impl Mailbox {
     pub(super) fn close_reason(&self) -> Option<CloseReason> {
         self.watchdog.closed()
     }
-
-    /// Closes the stream. What is queued is still written, within [`watchdog::CLOSE_GRACE`].
-    fn close(&self, reason: CloseReason, now: Instant) {
-        if !self.is_closed() {
-            self.watchdog.close(reason, now);
-            self.wake(now);
-        }
-    }
-
-    /// Closes the stream, and drops what is queued; returns how many events that were.
-    pub(super) fn abandon(&self, reason: CloseReason, now: Instant) -> u64 {
-        let events = self.queue.borrow_mut().clear();
-        self.close(reason, now);
-        events
-    }
-
-    /// Closes the stream in good order, and tells the client when to come back: later than usual, and
-    /// each client at another time.
-    pub(super) fn end(&self, reason: CloseReason, now: Instant) {
-        if reason == CloseReason::Refused {
-            // The stream was never open: the client is told why, as others that are turned away.
-            self.push_control(encode::reason("too many channels are followed at once"), now);
-        }
-        self.push_control(encode::retry(jittered(self.settings.retry)), now);
-        self.close(reason, now);
-    }
-
-    /// When the stream is visited for the first time.
-    pub(super) fn first_visit(&self, now: Instant, write_timeout: Duration) -> Instant {
-        self.watchdog.next_visit(now, self.settings.keep_alive, write_timeout)
-    }
-
-    /// Keeps a quiet stream alive, ends an old one, cuts off one that cannot be written to. Returns
-    /// when to visit it again; `None`: never.
-    pub(super) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
-        let keep_alive = self.settings.keep_alive;
-        match self.watchdog.visit(now, keep_alive, write_timeout) {
-            Due::Nothing(due) => Some(due),
-            Due::KeepAlive => {
-                self.keep_alive(now);
-                Some(self.watchdog.next_visit(now, keep_alive, write_timeout))
-            }
-            Due::End => {
-                self.end(CloseReason::Aged, now);
-                Some(now + watchdog::CLOSE_GRACE)
-            }
-            Due::Cut => None,
-        }
-    }
-
-    // For the subscriber that reads it.
 
     /// Bytes of queued events.
     pub(super) fn queued_bytes(&self) -> usize {

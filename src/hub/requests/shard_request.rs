@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::coalescing_queue::CoalescingQueue;
 use crate::event::Topic;
-use crate::hub::HistorySettings;
 use crate::hub::position::resume::Resume;
+use crate::hub::settings::HistorySettings;
 use crate::hub::timed_streams::StreamKey;
 
 /// What a shard requests.

@@ -3,7 +3,7 @@
 use super::coalescing_queue::CoalescingQueue;
 use super::shard_request::StreamAddress;
 use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
-use crate::hub::GapReason;
+use crate::hub::gap::GapReason;
 
 /// Which source the events of a channel come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,8 +93,8 @@ impl Shard {
         }
     }
 
-    /// Ends every stream in good order, evenly over `over`: each gets what was received so far, and is told
-    /// when to come back. No more may be opened meanwhile.
+    /// Ends every stream in good order, evenly over `over`: each gets what was received so far, and a
+    /// `retry`. No more may be opened meanwhile.
     pub async fn drain(&self, over: Duration) {
         drain_evenly(self.0.streams.keys(), over, |due| {
             self.deliver_all();

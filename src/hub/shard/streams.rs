@@ -18,8 +18,8 @@ use crate::hub::position::resume::{LastSeen, Resume};
 use crate::hub::requests::shard_request::{
     JoinRequest, ReplayRequest, ShardRequest, StreamAddress,
 };
+use crate::hub::settings::{HistorySettings, StreamSettings};
 use crate::hub::timed_streams::StreamKey;
-use crate::hub::{HistorySettings, StreamSettings};
 
 /// A request for a stream.
 pub struct StreamRequest {
@@ -148,7 +148,7 @@ impl Shard {
         linger: Duration,
         history: Option<HistorySettings>,
     ) -> Rc<LocalChannel> {
-        // Not drawn before: the response to this request is told from one to an earlier request.
+        // Used once: tells the response to this request from one to an earlier request.
         let ticket = self.0.next_ticket.replace(self.0.next_ticket.get() + 1);
         let (shard, topic) = (self.0.link.shard, topic.clone());
         let request = JoinRequest { shard, topic: topic.clone(), linger, history, ticket };

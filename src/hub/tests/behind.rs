@@ -188,7 +188,7 @@ fn a_shard_whose_thread_is_blocked_for_two_seconds_under_load_misses_nothing() {
         1,
         metrics.clone(),
     );
-    let link = links.into_iter().next().expect("one was asked for");
+    let link = links.into_iter().next().expect("one shard");
     let (ready, is_ready) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
         let runtime = tokio::runtime::LocalRuntime::new().expect("a runtime");

@@ -98,7 +98,7 @@ fn event(log: &str, id: EntryId) -> Event {
 
 /// A client that checks what it reads.
 #[derive(Default)]
-struct Client {
+struct LogClient {
     names: Vec<&'static str>,
     stream: Option<Subscriber>,
     text: String,
@@ -109,7 +109,7 @@ struct Client {
     promised: HashMap<&'static str, EntryId>,
 }
 
-impl Client {
+impl LogClient {
     fn read(&mut self, most: usize, source: &Source) -> Result<(), String> {
         let Some(stream) = &self.stream else { return Ok(()) };
         let context = Context::from_waker(Waker::noop());
@@ -155,7 +155,7 @@ async fn live(seed: u64) -> Result<(), String> {
     let mut rng = Rng::with_seed(seed);
     let test = TestHub::new(1, HubSettings::default());
     let mut source = Source { clock: 1_700_000_000_000, ..Source::default() };
-    let mut client = Client::default();
+    let mut client = LogClient::default();
     // Another client keeps some of the logs followed.
     let kept = open(&test, &LOGS[..rng.usize(..3).max(1)], None);
     for _ in 0..120 {
@@ -173,7 +173,7 @@ async fn live(seed: u64) -> Result<(), String> {
                 let mut names = LOGS.to_vec();
                 rng.shuffle(&mut names);
                 names.truncate(rng.usize(2..=LOGS.len()));
-                // A log that it did not name the last time, or has no position in, begins anew.
+                // A log that it did not name the last time, or has no position in, begins live.
                 let position = client.id.clone();
                 let is_named = |log: &&str| names.contains(log) && client.names.contains(log);
                 client.has.retain(|log, _| is_named(log));

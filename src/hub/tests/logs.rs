@@ -462,7 +462,7 @@ fn a_shard_that_fell_behind_reads_its_logs_again() {
         let text = read(&stream);
         assert!(!text.contains("gap"), "nothing is lost");
         let last = text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back();
-        let last = id(last.expect("some were dealt"));
+        let last = id(last.expect("some were delivered"));
         settle().await;
         let request = test.log_read().await;
         assert_eq!(request.range, LogRange::After { after: last, until: id("69997-0") });

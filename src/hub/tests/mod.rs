@@ -368,7 +368,7 @@ fn a_channel_that_was_not_followed_for_a_while_has_a_gap() {
             let stream = test.open_with(0, &["one"], None, linger(time));
             settle().await;
             test.follow().await;
-            test.publish("one", "heard").await;
+            test.publish("one", "followed").await;
             let (at_event, at_ready) = (id_of(&test, 1), id_of(&test, 0));
             drop((read(&stream), stream));
             let others = is_evicted.then(|| [test.open(0, &["two"]), test.open(0, &["three"])]);

@@ -125,7 +125,7 @@ async fn greet<H: Handler>(
 ) -> Result<(Transport, Protocol), BodyError> {
     if listener.proxy_protocol {
         introduce(&mut watched, shard, state).await.inspect_err(|_error| {
-            shard.metrics().connection_cut("proxy_protocol");
+            shard.metrics().connection_cut(CutReason::ProxyProtocol.as_str());
         })?;
     }
     state.judge(shard.settings());

@@ -61,6 +61,8 @@ pub enum CutReason {
     KeepAlive,
     /// The client went on sending a request that had been answered.
     Lingering,
+    /// The client's header of the PROXY protocol is missing or malformed.
+    ProxyProtocol,
     /// A stream on it is to end now, and HTTP/1.1 has no other way.
     Stream,
     /// The client took too many requests back as soon as they had begun.
@@ -85,6 +87,7 @@ impl CutReason {
             Self::HeaderTimeout => "header_timeout",
             Self::KeepAlive => "keep_alive_timeout",
             Self::Lingering => "lingering_close",
+            Self::ProxyProtocol => "proxy_protocol",
             Self::Resets => "resets",
             Self::Stream => "stream",
             Self::Shortage => "file_descriptors",

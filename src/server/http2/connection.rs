@@ -26,7 +26,7 @@ use super::send::Sender;
 use super::settings;
 use super::stream::{Ended, How, Precedence, Stream, Streams};
 use super::wakes::{Caller, Part, Wakes};
-use crate::server::connection::{ConnectionState, Handler, Notice};
+use crate::server::connection::{ConnectionState, CutReason, Handler, Notice};
 use crate::server::shard_server::ShardServer;
 use crate::server::transport::{Progress, Transport};
 
@@ -226,7 +226,7 @@ impl<H: Handler> Connection<H> {
             }
         }
         for id in stalled {
-            self.shard.metrics().stream_reset("write_timeout");
+            self.shard.metrics().stream_reset(CutReason::Stalled.as_str());
             self.reset(id, Code::CANCEL);
         }
     }
@@ -248,7 +248,7 @@ impl<H: Handler> Connection<H> {
             }
         }
         for id in over {
-            self.shard.metrics().stream_reset("lingering_close");
+            self.shard.metrics().stream_reset(CutReason::Lingering.as_str());
             self.reset(id, Code::NO_ERROR);
         }
         self.answered = None;
