@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Mailbox;
 use super::close_reason::{CloseReason, jittered};
-use super::watchdog::{CLOSE_GRACE, Due};
+use super::watchdog::{CLOSE_GRACE, VisitAction};
 use crate::hub::gap::{self, GapReason};
 use crate::hub::position::cursor::LogEntry;
 use crate::sse::encode;
@@ -128,16 +128,16 @@ impl Mailbox {
     pub(in crate::hub) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
         let keep_alive = self.settings.keep_alive;
         match self.watchdog.visit(now, keep_alive, write_timeout) {
-            Due::Nothing(due) => Some(due),
-            Due::KeepAlive => {
+            VisitAction::Nothing(due) => Some(due),
+            VisitAction::KeepAlive => {
                 self.keep_alive(now);
                 Some(self.watchdog.next_visit(now, keep_alive, write_timeout))
             }
-            Due::End => {
+            VisitAction::End => {
                 self.end(CloseReason::Aged, now);
                 Some(now + CLOSE_GRACE)
             }
-            Due::Cut => None,
+            VisitAction::Cut => None,
         }
     }
 }

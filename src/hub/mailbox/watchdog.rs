@@ -12,7 +12,7 @@ pub(in crate::hub) const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What a visit of a stream has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum VisitAction {
     /// Nothing before this time.
     Nothing(Instant),
     /// A keep-alive: nothing was written for that long.
@@ -98,18 +98,23 @@ impl Watchdog {
     }
 
     /// What is due now.
-    pub(super) fn visit(&self, now: Instant, keep_alive: Duration, write_timeout: Duration) -> Due {
+    pub(super) fn visit(
+        &self,
+        now: Instant,
+        keep_alive: Duration,
+        write_timeout: Duration,
+    ) -> VisitAction {
         if self.is_closed() {
             let due = self.closed_at.get() + CLOSE_GRACE;
-            return if now < due { Due::Nothing(due) } else { self.cut() };
+            return if now < due { VisitAction::Nothing(due) } else { self.cut() };
         }
         if self.max_age_ends.is_some_and(|end| now >= end) {
-            return Due::End;
+            return VisitAction::End;
         }
         if let Some(since) = self.waits_since.get() {
             let due = since + write_timeout;
             if now < due {
-                return Due::Nothing(self.before_max_age(due));
+                return VisitAction::Nothing(self.before_max_age(due));
             }
             self.close(CloseReason::Stalled, now);
             return self.cut();
@@ -117,14 +122,14 @@ impl Watchdog {
         let due = self.last_write.get() + keep_alive;
         if now < due {
             // No later than this, so that a stall is found in time.
-            return Due::Nothing(self.before_max_age(due.min(now + write_timeout)));
+            return VisitAction::Nothing(self.before_max_age(due.min(now + write_timeout)));
         }
-        Due::KeepAlive
+        VisitAction::KeepAlive
     }
 
-    fn cut(&self) -> Due {
+    fn cut(&self) -> VisitAction {
         (self.cut)();
-        Due::Cut
+        VisitAction::Cut
     }
 
     fn before_max_age(&self, due: Instant) -> Instant {
@@ -140,7 +145,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{CLOSE_GRACE, Due, Watchdog};
+    use super::{CLOSE_GRACE, VisitAction, Watchdog};
     use crate::hub::mailbox::close_reason::CloseReason;
 
     const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -161,15 +166,15 @@ mod tests {
 
         watchdog.note_handed_over(at(1));
         watchdog.note_idle();
-        assert_eq!(visit(2), Due::Nothing(at(16)));
-        assert_eq!(visit(16), Due::KeepAlive);
+        assert_eq!(visit(2), VisitAction::Nothing(at(16)));
+        assert_eq!(visit(16), VisitAction::KeepAlive);
 
         watchdog.note_queued(at(20));
         watchdog.note_queued(at(25));
-        assert_eq!(visit(26), Due::Nothing(at(50)));
+        assert_eq!(visit(26), VisitAction::Nothing(at(50)));
         watchdog.note_progress(at(40));
-        assert_eq!(visit(50), Due::Nothing(at(70)));
-        assert_eq!((visit(70), is_cut.get()), (Due::Cut, true));
+        assert_eq!(visit(50), VisitAction::Nothing(at(70)));
+        assert_eq!((visit(70), is_cut.get()), (VisitAction::Cut, true));
         assert_eq!(watchdog.closed(), Some(CloseReason::Stalled));
     }
 
@@ -180,8 +185,8 @@ mod tests {
         watchdog.close(CloseReason::Lagged, start);
         let end = start + CLOSE_GRACE;
         let visit = |now| watchdog.visit(now, KEEP_ALIVE, WRITE_TIMEOUT);
-        assert_eq!((visit(start), is_cut.get()), (Due::Nothing(end), false));
-        assert_eq!((visit(end), is_cut.get()), (Due::Cut, true));
+        assert_eq!((visit(start), is_cut.get()), (VisitAction::Nothing(end), false));
+        assert_eq!((visit(end), is_cut.get()), (VisitAction::Cut, true));
         assert_eq!(watchdog.closed(), Some(CloseReason::Lagged));
     }
 }

@@ -84,7 +84,7 @@ impl SourceKind {
 }
 
 impl LogRead {
-    /// Names it in [`Hub::log_read`](crate::hub::Hub::log_read).
+    /// Names it in [`Hub::finish_log_read`](crate::hub::Hub::finish_log_read).
     pub fn key(&self) -> LogReadKey {
         self.key
     }
