@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# ssegate alone: one binary, no shell, not root.
+# An image with only ssegate: one binary, no shell, an unprivileged user.
 #
 #   docker build -t ssegate .
 #   docker run -p 8443:8443 -e REDIS_URL=redis://… -v ./gateway.yaml:/etc/ssegate/gateway.yaml:ro ssegate
@@ -14,14 +14,14 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -D -m 0644 deploy/container.yaml /out/etc/ssegate/gateway.yaml \
     && install -d /state
 
-# glibc, the roots of certificate authorities, and a user 65532.
+# Has glibc, CA certificates, and a user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/ /
-# The local certificate is kept here; a volume keeps it over containers, with this owner.
+# The directory of the self-signed certificate. A volume keeps it across containers, with this owner.
 COPY --from=build --chown=65532:65532 /state /var/lib/ssegate
 ENV STATE_DIRECTORY=/var/lib/ssegate
 VOLUME /var/lib/ssegate
-# `run` and `healthcheck` find gateway.yaml here.
+# `run` and `healthcheck` read gateway.yaml from the working directory.
 WORKDIR /etc/ssegate
 EXPOSE 8443 8080 9464
 STOPSIGNAL SIGTERM

@@ -1,7 +1,7 @@
-//! What flows: an event, and the name of the place it is published to.
+//! The values that flow through the gateway: events, channel names, subscriptions, entry ids.
 //!
-//! Plain values without behaviour of their own. They know neither where they came from (Redis, the
-//! embedded bus) nor where they go (an SSE frame).
+//! Plain values without behavior. They know neither their source (Redis, the embedded bus) nor
+//! their destination (an SSE frame).
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -9,36 +9,37 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// One message of a publisher, decoded: what becomes one SSE event.
+/// A publisher's message, decoded; becomes one SSE event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// The SSE `event` field; `None` reaches `onmessage` in a browser.
+    /// The SSE `event` field. With `None`, a browser dispatches the event as `message`.
     pub name: Option<Box<str>>,
-    /// The SSE `data` field before it is split into lines: any bytes.
+    /// The SSE `data` field before it is split into lines; any bytes.
     pub data: Bytes,
-    /// The publisher's own id, used only where the route keeps no history; [`Self::MAX_ID_BYTES`] at
-    /// most.
+    /// The publisher's own id, used only where the route keeps no history. At most
+    /// [`Self::MAX_ID_BYTES`] long.
     pub id: Option<Box<str>>,
     /// The SSE `retry` field, in milliseconds.
     pub retry: Option<u64>,
 }
 
 impl Event {
-    /// The longest id that a publisher may give, in bytes: a client brings it back in a header, beside
-    /// all others.
+    /// The longest id that a publisher may set, in bytes: clients send it back in the
+    /// `Last-Event-ID` header, beside all other headers.
     pub const MAX_ID_BYTES: usize = 1024;
 }
 
-/// The body of a message as it was read from a publisher.
+/// The payload of a message, as read from a publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// All of it.
+    /// The complete payload.
     Whole(Bytes),
-    /// Over `max_event_bytes`: skipped while it was read. The number is its length in bytes.
+    /// Longer than `max_event_bytes`: discarded while it was read. The value is its length in
+    /// bytes.
     TooLarge(u64),
 }
 
-/// How the payloads of a channel are written by its publishers.
+/// How the publishers of a channel encode its payloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
     /// The payload is the event's data, byte for byte.
@@ -49,7 +50,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The word for this format in gateway.yaml.
+    /// The name of this format in gateway.yaml.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Raw => "raw",
@@ -58,27 +59,30 @@ impl Format {
     }
 }
 
-/// A Redis channel, or a pattern over channels, that a client may ask for.
+/// The name of a Redis channel, or a channel pattern, that a client may subscribe to.
 ///
-/// Valid because it exists: 1 to 255 bytes, no control characters, not one of the names that Redis
-/// publishes its own affairs under (keyspace notifications, Sentinel's hello channel).
+/// Validated by construction: 1 to 255 bytes, no control characters, none of the prefixes that
+/// Redis reserves for its own messages (keyspace notifications, Sentinel).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelName(Arc<str>);
 
-/// Why a text is not a [`ChannelName`].
+/// Why a string is not a valid [`ChannelName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChannelName {
-    /// Nothing at all.
-    #[error("a channel name is empty")]
+    /// The name is empty.
+    #[error("the channel name is empty")]
     Empty,
     /// Over [`ChannelName::MAX_BYTES`].
-    #[error("a channel name is longer than 255 bytes")]
+    #[error("the channel name is longer than 255 bytes")]
     TooLong,
     /// U+0000 to U+001F, U+007F to U+009F.
-    #[error("a channel name has a control character")]
+    #[error("the channel name contains a control character")]
     ControlCharacter,
-    /// Redis speaks of its keys and of its own affairs there.
-    #[error("a channel name is reserved by Redis")]
+    /// The name starts with one of [`ChannelName::RESERVED`].
+    #[error(
+        "channel names that start with __keyspace@, __keyevent@ or __sentinel__ are reserved by \
+         Redis"
+    )]
     Reserved,
 }
 
@@ -86,11 +90,11 @@ impl ChannelName {
     /// The longest name, in bytes.
     pub const MAX_BYTES: usize = 255;
 
-    /// The beginnings of names that Redis keeps for itself: keyspace notifications
+    /// Prefixes that Redis reserves: keyspace notifications
     /// (<https://redis.io/docs/latest/develop/use/keyspace-notifications/>) and Sentinel.
     pub const RESERVED: [&'static str; 3] = ["__keyspace@", "__keyevent@", "__sentinel__"];
 
-    /// Checks `name`.
+    /// Validates `name`.
     pub fn new(name: &str) -> Result<Self, InvalidChannelName> {
         if name.is_empty() {
             return Err(InvalidChannelName::Empty);
@@ -107,12 +111,12 @@ impl ChannelName {
         Ok(Self(name.into()))
     }
 
-    /// The name as text.
+    /// The name as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether Redis would read the name as a pattern: it has one of `*`, `?`, `[` or `\`.
+    /// Whether Redis would treat the name as a pattern: it contains `*`, `?`, `[` or `\`.
     pub fn has_glob(&self) -> bool {
         self.0.contains(['*', '?', '[', '\\'])
     }
@@ -136,7 +140,7 @@ impl fmt::Display for ChannelName {
     }
 }
 
-/// What a source subscribes to: `SUBSCRIBE name` or `PSUBSCRIBE name`.
+/// A subscription of the source: `SUBSCRIBE name` or `PSUBSCRIBE name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subscription {
     /// The channel, or the pattern.
@@ -145,14 +149,14 @@ pub struct Subscription {
     pub is_pattern: bool,
 }
 
-/// Whose id an event carries on the wire.
+/// Where the SSE ids of a channel's events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ids {
-    /// The hub's number: the route keeps history, and a client can resume there.
+    /// The hub numbers the events: the route keeps history, from which a client can resume.
     Ours,
-    /// The publisher's, where it gave one: the route keeps no history.
+    /// The publisher may set them: the route keeps no history.
     Publisher,
-    /// The source's: the channel is a log, whose source keeps its entries and numbers them itself.
+    /// The source assigns them: the channel is a log, whose source stores and numbers its entries.
     Entries,
 }
 
@@ -160,26 +164,27 @@ pub enum Ids {
 /// (<https://redis.io/docs/latest/develop/data-types/streams/#entry-ids>).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
-    /// Unix time as a rule, in milliseconds; a publisher may choose any number.
+    /// Unix time in milliseconds by default; a publisher may choose any number.
     pub milliseconds: u64,
-    /// Tells apart the entries of one millisecond.
+    /// Distinguishes the entries of one millisecond.
     pub sequence: u64,
 }
 
 impl EntryId {
-    /// Before the first entry of any log.
+    /// Lower than the id of any entry.
     pub const ZERO: Self = Self { milliseconds: 0, sequence: 0 };
-    /// After every entry.
+    /// The highest possible id.
     pub const MAX: Self = Self { milliseconds: u64::MAX, sequence: u64::MAX };
 
-    /// Reads an id as it is written in full; `None` for everything else.
+    /// Parses an id in canonical form, `<milliseconds>-<sequence>`; returns `None` for anything
+    /// else.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let dash = text.iter().position(|&byte| byte == b'-')?;
         let (milliseconds, sequence) = (&text[..dash], &text[dash + 1..]);
         Some(Self { milliseconds: decimal(milliseconds)?, sequence: decimal(sequence)? })
     }
 
-    /// The id right before this one.
+    /// The next lower id; [`Self::ZERO`] if there is none.
     #[must_use]
     pub fn previous(self) -> Self {
         let Self { milliseconds, sequence } = self;
@@ -191,11 +196,11 @@ impl EntryId {
     }
 }
 
-/// Reads a number as we write it: digits, with no zero before them.
+/// Parses a decimal number in canonical form: digits only, without leading zeros.
 pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
     let has_digits = (1..=20).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
-    let is_written_so = has_digits && (text.len() == 1 || text[0] != b'0');
-    if is_written_so { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
+    let is_canonical = has_digits && (text.len() == 1 || text[0] != b'0');
+    if is_canonical { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }
 
 impl fmt::Display for EntryId {
@@ -204,17 +209,17 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// A channel of the hub: a subscription, read in one way.
+/// A channel of the hub: a subscription, with the format and the ids of its events.
 ///
-/// Two routes that read the same Redis channel in different ways do not meet: each has its own
+/// Two routes that read the same Redis channel in different ways have two topics, each with its own
 /// frames.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Topic {
-    /// What the source listens to.
+    /// What the source subscribes to.
     pub subscription: Subscription,
     /// How its payloads are decoded.
     pub format: Format,
-    /// Whose ids its events carry.
+    /// Where the ids of its events come from.
     pub ids: Ids,
 }
 
@@ -223,7 +228,7 @@ mod tests {
     use super::{ChannelName, EntryId, InvalidChannelName};
 
     #[test]
-    fn an_entry_id_reads_back_and_nothing_else_does() {
+    fn only_a_canonical_entry_id_is_parsed() {
         for text in ["0-0", "1700000000000-7", "18446744073709551615-18446744073709551615"] {
             let id = EntryId::parse(text.as_bytes()).expect(text);
             assert_eq!(id.to_string(), text);
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_id_knows_the_one_before() {
+    fn previous_is_the_next_lower_entry_id() {
         let id = |milliseconds, sequence| EntryId { milliseconds, sequence };
         assert_eq!(id(5, 1).previous(), id(5, 0));
         assert_eq!(id(5, 0).previous(), id(4, u64::MAX));
@@ -263,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_redis_keeps_for_itself_are_refused() {
+    fn names_reserved_by_redis_are_rejected() {
         for name in ["__keyspace@0__:secret", "__keyevent@0__:set", "__sentinel__:hello"] {
             assert_eq!(ChannelName::new(name), Err(InvalidChannelName::Reserved), "{name}");
         }
@@ -282,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn glob_characters_are_seen() {
+    fn glob_characters_are_detected() {
         for name in ["a*", "?", "[a]", "\\x"] {
             assert!(ChannelName::new(name).expect("valid").has_glob(), "{name}");
         }

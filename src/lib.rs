@@ -1,13 +1,13 @@
 //! ssegate: a reverse-proxy gateway for Server-Sent Events.
 //!
-//! It listens to the Redis channels that backends publish to, and relays each message as an SSE
-//! frame to every browser that asked for the channel, over HTTP/2 with TLS. Everything else it
-//! forwards to the backend.
+//! It subscribes to the Redis channels that backends publish to, and relays each message as an SSE
+//! frame to every browser that subscribed to the channel, over HTTP/2 with TLS. It forwards all
+//! other requests to the backend.
 //!
-//! # The way of an event
+//! # The path of an event
 //!
 //! ```text
-//!  Redis / the embedded bus                source    listens, reads logs, reconnects for ever
+//!  Redis / the embedded bus                source    subscribes, reads streams, reconnects forever
 //!            │ Event
 //!            ▼
 //!           Hub                            hub       numbers it, encodes its frame once
@@ -20,15 +20,16 @@
 //!                 (HTTP/2)  └─► http2 ───┘
 //! ```
 //!
-//! There is one way back: a shard wishes to join or leave a channel, and the hub wishes its source
-//! to follow or leave a subscription. Of wishes for one thing the newest counts.
+//! Subscriptions flow the other way: a shard asks the hub to join or leave a channel, and the hub
+//! asks its source to subscribe or unsubscribe. When several such requests for one channel are
+//! waiting, only the newest counts.
 //!
 //! # Threads
 //!
-//! One thread has the source, the hub and the acceptors, another the admin listener. Beside them runs
-//! one for each shard, with its own event loop, its own connections and its own subscribers, in plain
-//! cells without locks. Events cross over in batches. Nothing on this way waits: what is full is
-//! dealt with, as its owner says, and told.
+//! One thread runs the source, the hub and the acceptors; another the admin listener. Each shard
+//! has a thread of its own with an event loop, connections and subscribers, in plain cells without
+//! locks. Events cross threads in batches. Nothing on this path blocks: where a bound is reached,
+//! the configured policy applies (drop or disconnect), and a metric counts it.
 //!
 //! # The modules, in reading order
 //!
@@ -36,21 +37,21 @@
 //!
 //! | module | does | does not know |
 //! |---|---|---|
-//! | [`gateway`] | wiring and life: open, serve, stop | what a request means |
+//! | [`gateway`] | wiring and life cycle: open, serve, stop | what a request means |
 //! | [`config`] | gateway.yaml to the settings that each stage declares | what the stages do with them |
-//! | [`admin`] | metrics endpoint, health, status page | streams |
-//! | [`service`] | one request, start to finish; `rejection` is the one place that picks statuses | sockets, Redis |
-//! | [`proxy`] | forwards what is not ours to a backend | events |
+//! | [`admin`] | metrics endpoint, health checks, status page | streams |
+//! | [`service`] | one request, start to finish; only `rejection` picks error statuses | sockets, Redis |
+//! | [`proxy`] | forwards requests to a backend | events |
 //! | [`source`] | where events come from: Redis pub/sub and Streams, the embedded bus; payload formats | HTTP |
 //! | [`route`] | request to route, route to channels | bodies, sockets |
-//! | [`grip`] | the headers by which a backend hands a stream over | what becomes of the stream |
-//! | [`hub`] | who gets which event: channels, shards, subscribers, queues | Redis, HTTP |
+//! | [`grip`] | the headers by which a backend hands a stream over | what happens to the stream |
+//! | [`hub`] | which subscriber gets which event: channels, shards, subscribers, queues | Redis, HTTP |
 //! | [`sse`] | the text of a stream: encode, parse | channels, time |
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
-//! | [`tls_client`] | whom we trust when we connect to others | why we connect |
+//! | [`tls_client`] | which server certificates outgoing connections trust | why we connect |
 //! | [`metrics`] | every metric, recorded by methods named after facts | the stages |
-//! | [`health`] | what is well and what is not: readiness, backends, certificates | who asks |
-//! | [`log_limit`] | how often the same thing is logged | what it is |
+//! | [`health`] | readiness, backends, certificates: what works and what does not | who asks |
+//! | [`log_limit`] | rate-limits repeated log lines | what they say |
 //! | [`query`] | the query of a URL | what it is for |
 //! | [`event`] | the values that flow: event, channel name, topic | where they come from and go |
 //!

@@ -1,4 +1,4 @@
-//! Arguments, a command, an exit code.
+//! Parses the arguments, runs the command and returns its exit code.
 
 mod cli;
 

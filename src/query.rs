@@ -1,14 +1,14 @@
-//! The query of a URL.
+//! Parses the query string of a URL.
 
 use percent_encoding::percent_decode_str;
 
-/// The pairs of a query, decoded (WHATWG URL, section 5.1, `application/x-www-form-urlencoded`).
-/// What is no UTF-8 becomes U+FFFD.
+/// Decodes the name-value pairs of a query string (WHATWG URL §5.1,
+/// `application/x-www-form-urlencoded`). Invalid UTF-8 becomes U+FFFD.
 pub fn parse(query: &str) -> Vec<(String, String)> {
     pairs(query).map(|(key, value)| (lossy(&decode(key)), lossy(&decode(value)))).collect()
 }
 
-/// The same, for values that must be what was meant: `None` stands for what is no UTF-8.
+/// Like [`parse`], for values that must not be altered: a value that is not valid UTF-8 is `None`.
 pub fn parse_strictly(query: &str) -> Vec<(String, Option<String>)> {
     pairs(query)
         .map(|(key, value)| (lossy(&decode(key)), String::from_utf8(decode(value)).ok()))
@@ -35,7 +35,7 @@ mod tests {
     use super::{parse, parse_strictly};
 
     #[test]
-    fn a_value_that_is_no_text_is_told_from_one_that_looks_so() {
+    fn invalid_utf8_is_distinguished_from_a_replacement_character() {
         let values: Vec<_> = parse_strictly("a=%ff&b=%ef%bf%bd&c").into_iter().collect();
         let expected = [("a", None), ("b", Some("\u{fffd}")), ("c", Some(""))];
         let expected = expected.map(|(key, value)| (key.to_owned(), value.map(str::to_owned)));

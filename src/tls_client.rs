@@ -1,4 +1,7 @@
-//! TLS as a client: whom we trust when we connect to others.
+//! Client-side TLS (rustls): which server certificates an outgoing connection trusts.
+//!
+//! Used for backends, for Redis and by the commands. Knows nothing of what is sent over the
+//! connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,48 +16,48 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::time::Instant;
 
-/// For so long the roots of the system are taken as they were read.
+/// How long the system roots are cached after they were read.
 const ROOTS_AGE: Duration = Duration::from_secs(10);
 
-/// Whom a client of ours believes.
+/// Which server certificates a client accepts.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// Any certificate at all, because the user said so.
-    Anybody,
-    /// The roots of the system (or of `SSL_CERT_FILE`), and these certificates.
+    /// Any certificate, without verification: the user asked for it (like `curl --insecure`).
+    AnyCertificate,
+    /// The system roots (or those of `SSL_CERT_FILE`) plus these certificates.
     SystemRootsAnd(Vec<CertificateDer<'static>>),
-    /// These certificates alone.
+    /// Only these certificates.
     Only(Vec<CertificateDer<'static>>),
 }
 
-/// A client without ALPN and without a certificate of its own.
-pub fn config(trust: Trust) -> ClientConfig {
+/// Returns a rustls configuration without ALPN and without a client certificate.
+pub fn client_config(trust: Trust) -> ClientConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("the provider has the ciphers of TLS 1.2 and 1.3");
-    let believed = match trust {
+    let accepted = match trust {
         Trust::SystemRootsAnd(others) if others.is_empty() => {
             return builder.with_root_certificates(system_roots()).with_no_client_auth();
         }
-        Trust::Anybody => Believed::Anyone,
+        Trust::AnyCertificate => AcceptedCertificates::Any,
         Trust::SystemRootsAnd(others) => {
-            let roots = with(RootCertStore::clone(&system_roots()), &others);
-            Believed::Named(Named::new(roots, others, &provider))
+            let roots = with_certificates(RootCertStore::clone(&system_roots()), &others);
+            AcceptedCertificates::Given(GivenCertificates::new(roots, others, &provider))
         }
-        Trust::Only(these) => {
-            let roots = with(RootCertStore::empty(), &these);
-            Believed::Named(Named::new(roots, these, &provider))
+        Trust::Only(certificates) => {
+            let roots = with_certificates(RootCertStore::empty(), &certificates);
+            AcceptedCertificates::Given(GivenCertificates::new(roots, certificates, &provider))
         }
     };
     builder
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { believed, provider }))
+        .with_custom_certificate_verifier(Arc::new(Verifier { accepted, provider }))
         .with_no_client_auth()
 }
 
-/// The roots of the system, shared by all who want them at about the same time: the upstreams of a start
-/// or a reload, on each shard. Later they are read again, as they may have changed.
+/// Returns the system roots. A start or a reload asks for them once per upstream and shard, so they
+/// are cached for [`ROOTS_AGE`]; after that they are read again, since they may have changed.
 fn system_roots() -> Arc<RootCertStore> {
     static NEWEST: Mutex<Option<(Instant, Arc<RootCertStore>)>> = Mutex::new(None);
     let mut newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,31 +71,35 @@ fn system_roots() -> Arc<RootCertStore> {
     roots
 }
 
-/// Certificates that cannot be read are left out: a server that needs one is refused later.
-fn with(mut roots: RootCertStore, others: &[CertificateDer<'static>]) -> RootCertStore {
+/// Adds certificates. Skips those that cannot be parsed: a server that needs one fails
+/// verification.
+fn with_certificates(
+    mut roots: RootCertStore,
+    others: &[CertificateDer<'static>],
+) -> RootCertStore {
     roots.add_parsable_certificates(others.iter().cloned());
     roots
 }
 
-/// Servers whose certificates these have signed, and those that show one of these itself, as OpenSSL and
-/// curl take them: `openssl req -x509` makes a certificate that is its own authority, and webpki does not
-/// take that for a server's.
+/// Accepts servers whose chain ends in one of these certificates, and servers that present one of
+/// them as their own, as OpenSSL and curl do. The latter is what `openssl req -x509` makes: a
+/// self-signed CA certificate, which webpki rejects as a server's (`CaUsedAsEndEntity`).
 #[derive(Debug)]
-struct Named {
-    these: Vec<CertificateDer<'static>>,
-    // `None`: there is no root that can be read.
+struct GivenCertificates {
+    certificates: Vec<CertificateDer<'static>>,
+    // `None`: no root could be parsed.
     chains: Option<Arc<WebPkiServerVerifier>>,
 }
 
-impl Named {
+impl GivenCertificates {
     fn new(
         roots: RootCertStore,
-        these: Vec<CertificateDer<'static>>,
+        certificates: Vec<CertificateDer<'static>>,
         provider: &Arc<CryptoProvider>,
     ) -> Self {
         let roots = Arc::new(roots);
         let chains = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider));
-        Self { these, chains: chains.build().ok() }
+        Self { certificates, chains: chains.build().ok() }
     }
 
     fn verify(
@@ -109,7 +116,7 @@ impl Named {
         let verified =
             chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            Err(error) if is_of_the_chain(&error) && self.these.contains(end_entity) => {
+            Err(error) if is_chain_error(&error) && self.certificates.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -118,31 +125,31 @@ impl Named {
     }
 }
 
-/// Whether webpki finds nothing wrong with the certificate itself, and takes it for no server's or knows
-/// nobody who has signed it. Its validity is looked at before that.
-fn is_of_the_chain(error: &rustls::Error) -> bool {
+/// Whether webpki rejected only the chain: it does not know the issuer, or the certificate is a CA.
+/// webpki checks the validity period before these.
+fn is_chain_error(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
-            // The type is that of a crate that we do not name.
+            // The error's type belongs to `webpki`, which is not a direct dependency.
             other.to_string().contains("CaUsedAsEndEntity")
         }
         _ => false,
     }
 }
 
-/// The servers that are believed.
+/// Which certificates pass.
 #[derive(Debug)]
-enum Believed {
-    /// Each that holds the key of the certificate it shows.
-    Anyone,
-    Named(Named),
+enum AcceptedCertificates {
+    /// All. The handshake still proves that the server holds the certificate's key.
+    Any,
+    Given(GivenCertificates),
 }
 
-/// Verifies the certificate of a server, and that it holds the key.
+/// Verifies a server's certificate and its handshake signature.
 #[derive(Debug)]
 struct Verifier {
-    believed: Believed,
+    accepted: AcceptedCertificates,
     provider: Arc<CryptoProvider>,
 }
 
@@ -155,10 +162,10 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match &self.believed {
-            Believed::Anyone => Ok(ServerCertVerified::assertion()),
-            Believed::Named(named) => {
-                named.verify(end_entity, intermediates, server_name, ocsp_response, now)
+        match &self.accepted {
+            AcceptedCertificates::Any => Ok(ServerCertVerified::assertion()),
+            AcceptedCertificates::Given(given) => {
+                given.verify(end_entity, intermediates, server_name, ocsp_response, now)
             }
         }
     }

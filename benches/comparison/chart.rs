@@ -15,9 +15,10 @@ const BAR: f64 = 20.0;
 const TOP: f64 = 64.0;
 
 /// Names in the order in which they are shown, each with its colour.
-const SERVERS: [(&str, &str, &str); 5] = [
+const SERVERS: [(&str, &str, &str); 6] = [
     ("bare", "bare write(2) loop", "#8b949e"),
     ("ssegate", "ssegate", "#2f81f7"),
+    ("stock", "hyper's HTTP/2", "#8957e5"),
     ("nchan-redis", "Nchan, Redis store", "#3fa34d"),
     ("nchan-memory", "Nchan, memory store", "#b08800"),
     ("pushpin", "Pushpin", "#cf5c8a"),

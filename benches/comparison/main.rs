@@ -43,7 +43,7 @@ use self::figures::{Run, say};
 use self::machine::Cores;
 use self::options::{Figure, Options};
 use self::results::Results;
-use self::servers::{Server, Site, bare};
+use self::servers::{Server, Site, bare, stock};
 
 /// The gateway, built for release.
 const BUILT: &str = env!("CARGO_BIN_EXE_ssegate");
@@ -55,6 +55,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let result = match arguments.get(1).map(String::as_str) {
         Some(bare::ROLE) => machine::raise_file_limit().and_then(|_| bare::run(&arguments[2..])),
+        Some(stock::ROLE) => machine::raise_file_limit().and_then(|_| stock::run(&arguments[2..])),
         // `cargo test --benches` starts benches too, and means no measurement.
         _ if !arguments.iter().any(|argument| argument == "--bench") => Ok(()),
         _ => run(Options::parse().shortened()),

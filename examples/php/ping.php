@@ -1,8 +1,8 @@
 <?php
 
-// A named event, `ping`, every second, and a plain message now and then. A name needs the envelope
-// format: a route that says `format: envelope` (gateway.yaml in this folder).
-// A page hears it with `addEventListener('ping', …)`, and the messages with `onmessage`.
+// Publishes a named event, `ping`, every second, and sometimes a plain message. Named events require a
+// route with `format: envelope` (gateway.yaml in this directory).
+// A page receives them with `addEventListener('ping', …)`, and the messages with `onmessage`.
 
 declare(strict_types=1);
 

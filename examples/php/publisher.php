@@ -1,18 +1,18 @@
 <?php
 
 /**
- * What the examples share: a connection to Redis, and a loop that publishes now and then.
+ * Shared by the examples: a connection to Redis, and a loop that publishes at an interval.
  *
- *   REDIS_URL    redis://[user:password@]host[:port]; the default is the bus inside ssegate
+ *   REDIS_URL    redis://[user:password@]host[:port]; default: the embedded bus of ssegate
  *   INTERVAL_MS  the time between two messages
- *   COUNT        how many messages to send, also as --count N; without it they never end
+ *   COUNT        the number of messages, also as --count N; default: unlimited
  */
 
 declare(strict_types=1);
 
 function connect(): Redis
 {
-    // `embedded://…` in gateway.yaml names the same place.
+    // The address of `embedded://…` in gateway.yaml.
     $url = parse_url(getenv('REDIS_URL') ?: 'redis://127.0.0.1:6380');
     [$host, $port] = [trim($url['host'] ?? '127.0.0.1', '[]'), $url['port'] ?? 6379];
     $redis = new Redis();
@@ -21,7 +21,7 @@ function connect(): Redis
             $redis->connect($host, $port, 2.0);
             break;
         } catch (RedisException $error) {
-            // The bus comes with the gateway, which may still be compiling.
+            // The bus is part of the gateway, which may still be compiling.
             if ($attempt === 1 || $attempt % 10 === 0) {
                 fwrite(STDERR, "waiting for Redis at $host:$port ($attempt): {$error->getMessage()}\n");
             }
@@ -33,14 +33,14 @@ function connect(): Redis
         try {
             $redis->auth([$user === '' ? 'default' : $user, urldecode($url['pass'])]);
         } catch (RedisException $error) {
-            fwrite(STDERR, "Redis refuses: {$error->getMessage()}\n");
+            fwrite(STDERR, "Redis authentication failed: {$error->getMessage()}\n");
             exit(1);
         }
     }
     return $redis;
 }
 
-/** Calls $publish with a connection, again and again, with a pause between two calls. */
+/** Calls $publish repeatedly with a connection, and pauses between two calls. */
 function every(int $milliseconds, callable $publish): void
 {
     $pause = (int) ($_SERVER['INTERVAL_MS'] ?? $milliseconds);
@@ -53,8 +53,8 @@ function every(int $milliseconds, callable $publish): void
         try {
             $publish($redis);
         } catch (RedisException $error) {
-            // This message is lost; the next one goes over a new connection.
-            fwrite(STDERR, "Redis is away: {$error->getMessage()}\n");
+            // This message is lost; the next one uses a new connection.
+            fwrite(STDERR, "Redis connection lost: {$error->getMessage()}\n");
             $redis = connect();
         }
     }

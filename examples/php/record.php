@@ -1,7 +1,7 @@
 <?php
 
-// A record of two fields as JSON, twice a second.
-// A page hears it with `onmessage` and reads it with `JSON.parse(event.data)`.
+// Publishes a record of two fields as JSON, twice a second.
+// A page receives it with `onmessage` and parses it with `JSON.parse(event.data)`.
 
 declare(strict_types=1);
 

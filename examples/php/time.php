@@ -1,7 +1,7 @@
 <?php
 
-// The server's time and a random number, every three seconds: two lines of one message.
-// A page hears it with `new EventSource('/events/time')` and `onmessage`.
+// Publishes the server's time and a random number every three seconds, as two lines of one message.
+// A page receives it with `new EventSource('/events/time')` and `onmessage`.
 
 declare(strict_types=1);
 

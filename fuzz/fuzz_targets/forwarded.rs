@@ -44,7 +44,7 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let said = headers.clone();
-    ssegate::proxy::tell_where_from(&mut headers, address, is_trusted);
+    ssegate::proxy::set_forwarded(&mut headers, address, is_trusted);
 
     let cookies = values(&said, "cookie").join(&b"; "[..]);
     assert_eq!(values(&headers, "cookie").concat(), cookies);

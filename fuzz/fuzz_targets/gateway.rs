@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use ssegate::gateway::{Gateway, Start};
+use ssegate::gateway::{Gateway, StartMode};
 use ssegate::source::SourceLocation;
 
 /// What has not ended after this never will.
@@ -54,7 +54,7 @@ routes:
         );
         let settings = ssegate::config::parse(&text, "gateway.yaml", &|_| None);
         let settings = settings.unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        let gateway = Gateway::open(settings, Start::Fresh).expect("sockets");
+        let gateway = Gateway::open(settings, StartMode::Fresh).expect("sockets");
         let settings = gateway.settings();
         let SourceLocation::Embedded(bus) = settings.source.location else { unreachable!() };
         let gate = Gate { clients: settings.listeners[0].address, bus };

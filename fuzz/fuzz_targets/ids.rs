@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ssegate::event::{ChannelName, EntryId};
-use ssegate::hub::Position;
+use ssegate::hub::EventId;
 
 fuzz_target!(|text: &[u8]| {
     if let Some(id) = EntryId::parse(text) {
@@ -12,11 +12,11 @@ fuzz_target!(|text: &[u8]| {
         assert!(previous < id || id == EntryId::ZERO);
         assert_eq!(EntryId::parse(previous.to_string().as_bytes()), Some(previous));
     }
-    if let Some(position) = Position::parse(text) {
+    if let Some(position) = EventId::parse(text) {
         assert_eq!(position.to_string().as_bytes(), text);
     }
     // One is not taken for the other.
-    assert!(EntryId::parse(text).is_none() || Position::parse(text).is_none() || text[6] == b'-');
+    assert!(EntryId::parse(text).is_none() || EventId::parse(text).is_none() || text[6] == b'-');
     if let Ok(text) = std::str::from_utf8(text)
         && let Ok(name) = ChannelName::new(text)
     {

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use redis::{Value as Other, parse_redis_value};
-use ssegate::source::resp::{Decoder, Limits, ProtocolError, RequestDecoder, Value};
+use ssegate::source::resp::{Limits, ProtocolError, RequestDecoder, Value, ValueDecoder};
 
 /// Bounds that inputs reach.
 const LIMITS: Limits =
@@ -43,7 +43,7 @@ fn read<'a, T>(
 }
 
 fn values<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read<Value> {
-    let mut decoder = Decoder::new(LIMITS);
+    let mut decoder = ValueDecoder::new(LIMITS);
     read(pieces, |buffer| decoder.decode(buffer))
 }
 

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use ssegate::event::Event;
 use ssegate::sse::encode::{self, is_field_value};
 use ssegate::sse::frame::{Form, Frame};
-use ssegate::sse::parse::{Item, Parser};
+use ssegate::sse::parse::{Parser, SseItem};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
@@ -21,9 +21,9 @@ struct Input<'a> {
 fn events(stream: &[u8]) -> Vec<(Event, String)> {
     let (mut parser, mut events) = (Parser::new(usize::MAX), Vec::new());
     parser.feed(stream, |item| match item {
-        Item::Event { event, last_event_id } => events.push((event, last_event_id.to_string())),
-        Item::Retry(_) | Item::Comment(_) => {}
-        Item::TooLarge(bytes) => panic!("{bytes} bytes are not too large"),
+        SseItem::Event { event, last_event_id } => events.push((event, last_event_id.to_string())),
+        SseItem::Retry(_) | SseItem::Comment(_) => {}
+        SseItem::TooLarge(bytes) => panic!("{bytes} bytes are not too large"),
     });
     events
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use ssegate::sse::interject::Interjector;
-use ssegate::sse::parse::{Item, Parser};
+use ssegate::sse::comments::CommentInserter;
+use ssegate::sse::parse::{Parser, SseItem};
 
 /// A bound that inputs reach.
 const BOUND: usize = 64;
 
-fn read<'a>(bound: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Item> {
+fn read<'a>(bound: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<SseItem> {
     let mut parser = Parser::new(bound);
     let mut items = Vec::new();
     for piece in pieces {
@@ -30,16 +30,16 @@ enum Seen {
     Retry(Duration),
 }
 
-fn seen(item: Item) -> Option<Seen> {
+fn seen(item: SseItem) -> Option<Seen> {
     match item {
-        Item::Event { event, last_event_id } => Some(Seen::Event(
+        SseItem::Event { event, last_event_id } => Some(Seen::Event(
             event.name.map_or_else(|| "message".to_owned(), Into::into),
             String::from_utf8(event.data.into()).expect("data is UTF-8"),
             last_event_id.to_string(),
         )),
-        Item::Retry(wait) => Some(Seen::Retry(wait)),
-        Item::Comment(_) => None,
-        Item::TooLarge(bytes) => panic!("{bytes} bytes are not too large"),
+        SseItem::Retry(wait) => Some(Seen::Retry(wait)),
+        SseItem::Comment(_) => None,
+        SseItem::TooLarge(bytes) => panic!("{bytes} bytes are not too large"),
     }
 }
 
@@ -83,9 +83,9 @@ fuzz_target!(|input: &[u8]| {
     for item in &whole {
         match item {
             // Each byte that is no UTF-8 becomes three.
-            Item::Event { event, .. } => assert!(event.data.len() <= 3 * BOUND),
-            Item::TooLarge(bytes) => assert!(*bytes > BOUND as u64),
-            Item::Comment(_) | Item::Retry(_) => {}
+            SseItem::Event { event, .. } => assert!(event.data.len() <= 3 * BOUND),
+            SseItem::TooLarge(bytes) => assert!(*bytes > BOUND as u64),
+            SseItem::Comment(_) | SseItem::Retry(_) => {}
         }
     }
     assert_eq!(read(BOUND, pieces.iter().copied()), whole);
@@ -94,12 +94,12 @@ fuzz_target!(|input: &[u8]| {
     let all: Vec<_> = read(usize::MAX, [stream]).into_iter().filter_map(seen).collect();
     assert_eq!(all, expected);
 
-    let (mut interjector, mut out) = (Interjector::default(), Vec::new());
+    let (mut inserter, mut out) = (CommentInserter::default(), Vec::new());
     for piece in pieces {
-        out.extend(interjector.comment().unwrap_or_default());
-        out.extend(interjector.pass(Bytes::copy_from_slice(piece)));
+        out.extend(inserter.comment().unwrap_or_default());
+        out.extend(inserter.pass(Bytes::copy_from_slice(piece)));
     }
-    out.extend(interjector.finish());
+    out.extend(inserter.finish());
     let kept_alive: Vec<_> = read(usize::MAX, [&*out]).into_iter().filter_map(seen).collect();
     assert_eq!(kept_alive, expected);
 });

@@ -1,18 +1,18 @@
-//! The operator's door: metrics, health, the status page.
+//! The admin listener: metrics, health checks and the status page. Does not know streams.
 //!
-//! | path | answers |
+//! | path | response |
 //! |---|---|
-//! | `/metrics` | everything that is measured, for Prometheus |
-//! | `/livez` | 200 while the process answers |
-//! | `/readyz` | 200 while Redis delivers, file descriptors are left and no stop has begun, else 503; `?verbose` says which check fails and why, and what else is wrong; `?exclude=redis` leaves one out |
+//! | `/metrics` | all metrics, for Prometheus |
+//! | `/livez` | 200 |
+//! | `/readyz` | 200 while Redis is connected, file descriptors are available and the gateway is not draining, else 503; `?verbose` lists the checks and warnings; `?exclude=redis` excludes a check |
 //! | `/` | the status page |
 //!
-//! It listens on loopback unless told otherwise. A page in the operator's browser cannot use it: a
-//! foreign `Origin` is refused, and so is a `Host` that is neither localhost, nor an address, nor
-//! named in `admin.hosts` (a name of a stranger's that leads here).
+//! It listens on loopback by default. Pages in an operator's browser cannot use it: a cross-origin
+//! `Origin` is rejected, and so is a `Host` that is neither localhost, nor an IP address, nor in
+//! `admin.hosts`, which stops DNS rebinding.
 
-mod checks;
-mod spares;
+mod readiness;
+mod reserved_descriptors;
 mod status;
 
 use std::cell::RefCell;
@@ -35,56 +35,56 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::spares::SPARES;
-use self::spares::Spares;
+pub use self::reserved_descriptors::RESERVED_DESCRIPTORS;
+use self::reserved_descriptors::ReservedDescriptors;
 use crate::health::Health;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
-use crate::server::files::is_of_files;
+use crate::server::descriptors::is_out_of_descriptors;
 
-/// Operators and their tools at once; one more waits to be accepted.
+/// The maximum number of connections; further ones wait in the kernel's backlog.
 const MAX_CONNECTIONS: usize = 64;
-/// A connection ends after this, whatever it does.
+/// A connection is closed after this time.
 const MAX_AGE: Duration = Duration::from_secs(60);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a failed accept, such as for want of file descriptors, this passes before the next.
+/// The pause after a failed accept, such as without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The admin listener.
+/// The settings of the admin listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// Where.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// Names beside localhost and addresses that a `Host` header may have.
+    /// Host names allowed in `Host`, beside localhost and IP addresses.
     pub hosts: Vec<String>,
 }
 
-/// What the admin listener tells of.
+/// The admin listener, with what it shows.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Names that a `Host` header may have.
+    /// Host names allowed in `Host`.
     pub hosts: Vec<String>,
-    /// What `/readyz` asks.
+    /// The state behind `/readyz`.
     pub health: Health,
-    /// What `/metrics` shows.
+    /// The metrics behind `/metrics`.
     pub metrics: Metrics,
-    /// Where clients connect, as URLs, for the status page.
+    /// The URLs of the listeners, for the status page.
     pub urls: Vec<String>,
 }
 
 impl Admin {
-    /// Serves operators until `stop`. Owned by the gateway, which gives it a thread.
+    /// Accepts and serves connections until `stop`. The gateway runs it on a thread of its own.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let admin = Rc::new(self);
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let failures = LogLimit::new();
         let listener = Rc::new(listener);
-        let spares = Rc::new(RefCell::new(Spares::default()));
-        spares.borrow_mut().refill(&*listener);
+        let reserved = Rc::new(RefCell::new(ReservedDescriptors::default()));
+        reserved.borrow_mut().refill(&*listener);
         loop {
-            // Before it is accepted: who has to wait does so in the kernel.
-            let place = tokio::select! {
-                place = Arc::clone(&places).acquire_owned() => place,
+            // Before accepting, so that connections over the limit wait in the kernel's backlog.
+            let permit = tokio::select! {
+                permit = Arc::clone(&permits).acquire_owned() => permit,
                 () = stop.cancelled() => return,
             };
             let accepted = tokio::select! {
@@ -93,18 +93,19 @@ impl Admin {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (admin, spares) = (Rc::clone(&admin), Rc::clone(&spares));
+                    let (admin, reserved) = (Rc::clone(&admin), Rc::clone(&reserved));
                     let listener = Rc::clone(&listener);
-                    // Ends by itself, after MAX_AGE at the latest.
+                    // Detached: it ends after MAX_AGE at the latest.
                     drop(tokio::task::spawn_local(async move {
                         admin.serve_connection(stream).await;
-                        // At once: the number that is free now is the one that was given for it.
-                        spares.borrow_mut().refill(&*listener);
-                        drop(place);
+                        // At once: the descriptor that was just closed is the one to reserve again.
+                        reserved.borrow_mut().refill(&*listener);
+                        drop(permit);
                     }));
                 }
-                // With room for one, it is accepted at the next try.
-                Err(error) if is_of_files(&error) && spares.borrow_mut().close_one() => {}
+                // Closing a reserved descriptor makes room: the next accept succeeds.
+                Err(error)
+                    if is_out_of_descriptors(&error) && reserved.borrow_mut().close_one() => {}
                 Err(error) => {
                     if let Some(held_back) = failures.pass("accept", Instant::now()) {
                         tracing::warn!(%error, held_back, "cannot accept on the admin listener");
@@ -117,7 +118,7 @@ impl Admin {
 
     async fn serve_connection(self: Rc<Self>, stream: TcpStream) {
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let response = self.answer(request.method(), request.uri(), request.headers());
+            let response = self.respond(request.method(), request.uri(), request.headers());
             async move { Ok::<_, Infallible>(response) }
         });
         let connection = http1::Builder::new()
@@ -130,22 +131,24 @@ impl Admin {
         }
     }
 
-    fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {
-        if !self.is_welcome(headers) {
+    fn respond(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        if !self.is_allowed(headers) {
             return text(
                 StatusCode::FORBIDDEN,
-                "403: this host or origin may not look here; see admin.hosts in gateway.yaml\n",
+                "403 Forbidden: Host or Origin not allowed; add the host to admin.hosts in \
+                 gateway.yaml\n",
             );
         }
         if *method != Method::GET && *method != Method::HEAD {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "405: only GET and HEAD\n");
+            const ERROR: &str = "405 Method Not Allowed: use GET or HEAD\n";
+            return text(StatusCode::METHOD_NOT_ALLOWED, ERROR);
         }
         match uri.path() {
             "/metrics" => self.metrics(),
             "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => checks::answer(&self.health, uri.query().unwrap_or_default()),
+            "/readyz" => readiness::respond(&self.health, uri.query().unwrap_or_default()),
             "/" => status::page(&self.health, &self.urls),
-            _ => text(StatusCode::NOT_FOUND, "404: try /metrics, /livez or /readyz\n"),
+            _ => text(StatusCode::NOT_FOUND, "404 Not Found: use /metrics, /livez or /readyz\n"),
         }
     }
 
@@ -155,26 +158,28 @@ impl Admin {
                 with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
             }
             Err(error) => {
-                tracing::error!(%error, "the metrics cannot be written");
-                text(StatusCode::INTERNAL_SERVER_ERROR, "500: see the log\n")
+                tracing::error!(%error, "cannot render the metrics");
+                const ERROR: &str = "500 Internal Server Error: see the log of the gateway\n";
+                text(StatusCode::INTERNAL_SERVER_ERROR, ERROR)
             }
         }
     }
 
-    /// Whether a request comes from an operator and not from a page in the operator's browser.
-    fn is_welcome(&self, headers: &HeaderMap) -> bool {
+    /// Whether `Host` and `Origin` are allowed, so that the request does not come from a page of
+    /// another origin in an operator's browser.
+    fn is_allowed(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let Some(host) = host.and_then(|host| host.parse::<Authority>().ok()) else {
             return false;
         };
-        self.is_known(host.host())
+        self.is_known_host(host.host())
             && headers.get(ORIGIN).is_none_or(|origin| {
                 let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
                 origin.is_some_and(|origin| origin.authority() == Some(&host))
             })
     }
 
-    fn is_known(&self, host: &str) -> bool {
+    fn is_known_host(&self, host: &str) -> bool {
         let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
         is_address
             || host.eq_ignore_ascii_case("localhost")
@@ -207,14 +212,14 @@ mod tests {
     use crate::metrics::Metrics;
 
     #[test]
-    fn only_operators_are_welcome() {
+    fn only_known_hosts_and_the_same_origin_are_allowed() {
         let admin = Admin {
             hosts: vec!["ssegate".into()],
             health: Health::default(),
             metrics: Metrics::new().expect("metrics"),
             urls: Vec::new(),
         };
-        for (host, origin, is_welcome) in [
+        for (host, origin, is_allowed) in [
             (Some("localhost:9464"), None, true),
             (Some("127.0.0.1"), None, true),
             (Some("[::1]:9464"), None, true),
@@ -232,7 +237,7 @@ mod tests {
                     headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
                 }
             }
-            assert_eq!(admin.is_welcome(&headers), is_welcome, "{host:?} {origin:?}");
+            assert_eq!(admin.is_allowed(&headers), is_allowed, "{host:?} {origin:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The status page: what an operator looks at first.
+//! The status page.
 
 use std::fmt::Write as _;
 
@@ -7,9 +7,9 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use super::with_type;
-use crate::health::{Check, Health, Warning};
+use crate::health::{Health, ReadinessCheck, Warning};
 
-/// Text in HTML: what Redis or a backend says of itself may have any characters in it.
+/// Escapes text for HTML: error messages of Redis and backends may contain any characters.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -24,7 +24,7 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The page. It has no script, and nothing in it comes from a client.
+/// The response with the page. The page has no script, and contains nothing from clients.
 pub(super) fn page(health: &Health, urls: &[String]) -> Response<Full<Bytes>> {
     let mut rows = String::new();
     let mut row = |name: &str, value: &str, is_trouble: bool| {
@@ -32,11 +32,11 @@ pub(super) fn page(health: &Health, urls: &[String]) -> Response<Full<Bytes>> {
         let mark = if is_trouble { " class=trouble" } else { "" };
         writeln!(rows, "<tr{mark}><th>{name}<td>{value}").expect("a string takes any text");
     };
-    for Check { name, passes, detail } in health.checks() {
+    for ReadinessCheck { name, passes, detail } in health.checks() {
         let (about, well) = match name {
-            "redis" => ("Redis", "delivers"),
-            "drain" => ("This gateway", "takes streams"),
-            _ => ("File descriptors", "are left"),
+            "redis" => ("Redis", "connected"),
+            "drain" => ("Gateway", "accepting clients"),
+            _ => ("File descriptors", "available"),
         };
         row(about, detail.as_deref().unwrap_or(well), !passes || detail.is_some());
     }
@@ -45,10 +45,10 @@ pub(super) fn page(health: &Health, urls: &[String]) -> Response<Full<Bytes>> {
         row(about, detail, true);
     }
     if warnings.is_empty() {
-        row("Backends, certificates, last reload", "no trouble is known", false);
+        row("Backends, certificates, last reload", "no problems", false);
     }
     for url in urls {
-        row("Listens on", url, false);
+        row("Listening on", url, false);
     }
     let page = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><title>ssegate</title>\
@@ -72,7 +72,7 @@ mod tests {
     use crate::health::Health;
 
     #[tokio::test]
-    async fn trouble_is_shown_and_cannot_write_html() {
+    async fn errors_are_shown_and_escaped() {
         let health = Health::default();
         health.source_failed("refused", "<script>alert(1)</script>");
         health.set_certificate("127.0.0.1:443", Some("it expired".into()));

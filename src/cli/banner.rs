@@ -1,4 +1,4 @@
-//! What a terminal shows at the start: what is open where, and something to try.
+//! The banner that `run` and `dev` print in a terminal: the open addresses and two commands to try.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use ssegate::route::{RouteSettings, Target};
 use super::output;
 use super::sub::target;
 
-/// Shows it on a terminal. On a pipe the log tells the same, for machines. `publish` is what stands
-/// behind `ssegate pub news hello` to reach this gateway; `None`: nothing does.
+/// Prints the banner if stderr is a terminal; on a pipe the log has the same facts as JSON.
+/// `publish` holds the arguments that `ssegate pub news hello` needs to reach this gateway; `None`
+/// if there are none that would.
 pub(super) fn show(settings: &Settings, publish: Option<&str>) {
     if io::stderr().is_terminal() {
         let program = std::env::args().next().unwrap_or_else(|| "ssegate".into());
@@ -26,7 +27,7 @@ fn text(settings: &Settings, program: &str, publish: Option<&str>) -> String {
     for url in settings.listeners.iter().map(target::origin) {
         row(name, &format!("{url}/"));
     }
-    if let Some(url) = target::of_channel("news", settings) {
+    if let Some(url) = target::url_of_channel("news", settings) {
         row("stream", &url.to_string());
     }
     if let Some(admin) = &settings.admin {
@@ -36,11 +37,11 @@ fn text(settings: &Settings, program: &str, publish: Option<&str>) -> String {
     for route in &settings.routes {
         if let Target::Proxy(proxy) = &route.target {
             let upstreams: Vec<_> = proxy.upstreams.iter().map(ToString::to_string).collect();
-            row("the rest", &format!("{} -> {}", route.path, upstreams.join(", ")));
+            row("proxy", &format!("{} -> {}", route.path, upstreams.join(", ")));
         }
     }
     let commands = [
-        target::of_channel("news", settings).map(|url| format!("{program} sub {url}")),
+        target::url_of_channel("news", settings).map(|url| format!("{program} sub {url}")),
         publish.map(|more| format!("{program} pub news hello {more}").trim_end().to_owned()),
     ];
     let mut lead = "\nTry it in two terminals:\n\n";
@@ -58,7 +59,7 @@ mod tests {
     use super::text;
 
     #[test]
-    fn a_newcomer_sees_urls_and_a_command() {
+    fn the_banner_has_urls_and_commands_to_try() {
         let text = text(&Settings::dev(None), "target/release/ssegate", Some("-c x.yaml"));
         for part in [
             "https://127.0.0.1:8443/\n",

@@ -1,4 +1,4 @@
-//! `ssegate check`: is gateway.yaml right, and what does it say?
+//! `ssegate check`: validates gateway.yaml and prints a summary of it.
 
 use clap::Args;
 use ssegate::config::Settings;
@@ -6,26 +6,28 @@ use ssegate::gateway;
 use ssegate::route::Target;
 
 use super::config::ConfigFile;
-use super::{Error, connect, output};
+use super::{CliError, connect, output};
 
-/// Check the configuration and print every mistake in it
+/// Check the configuration and print every error in it
 ///
-/// Each mistake comes with its line, its column and the way to mend it. Certificates and keys are read,
-/// as they are at a start. What is no mistake, such as a certificate that ends soon, is a warning.
+/// Each error comes with its line, its column and how to fix it. Certificates and keys are loaded
+/// as at a start. What would not stop a start, such as a certificate that expires soon, is a
+/// warning.
 #[derive(Args, Debug)]
-pub(crate) struct Check {
-    /// Connect to Redis too, and try whether it lets the routes read what they name
+pub(crate) struct CheckCommand {
+    /// Also connect to Redis, and test whether its ACL permits the channels and streams of the
+    /// routes
     #[arg(long)]
     connect: bool,
     #[command(flatten)]
     config: ConfigFile,
 }
 
-impl Check {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl CheckCommand {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let settings = self.config.load()?;
-        for doubt in gateway::inspect(&settings)? {
-            output::to_stderr(format_args!("ssegate: warning: {doubt}"));
+        for warning in gateway::inspect(&settings)? {
+            output::to_stderr(format_args!("ssegate: warning: {warning}"));
         }
         output::line(format_args!("{}: {}", self.config.path().display(), summary(&settings)))?;
         if self.connect { connect::check(&settings) } else { Ok(()) }
@@ -52,7 +54,7 @@ fn summary(settings: &Settings) -> String {
     )
 }
 
-/// `1 thing`, `2 things`.
+/// Formats a number with its noun: `1 route`, `2 routes`.
 pub(super) fn count(number: usize, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
@@ -65,7 +67,7 @@ mod tests {
     use super::summary;
 
     #[test]
-    fn a_right_configuration_is_told_in_one_line() {
+    fn the_summary_of_a_valid_configuration_is_one_line() {
         let settings = Settings::dev(None);
         let line = summary(&settings);
         assert!(line.starts_with("ok: https://127.0.0.1:8443, http://127.0.0.1:8080; "), "{line}");

@@ -1,17 +1,17 @@
-//! Which gateway.yaml a command reads.
+//! The argument `-c FILE`: which configuration a command loads.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
-use ssegate::config::{self, Purpose, Settings, Text};
-use ssegate::gateway::Load;
+use ssegate::config::{self, ConfigPurpose, Settings, Text};
+use ssegate::gateway::ConfigLoader;
 
-use super::Error;
+use super::CliError;
 
-/// The file that is read where none is named.
+/// Read if there is no `-c`.
 const DEFAULT_FILE: &str = "gateway.yaml";
-/// Names standard input.
+/// Stands for standard input.
 const STDIN: &str = "-";
 
 /// The argument `-c FILE`.
@@ -23,39 +23,40 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// The file's name.
+    /// The path of the file, for messages.
     pub(super) fn path(&self) -> &Path {
         self.file.as_deref().unwrap_or_else(|| Path::new(DEFAULT_FILE))
     }
 
-    /// The settings of the file, for commands that are about it.
-    pub(super) fn load(&self) -> Result<Settings, Error> {
-        Ok(self.text()?.resolve(Purpose::Run)?)
+    /// Loads the file, which has to exist: for `ssegate check`.
+    pub(super) fn load(&self) -> Result<Settings, CliError> {
+        Ok(self.text()?.resolve(ConfigPurpose::Run)?)
     }
 
-    /// The settings of the file, and how to load it again. Standard input is read once: what changes
-    /// are the variables and the certificates that it names.
-    pub(super) fn load_to_run(&self) -> Result<(Settings, Load), Error> {
+    /// Loads the file, and returns a loader for reloads. Standard input can be read only once, so a
+    /// reload resolves the same text again, with the certificates and variables of that moment.
+    pub(super) fn load_with_reloader(&self) -> Result<(Settings, ConfigLoader), CliError> {
         let text = self.text()?;
-        let settings = config::apart(|| text.resolve(Purpose::Run))?;
+        let settings = config::on_own_thread(|| text.resolve(ConfigPurpose::Run))?;
         let file = self.path().to_owned();
-        let load: Load = match self.is_stdin() {
-            true => Arc::new(move || config::apart(|| text.resolve(Purpose::Run))),
-            false => Arc::new(move || config::apart(|| config::load(&file))),
+        let load: ConfigLoader = match self.is_stdin() {
+            true => Arc::new(move || config::on_own_thread(|| text.resolve(ConfigPurpose::Run))),
+            false => Arc::new(move || config::on_own_thread(|| config::load(&file))),
         };
         Ok((settings, load))
     }
 
-    /// The settings of the file, or those of `ssegate dev` where there is none: for commands that
-    /// speak to a gateway that runs.
-    pub(super) fn load_or_dev(&self) -> Result<Settings, Error> {
-        if self.is_nowhere() {
+    /// Loads the file, or returns the settings of `ssegate dev` if there is no file: for commands
+    /// that connect to a running gateway.
+    pub(super) fn load_or_dev(&self) -> Result<Settings, CliError> {
+        if self.is_missing() {
             return Ok(Settings::dev(None));
         }
-        Ok(self.text()?.resolve(Purpose::Ask)?)
+        Ok(self.text()?.resolve(ConfigPurpose::Contact)?)
     }
 
-    /// What another command needs to read the same file; `None`: it cannot.
+    /// The arguments with which another command loads the same file. `None` for standard input,
+    /// which another command cannot read.
     pub(super) fn argument(&self) -> Option<String> {
         match &self.file {
             None => Some(String::new()),
@@ -64,23 +65,25 @@ impl ConfigFile {
         }
     }
 
-    fn text(&self) -> Result<Text, Error> {
-        if self.is_nowhere() {
-            return Err(Error::Usage(
-                "no gateway.yaml here: name a file with -c, or run without one: ssegate dev".into(),
+    fn text(&self) -> Result<Text, CliError> {
+        if self.is_missing() {
+            return Err(CliError::Usage(
+                "gateway.yaml: no such file in this directory; name a file with -c, or run \
+                 without a configuration: ssegate dev"
+                    .into(),
             ));
         }
         if self.is_stdin() {
-            return Ok(Text::of_stdin()?);
+            return Ok(Text::from_stdin()?);
         }
-        Ok(Text::of_file(self.path())?)
+        Ok(Text::from_file(self.path())?)
     }
 
     fn is_stdin(&self) -> bool {
         self.path() == Path::new(STDIN)
     }
 
-    fn is_nowhere(&self) -> bool {
+    fn is_missing(&self) -> bool {
         self.file.is_none() && !Path::new(DEFAULT_FILE).exists()
     }
 }

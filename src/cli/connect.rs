@@ -1,32 +1,32 @@
-//! `ssegate check --connect`: does Redis let us do what the routes need?
+//! `ssegate check --connect`: tests whether Redis permits what the routes need.
 
 use ssegate::config::Settings;
 use ssegate::event::{Ids, Topic};
 use ssegate::route::Channels;
 use ssegate::source::SourceLocation;
-use ssegate::source::redis::{Inspection, Read, inspect};
+use ssegate::source::redis::{Inspection, RedisRead, inspect};
 
-use super::{Error, block_on, output};
+use super::{CliError, block_on, output};
 
-/// Why the routes would not work.
+/// Why `check --connect` fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    /// Redis cannot be connected to, or it refuses our user. The address is without user and password.
-    #[error("redis.url: Redis at {0}: {1}")]
+    /// The connection or the login failed. The address has neither user nor password in it.
+    #[error("redis.url: cannot use Redis at {0}: {1}")]
     Unreachable(String, String),
-    /// What Redis refuses was told.
-    #[error("redis.url: Redis at {0} refuses what {1} of the routes need")]
-    Refused(String, usize),
-    /// The routes cannot stand together.
+    /// Redis refuses that many names. Each has been printed.
+    #[error("redis.url: Redis at {0} denied access to {1} of the names in the routes; see above")]
+    Denied(String, usize),
+    /// The routes conflict with each other.
     #[error("{0}")]
     Router(#[from] ssegate::route::RouterError),
 }
 
-/// Connects to the Redis of the configuration, and tries what the routes read.
-pub(super) fn check(settings: &Settings) -> Result<(), Error> {
+/// Connects to the Redis of the configuration, and subscribes to or reads each name in the routes.
+pub(super) fn check(settings: &Settings) -> Result<(), CliError> {
     let SourceLocation::Redis(info) = &settings.source.location else {
         return output::line(
-            "redis: the embedded bus is in the gateway itself; nothing to connect to",
+            "redis: nothing to connect to: redis.url is the embedded bus of the gateway itself",
         );
     };
     let address = info.addr().to_string();
@@ -41,14 +41,15 @@ pub(super) fn check(settings: &Settings) -> Result<(), Error> {
         output::to_stderr(format_args!("ssegate: {refusal}"));
     }
     if !refused.is_empty() {
-        return Err(ConnectError::Refused(address, refused.len()).into());
+        return Err(ConnectError::Denied(address, refused.len()).into());
     }
     let tried = super::check::count(reads.len(), "name");
-    output::line(format_args!("redis: ok: {address}, {server}; {tried} of the routes tried"))
+    output::line(format_args!("redis: ok: {address}, {server}; {tried} of the routes tested"))
 }
 
-/// What the routes read, or names like it: each once.
-fn reads(settings: &Settings) -> Result<Vec<Read>, ssegate::route::RouterError> {
+/// The channels, patterns and streams that the routes read, without duplicates. Parameters are
+/// filled in with sample values.
+fn reads(settings: &Settings) -> Result<Vec<RedisRead>, ssegate::route::RouterError> {
     let router = ssegate::route::Router::new(&settings.routes, None)?;
     let mut reads = Vec::new();
     for route in router.routes() {
@@ -63,9 +64,9 @@ fn reads(settings: &Settings) -> Result<Vec<Read>, ssegate::route::RouterError> 
     Ok(reads)
 }
 
-fn read(Topic { subscription, ids, .. }: Topic) -> Read {
+fn read(Topic { subscription, ids, .. }: Topic) -> RedisRead {
     match ids {
-        Ids::Entries => Read::Stream(subscription.name),
-        Ids::Ours | Ids::Publisher => Read::Subscription(subscription),
+        Ids::Entries => RedisRead::Stream(subscription.name),
+        Ids::Ours | Ids::Publisher => RedisRead::Subscription(subscription),
     }
 }

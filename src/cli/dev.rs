@@ -1,41 +1,41 @@
-//! `ssegate dev`: the gateway without configuration, Redis or certificate.
+//! `ssegate dev`: runs the gateway without configuration, Redis or certificate.
 
 use std::net::SocketAddr;
 
 use clap::{Args, ValueHint};
 use ssegate::config::{self, Settings};
-use ssegate::gateway::Start;
+use ssegate::gateway::StartMode;
 use ssegate::source::SourceLocation;
 
-use super::{Error, run};
+use super::{CliError, run};
 
 /// Run without configuration: embedded bus, local certificate, demo page
 ///
-/// /events/{channel} and /events?channel={channel} are streams. The rest is the demo page, or what
-/// a backend says.
+/// Serves streams at /events/{channel} and /events?channel={channel}. Every other path serves the
+/// demo page, or is forwarded to the backend of --to.
 #[derive(Args, Debug)]
-pub(crate) struct Dev {
-    /// A backend in place of the demo page, for example http://127.0.0.1:8000
+pub(crate) struct DevCommand {
+    /// Forward to this backend in place of the demo page, for example http://127.0.0.1:8000
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     to: Option<String>,
-    /// The port of HTTPS [default: 8443]; 0: any free one, also below
+    /// Port for HTTPS; 0 picks a free port, here and below [default: 8443]
     #[arg(long, value_name = "PORT")]
     https_port: Option<u16>,
-    /// The port of plain HTTP [default: 8080]
+    /// Port for plain HTTP [default: 8080]
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
-    /// The port of /metrics, /readyz and the status page [default: 9464]
+    /// Port for /metrics, /readyz and the status page [default: 9464]
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
-    /// The port of the bus that messages are published to [default: 6380]
+    /// Port for the embedded bus, which Redis clients publish to [default: 6380]
     #[arg(long, value_name = "PORT")]
     bus_port: Option<u16>,
 }
 
-impl Dev {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl DevCommand {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let backend = self.to.as_deref().map(config::upstream).transpose();
-        let backend = backend.map_err(|mistake| Error::Usage(format!("--to: {mistake}")))?;
+        let backend = backend.map_err(|error| CliError::Usage(format!("--to: {error}")))?;
         let mut settings = Settings::dev(backend);
         let addresses = addresses(&mut settings);
         let ports = [self.https_port, self.http_port, self.admin_port, self.bus_port];
@@ -43,19 +43,19 @@ impl Dev {
             address.set_port(port.unwrap_or_else(|| address.port()));
         }
         let options = addresses_of(&settings);
-        // Not by way of a gateway.yaml that happens to be here.
+        // The URL, since a gateway.yaml in this directory would lead `pub` to another Redis.
         let publish = match settings.source.location {
             SourceLocation::Embedded(bus) if bus.port() != 0 => {
                 Some(format!("--redis redis://{bus}"))
             }
             _ => None,
         };
-        run::start(settings, Start::Fresh, None, publish.as_deref())
+        run::start(settings, StartMode::Fresh, None, publish.as_deref())
             .map_err(|error| with_option(error, &options))
     }
 }
 
-/// Every address, and the option that says its port.
+/// Every listening address, with the option that sets its port.
 fn addresses(settings: &mut Settings) -> Vec<(&'static str, &mut SocketAddr)> {
     let listeners = settings.listeners.iter_mut().map(|listener| &mut listener.address);
     let admin = settings.admin.iter_mut().map(|admin| &mut admin.address);
@@ -73,14 +73,14 @@ fn addresses_of(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
     addresses.map(|(option, address)| (option, *address)).collect()
 }
 
-/// Says which option chooses another port than the one that is taken.
-fn with_option(error: Error, options: &[(&'static str, SocketAddr)]) -> Error {
+/// If the error is a port in use, adds the option that chooses another port.
+fn with_option(error: CliError, options: &[(&'static str, SocketAddr)]) -> CliError {
     let taken = match &error {
-        Error::Gateway(error) => error.taken(),
+        CliError::Gateway(error) => error.address_in_use(),
         _ => None,
     };
     match options.iter().find(|(_, address)| Some(*address) == taken) {
-        Some((option, _)) => Error::Port(Box::new(error), option),
+        Some((option, _)) => CliError::PortInUse(Box::new(error), option),
         None => error,
     }
 }

@@ -1,7 +1,7 @@
-//! How a command fails: what is said, and the exit code.
+//! The error of a command: its message and its exit code.
 //!
-//! Owns the choice between 1 (it did not work) and 64 (it was asked wrongly: `EX_USAGE` of
-//! sysexits.h). The texts belong to the commands.
+//! Owns the choice between exit code 1 (failure) and 64 (wrong arguments or configuration:
+//! `EX_USAGE` in sysexits.h). The messages belong to the commands.
 
 use std::io;
 use std::process::ExitCode;
@@ -11,37 +11,37 @@ use ssegate::gateway;
 
 use super::{connect, healthcheck, http_client, output, publish, sub};
 
-/// Why a command ended without success.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// Not arguments of ours, or a question for help.
+pub(crate) enum CliError {
+    /// The arguments do not parse, or ask for help or the version.
     #[error("{0}")]
     Arguments(#[from] clap::Error),
-    /// Arguments that clap could take, but that mean nothing.
+    /// The arguments parse, but are not valid.
     #[error("{0}")]
     Usage(String),
-    /// All the mistakes of gateway.yaml, a line each.
+    /// All errors in gateway.yaml, one a line.
     #[error("{0}")]
     Config(#[from] ConfigErrors),
-    /// The gateway could not start or go on.
+    /// The gateway could not start, or had to stop.
     #[error("{0}")]
     Gateway(#[from] gateway::Error),
-    /// `ssegate check --connect` has found what is wrong.
+    /// `ssegate check --connect` failed.
     #[error("{0}")]
     Connect(#[from] connect::ConnectError),
-    /// A port is taken, and an option chooses another one.
+    /// A port is in use, and an option chooses another.
     #[error("{0}: {1} PORT")]
-    Port(Box<Self>, &'static str),
-    /// `ssegate pub` published nothing.
+    PortInUse(Box<Self>, &'static str),
+    /// `ssegate pub` failed.
     #[error("{0}")]
     Publish(#[from] publish::PublishError),
-    /// A request failed.
+    /// An HTTP request failed.
     #[error("{0}")]
     Http(#[from] http_client::HttpError),
-    /// `ssegate sub` did not hear what it was to hear.
+    /// `ssegate sub` failed: no stream, or too few events.
     #[error("{0}")]
     Sub(#[from] sub::SubError),
-    /// Not alive, or not ready.
+    /// `ssegate healthcheck` failed: not alive, or not ready.
     #[error("{0}")]
     Unhealthy(#[from] healthcheck::Unhealthy),
     /// stdin could not be read.
@@ -50,33 +50,33 @@ pub(crate) enum Error {
     /// stdout could not be written.
     #[error("stdout: {0}")]
     Output(io::Error),
-    /// The system gave no event loop: file descriptors, as a rule.
-    #[error("cannot wait for events: {0}")]
+    /// The runtime or a thread could not be created: usually out of file descriptors.
+    #[error("cannot start the event loop: {0}")]
     Runtime(io::Error),
 }
 
-impl Error {
-    /// What the process ends with.
+impl CliError {
+    /// The exit code of the process.
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Arguments(error) if !error.use_stderr() => ExitCode::SUCCESS,
             Self::Arguments(_) | Self::Usage(_) | Self::Config(_) => ExitCode::from(64),
-            Self::Gateway(error) if error.is_of_configuration() => ExitCode::from(64),
+            Self::Gateway(error) if error.is_config_error() => ExitCode::from(64),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         }
     }
 
-    /// Tells the user; says nothing to one who closed stdout. Returns the exit code.
+    /// Prints the error and returns the exit code. A closed stdout (`EPIPE`) is not reported.
     pub(crate) fn report(self) -> ExitCode {
         match &self {
-            // A question for help or for the version: this prints the response.
+            // `--help` or `--version`: the "error" is the text to print on stdout.
             Self::Arguments(error) if !error.use_stderr() => {
                 if let Err(error) = output::clap(error) {
                     return Self::Output(error).report();
                 }
             }
-            // A failure to write to stderr cannot be reported anywhere.
+            // Nothing is left to report a failed write to stderr on.
             Self::Arguments(error) => output::clap(error).ok().unwrap_or_default(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Self::Config(mistakes) => output::to_stderr(mistakes),

@@ -1,5 +1,5 @@
-//! `ssegate healthcheck`: asks the admin listener of a running gateway, for containers without a
-//! shell.
+//! `ssegate healthcheck`: requests `/livez` or `/readyz` of a running gateway, for containers that
+//! have no shell or curl.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use hyper::body::Incoming;
 use super::config::ConfigFile;
 use super::http_client::{HttpClient, HttpError};
 use super::sub::target;
-use super::{Error, block_on, output};
+use super::{CliError, block_on, output};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// Exit with 0 if the gateway is alive, or ready
+/// Exit with 0 if the gateway is alive (or ready)
 #[derive(Args, Debug)]
-pub(crate) struct Healthcheck {
-    /// Ask /readyz (does it follow Redis, and is it to stay?) instead of /livez
+pub(crate) struct HealthcheckCommand {
+    /// Request /readyz (subscribed to Redis and not draining?) instead of /livez
     #[arg(long)]
     ready: bool,
     /// The admin listener [default: admin.address of the configuration]
@@ -29,54 +29,54 @@ pub(crate) struct Healthcheck {
     config: ConfigFile,
 }
 
-/// Why the answer is no.
+/// Why the healthcheck failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unhealthy {
-    /// There is nobody to ask.
-    #[error("the configuration has no admin listener; name one with --url")]
-    NoAdmin,
-    /// The configuration or the URL says no place to ask at. Not a mistake of usage here: a
-    /// container knows only healthy (0) and not (1).
+    /// `admin: off`, and no `--url`.
+    #[error("the configuration has no admin listener; give its URL with --url")]
+    NoAdminListener,
+    /// The configuration or `--url` is not valid. Exit code 1 and not 64: a container runtime knows
+    /// only 0 (healthy) and 1 (unhealthy).
     #[error("{0}")]
-    NoPlace(String),
-    /// The gateway itself says no.
+    InvalidUrl(String),
+    /// The gateway responded with another status than 200.
     #[error("{0}: {1}")]
     Status(StatusCode, String),
 }
 
-impl Healthcheck {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl HealthcheckCommand {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let uri = self.uri()?;
-        let body = block_on(ask(uri))?;
-        // The exit code tells the result, whether or not the response can be printed.
+        let body = block_on(request(uri))?;
+        // A failed write to stdout must not make a healthy gateway unhealthy.
         output::line(body.trim_end()).ok();
         Ok(())
     }
 
-    fn uri(&self) -> Result<Uri, Error> {
+    fn uri(&self) -> Result<Uri, CliError> {
         let base = match &self.url {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => self.admin()?,
         };
         let path = if self.ready { "/readyz?verbose" } else { "/livez" };
         let uri = format!("{base}{path}");
-        uri.parse().map_err(|_| Unhealthy::NoPlace(format!("--url: {base} is not a URL")).into())
+        uri.parse().map_err(|_| Unhealthy::InvalidUrl(format!("--url: {base} is not a URL")).into())
     }
 
-    fn admin(&self) -> Result<String, Error> {
+    fn admin(&self) -> Result<String, CliError> {
         let settings =
-            self.config.load_or_dev().map_err(|error| Unhealthy::NoPlace(error.to_string()))?;
-        let admin = settings.admin.ok_or(Unhealthy::NoAdmin)?;
+            self.config.load_or_dev().map_err(|error| Unhealthy::InvalidUrl(error.to_string()))?;
+        let admin = settings.admin.ok_or(Unhealthy::NoAdminListener)?;
         Ok(format!("http://{}", target::reachable(admin.address)))
     }
 }
 
-async fn ask(uri: Uri) -> Result<String, Error> {
+async fn request(uri: Uri) -> Result<String, CliError> {
     let client = HttpClient::new(false, TIMEOUT);
     let exchange = async {
-        let answer = client.get(&uri, HeaderMap::new()).await?;
-        let status = answer.response.status();
-        Ok::<_, HttpError>((status, text(answer.response.into_body()).await))
+        let response = client.get(&uri, HeaderMap::new()).await?;
+        let status = response.http.status();
+        Ok::<_, HttpError>((status, text(response.http.into_body()).await))
     };
     let (status, body) = tokio::time::timeout(TIMEOUT, exchange)
         .await
@@ -88,7 +88,7 @@ async fn ask(uri: Uri) -> Result<String, Error> {
     }
 }
 
-/// The body, or nothing where it is no text or too long: the status alone decides.
+/// The body for the message, or an empty string if it is too long or breaks off.
 async fn text(body: Incoming) -> String {
     match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),

@@ -1,7 +1,7 @@
-//! A small HTTP client for the commands: one request, on a connection of its own.
+//! A small HTTP client for the commands: one GET request per connection.
 //!
-//! Owns the way to a server: TCP, TLS, and HTTP/2 or HTTP/1.1 as ALPN says. Knows neither events
-//! nor when to try again; it follows no redirect.
+//! Owns TCP, TLS and the choice of HTTP/2 or HTTP/1.1 by ALPN. Does not know events, retries or
+//! redirects: these are the caller's.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -23,47 +23,46 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::trust;
 
-/// A connection that is silent for so long is asked whether it still lives.
+/// The interval of keep-alive probes (HTTP/2 PING, TCP keep-alive) on an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// Sends requests.
+/// An HTTP client, without a connection pool.
 pub(super) struct HttpClient {
     insecure: bool,
-    /// Made when it is first needed: reading the system's roots takes a while.
+    // Created at first use: loading the system's root certificates takes a while.
     tls: OnceLock<TlsConnector>,
     connect_timeout: Duration,
 }
 
-/// The beginning of an answer, and the connection that its body comes over.
-pub(super) struct Answer {
-    /// Status, headers, body.
-    pub(super) response: Response<Incoming>,
-    /// Drives the connection; ends with the answer.
+/// A response whose body is still to be read, with its connection.
+pub(super) struct ClientResponse {
+    pub(super) http: Response<Incoming>,
+    // Drives the connection until the response is dropped.
     _connection: AbortOnDropHandle<()>,
 }
 
-/// Why there is no answer.
+/// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
-    /// Not `http://host/` or `https://host/`.
-    #[error("{0} is not a URL with http or https and a host")]
+    /// Not a URL of the form `http://host/` or `https://host/`.
+    #[error("{0}: not a valid URL; use http://host[:port]/path or https://host[:port]/path")]
     Url(String),
-    /// Nobody is there, or nobody answers to the name.
+    /// The name does not resolve, or the connection is refused.
     #[error("cannot connect to {0}: {1}")]
     Connect(String, io::Error),
-    /// The certificate is not to be trusted, or there is no TLS at all.
-    #[error("no TLS with {0}: {1}{hint}", hint = trust_hint(.1))]
+    /// The TLS handshake failed: an untrusted certificate, or a port without TLS.
+    #[error("TLS handshake with {0} failed: {1}{hint}", hint = trust_hint(.1))]
     Tls(String, io::Error),
-    /// The connection ended, or what came was not HTTP.
+    /// The connection was closed, or the response is not valid HTTP.
     #[error("{0}: {1}{hint}", hint = scheme_hint(.1))]
     Http(String, String),
-    /// Nothing came in time.
-    #[error("{0} did not answer in {1:?}")]
+    /// No response within the timeout.
+    #[error("{0}: no response within {1:?}")]
     Timeout(String, Duration),
 }
 
 impl HttpError {
-    /// Whether trying again would end in the same way.
+    /// Whether a retry would fail in the same way.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Url(_)) || matches!(self, Self::Tls(_, error) if is_distrust(error))
     }
@@ -77,59 +76,68 @@ fn is_distrust(error: &io::Error) -> bool {
 fn trust_hint(error: &io::Error) -> &'static str {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
     match cause {
-        Some(rustls::Error::InvalidCertificate(_)) => " (--insecure takes any certificate)",
-        // What is there does not begin as a record of TLS.
-        Some(rustls::Error::InvalidMessage(_)) => "; it does not speak TLS: try http://",
+        Some(rustls::Error::InvalidCertificate(_)) => "; --insecure accepts any certificate",
+        // The first bytes are not a TLS record.
+        Some(rustls::Error::InvalidMessage(_)) => "; this port does not speak TLS: try http://",
         _ => "",
     }
 }
 
-/// An alert of TLS, where the head of a response should be.
+/// hyper reports this version error for a TLS alert where it expects a status line.
 fn scheme_hint(reason: &str) -> &'static str {
     match reason.contains("invalid HTTP version") {
-        true => "; it does not speak HTTP in clear text: try https://",
+        true => "; this port does not speak plain HTTP: try https://",
         false => "",
     }
 }
 
 impl HttpClient {
-    /// A client that waits `connect_timeout` for TCP and TLS together. With `insecure` it takes any
-    /// certificate.
+    /// `connect_timeout` covers TCP and TLS together. With `insecure` any certificate is accepted.
     pub(super) fn new(insecure: bool, connect_timeout: Duration) -> Self {
         Self { insecure, tls: OnceLock::new(), connect_timeout }
     }
 
-    /// `GET uri`, as far as the head of the answer. The caller bounds how long that may take.
-    pub(super) async fn get(&self, uri: &Uri, headers: HeaderMap) -> Result<Answer, HttpError> {
-        let (is_tls, host, port) = place(uri)?;
+    /// Sends a GET request and returns the response when its header has arrived. Only connecting
+    /// has a timeout here; the caller bounds the whole.
+    pub(super) async fn get(
+        &self,
+        uri: &Uri,
+        headers: HeaderMap,
+    ) -> Result<ClientResponse, HttpError> {
+        let (is_tls, host, port) = endpoint(uri)?;
         let at = format!("{host}:{port}");
         let connect = self.connect(is_tls, host, port);
         let stream = tokio::time::timeout(self.connect_timeout, connect)
             .await
             .map_err(|_| HttpError::Timeout(at.clone(), self.connect_timeout))??;
         let exchange = match stream {
-            Stream::Plain(stream) => over_http1(stream, uri, headers).await,
-            Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            MaybeTlsStream::Plain(stream) => over_http1(stream, uri, headers).await,
+            MaybeTlsStream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                 over_http2(*stream, uri, headers).await
             }
-            Stream::Tls(stream) => over_http1(*stream, uri, headers).await,
+            MaybeTlsStream::Tls(stream) => over_http1(*stream, uri, headers).await,
         };
-        exchange.map_err(|error| HttpError::Http(at, reason(&error)))
+        exchange.map_err(|error| HttpError::Http(at, describe(&error)))
     }
 
-    async fn connect(&self, is_tls: bool, host: &str, port: u16) -> Result<Stream, HttpError> {
+    async fn connect(
+        &self,
+        is_tls: bool,
+        host: &str,
+        port: u16,
+    ) -> Result<MaybeTlsStream, HttpError> {
         let at = || format!("{host}:{port}");
         let name = host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((name, port))
             .await
-            .and_then(prepare)
+            .and_then(set_socket_options)
             .map_err(|error| HttpError::Connect(at(), error))?;
         if !is_tls {
-            return Ok(Stream::Plain(stream));
+            return Ok(MaybeTlsStream::Plain(stream));
         }
         let name = ServerName::try_from(name.to_owned()).map_err(|_| HttpError::Url(at()))?;
         let stream = self.tls().connect(name, stream).await;
-        stream.map(Box::new).map(Stream::Tls).map_err(|error| HttpError::Tls(at(), error))
+        stream.map(Box::new).map(MaybeTlsStream::Tls).map_err(|error| HttpError::Tls(at(), error))
     }
 
     fn tls(&self) -> &TlsConnector {
@@ -137,39 +145,39 @@ impl HttpClient {
     }
 }
 
-enum Stream {
+enum MaybeTlsStream {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-/// Whether to use TLS, and the host and port of `uri`.
-fn place(uri: &Uri) -> Result<(bool, &str, u16), HttpError> {
+/// Returns whether `uri` uses TLS, and its host and port.
+fn endpoint(uri: &Uri) -> Result<(bool, &str, u16), HttpError> {
     let is_tls = match uri.scheme() {
         Some(scheme) if *scheme == Scheme::HTTPS => true,
         Some(scheme) if *scheme == Scheme::HTTP => false,
         _ => return Err(HttpError::Url(uri.to_string())),
     };
-    let host = uri.host().filter(|_| no_port(uri).is_none());
+    let host = uri.host().filter(|_| invalid_port(uri).is_none());
     let host = host.ok_or_else(|| HttpError::Url(uri.to_string()))?;
     Ok((is_tls, host, uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 })))
 }
 
-/// A port that is out of range, such as `99999`. The crate `http` parses such a URL as one without a
-/// port.
-pub(super) fn no_port(uri: &Uri) -> Option<&str> {
+/// Returns the port if it is out of range, such as `99999`. The crate `http` parses such a URL as
+/// one without a port.
+pub(super) fn invalid_port(uri: &Uri) -> Option<&str> {
     let (_, port) = uri.authority()?.as_str().rsplit_once(':')?;
     (uri.port_u16().is_none() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(port)
 }
 
-/// A peer that vanished without a word is noticed, over HTTP/1.1 too.
-fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
+/// Sets TCP keep-alive, so that a dead peer is noticed over HTTP/1.1, too.
+fn set_socket_options(stream: TcpStream) -> io::Result<TcpStream> {
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 4);
     SockRef::from(&stream).set_tcp_keepalive(&keep_alive)?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-async fn over_http2<S>(stream: S, uri: &Uri, headers: HeaderMap) -> hyper::Result<Answer>
+async fn over_http2<S>(stream: S, uri: &Uri, headers: HeaderMap) -> hyper::Result<ClientResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -181,23 +189,27 @@ where
         .await?;
     let connection = drive(connection);
     let response = sender.send_request(request(uri.clone(), headers)).await?;
-    Ok(Answer { response, _connection: connection })
+    Ok(ClientResponse { http: response, _connection: connection })
 }
 
-async fn over_http1<S>(stream: S, uri: &Uri, mut headers: HeaderMap) -> hyper::Result<Answer>
+async fn over_http1<S>(
+    stream: S,
+    uri: &Uri,
+    mut headers: HeaderMap,
+) -> hyper::Result<ClientResponse>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = drive(connection);
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let target = path.parse().expect("a part of a URI is a URI");
+    let target = path.parse().expect("the path and query of a URI is a URI");
     headers.entry(header::HOST).or_insert_with(|| host_header(uri));
     let response = sender.send_request(request(target, headers)).await?;
-    Ok(Answer { response, _connection: connection })
+    Ok(ClientResponse { http: response, _connection: connection })
 }
 
-/// Host and port as they stand in the URL, without user and password (RFC 9110, section 7.2).
+/// The Host field: host and port of the URL, without user and password (RFC 9110, section 7.2).
 fn host_header(uri: &Uri) -> HeaderValue {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -211,15 +223,16 @@ fn request(uri: Uri, headers: HeaderMap) -> Request<Empty<Bytes>> {
     request
 }
 
-/// The connection's errors reach the request or the body, whichever waits.
+/// Spawns the connection's driver. Its error is dropped: hyper also returns it from the pending
+/// request or body.
 fn drive<E>(
     connection: impl Future<Output = Result<(), E>> + Send + 'static,
 ) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await.err()) }))
 }
 
-/// An error of hyper together with its cause, which says more.
-pub(super) fn reason(error: &hyper::Error) -> String {
+/// Formats a hyper error with its source, which has the details.
+pub(super) fn describe(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
@@ -228,27 +241,27 @@ pub(super) fn reason(error: &hyper::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{HttpError, host_header, place};
+    use super::{HttpError, endpoint, host_header};
 
     #[test]
-    fn a_url_says_where_to_connect() {
+    fn the_scheme_host_and_port_of_a_url_are_read() {
         let cases = [
             ("https://example.org/events", (true, "example.org", 443)),
             ("http://127.0.0.1:8080", (false, "127.0.0.1", 8080)),
             ("https://user:word@[::1]:8443/", (true, "[::1]", 8443)),
         ];
         for (uri, expected) in cases {
-            assert_eq!(place(&uri.parse().expect(uri)).expect(uri), expected, "{uri}");
+            assert_eq!(endpoint(&uri.parse().expect(uri)).expect(uri), expected, "{uri}");
         }
         for uri in ["ftp://example.org/", "/events", "example.org:80", "http://example.org:99999/"]
         {
-            let error = place(&uri.parse().expect(uri)).expect_err(uri);
+            let error = endpoint(&uri.parse().expect(uri)).expect_err(uri);
             assert!(matches!(error, HttpError::Url(_)) && error.is_final(), "{uri}");
         }
     }
 
     #[test]
-    fn a_host_header_has_no_password() {
+    fn the_host_header_has_no_user_or_password() {
         let uri = "https://user:word@[::1]:8443/x".parse().expect("a URL");
         assert_eq!(host_header(&uri), "[::1]:8443");
     }

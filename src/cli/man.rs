@@ -1,22 +1,22 @@
-//! `ssegate man`: the manual, made from the descriptions of the arguments.
+//! `ssegate man`: the manual page, generated from the arguments.
 
 use clap::Args;
 
-use super::{Error, description, output};
+use super::{CliError, description, output};
 
 /// Print the manual page
 ///
 /// For example: ssegate man | man -l -
 #[derive(Args, Debug)]
-pub(crate) struct Man {}
+pub(crate) struct ManCommand {}
 
-impl Man {
-    pub(super) fn execute(self) -> Result<(), Error> {
-        output::bytes(&pages().map_err(Error::Output)?)
+impl ManCommand {
+    pub(super) fn execute(self) -> Result<(), CliError> {
+        output::bytes(&pages().map_err(CliError::Output)?)
     }
 }
 
-/// The page of ssegate, then that of each command: `man` shows them one after another.
+/// The pages of ssegate and of each command in one roff document.
 fn pages() -> std::io::Result<Vec<u8>> {
     let mut ssegate = description().disable_help_subcommand(true);
     ssegate.build();
@@ -34,7 +34,8 @@ mod tests {
 
     #[test]
     fn the_manual_has_a_page_for_every_command() {
-        let pages = String::from_utf8(pages().expect("a Vec takes it")).expect("text");
+        let pages = pages().expect("writing to a Vec does not fail");
+        let pages = String::from_utf8(pages).expect("UTF-8");
         for name in ["ssegate", "ssegate-run", "ssegate-pub", "ssegate-sub", "ssegate-schema"] {
             assert!(pages.contains(&format!(".TH {name} 1")), "{name}");
         }

@@ -1,7 +1,7 @@
-//! The commands: from arguments to a result.
+//! The command line: parses the arguments and runs the command.
 //!
-//! Owns what is said on stdout and stderr, one short file for each command. Knows how to load a
-//! configuration and how to speak to a gateway, but not how a gateway works.
+//! Owns stdout, stderr and the exit code, with one file for each command. Does not know how a
+//! gateway works: it loads the configuration, and starts or queries a gateway.
 
 mod banner;
 mod check;
@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod connect;
 mod dev;
+mod duration;
 mod error;
 mod healthcheck;
 mod http_client;
@@ -19,7 +20,6 @@ mod publish;
 mod run;
 mod schema;
 mod sub;
-mod time;
 mod trust;
 
 use std::ffi::OsString;
@@ -27,14 +27,14 @@ use std::future::Future;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub(crate) use error::Error;
+pub(crate) use error::CliError;
 pub(crate) use output::finish;
 
 /// A reverse-proxy gateway for Server-Sent Events.
 ///
-/// Stands in front of backends that already exist, listens to Redis channels that they publish to,
-/// and relays each message to browsers as a Server-Sent Event. Everything else it forwards to the
-/// backend. Without a command it runs the gateway.
+/// Sits in front of an existing backend, subscribes to the Redis channels that it publishes to, and
+/// sends each message to browsers as a Server-Sent Event. All other requests are forwarded to the
+/// backend. Without a command, ssegate runs the gateway.
 #[derive(Debug, Parser)]
 #[command(name = "ssegate", version, after_long_help = AFTER_HELP)]
 #[command(args_conflicts_with_subcommands = true, subcommand_value_name = "COMMAND")]
@@ -42,41 +42,41 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    run: run::Run,
+    run: run::RunCommand,
 }
 
 const AFTER_HELP: &str = "\
-Exit status: 0 success; 1 failure; 64 a mistake in the arguments or the configuration.
+Exit status: 0 success; 1 failure; 64 invalid arguments or configuration.
 
-Files: ./gateway.yaml is read where no other file is named. The local certificate lies in \
-$STATE_DIRECTORY, else $XDG_STATE_HOME/ssegate, else ~/.local/state/ssegate.
+Files: the configuration is ./gateway.yaml unless -c names another file. The self-signed \
+certificate is kept in $STATE_DIRECTORY, $XDG_STATE_HOME/ssegate or ~/.local/state/ssegate.
 
-Environment: SSEGATE_LOG says what is logged (error, warn, info, debug, trace; default info).";
+Environment: SSEGATE_LOG sets the log level (error, warn, info, debug, trace; default info).";
 
-/// What ssegate is asked to do.
+/// A command with its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Run(run::Run),
-    Dev(dev::Dev),
-    Check(check::Check),
+    Run(run::RunCommand),
+    Dev(dev::DevCommand),
+    Check(check::CheckCommand),
     #[command(name = "pub")]
-    Publish(publish::Publish),
-    Sub(sub::Sub),
-    Healthcheck(healthcheck::Healthcheck),
-    Completions(completions::Completions),
-    Man(man::Man),
-    Schema(schema::Schema),
+    Publish(publish::PublishCommand),
+    Sub(sub::SubscribeCommand),
+    Healthcheck(healthcheck::HealthcheckCommand),
+    Completions(completions::CompletionsCommand),
+    Man(man::ManCommand),
+    Schema(schema::SchemaCommand),
 }
 
-/// Reads the arguments, the program's own name first.
-pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
+/// Parses the arguments, of which the first is the program name.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, CliError> {
     let Arguments { command, run } = Arguments::try_parse_from(arguments)?;
     Ok(command.unwrap_or(Command::Run(run)))
 }
 
 impl Command {
-    /// Does it; returns when it is done or was interrupted.
-    pub(crate) fn execute(self) -> Result<(), Error> {
+    /// Runs the command to its end, or until a signal.
+    pub(crate) fn execute(self) -> Result<(), CliError> {
         match self {
             Self::Run(command) => command.execute(),
             Self::Dev(command) => command.execute(),
@@ -91,17 +91,17 @@ impl Command {
     }
 }
 
-/// The arguments as clap describes them: for completions and the manual.
+/// The clap definition of all arguments, for completions and the manual page.
 fn description() -> clap::Command {
     Arguments::command()
 }
 
-/// Runs `work` on this thread, with timers and sockets.
-fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+/// Runs `work` on a runtime on this thread.
+fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Error::Runtime)?;
+        .map_err(CliError::Runtime)?;
     runtime.block_on(work)
 }
 
@@ -109,33 +109,33 @@ fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error>
 mod tests {
     use std::process::ExitCode;
 
-    use super::{Command, Error, description, parse};
+    use super::{CliError, Command, description, parse};
 
-    fn command(arguments: &str) -> Result<Command, Error> {
+    fn command(arguments: &str) -> Result<Command, CliError> {
         parse(format!("ssegate {arguments}").split_whitespace().map(Into::into))
     }
 
     #[test]
-    fn the_arguments_agree_with_themselves() {
+    fn the_argument_definitions_are_consistent() {
         description().debug_assert();
     }
 
     #[test]
-    fn no_command_means_run() {
+    fn run_is_the_default_command() {
         assert!(matches!(command(""), Ok(Command::Run(_))));
         assert!(matches!(command("-c other.yaml"), Ok(Command::Run(_))));
         assert!(matches!(command("run --config other.yaml"), Ok(Command::Run(_))));
     }
 
     #[test]
-    fn a_wrong_argument_is_a_usage_error_and_a_question_is_none() {
+    fn a_wrong_argument_exits_with_64_and_help_with_0() {
         for wrong in ["--nonsense", "nonsense", "pub news", "sub", "completions tcsh9"] {
             let error = command(wrong).expect_err(wrong);
             assert_eq!(error.exit_code(), ExitCode::from(64), "{wrong}");
         }
-        for question in ["--help", "--version", "pub --help"] {
-            let error = command(question).expect_err(question);
-            assert_eq!(error.exit_code(), ExitCode::SUCCESS, "{question}");
+        for help in ["--help", "--version", "pub --help"] {
+            let error = command(help).expect_err(help);
+            assert_eq!(error.exit_code(), ExitCode::SUCCESS, "{help}");
         }
     }
 }

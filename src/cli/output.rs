@@ -1,42 +1,44 @@
-//! stdout and stderr of the commands.
+//! Writes to stdout and stderr.
 //!
-//! The one place that writes there, beside the log. Each line is flushed, so that a reader on a pipe
-//! has it at once. No `println!`: it panics when the reader is gone.
+//! Everything except log lines is written here. Each write is flushed, so that a reader on a pipe
+//! gets a line at once. `println!` is not used, since it panics when the reader has closed the
+//! pipe.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use super::{Error, logging};
+use super::{CliError, logging};
 
-/// A line on stdout.
-pub(super) fn line(text: impl Display) -> Result<(), Error> {
+/// Writes a line to stdout.
+pub(super) fn line(text: impl Display) -> Result<(), CliError> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-/// Text on stdout as it is.
-pub(super) fn bytes(text: &[u8]) -> Result<(), Error> {
+/// Writes bytes to stdout.
+pub(super) fn bytes(text: &[u8]) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(Error::Output)
+    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(CliError::Output)
 }
 
-/// A line on stderr. Of a gateway, among its log lines: it does not wait for a reader either.
+/// Writes a line to stderr. In a running gateway it goes through the log's buffer, so that it does
+/// not block on a slow reader.
 pub(super) fn to_stderr(text: impl Display) {
     let line = format!("{text}\n");
     match logging::sink() {
         Some(sink) => sink.put(line.as_bytes()),
-        // A failure to write to stderr cannot be reported anywhere.
+        // Nothing is left to report a failed write to stderr on.
         None => io::stderr().lock().write_all(line.as_bytes()).ok().unwrap_or_default(),
     }
 }
 
-/// Waits a moment for what has not been written yet: called last.
+/// Flushes the log, for a few seconds at most. Called last.
 pub(crate) fn finish() {
     if let Some(sink) = logging::sink() {
         sink.flush();
     }
 }
 
-/// What clap has to say: help on stdout, or a mistake on stderr.
+/// Prints clap's message: help to stdout, an error to stderr.
 pub(super) fn clap(error: &clap::Error) -> io::Result<()> {
     error.print()?;
     io::stdout().flush()

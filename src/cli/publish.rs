@@ -1,6 +1,7 @@
-//! `ssegate pub`: one message to a channel of Redis, or of the embedded bus.
+//! `ssegate pub`: publishes one message to Redis or to the embedded bus.
 //!
-//! Speaks RESP to either, as a backend does; a running gateway is not asked.
+//! Speaks RESP to either, as a backend does. It does not need a running gateway, except as the
+//! embedded bus.
 
 use std::io::Read;
 use std::time::Duration;
@@ -16,62 +17,62 @@ use ssegate::source::SourceLocation;
 
 use super::config::ConfigFile;
 use super::sub::target;
-use super::{Error, block_on, check, output};
+use super::{CliError, block_on, check, output};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What stdin may bring: Redis takes no longer string (`proto-max-bulk-len`).
+/// The longest message read from stdin: the default limit of a Redis string (`proto-max-bulk-len`).
 const MAX_BYTES: u64 = 512 << 20;
 
 /// Publish a message
 ///
-/// Goes to the redis.url of the configuration; without one, to the bus of `ssegate dev`. Prints how
-/// many receivers heard it: each gateway that follows the channel is one, however many streams it
-/// holds.
+/// Publishes to the redis.url of the configuration or, if there is no gateway.yaml, to the embedded
+/// bus of `ssegate dev`. Prints the number of receivers: a gateway that is subscribed to the
+/// channel counts as one, however many streams it serves.
 #[derive(Args, Debug)]
-pub(crate) struct Publish {
-    /// Where to
+pub(crate) struct PublishCommand {
+    /// The channel
     channel: String,
-    /// What; - reads stdin, without the line end it ends with
+    /// The message; - reads it from stdin, without the final newline
     #[arg(allow_hyphen_values = true)]
     data: String,
-    /// The name of the event; the message is then an envelope, for routes with format: envelope
+    /// The event name; sends the message as a JSON envelope, for routes with format: envelope
     #[arg(short, long, value_name = "NAME")]
     event: Option<String>,
-    /// The id of the event; as with --event. Used where the route says history: off
+    /// The event id, also in an envelope; used only by routes with history: off
     #[arg(short, long)]
     id: Option<String>,
-    /// Publish there instead, for example redis://127.0.0.1:6379
+    /// Publish to this Redis instead, for example redis://127.0.0.1:6379
     #[arg(long, value_name = "URL", conflicts_with = "file")]
     redis: Option<String>,
     #[command(flatten)]
     config: ConfigFile,
 }
 
-/// Why nothing was published.
+/// Why the message was not published.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PublishError {
-    /// The envelope is JSON.
-    #[error("with --event or --id the data must be UTF-8")]
+    /// The envelope is JSON, which has to be UTF-8.
+    #[error("the message is not valid UTF-8, which --event and --id require")]
     NotUtf8,
-    /// More than Redis would take.
-    #[error("stdin has more than 512 MiB")]
+    /// Larger than [`MAX_BYTES`].
+    #[error("the message on stdin is larger than 512 MiB, the limit of Redis")]
     TooLarge,
-    /// Nobody is there, or the password is wrong. The address has neither user nor password in it.
+    /// The connection or the login failed. The address has neither user nor password in it.
     #[error("cannot connect to Redis at {0}: {1}")]
     Connect(String, RedisError),
-    /// Redis was reached, and said no or nothing.
-    #[error("Redis at {0} did not publish: {1}")]
-    Refused(String, RedisError),
+    /// Redis responded with an error, or not in time.
+    #[error("PUBLISH to Redis at {0} failed: {1}")]
+    Publish(String, RedisError),
 }
 
-impl Publish {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl PublishCommand {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let location = match &self.redis {
             Some(url) => {
-                let mistake = |mistake| Error::Usage(format!("--redis: {mistake}"));
-                connection(config::source(url).map_err(mistake)?)
+                let usage = |error| CliError::Usage(format!("--redis: {error}"));
+                connection(config::source(url).map_err(usage)?)
             }
             None => self.configured()?,
         };
@@ -80,17 +81,17 @@ impl Publish {
         output::line(check::count(receivers, "receiver"))
     }
 
-    fn configured(&self) -> Result<ConnectionInfo, Error> {
+    fn configured(&self) -> Result<ConnectionInfo, CliError> {
         let settings = self.config.load_or_dev()?;
-        if self.is_envelope() && !reads_envelopes(&settings) {
+        if self.is_envelope() && !has_envelope_route(&settings) {
             output::to_stderr(
-                "ssegate: no route says format: envelope; it will be seen as JSON, not as an event",
+                "ssegate: warning: no route has format: envelope; clients get the JSON as data",
             );
         }
         Ok(connection(settings.source.location))
     }
 
-    fn message(&self) -> Result<Vec<u8>, Error> {
+    fn message(&self) -> Result<Vec<u8>, CliError> {
         let data = if self.data == "-" { stdin()? } else { self.data.clone().into_bytes() };
         if !self.is_envelope() {
             return Ok(data);
@@ -104,7 +105,7 @@ impl Publish {
     }
 }
 
-fn reads_envelopes(settings: &Settings) -> bool {
+fn has_envelope_route(settings: &Settings) -> bool {
     settings.routes.iter().any(|route| {
         let events = match &route.target {
             Target::Events(events) => Some(events),
@@ -125,14 +126,14 @@ fn connection(location: SourceLocation) -> ConnectionInfo {
     }
 }
 
-fn stdin() -> Result<Vec<u8>, Error> {
+fn stdin() -> Result<Vec<u8>, CliError> {
     let mut data = Vec::new();
     let mut input = std::io::stdin().lock().take(MAX_BYTES + 1);
-    let read = input.read_to_end(&mut data).map_err(Error::Input)?;
+    let read = input.read_to_end(&mut data).map_err(CliError::Input)?;
     if read as u64 > MAX_BYTES {
         return Err(PublishError::TooLarge.into());
     }
-    // What `echo` adds is not meant. It would be one empty `data:` line more.
+    // `echo` adds a newline, which would become an empty `data:` line.
     if data.ends_with(b"\n") {
         data.pop();
         if data.ends_with(b"\r") {
@@ -144,29 +145,29 @@ fn stdin() -> Result<Vec<u8>, Error> {
 
 fn envelope(event: Option<&str>, id: Option<&str>, data: &str) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Envelope<'a> {
+    struct EnvelopeJson<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         event: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a str>,
         data: &'a str,
     }
-    serde_json::to_vec(&Envelope { event, id, data }).expect("strings are JSON")
+    serde_json::to_vec(&EnvelopeJson { event, id, data }).expect("strings are JSON")
 }
 
-async fn publish(info: ConnectionInfo, channel: &str, message: &[u8]) -> Result<usize, Error> {
+async fn publish(info: ConnectionInfo, channel: &str, message: &[u8]) -> Result<usize, CliError> {
     let at = info.addr().to_string();
     let mut connection =
         connect(info).await.map_err(|error| PublishError::Connect(at.clone(), error))?;
     let mut command = redis::cmd("PUBLISH");
     let receivers = command.arg(channel).arg(message).query_async(&mut connection).await;
-    Ok(receivers.map_err(|error| PublishError::Refused(at, error))?)
+    Ok(receivers.map_err(|error| PublishError::Publish(at, error))?)
 }
 
 async fn connect(info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(ANSWER_TIMEOUT));
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
     Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
@@ -177,14 +178,14 @@ mod tests {
     use super::{connection, envelope};
 
     #[test]
-    fn an_envelope_says_what_was_said_and_nothing_else() {
+    fn an_envelope_has_only_the_fields_that_are_given() {
         let text = |event, id, data| String::from_utf8(envelope(event, id, data)).expect("JSON");
         assert_eq!(text(Some("ping"), None, "{}"), r#"{"event":"ping","data":"{}"}"#);
         assert_eq!(text(None, Some("7"), "a\n\"b\""), r#"{"id":"7","data":"a\n\"b\""}"#);
     }
 
     #[test]
-    fn a_place_is_read_as_the_configuration_does_and_never_repeated() {
+    fn redis_urls_parse_as_in_the_configuration_and_errors_do_not_repeat_them() {
         let error = config::source("redis://:secret@host:port").expect_err("no port");
         assert!(!error.contains("secret"), "{error}");
         for url in ["rediss://user:word@h/3", "redis+unix:///run/r.sock", "embedded://0.0.0.0:1"] {

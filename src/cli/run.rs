@@ -1,49 +1,50 @@
-//! `ssegate run`: the gateway, as gateway.yaml describes it.
+//! `ssegate run`: runs the gateway with gateway.yaml.
 
 use clap::Args;
 use ssegate::config::Settings;
-use ssegate::gateway::{Gateway, Load, Start};
+use ssegate::gateway::{ConfigLoader, Gateway, StartMode};
 
 use super::config::ConfigFile;
-use super::{Error, banner, logging};
+use super::{CliError, banner, logging};
 
-/// Run the gateway (also without a command)
+/// Run the gateway (the default command)
 ///
-/// SIGTERM and SIGINT end it in order: no new connections, every stream is told when to come back,
-/// requests under way finish. A second signal ends it at once. SIGHUP reads the configuration again:
-/// routes, limits, certificates and keys change, and no stream is closed.
+/// SIGTERM and SIGINT shut it down gracefully: it accepts no new connections, ends streams with a
+/// time to reconnect, and finishes running requests. A second signal stops it at once. SIGHUP
+/// reloads the configuration: routes, limits, certificates and keys change, and no stream is
+/// closed.
 #[derive(Args, Debug)]
-pub(crate) struct Run {
+pub(crate) struct RunCommand {
     #[command(flatten)]
     config: ConfigFile,
-    /// Take the sockets over from the gateway that runs with this configuration; it then leaves
+    /// Take over the sockets of the gateway that runs with this configuration, which then drains
     ///
-    /// No connection is refused meanwhile. Streams move over as the other one drains; their clients
-    /// come back and are told with `event: gap` where something may be missing.
+    /// No connection is refused meanwhile. Clients reconnect to the new gateway as the old one
+    /// drains, and get `event: gap` if they may have missed events.
     #[arg(long)]
     takeover: bool,
 }
 
-impl Run {
-    pub(super) fn execute(self) -> Result<(), Error> {
-        let (settings, load) = self.config.load_to_run()?;
-        let from = if self.takeover { Start::Takeover } else { Start::Fresh };
+impl RunCommand {
+    pub(super) fn execute(self) -> Result<(), CliError> {
+        let (settings, load) = self.config.load_with_reloader()?;
+        let from = if self.takeover { StartMode::Takeover } else { StartMode::Fresh };
         let publish = self.config.argument();
         start(settings, from, Some(load), publish.as_deref())
     }
 }
 
-/// Runs the gateway until a signal ends it: also for `ssegate dev`, which has nothing to load again.
-/// `publish` is what the banner puts behind `ssegate pub` (see [`banner::show`]).
+/// Runs the gateway until a signal. `load` reloads the configuration (`None` for `ssegate dev`);
+/// `publish` holds the arguments of `ssegate pub` for the banner (see [`banner::show`]).
 pub(super) fn start(
     settings: Settings,
-    from: Start,
-    load: Option<Load>,
+    from: StartMode,
+    load: Option<ConfigLoader>,
     publish: Option<&str>,
-) -> Result<(), Error> {
-    let log = logging::start().map_err(Error::Runtime)?;
+) -> Result<(), CliError> {
+    let log = logging::start().map_err(CliError::Runtime)?;
     let gateway = Gateway::open(settings, from)?;
-    log.count_in(gateway.metrics());
+    log.record_in(gateway.metrics());
     banner::show(gateway.settings(), publish);
     Ok(gateway.run(load)?)
 }

@@ -1,16 +1,16 @@
-//! `ssegate schema`.
+//! `ssegate schema`: the JSON Schema of gateway.yaml.
 
 use clap::Args;
 use ssegate::config;
 
-use super::{Error, output};
+use super::{CliError, output};
 
 /// Print the JSON Schema (draft-07) of gateway.yaml, for editors
 #[derive(Args, Debug)]
-pub(crate) struct Schema {}
+pub(crate) struct SchemaCommand {}
 
-impl Schema {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl SchemaCommand {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         output::line(config::schema().trim_end())
     }
 }

@@ -1,33 +1,28 @@
-//! What `ssegate dev` runs with: nothing to install, nothing to write.
+//! The settings of `ssegate dev`, which needs no configuration file and no Redis.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::admin::AdminSettings;
-use crate::event::Format;
-use crate::hub::HubSettings;
-use crate::route::{
-    CorsSettings, EventsSettings, EventsSource, ProxySettings, RouteSettings, Target,
-    UpstreamAddress,
-};
-use crate::server::{ConnectionSettings, ListenerSettings, TlsSettings};
-use crate::service::RequestSettings;
+use crate::route::{CorsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress};
+use crate::server::{ListenerSettings, TlsSettings};
 use crate::source::embedded::BusSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 use super::Settings;
-use super::resolve::{DEFAULT_ADMIN, DRAIN, StreamDefaults, default_shards};
+use super::global::GlobalSettings;
+use super::resolve::DEFAULT_ADMIN;
+use super::stream_options::StreamOptions;
 
 impl Settings {
-    /// The settings of `ssegate dev`, all on this machine alone: HTTPS with a local certificate on
-    /// port 8443, plain HTTP on 8080, a bus on 6380. `/events?channel=…` and `/events/{channel}`
-    /// are streams; the rest goes to the backend `to` (see [`upstream`](super::upstream)), or shows
-    /// the demo page.
+    /// The settings of `ssegate dev`. Every listener is on the loopback interface: HTTPS with a
+    /// self-signed certificate on port 8443, plain HTTP on 8080, the embedded bus on 6380.
+    /// `/events?channel=…` and `/events/{channel}` are streams. All other paths go to the backend `to`
+    /// (see [`upstream`](super::upstream)), or show the demo page without one.
     pub fn dev(to: Option<UpstreamAddress>) -> Self {
-        let bus = BusSettings::default();
+        let global = GlobalSettings::default();
         Self {
-            shards: default_shards(),
+            shards: global.shards,
             listeners: vec![
                 ListenerSettings {
                     address: local(8443),
@@ -36,22 +31,22 @@ impl Settings {
                 },
                 ListenerSettings { address: local(8080), tls: None, proxy_protocol: false },
             ],
-            connections: ConnectionSettings::default(),
+            connections: global.connections,
             admin: Some(AdminSettings { address: DEFAULT_ADMIN, hosts: Vec::new() }),
             source: SourceSettings {
                 location: SourceLocation::Embedded(local(6380)),
-                max_event_bytes: bus.max_event_bytes,
-                max_bus_memory: bus.max_memory,
+                max_event_bytes: global.max_event_bytes,
+                max_bus_memory: BusSettings::default().max_memory,
             },
-            hub: HubSettings::default(),
-            requests: RequestSettings::default(),
+            hub: global.hub,
+            requests: global.requests,
             routes: vec![
                 route("/events", events("{query.channel}")),
                 route("/events/{channel}", events("{channel}")),
                 route("/{*rest}", to.map_or(Target::Demo, proxy)),
             ],
-            drain: DRAIN,
-            drain_delay: Duration::ZERO,
+            drain: global.drain,
+            drain_delay: global.drain_delay,
         }
     }
 }
@@ -72,18 +67,7 @@ fn route(path: &str, target: Target) -> Arc<RouteSettings> {
 }
 
 fn events(channel: &str) -> Target {
-    let defaults = StreamDefaults::default();
-    Target::Events(EventsSettings {
-        channels: vec![channel.to_owned()],
-        format: Format::default(),
-        source: EventsSource::PubSub,
-        history: defaults.history,
-        strip_prefix: String::new(),
-        patterns: false,
-        max_channels: defaults.max_channels,
-        ready: defaults.ready,
-        stream: defaults.stream(),
-    })
+    Target::Events(StreamOptions::default().events(vec![channel.to_owned()], String::new()))
 }
 
 fn proxy(upstream: UpstreamAddress) -> Target {

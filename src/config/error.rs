@@ -1,7 +1,7 @@
-//! What is wrong in gateway.yaml: one sentence per mistake, each with its place.
+//! The mistakes in gateway.yaml: one message each, with its location.
 //!
-//! Owns the wording that all mistakes share: where they are, how a piece of the file is quoted, and
-//! which word may have been meant. Knows no key of the file.
+//! Owns what all messages share: the location, quoting, and suggestions for misspelt words. Knows no key
+//! of the file.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -18,15 +18,15 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// Puts the mistakes into the order of the file.
+    /// Sorts the mistakes by their location in the file.
     pub(super) fn new(file: &str, mut mistakes: Vec<Mistake>) -> Self {
-        mistakes.sort_by_key(|mistake| (mistake.place.line, mistake.place.column));
+        mistakes.sort_by_key(|mistake| (mistake.location.line, mistake.location.column));
         Self { file: file.to_owned(), mistakes }
     }
 
     /// One mistake that concerns the file as a whole.
-    pub(super) fn of_file(file: &str, message: String) -> Self {
-        Self::new(file, vec![Mistake { place: Place::default(), message }])
+    pub(super) fn for_file(file: &str, message: String) -> Self {
+        Self::new(file, vec![Mistake { location: KeyLocation::default(), message }])
     }
 
     /// The name of the file, as it was given.
@@ -34,7 +34,7 @@ impl ConfigErrors {
         &self.file
     }
 
-    /// The mistakes, at least one.
+    /// The mistakes; at least one.
     pub fn mistakes(&self) -> &[Mistake] {
         &self.mistakes
     }
@@ -42,16 +42,16 @@ impl ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mistake { place, message }) in self.mistakes.iter().enumerate() {
+        for (index, Mistake { location, message }) in self.mistakes.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            if !place.path.is_empty() {
-                write!(f, "{}: ", printable(&place.path))?;
+            if !location.path.is_empty() {
+                write!(f, "{}: ", printable(&location.path))?;
             }
             write!(f, "{} ({}", printable(message), self.file)?;
-            if place.line > 0 {
-                write!(f, ":{}:{}", place.line, place.column)?;
+            if location.line > 0 {
+                write!(f, ":{}:{}", location.line, location.column)?;
             }
             f.write_str(")")?;
         }
@@ -61,40 +61,40 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// One thing that is wrong, and how to mend it.
+/// A mistake in the file: what is wrong, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    place: Place,
+    location: KeyLocation,
     message: String,
 }
 
 impl Mistake {
-    /// The key that it is about, `routes[0].path`; empty when it is about the whole file.
+    /// The path of the key, `routes[0].path`; empty when the mistake concerns the whole file.
     pub fn path(&self) -> &str {
-        &self.place.path
+        &self.location.path
     }
 
-    /// What is wrong, and how to mend it.
+    /// What is wrong, and how to fix it.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Line and column, both from 1; `None` when it is about the whole file.
+    /// Line and column, both from 1; `None` when the mistake concerns the whole file.
     pub fn position(&self) -> Option<(u32, u32)> {
-        (self.place.line > 0).then_some((self.place.line, self.place.column))
+        (self.location.line > 0).then_some((self.location.line, self.location.column))
     }
 }
 
-/// Where something stands in the file: its key path, line and column (0: nowhere).
+/// The location of a key or value: its key path, line and column. Line 0: it is not in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct KeyLocation {
     pub(super) path: String,
     pub(super) line: u32,
     pub(super) column: u32,
 }
 
-impl Place {
-    /// The place of a key that ought to be here and is not.
+impl KeyLocation {
+    /// The location of a missing key of the mapping here.
     pub(super) fn child(&self, key: &str) -> Self {
         Self { path: join(&self.path, key), ..*self }
     }
@@ -110,9 +110,9 @@ pub(super) fn join(path: &str, key: &str) -> String {
 pub(super) struct Mistakes(RefCell<Vec<Mistake>>);
 
 impl Mistakes {
-    /// Something at `place` is wrong.
-    pub(super) fn note(&self, place: &Place, message: impl Into<String>) {
-        let mistake = Mistake { place: place.clone(), message: message.into() };
+    /// Adds a mistake.
+    pub(super) fn note(&self, location: &KeyLocation, message: impl Into<String>) {
+        let mistake = Mistake { location: location.clone(), message: message.into() };
         self.0.borrow_mut().push(mistake);
     }
 
@@ -122,8 +122,8 @@ impl Mistakes {
     }
 }
 
-/// `text` in quotes, fit for a terminal and a log: escaped, of bounded length, and without the user
-/// and password of a URL.
+/// Quotes `text` for a terminal or a log: escaped, of bounded length, and without the user and password
+/// of a URL.
 pub(super) fn quoted(text: &str) -> String {
     const MAX_CHARS: usize = 80;
     let safe = without_credentials(text);
@@ -135,7 +135,7 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// `scheme://user:password@host` as `scheme://…@host`.
 fn without_credentials(text: &str) -> String {
-    // The last `@` counts: in a password that was not percent-encoded there may be others.
+    // The last `@`: a password that is not percent-encoded may contain others.
     match (text.find("://"), text.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
             format!("{}://…{}", &text[..scheme], &text[at..])
@@ -144,7 +144,7 @@ fn without_credentials(text: &str) -> String {
     }
 }
 
-/// `text` without control characters: keys come from the file, and go to a terminal.
+/// Escapes control characters in `text`: keys come from the file, and are printed to a terminal.
 fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);
@@ -153,9 +153,9 @@ fn printable(text: &str) -> Cow<'_, str> {
     text.chars().map(escaped).collect::<String>().into()
 }
 
-/// The word among `known` that `written` was probably meant to be.
+/// Returns the word of `known` that `written` is probably a misspelling of.
 pub(super) fn suggestion<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
-    // keepAlive and keep-alive are the same word in another style.
+    // keepAlive and keep-alive are keep_alive in another style.
     let plain = |word: &str| word.replace(['_', '-'], "").to_lowercase();
     let written = plain(written);
     // One letter of a very short word is most of it.
@@ -194,7 +194,7 @@ mod tests {
     use super::{one_of, quoted, suggestion};
 
     #[test]
-    fn a_misspelt_word_is_recognised() {
+    fn a_misspelt_word_has_a_suggestion() {
         let known = ["keep_alive", "retry", "linger", "max_channels"];
         for (written, meant) in [
             ("keepalive", Some("keep_alive")),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quotation_is_safe_to_print() {
+    fn quoted_text_is_safe_to_print() {
         assert_eq!(quoted("redis://me:se@cret@host/1"), r#""redis://…@host/1""#);
         assert_eq!(quoted("a\u{1b}[31m\n"), r#""a\u{1b}[31m\n""#);
         assert_eq!(quoted(&"ä".repeat(100)).chars().count(), 83);

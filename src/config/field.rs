@@ -1,7 +1,7 @@
-//! What a key of the file holds, and where it stands.
+//! The value of a key, with its location in the file.
 //!
-//! Each key of the structs in [`file`](mod@super::file) is a [`Field`], so that one wrong value does
-//! not hide the next, and a mistake that is found later still knows its place.
+//! Every key of the structs in [`file`](mod@super::file) is a [`Field`]. An invalid value becomes
+//! [`Field::Invalid`] and does not end the parsing, and a mistake found later still has its location.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,30 +10,30 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
-use super::error::Place;
+use super::error::KeyLocation;
 
-/// The names under which these types ask a [`Filler`](super::fill::Filler) for their parts.
+// The names by which a `Filler` recognizes these types in `deserialize_newtype_struct`.
 pub(super) const FIELD: &str = "ssegate field";
 pub(super) const OR_OFF: &str = "ssegate or off";
 pub(super) const LIMIT: &str = "ssegate limit or off";
 pub(super) const ONE_OR_MORE: &str = "ssegate one or more";
 
-/// A key of a mapping.
+/// The value of a key.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Field<T> {
-    /// It is not in the file.
+    /// The key is not in the file.
     #[default]
     Absent,
-    /// It is, and its mistake has been noted.
-    Mistaken,
-    /// It is.
+    /// The key has an invalid value, and the mistake has been noted.
+    Invalid,
+    /// The key has this value.
     Written(At<T>),
 }
 
-/// A value and its place.
+/// A value and its location.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
-    pub(super) place: Place,
+    pub(super) location: KeyLocation,
     pub(super) value: T,
 }
 
@@ -42,17 +42,17 @@ impl<T> Field<T> {
         matches!(self, Self::Absent)
     }
 
-    pub(super) fn place(&self) -> Option<&Place> {
+    pub(super) fn location(&self) -> Option<&KeyLocation> {
         match self {
-            Self::Written(at) => Some(&at.place),
-            Self::Absent | Self::Mistaken => None,
+            Self::Written(at) => Some(&at.location),
+            Self::Absent | Self::Invalid => None,
         }
     }
 
     pub(super) fn written(self) -> Option<At<T>> {
         match self {
             Self::Written(at) => Some(at),
-            Self::Absent | Self::Mistaken => None,
+            Self::Absent | Self::Invalid => None,
         }
     }
 
@@ -78,7 +78,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     }
 }
 
-/// Takes path, line, column and, if it could be read, the value.
+/// Reads the path, the line, the column and, if it is valid, the value.
 struct FieldVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldVisitor<T> {
@@ -92,10 +92,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FieldVisitor<T> {
         let path = parts.next_element()?.ok_or_else(|| A::Error::missing_field("path"))?;
         let line = parts.next_element()?.ok_or_else(|| A::Error::missing_field("line"))?;
         let column = parts.next_element()?.ok_or_else(|| A::Error::missing_field("column"))?;
-        let place = Place { path, line, column };
+        let location = KeyLocation { path, line, column };
         Ok(match parts.next_element()? {
-            Some(value) => Field::Written(At { place, value }),
-            None => Field::Mistaken,
+            Some(value) => Field::Written(At { location, value }),
+            None => Field::Invalid,
         })
     }
 }
@@ -118,7 +118,7 @@ impl<T: JsonSchema> JsonSchema for Field<T> {
     }
 }
 
-/// One value alone, or a list of them.
+/// A single value, or a list of values.
 #[derive(Clone, Debug)]
 pub(super) struct OneOrMore<T>(pub(super) Vec<Field<T>>);
 
@@ -168,9 +168,9 @@ impl<T: JsonSchema> JsonSchema for OneOrMore<T> {
 /// A mapping, or the word `off`.
 #[derive(Clone, Debug)]
 pub(super) enum OrOff<T> {
-    /// `off`, or `false`, which is how YAML 1.1 reads it.
+    /// `off`, or `false`: YAML 1.1 reads `off` as `false`.
     Off,
-    /// The mapping.
+    /// A mapping.
     On(T),
 }
 

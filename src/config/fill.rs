@@ -1,8 +1,9 @@
-//! Fills the structs of [`file`](mod@super::file) from the tree, and notes every mistake on the way.
+//! Fills the structs of [`file`](mod@super::file) from the tree, and notes every mistake.
 //!
-//! A serde deserializer that does not stop: it tells of an unknown key and steps over it, and a
-//! value that cannot be read becomes [`Field::Mistaken`](super::field::Field::Mistaken). Knows the
-//! shapes of YAML and no key of ours.
+//! Knows the shapes of YAML, and no key of gateway.yaml.
+//!
+//! A serde deserializer that does not stop at the first mistake: it notes an unknown key and skips it,
+//! and an invalid value becomes [`Field::Invalid`](super::field::Field::Invalid).
 
 use std::fmt;
 
@@ -12,35 +13,35 @@ use serde::de::{
 };
 use serde::{Deserialize, forward_to_deserialize_any};
 
-use super::error::{Mistakes, Place, all_of, join, one_of, quoted, suggestion};
+use super::error::{KeyLocation, Mistakes, all_of, join, one_of, quoted, suggestion};
 use super::field::{FIELD, LIMIT, ONE_OR_MORE, OR_OFF};
-use super::tree::{Key, Node, Scalar, Value};
+use super::tree::{Node, NodeKey, NodeValue, Scalar};
 
-/// Fills `T` from the whole tree; `None` when there is nothing to go on with.
+/// Fills `T` from the whole tree; `None` when its root is invalid.
 pub(super) fn fill<'de, T: Deserialize<'de>>(root: &Node, mistakes: &Mistakes) -> Option<T> {
     let filler = Filler { node: root, path: String::new(), mistakes };
     match T::deserialize(filler) {
         Ok(value) => Some(value),
         Err(problem) => {
-            problem.note(&root.place(""), mistakes);
+            problem.note(&root.location(""), mistakes);
             None
         }
     }
 }
 
-/// Why a value could not be read.
+/// Why a value is invalid.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// This is to be told at the value's place.
-    Untold(String),
-    /// This has been told.
-    Told,
+    /// A mistake that has to be noted at the value's location.
+    Message(String),
+    /// A mistake that has been noted already.
+    Noted,
 }
 
 impl Problem {
-    fn note(self, place: &Place, mistakes: &Mistakes) {
-        if let Self::Untold(message) = self {
-            mistakes.note(place, message);
+    fn note(self, location: &KeyLocation, mistakes: &Mistakes) {
+        if let Self::Message(message) = self {
+            mistakes.note(location, message);
         }
     }
 }
@@ -48,8 +49,8 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Untold(message) => f.write_str(message),
-            Self::Told => f.write_str("told already"),
+            Self::Message(message) => f.write_str(message),
+            Self::Noted => f.write_str("noted already"),
         }
     }
 }
@@ -58,11 +59,11 @@ impl std::error::Error for Problem {}
 
 impl serde::de::Error for Problem {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::Untold(message.to_string())
+        Self::Message(message.to_string())
     }
 }
 
-/// A node that is being read.
+/// Deserializes one node.
 #[derive(Debug)]
 pub(super) struct Filler<'a> {
     node: &'a Node,
@@ -73,18 +74,18 @@ pub(super) struct Filler<'a> {
 impl<'a> Filler<'a> {
     fn expected(&self, what: &str) -> Problem {
         let found = match &self.node.value {
-            Value::Mistaken => return Problem::Told,
-            Value::Nothing => "nothing is written here".to_owned(),
-            Value::List(_) => "this is a list".to_owned(),
-            Value::Map(_) => "this is a mapping".to_owned(),
-            Value::Scalar(scalar) => format!("this is {}", quoted(&scalar.text)),
+            NodeValue::Invalid => return Problem::Noted,
+            NodeValue::Nothing => "the value is empty".to_owned(),
+            NodeValue::List(_) => "this is a list".to_owned(),
+            NodeValue::Map(_) => "this is a mapping".to_owned(),
+            NodeValue::Scalar(scalar) => format!("this is {}", quoted(&scalar.text)),
         };
-        Problem::Untold(format!("expected {what}; {found}"))
+        Problem::Message(format!("expected {what}; {found}"))
     }
 
     fn scalar(&self, what: &str) -> Result<&Scalar, Problem> {
         match &self.node.value {
-            Value::Scalar(scalar) => Ok(scalar),
+            NodeValue::Scalar(scalar) => Ok(scalar),
             _ => Err(self.expected(what)),
         }
     }
@@ -94,17 +95,18 @@ impl<'a> Filler<'a> {
         let Scalar { text, is_plain } = self.scalar(NUMBER)?;
         match text.parse() {
             Ok(number) if *is_plain => Ok(number),
-            Ok(_) => Err(Problem::Untold(format!("expected {NUMBER}; take the quotes away"))),
+            Ok(_) => Err(Problem::Message(format!("expected {NUMBER}; remove the quotes"))),
             Err(_) => Err(self.expected(NUMBER)),
         }
     }
 
-    /// The entries of a mapping by the keys that are known. The others are told, and read as what
-    /// was probably meant, so that `adress` is not followed by a missing `address`.
+    /// Returns the entries of a mapping whose keys are known, and notes the unknown ones. A misspelt key
+    /// is read as the key that was probably meant, so that `adress` does not also report a missing
+    /// `address`.
     fn known_entries(
         &self,
         keys: &'static [&'static str],
-        entries: &'a [(Key, Node)],
+        entries: &'a [(NodeKey, Node)],
     ) -> Vec<(&'static str, &'a Node)> {
         let mut known = Vec::new();
         for (key, node) in entries {
@@ -113,9 +115,9 @@ impl<'a> Filler<'a> {
                 continue;
             }
             let path = join(&self.path, &key.name);
-            let place = Place { path, line: key.line, column: key.column };
+            let location = KeyLocation { path, line: key.line, column: key.column };
             let meant = suggestion(&key.name, keys);
-            self.mistakes.note(&place, unknown_key(meant, keys));
+            self.mistakes.note(&location, unknown_key(meant, keys));
             let is_free = |name: &&str| !entries.iter().any(|(key, _)| key.name == **name);
             if let Some(name) = meant.filter(is_free)
                 && !known.iter().any(|(other, _)| *other == name)
@@ -130,7 +132,7 @@ impl<'a> Filler<'a> {
 fn unknown_key(meant: Option<&str>, keys: &[&str]) -> String {
     match meant {
         Some(key) => format!("unknown key; did you mean `{key}`?"),
-        None => format!("unknown key; here may stand {}", all_of(keys)),
+        None => format!("unknown key; the valid keys are {}", all_of(keys)),
     }
 }
 
@@ -167,7 +169,9 @@ impl<'de> Deserializer<'de> for Filler<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match &self.node.value {
-            Value::List(items) => visitor.visit_seq(Items { filler: &self, items, next: 0 }),
+            NodeValue::List(items) => {
+                visitor.visit_seq(ListItems { filler: &self, items, next: 0 })
+            }
             _ => Err(self.expected("a list")),
         }
     }
@@ -179,13 +183,13 @@ impl<'de> Deserializer<'de> for Filler<'_> {
         visitor: V,
     ) -> Result<V::Value, Problem> {
         let entries = match &self.node.value {
-            Value::Map(entries) => entries.as_slice(),
-            // All of its keys are commented out.
-            Value::Nothing => &[],
+            NodeValue::Map(entries) => entries.as_slice(),
+            // A mapping whose keys are all commented out.
+            NodeValue::Nothing => &[],
             _ => return Err(self.expected(&format!("a mapping with {}", all_of(keys)))),
         };
         let entries = self.known_entries(keys, entries).into_iter();
-        visitor.visit_map(Entries { filler: &self, entries, value: None })
+        visitor.visit_map(MappingEntries { filler: &self, entries, value: None })
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -202,7 +206,7 @@ impl<'de> Deserializer<'de> for Filler<'_> {
             Some(word) => format!("; did you mean `{word}`?"),
             None => String::new(),
         };
-        Err(Problem::Untold(format!("expected {}; this is {}{hint}", one_of(words), quoted(text))))
+        Err(Problem::Message(format!("expected {}; this is {}{hint}", one_of(words), quoted(text))))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -212,9 +216,9 @@ impl<'de> Deserializer<'de> for Filler<'_> {
     ) -> Result<V::Value, Problem> {
         match (name, &self.node.value) {
             (FIELD, _) => visitor.visit_seq(FieldParts { filler: self, next: 0 }),
-            (ONE_OR_MORE, Value::List(_)) => self.deserialize_seq(visitor),
-            (OR_OFF | LIMIT, Value::Scalar(scalar)) if is_off(scalar) => visitor.visit_unit(),
-            (OR_OFF, Value::Scalar(_)) => Err(self.expected("a mapping or off")),
+            (ONE_OR_MORE, NodeValue::List(_)) => self.deserialize_seq(visitor),
+            (OR_OFF | LIMIT, NodeValue::Scalar(scalar)) if is_off(scalar) => visitor.visit_unit(),
+            (OR_OFF, NodeValue::Scalar(_)) => Err(self.expected("a mapping or off")),
             _ => visitor.visit_newtype_struct(self),
         }
     }
@@ -225,7 +229,7 @@ impl<'de> Deserializer<'de> for Filler<'_> {
     }
 }
 
-/// What a [`Field`](super::field::Field) asks for: path, line, column, value.
+/// The parts of a [`Field`](super::field::Field): path, line, column, value.
 struct FieldParts<'a> {
     filler: Filler<'a>,
     next: usize,
@@ -249,7 +253,7 @@ impl<'de> SeqAccess<'de> for FieldParts<'_> {
                 match seed.deserialize(value) {
                     Ok(value) => Ok(Some(value)),
                     Err(problem) => {
-                        problem.note(&node.place(path), mistakes);
+                        problem.note(&node.location(path), mistakes);
                         Ok(None)
                     }
                 }
@@ -258,13 +262,13 @@ impl<'de> SeqAccess<'de> for FieldParts<'_> {
     }
 }
 
-struct Items<'a> {
+struct ListItems<'a> {
     filler: &'a Filler<'a>,
     items: &'a [Node],
     next: usize,
 }
 
-impl<'de> SeqAccess<'de> for Items<'_> {
+impl<'de> SeqAccess<'de> for ListItems<'_> {
     type Error = Problem;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -278,13 +282,13 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 }
 
-struct Entries<'a> {
+struct MappingEntries<'a> {
     filler: &'a Filler<'a>,
     entries: std::vec::IntoIter<(&'static str, &'a Node)>,
     value: Option<(&'static str, &'a Node)>,
 }
 
-impl<'de> MapAccess<'de> for Entries<'_> {
+impl<'de> MapAccess<'de> for MappingEntries<'_> {
     type Error = Problem;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -298,7 +302,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Problem> {
         let Some((key, node)) = self.value.take() else {
-            return Err(Problem::custom("a value was asked for before its key"));
+            return Err(Problem::custom("next_value_seed was called before next_key_seed"));
         };
         let path = join(&self.filler.path, key);
         seed.deserialize(Filler { node, path, mistakes: self.filler.mistakes })

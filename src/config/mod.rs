@@ -1,18 +1,22 @@
 //! gateway.yaml: from the text to the settings that each stage declares.
 //!
-//! The way of a text: [`tree`] reads YAML and keeps every place, [`variables`] replaces `${VAR}`,
-//! [`fill`] puts the tree into the structs of [`file`](mod@file), [`resolve`] makes settings of them. Each
-//! notes the mistakes that it meets and goes on, so that all are told at once. The stages have not
-//! heard of YAML.
+//! Owns the configuration file. The stages know neither YAML nor this module.
+//!
+//! [`tree`] parses the YAML and records the location of every node, [`variables`] replaces `${VAR}`,
+//! [`fill`] fills the structs of [`file`](mod@file) from the tree, and [`resolve`] turns them into
+//! settings. Each step records the mistakes it finds and continues, so that one run reports all of them.
 
-mod apart;
 mod dev;
 mod error;
 mod field;
 mod file;
 mod fill;
+mod global;
+mod mapping;
+mod own_thread;
 mod resolve;
 mod schema;
+mod stream_options;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -32,47 +36,49 @@ use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
-pub use apart::apart;
 pub use error::{ConfigErrors, Mistake};
+pub use own_thread::on_own_thread;
 pub use schema::schema;
 
-/// Everything that gateway.yaml says, resolved.
+/// The resolved configuration: gateway.yaml with every default filled in.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Threads that serve connections; at least 1.
     pub shards: usize,
-    /// Where clients connect.
+    /// The addresses that clients connect to.
     pub listeners: Vec<ListenerSettings>,
-    /// Bounds and waits of their connections.
+    /// Limits and timeouts of client connections.
     pub connections: ConnectionSettings,
-    /// Where operators look.
+    /// The listener for metrics and health checks; `None`: closed.
     pub admin: Option<AdminSettings>,
-    /// Where events come from.
+    /// The Redis, or embedded bus, that events come from.
     pub source: SourceSettings,
-    /// Bounds over all channels.
+    /// Limits over all channels.
     pub hub: HubSettings,
-    /// Bounds of every request.
+    /// Limits of every request.
     pub requests: RequestSettings,
-    /// Which request leads where, in the order of the file.
-    // Each by itself: one piece of memory for thousands of them, once it is freed, teaches glibc to give
-    // nothing back (M_MMAP_THRESHOLD in mallopt(3)).
+    /// The routes, in the order of the file.
+    // One allocation each. A single block for thousands of routes would, once freed, raise glibc's
+    // M_MMAP_THRESHOLD, and memory would no longer be returned to the system (mallopt(3)).
     pub routes: Vec<Arc<RouteSettings>>,
-    /// The streams end evenly over this in an orderly stop, and running requests have as long.
+    /// Duration of a graceful shutdown: streams are closed evenly over it, and requests may finish.
     pub drain: Duration,
-    /// Before that, new clients are still let in and sent away for so long.
+    /// How long before the drain new clients are still accepted, and their streams closed at once with
+    /// a `retry`.
     pub drain_delay: Duration,
 }
 
 /// What a configuration is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// To run: the certificates and keys that it names are read too.
+pub enum ConfigPurpose {
+    /// To run a gateway: its certificates and keys are read too.
     Run,
-    /// To find a gateway that runs: whoever asks it need not be allowed to read its key.
-    Ask,
+    /// To contact a running gateway. Certificates and keys are not read: the user of such a command may
+    /// have no permission for them.
+    Contact,
 }
 
-/// A configuration as it was written.
+/// The text of a configuration.
 #[derive(Clone, Debug)]
 pub struct Text {
     name: String,
@@ -83,19 +89,19 @@ impl Text {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// That it cannot be read.
-    pub fn of_file(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
+    /// The file cannot be read.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
         let path = path.as_ref();
         let name = path.display().to_string();
         let text = fs::read_to_string(path).map_err(|error| unreadable(&name, &error))?;
         Ok(Self { name, text })
     }
 
-    /// Reads standard input to its end; relative paths start at the working directory.
+    /// Reads standard input to its end. Relative paths in it start at the working directory.
     ///
     /// # Errors
-    /// That it cannot be read.
-    pub fn of_stdin() -> Result<Self, ConfigErrors> {
+    /// Standard input cannot be read.
+    pub fn from_stdin() -> Result<Self, ConfigErrors> {
         let name = "standard input".to_owned();
         match io::read_to_string(io::stdin().lock()) {
             Ok(text) => Ok(Self { name, text }),
@@ -103,11 +109,11 @@ impl Text {
         }
     }
 
-    /// The settings that it describes, with the variables of this process's environment.
+    /// Parses the text, with the environment variables of this process.
     ///
     /// # Errors
-    /// Every mistake in it.
-    pub fn resolve(&self, purpose: Purpose) -> Result<Settings, ConfigErrors> {
+    /// Every mistake in the text.
+    pub fn resolve(&self, purpose: ConfigPurpose) -> Result<Settings, ConfigErrors> {
         let env = |variable: &str| std::env::var(variable).ok();
         parse_for(purpose, &self.text, &self.name, &env)
     }
@@ -119,32 +125,32 @@ fn unreadable(name: &str, error: &io::Error) -> ConfigErrors {
         ErrorKind::InvalidData => "not a text file in UTF-8".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
-    ConfigErrors::of_file(name, message)
+    ConfigErrors::for_file(name, message)
 }
 
-/// Reads the file at `path` to run, with the variables of this process's environment.
+/// Reads the file at `path` to run a gateway, with the environment variables of this process.
 ///
 /// # Errors
-/// Every mistake in the file, or the one that it cannot be read.
+/// Every mistake in the file, or that it cannot be read.
 pub fn load(path: impl AsRef<Path>) -> Result<Settings, ConfigErrors> {
-    Text::of_file(path)?.resolve(Purpose::Run)
+    Text::from_file(path)?.resolve(ConfigPurpose::Run)
 }
 
-/// Reads `text` to run; `file` is its name in messages, and its folder is where relative paths start.
-/// `env` knows the variables. Looks at the disk only for the certificates and keys that the text names.
+/// Parses `text` to run a gateway. `file` is its name in messages, and relative paths start at its
+/// directory. `env` looks up variables. Reads no files but the certificates and keys that the text names.
 ///
 /// # Errors
-/// Every mistake in the text; a mistake of YAML itself comes alone.
+/// Every mistake in the text. A YAML syntax error ends the parsing, so it is the only one.
 pub fn parse(
     text: &str,
     file: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigErrors> {
-    parse_for(Purpose::Run, text, file, env)
+    parse_for(ConfigPurpose::Run, text, file, env)
 }
 
 fn parse_for(
-    purpose: Purpose,
+    purpose: ConfigPurpose,
     text: &str,
     file: &str,
     env: &dyn Fn(&str) -> Option<String>,
@@ -152,29 +158,32 @@ fn parse_for(
     let mistakes = error::Mistakes::default();
     let mut tree = tree::read(text, file)?;
     variables::replace(&mut tree, env, &mistakes);
-    let folder = Path::new(file).parent().unwrap_or_else(|| Path::new(""));
+    let directory = Path::new(file).parent().unwrap_or_else(|| Path::new(""));
     let settings = fill::fill(&tree, &mistakes)
-        .and_then(|written| resolve::resolve(written, purpose, folder, &mistakes));
+        .and_then(|written| resolve::resolve(written, purpose, directory, &mistakes));
     let mistakes = mistakes.into_vec();
-    debug_assert!(settings.is_some() || !mistakes.is_empty(), "what is missing was noted");
+    debug_assert!(
+        settings.is_some() || !mistakes.is_empty(),
+        "without settings there is a mistake"
+    );
     match settings {
         Some(settings) if mistakes.is_empty() => Ok(settings),
         _ => Err(ConfigErrors::new(file, mistakes)),
     }
 }
 
-/// Reads the address of a backend, `http://host[:port]`, as a route's `proxy.upstream` does.
+/// Parses the address of a backend, `http://host[:port]`, as a route's `proxy.upstream`.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it.
+/// A message that says what is wrong and how to fix it.
 pub fn upstream(text: &str) -> Result<crate::route::UpstreamAddress, String> {
     resolve::upstream(text)
 }
 
-/// Reads where events come from, as `redis.url` does.
+/// Parses the URL of a source, as `redis.url`.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it, without anything that may be secret.
+/// A message that says what is wrong and how to fix it. It never contains a secret.
 pub fn source(url: &str) -> Result<SourceLocation, String> {
     resolve::location(url)
 }

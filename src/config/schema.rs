@@ -14,8 +14,8 @@ pub fn schema() -> String {
     format!("{:#}", schema.as_value())
 }
 
-/// What serde's types do not say: variables, empty mappings, and lines of a comment that are one
-/// sentence.
+/// Adds what the derived schema lacks: `${VAR}` in place of numbers and words, empty mappings, and
+/// descriptions without the line breaks of the doc comments.
 #[derive(Clone)]
 struct Finish;
 
@@ -26,7 +26,7 @@ impl Transform for Finish {
         match schema.get("type").and_then(Value::as_str) {
             Some("integer" | "boolean") => allow_variable(schema),
             Some("string") if schema.get("enum").is_some() => allow_variable(schema),
-            // Every key below it may be commented out.
+            // A mapping whose keys are all commented out is null in YAML.
             Some("object") if schema.get("required").is_none() => {
                 schema.insert("type".to_owned(), json!(["object", "null"]));
             }
@@ -47,7 +47,7 @@ fn join_description(schema: &mut Schema) {
     }
 }
 
-/// `${VAR}` may stand wherever a number, a truth value or one of a few words is wanted.
+/// Lets `${VAR}` stand in place of a number, a boolean or one of a set of words.
 fn allow_variable(schema: &mut Schema) {
     let description = schema.remove("description");
     let value = std::mem::take(schema);

@@ -1,4 +1,4 @@
-//! The whole way, from a text to settings or mistakes.
+//! The whole module, from a text to settings or mistakes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,15 +19,15 @@ fn settings(text: &str) -> Settings {
 }
 
 fn mistakes(text: &str) -> String {
-    parse(text, "gateway.yaml", &|_| None).expect_err("it has mistakes").to_string()
+    parse(text, "gateway.yaml", &|_| None).expect_err("there are mistakes").to_string()
 }
 
-/// A file that is right but for `routes`.
+/// A file that is valid if `routes` is.
 fn with_routes(routes: &str) -> String {
     format!("redis: {{url: redis://r}}\nlisteners: [address: 127.0.0.1:80]\nroutes:\n{routes}")
 }
 
-/// A file that is right, and has `more` at its end.
+/// A valid file with `more` at its end.
 fn with(more: &str) -> String {
     with_routes(&format!("- path: /\n  events: {{channels: [news]}}\n{more}"))
 }
@@ -39,7 +39,7 @@ fn events(settings: &Settings, index: usize) -> &EventsSettings {
     }
 }
 
-/// The reference with every commented default taken in.
+/// The reference with every commented default uncommented.
 fn reference_with_defaults() -> String {
     let uncommented = |line: &str| {
         let text = line.trim_start();
@@ -52,8 +52,8 @@ fn reference_with_defaults() -> String {
     REFERENCE.lines().map(uncommented).collect()
 }
 
-/// Whether what stands behind a `#` is `key: …` or `  key below it: …`, and no sentence and no example:
-/// these stand behind a space of their own.
+/// Whether the text after a `#` is `key: …` or `  nested_key: …`. Sentences and examples have one more
+/// space after the `#`.
 fn is_default(text: &str) -> bool {
     let is_sentence = (text.len() - text.trim_start().len()) % 2 == 1;
     let key = text.trim_start().split_once(':').map_or("", |(key, _)| key);
@@ -72,8 +72,8 @@ fn the_reference_runs_as_it_is() {
 fn the_defaults_in_the_reference_are_the_defaults() {
     let text = reference_with_defaults();
     assert_eq!(format!("{:#?}", settings(&text)), format!("{:#?}", settings(REFERENCE)));
-    let taken_in = text.lines().filter(|line| !REFERENCE.lines().any(|other| other == *line));
-    assert!(taken_in.count() > 50, "{text}");
+    let uncommented = text.lines().filter(|line| !REFERENCE.lines().any(|other| other == *line));
+    assert!(uncommented.count() > 50, "{text}");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn collect_properties(schema: &serde_json::Value, keys: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn a_position_has_room_in_the_request_that_brings_it_back() {
+fn a_position_must_fit_into_the_header_of_a_request() {
     let with = |more: &str, events: &str| {
         with_routes(&format!(
             "- path: /\n  events: {{channels: [\"{{query.a}}\"], source: stream{events}}}\n{more}"
@@ -121,18 +121,18 @@ fn a_position_has_room_in_the_request_that_brings_it_back() {
     ] {
         assert_eq!(settings(&with(more, channels)).routes.len(), 1, "{more}{channels}");
     }
-    let told = mistakes(&with("", ", max_channels: 1300"))
+    let report = mistakes(&with("", ", max_channels: 1300"))
         + &mistakes(&with("sse: {max_channels: 1300}", ""))
         + &mistakes(&with("http2: {header_list: 4KiB}", ""))
         + &mistakes(&with("http1: {header: 1KiB}", ", max_channels: 16"));
-    let told = told.replace(")routes", ")\nroutes");
-    assert_snapshot!(told, @r"
-    routes[0].events.max_channels: with source: stream, where a position has a part for each channel, a stream has at most 250; set max_channels to 250 or less, this is 1300 (gateway.yaml:5:67)
-    routes[0].events.source: with source: stream, where a position has a part for each channel, a stream has at most 250; set max_channels to 250 or less, this is 1300 (gateway.yaml:5:45)
-    routes[0].events.source: with source: stream, where a position has a part for each channel, a stream has at most 63; so many fit into a header of 4KiB (http1.header, http2.header_list); set max_channels to 63 or less, this is 100 (gateway.yaml:5:45)
-    routes[0].events.max_channels: with source: stream, where a position has a part for each channel, a stream has at most 15; so many fit into a header of 1KiB (http1.header, http2.header_list); set max_channels to 15 or less, this is 16 (gateway.yaml:5:67)
+    let report = report.replace(")routes", ")\nroutes");
+    assert_snapshot!(report, @r"
+    routes[0].events.max_channels: with source: stream, the id of an event has a part for each channel, so that a stream can have at most 250; set max_channels to 250 or less; this is 1300 (gateway.yaml:5:67)
+    routes[0].events.source: with source: stream, the id of an event has a part for each channel, so that a stream can have at most 250; set max_channels to 250 or less; this is 1300 (gateway.yaml:5:45)
+    routes[0].events.source: with source: stream, the id of an event has a part for each channel, so that a stream can have at most 63, since the id must fit into a header of 4KiB (http1.header, http2.header_list); set max_channels to 63 or less; this is 100 (gateway.yaml:5:45)
+    routes[0].events.max_channels: with source: stream, the id of an event has a part for each channel, so that a stream can have at most 15, since the id must fit into a header of 1KiB (http1.header, http2.header_list); set max_channels to 15 or less; this is 16 (gateway.yaml:5:67)
     ");
-    // Where ids are ours they are short, and so are those of one stream.
+    // Ids of pub/sub events are short, and so is the entry id of a single stream.
     for events in ["channels: [a, b]", "channels: [\"x:{query.a}\"], source: pubsub"] {
         let many = format!("- path: /\n  events: {{{events}, max_channels: 1300}}\n");
         assert_eq!(settings(&with_routes(&many)).routes.len(), 1);
@@ -160,7 +160,7 @@ fn dev_is_the_reference_with_a_demo_page() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+fn all_mistakes_are_reported_at_once_in_the_order_of_the_file() {
     let text = r#"listeners:
   - address: localhost:8080
     tls: { self_signed: yes }
@@ -196,24 +196,24 @@ drain: 10
     listeners[0].address: "localhost:8080" is not an IP address; write 127.0.0.1:8080 or [::1]:8080 (gateway.yaml:2:14)
     listeners[0].tls.self_signed: expected true or false; this is "yes" (gateway.yaml:3:25)
     listeners[1].adress: unknown key; did you mean `address`? (gateway.yaml:4:5)
-    admin.hosts[0]: "https://ops.example" is a URL; write the host name alone (gateway.yaml:6:11)
-    redis.url: the database, behind the /, must be a number (gateway.yaml:8:8)
+    admin.hosts[0]: "https://ops.example" is a URL; write only the host name (gateway.yaml:6:11)
+    redis.url: the database after the / must be a number (gateway.yaml:8:8)
     sse.keepAlive: unknown key; did you mean `keep_alive`? (gateway.yaml:10:3)
     sse.retry: the variable RETRY is not set: how long clients wait (gateway.yaml:11:10)
     sse.queue.bytes: "1MB" is not a size; did you mean 1MiB? (gateway.yaml:12:19)
     sse.queue.when_full: expected disconnect, drop_oldest or latest; this is "drop-oldest"; did you mean `drop_oldest`? (gateway.yaml:12:35)
     routes[0].events.channels[0]: {chanel} is not a parameter of this route's path; did you mean {channel}? (gateway.yaml:16:18)
     routes[0].events.format: expected raw or envelope; this is "json" (gateway.yaml:17:15)
-    routes[0].events.source: expected pubsub or stream; this is "streams" (gateway.yaml:18:15)
+    routes[0].events.source: expected pubsub or stream; this is "streams"; did you mean `stream`? (gateway.yaml:18:15)
     routes[0].events.history.age: "5 parsecs" is not a duration; use forms like 30s or 5m (gateway.yaml:20:14)
-    routes[0].events.history.count: expected a whole number; take the quotes away (gateway.yaml:21:16)
+    routes[0].events.history.count: expected a whole number; remove the quotes (gateway.yaml:21:16)
     routes[0].events.replay: expected none, last, all or a number from 1 to 10000; this is "0" (gateway.yaml:22:15)
-    routes[1].path: "api" does not begin with /; write "/api" (gateway.yaml:23:11)
+    routes[1].path: "api" does not start with /; write "/api" (gateway.yaml:23:11)
     routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:24:15)
     routes[1].proxy: expected a mapping with upstream, http2, tls, host, underscores_in_headers, max_connections, max_waiting, max_response_header, retry_idempotent, retry_buffer, max_body, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout, location, p99_warning and stream_keep_alive; this is "http://backend" (gateway.yaml:25:12)
-    routes[2]: leads to both events and proxy; say either (gateway.yaml:26:5)
+    routes[2]: has both events and proxy; remove one of them (gateway.yaml:26:5)
     routes[2].proxy.upstream: "ftp://backend" is not an HTTP URL; use forms like http://127.0.0.1:8000 (gateway.yaml:27:24)
-    routes[2].events.channels: the list is empty; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:28:25)
+    routes[2].events.channels: the list is empty; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:28:25)
     shards: must be at least 1; this is 0 (gateway.yaml:29:9)
     drain: "10" is not a duration; use forms like 30s or 5m (gateway.yaml:30:8)
     "#);
@@ -223,33 +223,33 @@ drain: 10
 fn an_unknown_key_is_an_error_with_a_suggestion() {
     let more = "rout: 1\nrediss: {}\nhttp2: {idle: 3s}\ntimeouts: {idel: 3s}\n";
     assert_snapshot!(mistakes(&with(more)), @"
-    rout: unknown key; here may stand listeners, trusted_proxies, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
+    rout: unknown key; the valid keys are listeners, trusted_proxies, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets (gateway.yaml:6:1)
     rediss: unknown key; did you mean `redis`? (gateway.yaml:7:1)
-    http2.idle: unknown key; here may stand max_concurrent_streams, header_list, stream_window, max_stream_window, connection_window, header_timeout, keep_alive_interval and keep_alive_timeout (gateway.yaml:8:9)
+    http2.idle: unknown key; the valid keys are max_concurrent_streams, header_list, stream_window, max_stream_window, connection_window, header_timeout, keep_alive_interval and keep_alive_timeout (gateway.yaml:8:9)
     timeouts.idel: unknown key; did you mean `idle`? (gateway.yaml:9:12)
     ");
 }
 
 #[test]
-fn what_is_missing_is_told_once() {
+fn a_missing_key_is_reported_once() {
     assert_snapshot!(mistakes("# nothing"), @"
-    listeners: missing; say where clients connect, such as `- address: 127.0.0.1:8080` (gateway.yaml)
-    redis: missing; say where events come from, such as redis://127.0.0.1:6379, or embedded://127.0.0.1:6380 for a bus inside the gateway (gateway.yaml)
-    routes: missing; say which request leads where, such as `- path: /events/{channel}` (gateway.yaml)
+    listeners: missing; add a listener, such as `- address: 127.0.0.1:8080` (gateway.yaml)
+    redis: missing; set the source of events, such as redis://127.0.0.1:6379, or embedded://127.0.0.1:6380 for a bus inside the gateway (gateway.yaml)
+    routes: missing; add a route, such as `- path: /events/{channel}` (gateway.yaml)
     ");
     assert_snapshot!(mistakes("just text"), @r#"
     expected a mapping with listeners, trusted_proxies, admin, redis, sse, routes, shards, max_channels, history_memory, max_event_bytes, write_timeout, drain, drain_delay, limits, timeouts, http1, http2 and sockets; this is "just text" (gateway.yaml:1:1)
     "#);
     let empty = "listeners: [{}]\nredis:\nroutes:\n- events:\n- proxy: {}\n  path: /\n- path: /a\n";
     assert_snapshot!(mistakes(empty), @r#"
-    listeners[0].address: missing; say where to listen, such as 127.0.0.1:8080 (gateway.yaml:1:13)
-    redis.url: missing; say where events come from, such as redis://127.0.0.1:6379, or embedded://127.0.0.1:6380 for a bus inside the gateway (gateway.yaml:2:6)
-    routes[0].path: missing; say which requests it is for, such as /events/{channel} (gateway.yaml:4:3)
-    routes[0].events.channels: missing; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:4:9)
-    routes[1].proxy.upstream: missing; say where the backend is, such as http://127.0.0.1:8000 (gateway.yaml:5:10)
-    routes[2]: leads nowhere; say either events or proxy (gateway.yaml:7:3)
+    listeners[0].address: missing; set the address to listen on, such as 127.0.0.1:8080 (gateway.yaml:1:13)
+    redis.url: missing; set the source of events, such as redis://127.0.0.1:6379, or embedded://127.0.0.1:6380 for a bus inside the gateway (gateway.yaml:2:6)
+    routes[0].path: missing; set which requests the route matches, such as /events/{channel} (gateway.yaml:4:3)
+    routes[0].events.channels: missing; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:4:9)
+    routes[1].proxy.upstream: missing; set the address of the backend, such as http://127.0.0.1:8000 (gateway.yaml:5:10)
+    routes[2]: has neither events nor proxy; add one of them (gateway.yaml:7:3)
     "#);
-    // What is there and wrong is not missing too.
+    // An invalid value is not reported as missing, too.
     let wrong = "listeners: [address: {}]\nredis: {url: []}\nroutes: off\n";
     assert_snapshot!(mistakes(wrong), @r#"
     listeners[0].address: expected text; this is a mapping (gateway.yaml:1:22)
@@ -259,7 +259,7 @@ fn what_is_missing_is_told_once() {
 }
 
 #[test]
-fn a_variable_that_is_missing_is_named_with_its_place() {
+fn a_missing_variable_is_reported_with_its_location() {
     let text = r#"
 listeners: [address: "${ADDRESS:-127.0.0.1:80}"]
 redis:
@@ -286,7 +286,7 @@ routes:
 }
 
 #[test]
-fn no_secret_is_printed() {
+fn no_message_contains_a_secret() {
     let text = r#"
 listeners: [address: "${URL}"]
 redis: {url: "${URL}"}
@@ -308,9 +308,8 @@ sse: ${URL}
     assert!(report.lines().count() > 10 && !report.contains("hunter2"), "{report}");
 }
 
-/// A file that is right but for the `tls` of its listener.
 #[test]
-fn what_is_secret_is_not_shown() {
+fn the_debug_form_of_settings_contains_no_secret() {
     let text = with_routes(
         "- path: /\n  proxy: {upstream: \"http://b\"}\n  \
          handover: {key: planted-key-of-at-least-32-bytes-in-all}\n",
@@ -320,27 +319,27 @@ fn what_is_secret_is_not_shown() {
     assert!(!shown.contains("planted"), "{shown}");
 }
 
+/// A file that is valid if the `tls` of its listener is.
 fn with_tls(tls: &str) -> String {
     with("").replace("address: 127.0.0.1:80", &format!("{{address: 127.0.0.1:80, tls: {tls}}}"))
 }
 
 #[test]
 fn tls_has_one_certificate() {
-    const SAY_WHERE: &str =
-        "tls: say where the certificate comes from: self_signed: true, or certificate and key";
+    const NONE: &str = "tls: no certificate; set self_signed: true, or certificate and key";
     for (tls, expected) in [
-        ("", SAY_WHERE),
-        ("{}", SAY_WHERE),
-        ("{self_signed: false}", SAY_WHERE),
+        ("", NONE),
+        ("{}", NONE),
+        ("{self_signed: false}", NONE),
         (
             "{self_signed: true, key: Cargo.toml}",
-            "tls: self_signed: true needs no certificate and no key; say either",
+            "tls: self_signed: true excludes certificate and key; use one or the other",
         ),
         (
             "{certificate: Cargo.toml}",
-            "tls.key: missing; say where the private key of this certificate is",
+            "tls.key: missing; set the path of this certificate's private key",
         ),
-        ("{key: Cargo.toml}", "tls.certificate: missing; say where the certificate of this key is"),
+        ("{key: Cargo.toml}", "tls.certificate: missing; set the path of this key's certificate"),
         ("{key: Cargo.toml, certificate: c.pem}", "tls.certificate: no such file: c.pem"),
         ("{key: src, certificate: Cargo.toml}", "tls.key: not a file: src"),
     ] {
@@ -351,9 +350,9 @@ fn tls_has_one_certificate() {
 }
 
 #[test]
-fn relative_paths_start_at_the_folder_of_the_file() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("gateway.yaml");
+fn relative_paths_start_at_the_directory_of_the_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("gateway.yaml");
     let write = |name, text: &str| std::fs::write(path.with_file_name(name), text);
     write("gateway.yaml", &with_tls("{certificate: c.pem, key: k.pem}")).expect("written");
     let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("made");
@@ -365,8 +364,8 @@ fn relative_paths_start_at_the_folder_of_the_file() {
     assert!(report.starts_with(&expected), "{report}");
 
     write("k.pem", "").expect("written");
-    let report = load(&path).expect_err("that is no key").to_string();
-    assert!(report.starts_with("listeners[0].tls.key: no private key in "), "{report}");
+    let report = load(&path).expect_err("the key is empty").to_string();
+    assert!(report.starts_with("listeners[0].tls.key: no private key found in "), "{report}");
 
     write("k.pem", &made.signing_key.serialize_pem()).expect("written");
     let certificate = path.with_file_name("c.pem");
@@ -375,9 +374,9 @@ fn relative_paths_start_at_the_folder_of_the_file() {
 }
 
 proptest! {
-    /// Reading ends, and what is left out of the settings has been told.
+    /// Parsing ends, with settings or with at least one mistake.
     #[test]
-    fn a_damaged_file_is_read_or_its_mistakes_are_told(
+    fn a_damaged_file_is_parsed_or_its_mistakes_are_reported(
         from in 0..REFERENCE.len(),
         length in 0_usize..60,
         with in "[ -~\n]{0,12}",
@@ -395,11 +394,11 @@ proptest! {
 #[test]
 fn a_file_that_cannot_be_read_is_one_line() {
     assert_eq!(load("none.yaml").expect_err("missing").to_string(), "no such file (none.yaml)");
-    assert!(load("src").expect_err("a folder").to_string().starts_with("cannot be read: "));
+    assert!(load("src").expect_err("a directory").to_string().starts_with("cannot be read: "));
 }
 
 #[test]
-fn an_address_is_listened_on_once() {
+fn an_address_can_be_used_once() {
     let text = r#"
 listeners:
 - address: 0.0.0.0:80
@@ -412,15 +411,15 @@ redis: {url: "embedded://127.0.0.1:80"}
 routes: [{path: /, proxy: {upstream: http://b}}]
 "#;
     assert_snapshot!(mistakes(text), @"
-    admin.address: 127.0.0.1:9464 is taken already, by listeners[3].address (gateway.yaml)
-    listeners[1].address: 127.0.0.1:80 is taken already, by 0.0.0.0:80 of listeners[0].address (gateway.yaml:4:12)
-    listeners[2].address: 0.0.0.0:80 is taken already, by listeners[0].address (gateway.yaml:5:12)
-    redis.url: 127.0.0.1:80 is taken already, by 0.0.0.0:80 of listeners[0].address (gateway.yaml:9:14)
+    admin.address: 127.0.0.1:9464 is already in use by listeners[3].address (gateway.yaml)
+    listeners[1].address: 127.0.0.1:80 is already in use by listeners[0].address (0.0.0.0:80) (gateway.yaml:4:12)
+    listeners[2].address: 0.0.0.0:80 is already in use by listeners[0].address (gateway.yaml:5:12)
+    redis.url: 127.0.0.1:80 is already in use by listeners[0].address (0.0.0.0:80) (gateway.yaml:9:14)
     ");
 }
 
 #[test]
-fn the_admin_listener_is_there_unless_it_is_off() {
+fn the_admin_listener_is_on_by_default() {
     for (admin, expected) in [
         ("", Some("127.0.0.1:9464")),
         ("admin:", Some("127.0.0.1:9464")),
@@ -439,7 +438,7 @@ fn the_admin_listener_is_there_unless_it_is_off() {
 }
 
 #[test]
-fn a_route_takes_from_sse_what_it_does_not_say() {
+fn a_route_inherits_the_keys_of_sse_that_it_does_not_set() {
     let settings = settings(
         "listeners: [address: 127.0.0.1:80]
 redis: {url: redis://r}
@@ -484,7 +483,7 @@ routes:
 }
 
 #[test]
-fn values_have_bounds() {
+fn values_out_of_range_are_rejected() {
     let more = r#"
 sse:
   {keep_alive: 0s, retry: 0s, linger: 0s, max_channels: 0, queue: {bytes: 0},
@@ -520,7 +519,7 @@ sockets: {send_buffer: 1}
     timeouts.first_request: must be at least 1ms; this is 0s (gateway.yaml:16:27)
     timeouts.idle: must be at least 1ms; this is 0s (gateway.yaml:16:37)
     http1.header_timeout: must be at least 1ms; this is 0s (gateway.yaml:17:25)
-    http1.header: 1MiB do not fit into a buffer of 64KiB (gateway.yaml:17:37)
+    http1.header: a header of 1MiB does not fit into a buffer of 64KiB (gateway.yaml:17:37)
     http1.header_fields: must be at least 1; this is 0 (gateway.yaml:17:58)
     http1.buffer: must be at least 8KiB; this is 8191B (gateway.yaml:18:11)
     http2.max_concurrent_streams: expected a whole number up to 4294967295; this is "5000000000" (gateway.yaml:20:28)
@@ -532,7 +531,7 @@ sockets: {send_buffer: 1}
 }
 
 #[test]
-fn a_path_may_stand_again_with_another_host_or_method() {
+fn a_path_may_be_used_again_with_another_host_or_method() {
     let routes = r#"
 - {path: "/a/{x}", events: {channels: ["{x}"]}}
 - {path: "/a/{y}", host: A.example, events: {channels: ["{y}"]}}
@@ -552,7 +551,7 @@ fn a_path_may_stand_again_with_another_host_or_method() {
 }
 
 #[test]
-fn a_backend_may_hand_streams_over_where_a_key_says_so() {
+fn a_backend_may_hand_streams_over_where_the_route_has_handover() {
     let key = "0123456789abcdef0123456789abcdef";
     let settings = settings(&format!(
         "sse: {{retry: 5s, history: off}}\n{}",
@@ -584,18 +583,18 @@ fn a_backend_may_hand_streams_over_where_a_key_says_so() {
 - {path: /d, proxy: {upstream: http://b}, handover: on}
 "#;
     assert_snapshot!(mistakes(&with_routes(wrong)), @r#"
-    routes[0].handover.key: missing; say the secret that the backend checks Grip-Sig with, such as ${HANDOVER_KEY:?openssl rand -base64 32} (gateway.yaml:5:53)
-    routes[1].handover.key: has 7 bytes, and must have 32 at least; make one with: openssl rand -base64 32 (gateway.yaml:6:59)
-    routes[1].handover.issuer: is empty; leave it out, or name who signs (gateway.yaml:6:76)
-    routes[1].handover.channels: unknown key; here may stand key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, ready, max_channels, max_stream_age and queue (gateway.yaml:6:80)
-    routes[2].handover: means something beside proxy only: a backend hands streams over (gateway.yaml:7:49)
-    routes[2].handover.key: what stands behind base64: is no base64 (gateway.yaml:7:55)
+    routes[0].handover.key: missing; set the secret that the backend verifies Grip-Sig with, such as ${HANDOVER_KEY:?openssl rand -base64 32} (gateway.yaml:5:53)
+    routes[1].handover.key: has 7 bytes, at least 32 are required; generate one with: openssl rand -base64 32 (gateway.yaml:6:59)
+    routes[1].handover.issuer: is empty; remove it, or set the issuer (gateway.yaml:6:76)
+    routes[1].handover.channels: unknown key; the valid keys are key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, ready, max_channels, max_stream_age and queue (gateway.yaml:6:80)
+    routes[2].handover: needs proxy on the same route, whose backend hands streams over (gateway.yaml:7:49)
+    routes[2].handover.key: the text after base64: is not valid base64 (gateway.yaml:7:55)
     routes[3].handover: expected a mapping with key, issuer, source, format, strip_prefix, keep_alive, retry, history, replay, gap_events, linger, ready, max_channels, max_stream_age and queue; this is "on" (gateway.yaml:8:53)
     "#);
 }
 
 #[test]
-fn mistakes_in_routes_say_how_to_mend_them() {
+fn a_mistake_in_a_route_says_how_to_fix_it() {
     let routes = r#"
 - {path: events, events: {channels: news}}
 - {path: "/{a}{b}", events: {channels: ["{a"]}}
@@ -618,26 +617,26 @@ fn mistakes_in_routes_say_how_to_mend_them() {
 - off
 "#;
     assert_snapshot!(mistakes(&with_routes(routes)), @r#"
-    routes[0].path: "events" does not begin with /; write "/events" (gateway.yaml:5:10)
+    routes[0].path: "events" does not start with /; write "/events" (gateway.yaml:5:10)
     routes[0].events.channels: expected a list; this is "news" (gateway.yaml:5:37)
-    routes[1].path: between two / may stand one {parameter}, not more (gateway.yaml:6:10)
-    routes[2].events.channels[0]: {c} is not a parameter of this route's path; to take it from the query, write {query.c} (gateway.yaml:8:23)
-    routes[2].events.channels[2]: the braces do not match; write {name} or {query.name} (gateway.yaml:8:43)
-    routes[2].events.channels[3]: the name of a channel is empty (gateway.yaml:8:49)
-    routes[2].events.strip_prefix: no name may begin so: a channel name is reserved by Redis (gateway.yaml:8:68)
+    routes[1].path: a path segment can have only one {parameter} (gateway.yaml:6:10)
+    routes[2].events.channels[0]: {c} is not a parameter of this route's path; write {query.c} to take it from the query (gateway.yaml:8:23)
+    routes[2].events.channels[2]: unbalanced braces; write {name} or {query.name} (gateway.yaml:8:43)
+    routes[2].events.channels[3]: a channel name is empty (gateway.yaml:8:49)
+    routes[2].events.strip_prefix: not a valid prefix: channel names that start with __keyspace@, __keyevent@ or __sentinel__ are reserved by Redis (gateway.yaml:8:68)
     routes[3].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:9:24)
     routes[3].methods[1]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "BREW" (gateway.yaml:9:29)
     routes[3].host: "a.example:80" has a port; write a.example (gateway.yaml:9:42)
     routes[3].proxy.upstream: "backend:80" is not a URL; write http://backend:80 (gateway.yaml:9:76)
-    routes[4].cors.origins[0]: "*" does not go with credentials: true; name the origins (gateway.yaml:12:20)
+    routes[4].cors.origins[0]: "*" is not allowed with credentials: true; list the origins (gateway.yaml:12:20)
     routes[5].proxy.connect_timeout: must be at least 1ms; this is 0s (gateway.yaml:14:48)
     routes[5].cors.origins[0]: "https://a.example/" has a path; browsers send https://a.example (gateway.yaml:15:20)
-    routes[6].cors.credentials: means nothing without origins; name them (gateway.yaml:18:9)
-    routes[6].auth: unknown key; here may stand path, host, methods, events, proxy, cors and handover (gateway.yaml:19:3)
-    routes[7].path: leaves open whether a request is meant for it or for routes[2]; where one has a {parameter}, the other may have a plain word, not {*rest} or another form (gateway.yaml:20:10)
+    routes[6].cors.credentials: has no effect without origins; list them (gateway.yaml:18:9)
+    routes[6].auth: unknown key; the valid keys are path, host, methods, events, proxy, cors and handover (gateway.yaml:19:3)
+    routes[7].path: is ambiguous with the path of routes[2]; where one has a {parameter}, the other may have a literal segment, but not {*rest} or a parameter of another form (gateway.yaml:20:10)
     routes[8].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "GTE"; did you mean `GET`? (gateway.yaml:21:24)
-    routes[9].events.channels: missing; name the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:22:22)
-    routes[9].events.strip_prefix: no name may begin so: a channel name has a control character (gateway.yaml:22:37)
+    routes[9].events.channels: missing; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:22:22)
+    routes[9].events.strip_prefix: not a valid prefix: the channel name contains a control character (gateway.yaml:22:37)
     routes[10]: expected a mapping with path, host, methods, events, proxy, cors and handover; this is "off" (gateway.yaml:23:3)
     "#);
 }

@@ -1,8 +1,8 @@
-//! YAML as a tree in which every node knows where it stands.
+//! YAML as a tree of nodes, each with its location in the file.
 //!
-//! Knows YAML and no key of ours. A scalar keeps its text as written, and whether it was quoted:
-//! what it is (a number, a duration) is decided by the key that wants it. So `off`, `007` and
-//! `1e3` are not guessed at.
+//! Knows YAML, and no key of gateway.yaml. A scalar keeps its text as written, and whether it was
+//! quoted. The type of its key decides whether that is a number, a duration or text, so that `off`,
+//! `007` and `1e3` are never converted by YAML's own rules.
 
 use std::fmt;
 
@@ -12,55 +12,55 @@ use serde_saphyr::{
     Location, MessageFormatter, NonFiniteFloatPolicy, Spanned, UserMessageFormatter,
 };
 
-use super::error::{ConfigErrors, Mistakes, Place, quoted};
+use super::error::{ConfigErrors, KeyLocation, Mistakes, quoted};
 
-/// A value and its place.
+/// A YAML value and its location.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) line: u32,
     pub(super) column: u32,
-    pub(super) value: Value,
+    pub(super) value: NodeValue,
 }
 
-/// What stands at a place.
+/// A YAML value.
 #[derive(Debug)]
-pub(super) enum Value {
-    /// `key:` with nothing behind it, `~`, `null`.
+pub(super) enum NodeValue {
+    /// `key:` without a value, `~`, `null`.
     Nothing,
-    /// One word, or text.
+    /// A scalar.
     Scalar(Scalar),
     /// A sequence.
     List(Vec<Node>),
     /// A mapping, in the order of the file.
-    Map(Vec<(Key, Node)>),
-    /// Something whose mistake has been noted already.
-    Mistaken,
+    Map(Vec<(NodeKey, Node)>),
+    /// An invalid value whose mistake has been noted already.
+    Invalid,
 }
 
-/// A piece of text.
+/// The text of a scalar.
 #[derive(Debug)]
 pub(super) struct Scalar {
     pub(super) text: String,
-    /// Not in quotes: it may be a number or a truth value.
+    /// Whether it is unquoted, and so may be a number or a boolean.
     pub(super) is_plain: bool,
 }
 
 /// A key of a mapping.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct NodeKey {
     pub(super) name: String,
     pub(super) line: u32,
     pub(super) column: u32,
 }
 
 impl Node {
-    /// Where the node stands, given its path.
-    pub(super) fn place(&self, path: &str) -> Place {
-        Place { path: path.to_owned(), line: self.line, column: self.column }
+    /// The location of the node, given its path.
+    pub(super) fn location(&self, path: &str) -> KeyLocation {
+        KeyLocation { path: path.to_owned(), line: self.line, column: self.column }
     }
 }
 
-/// Reads one YAML document. A mistake of YAML itself ends the reading, so it comes alone.
+/// Parses one YAML document. A syntax error ends the parsing, so it is the only mistake.
 pub(super) fn read(text: &str, file: &str) -> Result<Node, ConfigErrors> {
     let options = serde_saphyr::options! {
         reject_unsupported_tags: true,
@@ -75,54 +75,58 @@ pub(super) fn read(text: &str, file: &str) -> Result<Node, ConfigErrors> {
 
 fn yaml_error(error: &serde_saphyr::Error, text: &str, file: &str) -> ConfigErrors {
     let (line, column) = error.location().map_or((0, 0), position);
-    let place = Place { path: String::new(), line, column };
+    let location = KeyLocation { path: String::new(), line, column };
     let mistakes = Mistakes::default();
-    mistakes.note(&place, yaml_message(error, text.lines().nth(line.saturating_sub(1) as usize)));
+    mistakes
+        .note(&location, yaml_message(error, text.lines().nth(line.saturating_sub(1) as usize)));
     ConfigErrors::new(file, mistakes.into_vec())
 }
 
-/// The parser's own words, or better ones for what people are likely to meet.
+/// The parser's message, or a clearer one for frequent mistakes.
 fn yaml_message(error: &serde_saphyr::Error, line: Option<&str>) -> String {
     match error {
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-            return format!("the key {} stands here for the second time", quoted(key));
+            return format!("duplicate key {}", quoted(key));
         }
         serde_saphyr::Error::MultipleDocuments { .. } => {
-            return "a second YAML document begins here; the configuration is one".to_owned();
+            return "a second YAML document begins here; the configuration must be a single one"
+                .to_owned();
         }
         _ => {}
     }
     let message = UserMessageFormatter.format_message(error);
-    // `{ url: ${REDIS_URL} }`: to YAML, the first brace behind the dollar opens a mapping.
+    // `{ url: ${REDIS_URL} }`: in YAML, the brace after the dollar opens a mapping.
     let hint = match line {
-        Some(line) if line.contains("${") => "; within { } and [ ], put quotes around \"${…}\"",
+        Some(line) if line.contains("${") => "; inside { } and [ ], put quotes around \"${…}\"",
         _ => "",
     };
     format!("not valid YAML: {message}{hint}")
 }
 
 fn node(raw: Spanned<Raw>, text: &str) -> Node {
-    // Behind an alias, the place to mend is the one that it stands for.
+    // For an alias, the location to edit is that of its anchor.
     let (line, column) = position(raw.defined);
     let source = source(raw.defined, text);
     let value = match raw.value {
-        Raw::Nothing => Value::Nothing,
-        Raw::Typed => Value::Scalar(Scalar { text: source.to_owned(), is_plain: true }),
+        Raw::Nothing => NodeValue::Nothing,
+        Raw::Typed => NodeValue::Scalar(Scalar { text: source.to_owned(), is_plain: true }),
         Raw::Text(text) => {
             let is_plain = !source.starts_with(['"', '\'']);
-            Value::Scalar(Scalar { text, is_plain })
+            NodeValue::Scalar(Scalar { text, is_plain })
         }
-        Raw::List(items) => Value::List(items.into_iter().map(|item| node(item, text)).collect()),
+        Raw::List(items) => {
+            NodeValue::List(items.into_iter().map(|item| node(item, text)).collect())
+        }
         Raw::Map(entries) => {
-            Value::Map(entries.into_iter().map(|(k, v)| (key(k), node(v, text))).collect())
+            NodeValue::Map(entries.into_iter().map(|(k, v)| (key(k), node(v, text))).collect())
         }
     };
     Node { line, column, value }
 }
 
-fn key(raw: Spanned<String>) -> Key {
+fn key(raw: Spanned<String>) -> NodeKey {
     let (line, column) = position(raw.defined);
-    Key { name: raw.value, line, column }
+    NodeKey { name: raw.value, line, column }
 }
 
 fn position(location: Location) -> (u32, u32) {
@@ -130,7 +134,7 @@ fn position(location: Location) -> (u32, u32) {
     (narrow(location.line()), narrow(location.column()))
 }
 
-/// The piece of the file that a scalar was read from.
+/// The text of the file that a scalar was read from.
 fn source(location: Location, text: &str) -> &str {
     let span = location.span();
     let start = span.byte_offset().and_then(|start| usize::try_from(start).ok());
@@ -139,11 +143,11 @@ fn source(location: Location, text: &str) -> &str {
     start.zip(end).and_then(|(start, end)| text.get(start..end)).unwrap_or_default()
 }
 
-/// What the parser hands over.
+/// A value as the parser delivers it.
 #[derive(Debug)]
 enum Raw {
     Nothing,
-    /// Taken for a number or a truth value; the text is in the source.
+    /// Parsed as a number or a boolean; its text is taken from the file.
     Typed,
     Text(String),
     List(Vec<Spanned<Self>>),
@@ -216,21 +220,21 @@ impl<'de> Visitor<'de> for RawVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::{Node, Value, read};
+    use super::{Node, NodeValue, read};
 
-    /// The tree in one line: `line:column` before each node, quoted scalars in quotes.
+    /// Prints the tree in one line: `line:column` before each node, quoted scalars in quotes.
     fn shown(node: &Node) -> String {
         let value = match &node.value {
-            Value::Nothing => "~".to_owned(),
-            Value::Mistaken => "!".to_owned(),
-            Value::Scalar(scalar) if scalar.is_plain => scalar.text.clone(),
-            Value::Scalar(scalar) => format!("{:?}", scalar.text),
-            Value::List(items) => {
+            NodeValue::Nothing => "~".to_owned(),
+            NodeValue::Invalid => "!".to_owned(),
+            NodeValue::Scalar(scalar) if scalar.is_plain => scalar.text.clone(),
+            NodeValue::Scalar(scalar) => format!("{:?}", scalar.text),
+            NodeValue::List(items) => {
                 format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" "))
             }
-            Value::Map(entries) => {
+            NodeValue::Map(entries) => {
                 let entry = |(key, node): &_| {
-                    let (key, node): (&super::Key, &Node) = (key, node);
+                    let (key, node): (&super::NodeKey, &Node) = (key, node);
                     format!("{}@{}:{}={}", key.name, key.line, key.column, shown(node))
                 };
                 format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(" "))
@@ -263,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn every_node_knows_its_place() {
+    fn every_node_has_its_location() {
         for (text, expected) in [
             ("a:\nb: [1, {c: d}]", "1:1 {a@1:1=1:2 ~ b@2:1=2:4 [2:5 1 2:8 {c@2:9=2:12 d}]}"),
             ("ä: {ö: ü, 'k': 2}", "1:1 {ä@1:1=1:4 {ö@1:5=1:8 ü k@1:11=1:16 2}}"),
@@ -278,19 +282,19 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_of_yaml_has_a_place_and_comes_alone() {
+    fn a_syntax_error_has_a_location_and_is_the_only_mistake() {
         for (text, expected) in [
-            ("a: 1\na: 2", "the key \"a\" stands here for the second time (f:2:1)"),
+            ("a: 1\na: 2", "duplicate key \"a\" (f:2:1)"),
             (
                 "a: 1\n---\nb: 1",
-                "a second YAML document begins here; the configuration is one (f:3:1)",
+                "a second YAML document begins here; the configuration must be a single one (f:3:1)",
             ),
             ("a: b: c", "not valid YAML: mapping values are not allowed in this context (f:1:5)"),
             ("a: !x 1", "not valid YAML: unsupported tag `!x` (f:1:7)"),
             (
                 "a: {b: ${C}}",
                 "not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'; \
-                 within { } and [ ], put quotes around \"${…}\" (f:1:9)",
+                 inside { } and [ ], put quotes around \"${…}\" (f:1:9)",
             ),
         ] {
             assert_eq!(tree(text), expected, "{text}");
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_cannot_blow_up() {
+    fn nested_aliases_cannot_exhaust_memory() {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let before = level - 1;

@@ -1,7 +1,8 @@
-//! Times and sizes as people write them: `15s`, `5m`, `64KiB`.
+//! Durations, sizes and counts as they are written in gateway.yaml: `15s`, `5m`, `64KiB`, `100`.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -9,16 +10,60 @@ use serde::Deserialize;
 
 use super::error::quoted;
 
-/// A span of time: `250ms`, `15s`, `1m30s`, `1h`.
+/// Returns a message if `value` is out of `range`.
+pub(super) fn check_range<T>(value: &T, range: &RangeInclusive<T>) -> Result<(), String>
+where
+    T: PartialOrd + fmt::Display,
+{
+    let (least, most) = (range.start(), range.end());
+    if value < least {
+        return Err(format!("must be at least {least}; this is {value}"));
+    }
+    if value > most {
+        return Err(format!("must be at most {most}; this is {value}"));
+    }
+    Ok(())
+}
+
+/// A number of at least 1.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "usize")]
+pub(super) struct Count(pub(super) usize);
+
+impl TryFrom<usize> for Count {
+    type Error = String;
+
+    fn try_from(number: usize) -> Result<Self, String> {
+        check_range(&number, &(1..=usize::MAX)).map(|()| Self(number))
+    }
+}
+
+impl JsonSchema for Count {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Count".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "format": "uint", "minimum": 1 })
+    }
+}
+
+/// A duration of at least 1 ms: `250ms`, `15s`, `1m30s`, `1h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Time(pub(super) Duration);
 
 impl Time {
-    /// A year: much longer ones would overflow clocks.
-    pub(super) const MAX: Self = Self(Duration::from_secs(365 * 86_400));
+    const ZERO: Self = Self(Duration::ZERO);
+    const MIN: Self = Self(Duration::from_millis(1));
+    /// A year. Much longer durations would overflow `Instant`.
+    const MAX: Self = Self(Duration::from_secs(365 * 86_400));
 
-    /// From the longest to the shortest, in milliseconds.
+    /// Units in milliseconds, longest first.
     const UNITS: [(&str, u64); 5] =
         [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
@@ -35,14 +80,20 @@ impl Time {
         }
         (!text.is_empty()).then(|| Self(Duration::from_millis(total)))
     }
+
+    fn parse_within(text: &str, range: &RangeInclusive<Self>) -> Result<Self, String> {
+        let time = Self::parse(text).ok_or_else(|| {
+            format!("{} is not a duration; use forms like 30s or 5m", quoted(text))
+        })?;
+        check_range(&time, range).map(|()| time)
+    }
 }
 
 impl TryFrom<String> for Time {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text)
-            .ok_or_else(|| format!("{} is not a duration; use forms like 30s or 5m", quoted(&text)))
+        Self::parse_within(&text, &(Self::MIN..=Self::MAX))
     }
 }
 
@@ -76,12 +127,49 @@ impl JsonSchema for Time {
     }
 }
 
+/// A duration that may be zero.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct TimeOrZero(pub(super) Duration);
+
+impl TryFrom<String> for TimeOrZero {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Time::parse_within(&text, &(Time::ZERO..=Time::MAX)).map(|time| Self(time.0))
+    }
+}
+
+impl JsonSchema for TimeOrZero {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Time::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Time::json_schema(generator)
+    }
+}
+
 /// A number of bytes: `64KiB`, `4MiB`, `1GiB`, or without a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct Size(pub(super) usize);
 
 impl Size {
+    pub(super) const ZERO: Self = Self(0);
+    pub(super) const BYTE: Self = Self(1);
+    /// The maximum of a signed 32-bit length, as socket options and HTTP/2 windows have it.
+    pub(super) const MAX_LENGTH: Self = Self(i32::MAX as usize);
+    pub(super) const MAX: Self = Self(usize::MAX);
+
+    pub(super) const fn kib(number: usize) -> Self {
+        Self(number << 10)
+    }
+
     const UNITS: [(&str, usize); 5] =
         [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1), ("", 1)];
 
@@ -91,7 +179,7 @@ impl Size {
         number.parse::<usize>().ok()?.checked_mul(*scale).map(Self)
     }
 
-    /// `64KB`, `64k` and `64 KiB` are probably `64KiB`.
+    /// The size that was probably meant: `64KiB` for `64KB`, `64k` and `64 KiB`.
     fn meant(text: &str) -> Option<String> {
         let (number, unit) = text.split_at(digits(text));
         let unit = match unit.trim().to_ascii_lowercase().as_str() {
@@ -159,7 +247,7 @@ mod tests {
     use super::{Size, Time};
 
     #[test]
-    fn times_are_read_and_written() {
+    fn durations_are_parsed_and_printed() {
         for (text, millis, shown) in [
             ("15s", 15_000, "15s"),
             ("5m", 300_000, "5m"),
@@ -176,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn an_invalid_duration_is_rejected() {
         for text in ["", "15", "s", "1.5s", "-1s", "5 s", "5parsecs", "99999999999999999h"] {
             assert_eq!(
                 Time::try_from(text.to_owned()),
@@ -186,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_and_written() {
+    fn sizes_are_parsed_and_printed() {
         for (text, bytes, shown) in [
             ("64KiB", 65_536, "64KiB"),
             ("4MiB", 4 << 20, "4MiB"),
@@ -202,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused_with_what_was_meant() {
+    fn an_invalid_size_is_rejected_with_a_suggestion() {
         for (text, hint) in [
             ("64KB", "did you mean 64KiB?"),
             ("4 MiB", "did you mean 4MiB?"),

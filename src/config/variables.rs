@@ -1,40 +1,40 @@
-//! `${VAR}`, `${VAR:-default}`, `${VAR:?hint}` and `$$` in the values of the file.
+//! Replaces `${VAR}`, `${VAR:-default}`, `${VAR:?hint}` and `$$` in the values of the file.
 //!
-//! Knows no key of the file. The environment is an argument. What a variable holds is not looked
-//! at again, so a dollar in a password stays one; keys are left as they are.
+//! Knows no key of the file. The environment is an argument. The value of a variable is not expanded
+//! again, so that a dollar in a password stays a dollar. Keys are not expanded.
 
 use super::error::{Mistakes, join};
-use super::tree::{Node, Scalar, Value};
+use super::tree::{Node, NodeValue, Scalar};
 
-/// The environment: the value of a name.
+/// Looks up an environment variable.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Replaces every variable below `node`. A value that needs a missing one is marked as mistaken.
+/// Replaces every variable in the values below `node`. A value with a missing variable is marked invalid.
 pub(super) fn replace(node: &mut Node, env: Env<'_>, mistakes: &Mistakes) {
     replace_below(node, String::new(), env, mistakes);
 }
 
 fn replace_below(node: &mut Node, path: String, env: Env<'_>, mistakes: &Mistakes) {
     match &mut node.value {
-        Value::Nothing | Value::Mistaken => {}
-        Value::List(items) => {
+        NodeValue::Nothing | NodeValue::Invalid => {}
+        NodeValue::List(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 replace_below(item, format!("{path}[{index}]"), env, mistakes);
             }
         }
-        Value::Map(entries) => {
+        NodeValue::Map(entries) => {
             for (key, value) in entries {
                 replace_below(value, join(&path, &key.name), env, mistakes);
             }
         }
-        Value::Scalar(scalar) => {
+        NodeValue::Scalar(scalar) => {
             let problems = replace_in(scalar, env);
             if problems.is_empty() {
                 return;
             }
-            let place = node.place(&path);
-            problems.into_iter().for_each(|problem| mistakes.note(&place, problem));
-            node.value = Value::Mistaken;
+            let location = node.location(&path);
+            problems.into_iter().for_each(|problem| mistakes.note(&location, problem));
+            node.value = NodeValue::Invalid;
         }
     }
 }
@@ -45,7 +45,7 @@ fn replace_in(scalar: &mut Scalar, env: Env<'_>) -> Vec<String> {
     }
     let mut expansion = Expansion { env, problems: Vec::new(), has_variable: false };
     scalar.text = expansion.expand(&scalar.text, 0);
-    // In `{ count: "${COUNT}" }` the quotes are YAML's wish, and a number is meant.
+    // `{ count: "${COUNT}" }`: YAML requires the quotes, and the value may still be a number.
     scalar.is_plain |= expansion.has_variable;
     expansion.problems
 }
@@ -57,7 +57,7 @@ struct Expansion<'a> {
 }
 
 impl Expansion<'_> {
-    /// Defaults in defaults in defaults.
+    /// How deeply defaults may be nested in defaults.
     const MAX_DEPTH: usize = 8;
 
     fn expand(&mut self, text: &str, depth: usize) -> String {
@@ -70,7 +70,7 @@ impl Expansion<'_> {
                 after
             } else if let Some(inner) = after.strip_prefix('{') {
                 let Some(end) = closing_brace(inner) else {
-                    self.problems.push("a \"${\" is never closed with \"}\"".to_owned());
+                    self.problems.push("\"${\" without a closing \"}\"".to_owned());
                     return expanded;
                 };
                 expanded.push_str(&self.value(&inner[..end], depth));
@@ -83,13 +83,13 @@ impl Expansion<'_> {
         expanded + rest
     }
 
-    /// What stands for `${reference}`.
+    /// Returns the value of `${reference}`.
     fn value(&mut self, reference: &str, depth: usize) -> String {
         self.has_variable = true;
         let end = reference.find(|c: char| !is_name_char(c)).unwrap_or(reference.len());
         let (name, operator) = reference.split_at(end);
         if !is_name(name) {
-            return self.refuse(reference);
+            return self.invalid(reference);
         }
         let value = (self.env)(name);
         let filled = value.clone().filter(|value| !value.is_empty());
@@ -100,7 +100,7 @@ impl Expansion<'_> {
         } else if let Some(hint) = operator.strip_prefix(":?") {
             filled.unwrap_or_else(|| self.missing(name, hint))
         } else {
-            self.refuse(reference)
+            self.invalid(reference)
         }
     }
 
@@ -120,16 +120,16 @@ impl Expansion<'_> {
         String::new()
     }
 
-    fn refuse(&mut self, reference: &str) -> String {
+    fn invalid(&mut self, reference: &str) -> String {
         self.problems.push(format!(
-            "\"${{{reference}}}\" is not understood; use ${{VAR}}, ${{VAR:-default}} or \
+            "\"${{{reference}}}\" is not a variable; use ${{VAR}}, ${{VAR:-default}} or \
              ${{VAR:?hint}}, and $$ for a dollar"
         ));
         String::new()
     }
 }
 
-/// Where the brace that opened before `text` is closed; `{channel}` in a default has its own.
+/// Finds the brace that closes the one opened before `text`. A default may contain `{channel}`.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut open = 1;
     for (index, c) in text.char_indices() {
@@ -183,7 +183,7 @@ mod tests {
             ("a${EMPTY}b", "ab"),
             ("${EMPTY:-x}", "x"),
             ("${HOST:-x}", "redis.example"),
-            ("${HOST:?say where}", "redis.example"),
+            ("${HOST:?set it}", "redis.example"),
             ("${NONE:-}", ""),
             ("${NONE:-${ALSO_NONE:-${HOST}}}", "redis.example"),
             ("${NONE:-user:{id}}", "user:{id}"),
@@ -204,10 +204,10 @@ mod tests {
             ("${A:?where Redis is}", "the variable A is not set: where Redis is"),
             ("${EMPTY:?x}", "the variable EMPTY is not set: x"),
             ("${NONE:-${A}}", "the variable A is not set; set it, or write ${A:-default}"),
-            ("${A", "a \"${\" is never closed with \"}\""),
+            ("${A", "\"${\" without a closing \"}\""),
             (
                 "${A:+x}",
-                "\"${A:+x}\" is not understood; use ${VAR}, ${VAR:-default} or ${VAR:?hint}, \
+                "\"${A:+x}\" is not a variable; use ${VAR}, ${VAR:-default} or ${VAR:?hint}, \
                  and $$ for a dollar",
             ),
         ] {
@@ -215,13 +215,13 @@ mod tests {
         }
         for text in ["${}", "${1A}", "${A-B}", "${ A }"] {
             let problems = replaced(text).expect_err(text);
-            assert!(problems[0].contains("is not understood"), "{text}: {problems:?}");
+            assert!(problems[0].contains("is not a variable"), "{text}: {problems:?}");
         }
         assert_eq!(replaced("${A} ${B}").expect_err("two").len(), 2);
     }
 
     #[test]
-    fn nesting_is_bounded() {
+    fn nesting_of_defaults_is_bounded() {
         let deep = "${A:-".repeat(100) + &"}".repeat(100);
         assert_eq!(replaced(&deep), Err(vec!["variables are nested too deeply".to_owned()]));
     }

@@ -1,4 +1,4 @@
-//! What a start would find wrong, or doubtful, without a start: for `ssegate check`.
+//! Checks that a start would make, without starting: for `ssegate check`.
 
 use std::time::SystemTime;
 
@@ -6,26 +6,27 @@ use super::{Error, sockets};
 use crate::config::Settings;
 use crate::server::listener::ListenError;
 use crate::server::own_address::is_own_address;
-use crate::server::{files, tls};
+use crate::server::{descriptors, tls};
 
-/// Looks at what the settings name, opens nothing and makes nothing. Gives what is doubtful, a line
-/// each: a certificate that ends soon, an address that this machine has not.
+/// Checks the files and addresses in the settings. Opens no socket and creates no file. Returns
+/// warnings, one line each: a certificate that expires soon, an address that this machine does not
+/// have.
 ///
 /// # Errors
-/// What a start would fail on.
+/// The error that a start would fail with.
 pub fn inspect(settings: &Settings) -> Result<Vec<String>, Error> {
     let addresses = sockets::addresses(settings);
-    // What a start raises first.
-    files::raise_limit();
-    files::enough(settings.shards, addresses.len()).map_err(Error::Files)?;
-    let mut doubts = Vec::new();
+    // A start raises the limit first, too.
+    descriptors::raise_limit();
+    descriptors::check_limit(settings.shards, addresses.len()).map_err(Error::TooFewFiles)?;
+    let mut warnings = Vec::new();
     for listener in &settings.listeners {
         let Some(tls) = &listener.tls else { continue };
-        doubts.extend(tls::check(tls, SystemTime::now()).map_err(ListenError::Tls)?);
+        warnings.extend(tls::check(tls, SystemTime::now()).map_err(ListenError::Tls)?);
     }
     let foreign = addresses.into_iter().filter(|address| !is_own_address(address.ip()));
-    doubts.extend(foreign.map(|address| {
-        format!("{address}: this machine has no such address now, and nobody can listen on it")
+    warnings.extend(foreign.map(|address| {
+        format!("{address}: no network interface has this address now; listening on it will fail")
     }));
-    Ok(doubts)
+    Ok(warnings)
 }

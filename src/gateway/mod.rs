@@ -1,17 +1,19 @@
-//! The gateway whole: wiring and life.
+//! The whole gateway: its wiring and its life cycle.
 //!
-//! Two steps. [`Gateway::open`] opens every socket and reads every certificate, so that a mistake
-//! ends the start before anything is served. [`Gateway::run`] serves until a signal, then stops in
-//! good order.
+//! Owns threads, tasks, signals, reloads and shutdown; does not know what a request means. There
+//! are two steps. [`Gateway::open`] binds all sockets and loads all certificates, so that an error
+//! ends the start before a client is served. [`Gateway::run`] serves until a signal, then shuts
+//! down gracefully.
 //!
-//! Threads: this one has the source, the hub and the acceptors; beside it runs one for each shard,
-//! and one for the admin listener. Where one of them, or a task that should run as long as the
-//! gateway, ends before the stop, the process ends: half a gateway would look alive.
+//! Threads: the calling thread runs the source, the hub and the acceptors; there is one more for
+//! each shard, and one for the admin listener. If a thread, or a task that has to run as long as
+//! the gateway, ends before the shutdown, the process exits: a gateway that half works would look
+//! alive.
 
 mod certificates;
 mod error;
 mod inspect;
-mod lookout;
+mod monitor;
 mod probe;
 mod reload;
 mod serve;
@@ -29,25 +31,26 @@ use tokio::runtime::LocalRuntime;
 
 pub use self::error::Error;
 pub use self::inspect::inspect;
-pub use self::reload::Load;
+pub use self::reload::ConfigLoader;
 use self::sockets::{Inherited, Sockets};
 use self::takeover::Predecessor;
 use crate::config::Settings;
 use crate::hub::{CloseReason, GapReason};
-use crate::metrics::{Metrics, Reasons};
+use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
-use crate::server::files;
-use crate::service::PassingEnd;
+use crate::server::descriptors;
+use crate::service::BackendStreamEnd;
 use crate::source::redis::SourceErrorKind;
 
-/// The log target of what is open where: what a terminal is shown in another form.
+/// The log target of the listening addresses, which a terminal shows as a banner instead.
 pub const OPENED: &str = "ssegate::opened";
 
-/// A gateway whose sockets are open, and that serves nobody yet.
+/// A gateway whose sockets are bound, and that does not serve yet.
 #[derive(Debug)]
 pub struct Gateway {
-    // As the configuration says it, and with the ports that the system chose.
-    written: Settings,
+    // As configured: the base that reloads are compared with.
+    configured: Settings,
+    // With the ports that the system chose for port 0.
     settings: Settings,
     router: Arc<Router>,
     metrics: Metrics,
@@ -55,70 +58,70 @@ pub struct Gateway {
     predecessor: Option<Predecessor>,
 }
 
-/// How a gateway begins.
+/// Where a gateway gets its sockets from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// By itself, or with the sockets that systemd has opened for it.
+pub enum StartMode {
+    /// It binds them, or inherits them from systemd.
     Fresh,
-    /// With the sockets of the gateway that runs, which then leaves.
+    /// From the running gateway, which then drains.
     Takeover,
 }
 
 impl Gateway {
-    /// Opens everything.
+    /// Binds all sockets and loads all certificates.
     ///
     /// # Errors
-    /// A port is taken, a certificate cannot be used, there is nobody to take over from; each says
-    /// what to do.
-    pub fn open(mut settings: Settings, start: Start) -> Result<Self, Error> {
-        files::raise_limit();
-        files::enough(settings.shards, sockets::addresses(&settings).len())
-            .map_err(Error::Files)?;
-        // The routes are the router's.
-        let written = Settings { routes: Vec::new(), ..settings.clone() };
+    /// A port is in use, a certificate cannot be loaded, there is no gateway to take over from, and
+    /// so on. Each message says what to do.
+    pub fn open(mut settings: Settings, start: StartMode) -> Result<Self, Error> {
+        descriptors::raise_limit();
+        descriptors::check_limit(settings.shards, sockets::addresses(&settings).len())
+            .map_err(Error::TooFewFiles)?;
+        // The router holds the routes.
+        let configured = Settings { routes: Vec::new(), ..settings.clone() };
         let metrics = Metrics::new()?;
-        announce(&metrics);
+        create_series(&metrics);
         let router = Arc::new(Router::new(&settings.routes, None)?);
         let (mut inherited, predecessor) = match start {
-            Start::Fresh => (Inherited::from_systemd()?, None),
-            Start::Takeover => {
+            StartMode::Fresh => (Inherited::from_systemd()?, None),
+            StartMode::Takeover => {
                 let first = settings.listeners.first().map(|listener| listener.address);
-                let first = first.expect("the configuration wants one listener at least");
-                let (inherited, predecessor) = takeover::ask(first)?;
+                let first = first.expect("the configuration requires a listener");
+                let (inherited, predecessor) = takeover::request_sockets(first)?;
                 (inherited, Some(predecessor))
             }
         };
         let sockets = Sockets::open(&mut settings, &mut inherited)?;
-        let left = inherited.left();
-        if start == Start::Fresh && !left.is_empty() {
-            return Err(Error::Unused(left));
+        let unused = inherited.unused();
+        if start == StartMode::Fresh && !unused.is_empty() {
+            return Err(Error::UnusedSockets(unused));
         }
-        Ok(Self { written, settings, router, metrics, sockets, predecessor })
+        Ok(Self { configured, settings, router, metrics, sockets, predecessor })
     }
 
-    /// What it was opened with; where port 0 was asked for, the port that the system chose.
+    /// The settings, with the ports that the system chose for port 0.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Where it records, for what lies outside of it.
+    /// The metrics of the process.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops in good order. Blocks. On SIGHUP the settings are
-    /// loaded again, where it is known how.
+    /// Serves until SIGTERM or SIGINT, then shuts down gracefully. Blocks. SIGHUP reloads the
+    /// settings with `load`, if there is one.
     ///
     /// # Errors
-    /// Something that had to run has ended, or the stop was not in good order.
-    pub fn run(self, load: Option<Load>) -> Result<(), Error> {
+    /// A thread or task has failed, or not everything finished in the drain time.
+    pub fn run(self, load: Option<ConfigLoader>) -> Result<(), Error> {
         LocalRuntime::new()?.block_on(serve::serve(self, load))
     }
 }
 
-fn announce(metrics: &Metrics) {
-    let ends = PassingEnd::ALL.map(PassingEnd::as_str);
-    metrics.announce_reasons(Reasons {
+fn create_series(metrics: &Metrics) {
+    let ends = BackendStreamEnd::ALL.map(BackendStreamEnd::as_str);
+    metrics.create_series(LabelValues {
         gaps: &GapReason::ALL.map(GapReason::as_str),
         streams_closed: &[&CloseReason::ALL.map(CloseReason::as_str)[..], &ends].concat(),
         source_errors: &SourceErrorKind::ALL.map(SourceErrorKind::as_str),

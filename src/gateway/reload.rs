@@ -1,8 +1,9 @@
-//! gateway.yaml read again, on SIGHUP, while everything goes on.
+//! Reloads gateway.yaml on SIGHUP.
 //!
-//! Routes, limits, certificates and keys change for what comes from then on; no stream is closed. A
-//! file with a mistake, or a certificate that cannot be used, changes nothing at all. What was
-//! decided at the start, such as where to listen, cannot change, and is told.
+//! Routes, limits, certificates and keys change for new requests and connections; no stream is
+//! closed. If the file has an error, or a certificate cannot be loaded, nothing changes. Settings
+//! that are fixed at the start, such as the addresses, keep their values; a change to one is
+//! logged.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,7 +14,7 @@ use std::time::SystemTime;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
-use super::stop::Manner;
+use super::stop::DrainSettings;
 use super::systemd;
 use crate::config::{ConfigErrors, Settings};
 use crate::health::Health;
@@ -26,102 +27,102 @@ use crate::server::tls::{self, TlsError};
 use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;
 
-/// Reads the configuration again.
-pub type Load = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
+/// Loads the configuration again.
+pub type ConfigLoader = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
 
-/// What a shard is told of a new configuration.
+/// The part of a new configuration that shards apply.
 #[derive(Clone, Debug)]
-pub(super) struct Change {
+pub(super) struct ConfigChange {
     pub(super) router: Arc<Router>,
     pub(super) connections: ConnectionSettings,
     pub(super) requests: RequestSettings,
 }
 
-/// The way to the shards: the newest change, if there was one.
-pub(super) type Changes = watch::Sender<Option<Change>>;
+/// Sends changes to the shards. Holds the newest; `None` before the first.
+pub(super) type ConfigChanges = watch::Sender<Option<ConfigChange>>;
 
-/// Knows what a new configuration has to reach.
+/// Applies a new configuration to the running gateway.
 pub(super) struct Reloader {
-    /// What holds now, as it is written.
+    /// The settings in effect, as configured.
     pub(super) current: Settings,
     pub(super) router: Arc<Router>,
     pub(super) listeners: Vec<Listener>,
-    pub(super) shards: Changes,
+    pub(super) shards: ConfigChanges,
     pub(super) hub: Hub,
     pub(super) max_connections: Rc<Cell<usize>>,
-    pub(super) manner: Rc<Cell<Manner>>,
+    pub(super) drain_settings: Rc<Cell<DrainSettings>>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }
 
-/// Why a new configuration is not taken.
+/// Why a reload failed.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum ReloadError {
     #[error("{0}")]
     Config(#[from] ConfigErrors),
     #[error("{0}")]
     Router(#[from] RouterError),
     #[error("{address}: {cause}")]
     Certificate { address: std::net::SocketAddr, cause: Box<TlsError> },
-    #[error("reading it has failed: {0}")]
+    #[error("loading the configuration failed: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
 
 impl Reloader {
-    /// Reads the configuration at each signal. Runs as long as the gateway.
-    pub(super) async fn run(mut self, mut hang_up: Signal, load: Load) {
-        // From the start: whether the last one failed is asked also where there was none.
+    /// Reloads at each SIGHUP. Runs as long as the gateway.
+    pub(super) async fn run(mut self, mut hang_up: Signal, load: ConfigLoader) {
+        // The metric of the last reload has to exist before the first reload.
         self.metrics.config_loaded(true);
         while hang_up.recv().await.is_some() {
             systemd::reloading();
             let reloaded = self.reload(Arc::clone(&load)).await;
             self.metrics.config_reloaded(reloaded.is_ok());
-            self.health.set_reload(reloaded.as_ref().map_err(Refused::in_a_line).copied());
+            self.health.set_reload(reloaded.as_ref().map_err(ReloadError::summary).copied());
             match reloaded {
-                Ok(()) => tracing::info!("the configuration was read again"),
-                Err(refused) => refused.tell(),
+                Ok(()) => tracing::info!("configuration reloaded"),
+                Err(error) => error.log(),
             }
             systemd::ready();
         }
     }
 
-    async fn reload(&mut self, load: Load) -> Result<(), Refused> {
-        // Not on this thread, which has the source: a disk may be slow.
+    async fn reload(&mut self, load: ConfigLoader) -> Result<(), ReloadError> {
+        // Not on this thread, which runs the source: disk access may block.
         let mut new = tokio::task::spawn_blocking(move || load()).await??;
         let router = Arc::new(Router::new(&new.routes, Some(&self.router))?);
         new.routes = Vec::new();
         let certificates = self.certificates(&new.listeners)?;
-        // From here on nothing can fail.
-        for key in fixed(&self.current, &new) {
-            tracing::warn!(key, "this has changed, and holds only after a restart");
+        // Nothing below fails the reload, so it is applied as a whole or not at all.
+        for key in fixed_keys_changed(&self.current, &new) {
+            tracing::warn!(key, "this setting has changed; it takes effect after a restart");
         }
-        keep_fixed(&self.current, &mut new);
+        restore_fixed(&self.current, &mut new);
         for (listener, certificate) in certificates {
             let Some(tls) = &listener.tls else { continue };
-            let shown = tls.certificate.become_like(certificate, SystemTime::now());
+            let shown = tls.certificate.replace_with(certificate, SystemTime::now());
             self.metrics.certificate_reloaded(shown.is_ok());
             if let Err(error) = shown {
                 let listener = listener.address;
-                tracing::error!(%listener, %error, "the certificate stays as it was");
+                tracing::error!(%listener, %error, "the certificate stays unchanged");
             }
         }
         let retention = Arc::new(router.retention());
         self.hub.change(HubSettings { retention, ..new.hub.clone() });
         self.max_connections.set(new.connections.max_connections);
-        self.manner.set(Manner::of(&new));
+        self.drain_settings.set(DrainSettings::of(&new));
         let connections = new.connections.clone();
         let requests = new.requests.clone();
         self.router = Arc::clone(&router);
-        self.shards.send_replace(Some(Change { router, connections, requests }));
+        self.shards.send_replace(Some(ConfigChange { router, connections, requests }));
         self.current = new;
         Ok(())
     }
 
-    /// The certificates of the listeners that stay, read again also from files that stay.
+    /// Loads the certificates of the listeners that stay, even if their paths have not changed.
     fn certificates(
         &self,
         new: &[ListenerSettings],
-    ) -> Result<Vec<(&Listener, Certificate)>, Refused> {
+    ) -> Result<Vec<(&Listener, Certificate)>, ReloadError> {
         let pairs = self.current.listeners.iter().zip(new).zip(&self.listeners);
         let stay = pairs.filter(|((old, new), _)| is_same_listener(old, new));
         stay.filter_map(|((_, new), listener)| Some((new.tls.as_ref()?, listener)))
@@ -129,15 +130,15 @@ impl Reloader {
                 let address = listener.address;
                 tls::certificate(settings)
                     .map(|certificate| (listener, certificate))
-                    .map_err(|cause| Refused::Certificate { address, cause: Box::new(cause) })
+                    .map_err(|cause| ReloadError::Certificate { address, cause: Box::new(cause) })
             })
             .collect()
     }
 }
 
-impl Refused {
-    /// The first mistake, and how many there are.
-    fn in_a_line(&self) -> String {
+impl ReloadError {
+    /// The first error and the number of others, for `/readyz`.
+    fn summary(&self) -> String {
         let text = self.to_string();
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
@@ -145,12 +146,12 @@ impl Refused {
             0 => String::new(),
             others => format!(" and {others} more"),
         };
-        format!("the last reload failed, and changed nothing: {first}{others}")
+        format!("the last reload failed; the old configuration stays in use: {first}{others}")
     }
 
-    /// One line for each mistake, with its place.
-    fn tell(&self) {
-        const MESSAGE: &str = "the configuration cannot be used; nothing has changed";
+    /// Logs each error with its position.
+    fn log(&self) {
+        const MESSAGE: &str = "reload failed; the old configuration stays in use";
         let Self::Config(errors) = self else {
             return tracing::error!(error = %self, "{MESSAGE}");
         };
@@ -162,8 +163,8 @@ impl Refused {
     }
 }
 
-/// The keys whose values differ, and that cannot change while the gateway runs.
-fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
+/// The keys that have changed, but take effect only after a restart.
+fn fixed_keys_changed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let differ = [
         ("listeners", !are_same_listeners(&old.listeners, &new.listeners)),
         ("admin", old.admin != new.admin),
@@ -176,9 +177,10 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     differ.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
-/// Puts what cannot change back to what holds, so that the next reload is compared with that.
-fn keep_fixed(current: &Settings, new: &mut Settings) {
-    new.listeners = kept(&current.listeners, std::mem::take(&mut new.listeners));
+/// Restores the settings that cannot change, since the next reload is compared with those in
+/// effect.
+fn restore_fixed(current: &Settings, new: &mut Settings) {
+    new.listeners = effective_listeners(&current.listeners, std::mem::take(&mut new.listeners));
     new.admin.clone_from(&current.admin);
     new.source.clone_from(&current.source);
     new.shards = current.shards;
@@ -189,7 +191,7 @@ fn are_same_listeners(old: &[ListenerSettings], new: &[ListenerSettings]) -> boo
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same_listener(old, new))
 }
 
-/// Only its certificate may be another.
+/// Whether the two differ in nothing but the certificate, which can be reloaded.
 fn is_same_listener(old: &ListenerSettings, new: &ListenerSettings) -> bool {
     let shape = |settings: &ListenerSettings| {
         (settings.address, settings.tls.is_some(), settings.proxy_protocol)
@@ -197,8 +199,12 @@ fn is_same_listener(old: &ListenerSettings, new: &ListenerSettings) -> bool {
     shape(old) == shape(new)
 }
 
-/// The listeners as they are now: those that were there, with the certificates of those that stay.
-fn kept(old: &[ListenerSettings], new: Vec<ListenerSettings>) -> Vec<ListenerSettings> {
+/// The listeners in effect after a reload: the old ones, where those that stay have their new
+/// settings.
+fn effective_listeners(
+    old: &[ListenerSettings],
+    new: Vec<ListenerSettings>,
+) -> Vec<ListenerSettings> {
     let mut new = new.into_iter();
     let next = |old: &ListenerSettings| {
         new.next().filter(|new| is_same_listener(old, new)).unwrap_or_else(|| old.clone())
@@ -214,11 +220,11 @@ impl fmt::Debug for Reloader {
 
 #[cfg(test)]
 mod tests {
-    use super::fixed;
+    use super::fixed_keys_changed;
     use crate::config::Settings;
 
     #[test]
-    fn the_readme_names_every_key_that_holds_until_a_restart() {
+    fn the_readme_lists_every_key_that_needs_a_restart() {
         let old = Settings::dev(None);
         let mut new = old.clone();
         (new.listeners, new.admin) = (Vec::new(), None);
@@ -227,14 +233,14 @@ mod tests {
         new.source.max_bus_memory += 1;
         new.shards += 1;
         new.connections.send_buffer += 1;
-        let keys = fixed(&old, &new);
+        let keys = fixed_keys_changed(&old, &new);
         assert_eq!(keys.len(), 7, "{keys:?}");
-        super::keep_fixed(&old, &mut new);
-        assert_eq!(fixed(&old, &new), [""; 0], "none of them holds");
+        super::restore_fixed(&old, &mut new);
+        assert_eq!(fixed_keys_changed(&old, &new), [""; 0], "all are restored");
         let readme = include_str!("../../README.md");
         let (_, about) = readme.split_once("- **Reloading.**").expect("it says what a reload does");
         let (about, _) = about.split_once("\n- **").expect("there is more behind it");
-        // The first two are where it listens.
+        // The first two are the addresses, which the README describes in words.
         for key in keys.into_iter().skip(2) {
             assert!(about.contains(&format!("`{key}`")), "{key} is not in {about}");
         }

@@ -1,4 +1,4 @@
-//! A gateway that serves: its threads and tasks, from the first to the stop.
+//! Starts the threads and tasks of a gateway, and runs them until the shutdown.
 
 use std::cell::Cell;
 use std::io;
@@ -12,95 +12,105 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::reload::{Change, Changes, Load, Reloader};
-use super::shard::{self, ShardThread};
+use super::reload::{ConfigChange, ConfigChanges, ConfigLoader, Reloader};
+use super::shard::{ShardParts, ShardThread};
 use super::sockets::Sockets;
-use super::takeover::{Door, Predecessor};
+use super::takeover::{Predecessor, TakeoverSocket};
 use super::tasks::Tasks;
 use super::thread::Thread;
-use super::{Error, Gateway, OPENED, certificates, lookout, probe, stop, systemd};
+use super::{Error, Gateway, OPENED, certificates, monitor, probe, stop, systemd};
 use crate::admin::Admin;
 use crate::config::Settings;
+use crate::event::Payload;
 use crate::health::Health;
 use crate::hub::{Hub, HubSettings, ShardLink};
 use crate::metrics::Metrics;
 use crate::route::Router;
-use crate::server::files::Shortage;
-use crate::server::listener::{Acceptor, Listener, ShardDoor};
-use crate::server::shard_server::Bounds;
+use crate::server::descriptors::DescriptorShortage;
+use crate::server::listener::{Acceptor, Listener, ShardHandle};
+use crate::server::shard_server::GlobalLimits;
+use crate::service::{Publication, Publisher};
 use crate::source::SourceLocation;
 use crate::source::embedded::{self, Broker, BusSettings};
 use crate::source::intake::Intake;
-use crate::source::redis::{StreamReader, Subscriber};
+use crate::source::redis::{PubSub, StreamReader};
 
-/// Connections that may be on their way to one shard.
+/// The capacity of the channel of accepted connections to each shard.
 const MAX_HANDED_OVER: usize = 1024;
 
-/// Serves until a signal, or until something has ended that runs as long as the gateway.
+/// Serves until a signal, or until a thread or task fails.
 ///
 /// # Errors
-/// Something could not be started, has ended, or the stop was not in good order.
-pub(super) async fn serve(gateway: Gateway, load: Option<Load>) -> Result<(), Error> {
+/// A thread or task could not be started or has failed, or not everything finished in the drain
+/// time.
+pub(super) async fn serve(gateway: Gateway, load: Option<ConfigLoader>) -> Result<(), Error> {
     let mut signals = stop::Signals::new()?;
-    let Gateway { written, settings, router, metrics, sockets, predecessor } = gateway;
+    let Gateway { configured, settings, router, metrics, sockets, predecessor } = gateway;
     let Sockets { listeners, admin, bus, shared } = sockets;
     let (sockets, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
-    let parts = Parts::new(settings, router, listeners, metrics);
+    let (publisher, publications) = bus.is_some().then(Publisher::new).unzip();
+    let parts = GatewayParts::new(settings, router, listeners, metrics);
     let (hub, links) = parts.hub();
     let (changes, changed) = watch::channel(None);
-    let (threads, doors) = parts.start_shards(links, &changed)?;
+    let (threads, shards) = parts.start_shards(links, publisher.as_ref(), &changed)?;
     let mut tasks = Tasks::default();
     if let Some(load) = load {
-        let reloader = parts.reloader(written, changes, hub.clone());
-        tasks.own("the reload", reloader.run(signal(SignalKind::hangup())?, load));
+        let reloader = parts.reloader(configured, changes, hub.clone());
+        tasks.spawn("the reload", reloader.run(signal(SignalKind::hangup())?, load));
     }
-    parts.start_source(&mut tasks, bus, hub)?;
+    parts.start_source(&mut tasks, bus.zip(publications), hub)?;
     parts.start_watches(&mut tasks);
-    parts.start_acceptors(&mut tasks, sockets, doors)?;
+    parts.start_acceptors(&mut tasks, sockets, shards)?;
     parts.start_admin(&mut tasks, admin)?;
-    parts.log_what_is_open();
+    parts.log_listening();
     systemd::ready();
-    let relieved = succession(predecessor, shared, parts.health.clone());
-    stop::serve_until_stopped(&mut signals, &mut tasks, threads, parts.into_switches(), relieved)
-        .await
-        .inspect_err(|error| tracing::error!(%error, "the gateway ends"))
+    let taken_over = run_takeovers(predecessor, shared, parts.health.clone());
+    stop::serve_until_stopped(
+        &mut signals,
+        &mut tasks,
+        threads,
+        parts.into_stop_handles(),
+        taken_over,
+    )
+    .await
+    .inspect_err(|error| tracing::error!(%error, "the gateway exits"))
 }
 
-/// What the threads and tasks are made of.
-struct Parts {
+/// What the threads and tasks share.
+struct GatewayParts {
     settings: Settings,
     router: Arc<Router>,
     listeners: Vec<Listener>,
     health: Health,
     metrics: Metrics,
-    shortage: Shortage,
-    // Both change with a reload.
+    shortage: DescriptorShortage,
+    // A reload changes both.
     max_connections: Rc<Cell<usize>>,
-    manner: Rc<Cell<stop::Manner>>,
-    accepting: CancellationToken,
-    administering: CancellationToken,
+    drain_settings: Rc<Cell<stop::DrainSettings>>,
+    stop_accepting: CancellationToken,
+    stop_admin: CancellationToken,
 }
 
-impl Parts {
+impl GatewayParts {
     fn new(
         mut settings: Settings,
         router: Arc<Router>,
         listeners: Vec<Listener>,
         metrics: Metrics,
     ) -> Self {
-        // The routes are the router's.
+        // The router holds the routes.
         settings.routes = Vec::new();
         let health = Health::default();
         Self {
             router,
             listeners,
-            shortage: Shortage::new(health.clone(), metrics.clone()),
+            shortage: DescriptorShortage::new(health.clone(), metrics.clone()),
             health,
             metrics,
             max_connections: Rc::new(Cell::new(settings.connections.max_connections)),
-            manner: Rc::new(Cell::new(stop::Manner::of(&settings))),
-            accepting: CancellationToken::new(),
-            administering: CancellationToken::new(),
+            drain_settings: Rc::new(Cell::new(stop::DrainSettings::of(&settings))),
+            stop_accepting: CancellationToken::new(),
+            stop_admin: CancellationToken::new(),
             settings,
         }
     }
@@ -111,7 +121,7 @@ impl Parts {
         Hub::new(settings, self.settings.shards, self.metrics.clone())
     }
 
-    /// The address of the embedded bus, where events come from it.
+    /// The address of the embedded bus, if that is the source.
     fn bus(&self) -> Option<SocketAddr> {
         match self.settings.source.location {
             SourceLocation::Embedded(address) => Some(address),
@@ -119,19 +129,20 @@ impl Parts {
         }
     }
 
-    /// Starts a thread for each shard. The doors are where acceptors hand connections over.
+    /// Starts a thread for each shard. Acceptors send connections through the returned handles.
     fn start_shards(
         &self,
         links: Vec<ShardLink>,
-        changed: &watch::Receiver<Option<Change>>,
-    ) -> Result<(Vec<ShardThread>, Rc<[ShardDoor]>), Error> {
-        let bounds = Bounds::new(self.shortage.clone(), self.metrics.clone());
-        let (mut threads, mut doors) = (Vec::new(), Vec::new());
+        publisher: Option<&Publisher>,
+        changed: &watch::Receiver<Option<ConfigChange>>,
+    ) -> Result<(Vec<ShardThread>, Rc<[ShardHandle]>), Error> {
+        let limits = GlobalLimits::new(self.shortage.clone(), self.metrics.clone());
+        let (mut threads, mut shards) = (Vec::new(), Vec::new());
         for link in links {
             let (sender, accepted) = mpsc::channel(MAX_HANDED_OVER);
             let load = Arc::new(AtomicUsize::new(0));
-            doors.push(ShardDoor { accepted: sender, load: Arc::clone(&load) });
-            threads.push(ShardThread::start(shard::Parts {
+            shards.push(ShardHandle { accepted: sender, load: Arc::clone(&load) });
+            threads.push(ShardThread::start(ShardParts {
                 link,
                 accepted,
                 load,
@@ -139,72 +150,74 @@ impl Parts {
                 router: Arc::clone(&self.router),
                 connections: self.settings.connections.clone(),
                 requests: self.settings.requests.clone(),
-                bounds: bounds.clone(),
-                bus: self.bus(),
+                limits: limits.clone(),
+                publisher: publisher.cloned(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
                 changes: changed.clone(),
             })?);
         }
-        Ok((threads, doors.into()))
+        Ok((threads, shards.into()))
     }
 
-    fn reloader(&self, written: Settings, shards: Changes, hub: Hub) -> Reloader {
+    fn reloader(&self, configured: Settings, shards: ConfigChanges, hub: Hub) -> Reloader {
         Reloader {
-            current: written,
+            current: configured,
             router: Arc::clone(&self.router),
             listeners: self.listeners.clone(),
             shards,
             hub,
             max_connections: Rc::clone(&self.max_connections),
-            manner: Rc::clone(&self.manner),
+            drain_settings: Rc::clone(&self.drain_settings),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
         }
     }
 
-    /// Starts the hub, and what the events come from.
+    /// Starts the hub and the source.
     fn start_source(
         &self,
         tasks: &mut Tasks,
-        bus: Option<std::net::TcpListener>,
+        bus: Option<(std::net::TcpListener, mpsc::Receiver<Publication>)>,
         hub: Hub,
     ) -> Result<(), Error> {
-        let deal = hub.clone();
-        tasks.own("the hub", async move { deal.run().await });
+        let runner = hub.clone();
+        tasks.spawn("the hub", async move { runner.run().await });
         match (&self.settings.source.location, bus) {
-            (SourceLocation::Embedded(_), Some(socket)) => self.start_bus(tasks, socket, hub)?,
-            (SourceLocation::Embedded(_), None) => unreachable!("its socket was opened"),
+            (SourceLocation::Embedded(_), Some(bus)) => self.start_bus(tasks, bus, hub)?,
+            (SourceLocation::Embedded(_), None) => unreachable!("the bus has a socket"),
             (SourceLocation::Redis(info), _) => {
                 let most = self.settings.source.max_event_bytes;
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
                 let reader = StreamReader::new(info.clone(), most, hub.clone(), health, metrics);
-                tasks.own("the reader of streams", reader.run());
+                tasks.spawn("the stream reader", reader.run());
                 let (health, metrics) = (self.health.clone(), self.metrics.clone());
-                let source = Subscriber::new(info.clone(), most, hub, health, metrics);
-                tasks.own("the source", source.run());
+                let source = PubSub::new(info.clone(), most, hub, health, metrics);
+                tasks.spawn("the source", source.run());
             }
         }
         Ok(())
     }
 
-    /// Starts the bus inside this process. It has no Redis Streams.
+    /// Starts the embedded bus. It has no Redis Streams, so there is no stream reader.
     fn start_bus(
         &self,
         tasks: &mut Tasks,
-        socket: std::net::TcpListener,
+        (socket, publications): (std::net::TcpListener, mpsc::Receiver<Publication>),
         hub: Hub,
     ) -> Result<(), Error> {
         let source = &self.settings.source;
         let (max_event_bytes, max_memory) = (source.max_event_bytes, source.max_bus_memory);
-        let bounds = BusSettings { max_event_bytes, max_memory, ..BusSettings::default() };
-        let broker = Broker::new(bounds);
-        let watch = lookout::watch_bus(broker.stats(), self.metrics.clone());
-        tasks.own("the watch of the bus", watch);
+        let limits = BusSettings { max_event_bytes, max_memory, ..BusSettings::default() };
+        let broker = Broker::new(limits);
+        let watch = monitor::watch_bus(broker.stats(), self.metrics.clone());
+        tasks.spawn("the bus monitor", watch);
         let intake = Intake::new(hub.clone(), self.metrics.clone());
         let socket = TcpListener::from_std(socket)?;
-        tasks.own("the bus", embedded::serve(socket, broker.clone(), self.accepting.clone()));
-        tasks.own("the source", embedded::listen(broker, hub, intake));
+        tasks
+            .spawn("the bus", embedded::serve(socket, broker.clone(), self.stop_accepting.clone()));
+        tasks.spawn("the publisher", publish(broker.clone(), publications));
+        tasks.spawn("the source", embedded::feed_hub(broker, hub, intake));
         self.health.set_source_ready(true);
         self.metrics.source_connected(true);
         Ok(())
@@ -213,30 +226,30 @@ impl Parts {
     fn start_watches(&self, tasks: &mut Tasks) {
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
         let certificates = certificates::watch(self.listeners.clone(), health, metrics);
-        tasks.own("the watch of certificates", certificates);
+        tasks.spawn("the certificate watcher", certificates);
         let (health, metrics) = (self.health.clone(), self.metrics.clone());
-        tasks.own("the watch", lookout::watch(health, self.shortage.clone(), metrics));
+        tasks.spawn("the monitor", monitor::watch(health, self.shortage.clone(), metrics));
         let probe = probe::watch(self.health.clone(), self.metrics.clone());
-        tasks.own("the probe of backends", probe);
+        tasks.spawn("the backend probe", probe);
     }
 
-    /// Starts an acceptor for each listener; `sockets` are theirs, in the same order.
+    /// Starts an acceptor for each listener. `sockets` are in the order of the listeners.
     fn start_acceptors(
         &self,
         tasks: &mut Tasks,
         sockets: Vec<std::net::TcpListener>,
-        doors: Rc<[ShardDoor]>,
+        shards: Rc<[ShardHandle]>,
     ) -> Result<(), Error> {
         for (listener, socket) in sockets.into_iter().enumerate() {
             let acceptor = Acceptor {
                 socket: TcpListener::from_std(socket)?,
                 listener,
-                doors: Rc::clone(&doors),
+                shards: Rc::clone(&shards),
                 max_connections: Rc::clone(&self.max_connections),
                 shortage: self.shortage.clone(),
                 metrics: self.metrics.clone(),
             };
-            tasks.own("an acceptor", acceptor.run(self.accepting.clone()));
+            tasks.spawn("an acceptor", acceptor.run(self.stop_accepting.clone()));
         }
         Ok(())
     }
@@ -256,12 +269,12 @@ impl Parts {
             metrics: self.metrics.clone(),
             urls: self.listeners.iter().map(url).collect(),
         };
-        let stop = self.administering.clone();
-        tasks.own("the admin listener", administer(admin, socket, stop)?);
+        let stop = self.stop_admin.clone();
+        tasks.spawn("the admin listener", administer(admin, socket, stop)?);
         Ok(())
     }
 
-    fn log_what_is_open(&self) {
+    fn log_listening(&self) {
         for listener in &self.listeners {
             let (kind, address) = (listener.scheme(), listener.address);
             tracing::info!(target: OPENED, kind, %address, "listening");
@@ -276,14 +289,27 @@ impl Parts {
         tracing::info!(target: OPENED, version, shards, "started");
     }
 
-    fn into_switches(self) -> stop::Switches {
-        let Self { health, accepting, administering, manner, .. } = self;
-        stop::Switches { health, accepting, administering, manner }
+    fn into_stop_handles(self) -> stop::StopHandles {
+        let Self { health, stop_accepting, stop_admin, drain_settings, .. } = self;
+        stop::StopHandles { health, stop_accepting, stop_admin, drain_settings }
     }
 }
 
-/// Starts the admin listener on a thread of its own: to write down all metrics takes its time, and
-/// the thread of the source has none to spare. It ends with the future that is answered.
+/// Publishes the messages of the demo page on the bus. They are at most 64 KiB, far below the bus's
+/// `max_event_bytes`, which `ssegate dev` does not change.
+async fn publish(broker: Broker, mut publications: mpsc::Receiver<Publication>) {
+    while let Some(publication) = publications.recv().await {
+        let payload = Payload::Whole(publication.payload.clone());
+        let receivers = broker.publish(publication.channel.as_str().as_bytes(), &payload);
+        broker.flush();
+        publication.complete(receivers);
+    }
+    // The shards have ended: the gateway is shutting down.
+    std::future::pending().await
+}
+
+/// Starts the admin listener on a thread of its own: rendering all metrics takes milliseconds,
+/// which would delay events on the thread of the source. Dropping the returned future stops it.
 fn administer(
     admin: Admin,
     socket: std::net::TcpListener,
@@ -304,19 +330,19 @@ fn administer(
     })
 }
 
-/// Takes over from a predecessor, if there is one; then waits for a successor.
-async fn succession(
+/// Completes a takeover from a predecessor, if there is one; then waits for a successor.
+async fn run_takeovers(
     predecessor: Option<Predecessor>,
     sockets: Vec<(SocketAddr, std::net::TcpListener)>,
     health: Health,
 ) {
     if let Some(predecessor) = predecessor {
-        predecessor.relieve(&health).await;
+        predecessor.complete(&health).await;
     }
-    match Door::open(sockets) {
-        Ok(door) => door.relieved().await,
+    match TakeoverSocket::open(sockets) {
+        Ok(socket) => socket.wait_for_successor().await,
         Err(error) => {
-            tracing::info!(%error, "no other gateway can take over from this one");
+            tracing::info!(%error, "takeover is not available: cannot open its socket");
             std::future::pending().await
         }
     }

@@ -1,7 +1,6 @@
-//! The thread of one shard: its connections, its subscribers, its own event loop.
+//! The thread of one shard: an event loop with its own connections and subscribers.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -11,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Error;
-use super::reload::Change;
+use super::reload::ConfigChange;
 use super::tasks::Tasks;
 use super::thread::Thread;
 use crate::health::Health;
@@ -20,12 +19,12 @@ use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::server::ConnectionSettings;
 use crate::server::listener::{Accepted, Listener};
-use crate::server::shard_server::{Bounds, ShardServer};
-use crate::service::{RequestSettings, Service};
+use crate::server::shard_server::{GlobalLimits, ShardServer};
+use crate::service::{Publisher, RequestSettings, Service};
 
-/// What a shard is made of.
+/// What a shard's thread is started with.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct ShardParts {
     pub(super) link: ShardLink,
     pub(super) accepted: mpsc::Receiver<Accepted>,
     pub(super) load: Arc<AtomicUsize>,
@@ -33,122 +32,128 @@ pub(super) struct Parts {
     pub(super) router: Arc<Router>,
     pub(super) connections: ConnectionSettings,
     pub(super) requests: RequestSettings,
-    pub(super) bounds: Bounds,
-    pub(super) bus: Option<SocketAddr>,
+    pub(super) limits: GlobalLimits,
+    pub(super) publisher: Option<Publisher>,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
-    pub(super) changes: watch::Receiver<Option<Change>>,
+    pub(super) changes: watch::Receiver<Option<ConfigChange>>,
 }
 
-/// How far a stop has come.
+/// The phase of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum StopPhase {
     Serving,
-    /// Streams end, over so long, and running requests finish.
+    /// Streams end, spread over this time, and running requests finish.
     Draining(Duration),
-    /// Whatever is left is cut off.
+    /// Remaining connections are closed.
     Cut,
 }
 
-/// The other end of a shard's thread.
+/// A handle to a shard's thread.
 #[derive(Debug)]
 pub(super) struct ShardThread {
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<StopPhase>,
     thread: Thread,
 }
 
 impl ShardThread {
-    pub(super) fn start(parts: Parts) -> io::Result<Self> {
-        let (phase, phases) = watch::channel(Phase::Serving);
+    pub(super) fn start(parts: ShardParts) -> io::Result<Self> {
+        let (phase, phases) = watch::channel(StopPhase::Serving);
         let thread = Thread::start("shard", move || serve(parts, phases))?;
         Ok(Self { phase, thread })
     }
 
-    /// Lets the streams end, evenly over `over`, and running requests finish.
+    /// Ends the streams, spread evenly over `over`, and lets running requests finish.
     pub(super) fn drain(&self, over: Duration) {
-        self.phase.send_replace(Phase::Draining(over));
+        self.phase.send_replace(StopPhase::Draining(over));
     }
 
-    /// Ends what is left.
+    /// Closes the remaining connections.
     pub(super) fn cut(&self) {
-        self.phase.send_replace(Phase::Cut);
+        self.phase.send_replace(StopPhase::Cut);
     }
 
     /// Waits until the thread has ended. Cancel safe.
     ///
     /// # Errors
-    /// It failed, or ended in a panic.
+    /// The thread failed or panicked.
     pub(super) async fn ended(&mut self) -> Result<(), Error> {
         self.thread.ended().await
     }
 }
 
-/// Runs until the stop is over. Everything is a task of its own: the future that an event loop is
-/// started with has its turn only after many tasks.
-async fn serve(parts: Parts, mut phases: watch::Receiver<Phase>) -> Result<(), String> {
-    let Parts { link, accepted, load, listeners, router, connections, .. } = parts;
-    let Parts { bus, health, metrics, changes, requests, bounds, .. } = parts;
+/// Runs until the shutdown is complete. All work is in spawned tasks: tokio polls the future of
+/// `block_on` only after every `event_interval` (61) task polls.
+async fn serve(parts: ShardParts, mut phases: watch::Receiver<StopPhase>) -> Result<(), String> {
+    let ShardParts { link, accepted, load, listeners, router, connections, .. } = parts;
+    let ShardParts { publisher, health, metrics, changes, requests, limits, .. } = parts;
     let shard = Shard::new(link, connections.write_timeout, metrics.for_shard());
-    let requests = (requests, bounds.clients.clone());
-    let memory = bounds.upload_memory.clone();
+    let requests = (requests, limits.clients.clone());
+    let memory = limits.upload_memory.clone();
     let service =
-        Service::new(router, requests, shard.clone(), bus, health, metrics.clone(), memory);
-    let server = ShardServer::new(service.clone(), connections, bounds, load, metrics);
+        Service::new(router, requests, shard.clone(), publisher, health, metrics.clone(), memory);
+    let server = ShardServer::new(service.clone(), connections, limits, load, metrics);
     let listeners = listeners.into_iter().map(Rc::new).collect();
 
     let mut tasks = Tasks::default();
     let mut draining = JoinSet::new();
-    let (dealing, serving) = (shard.clone(), server.clone());
-    tasks.own("the hub's side", async move { dealing.run().await });
-    tasks.own("the server", async move { serving.run(accepted, listeners).await });
-    tasks.own("the changes", follow(changes, shard.clone(), service, server.clone()));
+    let (runner, serving) = (shard.clone(), server.clone());
+    let (stream_timers, draining_service) = (service.clone(), service.clone());
+    tasks.spawn("the shard of the hub", async move { runner.run().await });
+    tasks.spawn("the backends' streams", async move { stream_timers.run().await });
+    tasks.spawn("the server", async move { serving.run(accepted, listeners).await });
+    tasks.spawn(
+        "the configuration changes",
+        apply_changes(changes, shard.clone(), service, server.clone()),
+    );
     tokio::select! {
         ended = tasks.any_ended() => Err(ended.to_string()),
-        () = stop(&mut phases, &mut draining, &shard, &server) => Ok(()),
+        () = stop(&mut phases, &mut draining, (&shard, &draining_service), &server) => Ok(()),
     }
 }
 
-/// Takes over what is new in the configuration. Ends with the shard.
-async fn follow(
-    mut changes: watch::Receiver<Option<Change>>,
+/// Applies configuration changes. Ends with the shard.
+async fn apply_changes(
+    mut changes: watch::Receiver<Option<ConfigChange>>,
     shard: Shard,
     service: Service,
     server: ShardServer<Service>,
 ) {
     while changes.changed().await.is_ok() {
         let change = changes.borrow_and_update().clone();
-        if let Some(Change { router, connections, requests }) = change {
+        if let Some(ConfigChange { router, connections, requests }) = change {
             shard.set_write_timeout(connections.write_timeout);
             service.change(router, requests);
-            server.change(connections);
+            server.update_settings(connections);
         }
     }
-    // Who sends them is gone, and with it the gateway.
+    // The sender is gone: the gateway is shutting down.
     std::future::pending().await
 }
 
-/// Follows the phases of a stop; returns when no connection is left.
+/// Follows the phases of a shutdown. Returns when no connection is left.
 async fn stop(
-    phases: &mut watch::Receiver<Phase>,
+    phases: &mut watch::Receiver<StopPhase>,
     tasks: &mut JoinSet<()>,
-    shard: &Shard,
+    (shard, service): (&Shard, &Service),
     server: &ShardServer<Service>,
 ) {
-    let phase = phases.wait_for(|phase| *phase != Phase::Serving).await.map(|phase| *phase);
+    let phase = phases.wait_for(|phase| *phase != StopPhase::Serving).await.map(|phase| *phase);
     match phase {
-        Ok(Phase::Draining(over)) => {
-            let shard = shard.clone();
+        Ok(StopPhase::Draining(over)) => {
+            let (shard, service) = (shard.clone(), service.clone());
             tasks.spawn_local(async move { shard.drain(over).await });
+            tasks.spawn_local(async move { service.drain(over).await });
         }
         Ok(_) => {}
-        // The end of the gateway is that of its shards.
+        // The gateway has ended.
         Err(_gone) => return,
     }
-    server.finish();
+    server.drain();
     tokio::select! {
-        () = server.all_gone() => return,
-        _ = phases.wait_for(|phase| *phase == Phase::Cut) => {}
+        () = server.all_closed() => return,
+        _ = phases.wait_for(|phase| *phase == StopPhase::Cut) => {}
     }
     server.cut();
-    server.all_gone().await;
+    server.all_closed().await;
 }

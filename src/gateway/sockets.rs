@@ -1,5 +1,5 @@
-//! Where the listening sockets come from: they are opened here, or were open before this process was
-//! there: systemd's (socket activation, sd_listen_fds(3)), or those of the gateway that is taken over.
+//! The listening sockets: bound here, or inherited from systemd (socket activation,
+//! sd_listen_fds(3)) or from the gateway that is taken over.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -8,26 +8,26 @@ use crate::config::Settings;
 use crate::server::listener::{self, ListenError, Listener};
 use crate::source::SourceLocation;
 
-/// Sockets that listened before this process was there.
+/// Listening sockets that this process did not bind.
 #[derive(Debug, Default)]
 pub(super) struct Inherited(Vec<InheritedSocket>);
 
 #[derive(Debug)]
 struct InheritedSocket {
-    // As the configuration of who opened it says: port 0, perhaps.
+    // The address in the configuration of the process that bound it. May have port 0.
     wanted: SocketAddr,
     bound: SocketAddr,
     socket: TcpListener,
 }
 
 impl Inherited {
-    /// Those that systemd hands over; none where it does not.
+    /// The sockets that systemd passed, if it did.
     pub(super) fn from_systemd() -> Result<Self, Error> {
-        let mut handed = listenfd::ListenFd::from_env();
+        let mut passed = listenfd::ListenFd::from_env();
         let mut inherited = Self::default();
-        for place in 0..handed.len() {
-            // An error is a socket of another kind.
-            if let Some(socket) = handed.take_tcp_listener(place).map_err(Error::Inherited)? {
+        for index in 0..passed.len() {
+            // An error means that it is not a TCP socket.
+            if let Some(socket) = passed.take_tcp_listener(index).map_err(Error::InheritedSocket)? {
                 let bound = socket.local_addr()?;
                 inherited.add(bound, socket)?;
             }
@@ -41,31 +41,33 @@ impl Inherited {
         Ok(())
     }
 
-    /// The socket of this address, each once, in the order in which they were opened.
+    /// Removes and returns the first socket with this address.
     fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let is_it = |known: &InheritedSocket| known.bound == address || known.wanted == address;
-        let place = self.0.iter().position(is_it)?;
-        Some(self.0.remove(place).socket)
+        let has_address =
+            |known: &InheritedSocket| known.bound == address || known.wanted == address;
+        let index = self.0.iter().position(has_address)?;
+        Some(self.0.remove(index).socket)
     }
 
-    /// The addresses that nobody has taken.
-    pub(super) fn left(&self) -> Vec<SocketAddr> {
-        self.0.iter().map(|left| left.bound).collect()
+    /// The addresses of the sockets that were not taken.
+    pub(super) fn unused(&self) -> Vec<SocketAddr> {
+        self.0.iter().map(|socket| socket.bound).collect()
     }
 }
 
-/// Everything that listens.
+/// All listening sockets of a gateway.
 #[derive(Debug)]
 pub(super) struct Sockets {
     pub(super) listeners: Vec<(TcpListener, Listener)>,
     pub(super) admin: Option<TcpListener>,
     pub(super) bus: Option<TcpListener>,
-    /// All of them a second time, each with the address that it was opened for: for a successor.
+    /// Duplicates of all of them, with their configured addresses, for a successor.
     pub(super) shared: Vec<(SocketAddr, TcpListener)>,
 }
 
 impl Sockets {
-    /// Opens what is not there yet, and notes in `settings` where: port 0 lets the system choose.
+    /// Binds the sockets that are not inherited. Sets the bound addresses in `settings`, where the
+    /// system chooses for port 0.
     pub(super) fn open(settings: &mut Settings, inherited: &mut Inherited) -> Result<Self, Error> {
         let mut shared = Vec::new();
         let mut share = |address, socket: &TcpListener| {
@@ -75,10 +77,10 @@ impl Sockets {
         let mut listeners = Vec::new();
         let all = addresses(settings);
         for wanted in &mut settings.listeners {
-            let there = inherited.take(wanted.address);
+            let inherited_socket = inherited.take(wanted.address);
             let leaves_ipv4 = leaves_ipv4(wanted.address, &all);
             let (socket, listener) =
-                listener::open(wanted, &settings.connections, there, leaves_ipv4)?;
+                listener::open(wanted, &settings.connections, inherited_socket, leaves_ipv4)?;
             share(wanted.address, &socket)?;
             wanted.address = listener.address;
             listeners.push((socket, listener));
@@ -101,7 +103,7 @@ impl Sockets {
     }
 }
 
-/// Every address that is listened on.
+/// Every address to listen on.
 pub(super) fn addresses(settings: &Settings) -> Vec<SocketAddr> {
     let listeners = settings.listeners.iter().map(|listener| listener.address);
     let admin = settings.admin.iter().map(|admin| admin.address);
@@ -112,20 +114,21 @@ pub(super) fn addresses(settings: &Settings) -> Vec<SocketAddr> {
     listeners.chain(admin).chain(bus).collect()
 }
 
-/// Whether `[::]`, which takes IPv4 too, has to leave it to another listener on the same port.
+/// Whether `[::]`, which also accepts IPv4, has to leave IPv4 to another listener on the same port
+/// (`IPV6_V6ONLY`).
 fn leaves_ipv4(address: SocketAddr, all: &[SocketAddr]) -> bool {
     let is_every = address.is_ipv6() && address.ip().is_unspecified();
     is_every && all.iter().any(|other| other.is_ipv4() && other.port() == address.port())
 }
 
-/// Opens a socket if it is not there, and notes where it is bound.
+/// Binds a socket unless `inherited_socket` is one, and sets `address` to the bound address.
 fn bind(
     address: &mut SocketAddr,
-    there: Option<TcpListener>,
+    inherited_socket: Option<TcpListener>,
     leaves_ipv4: bool,
 ) -> Result<TcpListener, ListenError> {
     let new = || listener::listen(*address, leaves_ipv4);
-    let opened = there.map_or_else(new, Ok).and_then(|socket| {
+    let opened = inherited_socket.map_or_else(new, Ok).and_then(|socket| {
         socket.set_nonblocking(true)?;
         Ok((socket.local_addr()?, socket))
     });

@@ -1,4 +1,4 @@
-//! The end of the gateway: in good order on the first signal, at once on the second.
+//! Shutdown: graceful on the first signal, at once on the second.
 
 use std::cell::Cell;
 use std::io;
@@ -17,27 +17,29 @@ use super::{Error, systemd};
 use crate::config::Settings;
 use crate::health::Health;
 
-/// Streams that were ended last have so long to write their last words.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// What is cut off has so long to be gone.
+/// Added to the drain time: for the streams that end last to flush their `retry:`.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long closing the remaining connections may take.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// How a stop goes.
+/// The times of a graceful shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Manner {
-    /// New clients are still let in, and sent away, for so long: until whoever sends them knows.
+pub(super) struct DrainSettings {
+    /// How long new connections are still accepted, until load balancers have seen `/readyz` fail.
+    /// New streams are told to reconnect.
     pub(super) delay: Duration,
-    /// The streams end evenly over this, and running requests have as long.
+    /// The time over which streams end, and the timeout of running requests.
     pub(super) drain: Duration,
 }
 
-impl Manner {
+impl DrainSettings {
     pub(super) fn of(settings: &Settings) -> Self {
         Self { delay: settings.drain_delay, drain: settings.drain }
     }
 }
 
-/// SIGTERM and SIGINT, which end it; SIGUSR1 and SIGUSR2, which would end it if nobody took them.
+/// Handlers of SIGTERM and SIGINT, which shut the gateway down, and of SIGUSR1 and SIGUSR2, whose
+/// default action would kill it.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
@@ -56,7 +58,7 @@ impl Signals {
         })
     }
 
-    /// The next one that ends it. Cancel safe.
+    /// Waits for SIGTERM or SIGINT. Cancel safe.
     async fn next(&mut self) -> &'static str {
         loop {
             let signal = tokio::select! {
@@ -65,48 +67,45 @@ impl Signals {
                 _ = self.user1.recv() => "SIGUSR1",
                 _ = self.user2.recv() => "SIGUSR2",
             };
-            // Other servers open their log files anew; ours is standard error.
-            tracing::info!(
-                signal,
-                "this signal means nothing here; SIGHUP reads the configuration again"
-            );
+            // nginx reopens its log files on SIGUSR1; this log is stderr.
+            tracing::info!(signal, "signal ignored; use SIGHUP to reload the configuration");
         }
     }
 }
 
-/// What a stop ends, and how.
+/// What a shutdown acts on.
 #[derive(Debug)]
-pub(super) struct Switches {
+pub(super) struct StopHandles {
     pub(super) health: Health,
-    /// Cancelled: nobody is let in any more.
-    pub(super) accepting: CancellationToken,
-    /// Cancelled: operators are not let in any more.
-    pub(super) administering: CancellationToken,
-    pub(super) manner: Rc<Cell<Manner>>,
+    /// Cancelled to stop the acceptors.
+    pub(super) stop_accepting: CancellationToken,
+    /// Cancelled to stop the admin listener.
+    pub(super) stop_admin: CancellationToken,
+    pub(super) drain_settings: Rc<Cell<DrainSettings>>,
 }
 
-/// Waits for the first signal, for a successor, or for the end of something that must not end. Then
-/// it stops: not ready, no new connections, every stream is told when to come back, running requests
-/// finish.
+/// Waits for a signal, a successor, or the failure of a thread or task. After a signal or a
+/// takeover it shuts down: sets `/readyz` to not ready, stops accepting, ends streams with a
+/// `retry:`, and lets running requests finish.
 pub(super) async fn serve_until_stopped(
     signals: &mut Signals,
     tasks: &mut Tasks,
     mut shards: Vec<ShardThread>,
-    switches: Switches,
-    relieved: impl Future<Output = ()>,
+    handles: StopHandles,
+    taken_over: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let Switches { health, accepting, administering, manner } = switches;
+    let StopHandles { health, stop_accepting, stop_admin, drain_settings } = handles;
     let signal = tokio::select! {
         signal = signals.next() => signal,
-        () = relieved => "takeover",
-        ended = any_ended(&mut shards) => return Err(too_early(ended)),
+        () = taken_over => "takeover",
+        ended = any_ended(&mut shards) => return Err(ended_early(ended)),
         ended = tasks.any_ended() => return Err(Error::Task(ended.to_string())),
     };
-    let Manner { mut delay, drain } = manner.get();
+    let DrainSettings { mut delay, drain } = drain_settings.get();
     if signal == "takeover" {
-        // Whoever comes has a gateway to come to, and so have operators.
+        // The successor already accepts on all sockets, the admin listener's included.
         delay = Duration::ZERO;
-        administering.cancel();
+        stop_admin.cancel();
     } else {
         systemd::stopping();
     }
@@ -120,14 +119,16 @@ pub(super) async fn serve_until_stopped(
         signal = signals.next() => return at_once(signal),
         () = time::sleep(delay) => {}
     }
-    accepting.cancel();
+    stop_accepting.cancel();
     for shard in &shards {
         shard.drain(drain);
     }
     tokio::select! {
         ended = all_ended(&mut shards) => return ended,
         signal = signals.next() => return at_once(signal),
-        () = time::sleep(drain + LAST_WORDS) => tracing::warn!("not everything finished in time"),
+        () = time::sleep(drain + FLUSH_TIMEOUT) => {
+            tracing::warn!("drain timed out; closing the remaining connections");
+        }
     }
     for shard in &shards {
         shard.cut();
@@ -154,8 +155,8 @@ async fn any_ended(shards: &mut [ShardThread]) -> Result<(), Error> {
     .await
 }
 
-/// Nobody has told it to.
-fn too_early(ended: Result<(), Error>) -> Error {
-    let cause = || Error::Thread { what: "shard", cause: "it ended before the stop".into() };
+/// The error for a shard that ended before the shutdown.
+fn ended_early(ended: Result<(), Error>) -> Error {
+    let cause = || Error::Thread { what: "shard", cause: "it ended before the shutdown".into() };
     ended.err().unwrap_or_else(cause)
 }

@@ -1,27 +1,27 @@
-//! What systemd is told (sd_notify(3)): nothing where nobody asked, by `$NOTIFY_SOCKET`.
+//! Notifications to systemd (sd_notify(3)). Does nothing without `$NOTIFY_SOCKET`.
 
 use sd_notify::NotifyState;
 
-/// Everything is open, or a reload is over.
+/// The gateway serves, or a reload is complete.
 pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// A reload has begun.
+/// A reload has begun (`Type=notify-reload`).
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(_no_clock) => tell(&[NotifyState::Reloading]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_no_clock) => notify(&[NotifyState::Reloading]),
     }
 }
 
-/// The stop has begun.
+/// The shutdown has begun.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd cannot be told");
+        tracing::debug!(%error, "cannot notify systemd");
     }
 }

@@ -1,13 +1,14 @@
-//! A gateway takes over from another: the same sockets, and no moment without one that accepts.
+//! Takeover: a new gateway process gets the listening sockets of the running one, so that no
+//! connection is refused in between.
 //!
-//! The one that runs waits at a unix socket in its state directory, where only its own user gets
-//! in. The new one asks, and is handed every listening socket (SCM_RIGHTS, unix(7)). It opens
-//! everything else, serves, and only then says so; the old one then stops in good order. If the new
-//! one fails before that, nothing has happened.
+//! The running gateway listens on a unix socket in its state directory, which only its own user can
+//! connect to. The new one requests the sockets and receives all of them (`SCM_RIGHTS`, unix(7)).
+//! It starts everything else, accepts connections, and only then confirms; the old one then drains.
+//! If the new one fails before that, the old one continues.
 //!
 //! ```text
 //! new: ssegate takeover 1\n
-//! old: ["127.0.0.1:8443", …]\n          the addresses, and with the first byte the sockets
+//! old: ["127.0.0.1:8443", …]\n          the addresses; the sockets come with the first byte
 //! new: accepting\n
 //! old: leaving\n
 //! ```
@@ -32,55 +33,57 @@ use tokio::time;
 use super::Error;
 use super::sockets::Inherited;
 use crate::health::Health;
-use crate::server::state;
+use crate::server::state_dir;
 
-const QUESTION: &str = "ssegate takeover 1\n";
+const REQUEST: &str = "ssegate takeover 1\n";
 const ACCEPTING: &str = "accepting\n";
 const LEAVING: &str = "leaving\n";
 
-/// Each side waits so long for a word of the other.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The new one may take so long until it accepts: it may have to wait for its source.
-const START_PATIENCE: Duration = Duration::from_secs(60);
-/// For its source it waits no longer than this: streams are held open without it.
-const SOURCE_PATIENCE: Duration = Duration::from_secs(5);
-/// Sockets that one message can carry (`SCM_MAX_FD`).
+/// The timeout of each line of the exchange, except `accepting`.
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout of `accepting`: the new gateway first waits for its source.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the new gateway waits for its source. Without it streams stay open and quiet.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The sockets that one message can carry (`SCM_MAX_FD`).
 const MAX_SOCKETS: usize = 253;
-/// We start no program that could inherit them; where the system can say so, it is said.
+/// The received sockets must not leak into child processes. The flag is Linux's; elsewhere it does
+/// not matter, since the gateway spawns no processes.
 #[cfg(target_os = "linux")]
 const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 #[cfg(not(target_os = "linux"))]
 const CLOSE_ON_EXEC: RecvFlags = RecvFlags::empty();
-/// A word, or a list of addresses, at most.
+/// The longest line of the exchange.
 const MAX_LINE: u64 = 64 << 10;
 
-/// Where a gateway whose first listener has this address, as it is written, can be asked.
+/// The path of the takeover socket. It is named after the configured address of the first listener,
+/// so that gateways with different configurations do not share it.
 fn path_for(address: SocketAddr) -> io::Result<PathBuf> {
-    let nowhere = "nowhere to keep a socket: set HOME, XDG_STATE_HOME or STATE_DIRECTORY";
-    let directory = state::state_dir().ok_or_else(|| io::Error::other(nowhere))?;
+    let missing = "no state directory: set STATE_DIRECTORY, XDG_STATE_HOME or HOME";
+    let directory = state_dir::state_dir().ok_or_else(|| io::Error::other(missing))?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     Ok(directory.join(format!("takeover-{address}.sock")))
 }
 
-/// The one that is taken over, as its successor knows it.
+/// The successor's connection to the gateway that it takes over from.
 #[derive(Debug)]
 pub(super) struct Predecessor(BlockingStream);
 
-/// Asks the gateway that runs for its sockets.
-pub(super) fn ask(address: SocketAddr) -> Result<(Inherited, Predecessor), Error> {
+/// Requests the sockets of the running gateway. Blocks.
+pub(super) fn request_sockets(address: SocketAddr) -> Result<(Inherited, Predecessor), Error> {
     let path = path_for(address).map_err(|cause| Error::Takeover { path: None, cause })?;
     exchange(&path).map_err(|cause| Error::Takeover { path: Some(path), cause })
 }
 
 fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     let mut stream = BlockingStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(QUESTION.as_bytes())?;
+    stream.set_read_timeout(Some(LINE_TIMEOUT))?;
+    stream.set_write_timeout(Some(LINE_TIMEOUT))?;
+    stream.write_all(REQUEST.as_bytes())?;
     let (line, sockets) = receive(&stream)?;
     let addresses: Vec<SocketAddr> = serde_json::from_str(&line)?;
     if addresses.is_empty() || addresses.len() != sockets.len() {
-        return Err(io::Error::other("it hands over no sockets, or not as many as it says"));
+        return Err(io::Error::other("the running gateway sent no sockets, or not all of them"));
     }
     let mut inherited = Inherited::default();
     for (address, socket) in addresses.into_iter().zip(sockets) {
@@ -89,7 +92,7 @@ fn exchange(path: &Path) -> io::Result<(Inherited, Predecessor)> {
     Ok((inherited, Predecessor(stream)))
 }
 
-/// A line, and the descriptors that come with its beginning.
+/// Receives a line, and the file descriptors that come with its first byte.
 fn receive(stream: &BlockingStream) -> io::Result<(String, Vec<OwnedFd>)> {
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -111,87 +114,89 @@ fn receive(stream: &BlockingStream) -> io::Result<(String, Vec<OwnedFd>)> {
 }
 
 impl Predecessor {
-    /// Tells it to leave, as soon as the source listens; waits until it has heard. Then there is
-    /// nobody else at the door.
-    pub(super) async fn relieve(self, health: &Health) {
+    /// Waits for the source, then tells the predecessor that this gateway accepts, and waits for
+    /// its confirmation. After that the predecessor no longer serves its takeover socket.
+    pub(super) async fn complete(self, health: &Health) {
         let listens = async {
             while !health.is_source_ready() {
                 time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if time::timeout(SOURCE_PATIENCE, listens).await.is_err() {
-            tracing::warn!("Redis does not answer; taking over without it");
+        if time::timeout(SOURCE_TIMEOUT, listens).await.is_err() {
+            tracing::warn!("Redis does not respond; taking over without it");
         }
-        match self.say_accepting().await {
-            Ok(()) => tracing::info!("the gateway that ran before is leaving"),
-            Err(error) => tracing::warn!(%error, "the gateway that ran before does not answer"),
+        match self.confirm().await {
+            Ok(()) => tracing::info!("takeover complete; the old gateway is draining"),
+            Err(error) => {
+                tracing::warn!(%error, "takeover: the old gateway does not confirm that it drains");
+            }
         }
     }
 
-    async fn say_accepting(self) -> io::Result<()> {
+    async fn confirm(self) -> io::Result<()> {
         self.0.set_nonblocking(true)?;
         let mut stream = UnixStream::from_std(self.0)?;
         stream.write_all(ACCEPTING.as_bytes()).await?;
-        expect(&mut stream, LEAVING, PATIENCE).await
+        expect(&mut stream, LEAVING, LINE_TIMEOUT).await
     }
 }
 
-/// Where a successor asks.
+/// The unix socket at which a successor requests the listening sockets.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct TakeoverSocket {
     path: PathBuf,
     listener: UnixListener,
     sockets: Vec<(SocketAddr, TcpListener)>,
-    // Until a successor has come.
-    is_open: bool,
+    // False once a successor has taken over: then the file is the successor's.
+    owns_path: bool,
 }
 
-impl Door {
-    /// Opens it, in place of one that is there: whoever opened that has left, or is leaving.
+impl TakeoverSocket {
+    /// Binds the socket, replacing that of a predecessor, which has ended or is draining.
     pub(super) fn open(sockets: Vec<(SocketAddr, TcpListener)>) -> io::Result<Self> {
         let (first, _) = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
         let path = path_for(*first)?;
-        // Put in its place when it is ready, so that there always is one.
+        // Renamed into place, so that there is no moment without a socket.
         let new = path.with_extension(std::process::id().to_string());
         let listener = UnixListener::bind(&new)?;
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
         std::fs::rename(&new, &path)?;
-        Ok(Self { path, listener, sockets, is_open: true })
+        Ok(Self { path, listener, sockets, owns_path: true })
     }
 
-    /// Waits for a successor that accepts. The sockets are this one's no longer than that.
-    pub(super) async fn relieved(mut self) {
+    /// Waits for a successor that confirms. A failed takeover is logged, and the gateway continues.
+    pub(super) async fn wait_for_successor(mut self) {
         loop {
-            let answered = match self.listener.accept().await {
-                Ok((stream, _)) => self.answer(stream).await,
+            let handed_over = match self.listener.accept().await {
+                Ok((stream, _)) => self.serve(stream).await,
                 Err(error) => Err(error),
             };
-            match answered {
+            match handed_over {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "a takeover has failed; this gateway goes on");
+                    tracing::warn!(%error, "a takeover has failed; this gateway continues");
                     time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
-        self.is_open = false;
+        self.owns_path = false;
     }
 
-    async fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
+    async fn serve(&self, mut stream: UnixStream) -> io::Result<()> {
         let peer = stream.peer_cred()?.uid();
         if peer != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other(format!("it was asked for by another user, {peer}")));
+            return Err(io::Error::other(format!("requested by another user: uid {peer}")));
         }
-        expect(&mut stream, QUESTION, PATIENCE).await?;
-        stream.async_io(Interest::WRITABLE, || self.hand_over(&stream)).await?;
-        tracing::info!("the sockets are handed over to another gateway");
-        expect(&mut stream, ACCEPTING, START_PATIENCE).await?;
-        // If it does not hear this, it goes on all the same.
+        expect(&mut stream, REQUEST, LINE_TIMEOUT).await?;
+        stream.async_io(Interest::WRITABLE, || self.send_sockets(&stream)).await?;
+        tracing::info!("takeover: passed the listening sockets to another gateway");
+        expect(&mut stream, ACCEPTING, START_TIMEOUT).await?;
+        // An error does not matter: the successor serves without this confirmation.
         drop(stream.write_all(LEAVING.as_bytes()).await);
         Ok(())
     }
 
-    fn hand_over(&self, stream: &UnixStream) -> io::Result<()> {
+    fn send_sockets(&self, stream: &UnixStream) -> io::Result<()> {
         let addresses: Vec<_> = self.sockets.iter().map(|(address, _)| address).collect();
         let line = serde_json::to_string(&addresses)? + "\n";
         let descriptors: Vec<_> = self.sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
@@ -206,26 +211,27 @@ impl Door {
     }
 }
 
-impl Drop for Door {
-    /// Nobody can take over from a gateway that is stopping by itself. A successor puts its own door
-    /// in place of this one.
+impl Drop for TakeoverSocket {
+    /// Removes the socket file if the gateway ends without a successor. A successor replaces the
+    /// file.
     fn drop(&mut self) {
-        if self.is_open
+        if self.owns_path
             && let Err(error) = std::fs::remove_file(&self.path)
         {
-            tracing::debug!(%error, path = %self.path.display(), "the socket for takeovers");
+            let path = self.path.display();
+            tracing::debug!(%error, %path, "cannot remove the takeover socket");
         }
     }
 }
 
-/// Reads a line, which must be this one.
-async fn expect(stream: &mut UnixStream, word: &str, patience: Duration) -> io::Result<()> {
+/// Reads a line, which has to be `expected`.
+async fn expect(stream: &mut UnixStream, expected: &str, timeout: Duration) -> io::Result<()> {
     let mut line = String::new();
     let mut reader = tokio::io::BufReader::new(stream.take(MAX_LINE));
-    time::timeout(patience, reader.read_line(&mut line)).await??;
+    time::timeout(timeout, reader.read_line(&mut line)).await??;
     match line.as_str() {
-        said if said == word => Ok(()),
-        "" => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it has hung up")),
-        _ => Err(io::Error::other("it speaks another language; is it of another version?")),
+        line if line == expected => Ok(()),
+        "" => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection")),
+        _ => Err(io::Error::other("unexpected message: is the other gateway of another version?")),
     }
 }

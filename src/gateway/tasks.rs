@@ -1,33 +1,33 @@
-//! Tasks that run as long as their owner, and whose end does not go unnoticed.
+//! Tasks that run as long as their owner, which is notified if one ends.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// The tasks of one thread. They end when it is dropped.
+/// The tasks of one thread. Dropping it aborts them.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     running: JoinSet<()>,
     names: HashMap<Id, &'static str>,
 }
 
-/// A task ended that runs as long as its owner.
+/// A task has ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Ended {
+pub(super) struct TaskEnd {
     name: &'static str,
     in_panic: bool,
 }
 
 impl Tasks {
-    /// Runs a task on this thread.
-    pub(super) fn own(&mut self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+    /// Spawns a task on this thread.
+    pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + 'static) {
         let handle = self.running.spawn_local(task);
         self.names.insert(handle.id(), name);
     }
 
-    /// Waits until one of them has ended. Cancel safe.
-    pub(super) async fn any_ended(&mut self) -> Ended {
+    /// Waits until a task has ended. Cancel safe.
+    pub(super) async fn any_ended(&mut self) -> TaskEnd {
         match self.running.join_next_with_id().await {
             Some(Ok((id, ()))) => self.ended(id, false),
             Some(Err(error)) => self.ended(error.id(), JoinError::is_panic(&error)),
@@ -35,15 +35,15 @@ impl Tasks {
         }
     }
 
-    fn ended(&mut self, id: Id, in_panic: bool) -> Ended {
-        Ended { name: self.names.remove(&id).unwrap_or("a task"), in_panic }
+    fn ended(&mut self, id: Id, in_panic: bool) -> TaskEnd {
+        TaskEnd { name: self.names.remove(&id).unwrap_or("a task"), in_panic }
     }
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for TaskEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
-        f.write_str(if self.in_panic { " ended in a panic" } else { " ended" })
+        f.write_str(if self.in_panic { " panicked" } else { " ended" })
     }
 }
 
@@ -54,15 +54,15 @@ mod tests {
     use super::Tasks;
 
     #[test]
-    fn an_end_and_a_panic_of_a_task_are_told() {
+    fn the_end_and_the_panic_of_a_task_are_reported() {
         let runtime = LocalRuntime::new().expect("a runtime");
         runtime.block_on(async {
             let mut tasks = Tasks::default();
-            tasks.own("the hub", std::future::pending());
-            tasks.own("the source", async {});
+            tasks.spawn("the hub", std::future::pending());
+            tasks.spawn("the source", async {});
             assert_eq!(tasks.any_ended().await.to_string(), "the source ended");
-            tasks.own("an acceptor", async { panic!("a bug") });
-            assert_eq!(tasks.any_ended().await.to_string(), "an acceptor ended in a panic");
+            tasks.spawn("an acceptor", async { panic!("a bug") });
+            assert_eq!(tasks.any_ended().await.to_string(), "an acceptor panicked");
         });
     }
 }

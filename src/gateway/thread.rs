@@ -1,4 +1,4 @@
-//! A thread with an event loop of its own, whose end does not go unnoticed.
+//! A thread with its own event loop, whose owner is notified if it ends.
 
 use std::io;
 use std::thread;
@@ -8,18 +8,21 @@ use tokio::sync::oneshot;
 
 use super::Error;
 
-/// The end of a thread, as its owner sees it.
+/// A handle to a thread.
 #[derive(Debug)]
 pub(super) struct Thread {
     name: &'static str,
-    // An error of the channel means that it ended without a word: in a panic.
+    // Closed without a value if the thread panicked.
     ended: oneshot::Receiver<Result<(), String>>,
     end: Option<Result<(), String>>,
 }
 
 impl Thread {
-    /// Starts a thread that runs what `body` makes on it, to its end. Waits until it has its event
-    /// loop: one that cannot have it fails the start.
+    /// Starts a thread that runs the future of `body` to its end. Waits until the thread has its
+    /// runtime.
+    ///
+    /// # Errors
+    /// The thread or its runtime cannot be created.
     pub(super) fn start<F>(
         name: &'static str,
         body: impl FnOnce() -> F + Send + 'static,
@@ -29,32 +32,32 @@ impl Thread {
     {
         let (starting, started) = std::sync::mpsc::channel();
         let (ending, ended) = oneshot::channel();
-        // It tells its end through `ended`, and nobody waits for more.
+        // Detached: its end comes through `ended`.
         drop(thread::Builder::new().name(name.into()).spawn(move || {
-            // Who starts it waits for this, below.
+            // The caller waits for this, below.
             let runtime = match LocalRuntime::new() {
                 Ok(runtime) => runtime,
                 Err(error) => return starting.send(Err(error)).unwrap_or_default(),
             };
             starting.send(Ok(())).unwrap_or_default();
             if ending.send(runtime.block_on(async { body().await })).is_err() {
-                tracing::debug!(name, "nobody waits for the end of this thread");
+                tracing::debug!(name, "thread ended after its owner");
             }
         })?);
         started.recv().map_err(io::Error::other)??;
         Ok(Self { name, ended, end: None })
     }
 
-    /// Waits until it has ended, and answers the same ever after. Cancel safe.
+    /// Waits until the thread has ended. Returns the same result if called again. Cancel safe.
     ///
     /// # Errors
-    /// It failed, or ended in a panic.
+    /// The thread failed or panicked.
     pub(super) async fn ended(&mut self) -> Result<(), Error> {
         let end = match &self.end {
             Some(end) => end,
             None => {
                 let end = (&mut self.ended).await;
-                self.end.insert(end.unwrap_or_else(|_silent| Err("it ended in a panic".into())))
+                self.end.insert(end.unwrap_or_else(|_closed| Err("it panicked".into())))
             }
         };
         let what = self.name;
@@ -80,11 +83,11 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_a_thread_is_told_from_a_good_end() {
+    fn the_end_of_a_thread_is_reported_as_success_failure_or_panic() {
         assert_eq!(end_of(|| async { Ok(()) }), Ok(()));
         let failed = end_of(|| async { Err("the hub ended".to_owned()) });
         assert_eq!(failed, Err("a thread has failed: shard: the hub ended".to_owned()));
         let panicked = end_of(|| async { panic!("a bug") });
-        assert_eq!(panicked, Err("a thread has failed: shard: it ended in a panic".to_owned()));
+        assert_eq!(panicked, Err("a thread has failed: shard: it panicked".to_owned()));
     }
 }

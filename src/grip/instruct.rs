@@ -1,4 +1,5 @@
-//! What a backend's response says about the stream that it hands over.
+//! Parses the GRIP instructions in a backend's response (`Grip-Hold`, `Grip-Channel`,
+//! `Grip-Keep-Alive`, `Grip-Status`).
 
 use std::time::Duration;
 
@@ -8,60 +9,60 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
 
-/// A stream that is to be held open by us.
+/// A stream that the gateway is to hold open (`Grip-Hold: stream`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// What it listens to; at least one.
+    /// The channels to subscribe; at least one.
     pub channels: Vec<HeldChannel>,
-    /// What keeps it alive, where the backend wants something of its own.
-    pub keep_alive: Option<KeepAlive>,
-    /// The status that the client is to see, where the backend could not send it.
+    /// The backend's own keep-alive (`Grip-Keep-Alive`); `None`: that of the route.
+    pub keep_alive: Option<GripKeepAlive>,
+    /// The status for the client (`Grip-Status`), if it differs from that of the response.
     pub status: Option<StatusCode>,
 }
 
-/// A channel of such a stream.
+/// A channel of a held stream (`Grip-Channel`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldChannel {
     /// Its name.
     pub name: String,
-    /// The newest event that the body already tells of.
+    /// The id of the newest event that the response body already covers (`prev-id`).
     pub prev_id: Option<String>,
 }
 
-/// What is said on a quiet stream.
+/// What is sent on an idle stream (`Grip-Keep-Alive`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeepAlive {
-    /// The text, as it is to be sent.
+pub struct GripKeepAlive {
+    /// The bytes to send.
     pub text: Bytes,
-    /// After so long; `None`: as the route says.
+    /// The interval; `None`: that of the route.
     pub timeout: Option<Duration>,
 }
 
-/// Why a response that hands a stream over cannot be followed.
+/// Why the instructions of a response cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InstructError {
-    /// No such way to hold.
-    #[error("Grip-Hold: {0:?} is not known here; stream is")]
+    /// An unknown mode.
+    #[error("Grip-Hold: {0:?} is not supported: use stream")]
     Hold(String),
     /// Long polling.
-    #[error("Grip-Hold: response (long polling) is not known here; stream is")]
+    #[error("Grip-Hold: response (long polling) is not supported: use stream")]
     LongPolling,
-    /// Nothing to listen to.
+    /// No channel to subscribe.
     #[error("Grip-Hold without a Grip-Channel")]
     NoChannel,
-    /// A parameter that would change what is sent.
-    #[error("Grip-Channel: filters are not known here")]
+    /// A filter, which would change what is sent.
+    #[error("Grip-Channel: filters are not supported")]
     Filter,
-    /// A header that cannot be read.
-    #[error("{0} cannot be read")]
-    Unreadable(&'static str),
+    /// A header with invalid syntax.
+    #[error("{0} is malformed")]
+    Malformed(&'static str),
 }
 
-/// What the headers say: a stream to hold, or nothing.
+/// Parses the instructions; `None`: the response holds no stream.
 ///
 /// # Errors
 /// See [`InstructError`]: each is the backend's fault.
-pub fn hold(headers: &HeaderMap) -> Result<Option<Hold>, InstructError> {
+pub fn parse(headers: &HeaderMap) -> Result<Option<Hold>, InstructError> {
     let Some(hold) = headers.get("grip-hold") else {
         return Ok(None);
     };
@@ -85,10 +86,10 @@ pub fn hold(headers: &HeaderMap) -> Result<Option<Hold>, InstructError> {
 }
 
 fn text<'a>(value: &'a HeaderValue, name: &'static str) -> Result<&'a str, InstructError> {
-    std::str::from_utf8(value.as_bytes()).map_err(|_not_text| InstructError::Unreadable(name))
+    std::str::from_utf8(value.as_bytes()).map_err(|_not_text| InstructError::Malformed(name))
 }
 
-fn channel(item: Item<'_>) -> Result<HeldChannel, InstructError> {
+fn channel(item: ListItem<'_>) -> Result<HeldChannel, InstructError> {
     if item.parameter("filter").is_some() {
         return Err(InstructError::Filter);
     }
@@ -96,54 +97,54 @@ fn channel(item: Item<'_>) -> Result<HeldChannel, InstructError> {
     Ok(HeldChannel { name: item.value.to_owned(), prev_id: prev_id.map(str::to_owned) })
 }
 
-fn keep_alive(value: &HeaderValue) -> Result<KeepAlive, InstructError> {
-    const UNREADABLE: InstructError = InstructError::Unreadable("Grip-Keep-Alive");
+fn keep_alive(value: &HeaderValue) -> Result<GripKeepAlive, InstructError> {
+    const MALFORMED: InstructError = InstructError::Malformed("Grip-Keep-Alive");
     let whole = text(value, "Grip-Keep-Alive")?;
-    // The text ends at the first semicolon, and may have commas.
+    // The text ends at the first semicolon, and may contain commas.
     let (value, parameters) = whole.split_once(';').unwrap_or((whole, ""));
-    let (value, parameters) = (value.trim(), parameters_of(parameters).ok_or(UNREADABLE)?);
-    let item = Item { value, parameters };
+    let (value, parameters) = (value.trim(), parameters_of(parameters).ok_or(MALFORMED)?);
+    let item = ListItem { value, parameters };
     let text = match item.parameter("format") {
         None | Some("" | "raw") => value.as_bytes().to_vec(),
-        Some("cstring") => unescape(value).ok_or(UNREADABLE)?,
-        Some("base64") => BASE64_STANDARD.decode(value).map_err(|_not_base64| UNREADABLE)?,
-        Some(_) => return Err(UNREADABLE),
+        Some("cstring") => unescape(value).ok_or(MALFORMED)?,
+        Some("base64") => BASE64_STANDARD.decode(value).map_err(|_not_base64| MALFORMED)?,
+        Some(_) => return Err(MALFORMED),
     };
     let timeout = match item.parameter("timeout") {
         None => None,
-        Some(seconds) => Some(seconds.parse().map_err(|_no_number| UNREADABLE)?),
+        Some(seconds) => Some(seconds.parse().map_err(|_no_number| MALFORMED)?),
     };
     if text.is_empty() {
-        return Err(UNREADABLE);
+        return Err(MALFORMED);
     }
     let timeout = timeout.filter(|&seconds| seconds > 0).map(|seconds: u32| seconds.into());
-    Ok(KeepAlive { text: text.into(), timeout: timeout.map(Duration::from_secs) })
+    Ok(GripKeepAlive { text: text.into(), timeout: timeout.map(Duration::from_secs) })
 }
 
-/// A status, perhaps with a reason behind it.
+/// A status code, optionally followed by a reason phrase.
 fn status(value: &HeaderValue) -> Result<StatusCode, InstructError> {
-    const UNREADABLE: InstructError = InstructError::Unreadable("Grip-Status");
+    const MALFORMED: InstructError = InstructError::Malformed("Grip-Status");
     let code = text(value, "Grip-Status")?.split(' ').next().unwrap_or_default();
-    let status = code.parse().map_err(|_no_status| UNREADABLE)?;
-    if (200..=599).contains(&StatusCode::as_u16(&status)) { Ok(status) } else { Err(UNREADABLE) }
+    let status = code.parse().map_err(|_no_status| MALFORMED)?;
+    if (200..=599).contains(&StatusCode::as_u16(&status)) { Ok(status) } else { Err(MALFORMED) }
 }
 
-/// One value of a list, with its parameters.
+/// One value of a list with its parameters.
 #[derive(Debug)]
-struct Item<'a> {
+struct ListItem<'a> {
     value: &'a str,
     parameters: Vec<(&'a str, String)>,
 }
 
-impl Item<'_> {
+impl ListItem<'_> {
     fn parameter(&self, name: &str) -> Option<&str> {
         let mut named = self.parameters.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         named.next().map(|(_, value)| value.as_str())
     }
 }
 
-/// The values of a list: `a; prev-id=1, b`. Nothing between two commas is no value.
-fn items(list: &str) -> impl Iterator<Item = Result<Item<'_>, InstructError>> {
+/// Parses a list such as `a; prev-id=1, b`. Empty elements are ignored (RFC 9110, section 5.6.1).
+fn items(list: &str) -> impl Iterator<Item = Result<ListItem<'_>, InstructError>> {
     let mut rest = list;
     let texts = std::iter::from_fn(move || {
         let end = end_of_item(rest)?;
@@ -154,12 +155,12 @@ fn items(list: &str) -> impl Iterator<Item = Result<Item<'_>, InstructError>> {
     texts.filter(|item| !item.is_empty()).map(|item| {
         let (value, parameters) = item.split_once(';').unwrap_or((item, ""));
         let parameters = parameters_of(parameters);
-        let parameters = parameters.ok_or(InstructError::Unreadable("Grip-Channel"))?;
-        Ok(Item { value: value.trim(), parameters })
+        let parameters = parameters.ok_or(InstructError::Malformed("Grip-Channel"))?;
+        Ok(ListItem { value: value.trim(), parameters })
     })
 }
 
-/// Where the first value of a list ends: at a comma that is in no quoted parameter.
+/// The end of the first list element: a comma outside a quoted parameter.
 fn end_of_item(list: &str) -> Option<usize> {
     if list.is_empty() {
         return None;
@@ -178,7 +179,7 @@ fn end_of_item(list: &str) -> Option<usize> {
     Some(list.len())
 }
 
-/// `a=1; b="2;3"`; `None` where a quotation does not end.
+/// Parses parameters such as `a=1; b="2;3"`; `None` if a quoted string does not end.
 fn parameters_of(text: &str) -> Option<Vec<(&str, String)>> {
     let (mut parameters, mut rest) = (Vec::new(), text);
     loop {
@@ -206,7 +207,8 @@ fn parameters_of(text: &str) -> Option<Vec<(&str, String)>> {
     }
 }
 
-/// The text up to the next quotation mark, and what is behind it (RFC 9110, section 5.6.4).
+/// Parses a quoted string after its opening quote; returns its value and the rest (RFC 9110,
+/// section 5.6.4).
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = text.char_indices();
@@ -220,7 +222,7 @@ fn unquote(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// The bytes of a text with the escapes of C. What is no escape stands for itself.
+/// Decodes C escapes. An unknown escape stands for its character; `None`: an escape is truncated.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
@@ -251,7 +253,7 @@ mod tests {
 
     use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-    use super::{Hold, InstructError, hold};
+    use super::{Hold, InstructError, parse};
 
     fn read(fields: &[(&'static str, &str)]) -> Result<Option<Hold>, InstructError> {
         let mut headers = HeaderMap::new();
@@ -259,7 +261,7 @@ mod tests {
             let value = HeaderValue::from_bytes(value.as_bytes()).expect("a value");
             headers.append(HeaderName::from_static(name), value);
         }
-        hold(&headers)
+        parse(&headers)
     }
 
     fn channels(values: &[&str]) -> Result<Vec<(String, Option<String>)>, InstructError> {
@@ -276,12 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_hold_there_is_nothing_to_hold() {
+    fn without_grip_hold_the_response_is_not_held() {
         assert_eq!(read(&[("grip-channel", "a"), ("grip-keep-alive", "")]), Ok(None));
     }
 
     #[test]
-    fn channels_come_in_one_field_or_in_several() {
+    fn channels_may_be_listed_in_one_field_or_in_several() {
         let plain = |name: &str| (name.to_owned(), None);
         let with_id = |name: &str, id: &str| (name.to_owned(), Some(id.to_owned()));
         for (values, expected) in [
@@ -299,20 +301,20 @@ mod tests {
         assert_eq!(channels(&[]), Err(InstructError::NoChannel));
         assert_eq!(channels(&["", " , "]), Err(InstructError::NoChannel));
         assert_eq!(channels(&["a; filter=skip-self"]), Err(InstructError::Filter));
-        let unreadable = Err(InstructError::Unreadable("Grip-Channel"));
-        assert_eq!(channels(&["a; prev-id=\"1"]), unreadable);
+        let malformed = Err(InstructError::Malformed("Grip-Channel"));
+        assert_eq!(channels(&["a; prev-id=\"1"]), malformed);
     }
 
     #[test]
-    fn a_name_that_is_no_text_is_refused() {
+    fn a_channel_name_that_is_not_utf8_is_rejected() {
         let mut headers = HeaderMap::new();
         headers.insert("grip-hold", HeaderValue::from_static("stream"));
         headers.insert("grip-channel", HeaderValue::from_bytes(b"\xff").expect("a value"));
-        assert_eq!(hold(&headers), Err(InstructError::Unreadable("Grip-Channel")));
+        assert_eq!(parse(&headers), Err(InstructError::Malformed("Grip-Channel")));
     }
 
     #[test]
-    fn only_streams_are_held() {
+    fn only_the_mode_stream_is_supported() {
         let hold = |value| read(&[("grip-hold", value), ("grip-channel", "a")]).map(|_| ());
         assert_eq!(hold("stream"), Ok(()));
         assert_eq!(hold("response"), Err(InstructError::LongPolling));
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keep_alive_is_text_in_one_of_three_formats() {
+    fn a_keep_alive_may_be_raw_cstring_or_base64() {
         for (value, text, timeout) in [
             (":", &b":"[..], None),
             (":, x; format=raw; timeout=20", b":, x", Some(20)),
@@ -343,13 +345,13 @@ mod tests {
             "x; timeout=-1",
             "x; format=\"raw",
         ] {
-            let unreadable = Err(InstructError::Unreadable("Grip-Keep-Alive"));
-            assert_eq!(keep_alive(value), unreadable, "{value}");
+            let malformed = Err(InstructError::Malformed("Grip-Keep-Alive"));
+            assert_eq!(keep_alive(value), malformed, "{value}");
         }
     }
 
     #[test]
-    fn a_status_may_be_given_beside_the_responses_own() {
+    fn grip_status_overrides_the_status_of_the_response() {
         let status = |value| {
             let fields = [("grip-hold", "stream"), ("grip-channel", "a"), ("grip-status", value)];
             read(&fields).map(|hold| hold.expect("a hold").status)
@@ -357,7 +359,7 @@ mod tests {
         assert_eq!(status("201"), Ok(Some(StatusCode::CREATED)));
         assert_eq!(status("304 Not Modified"), Ok(Some(StatusCode::NOT_MODIFIED)));
         for value in ["", "OK", "99", "101", "700", "2000"] {
-            assert_eq!(status(value), Err(InstructError::Unreadable("Grip-Status")), "{value}");
+            assert_eq!(status(value), Err(InstructError::Malformed("Grip-Status")), "{value}");
         }
     }
 }

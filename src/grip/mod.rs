@@ -1,16 +1,18 @@
-//! How a backend hands a stream over: the headers of GRIP, the Generic Realtime Intermediary
-//! Protocol (<https://pushpin.org/docs/protocols/grip/>), as its libraries for PHP, Python and
-//! JavaScript write and read them.
+//! The headers of GRIP, the Generic Realtime Intermediary Protocol
+//! (<https://pushpin.org/docs/protocols/grip/>), with which a backend hands a stream over to the
+//! gateway. Compatible with the GRIP libraries for PHP, Python and JavaScript.
 //!
-//! [`instruct`] reads what a response says, [`signature`] shows the backend who asks, and the names
-//! themselves stay between the two of us. What is done with a stream is not known here.
+//! [`instruct`] parses the instructions of a response, [`signature`] signs requests. GRIP headers
+//! are hop-by-hop between gateway and backend: [`strip`] removes them towards both sides. Does not
+//! know what happens to a stream.
 
 pub mod instruct;
 pub mod signature;
 
 use http::header::{HeaderMap, HeaderName};
 
-/// Takes all headers of GRIP away, also those that CGI and its kin could take for them.
+/// Removes all GRIP headers, also in the spelling with underscores that CGI, PHP, WSGI and Rack
+/// cannot tell apart.
 pub fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers.keys().filter(|name| is_grip(name)).cloned().collect();
     for name in named {
@@ -18,7 +20,7 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether this is a header of GRIP, or one that CGI and its kin could take for one.
+/// Whether this is a GRIP header, or one that CGI would take for one: `grip-` or `grip_`.
 pub fn is_grip(name: &HeaderName) -> bool {
     matches!(name.as_str().as_bytes(), [b'g', b'r', b'i', b'p', b'-' | b'_', ..])
 }
@@ -30,7 +32,7 @@ mod tests {
     use super::strip;
 
     #[test]
-    fn whatever_looks_like_grip_is_taken_away() {
+    fn grip_headers_are_removed_in_any_spelling() {
         let mut headers = HeaderMap::new();
         for name in ["Grip-Sig", "GRIP-hold", "grip_sig", "grip-", "gripe", "x-grip-sig", "grip"] {
             let name: HeaderName = name.parse().expect("a name");

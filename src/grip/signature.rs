@@ -1,4 +1,4 @@
-//! `Grip-Sig`: a JSON Web Token by which a backend knows that a request came through us.
+//! `Grip-Sig`: a JSON Web Token that proves to a backend that a request came through the gateway.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,23 +8,24 @@ use http::{HeaderName, HeaderValue};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
-/// The header's name.
+/// The name of the header.
 pub const GRIP_SIG: HeaderName = HeaderName::from_static("grip-sig");
 
-/// A token is good for so long: as Pushpin's are, so that clocks need not agree.
+/// The validity of a token. As long as Pushpin's, which allows for clock skew.
 const VALIDITY: Duration = Duration::from_secs(3600);
-/// A token is used for so long, and then another is signed.
+/// A token is reused for this long before a new one is signed.
 const RENEWAL: Duration = Duration::from_secs(60);
 
-/// A secret that two share. Shows itself to nobody.
+/// A shared secret. `Debug` does not reveal it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Fewer would be weaker than the signature (RFC 7518, section 3.2).
+    /// The minimum length. HS256 requires a key at least as long as the hash (RFC 7518, section
+    /// 3.2).
     pub const MIN_BYTES: usize = 32;
 
-    /// Takes the bytes of a secret; `None` where they are fewer than [`Self::MIN_BYTES`].
+    /// Makes a secret of these bytes; `None` if there are fewer than [`Self::MIN_BYTES`].
     pub fn new(bytes: Vec<u8>) -> Option<Self> {
         (bytes.len() >= Self::MIN_BYTES).then_some(Self(bytes))
     }
@@ -36,30 +37,30 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Signs for one route, on one thread.
+/// Signs the requests of one route, on one thread.
 pub struct Signer {
     key: EncodingKey,
     issuer: String,
     current: RefCell<Option<(SystemTime, HeaderValue)>>,
 }
 
-/// What a token says (RFC 7519, section 4.1).
+/// The claims of a token (RFC 7519, section 4.1).
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
-    // Seconds of Unix time.
+    // Expiry in Unix seconds.
     exp: u64,
 }
 
 impl Signer {
-    /// Signs with `secret`, in the name of `issuer`.
+    /// A signer with this secret. `issuer` is the claim `iss`.
     pub fn new(secret: &Secret, issuer: &str) -> Self {
         let key = EncodingKey::from_secret(&secret.0);
         Self { key, issuer: issuer.to_owned(), current: RefCell::default() }
     }
 
-    /// The value of the header; HS256. `None` where nothing can be signed, which would be a mistake
-    /// of the library that signs.
+    /// The value of `Grip-Sig`, signed with HS256. `None` if signing fails, which would be a bug of
+    /// the library.
     pub fn header(&self, now: SystemTime) -> Option<HeaderValue> {
         let mut current = self.current.borrow_mut();
         let is_fresh =
@@ -78,7 +79,8 @@ impl Signer {
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let claims = Claims { iss: &self.issuer, exp: (since_epoch + VALIDITY).as_secs() };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key);
-        let token = token.inspect_err(|error| tracing::error!(%error, "cannot sign")).ok()?;
+        let failed = |error: &_| tracing::error!(%error, "cannot sign Grip-Sig");
+        let token = token.inspect_err(failed).ok()?;
         let mut value = HeaderValue::try_from(token).ok()?;
         value.set_sensitive(true);
         Some(value)
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_the_key_can_tell_who_signed_and_until_when() {
+    fn a_token_verifies_with_the_key_and_has_issuer_and_expiry() {
         let now = SystemTime::now();
         let value = signer().header(now).expect("a token");
         let mut validation = Validation::new(Algorithm::HS256);
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_used_for_a_while_and_then_renewed() {
+    fn a_token_is_reused_for_a_minute_and_then_renewed() {
         let (signer, start) = (signer(), SystemTime::now());
         let first = signer.header(start);
         assert_eq!(signer.header(start + Duration::from_secs(59)), first);
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_shows_itself() {
+    fn debug_output_reveals_no_secret() {
         let secret = Secret::new(KEY.to_vec()).expect("long enough");
         let value = signer().header(SystemTime::now());
         let shown = format!("{secret:?} {:?} {value:?}", signer());

@@ -1,8 +1,8 @@
-//! One upstream of a route, as all shards together know it: whether it fails, and whether it is slow
-//! ([`Slowness`]).
+//! The health of one upstream of a route over all shards: its failures, and its response times
+//! ([`ResponseTimes`]).
 //!
-//! Decides what is logged of it: the first failure of each kind at once, further ones every ten seconds
-//! with a count, and when it responds again. A response costs one load while all is well.
+//! Decides what is logged: the first failure of each kind at once, further ones every ten seconds
+//! with a count, and the recovery. While the upstream is healthy, a response costs one atomic load.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,63 +10,64 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::slowness::Slowness;
-use super::trouble::Trouble;
-use crate::log_limit::Held;
+use super::incident::Incident;
+use super::response_times::ResponseTimes;
+use crate::log_limit::LineLimit;
 
-/// It has recovered when it responded, and did not fail for so long: one that does both at a time is
-/// not told of every time.
+/// An upstream has recovered when it has responded, and not failed for this long. Otherwise one
+/// that alternates between both would be logged each time.
 const RECOVERED_AFTER: Duration = Duration::from_secs(5);
-/// A failure that no request has repeated for so long is over: nothing is known of it any more. Not of one
-/// that cannot be connected to, which is tried until it can be.
+/// A failure that was neither repeated nor followed by a response for this long is dropped: the
+/// state is then unknown. An unreachable upstream is not dropped; it is probed until it accepts a
+/// connection.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// An upstream, shared by the shards, by `/readyz?verbose` and the status page.
+/// The health of an upstream, shared by the shards, `/readyz?verbose` and the status page.
 #[derive(Debug)]
-pub struct Backend {
+pub struct BackendHealth {
     route: Box<str>,
     upstream: Box<str>,
     is_failing: AtomicBool,
-    // Since the last failure.
+    // Whether it has responded since the last failure.
     has_responded: AtomicBool,
     is_unreachable: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<BackendState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BackendState {
     failing: Option<Failing>,
-    kinds: Vec<Kind>,
-    // By the place of the route that wants to know, for as long as it is there.
-    slowness: Vec<(usize, Weak<Slowness>)>,
+    kinds: Vec<FailureKind>,
+    // By the index of the route; weak, so that it ends with the route.
+    response_times: Vec<(usize, Weak<ResponseTimes>)>,
 }
 
 #[derive(Debug)]
 struct Failing {
-    trouble: Trouble,
+    incident: Incident,
     since: Instant,
     last: Instant,
-    // When it responded first, after the last failure.
+    // The first response after the last failure.
     responded: Option<Instant>,
 }
 
-/// How a failure has ended.
+/// The end of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Recovery {
-    // From the first failure to the response; `None`: no request has reached it since.
+    // From the first failure to the response; `None`: no request was sent since the last failure.
     lasted: Option<Duration>,
     requests: u64,
 }
 
-/// Failures of one kind.
+/// The failures of one kind.
 #[derive(Debug)]
-struct Kind {
+struct FailureKind {
     name: &'static str,
     error: String,
-    held: Held,
+    held: LineLimit,
 }
 
-impl Backend {
+impl BackendHealth {
     pub(super) fn new(route: &str, upstream: &str) -> Self {
         Self {
             route: route.into(),
@@ -78,18 +79,18 @@ impl Backend {
         }
     }
 
-    /// The path of its route.
+    /// The path of the route.
     pub fn route(&self) -> &str {
         &self.route
     }
 
-    /// Its address.
+    /// The address of the upstream.
     pub fn upstream(&self) -> &str {
         &self.upstream
     }
 
-    /// A request failed there. `Some`: that is to be logged, and stands for so many others of its kind
-    /// that were not.
+    /// Records a failed request. `Some`: log it, with the number of failures of this kind that were
+    /// suppressed since the last line.
     pub fn failed(&self, kind: &'static str, error: &str, now: Instant) -> Option<u64> {
         let mut state = self.lock();
         self.has_responded.store(false, Ordering::Relaxed);
@@ -97,7 +98,7 @@ impl Backend {
         state.fail(kind, error, now)
     }
 
-    /// It has sent the head of a response.
+    /// Records a response head.
     pub fn responded(&self) {
         if self.is_failing.load(Ordering::Relaxed) && !self.has_responded.load(Ordering::Relaxed) {
             self.responded_at(Instant::now());
@@ -112,58 +113,63 @@ impl Backend {
         }
     }
 
-    /// Whether a connection alone would show that it is back: not where the last one failed in TLS.
-    pub fn awaits_connection(&self) -> bool {
+    /// Whether it is to be probed with a TCP connection. Not if TLS failed: connecting would prove
+    /// nothing.
+    pub fn needs_probe(&self) -> bool {
         self.is_unreachable()
-            && (!self.upstream.starts_with("https:") || self.lock().was_refused_by_the_system())
+            && (!self.upstream.starts_with("https:") || self.lock().failed_below_tls())
     }
 
-    /// It could be connected to, without a request; gives back whether that is news.
+    /// Records a successful probe; returns whether the upstream was unreachable before.
     pub fn connected(&self) -> bool {
         let is_news = self.set_unreachable(false);
         self.responded();
         is_news
     }
 
-    /// Whether it can be connected to; gives back whether that is news.
+    /// Sets whether no connection can be opened; returns whether that changed.
     pub fn set_unreachable(&self, is_unreachable: bool) -> bool {
         let known = &self.is_unreachable;
         known.load(Ordering::Relaxed) != is_unreachable
             && known.swap(is_unreachable, Ordering::Relaxed) != is_unreachable
     }
 
-    /// Whether it could not be connected to when that was tried last.
+    /// Whether the last attempt to connect failed.
     pub fn is_unreachable(&self) -> bool {
         self.is_unreachable.load(Ordering::Relaxed)
     }
 
-    /// Whether it is slow to respond to the route at this `place` among the routes, whose `p99_warning`
-    /// is `limit`; the same one for all shards.
-    pub fn slowness(&self, place: usize, limit: Duration) -> Arc<Slowness> {
+    /// The response times on the route with index `route_index`, whose `p99_warning` is `limit`.
+    /// Shared by all shards.
+    pub fn response_times(&self, route_index: usize, limit: Duration) -> Arc<ResponseTimes> {
         let mut state = self.lock();
-        let mut known = state.slowness().filter(|(known, _)| *known == place);
-        if let Some((_, slowness)) = known.find(|(_, slowness)| slowness.limit() == limit) {
-            return slowness;
+        let mut known = state.response_times().filter(|(known, _)| *known == route_index);
+        if let Some((_, response_times)) =
+            known.find(|(_, response_times)| response_times.limit() == limit)
+        {
+            return response_times;
         }
         drop(known);
-        let new = Arc::new(Slowness::new(limit));
-        state.slowness.push((place, Arc::downgrade(&new)));
+        let new = Arc::new(ResponseTimes::new(limit));
+        state.response_times.push((route_index, Arc::downgrade(&new)));
         new
     }
 
-    /// What is wrong with it, a sentence each.
-    pub fn troubles(&self) -> Vec<String> {
+    /// The current problems, one line each.
+    pub fn incidents(&self) -> Vec<String> {
         let state = self.lock();
-        let failing = state.failing.as_ref().map(|failing| failing.trouble.to_string());
-        let slow = state.slowness().filter_map(|(_, slowness)| slowness.trouble());
+        let failing = state.failing.as_ref().map(|failing| failing.incident.to_string());
+        let slow =
+            state.response_times().filter_map(|(_, response_times)| response_times.incident());
         failing.into_iter().chain(slow).collect()
     }
 
-    /// Logs what was held back, and what has changed. Called once a second.
+    /// Logs suppressed failures, recoveries, and changes of the response times. Called once a
+    /// second.
     pub fn tick(&self, now: Instant) {
         let (route, upstream) = (&*self.route, &*self.upstream);
         let mut state = self.lock();
-        // First: its line counts what was held back.
+        // Before the suppressed failures: its line counts them too.
         match self.recover(&mut state, now) {
             Some(Recovery { lasted: Some(lasted), requests }) => {
                 tracing::info!(route, upstream, ?lasted, requests, "the backend responds again");
@@ -173,17 +179,17 @@ impl Backend {
                     route,
                     upstream,
                     requests,
-                    "no request has reached the backend for a minute: whether it still fails is not known"
+                    "no request to the backend for a minute: whether it still fails is unknown"
                 );
             }
             None => state.log_held_back(route, upstream, now),
         }
-        state.slowness.retain(|(_, slowness)| slowness.strong_count() > 0);
-        state.slowness().for_each(|(_, slowness)| slowness.tick(route, upstream));
+        state.response_times.retain(|(_, response_times)| response_times.strong_count() > 0);
+        state.response_times().for_each(|(_, response_times)| response_times.tick(route, upstream));
     }
 
-    /// Ends a failure that is over. The next one is logged at once.
-    fn recover(&self, state: &mut State, now: Instant) -> Option<Recovery> {
+    /// Ends the current failure if it is over. The next one is then logged at once.
+    fn recover(&self, state: &mut BackendState, now: Instant) -> Option<Recovery> {
         let is_unreachable = self.is_unreachable();
         let is_over = |failing: &mut Failing| {
             let wait = match failing.responded {
@@ -192,42 +198,37 @@ impl Backend {
             };
             now >= failing.last + wait && (failing.responded.is_some() || !is_unreachable)
         };
-        let Failing { trouble, since, responded, .. } = state.failing.take_if(is_over)?;
+        let Failing { incident, since, responded, .. } = state.failing.take_if(is_over)?;
         self.is_failing.store(false, Ordering::Relaxed);
         self.has_responded.store(false, Ordering::Relaxed);
         state.kinds.clear();
-        let lasted = responded.map(|responded| in_milliseconds(responded - since));
-        Some(Recovery { lasted, requests: trouble.times() })
+        let lasted = responded.map(|responded| truncate_to_millis(responded - since));
+        Some(Recovery { lasted, requests: incident.times() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BackendState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Of the routes that are still there, with their places.
-    fn slowness(&self) -> impl Iterator<Item = (usize, Arc<Slowness>)> {
-        self.slowness.iter().filter_map(|(place, slowness)| Some((*place, slowness.upgrade()?)))
+impl BackendState {
+    /// The response times of the current routes, with the index of each route.
+    fn response_times(&self) -> impl Iterator<Item = (usize, Arc<ResponseTimes>)> {
+        self.response_times.iter().filter_map(|(route_index, response_times)| {
+            Some((*route_index, response_times.upgrade()?))
+        })
     }
 
-    /// Whether the last connection failed below TLS: the text of such an error has its number.
-    fn was_refused_by_the_system(&self) -> bool {
+    /// Whether connecting failed below TLS: such errors have an OS error number in their text.
+    fn failed_below_tls(&self) -> bool {
         let mut kinds = self.kinds.iter();
         kinds.any(|kind| kind.name == "connect" && kind.error.contains("(os error "))
     }
 
     fn log_held_back(&mut self, route: &str, upstream: &str, now: Instant) {
-        for Kind { name: kind, error, held } in &mut self.kinds {
+        for FailureKind { name: kind, error, held } in &mut self.kinds {
             if let Some(requests) = held.due(now) {
-                tracing::warn!(
-                    route,
-                    upstream,
-                    kind,
-                    error,
-                    requests,
-                    "the backend goes on failing"
-                );
+                tracing::warn!(route, upstream, kind, error, requests, "the backend keeps failing");
             }
         }
     }
@@ -236,13 +237,13 @@ impl State {
         let wall = SystemTime::now();
         match &mut self.failing {
             Some(failing) => {
-                failing.trouble.again(kind, error, wall);
+                failing.incident.recur(kind, error, wall);
                 failing.last = now;
                 failing.responded = None;
             }
             None => {
-                let trouble = Trouble::new(kind, error, wall);
-                self.failing = Some(Failing { trouble, since: now, last: now, responded: None });
+                let incident = Incident::new(kind, error, wall);
+                self.failing = Some(Failing { incident, since: now, last: now, responded: None });
             }
         }
         match self.kinds.iter_mut().find(|known| known.name == kind) {
@@ -251,15 +252,19 @@ impl State {
                 known.held.pass(now)
             }
             None => {
-                self.kinds.push(Kind { name: kind, error: error.to_owned(), held: Held::new(now) });
+                self.kinds.push(FailureKind {
+                    name: kind,
+                    error: error.to_owned(),
+                    held: LineLimit::new(now),
+                });
                 Some(0)
             }
         }
     }
 }
 
-/// Finer than anybody wants to read.
-fn in_milliseconds(duration: Duration) -> Duration {
+/// Truncates to milliseconds, for the log.
+fn truncate_to_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -270,41 +275,41 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Backend, FORGOTTEN_AFTER, RECOVERED_AFTER, Recovery};
+    use super::{BackendHealth, FORGOTTEN_AFTER, RECOVERED_AFTER, Recovery};
     use crate::log_limit::LOG_INTERVAL;
 
     #[test]
-    fn failures_are_limited_by_kind_and_the_way_back_waits_for_quiet() {
-        let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
+    fn failures_are_rate_limited_by_kind_and_recovery_needs_five_quiet_seconds() {
+        let (backend, start) = (BackendHealth::new("/", "http://b:80"), Instant::now());
         let recovered = |now| backend.recover(&mut backend.lock(), now);
-        assert_eq!(backend.troubles(), Vec::<String>::new());
+        assert_eq!(backend.incidents(), Vec::<String>::new());
         assert_eq!(backend.failed("connect", "refused", start), Some(0));
         for _ in 0..2000 {
             assert_eq!(backend.failed("connect", "refused", start), None);
         }
         assert_eq!(backend.failed("exchange", "reset", start), Some(0), "another kind");
         assert_eq!(backend.failed("connect", "refused", start + LOG_INTERVAL), Some(2000));
-        assert!(backend.troubles()[0].starts_with("connect: refused; since "));
-        assert!(backend.troubles()[0].contains(", 2003 times, "), "{:?}", backend.troubles());
+        assert!(backend.incidents()[0].starts_with("connect: refused; since "));
+        assert!(backend.incidents()[0].contains(", 2003 times, "), "{:?}", backend.incidents());
 
         let last = start + LOG_INTERVAL;
-        assert_eq!(recovered(last + RECOVERED_AFTER), None, "it has not responded");
+        assert_eq!(recovered(last + RECOVERED_AFTER), None, "no response yet");
         backend.responded_at(last);
-        assert_eq!(recovered(last + RECOVERED_AFTER / 2), None, "not yet");
+        assert_eq!(recovered(last + RECOVERED_AFTER / 2), None, "too early");
         backend.failed("connect", "refused", last);
-        assert_eq!(recovered(last + RECOVERED_AFTER), None, "it failed behind that response");
+        assert_eq!(recovered(last + RECOVERED_AFTER), None, "failed after the response");
         let responds = last + Duration::from_micros(2_000_999);
         backend.responded_at(responds);
         let lasted = Some(LOG_INTERVAL + Duration::from_secs(2));
         let recovery = Recovery { lasted, requests: 2004 };
         assert_eq!(recovered(last + RECOVERED_AFTER), Some(recovery));
-        assert_eq!(backend.troubles(), Vec::<String>::new());
+        assert_eq!(backend.incidents(), Vec::<String>::new());
         assert_eq!(recovered(last + 9 * RECOVERED_AFTER), None);
     }
 
     #[test]
-    fn a_new_outage_is_logged_at_once_after_the_last_one_is_over() {
-        let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
+    fn a_new_outage_after_a_recovery_is_logged_at_once() {
+        let (backend, start) = (BackendHealth::new("/", "http://b:80"), Instant::now());
         assert_eq!(backend.failed("connect", "refused", start), Some(0));
         assert_eq!(backend.failed("connect", "refused", start), None);
         backend.responded_at(start);
@@ -313,42 +318,43 @@ mod tests {
     }
 
     #[test]
-    fn without_requests_a_failure_is_forgotten_unless_it_cannot_be_connected_to() {
-        let (backend, start) = (Backend::new("/", "http://b:80"), Instant::now());
+    fn without_requests_a_failure_expires_unless_the_backend_is_unreachable() {
+        let (backend, start) = (BackendHealth::new("/", "http://b:80"), Instant::now());
         backend.failed("exchange", "reset", start);
         backend.tick(start + FORGOTTEN_AFTER / 2);
-        assert_eq!(backend.troubles().len(), 1);
+        assert_eq!(backend.incidents().len(), 1);
         backend.tick(start + FORGOTTEN_AFTER);
-        assert_eq!(backend.troubles(), Vec::<String>::new());
+        assert_eq!(backend.incidents(), Vec::<String>::new());
 
         assert!(backend.set_unreachable(true));
         backend.failed("connect", "refused", start);
         backend.tick(start + 2 * FORGOTTEN_AFTER);
-        assert_eq!(backend.troubles().len(), 1);
-        assert!(backend.connected(), "that is news");
+        assert_eq!(backend.incidents().len(), 1);
+        assert!(backend.connected(), "it was unreachable");
         assert!(!backend.connected());
         backend.tick(start + 2 * FORGOTTEN_AFTER);
-        assert_eq!(backend.troubles(), Vec::<String>::new());
+        assert_eq!(backend.incidents(), Vec::<String>::new());
     }
 
     #[test]
-    fn more_than_one_slow_response_in_a_hundred_is_slow() {
-        let backend = Backend::new("/", "http://b:80");
-        let slowness = backend.slowness(0, Duration::from_millis(500));
-        // Routes of the same path that do not ask, or ask for something else.
-        let _others = [(1, 500), (0, 900), (2, 900)]
-            .map(|(place, limit)| backend.slowness(place, Duration::from_millis(limit)));
+    fn a_backend_is_slow_above_one_percent_of_slow_responses() {
+        let backend = BackendHealth::new("/", "http://b:80");
+        let response_times = backend.response_times(0, Duration::from_millis(500));
+        // Other routes of the same path, with other limits or indexes.
+        let _others = [(1, 500), (0, 900), (2, 900)].map(|(route_index, limit)| {
+            backend.response_times(route_index, Duration::from_millis(limit))
+        });
         let respond = |fast, slow| {
             for response in 0..fast + slow {
                 if response < slow {
-                    slowness.is_late();
+                    response_times.record_slow();
                 }
-                slowness.responded();
+                response_times.record_response();
             }
             backend.tick(Instant::now());
-            backend.troubles()
+            backend.incidents()
         };
-        assert_eq!(respond(396, 4), Vec::<String>::new(), "one in a hundred");
+        assert_eq!(respond(396, 4), Vec::<String>::new(), "exactly 1%");
         let slow = respond(0, 1);
         assert_eq!(slow.len(), 1, "{slow:?}");
         assert!(
@@ -363,25 +369,25 @@ mod tests {
     }
 
     #[test]
-    fn the_slowness_for_a_route_is_one_for_all_shards_and_ends_with_the_route() {
-        let backend = Backend::new("/", "http://b:80");
+    fn response_times_are_shared_by_all_shards_and_end_with_the_route() {
+        let backend = BackendHealth::new("/", "http://b:80");
         let limit = Duration::from_millis(500);
-        let (one, same) = (backend.slowness(0, limit), backend.slowness(0, limit));
+        let (one, same) = (backend.response_times(0, limit), backend.response_times(0, limit));
         assert!(Arc::ptr_eq(&one, &same));
-        assert!(!Arc::ptr_eq(&one, &backend.slowness(1, limit)));
-        (0..5).for_each(|_| one.is_late());
+        assert!(!Arc::ptr_eq(&one, &backend.response_times(1, limit)));
+        (0..5).for_each(|_| one.record_slow());
         backend.tick(Instant::now());
-        assert_eq!(backend.troubles().len(), 1);
+        assert_eq!(backend.incidents().len(), 1);
         drop((one, same));
-        assert_eq!(backend.troubles(), Vec::<String>::new(), "nobody asks any more");
+        assert_eq!(backend.incidents(), Vec::<String>::new(), "the route is gone");
         backend.tick(Instant::now());
-        assert!(backend.lock().slowness.is_empty());
+        assert!(backend.lock().response_times.is_empty());
     }
 
     #[test]
-    fn whether_it_can_be_reached_is_news_once() {
-        let backend = Backend::new("/", "http://b:80");
-        let news = [false, true, true, false].map(|is_down| backend.set_unreachable(is_down));
-        assert_eq!(news, [false, true, false, true]);
+    fn set_unreachable_reports_changes_only() {
+        let backend = BackendHealth::new("/", "http://b:80");
+        let changes = [false, true, true, false].map(|is_down| backend.set_unreachable(is_down));
+        assert_eq!(changes, [false, true, false, true]);
     }
 }

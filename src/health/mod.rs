@@ -1,152 +1,155 @@
-//! What is well and what is not: what `/readyz` and the status page say.
+//! The health of the gateway, as reported by `/readyz` and the status page.
 //!
-//! Facts set by the stages that know them. Only some of them decide whether this gateway should be
-//! sent clients. Upstreams do not: a backend that fails must not take the gateway, and every open
-//! stream, out of rotation.
+//! Owns the state; the modules that know it set it. Knows neither HTTP nor Redis. Only some of it
+//! decides readiness. Upstreams do not: a failing backend must not take the gateway, with every
+//! open stream, out of rotation.
 
 mod backend;
-mod pace;
-mod slowness;
-mod trouble;
+mod incident;
+mod latency_window;
+mod response_times;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
-pub use self::backend::Backend;
-pub use self::slowness::Slowness;
-pub use self::trouble::{Trouble, date};
+pub use self::backend::BackendHealth;
+pub use self::incident::{Incident, date};
+pub use self::response_times::ResponseTimes;
 
-/// The facts: a cheap handle that can go to every thread.
+/// The health of the gateway. A cheap handle, shared by all threads.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Facts>);
+pub struct Health(Arc<HealthState>);
 
 #[derive(Debug, Default)]
-struct Facts {
-    source: Part,
-    // Logs, where any are configured.
-    log_source: Part,
+struct HealthState {
+    source: SourceHealth,
+    // Redis Streams, if any route reads one.
+    log_source: SourceHealth,
     has_log_source: AtomicBool,
     draining_since: OnceLock<SystemTime>,
-    shortage: Mutex<Option<Trouble>>,
-    backends: Mutex<Backends>,
-    // By the addresses of their listeners.
+    shortage: Mutex<Option<Incident>>,
+    backends: Mutex<BackendMap>,
+    // Problems of certificates, by the address of the listener.
     certificates: Mutex<BTreeMap<String, String>>,
-    reload: Mutex<Option<Trouble>>,
-    slow_readers: Mutex<Option<Trouble>>,
+    reload: Mutex<Option<Incident>>,
+    slow_readers: Mutex<Option<Incident>>,
 }
 
-/// By route and upstream.
-type Backends = HashMap<(Box<str>, Box<str>), Weak<Backend>>;
+/// Keyed by route and upstream.
+type BackendMap = HashMap<(Box<str>, Box<str>), Weak<BackendHealth>>;
 
-/// One connection to where events come from.
+/// The health of one event source.
 #[derive(Debug, Default)]
-struct Part {
+struct SourceHealth {
     is_ready: AtomicBool,
-    trouble: Mutex<Option<Trouble>>,
+    incident: Mutex<Option<Incident>>,
 }
 
-/// What is asked of a gateway that should be sent clients.
+/// A readiness check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// A word for it, that `?exclude=` knows.
+pub struct ReadinessCheck {
+    /// Its name, which `?exclude=` accepts.
     pub name: &'static str,
     /// Whether it passes.
     pub passes: bool,
-    /// Why not, or what is wrong all the same.
+    /// Why it fails, or a problem that does not fail it.
     pub detail: Option<String>,
 }
 
-/// What is wrong, and no reason to send clients elsewhere.
+/// A problem that does not make the gateway unready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// What it is about.
+    /// What has the problem.
     pub about: String,
-    /// What is wrong with it, and since when.
+    /// The problem, and since when.
     pub detail: String,
 }
 
-impl Part {
+impl SourceHealth {
     fn set_ready(&self, is_ready: bool) {
-        // Read first: this is said with every batch of events.
+        // Load before store: this runs with every batch of events.
         if self.is_ready.load(Ordering::Relaxed) != is_ready {
             if is_ready {
-                *lock(&self.trouble) = None;
+                *lock(&self.incident) = None;
             }
             self.is_ready.store(is_ready, Ordering::Relaxed);
         }
     }
 
-    /// What is wrong now: of a part that is ready, such as a name that Redis refuses.
-    fn trouble(&self) -> Option<Trouble> {
+    /// The current problem. A source that is ready may have a recent one, such as a channel name
+    /// that Redis rejects.
+    fn incident(&self) -> Option<Incident> {
         let is_ready = self.is_ready.load(Ordering::Relaxed);
-        let trouble = lock(&self.trouble).clone();
-        trouble.filter(|trouble| !is_ready || trouble.is_recent(SystemTime::now()))
+        let incident = lock(&self.incident).clone();
+        incident.filter(|incident| !is_ready || incident.is_recent(SystemTime::now()))
     }
 
     fn failed(&self, kind: &'static str, error: &str) {
         let now = SystemTime::now();
         let is_ready = self.is_ready.load(Ordering::Relaxed);
-        match &mut *lock(&self.trouble) {
-            Some(trouble) if !is_ready || trouble.is_recent(now) => trouble.again(kind, error, now),
-            none => *none = Some(Trouble::new(kind, error, now)),
+        match &mut *lock(&self.incident) {
+            Some(incident) if !is_ready || incident.is_recent(now) => {
+                incident.recur(kind, error, now)
+            }
+            ended => *ended = Some(Incident::new(kind, error, now)),
         }
     }
 }
 
 impl Health {
-    /// The source is connected, and everything that is to be followed is.
+    /// Sets whether the source is connected and all subscriptions are active.
     pub fn set_source_ready(&self, is_ready: bool) {
         self.0.source.set_ready(is_ready);
     }
 
-    /// The source has failed in this way.
+    /// Records a failure of the source.
     pub fn source_failed(&self, kind: &'static str, error: &str) {
         self.0.source.failed(kind, error);
     }
 
-    /// The source of logs, where any are configured, is connected and reads what it is to read.
+    /// Sets whether the source of Redis Streams is connected and reads every stream.
     pub fn set_log_source_ready(&self, is_ready: bool) {
         self.0.has_log_source.store(true, Ordering::Relaxed);
         self.0.log_source.set_ready(is_ready);
     }
 
-    /// The source of logs has failed in this way.
+    /// Records a failure of the source of Redis Streams.
     pub fn log_source_failed(&self, kind: &'static str, error: &str) {
         self.0.log_source.failed(kind, error);
     }
 
-    /// The gateway has begun to stop. There is no way back.
+    /// Records that the drain has begun. It cannot be undone.
     pub fn set_draining(&self) {
         self.0.draining_since.get_or_init(SystemTime::now);
     }
 
-    /// File descriptors are used up in this way, or no longer.
-    pub fn set_shortage(&self, shortage: Option<Trouble>) {
+    /// Sets or clears the shortage of file descriptors.
+    pub fn set_shortage(&self, shortage: Option<Incident>) {
         *lock(&self.0.shortage) = shortage;
     }
 
-    /// The upstream of a route, the same one for all who ask.
-    pub fn backend(&self, route: &str, upstream: &str) -> Arc<Backend> {
+    /// The health of an upstream of a route, shared by all callers.
+    pub fn backend(&self, route: &str, upstream: &str) -> Arc<BackendHealth> {
         let mut backends = lock(&self.0.backends);
         let key = (route.into(), upstream.into());
         if let Some(backend) = backends.get(&key).and_then(Weak::upgrade) {
             return backend;
         }
-        let backend = Arc::new(Backend::new(route, upstream));
+        let backend = Arc::new(BackendHealth::new(route, upstream));
         backends.insert(key, Arc::downgrade(&backend));
         backend
     }
 
-    /// Every upstream of a route that is still there.
-    pub fn backends(&self) -> Vec<Arc<Backend>> {
+    /// All upstreams that are in use.
+    pub fn backends(&self) -> Vec<Arc<BackendHealth>> {
         let mut backends = lock(&self.0.backends);
         backends.retain(|_, backend| backend.strong_count() > 0);
         backends.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// What is wrong with the certificate of this listener.
+    /// Sets or clears the problem of a listener's certificate.
     pub fn set_certificate(&self, listener: &str, problem: Option<String>) {
         let mut certificates = lock(&self.0.certificates);
         match problem {
@@ -155,74 +158,79 @@ impl Health {
         }
     }
 
-    /// The configuration was read again: `Err` says why it is not used.
+    /// Records the result of a configuration reload; `Err`: why the old one stays.
     pub fn set_reload(&self, result: Result<(), String>) {
-        let trouble = result.err().map(|e| Trouble::new("reload", e, SystemTime::now()));
-        *lock(&self.0.reload) = trouble;
+        let incident = result.err().map(|e| Incident::new("reload", e, SystemTime::now()));
+        *lock(&self.0.reload) = incident;
     }
 
-    /// Streams are closed because their clients read too slowly, or no longer.
-    pub fn set_slow_readers(&self, trouble: Option<Trouble>) {
-        *lock(&self.0.slow_readers) = trouble;
+    /// Sets or clears the problem that streams are closed because their clients read too slowly.
+    pub fn set_slow_readers(&self, incident: Option<Incident>) {
+        *lock(&self.0.slow_readers) = incident;
     }
 
-    /// Whether the sources deliver.
+    /// Whether all sources are ready.
     pub fn is_source_ready(&self) -> bool {
-        let Facts { source, log_source, has_log_source, .. } = &*self.0;
+        let HealthState { source, log_source, has_log_source, .. } = &*self.0;
         source.is_ready.load(Ordering::Relaxed)
             && (!has_log_source.load(Ordering::Relaxed)
                 || log_source.is_ready.load(Ordering::Relaxed))
     }
 
-    /// Whether the gateway is stopping.
+    /// Whether the gateway is draining.
     pub fn is_draining(&self) -> bool {
         self.0.draining_since.get().is_some()
     }
 
-    /// What decides whether this gateway should be sent clients.
-    pub fn checks(&self) -> [Check; 3] {
+    /// The readiness checks.
+    pub fn checks(&self) -> [ReadinessCheck; 3] {
         let draining = self.0.draining_since.get();
         let draining =
             draining.map(|since| format!("this gateway is stopping; since {}", date(*since)));
         let shortage = lock(&self.0.shortage).as_ref().map(ToString::to_string);
         [
-            Check { name: "redis", passes: self.is_source_ready(), detail: self.source_trouble() },
-            Check { name: "drain", passes: draining.is_none(), detail: draining },
-            Check { name: "descriptors", passes: shortage.is_none(), detail: shortage },
+            ReadinessCheck {
+                name: "redis",
+                passes: self.is_source_ready(),
+                detail: self.source_incidents(),
+            },
+            ReadinessCheck { name: "drain", passes: draining.is_none(), detail: draining },
+            ReadinessCheck { name: "descriptors", passes: shortage.is_none(), detail: shortage },
         ]
     }
 
-    fn source_trouble(&self) -> Option<String> {
-        let parts = [(&self.0.source, ""), (&self.0.log_source, "Redis Streams: ")];
-        let troubles =
-            parts.into_iter().filter_map(|(part, what)| Some(format!("{what}{}", part.trouble()?)));
-        let troubles = troubles.collect::<Vec<_>>().join("; ");
-        match (troubles.is_empty(), self.is_source_ready()) {
-            (false, _) => Some(troubles),
+    fn source_incidents(&self) -> Option<String> {
+        let sources = [(&self.0.source, ""), (&self.0.log_source, "Redis Streams: ")];
+        let incidents = sources
+            .into_iter()
+            .filter_map(|(source, prefix)| Some(format!("{prefix}{}", source.incident()?)));
+        let incidents = incidents.collect::<Vec<_>>().join("; ");
+        match (incidents.is_empty(), self.is_source_ready()) {
+            (false, _) => Some(incidents),
             (true, true) => None,
             (true, false) => Some("not connected yet".to_owned()),
         }
     }
 
-    /// Everything else that is wrong.
+    /// All problems that do not affect readiness.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let mut warn = |about: String, detail: String| warnings.push(Warning { about, detail });
         let mut backends = self.backends();
         backends.sort_by(|a, b| (a.route(), a.upstream()).cmp(&(b.route(), b.upstream())));
         for backend in backends {
-            for trouble in backend.troubles() {
-                warn(format!("backend {} of {}", backend.upstream(), backend.route()), trouble);
+            for incident in backend.incidents() {
+                warn(format!("backend {} of {}", backend.upstream(), backend.route()), incident);
             }
         }
         for (listener, problem) in &*lock(&self.0.certificates) {
             warn(format!("certificate of {listener}"), problem.clone());
         }
-        for (about, trouble) in
+        for (about, incident) in
             [("configuration", &self.0.reload), ("slow readers", &self.0.slow_readers)]
         {
-            if let Some(trouble) = &*lock(trouble) {
-                warn(about.to_owned(), trouble.to_string());
+            if let Some(incident) = &*lock(incident) {
+                warn(about.to_owned(), incident.to_string());
             }
         }
         warnings
@@ -242,7 +250,7 @@ mod tests {
     use super::Health;
 
     #[test]
-    fn a_source_that_is_away_says_why_and_that_is_over_when_it_is_back() {
+    fn a_failed_source_shows_its_error_until_it_is_ready_again() {
         let health = Health::default();
         let redis = || {
             let [redis, ..] = health.checks();
@@ -257,14 +265,14 @@ mod tests {
         assert_eq!(redis(), (true, String::new()));
 
         health.set_log_source_ready(false);
-        health.log_source_failed("timeout", "no answer");
-        assert!(!redis().0 && redis().1.starts_with("Redis Streams: timeout: no answer; since "));
+        health.log_source_failed("timeout", "no reply");
+        assert!(!redis().0 && redis().1.starts_with("Redis Streams: timeout: no reply; since "));
         health.set_log_source_ready(true);
         assert_eq!(redis(), (true, String::new()));
     }
 
     #[test]
-    fn a_backend_is_one_for_all_and_is_forgotten_with_the_last() {
+    fn a_backend_is_shared_and_removed_with_its_last_user() {
         let health = Health::default();
         let (one, same) = (health.backend("/", "http://b"), health.backend("/", "http://b"));
         let other = health.backend("/", "http://c");

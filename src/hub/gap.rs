@@ -1,4 +1,4 @@
-//! What a client is told when something may be missing.
+//! The `gap` event: what a client is sent where events may be missing from its stream.
 
 use std::fmt::Write as _;
 
@@ -9,28 +9,28 @@ use crate::sse::frame::Frame;
 /// Why events may be missing from a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GapReason {
-    /// What followed the client's id is no longer kept.
+    /// The history no longer reaches back to the client's id.
     Expired,
-    /// The gateway could not keep up with its source.
+    /// A shard could not keep up with the source.
     Overload,
     /// The client's own queue was full.
     Overflow,
-    /// Redis was away, and what was published meanwhile is gone.
+    /// Redis was away, and what was published meanwhile is lost.
     RedisAway,
-    /// The source's log was begun anew: its entries are others than those that the client knows.
+    /// The log was deleted and begun anew: its ids are not those that the client knows.
     Reset,
-    /// The source's log has come back older than it was: its newest entries are gone.
+    /// The log was restored from an older state: its newest entries are gone.
     RolledBack,
     /// An event was longer than `max_event_bytes`.
     TooLarge,
-    /// The source's log no longer has what followed the client's id.
+    /// The log was trimmed: the entries after the client's id are gone.
     Trimmed,
-    /// The client's id is not one of this gateway's.
+    /// The client's id is not one of this gateway's, or not of this run.
     UnknownId,
 }
 
 impl GapReason {
-    /// Every reason, for a metric that shows them all from the start.
+    /// Every reason, for a metric that has them all from the start.
     pub const ALL: [Self; 9] = [
         Self::Expired,
         Self::Overload,
@@ -43,12 +43,12 @@ impl GapReason {
         Self::UnknownId,
     ];
 
-    /// Whether the log goes on at an entry before the newest that was known.
+    /// Whether the log goes on at an entry before the newest that was read.
     pub fn goes_back(self) -> bool {
         matches!(self, Self::Reset | Self::RolledBack)
     }
 
-    /// The word on the wire and in the metrics.
+    /// The word for it on the wire and in the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
@@ -64,11 +64,11 @@ impl GapReason {
     }
 }
 
-/// The `gap` event: why, on which channels, and the position from which nothing is missing again.
+/// The `gap` event: its reason, on which channels, and the id after which nothing is missing.
 pub(super) fn frame<'a>(
     reason: GapReason,
     channels: impl Iterator<Item = &'a str>,
-    position: Option<&str>,
+    id: Option<&str>,
 ) -> Frame {
     let channels: Vec<&str> = channels.collect();
     let mut data = String::new();
@@ -77,7 +77,7 @@ pub(super) fn frame<'a>(
     data += &serde_json::to_string(&channels).expect("text is always JSON");
     data.push('}');
     let event = Event { name: Some("gap".into()), data: data.into(), ..Event::default() };
-    encode::frame(&event, position)
+    encode::frame(&event, id)
 }
 
 #[cfg(test)]
@@ -86,7 +86,7 @@ mod tests {
     use crate::sse::frame::Form;
 
     #[test]
-    fn a_gap_says_why_where_and_from_when_on() {
+    fn a_gap_has_its_reason_its_channels_and_an_id() {
         assert_eq!(
             frame(GapReason::RedisAway, ["a", "b\"c"].into_iter(), Some("abc123-7"))
                 .bytes(Form::Text),

@@ -1,157 +1,64 @@
-//! Who gets which event. Knows neither Redis nor HTTP.
+//! Which stream gets which event. Knows neither where events come from nor what carries streams.
 //!
-//! In the order of an event's way: [`channels`] numbers it, encodes it once, and puts it into the
-//! batch of each shard that listens ([`port`], [`inbox`]); the [`shard`] finds the channel's
-//! subscribers on its core and offers it to each ([`subscriber`]), where it waits in a [`queue`]
-//! until the socket takes it. Beside that way, [`history`] keeps the newest events of each channel for
-//! those who come back ([`resume`]), within a [`memory`] for all. Of a log, whose source keeps its
-//! entries itself, a client's place is in the source's own ids ([`entries`]), and what is no longer
-//! in the history is read again. The ways back are [`calls`], of the shards to the
-//! hub, and the wishes of the hub for its source: who wants what, the newest wish for each thing
-//! ([`interest`]).
+//! The hub lives on one thread, beside the sources; each shard lives on a thread of its own, with its
+//! subscribers in plain cells. An event passes these folders in order:
+//!
+//! 1. [`channels`]: a source publishes it to the hub. [`channels::hub_state`](channels) finds the channels of
+//!    the subscription that it came on, gives it a number ([`channels::numbers`](channels)), encodes its
+//!    frame once, and puts it into the batch of each shard that has joined
+//!    ([`channels::channel`](channels)).
+//! 2. [`history`]: keeps the newest events of each channel, within bounds for one channel
+//!    ([`history::retention`]) and for all ([`history::budget`]).
+//! 3. [`inbox`]: takes the batches ([`inbox::shard_sender`]) across threads, as messages
+//!    ([`inbox::message`]). A shard that cannot keep up gets a backlog ([`inbox::backlog`]), and is sent
+//!    what it missed out of the histories ([`channels::catch_up`](channels)).
+//! 4. [`shard`]: finds the subscribers of the channel on its core ([`shard::local_channel`]) and offers the
+//!    event to each ([`shard::deliver`](shard)).
+//! 5. [`mailbox`]: the queue of one stream, where it stands, and its deadlines.
+//! 6. [`subscriber`]: the body of the response takes what is queued.
+//!
+//! Beside that way, [`position`] is where a stream stands: what the id of an event says, and what a
+//! client that comes back is sent first ([`position::resume`]). That is read out of the histories in pages
+//! ([`channels::replay`](channels), [`history::page`]); of a log, whose source keeps its entries, the
+//! source reads again what is older ([`channels::log_replay`](channels)). Where something may be missing,
+//! the client is sent a [`gap`].
+//!
+//! The way back are [`requests`]: a shard requests to join and leave channels, and pages of their past; the
+//! hub requests of its sources to follow and leave subscriptions, and to read logs again.
 
-mod calls;
 mod channels;
-mod entries;
+mod drain_pace;
 mod gap;
 mod history;
 mod inbox;
-mod interest;
-mod line;
-mod memory;
-mod pace;
-mod port;
+mod mailbox;
 mod position;
-mod queue;
-mod queue_memory;
-mod resume;
-mod retention;
-mod rounds;
+mod requests;
+mod settings;
 mod shard;
 mod subject;
 mod subscriber;
 #[cfg(test)]
 mod tests;
-mod watched;
+mod timed_streams;
+mod timers;
 
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
-
-pub use channels::{Hub, LogPast, PastCall, PastKey, PastWanted, Wish};
-pub use entries::{MAX_LOGS, max_position_bytes};
+pub use channels::Hub;
+pub use drain_pace::drain_evenly;
 pub use gap::GapReason;
-pub use position::{Position, Run};
-pub use resume::{LastSeen, Replay};
-pub use retention::{NameShape, Retention, RetentionRule, RetentionRules};
-pub use shard::{Beginning, Shard, ShardLink, StreamRequest};
-pub use subscriber::{CloseReason, Subscriber, jittered};
-pub use watched::{Watch, WatchGuard};
-
-use crate::sse::encode;
-use crate::sse::frame::Frame;
-
-/// Bounds over all channels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HubSettings {
-    /// Channels followed at once; a stream that needs one more is sent away for a while.
-    pub max_channels: usize,
-    /// What the histories of all channels may hold together, in bytes; the least recently used
-    /// goes first.
-    pub history_memory: usize,
-    /// What may wait for all slow subscribers together, in bytes; then the fattest queues go.
-    pub queue_memory: usize,
-    /// What is kept of each channel. Of one that no rule names, what its streams ask for.
-    pub retention: Arc<RetentionRules>,
-}
-
-/// Shards at most: a channel notes those that listen as the bits of a `u128`.
-pub const MAX_SHARDS: usize = 128;
-
-impl Default for HubSettings {
-    fn default() -> Self {
-        Self {
-            max_channels: 100_000,
-            history_memory: 256 << 20,
-            queue_memory: 256 << 20,
-            retention: Arc::default(),
-        }
-    }
-}
-
-/// How a stream is kept: what an events route says of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamSettings {
-    /// A comment is sent when nothing was written for so long.
-    pub keep_alive: Duration,
-    /// That comment, or what stands for it.
-    pub keep_alive_text: Frame,
-    /// The SSE `retry` field that opens every stream: how long a client waits before it returns.
-    pub retry: Duration,
-    /// A channel stays followed so long after its last listener left.
-    pub linger: Duration,
-    /// Whether a client is told of what it missed.
-    pub gap_events: bool,
-    /// What a client without an id is sent first.
-    pub replay: Replay,
-    /// What may wait for one subscriber, in bytes. An empty queue takes any event.
-    pub max_queue_bytes: usize,
-    /// What happens when more than that would wait.
-    pub when_full: WhenFull,
-    /// A stream is ended after this, or up to a quarter earlier, and its client comes back: perhaps to
-    /// another gateway. `None`: never.
-    pub max_age: Option<Duration>,
-}
-
-/// One for all routes.
-static COMMENT: LazyLock<Frame> = LazyLock::new(encode::comment);
-
-impl Default for StreamSettings {
-    fn default() -> Self {
-        Self {
-            keep_alive: Duration::from_secs(15),
-            keep_alive_text: COMMENT.clone(),
-            retry: Duration::from_secs(3),
-            linger: Duration::from_secs(300),
-            gap_events: true,
-            replay: Replay::None,
-            max_queue_bytes: 1 << 20,
-            when_full: WhenFull::default(),
-            max_age: None,
-        }
-    }
-}
-
-/// What happens to a subscriber whose queue is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// It is closed; the client comes back.
-    #[default]
-    Disconnect,
-    /// The oldest events give way, and one `gap` tells of it.
-    DropOldest,
-    /// Only the newest event of each channel is kept: for dashboards. Where these do not fit either,
-    /// the oldest of them give way, and one `gap` tells of it.
-    Latest,
-}
-
-/// What is kept of a channel's past, while it is followed: the newest events within all three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HistorySettings {
-    /// Events.
-    pub count: usize,
-    /// Bytes of their frames.
-    pub bytes: usize,
-    /// Time since they were received.
-    pub age: Duration,
-}
-
-impl HistorySettings {
-    /// Of a log a little is always kept: so much.
-    pub const LEAST: Self = Self { count: 100, bytes: 256 << 10, age: Duration::from_secs(60) };
-}
-
-impl Default for HistorySettings {
-    fn default() -> Self {
-        Self { count: 1000, bytes: 4 << 20, age: Duration::from_secs(300) }
-    }
-}
+pub use history::retention::{NameShape, Retention, RetentionRule, RetentionRules};
+pub use mailbox::StreamOpening;
+pub use mailbox::close_reason::{CloseReason, jittered};
+pub use position::event_id::{EventId, RunTag};
+pub use position::log_positions::{MAX_LOGS, max_position_bytes};
+pub use position::resume::{LastSeen, Replay};
+pub use requests::source_request::{
+    LogRange, LogRead, LogReadKey, LogReadResult, SourceKind, SourceRequest,
+};
+pub use settings::{HistorySettings, HubSettings, MAX_SHARDS, StreamSettings, WhenFull};
+pub use shard::Shard;
+pub use shard::link::ShardLink;
+pub use shard::streams::StreamRequest;
+pub use subscriber::Subscriber;
+pub use timed_streams::{StreamKey, TimedStreams};
+pub use timers::TIMER_TICK;

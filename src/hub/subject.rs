@@ -1,43 +1,42 @@
-//! What an event tells of: the channel that it was published to.
-//!
-//! Where only the newest event of each channel is kept, events of one subject replace one another. A
-//! pattern hears many channels, so there it is not the subscription that counts.
+//! How the hub names channels inside: by index, and by subject where two events are compared.
 
 use std::hash::Hasher as _;
 use std::num::NonZeroU32;
 
 use rustc_hash::FxHasher;
 
-use super::inbox::ChannelIndex;
+/// The number by which the hub and its shards name a channel. It is used again only after every shard
+/// has left the channel.
+pub(super) type ChannelIndex = u32;
 
-/// A channel, as far as it is needed to know two events of one channel.
-// Small: it waits in queues and histories with every event.
+/// The channel that an event was published to.
+///
+/// Where only the newest event of each channel is queued, an event replaces those of its subject. Events
+/// of one pattern subscription come from many channels, so there the index of the subscription does
+/// not do.
+// Small: it is in queues and histories with every event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Subject(NonZeroU32);
 
 impl Subject {
-    /// Set for channels that are known by their names.
-    const NAMED: u32 = 1 << 31;
+    /// Set where the subject is a hash.
+    const HASHED: u32 = 1 << 31;
 
-    /// A channel that is followed by its name.
+    /// The subject of events of a channel that is subscribed to by its name.
     pub(super) fn of(channel: ChannelIndex) -> Self {
-        debug_assert!(channel < Self::NAMED - 1);
+        debug_assert!(channel < Self::HASHED - 1);
         Self(NonZeroU32::MIN.saturating_add(channel))
     }
 
-    /// A channel that a pattern matches. Two of them may have one subject: once in 2^31 pairs.
+    /// The subject of events of a channel that a pattern matches: a hash of its name. Two names have one
+    /// hash once in 2^31 pairs.
     pub(super) fn named(channel: &[u8]) -> Self {
         let mut hasher = FxHasher::default();
         hasher.write(channel);
         let hash = hasher.finish();
         #[expect(clippy::cast_possible_truncation, reason = "half of a hash is one")]
         let half = (hash >> 32) as u32 ^ hash as u32;
-        Self(NonZeroU32::MIN | (half | Self::NAMED))
-    }
-
-    /// One of a stream's logs.
-    pub(super) fn of_log(log: usize) -> Self {
-        Self::of(ChannelIndex::try_from(log).expect("a stream has few"))
+        Self(NonZeroU32::MIN | (half | Self::HASHED))
     }
 }
 
@@ -48,7 +47,7 @@ mod tests {
     use super::Subject;
 
     #[test]
-    fn channels_differ() {
+    fn channels_have_different_subjects() {
         let names: Vec<String> = (0..1000).map(|number| format!("sensors:{number}:temp")).collect();
         let named = names.iter().map(|name| Subject::named(name.as_bytes()));
         let all: HashSet<Subject> = (0..1000).map(Subject::of).chain(named).collect();

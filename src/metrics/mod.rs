@@ -1,8 +1,8 @@
-//! Every metric: registered once ([`table`]), recorded by methods named after facts.
+//! All metrics: declared in one table ([`table`]), recorded by methods named after what happened.
 //!
-//! Names follow the conventions of Prometheus (<https://prometheus.io/docs/practices/naming/>):
-//! base units, `_total` for counters. A label's values come from our own enums and from
-//! gateway.yaml, never from a client. Knows nothing of the stages that record.
+//! Does not know the modules that record. Names follow the conventions of Prometheus
+//! (<https://prometheus.io/docs/practices/naming/>): base units, `_total` for counters. Label
+//! values come from enums and from gateway.yaml, never from a client.
 
 mod route;
 mod shard;
@@ -18,15 +18,15 @@ pub use self::route::RouteMetrics;
 pub use self::shard::ShardMetrics;
 use self::table::Registered;
 
-/// The metrics of this process: a cheap handle that can go to every thread.
+/// The metrics of this process. A cheap handle that can be sent to any thread.
 #[derive(Clone)]
 pub struct Metrics(Arc<Registered>);
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers all metrics.
     ///
     /// # Errors
-    /// When two metrics have one name: a mistake in the table.
+    /// Two metrics have the same name: a bug in the table.
     pub fn new() -> Result<Self, prometheus::Error> {
         let metrics = Self(Arc::new(Registered::new()?));
         metrics.register_build_info()?;
@@ -34,16 +34,17 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The text that Prometheus scrapes (text format 0.0.4).
+    /// Renders all metrics in the text format of Prometheus (version 0.0.4).
     ///
     /// # Errors
-    /// When a metric cannot be written as text: a mistake in this file.
+    /// A metric cannot be rendered: a bug in this module.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.0.registry.gather())
     }
 
-    /// Shows each of these reasons from the start, at 0: a rate needs a first sample.
-    pub fn announce_reasons(&self, reasons: Reasons<'_>) {
+    /// Creates the series of these reasons at 0: `rate()` and `increase()` miss the first increment
+    /// of a series that starts with it.
+    pub fn create_series(&self, reasons: LabelValues<'_>) {
         for (counters, reasons) in [
             (&self.0.gaps, reasons.gaps),
             (&self.0.streams_closed, reasons.streams_closed),
@@ -53,7 +54,7 @@ impl Metrics {
             (&self.0.panics, &["body", "connection", "request"][..]),
             (&self.0.self_checks, &["agreed", "forbidden", "mended"][..]),
             (&self.0.streams_sent_away, &["connect", "draining", "response_timeout"][..]),
-            (&self.0.events_dropped, &["malformed", "overflow", "overload", "too_large"][..]),
+            (&self.0.events_dropped, &DropReason::ALL.map(DropReason::as_str)[..]),
         ] {
             for reason in reasons {
                 counters.with_label_values(&[*reason]).inc_by(0);
@@ -61,93 +62,93 @@ impl Metrics {
         }
     }
 
-    /// A payload could not be read in the format of its route.
+    /// A payload could not be decoded in the format of its route.
     pub fn event_malformed(&self) {
-        self.0.events_dropped.with_label_values(&["malformed"]).inc();
+        self.count_dropped(DropReason::Malformed, 1);
     }
 
-    /// Events gave way because a subscriber's queue was full.
+    /// Events were dropped because a subscriber's queue was full.
     pub fn events_dropped_by_overflow(&self, events: u64) {
-        self.0.events_dropped.with_label_values(&["overflow"]).inc_by(events);
+        self.count_dropped(DropReason::Overflow, events);
     }
 
-    /// Events gave way because a shard's inbox was full.
+    /// Events were dropped because a shard's inbox was full.
     pub fn events_dropped_by_overload(&self, events: u64) {
-        self.0.events_dropped.with_label_values(&["overload"]).inc_by(events);
+        self.count_dropped(DropReason::Overload, events);
     }
 
-    /// A message over `max_event_bytes` was skipped.
+    /// A message larger than `max_event_bytes` was dropped.
     pub fn event_too_large(&self) {
-        self.0.events_dropped.with_label_values(&["too_large"]).inc();
+        self.count_dropped(DropReason::TooLarge, 1);
     }
 
-    /// The histories of all channels hold so many bytes.
+    /// Sets the memory that the histories of all channels use.
     pub fn history_bytes(&self, bytes: usize) {
         self.0.history_bytes.set(int(bytes));
     }
 
-    /// A stream may have missed something.
+    /// A stream may have missed events.
     pub fn gap(&self, reason: &str) {
         self.0.gaps.with_label_values(&[reason]).inc();
     }
 
-    /// The source is connected, or no longer.
+    /// The source has connected or disconnected.
     pub fn source_connected(&self, is_connected: bool) {
         self.0.source_connected.set(i64::from(is_connected));
     }
 
-    /// So many connections read streams.
+    /// Sets the number of connections that read Redis Streams.
     pub fn stream_connections(&self, connections: usize) {
         self.0.stream_connections.set(int(connections));
     }
 
-    /// What Redis says of our subscriptions was compared with what we believe.
+    /// The subscriptions were compared with those that Redis reports.
     pub fn self_check(&self, result: &str) {
         self.0.self_checks.with_label_values(&[result]).inc();
     }
 
-    /// The source connected again.
+    /// The source has reconnected.
     pub fn source_reconnected(&self) {
         self.0.source_reconnects.inc();
     }
 
-    /// The source received so many messages.
+    /// The source has received messages.
     pub fn source_messages(&self, messages: u64) {
         self.0.source_messages.inc_by(messages);
     }
 
-    /// The source failed in this way.
+    /// The source has failed.
     pub fn source_error(&self, kind: &str) {
         self.0.source_errors.with_label_values(&[kind]).inc();
     }
 
-    /// The embedded bus has so many connections, which hold so many bytes.
+    /// Sets the connections of the embedded bus, and the memory that they use.
     pub fn bus(&self, connections: u64, memory: usize) {
         self.0.bus_connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
         self.0.bus_memory.set(int(memory));
     }
 
-    /// So many more connections of the embedded bus were refused or cut.
+    /// Connections of the embedded bus were refused or closed.
     pub fn bus_connections_cut(&self, reason: &str, connections: u64) {
         self.0.bus_connections_cut.with_label_values(&[reason]).inc_by(connections);
     }
 
-    /// So many channels are followed.
+    /// Sets the number of subscribed channels.
     pub fn channels(&self, channels: usize) {
         self.0.channels.set(int(channels));
     }
 
-    /// A channel was not followed, since there are too many.
+    /// A channel was refused because of `max_channels`.
     pub fn channel_refused(&self) {
         self.0.channels_refused.inc();
     }
 
-    /// A stream asked for so many channels.
+    /// A stream has subscribed to channels.
     pub fn subscribed(&self, channels: usize) {
         self.0.subscriptions.add(int(channels));
     }
 
-    /// A stream that had asked for so many channels is gone.
+    /// A stream with that many channels has ended.
     pub fn unsubscribed(&self, channels: usize) {
         self.0.subscriptions.sub(int(channels));
     }
@@ -157,95 +158,94 @@ impl Metrics {
         self.0.connections_accepted.inc();
     }
 
-    /// A connection could not be accepted.
+    /// Accepting a connection has failed.
     pub fn accept_failed(&self) {
         self.0.accept_errors.inc();
     }
 
-    /// Nobody is let in for a moment, for want of file descriptors.
+    /// Accepting was paused because of a shortage of file descriptors.
     pub fn accept_paused(&self) {
         self.0.accept_pauses.inc();
     }
 
-    /// File descriptors are used up, or no longer.
+    /// A shortage of file descriptors has begun or ended.
     pub fn file_descriptors_short(&self, is_short: bool) {
         self.0.file_descriptors_short.set(i64::from(is_short));
     }
 
-    /// A handshake has to wait for others.
+    /// A TLS handshake has to wait for others.
     pub fn handshake_delayed(&self) {
         self.0.handshakes_delayed.inc();
     }
 
-    /// A connection began to speak this protocol.
+    /// A connection was opened with this protocol.
     pub fn connection_opened(&self, protocol: &str) {
         self.0.connections.with_label_values(&[protocol]).inc();
     }
 
-    /// A connection that spoke this protocol is gone.
+    /// A connection with this protocol was closed.
     pub fn connection_closed(&self, protocol: &str) {
         self.0.connections.with_label_values(&[protocol]).dec();
     }
 
-    /// The gateway ended a connection.
+    /// The gateway has closed a connection.
     pub fn connection_cut(&self, reason: &str) {
         self.0.connections_cut.with_label_values(&[reason]).inc();
     }
 
-    /// The gateway ended one stream of an HTTP/2 connection.
+    /// The gateway has reset a stream of an HTTP/2 connection.
     pub fn stream_reset(&self, reason: &str) {
         self.0.http2_streams_reset.with_label_values(&[reason]).inc();
     }
 
-    /// Clients may send so many bytes more over HTTP/2 than the windows of their connections.
+    /// HTTP/2 windows have grown by this many bytes beyond their initial size.
     pub fn upload_memory_lent(&self, bytes: usize) {
         self.0.upload_memory.add(int(bytes));
     }
 
-    /// So many of those bytes are not needed any more.
+    /// That many of these bytes were released.
     pub fn upload_memory_given_back(&self, bytes: usize) {
         self.0.upload_memory.sub(int(bytes));
     }
 
-    /// There was not as much of that as was asked for.
+    /// A window could not grow, or not as far as requested.
     pub fn upload_memory_refused(&self) {
         self.0.upload_memory_refused.inc();
     }
 
-    /// A TLS handshake failed.
+    /// A TLS handshake has failed.
     pub fn handshake_failed(&self, reason: &str) {
         self.0.handshake_failures.with_label_values(&[reason]).inc();
     }
 
-    /// Streams that were closed since the start because their clients read too slowly, or no longer.
-    pub fn slow_streams(&self) -> u64 {
-        const REASONS: [&str; 3] = ["lagged", "stalled", "queue_memory"];
-        REASONS.iter().map(|reason| self.0.streams_closed.with_label_values(&[*reason]).get()).sum()
+    /// The number of streams closed since the start for one of these reasons.
+    pub fn streams_closed(&self, reasons: &[&str]) -> u64 {
+        reasons.iter().map(|reason| self.0.streams_closed.with_label_values(&[*reason]).get()).sum()
     }
 
-    /// The certificate of a listener was read again, on SIGHUP or because its files changed; whether
-    /// what they hold is shown now.
+    /// The certificate of a listener was reloaded, on SIGHUP or because its files have changed.
+    /// `is_shown`: the new one is in use.
     pub fn certificate_reloaded(&self, is_shown: bool) {
         let result = if is_shown { "success" } else { "failure" };
         self.0.certificate_reloads.with_label_values(&[result]).inc();
     }
 
-    /// The certificate of this listener ends then, in seconds of Unix time.
+    /// Sets the expiry of a listener's certificate, in seconds of Unix time.
     pub fn certificate_expiry(&self, listener: &str, timestamp: f64) {
         self.0.certificate_expiry.with_label_values(&[listener]).set(timestamp);
     }
 
-    /// The gateway itself turned a request away.
+    /// The gateway has rejected a request.
     pub fn request_rejected(&self, reason: &str) {
         self.0.requests_rejected.with_label_values(&[reason]).inc();
     }
 
-    /// A stream was sent away for a while.
+    /// A stream was ended at once with a `retry:`.
     pub fn stream_sent_away(&self, reason: &str) {
         self.0.streams_sent_away.with_label_values(&[reason]).inc();
     }
 
-    /// The configuration was read; it holds from now on if it could be used.
+    /// The configuration was loaded. `is_used`: it is in effect.
     pub fn config_loaded(&self, is_used: bool) {
         self.0.config_reloaded.set(i64::from(is_used));
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -254,25 +254,29 @@ impl Metrics {
         }
     }
 
-    /// The configuration was read again.
+    /// The configuration was reloaded. `is_used`: it is in effect.
     pub fn config_reloaded(&self, is_used: bool) {
         let result = if is_used { "success" } else { "failure" };
         self.0.config_reloads.with_label_values(&[result]).inc();
         self.config_loaded(is_used);
     }
 
-    /// A bug has cost this: a request, a body or a connection.
+    /// A panic has ended a request, a body or a connection.
     pub fn panicked(&self, cost: &str) {
         self.0.panics.with_label_values(&[cost]).inc();
     }
 
-    /// So many log lines were dropped.
+    /// Log lines were dropped.
     pub fn log_lines_dropped(&self, lines: u64) {
         self.0.log_lines_dropped.inc_by(lines);
     }
 
+    fn count_dropped(&self, reason: DropReason, events: u64) {
+        self.0.events_dropped.with_label_values(&[reason.as_str()]).inc_by(events);
+    }
+
     fn register_build_info(&self) -> Result<(), prometheus::Error> {
-        let opts = Opts::new("ssegate_build_info", "The version that runs; always 1.")
+        let opts = Opts::new("ssegate_build_info", "Always 1; the label has the version.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
         let info = Gauge::with_opts(opts)?;
         info.set(1.0);
@@ -285,14 +289,36 @@ impl Metrics {
     }
 }
 
-/// The reasons that the stages' own enums know.
+/// Why an event was dropped.
+#[derive(Clone, Copy)]
+enum DropReason {
+    Malformed,
+    Overflow,
+    Overload,
+    TooLarge,
+}
+
+impl DropReason {
+    const ALL: [Self; 4] = [Self::Malformed, Self::Overflow, Self::Overload, Self::TooLarge];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Overflow => "overflow",
+            Self::Overload => "overload",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+/// The label values that are defined by the enums of other modules.
 #[derive(Clone, Copy, Debug)]
-pub struct Reasons<'a> {
-    /// Of gaps.
+pub struct LabelValues<'a> {
+    /// The reasons of gaps.
     pub gaps: &'a [&'a str],
-    /// Of closed streams.
+    /// The reasons of closed streams.
     pub streams_closed: &'a [&'a str],
-    /// Of failures on the way to Redis.
+    /// The kinds of Redis errors.
     pub source_errors: &'a [&'a str],
 }
 

@@ -1,7 +1,7 @@
-//! What is recorded of one route: under its path, for as long as anything of it is there.
+//! The metrics of one route, labelled with its path.
 //!
-//! After a reload a route may be gone from gateway.yaml while its streams go on: its series are
-//! removed with the last handle.
+//! A reload may remove a route whose streams are still open, so its series live until the last
+//! handle is dropped.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,17 +12,17 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::Metrics;
 
-/// Classes of statuses, by their first digit.
+/// The values of the label `status`, by the first digit of the status.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-/// What an event stream is carried by.
+/// The values of the label `protocol` of event streams.
 const PROTOCOLS: [&str; 2] = ["h1", "h2"];
 
-/// The routes that are recorded now, by their labels.
+/// The metrics of the routes that have a handle, by label.
 #[derive(Default)]
-pub(super) struct Routes(Mutex<HashMap<Box<str>, Weak<RouteMetrics>>>);
+pub(super) struct RouteRegistry(Mutex<HashMap<Box<str>, Weak<RouteMetrics>>>);
 
-/// What is recorded of one route. A series begins with the first fact that it is for, and a fact costs
-/// no look-up.
+/// The metrics of one route. A series is created when it is first recorded; after that, recording
+/// needs no look-up by label.
 pub struct RouteMetrics {
     label: Box<str>,
     requests: [OnceLock<IntCounter>; CLASSES.len()],
@@ -31,20 +31,20 @@ pub struct RouteMetrics {
     streams: [OnceLock<(IntGauge, IntCounter)>; PROTOCOLS.len()],
     tunnels: OnceLock<IntGauge>,
     upstream_connections: OnceLock<IntGauge>,
-    // The other labels that series of this route have.
-    labels: Mutex<Labels>,
+    // The values of further labels in series of this route, needed to remove them.
+    labels: Mutex<SeriesLabels>,
     all: Metrics,
 }
 
 #[derive(Debug, Default)]
-struct Labels {
+struct SeriesLabels {
     error_kinds: Vec<&'static str>,
     retry_reasons: Vec<&'static str>,
     upstreams: Vec<String>,
 }
 
 impl Metrics {
-    /// What is recorded of the routes with this path.
+    /// The metrics of the routes with this path.
     pub fn route(&self, label: &str) -> Arc<RouteMetrics> {
         let mut routes = self.0.routes.lock();
         if let Some(route) = routes.get(label).and_then(Weak::upgrade) {
@@ -56,15 +56,15 @@ impl Metrics {
     }
 }
 
-impl Routes {
+impl RouteRegistry {
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Weak<RouteMetrics>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Metrics {
-    /// An upstream of the route with this label can be reached again. Changes nothing where the route is
-    /// gone meanwhile.
+    /// An upstream of the route with this label can be connected to again. Does nothing if the
+    /// route no longer exists.
     pub fn upstream_reached(&self, label: &str, upstream: &str) {
         let route = self.0.routes.lock().get(label).and_then(Weak::upgrade);
         if let Some(route) = route {
@@ -88,43 +88,43 @@ impl RouteMetrics {
         }
     }
 
-    /// The route's name in metrics and log lines: its path.
+    /// The route's name in metrics and log lines, which is its path.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// What is recorded of the whole gateway.
+    /// The metrics of the whole gateway.
     pub fn all(&self) -> &Metrics {
         &self.all
     }
 
-    /// A request was answered with this status.
-    pub fn request_answered(&self, status: u16) {
+    /// A response with this status was sent.
+    pub fn response_sent(&self, status: u16) {
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
         let new = || self.all.0.requests.with_label_values(&[&*self.label, CLASSES[class]]);
         self.requests[class].get_or_init(new).inc();
     }
 
-    /// A request took so long: to the end of its response, or to the head of one without an end.
+    /// A request has ended: with the end of its response, or with the header of a stream or tunnel.
     pub fn request_ended(&self, duration: Duration) {
         let new = || self.all.0.request_duration.with_label_values(&[&*self.label]);
         self.request_duration.get_or_init(new).observe(duration.as_secs_f64());
     }
 
-    /// A backend took so long to the head of its response.
+    /// A backend has sent the header of its response.
     pub fn upstream_responded(&self, duration: Duration) {
         let new = || self.all.0.upstream_duration.with_label_values(&[&*self.label]);
         self.upstream_duration.get_or_init(new).observe(duration.as_secs_f64());
     }
 
-    /// An event stream opened over this protocol.
+    /// An event stream was opened over this protocol.
     pub fn stream_opened(&self, protocol: &str) {
         let (open, opened) = self.streams(protocol);
         open.inc();
         opened.inc();
     }
 
-    /// That stream closed.
+    /// An event stream was closed.
     pub fn stream_closed(&self, protocol: &str, reason: &str, age: Duration) {
         self.streams(protocol).0.dec();
         self.all.0.streams_closed.with_label_values(&[reason]).inc();
@@ -141,17 +141,17 @@ impl RouteMetrics {
         })
     }
 
-    /// A backend's stream is encoded.
+    /// A backend's event stream has a Content-Encoding.
     pub fn encoded_stream_passed(&self) {
         self.all.0.streams_encoded.with_label_values(&[&*self.label]).inc();
     }
 
-    /// A connection to a backend is open.
+    /// A connection to a backend was opened.
     pub fn upstream_connected(&self) {
         self.upstream_connections().inc();
     }
 
-    /// That connection is gone.
+    /// A connection to a backend was closed.
     pub fn upstream_disconnected(&self) {
         self.upstream_connections().dec();
     }
@@ -161,7 +161,7 @@ impl RouteMetrics {
         self.upstream_connections.get_or_init(new)
     }
 
-    /// A request was not answered by its backend, or not to the end.
+    /// A backend sent no response to a request, or an incomplete one.
     pub fn upstream_failed(&self, kind: &'static str) {
         let mut labels = self.labels();
         if !labels.error_kinds.contains(&kind) {
@@ -170,7 +170,7 @@ impl RouteMetrics {
         self.all.0.upstream_errors.with_label_values(&[&*self.label, kind]).inc();
     }
 
-    /// A request is sent to its backend once more.
+    /// A request was retried.
     pub fn upstream_retried(&self, reason: &'static str) {
         let mut labels = self.labels();
         if !labels.retry_reasons.contains(&reason) {
@@ -179,7 +179,7 @@ impl RouteMetrics {
         self.all.0.upstream_retries.with_label_values(&[&*self.label, reason]).inc();
     }
 
-    /// Whether this upstream could be reached when it was tried last.
+    /// Records whether the last attempt to connect to this upstream succeeded.
     pub fn upstream_up(&self, upstream: &str, is_up: bool) {
         let mut labels = self.labels();
         if !labels.upstreams.iter().any(|known| known == upstream) {
@@ -189,12 +189,12 @@ impl RouteMetrics {
         up.set(i64::from(is_up));
     }
 
-    /// A tunnel is open.
+    /// A tunnel was opened.
     pub fn tunnel_opened(&self) {
         self.tunnels().inc();
     }
 
-    /// That tunnel is gone.
+    /// A tunnel was closed.
     pub fn tunnel_closed(&self) {
         self.tunnels().dec();
     }
@@ -203,14 +203,14 @@ impl RouteMetrics {
         self.tunnels.get_or_init(|| self.all.0.tunnels.with_label_values(&[&*self.label]))
     }
 
-    fn labels(&self) -> MutexGuard<'_, Labels> {
+    fn labels(&self) -> MutexGuard<'_, SeriesLabels> {
         self.labels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes every series that has been begun.
+    /// Removes all series of this route.
     fn remove_series(&self) {
         let (all, label) = (&self.all.0, &*self.label);
-        // One that was never begun is not there: no error.
+        // Removing a series that does not exist returns an error, which is ignored.
         for protocol in PROTOCOLS {
             all.streams.remove_label_values(&[label, protocol]).ok();
             all.streams_opened.remove_label_values(&[label, protocol]).ok();
@@ -239,7 +239,8 @@ impl RouteMetrics {
 impl Drop for RouteMetrics {
     fn drop(&mut self) {
         let mut routes = self.all.0.routes.lock();
-        // Another handle may have been asked for since the last one was dropped: the series are its now.
+        // Another thread may have created a new handle since the last one was dropped. It uses the
+        // same series.
         if routes.get(&self.label).is_some_and(|route| route.strong_count() == 0) {
             routes.remove(&self.label);
             self.remove_series();
@@ -266,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn the_series_of_a_route_go_with_its_last_handle() {
+    fn the_series_of_a_route_are_removed_with_its_last_handle() {
         let metrics = Metrics::new().expect("metrics");
         let (first, second) = (metrics.route("/gone"), metrics.route("/gone"));
         assert!(Arc::ptr_eq(&first, &second));
-        assert_eq!(series(&metrics), 0, "nothing has happened");
+        assert_eq!(series(&metrics), 0, "nothing is recorded");
         first.stream_opened("h2");
-        first.request_answered(200);
+        first.response_sent(200);
         first.request_ended(Duration::from_millis(3));
         first.upstream_responded(Duration::from_millis(2));
         first.upstream_connected();
@@ -284,15 +285,15 @@ mod tests {
         assert!(series(&metrics) > 9);
 
         drop(first);
-        assert!(series(&metrics) > 9, "a stream goes on");
+        assert!(series(&metrics) > 9, "another handle exists");
         second.stream_closed("h2", "drained", Duration::ZERO);
         drop(second);
         assert_eq!(series(&metrics), 0, "{}", metrics.render().expect("text"));
 
-        metrics.route("/gone").request_answered(404);
+        metrics.route("/gone").response_sent(404);
         assert_eq!(series(&metrics), 0);
         let again = metrics.route("/gone");
-        again.request_answered(404);
+        again.response_sent(404);
         assert_eq!(series(&metrics), 1);
     }
 }

@@ -1,4 +1,7 @@
-//! What a shard records for each event, without sharing a cache line with the others.
+//! The metrics that a shard records for each event.
+//!
+//! They are kept on the shard's thread and added to the shared counters at its ticks, so that
+//! shards do not contend for a cache line on every event.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -8,7 +11,7 @@ use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::{Metrics, int};
 
-/// What one shard records for each event: kept on its own thread, and added up at its ticks.
+/// The metrics of one shard.
 pub struct ShardMetrics {
     events_sent: RefCell<LocalIntCounter>,
     stream_bytes_sent: RefCell<LocalIntCounter>,
@@ -18,7 +21,7 @@ pub struct ShardMetrics {
 }
 
 impl Metrics {
-    /// What one shard records, without sharing a cache line for each event.
+    /// The metrics of a new shard.
     pub fn for_shard(&self) -> ShardMetrics {
         ShardMetrics {
             events_sent: RefCell::new(self.0.events_sent.local()),
@@ -31,31 +34,31 @@ impl Metrics {
 }
 
 impl ShardMetrics {
-    /// An event was handed to a socket, so long after it was received.
+    /// An event was written to a socket, `latency` after it was received.
     pub fn event_sent(&self, latency: Duration) {
         self.events_sent.borrow_mut().inc();
         self.delivery_latency.borrow_mut().observe(latency.as_secs_f64());
     }
 
-    /// Bytes of a stream were handed to a socket.
+    /// Bytes of an event stream were written to a socket.
     pub fn stream_bytes_sent(&self, bytes: usize) {
         self.stream_bytes_sent.borrow_mut().inc_by(bytes as u64);
     }
 
-    /// So many bytes wait in the queues of this shard now.
+    /// Sets the size of all queues of this shard.
     pub fn queue_bytes(&self, bytes: usize) {
         let bytes = int(bytes);
         self.shared.0.queue_bytes.add(bytes - self.queue_bytes.replace(bytes));
     }
 
-    /// Adds up what was kept here.
+    /// Adds the local values to the shared counters.
     pub fn flush(&self) {
         self.events_sent.borrow_mut().flush();
         self.stream_bytes_sent.borrow_mut().flush();
         self.delivery_latency.borrow_mut().flush();
     }
 
-    /// What is recorded less often than for each event.
+    /// The metrics that are recorded less often than once per event.
     pub fn shared(&self) -> &Metrics {
         &self.shared
     }

@@ -1,4 +1,4 @@
-//! Every metric in one table: its name, help and labels. One line here registers a metric.
+//! The table of all metrics, with name, help and labels. A line here registers a metric.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -6,21 +6,21 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-use super::route::Routes;
+use super::route::RouteRegistry;
 
-/// Bounds of what a request or a response takes, in seconds.
+/// The buckets of request and response durations, in seconds.
 const DURATIONS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Bounds of how long a stream was open, in seconds.
+/// The buckets of stream ages, in seconds.
 const AGES: &[f64] = &[1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
-/// Bounds of how long an event takes through the gateway, in seconds.
+/// The buckets of delivery latencies, in seconds.
 const LATENCIES: &[f64] = &[
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0,
 ];
 
-/// Declares [`Registered`]: for each metric its field and kind, its name, its help, the names of the
-/// labels after `by`, and the bounds of the buckets after `in`.
+/// Declares [`Registered`]. A line has a metric's field and type, its name and its help; then the
+/// label names after `by`, and the buckets after `in`.
 macro_rules! metrics {
     (@bounds) => {
         &[]
@@ -28,12 +28,20 @@ macro_rules! metrics {
     (@bounds $bounds:ident) => {
         $bounds
     };
+    (@spec $name:literal, $help:literal, [$($label:literal),*], [$($bounds:ident)?]) => {
+        MetricSpec {
+            name: $name,
+            help: $help,
+            labels: &[$($label),*],
+            bounds: metrics!(@bounds $($bounds)?),
+        }
+    };
     ($($field:ident: $kind:ident = $name:literal, $help:literal
         $(by [$($label:literal),+])? $(in $bounds:ident)?;)+) => {
-        /// The metrics, as they were registered.
+        /// The registered metrics.
         pub(super) struct Registered {
             pub(super) registry: Registry,
-            pub(super) routes: Routes,
+            pub(super) routes: RouteRegistry,
             $(pub(super) $field: $kind,)+
         }
 
@@ -41,21 +49,23 @@ macro_rules! metrics {
             /// Registers every metric of the table.
             ///
             /// # Errors
-            /// When two metrics have one name: a mistake in the table.
+            /// Two metrics have the same name: a bug in the table.
             pub(super) fn new() -> Result<Self, prometheus::Error> {
                 let registry = Registry::new();
                 $(
-                    let row = Row {
-                        name: $name,
-                        help: $help,
-                        labels: &[$($($label),+)?],
-                        bounds: metrics!(@bounds $($bounds)?),
-                    };
-                    let $field = register(&registry, $kind::declare(row)?)?;
+                    let spec = metrics!(@spec $name, $help, [$($($label),+)?], [$($bounds)?]);
+                    let $field = register(&registry, $kind::declare(spec)?)?;
                 )+
-                Ok(Self { registry, routes: Routes::default(), $($field),+ })
+                Ok(Self { registry, routes: RouteRegistry::default(), $($field),+ })
             }
         }
+
+        /// The lines of the table, each with its type, for the reference in docs/METRICS.md.
+        #[cfg(test)]
+        const SPECS: &[(&str, MetricSpec<'static>)] = &[$((
+            stringify!($kind),
+            metrics!(@spec $name, $help, [$($($label),+)?], [$($bounds)?]),
+        )),+];
     };
 }
 
@@ -67,148 +77,151 @@ metrics! {
     streams_closed: IntCounterVec = "ssegate_streams_closed_total",
         "Event streams closed, by reason." by ["reason"];
     stream_age: Histogram = "ssegate_stream_age_seconds",
-        "How long closed event streams had been open." in AGES;
+        "Age of event streams when they were closed." in AGES;
     streams_encoded: IntCounterVec = "ssegate_streams_encoded_total",
-        "Streams of backends that came with a Content-Encoding: no comments keep them alive."
+        "Event streams of backends with a Content-Encoding, which get no keep-alive comments."
         by ["route"];
     events_sent: IntCounter = "ssegate_events_sent_total",
-        "Events handed to sockets, counted once for each stream.";
+        "Events written to sockets, once per stream.";
     stream_bytes_sent: IntCounter = "ssegate_stream_bytes_sent_total",
-        "Bytes of event streams handed to sockets, before TLS and HTTP framing.";
+        "Bytes of event streams written to sockets, before HTTP framing and TLS.";
     events_dropped: IntCounterVec = "ssegate_events_dropped_total",
-        "Events that some stream did not get, by reason." by ["reason"];
+        "Events not delivered to at least one stream, by reason." by ["reason"];
     delivery_latency: Histogram = "ssegate_delivery_latency_seconds",
-        "From the receipt of a message to the hand-over of its frame to a socket." in LATENCIES;
-    queue_bytes: IntGauge = "ssegate_queue_bytes", "Bytes of events that wait for slow readers.";
+        "Time from receiving a message to writing its frame to a socket." in LATENCIES;
+    queue_bytes: IntGauge = "ssegate_queue_bytes", "Bytes of events queued for clients.";
     history_bytes: IntGauge = "ssegate_history_bytes",
-        "Memory that the kept events of all channels take.";
+        "Memory used by the histories of all channels.";
     gaps: IntCounterVec = "ssegate_gaps_total",
-        "Possible holes in streams, counted once for each stream, by reason." by ["reason"];
+        "Gaps in streams (events that may be missing), once per stream, by reason." by ["reason"];
 
-    // Where events come from.
+    // The source.
     source_connected: IntGauge = "ssegate_redis_connected",
-        "Whether the subscription connection to Redis is up.";
+        "Whether the pub/sub connection to Redis is up (1) or not (0).";
     stream_connections: IntGauge = "ssegate_redis_stream_connections",
-        "Open connections that read Redis Streams.";
+        "Open connections to Redis that read streams.";
     source_reconnects: IntCounter = "ssegate_redis_reconnects_total",
-        "Connections to Redis made after the first.";
+        "Reconnects to Redis.";
     self_checks: IntCounterVec = "ssegate_redis_self_checks_total",
-        "Comparisons of our subscriptions with what Redis says of them, by result." by ["result"];
+        "Comparisons of the subscriptions with those that Redis reports, by result." by ["result"];
     source_messages: IntCounter = "ssegate_redis_messages_received_total",
         "Messages received from Redis or from the embedded bus.";
     source_errors: IntCounterVec = "ssegate_redis_errors_total",
-        "Failures on the way to Redis, by kind." by ["kind"];
+        "Errors of connections to Redis, by kind." by ["kind"];
     bus_connections: IntGauge = "ssegate_bus_connections", "Open connections of the embedded bus.";
     bus_memory: IntGauge = "ssegate_bus_memory_bytes",
-        "What the connections of the embedded bus hold together.";
+        "Memory used by all connections of the embedded bus.";
     bus_connections_cut: IntCounterVec = "ssegate_bus_connections_cut_total",
-        "Connections of the embedded bus that were refused or cut, by reason." by ["reason"];
+        "Connections of the embedded bus refused or closed by the gateway, by reason."
+        by ["reason"];
 
     // Channels.
-    channels: IntGauge = "ssegate_channels", "Channels followed, lingering ones included.";
+    channels: IntGauge = "ssegate_channels",
+        "Subscribed channels, including those that linger without a client.";
     channels_refused: IntCounter = "ssegate_channels_refused_total",
-        "Channels that were not followed because max_channels was reached.";
+        "Channels refused because max_channels was reached.";
     subscriptions: IntGauge = "ssegate_subscriptions",
-        "Channels of open streams, counted once for each stream.";
+        "Sum of the channels of all open streams.";
 
-    // Connections of clients.
-    connections: IntGaugeVec = "ssegate_connections", "Open connections." by ["protocol"];
+    // Client connections.
+    connections: IntGaugeVec = "ssegate_connections", "Open client connections." by ["protocol"];
     connections_accepted: IntCounter = "ssegate_connections_accepted_total",
-        "Connections accepted.";
+        "Client connections accepted.";
     accept_errors: IntCounter = "ssegate_accept_errors_total",
-        "Connections that the system could not hand over: file descriptors, as a rule.";
+        "Failed accepts, usually without a free file descriptor.";
     accept_pauses: IntCounter = "ssegate_accept_pauses_total",
-        "Times that nobody was let in for a tenth of a second: file descriptors run out.";
+        "Pauses of accepting for 100 ms during a shortage of file descriptors.";
     file_descriptors_short: IntGauge = "ssegate_file_descriptors_short",
-        "Whether file descriptors are used up, and new clients have to wait.";
+        "Whether new clients have to wait for file descriptors (1) or not (0).";
     connections_cut: IntCounterVec = "ssegate_connections_cut_total",
-        "Connections that the gateway ended, by reason." by ["reason"];
+        "Client connections closed by the gateway, by reason." by ["reason"];
     handshakes_delayed: IntCounter = "ssegate_tls_handshakes_delayed_total",
-        "TLS handshakes that waited because limits.handshakes were worked on.";
+        "TLS handshakes delayed because limits.handshakes was reached.";
     http2_streams_reset: IntCounterVec = "ssegate_http2_streams_reset_total",
-        "HTTP/2 streams that the gateway ended while their connection went on, by reason."
+        "HTTP/2 streams reset by the gateway, by reason."
         by ["reason"];
     upload_memory: IntGauge = "ssegate_upload_memory_bytes",
-        "What may be sent over HTTP/2 beyond the first windows: by clients, and by backends on a response.";
+        "Growth of HTTP/2 flow-control windows beyond their initial size, to clients and backends.";
     upload_memory_refused: IntCounter = "ssegate_upload_memory_refused_total",
-        "Times that limits.upload_memory was used up: a window did not grow, or had to wait.";
+        "Windows that did not grow, or grew later, because limits.upload_memory was reached.";
     handshake_failures: IntCounterVec = "ssegate_tls_handshake_failures_total",
-        "TLS handshakes that failed, by reason." by ["reason"];
+        "Failed TLS handshakes, by reason." by ["reason"];
 
     // Certificates.
     certificate_expiry: GaugeVec = "ssegate_tls_certificate_expiry_timestamp_seconds",
-        "When the certificate of a listener ends, in Unix time." by ["listener"];
+        "Expiry of the certificate of a listener, in Unix time." by ["listener"];
     certificate_reloads: IntCounterVec = "ssegate_tls_certificate_reloads_total",
-        "Certificates of listeners read again, on SIGHUP or since their files changed, by result."
+        "Reloads of certificates, on SIGHUP or after their files changed, by result."
         by ["result"];
 
     // Backends.
     upstream_connections: IntGaugeVec = "ssegate_upstream_connections",
-        "Open connections to backends, kept ones included." by ["route"];
+        "Open connections to backends, including idle ones." by ["route"];
     upstream_errors: IntCounterVec = "ssegate_upstream_errors_total",
-        "Requests that their backend did not answer, or not to the end, by kind."
+        "Requests to backends with no response or an incomplete one, by kind of error."
         by ["route", "kind"];
     upstream_retries: IntCounterVec = "ssegate_upstream_retries_total",
-        "Requests sent again after their connection failed them, by reason." by ["route", "reason"];
+        "Requests to backends retried after a connection failure, by reason."
+        by ["route", "reason"];
     upstream_up: IntGaugeVec = "ssegate_upstream_up",
-        "Whether a backend could be connected to when that was tried last; 1 before the first time."
+        "Whether the last attempt to connect to the backend succeeded (1) or not (0); 1 at first."
         by ["route", "upstream"];
     upstream_duration: HistogramVec = "ssegate_upstream_response_seconds",
-        "From the sending of a request to a backend to the head of its response."
+        "Time from sending a request to a backend to receiving the header of its response."
         by ["route"] in DURATIONS;
     tunnels: IntGaugeVec = "ssegate_tunnels",
-        "Open WebSockets and other upgraded connections to backends." by ["route"];
+        "Open WebSockets and other upgraded connections." by ["route"];
 
     // Requests.
     requests: IntCounterVec = "ssegate_http_requests_total",
-        "Requests answered, by route and class of status." by ["route", "status"];
+        "Responses sent, by route and class of status." by ["route", "status"];
     request_duration: HistogramVec = "ssegate_http_request_duration_seconds",
-        "From the head of a request to the end of its response; of event streams and tunnels, to its head."
+        "Time from a request to the end of its response; of streams and tunnels, to its header."
         by ["route"] in DURATIONS;
     requests_rejected: IntCounterVec = "ssegate_http_requests_rejected_total",
-        "Requests that the gateway itself turned away, by reason." by ["reason"];
+        "Requests rejected by the gateway, by reason." by ["reason"];
     streams_sent_away: IntCounterVec = "ssegate_streams_sent_away_total",
-        "Streams that were told why there is nothing now and when to come back, by reason."
+        "Event streams ended at once with a retry time because of a temporary error, by reason."
         by ["reason"];
 
     // The gateway itself.
     panics: IntCounterVec = "ssegate_panics_total",
-        "Bugs of the gateway that cost a request, a body or a connection." by ["cost"];
+        "Panics (bugs), by what they ended: a request, a body or a connection." by ["cost"];
     log_lines_dropped: IntCounter = "ssegate_log_lines_dropped_total",
-        "Log lines that were not written, because nobody read them or the disk is full.";
+        "Log lines dropped because stderr was blocked or a write to it failed.";
     config_reloads: IntCounterVec = "ssegate_config_reloads_total",
-        "Times that the configuration was read again, by result." by ["result"];
+        "Configuration reloads, by result." by ["result"];
     config_reloaded: IntGauge = "ssegate_config_last_reload_successful",
-        "Whether the configuration could be used when it was read last.";
+        "Whether the last configuration reload succeeded (1) or not (0).";
     config_reload_success: Gauge = "ssegate_config_last_reload_success_timestamp_seconds",
-        "When the configuration that holds was read, in Unix time.";
+        "Time of the last successful configuration reload, in Unix time.";
 }
 
-/// What the table says of a metric.
-struct Row<'a> {
+/// A line of the table.
+struct MetricSpec<'a> {
     name: &'a str,
     help: &'a str,
     labels: &'a [&'a str],
     bounds: &'a [f64],
 }
 
-/// A kind of metric.
+/// A type of metric that can be created from a line of the table.
 trait Declare: Sized {
-    fn declare(row: Row<'_>) -> Result<Self, prometheus::Error>;
+    fn declare(spec: MetricSpec<'_>) -> Result<Self, prometheus::Error>;
 }
 
-/// Kinds with and without labels, which the metrics of this crate make from the same options.
+/// Implements [`Declare`] for a type without labels and its counterpart with labels.
 macro_rules! kinds {
     ($($single:ident, $labelled:ident, $opts:ident;)+) => {$(
         impl Declare for $single {
-            fn declare(row: Row<'_>) -> Result<Self, prometheus::Error> {
-                $single::with_opts(row.$opts())
+            fn declare(spec: MetricSpec<'_>) -> Result<Self, prometheus::Error> {
+                $single::with_opts(spec.$opts())
             }
         }
 
         impl Declare for $labelled {
-            fn declare(row: Row<'_>) -> Result<Self, prometheus::Error> {
-                $labelled::new(row.$opts(), row.labels)
+            fn declare(spec: MetricSpec<'_>) -> Result<Self, prometheus::Error> {
+                $labelled::new(spec.$opts(), spec.labels)
             }
         }
     )+};
@@ -221,7 +234,7 @@ kinds! {
     Histogram, HistogramVec, histogram_opts;
 }
 
-impl Row<'_> {
+impl MetricSpec<'_> {
     fn opts(&self) -> Opts {
         Opts::new(self.name, self.help)
     }
@@ -237,4 +250,63 @@ fn register<M: Collector + Clone + 'static>(
 ) -> Result<M, prometheus::Error> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::{MetricSpec, SPECS};
+
+    const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/METRICS.md");
+    const HEAD: &str = "\
+# Metrics
+
+What `/metrics` on the admin listener has, in the text format of Prometheus. This file is generated from the
+table in `src/metrics/table.rs`: `UPDATE_DOCS=1 cargo test metrics::table` writes it, and the test fails while the
+two differ.
+
+Beside these there are `ssegate_build_info` (a gauge that is always 1, with the label `version`) and the
+`process_*` metrics of every Prometheus client.
+
+| metric | type | labels | what it says |
+|---|---|---|---|
+";
+
+    fn reference() -> String {
+        let mut text = HEAD.to_owned();
+        for (kind, MetricSpec { name, help, labels, bounds }) in SPECS {
+            let kind = kind.trim_start_matches("Int").trim_end_matches("Vec").to_lowercase();
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let labels = labels.join(", ");
+            let buckets = match (bounds.first(), bounds.last()) {
+                (Some(first), Some(last)) => format!(" Buckets from {first} to {last} seconds."),
+                _ => String::new(),
+            };
+            writeln!(text, "| `{name}` | {kind} | {labels} | {help}{buckets} |").expect("a string");
+        }
+        text
+    }
+
+    #[test]
+    fn the_reference_in_the_docs_is_generated_from_the_table() {
+        let generated = reference();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(REFERENCE, &generated).expect("docs/METRICS.md is writable");
+        }
+        let written = std::fs::read_to_string(REFERENCE).expect("docs/METRICS.md exists");
+        assert!(
+            written == generated,
+            "docs/METRICS.md is out of date: run UPDATE_DOCS=1 cargo test metrics::table"
+        );
+    }
+
+    #[test]
+    fn names_and_helps_follow_the_conventions_of_prometheus() {
+        for (kind, MetricSpec { name, help, .. }) in SPECS {
+            assert!(name.starts_with("ssegate_"), "{name}");
+            assert_eq!(kind.starts_with("IntCounter"), name.ends_with("_total"), "{name}: {kind}");
+            assert!(help.ends_with('.') && !help.contains('|'), "{name}: {help}");
+        }
+    }
 }

@@ -1,4 +1,7 @@
-//! The body of a response on its way from the backend.
+//! The response body that the proxy hands to the client's side.
+//!
+//! Wraps the body of the backend's connection: filters trailers, enforces `idle_timeout`, and
+//! returns the connection to its pool at the end.
 
 use std::io;
 use std::pin::Pin;
@@ -8,45 +11,46 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::facts::Facts;
-use super::incoming::Incoming;
+use super::backend_body::BackendBody;
+use super::idle_timeout::IdleTimeout;
 use super::lease::Lease;
-use super::pause::Pause;
+use super::recorder::Recorder;
 use super::trailers;
-use crate::health::Backend;
+use crate::health::BackendHealth;
 use crate::server::connection::BodyError;
 
-/// What a backend sends, as it comes. Its connection is kept when the body is complete, and closed
-/// at once when nobody wants the rest.
+/// The body of a backend's response, streamed. Its connection is reused when the body is complete;
+/// dropping the body earlier closes the connection or resets the stream.
 #[derive(Debug)]
 pub struct UpstreamBody {
-    incoming: Incoming,
-    // `None`: it may pause for ever.
-    pause: Option<Pause>,
-    // `None`: the body is complete, or broken.
+    incoming: BackendBody,
+    // `None`: no idle timeout.
+    idle_timeout: Option<IdleTimeout>,
+    // `None`: the body is complete, or has failed.
     lease: Option<Lease>,
     allows_underscores: bool,
-    facts: Facts,
-    backend: Arc<Backend>,
+    recorder: Recorder,
+    backend: Arc<BackendHealth>,
 }
 
 impl UpstreamBody {
     pub(super) fn new(
-        incoming: Incoming,
-        pause: Pause,
+        incoming: BackendBody,
+        idle_timeout: IdleTimeout,
         lease: Lease,
         allows_underscores: bool,
-        (facts, backend): (Facts, Arc<Backend>),
+        (recorder, backend): (Recorder, Arc<BackendHealth>),
     ) -> Self {
-        let (pause, lease) = (Some(pause), Some(lease));
-        let mut body = Self { incoming, pause, lease, allows_underscores, facts, backend };
+        let (idle_timeout, lease) = (Some(idle_timeout), Some(lease));
+        let mut body =
+            Self { incoming, idle_timeout, lease, allows_underscores, recorder, backend };
         body.complete_if_ended();
         body
     }
 
-    /// Lets the backend be quiet for as long as it likes.
-    pub fn allow_pauses(&mut self) {
-        self.pause = None;
+    /// Disables `idle_timeout`: an event stream may be idle for any time.
+    pub fn disable_idle_timeout(&mut self) {
+        self.idle_timeout = None;
     }
 
     fn complete_if_ended(&mut self) {
@@ -61,12 +65,12 @@ impl UpstreamBody {
         }
     }
 
-    fn broke(
+    fn fail(
         &mut self,
         is_timeout: bool,
         error: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.facts.body_cut(&self.backend, is_timeout, &error.to_string());
+        self.recorder.body_cut(&self.backend, is_timeout, &error.to_string());
         self.lease = None;
         Poll::Ready(Some(Err(error)))
     }
@@ -83,24 +87,24 @@ impl Body for UpstreamBody {
         let this = self.get_mut();
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Pending => {
-                let Some(pause) = &mut this.pause else { return Poll::Pending };
-                ready!(pause.poll(cx));
+                let Some(idle_timeout) = &mut this.idle_timeout else { return Poll::Pending };
+                ready!(idle_timeout.poll(cx));
                 let error =
-                    io::Error::new(io::ErrorKind::TimedOut, "nothing came for idle_timeout");
-                this.broke(true, error.into())
+                    io::Error::new(io::ErrorKind::TimedOut, "nothing received for idle_timeout");
+                this.fail(true, error.into())
             }
             Poll::Ready(Some(Ok(mut frame))) => {
-                if let Some(pause) = &mut this.pause {
-                    pause.over();
+                if let Some(idle_timeout) = &mut this.idle_timeout {
+                    idle_timeout.reset();
                 }
-                if !trailers::screen(&mut frame, this.allows_underscores) {
+                if !trailers::filter(&mut frame, this.allows_underscores) {
                     this.complete();
                     return Poll::Ready(None);
                 }
                 this.complete_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => this.broke(false, error),
+            Poll::Ready(Some(Err(error))) => this.fail(false, error),
             Poll::Ready(None) => {
                 this.complete();
                 Poll::Ready(None)

@@ -1,4 +1,4 @@
-//! A new connection to a backend: its socket, and TLS on it.
+//! Opens sockets to backends: TCP, Unix, and TLS with ALPN. Does not speak HTTP.
 
 use std::io;
 use std::pin::Pin;
@@ -16,30 +16,29 @@ use tokio_rustls::client::TlsStream;
 use crate::route::{UpstreamAddress, UpstreamTls};
 use crate::tls_client::{self, Trust};
 
-/// What the kernel receives ahead of us, in bytes (Linux takes as much again for its own use). Left to
-/// itself it gives a fast connection many MiB (`tcp_rmem`), which a client that stops to read would
-/// hold; this is as much as waits for such a client on the other side, and enough for a backend that
-/// is near: 384 KiB in each round trip.
+/// `SO_RCVBUF` in bytes (Linux doubles it for its bookkeeping). With autotuning (`tcp_rmem`) a fast
+/// connection gets many MiB, which a client that stops reading would pin. This is as much as is
+/// buffered on the client's side, and enough for a backend nearby: 384 KiB per round trip.
 const RECEIVE_BUFFER: usize = 384 << 10;
 
-/// What HTTP is spoken over with a backend.
+/// A socket to a backend.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(super) enum BackendSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    // Boxed: connections in clear text do not pay for its size.
+    // Boxed: keeps plaintext connections small.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Opens connections to one address.
+/// Opens connections to one upstream address.
 #[derive(Debug)]
 pub(super) struct Connector {
     address: UpstreamAddress,
-    tls: Option<Tls>,
+    tls: Option<ConnectorTls>,
 }
 
 #[derive(Debug)]
-struct Tls {
+struct ConnectorTls {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
@@ -47,39 +46,43 @@ struct Tls {
 
 impl Connector {
     pub(super) fn new(address: UpstreamAddress, settings: &UpstreamTls) -> Self {
-        let tls = address.is_tls().then(|| Tls::new(&address, settings));
+        let tls = address.is_tls().then(|| ConnectorTls::new(&address, settings));
         Self { address, tls }
     }
 
-    /// Connects; of several addresses of a name, the first that answers.
-    pub(super) async fn connect(&self, wants_http2: bool) -> io::Result<Socket> {
+    /// Connects to the first address of the host that accepts, and completes the TLS handshake if
+    /// the upstream is `https`. `wants_http2`: ALPN must negotiate `h2`.
+    ///
+    /// # Errors
+    /// The name does not resolve, no address accepts, or the TLS handshake or ALPN fails.
+    pub(super) async fn connect(&self, wants_http2: bool) -> io::Result<BackendSocket> {
         let (host, port) = match &self.address {
             UpstreamAddress::Unix(path) => {
-                return UnixStream::connect(path).await.map(Socket::Unix);
+                return UnixStream::connect(path).await.map(BackendSocket::Unix);
             }
             UpstreamAddress::Tcp { host, port, .. } => (host.as_str(), *port),
         };
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
-        // With more it only takes longer: no reason to fail.
+        // An optimization only: ignore a failure.
         drop(SockRef::from(&stream).set_recv_buffer_size(RECEIVE_BUFFER));
         match &self.tls {
             Some(tls) => tls.handshake(stream, wants_http2).await,
-            None => Ok(Socket::Tcp(stream)),
+            None => Ok(BackendSocket::Tcp(stream)),
         }
     }
 }
 
-impl Tls {
+impl ConnectorTls {
     fn new(address: &UpstreamAddress, settings: &UpstreamTls) -> Self {
         let trust = if settings.is_unverified {
-            Trust::Anybody
+            Trust::AnyCertificate
         } else if settings.roots.is_empty() {
             Trust::SystemRootsAnd(Vec::new())
         } else {
             Trust::Only(settings.roots.clone())
         };
-        let http1 = tls_client::config(trust);
+        let http1 = tls_client::client_config(trust);
         let mut http2 = http1.clone();
         http2.alpn_protocols = vec![b"h2".to_vec()];
         let own_name = || match address {
@@ -90,16 +93,18 @@ impl Tls {
         Self { http1: Arc::new(http1), http2: Arc::new(http2), server_name }
     }
 
-    async fn handshake(&self, stream: TcpStream, wants_http2: bool) -> io::Result<Socket> {
+    async fn handshake(&self, stream: TcpStream, wants_http2: bool) -> io::Result<BackendSocket> {
         let name = self.server_name.clone().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "its host is no name for TLS")
+            let what = "the upstream's host is not a valid TLS server name: set tls.server_name";
+            io::Error::new(io::ErrorKind::InvalidInput, what)
         })?;
         let config = if wants_http2 { &self.http2 } else { &self.http1 };
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
         if wants_http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "it does not speak HTTP/2"));
+            let what = "the backend does not offer HTTP/2 (ALPN h2)";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         }
-        Ok(Socket::Tls(Box::new(stream)))
+        Ok(BackendSocket::Tls(Box::new(stream)))
     }
 }
 
@@ -113,7 +118,7 @@ macro_rules! with_socket {
     };
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for BackendSocket {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -123,7 +128,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for BackendSocket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

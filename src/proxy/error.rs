@@ -1,4 +1,7 @@
-//! Why a request was not answered by its backend.
+//! Why a request got no response from its backend.
+//!
+//! [`Failure`] is the detail for the log and the metrics; [`FailureClass`] is what the client may
+//! know. The status codes are chosen in `service`.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,127 +12,129 @@ use super::http2::Reason;
 use super::upload::Upload;
 use crate::route::UpstreamAddress;
 
-/// Why a request was not answered by its backend. The text is for the log: it names what failed.
+/// Why a request got no response from its backend. The text is for the log: it names the upstream.
 #[derive(Debug, thiserror::Error)]
 #[error("{upstream}: {failure}")]
 pub struct ProxyError {
     upstream: UpstreamAddress,
     failure: Failure,
-    // Whether it is to be logged.
+    // `Some`: to be logged, with the number of lines suppressed before.
     held_back: Option<u64>,
 }
 
-/// Whose fault it was, and what a client may know of it.
+/// Whose fault it was, in the words that a client may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum FailureClass {
     /// The backend cannot be reached.
     Unreachable,
-    /// The backend took the request, and ended without a response.
+    /// The backend closed the connection, or reset the stream, before it responded.
     NoResponse,
-    /// The backend's response cannot be passed on.
+    /// The backend's response cannot be forwarded.
     InvalidResponse,
-    /// The head of the backend's response is larger than it may be.
+    /// The header of the backend's response exceeds `max_response_header`.
     LargeResponse,
-    /// The backend does not speak what the client has asked for.
+    /// The backend did not switch to the protocol that the client requested.
     NoSwitch,
-    /// The backend has all the connections, or waiting requests, that it may have.
+    /// `max_connections` or `max_waiting` is reached.
     Busy,
-    /// The backend takes too long.
+    /// The backend timed out.
     TooSlow,
-    /// The client's body is broken.
+    /// The request body is malformed or incomplete.
     BrokenRequest,
-    /// The client's body is larger than it may be.
+    /// The request body is larger than allowed.
     LargeRequest,
-    /// The client's body does not come.
+    /// The client timed out while it sent the request body.
     SlowRequest,
 }
 
-impl Fault {
-    /// Whether the client would have to send another request.
-    pub fn is_of_the_client(self) -> bool {
+impl FailureClass {
+    /// Whether the client is at fault: sending the same request again would not help.
+    pub fn is_client_error(self) -> bool {
         matches!(self, Self::BrokenRequest | Self::LargeRequest | Self::SlowRequest)
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FailureClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreachable => "the backend cannot be reached",
             Self::NoResponse => "the backend closed its connection without a response",
             Self::InvalidResponse => "the backend sent an invalid response",
-            Self::LargeResponse => "the backend sent a response with too large a header",
-            Self::NoSwitch => "the backend does not switch to the protocol that was asked for",
+            Self::LargeResponse => "the backend sent too large a response header",
+            Self::NoSwitch => "the backend did not switch to the requested protocol",
             Self::Busy => "the backend is busy",
-            Self::TooSlow => "the backend took too long to answer",
-            Self::BrokenRequest => "the body of the request is broken",
-            Self::LargeRequest => "the body of the request is too large",
-            Self::SlowRequest => "the body of the request did not come",
+            Self::TooSlow => "the backend took too long to respond",
+            Self::BrokenRequest => "the request body is malformed or incomplete",
+            Self::LargeRequest => "the request body is too large",
+            Self::SlowRequest => "timed out waiting for the request body",
         })
     }
 }
 
-/// What failed.
+/// What failed. The text follows the upstream's address in the log.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("cannot connect: {0}")]
     Connect(String),
     #[error("no connection within connect_timeout")]
     ConnectTimeout,
-    #[error("max_connections are open")]
+    #[error("max_connections reached")]
     MaxConnections,
-    #[error("max_waiting requests wait for a connection")]
+    #[error("max_waiting reached: too many requests wait for a connection")]
     MaxWaiting,
     #[error("no response within response_timeout")]
     ResponseTimeout,
-    #[error("it took nothing of the request's body for idle_timeout")]
+    #[error("it read nothing of the request body for idle_timeout")]
     UploadTimeout,
-    #[error("it ended before it answered: {0}")]
+    #[error("no response: {0}")]
     Exchange(String),
     #[error(
-        "it did not process the request, and more of its body was read than retry_buffer keeps"
+        "it did not process the request, which cannot be retried: more of its body was sent than \
+         retry_buffer holds"
     )]
     RetryBuffer,
-    #[error("its response is not valid HTTP: {0}")]
+    #[error("invalid response: {0}")]
     InvalidResponse(String),
-    #[error("the header of its response is larger than max_response_header")]
+    #[error("the response header is larger than max_response_header")]
     LargeResponse,
-    #[error("its response has a transfer coding other than chunked")]
+    #[error("the response has a transfer coding other than chunked")]
     TransferCoding,
-    #[error("it switches to a protocol that nobody asked for")]
-    UnaskedSwitch,
-    #[error("it does not switch to the protocol asked for: {0}")]
+    #[error("it responded 101 to a request without Upgrade")]
+    UnexpectedSwitch,
+    #[error("it did not switch to the requested protocol: {0}")]
     NoSwitch(&'static str),
     #[error(
-        "a WebSocket goes to the backend over HTTP/1.1, also where `http2` is true, and this one seems \
-         to speak HTTP/2 alone: give WebSockets a route to a port that speaks HTTP/1.1 ({0})"
+        "a WebSocket goes to the backend over HTTP/1.1 even if `http2` is true, and this backend \
+         seems to accept only HTTP/2: give WebSockets a route to a port that accepts HTTP/1.1 ({0})"
     )]
-    Http2Alone(Box<Self>),
-    #[error("the body of the request is broken")]
+    Http2Only(Box<Self>),
+    #[error("the request body is malformed or incomplete")]
     BrokenRequest,
-    #[error("the body of the request is larger than limits.body, or max_body of the route")]
+    #[error("the request body is larger than limits.body, or than max_body of the route")]
     LargeRequest,
-    #[error("the body of the request did not come for idle_timeout")]
+    #[error("the client sent nothing of the request body for idle_timeout")]
     SlowRequest,
 }
 
 impl Failure {
+    /// A connection could not be opened.
     pub(super) fn connect(error: &(dyn StdError + 'static)) -> Self {
-        Self::Connect(down_to_the_cause(error))
+        Self::Connect(error_chain(error))
     }
 
-    /// A request was sent over HTTP/1.1, and hyper has no response to it.
-    pub(super) fn exchange(error: &hyper::Error) -> Self {
+    /// A request over HTTP/1.1 failed before its response.
+    pub(super) fn http1(error: &hyper::Error) -> Self {
         if error.is_parse_too_large() {
             Self::LargeResponse
         } else if error.is_parse() {
-            Self::InvalidResponse(down_to_the_cause(error))
+            Self::InvalidResponse(error_chain(error))
         } else {
-            Self::Exchange(down_to_the_cause(error))
+            Self::Exchange(error_chain(error))
         }
     }
 
-    /// A request was sent over HTTP/2, and there is no response to it.
-    pub(super) fn lost(reason: &Reason) -> Self {
+    /// A request over HTTP/2 failed before its response.
+    pub(super) fn http2(reason: &Reason) -> Self {
         match reason {
             Reason::LargeHeader => Self::LargeResponse,
             Reason::Malformed(_) | Reason::Protocol(_) => Self::InvalidResponse(reason.to_string()),
@@ -137,7 +142,7 @@ impl Failure {
         }
     }
 
-    /// The word in the metrics.
+    /// The value of the label `kind` in metrics and logs.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect",
@@ -151,55 +156,57 @@ impl Failure {
             Self::InvalidResponse(_) => "invalid_response",
             Self::LargeResponse => "large_response",
             Self::TransferCoding => "transfer_coding",
-            Self::UnaskedSwitch | Self::NoSwitch(_) | Self::Http2Alone(_) => "switch",
+            Self::UnexpectedSwitch | Self::NoSwitch(_) | Self::Http2Only(_) => "switch",
             Self::BrokenRequest => "broken_request",
             Self::LargeRequest => "large_request",
             Self::SlowRequest => "slow_request",
         }
     }
 
-    fn fault(&self) -> Fault {
+    fn class(&self) -> FailureClass {
         match self {
-            Self::Connect(_) => Fault::Unreachable,
-            Self::Exchange(_) | Self::RetryBuffer => Fault::NoResponse,
-            Self::InvalidResponse(_) | Self::TransferCoding | Self::UnaskedSwitch => {
-                Fault::InvalidResponse
+            Self::Connect(_) => FailureClass::Unreachable,
+            Self::Exchange(_) | Self::RetryBuffer => FailureClass::NoResponse,
+            Self::InvalidResponse(_) | Self::TransferCoding | Self::UnexpectedSwitch => {
+                FailureClass::InvalidResponse
             }
-            Self::NoSwitch(_) | Self::Http2Alone(_) => Fault::NoSwitch,
-            Self::LargeResponse => Fault::LargeResponse,
-            Self::MaxConnections | Self::MaxWaiting => Fault::Busy,
-            Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => Fault::TooSlow,
-            Self::BrokenRequest => Fault::BrokenRequest,
-            Self::LargeRequest => Fault::LargeRequest,
-            Self::SlowRequest => Fault::SlowRequest,
+            Self::NoSwitch(_) | Self::Http2Only(_) => FailureClass::NoSwitch,
+            Self::LargeResponse => FailureClass::LargeResponse,
+            Self::MaxConnections | Self::MaxWaiting => FailureClass::Busy,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout => {
+                FailureClass::TooSlow
+            }
+            Self::BrokenRequest => FailureClass::BrokenRequest,
+            Self::LargeRequest => FailureClass::LargeRequest,
+            Self::SlowRequest => FailureClass::SlowRequest,
         }
     }
 
-    /// Whether the client would have to send another request.
-    pub(super) fn is_of_the_client(&self) -> bool {
-        self.fault().is_of_the_client()
+    /// Whether the client is at fault.
+    pub(super) fn is_client_error(&self) -> bool {
+        self.class().is_client_error()
     }
 
-    /// A WebSocket has failed at a backend that is said to speak HTTP/2.
-    pub(super) fn of_websocket(self) -> Self {
+    /// The failure of a WebSocket request on a route with `http2: true`.
+    pub(super) fn for_websocket(self) -> Self {
         match self {
-            Self::Exchange(_) | Self::InvalidResponse(_) => Self::Http2Alone(Box::new(self)),
+            Self::Exchange(_) | Self::InvalidResponse(_) => Self::Http2Only(Box::new(self)),
             other => other,
         }
     }
 
-    /// Whether it says nothing of how the backend is: any client can cause it, at a healthy one.
-    pub(super) fn is_no_trouble(&self) -> bool {
-        matches!(self, Self::Http2Alone(_))
+    /// Whether it does not count against the backend's health: any client can cause it.
+    pub(super) fn is_health_neutral(&self) -> bool {
+        matches!(self, Self::Http2Only(_))
     }
 
-    /// Whether nobody answers there.
+    /// Whether no connection could be opened.
     pub(super) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::ConnectTimeout)
     }
 
-    /// Whether the upstream is better left alone for a while.
-    pub(super) fn is_of_the_upstream(&self) -> bool {
+    /// Whether the upstream is marked down for `fail_timeout`.
+    pub(super) fn marks_upstream_down(&self) -> bool {
         matches!(
             self,
             Self::Connect(_) | Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout
@@ -207,29 +214,29 @@ impl Failure {
     }
 }
 
-/// A request without an answer; with it, where nothing of it was sent.
+/// A failed request. Contains the request if it may be sent to another upstream.
 #[derive(Debug)]
-pub(super) struct Unanswered {
+pub(super) struct SendError {
     pub(super) failure: Failure,
     pub(super) unsent: Option<Box<Request<Upload>>>,
 }
 
-impl Unanswered {
-    /// A request of which the backend has processed nothing.
+impl SendError {
+    /// A request that the backend has not processed.
     pub(super) fn unsent(failure: Failure, request: Request<Upload>) -> Self {
         Self { failure, unsent: Some(Box::new(request)) }
     }
 }
 
-impl From<Failure> for Unanswered {
+impl From<Failure> for SendError {
     fn from(failure: Failure) -> Self {
         Self { failure, unsent: None }
     }
 }
 
 impl ProxyError {
-    /// `held_back`: how many failures of this kind have not been logged since the last one that was;
-    /// `None`: neither is this one.
+    /// `held_back`: `Some` if it is to be logged, with the number of failures of its kind that were
+    /// suppressed since the last line; `None` if it is suppressed too.
     pub(super) fn new(
         upstream: &UpstreamAddress,
         failure: Failure,
@@ -238,23 +245,25 @@ impl ProxyError {
         Self { upstream: upstream.clone(), failure, held_back }
     }
 
-    /// The word for it in the metrics.
+    /// The value of the label `kind` in metrics and logs.
     pub fn kind(&self) -> &'static str {
         self.failure.as_str()
     }
 
-    /// `Some`: it is to be logged, and stands for so many others of its kind that were not.
+    /// `Some`: log it, with the number of failures of its kind that were suppressed since the last
+    /// line.
     pub fn held_back(&self) -> Option<u64> {
         self.held_back
     }
 
-    /// Whose fault it was.
-    pub fn fault(&self) -> Fault {
-        self.failure.fault()
+    /// The class of the failure.
+    pub fn class(&self) -> FailureClass {
+        self.failure.class()
     }
 }
 
-fn down_to_the_cause(error: &(dyn StdError + 'static)) -> String {
+/// The error with all its sources, joined by colons.
+fn error_chain(error: &(dyn StdError + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| (*error).source());
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

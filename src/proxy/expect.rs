@@ -1,8 +1,8 @@
-//! `Expect: 100-continue` (RFC 9110, section 10.1.1): the client keeps its body until the backend
-//! wants it.
+//! `Expect: 100-continue` (RFC 9110, section 10.1.1), forwarded over HTTP/1.1.
 //!
-//! hyper asks the client for the body when the body is first read here. So it is not read until the
-//! backend has said `100 Continue`, or has been silent for so long that it does not know the word.
+//! The server sends 100 (Continue) to the client when the request body is first polled. So the body
+//! is not polled before the backend has sent its own 100, or has sent nothing for
+//! [`CONTINUE_TIMEOUT`]: it then probably does not implement the expectation.
 
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
@@ -13,49 +13,49 @@ use http::{Request, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-/// How long a backend may think about it: as long as curl does.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for 100 (Continue) before the body is sent anyway: as long as curl waits.
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Keeps a body back.
+/// Holds a request body back until the backend wants it.
 #[derive(Debug)]
-pub(super) struct Hold {
-    // `None`: it has answered, and never wants the body.
+pub(super) struct ContinueGate {
+    // `None`: the final response came first; the body is never sent.
     continued: Option<oneshot::Receiver<()>>,
-    // Begins when the request has been sent: only then is the body asked for.
-    patience: Option<Pin<Box<Sleep>>>,
+    // Started by the first poll, which is after the head of the request was sent.
+    timeout: Option<Pin<Box<Sleep>>>,
 }
 
-impl Hold {
-    /// Ready when the backend wants the body.
+impl ContinueGate {
+    /// Ready when the body may be sent.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(continued) = &mut self.continued else { return Poll::Pending };
         match Pin::new(continued).poll(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(()),
             Poll::Ready(Err(_dropped)) => {
-                self.continued = None; // such a receiver must not be asked again
+                self.continued = None; // a completed receiver panics when it is polled again
                 Poll::Pending
             }
             Poll::Pending => {
-                let begin = || Box::pin(tokio::time::sleep(PATIENCE));
-                self.patience.get_or_insert_with(begin).as_mut().poll(cx)
+                let begin = || Box::pin(tokio::time::sleep(CONTINUE_TIMEOUT));
+                self.timeout.get_or_insert_with(begin).as_mut().poll(cx)
             }
         }
     }
 }
 
-/// Makes `request` hold its body until it is wanted.
-pub(super) fn hold<B>(request: &mut Request<B>) -> Hold {
+/// Registers for the interim responses to `request`, and returns the hold for its body.
+pub(super) fn continue_gate<B>(request: &mut Request<B>) -> ContinueGate {
     let (sender, continued) = oneshot::channel();
     let sender = Mutex::new(Some(sender));
     hyper::ext::on_informational(request, move |response| {
         if response.status() == StatusCode::CONTINUE
             && let Some(sender) = sender.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
-            // Nobody listens any more: the request is over.
+            // Fails if the request has ended.
             sender.send(()).ok();
         }
     });
-    Hold { continued: Some(continued), patience: None }
+    ContinueGate { continued: Some(continued), timeout: None }
 }
 
 #[cfg(test)]
@@ -64,27 +64,27 @@ mod tests {
 
     use http::Request;
 
-    use super::{PATIENCE, hold};
+    use super::{CONTINUE_TIMEOUT, continue_gate};
 
     #[tokio::test(start_paused = true)]
-    async fn a_backend_has_its_time_to_continue_from_when_the_request_is_sent() {
+    async fn the_wait_for_100_continue_starts_when_the_request_is_sent() {
         let mut request = Request::new(());
-        let mut hold = hold(&mut request);
-        tokio::time::advance(2 * PATIENCE).await; // it takes so long to connect
+        let mut gate = continue_gate(&mut request);
+        tokio::time::advance(2 * CONTINUE_TIMEOUT).await; // connecting takes this long
         let mut context = Context::from_waker(Waker::noop());
-        assert!(hold.poll(&mut context).is_pending());
-        tokio::time::advance(2 * PATIENCE).await;
-        assert!(hold.poll(&mut context).is_ready());
+        assert!(gate.poll(&mut context).is_pending());
+        tokio::time::advance(2 * CONTINUE_TIMEOUT).await;
+        assert!(gate.poll(&mut context).is_ready());
     }
 
     #[tokio::test]
-    async fn a_body_that_the_answer_did_not_want_is_held_however_often_it_is_asked_for() {
+    async fn after_a_final_response_the_body_is_held_however_often_it_is_polled() {
         let mut request = Request::new(());
-        let mut hold = hold(&mut request);
-        drop(request); // so it is with an answer other than 100
+        let mut gate = continue_gate(&mut request);
+        drop(request); // as hyper does on a final response
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..3 {
-            assert!(hold.poll(&mut context).is_pending());
+            assert!(gate.poll(&mut context).is_pending());
         }
     }
 }

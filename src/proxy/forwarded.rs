@@ -1,9 +1,10 @@
-//! Where a request comes from, as its backend is told: `X-Forwarded-*`, `Forwarded` (RFC 7239),
+//! The fields that tell the backend about the client: `X-Forwarded-*`, `Forwarded` (RFC 7239) and
 //! `Via` (RFC 9110, section 7.6.3).
 //!
-//! What a stranger says of this is dropped. What a trusted proxy says is kept, and the proxy's own
-//! address put behind it. A proxy that speaks only one of `X-Forwarded-For` and `Forwarded` hears no
-//! other from us: it would name the proxy where a backend looks for the client.
+//! From an untrusted peer these fields are removed. From a trusted proxy they are kept, and the
+//! proxy's own address is appended. If a trusted proxy sends only one of `X-Forwarded-For` and
+//! `Forwarded`, the other is not added: it would name the proxy where the backend expects the
+//! client.
 
 use bytes::Bytes;
 use http::header::{FORWARDED, HOST, HeaderName, VIA};
@@ -11,49 +12,50 @@ use http::{HeaderMap, HeaderValue, Version};
 
 use super::headers;
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// What the client asked for.
-pub(super) const HOST_ASKED: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// The scheme that the client speaks.
-pub(super) const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The `Host` of the client's request.
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The scheme of the client's request.
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// So many fields are added to a request.
-const ADDED: usize = 5;
+/// The maximum number of fields added to a request.
+const MAX_ADDED: usize = 5;
 
-/// Who sent a request to us, and how.
+/// The peer that sent a request to the gateway.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sender<'a> {
-    /// The other end of the connection: an IP address.
+pub(super) struct Peer<'a> {
+    /// Its IP address.
     pub(super) address: &'a str,
-    /// Whether it is a proxy that is believed.
+    /// Whether it is a trusted proxy.
     pub(super) is_trusted: bool,
-    /// Whether it speaks TLS to us.
+    /// Whether its connection uses TLS.
     pub(super) is_tls: bool,
 }
 
-/// Tells the backend where the request comes from. `Host` is still what the client asked for.
-pub(super) fn tell(headers: &mut HeaderMap, sender: Sender<'_>) {
+/// Sets `X-Forwarded-*` and `Forwarded`. `Host` must still be the client's.
+pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: Peer<'_>) {
     headers::remove(headers, |name| {
-        is_alias(name) || (!sender.is_trusted && names_the_sender(name.as_str()))
+        is_alias(name) || (!peer.is_trusted && is_forwarding_field(name.as_str()))
     });
-    headers.reserve(ADDED);
-    let (has_for, has_forwarded) = (headers.contains_key(FOR), headers.contains_key(FORWARDED));
+    headers.reserve(MAX_ADDED);
+    let (has_for, has_forwarded) =
+        (headers.contains_key(X_FORWARDED_FOR), headers.contains_key(FORWARDED));
     let host = headers.get(HOST).cloned();
-    let scheme = if sender.is_tls { "https" } else { "http" };
+    let scheme = if peer.is_tls { "https" } else { "http" };
     if !has_forwarded || has_for {
-        append(headers, FOR, sender.address.as_bytes());
-        headers.entry(PROTO).or_insert(HeaderValue::from_static(scheme));
+        append(headers, X_FORWARDED_FOR, peer.address.as_bytes());
+        headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
         if let Some(host) = &host {
-            headers.entry(HOST_ASKED).or_insert_with(|| host.clone());
+            headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
         }
     }
     if !has_for || has_forwarded {
-        let element = element(sender.address, host.as_ref(), scheme);
+        let element = element(peer.address, host.as_ref(), scheme);
         append(headers, FORWARDED, &element);
     }
 }
 
-fn names_the_sender(name: &str) -> bool {
+fn is_forwarding_field(name: &str) -> bool {
     matches!(
         name,
         "forwarded"
@@ -65,14 +67,14 @@ fn names_the_sender(name: &str) -> bool {
     )
 }
 
-/// Whether CGI, WSGI and Rack read this name as one of those fields: `x_real_ip` as `X-Real-IP`. Even a
-/// trusted proxy does not send such a name, and `underscores_in_headers` does not let it pass.
+/// Whether CGI, WSGI and Rack read this name as one of those fields: `x_real_ip` as `X-Real-IP`. Even
+/// a trusted proxy does not send such a name, and `underscores_in_headers` does not let it pass.
 fn is_alias(name: &HeaderName) -> bool {
-    name.as_str().contains('_') && names_the_sender(&name.as_str().replace('_', "-"))
+    name.as_str().contains('_') && is_forwarding_field(&name.as_str().replace('_', "-"))
 }
 
-/// Says that the message came through us. Received in `version`.
-pub(super) fn tell_via(headers: &mut HeaderMap, version: Version) {
+/// Appends the gateway to `Via`. `version` is that of the message as received.
+pub(super) fn append_via(headers: &mut HeaderMap, version: Version) {
     headers.append(
         VIA,
         HeaderValue::from_static(match version {
@@ -83,7 +85,7 @@ pub(super) fn tell_via(headers: &mut HeaderMap, version: Version) {
     );
 }
 
-/// Puts a value behind those that are there, as one field.
+/// Appends a value to those present, and joins them into one field.
 fn append(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
     let mut earlier = headers.get_all(&name).iter().peekable();
     let all = if earlier.peek().is_none() {
@@ -93,14 +95,15 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
         all.push(value);
         HeaderValue::from_maybe_shared(Bytes::from(all.join(&b", "[..])))
     };
-    headers.insert(name, all.expect("valid values, and separators of plain text"));
+    headers.insert(name, all.expect("valid values joined by ASCII separators"));
 }
 
-/// One `forwarded-element`. An IPv6 address and a port want quotes (RFC 7239, sections 4 and 6).
+/// One `forwarded-element`. An IPv6 address and a host with a port need quotes (RFC 7239, sections
+/// 4 and 6).
 fn element(address: &str, host: Option<&HeaderValue>, scheme: &str) -> Vec<u8> {
     let is_ipv6 = address.contains(':');
     let host = host.and_then(|host| host.to_str().ok());
-    // A quote or a backslash is in no host that has got so far.
+    // A validated host has neither quote nor backslash; make sure of it.
     let host = host.filter(|host| !host.contains(['"', '\\']));
     let is_token = |host: &str| {
         !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
@@ -127,15 +130,15 @@ fn element(address: &str, host: Option<&HeaderValue>, scheme: &str) -> Vec<u8> {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Sender, tell};
+    use super::{Peer, set_forwarded};
 
-    fn told(sender: &str, is_trusted: bool, fields: &[(&str, &str)]) -> Vec<String> {
+    fn forwarded(peer: &str, is_trusted: bool, fields: &[(&str, &str)]) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name: HeaderName = name.parse().expect("a name");
             headers.append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        tell(&mut headers, Sender { address: sender, is_trusted, is_tls: true });
+        set_forwarded(&mut headers, Peer { address: peer, is_trusted, is_tls: true });
         headers.remove("host");
         let mut fields: Vec<_> = headers
             .iter()
@@ -156,9 +159,9 @@ mod tests {
     ];
 
     #[test]
-    fn a_stranger_is_not_believed() {
+    fn forwarded_fields_of_an_untrusted_peer_are_replaced() {
         assert_eq!(
-            told("2001:db8::7", false, &SPOOFED),
+            forwarded("2001:db8::7", false, &SPOOFED),
             [
                 "forwarded: for=\"[2001:db8::7]\";host=\"app.example:8443\";proto=https",
                 "x-forwarded-for: 2001:db8::7",
@@ -169,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_is_believed_and_named() {
+    fn forwarded_fields_of_a_trusted_proxy_are_kept_and_its_address_is_appended() {
         assert_eq!(
-            told("10.0.0.1", true, &SPOOFED),
+            forwarded("10.0.0.1", true, &SPOOFED),
             [
                 "forwarded: for=1.1.1.1;proto=ftp, \
                  for=10.0.0.1;host=\"app.example:8443\";proto=https",
@@ -184,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_speaks_one_of_both_hears_no_other() {
+    fn a_trusted_proxy_that_sends_one_of_the_two_fields_does_not_get_the_other() {
         assert_eq!(
-            told("10.0.0.1", true, &[("host", "a"), ("x-forwarded-for", "1.1.1.1")]),
+            forwarded("10.0.0.1", true, &[("host", "a"), ("x-forwarded-for", "1.1.1.1")]),
             [
                 "x-forwarded-for: 1.1.1.1, 10.0.0.1",
                 "x-forwarded-host: a",
@@ -194,7 +197,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            told("10.0.0.1", true, &[("host", "a"), ("forwarded", "for=1.1.1.1")]),
+            forwarded("10.0.0.1", true, &[("host", "a"), ("forwarded", "for=1.1.1.1")]),
             ["forwarded: for=1.1.1.1, for=10.0.0.1;host=a;proto=https"]
         );
     }

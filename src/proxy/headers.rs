@@ -1,9 +1,11 @@
-//! The headers of a forwarded message (RFC 9110, section 7.6).
+//! Header fields of forwarded messages: hop-by-hop fields, `Connection` options, cookies (RFC 9110,
+//! section 7.6).
 
 use http::header::{CONNECTION, COOKIE, HeaderName, TE};
 use http::{HeaderMap, HeaderValue};
 
-/// Headers that are about one connection only. `Trailer` is not: it names fields of the message.
+/// Whether this is a hop-by-hop field, which concerns one connection only (RFC 9110, section
+/// 7.6.1). `Trailer` is not: it names fields of the message.
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     match name.as_str() {
         "connection"
@@ -14,15 +16,16 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
         | "te"
         | "transfer-encoding"
         | "upgrade" => true,
-        // Part of `Upgrade: h2c`, which a backend must not be talked into by a client.
+        // Part of `Upgrade: h2c`: a client must not switch the backend's connection to HTTP/2.
         "http2-settings" => true,
         _ => false,
     }
 }
 
-/// Headers that the `Connection` header may not name: whom the request is for, its framing, and who
-/// asks. A client that had them taken away here would be another one for the backend.
-const KEPT: [&str; 13] = [
+/// Fields that stay although `Connection` names them: target, framing, credentials and the client's
+/// address. Otherwise a client could have the gateway strip them, and appear to the backend as
+/// another.
+const PROTECTED: [&str; 13] = [
     "authorization",
     "content-length",
     "cookie",
@@ -38,38 +41,38 @@ const KEPT: [&str; 13] = [
     "trailer",
 ];
 
-/// Takes away what concerns the connection that the message came on.
+/// Removes the hop-by-hop fields and those that `Connection` names.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = options(headers)
-        // What it says as a rule: of the one there is no field, the other goes in any case.
+        // The usual options: `close` names no field, and `keep-alive` is removed anyway.
         .filter(|option| !["close", "keep-alive"].contains(option))
         .filter_map(|name| name.parse().ok())
-        .filter(|name: &HeaderName| !KEPT.contains(&name.as_str()))
+        .filter(|name: &HeaderName| !PROTECTED.contains(&name.as_str()))
         .collect();
     remove(headers, |name| is_hop_by_hop(name) || named.contains(name));
 }
 
-/// Takes away every header whose name is meant. Most messages have none of them: it is cheaper to
-/// look at the few names that are there than to look up those that may be.
-pub(super) fn remove(headers: &mut HeaderMap, is_meant: impl Fn(&HeaderName) -> bool) {
-    let meant: Vec<HeaderName> = headers.keys().filter(|name| is_meant(name)).cloned().collect();
-    for name in meant {
+/// Removes all fields whose name matches. Most messages have none of them, so testing the few names
+/// that are present is cheaper than looking up each candidate.
+pub(super) fn remove(headers: &mut HeaderMap, matches: impl Fn(&HeaderName) -> bool) {
+    let matching: Vec<HeaderName> = headers.keys().filter(|name| matches(name)).cloned().collect();
+    for name in matching {
         headers.remove(name);
     }
 }
 
-/// Whether `Connection` says this of its connection.
+/// Whether `Connection` has this option.
 pub(super) fn has_option(headers: &HeaderMap, option: &str) -> bool {
     options(headers).any(|named| named.eq_ignore_ascii_case(option))
 }
 
-/// What `Connection` says of its connection.
+/// The options of `Connection` (RFC 9110, section 7.6.1).
 fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Whether the client reads trailers (RFC 9110, section 10.1.4).
+/// Whether the client accepts trailers: `TE: trailers` (RFC 9110, section 10.1.4).
 pub(super) fn accepts_trailers(headers: &HeaderMap) -> bool {
     let values = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|coding| {
@@ -77,14 +80,14 @@ pub(super) fn accepts_trailers(headers: &HeaderMap) -> bool {
     })
 }
 
-/// A name that CGI and its kin (PHP, WSGI, Rack) cannot tell from another: `x_forwarded_for` from
-/// `x-forwarded-for`. A client could speak with it as if it were us.
+/// The first name with an underscore. CGI, PHP, WSGI and Rack cannot tell `x_forwarded_for` from
+/// `x-forwarded-for`, so a client could spoof a field that the gateway sets.
 pub(super) fn ambiguous_name(headers: &HeaderMap) -> Option<&HeaderName> {
     headers.keys().find(|name| name.as_str().contains('_'))
 }
 
-/// Over HTTP/2 each cookie may have a field of its own; for HTTP/1.1 they must be one (RFC 9113,
-/// section 8.2.3).
+/// Joins the `Cookie` fields into one: HTTP/2 allows several, HTTP/1.1 does not (RFC 9113, section
+/// 8.2.3).
 pub(super) fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(COOKIE).iter();
     if cookies.next().is_none() || cookies.next().is_none() {
@@ -92,7 +95,7 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
     let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]));
-    headers.insert(COOKIE, joined.expect("valid values, and a separator of plain text"));
+    headers.insert(COOKIE, joined.expect("valid values joined by an ASCII separator"));
 }
 
 #[cfg(test)]
@@ -102,7 +105,7 @@ mod tests {
     use super::{accepts_trailers, ambiguous_name, join_cookies, remove_hop_by_hop};
 
     #[test]
-    fn a_client_cannot_have_its_own_credentials_taken_away() {
+    fn connection_options_cannot_remove_credentials_or_the_host() {
         let mut headers = HeaderMap::new();
         let names = "Authorization, cookie, X-Forwarded-For, x-forwarded-proto, host";
         headers.insert("connection", HeaderValue::from_static(names));
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_like_ours_to_a_backend_are_found() {
+    fn names_with_an_underscore_are_ambiguous() {
         for (name, expected) in [("x_forwarded_for", true), ("x-kept", false), ("a-b_c", true)] {
             let mut headers = HeaderMap::new();
             headers.append(name, HeaderValue::from_static("1"));
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_says_that_it_reads_trailers() {
+    fn te_trailers_is_found_in_a_list_and_in_any_case() {
         for (te, expected) in
             [("trailers", true), ("gzip, Trailers;q=1", true), ("gzip", false), ("", false)]
         {
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_are_one_field() {
+    fn cookie_fields_are_joined_into_one() {
         let mut headers = HeaderMap::new();
         join_cookies(&mut headers);
         assert!(headers.is_empty());
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_about_one_connection_stays_there() {
+    fn hop_by_hop_fields_are_removed() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "close, X-Secret, host, content-length"),

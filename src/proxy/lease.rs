@@ -1,52 +1,52 @@
-//! A connection in the hands of one request, until its response is complete.
+//! The use of a connection by one request, until its response is complete.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::connection::Connection;
-use super::facts::Place;
-use super::http2;
-use super::pool::Pool;
-use super::upload::Watch;
+use super::http1_connection::Http1Connection;
+use super::http1_pool::Http1Pool;
+use super::http2::Http2Connection;
+use super::recorder::ConnectionSlot;
+use super::upload::UploadMonitor;
 
-/// Dropped before [`complete`](Self::complete), it takes the request back: over HTTP/1.1 the
-/// connection is closed, over HTTP/2 the stream is
-/// reset.
+/// Holds the connection of one request. Dropped before [`complete`](Self::complete), it cancels the
+/// request: over HTTP/1.1 the connection is closed, over HTTP/2 the stream is reset.
 #[derive(Debug)]
 pub(super) enum Lease {
-    /// Goes back to its pool.
-    Own {
-        connection: Connection,
-        pool: Pool,
-        watch: Rc<Watch>,
-        /// For how long it is kept at most; `None`: as the settings say.
+    /// HTTP/1.1: exclusive, and returned to its pool.
+    Http1 {
+        connection: Http1Connection,
+        pool: Http1Pool,
+        monitor: Rc<UploadMonitor>,
+        /// The longest time to keep it idle; `None`: the pool's own.
         keep_alive: Option<Duration>,
     },
-    /// Was never taken from it; the handle keeps it open.
-    Shared { _connection: http2::Connection },
+    /// HTTP/2: stays in the pool. The handle keeps it open if the pool drops it.
+    Http2 { _connection: Http2Connection },
 }
 
 impl Lease {
-    /// The connection is kept no longer than this for the next request. Zero: it is closed.
+    /// Keeps the connection idle no longer than this. Zero: closes it after this response.
     pub(super) fn keep_for(&mut self, at_most: Duration) {
-        if let Self::Own { keep_alive, .. } = self {
+        if let Self::Http1 { keep_alive, .. } = self {
             *keep_alive = Some(keep_alive.map_or(at_most, |known| known.min(at_most)));
         }
     }
 
-    /// The connection speaks something else now; what is left is its place among the others.
-    pub(super) fn into_place(self) -> Place {
+    /// Returns the connection's slot after a protocol switch.
+    pub(super) fn into_slot(self) -> ConnectionSlot {
         match self {
-            Self::Own { connection, .. } => connection.into_place(),
-            Self::Shared { .. } => unreachable!("nothing else is spoken on a shared connection"),
+            Self::Http1 { connection, .. } => connection.into_slot(),
+            Self::Http2 { .. } => unreachable!("upgrades are sent over HTTP/1.1 only"),
         }
     }
 
-    /// The response is complete.
+    /// The response is complete: returns the connection to its pool.
     pub(super) fn complete(self) {
-        if let Self::Own { connection, pool, watch, keep_alive } = self
-            // The backend did not wait for all of the request, and would take its rest for another.
-            && watch.is_complete()
+        if let Self::Http1 { connection, pool, monitor, keep_alive } = self
+            // After an early response the backend would read the rest of the body as another
+            // request.
+            && monitor.is_complete()
         {
             pool.put(connection, keep_alive);
         }

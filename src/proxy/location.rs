@@ -1,13 +1,13 @@
-//! Addresses in a response that lead to the backend itself, made such that lead to the gateway.
+//! Rewrites URLs in a response that point to the backend itself, so that they point to the gateway.
 //!
-//! A backend on a port of its own names that port when it makes an absolute address: `return 302
-//! /path` in nginx, a folder without its slash in Apache. No client can go there. `Location`,
-//! `Content-Location` (RFC 9110, sections 10.2.2 and 8.7) and `Refresh` are rewritten, the fields
-//! that nginx's `proxy_redirect` is for or browsers follow.
+//! A backend names its own port when it makes an absolute URL: `return 302 /path` in nginx, a
+//! directory without its trailing slash in Apache. Clients cannot reach that port. `Location`,
+//! `Content-Location` (RFC 9110, sections 10.2.2 and 8.7) and `Refresh` are rewritten: the fields
+//! that nginx's `proxy_redirect` handles, or that browsers follow.
 //!
-//! What remains is a path: it leads to wherever the client has asked, whatever stands between us
-//! and it. nginx makes it absolute again, with the scheme and the port that it knows of, which are
-//! not those of a client behind a load balancer.
+//! The result is a path, which leads back to the origin that the client used, whatever proxies are
+//! in between. nginx makes it absolute again, with the scheme and the port that it knows, which are
+//! wrong for a client behind a load balancer.
 
 use http::header::{CONTENT_LOCATION, HOST, HeaderName, LOCATION};
 use http::uri::PathAndQuery;
@@ -18,16 +18,16 @@ use crate::route::UpstreamAddress;
 
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
-/// What a request asked for, by which the addresses in its response are judged.
+/// The target of a request, with which the URLs in its response are compared.
 #[derive(Debug)]
-pub(super) struct Asked {
-    /// As the client knows it.
+pub(super) struct LocationRewriter {
+    /// The origin that the client used.
     client: Origin<HeaderValue>,
-    /// `Host`, as the backend was told.
-    told: HeaderValue,
+    /// The `Host` that the backend received.
+    backend_host: HeaderValue,
     path: Option<PathAndQuery>,
-    /// Whether the same request comes again when the response leads to its own address.
-    is_repeated: bool,
+    /// Whether a redirect to the same URL repeats the same request: GET and HEAD.
+    repeats_on_redirect: bool,
 }
 
 /// A scheme and an authority.
@@ -37,39 +37,41 @@ struct Origin<T> {
     authority: T,
 }
 
-impl Asked {
-    /// Of a request as it goes to the backend; `None` where it names no host.
-    pub(super) fn by<B>(request: &Request<B>, is_tls: bool) -> Option<Self> {
+impl LocationRewriter {
+    /// The target of a request that is about to be sent to the backend; `None` if it has no `Host`.
+    pub(super) fn for_request<B>(request: &Request<B>, is_tls: bool) -> Option<Self> {
         let headers = request.headers();
-        let told = headers.get(HOST)?.clone();
-        let host = headers.get(forwarded::HOST_ASKED).unwrap_or(&told).clone();
-        let proto = headers.get(forwarded::PROTO).map(HeaderValue::as_bytes);
+        let backend_host = headers.get(HOST)?.clone();
+        let host = headers.get(forwarded::X_FORWARDED_HOST).unwrap_or(&backend_host).clone();
+        let proto = headers.get(forwarded::X_FORWARDED_PROTO).map(HeaderValue::as_bytes);
         let is_tls = proto.map_or(is_tls, |proto| proto.eq_ignore_ascii_case(b"https"));
         Some(Self {
             client: Origin { is_tls, authority: host },
-            told,
+            backend_host,
             path: request.uri().path_and_query().cloned(),
-            is_repeated: matches!(*request.method(), Method::GET | Method::HEAD),
+            repeats_on_redirect: matches!(*request.method(), Method::GET | Method::HEAD),
         })
     }
 
-    /// Rewrites what leads to `upstream`, which has answered.
+    /// Rewrites the fields that point to `upstream`, which sent the response.
     pub(super) fn rewrite(&self, headers: &mut HeaderMap, upstream: &UpstreamAddress) {
         for name in [LOCATION, CONTENT_LOCATION] {
             let value = headers.get(&name);
-            if let Some(path) = value.and_then(|value| self.path(value.as_bytes(), upstream)) {
+            if let Some(path) = value.and_then(|value| self.rewrite_url(value.as_bytes(), upstream))
+            {
                 headers.insert(name, path);
             }
         }
         if let Some(refresh) = headers.get(REFRESH)
-            && let Some(refresh) = self.refresh(refresh.as_bytes(), upstream)
+            && let Some(refresh) = self.rewrite_refresh(refresh.as_bytes(), upstream)
         {
             headers.insert(REFRESH, refresh);
         }
     }
 
-    /// `5; url=http://…`, with quotes or without, as browsers read it (WHATWG HTML, section 4.2.5.3).
-    fn refresh(&self, value: &[u8], upstream: &UpstreamAddress) -> Option<HeaderValue> {
+    /// Rewrites `5; url=http://…`, with or without quotes, as browsers parse it (WHATWG HTML,
+    /// section 4.2.5.3).
+    fn rewrite_refresh(&self, value: &[u8], upstream: &UpstreamAddress) -> Option<HeaderValue> {
         let at = value.windows(3).position(|word| word.eq_ignore_ascii_case(b"url"))? + 3;
         let url = value[at..].trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
         let before = &value[..at];
@@ -78,58 +80,58 @@ impl Asked {
             Some(quote) => url[1..].split(|byte| byte == quote).next()?,
             None => url,
         };
-        let path = self.path(url, upstream)?;
+        let path = self.rewrite_url(url, upstream)?;
         HeaderValue::from_bytes(&[before, b"=", path.as_bytes()].concat()).ok()
     }
 
-    /// What remains of an address that leads to `upstream`.
-    fn path(&self, url: &[u8], upstream: &UpstreamAddress) -> Option<HeaderValue> {
-        let (origin, rest) = split(url)?;
-        let leads_there = self.leads_to(upstream, origin, rest);
-        leads_there.then(|| HeaderValue::from_bytes(&as_path(rest)).ok()).flatten()
+    /// The path of a URL that points to `upstream`; `None` if it points to another origin.
+    fn rewrite_url(&self, url: &[u8], upstream: &UpstreamAddress) -> Option<HeaderValue> {
+        let (origin, rest) = split_origin(url)?;
+        let points_there = self.points_to(upstream, origin, rest);
+        points_there.then(|| HeaderValue::from_bytes(&as_path(rest)).ok()).flatten()
     }
 
-    fn leads_to(&self, upstream: &UpstreamAddress, origin: Origin<&[u8]>, rest: &[u8]) -> bool {
+    fn points_to(&self, upstream: &UpstreamAddress, origin: Origin<&[u8]>, rest: &[u8]) -> bool {
         let client =
             Origin { is_tls: self.client.is_tls, authority: self.client.authority.as_bytes() };
-        if origin.is(client) {
+        if origin.is_same(client) {
             return false;
         }
         let (address, is_tls) = (upstream.authority(), upstream.is_tls());
-        // That of a socket of this machine has no name of its own, and no port: what it sends goes
-        // without saying.
+        // A Unix socket has neither host nor port, so no URL can name it.
         let has_name = matches!(upstream, UpstreamAddress::Tcp { .. });
         let backend = Origin { is_tls, authority: address.as_bytes() };
-        if has_name && origin.is(backend) {
+        if has_name && origin.is_same(backend) {
             return true;
         }
-        // A client that is sent to TLS is sent there on purpose.
+        // An upgrade from HTTP to HTTPS is intended.
         if origin.is_tls && !client.is_tls {
             return false;
         }
-        let told = Origin { is_tls: origin.is_tls, authority: self.told.as_bytes() };
-        let is_at_its_port = origin.host().eq_ignore_ascii_case(told.host())
+        let sent = Origin { is_tls: origin.is_tls, authority: self.backend_host.as_bytes() };
+        let has_backend_port = origin.host().eq_ignore_ascii_case(sent.host())
             && origin.is_tls == is_tls
             && origin.port() == backend.port();
-        // Only the backend is called so.
-        let is_its_name = origin.is(told) && !told.host().eq_ignore_ascii_case(client.host());
-        // One that goes without saying may be meant as the client's: where it has asked for the same
-        // already, it would be sent round in circles.
-        let is_said = origin.port() != origin.default_port();
-        (is_at_its_port || is_its_name) && (is_said || !self.is_repeated_by(rest))
+        // A host that only the backend has: the route sets its own `host`.
+        let has_backend_host =
+            origin.is_same(sent) && !sent.host().eq_ignore_ascii_case(client.host());
+        // A URL with the default port may mean the client's own origin. Rewriting it to the path
+        // that was just requested would make a redirect loop.
+        let has_other_port = origin.port() != origin.default_port();
+        (has_backend_port || has_backend_host) && (has_other_port || !self.would_loop(rest))
     }
 
-    fn is_repeated_by(&self, rest: &[u8]) -> bool {
+    fn would_loop(&self, rest: &[u8]) -> bool {
         let path = self.path.as_ref().map_or("/", PathAndQuery::as_str);
         let rest = rest.split(|&byte| byte == b'#').next().unwrap_or_default();
         let rest = if rest.is_empty() { b"/" } else { rest };
-        self.is_repeated && rest == path.as_bytes()
+        self.repeats_on_redirect && rest == path.as_bytes()
     }
 }
 
 impl<'a> Origin<&'a [u8]> {
     fn split(self) -> (&'a [u8], Option<&'a [u8]>) {
-        // Behind a bracket, the colons are those of an address.
+        // Colons before the closing bracket belong to an IPv6 address.
         let address = self.authority.iter().rposition(|&byte| byte == b']').unwrap_or(0);
         match self.authority[address..].iter().position(|&byte| byte == b':') {
             Some(at) => {
@@ -143,7 +145,7 @@ impl<'a> Origin<&'a [u8]> {
         self.split().0
     }
 
-    /// `None`: none that is one.
+    /// The port, or the default of the scheme; `None`: not a valid port.
     fn port(self) -> Option<u16> {
         match self.split().1 {
             Some(port) if !port.is_empty() => str::from_utf8(port).ok()?.parse().ok(),
@@ -155,15 +157,15 @@ impl<'a> Origin<&'a [u8]> {
         Some(if self.is_tls { 443 } else { 80 })
     }
 
-    fn is(self, other: Self) -> bool {
+    fn is_same(self, other: Self) -> bool {
         self.is_tls == other.is_tls
             && self.host().eq_ignore_ascii_case(other.host())
             && self.port() == other.port()
     }
 }
 
-/// The origin of an absolute address, and what follows it.
-fn split(url: &[u8]) -> Option<(Origin<&[u8]>, &[u8])> {
+/// Splits an absolute `http` or `https` URL into its origin and the rest.
+fn split_origin(url: &[u8]) -> Option<(Origin<&[u8]>, &[u8])> {
     let has_scheme = |scheme: &str| {
         url.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()))
     };
@@ -175,13 +177,13 @@ fn split(url: &[u8]) -> Option<(Origin<&[u8]>, &[u8])> {
     let url = &url[length..];
     let end = url.iter().position(|byte| b"/?#\\".contains(byte)).unwrap_or(url.len());
     let (authority, rest) = url.split_at(end);
-    // Whoever writes a user there means more than an address.
+    // A URL with userinfo is left alone: a path cannot carry the credentials.
     let is_plain = !authority.is_empty() && !authority.contains(&b'@');
     is_plain.then_some((Origin { is_tls, authority }, rest))
 }
 
-/// A path, with its query and fragment. One that begins with two slashes, or what browsers take for
-/// them, would name another host: `/.` before it keeps it a path (WHATWG URL, section 4.5).
+/// The path with its query and fragment. Two leading slashes, or what browsers read as such, would
+/// name another host; a leading `/.` keeps it a path (WHATWG URL, section 4.5).
 fn as_path(rest: &[u8]) -> Vec<u8> {
     let is_harmless = |byte: u8| byte.is_ascii_graphic() && !b"/\\".contains(&byte);
     match rest {
@@ -197,7 +199,7 @@ fn as_path(rest: &[u8]) -> Vec<u8> {
 mod tests {
     use http::{HeaderMap, HeaderValue, Request};
 
-    use super::{Asked, as_path};
+    use super::{LocationRewriter, as_path};
     use crate::route::UpstreamAddress;
 
     fn upstream(text: &str) -> UpstreamAddress {
@@ -212,42 +214,47 @@ mod tests {
 
     struct Case {
         client: &'static str,
-        told: Option<&'static str>,
+        backend_host: Option<&'static str>,
         upstream: &'static str,
     }
 
     impl Case {
-        /// What becomes of an address in the response to GET, or to `method`.
+        /// Returns the field `name` with this URL, rewritten, in the response to `method`.
         fn rewritten(&self, method: &str, name: &'static str, address: &str) -> String {
             let (scheme, rest) = self.client.split_once("://").expect("a URL");
             let (host, path) = rest.split_once('/').expect("a path");
             let request = Request::builder()
                 .method(method)
                 .uri(format!("/{path}"))
-                .header("host", self.told.unwrap_or(host))
+                .header("host", self.backend_host.unwrap_or(host))
                 .header("x-forwarded-host", host)
                 .header("x-forwarded-proto", scheme);
-            let asked = Asked::by(&request.body(()).expect("a request"), false).expect("a host");
+            let rewriter =
+                LocationRewriter::for_request(&request.body(()).expect("a request"), false)
+                    .expect("a host");
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_str(address).expect("a value"));
-            asked.rewrite(&mut headers, &upstream(self.upstream));
+            rewriter.rewrite(&mut headers, &upstream(self.upstream));
             headers[name].to_str().expect("text").to_owned()
         }
     }
 
-    const PORT: Case =
-        Case { client: "https://app.example/x?y", told: None, upstream: "http://127.0.0.1:8081" };
-    const OWN_NAME: Case = Case { told: Some("inner.example:81"), ..PORT };
+    const PORT: Case = Case {
+        client: "https://app.example/x?y",
+        backend_host: None,
+        upstream: "http://127.0.0.1:8081",
+    };
+    const OWN_NAME: Case = Case { backend_host: Some("inner.example:81"), ..PORT };
     const DEFAULT_PORT: Case = Case { upstream: "http://127.0.0.1:80", ..PORT };
     const ALL_TLS: Case = Case {
         client: "http://app.example:8080/x?y",
-        told: None,
+        backend_host: None,
         upstream: "https://127.0.0.1:443",
     };
     const SOCKET: Case = Case { upstream: "/run/app.sock", ..PORT };
 
     #[test]
-    fn an_address_of_the_backend_becomes_a_path() {
+    fn a_url_of_the_backend_becomes_a_path() {
         for (case, address, expected) in [
             (&PORT, "http://app.example:8081/a?b#c", "/a?b#c"),
             (&PORT, "HTTP://APP.example:8081", "/"),
@@ -274,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_address_stays_as_it_is() {
+    fn any_other_url_is_left_unchanged() {
         for (case, address) in [
             (&PORT, "https://app.example/a"),
             (&PORT, "http://app.example/a"),
@@ -289,10 +296,10 @@ mod tests {
             (&PORT, "ftp://app.example:8081/a"),
             (&PORT, "http://"),
             (&PORT, ""),
-            // Told to come back over another scheme, it would come back for ever.
+            // Rewriting a redirect to the requested URL itself would make a loop.
             (&DEFAULT_PORT, "http://app.example/x?y"),
             (&SOCKET, "http://app.example/x?y#z"),
-            // To TLS.
+            // Upgrades to HTTPS.
             (&ALL_TLS, "https://app.example/a"),
             (&ALL_TLS, "https://app.example/x?y"),
         ] {
@@ -301,13 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_address_after_another_method_is_no_circle() {
+    fn a_redirect_to_the_same_url_after_a_post_is_not_a_loop() {
         let after_post = DEFAULT_PORT.rewritten("POST", "location", "http://app.example/x?y");
         assert_eq!(after_post, "/x?y");
     }
 
     #[test]
-    fn a_refresh_is_read_as_browsers_read_it() {
+    fn a_refresh_is_parsed_as_browsers_parse_it() {
         for (value, expected) in [
             ("0;URL='http://app.example:8081/a'", "0;URL=/a"),
             ("0, url = http://app.example:8081/a", "0, url=/a"),

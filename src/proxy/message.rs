@@ -1,4 +1,6 @@
-//! A client's request made ours, and a backend's response.
+//! Rewrites a client's request for the backend, and a backend's response for the client.
+//!
+//! Knows headers and targets only; bodies and connections are handled elsewhere in the proxy.
 
 use std::time::Duration;
 
@@ -8,44 +10,45 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use http_body::Body;
 
 use super::error::Failure;
-use super::expect::{self, Hold};
-use super::forwarded::{self, Sender};
+use super::expect::{self, ContinueGate};
+use super::forwarded::{self, Peer};
 use super::headers;
-use super::location::Asked;
+use super::location::LocationRewriter;
 use crate::grip;
 use crate::route::ProxySettings;
 use crate::server::interim::Interim;
 use crate::server::request_body::expects_continue;
 
-/// What the gateway itself says in a request.
+/// What the gateway adds to a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ours<'a> {
-    /// Where the request comes from.
-    pub(super) sender: Sender<'a>,
-    /// Further fields, each in place of the client's.
+pub(super) struct GatewayFields<'a> {
+    /// The peer that sent the request, for the forwarded fields.
+    pub(super) peer: Peer<'a>,
+    /// Further fields; each replaces the client's.
     pub(super) fields: &'a [(HeaderName, HeaderValue)],
 }
 
-/// What is kept of a request that goes to a backend.
+/// What the exchange needs later of a request that was rewritten for the backend.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
-    /// Holds the body back, where the client waits for the backend's word.
-    pub(super) hold: Option<Hold>,
-    /// By which the addresses in the response are judged; `None`: they stay as they are.
-    pub(super) asked: Option<Asked>,
+pub(super) struct PreparedRequest {
+    /// Holds the body back until 100 (Continue), if the client sent `Expect: 100-continue`.
+    pub(super) continue_gate: Option<ContinueGate>,
+    /// Rewrites `Location` and its siblings in the response; `None`: they are forwarded unchanged.
+    pub(super) rewriter: Option<LocationRewriter>,
 }
 
-/// Makes a client's request one of ours: its own connection's headers go, and where it came from is
-/// told by us. `scheme` is that of an HTTP/2 upstream; `None`: HTTP/1.1 is spoken.
+/// Rewrites a client's request for the backend: removes hop-by-hop fields, adds the forwarded
+/// fields and the gateway's own, and sets the target. `scheme` is that of an HTTP/2 upstream;
+/// `None`: HTTP/1.1.
 ///
-/// The fields that the client's `Connection` names are removed before any of ours is added, so that
+/// Fields that the client's `Connection` names are removed before the gateway adds its own, so that
 /// no client can remove those.
-pub(super) fn outgoing<B: Body>(
+pub(super) fn prepare_request<B: Body>(
     request: &mut Request<B>,
     settings: &ProxySettings,
-    ours: Ours<'_>,
+    gateway_fields: GatewayFields<'_>,
     scheme: Option<Scheme>,
-) -> Outgoing {
+) -> PreparedRequest {
     let is_http1 = scheme.is_none();
     let has_body = !request.body().is_end_stream();
     let version = request.version();
@@ -58,16 +61,17 @@ pub(super) fn outgoing<B: Body>(
     if let Some(host) = authority.and_then(|host| HeaderValue::try_from(host).ok()) {
         headers.insert(HOST, host);
     }
-    for (name, value) in ours.fields {
+    for (name, value) in gateway_fields.fields {
         headers.insert(name, value.clone());
     }
-    forwarded::tell(headers, ours.sender);
-    forwarded::tell_via(headers, version);
+    forwarded::set_forwarded(headers, gateway_fields.peer);
+    forwarded::append_via(headers, version);
     if let Some(host) = &settings.host {
         headers.insert(HOST, host.clone());
     } else if !headers.contains_key(HOST) {
-        // HTTP/1.0 needs no host, and HTTP/1.1 does (RFC 9112, section 3.2).
-        headers.insert(HOST, own_host(settings));
+        // A client's HTTP/1.0 request may lack Host; the HTTP/1.1 request must have it (RFC 9112,
+        // section 3.2).
+        headers.insert(HOST, upstream_host(settings));
     }
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -78,54 +82,62 @@ pub(super) fn outgoing<B: Body>(
     if !is_expected {
         headers.remove(EXPECT);
     }
-    // hyper would take the body of a GET for none, unless it is told.
+    // Without this hyper sends no body with a GET.
     if has_body && is_http1 && !headers.contains_key(CONTENT_LENGTH) {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let asked = settings.rewrites_location.then(|| Asked::by(request, ours.sender.is_tls));
-    address(request, scheme);
-    Outgoing { hold: is_expected.then(|| expect::hold(request)), asked: asked.flatten() }
+    let rewriter = settings
+        .rewrites_location
+        .then(|| LocationRewriter::for_request(request, gateway_fields.peer.is_tls));
+    set_target(request, scheme);
+    PreparedRequest {
+        continue_gate: is_expected.then(|| expect::continue_gate(request)),
+        rewriter: rewriter.flatten(),
+    }
 }
 
-/// What a backend is called by a client that does not name it.
-fn own_host(settings: &ProxySettings) -> HeaderValue {
+/// The `Host` of a request that came without one: the authority of the first upstream.
+fn upstream_host(settings: &ProxySettings) -> HeaderValue {
     let authority = settings.upstreams[0].authority();
     HeaderValue::try_from(authority).unwrap_or(HeaderValue::from_static("localhost"))
 }
 
-/// Passes on what came before a response, without what concerns the backend's connection or us, and
-/// without a length: an interim response has none (RFC 9110, section 8.6).
-pub(super) fn pass_on_interim(to: &Interim, status: StatusCode, mut headers: HeaderMap) {
+/// Forwards an interim (1xx) response, without hop-by-hop and GRIP fields, and without
+/// `Content-Length`, which a 1xx response must not have (RFC 9110, section 8.6).
+pub(super) fn forward_interim(to: &Interim, status: StatusCode, mut headers: HeaderMap) {
     headers::remove_hop_by_hop(&mut headers);
     headers::remove(&mut headers, |name| *name == CONTENT_LENGTH || grip::is_grip(name));
     to.send(status, headers);
 }
 
-/// Makes a backend's response one of ours. Gives how long the backend keeps the connection, where it
-/// says so.
-pub(super) fn incoming<B>(response: &mut Response<B>) -> Result<Option<Duration>, Failure> {
-    // Of the backend's connection; what is spoken on the client's is another matter.
+/// Rewrites a backend's response for the client. Returns how long the backend keeps an idle
+/// connection open, if its `Keep-Alive` field says so.
+///
+/// # Errors
+/// The response has a transfer coding other than chunked.
+pub(super) fn prepare_response<B>(response: &mut Response<B>) -> Result<Option<Duration>, Failure> {
+    // The version is that of the backend's connection; the client's is set by the server.
     *response.version_mut() = Version::HTTP_11;
     let is_without_body = response.status() == StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     let is_chunked = is_chunked(headers)?;
-    // The chunks say where the body ends, and a length beside them would say something else (RFC
-    // 9112, section 6.3). A 204 has none (RFC 9110, section 8.6).
+    // Transfer-Encoding overrides Content-Length, and both together look like request smuggling
+    // (RFC 9112, section 6.3). A 204 has no Content-Length (RFC 9110, section 8.6).
     if is_chunked || is_without_body {
         headers.remove(CONTENT_LENGTH);
     } else {
-        settle_length(headers);
+        normalize_content_length(headers);
     }
     let keep_alive = keep_alive(headers);
     headers::remove_hop_by_hop(headers);
     Ok(keep_alive)
 }
 
-/// Whether the body comes in chunks.
+/// Whether the body has the chunked transfer coding.
 ///
 /// # Errors
-/// It has another coding, which would have to be undone, or several: in one field or in many (RFC 9110,
-/// section 5.3).
+/// It has another coding, which would have to be decoded, or several, in one field or in many (RFC
+/// 9110, section 5.3).
 fn is_chunked(headers: &HeaderMap) -> Result<bool, Failure> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -135,20 +147,21 @@ fn is_chunked(headers: &HeaderMap) -> Result<bool, Failure> {
     }
 }
 
-/// Leaves one length where a backend announces one; several that agree are one. What is none is not
-/// passed on (RFC 9110, section 8.6): hyper looks at it only where there is a body.
-fn settle_length(headers: &mut HeaderMap) {
+/// Reduces `Content-Length` to one valid value: repeated equal values become one, and an invalid or
+/// ambiguous one is removed (RFC 9110, section 8.6). hyper validates it only where there is a body.
+fn normalize_content_length(headers: &mut HeaderMap) {
     let mut fields = headers.get_all(CONTENT_LENGTH).iter();
     let is_settled = match (fields.next(), fields.next()) {
         (None, _) => true,
-        (Some(only), None) => number(only.as_bytes()).is_some(),
+        (Some(only), None) => parse_number(only.as_bytes()).is_some(),
         (Some(_), Some(_)) => false,
     };
     if is_settled {
         return;
     }
     let fields = headers.get_all(CONTENT_LENGTH).iter();
-    let mut lengths = fields.flat_map(|field| field.as_bytes().split(|&b| b == b',')).map(number);
+    let mut lengths =
+        fields.flat_map(|field| field.as_bytes().split(|&b| b == b',')).map(parse_number);
     let first = lengths.next().flatten();
     match first.filter(|_| lengths.all(|length| length == first)) {
         Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
@@ -156,17 +169,17 @@ fn settle_length(headers: &mut HeaderMap) {
     }
 }
 
-/// Digits, and nothing else but the space around them.
-fn number(text: &[u8]) -> Option<u64> {
+/// A number of ASCII digits, with optional whitespace around them.
+fn parse_number(text: &[u8]) -> Option<u64> {
     let digits = text.trim_ascii();
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     if is_number { str::from_utf8(digits).ok()?.parse().ok() } else { None }
 }
 
-/// Addresses the request to its backend. The bytes of the path go on as they came: as `origin-form`
-/// over HTTP/1.1 (RFC 9112, section 3.2.1), as `:path` over HTTP/2, where `Host` is `:authority` and
-/// there is a scheme.
-fn address<B>(request: &mut Request<B>, scheme: Option<Scheme>) {
+/// Sets the request target. The path is forwarded byte for byte: as `origin-form` over HTTP/1.1
+/// (RFC 9112, section 3.2.1), as `:path` over HTTP/2, where `Host` becomes `:authority` and
+/// `:scheme` is set.
+fn set_target<B>(request: &mut Request<B>, scheme: Option<Scheme>) {
     let path = request.uri().path_and_query().cloned();
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     if scheme.is_none() {
@@ -184,8 +197,8 @@ fn address<B>(request: &mut Request<B>, scheme: Option<Scheme>) {
     *request.version_mut() = Version::HTTP_2;
 }
 
-/// How long the backend keeps the connection, and a second less: a request that is sent as it closes
-/// would be lost. Node says 5 seconds.
+/// The `timeout` of `Keep-Alive`, less one second: a request sent just as the backend closes the
+/// idle connection would be lost. Node sends 5 seconds.
 fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("keep-alive")?.to_str().ok()?;
     let mut parameters = value.split(',').filter_map(|parameter| parameter.split_once('='));

@@ -1,49 +1,54 @@
-//! Requests that go to a backend, and its responses on their way back.
+//! The reverse proxy: forwards requests to the upstreams of a route, and their responses to the
+//! client.
 //!
-//! [`Proxy`] forwards the requests of one route. It rewrites each [`message`]: its [`headers`], and the
-//! fields that say where the request comes from ([`forwarded`]); in the response, addresses that would
-//! lead past the gateway ([`location`]). It sends the request to an [`upstream`], and tries several in
-//! turn ([`balance`]).
+//! Owns the connections to the upstreams, and the rewriting of messages. Does not know how a route
+//! was matched, nor what happens to a response afterwards; event streams are the business of
+//! `service`.
 //!
-//! An upstream keeps its connections. Over HTTP/1.1 they are in a [`pool`], and a [`connection`] carries
-//! one request at a time. Over HTTP/2 they are [`shared`]: a connection of [`http2`] carries many
-//! requests during its [`lifetime`], and a request may have to wait for [`room`] on one. [`connect`]
-//! opens their sockets; [`wire`] is a socket as hyper sees it. A request whose connection fails is
-//! perhaps sent again ([`retry`]).
+//! [`Proxy`] forwards the requests of one route. [`message`] rewrites requests and responses:
+//! hop-by-hop [`headers`], the [`forwarded`] fields, and the [`location`] fields that would lead
+//! past the gateway. [`round_robin`] picks an [`upstream`].
 //!
-//! Bodies stream both ways ([`upload`], [`body`]), with their [`trailers`], and are never collected; a
-//! [`pause`] between two pieces is bounded. When a client leaves, the future or the body is dropped, and
-//! with it the [`lease`] of the connection: the backend's request ends too.
+//! Over HTTP/1.1, [`http1_pool`] keeps the idle connections, and an [`http1_connection`] carries
+//! one request at a time. Over HTTP/2, [`http2_pool`] keeps the connections; each ([`http2`])
+//! multiplexes many requests, up to the [`request_limit`] of the backend, and a request may have to
+//! wait for [`capacity`]. [`connect`] opens the sockets; [`http1_io`] is the socket that hyper
+//! gets. [`retry`] decides whether a request whose connection failed is sent again. [`recorder`]
+//! counts and logs.
 //!
-//! A request for an [`upgrade`] becomes a [`tunnel`].
+//! Bodies stream both ways ([`upload`], [`body`]) with their [`trailers`], and are never collected;
+//! [`idle_timeout`] bounds the time between two frames. A client that leaves drops the future or
+//! the body, and with it the [`lease`] of the connection, which cancels the request at the backend.
+//!
+//! An [`upgrade`] turns an exchange into a [`tunnel`].
 
-mod balance;
+mod backend_body;
 mod body;
+mod capacity;
 mod connect;
-mod connection;
 mod error;
 mod expect;
-mod facts;
 mod forwarded;
 mod headers;
+mod http1_connection;
+mod http1_io;
+mod http1_pool;
 mod http2;
-mod incoming;
+mod http2_pool;
+mod idle_timeout;
 mod lease;
-mod lifetime;
 mod location;
 mod message;
-mod pause;
-mod pool;
+mod recorder;
+mod request_limit;
 mod retry;
-mod room;
-mod shared;
+mod round_robin;
 mod trailers;
 mod tunnel;
 mod upgrade;
 mod upload;
 mod upstream;
 mod websocket;
-mod wire;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,22 +59,22 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::time::timeout;
 
-use self::balance::Balance;
+use self::backend_body::BackendBody;
 pub use self::body::UpstreamBody;
-use self::error::{Failure, Unanswered};
-pub use self::error::{Fault, ProxyError};
-use self::facts::Facts;
-use self::forwarded::Sender;
-use self::incoming::Incoming;
+use self::error::{Failure, SendError};
+pub use self::error::{FailureClass, ProxyError};
+use self::forwarded::Peer;
+use self::idle_timeout::IdleTimeout;
 use self::lease::Lease;
-use self::location::Asked;
-use self::message::Ours;
-use self::pause::Pause;
-use self::tunnel::Backend;
+use self::location::LocationRewriter;
+use self::message::GatewayFields;
+use self::recorder::Recorder;
+use self::round_robin::RoundRobin;
+use self::tunnel::TunnelBackend;
 pub use self::tunnel::TunnelBody;
 use self::upgrade::Upgrade;
 pub use self::upgrade::is_extended_connect;
-use self::upload::{Upload, Watch};
+use self::upload::{Upload, UploadMonitor};
 use self::upstream::Upstream;
 use crate::health::Health;
 use crate::metrics::RouteMetrics;
@@ -78,29 +83,28 @@ use crate::server::connection::ConnectionState;
 use crate::server::request_body::RequestBody;
 use crate::server::upload_memory::UploadMemory;
 
-/// Forwards the requests of one route, with kept connections for the shard that owns it: a cheap
-/// handle.
+/// Forwards the requests of one route, over connections of the shard that owns it. A cheap handle.
 #[derive(Clone, Debug)]
-pub struct Proxy(Rc<Inner>);
+pub struct Proxy(Rc<ProxyShared>);
 
 #[derive(Debug)]
-struct Inner {
+struct ProxyShared {
     settings: ProxySettings,
-    upstreams: Balance,
-    facts: Facts,
+    upstreams: RoundRobin,
+    recorder: Recorder,
 }
 
-/// What a request became.
+/// The outcome of a forwarded request.
 #[derive(Debug)]
 pub enum Forwarded {
     /// The backend's response.
     Response(Response<UpstreamBody>),
-    /// The backend speaks another protocol with the client now.
+    /// The backend has switched protocols; the body relays its bytes.
     Tunnel(Response<TunnelBody>),
 }
 
 impl Proxy {
-    /// A proxy without connections yet. `memory` lends what windows of responses over HTTP/2 grow by.
+    /// A proxy without connections. HTTP/2 stream windows grow from `memory`.
     pub fn new(
         route: &Route,
         settings: &ProxySettings,
@@ -108,71 +112,74 @@ impl Proxy {
         health: Health,
         memory: UploadMemory,
     ) -> Self {
-        let facts = Facts::new(route, metrics, health, memory);
-        let upstream = |address: &_| Upstream::new(Clone::clone(address), settings, facts.clone());
+        let recorder = Recorder::new(route, metrics, health, memory);
+        let upstream =
+            |address: &_| Upstream::new(Clone::clone(address), settings, recorder.clone());
         let upstreams = settings.upstreams.iter().map(upstream).collect();
-        // The shards do not all begin with the first one.
-        let upstreams = Balance::new(upstreams, fastrand::usize(..));
-        Self(Rc::new(Inner { settings: settings.clone(), upstreams, facts }))
+        // A random start per shard: otherwise all shards would send their first request to the same
+        // one.
+        let upstreams = RoundRobin::new(upstreams, fastrand::usize(..));
+        Self(Rc::new(ProxyShared { settings: settings.clone(), upstreams, recorder }))
     }
 
-    /// The path of its route.
+    /// The path of the route.
     pub fn route(&self) -> &str {
-        self.0.facts.route()
+        self.0.recorder.route()
     }
 
-    /// What it was made of.
+    /// The settings of the route.
     pub fn settings(&self) -> &ProxySettings {
         &self.0.settings
     }
 
-    /// An event stream of the backend's that was quiet for so long gets a comment.
+    /// The interval of keep-alive comments on a backend's idle event streams; `None`: no comments.
     pub fn stream_keep_alive(&self) -> Option<Duration> {
         self.0.settings.stream_keep_alive
     }
 
-    /// A header that a backend could take for another, and that this route does not let pass.
-    pub fn refused_name<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderName> {
+    /// The first header name with an underscore, unless the route allows these
+    /// (`underscores_in_headers`).
+    pub fn refused_header<'h>(&self, headers: &'h HeaderMap) -> Option<&'h HeaderName> {
         if self.0.settings.allows_underscores { None } else { headers::ambiguous_name(headers) }
     }
 
-    /// Sends the request on, and answers with the head of the response; its body streams. Where the
-    /// client asks for another protocol and the backend switches to it, they are connected. `ours` are
-    /// fields that the backend is told by us, in place of the client's.
+    /// Forwards a request and returns the head of the response; its body streams. If the client
+    /// requests a protocol upgrade and the backend switches, returns a tunnel between the two.
+    /// `gateway_fields` are header fields of the gateway's own; they replace the client's.
     ///
     /// # Errors
-    /// The backend cannot be reached, ends before it answers, or answers what cannot be passed on;
-    /// or the client's own body fails.
+    /// The backend cannot be reached, closes the connection before it responds, or sends a response
+    /// that cannot be forwarded; or the request body fails.
     pub async fn forward(
         &self,
         mut request: Request<RequestBody>,
         connection: &ConnectionState,
-        ours: &[(HeaderName, HeaderValue)],
+        gateway_fields: &[(HeaderName, HeaderValue)],
     ) -> Result<Forwarded, ProxyError> {
-        let ours = Ours { sender: sender(connection), fields: ours };
-        if let Some(upgrade) = Upgrade::asked(&mut request, self.0.settings.is_http2) {
-            // Boxed: the requests that are none do not pay for its size.
-            return Box::pin(self.upgrade(request, upgrade, connection, ours)).await;
+        let gateway_fields = GatewayFields { peer: peer(connection), fields: gateway_fields };
+        if let Some(upgrade) = Upgrade::requested(&mut request, self.0.settings.is_http2) {
+            // Boxed: keeps the future of ordinary requests small.
+            return Box::pin(self.upgrade(request, upgrade, connection, gateway_fields)).await;
         }
         let settings = &self.0.settings;
         let announced = request.body().size_hint().lower();
         if settings.max_body.is_some_and(|most| announced > most) {
-            return Err(self.failed(self.0.upstreams.any(), Failure::LargeRequest));
+            return Err(self.failed(self.0.upstreams.first(), Failure::LargeRequest));
         }
         let scheme = settings.is_http2.then(|| match settings.upstreams[0].is_tls() {
             true => Scheme::HTTPS,
             false => Scheme::HTTP,
         });
-        let outgoing = message::outgoing(&mut request, settings, ours, scheme);
+        let prepared = message::prepare_request(&mut request, settings, gateway_fields, scheme);
         let (head, body) = request.into_parts();
         let interim = body.interim().clone();
-        let (upload, watch) = Upload::new(Some(body), outgoing.hold, interim, settings);
+        let (upload, monitor) = Upload::new(Some(body), prepared.continue_gate, interim, settings);
         let request = Request::from_parts(head, upload);
-        let (upstream, response, lease) = self.send(request, &watch, settings.is_http2).await?;
+        let (upstream, response, lease) = self.send(request, &monitor, settings.is_http2).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(self.failed(upstream, Failure::UnaskedSwitch));
+            return Err(self.failed(upstream, Failure::UnexpectedSwitch));
         }
-        self.respond(upstream, response, lease, outgoing.asked)
+        self.respond(upstream, response, lease, prepared.rewriter)
     }
 
     async fn upgrade(
@@ -180,68 +187,72 @@ impl Proxy {
         request: Request<RequestBody>,
         upgrade: Upgrade,
         connection: &ConnectionState,
-        ours: Ours<'_>,
+        gateway_fields: GatewayFields<'_>,
     ) -> Result<Forwarded, ProxyError> {
         let settings = &self.0.settings;
         let (head, body) = request.into_parts();
         let interim = body.interim().clone();
-        // Over HTTP/2 the body is what the client says in the tunnel; over HTTP/1.1 there is none.
+        // Over HTTP/2 the request body carries the client's side of the tunnel; over HTTP/1.1 it is
+        // empty.
         let client = matches!(upgrade, Upgrade::Http2(_)).then_some(body);
-        let (upload, watch) = Upload::new(None, None, interim, settings);
+        let (upload, monitor) = Upload::new(None, None, interim, settings);
         let mut request = Request::from_parts(head, upload);
-        let asked = message::outgoing(&mut request, settings, ours, None).asked;
-        upgrade.ask(&mut request);
-        let (upstream, mut response, mut lease) = self.send(request, &watch, false).await?;
+        let rewriter =
+            message::prepare_request(&mut request, settings, gateway_fields, None).rewriter;
+        upgrade.apply_to(&mut request);
+        let (upstream, mut response, mut lease) = self.send(request, &monitor, false).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            // Whether backend and we mean the same by what comes next on it, nobody knows.
+            // The backend may yet treat what follows as the other protocol: do not reuse the
+            // connection.
             lease.keep_for(Duration::ZERO);
             if client.is_some() && response.status().is_success() {
-                // To the client it would mean that the tunnel is open.
-                return Err(self.failed(upstream, Failure::NoSwitch("it answers as to a GET")));
+                // A 2xx response to an extended CONNECT opens the tunnel (RFC 8441, section 5).
+                return Err(self.failed(upstream, Failure::NoSwitch("it responded as to a GET")));
             }
-            return self.respond(upstream, response, lease, asked);
+            return self.respond(upstream, response, lease, rewriter);
         }
-        upgrade.agree(&mut response).map_err(|failure| self.failed(upstream, failure))?;
+        upgrade.accept(&mut response).map_err(|failure| self.failed(upstream, failure))?;
         let switched = timeout(settings.response_timeout, hyper::upgrade::on(&mut response)).await;
         let upgraded = match switched {
             Ok(Ok(upgraded)) => upgraded,
-            Ok(Err(error)) => return Err(self.failed(upstream, Failure::exchange(&error))),
+            Ok(Err(error)) => return Err(self.failed(upstream, Failure::http1(&error))),
             Err(_elapsed) => return Err(self.failed(upstream, Failure::ResponseTimeout)),
         };
-        let tunnel = self.0.facts.tunnel();
-        let backend = Backend { upgraded, place: lease.into_place(), tunnel };
+        let tunnel = self.0.recorder.tunnel();
+        let backend = TunnelBackend { upgraded, slot: lease.into_slot(), tunnel };
         let body = match (upgrade, client) {
             (Upgrade::Http1 { client, .. }, _) => {
-                connection.go_on_with(tunnel::carry(client, backend));
+                connection.run_after_http(tunnel::relay(client, backend));
                 TunnelBody::empty()
             }
             (Upgrade::Http2(_), client) => {
-                TunnelBody::new(client.expect("kept for this above"), backend)
+                TunnelBody::new(client.expect("set above for HTTP/2"), backend)
             }
         };
         Ok(Forwarded::Tunnel(response.map(|_| body)))
     }
 
-    /// Sends a request to one upstream after the other, until one has taken it.
+    /// Sends a request to one upstream after the other until one responds. Tries the next one only
+    /// if nothing of the request was processed.
     async fn send(
         &self,
         mut request: Request<Upload>,
-        watch: &Rc<Watch>,
+        monitor: &Rc<UploadMonitor>,
         is_http2: bool,
-    ) -> Result<(&Upstream, Response<Incoming>, Lease), ProxyError> {
-        let mut upstreams = self.0.upstreams.turn().peekable();
+    ) -> Result<(&Upstream, Response<BackendBody>, Lease), ProxyError> {
+        let mut upstreams = self.0.upstreams.candidates().peekable();
         loop {
-            let upstream = upstreams.next().expect("the last one ends this");
-            let Unanswered { mut failure, unsent } =
-                match upstream.send(request, watch, is_http2).await {
+            let upstream = upstreams.next().expect("returns with the last upstream");
+            let SendError { mut failure, unsent } =
+                match upstream.send(request, monitor, is_http2).await {
                     Ok((response, lease)) => return Ok((upstream, response, lease)),
-                    Err(unanswered) => unanswered,
+                    Err(error) => error,
                 };
             if self.0.settings.is_http2 && !is_http2 {
-                failure = failure.of_websocket();
+                failure = failure.for_websocket();
             }
-            if failure.is_of_the_upstream() {
-                upstream.failed(self.0.settings.fail_timeout);
+            if failure.marks_upstream_down() {
+                upstream.mark_down(self.0.settings.fail_timeout);
             }
             let error = self.failed(upstream, failure);
             match unsent {
@@ -249,7 +260,7 @@ impl Proxy {
                     if let Some(held_back) = error.held_back() {
                         let (route, kind) = (self.route(), error.kind());
                         tracing::warn!(
-                            route, kind, %error, held_back, "a backend failed; another is tried"
+                            route, kind, %error, held_back, "a backend failed; trying the next one"
                         );
                     }
                     request = *unsent;
@@ -262,45 +273,47 @@ impl Proxy {
     fn respond(
         &self,
         upstream: &Upstream,
-        mut response: Response<Incoming>,
+        mut response: Response<BackendBody>,
         mut lease: Lease,
-        asked: Option<Asked>,
+        rewriter: Option<LocationRewriter>,
     ) -> Result<Forwarded, ProxyError> {
         if http2::header_list_size(response.headers()) > self.0.settings.max_response_header {
             return Err(self.failed(upstream, Failure::LargeResponse));
         }
-        let kept = message::incoming(&mut response);
-        if let Some(keep_alive) = kept.map_err(|failure| self.failed(upstream, failure))? {
+        let keep_alive = message::prepare_response(&mut response);
+        if let Some(keep_alive) = keep_alive.map_err(|failure| self.failed(upstream, failure))? {
             lease.keep_for(keep_alive);
         }
-        if let Some(asked) = asked {
-            asked.rewrite(response.headers_mut(), &upstream.address);
+        if let Some(rewriter) = rewriter {
+            rewriter.rewrite(response.headers_mut(), &upstream.address);
         }
-        let pause = Pause::new(self.0.settings.idle_timeout);
-        let facts = (self.0.facts.clone(), Arc::clone(&upstream.backend));
+        let idle_timeout = IdleTimeout::new(self.0.settings.idle_timeout);
+        let recorder = (self.0.recorder.clone(), Arc::clone(&upstream.backend));
         let allows_underscores = self.0.settings.allows_underscores;
-        let body = |incoming| UpstreamBody::new(incoming, pause, lease, allows_underscores, facts);
+        let body = |incoming| {
+            UpstreamBody::new(incoming, idle_timeout, lease, allows_underscores, recorder)
+        };
         Ok(Forwarded::Response(response.map(body)))
     }
 
     fn failed(&self, upstream: &Upstream, failure: Failure) -> ProxyError {
-        let held_back = self.0.facts.failed(&upstream.backend, &failure);
+        let held_back = self.0.recorder.failed(&upstream.backend, &failure);
         ProxyError::new(&upstream.address, failure, held_back)
     }
 }
 
-fn sender(connection: &ConnectionState) -> Sender<'_> {
-    Sender {
+fn peer(connection: &ConnectionState) -> Peer<'_> {
+    Peer {
         address: connection.client_text(),
         is_trusted: connection.is_trusted_proxy(),
         is_tls: connection.is_tls(),
     }
 }
 
-/// Tells a backend where a request comes from, for the fuzz targets.
+/// Sets the forwarded fields of a request, for the fuzz targets.
 #[cfg(fuzzing)]
-pub fn tell_where_from(headers: &mut HeaderMap, address: std::net::IpAddr, is_trusted: bool) {
+pub fn set_forwarded(headers: &mut HeaderMap, address: std::net::IpAddr, is_trusted: bool) {
     let address = &address.to_string();
-    forwarded::tell(headers, Sender { address, is_trusted, is_tls: true });
+    forwarded::set_forwarded(headers, Peer { address, is_trusted, is_tls: true });
     headers::join_cookies(headers);
 }

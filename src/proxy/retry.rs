@@ -1,49 +1,50 @@
-//! Which requests are sent again after their connection has failed them.
+//! Which requests are retried after their connection has failed.
 //!
-//! A request that its backend has not processed, and says so, is sent again whatever it is (RFC 9113,
-//! section 8.7). One that was lost on a connection kept from earlier requests is sent again once, on a
-//! new connection, if it is idempotent and has no body (RFC 9110, section 9.2.2).
+//! A request that the backend declared unprocessed is retried whatever its method (RFC 9113,
+//! section 8.7). A request lost on a reused connection is retried once, on a new connection, if it
+//! is idempotent and has no body (RFC 9110, section 9.2.2). Decides only; `upstream` sends.
 
 use http::{Method, Request};
 use hyper::client::conn::TrySendError;
 
-use super::error::{Failure, Unanswered};
-use super::facts::Facts;
-use super::http2::Lost;
+use super::error::{Failure, SendError};
+use super::http2::LostRequest;
+use super::recorder::Recorder;
 use super::upload::Upload;
 use crate::route::ProxySettings;
 
-/// How often a request is sent that the backend does not process.
+/// How many times to send a request that the backend does not process.
 const MAX_ATTEMPTS: u32 = 5;
 
-/// What may be sent again, as the route says.
+/// The retry settings of a route.
 #[derive(Clone, Debug)]
 pub(super) struct RetryPolicy {
     retries_idempotent: bool,
-    facts: Facts,
+    recorder: Recorder,
 }
 
-/// How often one request was sent.
+/// The attempts of one request so far.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     unprocessed: u32,
     is_retried: bool,
 }
 
-/// A request that is to be sent again, and where.
+/// A request to send again.
 #[derive(Debug)]
-pub(super) struct Again {
+pub(super) struct Retry {
     pub(super) request: Request<Upload>,
-    /// Whether only a connection will do that is opened now.
+    /// Whether to send it on a new connection.
     pub(super) needs_new: bool,
 }
 
 impl RetryPolicy {
-    pub(super) fn new(settings: &ProxySettings, facts: Facts) -> Self {
-        Self { retries_idempotent: settings.retry_idempotent, facts }
+    pub(super) fn new(settings: &ProxySettings, recorder: Recorder) -> Self {
+        Self { retries_idempotent: settings.retry_idempotent, recorder }
     }
 
-    /// A copy of a request over HTTP/1.1, to be sent again if it is lost on a kept connection.
+    /// A copy of an HTTP/1.1 request, to be sent if it is lost on a reused connection; `None` if it
+    /// may not be repeated.
     pub(super) fn copy(&self, request: &Request<Upload>) -> Option<Request<Upload>> {
         if !self.may_repeat(request) {
             return None;
@@ -57,57 +58,58 @@ impl RetryPolicy {
         Some(copy)
     }
 
-    /// What becomes of a request that a connection over HTTP/1.1 has failed, a kept one or a new one.
+    /// Decides about a request that failed on an HTTP/1.1 connection; `is_reused`: a reused one.
     ///
     /// # Errors
-    /// It is not sent again here. With the request, where another upstream may have it.
+    /// It is not retried at this upstream. Contains the request if another upstream may get it.
     pub(super) fn after_http1(
         &self,
         mut error: TrySendError<Request<Upload>>,
-        is_kept: bool,
+        is_reused: bool,
         copy: Option<Request<Upload>>,
-    ) -> Result<Again, Unanswered> {
-        let failure = Failure::exchange(error.error());
+    ) -> Result<Retry, SendError> {
+        let failure = Failure::http1(error.error());
         match (error.take_message(), copy) {
-            // Nothing of it was written.
-            (Some(request), _) if is_kept => Ok(Again { request, needs_new: false }),
-            (Some(request), _) => Err(Unanswered::unsent(failure, request)),
+            // Nothing was written: the idle connection was closed by the backend.
+            (Some(request), _) if is_reused => Ok(Retry { request, needs_new: false }),
+            (Some(request), _) => Err(SendError::unsent(failure, request)),
             (None, Some(request)) if is_lost(error.error()) => {
-                self.facts.retried("lost");
-                Ok(Again { request, needs_new: true })
+                self.recorder.retried("lost");
+                Ok(Retry { request, needs_new: true })
             }
             (None, _) => Err(failure.into()),
         }
     }
 
-    /// What becomes of a request that a connection over HTTP/2 has failed; `is_first`: the first on it.
+    /// Decides about a request that failed on an HTTP/2 connection; `is_first`: the first one on
+    /// it.
     ///
     /// # Errors
-    /// It is not sent again here. With the request, where another upstream may have it.
+    /// It is not retried at this upstream. Contains the request if another upstream may get it.
     pub(super) fn after_http2(
         &self,
-        lost: Lost,
+        lost: LostRequest,
         is_first: bool,
         attempts: &mut Attempts,
-    ) -> Result<Again, Unanswered> {
-        let Lost { reason, is_unprocessed, mut request } = lost;
-        let is_lost = reason.is_of_the_connection() && !is_first && !attempts.is_retried;
-        let failure = Failure::lost(&reason);
+    ) -> Result<Retry, SendError> {
+        let LostRequest { reason, is_unprocessed, mut request } = lost;
+        let is_lost = reason.is_connection_failure() && !is_first && !attempts.is_retried;
+        let failure = Failure::http2(&reason);
         if is_unprocessed {
             if !request.body_mut().rewind() {
                 return Err(Failure::RetryBuffer.into());
             }
             attempts.unprocessed += 1;
             if attempts.unprocessed >= MAX_ATTEMPTS {
-                return Err(Unanswered::unsent(failure, request));
+                return Err(SendError::unsent(failure, request));
             }
-            self.facts.retried("unprocessed");
-            return Ok(Again { request, needs_new: false });
+            self.recorder.retried("unprocessed");
+            return Ok(Retry { request, needs_new: false });
         }
         if is_lost && self.may_repeat(&request) {
             attempts.is_retried = true;
-            self.facts.retried("lost");
-            return Ok(Again { request, needs_new: true });
+            self.recorder.retried("lost");
+            return Ok(Retry { request, needs_new: true });
         }
         Err(failure.into())
     }
@@ -117,12 +119,12 @@ impl RetryPolicy {
     }
 }
 
-/// Of the methods that RFC 9110, section 9.2.2, calls idempotent, those that a proxy passes on.
+/// Whether the method is idempotent (RFC 9110, section 9.2.2) and one that the proxy forwards.
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
 }
 
-/// Whether a connection over HTTP/1.1 ended before a response came.
+/// Whether an HTTP/1.1 connection ended before the response.
 fn is_lost(error: &hyper::Error) -> bool {
     !error.is_parse() && !error.is_user() && !error.is_timeout()
 }

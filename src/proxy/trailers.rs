@@ -1,7 +1,8 @@
-//! The fields behind a body, of a request or of a response (RFC 9110, section 6.5).
+//! Which trailer fields are forwarded, in requests and responses (RFC 9110, section 6.5).
 //!
-//! Whoever receives them may merge them into the headers. So none passes that could change what a
-//! message means (section 6.5.1), and none that the gateway sets or strips among the headers.
+//! A recipient may merge trailers into the header section. So no field is forwarded that could
+//! change the meaning of the message (section 6.5.1), nor one that the gateway sets or strips as a
+//! header.
 
 use http::HeaderName;
 use http_body::Frame;
@@ -9,9 +10,9 @@ use http_body::Frame;
 use super::headers;
 use crate::grip;
 
-/// Removes from a frame what may not be a trailer. Returns whether anything is left: a body of
-/// trailers that are none has no trailers. `allows_underscores`: as among the headers of the route.
-pub(super) fn screen<D>(frame: &mut Frame<D>, allows_underscores: bool) -> bool {
+/// Removes the fields that must not be trailers. Returns `false` if no trailer is left: the body
+/// then ends without a trailer section. `allows_underscores`: the route's `underscores_in_headers`.
+pub(super) fn filter<D>(frame: &mut Frame<D>, allows_underscores: bool) -> bool {
     let Some(trailers) = frame.trailers_mut() else { return true };
     headers::remove(trailers, |name| !may_pass(name, allows_underscores));
     !trailers.is_empty()
@@ -29,13 +30,13 @@ fn may_pass(name: &HeaderName, allows_underscores: bool) -> bool {
     !(is_conditional || is_ours || headers::is_hop_by_hop(name) || FORBIDDEN.contains(&name_text))
 }
 
-/// Names that RFC 9110, section 6.5.1, forbids by their kind, and those that say who asks.
+/// Fields that RFC 9110, section 6.5.1, forbids by category, and those that identify the client.
 const FORBIDDEN: [&str; 43] = [
     // Framing and routing.
     "content-length",
     "host",
     "trailer",
-    // How to treat a request.
+    // Request modifiers.
     "cache-control",
     "expect",
     "last-event-id",
@@ -43,14 +44,14 @@ const FORBIDDEN: [&str; 43] = [
     "pragma",
     "range",
     "upgrade-insecure-requests",
-    // Who asks, and what is kept of it.
+    // Authentication and cookies.
     "authentication-info",
     "authorization",
     "cookie",
     "proxy-authentication-info",
     "set-cookie",
     "www-authenticate",
-    // What a response means.
+    // Response control data.
     "age",
     "date",
     "expires",
@@ -68,13 +69,13 @@ const FORBIDDEN: [&str; 43] = [
     "clear-site-data",
     "content-security-policy",
     "strict-transport-security",
-    // How to read the body.
+    // Content format.
     "content-disposition",
     "content-encoding",
     "content-location",
     "content-range",
     "content-type",
-    // Where the request comes from: what the gateway says of it.
+    // Set by the gateway.
     "forwarded",
     "via",
     "x-real-ip",
@@ -87,7 +88,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
     use http_body::Frame;
 
-    use super::screen;
+    use super::filter;
 
     fn left(names: &[&'static str], allows_underscores: bool) -> Vec<String> {
         let mut trailers = HeaderMap::new();
@@ -95,20 +96,20 @@ mod tests {
             trailers.append(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }
         let mut frame = Frame::<()>::trailers(trailers);
-        let is_left = screen(&mut frame, allows_underscores);
-        let trailers = frame.into_trailers().expect("it stays one of trailers");
+        let is_left = filter(&mut frame, allows_underscores);
+        let trailers = frame.into_trailers().expect("still a trailers frame");
         assert_eq!(is_left, !trailers.is_empty());
         trailers.keys().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn what_says_something_of_a_whole_body_passes() {
+    fn fields_about_the_whole_body_are_forwarded() {
         let names = ["grpc-status", "grpc-message", "x-sum", "digest", "etag", "server-timing"];
         assert_eq!(left(&names, false), names);
     }
 
     #[test]
-    fn what_the_gateway_sets_or_strips_and_what_changes_a_message_does_not() {
+    fn fields_that_the_gateway_sets_or_that_change_the_message_are_removed() {
         let names = [
             "forwarded",
             "x-forwarded-for",
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_underscore_passes_where_the_route_lets_it() {
+    fn a_name_with_an_underscore_is_forwarded_if_the_route_allows_it() {
         assert_eq!(left(&["x_sum", "grip_sig"], true), ["x_sum"]);
     }
 }

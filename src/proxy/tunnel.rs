@@ -1,4 +1,7 @@
-//! A connection through us that HTTP is no longer spoken on: bytes go both ways, as they come.
+//! A tunnel between a client and a backend after a protocol switch: relays bytes both ways.
+//!
+//! Over HTTP/1.1 it connects two sockets; over HTTP/2 the client's side is a stream (RFC 8441).
+//! Does not know which protocol the bytes belong to.
 
 use std::io;
 use std::pin::Pin;
@@ -15,32 +18,32 @@ use tokio::io::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::connection::Closing;
-use super::facts::{Place, Tunnel};
+use super::http1_connection::AbortOnDrop;
+use super::recorder::{ConnectionSlot, TunnelGuard};
 use crate::server::connection::BodyError;
 use crate::server::request_body::RequestBody;
 
-/// What is read at once, in one direction.
+/// The read buffer of one direction, in octets.
 const BUFFER: usize = 16 << 10;
 
-/// One side has said its last; so long the other may go on.
+/// How long a half-closed tunnel stays open for the other direction.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// The backend's end of a tunnel, and what is given back when it closes.
+/// The backend's end of a tunnel. Dropping it releases the connection slot and the tunnel count.
 #[derive(Debug)]
-pub(super) struct Backend {
+pub(super) struct TunnelBackend {
     pub(super) upgraded: Upgraded,
-    pub(super) place: Place,
-    pub(super) tunnel: Tunnel,
+    pub(super) slot: ConnectionSlot,
+    pub(super) tunnel: TunnelGuard,
 }
 
-/// Over HTTP/1.1: carries the bytes between the client's connection and the backend's. Ends when
-/// both sides have ended.
-pub(super) async fn carry(client: OnUpgrade, backend: Backend) {
-    let Backend { upgraded, place: _place, tunnel: _tunnel } = backend;
+/// Over HTTP/1.1: relays bytes between the client's connection and the backend's. Returns when both
+/// sides have closed, one has failed, or one stayed open for [`LINGER`] after the other closed.
+pub(super) async fn relay(client: OnUpgrade, backend: TunnelBackend) {
+    let TunnelBackend { upgraded, slot: _slot, tunnel: _tunnel } = backend;
     let client = match client.await {
         Ok(client) => TokioIo::new(client),
-        Err(error) => return tracing::debug!(%error, "the client's connection did not switch"),
+        Err(error) => return tracing::debug!(%error, "the client's connection was not upgraded"),
     };
     let (client_read, client_write) = tokio::io::split(client);
     let (backend_read, backend_write) = tokio::io::split(TokioIo::new(upgraded));
@@ -57,7 +60,7 @@ pub(super) async fn carry(client: OnUpgrade, backend: Backend) {
         },
     };
     if let Ok(Err(error)) = ended {
-        tracing::debug!(%error, "a tunnel broke off");
+        tracing::debug!(%error, "a tunnel failed");
     }
 }
 
@@ -71,42 +74,42 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin)
     to.shutdown().await
 }
 
-/// Over HTTP/2: what the backend says in a tunnel. What the client says is carried by a task that
-/// this body owns.
+/// Over HTTP/2: the backend's side of a tunnel as a response body. The client's side is relayed by
+/// a task that this body owns: dropping the body aborts it.
 #[derive(Debug)]
-pub struct TunnelBody(Option<Open>);
+pub struct TunnelBody(Option<OpenTunnel>);
 
 #[derive(Debug)]
-struct Open {
+struct OpenTunnel {
     backend: ReadHalf<TokioIo<Upgraded>>,
     buffer: BytesMut,
-    _up: Closing,
-    _place: Place,
-    _tunnel: Tunnel,
+    _up: AbortOnDrop,
+    _slot: ConnectionSlot,
+    _tunnel: TunnelGuard,
 }
 
 impl TunnelBody {
-    /// Over HTTP/1.1 the body says nothing.
+    /// The empty body of a 101 response over HTTP/1.1.
     pub(super) fn empty() -> Self {
         Self(None)
     }
 
-    /// Begins to carry what the client says.
-    pub(super) fn new(client: RequestBody, backend: Backend) -> Self {
-        let Backend { upgraded, place, tunnel } = backend;
+    /// Starts the task that relays the client's bytes to the backend.
+    pub(super) fn new(client: RequestBody, backend: TunnelBackend) -> Self {
+        let TunnelBackend { upgraded, slot, tunnel } = backend;
         let (read, write) = tokio::io::split(TokioIo::new(upgraded));
         let up = tokio::task::spawn_local(async move {
-            if let Err(error) = carry_up(client, write).await {
-                tracing::debug!(%error, "a tunnel broke off");
+            if let Err(error) = relay_client(client, write).await {
+                tracing::debug!(%error, "a tunnel failed");
             }
         });
         let buffer = BytesMut::new();
-        let (up, place, tunnel) = (Closing(up), place, tunnel);
-        Self(Some(Open { backend: read, buffer, _up: up, _place: place, _tunnel: tunnel }))
+        let (up, slot, tunnel) = (AbortOnDrop(up), slot, tunnel);
+        Self(Some(OpenTunnel { backend: read, buffer, _up: up, _slot: slot, _tunnel: tunnel }))
     }
 }
 
-async fn carry_up(
+async fn relay_client(
     mut client: RequestBody,
     mut backend: WriteHalf<TokioIo<Upgraded>>,
 ) -> Result<(), BodyError> {
@@ -128,7 +131,9 @@ impl Body for TunnelBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Some(Open { backend, buffer, .. }) = &mut this.0 else { return Poll::Ready(None) };
+        let Some(OpenTunnel { backend, buffer, .. }) = &mut this.0 else {
+            return Poll::Ready(None);
+        };
         if buffer.capacity() < BUFFER / 8 {
             buffer.reserve(BUFFER);
         }

@@ -1,6 +1,8 @@
-//! A request to speak something else on the connection: `Upgrade` over HTTP/1.1 (RFC 9110, section
-//! 7.8), an extended CONNECT over HTTP/2 (RFC 8441). The backend is always asked over HTTP/1.1,
-//! also where other requests go to it over HTTP/2.
+//! Protocol upgrades: `Upgrade` over HTTP/1.1 (RFC 9110, section 7.8), and extended CONNECT over
+//! HTTP/2 (RFC 8441).
+//!
+//! The request goes to the backend over HTTP/1.1 in either case, even on a route with `http2:
+//! true`. Does not know the tunnel that follows.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -12,25 +14,26 @@ use super::error::Failure;
 use super::headers;
 use super::websocket::Challenge;
 
-/// What a client wants to speak, and how it is told yes.
+/// A client's upgrade request.
 #[derive(Debug)]
 pub(super) enum Upgrade {
-    /// Over HTTP/1.1: its connection becomes what was asked for.
+    /// Over HTTP/1.1: the connection itself switches protocols.
     Http1 { protocols: HeaderValue, client: OnUpgrade },
-    /// A WebSocket over HTTP/2: its bytes are the bodies of request and response.
+    /// A WebSocket over HTTP/2: the bodies of request and response carry its bytes.
     Http2(Challenge),
 }
 
 impl Upgrade {
-    /// What this request asks for, if it does.
+    /// The upgrade that this request asks for, if any.
     ///
-    /// Over HTTP/1.1 a request with a body asks for nothing else, whatever its `Upgrade` says: a
-    /// server may ignore that field (RFC 9110, section 7.8), and one that switches before it has
-    /// read the body would take it for the other protocol. HAProxy does the same.
+    /// Over HTTP/1.1 `Upgrade` is ignored on a request with a body, as RFC 9110, section 7.8,
+    /// allows: a backend that switched before it has read the body would read it as the new
+    /// protocol. HAProxy does the same.
     ///
-    /// Where `is_http2`, which says that the backend speaks HTTP/2, nothing but a WebSocket is asked for:
-    /// most such backends speak nothing else on their port, and fail a request that could be answered.
-    pub(super) fn asked<B: Body>(request: &mut Request<B>, is_http2: bool) -> Option<Self> {
+    /// `is_http2`, the backend speaks HTTP/2: only a WebSocket is forwarded as an upgrade. Most
+    /// such backends accept only HTTP/2 on their port, and would fail a request that they can serve
+    /// without the upgrade.
+    pub(super) fn requested<B: Body>(request: &mut Request<B>, is_http2: bool) -> Option<Self> {
         if is_extended_connect(request) {
             return Some(Self::Http2(Challenge::new()));
         }
@@ -41,14 +44,14 @@ impl Upgrade {
         Some(Self::Http1 { protocols, client: hyper::upgrade::on(request) })
     }
 
-    /// Asks the backend. There is no body, and so no length of one: a backend that does not switch
-    /// would wait for it, and take the next request for it.
-    pub(super) fn ask<B>(&self, request: &mut Request<B>) {
+    /// Makes the request an HTTP/1.1 upgrade request. It has no body, so `Content-Length` is
+    /// removed: a backend that does not switch would otherwise read the next request as the body.
+    pub(super) fn apply_to<B>(&self, request: &mut Request<B>) {
         let protocols = match self {
             Self::Http1 { protocols, .. } => protocols.clone(),
             Self::Http2(challenge) => {
                 *request.method_mut() = Method::GET;
-                challenge.ask(request.headers_mut());
+                challenge.add_to(request.headers_mut());
                 HeaderValue::from_static("websocket")
             }
         };
@@ -58,27 +61,32 @@ impl Upgrade {
         headers.insert(UPGRADE, protocols);
     }
 
-    /// Checks that the backend has switched to what it was asked for, and makes its response the
-    /// client's.
-    pub(super) fn agree<B>(&self, response: &mut Response<B>) -> Result<(), Failure> {
+    /// Checks that the backend has switched to a requested protocol, and rewrites its response for
+    /// the client.
+    ///
+    /// # Errors
+    /// It switched to another protocol, or failed the WebSocket handshake.
+    pub(super) fn accept<B>(&self, response: &mut Response<B>) -> Result<(), Failure> {
         let headers = response.headers_mut();
-        let answered = headers.get(UPGRADE).cloned();
-        let answered = answered.ok_or(Failure::NoSwitch("it names no protocol"))?;
+        let accepted = headers.get(UPGRADE).cloned();
+        let accepted = accepted.ok_or(Failure::NoSwitch("its 101 response has no Upgrade"))?;
         headers::remove_hop_by_hop(headers);
         match self {
             Self::Http1 { protocols, .. } => {
-                if !tokens(protocols).any(|asked| answered.as_bytes().eq_ignore_ascii_case(asked)) {
-                    return Err(Failure::NoSwitch("it switches to another protocol"));
+                if !tokens(protocols)
+                    .any(|requested| accepted.as_bytes().eq_ignore_ascii_case(requested))
+                {
+                    return Err(Failure::NoSwitch("it switched to another protocol"));
                 }
                 headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(UPGRADE, answered);
+                headers.insert(UPGRADE, accepted);
             }
             Self::Http2(challenge) => {
-                if !answered.as_bytes().eq_ignore_ascii_case(b"websocket") {
-                    return Err(Failure::NoSwitch("it switches to another protocol"));
+                if !accepted.as_bytes().eq_ignore_ascii_case(b"websocket") {
+                    return Err(Failure::NoSwitch("it switched to another protocol"));
                 }
                 if !challenge.is_met(headers) {
-                    return Err(Failure::NoSwitch("its Sec-WebSocket-Accept is wrong"));
+                    return Err(Failure::NoSwitch("wrong or missing Sec-WebSocket-Accept"));
                 }
                 headers.remove(SEC_WEBSOCKET_ACCEPT);
                 *response.status_mut() = StatusCode::OK;
@@ -88,25 +96,30 @@ impl Upgrade {
     }
 }
 
-/// Whether this is a WebSocket over HTTP/2. Any other CONNECT is refused before it comes here.
+/// Whether this is an extended CONNECT for a WebSocket (RFC 8441). Any other CONNECT is rejected
+/// before.
 pub fn is_extended_connect<B>(request: &Request<B>) -> bool {
     let protocol = request.extensions().get::<Protocol>();
     request.method() == Method::CONNECT && protocol.is_some_and(|p| p.as_str() == "websocket")
 }
 
-/// What may be spoken instead; only a WebSocket where `is_http2`. Never `h2c`: a client would speak with
-/// the backend over our head.
+/// The requested protocols that are forwarded; with `is_http2` only `websocket`. Never `h2c`: the
+/// client could then send requests to the backend that bypass the gateway (request smuggling).
 fn protocols(version: Version, headers: &HeaderMap, is_http2: bool) -> Option<HeaderValue> {
     if version != Version::HTTP_11 || !headers::has_option(headers, "upgrade") {
         return None;
     }
-    let asked = headers.get_all(UPGRADE).iter().flat_map(tokens);
-    let may_be_asked = |token: &&[u8]| match is_http2 {
+    let requested = headers.get_all(UPGRADE).iter().flat_map(tokens);
+    let is_forwarded = |token: &&[u8]| match is_http2 {
         true => token.eq_ignore_ascii_case(b"websocket"),
         false => !token.eq_ignore_ascii_case(b"h2c"),
     };
-    let asked: Vec<&[u8]> = asked.filter(may_be_asked).collect();
-    if asked.is_empty() { None } else { HeaderValue::from_bytes(&asked.join(&b", "[..])).ok() }
+    let requested: Vec<&[u8]> = requested.filter(is_forwarded).collect();
+    if requested.is_empty() {
+        None
+    } else {
+        HeaderValue::from_bytes(&requested.join(&b", "[..])).ok()
+    }
 }
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
@@ -121,7 +134,7 @@ mod tests {
     use super::protocols;
 
     #[test]
-    fn h2c_is_never_asked_for() {
+    fn h2c_is_never_forwarded() {
         for (connection, upgrade, expected) in [
             ("Upgrade", "websocket", Some("websocket")),
             ("keep-alive, upgrade", "h2c, WebSocket", Some("WebSocket")),
@@ -132,22 +145,26 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("connection", HeaderValue::from_static(connection));
             headers.insert("upgrade", HeaderValue::from_static(upgrade));
-            let asked = protocols(Version::HTTP_11, &headers, false);
-            assert_eq!(asked, expected.map(HeaderValue::from_static), "{connection}: {upgrade}");
+            let requested = protocols(Version::HTTP_11, &headers, false);
+            assert_eq!(
+                requested,
+                expected.map(HeaderValue::from_static),
+                "{connection}: {upgrade}"
+            );
             assert_eq!(protocols(Version::HTTP_2, &headers, false), None);
         }
     }
 
     #[test]
-    fn a_backend_over_http2_is_asked_for_websockets_only() {
+    fn only_websocket_is_forwarded_to_an_http2_backend() {
         for (upgrade, expected) in
             [("foo", None), ("h2c, foo", None), ("TLS/1.0, WebSocket", Some("WebSocket"))]
         {
             let mut headers = HeaderMap::new();
             headers.insert("connection", HeaderValue::from_static("upgrade"));
             headers.insert("upgrade", HeaderValue::from_static(upgrade));
-            let asked = protocols(Version::HTTP_11, &headers, true);
-            assert_eq!(asked, expected.map(HeaderValue::from_static), "{upgrade}");
+            let requested = protocols(Version::HTTP_11, &headers, true);
+            assert_eq!(requested, expected.map(HeaderValue::from_static), "{upgrade}");
         }
     }
 }

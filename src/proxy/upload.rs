@@ -1,4 +1,8 @@
-//! The body of a request on its way to the backend.
+//! The request body on its way to the backend.
+//!
+//! [`Upload`] streams it, holds it back for `Expect: 100-continue`, bounds its size and its pauses,
+//! and keeps a beginning of it for a retry. [`UploadMonitor`] follows its progress, and from that
+//! the deadline for the response. Neither knows the connection.
 
 use std::cell::Cell;
 use std::io;
@@ -13,108 +17,109 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::error::Failure;
-use super::expect::Hold;
-use super::pause::Pause;
+use super::expect::ContinueGate;
+use super::idle_timeout::IdleTimeout;
 use super::trailers;
 use crate::route::ProxySettings;
 use crate::server::connection::BodyError;
 use crate::server::interim::Interim;
 use crate::server::request_body::RequestBody;
 
-/// What the client sends, as it comes; `None`: nothing. Where it breaks, or does not come, the
-/// request to the backend breaks too: it is never ended as if it were complete.
-// Boxed: most requests have no body, and are moved often.
+/// A request body, streamed; `None`: no body. If the client's body fails or times out, the request
+/// to the backend fails too: it is never ended as if it were complete.
+// Boxed: most requests have no body, and requests are moved often.
 #[derive(Debug)]
-pub(super) struct Upload(Option<Box<Sending>>);
+pub(super) struct Upload(Option<Box<UploadState>>);
 
 #[derive(Debug)]
-struct Sending {
+struct UploadState {
     body: RequestBody,
-    hold: Option<Hold>,
-    // The backend has answered, and the rest does not come: the request is never ended.
-    is_given_up: bool,
-    pause: Pause,
-    // Bytes that may still come.
-    left: u64,
-    // What was read of the body, where it may have to be sent again.
-    kept: Option<Kept>,
-    // What is to be sent again first.
-    again: Kept,
+    continue_gate: Option<ContinueGate>,
+    // The client's body failed after the response head had arrived: the request stays unfinished.
+    is_abandoned: bool,
+    idle_timeout: IdleTimeout,
+    // Octets left of max_body.
+    remaining: u64,
+    // What was read of the body, while the request may have to be retried.
+    retry_buffer: Option<ReplayBuffer>,
+    // After a rewind: what to send before the rest of the body.
+    replay: ReplayBuffer,
     allows_underscores: bool,
-    watch: Rc<Watch>,
+    monitor: Rc<UploadMonitor>,
 }
 
-/// The beginning of a body.
+/// The beginning of a body, kept to be sent again.
 #[derive(Debug, Default)]
-struct Kept {
+struct ReplayBuffer {
     octets: BytesMut,
-    // Behind them, where the body ended with some.
+    // The trailers, if the body was read to its end and has some.
     trailers: Option<HeaderMap>,
-    most: usize,
+    limit: usize,
 }
 
-/// How far an upload has come, for the one who waits for the answer.
+/// The progress of an upload, shared with the task that waits for the response.
 #[derive(Debug)]
-pub(super) struct Watch {
-    stage: Cell<Stage>,
-    moved: Cell<Instant>,
-    is_answered: Cell<bool>,
+pub(super) struct UploadMonitor {
+    stage: Cell<UploadStage>,
+    last_progress: Cell<Instant>,
+    has_response: Cell<bool>,
     idle_timeout: Duration,
     response_timeout: Duration,
     interim: Interim,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Stage {
-    /// The client is to send more.
-    Client,
-    /// The backend is to take more.
-    Backend,
+enum UploadStage {
+    /// Waiting for the client to send more.
+    AwaitingClient,
+    /// Waiting for the backend to read more.
+    AwaitingBackend,
     Complete,
-    /// The client's body broke.
+    /// The client's body failed.
     Broken,
-    /// The client's body is too large.
-    Large,
-    /// The client's body did not come.
-    Slow,
+    /// The client's body is larger than `max_body`.
+    TooLarge,
+    /// The client sent nothing for `idle_timeout`.
+    TimedOut,
 }
 
 impl Upload {
     pub(super) fn new(
         body: Option<RequestBody>,
-        hold: Option<Hold>,
+        continue_gate: Option<ContinueGate>,
         interim: Interim,
         settings: &ProxySettings,
-    ) -> (Self, Rc<Watch>) {
+    ) -> (Self, Rc<UploadMonitor>) {
         let body = body.filter(|body| !body.is_end_stream());
-        let stage = if body.is_none() { Stage::Complete } else { Stage::Backend };
-        let watch = Rc::new(Watch {
+        let stage =
+            if body.is_none() { UploadStage::Complete } else { UploadStage::AwaitingBackend };
+        let monitor = Rc::new(UploadMonitor {
             stage: Cell::new(stage),
-            moved: Cell::new(Instant::now()),
-            is_answered: Cell::new(false),
+            last_progress: Cell::new(Instant::now()),
+            has_response: Cell::new(false),
             idle_timeout: settings.idle_timeout,
             response_timeout: settings.response_timeout,
             interim,
         });
-        let sending = body.map(|body| {
-            let pause = Pause::new(settings.idle_timeout);
-            let left = settings.max_body.unwrap_or(u64::MAX);
-            Box::new(Sending {
+        let state = body.map(|body| {
+            let idle_timeout = IdleTimeout::new(settings.idle_timeout);
+            let remaining = settings.max_body.unwrap_or(u64::MAX);
+            Box::new(UploadState {
                 body,
-                hold,
-                is_given_up: false,
-                pause,
-                left,
-                kept: None,
-                again: Kept::default(),
+                continue_gate,
+                is_abandoned: false,
+                idle_timeout,
+                remaining,
+                retry_buffer: None,
+                replay: ReplayBuffer::default(),
                 allows_underscores: settings.allows_underscores,
-                watch: Rc::clone(&watch),
+                monitor: Rc::clone(&monitor),
             })
         });
-        (Self(sending), watch)
+        (Self(state), monitor)
     }
 
-    /// No body.
+    /// A request without a body.
     pub(super) fn none() -> Self {
         Self(None)
     }
@@ -124,45 +129,46 @@ impl Upload {
         self.0.is_none()
     }
 
-    /// Keeps what is read from now on, up to so many bytes, so that it can be sent again.
-    pub(super) fn keep(&mut self, most: usize) {
-        if let Some(sending) = &mut self.0 {
-            sending.kept = Some(Kept { most, ..Kept::default() });
+    /// Keeps up to `limit` octets of what is read from now on, so that the body can be sent again.
+    pub(super) fn start_buffering(&mut self, limit: usize) {
+        if let Some(state) = &mut self.0 {
+            state.retry_buffer = Some(ReplayBuffer { limit, ..ReplayBuffer::default() });
         }
     }
 
-    /// Goes back to where [`Self::keep`] was called. Returns whether that is possible: `false` when
-    /// more was read than could be kept.
+    /// Rewinds to where [`Self::start_buffering`] was called. Returns `false` if more was read than
+    /// was kept.
     pub(super) fn rewind(&mut self) -> bool {
-        let Some(sending) = &mut self.0 else { return true };
-        let Some(kept) = &mut sending.kept else { return false };
-        let most = kept.most;
-        // What was to be sent again, and was not, follows.
-        let mut again = std::mem::replace(kept, Kept { most, ..Kept::default() });
-        again.octets.unsplit(std::mem::take(&mut sending.again.octets));
-        again.trailers = again.trailers.or_else(|| sending.again.trailers.take());
-        sending.again = again;
-        sending.watch.moved(Stage::Backend);
+        let Some(state) = &mut self.0 else { return true };
+        let Some(retry_buffer) = &mut state.retry_buffer else { return false };
+        let limit = retry_buffer.limit;
+        // What an earlier rewind left unsent comes after it.
+        let mut replay =
+            std::mem::replace(retry_buffer, ReplayBuffer { limit, ..ReplayBuffer::default() });
+        replay.octets.unsplit(std::mem::take(&mut state.replay.octets));
+        replay.trailers = replay.trailers.or_else(|| state.replay.trailers.take());
+        state.replay = replay;
+        state.monitor.advance(UploadStage::AwaitingBackend);
         true
     }
 
-    /// It will not be sent again.
-    pub(super) fn forget(&mut self) {
-        if let Some(sending) = &mut self.0 {
-            sending.kept = None;
+    /// Drops what was kept: the body will not be sent again.
+    pub(super) fn stop_buffering(&mut self) {
+        if let Some(state) = &mut self.0 {
+            state.retry_buffer = None;
         }
     }
 }
 
-impl Kept {
+impl ReplayBuffer {
     fn is_empty(&self) -> bool {
         self.octets.is_empty() && self.trailers.is_none()
     }
 
-    /// Keeps what was read. Returns whether there was room for it.
+    /// Adds a frame. Returns `false` if it does not fit.
     fn add(&mut self, frame: &Frame<Bytes>) -> bool {
         if let Some(data) = frame.data_ref() {
-            if self.octets.len() + data.len() > self.most {
+            if self.octets.len() + data.len() > self.limit {
                 return false;
             }
             self.octets.extend_from_slice(data);
@@ -173,7 +179,7 @@ impl Kept {
         true
     }
 
-    /// Takes the next frame.
+    /// Takes the next frame to send.
     fn take(&mut self) -> Option<Frame<Bytes>> {
         if !self.octets.is_empty() {
             return Some(Frame::data(self.octets.split().freeze()));
@@ -182,105 +188,123 @@ impl Kept {
     }
 }
 
-impl Sending {
+impl UploadState {
     /// Whether the body is at its end.
     fn is_end(&self) -> bool {
-        self.again.is_empty() && self.body.is_end_stream()
+        self.replay.is_empty() && self.body.is_end_stream()
     }
 
-    /// A frame of the body is on its way to the backend.
-    fn sent(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if !self.kept.as_mut().is_none_or(|kept| kept.add(&frame)) {
-            self.kept = None;
+    /// Records a frame that goes to the backend, and returns it.
+    fn record_sent(
+        &mut self,
+        frame: Frame<Bytes>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.retry_buffer.as_mut().is_none_or(|retry_buffer| retry_buffer.add(&frame)) {
+            self.retry_buffer = None;
         }
-        self.watch.moved(if self.is_end() { Stage::Complete } else { Stage::Backend });
+        self.monitor.advance(if self.is_end() {
+            UploadStage::Complete
+        } else {
+            UploadStage::AwaitingBackend
+        });
         Poll::Ready(Some(Ok(frame)))
     }
 
-    /// The body does not go on. Where the backend has answered already, its response is not broken
-    /// off with the request: that is only never ended.
-    fn broke(
+    /// The client's body has failed. If the response head has arrived already, the request just
+    /// stays unfinished: an error would make hyper abort the response.
+    fn fail(
         &mut self,
-        stage: Stage,
+        stage: UploadStage,
         error: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.watch.stage.set(stage);
-        if self.watch.is_answered.get() {
-            self.is_given_up = true;
+        self.monitor.stage.set(stage);
+        if self.monitor.has_response.get() {
+            self.is_abandoned = true;
             return Poll::Pending;
         }
         Poll::Ready(Some(Err(error)))
     }
 }
 
-impl Watch {
-    fn moved(&self, stage: Stage) {
+impl UploadMonitor {
+    fn advance(&self, stage: UploadStage) {
         self.stage.set(stage);
-        self.moved.set(Instant::now());
+        self.last_progress.set(Instant::now());
     }
 
-    /// Until when the backend may keep us waiting.
+    /// The time at which the backend is considered too slow.
     fn deadline(&self) -> Instant {
         match self.stage.get() {
-            // The client's own time is looked after where its body is read.
-            Stage::Client | Stage::Broken | Stage::Large | Stage::Slow => {
-                Instant::now() + self.idle_timeout
-            }
-            Stage::Backend => self.moved.get() + self.idle_timeout,
-            Stage::Complete => self.moved.get() + self.response_timeout,
+            // The client's own timeout is enforced where its body is polled.
+            UploadStage::AwaitingClient
+            | UploadStage::Broken
+            | UploadStage::TooLarge
+            | UploadStage::TimedOut => Instant::now() + self.idle_timeout,
+            UploadStage::AwaitingBackend => self.last_progress.get() + self.idle_timeout,
+            UploadStage::Complete => self.last_progress.get() + self.response_timeout,
         }
     }
 
-    /// When the deadline may have passed. It moves as the upload goes on, at its end also nearer.
-    fn next_look(&self) -> Instant {
+    /// When to check the deadline again. It moves as the upload proceeds; at the end of the upload
+    /// it may also move closer.
+    fn next_check(&self) -> Instant {
         self.deadline().min(Instant::now() + self.response_timeout)
     }
 
-    /// What has failed, when the client's body is at fault.
+    /// The failure of the client's body, if it has failed.
     pub(super) fn failure(&self) -> Option<Failure> {
         match self.stage.get() {
-            Stage::Broken => Some(Failure::BrokenRequest),
-            Stage::Large => Some(Failure::LargeRequest),
-            Stage::Slow => Some(Failure::SlowRequest),
-            Stage::Client | Stage::Backend | Stage::Complete => None,
+            UploadStage::Broken => Some(Failure::BrokenRequest),
+            UploadStage::TooLarge => Some(Failure::LargeRequest),
+            UploadStage::TimedOut => Some(Failure::SlowRequest),
+            UploadStage::AwaitingClient | UploadStage::AwaitingBackend | UploadStage::Complete => {
+                None
+            }
         }
     }
 
-    /// Where interim responses go.
+    /// Where interim responses are sent.
     pub(super) fn interim(&self) -> &Interim {
         &self.interim
     }
 
-    /// Whether all of it is on its way.
+    /// Whether the whole body has been handed to the connection.
     pub(super) fn is_complete(&self) -> bool {
-        matches!(self.stage.get(), Stage::Complete)
+        matches!(self.stage.get(), UploadStage::Complete)
     }
 
-    /// Waits for the answer to this request, for as long as it may take.
-    pub(super) async fn answer<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
-        // It may be sent again, after it was not answered. The backend's time begins now: until here
-        // there was perhaps no connection.
-        self.is_answered.set(false);
-        self.moved.set(Instant::now());
-        let mut answer = pin!(answer);
-        let mut timer = pin!(tokio::time::sleep_until(self.next_look()));
+    /// Waits for the response, until the deadline.
+    ///
+    /// # Errors
+    /// The backend read nothing for `idle_timeout`, or sent no response head within
+    /// `response_timeout` of the end of the request.
+    pub(super) async fn await_response<T>(
+        &self,
+        response: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        // The clock starts now, not when the request arrived: waiting for a connection, and earlier
+        // attempts of a retried request, do not count.
+        self.has_response.set(false);
+        self.last_progress.set(Instant::now());
+        let mut response = pin!(response);
+        let mut timer = pin!(tokio::time::sleep_until(self.next_check()));
         loop {
             tokio::select! {
                 biased;
-                answer = &mut answer => {
-                    self.is_answered.set(true);
-                    return Ok(answer);
+                response = &mut response => {
+                    self.has_response.set(true);
+                    return Ok(response);
                 }
                 () = &mut timer => {}
             }
             let deadline = self.deadline();
             if deadline <= Instant::now() {
                 return Err(match self.stage.get() {
-                    Stage::Complete => Failure::ResponseTimeout,
+                    UploadStage::Complete => Failure::ResponseTimeout,
                     _ => Failure::UploadTimeout,
                 });
             }
-            timer.as_mut().reset(self.next_look());
+            timer.as_mut().reset(self.next_check());
         }
     }
 }
@@ -294,62 +318,62 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(this) = &mut self.get_mut().0 else { return Poll::Ready(None) };
-        if this.is_given_up {
+        if this.is_abandoned {
             return Poll::Pending;
         }
-        if let Some(hold) = &mut this.hold {
-            ready!(hold.poll(cx));
-            if this.watch.is_answered.get() {
-                // The backend did not want it.
+        if let Some(gate) = &mut this.continue_gate {
+            ready!(gate.poll(cx));
+            if this.monitor.has_response.get() {
+                // The final response came without 100 (Continue): the body is not sent.
                 return Poll::Pending;
             }
-            this.hold = None;
-            this.pause.over();
+            this.continue_gate = None;
+            this.idle_timeout.reset();
         }
-        if let Some(frame) = this.again.take() {
-            return this.sent(frame);
+        if let Some(frame) = this.replay.take() {
+            return this.record_sent(frame);
         }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => {
-                this.watch.stage.set(Stage::Client);
-                if this.watch.is_answered.get() {
+                this.monitor.stage.set(UploadStage::AwaitingClient);
+                if this.monitor.has_response.get() {
                     return Poll::Pending;
                 }
-                ready!(this.pause.poll(cx));
-                this.body.give_up();
-                this.broke(Stage::Slow, io::Error::from(io::ErrorKind::TimedOut).into())
+                ready!(this.idle_timeout.poll(cx));
+                this.body.abandon();
+                this.fail(UploadStage::TimedOut, io::Error::from(io::ErrorKind::TimedOut).into())
             }
             Poll::Ready(Some(Ok(mut frame))) => {
-                this.pause.over();
-                if !trailers::screen(&mut frame, this.allows_underscores) {
-                    this.watch.moved(Stage::Complete);
+                this.idle_timeout.reset();
+                if !trailers::filter(&mut frame, this.allows_underscores) {
+                    this.monitor.advance(UploadStage::Complete);
                     return Poll::Ready(None);
                 }
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                let Some(left) = this.left.checked_sub(length) else {
-                    return this.broke(Stage::Large, "the body is too large".into());
+                let Some(remaining) = this.remaining.checked_sub(length) else {
+                    return this.fail(UploadStage::TooLarge, "the body is too large".into());
                 };
-                this.left = left;
-                this.sent(frame)
+                this.remaining = remaining;
+                this.record_sent(frame)
             }
-            Poll::Ready(Some(Err(error))) => this.broke(Stage::Broken, error),
+            Poll::Ready(Some(Err(error))) => this.fail(UploadStage::Broken, error),
             Poll::Ready(None) => {
-                this.watch.moved(Stage::Complete);
+                this.monitor.advance(UploadStage::Complete);
                 Poll::Ready(None)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|sending| sending.is_end())
+        self.0.as_ref().is_none_or(|state| state.is_end())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let Some(sending) = &self.0 else { return SizeHint::with_exact(0) };
-        let again = sending.again.octets.len() as u64;
-        let rest = sending.body.size_hint();
+        let Some(state) = &self.0 else { return SizeHint::with_exact(0) };
+        let replay = state.replay.octets.len() as u64;
+        let rest = state.body.size_hint();
         match rest.exact() {
-            Some(rest) => SizeHint::with_exact(again + rest),
+            Some(rest) => SizeHint::with_exact(replay + rest),
             None => SizeHint::default(),
         }
     }
@@ -362,27 +386,27 @@ mod tests {
 
     use tokio::time::{Instant, advance, sleep};
 
-    use super::{Failure, Stage, Watch};
+    use super::{Failure, UploadMonitor, UploadStage};
     use crate::server::interim::Interim;
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_for_a_response_begins_when_the_request_is_sent() {
-        for stage in [Stage::Complete, Stage::Backend] {
-            let watch = Watch {
+    async fn the_response_timeout_starts_when_the_request_is_sent() {
+        for stage in [UploadStage::Complete, UploadStage::AwaitingBackend] {
+            let monitor = UploadMonitor {
                 stage: Cell::new(stage),
-                moved: Cell::new(Instant::now()),
-                is_answered: Cell::new(false),
+                last_progress: Cell::new(Instant::now()),
+                has_response: Cell::new(false),
                 idle_timeout: Duration::from_secs(3),
                 response_timeout: Duration::from_secs(3),
                 interim: Interim::default(),
             };
             for _ in 0..2 {
-                advance(Duration::from_secs(5)).await; // one upstream cannot be reached
-                let answer = watch.answer(sleep(Duration::from_secs(2)));
-                assert!(answer.await.is_ok(), "{stage:?}");
+                advance(Duration::from_secs(5)).await; // another upstream was unreachable
+                let response = monitor.await_response(sleep(Duration::from_secs(2)));
+                assert!(response.await.is_ok(), "{stage:?}");
             }
             let began = Instant::now();
-            let failure = watch.answer(sleep(Duration::from_secs(4))).await.err();
+            let failure = monitor.await_response(sleep(Duration::from_secs(4))).await.err();
             assert!(
                 matches!(failure, Some(Failure::ResponseTimeout | Failure::UploadTimeout)),
                 "{stage:?}: {failure:?}"

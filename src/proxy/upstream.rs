@@ -1,4 +1,7 @@
-//! One upstream, as one shard knows it: its address, its connections, and whether it is down.
+//! One upstream of one shard: its address, its connection pools, and whether it is marked down.
+//!
+//! Gets a connection, sends the request, and retries as [`RetryPolicy`] decides. Does not know the
+//! other upstreams of the route.
 
 use std::cell::Cell;
 use std::pin::{Pin, pin};
@@ -10,194 +13,206 @@ use http::{Request, Response};
 use http_body::Body as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::backend_body::BackendBody;
 use super::connect::Connector;
-use super::connection::Connection;
-use super::error::{Failure, Unanswered};
-use super::facts::Facts;
-use super::incoming::Incoming;
+use super::error::{Failure, SendError};
+use super::http1_connection::Http1Connection;
+use super::http1_pool::Http1Pool;
+use super::http2_pool::{Http2Pool, Need};
 use super::lease::Lease;
-use super::pool::Pool;
-use super::retry::{Again, Attempts, RetryPolicy};
-use super::shared::{Need, SharedPool};
-use super::upload::{Upload, Watch};
-use crate::health::{Backend, Slowness};
+use super::recorder::Recorder;
+use super::retry::{Attempts, Retry, RetryPolicy};
+use super::upload::{Upload, UploadMonitor};
+use crate::health::{BackendHealth, ResponseTimes};
 use crate::route::{ProxySettings, UpstreamAddress};
 
-/// Where requests are sent.
+/// An upstream of a route.
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) address: UpstreamAddress,
     connector: Rc<Connector>,
-    pool: Pool,
-    shared: SharedPool,
+    http1_pool: Http1Pool,
+    http2_pool: Http2Pool,
     retry: RetryPolicy,
     retry_buffer: usize,
     down_until: Cell<Option<Instant>>,
     max_connections: usize,
     max_header: usize,
     connect_timeout: Duration,
-    // Where the route has `p99_warning`.
-    slowness: Option<Arc<Slowness>>,
-    facts: Facts,
-    pub(super) backend: Arc<Backend>,
+    // `Some` if the route has `p99_warning`.
+    response_times: Option<Arc<ResponseTimes>>,
+    recorder: Recorder,
+    pub(super) backend: Arc<BackendHealth>,
 }
 
 impl Upstream {
-    pub(super) fn new(address: UpstreamAddress, settings: &ProxySettings, facts: Facts) -> Self {
+    pub(super) fn new(
+        address: UpstreamAddress,
+        settings: &ProxySettings,
+        recorder: Recorder,
+    ) -> Self {
         let connector = Rc::new(Connector::new(address.clone(), &settings.tls));
-        let backend = facts.backend(&address);
-        let slowness = settings.p99_warning.map(|limit| facts.slowness(&backend, limit));
+        let backend = recorder.backend(&address);
+        let response_times =
+            settings.p99_warning.map(|limit| recorder.response_times(&backend, limit));
         Self {
             backend,
-            slowness,
+            response_times,
             address,
-            pool: Pool::new(settings.keep_alive),
-            shared: SharedPool::new(Rc::clone(&connector), settings, facts.clone()),
+            http1_pool: Http1Pool::new(settings.keep_alive),
+            http2_pool: Http2Pool::new(Rc::clone(&connector), settings, recorder.clone()),
             connector,
-            retry: RetryPolicy::new(settings, facts.clone()),
+            retry: RetryPolicy::new(settings, recorder.clone()),
             retry_buffer: settings.retry_buffer,
             down_until: Cell::new(None),
             max_connections: settings.max_connections,
             max_header: settings.max_response_header,
             connect_timeout: settings.connect_timeout,
-            facts,
+            recorder,
         }
     }
 
-    /// Whether it has not failed lately.
+    /// Whether it is not marked down.
     pub(super) fn is_up(&self) -> bool {
         self.down_until.get().is_none_or(|until| until <= Instant::now())
     }
 
-    /// It has failed, and is passed over for so long.
-    pub(super) fn failed(&self, fail_timeout: Duration) {
+    /// Marks it down for `fail_timeout`.
+    pub(super) fn mark_down(&self, fail_timeout: Duration) {
         self.down_until.set(Some(Instant::now() + fail_timeout));
     }
 
     /// Sends a request and waits for the head of the response.
     ///
     /// # Errors
-    /// With the request, where nothing of it was sent.
+    /// No response. Contains the request if another upstream may get it.
     pub(super) async fn send(
         &self,
         request: Request<Upload>,
-        watch: &Rc<Watch>,
+        monitor: &Rc<UploadMonitor>,
         is_http2: bool,
-    ) -> Result<(Response<Incoming>, Lease), Unanswered> {
+    ) -> Result<(Response<BackendBody>, Lease), SendError> {
         let began = Instant::now();
-        // Pinned here once: a future that is moved into another one takes its room in both.
+        // Pinned once: a future that is moved into another one takes space in both.
         let sending = pin!(async {
             match is_http2 {
-                true => self.send_shared(request, watch).await,
-                false => self.send_alone(request, watch).await,
+                true => self.send_http2(request, monitor).await,
+                false => self.send_http1(request, monitor).await,
             }
         });
-        let sent = match &self.slowness {
-            Some(slowness) => timed(sending, slowness, began).await,
+        let sent = match &self.response_times {
+            Some(response_times) => timed(sending, response_times, began).await,
             None => sending.await,
         };
         if sent.is_ok() {
             self.down_until.set(None);
-            self.facts.responded(&self.backend, began.elapsed());
+            self.recorder.responded(&self.backend, began.elapsed());
         }
         sent
     }
 
-    /// Over HTTP/1.1. A kept connection may turn out to have been closed: what was not begun on it
-    /// is sent on another, and what can be repeated on a new one.
-    async fn send_alone(
+    /// Over HTTP/1.1. An idle connection may turn out to be closed: a request of which nothing was
+    /// sent goes to another connection, an idempotent one to a new connection.
+    async fn send_http1(
         &self,
         mut request: Request<Upload>,
-        watch: &Rc<Watch>,
-    ) -> Result<(Response<Incoming>, Lease), Unanswered> {
+        monitor: &Rc<UploadMonitor>,
+    ) -> Result<(Response<BackendBody>, Lease), SendError> {
         let mut needs_new = false;
         loop {
-            let kept = if needs_new { None } else { self.pool.take() };
-            let is_kept = kept.is_some();
-            let mut connection = match kept {
+            let idle = if needs_new { None } else { self.http1_pool.take() };
+            let is_reused = idle.is_some();
+            let mut connection = match idle {
                 Some(connection) => connection,
                 None => match self.connect().await {
                     Ok(connection) => connection,
-                    Err(failure) => return Err(Unanswered::unsent(failure, request)),
+                    Err(failure) => return Err(SendError::unsent(failure, request)),
                 },
             };
-            let copy = if is_kept { self.retry.copy(&request) } else { None };
-            let sent = connection.send(request, watch.interim());
-            let error = match watch.answer(sent).await? {
+            let copy = if is_reused { self.retry.copy(&request) } else { None };
+            let sent = connection.send(request, monitor.interim());
+            let error = match monitor.await_response(sent).await? {
                 Ok(response) => {
-                    let (pool, watch) = (self.pool.clone(), Rc::clone(watch));
-                    let lease = Lease::Own { connection, pool, watch, keep_alive: None };
-                    return Ok((response.map(Incoming::Http1), lease));
+                    let (pool, monitor) = (self.http1_pool.clone(), Rc::clone(monitor));
+                    let lease = Lease::Http1 { connection, pool, monitor, keep_alive: None };
+                    return Ok((response.map(BackendBody::Http1), lease));
                 }
                 Err(error) => error,
             };
-            if let Some(failure) = watch.failure() {
+            if let Some(failure) = monitor.failure() {
                 return Err(failure.into());
             }
-            Again { request, needs_new } = self.retry.after_http1(error, is_kept, copy)?;
+            Retry { request, needs_new } = self.retry.after_http1(error, is_reused, copy)?;
         }
     }
 
-    /// Over HTTP/2. A connection may go away as the request is sent, or refuse it.
-    async fn send_shared(
+    /// Over HTTP/2. The connection may close while the request is sent, or the backend may refuse
+    /// the stream; both may lead to a retry.
+    async fn send_http2(
         &self,
         mut request: Request<Upload>,
-        watch: &Rc<Watch>,
-    ) -> Result<(Response<Incoming>, Lease), Unanswered> {
-        request.body_mut().keep(self.retry_buffer);
+        monitor: &Rc<UploadMonitor>,
+    ) -> Result<(Response<BackendBody>, Lease), SendError> {
+        request.body_mut().start_buffering(self.retry_buffer);
         let mut attempts = Attempts::default();
         let mut newer_than = 0;
         loop {
             let upload = request.body();
             let upload = (!upload.is_end_stream()).then(|| upload.size_hint().exact());
-            let connection = match self.shared.connection(Need { upload, newer_than }).await {
+            let connection = match self.http2_pool.connection(Need { upload, newer_than }).await {
                 Ok(connection) => connection,
-                Err(failure) => return Err(Unanswered::unsent(failure, request)),
+                Err(failure) => return Err(SendError::unsent(failure, request)),
             };
-            let is_first = connection.opened() == 0;
+            let is_first = connection.opened_streams() == 0;
             let arrivals = connection.arrivals();
-            let sent = connection.send(request).with_interim(watch.interim());
-            let sent = watch.answer(sent).await.inspect_err(|_| connection.timed_out(arrivals));
+            let sent = connection.send(request).with_interim(monitor.interim());
+            let sent = monitor
+                .await_response(sent)
+                .await
+                .inspect_err(|_| connection.request_timed_out(arrivals));
             match sent? {
                 Ok(response) => {
-                    let lease = Lease::Shared { _connection: connection };
-                    return Ok((response.map(Incoming::Http2), lease));
+                    let lease = Lease::Http2 { _connection: connection };
+                    return Ok((response.map(BackendBody::Http2), lease));
                 }
                 Err(lost) => {
-                    if let Some(failure) = watch.failure() {
+                    if let Some(failure) = monitor.failure() {
                         return Err(failure.into());
                     }
-                    let again = self.retry.after_http2(*lost, is_first, &mut attempts)?;
-                    request = again.request;
-                    newer_than = if again.needs_new { self.shared.newest() } else { newer_than };
+                    let retry = self.retry.after_http2(*lost, is_first, &mut attempts)?;
+                    request = retry.request;
+                    newer_than =
+                        if retry.needs_new { self.http2_pool.newest() } else { newer_than };
                 }
             }
         }
     }
 
-    /// A connection of its own, over HTTP/1.1.
-    async fn connect(&self) -> Result<Connection, Failure> {
-        let place = self.facts.admit(self.max_connections).ok_or(Failure::MaxConnections)?;
+    /// Opens an HTTP/1.1 connection.
+    async fn connect(&self) -> Result<Http1Connection, Failure> {
+        let slot =
+            self.recorder.acquire_slot(self.max_connections).ok_or(Failure::MaxConnections)?;
         let socket = timeout(self.connect_timeout, self.connector.connect(false)).await;
         let socket = socket.map_err(|_elapsed| Failure::ConnectTimeout)?;
         let socket = socket.map_err(|error| Failure::connect(&error))?;
-        let connection = Connection::speak(socket, place, self.max_header).await;
+        let connection = Http1Connection::handshake(socket, slot, self.max_header).await;
         connection.map_err(|error| Failure::connect(&error))
     }
 }
 
-/// Waits for a response, and counts it as late as soon as it is, not only when it comes at last.
+/// Waits for a response, and counts it as slow as soon as it exceeds the limit, not only when it
+/// arrives.
 async fn timed<T, E>(
     mut sending: Pin<&mut impl Future<Output = Result<T, E>>>,
-    slowness: &Slowness,
+    response_times: &ResponseTimes,
     began: Instant,
 ) -> Result<T, E> {
-    let sent = match timeout_at(began + slowness.limit(), sending.as_mut()).await {
+    let sent = match timeout_at(began + response_times.limit(), sending.as_mut()).await {
         Ok(sent) => sent,
         Err(_elapsed) => {
-            slowness.is_late();
+            response_times.record_slow();
             sending.await
         }
     };
-    sent.inspect(|_| slowness.responded())
+    sent.inspect(|_| response_times.record_response())
 }

@@ -1,15 +1,15 @@
-//! From a request to the channels of its stream.
+//! The channels of a stream, from its request.
 
 use std::sync::Arc;
 
 use super::router::Parameters;
-use super::template::{NotText, Template};
+use super::template::{NotUtf8, Template};
 use super::{EventsSettings, EventsSource, Ready};
 use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription, Topic};
 use crate::hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
 use crate::query;
 
-/// The channels that an events route leads to, and how their stream is kept.
+/// The channels that a route's streams can have, and the settings of the streams.
 #[derive(Debug)]
 pub struct Channels {
     templates: Vec<Template>,
@@ -17,22 +17,22 @@ pub struct Channels {
     stream: Arc<StreamSettings>,
 }
 
-/// Why a request has no stream.
+/// Why a request is rejected. The messages are sent in the body of the response.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
-    /// The request names no channel.
-    #[error("no channel is named")]
+    /// The request has no channel.
+    #[error("no channel given")]
     Missing,
-    /// A name whose percent-encoding is that of no UTF-8.
-    #[error("the name of a channel is not valid UTF-8")]
-    NotText,
-    /// More than the route allows on one stream.
+    /// A name is not valid UTF-8 after percent-decoding.
+    #[error("a channel name is not valid UTF-8")]
+    NotUtf8,
+    /// More channels than the route allows on one stream.
     #[error("more than {0} channels on one stream")]
     TooMany(usize),
     /// A name that no channel can have.
     #[error("{0}")]
     Invalid(InvalidChannelName),
-    /// A pattern that could hear what Redis says of its own keys.
+    /// A pattern that could match the channels of keyspace notifications or of Sentinel.
     #[error("the pattern also matches names that are reserved by Redis")]
     ReservedPattern,
 }
@@ -46,10 +46,10 @@ impl Channels {
         }
     }
 
-    /// The topics that the request asks for, each once.
+    /// Returns the topics that a request asks for, without duplicates.
     ///
     /// # Errors
-    /// Each is the client's fault, and final; see [`ChannelError`].
+    /// The request is invalid, so that a retry is useless; see [`ChannelError`].
     pub fn topics(&self, path: &Parameters, query: &str) -> Result<Vec<Topic>, ChannelError> {
         let query = query::parse_strictly(query);
         let limit = self.settings.max_channels;
@@ -65,7 +65,7 @@ impl Channels {
         Ok(topics)
     }
 
-    /// The topics of these names, each once.
+    /// Returns the topics of these names, without duplicates.
     ///
     /// # Errors
     /// As [`Self::topics`].
@@ -80,7 +80,8 @@ impl Channels {
         Ok(topics)
     }
 
-    /// Some topics that it can lead to, of each kind: to try whether they can be followed.
+    /// Returns an example of each kind of topic that a stream can have, to test whether Redis lets the
+    /// gateway subscribe to it.
     pub fn samples(&self) -> Vec<Topic> {
         const VALUE: &str = "ssegate-check";
         let values = if self.settings.patterns { &[VALUE, "*"][..] } else { &[VALUE] };
@@ -94,7 +95,7 @@ impl Channels {
         topics
     }
 
-    /// What is to be kept of the channels that it can lead to.
+    /// Returns the retention of the channels that a stream can have.
     pub(super) fn retention(&self) -> Vec<RetentionRule> {
         let EventsSettings { format, history, stream, strip_prefix, .. } = &self.settings;
         let rule = |names| RetentionRule {
@@ -104,18 +105,18 @@ impl Channels {
             retention: Retention { history: *history, linger: stream.linger },
         };
         if self.templates.is_empty() {
-            // Somebody else names them.
+            // A handover: the backend can name any channel.
             return vec![rule(NameShape::new(vec![strip_prefix.clone(), String::new()]))];
         }
         self.templates.iter().map(|template| rule(template.shape(strip_prefix))).collect()
     }
 
-    /// Where the events come from.
+    /// The kind of source.
     pub fn source(&self) -> EventsSource {
         self.settings.source
     }
 
-    /// How the stream is kept.
+    /// The settings of the stream.
     pub fn stream(&self) -> &Arc<StreamSettings> {
         &self.stream
     }
@@ -125,12 +126,12 @@ impl Channels {
         self.settings.ready
     }
 
-    /// What is kept of the channels, for clients that come back.
+    /// The history of each channel; `None`: off.
     pub fn history(&self) -> Option<HistorySettings> {
         self.settings.history
     }
 
-    /// Bytes at the head of each channel's name that clients do not see.
+    /// The length of the prefix of each channel's name that clients do not see, in bytes.
     pub fn prefix_bytes(&self) -> usize {
         self.settings.strip_prefix.len()
     }
@@ -173,14 +174,14 @@ impl Channels {
     }
 }
 
-impl From<NotText> for ChannelError {
-    fn from(_: NotText) -> Self {
-        Self::NotText
+impl From<NotUtf8> for ChannelError {
+    fn from(_: NotUtf8) -> Self {
+        Self::NotUtf8
     }
 }
 
-/// Whether a pattern could match a name that begins with `reserved`: it says so up to its first
-/// glob character, or up to the end of `reserved`.
+/// Whether a pattern could match a name that starts with `reserved`: compares them up to the pattern's
+/// first glob character.
 fn may_match(pattern: &ChannelName, reserved: &str) -> bool {
     let pattern = pattern.as_str();
     let literal = pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len());
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_may_name_several_channels_each_counts_once() {
+    fn a_query_may_name_several_channels_and_duplicates_are_dropped() {
         let routes = channels(|_| {});
         assert_eq!(
             names(&routes, "channel=a&x=1&channel=b%2Fc&channel=a&channel=d+e"),
@@ -236,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_text_is_refused_and_not_mended() {
+    fn a_name_that_is_not_utf_8_is_rejected() {
         let routes = channels(|_| {});
-        assert_eq!(names(&routes, "channel=a&channel=%ff"), Err(ChannelError::NotText));
+        assert_eq!(names(&routes, "channel=a&channel=%ff"), Err(ChannelError::NotUtf8));
         assert_eq!(names(&routes, "channel=a&other=%ff"), Ok(vec![("a".into(), false)]));
     }
 
     #[test]
-    fn globs_are_patterns_only_where_the_route_says_so() {
+    fn globs_are_patterns_only_on_a_route_with_patterns() {
         assert_eq!(names(&channels(|_| {}), "channel=a*"), Ok(vec![("a*".into(), false)]));
         let routes = channels(|settings| settings.patterns = true);
         assert_eq!(names(&routes, "channel=a*"), Ok(vec![("a*".into(), true)]));
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_put_on_and_checked_with_the_name() {
+    fn the_prefix_is_checked_together_with_the_name() {
         let routes = channels(|settings| settings.strip_prefix = "app:".into());
         assert_eq!(names(&routes, "channel=a"), Ok(vec![("app:a".into(), false)]));
         let routes = channels(|settings| settings.strip_prefix = "__keyspace".into());

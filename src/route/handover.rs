@@ -1,29 +1,29 @@
-//! Streams that the backend of a route may hand over, as the route describes them.
+//! The settings of streams that the backend of a route hands over.
 
 use super::{Channels, EventsSettings};
 use crate::grip::signature::Secret;
 
-/// What a route says of the streams that its backend hands over.
+/// The `handover` of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandoverSettings {
-    /// The secret that the backend and we share.
+    /// The secret that the gateway shares with the backend.
     pub key: Secret,
-    /// Who signs, as the backend is told.
+    /// The `iss` claim of `Grip-Sig`.
     pub issuer: String,
-    /// How the streams are kept; the channels are the backend's to name.
+    /// The settings of the streams. `channels` is empty: the backend names the channels.
     pub events: EventsSettings,
 }
 
 /// A route whose backend may hand streams over.
 #[derive(Debug)]
-pub struct Handover {
-    /// As it was configured.
+pub struct RouteHandover {
+    /// Its settings.
     pub settings: HandoverSettings,
-    /// What turns the names that the backend gives into topics.
+    /// Turns the channel names of a response into topics.
     pub channels: Channels,
 }
 
-impl Handover {
+impl RouteHandover {
     pub(super) fn new(settings: HandoverSettings) -> Self {
         Self { channels: Channels::new(settings.events.clone()), settings }
     }

@@ -1,11 +1,12 @@
-//! From a request to a route, and from a route to channels.
+//! Routes: which route a request matches, and which channels its stream has.
 //!
-//! [`router`] finds the route, [`channels`] the topics of a stream. Knows requests only by their
-//! host, path, query and method.
+//! Knows of a request only its host, path, query and method.
+//!
+//! [`router`] finds the route, and [`channels`] the topics of its stream.
 
-mod backend;
 mod channels;
 mod handover;
+mod proxy;
 mod router;
 mod template;
 
@@ -19,12 +20,12 @@ use crate::event::Format;
 use crate::hub::{HistorySettings, StreamSettings};
 use crate::log_limit::LogLimit;
 
-pub use backend::{ProxySettings, UpstreamAddress, UpstreamTls};
 pub use channels::{ChannelError, Channels};
-pub use handover::{Handover, HandoverSettings};
+pub use handover::{HandoverSettings, RouteHandover};
+pub use proxy::{ProxySettings, UpstreamAddress, UpstreamTls};
 pub use router::{Matched, Parameters, Router, RouterError};
 
-/// What a stream can be asked for with.
+/// The methods of an events route without `methods`.
 pub const STREAM_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
 
 /// One entry of `routes`.
@@ -32,76 +33,77 @@ pub const STREAM_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
 pub struct RouteSettings {
     /// A path with `{name}` for one segment and `{*name}` for the rest.
     pub path: String,
-    /// Only for this host (without port, in lower case).
+    /// The host that it matches, without port and in lower case; `None`: every host.
     pub host: Option<String>,
-    /// Only for these methods; empty: all of them.
+    /// The methods that it matches; empty: all methods.
     pub methods: Vec<Method>,
-    /// What answers.
+    /// What handles the requests.
     pub target: Target,
-    /// Which pages of other origins may read the answer.
+    /// Which other origins may read the responses.
     pub cors: CorsSettings,
-    /// How its backend may hand streams over; `None`: it may not.
+    /// How the backend may hand streams over; `None`: it may not.
     pub handover: Option<HandoverSettings>,
 }
 
-/// A route, ready to be taken.
+/// A route of the running gateway.
 #[derive(Debug)]
 pub struct Route {
-    /// As it was configured.
+    /// Its settings.
     pub settings: Arc<RouteSettings>,
-    /// Its place among the routes.
-    pub place: usize,
-    /// Of an events route.
+    /// Its index in the list of routes.
+    pub index: usize,
+    /// The channels of an events route.
     pub channels: Option<Channels>,
-    /// Of a proxy route whose backend may hand streams over.
-    pub handover: Option<Handover>,
-    /// Connections to its upstreams that are open, of all shards.
+    /// The handover of a proxy route whose backend may hand streams over.
+    pub handover: Option<RouteHandover>,
+    /// The number of open connections to its upstreams, over all shards.
     pub upstream_connections: Arc<AtomicUsize>,
-    // What its backend does wrong again and again.
+    /// Limits repeated warnings about its backend.
     warnings: LogLimit,
-    // The names in its path, in order; of an events route: nobody else wants their values.
+    /// The names of the path's parameters, in order. Empty unless it is an events route: no other route
+    /// uses their values.
     parameters: Vec<String>,
 }
 
 impl Route {
-    fn new(place: usize, settings: Arc<RouteSettings>) -> Self {
+    fn new(index: usize, settings: Arc<RouteSettings>) -> Self {
         let channels = match &settings.target {
             Target::Events(events) => Some(Channels::new(events.clone())),
             Target::Proxy(_) | Target::Demo => None,
         };
-        let handover = settings.handover.clone().map(Handover::new);
+        let handover = settings.handover.clone().map(RouteHandover::new);
         let parameters = match channels {
             Some(_) => router::parameter_names(&settings.path),
             None => Vec::new(),
         };
         let upstream_connections = Arc::default();
         let warnings = LogLimit::new();
-        Self { place, parameters, settings, channels, handover, upstream_connections, warnings }
+        Self { index, parameters, settings, channels, handover, upstream_connections, warnings }
     }
 
-    /// Lets `log` warn of what its backend does, unless a warning of this kind has just been logged;
-    /// with the number of those that were held back since.
+    /// Calls `log` to warn about the backend, unless a warning of this kind was logged recently. `log`
+    /// gets the number of warnings suppressed since then.
     pub fn warn(&self, kind: &'static str, log: impl FnOnce(u64)) {
         if let Some(held_back) = self.warnings.pass(kind, Instant::now()) {
             log(held_back);
         }
     }
 
-    fn takes(&self, method: &Method, preflight: Option<&Method>) -> bool {
+    fn accepts(&self, method: &Method, preflight: Option<&Method>) -> bool {
         match preflight {
-            // A stream answers for itself; to a backend this is a request as any other.
-            Some(asked) if self.channels.is_some() => {
-                STREAM_METHODS.contains(asked) && self.lists(asked)
+            // The gateway responds to preflights of its own streams; a backend gets them like any request.
+            Some(requested) if self.channels.is_some() => {
+                STREAM_METHODS.contains(requested) && self.allows(requested)
             }
-            _ => self.lists(method),
+            _ => self.allows(method),
         }
     }
 
-    fn lists(&self, method: &Method) -> bool {
+    fn allows(&self, method: &Method) -> bool {
         self.settings.methods.is_empty() || self.settings.methods.contains(method)
     }
 
-    /// Those that it is known to take.
+    /// The methods for the `Allow` header.
     fn methods(&self) -> &[Method] {
         if self.settings.methods.is_empty() && self.channels.is_some() {
             return &STREAM_METHODS;
@@ -114,7 +116,7 @@ impl Route {
     }
 }
 
-/// What a route leads to.
+/// What handles the requests of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A stream of events.
@@ -125,56 +127,57 @@ pub enum Target {
     Demo,
 }
 
-/// A stream of events, as a route describes it.
+/// A stream of events on a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsSettings {
-    /// Templates over path and query: `{channel}`, `news`, `user:{query.id}`.
+    /// Templates of channel names, from path and query: `{channel}`, `news`, `user:{query.id}`.
     pub channels: Vec<String>,
-    /// How payloads are written.
+    /// The format of messages.
     pub format: Format,
-    /// Where its events come from.
+    /// The kind of source.
     pub source: EventsSource,
-    /// What is kept of each channel; `None` is `history: off`, and events then carry no id of ours.
+    /// The history of each channel; `None` (`history: off`): no history, and events have no id of the
+    /// gateway.
     pub history: Option<HistorySettings>,
-    /// Put before a channel's name when it is subscribed.
+    /// The prefix of a channel's name in Redis that clients do not see.
     pub strip_prefix: String,
-    /// Whether a name with glob characters subscribes to a pattern. Otherwise it is a plain name.
+    /// Whether a name with glob characters subscribes to a pattern.
     pub patterns: bool,
-    /// Channels on one stream, at most.
+    /// The most channels on one stream.
     pub max_channels: usize,
-    /// How the stream is kept.
+    /// The settings of the stream.
     pub stream: StreamSettings,
     /// The form of `ready`.
     pub ready: Ready,
 }
 
-/// The form in which a client is told that it is subscribed.
+/// The form of `ready`, by which a client knows that all its channels are subscribed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ready {
-    /// A block for a browser's `EventSource`, a line for everybody else.
+    /// [`Block`](Self::Block) for a browser's `EventSource`, [`Line`](Self::Line) for other clients.
     #[default]
     Auto,
     /// A comment line.
     Line,
-    /// A block with the client's position.
+    /// A block with the client's position as id.
     Block,
 }
 
-/// Where the events of a route come from.
+/// The kind of source of a route's events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EventsSource {
-    /// What is published to those who listen.
+    /// Redis pub/sub: a message reaches the current subscribers.
     #[default]
     PubSub,
-    /// Logs, whose source keeps their entries: Redis Streams.
+    /// Logs, whose entries are kept: Redis Streams.
     Log,
 }
 
-/// Cross-origin reading (the CORS protocol of the Fetch standard).
+/// Which other origins may read responses (CORS protocol, Fetch standard).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CorsSettings {
-    /// Origins as browsers write them, `https://app.example`; `*` for all.
+    /// Origins as browsers send them, `https://app.example`; `*` for all.
     pub origins: Vec<String>,
-    /// Whether cookies may come along; not with `*`.
+    /// Whether requests may have credentials, such as cookies; never with `*`.
     pub credentials: bool,
 }

@@ -1,7 +1,7 @@
-//! Which route a request takes: by host, path and method.
+//! Finds the route of a request, by host, path and method.
 //!
-//! A route with a host goes before one without. Among the paths of one host the more specific one
-//! wins, whatever the order in the file.
+//! A route with a host takes precedence over one without. Among the paths of one host the most specific
+//! one wins, whatever their order in the file.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::template::NotText;
+use super::template::NotUtf8;
 use super::{Channels, Route, RouteSettings};
 use crate::hub::RetentionRules;
 
@@ -22,25 +22,25 @@ pub struct Router {
     any_host: Paths,
 }
 
-/// Paths of one host, each with the routes that stand under it.
+/// The paths of one host, each with the indices of its routes.
 type Paths = matchit::Router<Vec<usize>>;
 
-/// Where a request leads.
+/// The result of routing a request.
 #[derive(Debug)]
 pub enum Matched<'r> {
-    /// To this route.
+    /// The route, with the parameters of its path.
     Route(&'r Route, Parameters),
-    /// To a path that knows only these methods.
+    /// The path has routes, but only for these methods.
     MethodNotAllowed(Vec<Method>),
-    /// Nowhere.
+    /// No route matches.
     NotFound,
 }
 
-/// The parameters of a path, percent-decoded once. What is no UTF-8 has no value.
+/// The parameters of a path, percent-decoded once; `None` for a value that is not valid UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters(Vec<(String, Option<String>)>);
 
-/// Why routes cannot stand together.
+/// A path that conflicts with another, or is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("the path {path} cannot be routed: {cause}")]
 pub struct RouterError {
@@ -49,32 +49,32 @@ pub struct RouterError {
 }
 
 impl Router {
-    /// Puts the routes in order. One that is the same in the same place as `before` is kept, and with it
-    /// what it counts.
+    /// Builds the routing table. A route that is unchanged since `before`, at the same index, is reused with
+    /// its counters.
     ///
     /// # Errors
-    /// A path is no pattern of matchit's; the configuration has refused such a one already.
+    /// `matchit` rejects a path. The configuration does not let such a path through.
     pub fn new(
         settings: &[Arc<RouteSettings>],
         before: Option<&Self>,
     ) -> Result<Self, RouterError> {
         let before = before.map(|before| &*before.routes).unwrap_or_default();
-        let route = |(place, settings): (usize, &Arc<RouteSettings>)| {
-            let kept = before.get(place).filter(|route| route.settings == *settings);
-            let new = || Arc::new(Route::new(place, Arc::clone(settings)));
+        let route = |(index, settings): (usize, &Arc<RouteSettings>)| {
+            let kept = before.get(index).filter(|route| route.settings == *settings);
+            let new = || Arc::new(Route::new(index, Arc::clone(settings)));
             kept.map_or_else(new, Arc::clone)
         };
         let routes: Vec<Arc<Route>> = settings.iter().enumerate().map(route).collect();
-        let mut places: HashMap<(Option<&str>, String), Vec<usize>> = HashMap::new();
+        let mut indices_by_path: HashMap<(Option<&str>, String), Vec<usize>> = HashMap::new();
         for route in &routes {
             for shape in shapes(&route.settings.path) {
                 let host = route.settings.host.as_deref();
-                places.entry((host, shape)).or_default().push(route.place);
+                indices_by_path.entry((host, shape)).or_default().push(route.index);
             }
         }
         let (mut by_host, mut any_host) = (HashMap::new(), Paths::new());
-        for ((host, shape), mut indices) in places {
-            // `/files/` itself goes before what `/files/{*rest}` also matches.
+        for ((host, shape), mut indices) in indices_by_path {
+            // The exact path `/files/` takes precedence over `/files/{*rest}`, which matches it too.
             indices.sort_by_key(|&index| routes[index].has_catch_all());
             let paths = match host {
                 Some(host) => by_host.entry(host.to_owned()).or_insert_with(Paths::new),
@@ -87,8 +87,8 @@ impl Router {
         Ok(Self { routes, by_host, any_host })
     }
 
-    /// The route of a request; `host` without its port, in lower case. `preflight` is the method
-    /// that a browser asks about before it uses it.
+    /// Finds the route of a request. `host` is without port and in lower case. `preflight` is the method
+    /// in `Access-Control-Request-Method` of a CORS preflight.
     pub fn find(
         &self,
         host: Option<&str>,
@@ -102,7 +102,7 @@ impl Router {
             return Matched::NotFound;
         };
         let candidates = matched.value.iter().map(|&index| &self.routes[index]);
-        match candidates.clone().find(|route| route.takes(method, preflight)) {
+        match candidates.clone().find(|route| route.accepts(method, preflight)) {
             Some(route) => {
                 let values = matched.params.iter().map(|(_, value)| value);
                 Matched::Route(route, Parameters::decode(&route.parameters, values))
@@ -114,7 +114,7 @@ impl Router {
         }
     }
 
-    /// What is to be kept of the channels that any of the routes can lead to.
+    /// Returns the retention of all channels of the routes.
     pub fn retention(&self) -> RetentionRules {
         let channels = self.routes.iter().flat_map(|route| {
             let handover = route.handover.as_ref().map(|handover| &handover.channels);
@@ -123,7 +123,7 @@ impl Router {
         RetentionRules::new(channels.flat_map(Channels::retention))
     }
 
-    /// Every route, in the order of the configuration.
+    /// The routes, in the order of the configuration.
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
     }
@@ -136,10 +136,10 @@ impl Parameters {
         Self(names.iter().cloned().zip(decoded).collect())
     }
 
-    /// The value of a parameter; none where a catch-all has nothing left to match.
-    pub(super) fn get(&self, name: &str) -> Result<Option<&str>, NotText> {
+    /// Returns the value of a parameter; `None` where a catch-all matched an empty rest.
+    pub(super) fn get(&self, name: &str) -> Result<Option<&str>, NotUtf8> {
         let value = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-        value.map(|value| value.as_deref().ok_or(NotText)).transpose()
+        value.map(|value| value.as_deref().ok_or(NotUtf8)).transpose()
     }
 
     #[cfg(test)]
@@ -148,7 +148,7 @@ impl Parameters {
     }
 }
 
-/// The names in a path's braces, in order.
+/// Returns the names of a path's parameters, in order.
 pub(super) fn parameter_names(path: &str) -> Vec<String> {
     let escaped = path.replace("{{", "").replace("}}", "");
     escaped
@@ -159,8 +159,8 @@ pub(super) fn parameter_names(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// The path for matchit, with numbers for names, so that two routes may name one place differently.
-/// A catch-all matches also where nothing is left: `/{*rest}` matches `/`.
+/// Returns the path for `matchit`, with parameters numbered, so that two routes may name the same segment
+/// differently. A path with a catch-all has a second one, since `/{*rest}` also matches `/`.
 fn shapes(path: &str) -> Vec<String> {
     let mut shape = path.to_owned();
     for (number, name) in parameter_names(path).iter().enumerate() {
@@ -194,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_stays_the_same_is_kept_with_what_it_counts() {
+    fn an_unchanged_route_keeps_its_counters() {
         let before = router(vec![route("/a", None, &[]), route("/b", None, &[])], None);
         let after =
             router(vec![route("/a", None, &[]), route("/b", None, &[Method::GET])], Some(&before));
-        let is_kept = |place: usize| Arc::ptr_eq(&before.routes()[place], &after.routes()[place]);
+        let is_kept = |index: usize| Arc::ptr_eq(&before.routes()[index], &after.routes()[index]);
         assert_eq!((is_kept(0), is_kept(1)), (true, false));
         let moved = router(vec![route("/b", None, &[]), route("/a", None, &[])], Some(&before));
-        assert!(moved.routes().iter().enumerate().all(|(place, route)| route.place == place));
+        assert!(moved.routes().iter().enumerate().all(|(index, route)| route.index == index));
     }
 
     fn route(path: &str, host: Option<&str>, methods: &[Method]) -> RouteSettings {
@@ -230,19 +230,24 @@ mod tests {
         RouteSettings { target: Target::Events(settings), ..route(path, None, methods) }
     }
 
-    /// The place of the route that is taken; the methods where none is.
-    fn find(router: &Router, path: &str, method: &Method, asked: Option<&Method>) -> Found {
-        match router.find(None, path, method, asked) {
-            Matched::Route(route, _) => Ok(route.place),
+    /// The index of the matching route, or the allowed methods.
+    fn find(
+        router: &Router,
+        path: &str,
+        method: &Method,
+        requested: Option<&Method>,
+    ) -> FindResult {
+        match router.find(None, path, method, requested) {
+            Matched::Route(route, _) => Ok(route.index),
             Matched::MethodNotAllowed(methods) => Err(methods),
-            Matched::NotFound => panic!("{path} leads nowhere"),
+            Matched::NotFound => panic!("no route matches {path}"),
         }
     }
 
-    type Found = Result<usize, Vec<Method>>;
+    type FindResult = Result<usize, Vec<Method>>;
 
     #[test]
-    fn an_exact_path_goes_before_a_catch_all_that_stands_before_it() {
+    fn an_exact_path_takes_precedence_over_a_catch_all_in_any_order() {
         let exact = || route("/files/", None, &[]);
         let rest = || route("/files/{*file}", None, &[]);
         for (routes, exact) in [(vec![rest(), exact()], 1), (vec![exact(), rest()], 0)] {
@@ -253,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_leads_where_the_method_that_it_asks_for_would() {
+    fn a_preflight_is_routed_by_its_requested_method() {
         let router = router(
             vec![
                 events("/feed", &[]),
@@ -263,7 +268,7 @@ mod tests {
             ],
             None,
         );
-        let asks = |path, asked| find(&router, path, &Method::OPTIONS, Some(&asked));
+        let asks = |path, requested| find(&router, path, &Method::OPTIONS, Some(&requested));
         assert_eq!(asks("/feed", Method::GET), Ok(0));
         assert_eq!(asks("/feed", Method::POST), Ok(1));
         assert_eq!(asks("/alone", Method::POST), Err(vec![Method::GET, Method::HEAD]));
@@ -272,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_route_of_the_host_is_taken() {
+    fn the_most_specific_route_of_the_host_wins() {
         let router = router(
             vec![
                 route("/{*rest}", None, &[]),
@@ -286,13 +291,13 @@ mod tests {
             None,
         );
         let find = |host, path, method| match router.find(host, path, &method, None) {
-            Matched::Route(route, parameters) => (route.place, parameters.0),
+            Matched::Route(route, parameters) => (route.index, parameters.0),
             Matched::MethodNotAllowed(methods) => (100 + methods.len(), Vec::new()),
             Matched::NotFound => (200, Vec::new()),
         };
         let pair = |name: &str, value: &str| vec![(name.to_owned(), Some(value.to_owned()))];
         assert_eq!(find(None, "/", Method::GET), (0, vec![]));
-        assert_eq!(find(None, "/x/y", Method::GET), (0, vec![]), "a backend wants no values");
+        assert_eq!(find(None, "/x/y", Method::GET), (0, vec![]), "a proxy route has no parameters");
         assert_eq!(find(None, "/events", Method::GET), (1, vec![]));
         assert_eq!(find(None, "/events/a%2Fb%25", Method::GET), (2, pair("channel", "a/b%")));
         assert_eq!(find(Some("a.example"), "/events/x", Method::GET), (3, pair("name", "x")));

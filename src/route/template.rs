@@ -1,90 +1,90 @@
-//! Names of channels, made from a request: `{channel}`, `user:{id}`, `{query.channel}`.
+//! Templates of channel names, filled from a request: `{channel}`, `user:{id}`, `{query.channel}`.
 
 use super::router::Parameters;
 use crate::hub::NameShape;
 
-/// A name with places for what the request says.
+/// A channel name with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Literal(String),
     /// A parameter of the path.
     Path(String),
-    /// A key of the query, each of whose values makes a name.
+    /// A key of the query. Each of its values makes a name.
     Query(String),
 }
 
-/// What the request says here is no UTF-8.
+/// A value of the request that is not valid UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NotText;
+pub(super) struct NotUtf8;
 
 impl Template {
-    /// Takes a template apart. Braces that do not match are text: the configuration refuses them.
+    /// Parses a template. Unbalanced braces are literal text; the configuration rejects them.
     pub(super) fn new(text: &str) -> Self {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
             let Some((name, after)) = after.split_once('}') else { break };
             if !before.is_empty() {
-                parts.push(Part::Literal(before.to_owned()));
+                parts.push(TemplatePart::Literal(before.to_owned()));
             }
             parts.push(match name.strip_prefix("query.") {
-                Some(key) => Part::Query(key.to_owned()),
-                None => Part::Path(name.to_owned()),
+                Some(key) => TemplatePart::Query(key.to_owned()),
+                None => TemplatePart::Path(name.to_owned()),
             });
             rest = after;
         }
         if !rest.is_empty() {
-            parts.push(Part::Literal(rest.to_owned()));
+            parts.push(TemplatePart::Literal(rest.to_owned()));
         }
         Self { parts }
     }
 
-    /// A name that it can make, with `value` wherever a request says something.
+    /// Returns the name with `value` in place of every placeholder.
     pub(super) fn sample(&self, value: &str) -> String {
-        let text = |part: &Part| match part {
-            Part::Literal(text) => text.clone(),
-            Part::Path(_) | Part::Query(_) => value.to_owned(),
+        let text = |part: &TemplatePart| match part {
+            TemplatePart::Literal(text) => text.clone(),
+            TemplatePart::Path(_) | TemplatePart::Query(_) => value.to_owned(),
         };
         self.parts.iter().map(text).collect()
     }
 
-    /// What all names have in common that it can make, with `prefix` before them.
+    /// Returns the literal parts that all names of the template share, after `prefix`.
     pub(super) fn shape(&self, prefix: &str) -> NameShape {
         let mut shape = vec![prefix.to_owned()];
         for part in &self.parts {
             match (part, shape.last_mut()) {
-                (Part::Literal(text), Some(last)) => last.push_str(text),
+                (TemplatePart::Literal(text), Some(last)) => last.push_str(text),
                 _ => shape.push(String::new()),
             }
         }
         NameShape::new(shape)
     }
 
-    /// The names that a request makes of it: one for each combination of the query's values, none
-    /// where a value is missing. Stops after `limit` names.
+    /// Fills the template from a request. Returns a name for each combination of the query's values, and
+    /// none where a value is missing. Stops after `limit` names.
     ///
     /// # Errors
-    /// A value that it needs is no text.
+    /// A value is not valid UTF-8.
     pub(super) fn fill(
         &self,
         path: &Parameters,
         query: &[(String, Option<String>)],
         limit: usize,
-    ) -> Result<Vec<String>, NotText> {
+    ) -> Result<Vec<String>, NotUtf8> {
         let mut names = vec![String::new()];
         for part in &self.parts {
             let values: Vec<&str> = match part {
-                Part::Literal(text) => vec![text],
-                Part::Path(name) => path.get(name)?.into_iter().collect(),
-                Part::Query(key) => query
+                TemplatePart::Literal(text) => vec![text],
+                TemplatePart::Path(name) => path.get(name)?.into_iter().collect(),
+                TemplatePart::Query(key) => query
                     .iter()
                     .filter(|(name, _)| name == key)
-                    .map(|(_, value)| value.as_deref().ok_or(NotText))
+                    .map(|(_, value)| value.as_deref().ok_or(NotUtf8))
                     .collect::<Result<_, _>>()?,
             };
             names = names
@@ -103,7 +103,7 @@ mod tests {
     use crate::route::router::Parameters;
 
     #[test]
-    fn a_template_is_filled_from_path_and_query() {
+    fn a_template_is_filled_from_the_path_and_the_query() {
         let path = Parameters::from_pairs([("id", "7")]);
         let query: Vec<_> = [("channel", "a"), ("x", "1"), ("channel", "b")]
             .map(|(key, value)| (key.to_owned(), Some(value.to_owned())))

@@ -1,9 +1,10 @@
-//! A stream over HTTP/1.1, carried to its socket without hyper in between.
+//! An event stream over HTTP/1.1, written to its socket without hyper.
 //!
-//! hyper reads the request. When the answer is a stream of frames, the connection is taken out of
-//! hyper's hands: the head and the chunks are written here, each frame with the chunk around it that
-//! it was encoded with. Between two events such a connection holds neither a read nor a write
-//! buffer, and an event costs one write. The connection ends with its stream, and says so.
+//! hyper reads the request. If the response is an event stream, this takes the connection over from
+//! hyper and writes the response's head and chunks. Each frame was encoded once with its chunk
+//! header and trailer (RFC 9112, section 7.1). Between two events such a connection holds neither a
+//! read nor a write buffer, and an event costs one write. The connection closes with its stream
+//! (`connection: close`).
 
 use std::cell::RefCell;
 use std::io;
@@ -20,127 +21,131 @@ use http::response::Parts;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::date::date;
-use super::http1::half_closed::{Due, HalfClosed};
+use super::http1::half_closed::{HalfCloseAction, HalfClosed};
 use super::running::RunningRequest;
-use super::transport::{Progress, Transport};
+use super::socket_state::SocketState;
+use super::transport::Transport;
 
 /// The chunk that ends a body (RFC 9112, section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-/// A client has nothing to say on a stream; what it says all the same is read past, up to so much.
+/// The most bytes that a client may send during a stream, where it has nothing to send. They are
+/// read and discarded; beyond this the connection is closed.
 const MAX_IGNORED_BYTES: usize = 64 << 10;
 
-/// A body that may come in frames with chunks around them.
-pub trait Frames {
-    /// Whether it does, so that it can be carried without hyper.
-    fn is_frames(&self) -> bool;
+/// A body that may be an event stream whose frames are already chunk-encoded.
+pub trait FramedBody {
+    /// Whether it is, so that it can bypass hyper.
+    fn is_framed(&self) -> bool;
 
-    /// The next frames, chunks and all; `None` at the end.
-    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>>;
+    /// Returns the next frames with their chunk framing; `None` at the end.
+    fn poll_chunks(&mut self, context: &mut Context<'_>)
+    -> Poll<Option<Result<Bytes, BodyFailed>>>;
 
-    /// Some of what was handed over has been written.
+    /// Called when part of the last chunks was written: the client is reading.
     fn note_progress(&self);
 
-    /// Asks for something to write, if anything can be: to see whether the client is there.
+    /// Requests a keep-alive comment, if one may be written now, to find out whether the client is
+    /// still there.
     fn probe(&self);
 }
 
-/// A body that has failed before its end. Why has been told where it was found out.
+/// A body failed before its end. The cause was logged where it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken;
+pub struct BodyFailed;
 
-/// A response that is to be carried without hyper.
+/// A response that is to bypass hyper.
 #[derive(Debug)]
-pub(super) struct Offer<B> {
+pub(super) struct StreamResponse<B> {
     pub(super) response: Response<B>,
     pub(super) running: RunningRequest,
 }
 
-/// Where a request leaves its response to be carried: one for each connection.
+/// The slot of a connection in which a request's handler leaves a response that is to bypass hyper.
 #[derive(Debug)]
-pub(super) struct Handover<B>(Rc<RefCell<Option<Offer<B>>>>);
+pub(super) struct ResponseSlot<B>(Rc<RefCell<Option<StreamResponse<B>>>>);
 
-impl<B> Handover<B> {
+impl<B> ResponseSlot<B> {
     pub(super) fn new() -> Self {
         Self(Rc::default())
     }
 
-    pub(super) fn offer(&self, offer: Offer<B>) {
-        *self.0.borrow_mut() = Some(offer);
+    pub(super) fn put(&self, response: StreamResponse<B>) {
+        *self.0.borrow_mut() = Some(response);
     }
 
-    pub(super) fn is_offered(&self) -> bool {
+    pub(super) fn is_filled(&self) -> bool {
         self.0.borrow().is_some()
     }
 
-    pub(super) fn take(&self) -> Option<Offer<B>> {
+    pub(super) fn take(&self) -> Option<StreamResponse<B>> {
         self.0.borrow_mut().take()
     }
 }
 
-impl<B> Clone for Handover<B> {
+impl<B> Clone for ResponseSlot<B> {
     fn clone(&self) -> Self {
         Self(Rc::clone(&self.0))
     }
 }
 
-/// Writes a stream to its socket; ends with the stream, or when the client leaves.
+/// Writes an event stream to its socket. Ends with the stream, or when the client closes.
 #[derive(Debug)]
 pub(super) struct Carrier<B> {
     transport: Transport,
     body: B,
-    // Dropped with the stream: until then its request runs.
+    // Keeps the request in progress until the stream ends.
     _running: RunningRequest,
     pending: Bytes,
-    progress: Arc<Progress>,
-    client: Option<Arc<Client>>,
-    // For how long a client is waited for that has closed its sending side, and since it has.
+    socket: Arc<SocketState>,
+    client: Option<Arc<ClientWaker>>,
+    // How long a client that has closed its sending side is waited for; and since when it is.
     half_close: Duration,
     half_closed: Option<Box<HalfClosed>>,
     ignored: usize,
-    is_begun: bool,
-    is_over: bool,
-    is_broken: bool,
+    has_started: bool,
+    is_complete: bool,
+    has_failed: bool,
 }
 
-/// How a stream came to its end.
+/// How a stream, or an HTTP/2 connection, ended.
 #[derive(Debug)]
-pub(super) enum Carried<C> {
-    /// By itself, or because its client has left.
-    Ended(io::Result<()>),
-    /// Its body has failed, and its client is to see that.
-    Broken,
-    /// From outside.
-    CutOff(C),
+pub(super) enum ConnectionEnd<C> {
+    /// It was complete, its client closed, or its socket failed.
+    Done(io::Result<()>),
+    /// Its body failed; the client must see a truncated response.
+    BodyFailed,
+    /// It was cut.
+    Cut(C),
 }
 
-/// Wakes the stream for what its client does, and tells that from an event: then nobody looks
-/// whether there is something to read.
+/// The waker for the socket. Sets a flag that distinguishes activity of the client from an event,
+/// so that an event alone costs no read(2).
 #[derive(Debug)]
-struct Client {
+struct ClientWaker {
     stream: Waker,
-    progress: Arc<Progress>,
+    socket: Arc<SocketState>,
 }
 
-impl Wake for Client {
+impl Wake for ClientWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.progress.call();
+        self.socket.attention.raise();
         self.stream.wake_by_ref();
     }
 }
 
-impl<B: Frames> Carrier<B> {
+impl<B: FramedBody> Carrier<B> {
     /// `half_close`: see [`Http1Settings`](super::Http1Settings).
     pub(super) fn new(
         transport: Transport,
-        progress: &Arc<Progress>,
-        offer: Offer<B>,
+        socket: &Arc<SocketState>,
+        response: StreamResponse<B>,
         half_close: Duration,
     ) -> Self {
-        let Offer { response, running } = offer;
+        let StreamResponse { response, running } = response;
         let (parts, body) = response.into_parts();
         let pending = head(&parts);
         Self {
@@ -148,18 +153,18 @@ impl<B: Frames> Carrier<B> {
             body,
             _running: running,
             pending,
-            progress: Arc::clone(progress),
+            socket: Arc::clone(socket),
             client: None,
             half_close,
             half_closed: None,
             ignored: 0,
-            is_begun: false,
-            is_over: false,
-            is_broken: false,
+            has_started: false,
+            is_complete: false,
+            has_failed: false,
         }
     }
 
-    /// Puts what the stream says first behind the head: one packet.
+    /// Appends the first chunks to the head, so that both go out in one packet.
     fn join_first_chunks(&mut self, context: &mut Context<'_>) {
         match self.body.poll_chunks(context) {
             Poll::Ready(Some(Ok(chunks))) => {
@@ -168,59 +173,59 @@ impl<B: Frames> Carrier<B> {
                 both.put_slice(&chunks);
                 self.pending = both.freeze();
             }
-            Poll::Ready(Some(Err(Broken))) => self.is_broken = true,
+            Poll::Ready(Some(Err(BodyFailed))) => self.has_failed = true,
             Poll::Ready(None) | Poll::Pending => {}
         }
     }
 
-    /// Carries the stream on: to its end, or until it is cut off. Whether it is, is asked when it is
-    /// called (see [`Progress`]).
+    /// Writes the stream until it ends or is cut. Polls `poll_cut` only when the flag of
+    /// [`SocketState`] is set.
     pub(super) fn poll<C>(
         &mut self,
         context: &mut Context<'_>,
-        poll_cut_off: impl FnOnce(&mut Context<'_>) -> Poll<C>,
-    ) -> Poll<Carried<C>> {
-        if !std::mem::replace(&mut self.is_begun, true) {
+        poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
+    ) -> Poll<ConnectionEnd<C>> {
+        if !std::mem::replace(&mut self.has_started, true) {
             self.join_first_chunks(context);
         }
-        let is_called = self.progress.take_call();
+        let has_attention = self.socket.attention.take();
         let mut ended = self.poll_stream(context);
-        if ended.is_pending() && is_called {
-            ended = self.poll_client(context).map(Carried::Ended);
+        if ended.is_pending() && has_attention {
+            ended = self.poll_client(context).map(ConnectionEnd::Done);
         }
         match ended {
             Poll::Ready(ended) => Poll::Ready(ended),
-            Poll::Pending if is_called => poll_cut_off(context).map(Carried::CutOff),
+            Poll::Pending if has_attention => poll_cut(context).map(ConnectionEnd::Cut),
             Poll::Pending => Poll::Pending,
         }
     }
 
-    fn poll_stream<C>(&mut self, context: &mut Context<'_>) -> Poll<Carried<C>> {
+    fn poll_stream<C>(&mut self, context: &mut Context<'_>) -> Poll<ConnectionEnd<C>> {
         loop {
             match self.poll_write(context) {
                 Ok(written) => ready!(written),
-                Err(error) => return Poll::Ready(Carried::Ended(Err(error))),
+                Err(error) => return Poll::Ready(ConnectionEnd::Done(Err(error))),
             }
-            if self.is_broken {
-                // Without its last chunk a body is not complete.
-                self.progress.reset_when_closed();
-                return Poll::Ready(Carried::Broken);
+            if self.has_failed {
+                // Without the last chunk the client sees a truncated body.
+                self.socket.options.reset_when_closed();
+                return Poll::Ready(ConnectionEnd::BodyFailed);
             }
-            if self.is_over {
-                return self.poll_shutdown(context).map(Carried::Ended);
+            if self.is_complete {
+                return self.poll_shutdown(context).map(ConnectionEnd::Done);
             }
             match self.body.poll_chunks(context) {
                 Poll::Ready(Some(Ok(chunks))) => self.pending = chunks,
-                Poll::Ready(Some(Err(Broken))) => self.is_broken = true,
+                Poll::Ready(Some(Err(BodyFailed))) => self.has_failed = true,
                 Poll::Ready(None) => {
                     self.pending = Bytes::from_static(LAST_CHUNK);
-                    self.is_over = true;
+                    self.is_complete = true;
                 }
                 Poll::Pending => {
-                    // TLS may hold some of it back.
+                    // rustls may still buffer some bytes.
                     let flushed = Pin::new(&mut self.transport).poll_flush(context);
                     if let Poll::Ready(Err(error)) = flushed {
-                        return Poll::Ready(Carried::Ended(Err(error)));
+                        return Poll::Ready(ConnectionEnd::Done(Err(error)));
                     }
                     return Poll::Pending;
                 }
@@ -244,22 +249,22 @@ impl<B: Frames> Carrier<B> {
                 written => self.pending.advance(written),
             }
             if let Some(half_closed) = &mut self.half_closed {
-                half_closed.wrote();
+                half_closed.note_write();
             }
             if self.pending.has_remaining() {
                 self.body.note_progress();
             }
         }
-        // The frame is not held on to until the next one comes.
+        // Frees the frame now, not when the next event arrives.
         self.pending = Bytes::new();
         Ok(Poll::Ready(()))
     }
 
-    /// Waits for the client to leave, and reads past what it says.
+    /// Waits for the client to close, and discards what it sends.
     fn poll_client(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
         let client = self.client.get_or_insert_with(|| {
-            let progress = Arc::clone(&self.progress);
-            Arc::new(Client { stream: context.waker().clone(), progress })
+            let socket = Arc::clone(&self.socket);
+            Arc::new(ClientWaker { stream: context.waker().clone(), socket })
         });
         let waker = Arc::clone(client).into();
         let mut context = Context::from_waker(&waker);
@@ -267,8 +272,8 @@ impl<B: Frames> Carrier<B> {
         loop {
             if let Some(half_closed) = &mut self.half_closed {
                 match ready!(half_closed.poll(&mut context)) {
-                    Due::Left => return Poll::Ready(Ok(())),
-                    Due::Probe => self.body.probe(),
+                    HalfCloseAction::Close => return Poll::Ready(Ok(())),
+                    HalfCloseAction::Probe => self.body.probe(),
                 }
                 continue;
             }
@@ -280,14 +285,14 @@ impl<B: Frames> Carrier<B> {
                 return Poll::Ready(Ok(()));
             }
             if length == 0 {
-                // It may have left, or only have nothing more to say.
+                // It may be gone, or only have closed its sending side.
                 self.half_closed = Some(Box::new(HalfClosed::new(self.half_close)));
             }
         }
     }
 }
 
-/// The head of the response (RFC 9112, section 4).
+/// Encodes the response's status line and header (RFC 9112, section 4).
 fn head(parts: &Parts) -> Bytes {
     let mut head = BytesMut::with_capacity(256);
     head.put_slice(b"HTTP/1.1 ");

@@ -1,7 +1,7 @@
-//! A panic costs what it happened in, and no more.
+//! Contains panics: a bug in one request must not end a connection with many streams, or a thread
+//! with many connections.
 //!
-//! A bug in the handling of one request must not end a connection with many streams on it, or a
-//! thread with many connections. What is polled in here is not polled again after it has panicked.
+//! A future that has panicked must not be polled again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -9,21 +9,21 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-/// Something panicked. The panic itself has been told by the hook of the process.
+/// A panic was caught. The process's panic hook has logged it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Panicked;
 
-/// Does something that may panic.
+/// Runs a closure that may panic.
 ///
 /// # Errors
-/// It has: what it worked on is to be dropped.
-// What it worked on may be half done; as nobody looks at it again, that breaks nothing.
+/// It panicked: the caller must drop what it worked on.
+// Unwind safety: the closure's data may be inconsistent, but it is dropped unread.
 pub fn contain<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|_told| Panicked)
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_logged| Panicked)
 }
 
 pin_project! {
-    /// A future that ends when it panics.
+    /// A future that resolves to an error if the inner future panics.
     #[derive(Debug)]
     pub struct Contained<F> {
         #[pin]
@@ -32,7 +32,7 @@ pin_project! {
 }
 
 impl<F> Contained<F> {
-    /// Contains `future`.
+    /// Wraps `future`.
     pub fn new(future: F) -> Self {
         Self { future }
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::{Contained, Panicked};
 
     #[tokio::test]
-    async fn a_future_that_panics_has_ended() {
+    async fn a_panicking_future_resolves_to_an_error() {
         let late = async {
             tokio::task::yield_now().await;
             panic!("a bug");

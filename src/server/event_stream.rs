@@ -1,9 +1,9 @@
-//! Which responses are event streams, by their content type.
+//! Recognizes event streams by their content type.
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-/// Whether a response with these fields is an event stream, whatever parameters its type has.
+/// Whether the content type is `text/event-stream`, with any parameters.
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default();
@@ -22,7 +22,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_known_by_its_type_with_any_parameters_in_any_case() {
+    fn a_stream_is_recognized_by_its_content_type_in_any_case_with_any_parameters() {
         for (kind, expected) in [
             ("text/event-stream", true),
             ("text/event-stream;charset=UTF-8", true),

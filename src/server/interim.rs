@@ -1,6 +1,6 @@
-//! Interim responses (RFC 9110, section 15.2), on their way to the client: 103 Early Hints and others.
+//! Interim responses (RFC 9110, section 15.2) to the client, such as 103 (Early Hints).
 //!
-//! They come before the response to their request, and any number of them may be dropped.
+//! They precede the final response. They are optional, so any of them may be dropped.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,56 +8,56 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 
-use super::http1::exchange::Exchange;
+use super::http1::exchange::Http1Exchange;
 
-/// So many wait on a stream of HTTP/2; more are dropped.
-const MAX_WAITING: usize = 16;
+/// The most that are queued on an HTTP/2 stream; further ones are dropped.
+const MAX_QUEUED: usize = 16;
 
-/// Where the interim responses to a request go: a cheap handle.
+/// Sends the interim responses to one request. A cheap handle.
 #[derive(Clone, Debug, Default)]
-pub struct Interim(Kind);
+pub struct Interim(InterimTarget);
 
 #[derive(Clone, Debug, Default)]
-enum Kind {
-    /// The client cannot read them, as over HTTP/1.0; or there is no client.
+enum InterimTarget {
+    /// Drops them: HTTP/1.0 has none, or there is no client.
     #[default]
     None,
-    Http1(Arc<Exchange>),
-    Http2(Rc<Waiting>),
+    Http1(Arc<Http1Exchange>),
+    Http2(Rc<InterimQueue>),
 }
 
-/// Those of a stream that have not been sent.
+/// The queued interim responses of an HTTP/2 stream.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(RefCell<Vec<(StatusCode, HeaderMap)>>);
+pub(super) struct InterimQueue(RefCell<Vec<(StatusCode, HeaderMap)>>);
 
 impl Interim {
-    pub(super) fn over_http1(exchange: Arc<Exchange>) -> Self {
-        Self(Kind::Http1(exchange))
+    pub(super) fn over_http1(exchange: Arc<Http1Exchange>) -> Self {
+        Self(InterimTarget::Http1(exchange))
     }
 
-    pub(super) fn over_http2(waiting: Rc<Waiting>) -> Self {
-        Self(Kind::Http2(waiting))
+    pub(super) fn over_http2(queue: Rc<InterimQueue>) -> Self {
+        Self(InterimTarget::Http2(queue))
     }
 
-    /// Sends one, as soon as the handler of the request has been polled. Not 101, which ends HTTP; and
-    /// 100 is sent by itself when the body of the request is read.
+    /// Queues one; it is sent after the handler's current poll. Must not be 101, which ends HTTP.
+    /// Need not be 100, which is sent when the request body is first read.
     pub fn send(&self, status: StatusCode, headers: HeaderMap) {
         debug_assert!(status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS);
         match &self.0 {
-            Kind::None => {}
-            Kind::Http1(exchange) => exchange.interim(status, &headers),
-            Kind::Http2(waiting) => {
-                let mut waiting = waiting.0.borrow_mut();
-                if waiting.len() < MAX_WAITING {
-                    waiting.push((status, headers));
+            InterimTarget::None => {}
+            InterimTarget::Http1(exchange) => exchange.queue_interim(status, &headers),
+            InterimTarget::Http2(queue) => {
+                let mut queue = queue.0.borrow_mut();
+                if queue.len() < MAX_QUEUED {
+                    queue.push((status, headers));
                 }
             }
         }
     }
 }
 
-impl Waiting {
-    /// Takes them, in their order.
+impl InterimQueue {
+    /// Takes them in order.
     pub(super) fn take(&self) -> Vec<(StatusCode, HeaderMap)> {
         self.0.take()
     }

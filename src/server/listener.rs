@@ -1,4 +1,7 @@
 //! Listening sockets, and the acceptors that hand connections to shards.
+//!
+//! Knows of a shard only how many connections it has. What happens on a connection is the shard's
+//! business.
 
 use std::cell::Cell;
 use std::io;
@@ -14,32 +17,32 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::files::{self, Room, Shortage};
-use super::holder::Holder;
-use super::tls::{Tls, TlsError};
+use super::descriptors::{self, DescriptorLimit, DescriptorShortage};
+use super::port_holder::PortHolder;
+use super::tls::{ListenerTls, TlsError};
 use super::{ConnectionSettings, ListenerSettings};
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 
-/// Connections that wait in the kernel to be accepted.
+/// The backlog of listen(2): connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 4096;
-/// Accepting failed: the first wait, doubled up to the cap. Nothing ends, nothing spins.
+/// Backoff after a failed accept(2): doubled from the minimum up to the maximum.
 const ACCEPT_RETRY_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_RETRY_MAX: Duration = Duration::from_secs(1);
-/// While file descriptors are used up, who comes waits in the kernel: what is idle gives way, and some
-/// descriptors are left for Redis, backends and operators. It is looked so often whether there are some
-/// again.
+/// How often to check for free file descriptors during a shortage. Meanwhile new clients wait in
+/// the kernel's backlog, idle connections are closed, and a reserve stays free for Redis, backends
+/// and operators.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The address cannot be listened on.
+    /// bind(2) or listen(2) failed.
     #[error("cannot listen on {address}: {}", describe(cause, *address))]
     Bind {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         cause: io::Error,
     },
     /// The certificate cannot be used.
@@ -48,8 +51,8 @@ pub enum ListenError {
 }
 
 impl ListenError {
-    /// The address, where somebody else has its port.
-    pub fn taken(&self) -> Option<SocketAddr> {
+    /// The address, if its port is in use.
+    pub fn address_in_use(&self) -> Option<SocketAddr> {
         match self {
             Self::Bind { address, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
                 Some(*address)
@@ -62,69 +65,71 @@ impl ListenError {
 fn describe(cause: &io::Error, address: SocketAddr) -> String {
     match cause.kind() {
         io::ErrorKind::AddrInUse => {
-            let holder = Holder::of(address).map(|holder| format!(" by {holder}"));
+            let holder = PortHolder::of(address).map(|holder| format!(" by {holder}"));
             let holder = holder.unwrap_or_default();
-            format!("the port is taken{holder}; stop that program, or choose another port")
+            format!("address already in use{holder}; stop that program, or choose another port")
         }
         io::ErrorKind::PermissionDenied => {
-            "not allowed; ports below 1024 need root or CAP_NET_BIND_SERVICE".into()
+            "permission denied: ports below 1024 need root or CAP_NET_BIND_SERVICE".into()
         }
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+        io::ErrorKind::AddrNotAvailable => {
+            "address not available: no network interface of this machine has it".into()
+        }
         _ => cause.to_string(),
     }
 }
 
-/// An open listener, as connections know it.
+/// What the connections of an open listener need to know of it.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Where it listens.
+    /// The bound address.
     pub address: SocketAddr,
-    /// What it shows, if it speaks TLS.
-    pub tls: Option<Tls>,
-    /// Whether each connection begins with a header of the PROXY protocol.
+    /// `None`: clear text.
+    pub tls: Option<ListenerTls>,
+    /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
 impl Listener {
-    /// The scheme of its URLs: `https` or `http`.
+    /// The scheme of this listener's URLs: `https` or `http`.
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 }
 
-/// A connection on its way to a shard.
+/// An accepted connection that is being handed to a shard.
 #[derive(Debug)]
 pub struct Accepted {
     pub(super) stream: std::net::TcpStream,
     pub(super) peer: SocketAddr,
-    // Its place among the listeners.
+    // Index into the listeners.
     pub(super) listener: usize,
 }
 
-/// The way to one shard, for acceptors.
+/// An acceptor's handle to one shard.
 #[derive(Clone, Debug)]
-pub struct ShardDoor {
+pub struct ShardHandle {
     /// Hands a connection over.
     pub accepted: mpsc::Sender<Accepted>,
-    /// Its connections, those on their way included.
+    /// The shard's connections, including those still in the channel.
     pub load: Arc<AtomicUsize>,
 }
 
-/// Opens the socket of a listener, unless it is there already, and reads its certificate. With
-/// `leaves_ipv4`, `[::]` is IPv6 alone.
+/// Opens the socket of a listener and reads its certificate. Uses the socket `inherited` if
+/// given. With `leaves_ipv4`, `[::]` accepts IPv6 only (`IPV6_V6ONLY`).
 ///
 /// # Errors
-/// When the address is taken or the certificate cannot be used; each says what to do.
+/// The address is in use or the certificate cannot be used; the text says what to do.
 pub fn open(
     settings: &ListenerSettings,
     connections: &ConnectionSettings,
-    there: Option<std::net::TcpListener>,
+    inherited: Option<std::net::TcpListener>,
     leaves_ipv4: bool,
 ) -> Result<(std::net::TcpListener, Listener), ListenError> {
-    let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
+    let tls = settings.tls.as_ref().map(ListenerTls::load).transpose()?;
     let address = settings.address;
-    let socket = there.map_or_else(|| bind(address, leaves_ipv4), Ok);
-    let socket = socket.and_then(|socket| prepare(socket, connections));
+    let socket = inherited.map_or_else(|| bind(address, leaves_ipv4), Ok);
+    let socket = socket.and_then(|socket| configure(socket, connections));
     let socket = socket.map_err(|cause| ListenError::Bind { address, cause })?;
     let address = socket.local_addr().map_err(|cause| ListenError::Bind { address, cause })?;
     Ok((socket, Listener { address, tls, proxy_protocol: settings.proxy_protocol }))
@@ -134,30 +139,31 @@ fn bind(address: SocketAddr, leaves_ipv4: bool) -> io::Result<std::net::TcpListe
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // Said, so that it is the same whatever net.ipv6.bindv6only says.
+        // Set explicitly, so that it does not depend on net.ipv6.bindv6only.
         socket.set_only_v6(leaves_ipv4)?;
     }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
-/// Listens on an address that is not for clients: with `leaves_ipv4`, `[::]` is IPv6 alone.
+/// Opens a listening socket that is not for clients, such as the admin listener's. With
+/// `leaves_ipv4`, `[::]` accepts IPv6 only (`IPV6_V6ONLY`).
 ///
 /// # Errors
-/// What the system says.
+/// The system's error of bind(2) or listen(2).
 pub fn listen(address: SocketAddr, leaves_ipv4: bool) -> io::Result<std::net::TcpListener> {
     let listener = bind(address, leaves_ipv4)?;
     SockRef::from(&listener).listen(BACKLOG)?;
     Ok(listener)
 }
 
-/// So much later than we do the kernel gives a client up: who is cut off by us is counted with the
-/// reason, and who is cut off by the kernel has only left.
+/// Added to `write_timeout` for `TCP_USER_TIMEOUT`, so that our own deadline fires first: it counts
+/// the connection as cut with its reason, whereas a kernel timeout looks like a client that left.
 #[cfg(target_os = "linux")]
-const AFTER_US: Duration = Duration::from_secs(2);
+const USER_TIMEOUT_MARGIN: Duration = Duration::from_secs(2);
 
-/// Listens. The options are inherited by the connections that are accepted (Linux, BSD).
-fn prepare(
+/// Sets socket options and listens. Accepted connections inherit the options (Linux, BSD).
+fn configure(
     listener: std::net::TcpListener,
     settings: &ConnectionSettings,
 ) -> io::Result<std::net::TcpListener> {
@@ -166,9 +172,9 @@ fn prepare(
     socket.set_send_buffer_size(settings.send_buffer)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(settings.write_timeout))?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(settings.write_timeout + AFTER_US))?;
+    socket.set_tcp_user_timeout(Some(settings.write_timeout + USER_TIMEOUT_MARGIN))?;
     socket.set_nonblocking(true)?;
-    // One that listens already only gets its backlog.
+    // On an inherited socket that already listens, this only sets the backlog.
     socket.listen(BACKLOG)?;
     Ok(listener)
 }
@@ -176,28 +182,29 @@ fn prepare(
 /// Accepts connections on one socket, and hands each to the least loaded shard.
 #[derive(Debug)]
 pub struct Acceptor {
-    /// The socket.
+    /// The listening socket.
     pub socket: TcpListener,
-    /// Its place among the listeners.
+    /// Index of its listener.
     pub listener: usize,
-    /// The shards.
-    pub doors: Rc<[ShardDoor]>,
-    /// Connections at once, over all listeners.
+    /// All shards.
+    pub shards: Rc<[ShardHandle]>,
+    /// Limit of open connections over all listeners.
     pub max_connections: Rc<Cell<usize>>,
-    /// Where it tells that file descriptors run out.
-    pub shortage: Shortage,
-    /// Where it records.
+    /// Notified when accepting pauses for lack of file descriptors.
+    pub shortage: DescriptorShortage,
+    /// The metrics to record in.
     pub metrics: Metrics,
 }
 
 impl Acceptor {
-    /// Runs until `stop`; then the socket is closed. An error of one accept never ends it.
+    /// Runs until `stop`, then closes the socket. A failed accept does not end it: it backs off and
+    /// retries.
     pub async fn run(self, stop: CancellationToken) {
         let mut retry = ACCEPT_RETRY_MIN;
         let mut last = 0;
         loop {
-            // The limit is read each time: it may be lowered or raised while the gateway runs.
-            if Room::new().is_full(last, &self.socket) {
+            // Read on each turn: prlimit(1) may change the limit while the gateway runs.
+            if DescriptorLimit::new().is_reached(last, &self.socket) {
                 self.metrics.accept_paused();
                 self.shortage.pause(self.connections(), Instant::now());
                 tokio::select! {
@@ -212,18 +219,18 @@ impl Acceptor {
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok((stream, peer)) => {
                     retry = ACCEPT_RETRY_MIN;
-                    last = files::number(&stream);
+                    last = descriptors::descriptor_number(&stream);
                     self.hand_over(stream, peer).await;
                 }
-                Err(error) if is_of_the_client(&error) => {}
+                Err(error) if is_client_error(&error) => {}
                 Err(error) => {
                     self.metrics.accept_failed();
-                    if files::is_of_files(&error) {
-                        // Looks closely, whatever the limit was at the start.
+                    if descriptors::is_out_of_descriptors(&error) {
+                        // Makes the next `is_reached` probe for a free descriptor.
                         last = u64::MAX;
                         self.shortage.pause(self.connections(), Instant::now());
                     } else {
-                        warn_of(&error);
+                        warn_accept_failed(&error);
                     }
                     tokio::select! {
                         () = tokio::time::sleep(retry) => {}
@@ -235,18 +242,18 @@ impl Acceptor {
         }
     }
 
-    /// Connections of all shards.
+    /// Open connections of all shards.
     fn connections(&self) -> usize {
-        self.doors.iter().map(|door| door.load.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|shard| shard.load.load(Ordering::Relaxed)).sum()
     }
 
     async fn hand_over(&self, stream: std::net::TcpStream, peer: SocketAddr) {
         self.metrics.connection_accepted();
-        let loads = self.doors.iter().map(|door| door.load.load(Ordering::Relaxed));
-        let (total, least) = loads.enumerate().fold((0, None), |(total, least), (shard, load)| {
+        let loads = self.shards.iter().map(|shard| shard.load.load(Ordering::Relaxed));
+        let (total, least) = loads.enumerate().fold((0, None), |(total, least), (index, load)| {
             let least = match least {
                 Some((_, least_load)) if least_load <= load => least,
-                _ => Some((shard, load)),
+                _ => Some((index, load)),
             };
             (total + load, least)
         });
@@ -254,26 +261,26 @@ impl Acceptor {
             self.metrics.connection_cut("max_connections");
             return;
         }
-        let (shard, _) = least.expect("there is at least one shard");
-        let door = &self.doors[shard];
-        door.load.fetch_add(1, Ordering::Relaxed);
+        let (index, _) = least.expect("there is at least one shard");
+        let shard = &self.shards[index];
+        shard.load.fetch_add(1, Ordering::Relaxed);
         let accepted = Accepted { stream, peer, listener: self.listener };
-        // It fails when the shard is gone, and then the process ends.
-        if door.accepted.send(accepted).await.is_err() {
-            door.load.fetch_sub(1, Ordering::Relaxed);
+        // Fails only when the shard's thread is gone; the process then exits.
+        if shard.accepted.send(accepted).await.is_err() {
+            shard.load.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-/// The system may say so at every try.
-fn warn_of(error: &io::Error) {
+/// Rate-limited, since every retry may fail.
+fn warn_accept_failed(error: &io::Error) {
     static FAILURES: LogLimit = LogLimit::new();
     if let Some(held_back) = FAILURES.pass("accept", Instant::now()) {
         tracing::warn!(%error, held_back, "cannot accept a connection");
     }
 }
 
-fn is_of_the_client(error: &io::Error) -> bool {
+fn is_client_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -1,4 +1,4 @@
-//! The certificate of `self_signed: true`: made once, and kept in the state directory.
+//! The certificate of `self_signed: true`: generated once, and kept in the state directory.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -9,31 +9,32 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::Access;
 
 use super::certificate::{self, Certificate};
-use super::state;
+use super::state_dir;
 use super::tls::TlsError;
 
-/// The names that the local certificate is for.
+/// The subject alternative names of the local certificate.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-/// As long as every platform accepts, and it is made anew when less than the last month is left.
+/// The longest lifetime that every platform accepts (Apple: 825 days).
 const LOCAL_VALIDITY_DAYS: i64 = 825;
-const LOCAL_RENEWAL: Duration = Duration::from_secs(30 * 86_400);
+/// It is renewed when less than this is left.
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 
-/// Opens the certificate of this user or service.
+/// Opens the local certificate of this user or service. Generates or renews it if needed.
 ///
 /// # Errors
-/// There is no state directory, or it cannot be written to and has no certificate that is valid now.
+/// There is no state directory, or it is not writable and has no certificate that is valid now.
 pub(super) fn open() -> Result<Certificate, TlsError> {
-    open_in(&state::state_dir().ok_or(TlsError::NoStateDirectory)?, SystemTime::now())
+    open_in(&state_dir::state_dir().ok_or(TlsError::NoStateDirectory)?, SystemTime::now())
 }
 
-/// As [`open`], in this directory.
+/// Like [`open`], in the given directory.
 pub(super) fn open_in(directory: &Path, now: SystemTime) -> Result<Certificate, TlsError> {
-    match keep_in(directory) {
+    match ensure_in(directory) {
         Ok((certificate, key)) => Certificate::open_local(&certificate, &key),
         Err(error) => match valid_in(directory, now) {
-            // The watch of certificates tries again before it ends.
+            // The periodic check of certificates retries the renewal.
             Some(valid) => {
-                tracing::warn!(%error, "the local certificate cannot be renewed; it is shown as it is");
+                tracing::warn!(%error, "cannot renew the local certificate; it stays in use");
                 Ok(valid)
             }
             None => Err(error),
@@ -41,20 +42,21 @@ pub(super) fn open_in(directory: &Path, now: SystemTime) -> Result<Certificate, 
     }
 }
 
-/// Why [`open`] would fail, or what it would warn of; makes nothing.
+/// Checks whether [`open`] would succeed, without writing anything. Returns what it would warn
+/// about.
 ///
 /// # Errors
-/// There is no state directory, it cannot be written to, or what lies there cannot be used.
+/// There is no state directory, it is not writable, or its certificate cannot be used.
 pub(super) fn check(now: SystemTime) -> Result<Option<String>, TlsError> {
-    let directory = state::state_dir().ok_or(TlsError::NoStateDirectory)?;
+    let directory = state_dir::state_dir().ok_or(TlsError::NoStateDirectory)?;
     let (certificate, key) = files_in(&directory);
     if key.exists() && is_fresh(&certificate) {
         return Certificate::open(&certificate, &key).map(|_usable| None);
     }
-    // What is not there yet is made in the nearest folder that is.
-    let there =
+    // Missing directories would be created in the nearest one that exists.
+    let existing =
         directory.ancestors().find(|folder| folder.exists()).unwrap_or_else(|| Path::new("/"));
-    let Err(cause) = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK) else {
+    let Err(cause) = rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK) else {
         return Ok(None);
     };
     let error = TlsError::Unwritable { path: directory.clone(), cause: cause.into() };
@@ -64,7 +66,7 @@ pub(super) fn check(now: SystemTime) -> Result<Option<String>, TlsError> {
     }
 }
 
-/// The certificate in this directory, if it can be shown now.
+/// Returns the certificate in a directory, if it is valid now.
 fn valid_in(directory: &Path, now: SystemTime) -> Option<Certificate> {
     let (certificate, key) = files_in(directory);
     let opened = Certificate::open_local(&certificate, &key).ok()?;
@@ -75,22 +77,23 @@ fn files_in(directory: &Path) -> (PathBuf, PathBuf) {
     (directory.join("local.crt"), directory.join("local.key"))
 }
 
-/// The files of the certificate in this directory; it is made if it is not there or ends soon.
-pub(super) fn keep_in(directory: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
+/// Returns the certificate's files in a directory. Generates them if they are missing or the
+/// certificate expires within [`RENEW_BEFORE`].
+pub(super) fn ensure_in(directory: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
     let (certificate, key) = files_in(directory);
     if key.exists() && is_fresh(&certificate) {
         return Ok((certificate, key));
     }
     let made = make_certificate()?;
-    keep(&key, &made.signing_key.serialize_pem())
-        .and_then(|()| keep(&certificate, &made.cert.pem()))
+    write_private(&key, &made.signing_key.serialize_pem())
+        .and_then(|()| write_private(&certificate, &made.cert.pem()))
         .map_err(|cause| TlsError::Unwritable { path: directory.into(), cause })?;
-    tracing::info!(path = %certificate.display(), "made a local certificate");
+    tracing::info!(path = %certificate.display(), "generated a local certificate");
     Ok((certificate, key))
 }
 
 fn is_fresh(path: &Path) -> bool {
-    let renewal = SystemTime::now() + LOCAL_RENEWAL;
+    let renewal = SystemTime::now() + RENEW_BEFORE;
     certificate::validity_in(path).is_some_and(|validity| validity.not_after() > renewal)
 }
 
@@ -106,8 +109,8 @@ fn make_certificate() -> Result<rcgen::CertifiedKey<rcgen::KeyPair>, rcgen::Erro
     Ok(rcgen::CertifiedKey { cert, signing_key })
 }
 
-/// Writes a file that only its owner can read, whole or not at all.
-fn keep(path: &Path, text: &str) -> io::Result<()> {
+/// Writes a file atomically (rename), readable by its owner only.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(directory)?;
     let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
@@ -123,19 +126,19 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::keep_in;
+    use super::ensure_in;
     use crate::server::certificate::Certificate;
 
     #[test]
-    fn the_local_certificate_is_made_once_and_kept_private() {
+    fn the_local_certificate_is_generated_once_with_a_private_key_file() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let state = directory.path().join("deep/ssegate");
-        let (certificate, key) = keep_in(&state).expect("made");
+        let (certificate, key) = ensure_in(&state).expect("made");
         let first = fs::read(&certificate).expect("there");
         let mode = fs::metadata(&key).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        let again = keep_in(&state).expect("kept");
+        let again = ensure_in(&state).expect("kept");
         assert_eq!(again, (certificate.clone(), key.clone()));
         assert_eq!(fs::read(&certificate).expect("there"), first);
 

@@ -1,16 +1,20 @@
-//! Sockets: listeners, TLS, connections. Knows no channel and no route.
+//! Sockets: listeners, TLS, connections and their deadlines. Knows no channel and no route.
 //!
-//! [`listener`] opens sockets and hands each accepted connection to the least loaded shard, as long as
-//! there are file descriptors ([`files`]), or says who holds its port ([`holder`]), and [`own_address`] knows what
-//! this machine can listen on; [`shard_server`] keeps the connections of a core and
-//! enforces their deadlines, and [`clients`] what each address may have. [`connection`] is one of
-//! them, from accept to its end, and [`carrier`] what remains of it while it carries a stream over
-//! HTTP/1.1; [`tls`] is how a listener speaks, [`certificate`] what it shows, and [`proxy_protocol`]
-//! whom a load balancer speaks for; [`transport`] is the socket as it is watched, [`running`] a
-//! request that has not ended, [`refusal`] why one is not even begun, [`contain`] what a panic costs,
-//! [`date`] the time in responses, [`event_stream`] which of them are event streams; [`http1`] is HTTP/1.1 beside hyper, [`interim`] what is said before a
-//! response, [`http2`] is HTTP/2, [`upload_memory`] what its connections may be sent in all, and
-//! [`switch`] how one stream of it is cut off.
+//! Accepting: [`listener`] opens sockets and hands each accepted connection to the least loaded
+//! shard. [`descriptors`] pauses that when file descriptors run out, [`port_holder`] finds the
+//! program that occupies a port, and [`own_address`] checks whether this machine has an address.
+//!
+//! Connections: [`shard_server`] owns the connections of one core and enforces their deadlines,
+//! [`clients`] the limits of each client address. [`connection`] serves one connection from accept
+//! to close, and [`carrier`] takes over when it carries an event stream over HTTP/1.1. [`tls`] and
+//! [`certificate`] are its TLS, [`proxy_protocol`] reads the client's address from a load balancer,
+//! [`transport`] is its socket, and [`socket_state`] what the socket and the task share.
+//!
+//! Requests: [`http1`] is HTTP/1.1 around hyper, [`http2`] is HTTP/2 with [`upload_memory`] for its
+//! windows and [`stream_abort`] to abort one stream. [`request_body`] and [`interim`] are the same
+//! over both. [`running`] is a request in progress, [`request_error`] a request that is rejected
+//! before it is handled, [`contain`] limits what a panic takes down. [`date`] and [`event_stream`]
+//! are about response headers.
 
 pub mod carrier;
 pub mod certificate;
@@ -18,23 +22,24 @@ pub mod clients;
 pub mod connection;
 pub mod contain;
 mod date;
+pub mod descriptors;
 pub mod event_stream;
 mod field_value;
-pub mod files;
-mod holder;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub mod interim;
 pub mod listener;
 mod local_certificate;
 pub mod own_address;
+mod port_holder;
 mod proxy_protocol;
-pub mod refusal;
 pub mod request_body;
+pub mod request_error;
 mod running;
 pub mod shard_server;
-pub mod state;
-mod switch;
+mod socket_state;
+pub mod state_dir;
+mod stream_abort;
 pub mod tls;
 mod transport;
 pub(crate) mod unread;
@@ -51,54 +56,54 @@ use ipnet::IpNet;
 
 use self::clients::ClientLimits;
 
-/// One address that is listened on.
+/// The settings of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
-    /// Where; port 0 lets the system choose.
+    /// The address to bind; with port 0 the system chooses a free port.
     pub address: SocketAddr,
     /// `None`: HTTP/1.1 in clear text, and h2c by prior knowledge.
     pub tls: Option<TlsSettings>,
-    /// Whether each connection begins with a header of the PROXY protocol.
+    /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
 /// Where a listener's certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsSettings {
-    /// A local certificate, made once and kept in the user's state directory.
+    /// A self-signed certificate, generated once and kept in the state directory.
     SelfSigned,
     /// PEM files.
     Files {
-        /// The chain, the server's own certificate first.
+        /// The chain, the server's certificate first.
         certificate: PathBuf,
         /// The private key.
         key: PathBuf,
     },
 }
 
-/// Bounds and waits of every connection.
+/// Limits and timeouts of client connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionSettings {
-    /// Connections at once, over all listeners; one more is closed as soon as it is accepted.
+    /// Open connections over all listeners. Any further connection is closed right after accept.
     pub max_connections: usize,
-    /// What one client may have.
+    /// Limits per client address.
     pub per_client: ClientLimits,
-    /// TLS handshakes that a shard works on before its streams have their turn.
+    /// TLS handshakes that a shard computes in one turn of its event loop, before its streams.
     pub max_handshakes: usize,
-    /// From accept to the first complete request, TLS included.
+    /// From accept to the first complete request, TLS handshake included.
     pub first_request_timeout: Duration,
-    /// An HTTP/2 connection without a stream is closed after this.
+    /// How long an HTTP/2 connection without a stream stays open.
     pub idle_timeout: Duration,
-    /// A connection or stream that could write nothing for so long is closed.
+    /// How long a connection or stream may be unable to write anything before it is closed.
     pub write_timeout: Duration,
-    /// What a client still sends of a request that has been answered is read for so long.
+    /// How long the rest of a request body is read and discarded after the response.
     pub lingering_close: Duration,
-    /// `SO_SNDBUF`, in bytes: what a reader that stopped can hold in the kernel. Four times as much
-    /// on a connection that large bodies are forwarded on.
+    /// `SO_SNDBUF` in bytes: what a client that stopped reading can hold in the kernel. Four times
+    /// as much on a connection that sends large bodies.
     pub send_buffer: usize,
-    /// What all clients may send over HTTP/2 beyond the windows of their connections, in bytes.
+    /// Bytes that all clients together may send over HTTP/2 beyond their `connection_window`s.
     pub upload_memory: usize,
-    /// Proxies that are believed when they say where a connection or a request comes from.
+    /// Networks of proxies whose forwarding headers and PROXY headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// HTTP/1.1.
     pub http1: Http1Settings,
@@ -106,46 +111,47 @@ pub struct ConnectionSettings {
     pub http2: Http2Settings,
 }
 
-/// What is particular to HTTP/1.1.
+/// The settings of HTTP/1.1 only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http1Settings {
-    /// A request's header must be complete after this; a kept connection waits no longer for the next.
+    /// How long a client may take to send a request's header. Also the keep-alive timeout: how long
+    /// a persistent connection waits for its next request.
     pub header_read_timeout: Duration,
-    /// A request's line and header, in bytes; more is answered with 431.
+    /// Bytes of a request line and its header; a longer one gets 431.
     pub max_header_bytes: usize,
-    /// Fields of a request's header; more are answered with 431.
+    /// Fields of a request's header; a request with more gets 431.
     pub max_header_fields: usize,
-    /// The read and write buffer of a connection, in bytes, at most.
+    /// The largest size of a connection's read buffer and of its write buffer, in bytes.
     pub max_buffer_bytes: usize,
-    /// A client that has closed its sending side, and to which nothing was written for so long, has
-    /// left. Zero: one that has closed its sending side has left.
+    /// A client that has closed its sending side counts as gone when nothing could be written to it
+    /// for this long. Zero: it counts as gone at once.
     pub half_close: Duration,
 }
 
-/// What is particular to HTTP/2 (RFC 9113).
+/// The settings of HTTP/2 (RFC 9113) only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http2Settings {
     /// SETTINGS_MAX_CONCURRENT_STREAMS. Chromium opens 256 at most.
     pub max_concurrent_streams: u32,
     /// SETTINGS_MAX_HEADER_LIST_SIZE, in bytes.
     pub max_header_list_bytes: u32,
-    /// SETTINGS_INITIAL_WINDOW_SIZE: what a client may send on one stream, in bytes.
+    /// SETTINGS_INITIAL_WINDOW_SIZE: the initial flow-control window of a stream, in bytes.
     pub stream_window: u32,
-    /// What that may grow to where the body is read as fast as it comes.
+    /// The size a stream's window may grow to while its body is read as fast as it arrives.
     pub max_stream_window: u32,
-    /// What a client may send on the whole connection, in bytes, besides what is lent out of
+    /// The flow-control window of a connection, in bytes, without what it reserves of
     /// `upload_memory`.
     pub connection_window: u32,
-    /// A header block, and any other frame than DATA, must be complete so long after its beginning.
+    /// How long a client may take to send a whole header block, or a whole frame other than DATA.
     pub header_timeout: Duration,
-    /// A connection on which nothing happens is asked by a PING after this.
+    /// How long a connection may be silent before it is sent a PING.
     pub keep_alive_interval: Duration,
-    /// An unanswered PING ends the connection after this.
+    /// How long to wait for the PING's ACK before the connection is closed.
     pub keep_alive_timeout: Duration,
 }
 
 impl ConnectionSettings {
-    /// The shortest of the deadlines that can begin at any time.
+    /// The shortest of the timeouts that can start at any time.
     pub(crate) fn least_timeout(&self) -> Duration {
         let Http2Settings { header_timeout, keep_alive_interval, keep_alive_timeout, .. } =
             self.http2;

@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: whom a load balancer speaks for.
+//! The PROXY protocol, versions 1 and 2: the client's address from a load balancer.
 //!
-//! <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>. A listener is told to expect it;
-//! it is never guessed, and it is read from trusted proxies only.
+//! <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>. A listener is configured to
+//! expect it; it is never detected. The caller reads it from trusted proxies only.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,17 +10,17 @@ use bytes::BytesMut;
 use proxy_header::{ParseConfig, ProxyHeader};
 use tokio::io::AsyncReadExt as _;
 
-use super::transport::Watched;
+use super::transport::TrackedSocket;
 
-/// A header, with all that version 2 may add to the addresses.
+/// The longest accepted header, including the TLVs of version 2.
 const MAX_HEADER_BYTES: usize = 4096;
 
-/// Reads the header; what follows it is left. `None` where the proxy speaks for itself, as it does
-/// to see whether we live.
+/// Reads the header, and puts the bytes after it back. Returns the client's address; `None` for a
+/// connection of the proxy itself, such as a health check (command LOCAL, or UNKNOWN in version 1).
 ///
 /// # Errors
-/// There is no such header, or it is too long.
-pub(super) async fn read(stream: &mut Watched) -> io::Result<Option<SocketAddr>> {
+/// There is no valid header, or it is longer than 4 KiB.
+pub(super) async fn read(stream: &mut TrackedSocket) -> io::Result<Option<SocketAddr>> {
     let mut seen = BytesMut::with_capacity(256);
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     loop {
@@ -35,7 +35,7 @@ pub(super) async fn read(stream: &mut Watched) -> io::Result<Option<SocketAddr>>
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         };
         if length >= MAX_HEADER_BYTES {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the PROXY header is too long"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "PROXY header too long"));
         }
         let mut limited = (&mut *stream).take((MAX_HEADER_BYTES - length) as u64);
         if limited.read_buf(&mut seen).await? == 0 {

@@ -1,4 +1,4 @@
-//! What a client sends after the head of its request.
+//! The body of a request, over HTTP/1.1 and HTTP/2.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,85 +11,90 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::connection::BodyError;
-use super::http1::exchange::Exchange;
+use super::http1::exchange::Http1Exchange;
 use super::http2;
 use super::interim::Interim;
 
-/// The body of a request, as it comes: nothing of it is collected.
+/// A streamed request body: nothing is buffered here.
 #[derive(Debug)]
 pub struct RequestBody {
-    kind: Kind,
+    kind: RequestBodyKind,
     interim: Interim,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum RequestBodyKind {
     Empty,
     Http1(Http1Body),
-    Http2(http2::Incoming),
+    Http2(http2::IncomingBody),
 }
 
-/// A body over HTTP/1.1. What of it nobody reads is read past, so that the client reads its response.
+/// A body over HTTP/1.1. When dropped, its unread rest is discarded by the connection, so that the
+/// client gets to read the response.
 #[derive(Debug)]
 struct Http1Body {
-    // `None`: it is left to the connection, or given up.
+    // `None`: abandoned.
     incoming: Option<Incoming>,
-    // The client waits for a word before it sends it, and has not been given one: reading would be
-    // that word.
-    is_held: bool,
-    exchange: Arc<Exchange>,
+    // The client expects 100 (Continue), which hyper sends on the first read. Not read yet, so
+    // there is nothing to discard.
+    awaits_continue: bool,
+    exchange: Arc<Http1Exchange>,
 }
 
 impl Drop for Http1Body {
     fn drop(&mut self) {
-        let rest = self.incoming.take().filter(|_| !self.is_held && !self.exchange.is_whole());
+        let rest = self
+            .incoming
+            .take()
+            .filter(|_| !self.awaits_continue && !self.exchange.is_request_complete());
         if let Some(rest) = rest {
-            self.exchange.leave(rest);
+            self.exchange.discard(rest);
         }
     }
 }
 
 impl RequestBody {
-    /// No body.
+    /// Returns a request without a body.
     pub fn empty() -> Self {
-        Self { kind: Kind::Empty, interim: Interim::default() }
+        Self { kind: RequestBodyKind::Empty, interim: Interim::default() }
     }
 
-    /// Where interim responses to its request go.
+    /// Where to send interim responses to its request.
     pub fn interim(&self) -> &Interim {
         &self.interim
     }
 
-    /// `is_held`: the client waits to be told to go on (RFC 9110, section 10.1.1).
+    /// `awaits_continue`: the client expects 100 (Continue) before it sends the body (RFC 9110,
+    /// section 10.1.1).
     pub(super) fn from_http1(
         body: Incoming,
-        is_held: bool,
+        awaits_continue: bool,
         interim: Interim,
-        exchange: Arc<Exchange>,
+        exchange: Arc<Http1Exchange>,
     ) -> Self {
         let kind = if body.is_end_stream() {
-            Kind::Empty
+            RequestBodyKind::Empty
         } else {
-            Kind::Http1(Http1Body { incoming: Some(body), is_held, exchange })
+            RequestBodyKind::Http1(Http1Body { incoming: Some(body), awaits_continue, exchange })
         };
         Self { kind, interim }
     }
 
-    /// The client does not send the rest, and has been waited for: nobody else needs to.
-    pub fn give_up(&mut self) {
-        if let Kind::Http1(body) = &mut self.kind {
-            body.exchange.give_up();
+    /// Abandons the rest of the body, which the client did not send in time: no lingering close.
+    pub fn abandon(&mut self) {
+        if let RequestBodyKind::Http1(body) = &mut self.kind {
+            body.exchange.abandon_request();
             body.incoming = None;
         }
     }
 
     /// `None`: no body.
-    pub(super) fn from_http2(body: Option<http2::Incoming>, interim: Interim) -> Self {
-        Self { kind: body.map_or(Kind::Empty, Kind::Http2), interim }
+    pub(super) fn from_http2(body: Option<http2::IncomingBody>, interim: Interim) -> Self {
+        Self { kind: body.map_or(RequestBodyKind::Empty, RequestBodyKind::Http2), interim }
     }
 }
 
-/// Whether a client waits to be told to go on before it sends a body (RFC 9110, section 10.1.1).
+/// Whether a client expects 100 (Continue) before it sends a body (RFC 9110, section 10.1.1).
 pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
@@ -103,12 +108,12 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().kind {
-            Kind::Empty => Poll::Ready(None),
-            Kind::Http1(Http1Body { incoming, is_held, exchange }) => {
+            RequestBodyKind::Empty => Poll::Ready(None),
+            RequestBodyKind::Http1(Http1Body { incoming, awaits_continue, exchange }) => {
                 let Some(body) = incoming else {
-                    return Poll::Ready(Some(Err("the body was given up".into())));
+                    return Poll::Ready(Some(Err("the request body was abandoned".into())));
                 };
-                *is_held = false;
+                *awaits_continue = false;
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 let is_last = match &frame {
                     None => true,
@@ -116,27 +121,29 @@ impl Body for RequestBody {
                     Some(Err(_)) => false,
                 };
                 if is_last {
-                    exchange.is_received();
+                    exchange.request_received();
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
-            Kind::Http2(body) => Pin::new(body).poll_frame(cx),
+            RequestBodyKind::Http2(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Empty => true,
-            Kind::Http1(body) => body.incoming.as_ref().is_some_and(Body::is_end_stream),
-            Kind::Http2(body) => body.is_end_stream(),
+            RequestBodyKind::Empty => true,
+            RequestBodyKind::Http1(body) => body.incoming.as_ref().is_some_and(Body::is_end_stream),
+            RequestBodyKind::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Http1(body) => body.incoming.as_ref().map(Body::size_hint).unwrap_or_default(),
-            Kind::Http2(body) => body.size_hint(),
+            RequestBodyKind::Empty => SizeHint::with_exact(0),
+            RequestBodyKind::Http1(body) => {
+                body.incoming.as_ref().map(Body::size_hint).unwrap_or_default()
+            }
+            RequestBodyKind::Http2(body) => body.size_hint(),
         }
     }
 }

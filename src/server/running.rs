@@ -1,4 +1,4 @@
-//! A request whose response has not ended.
+//! A request in progress: from its head to the end of its response.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,9 +10,9 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::connection::{BodyError, ConnectionState};
-use super::http1::exchange::Answering;
+use super::http1::exchange::ResponseGuard;
 
-/// A request whose response has not ended: until it is dropped, its connection does not idle.
+/// A guard for a request in progress: its connection is not idle until it is dropped.
 #[derive(Debug)]
 pub(super) struct RunningRequest(Rc<ConnectionState>);
 
@@ -30,27 +30,27 @@ impl Drop for RunningRequest {
 }
 
 pin_project! {
-    /// A response's body, and with it the request that it answers.
+    /// A response body that keeps its request in progress until it ends.
     #[derive(Debug)]
     pub(super) struct RunningBody<B> {
         #[pin]
         body: B,
         running: RunningRequest,
-        answering: Answering,
-        // Only the end of its connection tells where it ends.
+        response_guard: ResponseGuard,
+        // Whether the body is delimited by the close of its connection.
         ends_with_connection: bool,
     }
 }
 
 impl<B> RunningBody<B> {
-    /// `ends_with_connection`: nothing but the end of its connection tells where the body ends, as
-    /// over HTTP/1.0.
+    /// `ends_with_connection`: the body is delimited by the close of its connection, as over
+    /// HTTP/1.0 (RFC 9112, section 6.3).
     pub(super) fn new(
         body: B,
-        (running, answering): (RunningRequest, Answering),
+        (running, response_guard): (RunningRequest, ResponseGuard),
         ends_with_connection: bool,
     ) -> Self {
-        Self { body, running, answering, ends_with_connection }
+        Self { body, running, response_guard, ends_with_connection }
     }
 }
 
@@ -65,8 +65,8 @@ impl<B: Body<Data = Bytes, Error = BodyError>> Body for RunningBody<B> {
         let this = self.project();
         let polled = this.body.poll_frame(cx);
         if *this.ends_with_connection && matches!(polled, Poll::Ready(Some(Err(_)))) {
-            // An end in good order would look complete.
-            this.running.0.progress.reset_when_closed();
+            // An orderly close would make the truncated body look complete.
+            this.running.0.socket.options.reset_when_closed();
         }
         polled
     }

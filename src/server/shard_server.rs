@@ -1,4 +1,7 @@
-//! The connections of one core: who is connected, and the rounds that enforce their deadlines.
+//! The connections of one shard: their tasks, and the periodic check of their deadlines.
+//!
+//! Runs on the shard's thread. Knows nothing of what requests mean: that is the [`Handler`]'s
+//! business.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -16,161 +19,165 @@ use tokio::time::Instant;
 
 use super::ConnectionSettings;
 use super::clients::Clients;
-use super::connection::{self, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, Protocol};
+use super::connection::{
+    self, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, HttpProtocol,
+};
 use super::contain::Contained;
-use super::files::Shortage;
+use super::descriptors::DescriptorShortage;
 use super::listener::{Accepted, Listener};
 use super::upload_memory::UploadMemory;
 use crate::metrics::Metrics;
 
-/// Serves connections on the thread that it was made on: a cheap handle.
+/// Serves connections on the thread that created it. A cheap handle.
 pub struct ShardServer<H> {
-    inner: Rc<Inner<H>>,
-    // Of a connection: those that held when it came.
+    shared: Rc<ShardServerState<H>>,
+    // In a connection's handle: the settings at the time it was accepted.
     settings: Rc<ConnectionSettings>,
 }
 
-struct Inner<H> {
+struct ShardServerState<H> {
     handler: H,
-    // Those that hold now.
+    // The current settings, after any reload.
     settings: RefCell<Rc<ConnectionSettings>>,
-    connections: RefCell<Slab<Connected>>,
-    // When the last round was made.
-    round: Cell<Instant>,
-    // Until the acceptors are gone, and what they handed over has been welcomed.
+    connections: RefCell<Slab<ConnectionEntry>>,
+    // When deadlines were last checked.
+    last_check: Cell<Instant>,
+    // False once the acceptors have ended and their channel is empty.
     is_accepting: Cell<bool>,
-    is_finishing: Cell<bool>,
-    all_gone: Notify,
+    is_draining: Cell<bool>,
+    all_closed: Notify,
     handshakes: Semaphore,
-    bounds: Bounds,
-    // Connections of this shard, for the acceptor that looks for the least loaded.
+    limits: GlobalLimits,
+    // Connections of this shard, read by the acceptors to find the least loaded shard.
     load: Arc<AtomicUsize>,
     metrics: Metrics,
 }
 
-/// What the connections of all shards share: a cheap handle.
+/// The limits that the connections of all shards share. A cheap handle.
 #[derive(Clone, Debug)]
-pub struct Bounds {
-    /// Who is connected.
+pub struct GlobalLimits {
+    /// Usage per client address.
     pub clients: Clients,
-    /// Whether file descriptors run out.
-    pub shortage: Shortage,
-    /// What may be sent over HTTP/2 beyond the windows of connections.
+    /// Whether the process is short of file descriptors.
+    pub shortage: DescriptorShortage,
+    /// The budget for HTTP/2 windows beyond each connection's own.
     pub upload_memory: UploadMemory,
 }
 
-impl Bounds {
-    /// Those of a new process.
-    pub fn new(shortage: Shortage, metrics: Metrics) -> Self {
+impl GlobalLimits {
+    /// Returns the limits of a new process, with nothing in use.
+    pub fn new(shortage: DescriptorShortage, metrics: Metrics) -> Self {
         Self { clients: Clients::default(), shortage, upload_memory: UploadMemory::new(metrics) }
     }
 }
 
-/// Close together, so that a round over thousands finds those whose time has come, and leaves the
-/// others in peace.
-struct Connected {
+/// An entry of the slab. The time is stored here and not in the state, so that a check of thousands
+/// of connections reads one dense array, and touches the state only of those that are due.
+struct ConnectionEntry {
     state: Rc<ConnectionState>,
-    next_look: Cell<Instant>,
+    next_check: Cell<Instant>,
 }
 
 impl<H: Handler> ShardServer<H> {
-    /// A server without connections.
+    /// Creates a server without connections.
     pub fn new(
         handler: H,
         settings: ConnectionSettings,
-        bounds: Bounds,
+        limits: GlobalLimits,
         load: Arc<AtomicUsize>,
         metrics: Metrics,
     ) -> Self {
-        bounds.upload_memory.limit(settings.upload_memory);
+        limits.upload_memory.set_limit(settings.upload_memory);
         let settings = Rc::new(settings);
-        let inner = Inner {
+        let shared = ShardServerState {
             handler,
             handshakes: Semaphore::new(settings.max_handshakes),
             settings: RefCell::new(Rc::clone(&settings)),
-            bounds,
+            limits,
             connections: RefCell::default(),
-            round: Cell::new(Instant::now()),
+            last_check: Cell::new(Instant::now()),
             is_accepting: Cell::new(true),
-            is_finishing: Cell::new(false),
-            all_gone: Notify::new(),
+            is_draining: Cell::new(false),
+            all_closed: Notify::new(),
             load,
             metrics,
         };
-        Self { inner: Rc::new(inner), settings }
+        Self { shared: Rc::new(shared), settings }
     }
 
-    /// Bounds and waits of the connections that come from now on. Deadlines hold for all at once.
-    pub fn change(&self, settings: ConnectionSettings) {
-        let (before, now) = (self.now().max_handshakes, settings.max_handshakes);
-        self.inner.handshakes.add_permits(now.saturating_sub(before));
-        self.inner.handshakes.forget_permits(before.saturating_sub(now));
-        self.inner.bounds.upload_memory.limit(settings.upload_memory);
-        self.inner.settings.replace(Rc::new(settings));
-        self.look_at_all();
+    /// Applies new settings: deadlines to all connections at once, everything else to connections
+    /// that are accepted from now on.
+    pub fn update_settings(&self, settings: ConnectionSettings) {
+        let (before, now) = (self.current_settings().max_handshakes, settings.max_handshakes);
+        self.shared.handshakes.add_permits(now.saturating_sub(before));
+        self.shared.handshakes.forget_permits(before.saturating_sub(now));
+        self.shared.limits.upload_memory.set_limit(settings.upload_memory);
+        self.shared.settings.replace(Rc::new(settings));
+        self.check_all_next();
     }
 
-    fn now(&self) -> Rc<ConnectionSettings> {
-        Rc::clone(&self.inner.settings.borrow())
+    fn current_settings(&self) -> Rc<ConnectionSettings> {
+        Rc::clone(&self.shared.settings.borrow())
     }
 
-    /// Serves what the acceptors hand over, and makes the rounds. Ends when the acceptors are gone;
-    /// connections go on.
+    /// Serves the connections that acceptors hand over, and checks deadlines. When all acceptors
+    /// have ended it goes on checking deadlines; the caller drops it.
     pub async fn run(&self, mut accepted: mpsc::Receiver<Accepted>, listeners: Vec<Rc<Listener>>) {
-        let mut round = tokio::time::interval(ENFORCE_INTERVAL);
+        let mut interval = tokio::time::interval(ENFORCE_INTERVAL);
         loop {
             tokio::select! {
                 next = accepted.recv() => match next {
-                    Some(next) => self.welcome(next, &listeners),
+                    Some(next) => self.accept(next, &listeners),
                     None => break,
                 },
-                _ = round.tick() => self.enforce(),
+                _ = interval.tick() => self.enforce(),
             }
         }
-        self.inner.is_accepting.set(false);
-        self.note_if_all_gone();
+        self.shared.is_accepting.set(false);
+        self.notify_if_all_closed();
         loop {
-            round.tick().await;
+            interval.tick().await;
             self.enforce();
         }
     }
 
-    /// Lets every connection finish what runs on it, and begin nothing new; also those that are
-    /// still on their way from the acceptors.
-    pub fn finish(&self) {
-        self.inner.is_finishing.set(true);
-        for (_, connection) in &*self.inner.connections.borrow() {
-            connection.state.finish();
+    /// Starts a graceful shutdown of every connection: requests in progress finish, new ones are
+    /// not accepted. Applies also to connections that acceptors still hand over.
+    pub fn drain(&self) {
+        self.shared.is_draining.set(true);
+        let now = Instant::now();
+        for (_, connection) in &*self.shared.connections.borrow() {
+            connection.state.drain(now);
         }
-        self.look_at_all();
+        self.check_all_next();
     }
 
-    /// Ends every connection now.
+    /// Closes every connection now.
     pub fn cut(&self) {
-        for (_, connection) in &*self.inner.connections.borrow() {
+        for (_, connection) in &*self.shared.connections.borrow() {
             connection.state.cut(CutReason::Stopped);
         }
     }
 
-    /// Waits until no connection is left, and none can come any more.
-    pub async fn all_gone(&self) {
-        while !self.are_all_gone() {
-            self.inner.all_gone.notified().await;
+    /// Waits until no connection is left and no more can arrive.
+    pub async fn all_closed(&self) {
+        while !self.are_all_closed() {
+            self.shared.all_closed.notified().await;
         }
     }
 
-    fn are_all_gone(&self) -> bool {
-        !self.inner.is_accepting.get() && self.inner.connections.borrow().is_empty()
+    fn are_all_closed(&self) -> bool {
+        !self.shared.is_accepting.get() && self.shared.connections.borrow().is_empty()
     }
 
-    fn note_if_all_gone(&self) {
-        if self.are_all_gone() {
-            self.inner.all_gone.notify_waiters();
+    fn notify_if_all_closed(&self) {
+        if self.are_all_closed() {
+            self.shared.all_closed.notify_waiters();
         }
     }
 
     pub(super) fn handler(&self) -> &H {
-        &self.inner.handler
+        &self.shared.handler
     }
 
     pub(super) fn settings(&self) -> &ConnectionSettings {
@@ -178,127 +185,127 @@ impl<H: Handler> ShardServer<H> {
     }
 
     pub(super) fn clients(&self) -> &Clients {
-        &self.inner.bounds.clients
+        &self.shared.limits.clients
     }
 
     pub(super) fn upload_memory(&self) -> &UploadMemory {
-        &self.inner.bounds.upload_memory
+        &self.shared.limits.upload_memory
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
-        &self.inner.metrics
+        &self.shared.metrics
     }
 
-    /// A place among the handshakes that this turn of the loop works on: a storm of them leaves time
-    /// for open streams.
+    /// Waits for a permit to compute a handshake in this turn of the event loop. Limits how long a
+    /// burst of handshakes delays open streams.
     pub(super) async fn handshake_permit(&self) -> SemaphorePermit<'_> {
-        if let Ok(permit) = self.inner.handshakes.try_acquire() {
+        if let Ok(permit) = self.shared.handshakes.try_acquire() {
             return permit;
         }
-        self.inner.metrics.handshake_delayed();
-        self.inner.handshakes.acquire().await.expect("the semaphore is never closed")
+        self.shared.metrics.handshake_delayed();
+        self.shared.handshakes.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// Counts a connection for as long as the guard lives.
-    fn admit(&self, state: &Rc<ConnectionState>) -> impl Drop + use<H> {
-        let next_look = Cell::new(self.inner.round.get());
-        let connected = Connected { state: Rc::clone(state), next_look };
-        let place = self.inner.connections.borrow_mut().insert(connected);
-        if self.inner.is_finishing.get() {
-            state.finish();
+    /// Registers a connection until the guard is dropped.
+    fn register(&self, state: &Rc<ConnectionState>) -> impl Drop + use<H> {
+        let next_check = Cell::new(self.shared.last_check.get());
+        let entry = ConnectionEntry { state: Rc::clone(state), next_check };
+        let key = self.shared.connections.borrow_mut().insert(entry);
+        if self.shared.is_draining.get() {
+            state.drain(Instant::now());
         }
         let server = self.clone();
         OnDrop(move || {
-            server.inner.load.fetch_sub(1, Ordering::Relaxed);
-            server.inner.connections.borrow_mut().remove(place);
-            server.note_if_all_gone();
+            server.shared.load.fetch_sub(1, Ordering::Relaxed);
+            server.shared.connections.borrow_mut().remove(key);
+            server.notify_if_all_closed();
         })
     }
 
-    /// Shows a connection under its protocol for as long as the guard lives.
-    pub(super) fn speaks(&self, protocol: Protocol) -> impl Drop + use<H> {
-        let metrics = self.inner.metrics.clone();
+    /// Counts a connection under its protocol in the metrics until the guard is dropped.
+    pub(super) fn count_protocol(&self, protocol: HttpProtocol) -> impl Drop + use<H> {
+        let metrics = self.shared.metrics.clone();
         metrics.connection_opened(protocol.as_str());
         OnDrop(move || metrics.connection_closed(protocol.as_str()))
     }
 
-    fn welcome(&self, accepted: Accepted, listeners: &[Rc<Listener>]) {
+    fn accept(&self, accepted: Accepted, listeners: &[Rc<Listener>]) {
         let Accepted { stream, peer, listener } = accepted;
         match tokio::net::TcpStream::from_std(stream) {
             Ok(stream) => self.serve(stream, peer, Rc::clone(&listeners[listener])),
             Err(error) => {
-                self.inner.load.fetch_sub(1, Ordering::Relaxed);
-                tracing::warn!(%error, "an accepted connection cannot be served");
+                self.shared.load.fetch_sub(1, Ordering::Relaxed);
+                tracing::warn!(%error, "cannot serve an accepted connection");
             }
         }
     }
 
     fn serve(&self, stream: tokio::net::TcpStream, peer: SocketAddr, listener: Rc<Listener>) {
-        let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some()));
-        // Before its task is polled: it is told of a stop that begins until then.
-        let place = self.admit(&state);
-        let server = Self { inner: Rc::clone(&self.inner), settings: self.now() };
-        self.spawn(connection::serve(stream, listener, server, state, place));
+        let state = Rc::new(ConnectionState::new(peer, listener.tls.is_some(), Instant::now()));
+        // Registered before its task is first polled, so that a shutdown in between reaches it.
+        let registration = self.register(&state);
+        let server = Self { shared: Rc::clone(&self.shared), settings: self.current_settings() };
+        self.spawn(connection::serve(stream, listener, server, state, registration));
     }
 
-    /// Begins a task of a connection. Its owner is this shard, which ends it through its state.
+    /// Spawns a task of a connection. The shard owns it and ends it through [`ConnectionState`].
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let (contained, metrics) = (Contained::new(task), self.inner.metrics.clone());
-        drop(tokio::task::spawn_local(Task { contained, metrics }));
+        let (contained, metrics) = (Contained::new(task), self.shared.metrics.clone());
+        drop(tokio::task::spawn_local(ContainedTask { contained, metrics }));
     }
 
-    /// When the last round was made: the time, as exactly as deadlines need it.
-    pub(super) fn time_of_round(&self) -> Instant {
-        self.inner.round.get()
+    /// When deadlines were last checked: a cheap clock, exact to [`ENFORCE_INTERVAL`].
+    pub(super) fn last_check(&self) -> Instant {
+        self.shared.last_check.get()
     }
 
     fn enforce(&self) {
-        let (now, settings) = (Instant::now(), self.now());
-        self.inner.round.set(now);
-        for (_, Connected { state, next_look }) in &*self.inner.connections.borrow() {
-            if now >= next_look.get() {
-                next_look.set(state.enforce(now, &settings));
+        let (now, settings) = (Instant::now(), self.current_settings());
+        self.shared.last_check.set(now);
+        for (_, ConnectionEntry { state, next_check }) in &*self.shared.connections.borrow() {
+            if now >= next_check.get() {
+                next_check.set(state.enforce(now, &settings));
             }
         }
-        if self.inner.bounds.shortage.is_on() {
-            for (_, connection) in &*self.inner.connections.borrow() {
-                connection.state.give_way(now);
+        if self.shared.limits.shortage.is_on() {
+            for (_, connection) in &*self.shared.connections.borrow() {
+                connection.state.close_if_idle(now);
             }
         }
     }
 
-    /// What was said of when to look at them holds no more.
-    fn look_at_all(&self) {
-        for (_, connection) in &*self.inner.connections.borrow() {
-            connection.next_look.set(self.inner.round.get());
+    /// Makes the next check visit every connection, because the settings or the state changed.
+    fn check_all_next(&self) {
+        for (_, connection) in &*self.shared.connections.borrow() {
+            connection.next_check.set(self.shared.last_check.get());
         }
     }
 }
 
 impl<H> Clone for ShardServer<H> {
     fn clone(&self) -> Self {
-        Self { inner: Rc::clone(&self.inner), settings: Rc::clone(&self.settings) }
+        Self { shared: Rc::clone(&self.shared), settings: Rc::clone(&self.settings) }
     }
 }
 
 impl<H> fmt::Debug for ShardServer<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let connections = self.inner.connections.borrow().len();
+        let connections = self.shared.connections.borrow().len();
         f.debug_struct("ShardServer").field("connections", &connections).finish_non_exhaustive()
     }
 }
 
 pin_project! {
-    /// A task of a connection. A panic ends it, and is counted.
-    // Not an `async` block: that would hold the task twice.
-    struct Task<F> {
+    /// A connection's task. A panic ends only this task, and is counted.
+    // Not an `async` block: its state machine would store the inner future twice.
+    struct ContainedTask<F> {
         #[pin]
         contained: Contained<F>,
         metrics: Metrics,
     }
 }
 
-impl<F: Future<Output = ()>> Future for Task<F> {
+impl<F: Future<Output = ()>> Future for ContainedTask<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,7 +1,7 @@
-//! TLS (rustls) as a server: how a listener speaks, and with which certificate.
+//! Server-side TLS (rustls): a listener's configuration and its errors.
 //!
-//! TLS 1.2 and 1.3 with the provider's safe suites, ALPN `h2` and `http/1.1`, tickets so that a
-//! client that comes back costs no full handshake. No early data: it can be replayed.
+//! TLS 1.2 and 1.3 with the provider's safe cipher suites, ALPN `h2` and `http/1.1`, and session
+//! tickets, so that a returning client needs no full handshake. No early data: it can be replayed.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use rustls::crypto::aws_lc_rs;
 use super::certificate::Certificate;
 use super::{TlsSettings, local_certificate};
 
-/// Why a listener cannot speak TLS. Each says what to do.
+/// Why a listener cannot use TLS. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A PEM file cannot be read.
@@ -22,78 +22,80 @@ pub enum TlsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         cause: io::Error,
     },
-    /// A PEM file does not hold what it should.
-    #[error("no {what} in {path}: it must be a PEM file with one{hint}")]
+    /// A PEM file does not contain what it should.
+    #[error("no {item} found in {path}: expected a PEM file{hint}")]
     Missing {
         /// The file.
         path: PathBuf,
-        /// What was looked for.
-        what: &'static str,
-        /// What it holds instead, and how to mend it; perhaps nothing.
+        /// What was expected: "certificate" or "private key".
+        item: &'static str,
+        /// What the file contains instead, and how to convert it; may be empty.
         hint: String,
     },
-    /// The key is damaged, or of a kind that we do not know.
+    /// The key is damaged or of an unsupported type.
     #[error(
-        "the private key in {path} cannot be used: {cause}; RSA of 2048 bits and more, ECDSA and \
-         Ed25519 can"
+        "the private key in {path} cannot be used: {cause}; supported are RSA (2048 bits or more), \
+         ECDSA and Ed25519"
     )]
     Key {
         /// The file.
         path: PathBuf,
-        /// What rustls says.
+        /// The error of rustls.
         cause: rustls::Error,
     },
     /// The certificate is damaged.
-    #[error("the certificate in {path} cannot be used: {cause}{}", mend(.cause))]
+    #[error("the certificate in {path} cannot be used: {cause}{}", certificate_hint(.cause))]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// What rustls says.
+        /// The error of rustls.
         cause: rustls::Error,
     },
-    /// The two files do not belong together.
-    #[error("{certificate} and {key} cannot be used together: {}", mismatch(*.position))]
+    /// The key does not belong to the certificate.
+    #[error("{certificate} and {key} do not match: {}", mismatch(*.position))]
     Mismatch {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// Which certificate of the file is that of the key, from 2 on.
+        /// The position, from 2 on, of the certificate in the file that the key does match.
         position: Option<usize>,
     },
-    /// No client would take the certificate now.
-    #[error("the certificate in {path} is not shown: {problem}")]
+    /// The new certificate is not valid now, and the current one is.
+    #[error("the certificate in {path} is not used: {problem}")]
     Invalid {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
     },
-    /// There is nowhere to keep the local certificate.
-    #[error("nowhere to keep the local certificate: set HOME, XDG_STATE_HOME or STATE_DIRECTORY")]
+    /// There is no state directory for the local certificate.
+    #[error(
+        "no state directory for the local certificate: set HOME, XDG_STATE_HOME or STATE_DIRECTORY"
+    )]
     NoStateDirectory,
-    /// The local certificate cannot be kept.
-    #[error("cannot keep the local certificate in {path}: {cause}")]
+    /// The local certificate cannot be saved.
+    #[error("cannot write the local certificate to {path}: {cause}")]
     Unwritable {
         /// The state directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         cause: io::Error,
     },
-    /// The local certificate cannot be made.
-    #[error("cannot make a local certificate: {0}")]
+    /// The local certificate cannot be generated.
+    #[error("cannot generate a local certificate: {0}")]
     Generation(#[from] rcgen::Error),
-    /// The provider refuses.
+    /// The cryptography provider failed.
     #[error("TLS is not available: {0}")]
     Provider(rustls::Error),
 }
 
-/// What to do about a certificate that rustls does not read.
-fn mend(cause: &rustls::Error) -> &'static str {
-    // Such as `openssl x509 -req` makes where it is given no extension.
+/// Returns what to do about a certificate that rustls rejects.
+fn certificate_hint(cause: &rustls::Error) -> &'static str {
+    // `openssl x509 -req` without an extension makes X.509 version 1.
     match cause.to_string().contains("UnsupportedCertVersion") {
         true => "; it is X.509 version 1: make one with a subjectAltName, which is version 3",
         false => "",
@@ -103,38 +105,38 @@ fn mend(cause: &rustls::Error) -> &'static str {
 fn mismatch(position: Option<usize>) -> String {
     match position {
         Some(position) => format!(
-            "the key is that of certificate number {position} in the file; the server's own has to \
-             be the first"
+            "the key belongs to certificate number {position} in the file; the server's own must \
+             come first"
         ),
-        None => "the key is another certificate's".to_owned(),
+        None => "the key belongs to another certificate".to_owned(),
     }
 }
 
 impl TlsError {
-    /// Whether it is the file of the key that is at fault, rather than that of the certificate.
-    pub fn is_of_key(&self) -> bool {
+    /// Whether the fault is in the key's file, not in the certificate's.
+    pub fn is_key_fault(&self) -> bool {
         match self {
             Self::Key { .. } | Self::Mismatch { .. } => true,
-            Self::Missing { what, .. } => *what == "private key",
+            Self::Missing { item, .. } => *item == "private key",
             _ => false,
         }
     }
 }
 
-/// What a listener needs to speak TLS.
+/// The TLS of a listener.
 #[derive(Clone, Debug)]
-pub struct Tls {
-    /// For rustls.
+pub struct ListenerTls {
+    /// The configuration for rustls.
     pub config: Arc<ServerConfig>,
-    /// What is shown.
+    /// The certificate it presents.
     pub certificate: Arc<Certificate>,
 }
 
-impl Tls {
-    /// Loads or makes the certificate.
+impl ListenerTls {
+    /// Loads or generates the certificate, and builds the configuration.
     ///
     /// # Errors
-    /// Each with what to do about it; see [`TlsError`].
+    /// See [`TlsError`].
     pub fn load(settings: &TlsSettings) -> Result<Self, TlsError> {
         let certificate = Arc::new(certificate(settings)?);
         let config = server_config(Arc::clone(&certificate)).map_err(TlsError::Provider)?;
@@ -142,10 +144,10 @@ impl Tls {
     }
 }
 
-/// Loads or makes the certificate alone.
+/// Loads or generates only the certificate.
 ///
 /// # Errors
-/// Each with what to do about it; see [`TlsError`].
+/// See [`TlsError`].
 pub fn certificate(settings: &TlsSettings) -> Result<Certificate, TlsError> {
     match settings {
         TlsSettings::Files { certificate, key } => Certificate::open(certificate, key),
@@ -153,11 +155,11 @@ pub fn certificate(settings: &TlsSettings) -> Result<Certificate, TlsError> {
     }
 }
 
-/// Looks whether the certificate could be loaded or made, and makes nothing. Returns what is doubtful
-/// about a file, such as that it expires soon.
+/// Checks whether the certificate could be loaded or generated, without writing anything. Returns a
+/// warning, such as that it expires soon.
 ///
 /// # Errors
-/// Each with what to do about it; see [`TlsError`].
+/// See [`TlsError`].
 pub fn check(settings: &TlsSettings, now: SystemTime) -> Result<Option<String>, TlsError> {
     match settings {
         TlsSettings::Files { certificate, key } => {
@@ -174,10 +176,10 @@ fn server_config(certificate: Arc<Certificate>) -> Result<ServerConfig, rustls::
         .with_no_client_auth()
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // A key makes tickets for six hours and is known for six more. It stays where it is, also over a
-    // reload, and never leaves the process: after a restart or a takeover each client pays for one
-    // whole handshake, and the drain spreads them. A ticket is taken on one listener only, and says
-    // nothing of the certificate: who resumes is shown none.
+    // A ticket key issues tickets for six hours and accepts them for six more. It survives a reload
+    // but never leaves the process: after a restart or a takeover each client needs one full
+    // handshake, and the drain spreads these. A ticket is valid on one listener only. It is not
+    // bound to the certificate: a resumed handshake presents none.
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(config)
 }

@@ -1,10 +1,10 @@
-//! Bytes that were read from a connection, and that its reader has not been given.
+//! Bytes that were read ahead of a connection's reader.
 
 use bytes::Bytes;
 use tokio::io::ReadBuf;
 
-/// Moves as much as `buf` has room for. Returns whether there was anything to move.
-pub(crate) fn give(unread: &mut Bytes, buf: &mut ReadBuf<'_>) -> bool {
+/// Moves bytes from `unread` into `buf`, as many as fit. Returns false if there were none.
+pub(crate) fn read_into(unread: &mut Bytes, buf: &mut ReadBuf<'_>) -> bool {
     if unread.is_empty() {
         return false;
     }
@@ -20,18 +20,18 @@ mod tests {
     use bytes::Bytes;
     use tokio::io::ReadBuf;
 
-    use super::give;
+    use super::read_into;
 
     #[test]
-    fn what_has_no_room_is_given_the_next_time() {
+    fn bytes_that_do_not_fit_are_returned_by_the_next_read() {
         let mut unread = Bytes::from_static(b"abcde");
         for expected in [b"abc".as_slice(), b"de"] {
             let mut room = [MaybeUninit::uninit(); 3];
             let mut buf = ReadBuf::uninit(&mut room);
-            assert!(give(&mut unread, &mut buf));
+            assert!(read_into(&mut unread, &mut buf));
             assert_eq!(buf.filled(), expected);
         }
         let mut room = [MaybeUninit::uninit(); 3];
-        assert!(!give(&mut unread, &mut ReadBuf::uninit(&mut room)));
+        assert!(!read_into(&mut unread, &mut ReadBuf::uninit(&mut room)));
     }
 }

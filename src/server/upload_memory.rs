@@ -1,53 +1,58 @@
-//! How much more than their own windows all HTTP/2 connections together may be sent.
+//! A memory budget, shared by all HTTP/2 connections, for flow-control windows beyond their own.
 //!
-//! Each connection of a client has `connection_window` for itself, and each stream to a backend 64 KiB.
-//! What goes beyond it is lent out of one amount: for bodies that nobody reads yet, so that other
-//! streams of their connection go on, and for windows that grow with a fast upload or download. One addition when something is lent or given back, no lock; a
-//! connection that needs no more than its own never comes here.
+//! Each client connection has a window of `connection_window`, and each stream to a backend 64 KiB.
+//! What exceeds that is reserved here: for bodies that are not read yet, so that other streams of
+//! the connection can go on, and for windows that grow with a fast upload or download. To reserve
+//! and to release is one atomic addition, no lock. A connection that stays within its own window
+//! does neither.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::metrics::Metrics;
 
-/// Shared by all shards: a cheap handle.
+/// The budget. A cheap handle for all shards.
 #[derive(Clone, Debug)]
-pub struct UploadMemory(Arc<Inner>);
+pub struct UploadMemory(Arc<UploadMemoryState>);
 
 #[derive(Debug)]
-struct Inner {
-    most: AtomicUsize,
-    lent: AtomicUsize,
+struct UploadMemoryState {
+    limit: AtomicUsize,
+    reserved: AtomicUsize,
     metrics: Metrics,
 }
 
 impl UploadMemory {
-    /// Lends nothing before it is told [how much](Self::limit) there is.
+    /// Grants nothing until [`set_limit`](Self::set_limit) is called.
     pub fn new(metrics: Metrics) -> Self {
-        Self(Arc::new(Inner { most: AtomicUsize::new(0), lent: AtomicUsize::new(0), metrics }))
+        Self(Arc::new(UploadMemoryState {
+            limit: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            metrics,
+        }))
     }
 
-    /// So many bytes may be lent from now on; what is lent already stays so until it is given back.
-    pub fn limit(&self, most: usize) {
-        self.0.most.store(most, Ordering::Relaxed);
+    /// Sets the budget in bytes. Bytes that are reserved already stay so until they are released.
+    pub fn set_limit(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Lends up to `wanted` bytes; returns how many.
-    pub(crate) fn lend(&self, wanted: usize) -> usize {
-        let most = self.0.most.load(Ordering::Relaxed);
-        let before = self.0.lent.fetch_add(wanted, Ordering::Relaxed);
-        let lent = wanted.min(most.saturating_sub(before));
-        if lent < wanted {
-            self.0.lent.fetch_sub(wanted - lent, Ordering::Relaxed);
+    /// Reserves up to `wanted` bytes; returns how many.
+    pub(crate) fn reserve(&self, wanted: usize) -> usize {
+        let limit = self.0.limit.load(Ordering::Relaxed);
+        let before = self.0.reserved.fetch_add(wanted, Ordering::Relaxed);
+        let reserved = wanted.min(limit.saturating_sub(before));
+        if reserved < wanted {
+            self.0.reserved.fetch_sub(wanted - reserved, Ordering::Relaxed);
             self.0.metrics.upload_memory_refused();
         }
-        self.0.metrics.upload_memory_lent(lent);
-        lent
+        self.0.metrics.upload_memory_lent(reserved);
+        reserved
     }
 
-    /// Takes back what was lent.
-    pub(crate) fn give_back(&self, bytes: usize) {
-        self.0.lent.fetch_sub(bytes, Ordering::Relaxed);
+    /// Releases reserved bytes.
+    pub(crate) fn release(&self, bytes: usize) {
+        self.0.reserved.fetch_sub(bytes, Ordering::Relaxed);
         self.0.metrics.upload_memory_given_back(bytes);
     }
 }
@@ -58,15 +63,15 @@ mod tests {
     use crate::metrics::Metrics;
 
     #[test]
-    fn no_more_is_lent_than_there_is() {
+    fn no_more_than_the_budget_is_granted() {
         let memory = UploadMemory::new(Metrics::new().expect("metrics"));
-        assert_eq!(memory.lend(1), 0);
-        memory.limit(100);
-        assert_eq!((memory.lend(60), memory.lend(60), memory.lend(1)), (60, 40, 0));
-        memory.give_back(30);
-        assert_eq!(memory.lend(50), 30);
-        memory.limit(50);
-        memory.give_back(40);
-        assert_eq!(memory.lend(10), 0, "60 are out still");
+        assert_eq!(memory.reserve(1), 0);
+        memory.set_limit(100);
+        assert_eq!((memory.reserve(60), memory.reserve(60), memory.reserve(1)), (60, 40, 0));
+        memory.release(30);
+        assert_eq!(memory.reserve(50), 30);
+        memory.set_limit(50);
+        memory.release(40);
+        assert_eq!(memory.reserve(10), 0, "still above the lowered limit");
     }
 }

@@ -1,4 +1,4 @@
-//! The body of a response: a stream of ours, a backend's, or a few bytes.
+//! The body of a response: an event stream, a backend's body, or bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,30 +8,30 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::backend_stream::{BackendStream, BackendStreamEnd};
 use super::counted::CountedStream;
-use super::passing::{PassingEnd, PassingStream};
 use super::prologue::Prologue;
 use crate::hub::{CloseReason, Subscriber};
 use crate::metrics::RouteMetrics;
 use crate::proxy::{TunnelBody, UpstreamBody};
-use crate::server::carrier::{Broken, Frames};
-use crate::server::connection::{BodyError, Protocol};
+use crate::server::carrier::{BodyFailed, FramedBody};
+use crate::server::connection::{BodyError, HttpProtocol};
 use crate::sse::frame::{Form, Frame as SseFrame};
 
-/// What a client is sent.
+/// The body of a response.
 #[derive(Debug)]
 pub enum ResponseBody {
-    /// A stream of events.
+    /// An event stream of the gateway.
     Stream(StreamBody),
-    /// A stream of events that the backend writes.
-    Passing(Box<PassingStream>),
-    /// What a backend sends.
-    // Boxed: every stream of events would hold the room.
+    /// An event stream that the backend writes.
+    BackendStream(Box<BackendStream>),
+    /// Another body of a backend.
+    // Boxed, since the largest variant determines the memory of every event stream.
     Upstream(Box<TimedBody>),
-    /// What a backend says that speaks something else than HTTP now.
+    /// The bytes of a backend after it has switched protocols.
     Tunnel(TunnelBody),
-    /// So many bytes; `None` once they are sent.
-    Whole(Option<Bytes>),
+    /// Bytes in memory; `None` once they have been returned.
+    Bytes(Option<Bytes>),
 }
 
 impl ResponseBody {
@@ -40,18 +40,18 @@ impl ResponseBody {
     }
 
     pub(super) fn empty() -> Self {
-        Self::Whole(None)
+        Self::Bytes(None)
     }
 
-    pub(super) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole(Some(bytes.into()))
+    pub(super) fn bytes(bytes: impl Into<Bytes>) -> Self {
+        Self::Bytes(Some(bytes.into()))
     }
 
-    /// Takes the bytes out, for an answer that has none of them; says how many there were.
-    pub(super) fn take_whole(&mut self) -> Option<usize> {
+    /// Removes the bytes of a [`Self::Bytes`] and returns their number: for a response to HEAD.
+    pub(super) fn take_bytes(&mut self) -> Option<usize> {
         match self {
-            Self::Whole(bytes) => bytes.take().map(|bytes| bytes.len()),
-            Self::Stream(_) | Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) => None,
+            Self::Bytes(bytes) => bytes.take().map(|bytes| bytes.len()),
+            Self::Stream(_) | Self::BackendStream(_) | Self::Upstream(_) | Self::Tunnel(_) => None,
         }
     }
 }
@@ -68,50 +68,53 @@ impl Body for ResponseBody {
             Self::Stream(stream) => match stream.poll_next(Form::Text, cx) {
                 Poll::Ready(bytes) => Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data))),
                 Poll::Pending => {
-                    stream.probe_if_asked();
+                    stream.probe_if_requested();
                     Poll::Pending
                 }
             },
-            Self::Passing(stream) => stream.poll_frame(cx),
+            Self::BackendStream(stream) => stream.poll_frame(cx),
             Self::Upstream(timed) => Pin::new(&mut timed.body).poll_frame(cx),
             Self::Tunnel(body) => Pin::new(body).poll_frame(cx),
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Stream(_) | Self::Passing(_) => false,
+            Self::Stream(_) | Self::BackendStream(_) => false,
             Self::Upstream(timed) => timed.body.is_end_stream(),
             Self::Tunnel(body) => body.is_end_stream(),
-            Self::Whole(bytes) => bytes.is_none(),
+            Self::Bytes(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Stream(_) | Self::Passing(_) => SizeHint::default(),
+            Self::Stream(_) | Self::BackendStream(_) => SizeHint::default(),
             Self::Upstream(timed) => timed.body.size_hint(),
             Self::Tunnel(body) => body.size_hint(),
-            Self::Whole(bytes) => {
+            Self::Bytes(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
         }
     }
 }
 
-impl Frames for ResponseBody {
-    fn is_frames(&self) -> bool {
+impl FramedBody for ResponseBody {
+    fn is_framed(&self) -> bool {
         matches!(self, Self::Stream(_))
     }
 
-    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+    fn poll_chunks(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyFailed>>> {
         match self {
             Self::Stream(stream) => {
                 let chunks = ready!(stream.poll_next(Form::Chunk, context));
-                Poll::Ready(chunks.map(|chunks| chunks.map_err(|_told_in_the_metrics| Broken)))
+                Poll::Ready(chunks.map(|chunks| chunks.map_err(|_told_in_the_metrics| BodyFailed)))
             }
-            Self::Passing(_) | Self::Upstream(_) | Self::Tunnel(_) | Self::Whole(_) => {
+            Self::BackendStream(_) | Self::Upstream(_) | Self::Tunnel(_) | Self::Bytes(_) => {
                 Poll::Ready(None)
             }
         }
@@ -130,7 +133,7 @@ impl Frames for ResponseBody {
     }
 }
 
-/// A backend's body, whose end is that of its request.
+/// A backend's body. Its end is recorded as the end of the request.
 #[derive(Debug)]
 pub struct TimedBody {
     body: UpstreamBody,
@@ -138,24 +141,25 @@ pub struct TimedBody {
 }
 
 impl TimedBody {
-    /// Records at its end how long the request took that began then.
-    pub(super) fn time(&mut self, began: Instant, metrics: Arc<RouteMetrics>) {
-        self.timer = Some((began, metrics));
+    /// Records the duration of the request, which arrived at `received_at`, when the body is
+    /// dropped.
+    pub(super) fn time(&mut self, received_at: Instant, metrics: Arc<RouteMetrics>) {
+        self.timer = Some((received_at, metrics));
     }
 }
 
 impl Drop for TimedBody {
     fn drop(&mut self) {
-        if let Some((began, metrics)) = &self.timer {
-            metrics.request_ended(began.elapsed());
+        if let Some((received_at, metrics)) = &self.timer {
+            metrics.request_ended(received_at.elapsed());
         }
     }
 }
 
-/// A subscriber on its way to the socket; counts the stream when it ends.
+/// A subscriber as a body. Counts the stream as closed when it is dropped.
 #[derive(Debug)]
 pub struct StreamBody {
-    // What the backend said before it handed the stream over.
+    // The body of the backend that handed the stream over, until it ends.
     prologue: Option<Box<Prologue>>,
     has_failed: bool,
     subscriber: Subscriber,
@@ -167,7 +171,7 @@ impl StreamBody {
         Self { prologue: None, has_failed: false, subscriber, counted }
     }
 
-    /// A stream that goes on where the backend ends.
+    /// A stream that continues a backend's body.
     pub(super) fn continuing(
         prologue: Prologue,
         subscriber: Subscriber,
@@ -183,7 +187,7 @@ impl StreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, BodyError>>> {
         if let Some(prologue) = &mut self.prologue {
-            // What waits behind it is not to blame.
+            // The subscriber must not be closed as stalled while the backend's body is sent.
             self.subscriber.note_progress();
             match ready!(prologue.poll_next(cx)) {
                 Some(Ok(piece)) => {
@@ -203,24 +207,24 @@ impl StreamBody {
         self.subscriber.poll_next(form, cx).map(|bytes| bytes.map(Ok))
     }
 
-    /// Writes something, if anything can be: to see whether the client is there.
+    /// Sends a keep-alive comment, to find out whether the client is still there.
     fn probe(&self) {
-        // What the backend writes before it hands a stream over is its own.
+        // Not into the backend's body.
         if self.prologue.is_none() {
             self.subscriber.keep_alive_now();
         }
     }
 
-    /// The same over HTTP/1.0, where hyper carries the stream, when its socket asks for it.
-    fn probe_if_asked(&self) {
-        if self.counted.protocol() == Protocol::Http1 && self.counted.takes_probe() {
+    /// Probes if the connection asks for it: over HTTP/1.0, where hyper writes the stream.
+    fn probe_if_requested(&self) {
+        if self.counted.protocol() == HttpProtocol::Http1 && self.counted.take_probe_request() {
             self.probe();
         }
     }
 
     fn close_reason(&self) -> &'static str {
         let reason = match self.subscriber.close_reason() {
-            _ if self.has_failed => return PassingEnd::BackendFailed.as_str(),
+            _ if self.has_failed => return BackendStreamEnd::BackendFailed.as_str(),
             Some(reason) => reason,
             None if self.counted.is_stalled() => CloseReason::Stalled,
             None => CloseReason::ClientLeft,

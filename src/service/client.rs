@@ -1,8 +1,7 @@
-//! Whose request it is: by whose address it is counted.
+//! The address of the client behind trusted proxies.
 //!
-//! The other end of the connection; behind a trusted proxy, the last address in `X-Forwarded-For` or
-//! `Forwarded` (RFC 7239) that is no trusted proxy's itself. What stands before that was said by
-//! somebody whom nobody vouches for.
+//! It is the last address in `X-Forwarded-For` or `Forwarded` (RFC 7239) that is not a trusted
+//! proxy. Addresses before it were written by an untrusted party.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,12 +11,12 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The client of a request that a trusted proxy at `proxy` has sent.
-pub(super) fn behind(proxy: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+/// The client's address in a request from the trusted proxy at `proxy`.
+pub(super) fn forwarded_client(proxy: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut last = proxy;
     for address in forwarded(headers) {
-        // What cannot be read ends what can be believed.
+        // An invalid address ends the trusted part.
         let Some(address) = address else { break };
         last = address;
         if !is_trusted(&address) {
@@ -27,7 +26,7 @@ pub(super) fn behind(proxy: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     last
 }
 
-/// The addresses that a request has come through, the last one first.
+/// The forwarded addresses, last first. `None` is one that does not parse.
 fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let listed = |name: &HeaderName| {
         let values: Vec<&HeaderValue> = headers.get_all(name).iter().collect();
@@ -49,7 +48,7 @@ fn for_parameter(element: &str) -> Option<&str> {
     Some(values.next()?.1.trim().trim_matches('"'))
 }
 
-/// An address, with a port or without.
+/// Parses an address, with or without a port.
 fn node(text: &str) -> Option<IpAddr> {
     let address: Option<SocketAddr> = text.parse().ok();
     let address = address.map(|address| address.ip());
@@ -61,10 +60,10 @@ fn node(text: &str) -> Option<IpAddr> {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::behind;
+    use super::forwarded_client;
 
     #[test]
-    fn the_last_one_whom_nobody_vouches_for_is_the_client() {
+    fn the_client_is_the_last_address_that_is_not_a_trusted_proxy() {
         let trusted = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().expect("a network"));
         for (fields, client) in [
             (&[][..], "10.0.0.1"),
@@ -83,7 +82,11 @@ mod tests {
                 headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
             let proxy = "10.0.0.1".parse().expect("an address");
-            assert_eq!(behind(proxy, &headers, &trusted).to_string(), client, "{fields:?}");
+            assert_eq!(
+                forwarded_client(proxy, &headers, &trusted).to_string(),
+                client,
+                "{fields:?}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A response's body that cannot take its connection with it when it panics.
+//! A response body whose panic does not end its connection or thread.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,18 +8,18 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Service;
 #[cfg(debug_assertions)]
-use super::drill;
-use crate::server::carrier::{Broken, Frames};
+use super::panic_injection;
+use crate::server::carrier::{BodyFailed, FramedBody};
 use crate::server::connection::BodyError;
 use crate::server::contain::contain;
 
-/// A body whose panic is its own end.
+/// A body that ends with an error if it panics.
 #[derive(Debug)]
 pub struct ContainedBody<B> {
     body: Option<B>,
     service: Service,
     #[cfg(debug_assertions)]
-    drill: Option<drill::Polls>,
+    polls_left: Option<panic_injection::Polls>,
 }
 
 impl<B> ContainedBody<B> {
@@ -28,22 +28,22 @@ impl<B> ContainedBody<B> {
             body: Some(body),
             service,
             #[cfg(debug_assertions)]
-            drill: None,
+            polls_left: None,
         }
     }
 
-    /// Panics after some polls, where that is asked for.
+    /// Makes the body panic after this number of polls, for tests.
     #[cfg(debug_assertions)]
-    pub(super) fn drilled(self, drill: Option<drill::Polls>) -> Self {
-        Self { drill, ..self }
+    pub(super) fn inject_panic(self, polls_left: Option<panic_injection::Polls>) -> Self {
+        Self { polls_left, ..self }
     }
 
-    /// What `poll` makes of the body; `None` if it panics, and ever after.
-    fn polled<T>(&mut self, poll: impl FnOnce(&mut B) -> T) -> Option<T> {
+    /// Calls `poll` with the body. `None` if it panics, and at every call after that.
+    fn contain_poll<T>(&mut self, poll: impl FnOnce(&mut B) -> T) -> Option<T> {
         let body = self.body.as_mut()?;
         let work = || {
             #[cfg(debug_assertions)]
-            drill::poll(&mut self.drill);
+            panic_injection::poll(&mut self.polls_left);
             poll(body)
         };
         match contain(work) {
@@ -66,7 +66,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for ContainedBody<B>
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.get_mut()
-            .polled(|body| Pin::new(body).poll_frame(cx))
+            .contain_poll(|body| Pin::new(body).poll_frame(cx))
             .unwrap_or_else(|| Poll::Ready(Some(Err("the body has panicked".into()))))
     }
 
@@ -79,13 +79,17 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for ContainedBody<B>
     }
 }
 
-impl<B: Frames> Frames for ContainedBody<B> {
-    fn is_frames(&self) -> bool {
-        self.body.as_ref().is_some_and(Frames::is_frames)
+impl<B: FramedBody> FramedBody for ContainedBody<B> {
+    fn is_framed(&self) -> bool {
+        self.body.as_ref().is_some_and(FramedBody::is_framed)
     }
 
-    fn poll_chunks(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        self.polled(|body| body.poll_chunks(context)).unwrap_or(Poll::Ready(Some(Err(Broken))))
+    fn poll_chunks(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyFailed>>> {
+        self.contain_poll(|body| body.poll_chunks(context))
+            .unwrap_or(Poll::Ready(Some(Err(BodyFailed))))
     }
 
     fn note_progress(&self) {
@@ -124,18 +128,18 @@ pub(super) mod tests {
     use super::ContainedBody;
     use crate::event::{Event, Format};
     use crate::health::Health;
-    use crate::hub::{Hub, HubSettings, Shard, StreamSettings};
+    use crate::hub::{Hub, HubSettings, Shard, SourceKind, StreamSettings};
     use crate::metrics::Metrics;
     use crate::route::{CorsSettings, EventsSettings, RouteSettings, Router, Target};
     use crate::server::ConnectionSettings;
     use crate::server::clients::Clients;
     use crate::server::connection::BodyError;
-    use crate::server::files::Shortage;
-    use crate::server::listener::{Acceptor, Listener, ShardDoor};
-    use crate::server::shard_server::{Bounds, ShardServer};
+    use crate::server::descriptors::DescriptorShortage;
+    use crate::server::listener::{Acceptor, Listener, ShardHandle};
+    use crate::server::shard_server::{GlobalLimits, ShardServer};
     use crate::service::{RequestSettings, Service};
 
-    /// Who asks for this meets a bug; in tests only.
+    /// The path of a request whose handler panics, in unit tests.
     pub(in crate::service) const PANICS: &str = "/panics";
 
     const SOON: Duration = Duration::from_secs(10);
@@ -161,15 +165,15 @@ pub(super) mod tests {
         }
     }
 
-    /// One shard that serves on a socket, and the hub behind it.
-    struct House {
+    /// A server with one shard, and its hub.
+    struct TestServer {
         hub: Hub,
         service: Service,
         metrics: Metrics,
         address: SocketAddr,
     }
 
-    impl House {
+    impl TestServer {
         async fn new() -> Self {
             let metrics = Metrics::new().expect("metrics");
             let (hub, mut links) = Hub::new(HubSettings::default(), 1, metrics.clone());
@@ -178,8 +182,8 @@ pub(super) mod tests {
             let router = Arc::new(Router::new(&[Arc::new(events())], None).expect("routes"));
             let health = Health::default();
             let requests = (RequestSettings::default(), Clients::default());
-            let bounds = Bounds::new(Shortage::default(), metrics.clone());
-            let memory = bounds.upload_memory.clone();
+            let limits = GlobalLimits::new(DescriptorShortage::default(), metrics.clone());
+            let memory = limits.upload_memory.clone();
             let service = Service::new(
                 router,
                 requests,
@@ -194,7 +198,7 @@ pub(super) mod tests {
             let server = ShardServer::new(
                 service.clone(),
                 settings,
-                bounds,
+                limits,
                 Arc::clone(&load),
                 metrics.clone(),
             );
@@ -205,23 +209,23 @@ pub(super) mod tests {
             let acceptor = Acceptor {
                 socket,
                 listener: 0,
-                doors: Rc::new([ShardDoor { accepted: sender, load }]),
+                shards: Rc::new([ShardHandle { accepted: sender, load }]),
                 max_connections: Rc::new(Cell::new(8)),
-                shortage: Shortage::default(),
+                shortage: DescriptorShortage::default(),
                 metrics: metrics.clone(),
             };
             let listeners = vec![Rc::new(Listener { address, tls: None, proxy_protocol: false })];
-            let (dealing, followed) = (hub.clone(), hub.clone());
-            drop(tokio::task::spawn_local(async move { dealing.run().await }));
+            let (hub_runner, source) = (hub.clone(), hub.clone());
+            drop(tokio::task::spawn_local(async move { hub_runner.run().await }));
             drop(tokio::task::spawn_local(async move { shard.run().await }));
             drop(tokio::task::spawn_local(async move { server.run(accepted, listeners).await }));
             drop(tokio::task::spawn_local(acceptor.run(CancellationToken::new())));
             drop(tokio::task::spawn_local(async move {
                 loop {
-                    for (subscription, _) in followed.wishes().await {
-                        followed.confirm(false, subscription.name.as_str());
+                    for (subscription, _) in source.source_requests(SourceKind::PubSub).await {
+                        source.confirm(false, subscription.name.as_str());
                     }
-                    followed.flush();
+                    source.flush();
                 }
             }));
             Self { hub, service, metrics, address }
@@ -241,12 +245,12 @@ pub(super) mod tests {
         }
     }
 
-    /// What a body says until `text` stands in it.
+    /// Reads a body until it contains `text`.
     async fn read_until(body: &mut h2::RecvStream, text: &str) {
         let mut seen = String::new();
         while !seen.contains(text) {
-            let data = body.data().await.expect("the stream goes on").expect("and is whole");
-            body.flow_control().release_capacity(data.len()).expect("it was taken");
+            let data = body.data().await.expect("the stream is open").expect("no stream error");
+            body.flow_control().release_capacity(data.len()).expect("the data was received");
             seen.push_str(str::from_utf8(&data).expect("text"));
         }
     }
@@ -254,15 +258,15 @@ pub(super) mod tests {
     fn run(test: impl Future<Output = ()>) {
         let runtime = LocalRuntime::new().expect("a runtime");
         runtime.block_on(async {
-            tokio::time::timeout(SOON, test).await.expect("it does not take long");
+            tokio::time::timeout(SOON, test).await.expect("the test ends in time");
         });
     }
 
     #[test]
-    fn a_panic_in_one_request_costs_only_that_request() {
+    fn a_panic_in_a_handler_fails_only_its_request() {
         run(async {
-            let house = House::new().await;
-            let socket = TcpStream::connect(house.address).await.expect("connected");
+            let server = TestServer::new().await;
+            let socket = TcpStream::connect(server.address).await.expect("connected");
             let (client, connection) = h2::client::handshake(socket).await.expect("HTTP/2");
             drop(tokio::task::spawn_local(connection));
             let get = |path: &str| {
@@ -275,19 +279,19 @@ pub(super) mod tests {
 
             let (failed, _) = client.send_request(get(PANICS), true).expect("sent");
             assert_eq!(failed.await.expect("a response").status(), 500);
-            assert!(house.panics("request"));
-            house.publish("still here");
+            assert!(server.panics("request"));
+            server.publish("still here");
             read_until(&mut stream, "still here").await;
 
             let mut asks = get(PANICS);
             asks.headers_mut().insert("accept", "text/event-stream".parse().expect("a value"));
             let (away, _) = client.send_request(asks, true).expect("sent");
             let away = away.await.expect("a response");
-            assert_eq!(away.status(), 200, "an EventSource comes back");
+            assert_eq!(away.status(), 200, "an EventSource reconnects");
         });
     }
 
-    /// A body that is a bug.
+    /// A body that panics.
     #[derive(Debug)]
     struct Panics;
 
@@ -306,14 +310,14 @@ pub(super) mod tests {
     #[test]
     fn a_panic_in_a_body_ends_it_with_an_error() {
         run(async {
-            let house = House::new().await;
-            let body = ContainedBody::new(Panics, house.service.clone());
+            let server = TestServer::new().await;
+            let body = ContainedBody::new(Panics, server.service.clone());
             let mut response = Response::new(body);
             for _ in 0..2 {
-                let frame = response.body_mut().frame().await.expect("an end that is none");
+                let frame = response.body_mut().frame().await.expect("an error, not an end");
                 assert!(frame.is_err());
             }
-            assert!(house.panics("body"), "once");
+            assert!(server.panics("body"), "counted once");
         });
     }
 }

@@ -1,4 +1,4 @@
-//! The CORS protocol (Fetch standard, section 3.2): which pages may read the answer.
+//! The CORS protocol (Fetch standard, section 3.2): which origins may read a response.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -10,18 +10,17 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use super::body::ResponseBody;
 use crate::route::CorsSettings;
 
-/// The method that a browser asks about before it sends such a request; `None` where the request is
-/// no such question.
+/// The method in a CORS preflight; `None` if the request is not one.
 pub(super) fn preflight_of(method: &Method, headers: &HeaderMap) -> Option<Method> {
     if *method != Method::OPTIONS || !headers.contains_key(ORIGIN) {
         return None;
     }
-    let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
-    Method::from_bytes(asked.as_bytes()).ok()
+    let method = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+    Method::from_bytes(method.as_bytes()).ok()
 }
 
-/// The answer to a preflight: what a stream needs, for a day. Where the origin is not allowed there
-/// is no header, and the browser refuses.
+/// The response to a preflight: the methods and headers of event streams, cached for a day. For an
+/// origin that is not allowed the headers are missing, and the browser blocks the request.
 pub(super) fn preflight(
     settings: &CorsSettings,
     origin: Option<&HeaderValue>,
@@ -40,7 +39,7 @@ pub(super) fn preflight(
     response
 }
 
-/// Lets the page that asks read the answer, if the route allows its origin; answers whether.
+/// Adds the CORS headers if the route allows the origin. Returns whether it does.
 pub(super) fn allow(
     settings: &CorsSettings,
     origin: Option<&HeaderValue>,
@@ -49,7 +48,7 @@ pub(super) fn allow(
     if settings.origins.is_empty() {
         return false;
     }
-    // Also for an origin that is not allowed: a cache must not give its answer to another.
+    // Also if the origin is not allowed: a cache must not serve this response to another origin.
     response.append(VARY, HeaderValue::from_static("origin"));
     let Some(origin) = origin else {
         return false;
@@ -75,7 +74,7 @@ mod tests {
     use crate::route::CorsSettings;
 
     #[test]
-    fn an_allowed_origin_is_named_and_no_other() {
+    fn only_an_allowed_origin_gets_cors_headers() {
         let origin = |origin: &'static str| Some(HeaderValue::from_static(origin));
         let settings = |origins: &[&str], credentials| CorsSettings {
             origins: origins.iter().map(ToString::to_string).collect(),

@@ -1,4 +1,4 @@
-//! A stream in the metrics, from its opening to its end.
+//! The metrics of one open event stream.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::metrics::RouteMetrics;
-use crate::server::connection::{ConnectionState, Protocol};
+use crate::server::connection::{ConnectionState, HttpProtocol};
 
 /// An open stream, counted under its route and protocol.
 #[derive(Debug)]
 pub(super) struct CountedStream {
     connection: Rc<ConnectionState>,
     route: Arc<RouteMetrics>,
-    protocol: Protocol,
+    protocol: HttpProtocol,
     opened: Instant,
 }
 
@@ -24,22 +24,23 @@ impl CountedStream {
         Self { connection, route, protocol, opened: Instant::now() }
     }
 
-    /// What carries it.
-    pub(super) fn protocol(&self) -> Protocol {
+    /// The protocol of its connection.
+    pub(super) fn protocol(&self) -> HttpProtocol {
         self.protocol
     }
 
-    /// Whether something is to be written, to see whether the client is there.
-    pub(super) fn takes_probe(&self) -> bool {
-        self.connection.takes_probe()
+    /// Returns, once, whether the connection asks for a write that shows if the client is still
+    /// there.
+    pub(super) fn take_probe_request(&self) -> bool {
+        self.connection.take_probe_request()
     }
 
-    /// Whether its connection is cut because nothing could be written.
+    /// Whether the connection was closed because nothing could be written.
     pub(super) fn is_stalled(&self) -> bool {
         self.connection.is_stalled()
     }
 
-    /// It ended for this reason. Said once.
+    /// Records its end. Called once.
     pub(super) fn close(&self, reason: &str) {
         self.route.stream_closed(self.protocol.as_str(), reason, self.opened.elapsed());
     }

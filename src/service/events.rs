@@ -1,40 +1,43 @@
-//! A request for a stream of events.
+//! Requests of events routes: opens an event stream.
 
 use std::rc::Rc;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 
-use super::asked::Asked;
 use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
+use super::request_info::RequestInfo;
 use super::{Service, cors};
-use crate::hub::{Beginning, LastSeen, StreamRequest};
+use crate::hub::{LastSeen, StreamOpening, StreamRequest};
 use crate::query;
 use crate::route::{Channels, Parameters, Ready, Route, STREAM_METHODS};
 use crate::server::connection::ConnectionState;
 
-/// WHATWG HTML 9.2.4.
+/// Sent by an `EventSource` that reconnects (WHATWG HTML 9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// The type of our own streams. They are UTF-8 in any case (WHATWG HTML 9.2.5); clients that take an
-/// unnamed charset for ISO 8859-1, as HTTP once said (PyPI's `sseclient`), need the parameter.
+/// The Content-Type of event streams. They are always UTF-8 (WHATWG HTML 9.2.5), but clients that
+/// default to ISO 8859-1, as RFC 2616 did (PyPI's `sseclient`), need the parameter.
 pub(super) const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 /// <https://www.w3.org/TR/fetch-metadata/#sec-fetch-mode-header>
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const LAST_EVENT_ID_KEYS: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
 
-/// Opens the stream, or says why not.
+/// Opens the stream.
+///
+/// # Errors
+/// The method or a channel is not valid, a limit is reached, or the gateway is draining.
 pub(super) fn open<B>(
     service: &Service,
     route: &Route,
     channels: &Channels,
     parameters: &Parameters,
-    (request, asked): (&Request<B>, &Asked),
+    (request, info): (&Request<B>, &RequestInfo),
     connection: Rc<ConnectionState>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     let method = request.method();
-    if asked.preflight.is_some() {
-        return Ok(cors::preflight(&route.settings.cors, asked.origin.as_ref()));
+    if info.preflight.is_some() {
+        return Ok(cors::preflight(&route.settings.cors, info.origin.as_ref()));
     }
     if !STREAM_METHODS.contains(method) {
         return Err(Rejection::Method(STREAM_METHODS.into()));
@@ -53,19 +56,19 @@ pub(super) fn open<B>(
         prefix_bytes: channels.prefix_bytes(),
         history: channels.history(),
         last_seen: LastSeen::up_to(last_event_id(request)),
-        begins: Beginning {
+        opening: StreamOpening {
             is_continued: false,
-            is_told_position: is_told_position(channels.ready(), request.headers()),
+            ready_has_position: is_told_position(channels.ready(), request.headers()),
         },
-        cut: connection.cut_for_current_request(),
+        cut: connection.current_request_abort(),
     });
     let counted = service.count_stream(route, connection);
     let body = StreamBody::new(subscriber, counted);
     Ok(stream_response(ResponseBody::Stream(body)))
 }
 
-/// The id that the client had last: from the header that `EventSource` sends when it comes back,
-/// or from the query, for clients that cannot set it. One that is empty says nothing.
+/// The last event ID: from the Last-Event-ID field, or from the query for clients that cannot set
+/// the field. An empty one is ignored.
 pub(super) fn last_event_id<B>(request: &Request<B>) -> Option<Vec<u8>> {
     let header = request.headers().get(LAST_EVENT_ID).filter(|id| !id.is_empty());
     header.map(|id| id.as_bytes().to_vec()).or_else(|| {
@@ -77,7 +80,7 @@ pub(super) fn last_event_id<B>(request: &Request<B>) -> Option<Vec<u8>> {
     })
 }
 
-/// Whether `ready` is a block with the client's position.
+/// Whether `: ready` is a block with the client's position, rather than a line.
 pub(super) fn is_told_position(ready: Ready, headers: &HeaderMap) -> bool {
     match ready {
         Ready::Auto => is_event_source(headers),
@@ -86,12 +89,13 @@ pub(super) fn is_told_position(ready: Ready, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a request has the headers of a browser's `EventSource`, which reads a block without data
-/// as the standard says.
+/// Whether the request comes from a browser's `EventSource`, which handles a block without data as
+/// the standard specifies; other clients dispatch an event for it.
 ///
-/// Its cache mode is no-store (WHATWG HTML 9.2.2), so it says `Cache-Control: no-cache` (Fetch 4.5),
-/// which a page's `fetch` does not do of its own. Other clients say that too, but neither have the mode of
-/// a browser's request nor its `User-Agent`. The mode is sent to trustworthy origins only.
+/// Its cache mode is no-store (WHATWG HTML 9.2.2), so it sends `Cache-Control: no-cache` (Fetch
+/// 4.5), which a page's `fetch` does not do by default. Other clients send that field, too, but
+/// neither `Sec-Fetch-Mode: cors` nor a browser's User-Agent. The latter is needed because browsers
+/// send `Sec-Fetch-Mode` to potentially trustworthy origins only.
 fn is_event_source(headers: &HeaderMap) -> bool {
     let is_not_cached = headers.get_all(CACHE_CONTROL).iter().any(|value| {
         let mut directives = value.as_bytes().split(|&byte| byte == b',');
@@ -102,7 +106,8 @@ fn is_event_source(headers: &HeaderMap) -> bool {
     is_not_cached && (is_cors() || agent().starts_with(b"Mozilla/"))
 }
 
-/// The head of every stream: nobody on the way may keep, compress or collect it.
+/// A response with the header fields of an event stream: no cache stores it, and no proxy buffers
+/// it.
 pub(super) fn stream_response(body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -119,7 +124,7 @@ mod tests {
     use super::last_event_id;
 
     #[test]
-    fn an_empty_last_event_id_hides_no_other() {
+    fn an_empty_last_event_id_is_ignored() {
         for (header, uri, expected) in [
             (Some("a-1"), "/?last_event_id=a-2", Some("a-1")),
             (Some(""), "/?last_event_id=a-2", Some("a-2")),

@@ -1,13 +1,13 @@
-//! Pages of HTML that the gateway itself writes.
+//! The gateway's own HTML pages.
 
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 
 use super::body::ResponseBody;
 
-/// A page that no cache keeps, and that may load what `policy` allows (Content Security Policy).
+/// A response with an HTML page that is not cached. `policy` is its Content-Security-Policy.
 pub(super) fn page(text: &'static str, policy: &'static str) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::whole(text));
+    let mut response = Response::new(ResponseBody::bytes(text));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,39 +1,42 @@
-//! One request, from its start to its response.
+//! Handles a request: from its header to its response.
 //!
-//! Finds the route, then hands the request to what the route leads to: a stream ([`events`]), a
-//! backend ([`mod@backend`]), or the demo page. What is refused becomes a response in one place
-//! ([`rejection`]).
+//! Owns the limits of requests, the choice of the route and all error responses ([`rejection`]).
+//! Does not know sockets or Redis. A request goes to an event stream ([`events`]), a backend
+//! ([`proxy_handler`]) or the demo page.
 
-mod asked;
-mod backend;
+mod backend_stream;
+mod backend_streams;
 mod body;
 mod client;
 mod contained;
 mod cors;
 mod counted;
 mod demo;
-#[cfg(debug_assertions)]
-mod drill;
 mod events;
 mod handover;
 mod html;
-mod last_hop;
-mod passing;
+mod max_forwards;
+#[cfg(debug_assertions)]
+mod panic_injection;
 mod prologue;
+mod proxy_handler;
 mod rejection;
+mod request_info;
 mod screening;
 mod start_page;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use backend_stream::{BackendStream, BackendStreamEnd};
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
-pub use passing::{PassingEnd, PassingStream};
+pub use demo::{Publication, Publisher};
 
 use crate::server::request_body::RequestBody;
 use http::header::CONTENT_LENGTH;
@@ -41,10 +44,11 @@ use http::{HeaderValue, Method, Request, Response};
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use self::asked::Asked;
-use self::backend::Backend;
+use self::backend_streams::BackendStreams;
 use self::counted::CountedStream;
+use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
+use self::request_info::RequestInfo;
 use crate::event::Topic;
 use crate::health::Health;
 use crate::hub::Shard;
@@ -54,36 +58,37 @@ use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::clients::{ClientLimits, Clients};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
-use crate::server::refusal::Unfit;
+use crate::server::request_error::RequestError;
 use crate::server::upload_memory::UploadMemory;
 
-/// Answers the requests of one shard: a cheap handle.
+/// Handles the requests of one shard. A cheap handle.
 #[derive(Clone)]
-pub struct Service(Rc<Inner>);
+pub struct Service(Rc<ServiceShared>);
 
-struct Inner {
+struct ServiceShared {
     requests: RefCell<Rc<RequestSettings>>,
     clients: Clients,
-    routes: RefCell<Rc<Routes>>,
+    routes: RefCell<Rc<RouteTable>>,
     shard: Shard,
-    // Where the demo page publishes; `None` where the source is no embedded bus.
-    bus: Option<SocketAddr>,
+    backend_streams: BackendStreams,
+    // Publishes on the embedded bus, for the demo page; `None` if the source is Redis.
+    publisher: Option<Publisher>,
     health: Health,
     metrics: Metrics,
-    // Lends what windows over HTTP/2 grow by.
+    // The budget for growing HTTP/2 windows.
     memory: UploadMemory,
-    // Of requests that lead nowhere.
+    // The metrics of requests that match no route.
     unrouted: Arc<RouteMetrics>,
 }
 
-/// Bounds of every request.
+/// The limits of every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestSettings {
-    /// The path and the query, in bytes; more is answered with 414.
+    /// The maximum length of path and query, in bytes; a longer one gets 414.
     pub max_uri_bytes: usize,
-    /// What one client may have.
+    /// The limits of each client address.
     pub per_client: ClientLimits,
-    /// Proxies that are believed when they say whose request it is.
+    /// Proxies whose `X-Forwarded-For` and `Forwarded` are trusted.
     pub trusted_proxies: Vec<IpNet>,
 }
 
@@ -100,19 +105,23 @@ impl Default for RequestSettings {
 impl RequestSettings {
     fn client_of<B>(&self, request: &Request<B>, connection: &ConnectionState) -> IpAddr {
         if connection.is_trusted_proxy() {
-            return client::behind(connection.client(), request.headers(), &self.trusted_proxies);
+            return client::forwarded_client(
+                connection.client(),
+                request.headers(),
+                &self.trusted_proxies,
+            );
         }
         connection.client()
     }
 }
 
-/// Where requests lead, and what this shard keeps for it.
-struct Routes {
+/// The routes, with this shard's metrics and backends for them.
+struct RouteTable {
     router: Arc<Router>,
-    // What is recorded of each, by their places.
+    // In the order of the routes.
     metrics: Vec<Arc<RouteMetrics>>,
-    // By the places of their routes.
-    backends: HashMap<usize, Backend>,
+    // By the indexes of their routes.
+    backends: HashMap<usize, ProxyHandler>,
 }
 
 impl Service {
@@ -121,36 +130,60 @@ impl Service {
         router: Arc<Router>,
         (requests, clients): (RequestSettings, Clients),
         shard: Shard,
-        bus: Option<SocketAddr>,
+        publisher: Option<Publisher>,
         health: Health,
         metrics: Metrics,
         memory: UploadMemory,
     ) -> Self {
-        let routes = Routes::new(router, None, &metrics, &health, &memory);
+        let routes = RouteTable::new(router, None, &metrics, &health, &memory);
         let routes = RefCell::new(Rc::new(routes));
         let requests = RefCell::new(Rc::new(requests));
         let unrouted = metrics.route("");
-        let inner =
-            Inner { requests, clients, routes, shard, bus, health, metrics, memory, unrouted };
-        Self(Rc::new(inner))
+        let shared = ServiceShared {
+            requests,
+            clients,
+            routes,
+            shard,
+            backend_streams: BackendStreams::new(),
+            publisher,
+            health,
+            metrics,
+            memory,
+            unrouted,
+        };
+        Self(Rc::new(shared))
     }
 
-    /// Takes requests where `router` leads them, from now on; those that are being answered go on.
-    /// Connections to backends that stay are kept.
+    /// Visits the backends' own event streams when they are due. Never returns.
+    pub async fn run(&self) {
+        self.0.backend_streams.run().await;
+    }
+
+    /// Ends the backends' own event streams, spread evenly over `over`. None may be opened meanwhile.
+    pub async fn drain(&self, over: Duration) {
+        self.0.backend_streams.drain(over).await;
+    }
+
+    /// Uses `router` and `requests` for new requests; running ones continue with the old.
+    /// Connections to backends whose settings are unchanged are kept.
     pub fn change(&self, router: Arc<Router>, requests: RequestSettings) {
         self.0.requests.replace(Rc::new(requests));
         let before = self.routes();
         let routes =
-            Routes::new(router, Some(&before), self.metrics(), self.health(), &self.0.memory);
+            RouteTable::new(router, Some(&before), self.metrics(), self.health(), &self.0.memory);
         self.0.routes.replace(Rc::new(routes));
     }
 
-    fn routes(&self) -> Rc<Routes> {
+    fn routes(&self) -> Rc<RouteTable> {
         Rc::clone(&self.0.routes.borrow())
     }
 
     fn shard(&self) -> &Shard {
         &self.0.shard
+    }
+
+    fn backend_streams(&self) -> &BackendStreams {
+        &self.0.backend_streams
     }
 
     fn health(&self) -> &Health {
@@ -161,38 +194,34 @@ impl Service {
         &self.0.metrics
     }
 
-    /// What is recorded of the route.
+    /// The metrics of the route.
     fn metrics_of(&self, route: &Route) -> Arc<RouteMetrics> {
         let (routes, path) = (self.0.routes.borrow(), &*route.settings.path);
-        // They may have changed since the request came.
-        let metrics = routes.metrics.get(route.place).filter(|metrics| metrics.label() == path);
+        // A reload may have changed the routes since the request arrived.
+        let metrics = routes.metrics.get(route.index).filter(|metrics| metrics.label() == path);
         metrics.map_or_else(|| self.metrics().route(path), Arc::clone)
     }
 
     async fn respond(
         &self,
         request: Request<RequestBody>,
-        asked: &Asked,
+        info: &RequestInfo,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
         #[cfg(test)]
         assert_ne!(request.uri().path(), contained::tests::PANICS);
         let routes = self.routes();
         let found = self.limit(&request, &connection);
-        let mut response = match found.and_then(|()| routes.find(&request, asked)) {
+        match found.and_then(|()| routes.find(&request, info)) {
             Ok((route, parameters)) => {
-                let backend = routes.backends.get(&route.place);
-                self.follow((route, backend), &parameters, request, asked, connection).await
+                let backend = routes.backends.get(&route.index);
+                self.dispatch((route, backend), &parameters, request, info, connection).await
             }
-            Err(rejection) => self.reject(&self.0.unrouted, &rejection, asked),
-        };
-        if asked.method == Method::HEAD {
-            remove_body(&mut response);
+            Err(rejection) => self.reject(&self.0.unrouted, &rejection, info),
         }
-        response
     }
 
-    /// Whether the request keeps to its bounds.
+    /// Checks the limits of the request.
     fn limit<B>(
         &self,
         request: &Request<B>,
@@ -207,11 +236,11 @@ impl Service {
             return Ok(());
         }
         let client = settings.client_of(request, connection);
-        let may = self.0.clients.request(client, &settings.per_client, Instant::now());
+        let may = self.0.clients.admit_request(client, &settings.per_client, Instant::now());
         if may { Ok(()) } else { Err(Rejection::Rate) }
     }
 
-    /// Whether the client may ask for these channels now.
+    /// Checks the client's rate of new channels.
     fn limit_channels<B>(
         &self,
         topics: &[Topic],
@@ -224,48 +253,48 @@ impl Service {
         }
         let client = settings.client_of(request, connection);
         let new = self.shard().unfollowed(topics);
-        let may = self.0.clients.follow(client, new, &settings.per_client, Instant::now());
+        let may = self.0.clients.admit_channels(client, new, &settings.per_client, Instant::now());
         if may { Ok(()) } else { Err(Rejection::NewChannels) }
     }
 
-    async fn follow(
+    async fn dispatch(
         &self,
-        (route, backend): (&Route, Option<&Backend>),
+        (route, backend): (&Route, Option<&ProxyHandler>),
         parameters: &Parameters,
         request: Request<RequestBody>,
-        asked: &Asked,
+        info: &RequestInfo,
         connection: Rc<ConnectionState>,
     ) -> Response<ResponseBody> {
         let metrics = self.metrics_of(route);
-        let is_local = connection.client().is_loopback();
-        let answer = if let Some(channels) = &route.channels {
-            events::open(self, route, channels, parameters, (&request, asked), connection)
+        let is_loopback = connection.client().is_loopback();
+        let result = if let Some(channels) = &route.channels {
+            events::open(self, route, channels, parameters, (&request, info), connection)
         } else if let Some(backend) = backend {
-            backend.answer((self, route), request, asked, connection).await
+            backend.respond((self, route), request, info, connection).await
         } else {
-            demo::answer(self.0.bus, request).await
+            demo::respond(self.0.publisher.as_ref(), request).await
         };
-        let mut response = match answer {
+        let mut response = match result {
             Ok(response) => {
-                metrics.request_answered(response.status().as_u16());
-                time(asked.began, metrics, response)
+                metrics.response_sent(response.status().as_u16());
+                time(info.received_at, metrics, response)
             }
             Err(rejection) => {
                 if let Rejection::Handover(error) = &rejection {
                     route.warn(error.as_str(), |held_back| {
                         let route = metrics.label();
-                        tracing::warn!(route, %error, held_back, "a stream cannot be taken over");
+                        tracing::warn!(route, %error, held_back, "handover failed");
                     });
                 }
-                let rejected = self.reject(&metrics, &rejection, asked);
-                match start_page::is_meant(&rejection, asked, is_local) {
+                let rejected = self.reject(&metrics, &rejection, info);
+                match start_page::applies(&rejection, info, is_loopback) {
                     true => start_page::page(),
                     false => rejected,
                 }
             }
         };
-        if asked.preflight.is_none() && route.channels.is_some() {
-            cors::allow(&route.settings.cors, asked.origin.as_ref(), response.headers_mut());
+        if info.preflight.is_none() && route.channels.is_some() {
+            cors::allow(&route.settings.cors, info.origin.as_ref(), response.headers_mut());
         }
         response
     }
@@ -278,16 +307,16 @@ impl Service {
         &self,
         metrics: &RouteMetrics,
         rejection: &Rejection,
-        asked: &Asked,
+        info: &RequestInfo,
     ) -> Response<ResponseBody> {
         let label = metrics.label();
         match rejection {
-            Rejection::Upstream(error) if error.fault().is_of_the_client() => {
-                tracing::debug!(route = label, %error, "a request cannot be passed on");
+            Rejection::Upstream(error) if error.class().is_client_error() => {
+                tracing::debug!(route = label, %error, "cannot forward the request");
             }
             Rejection::Upstream(error) => {
                 if let Some(held_back) = error.held_back() {
-                    let (method, path, kind) = (&asked.method, asked.path(), error.kind());
+                    let (method, path, kind) = (&info.method, info.path(), error.kind());
                     tracing::warn!(
                         route = label, %method, path, kind, %error, held_back,
                         "the backend did not respond"
@@ -297,18 +326,19 @@ impl Service {
             _ => {}
         }
         self.metrics().request_rejected(rejection.as_str());
-        if rejection.is_come_back(asked) {
+        if rejection.ends_with_retry(info) {
             self.metrics().stream_sent_away(rejection.cause());
         }
-        let response = rejection.response(asked);
-        metrics.request_answered(response.status().as_u16());
-        metrics.request_ended(asked.began.elapsed());
+        let response = rejection.response(info);
+        metrics.response_sent(response.status().as_u16());
+        metrics.request_ended(info.received_at.elapsed());
         response
     }
 }
 
-impl Routes {
-    /// Those of `router`; of those `before`, what stays the same is kept.
+impl RouteTable {
+    /// The routes of `router`. Backends of `before` with the same settings are kept, with their
+    /// connections.
     fn new(
         router: Arc<Router>,
         before: Option<&Self>,
@@ -317,7 +347,9 @@ impl Routes {
         memory: &UploadMemory,
     ) -> Self {
         let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
-        for proxy in before.iter().flat_map(|before| before.backends.values()).map(Backend::proxy) {
+        for proxy in
+            before.iter().flat_map(|before| before.backends.values()).map(ProxyHandler::proxy)
+        {
             kept.entry(proxy.route()).or_default().push(proxy);
         }
         let kept = |settings: &ProxySettings, path: &str| {
@@ -331,11 +363,11 @@ impl Routes {
             .iter()
             .filter_map(|route| match &route.settings.target {
                 Target::Proxy(settings) => {
-                    let series = &series[route.place];
+                    let series = &series[route.index];
                     let (health, memory) = (health.clone(), memory.clone());
                     let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
                     let proxy = kept(settings, &route.settings.path).unwrap_or_else(new);
-                    Some((route.place, Backend::new(proxy, route)))
+                    Some((route.index, ProxyHandler::new(proxy, route)))
                 }
                 Target::Events(_) | Target::Demo => None,
             })
@@ -346,15 +378,15 @@ impl Routes {
     fn find<B>(
         &self,
         request: &Request<B>,
-        asked: &Asked,
+        info: &RequestInfo,
     ) -> Result<(&Route, Parameters), Rejection> {
         let is_websocket = proxy::is_extended_connect(request);
-        if asked.method == Method::CONNECT && !is_websocket {
-            // We are nobody's way to anywhere else, whatever the target.
+        if info.method == Method::CONNECT && !is_websocket {
+            // This is not a forward proxy.
             return Err(Rejection::Method(Vec::new()));
         }
-        // Over HTTP/1.1 a WebSocket is asked for with GET.
-        let method = if is_websocket { &Method::GET } else { &asked.method };
+        // Routes match an extended CONNECT (RFC 8441) as the GET that it is over HTTP/1.1.
+        let method = if is_websocket { &Method::GET } else { &info.method };
         screening::tunnel(request)?;
         screening::scheme(request)?;
         let host = screening::host(request)?;
@@ -363,7 +395,7 @@ impl Routes {
         if !path.starts_with('/') {
             return Err(Rejection::Path);
         }
-        match self.router.find(host.as_deref(), path, method, asked.preflight.as_ref()) {
+        match self.router.find(host.as_deref(), path, method, info.preflight.as_ref()) {
             Matched::Route(route, parameters) => Ok((route, parameters)),
             Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
             Matched::NotFound => Err(Rejection::NotFound),
@@ -381,52 +413,55 @@ impl Handler for Service {
     ) -> impl Future<Output = Response<Self::Body>> + 'static {
         let service = self.clone();
         async move {
-            let asked = Asked::by(&request);
+            let info = RequestInfo::new(&request);
             #[cfg(debug_assertions)]
-            let drill = drill::polls_of_body(&request);
+            let polls = panic_injection::polls_of_body(&request);
             let responding = async {
                 #[cfg(debug_assertions)]
-                drill::panic_at(&request);
-                service.respond(request, &asked, connection).await
+                panic_injection::panic_at(&request);
+                service.respond(request, &info, connection).await
             };
-            let response = Contained::new(responding).await.unwrap_or_else(|_panicked| {
+            let mut response = Contained::new(responding).await.unwrap_or_else(|_panicked| {
                 service.metrics().panicked("request");
-                service.reject(&service.0.unrouted, &Rejection::Panicked, &asked)
+                service.reject(&service.0.unrouted, &Rejection::Panicked, &info)
             });
+            if info.method == Method::HEAD {
+                remove_body(&mut response);
+            }
             let response = response.map(|body| ContainedBody::new(body, service));
             #[cfg(debug_assertions)]
-            let response = response.map(|body| body.drilled(drill));
+            let response = response.map(|body| body.inject_panic(polls));
             response
         }
     }
 
-    fn refuse(&self, head: &Request<()>, why: Unfit) -> Response<Self::Body> {
-        let asked = Asked::by(head);
-        let mut response = self.reject(&self.0.unrouted, &why.into(), &asked);
-        if asked.method == Method::HEAD {
+    fn refuse(&self, head: &Request<()>, why: RequestError) -> Response<Self::Body> {
+        let info = RequestInfo::new(head);
+        let mut response = self.reject(&self.0.unrouted, &why.into(), &info);
+        if info.method == Method::HEAD {
             remove_body(&mut response);
         }
         response.map(|body| ContainedBody::new(body, self.clone()))
     }
 }
 
-/// Records how long the request takes: now, or where its end will be that of a body, then.
+/// Records the duration of the request: at the end of a backend's body, or now.
 fn time(
-    began: Instant,
+    received_at: Instant,
     metrics: Arc<RouteMetrics>,
     mut response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
     match response.body_mut() {
-        ResponseBody::Upstream(body) => body.time(began, metrics),
-        _ => metrics.request_ended(began.elapsed()),
+        ResponseBody::Upstream(body) => body.time(received_at, metrics),
+        _ => metrics.request_ended(received_at.elapsed()),
     }
     response
 }
 
-/// An answer to HEAD tells of a body that it does not have (RFC 9110, section 9.3.2). hyper sees to
-/// that over HTTP/1.1 only.
+/// Removes the body of a response to HEAD and keeps its Content-Length (RFC 9110, section 9.3.2).
+/// Over HTTP/1.1 hyper does this, too.
 fn remove_body(response: &mut Response<ResponseBody>) {
-    if let Some(length) = response.body_mut().take_whole() {
+    if let Some(length) = response.body_mut().take_bytes() {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }

@@ -1,4 +1,4 @@
-//! What a backend says before it hands its stream over.
+//! The body of a backend that hands its stream over, as the beginning of the stream.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,16 +15,17 @@ use crate::sse::encode;
 use crate::sse::frame::Form;
 use crate::sse::tail::Tail;
 
-/// More is handed over in pieces, so that each that is taken is seen as progress.
+/// The largest piece returned by a poll. Each piece counts as write progress, so a slow client that
+/// still reads is not closed as stalled.
 const MAX_PIECE: usize = 16 << 10;
 
-/// The body of the backend's response, as the beginning of a longer stream.
+/// A backend's body that events follow.
 pub(super) struct Prologue {
     body: UpstreamBody,
-    // What came, and has not been handed over.
+    // Received, but not yet returned.
     rest: Bytes,
     tail: Tail,
-    // What the stream says where the backend does not.
+    // Sent at the end unless the backend's body has a `retry:`.
     retry: Duration,
     is_over: bool,
     shard: Shard,
@@ -35,7 +36,7 @@ impl Prologue {
         Self { body, rest: Bytes::new(), tail: Tail::default(), retry, is_over: false, shard }
     }
 
-    /// The next piece; `None` when events may follow.
+    /// The next piece; `None` at the end, where events may follow.
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -51,7 +52,7 @@ impl Prologue {
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
-                    // Trailers have no place: the stream goes on.
+                    // Trailers are dropped, since the stream continues.
                     if let Ok(data) = frame.into_data() {
                         self.take(data);
                     }
@@ -70,8 +71,8 @@ impl Prologue {
         self.rest = data;
     }
 
-    /// Ends the line and the event that the backend left open, so that none of ours becomes a part
-    /// of them; and says when to come back, unless the backend has.
+    /// Completes a line or block that the backend has left open, so that the next event is not
+    /// parsed as a part of it, and adds `retry:` unless the backend has sent one.
     fn end(&mut self) -> Bytes {
         let mut end = BytesMut::from(self.tail.end());
         if !self.tail.has_retry() {

@@ -1,8 +1,8 @@
-//! What a refused request is answered: the one place that picks statuses.
+//! The responses to rejected requests: the one place that chooses error statuses.
 //!
-//! An `EventSource` gives up for good on any status but 200 (WHATWG HTML 9.2.3), so for a stream
-//! only what is final gets an error status. What will pass is answered 200, with a `retry:` that
-//! spreads the clients, and an end.
+//! An `EventSource` stops reconnecting on any status but 200 (WHATWG HTML 9.2.3), so for an event
+//! stream only a permanent error gets an error status. A temporary one gets 200 and a stream with a
+//! jittered `retry:` that ends at once.
 
 use std::time::Duration;
 
@@ -10,66 +10,67 @@ use bytes::BytesMut;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
-use super::asked::Asked;
 use super::body::ResponseBody;
 use super::handover::HandoverError;
+use super::request_info::RequestInfo;
 use crate::event::InvalidChannelName;
 use crate::hub::jittered;
-use crate::proxy::{Fault, ProxyError};
+use crate::proxy::{FailureClass, ProxyError};
 use crate::route::ChannelError;
-use crate::server::refusal::Unfit;
+use crate::server::request_error::RequestError;
 use crate::sse::encode;
 use crate::sse::frame::Form;
 
-/// A client that asked for a stream that cannot be had now comes back after this, or up to twice
-/// as long.
-const COME_BACK: Duration = Duration::from_secs(3);
+/// The `retry:` of a stream that is temporarily not available; jittered up to twice this. Also the
+/// value of Retry-After.
+const RETRY: Duration = Duration::from_secs(3);
 
-/// Why a request is refused.
+/// Why a request is rejected. The text is for the client; [`Rejection::message`] completes some
+/// with facts about the request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejection {
     #[error("{0}")]
     Channel(#[from] ChannelError),
-    #[error("the gateway is stopping")]
+    #[error("the gateway is shutting down")]
     Draining,
-    #[error("requests come faster from this address than they may")]
+    #[error("too many requests from this address")]
     Rate,
-    #[error("streams of new channels come faster from this address than they may")]
+    #[error("too many new channels from this address")]
     NewChannels,
-    #[error("the address of the request is longer than {0} bytes")]
+    #[error("the path and query are longer than {0} bytes")]
     Uri(usize),
-    #[error("a page of another site may not do this")]
+    #[error("cross-origin requests are not allowed here")]
     ForeignOrigin,
-    #[error("the backend hands a stream over in a way that cannot be followed")]
+    #[error("the backend sent invalid Grip headers")]
     Handover(#[from] HandoverError),
-    #[error("the request has no host, several that differ, or one that is not valid")]
+    #[error("the Host header is missing, repeated, not valid, or differs from the request target")]
     Host,
-    #[error("this address knows only other methods")]
+    #[error("method not allowed")]
     Method(Vec<Method>),
-    #[error("nothing is here")]
+    #[error("no route matches")]
     NotFound,
-    #[error("the gateway has failed; its log says where")]
+    #[error("internal error; see the log of the gateway")]
     Panicked,
-    #[error("the request has a scheme other than http and https")]
+    #[error("unsupported scheme: use http or https")]
     Scheme,
-    #[error("the request has a transfer coding other than chunked")]
+    #[error("unsupported transfer coding: use chunked")]
     TransferCoding,
-    #[error("a CONNECT has no body, and this one has a Content-Length")]
+    #[error("a CONNECT request must not have a Content-Length")]
     TunnelLength,
-    #[error("the request names no path")]
+    #[error("the request target has no path")]
     Path,
-    #[error("the event could not be published")]
+    #[error("the message could not be published; see the log of the gateway")]
     Publish,
     #[error("{0}")]
-    Unfit(#[from] Unfit),
-    #[error("the header {0} could be taken for another: it has an underscore")]
+    Unfit(#[from] RequestError),
+    #[error("the name of the header {0} has an underscore, which backends may read as a hyphen")]
     Underscore(HeaderName),
-    #[error("{}", .0.fault())]
+    #[error("{}", .0.class())]
     Upstream(ProxyError),
 }
 
 impl Rejection {
-    /// The word in the metrics.
+    /// The label value in the metrics.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Channel(ChannelError::TooMany(_)) => "max_channels",
@@ -89,9 +90,9 @@ impl Rejection {
             Self::TransferCoding => "transfer_coding",
             Self::TunnelLength => "tunnel_length",
             Self::Underscore(_) => "underscore",
-            Self::Unfit(Unfit::TooLarge) => "header",
+            Self::Unfit(RequestError::TooLarge) => "header",
             Self::Unfit(_) => "malformed",
-            Self::Upstream(error) if error.fault() == Fault::LargeRequest => "body",
+            Self::Upstream(error) if error.class() == FailureClass::LargeRequest => "body",
             Self::Uri(_) => "uri",
             Self::Upstream(_) => "upstream",
         }
@@ -106,8 +107,10 @@ impl Rejection {
             | Self::TransferCoding
             | Self::TunnelLength
             | Self::Underscore(_)
-            | Self::Unfit(Unfit::Malformed(_) | Unfit::Refused(_)) => StatusCode::BAD_REQUEST,
-            Self::Unfit(Unfit::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            | Self::Unfit(RequestError::Malformed(_) | RequestError::Invalid(_)) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unfit(RequestError::TooLarge) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -116,37 +119,37 @@ impl Rejection {
             Self::Uri(_) => StatusCode::URI_TOO_LONG,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Publish | Self::Handover(_) => StatusCode::BAD_GATEWAY,
-            Self::Upstream(error) => match error.fault() {
-                Fault::Unreachable
-                | Fault::NoResponse
-                | Fault::InvalidResponse
-                | Fault::LargeResponse
-                | Fault::NoSwitch => StatusCode::BAD_GATEWAY,
-                Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,
-                Fault::TooSlow => StatusCode::GATEWAY_TIMEOUT,
-                Fault::BrokenRequest => StatusCode::BAD_REQUEST,
-                Fault::LargeRequest => StatusCode::PAYLOAD_TOO_LARGE,
-                Fault::SlowRequest => StatusCode::REQUEST_TIMEOUT,
+            Self::Upstream(error) => match error.class() {
+                FailureClass::Unreachable
+                | FailureClass::NoResponse
+                | FailureClass::InvalidResponse
+                | FailureClass::LargeResponse
+                | FailureClass::NoSwitch => StatusCode::BAD_GATEWAY,
+                FailureClass::Busy => StatusCode::SERVICE_UNAVAILABLE,
+                FailureClass::TooSlow => StatusCode::GATEWAY_TIMEOUT,
+                FailureClass::BrokenRequest => StatusCode::BAD_REQUEST,
+                FailureClass::LargeRequest => StatusCode::PAYLOAD_TOO_LARGE,
+                FailureClass::SlowRequest => StatusCode::REQUEST_TIMEOUT,
             },
         }
     }
 
-    /// Whether the same request may be answered later.
-    fn will_pass(&self) -> bool {
+    /// Whether the error is temporary, so that a retry of the same request may succeed.
+    fn is_temporary(&self) -> bool {
         match self {
             Self::Draining | Self::Handover(_) | Self::Panicked => true,
             Self::NewChannels | Self::Rate => true,
-            Self::Upstream(error) => !error.fault().is_of_the_client(),
+            Self::Upstream(error) => !error.class().is_client_error(),
             _ => false,
         }
     }
 
-    /// Whether it is answered as a stream that ends at once.
-    pub(super) fn is_come_back(&self, asked: &Asked) -> bool {
-        self.will_pass() && asked.is_for_a_stream()
+    /// Whether the response is a stream that ends at once, so that the client reconnects.
+    pub(super) fn ends_with_retry(&self, info: &RequestInfo) -> bool {
+        self.is_temporary() && info.is_from_event_source()
     }
 
-    /// The word in the metrics for what a stream was sent away for: of a backend, what it did.
+    /// The label value of `ssegate_streams_sent_away_total`: for a backend, the kind of its error.
     pub(super) fn cause(&self) -> &'static str {
         match self {
             Self::Upstream(error) => error.kind(),
@@ -154,7 +157,8 @@ impl Rejection {
         }
     }
 
-    /// Whether somebody on the way may have read another request than we have, and others behind it.
+    /// Whether a proxy in front may have parsed the request differently, so that further requests
+    /// on the connection cannot be trusted (request smuggling).
     fn is_ambiguous(&self) -> bool {
         matches!(
             self,
@@ -162,61 +166,84 @@ impl Rejection {
         )
     }
 
-    /// What the client could do about it, where that is not plain.
+    /// The error message for the client.
+    fn message(&self, info: &RequestInfo) -> String {
+        match self {
+            // Only the path is repeated: the query may contain secrets.
+            Self::NotFound => format!("no route matches {}", info.path()),
+            Self::Method(methods) if methods.is_empty() => {
+                format!("{} is not supported: this is not a forward proxy", info.method)
+            }
+            Self::Method(methods) => {
+                format!("{} is not allowed here; use {}", info.method, list(methods))
+            }
+            other => other.to_string(),
+        }
+    }
+
+    /// How to fix the error, as a second line, where the message does not say it.
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Channel(ChannelError::Missing) => {
                 Some("Name a channel, for example /events/news or /events?channel=news.")
             }
-            Self::Channel(ChannelError::Invalid(InvalidChannelName::Reserved)) => Some(
-                "Names that begin with __keyspace@, __keyevent@ or __sentinel__ are Redis's own.",
-            ),
+            Self::Channel(ChannelError::Invalid(InvalidChannelName::Reserved)) => {
+                Some("Names that begin with __keyspace@, __keyevent@ or __sentinel__ are reserved.")
+            }
+            Self::NotFound => Some("Check the URL, or add a route for it to gateway.yaml."),
+            Self::Underscore(_) => {
+                Some("Rename the header, or set underscores_in_headers on the route.")
+            }
             _ => None,
         }
     }
 
-    /// The answer, in the form that the client asked for.
-    pub(super) fn response(&self, asked: &Asked) -> Response<ResponseBody> {
-        if self.is_come_back(asked) {
-            return come_back(self);
+    /// The response, as an event stream, JSON or text.
+    pub(super) fn response(&self, info: &RequestInfo) -> Response<ResponseBody> {
+        if self.ends_with_retry(info) {
+            return stream_with_retry(self);
         }
         let status = self.status();
-        let (kind, body) = if asked.accepts_json {
-            let body = serde_json::json!({"status": status.as_u16(), "error": self.to_string()});
+        let (kind, body) = if info.accepts_json {
+            let error = self.message(info);
+            let body = serde_json::json!({"status": status.as_u16(), "error": error});
             ("application/json", format!("{body}\n"))
         } else {
             let hint = self.hint().map(|hint| format!("\n{hint}")).unwrap_or_default();
-            ("text/plain; charset=utf-8", format!("{status}: {self}{hint}\n"))
+            ("text/plain; charset=utf-8", format!("{status}: {}{hint}\n", self.message(info)))
         };
-        let mut response = Response::new(ResponseBody::whole(body));
+        let mut response = Response::new(ResponseBody::bytes(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // Over HTTP/2 a request has its stream to itself.
-        let is_ambiguous = self.is_ambiguous() || asked.method == Method::CONNECT;
-        if is_ambiguous && asked.version < Version::HTTP_2 {
+        // HTTP/2 frames requests unambiguously, so its connection stays open.
+        let is_ambiguous = self.is_ambiguous() || info.method == Method::CONNECT;
+        if is_ambiguous && info.version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(RETRY_AFTER, HeaderValue::from(COME_BACK.as_secs()));
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
         }
-        if let Self::Method(methods) = self {
-            let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-            if let Ok(allow) = HeaderValue::from_str(&allow) {
-                headers.insert(ALLOW, allow);
-            }
+        if let Self::Method(methods) = self
+            && let Ok(allow) = HeaderValue::from_str(&list(methods))
+        {
+            headers.insert(ALLOW, allow);
         }
         response
     }
 }
 
-/// A stream that ends at once, and says why in a comment, and when to come back: in lines alone, since
-/// some clients make an event of a block without data.
-fn come_back(reason: &Rejection) -> Response<ResponseBody> {
+fn list(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// A stream that ends at once, with the reason in a comment and a `retry:`. These are lines without
+/// an empty line after them, since some clients dispatch an event for a block without data.
+fn stream_with_retry(reason: &Rejection) -> Response<ResponseBody> {
     let mut lines = BytesMut::new();
-    // No text of these repeats what somebody else has written.
+    // The texts of temporary errors contain nothing from a client or backend.
     encode::reason(&reason.to_string()).put(Form::Text, &mut lines);
-    encode::retry(jittered(COME_BACK)).put(Form::Text, &mut lines);
-    super::events::stream_response(ResponseBody::whole(lines))
+    encode::retry(jittered(RETRY)).put(Form::Text, &mut lines);
+    super::events::stream_response(ResponseBody::bytes(lines))
 }

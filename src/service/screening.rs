@@ -1,6 +1,7 @@
-//! Requests that two parties could read differently are refused.
+//! Rejects requests that two parties could parse differently (request smuggling).
 //!
-//! hyper refuses most of them, and settles what has both lengths or bare line feeds before we see it.
+//! hyper rejects most of them, and normalizes those with both Content-Length and Transfer-Encoding
+//! or with bare line feeds.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
@@ -12,8 +13,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use super::rejection::Rejection;
 use crate::server::http2::authority::is_port;
 
-/// One transfer coding, `chunked`, or none (RFC 9112, section 6.1). hyper takes it as chunked where
-/// that is the last one; a backend that knows the others would read another body.
+/// Checks that the only transfer coding is `chunked`, if there is one (RFC 9112, section 6.1).
+/// hyper decodes a message as chunked if that is the last coding; a backend that supports the
+/// others would read another body.
 pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
     match (codings.next(), codings.next()) {
@@ -23,9 +25,9 @@ pub(super) fn transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
-/// A CONNECT has no body, and so announces none: what follows it goes through the tunnel (RFC 9110,
-/// section 9.3.6; RFC 8441, section 4). A backend that is asked for the tunnel with a GET would wait
-/// for a body of that length, and take the next request for it.
+/// Checks that a CONNECT has no Content-Length: the bytes after it belong to the tunnel (RFC 9110,
+/// section 9.3.6; RFC 8441, section 4). It is forwarded over HTTP/1.1 as a GET with Upgrade, and
+/// the backend would read the next request as its body.
 pub(super) fn tunnel<B>(request: &Request<B>) -> Result<(), Rejection> {
     let has_length = request.headers().contains_key(CONTENT_LENGTH);
     if request.method() == Method::CONNECT && has_length {
@@ -34,7 +36,7 @@ pub(super) fn tunnel<B>(request: &Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// A scheme that we serve, where the request names one: `:scheme`, or an absolute target.
+/// Checks the scheme in `:scheme` or in an absolute request target, if there is one.
 pub(super) fn scheme<B>(request: &Request<B>) -> Result<(), Rejection> {
     let is_served = |scheme: &str| {
         ["http", "https"].into_iter().any(|served| scheme.eq_ignore_ascii_case(served))
@@ -42,10 +44,10 @@ pub(super) fn scheme<B>(request: &Request<B>) -> Result<(), Rejection> {
     if request.uri().scheme_str().is_none_or(is_served) { Ok(()) } else { Err(Rejection::Scheme) }
 }
 
-/// The host that the request is for, without its port, in lower case.
+/// Returns the host of the request in lower case, without its port.
 ///
-/// HTTP/1.1 must name exactly one (RFC 9112, section 3.2); where HTTP/2 has `:authority` and
-/// `Host`, they must agree (RFC 9113, section 8.3.1).
+/// HTTP/1.1 requires exactly one Host (RFC 9112, section 3.2). In HTTP/2, `:authority` and Host
+/// have to be equal if both are present (RFC 9113, section 8.3.1).
 pub(super) fn host<B>(request: &Request<B>) -> Result<Option<Cow<'_, str>>, Rejection> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let header = hosts.next().map(|host| host.to_str().map_err(|_not_text| Rejection::Host));
@@ -66,16 +68,17 @@ pub(super) fn host<B>(request: &Request<B>) -> Result<Option<Cow<'_, str>>, Reje
         return Ok(Some(Cow::Borrowed(name)));
     }
     let authority: Authority = host.parse().map_err(|_invalid| Rejection::Host)?;
-    if is_unequivocal(&authority) {
+    if is_unambiguous(&authority) {
         Ok(Some(Cow::Owned(authority.host().to_ascii_lowercase())))
     } else {
         Err(Rejection::Host)
     }
 }
 
-/// Whether everybody reads the same in it: one name or address, and a port that is one or none. A
-/// user is nobody's host, and a comma would make two of one where hosts are listed.
-fn is_unequivocal(authority: &Authority) -> bool {
+/// Whether all parsers read the same: a name or address, and at most one valid port. User
+/// information is not allowed, nor is a comma, which would make two hosts where Host values are
+/// joined.
+fn is_unambiguous(authority: &Authority) -> bool {
     let (text, host) = (authority.as_str(), authority.host());
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
@@ -89,8 +92,8 @@ fn is_unequivocal(authority: &Authority) -> bool {
     is_host && is_port
 }
 
-/// The name of a host as most clients write it, in lower case and perhaps with a port: there is
-/// nothing to be read in it. `None`: it must be looked at closely.
+/// The fast path: a host name in lower case, with or without a port, as most clients send it.
+/// `None` if it has to be parsed.
 fn plain_name(host: &str) -> Option<&str> {
     let (name, port) = host.split_once(':').unwrap_or((host, "80"));
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
@@ -107,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_plain_name_is_what_a_close_look_finds(name in "[a-z0-9.:-]{0,12}") {
+        fn the_fast_path_finds_the_same_host_as_the_parser(name in "[a-z0-9.:-]{0,12}") {
             if let Some(plain) = plain_name(&name) {
                 let authority: http::uri::Authority = name.parse().expect("an authority");
                 prop_assert_eq!(authority.host(), plain);
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_found_however_it_is_written() {
+    fn valid_hosts_are_normalized_and_ambiguous_ones_are_rejected() {
         for (written, expected) in [
             ("app.example", Some("app.example")),
             ("APP.example:8443", Some("app.example")),

@@ -1,7 +1,7 @@
-//! From a source's messages to the hub's events.
+//! Delivers the messages of a source to the hub.
 //!
-//! Knows which messages belong together: Redis sends a message once for a subscription to its
-//! channel and once for each pattern that matches, in this order, and all of them are one event.
+//! Recognizes copies: Redis sends a message once for a subscription to its channel and once for
+//! each pattern that matches, in this order, and all of them are one event.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -12,24 +12,24 @@ use crate::hub::Hub;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 
-/// Messages that are handed to the shards together, at most.
+/// Messages flushed to the shards as one batch, at most.
 const MAX_BATCH: u64 = 512;
 
-/// The way into the hub, for one source.
+/// Delivers the messages of one source to the hub.
 #[derive(Debug)]
 pub(crate) struct Intake {
     hub: Hub,
     metrics: Metrics,
-    // The turn that is running: when its messages were received, and how many.
+    // The current batch: when its first message was received, and its size.
     received: Option<Instant>,
     messages: u64,
-    newest: Newest,
+    last: LastMessage,
     skipped: LogLimit,
 }
 
-/// The newest message, as far as it is needed to know the same message again.
+/// The last message, by which its copies are recognized.
 #[derive(Debug, Default)]
-struct Newest {
+struct LastMessage {
     channel: Vec<u8>,
     payload: Option<Payload>,
     patterns: Vec<Vec<u8>>,
@@ -37,14 +37,14 @@ struct Newest {
 
 impl Intake {
     pub(crate) fn new(hub: Hub, metrics: Metrics) -> Self {
-        let (newest, skipped) = (Newest::default(), LogLimit::new());
-        Self { hub, metrics, received: None, messages: 0, newest, skipped }
+        let (last, skipped) = (LastMessage::default(), LogLimit::new());
+        Self { hub, metrics, received: None, messages: 0, last, skipped }
     }
 
-    /// Takes a message that was heard on `channel`, by subscription or through `pattern`.
+    /// Delivers a message received on `channel`, through a subscription to it or through `pattern`.
     pub(crate) fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
-        if !self.newest.is_heard_again(pattern, channel, payload) {
-            self.newest.set(pattern, channel, payload);
+        if !self.last.is_copy(pattern, channel, payload) {
+            self.last.set(pattern, channel, payload);
             self.hub.begin_message(channel);
         }
         self.messages += 1;
@@ -54,21 +54,21 @@ impl Intake {
         }
     }
 
-    /// The source has heard something else: no further copy of the newest message follows.
+    /// Ends the current message: no further copy of it follows.
     pub(crate) fn end_message(&mut self) {
-        self.newest.payload = None;
+        self.last.payload = None;
         self.hub.end_message();
     }
 
-    /// The source has nothing more at hand: what it took goes to the shards.
+    /// Flushes the batch to the shards. Called when the source has no more messages ready.
     pub(crate) fn flush(&mut self) {
         if self.messages > 0 {
             self.metrics.source_messages(self.messages);
             self.messages = 0;
             self.received = None;
-            let may_come_again = self.hub.follows_patterns();
-            self.newest.outlive_the_buffer(may_come_again);
-            if !may_come_again {
+            let copies_may_follow = self.hub.follows_patterns();
+            self.last.detach_from_buffer(copies_may_follow);
+            if !copies_may_follow {
                 self.hub.end_message();
             }
             self.hub.flush();
@@ -77,20 +77,20 @@ impl Intake {
 
     fn deliver(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
         let received = *self.received.get_or_insert_with(Instant::now);
-        // Names that are no text were never asked for.
-        let (Ok(heard_on), Ok(channel)) =
+        // Only names that are valid UTF-8 can be subscribed to.
+        let (Ok(name), Ok(channel)) =
             (str::from_utf8(pattern.unwrap_or(channel)), str::from_utf8(channel))
         else {
             return;
         };
-        // A pattern of the operator's may match what Redis says of its own keys.
+        // An operator's pattern may match channels that Redis uses for its own messages.
         if pattern.is_some() && ChannelName::RESERVED.iter().any(|r| channel.starts_with(r)) {
             return;
         }
         match payload {
             Payload::Whole(payload) => {
                 let metrics = &self.metrics;
-                self.hub.publish(pattern.is_some(), heard_on, received, |format| {
+                self.hub.publish(pattern.is_some(), name, received, |format| {
                     let decoded = decode::decode(format, payload);
                     if decoded.is_malformed {
                         metrics.event_malformed();
@@ -100,23 +100,18 @@ impl Intake {
             }
             Payload::TooLarge(bytes) => {
                 if let Some(held_back) = self.skipped.pass("too_large", received) {
-                    const MESSAGE: &str = "a message over max_event_bytes was skipped";
+                    const MESSAGE: &str = "skipped a message larger than max_event_bytes";
                     tracing::warn!(channel, bytes, held_back, "{MESSAGE}");
                 }
                 self.metrics.event_too_large();
-                self.hub.skip(pattern.is_some(), heard_on);
+                self.hub.skip(pattern.is_some(), name);
             }
         }
     }
 }
 
-impl Newest {
-    fn is_heard_again(
-        &mut self,
-        pattern: Option<&[u8]>,
-        channel: &[u8],
-        payload: &Payload,
-    ) -> bool {
+impl LastMessage {
+    fn is_copy(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) -> bool {
         let Some(pattern) = pattern else {
             return false;
         };
@@ -129,10 +124,11 @@ impl Newest {
         is_same
     }
 
-    /// The copies of one message may come in two reads; but what was read is not held on to.
-    fn outlive_the_buffer(&mut self, may_come_again: bool) {
+    /// Copies the payload, so that it does not keep the read buffer alive: copies of a message may
+    /// arrive in two reads.
+    fn detach_from_buffer(&mut self, copies_may_follow: bool) {
         self.payload = match self.payload.take() {
-            Some(Payload::Whole(bytes)) if may_come_again => {
+            Some(Payload::Whole(bytes)) if copies_may_follow => {
                 Some(Payload::Whole(Bytes::copy_from_slice(&bytes)))
             }
             Some(Payload::TooLarge(bytes)) => Some(Payload::TooLarge(bytes)),

@@ -1,4 +1,4 @@
-//! Where events come from: Redis pub/sub and Redis Streams, or the embedded bus.
+//! Sources of events: Redis pub/sub and Redis Streams, or the embedded bus.
 
 pub mod decode;
 pub mod embedded;
@@ -8,29 +8,30 @@ pub mod resp;
 
 use std::net::SocketAddr;
 
-/// What is listened to.
+/// The settings of the source.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {
-    /// The place itself.
+    /// Where messages come from.
     pub location: SourceLocation,
-    /// A longer message is skipped while it is read, and told as a gap. In bytes.
+    /// The longest message, in bytes. A longer one is discarded while it is read, and reported to
+    /// its subscribers as a gap.
     pub max_event_bytes: usize,
-    /// What the connections of the embedded bus may hold together, in bytes.
+    /// Bytes that the connections of the embedded bus may hold together.
     pub max_bus_memory: usize,
 }
 
-/// The two kinds of place that messages come from.
+/// Where messages come from.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
+#[expect(clippy::large_enum_variant, reason = "one per process")]
 pub enum SourceLocation {
-    /// `embedded://host:port`: a bus inside this process, listening there.
+    /// `embedded://host:port`: a bus inside this process, which listens on this address.
     Embedded(SocketAddr),
     /// `redis://`, `rediss://` or `redis+unix://`.
     Redis(::redis::ConnectionInfo),
 }
 
 impl SourceLocation {
-    /// Whether `other` is the same place, with the same user.
+    /// Whether `other` is the same server and database, with the same user and password.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Embedded(address), Self::Embedded(other)) => address == other,
@@ -47,7 +48,7 @@ impl SourceLocation {
 }
 
 impl std::fmt::Debug for SourceLocation {
-    /// Leaves out user and password.
+    /// Omits user and password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Embedded(address) => write!(f, "embedded://{address}"),

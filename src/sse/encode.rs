@@ -1,56 +1,58 @@
-//! An event as the text of a stream.
+//! Encodes events as event stream text.
 //!
-//! Total: any bytes at all become a frame that says the same, forges no field and ends once. The
-//! grammar is WHATWG HTML 9.2.5 ("Parsing an event stream"). Who the frame is for is not known here.
+//! Encoding never fails: any bytes become a frame that carries the same data, cannot inject a field
+//! and ends exactly once. The grammar is WHATWG HTML §9.2.5 "Parsing an event stream". Does not
+//! know who receives a frame.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
-use super::frame::{Draft, Frame};
+use super::frame::{Frame, FrameDraft};
 use super::tail::Tail;
 use crate::event::Event;
 
-/// What the fields beside the data take, as a rule: room for an id and a name.
+/// Typical size of the fields beside the data, in bytes: space for an id and a name.
 const FIELDS_BYTES: usize = 48;
 
-/// The comment that keeps a quiet stream alive.
+/// The keep-alive of an idle stream: a comment.
 ///
-/// A line alone: an empty line after it would end a block without data, of which some clients make
-/// an event.
+/// A single line: an empty line after it would end a block without data, which some clients
+/// dispatch as an event.
 pub fn comment() -> Frame {
     Frame::of_text(b":\n")
 }
 
-/// What keeps a quiet stream alive where the backend gave a text of its own: the text, and the end
-/// of the line and of the event that it leaves open.
+/// The keep-alive of an idle stream with a text that the backend chose, followed by the line
+/// endings that complete the line and the event that the text leaves open.
 pub fn keep_alive(text: &[u8]) -> Frame {
     let mut tail = Tail::default();
-    // It stands behind other lines: a byte order mark at its head opens no stream.
+    // Other lines precede it, so a leading byte order mark does not start the stream.
     tail.push(b"\n");
     tail.push(text);
     Frame::of_text(&[text, tail.end().as_bytes()].concat())
 }
 
-/// The frame of `event`, with `id` as its `id` field.
+/// Encodes `event`, with `id` as its `id` field.
 ///
-/// The data is split at LF, CR and CRLF; invalid UTF-8 becomes U+FFFD; empty data is one empty
-/// `data` line. Name and id have been checked where they were decoded, by [`is_field_value`].
+/// The data is split at LF, CR and CRLF; invalid UTF-8 becomes U+FFFD; empty data becomes one empty
+/// `data` line. Name and id were validated with [`is_field_value`] when they were decoded.
 ///
-/// `id` is the last field: a client that stores it as soon as it has read the line would resume
-/// after an event whose data never arrived (@microsoft/fetch-event-source does).
+/// `id` is the last field: a client that stores it as soon as it has read the line
+/// (@microsoft/fetch-event-source does) would otherwise resume after an event whose data never
+/// arrived.
 pub fn frame(event: &Event, id: Option<&str>) -> Frame {
     debug_assert!(id.is_none_or(is_field_value));
     debug_assert!(event.name.as_deref().is_none_or(is_field_value));
     let text = String::from_utf8_lossy(&event.data);
-    let mut draft = Draft::new(text.len() + FIELDS_BYTES);
+    let mut draft = FrameDraft::new(text.len() + FIELDS_BYTES);
     let out = draft.text();
     if let Some(name) = &event.name {
         field(out, "event", name);
     }
     if let Some(retry) = event.retry {
-        writeln!(out, "retry: {retry}").expect("a buffer takes any text");
+        writeln!(out, "retry: {retry}").expect("writing to a buffer cannot fail");
     }
     data(out, &text);
     if let Some(id) = id {
@@ -60,11 +62,11 @@ pub fn frame(event: &Event, id: Option<&str>) -> Frame {
     draft.finish()
 }
 
-/// The same event with another `id`, in place of its own.
+/// Returns the frame with `id` in place of its own id.
 pub fn with_id(frame: &Frame, id: &str) -> Frame {
     debug_assert!(is_field_value(id));
     let fields = frame.text_before_id();
-    let mut draft = Draft::new(fields.len() + id.len() + FIELDS_BYTES);
+    let mut draft = FrameDraft::new(fields.len() + id.len() + FIELDS_BYTES);
     let out = draft.text();
     out.put_slice(fields);
     field(out, "id", id);
@@ -72,31 +74,31 @@ pub fn with_id(frame: &Frame, id: &str) -> Frame {
     draft.finish()
 }
 
-/// What opens a stream: a comment, so that a first byte arrives at once, and how long a client
-/// waits before it returns. Both are lines of the first block.
+/// The start of a stream: a comment, so that the first byte is sent at once, and the reconnection
+/// time. Both lines belong to the first block.
 pub fn opening(retry: Duration) -> Frame {
     text(format_args!(":\nretry: {}\n", retry.as_millis()))
 }
 
-/// How long a client waits before it returns: the last line of a stream that the gateway ends, and
-/// the only one of a stream that it cannot open now.
+/// The reconnection time: the last line of a stream that the gateway ends, and the only line of a
+/// stream that it cannot serve now.
 ///
-/// The field takes effect at its own line (WHATWG HTML 9.2.6), so no empty line follows, of which
-/// some clients would make an event.
+/// The field takes effect when its line is read (WHATWG HTML §9.2.6), so no empty line follows,
+/// which some clients would dispatch as an event.
 pub fn retry(wait: Duration) -> Frame {
     text(format_args!("retry: {}\n", wait.as_millis()))
 }
 
-/// Says why a stream is sent away: a comment of one line, before [`retry`].
+/// The reason why the gateway ends a stream: a one-line comment before [`retry`].
 pub fn reason(reason: &str) -> Frame {
     debug_assert!(!reason.contains(['\r', '\n']), "{reason}");
     text(format_args!(": {reason}\n"))
 }
 
-/// Tells a client that it is subscribed.
+/// Confirms to a client that it is subscribed.
 ///
-/// Without a `position` a comment line. With one, a block that sets the last event id and
-/// dispatches nothing (WHATWG HTML 9.2.6): for a client that is known to read it so.
+/// Without a `position`, a comment line. With one, a block that sets the last event ID and
+/// dispatches nothing (WHATWG HTML §9.2.6), for a client that is known to support such a block.
 pub fn ready(position: Option<&str>) -> Frame {
     match position {
         Some(position) => text(format_args!("id: {position}\n: ready\n\n")),
@@ -105,13 +107,13 @@ pub fn ready(position: Option<&str>) -> Frame {
 }
 
 fn text(text: fmt::Arguments<'_>) -> Frame {
-    let mut draft = Draft::new(FIELDS_BYTES);
-    draft.text().write_fmt(text).expect("a buffer takes any text");
+    let mut draft = FrameDraft::new(FIELDS_BYTES);
+    draft.text().write_fmt(text).expect("writing to a buffer cannot fail");
     draft.finish()
 }
 
-/// Whether `text` can stand in an `id` or `event` field: no control character, so that it cannot
-/// end its line, and no NUL, with which an id would be ignored.
+/// Whether `text` is valid in an `id` or `event` field: without control characters it cannot end
+/// its line, and has no NUL, with which clients ignore an id.
 pub fn is_field_value(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }
@@ -199,23 +201,23 @@ mod tests {
     }
 
     #[test]
-    fn an_id_takes_the_place_of_another() {
+    fn with_id_replaces_the_id() {
         let one = super::frame(&data(b"id: x"), Some("1-0"));
         assert_eq!(one.id(), Some("1-0"));
         assert_eq!(text(&super::with_id(&one, "1-0~2-5")), "data: id: x\nid: 1-0~2-5\n\n");
         for payload in [&b"x"[..], b"", b"id: 7", b"a\nid: 7\n", b"\n\nid: 7\n\n"] {
-            let none = super::frame(&data(payload), None);
-            assert_eq!(none.id(), None, "{payload:?}");
-            let with_id = super::with_id(&none, "1-0");
+            let without_id = super::frame(&data(payload), None);
+            assert_eq!(without_id.id(), None, "{payload:?}");
+            let with_id = super::with_id(&without_id, "1-0");
             assert_eq!(with_id.id(), Some("1-0"), "{payload:?}");
-            let expected = [&none.text()[..none.len() - 1], b"id: 1-0\n\n"].concat();
+            let expected = [&without_id.text()[..without_id.len() - 1], b"id: 1-0\n\n"].concat();
             assert_eq!(text(&with_id), expected, "{payload:?}");
         }
     }
 
     #[test]
-    fn a_keep_alive_of_ones_own_leaves_no_line_and_no_event_open() {
-        for (of_ones_own, expected) in [
+    fn a_custom_keep_alive_leaves_no_line_and_no_event_open() {
+        for (keep_alive, expected) in [
             (":", ":\n"),
             (":\n", ":\n"),
             (":\r", ":\r\n"),
@@ -226,12 +228,12 @@ mod tests {
             ("event: ping\ndata:", "event: ping\ndata:\n\n"),
             ("event: ping\r\ndata:\r", "event: ping\r\ndata:\r\n\n"),
         ] {
-            assert_eq!(text(&super::keep_alive(of_ones_own.as_bytes())), expected);
+            assert_eq!(text(&super::keep_alive(keep_alive.as_bytes())), expected);
         }
     }
 
     #[test]
-    fn what_is_no_event_is_lines_alone_but_for_a_position() {
+    fn a_frame_without_an_event_has_no_empty_line_unless_it_sets_a_position() {
         assert_eq!(text(&opening(Duration::from_secs(3))), ":\nretry: 3000\n");
         assert_eq!(text(&retry(Duration::from_millis(3456))), "retry: 3456\n");
         assert_eq!(text(&ready(Some("r-7"))), "id: r-7\n: ready\n\n");

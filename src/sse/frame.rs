@@ -1,56 +1,57 @@
-//! The bytes of a frame, encoded once and shared by every stream that it goes to.
+//! The bytes of a frame, encoded once and shared by every stream that sends it.
 //!
-//! HTTP/1.1 sends a stream in chunks (RFC 9112, section 7.1), HTTP/2 as it is. So the text stands
-//! in its buffer with the head and the end of a chunk around it, and both forms are views of it.
+//! HTTP/1.1 sends a stream in chunked transfer coding (RFC 9112 §7.1), HTTP/2 as plain text. The
+//! buffer holds the text with a chunk header before it and a chunk end after it; both forms are
+//! slices of this buffer.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Buf as _, BufMut, Bytes, BytesMut};
 
-/// A frame: whole lines of an event stream. That of an event ends with the empty line.
-// One word, as it stands in the queue of every stream.
+/// A frame: complete lines of an event stream. The frame of an event ends with the empty line.
+// One word, because every subscriber queue stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame(Arc<Encoded>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Encoded {
     chunk: Bytes,
-    // Bytes of `chunk` before the text.
+    // Length of the chunk header before the text, in bytes.
     head: u8,
 }
 
-/// The form in which a transport takes frames.
+/// The form in which a transport sends a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// With the chunk of HTTP/1.1 around it.
+    /// As a chunk of HTTP/1.1.
     Chunk,
-    /// The text alone.
+    /// The text only.
     Text,
 }
 
-/// Sixteen digits would hold any length; eight hold 4 GiB.
+/// Hexadecimal digits of a chunk size: 8 allow 4 GiB (16 would allow any length).
 const LENGTH_DIGITS: usize = 8;
 const CRLF: &[u8; 2] = b"\r\n";
-/// How the line of an `id` field begins, as [`encode`](super::encode) writes it.
+/// The start of an `id` line, as [`encode`](super::encode) writes it.
 const ID: &[u8; 4] = b"id: ";
 
 impl Frame {
-    /// A frame of any text that is not empty: whether it is a block is the caller's business.
+    /// Creates a frame of any text that is not empty. Whether it is a complete block is up to the
+    /// caller.
     pub fn of_text(text: &[u8]) -> Self {
-        let mut draft = Draft::new(text.len());
+        let mut draft = FrameDraft::new(text.len());
         draft.text().put_slice(text);
         draft.finish()
     }
 
-    /// Bytes of the text.
-    // Not `is_empty`: a frame never is.
+    /// Length of the text, in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
     pub fn len(&self) -> usize {
         self.text_range().len()
     }
 
-    /// The text itself.
+    /// The text.
     pub fn text(&self) -> &[u8] {
         &self.0.chunk[self.text_range()]
     }
@@ -59,12 +60,13 @@ impl Frame {
         usize::from(self.0.head)..self.0.chunk.len() - CRLF.len()
     }
 
-    /// The value of its `id` field; `None` where the last line of an event is another.
+    /// The value of the `id` field; `None` if the last line of the event is another field.
     pub fn id(&self) -> Option<&str> {
         std::str::from_utf8(self.last_line()?.strip_prefix(ID)?).ok()
     }
 
-    /// The lines of an event before its `id` field, or all of them; without the empty line.
+    /// The lines of an event before its `id` field, or all lines if it has none; without the empty
+    /// line.
     pub(super) fn text_before_id(&self) -> &[u8] {
         let text = self.text();
         let lines = text.strip_suffix(b"\n").unwrap_or(text);
@@ -74,15 +76,15 @@ impl Frame {
         }
     }
 
-    /// The line of an event before the empty one. A payload cannot forge it: each line of data has
-    /// the name of its field before it.
+    /// The line of an event before the empty line. A payload cannot forge it: every line of data
+    /// begins with its field name.
     fn last_line(&self) -> Option<&[u8]> {
         let lines = self.text().strip_suffix(b"\n\n")?;
         let start = memchr::memrchr(b'\n', lines).map_or(0, |end| end + 1);
         Some(&lines[start..])
     }
 
-    /// The bytes in this form; nothing is copied.
+    /// Returns the bytes in this form, without a copy.
     pub fn bytes(&self, form: Form) -> Bytes {
         match form {
             Form::Chunk => self.0.chunk.clone(),
@@ -90,7 +92,7 @@ impl Frame {
         }
     }
 
-    /// Puts the bytes in this form behind others.
+    /// Appends the bytes in this form to `out`.
     pub fn put(&self, form: Form, out: &mut BytesMut) {
         match form {
             Form::Chunk => out.put_slice(&self.0.chunk),
@@ -99,12 +101,12 @@ impl Frame {
     }
 }
 
-/// A frame that is being written.
+/// A frame under construction.
 #[derive(Debug)]
-pub(super) struct Draft(BytesMut);
+pub(super) struct FrameDraft(BytesMut);
 
-impl Draft {
-    /// Room for a chunk's head, and for a text of about `text` bytes.
+impl FrameDraft {
+    /// Reserves space for a chunk header and about `text` bytes of text.
     pub(super) fn new(text: usize) -> Self {
         let mut buffer = BytesMut::with_capacity(LENGTH_DIGITS + text + 2 * CRLF.len());
         buffer.put_bytes(0, LENGTH_DIGITS);
@@ -112,16 +114,16 @@ impl Draft {
         Self(buffer)
     }
 
-    /// Where the text is written.
+    /// The buffer to append text to.
     pub(super) fn text(&mut self) -> &mut BytesMut {
         &mut self.0
     }
 
-    /// Puts the chunk around the text.
+    /// Adds the chunk header and the chunk end.
     pub(super) fn finish(self) -> Frame {
         let mut buffer = self.0;
         let length = buffer.len() - LENGTH_DIGITS - CRLF.len();
-        debug_assert!(length > 0, "a chunk without text would end the stream");
+        debug_assert!(length > 0, "an empty chunk would end the response body");
         let unused = put_length(&mut buffer[..LENGTH_DIGITS], length);
         buffer.put_slice(CRLF);
         buffer.advance(unused);
@@ -130,7 +132,7 @@ impl Draft {
     }
 }
 
-/// Writes `length` in hexadecimal at the end of `field`; answers how much of the field is left.
+/// Writes `length` in hexadecimal at the end of `field`; returns the number of unused bytes.
 fn put_length(field: &mut [u8], length: usize) -> usize {
     let (mut left, mut rest) = (field.len(), length);
     while rest > 0 {

@@ -1,12 +1,13 @@
-//! The text of an event stream (WHATWG HTML, "Server-sent events"). Pure: bytes in, bytes out.
+//! Event stream text (WHATWG HTML §9.2 "Server-sent events"): bytes in, bytes out.
 //!
-//! [`encode`] writes it in frames ([`frame`](mod@frame)), [`parse`] reads it, [`place`] follows its
-//! lines, [`interject`] puts comments into one that somebody else writes, and [`tail`] ends one that
-//! somebody else began. None knows HTTP, channels or time.
+//! [`encode`] writes frames ([`frame`](mod@frame)), [`parse`] reads a stream, [`line_state`] tracks
+//! its lines, [`comments`] inserts comments into a stream that a backend writes, and [`tail`]
+//! completes a stream that a backend started. Does no I/O, and knows neither HTTP nor channels nor
+//! time.
 
+pub mod comments;
 pub mod encode;
 pub mod frame;
-pub mod interject;
+pub mod line_state;
 pub mod parse;
-pub mod place;
 pub mod tail;

@@ -1,36 +1,37 @@
-//! The end of a stream that somebody else began, before it goes on with frames of ours.
+//! Completes a stream that a backend started, before the gateway appends its own frames.
 //!
-//! A line or an event that was left open would take in what follows. Pure.
+//! A line or an event left open would absorb what follows. Pure.
 
-use super::parse::{Item, Parser};
-use super::place::Place;
+use super::line_state::LineState;
+use super::parse::{Parser, SseItem};
 
-/// Follows what was written so far, and keeps none of it.
+/// Tracks what was written so far, without storing it.
 #[derive(Debug)]
 pub struct Tail {
-    place: Place,
+    state: LineState,
     parser: Parser,
     has_retry: bool,
 }
 
 impl Default for Tail {
     fn default() -> Self {
-        Self { place: Place::default(), parser: Parser::new(0), has_retry: false }
+        Self { state: LineState::default(), parser: Parser::new(0), has_retry: false }
     }
 }
 
 impl Tail {
-    /// The next bytes.
+    /// Tracks the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.place = self.place.after(bytes);
+        self.state = self.state.after(bytes);
         let has_retry = &mut self.has_retry;
-        self.parser.feed(bytes, |item| *has_retry |= matches!(item, Item::Retry(_)));
+        self.parser.feed(bytes, |item| *has_retry |= matches!(item, SseItem::Retry(_)));
     }
 
-    /// What ends the open line, and the open event if there is one. Comments and `retry` lines are
-    /// no event: an empty line after them would make one for some clients.
+    /// Returns the line endings that complete the open line, and the open event if there is one.
+    /// Comments and `retry` lines do not open an event: after them, some clients would dispatch an
+    /// empty line as an event.
     pub fn end(&mut self) -> &'static str {
-        let line_end = self.place.line_end();
+        let line_end = self.state.line_end();
         self.push(line_end.as_bytes());
         match (line_end, self.parser.is_in_event()) {
             ("", false) => "",
@@ -39,7 +40,7 @@ impl Tail {
         }
     }
 
-    /// Whether one of the lines was a `retry` field.
+    /// Whether any line was a `retry` field.
     pub fn has_retry(&self) -> bool {
         self.has_retry
     }
@@ -50,10 +51,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::Tail;
-    use crate::sse::parse::{Item, Parser};
+    use crate::sse::parse::{Parser, SseItem};
 
     #[test]
-    fn a_line_is_ended_and_an_event_but_no_block_without_one() {
+    fn an_open_line_and_an_open_event_are_completed() {
         for (stream, end) in [
             ("", ""),
             ("\u{feff}", ""),
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_field_is_seen_when_its_line_is_complete() {
+    fn a_retry_field_is_detected_when_its_line_is_complete() {
         for (stream, has_retry) in [
             ("retry: 7\n", true),
             ("retry: 7\n\ndata: x\n\n", true),
@@ -97,12 +98,12 @@ mod tests {
         let mut tail = Tail::default();
         tail.push(b"retry: 7");
         assert_eq!(tail.end(), "\n");
-        assert!(tail.has_retry(), "the end of the line is ours");
+        assert!(tail.has_retry(), "end() completed the line");
     }
 
     proptest! {
         #[test]
-        fn an_event_of_ours_after_it_is_whole(
+        fn an_event_appended_after_the_end_is_intact(
             words in prop::collection::vec(
                 prop::sample::select(vec![
                     "\n", "\r", "\r\n", "data: a", "data", "event: e", "id: 7", "retry: 7", ": c", "x",
@@ -117,7 +118,7 @@ mod tests {
             let whole = stream.clone() + tail.end() + ":\nretry: 3000\ndata: ours\nid: 1\n\n";
             let mut events = Vec::new();
             Parser::new(1 << 10).feed(whole.as_bytes(), |item| {
-                if let Item::Event { event, .. } = item {
+                if let SseItem::Event { event, .. } = item {
                     events.push(event);
                 }
             });

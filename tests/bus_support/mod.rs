@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ssegate::event::Payload;
 use ssegate::source::embedded::{Broker, BusSettings, BusStats, Outlet, serve};
-use ssegate::source::resp::{Decoder, Limits, Value};
+use ssegate::source::resp::{Limits, Value, ValueDecoder};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;
@@ -131,7 +131,7 @@ impl Drop for Bus {
 /// A plain client that writes bytes and reads values.
 pub struct Peer {
     pub stream: TcpStream,
-    decoder: Decoder,
+    decoder: ValueDecoder,
     buf: BytesMut,
 }
 
@@ -141,7 +141,7 @@ impl Peer {
         stream.set_read_timeout(Some(LONG)).expect("a timeout");
         stream.set_nodelay(true).expect("nodelay");
         let limits = Limits::with_max_bulk(64 << 20);
-        Self { stream, decoder: Decoder::new(limits), buf: BytesMut::new() }
+        Self { stream, decoder: ValueDecoder::new(limits), buf: BytesMut::new() }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {

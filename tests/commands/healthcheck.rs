@@ -47,7 +47,7 @@ fn healthcheck_of_a_gateway_that_is_not_there_or_does_not_answer_fails() {
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let output = run(&["healthcheck", "--url", &url]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("did not answer in 2s"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no response within 2s"), "{}", stderr(&output));
 
     let output = run(&["healthcheck", "-c", "missing.yaml"]);
     assert_eq!(output.status.code(), Some(1), "a container knows 0 and 1 only");

@@ -109,7 +109,7 @@ fn pub_reads_any_bytes_from_stdin() {
 
 #[test]
 fn pub_says_where_no_route_reads_envelopes_and_only_there() {
-    const WARNING: &str = "no route says format: envelope";
+    const WARNING: &str = "no route has format: envelope";
     let redis = Redis::start();
     let key = "x".repeat(32);
     let proxy = "proxy: { upstream: \"http://127.0.0.1:1\" }";

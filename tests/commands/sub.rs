@@ -68,7 +68,8 @@ fn it_comes_back_with_the_last_id_after_the_time_the_server_wished() {
     };
     let lines: Vec<_> = stdout(&output).lines().collect();
     assert_eq!(lines, [line("ü1", "one"), line("ü1", "two"), line("3", "three")]);
-    assert!(stderr(&output).contains("the stream ended; again in 150ms"), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("the stream ended; reconnecting in 150ms"), "{said}");
     let requests = server.join().unwrap();
     let ids = requests.iter().map(|request| {
         assert!(request.iter().any(|line| line == "x-token: secret"));
@@ -80,11 +81,14 @@ fn it_comes_back_with_the_last_id_after_the_time_the_server_wished() {
 #[test]
 fn an_answer_that_is_no_stream_ends_it_for_good() {
     for (answer, problem) in [
-        ("HTTP/1.1 404 Not Found\r\n\r\n", "answered 404 Not Found"),
-        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "answered 503 Service Unavailable"),
+        ("HTTP/1.1 404 Not Found\r\n\r\n", "the server responded 404 Not Found"),
+        (
+            "HTTP/1.1 503 Service Unavailable\r\n\r\n",
+            "the server responded 503 Service Unavailable",
+        ),
         (
             "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n\r\n",
-            "is not an event stream: its content type is \"text/html\"",
+            "not an event stream: Content-Type is \"text/html\"",
         ),
     ] {
         let (url, _server) = server(vec![answer.into()]);
@@ -108,14 +112,16 @@ fn no_content_means_stop_and_is_no_failure_of_a_stream_that_was_open() {
     let output = run(&["sub", &url, "-n", "2"]);
     assert_eq!(output.status.code(), Some(1));
     let last = stderr(&output).lines().last().unwrap();
-    assert_eq!(last, "ssegate: heard 1 of 2 events, and the server wants no more");
+    let expected = "ssegate: received 1 of 2 events, then the server responded 204 No Content";
+    assert_eq!(last, expected);
 }
 
 #[test]
 fn a_stream_that_is_stopped_before_it_opened_is_a_failure() {
     let never = |url: &str| {
         format!(
-            "ssegate: {url} never opened: answered 204 No Content, which means never come back\n"
+            "ssegate: {url} never opened: the server responded 204 No Content, which tells clients \
+             not to reconnect\n"
         )
     };
     let (url, _server) = server(vec![NO_CONTENT.into()]);
@@ -154,7 +160,7 @@ fn a_server_that_is_away_is_waited_for() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}/");
     let output = run(&["sub", &url, "--for", "300ms"]);
-    assert!(stderr(&output).contains("again in 3s"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("reconnecting in 3s"), "{}", stderr(&output));
     // It never opened: that is no success.
     assert_eq!(output.status.code(), Some(1));
     let last = stderr(&output).lines().last().unwrap();
@@ -174,8 +180,8 @@ fn who_waits_for_an_answer_is_told_so() {
     let place = format!("{address}/events/news");
     let output = run(&["sub", &place, "--for", "1500ms"]);
     let said: Vec<_> = stderr(&output).lines().collect();
-    let waiting = format!("ssegate: {place}: waiting for an answer at http://{place}");
-    assert_eq!(said, [waiting, format!("ssegate: {place} never opened: no answer")]);
+    let waiting = format!("ssegate: {place}: waiting for a response at http://{place}");
+    assert_eq!(said, [waiting, format!("ssegate: {place} never opened: no response")]);
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -186,7 +192,7 @@ fn the_reason_for_which_a_gateway_has_no_stream_is_told() {
     let (url, _server) = server(vec![refusal(), refusal()]);
     let output = run(&["sub", &url, "--for", "300ms"]);
     let said = stderr(&output);
-    assert!(said.contains(&format!("{url}: {REFUSED}; again in 200ms\n")), "{said}");
+    assert!(said.contains(&format!("{url}: {REFUSED}; reconnecting in 200ms\n")), "{said}");
     // There was no stream: that is no success.
     assert!(said.ends_with(&format!("ssegate: {url} never opened: {REFUSED}\n")), "{said}");
     assert_eq!(output.status.code(), Some(1));
@@ -204,7 +210,7 @@ fn a_port_that_is_none_is_a_mistake_of_usage() {
     for url in ["http://127.0.0.1:99999/", "127.0.0.1:99999/events/news"] {
         let output = run(&["sub", url, "--for", "3s"]);
         assert_eq!(output.status.code(), Some(64));
-        assert!(stderr(&output).contains("99999 is no port"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("invalid port 99999"), "{}", stderr(&output));
     }
 }
 
@@ -240,7 +246,8 @@ fn too_few_events_in_time_are_a_failure_where_a_count_was_asked_for() {
     let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", quiet.local_addr().unwrap());
     let output = run(&["sub", &url, "--count", "2", "--for", "200ms"]);
-    let said = format!("ssegate: heard 0 of 2 events in 200ms; {url} never opened: no answer\n");
+    let said =
+        format!("ssegate: received 0 of 2 events in 200ms; {url} never opened: no response\n");
     assert_eq!(stderr(&output), said);
     assert_eq!(output.status.code(), Some(1));
 }

@@ -282,7 +282,12 @@ async fn a_stop_ends_them_between_two_events() {
         let end = "data: other half||".replace('|', line_end);
         write(&mut call, &end).await;
         let rest = within(SOON, "the end", body.rest()).await.unwrap();
-        let rest = String::from_utf8(rest).unwrap().replace(&format!(":{line_end}"), "");
+        // Comments may stand between. Behind a CR one begins with an LF, which ends no line.
+        let mut rest = String::from_utf8(rest).unwrap();
+        if line_end == "\r" {
+            rest = rest.replace("\n:\n", "");
+        }
+        rest = rest.replace(&format!(":{line_end}"), "");
         assert_eq!(rest, end);
         drop(call);
     }

@@ -69,20 +69,30 @@ async fn certificates_and_keys_of_every_wrong_kind_are_named_with_the_mend() {
     let name = |name: &str| dir.join(name);
 
     let table = [
-        (pem.certificate.clone(), other.key.clone(), KEY, "the key is another certificate's"),
+        (pem.certificate.clone(), other.key.clone(), KEY, "the key belongs to another certificate"),
         (pem.key.clone(), pem.certificate.clone(), CERTIFICATE, "are certificate and key swapped?"),
         (pem.certificate.clone(), pem.certificate.clone(), KEY, "swapped?"),
-        (name("cert.der"), pem.key.clone(), CERTIFICATE, "it is DER: openssl x509 -inform der"),
-        (pem.certificate.clone(), name("key.der"), KEY, "it is DER: openssl pkey -inform der"),
-        (pem.certificate.clone(), name("encrypted.pem"), KEY, "the key in it is encrypted"),
-        (pem.certificate.clone(), name("old.pem"), KEY, "the key in it is encrypted"),
+        (
+            name("cert.der"),
+            pem.key.clone(),
+            CERTIFICATE,
+            "it is DER, convert it: openssl x509 -inform der",
+        ),
+        (
+            pem.certificate.clone(),
+            name("key.der"),
+            KEY,
+            "it is DER, convert it: openssl pkey -inform der",
+        ),
+        (pem.certificate.clone(), name("encrypted.pem"), KEY, "the private key is encrypted"),
+        (pem.certificate.clone(), name("old.pem"), KEY, "the private key is encrypted"),
         (name("both.p12"), pem.key.clone(), CERTIFICATE, "openssl pkcs12 -in"),
         (pem.certificate.clone(), name("both.p12"), KEY, "it is PKCS#12"),
         (pem.certificate.clone(), name("ed448.pem"), KEY, "cannot be used"),
-        (name("chain.pem"), pem.key.clone(), KEY, "that of certificate number 2 in the file"),
+        (name("chain.pem"), pem.key.clone(), KEY, "belongs to certificate number 2 in the file"),
         (name("version1.pem"), pem.key.clone(), CERTIFICATE, "it is X.509 version 1: make one"),
-        (name("empty.pem"), pem.key.clone(), CERTIFICATE, "no certificate in"),
-        (pem.certificate.clone(), name("empty.pem"), KEY, "no private key in"),
+        (name("empty.pem"), pem.key.clone(), CERTIFICATE, "no certificate found in"),
+        (pem.certificate.clone(), name("empty.pem"), KEY, "no private key found in"),
         (name("none.pem"), pem.key.clone(), CERTIFICATE, "no such file"),
     ];
     for (certificate, key, place, words) in table {
@@ -114,7 +124,7 @@ async fn an_upstream_that_is_the_gateway_itself_is_refused() {
         both_refuse(dir.path(), &yaml(listener, &upstream), key, "this gateway itself").await;
     }
     let bus = format!("127.0.0.1:{}", port + 1);
-    both_refuse(dir.path(), &yaml("127.0.0.1", &bus), key, "is the bus").await;
+    both_refuse(dir.path(), &yaml("127.0.0.1", &bus), key, "is the embedded bus (redis.url)").await;
 }
 
 #[tokio::test]
@@ -127,7 +137,7 @@ async fn a_redis_that_is_the_gateway_itself_is_refused() {
              admin: {{ address: \"127.0.0.1:{admin}\" }}\n\
              redis: {{ url: \"redis://:secret@localhost:{redis}/0\" }}\n{ROUTE}"
         );
-        let words = format!("leads to this gateway itself, by {by}");
+        let words = format!("is this gateway itself ({by})");
         both_refuse(dir.path(), &yaml, "redis.url", &words).await;
     }
 }
@@ -160,7 +170,7 @@ async fn a_local_certificate_that_cannot_be_kept_is_found_before_the_start() {
     std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
     std::fs::write(dir.path().join("file"), "no folder").unwrap();
     for (state, words) in
-        [("/proc/1", "cannot keep the local certificate"), ("", "nowhere to keep")]
+        [("/proc/1", "cannot write the local certificate"), ("", "no state directory")]
     {
         for command in ["check", "run"] {
             let program = Program::new(env!("CARGO_BIN_EXE_ssegate")).args([command]);

@@ -5,7 +5,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::support::{Gateway, Pem, Program, Redis, SOON, eventually, free_port, run};
+use crate::support::{
+    Gateway, Pem, Program, Redis, Request, SOON, Via, eventually, free_port, run,
+};
 
 fn ssegate() -> Program {
     Program::new(env!("CARGO_BIN_EXE_ssegate"))
@@ -46,8 +48,8 @@ async fn a_port_that_is_taken_is_one_clear_line() {
     let said: Vec<_> = output.stderr.lines().filter(|line| !line.starts_with('{')).collect();
     assert_eq!(said.len(), 1, "{output:?}");
     assert!(said[0].contains(&address.to_string()), "{output:?}");
-    let holder = format!("(process {})", std::process::id());
-    assert!(said[0].contains("taken by ") && said[0].contains(&holder), "{output:?}");
+    let holder = format!("(pid {})", std::process::id());
+    assert!(said[0].contains("in use by ") && said[0].contains(&holder), "{output:?}");
 
     // With `dev` there are options for that, and they are named.
     let port = address.port().to_string();
@@ -75,6 +77,13 @@ async fn dev_runs_on_other_ports() {
     let redis = format!("redis://{}", gateway.address("bus"));
     run(["pub", "news", "hello", "--redis", &redis]).await.success();
     assert_eq!(stream.next_event().await.data, "hello");
+
+    // The form of the demo page.
+    let form = Request::new("POST", "/demo/publish?channel=news").body(b"from the page");
+    let published = gateway.send(Via::Http2, form.clone().header("x-ssegate-demo", "1")).await;
+    assert_eq!((published.status, published.text().await.as_str()), (200, "1\n"));
+    assert_eq!(stream.next_event().await.data, "from the page");
+    assert_eq!(gateway.send(Via::Http2, form).await.status, 403, "a page of another origin");
 }
 
 #[tokio::test]
@@ -85,7 +94,7 @@ async fn a_gateway_that_runs_on_the_port_is_named_with_the_way_to_take_over() {
     let second = ssegate().args(["run", "-c"]).arg(&config).env("HOME", gateway.dir());
     let output = second.output(SOON).await;
     assert_eq!(output.code(), 1);
-    let words = format!("taken by ssegate (process {}), which `run --takeover`", gateway.id());
+    let words = format!("in use by ssegate (pid {}), which `ssegate run --takeover`", gateway.id());
     assert!(output.stderr.contains(&words), "{output:?}");
 }
 

@@ -310,7 +310,7 @@ async fn without_file_descriptors_it_waits_and_accepts_again() {
     let most = |files| Rlimit { current: Some(files), ..getrlimit(Resource::Nofile) };
     let before = prlimit(process, Resource::Nofile, most(8)).unwrap();
     let waiting = TcpStream::connect(gateway.address("http")).await.unwrap();
-    gateway.logs("file descriptors are used up").await;
+    gateway.logs("out of file descriptors").await;
     prlimit(process, Resource::Nofile, before).unwrap();
 
     let _stream = gateway.subscribe("/events/news").await;

@@ -182,7 +182,7 @@ async fn row_5_a_slow_path_delays_and_nothing_more() {
     pair.hears(&redis, "after").await;
     let metrics = pair.gateway.metrics().await;
     assert_eq!(metrics.sum("ssegate_redis_reconnects_total", &[]), 0.0);
-    assert_eq!(pair.gateway.said("lost Redis while reading streams").count(), 0);
+    assert_eq!(pair.gateway.said("lost the connection to Redis while reading streams").count(), 0);
     let empty = async || pair.gateway.metrics().await.sum("ssegate_queue_bytes", &[]) == 0.0;
     eventually(SOON, "nothing waits", empty).await;
     pair.ends_well(0.0).await;

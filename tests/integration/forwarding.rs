@@ -1276,7 +1276,7 @@ async fn what_is_wrong_with_a_response_is_named() {
     let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(70_000));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", lines(3000));
     let invalid = "the backend sent an invalid response";
-    let too_large = "the backend sent a response with too large a header";
+    let too_large = "the backend sent too large a response header";
     for (answer, expected, kind) in [
         ("", "the backend closed its connection without a response", "exchange"),
         ("HTTP/1.1 200", "the backend closed its connection without a response", "exchange"),

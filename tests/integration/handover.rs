@@ -208,7 +208,7 @@ async fn where_the_route_does_not_say_so_nothing_is_held_and_no_name_gets_out() 
     assert_eq!(response.header("content-length"), "9");
     assert_eq!(response.text().await, "data: a\n\n");
     assert_eq!(redis.listeners("private:7").await, 0);
-    gateway.logs("the route has no handover").await;
+    gateway.logs("but the route has no handover").await;
 }
 
 #[tokio::test]
@@ -461,8 +461,8 @@ async fn what_cannot_be_followed_is_a_502_for_pages_and_a_retry_for_streams() {
         ("grip-hold: stream\r\n".to_owned(), "without a Grip-Channel"),
         (hold("__keyspace@0__:x"), "reserved by Redis"),
         (hold(&long), "longer than 255 bytes"),
-        (hold("a; filter=skip-self"), "filters are not known"),
-        (hold("a") + "grip-keep-alive: x; format=hex\r\n", "Grip-Keep-Alive cannot be read"),
+        (hold("a; filter=skip-self"), "filters are not supported"),
+        (hold("a") + "grip-keep-alive: x; format=hex\r\n", "Grip-Keep-Alive is malformed"),
         (hold("a") + "content-encoding: gzip\r\n", "Content-Encoding"),
     ] {
         let answer = ("200 OK", headers.as_str(), "secret");

@@ -117,7 +117,7 @@ fn but(name: &str, value: &'static str) -> Fields {
 
 /// Only we refuse these.
 fn refused() -> Vec<(Fields, &'static str)> {
-    let control = "the value of last-event-id has a control character";
+    let control = "the value of last-event-id contains a control character";
     vec![
         (with(&[("last-event-id", "a\u{1}b")]), control),
         (with(&[("last-event-id", "a\u{7f}b")]), control),
@@ -138,13 +138,13 @@ fn refused() -> Vec<(Fields, &'static str)> {
 
 /// RFC 9113, section 8.1.1, calls these malformed.
 fn malformed() -> Vec<(Fields, &'static str)> {
-    let value = "the value of last-event-id has a NUL or a line break";
+    let value = "the value of last-event-id contains NUL or a line break";
     vec![
         (with(&[("last-event-id", "a\0b")]), value),
         (with(&[("last-event-id", "a\nb")]), value),
         (with(&[("last-event-id", "a\rb")]), value),
         (with(&[("last-event-id", " ab")]), value),
-        (with(&[("Last-Event-ID", "ab")]), "a name that HTTP/2 does not allow"),
+        (with(&[("Last-Event-ID", "ab")]), "a field name that HTTP/2 does not allow"),
         (with(&[("connection", "close")]), "connection"),
         (with(&[("content-length", "3")]), "content-length"),
         (but(":path", ""), ":path"),

@@ -86,7 +86,7 @@ async fn requests_of_one_address() {
     }
     let refused = statuses.iter().filter(|status| **status == 429).count();
     assert!(statuses[..5].iter().all(|status| *status == 404) && refused > 5, "{statuses:?}");
-    let reason = "requests come faster from this address than they may";
+    let reason = "too many requests from this address";
     sent_away(connection.send(of("192.0.2.1")).await.stream(), reason).await;
     assert_eq!(connection.send(of("192.0.2.2")).await.status, 404, "that is another client");
     let reason = ["reason=\"requests_per_address\""];
@@ -106,8 +106,7 @@ async fn new_channels_of_one_address() {
         open.push(gateway.subscribe(&format!("/events/{channel}")).await);
     }
     let late = async || gateway.send(Via::Http1, Request::events("/events/d")).await.stream();
-    sent_away(late().await, "streams of new channels come faster from this address than they may")
-        .await;
+    sent_away(late().await, "too many new channels from this address").await;
     // What is followed already costs nothing.
     for channel in ["a", "b", "c"] {
         open.push(gateway.subscribe(&format!("/events/{channel}")).await);
@@ -272,7 +271,8 @@ async fn the_memory_of_the_bus() {
         assert_eq!(page, "");
     }
     gateway.counts("ssegate_bus_connections_cut_total", &["reason=\"http\""], 200.0).await;
-    let told = gateway.log().lines().filter(|line| line.contains("HTTP on the bus")).count();
+    let told =
+        gateway.log().lines().filter(|line| line.contains("HTTP request on the bus")).count();
     assert!((1..4).contains(&told), "{told} lines");
 }
 

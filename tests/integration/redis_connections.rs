@@ -157,7 +157,7 @@ async fn without_hello_and_with_a_password() {
     let mut stream = gateway.subscribe("/events?channel=news").await;
     redis.publish("news", "again").await;
     assert_eq!(stream.next_event().await.data, "again");
-    assert_eq!(gateway.log().matches("RESP2 is spoken").count(), 1, "{}", gateway.log());
+    assert_eq!(gateway.log().matches("using RESP2").count(), 1, "{}", gateway.log());
 }
 
 #[tokio::test]

@@ -72,8 +72,7 @@ async fn a_bad_file_changes_nothing_and_says_where() {
         format!("{}drain: 5 parsecs\nroute: []\n", text.replace("/events/{channel}", "/other/{c}"))
     });
     assert!(!gateway.reload().await);
-    let told: Vec<_> =
-        gateway.said("the configuration cannot be used; nothing has changed").collect();
+    let told: Vec<_> = gateway.said("reload failed; the old configuration stays in use").collect();
     let lines = good.lines().count() as u64;
     let drain = told.iter().find(|fields| fields["key"] == "drain").expect("it is told");
     assert_eq!((drain["line"].as_u64(), drain["column"].as_u64()), (Some(lines + 1), Some(8)));
@@ -106,10 +105,10 @@ async fn a_bad_certificate_changes_nothing() {
     assert!(!gateway.reload().await);
     assert_eq!(shown_certificate(https).await, pem.der);
     assert_eq!(gateway.get("/other/news").await.status, 404);
-    let told = "the configuration cannot be used; nothing has changed";
+    let told = "reload failed; the old configuration stays in use";
     let told: Vec<_> = gateway.said(told).collect();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0]["error"].as_str().unwrap().contains("no private key in"), "{told:?}");
+    assert!(told[0]["error"].as_str().unwrap().contains("no private key found in"), "{told:?}");
     all_hear(&mut streams, &redis, "as before").await;
     let closed = gateway.metrics().await.sum("ssegate_streams_closed_total", &[]);
     judge_without_crowd("reload of a bad certificate", &[("streams closed", 0.0, closed)], 0);
@@ -126,7 +125,7 @@ async fn what_cannot_change_is_told_and_the_rest_changes() {
             .replace(&redis.url(), "embedded://127.0.0.1:1")
     });
     assert!(gateway.reload().await);
-    let told = gateway.said("this has changed, and holds only after a restart");
+    let told = gateway.said("this setting has changed; it takes effect after a restart");
     let keys: Vec<_> = told.map(|fields| fields["key"].as_str().unwrap().to_owned()).collect();
     assert_eq!(keys, ["listeners", "redis.url", "shards"]);
     all_hear(&mut streams, &redis, "from where it came before").await;
@@ -141,7 +140,7 @@ async fn what_holds_until_a_restart_is_told_at_every_reload_until_it_is_written_
     let redis = Redis::start().await;
     let gateway = Gateway::build(&redis).settings("sockets: { send_buffer: 64KiB }").start().await;
     let told = async || {
-        let told = gateway.said("this has changed, and holds only after a restart");
+        let told = gateway.said("this setting has changed; it takes effect after a restart");
         told.map(|fields| fields["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     gateway.rewrite(|text| {

@@ -152,7 +152,7 @@ async fn a_new_certificate_that_cannot_be_used_changes_nothing() {
     let gateway = Gateway::build(&redis).tls(&tls).start().await;
 
     std::fs::write(&pem.certificate, "-----BEGIN CERTIFICATE-----\nhalf").unwrap();
-    gateway.logs("the certificate cannot be used").await;
+    gateway.logs("cannot reload the certificate").await;
     assert_eq!(certificate(&gateway).await, pem.der);
 }
 

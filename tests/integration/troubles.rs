@@ -99,7 +99,7 @@ async fn a_dead_backend_is_two_lines_in_the_log_and_not_one_for_each_request() {
 
     // Ten seconds later the rest is told, though nothing more happens.
     let counted = async || {
-        let told = lines(&gateway, "WARN", "the backend goes on failing");
+        let told = lines(&gateway, "WARN", "the backend keeps failing");
         let held_back = told.iter().chain(&lines(&gateway, "WARN", DOWN)).fold(0, |sum, line| {
             let count = ["requests", "held_back"].iter().find_map(|field| line[*field].as_u64());
             sum + count.unwrap_or(0)
@@ -168,8 +168,7 @@ async fn a_slow_backend_is_seen_in_the_histograms_and_told_above_the_p99_of_the_
     }
     let line = verbose_says(&gateway, &["[!]", &upstream, "slow: "]).await;
     assert!(line.contains("took over 100ms"), "{line}");
-    const SLOW: &str =
-        "the backend is slow: more than one in a hundred responses of the last minute";
+    const SLOW: &str = "the backend is slow: over 1% of responses in a minute exceed p99_warning";
     gateway.logs(SLOW).await;
     let told = lines(&gateway, "WARN", SLOW);
     assert_eq!(told.len(), 1, "{told:?}");
@@ -220,8 +219,7 @@ async fn a_slow_backend_is_told_of_the_route_that_asks_for_it_beside_another_of_
         assert_eq!(gateway.send(Via::Http1, request).await.status, 200);
     }
     verbose_says(&gateway, &["[!]", &upstream, "slow: 3 of 3 responses", "over 100ms"]).await;
-    const SLOW: &str =
-        "the backend is slow: more than one in a hundred responses of the last minute";
+    const SLOW: &str = "the backend is slow: over 1% of responses in a minute exceed p99_warning";
     gateway.logs(SLOW).await;
     assert_eq!(lines(&gateway, "WARN", SLOW).len(), 1);
 }
@@ -237,7 +235,7 @@ async fn shown(gateway: &Gateway) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_expired_certificate_never_replaces_one_that_is_valid() {
-    const KEPT: &str = "the certificate cannot be used; the old one stays";
+    const KEPT: &str = "cannot reload the certificate; the old one stays in use";
     const FAILED: (&str, &[&str]) =
         ("ssegate_tls_certificate_reloads_total", &["result=\"failure\""]);
     let redis = Redis::start().await;
@@ -261,7 +259,7 @@ async fn an_expired_certificate_never_replaces_one_that_is_valid() {
     assert!(gateway.reload().await);
     assert_eq!(shown(&gateway).await, good.der);
     assert_eq!(gateway.get("/events/news").await.status, 404);
-    const STAYS: &str = "the certificate stays as it was";
+    const STAYS: &str = "the certificate stays unchanged";
     gateway.logs(STAYS).await;
     assert_eq!(lines(&gateway, "ERROR", STAYS).len(), 1);
 
@@ -275,7 +273,7 @@ async fn an_expired_certificate_never_replaces_one_that_is_valid() {
 async fn a_certificate_that_has_expired_or_will_is_told_at_the_start_and_by_check() {
     let redis = Redis::start().await;
     for (to, level, message, words) in [
-        (-3, "ERROR", "clients do not take the certificate", "it expired on 20"),
+        (-3, "ERROR", "clients reject the certificate", "it expired on 20"),
         (2, "WARN", "the certificate expires soon", "it expires on 20"),
         (13, "WARN", "the certificate expires soon", "in 12 days; renew it"),
     ] {
@@ -316,7 +314,7 @@ async fn a_backend_that_is_back_is_reported_without_a_request() {
         assert_eq!(gateway.metrics().await.sum("ssegate_upstream_up", &[&label]), 1.0);
         let told = async || lines(&gateway, "INFO", "the backend responds again").len() == outage;
         eventually(SOON, "the recovery is logged", told).await;
-        assert!(lines(&gateway, "WARN", "the backend goes on failing").is_empty());
+        assert!(lines(&gateway, "WARN", "the backend keeps failing").is_empty());
         drop(backend);
     }
 }
@@ -343,14 +341,14 @@ async fn file_descriptors_that_are_used_up_are_told_once_and_make_it_not_ready()
     let (_, text) = verbose(&gateway).await;
     let line = text.lines().find(|line| line.contains("descriptors")).unwrap();
     assert!(
-        line.starts_with("[-] descriptors failed: file_descriptors: 160 may be open"),
+        line.starts_with("[-] descriptors failed: file_descriptors: limit of 160 reached"),
         "{line}"
     );
     assert!(line.contains("since 20"), "{line}");
     assert_eq!(gateway.admin("/readyz?exclude=descriptors").await.status, 200);
     assert_eq!(gateway.metrics().await.sum("ssegate_file_descriptors_short", &[]), 1.0);
     let page = gateway.admin("/").await.text().await;
-    assert!(page.contains("160 may be open"), "{page}");
+    assert!(page.contains("limit of 160 reached"), "{page}");
 
     // Clients come and go: the log does not.
     for _ in 0..20 {
@@ -369,7 +367,7 @@ async fn file_descriptors_that_are_used_up_are_told_once_and_make_it_not_ready()
         streams.truncate(10);
     }
     gateway.becomes(200, SOON).await;
-    gateway.logs("there are file descriptors again").await;
+    gateway.logs("file descriptors are available").await;
     let told = of_files(&gateway);
     assert_eq!(told.len(), 2, "{told:?}");
     let told: Value = serde_json::from_str(&told[1]).unwrap();
@@ -446,7 +444,10 @@ async fn a_reload_that_failed_is_told_until_the_next_one() {
     });
     assert!(!gateway.reload().await);
     let line = verbose_says(&gateway, &["[!] configuration: ", "drain", "and 1 more"]).await;
-    assert!(line.contains("changed nothing") && line.contains("since 20"), "{line}");
+    assert!(
+        line.contains("the old configuration stays in use") && line.contains("since 20"),
+        "{line}"
+    );
     gateway.becomes(200, SOON).await;
     gateway.rewrite(|_| good);
     assert!(gateway.reload().await);
@@ -455,8 +456,8 @@ async fn a_reload_that_failed_is_told_until_the_next_one() {
 
 #[tokio::test]
 async fn readers_that_are_too_slow_are_told() {
-    const SLOW: &str = "streams were closed because their clients read too slowly; routes with a \
-                        history let them resume";
+    const SLOW: &str = "streams were closed because their clients read too slowly; on routes \
+                        with a history they resume after reconnecting";
     let redis = Redis::start().await;
     let settings = "sse: { queue: { bytes: 64KiB } }\nsockets: { send_buffer: 8KiB }";
     let gateway = Gateway::build(&redis).settings(settings).start().await;

@@ -49,6 +49,7 @@ impl Run {
         let servers = self.options.servers_or(&[
             Server::Bare,
             Server::Ssegate,
+            Server::Stock,
             Server::NchanRedis,
             Server::NchanMemory,
             Server::Pushpin,

@@ -6,6 +6,7 @@ mod origin;
 mod pushpin;
 mod redis;
 mod ssegate;
+pub(crate) mod stock;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -33,6 +34,8 @@ pub(crate) enum Server {
     Ssegate,
     /// The same with `history: off`: what history costs.
     SsegateHistoryOff,
+    /// A gateway on hyper's HTTP/2, tokio-rustls and the redis crate: what our own gains.
+    Stock,
     /// nginx with Nchan and its Redis store.
     NchanRedis,
     /// nginx with Nchan and its memory store.
@@ -46,7 +49,11 @@ impl Server {
     pub(crate) fn speaks(self, mode: Mode) -> bool {
         match self {
             Self::Bare | Self::Pushpin => mode.protocol == Protocol::Http1,
-            Self::Ssegate | Self::SsegateHistoryOff | Self::NchanRedis | Self::NchanMemory => true,
+            Self::Ssegate
+            | Self::SsegateHistoryOff
+            | Self::Stock
+            | Self::NchanRedis
+            | Self::NchanMemory => true,
         }
     }
 
@@ -54,7 +61,9 @@ impl Server {
     pub(crate) fn programs(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Bare => &[],
-            Self::Ssegate | Self::SsegateHistoryOff => &[("redis-server", "redis-server")],
+            Self::Ssegate | Self::SsegateHistoryOff | Self::Stock => {
+                &[("redis-server", "redis-server")]
+            }
             Self::NchanMemory => &[("nginx", "nginx"), (nchan::MODULE, "libnginx-mod-nchan")],
             Self::NchanRedis => &[
                 ("nginx", "nginx"),
@@ -71,6 +80,7 @@ impl Server {
             Self::Bare => bare::start(site),
             Self::Ssegate => ssegate::start(site, settings, ssegate::History::On),
             Self::SsegateHistoryOff => ssegate::start(site, settings, ssegate::History::Off),
+            Self::Stock => stock::start(site),
             Self::NchanRedis => nchan::start(site, true),
             Self::NchanMemory => nchan::start(site, false),
             Self::Pushpin => pushpin::start(site),
@@ -93,6 +103,7 @@ impl fmt::Display for Server {
             Self::Bare => "bare",
             Self::Ssegate => "ssegate",
             Self::SsegateHistoryOff => "ssegate-history-off",
+            Self::Stock => "stock",
             Self::NchanRedis => "nchan-redis",
             Self::NchanMemory => "nchan-memory",
             Self::Pushpin => "pushpin",

@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ssegate::event::{ChannelName, Format, Ids, Subscription, Topic};
 use ssegate::hub::{
-    Beginning, HistorySettings, Hub, HubSettings, LastSeen, Shard, StreamRequest, StreamSettings,
-    Subscriber,
+    HistorySettings, Hub, HubSettings, LastSeen, Shard, StreamOpening, StreamRequest,
+    StreamSettings, Subscriber,
 };
 use ssegate::metrics::Metrics;
 use ssegate::source::decode;
-use ssegate::source::resp::{Decoder, Limits, Value};
+use ssegate::source::resp::{Limits, Value, ValueDecoder};
 use ssegate::sse::frame::Form;
 use tokio::runtime::LocalRuntime;
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ pub fn pushes(messages: usize) -> BytesMut {
 
 /// Decodes all of them, and returns how many.
 pub fn decode_pushes(mut input: BytesMut) -> usize {
-    let mut decoder = Decoder::new(Limits::default());
+    let mut decoder = ValueDecoder::new(Limits::default());
     let mut messages = 0;
     while let Some(value) = decoder.decode(&mut input).expect("it is RESP") {
         messages += usize::from(matches!(black_box(value), Value::Push(_)));
@@ -178,7 +178,7 @@ fn request(history: Option<HistorySettings>, last_event_id: Option<Vec<u8>>) -> 
         settings: Arc::new(StreamSettings::default()),
         history,
         last_seen: LastSeen::up_to(last_event_id),
-        begins: Beginning { is_continued: false, is_told_position: true },
+        opening: StreamOpening { is_continued: false, ready_has_position: true },
         prefix_bytes: 0,
         cut: Box::new(|| {}),
     }

@@ -35,11 +35,11 @@ body { font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 2rem auto
 <script>
 const $ = (id) => document.getElementById(id);
 
-// Without a login it is refused, and stays so.
+// Without a login the response is 403, and an EventSource does not reconnect.
 const stream = new EventSource('stream.php');
 stream.onopen = () => { $('state').textContent = 'open'; };
 stream.onerror = () => {
-  $('state').textContent = stream.readyState === EventSource.CLOSED ? 'refused' : 'coming back';
+  $('state').textContent = stream.readyState === EventSource.CLOSED ? 'refused' : 'reconnecting';
 };
 stream.onmessage = (event) => {
   const { from, text } = JSON.parse(event.data);

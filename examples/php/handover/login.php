@@ -1,6 +1,6 @@
 <?php
 
-// No password: an example of streams, and not of logins.
+// No password: this is an example of streams, not of logins.
 
 session_start();
 $user = trim($_POST['user'] ?? '');

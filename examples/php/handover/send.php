@@ -1,6 +1,6 @@
 <?php
 
-// Says something to one user: whoever has a stream open on that user's channel hears it.
+// Sends a message to one user: every open stream of that user's channel receives it.
 
 require __DIR__ . '/../publisher.php';
 

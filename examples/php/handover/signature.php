@@ -1,7 +1,7 @@
 <?php
 
-// Where visitors could reach PHP past the gateway, this tells who comes through it: Grip-Sig is a
-// JSON Web Token (HS256) that only those can make who have the route's `handover: { key }`.
+// Verifies that a request came through the gateway, where clients could also reach PHP directly. Grip-Sig
+// is a JSON Web Token (HS256), signed with the key of the route (`handover: { key }`).
 
 function comes_through_ssegate(string $key): bool
 {

@@ -1,7 +1,7 @@
 <?php
 
-// An answer word by word, as chat models give it: small JSON events, and [DONE] at the end. It is
-// asked for with POST, so the page reads it with fetch.
+// A response word by word, as chat models send it: small JSON events, and [DONE] at the end. The request
+// is a POST, so a page reads the response with fetch.
 
 header('Content-Type: text/event-stream; charset=utf-8');
 header('Cache-Control: no-cache');

@@ -1,6 +1,6 @@
 <?php
 
-// For a page of another origin that sends its cookies along:
+// For a page of another origin that sends cookies:
 //   new EventSource('https://api.example/cross-origin.php', { withCredentials: true })
 
 $origin = $_SERVER['HTTP_ORIGIN'] ?? '';

@@ -1,6 +1,6 @@
 <?php
 
-// The same, as it is found in many a forum: `date('r')` and `no-cache`.
+// A single event, as shown in many forums: with `date('r')` and `no-cache`.
 
 header('Content-Type: text/event-stream');
 header('Cache-Control: no-cache');

@@ -1,6 +1,6 @@
 <?php
 
-// An endless loop that writes two events every 3 seconds: the script of most tutorials.
+// An endless loop that writes two events every 3 seconds, as in most tutorials.
 
 header('Content-Type: text/event-stream');
 header('Cache-Control: no-cache');

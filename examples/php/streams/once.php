@@ -1,7 +1,7 @@
 <?php
 
-// One event, and the script ends: the browser comes back every 3 seconds. It works everywhere, and
-// costs a request for each event.
+// One event, and the script ends: the browser reconnects every 3 seconds. It works everywhere, and costs
+// a request per event.
 
 header('Content-Type: text/event-stream');
 header('Cache-Control: no-store');

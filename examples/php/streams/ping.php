@@ -1,6 +1,6 @@
 <?php
 
-// A named event every second, a plain message at random, and an end when the visitor has left.
+// A named event every second, a plain message at random, and an end when the client has disconnected.
 
 date_default_timezone_set('Europe/Zurich');
 header('X-Accel-Buffering: no');

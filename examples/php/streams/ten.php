@@ -1,7 +1,7 @@
 <?php
 
-// An event a second for ten seconds, then the end: what Laravel's StreamedResponse and Symfony's do
-// with a callback.
+// An event per second for ten seconds, then the end: the callback of a StreamedResponse in Laravel or
+// Symfony.
 
 header('Content-Type: text/event-stream; charset=UTF-8');
 header('Cache-Control: no-cache');

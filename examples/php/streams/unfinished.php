@@ -1,7 +1,7 @@
 <?php
 
-// The last line has no end, as after the last `Response.Write` of a classic ASP page. The browser
-// shows the events before it, drops what was not finished, and comes back.
+// The last line has no line ending, as after the last `Response.Write` of a classic ASP page. The browser
+// dispatches the events before it, discards the incomplete one, and reconnects.
 
 header('Content-Type: text/event-stream');
 header('Expires: -1');

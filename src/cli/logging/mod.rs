@@ -1,4 +1,4 @@
-//! What is logged, and how: readable in a terminal, JSON on a pipe. [`sink`] is where it goes.
+//! Sets up logging: text in a terminal, JSON on a pipe. [`sink`] writes the lines.
 
 mod sink;
 
@@ -12,71 +12,72 @@ use tracing_subscriber::filter::{Directive, LevelFilter};
 
 pub(super) use self::sink::Sink;
 
-/// Says what is logged.
+/// The filter of log lines, in the syntax of `tracing_subscriber::EnvFilter`.
 const VARIABLE: &str = "SSEGATE_LOG";
-/// The line of a panic is written before the process can end, if that takes no longer.
-const LAST_LINE: Duration = Duration::from_millis(50);
+/// How long a panic waits for its log line to be written: the process may end right after.
+const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// The sink of this process, once it logs.
+/// The sink of this process, once logging has started.
 static SINK: OnceLock<Sink> = OnceLock::new();
 
-/// Starts to log what `SSEGATE_LOG` asks for, at most once in a process.
+/// Starts logging with the filter in `SSEGATE_LOG`. Called at most once in a process.
 ///
 /// # Errors
-/// The system gives no thread.
+/// The writer thread cannot be spawned.
 pub(super) fn start() -> io::Result<Sink> {
     let sink = Sink::to_stderr()?;
-    std::panic::set_hook(Box::new(tell_panic));
-    let asked = std::env::var(VARIABLE).unwrap_or_default();
-    let (filter, mistake) = filter(&asked);
-    // Faults of a log line are nothing to be told on standard error, which may be what is at fault.
+    std::panic::set_hook(Box::new(log_panic));
+    let text = std::env::var(VARIABLE).unwrap_or_default();
+    let (filter, error) = filter(&text);
+    // By default a failed log line is reported on stderr, which may be what has failed.
     let log = tracing_subscriber::fmt().log_internal_errors(false).with_writer(sink.clone());
     if io::stderr().is_terminal() {
-        // The banner has told what is open, for people.
+        // In a terminal the banner shows the open addresses.
         let filter = filter.add_directive(silence(gateway::OPENED));
         log.with_env_filter(filter).compact().with_target(false).init();
     } else {
         log.with_env_filter(filter).json().init();
     }
-    if let Some(mistake) = mistake {
-        tracing::warn!(mistake, "{VARIABLE} cannot be read, and is not heeded");
+    if let Some(error) = error {
+        tracing::warn!(mistake = error, "{VARIABLE} is not a valid filter and is ignored");
     }
     Ok(SINK.get_or_init(|| sink).clone())
 }
 
-/// The sink of this process, where it logs.
+/// The sink of this process, if logging has started.
 pub(super) fn sink() -> Option<&'static Sink> {
     SINK.get()
 }
 
-/// The filter that is asked for, or the usual one and why.
-fn filter(asked: &str) -> (EnvFilter, Option<String>) {
+/// Parses the filter. Returns the default filter and the error if it is not valid.
+fn filter(text: &str) -> (EnvFilter, Option<String>) {
     let builder = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    // Not `parse_lossy`: that writes to standard error itself, and panics where it cannot.
-    let (filter, mistake) = match builder().parse(asked) {
+    // Not `parse_lossy`: it writes the error to stderr itself, and panics if it cannot.
+    let (filter, error) = match builder().parse(text) {
         Ok(filter) => (filter, None),
-        Err(mistake) => {
-            let usual = builder().parse("").expect("the default directive is one");
-            (usual, Some(mistake.to_string()))
+        Err(error) => {
+            let default = builder().parse("").expect("the empty filter is valid");
+            (default, Some(error.to_string()))
         }
     };
-    // What a stranger sends it is counted, not logged: he could fill the log with it.
-    match asked.contains("rustls") {
-        true => (filter, mistake),
-        false => (filter.add_directive(directive("rustls=error")), mistake),
+    // rustls warns of invalid TLS records. They are counted instead: clients could fill the log.
+    match text.contains("rustls") {
+        true => (filter, error),
+        false => (filter.add_directive(directive("rustls=error")), error),
     }
 }
 
-/// Logs where a panic happened. What it says only where that is known beforehand: a value that
-/// makes its way into a message may be anybody's.
-fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+/// Logs a panic with its location. The message is logged only if it is a literal: a formatted one
+/// may contain a client's data.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or_default();
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();
-    tracing::error!(message, place, thread = thread.name(), "a bug: please report it");
+    tracing::error!(message, place, thread = thread.name(), "panic: a bug; please report it");
     if let Some(sink) = sink() {
-        // It may be the last thing that this process does, or cost a request and hold up its shard.
-        sink.flush_last_line(LAST_LINE);
+        // The process may be about to abort. If not, a request is waiting on this thread: the wait
+        // is short.
+        sink.flush_last_line(PANIC_FLUSH_TIMEOUT);
     }
 }
 
@@ -85,7 +86,7 @@ fn silence(target: &str) -> Directive {
 }
 
 fn directive(text: &str) -> Directive {
-    text.parse().expect("a target and a level make a directive")
+    text.parse().expect("a target and a level are a valid directive")
 }
 
 #[cfg(test)]
@@ -93,12 +94,12 @@ mod tests {
     use super::filter;
 
     #[test]
-    fn a_filter_that_cannot_be_read_is_told_and_the_usual_one_holds() {
-        for asked in ["", "debug", "ssegate=trace,hyper=info", "rustls=debug"] {
-            assert_eq!(filter(asked).1, None, "{asked}");
+    fn an_invalid_filter_is_reported_and_replaced_by_the_default() {
+        for text in ["", "debug", "ssegate=trace,hyper=info", "rustls=debug"] {
+            assert_eq!(filter(text).1, None, "{text}");
         }
-        let (usual, mistake) = filter("ssegate=nonsense");
-        assert!(mistake.is_some());
-        assert_eq!(usual.to_string(), filter("").0.to_string());
+        let (default, error) = filter("ssegate=nonsense");
+        assert!(error.is_some());
+        assert_eq!(default.to_string(), filter("").0.to_string());
     }
 }

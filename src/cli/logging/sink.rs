@@ -1,9 +1,8 @@
-//! Where log lines go: into a bounded buffer, and from there to standard error, by a thread of its own.
+//! Writes log lines: a bounded buffer, and a thread that writes it to stderr.
 //!
-//! A line is best effort. Nobody waits for it to be written: a reader that has gone, a pipe that nobody
-//! empties and a full disk cost lines, which are counted, and nothing else. What was dropped is logged
-//! as soon as lines can be written again. At its end the process waits a moment for the buffer to be
-//! written.
+//! Logging never blocks. If the reader is gone, the pipe is full or the disk is full, lines are
+//! dropped and counted; a line with their number follows when writes succeed again. At exit the
+//! process waits a few seconds for the buffer to be written.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
@@ -15,103 +14,104 @@ use ssegate::metrics::Metrics;
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Log lines that wait to be written, in bytes; one more is dropped. As much again is being written.
+/// The size of the buffer in bytes; further lines are dropped. The writer thread holds a batch of
+/// up to the same size.
 const MAX_BUFFER: usize = 1 << 20;
-/// Lines up to this go to a pipe undivided, also where other processes write to it (`PIPE_BUF`).
-const PIECE: usize = 4 << 10;
-/// The descriptor does not block, because another process has made it so: the next try is after this.
-const NOT_NOW: Duration = Duration::from_millis(10);
-/// At the end of the process its last lines have so long: as long as nothing is written, and in all.
+/// Writes to a pipe up to this size are atomic (`PIPE_BUF`, pipe(7)): lines of other processes that
+/// write to it do not mix with ours.
+const MAX_ATOMIC_WRITE: usize = 4 << 10;
+/// The retry interval if stderr is non-blocking, which another process with the same terminal or
+/// pipe can cause.
+const WRITE_RETRY: Duration = Duration::from_millis(10);
+/// At exit, a flush gives up when nothing was written for this long.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
+/// At exit, a flush takes no longer than this in all.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes bytes somewhere, as `write(2)` does.
-type Write2 = Box<dyn FnMut(&[u8]) -> io::Result<usize> + Send>;
+/// A function with the contract of `write(2)`.
+type WriteFn = Box<dyn FnMut(&[u8]) -> io::Result<usize> + Send>;
 
-/// The buffer, and the thread behind it: a cheap handle.
+/// A cheap handle to the buffer.
 #[derive(Clone)]
-pub(in crate::cli) struct Sink(Arc<Shared>);
+pub(in crate::cli) struct Sink(Arc<SinkShared>);
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SinkShared {
+    state: Mutex<SinkState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    waiting: Vec<u8>,
+struct SinkState {
+    buffer: Vec<u8>,
     is_writing: bool,
-    /// Bytes that were written, to see that it gets on.
+    // Total bytes written, by which a flush sees progress.
     written: u64,
-    /// How much of that there was when a last line was waited for in vain.
-    stuck_at: Option<u64>,
-    /// Lines that were dropped, and that nobody has been told of.
-    untold: u64,
+    // The value of `written` when `flush_last_line` last timed out.
+    timed_out_at: Option<u64>,
+    // Dropped lines that have not been logged.
+    unreported: u64,
     dropped: u64,
     metrics: Option<Metrics>,
 }
 
 impl Sink {
-    /// Writes to standard error.
+    /// A sink that writes to stderr.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The writer thread cannot be spawned.
     pub(super) fn to_stderr() -> io::Result<Self> {
-        // Without the lock of `std::io::stderr`: this may hang in a write for ever, and nobody else
-        // shall wait for it.
+        // Without the lock of `std::io::stderr`: the write may block forever, and other threads
+        // must not block on the lock.
         let stderr = io::stderr();
         Self::new(Box::new(move |bytes| Ok(rustix::io::write(stderr.as_fd(), bytes)?)))
     }
 
-    fn new(write: Write2) -> io::Result<Self> {
+    fn new(write: WriteFn) -> io::Result<Self> {
         let sink = Self(Arc::default());
         let shared = Arc::clone(&sink.0);
-        // Ends with the process: nobody waits for it.
-        drop(
-            thread::Builder::new()
-                .name("log".into())
-                .spawn(move || shared.write_for_ever(write))?,
-        );
+        // Detached: it ends with the process.
+        drop(thread::Builder::new().name("log".into()).spawn(move || shared.run_writer(write))?);
         Ok(sink)
     }
 
-    /// Puts whole lines into the buffer, or drops them.
+    /// Appends whole lines to the buffer, or drops them if it is full.
     pub(in crate::cli) fn put(&self, lines: &[u8]) {
         let mut state = self.0.lock();
-        if state.waiting.len() + lines.len() > MAX_BUFFER {
+        if state.buffer.len() + lines.len() > MAX_BUFFER {
             state.drop_lines(count(lines));
         } else {
-            state.waiting.extend_from_slice(lines);
+            state.buffer.extend_from_slice(lines);
             drop(state);
             self.0.changed.notify_all();
         }
     }
 
-    /// Shows in `metrics` how many lines were dropped, from the start of the process on.
-    pub(in crate::cli) fn count_in(&self, metrics: &Metrics) {
+    /// Counts dropped lines in `metrics`, including those dropped before this call.
+    pub(in crate::cli) fn record_in(&self, metrics: &Metrics) {
         let mut state = self.0.lock();
         metrics.log_lines_dropped(state.dropped);
         state.metrics = Some(metrics.clone());
     }
 
-    /// Waits until everything is written, for as long as it gets on.
+    /// Waits until the buffer is written, while there is progress.
     pub(in crate::cli) fn flush(&self) {
         self.flush_within(STALLED_AFTER, FLUSH_TIMEOUT);
     }
 
-    /// Waits for a line that may be the last one of the process, or not: for `timeout` at most, and not
-    /// again before anything more is written. Returns whether everything is.
+    /// Waits until the buffer is written, `timeout` at most. After a timeout it returns at once
+    /// until there is progress again, so that repeated panics do not each block their thread.
+    /// Returns whether everything is written.
     pub(super) fn flush_last_line(&self, timeout: Duration) -> bool {
         let state = self.0.lock();
-        if state.stuck_at == Some(state.written) {
+        if state.timed_out_at == Some(state.written) {
             return false;
         }
         drop(state);
         let is_written = self.flush_within(timeout, timeout);
         if !is_written {
             let mut state = self.0.lock();
-            state.stuck_at = Some(state.written);
+            state.timed_out_at = Some(state.written);
         }
         is_written
     }
@@ -120,7 +120,7 @@ impl Sink {
         let end = Instant::now() + timeout;
         let mut state = self.0.lock();
         let (mut written, mut moved) = (state.written, Instant::now());
-        while !state.waiting.is_empty() || state.is_writing {
+        while !state.buffer.is_empty() || state.is_writing {
             if state.written != written {
                 (written, moved) = (state.written, Instant::now());
             }
@@ -133,13 +133,13 @@ impl Sink {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SinkShared {
+    fn lock(&self) -> MutexGuard<'_, SinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_for_ever(&self, mut write: Write2) {
-        // Whether a line was broken off: what follows shall not look like its end.
+    fn run_writer(&self, mut write: WriteFn) {
+        // Whether the last line was cut by an error: then a newline has to come first.
         let mut is_broken = false;
         loop {
             let batch = self.next_batch();
@@ -161,31 +161,35 @@ impl Shared {
     }
 
     fn next_batch(&self) -> Vec<u8> {
-        let state = self.changed.wait_while(self.lock(), |state| state.waiting.is_empty());
+        let state = self.changed.wait_while(self.lock(), |state| state.buffer.is_empty());
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         state.is_writing = true;
-        std::mem::take(&mut state.waiting)
+        std::mem::take(&mut state.buffer)
     }
 
-    /// The batch is written, but for so many lines.
+    /// Ends a batch, of which `lost` lines could not be written.
     fn batch_done(&self, lost: u64) {
         let mut state = self.lock();
         state.is_writing = false;
         state.drop_lines(lost);
-        // Only where this line has a chance: one that is lost again must not bring the next.
-        let untold = if lost == 0 { std::mem::take(&mut state.untold) } else { 0 };
+        // Only after a complete batch: while writes fail, this line would be dropped and cause the
+        // next.
+        let unreported = if lost == 0 { std::mem::take(&mut state.unreported) } else { 0 };
         drop(state);
         self.changed.notify_all();
-        if untold > 0 {
-            tracing::warn!(lines = untold, "log lines were dropped: they were not read in time");
+        if unreported > 0 {
+            tracing::warn!(
+                lines = unreported,
+                "log lines were dropped: stderr was blocked, or a write to it failed"
+            );
         }
     }
 
-    /// Writes all of it.
+    /// Writes all bytes.
     ///
     /// # Errors
-    /// How much was written until it failed.
-    fn write_all(&self, bytes: &[u8], write: &mut Write2) -> Result<(), usize> {
+    /// The number of bytes written before the error.
+    fn write_all(&self, bytes: &[u8], write: &mut WriteFn) -> Result<(), usize> {
         let mut written = 0;
         while written < bytes.len() {
             match write(&bytes[written..]) {
@@ -197,7 +201,7 @@ impl Shared {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    thread::park_timeout(NOT_NOW)
+                    thread::park_timeout(WRITE_RETRY)
                 }
                 Err(_) => return Err(written),
             }
@@ -206,9 +210,9 @@ impl Shared {
     }
 }
 
-impl State {
+impl SinkState {
     fn drop_lines(&mut self, lines: u64) {
-        self.untold += lines;
+        self.unreported += lines;
         self.dropped += lines;
         if let Some(metrics) = &self.metrics {
             metrics.log_lines_dropped(lines);
@@ -216,9 +220,10 @@ impl State {
     }
 }
 
-/// Where the first piece ends: behind as many lines as fit, or behind one that is longer.
+/// The end of the first piece: after as many whole lines as fit into [`MAX_ATOMIC_WRITE`], at least
+/// one.
 fn piece_end(lines: &[u8]) -> usize {
-    let fits = &lines[..lines.len().min(PIECE)];
+    let fits = &lines[..lines.len().min(MAX_ATOMIC_WRITE)];
     let end = memchr::memrchr(b'\n', fits).or_else(|| memchr::memchr(b'\n', lines));
     end.map_or(lines.len(), |end| end + 1)
 }
@@ -227,10 +232,10 @@ fn count(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
-/// One line on its way into the buffer.
-pub(in crate::cli) struct Line(Sink);
+/// Writes one log line to the buffer, for `tracing_subscriber`.
+pub(in crate::cli) struct SinkWriter(Sink);
 
-impl Write for Line {
+impl Write for SinkWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.put(line);
         Ok(line.len())
@@ -242,10 +247,10 @@ impl Write for Line {
 }
 
 impl<'a> MakeWriter<'a> for Sink {
-    type Writer = Line;
+    type Writer = SinkWriter;
 
-    fn make_writer(&'a self) -> Line {
-        Line(self.clone())
+    fn make_writer(&'a self) -> SinkWriter {
+        SinkWriter(self.clone())
     }
 }
 
@@ -258,11 +263,11 @@ mod tests {
     use ssegate::metrics::Metrics;
     use tokio::time::Instant;
 
-    use super::{MAX_BUFFER, PIECE, STALLED_AFTER, Sink, piece_end};
+    use super::{MAX_ATOMIC_WRITE, MAX_BUFFER, STALLED_AFTER, Sink, piece_end};
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// A sink whose writes each wait for what comes of them: so many bytes at most, or a failure.
+    /// A sink, each write of which waits for its result: a maximum of bytes, or an error.
     fn sink() -> (Sink, Sender<io::Result<usize>>, Receiver<Vec<u8>>) {
         let (allow, allowed) = mpsc::channel::<io::Result<usize>>();
         let (wrote, written) = mpsc::channel();
@@ -278,41 +283,43 @@ mod tests {
     fn dropped(metrics: &Metrics) -> u64 {
         let text = metrics.render().expect("text");
         let line = text.lines().find_map(|l| l.strip_prefix("ssegate_log_lines_dropped_total "));
-        line.expect("it is there").parse().expect("a number")
+        line.expect("the metric exists").parse().expect("a number")
     }
 
     #[test]
-    fn a_piece_ends_with_a_line() {
-        let long = [b"x".repeat(PIECE), b"\ny\n".to_vec()].concat();
-        for (lines, end) in [(&b"a\nb\n"[..], 4), (b"a\nb", 2), (b"ab", 2), (&long, PIECE + 1)] {
+    fn lines_are_not_split_over_writes() {
+        let long = [b"x".repeat(MAX_ATOMIC_WRITE), b"\ny\n".to_vec()].concat();
+        for (lines, end) in
+            [(&b"a\nb\n"[..], 4), (b"a\nb", 2), (b"ab", 2), (&long, MAX_ATOMIC_WRITE + 1)]
+        {
             assert_eq!(piece_end(lines), end);
         }
         let many = b"0123456\n".repeat(1000);
-        assert_eq!(piece_end(&many), PIECE);
+        assert_eq!(piece_end(&many), MAX_ATOMIC_WRITE);
     }
 
     #[test]
-    fn who_logs_waits_for_nobody_and_the_buffer_is_bounded() {
+    fn logging_does_not_block_and_the_buffer_is_bounded() {
         let (sink, allow, written) = sink();
         let metrics = Metrics::new().expect("metrics");
-        sink.count_in(&metrics);
+        sink.record_in(&metrics);
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
-        // Nothing is written yet; one batch is held by the thread, at most.
+        // Nothing is written yet; the thread holds one batch at most.
         for _ in 0..3 * MAX_BUFFER / line.len() {
             sink.put(&line);
         }
         assert!(dropped(&metrics) >= (MAX_BUFFER / line.len()) as u64);
-        assert!(sink.0.lock().waiting.len() <= MAX_BUFFER);
+        assert!(sink.0.lock().buffer.len() <= MAX_BUFFER);
 
         let start = Instant::now();
         sink.flush();
-        assert!((STALLED_AFTER..SOON).contains(&start.elapsed()), "it ends all the same");
-        allow.send(Ok(usize::MAX)).expect("it waits");
+        assert!((STALLED_AFTER..SOON).contains(&start.elapsed()), "a stalled flush times out");
+        allow.send(Ok(usize::MAX)).expect("the thread waits");
         assert!(written.recv_timeout(SOON).expect("a write").ends_with(b"x\n"));
     }
 
     #[test]
-    fn a_panic_waits_for_a_stuck_log_once() {
+    fn only_the_first_panic_waits_for_a_blocked_log() {
         let (sink, allow, written) = sink();
         sink.put(b"a bug\n");
         assert!(!sink.flush_last_line(Duration::from_millis(1)));
@@ -320,22 +327,22 @@ mod tests {
         for _ in 0..100 {
             assert!(!sink.flush_last_line(SOON));
         }
-        assert!(start.elapsed() < SOON, "nobody waits where nothing gets on");
+        assert!(start.elapsed() < SOON, "no wait without progress");
 
-        allow.send(Ok(usize::MAX)).expect("it waits");
+        allow.send(Ok(usize::MAX)).expect("the thread waits");
         assert_eq!(written.recv_timeout(SOON).expect("a write"), b"a bug\n");
         sink.flush();
-        allow.send(Ok(usize::MAX)).expect("it waits");
+        allow.send(Ok(usize::MAX)).expect("the thread waits");
         sink.put(b"another one\n");
         assert!(sink.flush_last_line(SOON), "lines can be written again");
         assert_eq!(written.recv_timeout(SOON).expect("a write"), b"another one\n");
     }
 
     #[test]
-    fn all_is_written_before_a_flush_returns() {
+    fn a_flush_returns_when_all_lines_are_written() {
         let (sink, allow, written) = sink();
         for _ in 0..10 {
-            allow.send(Ok(7)).expect("it waits");
+            allow.send(Ok(7)).expect("the thread waits");
         }
         sink.put(b"one line, and\nanother one\n");
         sink.flush();
@@ -346,23 +353,23 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_cannot_be_written_are_counted_and_others_follow() {
+    fn lines_that_cannot_be_written_are_counted_and_later_lines_are_intact() {
         let (sink, allow, written) = sink();
         let metrics = Metrics::new().expect("metrics");
         sink.put(b"lost\nlost too\n");
-        allow.send(Err(io::ErrorKind::StorageFull.into())).expect("it waits");
+        allow.send(Err(io::ErrorKind::StorageFull.into())).expect("the thread waits");
         sink.flush();
-        sink.count_in(&metrics);
-        assert_eq!(dropped(&metrics), 2, "also those before anybody counted");
+        sink.record_in(&metrics);
+        assert_eq!(dropped(&metrics), 2, "including those before record_in");
 
         // The disk is full in the middle of a line.
         sink.put(b"half of it\n");
-        allow.send(Ok(4)).expect("it waits");
-        allow.send(Err(io::ErrorKind::StorageFull.into())).expect("it waits");
+        allow.send(Ok(4)).expect("the thread waits");
+        allow.send(Err(io::ErrorKind::StorageFull.into())).expect("the thread waits");
         sink.flush();
         assert_eq!(dropped(&metrics), 3);
         for _ in 0..2 {
-            allow.send(Ok(usize::MAX)).expect("it waits");
+            allow.send(Ok(usize::MAX)).expect("the thread waits");
         }
         sink.put(b"whole\n");
         sink.flush();
@@ -372,12 +379,12 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_that_does_not_block_is_tried_again() {
+    fn a_non_blocking_descriptor_is_retried() {
         let (sink, allow, written) = sink();
         for kind in [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted] {
-            allow.send(Err(kind.into())).expect("it waits");
+            allow.send(Err(kind.into())).expect("the thread waits");
         }
-        allow.send(Ok(usize::MAX)).expect("it waits");
+        allow.send(Ok(usize::MAX)).expect("the thread waits");
         sink.put(b"a line\n");
         sink.flush();
         assert_eq!(written.try_iter().collect::<Vec<_>>(), [b"a line\n"]);

@@ -1,6 +1,7 @@
-//! One stream, followed as `EventSource` does it (WHATWG HTML, section 9.2.3 "Processing model").
+//! Follows one stream as `EventSource` does (WHATWG HTML, section 9.2.3 "Processing model").
 //!
-//! Owns when to connect again and when never to. Does not know what happens to the events.
+//! Owns the decision when to reconnect and when to give up. Does not know what happens to the
+//! events.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,79 +16,81 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, Versio
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use ssegate::event::Event;
-use ssegate::sse::parse::{Item, Parser};
+use ssegate::sse::parse::{Parser, SseItem};
 use tokio::sync::mpsc::Sender;
 
 use super::SubError;
-use super::target::Stream;
-use crate::cli::Error;
-use crate::cli::http_client::{Answer, HttpClient, HttpError, reason};
+use super::target::StreamTarget;
+use crate::cli::CliError;
+use crate::cli::http_client::{ClientResponse, HttpClient, HttpError, describe};
 
-/// What Chromium and Firefox wait unless the server wishes otherwise.
+/// The reconnection time of Chromium and Firefox, used until the server sends `retry:`.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 
-/// `retry: 0` is a wish, but not one to ask without a pause for.
+/// `retry: 0` must not make a busy loop.
 const MIN_RETRY: Duration = Duration::from_millis(100);
 
-/// From the request to the head of the answer; as long as Chromium waits.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+/// From the request to the header of the response: Chromium's timeout.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Who waits for an answer is told so after this.
-const SILENCE: Duration = Duration::from_secs(1);
+/// A slower response is reported as being waited for.
+const REPORT_WAIT_AFTER: Duration = Duration::from_secs(1);
 
-/// The gateway's own default bound is 16 MiB.
+/// A larger event is skipped. The gateway's `max_event_bytes` is 16 MiB by default.
 const MAX_EVENT_BYTES: usize = 64 << 20;
 
-/// As many as Fetch allows.
+/// The limit of the Fetch standard (section 4.4).
 const MAX_REDIRECTS: usize = 20;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// A stream, and what is remembered of it from one connection to the next.
-pub(super) struct Follow {
+/// A stream, with the state that outlives a connection: last event ID and reconnection time.
+pub(super) struct Follower {
     client: Arc<HttpClient>,
     name: Arc<str>,
     url: Uri,
     headers: HeaderMap,
     last_event_id: String,
     retry: Duration,
-    // What the server said of a connection that had no event.
+    // The comment on this connection if no event followed it: the reason for a stream that ends at
+    // once.
     comment: Option<String>,
-    // What this connection has had: a time to come back, and an event or a `ready`.
+    // Whether this connection has brought a `retry:`.
     has_retry: bool,
-    has_begun: bool,
+    // Whether this connection has brought an event or `: ready`.
+    is_established: bool,
 }
 
-/// What there is to tell of a stream.
+/// An event or a state change of a stream. `from` is the stream's name.
 #[derive(Debug)]
-pub(super) enum Heard {
-    /// Nobody has answered yet.
+pub(super) enum StreamUpdate {
+    /// There is no response yet.
     Waiting { from: Arc<str>, url: Uri },
-    /// It is open.
+    /// The stream is open.
     Open { from: Arc<str>, url: Uri, version: Version },
-    /// An event came.
+    /// An event was received.
     Event { from: Arc<str>, event: Event, last_event_id: Arc<str> },
-    /// An event came that was too large; its length in bytes.
+    /// An event was skipped because it was too large.
     TooLarge { from: Arc<str>, bytes: u64 },
-    /// It is closed, and opened again after a while. `sent_away`: the server opened it only to say why
-    /// there is no stream now.
-    Lost { from: Arc<str>, reason: String, retry: Duration, sent_away: bool },
-    /// It is closed for good: the server wants no more.
+    /// The connection was lost, and is retried after `retry`. `is_unavailable`: the server had
+    /// opened the stream only to say why it is not available now.
+    Lost { from: Arc<str>, reason: String, retry: Duration, is_unavailable: bool },
+    /// The server responded 204: no reconnect.
     Stopped { from: Arc<str> },
 }
 
 /// How a connection ended.
-enum End {
-    /// It may be opened again.
+enum ConnectionEnd {
+    /// It may be retried. The reason.
     Lost(String),
-    /// 204: the server wants no more.
+    /// 204: no reconnect.
     Stop,
 }
 
-impl Follow {
-    /// Follows `stream` with requests that have `headers` beside the usual ones.
-    pub(super) fn new(client: Arc<HttpClient>, stream: Stream, headers: HeaderMap) -> Self {
+impl Follower {
+    /// `headers` are sent in addition to the default ones, and override them.
+    pub(super) fn new(client: Arc<HttpClient>, stream: StreamTarget, headers: HeaderMap) -> Self {
         Self {
             client,
             name: stream.name.into(),
@@ -97,75 +100,88 @@ impl Follow {
             retry: DEFAULT_RETRY,
             comment: None,
             has_retry: false,
-            has_begun: false,
+            is_established: false,
         }
     }
 
-    /// A task that ends when the server wants no more, when it can never work, or when nobody
-    /// listens to `heard`.
-    pub(super) async fn run(mut self, heard: Sender<Heard>) -> Result<(), Error> {
-        while !heard.is_closed() {
-            let reason = match self.follow_once(&heard).await? {
-                End::Lost(reason) => reason,
-                End::Stop => {
-                    tell(&heard, Heard::Stopped { from: self.name }).await;
+    /// Follows the stream until the server responds 204, the receiver of `updates` is dropped, or
+    /// an error occurs that a retry cannot fix.
+    pub(super) async fn run(mut self, updates: Sender<StreamUpdate>) -> Result<(), CliError> {
+        while !updates.is_closed() {
+            let reason = match self.follow_once(&updates).await? {
+                ConnectionEnd::Lost(reason) => reason,
+                ConnectionEnd::Stop => {
+                    send(&updates, StreamUpdate::Stopped { from: self.name }).await;
                     break;
                 }
             };
-            tell(&heard, self.lost(reason)).await;
+            send(&updates, self.lost(reason)).await;
             tokio::time::sleep(self.retry).await;
         }
         Ok(())
     }
 
-    fn lost(&mut self, reason: String) -> Heard {
-        let sent_away = self.has_retry && !self.has_begun && self.comment.take().is_some();
-        Heard::Lost { from: Arc::clone(&self.name), reason, retry: self.retry, sent_away }
+    fn lost(&mut self, reason: String) -> StreamUpdate {
+        let is_unavailable =
+            self.has_retry && !self.is_established && self.comment.take().is_some();
+        StreamUpdate::Lost {
+            from: Arc::clone(&self.name),
+            reason,
+            retry: self.retry,
+            is_unavailable,
+        }
     }
 
-    async fn follow_once(&mut self, heard: &Sender<Heard>) -> Result<End, Error> {
-        let (url, answer) = match self.open_aloud(heard).await {
+    async fn follow_once(
+        &mut self,
+        updates: &Sender<StreamUpdate>,
+    ) -> Result<ConnectionEnd, CliError> {
+        let (url, response) = match self.open_and_report(updates).await {
             Ok(opened) => opened,
-            Err(Error::Http(error)) if !error.is_final() => {
-                return Ok(End::Lost(error.to_string()));
+            Err(CliError::Http(error)) if !error.is_final() => {
+                return Ok(ConnectionEnd::Lost(error.to_string()));
             }
             Err(error) => return Err(error),
         };
-        if answer.response.status() == StatusCode::NO_CONTENT {
-            return Ok(End::Stop);
+        if response.http.status() == StatusCode::NO_CONTENT {
+            return Ok(ConnectionEnd::Stop);
         }
-        is_event_stream(&answer.response).map_err(|problem| {
-            SubError::NoStream(url.to_string(), problem + hint(&url, &answer))
+        is_event_stream(&response.http).map_err(|problem| {
+            SubError::NoStream(url.to_string(), problem + hint(&url, &response))
         })?;
-        let version = answer.response.version();
-        tell(heard, Heard::Open { from: Arc::clone(&self.name), url, version }).await;
-        Ok(End::Lost(self.read(answer, heard).await))
+        let version = response.http.version();
+        send(updates, StreamUpdate::Open { from: Arc::clone(&self.name), url, version }).await;
+        Ok(ConnectionEnd::Lost(self.read(response, updates).await))
     }
 
-    /// Opens the stream, and says so when that takes its time.
-    async fn open_aloud(&self, heard: &Sender<Heard>) -> Result<(Uri, Answer), Error> {
+    /// Opens the stream; reports [`StreamUpdate::Waiting`] if that takes longer than
+    /// [`REPORT_WAIT_AFTER`].
+    async fn open_and_report(
+        &self,
+        updates: &Sender<StreamUpdate>,
+    ) -> Result<(Uri, ClientResponse), CliError> {
         let mut opening = pin!(self.open());
         tokio::select! {
             biased;
             opened = &mut opening => return opened,
-            () = tokio::time::sleep(SILENCE) => {}
+            () = tokio::time::sleep(REPORT_WAIT_AFTER) => {}
         }
-        let waiting = Heard::Waiting { from: Arc::clone(&self.name), url: self.url.clone() };
-        tell(heard, waiting).await;
+        let waiting = StreamUpdate::Waiting { from: Arc::clone(&self.name), url: self.url.clone() };
+        send(updates, waiting).await;
         opening.await
     }
 
-    /// Asks for the stream, through redirects. The URL is where it was found.
-    async fn open(&self) -> Result<(Uri, Answer), Error> {
+    /// Sends the request and follows redirects. Returns the final URL, too.
+    async fn open(&self) -> Result<(Uri, ClientResponse), CliError> {
         let mut url = self.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let get = self.client.get(&url, self.request_headers(&url));
-            let answer = tokio::time::timeout(ANSWER_TIMEOUT, get)
+            let response = tokio::time::timeout(RESPONSE_TIMEOUT, get)
                 .await
-                .map_err(|_| HttpError::Timeout(url.to_string(), ANSWER_TIMEOUT))??;
-            match redirect(&url, &answer.response) {
+                .map_err(|_| HttpError::Timeout(url.to_string(), RESPONSE_TIMEOUT))??;
+            match redirect(&url, &response.http) {
                 Some(next) => url = next,
-                None => return Ok((url, answer)),
+                None => return Ok((url, response)),
             }
         }
         Err(SubError::NoStream(self.url.to_string(), "too many redirects".into()).into())
@@ -174,7 +190,7 @@ impl Follow {
     fn request_headers(&self, url: &Uri) -> HeaderMap {
         let mut headers = self.headers.clone();
         if url.authority() != self.url.authority() || url.scheme() != self.url.scheme() {
-            // Credentials are for the host that the user named.
+            // After a redirect to another origin, credentials are not sent.
             headers.remove(AUTHORIZATION);
             headers.remove(COOKIE);
         }
@@ -183,11 +199,12 @@ impl Follow {
         };
         default(ACCEPT, "text/event-stream");
         default(CACHE_CONTROL, "no-cache");
-        // With it a gateway of ours takes us for a browser's `EventSource`, and tells our position
+        // Makes ssegate treat this client as a browser's `EventSource`, and send the position
         // before the first event.
         default(SEC_FETCH_MODE, "cors");
         default(USER_AGENT, concat!("ssegate/", env!("CARGO_PKG_VERSION")));
-        // An id with a control character cannot be sent back (nor does a browser).
+        // An ID with a control character is not a valid field value. Browsers do not send it,
+        // either.
         match HeaderValue::from_bytes(self.last_event_id.as_bytes()) {
             Ok(id) if !id.is_empty() => headers.insert(LAST_EVENT_ID, id),
             _ => None,
@@ -195,17 +212,21 @@ impl Follow {
         headers
     }
 
-    /// Reads the stream to its end and says why it ended.
-    async fn read(&mut self, mut answer: Answer, heard: &Sender<Heard>) -> String {
+    /// Reads the stream to its end. Returns the reason for the end.
+    async fn read(
+        &mut self,
+        mut response: ClientResponse,
+        updates: &Sender<StreamUpdate>,
+    ) -> String {
         let mut parser = Parser::resuming(&self.last_event_id, MAX_EVENT_BYTES);
-        (self.comment, self.has_retry, self.has_begun) = (None, false, false);
+        (self.comment, self.has_retry, self.is_established) = (None, false, false);
         loop {
-            match answer.response.body_mut().frame().await {
+            match response.http.body_mut().frame().await {
                 Some(Ok(frame)) => {
                     let chunk = frame.into_data().unwrap_or_default();
-                    self.take(&chunk, &mut parser, heard).await;
+                    self.take(&chunk, &mut parser, updates).await;
                 }
-                Some(Err(error)) => return reason(&error),
+                Some(Err(error)) => return describe(&error),
                 None => {
                     return match &self.comment {
                         Some(comment) => format!("the stream ended ({comment})"),
@@ -216,7 +237,7 @@ impl Follow {
         }
     }
 
-    async fn take(&mut self, chunk: &Bytes, parser: &mut Parser, heard: &Sender<Heard>) {
+    async fn take(&mut self, chunk: &Bytes, parser: &mut Parser, updates: &Sender<StreamUpdate>) {
         let mut items = Vec::new();
         parser.feed(chunk, |item| items.push(item));
         self.last_event_id.clear();
@@ -224,19 +245,21 @@ impl Follow {
         for item in items {
             let from = Arc::clone(&self.name);
             match item {
-                Item::Event { event, last_event_id } => {
-                    (self.comment, self.has_begun) = (None, true);
-                    tell(heard, Heard::Event { from, event, last_event_id }).await;
+                SseItem::Event { event, last_event_id } => {
+                    (self.comment, self.is_established) = (None, true);
+                    send(updates, StreamUpdate::Event { from, event, last_event_id }).await;
                 }
-                Item::TooLarge(bytes) => tell(heard, Heard::TooLarge { from, bytes }).await,
-                Item::Retry(retry) => {
+                SseItem::TooLarge(bytes) => {
+                    send(updates, StreamUpdate::TooLarge { from, bytes }).await
+                }
+                SseItem::Retry(retry) => {
                     self.has_retry = true;
                     self.retry = retry.max(MIN_RETRY);
                 }
-                Item::Comment(text) => match text.as_str() {
+                SseItem::Comment(text) => match text.as_str() {
                     "" => {}
-                    "ready" => self.has_begun = true,
-                    // A gateway of ours says so why there is no stream now.
+                    "ready" => self.is_established = true,
+                    // The reason in a stream of ssegate that ends at once.
                     _ => self.comment = Some(text),
                 },
             }
@@ -244,31 +267,32 @@ impl Follow {
     }
 }
 
-/// Waits for room. Where nobody listens any more, the task ends soon.
-async fn tell(heard: &Sender<Heard>, news: Heard) {
-    drop(heard.send(news).await.err());
+/// Sends an update, waiting for room in the queue. A dropped receiver ends the task at its next
+/// check.
+async fn send(updates: &Sender<StreamUpdate>, update: StreamUpdate) {
+    drop(updates.send(update).await.err());
 }
 
-/// Servers of TLS respond so to HTTP in clear text.
-fn hint(url: &Uri, answer: &Answer) -> &'static str {
-    let is_refused = answer.response.status() == StatusCode::BAD_REQUEST;
+/// TLS servers such as nginx respond 400 to plain HTTP.
+fn hint(url: &Uri, response: &ClientResponse) -> &'static str {
+    let is_refused = response.http.status() == StatusCode::BAD_REQUEST;
     match is_refused && url.scheme_str() == Some("http") {
         true => "; if that port speaks TLS, try https://",
         false => "",
     }
 }
 
-/// Anything else ends an `EventSource` for good.
+/// Checks status and content type: any other response ends an `EventSource` for good.
 fn is_event_stream(response: &Response<Incoming>) -> Result<(), String> {
     if response.status() != StatusCode::OK {
-        return Err(format!("answered {}", response.status()));
+        return Err(format!("the server responded {}", response.status()));
     }
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.and_then(|value| value.split(';').next()).unwrap_or("").trim();
     if essence.eq_ignore_ascii_case("text/event-stream") {
         Ok(())
     } else {
-        Err(format!("is not an event stream: its content type is {essence:?}"))
+        Err(format!("not an event stream: Content-Type is {essence:?}"))
     }
 }
 
@@ -278,7 +302,7 @@ fn redirect(url: &Uri, response: &Response<Incoming>) -> Option<Uri> {
     absolute(url, location.to_str().ok()?)
 }
 
-/// `location` as seen from `base`: whole, or a path from the root.
+/// Resolves `location` against `base`: a URL, or a path from the root.
 fn absolute(base: &Uri, location: &str) -> Option<Uri> {
     let location: Uri = location.parse().ok()?;
     if location.scheme().is_some() {
@@ -296,7 +320,7 @@ mod tests {
     use super::absolute;
 
     #[test]
-    fn a_redirect_is_read_from_where_it_stands() {
+    fn a_location_is_resolved_against_the_url_of_the_response() {
         let base = "https://a.example:8443/old?x".parse().expect("a URL");
         for (location, expected) in [
             ("/new?y", "https://a.example:8443/new?y"),

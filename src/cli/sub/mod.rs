@@ -1,7 +1,7 @@
 //! `ssegate sub`: follows streams and prints their events.
 //!
-//! One task for each stream reads it and hands its events over a bounded queue; this one prints
-//! them and knows when it has been enough.
+//! A task for each stream reads it and sends its events over one bounded queue; the main task
+//! prints them and decides when to stop.
 
 mod follow;
 mod print;
@@ -16,77 +16,77 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::follow::{Follow, Heard};
+use self::follow::{Follower, StreamUpdate};
 use self::print::Printer;
 use super::config::ConfigFile;
 use super::http_client::HttpClient;
-use super::{Error, block_on, time};
+use super::{CliError, block_on, duration};
 
-/// What is in the way of a stream until something else is.
-const NO_ANSWER: &str = "no answer";
+/// Why a stream has not opened, until there is another reason.
+const NO_RESPONSE: &str = "no response";
 
-/// Why a stream never opened whose server stopped it (WHATWG HTML, section 9.2.1).
-const STOPPED: &str = "answered 204 No Content, which means never come back";
+/// 204 tells an `EventSource` to stop reconnecting (WHATWG HTML, section 9.2.1).
+const STOPPED: &str = "the server responded 204 No Content, which tells clients not to reconnect";
 
-/// TCP and TLS together.
+/// For TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Follow streams of events
+/// Follow event streams and print their events
 ///
-/// A URL is followed as a browser would: it connects again when the stream ends, after the time
-/// that the server wished for, with Last-Event-ID. Interrupt it with Ctrl-C. It ends with 1 if a stream
-/// never opened, or if every server wants no more (204) before --count events came.
+/// Behaves as a browser's EventSource: when a stream ends, it reconnects after the server's retry
+/// time, with Last-Event-ID. Stop it with Ctrl-C. Exits with 1 if a stream never opened, or if all
+/// servers responded 204 before --count events were received.
 #[derive(Args, Debug)]
-pub(crate) struct Sub {
+pub(crate) struct SubscribeCommand {
     /// A URL, or a channel of the gateway that the configuration describes
     #[arg(required = true, value_name = "URL|CHANNEL")]
     targets: Vec<String>,
-    /// End after so many events
+    /// Exit after N events
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// End after this time, for example 10s; a failure if fewer than --count events came
-    #[arg(long = "for", value_name = "TIME", value_parser = time::parse)]
+    /// Exit after this time, for example 10s; with 1 if fewer than --count events were received
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     time: Option<Duration>,
-    /// Print one JSON object a line: from, event, id, data
+    /// Print each event as a line of JSON with from, event, id and data
     #[arg(long)]
     json: bool,
     /// Send this header, for example "Authorization: Bearer …"
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// Take any certificate
+    /// Accept any certificate
     #[arg(long)]
     insecure: bool,
     #[command(flatten)]
     config: ConfigFile,
 }
 
-/// Why it was not enough.
+/// Why `ssegate sub` failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubError {
-    /// The time was over first.
-    #[error("heard {heard} of {count} events in {time:?}{}", hint(.never_open))]
+    /// `--for` elapsed before `--count` events were received.
+    #[error("received {received} of {count} events in {time:?}{}", suffix(.never_opened))]
     TooFew {
-        /// So many came.
-        heard: u64,
-        /// So many were to come.
+        /// The number of events received.
+        received: u64,
+        /// The value of `--count`.
         count: u64,
-        /// In this time.
+        /// The value of `--for`.
         time: Duration,
-        /// These never opened.
-        never_open: Vec<NeverOpen>,
+        /// The streams that never opened.
+        never_opened: Vec<NeverOpened>,
     },
-    /// Every stream was stopped first.
-    #[error("heard {heard} of {count} events, and the server wants no more")]
+    /// All servers responded 204 before `--count` events were received.
+    #[error("received {received} of {count} events, then the server responded 204 No Content")]
     Stopped {
-        /// So many came.
-        heard: u64,
-        /// So many were to come.
+        /// The number of events received.
+        received: u64,
+        /// The value of `--count`.
         count: u64,
     },
-    /// There was no stream at all.
-    #[error("{}", joined(.0))]
-    NeverOpen(Vec<NeverOpen>),
-    /// An answer that ends an `EventSource` for good.
+    /// Streams that never opened.
+    #[error("{}", join(.0))]
+    NeverOpened(Vec<NeverOpened>),
+    /// A response that ends an `EventSource` for good: the URL and what is wrong.
     #[error("{0}: {1}")]
     NoStream(String, String),
 }
@@ -94,151 +94,152 @@ pub(crate) enum SubError {
 /// A stream that never opened.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} never opened: {reason}")]
-pub(crate) struct NeverOpen {
+pub(crate) struct NeverOpened {
     name: Arc<str>,
     reason: String,
 }
 
-fn joined(streams: &[NeverOpen]) -> String {
+fn join(streams: &[NeverOpened]) -> String {
     streams.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-fn hint(streams: &[NeverOpen]) -> String {
-    if streams.is_empty() { String::new() } else { format!("; {}", joined(streams)) }
+fn suffix(streams: &[NeverOpened]) -> String {
+    if streams.is_empty() { String::new() } else { format!("; {}", join(streams)) }
 }
 
-/// What has become of the streams so far.
-struct Progress {
+/// The number of events, and which streams have opened.
+struct SubscribeProgress {
     events: u64,
-    // Those that never opened, with what was in the way last.
+    // Streams that have not opened yet, with the reason.
     closed: BTreeMap<Arc<str>, String>,
-    // Those that are open for the first time, as far as is known: their server may only be about to say
-    // why it has no stream.
+    // Streams that are open for the first time. One that ends at once with a reason moves back to
+    // `closed`: its server had no stream.
     opened: BTreeSet<Arc<str>>,
 }
 
-impl Progress {
-    fn note(&mut self, heard: &Heard) {
-        match heard {
-            Heard::Event { .. } => self.events += 1,
-            Heard::Open { from, .. } => {
+impl SubscribeProgress {
+    fn note(&mut self, update: &StreamUpdate) {
+        match update {
+            StreamUpdate::Event { .. } => self.events += 1,
+            StreamUpdate::Open { from, .. } => {
                 if self.closed.remove(from).is_some() {
                     self.opened.insert(Arc::clone(from));
                 }
             }
-            Heard::Lost { from, reason, sent_away, .. } => {
+            StreamUpdate::Lost { from, reason, is_unavailable, .. } => {
                 let was_first = self.opened.remove(from);
-                if was_first && *sent_away || self.closed.contains_key(from) {
+                if was_first && *is_unavailable || self.closed.contains_key(from) {
                     self.closed.insert(Arc::clone(from), reason.clone());
                 }
             }
-            Heard::Stopped { from } => {
+            StreamUpdate::Stopped { from } => {
                 if let Some(reason) = self.closed.get_mut(from) {
                     STOPPED.clone_into(reason);
                 }
             }
-            Heard::Waiting { .. } | Heard::TooLarge { .. } => {}
+            StreamUpdate::Waiting { .. } | StreamUpdate::TooLarge { .. } => {}
         }
     }
 
-    fn never_open(&mut self) -> Vec<NeverOpen> {
+    fn never_opened(&mut self) -> Vec<NeverOpened> {
         let closed = std::mem::take(&mut self.closed).into_iter();
-        closed.map(|(name, reason)| NeverOpen { name, reason }).collect()
+        closed.map(|(name, reason)| NeverOpened { name, reason }).collect()
     }
 
-    /// The end: a failure where a stream was never there.
-    fn end(&mut self) -> Result<(), Error> {
-        match self.never_open() {
-            never_open if never_open.is_empty() => Ok(()),
-            never_open => Err(SubError::NeverOpen(never_open).into()),
+    /// The result at the end: an error if a stream never opened.
+    fn end(&mut self) -> Result<(), CliError> {
+        match self.never_opened() {
+            never_opened if never_opened.is_empty() => Ok(()),
+            never_opened => Err(SubError::NeverOpened(never_opened).into()),
         }
     }
 }
 
-impl Sub {
-    pub(super) fn execute(self) -> Result<(), Error> {
+impl SubscribeCommand {
+    pub(super) fn execute(self) -> Result<(), CliError> {
         let headers = headers(&self.headers)?;
         let targets = target::resolve(&self.targets, &self.config)?;
         let printer = Printer::new(self.json, targets.len() > 1);
         let client = Arc::new(HttpClient::new(self.insecure, CONNECT_TIMEOUT));
-        let closed = targets.iter().map(|target| (target.name.as_str().into(), NO_ANSWER.into()));
-        let progress = Progress { events: 0, closed: closed.collect(), opened: BTreeSet::new() };
-        let follows = targets
+        let closed = targets.iter().map(|target| (target.name.as_str().into(), NO_RESPONSE.into()));
+        let progress =
+            SubscribeProgress { events: 0, closed: closed.collect(), opened: BTreeSet::new() };
+        let followers = targets
             .into_iter()
-            .map(|target| Follow::new(Arc::clone(&client), target, headers.clone()))
+            .map(|target| Follower::new(Arc::clone(&client), target, headers.clone()))
             .collect();
-        block_on(self.listen(follows, printer, progress))
+        block_on(self.print_events(followers, printer, progress))
     }
 
-    async fn listen(
+    async fn print_events(
         &self,
-        follows: Vec<Follow>,
+        followers: Vec<Follower>,
         printer: Printer,
-        mut progress: Progress,
-    ) -> Result<(), Error> {
-        let (sender, mut heard) = mpsc::channel(64);
+        mut progress: SubscribeProgress,
+    ) -> Result<(), CliError> {
+        let (sender, mut updates) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
-        for follow in follows {
-            tasks.spawn(follow.run(sender.clone()));
+        for follower in followers {
+            tasks.spawn(follower.run(sender.clone()));
         }
         drop(sender);
-        let is_over = tokio::time::sleep(self.time.unwrap_or(Duration::MAX));
+        let timeout = tokio::time::sleep(self.time.unwrap_or(Duration::MAX));
         let interrupted = interrupted();
-        tokio::pin!(is_over, interrupted);
+        tokio::pin!(timeout, interrupted);
         loop {
             tokio::select! {
-                // In this order, so that what was heard before the time was over is printed.
+                // Biased: events that were received before the timeout are printed.
                 biased;
                 () = &mut interrupted => return progress.end(),
-                item = heard.recv() => match item {
-                    Some(item) => {
-                        progress.note(&item);
-                        printer.print(item)?;
+                update = updates.recv() => match update {
+                    Some(update) => {
+                        progress.note(&update);
+                        printer.print(update)?;
                         if self.count == Some(progress.events) { return Ok(()) }
                     }
                     None => {
-                        last_words(tasks).await?;
+                        join_all(tasks).await?;
                         return self.all_stopped(progress);
                     }
                 },
                 Some(ended) = tasks.join_next() => flatten(ended)?,
-                () = &mut is_over => return self.time_is_over(progress),
+                () = &mut timeout => return self.timed_out(progress),
             }
         }
     }
 
-    /// The server of every stream wants no more.
-    fn all_stopped(&self, mut progress: Progress) -> Result<(), Error> {
+    /// The result when all servers have responded 204.
+    fn all_stopped(&self, mut progress: SubscribeProgress) -> Result<(), CliError> {
         progress.end()?;
         match self.count {
-            Some(count) => Err(SubError::Stopped { heard: progress.events, count }.into()),
+            Some(count) => Err(SubError::Stopped { received: progress.events, count }.into()),
             None => Ok(()),
         }
     }
 
-    fn time_is_over(&self, mut progress: Progress) -> Result<(), Error> {
+    fn timed_out(&self, mut progress: SubscribeProgress) -> Result<(), CliError> {
         match (self.count, self.time) {
             (Some(count), Some(time)) => {
-                let (heard, never_open) = (progress.events, progress.never_open());
-                Err(SubError::TooFew { heard, count, time, never_open }.into())
+                let (received, never_opened) = (progress.events, progress.never_opened());
+                Err(SubError::TooFew { received, count, time, never_opened }.into())
             }
             _ => progress.end(),
         }
     }
 }
 
-async fn last_words(mut tasks: JoinSet<Result<(), Error>>) -> Result<(), Error> {
+async fn join_all(mut tasks: JoinSet<Result<(), CliError>>) -> Result<(), CliError> {
     while let Some(ended) = tasks.join_next().await {
         flatten(ended)?;
     }
     Ok(())
 }
 
-fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
-    ended.expect("a task that follows neither panics nor is aborted")
+fn flatten(ended: Result<Result<(), CliError>, tokio::task::JoinError>) -> Result<(), CliError> {
+    ended.expect("the tasks neither panic nor are aborted")
 }
 
-/// Ctrl-C, or what `kill` sends. Where the system gives no signals, nothing interrupts.
+/// Waits for SIGINT or SIGTERM; forever if the handlers cannot be installed.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
@@ -250,8 +251,8 @@ async fn interrupted() {
     }
 }
 
-/// A wrong header is not repeated: its value may be a secret.
-fn headers(arguments: &[String]) -> Result<HeaderMap, Error> {
+/// Parses `-H` arguments. The error does not repeat the argument, which may hold a secret.
+fn headers(arguments: &[String]) -> Result<HeaderMap, CliError> {
     let mut headers = HeaderMap::new();
     for argument in arguments {
         let header = argument.split_once(':').and_then(|(name, value)| {
@@ -260,8 +261,8 @@ fn headers(arguments: &[String]) -> Result<HeaderMap, Error> {
             value.set_sensitive(true);
             Some((name, value))
         });
-        let (name, value) =
-            header.ok_or_else(|| Error::Usage("-H: not a header; use \"Name: value\"".into()))?;
+        let (name, value) = header
+            .ok_or_else(|| CliError::Usage("-H: invalid header; use \"Name: value\"".into()))?;
         headers.append(name, value);
     }
     Ok(headers)
@@ -272,7 +273,7 @@ mod tests {
     use super::headers;
 
     #[test]
-    fn headers_are_read_as_curl_reads_them() {
+    fn headers_are_parsed_as_in_curl_and_never_repeated_in_errors() {
         let read = headers(&["Cookie: a=b: c".into(), "x:".into()]).expect("headers");
         assert_eq!(read["cookie"], "a=b: c");
         assert_eq!(read["x"], "");

@@ -1,4 +1,4 @@
-//! How an event looks: in a terminal, or as JSON for programs.
+//! Prints events, as text or as JSON lines, and the state of the streams.
 
 use std::io::{self, IsTerminal};
 
@@ -6,54 +6,54 @@ use http::{Uri, Version};
 use serde::Serialize;
 use ssegate::event::Event;
 
-use super::follow::Heard;
-use crate::cli::{Error, output};
+use super::follow::StreamUpdate;
+use crate::cli::{CliError, output};
 
-/// Prints events on stdout and what becomes of the streams on stderr.
+/// Prints events on stdout, and connects and disconnects on stderr.
 pub(super) struct Printer {
     json: bool,
-    /// Whether an event must say which stream it is of.
+    // Whether each event names its stream.
     several: bool,
     is_terminal: bool,
-    /// <https://no-color.org>
+    // <https://no-color.org>
     no_color: bool,
 }
 
 impl Printer {
-    /// For one stream, or `several`.
+    /// `several`: there is more than one stream, so each event names its own.
     pub(super) fn new(json: bool, several: bool) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { json, several, is_terminal: io::stdout().is_terminal(), no_color }
     }
 
-    /// Prints it at once.
-    pub(super) fn print(&self, heard: Heard) -> Result<(), Error> {
-        match heard {
-            Heard::Event { from, event, last_event_id } if self.json => {
+    /// Prints an event or a state change, and flushes.
+    pub(super) fn print(&self, update: StreamUpdate) -> Result<(), CliError> {
+        match update {
+            StreamUpdate::Event { from, event, last_event_id } if self.json => {
                 output::line(json(&from, &event, &last_event_id))?;
             }
-            Heard::Event { from, event, last_event_id } => {
+            StreamUpdate::Event { from, event, last_event_id } => {
                 output::bytes(self.text(&from, &event, &last_event_id).as_bytes())?;
             }
-            Heard::Waiting { from, url } => {
-                note(&from, format_args!("waiting for an answer{}", at(&from, &url)));
+            StreamUpdate::Waiting { from, url } => {
+                note(&from, format_args!("waiting for a response{}", at(&from, &url)));
             }
-            Heard::Open { from, url, version } => {
+            StreamUpdate::Open { from, url, version } => {
                 note(&from, format_args!("open over {}{}", name(version), at(&from, &url)));
             }
-            Heard::Lost { from, reason, retry, .. } => {
-                note(&from, format_args!("{reason}; again in {retry:?}"));
+            StreamUpdate::Lost { from, reason, retry, .. } => {
+                note(&from, format_args!("{reason}; reconnecting in {retry:?}"));
             }
-            Heard::TooLarge { from, bytes } => {
-                note(&from, format_args!("left out an event of {bytes} bytes"));
+            StreamUpdate::TooLarge { from, bytes } => {
+                note(&from, format_args!("skipped an event of {bytes} bytes: the limit is 64 MiB"));
             }
-            // A stream that never opened is told of at the end.
-            Heard::Stopped { .. } => {}
+            // A stream that never opened is reported at the end.
+            StreamUpdate::Stopped { .. } => {}
         }
         Ok(())
     }
 
-    /// The event in the form of the stream itself, with an empty line at its end.
+    /// The event as it would stand in a stream, with the empty line at its end.
     fn text(&self, from: &str, event: &Event, id: &str) -> String {
         let mut text = String::new();
         if self.several {
@@ -73,16 +73,16 @@ impl Printer {
     }
 
     fn field(&self, text: &mut String, name: &str, value: &str) {
-        // A stranger's escape sequences are not for this terminal.
+        // Control characters are escaped: an event must not send escape sequences to the terminal.
         text.push_str(&match (self.is_terminal, self.no_color) {
-            (true, false) => format!("\x1b[2m{name}:\x1b[0m {}\n", harmless(value)),
-            (true, true) => format!("{name}: {}\n", harmless(value)),
+            (true, false) => format!("\x1b[2m{name}:\x1b[0m {}\n", escaped(value)),
+            (true, true) => format!("{name}: {}\n", escaped(value)),
             (false, _) => format!("{name}: {value}\n"),
         });
     }
 }
 
-/// Where it is, if its name does not say so.
+/// The URL, unless the stream's name is the URL.
 fn at(from: &str, url: &Uri) -> String {
     if url == from { String::new() } else { format!(" at {url}") }
 }
@@ -98,22 +98,22 @@ fn name(version: Version) -> &'static str {
     }
 }
 
-fn harmless(text: &str) -> String {
-    let mut harmless = String::with_capacity(text.len());
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\t' {
-            harmless.extend(c.escape_default());
+            escaped.extend(c.escape_default());
         } else {
-            harmless.push(c);
+            escaped.push(c);
         }
     }
-    harmless
+    escaped
 }
 
-/// One line: JSON escapes the line ends inside.
+/// The event as one line of JSON. Newlines in the data are escaped.
 fn json(from: &str, event: &Event, id: &str) -> String {
     #[derive(Serialize)]
-    struct Line<'a> {
+    struct JsonLine<'a> {
         from: &'a str,
         event: &'a str,
         id: &'a str,
@@ -121,7 +121,7 @@ fn json(from: &str, event: &Event, id: &str) -> String {
     }
     let data = String::from_utf8_lossy(&event.data);
     let event = event.name.as_deref().unwrap_or("message");
-    serde_json::to_string(&Line { from, event, id, data: &data }).expect("strings are JSON")
+    serde_json::to_string(&JsonLine { from, event, id, data: &data }).expect("strings are JSON")
 }
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_line_with_what_a_page_would_see() {
+    fn json_is_one_line_with_the_fields_of_a_message_event() {
         assert_eq!(
             json("news", &event(), "7"),
             r#"{"from":"news","event":"ping","id":"7","data":"a\n\u001b[2J"}"#
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn text_on_a_pipe_is_a_stream_again() {
+    fn text_on_a_pipe_is_a_valid_event_stream() {
         let pipe = Printer { json: false, several: true, is_terminal: false, no_color: false };
         assert_eq!(
             pipe.text("news", &event(), "7"),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_not_told_what_to_do() {
+    fn escape_sequences_do_not_reach_a_terminal() {
         let terminal = Printer { json: false, several: false, is_terminal: true, no_color: true };
         let text = terminal.text("news", &event(), "");
         assert!(text.contains(r"\u{1b}[2J"), "{text}");

@@ -1,4 +1,4 @@
-//! What to follow: a URL as it is, or a channel's URL at the gateway of gateway.yaml.
+//! The URLs to follow: given as such, or found for a channel in gateway.yaml.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,43 +9,45 @@ use ssegate::route::{RouteSettings, Target};
 use ssegate::server::ListenerSettings;
 
 use crate::cli::config::ConfigFile;
-use crate::cli::{Error, http_client};
+use crate::cli::{CliError, http_client};
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A stream to follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stream {
-    /// As the user named it.
+pub(super) struct StreamTarget {
+    /// The argument, as the user wrote it.
     pub(super) name: String,
-    /// Where it is.
     pub(super) url: Uri,
 }
 
-/// Where the URLs and channels in `arguments` are. The configuration is read only for channels.
-pub(super) fn resolve(arguments: &[String], config: &ConfigFile) -> Result<Vec<Stream>, Error> {
-    let is_url = |argument: &String| argument.contains("://") || is_place(argument);
+/// Resolves URLs, paths and channels to URLs. Loads the configuration only if not all are URLs.
+pub(super) fn resolve(
+    arguments: &[String],
+    config: &ConfigFile,
+) -> Result<Vec<StreamTarget>, CliError> {
+    let is_url = |argument: &String| argument.contains("://") || is_host_and_port(argument);
     let settings = if arguments.iter().all(is_url) { None } else { Some(config.load_or_dev()?) };
     let stream = |argument: &String| {
         let url = match &settings {
-            Some(settings) if argument.starts_with('/') => of_path(argument, settings)?,
+            Some(settings) if argument.starts_with('/') => url_of_path(argument, settings)?,
             Some(settings) if !is_url(argument) => {
-                of_channel(argument, settings).ok_or_else(|| {
-                    Error::Usage(format!(
-                        "no events route of the configuration leads to {argument}"
+                url_of_channel(argument, settings).ok_or_else(|| {
+                    CliError::Usage(format!(
+                        "{argument}: no events route in the configuration serves this channel"
                     ))
                 })?
             }
             _ => url(argument)?,
         };
-        Ok(Stream { name: argument.clone(), url })
+        Ok(StreamTarget { name: argument.clone(), url })
     };
     arguments.iter().map(stream).collect()
 }
 
-/// Whether it is `host:port/path`, as it is copied out of a URL, and no channel's name.
-fn is_place(argument: &str) -> bool {
+/// Whether the argument is `host:port/path`, a URL without its scheme, rather than a channel name.
+fn is_host_and_port(argument: &str) -> bool {
     let Some((authority, _)) = argument.split_once('/') else { return false };
     let Some((host, port)) = authority.rsplit_once(':') else { return false };
     let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -53,33 +55,37 @@ fn is_place(argument: &str) -> bool {
     is_port && (is_address || host.eq_ignore_ascii_case("localhost") || host.contains('.'))
 }
 
-/// As curl reads it: without a scheme it is HTTP.
-fn url(argument: &str) -> Result<Uri, Error> {
-    let is_whole = argument.contains("://");
-    let whole = if is_whole { argument.to_owned() } else { format!("http://{argument}") };
-    let uri: Uri =
-        whole.parse().map_err(|error| Error::Usage(format!("{argument} is not a URL: {error}")))?;
+/// Parses a URL. Without a scheme it is `http`, as in curl.
+fn url(argument: &str) -> Result<Uri, CliError> {
+    let has_scheme = argument.contains("://");
+    let text = if has_scheme { argument.to_owned() } else { format!("http://{argument}") };
+    let uri: Uri = text
+        .parse()
+        .map_err(|error| CliError::Usage(format!("{argument}: invalid URL: {error}")))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-        return Err(Error::Usage(format!("{argument}: only http:// and https:// can be followed")));
+        let error = format!("{argument}: only http:// and https:// URLs can be followed");
+        return Err(CliError::Usage(error));
     }
-    match http_client::no_port(&uri) {
+    match http_client::invalid_port(&uri) {
         Some(port) => {
-            Err(Error::Usage(format!("{argument}: {port} is no port; the last one is 65535")))
+            Err(CliError::Usage(format!("{argument}: invalid port {port}: the maximum is 65535")))
         }
         None => Ok(uri),
     }
 }
 
-/// A path at the first listener. No channel: its name would be put into the path of a route.
-fn of_path(path: &str, settings: &Settings) -> Result<Uri, Error> {
+/// The URL of a path at the first listener. A leading slash means a path, never a channel name.
+fn url_of_path(path: &str, settings: &Settings) -> Result<Uri, CliError> {
     let listener = settings.listeners.first();
-    let listener = listener.ok_or_else(|| Error::Usage(format!("{path}: there is no listener")))?;
+    let listener = listener
+        .ok_or_else(|| CliError::Usage(format!("{path}: the configuration has no listener")))?;
     url(&format!("{}{path}", origin(listener)))
 }
 
-/// The URL of a channel: at the first listener, by the first events route that leads to it, by its
-/// path rather than by its query. `None` where no route does.
-pub(in crate::cli) fn of_channel(channel: &str, settings: &Settings) -> Option<Uri> {
+/// The URL of a channel at the first listener: of the first events route that serves it, where one
+/// with the channel in its path is preferred to one with it in the query. `None` if no route serves
+/// it.
+pub(in crate::cli) fn url_of_channel(channel: &str, settings: &Settings) -> Option<Uri> {
     let origin = origin(settings.listeners.first()?);
     let paths: Vec<_> =
         settings.routes.iter().filter_map(|route| path_to(route, channel)).collect();
@@ -87,13 +93,13 @@ pub(in crate::cli) fn of_channel(channel: &str, settings: &Settings) -> Option<U
     format!("{origin}{path}").parse().ok()
 }
 
-/// Where a client on this machine finds a listener: `https://127.0.0.1:8443`.
+/// The origin at which a client on this machine reaches a listener: `https://127.0.0.1:8443`.
 pub(in crate::cli) fn origin(listener: &ListenerSettings) -> String {
     let scheme = if listener.tls.is_some() { "https" } else { "http" };
     format!("{scheme}://{}", reachable(listener.address))
 }
 
-/// The address to connect to for what listens at `address`, which may be all addresses.
+/// The address to connect to for a listener at `address`: loopback for the unspecified address.
 pub(in crate::cli) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -106,15 +112,16 @@ pub(in crate::cli) fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 fn path_to(route: &RouteSettings, channel: &str) -> Option<String> {
     let Target::Events(events) = &route.target else { return None };
-    let is_gettable = route.methods.is_empty() || route.methods.contains(&Method::GET);
-    // A route of another host would need that name to lead here.
-    if !is_gettable || route.host.is_some() {
+    let allows_get = route.methods.is_empty() || route.methods.contains(&Method::GET);
+    // A route with a host matches only if that name resolves to this machine.
+    if !allows_get || route.host.is_some() {
         return None;
     }
     events.channels.iter().find_map(|template| fill(&route.path, template, channel))
 }
 
-/// The path for which `template` gives `channel`, where one parameter is all that is open.
+/// The path for which `template` expands to `channel`. `None` if more than one parameter would be
+/// needed.
 fn fill(path: &str, template: &str, channel: &str) -> Option<String> {
     let Some((before, rest)) = template.split_once('{') else {
         return (template == channel && !path.contains('{')).then(|| path.to_owned());
@@ -138,10 +145,10 @@ fn fill(path: &str, template: &str, channel: &str) -> Option<String> {
 mod tests {
     use ssegate::config::Settings;
 
-    use super::{fill, is_place, of_channel, of_path, reachable, url};
+    use super::{fill, is_host_and_port, reachable, url, url_of_channel, url_of_path};
 
     #[test]
-    fn a_channel_is_put_where_the_template_takes_it_from() {
+    fn a_channel_is_put_into_the_path_or_query_that_its_template_names() {
         let cases = [
             ("/events/{channel}", "{channel}", "news", Some("/events/news")),
             ("/events", "{query.channel}", "news", Some("/events?channel=news")),
@@ -164,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_no_channel() {
+    fn a_host_with_a_port_is_a_url_and_not_a_channel() {
         for (argument, expected) in [
             ("127.0.0.1:8080/events/news", true),
             ("localhost:8080/", true),
@@ -176,27 +183,27 @@ mod tests {
             ("127.0.0.1:x/y", false),
             ("/events/news", false),
         ] {
-            assert_eq!(is_place(argument), expected, "{argument}");
+            assert_eq!(is_host_and_port(argument), expected, "{argument}");
         }
         assert_eq!(url("127.0.0.1:8080/x").expect("a URL"), "http://127.0.0.1:8080/x");
         assert_eq!(url("https://[::1]:8443/x").expect("a URL"), "https://[::1]:8443/x");
     }
 
     #[test]
-    fn a_path_is_taken_as_a_path_at_the_first_listener() {
-        let url = of_path("/orders/7?x=y", &Settings::dev(None)).expect("a URL");
+    fn a_path_is_resolved_at_the_first_listener() {
+        let url = url_of_path("/orders/7?x=y", &Settings::dev(None)).expect("a URL");
         assert_eq!(url, "https://127.0.0.1:8443/orders/7?x=y");
     }
 
     #[test]
-    fn a_path_is_preferred_to_a_query() {
+    fn a_route_with_the_channel_in_its_path_is_preferred_to_one_with_it_in_the_query() {
         let settings = Settings::dev(None);
-        let url = of_channel("news", &settings).expect("a route");
+        let url = url_of_channel("news", &settings).expect("a route");
         assert_eq!(url, "https://127.0.0.1:8443/events/news");
     }
 
     #[test]
-    fn what_listens_everywhere_is_reached_on_this_machine() {
+    fn the_unspecified_address_is_reached_at_loopback() {
         for (address, expected) in [
             ("0.0.0.0:80", "127.0.0.1:80"),
             ("[::]:80", "[::1]:80"),

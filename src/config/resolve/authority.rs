@@ -1,6 +1,6 @@
-//! The pieces of URLs that the file speaks of: addresses, host names, origins, upstreams.
+//! Parses addresses, networks, host names, origins and upstreams.
 //!
-//! Pure: a text goes in, and a value or a sentence that says how to mend it comes out.
+//! Pure: each function takes a text, and returns a value or a message that says how to fix the text.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -12,25 +12,25 @@ use crate::config::error::quoted;
 use crate::route::UpstreamAddress;
 use crate::server::own_address::is_own_address;
 
-/// The name of this machine, or of this container (proc_sys_kernel(5)).
+/// The host name of this machine or container (proc_sys_kernel(5)).
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// An IP address with a port.
+/// Parses an IP address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         if let Some(mistake) = no_port(text) {
             return mistake;
         }
         let quoted = quoted(text);
-        // `8080`, `:8080` and `localhost:8080` leave open which addresses are meant.
+        // `8080`, `:8080` and `localhost:8080` do not say which addresses to listen on.
         let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
         match (host, port.parse::<u16>()) {
             ("localhost", Ok(port)) => {
                 format!("{quoted} is not an IP address; write 127.0.0.1:{port} or [::1]:{port}")
             }
             ("" | "*", Ok(port)) => format!(
-                "{quoted} does not say where; write 127.0.0.1:{port} for this machine alone, or \
-                 0.0.0.0:{port} for all"
+                "{quoted} has no IP address; write 127.0.0.1:{port} for this machine only, or \
+                 0.0.0.0:{port} for all interfaces"
             ),
             _ => format!(
                 "{quoted} is not an address; use forms like 127.0.0.1:8080, 0.0.0.0:443 or [::]:443"
@@ -39,16 +39,15 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// What is wrong with the port at the end of `host:port`, or of a port alone, if it is a number and yet
-/// no port.
+/// Returns a message where the port of `host:port`, or a port alone, is a number out of range.
 pub(super) fn no_port(text: &str) -> Option<String> {
     let digits = text.rsplit_once(':').map_or(text, |(_, port)| port);
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     (is_number && digits.parse::<u16>().is_err())
-        .then(|| format!("{} is no port; the last one is 65535", quoted(digits)))
+        .then(|| format!("{} is not a valid port; the highest is 65535", quoted(digits)))
 }
 
-/// A network, `10.0.0.0/8`, or one address.
+/// Parses a network, `10.0.0.0/8`, or a single address.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse().map(|address: IpAddr| IpNet::from(address.to_canonical()));
     text.parse().or_else(|_| address()).map_err(|_| {
@@ -59,25 +58,25 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     })
 }
 
-/// Whether listening on both fails: the same port, and one of the addresses holds the other.
+/// Whether a process cannot listen on both: the port is the same, and one address includes the other.
 pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let same_port = a.port() == b.port() && a.port() != 0;
     let (a, b) = (a.ip().to_canonical(), b.ip().to_canonical());
-    // `[::]` leaves IPv4 to another listener that names it.
+    // `[::]` does not conflict with a listener on an IPv4 address.
     let same_family = a.is_ipv4() == b.is_ipv4();
     let all = a.is_unspecified() || b.is_unspecified();
     same_port && same_family && (all || a == b)
 }
 
-/// Whether who connects to this host and port finds the listener at `address`. A name other than
-/// localhost and this machine's own may be anybody's.
+/// Whether a connection to this host and port reaches the listener at `address`. Names are not resolved:
+/// apart from localhost and the host name of this machine, they are taken for other machines.
 pub(super) fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
     let to = match host.parse::<IpAddr>() {
         Ok(ip) => vec![ip.to_canonical()],
         Err(_) if host.eq_ignore_ascii_case("localhost") => {
             vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
         }
-        // It leads to one of our addresses, we do not know which.
+        // The host name resolves to one of our addresses, but we do not know which.
         Err(_) => {
             let at_all = address.ip().is_unspecified() && address.port() == port;
             return at_all && is_name_of_this_machine(host);
@@ -85,7 +84,7 @@ pub(super) fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
     };
     let at = address.ip().to_canonical();
     let finds = |to: &IpAddr| {
-        // To connect to 0.0.0.0 is to connect to this machine.
+        // Connecting to 0.0.0.0 connects to this machine.
         let is_here = to.is_unspecified() || to.is_loopback() || is_own_address(*to);
         let is_family = to.is_ipv4() == at.is_ipv4() || at.is_ipv6();
         *to == at
@@ -95,22 +94,22 @@ pub(super) fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
     address.port() == port && to.iter().any(finds)
 }
 
-/// Containers know each other, and themselves, by this name too.
+/// Whether `host` is the host name of this machine, by which containers address each other.
 fn is_name_of_this_machine(host: &str) -> bool {
     let name = std::fs::read_to_string(HOST_NAME);
     name.is_ok_and(|name| name.trim_end().eq_ignore_ascii_case(host))
 }
 
-/// The host of `embedded://host:port`, with the port of the bus where none is given.
+/// Parses what follows `embedded://`: an address, with the default port of the bus if it has none.
 pub(super) fn embedded(rest: &str) -> Result<SocketAddr, String> {
     const DEFAULT_PORT: u16 = 6380;
     const FORM: &str = "write embedded://127.0.0.1:6380";
     let authority: Authority = rest
         .trim_end_matches('/')
         .parse()
-        .map_err(|_| format!("embedded:// wants an address and a port alone; {FORM}"))?;
+        .map_err(|_| format!("embedded:// takes only an address and a port; {FORM}"))?;
     if authority.as_str().contains('@') {
-        return Err(format!("the embedded bus has no users and no passwords; {FORM}"));
+        return Err(format!("the embedded bus has no user or password; {FORM}"));
     }
     let host = authority.host().trim_matches(['[', ']']);
     let ip = match host {
@@ -122,26 +121,26 @@ pub(super) fn embedded(rest: &str) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(ip, port(&authority)?.unwrap_or(DEFAULT_PORT)))
 }
 
-/// The port, where there is one. `http` takes any digits for one.
+/// Returns the port, if there is one. `http::uri::Authority` accepts any number of digits.
 fn port(authority: &Authority) -> Result<Option<u16>, String> {
     let written = authority.as_str().len() > authority.host().len();
     match authority.port_u16() {
         None if written && !authority.as_str().contains('@') => {
             let text = authority.as_str();
-            Err(no_port(text).unwrap_or_else(|| format!("{} has no usable port", quoted(text))))
+            Err(no_port(text).unwrap_or_else(|| format!("{} has no valid port", quoted(text))))
         }
         port => Ok(port),
     }
 }
 
-/// A host name as it is compared: without port, in lower case.
+/// Parses a host name without a port. Returns it in lower case.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let bare = || format!("{} is not a host name; write it like app.example", quoted(text));
     if text.contains("://") {
-        return Err(format!("{} is a URL; write the host name alone", quoted(text)));
+        return Err(format!("{} is a URL; write only the host name", quoted(text)));
     }
     if text.contains('*') {
-        return Err(format!("{}: wildcards are not in this version", quoted(text)));
+        return Err(format!("{}: wildcards are not supported", quoted(text)));
     }
     let authority: Authority = text.parse().map_err(|_| bare())?;
     match authority.host() {
@@ -152,7 +151,7 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     }
 }
 
-/// An origin as browsers send it: `scheme://host[:port]`, or `*`.
+/// Parses an origin as browsers send it, `scheme://host[:port]` (RFC 6454, section 6.2), or `*`.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     if text == "*" {
         return Ok(text.to_owned());
@@ -161,7 +160,7 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         format!("{} is not an origin; use forms like https://app.example or \"*\"", quoted(text))
     };
     if text.contains('*') {
-        return Err(format!("{}: wildcards are not in this version; name each", quoted(text)));
+        return Err(format!("{}: wildcards are not supported; list each origin", quoted(text)));
     }
     let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
     let scheme = scheme.to_ascii_lowercase();
@@ -172,7 +171,7 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     }
     let host = authority.host().to_ascii_lowercase();
     let origin = match (scheme.as_str(), port(&authority)?) {
-        // Browsers leave these out.
+        // Browsers omit the default port.
         ("http", Some(80)) | ("https", Some(443)) | (_, None) => format!("{scheme}://{host}"),
         (_, Some(port)) => format!("{scheme}://{host}:{port}"),
     };
@@ -182,14 +181,14 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     Ok(origin)
 }
 
-/// A backend: `http://host[:port]`, `https://host[:port]`, or `unix:/path`.
+/// Parses the address of a backend: `http://host[:port]`, `https://host[:port]`, or `unix:/path`.
 ///
 /// # Errors
-/// A sentence that says what is wrong with it.
+/// A message that says what is wrong and how to fix it.
 pub(in crate::config) fn upstream(text: &str) -> Result<UpstreamAddress, String> {
     const FORM: &str = "use forms like http://127.0.0.1:8000";
     if let Some(path) = text.strip_prefix("unix:") {
-        // `unix:///run/app.sock` and Caddy's `unix//run/app.sock` are written too.
+        // `unix:///run/app.sock` is a common form too.
         let path = path.strip_prefix("//").unwrap_or(path);
         return match path.starts_with('/') {
             true => Ok(UpstreamAddress::Unix(path.into())),
@@ -210,7 +209,7 @@ pub(in crate::config) fn upstream(text: &str) -> Result<UpstreamAddress, String>
     let (is_tls, default_port) = match scheme {
         "http" => (false, 80),
         "https" => (true, 443),
-        "h2c" => return Err(format!("write http://{rest}, and http2: true beside it")),
+        "h2c" => return Err(format!("write http://{rest} and set http2: true")),
         _ => return Err(format!("{} is not an HTTP URL; {FORM}", quoted(text))),
     };
     if rest.contains('@') {
@@ -218,7 +217,7 @@ pub(in crate::config) fn upstream(text: &str) -> Result<UpstreamAddress, String>
     }
     let uri: Uri = text.parse().map_err(|_| format!("{} is not a URL; {FORM}", quoted(text)))?;
     let authority = uri.authority().filter(|authority| !authority.host().is_empty());
-    let authority = authority.ok_or_else(|| format!("{} names no host; {FORM}", quoted(text)))?;
+    let authority = authority.ok_or_else(|| format!("{} has no host; {FORM}", quoted(text)))?;
     let port = port(authority)?.unwrap_or(default_port);
     match uri.path_and_query().map_or("/", |path| path.as_str()) {
         "/" => {
@@ -226,7 +225,7 @@ pub(in crate::config) fn upstream(text: &str) -> Result<UpstreamAddress, String>
             Ok(UpstreamAddress::Tcp { host, port, is_tls })
         }
         _ => Err(format!(
-            "{} has a path; the path of the request is passed on unchanged, so write \
+            "{} has a path; the path of the request is forwarded unchanged, so write \
              {scheme}://{authority}",
             quoted(text)
         )),
@@ -238,18 +237,24 @@ mod tests {
     use super::{HOST_NAME, address, embedded, host, network, origin, overlap, reaches, upstream};
 
     #[test]
-    fn addresses_say_where() {
+    fn an_address_has_an_ip_address_and_a_port() {
         for text in ["127.0.0.1:8080", "0.0.0.0:443", "[::1]:0"] {
             assert_eq!(address(text).expect(text).to_string(), text);
         }
         for (text, hint) in [
-            ("8080", "write 127.0.0.1:8080 for this machine alone, or 0.0.0.0:8080 for all"),
-            (":8080", "write 127.0.0.1:8080 for this machine alone, or 0.0.0.0:8080 for all"),
+            (
+                "8080",
+                "write 127.0.0.1:8080 for this machine only, or 0.0.0.0:8080 for all interfaces",
+            ),
+            (
+                ":8080",
+                "write 127.0.0.1:8080 for this machine only, or 0.0.0.0:8080 for all interfaces",
+            ),
             ("localhost:80", "write 127.0.0.1:80 or [::1]:80"),
             ("127.0.0.1", "use forms like"),
-            ("127.0.0.1:99999", "\"99999\" is no port; the last one is 65535"),
-            ("localhost:99999", "\"99999\" is no port"),
-            ("99999", "\"99999\" is no port"),
+            ("127.0.0.1:99999", "\"99999\" is not a valid port; the highest is 65535"),
+            ("localhost:99999", "\"99999\" is not a valid port"),
+            ("99999", "\"99999\" is not a valid port"),
             ("", "use forms like"),
         ] {
             let message = address(text).expect_err(text);
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_overlap_where_listening_fails() {
+    fn addresses_overlap_where_a_process_cannot_listen_on_both() {
         for (a, b, expected) in [
             ("127.0.0.1:80", "127.0.0.1:80", true),
             ("0.0.0.0:80", "127.0.0.1:80", true),
@@ -287,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gateway_itself_is_known_by_any_of_its_names() {
+    fn every_name_of_the_gateway_itself_is_recognized() {
         for (host, at, expected) in [
             ("127.0.0.1", "127.0.0.1:80", true),
             ("localhost", "127.0.0.1:80", true),
@@ -329,13 +334,13 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_compared_in_lower_case() {
+    fn a_host_is_a_name_without_a_port_in_lower_case() {
         assert_eq!(host("App.Example").as_deref(), Ok("app.example"));
         assert_eq!(host("[::1]").as_deref(), Ok("[::1]"));
         for (text, hint) in [
             ("app.example:443", "write app.example"),
-            ("https://app.example", "write the host name alone"),
-            ("*.example", "wildcards are not in this version"),
+            ("https://app.example", "write only the host name"),
+            ("*.example", "wildcards are not supported"),
             ("", "write it like app.example"),
             ("a b", "write it like app.example"),
             ("me@app.example", "write it like app.example"),
@@ -362,7 +367,7 @@ mod tests {
             ("app.example", "use forms like"),
             ("https://", "use forms like"),
             ("null", "use forms like"),
-            ("https://*.example", "wildcards are not in this version"),
+            ("https://*.example", "wildcards are not supported"),
             ("https://me:pw@app.example", "use forms like"),
         ] {
             let message = origin(text).expect_err(text);
@@ -384,13 +389,13 @@ mod tests {
         }
         for (text, hint) in [
             ("unix:run/php.sock", "write unix:/run/app.sock"),
-            ("h2c://backend:80", "write http://backend:80, and http2: true"),
+            ("h2c://backend:80", "write http://backend:80 and set http2: true"),
             ("127.0.0.1:8000", "write http://127.0.0.1:8000"),
             ("backend", "write http://backend"),
             ("ftp://backend", "is not an HTTP URL"),
             ("http://", "use forms like"),
-            ("http://backend:99999", "\"99999\" is no port"),
-            ("http://backend:x", "has no usable port"),
+            ("http://backend:99999", "\"99999\" is not a valid port"),
+            ("http://backend:x", "has no valid port"),
             ("https://backend/api", "write https://backend"),
             ("http://me:pw@backend", "a user and a password are not supported"),
             ("", "use forms like"),

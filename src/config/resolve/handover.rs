@@ -1,53 +1,63 @@
-//! `handover`: streams that the backend of a route hands over. No message here repeats a part of
+//! Resolves `handover`: streams that the backend of a route hands over. No message contains a part of
 //! the key.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::config::field::{At, Field};
-use crate::config::file::{EventsFile, HandoverFile};
+use crate::config::file::HandoverFile;
+use crate::config::mapping::Sets as _;
+use crate::config::stream_options::StreamOptions;
 use crate::grip::signature::Secret;
 use crate::route::HandoverSettings;
 
 use super::Resolver;
-use super::stream::StreamDefaults;
+use super::routes::StreamKeyLocations;
 
-/// Who signs, where nothing else is said.
+/// The default `iss` claim of `Grip-Sig`.
 const ISSUER: &str = "ssegate";
-/// Before a key that is written in base64, as the libraries of GRIP write it.
+/// The prefix of a base64-encoded key, as GRIP libraries write it.
 const BASE64: &str = "base64:";
 
 impl Resolver<'_> {
-    /// `None` where there is none, or after a mistake.
+    /// Returns `None` where the route has no `handover`, or after a mistake.
     pub(super) fn handover(
         &self,
         field: Field<HandoverFile>,
         is_proxied: bool,
-        defaults: &StreamDefaults,
+        defaults: &StreamOptions,
     ) -> Option<HandoverSettings> {
-        let At { place, value: mut file } = field.written()?;
+        let At { location, value: file } = field.written()?;
         if !is_proxied {
-            self.note(&place, "means something beside proxy only: a backend hands streams over");
+            self.note(&location, "needs proxy on the same route, whose backend hands streams over");
         }
-        let issuer = std::mem::take(&mut file.issuer);
-        let issuer = issuer.written().map_or_else(
-            || ISSUER.to_owned(),
-            |at| {
-                if at.value.is_empty() {
-                    self.note(&at.place, "is empty; leave it out, or name who signs");
-                }
-                at.value
+        // No replay by default: the body of the response has the initial events.
+        let mut options = defaults.without_replay();
+        file.set(&mut options, &location, self.mistakes);
+        self.check_stream(
+            &options,
+            &StreamKeyLocations {
+                source: file.source.location(),
+                replay: file.replay.location(),
+                patterns: None,
             },
         );
-        let what = "say the secret that the backend checks Grip-Sig with, such as \
-                    ${HANDOVER_KEY:?openssl rand -base64 32}";
-        let key = self.required(std::mem::take(&mut file.key), &place, "key", what);
-        let key = key.and_then(|key| self.told(&key, secret));
-        // The body says what is to be said first.
-        let at = file.max_channels.place().or_else(|| file.source.place()).cloned();
-        let events = self.streams(streams(file), &defaults.without_replay());
+        let at = file.max_channels.location().or_else(|| file.source.location()).cloned();
+        let events = options.events(Vec::new(), self.strip_prefix(file.strip_prefix));
         self.check_positions(at.as_ref(), &events);
-        Some(HandoverSettings { key: key?, issuer, events })
+        let issuer = self.issuer(file.issuer);
+        let what = "set the secret that the backend verifies Grip-Sig with, such as \
+                    ${HANDOVER_KEY:?openssl rand -base64 32}";
+        let key = self.required(file.key, &location, "key", what)?;
+        Some(HandoverSettings { key: self.parse(&key, secret)?, issuer, events })
+    }
+
+    fn issuer(&self, field: Field<String>) -> String {
+        let Some(At { location, value }) = field.written() else { return ISSUER.to_owned() };
+        if value.is_empty() {
+            self.note(&location, "is empty; remove it, or set the issuer");
+        }
+        value
     }
 }
 
@@ -55,38 +65,14 @@ fn secret(text: &str) -> Result<Secret, String> {
     let bytes = match text.strip_prefix(BASE64) {
         Some(encoded) => {
             let bytes = BASE64_STANDARD.decode(encoded);
-            bytes.map_err(|_not_base64| "what stands behind base64: is no base64".to_owned())?
+            bytes.map_err(|_not_base64| "the text after base64: is not valid base64".to_owned())?
         }
         None => text.as_bytes().to_vec(),
     };
     let (length, least) = (bytes.len(), Secret::MIN_BYTES);
     Secret::new(bytes).ok_or_else(|| {
-        format!("has {length} bytes, and must have {least} at least; make one with: openssl rand -base64 32")
+        format!("has {length} bytes, at least {least} are required; generate one with: openssl rand -base64 32")
     })
-}
-
-/// What it says of the streams, as an events route says it.
-fn streams(file: HandoverFile) -> EventsFile {
-    let HandoverFile { source, format, strip_prefix, keep_alive, retry, history, .. } = file;
-    let HandoverFile { replay, gap_events, linger, ready, max_channels, .. } = file;
-    let HandoverFile { max_stream_age, queue, .. } = file;
-    EventsFile {
-        channels: Field::Absent,
-        patterns: Field::Absent,
-        source,
-        format,
-        strip_prefix,
-        keep_alive,
-        retry,
-        history,
-        replay,
-        gap_events,
-        linger,
-        ready,
-        max_channels,
-        max_stream_age,
-        queue,
-    }
 }
 
 #[cfg(test)]
@@ -94,7 +80,7 @@ mod tests {
     use super::secret;
 
     #[test]
-    fn a_key_is_long_enough_and_no_message_repeats_it() {
+    fn a_short_key_is_rejected_and_no_message_contains_it() {
         let long = "hunter2-hunter2-hunter2-hunter2-";
         assert!(secret(long).is_ok());
         assert_eq!(
@@ -104,9 +90,9 @@ mod tests {
         );
         for (text, hint) in [
             ("", "has 0 bytes"),
-            ("hunter2", "has 7 bytes, and must have 32 at least"),
+            ("hunter2", "has 7 bytes, at least 32 are required"),
             ("base64:aHVudGVyMg==", "has 7 bytes"),
-            ("base64:hunter2!", "is no base64"),
+            ("base64:hunter2!", "is not valid base64"),
         ] {
             let message = secret(text).expect_err(text);
             assert!(message.contains(hint), "{text}: {message}");

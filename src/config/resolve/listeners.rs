@@ -1,4 +1,4 @@
-//! `listeners` and `admin`: addresses and certificates.
+//! Resolves `listeners`, `trusted_proxies` and `admin`: addresses and certificates.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::admin::AdminSettings;
-use crate::config::Purpose;
-use crate::config::error::Place;
+use crate::config::ConfigPurpose;
+use crate::config::error::KeyLocation;
 use crate::config::field::{At, Field, OrOff};
 use crate::config::file::{AdminFile, ListenerFile, TlsFile};
 use crate::server::certificate::Certificate;
@@ -17,7 +17,7 @@ use crate::server::{ListenerSettings, TlsSettings};
 
 use super::{Resolver, authority};
 
-/// Where operators look unless the file says otherwise.
+/// The default address of the admin listener.
 pub(in crate::config) const DEFAULT_ADMIN: SocketAddr =
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9464));
 
@@ -26,45 +26,46 @@ impl Resolver<'_> {
         &mut self,
         field: Field<Vec<Field<ListenerFile>>>,
     ) -> Vec<ListenerSettings> {
-        const WHAT: &str = "say where clients connect, such as `- address: 127.0.0.1:8080`";
-        let Some(At { place, value }) = self.required(field, &Place::default(), "listeners", WHAT)
+        const WHAT: &str = "add a listener, such as `- address: 127.0.0.1:8080`";
+        let Some(At { location, value }) =
+            self.required(field, &KeyLocation::default(), "listeners", WHAT)
         else {
             return Vec::new();
         };
         if value.is_empty() {
-            self.note(&place, format!("the list is empty; {WHAT}"));
+            self.note(&location, format!("the list is empty; {WHAT}"));
         }
         value.into_iter().filter_map(|item| self.listener(item.written()?)).collect()
     }
 
     fn listener(
         &mut self,
-        At { place, value: file }: At<ListenerFile>,
+        At { location, value: file }: At<ListenerFile>,
     ) -> Option<ListenerSettings> {
         let tls = match file.tls {
             Field::Absent => Some(None),
             field => field.written().and_then(|tls| self.tls(tls)).map(Some),
         };
-        let what = "say where to listen, such as 127.0.0.1:8080";
-        let address = self.required(file.address, &place, "address", what);
+        let what = "set the address to listen on, such as 127.0.0.1:8080";
+        let address = self.required(file.address, &location, "address", what);
         let proxy_protocol = file.proxy_protocol.written();
-        if let Some(At { place, value: true }) = &proxy_protocol
-            && self.trusts_nobody
+        if let Some(At { location, value: true }) = &proxy_protocol
+            && self.trusts_no_proxy
         {
-            self.note(place, "believes nobody; name the load balancer in trusted_proxies");
+            self.note(location, "no proxy is trusted; add the load balancer to trusted_proxies");
         }
         let proxy_protocol = proxy_protocol.is_some_and(|at| at.value);
         Some(ListenerSettings { address: self.address(&address?)?, tls: tls?, proxy_protocol })
     }
 
     pub(super) fn trusted_proxies(&mut self, field: Field<Vec<Field<String>>>) -> Vec<IpNet> {
-        self.trusts_nobody = match &field {
+        self.trusts_no_proxy = match &field {
             Field::Absent => true,
-            Field::Mistaken => false,
+            Field::Invalid => false,
             Field::Written(at) => at.value.is_empty(),
         };
         let networks = field.or_default().into_iter().filter_map(Field::written);
-        networks.filter_map(|at| self.told(&at, authority::network)).collect()
+        networks.filter_map(|at| self.parse(&at, authority::network)).collect()
     }
 
     pub(super) fn admin(&mut self, field: Field<OrOff<AdminFile>>) -> Option<AdminSettings> {
@@ -77,106 +78,108 @@ impl Resolver<'_> {
         };
         let address = match file.address {
             Field::Absent => {
-                self.claim(DEFAULT_ADMIN, &Place::default().child("admin.address"));
+                self.claim_address(DEFAULT_ADMIN, &KeyLocation::default().child("admin.address"));
                 Some(DEFAULT_ADMIN)
             }
             field => field.written().and_then(|at| self.address(&at)),
         };
         let hosts = file.hosts.or_default().into_iter().filter_map(Field::written);
-        let hosts = hosts.filter_map(|at| self.told(&at, authority::host)).collect();
+        let hosts = hosts.filter_map(|at| self.parse(&at, authority::host)).collect();
         Some(AdminSettings { address: address?, hosts })
     }
 
-    /// Reads a value, and notes what is wrong with it.
-    pub(super) fn told<T>(
+    /// Parses a value with `read`, and notes its error.
+    pub(super) fn parse<T>(
         &self,
         at: &At<String>,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        read(&at.value).map_err(|message| self.note(&at.place, message)).ok()
+        read(&at.value).map_err(|message| self.note(&at.location, message)).ok()
     }
 
     fn address(&mut self, at: &At<String>) -> Option<SocketAddr> {
-        let address = self.told(at, authority::address)?;
-        self.claim(address, &at.place);
+        let address = self.parse(at, authority::address)?;
+        self.claim_address(address, &at.location);
         Some(address)
     }
 
-    /// Takes down that `address` will be listened on, which goes once.
-    pub(super) fn claim(&mut self, address: SocketAddr, place: &Place) {
+    /// Registers an address to listen on, and notes a mistake if it is in use already.
+    pub(super) fn claim_address(&mut self, address: SocketAddr, location: &KeyLocation) {
         match self.addresses.iter().find(|(other, _)| authority::overlap(*other, address)) {
             Some((other, path)) if *other == address => {
-                self.note(place, format!("{address} is taken already, by {path}"));
+                self.note(location, format!("{address} is already in use by {path}"));
             }
             Some((other, path)) => {
-                self.note(place, format!("{address} is taken already, by {other} of {path}"));
+                self.note(location, format!("{address} is already in use by {path} ({other})"));
             }
-            None => self.addresses.push((address, place.path.clone())),
+            None => self.addresses.push((address, location.path.clone())),
         }
     }
 
-    /// Which key has us listen where this host and port lead.
-    pub(super) fn own(&self, host: &str, port: u16) -> Option<&str> {
+    /// Returns the path of the key whose listener this host and port reach.
+    pub(super) fn key_of_own_address(&self, host: &str, port: u16) -> Option<&str> {
         let is_own =
             |(address, _): &&(SocketAddr, String)| authority::reaches(host, port, *address);
         self.addresses.iter().find(is_own).map(|(_, path)| path.as_str())
     }
 
-    fn tls(&self, At { place, value: file }: At<TlsFile>) -> Option<TlsSettings> {
-        if matches!(file.self_signed, Field::Mistaken) {
+    fn tls(&self, At { location, value: file }: At<TlsFile>) -> Option<TlsSettings> {
+        if matches!(file.self_signed, Field::Invalid) {
             return None;
         }
         let self_signed = file.self_signed.or(false);
         match (self_signed, file.certificate, file.key) {
             (true, Field::Absent, Field::Absent) => Some(TlsSettings::SelfSigned),
             (true, ..) => {
-                self.note(&place, "self_signed: true needs no certificate and no key; say either");
+                self.note(
+                    &location,
+                    "self_signed: true excludes certificate and key; use one or the other",
+                );
                 None
             }
             (false, Field::Absent, Field::Absent) => {
                 self.note(
-                    &place,
-                    "say where the certificate comes from: self_signed: true, or certificate and key",
+                    &location,
+                    "no certificate; set self_signed: true, or certificate and key",
                 );
                 None
             }
-            (false, certificate, key) => self.files(certificate, key, &place),
+            (false, certificate, key) => self.certificate_files(certificate, key, &location),
         }
     }
 
-    fn files(
+    fn certificate_files(
         &self,
         certificate: Field<PathBuf>,
         key: Field<PathBuf>,
-        tls: &Place,
+        tls: &KeyLocation,
     ) -> Option<TlsSettings> {
         let certificate = self.required(
             certificate,
             tls,
             "certificate",
-            "say where the certificate of this key is",
+            "set the path of this key's certificate",
         );
-        let key =
-            self.required(key, tls, "key", "say where the private key of this certificate is");
-        // Both are looked at before either ends this.
+        let key = self.required(key, tls, "key", "set the path of this certificate's private key");
+        // Checks both files before returning on a mistake in either.
         let [certificate, key] =
-            [certificate, key].map(|at| at.map(|at| (at.place.clone(), self.file(at))));
-        let ((certificate_place, certificate), (key_place, key)) = (certificate?, key?);
+            [certificate, key].map(|at| at.map(|at| (at.location.clone(), self.readable_file(at))));
+        let ((certificate_location, certificate), (key_location, key)) = (certificate?, key?);
         let (certificate, key) = (certificate?, key?);
-        if self.purpose == Purpose::Run
+        if self.purpose == ConfigPurpose::Run
             && let Err(error) = Certificate::open(&certificate, &key)
         {
-            let place = if error.is_of_key() { key_place } else { certificate_place };
-            self.note(&place, error.to_string());
+            let location = if error.is_key_fault() { key_location } else { certificate_location };
+            self.note(&location, error.to_string());
             return None;
         }
         Some(TlsSettings::Files { certificate, key })
     }
 
-    /// A file that can be read now; what it holds is for those who read it.
-    pub(super) fn file(&self, At { place, value }: At<PathBuf>) -> Option<PathBuf> {
-        let path = self.folder.join(value);
-        if self.purpose == Purpose::Ask {
+    /// Returns the path of a file that exists and can be opened. Does not look at its content.
+    pub(super) fn readable_file(&self, At { location, value }: At<PathBuf>) -> Option<PathBuf> {
+        let path = self.directory.join(value);
+        if self.purpose == ConfigPurpose::Contact {
             return Some(path);
         }
         let name = path.display();
@@ -186,7 +189,7 @@ impl Resolver<'_> {
             Err(error) if error.kind() == ErrorKind::IsADirectory => format!("not a file: {name}"),
             Err(error) => format!("cannot read {name}: {error}"),
         };
-        self.note(&place, message);
+        self.note(&location, message);
         None
     }
 }

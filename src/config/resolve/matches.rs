@@ -1,19 +1,19 @@
-//! Routes that stand in each other's way.
+//! Finds routes that match the same requests.
 //!
-//! Pure. A path may stand again with another host or other methods; two different paths of one host
-//! must not leave open which of them a request means.
+//! Pure. A path may be used again with another host or other methods. Two different paths of one host
+//! must not be ambiguous.
 
 use std::collections::HashMap;
 
 use http::Method;
 use matchit::{InsertError, Router};
 
-/// What a route matches.
+/// The requests that a route matches.
 #[derive(Debug)]
 pub(super) struct Match {
     /// The name of the route in messages: `routes[0]`.
     pub(super) route: String,
-    /// The path with numbers for names.
+    /// The path, with parameters numbered instead of named.
     pub(super) shape: String,
     /// `None`: all.
     pub(super) host: Option<String>,
@@ -22,7 +22,7 @@ pub(super) struct Match {
 }
 
 impl Match {
-    /// Whether a request finds both, and neither says more about it than the other.
+    /// Whether some request matches both, and neither is more specific.
     fn is_same_as(&self, other: &Self) -> bool {
         let same_methods = self.methods.is_empty() && other.methods.is_empty()
             || self.methods.iter().any(|method| other.methods.contains(method));
@@ -38,12 +38,15 @@ impl Match {
 #[derive(Debug, Default)]
 pub(super) struct Matches {
     matches: Vec<Match>,
-    /// The paths of each host, only to find out which ones conflict.
+    /// The paths of each host; finds conflicts between them.
     paths: HashMap<Option<String>, Router<()>>,
 }
 
 impl Matches {
-    /// Adds a route, or says which earlier one is in its way.
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// A message that names an earlier route with which it conflicts.
     pub(super) fn add(&mut self, this: Match) -> Result<(), String> {
         if let Some(other) = self.matches.iter().find(|other| other.is_same_as(&this)) {
             return Err(format!(
@@ -66,8 +69,8 @@ impl Matches {
         let other = self.matches.iter().find(is_other);
         let other = other.map_or("an earlier route", |other| other.route.as_str());
         format!(
-            "leaves open whether a request is meant for it or for {other}; where one has a \
-             {{parameter}}, the other may have a plain word, not {{*rest}} or another form"
+            "is ambiguous with the path of {other}; where one has a {{parameter}}, the other may have \
+             a literal segment, but not {{*rest}} or a parameter of another form"
         )
     }
 }
@@ -76,7 +79,7 @@ impl Matches {
 mod tests {
     use super::{Match, Matches};
 
-    /// Adds paths in turn; the last one decides.
+    /// Adds the paths in order, and returns the result of the last one.
     fn last(paths: &[(&str, Option<&str>)]) -> Result<(), String> {
         let mut matches = Matches::default();
         let mut result = Ok(());
@@ -89,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_must_mean_one_path() {
+    fn ambiguous_paths_are_rejected() {
         for paths in [
             [("/x/{0}", None), ("/{*0}", None)],
             [("/{0}", None), ("/x", None)],
@@ -105,7 +108,7 @@ mod tests {
             [("/a-{0}", None), ("/{0}-b", None)],
         ] {
             let message = last(&paths).expect_err("a conflict");
-            assert!(message.contains("or for routes[0];"), "{paths:?}: {message}");
+            assert!(message.contains("with the path of routes[0];"), "{paths:?}: {message}");
         }
     }
 }

@@ -1,317 +1,122 @@
-//! From the file as written to the settings of the stages, with every mistake told.
+//! Resolves the parsed file to the settings of the stages, and notes every mistake.
 //!
-//! Owns what a missing key means, which values make sense, and which go together. Defaults are the
-//! `Default`s of the stages; those that no stage declares are constants here and in the modules
-//! below. After a mistake it goes on with the default, so that one run finds everything.
+//! Owns what the keys of the file cannot declare by themselves: required keys, values that are parsed or
+//! depend on each other, and values that exclude each other. After a mistake the default is used, so that one
+//! run finds all mistakes.
 
 mod authority;
-mod backend;
 mod handover;
+mod limits;
 mod listeners;
 mod matches;
 mod positions;
+mod proxy;
 mod routes;
 mod source;
-mod stream;
 mod template;
 
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::thread::available_parallelism;
-use std::time::Duration;
 
-use crate::hub::{HubSettings, MAX_SHARDS};
-use crate::server::clients::ClientLimits;
-use crate::server::{ConnectionSettings, Http1Settings, Http2Settings};
-use crate::service::RequestSettings;
 use crate::source::SourceLocation;
 
-use super::error::{Mistakes, Place};
-use super::field::{At, Field, Limit, OrOff};
-use super::file::{File, Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
-use super::units::{Size, Time};
-use super::{Purpose, Settings};
+use super::error::{KeyLocation, Mistakes};
+use super::field::{At, Field};
+use super::file::File;
+use super::global::GlobalSettings;
+use super::mapping::Sets as _;
+use super::stream_options::StreamOptions;
+use super::{ConfigPurpose, Settings};
 
 pub(super) use authority::upstream;
 pub(super) use listeners::DEFAULT_ADMIN;
 pub(super) use source::location;
-pub(super) use stream::StreamDefaults;
 
-/// Over how long the streams end in an orderly stop.
-pub(super) const DRAIN: Duration = Duration::from_secs(10);
-
-/// The shortest time, where none at all makes no sense.
-const SHORTEST: Time = Time(Duration::from_millis(1));
-
-/// A signed 32-bit length: what sockets and HTTP/2 windows can say.
-const MAX_LENGTH: usize = i32::MAX as usize;
-
-/// No more names fit into one header map.
-const MAX_HEADER_FIELDS: usize = 30_000;
-
-/// Resolves `file`; `folder` is where relative paths start. `None` after mistakes that leave
-/// nothing to go on with; other mistakes are only noted.
+/// Resolves `file`. Relative paths start at `directory`. Returns `None` after a mistake that leaves no
+/// usable settings; other mistakes are only noted.
 pub(super) fn resolve(
     file: File,
-    purpose: Purpose,
-    folder: &Path,
+    purpose: ConfigPurpose,
+    directory: &Path,
     mistakes: &Mistakes,
 ) -> Option<Settings> {
+    let mut global = GlobalSettings::default();
+    file.set(&mut global, &KeyLocation::default(), mistakes);
+    file.limits.set(&mut global, mistakes);
+    let mut sse = StreamOptions::default();
+    file.sse.set(&mut sse, mistakes);
     let mut resolver = Resolver {
         mistakes,
         purpose,
-        folder,
+        directory,
         addresses: Vec::new(),
         is_source_embedded: false,
-        trusts_nobody: true,
-        max_body: None,
+        trusts_no_proxy: true,
+        max_body: global.max_body,
         max_header_bytes: 0,
     };
-    let mut limits = file.limits.or_default();
-    let (http1, http2) =
-        (resolver.http1(file.http1.or_default()), resolver.http2(file.http2.or_default()));
-    resolver.max_header_bytes = http1.max_header_bytes.min(http2.max_header_list_bytes as usize);
-    resolver.max_body = resolver.limit(std::mem::take(&mut limits.body), None);
-    let (uri, queue_memory) =
-        (std::mem::take(&mut limits.uri), std::mem::take(&mut limits.queue_memory));
-    let trusted_proxies = resolver.trusted_proxies(file.trusted_proxies);
-    // In the order in which they claim addresses.
+    resolver.check_http1(&file.http1, &global.connections.http1);
+    resolver.resolve_http2(&file.http2, &mut global.connections.http2);
+    resolver.max_header_bytes = limits::max_header_bytes(&global.connections);
+    global.connections.trusted_proxies = resolver.trusted_proxies(file.trusted_proxies);
+    global.requests.trusted_proxies = global.connections.trusted_proxies.clone();
+    global.requests.per_client = global.connections.per_client;
+    // This order decides which of two equal addresses is reported as a duplicate.
     let listeners = resolver.listeners(file.listeners);
     let admin = resolver.admin(file.admin);
-    let bus_memory = std::mem::take(&mut limits.bus_memory);
-    let source = resolver.source(file.redis, file.max_event_bytes, bus_memory);
+    let bus_memory = file.limits.or_default().bus_memory;
+    let source = resolver.source(file.redis, global.max_event_bytes, &bus_memory);
     resolver.is_source_embedded = source
         .as_ref()
         .is_some_and(|source| matches!(source.location, SourceLocation::Embedded(_)));
-    let sse = resolver.stream_defaults(file.sse);
-    let connections = ConnectionSettings::default();
-    let per_client = resolver.per_client(&mut limits);
-    let (hub, requests) = (HubSettings::default(), RequestSettings::default());
     Some(Settings {
-        shards: resolver.within(file.shards, default_shards(), 1, MAX_SHARDS),
+        shards: global.shards,
         listeners,
-        connections: ConnectionSettings {
-            per_client,
-            write_timeout: resolver.time(file.write_timeout, connections.write_timeout),
-            http1,
-            http2,
-            trusted_proxies: trusted_proxies.clone(),
-            ..resolver.connections(limits, file.timeouts.or_default(), file.sockets.or_default())
-        },
+        connections: global.connections,
         admin,
-        hub: HubSettings {
-            max_channels: resolver.count(file.max_channels, hub.max_channels),
-            history_memory: resolver.size(file.history_memory, hub.history_memory, 1, usize::MAX),
-            queue_memory: resolver.size(queue_memory, hub.queue_memory, 1, usize::MAX),
-            // What the routes say.
-            retention: hub.retention,
-        },
-        requests: RequestSettings {
-            max_uri_bytes: resolver.size(uri, requests.max_uri_bytes, 1, MAX_LENGTH),
-            per_client,
-            trusted_proxies,
-        },
+        hub: global.hub,
+        requests: global.requests,
         routes: resolver.routes(file.routes, &sse),
-        drain: resolver.time_or_none(file.drain, DRAIN),
-        drain_delay: resolver.time_or_none(file.drain_delay, Duration::ZERO),
-        // The last one, so that everything else has been looked at.
+        drain: global.drain,
+        drain_delay: global.drain_delay,
+        // Last, so that the mistakes in all other keys are noted first.
         source: source?,
     })
 }
 
-/// As many shards as threads can run at once here.
-pub(super) fn default_shards() -> usize {
-    available_parallelism().map_or(1, usize::from).min(MAX_SHARDS)
-}
-
-/// What resolving needs at every step.
+/// The state of resolving one file.
 struct Resolver<'a> {
     mistakes: &'a Mistakes,
-    purpose: Purpose,
-    folder: &'a Path,
-    /// Addresses that are listened on, and the keys that say so.
+    purpose: ConfigPurpose,
+    directory: &'a Path,
+    /// The addresses to listen on, each with the path of its key.
     addresses: Vec<(SocketAddr, String)>,
-    /// Whether events come from the bus inside this process, which keeps nothing.
+    /// Whether the source is the embedded bus, which has no streams.
     is_source_embedded: bool,
-    /// No proxy is trusted.
-    trusts_nobody: bool,
-    /// What `limits.body` says.
+    /// Whether `trusted_proxies` is empty.
+    trusts_no_proxy: bool,
+    /// The value of `limits.body`.
     max_body: Option<u64>,
-    /// A request's header may be so long over every protocol, in bytes.
+    /// The longest request header that every protocol accepts, in bytes.
     max_header_bytes: usize,
 }
 
 impl Resolver<'_> {
-    fn note(&self, place: &Place, message: impl Into<String>) {
-        self.mistakes.note(place, message);
+    fn note(&self, location: &KeyLocation, message: impl Into<String>) {
+        self.mistakes.note(location, message);
     }
 
-    /// A key that must be there; `what` says how to mend it when it is not.
-    fn required<T>(&self, field: Field<T>, parent: &Place, key: &str, what: &str) -> Option<At<T>> {
+    /// Returns the value of a required key. `what` says what to write where it is missing.
+    fn required<T>(
+        &self,
+        field: Field<T>,
+        parent: &KeyLocation,
+        key: &str,
+        what: &str,
+    ) -> Option<At<T>> {
         if field.is_absent() {
             self.note(&parent.child(key), format!("missing; {what}"));
         }
         field.written()
-    }
-
-    /// A value from `least` to `most`; the default when there is none.
-    fn within<T>(&self, field: Field<T>, default: T, least: T, most: T) -> T
-    where
-        T: Copy + PartialOrd + Display,
-    {
-        let Some(At { place, value }) = field.written() else { return default };
-        if value < least {
-            self.note(&place, format!("must be at least {least}; this is {value}"));
-        } else if value > most {
-            self.note(&place, format!("must be at most {most}; this is {value}"));
-        } else {
-            return value;
-        }
-        default
-    }
-
-    fn time(&self, field: Field<Time>, default: Duration) -> Duration {
-        self.within(field, Time(default), SHORTEST, Time::MAX).0
-    }
-
-    /// A time that may be none at all.
-    fn time_or_none(&self, field: Field<Time>, default: Duration) -> Duration {
-        self.within(field, Time(default), Time(Duration::ZERO), Time::MAX).0
-    }
-
-    fn size(&self, field: Field<Size>, default: usize, least: usize, most: usize) -> usize {
-        self.within(field, Size(default), Size(least), Size(most)).0
-    }
-
-    /// A size that HTTP/2 says in 32 bits.
-    fn length(&self, field: Field<Size>, default: u32, least: usize) -> u32 {
-        let size = self.size(field, default as usize, least, MAX_LENGTH);
-        u32::try_from(size).unwrap_or(default)
-    }
-
-    fn count(&self, field: Field<usize>, default: usize) -> usize {
-        self.within(field, default, 1, usize::MAX)
-    }
-
-    /// A size that may be `off`.
-    fn limit(&self, field: Field<Limit<Size>>, default: Option<u64>) -> Option<u64> {
-        match field.value() {
-            None => default,
-            Some(Limit(OrOff::Off)) => None,
-            Some(Limit(OrOff::On(Size(bytes)))) => Some(bytes as u64),
-        }
-    }
-
-    /// A time that may be `off`, which it is where nothing is said.
-    fn time_or_off(&self, field: Field<Limit<Time>>) -> Option<Duration> {
-        let At { place, value: Limit(OrOff::On(time)) } = field.written()? else { return None };
-        if time.0.is_zero() {
-            self.note(&place, "must be at least 1ms, or off; this is 0s");
-        }
-        Some(time.0)
-    }
-
-    /// A number, at least 1, that may be `off`, which it is where nothing is said.
-    fn number_or_off(&self, field: Field<Limit<usize>>) -> Option<usize> {
-        let At { place, value: Limit(OrOff::On(number)) } = field.written()? else { return None };
-        if number == 0 {
-            self.note(&place, "must be at least 1, or off; this is 0");
-        }
-        Some(number)
-    }
-
-    fn per_client(&self, limits: &mut LimitsFile) -> ClientLimits {
-        let limit = |field: &mut Field<Limit<usize>>| self.number_or_off(std::mem::take(field));
-        ClientLimits {
-            connections: limit(&mut limits.connections_per_address),
-            new_connections: limit(&mut limits.new_connections_per_address),
-            requests: limit(&mut limits.requests_per_address),
-            new_channels: limit(&mut limits.new_channels_per_address),
-        }
-    }
-
-    fn connections(
-        &self,
-        limits: LimitsFile,
-        timeouts: TimeoutsFile,
-        sockets: SocketsFile,
-    ) -> ConnectionSettings {
-        // Linux doubles what it is given, and gives at least 4,608 bytes (socket(7)).
-        const BUFFER: (usize, usize) = (4 << 10, MAX_LENGTH / 2);
-        let default = ConnectionSettings::default();
-        ConnectionSettings {
-            max_connections: self.count(limits.connections, default.max_connections),
-            max_handshakes: self.count(limits.handshakes, default.max_handshakes),
-            first_request_timeout: self.time(timeouts.first_request, default.first_request_timeout),
-            idle_timeout: self.time(timeouts.idle, default.idle_timeout),
-            lingering_close: self.time_or_none(timeouts.lingering_close, default.lingering_close),
-            upload_memory: self.size(limits.upload_memory, default.upload_memory, 0, usize::MAX),
-            send_buffer: self.size(sockets.send_buffer, default.send_buffer, BUFFER.0, BUFFER.1),
-            ..default
-        }
-    }
-
-    fn http1(&self, file: Http1File) -> Http1Settings {
-        let default = Http1Settings::default();
-        let header_place = file.header.place().or_else(|| file.buffer.place()).cloned();
-        let settings = Http1Settings {
-            header_read_timeout: self.time(file.header_timeout, default.header_read_timeout),
-            half_close: self.time_or_none(file.half_close, default.half_close),
-            max_header_bytes: self.size(file.header, default.max_header_bytes, 1 << 10, MAX_LENGTH),
-            max_header_fields: self.within(
-                file.header_fields,
-                default.max_header_fields,
-                1,
-                MAX_HEADER_FIELDS,
-            ),
-            // hyper refuses less than 8 KiB.
-            max_buffer_bytes: self.size(file.buffer, default.max_buffer_bytes, 8 << 10, MAX_LENGTH),
-        };
-        let (header, buffer) = (settings.max_header_bytes, settings.max_buffer_bytes);
-        if header > buffer {
-            let message = format!("{} do not fit into a buffer of {}", Size(header), Size(buffer));
-            self.note(&header_place.unwrap_or_default(), message);
-        }
-        settings
-    }
-
-    fn http2(&self, file: Http2File) -> Http2Settings {
-        // A connection window begins at 65,535 bytes and cannot shrink (RFC 9113, 6.9.2).
-        const LEAST_CONNECTION_WINDOW: usize = 65_535;
-        let default = Http2Settings::default();
-        let window_place = file.max_stream_window.place().or_else(|| file.stream_window.place());
-        let window_place = window_place.cloned();
-        let stream_window = self.length(file.stream_window, default.stream_window, 1 << 10);
-        let most = default.max_stream_window.max(stream_window);
-        let max_stream_window = self.length(file.max_stream_window, most, 1 << 10);
-        if max_stream_window < stream_window {
-            let (least, most) = (Size(stream_window as usize), Size(max_stream_window as usize));
-            let message = format!("a window of {least} does not fit into one of {most} at most");
-            self.note(&window_place.unwrap_or_default(), message);
-        }
-        Http2Settings {
-            max_concurrent_streams: self.within(
-                file.max_concurrent_streams,
-                default.max_concurrent_streams,
-                1,
-                u32::MAX >> 1,
-            ),
-            max_header_list_bytes: self.length(
-                file.header_list,
-                default.max_header_list_bytes,
-                1 << 10,
-            ),
-            stream_window,
-            max_stream_window,
-            connection_window: self.length(
-                file.connection_window,
-                default.connection_window,
-                LEAST_CONNECTION_WINDOW,
-            ),
-            header_timeout: self.time(file.header_timeout, default.header_timeout),
-            keep_alive_interval: self.time(file.keep_alive_interval, default.keep_alive_interval),
-            keep_alive_timeout: self.time(file.keep_alive_timeout, default.keep_alive_timeout),
-        }
     }
 }

@@ -1,27 +1,32 @@
-//! Positions of clients have to fit into the requests with which they come back.
+//! Checks that the position of a client fits into the request with which it reconnects.
 //!
-//! A position in Redis Streams has a part for each of them, and is a field in the header of a request.
+//! A position in several Redis Streams has a part for each of them, and is sent in the header field
+//! `Last-Event-ID`.
 
-use crate::config::error::Place;
+use crate::config::error::KeyLocation;
 use crate::config::units::Size;
 use crate::hub::{MAX_LOGS, max_position_bytes};
 use crate::route::{EventsSettings, EventsSource};
 
 use super::Resolver;
 
-/// What the rest of a request's header takes, or half of what it may, in bytes.
+/// What is left for the rest of a request's header, in bytes; at most half of the limit.
 const REST: usize = 2 << 10;
 
 impl Resolver<'_> {
-    /// Notes where a stream may have more channels than a position has room for.
-    pub(super) fn check_positions(&self, place: Option<&Place>, settings: &EventsSettings) {
-        // Where none comes from the query, there are as many as are written; the position in one is
-        // the id of an entry.
+    /// Notes a mistake where a stream may have more channels than fit into a position.
+    pub(super) fn check_positions(
+        &self,
+        location: Option<&KeyLocation>,
+        settings: &EventsSettings,
+    ) {
+        // Without channels from the query, their number is that of the list. The position in a single
+        // channel is a plain entry id, which always fits.
         let channels = &settings.channels;
         let is_open = channels.is_empty() || channels.iter().any(|name| name.contains("{query."));
         let max_channels = settings.max_channels;
         let named = if is_open { max_channels } else { channels.len().min(max_channels) };
-        let Some(place) = place.filter(|_| settings.source == EventsSource::Log && named > 1)
+        let Some(location) = location.filter(|_| settings.source == EventsSource::Log && named > 1)
         else {
             return;
         };
@@ -34,14 +39,14 @@ impl Resolver<'_> {
         let bound = match most {
             MAX_LOGS => String::new(),
             _ => format!(
-                "; so many fit into a header of {} (http1.header, http2.header_list)",
+                ", since the id must fit into a header of {} (http1.header, http2.header_list)",
                 Size(header)
             ),
         };
         let message = format!(
-            "with source: stream, where a position has a part for each channel, a stream has at \
-             most {most}{bound}; set max_channels to {most} or less, this is {named}"
+            "with source: stream, the id of an event has a part for each channel, so that a stream can \
+             have at most {most}{bound}; set max_channels to {most} or less; this is {named}"
         );
-        self.note(place, message);
+        self.note(location, message);
     }
 }

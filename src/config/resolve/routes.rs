@@ -1,36 +1,43 @@
-//! `routes`: what each matches, and what it leads to.
+//! Resolves `routes`: the requests that each matches, and its target.
 
 use std::sync::Arc;
 
 use http::Method;
 
-use crate::config::error::Place;
+use crate::config::error::KeyLocation;
 use crate::config::field::{At, Field};
-use crate::config::file::{
-    CorsFile, EventsFile, FormatFile, MethodFile, ProxyFile, RouteFile, SourceFile, SseFile,
-};
-use crate::event::{ChannelName, Format};
+use crate::config::file::{CorsFile, EventsFile, MethodFile, ProxyFile, RouteFile};
+use crate::config::mapping::Sets as _;
+use crate::config::stream_options::StreamOptions;
+use crate::event::ChannelName;
 use crate::hub::Replay;
 use crate::route::{CorsSettings, EventsSettings, EventsSource, RouteSettings, Target};
 
 use super::matches::{Match, Matches};
-use super::stream::StreamDefaults;
-use super::template::{self, Pattern};
+use super::template::{self, PathPattern};
 use super::{Resolver, authority};
+
+/// The locations of keys that may exclude each other.
+pub(super) struct StreamKeyLocations<'a> {
+    pub(super) source: Option<&'a KeyLocation>,
+    pub(super) replay: Option<&'a KeyLocation>,
+    pub(super) patterns: Option<&'a KeyLocation>,
+}
 
 impl Resolver<'_> {
     pub(super) fn routes(
         &self,
         field: Field<Vec<Field<Box<RouteFile>>>>,
-        defaults: &StreamDefaults,
+        defaults: &StreamOptions,
     ) -> Vec<Arc<RouteSettings>> {
-        const WHAT: &str = "say which request leads where, such as `- path: /events/{channel}`";
-        let Some(At { place, value }) = self.required(field, &Place::default(), "routes", WHAT)
+        const WHAT: &str = "add a route, such as `- path: /events/{channel}`";
+        let Some(At { location, value }) =
+            self.required(field, &KeyLocation::default(), "routes", WHAT)
         else {
             return Vec::new();
         };
         if value.is_empty() {
-            self.note(&place, format!("the list is empty; {WHAT}"));
+            self.note(&location, format!("the list is empty; {WHAT}"));
         }
         let mut earlier = Matches::default();
         value
@@ -41,34 +48,34 @@ impl Resolver<'_> {
 
     fn route(
         &self,
-        At { place, value: file }: At<Box<RouteFile>>,
-        defaults: &StreamDefaults,
+        At { location, value: file }: At<Box<RouteFile>>,
+        defaults: &StreamOptions,
         earlier: &mut Matches,
     ) -> Option<RouteSettings> {
-        let what = "say which requests it is for, such as /events/{channel}";
-        let path = self.required(file.path, &place, "path", what);
-        let pattern = path.as_ref().and_then(|path| self.told(path, Pattern::new));
+        let what = "set which requests the route matches, such as /events/{channel}";
+        let path = self.required(file.path, &location, "path", what);
+        let pattern = path.as_ref().and_then(|path| self.parse(path, PathPattern::new));
         let host = match file.host {
             Field::Absent => Some(None),
-            field => field.written().and_then(|at| self.told(&at, authority::host)).map(Some),
+            field => field.written().and_then(|at| self.parse(&at, authority::host)).map(Some),
         };
         let methods = methods(file.methods);
         let is_proxied = !file.proxy.is_absent();
-        let target = self.target(file.events, file.proxy, pattern.as_ref(), defaults, &place);
+        let target = self.target(file.events, file.proxy, pattern.as_ref(), defaults, &location);
         let cors = self.cors(file.cors);
         let handover = self.handover(file.handover, is_proxied, defaults);
 
-        // A route with a mistake in these is not compared with others.
-        let (At { place: path_place, value: path }, pattern) = path.zip(pattern)?;
+        // A route with a mistake in one of these is not compared with others.
+        let (At { location: path_location, value: path }, pattern) = path.zip(pattern)?;
         let (host, methods) = host.zip(methods)?;
         let this = Match {
-            route: place.path,
+            route: location.path,
             shape: pattern.shape,
             host: host.clone(),
             methods: methods.clone(),
         };
         if let Err(message) = earlier.add(this) {
-            self.note(&path_place, message);
+            self.note(&path_location, message);
         }
         Some(RouteSettings { path, host, methods, target: target?, cors, handover })
     }
@@ -77,13 +84,13 @@ impl Resolver<'_> {
         &self,
         events: Field<EventsFile>,
         proxy: Field<ProxyFile>,
-        pattern: Option<&Pattern>,
-        defaults: &StreamDefaults,
-        place: &Place,
+        pattern: Option<&PathPattern>,
+        defaults: &StreamOptions,
+        location: &KeyLocation,
     ) -> Option<Target> {
         match (events, proxy) {
             (Field::Absent, Field::Absent) => {
-                self.note(place, "leads nowhere; say either events or proxy");
+                self.note(location, "has neither events nor proxy; add one of them");
                 None
             }
             (events, Field::Absent) => {
@@ -91,8 +98,8 @@ impl Resolver<'_> {
             }
             (Field::Absent, proxy) => self.proxy(proxy.written()?, defaults).map(Target::Proxy),
             (events, proxy) => {
-                self.note(place, "leads to both events and proxy; say either");
-                // Their own mistakes are told all the same.
+                self.note(location, "has both events and proxy; remove one of them");
+                // Notes the mistakes inside them, too.
                 events.written().and_then(|events| self.events(events, pattern, defaults));
                 proxy.written().and_then(|proxy| self.proxy(proxy, defaults));
                 None
@@ -102,164 +109,108 @@ impl Resolver<'_> {
 
     fn events(
         &self,
-        At { place, value: mut file }: At<EventsFile>,
-        pattern: Option<&Pattern>,
-        defaults: &StreamDefaults,
+        At { location, value: file }: At<EventsFile>,
+        pattern: Option<&PathPattern>,
+        defaults: &StreamOptions,
     ) -> Option<EventsSettings> {
-        let channels = self.channels(std::mem::take(&mut file.channels), pattern, &place);
-        let place = file.max_channels.place().or_else(|| file.source.place()).cloned();
-        let settings = self.streams(file, defaults);
-        let settings = EventsSettings { channels: channels?, ..settings };
-        self.check_positions(place.as_ref(), &settings);
+        let mut options = defaults.clone();
+        file.set(&mut options, &location, self.mistakes);
+        self.check_stream(
+            &options,
+            &StreamKeyLocations {
+                source: file.source.location(),
+                replay: file.replay.location(),
+                patterns: file.patterns.location(),
+            },
+        );
+        let at = file.max_channels.location().or_else(|| file.source.location()).cloned();
+        let strip_prefix = self.strip_prefix(file.strip_prefix);
+        let channels = self.channels(file.channels, pattern, &location)?;
+        let settings = options.events(channels, strip_prefix);
+        self.check_positions(at.as_ref(), &settings);
         Some(settings)
     }
 
-    /// What a route says of its streams, but for their channels.
-    pub(super) fn streams(&self, file: EventsFile, defaults: &StreamDefaults) -> EventsSettings {
-        let (file, sse) = split(file);
-        let replay = sse.replay.place().cloned();
-        let defaults = self.stream_keys(sse, defaults);
-        let source = self.events_source(file.source, &file.patterns);
-        let is_forgetful = source == EventsSource::PubSub && defaults.history.is_none();
-        if let (true, Some(place)) = (is_forgetful, replay)
-            && defaults.stream().replay != Replay::None
-        {
-            self.note(&place, "means nothing with history: off; there is nothing to replay");
-        }
-        EventsSettings {
-            channels: Vec::new(),
-            format: file.format.value().map_or_else(Format::default, Format::from),
-            source,
-            history: defaults.history,
-            strip_prefix: self.strip_prefix(file.strip_prefix),
-            patterns: file.patterns.or(false),
-            max_channels: defaults.max_channels,
-            ready: defaults.ready,
-            stream: defaults.stream(),
-        }
-    }
-
-    fn events_source(&self, field: Field<SourceFile>, patterns: &Field<bool>) -> EventsSource {
-        let Some(At { place, value }) = field.written() else { return EventsSource::default() };
-        let source = match value {
-            SourceFile::Pubsub => EventsSource::PubSub,
-            SourceFile::Stream => EventsSource::Log,
-        };
-        if source == EventsSource::Log && self.is_source_embedded {
+    /// Notes keys of a stream that exclude each other.
+    pub(super) fn check_stream(&self, options: &StreamOptions, locations: &StreamKeyLocations<'_>) {
+        let is_log = options.source == EventsSource::Log;
+        if let Some(location) = locations.source.filter(|_| is_log && self.is_source_embedded) {
             self.note(
-                &place,
-                "the embedded bus keeps no streams; set redis.url to a Redis, such as \
+                location,
+                "the embedded bus has no streams; set redis.url to a Redis, such as \
                  redis://127.0.0.1:6379, or use pubsub",
             );
         }
-        if let (EventsSource::Log, Field::Written(At { place, value: true })) = (source, patterns) {
-            self.note(place, "does not go with source: stream; patterns are for PUBLISH");
+        if let Some(location) = locations.patterns.filter(|_| is_log && options.patterns) {
+            self.note(location, "is not supported with source: stream, only with pubsub");
         }
-        source
+        let keeps_nothing = !is_log && options.history.is_none();
+        let is_useless = keeps_nothing && options.stream.replay != Replay::None;
+        if let Some(location) = locations.replay.filter(|_| is_useless) {
+            self.note(location, "has no effect with history: off, since nothing is kept to replay");
+        }
     }
 
     fn channels(
         &self,
         field: Field<Vec<Field<String>>>,
-        pattern: Option<&Pattern>,
-        events: &Place,
+        pattern: Option<&PathPattern>,
+        events: &KeyLocation,
     ) -> Option<Vec<String>> {
         const WHAT: &str =
-            "name the channels, such as [news], [\"{channel}\"] or [\"{query.channel}\"]";
-        let At { place, value } = self.required(field, events, "channels", WHAT)?;
+            "set the channels, such as [news], [\"{channel}\"] or [\"{query.channel}\"]";
+        let At { location, value } = self.required(field, events, "channels", WHAT)?;
         if value.is_empty() {
-            self.note(&place, format!("the list is empty; {WHAT}"));
+            self.note(&location, format!("the list is empty; {WHAT}"));
         }
         let templates: Vec<_> = value.into_iter().filter_map(Field::written).collect();
-        // With a path that cannot be read, its parameters are not known.
-        if let Some(Pattern { parameters, .. }) = pattern {
+        // With an invalid path, its parameters are unknown.
+        if let Some(PathPattern { parameters, .. }) = pattern {
             for template in &templates {
-                self.told(template, |text| template::check(text, parameters));
+                self.parse(template, |text| template::check(text, parameters));
             }
         }
         Some(templates.into_iter().map(|at| at.value).collect())
     }
 
-    fn strip_prefix(&self, field: Field<String>) -> String {
+    pub(super) fn strip_prefix(&self, field: Field<String>) -> String {
         let Some(at) = field.written() else { return String::new() };
         if !at.value.is_empty() {
-            self.told(&at, |prefix| {
-                ChannelName::new(prefix).map_err(|error| format!("no name may begin so: {error}"))
+            self.parse(&at, |prefix| {
+                ChannelName::new(prefix).map_err(|error| format!("not a valid prefix: {error}"))
             });
         }
         at.value
     }
 
     fn cors(&self, field: Field<CorsFile>) -> CorsSettings {
-        let Some(At { place, value: file }) = field.written() else {
+        let Some(At { location, value: file }) = field.written() else {
             return CorsSettings::default();
         };
         let no_origins = matches!(&file.origins, Field::Absent)
             || matches!(&file.origins, Field::Written(at) if at.value.is_empty());
         let origins: Vec<_> =
             file.origins.or_default().into_iter().filter_map(Field::written).collect();
-        let (everyone, place) = match origins.iter().find(|at| at.value == "*") {
-            Some(star) => (true, star.place.clone()),
-            None => (false, place.child("credentials")),
+        let (everyone, location) = match origins.iter().find(|at| at.value == "*") {
+            Some(star) => (true, star.location.clone()),
+            None => (false, location.child("credentials")),
         };
         let credentials = file.credentials.or(false);
         if credentials && everyone {
-            // Fetch standard: with credentials, "*" is a name that no origin has.
-            self.note(&place, "\"*\" does not go with credentials: true; name the origins");
+            // Fetch standard, "CORS check": with credentials, "*" is not a wildcard.
+            self.note(&location, "\"*\" is not allowed with credentials: true; list the origins");
         } else if credentials && no_origins {
-            self.note(&place, "means nothing without origins; name them");
+            self.note(&location, "has no effect without origins; list them");
         }
-        let origins = origins.iter().filter_map(|at| self.told(at, authority::origin)).collect();
+        let origins = origins.iter().filter_map(|at| self.parse(at, authority::origin)).collect();
         CorsSettings { origins, credentials }
     }
 }
 
-/// `None` after a mistake.
+/// Returns `None` after a mistake.
 fn methods(field: Field<Vec<Field<MethodFile>>>) -> Option<Vec<Method>> {
     match field {
         Field::Absent => Some(Vec::new()),
         field => field.value()?.into_iter().map(|item| item.value().map(Method::from)).collect(),
-    }
-}
-
-/// What an events route says of its streams, apart from the rest.
-fn split(mut file: EventsFile) -> (EventsFile, SseFile) {
-    let sse = SseFile {
-        keep_alive: std::mem::take(&mut file.keep_alive),
-        retry: std::mem::take(&mut file.retry),
-        history: std::mem::take(&mut file.history),
-        replay: std::mem::take(&mut file.replay),
-        gap_events: std::mem::take(&mut file.gap_events),
-        linger: std::mem::take(&mut file.linger),
-        ready: std::mem::take(&mut file.ready),
-        max_channels: std::mem::take(&mut file.max_channels),
-        max_stream_age: std::mem::take(&mut file.max_stream_age),
-        queue: std::mem::take(&mut file.queue),
-    };
-    (file, sse)
-}
-
-impl From<FormatFile> for Format {
-    fn from(word: FormatFile) -> Self {
-        match word {
-            FormatFile::Raw => Self::Raw,
-            FormatFile::Envelope => Self::Envelope,
-        }
-    }
-}
-
-impl From<MethodFile> for Method {
-    fn from(word: MethodFile) -> Self {
-        match word {
-            MethodFile::Get => Self::GET,
-            MethodFile::Head => Self::HEAD,
-            MethodFile::Post => Self::POST,
-            MethodFile::Put => Self::PUT,
-            MethodFile::Patch => Self::PATCH,
-            MethodFile::Delete => Self::DELETE,
-            MethodFile::Options => Self::OPTIONS,
-            MethodFile::Connect => Self::CONNECT,
-            MethodFile::Trace => Self::TRACE,
-        }
     }
 }

@@ -1,19 +1,15 @@
-//! `redis.url`: where events come from. No message here repeats a part of the URL that may be
-//! secret.
+//! Resolves `redis.url`, the source of events. No message contains a part of the URL that may be secret.
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 
-use crate::config::error::{Place, quoted, suggestion};
+use crate::config::error::{KeyLocation, quoted, suggestion};
 use crate::config::field::Field;
 use crate::config::file::RedisFile;
 use crate::config::units::Size;
 use crate::source::embedded::BusSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
-use super::{MAX_LENGTH, Resolver, authority};
-
-/// The same bound holds for all that Redis sends, the names of channels included.
-const LEAST_EVENT_BYTES: usize = 1 << 10;
+use super::{Resolver, authority};
 
 const SCHEMES: [&str; 5] = ["redis", "rediss", "redis+unix", "unix", "embedded"];
 
@@ -21,39 +17,37 @@ impl Resolver<'_> {
     pub(super) fn source(
         &mut self,
         redis: Field<RedisFile>,
-        max_event_bytes: Field<Size>,
-        bus_memory: Field<Size>,
+        max_event_bytes: usize,
+        bus_memory: &Field<Size>,
     ) -> Option<SourceSettings> {
-        const WHAT: &str = "say where events come from, such as redis://127.0.0.1:6379, or \
+        const WHAT: &str = "set the source of events, such as redis://127.0.0.1:6379, or \
                             embedded://127.0.0.1:6380 for a bus inside the gateway";
-        let default = BusSettings::default();
-        let max_event_bytes =
-            self.size(max_event_bytes, default.max_event_bytes, LEAST_EVENT_BYTES, MAX_LENGTH);
-        // One message has to fit in, beside others.
+        // The bus must have room for one message of the maximum size, beside others.
         let least = BusSettings::least_memory(max_event_bytes);
-        let usual = default.max_memory.max(2 * least);
-        let bus_memory = self.size(bus_memory, usual, least, usize::MAX);
-        let redis = self.required(redis, &Place::default(), "redis", WHAT)?;
-        let url = self.required(redis.value.url, &redis.place, "url", WHAT)?;
-        let location = self.told(&url, location)?;
+        let mut max_bus_memory = BusSettings::default().max_memory.max(2 * least);
+        bus_memory
+            .within(Size(least)..=Size::MAX, self.mistakes)
+            .set(&mut max_bus_memory, self.mistakes);
+        let redis = self.required(redis, &KeyLocation::default(), "redis", WHAT)?;
+        let url = self.required(redis.value.url, &redis.location, "url", WHAT)?;
+        let location = self.parse(&url, location)?;
         match &location {
-            SourceLocation::Embedded(address) => self.claim(*address, &url.place),
-            SourceLocation::Redis(info) => self.note_if_own_redis(info, &url.place),
+            SourceLocation::Embedded(address) => self.claim_address(*address, &url.location),
+            SourceLocation::Redis(info) => self.check_not_own_redis(info, &url.location),
         }
-        Some(SourceSettings { location, max_event_bytes, max_bus_memory: bus_memory })
+        Some(SourceSettings { location, max_event_bytes, max_bus_memory })
     }
 
-    /// We would speak HTTP with ourselves.
-    fn note_if_own_redis(&self, info: &ConnectionInfo, place: &Place) {
+    /// Notes a URL that points to this gateway, which would receive RESP on an HTTP listener.
+    fn check_not_own_redis(&self, info: &ConnectionInfo, location: &KeyLocation) {
         let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
             info.addr()
         else {
             return;
         };
-        if let Some(key) = self.own(host, *port) {
-            let message =
-                format!("leads to this gateway itself, by {key}; name Redis's own address");
-            self.note(place, message);
+        if let Some(key) = self.key_of_own_address(host, *port) {
+            let message = format!("is this gateway itself ({key}); set the address of Redis");
+            self.note(location, message);
         }
     }
 }
@@ -66,29 +60,29 @@ pub(in crate::config) fn location(url: &str) -> Result<SourceLocation, String> {
         "embedded" => authority::embedded(rest).map(SourceLocation::Embedded),
         "redis" | "redis+unix" | "unix" => redis_info(url).map(SourceLocation::Redis),
         "rediss" => rediss_info(rest).map(SourceLocation::Redis),
-        other => Err(other_place(other).unwrap_or_else(|| unknown_scheme(other))),
+        other => Err(unsupported_scheme(other).unwrap_or_else(|| unknown_scheme(other))),
     }
 }
 
-/// What other programs write before `://`, and what to write here.
-fn other_place(scheme: &str) -> Option<String> {
+/// Returns a message for a scheme that other programs use.
+fn unsupported_scheme(scheme: &str) -> Option<String> {
     let plain = scheme.replace(['+', '-'], "").to_lowercase();
     Some(match plain.as_str() {
         "redissentinel" | "redisssentinel" | "sentinel" => format!(
-            "{scheme}:// is not in this version, which speaks to one Redis; name the master: \
+            "{scheme}:// is not supported, Sentinel neither; use the address of the master: \
              redis://host:6379"
         ),
         "rediscluster" | "redisscluster" | "cluster" => format!(
-            "{scheme}:// is not in this version, which speaks to one Redis; name a node: \
+            "{scheme}:// is not supported, Redis Cluster neither; use the address of one node: \
              redis://host:6379"
         ),
         "valkey" | "tcp" | "predis" | "phpredis" => {
-            format!("write redis:// in place of {scheme}://")
+            format!("write redis:// instead of {scheme}://")
         }
         "valkeys" | "redisssl" | "redistls" | "tls" | "ssl" => {
-            format!("write rediss:// in place of {scheme}://")
+            format!("write rediss:// instead of {scheme}://")
         }
-        "redissocket" | "redisunixsocket" => format!("write redis+unix:// in place of {scheme}://"),
+        "redissocket" | "redisunixsocket" => format!("write redis+unix:// instead of {scheme}://"),
         _ => return None,
     })
 }
@@ -99,42 +93,43 @@ fn unknown_scheme(scheme: &str) -> String {
         Some(meant) if is_word => {
             format!("unknown scheme {}; did you mean {meant}://?", quoted(scheme))
         }
-        // Whatever stands before the :// may be half of a password.
+        // The text before :// may be a part of a password, so it is not repeated.
         _ => "unknown scheme; use redis://, rediss://, redis+unix:// or embedded://".to_owned(),
     }
 }
 
 fn redis_info(url: &str) -> Result<ConnectionInfo, String> {
-    if let Some(mistake) = place_mistake(url) {
+    if let Some(mistake) = host_mistake(url) {
         return Err(mistake);
     }
     url.into_connection_info().map_err(|error| reason(&error))
 }
 
-/// What is wrong with the host and the port, which stand behind every secret.
-fn place_mistake(url: &str) -> Option<String> {
+/// Returns a message about the host or the port. These follow every secret, so they may be quoted.
+fn host_mistake(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("redis"))?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let authority = &rest[..end];
-    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-    if place.contains(',') {
-        let hosts = place.split(',').count();
+    let host_and_port =
+        authority.rsplit_once('@').map_or(authority, |(_, host_and_port)| host_and_port);
+    if host_and_port.contains(',') {
+        let hosts = host_and_port.split(',').count();
         return Some(format!(
-            "names {hosts} hosts; this version speaks to one Redis: no Sentinel, no Cluster"
+            "has {hosts} hosts; only a single Redis is supported, no Sentinel and no Cluster"
         ));
     }
-    // Without an @, a colon may stand before a password.
+    // Without an @, the text after a colon may be a password.
     let is_plain = !rest.contains('@') || authority.contains('@');
-    authority::no_port(place).filter(|_| is_plain && place.contains(':'))
+    authority::no_port(host_and_port).filter(|_| is_plain && host_and_port.contains(':'))
 }
 
-/// Read as `redis://`, and then marked: the parser knows `rediss://` only in builds where the
-/// `redis` crate brings its own TLS.
+/// Parses a `rediss://` URL as `redis://`, then sets TLS: the `redis` crate accepts `rediss://` only
+/// where it is built with a TLS of its own.
 fn rediss_info(rest: &str) -> Result<ConnectionInfo, String> {
     let (rest, insecure) = match rest.split_once('#') {
         None => (rest, false),
         Some((rest, "insecure")) => (rest, true),
-        Some(_) => return Err("behind the # of rediss:// may stand insecure alone".to_owned()),
+        Some(_) => return Err("the only fragment of a rediss:// URL is #insecure".to_owned()),
     };
     let info = redis_info(&format!("redis://{rest}"))?;
     let address = match info.addr().clone() {
@@ -146,23 +141,22 @@ fn rediss_info(rest: &str) -> Result<ConnectionInfo, String> {
     Ok(info.set_addr(address))
 }
 
-/// Our words for the parser's complaints, which may quote the URL.
+/// Replaces the message of the parser, which may quote the URL.
 fn reason(error: &RedisError) -> String {
     const REASONS: [(&str, &str); 6] = [
-        ("Invalid database number", "the database, behind the /, must be a number"),
+        ("Invalid database number", "the database after the / must be a number"),
         ("Invalid protocol version", "the protocol must be resp2 or resp3"),
-        ("Missing hostname", "the URL names no host"),
-        ("Missing path", "the URL names no socket; write redis+unix:///run/redis.sock"),
-        ("Cannot connect to a wildcard", "0.0.0.0 is for listening; write where Redis is"),
+        ("Missing hostname", "the URL has no host"),
+        ("Missing path", "the URL has no socket path; write redis+unix:///run/redis.sock"),
+        (
+            "Cannot connect to a wildcard",
+            "0.0.0.0 is an address to listen on; set the address of Redis",
+        ),
         ("Username is not valid", "the user is not UTF-8"),
     ];
     let complaint = error.to_string();
     REASONS.iter().find(|(beginning, _)| complaint.starts_with(beginning)).map_or_else(
-        || {
-            "not a usable URL; in a password, characters such as / # ? @ are written \
-             percent-encoded"
-                .to_owned()
-        },
+        || "not a valid URL; in a password, percent-encode characters such as / # ? @".to_owned(),
         |(_, reason)| (*reason).to_owned(),
     )
 }
@@ -172,7 +166,7 @@ mod tests {
     use super::location;
 
     #[test]
-    fn every_kind_of_place_is_read() {
+    fn every_kind_of_url_is_parsed() {
         for (url, expected) in [
             ("embedded://127.0.0.1:6380", "embedded://127.0.0.1:6380"),
             ("redis://redis", "redis:6379"),
@@ -186,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn user_password_database_and_tls_arrive() {
+    fn user_password_database_and_tls_are_parsed() {
         let location = location("rediss://me:s%40crt@redis:7000/3#insecure").expect("valid");
         let super::SourceLocation::Redis(info) = location else { panic!("{location:?}") };
         assert_eq!(info.redis_settings().username(), Some("me"));
@@ -199,29 +193,29 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_without_the_secret() {
+    fn no_message_contains_the_secret() {
         for (url, hint) in [
             ("secret", "not a URL"),
             ("", "not a URL"),
             ("reddis://:secret@redis", "did you mean redis://?"),
-            ("valkey://:secret@redis", "write redis:// in place of valkey://"),
-            ("tls://:secret@redis", "write rediss:// in place of tls://"),
-            ("redis-sentinel://:secret@a", "redis-sentinel:// is not in this version"),
-            ("redis://a,b", "names 2 hosts; this version speaks to one Redis"),
-            ("redis://:secret@a:6379,b:6379,c/0", "names 3 hosts"),
-            ("rediss://:sec,ret@a,b", "names 2 hosts"),
-            ("redis://redis:99999", "\"99999\" is no port; the last one is 65535"),
-            ("redis://:secret@redis:99999/0", "\"99999\" is no port"),
-            ("redis://:99999/secret@redis", "percent-encoded"),
+            ("valkey://:secret@redis", "write redis:// instead of valkey://"),
+            ("tls://:secret@redis", "write rediss:// instead of tls://"),
+            ("redis-sentinel://:secret@a", "redis-sentinel:// is not supported"),
+            ("redis://a,b", "has 2 hosts; only a single Redis is supported"),
+            ("redis://:secret@a:6379,b:6379,c/0", "has 3 hosts"),
+            ("rediss://:sec,ret@a,b", "has 2 hosts"),
+            ("redis://redis:99999", "\"99999\" is not a valid port; the highest is 65535"),
+            ("redis://:secret@redis:99999/0", "\"99999\" is not a valid port"),
+            ("redis://:99999/secret@redis", "percent-encode"),
             ("https://:secret@redis", "unknown scheme; use redis://"),
-            ("redis+sentinel://:secret@redis", "redis+sentinel:// is not in this version"),
-            ("redis://:secret@", "not a usable URL"),
-            ("redis://:sec/secret@redis", "percent-encoded"),
+            ("redis+sentinel://:secret@redis", "redis+sentinel:// is not supported"),
+            ("redis://:secret@", "not a valid URL"),
+            ("redis://:sec/secret@redis", "percent-encode"),
             ("redis://:secret@redis/zero", "must be a number"),
             ("redis://:secret@redis?protocol=secret", "resp2 or resp3"),
-            ("redis://:secret@0.0.0.0", "write where Redis is"),
-            ("rediss://:secret@redis#secret", "may stand insecure alone"),
-            ("redis+unix://secret@redis/run", "names no socket"),
+            ("redis://:secret@0.0.0.0", "set the address of Redis"),
+            ("rediss://:secret@redis#secret", "fragment of a rediss:// URL is #insecure"),
+            ("redis+unix://secret@redis/run", "has no socket path"),
         ] {
             let message = location(url).expect_err(url);
             assert!(message.contains(hint), "{url}: {message}");

@@ -1,40 +1,41 @@
-//! Paths with parameters, and the channel names that are made of them.
+//! Checks paths with parameters, and the templates of channel names.
 //!
-//! Pure. Only checks: filling a template is the routes' business.
+//! Pure. Filling a template is the business of [`route`](crate::route).
 
 use matchit::{InsertError, Router};
 
 use crate::config::error::{quoted, suggestion};
 use crate::event::ChannelName;
 
-/// A path of a route, taken apart.
+/// A parsed path of a route.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
-    /// The path with numbers for names: two paths of one shape match the same requests.
+pub(super) struct PathPattern {
+    /// The path with parameters numbered instead of named. Paths of the same shape match the same
+    /// requests.
     pub(super) shape: String,
     /// The names of its parameters.
     pub(super) parameters: Vec<String>,
 }
 
-impl Pattern {
-    /// Reads a path such as `/users/{id}/{*rest}`; `{{` and `}}` are braces themselves.
+impl PathPattern {
+    /// Parses a path such as `/users/{id}/{*rest}`; `{{` and `}}` are literal braces.
     pub(super) fn new(path: &str) -> Result<Self, String> {
         if !path.starts_with('/') {
             let meant = quoted(&format!("/{path}"));
-            return Err(format!("{} does not begin with /; write {meant}", quoted(path)));
+            return Err(format!("{} does not start with /; write {meant}", quoted(path)));
         }
         if let Some(c) = path.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#')) {
-            return Err(format!("{c:?} cannot stand in a path; percent-encode it"));
+            return Err(format!("{c:?} is not allowed in a path; percent-encode it"));
         }
-        if let Some(mistake) = another_dialect(path) {
+        if let Some(mistake) = other_router_syntax(path) {
             return Err(mistake);
         }
         Router::new().insert(path, ()).map_err(|error| insert_error(&error).to_owned())?;
-        // matchit takes braces within a name; whoever wrote them meant something else.
+        // matchit accepts braces inside a name, which is certainly a mistake.
         Self::split(path).ok_or_else(|| PARAMETER.to_owned())
     }
 
-    /// Takes a path apart; `None` where its braces do not match.
+    /// Splits a path into its shape and parameters; `None` where its braces are unbalanced.
     fn split(path: &str) -> Option<Self> {
         let (mut shape, mut parameters) = (String::new(), Vec::new());
         let mut rest = path;
@@ -61,19 +62,21 @@ impl Pattern {
     }
 }
 
-/// What a path says in the words of another router: `/api/*`, `/users/:id`, `/users/<id>`,
-/// `/users/{id:[0-9]+}`.
-fn another_dialect(path: &str) -> Option<String> {
+/// Returns a message for a path in the syntax of another router: `/api/*`, `/users/:id`,
+/// `/users/<id>`, `/users/{id:[0-9]+}`.
+fn other_router_syntax(path: &str) -> Option<String> {
     let last = path.split('/').count() - 1;
-    let meant = path.split('/').enumerate().map(|(place, segment)| {
-        let is_last = place == last;
+    let meant = path.split('/').enumerate().map(|(index, segment)| {
+        let is_last = index == last;
         meant(segment, is_last).unwrap_or_else(|| segment.to_owned())
     });
     let meant = meant.collect::<Vec<_>>().join("/");
-    (meant != path).then(|| format!("{} is written {} here", quoted(path), quoted(&meant)))
+    let message =
+        || format!("{} has another router's syntax; write {}", quoted(path), quoted(&meant));
+    (meant != path).then(message)
 }
 
-/// What a segment means, where another router would read it.
+/// Translates a segment from the syntax of another router.
 fn meant(segment: &str, is_last: bool) -> Option<String> {
     let is_name = |name: &str| {
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -86,7 +89,7 @@ fn meant(segment: &str, is_last: bool) -> Option<String> {
     if let Some(name) = segment.strip_prefix(':').filter(|name| is_name(name)) {
         return Some(format!("{{{name}}}"));
     }
-    // Flask has the type before the name, and gorilla/mux a pattern behind it.
+    // Flask writes the type before the name, gorilla/mux a pattern after it.
     if let Some(inside) = segment.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
         let (kind, name) = inside.rsplit_once(':').unwrap_or(("", inside));
         let star = if kind == "path" && is_last { "*" } else { "" };
@@ -98,20 +101,20 @@ fn meant(segment: &str, is_last: bool) -> Option<String> {
 }
 
 const PARAMETER: &str =
-    "a {parameter} needs a name and both braces; {{ and }} are braces themselves";
+    "a {parameter} needs a name and both braces; write {{ and }} for literal braces";
 
 fn insert_error(error: &InsertError) -> &'static str {
     match error {
-        InsertError::InvalidParamSegment => "between two / may stand one {parameter}, not more",
-        InsertError::InvalidCatchAll => "{*rest} may stand only at the end of a path",
+        InsertError::InvalidParamSegment => "a path segment can have only one {parameter}",
+        InsertError::InvalidCatchAll => "{*rest} is allowed only at the end of a path",
         _ => PARAMETER,
     }
 }
 
-/// Checks a channel's template against the path that it takes its parameters from.
+/// Checks the template of a channel name against the parameters of its path.
 pub(super) fn check(template: &str, parameters: &[String]) -> Result<(), String> {
     if template.is_empty() {
-        return Err("the name of a channel is empty".to_owned());
+        return Err("a channel name is empty".to_owned());
     }
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
@@ -130,12 +133,12 @@ pub(super) fn check(template: &str, parameters: &[String]) -> Result<(), String>
 }
 
 fn unbalanced() -> String {
-    "the braces do not match; write {name} or {query.name}".to_owned()
+    "unbalanced braces; write {name} or {query.name}".to_owned()
 }
 
 fn check_name(name: &str, parameters: &[String]) -> Result<(), String> {
     if name.is_empty() || name == "query." {
-        return Err(format!("{{{name}}} names nothing; write {{name}} or {{query.name}}"));
+        return Err(format!("{{{name}}} has no name; write {{name}} or {{query.name}}"));
     }
     if name.starts_with("query.") || parameters.iter().any(|known| known == name) {
         return Ok(());
@@ -143,8 +146,8 @@ fn check_name(name: &str, parameters: &[String]) -> Result<(), String> {
     let known: Vec<&str> = parameters.iter().map(String::as_str).collect();
     let hint = match suggestion(name, &known) {
         Some(meant) => format!("did you mean {{{meant}}}?"),
-        None if name.contains('.') => "only {query.name} has a dot".to_owned(),
-        None => format!("to take it from the query, write {{query.{name}}}"),
+        None if name.contains('.') => "only {query.name} may have a dot".to_owned(),
+        None => format!("write {{query.{name}}} to take it from the query"),
     };
     Err(format!("{{{name}}} is not a parameter of this route's path; {hint}"))
 }
@@ -154,7 +157,7 @@ mod tests {
     use matchit::Router;
     use proptest::{prop_assert, proptest};
 
-    use super::{Pattern, check};
+    use super::{PathPattern, check};
 
     #[test]
     fn a_path_has_a_shape_and_parameters() {
@@ -166,46 +169,46 @@ mod tests {
             ("/v1/things:cancel", "/v1/things:cancel", vec![]),
             ("/a*b", "/a*b", vec![]),
         ] {
-            let pattern = Pattern::new(path).expect(path);
+            let pattern = PathPattern::new(path).expect(path);
             assert_eq!(pattern.shape, shape, "{path}");
             assert_eq!(pattern.parameters, parameters, "{path}");
         }
     }
 
     #[test]
-    fn bad_paths_are_refused() {
+    fn invalid_paths_are_rejected() {
         for (path, hint) in [
-            ("", "does not begin with /"),
-            ("events", "\"events\" does not begin with /"),
-            ("*", "does not begin with /"),
-            ("/a b", "' ' cannot stand in a path"),
+            ("", "does not start with /"),
+            ("events", "\"events\" does not start with /"),
+            ("*", "does not start with /"),
+            ("/a b", "' ' is not allowed in a path"),
             ("/ä", "percent-encode it"),
-            ("/a?b=c", "'?' cannot stand in a path"),
+            ("/a?b=c", "'?' is not allowed in a path"),
             ("/{", "needs a name and both braces"),
             ("/{}", "needs a name and both braces"),
             ("/a}", "needs a name and both braces"),
             ("/{a}}{}", "needs a name and both braces"),
             ("/{*}}}", "needs a name and both braces"),
-            ("/{a}{b}", "one {parameter}, not more"),
+            ("/{a}{b}", "only one {parameter}"),
             ("/{*rest}/x", "only at the end"),
-            ("/api/*", "\"/api/*\" is written \"/api/{*rest}\" here"),
-            ("/api/**", "is written \"/api/{*rest}\" here"),
-            ("/*", "is written \"/{*rest}\" here"),
-            ("/a/*/b", "is written \"/a/{segment}/b\" here"),
-            ("/api/:id", "is written \"/api/{id}\" here"),
-            ("/users/<int:id>/x", "is written \"/users/{id}/x\" here"),
-            ("/files/<path:name>", "is written \"/files/{*name}\" here"),
-            ("/users/{id:[0-9]+}", "is written \"/users/{id}\" here"),
+            ("/api/*", "\"/api/*\" has another router's syntax; write \"/api/{*rest}\""),
+            ("/api/**", "; write \"/api/{*rest}\""),
+            ("/*", "; write \"/{*rest}\""),
+            ("/a/*/b", "; write \"/a/{segment}/b\""),
+            ("/api/:id", "; write \"/api/{id}\""),
+            ("/users/<int:id>/x", "; write \"/users/{id}/x\""),
+            ("/files/<path:name>", "; write \"/files/{*name}\""),
+            ("/users/{id:[0-9]+}", "; write \"/users/{id}\""),
         ] {
-            let message = Pattern::new(path).expect_err(path);
+            let message = PathPattern::new(path).expect_err(path);
             assert!(message.contains(hint), "{path}: {message}");
         }
     }
 
     proptest! {
         #[test]
-        fn whatever_is_taken_for_a_path_can_be_matched(path in "/[/{}*ab-]{0,12}") {
-            if let Ok(pattern) = Pattern::new(&path) {
+        fn every_accepted_path_can_be_routed(path in "/[/{}*ab-]{0,12}") {
+            if let Ok(pattern) = PathPattern::new(&path) {
                 prop_assert!(Router::new().insert(&pattern.shape, ()).is_ok(), "{}", pattern.shape);
                 prop_assert!(pattern.parameters.iter().all(|name| !name.is_empty()));
             }
@@ -213,22 +216,22 @@ mod tests {
     }
 
     #[test]
-    fn templates_take_what_the_path_and_the_query_have() {
+    fn a_template_may_use_parameters_of_the_path_and_the_query() {
         let parameters = ["channel".to_owned(), "id".to_owned()];
         for template in ["news", "{channel}", "user:{id}:{query.kind}", "{query.channel}", "a*"] {
             assert_eq!(check(template, &parameters), Ok(()), "{template}");
         }
         for (template, hint) in [
             ("", "is empty"),
-            ("{", "braces do not match"),
-            ("a}", "braces do not match"),
-            ("}{id}", "braces do not match"),
-            ("{{id}}", "braces do not match"),
-            ("{}", "names nothing"),
-            ("{query.}", "names nothing"),
+            ("{", "unbalanced braces"),
+            ("a}", "unbalanced braces"),
+            ("}{id}", "unbalanced braces"),
+            ("{{id}}", "unbalanced braces"),
+            ("{}", "has no name"),
+            ("{query.}", "has no name"),
             ("{chanel}", "did you mean {channel}?"),
             ("{user}", "write {query.user}"),
-            ("{jwt.sub}", "only {query.name} has a dot"),
+            ("{jwt.sub}", "only {query.name} may have a dot"),
             ("__keyspace@0__:x", "reserved by Redis"),
         ] {
             let message = check(template, &parameters).expect_err(template);

@@ -1,138 +1,148 @@
-//! A shard that fell behind gets what it missed out of the histories, in its order and its own time;
-//! where they no longer have it, it is told so.
+//! Sends a shard that fell behind what it missed, out of the histories; where they no longer have it, a
+//! gap.
 
 use slab::Slab;
 
 use super::channel::Channel;
-use super::state::State;
-use crate::event::EntryId;
+use super::hub_state::HubState;
 use crate::hub::gap::GapReason;
-use crate::hub::history::Kept;
-use crate::hub::history::page::{Expired, Item, Past, merged};
-use crate::hub::inbox::{ChannelIndex, Message};
-use crate::hub::port::{Behind, Handed};
+use crate::hub::history::merge::{HistorySlice, MergedRecord, merge};
+use crate::hub::history::page::ExpiredChannels;
+use crate::hub::history::record::RecordContent;
+use crate::hub::inbox::backlog::{Backlog, SentUpTo};
+use crate::hub::inbox::message::Message;
+use crate::hub::subject::ChannelIndex;
 
-impl State {
-    /// Hands the batches to the shards, and to those that are behind some of what they miss.
+impl HubState {
+    /// Sends the batches to the shards, and parts of the backlogs to those that are behind.
     pub(in crate::hub) fn flush(&mut self) {
-        let Self { ports, numbers, metrics, channels, .. } = self;
-        ports.flush(Handed { messages: numbers.settled(), entries: numbers.newest() });
-        for port in ports.iter_mut() {
-            if let Some(mut behind) = port.take_owed() {
-                let (part, is_over) = next_part(&mut behind, channels, numbers.newest());
-                if is_over && behind.owed > 0 {
-                    metrics.events_dropped_by_overload(behind.owed);
+        let Self { senders, numbers, metrics, channels, .. } = self;
+        senders.flush(SentUpTo { messages: numbers.settled(), entries: numbers.newest() });
+        for sender in senders.iter_mut() {
+            if let Some(mut backlog) = sender.take_backlog() {
+                let (part, is_last) = next_part(&mut backlog, channels, numbers.newest());
+                if is_last && backlog.events > 0 {
+                    metrics.events_dropped_by_overload(backlog.events);
                 }
-                // Another copy of the newest message may follow; of entries there is one.
-                behind.handed.messages = behind.handed.messages.min(numbers.settled());
-                let handed = behind.handed;
-                port.catch_up(part, handed, (!is_over).then_some(behind));
+                // Another copy of the newest message may follow; entries have no copies.
+                backlog.sent.messages = backlog.sent.messages.min(numbers.settled());
+                let sent = backlog.sent;
+                sender.catch_up(part, sent, (!is_last).then_some(backlog));
             }
         }
     }
 }
 
-/// Some of what is owed, up to `number`, and whether that is all.
-fn next_part(behind: &mut Behind, channels: &Slab<Channel>, number: u64) -> (Vec<Message>, bool) {
+/// Takes a part of the backlog, up to `number`, and whether that was all of it.
+fn next_part(backlog: &mut Backlog, channels: &Slab<Channel>, number: u64) -> (Vec<Message>, bool) {
     let mut part = Vec::new();
     loop {
-        let until = behind.held.front().map_or(number, |(number, _)| *number);
-        if !catch_up_to(until, behind, channels, &mut part) {
+        let until = backlog.held.front().map_or(number, |(number, _)| *number);
+        if !take_events(until, backlog, channels, &mut part) {
             return (part, false);
         }
-        match behind.held.pop_front() {
+        match backlog.held.pop_front() {
             Some((_, message)) => part.push(message),
             None => return (part, true),
         }
-        if part.len() >= Behind::MAX_MESSAGES {
+        if part.len() >= Backlog::MAX_MESSAGES {
             return (part, false);
         }
     }
 }
 
-/// Adds the events up to `until`; answers whether these were all.
-fn catch_up_to(
+/// Adds the events up to `until` to `part`; returns whether that were all.
+fn take_events(
     until: u64,
-    behind: &mut Behind,
+    backlog: &mut Backlog,
     channels: &Slab<Channel>,
     part: &mut Vec<Message>,
 ) -> bool {
     let mut bytes: usize = part.iter().map(Message::bytes).sum();
-    let pasts = pasts(behind, channels);
-    let mut expired = Expired::find(&pasts);
-    let mut told = Vec::new();
-    let mut tell_expired = |before: u64, part: &mut Vec<Message>| {
-        if let Some((number, lost)) = expired.due_before(before) {
-            tell_overload(part, channels, &lost, number);
-            told = pasts.iter().map(|past| (past.channel, past.complete_after())).collect();
+    let slices = slices(backlog, channels);
+    let mut expired = ExpiredChannels::find(&slices);
+    let mut gaps = Vec::new();
+    let mut push_expired = |before: u64, part: &mut Vec<Message>| {
+        if let Some((number, lost)) = expired.take_before(before) {
+            let lost: Vec<_> = lost.iter().map(|slice| slices[*slice].channel).collect();
+            push_gaps(part, channels, &lost, number);
+            gaps = slices.iter().map(|slice| (slice.channel, slice.complete_after())).collect();
         }
     };
-    let mut newest = behind.handed.messages;
-    for Item { at, entry, id } in merged(&pasts) {
-        if entry.number > until {
+    let mut newest = backlog.sent.messages;
+    for MergedRecord { slice, record, entry } in merge(&slices) {
+        if record.number > until {
             break;
         }
-        let is_full = part.len() >= Behind::MAX_MESSAGES || bytes >= Behind::MAX_BYTES;
+        let is_full = part.len() >= Backlog::MAX_MESSAGES || bytes >= Backlog::MAX_BYTES;
         // What several channels share stays together.
-        if is_full && newest < entry.number {
-            behind.told.extend(told);
+        if is_full && newest < record.number {
+            backlog.gaps.extend(gaps);
             return false;
         }
-        tell_expired(entry.number, part);
-        newest = entry.number;
-        behind.handed.reach(newest);
-        // A gap has been held back as a message of its own.
-        let Kept::Event(frame, subject) = &entry.kept else { continue };
+        push_expired(record.number, part);
+        newest = record.number;
+        backlog.sent.reach(newest);
+        // A gap was held back as a message of its own.
+        let RecordContent::Event(frame, subject) = &record.content else { continue };
         bytes += frame.len();
-        let (channel, number, received) = (pasts[at].channel, entry.number, entry.received);
-        let frame = frame.clone();
-        part.push(match id {
-            Some(id) => Message::Entry { channel, number, id, frame, received },
-            None => {
-                behind.owed = behind.owed.saturating_sub(1);
-                let subject = *subject;
-                Message::Event { channel, subject, number, frame, received }
-            }
+        if entry.is_none() {
+            backlog.events = backlog.events.saturating_sub(1);
+        }
+        part.push(Message::Event {
+            channel: slices[slice].channel,
+            subject: *subject,
+            number: record.number,
+            entry,
+            frame: frame.clone(),
+            received: record.received,
         });
     }
-    tell_expired(until.saturating_add(1), part);
-    behind.told.extend(told);
-    // What keeps no history is lost as a whole.
-    let is_kept = |channel: &Channel| channel.history.is_some();
-    let is_lost = |index: &ChannelIndex| !channels.get(*index as usize).is_some_and(is_kept);
-    let lost: Vec<_> = behind.missed.iter().copied().filter(is_lost).collect();
-    behind.missed.retain(|index| !is_lost(index));
-    tell_overload(part, channels, &lost, until);
-    behind.handed.reach(until);
+    push_expired(until.saturating_add(1), part);
+    backlog.gaps.extend(gaps);
+    // A channel without a history has lost all of them.
+    let has_history = |channel: &Channel| channel.history.is_some();
+    let is_lost = |index: &ChannelIndex| !channels.get(*index as usize).is_some_and(has_history);
+    let lost: Vec<_> = backlog.channels.iter().copied().filter(is_lost).collect();
+    backlog.channels.retain(|index| !is_lost(index));
+    push_gaps(part, channels, &lost, until);
+    backlog.sent.reach(until);
     true
 }
 
-fn pasts<'a>(behind: &Behind, channels: &'a Slab<Channel>) -> Vec<Past<'a>> {
-    let past = |&channel: &ChannelIndex| {
-        let known = channels.get(channel as usize)?;
-        let Handed { messages, entries } = behind.handed;
-        let handed = if known.is_log() { entries } else { messages };
-        let told = behind.told.get(&channel).copied().unwrap_or_default();
-        Some(Past { channel, history: known.history.as_ref()?, after: handed.max(told) })
+/// The histories of the channels of a backlog, each after what the shard has of it.
+fn slices<'a>(backlog: &Backlog, channels: &'a Slab<Channel>) -> Vec<HistorySlice<'a>> {
+    let slice = |&index: &ChannelIndex| {
+        let channel = channels.get(index as usize)?;
+        let SentUpTo { messages, entries } = backlog.sent;
+        let sent = if channel.is_log() { entries } else { messages };
+        let complete = backlog.gaps.get(&index).copied().unwrap_or_default();
+        let (history, after) = (channel.history.as_ref()?, sent.max(complete));
+        Some(HistorySlice { channel: index, history, after })
     };
-    behind.missed.iter().filter_map(past).collect()
+    backlog.channels.iter().filter_map(slice).collect()
 }
 
-/// Of a log nothing is lost: the source still has it, and the shard asks for it.
-fn tell_overload(
+/// Adds gaps for events that are lost to the shard. Of logs nothing is lost: the source still has it, and
+/// the shard requests it.
+fn push_gaps(
     part: &mut Vec<Message>,
     channels: &Slab<Channel>,
     lost: &[ChannelIndex],
     number: u64,
 ) {
     let reason = GapReason::Overload;
-    let is_log = |index: &ChannelIndex| channels.get(*index as usize).is_some_and(Channel::is_log);
-    let (logs, others): (Vec<ChannelIndex>, Vec<ChannelIndex>) =
-        lost.iter().copied().partition(is_log);
-    for channel in logs {
-        part.push(Message::LogGap { reason, channel, entry: EntryId::ZERO, number });
+    let mut others = Vec::new();
+    for &index in lost {
+        match channels.get(index as usize).and_then(Channel::entry) {
+            Some(entry) => {
+                let (channels, entry) = ([index].into(), Some(entry));
+                part.push(Message::Gap { reason, channels, number, entry });
+            }
+            None => others.push(index),
+        }
     }
     if !others.is_empty() {
-        part.push(Message::Gap { reason, channels: others.into(), number });
+        part.push(Message::Gap { reason, channels: others.into(), number, entry: None });
     }
 }

@@ -1,24 +1,26 @@
-//! What the source has confirmed, and what it has lost.
+//! Subscriptions that the source has confirmed, and those that it has lost.
 //!
-//! Each confirmation takes a number of its own, so that a client stands either before it, and may
-//! have missed something while nobody listened, or behind it. Where the two had one number, a client
-//! with the newest id of a channel that was closed and opened again would count as complete.
+//! Each confirmation takes a number of its own, so that a client stands either before it, and may have
+//! missed something while the channel was not followed, or behind it. If it shared a number, a client
+//! with the newest id of a channel that was closed and opened again would be taken for complete.
 
 use super::channel::Confirmation;
-use super::names::Readings;
-use super::state::State;
-use crate::hub::calls::Caller;
-use crate::hub::inbox::{ChannelIndex, Message};
+use super::hub_state::HubState;
+use super::name_index::ChannelIndexes;
+use crate::hub::inbox::message::Message;
+use crate::hub::requests::shard_request::StreamAddress;
+use crate::hub::subject::ChannelIndex;
 
-impl State {
+impl HubState {
+    /// The source is subscribed.
     pub(super) fn confirm(&mut self, is_pattern: bool, name: &str) {
-        let news = self.not_confirmed(is_pattern, name);
-        if news.is_empty() {
+        let unconfirmed = self.unconfirmed(is_pattern, name);
+        if unconfirmed.is_empty() {
             return;
         }
         let number = self.numbers.take();
-        let mut callers = Vec::new();
-        for index in news {
+        let mut waiting = Vec::new();
+        for index in unconfirmed {
             let channel = &mut self.channels[index as usize];
             if channel.confirmation == Confirmation::Withdrawn {
                 self.restored.push(index);
@@ -27,65 +29,62 @@ impl State {
             }
             channel.confirmation = Confirmation::Given;
             channel.confirmed = number;
-            callers.append(&mut channel.awaited_by);
-            let entry = channel.entry;
-            self.ports.deal(channel.shards, || Message::Confirmed {
-                channel: index,
-                number,
-                entry,
-            });
+            waiting.append(&mut channel.waiting);
+            let entry = channel.newest_entry;
+            let message = || Message::Confirmed { channel: index, number, entry };
+            self.senders.send(channel.shards, message);
         }
-        self.serve_waiting(callers);
+        self.serve_waiting(waiting);
     }
 
-    /// The source may not listen to it: nobody waits for it any more. What comes until it is
-    /// confirmed after all is missing, also for who is told so now.
+    /// The source is not allowed to subscribe. Streams do not wait for the channel any more: what comes
+    /// until it is confirmed after all is missing, also for those that are sent a gap now.
     pub(super) fn deny(&mut self, is_pattern: bool, name: &str) {
-        let mut awaited = self.not_confirmed(is_pattern, name);
+        let mut awaited = self.unconfirmed(is_pattern, name);
         awaited
             .retain(|index| self.channels[*index as usize].confirmation == Confirmation::Awaited);
         if awaited.is_empty() {
             return;
         }
         let number = self.numbers.take();
-        let mut callers = Vec::new();
+        let mut waiting = Vec::new();
         for index in awaited {
             let channel = &mut self.channels[index as usize];
             channel.confirmation = Confirmation::Denied;
             if let Some(history) = &mut channel.history {
                 history.begin(number);
             }
-            callers.append(&mut channel.awaited_by);
+            waiting.append(&mut channel.waiting);
         }
-        self.serve_waiting(callers);
+        self.serve_waiting(waiting);
     }
 
+    /// The source has lost its connection.
     pub(super) fn lose(&mut self) {
         for (_, channel) in &mut self.channels {
             // A log is read on where it was left.
-            if channel.confirmation == Confirmation::Given && !channel.is_log() {
+            if channel.is_confirmed() && !channel.is_log() {
                 channel.confirmation = Confirmation::Withdrawn;
             }
         }
-        // A gap that has not been told yet is told when they are confirmed again.
+        // A gap that has not been sent yet is sent when they are confirmed again.
         for index in self.restored.drain(..) {
             self.channels[index as usize].confirmation = Confirmation::Withdrawn;
         }
-        self.ports.tell_all(&Message::Lost);
+        self.senders.send_to_all(&Message::SourceLost);
     }
 
-    fn not_confirmed(&self, is_pattern: bool, name: &str) -> Readings {
-        let is_news = |index: &ChannelIndex| {
-            self.channels[*index as usize].confirmation != Confirmation::Given
-        };
-        self.names.readings(is_pattern, name).iter().copied().filter(is_news).collect()
+    fn unconfirmed(&self, is_pattern: bool, name: &str) -> ChannelIndexes {
+        let is_unconfirmed = |index: &ChannelIndex| !self.channels[*index as usize].is_confirmed();
+        let channels = self.names.of_subscription(is_pattern, name);
+        channels.iter().copied().filter(is_unconfirmed).collect()
     }
 
-    fn serve_waiting(&mut self, callers: Vec<Caller>) {
-        for caller in callers {
-            if let Some(call) = self.waiting.remove(&caller) {
-                let of_logs = self.look_into(caller, call);
-                debug_assert!(of_logs.is_none(), "the channels of a stream are of one kind");
+    fn serve_waiting(&mut self, streams: Vec<StreamAddress>) {
+        for stream in streams {
+            if let Some(request) = self.waiting.remove(&stream) {
+                let log_read = self.replay(request);
+                debug_assert!(log_read.is_none(), "the channels of a stream are of one kind");
             }
         }
     }

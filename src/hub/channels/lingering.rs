@@ -1,20 +1,20 @@
-//! The channels that nobody listens to any more, and that are followed for a while longer.
+//! The channels without subscribers, which are followed for a while longer.
 
 use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use crate::hub::inbox::ChannelIndex;
+use crate::hub::subject::ChannelIndex;
 
-/// The channels that nobody listens to, and that are still followed.
+/// The channels without subscribers that are still followed.
 #[derive(Default)]
 pub(super) struct Lingering {
-    // Until when, and since when.
+    // By the end and by the start of their linger.
     by_end: BTreeSet<(Instant, ChannelIndex)>,
     by_start: BTreeSet<(Instant, ChannelIndex)>,
 }
 
-/// Since when a channel lingers, and until when.
+/// The linger of one channel.
 #[derive(Clone, Copy)]
 pub(super) struct Linger {
     pub(super) since: Instant,
@@ -32,11 +32,12 @@ impl Lingering {
         self.by_start.remove(&(linger.since, channel));
     }
 
-    /// The one that has lingered longest.
+    /// The channel that has been without subscribers for longest.
     pub(super) fn longest(&self) -> Option<ChannelIndex> {
         self.by_start.first().map(|&(_, channel)| channel)
     }
 
+    /// The channel whose linger ends first, and when.
     pub(super) fn next_end(&self) -> Option<(Instant, ChannelIndex)> {
         self.by_end.first().copied()
     }

@@ -1,19 +1,21 @@
-//! Every channel that is followed, and the shards that are dealt its events.
+//! The hub: every channel that is followed, and the shards that get its events.
 //!
-//! Lives on one thread, beside the source. An event is numbered, encoded once, and put into the
-//! batch of each shard that has joined its channel; a batch leaves at [`Hub::flush`], when the
-//! source has nothing more at hand. Subscribers are not known here, only shards.
+//! Lives on one thread, beside the sources. An event gets its number, is encoded once, kept in the
+//! channel's history, and put into the batch of each shard that has joined the channel; the batches leave at
+//! [`Hub::flush`], when the source has nothing more to read. Subscribers are not known here, only shards.
 
 mod catch_up;
 mod channel;
 mod confirm;
+mod hub_state;
 mod lingering;
-mod log;
-mod names;
+mod log_replay;
+mod logs;
+mod name_index;
 mod numbers;
+mod pending_log_read;
 mod replay;
-mod retain;
-mod state;
+mod retention;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,83 +27,71 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub use self::log::{LogPast, PastCall, PastKey, PastWanted};
-use self::state::{Joined, State};
-use super::calls::{Caller, Calls, Joining, Wanted};
+use self::hub_state::HubState;
 use super::gap::GapReason;
-use super::interest::Interest;
-use super::port::{Port, Ports};
-use super::position::Run;
-use super::queue_memory::QueueMemory;
-use super::shard::ShardLink;
-use super::{HubSettings, MAX_SHARDS};
-use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
+use super::inbox::shard_sender::{ShardSender, ShardSenders};
+use super::position::event_id::RunTag;
+use super::requests::shard_request::{JoinRequest, ShardRequest, ShardRequests};
+use super::requests::source_request::{
+    LogRead, LogReadKey, LogReadResult, SourceKind, SourceRequest, SourceRequests,
+};
+use super::settings::{HubSettings, MAX_SHARDS};
+use super::shard::link::ShardLink;
+use super::shard::queue_budget::QueueBudget;
+use crate::event::{ChannelName, EntryId, Event, Format, Subscription};
 use crate::metrics::Metrics;
 
-/// How often a shard that fell behind is looked at.
+/// How long a backlog waits until the hub looks whether the shard has room for it.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What the hub wants of its source, for one subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// Somebody listens.
-    Follow,
-    /// Nobody has listened for the time of the linger.
-    Leave,
-}
 
 /// The hub: a cheap handle, for the one thread that it lives on.
 #[derive(Clone)]
 pub struct Hub {
-    state: Rc<RefCell<State>>,
-    calls: Arc<Calls>,
-    wishes: Rc<Interest<Subscription, Wish>>,
-    log_wishes: Rc<Interest<ChannelName, Wish>>,
-    past_calls: Rc<Interest<Caller, PastCall>>,
-    // A shard has fallen behind.
+    state: Rc<RefCell<HubState>>,
+    shard_requests: Arc<ShardRequests>,
+    source_requests: Rc<SourceRequests>,
+    // Notified when a shard has fallen behind.
     behind: Rc<Notify>,
-    queues: Arc<QueueMemory>,
+    queues: Arc<QueueBudget>,
 }
 
 impl Hub {
-    /// A hub, and one link for each of `shards` shards, to be taken to their threads.
+    /// Returns a hub, and one link for each of `shards` shards, to be taken to their threads.
     pub fn new(settings: HubSettings, shards: usize, metrics: Metrics) -> (Self, Vec<ShardLink>) {
         debug_assert!(shards <= MAX_SHARDS);
-        let run = Run::draw();
-        let calls = Arc::new(Calls::new());
-        let queues = Arc::new(QueueMemory::new(settings.queue_memory, shards));
-        let ports: Vec<Port> = (0..shards).map(|_| Port::new()).collect();
-        let links = ports
-            .iter()
-            .enumerate()
-            .map(|(shard, port)| {
-                let ways = (port.inbox(), Arc::clone(&calls), Arc::clone(&queues));
-                ShardLink::new(shard, run, ways)
-            })
-            .collect();
-        let state = State::new(run, Ports::new(ports), settings, metrics);
+        let run = RunTag::draw();
+        let requests = Arc::new(ShardRequests::new());
+        let queues = Arc::new(QueueBudget::new(settings.queue_memory, shards));
+        let senders: Vec<ShardSender> = (0..shards).map(|_| ShardSender::new()).collect();
+        let link = |(shard, sender): (usize, &ShardSender)| ShardLink {
+            shard,
+            run,
+            inbox: sender.inbox(),
+            requests: Arc::clone(&requests),
+            queues: Arc::clone(&queues),
+        };
+        let links = senders.iter().enumerate().map(link).collect();
+        let state = HubState::new(run, ShardSenders::new(senders), settings, metrics);
         let hub = Self {
             state: Rc::new(RefCell::new(state)),
-            calls,
-            wishes: Rc::new(Interest::new()),
-            log_wishes: Rc::new(Interest::new()),
-            past_calls: Rc::new(Interest::new()),
+            shard_requests: requests,
+            source_requests: Rc::new(SourceRequests::new()),
             behind: Rc::default(),
             queues,
         };
         (hub, links)
     }
 
-    /// Serves the shards: lets them join and leave channels, and leaves those that nobody has
-    /// listened to for the time of their linger. Owned by the gateway; ends when it is dropped.
+    /// Serves the requests of the shards, and closes channels whose linger is over. Owned by the gateway;
+    /// never returns, and ends when it is dropped.
     pub async fn run(&self) {
         loop {
-            let linger = self.state.borrow().next_linger();
+            let linger_end = self.state.borrow().next_linger_end();
             tokio::select! {
-                () = self.calls.wait() => self.serve_calls(),
-                () = sleep_until(linger) => self.leave_lingering(Instant::now()),
-                // What waits for a shard that fell behind is handed over also when nothing more is
-                // published. If another arm wins, the flush below looks again.
+                () = self.shard_requests.wait() => self.serve_shards(),
+                () = sleep_until(linger_end) => self.close_lingering(Instant::now()),
+                // A backlog is sent also when nothing more is published. If another arm wins, the flush
+                // below looks again.
                 () = async {
                     self.behind.notified().await;
                     tokio::time::sleep(CATCH_UP_INTERVAL).await;
@@ -111,21 +101,31 @@ impl Hub {
         }
     }
 
-    /// Keeps to other bounds from now on; what is over those for all channels goes with the next event.
+    /// Changes the bounds, after a reload. What is over the bounds of all channels goes with the next
+    /// event.
     pub fn change(&self, settings: HubSettings) {
-        self.queues.hold(settings.queue_memory);
+        self.queues.set_max_bytes(settings.queue_memory);
         self.state.borrow_mut().change(settings);
         // Channels may linger for another time.
         self.behind.notify_one();
     }
 
-    /// What changed in what the source is to follow; waits until something has. Cancel safe.
-    pub async fn wishes(&self) -> impl Iterator<Item = (Subscription, Wish)> + use<> {
-        self.wishes.wait().await;
-        self.wishes.take().into_iter()
+    // For sources: what to follow.
+
+    /// Takes the newest request for each subscription of a source; waits until there are any. Cancel safe.
+    ///
+    /// For a log that is to be followed, the source calls [`Hub::begin_log`], also if it reads the log
+    /// already.
+    pub async fn source_requests(
+        &self,
+        source: SourceKind,
+    ) -> impl Iterator<Item = (Subscription, SourceRequest)> + use<> {
+        let requests = self.source_requests.of(source);
+        requests.wait().await;
+        requests.take().into_iter()
     }
 
-    /// Everything that the source is to follow: for a new connection.
+    /// Every pub/sub subscription that is followed: for a new connection.
     pub fn followed(&self) -> Vec<Subscription> {
         let state = self.state.borrow();
         let subscriptions = |names: &HashMap<ChannelName, _>, is_pattern| {
@@ -139,73 +139,57 @@ impl Hub {
         followed
     }
 
-    /// What changed in which logs the source is to read; waits until something has. Cancel safe.
-    ///
-    /// Of a log that is to be followed, the source tells the beginning ([`Hub::begin_log`]), also
-    /// where it reads it already.
-    pub async fn log_wishes(&self) -> impl Iterator<Item = (ChannelName, Wish)> + use<> {
-        self.log_wishes.wait().await;
-        self.log_wishes.take().into_iter()
+    /// Whether this subscription is followed.
+    pub fn is_followed(&self, is_pattern: bool, name: &str) -> bool {
+        !self.state.borrow().names.of_subscription(is_pattern, name).is_empty()
     }
 
-    /// Pieces of logs that the source is to read again; waits until there are any. Cancel safe.
-    pub async fn past_calls(&self) -> impl Iterator<Item = PastCall> + use<> {
-        self.past_calls.wait().await;
-        self.past_calls.take().into_values()
+    /// Whether any pattern is followed: only then a message may come more than once.
+    pub fn follows_patterns(&self) -> bool {
+        !self.state.borrow().names.patterns.is_empty()
     }
 
-    /// Everything that was asked and is not answered yet is asked again: its answers are lost.
-    pub fn ask_for_pasts_again(&self) {
-        let unanswered = self.state.borrow().unanswered();
-        self.ask_for_pasts(unanswered);
+    // For sources of messages.
+
+    /// The source is subscribed.
+    pub fn confirm(&self, is_pattern: bool, name: &str) {
+        self.state.borrow_mut().confirm(is_pattern, name);
     }
 
-    /// The source reads this log from the entry `id` on.
-    pub fn begin_log(&self, name: &str, id: EntryId) {
-        let calls = self.state.borrow_mut().begin_log(name, id);
-        self.ask_for_pasts(calls);
+    /// The source is not allowed to subscribe. A stream that waits for the channel is sent a gap, and the
+    /// events of its other channels.
+    pub fn deny(&self, is_pattern: bool, name: &str) {
+        self.state.borrow_mut().deny(is_pattern, name);
     }
 
-    /// An entry was added to the log: `decode` makes an event of it for each format in which the log
-    /// is read, or `None` where it is too large.
-    pub fn entry(
-        &self,
-        name: &str,
-        id: EntryId,
-        received: Instant,
-        decode: impl FnMut(Format) -> Option<Event>,
-    ) {
-        self.state.borrow_mut().entry(name, id, received, decode);
+    /// The source has lost its connection.
+    pub fn lose(&self) {
+        self.state.borrow_mut().lose();
+        self.flush();
     }
 
-    /// Entries of the log may be missing, up to `entry`. After a [`GapReason::Reset`] its entries
-    /// are new ones, and come after `entry`; after a [`GapReason::RolledBack`] it has those up to
-    /// `entry` still.
-    pub fn log_gap(&self, name: &str, reason: GapReason, entry: EntryId) {
-        self.state.borrow_mut().log_gap(name, reason, entry);
+    /// All subscriptions that can be restored after a loss are: sends one gap for all of them.
+    pub fn restored(&self) {
+        let mut state = self.state.borrow_mut();
+        let restored = std::mem::take(&mut state.restored);
+        state.gap(GapReason::RedisAway, &restored);
     }
 
-    /// What the source has read again, for the call with this key.
-    pub fn past(&self, key: PastKey, past: LogPast) {
-        let call = self.state.borrow_mut().past(key, past);
-        self.ask_for_pasts(call);
-    }
-
-    /// Begins a message of the source, published to `channel`: gives it the next number. A message that
-    /// is heard through several subscriptions has one number, so that a stream that asked for both
-    /// gets it once.
+    /// Begins a message that was published to `channel`: gives it the next number. All copies of a
+    /// message that matches several subscriptions have this number, so that a stream with several of them
+    /// gets the message once.
     pub fn begin_message(&self, channel: &[u8]) {
         self.state.borrow_mut().begin_message(channel);
     }
 
-    /// The source has heard something else since the newest message, or knows otherwise that no
-    /// further copy of it follows.
+    /// No further copy of the newest message follows: the source has received something else since, or
+    /// knows it otherwise.
     pub fn end_message(&self) {
         self.state.borrow_mut().numbers.end_message();
     }
 
-    /// The message is heard on this subscription: `decode` makes an event of it for each format in
-    /// which it is read, or `None` where it cannot be.
+    /// A copy of the message has come on this subscription. `decode` makes an event of it for each format
+    /// in which it is read, or returns `None` if it cannot be decoded.
     pub fn publish(
         &self,
         is_pattern: bool,
@@ -219,140 +203,133 @@ impl Hub {
     /// The message on this subscription was skipped: it is too large.
     pub fn skip(&self, is_pattern: bool, name: &str) {
         let mut state = self.state.borrow_mut();
-        let channels = state.names.readings(is_pattern, name).to_vec();
+        let channels = state.names.of_subscription(is_pattern, name).to_vec();
         state.gap(GapReason::TooLarge, &channels);
     }
 
-    /// Whether anybody follows this subscription.
-    pub fn is_followed(&self, is_pattern: bool, name: &str) -> bool {
-        !self.state.borrow().names.readings(is_pattern, name).is_empty()
+    // For sources of logs.
+
+    /// The source reads this log, from the entry `id` on.
+    pub fn begin_log(&self, name: &str, id: EntryId) {
+        let reads = self.state.borrow_mut().begin_log(name, id);
+        self.source_requests.read_logs(reads);
     }
 
-    /// Whether any pattern is followed: only then a message may be heard more than once.
-    pub fn follows_patterns(&self) -> bool {
-        !self.state.borrow().names.patterns.is_empty()
+    /// An entry was added to the log. `decode` makes an event of it for each format in which the log is
+    /// read, or returns `None` if it is too large.
+    pub fn publish_entry(
+        &self,
+        name: &str,
+        id: EntryId,
+        received: Instant,
+        decode: impl FnMut(Format) -> Option<Event>,
+    ) {
+        self.state.borrow_mut().publish_entry(name, id, received, decode);
     }
 
-    /// The source listens to this subscription from now on.
-    pub fn confirm(&self, is_pattern: bool, name: &str) {
-        self.state.borrow_mut().confirm(is_pattern, name);
+    /// Entries of the log may be missing, up to `entry`. After a [`GapReason::Reset`] the log has new
+    /// entries, after `entry`; after a [`GapReason::RolledBack`] it still has those up to `entry`.
+    pub fn log_gap(&self, name: &str, reason: GapReason, entry: EntryId) {
+        self.state.borrow_mut().log_gap(name, reason, entry);
     }
 
-    /// The source may not listen to this subscription: whoever waits for it is told that something
-    /// may be missing there, and gets the rest.
-    pub fn deny(&self, is_pattern: bool, name: &str) {
-        self.state.borrow_mut().deny(is_pattern, name);
+    /// Takes the parts of logs that are to be read again, one for each stream; waits until there are any.
+    /// Cancel safe.
+    pub async fn log_reads(&self) -> impl Iterator<Item = LogRead> + use<> {
+        let reads = &self.source_requests.log_reads;
+        reads.wait().await;
+        reads.take().into_values()
     }
 
-    /// The source has lost its connection.
-    pub fn lose(&self) {
-        self.state.borrow_mut().lose();
-        self.flush();
+    /// Requests again what was not finished with [`Hub::finish_log_read`]: the responses are lost.
+    pub fn repeat_log_reads(&self) {
+        let unfinished = self.state.borrow().unfinished_log_reads();
+        self.source_requests.read_logs(unfinished);
     }
 
-    /// Everything that can be restored after a loss has been: tells the gap once, for all of it.
-    pub fn restored(&self) {
-        let mut state = self.state.borrow_mut();
-        let restored = std::mem::take(&mut state.restored);
-        state.gap(GapReason::RedisAway, &restored);
+    /// Takes what the source has read for the request with this key.
+    pub fn finish_log_read(&self, key: LogReadKey, result: LogReadResult) {
+        let next = self.state.borrow_mut().finish_log_read(key, result);
+        self.source_requests.read_logs(next);
     }
 
-    /// What the histories of all channels hold, in bytes.
-    pub fn history_bytes(&self) -> usize {
-        self.state.borrow().memory.held()
-    }
+    // For all.
 
-    /// The newest number.
-    #[cfg(test)]
-    pub(super) fn number(&self) -> u64 {
-        self.state.borrow().numbers.newest()
-    }
-
-    /// Up to this number everything was heard with all its copies.
-    #[cfg(test)]
-    pub(super) fn settled(&self) -> u64 {
-        self.state.borrow().numbers.settled()
-    }
-
-    /// Channels in the line of those that keep history.
-    #[cfg(test)]
-    pub(super) fn line(&self) -> usize {
-        self.state.borrow().memory.line()
-    }
-
-    /// Pieces of logs that the source has not taken up.
-    #[cfg(test)]
-    pub(super) fn untaken_past_calls(&self) -> usize {
-        self.past_calls.take().len()
-    }
-
-    /// Hands the batches to the shards.
+    /// Sends the batches to the shards.
     pub fn flush(&self) {
         let mut state = self.state.borrow_mut();
-        state.metrics.history_bytes(state.memory.held());
+        state.metrics.history_bytes(state.budget.held());
         state.flush();
-        if state.ports.is_any_behind() {
+        if state.senders.is_any_behind() {
             self.behind.notify_one();
         }
     }
 
-    fn ask_for_pasts(&self, calls: impl IntoIterator<Item = PastCall>) {
-        for call in calls {
-            self.past_calls.wish(call.key().caller(), call);
-        }
+    /// What the histories of all channels hold, in bytes.
+    pub fn history_bytes(&self) -> usize {
+        self.state.borrow().budget.held()
     }
 
-    /// Joins come first: what is asked of the past of a channel is asked by one who has joined it.
-    fn serve_calls(&self) {
-        let (joins, replays) = self.calls.take();
-        // And before them what is left: it may be the room that a join needs.
-        let (left, joined): (Vec<_>, Vec<_>) =
-            joins.into_iter().partition(|(_, wanted)| *wanted == Wanted::Left);
-        for ((shard, topic), wanted) in left.into_iter().chain(joined) {
-            self.want(shard, topic, wanted);
-        }
-        for (caller, asked) in replays {
-            match asked {
-                Some(asked) => {
-                    let call = self.state.borrow_mut().look_into(caller, asked);
-                    self.ask_for_pasts(call);
+    fn serve_shards(&self) {
+        for request in self.shard_requests.take() {
+            match request {
+                ShardRequest::Leave { shard, topic } => {
+                    self.state.borrow_mut().leave(shard, &topic, Instant::now());
                 }
-                None => {
-                    self.state.borrow_mut().withdraw(caller);
-                    self.past_calls.withdraw(&caller);
+                ShardRequest::Join(join) => self.join(join),
+                ShardRequest::Replay(replay) => {
+                    let read = self.state.borrow_mut().replay(replay);
+                    self.source_requests.read_logs(read);
+                }
+                ShardRequest::CancelReplay(stream) => {
+                    self.state.borrow_mut().cancel_replay(stream);
+                    self.source_requests.log_reads.remove(&stream);
                 }
             }
         }
     }
 
-    fn want(&self, shard: usize, topic: Topic, wanted: Wanted) {
-        match wanted {
-            Wanted::Joined(joining) => self.join(shard, topic, joining),
-            Wanted::Left => self.state.borrow_mut().leave(shard, &topic, Instant::now()),
-        }
-    }
-
-    fn join(&self, shard: usize, topic: Topic, joining: Joining) {
+    fn join(&self, request: JoinRequest) {
         let mut state = self.state.borrow_mut();
-        if let Some(left) = state.make_room(&topic) {
-            self.wish(left, Wish::Leave);
+        if let Some(left) = state.make_room(&request.topic) {
+            self.source_requests.put(left, SourceRequest::Leave);
         }
-        if state.join(shard, topic.clone(), joining) == Some(Joined::First) {
-            self.wish(topic, Wish::Follow);
-        }
-    }
-
-    fn leave_lingering(&self, now: Instant) {
-        for topic in self.state.borrow_mut().leave_lingering(now) {
-            self.wish(topic, Wish::Leave);
+        if let Some(first) = state.join(request) {
+            self.source_requests.put(first, SourceRequest::Follow);
         }
     }
 
-    fn wish(&self, topic: Topic, wish: Wish) {
-        match topic.ids {
-            Ids::Entries => self.log_wishes.wish(topic.subscription.name, wish),
-            Ids::Ours | Ids::Publisher => self.wishes.wish(topic.subscription, wish),
+    fn close_lingering(&self, now: Instant) {
+        for topic in self.state.borrow_mut().close_lingering(now) {
+            self.source_requests.put(topic, SourceRequest::Leave);
         }
+    }
+}
+
+#[cfg(test)]
+impl Hub {
+    pub(super) fn run_tag(&self) -> RunTag {
+        self.state.borrow().run
+    }
+
+    /// The newest number.
+    pub(super) fn number(&self) -> u64 {
+        self.state.borrow().numbers.newest()
+    }
+
+    /// The number up to which everything has come, with all its copies.
+    pub(super) fn settled(&self) -> u64 {
+        self.state.borrow().numbers.settled()
+    }
+
+    /// Channels in the queue of the history budget.
+    pub(super) fn budgeted_channels(&self) -> usize {
+        self.state.borrow().budget.queued()
+    }
+
+    /// Parts of logs that no source has taken.
+    pub(super) fn untaken_log_reads(&self) -> usize {
+        self.source_requests.log_reads.take().len()
     }
 }
 

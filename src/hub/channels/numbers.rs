@@ -1,38 +1,37 @@
-//! The numbers of a run: what clients' positions are made of.
+//! The numbers of a run, which ids are made of.
 //!
-//! Everything that happens takes the next one: each message, each confirmation of a subscription,
-//! each gap. So no two of them share a place, and a client that stands at a number has seen, or was
-//! told of, everything up to it.
+//! Every message, every confirmation of a subscription and every gap takes the next number. So no two
+//! of them have the same, and a client at a number has everything up to it, or was sent a gap.
 //!
-//! A message may be heard several times: on its channel and through patterns. All its copies have
-//! its number, and until something else is heard, another copy may follow. So its own number is not
-//! settled yet: a client that is told a position is told the one before, unless it has the message.
+//! A message may come several times: on its channel and through patterns. All copies have its number,
+//! and until something else comes, another copy may follow. So its number is not settled yet: a client
+//! that is sent its position without an event is sent the number before.
 
 /// The numbers given so far.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     newest: u64,
-    // The message that is being heard; `None` when no further copy of it can follow.
+    // The newest message; `None` when no further copy of it can follow.
     message: Option<u64>,
 }
 
 impl Numbers {
-    /// The newest number that was given; 0 before the first.
+    /// The newest number; 0 before the first.
     pub(super) fn newest(&self) -> u64 {
         self.newest
     }
 
-    /// Everything up to this number has been heard on all its channels.
+    /// The number up to which everything has come, with all its copies.
     pub(super) fn settled(&self) -> u64 {
         self.message.map_or(self.newest, |message| message - 1)
     }
 
-    /// The number of the message that is being heard; where none is, the newest.
+    /// The number of the message of which another copy may follow; otherwise the newest number.
     pub(super) fn message(&self) -> u64 {
         self.message.unwrap_or(self.newest)
     }
 
-    /// A message is heard for the first time.
+    /// Gives a number to the first copy of a message.
     pub(super) fn begin_message(&mut self) {
         self.message = Some(self.next());
     }
@@ -42,14 +41,14 @@ impl Numbers {
         self.message = None;
     }
 
-    /// For what happens in the order of messages and is none: a confirmation, a gap.
+    /// Gives a number to a confirmation or a gap, which ends the copies of a message.
     pub(super) fn take(&mut self) -> u64 {
         self.message = None;
         self.next()
     }
 
-    /// For what comes another way, perhaps between two copies of a message: an entry of a log.
-    pub(super) fn take_aside(&mut self) -> u64 {
+    /// Gives a number to an entry of a log, which may come between two copies of a message.
+    pub(super) fn take_for_log(&mut self) -> u64 {
         self.next()
     }
 
@@ -64,12 +63,12 @@ mod tests {
     use super::Numbers;
 
     #[test]
-    fn a_message_is_settled_when_something_else_is_heard() {
+    fn a_message_is_settled_when_something_else_comes() {
         let mut numbers = Numbers::default();
         assert_eq!(numbers.take(), 1);
         numbers.begin_message();
         assert_eq!((numbers.message(), numbers.settled(), numbers.newest()), (2, 1, 2));
-        assert_eq!(numbers.take_aside(), 3);
+        assert_eq!(numbers.take_for_log(), 3);
         assert_eq!((numbers.message(), numbers.settled(), numbers.newest()), (2, 1, 3));
         numbers.begin_message();
         assert_eq!((numbers.message(), numbers.settled()), (4, 3));

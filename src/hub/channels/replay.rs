@@ -1,109 +1,132 @@
-//! What a client missed, out of the histories of its channels.
+//! Pages of the past, out of the histories of a stream's channels.
 //!
-//! Looked for when all its channels are confirmed: from then on it is known since when each of them
-//! is complete.
+//! They are read once all channels are confirmed: from then on it is known since when each of them is
+//! complete.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::channel::Confirmation;
-use super::log::PastCall;
-use super::state::State;
-use crate::event::Ids;
-use crate::hub::calls::{Caller, ReplayCall};
-use crate::hub::history::page::{Page, Past, page};
-use crate::hub::inbox::{ChannelIndex, Message};
-use crate::hub::resume::Resume;
+use super::hub_state::HubState;
+use crate::event::{EntryId, Ids};
+use crate::hub::history::merge::HistorySlice;
+use crate::hub::history::page::ReplayPage;
+use crate::hub::inbox::message::{Message, ReplayMessage};
+use crate::hub::position::resume::Resume;
+use crate::hub::requests::shard_request::{ReplayRequest, StreamAddress};
+use crate::hub::requests::source_request::LogRead;
+use crate::hub::subject::ChannelIndex;
 
-impl State {
-    /// Sends a piece of the past, or lets the call wait until all its channels are confirmed. Returns
-    /// what the source is to read first.
-    pub(super) fn look_into(&mut self, caller: Caller, call: ReplayCall) -> Option<PastCall> {
-        let known = |topic| self.by_topic.get(topic).copied();
-        // Where one is not known it was refused, and the stream is at its end.
-        let indices = call.topics.iter().map(known).collect::<Option<Vec<ChannelIndex>>>()?;
+impl HubState {
+    /// Sends the requested page, or keeps the request until all channels are confirmed. Returns what the
+    /// source must read of a log first.
+    pub(super) fn replay(&mut self, request: ReplayRequest) -> Option<LogRead> {
+        let channels = self.channels_of(&request)?;
         let is_awaited = |&&index: &&ChannelIndex| {
             self.channels[index as usize].confirmation == Confirmation::Awaited
         };
-        if let Some(&awaited) = indices.iter().find(is_awaited) {
-            self.wait_for(awaited, caller, call);
+        if let Some(&awaited) = channels.iter().find(is_awaited) {
+            self.wait_for(awaited, request);
             return None;
         }
-        self.look_back(&indices);
-        if call.topics.first().is_some_and(|topic| topic.ids == Ids::Entries) {
-            return self.replay_logs(caller, call, &indices);
+        self.touch(&channels);
+        if request.resume == Resume::Unknown {
+            let start = self.newest_entries(&channels);
+            let page = ReplayPage::unknown_id(channels.len(), self.numbers.settled(), start);
+            self.send_page(request, page);
+            return None;
         }
-        self.replay(caller, call, &indices);
+        if request.topics.first().is_some_and(|topic| topic.ids == Ids::Entries) {
+            return self.replay_logs(request, &channels);
+        }
+        let page = self.page(&request, &channels);
+        self.send_page(request, page);
         None
     }
 
-    /// Nobody waits for this any more.
-    pub(super) fn withdraw(&mut self, caller: Caller) {
-        self.waiting.remove(&caller);
-        self.log_calls.withdraw(caller);
+    /// The subscriber has left.
+    pub(super) fn cancel_replay(&mut self, stream: StreamAddress) {
+        self.waiting.remove(&stream);
+        self.pending_log_reads.remove(&stream);
     }
 
-    fn wait_for(&mut self, index: ChannelIndex, caller: Caller, call: ReplayCall) {
-        let waiting = &mut self.waiting;
-        waiting.insert(caller, call);
-        let awaited_by = &mut self.channels[index as usize].awaited_by;
-        // While the source is away, clients come and go.
-        if awaited_by.len() == awaited_by.capacity() {
-            awaited_by.retain(|caller| waiting.contains_key(caller));
-        }
-        awaited_by.push(caller);
+    /// The channels of a request; `None` if one of them was refused: then the stream ends.
+    pub(super) fn channels_of(&self, request: &ReplayRequest) -> Option<Vec<ChannelIndex>> {
+        request.topics.iter().map(|topic| self.by_topic.get(topic).copied()).collect()
     }
 
-    /// The pasts of these channels are about to be looked at.
-    fn look_back(&mut self, indices: &[ChannelIndex]) {
+    /// The histories of these channels are about to be read.
+    pub(super) fn touch(&mut self, channels: &[ChannelIndex]) {
         let now = Instant::now();
-        for &index in indices {
+        for &index in channels {
             let channel = &mut self.channels[index as usize];
             channel.used = self.numbers.newest();
-            channel.change_history(&mut self.memory, |history| history.expire(now));
+            channel.change_history(&mut self.budget, |history| history.expire(now));
         }
     }
 
-    fn replay(&mut self, (shard, member): Caller, call: ReplayCall, indices: &[ChannelIndex]) {
-        let ReplayCall { resume, max_bytes, ticket, .. } = call;
+    pub(super) fn send_page(&mut self, request: ReplayRequest, page: ReplayPage) {
+        let ReplayRequest { stream: StreamAddress { shard, key }, topics, ticket, .. } = request;
+        let number = self.numbers.settled();
+        let message = ReplayMessage { stream: key, ticket, topics, page, number };
+        self.senders.send_to(shard, Message::Replay(Box::new(message)));
+    }
+
+    /// The histories of these channels, each after the number that `after` returns for its place.
+    pub(super) fn slices(
+        &self,
+        channels: &[ChannelIndex],
+        after: impl Fn(usize) -> u64,
+    ) -> Vec<HistorySlice<'_>> {
+        let slice = |(place, &channel): (usize, &ChannelIndex)| {
+            let history = self.channels[channel as usize].history.as_ref()?;
+            Some(HistorySlice { channel, history, after: after(place) })
+        };
+        let slices: Vec<_> = channels.iter().enumerate().filter_map(slice).collect();
+        debug_assert_eq!(slices.len(), channels.len(), "a stream with ids of ours has histories");
+        slices
+    }
+
+    fn page(&self, request: &ReplayRequest, channels: &[ChannelIndex]) -> ReplayPage {
         let (newest, settled) = (self.numbers.newest(), self.numbers.settled());
-        let (page, floors) = match resume {
-            // A number that we have not given yet is not ours either.
-            Resume::After { number, floors } if number <= newest => {
-                let floor = |at: usize| floors.as_ref().map_or(0, |floors| floors[at]);
-                let pasts = self.pasts(indices, |at| number.max(floor(at)));
-                let page = page(&pasts, settled, max_bytes);
-                let told = page.is_expired_told.then(|| complete_after(&pasts));
-                (page, told.or(floors))
+        let max_bytes = request.max_bytes;
+        let (slices, floors) = match &request.resume {
+            Resume::After { cursor, floors } if cursor.number() <= newest => {
+                let floor = |place: usize| floors.as_ref().map_or(0, |floors| floors[place]);
+                (self.slices(channels, |place| cursor.number().max(floor(place))), floors.clone())
             }
             Resume::Newest(count) => {
-                let start = |&index: &ChannelIndex| {
+                let number = |&index: &ChannelIndex| {
                     let history = self.channels[index as usize].history.as_ref();
-                    history.map_or(newest, |history| history.start_of_newest(count))
+                    history.map_or(newest, |history| history.number_before_newest(*count))
                 };
-                let floors: Arc<[u64]> = indices.iter().map(start).collect();
-                let pasts = self.pasts(indices, |at| floors[at]);
-                (page(&pasts, settled, max_bytes), Some(floors))
+                let floors: Arc<[u64]> = channels.iter().map(number).collect();
+                (self.slices(channels, |place| floors[place]), Some(floors))
             }
-            _ => (Page::unknown_id(indices.to_vec(), settled), None),
+            // A number that was not given yet is unknown, too.
+            Resume::After { .. } | Resume::Unknown => {
+                return ReplayPage::unknown_id(channels.len(), settled, Box::default());
+            }
         };
-        let number = settled;
-        self.ports.tell(shard, Message::Replay { member, ticket, page, floors, number });
+        let mut page = ReplayPage::read(&slices, settled, max_bytes);
+        page.floors = page.floors.or(floors);
+        page
     }
 
-    fn pasts(&self, indices: &[ChannelIndex], start: impl Fn(usize) -> u64) -> Vec<Past<'_>> {
-        let past = |(at, &channel): (usize, &ChannelIndex)| {
-            let history = self.channels[channel as usize].history.as_ref()?;
-            Some(Past { channel, history, after: start(at) })
-        };
-        let pasts: Vec<_> = indices.iter().enumerate().filter_map(past).collect();
-        debug_assert_eq!(pasts.len(), indices.len(), "where ids are ours there is a history");
-        pasts
+    fn newest_entries(&self, channels: &[ChannelIndex]) -> Box<[Option<EntryId>]> {
+        let entries = channels.iter().filter_map(|&index| self.channels[index as usize].entry());
+        entries.map(Some).collect()
     }
-}
 
-/// From where on the next piece has all of each channel: what is missing before was told.
-fn complete_after(pasts: &[Past<'_>]) -> Arc<[u64]> {
-    pasts.iter().map(Past::complete_after).collect()
+    fn wait_for(&mut self, index: ChannelIndex, request: ReplayRequest) {
+        let (waiting, stream) = (&mut self.waiting, request.stream);
+        waiting.insert(stream, request);
+        let streams = &mut self.channels[index as usize].waiting;
+        // While the source is away, clients come and go.
+        if streams.len() == streams.capacity() {
+            streams.retain(|stream| waiting.contains_key(stream));
+        }
+        streams.push(stream);
+    }
 }

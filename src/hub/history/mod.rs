@@ -1,132 +1,103 @@
 //! The bounded past of one channel.
 //!
-//! Keeps the newest entries within a count, a size and an age, and gives those after a given
-//! number; of a log, also those after a given id. Pure: time is passed in. Who receives a replay is
-//! the hub's business; how several channels are put together again in one order is [`page`]'s.
+//! Keeps the newest records within a count, a size and an age, and returns those after a number; of a
+//! log, also those after an id. Pure: time is passed in. Knows neither subscribers nor other channels:
+//! [`page`] merges the histories of several channels for a replay, and [`budget`] bounds all of them
+//! together.
 
+pub(super) mod budget;
+pub(super) mod merge;
 pub(super) mod page;
+pub(super) mod record;
+pub(super) mod retention;
 
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::HistorySettings;
-use super::gap::GapReason;
-use super::subject::Subject;
+use self::record::{HistoryRecord, RecordContent};
+use super::settings::HistorySettings;
 use crate::event::EntryId;
-use crate::sse::frame::Frame;
-
-/// Something that happened on a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kept {
-    /// An event: its frame, and what it tells of.
-    Event(Frame, Subject),
-    /// Events may be missing here.
-    Gap(GapReason),
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) number: u64,
-    pub(super) received: Instant,
-    pub(super) kept: Kept,
-}
 
 /// What the allocation of a frame takes beside its text, in bytes.
 const FRAME_BYTES: usize = 144;
-/// A line that has become so much longer than its entries gives the room back.
-const MOST_UNUSED: usize = 64;
+/// A history whose buffer has room for more unused records than this frees it.
+const MAX_UNUSED: usize = 64;
 
 /// What is kept of one channel.
 #[derive(Debug)]
 pub(super) struct History {
     settings: HistorySettings,
     // Invariant: numbers ascend.
-    entries: VecDeque<Entry>,
-    // Invariant: the sum of the lengths of the frames in `entries`.
+    records: VecDeque<HistoryRecord>,
+    // Invariant: the sum of the lengths of the frames in `records`.
     bytes: usize,
-    // Everything after this number is in `entries`; what came before is not promised.
+    // Everything after this number is in `records`; of what came before, something may be missing.
     complete_after: u64,
-    // Of a log, the same in its own ids.
     log: Option<LogIds>,
 }
 
-/// The ids of a log's entries.
+/// Of a log, the ids of its records.
 #[derive(Debug)]
 struct LogIds {
-    // Invariant: one for each of the entries, and they do not descend. A gap has the id up to which
-    // it reaches.
+    // Invariant: one for each record, and they do not descend. A gap has the id up to which it reaches.
     ids: VecDeque<EntryId>,
+    // As the number of that name.
     complete_after: EntryId,
-    // What came after the first and up to the second has vanished from the log: clients may know ids
-    // there that are those of no entry.
+    // What came after the first and up to the second is gone: the log was restored from an older state.
+    // Clients may have ids of entries that are no more.
     vanished: Option<(EntryId, EntryId)>,
 }
 
 impl History {
-    /// Nothing yet: the channel is followed from `number` on.
+    /// An empty history of a channel that is followed from `number` on.
     pub(super) fn new(settings: HistorySettings, number: u64) -> Self {
-        Self { settings, entries: VecDeque::new(), bytes: 0, complete_after: number, log: None }
+        Self { settings, records: VecDeque::new(), bytes: 0, complete_after: number, log: None }
     }
 
-    /// Nothing yet: the log is followed from the entry `id` on, which came before `number`.
+    /// An empty history of a log that is read from the entry `id` on, which came before `number`.
     pub(super) fn of_log(settings: HistorySettings, number: u64, id: EntryId) -> Self {
         let log = LogIds { ids: VecDeque::new(), complete_after: id, vanished: None };
         Self { log: Some(log), ..Self::new(settings, number) }
     }
 
-    /// What is held here, in bytes.
-    pub(super) fn held(&self) -> usize {
-        let ids = self.log.as_ref().map_or(0, |log| log.ids.capacity());
-        self.bytes
-            + self.entries.len() * FRAME_BYTES
-            + self.entries.capacity() * size_of::<Entry>()
-            + ids * size_of::<EntryId>()
-    }
-
-    /// Forgets everything that it has. Who knows the newest of that has missed nothing.
-    pub(super) fn forget_all(&mut self) {
-        let Some(newest) = self.entries.back().map(|newest| newest.number) else {
-            return;
-        };
-        let newest_id = |log: &LogIds| Some((*log.ids.back()?, log.vanished));
-        if let Some((id, vanished)) = self.log.as_ref().and_then(newest_id) {
-            self.begin_log(newest, id);
-            // Clients know those ids still.
-            if let Some(log) = &mut self.log {
-                log.vanished = vanished;
-            }
-        } else {
-            self.entries = VecDeque::new();
-            self.bytes = 0;
-            self.begin(newest);
-        }
-    }
-
-    /// What it is to keep.
     pub(super) fn settings(&self) -> HistorySettings {
         self.settings
     }
 
-    /// Keeps so much from now on; what is over it goes at once.
-    pub(super) fn keep(&mut self, settings: HistorySettings, now: Instant) {
+    /// The memory that it takes, in bytes.
+    pub(super) fn held(&self) -> usize {
+        let ids = self.log.as_ref().map_or(0, |log| log.ids.capacity());
+        self.bytes
+            + self.records.len() * FRAME_BYTES
+            + self.records.capacity() * size_of::<HistoryRecord>()
+            + ids * size_of::<EntryId>()
+    }
+
+    /// The number after which nothing is missing.
+    pub(super) fn complete_after(&self) -> u64 {
+        self.complete_after
+    }
+
+    /// Changes the bounds; what is over them is dropped at once.
+    pub(super) fn set_bounds(&mut self, settings: HistorySettings, now: Instant) {
         self.settings = settings;
-        self.forget_surplus();
+        self.drop_surplus();
         self.expire(now);
     }
 
-    /// The channel is heard only from `number` on.
+    /// The channel is confirmed: it is complete after `number`.
     pub(super) fn begin(&mut self, number: u64) {
-        debug_assert!(self.entries.is_empty(), "nothing is kept before it is confirmed");
+        debug_assert!(self.records.is_empty(), "nothing is kept before the confirmation");
         self.complete_after = self.complete_after.max(number);
     }
 
-    /// The log is read from the entry `id` on; whatever was kept of it is of no more use.
+    /// The log is read from the entry `id` on: what was kept of it is dropped.
     pub(super) fn begin_log(&mut self, number: u64, id: EntryId) {
         *self = Self::of_log(self.settings, self.complete_after.max(number), id);
     }
 
-    /// The log, whose newest entry was `newest`, has come back without what followed `id`.
+    /// The log, whose newest entry was `newest`, was restored from an older state that ends with `id`.
     pub(super) fn roll_back(&mut self, number: u64, id: EntryId, newest: EntryId) {
         let Some(log) = &mut self.log else { return };
         let known = log.vanished.unwrap_or((id, newest));
@@ -138,8 +109,8 @@ impl History {
             && log.ids.back().is_some_and(|newest| *newest > id)
         {
             log.ids.pop_back();
-            if let Some(gone) = self.entries.pop_back() {
-                self.bytes -= gone.kept.bytes();
+            if let Some(gone) = self.records.pop_back() {
+                self.bytes -= gone.content.bytes();
             }
         }
         if let Some(log) = &mut self.log {
@@ -147,7 +118,84 @@ impl History {
         }
     }
 
-    /// Whether a client may know `id` that is the id of no entry any more.
+    /// Keeps a record, and drops what no longer fits. `number` is greater than all before; `entry` is
+    /// its id where the channel is a log, or the id up to which a gap reaches.
+    pub(super) fn push(
+        &mut self,
+        number: u64,
+        entry: Option<EntryId>,
+        content: RecordContent,
+        received: Instant,
+    ) {
+        debug_assert!(self.records.back().is_none_or(|newest| newest.number < number));
+        if let (Some(log), Some(id)) = (&mut self.log, entry) {
+            debug_assert!(log.ids.back().is_none_or(|newest| *newest <= id));
+            log.ids.push_back(id);
+        }
+        self.bytes += content.bytes();
+        self.records.push_back(HistoryRecord { number, received, content });
+        self.drop_surplus();
+        self.expire(received);
+    }
+
+    /// Drops what is too old.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.records.front().is_some_and(|oldest| {
+            now.saturating_duration_since(oldest.received) > self.settings.age
+        }) {
+            self.drop_oldest();
+        }
+        if self.records.capacity() > MAX_UNUSED.max(4 * self.records.len()) {
+            self.records.shrink_to(2 * self.records.len());
+            if let Some(log) = &mut self.log {
+                log.ids.shrink_to(2 * self.records.len());
+            }
+        }
+    }
+
+    /// Drops every record. A client that has the newest of them has missed nothing.
+    pub(super) fn evict(&mut self) {
+        let Some(newest) = self.records.back().map(|newest| newest.number) else {
+            return;
+        };
+        let newest_id = |log: &LogIds| Some((*log.ids.back()?, log.vanished));
+        if let Some((id, vanished)) = self.log.as_ref().and_then(newest_id) {
+            self.begin_log(newest, id);
+            // Clients still have those ids.
+            if let Some(log) = &mut self.log {
+                log.vanished = vanished;
+            }
+        } else {
+            self.records = VecDeque::new();
+            self.bytes = 0;
+            self.begin(newest);
+        }
+    }
+
+    /// The number after which the newest `count` events come, or all that are kept.
+    pub(super) fn number_before_newest(&self, count: usize) -> u64 {
+        let events = self.records.iter().enumerate().rev().filter(|(_, record)| record.is_event());
+        match events.take(count).last() {
+            Some((0, _)) => self.complete_after,
+            Some((oldest, _)) => self.records[oldest - 1].number,
+            None => self.records.back().map_or(self.complete_after, |newest| newest.number),
+        }
+    }
+
+    /// The id after which the newest `count` entries of the log come; `None` where fewer are kept.
+    pub(super) fn id_before_newest(&self, count: usize) -> Option<EntryId> {
+        let log = self.log.as_ref()?;
+        let events = self.records.iter().enumerate().rev().filter(|(_, record)| record.is_event());
+        let (oldest, _) = events.take(count).nth(count.checked_sub(1)?)?;
+        Some(oldest.checked_sub(1).map_or(log.complete_after, |before| log.ids[before]))
+    }
+
+    /// The id in the log after which nothing is missing.
+    pub(super) fn log_complete_after(&self) -> EntryId {
+        self.log.as_ref().map_or(EntryId::MAX, |log| log.complete_after)
+    }
+
+    /// Whether `id` is that of an entry that is gone since the log was restored from an older state.
     pub(super) fn has_vanished(&self, id: EntryId) -> bool {
         self.log.as_ref().is_some_and(|log| {
             let is_gone = |(kept, until)| kept < id && id <= until;
@@ -155,114 +203,41 @@ impl History {
         })
     }
 
-    /// Keeps an entry, and forgets what no longer fits. `number` is greater than any before.
-    pub(super) fn push(&mut self, number: u64, kept: Kept, received: Instant) {
-        debug_assert!(self.entries.back().is_none_or(|newest| newest.number < number));
-        self.bytes += kept.bytes();
-        self.entries.push_back(Entry { number, received, kept });
-        self.forget_surplus();
-        self.expire(received);
-    }
-
-    /// The same for a log, whose entry has this id, or a gap that reaches up to it.
-    pub(super) fn push_entry(&mut self, number: u64, id: EntryId, kept: Kept, received: Instant) {
-        if let Some(log) = &mut self.log {
-            debug_assert!(log.ids.back().is_none_or(|newest| *newest <= id));
-            log.ids.push_back(id);
-        }
-        self.push(number, kept, received);
-    }
-
-    /// Forgets what is too old.
-    pub(super) fn expire(&mut self, now: Instant) {
-        while self.entries.front().is_some_and(|oldest| {
-            now.saturating_duration_since(oldest.received) > self.settings.age
-        }) {
-            self.forget_oldest();
-        }
-        if self.entries.capacity() > MOST_UNUSED.max(4 * self.entries.len()) {
-            self.entries.shrink_to(2 * self.entries.len());
-            if let Some(log) = &mut self.log {
-                log.ids.shrink_to(2 * self.entries.len());
-            }
-        }
-    }
-
-    /// The number after which the newest `count` events come, or all that there are.
-    pub(super) fn start_of_newest(&self, count: usize) -> u64 {
-        let events = self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.is_event());
-        match events.take(count).last() {
-            Some((0, _)) => self.complete_after,
-            Some((oldest, _)) => self.entries[oldest - 1].number,
-            None => self.entries.back().map_or(self.complete_after, |newest| newest.number),
-        }
-    }
-
-    /// The id in the log up to which nothing is here.
-    pub(super) fn log_floor(&self) -> EntryId {
-        self.log.as_ref().map_or(EntryId::MAX, |log| log.complete_after)
-    }
-
-    /// The number after which everything comes that is here and follows `id` in the log: found by
-    /// halving.
+    /// The number after which the kept records come that follow `id` in the log. A binary search.
     pub(super) fn number_at(&self, id: EntryId) -> u64 {
         let ids = self.log.as_ref().map(|log| &log.ids);
         let before = ids.map_or(0, |ids| ids.partition_point(|known| *known <= id));
         match before.checked_sub(1) {
-            Some(newest) => self.entries[newest].number,
+            Some(newest) => self.records[newest].number,
             None => self.complete_after,
         }
     }
 
-    /// The id after which the newest `count` entries of the log come; `None` where fewer are here.
-    pub(super) fn id_before_newest(&self, count: usize) -> Option<EntryId> {
-        let log = self.log.as_ref()?;
-        let events = self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.is_event());
-        let (oldest, _) = events.take(count).nth(count.checked_sub(1)?)?;
-        Some(oldest.checked_sub(1).map_or(log.complete_after, |before| log.ids[before]))
+    /// The records after `number`, with their ids in a log. A binary search.
+    fn after(&self, number: u64) -> impl Iterator<Item = (&HistoryRecord, Option<EntryId>)> {
+        let start = self.records.partition_point(|record| record.number <= number);
+        let ids = self.log.as_ref().map(|log| &log.ids);
+        self.records
+            .range(start..)
+            .enumerate()
+            .map(move |(at, record)| (record, ids.and_then(|ids| ids.get(start + at).copied())))
     }
 
-    fn forget_surplus(&mut self) {
-        while self.entries.len() > self.settings.count || self.bytes > self.settings.bytes {
-            self.forget_oldest();
+    fn drop_surplus(&mut self) {
+        while self.records.len() > self.settings.count || self.bytes > self.settings.bytes {
+            self.drop_oldest();
         }
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.entries.pop_front() {
-            self.bytes -= oldest.kept.bytes();
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.records.pop_front() {
+            self.bytes -= oldest.content.bytes();
             self.complete_after = oldest.number;
         }
         if let Some(log) = &mut self.log
             && let Some(oldest) = log.ids.pop_front()
         {
             log.complete_after = oldest;
-        }
-    }
-
-    /// The entries after `number`, with their ids in a log: found by halving, not by looking through
-    /// all.
-    fn after(&self, number: u64) -> impl Iterator<Item = (&Entry, Option<EntryId>)> {
-        let start = self.entries.partition_point(|entry| entry.number <= number);
-        let ids = self.log.as_ref().map(|log| &log.ids);
-        self.entries
-            .range(start..)
-            .enumerate()
-            .map(move |(at, entry)| (entry, ids.and_then(|ids| ids.get(start + at).copied())))
-    }
-}
-
-impl Entry {
-    fn is_event(&self) -> bool {
-        matches!(self.kept, Kept::Event(..))
-    }
-}
-
-impl Kept {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Event(frame, _) => frame.len(),
-            Self::Gap(_) => 0,
         }
     }
 }
@@ -273,7 +248,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{History, Kept};
+    use super::{History, RecordContent};
     use crate::event::EntryId;
     use crate::hub::subject::Subject;
     use crate::hub::{GapReason, HistorySettings};
@@ -283,94 +258,89 @@ mod tests {
         History::new(settings, 0)
     }
 
-    fn event() -> Kept {
-        Kept::Event(crate::hub::tests::frame(1), Subject::of(0))
+    fn event() -> RecordContent {
+        RecordContent::Event(crate::hub::tests::frame(1), Subject::of(0))
     }
 
     #[test]
-    fn the_newest_are_counted_without_gaps() {
+    fn gaps_do_not_count_as_newest_events() {
         let now = Instant::now();
         let mut history = history(4);
-        assert_eq!(history.start_of_newest(1), 0);
+        assert_eq!(history.number_before_newest(1), 0);
         for number in [2, 4, 6] {
-            history.push(number, event(), now);
+            history.push(number, None, event(), now);
         }
-        history.push(7, Kept::Gap(GapReason::RedisAway), now);
-        let starts = [0, 1, 2, 3, 9].map(|count| history.start_of_newest(count));
+        history.push(7, None, RecordContent::Gap(GapReason::RedisAway), now);
+        let starts = [0, 1, 2, 3, 9].map(|count| history.number_before_newest(count));
         assert_eq!(starts, [7, 4, 2, 0, 0]);
-        history.push(8, event(), now);
-        history.push(9, event(), now);
-        assert_eq!(history.start_of_newest(9), 4, "what is forgotten does not come back");
+        history.push(8, None, event(), now);
+        history.push(9, None, event(), now);
+        assert_eq!(history.number_before_newest(9), 4, "what was dropped does not come back");
     }
 
     #[test]
-    fn a_log_is_known_by_its_ids() {
+    fn records_of_a_log_are_found_by_their_ids() {
         let now = Instant::now();
         let id = |milliseconds| EntryId { milliseconds, sequence: 0 };
         let mut history = history(3);
         history.begin_log(10, id(5));
         for (number, ms) in [(11, 6), (13, 8), (15, 9), (17, 12)] {
-            history.push_entry(number, id(ms), event(), now);
+            history.push(number, Some(id(ms)), event(), now);
         }
-        assert_eq!(history.log_floor(), id(6));
+        assert_eq!(history.log_complete_after(), id(6));
         for (ms, expected) in [(6, 11), (7, 11), (8, 13), (9, 15), (11, 15), (12, 17), (99, 17)] {
             assert_eq!(history.number_at(id(ms)), expected, "after {ms}");
         }
         assert_eq!(history.id_before_newest(1), Some(id(9)));
         assert_eq!(history.id_before_newest(3), Some(id(6)));
         assert_eq!(history.id_before_newest(4), None);
-        history.forget_all();
-        assert_eq!((history.log_floor(), history.held()), (id(12), 0));
+        history.evict();
+        assert_eq!((history.log_complete_after(), history.held()), (id(12), 0));
     }
 
     #[test]
-    fn what_has_vanished_is_known_also_where_all_else_is_forgotten() {
+    fn entries_that_vanished_are_known_after_an_eviction() {
         let now = Instant::now();
         let id = |milliseconds| EntryId { milliseconds, sequence: 0 };
         let mut history = history(9);
         history.begin_log(10, id(5));
         for (number, ms) in [(11, 6), (12, 7), (13, 8)] {
-            history.push_entry(number, id(ms), event(), now);
+            history.push(number, Some(id(ms)), event(), now);
         }
         history.roll_back(14, id(6), id(8));
-        history.push_entry(14, id(6), Kept::Gap(GapReason::RolledBack), now);
-        history.forget_all();
-        history.push_entry(15, id(9), event(), now);
+        history.push(14, Some(id(6)), RecordContent::Gap(GapReason::RolledBack), now);
+        history.evict();
+        history.push(15, Some(id(9)), event(), now);
         let vanished = [6, 7, 8, 9].map(|ms| history.has_vanished(id(ms)));
         assert_eq!(vanished, [false, true, true, false]);
-        // Another log has other entries.
+        // The log was deleted and begun anew.
         history.begin_log(16, id(1));
         assert!(!history.has_vanished(id(7)));
     }
 
     #[test]
-    fn an_entry_takes_as_little_as_it_can() {
-        assert_eq!(size_of::<super::Entry>(), 40);
-    }
-
-    #[test]
-    fn what_is_over_a_narrower_bound_goes_at_once() {
+    fn what_is_over_a_narrower_bound_is_dropped_at_once() {
         let now = Instant::now();
         let mut history = history(100);
         for number in 1..=10 {
-            history.push(number, event(), now);
+            history.push(number, None, event(), now);
         }
         let narrow = HistorySettings { count: 3, ..history.settings() };
-        history.keep(narrow, now);
-        assert_eq!(history.start_of_newest(9), 7);
-        history.keep(HistorySettings { count: 5, ..narrow }, now);
-        history.push(11, event(), now);
-        assert_eq!(history.start_of_newest(9), 7, "what is forgotten does not come back");
-        history.keep(narrow, now + Duration::from_secs(61));
-        assert_eq!(history.start_of_newest(9), 11);
+        history.set_bounds(narrow, now);
+        assert_eq!(history.number_before_newest(9), 7);
+        history.set_bounds(HistorySettings { count: 5, ..narrow }, now);
+        history.push(11, None, event(), now);
+        assert_eq!(history.number_before_newest(9), 7, "what was dropped does not come back");
+        history.set_bounds(narrow, now + Duration::from_secs(61));
+        assert_eq!(history.number_before_newest(9), 11);
     }
 
     #[test]
-    fn what_is_held_shrinks_with_what_is_kept() {
+    fn memory_shrinks_with_the_number_of_records() {
         let now = Instant::now();
         let mut history = history(1000);
         for number in 0..500 {
-            history.push(number, event(), now);
+            history.push(number, None, event(), now);
         }
         let full = history.held();
         history.expire(now + Duration::from_secs(120));

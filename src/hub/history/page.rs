@@ -1,197 +1,194 @@
-//! The pasts of several channels, put together again in one order.
+//! A page of a replay: a piece of the past of all channels of a stream, in one order.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::iter::Peekable;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Entry, History, Kept};
+use super::merge::{HistorySlice, MergedRecord, merge};
+use super::record::{HistoryRecord, RecordContent};
 use crate::event::EntryId;
 use crate::hub::gap::GapReason;
-use crate::hub::inbox::ChannelIndex;
+use crate::hub::position::cursor::LogEntry;
 use crate::hub::subject::Subject;
 use crate::sse::frame::Frame;
 
-/// The past of a channel, as far as it is asked for.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::hub) struct Past<'a> {
-    pub(in crate::hub) channel: ChannelIndex,
-    pub(in crate::hub) history: &'a History,
-    /// What came after this number.
-    pub(in crate::hub) after: u64,
-}
-
-impl Past<'_> {
-    /// The number after which nothing is missing, for who was told what is missing before.
-    pub(in crate::hub) fn complete_after(&self) -> u64 {
-        self.after.max(self.history.complete_after)
-    }
-}
-
-/// An entry of one of several channels.
-#[derive(Debug)]
-pub(in crate::hub) struct Item<'a> {
-    /// Which of the channels.
-    pub(in crate::hub) at: usize,
-    pub(in crate::hub) entry: &'a Entry,
-    /// In a log.
-    pub(in crate::hub) id: Option<EntryId>,
-}
-
-/// The entries of several channels in the order of their numbers.
-pub(in crate::hub) fn merged<'a>(pasts: &[Past<'a>]) -> impl Iterator<Item = Item<'a>> + use<'a> {
-    let after = |past: &Past<'a>| past.history.after(past.after).peekable();
-    let cursors: Vec<_> = pasts.iter().map(after).collect();
-    let mut merged = Merged { cursors, next: BinaryHeap::new() };
-    for at in 0..pasts.len() {
-        merged.line_up(at);
-    }
-    merged
-}
-
-struct Merged<I: Iterator> {
-    cursors: Vec<Peekable<I>>,
-    next: BinaryHeap<Reverse<(u64, usize)>>,
-}
-
-impl<'a, I: Iterator<Item = (&'a Entry, Option<EntryId>)>> Merged<I> {
-    fn line_up(&mut self, at: usize) {
-        if let Some((entry, _)) = self.cursors[at].peek() {
-            self.next.push(Reverse((entry.number, at)));
-        }
-    }
-}
-
-impl<'a, I: Iterator<Item = (&'a Entry, Option<EntryId>)>> Iterator for Merged<I> {
-    type Item = Item<'a>;
-
-    fn next(&mut self) -> Option<Item<'a>> {
-        let Reverse((_, at)) = self.next.pop()?;
-        let (entry, id) = self.cursors[at].next().expect("it was seen there");
-        self.line_up(at);
-        Some(Item { at, entry, id })
-    }
-}
-
-/// A piece of a replay over several channels, in the order of the numbers.
+/// A page. Channels are numbered in the order in which the stream names them.
 #[derive(Clone, Debug, Default)]
-pub(in crate::hub) struct Page {
-    pub(in crate::hub) entries: Vec<Replayed>,
+pub(in crate::hub) struct ReplayPage {
+    /// Of logs, where the stream stands before the first record.
+    pub(in crate::hub) start: Box<[Option<EntryId>]>,
+    pub(in crate::hub) records: Vec<ReplayRecord>,
     /// Whether nothing is left after it.
     pub(in crate::hub) is_last: bool,
-    /// Whether it tells of channels that do not reach back far enough.
-    pub(in crate::hub) is_expired_told: bool,
+    /// The next page has, of each channel, only what came after this number.
+    pub(in crate::hub) floors: Option<Arc<[u64]>>,
 }
 
-/// An entry of a page.
+/// A record of a page.
 #[derive(Clone, Debug)]
-pub(in crate::hub) struct Replayed {
+pub(in crate::hub) struct ReplayRecord {
+    /// 0 for what the source has read again: only live events are numbered.
     pub(in crate::hub) number: u64,
-    pub(in crate::hub) what: ReplayedWhat,
+    /// Where the channels are logs.
+    pub(in crate::hub) entry: Option<LogEntry>,
+    pub(in crate::hub) content: ReplayContent,
 }
 
 #[derive(Clone, Debug)]
-pub(in crate::hub) enum ReplayedWhat {
+pub(in crate::hub) enum ReplayContent {
     Event { frame: Frame, subject: Subject, received: Instant },
-    Gap { reason: GapReason, channels: Vec<ChannelIndex> },
+    Gap { reason: GapReason, channels: Vec<usize> },
 }
 
-/// What came on these channels, up to about `max_bytes`, but at least one entry. Everything up to
-/// `settled` has been heard on all of them.
-///
-/// Where the pasts of channels no longer reach back far enough, one gap tells of all of them: before
-/// anything that comes from where the first of them is complete on. Whoever had an id behind that,
-/// and not the gap, would count as complete.
-pub(in crate::hub) fn page(pasts: &[Past<'_>], settled: u64, max_bytes: usize) -> Page {
-    let mut expired = Expired::find(pasts);
-    let mut page = Page::default();
-    let mut bytes = 0;
-    for Item { at, entry, .. } in merged(pasts) {
-        // First: the next page begins behind the last entry of this one, and would not find it.
-        expired.tell_before(entry.number, &mut page);
-        let is_full = bytes >= max_bytes && !page.entries.is_empty();
-        if is_full && page.entries.last().is_some_and(|last| last.number < entry.number) {
-            return page;
-        }
-        bytes += page.push(entry, pasts[at].channel);
-    }
-    // Another copy of the newest message may still follow, and comes behind the gap.
-    expired.tell_before(settled + 1, &mut page);
-    page.is_last = true;
-    page
-}
-
-impl Page {
-    /// All that can be told to a client with an id that is not ours.
-    pub(in crate::hub) fn unknown_id(channels: Vec<ChannelIndex>, number: u64) -> Self {
-        let what = ReplayedWhat::Gap { reason: GapReason::UnknownId, channels };
-        let entries = vec![Replayed { number, what }];
-        Self { entries, is_last: true, is_expired_told: false }
+impl ReplayPage {
+    /// The page for a client whose id is unknown: one gap on all channels. A stream of logs begins behind
+    /// the entries at `start`.
+    pub(in crate::hub) fn unknown_id(
+        channels: usize,
+        number: u64,
+        start: Box<[Option<EntryId>]>,
+    ) -> Self {
+        let entry = start.first().copied().flatten().map(|id| LogEntry { log: 0, id });
+        let mut page = Self { start, is_last: true, ..Self::default() };
+        page.push_gap(number, entry, GapReason::UnknownId, (0..channels).collect());
+        page
     }
 
-    /// Adds an entry; answers how many bytes that were. What several channels share is there once:
-    /// a message that was heard through two of them, a gap that was told on all of them.
-    fn push(&mut self, entry: &Entry, channel: ChannelIndex) -> usize {
-        if let Some(last) = self.entries.last_mut().filter(|last| last.number == entry.number) {
-            match (&entry.kept, &mut last.what) {
-                (Kept::Event(..), ReplayedWhat::Event { .. }) => return 0,
-                (Kept::Gap(reason), ReplayedWhat::Gap { reason: known, channels })
-                    if reason == known =>
-                {
-                    channels.push(channel);
-                    return 0;
-                }
-                _ => {}
+    /// Reads the records of `slices` up to about `max_bytes`, but at least one. Each slice is of one
+    /// channel of the stream. Everything up to `settled` has come on all of them.
+    ///
+    /// Where histories no longer reach back far enough, one gap names all of these channels, before any
+    /// record after which one of them is complete: a client that had such a record's id, and not the gap,
+    /// would be taken for complete when it comes back.
+    pub(in crate::hub) fn read(
+        slices: &[HistorySlice<'_>],
+        settled: u64,
+        max_bytes: usize,
+    ) -> Self {
+        let mut expired = ExpiredChannels::find(slices);
+        let mut page = Self::default();
+        let mut bytes = 0;
+        for merged in merge(slices) {
+            let number = merged.record.number;
+            // Before the page may end: the next page begins behind the last record of this one, and would
+            // not find the gap.
+            page.push_expired(&mut expired, number, slices);
+            let is_full = bytes >= max_bytes && !page.records.is_empty();
+            // What several channels share is in one page.
+            if is_full && page.records.last().is_some_and(|last| last.number < number) {
+                return page;
             }
+            bytes += page.push(&merged);
         }
-        let what = match &entry.kept {
-            Kept::Event(frame, subject) => {
-                let (frame, subject, received) = (frame.clone(), *subject, entry.received);
-                ReplayedWhat::Event { frame, subject, received }
+        // Another copy of the newest message may follow, and comes behind the gap.
+        page.push_expired(&mut expired, settled + 1, slices);
+        page.is_last = true;
+        page
+    }
+
+    /// Adds an entry of a log that was read again; `None`: it is too large.
+    pub(in crate::hub) fn push_entry(
+        &mut self,
+        entry: LogEntry,
+        event: Option<(Frame, Subject)>,
+        received: Instant,
+    ) {
+        match event {
+            Some((frame, subject)) => {
+                let content = ReplayContent::Event { frame, subject, received };
+                self.records.push(ReplayRecord { number: 0, entry: Some(entry), content });
             }
-            Kept::Gap(reason) => ReplayedWhat::Gap { reason: *reason, channels: vec![channel] },
-        };
-        self.entries.push(Replayed { number: entry.number, what });
-        entry.kept.bytes()
+            None => self.push_gap(0, Some(entry), GapReason::TooLarge, vec![entry.log]),
+        }
+    }
+
+    pub(in crate::hub) fn push_gap(
+        &mut self,
+        number: u64,
+        entry: Option<LogEntry>,
+        reason: GapReason,
+        channels: Vec<usize>,
+    ) {
+        let content = ReplayContent::Gap { reason, channels };
+        self.records.push(ReplayRecord { number, entry, content });
+    }
+
+    /// Adds a record; returns its bytes.
+    fn push(&mut self, merged: &MergedRecord<'_>) -> usize {
+        let MergedRecord { slice, record, entry } = *merged;
+        if entry.is_none() && self.is_shared(slice, record) {
+            return 0;
+        }
+        let entry = entry.map(|id| LogEntry { log: slice, id });
+        match &record.content {
+            RecordContent::Event(frame, subject) => {
+                let (frame, subject, received) = (frame.clone(), *subject, record.received);
+                let content = ReplayContent::Event { frame, subject, received };
+                self.records.push(ReplayRecord { number: record.number, entry, content });
+            }
+            RecordContent::Gap(reason) => self.push_gap(record.number, entry, *reason, vec![slice]),
+        }
+        record.content.bytes()
+    }
+
+    /// Whether the last record is this one, of another channel: a message that matched several
+    /// subscriptions, or a gap on several channels, which gets this channel too.
+    fn is_shared(&mut self, channel: usize, record: &HistoryRecord) -> bool {
+        let last = self.records.last_mut().filter(|last| last.number == record.number);
+        match (&record.content, last.map(|last| &mut last.content)) {
+            (RecordContent::Event(..), Some(ReplayContent::Event { .. })) => true,
+            (RecordContent::Gap(reason), Some(ReplayContent::Gap { reason: known, channels }))
+                if reason == known =>
+            {
+                channels.push(channel);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn push_expired(
+        &mut self,
+        expired: &mut ExpiredChannels,
+        number: u64,
+        slices: &[HistorySlice<'_>],
+    ) {
+        if let Some((number, channels)) = expired.take_before(number) {
+            self.push_gap(number, None, GapReason::Expired, channels);
+            // What is missing before was reported: the next page has all that comes after.
+            self.floors = Some(slices.iter().map(HistorySlice::complete_after).collect());
+        }
     }
 }
 
-/// The one gap for all channels whose past does not reach back far enough.
+/// The one gap for all channels whose histories no longer reach back far enough.
 #[derive(Debug)]
-pub(in crate::hub) struct Expired {
-    // From where on the first of them is complete, and all of them.
+pub(in crate::hub) struct ExpiredChannels {
+    // The number after which the first of them is complete, and that after which all are.
     first: u64,
     all: u64,
-    channels: Vec<ChannelIndex>,
+    // Which of the slices.
+    slices: Vec<usize>,
 }
 
-impl Expired {
-    pub(in crate::hub) fn find(pasts: &[Past<'_>]) -> Self {
-        let too_short = || pasts.iter().filter(|past| past.history.complete_after > past.after);
-        let places = || too_short().map(|past| past.history.complete_after);
+impl ExpiredChannels {
+    pub(in crate::hub) fn find(slices: &[HistorySlice<'_>]) -> Self {
+        let incomplete = || slices.iter().enumerate().filter(|(_, slice)| slice.is_incomplete());
+        let numbers = || incomplete().map(|(_, slice)| slice.history.complete_after());
         Self {
-            first: places().min().unwrap_or_default(),
-            all: places().max().unwrap_or_default(),
-            channels: too_short().map(|past| past.channel).collect(),
+            first: numbers().min().unwrap_or_default(),
+            all: numbers().max().unwrap_or_default(),
+            slices: incomplete().map(|(slice, _)| slice).collect(),
         }
     }
 
-    /// The place and the channels of the gap, if it is to be told before what has this number.
+    /// Takes the gap if it must be sent before what has `number`: its own number, and its slices.
     ///
-    /// It stands as far behind as it can, so that it is not told again to a client that comes back;
-    /// but before that number, which a message that one of the channels has forgotten may share.
-    pub(in crate::hub) fn due_before(&mut self, number: u64) -> Option<(u64, Vec<ChannelIndex>)> {
-        let is_due = !self.channels.is_empty() && self.first <= number;
-        is_due.then(|| (self.all.min(number - 1), std::mem::take(&mut self.channels)))
-    }
-
-    fn tell_before(&mut self, number: u64, page: &mut Page) {
-        if let Some((number, channels)) = self.due_before(number) {
-            let what = ReplayedWhat::Gap { reason: GapReason::Expired, channels };
-            page.entries.push(Replayed { number, what });
-            page.is_expired_told = true;
-        }
+    /// Its number is the highest possible, so that a client that comes back is not sent it again; but
+    /// below `number`, which a message that one of the channels has dropped may share.
+    pub(in crate::hub) fn take_before(&mut self, number: u64) -> Option<(u64, Vec<usize>)> {
+        let is_due = !self.slices.is_empty() && self.first <= number;
+        is_due.then(|| (self.all.min(number - 1), std::mem::take(&mut self.slices)))
     }
 }
 
@@ -201,9 +198,9 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Page, Past, ReplayedWhat};
-    use crate::hub::history::{History, Kept};
-    use crate::hub::inbox::ChannelIndex;
+    use super::{HistorySlice, ReplayContent, ReplayPage, ReplayRecord};
+    use crate::hub::history::History;
+    use crate::hub::history::record::RecordContent;
     use crate::hub::subject::Subject;
     use crate::hub::{GapReason, HistorySettings};
 
@@ -213,35 +210,37 @@ mod tests {
         History::new(HistorySettings { count, bytes, age: AGE }, 0)
     }
 
-    fn event(bytes: usize) -> Kept {
-        Kept::Event(crate::hub::tests::frame(bytes), Subject::of(0))
+    fn event(bytes: usize) -> RecordContent {
+        RecordContent::Event(crate::hub::tests::frame(bytes), Subject::of(0))
     }
 
-    fn page(channels: &[(ChannelIndex, &History)], after: u64, max_bytes: usize) -> Page {
-        let past = |&(channel, history)| Past { channel, history, after };
-        super::page(&channels.iter().map(past).collect::<Vec<_>>(), 100, max_bytes)
+    fn page(channels: &[&History], after: u64, max_bytes: usize) -> ReplayPage {
+        let slices = channels.iter().map(|history| HistorySlice { channel: 7, history, after });
+        let slices: Vec<_> = slices.collect();
+        ReplayPage::read(&slices, 100, max_bytes)
     }
 
-    fn told(page: &Page) -> Vec<String> {
-        let told = |replayed: &super::Replayed| match &replayed.what {
-            ReplayedWhat::Event { .. } => replayed.number.to_string(),
-            ReplayedWhat::Gap { reason, channels } => {
-                format!("{} {} {channels:?}", replayed.number, reason.as_str())
+    /// The number of each event; of a gap its reason and channels, too.
+    fn records(page: &ReplayPage) -> Vec<String> {
+        let text = |record: &ReplayRecord| match &record.content {
+            ReplayContent::Event { .. } => record.number.to_string(),
+            ReplayContent::Gap { reason, channels } => {
+                format!("{} {} {channels:?}", record.number, reason.as_str())
             }
         };
-        page.entries.iter().map(told).collect()
+        page.records.iter().map(text).collect()
     }
 
     #[test]
-    fn what_came_after_a_number_is_given_in_order() {
+    fn records_after_a_number_come_in_its_order() {
         let now = Instant::now();
         let (mut a, mut b) = (history(10, 1000), history(10, 1000));
         for (channel, numbers) in [(&mut a, [1, 4].as_slice()), (&mut b, &[2, 3, 5])] {
             for &number in numbers {
-                channel.push(number, event(1), now);
+                channel.push(number, None, event(1), now);
             }
         }
-        let channels = [(7, &a), (8, &b)];
+        let channels = [&a, &b];
         for (after, expected) in [
             (0, vec!["1", "2", "3", "4", "5"]),
             (2, vec!["3", "4", "5"]),
@@ -250,7 +249,7 @@ mod tests {
             (9, vec![]),
         ] {
             let page = page(&channels, after, 1000);
-            assert_eq!(told(&page), expected, "after {after}");
+            assert_eq!(records(&page), expected, "after {after}");
             assert!(page.is_last);
         }
     }
@@ -260,80 +259,80 @@ mod tests {
         let now = Instant::now();
         let mut history = history(10, 1000);
         for number in 1..=5 {
-            history.push(number, event(40), now);
+            history.push(number, None, event(40), now);
         }
-        let first = page(&[(0, &history)], 0, 80);
-        assert_eq!((told(&first), first.is_last), (vec!["1".into(), "2".into()], false));
-        let second = page(&[(0, &history)], 2, 1);
-        assert_eq!((told(&second), second.is_last), (vec!["3".into()], false));
-        let third = page(&[(0, &history)], 3, 80);
-        assert_eq!((told(&third), third.is_last), (vec!["4".into(), "5".into()], true));
+        let first = page(&[&history], 0, 80);
+        assert_eq!((records(&first), first.is_last), (vec!["1".into(), "2".into()], false));
+        let second = page(&[&history], 2, 1);
+        assert_eq!((records(&second), second.is_last), (vec!["3".into()], false));
+        let third = page(&[&history], 3, 80);
+        assert_eq!((records(&third), third.is_last), (vec!["4".into(), "5".into()], true));
     }
 
     #[test]
-    fn the_bounds_hold_and_what_was_forgotten_is_told() {
+    fn a_gap_comes_before_what_is_left_of_a_trimmed_history() {
         let now = Instant::now();
         let (mut few, mut small) = (history(2, 1000), history(10, 100));
         for number in 1..=4 {
-            few.push(number, event(1), now);
-            small.push(number, event(60), now);
+            few.push(number, None, event(1), now);
+            small.push(number, None, event(60), now);
         }
-        assert_eq!(told(&page(&[(0, &few)], 0, 1000)), ["2 expired [0]", "3", "4"]);
-        assert_eq!(told(&page(&[(0, &few)], 2, 1000)), ["3", "4"]);
-        assert_eq!(told(&page(&[(0, &small)], 1, 1000)), ["3 expired [0]", "4"]);
+        assert_eq!(records(&page(&[&few], 0, 1000)), ["2 expired [0]", "3", "4"]);
+        assert_eq!(records(&page(&[&few], 2, 1000)), ["3", "4"]);
+        assert_eq!(records(&page(&[&small], 1, 1000)), ["3 expired [0]", "4"]);
         small.expire(now + 2 * AGE);
-        assert_eq!(told(&page(&[(0, &small)], 3, 1000)), ["4 expired [0]"]);
-        assert_eq!(told(&page(&[(0, &small)], 4, 1000)), Vec::<String>::new());
+        assert_eq!(records(&page(&[&small], 3, 1000)), ["4 expired [0]"]);
+        assert_eq!(records(&page(&[&small], 4, 1000)), Vec::<String>::new());
         assert_eq!(small.bytes, 0);
     }
 
     #[test]
-    fn one_gap_tells_of_all_channels_before_any_id_behind_a_hole() {
+    fn one_gap_names_all_trimmed_channels_before_the_first_complete_one() {
         let now = Instant::now();
         let (mut a, mut b, mut c) = (history(1, 1000), history(1, 1000), history(9, 1000));
-        a.push(1, event(1), now);
-        a.push(2, event(1), now);
-        b.push(3, event(1), now);
-        c.push(4, event(1), now);
-        b.push(6, event(1), now);
-        c.push(7, event(1), now);
-        let told = told(&page(&[(0, &a), (1, &b), (2, &c)], 0, 1000));
-        assert_eq!(told, ["1 expired [0, 1]", "2", "4", "6", "7"]);
+        a.push(1, None, event(1), now);
+        a.push(2, None, event(1), now);
+        b.push(3, None, event(1), now);
+        c.push(4, None, event(1), now);
+        b.push(6, None, event(1), now);
+        c.push(7, None, event(1), now);
+        let page = page(&[&a, &b, &c], 0, 1000);
+        assert_eq!(records(&page), ["1 expired [0, 1]", "2", "4", "6", "7"]);
     }
 
     #[test]
-    fn a_kept_gap_is_told_once_for_all_its_channels() {
+    fn a_recorded_gap_comes_once_for_all_its_channels() {
         let now = Instant::now();
         let (mut a, mut b) = (history(9, 1000), history(9, 1000));
-        a.push(1, event(1), now);
-        a.push(2, Kept::Gap(GapReason::RedisAway), now);
-        b.push(2, Kept::Gap(GapReason::RedisAway), now);
-        b.push(3, event(1), now);
-        let channels = [(0, &a), (1, &b)];
-        assert_eq!(told(&page(&channels, 0, 1000)), ["1", "2 redis_away [0, 1]", "3"]);
-        assert_eq!(told(&page(&channels, 2, 1000)), ["3"]);
+        a.push(1, None, event(1), now);
+        a.push(2, None, RecordContent::Gap(GapReason::RedisAway), now);
+        b.push(2, None, RecordContent::Gap(GapReason::RedisAway), now);
+        b.push(3, None, event(1), now);
+        let channels = [&a, &b];
+        assert_eq!(records(&page(&channels, 0, 1000)), ["1", "2 redis_away [0, 1]", "3"]);
+        assert_eq!(records(&page(&channels, 2, 1000)), ["3"]);
     }
 
     #[test]
-    fn a_gap_at_the_end_of_a_page_is_told() {
+    fn a_gap_at_the_end_of_a_page_is_not_lost() {
         let now = Instant::now();
         let (mut a, mut b) = (history(10, 1000), history(10, 1000));
         for number in 1..=3 {
-            a.push(number, event(40), now);
+            a.push(number, None, event(40), now);
         }
-        // Heard only since 2.
+        // Confirmed at 2.
         b.begin(2);
-        let channels = [(7, &a), (8, &b)];
+        let channels = [&a, &b];
         let mut all = Vec::new();
         let mut number = 0;
         loop {
             let page = page(&channels, number, 40);
-            all.extend(told(&page));
-            number = page.entries.last().map_or(number, |last| last.number);
+            all.extend(records(&page));
+            number = page.records.last().map_or(number, |last| last.number);
             if page.is_last {
                 break;
             }
         }
-        assert!(all.iter().any(|entry| entry.contains("expired")), "{all:?}");
+        assert!(all.iter().any(|record| record.contains("expired")), "{all:?}");
     }
 }

@@ -7,16 +7,17 @@ use std::task::{Context, Poll, Waker};
 use fastrand::Rng;
 use tokio::time::Instant;
 
-use super::{House, run, settle};
+use super::{TestHub, run, settle};
 use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
 use crate::hub::{
-    HistorySettings, HubSettings, LogPast, PastCall, PastWanted, StreamSettings, Subscriber, Wish,
+    HistorySettings, HubSettings, LogRange, LogRead, LogReadResult, SourceKind, SourceRequest,
+    StreamSettings, Subscriber,
 };
 use crate::sse::frame::Form;
 
 const LOGS: [&str; 5] = ["orders:1", "orders:2", "bills", "a", "b"];
 
-/// The source: it keeps everything.
+/// The source, which keeps every entry.
 #[derive(Default)]
 struct Source {
     entries: BTreeMap<&'static str, Vec<EntryId>>,
@@ -39,49 +40,51 @@ impl Source {
         self.entries.entry(log).or_default().push(id.max(EntryId { milliseconds: 0, sequence: 1 }));
     }
 
-    async fn serve(&mut self, house: &House) {
+    async fn serve(&mut self, test: &TestHub) {
         settle().await;
         let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(wishes) = std::pin::pin!(house.hub.log_wishes()).poll(&mut context) {
-            for (name, wish) in wishes {
-                match wish {
-                    Wish::Leave => drop(self.followed.remove(&name)),
-                    Wish::Follow => {
+        if let Poll::Ready(requests) =
+            std::pin::pin!(test.hub.source_requests(SourceKind::Logs)).poll(&mut context)
+        {
+            for (Subscription { name, .. }, request) in requests {
+                match request {
+                    SourceRequest::Leave => drop(self.followed.remove(&name)),
+                    SourceRequest::Follow => {
                         let newest = self.newest(name.as_str());
                         let at = *self.followed.entry(name.clone()).or_insert(newest);
-                        house.hub.begin_log(name.as_str(), at);
+                        test.hub.begin_log(name.as_str(), at);
                     }
                 }
             }
         }
-        if let Poll::Ready(calls) = std::pin::pin!(house.hub.past_calls()).poll(&mut context) {
-            for call in calls {
-                let past = self.past(&call);
-                house.hub.past(call.key(), past);
+        if let Poll::Ready(reads) = std::pin::pin!(test.hub.log_reads()).poll(&mut context) {
+            for read in reads {
+                let result = self.read(&read);
+                test.hub.finish_log_read(read.key(), result);
             }
         }
         for (name, at) in &mut self.followed {
             let entries = self.entries.get(name.as_str()).map_or(&[][..], Vec::as_slice);
             for &id in &entries[entries.partition_point(|id| *id <= *at)..] {
                 *at = id;
-                house
-                    .hub
-                    .entry(name.as_str(), id, Instant::now(), |_| Some(event(name.as_str(), id)));
+                test.hub.publish_entry(name.as_str(), id, Instant::now(), |_| {
+                    Some(event(name.as_str(), id))
+                });
             }
         }
-        house.hub.flush();
+        test.hub.flush();
         settle().await;
     }
 
-    fn past(&self, call: &PastCall) -> LogPast {
-        let name = call.log.as_str();
-        let PastWanted::After { after, until } = call.wanted else {
-            panic!("nobody asks for the newest")
+    fn read(&self, read: &LogRead) -> LogReadResult {
+        let name = read.log.as_str();
+        let LogRange::After { after, until } = read.range else {
+            panic!("no client requests the newest entries")
         };
         let entries = self.entries.get(name).map_or(&[][..], Vec::as_slice);
         let due = entries.iter().filter(|id| after < **id && **id <= until);
         let entries: Vec<_> = due.map(|&id| (id, Some(event(name, id)))).collect();
-        LogPast::Entries {
+        LogReadResult::Entries {
             gap: None,
             is_all: entries.len() <= 2,
             entries: entries.into_iter().take(2).collect(),
@@ -93,20 +96,20 @@ fn event(log: &str, id: EntryId) -> Event {
     Event { data: format!("{log} {id}").into(), ..Event::default() }
 }
 
-/// One who reads, and knows what it has of each log.
+/// A client that checks what it reads.
 #[derive(Default)]
-struct Client {
-    asked: Vec<&'static str>,
+struct LogClient {
+    names: Vec<&'static str>,
     stream: Option<Subscriber>,
     text: String,
     id: Option<String>,
-    // Up to where it has each log.
+    // The newest entry that it has of each log.
     has: HashMap<&'static str, EntryId>,
-    // Of a log of which it has nothing: what came after this was promised.
+    // Of a log of which it has none: entries after this were promised.
     promised: HashMap<&'static str, EntryId>,
 }
 
-impl Client {
+impl LogClient {
     fn read(&mut self, most: usize, source: &Source) -> Result<(), String> {
         let Some(stream) = &self.stream else { return Ok(()) };
         let context = Context::from_waker(Waker::noop());
@@ -121,7 +124,7 @@ impl Client {
                 self.id = Some(id.to_owned());
             }
             if block.contains(": ready\n") {
-                for log in &self.asked {
+                for log in &self.names {
                     self.promised.entry(log).or_insert_with(|| source.newest(log));
                 }
             }
@@ -132,7 +135,7 @@ impl Client {
                 continue;
             }
             let (log, id) = data.split_once(' ').expect("a log and an id");
-            let log = self.asked.iter().find(|asked| **asked == log).expect("it was asked for");
+            let log = self.names.iter().find(|name| **name == log).expect("it is subscribed");
             let id = EntryId::parse(id.as_bytes()).expect("an id");
             let entries = &source.entries[log];
             let promised = self.promised.get(log).filter(|promised| **promised < id);
@@ -150,11 +153,11 @@ impl Client {
 
 async fn live(seed: u64) -> Result<(), String> {
     let mut rng = Rng::with_seed(seed);
-    let house = House::new(1, HubSettings::default());
+    let test = TestHub::new(1, HubSettings::default());
     let mut source = Source { clock: 1_700_000_000_000, ..Source::default() };
-    let mut client = Client::default();
-    // Others keep some of the logs followed.
-    let kept = open(&house, &LOGS[..rng.usize(..3).max(1)], None);
+    let mut client = LogClient::default();
+    // Another client keeps some of the logs followed.
+    let kept = open(&test, &LOGS[..rng.usize(..3).max(1)], None);
     for _ in 0..120 {
         match rng.u8(..10) {
             0..4 => {
@@ -170,19 +173,19 @@ async fn live(seed: u64) -> Result<(), String> {
                 let mut names = LOGS.to_vec();
                 rng.shuffle(&mut names);
                 names.truncate(rng.usize(2..=LOGS.len()));
-                // What it did not ask for the last time, or was not told of, begins anew.
+                // A log that it did not name the last time, or has no position in, begins live.
                 let position = client.id.clone();
-                let is_asked = |log: &&str| names.contains(log) && client.asked.contains(log);
-                client.has.retain(|log, _| is_asked(log));
-                client.promised.retain(|log, _| is_asked(log));
-                client.stream = Some(open(&house, &names, position.as_deref()));
-                client.asked = names;
+                let is_named = |log: &&str| names.contains(log) && client.names.contains(log);
+                client.has.retain(|log, _| is_named(log));
+                client.promised.retain(|log, _| is_named(log));
+                client.stream = Some(open(&test, &names, position.as_deref()));
+                client.names = names;
             }
-            _ => source.serve(&house).await,
+            _ => source.serve(&test).await,
         }
     }
     for _ in 0..20 {
-        source.serve(&house).await;
+        source.serve(&test).await;
         client.read(usize::MAX, &source)?;
     }
     drop(kept);
@@ -193,7 +196,7 @@ async fn live(seed: u64) -> Result<(), String> {
     }
 }
 
-fn open(house: &House, names: &[&str], id: Option<&str>) -> Subscriber {
+fn open(test: &TestHub, names: &[&str], id: Option<&str>) -> Subscriber {
     let topic = |name: &&str| {
         let name = ChannelName::new(name).expect("a name");
         let subscription = Subscription { name, is_pattern: false };
@@ -201,11 +204,11 @@ fn open(house: &House, names: &[&str], id: Option<&str>) -> Subscriber {
     };
     let history = HistorySettings { count: 3, ..HistorySettings::default() };
     let topics = names.iter().map(topic).collect();
-    house.open_topics(0, topics, id, StreamSettings::default(), history)
+    test.open_topics(0, topics, id, StreamSettings::default(), history)
 }
 
 #[test]
-fn a_position_holds_whatever_logs_are_named_and_in_whatever_order() {
+fn a_client_resumes_in_the_logs_that_it_names_in_any_order() {
     for seed in 0..500 {
         run(async move {
             if let Err(error) = live(seed).await {

@@ -1,11 +1,11 @@
 use tokio::time::Instant;
 
-use super::{House, run, settle};
+use super::{TestHub, run, settle};
 use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
-use crate::hub::entries::Places;
+use crate::hub::position::log_positions::LogPositions;
 use crate::hub::{
-    GapReason, HistorySettings, HubSettings, LogPast, PastCall, PastWanted, Replay, StreamSettings,
-    Subscriber, WhenFull, Wish,
+    GapReason, HistorySettings, HubSettings, LogRange, LogRead, LogReadResult, Replay, SourceKind,
+    SourceRequest, StreamSettings, Subscriber, WhenFull,
 };
 use crate::sse::frame::Form;
 
@@ -25,27 +25,27 @@ fn event(data: &str) -> Event {
 
 /// The position of a client of the logs `a` and `b`, from one id of each: `1-0~2-5`.
 fn position(ids: &str) -> String {
-    let mut places = Places::nowhere(["a", "b"].into_iter());
+    let mut positions = LogPositions::unknown(["a", "b"].into_iter());
     for (log, entry) in ids.split('~').enumerate().filter(|(_, entry)| !entry.is_empty()) {
-        places.set(log, id(entry));
+        positions.set(log, id(entry));
     }
-    places.position().expect("one is known")
+    positions.text().expect("one is known")
 }
 
-/// The other way round, in a line of a stream.
+/// A line of a stream, with positions in `a` and `b` as `1-0~2-5`.
 fn readable(line: &str) -> String {
-    let mut places = Places::nowhere(["a", "b"].into_iter());
+    let mut positions = LogPositions::unknown(["a", "b"].into_iter());
     match line.strip_prefix("id: .") {
-        Some(text) if places.read(format!(".{text}").as_bytes()) => {
+        Some(text) if positions.read(format!(".{text}").as_bytes()) => {
             let ids =
-                places.iter().map(|entry| entry.map_or_else(String::new, |id| id.to_string()));
+                positions.iter().map(|entry| entry.map_or_else(String::new, |id| id.to_string()));
             format!("id: {}", ids.collect::<Vec<_>>().join("~"))
         }
         _ => line.to_owned(),
     }
 }
 
-/// What waits for a subscriber, with positions in `a` and `b` as `1-0~2-5`.
+/// What is queued for a subscriber, with positions in `a` and `b` as `1-0~2-5`.
 fn read(subscriber: &Subscriber) -> String {
     let mut text = String::new();
     let context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -61,7 +61,7 @@ fn gap(position: &str, reason: &str, names: &str) -> String {
     )
 }
 
-impl House {
+impl TestHub {
     fn follow_logs(
         &self,
         names: &[&str],
@@ -79,10 +79,10 @@ impl House {
 
     async fn begin(&self, logs: &[(&str, &str)]) {
         settle().await;
-        let followed: Vec<_> = self.hub.log_wishes().await.collect();
-        assert!(followed.iter().all(|(_, wish)| *wish == Wish::Follow));
+        let followed: Vec<_> = self.hub.source_requests(SourceKind::Logs).await.collect();
+        assert!(followed.iter().all(|(_, request)| *request == SourceRequest::Follow));
         for (name, newest) in logs {
-            assert!(followed.iter().any(|(known, _)| known.as_str() == *name));
+            assert!(followed.iter().any(|(known, _)| known.name.as_str() == *name));
             self.hub.begin_log(name, id(newest));
         }
         self.hub.flush();
@@ -91,91 +91,91 @@ impl House {
 
     async fn add(&self, entries: &[(&str, &str)]) {
         for (name, entry) in entries {
-            self.hub.entry(name, id(entry), Instant::now(), |_| Some(event(entry)));
+            self.hub.publish_entry(name, id(entry), Instant::now(), |_| Some(event(entry)));
         }
         self.hub.flush();
         settle().await;
     }
 
-    async fn past_call(&self) -> PastCall {
-        let mut calls = self.hub.past_calls().await;
-        let call = calls.next().expect("a call");
-        assert!(calls.next().is_none());
-        call
+    async fn log_read(&self) -> LogRead {
+        let mut reads = self.hub.log_reads().await;
+        let read = reads.next().expect("a request");
+        assert!(reads.next().is_none());
+        read
     }
 
-    async fn answer(&self, call: &PastCall, past: LogPast) {
-        self.hub.past(call.key(), past);
+    async fn finish_read(&self, read: &LogRead, result: LogReadResult) {
+        self.hub.finish_log_read(read.key(), result);
         self.hub.flush();
         settle().await;
     }
 }
 
-fn past(entries: &[&str], is_all: bool) -> LogPast {
+fn entries(entries: &[&str], is_all: bool) -> LogReadResult {
     let entries = entries.iter().map(|entry| (id(entry), Some(event(entry)))).collect();
-    LogPast::Entries { gap: None, entries, is_all }
+    LogReadResult::Entries { gap: None, entries, is_all }
 }
 
 #[test]
-fn entries_carry_the_ids_of_their_log() {
+fn entries_have_the_ids_of_their_log() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let stream = house.open_log(&["a"], None);
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_log(&["a"], None);
         assert_eq!(read(&stream), ":\nretry: 3000\n");
-        house.begin(&[("a", "5-0")]).await;
+        test.begin(&[("a", "5-0")]).await;
         assert_eq!(read(&stream), "id: 5-0\n: ready\n\n");
-        house.add(&[("a", "5-1"), ("other", "1-1"), ("a", "7-0"), ("a", "7-0")]).await;
+        test.add(&[("a", "5-1"), ("other", "1-1"), ("a", "7-0"), ("a", "7-0")]).await;
         assert_eq!(read(&stream), "data: 5-1\nid: 5-1\n\ndata: 7-0\nid: 7-0\n\n");
-        let late = house.open_log(&["a"], None);
+        let late = test.open_log(&["a"], None);
         assert_eq!(read(&late), ":\nretry: 3000\nid: 7-0\n: ready\n\n");
     });
 }
 
 #[test]
-fn a_second_reading_of_a_channel_that_is_opened_among_entries_tells_what_it_missed() {
+fn a_second_format_of_a_channel_that_is_opened_among_entries_has_a_gap() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let (raw, log) = (house.open(0, &["news"]), house.open_log(&["a"], None));
+        let test = TestHub::new(1, HubSettings::default());
+        let (raw, log) = (test.open(0, &["news"]), test.open_log(&["a"], None));
         settle().await;
-        house.follow().await;
-        house.begin(&[("a", "5-0")]).await;
+        test.follow().await;
+        test.begin(&[("a", "5-0")]).await;
         drop((super::read(&raw), read(&log)));
-        // Another copy of it may follow; entries come another way.
-        house.hub.begin_message(b"news");
-        house.hub.publish(false, "news", Instant::now(), |_| Some(event("missed")));
-        house.add(&[("a", "5-1"), ("a", "5-2")]).await;
+        // Another copy of the message may follow; entries come on another connection.
+        test.hub.begin_message(b"news");
+        test.hub.publish(false, "news", Instant::now(), |_| Some(event("missed")));
+        test.add(&[("a", "5-1"), ("a", "5-2")]).await;
 
         let news = Topic { format: Format::Envelope, ..super::topic("news") };
-        let (id, history) = (super::id_of(&house, 0), HistorySettings::default());
-        let back = house.open_topics(0, vec![news], Some(&id), StreamSettings::default(), history);
-        // It asks for its past when it is read.
+        let (id, history) = (super::id_of(&test, 0), HistorySettings::default());
+        let back = test.open_topics(0, vec![news], Some(&id), StreamSettings::default(), history);
+        // The past is requested when the stream is read.
         assert_eq!(super::read(&back), ":\nretry: 3000");
         settle().await;
         let text = super::read(&back);
-        let told = r#"data: {"reason":"expired","channels":["news"]}"#;
-        assert!(text.contains(told) && text.contains(": ready"), "{text}");
-        assert!(text.find(told) < text.find(": ready"), "{text}");
+        let gap = r#"data: {"reason":"expired","channels":["news"]}"#;
+        assert!(text.contains(gap) && text.contains(": ready"), "{text}");
+        assert!(text.find(gap) < text.find(": ready"), "{text}");
     });
 }
 
 #[test]
-fn an_id_over_several_logs_says_where_the_client_is_in_each() {
+fn an_id_in_several_logs_is_a_position_in_each() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let stream = house.open_log(&["a", "b"], None);
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_log(&["a", "b"], None);
         drop(read(&stream));
-        house.begin(&[("a", "5-0")]).await;
-        house.add(&[("a", "6-0")]).await;
-        assert_eq!(read(&stream), "data: 6-0\nid: 6-0~\n\n", "it has no place in b yet");
-        house.hub.begin_log("b", id("0-0"));
-        house.hub.flush();
+        test.begin(&[("a", "5-0")]).await;
+        test.add(&[("a", "6-0")]).await;
+        assert_eq!(read(&stream), "data: 6-0\nid: 6-0~\n\n", "it has no position in b yet");
+        test.hub.begin_log("b", id("0-0"));
+        test.hub.flush();
         settle().await;
         assert_eq!(read(&stream), "id: 6-0~0-0\n: ready\n\n");
-        house.add(&[("b", "1-1"), ("a", "7-0")]).await;
+        test.add(&[("b", "1-1"), ("a", "7-0")]).await;
         assert_eq!(read(&stream), "data: 1-1\nid: 6-0~1-1\n\ndata: 7-0\nid: 7-0~1-1\n\n");
 
-        // Whatever the order in which the client names them.
-        let back = house.open_log(&["b", "a"], Some(&position("6-0~0-0")));
+        // The client may name them in any order.
+        let back = test.open_log(&["b", "a"], Some(&position("6-0~0-0")));
         drop(read(&back));
         settle().await;
         assert_eq!(
@@ -186,28 +186,28 @@ fn an_id_over_several_logs_says_where_the_client_is_in_each() {
 }
 
 #[test]
-fn what_the_history_no_longer_has_is_read_again() {
+fn entries_that_the_history_no_longer_has_are_read_again() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let first = house.open_log(&["a"], None);
-        house.begin(&[("a", "10-0")]).await;
-        house.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0"), ("a", "14-0")]).await;
+        let test = TestHub::new(1, HubSettings::default());
+        let first = test.open_log(&["a"], None);
+        test.begin(&[("a", "10-0")]).await;
+        test.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0"), ("a", "14-0")]).await;
         drop(first);
-        let back = house.open_log(&["a"], Some("3-0"));
+        let back = test.open_log(&["a"], Some("3-0"));
         drop(read(&back));
         settle().await;
-        let call = house.past_call().await;
-        let wanted = PastWanted::After { after: id("3-0"), until: id("11-0") };
-        assert_eq!((call.log.as_str(), call.wanted), ("a", wanted));
+        let request = test.log_read().await;
+        let range = LogRange::After { after: id("3-0"), until: id("11-0") };
+        assert_eq!((request.log.as_str(), request.range), ("a", range));
         // The log grows meanwhile.
-        house.add(&[("a", "15-0")]).await;
-        house.answer(&call, past(&["4-0", "5-0"], false)).await;
+        test.add(&[("a", "15-0")]).await;
+        test.finish_read(&request, entries(&["4-0", "5-0"], false)).await;
         assert_eq!(read(&back), "data: 4-0\nid: 4-0\n\ndata: 5-0\nid: 5-0\n\n");
         settle().await;
-        let call = house.past_call().await;
-        let wanted = PastWanted::After { after: id("5-0"), until: id("12-0") };
-        assert_eq!(call.wanted, wanted);
-        house.answer(&call, past(&["11-0", "12-0"], true)).await;
+        let request = test.log_read().await;
+        let range = LogRange::After { after: id("5-0"), until: id("12-0") };
+        assert_eq!(request.range, range);
+        test.finish_read(&request, entries(&["11-0", "12-0"], true)).await;
         assert_eq!(read(&back), "data: 11-0\nid: 11-0\n\ndata: 12-0\nid: 12-0\n\n");
         settle().await;
         assert_eq!(
@@ -215,73 +215,74 @@ fn what_the_history_no_longer_has_is_read_again() {
             "data: 13-0\nid: 13-0\n\ndata: 14-0\nid: 14-0\n\ndata: 15-0\nid: 15-0\n\n\
              id: 15-0\n: ready\n\n"
         );
-        house.add(&[("a", "16-0")]).await;
+        test.add(&[("a", "16-0")]).await;
         assert_eq!(read(&back), "data: 16-0\nid: 16-0\n\n");
     });
 }
 
 #[test]
-fn who_comes_back_before_the_log_has_begun_waits_for_it() {
+fn a_client_that_comes_back_before_the_log_has_begun_waits_for_it() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let back = house.open_log(&["a"], Some("3-0"));
+        let test = TestHub::new(1, HubSettings::default());
+        let back = test.open_log(&["a"], Some("3-0"));
         drop(read(&back));
-        let gone = house.open_log(&["a"], Some("4-0"));
+        let gone = test.open_log(&["a"], Some("4-0"));
         drop(read(&gone));
         settle().await;
         drop(gone);
-        house.begin(&[("a", "10-0")]).await;
-        let call = house.past_call().await;
-        assert_eq!(call.wanted, PastWanted::After { after: id("3-0"), until: id("10-0") });
-        house.answer(&call, past(&[], true)).await;
+        test.begin(&[("a", "10-0")]).await;
+        let request = test.log_read().await;
+        assert_eq!(request.range, LogRange::After { after: id("3-0"), until: id("10-0") });
+        test.finish_read(&request, entries(&[], true)).await;
         assert_eq!(read(&back), "id: 10-0\n: ready\n\n");
     });
 }
 
 #[test]
-fn what_the_source_finds_missing_is_told_once() {
+fn entries_that_the_source_finds_missing_are_one_gap() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let back = house.open_log(&["a"], Some("3-0"));
+        let test = TestHub::new(1, HubSettings::default());
+        let back = test.open_log(&["a"], Some("3-0"));
         drop(read(&back));
-        house.begin(&[("a", "10-0")]).await;
-        let call = house.past_call().await;
+        test.begin(&[("a", "10-0")]).await;
+        let request = test.log_read().await;
         let gap_at = Some((GapReason::Trimmed, id("8-0")));
         let entries = vec![(id("9-0"), Some(event("9-0"))), (id("10-0"), None)];
-        house.answer(&call, LogPast::Entries { gap: gap_at, entries, is_all: true }).await;
-        let told = gap("8-0", "trimmed", "\"a\"") + "data: 9-0\nid: 9-0\n\n";
-        assert_eq!(read(&back), told + &gap("10-0", "too_large", "\"a\""));
+        test.finish_read(&request, LogReadResult::Entries { gap: gap_at, entries, is_all: true })
+            .await;
+        let first = gap("8-0", "trimmed", "\"a\"") + "data: 9-0\nid: 9-0\n\n";
+        assert_eq!(read(&back), first + &gap("10-0", "too_large", "\"a\""));
         settle().await;
         assert_eq!(read(&back), "id: 10-0\n: ready\n\n");
     });
 }
 
 #[test]
-fn an_id_ahead_of_this_gateway_is_waited_for_and_nothing_is_repeated() {
+fn a_client_ahead_of_this_gateway_gets_nothing_twice() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let back = house.open_log(&["a"], Some("12-0"));
+        let test = TestHub::new(1, HubSettings::default());
+        let back = test.open_log(&["a"], Some("12-0"));
         drop(read(&back));
-        house.begin(&[("a", "10-0")]).await;
-        let call = house.past_call().await;
-        assert_eq!(call.wanted, PastWanted::After { after: id("12-0"), until: id("10-0") });
-        house.answer(&call, past(&[], true)).await;
+        test.begin(&[("a", "10-0")]).await;
+        let request = test.log_read().await;
+        assert_eq!(request.range, LogRange::After { after: id("12-0"), until: id("10-0") });
+        test.finish_read(&request, entries(&[], true)).await;
         assert_eq!(read(&back), "id: 12-0\n: ready\n\n");
-        house.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0")]).await;
+        test.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0")]).await;
         assert_eq!(read(&back), "data: 13-0\nid: 13-0\n\n");
     });
 }
 
 #[test]
-fn an_id_that_was_never_written_is_unknown_and_gets_what_is_live() {
+fn a_client_with_an_unknown_id_gets_a_gap_and_live_entries() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let first = house.open_log(&["a", "b"], None);
-        house.begin(&[("a", "1-0"), ("b", "2-0")]).await;
+        let test = TestHub::new(1, HubSettings::default());
+        let first = test.open_log(&["a", "b"], None);
+        test.begin(&[("a", "1-0"), ("b", "2-0")]).await;
         drop(first);
         let long = "9".repeat(4096);
         for last in ["abcdef-1", "5-0", "1-0~2-0~3-0", "1-0~99999999999999999999999-0", &long] {
-            let back = house.open_log(&["a", "b"], Some(last));
+            let back = test.open_log(&["a", "b"], Some(last));
             drop(read(&back));
             settle().await;
             let expected = gap("1-0~2-0", "unknown_id", "\"a\",\"b\"");
@@ -291,23 +292,27 @@ fn an_id_that_was_never_written_is_unknown_and_gets_what_is_live() {
 }
 
 #[test]
-fn a_log_that_was_begun_anew_is_told_and_goes_on_with_lower_ids() {
+fn a_log_that_was_begun_anew_has_a_gap_and_goes_on_with_lower_ids() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let stream = house.open_log(&["a"], None);
-        house.begin(&[("a", "10-0")]).await;
-        house.add(&[("a", "11-0")]).await;
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_log(&["a"], None);
+        test.begin(&[("a", "10-0")]).await;
+        test.add(&[("a", "11-0")]).await;
         drop(read(&stream));
-        // One who is about to be given the past of the old log.
-        let back = house.open_log(&["a"], Some("3-0"));
+        // A client whose page of the old log is being read.
+        let back = test.open_log(&["a"], Some("3-0"));
         drop(read(&back));
         settle().await;
-        let call = house.past_call().await;
-        house.hub.log_gap("a", GapReason::Reset, EntryId::ZERO);
-        house.add(&[("a", "1-0")]).await;
+        let request = test.log_read().await;
+        test.hub.log_gap("a", GapReason::Reset, EntryId::ZERO);
+        test.add(&[("a", "1-0")]).await;
         assert_eq!(read(&stream), gap("0-0", "reset", "\"a\"") + "data: 1-0\nid: 1-0\n\n");
         let reset = Some((GapReason::Reset, EntryId::ZERO));
-        house.answer(&call, LogPast::Entries { gap: reset, entries: vec![], is_all: true }).await;
+        test.finish_read(
+            &request,
+            LogReadResult::Entries { gap: reset, entries: vec![], is_all: true },
+        )
+        .await;
         assert_eq!(read(&back), gap("0-0", "reset", "\"a\""));
         settle().await;
         assert_eq!(read(&back), "data: 1-0\nid: 1-0\n\nid: 1-0\n: ready\n\n");
@@ -315,22 +320,22 @@ fn a_log_that_was_begun_anew_is_told_and_goes_on_with_lower_ids() {
 }
 
 #[test]
-fn a_log_that_comes_back_older_is_told_once_and_goes_on_where_it_ends() {
+fn a_log_restored_from_an_older_state_has_one_gap_and_goes_on_at_its_end() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let stream = house.open_log(&["a"], None);
-        house.begin(&[("a", "10-0")]).await;
-        house.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0")]).await;
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_log(&["a"], None);
+        test.begin(&[("a", "10-0")]).await;
+        test.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0")]).await;
         drop(read(&stream));
-        // One who has not come so far.
-        let back = house.open_log(&["a"], Some("3-0"));
+        // A client that has not come so far.
+        let back = test.open_log(&["a"], Some("3-0"));
         drop(read(&back));
         settle().await;
-        let call = house.past_call().await;
-        house.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
-        house.add(&[("a", "14-0")]).await;
+        let request = test.log_read().await;
+        test.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
+        test.add(&[("a", "14-0")]).await;
         assert_eq!(read(&stream), gap("11-0", "rolled_back", "\"a\"") + "data: 14-0\nid: 14-0\n\n");
-        house.answer(&call, past(&["10-0"], true)).await;
+        test.finish_read(&request, entries(&["10-0"], true)).await;
         let mut text = read(&back);
         settle().await;
         text += &read(&back);
@@ -341,16 +346,16 @@ fn a_log_that_comes_back_older_is_told_once_and_goes_on_where_it_ends() {
                 + "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n"
         );
 
-        // Who comes back with an id that has vanished is told so by the source, which knows where it
-        // was; whoever was told already is not told again.
-        let late = house.open_log(&["a"], Some("12-0"));
+        // For an id that has vanished, the source knows where the log goes on; a client that was sent the
+        // gap is not sent it again.
+        let late = test.open_log(&["a"], Some("12-0"));
         drop(read(&late));
         settle().await;
-        let call = house.past_call().await;
-        assert!(matches!(call.wanted, PastWanted::After { after, .. } if after == id("12-0")));
+        let request = test.log_read().await;
+        assert!(matches!(request.range, LogRange::After { after, .. } if after == id("12-0")));
         let rolled_back = Some((GapReason::RolledBack, id("11-0")));
-        let past = LogPast::Entries { gap: rolled_back, entries: vec![], is_all: false };
-        house.answer(&call, past).await;
+        let result = LogReadResult::Entries { gap: rolled_back, entries: vec![], is_all: false };
+        test.finish_read(&request, result).await;
         let mut text = read(&late);
         settle().await;
         text += &read(&late);
@@ -358,23 +363,23 @@ fn a_log_that_comes_back_older_is_told_once_and_goes_on_where_it_ends() {
             text,
             gap("11-0", "rolled_back", "\"a\"") + "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n"
         );
-        let told = house.open_log(&["a"], Some("11-0"));
-        drop(read(&told));
+        let informed = test.open_log(&["a"], Some("11-0"));
+        drop(read(&informed));
         settle().await;
-        assert_eq!(read(&told), "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n");
+        assert_eq!(read(&informed), "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n");
     });
 }
 
 #[test]
 fn a_client_without_an_id_is_sent_the_newest_entries() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let first = house.open_log(&["a"], None);
-        house.begin(&[("a", "10-0")]).await;
-        house.add(&[("a", "11-0"), ("a", "12-0")]).await;
+        let test = TestHub::new(1, HubSettings::default());
+        let first = test.open_log(&["a"], None);
+        test.begin(&[("a", "10-0")]).await;
+        test.add(&[("a", "11-0"), ("a", "12-0")]).await;
         drop(first);
         let open = |replay| {
-            house.follow_logs(&["a"], None, StreamSettings { replay, ..StreamSettings::default() })
+            test.follow_logs(&["a"], None, StreamSettings { replay, ..StreamSettings::default() })
         };
         let last = open(Replay::Newest(1));
         drop(read(&last));
@@ -384,12 +389,12 @@ fn a_client_without_an_id_is_sent_the_newest_entries() {
         let more = open(Replay::Newest(3));
         drop(read(&more));
         settle().await;
-        let call = house.past_call().await;
-        assert_eq!(call.wanted, PastWanted::BeforeNewest(3));
-        house.answer(&call, LogPast::Start(id("9-0"))).await;
-        let call = house.past_call().await;
-        assert_eq!(call.wanted, PastWanted::After { after: id("9-0"), until: id("10-0") });
-        house.answer(&call, past(&["10-0"], true)).await;
+        let request = test.log_read().await;
+        assert_eq!(request.range, LogRange::BeforeNewest(3));
+        test.finish_read(&request, LogReadResult::Start(id("9-0"))).await;
+        let request = test.log_read().await;
+        assert_eq!(request.range, LogRange::After { after: id("9-0"), until: id("10-0") });
+        test.finish_read(&request, entries(&["10-0"], true)).await;
         assert_eq!(read(&more), "data: 10-0\nid: 10-0\n\n");
         settle().await;
         assert_eq!(
@@ -402,33 +407,33 @@ fn a_client_without_an_id_is_sent_the_newest_entries() {
 #[test]
 fn a_lost_connection_is_no_gap_in_a_log() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let stream = house.open_log(&["a"], None);
-        house.begin(&[("a", "10-0")]).await;
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_log(&["a"], None);
+        test.begin(&[("a", "10-0")]).await;
         drop(read(&stream));
-        house.hub.lose();
+        test.hub.lose();
         settle().await;
-        house.hub.restored();
-        house.add(&[("a", "11-0")]).await;
+        test.hub.restored();
+        test.add(&[("a", "11-0")]).await;
         assert_eq!(read(&stream), "data: 11-0\nid: 11-0\n\n");
-        let late = house.open_log(&["a"], None);
+        let late = test.open_log(&["a"], None);
         assert_eq!(read(&late), ":\nretry: 3000\nid: 11-0\n: ready\n\n");
     });
 }
 
 #[test]
-fn what_gave_way_to_newer_entries_is_told_with_the_place_behind_it() {
+fn a_gap_for_dropped_entries_has_the_position_behind_them() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let test = TestHub::new(1, HubSettings::default());
         let settings = StreamSettings {
             max_queue_bytes: 80,
             when_full: WhenFull::DropOldest,
             ..StreamSettings::default()
         };
-        let slow = house.follow_logs(&["a", "b"], None, settings);
-        house.begin(&[("a", "1-0"), ("b", "1-0")]).await;
+        let slow = test.follow_logs(&["a", "b"], None, settings);
+        test.begin(&[("a", "1-0"), ("b", "1-0")]).await;
         drop(read(&slow));
-        house.add(&[("a", "2-0"), ("b", "3-0"), ("a", "4-0")]).await;
+        test.add(&[("a", "2-0"), ("b", "3-0"), ("a", "4-0")]).await;
         assert_eq!(
             read(&slow),
             gap("2-0~1-0", "overflow", "\"a\",\"b\"")
@@ -440,26 +445,26 @@ fn what_gave_way_to_newer_entries_is_told_with_the_place_behind_it() {
 #[test]
 fn a_shard_that_fell_behind_reads_its_logs_again() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let test = TestHub::new(1, HubSettings::default());
         let settings = StreamSettings { max_queue_bytes: 1 << 30, ..StreamSettings::default() };
-        let stream = house.follow_logs(&["a"], None, settings);
-        house.begin(&[("a", "0-0")]).await;
+        let stream = test.follow_logs(&["a"], None, settings);
+        test.begin(&[("a", "0-0")]).await;
         drop(read(&stream));
         // The shard does not run meanwhile, and three are kept.
         for number in 1..=70_000 {
             let id = EntryId { milliseconds: number, sequence: 0 };
-            house.hub.entry("a", id, Instant::now(), |_| Some(event("x")));
+            test.hub.publish_entry("a", id, Instant::now(), |_| Some(event("x")));
             if number % 500 == 0 {
-                house.hub.flush();
+                test.hub.flush();
             }
         }
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let text = read(&stream);
         assert!(!text.contains("gap"), "nothing is lost");
         let last = text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back();
-        let last = id(last.expect("some were dealt"));
+        let last = id(last.expect("some were delivered"));
         settle().await;
-        let call = house.past_call().await;
-        assert_eq!(call.wanted, PastWanted::After { after: last, until: id("69997-0") });
+        let request = test.log_read().await;
+        assert_eq!(request.range, LogRange::After { after: last, until: id("69997-0") });
     });
 }

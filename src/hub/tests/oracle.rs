@@ -1,11 +1,10 @@
 //! Clients that come and go, against an oracle that knows every message.
 //!
-//! A simulated Redis numbers all messages and sends one gateway what it subscribed to, in order and
-//! with delays; the hub and its shards are the real ones. Clients follow channels and patterns, leave,
+//! A simulated Redis numbers all messages and sends one gateway those that it is subscribed to, in order
+//! and with delays; the hub and its shards are the real ones. Clients follow channels and patterns, leave,
 //! and come back with the last id that they have read; meanwhile channels are closed, evicted and
-//! opened again, histories are trimmed, and the connection breaks. What a client was promised, from
-//! its first `ready` on, must reach it once and in order, or be covered by a gap that names the
-//! channel.
+//! opened again, histories are trimmed, and the connection breaks. What comes after a client's first
+//! `ready` must reach it once and in order, or be covered by a gap that names the channel.
 //!
 //! `SSEGATE_SEEDS=100000` runs more of it, `SSEGATE_SEED=7` one seed with a trace.
 
@@ -18,9 +17,11 @@ use bytes::Bytes;
 use fastrand::Rng;
 use tokio::time::Instant;
 
-use super::{House, run, settle, topic};
+use super::{TestHub, run, settle, topic};
 use crate::event::{Event, Subscription};
-use crate::hub::{HistorySettings, HubSettings, StreamSettings, Subscriber, Wish};
+use crate::hub::{
+    HistorySettings, HubSettings, SourceKind, SourceRequest, StreamSettings, Subscriber,
+};
 use crate::sse::frame::Form;
 
 /// What the simulation does in one seed.
@@ -28,7 +29,7 @@ use crate::sse::frame::Form;
 struct Plan {
     steps: usize,
     channels: usize,
-    // Of three clients, so many ask for the pattern too.
+    // Of three clients, this many subscribe to the pattern, too.
     patterns: u8,
     clients: usize,
     shards: usize,
@@ -61,7 +62,7 @@ impl Plan {
         }
     }
 
-    /// One in which most messages are heard twice, and other things happen between the two.
+    /// A plan in which most messages come twice, and other things happen between the two copies.
     fn of_copies(rng: &mut Rng) -> Self {
         Self {
             channels: rng.usize(1..=2),
@@ -73,7 +74,7 @@ impl Plan {
         }
     }
 
-    /// One in which nothing is ever forgotten.
+    /// A plan in which nothing is ever dropped.
     fn calm(rng: &mut Rng) -> Self {
         Self {
             history: 10_000,
@@ -90,34 +91,34 @@ impl Plan {
 
 /// What is on its way from Redis to the gateway.
 #[derive(Clone, Debug)]
-enum Wire {
+enum WireItem {
     Copy {
-        heard_on: Subscription,
+        subscription: Subscription,
         channel: String,
         index: u64,
     },
-    /// And up to which message it was not.
+    /// With the newest message before it.
     Subscribed(Subscription, u64),
     Unsubscribed(Subscription),
     Restored,
-    /// What the gateway said to itself.
+    /// What the gateway has published to itself.
     Echo,
 }
 
 /// Redis, and the connection of one gateway to it.
 #[derive(Default)]
 struct Redis {
-    // The messages of each channel; the pattern `c*` hears all.
+    // The messages of each channel; the pattern `c*` matches all.
     messages: BTreeMap<String, Vec<u64>>,
     newest: u64,
     subscribed: HashSet<Subscription>,
-    wire: VecDeque<Wire>,
+    wire: VecDeque<WireItem>,
     is_connected: bool,
-    // Of the messages that the gateway has taken, or missed for good, the last.
+    // The newest message that the gateway has received, or missed for good.
     taken: u64,
-    // The message that is being heard, and so may be heard again.
-    heard: Option<u64>,
-    // Which message was the last when a number was given.
+    // The message of which another copy may follow.
+    newest_copy: Option<u64>,
+    // The newest message when a number was given.
     by_number: HashMap<u64, u64>,
 }
 
@@ -128,90 +129,91 @@ impl Redis {
         self.messages.entry(channel.to_owned()).or_default().push(index);
         self.messages.entry("c*".to_owned()).or_default().push(index);
         for name in [channel, "c*"] {
-            let heard_on = topic(name).subscription;
-            if self.is_connected && self.subscribed.contains(&heard_on) {
-                self.wire.push_back(Wire::Copy { heard_on, channel: channel.to_owned(), index });
+            let subscription = topic(name).subscription;
+            if self.is_connected && self.subscribed.contains(&subscription) {
+                let channel = channel.to_owned();
+                self.wire.push_back(WireItem::Copy { subscription, channel, index });
             }
         }
     }
 
-    fn execute(&mut self, subscription: Subscription, wish: Wish) {
-        match wish {
-            Wish::Follow => {
+    fn execute(&mut self, subscription: Subscription, request: SourceRequest) {
+        match request {
+            SourceRequest::Follow => {
                 self.subscribed.insert(subscription.clone());
-                self.wire.push_back(Wire::Subscribed(subscription, self.newest));
+                self.wire.push_back(WireItem::Subscribed(subscription, self.newest));
             }
-            Wish::Leave => {
+            SourceRequest::Leave => {
                 self.subscribed.remove(&subscription);
-                self.wire.push_back(Wire::Unsubscribed(subscription));
+                self.wire.push_back(WireItem::Unsubscribed(subscription));
             }
         }
     }
 
-    /// The gateway takes the next thing that Redis sent.
-    fn take_one(&mut self, house: &House) {
+    /// The gateway receives the next item that Redis sent.
+    fn take_one(&mut self, test: &TestHub) {
         let Some(next) = self.wire.pop_front() else { return };
         match next {
-            Wire::Copy { heard_on, channel, index } => {
-                if self.heard != Some(index) {
-                    house.hub.begin_message(channel.as_bytes());
+            WireItem::Copy { subscription, channel, index } => {
+                if self.newest_copy != Some(index) {
+                    test.hub.begin_message(channel.as_bytes());
                 }
-                self.heard = Some(index);
+                self.newest_copy = Some(index);
                 self.taken = index;
                 let data = Bytes::from(format!("{channel} {index}"));
-                let (is_pattern, name) = (heard_on.is_pattern, heard_on.name.as_str());
-                house.hub.publish(is_pattern, name, Instant::now(), |_| {
+                let (is_pattern, name) = (subscription.is_pattern, subscription.name.as_str());
+                test.hub.publish(is_pattern, name, Instant::now(), |_| {
                     Some(Event { data: data.clone(), ..Event::default() })
                 });
             }
-            Wire::Subscribed(subscription, index) => {
+            WireItem::Subscribed(subscription, index) => {
                 self.taken = index;
                 let is_left_later = self.wire.iter().any(
-                    |later| matches!(later, Wire::Unsubscribed(left) if *left == subscription),
+                    |later| matches!(later, WireItem::Unsubscribed(left) if *left == subscription),
                 );
                 if !is_left_later {
-                    house.hub.confirm(subscription.is_pattern, subscription.name.as_str());
+                    test.hub.confirm(subscription.is_pattern, subscription.name.as_str());
                 }
             }
-            Wire::Unsubscribed(_) => {}
-            Wire::Restored => house.hub.restored(),
-            Wire::Echo => house.hub.end_message(),
+            WireItem::Unsubscribed(_) => {}
+            WireItem::Restored => test.hub.restored(),
+            WireItem::Echo => test.hub.end_message(),
         }
-        self.by_number.insert(house.hub.number(), self.taken);
+        self.by_number.insert(test.hub.number(), self.taken);
     }
 
-    /// What was the last message when this number was given.
-    fn place_of(&self, number: u64) -> u64 {
+    /// The newest message when this number was given.
+    fn newest_at(&self, number: u64) -> u64 {
         let known = self.by_number.iter().filter(|(given, _)| **given <= number);
         known.max_by_key(|(given, _)| **given).map_or(0, |(_, index)| *index)
     }
 }
 
-/// Reads a stream as the standard has it, and knows what must be in it.
-struct Client {
+/// Parses a stream as the standard says, and checks what is in it.
+struct OracleClient {
     names: Vec<String>,
     stream: Option<Subscriber>,
     text: String,
     id: Option<String>,
-    // Up to where nothing of a channel is missing; none: nothing was promised yet.
+    // The message up to which nothing of a channel is missing. Empty before the first `ready`.
     complete: HashMap<String, u64>,
-    // Of these a gap has told: what is missing before their next message is no loss.
+    // Channels named in a gap: what is missing before their next message is no loss.
     excused: HashSet<String>,
-    // Its past has come, and what was missing of it was told: from here on nothing may be missing.
+    // Its past has come, with gaps for what was missing: from here on nothing may be missing.
     is_up_to_date: bool,
-    // This stream has been told so.
+    // This stream was sent `ready`.
     is_ready: bool,
     got: HashSet<u64>,
     newest: u64,
-    // What came up to here was dealt before it asked for these names, so it is not for it.
+    // Messages up to here were delivered before it subscribed to these names, so they are not for it.
     came_after: u64,
-    // Told of channels on which something was promised.
+    // Gaps on channels of which nothing was to be missing.
     gaps: usize,
     // For the trace.
     taken: String,
 }
 
-impl Client {
+impl OracleClient {
     fn new(names: Vec<String>) -> Self {
         Self {
             names,
@@ -232,7 +234,7 @@ impl Client {
 
     fn cut(&mut self, redis: &Redis) {
         self.stream = None;
-        let place = redis.place_of(self.number());
+        let place = redis.newest_at(self.number());
         for name in self.excused.drain() {
             let complete = self.complete.entry(name).or_default();
             *complete = place.max(*complete);
@@ -242,7 +244,7 @@ impl Client {
         self.is_ready = false;
     }
 
-    /// The number of its last id.
+    /// The number in its last id.
     fn number(&self) -> u64 {
         let number = self.id.as_deref().and_then(|id| id.split_once('-'));
         number.map_or(0, |(_, number)| number.parse().expect("a number"))
@@ -265,7 +267,7 @@ impl Client {
             self.taken.push_str(&block);
             self.take(&block, redis)?;
         }
-        // A line of its own, without a block.
+        // A comment line, without a block.
         if !self.text.contains("\n\n") && self.text.contains(": ready\n") {
             self.ready(redis)?;
         }
@@ -294,13 +296,13 @@ impl Client {
         }
         self.newest = index;
         if index <= self.came_after {
-            return Err(format!("{index} is from before it came, after {}", self.came_after));
+            return Err(format!("{index} is from before it subscribed, after {}", self.came_after));
         }
-        let is_heard = |name: &String| name == channel || name == "c*";
-        assert!(self.names.iter().any(is_heard), "{channel} was not asked for");
-        // Where a message is heard twice, either copy may be the one that was kept.
-        let is_heard_once = !self.names.iter().any(|name| name == "c*");
-        if is_heard_once && self.excused.remove(channel) {
+        let matches = |name: &String| name == channel || name == "c*";
+        assert!(self.names.iter().any(matches), "{channel} is not subscribed");
+        // Where a message comes twice, the history may have kept either copy.
+        let comes_once = !self.names.iter().any(|name| name == "c*");
+        if comes_once && self.excused.remove(channel) {
             self.complete.insert(channel.to_owned(), index - 1);
         }
         if self.is_up_to_date { self.check(index, redis) } else { Ok(()) }
@@ -319,7 +321,7 @@ impl Client {
     }
 
     fn gap(&mut self, data: &str, redis: &Redis) -> Result<(), String> {
-        let place = redis.place_of(self.number());
+        let place = redis.newest_at(self.number());
         let is_of_break = data.contains("redis_away");
         let named: Vec<String> = self
             .names
@@ -338,12 +340,12 @@ impl Client {
                 }
             }
         }
-        // Of who was there; for others it is a part of their past.
+        // For a client that was ready; for others it is a part of their past.
         self.is_up_to_date |= is_of_break && self.is_ready;
         if self.is_up_to_date { self.check(place, redis) } else { Ok(()) }
     }
 
-    /// Everything up to `index` must have come, or have been told as missing.
+    /// Everything up to `index` must have come, or be covered by a gap.
     fn check(&mut self, index: u64, redis: &Redis) -> Result<(), String> {
         for (name, complete) in &mut self.complete {
             if self.excused.contains(name) {
@@ -365,12 +367,12 @@ impl Client {
 struct World {
     plan: Plan,
     rng: Rng,
-    house: House,
+    test: TestHub,
     redis: Redis,
-    clients: Vec<Client>,
+    clients: Vec<OracleClient>,
     trace: Option<String>,
-    // Everything that the gateway took was dealt.
-    is_dealt: bool,
+    // Everything that the gateway received was delivered.
+    is_delivered: bool,
 }
 
 impl World {
@@ -380,11 +382,12 @@ impl World {
             history_memory: plan.history_memory,
             ..HubSettings::default()
         };
-        let house = House::new(plan.shards, settings);
-        let clients = (0..plan.clients).map(|_| Client::new(names(&plan, &mut rng))).collect();
+        let test = TestHub::new(plan.shards, settings);
+        let clients =
+            (0..plan.clients).map(|_| OracleClient::new(names(&plan, &mut rng))).collect();
         let redis = Redis { is_connected: true, ..Redis::default() };
         let trace = is_traced.then(String::new);
-        Self { plan, rng, house, redis, clients, trace, is_dealt: true }
+        Self { plan, rng, test, redis, clients, trace, is_delivered: true }
     }
 
     async fn live(&mut self) -> Result<(), String> {
@@ -409,7 +412,7 @@ impl World {
                 let time = Duration::from_millis(self.rng.u64(1..60));
                 tokio::time::sleep(time).await;
             }
-            75 if self.redis.is_connected => self.redis.wire.push_back(Wire::Echo),
+            75 if self.redis.is_connected => self.redis.wire.push_back(WireItem::Echo),
             76..78 if self.plan.breaks => self.lose(),
             78..80 if self.plan.changes_channels => {
                 let client = self.rng.usize(..self.clients.len());
@@ -417,27 +420,27 @@ impl World {
                     let names = names(&self.plan, &mut self.rng);
                     self.note(|_| format!("client {client} wants {names:?}"));
                     let client = &mut self.clients[client];
-                    // Nothing was promised of a channel that it did not ask for before.
+                    // Of a channel that is new to it, anything may be missing.
                     client.complete.retain(|name, _| names.contains(name));
                     client.came_after = 0;
                     client.names = names;
                 }
             }
             _ => {
-                self.obey();
+                self.execute_requests();
                 let count = if self.plan.delays { self.rng.usize(..3) } else { usize::MAX };
                 self.take(count);
             }
         }
-        self.is_dealt = self.rng.u8(..4) > 0;
-        if self.is_dealt {
-            self.house.hub.flush();
+        self.is_delivered = self.rng.u8(..4) > 0;
+        if self.is_delivered {
+            self.test.hub.flush();
             settle().await;
         }
         Ok(())
     }
 
-    /// Everything arrives, everybody comes back and reads: nothing may be missing at the end.
+    /// Everything arrives, every client comes back and reads: nothing may be missing at the end.
     async fn rest(&mut self) -> Result<(), String> {
         if !self.redis.is_connected {
             self.connect();
@@ -454,9 +457,9 @@ impl World {
                     self.open_one(client);
                 }
                 settle().await;
-                self.obey();
+                self.execute_requests();
                 self.take(usize::MAX);
-                self.house.hub.flush();
+                self.test.hub.flush();
                 settle().await;
                 self.read_one(client, usize::MAX)?;
             }
@@ -493,21 +496,21 @@ impl World {
         };
         let (names, id) = (self.clients[client].names.clone(), self.clients[client].id.clone());
         if id.is_none() {
-            self.clients[client].came_after = self.dealt_for_good();
+            self.clients[client].came_after = self.delivered_for_good();
         }
         self.note(|_| format!("client {client} opens {names:?} after {id:?} on shard {shard}"));
         let topics = names.iter().map(|name| topic(name)).collect();
-        let stream = self.house.open_topics(shard, topics, id.as_deref(), settings, history);
+        let stream = self.test.open_topics(shard, topics, id.as_deref(), settings, history);
         self.clients[client].stream = Some(stream);
     }
 
-    /// No message up to this one will be dealt to anybody who comes now.
-    fn dealt_for_good(&self) -> u64 {
-        let hub = &self.house.hub;
-        match self.redis.heard {
-            _ if !self.is_dealt => 0,
-            // Another copy of it may follow.
-            Some(heard) if hub.settled() < hub.number() => self.redis.taken.min(heard - 1),
+    /// No message up to this one will be delivered to a client that subscribes now.
+    fn delivered_for_good(&self) -> u64 {
+        let hub = &self.test.hub;
+        match self.redis.newest_copy {
+            _ if !self.is_delivered => 0,
+            // Another copy may follow.
+            Some(copy) if hub.settled() < hub.number() => self.redis.taken.min(copy - 1),
             _ => self.redis.taken,
         }
     }
@@ -539,23 +542,23 @@ impl World {
         read.map_err(|error| format!("client {client}: {error}"))
     }
 
-    /// Redis does what the hub wishes.
-    fn obey(&mut self) {
+    /// Redis executes what the hub requests.
+    fn execute_requests(&mut self) {
         if !self.redis.is_connected {
             if self.rng.u8(..3) == 0 {
                 self.connect();
             }
             return;
         }
-        let wishes = std::pin::pin!(self.house.hub.wishes());
+        let requests = std::pin::pin!(self.test.hub.source_requests(SourceKind::PubSub));
         let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(wishes) = wishes.poll(&mut context) {
-            let mut wishes: Vec<_> = wishes.collect();
-            wishes.sort_by_key(|(subscription, wish)| {
-                (*wish == Wish::Follow, subscription.name.clone())
+        if let Poll::Ready(requests) = requests.poll(&mut context) {
+            let mut requests: Vec<_> = requests.collect();
+            requests.sort_by_key(|(subscription, request)| {
+                (*request == SourceRequest::Follow, subscription.name.clone())
             });
-            for (subscription, wish) in wishes {
-                self.redis.execute(subscription, wish);
+            for (subscription, request) in requests {
+                self.redis.execute(subscription, request);
             }
         }
     }
@@ -563,11 +566,11 @@ impl World {
     fn take(&mut self, count: usize) {
         for _ in 0..count.min(self.redis.wire.len()) {
             let next = self.redis.wire.front().cloned();
-            self.redis.take_one(&self.house);
-            let number = self.house.hub.number();
-            self.note(|_| format!("the gateway takes {next:?}: {number}"));
+            self.redis.take_one(&self.test);
+            let number = self.test.hub.number();
+            self.note(|_| format!("the gateway receives {next:?}: {number}"));
         }
-        self.house.hub.flush();
+        self.test.hub.flush();
     }
 
     fn lose(&mut self) {
@@ -576,8 +579,8 @@ impl World {
             self.redis.is_connected = false;
             self.redis.subscribed.clear();
             self.redis.wire.clear();
-            self.redis.heard = None;
-            self.house.hub.lose();
+            self.redis.newest_copy = None;
+            self.test.hub.lose();
             for client in &mut self.clients {
                 client.is_up_to_date = false;
             }
@@ -587,15 +590,15 @@ impl World {
     fn connect(&mut self) {
         self.note(|_| "the gateway connects".into());
         self.redis.is_connected = true;
-        // Those that came meanwhile are among them.
-        let wishes = std::pin::pin!(self.house.hub.wishes());
-        drop(wishes.poll(&mut Context::from_waker(Waker::noop())));
-        let mut followed = self.house.hub.followed();
+        // What was requested meanwhile is among the followed subscriptions.
+        let requests = std::pin::pin!(self.test.hub.source_requests(SourceKind::PubSub));
+        drop(requests.poll(&mut Context::from_waker(Waker::noop())));
+        let mut followed = self.test.hub.followed();
         followed.sort();
         for subscription in followed {
-            self.redis.execute(subscription, Wish::Follow);
+            self.redis.execute(subscription, SourceRequest::Follow);
         }
-        self.redis.wire.push_back(Wire::Restored);
+        self.redis.wire.push_back(WireItem::Restored);
     }
 
     fn note(&mut self, line: impl FnOnce(&Redis) -> String) {
@@ -619,12 +622,12 @@ fn number_of(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Lives through the seeds; `gaps` at most are told in each.
-fn live_through(plan: fn(&mut Rng) -> Plan, gaps: Option<usize>) {
-    live_through_seeds(plan, gaps, number_of("SSEGATE_SEEDS").unwrap_or(600));
+/// Runs the seeds; a seed may have at most `gaps` gaps.
+fn run_seeds(plan: fn(&mut Rng) -> Plan, gaps: Option<usize>) {
+    run_many_seeds(plan, gaps, number_of("SSEGATE_SEEDS").unwrap_or(600));
 }
 
-fn live_through_seeds(plan: fn(&mut Rng) -> Plan, gaps: Option<usize>, count: u64) {
+fn run_many_seeds(plan: fn(&mut Rng) -> Plan, gaps: Option<usize>, count: u64) {
     let one = number_of("SSEGATE_SEED");
     let seeds = one.map_or(0..count, |seed| seed..seed + 1);
     for seed in seeds {
@@ -632,38 +635,38 @@ fn live_through_seeds(plan: fn(&mut Rng) -> Plan, gaps: Option<usize>, count: u6
             let mut rng = Rng::with_seed(seed);
             let plan = plan(&mut rng);
             let mut world = World::new(plan, rng, one.is_some());
-            let lived = world.live().await;
-            let told: usize = world.clients.iter().map(|client| client.gaps).sum();
+            let outcome = world.live().await;
+            let sent: usize = world.clients.iter().map(|client| client.gaps).sum();
             let trace = world.trace.unwrap_or_default();
-            if let Err(error) = lived {
+            if let Err(error) = outcome {
                 panic!("{trace}seed {seed}: {error}; {:?}", world.plan);
             }
-            assert!(gaps.is_none_or(|most| told <= most), "{trace}seed {seed}: {told} gaps");
+            assert!(gaps.is_none_or(|most| sent <= most), "{trace}seed {seed}: {sent} gaps");
         });
     }
 }
 
 #[test]
-fn whoever_comes_back_misses_nothing_in_silence() {
-    live_through(Plan::draw, None);
+fn a_client_that_comes_back_misses_nothing_without_a_gap() {
+    run_seeds(Plan::draw, None);
 }
 
 #[test]
-fn whoever_comes_between_two_copies_of_a_message_misses_neither() {
-    live_through(Plan::of_copies, None);
+fn a_client_that_subscribes_between_two_copies_of_a_message_gets_it() {
+    run_seeds(Plan::of_copies, None);
 }
 
 #[test]
-fn no_gap_is_told_where_nothing_was_forgotten() {
-    live_through(Plan::calm, Some(0));
+fn no_gap_is_sent_where_nothing_was_dropped() {
+    run_seeds(Plan::calm, Some(0));
 }
 
 #[test]
 #[ignore = "long: run by tests/run --full"]
-fn long_many_lives_miss_nothing_in_silence() {
+fn long_clients_that_come_back_miss_nothing_without_a_gap() {
     for (plan, gaps) in
         [(Plan::draw as fn(&mut Rng) -> Plan, None), (Plan::of_copies, None), (Plan::calm, Some(0))]
     {
-        live_through_seeds(plan, gaps, 10_000);
+        run_many_seeds(plan, gaps, 10_000);
     }
 }

@@ -1,4 +1,4 @@
-use super::{House, id_of, read, run, settle, topic};
+use super::{TestHub, id_of, read, run, settle, topic};
 use crate::hub::{HistorySettings, HubSettings, Replay, StreamSettings};
 
 fn settings(replay: Replay) -> StreamSettings {
@@ -8,11 +8,11 @@ fn settings(replay: Replay) -> StreamSettings {
 #[test]
 fn a_client_without_an_id_is_sent_as_much_as_the_route_says() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let first = house.open(0, &["a", "b"]);
+        let test = TestHub::new(1, HubSettings::default());
+        let first = test.open(0, &["a", "b"]);
         settle().await;
-        house.follow().await;
-        house.publish_all(&[("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")]).await;
+        test.follow().await;
+        test.publish_all(&[("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")]).await;
         drop(first);
         for (replay, expected) in [
             (Replay::None, ""),
@@ -24,15 +24,15 @@ fn a_client_without_an_id_is_sent_as_much_as_the_route_says() {
                  data: 3\nid: R-3\n\ndata: 4\nid: R-4\n\n",
             ),
         ] {
-            let stream = house.open_with(0, &["a", "b"], None, settings(replay));
+            let stream = test.open_with(0, &["a", "b"], None, settings(replay));
             let mut text = read(&stream) + "\n";
             settle().await;
             text += &read(&stream);
             assert_eq!(text, format!(":\nretry: 3000\n{expected}id: R-4\n: ready\n"), "{replay:?}");
         }
-        // An id says more than the route does.
-        let id = id_of(&house, 3);
-        let back = house.open_with(0, &["a", "b"], Some(&id), settings(Replay::All));
+        // An id overrides what the route says.
+        let id = id_of(&test, 3);
+        let back = test.open_with(0, &["a", "b"], Some(&id), settings(Replay::All));
         drop(read(&back));
         settle().await;
         assert_eq!(read(&back), "data: 4\nid: R-4\n\nid: R-4\n: ready\n");
@@ -40,17 +40,17 @@ fn a_client_without_an_id_is_sent_as_much_as_the_route_says() {
 }
 
 #[test]
-fn what_was_forgotten_is_no_gap_for_who_was_promised_nothing() {
+fn a_client_without_an_id_gets_no_gap_for_what_was_dropped() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let first = house.open(0, &["a"]);
+        let test = TestHub::new(1, HubSettings::default());
+        let first = test.open(0, &["a"]);
         settle().await;
-        house.follow().await;
+        test.follow().await;
         // Five are kept.
-        house.publish_all(&[("a", "x"); 8]).await;
+        test.publish_all(&[("a", "x"); 8]).await;
         drop(first);
         for replay in [Replay::All, Replay::Newest(100)] {
-            let stream = house.open_with(0, &["a"], None, settings(replay));
+            let stream = test.open_with(0, &["a"], None, settings(replay));
             drop(read(&stream));
             settle().await;
             let text = read(&stream);
@@ -61,12 +61,12 @@ fn what_was_forgotten_is_no_gap_for_who_was_promised_nothing() {
 }
 
 #[test]
-fn a_channel_that_nobody_followed_has_nothing_to_replay() {
+fn a_channel_that_was_not_followed_has_nothing_to_replay() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let stream = house.open_with(0, &["a"], None, settings(Replay::All));
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_with(0, &["a"], None, settings(Replay::All));
         assert_eq!(read(&stream), ":\nretry: 3000");
-        house.follow().await;
+        test.follow().await;
         assert_eq!(read(&stream), "id: R-0\n: ready\n");
     });
 }
@@ -74,23 +74,23 @@ fn a_channel_that_nobody_followed_has_nothing_to_replay() {
 #[test]
 fn a_replay_in_pieces_goes_on_where_it_began() {
     run(async {
-        let house = House::new(1, HubSettings::default());
-        let first = house.open(0, &["a", "b"]);
+        let test = TestHub::new(1, HubSettings::default());
+        let first = test.open(0, &["a", "b"]);
         settle().await;
-        house.follow().await;
-        house.publish_all(&[("b", "0"), ("a", "1"), ("a", "2"), ("b", "3"), ("a", "4")]).await;
+        test.follow().await;
+        test.publish_all(&[("b", "0"), ("a", "1"), ("a", "2"), ("b", "3"), ("a", "4")]).await;
         drop(first);
         // One event in each piece.
         let settings = StreamSettings { max_queue_bytes: 2, ..settings(Replay::Newest(2)) };
-        let stream = house.open_with(0, &["a", "b"], None, settings);
+        let stream = test.open_with(0, &["a", "b"], None, settings);
         drop(read(&stream));
         let mut text = String::new();
         for round in 0..8 {
             settle().await;
             text += &(read(&stream) + "\n");
             if round == 0 {
-                // What comes meanwhile takes nothing away.
-                house.publish_all(&[("a", "5"), ("b", "6")]).await;
+                // Live events meanwhile displace nothing.
+                test.publish_all(&[("a", "5"), ("b", "6")]).await;
             }
         }
         let data: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
@@ -101,26 +101,26 @@ fn a_replay_in_pieces_goes_on_where_it_began() {
 #[test]
 fn an_event_that_closed_a_queue_does_not_close_it_again() {
     run(async {
-        let house = House::new(1, HubSettings::default());
+        let test = TestHub::new(1, HubSettings::default());
         let settings = || StreamSettings { max_queue_bytes: 100, ..StreamSettings::default() };
         let large = "x".repeat(150).leak() as &'static str;
         let history = HistorySettings::default();
         let open =
-            |id: Option<&str>| house.open_topics(0, vec![topic("a")], id, settings(), history);
+            |id: Option<&str>| test.open_topics(0, vec![topic("a")], id, settings(), history);
         let first = open(None);
         settle().await;
-        house.follow().await;
+        test.follow().await;
         drop(read(&first));
-        house.publish_all(&[("a", "small"), ("a", large)]).await;
+        test.publish_all(&[("a", "small"), ("a", large)]).await;
         assert!(first.close_reason().is_some(), "both do not fit");
         drop(first);
 
         // A client that takes long for the large one, while small ones keep coming.
-        let back = open(Some(&id_of(&house, 0)));
+        let back = open(Some(&id_of(&test, 0)));
         drop(read(&back));
         settle().await;
         for _ in 0..20 {
-            house.publish("a", "more").await;
+            test.publish("a", "more").await;
         }
         assert_eq!(back.close_reason(), None);
         let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The handle of a connection, by which requests are sent on it.
+//! The handle of an HTTP/2 connection to a backend.
 
 use std::rc::Rc;
 
@@ -6,105 +6,108 @@ use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
-use super::link::Link;
 use super::reason::Reason;
-use super::response::Exchange;
+use super::response::ResponseFuture;
+use super::shared::ConnectionShared;
 use super::window::STREAM_WINDOW;
-use crate::proxy::connection::Closing;
-use crate::proxy::facts::Place;
-use crate::proxy::room::Room;
+use crate::proxy::capacity::CapacityNotify;
+use crate::proxy::http1_connection::AbortOnDrop;
+use crate::proxy::recorder::ConnectionSlot;
 use crate::proxy::upload::Upload;
 
-/// A connection to a backend over HTTP/2: a cheap handle. The connection is closed when the last one
-/// is dropped.
+/// An HTTP/2 connection to a backend. A cheap handle; the connection closes when the last handle is
+/// dropped.
 #[derive(Clone, Debug)]
-pub(in crate::proxy) struct Connection(Rc<Handle>);
+pub(in crate::proxy) struct Http2Connection(Rc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
-    link: Rc<Link>,
-    _task: Closing,
-    _place: Rc<Place>,
+    shared: Rc<ConnectionShared>,
+    _task: AbortOnDrop,
+    _slot: Rc<ConnectionSlot>,
 }
 
-impl Connection {
-    /// Opens HTTP/2 on a socket, and waits until the backend has announced its settings. `room` is
-    /// notified whenever there may be room for another request; `max_header` is the limit of a
-    /// response's header, in octets.
+impl Http2Connection {
+    /// Starts HTTP/2 on a socket, and waits for the backend's SETTINGS. `capacity` is notified
+    /// whenever there may be capacity for another request; `max_header` limits the header of a
+    /// response, in octets.
     ///
-    /// The task that drives the connection is owned by the handles.
+    /// The handles own the task that drives the connection.
     ///
     /// # Errors
-    /// The backend does not speak HTTP/2, or ends the connection.
+    /// The backend does not speak HTTP/2, or closes the connection.
     pub(in crate::proxy) async fn open<T>(
         socket: T,
-        place: Rc<Place>,
-        room: &Rc<Room>,
+        slot: Rc<ConnectionSlot>,
+        capacity: &Rc<CapacityNotify>,
         max_header: usize,
     ) -> Result<Self, Reason>
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let link = Rc::new(Link::new(Rc::clone(room), STREAM_WINDOW));
-        let memory = place.upload_memory().clone();
-        let driver = Driver::new(socket, Rc::clone(&link), max_header, memory);
-        let task = Closing(tokio::task::spawn_local(driver));
-        std::future::poll_fn(|cx| link.poll_open(cx)).await?;
-        Ok(Self(Rc::new(Handle { link, _task: task, _place: place })))
+        let shared = Rc::new(ConnectionShared::new(Rc::clone(capacity), STREAM_WINDOW));
+        let memory = slot.upload_memory().clone();
+        let driver = Driver::new(socket, Rc::clone(&shared), max_header, memory);
+        let task = AbortOnDrop(tokio::task::spawn_local(driver));
+        std::future::poll_fn(|cx| shared.poll_open(cx)).await?;
+        Ok(Self(Rc::new(Handle { shared, _task: task, _slot: slot })))
     }
 
-    /// Sends a request as a stream of its own.
-    pub(in crate::proxy) fn send(&self, request: Request<Upload>) -> Exchange {
-        self.0.link.send(request)
+    /// Sends a request on a new stream.
+    pub(in crate::proxy) fn send(&self, request: Request<Upload>) -> ResponseFuture {
+        self.0.shared.send(request)
     }
 
-    /// How many requests can be sent now.
-    pub(in crate::proxy) fn room(&self) -> usize {
-        self.0.link.room()
+    /// The number of further requests that can be sent now.
+    pub(in crate::proxy) fn available_streams(&self) -> usize {
+        self.0.shared.available_streams()
     }
 
-    /// Whether a body of this length can be sent, whatever becomes of other uploads.
+    /// Whether a body of this length fits the connection window even if the backend reads no other
+    /// body.
     pub(in crate::proxy) fn takes_upload(&self, length: Option<u64>) -> bool {
-        self.0.link.takes_upload(length)
+        self.0.shared.takes_upload(length)
     }
 
-    /// How often something has arrived on it.
+    /// The number of reads that returned data so far.
     pub(in crate::proxy) fn arrivals(&self) -> u64 {
-        self.0.link.arrivals()
+        self.0.shared.arrivals()
     }
 
-    /// A request has timed out that was sent after this many [arrivals](Self::arrivals).
-    pub(in crate::proxy) fn timed_out(&self, arrivals: u64) {
-        self.0.link.timed_out(arrivals);
+    /// Reports that a request has timed out, which was sent after this many
+    /// [arrivals](Self::arrivals).
+    pub(in crate::proxy) fn request_timed_out(&self, arrivals: u64) {
+        self.0.shared.request_timed_out(arrivals);
     }
 
-    /// Whether a request has timed out, and nothing has arrived since.
+    /// Whether a request has timed out and nothing has arrived since it was sent.
     pub(in crate::proxy) fn is_silent(&self) -> bool {
-        self.0.link.is_silent()
+        self.0.shared.is_silent()
     }
 
-    /// Requests that run.
-    pub(in crate::proxy) fn streams(&self) -> usize {
-        self.0.link.streams()
+    /// The number of open streams.
+    pub(in crate::proxy) fn open_streams(&self) -> usize {
+        self.0.shared.open_streams()
     }
 
-    /// Requests that it takes at the same time.
+    /// The maximum number of concurrent streams.
     pub(in crate::proxy) fn max_streams(&self) -> usize {
-        self.0.link.max_streams()
+        self.0.shared.max_streams()
     }
 
-    /// Requests that were sent on it.
-    pub(in crate::proxy) fn opened(&self) -> u32 {
-        self.0.link.opened()
+    /// The number of requests sent so far.
+    pub(in crate::proxy) fn opened_streams(&self) -> u32 {
+        self.0.shared.opened_streams()
     }
 
-    /// Whether it takes no more requests.
-    pub(in crate::proxy) fn is_over(&self) -> bool {
-        self.0.link.is_over()
+    /// Whether it takes no further requests, ever.
+    pub(in crate::proxy) fn is_unusable(&self) -> bool {
+        self.0.shared.is_unusable()
     }
 
-    /// After how many requests the backend has ended it in an orderly way while it was in use.
-    pub(in crate::proxy) fn ended_after(&self) -> Option<u32> {
-        self.0.link.ended_after()
+    /// The number of requests after which the backend sent GOAWAY(NO_ERROR), if it did while the
+    /// connection was in use.
+    pub(in crate::proxy) fn goaway_after(&self) -> Option<u32> {
+        self.0.shared.goaway_after()
     }
 }

@@ -1,4 +1,4 @@
-//! The task of a connection: it reads, lets streams send, and writes.
+//! The connection task: reads and processes frames, lets streams send in turn, and writes.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,98 +10,104 @@ use rustc_hash::FxHashMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::header_block::HeaderBlock;
-use super::link::{Link, Queued};
-use super::liveness::{Due, Liveness};
-use super::reason::{Fault, Lost, Reason};
-use super::settings::{PeerSettings, put_first};
-use super::stream::Stream;
+use super::liveness::{Liveness, LivenessAction};
+use super::reason::{LostRequest, ProtocolViolation, Reason};
+use super::settings::{BackendSettings, put_initial_frames};
+use super::shared::{ConnectionShared, QueuedRequest};
+use super::stream::BackendStream;
 use super::window::STREAM_WINDOW;
 use crate::server::http2::PREFACE;
 use crate::server::http2::frame::DEFAULT_WINDOW;
-use crate::server::http2::hpack::{Decoder, Encoder};
-use crate::server::http2::measured::Measurement;
+use crate::server::http2::hpack::{HpackDecoder, HpackEncoder};
 use crate::server::http2::output::Output;
 use crate::server::http2::read_buffer;
-use crate::server::http2::wakes::{Caller, Part};
+use crate::server::http2::wake_queue::{ConnectionPart, PartWaker};
+use crate::server::http2::window_measurement::WindowMeasurement;
 use crate::server::upload_memory::UploadMemory;
 
-/// What is written at once: one TLS record.
-pub(super) const MAX_TOGETHER: usize = 16 << 10;
-/// While so much waits for the socket, nothing is read that would have to be answered.
-const MAX_UNSENT: usize = 64 << 10;
-/// The payload of the PING that the backend has to answer in time.
+/// The output buffered before a write, in octets: one TLS record.
+pub(super) const WRITE_SIZE: usize = 16 << 10;
+/// High-water mark of the output, in octets. Above it nothing is read: frames such as PING and
+/// SETTINGS would add their ACKs to it.
+const OUTPUT_HIGH_WATER: usize = 64 << 10;
+/// The payload of the PING that checks whether the backend is alive.
 const LIVENESS_PING: &[u8; 8] = b"ssegate?";
-/// How often a connection reads and writes before other tasks run.
+/// How many times a poll reads and writes before it yields to other tasks.
 const MAX_ROUNDS: usize = 16;
 
-/// The task of a connection: all of it but what [`Link`] shares.
+/// The connection task, with the state of the connection that is not in [`ConnectionShared`].
 #[derive(Debug)]
 pub(super) struct Driver<T> {
     socket: T,
-    pub(super) link: Rc<Link>,
-    pub(super) streams: FxHashMap<u32, Stream>,
-    /// How many of them have not sent their request to its end.
+    pub(super) shared: Rc<ConnectionShared>,
+    pub(super) streams: FxHashMap<u32, BackendStream>,
+    /// The number of streams whose request has not been sent to its end.
     pub(super) uploading: usize,
-    /// Streams that have something to do, in order.
-    pub(super) ready: VecDeque<u32>,
-    /// Streams that have something to send when the window of the connection opens.
-    pub(super) starved: Vec<u32>,
+    /// Streams that were woken, in order.
+    pub(super) scheduled: VecDeque<u32>,
+    /// Streams that wait for the connection window.
+    pub(super) window_blocked: Vec<u32>,
     pub(super) output: Output,
-    pub(super) encoder: Encoder,
-    pub(super) decoder: Decoder,
-    pub(super) peer: PeerSettings,
-    /// What may be sent on all streams, in octets.
+    pub(super) encoder: HpackEncoder,
+    pub(super) decoder: HpackDecoder,
+    pub(super) peer: BackendSettings,
+    /// The connection's flow-control window for sending, in octets.
     pub(super) send_window: i64,
-    /// What has arrived on all streams and has not been credited, in octets.
+    /// Octets received that no WINDOW_UPDATE of the connection has returned yet.
     pub(super) uncredited: usize,
-    /// The header block that is not complete.
+    /// The incomplete header block.
     pub(super) block: Option<Box<HeaderBlock>>,
     pub(super) max_header: usize,
-    /// Lends what windows grow by.
+    /// The memory from which stream windows grow.
     pub(super) memory: UploadMemory,
-    /// Whether the window of a stream limits it.
-    pub(super) measurement: Measurement,
-    /// The last stream that the backend will process.
+    /// Measures whether the window of a stream limits its throughput.
+    pub(super) measurement: WindowMeasurement,
+    /// The last stream ID of the GOAWAY frames received.
     pub(super) last_stream: u32,
-    /// Why the backend takes no more requests.
+    /// Set by a GOAWAY: the connection ends with this reason when its last stream has ended.
     pub(super) goaway: Option<Reason>,
     liveness: Liveness,
-    /// Octets that the socket took.
+    /// Octets written to the socket so far.
     written: u64,
     task: Option<Waker>,
-    // Of a frame that is not complete.
+    // The beginning of an incomplete frame.
     input: Vec<u8>,
     is_readable: bool,
-    is_blocked: bool,
-    // The socket takes no more, but something may still arrive.
-    is_broken: bool,
+    is_write_blocked: bool,
+    // A write has failed, but frames sent before may still be readable.
+    has_write_failed: bool,
     is_closed: bool,
     reader: Waker,
     writer: Waker,
-    callers: Vec<std::sync::Arc<Caller>>,
+    callers: Vec<std::sync::Arc<PartWaker>>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    pub(super) fn new(socket: T, link: Rc<Link>, max_header: usize, memory: UploadMemory) -> Self {
+    pub(super) fn new(
+        socket: T,
+        shared: Rc<ConnectionShared>,
+        max_header: usize,
+        memory: UploadMemory,
+    ) -> Self {
         let mut output = Output::default();
         output.buffer().extend_from_slice(PREFACE);
-        put_first(output.buffer(), STREAM_WINDOW, max_header);
+        put_initial_frames(output.buffer(), STREAM_WINDOW, max_header);
         Self {
             socket,
             streams: FxHashMap::default(),
             uploading: 0,
-            ready: VecDeque::new(),
-            starved: Vec::new(),
+            scheduled: VecDeque::new(),
+            window_blocked: Vec::new(),
             output,
-            encoder: Encoder::default(),
-            decoder: Decoder::default(),
-            peer: PeerSettings::default(),
+            encoder: HpackEncoder::default(),
+            decoder: HpackDecoder::default(),
+            peer: BackendSettings::default(),
             send_window: i64::from(DEFAULT_WINDOW),
             uncredited: 0,
             block: None,
             max_header,
             memory,
-            measurement: Measurement::default(),
+            measurement: WindowMeasurement::default(),
             last_stream: u32::MAX,
             goaway: None,
             liveness: Liveness::new(),
@@ -109,40 +115,43 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             task: None,
             input: Vec::new(),
             is_readable: true,
-            is_blocked: false,
-            is_broken: false,
+            is_write_blocked: false,
+            has_write_failed: false,
             is_closed: false,
-            reader: link.wakes.caller(Part::Reader),
-            writer: link.wakes.caller(Part::Writer),
+            reader: shared.wakes.waker(ConnectionPart::Reader),
+            writer: shared.wakes.waker(ConnectionPart::Writer),
             callers: Vec::new(),
-            link,
+            shared,
         }
     }
 
-    /// Reads, sends and writes what there is; ends with the connection, and why it did.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+    /// Reads, sends and writes until nothing is left to do. Ready with the reason when the
+    /// connection has ended.
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
         for _ in 0..MAX_ROUNDS {
             self.take_wakes();
             if self.may_read()
                 && let Err(reason) = self.read()
             {
-                // What was answered meanwhile may still be of use to the backend.
+                // Send what is buffered, such as a GOAWAY, before closing.
                 self.write();
                 return Poll::Ready(reason);
             }
             self.send_queued();
-            self.serve();
+            self.serve_scheduled();
             self.write();
-            self.update_uploads();
-            if self.link.take_ping() && self.liveness.probe() {
-                self.ping(LIVENESS_PING, false);
+            self.update_upload_credit();
+            if self.shared.take_ping() && self.liveness.probe() {
+                self.put_ping(LIVENESS_PING, false);
                 continue;
             }
             if let Poll::Ready(due) = self.liveness.poll(self.is_busy(), cx) {
                 match due {
-                    Due::Ping => self.ping(LIVENESS_PING, false),
-                    Due::End => {
-                        return Poll::Ready(Reason::Lost("it does not answer a PING".into()));
+                    LivenessAction::Ping => self.put_ping(LIVENESS_PING, false),
+                    LivenessAction::Close => {
+                        return Poll::Ready(Reason::ConnectionLost(
+                            "no PING ACK from the backend".into(),
+                        ));
                     }
                 }
                 continue;
@@ -158,47 +167,51 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Poll::Pending
     }
 
-    /// Whether the backend is expected to send something.
+    /// Whether data is expected from the backend.
     fn is_busy(&self) -> bool {
-        !self.streams.is_empty() || !self.link.is_open() || self.link.is_silent() || self.is_broken
+        !self.streams.is_empty()
+            || !self.shared.has_settings()
+            || self.shared.is_silent()
+            || self.has_write_failed
     }
 
     fn has_work(&self) -> bool {
-        self.may_read() || self.may_send() && (self.link.has_queued() || !self.ready.is_empty())
+        self.may_read()
+            || self.may_send() && (self.shared.has_queued() || !self.scheduled.is_empty())
     }
 
     fn take_wakes(&mut self) {
-        self.link.wakes.take(&mut self.callers);
+        self.shared.wakes.take(&mut self.callers);
         for caller in self.callers.drain(..) {
             match caller.part() {
-                Part::Reader => self.is_readable = true,
-                Part::Writer => self.is_blocked = false,
-                Part::Stream(id) | Part::Cut(id) => {
-                    make_ready(&mut self.streams, &mut self.ready, id)
+                ConnectionPart::Reader => self.is_readable = true,
+                ConnectionPart::Writer => self.is_write_blocked = false,
+                ConnectionPart::Stream(id) | ConnectionPart::Reset(id) => {
+                    schedule(&mut self.streams, &mut self.scheduled, id)
                 }
             }
         }
     }
 
-    /// A stream has something to do.
-    pub(super) fn make_ready(&mut self, id: u32) {
-        make_ready(&mut self.streams, &mut self.ready, id);
+    /// Queues a stream to be polled.
+    pub(super) fn schedule(&mut self, id: u32) {
+        schedule(&mut self.streams, &mut self.scheduled, id);
     }
 
-    /// There is window for the streams that wait for it.
-    pub(super) fn feed_starved(&mut self) {
-        for id in std::mem::take(&mut self.starved) {
-            self.make_ready(id);
+    /// Wakes the streams that wait for the connection window.
+    pub(super) fn wake_window_blocked(&mut self) {
+        for id in std::mem::take(&mut self.window_blocked) {
+            self.schedule(id);
         }
     }
 
     fn may_read(&self) -> bool {
-        self.is_readable && self.output.len() < MAX_UNSENT
+        self.is_readable && self.output.len() < OUTPUT_HIGH_WATER
     }
 
-    /// Whether more can be put into the output.
+    /// Whether the output takes more frames.
     pub(super) fn may_send(&self) -> bool {
-        !self.is_blocked && self.output.len() < MAX_TOGETHER
+        !self.is_write_blocked && self.output.len() < WRITE_SIZE
     }
 
     fn read(&mut self) -> Result<(), Reason> {
@@ -208,8 +221,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             Err((filled, reason)) => (filled, Err(reason)),
         };
         let received = if filled > self.input.len() {
-            self.liveness.heard();
-            self.link.arrived();
+            self.liveness.record_arrival();
+            self.shared.record_arrival();
             self.receive_all(&buffer[..filled])
         } else {
             Ok(())
@@ -218,8 +231,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         received.and(end)
     }
 
-    /// Fills `buffer`, behind what is left of the last frame; returns how far, and why nothing more
-    /// will arrive.
+    /// Fills `buffer` after the rest of the last read. Returns the length; an error also has the
+    /// reason why nothing more will arrive.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, (usize, Reason)> {
         let mut filled = self.input.len();
         buffer[..filled].copy_from_slice(&self.input);
@@ -228,11 +241,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             let mut read = ReadBuf::new(&mut buffer[filled..]);
             match Pin::new(&mut self.socket).poll_read(&mut cx, &mut read) {
                 Poll::Ready(Ok(())) if read.filled().is_empty() => {
-                    let closed = Reason::Lost("the backend has closed it".into());
+                    let closed = Reason::ConnectionLost("closed by the backend".into());
                     return Err((filled, closed));
                 }
                 Poll::Ready(Ok(())) => filled += read.filled().len(),
-                Poll::Ready(Err(error)) => return Err((filled, lost(&error))),
+                Poll::Ready(Err(error)) => return Err((filled, connection_lost(&error))),
                 Poll::Pending => {
                     self.is_readable = false;
                     break;
@@ -242,9 +255,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(filled)
     }
 
-    /// Processes all frames that are complete, and keeps the beginning of the next.
+    /// Processes all complete frames, and keeps the beginning of the next.
     fn receive_all(&mut self, octets: &[u8]) -> Result<(), Reason> {
-        if !self.link.is_open() && octets.starts_with(b"HTTP/1.") {
+        if !self.shared.has_settings() && octets.starts_with(b"HTTP/1.") {
             return Err(Reason::Http1);
         }
         let mut rest = octets;
@@ -252,11 +265,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             match self.receive(rest) {
                 Ok(Some(length)) => rest = &rest[length..],
                 Ok(None) => break,
-                Err((length, Fault::Stream(id, code, reason))) => {
+                Err((length, ProtocolViolation::Stream(id, code, reason))) => {
                     rest = &rest[length..];
                     self.reset(id, code, reason);
                 }
-                Err((_, Fault::Connection(code, what))) => {
+                Err((_, ProtocolViolation::Connection(code, what))) => {
                     self.put_goaway(code, what);
                     return Err(Reason::Protocol(what));
                 }
@@ -266,88 +279,96 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         Ok(())
     }
 
-    /// Lets streams send, one after the other.
-    fn serve(&mut self) {
+    /// Serves the woken streams while the output takes more.
+    fn serve_scheduled(&mut self) {
         while self.may_send()
-            && let Some(id) = self.ready.pop_front()
+            && let Some(id) = self.scheduled.pop_front()
         {
             if let Some(stream) = self.streams.get_mut(&id) {
-                stream.is_ready = false;
+                stream.is_scheduled = false;
                 self.serve_stream(id);
             }
         }
     }
 
     fn write(&mut self) {
-        if self.is_blocked || self.is_broken {
+        if self.is_write_blocked || self.has_write_failed {
             return;
         }
         let before = self.output.len();
         let mut cx = Context::from_waker(&self.writer);
         match self.output.poll_write(&mut self.socket, &mut cx) {
             Poll::Ready(Ok(())) => {}
-            Poll::Pending => self.is_blocked = true,
-            // What the backend sent before it closed, a GOAWAY perhaps, is still to be read; the
-            // end of the connection follows.
-            Poll::Ready(Err(_)) => (self.is_broken, self.is_blocked) = (true, true),
+            Poll::Pending => self.is_write_blocked = true,
+            // Keep reading: the backend may have sent responses or a GOAWAY before it closed. The
+            // read side then ends the connection.
+            Poll::Ready(Err(_)) => (self.has_write_failed, self.is_write_blocked) = (true, true),
         }
         self.written += (before - self.output.len()) as u64;
-        if self.is_broken {
+        if self.has_write_failed {
             self.output = Output::default();
         }
     }
 
-    /// Where the next frame begins in all that is written, in octets.
+    /// The offset of the next frame in the octets of the whole connection.
     pub(super) fn position(&self) -> u64 {
         self.written + self.output.len() as u64
     }
 
-    fn update_uploads(&self) {
-        // Most requests have no body, and then there is nothing to add up.
-        let draw =
-            if self.uploading == 0 { 0 } else { self.streams.values().map(Stream::draw).sum() };
-        self.link.update_uploads(self.send_window, draw);
+    fn update_upload_credit(&self) {
+        // Most requests have no body: skip the sum.
+        let window_demand = if self.uploading == 0 {
+            0
+        } else {
+            self.streams.values().map(BackendStream::window_demand).sum()
+        };
+        self.shared.update_upload_credit(self.send_window, window_demand);
     }
 
-    /// Forgets a stream.
-    pub(super) fn remove(&mut self, id: u32) -> Option<Stream> {
+    /// Removes a stream that has ended.
+    pub(super) fn remove(&mut self, id: u32) -> Option<BackendStream> {
         let stream = self.streams.remove(&id)?;
         if stream.is_uploading() {
             self.uploading -= 1;
-            // What it would have taken of the window may be enough for others.
-            self.feed_starved();
+            // The window that it would have used may be enough for others.
+            self.wake_window_blocked();
         }
-        self.link.ended();
+        self.shared.stream_ended();
         Some(stream)
     }
 }
 
 impl<T> Driver<T> {
-    /// The connection has ended. A request of which nothing was written can be sent again.
+    /// Ends the connection, and fails its streams. A request of which nothing was written is
+    /// returned as unprocessed.
     fn close(&mut self, reason: &Reason) {
         if std::mem::replace(&mut self.is_closed, true) {
             return;
         }
         tracing::debug!(%reason, "an HTTP/2 connection to a backend has ended");
-        self.link.close(reason);
+        self.shared.close(reason);
         for (_, stream) in self.streams.drain() {
             let is_unprocessed = stream.begins_at >= self.written;
             stream.fail(reason.clone(), is_unprocessed);
-            self.link.ended();
+            self.shared.stream_ended();
         }
-        self.lose_queued(reason);
+        self.return_queued(reason);
     }
 
-    /// The requests that were not begun can be sent elsewhere.
-    pub(super) fn lose_queued(&self, reason: &Reason) {
-        while let Some(Queued { request, feed, .. }) = self.link.take_queued() {
-            feed.lose(Lost { reason: reason.clone(), is_unprocessed: true, request });
-            self.link.ended();
+    /// Returns the queued requests as unprocessed.
+    pub(super) fn return_queued(&self, reason: &Reason) {
+        while let Some(QueuedRequest { request, sender, .. }) = self.shared.take_queued() {
+            sender.fail_request(LostRequest {
+                reason: reason.clone(),
+                is_unprocessed: true,
+                request,
+            });
+            self.shared.stream_ended();
         }
     }
 }
 
-/// Nobody waits for a task that is gone: it may have panicked, or been aborted with the last handle.
+/// Fails the streams if the task panics, or is aborted with the last handle.
 impl<T> Drop for Driver<T> {
     fn drop(&mut self) {
         self.close(&Reason::Task);
@@ -360,25 +381,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         if !this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            this.link.wakes.set_task(cx.waker());
+            this.shared.wakes.set_task(cx.waker());
             this.task = Some(cx.waker().clone());
         }
         this.output.begin();
-        let ended = this.turn(cx);
+        let ended = this.run(cx);
         this.output.end();
         ended.map(|reason| this.close(&reason))
     }
 }
 
-/// Puts a stream among those that have something to do, once.
-fn make_ready(streams: &mut FxHashMap<u32, Stream>, ready: &mut VecDeque<u32>, id: u32) {
+/// Queues a stream to be polled, unless it is queued already.
+fn schedule(streams: &mut FxHashMap<u32, BackendStream>, scheduled: &mut VecDeque<u32>, id: u32) {
     if let Some(stream) = streams.get_mut(&id)
-        && !std::mem::replace(&mut stream.is_ready, true)
+        && !std::mem::replace(&mut stream.is_scheduled, true)
     {
-        ready.push_back(id);
+        scheduled.push_back(id);
     }
 }
 
-fn lost(error: &io::Error) -> Reason {
-    Reason::Lost(error.to_string().into())
+fn connection_lost(error: &io::Error) -> Reason {
+    Reason::ConnectionLost(error.to_string().into())
 }

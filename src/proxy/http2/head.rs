@@ -1,18 +1,18 @@
-//! The head of a response, and trailers: from decoded fields to `http` types (RFC 9113, section 8.3.2).
+//! Builds response heads and trailers from decoded fields (RFC 9113, section 8.3.2).
 
 use http::header::{self, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
 
 use crate::server::http2::CONNECTION_SPECIFIC;
-use crate::server::http2::hpack::{Field, Name};
+use crate::server::http2::hpack::{FieldName, HeaderField};
 
-/// What SETTINGS_MAX_HEADER_LIST_SIZE counts for a field beside its name and value, in octets (RFC
+/// What SETTINGS_MAX_HEADER_LIST_SIZE counts per field beside its name and value, in octets (RFC
 /// 9113, section 6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 
-/// Collects the fields of a header block. What is over the limit is counted and dropped.
+/// Collects the fields of a header block. Fields over the limit are counted and dropped.
 #[derive(Debug)]
-pub(super) struct HeadDraft {
+pub(super) struct ResponseHeadBuilder {
     status: Option<StatusCode>,
     headers: HeaderMap,
     size: usize,
@@ -20,38 +20,38 @@ pub(super) struct HeadDraft {
     fault: Option<&'static str>,
 }
 
-/// Why a header block makes no head.
+/// Why a header block is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
-    /// RFC 9113, section 8.1.1.
+pub(super) enum HeaderError {
+    /// Malformed (RFC 9113, section 8.1.1).
     Malformed(&'static str),
-    /// Its fields take more than the limit.
+    /// Its fields exceed the limit.
     TooLarge,
 }
 
-impl HeadDraft {
-    /// A draft of regular fields of at most `max_size` octets, names and values with 32 for each field.
+impl ResponseHeadBuilder {
+    /// An empty head. `max_size` limits the regular fields in octets: name, value and 32 for each.
     pub(super) fn new(max_size: usize) -> Self {
         Self { status: None, headers: HeaderMap::new(), size: 0, max_size, fault: None }
     }
 
-    /// Adds a field.
-    pub(super) fn add(&mut self, field: &Field) {
+    /// Adds a field. An invalid one makes the block malformed.
+    pub(super) fn add(&mut self, field: &HeaderField) {
         if let Err(fault) = self.put(field) {
             self.fault.get_or_insert(fault);
         }
     }
 
-    // White space around a value is malformed too (section 8.2.1). It is taken off all the same, as it
-    // is over HTTP/1.1: the same application may be behind both.
-    fn put(&mut self, field: &Field) -> Result<(), &'static str> {
-        let invalid = "a value with an octet that no value may have";
+    // Whitespace around a value is malformed too (section 8.2.1). It is trimmed instead, as over
+    // HTTP/1.1: the same application may be served over both.
+    fn put(&mut self, field: &HeaderField) -> Result<(), &'static str> {
+        let invalid = "an invalid octet in a field value";
         let value = field.value.as_ref().or(Err(invalid))?;
         match &field.name {
-            Name::Regular(name) if CONNECTION_SPECIFIC.contains(name) => {
-                Err("a field that is specific to a connection")
+            FieldName::Regular(name) if CONNECTION_SPECIFIC.contains(name) => {
+                Err("a connection-specific field")
             }
-            Name::Regular(name) => {
+            FieldName::Regular(name) => {
                 self.size = self.size.saturating_add(field.size);
                 if self.size <= self.max_size
                     && self.headers.try_append(name, value.clone()).is_err()
@@ -60,58 +60,58 @@ impl HeadDraft {
                 }
                 Ok(())
             }
-            Name::Status if self.status.is_some() => Err("two :status pseudo-headers"),
-            Name::Status if !self.headers.is_empty() => Err(":status behind other fields"),
-            Name::Status => {
+            FieldName::Status if self.status.is_some() => Err("two :status pseudo-headers"),
+            FieldName::Status if !self.headers.is_empty() => Err(":status after regular fields"),
+            FieldName::Status => {
                 let status = StatusCode::from_bytes(value.as_bytes());
-                self.status = Some(status.map_err(|_| "a :status that is no status")?);
+                self.status = Some(status.map_err(|_| "an invalid :status")?);
                 Ok(())
             }
-            Name::Malformed { .. } | Name::NoToken { .. } => {
-                Err("a field name that no field may have")
-            }
-            Name::Method | Name::Scheme | Name::Authority | Name::Path | Name::Protocol => {
-                Err("a pseudo-header of requests")
-            }
+            FieldName::Malformed { .. } | FieldName::NoToken { .. } => Err("an invalid field name"),
+            FieldName::Method
+            | FieldName::Scheme
+            | FieldName::Authority
+            | FieldName::Path
+            | FieldName::Protocol => Err("a request pseudo-header"),
         }
     }
 
-    /// The head of a response.
+    /// Returns the head of a response.
     ///
     /// # Errors
-    /// The fields make none, or are too large.
-    pub(super) fn into_response(self) -> Result<Response<()>, Unfit> {
+    /// The fields are malformed or too large.
+    pub(super) fn into_response(self) -> Result<Response<()>, HeaderError> {
         self.check()?;
         let mut response = Response::new(());
-        *response.status_mut() = self.status.ok_or(Unfit::Malformed("no :status"))?;
+        *response.status_mut() = self.status.ok_or(HeaderError::Malformed("no :status"))?;
         *response.version_mut() = Version::HTTP_2;
         *response.headers_mut() = self.headers;
         Ok(response)
     }
 
-    /// The fields behind a body.
+    /// Returns trailers.
     ///
     /// # Errors
-    /// One is a pseudo-header, or they are too large.
-    pub(super) fn into_trailers(self) -> Result<HeaderMap, Unfit> {
+    /// The fields are malformed, with a pseudo-header for example, or too large.
+    pub(super) fn into_trailers(self) -> Result<HeaderMap, HeaderError> {
         self.check()?;
         if self.status.is_some() {
-            return Err(Unfit::Malformed("a pseudo-header in trailers"));
+            return Err(HeaderError::Malformed("a pseudo-header in trailers"));
         }
         Ok(self.headers)
     }
 
-    fn check(&self) -> Result<(), Unfit> {
+    fn check(&self) -> Result<(), HeaderError> {
         match self.fault {
-            Some(what) => Err(Unfit::Malformed(what)),
-            None if self.size > self.max_size => Err(Unfit::TooLarge),
+            Some(what) => Err(HeaderError::Malformed(what)),
+            None if self.size > self.max_size => Err(HeaderError::TooLarge),
             None => Ok(()),
         }
     }
 }
 
-/// What these fields count against `max_response_header`, in octets: as HTTP/2 counts a header list,
-/// over HTTP/1.1 too.
+/// The size of a header as counted against `max_response_header`, in octets: as HTTP/2 counts a
+/// header list (RFC 9113, section 6.5.2), over HTTP/1.1 too.
 pub(in crate::proxy) fn header_list_size(headers: &HeaderMap) -> usize {
     let size = |(name, value): (&HeaderName, &header::HeaderValue)| {
         name.as_str().len() + value.len() + FIELD_OVERHEAD
@@ -119,19 +119,19 @@ pub(in crate::proxy) fn header_list_size(headers: &HeaderMap) -> usize {
     headers.iter().map(size).sum()
 }
 
-/// The length of a response's body that the backend announces; several fields must agree.
+/// The `Content-Length` of a response; several fields must be equal.
 ///
 /// # Errors
-/// A length that is no number, or several that differ.
-pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Unfit> {
-    let malformed = Unfit::Malformed("a Content-Length that is no length");
+/// A value that is not a number, or several that differ.
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeaderError> {
+    let malformed = HeaderError::Malformed("an invalid Content-Length");
     let mut found = None;
     for field in headers.get_all(CONTENT_LENGTH) {
         let is_digits = !field.is_empty() && field.as_bytes().iter().all(u8::is_ascii_digit);
         let length = field.to_str().ok().filter(|_| is_digits);
         let length: u64 = length.and_then(|length| length.parse().ok()).ok_or(malformed)?;
         if found.is_some_and(|found| found != length) {
-            return Err(Unfit::Malformed("several Content-Lengths"));
+            return Err(HeaderError::Malformed("conflicting Content-Length fields"));
         }
         found = Some(length);
     }
@@ -144,10 +144,10 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue, StatusCode};
 
-    use super::{HeadDraft, Unfit, content_length, header_list_size};
-    use crate::server::http2::hpack::Decoder;
+    use super::{HeaderError, ResponseHeadBuilder, content_length, header_list_size};
+    use crate::server::http2::hpack::HpackDecoder;
 
-    fn draft(fields: &[(&str, &str)], max_size: usize) -> HeadDraft {
+    fn builder(fields: &[(&str, &str)], max_size: usize) -> ResponseHeadBuilder {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0); // a literal field
@@ -156,27 +156,27 @@ mod tests {
                 block.extend_from_slice(text.as_bytes());
             }
         }
-        let mut draft = HeadDraft::new(max_size);
-        Decoder::default()
+        let mut builder = ResponseHeadBuilder::new(max_size);
+        HpackDecoder::default()
             .decode(&block, |field| {
-                draft.add(field);
+                builder.add(field);
                 ControlFlow::Continue(())
             })
             .expect("valid HPACK");
-        draft
+        builder
     }
 
     #[test]
     fn a_response_has_the_status_and_the_fields_of_its_block() {
         let fields = [(":status", "204"), ("set-cookie", "a=1"), ("set-cookie", " b=2\t")];
-        let response = draft(&fields, 1000).into_response().expect("well-formed");
+        let response = builder(&fields, 1000).into_response().expect("well-formed");
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
         let cookies: Vec<_> = response.headers().get_all("set-cookie").iter().collect();
         assert_eq!(cookies, ["a=1", "b=2"]);
     }
 
     #[test]
-    fn what_the_standard_calls_malformed_is_no_response() {
+    fn a_malformed_header_block_is_rejected() {
         for fields in [
             &[("a", "b")][..],
             &[(":status", "200"), (":status", "200")],
@@ -190,20 +190,20 @@ mod tests {
             &[(":status", "200"), ("transfer-encoding", "chunked")],
             &[(":status", "200"), ("a", "b\n")],
         ] {
-            let response = draft(fields, 1000).into_response();
-            assert!(matches!(response, Err(Unfit::Malformed(_))), "{fields:?}");
+            let response = builder(fields, 1000).into_response();
+            assert!(matches!(response, Err(HeaderError::Malformed(_))), "{fields:?}");
         }
-        let trailers = draft(&[(":status", "200")], 1000).into_trailers();
-        assert!(matches!(trailers, Err(Unfit::Malformed(_))));
+        let trailers = builder(&[(":status", "200")], 1000).into_trailers();
+        assert!(matches!(trailers, Err(HeaderError::Malformed(_))));
     }
 
     #[test]
-    fn the_limit_counts_regular_fields_as_the_other_protocol_does() {
+    fn the_limit_counts_regular_fields_as_over_http1() {
         let fields = [(":status", "200"), ("name", "value"), ("other", "")];
         let size = 4 + 5 + 32 + 5 + 32;
-        let response = draft(&fields, size).into_response().expect("just within");
+        let response = builder(&fields, size).into_response().expect("just within");
         assert_eq!(header_list_size(response.headers()), size);
-        assert_eq!(draft(&fields, size - 1).into_response().err(), Some(Unfit::TooLarge));
+        assert_eq!(builder(&fields, size - 1).into_response().err(), Some(HeaderError::TooLarge));
     }
 
     #[test]

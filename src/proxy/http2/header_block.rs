@@ -1,43 +1,47 @@
-//! A header block on its way in, in as many frames as the backend likes (RFC 9113, section 4.3).
+//! Decodes a header block that arrives in HEADERS and CONTINUATION frames (RFC 9113, section 4.3).
 //!
-//! Its fields are decoded as its frames arrive, and those that are over the limit are dropped. So a
-//! block of any size costs one connection a bounded amount of memory, and only its own stream fails:
-//! the compression context stays that of the backend.
+//! Fields are decoded as the frames arrive, and dropped when they exceed the limit. So a block of
+//! any size takes bounded memory, and fails only its own stream: the HPACK dynamic table stays in
+//! sync with the backend's.
 
 use std::ops::ControlFlow;
 
-use super::head::HeadDraft;
-use super::reason::Fault;
-use crate::server::http2::error::Code;
-use crate::server::http2::hpack::Decoder;
+use super::head::ResponseHeadBuilder;
+use super::reason::ProtocolViolation;
+use crate::server::http2::error::ErrorCode;
+use crate::server::http2::hpack::HpackDecoder;
 
-/// The largest encoded field, in octets. It has to be buffered until it is complete.
+/// The maximum size of one encoded field, in octets: a field is buffered until it is complete.
 const MAX_FIELD: usize = 4 << 20;
 
-/// A header block whose end has not arrived.
+/// An incomplete header block.
 #[derive(Debug)]
 pub(super) struct HeaderBlock {
-    /// The stream that it belongs to.
+    /// Its stream.
     pub(super) stream: u32,
-    /// Whether nothing follows it on that stream.
+    /// Whether its HEADERS frame has END_STREAM.
     pub(super) ends_stream: bool,
-    draft: HeadDraft,
-    // The beginning of the next field.
+    builder: ResponseHeadBuilder,
+    // The beginning of an incomplete field.
     rest: Vec<u8>,
     is_begun: bool,
 }
 
 impl HeaderBlock {
     pub(super) fn new(stream: u32, ends_stream: bool, max_size: usize) -> Self {
-        let draft = HeadDraft::new(max_size);
-        Self { stream, ends_stream, draft, rest: Vec::new(), is_begun: false }
+        let builder = ResponseHeadBuilder::new(max_size);
+        Self { stream, ends_stream, builder, rest: Vec::new(), is_begun: false }
     }
 
     /// Decodes the payload of the next frame.
     ///
     /// # Errors
-    /// It is no HPACK, or one field is too large to be decoded.
-    pub(super) fn push(&mut self, octets: &[u8], decoder: &mut Decoder) -> Result<(), Fault> {
+    /// Invalid HPACK, or a field larger than 4 MiB: a connection error.
+    pub(super) fn push(
+        &mut self,
+        octets: &[u8],
+        decoder: &mut HpackDecoder,
+    ) -> Result<(), ProtocolViolation> {
         if self.rest.is_empty() {
             let used = self.decode(octets, decoder)?;
             self.rest = octets[used..].to_vec();
@@ -50,47 +54,56 @@ impl HeaderBlock {
         }
         if self.rest.len() > MAX_FIELD {
             let what = "a header field over 4 MiB";
-            return Err(Fault::Connection(Code::ENHANCE_YOUR_CALM, what));
+            return Err(ProtocolViolation::Connection(ErrorCode::ENHANCE_YOUR_CALM, what));
         }
         Ok(())
     }
 
-    fn decode(&mut self, octets: &[u8], decoder: &mut Decoder) -> Result<usize, Fault> {
-        let draft = &mut self.draft;
+    fn decode(
+        &mut self,
+        octets: &[u8],
+        decoder: &mut HpackDecoder,
+    ) -> Result<usize, ProtocolViolation> {
+        let builder = &mut self.builder;
         let add = |field: &_| {
-            draft.add(field);
+            builder.add(field);
             ControlFlow::Continue(())
         };
         let decoded = decoder.decode_part(octets, &mut self.is_begun, add);
-        decoded.map_err(|_| Fault::Connection(Code::COMPRESSION_ERROR, "invalid HPACK"))
+        decoded.map_err(|_| {
+            ProtocolViolation::Connection(ErrorCode::COMPRESSION_ERROR, "invalid HPACK")
+        })
     }
 
-    /// The block is complete.
+    /// Completes the block.
     ///
     /// # Errors
-    /// It ends within a field.
-    pub(super) fn finish(self) -> Result<HeadDraft, Fault> {
+    /// It ends within a field: a connection error.
+    pub(super) fn finish(self) -> Result<ResponseHeadBuilder, ProtocolViolation> {
         if self.rest.is_empty() {
-            Ok(self.draft)
+            Ok(self.builder)
         } else {
-            Err(Fault::Connection(Code::COMPRESSION_ERROR, "a header block that ends in a field"))
+            Err(ProtocolViolation::Connection(
+                ErrorCode::COMPRESSION_ERROR,
+                "a truncated header block",
+            ))
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::head::Unfit;
-    use super::{Fault, HeaderBlock, MAX_FIELD};
-    use crate::server::http2::hpack::Decoder;
+    use super::super::head::HeaderError;
+    use super::{HeaderBlock, MAX_FIELD, ProtocolViolation};
+    use crate::server::http2::hpack::HpackDecoder;
 
     const LIMIT: usize = 64 << 10;
 
     #[test]
-    fn a_block_far_over_the_limit_takes_little_memory_and_leaves_the_context_intact() {
-        let mut decoder = Decoder::default();
+    fn a_block_far_over_the_limit_takes_little_memory_and_keeps_the_dynamic_table_in_sync() {
+        let mut decoder = HpackDecoder::default();
         let mut block = HeaderBlock::new(1, true, LIMIT);
-        // Each adds itself to the dynamic table.
+        // A literal with incremental indexing.
         let field = [&[0x40, 0x01, b'a', 100][..], &[b'x'; 100]].concat();
         block.push(&[0x88], &mut decoder).expect("valid");
         let frame = field.repeat(150);
@@ -99,8 +112,8 @@ mod tests {
             block.push(&frame[70..], &mut decoder).expect("valid");
             assert!(block.rest.is_empty());
         }
-        let draft = block.finish().expect("complete");
-        assert_eq!(draft.into_response().err(), Some(Unfit::TooLarge));
+        let builder = block.finish().expect("complete");
+        assert_eq!(builder.into_response().err(), Some(HeaderError::TooLarge));
         let mut next = HeaderBlock::new(3, true, LIMIT);
         next.push(&[0x88, 0xbe], &mut decoder).expect("valid");
         let response = next.finish().expect("complete").into_response().expect("a response");
@@ -108,8 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn a_field_in_many_frames_is_put_together() {
-        let mut decoder = Decoder::default();
+    fn a_field_split_over_many_frames_is_decoded() {
+        let mut decoder = HpackDecoder::default();
         let mut block = HeaderBlock::new(1, true, LIMIT);
         let octets = [&[0x88, 0x00, 0x01, b'a', 0x7f, 0xe9, 0x06][..], &[b'x'; 1000]].concat();
         for octet in octets.chunks(7) {
@@ -120,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn one_field_without_end_ends_the_connection() {
-        let mut decoder = Decoder::default();
+    fn an_endless_field_is_a_connection_error() {
+        let mut decoder = HpackDecoder::default();
         let mut block = HeaderBlock::new(1, true, LIMIT);
         block.push(&[0x00, 0x01, b'a', 0x7f, 0xff, 0xff, 0xff, 0x3f], &mut decoder).expect("valid");
         let frame = [b'x'; 16 << 10];
         let failed = (0..=MAX_FIELD / frame.len())
             .find_map(|_| block.push(&frame, &mut decoder).err().zip(Some(block.rest.len())));
-        let Some((Fault::Connection(..), size)) = failed else { panic!("{failed:?}") };
+        let Some((ProtocolViolation::Connection(..), size)) = failed else { panic!("{failed:?}") };
         assert!(size <= MAX_FIELD + frame.len(), "{size}");
     }
 }

@@ -1,49 +1,51 @@
-//! HTTP/2 to a backend (RFC 9113): many requests, of clients that know nothing of each other, on one
-//! connection.
+//! The HTTP/2 client (RFC 9113). Multiplexes requests of unrelated clients on one connection.
 //!
-//! What one of them does must not harm the others. So only a backend that breaks the protocol, or the
-//! socket, ends a connection; everything else ends one stream:
+//! Owns one connection: its task, its streams, both directions of flow control. Does not know
+//! pools, retries or routes.
 //!
-//! - A client that does not read holds no more than the window of its own stream, in octets and in
-//!   memory, and nothing of the connection's ([`settings`], [`response`], [`window`]).
-//! - A header block of any size is decoded to its end, and only its own response fails
-//!   ([`header_block`], [`head`]).
-//! - A connection that falls silent is given no more requests as soon as one has timed out on it, and
-//!   ends unless the backend answers a PING ([`link`], [`liveness`]).
-//! - A request that the backend has not processed comes back to its sender, whole ([`reason`]), and so
-//!   does one of which nothing was written.
-//! - Requests that are taken back, or refused to calm us, end no connection: it is given no more of
-//!   them ([`resets`]).
-//! - A body is sent only where it cannot be held up by one that the backend does not read, and no more
-//!   streams are opened than the backend takes ([`link`]).
+//! One request must not harm the others. So only a connection error of the backend's, or the
+//! socket, ends a connection; everything else is a stream error at most:
 //!
-//! The crate `h2` is a client for requests that belong together. It ends the connection for a header
-//! list of four times its limit, for the 101st empty DATA frame, for many small frames on a stream
-//! that is not read, and for its 1,025th malformed response; it credits a connection only together
-//! with a stream, and does not give back a request that was refused. Hence this one, which shares the
-//! bytes on the wire, frames and HPACK, with our server.
+//! - A client that does not read holds at most its own stream window, in octets and in memory, and
+//!   nothing of the connection window ([`settings`], [`response`], [`window`]).
+//! - A header block of any size is decoded to its end, to keep the HPACK dynamic table in sync;
+//!   only its own response fails ([`header_block`], [`head`]).
+//! - A connection on which a request has timed out in silence gets no more requests, and is closed
+//!   unless the backend acknowledges a PING ([`shared`], [`liveness`]).
+//! - A request that the backend has not processed, or of which nothing was written, is returned
+//!   whole to be retried ([`reason`]).
+//! - Many cancelled requests, or an ENHANCE_YOUR_CALM, do not break a connection: it just gets no
+//!   further requests ([`reset_bucket`]).
+//! - A request body is sent only where a body that the backend does not read cannot stall it, and
+//!   no more streams are opened than the backend allows ([`shared`]).
 //!
-//! [`connection`] is the handle, [`driver`] the task, [`receive`] what each frame does, [`send`] what
-//! becomes of a request, [`stream`] one of them, [`liveness`] whether the backend is still there.
+//! Why not the crate `h2`: it is made for requests of one client. It closes the connection for a
+//! header list of four times its limit, for the 101st empty DATA frame, for many small frames on a
+//! stream that is not read, and for the 1,025th malformed response; it returns credit to the
+//! connection only together with a stream, and does not return a request that was refused. Frames
+//! and HPACK are shared with the server.
+//!
+//! [`connection`] is the handle, [`driver`] the task, [`receive`] processes frames, [`send`] writes
+//! requests, [`stream`] is the state of one stream.
 
 mod connection;
 mod driver;
 mod head;
 mod header_block;
-mod link;
 mod liveness;
 mod reason;
 mod receive;
-mod resets;
+mod reset_bucket;
 mod response;
 mod send;
 mod settings;
+mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod window;
 
-pub(super) use self::connection::Connection;
+pub(super) use self::connection::Http2Connection;
 pub(super) use self::head::header_list_size;
-pub(super) use self::reason::{Lost, Reason};
-pub(super) use self::response::Incoming;
+pub(super) use self::reason::{LostRequest, Reason};
+pub(super) use self::response::Http2Body;

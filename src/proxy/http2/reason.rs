@@ -1,91 +1,94 @@
-//! Why a request got no response over HTTP/2, or not all of it.
+//! Errors of the HTTP/2 client: why a stream or connection ended, and the requests that were lost.
 
 use std::fmt;
 
 use http::Request;
 
 use crate::proxy::upload::Upload;
-use crate::server::http2::error::Code;
+use crate::server::http2::error::ErrorCode;
 
-/// Why a stream, or the whole connection, ended early. The text is for the log.
+/// Why a stream, or the whole connection, ended early. The text is for the log, after the
+/// upstream's address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::proxy) enum Reason {
     /// RST_STREAM (RFC 9113, section 6.4).
-    #[error("it reset the stream with {}", Named(*.0))]
-    Reset(Code),
+    #[error("the backend reset the stream with {}", CodeName(*.0))]
+    Reset(ErrorCode),
     /// GOAWAY (RFC 9113, section 6.8), with its debug data.
-    #[error("it closes the connection with {}{}", Named(*.0), Quoted(.1))]
-    GoAway(Code, Box<str>),
-    /// The socket.
+    #[error("the backend sent GOAWAY with {}{}", CodeName(*.0), DebugData(.1))]
+    GoAway(ErrorCode, Box<str>),
+    /// The socket was closed or failed, or no PING ACK arrived.
     #[error("the connection was lost: {0}")]
-    Lost(Box<str>),
-    /// The task of the connection is gone, without an end of the connection: it has panicked, perhaps.
-    #[error("the task of its connection has ended")]
+    ConnectionLost(Box<str>),
+    /// The connection task has ended, by a panic or because the last handle was dropped.
+    #[error("the connection task has ended")]
     Task,
-    /// It broke the rules of the protocol.
-    #[error("it broke the protocol: {0}")]
+    /// A stream or connection error of the backend's.
+    #[error("the backend violated HTTP/2: {0}")]
     Protocol(&'static str),
-    /// What it sent first is HTTP/1.1.
-    #[error("it speaks HTTP/1.1, and not HTTP/2 as `http2: true` says")]
+    /// The first octets were an HTTP/1.1 response.
+    #[error("the backend speaks HTTP/1.1, not HTTP/2: remove `http2: true` from the route")]
     Http1,
-    /// A response that RFC 9113, section 8.1.1, calls malformed.
-    #[error("its response is malformed: {0}")]
+    /// A malformed response (RFC 9113, section 8.1.1).
+    #[error("malformed HTTP/2 message: {0}")]
     Malformed(&'static str),
-    /// The header of its response, or the trailers.
-    #[error("the header of its response is larger than max_response_header")]
+    /// The header or the trailers exceed `max_response_header`.
+    #[error("the response header is larger than max_response_header")]
     LargeHeader,
-    /// The body of the request failed.
-    #[error("the body of the request broke off")]
+    /// The client's request body failed.
+    #[error("the request body failed")]
     Upload,
 }
 
 /// A request without a response.
 #[derive(Debug)]
-pub(in crate::proxy) struct Lost {
+pub(in crate::proxy) struct LostRequest {
     pub(in crate::proxy) reason: Reason,
-    /// Whether the backend has not processed the request, and will not: it may be sent again,
-    /// whatever its method (RFC 9113, section 8.7).
+    /// Whether the backend has not processed the request and will not: it may be retried whatever
+    /// its method (RFC 9113, section 8.7).
     pub(in crate::proxy) is_unprocessed: bool,
-    /// The request; of its body, some may have been read.
+    /// The request. Part of its body may have been read.
     pub(in crate::proxy) request: Request<Upload>,
 }
 
 impl Reason {
-    /// Whether the connection is at fault, and another may do.
-    pub(in crate::proxy) fn is_of_the_connection(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::Reset(Code::ENHANCE_YOUR_CALM))
+    /// Whether the connection is at fault, so that another one may work.
+    pub(in crate::proxy) fn is_connection_failure(&self) -> bool {
+        matches!(self, Self::ConnectionLost(_) | Self::Reset(ErrorCode::ENHANCE_YOUR_CALM))
     }
 
-    /// Whether a connection that has just been opened was closed without a fault: so a server that is
-    /// being replaced closes those that it has accepted last.
-    pub(in crate::proxy) fn is_plain_end(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::GoAway(Code::NO_ERROR, _))
+    /// Whether the connection was closed without an error. A server that is being restarted does
+    /// this to the connections that it has accepted last.
+    pub(in crate::proxy) fn is_orderly_close(&self) -> bool {
+        matches!(self, Self::ConnectionLost(_) | Self::GoAway(ErrorCode::NO_ERROR, _))
     }
 }
 
-/// A fault of the backend's in the protocol.
+/// A protocol error of the backend's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// It ends the connection (RFC 9113, section 5.4.1).
-    Connection(Code, &'static str),
-    /// It ends one stream (RFC 9113, section 5.4.2): it is reset with this code.
-    Stream(u32, Code, Reason),
+pub(super) enum ProtocolViolation {
+    /// A connection error (RFC 9113, section 5.4.1): GOAWAY with this code and debug data.
+    Connection(ErrorCode, &'static str),
+    /// A stream error (RFC 9113, section 5.4.2): the stream is reset with this code.
+    Stream(u32, ErrorCode, Reason),
 }
 
-impl Fault {
+impl ProtocolViolation {
+    /// A connection error of type PROTOCOL_ERROR.
     pub(super) fn protocol(what: &'static str) -> Self {
-        Self::Connection(Code::PROTOCOL_ERROR, what)
+        Self::Connection(ErrorCode::PROTOCOL_ERROR, what)
     }
 
+    /// The stream error for a malformed response (RFC 9113, section 8.1.1).
     pub(super) fn malformed(stream: u32, what: &'static str) -> Self {
-        Self::Stream(stream, Code::PROTOCOL_ERROR, Reason::Malformed(what))
+        Self::Stream(stream, ErrorCode::PROTOCOL_ERROR, Reason::Malformed(what))
     }
 }
 
-/// An error code by its name (RFC 9113, section 7).
-struct Named(Code);
+/// Displays the name of an error code (RFC 9113, section 7).
+struct CodeName(ErrorCode);
 
-impl fmt::Display for Named {
+impl fmt::Display for CodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES: [&str; 14] = [
             "NO_ERROR",
@@ -110,10 +113,10 @@ impl fmt::Display for Named {
     }
 }
 
-/// Debug data, where there is any.
-struct Quoted<'a>(&'a str);
+/// Displays debug data in parentheses, if not empty.
+struct DebugData<'a>(&'a str);
 
-impl fmt::Display for Quoted<'_> {
+impl fmt::Display for DebugData<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0) }
     }
@@ -121,15 +124,15 @@ impl fmt::Display for Quoted<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, Reason};
+    use super::{ErrorCode, Reason};
 
     #[test]
-    fn a_code_reads_as_the_standard_names_it() {
-        let text = Reason::Reset(Code(0xd)).to_string();
-        assert_eq!(text, "it reset the stream with HTTP_1_1_REQUIRED");
-        let text = Reason::GoAway(Code(0xb), "too_many_pings".into()).to_string();
-        assert_eq!(text, "it closes the connection with ENHANCE_YOUR_CALM (too_many_pings)");
-        let text = Reason::GoAway(Code(0x99), "".into()).to_string();
-        assert_eq!(text, "it closes the connection with error code 0x99");
+    fn error_codes_are_displayed_by_name() {
+        let text = Reason::Reset(ErrorCode(0xd)).to_string();
+        assert_eq!(text, "the backend reset the stream with HTTP_1_1_REQUIRED");
+        let text = Reason::GoAway(ErrorCode(0xb), "too_many_pings".into()).to_string();
+        assert_eq!(text, "the backend sent GOAWAY with ENHANCE_YOUR_CALM (too_many_pings)");
+        let text = Reason::GoAway(ErrorCode(0x99), "".into()).to_string();
+        assert_eq!(text, "the backend sent GOAWAY with error code 0x99");
     }
 }

@@ -1,150 +1,166 @@
-//! What each frame of the backend does (RFC 9113, sections 5 and 6).
+//! Processes the frames of the backend (RFC 9113, sections 5 and 6).
 
 use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
-use super::head::{HeadDraft, Unfit, content_length};
+use super::head::{HeaderError, ResponseHeadBuilder, content_length};
 use super::header_block::HeaderBlock;
-use super::reason::{Fault, Reason};
-use super::stream::Receiving;
-use crate::server::http2::error::Code;
-use crate::server::http2::frame::{self, HEAD, Head, MAX_31_BITS, MAX_PAYLOAD, flag, kind};
-use crate::server::http2::measured::WINDOW_PING;
+use super::reason::{ProtocolViolation, Reason};
+use super::stream::ReceiveState;
+use crate::server::http2::error::ErrorCode;
+use crate::server::http2::frame::{
+    self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_SIZE, flag, kind,
+};
+use crate::server::http2::window_measurement::WINDOW_PING;
 
-/// Octets of a priority (RFC 9113, section 6.2).
-const PRIORITY: usize = 5;
-/// When this much has arrived, it is credited to the connection, in octets.
-const CREDIT: usize = 1 << 29;
-/// What is kept of a GOAWAY's debug data, in octets.
+/// The length of the priority fields in HEADERS, in octets (RFC 9113, section 6.2).
+const PRIORITY_LEN: usize = 5;
+/// A WINDOW_UPDATE of the connection is sent when this much was received, in octets.
+const CREDIT_THRESHOLD: usize = 1 << 29;
+/// The maximum length of the debug data kept from a GOAWAY, in octets.
 const MAX_DEBUG_DATA: usize = 200;
 
-type Received = Result<(), Fault>;
+type Received = Result<(), ProtocolViolation>;
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    /// Processes one frame; returns its length, or `None` while it is not complete.
+    /// Processes one frame; returns its length, or `None` if it is incomplete.
     ///
     /// # Errors
-    /// A fault, and the length of the frame.
-    pub(super) fn receive(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
-        let Some(head) = Head::parse(octets) else { return Ok(None) };
-        if head.length > MAX_PAYLOAD {
+    /// A stream or connection error, with the length of the frame.
+    pub(super) fn receive(
+        &mut self,
+        octets: &[u8],
+    ) -> Result<Option<usize>, (usize, ProtocolViolation)> {
+        let Some(head) = FrameHeader::parse(octets) else { return Ok(None) };
+        if head.length > MAX_FRAME_SIZE {
             let what = "a frame over SETTINGS_MAX_FRAME_SIZE";
-            return Err((0, Fault::Connection(Code::FRAME_SIZE_ERROR, what)));
+            return Err((0, ProtocolViolation::Connection(ErrorCode::FRAME_SIZE_ERROR, what)));
         }
-        let length = HEAD + head.length;
-        let Some(payload) = octets.get(HEAD..length) else { return Ok(None) };
-        match self.take_frame(head, payload) {
+        let length = FRAME_HEADER_LEN + head.length;
+        let Some(payload) = octets.get(FRAME_HEADER_LEN..length) else { return Ok(None) };
+        match self.process_frame(head, payload) {
             Ok(()) => Ok(Some(length)),
             Err(fault) => Err((length, fault)),
         }
     }
 
-    fn take_frame(&mut self, head: Head, payload: &[u8]) -> Received {
-        if !self.link.is_open() && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
-            return Err(Fault::protocol("the first frame is no SETTINGS"));
+    fn process_frame(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
+        if !self.shared.has_settings() && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
+            return Err(ProtocolViolation::protocol("the first frame is not SETTINGS"));
         }
         let is_expected = match &self.block {
             Some(block) => head.kind == kind::CONTINUATION && head.stream == block.stream,
             None => head.kind != kind::CONTINUATION,
         };
         if !is_expected {
-            return Err(Fault::protocol("a header block is interrupted, or continued without one"));
+            return Err(ProtocolViolation::protocol(
+                "an interrupted header block, or a stray CONTINUATION",
+            ));
         }
         match head.kind {
-            kind::DATA | kind::HEADERS | kind::RST_STREAM if !self.link.has_opened(head.stream) => {
-                Err(Fault::protocol("a frame on a stream that was never opened"))
+            kind::DATA | kind::HEADERS | kind::RST_STREAM
+                if !self.shared.has_opened(head.stream) =>
+            {
+                Err(ProtocolViolation::protocol("a frame on an idle stream"))
             }
             kind::SETTINGS | kind::PING | kind::GOAWAY if head.stream != 0 => {
-                Err(Fault::protocol("a frame of the connection on a stream"))
+                Err(ProtocolViolation::protocol("a connection frame on a stream"))
             }
             kind::DATA => self.data(head, payload),
             kind::HEADERS => self.headers(head, payload),
             kind::CONTINUATION => self.continuation(head, payload),
             kind::RST_STREAM => self.rst_stream(head.stream, payload),
             kind::SETTINGS => self.settings(head, payload),
-            kind::PUSH_PROMISE => Err(Fault::protocol("PUSH_PROMISE, which is disabled")),
-            kind::PING => self.pinged(head, payload),
+            kind::PUSH_PROMISE => {
+                Err(ProtocolViolation::protocol("PUSH_PROMISE although push is disabled"))
+            }
+            kind::PING => self.ping(head, payload),
             kind::GOAWAY => self.goaway(payload),
             kind::WINDOW_UPDATE => self.window_update(head.stream, payload),
-            // Priorities are deprecated, and unknown frames are ignored (section 4.1).
+            // PRIORITY is deprecated (section 5.3.2); unknown frames are ignored (section 4.1).
             _ => Ok(()),
         }
     }
 
-    /// Section 6.1.
-    fn data(&mut self, head: Head, payload: &[u8]) -> Received {
+    /// DATA (section 6.1).
+    fn data(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
         let id = head.stream;
-        self.credit(payload.len());
+        self.credit_connection(payload.len());
         let data = frame::without_padding(head, payload)
-            .ok_or_else(|| Fault::protocol("more padding than payload"))?;
-        // It was sent before the backend knew that the stream had ended.
+            .ok_or_else(|| ProtocolViolation::protocol("more padding than payload"))?;
+        // A closed stream: the frame crossed our RST_STREAM.
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        let Receiving::Body { left } = &mut stream.receiving else {
-            return Err(Fault::malformed(id, "DATA before the head, or behind the end"));
+        let ReceiveState::Body { left } = &mut stream.receive_state else {
+            return Err(ProtocolViolation::malformed(
+                id,
+                "DATA before HEADERS or after END_STREAM",
+            ));
         };
         if !stream.window.receive(payload.len()) {
-            let reason = Reason::Protocol("more DATA than the window of the stream");
-            return Err(Fault::Stream(id, Code::FLOW_CONTROL_ERROR, reason));
+            let reason = Reason::Protocol("DATA over the stream window");
+            return Err(ProtocolViolation::Stream(id, ErrorCode::FLOW_CONTROL_ERROR, reason));
         }
         if let Some(left) = left {
-            *left = left
-                .checked_sub(data.len() as u64)
-                .ok_or_else(|| Fault::malformed(id, "a body longer than its Content-Length"))?;
+            *left = left.checked_sub(data.len() as u64).ok_or_else(|| {
+                ProtocolViolation::malformed(id, "a body longer than its Content-Length")
+            })?;
         }
         if !data.is_empty() {
-            stream.feed.push(data);
+            stream.sender.send_data(data);
         }
         let padding = payload.len() - data.len();
         if head.has(flag::END_STREAM) {
             return self.end_body(id, None);
         }
         if padding > 0 {
-            // Nobody reads it.
+            // Padding is never read from the body, so its credit is returned here.
             stream.window.credit(padding);
             self.put_window_update(id, padding);
         }
         Ok(())
     }
 
-    /// What has arrived is credited to the connection at once: only streams limit what they hold.
-    fn credit(&mut self, octets: usize) {
+    /// Returns credit to the connection when data arrives, not when it is read: only stream windows
+    /// bound what is buffered.
+    fn credit_connection(&mut self, octets: usize) {
         self.uncredited += octets;
-        if self.uncredited >= CREDIT {
+        if self.uncredited >= CREDIT_THRESHOLD {
             let octets = std::mem::take(&mut self.uncredited);
             self.put_window_update(0, octets);
         }
     }
 
-    /// The body is complete.
+    /// Completes a response body.
     fn end_body(&mut self, id: u32, trailers: Option<http::HeaderMap>) -> Received {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        if let Receiving::Body { left: Some(1..) } = stream.receiving {
-            return Err(Fault::malformed(id, "a body shorter than its Content-Length"));
+        if let ReceiveState::Body { left: Some(1..) } = stream.receive_state {
+            return Err(ProtocolViolation::malformed(id, "a body shorter than its Content-Length"));
         }
-        stream.receiving = Receiving::Done;
-        stream.feed.complete(trailers);
+        stream.receive_state = ReceiveState::Done;
+        stream.sender.complete(trailers);
         self.finish(id);
         Ok(())
     }
 
-    /// Section 6.2.
-    fn headers(&mut self, head: Head, payload: &[u8]) -> Received {
+    /// HEADERS (section 6.2).
+    fn headers(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
         let mut fields = frame::without_padding(head, payload)
-            .ok_or_else(|| Fault::protocol("more padding than payload"))?;
+            .ok_or_else(|| ProtocolViolation::protocol("more padding than payload"))?;
         if head.has(flag::PRIORITY) {
-            let truncated = Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated priority");
-            fields = fields.get(PRIORITY..).ok_or(truncated)?;
+            let truncated =
+                ProtocolViolation::Connection(ErrorCode::FRAME_SIZE_ERROR, "a truncated priority");
+            fields = fields.get(PRIORITY_LEN..).ok_or(truncated)?;
         }
         let ends_stream = head.has(flag::END_STREAM);
         let block = HeaderBlock::new(head.stream, ends_stream, self.max_header);
         self.take_block(Box::new(block), fields, head.has(flag::END_HEADERS))
     }
 
-    /// Section 6.10.
-    fn continuation(&mut self, head: Head, payload: &[u8]) -> Received {
-        let block = self.block.take().expect("checked: this is what the block waits for");
+    /// CONTINUATION (section 6.10).
+    fn continuation(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
+        let block = self.block.take().expect("checked: the frame continues this block");
         self.take_block(block, payload, head.has(flag::END_HEADERS))
     }
 
@@ -155,41 +171,52 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return Ok(());
         }
         let (id, ends_stream) = (block.stream, block.ends_stream);
-        let draft = block.finish()?;
+        let builder = block.finish()?;
         let Some(stream) = self.streams.get(&id) else { return Ok(()) };
-        let taken = match stream.receiving {
-            Receiving::Head { .. } => self.response(id, draft, ends_stream),
-            Receiving::Body { .. } if ends_stream => match draft.into_trailers() {
+        let taken = match stream.receive_state {
+            ReceiveState::Head { .. } => self.response(id, builder, ends_stream),
+            ReceiveState::Body { .. } if ends_stream => match builder.into_trailers() {
                 Ok(trailers) => return self.end_body(id, Some(trailers)),
-                Err(unfit) => Err(unfit),
+                Err(error) => Err(error),
             },
-            Receiving::Body { .. } => Err(Unfit::Malformed("trailers that do not end the stream")),
-            Receiving::Done => Err(Unfit::Malformed("HEADERS behind the end")),
+            ReceiveState::Body { .. } => {
+                Err(HeaderError::Malformed("trailers that do not end the stream"))
+            }
+            ReceiveState::Done => Err(HeaderError::Malformed("HEADERS after END_STREAM")),
         };
-        taken.map_err(|unfit| match unfit {
-            Unfit::Malformed(what) => Fault::malformed(id, what),
-            Unfit::TooLarge => Fault::Stream(id, Code::CANCEL, Reason::LargeHeader),
+        taken.map_err(|error| match error {
+            HeaderError::Malformed(what) => ProtocolViolation::malformed(id, what),
+            HeaderError::TooLarge => {
+                ProtocolViolation::Stream(id, ErrorCode::CANCEL, Reason::LargeHeader)
+            }
         })
     }
 
-    /// Section 8.1: an interim response, or the head of the final one.
-    fn response(&mut self, id: u32, draft: HeadDraft, ends_stream: bool) -> Result<(), Unfit> {
-        let mut response = draft.into_response()?;
+    /// An interim response, or the head of the final one (section 8.1).
+    fn response(
+        &mut self,
+        id: u32,
+        builder: ResponseHeadBuilder,
+        ends_stream: bool,
+    ) -> Result<(), HeaderError> {
+        let mut response = builder.into_response()?;
         if response.status().is_informational() {
             return match response.status() {
-                StatusCode::SWITCHING_PROTOCOLS => Err(Unfit::Malformed("status 101")),
-                _ if ends_stream => Err(Unfit::Malformed("an interim response that is the last")),
-                // Nobody is asked to wait for it.
+                StatusCode::SWITCHING_PROTOCOLS => Err(HeaderError::Malformed("status 101")),
+                _ if ends_stream => {
+                    Err(HeaderError::Malformed("an interim response with END_STREAM"))
+                }
+                // `Expect` is not forwarded over HTTP/2, so the client does not wait for it.
                 StatusCode::CONTINUE => Ok(()),
                 status => {
                     let stream = self.streams.get_mut(&id).expect("checked by the caller");
-                    stream.feed.interim(status, response.into_parts().0.headers);
+                    stream.sender.send_interim(status, response.into_parts().0.headers);
                     Ok(())
                 }
             };
         }
         let stream = self.streams.get_mut(&id).expect("checked by the caller");
-        let Receiving::Head { request } = &stream.receiving else {
+        let ReceiveState::Head { request } = &stream.receive_state else {
             unreachable!("checked by the caller");
         };
         let announced = content_length(response.headers())?;
@@ -200,46 +227,46 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let left = if has_body { announced } else { Some(0) };
         if ends_stream && left.is_some_and(|left| left > 0) {
-            return Err(Unfit::Malformed("a body shorter than its Content-Length"));
+            return Err(HeaderError::Malformed("a body shorter than its Content-Length"));
         }
-        stream.upload.forget();
-        stream.feed.head(response, left);
-        stream.receiving = Receiving::Body { left };
+        stream.upload.stop_buffering();
+        stream.sender.send_head(response, left);
+        stream.receive_state = ReceiveState::Body { left };
         // Without content the response is complete with its head (RFC 9110, section 6.4.1). The backend
         // may end its stream in a later frame, or much later if a GET would have been an event stream.
-        // While it still reads the request, the reader stays: it would take the request with it.
+        // While it still reads the request, the reader stays: dropping it would cancel the request.
         if ends_stream || (!has_body && !stream.is_uploading()) {
-            stream.feed.complete(None);
+            stream.sender.complete(None);
         }
         if ends_stream {
-            stream.receiving = Receiving::Done;
+            stream.receive_state = ReceiveState::Done;
             self.finish(id);
         }
         Ok(())
     }
 
-    /// Section 6.4.
+    /// RST_STREAM (section 6.4).
     fn rst_stream(&mut self, id: u32, payload: &[u8]) -> Received {
         let Some(code) = frame::read_u32(payload).filter(|_| payload.len() == 4) else {
-            let what = "a RST_STREAM of another size than 4";
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
+            let what = "RST_STREAM with a length other than 4";
+            return Err(ProtocolViolation::Connection(ErrorCode::FRAME_SIZE_ERROR, what));
         };
-        let (code, stream) = (Code(code), self.remove(id));
+        let (code, stream) = (ErrorCode(code), self.remove(id));
         match code {
-            Code::REFUSED_STREAM if stream.is_some() => self.link.refused(),
-            // Node, for one, when clients that do not read take too much of its memory; it ends a
-            // connection on which it has said so 100 times.
-            Code::ENHANCE_YOUR_CALM => self.link.wear_out(),
+            ErrorCode::REFUSED_STREAM if stream.is_some() => self.shared.stream_refused(),
+            // Node sends it when clients that do not read take too much of its memory, and closes
+            // the connection after it has sent 100.
+            ErrorCode::ENHANCE_YOUR_CALM => self.shared.retire(),
             _ => {}
         }
         if let Some(stream) = stream {
-            stream.fail(Reason::Reset(code), code == Code::REFUSED_STREAM);
+            stream.fail(Reason::Reset(code), code == ErrorCode::REFUSED_STREAM);
         }
         Ok(())
     }
 
-    /// Section 6.5.
-    fn settings(&mut self, head: Head, payload: &[u8]) -> Received {
+    /// SETTINGS (section 6.5).
+    fn settings(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
         if head.has(flag::ACK) {
             return Ok(());
         }
@@ -251,44 +278,47 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             stream.send_window += more;
             if stream.send_window > i64::from(MAX_31_BITS) {
                 let what = "a window over 2^31 - 1";
-                return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                return Err(ProtocolViolation::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
             }
             if more > 0 && stream.is_uploading() {
                 waiting.push(id);
             }
         }
-        waiting.into_iter().for_each(|id| self.make_ready(id));
+        waiting.into_iter().for_each(|id| self.schedule(id));
         self.put_settings_ack();
-        self.link.configured(&self.peer);
+        self.shared.apply_settings(&self.peer);
         Ok(())
     }
 
-    /// Section 6.7.
-    fn pinged(&mut self, head: Head, payload: &[u8]) -> Received {
+    /// PING (section 6.7).
+    fn ping(&mut self, head: FrameHeader, payload: &[u8]) -> Received {
         let Ok(payload) = payload.try_into() else {
-            let what = "a PING of another size than 8";
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
+            let what = "PING with a length other than 8";
+            return Err(ProtocolViolation::Connection(ErrorCode::FRAME_SIZE_ERROR, what));
         };
         if !head.has(flag::ACK) {
-            self.ping(payload, true);
+            self.put_ping(payload, true);
         } else if payload == WINDOW_PING {
-            self.note_round_trip();
+            self.ping_acknowledged();
         }
         Ok(())
     }
 
-    /// Section 6.8: no stream behind the last one will be processed.
+    /// GOAWAY (section 6.8): streams above its last stream ID are not processed.
     fn goaway(&mut self, payload: &[u8]) -> Received {
         let (Some(last), Some(code)) =
             (frame::read_u32(payload), payload.get(4..).and_then(frame::read_u32))
         else {
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated GOAWAY"));
+            return Err(ProtocolViolation::Connection(
+                ErrorCode::FRAME_SIZE_ERROR,
+                "a truncated GOAWAY",
+            ));
         };
-        let (last, code) = (last & MAX_31_BITS, Code(code));
+        let (last, code) = (last & MAX_31_BITS, ErrorCode(code));
         let debug = &payload[8..payload.len().min(8 + MAX_DEBUG_DATA)];
         let reason = Reason::GoAway(code, debug.escape_ascii().to_string().into());
         self.last_stream = self.last_stream.min(last);
-        self.link.leave(&reason, (code == Code::NO_ERROR).then_some(last));
+        self.shared.receive_goaway(&reason, (code == ErrorCode::NO_ERROR).then_some(last));
         let mut unprocessed: Vec<u32> =
             self.streams.keys().copied().filter(|&id| id > self.last_stream).collect();
         unprocessed.sort_unstable();
@@ -297,44 +327,44 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 stream.fail(reason.clone(), true);
             }
         }
-        self.lose_queued(&reason);
+        self.return_queued(&reason);
         self.goaway = Some(reason);
         Ok(())
     }
 
-    /// Section 6.9.
+    /// WINDOW_UPDATE (section 6.9).
     fn window_update(&mut self, id: u32, payload: &[u8]) -> Received {
         let Some(increment) = frame::read_u32(payload).filter(|_| payload.len() == 4) else {
-            let what = "a WINDOW_UPDATE of another size than 4";
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, what));
+            let what = "WINDOW_UPDATE with a length other than 4";
+            return Err(ProtocolViolation::Connection(ErrorCode::FRAME_SIZE_ERROR, what));
         };
         let increment = i64::from(increment & MAX_31_BITS);
         if id == 0 {
             self.send_window += increment;
             if increment == 0 || self.send_window > i64::from(MAX_31_BITS) {
-                let what = "a WINDOW_UPDATE by 0, or to over 2^31 - 1";
-                return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                let what = "WINDOW_UPDATE by 0, or to a window over 2^31 - 1";
+                return Err(ProtocolViolation::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
             }
-            self.feed_starved();
+            self.wake_window_blocked();
             return Ok(());
         }
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.send_window += increment;
         if increment == 0 || stream.send_window > i64::from(MAX_31_BITS) {
-            let reason = Reason::Protocol("a WINDOW_UPDATE by 0, or to over 2^31 - 1");
-            return Err(Fault::Stream(id, Code::FLOW_CONTROL_ERROR, reason));
+            let reason = Reason::Protocol("WINDOW_UPDATE by 0, or to a window over 2^31 - 1");
+            return Err(ProtocolViolation::Stream(id, ErrorCode::FLOW_CONTROL_ERROR, reason));
         }
         if stream.is_uploading() {
-            self.make_ready(id);
+            self.schedule(id);
         }
         Ok(())
     }
 
-    /// Credits what has been read of a response.
-    pub(super) fn credit_read(&mut self, id: u32) {
+    /// Returns credit for what the client has read of a response.
+    pub(super) fn credit_stream(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let read = stream.feed.take_read();
-        if read > 0 && !matches!(stream.receiving, Receiving::Done) {
+        let read = stream.sender.take_read();
+        if read > 0 && !matches!(stream.receive_state, ReceiveState::Done) {
             stream.window.credit(read);
             self.put_window_update(id, read);
             self.measure(id, read);

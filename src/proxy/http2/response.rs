@@ -1,8 +1,8 @@
-//! One response on its way from the task of a connection to its reader.
+//! A response on its way from the connection task to its reader.
 //!
-//! The reader holds an [`Exchange`] until the head has arrived, and an [`Incoming`] body from then on.
-//! Dropping either takes the request back: the task resets the stream. What waits here is bounded by
-//! the window of the stream: it is credited to the backend as it is read, and no sooner.
+//! The reader holds a [`ResponseFuture`] until the head has arrived, and then an [`Http2Body`].
+//! Dropping either cancels the request: the task resets the stream. The buffer is bounded by the
+//! stream window: credit is returned to the backend when data is read, and no sooner.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,63 +14,64 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::reason::{Lost, Reason};
+use super::reason::{LostRequest, Reason};
 use crate::proxy::message;
 use crate::proxy::upload::Upload;
 use crate::server::connection::BodyError;
 use crate::server::interim::Interim;
 
-/// DATA is collected in chunks of up to this size: every chunk costs memory of its own, and the
-/// backend chooses how small its frames are.
+/// Small DATA frames are merged into chunks of up to this size: each chunk has an overhead in
+/// memory, and the backend chooses the size of its frames.
 const MAX_CHUNK: usize = 16 << 10;
 
-/// Interim responses that wait; more are dropped.
+/// The maximum number of buffered interim responses; further ones are dropped.
 const MAX_INTERIM: usize = 16;
 
-/// The task's end. Dropped early, it cuts the body.
+/// The task's end. Dropped before [`complete`](Self::complete), it fails the body.
 #[derive(Debug)]
-pub(super) struct Feed(Rc<RefCell<State>>);
+pub(super) struct ResponseSender(Rc<RefCell<ResponseState>>);
 
-/// The reader's end until the head has arrived.
+/// Resolves to the response head.
 #[derive(Debug)]
-pub(in crate::proxy) struct Exchange {
-    state: Option<Rc<RefCell<State>>>,
+pub(in crate::proxy) struct ResponseFuture {
+    state: Option<Rc<RefCell<ResponseState>>>,
     interim: Interim,
 }
 
 /// The body of a response.
 #[derive(Debug)]
-pub(in crate::proxy) struct Incoming(Rc<RefCell<State>>);
+pub(in crate::proxy) struct Http2Body(Rc<RefCell<ResponseState>>);
 
 #[derive(Debug)]
-struct State {
-    // What came before the head, until the reader takes it.
+struct ResponseState {
+    // Interim responses that the reader has not taken.
     interim: Vec<(StatusCode, HeaderMap)>,
-    // Until the reader takes it.
-    head: Option<Result<Response<()>, Box<Lost>>>,
+    // The head that the reader has not taken.
+    head: Option<Result<Response<()>, Box<LostRequest>>>,
     chunks: VecDeque<BytesMut>,
-    // Read since the task asked last, in octets.
+    // Octets read since the task last returned credit.
     read: usize,
-    // When this much has been read, the task is woken to credit it.
+    // When this much is read, the task is woken to return credit.
     credit_at: usize,
-    // What has been announced, less what has been read.
+    // The rest of the announced Content-Length.
     length: Option<u64>,
-    end: Option<End>,
+    end: Option<BodyEnd>,
     reader: Option<Waker>,
     // Wakes the task for this stream.
     stream: Waker,
-    is_dropped: bool,
+    is_reader_dropped: bool,
 }
 
 #[derive(Debug)]
-enum End {
+enum BodyEnd {
     Complete(Option<HeaderMap>),
-    Cut(Reason),
+    Failed(Reason),
 }
 
-/// Both ends of a response. `stream` wakes the task; `window` is that of the stream.
-pub(super) fn channel(stream: Waker, window: u32) -> (Feed, Exchange) {
-    let state = Rc::new(RefCell::new(State {
+/// Creates both ends of a response. `stream` wakes the task; `window` is the stream window in
+/// octets.
+pub(super) fn channel(stream: Waker, window: u32) -> (ResponseSender, ResponseFuture) {
+    let state = Rc::new(RefCell::new(ResponseState {
         interim: Vec::new(),
         head: None,
         chunks: VecDeque::new(),
@@ -80,15 +81,15 @@ pub(super) fn channel(stream: Waker, window: u32) -> (Feed, Exchange) {
         end: None,
         reader: None,
         stream,
-        is_dropped: false,
+        is_reader_dropped: false,
     }));
-    let exchange = Exchange { state: Some(Rc::clone(&state)), interim: Interim::default() };
-    (Feed(state), exchange)
+    let response = ResponseFuture { state: Some(Rc::clone(&state)), interim: Interim::default() };
+    (ResponseSender(state), response)
 }
 
-impl Feed {
-    /// An interim response has arrived. Any may be dropped, so many that nobody takes them are.
-    pub(super) fn interim(&self, status: StatusCode, headers: HeaderMap) {
+impl ResponseSender {
+    /// Adds an interim response. Drops it if [`MAX_INTERIM`] are buffered, as any of them may be.
+    pub(super) fn send_interim(&self, status: StatusCode, headers: HeaderMap) {
         let mut state = self.0.borrow_mut();
         if state.interim.len() < MAX_INTERIM {
             state.interim.push((status, headers));
@@ -96,25 +97,25 @@ impl Feed {
         }
     }
 
-    /// The head has arrived, of a body with this length if it is known.
-    pub(super) fn head(&self, head: Response<()>, length: Option<u64>) {
+    /// Delivers the head. `length` is that of the body, if known.
+    pub(super) fn send_head(&self, head: Response<()>, length: Option<u64>) {
         let mut state = self.0.borrow_mut();
         state.head = Some(Ok(head));
         state.length = length;
         state.wake();
     }
 
-    /// There will be no response.
-    pub(super) fn lose(&self, lost: Lost) {
+    /// Fails the request: there will be no response.
+    pub(super) fn fail_request(&self, lost: LostRequest) {
         let mut state = self.0.borrow_mut();
         state.head = Some(Err(Box::new(lost)));
         state.wake();
     }
 
-    /// A piece of the body has arrived.
-    pub(super) fn push(&self, piece: &[u8]) {
+    /// Adds a piece of the body.
+    pub(super) fn send_data(&self, piece: &[u8]) {
         let mut state = self.0.borrow_mut();
-        if state.is_dropped {
+        if state.is_reader_dropped {
             return;
         }
         match state.chunks.back_mut() {
@@ -124,80 +125,80 @@ impl Feed {
         state.wake();
     }
 
-    /// The body is complete.
+    /// Ends the body.
     pub(super) fn complete(&self, trailers: Option<HeaderMap>) {
         let mut state = self.0.borrow_mut();
-        state.end.get_or_insert(End::Complete(trailers));
+        state.end.get_or_insert(BodyEnd::Complete(trailers));
         state.wake();
     }
 
-    /// The rest of the body will not arrive.
-    pub(super) fn cut(&self, reason: Reason) {
+    /// Fails the body: its rest will not arrive.
+    pub(super) fn fail_body(&self, reason: Reason) {
         let mut state = self.0.borrow_mut();
-        state.end.get_or_insert(End::Cut(reason));
+        state.end.get_or_insert(BodyEnd::Failed(reason));
         state.wake();
     }
 
-    /// Whether the reader has left.
-    pub(super) fn is_dropped(&self) -> bool {
-        self.0.borrow().is_dropped
+    /// Whether the reader has dropped its end.
+    pub(super) fn is_reader_dropped(&self) -> bool {
+        self.0.borrow().is_reader_dropped
     }
 
-    /// The window of the stream is this large now, in octets.
+    /// Sets the size of the stream window, in octets.
     pub(super) fn set_window(&self, window: usize) {
         self.0.borrow_mut().credit_at = window / 2;
     }
 
-    /// Takes how much has been read since this was called last, in octets.
+    /// Takes the number of octets read since the last call.
     pub(super) fn take_read(&self) -> usize {
         std::mem::take(&mut self.0.borrow_mut().read)
     }
 }
 
-impl Drop for Feed {
+impl Drop for ResponseSender {
     fn drop(&mut self) {
-        self.cut(Reason::Task);
+        self.fail_body(Reason::Task);
     }
 }
 
-impl State {
+impl ResponseState {
     fn wake(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
     }
 
-    /// The reader leaves.
+    /// Records that the reader has dropped its end, and wakes the task.
     fn drop_reader(&mut self) {
-        self.is_dropped = true;
+        self.is_reader_dropped = true;
         self.chunks.clear();
         self.stream.wake_by_ref();
     }
 }
 
-impl Exchange {
-    /// Sends interim responses there.
+impl ResponseFuture {
+    /// Forwards interim responses to `interim`.
     pub(in crate::proxy) fn with_interim(mut self, interim: &Interim) -> Self {
         self.interim = interim.clone();
         self
     }
 }
 
-impl Future for Exchange {
-    type Output = Result<Response<Incoming>, Box<Lost>>;
+impl Future for ResponseFuture {
+    type Output = Result<Response<Http2Body>, Box<LostRequest>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let shared = self.state.take().expect("not polled after it was ready");
+        let shared = self.state.take().expect("not polled after completion");
         let head = {
             let mut state = shared.borrow_mut();
             for (status, headers) in state.interim.drain(..) {
-                message::pass_on_interim(&self.interim, status, headers);
+                message::forward_interim(&self.interim, status, headers);
             }
             match (state.head.take(), &state.end) {
-                // A panic has taken the request with it: there is nothing that could be sent again.
-                (None, Some(End::Cut(reason))) => {
+                // The task has panicked, and the request is lost: nothing can be sent again.
+                (None, Some(BodyEnd::Failed(reason))) => {
                     let (reason, request) = (reason.clone(), Request::new(Upload::none()));
-                    Some(Err(Box::new(Lost { reason, is_unprocessed: false, request })))
+                    Some(Err(Box::new(LostRequest { reason, is_unprocessed: false, request })))
                 }
                 (None, _) => {
                     state.reader = Some(cx.waker().clone());
@@ -211,13 +212,13 @@ impl Future for Exchange {
                 self.state = Some(shared);
                 Poll::Pending
             }
-            Some(Ok(head)) => Poll::Ready(Ok(head.map(|()| Incoming(shared)))),
+            Some(Ok(head)) => Poll::Ready(Ok(head.map(|()| Http2Body(shared)))),
             Some(Err(lost)) => Poll::Ready(Err(lost)),
         }
     }
 }
 
-impl Drop for Exchange {
+impl Drop for ResponseFuture {
     fn drop(&mut self) {
         if let Some(state) = &self.state {
             state.borrow_mut().drop_reader();
@@ -225,7 +226,7 @@ impl Drop for Exchange {
     }
 }
 
-impl Body for Incoming {
+impl Body for Http2Body {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -243,10 +244,10 @@ impl Body for Incoming {
             return Poll::Ready(Some(Ok(Frame::data(chunk.freeze()))));
         }
         match &mut state.end {
-            Some(End::Complete(trailers)) => {
+            Some(BodyEnd::Complete(trailers)) => {
                 Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
             }
-            Some(End::Cut(reason)) => Poll::Ready(Some(Err(reason.clone().into()))),
+            Some(BodyEnd::Failed(reason)) => Poll::Ready(Some(Err(reason.clone().into()))),
             None => {
                 state.reader = Some(cx.waker().clone());
                 Poll::Pending
@@ -256,7 +257,7 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         let state = self.0.borrow();
-        state.chunks.is_empty() && matches!(state.end, Some(End::Complete(None)))
+        state.chunks.is_empty() && matches!(state.end, Some(BodyEnd::Complete(None)))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -267,7 +268,7 @@ impl Body for Incoming {
     }
 }
 
-impl Drop for Incoming {
+impl Drop for Http2Body {
     fn drop(&mut self) {
         self.0.borrow_mut().drop_reader();
     }
@@ -281,19 +282,21 @@ mod tests {
     use http::{HeaderMap, Response, StatusCode};
     use http_body::Body as _;
 
-    use super::{Exchange, Feed, Incoming, MAX_CHUNK, MAX_INTERIM, Reason, channel};
+    use super::{
+        Http2Body, MAX_CHUNK, MAX_INTERIM, Reason, ResponseFuture, ResponseSender, channel,
+    };
 
-    fn body() -> (Feed, Incoming) {
-        let (feed, mut exchange) = channel(Waker::noop().clone(), 8);
-        feed.head(Response::new(()), None);
+    fn body() -> (ResponseSender, Http2Body) {
+        let (sender, mut response) = channel(Waker::noop().clone(), 8);
+        sender.send_head(Response::new(()), None);
         let mut context = Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(response)) = Pin::new(&mut exchange).poll(&mut context) else {
-            panic!("the head is there");
+        let Poll::Ready(Ok(response)) = Pin::new(&mut response).poll(&mut context) else {
+            panic!("the head has arrived");
         };
-        (feed, response.into_body())
+        (sender, response.into_body())
     }
 
-    fn read(body: &mut Incoming) -> Poll<Option<Result<Vec<u8>, String>>> {
+    fn read(body: &mut Http2Body) -> Poll<Option<Result<Vec<u8>, String>>> {
         let mut context = Context::from_waker(Waker::noop());
         Pin::new(body).poll_frame(&mut context).map(|frame| {
             frame.map(|frame| match frame {
@@ -304,69 +307,70 @@ mod tests {
     }
 
     #[test]
-    fn small_frames_take_the_memory_of_their_octets() {
-        let (feed, mut body) = body();
+    fn small_frames_are_merged_into_chunks() {
+        let (sender, mut body) = body();
         for _ in 0..MAX_CHUNK + 1 {
-            feed.push(b"x");
+            sender.send_data(b"x");
         }
         let lengths = [read(&mut body), read(&mut body)].map(|read| match read {
             Poll::Ready(Some(Ok(chunk))) => chunk.len(),
             other => panic!("{other:?}"),
         });
         assert_eq!(lengths, [MAX_CHUNK, 1]);
-        assert_eq!(feed.take_read(), MAX_CHUNK + 1);
-        assert_eq!(feed.take_read(), 0);
+        assert_eq!(sender.take_read(), MAX_CHUNK + 1);
+        assert_eq!(sender.take_read(), 0);
     }
 
     #[test]
-    fn a_backend_that_sends_interim_responses_without_an_end_fills_no_memory() {
-        let (feed, _exchange) = channel(Waker::noop().clone(), 8);
+    fn endless_interim_responses_are_bounded() {
+        let (sender, _exchange) = channel(Waker::noop().clone(), 8);
         for _ in 0..2 * MAX_INTERIM {
-            feed.interim(StatusCode::EARLY_HINTS, HeaderMap::new());
+            sender.send_interim(StatusCode::EARLY_HINTS, HeaderMap::new());
         }
-        assert_eq!(feed.0.borrow().interim.len(), MAX_INTERIM);
+        assert_eq!(sender.0.borrow().interim.len(), MAX_INTERIM);
     }
 
     #[test]
-    fn a_reader_whose_request_is_gone_learns_so_before_the_head_has_arrived() {
-        let (feed, mut exchange) = channel(Waker::noop().clone(), 8);
+    fn a_request_fails_if_the_task_ends_before_the_head_arrives() {
+        let (sender, mut response) = channel(Waker::noop().clone(), 8);
         let mut context = Context::from_waker(Waker::noop());
-        assert!(Pin::new(&mut exchange).poll(&mut context).is_pending());
-        drop(feed);
-        let Poll::Ready(Err(lost)) = Pin::new(&mut exchange).poll(&mut context) else {
-            panic!("it still waits");
+        assert!(Pin::new(&mut response).poll(&mut context).is_pending());
+        drop(sender);
+        let Poll::Ready(Err(lost)) = Pin::new(&mut response).poll(&mut context) else {
+            panic!("still pending");
         };
-        assert!(!lost.is_unprocessed && !lost.reason.is_of_the_connection(), "{lost:?}");
+        assert!(!lost.is_unprocessed && !lost.reason.is_connection_failure(), "{lost:?}");
     }
 
     #[test]
-    fn what_arrived_before_a_cut_is_read_first() {
-        let (feed, mut body) = body();
-        feed.push(b"abc");
-        feed.cut(Reason::Upload);
-        feed.complete(None);
+    fn data_that_arrived_before_a_failure_is_read_first() {
+        let (sender, mut body) = body();
+        sender.send_data(b"abc");
+        sender.fail_body(Reason::Upload);
+        sender.complete(None);
         assert_eq!(read(&mut body), Poll::Ready(Some(Ok(b"abc".to_vec()))));
         assert!(!body.is_end_stream());
         assert!(matches!(read(&mut body), Poll::Ready(Some(Err(_)))));
     }
 
     #[test]
-    fn a_body_that_is_complete_stays_so_when_the_connection_ends() {
-        let (feed, mut body) = body();
-        feed.complete(None);
-        feed.cut(Reason::Upload);
+    fn a_complete_body_stays_complete_when_the_connection_ends() {
+        let (sender, mut body) = body();
+        sender.complete(None);
+        sender.fail_body(Reason::Upload);
         assert!(body.is_end_stream());
         assert_eq!(read(&mut body), Poll::Ready(None));
     }
 
     #[test]
-    fn the_task_learns_that_the_reader_has_left() {
-        let (feed, exchange): (Feed, Exchange) = channel(Waker::noop().clone(), 8);
-        assert!(!feed.is_dropped());
-        drop(exchange);
-        assert!(feed.is_dropped());
-        let (feed, body) = body();
+    fn the_task_sees_that_the_reader_was_dropped() {
+        let (sender, response): (ResponseSender, ResponseFuture) =
+            channel(Waker::noop().clone(), 8);
+        assert!(!sender.is_reader_dropped());
+        drop(response);
+        assert!(sender.is_reader_dropped());
+        let (sender, body) = body();
         drop(body);
-        assert!(feed.is_dropped());
+        assert!(sender.is_reader_dropped());
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes of a request: frames, as the windows of the backend allow them.
+//! Writes requests as frames, within the flow-control windows of the backend.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,42 +9,42 @@ use http::{HeaderMap, Method, request};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::driver::{Driver, MAX_TOGETHER};
-use super::link::Queued;
+use super::driver::{Driver, WRITE_SIZE};
 use super::reason::Reason;
-use super::stream::{Outgoing, Receiving, Stream};
+use super::shared::QueuedRequest;
+use super::stream::{BackendStream, ReceiveState, SendState};
 use super::window::Window;
 use crate::proxy::upload::Upload;
 use crate::server::http2::CONNECTION_SPECIFIC;
-use crate::server::http2::error::Code;
-use crate::server::http2::frame::{self, HEAD, flag, kind};
-use crate::server::http2::hpack::Encoder;
+use crate::server::http2::error::ErrorCode;
+use crate::server::http2::frame::{self, FRAME_HEADER_LEN, flag, kind};
+use crate::server::http2::hpack::HpackEncoder;
 
-/// What is sent at once on one stream: with its head it is one TLS record.
-const MAX_DATA: usize = MAX_TOGETHER - HEAD;
+/// The maximum payload of a DATA frame: with the frame header it fills one TLS record.
+const MAX_DATA: usize = WRITE_SIZE - FRAME_HEADER_LEN;
 
-/// How far an upload came.
+/// Why a stream stopped sending its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
-    /// The client sends nothing now, or the window of the stream is used up.
-    Waits,
-    /// The window of the connection is used up.
-    Starves,
-    /// Others are to send first.
-    Yields,
+enum BodyProgress {
+    /// The client has sent nothing more, or the stream window is exhausted.
+    Pending,
+    /// The connection window is exhausted.
+    ConnectionBlocked,
+    /// The output is full: other streams are next.
+    Yielded,
     Done,
-    /// The body failed.
+    /// The request body failed.
     Failed,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     fn put(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let out = self.output.buffer();
-        frame::put_head(out, payload.len(), kind, flags, stream);
+        frame::put_frame_header(out, payload.len(), kind, flags, stream);
         out.extend_from_slice(payload);
     }
 
-    pub(super) fn ping(&mut self, payload: &[u8; 8], is_ack: bool) {
+    pub(super) fn put_ping(&mut self, payload: &[u8; 8], is_ack: bool) {
         self.put(kind::PING, if is_ack { flag::ACK } else { 0 }, 0, payload);
     }
 
@@ -53,43 +53,43 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     pub(super) fn put_window_update(&mut self, stream: u32, octets: usize) {
-        let octets = u32::try_from(octets).expect("no more than a window, which has 31 bits");
+        let octets = u32::try_from(octets).expect("at most a window, which has 31 bits");
         self.put(kind::WINDOW_UPDATE, 0, stream, &octets.to_be_bytes());
     }
 
-    pub(super) fn put_goaway(&mut self, code: Code, what: &str) {
-        // A server opens no streams.
+    pub(super) fn put_goaway(&mut self, code: ErrorCode, what: &str) {
+        // The last stream ID is 0: with push disabled a server opens no streams.
         let payload = [&0_u32.to_be_bytes()[..], &code.0.to_be_bytes(), what.as_bytes()].concat();
         self.put(kind::GOAWAY, 0, 0, &payload);
     }
 
-    fn put_reset(&mut self, stream: u32, code: Code) {
+    fn put_reset(&mut self, stream: u32, code: ErrorCode) {
         self.put(kind::RST_STREAM, 0, stream, &code.0.to_be_bytes());
-        self.link.reset();
+        self.shared.record_reset();
     }
 
-    /// Ends a stream because of a fault of the backend's.
-    pub(super) fn reset(&mut self, id: u32, code: Code, reason: Reason) {
+    /// ResetBucket a stream after a stream error of the backend's.
+    pub(super) fn reset(&mut self, id: u32, code: ErrorCode, reason: Reason) {
         if let Some(stream) = self.remove(id) {
             self.put_reset(id, code);
             stream.fail(reason, false);
         }
     }
 
-    /// Begins to send what is queued.
+    /// Opens streams for the queued requests.
     pub(super) fn send_queued(&mut self) {
         while self.may_send()
-            && let Some(queued) = self.link.take_queued()
+            && let Some(queued) = self.shared.take_queued()
         {
-            if queued.feed.is_dropped() {
-                self.link.ended();
+            if queued.sender.is_reader_dropped() {
+                self.shared.stream_ended();
             } else {
                 self.open(queued);
             }
         }
     }
 
-    fn open(&mut self, Queued { stream: id, request, feed, waker }: Queued) {
+    fn open(&mut self, QueuedRequest { stream: id, request, sender, waker }: QueuedRequest) {
         let (mut request, upload) = request.into_parts();
         for name in &CONNECTION_SPECIFIC {
             request.headers.remove(name);
@@ -97,58 +97,61 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         announce_length(&mut request, &upload);
         let (is_last, begins_at) = (upload.is_end_stream(), self.position());
         self.put_block(id, is_last, |encoder, block| encode(encoder, &request, block));
-        let stream = Stream {
-            feed,
+        let stream = BackendStream {
+            sender,
             waker,
             upload,
-            outgoing: if is_last { Outgoing::Done } else { Outgoing::Poll },
+            send_state: if is_last { SendState::Done } else { SendState::Poll },
             send_window: i64::from(self.peer.initial_window),
-            receiving: Receiving::Head { request: Box::new(request) },
+            receive_state: ReceiveState::Head { request: Box::new(request) },
             window: Window::new(self.memory.clone()),
-            is_ready: false,
+            is_scheduled: false,
             begins_at,
         };
         self.streams.insert(id, stream);
         if !is_last {
             self.uploading += 1;
-            self.make_ready(id);
+            self.schedule(id);
         }
     }
 
-    /// Ends the request with these fields.
+    /// Sends the trailers, and ends the request.
     fn put_trailers(&mut self, stream: u32, trailers: &HeaderMap) {
         if trailers.is_empty() {
-            // A block without fields makes no frame.
+            // An empty header block would make no frame, and leave the stream open.
             return self.put(kind::DATA, flag::END_STREAM, stream, &[]);
         }
         self.put_block(stream, true, |encoder, block| encoder.trailers(trailers, block));
     }
 
-    /// A header block, in as many frames as it needs (RFC 9113, section 4.3).
+    /// Writes a header block: HEADERS and as many CONTINUATION frames as needed (RFC 9113, section
+    /// 4.3).
     fn put_block(
         &mut self,
         stream: u32,
         is_last: bool,
-        encode: impl FnOnce(&mut Encoder, &mut Vec<u8>),
+        encode: impl FnOnce(&mut HpackEncoder, &mut Vec<u8>),
     ) {
         let mut block = Vec::with_capacity(512);
         encode(&mut self.encoder, &mut block);
-        for (kind, flags, piece) in frame::of_header_block(&block, self.peer.max_payload, is_last) {
+        for (kind, flags, piece) in
+            frame::header_block_frames(&block, self.peer.max_payload, is_last)
+        {
             self.put(kind, flags, stream, piece);
         }
     }
 
-    /// Does what a stream has to do.
+    /// Serves a woken stream: cancels it if the client has left, returns credit, sends more of the
+    /// body.
     pub(super) fn serve_stream(&mut self, id: u32) {
         let Some(stream) = self.streams.get(&id) else { return };
-        if stream.feed.is_dropped() {
-            // The client has left.
+        if stream.sender.is_reader_dropped() {
             self.remove(id);
-            self.put_reset(id, Code::CANCEL);
+            self.put_reset(id, ErrorCode::CANCEL);
             return;
         }
-        self.credit_read(id);
-        if self.streams.get(&id).is_some_and(Stream::is_uploading) {
+        self.credit_stream(id);
+        if self.streams.get(&id).is_some_and(BackendStream::is_uploading) {
             self.upload(id);
         }
     }
@@ -158,43 +161,47 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let sent = self.send_body(id, &mut stream);
         self.streams.insert(id, stream);
         match sent {
-            Sent::Waits => {}
-            Sent::Starves if self.starved.contains(&id) => {}
-            Sent::Starves => self.starved.push(id),
-            Sent::Yields => self.make_ready(id),
-            Sent::Done => self.finish(id),
-            Sent::Failed => self.reset(id, Code::CANCEL, Reason::Upload),
+            BodyProgress::Pending => {}
+            BodyProgress::ConnectionBlocked if self.window_blocked.contains(&id) => {}
+            BodyProgress::ConnectionBlocked => self.window_blocked.push(id),
+            BodyProgress::Yielded => self.schedule(id),
+            BodyProgress::Done => self.finish(id),
+            BodyProgress::Failed => self.reset(id, ErrorCode::CANCEL, Reason::Upload),
         }
     }
 
-    /// Sends what there is of a body, as far as it may be sent.
-    fn send_body(&mut self, id: u32, stream: &mut Stream) -> Sent {
+    /// Sends the available part of a body, within the windows.
+    fn send_body(&mut self, id: u32, stream: &mut BackendStream) -> BodyProgress {
         loop {
-            match &mut stream.outgoing {
-                Outgoing::Done => return Sent::Waits,
-                Outgoing::Poll => match poll_upload(stream) {
-                    Ok(Some(outgoing)) => stream.outgoing = outgoing,
-                    Ok(None) => return Sent::Waits,
+            match &mut stream.send_state {
+                SendState::Done => return BodyProgress::Pending,
+                SendState::Poll => match poll_upload(stream) {
+                    Ok(Some(send_state)) => stream.send_state = send_state,
+                    Ok(None) => return BodyProgress::Pending,
                     Err(sent) => return sent,
                 },
-                Outgoing::Trailers(trailers) => {
+                SendState::Trailers(trailers) => {
                     let trailers = std::mem::take(&mut **trailers);
                     self.put_trailers(id, &trailers);
-                    return self.sent_all(stream);
+                    return self.end_request(stream);
                 }
-                Outgoing::Data { rest, is_last } if rest.is_empty() => {
+                SendState::Data { rest, is_last } if rest.is_empty() => {
                     if *is_last {
                         self.put(kind::DATA, flag::END_STREAM, id, &[]);
-                        return self.sent_all(stream);
+                        return self.end_request(stream);
                     }
-                    stream.outgoing = Outgoing::Poll;
+                    stream.send_state = SendState::Poll;
                 }
-                Outgoing::Data { rest, is_last } => {
+                SendState::Data { rest, is_last } => {
                     let window = self.send_window.min(stream.send_window);
                     let room = usize::try_from(window).unwrap_or(0);
                     let length = rest.len().min(room).min(MAX_DATA).min(self.peer.max_payload);
                     if length == 0 {
-                        return if stream.send_window > 0 { Sent::Starves } else { Sent::Waits };
+                        return if stream.send_window > 0 {
+                            BodyProgress::ConnectionBlocked
+                        } else {
+                            BodyProgress::Pending
+                        };
                     }
                     let ends = *is_last && length == rest.len();
                     let flags = if ends { flag::END_STREAM } else { 0 };
@@ -204,55 +211,55 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                     self.send_window -= length as i64;
                     stream.send_window -= length as i64;
                     if ends {
-                        return self.sent_all(stream);
+                        return self.end_request(stream);
                     }
-                    if self.output.len() >= MAX_TOGETHER {
-                        return Sent::Yields;
+                    if self.output.len() >= WRITE_SIZE {
+                        return BodyProgress::Yielded;
                     }
                 }
             }
         }
     }
 
-    fn sent_all(&mut self, stream: &mut Stream) -> Sent {
-        stream.outgoing = Outgoing::Done;
+    fn end_request(&mut self, stream: &mut BackendStream) -> BodyProgress {
+        stream.send_state = SendState::Done;
         self.uploading -= 1;
-        Sent::Done
+        BodyProgress::Done
     }
 
-    /// Forgets a stream on which neither side has anything more to send. A response that is complete
-    /// before its request ends both (RFC 9113, section 8.1).
+    /// Removes a stream that is closed in both directions. A response that is complete before its
+    /// request cancels the rest of the request (RFC 9113, section 8.1).
     pub(super) fn finish(&mut self, id: u32) {
         let Some(stream) = self.streams.get(&id) else { return };
         if stream.is_done() {
             self.remove(id);
-        } else if matches!(stream.receiving, Receiving::Done) {
+        } else if matches!(stream.receive_state, ReceiveState::Done) {
             self.remove(id);
-            self.put_reset(id, Code::CANCEL);
+            self.put_reset(id, ErrorCode::CANCEL);
         }
     }
 }
 
-/// What is to be sent next of a body: `None`: the client sends nothing now.
-fn poll_upload(stream: &mut Stream) -> Result<Option<Outgoing>, Sent> {
+/// Polls the request body for the next part; `None`: pending.
+fn poll_upload(stream: &mut BackendStream) -> Result<Option<SendState>, BodyProgress> {
     let mut cx = Context::from_waker(&stream.waker);
-    let outgoing = match Pin::new(&mut stream.upload).poll_frame(&mut cx) {
+    let send_state = match Pin::new(&mut stream.upload).poll_frame(&mut cx) {
         Poll::Pending => return Ok(None),
-        Poll::Ready(None) => Outgoing::Data { rest: Bytes::new(), is_last: true },
+        Poll::Ready(None) => SendState::Data { rest: Bytes::new(), is_last: true },
         Poll::Ready(Some(Err(error))) => {
-            tracing::debug!(%error, "the body of a request failed");
-            return Err(Sent::Failed);
+            tracing::debug!(%error, "a request body failed");
+            return Err(BodyProgress::Failed);
         }
         Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-            Ok(rest) => Outgoing::Data { rest, is_last: stream.upload.is_end_stream() },
-            Err(frame) => Outgoing::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
+            Ok(rest) => SendState::Data { rest, is_last: stream.upload.is_end_stream() },
+            Err(frame) => SendState::Trailers(Box::new(frame.into_trailers().unwrap_or_default())),
         },
     };
-    Ok(Some(outgoing))
+    Ok(Some(send_state))
 }
 
-/// Announces the length of a body where it is known and not announced. A method that asks for a body
-/// has a length, also of none (RFC 9110, section 8.6).
+/// Adds `Content-Length` if the length of the body is known and the field is absent. Methods that
+/// expect a body get it even for an empty one (RFC 9110, section 8.6).
 fn announce_length(request: &mut request::Parts, upload: &Upload) {
     let Some(length) = upload.size_hint().exact() else { return };
     let wants_body = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
@@ -261,8 +268,8 @@ fn announce_length(request: &mut request::Parts, upload: &Upload) {
     }
 }
 
-/// The head of a request (RFC 9113, section 8.3.1).
-fn encode(encoder: &mut Encoder, request: &request::Parts, block: &mut Vec<u8>) {
+/// Encodes the head of a request, pseudo-header fields first (RFC 9113, section 8.3.1).
+fn encode(encoder: &mut HpackEncoder, request: &request::Parts, block: &mut Vec<u8>) {
     let uri = &request.uri;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let pseudo_headers = [
@@ -280,23 +287,23 @@ mod tests {
 
     use http::HeaderMap;
 
-    use super::{Driver, HEAD, flag, frame, kind};
+    use super::{Driver, FRAME_HEADER_LEN, flag, frame, kind};
     use crate::metrics::Metrics;
-    use crate::proxy::http2::link::Link;
+    use crate::proxy::http2::shared::ConnectionShared;
     use crate::proxy::http2::window::STREAM_WINDOW;
     use crate::server::upload_memory::UploadMemory;
 
     #[test]
-    fn trailers_without_a_field_still_end_the_request() {
-        let link = Rc::new(Link::new(Rc::default(), STREAM_WINDOW));
+    fn empty_trailers_still_end_the_request() {
+        let shared = Rc::new(ConnectionShared::new(Rc::default(), STREAM_WINDOW));
         let memory = UploadMemory::new(Metrics::new().expect("metrics"));
-        let mut driver = Driver::new(tokio::io::empty(), link, 1000, memory);
+        let mut driver = Driver::new(tokio::io::empty(), shared, 1000, memory);
         driver.put_block(1, false, |encoder, block| encoder.request(&[], &HeaderMap::new(), block));
         driver.output.buffer().clear();
         driver.put_trailers(1, &HeaderMap::new());
-        let frame = frame::Head::parse(driver.output.buffer()).expect("a frame");
+        let frame = frame::FrameHeader::parse(driver.output.buffer()).expect("a frame");
         assert_eq!((frame.length, frame.kind, frame.stream), (0, kind::DATA, 1));
         assert!(frame.has(flag::END_STREAM));
-        assert_eq!(driver.output.len(), HEAD);
+        assert_eq!(driver.output.len(), FRAME_HEADER_LEN);
     }
 }

@@ -1,35 +1,44 @@
-//! What each end announces of itself (RFC 9113, section 6.5).
+//! The settings of both ends (RFC 9113, section 6.5).
 
-use super::reason::Fault;
-use crate::server::http2::error::Code;
-use crate::server::http2::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_PAYLOAD, kind, setting};
+use super::reason::ProtocolViolation;
+use crate::server::http2::error::ErrorCode;
+use crate::server::http2::frame::{
+    self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, kind, setting,
+};
 
-/// What the backend has announced, as far as a client needs it.
+/// The backend's settings that a client needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PeerSettings {
-    /// Streams that it takes at the same time.
+pub(super) struct BackendSettings {
+    /// SETTINGS_MAX_CONCURRENT_STREAMS.
     pub(super) max_streams: usize,
-    /// What may be sent on a new stream, in octets.
+    /// SETTINGS_INITIAL_WINDOW_SIZE, in octets.
     pub(super) initial_window: u32,
-    /// The largest payload of a frame that it takes, in octets.
+    /// SETTINGS_MAX_FRAME_SIZE, in octets.
     pub(super) max_payload: usize,
 }
 
-impl Default for PeerSettings {
+impl Default for BackendSettings {
     fn default() -> Self {
-        Self { max_streams: usize::MAX, initial_window: DEFAULT_WINDOW, max_payload: MAX_PAYLOAD }
+        Self {
+            max_streams: usize::MAX,
+            initial_window: DEFAULT_WINDOW,
+            max_payload: MAX_FRAME_SIZE,
+        }
     }
 }
 
-impl PeerSettings {
-    /// Applies the payload of a SETTINGS frame, in its order.
+impl BackendSettings {
+    /// Applies the payload of a SETTINGS frame, in order.
     ///
     /// # Errors
-    /// A value that is not allowed.
-    pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), Fault> {
+    /// A value out of range: a connection error.
+    pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), ProtocolViolation> {
         let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
         if !rest.is_empty() {
-            return Err(Fault::Connection(Code::FRAME_SIZE_ERROR, "a truncated setting"));
+            return Err(ProtocolViolation::Connection(
+                ErrorCode::FRAME_SIZE_ERROR,
+                "a truncated setting",
+            ));
         }
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
@@ -37,21 +46,23 @@ impl PeerSettings {
                 setting::MAX_CONCURRENT_STREAMS => self.max_streams = value as usize,
                 setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
                     let what = "SETTINGS_INITIAL_WINDOW_SIZE over 2^31 - 1";
-                    return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                    return Err(ProtocolViolation::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
                 }
                 setting::INITIAL_WINDOW_SIZE => self.initial_window = value,
                 setting::MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
                     self.max_payload = value as usize;
                 }
                 setting::MAX_FRAME_SIZE => {
-                    return Err(Fault::protocol("SETTINGS_MAX_FRAME_SIZE out of range"));
+                    return Err(ProtocolViolation::protocol(
+                        "SETTINGS_MAX_FRAME_SIZE out of range",
+                    ));
                 }
                 setting::ENABLE_PUSH if value != 0 => {
-                    return Err(Fault::protocol("SETTINGS_ENABLE_PUSH from a server"));
+                    return Err(ProtocolViolation::protocol("SETTINGS_ENABLE_PUSH from a server"));
                 }
-                // The encoder keeps no dynamic table, whatever its size may be. The backend's limit on
-                // header lists is advisory: the backend itself answers what is over it. An unknown
-                // setting is ignored.
+                // HEADER_TABLE_SIZE: the encoder uses no dynamic table. MAX_HEADER_LIST_SIZE is
+                // advisory: the backend itself responds to a request over it. Unknown settings are
+                // ignored.
                 _ => {}
             }
         }
@@ -59,38 +70,39 @@ impl PeerSettings {
     }
 }
 
-/// Writes the preface of a client behind `PRI`: our settings, and the whole window of the connection.
+/// Writes the frames after the client connection preface: SETTINGS, and a WINDOW_UPDATE of the
+/// connection.
 ///
-/// The connection's window is as large as it can be, so that it never limits anything: each stream is
-/// limited by its own. What a stream leaves unread is therefore credit of that stream alone.
-pub(super) fn put_first(out: &mut Vec<u8>, stream_window: u32, max_header_list: usize) {
+/// The connection window is opened to its maximum, so that only stream windows limit the backend:
+/// data that one client does not read takes nothing from the other streams.
+pub(super) fn put_initial_frames(out: &mut Vec<u8>, stream_window: u32, max_header_list: usize) {
     let list = u32::try_from(max_header_list).unwrap_or(u32::MAX);
     let ours = [
         (setting::ENABLE_PUSH, 0),
         (setting::INITIAL_WINDOW_SIZE, stream_window),
         (setting::MAX_HEADER_LIST_SIZE, list),
     ];
-    frame::put_head(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
+    frame::put_frame_header(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
     for (id, value) in ours {
         out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(&value.to_be_bytes());
     }
-    frame::put_head(out, 4, kind::WINDOW_UPDATE, 0, 0);
+    frame::put_frame_header(out, 4, kind::WINDOW_UPDATE, 0, 0);
     out.extend_from_slice(&(MAX_31_BITS - DEFAULT_WINDOW).to_be_bytes());
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, PeerSettings};
-    use crate::server::http2::error::Code;
+    use super::{BackendSettings, ProtocolViolation};
+    use crate::server::http2::error::ErrorCode;
 
     fn setting(id: u16, value: u32) -> Vec<u8> {
         [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
     }
 
     #[test]
-    fn settings_that_a_client_needs_are_applied_and_others_ignored() {
-        let mut settings = PeerSettings::default();
+    fn known_settings_are_applied_and_others_ignored() {
+        let mut settings = BackendSettings::default();
         let payload = [
             setting(0x3, 4),
             setting(0x4, 0),
@@ -99,22 +111,22 @@ mod tests {
             setting(0xff, 7),
         ];
         settings.update(&payload.concat()).expect("allowed");
-        let expected = PeerSettings { max_streams: 4, initial_window: 0, max_payload: 1 << 20 };
+        let expected = BackendSettings { max_streams: 4, initial_window: 0, max_payload: 1 << 20 };
         assert_eq!(settings, expected);
     }
 
     #[test]
-    fn a_setting_that_is_not_allowed_ends_the_connection() {
+    fn an_invalid_setting_is_a_connection_error() {
         for (payload, code) in [
-            (setting(0x2, 1), Code::PROTOCOL_ERROR),
-            (setting(0x4, 1 << 31), Code::FLOW_CONTROL_ERROR),
-            (setting(0x5, (1 << 14) - 1), Code::PROTOCOL_ERROR),
-            (setting(0x5, 1 << 24), Code::PROTOCOL_ERROR),
-            (vec![0; 5], Code::FRAME_SIZE_ERROR),
+            (setting(0x2, 1), ErrorCode::PROTOCOL_ERROR),
+            (setting(0x4, 1 << 31), ErrorCode::FLOW_CONTROL_ERROR),
+            (setting(0x5, (1 << 14) - 1), ErrorCode::PROTOCOL_ERROR),
+            (setting(0x5, 1 << 24), ErrorCode::PROTOCOL_ERROR),
+            (vec![0; 5], ErrorCode::FRAME_SIZE_ERROR),
         ] {
-            let result = PeerSettings::default().update(&payload);
+            let result = BackendSettings::default().update(&payload);
             assert!(
-                matches!(result, Err(Fault::Connection(found, _)) if found == code),
+                matches!(result, Err(ProtocolViolation::Connection(found, _)) if found == code),
                 "{payload:?}"
             );
         }

@@ -1,93 +1,95 @@
-//! One stream, as the task of its connection sees it.
+//! The state of one stream in the connection task.
 
 use std::task::Waker;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, request};
 
-use super::reason::{Lost, Reason};
-use super::response::Feed;
+use super::reason::{LostRequest, Reason};
+use super::response::ResponseSender;
 use super::window::Window;
 use crate::proxy::upload::Upload;
 
-/// A stream that has not ended.
+/// A stream that is not closed.
 #[derive(Debug)]
-pub(super) struct Stream {
-    pub(super) feed: Feed,
+pub(super) struct BackendStream {
+    pub(super) sender: ResponseSender,
     pub(super) waker: Waker,
-    /// What of the request's body is to be sent.
+    /// The unsent rest of the request body.
     pub(super) upload: Upload,
-    pub(super) outgoing: Outgoing,
-    /// What may be sent, in octets; below 0 after the backend has made its windows smaller.
+    pub(super) send_state: SendState,
+    /// The window for sending, in octets; negative after the backend has lowered
+    /// INITIAL_WINDOW_SIZE.
     pub(super) send_window: i64,
-    pub(super) receiving: Receiving,
-    /// What the backend may send.
+    pub(super) receive_state: ReceiveState,
+    /// The window for receiving.
     pub(super) window: Window,
-    /// Whether it is among those that have something to do.
-    pub(super) is_ready: bool,
-    /// Where in all that the connection writes the request begins, in octets.
+    /// Whether it is queued to be polled.
+    pub(super) is_scheduled: bool,
+    /// The offset of the request in the octets that the connection writes. If less was written, the
+    /// request is unprocessed.
     pub(super) begins_at: u64,
 }
 
-/// How far the request has been sent.
+/// The sending side of a stream.
 #[derive(Debug)]
-pub(super) enum Outgoing {
-    /// The body is to be polled.
+pub(super) enum SendState {
+    /// Polls the body next.
     Poll,
-    /// These bytes, and then the end of the request if `is_last`.
+    /// Sends this part of the body next; with END_STREAM if `is_last`.
     Data { rest: Bytes, is_last: bool },
-    /// These fields, and with them the end of the request.
+    /// Sends the trailers next, with END_STREAM.
     Trailers(Box<HeaderMap>),
-    /// It has been sent to its end.
+    /// END_STREAM was sent.
     Done,
 }
 
-/// How far the response has arrived.
+/// The receiving side of a stream.
 #[derive(Debug)]
-pub(super) enum Receiving {
-    /// Nothing of it, or only interim responses. The head of the request is kept, for it may have to be
-    /// sent again.
+pub(super) enum ReceiveState {
+    /// Waiting for the final response head. The head of the request is kept for a retry.
     Head { request: Box<request::Parts> },
-    /// Its head. `left` is what was announced of the body and has not arrived, in octets.
+    /// The head has arrived. `left` is the rest of the announced Content-Length, in octets.
     Body { left: Option<u64> },
-    /// All of it.
+    /// END_STREAM was received.
     Done,
 }
 
-impl Stream {
-    /// Whether neither side has anything more to send.
+impl BackendStream {
+    /// Whether the stream is closed in both directions.
     pub(super) fn is_done(&self) -> bool {
-        matches!((&self.outgoing, &self.receiving), (Outgoing::Done, Receiving::Done))
+        matches!((&self.send_state, &self.receive_state), (SendState::Done, ReceiveState::Done))
     }
 
-    /// Whether the request has not been sent to its end.
+    /// Whether the request has unsent parts.
     pub(super) fn is_uploading(&self) -> bool {
-        !matches!(self.outgoing, Outgoing::Done)
+        !matches!(self.send_state, SendState::Done)
     }
 
-    /// What the upload can take of the connection's window until it is credited, in octets.
-    pub(super) fn draw(&self) -> i64 {
+    /// What the upload can use of the connection window before the backend returns credit, in
+    /// octets.
+    pub(super) fn window_demand(&self) -> i64 {
         use http_body::Body as _;
-        let waiting = match &self.outgoing {
-            Outgoing::Done | Outgoing::Trailers(_) => return 0,
-            Outgoing::Data { rest, .. } => rest.len() as u64,
-            Outgoing::Poll => 0,
+        let waiting = match &self.send_state {
+            SendState::Done | SendState::Trailers(_) => return 0,
+            SendState::Data { rest, .. } => rest.len() as u64,
+            SendState::Poll => 0,
         };
         let left = self.upload.size_hint().exact();
         let left = left.and_then(|left| i64::try_from(left + waiting).ok()).unwrap_or(i64::MAX);
         self.send_window.max(0).min(left)
     }
 
-    /// The stream ends before its response is complete; the reader is told why. `is_unprocessed`: the
-    /// backend has not processed the request, and will not.
+    /// Fails the response. `is_unprocessed`: the backend has not processed the request, and will
+    /// not.
     pub(super) fn fail(self, reason: Reason, is_unprocessed: bool) {
-        match self.receiving {
-            Receiving::Head { request } => {
+        match self.receive_state {
+            ReceiveState::Head { request } => {
                 let request = Request::from_parts(*request, self.upload);
-                self.feed.lose(Lost { reason, is_unprocessed, request });
+                self.sender.fail_request(LostRequest { reason, is_unprocessed, request });
             }
-            Receiving::Body { .. } => self.feed.cut(reason),
-            Receiving::Done => {}
+            ReceiveState::Body { .. } => self.sender.fail_body(reason),
+            ReceiveState::Done => {}
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A connection in memory, with a server of the crate `h2` at the other end, or with anything.
+//! Whole connections over an in-memory pipe, against a server of the crate `h2` or hand-made
+//! frames.
 
 use std::rc::Rc;
 
@@ -10,9 +11,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::driver::Driver;
-use super::link::Link;
 use super::reason::Reason;
-use super::response::Exchange;
+use super::response::ResponseFuture;
+use super::shared::ConnectionShared;
 use super::window::STREAM_WINDOW;
 use crate::metrics::Metrics;
 use crate::proxy::upload::Upload;
@@ -21,13 +22,13 @@ use crate::server::upload_memory::UploadMemory;
 
 const MAX_HEADER: usize = 64 << 10;
 
-/// A connection of which the test has the other end.
-fn connection(capacity: usize) -> (Rc<Link>, DuplexStream, JoinHandle<()>) {
+/// Starts a client connection; the test holds the other end of the pipe.
+fn connection(capacity: usize) -> (Rc<ConnectionShared>, DuplexStream, JoinHandle<()>) {
     let (near, far) = duplex(capacity);
-    let link = Rc::new(Link::new(Rc::default(), STREAM_WINDOW));
+    let shared = Rc::new(ConnectionShared::new(Rc::default(), STREAM_WINDOW));
     let memory = UploadMemory::new(Metrics::new().expect("metrics"));
-    let driver = Driver::new(near, Rc::clone(&link), MAX_HEADER, memory);
-    (link, far, tokio::task::spawn_local(driver))
+    let driver = Driver::new(near, Rc::clone(&shared), MAX_HEADER, memory);
+    (shared, far, tokio::task::spawn_local(driver))
 }
 
 fn get(path: &str) -> Request<Upload> {
@@ -37,54 +38,54 @@ fn get(path: &str) -> Request<Upload> {
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut octets = Vec::new();
-    frame::put_head(&mut octets, payload.len(), kind, flags, stream);
+    frame::put_frame_header(&mut octets, payload.len(), kind, flags, stream);
     octets.extend_from_slice(payload);
     octets
 }
 
-async fn open(link: &Link) -> Result<(), Reason> {
-    std::future::poll_fn(|cx| link.poll_open(cx)).await
+async fn open(shared: &ConnectionShared) -> Result<(), Reason> {
+    std::future::poll_fn(|cx| shared.poll_open(cx)).await
 }
 
 #[tokio::test]
-async fn a_task_that_ends_without_a_word_fails_its_requests_and_takes_no_more() {
+async fn a_task_that_panics_fails_its_requests_and_takes_no_more() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let (link, mut far, task) = connection(64 << 10);
+            let (shared, mut far, task) = connection(64 << 10);
             far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
-            open(&link).await.expect("open");
-            let sent = link.send(get("/sent"));
+            open(&shared).await.expect("open");
+            let sent = shared.send(get("/sent"));
             let mut preface = [0; 24];
             far.read_exact(&mut preface).await.expect("the preface");
-            let mut head = [0; frame::HEAD];
+            let mut head = [0; frame::FRAME_HEADER_LEN];
             while head[3] != kind::HEADERS {
                 far.read_exact(&mut head).await.expect("a frame");
-                let mut payload = vec![0; frame::Head::parse(&head).expect("whole").length];
+                let mut payload = vec![0; frame::FrameHeader::parse(&head).expect("whole").length];
                 far.read_exact(&mut payload).await.expect("its payload");
             }
-            let queued = link.send(get("/queued"));
-            // As a panic does.
+            let queued = shared.send(get("/queued"));
+            // Drops the task, as a panic does.
             task.abort();
             let both = tokio::time::timeout(std::time::Duration::from_secs(15), async {
                 (sent.await, queued.await)
             });
             let (sent, queued) = both.await.expect("both have failed");
             assert!(!sent.expect_err("no response").is_unprocessed);
-            assert!(queued.expect_err("no response").is_unprocessed, "it may be sent again");
-            assert!(link.is_over());
-            let later = link.send(get("/later")).await;
+            assert!(queued.expect_err("no response").is_unprocessed, "it was never sent");
+            assert!(shared.is_unusable());
+            let later = shared.send(get("/later")).await;
             assert!(later.expect_err("no response").is_unprocessed);
         })
         .await;
 }
 
 #[tokio::test]
-async fn another_implementation_is_understood_and_understands() {
+async fn requests_and_responses_interoperate_with_the_crate_h2() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let (link, far, _task) = connection(64 << 10);
+            let (shared, far, _task) = connection(64 << 10);
             tokio::task::spawn_local(async move {
                 let mut server = h2::server::handshake(far).await.expect("a connection");
                 while let Some(request) = server.accept().await {
@@ -104,12 +105,12 @@ async fn another_implementation_is_understood_and_understands() {
                     body.send_trailers(trailers.into_iter().collect()).expect("sent");
                 }
             });
-            open(&link).await.expect("open");
+            open(&shared).await.expect("open");
             for method in [Method::GET, Method::POST, Method::HEAD] {
                 let mut request = get("/x?y=1");
                 *request.method_mut() = method.clone();
                 request.headers_mut().insert("x-own", http::HeaderValue::from_static("value"));
-                let response = link.send(request).await.expect("a response");
+                let response = shared.send(request).await.expect("a response");
                 assert_eq!(response.headers()["x-method"], method.as_str());
                 let body = response.into_body().collect().await.expect("complete");
                 let has_trailers = body.trailers().is_some_and(|fields| fields["etag"] == "1");
@@ -117,7 +118,7 @@ async fn another_implementation_is_understood_and_understands() {
                 let expected = if method == Method::HEAD { (false, 0) } else { (true, 100_000) };
                 assert_eq!((has_trailers, length), expected);
             }
-            assert_eq!((link.streams(), link.opened()), (0, 3));
+            assert_eq!((shared.open_streams(), shared.opened_streams()), (0, 3));
         })
         .await;
 }
@@ -127,42 +128,42 @@ async fn a_request_of_which_nothing_was_written_is_unprocessed() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let (link, mut far, _task) = connection(128);
+            let (shared, mut far, _task) = connection(128);
             let mut first = [0; 64];
             far.read_exact(&mut first).await.expect("preface and settings");
             far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
-            open(&link).await.expect("open");
-            // The first of them fills what the socket takes.
+            open(&shared).await.expect("open");
+            // The first request fills the pipe, so nothing of the second is written.
             let large = get(&format!("/{}", "x".repeat(1000)));
-            let (first, second) = (link.send(large), link.send(get("/")));
+            let (first, second) = (shared.send(large), shared.send(get("/")));
             let mut some = [0; 20];
             far.read_exact(&mut some).await.expect("the beginning of the first");
             drop(far);
             let (first, second) = tokio::join!(first, second);
             assert!(!first.expect_err("lost").is_unprocessed);
             assert!(second.expect_err("lost").is_unprocessed);
-            assert_eq!(link.streams(), 0);
+            assert_eq!(shared.open_streams(), 0);
         })
         .await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_does_not_answer_a_ping_is_given_up() {
+async fn a_backend_that_does_not_acknowledge_a_ping_is_closed() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let (link, mut far, task) = connection(64 << 10);
+            let (shared, mut far, task) = connection(64 << 10);
             far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
-            open(&link).await.expect("open");
-            let lost = link.send(get("/")).await.expect_err("lost");
-            assert_eq!(lost.reason, Reason::Lost("it does not answer a PING".into()));
-            assert!(!lost.is_unprocessed && link.is_over());
+            open(&shared).await.expect("open");
+            let lost = shared.send(get("/")).await.expect_err("lost");
+            assert_eq!(lost.reason, Reason::ConnectionLost("no PING ACK from the backend".into()));
+            assert!(!lost.is_unprocessed && shared.is_unusable());
             task.await.expect("the task has ended");
         })
         .await;
 }
 
-/// What a backend may send: frames with sense, in any order, and without.
+/// Any frame of a backend, valid or not.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let stream = prop_oneof![Just(0_u32), Just(1), Just(3), Just(5), Just(2), Just(99)];
     let payload = prop_oneof![
@@ -185,53 +186,53 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Each request gets one response or one reason, and no stream is left, whatever arrives.
+    /// Each request gets one response or one error, and no stream is leaked.
     #[test]
-    fn whatever_a_backend_sends_every_request_comes_to_an_end(
+    fn every_request_ends_whatever_the_backend_sends(
         frames in vec(any_frame(), 0..30),
         piece in 1..200_usize,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let local = LocalSet::new();
         local.block_on(&runtime.expect("a runtime"), async move {
-            let (link, mut far, task) = connection(1 << 20);
+            let (shared, mut far, task) = connection(1 << 20);
             far.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
-            open(&link).await.expect("open");
-            let exchanges: Vec<Exchange> = (0..3).map(|_| link.send(get("/"))).collect();
+            open(&shared).await.expect("open");
+            let responses: Vec<ResponseFuture> = (0..3).map(|_| shared.send(get("/"))).collect();
             tokio::task::yield_now().await;
             for octets in frames.concat().chunks(piece) {
-                // It may have given up.
+                // Fails if the client has closed the connection.
                 drop(far.write_all(octets).await);
                 tokio::task::yield_now().await;
             }
             drop(far);
-            for exchange in exchanges {
-                match exchange.await {
+            for response in responses {
+                match response.await {
                     Ok(response) => drop(response.into_body().collect().await),
                     Err(lost) => drop(lost),
                 }
             }
             task.await.expect("the task does not panic");
-            assert_eq!(link.streams(), 0);
-            assert!(link.is_over());
+            assert_eq!(shared.open_streams(), 0);
+            assert!(shared.is_unusable());
         });
     }
 }
 
 #[tokio::test]
-async fn a_flood_of_frames_keeps_no_response_from_arriving() {
+async fn a_flood_of_frames_does_not_keep_a_response_from_arriving() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let (link, far, _task) = connection(64 << 10);
+            let (shared, far, _task) = connection(64 << 10);
             let (mut read, mut write) = tokio::io::split(far);
-            // What is answered is read, so that more is answered.
+            // Reads the ACKs, so that the client goes on reading.
             tokio::task::spawn_local(async move {
                 drop(tokio::io::copy(&mut read, &mut tokio::io::sink()).await);
             });
             write.write_all(&frame(kind::SETTINGS, 0, 0, &[])).await.expect("written");
-            open(&link).await.expect("open");
-            let exchange = link.send(get("/"));
+            open(&shared).await.expect("open");
+            let response = shared.send(get("/"));
             let flood = [
                 frame(kind::PING, 0, 0, b"12345678"),
                 frame(kind::SETTINGS, 0, 0, &[]),
@@ -240,9 +241,9 @@ async fn a_flood_of_frames_keeps_no_response_from_arriving() {
             for _ in 0..100 {
                 write.write_all(&flood.concat().repeat(100)).await.expect("written");
             }
-            let response = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &[0x88]);
-            write.write_all(&response).await.expect("written");
-            assert_eq!(exchange.await.expect("a response").status(), 200);
+            let head = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &[0x88]);
+            write.write_all(&head).await.expect("written");
+            assert_eq!(response.await.expect("a response").status(), 200);
         })
         .await;
 }

@@ -1,34 +1,36 @@
-//! What a backend may send on one stream before its client has read it (RFC 9113, section 5.2).
+//! The flow-control window of a stream for receiving (RFC 9113, section 5.2).
 //!
-//! A stream begins with [`STREAM_WINDOW`], which is all that it holds for a client that does not read.
-//! The window doubles while it limits a download whose client reads as fast as it arrives
-//! ([`Measurement`](crate::server::http2::measured::Measurement)), up to [`MAX_STREAM_WINDOW`]. What it has grown by is lent by [`UploadMemory`], one
-//! amount for all connections, and given back with the stream.
+//! A stream starts with [`STREAM_WINDOW`], which bounds what is buffered for a client that does not
+//! read. The window doubles while it limits a download whose client reads as fast as data arrives
+//! ([`WindowMeasurement`](crate::server::http2::window_measurement::WindowMeasurement)), up to [`MAX_STREAM_WINDOW`]. The
+//! growth is borrowed from [`UploadMemory`], one budget for all connections, and returned when the
+//! stream ends.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
-use super::stream::Receiving;
-use crate::server::http2::measured::WINDOW_PING;
+use super::stream::ReceiveState;
+use crate::server::http2::window_measurement::WINDOW_PING;
 use crate::server::upload_memory::UploadMemory;
 
 /// The window of a new stream, in octets.
 pub(super) const STREAM_WINDOW: u32 = 64 << 10;
 /// The largest window that a stream grows to, in octets.
 const MAX_STREAM_WINDOW: usize = 256 << 10;
-/// A stream whose window was not the limit is measured again when this many windows have been read.
-const PATIENCE: usize = 8;
+/// A stream whose window was not the bottleneck is measured again after this many windows were
+/// read.
+const REMEASURE_AFTER: usize = 8;
 
-/// The window of one stream.
+/// The receive window of one stream.
 #[derive(Debug)]
 pub(super) struct Window {
     // What the backend may send now, in octets.
     left: i64,
-    // What it may send when everything has been read.
+    // The window when everything has been read, in octets.
     size: usize,
-    // By how much the window has grown: that is lent.
-    lent: usize,
-    // What is to be read before the stream is measured again, in octets.
+    // The part of the size that is borrowed, in octets.
+    borrowed: usize,
+    // Octets to read before the next measurement.
     unmeasured: usize,
     memory: UploadMemory,
 }
@@ -37,43 +39,44 @@ impl Window {
     /// The window of a new stream.
     pub(super) fn new(memory: UploadMemory) -> Self {
         let size = STREAM_WINDOW as usize;
-        Self { left: i64::from(STREAM_WINDOW), size, lent: 0, unmeasured: 0, memory }
+        Self { left: i64::from(STREAM_WINDOW), size, borrowed: 0, unmeasured: 0, memory }
     }
 
-    /// The backend sends this many octets; returns whether it may.
+    /// Takes received octets from the window; returns `false` if the backend exceeded it.
     pub(super) fn receive(&mut self, octets: usize) -> bool {
         self.left -= octets as i64;
         self.left >= 0
     }
 
-    /// The backend is told that it may send this many octets more, which have been read.
+    /// Returns credit for octets that were read. The caller sends the WINDOW_UPDATE.
     pub(super) fn credit(&mut self, octets: usize) {
         self.left += octets as i64;
         debug_assert!(self.left <= self.size as i64, "credited twice");
     }
 
-    /// Makes the window larger, as far as there is memory; returns by how many octets.
+    /// Doubles the window if there is memory; returns the growth in octets.
     fn grow(&mut self) -> usize {
         let wanted = self.size.min(MAX_STREAM_WINDOW - self.size);
-        let lent = self.memory.lend(wanted);
-        if lent < wanted {
-            self.memory.give_back(lent);
-            self.defer();
+        let borrowed = self.memory.reserve(wanted);
+        if borrowed < wanted {
+            self.memory.release(borrowed);
+            self.postpone();
             return 0;
         }
-        self.lent += lent;
-        self.size += lent;
-        self.left += lent as i64;
-        lent
+        self.borrowed += borrowed;
+        self.size += borrowed;
+        self.left += borrowed as i64;
+        borrowed
     }
 
-    fn defer(&mut self) {
-        self.unmeasured = self.size * PATIENCE;
+    /// Postpones the next measurement.
+    fn postpone(&mut self) {
+        self.unmeasured = self.size * REMEASURE_AFTER;
     }
 
-    /// Whether the stream is to be measured, now that this many octets have been read. `rest` is what
-    /// is still to arrive, where that is known: a window does not grow beyond it.
-    fn wants_measure(&mut self, read: usize, rest: Option<u64>) -> bool {
+    /// Records octets read; returns whether to measure the stream now. `rest` is the unreceived
+    /// rest of the body, if known: a window that covers it does not grow.
+    fn should_measure(&mut self, read: usize, rest: Option<u64>) -> bool {
         self.unmeasured = self.unmeasured.saturating_sub(read);
         let is_enough =
             rest.is_some_and(|rest| i64::try_from(rest).is_ok_and(|it| it <= self.left));
@@ -83,14 +86,15 @@ impl Window {
 
 impl Drop for Window {
     fn drop(&mut self) {
-        if self.lent > 0 {
-            self.memory.give_back(self.lent);
+        if self.borrowed > 0 {
+            self.memory.release(self.borrowed);
         }
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    /// This many octets of a stream have been read, and credited.
+    /// Continues or starts a measurement after octets of a stream were read and their credit
+    /// returned.
     pub(super) fn measure(&mut self, id: u32, read: usize) {
         if self.measurement.is_of(id) {
             self.measurement.read(read);
@@ -100,16 +104,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return;
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let Receiving::Body { left } = stream.receiving else { return };
-        if stream.window.wants_measure(read, left) {
-            self.ping(WINDOW_PING, false);
+        let ReceiveState::Body { left } = stream.receive_state else { return };
+        if stream.window.should_measure(read, left) {
+            self.put_ping(WINDOW_PING, false);
             self.measurement.begin(id);
         }
     }
 
-    /// The backend has acknowledged the PING.
-    pub(super) fn note_round_trip(&mut self) {
-        self.measurement.acknowledged();
+    /// The backend has acknowledged the PING of the measurement.
+    pub(super) fn ping_acknowledged(&mut self) {
+        self.measurement.ping_acknowledged();
         self.end_measurement();
     }
 
@@ -118,11 +122,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         let Some(finding) = self.measurement.end(window) else { return };
         let Some(stream) = self.streams.get_mut(&finding.stream) else { return };
         if !finding.is_limit {
-            return stream.window.defer();
+            return stream.window.postpone();
         }
         let more = stream.window.grow();
         if more > 0 {
-            stream.feed.set_window(stream.window.size);
+            stream.sender.set_window(stream.window.size);
             self.put_window_update(finding.stream, more);
         }
     }
@@ -130,7 +134,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_STREAM_WINDOW, PATIENCE, STREAM_WINDOW, Window};
+    use super::{MAX_STREAM_WINDOW, REMEASURE_AFTER, STREAM_WINDOW, Window};
     use crate::metrics::Metrics;
     use crate::server::upload_memory::UploadMemory;
 
@@ -138,37 +142,37 @@ mod tests {
 
     fn memory(most: usize) -> UploadMemory {
         let memory = UploadMemory::new(Metrics::new().expect("metrics"));
-        memory.limit(most);
+        memory.set_limit(most);
         memory
     }
 
     #[test]
-    fn a_window_doubles_to_its_limit_and_gives_back_what_was_lent() {
+    fn a_window_doubles_to_its_limit_and_returns_its_memory() {
         let memory = memory(MAX_STREAM_WINDOW);
         let mut window = Window::new(memory.clone());
         assert_eq!([window.grow(), window.grow(), window.grow()], [FIRST, 2 * FIRST, 0]);
-        assert!(!window.wants_measure(1, None), "it is as large as it may be");
+        assert!(!window.should_measure(1, None), "already at the maximum");
         assert!(window.receive(MAX_STREAM_WINDOW) && !window.receive(1));
-        assert_eq!(memory.lend(MAX_STREAM_WINDOW), FIRST);
+        assert_eq!(memory.reserve(MAX_STREAM_WINDOW), FIRST);
         drop(window);
-        assert_eq!(memory.lend(MAX_STREAM_WINDOW), MAX_STREAM_WINDOW - FIRST);
+        assert_eq!(memory.reserve(MAX_STREAM_WINDOW), MAX_STREAM_WINDOW - FIRST);
     }
 
     #[test]
-    fn without_memory_a_window_keeps_its_size_and_does_not_ask_again_soon() {
+    fn without_memory_a_window_keeps_its_size_and_is_not_measured_again_soon() {
         let memory = memory(FIRST - 1);
         let mut window = Window::new(memory.clone());
-        assert!(window.wants_measure(1, None));
+        assert!(window.should_measure(1, None));
         assert_eq!(window.grow(), 0);
-        assert_eq!(memory.lend(FIRST), FIRST - 1, "nothing of it is kept");
-        assert!(!window.wants_measure(PATIENCE * FIRST - 1, None));
-        assert!(window.wants_measure(1, None));
+        assert_eq!(memory.reserve(FIRST), FIRST - 1, "a partial loan was returned");
+        assert!(!window.should_measure(REMEASURE_AFTER * FIRST - 1, None));
+        assert!(window.should_measure(1, None));
     }
 
     #[test]
     fn a_window_does_not_grow_for_a_body_that_ends_within_it() {
         let mut window = Window::new(memory(MAX_STREAM_WINDOW));
-        assert!(!window.wants_measure(1, Some(FIRST as u64)));
-        assert!(window.wants_measure(1, Some(FIRST as u64 + 1)));
+        assert!(!window.should_measure(1, Some(FIRST as u64)));
+        assert!(window.should_measure(1, Some(FIRST as u64 + 1)));
     }
 }

@@ -1,4 +1,6 @@
-//! A certificate and its key from PEM files, and what is wrong with files that hold none.
+//! Reads a certificate chain and its private key from PEM files.
+//!
+//! Says of a file that holds something else what it holds and how to convert it.
 
 use std::fs;
 use std::path::Path;
@@ -11,9 +13,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::server::tls::TlsError;
 
-/// What a file is to hold.
+/// What a file must contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum PemItem {
     Certificate,
     Key,
 }
@@ -21,25 +23,25 @@ enum Wanted {
 /// Reads both files.
 ///
 /// # Errors
-/// One cannot be read or holds something else, or they do not belong together.
+/// A file cannot be read or contains something else, or the key does not match the certificate.
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = read_chain(certificate)?;
-    let private_key =
-        PrivateKeyDer::from_pem_file(key).map_err(|cause| unusable(cause, key, Wanted::Key))?;
+    let private_key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|cause| missing_item(cause, key, PemItem::Key))?;
     let provider = aws_lc_rs::default_provider();
     let signer = provider.key_provider.load_private_key(private_key);
     let signer = signer.map_err(|cause| TlsError::Key { path: key.into(), cause })?;
     let mut pair = CertifiedKey::new(chain, signer);
     let Err(cause) = pair.keys_match() else { return Ok(pair) };
     if matches!(cause, Error::InconsistentKeys(InconsistentKeys::Unknown)) {
-        // The kind of key cannot tell its public half; rustls goes on as well.
+        // The key type cannot export its public key; rustls skips the check in this case, too.
         return Ok(pair);
     }
     let (certificate, key) = (certificate.into(), key.into());
     if !matches!(cause, Error::InconsistentKeys(_)) {
         return Err(TlsError::Certificate { path: certificate, cause });
     }
-    // In a chain that stands the wrong way round, a later certificate is that of the key.
+    // In a chain in reverse order, the key matches a later certificate.
     let chain = std::mem::take(&mut pair.cert);
     let is_its = |at: &usize| {
         pair.cert = vec![chain[*at].clone()];
@@ -49,59 +51,60 @@ pub(super) fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsEr
     Err(TlsError::Mismatch { certificate, key, position })
 }
 
-/// The certificates of a file, the server's own first.
+/// Reads the certificates of a file, the server's first.
 pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     match chain {
         Ok(chain) if chain.is_empty() => {
-            Err(unusable(pem::Error::NoItemsFound, path, Wanted::Certificate))
+            Err(missing_item(pem::Error::NoItemsFound, path, PemItem::Certificate))
         }
         Ok(chain) => Ok(chain),
-        Err(cause) => Err(unusable(cause, path, Wanted::Certificate)),
+        Err(cause) => Err(missing_item(cause, path, PemItem::Certificate)),
     }
 }
 
-fn unusable(cause: pem::Error, path: &Path, wanted: Wanted) -> TlsError {
+fn missing_item(cause: pem::Error, path: &Path, wanted: PemItem) -> TlsError {
     if let pem::Error::Io(cause) = cause {
         return TlsError::Unreadable { path: path.into(), cause };
     }
-    let what = match wanted {
-        Wanted::Certificate => "certificate",
-        Wanted::Key => "private key",
+    let item = match wanted {
+        PemItem::Certificate => "certificate",
+        PemItem::Key => "private key",
     };
     let hint = fs::read(path).ok().and_then(|bytes| hint(&bytes, path, wanted));
-    TlsError::Missing { path: path.into(), what, hint: hint.unwrap_or_default() }
+    TlsError::Missing { path: path.into(), item, hint: hint.unwrap_or_default() }
 }
 
-/// What the file is instead, and what to do about it.
-fn hint(bytes: &[u8], path: &Path, wanted: Wanted) -> Option<String> {
+/// Describes what the file contains instead, and how to convert it.
+fn hint(bytes: &[u8], path: &Path, wanted: PemItem) -> Option<String> {
     let path = path.display();
     let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
     let has_key = has("PRIVATE KEY-----");
-    if has_key && wanted == Wanted::Certificate {
-        return Some("; it holds a private key: are certificate and key swapped?".to_owned());
+    if has_key && wanted == PemItem::Certificate {
+        return Some("; it contains a private key: are certificate and key swapped?".to_owned());
     }
     if has("ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED") {
         return Some(format!(
-            "; the key in it is encrypted, and nobody is there to ask for its passphrase: openssl \
-             pkey -in {path} -out key.pem, and let only ssegate read that"
+            "; the private key is encrypted, and ssegate does not prompt for a passphrase; decrypt \
+             it: openssl pkey -in {path} -out key.pem, readable by ssegate only"
         ));
     }
-    if has("BEGIN CERTIFICATE-----") && wanted == Wanted::Key {
-        return Some("; it holds a certificate: are certificate and key swapped?".to_owned());
+    if has("BEGIN CERTIFICATE-----") && wanted == PemItem::Key {
+        return Some("; it contains a certificate: are certificate and key swapped?".to_owned());
     }
     match (bytes, wanted) {
         // SEQUENCE, a length of two bytes, INTEGER 3: PFX (RFC 7292, section 4).
         ([0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..], _) => {
-            let part = if wanted == Wanted::Key { "-nocerts" } else { "-nokeys" };
-            Some(format!("; it is PKCS#12: openssl pkcs12 -in {path} {part} -noenc -out new.pem"))
+            let part = if wanted == PemItem::Key { "-nocerts" } else { "-nokeys" };
+            let convert = format!("openssl pkcs12 -in {path} {part} -noenc -out new.pem");
+            Some(format!("; it is PKCS#12, convert it: {convert}"))
         }
-        ([0x30, 0x80..=0xff, ..], Wanted::Certificate) => {
-            Some(format!("; it is DER: openssl x509 -inform der -in {path} -out cert.pem"))
-        }
-        ([0x30, 0x80..=0xff, ..] | [0x30, _, 0x02, 0x01, ..], Wanted::Key) => {
-            Some(format!("; it is DER: openssl pkey -inform der -in {path} -out key.pem"))
-        }
+        ([0x30, 0x80..=0xff, ..], PemItem::Certificate) => Some(format!(
+            "; it is DER, convert it: openssl x509 -inform der -in {path} -out cert.pem"
+        )),
+        ([0x30, 0x80..=0xff, ..] | [0x30, _, 0x02, 0x01, ..], PemItem::Key) => Some(format!(
+            "; it is DER, convert it: openssl pkey -inform der -in {path} -out key.pem"
+        )),
         _ => None,
     }
 }

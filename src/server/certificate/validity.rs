@@ -1,4 +1,4 @@
-//! From when until when a certificate is good, and how near its end is. Pure: time is passed in.
+//! The validity period of a certificate, and how close its end is. Pure: time is passed in.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,38 +7,38 @@ use rustls_pki_types::CertificateDer;
 use crate::health::date;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// A certificate that ends so soon should have been renewed. Of one that lives for less than six weeks
-/// it is a third of its life: those of six days are renewed every three or four.
+/// A certificate this close to its end should have been renewed. With a lifetime below six weeks it
+/// is the last third: certificates of six days are renewed every three or four.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 const SOON_PART: u32 = 3;
-/// And so soon it is high time; a tenth of a short life.
+/// When renewal is urgent. With a short lifetime it is the last tenth.
 const VERY_SOON: Duration = Duration::from_secs(3 * 86_400);
 const VERY_SOON_PART: u32 = 10;
 
-/// The time of a certificate (RFC 5280, section 4.1.2.5), in whole seconds.
+/// The validity period of a certificate (RFC 5280, section 4.1.2.5), in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     not_before: SystemTime,
     not_after: SystemTime,
 }
 
-/// How a certificate stands.
+/// Where a point in time lies in a validity period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    /// It is good for long.
-    Good,
-    /// It ends within two weeks.
-    EndsSoon,
-    /// It ends within three days.
-    EndsVerySoon,
-    /// It is not good yet.
-    TooEarly,
-    /// It has ended.
+pub enum ValidityStatus {
+    /// Valid, and not about to expire.
+    Valid,
+    /// Expires within two weeks, or in the last third of its lifetime.
+    ExpiresSoon,
+    /// Expires within three days, or in the last tenth of its lifetime.
+    ExpiresVerySoon,
+    /// Not valid yet.
+    NotYetValid,
+    /// Expired.
     Expired,
 }
 
 impl Validity {
-    /// That of a certificate; `None` if it cannot be read.
+    /// Reads it from a certificate; `None` if that cannot be parsed.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let time = |seconds: i64| match u64::try_from(seconds) {
@@ -52,67 +52,76 @@ impl Validity {
         })
     }
 
-    /// When it ends.
+    /// The last second in which the certificate is valid.
     pub fn not_after(&self) -> SystemTime {
         self.not_after
     }
 
-    /// How it stands at this time.
-    pub fn standing(&self, now: SystemTime) -> Standing {
+    /// Returns the certificate's status at `now`.
+    pub fn status(&self, now: SystemTime) -> ValidityStatus {
         if now < self.not_before {
-            return Standing::TooEarly;
+            return ValidityStatus::NotYetValid;
         }
-        // The last second belongs to it.
+        // The second `not_after` is inclusive.
         let Ok(left) = (self.not_after + Duration::from_secs(1)).duration_since(now) else {
-            return Standing::Expired;
+            return ValidityStatus::Expired;
         };
         let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
         match left {
-            Duration::ZERO => Standing::Expired,
-            left if left <= VERY_SOON.min(life / VERY_SOON_PART) => Standing::EndsVerySoon,
-            left if left <= SOON.min(life / SOON_PART) => Standing::EndsSoon,
-            _ => Standing::Good,
+            Duration::ZERO => ValidityStatus::Expired,
+            left if left <= VERY_SOON.min(life / VERY_SOON_PART) => ValidityStatus::ExpiresVerySoon,
+            left if left <= SOON.min(life / SOON_PART) => ValidityStatus::ExpiresSoon,
+            _ => ValidityStatus::Valid,
         }
     }
 
-    /// Whether clients take it at this time.
+    /// Whether clients accept the certificate at `now`.
     pub(in crate::server) fn is_valid(&self, now: SystemTime) -> bool {
-        self.standing(now) < Standing::TooEarly
+        self.status(now) < ValidityStatus::NotYetValid
     }
 
-    /// Why clients do not take it at this time. Says the same however much time passes.
-    pub(super) fn fault(&self, now: SystemTime) -> Option<String> {
-        match self.standing(now) {
-            Standing::TooEarly => Some(format!("it is not valid before {}", date(self.not_before))),
-            Standing::Expired => Some(format!("it expired on {}", date(self.not_after))),
-            Standing::Good | Standing::EndsSoon | Standing::EndsVerySoon => None,
+    /// Describes why clients reject the certificate at `now`. The text has no relative time, so
+    /// that it stays the same at each check.
+    pub(super) fn invalid_reason(&self, now: SystemTime) -> Option<String> {
+        match self.status(now) {
+            ValidityStatus::NotYetValid => {
+                Some(format!("it is not valid before {}", date(self.not_before)))
+            }
+            ValidityStatus::Expired => Some(format!("it expired on {}", date(self.not_after))),
+            ValidityStatus::Valid
+            | ValidityStatus::ExpiresSoon
+            | ValidityStatus::ExpiresVerySoon => None,
         }
     }
 
-    /// What is to be said of it at this time; `None` where it is good for long.
+    /// Describes what is wrong at `now`, or that it expires soon; `None` if all is well.
     pub fn problem(&self, now: SystemTime) -> Option<String> {
         let end = date(self.not_after);
-        match self.standing(now) {
-            Standing::Good => None,
-            Standing::EndsSoon | Standing::EndsVerySoon => {
+        match self.status(now) {
+            ValidityStatus::Valid => None,
+            ValidityStatus::ExpiresSoon | ValidityStatus::ExpiresVerySoon => {
                 let left = self.not_after.duration_since(now).unwrap_or_default();
-                Some(format!("it expires on {end}, in {}; renew it", span(left)))
+                Some(format!("it expires on {end}, in {}; renew it", format_duration(left)))
             }
-            Standing::TooEarly => self.fault(now),
-            Standing::Expired => {
+            ValidityStatus::NotYetValid => self.invalid_reason(now),
+            ValidityStatus::Expired => {
                 let ago = now.duration_since(self.not_after).unwrap_or_default();
-                Some(format!("{}, {} ago; clients refuse it", self.fault(now)?, span(ago)))
+                Some(format!(
+                    "{}, {} ago; clients reject it",
+                    self.invalid_reason(now)?,
+                    format_duration(ago)
+                ))
             }
         }
     }
 }
 
-/// A span as people say it: in days, below two days in hours.
-fn span(span: Duration) -> String {
-    if span >= 2 * DAY {
-        return format!("{} days", span.as_secs() / DAY.as_secs());
+/// Formats a duration in days, or below two days in hours.
+fn format_duration(duration: Duration) -> String {
+    if duration >= 2 * DAY {
+        return format!("{} days", duration.as_secs() / DAY.as_secs());
     }
-    match span.as_secs() / 3600 {
+    match duration.as_secs() / 3600 {
         0 => "less than an hour".to_owned(),
         1 => "1 hour".to_owned(),
         hours => format!("{hours} hours"),
@@ -123,39 +132,39 @@ fn span(span: Duration) -> String {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{Standing, Validity};
+    use super::{Validity, ValidityStatus};
 
-    /// How a certificate that lives for `life` hours stands `at` hours after it began.
-    fn standing(life: i32, at: i32) -> Standing {
+    /// The status of a certificate with a lifetime of `life` hours, `at` hours after its start.
+    fn status(life: i32, at: i32) -> ValidityStatus {
         let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let hours = |hours: i32| Duration::from_secs(3600 * u64::from(hours.unsigned_abs()));
         let validity = Validity { not_before: begin, not_after: begin + hours(life) };
-        validity.standing(if at < 0 { begin - hours(at) } else { begin + hours(at) })
+        validity.status(if at < 0 { begin - hours(at) } else { begin + hours(at) })
     }
 
     #[test]
-    fn two_weeks_and_three_days_before_its_end_it_is_time() {
+    fn a_certificate_expires_soon_two_weeks_and_very_soon_three_days_before_its_end() {
         const DAY: i32 = 24;
         for (life, at, expected) in [
-            (90 * DAY, -1, Standing::TooEarly),
-            (90 * DAY, 0, Standing::Good),
-            (90 * DAY, 75 * DAY, Standing::Good),
-            (90 * DAY, 76 * DAY + 1, Standing::EndsSoon),
-            (90 * DAY, 87 * DAY + 1, Standing::EndsVerySoon),
-            (90 * DAY, 90 * DAY, Standing::EndsVerySoon),
-            (90 * DAY, 90 * DAY + 1, Standing::Expired),
-            // Six days.
-            (144, 90, Standing::Good),
-            (144, 100, Standing::EndsSoon),
-            (144, 131, Standing::EndsVerySoon),
-            (144, 145, Standing::Expired),
+            (90 * DAY, -1, ValidityStatus::NotYetValid),
+            (90 * DAY, 0, ValidityStatus::Valid),
+            (90 * DAY, 75 * DAY, ValidityStatus::Valid),
+            (90 * DAY, 76 * DAY + 1, ValidityStatus::ExpiresSoon),
+            (90 * DAY, 87 * DAY + 1, ValidityStatus::ExpiresVerySoon),
+            (90 * DAY, 90 * DAY, ValidityStatus::ExpiresVerySoon),
+            (90 * DAY, 90 * DAY + 1, ValidityStatus::Expired),
+            // A lifetime of six days.
+            (144, 90, ValidityStatus::Valid),
+            (144, 100, ValidityStatus::ExpiresSoon),
+            (144, 131, ValidityStatus::ExpiresVerySoon),
+            (144, 145, ValidityStatus::Expired),
         ] {
-            assert_eq!(standing(life, at), expected, "{life} {at}");
+            assert_eq!(status(life, at), expected, "{life} {at}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_date() {
+    fn a_problem_is_described_with_its_date() {
         let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let validity = Validity { not_before: at(1_795_000_000), not_after: at(1_795_894_370) };
         for (now, expected) in [
@@ -163,7 +172,7 @@ mod tests {
             (1_795_800_000, Some("it expires on 2026-11-28T19:32:50Z, in 26 hours; renew it")),
             (
                 1_796_400_000,
-                Some("it expired on 2026-11-28T19:32:50Z, 5 days ago; clients refuse it"),
+                Some("it expired on 2026-11-28T19:32:50Z, 5 days ago; clients reject it"),
             ),
             (1_794_999_999, Some("it is not valid before 2026-11-18T11:06:40Z")),
         ] {

@@ -1,12 +1,20 @@
-//! One connection, from accept to its end.
+//! One connection, from accept to close.
 //!
-//! One task for each: TLS where the listener has it, and HTTP/1.1 by hyper; a smaller one takes over
-//! for HTTP/2, and for a stream ([`rest`]). Until the client is done, the gateway leaves, or a deadline
-//! of ours ends it. What requests mean is the [`Handler`]'s affair.
+//! Owns the PROXY header, the TLS handshake, the choice of protocol and HTTP/1.1. Does not know
+//! what requests mean: that is the [`Handler`]'s business.
+//!
+//! Each connection has one task. It ends when the client closes, the gateway shuts down or a
+//! deadline passes. For HTTP/2, and for an event stream over HTTP/1.1, a smaller task takes over
+//! ([`task`]).
 
+mod activity;
+mod client;
+mod cut_reason;
 mod http;
-mod rest;
+mod notice;
+mod protocol;
 mod state;
+mod task;
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -19,188 +27,200 @@ use bytes::BytesMut;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+pub use self::cut_reason::CutReason;
 pub use self::http::{BodyError, Handler};
-use self::rest::Rest;
-pub(super) use self::state::Notice;
-pub use self::state::{ConnectionState, CutReason, Protocol};
+pub(super) use self::notice::Notice;
+pub use self::protocol::HttpProtocol;
+pub use self::state::ConnectionState;
+use self::task::ConnectionTask;
 use super::carrier::Carrier;
 use super::http2::{self, PREFACE};
 use super::listener::Listener;
 use super::proxy_protocol;
 use super::shard_server::ShardServer;
-use super::tls::Tls;
-use super::transport::{Transport, Watched};
+use super::tls::ListenerTls;
+use super::transport::{TrackedSocket, Transport};
 use crate::metrics::Metrics;
 
-/// Serves one connection. Owned by its shard; ends with the connection, or when it is known what the
-/// rest of it is for: then a smaller task goes on. `place` is given back at its end.
+/// Serves one connection. The shard owns the task. It ends with the connection, or when a smaller
+/// task takes over (see [`task`]). `registration` is dropped when the connection ends.
 pub(super) async fn serve<H: Handler>(
     stream: TcpStream,
     listener: Rc<Listener>,
     shard: ShardServer<H>,
     state: Rc<ConnectionState>,
-    place: impl Unpin + 'static,
+    registration: impl Unpin + 'static,
 ) {
-    let watched = Watched::new(stream, Arc::clone(&state.progress));
+    let socket = TrackedSocket::new(stream, Arc::clone(&state.socket));
     let ended = {
-        let speaking = pin!(async {
-            let ended = speak(watched, &listener, &shard, &state).await;
+        let serving = pin!(async {
+            let ended = serve_until_handoff(socket, &listener, &shard, &state).await;
             state.after_http().await;
             ended
         });
         tokio::select! {
-            // First: who speaks hears of it too, and may end on it.
+            // Cut first: `serving` reacts to the same notice and may end without the reason.
             biased;
-            reason = cut_off(&state) => {
+            reason = wait_for_cut(&state) => {
                 shard.metrics().connection_cut(reason.as_str());
                 Ok(None)
             }
-            result = speaking => result,
+            result = serving => result,
         }
     };
     match ended {
         Ok(None) => {}
-        Ok(Some((spoken, open))) => {
+        Ok(Some((handoff, open))) => {
             let server = shard.clone();
-            let places = (place, open);
-            match spoken {
-                Spoken::Stream(carrier) => server.spawn(Rest::new(carrier, state, shard, places)),
-                Spoken::Http2(transport) => {
+            let guards = (registration, open);
+            match handoff {
+                Handoff::Stream(carrier) => {
+                    server.spawn(ConnectionTask::new(carrier, state, shard, guards))
+                }
+                Handoff::Http2(transport) => {
                     let connection = http2::Connection::new(transport, &shard, &state);
-                    server.spawn(Rest::new(connection, state, shard, places));
+                    server.spawn(ConnectionTask::new(connection, state, shard, guards));
                 }
             }
         }
         Err(error) if is_oversized(&*error) => shard.metrics().request_rejected("header"),
         Err(error) => {
-            count_fault_of_tls(&*error, &state, shard.metrics());
-            tracing::debug!(peer = %state.peer, %error, "connection failed");
+            count_tls_error(&*error, &state, shard.metrics());
+            tracing::debug!(peer = %state.peer(), %error, "connection failed");
         }
     }
 }
 
-async fn cut_off(state: &ConnectionState) -> CutReason {
-    let mut known = None;
-    std::future::poll_fn(|context| state.poll_cut_off(&mut known, context)).await
+async fn wait_for_cut(state: &ConnectionState) -> CutReason {
+    let mut last_seen = None;
+    std::future::poll_fn(|context| state.poll_cut(&mut last_seen, context)).await
 }
 
-async fn speak<H: Handler>(
-    watched: Watched,
+async fn serve_until_handoff<H: Handler>(
+    socket: TrackedSocket,
     listener: &Listener,
     shard: &ShardServer<H>,
     state: &Rc<ConnectionState>,
-) -> Result<Option<(Spoken<H>, impl Drop + use<H>)>, BodyError> {
+) -> Result<Option<(Handoff<H>, impl Drop + use<H>)>, BodyError> {
     let (transport, protocol) = tokio::select! {
-        // Boxed: the room for a handshake is given back after it.
-        greeted = Box::pin(greet(watched, listener, shard, state)) => greeted?,
-        // We are leaving: who has asked for nothing yet is not waited for.
+        // Boxed, so that the memory for a handshake is freed after it.
+        negotiated = Box::pin(negotiate(socket, listener, shard, state)) => negotiated?,
+        // Graceful shutdown: a client that has not sent a request is not waited for.
         _ = state.notice_after(None) => return Ok(None),
     };
     state.protocol.set(Some(protocol));
-    let open = shard.speaks(protocol);
-    let spoken = match protocol {
-        Protocol::Http1 => http::speak_http1(transport, shard, state).await?.map(Spoken::Stream),
-        Protocol::Http2 => Some(Spoken::Http2(transport)),
+    let open = shard.count_protocol(protocol);
+    let handoff = match protocol {
+        HttpProtocol::Http1 => {
+            http::serve_http1(transport, shard, state).await?.map(Handoff::Stream)
+        }
+        HttpProtocol::Http2 => Some(Handoff::Http2(transport)),
     };
-    Ok(spoken.map(|spoken| (spoken, open)))
+    Ok(handoff.map(|handoff| (handoff, open)))
 }
 
-/// What the rest of a connection is for.
-enum Spoken<H: Handler> {
-    /// The stream that was asked for.
+/// What the second task of a connection runs.
+enum Handoff<H: Handler> {
+    /// An event stream over HTTP/1.1.
     Stream(Carrier<H::Body>),
-    /// Whatever is asked for over HTTP/2.
+    /// HTTP/2.
     Http2(Transport),
 }
 
-/// Finds out who the client is and what it speaks, through TLS where the listener has it.
-async fn greet<H: Handler>(
-    mut watched: Watched,
+/// Reads the PROXY header if the listener has one, does the TLS handshake, and determines the
+/// protocol.
+async fn negotiate<H: Handler>(
+    mut socket: TrackedSocket,
     listener: &Listener,
     shard: &ShardServer<H>,
     state: &ConnectionState,
-) -> Result<(Transport, Protocol), BodyError> {
+) -> Result<(Transport, HttpProtocol), BodyError> {
     if listener.proxy_protocol {
-        introduce(&mut watched, shard, state).await.inspect_err(|_error| {
-            shard.metrics().connection_cut("proxy_protocol");
+        read_proxy_header(&mut socket, shard, state).await.inspect_err(|_error| {
+            shard.metrics().connection_cut(CutReason::ProxyProtocol.as_str());
         })?;
     }
-    state.judge(shard.settings());
-    if let Err(too_much) = state.enter(shard.clients(), &shard.settings().per_client) {
-        shard.metrics().connection_cut(too_much.as_str());
-        return Err(io::Error::new(io::ErrorKind::QuotaExceeded, too_much.as_str()).into());
+    state.client.update_trust(shard.settings());
+    if let Err(exceeded) =
+        state.client.admit(shard.clients(), &shard.settings().per_client, Instant::now())
+    {
+        shard.metrics().connection_cut(exceeded.as_str());
+        return Err(io::Error::new(io::ErrorKind::QuotaExceeded, exceeded.as_str()).into());
     }
     let Some(tls) = &listener.tls else {
-        let protocol = sniff(&mut watched).await?;
-        return Ok((Transport::Plain(watched), protocol));
+        let protocol = detect_protocol(&mut socket).await?;
+        return Ok((Transport::Plain(socket), protocol));
     };
-    refuse_clear_text(&mut watched).await.inspect_err(|_error| {
+    reject_clear_text(&mut socket).await.inspect_err(|_error| {
         shard.metrics().handshake_failed("protocol");
     })?;
-    let stream = handshake(watched, tls, shard).await.inspect_err(|error| {
+    let stream = handshake(socket, tls, shard).await.inspect_err(|error| {
         shard.metrics().handshake_failed(handshake_failure(error));
     })?;
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let protocol = if is_h2 { Protocol::Http2 } else { Protocol::Http1 };
+    let protocol = if is_h2 { HttpProtocol::Http2 } else { HttpProtocol::Http1 };
     Ok((Transport::Tls(Box::new(stream)), protocol))
 }
 
-/// Hears from the load balancer whom it speaks for. Nobody else may say so.
-async fn introduce<H: Handler>(
-    watched: &mut Watched,
+/// Reads the PROXY header, which only a trusted proxy may send.
+async fn read_proxy_header<H: Handler>(
+    socket: &mut TrackedSocket,
     shard: &ShardServer<H>,
     state: &ConnectionState,
 ) -> io::Result<()> {
     if !shard.settings().trusts(state.client()) {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not one of trusted_proxies"));
+        let error = "PROXY header from an address that is not in trusted_proxies";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
     }
-    if let Some(client) = proxy_protocol::read(watched).await? {
-        state.speaks_for(client);
+    if let Some(client) = proxy_protocol::read(socket).await? {
+        state.client.set_address(client);
     }
     Ok(())
 }
 
-const CLEAR_TEXT_REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    content-type: text/plain; charset=utf-8\r\ncontent-length: 59\r\nconnection: close\r\n\r\n\
-    400: this port speaks HTTPS only: use https:// in the URL.\n";
-/// So much of the request in clear text is read before the connection is closed, and for so long: closing
-/// it with unread bytes would reset it, and the client might not get the response.
+const CLEAR_TEXT_RESPONSE: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 84\r\nconnection: close\r\n\r\n\
+    400 Bad Request: plain HTTP request sent to an HTTPS port; use https:// in the URL.\n";
+/// How many bytes of the clear-text request are read before the close, and for how long. Closing a
+/// socket with unread bytes resets the connection, and the client may lose the response.
 const CLEAR_TEXT_BYTES: u64 = 64 << 10;
 const CLEAR_TEXT_TIME: Duration = Duration::from_secs(1);
 
-/// Responds to HTTP in clear text with a 400 that says so. A method begins with a letter, and a record of
-/// TLS with 22 (RFC 8446, section 5.1). One read more for a handshake.
-async fn refuse_clear_text(watched: &mut Watched) -> io::Result<()> {
+/// Responds with 400 to a plain HTTP request on a TLS port. An HTTP method begins with an
+/// upper-case letter, a TLS handshake record with 22 (RFC 8446, section 5.1). Costs a handshake one
+/// more read.
+async fn reject_clear_text(socket: &mut TrackedSocket) -> io::Result<()> {
     let mut first = BytesMut::with_capacity(1);
-    (&mut *watched).take(1).read_buf(&mut first).await?;
+    (&mut *socket).take(1).read_buf(&mut first).await?;
     if !first.first().is_some_and(u8::is_ascii_uppercase) {
-        watched.unread(first.freeze());
+        socket.unread(first.freeze());
         return Ok(());
     }
-    watched.write_all(CLEAR_TEXT_REFUSAL).await?;
-    watched.shutdown().await?;
-    let mut request = (&mut *watched).take(CLEAR_TEXT_BYTES);
-    let mut nowhere = tokio::io::sink();
-    let rest = tokio::io::copy(&mut request, &mut nowhere);
-    // However that ends, the connection is closed.
-    drop(tokio::time::timeout(CLEAR_TEXT_TIME, rest).await);
-    Err(io::Error::new(io::ErrorKind::InvalidData, "HTTP in clear text on a port of TLS"))
+    socket.write_all(CLEAR_TEXT_RESPONSE).await?;
+    socket.shutdown().await?;
+    let mut request = (&mut *socket).take(CLEAR_TEXT_BYTES);
+    let mut sink = tokio::io::sink();
+    let discard = tokio::io::copy(&mut request, &mut sink);
+    // Closes whether or not the client did.
+    drop(tokio::time::timeout(CLEAR_TEXT_TIME, discard).await);
+    Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP request sent to an HTTPS port"))
 }
 
-/// Answers the client's greeting when its turn has come, and then waits without a place: who says
-/// nothing, or stops half-way, keeps nobody waiting.
+/// Does the TLS handshake. Holds a permit only while it computes the server's first flight, not
+/// while it waits for the client: a client that sends nothing, or stops half-way, delays no other.
 async fn handshake<H: Handler>(
-    watched: Watched,
-    tls: &Tls,
+    socket: TrackedSocket,
+    tls: &ListenerTls,
     shard: &ShardServer<H>,
-) -> io::Result<TlsStream<Watched>> {
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), watched).await?;
+) -> io::Result<TlsStream<TrackedSocket>> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
     let mut stream = {
         let _permit = shard.handshake_permit().await;
-        // The keys are computed and the certificate is signed in here, without a pause.
+        // This poll does the key exchange and the signature, without yielding.
         let mut stream = hello.into_stream(Arc::clone(&tls.config));
         let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll(cx))).await;
         tokio::task::yield_now().await;
@@ -212,38 +232,39 @@ async fn handshake<H: Handler>(
     (&mut stream).await
 }
 
-/// Reads just so far that HTTP/2 by prior knowledge (RFC 9113, section 3.3) is told from HTTP/1.1.
-async fn sniff(watched: &mut Watched) -> io::Result<Protocol> {
+/// Reads until the bytes match or contradict the HTTP/2 connection preface: h2c by prior knowledge
+/// (RFC 9113, section 3.3), or HTTP/1.1.
+async fn detect_protocol(socket: &mut TrackedSocket) -> io::Result<HttpProtocol> {
     let mut seen = BytesMut::with_capacity(PREFACE.len());
     while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
-        let mut rest = (&mut *watched).take((PREFACE.len() - seen.len()) as u64);
+        let mut rest = (&mut *socket).take((PREFACE.len() - seen.len()) as u64);
         if rest.read_buf(&mut seen).await? == 0 {
             break;
         }
     }
     let is_preface = seen[..] == PREFACE[..];
-    watched.unread(seen.freeze());
-    Ok(if is_preface { Protocol::Http2 } else { Protocol::Http1 })
+    socket.unread(seen.freeze());
+    Ok(if is_preface { HttpProtocol::Http2 } else { HttpProtocol::Http1 })
 }
 
-/// Whether hyper has refused a header that is too long (431), or a target (414).
+/// Whether hyper rejected a request whose header (431) or target (414) is too long.
 fn is_oversized(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref().is_some_and(hyper::Error::is_parse_too_large)
 }
 
-/// A handshake that fails is counted as such; this is about what comes behind it.
-fn count_fault_of_tls(
+/// Counts a TLS error after the handshake. A failed handshake has a counter of its own.
+fn count_tls_error(
     error: &(dyn std::error::Error + 'static),
     state: &ConnectionState,
     metrics: &Metrics,
 ) {
-    if state.protocol.get().is_some() && is_of_tls(error) {
+    if state.protocol.get().is_some() && is_tls_error(error) {
         metrics.connection_cut(CutReason::Tls.as_str());
     }
 }
 
-/// Whether rustls has ended the connection, for a fault of the client's.
-fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Whether the error is rustls's: the client violated TLS.
+fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.any(|cause| {
         let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -259,5 +280,5 @@ fn handshake_failure(error: &io::Error) -> &'static str {
     }
 }
 
-/// How often the deadlines of the connections of a shard are looked at.
+/// How often a shard checks the deadlines of its connections.
 pub(super) const ENFORCE_INTERVAL: Duration = Duration::from_millis(500);

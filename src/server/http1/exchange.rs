@@ -1,9 +1,8 @@
-//! The request at hand on a connection over HTTP/1.1: what its socket, its handler and its body have
-//! to know of each other.
+//! The current request and response on an HTTP/1.1 connection: the state that its socket, its
+//! handler and its body share, because hyper stands between them.
 //!
-//! hyper stands between them. Nothing of this is on the way of an event: a stream of ours leaves
-//! hyper before its first byte.
-// Atomics and a lock for the sake of hyper alone: a connection that is upgraded must be `Send`.
+//! Not on the path of an event: an event stream leaves hyper before its first byte.
+// Atomics and locks only for hyper: an upgraded connection must be `Send`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,177 +12,182 @@ use std::time::Duration;
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 
-use super::heads::Found;
-use super::leftover::Leftover;
+use super::head_filter::HeadExtras;
+use super::lingering::UnreadBody;
 
-/// The most that may wait of interim responses, in bytes; more are dropped, as they may be.
+/// The most bytes of interim responses that may be queued. Further ones are dropped; they are
+/// optional.
 const MAX_INTERIM_BYTES: usize = 64 << 10;
 
-/// A request, and its response.
+/// A request and its response.
 #[derive(Debug)]
-pub(in crate::server) struct Exchange {
-    // Whether a request has been handed on, and its response has not been handed over whole.
-    is_running: AtomicBool,
-    // Whether the client has sent all of it.
-    is_whole: AtomicBool,
-    // Whether hyper has nothing left to write.
+pub(in crate::server) struct Http1Exchange {
+    // Whether a request is being handled: hyper does not have the end of its response yet.
+    is_handling: AtomicBool,
+    // Whether the whole request was received.
+    is_request_complete: AtomicBool,
+    // Whether hyper has written all it had.
     is_flushed: AtomicBool,
-    // Whether what comes is no longer HTTP/1.1.
-    has_switched: AtomicBool,
-    has_found: AtomicBool,
-    found: Mutex<Found>,
-    rest: Mutex<Rest>,
+    // Whether the connection was upgraded: the bytes are no longer HTTP/1.1.
+    is_upgraded: AtomicBool,
+    has_extras: AtomicBool,
+    extras: Mutex<HeadExtras>,
+    discard_state: Mutex<DiscardState>,
     has_interim: AtomicBool,
     interim: Mutex<Vec<u8>>,
 }
 
-/// What is left of a request that nobody reads any more.
+/// The part of a request body that the handler did not read.
 #[derive(Debug, Default)]
-struct Rest {
-    leftover: Option<Leftover>,
-    // Whether it was not read to its end, for as long as that may take.
-    is_given_up: bool,
+struct DiscardState {
+    unread: Option<UnreadBody>,
+    // Whether waiting for its end was abandoned after the time limit.
+    is_abandoned: bool,
     connection: Option<Waker>,
 }
 
-impl Exchange {
+impl Http1Exchange {
     pub(in crate::server) fn new() -> Arc<Self> {
         Arc::new(Self {
-            is_running: AtomicBool::new(false),
-            is_whole: AtomicBool::new(true),
+            is_handling: AtomicBool::new(false),
+            is_request_complete: AtomicBool::new(true),
             is_flushed: AtomicBool::new(true),
-            has_switched: AtomicBool::new(false),
-            has_found: AtomicBool::new(false),
-            found: Mutex::default(),
-            rest: Mutex::default(),
+            is_upgraded: AtomicBool::new(false),
+            has_extras: AtomicBool::new(false),
+            extras: Mutex::default(),
+            discard_state: Mutex::default(),
             has_interim: AtomicBool::new(false),
             interim: Mutex::default(),
         })
     }
 
-    /// A request begins; `is_whole`: it has no body. Until the guard is dropped its response has not
-    /// been handed over.
-    pub(in crate::server) fn begin(self: &Arc<Self>, is_whole: bool) -> Answering {
-        self.is_whole.store(is_whole, Ordering::Relaxed);
-        self.is_running.store(true, Ordering::Relaxed);
-        Answering(Arc::clone(self))
+    /// Starts a request; `is_request_complete`: it has no body. Drop the guard when hyper has the
+    /// whole response.
+    pub(in crate::server) fn begin(self: &Arc<Self>, is_request_complete: bool) -> ResponseGuard {
+        self.is_request_complete.store(is_request_complete, Ordering::Relaxed);
+        self.is_handling.store(true, Ordering::Relaxed);
+        ResponseGuard(Arc::clone(self))
     }
 
-    /// The client has sent all of its request.
-    pub(in crate::server) fn is_received(&self) {
-        if !self.is_whole.swap(true, Ordering::Relaxed)
-            && let Some(connection) = self.rest().connection.take()
+    /// The whole request was received.
+    pub(in crate::server) fn request_received(&self) {
+        if !self.is_request_complete.swap(true, Ordering::Relaxed)
+            && let Some(connection) = self.discard_state().connection.take()
         {
-            connection.wake(); // it looks for its client now
+            connection.wake(); // from now on the socket watches for the client's close
         }
     }
 
-    /// Puts an interim response (RFC 9110, section 15.2) before the response.
-    pub(in crate::server) fn interim(&self, status: StatusCode, headers: &HeaderMap) {
-        let mut waiting = self.waiting();
-        if waiting.len() >= MAX_INTERIM_BYTES {
+    /// Queues an interim response (RFC 9110, section 15.2) before the final one.
+    pub(in crate::server) fn queue_interim(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut queue = self.queue();
+        if queue.len() >= MAX_INTERIM_BYTES {
             return;
         }
         let reason = status.canonical_reason().unwrap_or_default();
-        waiting.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+        queue.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
         for (name, value) in headers {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                waiting.extend_from_slice(part);
+                queue.extend_from_slice(part);
             }
         }
-        waiting.extend_from_slice(b"\r\n");
+        queue.extend_from_slice(b"\r\n");
         self.has_interim.store(true, Ordering::Relaxed);
     }
 
-    /// The response is about to be handed over. An interim one that could not be written yet, since
-    /// the response before it is still being written, would come too late.
-    pub(in crate::server) fn close_interim(&self) {
+    /// Called right before hyper gets the final response. Drops interim responses that could not be
+    /// written yet, because the previous response is still being written: they would come too late.
+    pub(in crate::server) fn drop_late_interim(&self) {
         if self.has_interim.load(Ordering::Relaxed) && !self.is_flushed() {
             drop(self.take_interim());
         }
     }
 
-    /// Takes the interim responses that wait.
+    /// Takes the queued interim responses.
     pub(super) fn take_interim(&self) -> Vec<u8> {
         if self.has_interim.swap(false, Ordering::Relaxed) {
-            std::mem::take(&mut self.waiting())
+            std::mem::take(&mut self.queue())
         } else {
             Vec::new()
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn queue(&self) -> MutexGuard<'_, Vec<u8>> {
         self.interim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nobody reads the rest of the request any more: it is read past.
-    pub(in crate::server) fn leave(&self, body: Incoming) {
-        let mut rest = self.rest();
-        rest.leftover = Some(Leftover::new(body));
-        if let Some(connection) = rest.connection.take() {
+    /// Takes over a request body that the handler no longer reads, to read and discard it.
+    pub(in crate::server) fn discard(&self, body: Incoming) {
+        let mut discard_state = self.discard_state();
+        discard_state.unread = Some(UnreadBody::new(body));
+        if let Some(connection) = discard_state.connection.take() {
             connection.wake();
         }
     }
 
-    /// The client does not send the rest of its request: it has been waited for already.
-    pub(in crate::server) fn give_up(&self) {
-        self.rest().is_given_up = true;
+    /// Stops waiting for the rest of the request: the client did not send it in time.
+    pub(in crate::server) fn abandon_request(&self) {
+        self.discard_state().is_abandoned = true;
     }
 
-    /// Reads past what is left of a request, for `at_most`; returns whether that was not enough. The
-    /// task that polls this is woken when there is something left.
-    pub(in crate::server) fn gives_up_rest(&self, at_most: Duration, cx: &mut Context<'_>) -> bool {
-        if self.is_whole() {
+    /// Reads and discards the rest of the request, for at most `at_most`. Returns true once that
+    /// time is up. Registers the task to be woken when there is something to discard.
+    pub(in crate::server) fn discard_timed_out(
+        &self,
+        at_most: Duration,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if self.is_request_complete() {
             return false;
         }
-        let mut rest = self.rest();
-        let Some(leftover) = &mut rest.leftover else {
-            if !rest.connection.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-                rest.connection = Some(cx.waker().clone());
+        let mut discard_state = self.discard_state();
+        let Some(unread) = &mut discard_state.unread else {
+            if !discard_state.connection.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                discard_state.connection = Some(cx.waker().clone());
             }
             return false;
         };
-        let Poll::Ready(is_whole) = leftover.poll(at_most, cx) else { return false };
-        rest.leftover = None;
-        rest.is_given_up = !is_whole;
-        self.is_whole.store(is_whole, Ordering::Relaxed);
+        let Poll::Ready(is_request_complete) = unread.poll(at_most, cx) else { return false };
+        discard_state.unread = None;
+        discard_state.is_abandoned = !is_request_complete;
+        self.is_request_complete.store(is_request_complete, Ordering::Relaxed);
         // hyper may go on, or close.
         cx.waker().wake_by_ref();
-        !is_whole
+        !is_request_complete
     }
 
-    /// Whether the client may still be sending a request, and has not been read from for long.
-    pub(in crate::server) fn is_unread(&self) -> bool {
-        !self.is_whole() && !self.rest().is_given_up
+    /// Whether the client may still be sending its request, and the wait for it has not timed out.
+    pub(in crate::server) fn has_unread_request(&self) -> bool {
+        !self.is_request_complete() && !self.discard_state().is_abandoned
     }
 
-    fn rest(&self) -> MutexGuard<'_, Rest> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn discard_state(&self) -> MutexGuard<'_, DiscardState> {
+        self.discard_state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The response switches to another protocol: what comes from now on is no request.
-    pub(in crate::server) fn switch(&self) {
-        // Of what comes then, no end is known.
-        self.is_whole.store(false, Ordering::Relaxed);
-        self.has_switched.store(true, Ordering::Relaxed);
+    /// The response is 101 (Switching Protocols): what follows is not HTTP/1.1.
+    pub(in crate::server) fn upgrade(&self) {
+        // The other protocol has no end that we know.
+        self.is_request_complete.store(false, Ordering::Relaxed);
+        self.is_upgraded.store(true, Ordering::Relaxed);
     }
 
-    /// Whether what comes is no request.
-    pub(super) fn has_switched(&self) -> bool {
-        self.has_switched.load(Ordering::Relaxed)
+    /// Whether the connection was upgraded.
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.is_upgraded.load(Ordering::Relaxed)
     }
 
-    /// Whether all of the last request has been received.
-    pub(in crate::server) fn is_whole(&self) -> bool {
-        self.is_whole.load(Ordering::Relaxed)
+    /// Whether the whole request was received.
+    pub(in crate::server) fn is_request_complete(&self) -> bool {
+        self.is_request_complete.load(Ordering::Relaxed)
     }
 
-    /// Whether all of a request has been received, and its response has not been handed over.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.is_running.load(Ordering::Relaxed) && self.is_whole()
+    /// Whether the client has sent the whole request and waits for the response.
+    pub(super) fn is_awaiting_response(&self) -> bool {
+        self.is_handling.load(Ordering::Relaxed) && self.is_request_complete()
     }
 
-    /// hyper has something to write, or has written all there was.
+    /// Records whether hyper has written all it had.
     pub(super) fn set_flushed(&self, is_flushed: bool) {
         self.is_flushed.store(is_flushed, Ordering::Relaxed);
     }
@@ -192,33 +196,33 @@ impl Exchange {
         self.is_flushed.load(Ordering::Relaxed)
     }
 
-    /// What was found in the head that hyper reads now.
-    pub(super) fn found(&self) -> MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What hyper does not see of the head it is reading.
+    pub(super) fn extras(&self) -> MutexGuard<'_, HeadExtras> {
+        self.extras.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something was found.
-    pub(super) fn note_found(&self) {
-        self.has_found.store(true, Ordering::Relaxed);
+    /// Records that [`extras`](Self::extras) is not empty.
+    pub(super) fn mark_extras(&self) {
+        self.has_extras.store(true, Ordering::Relaxed);
     }
 
-    /// Adds the fields that hyper has not seen.
-    pub(in crate::server) fn complete_head<B>(&self, request: &mut Request<B>) {
-        if self.has_found.swap(false, Ordering::Relaxed) {
-            for (name, value) in self.found().fields.drain(..) {
-                // hyper would take as many as there is room for.
+    /// Adds the fields that were set aside to the request that hyper parsed.
+    pub(in crate::server) fn restore_fields<B>(&self, request: &mut Request<B>) {
+        if self.has_extras.swap(false, Ordering::Relaxed) {
+            for (name, value) in self.extras().fields.drain(..) {
+                // Beyond the capacity of `HeaderMap` the rest is dropped.
                 drop(request.headers_mut().try_append(name, value));
             }
         }
     }
 }
 
-/// A request whose response has not been handed over.
+/// A guard that marks a request as being handled until hyper has its whole response.
 #[derive(Debug)]
-pub(in crate::server) struct Answering(Arc<Exchange>);
+pub(in crate::server) struct ResponseGuard(Arc<Http1Exchange>);
 
-impl Drop for Answering {
+impl Drop for ResponseGuard {
     fn drop(&mut self) {
-        self.0.is_running.store(false, Ordering::Relaxed);
+        self.0.is_handling.store(false, Ordering::Relaxed);
     }
 }

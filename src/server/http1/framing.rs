@@ -1,8 +1,8 @@
-//! Where the body of a request ends (RFC 9112, section 6).
+//! Finds where the body of a request ends (RFC 9112, section 6).
 //!
-//! hyper decides that for itself. This follows it, so that what belongs to the next request is not
-//! given to hyper before it asks for one. It knows less than hyper: where a head or a chunk is in any
-//! way unusual the end is [`Framing::Unknown`], and whoever asked must not guess.
+//! hyper decides that for itself; this predicts it, so that hyper is not given bytes of the next
+//! request too early. It is stricter than hyper: for an unusual head or chunk the result is
+//! [`Framing::Unknown`], and the caller must not guess.
 
 use memchr::memchr;
 
@@ -18,15 +18,15 @@ pub(super) enum Framing {
     Length(u64),
     /// `Transfer-Encoding: chunked`, and no other coding.
     Chunked,
-    /// The head does not say it plainly.
+    /// The head is ambiguous or unusual.
     Unknown,
 }
 
 impl Framing {
-    /// Adds what a line of the head says, without its line ending.
+    /// Takes a field line, without its line ending, into account.
     pub(super) fn add(&mut self, line: &[u8]) {
         match line.first() {
-            // A folded line belongs to the field before it: hyper refuses that.
+            // Obsolete line folding: hyper rejects the request.
             None | Some(b' ' | b'\t') => *self = Self::Unknown,
             Some(b'c' | b'C' | b't' | b'T') => self.add_field(line),
             Some(_) => {}
@@ -49,27 +49,28 @@ impl Framing {
     }
 }
 
-/// Digits and nothing else.
+/// Parses `Content-Length`: digits only, no sign, no list.
 fn number(text: &[u8]) -> Option<u64> {
     let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     if is_number { str::from_utf8(text).ok()?.parse().ok() } else { None }
 }
 
-/// What of a body in chunks is expected next (RFC 9112, section 7.1).
+/// A parser of the chunked transfer coding (RFC 9112, section 7.1). Each variant is what it expects
+/// next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chunks {
-    /// The first digit of a size.
+pub(super) enum ChunkParser {
+    /// The first digit of a chunk size.
     Begin,
     /// Another digit, an extension, or the CR.
     Size(u64),
-    /// What follows the size of a chunk, up to the CR.
+    /// The rest of a chunk extension, up to the CR.
     Extension(u64),
     SizeLf(u64),
-    /// So many bytes of a chunk.
+    /// This many bytes of chunk data.
     Data(u64),
     DataCr,
     DataLf,
-    /// A trailer field, or the CR of the last line.
+    /// A trailer field, or the CR of the final empty line.
     Line,
     Trailer,
     TrailerLf,
@@ -78,14 +79,14 @@ pub(super) enum Chunks {
     End,
 }
 
-impl Chunks {
-    /// Goes through `bytes` as far as the end of the body. Returns how many of them belong to it;
-    /// `None` when they are no chunks.
+impl ChunkParser {
+    /// Consumes `bytes` up to the end of the body. Returns how many belong to the body; `None` if
+    /// they are not valid chunks.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() && *self != Self::End {
             if let Self::Data(left) = *self {
-                let length = at_most(left, bytes.len() - at);
+                let length = min_length(left, bytes.len() - at);
                 at += length;
                 let left = left - length as u64;
                 *self = if left == 0 { Self::DataCr } else { Self::Data(left) };
@@ -124,17 +125,17 @@ fn hex(digit: u8) -> Option<u64> {
     char::from(digit).to_digit(16).map(u64::from)
 }
 
-/// The smaller of both.
-pub(super) fn at_most(left: u64, length: usize) -> usize {
+/// Returns the smaller of the two.
+pub(super) fn min_length(left: u64, length: usize) -> usize {
     usize::try_from(left).map_or(length, |left| left.min(length))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Chunks, Framing};
+    use super::{ChunkParser, Framing};
 
     #[test]
-    fn the_framing_is_known_where_a_head_says_it_plainly() {
+    fn framing_is_unknown_where_a_head_is_ambiguous() {
         for (lines, expected) in [
             (&["host: a"][..], Framing::Empty),
             (&["content-length: 5"], Framing::Length(5)),
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_end_where_they_say_and_nowhere_else() {
+    fn a_chunked_body_ends_after_its_last_chunk_and_trailers() {
         for (body, is_known) in [
             (&b"0\r\n\r\n"[..], true),
             (b"5\r\nab\r\n0\r\n1;x=\"0\r\n0\r\n0\r\n\r\n", true),
@@ -174,11 +175,11 @@ mod tests {
         ] {
             let all = [body, b"GET / HTTP/1.1\r\n\r\n"].concat();
             for cut in 0..all.len() {
-                let mut chunks = Chunks::Begin;
+                let mut chunks = ChunkParser::Begin;
                 let first = chunks.read(&all[..cut]);
                 let read = first.and_then(|first| Some(first + chunks.read(&all[first..])?));
                 assert_eq!(read, is_known.then_some(body.len()), "{body:?} at {cut}");
-                assert_eq!(chunks == Chunks::End, is_known);
+                assert_eq!(chunks == ChunkParser::End, is_known);
             }
         }
     }

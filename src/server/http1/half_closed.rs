@@ -1,9 +1,9 @@
-//! A client that has sent all that it will, and waits for its response.
+//! A client that has closed its sending side while it still waits for a response.
 //!
-//! Whether it has closed its sending side alone, or has left, cannot be told: both look the same
-//! until something is written to it. A client that has left resets the connection then. So it is
-//! written to now and then where that is harmless, which is between the lines of an event stream;
-//! and a client to which nothing could be written for a while has left.
+//! A half-closed client and one that closed the whole connection look the same (both sent a FIN)
+//! until something is written: the latter replies with a RST. So an event stream is probed with a
+//! comment from time to time, and a client to which nothing could be written for a while counts as
+//! gone.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,56 +11,57 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// When it is written to, after it has closed its side: once more than a round trip later, since the
-/// first write only asks for the reset.
+/// When to probe after the first probe, counted from the FIN. The first write only provokes the
+/// RST; a write fails once the RST has arrived, a round trip later.
 const PROBES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
-/// How long a client has been waiting, since it has closed its sending side.
+/// The probe schedule of a half-closed client.
 #[derive(Debug)]
 pub(in crate::server) struct HalfClosed {
-    at_most: Duration,
+    timeout: Duration,
     since: Instant,
     last_write: Instant,
     probes: usize,
     timer: Pin<Box<Sleep>>,
 }
 
-/// What is to be done.
+/// What to do about a half-closed client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Due {
-    /// Something is to be written, if anything can.
+pub(in crate::server) enum HalfCloseAction {
+    /// Write something, if possible.
     Probe,
-    /// The client has left.
-    Left,
+    /// Close the connection: the client counts as gone.
+    Close,
 }
 
 impl HalfClosed {
-    /// The client has closed its sending side; one to which nothing was written for `at_most` has left.
-    pub(in crate::server) fn new(at_most: Duration) -> Self {
+    /// The client has just closed its sending side. It counts as gone when nothing was written to
+    /// it for `timeout`.
+    pub(in crate::server) fn new(timeout: Duration) -> Self {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { at_most, since: now, last_write: now, probes: 0, timer }
+        Self { timeout, since: now, last_write: now, probes: 0, timer }
     }
 
-    /// Something was written.
-    pub(in crate::server) fn wrote(&mut self) {
+    /// Records a successful write.
+    pub(in crate::server) fn note_write(&mut self) {
         self.last_write = Instant::now();
     }
 
-    /// What is due now, the first time at once.
-    pub(in crate::server) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
+    /// Waits for the next action. The first probe is due at once.
+    pub(in crate::server) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<HalfCloseAction> {
         ready!(self.timer.as_mut().poll(cx));
         let now = Instant::now();
-        if now >= self.last_write + self.at_most {
-            return Poll::Ready(Due::Left);
+        if now >= self.last_write + self.timeout {
+            return Poll::Ready(HalfCloseAction::Close);
         }
         let next = match PROBES.get(self.probes) {
             Some(after) => self.since + *after,
-            None => now + self.at_most / 2,
+            None => now + self.timeout / 2,
         };
         self.probes += 1;
-        self.timer.as_mut().reset(next.min(self.last_write + self.at_most).max(now));
-        Poll::Ready(Due::Probe)
+        self.timer.as_mut().reset(next.min(self.last_write + self.timeout).max(now));
+        Poll::Ready(HalfCloseAction::Probe)
     }
 }
 
@@ -71,14 +72,14 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Due, HalfClosed};
+    use super::{HalfCloseAction, HalfClosed};
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_to_which_nothing_is_written_has_left() {
+    async fn a_client_that_cannot_be_written_to_is_given_up() {
         let begin = Instant::now();
         let mut half_closed = HalfClosed::new(Duration::from_secs(10));
         let mut probes = Vec::new();
-        while poll_fn(|cx| half_closed.poll(cx)).await == Due::Probe {
+        while poll_fn(|cx| half_closed.poll(cx)).await == HalfCloseAction::Probe {
             probes.push(begin.elapsed().as_millis());
         }
         assert_eq!(probes, [0, 250, 1000, 6000]);
@@ -86,12 +87,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_written_to_has_not() {
+    async fn a_client_that_can_be_written_to_is_kept() {
         let begin = Instant::now();
         let mut half_closed = HalfClosed::new(Duration::from_secs(10));
         while begin.elapsed() < Duration::from_secs(100) {
-            assert_eq!(poll_fn(|cx| half_closed.poll(cx)).await, Due::Probe);
-            half_closed.wrote();
+            assert_eq!(poll_fn(|cx| half_closed.poll(cx)).await, HalfCloseAction::Probe);
+            half_closed.note_write();
         }
     }
 }

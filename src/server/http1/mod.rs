@@ -1,15 +1,16 @@
-//! HTTP/1.1 beside hyper: what hyper does not do, done to the bytes that it reads and writes.
+//! HTTP/1.1 around hyper: what hyper does not do, done on the bytes it reads and writes.
 //!
-//! [`heads`] lets a head have more fields than hyper reads, and keeps what hyper forgets of a
-//! response. [`requests`] gives hyper one request after the other, each as far as its [`framing`] says.
-//! [`socket`] is the client's connection as hyper sees it, and [`exchange`] what it and
-//! the handler of a request know of each other; [`leftover`] is what nobody reads of a request, and
-//! [`half_closed`] a client that only waits for its response.
+//! [`socket`] is the client's connection as hyper sees it. [`request_splitter`] splits pipelined
+//! requests, so that hyper reads one at a time, each to the end that its [`framing`] gives.
+//! [`head_filter`] lets a head have more fields than hyper accepts, and keeps what hyper drops of a
+//! response. [`exchange`] is what the socket, the handler and the request body share. [`lingering`]
+//! reads and discards bodies that nobody reads, and [`half_closed`] is a client that has closed its
+//! sending side.
 
 pub(super) mod exchange;
 mod framing;
 pub(super) mod half_closed;
-pub(crate) mod heads;
-pub(super) mod leftover;
-mod requests;
+pub(crate) mod head_filter;
+pub(super) mod lingering;
+mod request_splitter;
 pub(super) mod socket;

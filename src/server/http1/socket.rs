@@ -1,8 +1,9 @@
 //! A client's connection, as hyper sees it.
 //!
-//! hyper takes a client that closes its sending side for one that has left, or does not look for it
-//! at all while a request is answered. It is told not to look, and that is done here
-//! ([`half_closed`](super::half_closed)).
+//! hyper either treats a half-closed client as gone, or does not watch for a close at all while a
+//! request is handled. It is configured not to watch, and this socket does
+//! ([`half_closed`](super::half_closed)). It also cuts the bytes into requests
+//! ([`request_splitter`](super::request_splitter)) and writes interim responses.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -14,42 +15,43 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::exchange::Exchange;
-use super::half_closed::{Due, HalfClosed};
-use super::heads::HeadLimits;
-use super::requests::{Piece, Requests};
+use super::exchange::Http1Exchange;
+use super::half_closed::{HalfCloseAction, HalfClosed};
+use super::head_filter::HeadLimits;
+use super::request_splitter::{Piece, RequestSplitter};
 use crate::server::Http1Settings;
-use crate::server::transport::{Progress, Transport};
+use crate::server::socket_state::SocketState;
+use crate::server::transport::Transport;
 use crate::server::unread;
 
-/// The most that is read of what a client sends while its request is answered, in bytes.
-const READ_AHEAD: usize = 2 << 10;
+/// The most bytes to read ahead while a request is handled.
+const MAX_READ_AHEAD: usize = 2 << 10;
 
 /// A client's connection, as hyper sees it.
 #[derive(Debug)]
 pub(in crate::server) struct ClientSocket {
     transport: Transport,
-    exchange: Arc<Exchange>,
-    requests: Requests,
-    // What hyper is to read before anything else.
+    exchange: Arc<Http1Exchange>,
+    splitter: RequestSplitter,
+    // Checked bytes that hyper reads first.
     ready: Bytes,
-    // What has come of later requests, unchecked; and how much of it while a request was answered.
-    ahead: BytesMut,
-    looked_ahead: usize,
-    // Whether the client has sent all that it will.
+    // Unchecked bytes of later requests; and how many of them were read to watch for a close.
+    read_ahead: BytesMut,
+    watched_bytes: usize,
+    // Whether the client has closed its sending side.
     is_at_end: bool,
-    // For how long it is waited for then, and since it waits for a response.
+    // How long a half-closed client is waited for; and its probes, while it waits for a response.
     half_close: Duration,
     half_closed: Option<HalfClosed>,
-    progress: Arc<Progress>,
-    // Interim responses, before what hyper writes next.
+    state: Arc<SocketState>,
+    // Interim responses, written before hyper's next bytes.
     interim: BytesMut,
 }
 
 impl ClientSocket {
     pub(in crate::server) fn new(
         transport: Transport,
-        (exchange, progress): (Arc<Exchange>, Arc<Progress>),
+        (exchange, state): (Arc<Http1Exchange>, Arc<SocketState>),
         settings: &Http1Settings,
     ) -> Self {
         let limits =
@@ -57,95 +59,99 @@ impl ClientSocket {
         Self {
             transport,
             exchange,
-            requests: Requests::new(limits),
+            splitter: RequestSplitter::new(limits),
             ready: Bytes::new(),
-            ahead: BytesMut::new(),
-            looked_ahead: 0,
+            read_ahead: BytesMut::new(),
+            watched_bytes: 0,
             is_at_end: false,
             half_close: settings.half_close,
             half_closed: None,
-            progress,
+            state,
             interim: BytesMut::new(),
         }
     }
 
-    /// Whether the client has sent all that it will.
+    /// Whether the client has closed its sending side.
     pub(in crate::server) fn is_at_end(&self) -> bool {
         self.is_at_end
     }
 
-    /// The connection itself: something else than hyper goes on with it.
+    /// Returns the transport, to use it without hyper.
     pub(in crate::server) fn into_transport(self) -> Transport {
         self.transport
     }
 
-    /// Whether the client has sent what hyper has not read.
+    /// Whether there are received bytes that hyper has not read.
     pub(in crate::server) fn has_unread(&self) -> bool {
-        !self.ready.is_empty() || !self.ahead.is_empty()
+        !self.ready.is_empty() || !self.read_ahead.is_empty()
     }
 
-    /// Checks what has come, as far as it is of the request at hand.
-    fn check(requests: &mut Requests, exchange: &Exchange, bytes: &[u8]) -> Piece {
-        if exchange.has_switched() {
-            requests.stop();
+    /// Checks received bytes, up to the end of the current request.
+    fn inspect(splitter: &mut RequestSplitter, exchange: &Http1Exchange, bytes: &[u8]) -> Piece {
+        if exchange.is_upgraded() {
+            splitter.pass_through();
         }
-        let piece = requests.read(bytes, &mut exchange.found());
-        if piece.instead.is_some() {
-            exchange.note_found();
+        let piece = splitter.read(bytes, &mut exchange.extras());
+        if piece.replacement.is_some() {
+            exchange.mark_extras();
         }
         piece
     }
 
-    /// Gives hyper what came while an earlier request was at hand.
-    fn read_ahead(&mut self, buf: &mut ReadBuf<'_>) {
-        let length = self.ahead.len().min(buf.remaining());
-        let piece = Self::check(&mut self.requests, &self.exchange, &self.ahead[..length]);
-        let same = self.ahead.split_to(piece.length);
-        if self.ahead.is_empty() {
-            (self.ahead, self.looked_ahead) = (BytesMut::new(), 0);
+    /// Gives hyper bytes that arrived during an earlier request.
+    fn read_buffered(&mut self, buf: &mut ReadBuf<'_>) {
+        let length = self.read_ahead.len().min(buf.remaining());
+        let piece = Self::inspect(&mut self.splitter, &self.exchange, &self.read_ahead[..length]);
+        let same = self.read_ahead.split_to(piece.length);
+        if self.read_ahead.is_empty() {
+            (self.read_ahead, self.watched_bytes) = (BytesMut::new(), 0);
         }
-        match piece.instead {
-            Some(instead) => self.ready = instead.into(),
+        match piece.replacement {
+            Some(replacement) => self.ready = replacement.into(),
             None => buf.put_slice(&same),
         }
     }
 
-    /// While a request is answered hyper does not read: sees whether the client is there. What it sends
-    /// meanwhile is kept for hyper.
+    /// Watches for the client's close while a request is handled, when hyper does not read. Buffers
+    /// what the client sends meanwhile, up to [`MAX_READ_AHEAD`].
     ///
     /// # Errors
-    /// It has left.
-    fn look_for_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if !self.exchange.is_awaited() {
+    /// The client is gone.
+    fn watch_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.exchange.is_awaiting_response() {
             return Ok(());
         }
-        while !self.is_at_end && self.looked_ahead < READ_AHEAD {
-            let mut piece = [MaybeUninit::uninit(); READ_AHEAD];
-            let mut piece = ReadBuf::uninit(&mut piece[self.looked_ahead..]);
+        while !self.is_at_end && self.watched_bytes < MAX_READ_AHEAD {
+            let mut piece = [MaybeUninit::uninit(); MAX_READ_AHEAD];
+            let mut piece = ReadBuf::uninit(&mut piece[self.watched_bytes..]);
             let Poll::Ready(read) = Pin::new(&mut self.transport).poll_read(cx, &mut piece) else {
                 break;
             };
             read?;
-            self.ahead.extend_from_slice(piece.filled());
-            self.looked_ahead += piece.filled().len();
+            self.read_ahead.extend_from_slice(piece.filled());
+            self.watched_bytes += piece.filled().len();
             self.is_at_end = piece.filled().is_empty();
         }
-        if self.is_at_end { self.wait_for_client(cx) } else { Ok(()) }
+        if self.is_at_end { self.probe_client(cx) } else { Ok(()) }
     }
 
-    /// The client has sent all that it will.
-    fn wait_for_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let left = || io::Error::new(io::ErrorKind::ConnectionAborted, "the client has left");
+    /// Probes a half-closed client.
+    ///
+    /// # Errors
+    /// It counts as gone.
+    fn probe_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let left =
+            || io::Error::new(io::ErrorKind::ConnectionAborted, "the client closed the connection");
         if self.half_close.is_zero() {
             return Err(left());
         }
         let half_closed = self.half_closed.get_or_insert_with(|| HalfClosed::new(self.half_close));
         while let Poll::Ready(due) = half_closed.poll(cx) {
             match due {
-                Due::Left => return Err(left()),
-                Due::Probe => {
-                    self.progress.ask_for_probe();
-                    // The body of the response is to be polled for it.
+                HalfCloseAction::Close => return Err(left()),
+                HalfCloseAction::Probe => {
+                    self.state.probe.raise();
+                    // The response body sees the request when it is polled.
                     cx.waker().wake_by_ref();
                 }
             }
@@ -153,14 +159,14 @@ impl ClientSocket {
         Ok(())
     }
 
-    fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn note_written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let (Some(half_closed), Poll::Ready(Ok(_))) = (&mut self.half_closed, &written) {
-            half_closed.wrote();
+            half_closed.note_write();
         }
         written
     }
 
-    /// Writes what hyper does not write: interim responses, where a response may begin.
+    /// Writes queued interim responses, where a response may begin.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.exchange.is_flushed() {
             let waiting = self.exchange.take_interim();
@@ -187,12 +193,12 @@ impl AsyncRead for ClientSocket {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            if unread::give(&mut this.ready, buf) {
+            if unread::read_into(&mut this.ready, buf) {
                 return Poll::Ready(Ok(()));
             }
             let before = buf.filled().len();
-            if !this.ahead.is_empty() {
-                this.read_ahead(buf);
+            if !this.read_ahead.is_empty() {
+                this.read_buffered(buf);
                 if buf.filled().len() > before {
                     return Poll::Ready(Ok(()));
                 }
@@ -207,11 +213,12 @@ impl AsyncRead for ClientSocket {
                 this.is_at_end = buf.remaining() > 0;
                 return Poll::Ready(Ok(()));
             }
-            let Piece { length, instead } = Self::check(&mut this.requests, &this.exchange, read);
-            this.ahead.extend_from_slice(&read[length..]);
-            match instead {
-                Some(instead) => {
-                    this.ready = instead.into();
+            let Piece { length, replacement } =
+                Self::inspect(&mut this.splitter, &this.exchange, read);
+            this.read_ahead.extend_from_slice(&read[length..]);
+            match replacement {
+                Some(replacement) => {
+                    this.ready = replacement.into();
                     buf.set_filled(before);
                 }
                 None => {
@@ -233,7 +240,7 @@ impl AsyncWrite for ClientSocket {
         ready!(this.poll_interim(cx))?;
         this.exchange.set_flushed(false);
         let written = Pin::new(&mut this.transport).poll_write(cx, buf);
-        this.written(written)
+        this.note_written(written)
     }
 
     fn poll_write_vectored(
@@ -245,20 +252,20 @@ impl AsyncWrite for ClientSocket {
         ready!(this.poll_interim(cx))?;
         this.exchange.set_flushed(false);
         let written = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
-        this.written(written)
+        this.note_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.transport.is_write_vectored()
     }
 
-    // hyper flushes when it has written all that it has.
+    // hyper flushes once it has written all it has.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.exchange.set_flushed(true);
         ready!(this.poll_interim(cx))?;
         ready!(Pin::new(&mut this.transport).poll_flush(cx))?;
-        Poll::Ready(this.look_for_client(cx))
+        Poll::Ready(this.watch_client(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

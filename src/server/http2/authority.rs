@@ -1,13 +1,13 @@
-//! Whom a request is for: the syntax of `:authority`, and of a `Host` that stands in for it.
+//! The syntax of `:authority`, and of a `Host` that replaces it.
 
 use std::net::Ipv6Addr;
 
-/// Whether this is a host, perhaps with a port, as a client of the web writes it: a name, an IPv4
-/// address or an IPv6 address in brackets (RFC 3986, section 3.2.2), without user information (RFC
-/// 9113, section 8.3.1).
+/// Whether this is a host with an optional port, as web clients send it: a name, an IPv4 address,
+/// or an IPv6 address in brackets (RFC 3986, section 3.2.2), without user information (RFC 9113,
+/// section 8.3.1).
 ///
-/// RFC 3986 would also take a comma, an empty port, or a port beyond 16 bits. A backend may read those
-/// in another way than we do.
+/// Stricter than RFC 3986, which allows a comma, an empty port, and a port above 65535: a backend
+/// may parse those differently.
 pub(super) fn is_authority(octets: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(octets) else { return false };
     let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -25,7 +25,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_fit)
 }
 
-/// Whether everybody reads the same port in this: a number of at most five digits.
+/// Whether this is a port that every parser reads the same way: one to five digits, at most 65535.
 pub(crate) fn is_port(port: &str) -> bool {
     let is_number = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
     is_number && port.parse::<u16>().is_ok()
@@ -36,7 +36,7 @@ mod tests {
     use super::is_authority;
 
     #[test]
-    fn only_a_host_and_perhaps_a_port_is_an_authority() {
+    fn only_a_host_with_an_optional_port_is_an_authority() {
         for (text, expected) in [
             ("a.example", true),
             ("A.Example.:443", true),

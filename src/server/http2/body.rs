@@ -1,7 +1,7 @@
-//! The body of a request, on its way from the connection to whoever reads it.
+//! The body of a request, between the connection and its reader.
 //!
-//! It is bounded by the window of its stream: what has been read is given back to the client as
-//! window, and no sooner. The reader may be another task than the connection's, hence the lock.
+//! Bounded by the window of its stream: octets return to that window when they have been read, and
+//! not before. The reader may run in another task than the connection, hence the lock.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,90 +12,91 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::reads::Reads;
+use super::consumed::ConsumedOctets;
 use crate::server::connection::BodyError;
 
-/// Small pieces are put together up to so much: each piece costs memory of its own, and a client chooses
+/// Small pieces are merged up to this size: each piece costs an allocation, and the client chooses
 /// how small they are.
-const TOGETHER: usize = 16 << 10;
-/// A piece of so much stands alone: putting it behind another would mean to copy that one.
-const LARGE: usize = 2 << 10;
+const MAX_MERGED: usize = 16 << 10;
+/// A piece of this size or more is not merged: merging would copy it.
+const LARGE_PIECE: usize = 2 << 10;
 
-/// The reader's end.
+/// The body as its reader sees it.
 #[derive(Debug)]
-pub(in crate::server) struct Incoming(Arc<Shared>);
+pub(in crate::server) struct IncomingBody(Arc<SharedBody>);
 
-/// The connection's end.
+/// The body as the connection sees it: where received octets go.
 #[derive(Debug)]
-pub(super) struct Feed(Arc<Shared>);
+pub(super) struct BodyFeed(Arc<SharedBody>);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedBody {
+    state: Mutex<BodyState>,
     stream: Waker,
-    // Of all streams of the connection.
-    reads: Arc<Reads>,
+    // Shared by all streams of the connection.
+    consumed: Arc<ConsumedOctets>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BodyState {
     chunks: VecDeque<BytesMut>,
-    // What the client has announced, less what has been read.
+    // `content-length` less the octets read.
     length: Option<u64>,
     read: usize,
-    // The stream is told when so much has been read since it last asked.
-    worth_telling: usize,
-    end: Option<End>,
-    // The client waits for a word before it sends (RFC 9110, section 10.1.1).
+    // The stream is woken once this much has been read since its last look.
+    wake_at: usize,
+    end: Option<BodyEnd>,
+    // The client expects 100 (Continue) before it sends the body (RFC 9110, section 10.1.1).
     awaits_continue: bool,
-    is_wanted: bool,
+    was_polled: bool,
     reader: Option<Waker>,
-    // The reader has left: nothing is kept any more.
-    is_unwanted: bool,
-    // The stream has ended, and was credited to the connection whole: reads do not count any more.
+    // The reader has been dropped: octets that come are counted as read, and dropped.
+    is_reader_gone: bool,
+    // The stream is closed, and its octets are credited: later reads do not count for the
+    // connection.
     is_detached: bool,
 }
 
 #[derive(Debug)]
-enum End {
-    Whole(Option<HeaderMap>),
-    Cut,
+enum BodyEnd {
+    Complete(Option<HeaderMap>),
+    Incomplete,
 }
 
-/// A body, and the way to feed it. `reads` counts what is read for the connection.
+/// A new body. `consumed` counts what is read, for the connection.
 pub(super) fn channel(
     stream: Waker,
-    reads: Arc<Reads>,
+    consumed: Arc<ConsumedOctets>,
     window: u32,
     length: Option<u64>,
     awaits_continue: bool,
-) -> (Feed, Incoming) {
-    let state = State {
+) -> (BodyFeed, IncomingBody) {
+    let state = BodyState {
         chunks: VecDeque::new(),
         length,
         read: 0,
-        worth_telling: window as usize / 2,
+        wake_at: window as usize / 2,
         end: None,
         awaits_continue,
-        is_wanted: false,
+        was_polled: false,
         reader: None,
-        is_unwanted: false,
+        is_reader_gone: false,
         is_detached: false,
     };
-    let shared = Arc::new(Shared { state: Mutex::new(state), stream, reads });
-    (Feed(Arc::clone(&shared)), Incoming(shared))
+    let shared = Arc::new(SharedBody { state: Mutex::new(state), stream, consumed });
+    (BodyFeed(Arc::clone(&shared)), IncomingBody(shared))
 }
 
-impl Feed {
-    /// Takes a piece; returns whether somebody reads it. What nobody reads counts as read.
+impl BodyFeed {
+    /// Adds a piece; returns false if there is no reader. The piece counts as read then.
     pub(super) fn push(&self, piece: &[u8]) -> bool {
         let mut state = self.0.lock();
-        if state.is_unwanted {
-            state.count(piece.len(), &self.0.reads);
+        if state.is_reader_gone {
+            state.count(piece.len(), &self.0.consumed);
             return false;
         }
         match state.chunks.back_mut() {
-            Some(last) if piece.len() < LARGE && last.len() + piece.len() <= TOGETHER => {
+            Some(last) if piece.len() < LARGE_PIECE && last.len() + piece.len() <= MAX_MERGED => {
                 last.extend_from_slice(piece);
             }
             _ => state.chunks.push_back(piece.into()),
@@ -104,69 +105,69 @@ impl Feed {
         true
     }
 
-    /// Counts padding as read: nobody reads it.
+    /// Counts padding as read: it never reaches a reader.
     pub(super) fn discard(&self, padding: usize) {
-        self.0.lock().count(padding, &self.0.reads);
+        self.0.lock().count(padding, &self.0.consumed);
     }
 
-    /// The stream has ended. Returns what has been read since [`take_read`](Self::take_read), in octets;
-    /// what is read from now on does not count for the connection.
+    /// Detaches the body from its stream, which is closed. Returns what has been read since
+    /// [`take_read`](Self::take_read), in octets; later reads do not count for the connection.
     pub(super) fn detach(&self) -> usize {
         let mut state = self.0.lock();
         state.is_detached = true;
         std::mem::take(&mut state.read)
     }
 
-    /// Whether nobody reads it any more: what comes all the same is thrown away.
-    pub(super) fn is_unwanted(&self) -> bool {
-        self.0.lock().is_unwanted
+    /// Whether the reader has been dropped: what still comes is dropped, too.
+    pub(super) fn is_reader_gone(&self) -> bool {
+        self.0.lock().is_reader_gone
     }
 
-    /// The body is complete.
+    /// Marks the body as complete.
     pub(super) fn end(&self, trailers: Option<HeaderMap>) {
         let mut state = self.0.lock();
-        state.end = Some(End::Whole(trailers));
+        state.end = Some(BodyEnd::Complete(trailers));
         wake(state);
     }
 
-    /// The rest of the body will not come.
-    pub(super) fn cut(&self) {
+    /// Marks the body as incomplete: the reader gets an error, unless it was complete before.
+    pub(super) fn abort(&self) {
         let mut state = self.0.lock();
         if state.end.is_none() {
-            state.end = Some(End::Cut);
+            state.end = Some(BodyEnd::Incomplete);
             wake(state);
         }
     }
 
-    /// The window of the stream is as large as this now.
+    /// Notes the new size of the stream's window.
     pub(super) fn set_window(&self, window: usize) {
-        self.0.lock().worth_telling = window / 2;
+        self.0.lock().wake_at = window / 2;
     }
 
-    /// Takes how much has been read since this was asked last, in bytes.
+    /// Takes the octets read since the last call.
     pub(super) fn take_read(&self) -> usize {
         std::mem::take(&mut self.0.lock().read)
     }
 
-    /// The response begins: no interim response may follow (RFC 9113, section 8.1).
+    /// Notes that the response begins: no interim response may follow (RFC 9113, section 8.1).
     pub(super) fn forbid_continue(&self) {
         self.0.lock().awaits_continue = false;
     }
 
-    /// Whether the client is to be told now to go on.
+    /// Whether 100 (Continue) is to be sent now. True once.
     pub(super) fn take_continue(&self) -> bool {
         let mut state = self.0.lock();
-        state.is_wanted && std::mem::take(&mut state.awaits_continue)
+        state.was_polled && std::mem::take(&mut state.awaits_continue)
     }
 }
 
-impl Drop for Feed {
+impl Drop for BodyFeed {
     fn drop(&mut self) {
-        self.cut();
+        self.abort();
     }
 }
 
-fn wake(mut state: MutexGuard<'_, State>) {
+fn wake(mut state: MutexGuard<'_, BodyState>) {
     let reader = state.reader.take();
     drop(state);
     if let Some(reader) = reader {
@@ -174,23 +175,23 @@ fn wake(mut state: MutexGuard<'_, State>) {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under it can panic half-way.
+impl SharedBody {
+    fn lock(&self) -> MutexGuard<'_, BodyState> {
+        // No code that holds the lock panics half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Counts octets as read; returns whether the stream is to be woken for that.
-    fn count(&mut self, octets: usize, reads: &Reads) -> bool {
+impl BodyState {
+    /// Counts octets as read; returns whether the stream must be woken.
+    fn count(&mut self, octets: usize, consumed: &ConsumedOctets) -> bool {
         self.read += octets;
-        let is_due = !self.is_detached && reads.add(octets);
-        is_due || self.read >= self.worth_telling
+        let is_due = !self.is_detached && consumed.add(octets);
+        is_due || self.read >= self.wake_at
     }
 }
 
-impl Body for Incoming {
+impl Body for IncomingBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -200,9 +201,9 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut state = self.0.lock();
         if let Some(chunk) = state.chunks.pop_front() {
-            let is_due = state.count(chunk.len(), &self.0.reads);
+            let is_due = state.count(chunk.len(), &self.0.consumed);
             state.length = state.length.map(|length| length.saturating_sub(chunk.len() as u64));
-            // At the end too: a window that has grown is not needed any more.
+            // At the end of a body, too: what the window has grown by is released early.
             let is_end = state.chunks.is_empty() && state.end.is_some();
             drop(state);
             if is_due || is_end {
@@ -211,13 +212,15 @@ impl Body for Incoming {
             return Poll::Ready(Some(Ok(Frame::data(chunk.freeze()))));
         }
         match &mut state.end {
-            Some(End::Whole(trailers)) => {
+            Some(BodyEnd::Complete(trailers)) => {
                 Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
             }
-            Some(End::Cut) => Poll::Ready(Some(Err("the client took its request back".into()))),
+            Some(BodyEnd::Incomplete) => Poll::Ready(Some(Err(
+                "the stream was closed before the end of the request body".into(),
+            ))),
             None => {
                 state.reader = Some(cx.waker().clone());
-                let is_news = !std::mem::replace(&mut state.is_wanted, true);
+                let is_news = !std::mem::replace(&mut state.was_polled, true);
                 let asks = is_news && state.awaits_continue;
                 drop(state);
                 if asks {
@@ -230,7 +233,7 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         let state = self.0.lock();
-        state.chunks.is_empty() && matches!(state.end, Some(End::Whole(None)))
+        state.chunks.is_empty() && matches!(state.end, Some(BodyEnd::Complete(None)))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -238,12 +241,12 @@ impl Body for Incoming {
     }
 }
 
-impl Drop for Incoming {
+impl Drop for IncomingBody {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        state.is_unwanted = true;
+        state.is_reader_gone = true;
         let unread: usize = state.chunks.drain(..).map(|chunk| chunk.len()).sum();
-        state.count(unread, &self.0.reads);
+        state.count(unread, &self.0.consumed);
         let is_news = state.read > 0;
         drop(state);
         if is_news {
@@ -261,19 +264,19 @@ mod tests {
     use bytes::Bytes;
     use http_body::Body as _;
 
-    use super::{Feed, Incoming, Reads, TOGETHER, channel};
-    use crate::server::http2::wakes::{Part, Wakes};
+    use super::{BodyFeed, ConsumedOctets, IncomingBody, MAX_MERGED, channel};
+    use crate::server::http2::wake_queue::{ConnectionPart, WakeQueue};
 
-    fn body(awaits_continue: bool) -> (Feed, Incoming, Arc<Wakes>) {
-        let wakes = Arc::new(Wakes::default());
-        let reads = Arc::new(Reads::default());
-        reads.take(16);
-        let stream = wakes.caller(Part::Stream(1));
-        let (feed, incoming) = channel(stream, reads, 8, None, awaits_continue);
+    fn body(awaits_continue: bool) -> (BodyFeed, IncomingBody, Arc<WakeQueue>) {
+        let wakes = Arc::new(WakeQueue::default());
+        let consumed = Arc::new(ConsumedOctets::default());
+        consumed.take(16);
+        let stream = wakes.waker(ConnectionPart::Stream(1));
+        let (feed, incoming) = channel(stream, consumed, 8, None, awaits_continue);
         (feed, incoming, wakes)
     }
 
-    fn read(body: &mut Incoming) -> Poll<Option<Result<Bytes, String>>> {
+    fn read(body: &mut IncomingBody) -> Poll<Option<Result<Bytes, String>>> {
         let mut context = Context::from_waker(Waker::noop());
         Pin::new(body).poll_frame(&mut context).map(|frame| {
             frame.map(|frame| match frame {
@@ -283,21 +286,21 @@ mod tests {
         })
     }
 
-    fn has_called(wakes: &Wakes) -> bool {
-        let mut callers = Vec::new();
-        wakes.take(&mut callers);
-        !callers.is_empty()
+    fn was_woken(wakes: &WakeQueue) -> bool {
+        let mut woken = Vec::new();
+        wakes.take(&mut woken);
+        !woken.is_empty()
     }
 
     #[test]
-    fn what_is_read_is_told_when_it_is_worth_it() {
+    fn the_stream_is_woken_once_half_of_its_window_is_read() {
         let (feed, mut body, wakes) = body(false);
         feed.push(b"abc");
         assert_eq!(read(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"abc")))));
-        assert!(!has_called(&wakes), "three of eight bytes");
+        assert!(!was_woken(&wakes), "3 of 8 octets");
         feed.push(b"def");
         assert_eq!(read(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"def")))));
-        assert!(has_called(&wakes));
+        assert!(was_woken(&wakes));
         assert_eq!(feed.take_read(), 6);
         feed.end(None);
         assert!(body.is_end_stream());
@@ -305,22 +308,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_of_a_stream_that_has_ended_counts_once() {
+    fn octets_of_a_closed_stream_are_credited_once() {
         let (feed, mut body, _wakes) = body(false);
-        let reads = Arc::clone(&feed.0.reads);
-        feed.push(&[b'x'; TOGETHER]);
+        let consumed = Arc::clone(&feed.0.consumed);
+        feed.push(&[b'x'; MAX_MERGED]);
         feed.push(b"abc");
         feed.discard(5);
         assert!(read(&mut body).is_ready());
-        // The connection counts the other three as read when it removes the stream.
-        assert_eq!((feed.detach(), reads.take(16)), (TOGETHER + 5, TOGETHER + 5));
+        // The connection credits the other three when it removes the stream.
+        assert_eq!((feed.detach(), consumed.take(16)), (MAX_MERGED + 5, MAX_MERGED + 5));
         assert!(read(&mut body).is_ready());
         drop(body);
-        assert_eq!(reads.take(16), 0);
+        assert_eq!(consumed.take(16), 0);
     }
 
     #[test]
-    fn a_body_whose_stream_is_gone_is_no_whole_body() {
+    fn a_body_whose_stream_is_gone_ends_with_an_error() {
         let (feed, mut body, _wakes) = body(false);
         feed.push(b"abc");
         drop(feed);
@@ -329,53 +332,53 @@ mod tests {
     }
 
     #[test]
-    fn small_pieces_are_put_together() {
+    fn small_pieces_are_merged() {
         let (feed, mut body, _wakes) = body(false);
-        for _ in 0..TOGETHER + 1 {
+        for _ in 0..MAX_MERGED + 1 {
             feed.push(b"x");
         }
         let lengths = [read(&mut body), read(&mut body)].map(|read| match read {
             Poll::Ready(Some(Ok(chunk))) => chunk.len(),
             other => panic!("{other:?}"),
         });
-        assert_eq!(lengths, [TOGETHER, 1]);
+        assert_eq!(lengths, [MAX_MERGED, 1]);
     }
 
     #[test]
-    fn the_end_of_a_body_is_told_however_short_it_is() {
+    fn the_stream_is_woken_at_the_end_of_a_body_however_short_it_is() {
         let (feed, mut body, wakes) = body(false);
         feed.push(b"a");
         feed.end(None);
         assert!(read(&mut body).is_ready());
-        assert!(has_called(&wakes));
+        assert!(was_woken(&wakes));
         assert_eq!(feed.take_read(), 1);
     }
 
     #[test]
-    fn what_nobody_reads_any_more_is_given_back() {
+    fn octets_without_a_reader_count_as_read() {
         let (feed, body, wakes) = body(false);
         feed.push(b"abc");
         drop(body);
-        assert!(has_called(&wakes));
+        assert!(was_woken(&wakes));
         assert!(!feed.push(b"de"));
-        assert_eq!((feed.take_read(), feed.is_unwanted()), (5, true));
+        assert_eq!((feed.take_read(), feed.is_reader_gone()), (5, true));
     }
 
     #[test]
-    fn a_client_that_waits_is_told_to_go_on_when_its_body_is_wanted() {
+    fn a_100_continue_is_due_once_when_the_body_is_polled() {
         let (feed, mut body, wakes) = body(true);
         assert!(!feed.take_continue());
         assert!(read(&mut body).is_pending());
-        assert!(has_called(&wakes));
+        assert!(was_woken(&wakes));
         assert!(feed.take_continue());
-        assert!(!feed.take_continue(), "once");
+        assert!(!feed.take_continue(), "only once");
     }
 
     #[test]
-    fn a_client_whose_response_has_begun_is_not_told_to_go_on_when_its_body_is_wanted_then() {
+    fn no_100_continue_is_due_once_the_response_has_begun() {
         let (feed, mut body, wakes) = body(true);
         feed.forbid_continue();
         assert!(read(&mut body).is_pending());
-        assert!(!has_called(&wakes) && !feed.take_continue());
+        assert!(!was_woken(&wakes) && !feed.take_continue());
     }
 }

@@ -1,41 +1,41 @@
-//! How many frames a client may send that ask for nothing.
+//! Limits frames that make no progress.
 //!
 //! PING, SETTINGS, PRIORITY, empty DATA and the like cost their sender next to nothing, and us an
-//! answer or at least a look (CVE-2019-9512, 9515, 9518). A client that is served needs some of
-//! them: each frame that we send, and each request, adds to what it may.
+//! ACK or at least their processing (CVE-2019-9512, 9515, 9518). A client needs some of them while
+//! it is served: so each frame that we send, and each request, adds to its budget.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many frames within [`WINDOW`] are no flood, whoever sends them.
+/// Frames within [`WINDOW`] that are allowed to any client.
 const BASE: u32 = 1000;
 const WINDOW: Duration = Duration::from_secs(10);
-/// A client may answer a DATA frame with an update of both windows; twice that.
-const FOR_FRAME_SENT: u32 = 4;
-/// What has been earned does not pile up without end.
+/// A client may send WINDOW_UPDATEs for both windows after each DATA frame; this is twice that.
+const EARNED_PER_FRAME: u32 = 4;
+/// The limit of what can be earned.
 const MAX_EARNED: u32 = 100_000;
 
-/// What is left of it, on one connection.
+/// The budget of one connection.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct FrameBudget {
     left: u32,
     earned: u32,
     window: Instant,
 }
 
-impl Budget {
+impl FrameBudget {
     pub(super) fn new(now: Instant) -> Self {
         Self { left: BASE, earned: 0, window: now }
     }
 
-    /// We have sent a frame of data, or begun a request.
+    /// Adds to the budget: a DATA frame was sent, or a request has begun.
     pub(super) fn earn(&mut self) {
-        self.earned = (self.earned + FOR_FRAME_SENT).min(MAX_EARNED);
+        self.earned = (self.earned + EARNED_PER_FRAME).min(MAX_EARNED);
     }
 
-    /// The client has sent a frame that asks for nothing; answers whether it may. The clock is only
-    /// looked at when nothing is left.
+    /// Spends the budget on a frame that makes no progress; returns false if it is exceeded. Reads
+    /// the clock only when nothing is left.
     pub(super) fn spend(&mut self, now: impl FnOnce() -> Instant) -> bool {
         if let Some(less) = self.earned.checked_sub(1) {
             self.earned = less;
@@ -59,29 +59,29 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{BASE, Budget, FOR_FRAME_SENT, WINDOW};
+    use super::{BASE, EARNED_PER_FRAME, FrameBudget, WINDOW};
 
     #[test]
-    fn a_flood_is_over_the_budget_and_a_trickle_never() {
+    fn a_flood_exceeds_the_budget_and_a_trickle_never_does() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
+        let mut budget = FrameBudget::new(start);
         assert!((0..BASE).all(|_| budget.spend(|| start)));
         assert!(!budget.spend(|| start + WINDOW / 2));
         assert!(budget.spend(|| start + WINDOW));
 
-        let mut budget = Budget::new(start);
+        let mut budget = FrameBudget::new(start);
         let steps = 10 * BASE;
         assert!((0..steps).all(|step| budget.spend(|| start + Duration::from_millis(20) * step)));
     }
 
     #[test]
-    fn who_is_served_may_say_more() {
+    fn a_client_that_is_served_may_send_more() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
+        let mut budget = FrameBudget::new(start);
         for _ in 0..BASE {
             budget.earn();
         }
-        assert!((0..BASE * (1 + FOR_FRAME_SENT)).all(|_| budget.spend(|| start)));
+        assert!((0..BASE * (1 + EARNED_PER_FRAME)).all(|_| budget.spend(|| start)));
         assert!(!budget.spend(|| start));
     }
 }

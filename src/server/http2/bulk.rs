@@ -1,138 +1,139 @@
-//! Bulk: responses that have more to send than leaves at once.
+//! Bulk: responses that have more to send than fits into one write.
 //!
-//! Bulk is written only when nothing else is ready. On a connection without streams of events that is all.
-//! Beside streams of events, [`Pace`] bounds what is on its way, and a little of the connection's window
-//! is left to the events. Where that bound is tight, bulk is also written in smaller pieces, and less of it
-//! may wait unsent in the kernel (`TCP_NOTSENT_LOWAT`).
+//! Bulk is written only when no other stream has anything to send. Without event streams on the
+//! connection that is all. Beside event streams, [`BulkWindow`] limits the bulk in flight, and a
+//! part of the connection's send window is reserved for events. Where that limit is small, bulk is
+//! also written in smaller pieces, and less of it may wait unsent in the kernel
+//! (`TCP_NOTSENT_LOWAT`).
 
 use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::connection::{Connection, TOGETHER};
-use super::frame::HEAD;
-use super::pace::{MARKER_PING, PATIENCE, Pace};
-use super::send::Bounds;
+use super::bulk_window::{BulkWindow, MARKER_PING, MARKER_TIMEOUT};
+use super::connection::{Connection, WRITE_BATCH};
+use super::frame::FRAME_HEADER_LEN;
+use super::send::SendLimits;
 use crate::server::connection::Handler;
 
-/// What bulk puts together where little may be on its way, in octets.
-const SMALL: usize = 8 << 10;
-/// What waits unsent in the kernel then, in octets.
-const UNSENT: u32 = 16 << 10;
-/// What bulk leaves of the window of the connection beside streams of events, in octets: where a client
-/// opens that window as it reads, they would wait for it.
-const WINDOW_FOR_EVENTS: i64 = 8 << 10;
+/// What bulk writes at once while its limit is small, in octets.
+const SMALL_BATCH: usize = 8 << 10;
+/// What may wait unsent in the kernel then, in octets.
+const MAX_NOTSENT: u32 = 16 << 10;
+/// What bulk leaves of the connection's send window beside event streams, in octets. A client that
+/// opens this window only as it reads would make events wait for bulk otherwise.
+const WINDOW_RESERVE: i64 = 8 << 10;
 
-/// What is sent in bulk on one connection.
+/// The streams of one connection that send in bulk.
 #[derive(Debug, Default)]
-pub(super) struct Bulk {
-    /// Streams that have something to send, in their order.
+pub(super) struct BulkQueue {
+    /// Streams with something to send, in order.
     queue: VecDeque<u32>,
-    /// Streams of events that have not ended.
+    /// Event streams that are open.
     event_streams: u32,
-    is_unsent_limited: bool,
-    // From the first bulk beside a stream of events on. Boxed: hardly ever there.
-    pace: Option<Box<Pace>>,
+    is_notsent_limited: bool,
+    // Set from the first bulk beside an event stream on. Boxed: rarely needed.
+    window: Option<Box<BulkWindow>>,
 }
 
-impl Bulk {
-    /// A stream of events begins.
+impl BulkQueue {
+    /// Counts an event stream.
     pub(super) fn event_stream_began(&mut self) {
         self.event_streams += 1;
     }
 
-    /// A stream of events has ended; returns whether it was the last one.
+    /// Uncounts an event stream; returns whether it was the last.
     pub(super) fn event_stream_ended(&mut self) -> bool {
         self.event_streams -= 1;
         self.event_streams == 0
     }
 
-    /// Puts a stream behind the others, once.
+    /// Appends a stream, once.
     pub(super) fn push(&mut self, id: u32) {
         if !self.queue.contains(&id) {
             self.queue.push_back(id);
         }
     }
 
-    /// The stream that is next.
+    /// Takes the next stream.
     pub(super) fn pop(&mut self) -> Option<u32> {
         self.queue.pop_front()
     }
 
-    /// Whether no stream has anything to send.
+    /// Whether no stream waits.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// How much a stream may send that does so in bulk; `None`: nothing, before what is on its way has
-    /// been read.
-    pub(super) fn bounds(&mut self) -> Option<Bounds> {
+    /// The limits of a stream that sends in bulk; `None` if nothing may be sent before the client
+    /// has read more of what is in flight.
+    pub(super) fn limits(&mut self) -> Option<SendLimits> {
         if self.event_streams == 0 {
-            return Some(Bounds::FREE);
+            return Some(SendLimits::FULL);
         }
-        let pace = self.pace.get_or_insert_with(|| Box::new(Pace::new(Instant::now())));
-        let room = pace.room();
-        let at_once = self.at_once().min(room.saturating_add(HEAD));
-        (room > 0).then_some(Bounds { at_once, window_left: WINDOW_FOR_EVENTS })
+        let window = self.window.get_or_insert_with(|| Box::new(BulkWindow::new(Instant::now())));
+        let available = window.available();
+        let batch = self.batch().min(available.saturating_add(FRAME_HEADER_LEN));
+        (available > 0).then_some(SendLimits { batch, window_reserve: WINDOW_RESERVE })
     }
 
-    /// So much was sent.
+    /// Counts octets that were sent in bulk.
     pub(super) fn sent(&mut self, octets: usize) {
         if self.event_streams > 0
-            && let Some(pace) = &mut self.pace
+            && let Some(window) = &mut self.window
         {
-            pace.sent(octets);
+            window.sent(octets);
         }
     }
 
-    /// What is put together, in octets.
-    pub(super) fn at_once(&self) -> usize {
-        if self.is_tight() { SMALL } else { TOGETHER }
+    /// What bulk writes at once, in octets.
+    pub(super) fn batch(&self) -> usize {
+        if self.is_small() { SMALL_BATCH } else { WRITE_BATCH }
     }
 
-    /// Whether streams of events would wait for larger pieces.
-    fn is_tight(&self) -> bool {
-        self.event_streams > 0 && self.pace.as_ref().is_some_and(|pace| pace.is_tight())
+    /// Whether larger pieces would delay events.
+    fn is_small(&self) -> bool {
+        self.event_streams > 0 && self.window.as_ref().is_some_and(|window| window.is_small())
     }
 }
 
 impl<H: Handler> Connection<H> {
-    /// Puts a stream that has more to send behind the others. Less may wait unsent in the kernel where
-    /// streams of events would wait for it; else more, which costs less.
+    /// Queues a stream behind all others. Also adjusts what may wait unsent in the kernel: little
+    /// where it would delay events; otherwise there is no limit, which costs fewer writes.
     pub(super) fn queue_bulk(&mut self, id: u32) {
         self.bulk.push(id);
-        let is_limited = self.bulk.is_tight();
-        if is_limited != std::mem::replace(&mut self.bulk.is_unsent_limited, is_limited) {
-            self.progress.limit_unsent(if is_limited { UNSENT } else { u32::MAX });
+        let is_limited = self.bulk.is_small();
+        if is_limited != std::mem::replace(&mut self.bulk.is_notsent_limited, is_limited) {
+            self.socket.options.limit_unsent(if is_limited { MAX_NOTSENT } else { u32::MAX });
         }
     }
 
-    /// Sends a marker behind bulk, where one is due.
+    /// Sends a marker after bulk, if one is due.
     pub(super) fn mark_bulk(&mut self) {
-        if let Some(pace) = &mut self.bulk.pace
-            && pace.wants_marker()
+        if let Some(window) = &mut self.bulk.window
+            && window.needs_marker()
         {
-            pace.mark(Instant::now());
+            window.marker_sent(Instant::now());
             self.sender.ping(MARKER_PING, false);
-            self.budget.earn(); // its ACK asks for nothing
+            self.budget.earn(); // for its ACK
         }
     }
 
-    /// A marker is acknowledged.
-    pub(super) fn note_marker(&mut self) {
-        if let Some(pace) = &mut self.bulk.pace {
-            pace.acknowledged(Instant::now());
-            self.ready.extend(self.starved.drain(..));
+    /// Handles the ACK of a marker.
+    pub(super) fn marker_acknowledged(&mut self) {
+        if let Some(window) = &mut self.bulk.window {
+            window.acknowledged(Instant::now());
+            self.ready.extend(self.window_blocked.drain(..));
         }
     }
 
-    /// Lets bulk go on to a client that does not acknowledge a marker.
-    pub(super) fn end_silent_marker(&mut self, now: Instant) {
-        if let Some(pace) = &mut self.bulk.pace
-            && pace.marked_at().is_some_and(|at| now >= at + PATIENCE)
+    /// Lifts the limit on bulk if the client has not acknowledged a marker in time.
+    pub(super) fn check_marker_timeout(&mut self, now: Instant) {
+        if let Some(window) = &mut self.bulk.window
+            && window.oldest_marker().is_some_and(|at| now >= at + MARKER_TIMEOUT)
         {
-            pace.give_up();
-            self.ready.extend(self.starved.drain(..));
+            window.lift_limit();
+            self.ready.extend(self.window_blocked.drain(..));
         }
     }
 }

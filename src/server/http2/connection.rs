@@ -1,4 +1,4 @@
-//! One connection: who has something to do, and in which order it is done.
+//! The loop of one connection: what it polls, and in which order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,91 +10,93 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::budget::Budget;
-use super::bulk::Bulk;
-use super::credit::Credit;
-use super::data::Payload;
-use super::ending::{FINISH_PING, GRACE, Phase};
-use super::error::Code;
+use super::budget::FrameBudget;
+use super::bulk::BulkQueue;
+use super::consumed::ConsumedOctets;
+use super::data::PartialDataFrame;
+use super::error::ErrorCode;
 use super::frame::MAX_31_BITS;
-use super::growth::Measurement;
-use super::hpack::Decoder;
-use super::reads::Reads;
-use super::requests::Block;
-use super::resets::Resets;
-use super::send::Sender;
+use super::growth::WindowMeasurement;
+use super::hpack::HpackDecoder;
+use super::receive_window::ReceiveWindow;
+use super::requests::PartialHeaderBlock;
+use super::resets::ResetLimits;
+use super::send::FrameSender;
 use super::settings;
-use super::stream::{Ended, How, Precedence, Stream, Streams};
-use super::wakes::{Caller, Part, Wakes};
-use crate::server::connection::{ConnectionState, Handler, Notice};
+use super::shutdown::{CLOSE_TIMEOUT, ConnectionPhase, SHUTDOWN_PING};
+use super::stream::{ClosedBy, ClosedStreams, Precedence, Stream, Streams};
+use super::wake_queue::{ConnectionPart, PartWaker, WakeQueue};
+use crate::server::connection::{ConnectionState, CutReason, Handler, Notice};
 use crate::server::shard_server::ShardServer;
-use crate::server::transport::{Progress, Transport};
+use crate::server::socket_state::SocketState;
+use crate::server::transport::Transport;
 
-/// So much is written at once: one TLS record.
-pub(super) const TOGETHER: usize = 16 << 10;
-/// While so much waits for the socket, no frame is taken that would have to be answered.
-pub(super) const MAX_UNSENT: usize = 64 << 10;
-const PROBE_PING: &[u8; 8] = b"is there";
-/// So often a connection reads and writes before others have their turn.
+/// Octets that are written at once: one TLS record.
+pub(super) const WRITE_BATCH: usize = 16 << 10;
+/// While this many octets wait for the socket, frames that may need a response are not processed: a
+/// client that sends PINGs and does not read cannot make us queue their ACKs without bound.
+pub(super) const MAX_PENDING_OUTPUT: usize = 64 << 10;
+const KEEP_ALIVE_PING: &[u8; 8] = b"is there";
+/// How often one poll reads and writes before it yields to other tasks.
 const MAX_ROUNDS: usize = 16;
-/// How often streams whose responses have been sent before their requests ended are looked at.
-const ANSWERED_ROUND: Duration = Duration::from_millis(500);
+/// How often the streams are checked whose response is sent and whose request has not ended.
+const LINGER_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A connection. Its owner polls it until it ends.
+/// A client's connection. Its owner polls it until it ends.
 pub(in crate::server) struct Connection<H: Handler> {
     pub(super) shard: ShardServer<H>,
     pub(super) state: Rc<ConnectionState>,
-    // That of the state: an event needs no more of it.
-    pub(super) progress: Arc<Progress>,
+    // The one of `state`. Held here, too: delivering an event touches nothing else of the state.
+    pub(super) socket: Arc<SocketState>,
     pub(super) streams: Streams<H::Body>,
-    pub(super) ended: Ended,
-    /// The newest stream that the client has opened.
+    pub(super) closed_streams: ClosedStreams,
+    /// The highest stream identifier that the client has opened.
     pub(super) last_stream: u32,
-    pub(super) sender: Sender,
-    pub(super) decoder: Decoder,
-    /// The header block that is not complete.
-    pub(super) block: Option<Box<Block>>,
-    /// A DATA frame whose end has not come.
-    pub(super) payload: Option<Payload>,
-    /// What the client may send on all streams.
-    pub(super) credit: Credit,
-    /// What has been read of it, and not been credited.
-    pub(super) reads: Arc<Reads>,
-    /// Whether the window of a stream limits its client.
-    pub(super) measurement: Measurement,
-    pub(super) budget: Budget,
-    pub(super) resets: Resets,
-    pub(super) phase: Phase,
-    /// Streams that have something to do, in their order.
+    pub(super) sender: FrameSender,
+    pub(super) decoder: HpackDecoder,
+    /// The header block whose END_HEADERS has not come.
+    pub(super) partial_block: Option<Box<PartialHeaderBlock>>,
+    /// The DATA frame whose end has not come.
+    pub(super) partial_data: Option<PartialDataFrame>,
+    /// The receive window of the connection.
+    pub(super) receive_window: ReceiveWindow,
+    /// Octets that readers have consumed and that are not credited to the client yet.
+    pub(super) consumed: Arc<ConsumedOctets>,
+    /// Measures whether the window of a stream limits its client.
+    pub(super) measurement: WindowMeasurement,
+    pub(super) budget: FrameBudget,
+    pub(super) resets: ResetLimits,
+    pub(super) phase: ConnectionPhase,
+    /// Streams with something to do, in the order in which they were woken.
     pub(super) ready: VecDeque<u32>,
-    /// Those that send in bulk: they come behind all others.
-    pub(super) bulk: Bulk,
-    cut: Vec<u32>,
-    /// Whether the client has changed the windows of all streams.
+    /// Streams that send in bulk: served after all others.
+    pub(super) bulk: BulkQueue,
+    to_reset: Vec<u32>,
+    /// Whether SETTINGS_INITIAL_WINDOW_SIZE has changed the send window of every stream.
     pub(super) has_new_windows: bool,
-    /// Streams that have something to send when the socket takes it.
-    pub(super) waiting: Vec<u32>,
-    /// Streams that have something to send when the window of the connection opens, or when what is on
-    /// its way has been read.
-    pub(super) starved: Vec<u32>,
-    pub(super) wakes: Arc<Wakes>,
+    /// Streams with something to send once the socket is writable.
+    pub(super) write_blocked: Vec<u32>,
+    /// Streams with something to send once the send window of the connection opens, or once the
+    /// client has read what is in flight.
+    pub(super) window_blocked: Vec<u32>,
+    pub(super) wake_queue: Arc<WakeQueue>,
     pub(super) transport: Transport,
     pub(super) task: Option<Waker>,
-    pub(super) reader: Waker,
-    pub(super) writer: Waker,
-    callers: Vec<Arc<Caller>>,
-    /// What was read and not taken: a frame whose end has not come, or frames that are held back.
+    pub(super) read_waker: Waker,
+    pub(super) write_waker: Waker,
+    woken: Vec<Arc<PartWaker>>,
+    /// Octets read and not processed: an incomplete frame, or frames that are held back.
     pub(super) input: Vec<u8>,
-    /// Frames wait in `input` until the socket has taken what waits for it.
-    pub(super) holds_frames: bool,
-    pub(super) is_greeted: bool,
-    /// Whether the client has sent its SETTINGS.
+    /// Whether frames in `input` are held back until the socket has taken the output.
+    pub(super) has_held_frames: bool,
+    pub(super) has_preface: bool,
+    /// Whether the client's first SETTINGS frame has come.
     pub(super) has_settings: bool,
     pub(super) is_readable: bool,
-    // The socket takes nothing more.
+    // The socket is not writable.
     pub(super) is_blocked: bool,
-    // While there are streams whose responses have been sent, and whose requests have not ended.
-    answered: Option<Pin<Box<Sleep>>>,
+    // Set while there are streams whose response is sent and whose request has not ended.
+    linger_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<H: Handler> Connection<H> {
@@ -103,89 +105,90 @@ impl<H: Handler> Connection<H> {
         shard: &ShardServer<H>,
         state: &Rc<ConnectionState>,
     ) -> Self {
-        let wakes = Arc::new(Wakes::default());
+        let wake_queue = Arc::new(WakeQueue::default());
         let own_window = settings::connection_window(&shard.settings().http2);
         Self {
             shard: shard.clone(),
             state: Rc::clone(state),
-            progress: Arc::clone(&state.progress),
+            socket: Arc::clone(&state.socket),
             streams: Streams::None,
-            ended: Ended::default(),
+            closed_streams: ClosedStreams::default(),
             last_stream: 0,
-            sender: Sender::new(&shard.settings().http2),
-            decoder: Decoder::default(),
-            block: None,
-            payload: None,
-            credit: Credit::new(own_window, shard.upload_memory().clone()),
-            reads: Arc::default(),
-            measurement: Measurement::default(),
-            budget: Budget::new(Instant::now()),
-            resets: Resets::default(),
-            phase: Phase::Open,
+            sender: FrameSender::new(&shard.settings().http2),
+            decoder: HpackDecoder::default(),
+            partial_block: None,
+            partial_data: None,
+            receive_window: ReceiveWindow::new(own_window, shard.upload_memory().clone()),
+            consumed: Arc::default(),
+            measurement: WindowMeasurement::default(),
+            budget: FrameBudget::new(Instant::now()),
+            resets: ResetLimits::default(),
+            phase: ConnectionPhase::Open,
             ready: VecDeque::new(),
-            bulk: Bulk::default(),
-            cut: Vec::new(),
+            bulk: BulkQueue::default(),
+            to_reset: Vec::new(),
             has_new_windows: false,
-            waiting: Vec::new(),
-            starved: Vec::new(),
+            write_blocked: Vec::new(),
+            window_blocked: Vec::new(),
             transport,
-            reader: wakes.caller(Part::Reader),
-            writer: wakes.caller(Part::Writer),
-            wakes,
-            callers: Vec::new(),
+            read_waker: wake_queue.waker(ConnectionPart::Reader),
+            write_waker: wake_queue.waker(ConnectionPart::Writer),
+            wake_queue,
+            woken: Vec::new(),
             task: None,
             input: Vec::new(),
-            holds_frames: false,
-            is_greeted: false,
+            has_held_frames: false,
+            has_preface: false,
             has_settings: false,
             is_readable: true,
             is_blocked: false,
-            answered: None,
+            linger_timer: None,
         }
     }
 
-    /// Whether it was called since this was asked last (see [`Progress`]).
-    pub(in crate::server) fn take_call(&self) -> bool {
-        self.progress.take_call()
+    /// Whether a notice was left since the last call (see [`SocketState`]).
+    pub(in crate::server) fn take_attention(&self) -> bool {
+        self.socket.attention.take()
     }
 
-    /// Does what there is to do; where it `is_called`, what it is told too. Ends with the connection.
+    /// Polls the connection once. If `is_notified`, also handles the notices left in its state.
+    /// Ready when the connection has ended.
     ///
     /// # Errors
-    /// The socket failed.
+    /// Reading from or writing to the socket failed.
     pub(in crate::server) fn poll(
         &mut self,
-        is_called: bool,
+        is_notified: bool,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
-            self.wakes.set_task(context.waker());
+            self.wake_queue.set_task(context.waker());
             self.task = Some(context.waker().clone());
         }
         self.sender.output.begin();
-        if is_called {
-            self.heed();
+        if is_notified {
+            self.handle_notices();
         }
-        let ended = self.take_turn(context);
+        let ended = self.poll_rounds(context);
         self.sender.output.end();
         ended
     }
 
-    fn take_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_rounds(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..MAX_ROUNDS {
-            self.listen();
-            if self.may_read() && self.read()?.is_ended() {
-                // It may still hear why, where it has only said its last.
+            self.take_wakes();
+            if self.may_read() && self.read()?.is_eof() {
+                // A client that has only shut down its sending side still reads the reason.
                 self.write()?;
                 return Poll::Ready(Ok(()));
             }
-            if self.sender.output.len() >= TOGETHER {
-                self.write()?; // what is answered at once keeps no stream from its turn
+            if self.sender.output.len() >= WRITE_BATCH {
+                self.write()?; // a batch of ACKs would leave no room for the streams
             }
             self.serve();
-            self.poll_answered(context);
+            self.poll_lingering(context);
             self.write()?;
-            if self.poll_end(context)?.is_ready() {
+            if self.poll_closing(context)?.is_ready() {
                 return Poll::Ready(Ok(()));
             }
             let has_work = !self.ready.is_empty() || !self.bulk.is_empty();
@@ -197,26 +200,27 @@ impl<H: Handler> Connection<H> {
         Poll::Pending
     }
 
-    /// Hears what is said from outside.
-    fn heed(&mut self) {
-        // The other notice ends this task.
-        if self.state.notice() == Some(Notice::Finish) && matches!(self.phase, Phase::Open) {
-            self.sender.goaway(MAX_31_BITS, Code::NO_ERROR, "");
-            self.sender.ping(FINISH_PING, false);
-            self.phase = Phase::Finishing(Box::pin(tokio::time::sleep(GRACE)));
+    /// Handles what was requested from outside: graceful shutdown, a keep-alive PING, a sweep.
+    fn handle_notices(&mut self) {
+        // `Notice::Cut` ends this task before it is polled.
+        if self.state.notice() == Some(Notice::Drain) && matches!(self.phase, ConnectionPhase::Open)
+        {
+            self.sender.goaway(MAX_31_BITS, ErrorCode::NO_ERROR, "");
+            self.sender.ping(SHUTDOWN_PING, false);
+            self.phase = ConnectionPhase::GoingAway(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
         }
-        if self.state.keep_alive.take_probe(Instant::now) {
-            self.sender.ping(PROBE_PING, false);
+        if self.state.keep_alive.take_ping(Instant::now) {
+            self.sender.ping(KEEP_ALIVE_PING, false);
         }
         if self.state.keep_alive.take_sweep() {
-            self.sweep();
+            self.reset_stalled();
         }
     }
 
-    /// Resets the streams that have waited too long for their window.
-    fn sweep(&mut self) {
+    /// Resets the streams that have waited for their send window longer than `write_timeout`.
+    fn reset_stalled(&mut self) {
         let (now, timeout) = (Instant::now(), self.shard.settings().write_timeout);
-        self.end_silent_marker(now);
+        self.check_marker_timeout(now);
         let mut stalled = Vec::new();
         for (id, stream) in self.streams.iter_mut() {
             match stream.blocked_since {
@@ -226,70 +230,71 @@ impl<H: Handler> Connection<H> {
             }
         }
         for id in stalled {
-            self.shard.metrics().stream_reset("write_timeout");
-            self.reset(id, Code::CANCEL);
+            self.shard.metrics().stream_reset(CutReason::Stalled.as_str());
+            self.reset(id, ErrorCode::CANCEL);
         }
     }
 
-    /// Resets the streams that have been answered, and whose requests do not end.
-    fn poll_answered(&mut self, context: &mut Context<'_>) {
-        let Some(timer) = &mut self.answered else { return };
+    /// Resets the streams whose response is sent and whose request does not end.
+    fn poll_lingering(&mut self, context: &mut Context<'_>) {
+        let Some(timer) = &mut self.linger_timer else { return };
         if timer.as_mut().poll(context).is_pending() {
             return;
         }
         let (now, at_most) = (Instant::now(), self.shard.settings().lingering_close);
-        let is_open = matches!(self.phase, Phase::Open);
-        let (mut over, mut is_waiting) = (Vec::new(), false);
+        let is_open = matches!(self.phase, ConnectionPhase::Open);
+        let (mut expired, mut is_waiting) = (Vec::new(), false);
         for (id, stream) in self.streams.iter_mut() {
-            match stream.stage.is_waited_out(now, at_most) {
-                Some(is_over) if is_over || !is_open => over.push(id),
+            match stream.stage.has_linger_expired(now, at_most) {
+                Some(is_expired) if is_expired || !is_open => expired.push(id),
                 Some(_) => is_waiting = true,
                 None => {}
             }
         }
-        for id in over {
-            self.shard.metrics().stream_reset("lingering_close");
-            self.reset(id, Code::NO_ERROR);
+        for id in expired {
+            self.shard.metrics().stream_reset(CutReason::Lingering.as_str());
+            self.reset(id, ErrorCode::NO_ERROR);
         }
-        self.answered = None;
+        self.linger_timer = None;
         if is_waiting {
-            self.wait_for_answered();
+            self.start_linger_timer();
             context.waker().wake_by_ref();
         }
     }
 
-    /// Begins to look after the streams that have been answered.
-    pub(super) fn wait_for_answered(&mut self) {
-        self.answered.get_or_insert_with(|| Box::pin(tokio::time::sleep(ANSWERED_ROUND)));
+    /// Starts the timer of [`poll_lingering`](Self::poll_lingering), unless it is running.
+    pub(super) fn start_linger_timer(&mut self) {
+        self.linger_timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_CHECK_INTERVAL)));
     }
 
-    /// Finds out who called.
-    fn listen(&mut self) {
-        self.wakes.take(&mut self.callers);
-        for caller in self.callers.drain(..) {
-            match caller.part() {
-                Part::Reader => self.is_readable = true,
-                Part::Writer => {
+    /// Collects the parts that were woken.
+    fn take_wakes(&mut self) {
+        self.wake_queue.take(&mut self.woken);
+        for waker in self.woken.drain(..) {
+            match waker.part() {
+                ConnectionPart::Reader => self.is_readable = true,
+                ConnectionPart::Writer => {
                     self.is_blocked = false;
-                    self.ready.extend(self.waiting.drain(..));
+                    self.ready.extend(self.write_blocked.drain(..));
                 }
-                Part::Stream(id) => self.ready.push_back(id),
-                Part::Cut(id) => self.cut.push(id),
+                ConnectionPart::Stream(id) => self.ready.push_back(id),
+                ConnectionPart::Reset(id) => self.to_reset.push(id),
             }
         }
-        while let Some(id) = self.cut.pop() {
+        while let Some(id) = self.to_reset.pop() {
             if self.streams.contains(id) {
-                self.reset(id, Code::CANCEL);
+                self.reset(id, ErrorCode::CANCEL);
             }
         }
-        // That one wakes the task without a word.
-        self.ready.extend(self.streams.alone());
+        // A stream that is alone on its connection wakes the task directly, without a queued wake.
+        self.ready.extend(self.streams.only_stream());
     }
 
     fn may_read(&self) -> bool {
-        let has_enough = matches!(self.phase, Phase::Closing { left: 0, .. });
-        let may_come = self.is_readable || self.holds_frames;
-        may_come && self.sender.output.len() < MAX_UNSENT && !has_enough
+        let is_done = matches!(self.phase, ConnectionPhase::Closing { left: 0, .. });
+        let has_input = self.is_readable || self.has_held_frames;
+        has_input && self.sender.output.len() < MAX_PENDING_OUTPUT && !is_done
     }
 
     fn serve(&mut self) {
@@ -298,14 +303,15 @@ impl<H: Handler> Connection<H> {
             let blocked = streams.filter(|(_, stream)| stream.blocked_since.is_some());
             self.ready.extend(blocked.map(|(id, _)| id));
         }
-        while self.sender.output.len() < TOGETHER
+        while self.sender.output.len() < WRITE_BATCH
             && let Some(id) = self.ready.pop_front()
         {
             self.serve_stream(id);
         }
-        // Not before there is room for it: what comes meanwhile would have to wait behind it.
+        // Only once there is room to write: whatever is framed now goes out before every later
+        // event.
         while !self.is_blocked
-            && self.sender.output.len() < self.bulk.at_once()
+            && self.sender.output.len() < self.bulk.batch()
             && let Some(id) = self.bulk.pop()
         {
             self.respond(id);
@@ -316,48 +322,49 @@ impl<H: Handler> Connection<H> {
     pub(super) fn write(&mut self) -> io::Result<()> {
         if !self.is_blocked {
             if self.sender.output.len() > 0 {
-                self.progress.wrote(self.shard.time_of_round());
+                self.socket.writes.set_last_write(self.shard.last_check());
             }
-            let mut context = Context::from_waker(&self.writer);
+            let mut context = Context::from_waker(&self.write_waker);
             let written = self.sender.output.poll_write(&mut self.transport, &mut context)?;
             self.is_blocked = written.is_pending();
         }
         Ok(())
     }
 
-    /// Ends a stream.
-    pub(super) fn reset(&mut self, id: u32, code: Code) {
+    /// Resets a stream.
+    pub(super) fn reset(&mut self, id: u32, code: ErrorCode) {
         self.sender.reset(id, code);
-        self.remove(id, How::ResetByUs);
+        self.remove(id, ClosedBy::ServerReset);
     }
 
-    /// Forgets a stream.
-    pub(super) fn remove(&mut self, id: u32, how: How) -> Option<Box<Stream<H::Body>>> {
+    /// Removes a stream, and returns its unread octets to the connection's window.
+    pub(super) fn remove(&mut self, id: u32, closed_by: ClosedBy) -> Option<Box<Stream<H::Body>>> {
         let mut stream = self.streams.remove(id);
         if let Some(stream) = &mut stream {
             if stream.precedence == Precedence::Events && self.bulk.event_stream_ended() {
-                self.ready.extend(self.starved.drain(..)); // they need no room any more
+                self.ready.extend(self.window_blocked.drain(..)); // bulk is unlimited again
             }
-            self.credit.shrink(stream.receiving.grown());
-            self.give_back(stream.receiving.detach());
+            self.receive_window.shrink(stream.receiver.grown());
+            self.credit_dropped(stream.receiver.detach());
         }
-        self.ended.note(id, how);
+        self.closed_streams.note(id, closed_by);
         stream
     }
 
-    /// What is thrown away, and was never a stream's to read, may come again.
-    pub(super) fn give_back(&mut self, octets: usize) {
-        self.credit.read(octets);
-        self.update_credit();
+    /// Credits octets that are dropped without reaching a reader.
+    pub(super) fn credit_dropped(&mut self, octets: usize) {
+        self.receive_window.read(octets);
+        self.update_receive_window();
     }
 
-    /// Credits what has been read of all streams, and tells the client what it may send on them, if that
-    /// is worth it.
-    pub(super) fn update_credit(&mut self) {
-        // The less the client may send, the less has to be read before the task is woken for it.
-        let read = self.reads.take(self.credit.window() / 4);
-        self.credit.read(read);
-        if let Some(more) = self.credit.update() {
+    /// Credits what readers have consumed on all streams, and sends a WINDOW_UPDATE for the
+    /// connection if that is worth a frame.
+    pub(super) fn update_receive_window(&mut self) {
+        // The smaller the window, the fewer octets have to be consumed before a reader wakes this
+        // task.
+        let read = self.consumed.take(self.receive_window.available() / 4);
+        self.receive_window.read(read);
+        if let Some(more) = self.receive_window.update() {
             self.sender.window_update(0, more);
         }
     }

@@ -1,13 +1,13 @@
-//! What goes wrong on a connection, and how it is told.
+//! Errors in what a client sends (RFC 9113, section 5.4).
 
 use crate::server::connection::CutReason;
-use crate::server::refusal::Unfit;
+use crate::server::request_error::RequestError;
 
 /// An error code (RFC 9113, section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Code(pub(crate) u32);
+pub(crate) struct ErrorCode(pub(crate) u32);
 
-impl Code {
+impl ErrorCode {
     pub(crate) const NO_ERROR: Self = Self(0x0);
     pub(crate) const PROTOCOL_ERROR: Self = Self(0x1);
     pub(crate) const INTERNAL_ERROR: Self = Self(0x2);
@@ -20,29 +20,30 @@ impl Code {
     pub(crate) const ENHANCE_YOUR_CALM: Self = Self(0xb);
 }
 
-/// A fault of the client's.
+/// An error in what the client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// It ends the connection (section 5.4.1).
-    Connection(Code, &'static str),
-    /// It ends one stream (section 5.4.2).
-    Stream(u32, Code),
-    /// The rest of a request shows that the request is none. Boxed: the other faults are small.
-    Request(u32, Box<Unfit>),
-    /// Allowed, but too much of it: it ends the connection.
+pub(super) enum ReceiveError {
+    /// A connection error (section 5.4.1), with the text for GOAWAY and the log.
+    Connection(ErrorCode, &'static str),
+    /// A stream error (section 5.4.2).
+    Stream(u32, ErrorCode),
+    /// A request that turned out to be in error after its header. Boxed: the other errors are
+    /// small.
+    Request(u32, Box<RequestError>),
+    /// Allowed, but too much of it: the connection ends with ENHANCE_YOUR_CALM.
     Abuse(CutReason),
 }
 
-impl Fault {
+impl ReceiveError {
     pub(super) fn protocol(what: &'static str) -> Self {
-        Self::Connection(Code::PROTOCOL_ERROR, what)
+        Self::Connection(ErrorCode::PROTOCOL_ERROR, what)
     }
 
-    pub(super) fn request(stream: u32, why: Unfit) -> Self {
+    pub(super) fn request(stream: u32, why: RequestError) -> Self {
         Self::Request(stream, Box::new(why))
     }
 
     pub(super) fn frame_size(what: &'static str) -> Self {
-        Self::Connection(Code::FRAME_SIZE_ERROR, what)
+        Self::Connection(ErrorCode::FRAME_SIZE_ERROR, what)
     }
 }

@@ -1,13 +1,13 @@
-//! Frames, as they stand on the wire (RFC 9113, sections 4 and 6).
+//! The wire format of frames (RFC 9113, sections 4 and 6).
 
-/// Octets of a frame's head.
-pub(crate) const HEAD: usize = 9;
-/// The largest payload that we take: SETTINGS_MAX_FRAME_SIZE, and its default.
-pub(crate) const MAX_PAYLOAD: usize = 16 << 10;
-/// A window, a stream's number and a size have 31 bits.
+/// Octets of a frame header (section 4.1).
+pub(crate) const FRAME_HEADER_LEN: usize = 9;
+/// The largest payload that we accept: the default of SETTINGS_MAX_FRAME_SIZE (section 6.5.2).
+pub(crate) const MAX_FRAME_SIZE: usize = 16 << 10;
+/// The largest window, stream identifier or increment: 2^31-1. Masks the reserved bit.
 pub(crate) const MAX_31_BITS: u32 = (1 << 31) - 1;
 
-/// What a frame is; the values are those of section 6.
+/// Frame types (section 6).
 pub(crate) mod kind {
     pub(crate) const DATA: u8 = 0;
     pub(crate) const HEADERS: u8 = 1;
@@ -21,11 +21,10 @@ pub(crate) mod kind {
     pub(crate) const CONTINUATION: u8 = 9;
 }
 
-/// The window of every stream and of the connection before anything else is announced (section 6.9.2), in
-/// octets.
+/// The initial window of every stream and of the connection (section 6.9.2), in octets.
 pub(crate) const DEFAULT_WINDOW: u32 = 65_535;
 
-/// What is particular about a frame; the bits are those of section 6.
+/// Flags of frames (section 6).
 pub(crate) mod flag {
     pub(crate) const END_STREAM: u8 = 0x1;
     pub(crate) const ACK: u8 = 0x1;
@@ -34,7 +33,7 @@ pub(crate) mod flag {
     pub(crate) const PRIORITY: u8 = 0x20;
 }
 
-/// What SETTINGS say; the values are those of section 6.5.2.
+/// Identifiers of settings (section 6.5.2).
 pub(crate) mod setting {
     pub(crate) const ENABLE_PUSH: u16 = 0x2;
     pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 0x3;
@@ -48,25 +47,28 @@ pub(crate) mod setting {
     pub(crate) const SIZE: usize = 6;
 }
 
-/// The head of a frame.
+/// A frame header (section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct FrameHeader {
     /// Octets of the payload.
     pub(crate) length: usize,
+    /// The frame type, one of [`kind`].
     pub(crate) kind: u8,
+    /// The bits of [`flag`].
     pub(crate) flags: u8,
-    /// The stream that it is about; 0: the connection.
+    /// The stream identifier; 0 for the connection.
     pub(crate) stream: u32,
 }
 
-impl Head {
+impl FrameHeader {
+    /// Whether this flag is set.
     pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
-    /// Reads a head; `None` while there are fewer octets than it has.
+    /// Parses a frame header; `None` if it is incomplete.
     pub(crate) fn parse(octets: &[u8]) -> Option<Self> {
-        let &[a, b, c, kind, flags, s0, s1, s2, s3] = octets.first_chunk::<HEAD>()?;
+        let &[a, b, c, kind, flags, s0, s1, s2, s3] = octets.first_chunk::<FRAME_HEADER_LEN>()?;
         Some(Self {
             length: u32::from_be_bytes([0, a, b, c]) as usize,
             kind,
@@ -76,24 +78,24 @@ impl Head {
     }
 }
 
-/// Writes the head of a frame with so many octets of payload.
-pub(crate) fn put_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) {
-    let length = u32::try_from(length).expect("a frame's length is bounded").to_be_bytes();
+/// Appends the header of a frame with `length` octets of payload.
+pub(crate) fn put_frame_header(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) {
+    let length = u32::try_from(length).expect("no more than SETTINGS_MAX_FRAME_SIZE").to_be_bytes();
     let stream = stream.to_be_bytes();
     out.extend_from_slice(&[
         length[1], length[2], length[3], kind, flags, stream[0], stream[1], stream[2], stream[3],
     ]);
 }
 
-/// The frames of a header block, as kind, flags and payload: HEADERS, and CONTINUATION for what does not
-/// fit into `max_payload` octets (section 4.3). A block without octets makes none.
-pub(crate) fn of_header_block(
+/// Splits a header block into frames, as type, flags and payload: HEADERS, then CONTINUATION for
+/// what exceeds `max_frame_size` octets (section 4.3). An empty block yields no frame.
+pub(crate) fn header_block_frames(
     block: &[u8],
-    max_payload: usize,
+    max_frame_size: usize,
     is_last: bool,
 ) -> impl Iterator<Item = (u8, u8, &[u8])> {
-    let last = block.len().div_ceil(max_payload).saturating_sub(1);
-    block.chunks(max_payload).enumerate().map(move |(at, piece)| {
+    let last = block.len().div_ceil(max_frame_size).saturating_sub(1);
+    block.chunks(max_frame_size).enumerate().map(move |(at, piece)| {
         let end_headers = if at == last { flag::END_HEADERS } else { 0 };
         let end_stream = if at == 0 && is_last { flag::END_STREAM } else { 0 };
         let kind = if at == 0 { kind::HEADERS } else { kind::CONTINUATION };
@@ -101,15 +103,16 @@ pub(crate) fn of_header_block(
     })
 }
 
-/// The number in the first 32 bits; `None` where there are fewer. In a stream's number and in a window the
-/// first of them is reserved: the caller masks it with [`MAX_31_BITS`].
+/// Reads a 32-bit integer; `None` if it is incomplete. Stream identifiers and increments have a
+/// reserved first bit, which the caller masks with [`MAX_31_BITS`].
 pub(crate) fn read_u32(octets: &[u8]) -> Option<u32> {
     octets.first_chunk().copied().map(u32::from_be_bytes)
 }
 
-/// The payload without its padding (sections 6.1 and 6.2); `None`: the padding is longer than that.
-pub(crate) fn without_padding(head: Head, payload: &[u8]) -> Option<&[u8]> {
-    if !head.has(flag::PADDED) {
+/// Strips the padding off a payload (sections 6.1 and 6.2); `None` if the padding is longer than
+/// the payload.
+pub(crate) fn without_padding(header: FrameHeader, payload: &[u8]) -> Option<&[u8]> {
+    if !header.has(flag::PADDED) {
         return Some(payload);
     }
     let (&padding, rest) = payload.split_first()?;
@@ -118,23 +121,23 @@ pub(crate) fn without_padding(head: Head, payload: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Head, flag, kind, put_head, without_padding};
+    use super::{FrameHeader, flag, kind, put_frame_header, without_padding};
 
     #[test]
-    fn a_head_reads_as_it_was_written() {
+    fn a_frame_header_is_parsed_as_it_was_written() {
         let mut octets = Vec::new();
-        put_head(&mut octets, 0x01_02_03, kind::HEADERS, flag::END_HEADERS, 0x0405_0607);
+        put_frame_header(&mut octets, 0x01_02_03, kind::HEADERS, flag::END_HEADERS, 0x0405_0607);
         assert_eq!(octets, [1, 2, 3, 1, 4, 4, 5, 6, 7]);
-        assert_eq!(Head::parse(&octets[..8]), None);
-        octets[5] |= 0x80; // reserved
-        let head = Head::parse(&octets).expect("complete");
-        assert_eq!((head.length, head.kind, head.stream), (0x01_02_03, 1, 0x0405_0607));
-        assert!(head.has(flag::END_HEADERS) && !head.has(flag::END_STREAM));
+        assert_eq!(FrameHeader::parse(&octets[..8]), None);
+        octets[5] |= 0x80; // the reserved bit
+        let header = FrameHeader::parse(&octets).expect("complete");
+        assert_eq!((header.length, header.kind, header.stream), (0x01_02_03, 1, 0x0405_0607));
+        assert!(header.has(flag::END_HEADERS) && !header.has(flag::END_STREAM));
     }
 
     #[test]
-    fn padding_is_taken_off_and_never_longer_than_the_payload() {
-        let head = Head { length: 0, kind: kind::DATA, flags: flag::PADDED, stream: 1 };
+    fn padding_is_stripped_and_never_longer_than_the_payload() {
+        let header = FrameHeader { length: 0, kind: kind::DATA, flags: flag::PADDED, stream: 1 };
         for (payload, expected) in [
             (&b"\x02ab.."[..], Some(&b"ab"[..])),
             (b"\x00ab", Some(b"ab")),
@@ -142,7 +145,7 @@ mod tests {
             (b"\x03..", None),
             (b"", None),
         ] {
-            assert_eq!(without_padding(head, payload), expected, "{payload:?}");
+            assert_eq!(without_padding(header, payload), expected, "{payload:?}");
         }
     }
 }

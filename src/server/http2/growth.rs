@@ -1,18 +1,18 @@
-//! Windows that grow with what is read.
+//! Grows the receive window of a stream where it limits the client.
 //!
-//! A client can send one window in each round trip, so a small window makes a far client slow. Whether
-//! that is what holds a client back is measured: a PING goes out with an update of a stream's window,
-//! its ACK tells how long a round trip takes, and where a whole window has been read within two of
-//! them, the window doubles, up to `max_stream_window`. A body that is read or sent slowly does not get
-//! there. One stream of a connection is measured at a time, and only while its window could grow.
+//! A client can send one window per round trip, so a small window slows down a distant client. A
+//! PING goes out with a WINDOW_UPDATE of the stream, and its ACK gives the round trip time. If a
+//! whole window is read within two round trips, the window doubles, up to `max_stream_window`. A
+//! body that is read or sent slowly never gets there. One stream per connection is measured at a
+//! time, and only while its window can grow.
 
 use super::connection::Connection;
-pub(super) use super::measured::{Measurement, WINDOW_PING};
+pub(super) use super::window_measurement::{WINDOW_PING, WindowMeasurement};
 use crate::server::connection::Handler;
 
 impl<H: Handler> Connection<H> {
-    /// So much of this stream has been read, and its client is told to send more.
-    pub(super) fn measure(&mut self, id: u32, read: usize) {
+    /// Notes that octets of a stream were read; its WINDOW_UPDATE is in the output.
+    pub(super) fn measure_window(&mut self, id: u32, read: usize) {
         if self.measurement.is_of(id) {
             self.measurement.read(read);
             return self.end_measurement();
@@ -22,32 +22,32 @@ impl<H: Handler> Connection<H> {
         }
         let most = self.shard.settings().http2.max_stream_window;
         let stream = self.streams.get_mut(id);
-        if stream.is_some_and(|stream| stream.receiving.wants_measure(read, most)) {
+        if stream.is_some_and(|stream| stream.receiver.should_measure(read, most)) {
             self.sender.ping(WINDOW_PING, false);
-            self.budget.earn(); // its ACK asks for nothing
+            self.budget.earn(); // for its ACK
             self.measurement.begin(id);
         }
     }
 
-    /// The client has acknowledged the PING.
-    pub(super) fn note_round_trip(&mut self) {
-        self.measurement.acknowledged();
+    /// Handles the ACK of the PING.
+    pub(super) fn window_ping_acknowledged(&mut self) {
+        self.measurement.ping_acknowledged();
         self.end_measurement();
     }
 
     fn end_measurement(&mut self) {
-        let window = |id| self.streams.get_mut(id).map(|stream| stream.receiving.window());
-        let Some(finding) = self.measurement.end(window) else { return };
-        let Some(stream) = self.streams.get_mut(finding.stream) else { return };
-        if !finding.is_limit {
-            stream.receiving.defer_measure();
+        let window = |id| self.streams.get_mut(id).map(|stream| stream.receiver.window());
+        let Some(result) = self.measurement.end(window) else { return };
+        let Some(stream) = self.streams.get_mut(result.stream) else { return };
+        if !result.is_limit {
+            stream.receiver.defer_measure();
             return;
         }
-        let by = stream.receiving.growth(self.shard.settings().http2.max_stream_window);
-        if by > 0 && self.credit.grow(by) {
-            stream.receiving.grow(by);
-            self.sender.window_update(finding.stream, by);
-            self.update_credit();
+        let by = stream.receiver.growth(self.shard.settings().http2.max_stream_window);
+        if by > 0 && self.receive_window.grow(by) {
+            stream.receiver.grow(by);
+            self.sender.window_update(result.stream, by);
+            self.update_receive_window();
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Whether the other end of a connection is still there, whether its streams get on, and whether it
-//! ends the frames that it has begun.
+//! Whether the client is alive, whether its streams make progress, and whether it completes the
+//! frames that it began.
 //!
-//! Looked after in the rounds of the shard: a connection has no timer of its own. To a client that
-//! is written to, its kernel answers, or `TCP_USER_TIMEOUT` ends the connection: that one is asked
-//! only now and then, in case that its HTTP/2 alone hangs.
+//! Checked in the rounds of the shard: a connection has no timer of its own. While something is
+//! written to a client, its kernel acknowledges it, or `TCP_USER_TIMEOUT` ends the connection. So
+//! such a client gets a PING only rarely, in case its kernel is alive and its HTTP/2 hangs.
 
 use std::cell::Cell;
 
@@ -11,113 +11,115 @@ use tokio::time::Instant;
 
 use crate::server::Http2Settings;
 
-/// A client that is written to is asked after so many intervals in which it has said nothing.
-const WRITTEN_TO: u32 = 6;
+/// A client that is written to, and sends nothing, gets a PING after this many intervals.
+const WRITTEN_TO_INTERVALS: u32 = 6;
 
-/// What is known of the other end, shared by a connection and the rounds of its shard.
+/// What is known about the client. Shared by the connection and the rounds of its shard.
 #[derive(Debug)]
-pub(in crate::server) struct KeepAlive {
-    heard: Cell<Instant>,
-    probe: Cell<Probe>,
-    // Whether a stream waits for the client to open its window.
+pub(in crate::server) struct KeepAliveState {
+    last_received: Cell<Instant>,
+    ping: Cell<KeepAlivePing>,
+    // Whether a stream waits for its send window.
     has_blocked: Cell<bool>,
     is_sweep_due: Cell<bool>,
-    // Since when a frame or a header block is underway whose end has not come.
+    // Since when a frame or a header block is incomplete.
     unfinished_since: Cell<Option<Instant>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probe {
-    None,
+enum KeepAlivePing {
+    Idle,
     Due,
     Sent(Instant),
 }
 
-/// What a round finds.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Found {
+pub(in crate::server) enum KeepAliveCheck {
     /// Nothing to do.
-    Well,
-    /// The connection has something to do.
-    Work,
-    /// Nobody has answered.
+    Idle,
+    /// The connection must be woken: it sends a PING, or sweeps its blocked streams.
+    Wake,
+    /// A PING was not acknowledged in time.
     Dead,
 }
 
-impl KeepAlive {
+impl KeepAliveState {
     pub(in crate::server) fn new(now: Instant) -> Self {
         Self {
-            heard: Cell::new(now),
-            probe: Cell::new(Probe::None),
+            last_received: Cell::new(now),
+            ping: Cell::new(KeepAlivePing::Idle),
             has_blocked: Cell::new(false),
             is_sweep_due: Cell::new(false),
             unfinished_since: Cell::new(None),
         }
     }
 
-    /// What is to be done now, and when it is to be looked at again: no later than what goes on now
-    /// will end. What begins after now is not in it. `written` is when something was written last.
-    pub(in crate::server) fn round(
+    /// Checks the deadlines at `now`, and returns when to check again. Deadlines that begin later
+    /// are not included. `written` is when something was last written to the client.
+    pub(in crate::server) fn check(
         &self,
         now: Instant,
         written: Instant,
         settings: &Http2Settings,
-    ) -> (Found, Instant) {
-        let (interval, heard) = (settings.keep_alive_interval, self.heard.get());
-        let mut next = (heard.max(written) + interval).min(heard + interval * WRITTEN_TO);
-        if let Probe::Sent(at) = self.probe.get() {
-            let end = at + settings.keep_alive_timeout;
-            if heard >= at {
-                self.probe.set(Probe::None);
-            } else if now >= end {
-                return (Found::Dead, now);
+    ) -> (KeepAliveCheck, Instant) {
+        let (interval, last_received) = (settings.keep_alive_interval, self.last_received.get());
+        let mut next = (last_received.max(written) + interval)
+            .min(last_received + interval * WRITTEN_TO_INTERVALS);
+        if let KeepAlivePing::Sent(at) = self.ping.get() {
+            let deadline = at + settings.keep_alive_timeout;
+            if last_received >= at {
+                self.ping.set(KeepAlivePing::Idle);
+            } else if now >= deadline {
+                return (KeepAliveCheck::Dead, now);
             } else {
-                next = end;
+                next = deadline;
             }
         }
         if now >= next {
-            self.probe.set(Probe::Due);
+            self.ping.set(KeepAlivePing::Due);
         }
         self.is_sweep_due.set(self.has_blocked.get());
-        let is_work = self.probe.get() == Probe::Due || self.is_sweep_due.get();
-        if is_work { (Found::Work, now) } else { (Found::Well, next) }
+        let must_wake = self.ping.get() == KeepAlivePing::Due || self.is_sweep_due.get();
+        if must_wake { (KeepAliveCheck::Wake, now) } else { (KeepAliveCheck::Idle, next) }
     }
 
-    /// By when the client must have ended the frame or the header block that it has begun.
+    /// The deadline of the incomplete frame or header block.
     pub(in crate::server) fn unfinished_until(&self, settings: &Http2Settings) -> Option<Instant> {
         Some(self.unfinished_since.get()? + settings.header_timeout)
     }
 
-    /// Since when a frame or a header block is underway; `None`: the last one has ended.
-    pub(super) fn set_unfinished_since(&self, since: Option<Instant>) {
+    /// Notes since when a frame or a header block is incomplete; `None` if none is.
+    pub(in crate::server) fn set_unfinished_since(&self, since: Option<Instant>) {
         self.unfinished_since.set(since);
     }
 
-    /// Since when something is underway that was not ended.
+    /// Since when a frame or a header block is incomplete.
     pub(super) fn unfinished_since(&self) -> Option<Instant> {
         self.unfinished_since.get()
     }
 
-    /// The other end has sent something.
-    pub(super) fn heard(&self, now: Instant) {
-        self.heard.set(now);
+    /// Notes that the client has sent something.
+    pub(in crate::server) fn received(&self, now: Instant) {
+        self.last_received.set(now);
     }
 
-    /// Whether a PING is to be sent now.
-    pub(super) fn take_probe(&self, now: impl FnOnce() -> Instant) -> bool {
-        let is_due = self.probe.get() == Probe::Due;
+    /// Whether a PING must be sent now. True once.
+    pub(in crate::server) fn take_ping(&self, now: impl FnOnce() -> Instant) -> bool {
+        let is_due = self.ping.get() == KeepAlivePing::Due;
         if is_due {
-            self.probe.set(Probe::Sent(now()));
+            self.ping.set(KeepAlivePing::Sent(now()));
         }
         is_due
     }
 
-    /// A stream waits for its window.
+    /// Notes that a stream waits for its send window.
     pub(super) fn note_blocked(&self) {
         self.has_blocked.set(true);
     }
 
-    /// Whether the streams that wait are to be looked at now. Who still waits is to be noted again.
+    /// Whether the blocked streams must be checked now. Those that are still blocked must be noted
+    /// again.
     pub(super) fn take_sweep(&self) -> bool {
         let is_due = self.is_sweep_due.take();
         if is_due {
@@ -133,54 +135,58 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Found, KeepAlive};
+    use super::{KeepAliveCheck, KeepAliveState};
     use crate::server::Http2Settings;
 
     #[test]
-    fn a_quiet_client_is_asked_and_one_that_does_not_answer_is_dead() {
+    fn a_quiet_client_gets_a_ping_and_is_dead_without_an_ack() {
         let settings = Http2Settings::default();
         let start = Instant::now();
-        let keep_alive = KeepAlive::new(start);
+        let keep_alive = KeepAliveState::new(start);
         let later = |seconds| start + Duration::from_secs(seconds);
-        let round = |seconds| keep_alive.round(later(seconds), start, &settings);
-        assert_eq!(round(1), (Found::Well, later(20)));
-        assert_eq!(round(20).0, Found::Work);
-        assert!(keep_alive.take_probe(|| later(20)));
-        assert!(!keep_alive.take_probe(|| later(20)), "once");
-        assert_eq!(round(21), (Found::Well, later(40)), "so long it may take");
-        keep_alive.heard(later(39));
-        assert_eq!(round(41), (Found::Well, later(59)));
-        assert_eq!(round(59).0, Found::Work);
-        assert!(keep_alive.take_probe(|| later(59)));
-        assert_eq!(round(79).0, Found::Dead);
+        let check = |seconds| keep_alive.check(later(seconds), start, &settings);
+        assert_eq!(check(1), (KeepAliveCheck::Idle, later(20)));
+        assert_eq!(check(20).0, KeepAliveCheck::Wake);
+        assert!(keep_alive.take_ping(|| later(20)));
+        assert!(!keep_alive.take_ping(|| later(20)), "only once");
+        assert_eq!(check(21), (KeepAliveCheck::Idle, later(40)), "the timeout has not passed");
+        keep_alive.received(later(39));
+        assert_eq!(check(41), (KeepAliveCheck::Idle, later(59)));
+        assert_eq!(check(59).0, KeepAliveCheck::Wake);
+        assert!(keep_alive.take_ping(|| later(59)));
+        assert_eq!(check(79).0, KeepAliveCheck::Dead);
     }
 
     #[test]
-    fn a_client_that_is_written_to_is_asked_now_and_then() {
+    fn a_client_that_is_written_to_rarely_gets_a_ping() {
         let settings = Http2Settings::default();
         let start = Instant::now();
-        let keep_alive = KeepAlive::new(start);
+        let keep_alive = KeepAliveState::new(start);
         for seconds in (15..120).step_by(15) {
             let now = start + Duration::from_secs(seconds);
-            assert_eq!(keep_alive.round(now, now, &settings).0, Found::Well, "{seconds} s");
+            assert_eq!(
+                keep_alive.check(now, now, &settings).0,
+                KeepAliveCheck::Idle,
+                "{seconds} s"
+            );
         }
         let now = start + Duration::from_secs(120);
-        assert_eq!(keep_alive.round(now, now, &settings).0, Found::Work);
+        assert_eq!(keep_alive.check(now, now, &settings).0, KeepAliveCheck::Wake);
     }
 
     #[test]
-    fn streams_that_wait_are_looked_at_in_each_round() {
+    fn blocked_streams_are_swept_in_the_next_round() {
         let settings = Http2Settings::default();
         let start = Instant::now();
-        let keep_alive = KeepAlive::new(start);
+        let keep_alive = KeepAliveState::new(start);
         keep_alive.note_blocked();
         assert_eq!(
-            keep_alive.round(start, start, &settings),
-            (Found::Work, start),
-            "and in the next"
+            keep_alive.check(start, start, &settings),
+            (KeepAliveCheck::Wake, start),
+            "the round wakes the connection"
         );
         assert!(keep_alive.take_sweep());
         assert!(!keep_alive.take_sweep());
-        assert_eq!(keep_alive.round(start, start, &settings).0, Found::Well);
+        assert_eq!(keep_alive.check(start, start, &settings).0, KeepAliveCheck::Idle);
     }
 }

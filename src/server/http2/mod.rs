@@ -1,63 +1,71 @@
-//! HTTP/2 (RFC 9113), from the socket to requests and back: ours, because events leave through it.
+//! An HTTP/2 server (RFC 9113) for responses that are streams.
 //!
-//! One task has the whole connection: an event on a stream wakes it once, is framed into a buffer
-//! that the thread shares, and leaves in one write. Between two events a connection holds no buffer,
-//! neither to read nor to write. Responses and requests stream both ways under the windows of their
-//! streams.
+//! Owns a client's connection from the preface to the close: frames, HPACK, flow control, graceful
+//! shutdown and the limits on abuse. Does not know what a request is for: a
+//! [`Handler`](crate::server::connection::Handler) turns each request into a response, and the
+//! bodies of both are streamed.
 //!
-//! [`frame`] and [`hpack`] are the bytes; [`connection`] is the loop and [`ending`] how it ends;
-//! [`reading`] cuts what comes into frames, out of a [`read_buffer`] that all share; [`receive`] is what
-//! each frame of a client does, [`requests`] what a header block does and [`data`] what DATA does, [`send`]
-//! what becomes of a response; [`stream`] is one stream, [`receiving`] the client's side of it, [`body`] the
-//! way from there to who reads, [`head`] what is asked for; [`credit`] is what a client may send on all
-//! streams, [`reads`] what of it was read, and [`growth`] how windows grow where [`measured`] tells that
-//! they are too small; [`wakes`] tells who has something to do, [`output`] what waits for the socket;
-//! [`bulk`] is what comes behind events, and [`pace`] how much of it may be on its way; [`budget`],
-//! [`resets`] and
-//! [`keep_alive`] bound what a client may do without being served.
+//! One task owns the whole connection. An event on a stream wakes that task once, is framed into a
+//! buffer that all connections of the thread share, and leaves in one write. An idle connection
+//! holds neither a read nor a write buffer.
 //!
-//! What is missing on purpose: server push, priorities (deprecated, section 5.3.2), and a dynamic
-//! table for the fields that we send.
+//! | Module | Owns |
+//! | --- | --- |
+//! | [`frame`], [`error`], [`settings`] | the wire format of frames, error codes, SETTINGS |
+//! | [`hpack`], [`header_list`], [`authority`] | header blocks, and the request in one |
+//! | [`connection`], [`wake_queue`] | the loop of a connection, and which parts of it were woken |
+//! | [`reading`], [`read_buffer`] | octets from the socket, cut into frames |
+//! | [`receive`], [`requests`], [`data`] | what a received frame does; header blocks; DATA |
+//! | [`stream`], [`body_receiver`], [`body`] | a stream, its receiving side, its request body |
+//! | [`receive_window`], [`consumed`] | the connection's receive window, and what returns to it |
+//! | [`growth`], [`window_measurement`] | receive windows that grow where they limit the client |
+//! | [`send`], [`output`] | frames to the client, and the octets that wait for the socket |
+//! | [`bulk`], [`bulk_window`] | large responses, and the limit on them beside events |
+//! | [`budget`], [`resets`], [`keep_alive`] | limits on clients that flood, reset or stall |
+//! | [`shutdown`] | graceful shutdown, connection errors, stream errors |
+//!
+//! Left out on purpose: server push, priorities (deprecated by section 5.3.2), and a dynamic table
+//! for the header fields that we send (see [`hpack`]).
 
 pub(crate) mod authority;
 mod body;
+mod body_receiver;
 mod budget;
 mod bulk;
+mod bulk_window;
 mod connection;
-mod credit;
+mod consumed;
 mod data;
-mod ending;
 pub(crate) mod error;
 pub(crate) mod frame;
 mod growth;
-mod head;
+mod header_list;
 pub(crate) mod hpack;
 mod keep_alive;
-pub(crate) mod measured;
 pub(crate) mod output;
-mod pace;
 pub(crate) mod read_buffer;
 mod reading;
-mod reads;
 mod receive;
-mod receiving;
+mod receive_window;
 mod requests;
 mod resets;
 mod send;
 mod settings;
+mod shutdown;
 mod stream;
-pub(crate) mod wakes;
+pub(crate) mod wake_queue;
+pub(crate) mod window_measurement;
 
-pub(super) use self::body::Incoming;
+pub(super) use self::body::IncomingBody;
 pub(super) use self::connection::Connection;
-pub(super) use self::keep_alive::{Found, KeepAlive};
+pub(super) use self::keep_alive::{KeepAliveCheck, KeepAliveState};
 
 use http::header::{self, HeaderName};
 
-/// What a client sends first (RFC 9113, section 3.4).
+/// The client connection preface, which a client sends first (RFC 9113, section 3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Fields of one connection, which HTTP/2 does not have (RFC 9113, section 8.2.2).
+/// Connection-specific header fields, which HTTP/2 does not allow (RFC 9113, section 8.2.2).
 pub(crate) const CONNECTION_SPECIFIC: [HeaderName; 5] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -66,23 +74,26 @@ pub(crate) const CONNECTION_SPECIFIC: [HeaderName; 5] = [
     header::UPGRADE,
 ];
 
-/// Decodes header blocks of one connection, for the fuzz targets. The regular fields of each as lines,
-/// and the heads that could be made; `None`, and the end, at what is no HPACK.
+/// Decodes the header blocks of one connection, for the fuzz targets. Returns for each block its
+/// regular fields as lines, and its request if it describes one. An invalid block yields `None` and
+/// ends the list.
 #[cfg(fuzzing)]
 pub fn decode_header_blocks<'a>(
     blocks: impl Iterator<Item = &'a [u8]>,
 ) -> Vec<Option<(Vec<String>, Option<http::Request<()>>)>> {
-    let mut decoder = hpack::Decoder::default();
+    let mut decoder = hpack::HpackDecoder::default();
     let mut decoded = Vec::new();
     for block in blocks {
-        let (mut draft, mut lines) = (head::HeadDraft::new(16 << 10), Vec::new());
+        let (mut list, mut lines) = (header_list::HeaderList::new(16 << 10), Vec::new());
         let result = decoder.decode(block, |field| {
-            if let (hpack::Name::Regular(name), Ok(value)) = (&field.name, field.strict_value()) {
+            if let (hpack::FieldName::Regular(name), Ok(value)) =
+                (&field.name, field.strict_value())
+            {
                 lines.push(format!("{name}: {}", value.as_bytes().escape_ascii()));
             }
-            draft.take(field)
+            list.add(field)
         });
-        decoded.push(result.is_ok().then(|| (lines, draft.into_request().ok())));
+        decoded.push(result.is_ok().then(|| (lines, list.into_request().ok())));
         if result.is_err() {
             break;
         }

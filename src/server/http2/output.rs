@@ -1,9 +1,9 @@
-//! What is on its way to the socket.
+//! Octets that wait for the socket.
 //!
-//! While a connection has its turn it writes into a buffer that its whole thread shares; it keeps
-//! one of its own only for what the socket did not take. What was written is dropped from that one
-//! too, before it is more than what is left: a socket that is never empty costs no more memory the
-//! longer a response lasts.
+//! During a poll a connection writes into a buffer that all connections of its thread share. It
+//! keeps a buffer of its own only for what the socket did not take. That buffer is compacted once
+//! more of it is written than unwritten: a socket that is never drained does not cost more memory
+//! the longer a response lasts.
 
 use std::cell::Cell;
 use std::io;
@@ -16,11 +16,11 @@ thread_local! {
     static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Enough for what is written at once, and a frame's head; a shared buffer that had to grow beyond
-/// this is not kept.
+/// Holds what is written at once and its frame headers. A shared buffer that grew beyond twice this
+/// is freed.
 const SHARED_CAPACITY: usize = 32 << 10;
 
-/// Bytes to write.
+/// The output of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     buffer: Vec<u8>,
@@ -29,7 +29,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// A turn begins.
+    /// Begins a poll: takes the shared buffer, unless octets wait in the connection's own.
     pub(crate) fn begin(&mut self) {
         if self.buffer.capacity() == 0 {
             self.buffer = SHARED.take();
@@ -38,11 +38,11 @@ impl Output {
         }
     }
 
-    /// The turn is over.
+    /// Ends a poll: keeps what the socket did not take, and gives the shared buffer back.
     pub(crate) fn end(&mut self) {
         if !self.is_shared && self.len() > 0 {
             self.compact();
-            return; // it is our own already
+            return; // the connection has its own buffer already
         }
         let rest = self.buffer[self.written..].to_vec();
         self.written = 0;
@@ -53,7 +53,7 @@ impl Output {
         }
     }
 
-    /// Drops what was written, once that is more than what has to be moved for it.
+    /// Drops the written front, once it is no shorter than the rest that has to be moved.
     fn compact(&mut self) {
         if self.written >= self.len() {
             drop(self.buffer.drain(..self.written));
@@ -61,17 +61,17 @@ impl Output {
         }
     }
 
-    /// Where to write to.
+    /// The buffer to append frames to.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// Bytes that wait.
+    /// Octets that wait for the socket.
     pub(crate) fn len(&self) -> usize {
         self.buffer.len() - self.written
     }
 
-    /// Writes until nothing waits, neither here nor in what is below.
+    /// Writes and flushes until nothing waits, neither here nor in the transport.
     pub(crate) fn poll_write<T: AsyncWrite + Unpin>(
         &mut self,
         transport: &mut T,
@@ -86,7 +86,7 @@ impl Output {
         }
         self.buffer.clear();
         self.written = 0;
-        // TLS may hold some of it back.
+        // TLS may have buffered a part of it.
         Pin::new(transport).poll_flush(context)
     }
 }
@@ -100,7 +100,7 @@ mod tests {
     use super::Output;
 
     #[tokio::test]
-    async fn what_the_socket_does_not_take_is_kept_and_nothing_else() {
+    async fn only_what_the_socket_did_not_take_is_kept() {
         let (mut near, mut far) = tokio::io::duplex(4);
         let mut context = Context::from_waker(Waker::noop());
         let mut output = Output::default();
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_written_is_dropped_while_something_is_always_left() {
+    async fn written_octets_are_dropped_even_if_the_socket_is_never_drained() {
         let (mut near, mut far) = tokio::io::duplex(7);
         let mut context = Context::from_waker(Waker::noop());
         let mut output = Output::default();
@@ -131,20 +131,20 @@ mod tests {
             output.begin();
             sent.extend(turn.to_be_bytes());
             output.buffer().extend(turn.to_be_bytes());
-            // Never empty, and never longer than 64.
+            // Never empty, and never longer than 64 octets.
             while output.len() > 60 {
                 assert!(output.poll_write(&mut near, &mut context).is_pending());
                 let mut some = [0; 7];
                 let length = far.read(&mut some).await.expect("some bytes");
                 read.extend_from_slice(&some[..length]);
-                // tokio lets a task do no more than so much before it yields.
+                // Without this, tokio's cooperative budget would make the socket pending.
                 tokio::task::yield_now().await;
             }
             output.end();
             assert!(output.buffer.len() <= 2 * 64, "{} after {turn} turns", output.buffer.len());
             assert!(output.buffer.capacity() <= 512, "{}", output.buffer.capacity());
         }
-        assert!(sent.starts_with(&read), "in order, and all of it");
+        assert!(sent.starts_with(&read), "octets lost or out of order");
         assert!(read.len() > sent.len() - 100);
     }
 }

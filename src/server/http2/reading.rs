@@ -1,4 +1,4 @@
-//! Reading from the socket: octets to frames.
+//! Reads from the socket, and cuts what comes into frames.
 
 use std::io;
 use std::pin::Pin;
@@ -8,27 +8,27 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::Instant;
 
 use super::PREFACE;
-use super::connection::{Connection, MAX_UNSENT};
-use super::ending::Phase;
-use super::error::Fault;
+use super::connection::{Connection, MAX_PENDING_OUTPUT};
+use super::error::ReceiveError;
 use super::read_buffer;
+use super::shutdown::ConnectionPhase;
 use crate::server::connection::Handler;
 
 impl<H: Handler> Connection<H> {
-    pub(super) fn read(&mut self) -> io::Result<Flow> {
+    pub(super) fn read(&mut self) -> io::Result<ReadStatus> {
         let mut buffer = read_buffer::take();
         let had = self.input.len();
         buffer[..had].copy_from_slice(&self.input);
         let (filled, flow) = self.fill(&mut buffer, had)?;
-        if filled > had || self.holds_frames {
+        if filled > had || self.has_held_frames {
             let now = Instant::now();
             if filled > had {
-                self.state.keep_alive.heard(now);
+                self.state.keep_alive.received(now);
             }
             let used = self.receive_all(&buffer[..filled]);
             self.input = buffer[used..filled].to_vec();
-            self.note_unfinished(used > 0, now);
-            if let Phase::Closing { left, .. } = &mut self.phase {
+            self.note_incomplete(used > 0, now);
+            if let ConnectionPhase::Closing { left, .. } = &mut self.phase {
                 *left = left.saturating_sub(filled - had);
             }
         }
@@ -36,85 +36,86 @@ impl<H: Handler> Connection<H> {
         Ok(flow)
     }
 
-    /// Notes since when the client has kept us waiting for the end of a frame or a header block. A DATA
-    /// frame does not: it is passed on as it comes.
-    fn note_unfinished(&self, has_ended_frame: bool, now: Instant) {
+    /// Notes since when a frame or a header block is incomplete, for `header_timeout`. DATA does
+    /// not count: its payload is passed on as it comes.
+    fn note_incomplete(&self, has_completed_frame: bool, now: Instant) {
         let keep_alive = &self.state.keep_alive;
-        let is_underway = !self.input.is_empty() && !self.holds_frames;
-        keep_alive.set_unfinished_since(match &self.block {
+        let is_incomplete = !self.input.is_empty() && !self.has_held_frames;
+        keep_alive.set_unfinished_since(match &self.partial_block {
             Some(block) => Some(block.begun()),
-            None if !is_underway => None,
-            None if has_ended_frame => Some(now),
+            None if !is_incomplete => None,
+            None if has_completed_frame => Some(now),
             None => Some(keep_alive.unfinished_since().unwrap_or(now)),
         });
     }
 
-    /// Reads into the buffer behind the first `filled` octets; returns how many there are then.
-    fn fill(&mut self, buffer: &mut [u8], mut filled: usize) -> io::Result<(usize, Flow)> {
+    /// Reads into the buffer after its first `filled` octets; returns how many are filled then.
+    fn fill(&mut self, buffer: &mut [u8], mut filled: usize) -> io::Result<(usize, ReadStatus)> {
         while self.is_readable && filled < buffer.len() {
             let mut read = ReadBuf::new(&mut buffer[filled..]);
-            let mut context = Context::from_waker(&self.reader);
+            let mut context = Context::from_waker(&self.read_waker);
             match Pin::new(&mut self.transport).poll_read(&mut context, &mut read) {
                 Poll::Ready(Ok(())) if read.filled().is_empty() => {
-                    return Ok((filled, Flow::Ended));
+                    return Ok((filled, ReadStatus::Eof));
                 }
                 Poll::Ready(Ok(())) => filled += read.filled().len(),
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => self.is_readable = false,
             }
         }
-        Ok((filled, Flow::GoesOn))
+        Ok((filled, ReadStatus::Open))
     }
 
-    /// Takes what has come; returns how much of it is done with. What would be answered while
-    /// [`MAX_UNSENT`] waits already is held back.
+    /// Processes the frames in `octets`; returns how many octets are done with. Stops while
+    /// [`MAX_PENDING_OUTPUT`] octets wait for the socket: a frame may need a response.
     fn receive_all(&mut self, octets: &[u8]) -> usize {
         let mut used = 0;
-        self.holds_frames = false;
-        while !matches!(self.phase, Phase::Closing { .. }) {
-            if self.sender.output.len() >= MAX_UNSENT {
-                self.holds_frames = true;
+        self.has_held_frames = false;
+        while !matches!(self.phase, ConnectionPhase::Closing { .. }) {
+            if self.sender.output.len() >= MAX_PENDING_OUTPUT {
+                self.has_held_frames = true;
                 return used;
             }
             let rest = &octets[used..];
-            let result = if self.is_greeted { self.receive(rest) } else { self.greet(rest) };
+            let result =
+                if self.has_preface { self.receive(rest) } else { self.receive_preface(rest) };
             match result {
                 Ok(Some(length)) => used += length,
                 Ok(None) => return used,
-                Err((length, Fault::Stream(id, code))) => {
+                Err((length, ReceiveError::Stream(id, code))) => {
                     used += length;
-                    self.fault(id, code);
+                    self.stream_error(id, code);
                 }
-                Err((length, Fault::Request(id, why))) => {
+                Err((length, ReceiveError::Request(id, why))) => {
                     used += length;
-                    self.give_up(id, *why);
+                    self.abort_request(id, *why);
                 }
-                Err((_, Fault::Connection(code, what))) => self.fail(code, what),
-                Err((_, Fault::Abuse(reason))) => self.cut_off(reason),
+                Err((_, ReceiveError::Connection(code, what))) => self.connection_error(code, what),
+                Err((_, ReceiveError::Abuse(reason))) => self.cut_off(reason),
             }
         }
         octets.len()
     }
 
-    fn greet(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
+    fn receive_preface(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, ReceiveError)> {
         let expected = &PREFACE[..octets.len().min(PREFACE.len())];
         if !octets.starts_with(expected) {
-            return Err((0, Fault::protocol("no preface of HTTP/2")));
+            return Err((0, ReceiveError::protocol("invalid connection preface")));
         }
-        self.is_greeted = octets.len() >= PREFACE.len();
-        Ok(self.is_greeted.then_some(PREFACE.len()))
+        self.has_preface = octets.len() >= PREFACE.len();
+        Ok(self.has_preface.then_some(PREFACE.len()))
     }
 }
 
-/// Whether the client has more to say.
+/// Whether the client can send more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    GoesOn,
-    Ended,
+pub(super) enum ReadStatus {
+    Open,
+    Eof,
 }
 
-impl Flow {
-    pub(super) fn is_ended(self) -> bool {
-        self == Self::Ended
+impl ReadStatus {
+    pub(super) fn is_eof(self) -> bool {
+        self == Self::Eof
     }
 }

@@ -1,157 +1,164 @@
-//! What each frame of a client does (RFC 9113, sections 5 and 6).
+//! What each received frame does (RFC 9113, sections 5 and 6).
 
 use tokio::time::Instant;
 
+use super::bulk_window::MARKER_PING;
 use super::connection::Connection;
-use super::ending::{FINISH_PING, Phase};
-use super::error::{Code, Fault};
-use super::frame::{self, HEAD, Head, MAX_31_BITS, MAX_PAYLOAD, flag, kind};
+use super::error::{ErrorCode, ReceiveError};
+use super::frame::{self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_SIZE, flag, kind};
 use super::growth::WINDOW_PING;
-use super::pace::MARKER_PING;
-use super::stream::{How, Stage};
+use super::shutdown::{ConnectionPhase, SHUTDOWN_PING};
+use super::stream::{ClosedBy, ResponseStage};
 use crate::server::connection::{CutReason, Handler};
 
-/// What becomes of a frame.
-pub(super) type Received = Result<(), Fault>;
+/// The result of processing a frame.
+pub(super) type ReceiveResult = Result<(), ReceiveError>;
 
 impl<H: Handler> Connection<H> {
-    /// Takes one frame, or what has come of a DATA frame; returns how much of the octets that was, or
-    /// `None` where more must come first.
+    /// Processes one frame, or the part of a DATA frame that has come. Returns the number of octets
+    /// processed; `None` if more must come first.
     ///
     /// # Errors
-    /// A fault, and what to skip all the same.
-    pub(super) fn receive(&mut self, octets: &[u8]) -> Result<Option<usize>, (usize, Fault)> {
-        if self.payload.is_some() {
+    /// The frame is in error; the number is that of the octets to skip.
+    pub(super) fn receive(
+        &mut self,
+        octets: &[u8],
+    ) -> Result<Option<usize>, (usize, ReceiveError)> {
+        if self.partial_data.is_some() {
             return Ok((!octets.is_empty()).then(|| self.pass_on(octets)));
         }
-        let Some(head) = Head::parse(octets) else { return Ok(None) };
-        if head.length > MAX_PAYLOAD {
-            return Err((0, Fault::frame_size("a frame larger than SETTINGS_MAX_FRAME_SIZE")));
+        let Some(header) = FrameHeader::parse(octets) else { return Ok(None) };
+        if header.length > MAX_FRAME_SIZE {
+            return Err((0, ReceiveError::frame_size("frame larger than SETTINGS_MAX_FRAME_SIZE")));
         }
-        if head.kind == kind::DATA {
-            return self.receive_data(head, octets.get(HEAD).copied());
+        if header.kind == kind::DATA {
+            return self.receive_data(header, octets.get(FRAME_HEADER_LEN).copied());
         }
-        let length = HEAD + head.length;
-        let Some(payload) = octets.get(HEAD..length) else { return Ok(None) };
-        let taken = self.check(head).and_then(|()| self.take_frame(head, payload));
-        taken.map(|()| Some(length)).map_err(|fault| (length, fault))
+        let length = FRAME_HEADER_LEN + header.length;
+        let Some(payload) = octets.get(FRAME_HEADER_LEN..length) else { return Ok(None) };
+        let result = self.check(header).and_then(|()| self.process(header, payload));
+        result.map(|()| Some(length)).map_err(|error| (length, error))
     }
 
-    /// Whether such a frame may come now.
-    pub(super) fn check(&self, head: Head) -> Received {
-        if !self.has_settings && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
-            return Err(Fault::protocol("the first frame is no SETTINGS"));
+    /// Checks that a frame of this type may come now on this stream.
+    pub(super) fn check(&self, header: FrameHeader) -> ReceiveResult {
+        if !self.has_settings && (header.kind != kind::SETTINGS || header.has(flag::ACK)) {
+            return Err(ReceiveError::protocol("the first frame is not SETTINGS"));
         }
-        let is_awaited = match &self.block {
-            Some(block) => head.kind == kind::CONTINUATION && head.stream == block.stream(),
-            None => head.kind != kind::CONTINUATION,
+        let is_expected = match &self.partial_block {
+            Some(block) => header.kind == kind::CONTINUATION && header.stream == block.stream(),
+            None => header.kind != kind::CONTINUATION,
         };
-        if !is_awaited {
-            return Err(Fault::protocol("a header block is not continued, or was none"));
+        if !is_expected {
+            return Err(ReceiveError::protocol(
+                "CONTINUATION expected, or CONTINUATION without HEADERS",
+            ));
         }
-        let is_of_stream = match head.kind {
+        let needs_stream = match header.kind {
             kind::DATA | kind::HEADERS | kind::PRIORITY | kind::RST_STREAM => true,
             kind::SETTINGS | kind::PING | kind::GOAWAY => false,
-            _ => head.stream != 0,
+            _ => header.stream != 0,
         };
-        if is_of_stream != (head.stream != 0) {
-            return Err(Fault::protocol("a frame on a stream that it cannot be about"));
+        if needs_stream != (header.stream != 0) {
+            return Err(ReceiveError::protocol("wrong stream identifier for this frame type"));
         }
         Ok(())
     }
 
-    fn take_frame(&mut self, head: Head, payload: &[u8]) -> Received {
-        match head.kind {
-            kind::HEADERS => self.headers(head, payload),
-            kind::CONTINUATION => self.continuation(head, payload),
-            kind::RST_STREAM => self.rst_stream(head, payload),
-            kind::PUSH_PROMISE => Err(Fault::protocol("PUSH_PROMISE from a client")),
-            kind::WINDOW_UPDATE => self.window_update(head, payload),
-            kind::PRIORITY => self.priority(head, payload),
-            kind::SETTINGS => self.settings(head, payload),
-            kind::PING => self.ping(head, payload),
+    fn process(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
+        match header.kind {
+            kind::HEADERS => self.headers(header, payload),
+            kind::CONTINUATION => self.continuation(header, payload),
+            kind::RST_STREAM => self.rst_stream(header, payload),
+            kind::PUSH_PROMISE => Err(ReceiveError::protocol("PUSH_PROMISE from a client")),
+            kind::WINDOW_UPDATE => self.window_update(header, payload),
+            kind::PRIORITY => self.priority(header, payload),
+            kind::SETTINGS => self.settings(header, payload),
+            kind::PING => self.ping(header, payload),
             kind::GOAWAY => self.goaway(payload),
-            _ => self.spend(), // section 4.1: what is unknown is ignored
+            _ => self.spend_budget(), // section 4.1: frames of unknown types are ignored
         }
     }
 
-    /// The client has asked for nothing.
-    pub(super) fn spend(&mut self) -> Received {
+    /// Charges the budget for a frame that makes no progress for the client.
+    pub(super) fn spend_budget(&mut self) -> ReceiveResult {
         let may = self.budget.spend(Instant::now);
-        if may { Ok(()) } else { Err(Fault::Abuse(CutReason::Flood)) }
+        if may { Ok(()) } else { Err(ReceiveError::Abuse(CutReason::Flood)) }
     }
 
-    /// Whether nothing may come on this stream: nobody has opened it. Behind the last stream that
-    /// we take, much may be underway.
+    /// Whether the stream is idle (section 5.1): nothing but HEADERS and PRIORITY may come on it.
+    /// After the final GOAWAY, frames of streams above the last one are ignored: they may have been
+    /// in flight.
     pub(super) fn is_idle(&self, stream: u32) -> bool {
         stream.is_multiple_of(2)
-            || self.is_unknown(stream) && !matches!(self.phase, Phase::Finished)
+            || self.is_unknown(stream) && !matches!(self.phase, ConnectionPhase::Draining)
     }
 
-    /// Whether we have not heard that this stream was opened.
+    /// Whether the client has not opened this stream, as far as we have seen.
     fn is_unknown(&self, stream: u32) -> bool {
         stream.is_multiple_of(2) || stream > self.last_stream
     }
 
-    /// Something came on a stream that has ended.
-    pub(super) fn late(&mut self, stream: u32) -> Received {
-        match self.ended.find(stream) {
-            Some(How::Complete) => {
-                Err(Fault::Connection(Code::STREAM_CLOSED, "a frame on a stream that has ended"))
+    /// Handles a frame on a closed stream (section 5.1).
+    pub(super) fn receive_on_closed(&mut self, stream: u32) -> ReceiveResult {
+        match self.closed_streams.find(stream) {
+            Some(ClosedBy::EndStream) => {
+                Err(ReceiveError::Connection(ErrorCode::STREAM_CLOSED, "frame on a closed stream"))
             }
-            Some(How::Reset) => Err(Fault::Stream(stream, Code::STREAM_CLOSED)),
-            // It was underway when we reset the stream; or that is so long ago that we forgot.
-            Some(How::ResetByUs) | None => self.spend(),
+            Some(ClosedBy::ClientReset) => {
+                Err(ReceiveError::Stream(stream, ErrorCode::STREAM_CLOSED))
+            }
+            // In flight when we reset the stream; or the stream closed so long ago that we do not
+            // know how.
+            Some(ClosedBy::ServerReset) | None => self.spend_budget(),
         }
     }
 
-    /// Section 6.3. Priorities are deprecated; their frames are still checked.
-    fn priority(&mut self, head: Head, payload: &[u8]) -> Received {
-        let fault = |code, what| {
-            // A stream that may be idle is not reset (section 6.4).
-            if self.is_unknown(head.stream) {
-                Fault::Connection(code, what)
+    /// Section 6.3. Priorities are deprecated, but malformed frames are still errors.
+    fn priority(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
+        let error = |code, what| {
+            // RST_STREAM must not be sent on an idle stream (section 6.4).
+            if self.is_unknown(header.stream) {
+                ReceiveError::Connection(code, what)
             } else {
-                Fault::Stream(head.stream, code)
+                ReceiveError::Stream(header.stream, code)
             }
         };
-        if payload.len() != PRIORITY {
-            return Err(fault(Code::FRAME_SIZE_ERROR, "a PRIORITY of another size than 5"));
+        if payload.len() != PRIORITY_LEN {
+            return Err(error(ErrorCode::FRAME_SIZE_ERROR, "PRIORITY whose length is not 5"));
         }
-        if dependency(payload) == Some(head.stream) {
-            return Err(fault(Code::PROTOCOL_ERROR, "a stream that depends on itself"));
+        if dependency(payload) == Some(header.stream) {
+            return Err(error(ErrorCode::PROTOCOL_ERROR, "stream that depends on itself"));
         }
-        self.spend()
+        self.spend_budget()
     }
 
     /// Section 6.4.
-    fn rst_stream(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn rst_stream(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
         if payload.len() != 4 {
-            return Err(Fault::frame_size("a RST_STREAM of another size than 4"));
+            return Err(ReceiveError::frame_size("RST_STREAM whose length is not 4"));
         }
-        if self.is_idle(head.stream) {
-            return Err(Fault::protocol("RST_STREAM on a stream that was never opened"));
+        if self.is_idle(header.stream) {
+            return Err(ReceiveError::protocol("RST_STREAM on an idle stream"));
         }
-        if !self.streams.contains(head.stream) {
-            return self.spend();
+        if !self.streams.contains(header.stream) {
+            return self.spend_budget();
         }
-        let stream = self.remove(head.stream, How::Reset).expect("checked");
-        let is_unanswered = matches!(stream.stage, Stage::Handling { .. });
-        if is_unanswered && !self.resets.may_take_back(stream.begun, Instant::now()) {
-            return Err(Fault::Abuse(CutReason::Resets));
+        let stream = self.remove(header.stream, ClosedBy::ClientReset).expect("checked");
+        let is_unanswered = matches!(stream.stage, ResponseStage::Handling { .. });
+        if is_unanswered && !self.resets.allows_client_reset(stream.begun, Instant::now()) {
+            return Err(ReceiveError::Abuse(CutReason::Resets));
         }
         Ok(())
     }
 
     /// Section 6.5.
-    fn settings(&mut self, head: Head, payload: &[u8]) -> Received {
-        if head.has(flag::ACK) {
+    fn settings(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
+        if header.has(flag::ACK) {
             if !payload.is_empty() {
-                return Err(Fault::frame_size(
-                    "an acknowledgement of SETTINGS that says something",
-                ));
+                return Err(ReceiveError::frame_size("SETTINGS with ACK whose length is not 0"));
             }
-            return self.spend();
+            return self.spend_budget();
         }
         self.has_settings = true;
         let before = i64::from(self.sender.peer.initial_window);
@@ -161,86 +168,87 @@ impl<H: Handler> Connection<H> {
             for (_, stream) in self.streams.iter_mut() {
                 stream.send_window += more;
                 if stream.send_window > i64::from(MAX_31_BITS) {
-                    let what = "a window beyond 31 bits";
-                    return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                    let what = "flow-control window of a stream above 2^31-1";
+                    return Err(ReceiveError::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
                 }
             }
-            // Once for all the frames that are read together: a client may say it a thousand times.
+            // Applied once for all frames that are read together: a client may send a thousand
+            // SETTINGS.
             self.has_new_windows = true;
         }
         self.sender.acknowledge_settings();
-        self.spend()
+        self.spend_budget()
     }
 
     /// Section 6.7.
-    fn ping(&mut self, head: Head, payload: &[u8]) -> Received {
+    fn ping(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
         let Ok(payload) = payload.try_into() else {
-            return Err(Fault::frame_size("a PING of another size than 8"));
+            return Err(ReceiveError::frame_size("PING whose length is not 8"));
         };
-        if !head.has(flag::ACK) {
+        if !header.has(flag::ACK) {
             self.sender.ping(payload, true);
-        } else if payload == FINISH_PING && matches!(self.phase, Phase::Finishing(_)) {
-            self.finished();
+        } else if payload == SHUTDOWN_PING && matches!(self.phase, ConnectionPhase::GoingAway(_)) {
+            self.send_final_goaway();
         } else if payload == WINDOW_PING {
-            self.note_round_trip();
+            self.window_ping_acknowledged();
         } else if payload == MARKER_PING {
-            self.note_marker();
+            self.marker_acknowledged();
         }
-        self.spend()
+        self.spend_budget()
     }
 
-    /// Section 6.8: the client opens no more streams; what it has opened is finished.
-    fn goaway(&mut self, payload: &[u8]) -> Received {
+    /// Section 6.8: the client opens no more streams; those that it has opened are completed.
+    fn goaway(&mut self, payload: &[u8]) -> ReceiveResult {
         if payload.len() < 8 {
-            return Err(Fault::frame_size("a GOAWAY that is cut short"));
+            return Err(ReceiveError::frame_size("GOAWAY shorter than 8 octets"));
         }
-        if matches!(self.phase, Phase::Open | Phase::Finishing(_)) {
-            self.phase = Phase::Finished;
+        if matches!(self.phase, ConnectionPhase::Open | ConnectionPhase::GoingAway(_)) {
+            self.phase = ConnectionPhase::Draining;
         }
-        self.spend()
+        self.spend_budget()
     }
 
     /// Section 6.9.
-    fn window_update(&mut self, head: Head, payload: &[u8]) -> Received {
-        let size = Fault::frame_size("a WINDOW_UPDATE of another size than 4");
+    fn window_update(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
+        let size = ReceiveError::frame_size("WINDOW_UPDATE whose length is not 4");
         let increment = payload.try_into().or(Err(size))?;
         let increment = i64::from(u32::from_be_bytes(increment) & MAX_31_BITS);
-        if head.stream == 0 {
+        if header.stream == 0 {
             if increment == 0 {
-                return Err(Fault::protocol("a WINDOW_UPDATE by 0"));
+                return Err(ReceiveError::protocol("WINDOW_UPDATE with an increment of 0"));
             }
             self.sender.window += increment;
             if self.sender.window > i64::from(MAX_31_BITS) {
-                let what = "a window beyond 31 bits";
-                return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                let what = "flow-control window of the connection above 2^31-1";
+                return Err(ReceiveError::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
             }
-            self.ready.extend(self.starved.drain(..));
-            return self.spend();
+            self.ready.extend(self.window_blocked.drain(..));
+            return self.spend_budget();
         }
-        if self.is_idle(head.stream) {
-            return Err(Fault::protocol("WINDOW_UPDATE on a stream that was never opened"));
+        if self.is_idle(header.stream) {
+            return Err(ReceiveError::protocol("WINDOW_UPDATE on an idle stream"));
         }
-        let Some(stream) = self.streams.get_mut(head.stream) else {
-            return self.spend(); // it was underway when the stream ended
+        let Some(stream) = self.streams.get_mut(header.stream) else {
+            return self.spend_budget(); // in flight when the stream closed
         };
         if increment == 0 {
-            return Err(Fault::Stream(head.stream, Code::PROTOCOL_ERROR));
+            return Err(ReceiveError::Stream(header.stream, ErrorCode::PROTOCOL_ERROR));
         }
         stream.send_window += increment;
         if stream.send_window > i64::from(MAX_31_BITS) {
-            return Err(Fault::Stream(head.stream, Code::FLOW_CONTROL_ERROR));
+            return Err(ReceiveError::Stream(header.stream, ErrorCode::FLOW_CONTROL_ERROR));
         }
         if stream.blocked_since.is_some() {
-            self.ready.push_back(head.stream);
+            self.ready.push_back(header.stream);
         }
-        self.spend()
+        self.spend_budget()
     }
 }
 
-/// Octets of a priority (section 6.3).
-pub(super) const PRIORITY: usize = 5;
+/// Octets of the priority fields of HEADERS and PRIORITY (section 6.3).
+pub(super) const PRIORITY_LEN: usize = 5;
 
-/// The stream that a priority names; the first bit says something else.
+/// The stream dependency in priority fields, without the exclusive flag.
 pub(super) fn dependency(priority: &[u8]) -> Option<u32> {
     Some(frame::read_u32(priority)? & MAX_31_BITS)
 }

@@ -1,4 +1,4 @@
-//! Header blocks: requests, and the trailers behind their bodies (RFC 9113, sections 6.2, 6.10, 8.1).
+//! HEADERS and CONTINUATION: requests and their trailers (RFC 9113, sections 6.2, 6.10, 8.1).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,53 +8,54 @@ use http::{Method, Request, Response};
 use tokio::time::Instant;
 
 use super::body;
+use super::body_receiver::BodyReceiver;
 use super::connection::Connection;
-use super::ending::Phase;
-use super::error::{Code, Fault};
-use super::frame::{self, Head, flag};
-use super::head::{self, HeadDraft, RefusedHead};
-use super::hpack::Refused;
-use super::receive::{PRIORITY, Received, dependency};
-use super::receiving::Receiving;
-use super::stream::{Precedence, Stage, Stream};
-use super::wakes::Part;
+use super::error::{ErrorCode, ReceiveError};
+use super::frame::{self, FrameHeader, flag};
+use super::header_list::{self, HeaderList, RefusedHead};
+use super::hpack::HpackError;
+use super::receive::{PRIORITY_LEN, ReceiveResult, dependency};
+use super::shutdown::ConnectionPhase;
+use super::stream::{Precedence, ResponseStage, Stream};
+use super::wake_queue::ConnectionPart;
 use crate::server::connection::{CutReason, Handler};
-use crate::server::interim::{Interim, Waiting};
-use crate::server::refusal::Unfit;
+use crate::server::interim::{Interim, InterimQueue};
 use crate::server::request_body::{self, RequestBody};
+use crate::server::request_error::RequestError;
 use crate::server::running::RunningRequest;
-use crate::server::switch::Switch;
+use crate::server::stream_abort::StreamAbortHandle;
 
-/// Frames that one header block may come in: more than any of a size that is read (CVE-2024-27316).
+/// The frames of one header block, at most: a block of a size that we accept needs fewer
+/// (CVE-2024-27316).
 const MAX_BLOCK_FRAMES: u32 = 10;
-/// Bytes of a block, by how much larger than what it may say.
-const MAX_BLOCK: usize = 8;
+/// The size of the largest header block, as a multiple of SETTINGS_MAX_HEADER_LIST_SIZE.
+const MAX_BLOCK_FACTOR: usize = 8;
 
-/// A header block whose end has not come.
+/// A header block whose END_HEADERS has not come.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(super) struct PartialHeaderBlock {
     octets: Vec<u8>,
-    about: About,
+    headers: HeadersFrame,
     frames: u32,
     begun: Instant,
 }
 
-/// What a header block is about.
+/// What the HEADERS frame of a block says about its stream.
 #[derive(Clone, Copy, Debug)]
-struct About {
+struct HeadersFrame {
     stream: u32,
     ends_stream: bool,
-    // It says of its stream that it depends on itself.
-    is_malformed: bool,
+    // The stream depends on itself (RFC 7540, section 5.3.1).
+    depends_on_itself: bool,
 }
 
-impl Block {
-    /// The stream that it is about.
+impl PartialHeaderBlock {
+    /// The stream of the block.
     pub(super) fn stream(&self) -> u32 {
-        self.about.stream
+        self.headers.stream
     }
 
-    /// When its first frame had come.
+    /// When its HEADERS frame came.
     pub(super) fn begun(&self) -> Instant {
         self.begun
     }
@@ -62,40 +63,41 @@ impl Block {
 
 impl<H: Handler> Connection<H> {
     /// Section 6.2.
-    pub(super) fn headers(&mut self, head: Head, payload: &[u8]) -> Received {
-        let too_short = Fault::protocol("more padding than payload");
-        let mut fields = frame::without_padding(head, payload).ok_or(too_short)?;
-        let mut is_malformed = false;
-        if head.has(flag::PRIORITY) {
-            let (priority, rest) = fields
-                .split_at_checked(PRIORITY)
-                .ok_or_else(|| Fault::frame_size("a priority that is cut short"))?;
-            is_malformed = dependency(priority) == Some(head.stream);
+    pub(super) fn headers(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
+        let too_short = ReceiveError::protocol("padding longer than the payload");
+        let mut fields = frame::without_padding(header, payload).ok_or(too_short)?;
+        let mut depends_on_itself = false;
+        if header.has(flag::PRIORITY) {
+            let (priority, rest) = fields.split_at_checked(PRIORITY_LEN).ok_or_else(|| {
+                ReceiveError::frame_size("HEADERS too short for its priority fields")
+            })?;
+            depends_on_itself = dependency(priority) == Some(header.stream);
             fields = rest;
         }
-        let ends_stream = head.has(flag::END_STREAM);
-        let about = About { stream: head.stream, ends_stream, is_malformed };
-        if head.has(flag::END_HEADERS) {
-            return self.take_block(about, fields);
+        let ends_stream = header.has(flag::END_STREAM);
+        let headers = HeadersFrame { stream: header.stream, ends_stream, depends_on_itself };
+        if header.has(flag::END_HEADERS) {
+            return self.receive_block(headers, fields);
         }
         let (octets, begun) = (fields.to_vec(), Instant::now());
-        self.block = Some(Box::new(Block { octets, about, frames: 1, begun }));
+        self.partial_block =
+            Some(Box::new(PartialHeaderBlock { octets, headers, frames: 1, begun }));
         Ok(())
     }
 
     /// Section 6.10.
-    pub(super) fn continuation(&mut self, head: Head, payload: &[u8]) -> Received {
-        let max_block = self.max_list() * MAX_BLOCK;
-        let mut block = self.block.take().expect("checked: this is what the block waits for");
+    pub(super) fn continuation(&mut self, header: FrameHeader, payload: &[u8]) -> ReceiveResult {
+        let max_block = self.max_list() * MAX_BLOCK_FACTOR;
+        let mut block = self.partial_block.take().expect("checked: CONTINUATION was expected");
         block.frames += 1;
         if block.frames > MAX_BLOCK_FRAMES || block.octets.len() + payload.len() > max_block {
-            return Err(Fault::Abuse(CutReason::Headers));
+            return Err(ReceiveError::Abuse(CutReason::Headers));
         }
         block.octets.extend_from_slice(payload);
-        if head.has(flag::END_HEADERS) {
-            return self.take_block(block.about, &block.octets);
+        if header.has(flag::END_HEADERS) {
+            return self.receive_block(block.headers, &block.octets);
         }
-        self.block = Some(block);
+        self.partial_block = Some(block);
         Ok(())
     }
 
@@ -103,82 +105,85 @@ impl<H: Handler> Connection<H> {
         self.shard.settings().http2.max_header_list_bytes as usize
     }
 
-    fn take_block(&mut self, about: About, octets: &[u8]) -> Received {
-        // Whatever becomes of it: the next blocks build on this one.
-        let mut draft = HeadDraft::new(self.max_list());
-        self.decoder.decode(octets, |field| draft.take(field)).map_err(
-            |refused| match refused {
-                Refused::Invalid | Refused::Incomplete => {
-                    Fault::Connection(Code::COMPRESSION_ERROR, "invalid HPACK")
-                }
-                Refused::TooMuch => Fault::Abuse(CutReason::Headers),
-            },
-        )?;
-        let id = about.stream;
+    fn receive_block(&mut self, headers: HeadersFrame, octets: &[u8]) -> ReceiveResult {
+        // Decoded even if the request is refused: later blocks depend on the dynamic table (section
+        // 4.3).
+        let mut list = HeaderList::new(self.max_list());
+        self.decoder.decode(octets, |field| list.add(field)).map_err(|refused| match refused {
+            HpackError::Invalid | HpackError::Incomplete => {
+                ReceiveError::Connection(ErrorCode::COMPRESSION_ERROR, "invalid header block")
+            }
+            HpackError::Stopped => ReceiveError::Abuse(CutReason::Headers),
+        })?;
+        let id = headers.stream;
         if id.is_multiple_of(2) {
-            return Err(Fault::protocol("a request on a stream with an even number"));
+            return Err(ReceiveError::protocol("HEADERS on a stream with an even identifier"));
         }
         if id > self.last_stream {
-            return self.open(about, draft);
+            return self.open_stream(headers, list);
         }
         if self.streams.contains(id) {
-            return self.trailers(about, draft);
+            return self.trailers(headers, list);
         }
-        match self.ended.find(id) {
-            // It may have been there, so long ago that we forgot.
-            None if self.ended.forgets() => self.spend(),
-            None => Err(Fault::protocol("a request on a stream with a number that is not new")),
-            Some(_) => self.late(id),
+        match self.closed_streams.find(id) {
+            // It may have closed so long ago that it is no longer remembered.
+            None if self.closed_streams.is_full() => self.spend_budget(),
+            None => Err(ReceiveError::protocol(
+                "HEADERS on a stream with a lower identifier than before",
+            )),
+            Some(_) => self.receive_on_closed(id),
         }
     }
 
-    /// A new request.
-    fn open(&mut self, about: About, draft: HeadDraft) -> Received {
-        let id = about.stream;
-        if matches!(self.phase, Phase::Finished) {
-            return self.spend(); // section 6.8: what comes behind the last stream is ignored
+    /// Opens a stream for a new request.
+    fn open_stream(&mut self, headers: HeadersFrame, list: HeaderList) -> ReceiveResult {
+        let id = headers.stream;
+        if matches!(self.phase, ConnectionPhase::Draining) {
+            return self.spend_budget(); // section 6.8: streams above the last one are ignored
         }
         self.last_stream = id;
         let settings = &self.shard.settings().http2;
         if self.streams.len() >= settings.max_concurrent_streams as usize {
             self.shard.metrics().stream_reset("max_concurrent_streams");
-            self.reset(id, Code::REFUSED_STREAM);
-            return self.spend();
+            self.reset(id, ErrorCode::REFUSED_STREAM);
+            return self.spend_budget();
         }
-        match read_head(draft, &about) {
-            Ok((request, announced)) => self.begin(id, request, announced, about.ends_stream),
-            Err(refused) => self.refuse(&about, *refused),
+        match read_head(list, &headers) {
+            Ok((request, announced)) => {
+                self.begin_request(id, request, announced, headers.ends_stream)
+            }
+            Err(refused) => self.refuse_request(&headers, *refused),
         }
         Ok(())
     }
 
-    /// Answers a request that cannot be handled. It costs no more than one that leads nowhere, and so
-    /// counts for nothing else.
-    fn refuse(&mut self, about: &About, RefusedHead { head, why }: RefusedHead) {
-        let waker = self.wakes.caller(Part::Stream(about.stream));
+    /// Responds to a request that cannot be handled, as the handler words it. Not charged to any
+    /// budget: it costs no more than a request for an unknown path.
+    fn refuse_request(&mut self, headers: &HeadersFrame, RefusedHead { head, why }: RefusedHead) {
+        let waker = self.wake_queue.waker(ConnectionPart::Stream(headers.stream));
         let window = self.shard.settings().http2.stream_window;
-        // Its reader is gone: what still comes is thrown away.
+        // Without a reader: the rest of the request is dropped.
         let (feed, _unread) =
-            body::channel(waker.clone(), Arc::clone(&self.reads), window, None, false);
+            body::channel(waker.clone(), Arc::clone(&self.consumed), window, None, false);
         let is_malformed = why.is_malformed();
-        let receiving = Receiving::unheard(feed, window, about.ends_stream, is_malformed);
+        let receiver = BodyReceiver::unread_body(feed, window, headers.ends_stream, is_malformed);
         let response = self.shard.handler().refuse(&head, why);
         let is_head = *head.method() == Method::HEAD;
         let response = std::future::ready(response);
-        self.start((about.stream, is_head), response, Rc::default(), receiving, waker);
+        self.start_stream((headers.stream, is_head), response, Rc::default(), receiver, waker);
     }
 
-    /// Answers a request whose rest shows that it is none; if its response has begun, only its stream
-    /// can tell.
-    pub(super) fn give_up(&mut self, id: u32, why: Unfit) {
-        if let Err(reason) = self.bear(id) {
+    /// Gives up a request that turned out to be in error after its header. If its response has
+    /// begun, the stream is reset.
+    pub(super) fn abort_request(&mut self, id: u32, why: RequestError) {
+        if let Err(reason) = self.count_stream_error(id) {
             return self.cut_off(reason);
         }
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let Stage::Handling { future, is_head, .. } = &mut stream.stage else {
-            return self.reset(id, Code::PROTOCOL_ERROR);
+        let ResponseStage::Handling { future, is_head, .. } = &mut stream.stage else {
+            return self.reset(id, ErrorCode::PROTOCOL_ERROR);
         };
-        stream.receiving.give_up(why.is_malformed());
+        stream.receiver.abort(why.is_malformed());
         let mut head = Request::new(());
         if *is_head {
             *head.method_mut() = Method::HEAD;
@@ -188,94 +193,101 @@ impl<H: Handler> Connection<H> {
         self.ready.push_back(id);
     }
 
-    fn begin(&mut self, id: u32, request: Request<()>, announced: Option<u64>, is_whole: bool) {
-        let waker = self.wakes.caller(Part::Stream(id));
+    fn begin_request(
+        &mut self,
+        id: u32,
+        request: Request<()>,
+        announced: Option<u64>,
+        is_whole: bool,
+    ) {
+        let waker = self.wake_queue.waker(ConnectionPart::Stream(id));
         let window = self.shard.settings().http2.stream_window;
-        let (receiving, body) = if is_whole {
-            (Receiving::nothing(), None)
+        let (receiver, body) = if is_whole {
+            (BodyReceiver::without_body(), None)
         } else {
             let awaits = request_body::expects_continue(request.headers());
-            let reads = Arc::clone(&self.reads);
-            let (feed, incoming) = body::channel(waker.clone(), reads, window, announced, awaits);
-            let receiving = Receiving::body(feed, window, announced);
-            (receiving, Some(incoming))
+            let consumed = Arc::clone(&self.consumed);
+            let (feed, incoming) =
+                body::channel(waker.clone(), consumed, window, announced, awaits);
+            let receiver = BodyReceiver::new(feed, window, announced);
+            (receiver, Some(incoming))
         };
-        let interim = Rc::<Waiting>::default();
+        let interim = Rc::<InterimQueue>::default();
         let body = RequestBody::from_http2(body, Interim::over_http2(Rc::clone(&interim)));
         let is_head = *request.method() == Method::HEAD;
         let request = request.map(|()| body);
         let handling = self.shard.handler().clone().handle(request, Rc::clone(&self.state));
         self.budget.earn();
-        self.start((id, is_head), handling, interim, receiving, waker);
+        self.start_stream((id, is_head), handling, interim, receiver, waker);
     }
 
-    /// Begins a stream, and the response to it.
-    fn start(
+    /// Adds a stream, and starts its response.
+    fn start_stream(
         &mut self,
         (id, is_head): (u32, bool),
         response: impl Future<Output = Response<H::Body>> + 'static,
-        interim: Rc<Waiting>,
-        receiving: Receiving,
+        interim: Rc<InterimQueue>,
+        receiver: BodyReceiver,
         waker: Waker,
     ) {
-        let switch = Switch::new(self.wakes.caller(Part::Cut(id)));
+        let switch = StreamAbortHandle::new(self.wake_queue.waker(ConnectionPart::Reset(id)));
         let running = RunningRequest::begin(Rc::clone(&self.state));
         let stream = Stream {
-            stage: Stage::Handling { future: Box::pin(response), switch, interim, is_head },
+            stage: ResponseStage::Handling { future: Box::pin(response), switch, interim, is_head },
             send_window: i64::from(self.sender.peer.initial_window),
             blocked_since: None,
-            receiving,
+            receiver,
             precedence: Precedence::Other,
             waker,
             begun: Instant::now(),
             _running: running,
         };
-        // Who was alone has woken the task without saying who it was.
-        self.ready.extend(self.streams.alone());
+        // The stream that was alone wakes the task without a queued wake: its next one would be
+        // lost.
+        self.ready.extend(self.streams.only_stream());
         self.streams.insert(id, Box::new(stream));
         self.ready.push_back(id);
     }
 
-    /// Section 8.1: the fields behind a body.
-    fn trailers(&mut self, about: About, draft: HeadDraft) -> Received {
-        let id = about.stream;
+    /// Handles the trailers of a request (section 8.1).
+    fn trailers(&mut self, headers: HeadersFrame, list: HeaderList) -> ReceiveResult {
+        let id = headers.stream;
         let stream = self.streams.get_mut(id).expect("checked");
-        if stream.receiving.is_over() {
-            return Err(Fault::Stream(id, Code::STREAM_CLOSED));
+        if stream.receiver.has_ended() {
+            return Err(ReceiveError::Stream(id, ErrorCode::STREAM_CLOSED));
         }
-        let is_read = stream.receiving.is_read();
-        let ended = match draft.into_trailers() {
-            Ok(_) if !about.ends_stream || about.is_malformed => {
-                let what = "the fields behind the body do not end the stream";
-                Err(Fault::request(id, Unfit::malformed(what)))
+        let is_read = stream.receiver.is_read();
+        let ended = match list.into_trailers() {
+            Ok(_) if !headers.ends_stream || headers.depends_on_itself => {
+                let what = "trailers without END_STREAM";
+                Err(ReceiveError::request(id, RequestError::malformed(what)))
             }
-            Ok(trailers) => stream.receiving.end(trailers).map_err(|wrong| wrong.fault(id)),
-            Err(why) => Err(Fault::request(id, why)),
+            Ok(trailers) => stream.receiver.end(trailers).map_err(|error| error.into_error(id)),
+            Err(why) => Err(ReceiveError::request(id, why)),
         };
-        if ended.is_err() && about.ends_stream {
-            stream.receiving.close();
+        if ended.is_err() && headers.ends_stream {
+            stream.receiver.close();
         }
         if !is_read {
-            self.ready.push_back(id); // it may be the end of the stream
+            self.ready.push_back(id); // the stream may be complete now
         }
         ended
     }
 }
 
-/// What a header block asks for, and the length of the body that it announces.
+/// The request that a header block describes, and its `content-length`.
 fn read_head(
-    draft: HeadDraft,
-    about: &About,
+    list: HeaderList,
+    headers: &HeadersFrame,
 ) -> Result<(Request<()>, Option<u64>), Box<RefusedHead>> {
-    let head = draft.into_request()?;
-    // What follows a CONNECT is no content (section 8.5); whether it may announce any is not decided
-    // here.
+    let head = list.into_request()?;
+    // CONNECT has no content (section 8.5): its `content-length` is left to the handler.
     let is_connect = *head.method() == Method::CONNECT;
-    let why = match head::content_length(head.headers()) {
-        _ if about.is_malformed => Unfit::malformed("its stream depends on itself"),
+    let why = match header_list::content_length(head.headers()) {
+        _ if headers.depends_on_itself => RequestError::malformed("its stream depends on itself"),
         Ok(_) if is_connect => return Ok((head, None)),
-        Ok(Some(1..)) if about.ends_stream => {
-            Unfit::malformed("content-length announces a body, and there is none")
+        Ok(Some(1..)) if headers.ends_stream => {
+            RequestError::malformed("content-length is not 0, but the request has no body")
         }
         Ok(announced) => return Ok((head, announced)),
         Err(why) => why,

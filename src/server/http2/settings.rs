@@ -1,53 +1,54 @@
-//! What each side says of itself (RFC 9113, section 6.5).
+//! SETTINGS of both sides (RFC 9113, section 6.5).
 
-use super::error::{Code, Fault};
-use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_PAYLOAD, kind, setting};
+use super::error::{ErrorCode, ReceiveError};
+use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, kind, setting};
 use crate::server::Http2Settings;
 
-/// What the client has said, as far as it matters to who sends.
+/// The client's settings that limit what we send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PeerSettings {
-    /// What we may send on a new stream.
+pub(super) struct ClientSettings {
+    /// SETTINGS_INITIAL_WINDOW_SIZE: the send window of a new stream.
     pub(super) initial_window: u32,
-    /// The largest payload that it takes.
-    pub(super) max_payload: usize,
+    /// SETTINGS_MAX_FRAME_SIZE: the largest payload that it accepts.
+    pub(super) max_frame_size: usize,
 }
 
-impl Default for PeerSettings {
+impl Default for ClientSettings {
     fn default() -> Self {
-        Self { initial_window: DEFAULT_WINDOW, max_payload: MAX_PAYLOAD }
+        Self { initial_window: DEFAULT_WINDOW, max_frame_size: MAX_FRAME_SIZE }
     }
 }
 
-impl PeerSettings {
-    /// Takes what a SETTINGS frame says, in its order.
+impl ClientSettings {
+    /// Applies the payload of a SETTINGS frame, in its order.
     ///
     /// # Errors
-    /// A value that is not allowed.
-    pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), Fault> {
+    /// A value is out of range, or the payload is cut short.
+    pub(super) fn update(&mut self, payload: &[u8]) -> Result<(), ReceiveError> {
         let (settings, rest) = payload.as_chunks::<{ setting::SIZE }>();
         if !rest.is_empty() {
-            return Err(Fault::frame_size("a setting that is cut short"));
+            return Err(ReceiveError::frame_size("SETTINGS whose length is not a multiple of 6"));
         }
         for &[i0, i1, v0, v1, v2, v3] in settings {
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
             match u16::from_be_bytes([i0, i1]) {
                 setting::ENABLE_PUSH if value > 1 => {
-                    return Err(Fault::protocol("SETTINGS_ENABLE_PUSH that is no 0 and no 1"));
+                    return Err(ReceiveError::protocol("SETTINGS_ENABLE_PUSH is neither 0 nor 1"));
                 }
                 setting::INITIAL_WINDOW_SIZE if value > MAX_31_BITS => {
-                    let what = "SETTINGS_INITIAL_WINDOW_SIZE beyond 31 bits";
-                    return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR, what));
+                    let what = "SETTINGS_INITIAL_WINDOW_SIZE above 2^31-1";
+                    return Err(ReceiveError::Connection(ErrorCode::FLOW_CONTROL_ERROR, what));
                 }
                 setting::INITIAL_WINDOW_SIZE => self.initial_window = value,
                 setting::MAX_FRAME_SIZE if (1 << 14..1 << 24).contains(&value) => {
-                    self.max_payload = value as usize;
+                    self.max_frame_size = value as usize;
                 }
                 setting::MAX_FRAME_SIZE => {
-                    return Err(Fault::protocol("SETTINGS_MAX_FRAME_SIZE out of its bounds"));
+                    return Err(ReceiveError::protocol("SETTINGS_MAX_FRAME_SIZE out of range"));
                 }
-                // What a client keeps of header tables and lists is its own affair: we use no
-                // dynamic table. What is not known is ignored.
+                // The limits on header tables and lists do not matter: the encoder has no dynamic
+                // table, and the list size is advisory. Unknown settings are ignored (section
+                // 6.5.2).
                 _ => {}
             }
         }
@@ -55,62 +56,63 @@ impl PeerSettings {
     }
 }
 
-/// What a client may send on the whole connection, in octets: no setting makes it smaller than it is
-/// before anybody says otherwise.
+/// The receive window of the connection at first, in octets. No setting can lower it below the
+/// default of 65,535 (section 6.9.2).
 pub(super) fn connection_window(settings: &Http2Settings) -> u32 {
     settings.connection_window.max(DEFAULT_WINDOW)
 }
 
-/// What we say first: our settings, and the window of the connection.
-pub(super) fn put_first(out: &mut Vec<u8>, settings: &Http2Settings) {
+/// Writes the server connection preface (section 3.4): our SETTINGS, and the window of the
+/// connection.
+pub(super) fn put_server_preface(out: &mut Vec<u8>, settings: &Http2Settings) {
     let ours = [
         (setting::MAX_CONCURRENT_STREAMS, settings.max_concurrent_streams),
         (setting::INITIAL_WINDOW_SIZE, settings.stream_window),
         (setting::MAX_HEADER_LIST_SIZE, settings.max_header_list_bytes),
         (setting::ENABLE_CONNECT_PROTOCOL, 1),
     ];
-    frame::put_head(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
+    frame::put_frame_header(out, ours.len() * setting::SIZE, kind::SETTINGS, 0, 0);
     for (id, value) in ours {
         out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(&value.to_be_bytes());
     }
     let more = connection_window(settings) - DEFAULT_WINDOW;
     if more > 0 {
-        frame::put_head(out, 4, kind::WINDOW_UPDATE, 0, 0);
+        frame::put_frame_header(out, 4, kind::WINDOW_UPDATE, 0, 0);
         out.extend_from_slice(&more.to_be_bytes());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, PeerSettings};
-    use crate::server::http2::error::Code;
+    use super::{ClientSettings, ReceiveError};
+    use crate::server::http2::error::ErrorCode;
 
     fn setting(id: u16, value: u32) -> Vec<u8> {
         [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
     }
 
     #[test]
-    fn what_matters_is_taken_and_the_rest_ignored() {
-        let mut settings = PeerSettings::default();
-        let said = [setting(0x4, 0), setting(0x5, 1 << 20), setting(0xff, 7), setting(0x1, 0)];
-        settings.update(&said.concat()).expect("allowed");
-        assert_eq!(settings, PeerSettings { initial_window: 0, max_payload: 1 << 20 });
+    fn known_settings_are_applied_and_others_ignored() {
+        let mut settings = ClientSettings::default();
+        let payload = [setting(0x4, 0), setting(0x5, 1 << 20), setting(0xff, 7), setting(0x1, 0)];
+        settings.update(&payload.concat()).expect("allowed");
+        assert_eq!(settings, ClientSettings { initial_window: 0, max_frame_size: 1 << 20 });
     }
 
     #[test]
-    fn what_is_not_allowed_ends_the_connection() {
-        for (said, code) in [
-            (setting(0x2, 2), Code::PROTOCOL_ERROR),
-            (setting(0x4, 1 << 31), Code::FLOW_CONTROL_ERROR),
-            (setting(0x5, (1 << 14) - 1), Code::PROTOCOL_ERROR),
-            (setting(0x5, 1 << 24), Code::PROTOCOL_ERROR),
-            (vec![0; 5], Code::FRAME_SIZE_ERROR),
+    fn a_setting_out_of_range_is_a_connection_error() {
+        for (payload, code) in [
+            (setting(0x2, 2), ErrorCode::PROTOCOL_ERROR),
+            (setting(0x4, 1 << 31), ErrorCode::FLOW_CONTROL_ERROR),
+            (setting(0x5, (1 << 14) - 1), ErrorCode::PROTOCOL_ERROR),
+            (setting(0x5, 1 << 24), ErrorCode::PROTOCOL_ERROR),
+            (vec![0; 5], ErrorCode::FRAME_SIZE_ERROR),
         ] {
-            let result = PeerSettings::default().update(&said);
+            let result = ClientSettings::default().update(&payload);
             assert!(
-                matches!(result, Err(Fault::Connection(found, _)) if found == code),
-                "{said:?}"
+                matches!(result, Err(ReceiveError::Connection(found, _)) if found == code),
+                "{payload:?}"
             );
         }
     }

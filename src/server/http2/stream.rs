@@ -1,4 +1,7 @@
 //! One stream: a request, and the response to it.
+//!
+//! Holds the state of a stream and of those that closed lately. What happens to it is decided in
+//! [`requests`](super::requests), [`data`](super::data) and [`send`](super::send).
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,97 +13,98 @@ use http::{HeaderMap, Response};
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
-use super::receiving::Receiving;
-use crate::server::interim::Waiting;
+use super::body_receiver::BodyReceiver;
+use crate::server::interim::InterimQueue;
 use crate::server::running::RunningRequest;
-use crate::server::switch::Switch;
+use crate::server::stream_abort::StreamAbortHandle;
 
-/// A stream that has not ended.
+/// A stream that is not closed.
 pub(super) struct Stream<B> {
-    pub(super) stage: Stage<B>,
-    /// What we may send, in octets; below 0 when the client has taken some of it back.
+    pub(super) stage: ResponseStage<B>,
+    /// The send window, in octets. Below 0 if the client lowered SETTINGS_INITIAL_WINDOW_SIZE
+    /// meanwhile.
     pub(super) send_window: i64,
-    /// Since when there is something to send, and no window for it.
+    /// Since when there is data to send and no send window.
     pub(super) blocked_since: Option<Instant>,
-    pub(super) receiving: Receiving,
+    pub(super) receiver: BodyReceiver,
     pub(super) precedence: Precedence,
     pub(super) waker: Waker,
     pub(super) begun: Instant,
-    // Dropped with the stream: until then its request runs.
+    // Dropped with the stream: its request counts as running until then.
     pub(super) _running: RunningRequest,
 }
 
-/// A client that has been answered, and sends nothing for so long, has stopped to send. It may wait
-/// for us to say that we have seen it: curl 7.88 does.
-const ANSWERED_PAUSE: Duration = Duration::from_secs(1);
+/// A client that has the response, and sends nothing of its request for this long, has stopped. It
+/// may wait for RST_STREAM before it goes on: curl 7.88 does.
+const LINGER_PAUSE: Duration = Duration::from_secs(1);
 
-/// How far the response has come.
-pub(super) enum Stage<B> {
-    /// The request is being handled. Boxed: freed with the answer, which may then run for hours.
+/// The progress of the response.
+pub(super) enum ResponseStage<B> {
+    /// The handler works on it. Boxed: freed with the response, whose body may run for hours.
     Handling {
         future: Pin<Box<dyn Future<Output = Response<B>>>>,
-        switch: Switch,
-        interim: Rc<Waiting>,
-        /// Whether it is a HEAD: an answer in place of this one has no body either.
+        switch: StreamAbortHandle,
+        interim: Rc<InterimQueue>,
+        /// Whether the method is HEAD: no response that replaces the handler's may have a body.
         is_head: bool,
     },
     /// The body is being sent.
     Sending {
         body: B,
-        /// What has been taken out of the body, and is not sent yet.
-        next: Next,
+        /// What was taken out of the body and is not sent yet.
+        next: NextOutput,
     },
-    /// The response has been sent, before the client has sent all of its request: the rest is thrown
-    /// away for a while.
-    Answered {
-        /// When the response was complete.
+    /// The response is sent before the request has ended: the rest of the request is received and
+    /// dropped for a while.
+    Lingering {
+        /// When END_STREAM of the response was sent.
         since: Instant,
-        /// When some of the request came last.
-        heard: Instant,
+        /// When octets of the request last came.
+        last_received: Instant,
     },
 }
 
-impl<B> Stage<B> {
-    /// Some of the request has come.
-    pub(super) fn heard(&mut self, now: impl FnOnce() -> Instant) {
-        if let Self::Answered { heard, .. } = self {
-            *heard = now();
+impl<B> ResponseStage<B> {
+    /// Notes that octets of the request have come.
+    pub(super) fn request_received(&mut self, now: impl FnOnce() -> Instant) {
+        if let Self::Lingering { last_received, .. } = self {
+            *last_received = now();
         }
     }
 
-    /// Of a response that has been sent: whether the rest of its request is waited for no longer.
-    /// `None`: of any other.
-    pub(super) fn is_waited_out(&self, now: Instant, at_most: Duration) -> Option<bool> {
-        let &Self::Answered { since, heard } = self else { return None };
-        Some(now >= since + at_most || now >= heard + ANSWERED_PAUSE)
+    /// Whether the rest of the request has been waited for long enough. `None` unless the response
+    /// is sent.
+    pub(super) fn has_linger_expired(&self, now: Instant, at_most: Duration) -> Option<bool> {
+        let &Self::Lingering { since, last_received } = self else { return None };
+        Some(now >= since + at_most || now >= last_received + LINGER_PAUSE)
     }
 }
 
-/// Which response is sent first, where several streams have something to send.
+/// The order in which streams with something to send are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Precedence {
-    /// A stream of events: never waits for bulk.
+    /// An event stream: never waits for bulk.
     Events,
-    /// Another response, as long as it is short.
+    /// Another response, while it is short.
     Other,
-    /// One that had more to send than leaves at once: comes behind all others.
+    /// A response that had more to send than fits into one write: served after all others.
     Bulk,
 }
 
-/// What is sent next.
+/// What a stream sends next.
 #[derive(Debug)]
-pub(super) enum Next {
-    /// The body is to be asked.
-    Ask,
-    /// These bytes, and then the end of the stream where `is_last`.
+pub(super) enum NextOutput {
+    /// Nothing yet: the body is to be polled.
+    Poll,
+    /// This data, with END_STREAM if `is_last`.
     Data { rest: Bytes, is_last: bool },
-    /// These fields, and with them the end of the stream.
-    // Boxed: hardly a stream has any, and every stream would hold the room.
+    /// These trailers, with END_STREAM.
+    // Boxed: rare, and every stream would pay for the size.
     Trailers(Box<HeaderMap>),
 }
 
-/// The streams of a connection that have not ended, by their numbers.
-// One stream is the common case where streams of events go: no table for that.
+/// The open streams of a connection, by identifier.
+// A client of event streams commonly has one: that needs no hash table.
 pub(super) enum Streams<B> {
     None,
     One(u32, Box<Stream<B>>),
@@ -108,7 +112,7 @@ pub(super) enum Streams<B> {
 }
 
 impl<B> Stream<B> {
-    /// It had more to send than leaves at once; returns whether it comes behind others from now on.
+    /// Marks a response as bulk if it is no event stream; returns whether it is bulk now.
     pub(super) fn becomes_bulk(&mut self) -> bool {
         if self.precedence == Precedence::Other {
             self.precedence = Precedence::Bulk;
@@ -130,8 +134,8 @@ impl<B> Streams<B> {
         self.len() == 0
     }
 
-    /// The stream that has the connection to itself.
-    pub(super) fn alone(&self) -> Option<u32> {
+    /// The stream that is the only one of its connection.
+    pub(super) fn only_stream(&self) -> Option<u32> {
         match self {
             &Self::One(id, _) => Some(id),
             Self::None | Self::Many(_) => None,
@@ -195,38 +199,38 @@ impl<B> Streams<B> {
     }
 }
 
-/// The streams that ended last: what a client still sends on them was underway.
+/// The streams that closed last. Tells frames that were in flight from errors (section 5.1).
 #[derive(Debug, Default)]
-pub(super) struct Ended(Vec<(u32, How)>);
+pub(super) struct ClosedStreams(Vec<(u32, ClosedBy)>);
 
-/// How a stream ended.
+/// What closed a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
-    /// Both sides have said all.
-    Complete,
-    /// The client took it back.
-    Reset,
-    /// We did.
-    ResetByUs,
+pub(super) enum ClosedBy {
+    /// END_STREAM in both directions.
+    EndStream,
+    /// RST_STREAM from the client.
+    ClientReset,
+    /// RST_STREAM from us.
+    ServerReset,
 }
 
-/// So many are remembered.
-const MAX_ENDED: usize = 32;
+/// How many closed streams are remembered.
+const MAX_REMEMBERED: usize = 32;
 
-impl Ended {
-    pub(super) fn note(&mut self, stream: u32, how: How) {
-        if self.0.len() == MAX_ENDED {
+impl ClosedStreams {
+    pub(super) fn note(&mut self, stream: u32, by: ClosedBy) {
+        if self.0.len() == MAX_REMEMBERED {
             self.0.remove(0);
         }
-        self.0.push((stream, how));
+        self.0.push((stream, by));
     }
 
-    /// Whether there were more than are remembered.
-    pub(super) fn forgets(&self) -> bool {
-        self.0.len() == MAX_ENDED
+    /// Whether older ones have been forgotten.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() == MAX_REMEMBERED
     }
 
-    pub(super) fn find(&self, stream: u32) -> Option<How> {
-        self.0.iter().rev().find(|(ended, _)| *ended == stream).map(|&(_, how)| how)
+    pub(super) fn find(&self, stream: u32) -> Option<ClosedBy> {
+        self.0.iter().rev().find(|(ended, _)| *ended == stream).map(|&(_, by)| by)
     }
 }

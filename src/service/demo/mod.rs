@@ -1,43 +1,49 @@
-//! The demo page of `ssegate dev`: a live list, and a box to publish.
+//! The demo page of `ssegate dev`: a live list of events, and a form to publish.
 //!
-//! It publishes as anybody does, through the embedded bus.
+//! The form publishes on the embedded bus, through [`Publisher`].
 
-use std::net::SocketAddr;
+mod publisher;
+
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 use tokio::time::Instant;
 
+pub use self::publisher::{Publication, Publisher};
 use super::body::ResponseBody;
 use super::html;
 use super::rejection::Rejection;
+use crate::event::ChannelName;
 use crate::log_limit::LogLimit;
 use crate::query;
+use crate::route::ChannelError;
 use crate::server::connection::BodyError;
 use crate::server::request_body::RequestBody;
 
 const PAGE: &str = include_str!("page.html");
 const PUBLISH_PATH: &str = "/demo/publish";
-/// A header that a page of another site cannot send without a preflight, which is not answered.
+/// Protects from cross-site requests: another origin can send this header only after a CORS
+/// preflight, which the demo route does not allow.
 const DEMO_HEADER: &str = "x-ssegate-demo";
 const MAX_PUBLISHED_BYTES: usize = 64 << 10;
-/// From the head of the request to the answer.
+/// From the header of the request to the response.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Nothing from anywhere else, and no frame around it.
+/// The page loads nothing from other origins and cannot be framed.
 const POLICY: &str = "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Serves the page, and publishes what it sends.
-pub(super) async fn answer(
-    bus: Option<SocketAddr>,
+/// Serves the page and its form.
+pub(super) async fn respond(
+    publisher: Option<&Publisher>,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Rejection> {
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/") => Ok(html::page(PAGE, POLICY)),
-        (&Method::POST, PUBLISH_PATH) => publish(bus.ok_or(Rejection::NotFound)?, request).await,
+        (&Method::POST, PUBLISH_PATH) => {
+            publish(publisher.ok_or(Rejection::NotFound)?, request).await
+        }
         (_, "/") => Err(Rejection::Method(vec![Method::GET, Method::HEAD])),
         (_, PUBLISH_PATH) => Err(Rejection::Method(vec![Method::POST])),
         _ => Err(Rejection::NotFound),
@@ -45,7 +51,7 @@ pub(super) async fn answer(
 }
 
 async fn publish<B>(
-    bus: SocketAddr,
+    publisher: &Publisher,
     request: Request<B>,
 ) -> Result<Response<ResponseBody>, Rejection>
 where
@@ -57,15 +63,16 @@ where
     }
     let query = query::parse(request.uri().query().unwrap_or_default());
     let channel = query.into_iter().find(|(key, _)| key == "channel").map(|(_, value)| value);
-    let channel = channel.ok_or(Rejection::NotFound)?;
+    let channel = channel.ok_or(ChannelError::Missing)?;
+    let channel = ChannelName::new(&channel).map_err(ChannelError::Invalid)?;
     let body = Limited::new(request.into_body(), MAX_PUBLISHED_BYTES);
     let publishing = async {
         let payload = body.collect().await?.to_bytes();
-        Ok::<_, BodyError>(publish_on(bus, &channel, payload).await?)
+        Ok::<_, BodyError>(publisher.publish(channel, payload).await?)
     };
     match tokio::time::timeout(PUBLISH_TIMEOUT, publishing).await {
         Ok(Ok(receivers)) => {
-            let mut response = Response::new(ResponseBody::whole(format!("{receivers}\n")));
+            let mut response = Response::new(ResponseBody::bytes(format!("{receivers}\n")));
             *response.status_mut() = StatusCode::OK;
             Ok(response)
         }
@@ -78,12 +85,6 @@ where
         }
         Err(_elapsed) => Err(Rejection::Publish),
     }
-}
-
-async fn publish_on(bus: SocketAddr, channel: &str, payload: Bytes) -> redis::RedisResult<i64> {
-    let client = redis::Client::open(format!("redis://{bus}"))?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
-    redis::cmd("PUBLISH").arg(channel).arg(&payload[..]).query_async(&mut connection).await
 }
 
 fn is_from_the_page(headers: &HeaderMap) -> bool {
@@ -100,11 +101,14 @@ mod tests {
     use http::Request;
     use hyper::body::{Body, Frame};
 
-    use super::{DEMO_HEADER, publish};
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::{DEMO_HEADER, Publisher, publish};
+    use crate::route::ChannelError;
     use crate::server::connection::BodyError;
     use crate::service::rejection::Rejection;
 
-    /// A body that never comes.
+    /// A body that is always pending.
     struct Never;
 
     impl Body for Never {
@@ -120,10 +124,55 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_is_not_waited_for() {
+    async fn publishing_times_out_if_the_body_does_not_arrive() {
         let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
         let request = request.body(Never).expect("a request");
-        let bus = "127.0.0.1:1".parse().expect("an address");
-        assert!(matches!(publish(bus, request).await, Err(Rejection::Publish)));
+        let (publisher, _publications) = Publisher::new();
+        assert!(matches!(publish(&publisher, request).await, Err(Rejection::Publish)));
+    }
+
+    #[tokio::test]
+    async fn a_message_is_published_and_the_response_has_the_number_of_receivers() {
+        let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
+        let request = request.body(Full::new(Bytes::from_static(b"hello"))).expect("a request");
+        let (publisher, mut publications) = Publisher::new();
+        let bus = async {
+            let publication = publications.recv().await.expect("a message");
+            assert_eq!(publication.channel.as_str(), "news");
+            assert_eq!(publication.payload, "hello");
+            publication.complete(3);
+        };
+        let (response, ()) = tokio::join!(publish(&publisher, request), bus);
+        let body = response.expect("a response").into_body().collect().await.expect("a body");
+        assert_eq!(body.to_bytes(), "3\n");
+    }
+
+    #[tokio::test]
+    async fn a_missing_or_invalid_channel_and_a_foreign_page_are_rejected() {
+        let (publisher, _publications) = Publisher::new();
+        let publish = async |query: &str, header: &str| {
+            let request = Request::post(format!("/demo/publish{query}")).header(header, "1");
+            let request = request.body(Full::new(Bytes::new())).expect("a request");
+            publish(&publisher, request).await.expect_err("a rejection")
+        };
+        for (query, header, expected) in [
+            ("", DEMO_HEADER, "channel"),
+            ("?channel=", DEMO_HEADER, "channel"),
+            ("?channel=__keyspace@0__:x", DEMO_HEADER, "channel"),
+            ("?channel=news", "x-other", "foreign_origin"),
+        ] {
+            assert_eq!(publish(query, header).await.as_str(), expected, "{query} {header}");
+        }
+        let missing = publish("", DEMO_HEADER).await;
+        assert!(matches!(missing, Rejection::Channel(ChannelError::Missing)), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn publishing_fails_once_the_bus_has_stopped() {
+        let request = Request::post("/demo/publish?channel=news").header(DEMO_HEADER, "1");
+        let request = request.body(Full::new(Bytes::new())).expect("a request");
+        let (publisher, publications) = Publisher::new();
+        drop(publications);
+        assert!(matches!(publish(&publisher, request).await, Err(Rejection::Publish)));
     }
 }

@@ -1,8 +1,9 @@
-//! The `envelope` format: a JSON object with `event` or `type`, `data`, `id` and `retry`.
+//! The `envelope` payload format: a JSON object with `event` or `type`, `data`, `id` and `retry`.
 //!
-//! `data` is a string as it is, or else compact JSON, `null` too. An object with none of `data`,
-//! `event` and `type`, and anything that is no object, is no envelope: it is the data itself. Read as
-//! JSON readers do: of a key that stands twice the last counts, and a byte order mark is skipped.
+//! A string in `data` is used as is; any other value, `null` included, becomes compact JSON. A
+//! payload that is not an object, or an object with none of `data`, `event` and `type`, is not an
+//! envelope: it is the event's data, unchanged. As in most JSON parsers, the last of duplicate keys
+//! wins and a leading byte order mark is skipped.
 
 use std::fmt;
 
@@ -20,7 +21,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Default)]
 struct Envelope<'a> {
     event: Option<&'a RawValue>,
-    kind: Option<&'a RawValue>,
+    event_type: Option<&'a RawValue>,
     data: Option<&'a RawValue>,
     id: Option<&'a RawValue>,
     retry: Option<&'a RawValue>,
@@ -28,7 +29,7 @@ struct Envelope<'a> {
 
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "lowercase")]
-enum Key {
+enum EnvelopeKey {
     Event,
     Type,
     Data,
@@ -44,7 +45,7 @@ pub(super) fn decode(payload: &Bytes) -> Decoded {
         return raw(payload);
     };
     let name = envelope.event.filter(|event| !is_null(event));
-    let name = name.or_else(|| envelope.kind.filter(|kind| !is_null(kind)));
+    let name = name.or_else(|| envelope.event_type.filter(|name| !is_null(name)));
     if envelope.data.is_none() && name.is_none() {
         return raw(payload);
     }
@@ -53,9 +54,9 @@ pub(super) fn decode(payload: &Bytes) -> Decoded {
     let id = envelope.id.and_then(|id| text(id, &mut is_malformed));
     let retry = envelope.retry.and_then(|retry| number(retry, &mut is_malformed));
     let id = field(id, &mut is_malformed).filter(|id| {
-        let comes_back = id.len() <= Event::MAX_ID_BYTES;
-        is_malformed |= !comes_back;
-        comes_back
+        let fits_in_header = id.len() <= Event::MAX_ID_BYTES;
+        is_malformed |= !fits_in_header;
+        fits_in_header
     });
     let event = Event {
         name: field(name, &mut is_malformed).filter(|name| !name.is_empty()),
@@ -68,15 +69,15 @@ pub(super) fn decode(payload: &Bytes) -> Decoded {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Envelope<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Fields)
+        deserializer.deserialize_map(EnvelopeVisitor)
     }
 }
 
-/// Takes the fields of an object, the last of each.
-// Not derived: that refuses a key that stands twice, and takes `null` for an absent field.
-struct Fields;
+/// Collects the known fields of a JSON object; the last of duplicate keys wins.
+// Not derived: a derived implementation rejects duplicate keys and reads `null` as an absent field.
+struct EnvelopeVisitor;
 
-impl<'de> Visitor<'de> for Fields {
+impl<'de> Visitor<'de> for EnvelopeVisitor {
     type Value = Envelope<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,12 +88,12 @@ impl<'de> Visitor<'de> for Fields {
         let mut envelope = Envelope::default();
         while let Some(key) = object.next_key()? {
             let field = match key {
-                Key::Event => &mut envelope.event,
-                Key::Type => &mut envelope.kind,
-                Key::Data => &mut envelope.data,
-                Key::Id => &mut envelope.id,
-                Key::Retry => &mut envelope.retry,
-                Key::Other => {
+                EnvelopeKey::Event => &mut envelope.event,
+                EnvelopeKey::Type => &mut envelope.event_type,
+                EnvelopeKey::Data => &mut envelope.data,
+                EnvelopeKey::Id => &mut envelope.id,
+                EnvelopeKey::Retry => &mut envelope.retry,
+                EnvelopeKey::Other => {
                     object.next_value::<IgnoredAny>()?;
                     continue;
                 }
@@ -107,8 +108,8 @@ fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
 }
 
-/// A string as it is, else compact JSON. A string that is none in Unicode (a lone surrogate) stays
-/// as it was written.
+/// Returns a string as is, any other value as compact JSON. A string with a lone surrogate is not
+/// valid Unicode and stays as written.
 fn data(data: &RawValue) -> Bytes {
     match serde_json::from_str::<String>(data.get()) {
         Ok(text) => text.into(),
@@ -116,7 +117,7 @@ fn data(data: &RawValue) -> Bytes {
     }
 }
 
-/// JSON without the white space between its tokens. Numbers and keys stay as they were written.
+/// Removes the white space between JSON tokens. Numbers and keys stay as written.
 fn compact(json: &str) -> String {
     let mut compact = String::with_capacity(json.len());
     let (mut is_in_string, mut is_escaped) = (false, false);
@@ -133,7 +134,7 @@ fn compact(json: &str) -> String {
     compact
 }
 
-/// A string, or a number as it is written.
+/// Returns a string, or a number as written.
 fn text(value: &RawValue, is_malformed: &mut bool) -> Option<String> {
     let json = value.get();
     match json.as_bytes().first() {
@@ -149,7 +150,7 @@ fn text(value: &RawValue, is_malformed: &mut bool) -> Option<String> {
     }
 }
 
-/// Milliseconds, as a number or as a string of digits.
+/// Returns milliseconds, from a number or a string of digits.
 fn number(value: &RawValue, is_malformed: &mut bool) -> Option<u64> {
     let number = value.get().trim_matches('"').parse().ok();
     *is_malformed |= number.is_none() && value.get() != "null";
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_a_string_as_it_is_or_else_compact_json() {
+    fn string_data_is_kept_and_other_data_becomes_compact_json() {
         check(r#"{"event":"ping","data":"a\nb"}"#, Some("ping"), "a\nb");
         check(
             r#"{"type":"ping","data":{ "a" : [1, 2.50, "x  \" y"] }}"#,
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_that_stands_twice_the_last_counts() {
+    fn the_last_of_duplicate_keys_wins() {
         check(r#"{"data":"a","event":"x","data":"b","event":"y"}"#, Some("y"), "b");
         check(r#"{"data":{"k":1},"d\u0061ta":{"k":1,"k":2}}"#, None, r#"{"k":1,"k":2}"#);
         let decoded =
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_skipped_and_what_is_no_envelope_keeps_it() {
+    fn an_envelope_skips_a_byte_order_mark_and_other_payloads_keep_it() {
         check("\u{feff}{\"event\":\"e\",\"data\":\"x\"}", Some("e"), "x");
         check("\u{feff} {\"data\":\"\u{feff}x\"}", None, "\u{feff}x");
         for payload in ["\u{feff}plain", "\u{feff}\u{feff}{\"data\":\"x\"}", "{\u{feff}\"data\":1}"]
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_could_not_come_back_in_a_header_is_left_out() {
+    fn an_id_too_long_for_a_request_header_is_dropped() {
         let with = |bytes: usize| {
             decode(&Bytes::from(format!(r#"{{"data":"x","id":"{}"}}"#, "i".repeat(bytes))))
         };
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_envelope_is_the_data() {
+    fn a_payload_that_is_not_an_envelope_is_the_data() {
         for payload in [
             "plain",
             "",
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_could_forge_a_line_are_left_out() {
+    fn invalid_fields_are_dropped_and_the_data_is_kept() {
         for payload in [
             r#"{"data":"x","event":"a\ndata: forged"}"#,
             r#"{"data":"x","event":"a\r"}"#,

@@ -1,7 +1,8 @@
-//! Payload formats: from the bytes that a publisher sent to an event.
+//! Payload formats: decodes the bytes that a publisher sent into an event.
 //!
-//! Total: a payload that is not in its channel's format is an event all the same, with the payload
-//! as its data, so that a publisher's mistake is seen and not lost. Knows no channel.
+//! Decoding never fails: a payload that is not in its channel's format becomes an event with the
+//! payload as its data, so that a publisher's mistake is visible and nothing is lost. Does not know
+//! channels.
 
 mod envelope;
 
@@ -10,17 +11,17 @@ use bytes::Bytes;
 use crate::event::{Event, Format};
 use crate::sse::encode;
 
-/// An event, and what of its payload could not be used.
+/// A decoded event, and whether a part of its payload was invalid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
     /// The event.
     pub event: Event,
-    /// Whether something was left out: a name or an id with control characters, an id that is too
-    /// long, a `retry` that is no number of milliseconds.
+    /// Whether an invalid field was dropped: a name or an id with control characters, an id that is
+    /// too long, a `retry` that is not a number of milliseconds.
     pub is_malformed: bool,
 }
 
-/// Reads `payload` as `format` says.
+/// Decodes `payload` as `format`.
 pub fn decode(format: Format, payload: &Bytes) -> Decoded {
     match format {
         Format::Raw => raw(payload),
@@ -33,7 +34,8 @@ fn raw(payload: &Bytes) -> Decoded {
     Decoded { event, is_malformed: false }
 }
 
-/// A text for an `event` or `id` field; one that could forge a line is left out.
+/// Returns the text of an `event` or `id` field; drops one that could inject a line into the
+/// stream.
 fn field(text: Option<String>, is_malformed: &mut bool) -> Option<Box<str>> {
     let text = text?;
     if encode::is_field_value(&text) {

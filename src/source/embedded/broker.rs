@@ -1,7 +1,7 @@
-//! Who is subscribed, and who gets a message.
+//! The subscriptions of the bus, and the distribution of messages.
 //!
-//! Owns the subscribers and what they listen to, on one thread and without locks. Knows neither
-//! sockets nor commands: a connection is an [`Outbox`] here, the gateway an [`Outlet`].
+//! Owns the subscribers and their subscriptions, on one thread and without locks. Knows neither
+//! sockets nor commands: a connection is an [`Outbox`] here, a part of this process an [`Outlet`].
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -14,63 +14,62 @@ use bytes::Bytes;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::memory::Memory;
+use super::memory::BusMemory;
+use super::message::EncodedMessage;
 use super::outbox::Outbox;
 use super::outlet::{Outlet, OutletHandle, SharedOutlet};
-use super::roster::{Roster, SubscriberId};
 use super::stats::BusStats;
-use super::wire::Wire;
+use super::subscriptions::{SubscriberId, SubscriptionTable};
 use super::{BusSettings, glob};
 use crate::event::Payload;
 use crate::log_limit::LogLimit;
 
-/// The bus itself. A cheap clone is the same bus.
+/// The bus. Clones are handles to the same bus.
 #[derive(Clone)]
 pub struct Broker {
-    bus: Rc<RefCell<Bus>>,
+    bus: Rc<RefCell<BusState>>,
     settings: Rc<BusSettings>,
     stats: Arc<BusStats>,
-    memory: Memory,
+    memory: BusMemory,
     warnings: Rc<LogLimit>,
 }
 
-/// All connections together are subscribed to
-/// [`max_subscriptions`](BusSettings::max_subscriptions).
+/// All connections together have reached [`max_subscriptions`](BusSettings::max_subscriptions).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManySubscriptions;
 
-/// Outlets that are to be called, and the pattern that matched.
-type Told = Vec<(SharedOutlet, Option<Rc<[u8]>>)>;
+/// The outlets that receive a message, each with the pattern that matched.
+type MatchedOutlets = Vec<(SharedOutlet, Option<Rc<[u8]>>)>;
 
 #[derive(Default)]
-struct Bus {
-    subscribers: Slab<Subscriber>,
-    channels: Roster,
-    patterns: Roster,
-    /// Subscriptions of connections.
+struct BusState {
+    subscribers: Slab<BusSubscriber>,
+    channels: SubscriptionTable,
+    patterns: SubscriptionTable,
+    /// Subscriptions of connections, which are limited.
     subscriptions: usize,
-    /// Outlets that a message goes to, between finding and calling them; kept for its memory.
-    told: Told,
-    /// Whether an outlet heard something since the last flush.
+    /// The outlets that receive the current message; kept to reuse its memory.
+    matched: MatchedOutlets,
+    /// Whether an outlet received a message since the last flush.
     has_unflushed: bool,
 }
 
-struct Subscriber {
-    ear: Ear,
+struct BusSubscriber {
+    delivery: Delivery,
     channels: BTreeSet<Rc<[u8]>>,
     patterns: BTreeSet<Rc<[u8]>>,
 }
 
-/// Where a subscriber's messages go.
-enum Ear {
+/// Where the messages of a subscriber go.
+enum Delivery {
     Connection(Rc<Outbox>),
     Outlet(SharedOutlet),
 }
 
 impl Broker {
-    /// A bus without subscribers.
+    /// Creates a bus without subscribers.
     pub fn new(settings: BusSettings) -> Self {
-        let memory = Memory::default();
+        let memory = BusMemory::default();
         Self {
             bus: Rc::default(),
             settings: Rc::new(settings),
@@ -80,41 +79,42 @@ impl Broker {
         }
     }
 
-    /// The bounds it was made with.
+    /// The limits of the bus.
     pub fn settings(&self) -> &BusSettings {
         &self.settings
     }
 
-    /// Its counters, for any thread.
+    /// The counters of the bus, which any thread may read.
     pub fn stats(&self) -> Arc<BusStats> {
         Arc::clone(&self.stats)
     }
 
-    /// Lets `outlet` listen, to nothing yet.
+    /// Attaches `outlet`, without subscriptions.
     pub fn attach(&self, outlet: impl Outlet + 'static) -> OutletHandle {
-        let id = self.join(Ear::Outlet(Rc::new(RefCell::new(outlet))));
+        let id = self.add_subscriber(Delivery::Outlet(Rc::new(RefCell::new(outlet))));
         OutletHandle::new(self.clone(), id)
     }
 
-    /// Deals a message to all that listen; how often it was delivered, once for each matching
-    /// subscription as in Redis. Outlets have seen it when this returns.
+    /// Delivers a message to all subscribers. Returns the number of deliveries: one for each
+    /// matching subscription, as in Redis. Outlets have received the message when this returns.
     pub fn publish(&self, channel: &[u8], payload: &Payload) -> usize {
         if matches!(payload, Payload::TooLarge(_)) {
             self.stats.message_was_oversized();
         }
-        let (mut told, delivered) = self.bus.borrow_mut().deal(channel, payload, &self.memory);
+        let (mut matched, delivered) =
+            self.bus.borrow_mut().distribute(channel, payload, &self.memory);
         self.enforce_memory();
-        for (outlet, pattern) in told.drain(..) {
+        for (outlet, pattern) in matched.drain(..) {
             match outlet.try_borrow_mut() {
                 Ok(mut outlet) => outlet.message(pattern.as_deref(), channel, payload),
-                Err(_) => tracing::error!("an outlet does not hear what it publishes itself"),
+                Err(_) => tracing::error!("an outlet does not receive what it publishes"),
             }
         }
-        self.bus.borrow_mut().told = told;
+        self.bus.borrow_mut().matched = matched;
         delivered
     }
 
-    /// Tells the outlets that heard something that no more is at hand.
+    /// Flushes the outlets that received messages: no more are ready.
     pub fn flush(&self) {
         if !mem::take(&mut self.bus.borrow_mut().has_unflushed) {
             return;
@@ -131,51 +131,52 @@ impl Broker {
         &self.stats
     }
 
-    /// The queue of a connection to be.
+    /// Creates the output queue of a new connection.
     pub(super) fn outbox(&self) -> Rc<Outbox> {
         Rc::new(Outbox::new(self.settings.max_queued_bytes, &self.memory))
     }
 
-    /// Lets `log` warn, unless a warning of this kind has just been logged; with the number of those that
-    /// were held back since.
+    /// Calls `log` with the number of suppressed warnings, unless a warning of this kind was logged
+    /// recently.
     pub(super) fn warn(&self, kind: &'static str, log: impl FnOnce(u64)) {
         if let Some(held_back) = self.warnings.pass(kind, Instant::now()) {
             log(held_back);
         }
     }
 
-    /// Cuts connections until all of them together hold no more than they may.
+    /// Closes connections until all of them together are within the memory limit.
     pub(super) fn enforce_memory(&self) {
         while self.memory.used() > self.settings.max_memory {
-            let Some(outbox) = self.bus.borrow().least_busy() else { return };
-            outbox.cut_for_memory();
-            self.stats.cut_for_memory();
+            let Some(outbox) = self.bus.borrow().longest_idle() else { return };
+            outbox.close_for_memory();
+            self.stats.session_closed_for_memory();
         }
     }
 
-    /// Lets a connection in, subscribed to nothing.
-    pub(super) fn connect(&self, outbox: Rc<Outbox>) -> SubscriberId {
-        self.join(Ear::Connection(outbox))
+    /// Adds a connection, without subscriptions.
+    pub(super) fn add_connection(&self, outbox: Rc<Outbox>) -> SubscriberId {
+        self.add_subscriber(Delivery::Connection(outbox))
     }
 
-    fn join(&self, ear: Ear) -> SubscriberId {
-        let subscriber = Subscriber { ear, channels: BTreeSet::new(), patterns: BTreeSet::new() };
+    fn add_subscriber(&self, delivery: Delivery) -> SubscriberId {
+        let subscriber =
+            BusSubscriber { delivery, channels: BTreeSet::new(), patterns: BTreeSet::new() };
         self.bus.borrow_mut().subscribers.insert(subscriber)
     }
 
-    /// Forgets a subscriber and all its subscriptions.
+    /// Removes a subscriber and all its subscriptions.
     pub(super) fn detach(&self, id: SubscriberId) {
         for is_pattern in [false, true] {
             for name in self.names_of(id, is_pattern) {
-                self.leave(id, &name, is_pattern);
+                self.unsubscribe(id, &name, is_pattern);
             }
         }
-        // Dropped after the borrow: an outlet may drop a handle of its own.
+        // Dropped after the borrow, because an outlet may drop a handle of its own.
         let subscriber = self.bus.borrow_mut().subscribers.try_remove(id);
         drop(subscriber);
     }
 
-    /// Subscribes a connection, within the bound.
+    /// Subscribes a connection, within the limit.
     pub(super) fn subscribe(
         &self,
         id: SubscriberId,
@@ -185,30 +186,30 @@ impl Broker {
         if self.bus.borrow().subscriptions >= self.settings.max_subscriptions {
             return Err(TooManySubscriptions);
         }
-        self.follow(id, name, is_pattern);
+        self.subscribe_unlimited(id, name, is_pattern);
         Ok(())
     }
 
-    /// Subscribes; nothing changes if it was so.
-    pub(super) fn follow(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
+    /// Subscribes without a limit. No effect if it is subscribed already.
+    pub(super) fn subscribe_unlimited(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
         let bus = &mut *self.bus.borrow_mut();
         let Some(subscriber) = bus.subscribers.get_mut(id) else { return };
-        let roster = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
-        if let Some(name) = roster.enter(name, id) {
-            subscriber.note_name(name.len().cast_signed());
+        let table = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
+        if let Some(name) = table.add(name, id) {
+            subscriber.record_name(name.len().cast_signed());
             subscriber.names_mut(is_pattern).insert(name);
             bus.subscriptions += subscriber.weight();
         }
     }
 
-    /// Unsubscribes; nothing changes if it was so.
-    pub(super) fn leave(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
+    /// Unsubscribes. No effect if it is not subscribed.
+    pub(super) fn unsubscribe(&self, id: SubscriberId, name: &[u8], is_pattern: bool) {
         let bus = &mut *self.bus.borrow_mut();
         let Some(subscriber) = bus.subscribers.get_mut(id) else { return };
         if subscriber.names_mut(is_pattern).remove(name) {
-            let roster = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
-            roster.leave(name, id);
-            subscriber.note_name(-name.len().cast_signed());
+            let table = if is_pattern { &mut bus.patterns } else { &mut bus.channels };
+            table.remove(name, id);
+            subscriber.record_name(-name.len().cast_signed());
             bus.subscriptions -= subscriber.weight();
         }
     }
@@ -220,13 +221,13 @@ impl Broker {
         names.into_iter().flatten().cloned().collect()
     }
 
-    /// How many channels and patterns a subscriber listens to.
+    /// The number of channels and patterns of a subscriber.
     pub(super) fn subscriptions_of(&self, id: SubscriberId) -> usize {
         let bus = self.bus.borrow();
         bus.subscribers.get(id).map_or(0, |one| one.channels.len() + one.patterns.len())
     }
 
-    /// The channels with subscribers, all or those that match `pattern`, in their order.
+    /// The channels with subscribers, sorted: all, or those that match `pattern`.
     pub(super) fn channels(&self, pattern: Option<&[u8]>) -> Vec<Bytes> {
         let bus = self.bus.borrow();
         let names = bus.channels.iter().map(|(name, _)| name);
@@ -236,29 +237,34 @@ impl Broker {
         names
     }
 
-    /// Subscribers of one channel, without patterns.
+    /// The number of subscribers of one channel, not counting patterns.
     pub(super) fn subscribers(&self, channel: &[u8]) -> usize {
         self.bus.borrow().channels.subscribers(channel).len()
     }
 
-    /// Patterns with subscribers.
+    /// The number of patterns with subscribers.
     pub(super) fn patterns(&self) -> usize {
         self.bus.borrow().patterns.len()
     }
 }
 
-impl Bus {
-    /// Queues the message for connections and finds the outlets that are to be called.
-    fn deal(&mut self, channel: &[u8], payload: &Payload, memory: &Memory) -> (Told, usize) {
-        let mut told = mem::take(&mut self.told);
+impl BusState {
+    /// Queues a message for connections, and returns the outlets that receive it.
+    fn distribute(
+        &mut self,
+        channel: &[u8],
+        payload: &Payload,
+        memory: &BusMemory,
+    ) -> (MatchedOutlets, usize) {
+        let mut matched = mem::take(&mut self.matched);
         let mut delivered = 0;
         let mut deliver = |ids: &[SubscriberId], pattern: Option<&Rc<[u8]>>| {
-            let mut wire = Wire::new(channel, pattern, payload, memory);
+            let mut message = EncodedMessage::new(channel, pattern, payload, memory);
             for subscriber in ids.iter().filter_map(|id| self.subscribers.get(*id)) {
-                match &subscriber.ear {
-                    Ear::Connection(outbox) => delivered += usize::from(wire.send(outbox)),
-                    Ear::Outlet(outlet) => {
-                        told.push((Rc::clone(outlet), pattern.cloned()));
+                match &subscriber.delivery {
+                    Delivery::Connection(outbox) => delivered += usize::from(message.send(outbox)),
+                    Delivery::Outlet(outlet) => {
+                        matched.push((Rc::clone(outlet), pattern.cloned()));
                         delivered += 1;
                     }
                 }
@@ -270,30 +276,30 @@ impl Bus {
                 deliver(ids, Some(pattern));
             }
         }
-        self.has_unflushed |= !told.is_empty();
-        (told, delivered)
+        self.has_unflushed |= !matched.is_empty();
+        (matched, delivered)
     }
 
-    /// Of the connections that hold much, the one that has got on least.
-    fn least_busy(&self) -> Option<Rc<Outbox>> {
+    /// Among the connections that hold much memory, the one that has been idle for longest.
+    fn longest_idle(&self) -> Option<Rc<Outbox>> {
         let outboxes =
-            self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.ear {
-                Ear::Connection(outbox) => Some(outbox),
-                Ear::Outlet(_) => None,
+            self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.delivery {
+                Delivery::Connection(outbox) => Some(outbox),
+                Delivery::Outlet(_) => None,
             });
-        let large = outboxes.filter(|outbox| outbox.held() >= BusSettings::SMALL);
-        large.min_by_key(|outbox| outbox.moved()).map(Rc::clone)
+        let candidates = outboxes.filter(|outbox| outbox.held_bytes() >= BusSettings::SMALL);
+        candidates.min_by_key(|outbox| outbox.last_activity()).map(Rc::clone)
     }
 
     fn outlets(&self) -> impl Iterator<Item = SharedOutlet> {
-        self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.ear {
-            Ear::Connection(_) => None,
-            Ear::Outlet(outlet) => Some(Rc::clone(outlet)),
+        self.subscribers.iter().filter_map(|(_, subscriber)| match &subscriber.delivery {
+            Delivery::Connection(_) => None,
+            Delivery::Outlet(outlet) => Some(Rc::clone(outlet)),
         })
     }
 }
 
-impl Subscriber {
+impl BusSubscriber {
     fn names(&self, is_pattern: bool) -> &BTreeSet<Rc<[u8]>> {
         if is_pattern { &self.patterns } else { &self.channels }
     }
@@ -302,18 +308,18 @@ impl Subscriber {
         if is_pattern { &mut self.patterns } else { &mut self.channels }
     }
 
-    /// It has one name more or less, of this length.
-    fn note_name(&self, length: isize) {
-        if let Ear::Connection(outbox) = &self.ear {
-            outbox.note_names(length);
+    /// Records a name that was added, or removed if its length is negative.
+    fn record_name(&self, length: isize) {
+        if let Delivery::Connection(outbox) = &self.delivery {
+            outbox.record_name(length);
         }
     }
 
-    /// What one of its subscriptions counts towards the bound.
+    /// How much one of its subscriptions counts towards the limit.
     fn weight(&self) -> usize {
-        match self.ear {
-            Ear::Connection(_) => 1,
-            Ear::Outlet(_) => 0,
+        match self.delivery {
+            Delivery::Connection(_) => 1,
+            Delivery::Outlet(_) => 0,
         }
     }
 }

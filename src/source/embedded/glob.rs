@@ -1,16 +1,16 @@
-//! Patterns of channels, matched as Redis matches them.
+//! Glob-style channel patterns, matched as Redis matches them.
 //!
-//! The rules are those of `PSUBSCRIBE` (<https://redis.io/docs/latest/commands/psubscribe/>) with
-//! the corners of Redis' own matcher: a class may be left open, a range may be turned around, a
-//! backslash at the very end stands for itself.
+//! The rules are those of `PSUBSCRIBE` (<https://redis.io/docs/latest/commands/psubscribe/>),
+//! including the edge cases of Redis's own matcher: an unclosed class is valid, a range may be
+//! reversed, and a trailing backslash matches itself.
 
 /// Whether the whole of `text` matches `pattern`.
 ///
-/// Takes at most the product of both lengths: after a mismatch only the last `*` is widened, since
-/// an earlier one could reach nothing that the last cannot.
+/// Takes at most the product of both lengths: after a mismatch only the last `*` is extended,
+/// because extending an earlier one cannot match anything more.
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (pattern, text);
-    // Where to go on after a mismatch: behind the last `*`, with one more byte given to it.
+    // Where to continue after a mismatch: after the last `*`, which then matches one more byte.
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
         if let [b'*', rest @ ..] = p {
@@ -27,7 +27,7 @@ pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Matches one byte against the first element of `pattern`, which is not `*`; gives back the rest.
+/// Matches one byte against the first element of `pattern`, which is not `*`; returns the rest.
 fn step(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     match pattern {
         [] => None,
@@ -39,7 +39,8 @@ fn step(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     }
 }
 
-/// Reads a class up to its `]`, or to the end; gives back the rest if `byte` was in it as `wanted`.
+/// Reads a class up to its `]`, or to the end. Returns the rest if `byte` is in the class, or, if
+/// `wanted` is false, if it is not.
 fn class_end(mut class: &[u8], byte: u8, wanted: bool) -> Option<&[u8]> {
     let mut is_in = false;
     loop {
@@ -59,7 +60,7 @@ fn class_end(mut class: &[u8], byte: u8, wanted: bool) -> Option<&[u8]> {
 mod tests {
     use super::matches;
 
-    /// tests/bus_redis_cli.rs compares many more with a real Redis.
+    /// tests/bus_redis_cli.rs compares many more patterns with a real Redis.
     #[test]
     fn patterns_match_as_in_redis() {
         let table = [
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_take_no_exponential_time() {
+    fn many_stars_do_not_take_exponential_time() {
         let pattern = b"a*".repeat(200);
         assert!(!matches(&[&pattern[..], b"b"].concat(), &[b'a'; 1000]));
     }

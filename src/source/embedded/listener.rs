@@ -1,4 +1,4 @@
-//! Accepts connections and owns their sessions. Knows no command.
+//! Accepts connections and owns their sessions. Does not know commands.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 use super::broker::Broker;
 use super::session;
 
-/// A peer that vanished without a word is noticed after this, as with Redis' `tcp-keepalive`.
+/// TCP keep-alive time, after which a dead peer is detected: the default `tcp-keepalive` of Redis.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
 
-/// After a failed accept, such as for want of file descriptors, this passes before the next.
+/// The pause after a failed accept, for example when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the bus on `listener` until `stop` is cancelled; then all its sessions have ended.
+/// Serves the bus on `listener` until `stop` is cancelled and all sessions have ended.
 ///
 /// Runs in a tokio `LocalRuntime` (or `LocalSet`): the sessions are local tasks, owned by this
 /// future, and end with it. A failed connection never stops the listener.
@@ -46,24 +46,25 @@ pub async fn serve(listener: TcpListener, broker: Broker, stop: CancellationToke
 
 async fn run(mut stream: TcpStream, peer: SocketAddr, broker: Broker, stop: CancellationToken) {
     if let Err(error) = prepare(&stream) {
-        tracing::debug!(%peer, %error, "embedded bus: connection without its socket options");
+        tracing::debug!(%peer, %error, "embedded bus: cannot set socket options");
     }
     let (reader, writer) = stream.split();
     session::run(reader, writer, peer, broker, stop).await;
 }
 
-/// Messages leave at once, and a dead peer does not hold its place for ever.
+/// Disables Nagle's algorithm, so that messages are sent at once, and enables keep-alive, so that a
+/// dead peer does not count towards `max_sessions` for ever.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE))
 }
 
-/// Tells the client why in the words of Redis, as far as that is possible without waiting.
+/// Sends the error that Redis would send, if the socket accepts it at once.
 fn refuse(stream: TcpStream, peer: SocketAddr, broker: &Broker) {
     broker.counters().session_refused();
     broker.warn("sessions", |held_back| {
         let most = broker.settings().max_sessions;
-        const MESSAGE: &str = "embedded bus: connection refused, as many are open as may be";
+        const MESSAGE: &str = "embedded bus: connection refused: too many connections";
         tracing::warn!(%peer, most, held_back, "{MESSAGE}");
     });
     let told = stream.try_write(b"-ERR max number of clients reached\r\n");
@@ -79,6 +80,6 @@ async fn pause(error: io::Error, broker: &Broker) {
 
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "embedded bus: a session ended in panic");
+        tracing::error!(%error, "embedded bus: a session panicked");
     }
 }

@@ -1,5 +1,5 @@
-//! What all connections of the bus hold together: unfinished commands, queued replies and messages,
-//! names. Counts; what happens above the bound is for the broker.
+//! Counts the memory of all connections to the bus: incomplete commands, queued replies and
+//! messages, names. The broker enforces the limit.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -7,37 +7,37 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-/// The sum, in bytes: a cheap handle. Messages may be dropped on another thread.
+/// The total, in bytes; a cheap handle. Atomic, because messages may be dropped on another thread.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Memory(Arc<AtomicUsize>);
+pub(super) struct BusMemory(Arc<AtomicUsize>);
 
-/// One part of the sum, which is given back when this is dropped.
+/// A part of the total, released on drop.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct MemoryPart {
     bytes: Cell<usize>,
-    memory: Memory,
+    memory: BusMemory,
 }
 
-/// A message that several connections share: counted once, for as long as one of them has it.
-struct Shared {
+/// A message shared by several connections: counted once, until the last of them drops it.
+struct CountedBytes {
     bytes: Bytes,
-    memory: Memory,
+    memory: BusMemory,
 }
 
-impl Memory {
+impl BusMemory {
     pub(super) fn used(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// A part that holds nothing yet.
-    pub(super) fn part(&self) -> Held {
-        Held { bytes: Cell::new(0), memory: self.clone() }
+    /// Creates an empty part.
+    pub(super) fn part(&self) -> MemoryPart {
+        MemoryPart { bytes: Cell::new(0), memory: self.clone() }
     }
 
-    /// The same bytes, counted.
-    pub(super) fn share(&self, bytes: Bytes) -> Bytes {
+    /// Returns the same bytes, counted until they are dropped.
+    pub(super) fn count(&self, bytes: Bytes) -> Bytes {
         self.add(bytes.len());
-        Bytes::from_owner(Shared { bytes, memory: self.clone() })
+        Bytes::from_owner(CountedBytes { bytes, memory: self.clone() })
     }
 
     fn add(&self, bytes: usize) {
@@ -49,12 +49,12 @@ impl Memory {
     }
 }
 
-impl Held {
+impl MemoryPart {
     pub(super) fn bytes(&self) -> usize {
         self.bytes.get()
     }
 
-    /// It holds so many bytes now.
+    /// Sets the size of this part.
     pub(super) fn set(&self, bytes: usize) {
         let before = self.bytes.replace(bytes);
         if bytes >= before {
@@ -65,19 +65,19 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryPart {
     fn drop(&mut self) {
         self.set(0);
     }
 }
 
-impl AsRef<[u8]> for Shared {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Shared {
+impl Drop for CountedBytes {
     fn drop(&mut self) {
         self.memory.sub(self.bytes.len());
     }
@@ -87,17 +87,17 @@ impl Drop for Shared {
 mod tests {
     use bytes::Bytes;
 
-    use super::Memory;
+    use super::BusMemory;
 
     #[test]
-    fn what_is_held_is_counted_once_and_given_back() {
-        let memory = Memory::default();
+    fn shared_bytes_are_counted_once_and_released_on_drop() {
+        let memory = BusMemory::default();
         let (one, other) = (memory.part(), memory.part());
         one.set(100);
         other.set(10);
         one.set(50);
         assert_eq!((memory.used(), one.bytes()), (60, 50));
-        let message = memory.share(Bytes::from(vec![0; 1000]));
+        let message = memory.count(Bytes::from(vec![0; 1000]));
         let again = message.clone();
         assert_eq!(memory.used(), 1060);
         drop(message);

@@ -1,65 +1,65 @@
-//! The embedded bus: a small RESP listener inside this process, for when there is no Redis.
+//! The embedded bus: a pub/sub server inside this process that speaks RESP, for use without Redis.
 //!
-//! [`Broker`] knows who listens to what and deals messages out; it knows neither sockets nor the
-//! protocol's commands. [`serve`] accepts connections and runs a session for each: bytes in,
-//! commands, replies and messages out. The gateway itself listens through an [`Outlet`], in the
-//! same thread and the same turn. Everything here lives on one thread.
+//! [`Broker`] owns the subscriptions and distributes messages; it knows neither sockets nor
+//! commands. [`serve`] accepts connections and runs a session for each, which reads commands and
+//! writes replies and messages. The process itself subscribes through an [`Outlet`], without a
+//! socket: the publisher calls it directly. Everything runs on one thread.
 //!
-//! It is meant for development and for small single machines: pub/sub only, no password, nothing is
-//! stored.
+//! Meant for development and for small single-machine deployments: pub/sub only, no authentication,
+//! no persistence.
 
 mod broker;
 mod command;
 mod glob;
+mod hub_feed;
 mod listener;
 mod memory;
+mod message;
 mod outbox;
 mod outlet;
 mod reply;
-mod roster;
 mod session;
-mod source;
 mod stats;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 pub use broker::Broker;
+pub(crate) use hub_feed::feed_hub;
 pub use listener::serve;
 pub use outlet::{Outlet, OutletHandle};
-pub(crate) use source::listen;
 pub use stats::BusStats;
 
-/// The bounds of the bus.
+/// The limits of the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BusSettings {
-    /// The longest message, in bytes; a longer one is skipped while it is read, and told as too
-    /// large.
+    /// The longest message, in bytes. A longer one is discarded while it is read; its publisher
+    /// gets an error, and outlets its length.
     pub max_event_bytes: usize,
-    /// Connections at once; one more is told so and closed.
+    /// Open connections, at most. Further ones get an error and are closed.
     pub max_sessions: usize,
-    /// Channels and patterns that all connections together may be subscribed to. What the gateway
-    /// follows is not counted: the hub bounds it.
+    /// Channels and patterns that all connections together may subscribe to. Subscriptions of
+    /// outlets are not counted.
     pub max_subscriptions: usize,
-    /// What may wait to be written to one connection, in bytes; a subscriber that would let more
-    /// wait is disconnected. A message on its own is never too much. Redis' soft bound of
-    /// `client-output-buffer-limit pubsub` is 8 MiB too
+    /// Bytes that may be queued for one connection; a subscriber over this limit is disconnected. A
+    /// single message always fits. The default is 8 MiB, the soft limit of
+    /// `client-output-buffer-limit pubsub` in Redis
     /// (<https://redis.io/docs/latest/develop/reference/clients/#output-buffer-limits>).
     pub max_queued_bytes: usize,
-    /// What all connections together may hold of unfinished commands, of what waits to be written and of
-    /// names, in bytes. Above it the connection is cut that has got on least: on which nothing was read
-    /// or written for longest.
+    /// Bytes that all connections together may hold in incomplete commands, output queues and
+    /// names. Over this limit, the connection that has been idle for longest (nothing read or
+    /// written) is closed.
     pub max_memory: usize,
 }
 
 impl BusSettings {
-    /// The longest name of a channel or of a pattern, in bytes.
+    /// The longest name of a channel or pattern, in bytes.
     pub const MAX_NAME_BYTES: usize = 1024;
-    /// Who holds less than this is left alone when memory runs out, in bytes.
+    /// Connections that hold less than this are not closed when memory runs out, in bytes.
     pub(super) const SMALL: usize = 64 << 10;
 
-    /// The least [`max_memory`](Self::max_memory) with which one message of the greatest length can
-    /// come: the message itself, and what a command may hold beside it.
+    /// The lowest [`max_memory`](Self::max_memory) that admits one message of the maximum length:
+    /// the message itself, and the rest of its command.
     pub fn least_memory(max_event_bytes: usize) -> usize {
         max_event_bytes.saturating_add(2 << 20)
     }

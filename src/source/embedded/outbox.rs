@@ -1,4 +1,4 @@
-//! What waits to be written to one connection: replies and messages, in their order, in bounds.
+//! The output queue of one connection: replies and messages in order, within limits.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,115 +11,115 @@ use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::memory::{Held, Memory};
-use crate::source::resp::{self, Protocol, Value};
+use super::memory::{BusMemory, MemoryPart};
+use crate::source::resp::{self, RespVersion, Value};
 
-/// The queue of one connection, filled by its own commands and by everybody's messages, emptied by
-/// its session.
+/// The output queue of one connection. Its own commands and all publishers fill it, and its session
+/// writes it to the socket.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    queue: RefCell<Queue>,
+    queue: RefCell<OutboxQueue>,
     max_bytes: usize,
-    protocol: Cell<Protocol>,
+    protocol: Cell<RespVersion>,
     changed: Notify,
-    // What is held: copies that wait here, unfinished commands, names.
-    own: Held,
-    input: Held,
-    names: Held,
-    // When something was read or written last.
-    moved: Cell<Instant>,
-    is_cut: Cell<bool>,
+    // Memory held: queued bytes that are not shared, incomplete commands, names.
+    unshared: MemoryPart,
+    input: MemoryPart,
+    names: MemoryPart,
+    // When something was last read or written.
+    last_activity: Cell<Instant>,
+    is_closed_for_memory: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    /// Long messages, shared with the other subscribers, and what came before each.
+struct OutboxQueue {
+    /// Long messages, shared with other connections, and the short pieces before each.
     chunks: VecDeque<Chunk>,
-    /// What came after the last of them: short pieces, written together.
+    /// The short pieces after the last long message, written together.
     tail: BytesMut,
-    /// Of the chunks that nobody else has, in bytes.
-    own_chunks: usize,
-    /// Of both.
+    /// Bytes of the chunks that are not shared.
+    unshared_chunk_bytes: usize,
+    /// Bytes of chunks and tail.
     bytes: usize,
     has_overflowed: bool,
 }
 
-/// A piece that is written undivided.
+/// A piece of output.
 #[derive(Debug)]
 struct Chunk {
     bytes: Bytes,
-    // Nobody else has it.
-    is_own: bool,
+    // Not shared with other connections.
+    is_unshared: bool,
 }
 
 impl Outbox {
-    /// A message up to this is copied behind the others; a longer one is shared. In bytes.
-    pub(super) const COPIED: usize = 4 << 10;
+    /// A message up to this length is copied into the queue; a longer one is shared. In bytes.
+    pub(super) const MAX_COPIED: usize = 4 << 10;
 
-    /// Pieces that one write takes.
-    const PIECES: usize = 32;
+    /// Pieces in one vectored write, at most.
+    const MAX_PIECES: usize = 32;
 
-    pub(super) fn new(max_bytes: usize, memory: &Memory) -> Self {
+    pub(super) fn new(max_bytes: usize, memory: &BusMemory) -> Self {
         Self {
             queue: RefCell::default(),
             max_bytes,
             protocol: Cell::default(),
             changed: Notify::new(),
-            own: memory.part(),
+            unshared: memory.part(),
             input: memory.part(),
             names: memory.part(),
-            moved: Cell::new(Instant::now()),
-            is_cut: Cell::new(false),
+            last_activity: Cell::new(Instant::now()),
+            is_closed_for_memory: Cell::new(false),
         }
     }
 
-    /// Commands that are not complete hold so many bytes; something has just been read.
-    pub(super) fn note_read(&self, held: usize) {
+    /// Records a read, after which incomplete commands hold `held` bytes.
+    pub(super) fn record_read(&self, held: usize) {
         self.input.set(held);
-        self.moved.set(Instant::now());
+        self.last_activity.set(Instant::now());
     }
 
-    /// A name of this length has come, or gone.
-    pub(super) fn note_names(&self, length: isize) {
+    /// Records a name that was added, or removed if its length is negative.
+    pub(super) fn record_name(&self, length: isize) {
         self.names.set(self.names.bytes().saturating_add_signed(length));
     }
 
-    /// What this connection holds, messages included that others hold too.
-    pub(super) fn held(&self) -> usize {
+    /// Bytes held by this connection, including messages that are shared with others.
+    pub(super) fn held_bytes(&self) -> usize {
         self.input.bytes() + self.names.bytes() + self.len()
     }
 
-    /// When something was read or written last.
-    pub(super) fn moved(&self) -> Instant {
-        self.moved.get()
+    /// When something was last read or written.
+    pub(super) fn last_activity(&self) -> Instant {
+        self.last_activity.get()
     }
 
-    /// Lets go of everything: the session ends.
-    pub(super) fn cut_for_memory(&self) {
-        self.is_cut.set(true);
-        *self.queue.borrow_mut() = Queue { has_overflowed: true, ..Queue::default() };
-        for part in [&self.own, &self.input, &self.names] {
+    /// Drops everything that is held, and ends the session.
+    pub(super) fn close_for_memory(&self) {
+        self.is_closed_for_memory.set(true);
+        *self.queue.borrow_mut() = OutboxQueue { has_overflowed: true, ..OutboxQueue::default() };
+        for part in [&self.unshared, &self.input, &self.names] {
             part.set(0);
         }
         self.changed.notify_one();
     }
 
-    /// Whether all connections together held too much, and this one has to go.
-    pub(super) fn is_cut(&self) -> bool {
-        self.is_cut.get()
+    /// Whether the connection is to be closed because all connections together hold too much.
+    pub(super) fn is_closed_for_memory(&self) -> bool {
+        self.is_closed_for_memory.get()
     }
 
-    pub(super) fn protocol(&self) -> Protocol {
+    pub(super) fn protocol(&self) -> RespVersion {
         self.protocol.get()
     }
 
-    pub(super) fn set_protocol(&self, protocol: Protocol) {
+    pub(super) fn set_protocol(&self, protocol: RespVersion) {
         self.protocol.set(protocol);
     }
 
-    /// Queues the answer to a command.
+    /// Queues the reply to a command.
     ///
-    /// Always: the session bounds answers, since it reads no more commands while many wait.
+    /// Without a limit: the session reads no more commands while many bytes are queued.
     pub(super) fn reply(&self, value: Value) {
         let queue = &mut *self.queue.borrow_mut();
         if queue.has_overflowed {
@@ -128,26 +128,26 @@ impl Outbox {
         let before = queue.tail.len();
         resp::encode(&value, self.protocol.get(), &mut queue.tail);
         queue.bytes += queue.tail.len() - before;
-        self.own.set(queue.own());
+        self.unshared.set(queue.unshared_bytes());
     }
 
-    /// Queues an encoded message. One that does not fit beside what waits closes the connection,
-    /// as Redis does: waiting here would let one reader stall all publishers.
+    /// Queues an encoded message. One that does not fit closes the connection, as in Redis: waiting
+    /// here would let one slow reader stall all publishers.
     pub(super) fn message(&self, message: &Bytes) {
         let queue = &mut *self.queue.borrow_mut();
         if queue.has_overflowed {
             return;
         }
         if queue.bytes > 0 && queue.bytes + message.len() > self.max_bytes {
-            *queue = Queue { has_overflowed: true, ..Queue::default() };
+            *queue = OutboxQueue { has_overflowed: true, ..OutboxQueue::default() };
         } else {
             queue.push(message);
         }
-        self.own.set(queue.own());
+        self.unshared.set(queue.unshared_bytes());
         self.changed.notify_one();
     }
 
-    /// Bytes that wait.
+    /// Bytes queued.
     pub(super) fn len(&self) -> usize {
         self.queue.borrow().bytes
     }
@@ -161,16 +161,16 @@ impl Outbox {
         self.queue.borrow().has_overflowed
     }
 
-    /// Waits for a message. May return without one.
+    /// Waits until a message is queued. Spurious returns are possible.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Writes what the socket takes at once. Safe to cancel.
+    /// Writes what the socket accepts at once. Cancel safe.
     pub(super) async fn write_to(&self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let written = poll_fn(|cx| {
             let queue = self.queue.borrow();
-            let mut pieces = [IoSlice::new(&[]); Self::PIECES];
+            let mut pieces = [IoSlice::new(&[]); Self::MAX_PIECES];
             let count = queue.pieces(&mut pieces);
             Pin::new(&mut *writer).poll_write_vectored(cx, &pieces[..count])
         })
@@ -179,35 +179,35 @@ impl Outbox {
             return Err(io::ErrorKind::WriteZero.into());
         }
         let queue = &mut *self.queue.borrow_mut();
-        queue.written(written);
-        self.own.set(queue.own());
-        self.moved.set(Instant::now());
+        queue.consume(written);
+        self.unshared.set(queue.unshared_bytes());
+        self.last_activity.set(Instant::now());
         Ok(())
     }
 }
 
-impl Queue {
+impl OutboxQueue {
     fn push(&mut self, message: &Bytes) {
         self.bytes += message.len();
-        if message.len() <= Outbox::COPIED {
+        if message.len() <= Outbox::MAX_COPIED {
             self.tail.extend_from_slice(message);
             return;
         }
         if !self.tail.is_empty() {
             let bytes = self.tail.split().freeze();
-            self.own_chunks += bytes.len();
-            self.chunks.push_back(Chunk { bytes, is_own: true });
+            self.unshared_chunk_bytes += bytes.len();
+            self.chunks.push_back(Chunk { bytes, is_unshared: true });
         }
-        self.chunks.push_back(Chunk { bytes: message.clone(), is_own: false });
+        self.chunks.push_back(Chunk { bytes: message.clone(), is_unshared: false });
     }
 
-    /// What nobody else has.
-    fn own(&self) -> usize {
-        self.own_chunks + self.tail.len()
+    /// Bytes that are not shared.
+    fn unshared_bytes(&self) -> usize {
+        self.unshared_chunk_bytes + self.tail.len()
     }
 
-    /// Puts the first pieces into `pieces`; how many those are.
-    fn pieces<'a>(&'a self, pieces: &mut [IoSlice<'a>; Outbox::PIECES]) -> usize {
+    /// Fills `pieces` with the first pieces of the queue; returns their number.
+    fn pieces<'a>(&'a self, pieces: &mut [IoSlice<'a>; Outbox::MAX_PIECES]) -> usize {
         let waiting = self.chunks.iter().map(|chunk| &chunk.bytes[..]);
         let waiting = waiting.chain((!self.tail.is_empty()).then_some(&self.tail[..]));
         let mut count = 0;
@@ -218,12 +218,12 @@ impl Queue {
         count
     }
 
-    fn written(&mut self, mut written: usize) {
+    fn consume(&mut self, mut written: usize) {
         self.bytes = self.bytes.saturating_sub(written);
-        while let Some(Chunk { bytes, is_own }) = self.chunks.front_mut() {
+        while let Some(Chunk { bytes, is_unshared }) = self.chunks.front_mut() {
             let taken = written.min(bytes.len());
-            if *is_own {
-                self.own_chunks -= taken;
+            if *is_unshared {
+                self.unshared_chunk_bytes -= taken;
             }
             bytes.advance(taken);
             written -= taken;
@@ -234,16 +234,16 @@ impl Queue {
         }
         self.tail.advance(written.min(self.tail.len()));
         if self.bytes == 0 {
-            self.give_back_memory();
+            self.shrink();
         }
     }
 
-    /// A burst that has been written leaves no large empty buffer behind.
-    fn give_back_memory(&mut self) {
-        if self.tail.try_reclaim(16 * Outbox::COPIED) {
+    /// Frees the memory of a burst that has been written.
+    fn shrink(&mut self) {
+        if self.tail.try_reclaim(16 * Outbox::MAX_COPIED) {
             self.tail = BytesMut::new();
         }
-        self.chunks.shrink_to(Outbox::PIECES);
+        self.chunks.shrink_to(Outbox::MAX_PIECES);
     }
 }
 
@@ -251,20 +251,20 @@ impl Queue {
 mod tests {
     use bytes::Bytes;
 
-    use super::{Memory, Outbox};
+    use super::{BusMemory, Outbox};
     use crate::source::embedded::reply::ok;
 
     async fn written(outbox: &Outbox) -> Vec<u8> {
         let mut out = Vec::new();
         while !outbox.is_empty() {
-            outbox.write_to(&mut out).await.expect("a Vec takes all");
+            outbox.write_to(&mut out).await.expect("writing to a Vec cannot fail");
         }
         out
     }
 
     #[tokio::test]
-    async fn replies_and_messages_are_written_in_their_order() {
-        let memory = Memory::default();
+    async fn replies_and_messages_are_written_in_order() {
+        let memory = BusMemory::default();
         let outbox = Outbox::new(1 << 20, &memory);
         let mut expected = Vec::new();
         for round in 0..100_usize {
@@ -282,8 +282,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_queue_over_its_bound_is_given_up_at_once() {
-        let outbox = Outbox::new(1000, &Memory::default());
+    async fn a_queue_over_its_limit_is_dropped_at_once() {
+        let outbox = Outbox::new(1000, &BusMemory::default());
         outbox.message(&Bytes::from(vec![0; 600]));
         assert!(!outbox.has_overflowed());
         outbox.message(&Bytes::from(vec![0; 600]));
@@ -295,8 +295,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_queue_takes_any_message() {
-        let outbox = Outbox::new(10, &Memory::default());
+    async fn an_empty_queue_accepts_any_message() {
+        let outbox = Outbox::new(10, &BusMemory::default());
         outbox.message(&Bytes::from(vec![7; 100_000]));
         assert_eq!(written(&outbox).await, vec![7; 100_000]);
     }

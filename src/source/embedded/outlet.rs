@@ -1,33 +1,33 @@
-//! How the gateway itself listens to the bus: without a socket, in the turn of the publisher.
+//! Subscriptions of the process itself: the publisher calls them directly, without a socket.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
 use super::broker::Broker;
-use super::roster::SubscriberId;
+use super::subscriptions::SubscriberId;
 use crate::event::Payload;
 
-/// A listener inside this process.
+/// A subscriber inside this process.
 ///
-/// Its methods run before the publisher gets its reply, so they only hand over. They may change
-/// subscriptions, but what they publish themselves is not heard by them.
+/// Its methods run before the publisher gets its reply, so they must return quickly. They may
+/// change subscriptions. Messages that they publish are not delivered to the same outlet.
 pub trait Outlet {
-    /// A message was published: once for the channel if it is subscribed to, and then once for each
-    /// pattern that matches, as in Redis. The slices and the payload are those of a read buffer:
-    /// what is kept is copied.
+    /// Receives a message: once for the channel if it is subscribed to, then once for each pattern
+    /// that matches, as in Redis. The slices and the payload belong to a read buffer: copy what is
+    /// kept.
     fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload);
 
-    /// No more messages are at hand: what was heard since the last call can be passed on.
+    /// Passes on the messages received since the last call: no more are ready.
     fn flush(&mut self) {}
 }
 
-/// Outlets are called while others may hold the broker, but never while one of theirs runs.
+/// An outlet, called without a borrow of the broker, and never while it is already running.
 pub(super) type SharedOutlet = Rc<RefCell<dyn Outlet>>;
 
-/// What an attached [`Outlet`] listens to. When it is dropped, the outlet hears no more.
+/// The subscriptions of an attached [`Outlet`]. Dropping it detaches the outlet.
 ///
-/// Not `Clone`: the one who attached is the one who follows and leaves.
+/// Not `Clone`: one owner changes the subscriptions.
 pub struct OutletHandle {
     broker: Broker,
     id: SubscriberId,
@@ -38,24 +38,24 @@ impl OutletHandle {
         Self { broker, id }
     }
 
-    /// Hears what is published to `channel` from now on.
+    /// Subscribes to `channel`.
     pub fn subscribe(&self, channel: &[u8]) {
-        self.broker.follow(self.id, channel, false);
+        self.broker.subscribe_unlimited(self.id, channel, false);
     }
 
-    /// Hears what is published to any channel that matches `pattern` from now on.
+    /// Subscribes to all channels that match `pattern`.
     pub fn psubscribe(&self, pattern: &[u8]) {
-        self.broker.follow(self.id, pattern, true);
+        self.broker.subscribe_unlimited(self.id, pattern, true);
     }
 
-    /// Leaves `channel`.
+    /// Unsubscribes from `channel`.
     pub fn unsubscribe(&self, channel: &[u8]) {
-        self.broker.leave(self.id, channel, false);
+        self.broker.unsubscribe(self.id, channel, false);
     }
 
-    /// Leaves `pattern`.
+    /// Unsubscribes from `pattern`.
     pub fn punsubscribe(&self, pattern: &[u8]) {
-        self.broker.leave(self.id, pattern, true);
+        self.broker.unsubscribe(self.id, pattern, true);
     }
 }
 

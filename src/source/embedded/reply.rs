@@ -1,4 +1,4 @@
-//! Replies that several commands give.
+//! Replies that several commands use.
 
 use bytes::Bytes;
 
@@ -16,7 +16,7 @@ pub(super) fn bulk(text: &'static str) -> Value {
     Value::Bulk(Bytes::from_static(text.as_bytes()))
 }
 
-/// A count, as RESP writes it.
+/// A count, as an integer reply.
 pub(super) fn count(number: usize) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }

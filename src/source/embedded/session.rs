@@ -1,6 +1,6 @@
-//! One connection to the bus: bytes in, commands, replies and messages out.
+//! One connection to the bus: reads commands, writes replies and messages.
 //!
-//! Owns the read buffer and the order of things; what a command does is known in `command`.
+//! Owns the read buffer, and the order of reads and writes. The commands are in `command`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,46 +13,46 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::Broker;
-use super::command::{Client, Next};
+use super::command::{BusClient, CommandFlow};
 use super::outbox::Outbox;
 use crate::source::resp::{Limits, ProtocolError, RequestDecoder, Value};
 
-/// What one read takes at most, in bytes. A message that somebody keeps holds so much alive.
-const READ: usize = 16 << 10;
+/// Bytes per read, at most. A message that is kept keeps this many bytes alive.
+const MAX_READ: usize = 16 << 10;
 
-/// While so many bytes wait to be written, no more commands are read: a client that does not read
-/// its replies is not served, and costs no memory.
-const PAUSE: usize = 1 << 20;
+/// While this many bytes are queued, no more commands are read: a client that does not read its
+/// replies is not served, and costs no memory.
+const MAX_UNREAD_REPLY_BYTES: usize = 1 << 20;
 
-/// Replies that a client which is done does not read are given up after this.
+/// How long the remaining replies may take after a client has closed its sending side or sent QUIT.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a session ended.
 #[derive(Debug)]
-enum End {
-    /// The client is done.
+enum SessionEnd {
+    /// The client closed the connection, or sent QUIT.
     Closed,
-    /// We are leaving.
+    /// The bus was stopped.
     Stopped,
-    /// A subscriber did not read, and more waited for it than may.
+    /// A subscriber did not read, and its queue was full.
     SlowSubscriber,
-    /// All connections together held too much, and this one had got on least.
+    /// All connections together held too much, and this one had been idle for longest.
     Memory,
-    /// A web page, or somebody who mistook the port.
+    /// An HTTP request: from a web page, or sent to the wrong port.
     Http,
     Failed(io::Error),
 }
 
-struct Session {
-    client: Client,
+struct BusSession {
+    client: BusClient,
     outbox: Rc<Outbox>,
     decoder: RequestDecoder,
     buf: BytesMut,
-    /// Whether `buf` may hold a whole command.
+    /// Whether `buf` may contain a complete command.
     has_commands: bool,
 }
 
-/// Serves one connection to its end. A task of the listener; ends with its connection or `stop`.
+/// Serves one connection until it closes or `stop` is cancelled. A task of the listener.
 pub(super) async fn run(
     mut reader: impl AsyncRead + Unpin,
     mut writer: impl AsyncWrite + Unpin,
@@ -60,40 +60,45 @@ pub(super) async fn run(
     broker: Broker,
     stop: CancellationToken,
 ) {
-    let mut session = Session::new(&broker, peer);
+    let mut session = BusSession::new(&broker, peer);
     let end = session.serve(&mut reader, &mut writer, &stop).await;
     broker.counters().session_closed();
     match end {
-        End::SlowSubscriber => {
+        SessionEnd::SlowSubscriber => {
             broker.counters().subscriber_was_slow();
             broker.warn("slow_subscriber", |held_back| {
-                const MESSAGE: &str = "embedded bus: a subscriber that did not read is disconnected";
+                const MESSAGE: &str =
+                    "embedded bus: slow subscriber disconnected: output queue is full";
                 tracing::warn!(%peer, held_back, "{MESSAGE}");
             });
         }
-        End::Memory => broker.warn("memory", |held_back| {
-            const MESSAGE: &str =
-                "embedded bus: its connections hold limits.bus_memory; one that stands still is cut";
+        SessionEnd::Memory => broker.warn("memory", |held_back| {
+            const MESSAGE: &str = "embedded bus: limits.bus_memory reached: idle connection closed";
             tracing::warn!(%peer, held_back, "{MESSAGE}");
         }),
-        End::Http => {
+        SessionEnd::Http => {
             broker.counters().http_request_closed();
             broker.warn("http", |held_back| {
-                const MESSAGE: &str = "embedded bus: possible attack: HTTP on the bus, closed at once";
+                const MESSAGE: &str =
+                    "embedded bus: possible attack: HTTP request on the bus, connection closed";
                 tracing::warn!(%peer, held_back, "{MESSAGE}");
             });
         }
-        End::Failed(error) => tracing::debug!(%peer, %error, "embedded bus: connection failed"),
-        End::Closed | End::Stopped => tracing::debug!(%peer, "embedded bus: connection closed"),
+        SessionEnd::Failed(error) => {
+            tracing::debug!(%peer, %error, "embedded bus: connection failed");
+        }
+        SessionEnd::Closed | SessionEnd::Stopped => {
+            tracing::debug!(%peer, "embedded bus: connection closed");
+        }
     }
 }
 
-impl Session {
+impl BusSession {
     fn new(broker: &Broker, peer: SocketAddr) -> Self {
         let number = broker.counters().session_opened();
         let outbox = broker.outbox();
         Self {
-            client: Client::new(broker.clone(), Rc::clone(&outbox), peer, number),
+            client: BusClient::new(broker.clone(), Rc::clone(&outbox), peer, number),
             outbox,
             decoder: RequestDecoder::new(Limits::with_max_bulk(broker.settings().max_event_bytes)),
             buf: BytesMut::new(),
@@ -106,42 +111,42 @@ impl Session {
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
         stop: &CancellationToken,
-    ) -> End {
+    ) -> SessionEnd {
         loop {
-            if self.outbox.is_cut() {
-                return End::Memory;
+            if self.outbox.is_closed_for_memory() {
+                return SessionEnd::Memory;
             }
             if self.outbox.has_overflowed() {
-                return End::SlowSubscriber;
+                return SessionEnd::SlowSubscriber;
             }
-            let wants_more = self.outbox.len() < PAUSE;
-            if wants_more && self.has_commands {
+            let may_read = self.outbox.len() < MAX_UNREAD_REPLY_BYTES;
+            if may_read && self.has_commands {
                 match self.run_batch() {
-                    Next::Continue => continue,
-                    Next::Close => return self.finish(writer).await,
-                    Next::Abort => return End::Http,
+                    CommandFlow::Continue => continue,
+                    CommandFlow::Close => return self.finish(writer).await,
+                    CommandFlow::Abort => return SessionEnd::Http,
                 }
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return End::Stopped,
+                () = stop.cancelled() => return SessionEnd::Stopped,
                 written = self.outbox.write_to(writer), if !self.outbox.is_empty() => {
                     if let Err(error) = written {
-                        return End::Failed(error);
+                        return SessionEnd::Failed(error);
                     }
                 }
                 () = self.outbox.changed() => {}
-                read = read_some(reader, &mut self.buf), if wants_more => match read {
+                read = read_some(reader, &mut self.buf), if may_read => match read {
                     Ok(0) => return self.finish(writer).await,
                     Ok(_) => self.has_commands = true,
-                    Err(error) => return End::Failed(error),
+                    Err(error) => return SessionEnd::Failed(error),
                 },
             }
         }
     }
 
-    /// Writes what waits, for a client that has said its last word and may still listen.
-    async fn finish(&self, writer: &mut (impl AsyncWrite + Unpin)) -> End {
+    /// Writes what is queued, for a client that sends nothing more but may still read.
+    async fn finish(&self, writer: &mut (impl AsyncWrite + Unpin)) -> SessionEnd {
         let all = async {
             while !self.outbox.is_empty() {
                 self.outbox.write_to(writer).await?;
@@ -149,40 +154,39 @@ impl Session {
             Ok(())
         };
         match time::timeout(LAST_WRITE_TIMEOUT, all).await {
-            Ok(Err(error)) => End::Failed(error),
-            Ok(Ok(())) | Err(_) => End::Closed,
+            Ok(Err(error)) => SessionEnd::Failed(error),
+            Ok(Ok(())) | Err(_) => SessionEnd::Closed,
         }
     }
 
-    /// Runs the commands that have been read: one batch, after which the gateway is told that no
-    /// more is at hand.
-    fn run_batch(&mut self) -> Next {
-        let mut next = Next::Continue;
-        while matches!(next, Next::Continue) && self.outbox.len() < PAUSE {
+    /// Runs the commands that were read as one batch, then flushes the outlets.
+    fn run_batch(&mut self) -> CommandFlow {
+        let mut next = CommandFlow::Continue;
+        while matches!(next, CommandFlow::Continue) && self.outbox.len() < MAX_UNREAD_REPLY_BYTES {
             match self.decoder.decode(&mut self.buf) {
                 Ok(Some(request)) => next = self.client.run(request),
                 Ok(None) => {
                     self.has_commands = false;
                     break;
                 }
-                Err(error) => next = self.refuse(error),
+                Err(error) => next = self.protocol_error(error),
             }
         }
-        self.client.end_batch();
-        let unfinished = self.decoder.held() + self.buf.len();
-        self.outbox.note_read(unfinished + self.client.held());
+        self.client.flush_outlets();
+        let unfinished = self.decoder.held_bytes() + self.buf.len();
+        self.outbox.record_read(unfinished + self.client.held_bytes());
         self.client.enforce_memory();
         next
     }
 
-    fn refuse(&self, error: ProtocolError) -> Next {
+    fn protocol_error(&self, error: ProtocolError) -> CommandFlow {
         self.outbox.reply(Value::Error(format!("ERR Protocol error: {error}").into()));
-        Next::Close
+        CommandFlow::Close
     }
 }
 
 async fn read_some(reader: &mut (impl AsyncRead + Unpin), buf: &mut BytesMut) -> io::Result<usize> {
-    buf.reserve(READ);
-    // Not more than `READ`, whatever room there is: a batch stays short.
-    reader.take(READ as u64).read_buf(buf).await
+    buf.reserve(MAX_READ);
+    // At most `MAX_READ` bytes, even if the buffer has more space, so that a batch stays short.
+    reader.take(MAX_READ as u64).read_buf(buf).await
 }

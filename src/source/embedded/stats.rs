@@ -1,10 +1,10 @@
-//! What happened on the bus, in numbers that any thread may read.
+//! Counters of the bus, which any thread may read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::memory::Memory;
+use super::memory::BusMemory;
 
-/// Counters of one bus, from its start.
+/// Counters of one bus since its start.
 #[derive(Debug, Default)]
 pub struct BusStats {
     sessions_opened: AtomicU64,
@@ -13,61 +13,61 @@ pub struct BusStats {
     slow_subscribers: AtomicU64,
     http_requests: AtomicU64,
     oversized_messages: AtomicU64,
-    cut_for_memory: AtomicU64,
-    memory: Memory,
+    closed_for_memory: AtomicU64,
+    memory: BusMemory,
 }
 
 impl BusStats {
-    pub(super) fn new(memory: Memory) -> Self {
+    pub(super) fn new(memory: BusMemory) -> Self {
         Self { memory, ..Self::default() }
     }
 
-    /// What all connections hold together, in bytes.
+    /// Bytes that all connections hold together.
     pub fn memory(&self) -> usize {
         self.memory.used()
     }
 
-    /// Connections that were cut because all together held too much.
-    pub fn cut_for_memory_so_far(&self) -> u64 {
-        get(&self.cut_for_memory)
+    /// Connections closed because all of them together held too much.
+    pub fn closed_for_memory(&self) -> u64 {
+        get(&self.closed_for_memory)
     }
 
-    /// What connections were refused or cut for since the start, by reason.
-    pub fn cuts(&self) -> [(&'static str, u64); 4] {
+    /// Connections refused or closed since the start, by reason.
+    pub fn connections_closed(&self) -> [(&'static str, u64); 4] {
         [
             ("http", self.http_requests()),
-            ("memory", self.cut_for_memory_so_far()),
+            ("memory", self.closed_for_memory()),
             ("sessions", self.sessions_refused()),
             ("slow_subscriber", self.slow_subscribers()),
         ]
     }
 
-    /// Connections that are open.
+    /// Open connections.
     pub fn sessions(&self) -> u64 {
         get(&self.sessions_opened).saturating_sub(get(&self.sessions_closed))
     }
 
-    /// Connections that were one too many.
+    /// Connections refused because too many were open.
     pub fn sessions_refused(&self) -> u64 {
         get(&self.sessions_refused)
     }
 
-    /// Subscribers that were disconnected because they did not read.
+    /// Subscribers disconnected because they did not read.
     pub fn slow_subscribers(&self) -> u64 {
         get(&self.slow_subscribers)
     }
 
-    /// Connections that were closed because they spoke HTTP.
+    /// Connections closed because they sent HTTP.
     pub fn http_requests(&self) -> u64 {
         get(&self.http_requests)
     }
 
-    /// Messages over `max_event_bytes`.
+    /// Messages larger than `max_event_bytes`.
     pub fn oversized_messages(&self) -> u64 {
         get(&self.oversized_messages)
     }
 
-    /// Gives back how many were opened up to this one.
+    /// Counts a session, and returns its number.
     pub(super) fn session_opened(&self) -> u64 {
         self.sessions_opened.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -88,8 +88,8 @@ impl BusStats {
         add(&self.http_requests);
     }
 
-    pub(super) fn cut_for_memory(&self) {
-        add(&self.cut_for_memory);
+    pub(super) fn session_closed_for_memory(&self) {
+        add(&self.closed_for_memory);
     }
 
     pub(super) fn message_was_oversized(&self) {

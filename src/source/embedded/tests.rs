@@ -1,4 +1,4 @@
-//! The broker without sockets: who hears what, and when.
+//! The broker without sockets: which messages are delivered to whom, and when.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,25 +9,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Broker, BusSettings, Outlet, OutletHandle, session};
 use crate::event::Payload;
-use crate::source::resp::{Decoder, Limits};
+use crate::source::resp::{Limits, ValueDecoder};
 
-/// Writes down what it hears, as `pattern|channel|payload`.
+/// Records the messages it receives, as `pattern|channel|payload`.
 #[derive(Clone, Default)]
-struct Ear {
-    heard: Rc<RefCell<Vec<String>>>,
-    /// What it does when it hears something.
-    react: Rc<RefCell<Option<Reaction>>>,
+struct RecordingOutlet {
+    received: Rc<RefCell<Vec<String>>>,
+    /// Called for each message.
+    on_message: Rc<RefCell<Option<Callback>>>,
 }
 
-type Reaction = Box<dyn FnMut()>;
+type Callback = Box<dyn FnMut()>;
 
-impl Ear {
-    fn heard(&self) -> Vec<String> {
-        self.heard.take()
+impl RecordingOutlet {
+    fn received(&self) -> Vec<String> {
+        self.received.take()
     }
 }
 
-impl Outlet for Ear {
+impl Outlet for RecordingOutlet {
     fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let payload = match payload {
@@ -35,14 +35,14 @@ impl Outlet for Ear {
             Payload::TooLarge(len) => format!("({len})"),
         };
         let pattern = pattern.map(text).unwrap_or_default();
-        self.heard.borrow_mut().push(format!("{pattern}|{}|{payload}", text(channel)));
-        if let Some(react) = &mut *self.react.borrow_mut() {
-            react();
+        self.received.borrow_mut().push(format!("{pattern}|{}|{payload}", text(channel)));
+        if let Some(on_message) = &mut *self.on_message.borrow_mut() {
+            on_message();
         }
     }
 
     fn flush(&mut self) {
-        self.heard.borrow_mut().push("flush".into());
+        self.received.borrow_mut().push("flush".into());
     }
 }
 
@@ -50,9 +50,9 @@ fn broker() -> Broker {
     Broker::new(BusSettings::default())
 }
 
-fn attach(broker: &Broker) -> (Ear, OutletHandle) {
-    let ear = Ear::default();
-    (ear.clone(), broker.attach(ear))
+fn attach(broker: &Broker) -> (RecordingOutlet, OutletHandle) {
+    let outlet = RecordingOutlet::default();
+    (outlet.clone(), broker.attach(outlet))
 }
 
 fn publish(broker: &Broker, channel: &str, payload: &'static str) -> usize {
@@ -60,24 +60,24 @@ fn publish(broker: &Broker, channel: &str, payload: &'static str) -> usize {
 }
 
 #[test]
-fn an_outlet_hears_what_it_follows_until_it_leaves() {
+fn an_outlet_receives_messages_until_it_unsubscribes() {
     let broker = broker();
-    let (ear, handle) = attach(&broker);
+    let (outlet, handle) = attach(&broker);
     assert_eq!(publish(&broker, "news", "early"), 0);
     handle.psubscribe(b"n*");
     handle.subscribe(b"news");
     handle.subscribe(b"news");
     assert_eq!(publish(&broker, "news", "x"), 2);
-    assert_eq!(ear.heard(), ["|news|x", "n*|news|x"]);
+    assert_eq!(outlet.received(), ["|news|x", "n*|news|x"]);
     handle.unsubscribe(b"news");
     assert_eq!(publish(&broker, "news", "y"), 1);
     handle.punsubscribe(b"n*");
     assert_eq!(publish(&broker, "news", "late"), 0);
-    assert_eq!(ear.heard(), ["n*|news|y"]);
+    assert_eq!(outlet.received(), ["n*|news|y"]);
 }
 
 #[test]
-fn two_outlets_hear_each_for_itself_and_one_that_is_dropped_no_more() {
+fn each_outlet_receives_messages_until_its_handle_is_dropped() {
     let broker = broker();
     let (first, first_handle) = attach(&broker);
     let (second, second_handle) = attach(&broker);
@@ -86,34 +86,34 @@ fn two_outlets_hear_each_for_itself_and_one_that_is_dropped_no_more() {
     assert_eq!(publish(&broker, "a", "1"), 2);
     drop(first_handle);
     assert_eq!(publish(&broker, "a", "2"), 1);
-    assert_eq!(first.heard(), ["|a|1"]);
-    assert_eq!(second.heard(), ["|a|1", "|a|2"]);
+    assert_eq!(first.received(), ["|a|1"]);
+    assert_eq!(second.received(), ["|a|1", "|a|2"]);
     assert_eq!(broker.channels(None), ["a"]);
 }
 
 #[test]
-fn a_flush_follows_what_was_heard_and_only_that() {
+fn a_flush_reaches_only_outlets_that_received_messages() {
     let broker = broker();
-    let (ear, handle) = attach(&broker);
+    let (outlet, handle) = attach(&broker);
     handle.subscribe(b"a");
     broker.flush();
     publish(&broker, "other", "x");
     broker.flush();
-    assert!(ear.heard().is_empty());
+    assert!(outlet.received().is_empty());
     publish(&broker, "a", "1");
     publish(&broker, "a", "2");
     broker.flush();
     broker.flush();
-    assert_eq!(ear.heard(), ["|a|1", "|a|2", "flush"]);
+    assert_eq!(outlet.received(), ["|a|1", "|a|2", "flush"]);
 }
 
 #[test]
-fn an_outlet_may_follow_leave_and_publish_while_it_hears() {
+fn an_outlet_may_subscribe_unsubscribe_and_publish_while_it_is_called() {
     let broker = broker();
-    let (ear, handle) = attach(&broker);
+    let (outlet, handle) = attach(&broker);
     handle.subscribe(b"a");
     let bus = broker.clone();
-    *ear.react.borrow_mut() = Some(Box::new(move || {
+    *outlet.on_message.borrow_mut() = Some(Box::new(move || {
         handle.subscribe(b"b");
         handle.unsubscribe(b"a");
         publish(&bus, "b", "from within");
@@ -122,22 +122,22 @@ fn an_outlet_may_follow_leave_and_publish_while_it_hears() {
     assert_eq!(publish(&broker, "a", "1"), 1);
     assert_eq!(publish(&broker, "a", "2"), 0);
     assert_eq!(publish(&broker, "b", "3"), 1);
-    // What it published itself was not heard, but nothing broke.
-    assert_eq!(ear.heard(), ["|a|1", "|b|3"]);
-    ear.react.take();
+    // The message that it published was not delivered to it, and nothing broke.
+    assert_eq!(outlet.received(), ["|a|1", "|b|3"]);
+    outlet.on_message.take();
 }
 
 #[test]
-fn a_message_that_is_too_large_is_counted_and_told() {
+fn a_message_that_is_too_large_is_counted_and_its_length_delivered() {
     let broker = broker();
-    let (ear, handle) = attach(&broker);
+    let (outlet, handle) = attach(&broker);
     handle.subscribe(b"a");
     assert_eq!(broker.publish(b"a", &Payload::TooLarge(99)), 1);
-    assert_eq!(ear.heard(), ["|a|(99)"]);
+    assert_eq!(outlet.received(), ["|a|(99)"]);
     assert_eq!(broker.stats().oversized_messages(), 1);
 }
 
-/// What the bus writes to a client that sends these bytes and then no more.
+/// The output of the bus for a client that sends these bytes and then closes.
 fn session_with(bytes: &[u8]) -> Vec<u8> {
     let settings = BusSettings { max_event_bytes: 100, max_subscriptions: 5, ..Default::default() };
     let broker = Broker::new(settings);
@@ -198,7 +198,7 @@ fn any_word() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn whatever_is_asked_every_command_has_whole_replies(
+    fn every_command_has_complete_replies(
         commands in prop::collection::vec(prop::collection::vec(any_word(), 1..6), 1..40),
     ) {
         let mut bytes = Vec::new();
@@ -211,7 +211,7 @@ proptest! {
             }
         }
         let mut written = BytesMut::from(&session_with(&bytes)[..]);
-        let mut decoder = Decoder::new(Limits::default());
+        let mut decoder = ValueDecoder::new(Limits::default());
         let mut replies = 0;
         while decoder.decode(&mut written).expect("RESP").is_some() {
             replies += 1;
@@ -221,7 +221,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_sent_the_session_ends_in_peace(
+    fn no_input_makes_a_session_panic_or_leaves_a_subscription(
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         lines in prop::collection::vec("[a-z0-9*$ '\"\\\\-]{0,20}\r?\n", 0..20),
     ) {

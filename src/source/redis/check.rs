@@ -1,10 +1,10 @@
-//! The self-check: what Redis says is subscribed, against what we believe.
+//! The self-check: compares the subscriptions that Redis reports with our own.
 //!
-//! A connection can be well and yet hear nothing, or not all: Redis or something on the way has
-//! forgotten a subscription. So now and then Redis is asked, on a connection of its own, how many
-//! listen to each of our channels and patterns, and a message is sent to ourselves. What does not
-//! agree twice ends the subscription's connection; the next one subscribes to everything anew, and
-//! the gap is told.
+//! A connection can be open and yet receive nothing, or not everything, because Redis or a proxy
+//! has lost subscriptions. So the check periodically asks Redis, on a separate connection, how many
+//! subscribers each of our channels has and how many patterns are subscribed to, and publishes a
+//! probe message to a channel of our own. A mismatch that is found twice ends the pub/sub
+//! connection; the next one subscribes to everything again, and clients get a gap.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -15,235 +15,248 @@ use redis::ConnectionInfo;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Purpose};
+use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
-use super::socket::Tls;
+use super::socket::RedisTls;
 use crate::event::{ChannelName, Subscription};
 use crate::metrics::Metrics;
 use crate::source::resp::Value;
 
-/// How often it is checked, and how long something may take that is asked.
+/// How often the check runs.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// What does not agree is looked at again after this.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
-/// A message to ourselves may take so long.
-const ECHO_TIMEOUT: Duration = Duration::from_secs(4);
-/// Channels that Redis is asked for together.
+/// A mismatch is checked again after this.
+const RECHECK_DELAY: Duration = Duration::from_secs(1);
+/// How long a reply or a probe message may take.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(4);
+/// Channels in one `PUBSUB NUMSUB`, at most.
 const MAX_NAMES: usize = 512;
 
-/// What is believed, and what was heard: shared by the connection that listens and the check.
+/// What Redis confirmed, and what was received: shared by the pub/sub connection and the check.
 #[derive(Debug)]
-pub(super) struct Belief {
-    /// What is subscribed to.
-    subscribed: RefCell<HashSet<Subscription>>,
-    /// Where we send messages to ourselves.
-    channel: ChannelName,
-    // The newest of them that was heard, and that there is one.
-    echo: Cell<u64>,
-    echoed: Notify,
-    /// When anything was heard that was published.
-    heard: Cell<Instant>,
+pub(super) struct PubSubState {
+    /// The confirmed subscriptions.
+    confirmed: RefCell<HashSet<Subscription>>,
+    /// The channel of the probe messages.
+    probe_channel: ChannelName,
+    // The number of the last probe message received, and a notification of it.
+    last_probe: Cell<u64>,
+    probe_arrived: Notify,
+    /// When the last message was received.
+    last_message: Cell<Instant>,
 }
 
-/// What Redis and we do not agree on.
+/// A difference between our subscriptions and those of Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Doubt {
-    /// Nobody listens to this, and we should.
+enum Mismatch {
+    /// Redis reports no subscribers for this channel.
     Channel(ChannelName),
-    /// Fewer patterns are listened to than we do.
+    /// Redis reports fewer patterns than we have subscribed to.
     Patterns,
-    /// Our message did not reach us.
-    Echo,
+    /// The probe message did not arrive.
+    Probe,
 }
 
-impl Belief {
+impl PubSubState {
     pub(super) fn new() -> Self {
         let tag: String = std::iter::repeat_with(fastrand::alphanumeric).take(12).collect();
-        let channel = ChannelName::new(&format!("ssegate:check:{tag}")).expect("it is short");
+        let probe_channel =
+            ChannelName::new(&format!("ssegate:check:{tag}")).expect("it is short and printable");
         Self {
-            subscribed: RefCell::default(),
-            channel,
-            echo: Cell::new(0),
-            echoed: Notify::new(),
-            heard: Cell::new(Instant::now()),
+            confirmed: RefCell::default(),
+            probe_channel,
+            last_probe: Cell::new(0),
+            probe_arrived: Notify::new(),
+            last_message: Cell::new(Instant::now()),
         }
     }
 
-    /// The subscription of the check itself.
-    pub(super) fn own(&self) -> Subscription {
-        Subscription { name: self.channel.clone(), is_pattern: false }
+    /// The subscription to the probe channel.
+    pub(super) fn probe_subscription(&self) -> Subscription {
+        Subscription { name: self.probe_channel.clone(), is_pattern: false }
     }
 
-    /// A new connection: nothing is subscribed to.
-    pub(super) fn begin_anew(&self) {
-        self.subscribed.borrow_mut().clear();
+    /// Forgets all subscriptions, for a new connection.
+    pub(super) fn reset(&self) {
+        self.confirmed.borrow_mut().clear();
     }
 
-    pub(super) fn subscribed(&self, subscription: &Subscription) {
-        self.subscribed.borrow_mut().insert(subscription.clone());
+    pub(super) fn add(&self, subscription: &Subscription) {
+        self.confirmed.borrow_mut().insert(subscription.clone());
     }
 
-    pub(super) fn left(&self, subscription: &Subscription) {
-        self.subscribed.borrow_mut().remove(subscription);
+    pub(super) fn remove(&self, subscription: &Subscription) {
+        self.confirmed.borrow_mut().remove(subscription);
     }
 
-    /// A message was heard; answers whether it was one to ourselves.
-    pub(super) fn heard(&self, channel: &[u8], payload: &Value, at: Instant) -> bool {
-        self.heard.set(at);
-        if channel != self.channel.as_str().as_bytes() {
+    /// Records a message. Returns whether it is a probe message.
+    pub(super) fn record_message(&self, channel: &[u8], payload: &Value, at: Instant) -> bool {
+        self.last_message.set(at);
+        if channel != self.probe_channel.as_str().as_bytes() {
             return false;
         }
         let number =
             payload.as_bytes().and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-        self.echo.set(number.unwrap_or(0));
-        self.echoed.notify_one();
+        self.last_probe.set(number.unwrap_or(0));
+        self.probe_arrived.notify_one();
         true
     }
 
-    fn holds(&self, subscription: &Subscription) -> bool {
-        self.subscribed.borrow().contains(subscription)
+    fn contains(&self, subscription: &Subscription) -> bool {
+        self.confirmed.borrow().contains(subscription)
     }
 
-    fn names(&self) -> Vec<ChannelName> {
-        let subscribed = self.subscribed.borrow();
-        subscribed.iter().filter(|s| !s.is_pattern).map(|s| s.name.clone()).collect()
+    fn channels(&self) -> Vec<ChannelName> {
+        let confirmed = self.confirmed.borrow();
+        confirmed.iter().filter(|s| !s.is_pattern).map(|s| s.name.clone()).collect()
     }
 
-    fn patterns(&self) -> usize {
-        self.subscribed.borrow().iter().filter(|subscription| subscription.is_pattern).count()
+    fn pattern_count(&self) -> usize {
+        self.confirmed.borrow().iter().filter(|subscription| subscription.is_pattern).count()
     }
 }
 
-/// The check.
+/// The self-check of one pub/sub connection.
 #[derive(Debug)]
 pub(super) struct SelfCheck {
     info: ConnectionInfo,
-    tls: Tls,
-    belief: Rc<Belief>,
+    tls: RedisTls,
+    state: Rc<PubSubState>,
     metrics: Metrics,
-    echoes: u64,
-    // Redis does not let us ask; told once.
-    is_forbidden: bool,
+    probes_sent: u64,
+    // An ACL rule denies a command of the check; logged once.
+    is_denied: bool,
 }
 
 impl SelfCheck {
     pub(super) fn new(
         info: ConnectionInfo,
-        tls: Tls,
-        belief: Rc<Belief>,
+        tls: RedisTls,
+        state: Rc<PubSubState>,
         metrics: Metrics,
     ) -> Self {
-        Self { info, tls, belief, metrics, echoes: 0, is_forbidden: false }
+        Self { info, tls, state, metrics, probes_sent: 0, is_denied: false }
     }
 
-    /// Checks until something does not agree. That Redis cannot be asked is nothing to end for: the
-    /// connection that listens notices by itself when Redis is away.
+    /// Runs until a mismatch is found. An error of its own connection does not end the check: the
+    /// pub/sub connection detects by itself that Redis is unreachable.
     pub(super) async fn run(&mut self) -> SourceError {
         loop {
             let limits = 1 << 16;
-            let opening = Connection::open(&self.info, &self.tls, limits, Purpose::Ask);
+            let opening =
+                RedisConnection::open(&self.info, &self.tls, limits, ConnectionKind::Command);
             if let Ok(mut connection) = opening.await
-                && let Ok(doubts) = self.check_with(&mut connection).await
+                && let Ok(mismatches) = self.check_until_mismatch(&mut connection).await
             {
                 self.metrics.self_check("mended");
-                return SourceError::Deaf(describe(&doubts));
+                return SourceError::SubscriptionsLost(describe(&mismatches));
             }
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Answers what does not agree; an error where the connection fails.
-    async fn check_with(&mut self, connection: &mut Connection) -> Result<Vec<Doubt>, SourceError> {
+    /// Checks until a mismatch is found twice; returns all that were. Fails if the connection does.
+    async fn check_until_mismatch(
+        &mut self,
+        connection: &mut RedisConnection,
+    ) -> Result<Vec<Mismatch>, SourceError> {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            let mut doubts = self.doubts(connection, self.belief.names()).await?;
-            if !doubts.is_empty() {
-                tokio::time::sleep(SECOND_LOOK).await;
-                let names = doubts.iter().filter_map(|doubt| match doubt {
-                    Doubt::Channel(name) => Some(name.clone()),
-                    Doubt::Patterns | Doubt::Echo => None,
+            let mut mismatches = self.mismatches(connection, self.state.channels()).await?;
+            if !mismatches.is_empty() {
+                tokio::time::sleep(RECHECK_DELAY).await;
+                let names = mismatches.iter().filter_map(|mismatch| match mismatch {
+                    Mismatch::Channel(name) => Some(name.clone()),
+                    Mismatch::Patterns | Mismatch::Probe => None,
                 });
-                let again = self.doubts(connection, names.collect()).await?;
-                doubts.retain(|doubt| again.contains(doubt));
+                let again = self.mismatches(connection, names.collect()).await?;
+                mismatches.retain(|mismatch| again.contains(mismatch));
             }
-            if !doubts.is_empty() {
-                return Ok(doubts);
+            if !mismatches.is_empty() {
+                return Ok(mismatches);
             }
-            self.metrics.self_check(if self.is_forbidden { "forbidden" } else { "agreed" });
+            self.metrics.self_check(if self.is_denied { "forbidden" } else { "agreed" });
         }
     }
 
-    async fn doubts(
+    async fn mismatches(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut RedisConnection,
         names: Vec<ChannelName>,
-    ) -> Result<Vec<Doubt>, SourceError> {
-        let mut doubts = Vec::new();
+    ) -> Result<Vec<Mismatch>, SourceError> {
+        let mut mismatches = Vec::new();
         for names in names.chunks(MAX_NAMES) {
             let arguments = std::iter::once("NUMSUB").chain(names.iter().map(ChannelName::as_str));
             let arguments: Vec<&str> = arguments.collect();
-            let Some(answer) = self.ask(connection, "PUBSUB", &arguments).await? else { break };
-            for name in without_listeners(&answer) {
+            let Some(reply) = self.request_if_allowed(connection, "PUBSUB", &arguments).await?
+            else {
+                break;
+            };
+            for name in without_subscribers(&reply) {
                 let Some(name) = names.iter().find(|known| known.as_str().as_bytes() == name)
                 else {
                     continue;
                 };
-                // It may have been left meanwhile.
+                // It may have been unsubscribed meanwhile.
                 let subscription = Subscription { name: name.clone(), is_pattern: false };
-                if self.belief.holds(&subscription) {
-                    doubts.push(Doubt::Channel(subscription.name));
+                if self.state.contains(&subscription) {
+                    mismatches.push(Mismatch::Channel(subscription.name));
                 }
             }
         }
-        let patterns = self.ask(connection, "PUBSUB", &["NUMPAT"]).await?;
+        let patterns = self.request_if_allowed(connection, "PUBSUB", &["NUMPAT"]).await?;
         if let Some(Value::Integer(patterns)) = patterns
-            && usize::try_from(patterns).is_ok_and(|patterns| patterns < self.belief.patterns())
+            && usize::try_from(patterns).is_ok_and(|patterns| patterns < self.state.pattern_count())
         {
-            doubts.push(Doubt::Patterns);
+            mismatches.push(Mismatch::Patterns);
         }
-        if self.belief.holds(&self.belief.own()) && !self.hears_itself(connection).await? {
-            doubts.push(Doubt::Echo);
+        if self.state.contains(&self.state.probe_subscription())
+            && !self.probe_arrives(connection).await?
+        {
+            mismatches.push(Mismatch::Probe);
         }
-        Ok(doubts)
+        Ok(mismatches)
     }
 
-    /// Sends a message to ourselves, and waits for it.
-    async fn hears_itself(&mut self, connection: &mut Connection) -> Result<bool, SourceError> {
-        self.echoes += 1;
-        let (number, sent) = (self.echoes.to_string(), Instant::now());
-        let belief = Rc::clone(&self.belief);
-        let arguments = [belief.channel.as_str(), &number];
-        match self.ask(connection, "PUBLISH", &arguments).await? {
+    /// Publishes a probe message and waits for it.
+    async fn probe_arrives(
+        &mut self,
+        connection: &mut RedisConnection,
+    ) -> Result<bool, SourceError> {
+        self.probes_sent += 1;
+        let (number, sent) = (self.probes_sent.to_string(), Instant::now());
+        let state = Rc::clone(&self.state);
+        let arguments = [state.probe_channel.as_str(), &number];
+        match self.request_if_allowed(connection, "PUBLISH", &arguments).await? {
             Some(Value::Integer(0)) => return Ok(false),
             Some(_) => {}
             None => return Ok(true),
         }
-        let echo = async {
-            while belief.echo.get() < self.echoes {
-                belief.echoed.notified().await;
+        let arrival = async {
+            while state.last_probe.get() < self.probes_sent {
+                state.probe_arrived.notified().await;
             }
         };
-        let is_heard = tokio::time::timeout(ECHO_TIMEOUT, echo).await.is_ok();
-        // Whoever hears other things may have much to hear before it.
-        Ok(is_heard || belief.heard.get() > sent + ECHO_TIMEOUT / 2)
+        let has_arrived = tokio::time::timeout(REPLY_TIMEOUT, arrival).await.is_ok();
+        // Many other messages may have to be read before the probe.
+        Ok(has_arrived || state.last_message.get() > sent + REPLY_TIMEOUT / 2)
     }
 
-    /// `None` where Redis does not let us.
-    async fn ask(
+    /// Sends a command. Returns `None` if an ACL rule denies it.
+    async fn request_if_allowed(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut RedisConnection,
         command: &str,
         arguments: &[&str],
     ) -> Result<Option<Value>, SourceError> {
-        let answer = connection.ask(command, arguments.iter().copied());
-        let answer = tokio::time::timeout(ECHO_TIMEOUT, answer).await;
-        match answer.unwrap_or(Err(SourceError::Timeout(ECHO_TIMEOUT.as_secs()))) {
-            Ok(answer) => Ok(Some(answer)),
+        let reply = connection.request(command, arguments.iter().copied());
+        let reply = tokio::time::timeout(REPLY_TIMEOUT, reply).await;
+        match reply.unwrap_or(Err(SourceError::Timeout(REPLY_TIMEOUT.as_secs()))) {
+            Ok(reply) => Ok(Some(reply)),
             Err(error) if error.kind() == SourceErrorKind::Permission => {
-                if !std::mem::replace(&mut self.is_forbidden, true) {
+                if !std::mem::replace(&mut self.is_denied, true) {
                     tracing::info!(
                         command,
-                        "Redis does not let us ask whether it knows our subscriptions"
+                        "Redis denies a command of the self-check; it checks less"
                     );
                 }
                 Ok(None)
@@ -253,9 +266,9 @@ impl SelfCheck {
     }
 }
 
-/// The channels that nobody listens to, of an answer `[name, count, …]`.
-fn without_listeners(answer: &Value) -> Vec<&[u8]> {
-    let Value::Array(parts) = answer else { return Vec::new() };
+/// The channels without subscribers in a reply to `PUBSUB NUMSUB`: `[name, count, …]`.
+fn without_subscribers(reply: &Value) -> Vec<&[u8]> {
+    let Value::Array(parts) = reply else { return Vec::new() };
     parts
         .chunks_exact(2)
         .filter_map(|pair| match pair {
@@ -265,13 +278,14 @@ fn without_listeners(answer: &Value) -> Vec<&[u8]> {
         .collect()
 }
 
-fn describe(doubts: &[Doubt]) -> String {
-    let channels = doubts.iter().filter(|doubt| matches!(doubt, Doubt::Channel(_))).count();
-    if doubts.contains(&Doubt::Echo) {
-        return "a message to ourselves did not reach us".to_owned();
+fn describe(mismatches: &[Mismatch]) -> String {
+    let channels =
+        mismatches.iter().filter(|mismatch| matches!(mismatch, Mismatch::Channel(_))).count();
+    if mismatches.contains(&Mismatch::Probe) {
+        return "a probe message did not arrive".to_owned();
     }
     match channels {
-        0 => "fewer patterns than we subscribed to".to_owned(),
-        channels => format!("nobody listens to {channels} of our channels"),
+        0 => "it reports fewer patterns than we have subscribed to".to_owned(),
+        channels => format!("it reports no subscribers for {channels} of our channels"),
     }
 }

@@ -1,4 +1,4 @@
-//! A connection to Redis: greeted, and then asked or listened to.
+//! A connection to Redis after its handshake: sends commands, reads replies and push messages.
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
@@ -13,63 +13,63 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::error::SourceError;
-use super::greeting::{NO_ID, Protocol};
-use super::socket::{self, Stream, Tls};
+use super::handshake::NO_ID;
+use super::socket::{self, RedisIo, RedisTls};
 use crate::event::Subscription;
-use crate::source::resp::{self, Decoder, Limits, Value};
+use crate::source::resp::{self, Limits, RespVersion, Value, ValueDecoder};
 
-/// From the first packet to the answer to `HELLO`.
+/// Limits connecting and the handshake, up to the reply to `HELLO`.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const READ_BUFFER: usize = 64 << 10;
 
-/// A greeted connection.
-pub(super) struct Connection {
-    stream: Box<dyn Stream>,
+/// A connection whose handshake is complete.
+pub(super) struct RedisConnection {
+    stream: Box<dyn RedisIo>,
     input: BytesMut,
-    decoder: Decoder,
+    decoder: ValueDecoder,
     output: BytesMut,
-    // Something was written that TLS may still hold back.
+    // Bytes were written that TLS may still buffer.
     is_unflushed: bool,
-    // What Redis calls this connection.
+    // The id of the connection (`CLIENT ID`), or [`NO_ID`].
     pub(super) id: i64,
-    pub(super) purpose: Purpose,
-    pub(super) protocol: Protocol,
+    pub(super) kind: ConnectionKind,
+    pub(super) version: RespVersion,
 }
 
-/// What a connection is for.
+/// What a connection carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To listen to what is published, which knows no databases.
-    Listen,
-    /// To ask for data, which is in one of the databases.
-    Ask,
+pub(super) enum ConnectionKind {
+    /// Receives pub/sub messages, which do not belong to a database.
+    PubSub,
+    /// Sends commands about keys, which belong to a database.
+    Command,
 }
 
-/// Elements in an answer that has many entries of streams.
+/// Elements in a reply with many stream entries, at most.
 const MAX_ELEMENTS: usize = 8 << 20;
 
-impl Connection {
-    /// Connects and greets, within [`CONNECT_TIMEOUT`].
+impl RedisConnection {
+    /// Connects and performs the handshake, within [`CONNECT_TIMEOUT`].
     pub(super) async fn open(
         info: &ConnectionInfo,
-        tls: &Tls,
+        tls: &RedisTls,
         max_event_bytes: usize,
-        purpose: Purpose,
+        kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
         let opening = async {
-            let mut connection = Self::connect(info, tls, max_event_bytes, purpose).await?;
-            match connection.greet(info, purpose).await {
+            let mut connection = Self::connect(info, tls, max_event_bytes, kind).await?;
+            match connection.handshake(info, kind).await {
                 Ok(()) => {}
-                // Some proxies hang up on what they do not know.
-                Err(why @ (SourceError::Closed | SourceError::Broken(_))) => {
-                    connection = Self::connect(info, tls, max_event_bytes, purpose).await?;
-                    connection.greet_without_hello(info, purpose, &why).await?;
+                // Some proxies close the connection on an unknown command.
+                Err(why @ (SourceError::Closed | SourceError::ConnectionLost(_))) => {
+                    connection = Self::connect(info, tls, max_event_bytes, kind).await?;
+                    connection.handshake_resp2(info, kind, &why).await?;
                 }
                 Err(error) => return Err(error),
             }
             let database = info.redis_settings().db();
-            if purpose == Purpose::Ask && database != 0 {
-                connection.ask("SELECT", [database.to_string().as_str()].into_iter()).await?;
+            if kind == ConnectionKind::Command && database != 0 {
+                connection.request("SELECT", [database.to_string().as_str()].into_iter()).await?;
             }
             Ok(connection)
         };
@@ -80,64 +80,64 @@ impl Connection {
 
     async fn connect(
         info: &ConnectionInfo,
-        tls: &Tls,
+        tls: &RedisTls,
         max_event_bytes: usize,
-        purpose: Purpose,
+        kind: ConnectionKind,
     ) -> Result<Self, SourceError> {
         let stream = socket::connect(info.addr(), tls).await?;
         let limits = Limits::with_max_bulk(max_event_bytes);
-        let limits = match purpose {
-            Purpose::Listen => limits,
-            Purpose::Ask => Limits { max_elements: MAX_ELEMENTS, ..limits },
+        let limits = match kind {
+            ConnectionKind::PubSub => limits,
+            ConnectionKind::Command => Limits { max_elements: MAX_ELEMENTS, ..limits },
         };
         Ok(Self {
             stream,
             input: BytesMut::with_capacity(READ_BUFFER),
-            decoder: Decoder::new(limits),
+            decoder: ValueDecoder::new(limits),
             output: BytesMut::new(),
             is_unflushed: false,
             id: NO_ID,
-            purpose,
-            protocol: Protocol::Resp3,
+            kind,
+            version: RespVersion::Resp3,
         })
     }
 
-    /// Queues a command. It leaves with [`Connection::exchange`].
-    pub(super) fn send<'a>(
+    /// Queues a command, which [`RedisConnection::exchange`] sends.
+    pub(super) fn queue<'a>(
         &mut self,
         name: &str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
     ) {
-        resp::command(name, arguments, &mut self.output);
+        resp::encode_command(name, arguments, &mut self.output);
     }
 
-    /// Sends a command, and waits for its answer. Not for a connection that listens: there, what comes
-    /// next may be no answer.
-    pub(super) async fn ask<'a>(
+    /// Sends a command and waits for its reply. Not for a pub/sub connection, where the next value
+    /// may be a push message.
+    pub(super) async fn request<'a>(
         &mut self,
         name: &str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
     ) -> Result<Value, SourceError> {
-        self.send(name, arguments);
-        match self.answer().await? {
+        self.queue(name, arguments);
+        match self.read_value().await? {
             Value::Error(message) => {
                 Err(SourceError::Refused(String::from_utf8_lossy(&message).into()))
             }
-            answer => Ok(answer),
+            reply => Ok(reply),
         }
     }
 
-    /// Sends `SUBSCRIBE` or `PSUBSCRIBE` for one name, and waits until Redis confirms or refuses it.
-    /// Messages that arrive meanwhile are dropped. Only for a connection on which nothing else is
-    /// awaited.
+    /// Sends `SUBSCRIBE` or `PSUBSCRIBE` for one name, and waits until Redis confirms or refuses
+    /// it. Drops messages that arrive meanwhile. Only for a connection without other pending
+    /// replies.
     pub(super) async fn subscribe(
         &mut self,
         Subscription { name, is_pattern }: &Subscription,
     ) -> Result<(), SourceError> {
         let command = if *is_pattern { "PSUBSCRIBE" } else { "SUBSCRIBE" };
-        self.send(command, [name.as_str()].into_iter());
+        self.queue(command, [name.as_str()].into_iter());
         loop {
-            match self.answer().await? {
+            match self.read_value().await? {
                 Value::Error(message) => {
                     return Err(SourceError::Refused(String::from_utf8_lossy(&message).into()));
                 }
@@ -148,30 +148,30 @@ impl Connection {
         }
     }
 
-    /// Waits for the next value. Cancel safe.
-    pub(super) async fn answer(&mut self) -> Result<Value, SourceError> {
+    /// Reads the next value: a reply, or a push message. Cancel safe.
+    pub(super) async fn read_value(&mut self) -> Result<Value, SourceError> {
         loop {
             match self.next_value()? {
-                Some(answer) => return Ok(answer),
+                Some(value) => return Ok(value),
                 None => self.exchange().await?,
             }
         }
     }
 
-    /// What Redis calls this connection (`CLIENT ID`).
+    /// The id of the connection (`CLIENT ID`).
     pub(super) fn id(&self) -> i64 {
         self.id
     }
 
-    /// Writes what is queued while it reads, and returns when something was read. The reader never
-    /// waits for the writer: Redis would cut off one that does not read. Cancel safe.
+    /// Writes queued commands and reads; returns when something was read. Reading never waits for
+    /// writing, because Redis disconnects clients that do not read their output. Cancel safe.
     pub(super) async fn exchange(&mut self) -> Result<(), SourceError> {
-        self.stream.watch().map_err(SourceError::Broken)?;
+        self.stream.register().map_err(SourceError::ConnectionLost)?;
         self.input.reserve(READ_BUFFER / 4);
         match poll_fn(|cx| self.poll_exchange(cx)).await {
             Ok(0) => Err(SourceError::Closed),
             Ok(_) => Ok(()),
-            Err(error) => Err(SourceError::Broken(error)),
+            Err(error) => Err(SourceError::ConnectionLost(error)),
         }
     }
 
@@ -182,7 +182,7 @@ impl Connection {
         pin!(self.stream.read_buf(&mut self.input)).poll(cx)
     }
 
-    /// Writes what it can, and flushes.
+    /// Writes what the socket accepts, and flushes.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
             if ready!(pin!(self.stream.write_buf(&mut self.output)).poll(cx))? == 0 {
@@ -197,22 +197,22 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits until then, and does not wake for what arrives meanwhile. Nothing is read or written.
-    /// Cancel safe: it is at rest until it waits again or reads.
-    pub(super) async fn rest(&mut self, until: Instant) -> Result<(), SourceError> {
-        self.stream.rest().map_err(SourceError::Broken)?;
+    /// Waits until `until` without being woken by arriving data. Reads and writes nothing. Cancel
+    /// safe: the socket stays deregistered until the next read.
+    pub(super) async fn pause(&mut self, until: Instant) -> Result<(), SourceError> {
+        self.stream.deregister().map_err(SourceError::ConnectionLost)?;
         tokio::time::sleep_until(until).await;
         Ok(())
     }
 
-    /// The next value among what was read; `None`: read on.
+    /// Returns the next value that was read; `None` if more bytes are needed.
     pub(super) fn next_value(&mut self) -> Result<Option<Value>, SourceError> {
         let value = self.decoder.decode(&mut self.input)?;
-        Ok(value.map(|value| self.as_pushed(value)))
+        Ok(value.map(|value| self.normalize_push(value)))
     }
 }
 
-/// Whether a push confirms this command with this name
+/// Whether a push message confirms this command for this name
 /// (<https://redis.io/docs/latest/develop/pubsub/#format-of-pushed-messages>).
 fn confirms(push: &[Value], command: &str, name: &str) -> bool {
     let text = |at: usize| push.get(at).and_then(Value::as_bytes);
@@ -220,9 +220,9 @@ fn confirms(push: &[Value], command: &str, name: &str) -> bool {
         && text(1).is_some_and(|confirmed| confirmed[..] == *name.as_bytes())
 }
 
-impl fmt::Debug for Connection {
-    /// Leaves out the buffers: the password went through one.
+impl fmt::Debug for RedisConnection {
+    /// Omits the buffers: the password passes through one of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").finish_non_exhaustive()
+        f.debug_struct("RedisConnection").finish_non_exhaustive()
     }
 }

@@ -1,63 +1,63 @@
-//! What goes wrong on the way to Redis.
+//! Errors of connections to Redis.
 
 use std::io;
 
 use crate::source::resp::ProtocolError;
 
-/// A failure: what it was, for people, and its kind, for the metrics.
+/// An error of a connection to Redis. Its text is for people, its [`SourceErrorKind`] for metrics.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SourceError {
     #[error("cannot connect: {0}")]
     Connect(io::Error),
     #[error("cannot resolve {0}")]
     Resolve(String),
-    #[error("no answer within {0} seconds")]
+    #[error("no reply within {0} seconds")]
     Timeout(u64),
-    #[error("TLS failed: {0}")]
+    #[error("TLS handshake failed: {0}")]
     Tls(io::Error),
     #[error("Redis refused: {0}")]
     Refused(String),
     #[error("Redis refused {what}: {message}")]
-    RefusedTo { what: String, message: String },
+    RefusedCommand { what: String, message: String },
     #[error("Redis closed the connection")]
     Closed,
-    #[error("the connection broke: {0}")]
-    Broken(io::Error),
-    #[error("not RESP: {0}")]
+    #[error("connection lost: {0}")]
+    ConnectionLost(io::Error),
+    #[error("RESP protocol error: {0}")]
     Protocol(#[from] ProtocolError),
-    #[error("an answer that was not asked for: {0}")]
+    #[error("unexpected reply: {0}")]
     Unexpected(String),
-    #[error("Redis has forgotten that we listen: {0}")]
-    Deaf(String),
-    #[error("nothing was heard for {0} seconds, not even the answer to a PING")]
+    #[error("Redis no longer has our subscriptions: {0}")]
+    SubscriptionsLost(String),
+    #[error("no data for {0} seconds, and no reply to PING")]
     Unresponsive(u64),
 }
 
-/// Kinds of failure, for the metrics.
+/// Error kinds, for the `kind` label of metrics and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceErrorKind {
-    /// Nobody answers there, or no longer.
+    /// Redis cannot be reached, or the connection was lost.
     Connection,
-    /// Wrong user or password.
+    /// Authentication failed: wrong or missing user or password.
     Auth,
-    /// Allowed in, but not to do this.
+    /// An ACL rule denies the command, the key or the channel.
     Permission,
-    /// Redis is loading its data, or has too many clients.
+    /// Redis is loading its data, has no primary, runs a script, or has too many clients.
     Busy,
-    /// Bytes or answers that make no sense.
+    /// Invalid RESP, or a reply that does not fit its command.
     Protocol,
-    /// Silence.
+    /// No reply in time, or a silent connection.
     Timeout,
-    /// The self-check has found that subscriptions are not what we believe.
+    /// The self-check found that Redis does not have our subscriptions.
     Deaf,
-    /// The certificate, or the handshake.
+    /// The TLS handshake failed, or the certificate is not trusted.
     Tls,
-    /// Any other refusal.
+    /// Any other error reply.
     Refused,
 }
 
 impl SourceErrorKind {
-    /// Every kind, for a metric that shows them all from the start.
+    /// All kinds, so that a metric can export each of them from the start.
     pub const ALL: [Self; 9] = [
         Self::Connection,
         Self::Auth,
@@ -70,7 +70,7 @@ impl SourceErrorKind {
         Self::Refused,
     ];
 
-    /// The word in the metrics.
+    /// The label value of this kind.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connection => "connection",
@@ -87,29 +87,29 @@ impl SourceErrorKind {
 }
 
 impl SourceError {
-    /// The same with what was refused: Redis does not say which channel or key it means.
-    pub(super) fn to(self, what: impl Into<String>) -> Self {
+    /// Adds what was refused: Redis does not say which channel or key an error reply is about.
+    pub(super) fn for_command(self, what: impl Into<String>) -> Self {
         match self {
-            Self::Refused(message) => Self::RefusedTo { what: what.into(), message },
+            Self::Refused(message) => Self::RefusedCommand { what: what.into(), message },
             other => other,
         }
     }
 
     pub(super) fn kind(&self) -> SourceErrorKind {
         match self {
-            Self::Connect(_) | Self::Resolve(_) | Self::Closed | Self::Broken(_) => {
+            Self::Connect(_) | Self::Resolve(_) | Self::Closed | Self::ConnectionLost(_) => {
                 SourceErrorKind::Connection
             }
             Self::Timeout(_) | Self::Unresponsive(_) => SourceErrorKind::Timeout,
             Self::Tls(_) => SourceErrorKind::Tls,
-            Self::Refused(message) | Self::RefusedTo { message, .. } => kind_of_refusal(message),
-            Self::Deaf(_) => SourceErrorKind::Deaf,
+            Self::Refused(message) | Self::RefusedCommand { message, .. } => refusal_kind(message),
+            Self::SubscriptionsLost(_) => SourceErrorKind::Deaf,
             Self::Protocol(_) | Self::Unexpected(_) => SourceErrorKind::Protocol,
         }
     }
 }
 
-/// What was refused, and that so many others are as well.
+/// Names what was refused, and how many others are refused as well.
 pub(super) fn with_others(what: String, others: usize) -> String {
     match others {
         0 => what,
@@ -119,7 +119,7 @@ pub(super) fn with_others(what: String, others: usize) -> String {
 
 /// The first word of an error reply names its kind
 /// (<https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>).
-fn kind_of_refusal(message: &str) -> SourceErrorKind {
+fn refusal_kind(message: &str) -> SourceErrorKind {
     match message.split(' ').next().unwrap_or_default() {
         "WRONGPASS" | "NOAUTH" => SourceErrorKind::Auth,
         "NOPERM" => SourceErrorKind::Permission,

@@ -1,92 +1,97 @@
-//! Whether Redis can be reached, and lets the gateway do what its routes need: asked once, for an
-//! operator.
+//! A one-time check for an operator: whether Redis can be reached, and allows what the routes need.
 //!
-//! Nothing is written there, but one message to a channel of our own, as the self-check sends them.
+//! Writes nothing except one message, published to a channel of our own, as the self-check does.
 
 use redis::ConnectionInfo;
 
-use super::connection::{Connection, Purpose};
+use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
-use super::greeting::Protocol;
 use super::session::describe;
-use super::socket::Tls;
+use super::socket::RedisTls;
 use crate::event::{ChannelName, Subscription};
+use crate::source::resp::RespVersion;
 
-/// What routes read of Redis.
+/// What a route reads from Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Read {
-    /// A channel or a pattern, of pub/sub.
+pub enum RedisRead {
+    /// A pub/sub channel or pattern.
     Subscription(Subscription),
     /// A Redis Stream.
     Stream(ChannelName),
 }
 
-/// A Redis that was reached.
+/// What was found out about a Redis server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// What it is: `Redis 7.0.15, RESP3`.
+    /// Its name, version and protocol, such as `Redis 7.0.15, RESP3`.
     pub server: String,
-    /// What it does not let us read, with its own words. Without these, routes do not work.
+    /// What it refuses that routes need, with its error replies. These routes do not work.
     pub refused: Vec<String>,
-    /// What it does not let us do beside that.
+    /// What else it refuses.
     pub notes: Vec<String>,
 }
 
-/// No answer of interest is longer.
+/// Longer strings in replies are not of interest. In bytes.
 const MAX_BYTES: usize = 1 << 20;
-/// A channel of our own, to which a message is sent.
-const OWN: &str = "ssegate:check:inspect";
+/// The channel of our own to which a message is published.
+const PROBE_CHANNEL: &str = "ssegate:check:inspect";
 
 /// Connects, and tries all of `reads`.
 ///
 /// # Errors
-/// It cannot be reached, or lets nobody in with this user and password; or the connection breaks.
-pub async fn inspect(info: &ConnectionInfo, reads: &[Read]) -> Result<Inspection, String> {
-    try_all(info, reads).await.map_err(|error| error.to_string())
+/// Redis cannot be reached, authentication fails, or the connection is lost.
+pub async fn inspect(info: &ConnectionInfo, reads: &[RedisRead]) -> Result<Inspection, String> {
+    inspect_all(info, reads).await.map_err(|error| error.to_string())
 }
 
-async fn try_all(info: &ConnectionInfo, reads: &[Read]) -> Result<Inspection, SourceError> {
-    let tls = Tls::new(info.addr());
-    let mut listening = Connection::open(info, &tls, MAX_BYTES, Purpose::Listen).await?;
-    let mut asking = Connection::open(info, &tls, MAX_BYTES, Purpose::Ask).await?;
-    let protocol = match listening.protocol {
-        Protocol::Resp2 => "RESP2",
-        Protocol::Resp3 => "RESP3",
+async fn inspect_all(
+    info: &ConnectionInfo,
+    reads: &[RedisRead],
+) -> Result<Inspection, SourceError> {
+    let tls = RedisTls::new(info.addr());
+    let mut pubsub = RedisConnection::open(info, &tls, MAX_BYTES, ConnectionKind::PubSub).await?;
+    let mut commands =
+        RedisConnection::open(info, &tls, MAX_BYTES, ConnectionKind::Command).await?;
+    let protocol = match pubsub.version {
+        RespVersion::Resp2 => "RESP2",
+        RespVersion::Resp3 => "RESP3",
     };
-    let version = version(&mut asking).await?;
+    let version = version(&mut commands).await?;
     let mut inspection = Inspection {
         server: format!("{version}, {protocol}"),
         refused: Vec::new(),
         notes: Vec::new(),
     };
     for read in reads {
-        let tried = match read {
-            Read::Subscription(subscription) => subscribe(&mut listening, subscription).await,
-            Read::Stream(name) => read_stream(&mut asking, name).await,
+        let result = match read {
+            RedisRead::Subscription(subscription) => subscribe(&mut pubsub, subscription).await,
+            RedisRead::Stream(name) => read_stream(&mut commands, name).await,
         };
-        inspection.refused.extend(refusal(tried)?);
+        inspection.refused.extend(refusal(result)?);
     }
-    let own = ["NUMSUB", OWN];
-    for (command, arguments) in [("PUBSUB", &own), ("PUBLISH", &[OWN, "0"])] {
-        let tried = asking.ask(command, arguments.iter().copied()).await;
-        let tried =
-            tried.map_err(|error| error.to(format!("{command}, which the self-check uses")));
-        inspection.notes.extend(refusal(tried.map(drop))?);
+    let numsub = ["NUMSUB", PROBE_CHANNEL];
+    for (command, arguments) in [("PUBSUB", &numsub), ("PUBLISH", &[PROBE_CHANNEL, "0"])] {
+        let result = commands.request(command, arguments.iter().copied()).await;
+        let result = result
+            .map_err(|error| error.for_command(format!("{command}, which the self-check uses")));
+        inspection.notes.extend(refusal(result.map(drop))?);
     }
-    if reads.iter().any(|read| matches!(read, Read::Stream(_))) {
-        // Nobody has this number.
-        let tried = asking.ask("CLIENT", ["UNBLOCK", "0"].into_iter()).await;
-        let what = "CLIENT UNBLOCK, without which a new stream may wait for five seconds";
-        inspection.notes.extend(refusal(tried.map(drop).map_err(|error| error.to(what)))?);
+    if reads.iter().any(|read| matches!(read, RedisRead::Stream(_))) {
+        // No connection has this id.
+        let result = commands.request("CLIENT", ["UNBLOCK", "0"].into_iter()).await;
+        let what = "CLIENT UNBLOCK, without which a new stream may be delayed by five seconds";
+        inspection
+            .notes
+            .extend(refusal(result.map(drop).map_err(|error| error.for_command(what)))?);
     }
     Ok(inspection)
 }
 
-/// What Redis refuses is a finding; everything else ends the inspection.
-fn refusal(tried: Result<(), SourceError>) -> Result<Option<String>, SourceError> {
-    match tried {
+/// An error reply is a finding; any other error ends the inspection.
+fn refusal(result: Result<(), SourceError>) -> Result<Option<String>, SourceError> {
+    match result {
         Ok(()) => Ok(None),
-        Err(error @ SourceError::RefusedTo { .. }) => match error.kind() {
+        Err(error @ SourceError::RefusedCommand { .. }) => match error.kind() {
             SourceErrorKind::Busy => Err(error),
             _ => Ok(Some(error.to_string())),
         },
@@ -95,15 +100,18 @@ fn refusal(tried: Result<(), SourceError>) -> Result<Option<String>, SourceError
 }
 
 async fn subscribe(
-    connection: &mut Connection,
+    connection: &mut RedisConnection,
     subscription: &Subscription,
 ) -> Result<(), SourceError> {
-    let tried = connection.subscribe(subscription).await;
-    tried.map_err(|error| error.to(describe(subscription)))
+    let result = connection.subscribe(subscription).await;
+    result.map_err(|error| error.for_command(describe(subscription)))
 }
 
-/// A stream that is not there yet may be read all the same.
-async fn read_stream(connection: &mut Connection, name: &ChannelName) -> Result<(), SourceError> {
+/// Tries the commands that read a stream. A stream that does not exist yet is not an error.
+async fn read_stream(
+    connection: &mut RedisConnection,
+    name: &ChannelName,
+) -> Result<(), SourceError> {
     let key = name.as_str();
     for arguments in [
         &["XINFO", "STREAM", key][..],
@@ -111,18 +119,20 @@ async fn read_stream(connection: &mut Connection, name: &ChannelName) -> Result<
         &["XREVRANGE", key, "+", "-", "COUNT", "1"],
         &["XREAD", "COUNT", "1", "STREAMS", key, "$"],
     ] {
-        match connection.ask(arguments[0], arguments[1..].iter().copied()).await {
+        match connection.request(arguments[0], arguments[1..].iter().copied()).await {
             Err(SourceError::Refused(message)) if message == "ERR no such key" => {}
-            Err(error) => return Err(error.to(format!("{} of the stream {name:?}", arguments[0]))),
+            Err(error) => {
+                return Err(error.for_command(format!("{} of the stream {name:?}", arguments[0])));
+            }
             Ok(_) => {}
         }
     }
     Ok(())
 }
 
-/// What it says of itself, where it may be asked.
-async fn version(connection: &mut Connection) -> Result<String, SourceError> {
-    let info = match connection.ask("INFO", ["server"].into_iter()).await {
+/// The server's name and version, if `INFO` is allowed.
+async fn version(connection: &mut RedisConnection) -> Result<String, SourceError> {
+    let info = match connection.request("INFO", ["server"].into_iter()).await {
         Ok(info) => info,
         Err(SourceError::Refused(_)) => return Ok("Redis".to_owned()),
         Err(error) => return Err(error),

@@ -1,24 +1,23 @@
-//! Redis pub/sub: one connection that listens, for ever. Redis Streams: connections that read
-//! ([`streams`]).
+//! The Redis source: one pub/sub connection, and connections that read Redis Streams ([`streams`]).
 //!
-//! The life of the subscription is ours ([`subscription`], and [`session`] for each connection), and
-//! so is the way in which messages are read, many small ones together ([`gathering`]), from a [`socket`] that rests meanwhile: a client
-//! library would hide a lost connection, queue without bound, or give up. Commands that ask and
-//! answer never go over this connection.
+//! The pub/sub connection is implemented here ([`pubsub`], and [`session`] for each
+//! connection), because a client library would hide a lost connection, queue without bound, or give
+//! up. Small reads are coalesced ([`coalescing`]), with the [`socket`] deregistered meanwhile. All
+//! other commands use separate connections.
 
 mod check;
+mod coalescing;
 mod connection;
 mod error;
-mod gathering;
-mod greeting;
+mod handshake;
 mod inspect;
-mod life;
+mod pubsub;
+mod retry;
 mod session;
 mod socket;
 mod streams;
-mod subscription;
 
 pub use error::SourceErrorKind;
-pub use inspect::{Inspection, Read, inspect};
+pub use inspect::{Inspection, RedisRead, inspect};
+pub(crate) use pubsub::PubSub;
 pub(crate) use streams::StreamReader;
-pub(crate) use subscription::Subscriber;

@@ -1,7 +1,7 @@
-//! One connection to Redis, from its greeting to its end: what was asked, and what answers it.
+//! One pub/sub connection to Redis after its handshake: matches replies to commands.
 //!
-//! Answers come in the order of the questions, and pushes are no answers: what was not asked for ends
-//! the connection, so that nothing is ever taken for something else.
+//! Replies arrive in the order of the commands; push messages are not replies. An unexpected reply
+//! ends the connection, so that no reply is ever matched to the wrong command.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -9,148 +9,150 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connection::Connection;
+use super::coalescing::ReadCoalescer;
+use super::connection::RedisConnection;
 use super::error::{SourceError, with_others};
-use super::gathering::Gathering;
-use super::life::{ASK_AGAIN_INTERVAL, some_of};
-use super::subscription::Subscriber;
+use super::pubsub::PubSub;
+use super::retry::{RETRY_INTERVAL, sample_to_retry};
 use crate::event::{Payload, Subscription};
-use crate::hub::Wish;
+use crate::hub::{SourceKind, SourceRequest};
 use crate::source::resp::Value;
 
-/// Names in one `SUBSCRIBE`.
+/// Names in one `SUBSCRIBE`, at most.
 const MAX_NAMES: usize = 512;
-/// A `PING` goes out when nothing was heard for so long, and its answer may take as long again.
+/// A `PING` is sent after this long without data, and its reply may take as long again.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// How often it is looked whether the connection is silent.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the connection is checked for silence.
+const LIVENESS_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What an answer is awaited for, in the order in which it was asked.
+/// A command whose reply is pending, in the order of sending.
 #[derive(Debug)]
-enum Awaited {
-    /// One push for each name; these are not answered yet.
-    Subscribed(VecDeque<Subscription>),
-    Unsubscribed(VecDeque<Subscription>),
-    Pong,
-    /// Everything before this was asked for a new connection: what was lost is restored.
-    Restored,
+enum PubSubCommand {
+    /// `SUBSCRIBE` or `PSUBSCRIBE`: one push message for each name. These are not confirmed yet.
+    Subscribe(VecDeque<Subscription>),
+    Unsubscribe(VecDeque<Subscription>),
+    Ping,
+    /// A mark: the commands before it restore the subscriptions on a new connection.
+    Resubscribed,
 }
 
-/// One connection, from its greeting to its end.
-pub(super) struct Session<'a> {
-    connection: Connection,
-    owner: &'a mut Subscriber,
-    awaited: VecDeque<Awaited>,
-    // What Redis does not let us subscribe to. Some of it is asked for again each second.
+/// One pub/sub connection after its handshake.
+pub(super) struct PubSubSession<'a> {
+    connection: RedisConnection,
+    source: &'a mut PubSub,
+    pending: VecDeque<PubSubCommand>,
+    // Subscriptions that Redis refused. Some of them are retried every second.
     refused: HashSet<Subscription>,
-    heard: Instant,
-    gathering: Gathering,
-    // Nothing was heard for too long when it was looked at last.
-    is_doubted: bool,
-    // Redis lets us subscribe to something.
-    is_allowed: bool,
+    last_read: Instant,
+    coalescer: ReadCoalescer,
+    // The last check found the connection silent for too long.
+    was_silent: bool,
+    // Redis has confirmed at least one subscription.
+    is_any_confirmed: bool,
     is_restored: bool,
 }
 
-impl<'a> Session<'a> {
-    pub(super) fn new(connection: Connection, owner: &'a mut Subscriber) -> Self {
+impl<'a> PubSubSession<'a> {
+    pub(super) fn new(connection: RedisConnection, source: &'a mut PubSub) -> Self {
         Self {
             connection,
-            owner,
-            awaited: VecDeque::new(),
+            source,
+            pending: VecDeque::new(),
             refused: HashSet::new(),
-            heard: Instant::now(),
-            gathering: Gathering::new(Instant::now()),
-            is_doubted: false,
-            is_allowed: false,
+            last_read: Instant::now(),
+            coalescer: ReadCoalescer::new(Instant::now()),
+            was_silent: false,
+            is_any_confirmed: false,
             is_restored: false,
         }
     }
 
-    /// Why it ended, and whether everything had been subscribed to.
+    /// Runs until the connection fails. Returns the error, and whether all subscriptions were
+    /// restored.
     pub(super) async fn run(mut self) -> (SourceError, bool) {
-        match self.listen().await {
+        match self.serve().await {
             Ok(never) => match never {},
             Err(error) => (error, self.is_restored),
         }
     }
 
-    async fn listen(&mut self) -> Result<std::convert::Infallible, SourceError> {
-        let hub = self.owner.hub.clone();
+    async fn serve(&mut self) -> Result<std::convert::Infallible, SourceError> {
+        let hub = self.source.hub.clone();
         self.subscribe(hub.followed());
-        self.awaited.push_back(Awaited::Restored);
-        self.subscribe(vec![self.owner.belief.own()]);
-        let mut look = tokio::time::interval(LOOK_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut again = tokio::time::interval(ASK_AGAIN_INTERVAL);
-        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.pending.push_back(PubSubCommand::Resubscribed);
+        self.subscribe(vec![self.source.state.probe_subscription()]);
+        let mut liveness = tokio::time::interval(LIVENESS_INTERVAL);
+        liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = tokio::time::interval(RETRY_INTERVAL);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.settle();
+            self.update_readiness();
             tokio::select! {
                 read = self.read() => {
                     read?;
-                    self.heard = Instant::now();
-                    let values = self.take_in()?;
-                    self.gathering.note(values, Instant::now());
+                    self.last_read = Instant::now();
+                    let values = self.handle_batch()?;
+                    self.coalescer.record_read(values, Instant::now());
                 }
-                wishes = hub.wishes() => self.change(wishes),
-                _ = look.tick() => self.look()?,
-                _ = again.tick() => self.ask_again(),
+                changes = hub.source_requests(SourceKind::PubSub) => self.apply_changes(changes),
+                _ = liveness.tick() => self.check_liveness()?,
+                _ = retry.tick() => self.retry_refused(),
             }
         }
     }
 
-    /// Waits for something to read, and a moment longer where that is worth it. Cancel safe.
+    /// Waits for data, and for a moment longer if reads are being coalesced. Cancel safe.
     async fn read(&mut self) -> Result<(), SourceError> {
-        if let Some(until) = self.gathering.until() {
-            self.connection.rest(until).await?;
+        if let Some(until) = self.coalescer.read_at() {
+            self.connection.pause(until).await?;
         }
         self.connection.exchange().await
     }
 
-    /// Takes everything that was read, and only then lets go of it: one batch. Gives how many values
-    /// there were.
-    fn take_in(&mut self) -> Result<usize, SourceError> {
+    /// Handles everything that was read as one batch, then flushes it to the shards. Returns the
+    /// number of values.
+    fn handle_batch(&mut self) -> Result<usize, SourceError> {
         let mut values = 0;
         while let Some(value) = self.connection.next_value()? {
-            // Before the value, not after all of them: it may answer what was asked behind the mark.
-            self.pass_mark();
-            self.take(value)?;
+            // Before each value, not after all of them: the value may confirm a command sent after
+            // the mark.
+            self.complete_resubscribe();
+            self.handle(value)?;
             values += 1;
         }
-        self.settle();
-        self.owner.intake.flush();
-        // Confirmations are for the shards too, also where no message came with them.
-        self.owner.hub.flush();
+        self.update_readiness();
+        self.source.intake.flush();
+        // Confirmations must reach the shards even if no message came with them.
+        self.source.hub.flush();
         Ok(values)
     }
 
-    fn take(&mut self, value: Value) -> Result<(), SourceError> {
+    fn handle(&mut self, value: Value) -> Result<(), SourceError> {
         match value {
-            Value::Push(parts) => self.take_push(parts),
+            Value::Push(parts) => self.handle_push(parts),
             Value::Error(message) => {
-                self.refuse(String::from_utf8_lossy(&message).into());
+                self.handle_error(String::from_utf8_lossy(&message).into());
                 Ok(())
             }
-            Value::Simple(_) | Value::Bulk(_) => match self.awaited.pop_front() {
-                Some(Awaited::Pong) => {
-                    self.owner.intake.end_message();
+            Value::Simple(_) | Value::Bulk(_) => match self.pending.pop_front() {
+                Some(PubSubCommand::Ping) => {
+                    self.source.intake.end_message();
                     Ok(())
                 }
-                _ => Err(SourceError::Unexpected("a reply".into())),
+                _ => Err(SourceError::Unexpected("no command is pending".into())),
             },
             other => Err(SourceError::Unexpected(format!("{other:?}"))),
         }
     }
 
     /// <https://redis.io/docs/latest/develop/pubsub/#format-of-pushed-messages>
-    fn take_push(&mut self, parts: Vec<Value>) -> Result<(), SourceError> {
+    fn handle_push(&mut self, parts: Vec<Value>) -> Result<(), SourceError> {
         let mut parts = parts.into_iter();
         let kind = parts.next();
         let kind = kind.as_ref().and_then(Value::as_bytes).map_or(&b""[..], |kind| kind);
         match (kind, parts.next(), parts.next(), parts.next()) {
             (b"message", Some(Value::Bulk(channel)), Some(payload), None) => {
-                self.hear(None, &channel, payload)?;
+                self.deliver(None, &channel, payload)?;
             }
             (
                 b"pmessage",
@@ -158,140 +160,147 @@ impl<'a> Session<'a> {
                 Some(Value::Bulk(channel)),
                 Some(payload),
             ) => {
-                self.hear(Some(&pattern), &channel, payload)?;
+                self.deliver(Some(&pattern), &channel, payload)?;
             }
-            (b"subscribe", Some(Value::Bulk(name)), ..) => self.subscribed(false, &name)?,
-            (b"psubscribe", Some(Value::Bulk(name)), ..) => self.subscribed(true, &name)?,
-            (b"unsubscribe", Some(Value::Bulk(name)), ..) => self.unsubscribed(false, &name)?,
-            (b"punsubscribe", Some(Value::Bulk(name)), ..) => self.unsubscribed(true, &name)?,
-            // Other pushes (client tracking, say) are not for us, and answer nothing.
+            (b"subscribe", Some(Value::Bulk(name)), ..) => self.confirm_subscribed(false, &name)?,
+            (b"psubscribe", Some(Value::Bulk(name)), ..) => self.confirm_subscribed(true, &name)?,
+            (b"unsubscribe", Some(Value::Bulk(name)), ..) => {
+                self.confirm_unsubscribed(false, &name)?;
+            }
+            (b"punsubscribe", Some(Value::Bulk(name)), ..) => {
+                self.confirm_unsubscribed(true, &name)?;
+            }
+            // Other push messages (client tracking, for example) are not replies, and are ignored.
             _ => {}
         }
         Ok(())
     }
 
-    fn hear(
+    fn deliver(
         &mut self,
         pattern: Option<&[u8]>,
         channel: &[u8],
         payload: Value,
     ) -> Result<(), SourceError> {
-        // What we say to ourselves is for nobody else.
-        if self.owner.belief.heard(channel, &payload, self.heard) {
-            self.owner.intake.end_message();
+        // Probe messages of the self-check are not for clients.
+        if self.source.state.record_message(channel, &payload, self.last_read) {
+            self.source.intake.end_message();
         } else {
-            self.owner.intake.message(pattern, channel, &whole(payload)?);
+            self.source.intake.message(pattern, channel, &payload_of(payload)?);
         }
         Ok(())
     }
 
-    fn subscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
-        // Pushes are not answers: one that was not asked for must not be taken for one.
-        let Some(Awaited::Subscribed(names)) = self.awaited.front_mut() else {
-            return Err(unasked("subscribe", name));
+    fn confirm_subscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
+        // An unsolicited confirmation must not be matched to a pending command.
+        let Some(PubSubCommand::Subscribe(names)) = self.pending.front_mut() else {
+            return Err(unexpected_confirmation("subscribe", name));
         };
-        let Some(subscription) = take_named(names, is_pattern, name) else {
-            return Err(unasked("subscribe", name));
+        let Some(subscription) = pop_named(names, is_pattern, name) else {
+            return Err(unexpected_confirmation("subscribe", name));
         };
         if names.is_empty() {
-            self.awaited.pop_front();
+            self.pending.pop_front();
         }
         self.refused.remove(&subscription);
-        if subscription == self.owner.belief.own() {
-            self.owner.belief.subscribed(&subscription);
+        if subscription == self.source.state.probe_subscription() {
+            self.source.state.add(&subscription);
             return Ok(());
         }
-        self.is_allowed = true;
-        // Where it has been left since, and perhaps asked for again, the last answer counts.
-        if !self.is_left_later(&subscription) {
-            self.owner.belief.subscribed(&subscription);
-            self.owner.hub.confirm(is_pattern, subscription.name.as_str());
-            // It was refused at first, say: nothing more is waited for.
+        self.is_any_confirmed = true;
+        // If the name was unsubscribed since, and perhaps subscribed again, the last reply counts.
+        if !self.is_unsubscribe_pending(&subscription) {
+            self.source.state.add(&subscription);
+            self.source.hub.confirm(is_pattern, subscription.name.as_str());
+            // It was refused at first, for example: no other subscription is being restored.
             if self.is_restored {
-                self.owner.hub.restored();
+                self.source.hub.restored();
             }
         }
         Ok(())
     }
 
-    fn unsubscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
-        let Some(Awaited::Unsubscribed(names)) = self.awaited.front_mut() else {
-            return Err(unasked("unsubscribe", name));
+    fn confirm_unsubscribed(&mut self, is_pattern: bool, name: &Bytes) -> Result<(), SourceError> {
+        let Some(PubSubCommand::Unsubscribe(names)) = self.pending.front_mut() else {
+            return Err(unexpected_confirmation("unsubscribe", name));
         };
-        if take_named(names, is_pattern, name).is_none() {
-            return Err(unasked("unsubscribe", name));
+        if pop_named(names, is_pattern, name).is_none() {
+            return Err(unexpected_confirmation("unsubscribe", name));
         }
         if names.is_empty() {
-            self.awaited.pop_front();
+            self.pending.pop_front();
         }
         Ok(())
     }
 
-    fn is_left_later(&self, subscription: &Subscription) -> bool {
-        self.awaited.iter().any(|awaited| {
-            matches!(awaited, Awaited::Unsubscribed(names) if names.contains(subscription))
+    fn is_unsubscribe_pending(&self, subscription: &Subscription) -> bool {
+        self.pending.iter().any(|command| {
+            matches!(command, PubSubCommand::Unsubscribe(names) if names.contains(subscription))
         })
     }
 
-    /// An error in the place of an answer. One name that is not allowed fails the whole command, so
-    /// its names are asked for one by one; what is refused alone is asked for again later
-    /// ([`ASK_AGAIN_INTERVAL`]).
-    fn refuse(&mut self, message: String) {
+    /// Handles an error reply. One denied name fails the whole command, so its names are retried
+    /// one by one; a name that is refused alone is retried later ([`RETRY_INTERVAL`]).
+    fn handle_error(&mut self, message: String) {
         let error = SourceError::Refused(message);
-        let own = self.owner.belief.own();
-        if matches!(self.awaited.front(), Some(Awaited::Subscribed(names)) if names.contains(&own))
-        {
-            // It is done without.
-            tracing::info!(%error, "Redis does not let us send messages to ourselves");
-            self.awaited.pop_front();
+        let probe = self.source.state.probe_subscription();
+        let is_probe = matches!(
+            self.pending.front(),
+            Some(PubSubCommand::Subscribe(names)) if names.contains(&probe)
+        );
+        if is_probe {
+            // The self-check works without its probe.
+            tracing::info!(%error, "Redis denies the channel ssegate:check:*; the self-check sends no probe");
+            self.pending.pop_front();
             return;
         }
-        let Some(Awaited::Subscribed(mut names)) = self.awaited.pop_front() else {
-            return self.owner.report(&error, "Redis refused a command");
+        let Some(PubSubCommand::Subscribe(mut names)) = self.pending.pop_front() else {
+            return self.source.report(&error, "Redis refused a command");
         };
-        // What has been left since is not asked for again: the answer to that is on its way.
+        // Names that were unsubscribed since are not retried.
         names.retain(|name| {
-            self.owner.hub.is_followed(name.is_pattern, name.name.as_str())
-                && !self.is_left_later(name)
+            self.source.hub.is_followed(name.is_pattern, name.name.as_str())
+                && !self.is_unsubscribe_pending(name)
         });
         if names.len() > 1 {
             for subscription in names {
                 self.subscribe(vec![subscription]);
             }
         } else if let Some(name) = names.pop_front() {
-            self.owner.hub.deny(name.is_pattern, name.name.as_str());
+            self.source.hub.deny(name.is_pattern, name.name.as_str());
             self.refused.insert(name.clone());
-            let error = error.to(with_others(describe(&name), self.refused.len() - 1));
-            self.owner.report(&error, "Redis refused a subscription");
+            let error = error.for_command(with_others(describe(&name), self.refused.len() - 1));
+            self.source.report(&error, "Redis refused a subscription");
         }
     }
 
-    /// What follows from the answers so far.
-    fn settle(&mut self) {
-        self.pass_mark();
-        // A name that a client asks for and Redis forbids must not take the gateway away from all
-        // others; that Redis forbids everything must.
-        let is_refused = !self.refused.is_empty() && !self.is_allowed;
-        self.owner.health.set_source_ready(self.is_restored && !is_refused);
+    /// Updates the readiness after the replies so far.
+    fn update_readiness(&mut self) {
+        self.complete_resubscribe();
+        // One denied name that a client asks for must not make the gateway unready for all other
+        // clients; if Redis denies every name, it is unready.
+        let is_refused = !self.refused.is_empty() && !self.is_any_confirmed;
+        self.source.health.set_source_ready(self.is_restored && !is_refused);
     }
 
-    fn pass_mark(&mut self) {
-        if matches!(self.awaited.front(), Some(Awaited::Restored)) {
-            self.awaited.pop_front();
-            self.owner.hub.restored();
-            self.owner.hub.flush();
+    fn complete_resubscribe(&mut self) {
+        if matches!(self.pending.front(), Some(PubSubCommand::Resubscribed)) {
+            self.pending.pop_front();
+            self.source.hub.restored();
+            self.source.hub.flush();
             self.is_restored = true;
         }
     }
 
-    fn change(&mut self, wishes: impl Iterator<Item = (Subscription, Wish)>) {
-        let (follow, leave): (Vec<_>, Vec<_>) = wishes.partition(|&(_, wish)| wish == Wish::Follow);
-        let names = |wishes: Vec<(Subscription, Wish)>| {
-            wishes.into_iter().map(|(subscription, _)| subscription).collect::<Vec<_>>()
+    fn apply_changes(&mut self, changes: impl Iterator<Item = (Subscription, SourceRequest)>) {
+        let (follow, leave): (Vec<_>, Vec<_>) =
+            changes.partition(|&(_, request)| request == SourceRequest::Follow);
+        let names = |changes: Vec<(Subscription, SourceRequest)>| {
+            changes.into_iter().map(|(subscription, _)| subscription).collect::<Vec<_>>()
         };
         let leave = names(leave);
         for subscription in &leave {
-            self.owner.belief.left(subscription);
+            self.source.state.remove(subscription);
             self.refused.remove(subscription);
         }
         self.unsubscribe(leave);
@@ -299,65 +308,68 @@ impl<'a> Session<'a> {
     }
 
     fn subscribe(&mut self, subscriptions: Vec<Subscription>) {
-        self.command(subscriptions, ["SUBSCRIBE", "PSUBSCRIBE"], Awaited::Subscribed);
+        self.command(subscriptions, ["SUBSCRIBE", "PSUBSCRIBE"], PubSubCommand::Subscribe);
     }
 
     fn unsubscribe(&mut self, subscriptions: Vec<Subscription>) {
-        self.command(subscriptions, ["UNSUBSCRIBE", "PUNSUBSCRIBE"], Awaited::Unsubscribed);
+        self.command(subscriptions, ["UNSUBSCRIBE", "PUNSUBSCRIBE"], PubSubCommand::Unsubscribe);
     }
 
     fn command(
         &mut self,
         subscriptions: Vec<Subscription>,
         [plain, pattern]: [&str; 2],
-        awaited: fn(VecDeque<Subscription>) -> Awaited,
+        command: fn(VecDeque<Subscription>) -> PubSubCommand,
     ) {
         let (patterns, channels): (Vec<_>, Vec<_>) =
             subscriptions.into_iter().partition(|subscription| subscription.is_pattern);
         for (name, subscriptions) in [(plain, channels), (pattern, patterns)] {
             for chunk in subscriptions.chunks(MAX_NAMES) {
-                self.connection.send(name, chunk.iter().map(|s| s.name.as_str()));
-                self.awaited.push_back(awaited(chunk.iter().cloned().collect()));
+                self.connection.queue(name, chunk.iter().map(|s| s.name.as_str()));
+                self.pending.push_back(command(chunk.iter().cloned().collect()));
             }
         }
     }
 
-    fn look(&mut self) -> Result<(), SourceError> {
-        let is_asked = self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Pong));
-        let silence = self.heard.elapsed();
-        // Found silent twice: after a halt of this process what has arrived is to be read first.
-        let was_doubted = std::mem::replace(&mut self.is_doubted, silence >= 2 * PING_INTERVAL);
-        if was_doubted && self.is_doubted {
+    fn check_liveness(&mut self) -> Result<(), SourceError> {
+        let is_ping_pending =
+            self.pending.iter().any(|command| matches!(command, PubSubCommand::Ping));
+        let silence = self.last_read.elapsed();
+        // Silence must be found twice: after this process was suspended, data that has arrived is
+        // read first.
+        let was_silent_before =
+            std::mem::replace(&mut self.was_silent, silence >= 2 * PING_INTERVAL);
+        if was_silent_before && self.was_silent {
             return Err(SourceError::Unresponsive(silence.as_secs()));
         }
-        if silence >= PING_INTERVAL && !is_asked {
-            self.connection.send("PING", [].into_iter());
-            self.awaited.push_back(Awaited::Pong);
+        if silence >= PING_INTERVAL && !is_ping_pending {
+            self.connection.queue("PING", [].into_iter());
+            self.pending.push_back(PubSubCommand::Ping);
         }
         Ok(())
     }
 
-    /// Asks again for some of what was refused. Each by itself: one that is not allowed fails all that are
-    /// asked for with it.
-    fn ask_again(&mut self) {
-        let is_asking =
-            self.awaited.iter().any(|awaited| matches!(awaited, Awaited::Subscribed(_)));
-        if is_asking {
+    /// Retries some of the refused subscriptions, each in its own command: one denied name fails
+    /// the whole command.
+    fn retry_refused(&mut self) {
+        let is_subscribing =
+            self.pending.iter().any(|command| matches!(command, PubSubCommand::Subscribe(_)));
+        if is_subscribing {
             return;
         }
-        for subscription in some_of(&self.refused) {
+        for subscription in sample_to_retry(&self.refused) {
             self.subscribe(vec![subscription]);
         }
     }
 }
 
-/// The command and the name, for an error: Redis does not say which name it means.
+/// The command and the name, for error messages: Redis does not say which name it means.
 pub(super) fn describe(Subscription { name, is_pattern }: &Subscription) -> String {
     let what = if *is_pattern { "PSUBSCRIBE to the pattern" } else { "SUBSCRIBE to the channel" };
     format!("{what} {name:?}")
 }
 
-fn whole(payload: Value) -> Result<Payload, SourceError> {
+fn payload_of(payload: Value) -> Result<Payload, SourceError> {
     match payload {
         Value::Bulk(bytes) => Ok(Payload::Whole(bytes)),
         Value::TooLarge(bytes) => Ok(Payload::TooLarge(bytes)),
@@ -365,8 +377,8 @@ fn whole(payload: Value) -> Result<Payload, SourceError> {
     }
 }
 
-/// Redis answers in the order of the names that it was asked for.
-fn take_named(
+/// Removes the next name, if it is `name`: Redis confirms names in the order of the command.
+fn pop_named(
     names: &mut VecDeque<Subscription>,
     is_pattern: bool,
     name: &Bytes,
@@ -377,6 +389,6 @@ fn take_named(
     if is_next { names.pop_front() } else { None }
 }
 
-fn unasked(kind: &str, name: &Bytes) -> SourceError {
+fn unexpected_confirmation(kind: &str, name: &Bytes) -> SourceError {
     SourceError::Unexpected(format!("{kind} {}", String::from_utf8_lossy(name)))
 }

@@ -1,7 +1,7 @@
-//! The socket below a connection to Redis: TCP, TLS or unix; opened, and put to rest for a moment.
+//! The socket of a connection to Redis: TCP, TLS or Unix.
 //!
-//! The runtime hears of whatever arrives at a socket, also while nobody waits for it: a thread that
-//! sleeps is woken for each message. A socket at rest is taken out of its sight.
+//! The runtime is notified of all data that arrives at a registered socket, even if no task waits
+//! for it: a sleeping thread is woken for each message. A deregistered socket wakes nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -22,152 +22,155 @@ use super::connection::CONNECT_TIMEOUT;
 use super::error::SourceError;
 use crate::tls_client::{self, Trust};
 
-/// Unacknowledged data for so long ends the connection, as does a silent peer.
+/// A peer that is silent, or does not acknowledge data, for this long is dead.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whom we trust where the address says TLS. Made once: the system's roots are many.
+/// The TLS configuration, if the address requires TLS. Created once, because there are many system
+/// root certificates.
 #[derive(Clone, Debug)]
-pub(super) struct Tls(Option<Arc<ClientConfig>>);
+pub(super) struct RedisTls(Option<Arc<ClientConfig>>);
 
-impl Tls {
+impl RedisTls {
     pub(super) fn new(address: &ConnectionAddr) -> Self {
         let ConnectionAddr::TcpTls { insecure, .. } = address else {
             return Self(None);
         };
-        let trust = if *insecure { Trust::Anybody } else { Trust::SystemRootsAnd(Vec::new()) };
-        Self(Some(Arc::new(tls_client::config(trust))))
+        let trust =
+            if *insecure { Trust::AnyCertificate } else { Trust::SystemRootsAnd(Vec::new()) };
+        Self(Some(Arc::new(tls_client::client_config(trust))))
     }
 }
 
-/// Any byte stream to Redis.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
-    /// Hears nothing from now on; it is not to be read or written until it is watched again.
-    fn rest(&mut self) -> io::Result<()>;
+/// A byte stream to Redis.
+pub(super) trait RedisIo: AsyncRead + AsyncWrite + Unpin {
+    /// Deregisters the socket from the runtime. It must not be read or written until it is
+    /// registered again.
+    fn deregister(&mut self) -> io::Result<()>;
 
-    /// Hears again, and at once what has arrived since.
-    fn watch(&mut self) -> io::Result<()>;
+    /// Registers the socket again. Data that has arrived meanwhile can be read at once.
+    fn register(&mut self) -> io::Result<()>;
 }
 
-/// A socket that the runtime can watch, and what it is when it does not.
-trait Watchable: AsyncRead + AsyncWrite + Unpin + Sized {
-    type Unwatched: Unpin;
+/// A socket of the runtime, and its type when it is deregistered.
+trait RuntimeSocket: AsyncRead + AsyncWrite + Unpin + Sized {
+    type Deregistered: Unpin;
 
-    fn unwatched(self) -> io::Result<Self::Unwatched>;
-    fn watched(socket: Self::Unwatched) -> io::Result<Self>;
+    fn deregister(self) -> io::Result<Self::Deregistered>;
+    fn register(socket: Self::Deregistered) -> io::Result<Self>;
 }
 
-impl Watchable for TcpStream {
-    type Unwatched = std::net::TcpStream;
+impl RuntimeSocket for TcpStream {
+    type Deregistered = std::net::TcpStream;
 
-    fn unwatched(self) -> io::Result<Self::Unwatched> {
+    fn deregister(self) -> io::Result<Self::Deregistered> {
         self.into_std()
     }
 
-    fn watched(socket: Self::Unwatched) -> io::Result<Self> {
+    fn register(socket: Self::Deregistered) -> io::Result<Self> {
         Self::from_std(socket)
     }
 }
 
-impl Watchable for UnixStream {
-    type Unwatched = std::os::unix::net::UnixStream;
+impl RuntimeSocket for UnixStream {
+    type Deregistered = std::os::unix::net::UnixStream;
 
-    fn unwatched(self) -> io::Result<Self::Unwatched> {
+    fn deregister(self) -> io::Result<Self::Deregistered> {
         self.into_std()
     }
 
-    fn watched(socket: Self::Unwatched) -> io::Result<Self> {
+    fn register(socket: Self::Deregistered) -> io::Result<Self> {
         Self::from_std(socket)
     }
 }
 
 #[derive(Debug)]
-enum Socket<S: Watchable> {
-    Watched(S),
-    AtRest(S::Unwatched),
-    /// It could not be changed from one into the other.
-    Lost,
+enum RedisSocket<S: RuntimeSocket> {
+    Registered(S),
+    Deregistered(S::Deregistered),
+    /// Registering or deregistering failed.
+    Failed,
 }
 
-impl<S: Watchable> Socket<S> {
-    fn watched(&mut self) -> io::Result<Pin<&mut S>> {
+impl<S: RuntimeSocket> RedisSocket<S> {
+    fn registered(&mut self) -> io::Result<Pin<&mut S>> {
         match self {
-            Self::Watched(socket) => Ok(Pin::new(socket)),
-            Self::AtRest(_) | Self::Lost => Err(io::ErrorKind::NotConnected.into()),
+            Self::Registered(socket) => Ok(Pin::new(socket)),
+            Self::Deregistered(_) | Self::Failed => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
     fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::Lost)
+        std::mem::replace(self, Self::Failed)
     }
 }
 
-impl<S: Watchable> Stream for Socket<S> {
-    fn rest(&mut self) -> io::Result<()> {
+impl<S: RuntimeSocket> RedisIo for RedisSocket<S> {
+    fn deregister(&mut self) -> io::Result<()> {
         *self = match self.take() {
-            Self::Watched(socket) => Self::AtRest(socket.unwatched()?),
+            Self::Registered(socket) => Self::Deregistered(socket.deregister()?),
             other => other,
         };
         Ok(())
     }
 
-    fn watch(&mut self) -> io::Result<()> {
+    fn register(&mut self) -> io::Result<()> {
         *self = match self.take() {
-            Self::AtRest(socket) => Self::Watched(S::watched(socket)?),
+            Self::Deregistered(socket) => Self::Registered(S::register(socket)?),
             other => other,
         };
         Ok(())
     }
 }
 
-impl<S: Watchable> Stream for TlsStream<Socket<S>> {
-    fn rest(&mut self) -> io::Result<()> {
-        self.get_mut().0.rest()
+impl<S: RuntimeSocket> RedisIo for TlsStream<RedisSocket<S>> {
+    fn deregister(&mut self) -> io::Result<()> {
+        self.get_mut().0.deregister()
     }
 
-    fn watch(&mut self) -> io::Result<()> {
-        self.get_mut().0.watch()
+    fn register(&mut self) -> io::Result<()> {
+        self.get_mut().0.register()
     }
 }
 
-impl<S: Watchable> AsyncRead for Socket<S> {
+impl<S: RuntimeSocket> AsyncRead for RedisSocket<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.get_mut().watched()?.poll_read(cx, buf)
+        self.get_mut().registered()?.poll_read(cx, buf)
     }
 }
 
-impl<S: Watchable> AsyncWrite for Socket<S> {
+impl<S: RuntimeSocket> AsyncWrite for RedisSocket<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().watched()?.poll_write(cx, buf)
+        self.get_mut().registered()?.poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().watched()?.poll_flush(cx)
+        self.get_mut().registered()?.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().watched()?.poll_shutdown(cx)
+        self.get_mut().registered()?.poll_shutdown(cx)
     }
 }
 
-/// Connects, and shakes hands where the address says TLS.
+/// Connects, and performs the TLS handshake if the address requires it.
 pub(super) async fn connect(
     address: &ConnectionAddr,
-    tls: &Tls,
-) -> Result<Box<dyn Stream>, SourceError> {
+    tls: &RedisTls,
+) -> Result<Box<dyn RedisIo>, SourceError> {
     match address {
         ConnectionAddr::Tcp(host, port) => {
-            Ok(Box::new(Socket::Watched(connect_tcp(host, *port).await?)))
+            Ok(Box::new(RedisSocket::Registered(connect_tcp(host, *port).await?)))
         }
         ConnectionAddr::TcpTls { host, port, .. } => {
-            let socket = Socket::Watched(connect_tcp(host, *port).await?);
+            let socket = RedisSocket::Registered(connect_tcp(host, *port).await?);
             let name = ServerName::try_from(host.clone())
                 .map_err(|_invalid| SourceError::Resolve(host.clone()))?;
             let config = tls.0.clone().ok_or_else(|| SourceError::Resolve(host.clone()))?;
@@ -176,14 +179,14 @@ pub(super) async fn connect(
         }
         ConnectionAddr::Unix(path) => {
             let socket = UnixStream::connect(path).await.map_err(SourceError::Connect)?;
-            Ok(Box::new(Socket::Watched(socket)))
+            Ok(Box::new(RedisSocket::Registered(socket)))
         }
         other => Err(SourceError::Resolve(format!("{other}"))),
     }
 }
 
-/// Resolves anew each time: an address behind a name may have changed. Each of several addresses has
-/// its share of the time, so that one that does not answer does not hide the others.
+/// Resolves the name each time, because its addresses may have changed. Each address gets a share
+/// of the timeout, so that one that does not respond does not hide the others.
 async fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, SourceError> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<_> = tokio::net::lookup_host((host, port))
@@ -222,9 +225,9 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-    use super::{Socket, Stream, Watchable};
+    use super::{RedisIo, RedisSocket, RuntimeSocket};
 
-    /// How often this thread has waited, as Linux counts it.
+    /// How often this thread has blocked, as counted by Linux.
     fn waits() -> u64 {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
@@ -233,9 +236,10 @@ mod tests {
 
     const MESSAGES: usize = 100;
 
-    /// Somebody writes message after message, and this thread has nothing else to wake for.
-    #[expect(clippy::disallowed_methods, reason = "the thread that sleeps is the writer's own")]
-    async fn be_written_to(peer: impl Write + Send + 'static) -> u64 {
+    /// Writes message after message while this thread has nothing else to do. Returns how often it
+    /// was woken.
+    #[expect(clippy::disallowed_methods, reason = "sleeps on the writer's own thread")]
+    async fn wakeups_by(peer: impl Write + Send + 'static) -> u64 {
         let before = waits();
         let mut peer = peer;
         let writing = move || {
@@ -248,42 +252,42 @@ mod tests {
         waits() - before
     }
 
-    async fn hears_nothing_at_rest<S: Watchable>(
+    async fn is_not_woken_while_deregistered<S: RuntimeSocket>(
         socket: S,
         peers: [impl Write + Send + 'static; 2],
     ) {
-        let mut socket = Socket::Watched(socket);
+        let mut socket = RedisSocket::Registered(socket);
         let [first, second] = peers;
-        let woken = be_written_to(first).await;
-        assert!(woken >= MESSAGES as u64 / 2, "watched, it was woken {woken} times");
+        let woken = wakeups_by(first).await;
+        assert!(woken >= MESSAGES as u64 / 2, "registered: woken {woken} times");
 
-        socket.rest().unwrap();
-        socket.rest().unwrap();
-        assert!(socket.read_u8().await.is_err(), "it is not to be read");
-        let woken = be_written_to(second).await;
-        assert!(woken <= MESSAGES as u64 / 5, "at rest, it was woken {woken} times");
+        socket.deregister().unwrap();
+        socket.deregister().unwrap();
+        assert!(socket.read_u8().await.is_err(), "a deregistered socket cannot be read");
+        let woken = wakeups_by(second).await;
+        assert!(woken <= MESSAGES as u64 / 5, "deregistered: woken {woken} times");
 
-        socket.watch().unwrap();
-        socket.watch().unwrap();
-        let mut heard = vec![0; 2 * MESSAGES];
-        socket.read_exact(&mut heard).await.unwrap();
-        assert_eq!(socket.read(&mut heard).await.unwrap(), 0, "and the end of it");
+        socket.register().unwrap();
+        socket.register().unwrap();
+        let mut received = vec![0; 2 * MESSAGES];
+        socket.read_exact(&mut received).await.unwrap();
+        assert_eq!(socket.read(&mut received).await.unwrap(), 0, "the end of the stream");
     }
 
     #[tokio::test]
-    async fn a_socket_at_rest_wakes_nobody_and_loses_nothing() {
+    async fn a_deregistered_tcp_socket_wakes_nothing_and_loses_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_nodelay(true).unwrap();
         let socket: TcpStream = listener.accept().await.unwrap().0;
-        hears_nothing_at_rest(socket, [peer.try_clone().unwrap(), peer]).await;
+        is_not_woken_while_deregistered(socket, [peer.try_clone().unwrap(), peer]).await;
     }
 
     #[tokio::test]
-    async fn so_does_a_unix_socket() {
+    async fn a_deregistered_unix_socket_wakes_nothing_and_loses_nothing() {
         let (peer, socket) = std::os::unix::net::UnixStream::pair().unwrap();
         socket.set_nonblocking(true).unwrap();
         let socket = UnixStream::from_std(socket).unwrap();
-        hears_nothing_at_rest(socket, [peer.try_clone().unwrap(), peer]).await;
+        is_not_woken_while_deregistered(socket, [peer.try_clone().unwrap(), peer]).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Values made of values, while they are filled.
+//! Aggregate values (arrays, sets, push messages, maps) while their elements arrive.
 
 use super::{ProtocolError, Value, number};
 
@@ -8,12 +8,12 @@ pub(super) enum AggregateKind {
     Set,
     Push,
     Map,
-    /// A map before a value, which says something of it. Read, and dropped.
+    /// A map with metadata about the value that follows. Decoded and dropped.
     Attribute,
 }
 
 impl AggregateKind {
-    /// The kind that begins with this byte.
+    /// The kind with this type byte.
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             b'*' => Some(Self::Array),
@@ -25,7 +25,7 @@ impl AggregateKind {
         }
     }
 
-    /// How many values follow, from the text after that byte; `None` for RESP2's null array.
+    /// Parses the number of elements after the type byte; `None` for the null array of RESP2.
     pub(super) fn len(self, text: &[u8]) -> Result<Option<usize>, ProtocolError> {
         let announced = number::integer(text).ok_or(ProtocolError::InvalidLength)?;
         if announced == -1 && matches!(self, Self::Array) {
@@ -39,29 +39,29 @@ impl AggregateKind {
     }
 }
 
-/// A value that waits for the values inside it.
+/// A value whose elements have not all arrived.
 #[derive(Debug)]
 pub(super) struct Aggregate {
     kind: AggregateKind,
     missing: usize,
     elements: Vec<Value>,
-    // Of the strings among them. Not of what stands in an element that has elements itself.
+    // Bytes of the strings among the elements, not counting those inside nested aggregates.
     bytes: usize,
 }
 
 impl Aggregate {
     pub(super) fn new(kind: AggregateKind, len: usize) -> Self {
-        // An announcement costs a peer nothing, so it reserves little.
+        // Announcing a length costs a peer nothing, so only a little is reserved.
         Self { kind, missing: len, elements: Vec::with_capacity(len.min(16)), bytes: 0 }
     }
 
-    /// Elements that have not come.
+    /// Elements that have not arrived.
     pub(super) fn missing(&self) -> usize {
         self.missing
     }
 
-    /// The memory of the elements that have come, in bytes.
-    pub(super) fn held(&self) -> usize {
+    /// Memory of the elements that have arrived, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
         self.bytes + self.elements.capacity() * size_of::<Value>()
     }
 
@@ -70,7 +70,7 @@ impl Aggregate {
     }
 
     pub(super) fn push(&mut self, element: Value) {
-        debug_assert!(self.missing > 0, "complete ones are closed");
+        debug_assert!(self.missing > 0, "a complete aggregate takes no elements");
         self.bytes += element.as_bytes().map_or(0, bytes::Bytes::len);
         self.elements.push(element);
         self.missing -= 1;

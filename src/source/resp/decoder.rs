@@ -1,33 +1,33 @@
-//! Bytes to values, a piece at a time.
+//! Decodes values incrementally.
 //!
-//! Owns what is known of a value that has not wholly arrived: the arrays that are open, and the
-//! string that is being gathered or skipped. Everything that was understood is taken out of the
-//! buffer at once, so no byte is looked at twice, and the buffer never has to grow: between two
-//! reads it holds no more than an unfinished line.
+//! Owns the state of a value that has not completely arrived: the open aggregates, and the string
+//! that is being collected or skipped. What was decoded is removed from the buffer at once, so no
+//! byte is scanned twice, and the buffer never has to grow: between two reads it holds at most an
+//! incomplete line.
 //!
-//! A string that lies in the buffer as a whole is cut out of it without a copy. One that arrives
-//! over several reads is gathered in an allocation of its own: a 16 MiB message costs a copy, but the
+//! A string that is completely in the buffer is split off without a copy. One that arrives in
+//! several reads is collected in an allocation of its own: a 16 MiB message costs a copy, but the
 //! read buffer stays as small as its owner made it, and no small message that follows keeps 16 MiB
-//! alive. What a small message keeps alive is one read buffer.
+//! alive. A small message keeps one read buffer alive.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
 use super::aggregate::{Aggregate, AggregateKind};
-use super::string::{self, StringKind, Unfinished};
+use super::string::{self, PartialString, StringKind};
 use super::{Limits, ProtocolError, Value, number};
 
-/// Reads values of RESP2 and RESP3.
+/// Decodes values of RESP2 and RESP3.
 ///
-/// After an error it is of no more use.
+/// Not to be used after an error.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct ValueDecoder {
     limits: Limits,
-    /// The string in whose midst the bytes ended.
-    string: Option<Unfinished>,
-    /// The arrays around it, the outermost first.
+    /// The string of which only a part has arrived.
+    string: Option<PartialString>,
+    /// The aggregates around it, the outermost first.
     open: Vec<Aggregate>,
-    /// Bytes of an unfinished line in which no line end was found.
+    /// Bytes of an incomplete line that were searched for its end.
     scanned: usize,
     /// Elements that the current value may still have.
     elements_left: usize,
@@ -35,14 +35,14 @@ pub struct Decoder {
     bytes_left: usize,
 }
 
-/// What the next bytes amount to.
-enum Item {
+/// What the next bytes decode to.
+enum DecodedItem {
     Value(Value),
     Opening(Aggregate),
 }
 
-impl Decoder {
-    /// Reads values within `limits`.
+impl ValueDecoder {
+    /// Creates a decoder with these limits.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -54,14 +54,17 @@ impl Decoder {
         }
     }
 
-    /// Takes the next value out of `buf`; `None` when it has not wholly arrived.
+    /// Removes the next value from `buf` and returns it; `None` if it has not completely arrived.
     ///
-    /// Call it until it gives `None`, then read more bytes to the end of `buf`.
+    /// Call it until it returns `None`, then append more bytes to `buf`.
+    ///
+    /// # Errors
+    /// The bytes are not valid RESP, or exceed a limit.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Value>, ProtocolError> {
-        while let Some(item) = self.item(buf)? {
+        while let Some(item) = self.next_item(buf)? {
             let complete = match item {
-                Item::Value(value) => self.place(value),
-                Item::Opening(aggregate) => self.open(aggregate)?,
+                DecodedItem::Value(value) => self.attach(value),
+                DecodedItem::Opening(aggregate) => self.open(aggregate)?,
             };
             if complete.is_some() {
                 self.elements_left = self.limits.max_elements;
@@ -72,38 +75,38 @@ impl Decoder {
         Ok(None)
     }
 
-    /// What the value holds that has not wholly arrived, in bytes; without what is still in the buffer.
-    pub fn held(&self) -> usize {
-        let string = self.string.as_ref().map_or(0, Unfinished::held);
-        self.open.iter().map(Aggregate::held).sum::<usize>() + string
+    /// Memory held for an incomplete value, in bytes, not counting the caller's buffer.
+    pub fn held_bytes(&self) -> usize {
+        let string = self.string.as_ref().map_or(0, PartialString::held_bytes);
+        self.open.iter().map(Aggregate::held_bytes).sum::<usize>() + string
     }
 
-    /// Whether the next byte begins a value: nothing of it has been taken out of the buffer.
+    /// Whether the next byte starts a value: no part of it has been removed from the buffer.
     pub fn is_between_values(&self) -> bool {
         self.string.is_none() && self.open.is_empty()
     }
 
-    fn item(&mut self, buf: &mut BytesMut) -> Result<Option<Item>, ProtocolError> {
+    fn next_item(&mut self, buf: &mut BytesMut) -> Result<Option<DecodedItem>, ProtocolError> {
         if self.string.is_some() {
-            return Ok(self.resume_string(buf)?.map(Item::Value));
+            return Ok(self.resume_string(buf)?.map(DecodedItem::Value));
         }
         let Some((kind, end)) = self.line(buf)? else { return Ok(None) };
         match kind {
             b'$' => self.begin_string(StringKind::Bulk, end, buf),
             b'!' => self.begin_string(StringKind::Error, end, buf),
             b'=' => self.begin_string(StringKind::Verbatim, end, buf),
-            b'+' => Ok(Some(Item::Value(Value::Simple(self.take_text(end, buf))))),
-            b'-' => Ok(Some(Item::Value(Value::Error(self.take_text(end, buf))))),
-            b'(' => Ok(Some(Item::Value(self.big_number(end, buf)?))),
+            b'+' => Ok(Some(DecodedItem::Value(Value::Simple(self.take_text(end, buf))))),
+            b'-' => Ok(Some(DecodedItem::Value(Value::Error(self.take_text(end, buf))))),
+            b'(' => Ok(Some(DecodedItem::Value(self.big_number(end, buf)?))),
             _ => {
-                let item = one_line(kind, &buf[1..end])?;
+                let item = parse_line(kind, &buf[1..end])?;
                 skip_line(end, buf);
                 Ok(Some(item))
             }
         }
     }
 
-    /// The first byte of the line that `buf` begins with, and where its text ends.
+    /// Finds the first line of `buf`: its type byte, and where its text ends.
     fn line(&mut self, buf: &[u8]) -> Result<Option<(u8, usize)>, ProtocolError> {
         let Some(found) = memchr(b'\n', &buf[self.scanned..]) else {
             if buf.len() > self.limits.max_line_bytes {
@@ -123,9 +126,9 @@ impl Decoder {
         }
     }
 
-    /// The text of the line that ends at `end`, without its type.
+    /// Removes the line that ends at `end`, and returns its text without the type byte.
     ///
-    /// A copy: these are short and rare, and mostly kept (an error, a status).
+    /// A copy, because these texts are short and rare, and are mostly kept (an error, a status).
     fn take_text(&mut self, end: usize, buf: &mut BytesMut) -> Bytes {
         let text = Bytes::copy_from_slice(&buf[1..end]);
         self.bytes_left = self.bytes_left.saturating_sub(text.len());
@@ -145,27 +148,27 @@ impl Decoder {
         kind: StringKind,
         end: usize,
         buf: &mut BytesMut,
-    ) -> Result<Option<Item>, ProtocolError> {
+    ) -> Result<Option<DecodedItem>, ProtocolError> {
         let announced = number::integer(&buf[1..end]).ok_or(ProtocolError::InvalidLength)?;
         skip_line(end, buf);
         if announced == -1 {
-            return Ok(Some(Item::Value(Value::Null)));
+            return Ok(Some(DecodedItem::Value(Value::Null)));
         }
         let len = u64::try_from(announced).map_err(|_| ProtocolError::InvalidLength)?;
-        if let Some(kept) = self.kept(len) {
+        if let Some(kept) = self.within_limits(len) {
             self.bytes_left -= kept;
-            if let Some(value) = string::cut(kind, kept, buf)? {
-                return Ok(Some(Item::Value(value)));
+            if let Some(value) = string::split_off(kind, kept, buf)? {
+                return Ok(Some(DecodedItem::Value(value)));
             }
-            self.string = Some(Unfinished::gathered(kind, len));
+            self.string = Some(PartialString::collected(kind, len));
         } else {
-            self.string = Some(Unfinished::skipped(kind, len));
+            self.string = Some(PartialString::skipped(kind, len));
         }
-        Ok(self.resume_string(buf)?.map(Item::Value))
+        Ok(self.resume_string(buf)?.map(DecodedItem::Value))
     }
 
-    /// The length of a string that is within the bounds.
-    fn kept(&self, len: u64) -> Option<usize> {
+    /// Returns `len` if a string of that length is within the limits.
+    fn within_limits(&self, len: u64) -> Option<usize> {
         let bound = self.limits.max_bulk_bytes.min(self.bytes_left);
         usize::try_from(len).ok().filter(|len| *len <= bound)
     }
@@ -175,13 +178,13 @@ impl Decoder {
         if !string.resume(buf)? {
             return Ok(None);
         }
-        self.string.take().map(Unfinished::finish).transpose()
+        self.string.take().map(PartialString::finish).transpose()
     }
 
-    /// Waits for the elements of `aggregate`; gives back a value that has none and stands alone.
+    /// Starts an aggregate. Returns it if it is empty and not nested.
     fn open(&mut self, aggregate: Aggregate) -> Result<Option<Value>, ProtocolError> {
         if aggregate.is_complete() {
-            return Ok(aggregate.close().and_then(|value| self.place(value)));
+            return Ok(aggregate.close().and_then(|value| self.attach(value)));
         }
         if self.open.len() >= self.limits.max_depth {
             return Err(ProtocolError::TooDeep);
@@ -194,8 +197,8 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Puts `value` where it belongs; gives back a value that is complete and stands alone.
-    fn place(&mut self, mut value: Value) -> Option<Value> {
+    /// Adds `value` to the aggregate around it. Returns a value that is complete and not nested.
+    fn attach(&mut self, mut value: Value) -> Option<Value> {
         loop {
             let Some(parent) = self.open.last_mut() else { return Some(value) };
             parent.push(value);
@@ -207,19 +210,19 @@ impl Decoder {
     }
 }
 
-/// Takes the line whose text ends at `end` out of `buf`.
+/// Removes the line whose text ends at `end` from `buf`.
 fn skip_line(end: usize, buf: &mut BytesMut) {
     buf.advance(end + b"\r\n".len());
 }
 
-/// What a line says that has no text to keep.
-fn one_line(kind: u8, text: &[u8]) -> Result<Item, ProtocolError> {
+/// Decodes a line without a text to keep.
+fn parse_line(kind: u8, text: &[u8]) -> Result<DecodedItem, ProtocolError> {
     let Some(aggregate) = AggregateKind::from_byte(kind) else {
-        return scalar(kind, text).map(Item::Value);
+        return scalar(kind, text).map(DecodedItem::Value);
     };
     match aggregate.len(text)? {
-        Some(len) => Ok(Item::Opening(Aggregate::new(aggregate, len))),
-        None => Ok(Item::Value(Value::Null)),
+        Some(len) => Ok(DecodedItem::Opening(Aggregate::new(aggregate, len))),
+        None => Ok(DecodedItem::Value(Value::Null)),
     }
 }
 

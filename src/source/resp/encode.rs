@@ -1,4 +1,4 @@
-//! Values to bytes, in the version of RESP that the peer reads.
+//! Encodes values in the RESP version of the peer.
 
 use std::fmt::Write as _;
 
@@ -6,24 +6,24 @@ use bytes::{BufMut, BytesMut};
 
 use super::Value;
 
-/// The version of RESP that a peer reads. A connection begins with 2; `HELLO 3` asks for 3.
+/// The RESP version of a connection. It starts with RESP2; `HELLO 3` selects RESP3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// Texts, integers and arrays.
+pub enum RespVersion {
+    /// Strings, errors, integers and arrays.
     #[default]
     Resp2,
-    /// The types that [`Value`] has.
+    /// All types of [`Value`].
     Resp3,
 }
 
-/// Writes `value` to the end of `out`.
+/// Appends `value` to `out`.
 ///
-/// RESP2 has texts, integers and arrays alone: what else there is becomes the nearest of them, as in
-/// Redis. A line end inside a [`Value::Simple`] or [`Value::Error`] becomes a space, since nothing but
-/// the next CR LF ends these; Redis does the same. A [`Value::TooLarge`] has no bytes: it is written
-/// as null.
-pub fn encode(value: &Value, protocol: Protocol, out: &mut BytesMut) {
-    let is_resp3 = protocol == Protocol::Resp3;
+/// RESP2 has only strings, errors, integers and arrays: other types become the nearest of them, as
+/// in Redis. Every CR or LF inside a [`Value::Simple`] or [`Value::Error`] becomes a space, because
+/// these end with the next CRLF; Redis does the same. A [`Value::TooLarge`] has no bytes and is
+/// encoded as null.
+pub fn encode(value: &Value, version: RespVersion, out: &mut BytesMut) {
+    let is_resp3 = version == RespVersion::Resp3;
     match value {
         Value::Simple(text) => line(b'+', text, out),
         Value::Error(text) => line(b'-', text, out),
@@ -40,15 +40,15 @@ pub fn encode(value: &Value, protocol: Protocol, out: &mut BytesMut) {
             bulk(b'=', &[format.as_slice(), b":", text].concat(), out);
         }
         Value::BigNumber(bytes) | Value::Verbatim { text: bytes, .. } => bulk(b'$', bytes, out),
-        Value::Array(elements) => array(b'*', elements, protocol, out),
-        Value::Set(elements) => array(if is_resp3 { b'~' } else { b'*' }, elements, protocol, out),
-        Value::Push(elements) => array(if is_resp3 { b'>' } else { b'*' }, elements, protocol, out),
-        Value::Map(pairs) => map(pairs, protocol, out),
+        Value::Array(elements) => array(b'*', elements, version, out),
+        Value::Set(elements) => array(if is_resp3 { b'~' } else { b'*' }, elements, version, out),
+        Value::Push(elements) => array(if is_resp3 { b'>' } else { b'*' }, elements, version, out),
+        Value::Map(pairs) => map(pairs, version, out),
     }
 }
 
-/// Writes a command to the end of `out`, as a client sends it: an array of bulk strings.
-pub fn command<'a>(
+/// Appends a command to `out` as clients send it: an array of bulk strings.
+pub fn encode_command<'a>(
     name: &str,
     arguments: impl ExactSizeIterator<Item = &'a str>,
     out: &mut BytesMut,
@@ -60,10 +60,10 @@ pub fn command<'a>(
     }
 }
 
-/// A type and what stands behind it in its line.
+/// Writes a type byte and the rest of its line.
 fn header(kind: u8, value: impl std::fmt::Display, out: &mut BytesMut) {
     out.put_u8(kind);
-    write!(out, "{value}\r\n").expect("the buffer grows");
+    write!(out, "{value}\r\n").expect("writing to a buffer cannot fail");
 }
 
 fn line(kind: u8, text: &[u8], out: &mut BytesMut) {
@@ -78,26 +78,26 @@ fn bulk(kind: u8, bytes: &[u8], out: &mut BytesMut) {
     out.put_slice(b"\r\n");
 }
 
-fn array(kind: u8, elements: &[Value], protocol: Protocol, out: &mut BytesMut) {
+fn array(kind: u8, elements: &[Value], version: RespVersion, out: &mut BytesMut) {
     header(kind, elements.len(), out);
     for element in elements {
-        encode(element, protocol, out);
+        encode(element, version, out);
     }
 }
 
-/// In RESP2 an array of keys and values in turn.
-fn map(pairs: &[(Value, Value)], protocol: Protocol, out: &mut BytesMut) {
-    match protocol {
-        Protocol::Resp2 => header(b'*', pairs.len() * 2, out),
-        Protocol::Resp3 => header(b'%', pairs.len(), out),
+/// In RESP2, an array of alternating keys and values.
+fn map(pairs: &[(Value, Value)], version: RespVersion, out: &mut BytesMut) {
+    match version {
+        RespVersion::Resp2 => header(b'*', pairs.len() * 2, out),
+        RespVersion::Resp3 => header(b'%', pairs.len(), out),
     }
     for (key, value) in pairs {
-        encode(key, protocol, out);
-        encode(value, protocol, out);
+        encode(key, version, out);
+        encode(value, version, out);
     }
 }
 
-/// As Redis writes it: `inf`, `-inf` and `nan` are its words for what is no number.
+/// Formats a double as Redis does: `inf`, `-inf` and `nan` for values that are not finite.
 fn double(number: f64) -> String {
     if number.is_nan() { "nan".to_owned() } else { number.to_string() }
 }
@@ -107,12 +107,12 @@ mod tests {
     use bytes::{Bytes, BytesMut};
     use proptest::prelude::*;
 
-    use super::super::{Decoder, Limits, Value};
-    use super::{Protocol, encode};
+    use super::super::{Limits, Value, ValueDecoder};
+    use super::{RespVersion, encode};
 
-    fn written(value: &Value, protocol: Protocol) -> String {
+    fn written(value: &Value, version: RespVersion) -> String {
         let mut out = BytesMut::new();
-        encode(value, protocol, &mut out);
+        encode(value, version, &mut out);
         String::from_utf8_lossy(&out).into_owned()
     }
 
@@ -120,9 +120,9 @@ mod tests {
         Value::Bulk(Bytes::from_static(text.as_bytes()))
     }
 
-    /// The examples of the specification, and what an older client gets in place of each.
+    /// The examples of the specification, in both versions.
     #[test]
-    fn each_type_is_written_as_the_specification_says() {
+    fn each_type_is_encoded_as_specified() {
         let verbatim = Value::Verbatim { format: *b"txt", text: Bytes::from_static(b"a\r\nb") };
         let number = Value::BigNumber(Bytes::from_static(b"12345678901234567890"));
         let pairs = Value::Map(vec![(text("k"), Value::Integer(-7))]);
@@ -146,25 +146,25 @@ mod tests {
             (push, ">2\r\n$0\r\n\r\n_\r\n", "*2\r\n$0\r\n\r\n$-1\r\n"),
             (Value::Array(vec![]), "*0\r\n", "*0\r\n"),
         ] {
-            assert_eq!(written(&value, Protocol::Resp3), resp3);
-            assert_eq!(written(&value, Protocol::Resp2), resp2);
+            assert_eq!(written(&value, RespVersion::Resp3), resp3);
+            assert_eq!(written(&value, RespVersion::Resp2), resp2);
         }
     }
 
     #[test]
-    fn a_command_is_an_array_of_its_words() {
+    fn a_command_is_an_array_of_bulk_strings() {
         let mut out = BytesMut::new();
-        super::command("GET", ["a\r\nb", ""].into_iter(), &mut out);
+        super::encode_command("GET", ["a\r\nb", ""].into_iter(), &mut out);
         assert_eq!(out, "*3\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
-        let mut decoder = Decoder::new(Limits::default());
+        let mut decoder = ValueDecoder::new(Limits::default());
         let words = ["GET", "a\r\nb", ""].map(text);
         assert_eq!(decoder.decode(&mut out), Ok(Some(Value::Array(words.to_vec()))));
     }
 
     #[test]
-    fn a_line_end_inside_a_line_does_not_end_it() {
+    fn a_line_ending_in_an_error_is_replaced() {
         let forged = Value::Error(Bytes::from_static(b"ERR no\r\n+OK"));
-        assert_eq!(written(&forged, Protocol::Resp2), "-ERR no  +OK\r\n");
+        assert_eq!(written(&forged, RespVersion::Resp2), "-ERR no  +OK\r\n");
     }
 
     fn values() -> impl Strategy<Value = Value> {
@@ -194,10 +194,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_reads_back(value in values()) {
+        fn encoded_values_decode_to_the_same_value(value in values()) {
             let mut out = BytesMut::new();
-            encode(&value, Protocol::Resp3, &mut out);
-            let mut decoder = Decoder::new(Limits::default());
+            encode(&value, RespVersion::Resp3, &mut out);
+            let mut decoder = ValueDecoder::new(Limits::default());
             prop_assert_eq!(decoder.decode(&mut out), Ok(Some(value)));
             prop_assert!(out.is_empty());
         }

@@ -1,11 +1,11 @@
-//! Commands as a person types them into telnet: words on a line.
+//! Inline commands: words on a line, as typed into telnet.
 
 use bytes::Bytes;
 
 use super::{ProtocolError, Value};
 
-/// Splits a line into words as Redis does: at white space; `"…"` knows the escapes `\n`, `\r`, `\t`,
-/// `\b`, `\a`, `\xHH` and `\` before any other byte; `'…'` knows `\'`.
+/// Splits a line into words as Redis does: at white space; `"…"` supports the escapes `\n`, `\r`,
+/// `\t`, `\b`, `\a`, `\xHH` and `\` before any other byte; `'…'` supports `\'`.
 pub(super) fn words(mut line: &[u8]) -> Result<Vec<Value>, ProtocolError> {
     let mut words = Vec::new();
     loop {
@@ -19,7 +19,7 @@ pub(super) fn words(mut line: &[u8]) -> Result<Vec<Value>, ProtocolError> {
     }
 }
 
-/// Reads the word that `line` begins with; gives back what follows it.
+/// Reads the first word of `line`; returns what follows it.
 fn read_word<'a>(mut line: &'a [u8], word: &mut Vec<u8>) -> Result<&'a [u8], ProtocolError> {
     while let [byte, rest @ ..] = line {
         match byte {
@@ -33,7 +33,7 @@ fn read_word<'a>(mut line: &'a [u8], word: &mut Vec<u8>) -> Result<&'a [u8], Pro
     Ok(line)
 }
 
-/// Reads up to the closing quote; gives back what follows it.
+/// Reads up to the closing quote; returns what follows it.
 fn double_quoted<'a>(mut text: &'a [u8], word: &mut Vec<u8>) -> Result<&'a [u8], ProtocolError> {
     loop {
         let (byte, rest) = match text {
@@ -65,7 +65,7 @@ fn single_quoted<'a>(mut text: &'a [u8], word: &mut Vec<u8>) -> Result<&'a [u8],
     }
 }
 
-/// A closing quote ends its word.
+/// A closing quote must end its word.
 fn after_quote(rest: &[u8]) -> Result<&[u8], ProtocolError> {
     match rest {
         [byte, ..] if !byte.is_ascii_whitespace() => Err(ProtocolError::UnbalancedQuotes),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_closed_and_end_their_word() {
+    fn quotes_must_be_closed_and_end_their_word() {
         for line in ["\"a", "'a", "\"a\"b", "'a'b", "\"a\\", "'a\\'"] {
             assert_eq!(split(line), Err(ProtocolError::UnbalancedQuotes), "{line}");
         }

@@ -1,9 +1,9 @@
-//! RESP, the protocol that Redis and its clients speak: bytes to values, and back.
+//! RESP, the wire protocol of Redis: decodes and encodes its values.
 //!
-//! [`Decoder`] reads the values that a server sends, RESP2 and RESP3; [`RequestDecoder`] the
-//! commands that clients send; [`encode()`] writes replies, and [`command`] commands. The decoders are
-//! incremental and know no socket: the caller hands over its buffer. What a value means (a message, a
-//! reply, a command) is known above.
+//! [`ValueDecoder`] decodes what a server sends, in RESP2 and RESP3; [`RequestDecoder`] decodes the
+//! commands of clients; [`encode()`] encodes replies, and [`encode_command`] encodes commands. The
+//! decoders are incremental and do no I/O: the caller passes its read buffer. What a value means (a
+//! message, a reply, a command) is up to the caller.
 //!
 //! The protocol: <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
 
@@ -20,8 +20,8 @@ mod string;
 mod tests;
 mod value;
 
-pub use decoder::Decoder;
-pub use encode::{Protocol, command, encode};
+pub use decoder::ValueDecoder;
+pub use encode::{RespVersion, encode, encode_command};
 pub use error::ProtocolError;
 pub use limits::Limits;
 pub use request::{Request, RequestDecoder};

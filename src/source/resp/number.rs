@@ -1,6 +1,6 @@
-//! Numbers as RESP writes them: decimal, in ASCII.
+//! Numbers in RESP: decimal ASCII.
 
-/// Reads a whole number with an optional sign; `None` when it is none or beyond 64 bits.
+/// Parses an integer with an optional sign; `None` if it is malformed or exceeds 64 bits.
 pub(super) fn integer(text: &[u8]) -> Option<i64> {
     let (digits, is_negative) = match text {
         [b'-', digits @ ..] => (digits, true),
@@ -10,7 +10,7 @@ pub(super) fn integer(text: &[u8]) -> Option<i64> {
     if digits.is_empty() {
         return None;
     }
-    // Summed below zero, where there is one more number than above.
+    // Summed up as a negative number: `i64::MIN` has no positive counterpart.
     let mut sum = 0_i64;
     for digit in digits {
         let digit = digit.wrapping_sub(b'0');
@@ -22,7 +22,7 @@ pub(super) fn integer(text: &[u8]) -> Option<i64> {
     if is_negative { Some(sum) } else { sum.checked_neg() }
 }
 
-/// Whether `text` is a whole number of any length.
+/// Whether `text` is an integer of any length.
 pub(super) fn is_decimal(text: &[u8]) -> bool {
     let digits = match text {
         [b'-' | b'+', digits @ ..] | digits => digits,
@@ -30,7 +30,7 @@ pub(super) fn is_decimal(text: &[u8]) -> bool {
     !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// Reads a floating-point number: digits, an exponent, `inf`, `-inf`, `nan`.
+/// Parses a floating-point number: digits, an exponent, `inf`, `-inf`, `nan`.
 pub(super) fn double(text: &[u8]) -> Option<f64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
@@ -40,7 +40,7 @@ mod tests {
     use super::{double, integer};
 
     #[test]
-    fn integers_are_read_to_their_last_value() {
+    fn integers_are_parsed_up_to_the_limits_of_64_bits() {
         let table: [(&str, Option<i64>); 12] = [
             ("0", Some(0)),
             ("-1", Some(-1)),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn doubles_know_infinity() {
+    fn doubles_may_be_infinite_or_nan() {
         assert_eq!(double(b"1.5e3"), Some(1500.0));
         assert_eq!(double(b"-inf"), Some(f64::NEG_INFINITY));
         assert!(double(b"nan").expect("a double").is_nan());

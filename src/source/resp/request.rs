@@ -1,48 +1,51 @@
-//! The commands that a client sends: arrays of strings, or lines.
+//! Decodes the commands of clients: arrays of bulk strings, or lines.
 
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
-use super::{Decoder, Limits, ProtocolError, Value, inline};
+use super::{Limits, ProtocolError, Value, ValueDecoder, inline};
 
 /// One command, with its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// The name and the arguments, at least one; each is [`Value::Bulk`] or [`Value::TooLarge`].
+    /// The name, then the arguments; each is [`Value::Bulk`] or [`Value::TooLarge`].
     pub words: Vec<Value>,
-    /// Whether it was written as a line, as over telnet.
+    /// Whether it was sent as a line (an inline command), as over telnet.
     pub is_inline: bool,
 }
 
-/// Reads the commands of one client.
+/// Decodes the commands of one client.
 ///
-/// After an error it is of no more use.
+/// Not to be used after an error.
 #[derive(Debug)]
 pub struct RequestDecoder {
-    values: Decoder,
+    values: ValueDecoder,
     max_line_bytes: usize,
-    /// Bytes of an unfinished inline command in which no line end was found.
+    /// Bytes of an incomplete inline command that were searched for its end.
     scanned: usize,
 }
 
 impl RequestDecoder {
-    /// Reads commands within `limits`, whose depth is not looked at: commands have one level.
+    /// Creates a decoder with these limits, except `max_depth`: commands have one level.
     pub fn new(limits: Limits) -> Self {
         Self {
-            values: Decoder::new(Limits { max_depth: 1, ..limits }),
+            values: ValueDecoder::new(Limits { max_depth: 1, ..limits }),
             max_line_bytes: limits.max_line_bytes,
             scanned: 0,
         }
     }
 
-    /// What the command holds that has not wholly arrived, in bytes; without what is still in the buffer.
-    pub fn held(&self) -> usize {
-        self.values.held()
+    /// Memory held for an incomplete command, in bytes, not counting the caller's buffer.
+    pub fn held_bytes(&self) -> usize {
+        self.values.held_bytes()
     }
 
-    /// Takes the next command out of `buf`; `None` when it has not wholly arrived.
+    /// Removes the next command from `buf` and returns it; `None` if it has not completely arrived.
     ///
-    /// Empty lines and empty arrays are passed over, as Redis does.
+    /// Skips empty lines and empty arrays, as Redis does.
+    ///
+    /// # Errors
+    /// The bytes are not a valid command, or exceed a limit.
     pub fn decode(&mut self, buf: &mut BytesMut) -> Result<Option<Request>, ProtocolError> {
         loop {
             let is_inline =
@@ -58,7 +61,7 @@ impl RequestDecoder {
 
     fn array(&mut self, buf: &mut BytesMut) -> Result<Option<Vec<Value>>, ProtocolError> {
         match self.values.decode(buf)? {
-            Some(Value::Array(words)) => checked(words).map(Some),
+            Some(Value::Array(words)) => check_words(words).map(Some),
             // `*-1`
             Some(_) => Ok(Some(Vec::new())),
             None => Ok(None),
@@ -84,7 +87,7 @@ impl RequestDecoder {
     }
 }
 
-fn checked(words: Vec<Value>) -> Result<Vec<Value>, ProtocolError> {
+fn check_words(words: Vec<Value>) -> Result<Vec<Value>, ProtocolError> {
     let is_word = |word: &Value| matches!(word, Value::Bulk(_) | Value::TooLarge(_));
     match words.iter().find(|word| !is_word(word)) {
         None => Ok(words),

@@ -1,6 +1,6 @@
-//! Strings that say their length first: cut out of the buffer, gathered, or skipped.
+//! Length-prefixed strings: split off the buffer, collected, or skipped.
 //!
-//! Knows one string and its line end; not what stands around it.
+//! Decodes one string and its line ending; does not know the values around it.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -8,7 +8,7 @@ use super::{ProtocolError, Value};
 
 const LINE_END: &[u8; 2] = b"\r\n";
 
-/// What a string turns out to be.
+/// The type of a string.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StringKind {
     Bulk,
@@ -32,14 +32,14 @@ impl StringKind {
     }
 }
 
-/// Takes a string of `len` bytes and its line end out of `buf` without a copy; `None` when not all
-/// of it is there.
-pub(super) fn cut(
+/// Splits a string of `len` bytes and its line ending off `buf`, without a copy; `None` if it has
+/// not completely arrived.
+pub(super) fn split_off(
     kind: StringKind,
     len: usize,
     buf: &mut BytesMut,
 ) -> Result<Option<Value>, ProtocolError> {
-    // Not added to `len`, which a peer chose.
+    // Nothing is added to `len`, which a peer chose: it could overflow.
     if buf.len().checked_sub(LINE_END.len()).is_none_or(|available| available < len) {
         return Ok(None);
     }
@@ -58,37 +58,38 @@ fn take_line_end(buf: &mut BytesMut) -> Result<(), ProtocolError> {
 
 /// A string of which a part has arrived.
 #[derive(Debug)]
-pub(super) struct Unfinished {
+pub(super) struct PartialString {
     kind: StringKind,
-    /// Its whole length, without the line end.
+    /// Its complete length, without the line ending.
     len: u64,
-    /// Bytes of it that have not come.
+    /// Bytes that have not arrived.
     missing: u64,
-    /// What has come; `None` when the string is skipped.
-    gathered: Option<Vec<u8>>,
+    /// The bytes that have arrived; `None` if the string is skipped.
+    collected: Option<Vec<u8>>,
 }
 
-impl Unfinished {
-    /// The first allocation, in bytes: who only announces a long string makes us reserve no more.
+impl PartialString {
+    /// The first allocation, in bytes: a peer that only announces a long string reserves no more.
     const FIRST_CAPACITY: u64 = 64 << 10;
 
-    pub(super) fn gathered(kind: StringKind, len: u64) -> Self {
-        Self { kind, len, missing: len, gathered: Some(Vec::new()) }
+    pub(super) fn collected(kind: StringKind, len: u64) -> Self {
+        Self { kind, len, missing: len, collected: Some(Vec::new()) }
     }
 
     pub(super) fn skipped(kind: StringKind, len: u64) -> Self {
-        Self { kind, len, missing: len, gathered: None }
+        Self { kind, len, missing: len, collected: None }
     }
 
-    /// The memory that it has, in bytes.
-    pub(super) fn held(&self) -> usize {
-        self.gathered.as_ref().map_or(0, Vec::capacity)
+    /// Memory allocated, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.collected.as_ref().map_or(0, Vec::capacity)
     }
 
-    /// Takes what there is of the string out of `buf`. True when it is complete, line end included.
+    /// Takes the available bytes out of `buf`. Returns whether the string is complete, with its
+    /// line ending.
     pub(super) fn resume(&mut self, buf: &mut BytesMut) -> Result<bool, ProtocolError> {
         let available = usize::try_from(self.missing).unwrap_or(usize::MAX).min(buf.len());
-        self.gather(&buf[..available]);
+        self.collect(&buf[..available]);
         buf.advance(available);
         self.missing -= available as u64;
         if self.missing > 0 || buf.len() < LINE_END.len() {
@@ -98,20 +99,22 @@ impl Unfinished {
         Ok(true)
     }
 
-    /// Grows by doubling, and in the end to exactly the length: what is kept has no slack.
-    fn gather(&mut self, part: &[u8]) {
-        let Some(gathered) = &mut self.gathered else { return };
-        let needed = gathered.len() + part.len();
-        if needed > gathered.capacity() {
-            let capacity = (gathered.capacity() as u64 * 2).max(Self::FIRST_CAPACITY).min(self.len);
+    /// Grows by doubling, and finally to the exact length, so that a string that is kept has no
+    /// slack.
+    fn collect(&mut self, part: &[u8]) {
+        let Some(collected) = &mut self.collected else { return };
+        let needed = collected.len() + part.len();
+        if needed > collected.capacity() {
+            let capacity =
+                (collected.capacity() as u64 * 2).max(Self::FIRST_CAPACITY).min(self.len);
             let capacity = usize::try_from(capacity).unwrap_or(needed).max(needed);
-            gathered.reserve_exact(capacity - gathered.len());
+            collected.reserve_exact(capacity - collected.len());
         }
-        gathered.extend_from_slice(part);
+        collected.extend_from_slice(part);
     }
 
     pub(super) fn finish(self) -> Result<Value, ProtocolError> {
-        match self.gathered {
+        match self.collected {
             Some(bytes) => self.kind.value(bytes.into()),
             None => Ok(Value::TooLarge(self.len)),
         }

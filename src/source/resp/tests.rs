@@ -1,17 +1,17 @@
-//! What both decoders promise: any value, cut anywhere, reads the same; nothing panics; bounds hold.
+//! Both decoders: values decode the same however the bytes are split, nothing panics, limits hold.
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
-use super::{Decoder, Limits, ProtocolError, RequestDecoder, Value};
+use super::{Limits, ProtocolError, RequestDecoder, Value, ValueDecoder};
 
-fn decode_all(decoder: &mut Decoder, bytes: &[u8]) -> Result<Vec<Value>, ProtocolError> {
+fn decode_all(decoder: &mut ValueDecoder, bytes: &[u8]) -> Result<Vec<Value>, ProtocolError> {
     decode_pieces(decoder, [bytes])
 }
 
-/// Feeds `pieces` as a reader would: decode until nothing comes, then append.
+/// Feeds `pieces` as a reader would: decodes until `None`, then appends.
 fn decode_pieces<'a>(
-    decoder: &mut Decoder,
+    decoder: &mut ValueDecoder,
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<Vec<Value>, ProtocolError> {
     let mut buf = BytesMut::new();
@@ -27,7 +27,7 @@ fn decode_pieces<'a>(
 }
 
 fn one(bytes: &[u8]) -> Result<Value, ProtocolError> {
-    let mut values = decode_all(&mut Decoder::new(Limits::default()), bytes)?;
+    let mut values = decode_all(&mut ValueDecoder::new(Limits::default()), bytes)?;
     assert_eq!(values.len(), 1, "{values:?}");
     Ok(values.remove(0))
 }
@@ -37,7 +37,7 @@ fn bulk(text: &str) -> Value {
 }
 
 #[test]
-fn every_type_is_read() {
+fn every_type_is_decoded() {
     let text = |text: &'static str| Bytes::from_static(text.as_bytes());
     let table: [(&str, Value); 22] = [
         ("+OK\r\n", Value::Simple(text("OK"))),
@@ -78,7 +78,7 @@ fn every_type_is_read() {
 }
 
 #[test]
-fn what_has_no_meaning_is_an_error() {
+fn a_malformed_value_is_an_error() {
     let table: [(&str, ProtocolError); 19] = [
         ("hello\r\n", ProtocolError::UnknownType(b'h')),
         ("\r\n", ProtocolError::MissingLineEnd),
@@ -106,12 +106,12 @@ fn what_has_no_meaning_is_an_error() {
 }
 
 #[test]
-fn a_line_without_an_end_is_an_error_at_its_bound() {
+fn a_line_over_its_limit_is_an_error() {
     let limits = Limits { max_line_bytes: 100, ..Limits::default() };
     let error = Err(ProtocolError::LineTooLong);
-    assert_eq!(decode_all(&mut Decoder::new(limits), &[b'+'; 101]), error);
+    assert_eq!(decode_all(&mut ValueDecoder::new(limits), &[b'+'; 101]), error);
     let ended = [&[b'+'; 101][..], b"\r\n"].concat();
-    assert_eq!(decode_all(&mut Decoder::new(limits), &ended), error);
+    assert_eq!(decode_all(&mut ValueDecoder::new(limits), &ended), error);
     let mut requests = RequestDecoder::new(limits);
     assert_eq!(
         requests.decode(&mut BytesMut::from(&[b'x'; 101][..])),
@@ -120,8 +120,8 @@ fn a_line_without_an_end_is_an_error_at_its_bound() {
 }
 
 #[test]
-fn a_string_over_the_bound_is_skipped_in_constant_memory() {
-    let mut decoder = Decoder::new(Limits::with_max_bulk(1000));
+fn a_string_over_the_limit_is_skipped_in_constant_memory() {
+    let mut decoder = ValueDecoder::new(Limits::with_max_bulk(1000));
     let mut buf = BytesMut::from(&b"*3\r\n$1\r\na\r\n$100000000\r\n"[..]);
     let piece = vec![b'x'; 100_000];
     for _ in 0..1000 {
@@ -139,15 +139,15 @@ fn a_string_over_the_bound_is_skipped_in_constant_memory() {
 }
 
 #[test]
-fn a_skipped_string_still_needs_its_line_end() {
-    let mut decoder = Decoder::new(Limits::with_max_bulk(3));
+fn a_skipped_string_must_end_with_crlf() {
+    let mut decoder = ValueDecoder::new(Limits::with_max_bulk(3));
     assert_eq!(decode_all(&mut decoder, b"$4\r\nabcdxy"), Err(ProtocolError::MissingLineEnd));
 }
 
 #[test]
-fn the_strings_of_one_value_are_bounded_together_and_the_next_value_starts_anew() {
+fn the_strings_of_one_value_share_a_limit_and_the_next_value_has_its_own() {
     let max = 2 << 20;
-    let mut decoder = Decoder::new(Limits::with_max_bulk(max));
+    let mut decoder = ValueDecoder::new(Limits::with_max_bulk(max));
     let string = [format!("${max}\r\n").as_bytes(), &vec![b'x'; max], b"\r\n"].concat();
     let bytes = [b"*2\r\n", &string[..], &string[..], &string[..]].concat();
     let values = decode_all(&mut decoder, &bytes).expect("valid");
@@ -157,12 +157,15 @@ fn the_strings_of_one_value_are_bounded_together_and_the_next_value_starts_anew(
 }
 
 #[test]
-fn the_elements_of_one_value_are_counted_over_all_levels() {
+fn the_elements_of_all_levels_of_a_value_share_a_limit() {
     let limits = Limits { max_elements: 5, ..Limits::default() };
     let five = b"*2\r\n*2\r\n:1\r\n:2\r\n*1\r\n:3\r\n";
-    assert!(decode_all(&mut Decoder::new(limits), &five.repeat(3)).is_ok());
+    assert!(decode_all(&mut ValueDecoder::new(limits), &five.repeat(3)).is_ok());
     let six = b"*2\r\n*2\r\n:1\r\n:2\r\n*2\r\n:3\r\n:4\r\n";
-    assert_eq!(decode_all(&mut Decoder::new(limits), six), Err(ProtocolError::TooManyElements));
+    assert_eq!(
+        decode_all(&mut ValueDecoder::new(limits), six),
+        Err(ProtocolError::TooManyElements)
+    );
 }
 
 #[test]
@@ -172,7 +175,7 @@ fn a_long_string_leaves_the_read_buffer_small() {
     bytes.resize(bytes.len() + (4 << 20), b'x');
     bytes.extend_from_slice(b"\r\n");
     bytes.extend_from_slice(&b"$2\r\nhi\r\n".repeat(10_000));
-    let mut decoder = Decoder::new(Limits::default());
+    let mut decoder = ValueDecoder::new(Limits::default());
     let mut buf = BytesMut::with_capacity(READ);
     let mut values = 0;
     for piece in bytes.chunks(READ / 2) {
@@ -188,7 +191,7 @@ fn a_long_string_leaves_the_read_buffer_small() {
 }
 
 #[test]
-fn commands_are_arrays_or_lines() {
+fn commands_are_arrays_or_inline_commands() {
     let mut decoder = RequestDecoder::new(Limits::with_max_bulk(10));
     let mut buf = BytesMut::from(
         &b"\r\n*0\r\n*-1\r\nPING\r\n*2\r\n$4\r\nECHO\r\n$11\r\n01234567890\r\n  ECHO 'a b'\n*1"[..],
@@ -204,7 +207,7 @@ fn commands_are_arrays_or_lines() {
 }
 
 #[test]
-fn a_command_is_made_of_strings() {
+fn a_command_consists_of_bulk_strings() {
     let decode =
         |bytes: &[u8]| RequestDecoder::new(Limits::default()).decode(&mut BytesMut::from(bytes));
     assert_eq!(decode(b"*1\r\n:1\r\n"), Err(ProtocolError::ExpectedBulk));
@@ -213,7 +216,7 @@ fn a_command_is_made_of_strings() {
     assert_eq!(decode(b"*x\r\n"), Err(ProtocolError::InvalidLength));
 }
 
-/// The plainest encoder there is, so that its mistakes are not the decoder's.
+/// A minimal encoder, so that the decoder is not tested with the encoder's mistakes.
 fn encode(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Simple(text) => line('+', String::from_utf8_lossy(text), out),
@@ -235,7 +238,7 @@ fn encode(value: &Value, out: &mut Vec<u8>) {
                 encode(value, out);
             }
         }
-        Value::TooLarge(_) => panic!("is never sent"),
+        Value::TooLarge(_) => panic!("never sent"),
     }
 }
 
@@ -290,7 +293,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Cuts `bytes` at the given places, taken modulo its length.
+/// Splits `bytes` at the given offsets, taken modulo its length.
 fn cut<'a>(bytes: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
     let mut places: Vec<_> = places.iter().map(|place| place % (bytes.len() + 1)).collect();
     places.extend([0, bytes.len()]);
@@ -300,21 +303,21 @@ fn cut<'a>(bytes: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
 
 proptest! {
     #[test]
-    fn any_values_cut_anywhere_read_the_same(
+    fn values_decode_the_same_however_they_are_split(
         values in prop::collection::vec(any_value(), 1..5),
         places in prop::collection::vec(any::<usize>(), 0..12),
     ) {
         let mut bytes = Vec::new();
         values.iter().for_each(|value| encode(value, &mut bytes));
-        let mut decoder = Decoder::new(Limits::default());
+        let mut decoder = ValueDecoder::new(Limits::default());
         prop_assert_eq!(decode_pieces(&mut decoder, cut(&bytes, &places)), Ok(values.clone()));
         prop_assert!(decoder.is_between_values());
-        let mut decoder = Decoder::new(Limits::default());
+        let mut decoder = ValueDecoder::new(Limits::default());
         prop_assert_eq!(decode_pieces(&mut decoder, bytes.chunks(1)), Ok(values));
     }
 
     #[test]
-    fn skipping_reads_the_same_at_any_cut(
+    fn strings_are_skipped_however_they_are_split(
         lengths in prop::collection::vec(0_usize..300, 1..6),
         places in prop::collection::vec(any::<usize>(), 0..12),
     ) {
@@ -326,7 +329,7 @@ proptest! {
             Value::Bulk(bytes) if bytes.len() > 100 => Value::TooLarge(bytes.len() as u64),
             kept => kept,
         });
-        let mut decoder = Decoder::new(Limits::with_max_bulk(100));
+        let mut decoder = ValueDecoder::new(Limits::with_max_bulk(100));
         let read = decode_pieces(&mut decoder, cut(&bytes, &places));
         prop_assert_eq!(read, Ok(vec![Value::Array(expected.collect())]));
     }
@@ -350,7 +353,7 @@ proptest! {
 
 fn never_panics(bytes: &[u8], places: &[usize]) {
     let limits = Limits { max_bulk_bytes: 50, max_elements: 100, max_depth: 3, max_line_bytes: 90 };
-    let (mut values, mut requests) = (Decoder::new(limits), RequestDecoder::new(limits));
+    let (mut values, mut requests) = (ValueDecoder::new(limits), RequestDecoder::new(limits));
     let (mut value_buf, mut request_buf) = (BytesMut::new(), BytesMut::new());
     for piece in cut(bytes, places) {
         value_buf.extend_from_slice(piece);

@@ -1,52 +1,51 @@
-//! One RESP value.
+//! A RESP value.
 
 use bytes::Bytes;
 
-/// A value of RESP2 or RESP3, as it was read.
+/// A value of RESP2 or RESP3.
 ///
-/// Its [`Bytes`] are mostly slices of the buffer that was read into, and keep all of that buffer
-/// alive: whoever stores one beyond the turn in which it was read copies it
-/// (`Bytes::copy_from_slice`).
+/// Its [`Bytes`] are mostly slices of the read buffer, and keep all of that buffer alive: copy them
+/// to keep them for longer (`Bytes::copy_from_slice`).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// `+`: a short text, such as `OK`.
+    /// `+`: a simple string, such as `OK`.
     Simple(Bytes),
-    /// `-` or `!`: the text of an error; its first word names the kind.
+    /// `-` or `!`: an error, whose first word is its kind.
     Error(Bytes),
-    /// `:`
+    /// `:`: an integer.
     Integer(i64),
-    /// `$`: any bytes.
+    /// `$`: a bulk string of any bytes.
     Bulk(Bytes),
-    /// A `$`, `!` or `=` that was longer than the reader keeps, and was skipped while it was read.
-    /// The number is its length in bytes.
+    /// A `$`, `!` or `=` over the size limit, which was discarded while it was read. The value is
+    /// its length in bytes.
     TooLarge(u64),
-    /// `_`, and the `$-1` and `*-1` of RESP2.
+    /// `_`, and `$-1` and `*-1` in RESP2.
     Null,
-    /// `#`
+    /// `#`: a boolean.
     Boolean(bool),
-    /// `,`
+    /// `,`: a double.
     Double(f64),
-    /// `(`: an integer beyond 64 bits, in decimal digits.
+    /// `(`: an integer of any size, as decimal digits.
     BigNumber(Bytes),
-    /// `=`: a text for humans.
+    /// `=`: a verbatim string.
     Verbatim {
-        /// How it is written: `txt` or `mkd`.
+        /// The encoding: `txt` or `mkd`.
         format: [u8; 3],
         /// The text.
         text: Bytes,
     },
-    /// `*`
+    /// `*`: an array.
     Array(Vec<Self>),
-    /// `~`: elements without order.
+    /// `~`: a set.
     Set(Vec<Self>),
-    /// `>`: what a server sends unasked, such as a message.
+    /// `>`: a push message, which a server sends without a request.
     Push(Vec<Self>),
-    /// `%`: pairs, in the order in which they were sent.
+    /// `%`: pairs of keys and values, in the order of sending.
     Map(Vec<(Self, Self)>),
 }
 
 impl Value {
-    /// The bytes of a string of any kind; `None` for everything else.
+    /// The bytes of a simple, bulk or verbatim string; `None` for all other types.
     pub fn as_bytes(&self) -> Option<&Bytes> {
         match self {
             Self::Simple(bytes) | Self::Bulk(bytes) | Self::Verbatim { text: bytes, .. } => {

@@ -1,8 +1,7 @@
-//! An event stream that comes in, read as a browser reads it.
+//! Parses an event stream as a browser does.
 //!
-//! Owns the grammar of WHATWG HTML, section 9.2.6 "Interpreting an event stream": bytes in, events
-//! out, wherever the bytes were cut on their way. Does not know where they come from, nor when to
-//! connect again.
+//! Implements WHATWG HTML §9.2.6 "Interpreting an event stream": bytes in, events out, however the
+//! bytes are split. Does not know where they come from, or when to reconnect.
 
 #[cfg(test)]
 mod tests;
@@ -15,19 +14,19 @@ use bytes::Bytes;
 
 use crate::event::Event;
 
-/// An incremental parser of one event stream, from its first byte on.
+/// An incremental parser of one event stream, starting with its first byte.
 ///
-/// The end of the stream needs no call: what is not closed by an empty line is discarded, as the
-/// standard says.
+/// The end of the stream needs no call: a block that no empty line has ended is discarded, as the
+/// standard requires.
 ///
 /// ```
-/// use ssegate::sse::parse::{Item, Parser};
+/// use ssegate::sse::parse::{Parser, SseItem};
 ///
 /// let mut parser = Parser::new(1 << 20);
 /// let mut events = Vec::new();
 /// for chunk in ["id: 7\nda", "ta: hello\n\n"] {
 ///     parser.feed(chunk.as_bytes(), |item| match item {
-///         Item::Event { event, .. } => events.push(event.data),
+///         SseItem::Event { event, .. } => events.push(event.data),
 ///         other => panic!("{other:?}"),
 ///     });
 /// }
@@ -37,76 +36,77 @@ use crate::event::Event;
 #[derive(Debug)]
 pub struct Parser {
     max_event_bytes: usize,
-    /// Whether a byte order mark may still come: no line has ended yet.
+    /// Whether a byte order mark may still follow: no line has ended yet.
     at_start: bool,
-    /// Whether the last byte was a CR, so that an LF belongs to it.
+    /// Whether the last byte was a CR, to which a following LF belongs.
     after_cr: bool,
     line: PartialLine,
-    block: Block,
+    block: EventBlock,
     /// The "last event ID buffer" of the standard: it outlives the block that set it.
     id: Arc<str>,
-    /// The "last event ID string": what a request to resume would send.
+    /// The "last event ID string" of the standard: `Last-Event-ID` of the next request.
     last_event_id: Arc<str>,
 }
 
-/// What a stream is made of.
+/// What the parser emits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// An event was dispatched.
+pub enum SseItem {
+    /// A dispatched event.
     Event {
-        /// The fields of its block. The data is valid UTF-8, its lines joined by LF; `id` and
-        /// `retry` are given only when they stood in this very block.
+        /// The fields of its block. `data` is valid UTF-8, with LF between its lines; `id` and
+        /// `retry` are set only if this block contained them.
         event: Event,
-        /// `lastEventId` of the browser's event: the newest id so far, perhaps of an earlier block.
+        /// `lastEventId` of the browser's event: the last event ID, which an earlier block may have
+        /// set.
         last_event_id: Arc<str>,
     },
-    /// The server's wish for how long to wait before connecting again. It counts from here on,
-    /// whether or not the block it stands in has data.
+    /// The reconnection time that the server requests. It takes effect at once, whether or not its
+    /// block has data.
     Retry(Duration),
-    /// A comment, without its colon and one space after it, and cut where it is over the bound.
+    /// A comment, without the colon and one space after it, truncated at the size limit.
     Comment(String),
-    /// An event over the bound was skipped; its length in bytes. Its id counts all the same:
-    /// whoever resumed before it would only meet it again.
+    /// An event over the size limit was skipped; the value is its length in bytes. Its id takes
+    /// effect all the same: a client that resumed before it would only receive it again.
     TooLarge(u64),
 }
 
 impl Parser {
-    /// A parser for a stream of a client that remembers no id. The values of an event's `data`,
-    /// `event` and `id` fields may have `max_event_bytes` together; the parser holds about as much,
-    /// or three times that where the bytes are no UTF-8.
+    /// Creates a parser for a client without a last event ID. `max_event_bytes` limits the values
+    /// of one event's `data`, `event` and `id` fields together. The parser buffers about as much,
+    /// or three times that if the bytes are not UTF-8.
     pub fn new(max_event_bytes: usize) -> Self {
         Self::resuming("", max_event_bytes)
     }
 
-    /// A parser for a stream that was asked to resume after `last_event_id`.
+    /// Creates a parser for a stream that resumes after `last_event_id`.
     ///
-    /// Until the stream names another id, events carry this one: browsers do so, although the
-    /// standard begins each stream with an empty id.
+    /// Events carry this id until the stream sets another one: browsers do so, although the
+    /// standard starts each stream with an empty id.
     pub fn resuming(last_event_id: &str, max_event_bytes: usize) -> Self {
         Self {
             max_event_bytes,
             at_start: true,
             after_cr: false,
             line: PartialLine::default(),
-            block: Block::default(),
+            block: EventBlock::default(),
             id: last_event_id.into(),
             last_event_id: last_event_id.into(),
         }
     }
 
-    /// What `Last-Event-ID` should say on the next request; empty: nothing.
+    /// The value of `Last-Event-ID` for the next request; if empty, the header is omitted.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// Whether a field of the open block would become a part of an event that follows: `data`,
-    /// `event` or `id`. Comments and `retry` do not.
+    /// Whether the open block has a `data`, `event` or `id` field, which would become part of an
+    /// event that follows. Comments and `retry` fields do not.
     pub fn is_in_event(&self) -> bool {
         self.block.has_fields
     }
 
-    /// Reads the next bytes of the stream and hands over each item that they complete.
-    pub fn feed(&mut self, mut chunk: &[u8], mut emit: impl FnMut(Item)) {
+    /// Parses the next bytes of the stream, and emits each item that they complete.
+    pub fn feed(&mut self, mut chunk: &[u8], mut emit: impl FnMut(SseItem)) {
         if chunk.is_empty() {
             return;
         }
@@ -122,28 +122,29 @@ impl Parser {
             };
             self.end_line(line, &mut emit);
         }
-        self.line.push(chunk, self.room());
+        self.line.push(chunk, self.line_limit());
     }
 
-    /// How much of a line is worth keeping: enough for any field that the event still has room for.
-    fn room(&self) -> usize {
+    /// How many bytes of a line are worth buffering: enough for any field that still fits the
+    /// event.
+    fn line_limit(&self) -> usize {
         const LONGEST_BEGINNING: usize = "\u{feff}event: ".len();
         self.max_event_bytes.saturating_sub(self.block.kept).saturating_add(LONGEST_BEGINNING)
     }
 
-    fn end_line(&mut self, end: &[u8], emit: &mut impl FnMut(Item)) {
-        if self.line.is_empty() && end.len() <= self.room() {
+    fn end_line(&mut self, end: &[u8], emit: &mut impl FnMut(SseItem)) {
+        if self.line.is_empty() && end.len() <= self.line_limit() {
             return self.read_line(end, 0, emit);
         }
-        self.line.push(end, self.room());
+        self.line.push(end, self.line_limit());
         let PartialLine { kept, skipped } = mem::take(&mut self.line);
         self.read_line(&kept, skipped, emit);
     }
 
-    /// Reads a line, of which `skipped` bytes were too much to keep.
-    fn read_line(&mut self, mut line: &[u8], skipped: u64, emit: &mut impl FnMut(Item)) {
-        // Invalid UTF-8 cannot hide a line end or a colon, so that decoding each value alone is
-        // the same as decoding the whole stream.
+    /// Parses a line, of which `skipped` bytes were not buffered.
+    fn read_line(&mut self, mut line: &[u8], skipped: u64, emit: &mut impl FnMut(SseItem)) {
+        // Invalid UTF-8 cannot hide a line ending or a colon, so decoding each value separately
+        // gives the same result as decoding the whole stream.
         if mem::take(&mut self.at_start) {
             line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
         }
@@ -157,7 +158,7 @@ impl Parser {
         };
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match name {
-            b"" => emit(Item::Comment(self.cut(value))),
+            b"" => emit(SseItem::Comment(self.cut(value))),
             b"data" | b"event" | b"id" => self.set(name, value, skipped),
             b"retry" if skipped == 0 => self.retry(value, emit),
             _ => {} // "The field is ignored."
@@ -185,7 +186,7 @@ impl Parser {
         }
     }
 
-    fn retry(&mut self, value: &[u8], emit: &mut impl FnMut(Item)) {
+    fn retry(&mut self, value: &[u8], emit: &mut impl FnMut(SseItem)) {
         if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
             return;
         }
@@ -193,16 +194,16 @@ impl Parser {
             |sum: u64, byte: &u8| sum.saturating_mul(10).saturating_add((byte - b'0').into());
         let millis = value.iter().fold(0, digit);
         self.block.retry = Some(millis);
-        emit(Item::Retry(Duration::from_millis(millis)));
+        emit(SseItem::Retry(Duration::from_millis(millis)));
     }
 
-    fn dispatch(&mut self, emit: &mut impl FnMut(Item)) {
+    fn dispatch(&mut self, emit: &mut impl FnMut(SseItem)) {
         let block = mem::take(&mut self.block);
         self.last_event_id = Arc::clone(&self.id);
         match block {
-            Block { has_data: false, .. } => {}
-            Block { too_large: true, size, .. } => emit(Item::TooLarge(size)),
-            block => emit(Item::Event {
+            EventBlock { has_data: false, .. } => {}
+            EventBlock { too_large: true, size, .. } => emit(SseItem::TooLarge(size)),
+            block => emit(SseItem::Event {
                 last_event_id: Arc::clone(&self.last_event_id),
                 event: block.into_event(&self.id),
             }),
@@ -215,7 +216,7 @@ impl Parser {
     }
 }
 
-/// The beginning of a line whose end has not been read.
+/// The start of a line whose end has not arrived.
 #[derive(Debug, Default)]
 struct PartialLine {
     kept: Vec<u8>,
@@ -227,9 +228,9 @@ impl PartialLine {
         self.kept.is_empty()
     }
 
-    /// Adds `bytes`, but keeps no more than `room` of the line.
-    fn push(&mut self, bytes: &[u8], room: usize) {
-        let kept = bytes.len().min(room.saturating_sub(self.kept.len()));
+    /// Appends `bytes`, but buffers at most `limit` bytes of the line.
+    fn push(&mut self, bytes: &[u8], limit: usize) {
+        let kept = bytes.len().min(limit.saturating_sub(self.kept.len()));
         self.kept.extend_from_slice(&bytes[..kept]);
         self.skipped += (bytes.len() - kept) as u64;
     }
@@ -237,25 +238,25 @@ impl PartialLine {
 
 /// The fields since the last empty line.
 #[derive(Debug, Default)]
-struct Block {
-    /// Each line with an LF at its end.
+struct EventBlock {
+    /// The lines of data, each followed by an LF.
     data: Vec<u8>,
     has_data: bool,
-    /// Whether any line of it was `data`, `event` or `id`.
+    /// Whether the block has a `data`, `event` or `id` field.
     has_fields: bool,
     name: Box<str>,
     has_id: bool,
     retry: Option<u64>,
-    /// Bytes of all values, kept or not, as they were received.
+    /// Bytes of all values as received, buffered or not.
     size: u64,
-    /// How many of them are in memory.
+    /// Bytes of the values that are buffered.
     kept: usize,
     too_large: bool,
 }
 
-impl Block {
-    /// Counts a value, of which `skipped` bytes are not there, and says whether the event still
-    /// fits in `max` bytes.
+impl EventBlock {
+    /// Counts a value of `len` bytes, and `skipped` bytes more that were not buffered. Returns
+    /// whether the event still fits in `max` bytes.
     fn count(&mut self, len: usize, skipped: u64, max: usize) -> bool {
         self.size += len as u64 + skipped;
         self.kept += len;

@@ -1,14 +1,15 @@
-//! The cases of the web platform tests (`eventsource/format-*`), and what no table can list.
+//! The cases of the web platform tests (`eventsource/format-*`), and properties that no table can
+//! list.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Item, Parser};
+use super::{Parser, SseItem};
 
 const MAX: usize = 1 << 16;
 
-fn items_of<'a>(mut parser: Parser, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Item> {
+fn items_of<'a>(mut parser: Parser, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<SseItem> {
     let mut items = Vec::new();
     for chunk in chunks {
         parser.feed(chunk, |item| items.push(item));
@@ -16,14 +17,14 @@ fn items_of<'a>(mut parser: Parser, chunks: impl IntoIterator<Item = &'a [u8]>) 
     items
 }
 
-fn read(stream: impl AsRef<[u8]>) -> Vec<Item> {
+fn read(stream: impl AsRef<[u8]>) -> Vec<SseItem> {
     items_of(Parser::new(MAX), [stream.as_ref()])
 }
 
 /// Name, data and `lastEventId` of each event, as a page would see them.
-fn events(items: &[Item]) -> Vec<(String, String, String)> {
-    let event = |item: &Item| match item {
-        Item::Event { event, last_event_id } => Some((
+fn events(items: &[SseItem]) -> Vec<(String, String, String)> {
+    let event = |item: &SseItem| match item {
+        SseItem::Event { event, last_event_id } => Some((
             event.name.as_deref().unwrap_or("message").to_owned(),
             String::from_utf8(event.data.to_vec()).expect("data is UTF-8"),
             last_event_id.to_string(),
@@ -41,7 +42,7 @@ fn ids(stream: impl AsRef<[u8]>) -> Vec<(String, String)> {
     events(&read(stream)).into_iter().map(|(_, data, id)| (data, id)).collect()
 }
 
-/// `x` as long as the comments of format-comments are.
+/// As long as the comments in format-comments.
 fn long() -> String {
     "x".repeat(2 * 1024)
 }
@@ -58,7 +59,7 @@ fn data_is_what_a_browser_dispatches() {
         ),
         ("format-bom", "\u{feff}data:1\n\n\u{feff}data:2\n\ndata:3\n\n", &["1", "3"]),
         ("format-bom-2", "\u{feff}\u{feff}data:1\n\ndata:2\n\ndata:3\n\n", &["2", "3"]),
-        ("a mark inside data stays", "data:\u{feff}1\n\n", &["\u{feff}1"]),
+        ("a byte order mark inside data is kept", "data:\u{feff}1\n\n", &["\u{feff}1"]),
         ("format-comments", &comments, &["1\n2\n3\n4"]),
         ("format-data-before-final-empty-line", "retry:1000\ndata:1\n\nid:t\ndata:2", &["1"]),
         ("one line end is not an empty line", "data:1\n\ndata:2\r\n", &["1"]),
@@ -87,7 +88,7 @@ fn data_is_what_a_browser_dispatches() {
             "data:a\u{b}\u{c}\u{85}\u{2028}b\n\n",
             &["a\u{b}\u{c}\u{85}\u{2028}b"],
         ),
-        ("nothing comes of nothing", "\n\r\n\r\r\n: x\n\n", &[]),
+        ("no event without data", "\n\r\n\r\r\n: x\n\n", &[]),
     ];
     for (name, stream, expected) in cases {
         assert_eq!(data(stream), *expected, "{name}");
@@ -95,17 +96,17 @@ fn data_is_what_a_browser_dispatches() {
 }
 
 #[test]
-fn an_event_has_the_last_name_given_unless_that_is_empty() {
+fn the_last_event_field_is_the_type_unless_it_is_empty() {
     let name = |stream| events(&read(stream)).remove(0).0;
     assert_eq!(name("event:test\ndata:x\n\n"), "test");
     assert_eq!(name("event: \ndata:x\n\n"), "message");
     assert_eq!(name("event:a\nevent:b\ndata:x\n\n"), "b");
     assert_eq!(name("event:a\nevent\ndata:x\n\n"), "message");
-    assert_eq!(name("event:a\n\ndata:x\n\n"), "message", "a name without data is forgotten");
+    assert_eq!(name("event:a\n\ndata:x\n\n"), "message", "a type without data is discarded");
 }
 
 #[test]
-fn an_id_stays_until_another_comes() {
+fn an_id_persists_until_another_is_set() {
     let pair = |data: &str, id: &str| (data.to_owned(), id.to_owned());
     assert_eq!(
         ids("id: 1\ndata: 1\n\ndata: 2\n\nid: 2\ndata: 3\n\ndata: 4\n\n"),
@@ -130,7 +131,7 @@ fn an_id_stays_until_another_comes() {
 }
 
 #[test]
-fn an_id_counts_once_its_block_is_over_even_without_data() {
+fn an_id_takes_effect_at_the_end_of_its_block_even_without_data() {
     let mut parser = Parser::new(MAX);
     let mut items = Vec::new();
     parser.feed(b"data:1\n\nid:test\ndata:2", |item| items.push(item));
@@ -143,25 +144,25 @@ fn an_id_counts_once_its_block_is_over_even_without_data() {
 }
 
 #[test]
-fn a_resumed_stream_begins_with_the_id_it_resumed_after() {
+fn a_resumed_stream_starts_with_the_id_it_resumed_after() {
     let items = items_of(Parser::resuming("9", MAX), [&b"data:x\n\nid:10\ndata:y\n\n"[..]]);
     let ids: Vec<_> = events(&items).into_iter().map(|(_, _, id)| id).collect();
     assert_eq!(ids, ["9", "10"]);
     let own: Vec<_> = items
         .iter()
         .map(|item| match item {
-            Item::Event { event, .. } => event.id.as_deref(),
+            SseItem::Event { event, .. } => event.id.as_deref(),
             _ => None,
         })
         .collect();
-    assert_eq!(own, [None, Some("10")], "only an id of its own block is the event's id");
+    assert_eq!(own, [None, Some("10")], "an event has only the id of its own block");
 }
 
 #[test]
-fn only_digits_are_a_retry() {
+fn a_retry_consists_of_digits() {
     let retries = |stream: &str| -> Vec<u64> {
-        let millis = |item: &Item| match item {
-            Item::Retry(time) => Some(u64::try_from(time.as_millis()).expect("from u64")),
+        let millis = |item: &SseItem| match item {
+            SseItem::Retry(time) => Some(u64::try_from(time.as_millis()).expect("from u64")),
             _ => None,
         };
         read(stream).iter().filter_map(millis).collect()
@@ -169,7 +170,7 @@ fn only_digits_are_a_retry() {
     assert_eq!(retries("retry:03000\ndata:x\n\n"), [3000], "format-field-retry");
     assert_eq!(retries("retry:3000\nretry:1000x\ndata:x\n\n"), [3000], "format-field-retry-bogus");
     assert_eq!(retries("retry\ndata:test\n\n"), [0; 0], "format-field-retry-empty");
-    assert_eq!(retries("retry: 7\n"), [7], "it counts before its block is over");
+    assert_eq!(retries("retry: 7\n"), [7], "it takes effect before its block ends");
     for bogus in ["retry:", "retry:-1", "retry:+1", "retry:1.5", "retry:  1", "retry:١", "retry:1 "]
     {
         assert_eq!(retries(&format!("{bogus}\n\n")), [0; 0], "{bogus}");
@@ -178,20 +179,20 @@ fn only_digits_are_a_retry() {
 }
 
 #[test]
-fn comments_and_retries_are_told_in_their_place() {
+fn comments_and_retries_are_emitted_in_order() {
     assert_eq!(
         read(": ready\nretry:5\n:\n::  x \n"),
         [
-            Item::Comment("ready".into()),
-            Item::Retry(Duration::from_millis(5)),
-            Item::Comment(String::new()),
-            Item::Comment(":  x ".into()),
+            SseItem::Comment("ready".into()),
+            SseItem::Retry(Duration::from_millis(5)),
+            SseItem::Comment(String::new()),
+            SseItem::Comment(":  x ".into()),
         ]
     );
 }
 
 #[test]
-fn invalid_utf8_is_replaced_as_the_encoding_standard_says() {
+fn invalid_utf8_is_replaced_as_in_the_encoding_standard() {
     let cases: [(&[u8], &str); 5] = [
         (b"data:\xff\n\n", "\u{fffd}"),
         (b"data:a\xe2\x80\n\n", "a\u{fffd}"), // cut by the line end
@@ -205,18 +206,18 @@ fn invalid_utf8_is_replaced_as_the_encoding_standard_says() {
 }
 
 #[test]
-fn a_mark_or_a_character_cut_in_two_is_read_whole() {
+fn a_split_byte_order_mark_or_character_is_decoded() {
     let stream = "\u{feff}data:ä€😀\r\n\r\n".as_bytes();
     let bytes = stream.chunks(1);
     assert_eq!(events(&items_of(Parser::new(MAX), bytes)).remove(0).1, "ä€😀");
 }
 
 #[test]
-fn an_event_over_the_bound_is_skipped_and_told_and_the_next_is_read() {
+fn an_event_over_the_limit_is_reported_and_the_next_is_parsed() {
     let read = |stream: String| items_of(Parser::new(10), stream.as_bytes().chunks(3));
     let next = "data:next\n\n";
     let fits = read(format!("data:{}\n\n{next}", "x".repeat(10)));
-    assert_eq!(events(&fits).len(), 2, "exactly the bound");
+    assert_eq!(events(&fits).len(), 2, "exactly the limit");
     for (stream, size) in [
         (format!("data: {}\n\n{next}", "x".repeat(11)), 11),
         (format!("data:{}\n\n{next}", "x".repeat(1_000_000)), 1_000_000),
@@ -226,22 +227,22 @@ fn an_event_over_the_bound_is_skipped_and_told_and_the_next_is_read() {
         (format!("data:0\nid:{}\n\n{next}", "9".repeat(99)), 100),
     ] {
         let items = read(stream.clone());
-        assert_eq!(items[0], Item::TooLarge(size), "{}", stream.escape_debug());
+        assert_eq!(items[0], SseItem::TooLarge(size), "{}", stream.escape_debug());
         assert_eq!(events(&items[1..]).remove(0).1, "next");
     }
 }
 
 #[test]
-fn the_id_of_a_skipped_event_counts() {
+fn the_id_of_a_skipped_event_takes_effect() {
     let mut parser = Parser::new(10);
     let mut items = Vec::new();
     parser.feed(b"data:0123456789abcdef\nid:7\n\n", |item| items.push(item));
-    assert_eq!(items, [Item::TooLarge(17)]);
+    assert_eq!(items, [SseItem::TooLarge(17)]);
     assert_eq!(parser.last_event_id(), "7");
 }
 
 #[test]
-fn what_is_never_ended_is_not_kept() {
+fn an_endless_line_is_not_buffered() {
     let mut parser = Parser::new(1000);
     for beginning in ["data:", ":", "unknown", "retry:", "id:"] {
         parser.feed(beginning.as_bytes(), |item| panic!("{item:?}"));
@@ -253,7 +254,7 @@ fn what_is_never_ended_is_not_kept() {
     }
 }
 
-/// Bytes that mean something, far more often than chance would have it.
+/// Streams of tokens with a meaning, which random bytes would rarely form.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let token = prop_oneof![
         prop::sample::select(vec![
@@ -285,7 +286,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(token, 0..60).prop_map(|tokens| tokens.concat())
 }
 
-/// The whole stream at once, in the words of the standard and without care for time or memory.
+/// Parses a complete stream as the standard describes it, without regard to time or memory.
 fn read_slowly(stream: &[u8]) -> Vec<(String, String, String)> {
     let text = String::from_utf8_lossy(stream).replace("\r\n", "\n").replace('\r', "\n");
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
@@ -316,7 +317,7 @@ fn read_slowly(stream: &[u8]) -> Vec<(String, String, String)> {
 
 proptest! {
     #[test]
-    fn any_cut_of_the_bytes_gives_the_same_items(
+    fn a_stream_parses_the_same_however_it_is_split(
         stream in stream(),
         cuts in prop::collection::vec(0..600_usize, 0..20),
         max in prop_oneof![Just(MAX), 0..40_usize],
@@ -331,7 +332,7 @@ proptest! {
     }
 
     #[test]
-    fn it_reads_what_the_words_of_the_standard_read(stream in stream()) {
+    fn it_agrees_with_the_algorithm_of_the_standard(stream in stream()) {
         prop_assert_eq!(events(&read(&stream)), read_slowly(&stream));
     }
 }

@@ -1,150 +1,152 @@
-//! Header blocks to fields.
+//! Decodes header blocks (RFC 7541, section 3).
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use super::field::Field;
+use super::field::HeaderField;
 use super::{huffman, static_table};
 
-/// The room for a client's dynamic table, in octets as RFC 7541 counts them:
-/// SETTINGS_HEADER_TABLE_SIZE, and its default (RFC 9113, section 6.5.2).
+/// The largest dynamic table of a client: the default of SETTINGS_HEADER_TABLE_SIZE (RFC 9113,
+/// section 6.5.2), in octets as RFC 7541, section 4.1, counts them.
 const MAX_TABLE_SIZE: usize = 4096;
 
-/// Decodes the header blocks of one connection, in their order.
+/// Decodes the header blocks of one connection, in the order in which they come.
 #[derive(Debug, Default)]
-pub(crate) struct Decoder {
-    // The newest first. Holds nothing until a client indexes something.
-    table: VecDeque<Field>,
+pub(crate) struct HpackDecoder {
+    // The dynamic table, the newest entry first. Allocates nothing until a client indexes a field.
+    table: VecDeque<HeaderField>,
     table_size: usize,
-    // What the client has set; `None`: the most it may.
+    // What the last dynamic table size update said; `None`: MAX_TABLE_SIZE.
     max_size: Option<usize>,
 }
 
-/// Why a block was not decoded to its end; the connection cannot go on.
+/// Why a block was not decoded to its end. The connection cannot continue: the dynamic tables of
+/// both sides may differ from here on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// It is no HPACK: COMPRESSION_ERROR.
+pub(crate) enum HpackError {
+    /// The block is invalid: COMPRESSION_ERROR.
     Invalid,
-    /// It ends within a field.
+    /// The input ends within a field.
     Incomplete,
-    /// Whoever was given the fields had enough.
-    TooMuch,
+    /// The caller stopped decoding.
+    Stopped,
 }
 
-impl From<huffman::Invalid> for Refused {
-    fn from(_: huffman::Invalid) -> Self {
+impl From<huffman::InvalidHuffman> for HpackError {
+    fn from(_: huffman::InvalidHuffman) -> Self {
         Self::Invalid
     }
 }
 
-impl Decoder {
-    /// Gives each field of the block to `each`, until that breaks off.
+impl HpackDecoder {
+    /// Passes each field of the block to `on_field`, until that breaks.
     ///
     /// # Errors
-    /// The block is not valid, or `each` broke off.
+    /// The block is invalid, or `on_field` broke.
     pub(crate) fn decode(
         &mut self,
         block: &[u8],
-        each: impl FnMut(&Field) -> ControlFlow<()>,
-    ) -> Result<(), Refused> {
-        let used = self.decode_part(block, &mut false, each)?;
-        // What is cut short at the end of a block is never completed.
-        if used == block.len() { Ok(()) } else { Err(Refused::Invalid) }
+        on_field: impl FnMut(&HeaderField) -> ControlFlow<()>,
+    ) -> Result<(), HpackError> {
+        let used = self.decode_part(block, &mut false, on_field)?;
+        // A field that is incomplete at the end of the block stays incomplete.
+        if used == block.len() { Ok(()) } else { Err(HpackError::Invalid) }
     }
 
-    /// Gives each field that is complete in `part` to `each`, and returns how many octets these
-    /// fields take. The rest of the block follows: it begins with the octets behind that. `is_begun`
-    /// belongs to the block; it is false before its first part.
+    /// Passes each complete field in `part` to `on_field`; returns how many octets these fields
+    /// take. The next part must begin with the octets after them. `is_begun` is kept by the caller
+    /// for each block, false before the first part.
     ///
     /// # Errors
-    /// The part is not valid, or `each` broke off.
+    /// The part is invalid, or `on_field` broke.
     pub(crate) fn decode_part(
         &mut self,
         part: &[u8],
         is_begun: &mut bool,
-        mut each: impl FnMut(&Field) -> ControlFlow<()>,
-    ) -> Result<usize, Refused> {
+        mut on_field: impl FnMut(&HeaderField) -> ControlFlow<()>,
+    ) -> Result<usize, HpackError> {
         let mut rest = part;
         while !rest.is_empty() {
-            let mut input = Input(rest);
-            match self.decode_field(&mut input, is_begun, &mut each) {
+            let mut input = BlockReader(rest);
+            match self.decode_field(&mut input, is_begun, &mut on_field) {
                 Ok(ControlFlow::Continue(())) => rest = input.0,
-                Ok(ControlFlow::Break(())) => return Err(Refused::TooMuch),
-                Err(Refused::Incomplete) => break,
+                Ok(ControlFlow::Break(())) => return Err(HpackError::Stopped),
+                Err(HpackError::Incomplete) => break,
                 Err(refused) => return Err(refused),
             }
         }
         Ok(part.len() - rest.len())
     }
 
-    /// Decodes what stands next: a field, or a new size of the table. An incomplete one changes
-    /// nothing.
+    /// Decodes one field representation, or one dynamic table size update. Changes nothing if it is
+    /// incomplete.
     fn decode_field(
         &mut self,
-        input: &mut Input<'_>,
+        input: &mut BlockReader<'_>,
         is_begun: &mut bool,
-        each: &mut impl FnMut(&Field) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, Refused> {
-        let first = input.peek().ok_or(Refused::Incomplete)?;
+        on_field: &mut impl FnMut(&HeaderField) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, HpackError> {
+        let first = input.peek().ok_or(HpackError::Incomplete)?;
         let flow = if first & 0x80 != 0 {
-            // Section 6.1: an indexed field.
+            // Section 6.1: indexed header field.
             let index = input.integer(7)?;
-            each(self.field(index)?)
+            on_field(self.field(index)?)
         } else if first & 0xc0 == 0x40 {
-            // Section 6.2.1: a literal field that is added to the table.
+            // Section 6.2.1: literal header field with incremental indexing.
             let field = self.literal(input, 6)?;
-            let flow = each(&field);
+            let flow = on_field(&field);
             self.insert(field);
             flow
         } else if first & 0xe0 == 0x20 {
-            // Section 6.3: a new size of the table, only at the beginning of a block.
+            // Section 6.3: dynamic table size update, only at the beginning of a block (section
+            // 4.2).
             let size = input.integer(5)?;
             if *is_begun || size > MAX_TABLE_SIZE {
-                return Err(Refused::Invalid);
+                return Err(HpackError::Invalid);
             }
             self.max_size = Some(size);
             self.evict(size);
             return Ok(ControlFlow::Continue(()));
         } else {
-            // Sections 6.2.2 and 6.2.3: a literal field that is not.
+            // Sections 6.2.2 and 6.2.3: literal header field without indexing, or never indexed.
             let field = self.literal(input, 4)?;
-            each(&if first & 0x10 == 0 { field } else { field.never_indexed() })
+            on_field(&if first & 0x10 == 0 { field } else { field.never_indexed() })
         };
         *is_begun = true;
         Ok(flow)
     }
 
-    fn literal(&self, input: &mut Input<'_>, prefix: u32) -> Result<Field, Refused> {
+    fn literal(&self, input: &mut BlockReader<'_>, prefix: u32) -> Result<HeaderField, HpackError> {
         match input.integer(prefix)? {
             0 => {
                 let name = input.string()?;
-                Ok(Field::new(&name, &input.string()?))
+                Ok(HeaderField::new(&name, &input.string()?))
             }
             index => {
                 let value = input.string()?;
                 let known = self.field(index)?;
-                Ok(Field::named(known.name.clone(), known.name_len(), &value))
+                Ok(HeaderField::named(known.name.clone(), known.name_len(), &value))
             }
         }
     }
 
-    fn field(&self, index: usize) -> Result<&Field, Refused> {
+    fn field(&self, index: usize) -> Result<&HeaderField, HpackError> {
         let dynamic = || self.table.get(index.checked_sub(static_table::ENTRIES.len() + 1)?);
-        static_table::field(index).or_else(dynamic).ok_or(Refused::Invalid)
+        static_table::field(index).or_else(dynamic).ok_or(HpackError::Invalid)
     }
 
-    fn insert(&mut self, field: Field) {
+    fn insert(&mut self, field: HeaderField) {
         let max_size = self.max_size.unwrap_or(MAX_TABLE_SIZE);
-        // One that is larger than the table empties it (section 4.4).
+        // An entry that is larger than the table empties it (section 4.4).
         self.evict(max_size.saturating_sub(field.size));
         if field.size <= max_size {
             self.table_size += field.size;
             self.table.push_front(field);
         }
-        debug_assert!(self.table_size <= max_size, "the table is over its size");
+        debug_assert!(self.table_size <= max_size, "the dynamic table exceeds its size");
     }
 
-    /// Takes the oldest fields out until no more than `size` is used.
+    /// Evicts the oldest entries until at most `size` octets are used.
     fn evict(&mut self, size: usize) {
         while self.table_size > size
             && let Some(oldest) = self.table.pop_back()
@@ -154,28 +156,29 @@ impl Decoder {
     }
 }
 
-/// What is left of a block.
-struct Input<'a>(&'a [u8]);
+/// The rest of a block.
+struct BlockReader<'a>(&'a [u8]);
 
-impl<'a> Input<'a> {
+impl<'a> BlockReader<'a> {
     fn peek(&self) -> Option<u8> {
         self.0.first().copied()
     }
 
-    fn next(&mut self) -> Result<u8, Refused> {
-        let (&first, rest) = self.0.split_first().ok_or(Refused::Incomplete)?;
+    fn next(&mut self) -> Result<u8, HpackError> {
+        let (&first, rest) = self.0.split_first().ok_or(HpackError::Incomplete)?;
         self.0 = rest;
         Ok(first)
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Refused> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Refused::Incomplete)?;
+    fn take(&mut self, length: usize) -> Result<&'a [u8], HpackError> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(HpackError::Incomplete)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    /// Section 5.1. No number that matters needs more than four octets behind the first.
-    fn integer(&mut self, prefix: u32) -> Result<usize, Refused> {
+    /// Decodes an integer (section 5.1). At most four octets after the prefix: no valid value needs
+    /// more.
+    fn integer(&mut self, prefix: u32) -> Result<usize, HpackError> {
         let most = (1_usize << prefix) - 1;
         let mut value = usize::from(self.next()?) & most;
         if value < most {
@@ -188,18 +191,18 @@ impl<'a> Input<'a> {
                 return Ok(value);
             }
         }
-        Err(Refused::Invalid)
+        Err(HpackError::Invalid)
     }
 
-    /// Section 5.2.
-    fn string(&mut self) -> Result<std::borrow::Cow<'a, [u8]>, Refused> {
+    /// Decodes a string literal (section 5.2).
+    fn string(&mut self) -> Result<std::borrow::Cow<'a, [u8]>, HpackError> {
         let is_huffman = self.peek().is_some_and(|first| first & 0x80 != 0);
         let length = self.integer(7)?;
         let octets = self.take(length)?;
         if !is_huffman {
             return Ok(octets.into());
         }
-        // The shortest code has five bits.
+        // The shortest Huffman code has five bits.
         let mut decoded = Vec::with_capacity(octets.len() * 8 / 5);
         huffman::decode(octets, &mut decoded)?;
         Ok(decoded.into())
@@ -210,8 +213,8 @@ impl<'a> Input<'a> {
 mod tests {
     use std::ops::ControlFlow;
 
-    use super::{Decoder, Refused};
-    use crate::server::http2::hpack::Name;
+    use super::{HpackDecoder, HpackError};
+    use crate::server::http2::hpack::FieldName;
 
     fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -222,11 +225,11 @@ mod tests {
         digits.chunks(2).map(octet).collect()
     }
 
-    fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<String>, Refused> {
+    fn decode(decoder: &mut HpackDecoder, block: &[u8]) -> Result<Vec<String>, HpackError> {
         let mut lines = Vec::new();
         decoder.decode(block, |field| {
             let name = match &field.name {
-                Name::Regular(name) => name.to_string(),
+                FieldName::Regular(name) => name.to_string(),
                 other => format!("{other:?}"),
             };
             let value = field.strict_value().ok();
@@ -237,9 +240,9 @@ mod tests {
         Ok(lines)
     }
 
-    /// RFC 7541, appendices C.3 and C.4: one client, without and with the Huffman code.
+    /// RFC 7541, appendices C.3 and C.4: the same requests without and with Huffman coding.
     #[test]
-    fn the_requests_of_the_standard_are_decoded() {
+    fn the_requests_of_rfc_7541_are_decoded() {
         for blocks in [
             [
                 "828684410f7777772e6578616d706c652e636f6d",
@@ -252,7 +255,7 @@ mod tests {
                 "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",
             ],
         ] {
-            let mut decoder = Decoder::default();
+            let mut decoder = HpackDecoder::default();
             let mut decoded = blocks.map(|block| decode(&mut decoder, &hex(block)).expect("valid"));
             decoded[2].push(decoder.table_size.to_string());
             assert_eq!(
@@ -279,26 +282,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hpack_is_refused() {
+    fn invalid_header_blocks_are_refused() {
         for (what, block) in [
             ("index 0", "80"),
-            ("an index behind both tables", "ff00"),
+            ("an index above both tables", "ff00"),
             ("an integer that does not end", "ffffffffffff"),
             ("a string longer than the block", "00036162"),
-            ("a size larger than the table may be", "3fe21f"),
-            ("a size in the middle of a block", "8220"),
-            ("a Huffman code with the end of the string in it", "0084ffffffff0161"),
-            ("a Huffman code that ends in zeros", "0081180161"),
-            ("a Huffman code with eight bits of padding", "00821fff0161"),
+            ("a table size above the limit", "3fe21f"),
+            ("a table size update in the middle of a block", "8220"),
+            ("a Huffman string with EOS", "0084ffffffff0161"),
+            ("a Huffman string padded with zeros", "0081180161"),
+            ("a Huffman string with eight bits of padding", "00821fff0161"),
         ] {
-            let decoded = decode(&mut Decoder::default(), &hex(block));
-            assert_eq!(decoded, Err(Refused::Invalid), "{what}");
+            let decoded = decode(&mut HpackDecoder::default(), &hex(block));
+            assert_eq!(decoded, Err(HpackError::Invalid), "{what}");
         }
     }
 
     #[test]
-    fn the_table_never_grows_beyond_its_size() {
-        let mut decoder = Decoder::default();
+    fn the_dynamic_table_never_exceeds_its_size() {
+        let mut decoder = HpackDecoder::default();
         for number in 0..1000 {
             let mut block = vec![0x40, 0x01, b'a', 100];
             block.extend(format!("{number:0100}").bytes());
@@ -314,37 +317,37 @@ mod tests {
     }
 
     #[test]
-    fn a_block_in_two_parts_decodes_as_the_whole() {
+    fn a_block_in_two_parts_decodes_like_the_whole() {
         let block = hex(concat!(
             "828684410f7777772e6578616d706c652e636f6d",
             "400a637573746f6d2d6b65790c637573746f6d2d76616c7565be0001610162",
         ));
-        let expected = decode(&mut Decoder::default(), &block).expect("valid");
+        let expected = decode(&mut HpackDecoder::default(), &block).expect("valid");
         for cut in 0..=block.len() {
-            let (mut decoder, mut names, mut is_begun) = (Decoder::default(), 0, false);
-            let mut count = |_: &super::Field| {
-                names += 1;
+            let (mut decoder, mut fields, mut is_begun) = (HpackDecoder::default(), 0, false);
+            let mut count = |_: &super::HeaderField| {
+                fields += 1;
                 ControlFlow::Continue(())
             };
             let used = decoder.decode_part(&block[..cut], &mut is_begun, &mut count);
-            let used = used.expect("valid as far as it goes");
+            let used = used.expect("valid so far");
             assert!(used <= cut && is_begun == (used > 0), "{used} of {cut}");
             let rest = decoder.decode_part(&block[used..], &mut is_begun, &mut count);
             assert_eq!(rest, Ok(block.len() - used), "cut at {cut}");
-            assert_eq!(names, expected.len(), "cut at {cut}");
+            assert_eq!(fields, expected.len(), "cut at {cut}");
         }
     }
 
     #[test]
-    fn whoever_has_enough_breaks_off() {
-        let broken = Decoder::default().decode(&[0x82, 0x82], |_| ControlFlow::Break(()));
-        assert_eq!(broken, Err(Refused::TooMuch));
+    fn decoding_stops_when_the_caller_breaks() {
+        let broken = HpackDecoder::default().decode(&[0x82, 0x82], |_| ControlFlow::Break(()));
+        assert_eq!(broken, Err(HpackError::Stopped));
     }
 
     #[test]
-    fn a_malformed_name_counts_in_the_table_wherever_it_stands() {
-        let mut decoder = Decoder::default();
-        // The second takes its name from the first.
+    fn a_malformed_name_counts_in_the_dynamic_table() {
+        let mut decoder = HpackDecoder::default();
+        // The second entry takes its name from the first.
         decode(&mut decoder, &[0x40, 0x03, b'A', b'B', b'C', 0x01, b'x']).expect("valid HPACK");
         decode(&mut decoder, &[0x7e, 0x01, b'y']).expect("valid HPACK");
         let sizes: Vec<_> = decoder.table.iter().map(|field| field.size).collect();
@@ -352,26 +355,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_to_be_indexed_stays_so() {
+    fn a_never_indexed_field_is_marked_sensitive() {
         for (first, expected) in [(0x00, false), (0x10, true)] {
             let mut is_sensitive = None;
-            let each = |field: &super::Field| {
+            let on_field = |field: &super::HeaderField| {
                 is_sensitive = field.value.as_ref().ok().map(http::HeaderValue::is_sensitive);
                 ControlFlow::Continue(())
             };
-            Decoder::default().decode(&[first, 0x01, b'a', 0x01, b'b'], each).expect("valid");
+            HpackDecoder::default()
+                .decode(&[first, 0x01, b'a', 0x01, b'b'], on_field)
+                .expect("valid");
             assert_eq!(is_sensitive, Some(expected));
         }
     }
 
     #[test]
-    fn what_http_does_not_allow_is_marked() {
+    fn fields_that_http_does_not_allow_are_marked() {
         let block =
             [&[0x00, 0x01, b'A', 0x01, b'b'][..], &[0x00, 0x01, b'a', 0x01, b'\n']].concat();
-        let decoded = decode(&mut Decoder::default(), &block).expect("valid HPACK");
+        let decoded = decode(&mut HpackDecoder::default(), &block).expect("valid HPACK");
         assert_eq!(decoded, ["Malformed { octets: 1 }: b", "a: (malformed)"]);
         let block = [0x00, 0x01, b'a', 0x02, b' ', b'b'];
-        let decoded = decode(&mut Decoder::default(), &block).expect("valid HPACK");
+        let decoded = decode(&mut HpackDecoder::default(), &block).expect("valid HPACK");
         assert_eq!(decoded, ["a: (malformed)"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Fields to header blocks.
+//! Encodes header blocks (RFC 7541, section 3).
 
 use std::sync::LazyLock;
 
@@ -7,14 +7,14 @@ use rustc_hash::FxHashMap;
 
 use super::static_table;
 
-/// Writes the header blocks of one connection. It keeps no dynamic table, and says so at first.
+/// Encodes the header blocks of one connection, without a dynamic table.
 #[derive(Debug, Default)]
-pub(crate) struct Encoder {
+pub(crate) struct HpackEncoder {
     has_begun: bool,
 }
 
-impl Encoder {
-    /// The head of a response.
+impl HpackEncoder {
+    /// Encodes the header of a response.
     pub(crate) fn response(
         &mut self,
         status: StatusCode,
@@ -26,7 +26,8 @@ impl Encoder {
         fields(headers, block);
     }
 
-    /// The head of a request: its pseudo-headers in the order given, then its fields.
+    /// Encodes the header of a request: its pseudo-header fields in the order given, then its
+    /// fields.
     pub(crate) fn request(
         &mut self,
         pseudo_headers: &[(&str, &str)],
@@ -40,14 +41,14 @@ impl Encoder {
         fields(headers, block);
     }
 
-    /// The fields behind a body.
+    /// Encodes trailers.
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap, block: &mut Vec<u8>) {
         self.begin(block);
         fields(trailers, block);
     }
 
-    /// A client that asks for a smaller table waits to be told that we use none (RFC 7541, section
-    /// 4.2).
+    /// Begins the first block with a table size update to 0: a peer that lowered the size of the
+    /// table must see one (RFC 7541, section 4.2).
     fn begin(&mut self, block: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.has_begun, true) {
             integer(block, 0x20, 5, 0);
@@ -55,7 +56,7 @@ impl Encoder {
     }
 }
 
-/// A pseudo-header: the static table has the common values of most.
+/// Encodes a pseudo-header field: the static table has the common values of most.
 fn pseudo(block: &mut Vec<u8>, name: &str, value: &str) {
     match static_index(name, Some(value)) {
         Some(index) => integer(block, 0x80, 7, index),
@@ -69,7 +70,7 @@ fn fields(headers: &HeaderMap, block: &mut Vec<u8>) {
     }
 }
 
-/// A literal field without indexing, or never indexed, by nobody on the way (sections 6.2.2, 6.2.3).
+/// Encodes a literal header field, without indexing or never indexed (sections 6.2.2 and 6.2.3).
 fn literal(block: &mut Vec<u8>, name: &str, value: &[u8], is_sensitive: bool) {
     let first = if is_sensitive { 0x10 } else { 0x00 };
     match static_index(name, None) {
@@ -82,10 +83,10 @@ fn literal(block: &mut Vec<u8>, name: &str, value: &[u8], is_sensitive: bool) {
     string(block, value);
 }
 
-/// The index of a field in the static table; of the first with this name where no value is asked for.
+/// The index of a field in the static table; with `None`, the first index of its name.
 fn static_index(name: &str, value: Option<&str>) -> Option<usize> {
     static FIRST: LazyLock<FxHashMap<&'static str, usize>> = LazyLock::new(|| {
-        // From the end, so that of one name the first stays.
+        // From the end, so that the first entry of each name wins.
         let entries = static_table::ENTRIES.iter().enumerate().rev();
         entries.map(|(place, (name, _))| (*name, place + 1)).collect()
     });
@@ -95,13 +96,13 @@ fn static_index(name: &str, value: Option<&str>) -> Option<usize> {
     same.zip(first..).find(|(entry, _)| entry.1 == value).map(|(_, index)| index)
 }
 
-/// Section 5.2, without the Huffman code.
+/// Encodes a string literal (section 5.2), without Huffman coding.
 fn string(block: &mut Vec<u8>, octets: &[u8]) {
     integer(block, 0x00, 7, octets.len());
     block.extend_from_slice(octets);
 }
 
-/// Section 5.1.
+/// Encodes an integer (section 5.1).
 fn integer(block: &mut Vec<u8>, first: u8, prefix: u32, value: usize) {
     let most = (1_usize << prefix) - 1;
     let low = |value: usize| u8::try_from(value).expect("masked to an octet");
@@ -124,11 +125,11 @@ mod tests {
 
     use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-    use super::{Encoder, integer};
-    use crate::server::http2::hpack::{Decoder, Name};
+    use super::{HpackEncoder, integer};
+    use crate::server::http2::hpack::{FieldName, HpackDecoder};
 
     #[test]
-    fn what_is_encoded_is_decoded_the_same() {
+    fn a_decoded_block_equals_what_was_encoded() {
         let mut headers = HeaderMap::new();
         let long = "x".repeat(20_000);
         for (name, value) in
@@ -139,14 +140,14 @@ mod tests {
                 HeaderValue::from_str(value).expect("a value"),
             );
         }
-        let (mut encoder, mut block) = (Encoder::default(), Vec::new());
+        let (mut encoder, mut block) = (HpackEncoder::default(), Vec::new());
         encoder.trailers(&headers, &mut block);
         encoder.trailers(&headers, &mut block);
         assert_eq!(block[0], 0x20, "no dynamic table");
         let mut decoded = HeaderMap::new();
-        Decoder::default()
+        HpackDecoder::default()
             .decode(&block, |field| {
-                let Name::Regular(name) = field.name.clone() else { panic!("{field:?}") };
+                let FieldName::Regular(name) = field.name.clone() else { panic!("{field:?}") };
                 decoded.append(name, field.value.clone().expect("a value"));
                 ControlFlow::Continue(())
             })
@@ -156,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_one_octet_where_the_static_table_has_it() {
+    fn a_status_in_the_static_table_takes_one_octet() {
         for (status, expected) in [
             (StatusCode::OK, &[0x88][..]),
             (StatusCode::NOT_FOUND, &[0x8d]),
             (StatusCode::FORBIDDEN, b"\x08\x03403"),
         ] {
-            let (mut encoder, mut block) = (Encoder { has_begun: true }, Vec::new());
+            let (mut encoder, mut block) = (HpackEncoder { has_begun: true }, Vec::new());
             encoder.response(status, &HeaderMap::new(), &mut block);
             assert_eq!(block, expected, "{status}");
         }
@@ -170,7 +171,7 @@ mod tests {
 
     /// RFC 7541, appendix C.1.
     #[test]
-    fn integers_are_those_of_the_standard() {
+    fn integers_are_encoded_as_in_rfc_7541() {
         for (value, prefix, expected) in
             [(10, 5, &[10][..]), (1337, 5, &[31, 154, 10]), (42, 8, &[42])]
         {

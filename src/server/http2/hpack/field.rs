@@ -1,4 +1,4 @@
-//! One header field, as it was decoded.
+//! One decoded header field.
 
 use std::fmt;
 
@@ -6,26 +6,27 @@ use http::{HeaderName, HeaderValue};
 
 use crate::server::field_value::trim_blanks;
 
-/// What the size of a field is more than its octets (RFC 7541, section 4.1).
+/// What an entry of the dynamic table counts beyond its name and value (RFC 7541, section 4.1), in
+/// octets.
 const OVERHEAD: usize = 32;
 
-/// A field line. What HTTP does not allow in one is kept as such: the compression context must not
-/// lose it.
+/// A field line. One that HTTP does not allow is marked and kept: the dynamic table must not lose
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Field {
-    pub(crate) name: Name,
-    /// Without white space around it.
-    pub(crate) value: Result<HeaderValue, BadValue>,
-    /// Whether there was white space around it, which is malformed (RFC 9113, section 8.2.1).
+pub(crate) struct HeaderField {
+    pub(crate) name: FieldName,
+    /// Without the white space around it.
+    pub(crate) value: Result<HeaderValue, InvalidValue>,
+    /// Whether there was white space around the value: malformed (RFC 9113, section 8.2.1).
     pub(crate) is_padded: bool,
-    /// As RFC 7541, section 4.1 counts it.
+    /// In octets, as RFC 7541, section 4.1, counts it.
     pub(crate) size: usize,
 }
 
-/// Why a value is none.
+/// Why a value is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BadValue {
-    /// NUL, a line break, or a space at an end: malformed (RFC 9113, section 8.2.1).
+pub(crate) enum InvalidValue {
+    /// NUL, a line break, or white space at an end: malformed (RFC 9113, section 8.2.1).
     Malformed,
     /// Another control character: not malformed, but not allowed (RFC 9110, section 5.5).
     Control,
@@ -33,7 +34,7 @@ pub(crate) enum BadValue {
 
 /// The name of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Name {
+pub(crate) enum FieldName {
     /// `:method`
     Method,
     /// `:scheme`
@@ -44,61 +45,61 @@ pub(crate) enum Name {
     Path,
     /// `:protocol` (RFC 8441, section 4)
     Protocol,
-    /// `:status`, which only a response has.
+    /// `:status`, which only responses have.
     Status,
-    /// A field of HTTP.
+    /// A regular field.
     Regular(HeaderName),
-    /// None that a message may have (RFC 9113, sections 8.2.1 and 8.3): one with an upper-case letter,
-    /// say, or an unknown pseudo-header field.
+    /// Malformed (RFC 9113, sections 8.2.1 and 8.3): with an upper-case letter, for instance, or an
+    /// unknown pseudo-header field.
     Malformed {
-        /// Octets of it: the client counts them in its table.
+        /// Its length, which counts in the dynamic table.
         octets: usize,
     },
-    /// No token (RFC 9110, section 5.1), though RFC 9113 lets it be.
+    /// Not a token (RFC 9110, section 5.1), although RFC 9113 does not call it malformed.
     NoToken {
-        /// Octets of it.
+        /// Its length, in octets.
         octets: usize,
     },
 }
 
-impl Field {
+impl HeaderField {
     pub(super) fn new(name: &[u8], value: &[u8]) -> Self {
-        Self::named(Name::of(name), name.len(), value)
+        Self::named(FieldName::of(name), name.len(), value)
     }
 
-    /// With a name that is known already.
-    pub(super) fn named(name: Name, name_len: usize, value: &[u8]) -> Self {
+    /// A field whose name comes from a table.
+    pub(super) fn named(name: FieldName, name_len: usize, value: &[u8]) -> Self {
         let size = name_len + value.len() + OVERHEAD;
         let trimmed = trim_blanks(value);
         let is_padded = trimmed.len() < value.len();
         Self { name, value: value_of(trimmed), is_padded, size }
     }
 
-    /// Octets of the name.
+    /// The length of the name, in octets.
     pub(super) fn name_len(&self) -> usize {
         match &self.name {
-            Name::Method => ":method".len(),
-            Name::Scheme => ":scheme".len(),
-            Name::Authority => ":authority".len(),
-            Name::Path => ":path".len(),
-            Name::Protocol => ":protocol".len(),
-            Name::Status => ":status".len(),
-            Name::Regular(name) => name.as_str().len(),
-            Name::Malformed { octets } | Name::NoToken { octets } => *octets,
+            FieldName::Method => ":method".len(),
+            FieldName::Scheme => ":scheme".len(),
+            FieldName::Authority => ":authority".len(),
+            FieldName::Path => ":path".len(),
+            FieldName::Protocol => ":protocol".len(),
+            FieldName::Status => ":status".len(),
+            FieldName::Regular(name) => name.as_str().len(),
+            FieldName::Malformed { octets } | FieldName::NoToken { octets } => *octets,
         }
     }
 }
 
-impl Field {
-    /// The value, where it may stand in a request: without white space around it.
-    pub(crate) fn strict_value(&self) -> Result<&HeaderValue, BadValue> {
+impl HeaderField {
+    /// The value, if a request may have it: without white space around it.
+    pub(crate) fn strict_value(&self) -> Result<&HeaderValue, InvalidValue> {
         if self.is_padded {
-            return Err(BadValue::Malformed);
+            return Err(InvalidValue::Malformed);
         }
         self.value.as_ref().map_err(|bad| *bad)
     }
 
-    /// Marks it as one that is never to be indexed, by nobody on its way (RFC 7541, section 6.2.3).
+    /// Marks the value as sensitive: no hop may index it (RFC 7541, section 6.2.3).
     pub(super) fn never_indexed(mut self) -> Self {
         if let Ok(value) = &mut self.value {
             value.set_sensitive(true);
@@ -107,7 +108,7 @@ impl Field {
     }
 }
 
-impl Name {
+impl FieldName {
     fn of(name: &[u8]) -> Self {
         match name {
             b":method" => Self::Method,
@@ -131,7 +132,7 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for FieldName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Method => ":method",
@@ -146,9 +147,9 @@ impl fmt::Display for Name {
     }
 }
 
-fn value_of(value: &[u8]) -> Result<HeaderValue, BadValue> {
+fn value_of(value: &[u8]) -> Result<HeaderValue, InvalidValue> {
     HeaderValue::from_bytes(value).map_err(|_invalid| {
-        let is_cut = value.iter().any(|octet| matches!(octet, b'\0' | b'\r' | b'\n'));
-        if is_cut { BadValue::Malformed } else { BadValue::Control }
+        let is_malformed = value.iter().any(|octet| matches!(octet, b'\0' | b'\r' | b'\n'));
+        if is_malformed { InvalidValue::Malformed } else { InvalidValue::Control }
     })
 }

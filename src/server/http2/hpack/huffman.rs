@@ -1,10 +1,10 @@
 //! The Huffman code of HPACK (RFC 7541, section 5.2 and appendix B).
 //!
 //! The code is canonical: codes of one length follow each other in the order of their symbols, and
-//! shorter codes come first. So the lengths alone define it. Only decoding is needed: what we send is
-//! written plainly.
+//! shorter codes come first. So the lengths alone define it. Decoding only: the encoder writes
+//! plain strings.
 
-/// Bits of each symbol's code.
+/// The length of each symbol's code, in bits.
 const LENGTHS: [u8; SYMBOLS] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
     28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5,
@@ -18,21 +18,20 @@ const LENGTHS: [u8; SYMBOLS] = [
     22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
 ];
 const SYMBOLS: usize = 256;
-/// The longest code. The end of the string (EOS) has one of that length too, all ones, and must not
-/// be sent.
+/// The longest code, in bits. EOS has one of this length, all ones; it must not be sent.
 const LONGEST: u32 = 30;
-const CODE: Code = Code::of(&LENGTHS);
+const CODE: HuffmanCode = HuffmanCode::of(&LENGTHS);
 
-struct Code {
-    // By length: the first code that is longer, at the left end of 32 bits.
+struct HuffmanCode {
+    // By length: the first code that is longer, left-aligned in 32 bits.
     ends: [u32; LONGEST as usize + 1],
-    // By length: what leads from a code of that length to its place among the symbols.
+    // By length: what to add to a code of this length, for its position in `symbols`.
     offsets: [u32; LONGEST as usize + 1],
     // In the order of their codes.
     symbols: [u8; SYMBOLS],
 }
 
-impl Code {
+impl HuffmanCode {
     const fn of(lengths: &[u8; SYMBOLS]) -> Self {
         let mut code = Self {
             ends: [0; LONGEST as usize + 1],
@@ -62,13 +61,12 @@ impl Code {
     }
 }
 
-/// Appends what the code stands for to `out`.
+/// Decodes a Huffman string, and appends it to `out`.
 ///
 /// # Errors
-/// It has the end of the string in it, or ends in anything but the beginning of it, up to seven
-/// bits long.
-pub(super) fn decode(mut code: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
-    // The next bits, at the left end.
+/// The string contains EOS, or its padding is not a prefix of EOS of at most seven bits.
+pub(super) fn decode(mut code: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidHuffman> {
+    // The next bits, left-aligned.
     let (mut bits, mut have) = (0_u64, 0);
     loop {
         while have <= 56
@@ -87,15 +85,16 @@ pub(super) fn decode(mut code: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> 
                 bits <<= length;
                 have -= length;
             }
-            // Only ones are no symbol: zeros that were never sent make this a shorter code.
+            // The rest is padding. All ones match no code; fewer ones were completed by our own
+            // zeros to a code that is longer than what is left.
             _ => {
                 let is_padding = have < 8 && bits == !(u64::MAX.checked_shr(have).unwrap_or(0));
-                return if is_padding { Ok(()) } else { Err(Invalid) };
+                return if is_padding { Ok(()) } else { Err(InvalidHuffman) };
             }
         }
     }
 }
 
-/// The code cannot be decoded.
+/// A Huffman string that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Invalid;
+pub(super) struct InvalidHuffman;

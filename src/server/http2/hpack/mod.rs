@@ -1,8 +1,8 @@
-//! The compression of header fields (HPACK, RFC 7541).
+//! HPACK: header compression for HTTP/2 (RFC 7541).
 //!
-//! What clients send is decoded in full, dynamic table and Huffman code included. What we send uses
-//! the static table and plain strings: a stream is answered once and then runs for hours, so what a
-//! dynamic table of ours would save is not worth holding it for every connection.
+//! Decoding is complete, with the dynamic table and Huffman coding. Encoding uses the static table
+//! and plain strings only: an event stream has one header and then runs for hours, so a dynamic
+//! table would hold memory for every connection and save next to nothing.
 
 mod decoder;
 mod encoder;
@@ -10,6 +10,6 @@ mod field;
 mod huffman;
 mod static_table;
 
-pub(crate) use self::decoder::{Decoder, Refused};
-pub(crate) use self::encoder::Encoder;
-pub(crate) use self::field::{BadValue, Field, Name};
+pub(crate) use self::decoder::{HpackDecoder, HpackError};
+pub(crate) use self::encoder::HpackEncoder;
+pub(crate) use self::field::{FieldName, HeaderField, InvalidValue};

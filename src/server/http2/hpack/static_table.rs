@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use super::field::Field;
+use super::field::HeaderField;
 
-/// Names and values; the index of the first is 1.
+/// Names and values. The first has index 1.
 pub(super) const ENTRIES: [(&str, &str); 61] = [
     (":authority", ""),
     (":method", "GET"),
@@ -69,10 +69,13 @@ pub(super) const ENTRIES: [(&str, &str); 61] = [
     ("www-authenticate", ""),
 ];
 
-/// The field at an index; indices of the dynamic table begin behind the last.
-pub(super) fn field(index: usize) -> Option<&'static Field> {
-    static FIELDS: LazyLock<Vec<Field>> = LazyLock::new(|| {
-        ENTRIES.iter().map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes())).collect()
+/// The field at an index; `None` above the last, where the dynamic table begins.
+pub(super) fn field(index: usize) -> Option<&'static HeaderField> {
+    static FIELDS: LazyLock<Vec<HeaderField>> = LazyLock::new(|| {
+        ENTRIES
+            .iter()
+            .map(|(name, value)| HeaderField::new(name.as_bytes(), value.as_bytes()))
+            .collect()
     });
     FIELDS.get(index.checked_sub(1)?)
 }

@@ -1,14 +1,14 @@
-//! What a client says of itself and of its connection.
+//! Connection commands: PING, HELLO, AUTH, CLIENT and others.
 
 use super::error::CommandError;
 use super::words::Words;
-use super::{Client, Outcome, server};
+use super::{BusClient, CommandResult, server};
 use crate::source::embedded::BusSettings;
 use crate::source::embedded::reply;
-use crate::source::resp::{Protocol, Value};
+use crate::source::resp::{RespVersion, Value};
 
-/// `PING [message]`; a RESP2 subscriber gets its answer in the shape of a message.
-pub(super) fn ping(client: &mut Client, words: &Words) -> Outcome {
+/// `PING [message]`; a RESP2 client that is subscribed gets the reply as an array.
+pub(super) fn ping(client: &mut BusClient, words: &Words) -> CommandResult {
     let message = words.from(1).next().transpose()?.cloned();
     if client.is_subscriber_only() {
         let message = Value::Bulk(message.unwrap_or_default());
@@ -17,23 +17,23 @@ pub(super) fn ping(client: &mut Client, words: &Words) -> Outcome {
     Ok(message.map_or_else(|| reply::simple("PONG"), Value::Bulk))
 }
 
-pub(super) fn echo(_: &mut Client, words: &Words) -> Outcome {
+pub(super) fn echo(_: &mut BusClient, words: &Words) -> CommandResult {
     Ok(Value::Bulk(words.bytes(1)?.clone()))
 }
 
-/// There are no databases, and channels never belonged to one.
-pub(super) fn select(_: &mut Client, words: &Words) -> Outcome {
+/// Accepted and ignored: there are no databases, and pub/sub does not depend on them.
+pub(super) fn select(_: &mut BusClient, words: &Words) -> CommandResult {
     words.number(1)?;
     Ok(reply::ok())
 }
 
-/// There are no passwords: who reaches the bus may publish.
-pub(super) fn auth(_: &mut Client, _: &Words) -> Outcome {
+/// Accepted and ignored: there are no passwords. Anyone who can connect may publish.
+pub(super) fn auth(_: &mut BusClient, _: &Words) -> CommandResult {
     Ok(reply::ok())
 }
 
 /// `HELLO [version [AUTH user password] [SETNAME name]]`
-pub(super) fn hello(client: &mut Client, words: &Words) -> Outcome {
+pub(super) fn hello(client: &mut BusClient, words: &Words) -> CommandResult {
     let protocol = match words.len() {
         1 => client.outbox.protocol(),
         _ => protocol(words.bytes(1)?)?,
@@ -46,15 +46,15 @@ pub(super) fn hello(client: &mut Client, words: &Words) -> Outcome {
     Ok(server::greeting(client.number, protocol))
 }
 
-fn protocol(version: &[u8]) -> Result<Protocol, CommandError> {
+fn protocol(version: &[u8]) -> Result<RespVersion, CommandError> {
     match version {
-        b"2" => Ok(Protocol::Resp2),
-        b"3" => Ok(Protocol::Resp3),
+        b"2" => Ok(RespVersion::Resp2),
+        b"3" => Ok(RespVersion::Resp3),
         _ => Err(CommandError::UnsupportedProtocol),
     }
 }
 
-/// Reads what follows the version; gives back the name that is to be set.
+/// Parses the options after the version; returns the name to be set.
 fn hello_options(words: &Words) -> Result<Option<&[u8]>, CommandError> {
     let mut name = None;
     let mut next = 2;
@@ -71,8 +71,8 @@ fn hello_options(words: &Words) -> Result<Option<&[u8]>, CommandError> {
     Ok(name)
 }
 
-/// `CLIENT …`: what libraries say after they have connected.
-pub(super) fn client(client: &mut Client, words: &Words) -> Outcome {
+/// `CLIENT …`: what client libraries send after connecting.
+pub(super) fn client(client: &mut BusClient, words: &Words) -> CommandResult {
     match (words.keyword(1)?.as_str(), words.len()) {
         ("setname", 3) => {
             set_name(client, words.bytes(2)?)?;
@@ -82,7 +82,7 @@ pub(super) fn client(client: &mut Client, words: &Words) -> Outcome {
         ("getname", 2) => Ok(Value::Bulk(client.name.to_vec().into())),
         ("id", 2) => Ok(Value::Integer(i64::try_from(client.number).unwrap_or(i64::MAX))),
         ("info" | "list", _) => Ok(Value::Bulk(description(client).into())),
-        // Taken, and of no consequence here.
+        // Accepted and ignored.
         ("setinfo", 4) | ("no-evict" | "no-touch", 3) => Ok(reply::ok()),
         ("setname" | "getname" | "id" | "setinfo" | "no-evict" | "no-touch", _) => {
             Err(CommandError::WrongNumberOfArguments("client"))
@@ -91,7 +91,7 @@ pub(super) fn client(client: &mut Client, words: &Words) -> Outcome {
     }
 }
 
-fn set_name(client: &mut Client, name: &[u8]) -> Result<(), CommandError> {
+fn set_name(client: &mut BusClient, name: &[u8]) -> Result<(), CommandError> {
     if name.len() > BusSettings::MAX_NAME_BYTES {
         return Err(CommandError::NameTooLong(name.len()));
     }
@@ -99,8 +99,8 @@ fn set_name(client: &mut Client, name: &[u8]) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// One line of `CLIENT LIST`, the client's own: the others are nobody's business.
-fn description(client: &Client) -> String {
+/// One line of `CLIENT LIST`, for the client itself. Other clients are not disclosed.
+fn description(client: &BusClient) -> String {
     format!(
         "id={} addr={} name={} sub={} psub={} resp={}\n",
         client.number,
@@ -112,20 +112,20 @@ fn description(client: &Client) -> String {
     )
 }
 
-pub(super) fn quit(client: &mut Client, _: &Words) -> Outcome {
-    client.is_leaving = true;
+pub(super) fn quit(client: &mut BusClient, _: &Words) -> CommandResult {
+    client.is_closing = true;
     Ok(reply::ok())
 }
 
-/// As if the connection had just been made.
-pub(super) fn reset(client: &mut Client, _: &Words) -> Outcome {
+/// Resets the connection to its initial state.
+pub(super) fn reset(client: &mut BusClient, _: &Words) -> CommandResult {
     for is_pattern in [false, true] {
         for name in client.broker.names_of(client.id, is_pattern) {
-            client.broker.leave(client.id, &name, is_pattern);
+            client.broker.unsubscribe(client.id, &name, is_pattern);
         }
     }
     client.transaction = None;
     client.name = Box::default();
-    client.outbox.set_protocol(Protocol::Resp2);
+    client.outbox.set_protocol(RespVersion::Resp2);
     Ok(reply::simple("RESET"))
 }

@@ -1,11 +1,11 @@
-//! Why a command was not done, in the words of Redis where it has them.
+//! Errors of commands, with the texts of Redis where it has them.
 
 use super::words::Words;
 use crate::source::embedded::BusSettings;
 use crate::source::resp::Value;
 
-/// What a client did wrong, or asked for in vain. Displayed as the text of the error reply; clients
-/// look at its first word.
+/// Why a command failed. Displayed as the text of the error reply, of which clients examine the
+/// first word.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CommandError {
     #[error("ERR unknown command '{name}', with args beginning with: {arguments}")]
@@ -20,10 +20,10 @@ pub(super) enum CommandError {
     NotANumber,
     #[error("ERR argument of {0} bytes is too long")]
     ArgumentTooLong(u64),
-    #[error("ERR name of {0} bytes is too long, at most {max} are taken", max = BusSettings::MAX_NAME_BYTES)]
+    #[error("ERR name of {0} bytes is too long; the limit is {max} bytes", max = BusSettings::MAX_NAME_BYTES)]
     NameTooLong(usize),
     #[error(
-        "ERR message of {len} bytes is over max_event_bytes ({max}): it was dropped; publish less, \
+        "ERR message of {len} bytes exceeds max_event_bytes ({max}) and was dropped; publish less, \
          or raise max_event_bytes in gateway.yaml"
     )]
     MessageTooLarge { len: u64, max: usize },
@@ -39,8 +39,8 @@ pub(super) enum CommandError {
     #[error("NOSCRIPT No matching script. Please use EVAL.")]
     NoScript,
     #[error(
-        "ERR the embedded bus runs no scripts but Laravel's, which publishes one message to many \
-         channels; use a real Redis for others"
+        "ERR the embedded bus supports no script except Laravel's, which publishes one message to \
+         many channels; use a Redis server for other scripts"
     )]
     UnknownScript,
     #[error("ERR Number of keys can't be greater than number of args")]
@@ -60,7 +60,7 @@ pub(super) enum CommandError {
 }
 
 impl CommandError {
-    /// Bytes of a client's word that an error repeats, at most.
+    /// Bytes of a client's word that an error quotes, at most.
     const MAX_QUOTED: usize = 128;
 
     pub(super) fn unknown(words: &Words) -> Self {
@@ -75,7 +75,7 @@ impl CommandError {
         Self::UnknownSubcommand { command, subcommand }
     }
 
-    /// A client's word, without bytes that would end the line.
+    /// Quotes a client's word, with control characters escaped.
     fn quote(word: &bytes::Bytes) -> String {
         word[..word.len().min(Self::MAX_QUOTED)].escape_ascii().to_string()
     }

@@ -1,8 +1,8 @@
-//! What a client can say, and what happens then. Knows no socket.
+//! The commands of the bus. Does not know sockets.
 //!
-//! A command is a row of [`table`] and a function in one of the files beside this one; it gets the
-//! [`Client`] and its words and gives the reply. Which words Redis takes, and what it answers, is
-//! written at <https://redis.io/docs/latest/commands/>.
+//! A command is a row of [`table`] and a function in one of the submodules: it gets the
+//! [`BusClient`] and the words of the command, and returns the reply. Arguments and replies are
+//! those of Redis (<https://redis.io/docs/latest/commands/>).
 
 mod connection;
 mod error;
@@ -17,44 +17,44 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use self::error::CommandError;
-use self::table::Spec;
+use self::table::CommandSpec;
 use self::transaction::Transaction;
 use self::words::Words;
 use super::broker::Broker;
 use super::outbox::Outbox;
-use super::roster::SubscriberId;
-use crate::source::resp::{Protocol, Request, Value};
+use super::subscriptions::SubscriberId;
+use crate::source::resp::{Request, RespVersion, Value};
 
-/// What a command amounts to: its (last) reply.
-type Outcome = Result<Value, CommandError>;
+/// The result of a command: its (last) reply.
+type CommandResult = Result<Value, CommandError>;
 
-/// How a session goes on after a command.
+/// How a session continues after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// With the next command.
+pub(super) enum CommandFlow {
+    /// Runs the next command.
     Continue,
-    /// It ends when all replies have been written.
+    /// Closes the connection when all replies have been written.
     Close,
-    /// It ends at once: this is HTTP.
+    /// Closes the connection at once: this is HTTP.
     Abort,
 }
 
-/// One connection, as its commands see it. Leaves the bus when it is dropped.
-pub(super) struct Client {
+/// One connection, as its commands see it. Removed from the bus on drop.
+pub(super) struct BusClient {
     broker: Broker,
     outbox: Rc<Outbox>,
     peer: SocketAddr,
     id: SubscriberId,
-    /// Counts all connections of the bus, unlike `id`.
+    /// Unique among all connections of the bus, unlike `id`, which is reused.
     number: u64,
     name: Box<[u8]>,
     transaction: Option<Transaction>,
-    is_leaving: bool,
+    is_closing: bool,
 }
 
-impl Client {
+impl BusClient {
     pub(super) fn new(broker: Broker, outbox: Rc<Outbox>, peer: SocketAddr, number: u64) -> Self {
-        let id = broker.connect(Rc::clone(&outbox));
+        let id = broker.add_connection(Rc::clone(&outbox));
         Self {
             broker,
             outbox,
@@ -63,69 +63,71 @@ impl Client {
             number,
             name: Box::default(),
             transaction: None,
-            is_leaving: false,
+            is_closing: false,
         }
     }
 
-    /// Runs one command; its replies are in the outbox.
-    pub(super) fn run(&mut self, request: Request) -> Next {
+    /// Runs one command, and queues its replies.
+    pub(super) fn run(&mut self, request: Request) -> CommandFlow {
         if is_http(&request) {
-            return Next::Abort;
+            return CommandFlow::Abort;
         }
-        let reply = self.answer(Words::new(request.words)).unwrap_or_else(|error| {
+        let reply = self.execute(Words::new(request.words)).unwrap_or_else(|error| {
             if let Some(transaction) = &mut self.transaction {
-                transaction.note(&error);
+                transaction.record_error(&error);
             }
             error.into()
         });
         self.outbox.reply(reply);
-        if self.is_leaving { Next::Close } else { Next::Continue }
+        if self.is_closing { CommandFlow::Close } else { CommandFlow::Continue }
     }
 
-    /// What commands hold that wait for EXEC, in bytes.
-    pub(super) fn held(&self) -> usize {
-        self.transaction.as_ref().map_or(0, Transaction::held)
+    /// Bytes held by commands queued for EXEC.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.transaction.as_ref().map_or(0, Transaction::held_bytes)
     }
 
-    /// Cuts connections, perhaps this one, where all together hold too much.
+    /// Closes connections, perhaps this one, if all of them together hold too much.
     pub(super) fn enforce_memory(&self) {
         self.broker.enforce_memory();
     }
 
-    /// No more commands are at hand.
-    pub(super) fn end_batch(&self) {
+    /// Flushes the outlets: no more commands are ready.
+    pub(super) fn flush_outlets(&self) {
         self.broker.flush();
     }
 
-    fn answer(&mut self, words: Words) -> Outcome {
-        let spec = Spec::find(words.name()?).ok_or_else(|| CommandError::unknown(&words))?;
-        if !spec.words.contains(&words.len()) {
+    fn execute(&mut self, words: Words) -> CommandResult {
+        let spec = CommandSpec::find(words.name()?).ok_or_else(|| CommandError::unknown(&words))?;
+        if !spec.arity.contains(&words.len()) {
             return Err(CommandError::WrongNumberOfArguments(spec.name));
         }
         if self.is_subscriber_only() && !spec.runs_while_subscribed {
             return Err(CommandError::NotWhileSubscribed(spec.name));
         }
         match &mut self.transaction {
-            Some(transaction) if !spec.steers_transaction => transaction.queue(spec, &words),
+            Some(transaction) if !spec.controls_transaction => transaction.queue(spec, &words),
             _ => (spec.run)(self, &words),
         }
     }
 
-    /// In RESP2 a message cannot be told from a reply, so a subscriber asks for nothing else.
+    /// In RESP2, messages cannot be distinguished from replies, so only a few commands are allowed
+    /// while subscribed.
     fn is_subscriber_only(&self) -> bool {
-        self.outbox.protocol() == Protocol::Resp2 && self.broker.subscriptions_of(self.id) > 0
+        self.outbox.protocol() == RespVersion::Resp2 && self.broker.subscriptions_of(self.id) > 0
     }
 }
 
-impl Drop for Client {
+impl Drop for BusClient {
     fn drop(&mut self) {
         self.broker.detach(self.id);
     }
 }
 
-/// Whether a browser, or something that a web page can make speak, is on the line.
+/// Whether the client is a browser, or something else that a web page can make send requests.
 ///
-/// Redis closes on the words `POST` and `Host:`; a request line of any method is as clear.
+/// Redis closes the connection on the words `POST` and `Host:`; the bus does so on a request line
+/// with any method, too.
 fn is_http(request: &Request) -> bool {
     let word = |index: usize| match request.words.get(index) {
         Some(Value::Bulk(word)) => &word[..],

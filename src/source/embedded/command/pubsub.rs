@@ -1,28 +1,28 @@
-//! Publishing, subscribing, and who listens.
+//! PUBLISH, SUBSCRIBE and its relatives, PUBSUB.
 
 use bytes::Bytes;
 
 use super::error::CommandError;
 use super::words::Words;
-use super::{Client, Outcome};
+use super::{BusClient, CommandResult};
 use crate::event::Payload;
 use crate::source::embedded::broker::TooManySubscriptions;
 use crate::source::embedded::{BusSettings, reply};
 use crate::source::resp::Value;
 
-/// `PUBLISH channel message`: how many subscriptions heard it.
-pub(super) fn publish(client: &mut Client, words: &Words) -> Outcome {
+/// `PUBLISH channel message`: replies with the number of deliveries.
+pub(super) fn publish(client: &mut BusClient, words: &Words) -> CommandResult {
     publish_to(client, words.bytes(1)?, &words.payload(2)?).map(reply::count)
 }
 
-/// Deals one message out. Who listens hears of one that is too large as well, and the publisher is
-/// told.
+/// Publishes one message. If it is too large, outlets get its length and the publisher gets an
+/// error.
 pub(super) fn publish_to(
-    client: &Client,
+    client: &BusClient,
     channel: &Bytes,
     payload: &Payload,
 ) -> Result<usize, CommandError> {
-    let delivered = client.broker.publish(checked(channel)?, payload);
+    let delivered = client.broker.publish(check_name(channel)?, payload);
     match payload {
         Payload::Whole(_) => Ok(delivered),
         Payload::TooLarge(len) => Err(CommandError::MessageTooLarge {
@@ -32,28 +32,28 @@ pub(super) fn publish_to(
     }
 }
 
-pub(super) fn subscribe(client: &mut Client, words: &Words) -> Outcome {
-    enter(client, words, "subscribe", false)
+pub(super) fn subscribe(client: &mut BusClient, words: &Words) -> CommandResult {
+    subscribe_all(client, words, "subscribe", false)
 }
 
-pub(super) fn psubscribe(client: &mut Client, words: &Words) -> Outcome {
-    enter(client, words, "psubscribe", true)
+pub(super) fn psubscribe(client: &mut BusClient, words: &Words) -> CommandResult {
+    subscribe_all(client, words, "psubscribe", true)
 }
 
-pub(super) fn unsubscribe(client: &mut Client, words: &Words) -> Outcome {
-    leave(client, words, "unsubscribe", false)
+pub(super) fn unsubscribe(client: &mut BusClient, words: &Words) -> CommandResult {
+    unsubscribe_all(client, words, "unsubscribe", false)
 }
 
-pub(super) fn punsubscribe(client: &mut Client, words: &Words) -> Outcome {
-    leave(client, words, "punsubscribe", true)
+pub(super) fn punsubscribe(client: &mut BusClient, words: &Words) -> CommandResult {
+    unsubscribe_all(client, words, "punsubscribe", true)
 }
 
 /// `PUBSUB CHANNELS [pattern]`, `PUBSUB NUMSUB [channel …]`, `PUBSUB NUMPAT`
-pub(super) fn pubsub(client: &mut Client, words: &Words) -> Outcome {
+pub(super) fn pubsub(client: &mut BusClient, words: &Words) -> CommandResult {
     match (words.keyword(1)?.as_str(), words.len()) {
         ("channels", 2 | 3) => {
             let pattern = words.from(2).next().transpose()?;
-            let pattern = pattern.map(|pattern| checked(pattern)).transpose()?;
+            let pattern = pattern.map(|pattern| check_name(pattern)).transpose()?;
             let channels = client.broker.channels(pattern);
             Ok(Value::Array(channels.into_iter().map(Value::Bulk).collect()))
         }
@@ -72,8 +72,13 @@ pub(super) fn pubsub(client: &mut Client, words: &Words) -> Outcome {
     }
 }
 
-/// Every name gets a reply of its own; the last is the command's.
-fn enter(client: &Client, words: &Words, verb: &'static str, is_pattern: bool) -> Outcome {
+/// Each name gets a confirmation of its own; the last one is the reply of the command.
+fn subscribe_all(
+    client: &BusClient,
+    words: &Words,
+    verb: &'static str,
+    is_pattern: bool,
+) -> CommandResult {
     let mut last = None;
     for name in words.from(1) {
         if let Some(previous) = last.take() {
@@ -82,15 +87,20 @@ fn enter(client: &Client, words: &Words, verb: &'static str, is_pattern: bool) -
         let name = name?;
         client
             .broker
-            .subscribe(client.id, checked(name)?, is_pattern)
+            .subscribe(client.id, check_name(name)?, is_pattern)
             .map_err(|TooManySubscriptions| CommandError::TooManySubscriptions)?;
         last = Some(confirmation(client, verb, Value::Bulk(name.clone())));
     }
     last.ok_or(CommandError::WrongNumberOfArguments(verb))
 }
 
-/// Without names: leaves all. One reply for each, and one even if there was nothing to leave.
-fn leave(client: &Client, words: &Words, verb: &'static str, is_pattern: bool) -> Outcome {
+/// Without names, unsubscribes from all. One confirmation for each name, and one if there was none.
+fn unsubscribe_all(
+    client: &BusClient,
+    words: &Words,
+    verb: &'static str,
+    is_pattern: bool,
+) -> CommandResult {
     let names = if words.len() > 1 {
         words.from(1).map(|name| name.cloned()).collect::<Result<Vec<_>, _>>()?
     } else {
@@ -99,7 +109,7 @@ fn leave(client: &Client, words: &Words, verb: &'static str, is_pattern: bool) -
     };
     let mut last = None;
     for name in names {
-        client.broker.leave(client.id, &name, is_pattern);
+        client.broker.unsubscribe(client.id, &name, is_pattern);
         if let Some(previous) = last.replace(confirmation(client, verb, Value::Bulk(name))) {
             client.outbox.reply(previous);
         }
@@ -107,13 +117,13 @@ fn leave(client: &Client, words: &Words, verb: &'static str, is_pattern: bool) -
     Ok(last.unwrap_or_else(|| confirmation(client, verb, Value::Null)))
 }
 
-fn confirmation(client: &Client, verb: &'static str, name: Value) -> Value {
+fn confirmation(client: &BusClient, verb: &'static str, name: Value) -> Value {
     let subscriptions = client.broker.subscriptions_of(client.id);
     Value::Push(vec![reply::bulk(verb), name, reply::count(subscriptions)])
 }
 
-/// A name that the bus takes.
-fn checked(name: &Bytes) -> Result<&[u8], CommandError> {
+/// Checks the length of a name.
+fn check_name(name: &Bytes) -> Result<&[u8], CommandError> {
     if name.len() > BusSettings::MAX_NAME_BYTES {
         return Err(CommandError::NameTooLong(name.len()));
     }

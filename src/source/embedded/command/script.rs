@@ -1,20 +1,20 @@
-//! The one script that backends publish with: Laravel's.
+//! EVAL, for the one script that backends publish with: Laravel's.
 //!
-//! Its `redis` broadcaster sends one message to many channels by `EVAL`
+//! Its `redis` broadcaster publishes one message to many channels with `EVAL`
 //! (<https://github.com/laravel/framework/blob/12.x/src/Illuminate/Broadcasting/Broadcasters/RedisBroadcaster.php>).
-//! There is no Lua here; the script is known by its text.
+//! There is no Lua interpreter; the script is recognized by its text.
 
 use super::error::CommandError;
 use super::pubsub::publish_to;
 use super::words::Words;
-use super::{Client, Outcome};
+use super::{BusClient, CommandResult};
 use crate::source::resp::Value;
 
-/// The script without its white space.
+/// The script without white space.
 const PUBLISH_TO_ALL: &[u8] = b"fori=2,#ARGVdoredis.call('publish',ARGV[i],ARGV[1])end";
 
 /// `EVAL script numkeys [key …] message [channel …]`
-pub(super) fn eval(client: &mut Client, words: &Words) -> Outcome {
+pub(super) fn eval(client: &mut BusClient, words: &Words) -> CommandResult {
     if !is_publish_to_all(words.bytes(1)?) {
         return Err(CommandError::UnknownScript);
     }
@@ -23,7 +23,7 @@ pub(super) fn eval(client: &mut Client, words: &Words) -> Outcome {
         return Err(CommandError::TooManyKeys);
     }
     if message == words.len() {
-        // No ARGV: the loop has nothing to do.
+        // No ARGV: the loop runs zero times.
         return Ok(Value::Null);
     }
     let payload = words.payload(message)?;
@@ -33,8 +33,8 @@ pub(super) fn eval(client: &mut Client, words: &Words) -> Outcome {
     Ok(Value::Null)
 }
 
-/// Nothing is kept, so every client sends the text with its next try.
-pub(super) fn evalsha(_: &mut Client, _: &Words) -> Outcome {
+/// No scripts are cached, so clients retry with EVAL.
+pub(super) fn evalsha(_: &mut BusClient, _: &Words) -> CommandResult {
     Err(CommandError::NoScript)
 }
 
@@ -49,7 +49,7 @@ mod tests {
     use super::is_publish_to_all;
 
     #[test]
-    fn laravels_script_is_known_however_it_is_indented() {
+    fn laravels_script_is_recognized_with_any_indentation() {
         let laravel = "for i = 2, #ARGV do\n  redis.call('publish', ARGV[i], ARGV[1])\nend";
         assert!(is_publish_to_all(laravel.as_bytes()));
         assert!(is_publish_to_all(laravel.replace('\n', "\r\n\t").as_bytes()));

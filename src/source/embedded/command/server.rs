@@ -1,19 +1,19 @@
-//! What the bus says of itself, so that clients find a server that they know.
+//! Commands about the server, with which clients find a server that they support.
 
 use std::fmt::Write as _;
 
 use super::error::CommandError;
-use super::table::Spec;
+use super::table::CommandSpec;
 use super::words::Words;
-use super::{Client, Outcome};
+use super::{BusClient, CommandResult};
 use crate::source::embedded::reply;
-use crate::source::resp::{Protocol, Value};
+use crate::source::resp::{RespVersion, Value};
 
-/// The Redis whose pub/sub this is: clients choose their commands by it.
+/// The Redis version whose pub/sub the bus implements: clients choose their commands by it.
 const REDIS_VERSION: &str = "7.0.0";
 
 /// The reply to HELLO.
-pub(super) fn greeting(number: u64, protocol: Protocol) -> Value {
+pub(super) fn greeting(number: u64, protocol: RespVersion) -> Value {
     let id = i64::try_from(number).unwrap_or(i64::MAX);
     Value::Map(vec![
         (reply::bulk("server"), reply::bulk("redis")),
@@ -26,15 +26,15 @@ pub(super) fn greeting(number: u64, protocol: Protocol) -> Value {
     ])
 }
 
-pub(super) fn version_number(protocol: Protocol) -> i64 {
+pub(super) fn version_number(protocol: RespVersion) -> i64 {
     match protocol {
-        Protocol::Resp2 => 2,
-        Protocol::Resp3 => 3,
+        RespVersion::Resp2 => 2,
+        RespVersion::Resp3 => 3,
     }
 }
 
-/// `INFO [section …]`: what is true of the bus; ioredis waits for `loading:0`.
-pub(super) fn info(client: &mut Client, words: &Words) -> Outcome {
+/// `INFO [section …]`: only fields that apply to the bus; ioredis waits for `loading:0`.
+pub(super) fn info(client: &mut BusClient, words: &Words) -> CommandResult {
     let mut wanted = Vec::new();
     for index in 1..words.len() {
         wanted.push(words.keyword(index)?);
@@ -45,9 +45,9 @@ pub(super) fn info(client: &mut Client, words: &Words) -> Outcome {
     for (section, lines) in sections(client) {
         if wants_all || wanted.iter().any(|name| section.eq_ignore_ascii_case(name)) {
             let separator = if text.is_empty() { "" } else { "\r\n" };
-            write!(text, "{separator}# {section}\r\n").expect("a String takes all");
+            write!(text, "{separator}# {section}\r\n").expect("writing to a String cannot fail");
             for (key, value) in lines {
-                write!(text, "{key}:{value}\r\n").expect("a String takes all");
+                write!(text, "{key}:{value}\r\n").expect("writing to a String cannot fail");
             }
         }
     }
@@ -56,7 +56,7 @@ pub(super) fn info(client: &mut Client, words: &Words) -> Outcome {
 
 type Section = (&'static str, Vec<(&'static str, String)>);
 
-fn sections(client: &Client) -> [Section; 5] {
+fn sections(client: &BusClient) -> [Section; 5] {
     let stats = client.broker.counters();
     [
         (
@@ -89,23 +89,23 @@ fn sections(client: &Client) -> [Section; 5] {
     ]
 }
 
-/// `COMMAND [COUNT | DOCS | INFO | LIST]`: nothing that would make an interactive redis-cli wiser,
-/// but an answer.
-pub(super) fn command(_: &mut Client, words: &Words) -> Outcome {
+/// `COMMAND [COUNT | DOCS | INFO | LIST]`: without documentation, but a valid reply for an
+/// interactive redis-cli.
+pub(super) fn command(_: &mut BusClient, words: &Words) -> CommandResult {
     if words.len() == 1 {
         return Ok(Value::Array(Vec::new()));
     }
     match words.keyword(1)?.as_str() {
-        "count" => Ok(reply::count(Spec::names().len())),
+        "count" => Ok(reply::count(CommandSpec::names().len())),
         "docs" => Ok(Value::Map(Vec::new())),
         "info" => Ok(Value::Array(vec![Value::Null; words.len() - 2])),
-        "list" => Ok(Value::Array(Spec::names().map(reply::bulk).collect())),
+        "list" => Ok(Value::Array(CommandSpec::names().map(reply::bulk).collect())),
         _ => Err(CommandError::unknown_subcommand("command", words)),
     }
 }
 
-/// `CONFIG GET` finds nothing; there is nothing to set.
-pub(super) fn config(_: &mut Client, words: &Words) -> Outcome {
+/// `CONFIG GET` finds nothing; `CONFIG SET` is not supported.
+pub(super) fn config(_: &mut BusClient, words: &Words) -> CommandResult {
     match words.keyword(1)?.as_str() {
         "get" => Ok(Value::Map(Vec::new())),
         "set" | "rewrite" => Err(CommandError::NoConfiguration),

@@ -1,47 +1,44 @@
-//! MULTI, EXEC, DISCARD: many clients wrap their pipelines in them.
+//! MULTI, EXEC and DISCARD: many clients wrap their pipelines in a transaction.
 
 use std::mem;
 
 use super::error::CommandError;
-use super::table::Spec;
+use super::table::CommandSpec;
 use super::words::Words;
-use super::{Client, Outcome};
+use super::{BusClient, CommandResult};
 use crate::source::embedded::reply;
 use crate::source::resp::Value;
 
-/// Commands that wait for EXEC.
+/// The commands queued for EXEC.
 #[derive(Default)]
 pub(super) struct Transaction {
-    queued: Vec<(&'static Spec, Words)>,
+    queued: Vec<(&'static CommandSpec, Words)>,
     bytes: usize,
     max_bytes: usize,
-    /// A command was refused, so EXEC does nothing.
-    is_broken: bool,
+    /// A command was rejected, so EXEC aborts.
+    is_aborted: bool,
 }
 
 impl Transaction {
     const MAX_COMMANDS: usize = 10_000;
 
-    /// What the commands may hold beside one message of the greatest length, in bytes.
-    const BESIDE_ONE_MESSAGE: usize = 1 << 20;
+    /// Bytes that queued commands may hold in addition to one message of the maximum length.
+    const EXTRA_BYTES: usize = 1 << 20;
 
     fn new(max_event_bytes: usize) -> Self {
-        Self {
-            max_bytes: max_event_bytes.saturating_add(Self::BESIDE_ONE_MESSAGE),
-            ..Self::default()
-        }
+        Self { max_bytes: max_event_bytes.saturating_add(Self::EXTRA_BYTES), ..Self::default() }
     }
 
-    /// What the commands hold, in bytes.
-    pub(super) fn held(&self) -> usize {
+    /// Bytes held by the queued commands.
+    pub(super) fn held_bytes(&self) -> usize {
         if self.queued.is_empty() { 0 } else { self.bytes }
     }
 
-    pub(super) fn queue(&mut self, spec: &'static Spec, words: &Words) -> Outcome {
+    pub(super) fn queue(&mut self, spec: &'static CommandSpec, words: &Words) -> CommandResult {
         if !spec.runs_in_transaction {
             return Err(CommandError::NotInTransaction(spec.name));
         }
-        self.bytes += words.bytes_held();
+        self.bytes += words.held_bytes();
         if self.queued.len() >= Self::MAX_COMMANDS || self.bytes > self.max_bytes {
             self.queued = Vec::new();
             return Err(CommandError::TransactionTooLong);
@@ -50,13 +47,14 @@ impl Transaction {
         Ok(reply::simple("QUEUED"))
     }
 
-    /// An error while commands are queued spoils them all; a second MULTI does not, as in Redis.
-    pub(super) fn note(&mut self, error: &CommandError) {
-        self.is_broken |= *error != CommandError::NestedMulti;
+    /// An error while commands are queued aborts the transaction; a nested MULTI does not, as in
+    /// Redis.
+    pub(super) fn record_error(&mut self, error: &CommandError) {
+        self.is_aborted |= *error != CommandError::NestedMulti;
     }
 }
 
-pub(super) fn multi(client: &mut Client, _: &Words) -> Outcome {
+pub(super) fn multi(client: &mut BusClient, _: &Words) -> CommandResult {
     if client.transaction.is_some() {
         return Err(CommandError::NestedMulti);
     }
@@ -64,9 +62,9 @@ pub(super) fn multi(client: &mut Client, _: &Words) -> Outcome {
     Ok(reply::ok())
 }
 
-pub(super) fn exec(client: &mut Client, _: &Words) -> Outcome {
+pub(super) fn exec(client: &mut BusClient, _: &Words) -> CommandResult {
     let mut transaction = client.transaction.take().ok_or(CommandError::WithoutMulti("EXEC"))?;
-    if transaction.is_broken {
+    if transaction.is_aborted {
         return Err(CommandError::TransactionAborted);
     }
     let queued = mem::take(&mut transaction.queued);
@@ -76,7 +74,7 @@ pub(super) fn exec(client: &mut Client, _: &Words) -> Outcome {
     Ok(Value::Array(replies.collect()))
 }
 
-pub(super) fn discard(client: &mut Client, _: &Words) -> Outcome {
+pub(super) fn discard(client: &mut BusClient, _: &Words) -> CommandResult {
     client.transaction.take().ok_or(CommandError::WithoutMulti("DISCARD"))?;
     Ok(reply::ok())
 }

@@ -1,4 +1,4 @@
-//! The words of a command: its name and what follows.
+//! The words of a command: its name and its arguments.
 
 use bytes::Bytes;
 
@@ -11,11 +11,11 @@ pub(super) struct Words(Vec<Value>);
 
 impl Words {
     pub(super) fn new(words: Vec<Value>) -> Self {
-        debug_assert!(!words.is_empty(), "an empty command is passed over by the reader");
+        debug_assert!(!words.is_empty(), "the decoder skips empty commands");
         Self(words)
     }
 
-    /// Words, the name included.
+    /// The number of words, including the name.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -24,7 +24,7 @@ impl Words {
         self.bytes(0).map(|name| &name[..])
     }
 
-    /// The word at `index`, the name being at 0.
+    /// The word at `index`; the name is at 0.
     pub(super) fn bytes(&self, index: usize) -> Result<&Bytes, CommandError> {
         match self.0.get(index) {
             Some(Value::Bulk(bytes)) => Ok(bytes),
@@ -33,7 +33,7 @@ impl Words {
         }
     }
 
-    /// The word at `index` as a message.
+    /// The word at `index` as a message payload.
     pub(super) fn payload(&self, index: usize) -> Result<Payload, CommandError> {
         match self.0.get(index) {
             Some(Value::TooLarge(len)) => Ok(Payload::TooLarge(*len)),
@@ -41,7 +41,8 @@ impl Words {
         }
     }
 
-    /// The word at `index` in lower case, for comparing; words that are no text compare to nothing.
+    /// The word at `index` in lower case, to be compared with keywords. Invalid UTF-8 equals no
+    /// keyword.
     pub(super) fn keyword(&self, index: usize) -> Result<String, CommandError> {
         Ok(String::from_utf8_lossy(self.bytes(index)?).to_ascii_lowercase())
     }
@@ -57,7 +58,7 @@ impl Words {
         (index..self.len()).map(|index| self.bytes(index))
     }
 
-    /// The same words in memory of their own: these may wait, while the read buffer goes on.
+    /// Copies the words into memory of their own, so that they do not keep the read buffer alive.
     pub(super) fn to_owned(&self) -> Self {
         let own = |word: &Value| match word {
             Value::Bulk(bytes) => Value::Bulk(Bytes::copy_from_slice(bytes)),
@@ -66,8 +67,8 @@ impl Words {
         Self(self.0.iter().map(own).collect())
     }
 
-    /// Bytes that these words hold.
-    pub(super) fn bytes_held(&self) -> usize {
+    /// Bytes held by these words.
+    pub(super) fn held_bytes(&self) -> usize {
         let held = |word: &Value| word.as_bytes().map_or(0, Bytes::len) + size_of::<Value>();
         self.0.iter().map(held).sum()
     }

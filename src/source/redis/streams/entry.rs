@@ -1,4 +1,4 @@
-//! Entries of streams: what Redis answers, and what they say.
+//! Stream entries: parses them from replies, and decodes them into events.
 
 use std::hash::Hasher as _;
 
@@ -11,41 +11,45 @@ use crate::source::decode::{self, Decoded};
 use crate::source::resp::Value;
 use crate::sse::encode;
 
-/// The fields whose value is the data, the first of them first.
+/// The fields that hold the data, in order of precedence.
 const DATA: [&[u8]; 3] = [b"data", b"payload", b"message"];
 
-/// An entry as it was read.
+/// An entry, as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct StreamEntry {
     pub(super) id: EntryId,
-    /// `None`: longer than an event may be, and skipped while it was read.
+    /// `None` if the entry is too large for an event; its fields were discarded.
     pub(super) fields: Option<Vec<(Bytes, Bytes)>>,
-    /// By which it is known again.
-    pub(super) check: Option<u32>,
+    /// A fingerprint of its contents.
+    pub(super) fingerprint: Option<u32>,
 }
 
-/// The entries of one stream in an answer.
+/// The entries of one stream in a reply.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Entries {
-    pub(super) entries: Vec<Entry>,
-    /// The answer was longer than what is kept of one: what follows is to be asked for again.
-    pub(super) is_cut: bool,
+pub(super) struct EntriesReply {
+    pub(super) entries: Vec<StreamEntry>,
+    /// The reply was too long and is truncated here: what follows must be requested again.
+    pub(super) is_truncated: bool,
 }
 
-/// What is left of the room for an answer: nothing is missing because it was full before the first
-/// entry was read.
+/// Whether the reply has used some of its size limit. The first entry of a reply was not skipped
+/// for lack of space, but because it is too large itself.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct ReplyBudget {
     is_used: bool,
 }
 
-impl Entries {
-    /// Reads `[[id, [field, value, …]], …]`; `None` where it is something else.
-    pub(super) fn read(value: Value, room: &mut Room, max_event_bytes: usize) -> Option<Self> {
-        let mut read = Self::default();
+impl EntriesReply {
+    /// Parses `[[id, [field, value, …]], …]`; `None` if the value is malformed.
+    pub(super) fn parse(
+        value: Value,
+        budget: &mut ReplyBudget,
+        max_event_bytes: usize,
+    ) -> Option<Self> {
+        let mut reply = Self::default();
         let list = match value {
             Value::Array(list) => list,
-            Value::Null => return Some(read),
+            Value::Null => return Some(reply),
             _ => return None,
         };
         for entry in list {
@@ -53,12 +57,12 @@ impl Entries {
             let mut parts = parts.into_iter();
             let id = match parts.next()? {
                 Value::Bulk(id) => EntryId::parse(&id)?,
-                Value::TooLarge(_) => return Some(read.cut()),
+                Value::TooLarge(_) => return Some(reply.truncated()),
                 _ => return None,
             };
             let fields = match parts.next()? {
                 Value::Array(fields) => fields,
-                // Deleted between two looks.
+                // The entry was deleted meanwhile.
                 Value::Null => continue,
                 _ => return None,
             };
@@ -67,22 +71,22 @@ impl Entries {
                 _ => false,
             };
             let is_skipped = |value: &Value| matches!(value, Value::TooLarge(_));
-            let check = check(fields.iter());
-            let is_first = !std::mem::replace(&mut room.is_used, true);
+            let fingerprint = fingerprint(fields.iter());
+            let is_first = !std::mem::replace(&mut budget.is_used, true);
             let fields = if !fields.iter().any(is_skipped) {
                 Some(pairs(fields)?)
             } else if is_first || fields.iter().any(is_too_large) {
                 None
             } else {
-                return Some(read.cut());
+                return Some(reply.truncated());
             };
-            read.entries.push(Entry { id, fields, check });
+            reply.entries.push(StreamEntry { id, fields, fingerprint });
         }
-        Some(read)
+        Some(reply)
     }
 
-    fn cut(self) -> Self {
-        Self { is_cut: true, ..self }
+    fn truncated(self) -> Self {
+        Self { is_truncated: true, ..self }
     }
 }
 
@@ -95,9 +99,8 @@ fn pairs(fields: Vec<Value>) -> Option<Vec<(Bytes, Bytes)>> {
     Some(pairs)
 }
 
-/// A hash of an entry's fields and values, by which it is known again; `None` where not all of it was
-/// read.
-pub(super) fn check<'a>(parts: impl Iterator<Item = &'a Value>) -> Option<u32> {
+/// A fingerprint of an entry: a hash of its fields and values. `None` if some of them were skipped.
+pub(super) fn fingerprint<'a>(parts: impl Iterator<Item = &'a Value>) -> Option<u32> {
     let mut hasher = FxHasher::default();
     for part in parts {
         let bytes = part.as_bytes()?;
@@ -107,9 +110,9 @@ pub(super) fn check<'a>(parts: impl Iterator<Item = &'a Value>) -> Option<u32> {
     u32::try_from(hasher.finish() >> 32).ok()
 }
 
-/// Makes an event of an entry's fields: `data` (or `payload`, or `message`), `event` and `retry`; a
-/// single field is the data whatever its name. What has no data is an event all the same, with its
-/// fields as JSON, so that a publisher's mistake is seen.
+/// Decodes the fields of an entry: `data` (or `payload`, or `message`), `event` and `retry`. A
+/// single field is the data, whatever its name. An entry without data becomes an event with its
+/// fields as JSON, so that a publisher's mistake is visible.
 pub(super) fn decode(format: Format, fields: &[(Bytes, Bytes)]) -> Decoded {
     if let [(_, data)] = fields {
         return decode::decode(format, data);
@@ -146,7 +149,7 @@ fn json(fields: &[(Bytes, Bytes)]) -> String {
 mod tests {
     use bytes::Bytes;
 
-    use super::{Entries, Room, decode};
+    use super::{EntriesReply, ReplyBudget, decode};
     use crate::event::Format;
     use crate::source::resp::Value;
 
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_seen_all_the_same() {
+    fn malformed_entries_are_visible() {
         let decoded = decode(Format::Raw, &fields(&[("user", "7"), ("action", "buy")]));
         assert_eq!(decoded.event.data, r#"{"action":"buy","user":"7"}"#);
         assert!(decoded.is_malformed);
@@ -210,23 +213,26 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_too_long_is_used_as_far_as_it_goes() {
-        let read = |entries: Vec<Value>, room: &mut Room| {
-            let read = Entries::read(Value::Array(entries), room, 100).expect("entries");
-            let ids = read.entries.iter().map(|e| format!("{} {}", e.id, e.fields.is_some()));
-            (ids.collect::<Vec<_>>().join(", "), read.is_cut)
+    fn a_truncated_reply_is_used_up_to_the_first_skipped_entry() {
+        let read = |entries: Vec<Value>, budget: &mut ReplyBudget| {
+            let reply = EntriesReply::parse(Value::Array(entries), budget, 100).expect("entries");
+            let ids = reply.entries.iter().map(|e| format!("{} {}", e.id, e.fields.is_some()));
+            (ids.collect::<Vec<_>>().join(", "), reply.is_truncated)
         };
         let whole = || entry("1-0", bulk("x"));
         let skipped = || entry("2-0", Value::TooLarge(60));
         let huge = || entry("3-0", Value::TooLarge(101));
         assert_eq!(
-            read(vec![whole(), huge(), whole()], &mut Room::default()),
+            read(vec![whole(), huge(), whole()], &mut ReplyBudget::default()),
             ("1-0 true, 3-0 false, 1-0 true".into(), false)
         );
-        assert_eq!(read(vec![whole(), skipped()], &mut Room::default()), ("1-0 true".into(), true));
-        // Its fields together are too large: it would be so in any answer.
-        assert_eq!(read(vec![skipped()], &mut Room::default()), ("2-0 false".into(), false));
-        let mut used = Room::default();
+        assert_eq!(
+            read(vec![whole(), skipped()], &mut ReplyBudget::default()),
+            ("1-0 true".into(), true)
+        );
+        // All fields of the entry together are too large, which they would be in any reply.
+        assert_eq!(read(vec![skipped()], &mut ReplyBudget::default()), ("2-0 false".into(), false));
+        let mut used = ReplyBudget::default();
         drop(read(vec![whole()], &mut used));
         assert_eq!(read(vec![skipped()], &mut used), (String::new(), true));
     }

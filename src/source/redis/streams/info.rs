@@ -1,33 +1,39 @@
-//! What Redis says of a stream as a whole, and what follows from it for who knows an entry of it.
+//! What Redis reports about a stream, and what it means for a reader that knows an entry of it.
 
 use super::entry;
 use crate::event::EntryId;
 use crate::hub::GapReason;
 use crate::source::resp::Value;
 
-/// The answer to `XINFO STREAM` (<https://redis.io/docs/latest/commands/xinfo-stream/>), as far as it
-/// is needed.
+/// The fields used from the reply to `XINFO STREAM`
+/// (<https://redis.io/docs/latest/commands/xinfo-stream/>).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Info {
-    /// The newest id, also where its entry is deleted; zero where there is no stream.
+pub(super) struct StreamInfo {
+    /// `last-generated-id`: the newest id, even if its entry was deleted; zero if there is no
+    /// stream.
     pub(super) last: EntryId,
-    /// The oldest entry.
+    /// The id of `first-entry`, the oldest entry.
     pub(super) first: Option<EntryId>,
-    /// Entries that are there.
+    /// `length`: the number of entries.
     pub(super) length: u64,
-    /// Entries that were ever added: since Redis 7.
+    /// `entries-added`: the number of entries ever added. Since Redis 7.
     pub(super) added: Option<u64>,
-    /// A hash of the newest entry, where that is still there.
-    pub(super) last_check: Option<u32>,
+    /// A fingerprint of the newest entry, if it still exists.
+    pub(super) last_fingerprint: Option<u32>,
 }
 
-impl Info {
-    /// Where there is no stream yet.
-    pub(super) const NONE: Self =
-        Self { last: EntryId::ZERO, first: None, length: 0, added: Some(0), last_check: None };
+impl StreamInfo {
+    /// The state of a stream that does not exist.
+    pub(super) const ABSENT: Self = Self {
+        last: EntryId::ZERO,
+        first: None,
+        length: 0,
+        added: Some(0),
+        last_fingerprint: None,
+    };
 
-    /// Reads the answer; `None` where it is something else.
-    pub(super) fn read(value: &Value) -> Option<Self> {
+    /// Parses the reply; `None` if it is malformed.
+    pub(super) fn parse(value: &Value) -> Option<Self> {
         let pairs = pairs(value)?;
         let (mut info, mut newest) = (Self::default(), None);
         for (key, value) in pairs {
@@ -44,33 +50,33 @@ impl Info {
                 _ => {}
             }
         }
-        // Where the newest entry was deleted, the last one is older.
+        // If the newest entry was deleted, `last-entry` is an older one.
         if let Some([Value::Bulk(id), Value::Array(fields)]) = newest.map(Vec::as_slice)
             && EntryId::parse(id) == Some(info.last)
         {
-            info.last_check = entry::check(fields.iter());
+            info.last_fingerprint = entry::fingerprint(fields.iter());
         }
         Some(info)
     }
 
-    /// Whether this is another stream than the one in which `known` was an entry.
-    pub(super) fn is_begun_anew(&self, known: EntryId) -> bool {
+    /// Whether the stream was created again since `known` was an entry of it.
+    pub(super) fn is_recreated_since(&self, known: EntryId) -> bool {
         self.last < known
     }
 
-    /// What may be missing for one who knows the stream up to `known`, which is no entry of it now;
-    /// and the id after which it goes on.
+    /// What may be missing for a reader that has the stream up to `known`, which is not an entry
+    /// now; and the id after which it continues.
     pub(super) fn missing_after(&self, known: EntryId) -> Option<(GapReason, EntryId)> {
-        if self.is_begun_anew(known) {
+        if self.is_recreated_since(known) {
             return Some((GapReason::Reset, EntryId::ZERO));
         }
         if self.last == known {
             return None;
         }
         match self.first {
-            // Streams are trimmed at their beginning, and what is before `known` is still there.
+            // Streams are trimmed at their start, and entries up to `known` still exist.
             Some(first) if first <= known || first.previous() == known => None,
-            // Nothing was ever deleted. So `known` was never here: it is of an earlier stream.
+            // Nothing was ever deleted, so `known` belongs to an earlier stream.
             Some(_) if self.added == Some(self.length) => {
                 (known > EntryId::ZERO).then_some((GapReason::Reset, EntryId::ZERO))
             }
@@ -80,7 +86,7 @@ impl Info {
     }
 }
 
-/// The pairs of a map; in RESP2 that is an array of keys and values in turn.
+/// The pairs of a map; in RESP2 it is an array of alternating keys and values.
 fn pairs(value: &Value) -> Option<Vec<(&Value, &Value)>> {
     match value {
         Value::Map(pairs) => Some(pairs.iter().map(|(key, value)| (key, value)).collect()),
@@ -93,7 +99,7 @@ fn pairs(value: &Value) -> Option<Vec<(&Value, &Value)>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Info;
+    use super::StreamInfo;
     use crate::event::EntryId;
     use crate::hub::GapReason::{Reset, Trimmed};
 
@@ -102,18 +108,18 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_missing_is_known() {
-        let info = |first: Option<u64>, last, length, added| Info {
+    fn missing_entries_are_derived_from_xinfo() {
+        let info = |first: Option<u64>, last, length, added| StreamInfo {
             last: id(last),
             first: first.map(id),
             length,
             added,
-            last_check: None,
+            last_fingerprint: None,
         };
         let trimmed = info(Some(5), 9, 3, Some(8));
         for (info, known, expected) in [
-            (Info::NONE, EntryId::ZERO, None),
-            (Info::NONE, id(3), Some((Reset, EntryId::ZERO))),
+            (StreamInfo::ABSENT, EntryId::ZERO, None),
+            (StreamInfo::ABSENT, id(3), Some((Reset, EntryId::ZERO))),
             (trimmed, id(12), Some((Reset, EntryId::ZERO))),
             (trimmed, id(9), None),
             (trimmed, id(6), None),

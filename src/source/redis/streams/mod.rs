@@ -1,18 +1,19 @@
-//! Redis Streams: all followed streams are read, for ever, and pieces of their past again.
+//! Redis Streams: reads all followed streams for ever, and ranges of their past on request.
 //!
-//! The streams are read in groups ([`group`]), each by a connection that waits in `XREAD BLOCK`.
-//! Beside them there is one connection for questions ([`session`]): where a stream begins, what it
-//! had, whether it is still the same one ([`followed`], [`info`]); and to wake a group's connection
-//! when what it waits for has changed. All of them live and end together; the streams and up to where
-//! they were read outlive them, so nothing is missed in between that Redis still has.
+//! Each set of streams has a connection that blocks in `XREAD BLOCK` ([`blocking_reader`]). One
+//! more connection ([`session`]) sends all other commands: to learn where a stream starts, what it
+//! contains and whether it is still the same ([`progress`], [`info`]), and to unblock a connection
+//! when its set has changed. All connections are opened and closed together. The streams and the
+//! ids up to which they were read outlive them, so nothing that Redis still has is missed in
+//! between.
 
+mod blocking_reader;
+mod checkpoints;
+mod command;
 mod entry;
-mod followed;
-mod group;
 mod info;
-mod past;
-mod question;
-mod reached;
+mod progress;
+mod range;
 mod session;
 
 use std::cell::{Cell, RefCell};
@@ -23,36 +24,36 @@ use redis::ConnectionInfo;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::entry::Entry;
-use self::followed::{Finding, Followed};
-use self::session::Session;
-use super::connection::{Connection, Purpose};
+use self::entry::StreamEntry;
+use self::progress::{Comparison, StreamProgress};
+use self::session::StreamSession;
+use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
-use super::life::{Reporter, wait_before};
-use super::socket::Tls;
-use crate::event::{ChannelName, Event, Format};
+use super::retry::{FailureLog, backoff};
+use super::socket::RedisTls;
+use crate::event::{ChannelName, Event, Format, Subscription};
 use crate::health::Health;
-use crate::hub::{Hub, Wish};
+use crate::hub::{Hub, SourceKind, SourceRequest};
 use crate::metrics::Metrics;
 
 /// Reads streams on behalf of the hub.
 #[derive(Debug)]
-pub(crate) struct StreamReader(Rc<Shared>);
+pub(crate) struct StreamReader(Rc<ReaderState>);
 
-/// What all connections of the reader know.
+/// State shared by the connections of the reader.
 #[derive(Debug)]
-struct Shared {
+struct ReaderState {
     info: ConnectionInfo,
-    tls: Tls,
+    tls: RedisTls,
     max_event_bytes: usize,
     hub: Hub,
     health: Health,
     metrics: Metrics,
-    reporter: RefCell<Reporter>,
-    streams: RefCell<HashMap<ChannelName, Followed>>,
+    failures: RefCell<FailureLog>,
+    streams: RefCell<HashMap<ChannelName, StreamProgress>>,
     connections: Cell<isize>,
-    /// A group has been refused.
-    refused: Notify,
+    /// Notified when the `XREAD` of a reader was refused.
+    reader_refused: Notify,
 }
 
 impl StreamReader {
@@ -63,126 +64,128 @@ impl StreamReader {
         health: Health,
         metrics: Metrics,
     ) -> Self {
-        let tls = Tls::new(info.addr());
-        let note = (health.clone(), Health::log_source_failed as _);
-        let reporter = Reporter::new(&info, metrics.clone(), note);
-        Self(Rc::new(Shared {
+        let tls = RedisTls::new(info.addr());
+        let record = (health.clone(), Health::log_source_failed as _);
+        let failures = FailureLog::new(&info, metrics.clone(), record);
+        Self(Rc::new(ReaderState {
             info,
             tls,
             max_event_bytes,
             hub,
             health,
             metrics,
-            reporter: RefCell::new(reporter),
+            failures: RefCell::new(failures),
             streams: RefCell::default(),
             connections: Cell::new(0),
-            refused: Notify::new(),
+            reader_refused: Notify::new(),
         }))
     }
 
-    /// Runs for ever: waits until any stream is to be followed, connects, reads, connects again.
-    /// Owned by the gateway, which drops it.
+    /// Runs for ever: waits until a stream is followed, connects, reads, reconnects. Owned by the
+    /// gateway, which drops it.
     pub(crate) async fn run(self) {
-        let shared = self.0;
-        while shared.streams.borrow().is_empty() {
-            shared.take_wishes().await;
+        let state = self.0;
+        while state.streams.borrow().is_empty() {
+            state.record_changes().await;
         }
         let mut attempt = 0;
         loop {
-            shared.health.set_log_source_ready(false);
-            match shared.taking_wishes(shared.open(Purpose::Ask)).await {
+            state.health.set_log_source_ready(false);
+            match state.recording_changes(state.open(ConnectionKind::Command)).await {
                 Ok(connection) => {
-                    tracing::info!(address = %shared.info.addr(), "connected to Redis for streams");
-                    let (error, has_begun) =
-                        Session::new(connection, Rc::clone(&shared)).run().await;
-                    shared.connections.set(0);
-                    shared.note_connections(0);
-                    // What was asked is answered on the next connection.
-                    shared.hub.ask_for_pasts_again();
-                    if has_begun {
+                    tracing::info!(address = %state.info.addr(), "connected to Redis to read streams");
+                    let (error, is_initialized) =
+                        StreamSession::new(connection, Rc::clone(&state)).run().await;
+                    state.connections.set(0);
+                    state.add_connections(0);
+                    // Range reads that are pending are sent again on the next connection.
+                    state.hub.repeat_log_reads();
+                    if is_initialized {
                         attempt = 0;
                     }
-                    shared.health.set_log_source_ready(false);
-                    shared.report(&error, "lost Redis while reading streams");
+                    state.health.set_log_source_ready(false);
+                    state.report(&error, "lost the connection to Redis while reading streams");
                 }
-                Err(error) => shared.report(&error, "cannot reach Redis to read streams"),
+                Err(error) => state.report(&error, "cannot connect to Redis to read streams"),
             }
-            shared.taking_wishes(tokio::time::sleep(wait_before(attempt))).await;
+            state.recording_changes(tokio::time::sleep(backoff(attempt))).await;
             attempt += 1;
         }
     }
 }
 
-impl Shared {
-    async fn open(&self, purpose: Purpose) -> Result<Connection, SourceError> {
-        Connection::open(&self.info, &self.tls, self.max_event_bytes, purpose).await
+impl ReaderState {
+    async fn open(&self, kind: ConnectionKind) -> Result<RedisConnection, SourceError> {
+        RedisConnection::open(&self.info, &self.tls, self.max_event_bytes, kind).await
     }
 
     fn report(&self, error: &SourceError, what: &'static str) {
-        self.reporter.borrow_mut().report(error, what);
+        self.failures.borrow_mut().report(error, what);
     }
 
-    fn note_connections(&self, more: isize) {
+    fn add_connections(&self, more: isize) {
         self.connections.set(self.connections.get() + more);
         self.metrics.stream_connections(self.connections.get().max(0).cast_unsigned());
     }
 
-    /// Waits, and notes meanwhile what is to be followed: it is asked for on the next connection.
-    async fn taking_wishes<T>(&self, wait: impl Future<Output = T>) -> T {
+    /// Waits, and meanwhile records which streams to follow; they are requested on the next
+    /// connection.
+    async fn recording_changes<T>(&self, wait: impl Future<Output = T>) -> T {
         let mut wait = std::pin::pin!(wait);
         loop {
             tokio::select! {
                 done = &mut wait => return done,
-                () = self.take_wishes() => {}
+                () = self.record_changes() => {}
             }
         }
     }
 
-    /// Waits for wishes, and notes them. Cancel safe.
-    async fn take_wishes(&self) {
-        for (name, wish) in self.hub.log_wishes().await {
-            self.note_wish(name, wish);
+    /// Waits for changes of what to follow, and records them. Cancel safe.
+    async fn record_changes(&self) {
+        let requests = self.hub.source_requests(SourceKind::Logs).await;
+        for (Subscription { name, .. }, request) in requests {
+            self.record_change(name, request);
         }
         self.hub.flush();
     }
 
-    /// Notes what is to be followed; answers a stream that has yet to begin.
-    fn note_wish(&self, name: ChannelName, wish: Wish) -> Option<ChannelName> {
+    /// Records whether to follow a stream. Returns the stream if its start is not known yet.
+    fn record_change(&self, name: ChannelName, request: SourceRequest) -> Option<ChannelName> {
         let mut streams = self.streams.borrow_mut();
-        match wish {
-            Wish::Leave => {
+        match request {
+            SourceRequest::Leave => {
                 streams.remove(&name);
                 None
             }
-            Wish::Follow => match streams.get(&name).and_then(|stream| stream.last) {
-                // It was left and is wanted again before we looked.
+            SourceRequest::Follow => match streams.get(&name).and_then(|stream| stream.last) {
+                // It was unfollowed and followed again before the change was taken.
                 Some(last) => {
                     self.hub.begin_log(name.as_str(), last);
                     None
                 }
                 None => {
-                    streams.insert(name.clone(), Followed::default());
+                    streams.insert(name.clone(), StreamProgress::default());
                     Some(name)
                 }
             },
         }
     }
 
-    /// Takes an entry that was read of a followed stream.
-    fn take(&self, name: &str, entry: &Entry, received: Instant) {
-        let finding = match self.streams.borrow_mut().get_mut(name) {
-            // What was read before the stream began anew is not of it.
+    /// Delivers an entry of a followed stream.
+    fn deliver(&self, name: &str, entry: &StreamEntry, received: Instant) {
+        let comparison = match self.streams.borrow_mut().get_mut(name) {
+            // Entries read before a reset was detected do not belong to the new stream.
             Some(stream) if stream.last.is_some_and(|last| last < entry.id) => {
-                stream.read(entry.id, entry.check)
+                stream.record_entry(entry.id, entry.fingerprint)
             }
             _ => return,
         };
-        self.hub.entry(name, entry.id, received, |format| self.event(format, entry));
-        self.tell(name, finding);
+        self.hub.publish_entry(name, entry.id, received, |format| self.decode(format, entry));
+        self.report_comparison(name, comparison);
     }
 
-    /// The event that the entry is; `None` where it is too large.
-    fn event(&self, format: Format, entry: &Entry) -> Option<Event> {
+    /// Decodes the entry into an event; `None` if it is too large.
+    fn decode(&self, format: Format, entry: &StreamEntry) -> Option<Event> {
         let Some(fields) = &entry.fields else {
             self.metrics.event_too_large();
             return None;
@@ -194,12 +197,16 @@ impl Shared {
         Some(decoded.event)
     }
 
-    fn tell(&self, name: &str, finding: Finding) {
-        match finding {
-            Finding::Same => {}
-            Finding::Begins(id) => self.hub.begin_log(name, id),
-            Finding::Missing(reason, id) => {
-                tracing::info!(stream = name, reason = reason.as_str(), "a stream has a hole");
+    fn report_comparison(&self, name: &str, comparison: Comparison) {
+        match comparison {
+            Comparison::Same => {}
+            Comparison::Starts(id) => self.hub.begin_log(name, id),
+            Comparison::Missing(reason, id) => {
+                tracing::info!(
+                    stream = name,
+                    reason = reason.as_str(),
+                    "entries of a stream are missing"
+                );
                 self.hub.log_gap(name, reason, id);
             }
         }

@@ -1,6 +1,6 @@
-//! The connection for questions, from its greeting to its end, and the groups that read meanwhile.
+//! The command connection for streams, and the readers that run beside it.
 //!
-//! Answers come in the order of the questions.
+//! Replies arrive in the order of the commands.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -10,414 +10,424 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Shared;
-use super::followed::Finding;
-use super::group::Group;
-use super::info::Info;
-use super::past::{Next, Past};
-use super::question::Question;
-use crate::event::{ChannelName, EntryId};
-use crate::hub::{PastCall, PastWanted, Wish};
-use crate::source::redis::connection::Connection;
+use super::ReaderState;
+use super::blocking_reader::BlockingReader;
+use super::command::StreamCommand;
+use super::info::StreamInfo;
+use super::progress::Comparison;
+use super::range::{RangeRead, RangeStep};
+use crate::event::{ChannelName, EntryId, Subscription};
+use crate::hub::{LogRange, LogRead, SourceKind, SourceRequest};
+use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::{SourceError, SourceErrorKind, with_others};
-use crate::source::redis::greeting::NO_ID;
-use crate::source::redis::life::{ASK_AGAIN_INTERVAL, some_of};
+use crate::source::redis::handshake::NO_ID;
+use crate::source::redis::retry::{RETRY_INTERVAL, sample_to_retry};
 use crate::source::resp::Value;
 
-/// A question goes out when nothing was heard for so long, and its answer may take as long again.
+/// A `PING` is sent after this long without data, and its reply may take as long again.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// How often it is looked whether something is due.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// How often Redis is asked whether the streams are what they were; less often where they are many,
-/// or their entries large.
+/// How often timers are checked.
+const TIMER_INTERVAL: Duration = Duration::from_millis(250);
+/// How often `XINFO STREAM` is sent for each stream; less often if there are many, or if their
+/// entries are large.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_CHECKS_PER_SECOND: u32 = 2000;
 const MAX_CHECKED_BYTES_PER_SECOND: f64 = 4e6;
-/// A group that does not wake is woken again.
-const WAKE_INTERVAL: Duration = Duration::from_millis(10);
-/// Pieces of the past that are asked for together.
-const MAX_PASTS: usize = 32;
+/// A reader that is still blocked is unblocked again after this.
+const UNBLOCK_INTERVAL: Duration = Duration::from_millis(10);
+/// Range reads in flight, at most.
+const MAX_RANGES: usize = 32;
 
-/// One connection for questions, from its greeting to its end.
-pub(super) struct Session {
-    connection: Connection,
-    shared: Rc<Shared>,
-    awaited: VecDeque<Question>,
-    // The streams of which a `Question::Stream` is awaited: one for each, since what Redis says is
-    // compared with where its reader was when that question was sent.
-    asked: HashSet<ChannelName>,
-    groups: Vec<Rc<Group>>,
-    readers: JoinSet<SourceError>,
-    group_of: HashMap<ChannelName, Rc<Group>>,
-    // What Redis does not let us read.
+/// One command connection after its handshake.
+pub(super) struct StreamSession {
+    connection: RedisConnection,
+    state: Rc<ReaderState>,
+    pending: VecDeque<StreamCommand>,
+    // Streams with a pending `StreamCommand::Info`, one at most: its reply is compared with the
+    // progress when it was sent.
+    pending_info: HashSet<ChannelName>,
+    readers: Vec<Rc<BlockingReader>>,
+    reader_tasks: JoinSet<SourceError>,
+    reader_of: HashMap<ChannelName, Rc<BlockingReader>>,
+    // Streams that Redis refused to read.
     refused: HashSet<ChannelName>,
-    // Streams of which nothing was heard on this connection: Redis was away for them.
-    absent: HashSet<ChannelName>,
-    pasts: VecDeque<PastCall>,
-    pasts_asked: usize,
-    is_past_refused: bool,
-    heard: Instant,
-    is_doubted: bool,
-    has_begun: bool,
-    woken: Instant,
+    // Streams without a reply on this connection yet: entries may have been missed while
+    // disconnected.
+    unchecked: HashSet<ChannelName>,
+    waiting_ranges: VecDeque<LogRead>,
+    ranges_in_flight: usize,
+    is_range_refused: bool,
+    last_read: Instant,
+    was_silent: bool,
+    is_initialized: bool,
+    last_unblock: Instant,
     next_check: Instant,
     checked_bytes: usize,
 }
 
-impl Session {
-    pub(super) fn new(connection: Connection, shared: Rc<Shared>) -> Self {
+impl StreamSession {
+    pub(super) fn new(connection: RedisConnection, state: Rc<ReaderState>) -> Self {
         let now = Instant::now();
         Self {
             connection,
-            shared,
-            awaited: VecDeque::new(),
-            asked: HashSet::new(),
-            groups: Vec::new(),
-            readers: JoinSet::new(),
-            group_of: HashMap::new(),
+            state,
+            pending: VecDeque::new(),
+            pending_info: HashSet::new(),
+            readers: Vec::new(),
+            reader_tasks: JoinSet::new(),
+            reader_of: HashMap::new(),
             refused: HashSet::new(),
-            absent: HashSet::new(),
-            pasts: VecDeque::new(),
-            pasts_asked: 0,
-            is_past_refused: false,
-            heard: now,
-            is_doubted: false,
-            has_begun: false,
-            woken: now,
+            unchecked: HashSet::new(),
+            waiting_ranges: VecDeque::new(),
+            ranges_in_flight: 0,
+            is_range_refused: false,
+            last_read: now,
+            was_silent: false,
+            is_initialized: false,
+            last_unblock: now,
             next_check: now,
             checked_bytes: 0,
         }
     }
 
-    /// Why it ended, and whether every stream had been asked for.
+    /// Runs until the connection fails. Returns the error, and whether the initial commands had
+    /// completed.
     pub(super) async fn run(mut self) -> (SourceError, bool) {
         let Err(error) = self.serve().await;
-        (error, self.has_begun)
+        (error, self.is_initialized)
     }
 
     async fn serve(&mut self) -> Result<Infallible, SourceError> {
-        let shared = Rc::clone(&self.shared);
-        self.begin();
-        let mut look = tokio::time::interval(LOOK_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut again = tokio::time::interval(ASK_AGAIN_INTERVAL);
-        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let state = Rc::clone(&self.state);
+        self.initialize();
+        let mut timers = tokio::time::interval(TIMER_INTERVAL);
+        timers.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = tokio::time::interval(RETRY_INTERVAL);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.settle();
-            let is_to_wake = self.groups.iter().any(|group| group.waits_for_old());
-            let wake_at = self.woken + WAKE_INTERVAL;
+            self.update_readiness();
+            let needs_unblock = self.readers.iter().any(|reader| reader.is_outdated());
+            let unblock_at = self.last_unblock + UNBLOCK_INTERVAL;
             tokio::select! {
                 read = self.connection.exchange() => {
                     read?;
-                    self.heard = Instant::now();
-                    self.take_in()?;
+                    self.last_read = Instant::now();
+                    self.handle_replies()?;
                 }
-                wishes = shared.hub.log_wishes() => self.change(wishes),
-                calls = shared.hub.past_calls() => self.pasts.extend(calls),
-                Some(ended) = self.readers.join_next() => {
+                changes = state.hub.source_requests(SourceKind::Logs) => self.apply_changes(changes),
+                calls = state.hub.log_reads() => self.waiting_ranges.extend(calls),
+                Some(ended) = self.reader_tasks.join_next() => {
                     return Err(ended.unwrap_or_else(|error| SourceError::Unexpected(error.to_string())));
                 }
-                () = shared.refused.notified() => self.check_refused_groups(),
-                () = tokio::time::sleep_until(wake_at), if is_to_wake => self.wake(),
-                _ = look.tick() => self.look()?,
-                _ = again.tick() => self.ask_again(),
+                () = state.reader_refused.notified() => self.probe_refused_readers(),
+                () = tokio::time::sleep_until(unblock_at), if needs_unblock => self.unblock(),
+                _ = timers.tick() => self.check_timers()?,
+                _ = retry.tick() => self.retry_refused(),
             }
-            self.ask_for_pasts();
-            shared.hub.flush();
+            self.start_ranges();
+            state.hub.flush();
         }
     }
 
-    fn begin(&mut self) {
-        let names: Vec<ChannelName> = self.shared.streams.borrow().keys().cloned().collect();
-        self.absent = names.iter().cloned().collect();
+    fn initialize(&mut self) {
+        let names: Vec<ChannelName> = self.state.streams.borrow().keys().cloned().collect();
+        self.unchecked = names.iter().cloned().collect();
         for name in names {
-            self.ask_about(name);
+            self.send_info(name);
         }
-        self.ask("PING", [].into_iter(), Question::Begun);
+        self.send("PING", [].into_iter(), StreamCommand::Initialized);
     }
 
-    /// Takes everything that was read, and only then lets the groups know.
-    fn take_in(&mut self) -> Result<(), SourceError> {
+    /// Handles everything that was read.
+    fn handle_replies(&mut self) -> Result<(), SourceError> {
         while let Some(value) = self.connection.next_value()? {
-            let Some(question) = self.awaited.pop_front() else {
+            let Some(command) = self.pending.pop_front() else {
                 return Err(SourceError::Unexpected(format!("{value:?}")));
             };
-            self.take(question, value)?;
+            self.handle(command, value)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, question: Question, answer: Value) -> Result<(), SourceError> {
-        let answer = match answer {
+    fn handle(&mut self, command: StreamCommand, reply: Value) -> Result<(), SourceError> {
+        let reply = match reply {
             Value::Error(message) => {
                 let message = String::from_utf8_lossy(&message).into_owned();
-                // That there is no such stream yet is an answer.
+                // A stream that does not exist yet is not an error.
                 if message != "ERR no such key" {
-                    return self.refuse(question, message);
+                    return self.handle_error(command, message);
                 }
-                Ok(Info::NONE)
+                Ok(StreamInfo::ABSENT)
             }
             Value::Push(_) => {
-                // Not an answer.
-                self.awaited.push_front(question);
+                // Not a reply.
+                self.pending.push_front(command);
                 return Ok(());
             }
-            answer => Err(answer),
+            reply => Err(reply),
         };
-        let info = |answer: Result<Info, Value>| match answer {
+        let info = |reply: Result<StreamInfo, Value>| match reply {
             Ok(info) => Ok((info, 0)),
-            Err(value) => Info::read(&value)
-                .map(|info| (info, bytes_of(&value)))
-                .ok_or_else(|| SourceError::Unexpected("to XINFO".into())),
+            Err(value) => StreamInfo::parse(&value)
+                .map(|info| (info, approximate_size(&value)))
+                .ok_or_else(|| SourceError::Unexpected("invalid reply to XINFO".into())),
         };
-        match (question, answer) {
-            (Question::Stream(name), answer) => {
-                self.asked.remove(&name);
-                let (info, bytes) = info(answer)?;
+        match (command, reply) {
+            (StreamCommand::Info(name), reply) => {
+                self.pending_info.remove(&name);
+                let (info, bytes) = info(reply)?;
                 self.checked_bytes += bytes;
                 self.compare(name, &info);
             }
-            (Question::PastInfo(past), answer) => {
-                self.pasts_asked -= 1;
-                let (info, _) = info(answer)?;
-                let metrics = self.shared.metrics.clone();
-                let is_reset_known = past.is_reset_known;
-                let returned_to = self.returned_to(&past.call);
-                let next = past.take_info(&info, returned_to, &metrics);
-                self.proceed(next, is_reset_known)?;
+            (StreamCommand::RangeInfo(range), reply) => {
+                self.ranges_in_flight -= 1;
+                let (info, _) = info(reply)?;
+                let metrics = self.state.metrics.clone();
+                let is_reset_known = range.is_reset_known;
+                let rolled_back_to = self.rolled_back_to(&range.call);
+                let next = range.handle_info(&info, rolled_back_to, &metrics);
+                self.advance(next, is_reset_known)?;
             }
-            (Question::Past(past), Err(answer)) => {
-                self.pasts_asked -= 1;
-                let (most, metrics) = (self.shared.max_event_bytes, self.shared.metrics.clone());
-                let is_reset_known = past.is_reset_known;
-                self.proceed(past.take(answer, most, &metrics), is_reset_known)?;
+            (StreamCommand::Range(range), Err(reply)) => {
+                self.ranges_in_flight -= 1;
+                let metrics = self.state.metrics.clone();
+                let is_reset_known = range.is_reset_known;
+                let next = range.handle_entries(reply, self.state.max_event_bytes, &metrics);
+                self.advance(next, is_reset_known)?;
             }
-            (Question::Past(_), Ok(_)) => {
-                return Err(SourceError::Unexpected("to XRANGE".into()));
+            (StreamCommand::Range(_), Ok(_)) => {
+                return Err(SourceError::Unexpected("invalid reply to XRANGE".into()));
             }
-            (Question::Readable(name), _) => self.ask_about(name),
-            (Question::Begun, _) => self.has_begun = true,
-            (Question::Pong | Question::Woken, _) => {}
+            (StreamCommand::Probe(name), _) => self.send_info(name),
+            (StreamCommand::Initialized, _) => self.is_initialized = true,
+            (StreamCommand::Ping | StreamCommand::Unblock, _) => {}
         }
         Ok(())
     }
 
-    /// An error in the place of an answer.
-    fn refuse(&mut self, question: Question, message: String) -> Result<(), SourceError> {
-        let what = match &question {
-            Question::Stream(name) | Question::Readable(name) => {
+    /// Handles an error reply.
+    fn handle_error(&mut self, command: StreamCommand, message: String) -> Result<(), SourceError> {
+        let what = match &command {
+            StreamCommand::Info(name) | StreamCommand::Probe(name) => {
                 let others = self.refused.len() - usize::from(self.refused.contains(name));
-                with_others(question.to_string(), others)
+                with_others(command.to_string(), others)
             }
-            _ => question.to_string(),
+            _ => command.to_string(),
         };
-        let error = SourceError::Refused(message).to(what);
+        let error = SourceError::Refused(message).for_command(what);
         if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
             return Err(error);
         }
-        self.shared.report(&error, "Redis refused a question about a stream");
-        if let Question::Stream(name) = &question {
-            self.asked.remove(name);
+        self.state.report(&error, "Redis refused a command about a stream");
+        if let StreamCommand::Info(name) = &command {
+            self.pending_info.remove(name);
         }
-        match question {
-            Question::Stream(name) | Question::Readable(name) => {
-                self.leave(&name);
-                // It may have been left meanwhile.
-                if self.shared.streams.borrow().contains_key(name.as_str()) {
-                    self.absent.insert(name.clone());
+        match command {
+            StreamCommand::Info(name) | StreamCommand::Probe(name) => {
+                self.unassign_reader(&name);
+                // It may have been unfollowed meanwhile.
+                if self.state.streams.borrow().contains_key(name.as_str()) {
+                    self.unchecked.insert(name.clone());
                     self.refused.insert(name);
                 }
             }
-            Question::Past(_) | Question::PastInfo(_) => {
-                self.pasts_asked -= 1;
-                self.is_past_refused = true;
+            StreamCommand::Range(_) | StreamCommand::RangeInfo(_) => {
+                self.ranges_in_flight -= 1;
+                self.is_range_refused = true;
             }
-            Question::Begun => self.has_begun = true,
-            Question::Pong | Question::Woken => {}
+            StreamCommand::Initialized => self.is_initialized = true,
+            StreamCommand::Ping | StreamCommand::Unblock => {}
         }
         Ok(())
     }
 
-    /// Compares what Redis says of a stream with what we know, and reads it from there on.
-    fn compare(&mut self, name: ChannelName, info: &Info) {
-        let was_absent = self.absent.remove(&name);
+    /// Compares the progress of a stream with the reply to `XINFO STREAM`, and reads the stream
+    /// from there.
+    fn compare(&mut self, name: ChannelName, info: &StreamInfo) {
+        let was_unchecked = self.unchecked.remove(&name);
         self.refused.remove(&name);
-        let finding = match self.shared.streams.borrow_mut().get_mut(name.as_str()) {
-            Some(stream) if was_absent => stream.compare_after_absence(info),
+        let comparison = match self.state.streams.borrow_mut().get_mut(name.as_str()) {
+            Some(stream) if was_unchecked => stream.compare_after_reconnect(info),
             Some(stream) => stream.compare(info),
-            // It was left meanwhile.
+            // It was unfollowed meanwhile.
             None => return,
         };
-        self.shared.tell(name.as_str(), finding);
-        match self.group_of.get(&name) {
-            None => self.join_group(name),
-            Some(group) => {
-                if matches!(finding, Finding::Missing(reason, _) if reason.goes_back()) {
-                    group.change();
+        self.state.report_comparison(name.as_str(), comparison);
+        match self.reader_of.get(&name) {
+            None => self.assign_reader(name),
+            Some(reader) => {
+                if matches!(comparison, Comparison::Missing(reason, _) if reason.goes_back()) {
+                    reader.mark_changed();
                 }
             }
         }
     }
 
-    /// Where a client has to go on whose entry was here and has vanished.
-    fn returned_to(&self, call: &PastCall) -> Option<EntryId> {
-        let PastWanted::After { after, .. } = call.wanted else { return None };
-        self.shared.streams.borrow().get(call.log.as_str())?.returned_to(after)
+    /// The entry after which a client has to resume if its own was lost in a rollback.
+    fn rolled_back_to(&self, call: &LogRead) -> Option<EntryId> {
+        let LogRange::After { after, .. } = call.range else { return None };
+        self.state.streams.borrow().get(call.log.as_str())?.rolled_back_to(after)
     }
 
-    fn join_group(&mut self, name: ChannelName) {
-        let group = match self.groups.iter().find(|group| group.has_room()) {
-            Some(group) => Rc::clone(group),
+    fn assign_reader(&mut self, name: ChannelName) {
+        let reader = match self.readers.iter().find(|reader| reader.has_capacity()) {
+            Some(reader) => Rc::clone(reader),
             None => {
-                let group = Rc::new(Group::default());
-                let reading = Rc::clone(&group).read(Rc::clone(&self.shared));
-                self.readers.spawn_local(reading);
-                self.groups.push(Rc::clone(&group));
-                group
+                let reader = Rc::new(BlockingReader::default());
+                let reading = Rc::clone(&reader).run(Rc::clone(&self.state));
+                self.reader_tasks.spawn_local(reading);
+                self.readers.push(Rc::clone(&reader));
+                reader
             }
         };
-        group.names.borrow_mut().insert(name.clone());
-        group.change();
-        self.group_of.insert(name, group);
+        reader.names.borrow_mut().insert(name.clone());
+        reader.mark_changed();
+        self.reader_of.insert(name, reader);
     }
 
-    fn leave(&mut self, name: &ChannelName) {
-        if let Some(group) = self.group_of.remove(name) {
-            group.names.borrow_mut().remove(name);
-            group.change();
+    fn unassign_reader(&mut self, name: &ChannelName) {
+        if let Some(reader) = self.reader_of.remove(name) {
+            reader.names.borrow_mut().remove(name);
+            reader.mark_changed();
         }
         self.refused.remove(name);
-        self.absent.remove(name);
+        self.unchecked.remove(name);
     }
 
-    fn change(&mut self, wishes: impl Iterator<Item = (ChannelName, Wish)>) {
-        for (name, wish) in wishes {
-            if wish == Wish::Leave {
-                self.leave(&name);
+    fn apply_changes(&mut self, changes: impl Iterator<Item = (Subscription, SourceRequest)>) {
+        for (Subscription { name, .. }, request) in changes {
+            if request == SourceRequest::Leave {
+                self.unassign_reader(&name);
             }
-            if let Some(name) = self.shared.note_wish(name, wish) {
-                self.ask_about(name);
+            if let Some(name) = self.state.record_change(name, request) {
+                self.send_info(name);
             }
         }
     }
 
-    /// One of its streams is none, or may not be read: each is asked for by itself.
-    fn check_refused_groups(&mut self) {
-        for group in self.groups.clone() {
-            if group.is_refused.replace(false) {
-                let names: Vec<ChannelName> = group.names.borrow().iter().cloned().collect();
+    /// Tries each stream of a refused reader alone: one of the keys may not be a stream, or may be
+    /// denied.
+    fn probe_refused_readers(&mut self) {
+        for reader in self.readers.clone() {
+            if reader.is_refused.replace(false) {
+                let names: Vec<ChannelName> = reader.names.borrow().iter().cloned().collect();
                 for name in names {
-                    self.leave(&name);
-                    self.try_to_read(name);
+                    self.unassign_reader(&name);
+                    self.send_probe(name);
                 }
             }
         }
     }
 
-    fn proceed(&mut self, next: Next, is_reset_known: bool) -> Result<(), SourceError> {
+    fn advance(&mut self, next: RangeStep, is_reset_known: bool) -> Result<(), SourceError> {
         match next {
-            Next::Ask(mut past) => {
-                past.is_reset_known = is_reset_known;
-                self.ask_for_past(past);
+            RangeStep::Retry(mut range) => {
+                range.is_reset_known = is_reset_known;
+                self.send_range(range);
             }
-            Next::AskForInfo(mut past) => {
-                past.is_reset_known = is_reset_known;
-                self.pasts_asked += 1;
-                let name = past.call.log.clone();
+            RangeStep::FetchInfo(mut range) => {
+                range.is_reset_known = is_reset_known;
+                self.ranges_in_flight += 1;
+                let name = range.call.log.clone();
                 let arguments = ["STREAM", name.as_str()];
-                self.ask("XINFO", arguments.into_iter(), Question::PastInfo(past));
+                self.send("XINFO", arguments.into_iter(), StreamCommand::RangeInfo(range));
             }
-            // Its reader is to know first: what it has read is of the old stream too.
-            Next::Answered { call, is_reset: true, .. } if !is_reset_known => {
-                self.ask_about(call.log.clone());
-                let mut past = Past::new(call);
-                past.is_reset_known = true;
-                self.ask_for_past(past);
+            // Its reader must detect the reset first: what it has read belongs to the old stream.
+            RangeStep::Done { call, is_reset: true, .. } if !is_reset_known => {
+                self.send_info(call.log.clone());
+                let mut range = RangeRead::new(call);
+                range.is_reset_known = true;
+                self.send_range(range);
             }
-            Next::Answered { call, past, .. } => self.shared.hub.past(call.key(), past),
-            Next::Nonsense => return Err(SourceError::Unexpected("to XRANGE".into())),
+            RangeStep::Done { call, past, .. } => self.state.hub.finish_log_read(call.key(), past),
+            RangeStep::Malformed => {
+                return Err(SourceError::Unexpected("invalid reply to XRANGE".into()));
+            }
         }
         Ok(())
     }
 
-    fn ask_for_pasts(&mut self) {
-        while self.pasts_asked < MAX_PASTS
-            && let Some(call) = self.pasts.pop_front()
+    fn start_ranges(&mut self) {
+        while self.ranges_in_flight < MAX_RANGES
+            && let Some(call) = self.waiting_ranges.pop_front()
         {
-            self.ask_for_past(Past::new(call));
+            self.send_range(RangeRead::new(call));
         }
     }
 
-    fn ask_for_past(&mut self, past: Past) {
-        self.pasts_asked += 1;
-        let (command, arguments) = past.command();
-        self.ask(command, arguments.iter().map(String::as_str), Question::Past(past));
+    fn send_range(&mut self, range: RangeRead) {
+        self.ranges_in_flight += 1;
+        let (command, arguments) = range.command();
+        self.send(command, arguments.iter().map(String::as_str), StreamCommand::Range(range));
     }
 
-    /// Asks what the stream is now, unless the answer to that is on its way already. Redis answers in
-    /// order, so that answer is newer than any that has come; a stream that is followed anew then
-    /// begins a little earlier.
-    fn ask_about(&mut self, name: ChannelName) {
-        if !self.asked.insert(name.clone()) {
+    /// Sends `XINFO STREAM`, unless its reply is pending already. Replies arrive in order, so a
+    /// pending reply is newer than any that has been handled; a newly followed stream then starts
+    /// slightly earlier.
+    fn send_info(&mut self, name: ChannelName) {
+        if !self.pending_info.insert(name.clone()) {
             return;
         }
-        if let Some(stream) = self.shared.streams.borrow_mut().get_mut(name.as_str()) {
-            stream.note_asked();
+        if let Some(stream) = self.state.streams.borrow_mut().get_mut(name.as_str()) {
+            stream.begin_check();
         }
         let arguments = ["STREAM", name.as_str()];
-        self.connection.send("XINFO", arguments.into_iter());
-        self.awaited.push_back(Question::Stream(name));
+        self.connection.queue("XINFO", arguments.into_iter());
+        self.pending.push_back(StreamCommand::Info(name));
     }
 
-    /// Asks whether it may be read, and then what it is: a user may be allowed the one without the other.
-    fn try_to_read(&mut self, name: ChannelName) {
+    /// Sends `XREAD` to find out whether the stream may be read, then `XINFO`: an ACL may allow one
+    /// of them only.
+    fn send_probe(&mut self, name: ChannelName) {
         let arguments = ["COUNT", "1", "STREAMS", name.as_str(), "$"];
-        self.connection.send("XREAD", arguments.into_iter());
-        self.awaited.push_back(Question::Readable(name));
+        self.connection.queue("XREAD", arguments.into_iter());
+        self.pending.push_back(StreamCommand::Probe(name));
     }
 
-    fn ask<'a>(
+    fn send<'a>(
         &mut self,
-        command: &str,
+        name: &str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
-        question: Question,
+        command: StreamCommand,
     ) {
-        self.connection.send(command, arguments);
-        self.awaited.push_back(question);
+        self.connection.queue(name, arguments);
+        self.pending.push_back(command);
     }
 
-    /// Lets those connections go that wait for what is no longer right.
-    fn wake(&mut self) {
-        self.woken = Instant::now();
-        let old = self.groups.iter().filter(|group| group.waits_for_old());
-        let old = old.filter(|group| group.connection.get() != NO_ID);
+    /// Unblocks the connections whose `XREAD` is outdated.
+    fn unblock(&mut self) {
+        self.last_unblock = Instant::now();
+        let outdated = self.readers.iter().filter(|reader| reader.is_outdated());
+        let outdated = outdated.filter(|reader| reader.connection_id.get() != NO_ID);
         let connections: Vec<String> =
-            old.map(|group| group.connection.get().to_string()).collect();
+            outdated.map(|reader| reader.connection_id.get().to_string()).collect();
         for connection in connections {
             let arguments = ["UNBLOCK", connection.as_str()];
-            self.ask("CLIENT", arguments.into_iter(), Question::Woken);
+            self.send("CLIENT", arguments.into_iter(), StreamCommand::Unblock);
         }
     }
 
-    fn look(&mut self) -> Result<(), SourceError> {
-        let silence = self.heard.elapsed();
-        // Found silent twice: after a halt of this process what has arrived is to be read first.
-        let was_doubted = std::mem::replace(&mut self.is_doubted, silence >= 2 * PING_INTERVAL);
-        if was_doubted && self.is_doubted {
+    fn check_timers(&mut self) -> Result<(), SourceError> {
+        let silence = self.last_read.elapsed();
+        // Silence must be found twice: after this process was suspended, data that has arrived is
+        // read first.
+        let was_silent_before =
+            std::mem::replace(&mut self.was_silent, silence >= 2 * PING_INTERVAL);
+        if was_silent_before && self.was_silent {
             return Err(SourceError::Unresponsive(silence.as_secs()));
         }
-        if Instant::now() >= self.next_check && self.asked.is_empty() {
-            self.check();
+        if Instant::now() >= self.next_check && self.pending_info.is_empty() {
+            self.check_streams();
         }
-        if silence >= PING_INTERVAL && self.awaited.is_empty() {
-            self.ask("PING", [].into_iter(), Question::Pong);
+        if silence >= PING_INTERVAL && self.pending.is_empty() {
+            self.send("PING", [].into_iter(), StreamCommand::Ping);
         }
         Ok(())
     }
 
-    /// Asks whether the streams are what they were.
-    fn check(&mut self) {
-        let names: Vec<ChannelName> = self.group_of.keys().cloned().collect();
+    /// Sends `XINFO STREAM` for each stream that is being read.
+    fn check_streams(&mut self) {
+        let names: Vec<ChannelName> = self.reader_of.keys().cloned().collect();
         let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
         let bytes = std::mem::take(&mut self.checked_bytes);
         #[expect(clippy::cast_precision_loss, reason = "it need not be exact")]
@@ -425,35 +435,35 @@ impl Session {
         let for_count = Duration::from_secs(1) * count / MAX_CHECKS_PER_SECOND;
         self.next_check = Instant::now() + CHECK_INTERVAL.max(for_count).max(for_bytes);
         for name in names {
-            self.ask_about(name);
+            self.send_info(name);
         }
     }
 
-    fn ask_again(&mut self) {
-        for name in some_of(&self.refused) {
-            self.try_to_read(name);
+    fn retry_refused(&mut self) {
+        for name in sample_to_retry(&self.refused) {
+            self.send_probe(name);
         }
-        if std::mem::take(&mut self.is_past_refused) {
-            self.shared.hub.ask_for_pasts_again();
+        if std::mem::take(&mut self.is_range_refused) {
+            self.state.hub.repeat_log_reads();
         }
     }
 
-    fn settle(&self) {
-        // One that a client asks for and that is no stream must not take the gateway away from all
-        // others; that Redis lets us read none must.
-        let is_refused = !self.refused.is_empty() && self.group_of.is_empty();
-        self.shared.health.set_log_source_ready(self.has_begun && !is_refused);
+    fn update_readiness(&self) {
+        // One key that a client asks for and that is not a stream must not make the gateway unready
+        // for all other clients; if Redis refuses every stream, it is unready.
+        let is_refused = !self.refused.is_empty() && self.reader_of.is_empty();
+        self.state.health.set_log_source_ready(self.is_initialized && !is_refused);
     }
 }
 
-/// What an answer holds, in bytes, about.
-fn bytes_of(value: &Value) -> usize {
+/// The approximate size of a reply, in bytes.
+fn approximate_size(value: &Value) -> usize {
     match value {
         Value::Bulk(bytes) => bytes.len(),
         Value::TooLarge(bytes) => usize::try_from(*bytes).unwrap_or(usize::MAX),
-        Value::Array(values) => values.iter().map(bytes_of).fold(0, usize::saturating_add),
+        Value::Array(values) => values.iter().map(approximate_size).fold(0, usize::saturating_add),
         Value::Map(pairs) => {
-            pairs.iter().map(|(_, value)| bytes_of(value)).fold(0, usize::saturating_add)
+            pairs.iter().map(|(_, value)| approximate_size(value)).fold(0, usize::saturating_add)
         }
         _ => 0,
     }

@@ -1,0 +1,74 @@
+//! `/readyz`: whether load balancers should send clients to this gateway.
+//!
+//! `?verbose` adds a line for each check in the format of Kubernetes' own endpoints: `[+]` passes,
+//! `[-]` fails, with the cause and since when; and a line with `[!]` for each warning, which does
+//! not affect the status.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+
+use super::text;
+use crate::health::{Health, ReadinessCheck, Warning};
+use crate::query;
+
+/// Responds 200 if every check that is not excluded passes, else 503.
+pub(super) fn respond(health: &Health, query: &str) -> Response<Full<Bytes>> {
+    let query = query::parse(query);
+    let is_excluded =
+        |check: &str| query.iter().any(|(key, value)| key == "exclude" && value == check);
+    let is_verbose = query.iter().any(|(key, _)| key == "verbose");
+    let mut report = String::new();
+    let mut is_ready = true;
+    for ReadinessCheck { name, passes, detail } in health.checks() {
+        let (mark, verdict) = match (is_excluded(name), passes) {
+            (true, _) => ("[+]", "excluded"),
+            (false, true) => ("[+]", "ok"),
+            (false, false) => ("[-]", "failed"),
+        };
+        is_ready &= passes || is_excluded(name);
+        let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+        report += &format!("{mark} {name} {verdict}{detail}\n");
+    }
+    for Warning { about, detail } in health.warnings() {
+        report += &format!("[!] {about}: {detail}\n");
+    }
+    let verdict = if is_ready { "ready\n" } else { "not ready\n" };
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    text(status, if is_verbose { report + verdict } else { verdict.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use http::StatusCode;
+
+    use super::respond;
+    use crate::health::{Health, Incident};
+
+    #[test]
+    fn the_gateway_is_ready_while_redis_is_connected_and_it_is_not_draining() {
+        let health = Health::default();
+        let status = |query| respond(&health, query).status();
+        assert_eq!(status(""), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status("exclude=redis"), StatusCode::OK);
+        health.set_source_ready(true);
+        assert_eq!(status(""), StatusCode::OK);
+        health.set_draining();
+        assert_eq!(status("verbose"), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(status("exclude=drain"), StatusCode::OK);
+    }
+
+    #[test]
+    fn the_gateway_is_not_ready_while_out_of_file_descriptors() {
+        let health = Health::default();
+        health.set_source_ready(true);
+        let shortage = Incident::new("file_descriptors", "256 may be open", SystemTime::now());
+        health.set_shortage(Some(shortage));
+        assert_eq!(respond(&health, "").status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(respond(&health, "exclude=descriptors").status(), StatusCode::OK);
+        health.set_shortage(None);
+        assert_eq!(respond(&health, "").status(), StatusCode::OK);
+    }
+}

@@ -1,0 +1,78 @@
+//! gateway.yaml as it is written: every key, its type, its description, and the setting that it sets.
+//!
+//! The doc comments here are the descriptions in the JSON Schema, which editors show. Defaults are those of
+//! the settings. Whether values exclude each other is the business of [`resolve`](super::resolve).
+
+mod limits;
+mod listeners;
+mod proxy;
+mod routes;
+mod stream;
+
+use super::field::{Field, OrOff};
+use super::global::GlobalSettings;
+use super::mapping::mapping;
+use super::units::{Count, Size, Time, TimeOrZero};
+use crate::hub::MAX_SHARDS;
+
+pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
+pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
+pub(super) use proxy::{ProxyFile, UpstreamTlsFile};
+pub(super) use routes::{CorsFile, EventsFile, HandoverFile, MethodFile, RouteFile};
+pub(super) use stream::SseFile;
+
+mapping! {
+    /// The configuration of ssegate: listeners, the source of events, and routes.
+    ///
+    /// Durations are written `250ms`, `15s`, `5m`, `1h`; sizes `64KiB`, `4MiB`, `1GiB`. `${VAR}`,
+    /// `${VAR:-default}` and `${VAR:?hint}` are replaced in every value; `$$` is a dollar sign.
+    #[schemars(rename = "gateway.yaml", extend("required" = ["listeners", "redis", "routes"]))]
+    File sets GlobalSettings {
+        /// The addresses that clients connect to.
+        #[schemars(length(min = 1))]
+        listeners: Vec<Field<ListenerFile>>,
+        /// Proxies and load balancers in front of the gateway, as networks or addresses:
+        /// `[10.0.0.0/8, 192.0.2.7]`. They are trusted to send the client's address (X-Forwarded-For and
+        /// related headers, Forwarded, the PROXY protocol); no other client is.
+        trusted_proxies: Vec<Field<String>>,
+        /// The listener for /metrics, /livez, /readyz and the status page. `off` closes it.
+        admin: OrOff<AdminFile>,
+        /// The source of events.
+        redis: RedisFile,
+        /// Defaults for all events routes.
+        sse: SseFile,
+        /// The routes.
+        #[schemars(length(min = 1))]
+        // Boxed for the same reason as `Settings::routes`.
+        routes: Vec<Field<Box<RouteFile>>>,
+        /// The number of threads that serve connections. Default: the number of processors that affinity
+        /// and the container allow.
+        #[schemars(range(min = 1, max = 128))]
+        shards: usize => shards in 1..=MAX_SHARDS,
+        /// The most channels subscribed at once, over all routes. The client of a stream that needs more
+        /// must retry later.
+        max_channels: Count => hub.max_channels,
+        /// The memory for the histories of all channels. The least recently used is evicted first.
+        history_memory: Size => hub.history_memory in Size::BYTE..=Size::MAX,
+        /// The largest message. A larger one is dropped, and reported as a gap.
+        // The limit applies to everything that Redis sends, including the names of channels.
+        max_event_bytes: Size => max_event_bytes in Size::kib(1)..=Size::MAX_LENGTH,
+        /// A connection or stream to which nothing could be written for this long is closed.
+        write_timeout: Time => connections.write_timeout,
+        /// A graceful shutdown closes the streams evenly over this time. Requests may finish in it.
+        drain: TimeOrZero => drain,
+        /// Before the drain, new clients are accepted for this long, and their streams are closed at once
+        /// with a `retry`: until the load balancer sees that the gateway is not ready.
+        drain_delay: TimeOrZero => drain_delay,
+        /// Limits over all listeners.
+        limits: LimitsFile,
+        /// Timeouts of client connections.
+        timeouts: TimeoutsFile => connections,
+        /// Limits and timeouts of HTTP/1.1.
+        http1: Http1File => connections.http1,
+        /// Limits and timeouts of HTTP/2.
+        http2: Http2File => connections.http2,
+        /// The sockets of clients.
+        sockets: SocketsFile => connections,
+    }
+}

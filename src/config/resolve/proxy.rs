@@ -1,0 +1,141 @@
+//! Resolves `proxy`: the backend of a route, its limits and its timeouts.
+
+use std::path::PathBuf;
+
+use http::HeaderValue;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+
+use crate::config::ConfigPurpose;
+use crate::config::error::{KeyLocation, quoted};
+use crate::config::field::{At, Field, OneOrMore};
+use crate::config::file::{ProxyFile, UpstreamTlsFile};
+use crate::config::mapping::Sets as _;
+use crate::config::stream_options::StreamOptions;
+use crate::route::{ProxySettings, UpstreamAddress, UpstreamTls};
+
+use super::{Resolver, authority};
+
+impl Resolver<'_> {
+    pub(super) fn proxy(
+        &self,
+        At { location, value: file }: At<ProxyFile>,
+        streams: &StreamOptions,
+    ) -> Option<ProxySettings> {
+        let mut settings = ProxySettings {
+            max_body: self.max_body,
+            stream_keep_alive: Some(streams.stream.keep_alive),
+            ..ProxySettings::new(Vec::new())
+        };
+        file.set(&mut settings, &location, self.mistakes);
+        let upstreams = self.upstreams(file.upstream, &location, file.host.is_absent());
+        let tls = self.upstream_tls(file.tls);
+        let host = match file.host {
+            Field::Absent => Some(None),
+            field => field.written().and_then(|at| self.parse(&at, host)).map(Some),
+        };
+        Some(ProxySettings { upstreams: upstreams?, tls: tls?, host: host?, ..settings })
+    }
+
+    fn upstreams(
+        &self,
+        field: Field<OneOrMore<String>>,
+        proxy: &KeyLocation,
+        keeps_host: bool,
+    ) -> Option<Vec<UpstreamAddress>> {
+        let what = "set the address of the backend, such as http://127.0.0.1:8000";
+        let At { location, value: OneOrMore(items) } =
+            self.required(field, proxy, "upstream", what)?;
+        if items.is_empty() {
+            self.note(&location, format!("the list is empty; {what}"));
+        }
+        let read = |item: Field<String>| {
+            let at = item.written()?;
+            let address = self.parse(&at, authority::upstream)?;
+            self.check_not_own(&at, &address, keeps_host);
+            Some(address)
+        };
+        // Collected before the check, so that the mistakes of all items are noted.
+        let addresses: Vec<_> = items.into_iter().map(read).collect();
+        addresses.into_iter().collect::<Option<Vec<_>>>().filter(|all| !all.is_empty())
+    }
+
+    /// Notes an upstream that is this gateway. A request would match the same route again, in a loop,
+    /// unless the route sets another host.
+    fn check_not_own(&self, at: &At<String>, address: &UpstreamAddress, keeps_host: bool) {
+        let UpstreamAddress::Tcp { host, port, .. } = address else { return };
+        match self.key_of_own_address(host, *port) {
+            Some(key) if key.starts_with("redis") => {
+                let message = format!(
+                    "{} is the embedded bus ({key}); set the address of an HTTP backend",
+                    quoted(&at.value)
+                );
+                self.note(&at.location, message);
+            }
+            // Allowed: an operator may want to publish the metrics.
+            Some(key) if key.starts_with("admin") => {}
+            Some(key) if keeps_host => {
+                let message = format!(
+                    "{} is this gateway itself ({key}), so that requests would loop; set the address \
+                     of the backend",
+                    quoted(&at.value)
+                );
+                self.note(&at.location, message);
+            }
+            _ => {}
+        }
+    }
+
+    fn upstream_tls(&self, field: Field<UpstreamTlsFile>) -> Option<UpstreamTls> {
+        let At { location, value: file } = match field {
+            Field::Absent => return Some(UpstreamTls::default()),
+            field => field.written()?,
+        };
+        let is_unverified = file.insecure_skip_verify.or(false);
+        if is_unverified && !file.ca.is_absent() {
+            self.note(&location, "insecure_skip_verify: true ignores ca; set one of them");
+        }
+        let roots = match file.ca {
+            Field::Absent => Some(Vec::new()),
+            field => self.roots(field.written()?),
+        };
+        let server_name = match file.server_name {
+            Field::Absent => Some(None),
+            field => field.written().and_then(|at| self.parse(&at, server_name)).map(Some),
+        };
+        Some(UpstreamTls { roots: roots?, server_name: server_name?, is_unverified })
+    }
+
+    fn roots(&self, at: At<PathBuf>) -> Option<Vec<CertificateDer<'static>>> {
+        let location = at.location.clone();
+        let path = self.readable_file(at)?;
+        if self.purpose == ConfigPurpose::Contact {
+            return Some(Vec::new());
+        }
+        let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect);
+        match read {
+            Ok(roots) if !Vec::is_empty(&roots) => Some(roots),
+            Ok(_) => {
+                self.note(&location, format!("no certificate in {}", path.display()));
+                None
+            }
+            Err(error) => {
+                self.note(&location, format!("cannot read {}: {error}", path.display()));
+                None
+            }
+        }
+    }
+}
+
+fn host(text: &str) -> Result<HeaderValue, String> {
+    let authority: Result<http::uri::Authority, _> = text.parse();
+    let value = authority.ok().filter(|_| !text.contains('@')).and_then(|_| text.parse().ok());
+    value.ok_or_else(|| {
+        format!("{} is not a host; use forms like app.example or app.example:8080", quoted(text))
+    })
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(text.to_owned())
+        .map_err(|_| format!("{} is not a host name; write it like app.example", quoted(text)))
+}

@@ -1,0 +1,10 @@
+//! Positions: where a stream stands, and from where on a client that comes back is served.
+//!
+//! An event of pub/sub has a number of ours ([`event_id`]), an entry of a log the id that its source gave
+//! it ([`log_positions`]). A [`Cursor`](cursor::Cursor) says where a stream stands in both; what a client
+//! sends as its last event id becomes a [`Resume`](resume::Resume).
+
+pub(super) mod cursor;
+pub(super) mod event_id;
+pub(super) mod log_positions;
+pub(super) mod resume;

@@ -1,0 +1,117 @@
+//! The settings of the hub, of a stream, and of a channel's history.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use super::history::retention::RetentionRules;
+use super::position::resume::Replay;
+use crate::sse::encode;
+use crate::sse::frame::Frame;
+
+/// The most shards: a channel has one bit of a `u128` for each.
+pub const MAX_SHARDS: usize = 128;
+
+/// Bounds over all channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubSettings {
+    /// The most channels that are followed at once. A stream that needs one more is closed, and its client
+    /// told to come back.
+    pub max_channels: usize,
+    /// What the histories of all channels may hold together, in bytes. The least recently used is evicted
+    /// first.
+    pub history_memory: usize,
+    /// What the queues of all subscribers may hold together, in bytes. The streams with the largest queues
+    /// are closed first.
+    pub queue_memory: usize,
+    /// What is kept of each channel. For a channel that no rule matches, what its streams request.
+    pub retention: Arc<RetentionRules>,
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self {
+            max_channels: 100_000,
+            history_memory: 256 << 20,
+            queue_memory: 256 << 20,
+            retention: Arc::default(),
+        }
+    }
+}
+
+/// How a stream is kept, as its events route says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// A keep-alive is sent when nothing was written for this long.
+    pub keep_alive: Duration,
+    /// The keep-alive: a comment, or what the route says.
+    pub keep_alive_text: Frame,
+    /// The SSE `retry` field that opens every stream: how long a client waits before it comes back.
+    pub retry: Duration,
+    /// How long a channel is followed after its last subscriber has left.
+    pub linger: Duration,
+    /// Whether a client is sent a `gap` where events may be missing.
+    pub gap_events: bool,
+    /// What of the past a client without an id is sent first.
+    pub replay: Replay,
+    /// The bound of the stream's queue, in bytes. An empty queue takes any event.
+    pub max_queue_bytes: usize,
+    /// What happens when more than that would be queued.
+    pub when_full: WhenFull,
+    /// How long a stream is open; up to a quarter less, so that clients do not come back together, and
+    /// some come back to another gateway. `None`: for ever.
+    pub max_age: Option<Duration>,
+}
+
+/// One for all routes.
+static COMMENT: LazyLock<Frame> = LazyLock::new(encode::comment);
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_secs(15),
+            keep_alive_text: COMMENT.clone(),
+            retry: Duration::from_secs(3),
+            linger: Duration::from_secs(300),
+            gap_events: true,
+            replay: Replay::None,
+            max_queue_bytes: 1 << 20,
+            when_full: WhenFull::default(),
+            max_age: None,
+        }
+    }
+}
+
+/// What happens to a subscriber whose queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is closed; the client comes back.
+    #[default]
+    Disconnect,
+    /// The oldest events are dropped, and one `gap` is sent for them.
+    DropOldest,
+    /// Only the newest event of each channel is kept: for dashboards. If these do not fit either, the oldest
+    /// of them are dropped, and one `gap` is sent for them.
+    Latest,
+}
+
+/// What is kept of a channel while it is followed: the newest events within all three bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// The most events.
+    pub count: usize,
+    /// The most bytes of their frames.
+    pub bytes: usize,
+    /// The longest time since an event was received.
+    pub age: Duration,
+}
+
+impl HistorySettings {
+    /// What is kept of a log at least, also where its route says nothing.
+    pub const LEAST: Self = Self { count: 100, bytes: 256 << 10, age: Duration::from_secs(60) };
+}
+
+impl Default for HistorySettings {
+    fn default() -> Self {
+        Self { count: 1000, bytes: 4 << 20, age: Duration::from_secs(300) }
+    }
+}

@@ -1,0 +1,88 @@
+//! The second task of a connection: HTTP/2, or one event stream over HTTP/1.1.
+//!
+//! Runs in a task of its own, so that the memory of the handshake and of the first request is
+//! freed.
+// Hand-written futures, no `async fn`: an `async fn` stores its arguments twice, and so does each
+// that awaits it. That spreads the few bytes that an event touches over more cache lines.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use super::{ConnectionState, CutReason, Handler, Notice, count_tls_error};
+use crate::server::carrier::{Carrier, ConnectionEnd, FramedBody};
+use crate::server::http2;
+use crate::server::shard_server::ShardServer;
+
+/// What a second task runs.
+pub(super) trait ConnectionDriver {
+    /// Runs until the end, or until `poll_cut` returns a reason to close.
+    fn poll<C>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
+    ) -> Poll<ConnectionEnd<C>>;
+}
+
+impl<B: FramedBody> ConnectionDriver for Carrier<B> {
+    fn poll<C>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
+    ) -> Poll<ConnectionEnd<C>> {
+        self.poll(context, poll_cut)
+    }
+}
+
+impl<H: Handler> ConnectionDriver for http2::Connection<H> {
+    fn poll<C>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
+    ) -> Poll<ConnectionEnd<C>> {
+        let has_attention = self.take_attention();
+        if has_attention && let Poll::Ready(reason) = poll_cut(context) {
+            return Poll::Ready(ConnectionEnd::Cut(reason));
+        }
+        self.poll(has_attention, context).map(ConnectionEnd::Done)
+    }
+}
+
+/// The second task of a connection. Drops `guards` when the connection ends.
+pub(super) struct ConnectionTask<H, W, P> {
+    driver: W,
+    state: Rc<ConnectionState>,
+    // The last notice seen.
+    last_seen: Option<Notice>,
+    shard: ShardServer<H>,
+    _guards: P,
+}
+
+impl<H, W, P> ConnectionTask<H, W, P> {
+    pub(super) fn new(
+        driver: W,
+        state: Rc<ConnectionState>,
+        shard: ShardServer<H>,
+        guards: P,
+    ) -> Self {
+        Self { driver, state, last_seen: None, shard, _guards: guards }
+    }
+}
+
+impl<H: Handler, W: ConnectionDriver + Unpin, P: Unpin> Future for ConnectionTask<H, W, P> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { driver, state, last_seen, shard, .. } = self.get_mut();
+        match ready!(driver.poll(context, |context| state.poll_cut(last_seen, context))) {
+            ConnectionEnd::Done(Ok(())) => {}
+            ConnectionEnd::Done(Err(error)) => {
+                count_tls_error(&error, state, shard.metrics());
+                tracing::debug!(peer = %state.peer(), %error, "connection failed");
+            }
+            ConnectionEnd::BodyFailed => shard.metrics().connection_cut(CutReason::Stream.as_str()),
+            ConnectionEnd::Cut(reason) => shard.metrics().connection_cut(reason.as_str()),
+        }
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,330 @@
+//! Event streams that a backend writes, relayed to the client.
+//!
+//! Bytes are relayed as they arrive. There is no idle timeout: on a quiet stream a comment is
+//! inserted where the syntax allows one ([`crate::sse::comments`]), so that no proxy closes the
+//! connection. A compressed stream is relayed unchanged. [`BackendStreams`] visits each stream when it
+//! is due.
+//!
+//! [`BackendStreams`]: super::backend_streams::BackendStreams
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body, Frame};
+use tokio::time::Instant;
+
+use super::Service;
+use super::backend_streams::BackendStreamGuard;
+use super::counted::CountedStream;
+use crate::hub::{CloseReason, Shard};
+use crate::proxy::UpstreamBody;
+use crate::server::connection::{BodyError, HttpProtocol};
+use crate::sse::comments::CommentInserter;
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// The largest piece returned by a poll. Each piece counts as write progress, so a slow client that
+/// still reads is not closed as stalled.
+const MAX_PIECE: usize = 16 << 10;
+
+/// How the backend ended such a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendStreamEnd {
+    /// With a complete body.
+    Backend,
+    /// With an error, before the end of the body.
+    BackendFailed,
+}
+
+impl BackendStreamEnd {
+    /// All values, so that the metric shows each from the start.
+    pub const ALL: [Self; 2] = [Self::Backend, Self::BackendFailed];
+
+    /// The label value in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backend => "backend_ended",
+            Self::BackendFailed => "backend_failed",
+        }
+    }
+}
+
+/// The request field that asks the backend for an uncompressed stream, into which comments can be
+/// inserted.
+pub(super) const PLAIN_TEXT: (HeaderName, HeaderValue) =
+    (ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+
+/// Whether the body has a content coding other than identity.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(CONTENT_ENCODING).iter();
+    let mut codings = codings.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    codings.any(|coding| {
+        let coding = coding.trim_ascii();
+        !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity")
+    })
+}
+
+/// Tells nginx and proxies that follow it not to buffer the stream.
+pub(super) fn forbid_buffering(headers: &mut HeaderMap) {
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+}
+
+/// A backend's event stream. Counts the stream as closed when it is dropped.
+#[derive(Debug)]
+pub struct BackendStream {
+    body: UpstreamBody,
+    // `None` if no comment may be inserted.
+    comments: Option<CommentInserter>,
+    // Received, but not yet returned.
+    rest: Bytes,
+    // Returned after `rest`.
+    trailers: Option<HeaderMap>,
+    end: Option<BackendStreamEnd>,
+    state: Rc<BackendStreamState>,
+    shard: Shard,
+    counted: CountedStream,
+    _guard: BackendStreamGuard,
+}
+
+impl BackendStream {
+    /// Relays `body`, with a comment when it was quiet for `keep_alive`. `cut` aborts the request.
+    pub(super) fn new(
+        mut body: UpstreamBody,
+        headers: &HeaderMap,
+        keep_alive: Option<Duration>,
+        (service, counted): (&Service, CountedStream),
+        cut: Box<dyn Fn()>,
+    ) -> Self {
+        body.disable_idle_timeout();
+        // Over HTTP/1.1 the connection's write timeout covers the stream.
+        let is_watched = counted.protocol() == HttpProtocol::Http2;
+        let shard = service.shard();
+        let write_timeout = shard.write_timeout();
+        // Comments would exceed a Content-Length.
+        let has_room = !is_encoded(headers) && !headers.contains_key(CONTENT_LENGTH);
+        let keep_alive = keep_alive.filter(|_| has_room);
+        let now = Instant::now();
+        let state = Rc::new(BackendStreamState {
+            keep_alive,
+            write_timeout,
+            is_watched,
+            last_write: Cell::new(now),
+            waits_since: Cell::new(None),
+            is_quiet: Cell::new(false),
+            is_draining: Cell::new(false),
+            waker: RefCell::new(None),
+            cut,
+        });
+        let first = now + keep_alive.unwrap_or(write_timeout).min(write_timeout);
+        let guard = service.backend_streams().insert(Rc::clone(&state), first);
+        Self {
+            body,
+            comments: has_room.then(CommentInserter::default),
+            rest: Bytes::new(),
+            trailers: None,
+            end: None,
+            state,
+            shard: shard.clone(),
+            counted,
+            _guard: guard,
+        }
+    }
+
+    /// The next piece of the stream.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            if !self.rest.is_empty() {
+                let piece = self.rest.split_to(self.rest.len().min(MAX_PIECE));
+                return Poll::Ready(Some(Ok(Frame::data(self.record_write(piece)))));
+            }
+            if let Some(trailers) = self.trailers.take() {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+            if self.end.is_some() || self.is_drained() {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => self.take(frame),
+                Poll::Ready(Some(Err(error))) => {
+                    self.end = Some(BackendStreamEnd::BackendFailed);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Ready(None) => {
+                    self.rest =
+                        self.comments.as_mut().map(CommentInserter::finish).unwrap_or_default();
+                    self.end = Some(BackendStreamEnd::Backend);
+                }
+                Poll::Pending => {
+                    if self.counted.take_probe_request() {
+                        self.state.is_quiet.set(true);
+                    }
+                    if let Some(comment) = self.due_comment() {
+                        return Poll::Ready(Some(Ok(Frame::data(self.record_write(comment)))));
+                    }
+                    self.state.wait(cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>) {
+        match (frame.into_data(), &mut self.comments) {
+            (Ok(data), None) => self.rest = data,
+            (Ok(data), Some(comments)) => self.rest = comments.pass(data),
+            (Err(frame), comments) => {
+                self.rest = comments.as_mut().map(CommentInserter::finish).unwrap_or_default();
+                self.trailers = frame.into_trailers().ok();
+            }
+        }
+    }
+
+    fn due_comment(&mut self) -> Option<Bytes> {
+        self.comments.as_mut().filter(|_| self.state.is_quiet.get())?.comment()
+    }
+
+    /// Whether the gateway is draining and the stream is between two events.
+    fn is_drained(&self) -> bool {
+        let is_whole = self.comments.as_ref().is_some_and(CommentInserter::is_between_blocks);
+        self.state.is_draining.get() && is_whole
+    }
+
+    fn record_write(&self, piece: Bytes) -> Bytes {
+        self.shard.metrics().stream_bytes_sent(piece.len());
+        self.state.record_write(Instant::now());
+        piece
+    }
+
+    fn close_reason(&self) -> &'static str {
+        let reason = match self.end {
+            Some(end) => return end.as_str(),
+            None if self.state.is_stalled() || self.counted.is_stalled() => CloseReason::Stalled,
+            None if self.is_drained() => CloseReason::Drained,
+            None => CloseReason::ClientLeft,
+        };
+        reason.as_str()
+    }
+}
+
+impl Drop for BackendStream {
+    fn drop(&mut self) {
+        self.counted.close(self.close_reason());
+    }
+}
+
+/// The part of the stream that [`BackendStreams`](super::backend_streams::BackendStreams) sees.
+pub(super) struct BackendStreamState {
+    keep_alive: Option<Duration>,
+    write_timeout: Duration,
+    // Whether the write timeout is enforced here.
+    is_watched: bool,
+    last_write: Cell<Instant>,
+    // When the last piece was returned; `None` once the body is polled again. While a piece waits
+    // for flow-control window, the body is not polled.
+    waits_since: Cell<Option<Instant>>,
+    // Whether a comment is due.
+    is_quiet: Cell<bool>,
+    is_draining: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    cut: Box<dyn Fn()>,
+}
+
+impl BackendStreamState {
+    fn record_write(&self, now: Instant) {
+        self.last_write.set(now);
+        self.is_quiet.set(false);
+        self.waits_since.set(self.is_watched.then_some(now));
+    }
+
+    /// Whether a piece was not written within the write timeout.
+    fn is_stalled(&self) -> bool {
+        self.waits_since.get().is_some_and(|since| since.elapsed() >= self.write_timeout)
+    }
+
+    /// All pieces have been written; stores the waker for the next comment.
+    fn wait(&self, cx: &Context<'_>) {
+        self.waits_since.set(None);
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Keeps a quiet stream alive, and aborts one that cannot be written to. Returns when to visit it
+    /// again; `None`: never.
+    pub(super) fn visit(&self, now: Instant) -> Option<Instant> {
+        if let Some(since) = self.waits_since.get() {
+            let due = since + self.write_timeout;
+            if now < due {
+                return Some(due);
+            }
+            (self.cut)();
+            return None;
+        }
+        let again = now + self.write_timeout;
+        let Some(keep_alive) = self.keep_alive else {
+            return Some(again);
+        };
+        let due = self.last_write.get() + keep_alive;
+        if now < due {
+            return Some(due.min(again));
+        }
+        self.is_quiet.set(true);
+        self.wake();
+        Some(again.min(now + keep_alive))
+    }
+
+    /// The gateway is stopping: ends the stream after the event that is being sent.
+    pub(super) fn drain(&self) {
+        self.is_draining.set(true);
+        self.wake();
+    }
+}
+
+impl std::fmt::Debug for BackendStreamState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BackendStreamState")
+            .field("keep_alive", &self.keep_alive)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::is_encoded;
+
+    fn headers(name: &'static str, values: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn only_codings_other_than_identity_count_as_encoded() {
+        for (codings, expected) in [
+            (&[][..], false),
+            (&["identity"], false),
+            (&["Identity, "], false),
+            (&["gzip"], true),
+            (&["identity", "br"], true),
+            (&["identity, zstd"], true),
+        ] {
+            assert_eq!(is_encoded(&headers("content-encoding", codings)), expected, "{codings:?}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Requests of proxy routes: forwards them and handles the backend's response.
+//!
+//! A plain response is relayed; an event stream is relayed with keep-alive comments
+//! ([`backend_stream`]); a response with `Grip-Hold` becomes a stream of the gateway
+//! ([`handover`]).
+
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use http::{Method, Request, Response};
+use http_body::Body as _;
+
+use super::backend_stream::{self, BackendStream};
+use super::body::ResponseBody;
+use super::handover::{self, HandoverContext};
+use super::rejection::Rejection;
+use super::request_info::RequestInfo;
+use super::{Service, events, max_forwards};
+use crate::grip;
+use crate::grip::instruct;
+use crate::grip::signature::{GRIP_SIG, Signer};
+use crate::proxy::{Forwarded, Proxy, UpstreamBody};
+use crate::route::Route;
+use crate::server::connection::ConnectionState;
+use crate::server::event_stream::is_event_stream;
+use crate::server::request_body::RequestBody;
+
+/// The handler of one proxy route.
+#[derive(Debug)]
+pub(super) struct ProxyHandler {
+    proxy: Proxy,
+    // Signs `Grip-Sig`, on routes with a handover.
+    signer: Option<Signer>,
+}
+
+impl ProxyHandler {
+    pub(super) fn new(proxy: Proxy, route: &Route) -> Self {
+        let settings = route.handover.as_ref().map(|handover| &handover.settings);
+        let signer = settings.map(|settings| Signer::new(&settings.key, &settings.issuer));
+        Self { proxy, signer }
+    }
+
+    pub(super) fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// Forwards the request and returns the response for the client.
+    pub(super) async fn respond(
+        &self,
+        (service, route): (&Service, &Route),
+        mut request: Request<RequestBody>,
+        info: &RequestInfo,
+        connection: Rc<ConnectionState>,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        if let Some(name) = self.proxy.refused_header(request.headers()) {
+            return Err(Rejection::Underscore(name.clone()));
+        }
+        if max_forwards::is_last(&mut request) {
+            return max_forwards::respond(request.method(), route);
+        }
+        let last_event_id = route.handover.as_ref().and_then(|_| events::last_event_id(&request));
+        let is_told_position = route.handover.as_ref().is_some_and(|handover| {
+            events::is_told_position(handover.channels.ready(), request.headers())
+        });
+        // Grip headers of a client must not reach the backend, which would trust them.
+        grip::strip(request.headers_mut());
+        let signature = self.signer.as_ref().and_then(|signer| signer.header(SystemTime::now()));
+        let signature = signature.map(|signature| (GRIP_SIG, signature));
+        let plain_text = info.accepts_stream.then_some(backend_stream::PLAIN_TEXT);
+        let ours: Vec<_> = signature.into_iter().chain(plain_text).collect();
+        let forwarded = self.proxy.forward(request, &connection, &ours).await;
+        let mut response = match forwarded.map_err(Rejection::Upstream)? {
+            Forwarded::Response(response) => response,
+            Forwarded::Tunnel(mut response) => {
+                grip::strip(response.headers_mut());
+                return Ok(response.map(ResponseBody::Tunnel));
+            }
+        };
+        let hold = instruct::parse(response.headers());
+        grip::strip(response.headers_mut());
+        match (hold, &route.handover) {
+            (Ok(None), _) => Ok(self.pass_on((service, route), response, info, connection)),
+            (Ok(Some(hold)), Some(handover)) => {
+                let context = HandoverContext {
+                    service,
+                    route,
+                    handover,
+                    info,
+                    last_event_id,
+                    is_told_position,
+                };
+                handover::hold(context, response, hold, connection)
+            }
+            (Err(error), Some(_)) => Err(Rejection::Handover(error.into())),
+            (_, None) => {
+                route.warn("no_handover", |held_back| {
+                    let route = &route.settings.path;
+                    tracing::warn!(
+                        route,
+                        held_back,
+                        "the backend sent Grip-Hold, but the route has no handover: response \
+                         relayed unchanged"
+                    );
+                });
+                Ok(self.pass_on((service, route), response, info, connection))
+            }
+        }
+    }
+
+    /// Relays a backend's response. An event stream is kept alive and counted.
+    fn pass_on(
+        &self,
+        (service, route): (&Service, &Route),
+        mut response: Response<UpstreamBody>,
+        info: &RequestInfo,
+        connection: Rc<ConnectionState>,
+    ) -> Response<ResponseBody> {
+        if !is_event_stream(response.headers()) {
+            return response.map(ResponseBody::upstream);
+        }
+        backend_stream::forbid_buffering(response.headers_mut());
+        if info.method == Method::HEAD || response.body().is_end_stream() {
+            return response.map(ResponseBody::upstream);
+        }
+        let (head, body) = response.into_parts();
+        if backend_stream::is_encoded(&head.headers) {
+            service.metrics_of(route).encoded_stream_passed();
+        }
+        let cut = connection.current_request_abort();
+        let counted = (service, service.count_stream(route, connection));
+        let keep_alive = self.proxy.stream_keep_alive();
+        let stream = BackendStream::new(body, &head.headers, keep_alive, counted, cut);
+        Response::from_parts(head, ResponseBody::BackendStream(Box::new(stream)))
+    }
+}

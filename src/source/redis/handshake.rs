@@ -1,0 +1,112 @@
+//! The handshake of a connection to Redis, and the protocol version that it selects.
+//!
+//! `HELLO 3` selects RESP3. Where it is not available (Redis before 6, a renamed command, some
+//! proxies), the connection uses RESP2, in which push messages and maps are arrays.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redis::ConnectionInfo;
+
+use super::connection::{ConnectionKind, RedisConnection};
+use super::error::{SourceError, SourceErrorKind};
+use crate::source::resp::{RespVersion, Value};
+
+/// The id of a connection for which Redis does not report one.
+pub(super) const NO_ID: i64 = 0;
+
+/// Whether the fallback to RESP2 was logged: once per process, because each connection falls back.
+static IS_FALLBACK_LOGGED: AtomicBool = AtomicBool::new(false);
+
+impl RedisConnection {
+    /// Sends `HELLO 3` with user, password and client name
+    /// (<https://redis.io/docs/latest/commands/hello/>). Falls back to RESP2 if Redis does not
+    /// support `HELLO`.
+    pub(super) async fn handshake(
+        &mut self,
+        info: &ConnectionInfo,
+        kind: ConnectionKind,
+    ) -> Result<(), SourceError> {
+        let settings = info.redis_settings();
+        let mut arguments = vec!["3"];
+        if let Some(password) = settings.password() {
+            arguments.extend(["AUTH", settings.username().unwrap_or("default"), password]);
+        }
+        arguments.extend(["SETNAME", "ssegate"]);
+        match self.request("HELLO", arguments.into_iter()).await {
+            Ok(Value::Map(server)) => {
+                let id = |key: &Value| key.as_bytes().is_some_and(|key| key == "id");
+                if let Some((_, Value::Integer(id))) = server.iter().find(|(key, _)| id(key)) {
+                    self.id = *id;
+                }
+                Ok(())
+            }
+            Ok(_) => Err(SourceError::Unexpected("HELLO did not return a map".into())),
+            Err(error) if is_hello_unavailable(&error) => {
+                self.handshake_resp2(info, kind, &error).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Performs the handshake in RESP2: `AUTH`, then commands that may fail. `why` is the error of
+    /// `HELLO`.
+    pub(super) async fn handshake_resp2(
+        &mut self,
+        info: &ConnectionInfo,
+        kind: ConnectionKind,
+        why: &SourceError,
+    ) -> Result<(), SourceError> {
+        self.version = RespVersion::Resp2;
+        let settings = info.redis_settings();
+        if let Some(password) = settings.password() {
+            let arguments: Vec<&str> = settings.username().into_iter().chain([password]).collect();
+            self.request("AUTH", arguments.into_iter()).await?;
+        }
+        // Fails if authentication is missing (`NOAUTH`) or the server is not ready.
+        self.request("PING", [].into_iter()).await?;
+        self.request_optional(["SETNAME", "ssegate"].into_iter()).await?;
+        if kind == ConnectionKind::Command
+            && let Some(Value::Integer(id)) = self.request_optional(["ID"].into_iter()).await?
+        {
+            self.id = id;
+        }
+        if !IS_FALLBACK_LOGGED.swap(true, Ordering::Relaxed) {
+            tracing::info!(address = %info.addr(), %why, "Redis does not support HELLO; using RESP2");
+        }
+        Ok(())
+    }
+
+    async fn request_optional(
+        &mut self,
+        arguments: impl ExactSizeIterator<Item = &'static str>,
+    ) -> Result<Option<Value>, SourceError> {
+        match self.request("CLIENT", arguments).await {
+            Ok(reply) => Ok(Some(reply)),
+            Err(SourceError::Refused(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Converts a RESP2 array on a pub/sub connection to the push message that RESP3 would send.
+    pub(super) fn normalize_push(&self, value: Value) -> Value {
+        let Value::Array(parts) = value else { return value };
+        if self.version == RespVersion::Resp3 || self.kind != ConnectionKind::PubSub {
+            return Value::Array(parts);
+        }
+        match parts.first() {
+            // The reply to PING while subscribed (RESP2 only).
+            Some(Value::Bulk(kind)) if kind == "pong" => Value::Simple(kind.clone()),
+            _ => Value::Push(parts),
+        }
+    }
+}
+
+/// Whether the error means that `HELLO` is not available, and nothing else.
+fn is_hello_unavailable(error: &SourceError) -> bool {
+    match error.kind() {
+        SourceErrorKind::Refused | SourceErrorKind::Permission | SourceErrorKind::Protocol => {
+            matches!(error, SourceError::Refused(_))
+        }
+        _ => false,
+    }
+}

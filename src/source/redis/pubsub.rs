@@ -1,0 +1,120 @@
+//! The pub/sub connection to Redis, reopened for ever.
+//!
+//! Connects, subscribes to everything that the hub follows, and reads; reconnects when the
+//! connection is lost or silent. Reports to the hub which subscriptions are confirmed, and when
+//! they are lost.
+
+use std::rc::Rc;
+
+use redis::ConnectionInfo;
+
+use super::check::{PubSubState, SelfCheck};
+use super::connection::{ConnectionKind, RedisConnection};
+use super::error::SourceError;
+use super::retry::{FailureLog, backoff};
+use super::session::PubSubSession;
+use super::socket::RedisTls;
+use crate::health::Health;
+use crate::hub::{Hub, SourceKind};
+use crate::metrics::Metrics;
+use crate::source::intake::Intake;
+
+/// Receives pub/sub messages on behalf of the hub.
+#[derive(Debug)]
+pub(crate) struct PubSub {
+    info: ConnectionInfo,
+    tls: RedisTls,
+    max_event_bytes: usize,
+    pub(super) hub: Hub,
+    pub(super) intake: Intake,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+    pub(super) state: Rc<PubSubState>,
+    failures: FailureLog,
+}
+
+impl PubSub {
+    pub(crate) fn new(
+        info: ConnectionInfo,
+        max_event_bytes: usize,
+        hub: Hub,
+        health: Health,
+        metrics: Metrics,
+    ) -> Self {
+        let intake = Intake::new(hub.clone(), metrics.clone());
+        let tls = RedisTls::new(info.addr());
+        let record = (health.clone(), Health::source_failed as _);
+        let failures = FailureLog::new(&info, metrics.clone(), record);
+        let state = Rc::new(PubSubState::new());
+        Self { info, tls, max_event_bytes, hub, intake, health, metrics, state, failures }
+    }
+
+    /// Runs for ever: connects, reads, reconnects. Owned by the gateway, which drops it.
+    pub(crate) async fn run(mut self) {
+        let mut attempt = 0;
+        let mut has_connected = false;
+        loop {
+            let opening = RedisConnection::open(
+                &self.info,
+                &self.tls,
+                self.max_event_bytes,
+                ConnectionKind::PubSub,
+            );
+            match discarding_changes(&self.hub, opening).await {
+                Ok(connection) => {
+                    tracing::info!(address = %self.info.addr(), "connected to Redis");
+                    self.metrics.source_connected(true);
+                    if has_connected {
+                        self.metrics.source_reconnected();
+                    }
+                    has_connected = true;
+                    let (error, was_restored) = self.serve(connection).await;
+                    // The backoff is not reset by a server that completes the handshake and then
+                    // fails.
+                    if was_restored {
+                        attempt = 0;
+                    }
+                    self.connection_lost(&error);
+                }
+                Err(error) => self.report(&error, "cannot connect to Redis"),
+            }
+            discarding_changes(&self.hub, tokio::time::sleep(backoff(attempt))).await;
+            attempt += 1;
+        }
+    }
+
+    /// Reads until the connection fails, or the self-check finds that Redis has lost subscriptions.
+    async fn serve(&mut self, connection: RedisConnection) -> (SourceError, bool) {
+        let (info, tls, state) = (self.info.clone(), self.tls.clone(), Rc::clone(&self.state));
+        state.reset();
+        let mut check = SelfCheck::new(info, tls, state, self.metrics.clone());
+        tokio::select! {
+            ended = PubSubSession::new(connection, self).run() => ended,
+            error = check.run() => (error, true),
+        }
+    }
+
+    fn connection_lost(&mut self, error: &SourceError) {
+        self.intake.flush();
+        self.hub.lose();
+        self.health.set_source_ready(false);
+        self.metrics.source_connected(false);
+        self.report(error, "lost the connection to Redis");
+    }
+
+    pub(super) fn report(&mut self, error: &SourceError, what: &'static str) {
+        self.failures.report(error, what);
+    }
+}
+
+/// Waits, and meanwhile discards changes of what to follow: a new connection starts with everything
+/// that is followed. Queued, they would take memory for each name requested while Redis is away.
+async fn discarding_changes<T>(hub: &Hub, wait: impl Future<Output = T>) -> T {
+    let mut wait = std::pin::pin!(wait);
+    loop {
+        tokio::select! {
+            done = &mut wait => return done,
+            changes = hub.source_requests(SourceKind::PubSub) => drop(changes),
+        }
+    }
+}

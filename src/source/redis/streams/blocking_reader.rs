@@ -1,0 +1,222 @@
+//! A set of followed streams, and the connection that blocks in `XREAD` for all of them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::ReaderState;
+use super::entry::{EntriesReply, ReplyBudget};
+use crate::event::ChannelName;
+use crate::source::redis::connection::{ConnectionKind, RedisConnection};
+use crate::source::redis::error::{SourceError, SourceErrorKind};
+use crate::source::redis::handshake::NO_ID;
+use crate::source::redis::retry::RETRY_INTERVAL;
+use crate::source::resp::Value;
+
+/// Streams per connection, at most: each command names all of them.
+pub(super) const MAX_STREAMS: usize = 1000;
+/// The `BLOCK` timeout of `XREAD`.
+const BLOCK: Duration = Duration::from_secs(5);
+/// The same for a connection that `CLIENT UNBLOCK` cannot reach.
+const SHORT_BLOCK: Duration = Duration::from_millis(250);
+/// The connection is closed if the reply takes longer.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Entries in one reply, over all streams, at most.
+const MAX_ENTRIES: usize = 16_384;
+/// Entries of one stream in one reply, at most.
+const MAX_ENTRIES_PER_STREAM: usize = 512;
+/// Entries delivered to the hub as one batch.
+const BATCH: usize = 512;
+
+/// The streams of one connection, and what it is doing.
+#[derive(Debug, Default)]
+pub(super) struct BlockingReader {
+    pub(super) names: RefCell<HashSet<ChannelName>>,
+    // Incremented when the streams or their positions change.
+    version: Cell<u64>,
+    // The version for which `XREAD` is blocked.
+    blocked_version: Cell<Option<u64>>,
+    changed: Notify,
+    /// The id of the connection (`CLIENT ID`).
+    pub(super) connection_id: Cell<i64>,
+    /// Redis refused the `XREAD`: one of the keys may not be a stream, or may be denied.
+    pub(super) is_refused: Cell<bool>,
+}
+
+impl BlockingReader {
+    pub(super) fn has_capacity(&self) -> bool {
+        self.names.borrow().len() < MAX_STREAMS
+    }
+
+    /// Records that the streams or their positions have changed.
+    pub(super) fn mark_changed(&self) {
+        self.version.set(self.version.get() + 1);
+        self.changed.notify_one();
+    }
+
+    /// Whether the blocked `XREAD` is outdated, so that the connection is to be unblocked.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.blocked_version.get().is_some_and(|version| version != self.version.get())
+    }
+
+    /// Reads until the connection fails.
+    pub(super) async fn run(self: Rc<Self>, state: Rc<ReaderState>) -> SourceError {
+        let opening = state.open(ConnectionKind::Command);
+        let mut connection = match opening.await {
+            Ok(connection) => connection,
+            Err(error) => return error,
+        };
+        self.connection_id.set(connection.id());
+        state.add_connections(1);
+        let Err(error) = self.read_streams(&mut connection, &state).await;
+        state.add_connections(-1);
+        error
+    }
+
+    async fn read_streams(
+        &self,
+        connection: &mut RedisConnection,
+        state: &ReaderState,
+    ) -> Result<std::convert::Infallible, SourceError> {
+        let mut max_entries = MAX_ENTRIES_PER_STREAM;
+        let mut next_refusal = Instant::now();
+        loop {
+            let version = self.version.get();
+            let (names, positions) = self.positions(state);
+            if names.is_empty() || self.is_refused.get() {
+                self.changed.notified().await;
+                continue;
+            }
+            let count = max_entries.min(MAX_ENTRIES / names.len()).max(1);
+            // A connection that cannot be unblocked returns more often, to include new streams.
+            let block = if connection.id() == NO_ID { SHORT_BLOCK } else { BLOCK };
+            queue_xread(connection, (count, block), &names, &positions);
+            self.blocked_version.set(Some(version));
+            let reply = tokio::time::timeout(REPLY_TIMEOUT, connection.read_value()).await;
+            self.blocked_version.set(None);
+            let reply =
+                reply.map_err(|_elapsed| SourceError::Unresponsive(REPLY_TIMEOUT.as_secs()))??;
+            match reply {
+                // The block timed out or was ended by `CLIENT UNBLOCK`.
+                Value::Null => {}
+                reply @ (Value::Map(_) | Value::Array(_)) => {
+                    let streams = parse_streams(reply)
+                        .ok_or_else(|| SourceError::Unexpected("invalid reply to XREAD".into()))?;
+                    let is_truncated = self.deliver(streams, state).await?;
+                    // Request less: most of a reply that is too long is discarded.
+                    max_entries = if is_truncated {
+                        (max_entries / 4).max(1)
+                    } else {
+                        (max_entries * 2).min(MAX_ENTRIES_PER_STREAM)
+                    };
+                }
+                Value::Error(message) => {
+                    let error = SourceError::Refused(String::from_utf8_lossy(&message).into());
+                    let error = error.for_command(describe(&names));
+                    if matches!(error.kind(), SourceErrorKind::Auth | SourceErrorKind::Busy) {
+                        return Err(error);
+                    }
+                    state.report(&error, "Redis refused to read streams");
+                    self.is_refused.set(true);
+                    state.reader_refused.notify_one();
+                    // Streams that are refused together but not alone would be retried without a
+                    // pause.
+                    tokio::time::sleep_until(next_refusal).await;
+                    next_refusal = Instant::now() + RETRY_INTERVAL;
+                }
+                other => return Err(SourceError::Unexpected(format!("{other:?}"))),
+            }
+        }
+    }
+
+    fn positions(&self, state: &ReaderState) -> (Vec<ChannelName>, Vec<String>) {
+        let streams = state.streams.borrow();
+        let position = |name: &ChannelName| {
+            let last = streams.get(name)?.last?;
+            Some((name.clone(), last.to_string()))
+        };
+        self.names.borrow().iter().filter_map(position).unzip()
+    }
+
+    /// Delivers the entries. Returns whether the reply was too long and has been truncated.
+    async fn deliver(
+        &self,
+        streams: Vec<(Value, Value)>,
+        state: &ReaderState,
+    ) -> Result<bool, SourceError> {
+        let received = Instant::now();
+        let mut budget = ReplyBudget::default();
+        let mut delivered = 0;
+        let mut is_truncated = false;
+        for (name, entries) in streams {
+            // Truncated before the name.
+            let Value::Bulk(name) = name else {
+                is_truncated = true;
+                break;
+            };
+            let Ok(name) = str::from_utf8(&name) else { continue };
+            let entries = EntriesReply::parse(entries, &mut budget, state.max_event_bytes)
+                .ok_or_else(|| SourceError::Unexpected("invalid stream entries".into()))?;
+            is_truncated |= entries.is_truncated;
+            for entry in entries.entries {
+                // The stream may have been unfollowed meanwhile.
+                if self.names.borrow().contains(name) {
+                    state.deliver(name, &entry, received);
+                }
+                delivered += 1;
+                if delivered == BATCH {
+                    state.flush(std::mem::take(&mut delivered) as u64);
+                    tokio::task::yield_now().await;
+                }
+            }
+            if is_truncated {
+                break;
+            }
+        }
+        state.flush(delivered as u64);
+        Ok(is_truncated)
+    }
+}
+
+/// Describes a refused `XREAD`. Redis does not say which stream it means, so each is then tried
+/// alone.
+fn describe(names: &[ChannelName]) -> String {
+    match names {
+        [name] => format!("XREAD of the stream {name:?}"),
+        [name, others @ ..] => format!("XREAD of {name:?} and {} more streams", others.len()),
+        [] => "XREAD".to_owned(),
+    }
+}
+
+/// The streams of a reply with their entries; in RESP2 each pair is an array.
+fn parse_streams(reply: Value) -> Option<Vec<(Value, Value)>> {
+    let pair = |pair| match pair {
+        Value::Array(pair) => {
+            <[Value; 2]>::try_from(pair).ok().map(|[name, entries]| (name, entries))
+        }
+        _ => None,
+    };
+    match reply {
+        Value::Map(streams) => Some(streams),
+        Value::Array(streams) => streams.into_iter().map(pair).collect(),
+        _ => None,
+    }
+}
+
+/// `XREAD COUNT … BLOCK … STREAMS name … id …` (<https://redis.io/docs/latest/commands/xread/>).
+fn queue_xread(
+    connection: &mut RedisConnection,
+    (count, block): (usize, Duration),
+    names: &[ChannelName],
+    positions: &[String],
+) {
+    let (count, block) = (count.to_string(), block.as_millis().to_string());
+    let mut arguments = vec!["COUNT", &count, "BLOCK", &block, "STREAMS"];
+    arguments.extend(names.iter().map(ChannelName::as_str));
+    arguments.extend(positions.iter().map(String::as_str));
+    connection.queue("XREAD", arguments.into_iter());
+}

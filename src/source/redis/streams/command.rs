@@ -1,0 +1,38 @@
+//! Commands about streams whose replies are pending.
+
+use std::fmt;
+
+use super::range::RangeRead;
+use crate::event::ChannelName;
+
+/// A command whose reply is pending, in the order of sending.
+#[derive(Debug)]
+pub(super) enum StreamCommand {
+    /// `XINFO STREAM` for a followed stream.
+    Info(ChannelName),
+    /// `XREAD`, to find out whether the stream may be read.
+    Probe(ChannelName),
+    /// A mark: the commands before it were sent when the connection was opened.
+    Initialized,
+    Ping,
+    Unblock,
+    Range(RangeRead),
+    /// `XINFO STREAM` for a range read.
+    RangeInfo(RangeRead),
+}
+
+/// The command and the stream, for error messages: Redis does not say which stream it means.
+impl fmt::Display for StreamCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Info(name) => write!(f, "XINFO of the stream {name:?}"),
+            Self::Probe(name) => write!(f, "XREAD of the stream {name:?}"),
+            Self::RangeInfo(range) => write!(f, "XINFO of the stream {:?}", range.call.log),
+            Self::Range(range) => {
+                write!(f, "{} of the stream {:?}", range.command().0, range.call.log)
+            }
+            Self::Initialized | Self::Ping => f.write_str("PING"),
+            Self::Unblock => f.write_str("CLIENT UNBLOCK"),
+        }
+    }
+}
