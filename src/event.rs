@@ -39,26 +39,6 @@ pub enum Payload {
     TooLarge(u64),
 }
 
-/// How the publishers of a channel encode its payloads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// The payload is the event's data, byte for byte.
-    #[default]
-    Raw,
-    /// A JSON object with `event` or `type`, `data`, `id` and `retry`.
-    Envelope,
-}
-
-impl Format {
-    /// The name of this format in gateway.yaml.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Envelope => "envelope",
-        }
-    }
-}
-
 /// The name of a Redis channel, or a channel pattern, that a client may subscribe to.
 ///
 /// Validated by construction: 1 to 255 bytes, no control characters, none of the prefixes that
@@ -207,20 +187,6 @@ impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.milliseconds, self.sequence)
     }
-}
-
-/// A channel of the hub: a subscription, with the format and the ids of its events.
-///
-/// Two routes that read the same Redis channel in different ways have two topics, each with its own
-/// frames.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Topic {
-    /// What the source subscribes to.
-    pub subscription: Subscription,
-    /// How its payloads are decoded.
-    pub format: Format,
-    /// Where the ids of its events come from.
-    pub ids: Ids,
 }
 
 #[cfg(test)]

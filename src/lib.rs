@@ -42,10 +42,11 @@
 //! | [`admin`] | metrics endpoint, health checks, status page | streams |
 //! | [`service`] | one request, start to finish; only `rejection` picks error statuses | sockets, Redis |
 //! | [`proxy`] | forwards requests to a backend | events |
-//! | [`source`] | where events come from: Redis pub/sub and Streams, the embedded bus; payload formats | HTTP |
+//! | [`source`] | where events come from: Redis pub/sub and Streams, the embedded bus | HTTP |
 //! | [`route`] | request to route, route to channels | bodies, sockets |
 //! | [`grip`] | the headers by which a backend hands a stream over | what happens to the stream |
 //! | [`hub`] | which subscriber gets which event: channels, shards, subscribers, queues | Redis, HTTP |
+//! | [`format`] | payload formats: a publisher's bytes to an event | channels |
 //! | [`sse`] | the text of a stream: encode, parse | channels, time |
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
 //! | [`tls_client`] | which server certificates outgoing connections trust | why we connect |
@@ -60,6 +61,7 @@
 pub mod admin;
 pub mod config;
 pub mod event;
+pub mod format;
 pub mod gateway;
 pub mod grip;
 pub mod health;

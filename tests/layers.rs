@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "gateway",
     "config",
     "admin",
@@ -14,6 +14,7 @@ const LAYERS: [&str; 17] = [
     "route",
     "grip",
     "hub",
+    "format",
     "sse",
     "server",
     "tls_client",

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use http::Method;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use ssegate::event::{ChannelName, Topic};
+use ssegate::event::ChannelName;
+use ssegate::hub::Topic;
 use ssegate::query;
 use ssegate::route::{Matched, Router};
 

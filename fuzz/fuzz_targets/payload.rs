@@ -5,20 +5,24 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use ssegate::event::{Event, Format};
-use ssegate::source::decode::{Decoded, decode};
+use ssegate::event::Event;
+use ssegate::format::Format;
+use ssegate::format::Decoded;
 use ssegate::sse::encode::is_field_value;
 
 fuzz_target!(|input: &[u8]| {
     let payload = Bytes::copy_from_slice(input);
     let raw =
         Decoded { event: Event { data: payload.clone(), ..Event::default() }, is_malformed: false };
-    assert_eq!(decode(Format::Raw, &payload), raw);
+    assert_eq!(Format::Raw.decode(&payload), raw);
+    for format in Format::ALL {
+        let Event { name, id, .. } = &format.decode(&payload).event;
+        assert!([name, id].into_iter().flatten().all(|field| is_field_value(field)), "{format:?}");
+        assert!(name.as_deref() != Some(""), "{format:?}");
+    }
 
-    let decoded = decode(Format::Envelope, &payload);
-    let Event { name, id, data, .. } = &decoded.event;
-    assert!([name, id].into_iter().flatten().all(|field| is_field_value(field)));
-    assert!(name.as_deref() != Some(""));
+    let decoded = Format::Envelope.decode(&payload);
+    let data = &decoded.event.data;
     match serde_json::from_slice::<Value>(input) {
         // A key that stands there twice is told apart from one that stands there once.
         Ok(Value::Object(object)) if decoded != raw => {
@@ -38,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
     let text = String::from_utf8_lossy(input);
     let (name, data) = text.split_once('|').unwrap_or(("", &text));
     let envelope = json!({ "event": name, "data": data, "id": name, "retry": input.len() });
-    let decoded = decode(Format::Envelope, &envelope.to_string().into());
+    let decoded = Format::Envelope.decode(&envelope.to_string().into());
     let field = Some(name).filter(|name| is_field_value(name));
     // An id that is too long for a header could never come back.
     let id = field.filter(|id| id.len() <= Event::MAX_ID_BYTES);

@@ -1,7 +1,8 @@
 //! `ssegate check --connect`: tests whether Redis permits what the routes need.
 
 use ssegate::config::Settings;
-use ssegate::event::{Ids, Topic};
+use ssegate::event::Ids;
+use ssegate::hub::Topic;
 use ssegate::route::Channels;
 use ssegate::source::SourceLocation;
 use ssegate::source::redis::{Inspection, RedisRead, inspect};

@@ -11,7 +11,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError};
 use serde::Serialize;
 use ssegate::config::{self, Settings};
-use ssegate::event::Format;
+use ssegate::format::Format;
 use ssegate::route::Target;
 use ssegate::source::SourceLocation;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::mapping::sets;
 use super::units::TimeOrZero;
-use crate::event::Format;
+use crate::format::Format;
 use crate::hub::{HistorySettings, Replay, StreamSettings};
 use crate::route::{EventsSettings, EventsSource, Ready};
 

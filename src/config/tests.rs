@@ -7,7 +7,7 @@ use insta::assert_snapshot;
 use proptest::{prop_assert, proptest};
 
 use super::{Settings, load, parse, schema};
-use crate::event::Format;
+use crate::format::Format;
 use crate::hub::{HistorySettings, StreamSettings, WhenFull};
 use crate::route::{EventsSettings, Ready, Target};
 use crate::server::TlsSettings;
@@ -177,7 +177,6 @@ routes:
   - path: /events/{channel}
     events:
       channels: ["{chanel}"]
-      format: json
       source: streams
       history:
         age: "5 parsecs"
@@ -203,20 +202,28 @@ drain: 10
     sse.queue.bytes: "1MB" is not a size; did you mean 1MiB? (gateway.yaml:12:19)
     sse.queue.when_full: expected disconnect, drop_oldest or latest; this is "drop-oldest"; did you mean `drop_oldest`? (gateway.yaml:12:35)
     routes[0].events.channels[0]: {chanel} is not a parameter of this route's path; did you mean {channel}? (gateway.yaml:16:18)
-    routes[0].events.format: expected raw or envelope; this is "json" (gateway.yaml:17:15)
-    routes[0].events.source: expected pubsub or stream; this is "streams"; did you mean `stream`? (gateway.yaml:18:15)
-    routes[0].events.history.age: "5 parsecs" is not a duration; use forms like 30s or 5m (gateway.yaml:20:14)
-    routes[0].events.history.count: expected a whole number; remove the quotes (gateway.yaml:21:16)
-    routes[0].events.replay: expected none, last, all or a number from 1 to 10000; this is "0" (gateway.yaml:22:15)
-    routes[1].path: "api" does not start with /; write "/api" (gateway.yaml:23:11)
-    routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:24:15)
-    routes[1].proxy: expected a mapping with upstream, http2, tls, host, underscores_in_headers, max_connections, max_waiting, max_response_header, retry_idempotent, retry_buffer, max_body, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout, location, p99_warning and stream_keep_alive; this is "http://backend" (gateway.yaml:25:12)
-    routes[2]: has both events and proxy; remove one of them (gateway.yaml:26:5)
-    routes[2].proxy.upstream: "ftp://backend" is not an HTTP URL; use forms like http://127.0.0.1:8000 (gateway.yaml:27:24)
-    routes[2].events.channels: the list is empty; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:28:25)
-    shards: must be at least 1; this is 0 (gateway.yaml:29:9)
-    drain: "10" is not a duration; use forms like 30s or 5m (gateway.yaml:30:8)
+    routes[0].events.source: expected pubsub or stream; this is "streams"; did you mean `stream`? (gateway.yaml:17:15)
+    routes[0].events.history.age: "5 parsecs" is not a duration; use forms like 30s or 5m (gateway.yaml:19:14)
+    routes[0].events.history.count: expected a whole number; remove the quotes (gateway.yaml:20:16)
+    routes[0].events.replay: expected none, last, all or a number from 1 to 10000; this is "0" (gateway.yaml:21:15)
+    routes[1].path: "api" does not start with /; write "/api" (gateway.yaml:22:11)
+    routes[1].methods[0]: expected GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT or TRACE; this is "get"; did you mean `GET`? (gateway.yaml:23:15)
+    routes[1].proxy: expected a mapping with upstream, http2, tls, host, underscores_in_headers, max_connections, max_waiting, max_response_header, retry_idempotent, retry_buffer, max_body, connect_timeout, response_timeout, idle_timeout, keep_alive, fail_timeout, location, p99_warning and stream_keep_alive; this is "http://backend" (gateway.yaml:24:12)
+    routes[2]: has both events and proxy; remove one of them (gateway.yaml:25:5)
+    routes[2].proxy.upstream: "ftp://backend" is not an HTTP URL; use forms like http://127.0.0.1:8000 (gateway.yaml:26:24)
+    routes[2].events.channels: the list is empty; set the channels, such as [news], ["{channel}"] or ["{query.channel}"] (gateway.yaml:27:25)
+    shards: must be at least 1; this is 0 (gateway.yaml:28:9)
+    drain: "10" is not a duration; use forms like 30s or 5m (gateway.yaml:29:8)
     "#);
+}
+
+#[test]
+fn an_unknown_format_is_answered_with_all_of_them() {
+    let report = mistakes(&with_routes("- path: /a\n  events: {channels: [a], format: json}"));
+    let names: Vec<&str> = Format::ALL.iter().map(|format| format.as_str()).collect();
+    let (last, first) = names.split_last().expect("formats");
+    let expected = format!("expected {} or {last}; this is \"json\"", first.join(", "));
+    assert!(report.contains(&expected), "{report}");
 }
 
 #[test]

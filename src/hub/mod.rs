@@ -42,6 +42,7 @@ mod subscriber;
 mod tests;
 mod timed_streams;
 mod timers;
+mod topic;
 
 pub use channels::Hub;
 pub use drain_pace::drain_evenly;
@@ -62,3 +63,4 @@ pub use shard::streams::StreamRequest;
 pub use subscriber::Subscriber;
 pub use timed_streams::{StreamKey, TimedStreams};
 pub use timers::TIMER_TICK;
+pub use topic::Topic;

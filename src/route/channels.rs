@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::router::Parameters;
 use super::template::{NotUtf8, Template};
 use super::{EventsSettings, EventsSource, Ready};
-use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription, Topic};
+use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription};
+use crate::hub::Topic;
 use crate::hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
 use crate::query;
 
@@ -192,7 +193,8 @@ fn may_match(pattern: &ChannelName, reserved: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{ChannelError, Channels};
-    use crate::event::{Format, InvalidChannelName};
+    use crate::event::InvalidChannelName;
+    use crate::format::Format;
     use crate::hub::{HistorySettings, StreamSettings};
     use crate::route::router::Parameters;
     use crate::route::{EventsSettings, EventsSource, Ready};
@@ -215,7 +217,7 @@ mod tests {
 
     fn names(channels: &Channels, query: &str) -> Result<Vec<(String, bool)>, ChannelError> {
         let topics = channels.topics(&Parameters::default(), query)?;
-        let pair = |topic: crate::event::Topic| {
+        let pair = |topic: crate::hub::Topic| {
             (topic.subscription.name.to_string(), topic.subscription.is_pattern)
         };
         Ok(topics.into_iter().map(pair).collect())

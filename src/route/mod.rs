@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicUsize;
 use http::Method;
 use tokio::time::Instant;
 
-use crate::event::Format;
+use crate::format::Format;
 use crate::hub::{HistorySettings, StreamSettings};
 use crate::log_limit::LogLimit;
 

@@ -184,7 +184,7 @@ mod tests {
     use http::Method;
 
     use super::{Matched, Router};
-    use crate::event::Format;
+    use crate::format::Format;
     use crate::hub::StreamSettings;
     use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
 

@@ -126,7 +126,8 @@ pub(super) mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::ContainedBody;
-    use crate::event::{Event, Format};
+    use crate::event::Event;
+    use crate::format::Format;
     use crate::health::Health;
     use crate::hub::{Hub, HubSettings, Shard, SourceKind, StreamSettings};
     use crate::metrics::Metrics;

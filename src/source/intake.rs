@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::decode;
 use crate::event::{ChannelName, Payload};
 use crate::hub::Hub;
 use crate::log_limit::LogLimit;
@@ -91,7 +90,7 @@ impl Intake {
             Payload::Whole(payload) => {
                 let metrics = &self.metrics;
                 self.hub.publish(pattern.is_some(), name, received, |format| {
-                    let decoded = decode::decode(format, payload);
+                    let decoded = format.decode(payload);
                     if decoded.is_malformed {
                         metrics.event_malformed();
                     }

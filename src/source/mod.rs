@@ -1,6 +1,5 @@
 //! Sources of events: Redis pub/sub and Redis Streams, or the embedded bus.
 
-pub mod decode;
 pub mod embedded;
 pub(crate) mod intake;
 pub mod redis;

@@ -7,8 +7,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use ssegate::event::Format;
-use ssegate::source::decode;
+use ssegate::format::Format;
 use ssegate::sse::encode;
 use ssegate_pieces::{self as pieces, FanOut};
 
@@ -31,15 +30,15 @@ fn decode_payload(c: &mut Criterion) {
     let envelope =
         Bytes::from(format!(r#"{{"event":"tick","data":{{"n":"{}"}}}}"#, "x".repeat(70)));
     let mut group = c.benchmark_group("payload");
-    group.bench_function("raw", |b| b.iter(|| decode::decode(Format::Raw, black_box(&raw))));
+    group.bench_function("raw", |b| b.iter(|| Format::Raw.decode(black_box(&raw))));
     group.bench_function("envelope", |b| {
-        b.iter(|| decode::decode(Format::Envelope, black_box(&envelope)));
+        b.iter(|| Format::Envelope.decode(black_box(&envelope)));
     });
     group.finish();
 }
 
 fn encode_frame(c: &mut Criterion) {
-    let event = decode::decode(Format::Raw, &Bytes::from_static(&[b'x'; 100])).event;
+    let event = Format::Raw.decode(&Bytes::from_static(&[b'x'; 100])).event;
     c.bench_function("encode/100 bytes", |b| {
         b.iter(|| encode::frame(black_box(&event), Some("abcdef-1234567")));
     });

@@ -7,13 +7,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ssegate::event::{ChannelName, Format, Ids, Subscription, Topic};
+use ssegate::event::{ChannelName, Ids, Subscription};
+use ssegate::format::Format;
+use ssegate::hub::Topic;
 use ssegate::hub::{
     HistorySettings, Hub, HubSettings, LastSeen, Shard, StreamOpening, StreamRequest,
     StreamSettings, Subscriber,
 };
 use ssegate::metrics::Metrics;
-use ssegate::source::decode;
 use ssegate::source::resp::{Limits, Value, ValueDecoder};
 use ssegate::sse::frame::Form;
 use tokio::runtime::LocalRuntime;
@@ -112,7 +113,7 @@ impl FanOut {
             for _ in 0..events {
                 self.hub.begin_message(CHANNEL.as_bytes());
                 self.hub.publish(false, CHANNEL, received, |format| {
-                    Some(decode::decode(format, &self.payload).event)
+                    Some(format.decode(&self.payload).event)
                 });
             }
             self.hub.end_message();

@@ -8,7 +8,7 @@ use super::proxy::ProxyFile;
 use super::stream::stream_mapping;
 use crate::config::field::Field;
 use crate::config::mapping::sets;
-use crate::event::Format;
+use crate::format::Format;
 use crate::route::EventsSource;
 
 /// A route: what it matches, and either `events` or `proxy`.
@@ -62,10 +62,9 @@ stream_mapping! {
         channels: Vec<Field<String>>,
         /// The kind of source.
         source: SourceFile => source,
-        /// The format of messages: `raw` (the message is the data) or `envelope` (a JSON object with event,
-        /// data, id and retry; its id is used only with `history: off`, otherwise the event has an id of
-        /// the gateway).
-        format: FormatFile => format,
+        /// The format of messages. An id in them is used only with `history: off`, otherwise the event has
+        /// an id of the gateway.
+        format: Format => format,
         /// The prefix of a channel's name in Redis, hidden from clients.
         strip_prefix: String,
         /// Whether `*`, `?` and `[` in a channel's name subscribe to a pattern.
@@ -87,7 +86,7 @@ stream_mapping! {
         /// The kind of source, as on an events route.
         source: SourceFile => source,
         /// The format of messages, as on an events route.
-        format: FormatFile => format,
+        format: Format => format,
         /// The prefix of a channel's name in Redis, hidden from clients.
         strip_prefix: String,
     }
@@ -102,17 +101,6 @@ pub(in crate::config) enum SourceFile {
     Pubsub,
     /// XADD: Redis keeps the entries, and a client that reconnects misses none that is still there.
     Stream,
-}
-
-/// The format of messages.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(rename = "Format")]
-pub(in crate::config) enum FormatFile {
-    /// The message is the data of the event.
-    Raw,
-    /// A JSON object with event (or type), data, id and retry.
-    Envelope,
 }
 
 /// Which other origins may read the responses.
@@ -131,10 +119,7 @@ sets! {
         SourceFile::Pubsub => EventsSource::PubSub,
         SourceFile::Stream => EventsSource::Log,
     };
-    FormatFile => Format = |word| match word {
-        FormatFile::Raw => Format::Raw,
-        FormatFile::Envelope => Format::Envelope,
-    };
+    Format => Format = |format| *format;
 }
 
 impl From<MethodFile> for Method {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lingering::Linger;
-use crate::event::{EntryId, Ids, Topic};
+use crate::event::{EntryId, Ids};
+use crate::hub::Topic;
 use crate::hub::gap::GapReason;
 use crate::hub::history::History;
 use crate::hub::history::budget::{ChannelIncarnation, HistoryBudget};

@@ -4,7 +4,8 @@ use tokio::time::Instant;
 
 use super::channel::{Confirmation, NewEvent};
 use super::hub_state::HubState;
-use crate::event::{EntryId, Event, Format};
+use crate::event::{EntryId, Event};
+use crate::format::Format;
 use crate::hub::gap::GapReason;
 use crate::hub::history::record::RecordContent;
 use crate::hub::inbox::message::Message;

@@ -38,7 +38,8 @@ use super::requests::source_request::{
 use super::settings::{HubSettings, MAX_SHARDS};
 use super::shard::link::ShardLink;
 use super::shard::queue_budget::QueueBudget;
-use crate::event::{ChannelName, EntryId, Event, Format, Subscription};
+use crate::event::{ChannelName, EntryId, Event, Subscription};
+use crate::format::Format;
 use crate::metrics::Metrics;
 
 /// How long a backlog waits until the hub looks whether the shard has room for it.

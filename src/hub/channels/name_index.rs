@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
-use crate::event::{ChannelName, Ids, Topic};
+use crate::event::{ChannelName, Ids};
+use crate::hub::Topic;
 use crate::hub::subject::ChannelIndex;
 
 /// The channels of each subscription of a source. There are several where routes read one subscription

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::hub_state::HubState;
 use super::lingering::Linger;
-use crate::event::{Ids, Topic};
+use crate::event::Ids;
+use crate::hub::Topic;
 use crate::hub::history::History;
 use crate::hub::history::retention::Retention;
 use crate::hub::settings::{HistorySettings, HubSettings};

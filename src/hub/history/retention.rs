@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::event::{Format, Ids, Topic};
+use crate::event::Ids;
+use crate::format::Format;
+use crate::hub::Topic;
 use crate::hub::settings::HistorySettings;
 
 /// What is kept of a channel's past, and how long it is followed without subscribers.
@@ -120,8 +122,10 @@ mod tests {
     use std::time::Duration;
 
     use super::{NameShape, Retention, RetentionRule, RetentionRules};
-    use crate::event::{ChannelName, Format, Ids, Subscription, Topic};
+    use crate::event::{ChannelName, Ids, Subscription};
+    use crate::format::Format;
     use crate::hub::HistorySettings;
+    use crate::hub::Topic;
 
     fn shape(parts: &[&str]) -> NameShape {
         NameShape::new(parts.iter().map(|part| (*part).to_owned()).collect())

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::event::{EntryId, Topic};
+use crate::event::EntryId;
+use crate::hub::Topic;
 use crate::hub::gap::GapReason;
 use crate::hub::history::page::ReplayPage;
 use crate::hub::subject::{ChannelIndex, Subject};

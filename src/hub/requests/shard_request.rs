@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::coalescing_queue::CoalescingQueue;
-use crate::event::Topic;
+use crate::hub::Topic;
 use crate::hub::position::resume::Resume;
 use crate::hub::settings::HistorySettings;
 use crate::hub::timed_streams::StreamKey;

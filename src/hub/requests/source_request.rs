@@ -2,7 +2,9 @@
 
 use super::coalescing_queue::CoalescingQueue;
 use super::shard_request::StreamAddress;
-use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
+use crate::event::{ChannelName, EntryId, Event, Ids, Subscription};
+use crate::format::Format;
+use crate::hub::Topic;
 use crate::hub::gap::GapReason;
 
 /// Which source the events of a channel come from.

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::Shard;
 use super::local_channel::LocalChannel;
-use crate::event::{EntryId, Topic};
+use crate::event::EntryId;
+use crate::hub::Topic;
 use crate::hub::history::page::{ReplayContent, ReplayRecord};
 use crate::hub::inbox::message::{Message, ReplayMessage};
 use crate::hub::mailbox::Mailbox;

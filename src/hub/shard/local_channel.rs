@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use crate::event::{EntryId, Ids, Topic};
+use crate::event::{EntryId, Ids};
+use crate::hub::Topic;
 use crate::hub::mailbox::Mailbox;
 use crate::hub::position::cursor::LogEntry;
 use crate::hub::subject::ChannelIndex;

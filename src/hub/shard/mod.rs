@@ -31,7 +31,7 @@ use super::mailbox::watchdog::CLOSE_GRACE;
 use super::subject::ChannelIndex;
 use super::timed_streams::TimedStreams;
 use super::timers::TIMER_TICK;
-use crate::event::Topic;
+use crate::hub::Topic;
 use crate::metrics::ShardMetrics;
 
 /// The hub on one thread: a cheap handle.

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::Shard;
 use super::local_channel::{LocalChannel, LocalSubscriber, Membership};
-use crate::event::{Ids, Topic};
+use crate::event::Ids;
+use crate::hub::Topic;
 use crate::hub::mailbox::{Mailbox, MailboxParts, StreamOpening};
 use crate::hub::position::cursor::Cursor;
 use crate::hub::position::resume::{LastSeen, Resume};

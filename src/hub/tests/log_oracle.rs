@@ -8,7 +8,9 @@ use fastrand::Rng;
 use tokio::time::Instant;
 
 use super::{TestHub, run, settle};
-use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
+use crate::event::{ChannelName, EntryId, Event, Ids, Subscription};
+use crate::format::Format;
+use crate::hub::Topic;
 use crate::hub::{
     HistorySettings, HubSettings, LogRange, LogRead, LogReadResult, SourceKind, SourceRequest,
     StreamSettings, Subscriber,

@@ -1,7 +1,9 @@
 use tokio::time::Instant;
 
 use super::{TestHub, run, settle};
-use crate::event::{ChannelName, EntryId, Event, Format, Ids, Subscription, Topic};
+use crate::event::{ChannelName, EntryId, Event, Ids, Subscription};
+use crate::format::Format;
+use crate::hub::Topic;
 use crate::hub::position::log_positions::LogPositions;
 use crate::hub::{
     GapReason, HistorySettings, HubSettings, LogRange, LogRead, LogReadResult, Replay, SourceKind,

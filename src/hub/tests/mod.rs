@@ -25,7 +25,9 @@ use super::{
     RetentionRules, Shard, SourceKind, SourceRequest, StreamOpening, StreamRequest, StreamSettings,
     Subscriber, WhenFull,
 };
-use crate::event::{ChannelName, Event, Format, Ids, Subscription, Topic};
+use crate::event::{ChannelName, Event, Ids, Subscription};
+use crate::format::Format;
+use crate::hub::Topic;
 use crate::metrics::Metrics;
 use crate::sse::frame::{Form, Frame};
 

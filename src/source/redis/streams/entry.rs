@@ -6,8 +6,8 @@ use bytes::Bytes;
 use rustc_hash::FxHasher;
 use serde_json::{Map, Value as Json};
 
-use crate::event::{EntryId, Event, Format};
-use crate::source::decode::{self, Decoded};
+use crate::event::{EntryId, Event};
+use crate::format::{Decoded, Format};
 use crate::source::resp::Value;
 use crate::sse::encode;
 
@@ -115,14 +115,14 @@ pub(super) fn fingerprint<'a>(parts: impl Iterator<Item = &'a Value>) -> Option<
 /// fields as JSON, so that a publisher's mistake is visible.
 pub(super) fn decode(format: Format, fields: &[(Bytes, Bytes)]) -> Decoded {
     if let [(_, data)] = fields {
-        return decode::decode(format, data);
+        return format.decode(data);
     }
     let field = |name: &[u8]| fields.iter().find(|(field, _)| field == name).map(|(_, v)| v);
     let Some(data) = DATA.iter().find_map(|name| field(name)) else {
         let data = Bytes::from(json(fields));
         return Decoded { event: Event { data, ..Event::default() }, is_malformed: true };
     };
-    let Decoded { mut event, mut is_malformed } = decode::decode(format, data);
+    let Decoded { mut event, mut is_malformed } = format.decode(data);
     if let Some(name) = field(b"event") {
         match std::str::from_utf8(name) {
             Ok("") => {}
@@ -150,7 +150,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::{EntriesReply, ReplyBudget, decode};
-    use crate::event::Format;
+    use crate::format::Format;
     use crate::source::resp::Value;
 
     fn fields(pairs: &[(&'static str, &'static str)]) -> Vec<(Bytes, Bytes)> {

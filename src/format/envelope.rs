@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Decoded, field, raw};
+use super::{Decoded, data, field, raw};
 use crate::event::Event;
 
 /// U+FEFF in UTF-8.
@@ -106,32 +106,6 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 
 fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
-}
-
-/// Returns a string as is, any other value as compact JSON. A string with a lone surrogate is not
-/// valid Unicode and stays as written.
-fn data(data: &RawValue) -> Bytes {
-    match serde_json::from_str::<String>(data.get()) {
-        Ok(text) => text.into(),
-        Err(_) => compact(data.get()).into(),
-    }
-}
-
-/// Removes the white space between JSON tokens. Numbers and keys stay as written.
-fn compact(json: &str) -> String {
-    let mut compact = String::with_capacity(json.len());
-    let (mut is_in_string, mut is_escaped) = (false, false);
-    for character in json.chars() {
-        if !is_in_string && matches!(character, ' ' | '\t' | '\n' | '\r') {
-            continue;
-        }
-        if character == '"' && !is_escaped {
-            is_in_string = !is_in_string;
-        }
-        is_escaped = is_in_string && character == '\\' && !is_escaped;
-        compact.push(character);
-    }
-    compact
 }
 
 /// Returns a string, or a number as written.
