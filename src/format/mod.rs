@@ -5,6 +5,7 @@
 //! channels.
 
 mod envelope;
+mod laravel;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -51,6 +52,8 @@ formats! {
     Raw = "raw" => raw,
     /// A JSON object with `event` or `type`, `data`, `id` and `retry`.
     Envelope = "envelope" => envelope::decode,
+    /// What Laravel's `redis` broadcast driver publishes: a JSON object with `event` and `data`.
+    Laravel = "laravel" => laravel::decode,
 }
 
 /// A decoded event, and whether a part of its payload was invalid.
