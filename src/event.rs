@@ -9,26 +9,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A publisher's message, decoded; becomes one SSE event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Event {
-    /// The SSE `event` field. With `None`, a browser dispatches the event as `message`.
-    pub name: Option<Box<str>>,
-    /// The SSE `data` field before it is split into lines; any bytes.
-    pub data: Bytes,
-    /// The publisher's own id, used only where the route keeps no history. At most
-    /// [`Self::MAX_ID_BYTES`] long.
-    pub id: Option<Box<str>>,
-    /// The SSE `retry` field, in milliseconds.
-    pub retry: Option<u64>,
-}
-
-impl Event {
-    /// The longest id that a publisher may set, in bytes: clients send it back in the
-    /// `Last-Event-ID` header, beside all other headers.
-    pub const MAX_ID_BYTES: usize = 1024;
-}
-
 /// The payload of a message, as read from a publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {

@@ -46,8 +46,7 @@
 //! | [`route`] | request to route, route to channels | bodies, sockets |
 //! | [`grip`] | the headers by which a backend hands a stream over | what happens to the stream |
 //! | [`hub`] | which subscriber gets which event: channels, shards, subscribers, queues | Redis, HTTP |
-//! | [`format`] | payload formats: a publisher's bytes to an event | channels |
-//! | [`sse`] | the text of a stream: encode, parse | channels, time |
+//! | [`format`](mod@format) | payload formats: a publisher's bytes to an event | channels |
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
 //! | [`tls_client`] | which server certificates outgoing connections trust | why we connect |
 //! | [`metrics`] | every metric, recorded by methods named after facts | the stages |
@@ -55,6 +54,9 @@
 //! | [`log_limit`] | rate-limits repeated log lines | what they say |
 //! | [`query`] | the query of a URL | what it is for |
 //! | [`event`] | the values that flow: event, channel name, topic | where they come from and go |
+//!
+//! What stands alone is a crate of its own, in `crates/`: [`ssegate_sse`], the text of a stream, and
+//! [`ssegate_resp`], the protocol of Redis. They cannot name anything above.
 //!
 //! The commands (`run`, `dev`, `pub`, `sub`, …) belong to the binary, in `cli`.
 
@@ -74,5 +76,4 @@ pub mod route;
 pub mod server;
 pub mod service;
 pub mod source;
-pub mod sse;
 pub mod tls_client;

@@ -9,7 +9,7 @@ use bus_support::{Bus, Heard, Peer, command, eventually, show};
 use bytes::Bytes;
 use ssegate::event::Payload;
 use ssegate::source::embedded::BusSettings;
-use ssegate::source::resp::Value;
+use ssegate_resp::Value;
 
 fn ask(peer: &mut Peer, words: &str) -> String {
     show(&peer.ask(&words.split(' ').collect::<Vec<_>>()))

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use bus_support::{Bus, LONG, Peer, command, eventually, run, show, text};
-use ssegate::source::resp::Value;
+use ssegate_resp::Value;
 
 const NEEDS: &str = "apt-get install redis-server";
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down, as the crate's documentation lists them.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 17] = [
     "gateway",
     "config",
     "admin",
@@ -15,7 +15,6 @@ const LAYERS: [&str; 18] = [
     "grip",
     "hub",
     "format",
-    "sse",
     "server",
     "tls_client",
     "metrics",
@@ -57,7 +56,7 @@ fn every_module_has_its_layer() {
         map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     for module in &modules {
         assert!(layer(module).is_some(), "{module} has no layer");
-        assert!(map.contains(&format!("| [`{module}`] |")), "{module} is not on the map");
+        assert!(map.contains(&format!("| [`{module}`]")), "{module} is not on the map");
     }
     assert_eq!(modules.len(), LAYERS.len());
 }

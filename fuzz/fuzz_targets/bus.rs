@@ -6,7 +6,7 @@ mod gateway;
 use bytes::BytesMut;
 use gateway::{gate, say_all};
 use libfuzzer_sys::fuzz_target;
-use ssegate::source::resp::{Limits, ValueDecoder};
+use ssegate_resp::{Limits, ValueDecoder};
 
 const COUNT: &[u8] = b"*2\r\n$6\r\nPUBSUB\r\n$6\r\nNUMPAT\r\n";
 

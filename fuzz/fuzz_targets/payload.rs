@@ -5,10 +5,10 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use ssegate::event::Event;
-use ssegate::format::Format;
 use ssegate::format::Decoded;
-use ssegate::sse::encode::is_field_value;
+use ssegate::format::Format;
+use ssegate_sse::Event;
+use ssegate_sse::encode::is_field_value;
 
 fuzz_target!(|input: &[u8]| {
     let payload = Bytes::copy_from_slice(input);

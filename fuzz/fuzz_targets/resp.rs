@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use redis::{Value as Other, parse_redis_value};
-use ssegate::source::resp::{Limits, ProtocolError, RequestDecoder, Value, ValueDecoder};
+use ssegate_resp::{Limits, ProtocolError, RequestDecoder, Value, ValueDecoder};
 
 /// Bounds that inputs reach.
 const LIMITS: Limits =

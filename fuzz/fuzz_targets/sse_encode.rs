@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use ssegate::event::Event;
-use ssegate::sse::encode::{self, is_field_value};
-use ssegate::sse::frame::{Form, Frame};
-use ssegate::sse::parse::{Parser, SseItem};
+use ssegate_sse::Event;
+use ssegate_sse::encode::{self, is_field_value};
+use ssegate_sse::frame::{Form, Frame};
+use ssegate_sse::parse::{Parser, SseItem};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use ssegate::sse::comments::CommentInserter;
-use ssegate::sse::parse::{Parser, SseItem};
+use ssegate_sse::comments::CommentInserter;
+use ssegate_sse::parse::{Parser, SseItem};
 
 /// A bound that inputs reach.
 const BOUND: usize = 64;

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use ssegate_sse::Event;
 
 use super::{Decoded, data, field, raw};
-use crate::event::Event;
 
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -134,9 +134,9 @@ fn number(value: &RawValue, is_malformed: &mut bool) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use ssegate_sse::Event;
 
     use super::decode;
-    use crate::event::Event;
 
     fn check(payload: &'static str, name: Option<&str>, data: &str) {
         let decoded = decode(&Bytes::from_static(payload.as_bytes()));

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use ssegate_sse::Event;
 
 use super::{Decoded, data, field, raw};
-use crate::event::Event;
 
 #[derive(Deserialize)]
 struct Broadcast<'a> {

@@ -11,9 +11,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-
-use crate::event::Event;
-use crate::sse::encode;
+use ssegate_sse::{Event, encode};
 
 /// Declares [`Format`] and its decoders. The comment of a format is its description in the JSON
 /// Schema of gateway.yaml.

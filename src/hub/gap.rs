@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::event::Event;
-use crate::sse::encode;
-use crate::sse::frame::Frame;
+use ssegate_sse::frame::Frame;
+use ssegate_sse::{Event, encode};
 
 /// Why events may be missing from a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,8 +81,9 @@ pub(super) fn frame<'a>(
 
 #[cfg(test)]
 mod tests {
+    use ssegate_sse::frame::Form;
+
     use super::{GapReason, frame};
-    use crate::sse::frame::Form;
 
     #[test]
     fn a_gap_has_its_reason_its_channels_and_an_id() {

@@ -3,10 +3,11 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use ssegate_sse::encode;
+use ssegate_sse::frame::Frame;
+
 use super::history::retention::RetentionRules;
 use super::position::resume::Replay;
-use crate::sse::encode;
-use crate::sse::frame::Frame;
 
 /// The most shards: a channel has one bit of a `u128` for each.
 pub const MAX_SHARDS: usize = 128;

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use ssegate_sse::frame::{Form, Frame};
 use tokio::time::Instant;
 
 use super::gap::GapReason;
@@ -18,7 +19,6 @@ use super::mailbox::event_queue::{EventQueue, QueuedFrame};
 use super::shard::Shard;
 use super::shard::local_channel::Membership;
 use super::shard::streams::StreamRequest;
-use crate::sse::frame::{Form, Frame};
 
 /// Frames that wait together are handed over together, up to this many bytes: one TLS record.
 const MAX_TOGETHER: usize = 16 << 10;

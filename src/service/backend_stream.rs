@@ -1,7 +1,7 @@
 //! Event streams that a backend writes, relayed to the client.
 //!
 //! Bytes are relayed as they arrive. There is no idle timeout: on a quiet stream a comment is
-//! inserted where the syntax allows one ([`crate::sse::comments`]), so that no proxy closes the
+//! inserted where the syntax allows one ([`ssegate_sse::comments`]), so that no proxy closes the
 //! connection. A compressed stream is relayed unchanged. [`BackendStreams`] visits each stream when it
 //! is due.
 //!
@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame};
+use ssegate_sse::comments::CommentInserter;
 use tokio::time::Instant;
 
 use super::Service;
@@ -25,7 +26,6 @@ use super::counted::CountedStream;
 use crate::hub::{CloseReason, Shard};
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, HttpProtocol};
-use crate::sse::comments::CommentInserter;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// The largest piece returned by a poll. Each piece counts as write progress, so a slow client that

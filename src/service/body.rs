@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use ssegate_sse::frame::{Form, Frame as SseFrame};
 use tokio::time::Instant;
 
 use super::backend_stream::{BackendStream, BackendStreamEnd};
@@ -16,7 +17,6 @@ use crate::metrics::RouteMetrics;
 use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::{BodyFailed, FramedBody};
 use crate::server::connection::{BodyError, HttpProtocol};
-use crate::sse::frame::{Form, Frame as SseFrame};
 
 /// The body of a response.
 #[derive(Debug)]

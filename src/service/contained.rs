@@ -120,13 +120,13 @@ pub(super) mod tests {
     use http::{Request, Response};
     use http_body::{Body, Frame};
     use http_body_util::BodyExt as _;
+    use ssegate_sse::Event;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::runtime::LocalRuntime;
     use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
 
     use super::ContainedBody;
-    use crate::event::Event;
     use crate::format::Format;
     use crate::health::Health;
     use crate::hub::{Hub, HubSettings, Shard, SourceKind, StreamSettings};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use ssegate_sse::encode;
 
 use super::body::{ResponseBody, StreamBody};
 use super::events::EVENT_STREAM;
@@ -23,7 +24,6 @@ use crate::proxy::UpstreamBody;
 use crate::route::{ChannelError, Route, RouteHandover};
 use crate::server::connection::ConnectionState;
 use crate::server::event_stream::is_event_stream;
-use crate::sse::encode;
 
 /// Why a handover failed: an error of the backend, which is logged.
 #[derive(Debug, thiserror::Error)]

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
+use ssegate_sse::encode;
+use ssegate_sse::frame::Form;
+use ssegate_sse::tail::Tail;
 
 use crate::hub::Shard;
 use crate::proxy::UpstreamBody;
 use crate::server::connection::BodyError;
-use crate::sse::encode;
-use crate::sse::frame::Form;
-use crate::sse::tail::Tail;
 
 /// The largest piece returned by a poll. Each piece counts as write progress, so a slow client that
 /// still reads is not closed as stalled.

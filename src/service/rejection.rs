@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use ssegate_sse::encode;
+use ssegate_sse::frame::Form;
 
 use super::body::ResponseBody;
 use super::handover::HandoverError;
@@ -18,8 +20,6 @@ use crate::hub::jittered;
 use crate::proxy::{FailureClass, ProxyError};
 use crate::route::ChannelError;
 use crate::server::request_error::RequestError;
-use crate::sse::encode;
-use crate::sse::frame::Form;
 
 /// The `retry:` of a stream that is temporarily not available; jittered up to twice this. Also the
 /// value of Retry-After.

@@ -3,7 +3,6 @@
 pub mod embedded;
 pub(crate) mod intake;
 pub mod redis;
-pub mod resp;
 
 use std::net::SocketAddr;
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ssegate::event::Payload;
 use ssegate::source::embedded::{Broker, BusSettings, BusStats, Outlet, serve};
-use ssegate::source::resp::{Limits, Value, ValueDecoder};
+use ssegate_resp::{Limits, Value, ValueDecoder};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;

@@ -8,8 +8,8 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use ssegate::format::Format;
-use ssegate::sse::encode;
 use ssegate_pieces::{self as pieces, FanOut};
+use ssegate_sse::encode;
 
 fn decode_push(c: &mut Criterion) {
     const MESSAGES: usize = 100;

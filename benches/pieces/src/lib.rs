@@ -15,8 +15,8 @@ use ssegate::hub::{
     StreamSettings, Subscriber,
 };
 use ssegate::metrics::Metrics;
-use ssegate::source::resp::{Limits, Value, ValueDecoder};
-use ssegate::sse::frame::Form;
+use ssegate_resp::{Limits, Value, ValueDecoder};
+use ssegate_sse::frame::Form;
 use tokio::runtime::LocalRuntime;
 use tokio::time::Instant;
 

@@ -15,8 +15,8 @@ use http::uri::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use ssegate::event::Event;
-use ssegate::sse::parse::{Parser, SseItem};
+use ssegate_sse::Event;
+use ssegate_sse::parse::{Parser, SseItem};
 use tokio::sync::mpsc::Sender;
 
 use super::SubError;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use http::{Uri, Version};
 use serde::Serialize;
-use ssegate::event::Event;
+use ssegate_sse::Event;
 
 use super::follow::StreamUpdate;
 use crate::cli::{CliError, output};
@@ -126,7 +126,7 @@ fn json(from: &str, event: &Event, id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ssegate::event::Event;
+    use ssegate_sse::Event;
 
     use super::{Printer, json};
 

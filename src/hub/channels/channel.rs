@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
 use super::lingering::Linger;
@@ -16,7 +17,6 @@ use crate::hub::inbox::message::Message;
 use crate::hub::inbox::shard_sender::ShardSenders;
 use crate::hub::requests::shard_request::StreamAddress;
 use crate::hub::subject::{ChannelIndex, Subject};
-use crate::sse::frame::Frame;
 
 pub(super) struct Channel {
     pub(super) topic: Topic,

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use slab::Slab;
+use ssegate_sse::{Event, encode};
 use tokio::time::Instant;
 
 use super::channel::{Channel, Confirmation, NewEvent};
@@ -13,7 +14,7 @@ use super::lingering::{Linger, Lingering};
 use super::name_index::NameIndex;
 use super::numbers::Numbers;
 use super::pending_log_read::PendingLogRead;
-use crate::event::{EntryId, Event, Ids};
+use crate::event::{EntryId, Ids};
 use crate::format::Format;
 use crate::hub::Topic;
 use crate::hub::gap::GapReason;
@@ -28,7 +29,6 @@ use crate::hub::requests::shard_request::{JoinRequest, ReplayRequest, StreamAddr
 use crate::hub::settings::HubSettings;
 use crate::hub::subject::{ChannelIndex, Subject};
 use crate::metrics::Metrics;
-use crate::sse::encode;
 
 /// The state of the hub.
 pub(super) struct HubState {

@@ -4,11 +4,12 @@
 //! source, in pieces, up to where the history begins: so the two meet without a hole, however fast the
 //! log grows meanwhile.
 
+use ssegate_sse::{Event, encode};
 use tokio::time::Instant;
 
 use super::hub_state::HubState;
 use super::pending_log_read::{LogStart, PendingLogRead};
-use crate::event::{EntryId, Event};
+use crate::event::EntryId;
 use crate::hub::gap::GapReason;
 use crate::hub::history::page::ReplayPage;
 use crate::hub::position::cursor::LogEntry;
@@ -16,7 +17,6 @@ use crate::hub::position::resume::Resume;
 use crate::hub::requests::shard_request::ReplayRequest;
 use crate::hub::requests::source_request::{LogRange, LogRead, LogReadKey, LogReadResult};
 use crate::hub::subject::{ChannelIndex, Subject};
-use crate::sse::encode;
 
 impl HubState {
     /// Sends a page, if all of it is in the histories; otherwise returns what the source must read first.

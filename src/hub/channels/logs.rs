@@ -1,17 +1,17 @@
 //! Logs: channels whose source keeps the entries and gives them their ids.
 
+use ssegate_sse::{Event, encode};
 use tokio::time::Instant;
 
 use super::channel::{Confirmation, NewEvent};
 use super::hub_state::HubState;
-use crate::event::{EntryId, Event};
+use crate::event::EntryId;
 use crate::format::Format;
 use crate::hub::gap::GapReason;
 use crate::hub::history::record::RecordContent;
 use crate::hub::inbox::message::Message;
 use crate::hub::requests::source_request::LogRead;
 use crate::hub::subject::Subject;
-use crate::sse::encode;
 
 impl HubState {
     /// The source reads this log, from the entry `id` on. Returns what it must read again for streams that

@@ -24,6 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ssegate_sse::Event;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -38,7 +39,7 @@ use super::requests::source_request::{
 use super::settings::{HubSettings, MAX_SHARDS};
 use super::shard::link::ShardLink;
 use super::shard::queue_budget::QueueBudget;
-use crate::event::{ChannelName, EntryId, Event, Subscription};
+use crate::event::{ChannelName, EntryId, Subscription};
 use crate::format::Format;
 use crate::metrics::Metrics;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
 use super::merge::{HistorySlice, MergedRecord, merge};
@@ -10,7 +11,6 @@ use crate::event::EntryId;
 use crate::hub::gap::GapReason;
 use crate::hub::position::cursor::LogEntry;
 use crate::hub::subject::Subject;
-use crate::sse::frame::Frame;
 
 /// A page. Channels are numbered in the order in which the stream names them.
 #[derive(Clone, Debug, Default)]

@@ -1,10 +1,10 @@
 //! What a history keeps.
 
+use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
 use crate::hub::gap::GapReason;
 use crate::hub::subject::Subject;
-use crate::sse::frame::Frame;
 
 /// Something that happened on a channel.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
 use crate::event::EntryId;
@@ -10,7 +11,6 @@ use crate::hub::gap::GapReason;
 use crate::hub::history::page::ReplayPage;
 use crate::hub::subject::{ChannelIndex, Subject};
 use crate::hub::timed_streams::StreamKey;
-use crate::sse::frame::Frame;
 
 /// A message to a shard.
 // Small: a batch of them is moved for every event. What is larger than an event is boxed.

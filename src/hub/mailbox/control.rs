@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ssegate_sse::encode;
+use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
 use super::Mailbox;
@@ -9,8 +11,6 @@ use super::close_reason::{CloseReason, jittered};
 use super::watchdog::{CLOSE_GRACE, VisitAction};
 use crate::hub::gap::{self, GapReason};
 use crate::hub::position::cursor::LogEntry;
-use crate::sse::encode;
-use crate::sse::frame::Frame;
 
 /// The most control frames that are queued: a client for which more wait does not read.
 const MAX_CONTROLS: usize = 64;

@@ -4,12 +4,12 @@
 //! follows from that.
 
 use rustc_hash::FxHashSet;
+use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
 use super::small_queue::SmallQueue;
 use crate::hub::settings::WhenFull;
 use crate::hub::subject::Subject;
-use crate::sse::frame::Frame;
 
 /// A frame on its way to a socket.
 #[derive(Clone, Debug)]
@@ -170,12 +170,12 @@ impl QueuedFrame {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use ssegate_sse::encode;
     use tokio::time::Instant;
 
     use super::{EventQueue, PushOutcome, QueuedFrame};
     use crate::hub::WhenFull;
     use crate::hub::subject::Subject;
-    use crate::sse::encode;
 
     fn event(number: u64, bytes: usize) -> QueuedFrame {
         event_of(0, number, bytes)

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use smallvec::{SmallVec, smallvec};
+use ssegate_sse::encode;
+use ssegate_sse::frame::Frame;
 use tokio::time::Instant;
 
 use self::close_reason::CloseReason;
@@ -27,8 +29,6 @@ use super::position::resume::Resume;
 use super::settings::StreamSettings;
 use super::timed_streams::StreamKey;
 use crate::event::EntryId;
-use crate::sse::encode;
-use crate::sse::frame::Frame;
 
 /// One stream, as its shard sees it.
 // In the order written: what an event needs stands together, and takes no more cache lines than that.

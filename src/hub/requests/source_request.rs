@@ -1,8 +1,10 @@
 //! What the hub requests of its sources: subscriptions to follow, and parts of logs to read again.
 
+use ssegate_sse::Event;
+
 use super::coalescing_queue::CoalescingQueue;
 use super::shard_request::StreamAddress;
-use crate::event::{ChannelName, EntryId, Event, Ids, Subscription};
+use crate::event::{ChannelName, EntryId, Ids, Subscription};
 use crate::format::Format;
 use crate::hub::Topic;
 use crate::hub::gap::GapReason;

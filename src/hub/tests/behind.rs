@@ -1,11 +1,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ssegate_sse::Event;
 use tokio::time::Instant;
 
 use super::logs::log;
 use super::{TestHub, read, run, settle, topic};
-use crate::event::{EntryId, Event, Subscription};
+use crate::event::{EntryId, Subscription};
 use crate::hub::{
     HistorySettings, Hub, HubSettings, Shard, SourceKind, StreamSettings, Subscriber,
 };
@@ -209,7 +210,7 @@ fn a_shard_whose_thread_is_blocked_for_two_seconds_under_load_misses_nothing() {
             let mut was_blocked = false;
             while text.rsplit('\n').nth(3) != Some("data: end") {
                 let piece =
-                    std::future::poll_fn(|cx| stream.poll_next(crate::sse::frame::Form::Text, cx));
+                    std::future::poll_fn(|cx| stream.poll_next(ssegate_sse::frame::Form::Text, cx));
                 text += str::from_utf8(&piece.await.expect("the stream goes on")).expect("text");
                 if !was_blocked && text.contains(": ready") {
                     was_blocked = true;

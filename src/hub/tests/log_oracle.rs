@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::task::{Context, Poll, Waker};
 
 use fastrand::Rng;
+use ssegate_sse::Event;
+use ssegate_sse::frame::Form;
 use tokio::time::Instant;
 
 use super::{TestHub, run, settle};
-use crate::event::{ChannelName, EntryId, Event, Ids, Subscription};
+use crate::event::{ChannelName, EntryId, Ids, Subscription};
 use crate::format::Format;
 use crate::hub::Topic;
 use crate::hub::{
     HistorySettings, HubSettings, LogRange, LogRead, LogReadResult, SourceKind, SourceRequest,
     StreamSettings, Subscriber,
 };
-use crate::sse::frame::Form;
 
 const LOGS: [&str; 5] = ["orders:1", "orders:2", "bills", "a", "b"];
 

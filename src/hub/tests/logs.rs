@@ -1,7 +1,9 @@
+use ssegate_sse::Event;
+use ssegate_sse::frame::Form;
 use tokio::time::Instant;
 
 use super::{TestHub, run, settle};
-use crate::event::{ChannelName, EntryId, Event, Ids, Subscription};
+use crate::event::{ChannelName, EntryId, Ids, Subscription};
 use crate::format::Format;
 use crate::hub::Topic;
 use crate::hub::position::log_positions::LogPositions;
@@ -9,7 +11,6 @@ use crate::hub::{
     GapReason, HistorySettings, HubSettings, LogRange, LogRead, LogReadResult, Replay, SourceKind,
     SourceRequest, StreamSettings, Subscriber, WhenFull,
 };
-use crate::sse::frame::Form;
 
 pub(super) fn log(name: &str) -> Topic {
     let name = ChannelName::new(name).expect("a name");

@@ -17,6 +17,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ssegate_sse::Event;
+use ssegate_sse::frame::{Form, Frame};
 use tokio::runtime::LocalRuntime;
 use tokio::time::Instant;
 
@@ -25,11 +27,10 @@ use super::{
     RetentionRules, Shard, SourceKind, SourceRequest, StreamOpening, StreamRequest, StreamSettings,
     Subscriber, WhenFull,
 };
-use crate::event::{ChannelName, Event, Ids, Subscription};
+use crate::event::{ChannelName, Ids, Subscription};
 use crate::format::Format;
 use crate::hub::Topic;
 use crate::metrics::Metrics;
-use crate::sse::frame::{Form, Frame};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 

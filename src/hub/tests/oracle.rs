@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
+use ssegate_sse::Event;
+use ssegate_sse::frame::Form;
 use tokio::time::Instant;
 
 use super::{TestHub, run, settle, topic};
-use crate::event::{Event, Subscription};
+use crate::event::Subscription;
 use crate::hub::{
     HistorySettings, HubSettings, SourceKind, SourceRequest, StreamSettings, Subscriber,
 };
-use crate::sse::frame::Form;
 
 /// What the simulation does in one seed.
 #[derive(Clone, Debug)]

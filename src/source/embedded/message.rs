@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
+use ssegate_resp::{RespVersion, Value};
 
 use super::memory::BusMemory;
 use super::outbox::Outbox;
 use super::reply;
 use crate::event::Payload;
-use crate::source::resp::{self, RespVersion, Value};
 
 /// A message, encoded at most once for each RESP version, and only if a connection uses that
 /// version.
@@ -65,6 +65,6 @@ fn encode(
     }
     words.extend([Value::Bulk(Bytes::copy_from_slice(channel)), Value::Bulk(payload.clone())]);
     let mut out = BytesMut::new();
-    resp::encode(&Value::Push(words), protocol, &mut out);
+    ssegate_resp::encode(&Value::Push(words), protocol, &mut out);
     out.freeze()
 }

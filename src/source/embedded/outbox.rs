@@ -7,12 +7,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 
 use bytes::{Buf, Bytes, BytesMut};
+use ssegate_resp::{RespVersion, Value};
 use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::memory::{BusMemory, MemoryPart};
-use crate::source::resp::{self, RespVersion, Value};
 
 /// The output queue of one connection. Its own commands and all publishers fill it, and its session
 /// writes it to the socket.
@@ -126,7 +126,7 @@ impl Outbox {
             return;
         }
         let before = queue.tail.len();
-        resp::encode(&value, self.protocol.get(), &mut queue.tail);
+        ssegate_resp::encode(&value, self.protocol.get(), &mut queue.tail);
         queue.bytes += queue.tail.len() - before;
         self.unshared.set(queue.unshared_bytes());
     }

@@ -1,8 +1,7 @@
 //! Replies that several commands use.
 
 use bytes::Bytes;
-
-use crate::source::resp::Value;
+use ssegate_resp::Value;
 
 pub(super) fn ok() -> Value {
     simple("OK")

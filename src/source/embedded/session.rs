@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use ssegate_resp::{Limits, ProtocolError, RequestDecoder, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use super::broker::Broker;
 use super::command::{BusClient, CommandFlow};
 use super::outbox::Outbox;
-use crate::source::resp::{Limits, ProtocolError, RequestDecoder, Value};
 
 /// Bytes per read, at most. A message that is kept keeps this many bytes alive.
 const MAX_READ: usize = 16 << 10;

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
+use ssegate_resp::{Limits, ValueDecoder};
 use tokio_util::sync::CancellationToken;
 
 use super::{Broker, BusSettings, Outlet, OutletHandle, session};
 use crate::event::Payload;
-use crate::source::resp::{Limits, ValueDecoder};
 
 /// Records the messages it receives, as `pattern|channel|payload`.
 #[derive(Clone, Default)]

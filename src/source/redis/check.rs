@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use redis::ConnectionInfo;
+use ssegate_resp::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -20,7 +21,6 @@ use super::error::{SourceError, SourceErrorKind};
 use super::socket::RedisTls;
 use crate::event::{ChannelName, Subscription};
 use crate::metrics::Metrics;
-use crate::source::resp::Value;
 
 /// How often the check runs.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);

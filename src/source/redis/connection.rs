@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use redis::ConnectionInfo;
+use ssegate_resp::{Limits, RespVersion, Value, ValueDecoder};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
@@ -16,7 +17,6 @@ use super::error::SourceError;
 use super::handshake::NO_ID;
 use super::socket::{self, RedisIo, RedisTls};
 use crate::event::Subscription;
-use crate::source::resp::{self, Limits, RespVersion, Value, ValueDecoder};
 
 /// Limits connecting and the handshake, up to the reply to `HELLO`.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -108,7 +108,7 @@ impl RedisConnection {
         name: &str,
         arguments: impl ExactSizeIterator<Item = &'a str>,
     ) {
-        resp::encode_command(name, arguments, &mut self.output);
+        ssegate_resp::encode_command(name, arguments, &mut self.output);
     }
 
     /// Sends a command and waits for its reply. Not for a pub/sub connection, where the next value

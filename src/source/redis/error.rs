@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::source::resp::ProtocolError;
+use ssegate_resp::ProtocolError;
 
 /// An error of a connection to Redis. Its text is for people, its [`SourceErrorKind`] for metrics.
 #[derive(Debug, thiserror::Error)]

@@ -6,10 +6,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::ConnectionInfo;
+use ssegate_resp::{RespVersion, Value};
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
-use crate::source::resp::{RespVersion, Value};
 
 /// The id of a connection for which Redis does not report one.
 pub(super) const NO_ID: i64 = 0;

@@ -7,6 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ssegate_resp::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::coalescing::ReadCoalescer;
@@ -16,7 +17,6 @@ use super::pubsub::PubSub;
 use super::retry::{RETRY_INTERVAL, sample_to_retry};
 use crate::event::{Payload, Subscription};
 use crate::hub::{SourceKind, SourceRequest};
-use crate::source::resp::Value;
 
 /// Names in one `SUBSCRIBE`, at most.
 const MAX_NAMES: usize = 512;

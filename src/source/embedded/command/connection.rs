@@ -1,11 +1,12 @@
 //! Connection commands: PING, HELLO, AUTH, CLIENT and others.
 
+use ssegate_resp::{RespVersion, Value};
+
 use super::error::CommandError;
 use super::words::Words;
 use super::{BusClient, CommandResult, server};
 use crate::source::embedded::BusSettings;
 use crate::source::embedded::reply;
-use crate::source::resp::{RespVersion, Value};
 
 /// `PING [message]`; a RESP2 client that is subscribed gets the reply as an array.
 pub(super) fn ping(client: &mut BusClient, words: &Words) -> CommandResult {

@@ -1,8 +1,9 @@
 //! Errors of commands, with the texts of Redis where it has them.
 
+use ssegate_resp::Value;
+
 use super::words::Words;
 use crate::source::embedded::BusSettings;
-use crate::source::resp::Value;
 
 /// Why a command failed. Displayed as the text of the error reply, of which clients examine the
 /// first word.

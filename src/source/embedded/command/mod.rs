@@ -16,6 +16,8 @@ mod words;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use ssegate_resp::{Request, RespVersion, Value};
+
 use self::error::CommandError;
 use self::table::CommandSpec;
 use self::transaction::Transaction;
@@ -23,7 +25,6 @@ use self::words::Words;
 use super::broker::Broker;
 use super::outbox::Outbox;
 use super::subscriptions::SubscriberId;
-use crate::source::resp::{Request, RespVersion, Value};
 
 /// The result of a command: its (last) reply.
 type CommandResult = Result<Value, CommandError>;

@@ -1,6 +1,7 @@
 //! PUBLISH, SUBSCRIBE and its relatives, PUBSUB.
 
 use bytes::Bytes;
+use ssegate_resp::Value;
 
 use super::error::CommandError;
 use super::words::Words;
@@ -8,7 +9,6 @@ use super::{BusClient, CommandResult};
 use crate::event::Payload;
 use crate::source::embedded::broker::TooManySubscriptions;
 use crate::source::embedded::{BusSettings, reply};
-use crate::source::resp::Value;
 
 /// `PUBLISH channel message`: replies with the number of deliveries.
 pub(super) fn publish(client: &mut BusClient, words: &Words) -> CommandResult {

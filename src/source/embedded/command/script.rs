@@ -4,11 +4,12 @@
 //! (<https://github.com/laravel/framework/blob/12.x/src/Illuminate/Broadcasting/Broadcasters/RedisBroadcaster.php>).
 //! There is no Lua interpreter; the script is recognized by its text.
 
+use ssegate_resp::Value;
+
 use super::error::CommandError;
 use super::pubsub::publish_to;
 use super::words::Words;
 use super::{BusClient, CommandResult};
-use crate::source::resp::Value;
 
 /// The script without white space.
 const PUBLISH_TO_ALL: &[u8] = b"fori=2,#ARGVdoredis.call('publish',ARGV[i],ARGV[1])end";

@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
+use ssegate_resp::{RespVersion, Value};
+
 use super::error::CommandError;
 use super::table::CommandSpec;
 use super::words::Words;
 use super::{BusClient, CommandResult};
 use crate::source::embedded::reply;
-use crate::source::resp::{RespVersion, Value};
 
 /// The Redis version whose pub/sub the bus implements: clients choose their commands by it.
 const REDIS_VERSION: &str = "7.0.0";

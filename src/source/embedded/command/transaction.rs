@@ -2,12 +2,13 @@
 
 use std::mem;
 
+use ssegate_resp::Value;
+
 use super::error::CommandError;
 use super::table::CommandSpec;
 use super::words::Words;
 use super::{BusClient, CommandResult};
 use crate::source::embedded::reply;
-use crate::source::resp::Value;
 
 /// The commands queued for EXEC.
 #[derive(Default)]

@@ -1,10 +1,10 @@
 //! The words of a command: its name and its arguments.
 
 use bytes::Bytes;
+use ssegate_resp::Value;
 
 use super::error::CommandError;
 use crate::event::Payload;
-use crate::source::resp::Value;
 
 /// A command as it was sent; each word is a string, or the length of one that was too long.
 pub(super) struct Words(Vec<Value>);

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ssegate_resp::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -15,7 +16,6 @@ use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
 use crate::source::redis::handshake::NO_ID;
 use crate::source::redis::retry::RETRY_INTERVAL;
-use crate::source::resp::Value;
 
 /// Streams per connection, at most: each command names all of them.
 pub(super) const MAX_STREAMS: usize = 1000;

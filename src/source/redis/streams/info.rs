@@ -1,9 +1,10 @@
 //! What Redis reports about a stream, and what it means for a reader that knows an entry of it.
 
+use ssegate_resp::Value;
+
 use super::entry;
 use crate::event::EntryId;
 use crate::hub::GapReason;
-use crate::source::resp::Value;
 
 /// The fields used from the reply to `XINFO STREAM`
 /// (<https://redis.io/docs/latest/commands/xinfo-stream/>).

@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use redis::ConnectionInfo;
+use ssegate_sse::Event;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -31,7 +32,7 @@ use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::retry::{FailureLog, backoff};
 use super::socket::RedisTls;
-use crate::event::{ChannelName, Event, Subscription};
+use crate::event::{ChannelName, Subscription};
 use crate::format::Format;
 use crate::health::Health;
 use crate::hub::{Hub, SourceKind, SourceRequest};

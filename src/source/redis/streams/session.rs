@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ssegate_resp::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -22,7 +23,6 @@ use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::{SourceError, SourceErrorKind, with_others};
 use crate::source::redis::handshake::NO_ID;
 use crate::source::redis::retry::{RETRY_INTERVAL, sample_to_retry};
-use crate::source::resp::Value;
 
 /// A `PING` is sent after this long without data, and its reply may take as long again.
 const PING_INTERVAL: Duration = Duration::from_secs(5);

@@ -111,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::CommentInserter;
-    use crate::sse::parse::{Parser, SseItem};
+    use crate::parse::{Parser, SseItem};
 
     /// Passes `pieces` through. Before each piece and at the end, inserts as many comments as
     /// `comments` returns, where one may be inserted. Returns the output and the number of

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::event::Event;
+use super::Event;
 
 /// An incremental parser of one event stream, starting with its first byte.
 ///
@@ -20,7 +20,7 @@ use crate::event::Event;
 /// standard requires.
 ///
 /// ```
-/// use ssegate::sse::parse::{Parser, SseItem};
+/// use ssegate_sse::parse::{Parser, SseItem};
 ///
 /// let mut parser = Parser::new(1 << 20);
 /// let mut events = Vec::new();

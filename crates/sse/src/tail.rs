@@ -51,7 +51,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::Tail;
-    use crate::sse::parse::{Parser, SseItem};
+    use crate::parse::{Parser, SseItem};
 
     #[test]
     fn an_open_line_and_an_open_event_are_completed() {

@@ -94,7 +94,7 @@ fn hex(digit: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::words;
-    use crate::source::resp::{ProtocolError, Value};
+    use crate::{ProtocolError, Value};
 
     fn split(line: &str) -> Result<Vec<Vec<u8>>, ProtocolError> {
         let words = words(line.as_bytes())?;

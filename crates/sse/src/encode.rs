@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
+use super::Event;
 use super::frame::{Frame, FrameDraft};
 use super::tail::Tail;
-use crate::event::Event;
 
 /// Typical size of the fields beside the data, in bytes: space for an id and a name.
 const FIELDS_BYTES: usize = 48;
@@ -149,9 +149,9 @@ mod tests {
 
     use bytes::Bytes;
 
+    use super::Event;
     use super::{comment, opening, ready, reason, retry};
-    use crate::event::Event;
-    use crate::sse::frame::{Form, Frame};
+    use crate::frame::{Form, Frame};
 
     fn text(frame: &Frame) -> Bytes {
         frame.bytes(Form::Text)
