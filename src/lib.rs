@@ -45,29 +45,24 @@
 //! | [`source`] | where events come from: Redis pub/sub and Streams, the embedded bus | HTTP |
 //! | [`route`] | request to route, route to channels | bodies, sockets |
 //! | [`grip`] | the headers by which a backend hands a stream over | what happens to the stream |
-//! | [`hub`] | which subscriber gets which event: channels, shards, subscribers, queues | Redis, HTTP |
-//! | [`format`](mod@format) | payload formats: a publisher's bytes to an event | channels |
 //! | [`server`] | sockets: listeners, TLS, connections and their deadlines | channels, routes |
 //! | [`tls_client`] | which server certificates outgoing connections trust | why we connect |
 //! | [`metrics`] | every metric, recorded by methods named after facts | the stages |
 //! | [`health`] | readiness, backends, certificates: what works and what does not | who asks |
 //! | [`log_limit`] | rate-limits repeated log lines | what they say |
 //! | [`query`] | the query of a URL | what it is for |
-//! | [`event`] | the values that flow: event, channel name, topic | where they come from and go |
 //!
-//! What stands alone is a crate of its own, in `crates/`: [`ssegate_sse`], the text of a stream, and
-//! [`ssegate_resp`], the protocol of Redis. They cannot name anything above.
+//! What stands alone is a crate of its own, in `crates/`, and cannot name anything above:
+//! [`ssegate_hub`], which stream gets which event; [`ssegate_format`], payload formats;
+//! [`ssegate_sse`], the text of a stream; [`ssegate_resp`], the protocol of Redis.
 //!
 //! The commands (`run`, `dev`, `pub`, `sub`, …) belong to the binary, in `cli`.
 
 pub mod admin;
 pub mod config;
-pub mod event;
-pub mod format;
 pub mod gateway;
 pub mod grip;
 pub mod health;
-pub mod hub;
 pub mod log_limit;
 pub mod metrics;
 pub mod proxy;

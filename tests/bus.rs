@@ -7,7 +7,7 @@ use std::net::Shutdown;
 
 use bus_support::{Bus, Heard, Peer, command, eventually, show};
 use bytes::Bytes;
-use ssegate::event::Payload;
+use ssegate::source::Payload;
 use ssegate::source::embedded::BusSettings;
 use ssegate_resp::Value;
 

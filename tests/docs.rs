@@ -17,8 +17,8 @@ const DOCS: [&str; 9] = [
 ];
 /// Files that the docs tell the reader to add.
 const TO_ADD: [&str; 1] = ["src/source/kafka/"];
-const DIRECTORIES: [&str; 8] =
-    ["src/", "tests/", "benches/", "docs/", "fuzz/", "deploy/", "examples/", ".github/"];
+const DIRECTORIES: [&str; 9] =
+    ["src/", "tests/", "benches/", "docs/", "fuzz/", "deploy/", "examples/", ".github/", "crates/"];
 
 #[test]
 fn the_docs_name_files_that_exist() {

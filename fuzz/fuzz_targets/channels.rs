@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 use http::Method;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use ssegate::event::ChannelName;
-use ssegate::hub::Topic;
 use ssegate::query;
 use ssegate::route::{Matched, Router};
+use ssegate_hub::ChannelName;
+use ssegate_hub::Topic;
 
 const PREFIX: &str = "app:";
 

@@ -2,8 +2,8 @@
 //! Ids and names that clients send: what is taken reads back as it was written.
 
 use libfuzzer_sys::fuzz_target;
-use ssegate::event::{ChannelName, EntryId};
-use ssegate::hub::EventId;
+use ssegate_hub::EventId;
+use ssegate_hub::{ChannelName, EntryId};
 
 fuzz_target!(|text: &[u8]| {
     if let Some(id) = EntryId::parse(text) {

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use ssegate::format::Decoded;
-use ssegate::format::Format;
+use ssegate_format::Decoded;
+use ssegate_format::Format;
 use ssegate_sse::Event;
 use ssegate_sse::encode::is_field_value;
 

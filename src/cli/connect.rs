@@ -1,11 +1,11 @@
 //! `ssegate check --connect`: tests whether Redis permits what the routes need.
 
 use ssegate::config::Settings;
-use ssegate::event::Ids;
-use ssegate::hub::Topic;
 use ssegate::route::Channels;
 use ssegate::source::SourceLocation;
 use ssegate::source::redis::{Inspection, RedisRead, inspect};
+use ssegate_hub::Ids;
+use ssegate_hub::Topic;
 
 use super::{CliError, block_on, output};
 

@@ -11,9 +11,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError};
 use serde::Serialize;
 use ssegate::config::{self, Settings};
-use ssegate::format::Format;
 use ssegate::route::Target;
 use ssegate::source::SourceLocation;
+use ssegate_format::Format;
 
 use super::config::ConfigFile;
 use super::sub::target;

@@ -3,7 +3,8 @@
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use crate::hub::{HubSettings, MAX_SHARDS};
+use ssegate_hub::{HubSettings, MAX_SHARDS};
+
 use crate::server::ConnectionSettings;
 use crate::service::RequestSettings;
 use crate::source::embedded::BusSettings;

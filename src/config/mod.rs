@@ -29,8 +29,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ssegate_hub::HubSettings;
+
 use crate::admin::AdminSettings;
-use crate::hub::HubSettings;
 use crate::route::RouteSettings;
 use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;

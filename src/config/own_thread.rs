@@ -9,9 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use http::HeaderValue;
+use ssegate_hub::StreamSettings;
 
 use super::{ConfigErrors, Settings};
-use crate::hub::StreamSettings;
 use crate::route::{ProxySettings, RouteSettings, Target};
 
 type Read = Result<Settings, ConfigErrors>;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use ssegate_format::Format;
+use ssegate_hub::{HistorySettings, Replay, StreamSettings};
+
 use super::mapping::sets;
 use super::units::TimeOrZero;
-use crate::format::Format;
-use crate::hub::{HistorySettings, Replay, StreamSettings};
 use crate::route::{EventsSettings, EventsSource, Ready};
 
 /// The default limit of channels on one stream.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 use proptest::{prop_assert, proptest};
+use ssegate_format::Format;
+use ssegate_hub::{HistorySettings, StreamSettings, WhenFull};
 
 use super::{Settings, load, parse, schema};
-use crate::format::Format;
-use crate::hub::{HistorySettings, StreamSettings, WhenFull};
 use crate::route::{EventsSettings, Ready, Target};
 use crate::server::TlsSettings;
 

@@ -32,10 +32,11 @@ use tokio::runtime::LocalRuntime;
 pub use self::error::Error;
 pub use self::inspect::inspect;
 pub use self::reload::ConfigLoader;
+use ssegate_hub::{CloseReason, GapReason};
+
 use self::sockets::{Inherited, Sockets};
 use self::takeover::Predecessor;
 use crate::config::Settings;
-use crate::hub::{CloseReason, GapReason};
 use crate::metrics::{LabelValues, Metrics};
 use crate::route::Router;
 use crate::server::descriptors;

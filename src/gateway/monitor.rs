@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ssegate_hub::CloseReason;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::health::{Health, Incident};
-use crate::hub::CloseReason;
 use crate::log_limit::LOG_INTERVAL;
 use crate::metrics::Metrics;
 use crate::server::descriptors::DescriptorShortage;

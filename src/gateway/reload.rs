@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ssegate_hub::{Hub, HubSettings};
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
@@ -18,7 +19,6 @@ use super::stop::DrainSettings;
 use super::systemd;
 use crate::config::{ConfigErrors, Settings};
 use crate::health::Health;
-use crate::hub::{Hub, HubSettings};
 use crate::metrics::Metrics;
 use crate::route::{Router, RouterError};
 use crate::server::certificate::Certificate;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use ssegate_hub::{Shard, ShardLink};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -14,7 +15,6 @@ use super::reload::ConfigChange;
 use super::tasks::Tasks;
 use super::thread::Thread;
 use crate::health::Health;
-use crate::hub::{Shard, ShardLink};
 use crate::metrics::Metrics;
 use crate::route::Router;
 use crate::server::ConnectionSettings;

@@ -4,6 +4,7 @@
 //! (<https://prometheus.io/docs/practices/naming/>): base units, `_total` for counters. Label
 //! values come from enums and from gateway.yaml, never from a client.
 
+mod hub;
 mod route;
 mod shard;
 mod table;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use ssegate_hub::Topic;
+use ssegate_hub::{ChannelName, Ids, InvalidChannelName, Subscription};
+use ssegate_hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
+
 use super::router::Parameters;
 use super::template::{NotUtf8, Template};
 use super::{EventsSettings, EventsSource, Ready};
-use crate::event::{ChannelName, Ids, InvalidChannelName, Subscription};
-use crate::hub::Topic;
-use crate::hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
 use crate::query;
 
 /// The channels that a route's streams can have, and the settings of the streams.
@@ -192,10 +193,11 @@ fn may_match(pattern: &ChannelName, reserved: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ssegate_format::Format;
+    use ssegate_hub::InvalidChannelName;
+    use ssegate_hub::{HistorySettings, StreamSettings};
+
     use super::{ChannelError, Channels};
-    use crate::event::InvalidChannelName;
-    use crate::format::Format;
-    use crate::hub::{HistorySettings, StreamSettings};
     use crate::route::router::Parameters;
     use crate::route::{EventsSettings, EventsSource, Ready};
 
@@ -217,7 +219,7 @@ mod tests {
 
     fn names(channels: &Channels, query: &str) -> Result<Vec<(String, bool)>, ChannelError> {
         let topics = channels.topics(&Parameters::default(), query)?;
-        let pair = |topic: crate::hub::Topic| {
+        let pair = |topic: ssegate_hub::Topic| {
             (topic.subscription.name.to_string(), topic.subscription.is_pattern)
         };
         Ok(topics.into_iter().map(pair).collect())

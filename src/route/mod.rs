@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use http::Method;
+use ssegate_format::Format;
+use ssegate_hub::{HistorySettings, StreamSettings};
 use tokio::time::Instant;
 
-use crate::format::Format;
-use crate::hub::{HistorySettings, StreamSettings};
 use crate::log_limit::LogLimit;
 
 pub use channels::{ChannelError, Channels};

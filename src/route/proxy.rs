@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use rustls_pki_types::{CertificateDer, ServerName};
-
-use crate::hub::StreamSettings;
+use ssegate_hub::StreamSettings;
 
 /// The backend of a proxy route, its limits and its timeouts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use http::Method;
 use percent_encoding::percent_decode_str;
+use ssegate_hub::RetentionRules;
 
 use super::template::NotUtf8;
 use super::{Channels, Route, RouteSettings};
-use crate::hub::RetentionRules;
 
 /// All routes.
 #[derive(Debug)]
@@ -182,10 +182,10 @@ mod tests {
     use std::sync::Arc;
 
     use http::Method;
+    use ssegate_format::Format;
+    use ssegate_hub::StreamSettings;
 
     use super::{Matched, Router};
-    use crate::format::Format;
-    use crate::hub::StreamSettings;
     use crate::route::{CorsSettings, EventsSettings, ProxySettings, RouteSettings, Target};
 
     fn router(settings: Vec<RouteSettings>, before: Option<&Router>) -> Router {

@@ -1,7 +1,8 @@
 //! Templates of channel names, filled from a request: `{channel}`, `user:{id}`, `{query.channel}`.
 
+use ssegate_hub::NameShape;
+
 use super::router::Parameters;
-use crate::hub::NameShape;
 
 /// A channel name with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,13 +17,13 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame};
+use ssegate_hub::{CloseReason, Shard};
 use ssegate_sse::comments::CommentInserter;
 use tokio::time::Instant;
 
 use super::Service;
 use super::backend_streams::BackendStreamGuard;
 use super::counted::CountedStream;
-use crate::hub::{CloseReason, Shard};
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, HttpProtocol};
 
@@ -198,7 +198,7 @@ impl BackendStream {
     }
 
     fn record_write(&self, piece: Bytes) -> Bytes {
-        self.shard.metrics().stream_bytes_sent(piece.len());
+        self.shard.observer().bytes_sent(piece.len());
         self.state.record_write(Instant::now());
         piece
     }

@@ -8,10 +8,10 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ssegate_hub::{StreamKey, TIMER_TICK, TimedStreams, drain_evenly};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::backend_stream::BackendStreamState;
-use crate::hub::{StreamKey, TIMER_TICK, TimedStreams, drain_evenly};
 
 /// The backend streams of one shard: a cheap handle.
 #[derive(Clone, Debug)]

@@ -6,13 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use ssegate_hub::{CloseReason, Subscriber};
 use ssegate_sse::frame::{Form, Frame as SseFrame};
 use tokio::time::Instant;
 
 use super::backend_stream::{BackendStream, BackendStreamEnd};
 use super::counted::CountedStream;
 use super::prologue::Prologue;
-use crate::hub::{CloseReason, Subscriber};
 use crate::metrics::RouteMetrics;
 use crate::proxy::{TunnelBody, UpstreamBody};
 use crate::server::carrier::{BodyFailed, FramedBody};

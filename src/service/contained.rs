@@ -120,6 +120,8 @@ pub(super) mod tests {
     use http::{Request, Response};
     use http_body::{Body, Frame};
     use http_body_util::BodyExt as _;
+    use ssegate_format::Format;
+    use ssegate_hub::{Hub, HubSettings, Shard, SourceKind, StreamSettings};
     use ssegate_sse::Event;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::runtime::LocalRuntime;
@@ -127,9 +129,7 @@ pub(super) mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::ContainedBody;
-    use crate::format::Format;
     use crate::health::Health;
-    use crate::hub::{Hub, HubSettings, Shard, SourceKind, StreamSettings};
     use crate::metrics::Metrics;
     use crate::route::{CorsSettings, EventsSettings, RouteSettings, Router, Target};
     use crate::server::ConnectionSettings;

@@ -4,12 +4,12 @@ use std::rc::Rc;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use ssegate_hub::{LastSeen, StreamOpening, StreamRequest};
 
 use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::{Service, cors};
-use crate::hub::{LastSeen, StreamOpening, StreamRequest};
 use crate::query;
 use crate::route::{Channels, Parameters, Ready, Route, STREAM_METHODS};
 use crate::server::connection::ConnectionState;

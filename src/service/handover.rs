@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use ssegate_hub::InvalidChannelName;
+use ssegate_hub::{LastSeen, StreamOpening, StreamRequest, StreamSettings};
 use ssegate_sse::encode;
 
 use super::body::{ResponseBody, StreamBody};
@@ -17,9 +19,7 @@ use super::prologue::Prologue;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
 use super::{Service, backend_stream};
-use crate::event::InvalidChannelName;
 use crate::grip::instruct::{GripKeepAlive, HeldChannel, Hold, InstructError};
-use crate::hub::{LastSeen, StreamOpening, StreamRequest, StreamSettings};
 use crate::proxy::UpstreamBody;
 use crate::route::{ChannelError, Route, RouteHandover};
 use crate::server::connection::ConnectionState;

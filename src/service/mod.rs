@@ -38,10 +38,11 @@ pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
 pub use demo::{Publication, Publisher};
 
-use crate::server::request_body::RequestBody;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
 use ipnet::IpNet;
+use ssegate_hub::Shard;
+use ssegate_hub::Topic;
 use tokio::time::Instant;
 
 use self::backend_streams::BackendStreams;
@@ -50,14 +51,13 @@ use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
 use crate::health::Health;
-use crate::hub::Shard;
-use crate::hub::Topic;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::proxy::{self, Proxy};
 use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
 use crate::server::clients::{ClientLimits, Clients};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
+use crate::server::request_body::RequestBody;
 use crate::server::request_error::RequestError;
 use crate::server::upload_memory::UploadMemory;
 

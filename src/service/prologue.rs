@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
+use ssegate_hub::Shard;
 use ssegate_sse::encode;
 use ssegate_sse::frame::Form;
 use ssegate_sse::tail::Tail;
 
-use crate::hub::Shard;
 use crate::proxy::UpstreamBody;
 use crate::server::connection::BodyError;
 
@@ -44,7 +44,7 @@ impl Prologue {
         loop {
             if !self.rest.is_empty() {
                 let piece = self.rest.split_to(self.rest.len().min(MAX_PIECE));
-                self.shard.metrics().stream_bytes_sent(piece.len());
+                self.shard.observer().bytes_sent(piece.len());
                 return Poll::Ready(Some(Ok(piece)));
             }
             if self.is_over {

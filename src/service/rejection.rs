@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use ssegate_hub::InvalidChannelName;
+use ssegate_hub::jittered;
 use ssegate_sse::encode;
 use ssegate_sse::frame::Form;
 
 use super::body::ResponseBody;
 use super::handover::HandoverError;
 use super::request_info::RequestInfo;
-use crate::event::InvalidChannelName;
-use crate::hub::jittered;
 use crate::proxy::{FailureClass, ProxyError};
 use crate::route::ChannelError;
 use crate::server::request_error::RequestError;

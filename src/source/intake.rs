@@ -4,12 +4,13 @@
 //! each pattern that matches, in this order, and all of them are one event.
 
 use bytes::Bytes;
+use ssegate_hub::ChannelName;
+use ssegate_hub::Hub;
 use tokio::time::Instant;
 
-use crate::event::{ChannelName, Payload};
-use crate::hub::Hub;
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
+use crate::source::Payload;
 
 /// Messages flushed to the shards as one batch, at most.
 const MAX_BATCH: u64 = 512;

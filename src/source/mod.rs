@@ -6,6 +6,18 @@ pub mod redis;
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
+/// The payload of a message, as read from a publisher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// The complete payload.
+    Whole(Bytes),
+    /// Longer than `max_event_bytes`: discarded while it was read. The value is its length in
+    /// bytes.
+    TooLarge(u64),
+}
+
 /// The settings of the source.
 #[derive(Clone, Debug)]
 pub struct SourceSettings {

@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ssegate::event::Payload;
+use ssegate::source::Payload;
 use ssegate::source::embedded::{Broker, BusSettings, BusStats, Outlet, serve};
 use ssegate_resp::{Limits, Value, ValueDecoder};
 use tokio::net::TcpListener;

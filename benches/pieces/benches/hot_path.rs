@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use ssegate::format::Format;
+use ssegate_format::Format;
 use ssegate_pieces::{self as pieces, FanOut};
 use ssegate_sse::encode;
 

@@ -7,14 +7,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ssegate::event::{ChannelName, Ids, Subscription};
-use ssegate::format::Format;
-use ssegate::hub::Topic;
-use ssegate::hub::{
+use ssegate::metrics::Metrics;
+use ssegate_format::Format;
+use ssegate_hub::Topic;
+use ssegate_hub::{ChannelName, Ids, Subscription};
+use ssegate_hub::{
     HistorySettings, Hub, HubSettings, LastSeen, Shard, StreamOpening, StreamRequest,
     StreamSettings, Subscriber,
 };
-use ssegate::metrics::Metrics;
 use ssegate_resp::{Limits, Value, ValueDecoder};
 use ssegate_sse::frame::Form;
 use tokio::runtime::LocalRuntime;

@@ -9,11 +9,12 @@ mod proxy;
 mod routes;
 mod stream;
 
+use ssegate_hub::MAX_SHARDS;
+
 use super::field::{Field, OrOff};
 use super::global::GlobalSettings;
 use super::mapping::mapping;
 use super::units::{Count, Size, Time, TimeOrZero};
-use crate::hub::MAX_SHARDS;
 
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};

@@ -3,12 +3,12 @@
 use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use ssegate_format::Format;
 
 use super::proxy::ProxyFile;
 use super::stream::stream_mapping;
 use crate::config::field::Field;
 use crate::config::mapping::sets;
-use crate::format::Format;
 use crate::route::EventsSource;
 
 /// A route: what it matches, and either `events` or `proxy`.

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use ssegate_hub::{HistorySettings, Replay, StreamSettings, WhenFull};
 
 use crate::config::error::quoted;
 use crate::config::mapping::{mapping, sets};
 use crate::config::units::{Count, Size, Time};
-use crate::hub::{HistorySettings, Replay, StreamSettings, WhenFull};
 use crate::route::Ready;
 
 /// Declares a mapping with the keys of streams, after its own.

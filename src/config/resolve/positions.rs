@@ -3,12 +3,12 @@
 //! A position in several Redis Streams has a part for each of them, and is sent in the header field
 //! `Last-Event-ID`.
 
-use crate::config::error::KeyLocation;
-use crate::config::units::Size;
-use crate::hub::{MAX_LOGS, max_position_bytes};
-use crate::route::{EventsSettings, EventsSource};
+use ssegate_hub::{MAX_LOGS, max_position_bytes};
 
 use super::Resolver;
+use crate::config::error::KeyLocation;
+use crate::config::units::Size;
+use crate::route::{EventsSettings, EventsSource};
 
 /// What is left for the rest of a request's header, in bytes; at most half of the limit.
 const REST: usize = 2 << 10;

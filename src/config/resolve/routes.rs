@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use http::Method;
+use ssegate_hub::ChannelName;
+use ssegate_hub::Replay;
 
+use super::matches::{Match, Matches};
+use super::template::{self, PathPattern};
+use super::{Resolver, authority};
 use crate::config::error::KeyLocation;
 use crate::config::field::{At, Field};
 use crate::config::file::{CorsFile, EventsFile, MethodFile, ProxyFile, RouteFile};
 use crate::config::mapping::Sets as _;
 use crate::config::stream_options::StreamOptions;
-use crate::event::ChannelName;
-use crate::hub::Replay;
 use crate::route::{CorsSettings, EventsSettings, EventsSource, RouteSettings, Target};
-
-use super::matches::{Match, Matches};
-use super::template::{self, PathPattern};
-use super::{Resolver, authority};
 
 /// The locations of keys that may exclude each other.
 pub(super) struct StreamKeyLocations<'a> {

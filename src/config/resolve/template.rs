@@ -3,9 +3,9 @@
 //! Pure. Filling a template is the business of [`route`](crate::route).
 
 use matchit::{InsertError, Router};
+use ssegate_hub::ChannelName;
 
 use crate::config::error::{quoted, suggestion};
-use crate::event::ChannelName;
 
 /// A parsed path of a route.
 #[derive(Debug, PartialEq, Eq)]

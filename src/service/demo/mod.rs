@@ -12,10 +12,11 @@ use hyper::body::Body;
 use tokio::time::Instant;
 
 pub use self::publisher::{Publication, Publisher};
+use ssegate_hub::ChannelName;
+
 use super::body::ResponseBody;
 use super::html;
 use super::rejection::Rejection;
-use crate::event::ChannelName;
 use crate::log_limit::LogLimit;
 use crate::query;
 use crate::route::ChannelError;

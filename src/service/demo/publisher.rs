@@ -4,9 +4,8 @@
 //! know the bus: the gateway owns the receiving end.
 
 use bytes::Bytes;
+use ssegate_hub::ChannelName;
 use tokio::sync::{mpsc, oneshot};
-
-use crate::event::ChannelName;
 
 /// The messages that wait to be published; further ones wait to be queued.
 const QUEUE: usize = 16;

@@ -21,8 +21,8 @@ use super::outlet::{Outlet, OutletHandle, SharedOutlet};
 use super::stats::BusStats;
 use super::subscriptions::{SubscriberId, SubscriptionTable};
 use super::{BusSettings, glob};
-use crate::event::Payload;
 use crate::log_limit::LogLimit;
+use crate::source::Payload;
 
 /// The bus. Clones are handles to the same bus.
 #[derive(Clone)]

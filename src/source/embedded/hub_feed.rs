@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use ssegate_hub::{Hub, SourceKind, SourceRequest};
+
 use super::broker::Broker;
 use super::outlet::Outlet;
-use crate::event::Payload;
-use crate::hub::{Hub, SourceKind, SourceRequest};
+use crate::source::Payload;
 use crate::source::intake::Intake;
 
 impl Outlet for Rc<RefCell<Intake>> {

@@ -8,7 +8,7 @@ use ssegate_resp::{RespVersion, Value};
 use super::memory::BusMemory;
 use super::outbox::Outbox;
 use super::reply;
-use crate::event::Payload;
+use crate::source::Payload;
 
 /// A message, encoded at most once for each RESP version, and only if a connection uses that
 /// version.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::broker::Broker;
 use super::subscriptions::SubscriberId;
-use crate::event::Payload;
+use crate::source::Payload;
 
 /// A subscriber inside this process.
 ///

@@ -9,7 +9,7 @@ use ssegate_resp::{Limits, ValueDecoder};
 use tokio_util::sync::CancellationToken;
 
 use super::{Broker, BusSettings, Outlet, OutletHandle, session};
-use crate::event::Payload;
+use crate::source::Payload;
 
 /// Records the messages it receives, as `pattern|channel|payload`.
 #[derive(Clone, Default)]

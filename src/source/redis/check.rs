@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use redis::ConnectionInfo;
+use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -19,7 +20,6 @@ use tokio::time::Instant;
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
 use super::socket::RedisTls;
-use crate::event::{ChannelName, Subscription};
 use crate::metrics::Metrics;
 
 /// How often the check runs.

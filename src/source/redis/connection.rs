@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use redis::ConnectionInfo;
+use ssegate_hub::Subscription;
 use ssegate_resp::{Limits, RespVersion, Value, ValueDecoder};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
@@ -16,7 +17,6 @@ use tokio::time::Instant;
 use super::error::SourceError;
 use super::handshake::NO_ID;
 use super::socket::{self, RedisIo, RedisTls};
-use crate::event::Subscription;
 
 /// Limits connecting and the handshake, up to the reply to `HELLO`.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -3,13 +3,13 @@
 //! Writes nothing except one message, published to a channel of our own, as the self-check does.
 
 use redis::ConnectionInfo;
+use ssegate_hub::{ChannelName, Subscription};
 use ssegate_resp::RespVersion;
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
 use super::session::describe;
 use super::socket::RedisTls;
-use crate::event::{ChannelName, Subscription};
 
 /// What a route reads from Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use redis::ConnectionInfo;
+use ssegate_hub::{Hub, SourceKind};
 
 use super::check::{PubSubState, SelfCheck};
 use super::connection::{ConnectionKind, RedisConnection};
@@ -15,7 +16,6 @@ use super::retry::{FailureLog, backoff};
 use super::session::PubSubSession;
 use super::socket::RedisTls;
 use crate::health::Health;
-use crate::hub::{Hub, SourceKind};
 use crate::metrics::Metrics;
 use crate::source::intake::Intake;
 

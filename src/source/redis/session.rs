@@ -7,6 +7,8 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ssegate_hub::Subscription;
+use ssegate_hub::{SourceKind, SourceRequest};
 use ssegate_resp::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -15,8 +17,7 @@ use super::connection::RedisConnection;
 use super::error::{SourceError, with_others};
 use super::pubsub::PubSub;
 use super::retry::{RETRY_INTERVAL, sample_to_retry};
-use crate::event::{Payload, Subscription};
-use crate::hub::{SourceKind, SourceRequest};
+use crate::source::Payload;
 
 /// Names in one `SUBSCRIBE`, at most.
 const MAX_NAMES: usize = 512;

@@ -6,7 +6,7 @@ use ssegate_resp::Value;
 use super::error::CommandError;
 use super::words::Words;
 use super::{BusClient, CommandResult};
-use crate::event::Payload;
+use crate::source::Payload;
 use crate::source::embedded::broker::TooManySubscriptions;
 use crate::source::embedded::{BusSettings, reply};
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ssegate_resp::Value;
 
 use super::error::CommandError;
-use crate::event::Payload;
+use crate::source::Payload;
 
 /// A command as it was sent; each word is a string, or the length of one that was too long.
 pub(super) struct Words(Vec<Value>);

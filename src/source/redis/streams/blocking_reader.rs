@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ssegate_hub::ChannelName;
 use ssegate_resp::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ReaderState;
 use super::entry::{EntriesReply, ReplyBudget};
-use crate::event::ChannelName;
 use crate::source::redis::connection::{ConnectionKind, RedisConnection};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
 use crate::source::redis::handshake::NO_ID;

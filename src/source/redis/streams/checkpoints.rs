@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::event::EntryId;
+use ssegate_hub::EntryId;
 
 /// Checkpoints of one stream, at most: half of them are the newest entries, without gaps.
 ///
@@ -90,8 +90,9 @@ impl Checkpoints {
 
 #[cfg(test)]
 mod tests {
+    use ssegate_hub::EntryId;
+
     use super::{Checkpoint, Checkpoints, MAX_CHECKPOINTS};
-    use crate::event::EntryId;
 
     fn id(milliseconds: u64) -> EntryId {
         EntryId { milliseconds, sequence: 0 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use ssegate_hub::ChannelName;
+
 use super::range::RangeRead;
-use crate::event::ChannelName;
 
 /// A command whose reply is pending, in the order of sending.
 #[derive(Debug)]

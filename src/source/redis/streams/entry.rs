@@ -5,11 +5,10 @@ use std::hash::Hasher as _;
 use bytes::Bytes;
 use rustc_hash::FxHasher;
 use serde_json::{Map, Value as Json};
+use ssegate_format::{Decoded, Format};
+use ssegate_hub::EntryId;
 use ssegate_resp::Value;
 use ssegate_sse::{Event, encode};
-
-use crate::event::EntryId;
-use crate::format::{Decoded, Format};
 
 /// The fields that hold the data, in order of precedence.
 const DATA: [&[u8]; 3] = [b"data", b"payload", b"message"];
@@ -148,10 +147,10 @@ fn json(fields: &[(Bytes, Bytes)]) -> String {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use ssegate_format::Format;
     use ssegate_resp::Value;
 
     use super::{EntriesReply, ReplyBudget, decode};
-    use crate::format::Format;
 
     fn fields(pairs: &[(&'static str, &'static str)]) -> Vec<(Bytes, Bytes)> {
         let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());

@@ -1,10 +1,10 @@
 //! What Redis reports about a stream, and what it means for a reader that knows an entry of it.
 
+use ssegate_hub::EntryId;
+use ssegate_hub::GapReason;
 use ssegate_resp::Value;
 
 use super::entry;
-use crate::event::EntryId;
-use crate::hub::GapReason;
 
 /// The fields used from the reply to `XINFO STREAM`
 /// (<https://redis.io/docs/latest/commands/xinfo-stream/>).
@@ -100,9 +100,10 @@ fn pairs(value: &Value) -> Option<Vec<(&Value, &Value)>> {
 
 #[cfg(test)]
 mod tests {
+    use ssegate_hub::EntryId;
+    use ssegate_hub::GapReason::{Reset, Trimmed};
+
     use super::StreamInfo;
-    use crate::event::EntryId;
-    use crate::hub::GapReason::{Reset, Trimmed};
 
     fn id(milliseconds: u64) -> EntryId {
         EntryId { milliseconds, sequence: 1 }

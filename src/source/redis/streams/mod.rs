@@ -21,6 +21,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use redis::ConnectionInfo;
+use ssegate_format::Format;
+use ssegate_hub::{ChannelName, Subscription};
+use ssegate_hub::{Hub, SourceKind, SourceRequest};
 use ssegate_sse::Event;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -32,10 +35,7 @@ use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
 use super::retry::{FailureLog, backoff};
 use super::socket::RedisTls;
-use crate::event::{ChannelName, Subscription};
-use crate::format::Format;
 use crate::health::Health;
-use crate::hub::{Hub, SourceKind, SourceRequest};
 use crate::metrics::Metrics;
 
 /// Reads streams on behalf of the hub.

@@ -3,10 +3,11 @@
 
 use std::mem;
 
+use ssegate_hub::EntryId;
+use ssegate_hub::GapReason;
+
 use super::checkpoints::{Checkpoint, Checkpoints};
 use super::info::StreamInfo;
-use crate::event::EntryId;
-use crate::hub::GapReason;
 
 /// A stream that the hub wants read. Outlives the connections.
 #[derive(Clone, Debug, Default)]
@@ -186,9 +187,10 @@ impl StreamProgress {
 
 #[cfg(test)]
 mod tests {
+    use ssegate_hub::EntryId;
+    use ssegate_hub::GapReason;
+
     use super::{Comparison, StreamProgress};
-    use crate::event::EntryId;
-    use crate::hub::GapReason;
     use crate::source::redis::streams::info::StreamInfo;
 
     fn id(milliseconds: u64) -> EntryId {

@@ -4,13 +4,13 @@
 //! it was trimmed, and the range is complete. If not, a subsequent `XINFO STREAM` shows whether
 //! anything can be missing: streams are only ever trimmed at their start.
 
+use ssegate_hub::EntryId;
+use ssegate_hub::{GapReason, LogRange, LogRead, LogReadResult};
 use ssegate_resp::Value;
 use ssegate_sse::Event;
 
 use super::entry::{EntriesReply, ReplyBudget, StreamEntry, decode};
 use super::info::StreamInfo;
-use crate::event::EntryId;
-use crate::hub::{GapReason, LogRange, LogRead, LogReadResult};
 use crate::metrics::Metrics;
 
 /// Entries requested together.

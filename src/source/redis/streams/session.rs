@@ -7,6 +7,8 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ssegate_hub::{ChannelName, EntryId, Subscription};
+use ssegate_hub::{LogRange, LogRead, SourceKind, SourceRequest};
 use ssegate_resp::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -17,8 +19,6 @@ use super::command::StreamCommand;
 use super::info::StreamInfo;
 use super::progress::Comparison;
 use super::range::{RangeRead, RangeStep};
-use crate::event::{ChannelName, EntryId, Subscription};
-use crate::hub::{LogRange, LogRead, SourceKind, SourceRequest};
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::{SourceError, SourceErrorKind, with_others};
 use crate::source::redis::handshake::NO_ID;

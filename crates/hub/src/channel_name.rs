@@ -1,0 +1,118 @@
+//! Names of channels.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// The name of a Redis channel, or a channel pattern, that a client may subscribe to.
+///
+/// Validated by construction: 1 to 255 bytes, no control characters, none of the prefixes that
+/// Redis reserves for its own messages (keyspace notifications, Sentinel).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelName(Arc<str>);
+
+/// Why a string is not a valid [`ChannelName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidChannelName {
+    /// The name is empty.
+    #[error("the channel name is empty")]
+    Empty,
+    /// Over [`ChannelName::MAX_BYTES`].
+    #[error("the channel name is longer than 255 bytes")]
+    TooLong,
+    /// U+0000 to U+001F, U+007F to U+009F.
+    #[error("the channel name contains a control character")]
+    ControlCharacter,
+    /// The name starts with one of [`ChannelName::RESERVED`].
+    #[error(
+        "channel names that start with __keyspace@, __keyevent@ or __sentinel__ are reserved by \
+         Redis"
+    )]
+    Reserved,
+}
+
+impl ChannelName {
+    /// The longest name, in bytes.
+    pub const MAX_BYTES: usize = 255;
+
+    /// Prefixes that Redis reserves: keyspace notifications
+    /// (<https://redis.io/docs/latest/develop/use/keyspace-notifications/>) and Sentinel.
+    pub const RESERVED: [&'static str; 3] = ["__keyspace@", "__keyevent@", "__sentinel__"];
+
+    /// Validates `name`.
+    pub fn new(name: &str) -> Result<Self, InvalidChannelName> {
+        if name.is_empty() {
+            return Err(InvalidChannelName::Empty);
+        }
+        if name.len() > Self::MAX_BYTES {
+            return Err(InvalidChannelName::TooLong);
+        }
+        if name.chars().any(char::is_control) {
+            return Err(InvalidChannelName::ControlCharacter);
+        }
+        if Self::RESERVED.iter().any(|reserved| name.starts_with(reserved)) {
+            return Err(InvalidChannelName::Reserved);
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name as a string.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether Redis would treat the name as a pattern: it contains `*`, `?`, `[` or `\`.
+    pub fn has_glob(&self) -> bool {
+        self.0.contains(['*', '?', '[', '\\'])
+    }
+}
+
+impl Borrow<str> for ChannelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ChannelName, InvalidChannelName};
+
+    #[test]
+    fn names_reserved_by_redis_are_rejected() {
+        for name in ["__keyspace@0__:secret", "__keyevent@0__:set", "__sentinel__:hello"] {
+            assert_eq!(ChannelName::new(name), Err(InvalidChannelName::Reserved), "{name}");
+        }
+        assert!(ChannelName::new("my__keyspace@0__").is_ok());
+    }
+
+    #[test]
+    fn names_are_bounded_and_printable() {
+        assert_eq!(ChannelName::new(""), Err(InvalidChannelName::Empty));
+        assert_eq!(ChannelName::new(&"x".repeat(256)), Err(InvalidChannelName::TooLong));
+        assert!(ChannelName::new(&"x".repeat(255)).is_ok());
+        for name in ["a\nb", "a\0", "a\u{7f}", "a\u{85}"] {
+            assert_eq!(ChannelName::new(name), Err(InvalidChannelName::ControlCharacter));
+        }
+        assert_eq!(ChannelName::new("wörld:1/ä b").expect("valid").as_str(), "wörld:1/ä b");
+    }
+
+    #[test]
+    fn glob_characters_are_detected() {
+        for name in ["a*", "?", "[a]", "\\x"] {
+            assert!(ChannelName::new(name).expect("valid").has_glob(), "{name}");
+        }
+        assert!(!ChannelName::new("plain:name.1").expect("valid").has_glob());
+    }
+}

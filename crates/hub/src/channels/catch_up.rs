@@ -1,0 +1,148 @@
+//! Sends a shard that fell behind what it missed, out of the histories; where they no longer have it, a
+//! gap.
+
+use slab::Slab;
+
+use super::channel::Channel;
+use super::hub_state::HubState;
+use crate::gap::GapReason;
+use crate::history::merge::{HistorySlice, MergedRecord, merge};
+use crate::history::page::ExpiredChannels;
+use crate::history::record::RecordContent;
+use crate::inbox::backlog::{Backlog, SentUpTo};
+use crate::inbox::message::Message;
+use crate::subject::ChannelIndex;
+
+impl HubState {
+    /// Sends the batches to the shards, and parts of the backlogs to those that are behind.
+    pub(crate) fn flush(&mut self) {
+        let Self { senders, numbers, observer, channels, .. } = self;
+        senders.flush(SentUpTo { messages: numbers.settled(), entries: numbers.newest() });
+        for sender in senders.iter_mut() {
+            if let Some(mut backlog) = sender.take_backlog() {
+                let (part, is_last) = next_part(&mut backlog, channels, numbers.newest());
+                if is_last && backlog.events > 0 {
+                    observer.events_dropped_by_overload(backlog.events);
+                }
+                // Another copy of the newest message may follow; entries have no copies.
+                backlog.sent.messages = backlog.sent.messages.min(numbers.settled());
+                let sent = backlog.sent;
+                sender.catch_up(part, sent, (!is_last).then_some(backlog));
+            }
+        }
+    }
+}
+
+/// Takes a part of the backlog, up to `number`, and whether that was all of it.
+fn next_part(backlog: &mut Backlog, channels: &Slab<Channel>, number: u64) -> (Vec<Message>, bool) {
+    let mut part = Vec::new();
+    loop {
+        let until = backlog.held.front().map_or(number, |(number, _)| *number);
+        if !take_events(until, backlog, channels, &mut part) {
+            return (part, false);
+        }
+        match backlog.held.pop_front() {
+            Some((_, message)) => part.push(message),
+            None => return (part, true),
+        }
+        if part.len() >= Backlog::MAX_MESSAGES {
+            return (part, false);
+        }
+    }
+}
+
+/// Adds the events up to `until` to `part`; returns whether that were all.
+fn take_events(
+    until: u64,
+    backlog: &mut Backlog,
+    channels: &Slab<Channel>,
+    part: &mut Vec<Message>,
+) -> bool {
+    let mut bytes: usize = part.iter().map(Message::bytes).sum();
+    let slices = slices(backlog, channels);
+    let mut expired = ExpiredChannels::find(&slices);
+    let mut gaps = Vec::new();
+    let mut push_expired = |before: u64, part: &mut Vec<Message>| {
+        if let Some((number, lost)) = expired.take_before(before) {
+            let lost: Vec<_> = lost.iter().map(|slice| slices[*slice].channel).collect();
+            push_gaps(part, channels, &lost, number);
+            gaps = slices.iter().map(|slice| (slice.channel, slice.complete_after())).collect();
+        }
+    };
+    let mut newest = backlog.sent.messages;
+    for MergedRecord { slice, record, entry } in merge(&slices) {
+        if record.number > until {
+            break;
+        }
+        let is_full = part.len() >= Backlog::MAX_MESSAGES || bytes >= Backlog::MAX_BYTES;
+        // What several channels share stays together.
+        if is_full && newest < record.number {
+            backlog.gaps.extend(gaps);
+            return false;
+        }
+        push_expired(record.number, part);
+        newest = record.number;
+        backlog.sent.reach(newest);
+        // A gap was held back as a message of its own.
+        let RecordContent::Event(frame, subject) = &record.content else { continue };
+        bytes += frame.len();
+        if entry.is_none() {
+            backlog.events = backlog.events.saturating_sub(1);
+        }
+        part.push(Message::Event {
+            channel: slices[slice].channel,
+            subject: *subject,
+            number: record.number,
+            entry,
+            frame: frame.clone(),
+            received: record.received,
+        });
+    }
+    push_expired(until.saturating_add(1), part);
+    backlog.gaps.extend(gaps);
+    // A channel without a history has lost all of them.
+    let has_history = |channel: &Channel| channel.history.is_some();
+    let is_lost = |index: &ChannelIndex| !channels.get(*index as usize).is_some_and(has_history);
+    let lost: Vec<_> = backlog.channels.iter().copied().filter(is_lost).collect();
+    backlog.channels.retain(|index| !is_lost(index));
+    push_gaps(part, channels, &lost, until);
+    backlog.sent.reach(until);
+    true
+}
+
+/// The histories of the channels of a backlog, each after what the shard has of it.
+fn slices<'a>(backlog: &Backlog, channels: &'a Slab<Channel>) -> Vec<HistorySlice<'a>> {
+    let slice = |&index: &ChannelIndex| {
+        let channel = channels.get(index as usize)?;
+        let SentUpTo { messages, entries } = backlog.sent;
+        let sent = if channel.is_log() { entries } else { messages };
+        let complete = backlog.gaps.get(&index).copied().unwrap_or_default();
+        let (history, after) = (channel.history.as_ref()?, sent.max(complete));
+        Some(HistorySlice { channel: index, history, after })
+    };
+    backlog.channels.iter().filter_map(slice).collect()
+}
+
+/// Adds gaps for events that are lost to the shard. Of logs nothing is lost: the source still has it, and
+/// the shard requests it.
+fn push_gaps(
+    part: &mut Vec<Message>,
+    channels: &Slab<Channel>,
+    lost: &[ChannelIndex],
+    number: u64,
+) {
+    let reason = GapReason::Overload;
+    let mut others = Vec::new();
+    for &index in lost {
+        match channels.get(index as usize).and_then(Channel::entry) {
+            Some(entry) => {
+                let (channels, entry) = ([index].into(), Some(entry));
+                part.push(Message::Gap { reason, channels, number, entry });
+            }
+            None => others.push(index),
+        }
+    }
+    if !others.is_empty() {
+        part.push(Message::Gap { reason, channels: others.into(), number, entry: None });
+    }
+}

@@ -1,0 +1,147 @@
+//! One channel: what is known of it, and what is kept of it.
+
+use std::time::Duration;
+
+use ssegate_sse::frame::Frame;
+use tokio::time::Instant;
+
+use super::lingering::Linger;
+use crate::Topic;
+use crate::gap::GapReason;
+use crate::history::History;
+use crate::history::budget::{ChannelIncarnation, HistoryBudget};
+use crate::history::record::RecordContent;
+use crate::history::retention::Retention;
+use crate::inbox::message::Message;
+use crate::inbox::shard_sender::ShardSenders;
+use crate::requests::shard_request::StreamAddress;
+use crate::subject::{ChannelIndex, Subject};
+use crate::{EntryId, Ids};
+
+pub(super) struct Channel {
+    pub(super) topic: Topic,
+    pub(super) index: ChannelIndex,
+    pub(super) confirmation: Confirmation,
+    // The number of the last confirmation; 0 before the first.
+    pub(super) confirmed: u64,
+    // One bit for each shard that has joined.
+    pub(super) shards: u128,
+    pub(super) linger: Duration,
+    pub(super) lingers: Option<Linger>,
+    pub(super) history: Option<History>,
+    // Of a log, its newest entry.
+    pub(super) newest_entry: EntryId,
+    // Streams that have requested a replay and wait for the confirmation. Some may have left.
+    pub(super) waiting: Vec<StreamAddress>,
+    // The newest number when it was opened, and when its history was last used.
+    pub(super) opened: u64,
+    pub(super) used: u64,
+    // Whether it is in the queue of `HistoryBudget`.
+    pub(super) is_budgeted: bool,
+}
+
+/// Whether the source sends the channel's events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Confirmation {
+    Awaited,
+    Given,
+    // It was given, and then the connection was lost: something may be missing.
+    Withdrawn,
+    // The source is not allowed to subscribe.
+    Denied,
+}
+
+/// An event that was just received.
+pub(super) struct NewEvent {
+    pub(super) number: u64,
+    pub(super) subject: Subject,
+    pub(super) frame: Frame,
+    pub(super) received: Instant,
+}
+
+impl Channel {
+    pub(super) fn is_log(&self) -> bool {
+        self.topic.ids == Ids::Entries
+    }
+
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.confirmation == Confirmation::Given
+    }
+
+    pub(super) fn incarnation(&self) -> ChannelIncarnation {
+        ChannelIncarnation { index: self.index, opened: self.opened }
+    }
+
+    pub(super) fn retention(&self) -> Retention {
+        Retention { history: self.history.as_ref().map(History::settings), linger: self.linger }
+    }
+
+    /// Its newest entry; `None` where it is no log.
+    pub(super) fn entry(&self) -> Option<EntryId> {
+        self.is_log().then_some(self.newest_entry)
+    }
+
+    /// Sends an event to the shards that have joined, and keeps it. Of a log it is the newest entry.
+    pub(super) fn publish(
+        &mut self,
+        event: NewEvent,
+        senders: &mut ShardSenders,
+        budget: &mut HistoryBudget,
+    ) {
+        let NewEvent { number, subject, frame, received } = event;
+        let (channel, entry) = (self.index, self.entry());
+        senders.send(self.shards, || Message::Event {
+            channel,
+            subject,
+            number,
+            entry,
+            frame: frame.clone(),
+            received,
+        });
+        self.keep(number, RecordContent::Event(frame, subject), received, budget);
+    }
+
+    /// Sends a gap that reaches up to the newest entry of this log.
+    pub(super) fn send_log_gap(&self, reason: GapReason, number: u64, senders: &mut ShardSenders) {
+        let (channel, entry) = (self.index, self.entry());
+        senders.send(self.shards, || Message::Gap {
+            reason,
+            channels: [channel].into(),
+            number,
+            entry,
+        });
+    }
+
+    /// Keeps a record, if the channel has a history.
+    pub(super) fn keep(
+        &mut self,
+        number: u64,
+        content: RecordContent,
+        received: Instant,
+        budget: &mut HistoryBudget,
+    ) {
+        let entry = self.entry();
+        if !self.change_history(budget, |h| h.push(number, entry, content, received)) {
+            return;
+        }
+        self.used = number;
+        if !std::mem::replace(&mut self.is_budgeted, true) {
+            budget.enter(self.incarnation(), number);
+        }
+    }
+
+    /// Changes the history, if there is one, and accounts for its growth; returns whether there is one.
+    pub(super) fn change_history(
+        &mut self,
+        budget: &mut HistoryBudget,
+        change: impl FnOnce(&mut History),
+    ) -> bool {
+        let Some(history) = &mut self.history else {
+            return false;
+        };
+        let before = history.held();
+        change(history);
+        budget.account(before, history.held());
+        true
+    }
+}

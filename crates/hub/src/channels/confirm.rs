@@ -1,0 +1,91 @@
+//! Subscriptions that the source has confirmed, and those that it has lost.
+//!
+//! Each confirmation takes a number of its own, so that a client stands either before it, and may have
+//! missed something while the channel was not followed, or behind it. If it shared a number, a client
+//! with the newest id of a channel that was closed and opened again would be taken for complete.
+
+use super::channel::Confirmation;
+use super::hub_state::HubState;
+use super::name_index::ChannelIndexes;
+use crate::inbox::message::Message;
+use crate::requests::shard_request::StreamAddress;
+use crate::subject::ChannelIndex;
+
+impl HubState {
+    /// The source is subscribed.
+    pub(super) fn confirm(&mut self, is_pattern: bool, name: &str) {
+        let unconfirmed = self.unconfirmed(is_pattern, name);
+        if unconfirmed.is_empty() {
+            return;
+        }
+        let number = self.numbers.take();
+        let mut waiting = Vec::new();
+        for index in unconfirmed {
+            let channel = &mut self.channels[index as usize];
+            if channel.confirmation == Confirmation::Withdrawn {
+                self.restored.push(index);
+            } else if let Some(history) = &mut channel.history {
+                history.begin(number);
+            }
+            channel.confirmation = Confirmation::Given;
+            channel.confirmed = number;
+            waiting.append(&mut channel.waiting);
+            let entry = channel.newest_entry;
+            let message = || Message::Confirmed { channel: index, number, entry };
+            self.senders.send(channel.shards, message);
+        }
+        self.serve_waiting(waiting);
+    }
+
+    /// The source is not allowed to subscribe. Streams do not wait for the channel any more: what comes
+    /// until it is confirmed after all is missing, also for those that are sent a gap now.
+    pub(super) fn deny(&mut self, is_pattern: bool, name: &str) {
+        let mut awaited = self.unconfirmed(is_pattern, name);
+        awaited
+            .retain(|index| self.channels[*index as usize].confirmation == Confirmation::Awaited);
+        if awaited.is_empty() {
+            return;
+        }
+        let number = self.numbers.take();
+        let mut waiting = Vec::new();
+        for index in awaited {
+            let channel = &mut self.channels[index as usize];
+            channel.confirmation = Confirmation::Denied;
+            if let Some(history) = &mut channel.history {
+                history.begin(number);
+            }
+            waiting.append(&mut channel.waiting);
+        }
+        self.serve_waiting(waiting);
+    }
+
+    /// The source has lost its connection.
+    pub(super) fn lose(&mut self) {
+        for (_, channel) in &mut self.channels {
+            // A log is read on where it was left.
+            if channel.is_confirmed() && !channel.is_log() {
+                channel.confirmation = Confirmation::Withdrawn;
+            }
+        }
+        // A gap that has not been sent yet is sent when they are confirmed again.
+        for index in self.restored.drain(..) {
+            self.channels[index as usize].confirmation = Confirmation::Withdrawn;
+        }
+        self.senders.send_to_all(&Message::SourceLost);
+    }
+
+    fn unconfirmed(&self, is_pattern: bool, name: &str) -> ChannelIndexes {
+        let is_unconfirmed = |index: &ChannelIndex| !self.channels[*index as usize].is_confirmed();
+        let channels = self.names.of_subscription(is_pattern, name);
+        channels.iter().copied().filter(is_unconfirmed).collect()
+    }
+
+    fn serve_waiting(&mut self, streams: Vec<StreamAddress>) {
+        for stream in streams {
+            if let Some(request) = self.waiting.remove(&stream) {
+                let log_read = self.replay(request);
+                debug_assert!(log_read.is_none(), "the channels of a stream are of one kind");
+            }
+        }
+    }
+}

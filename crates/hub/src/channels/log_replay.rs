@@ -1,0 +1,179 @@
+//! Pages of the past of logs.
+//!
+//! What a client missed is in the histories as far as they reach. What is older is read again by the
+//! source, in pieces, up to where the history begins: so the two meet without a hole, however fast the
+//! log grows meanwhile.
+
+use ssegate_sse::{Event, encode};
+use tokio::time::Instant;
+
+use super::hub_state::HubState;
+use super::pending_log_read::{LogStart, PendingLogRead};
+use crate::EntryId;
+use crate::gap::GapReason;
+use crate::history::page::ReplayPage;
+use crate::position::cursor::LogEntry;
+use crate::position::resume::Resume;
+use crate::requests::shard_request::ReplayRequest;
+use crate::requests::source_request::{LogRange, LogRead, LogReadKey, LogReadResult};
+use crate::subject::{ChannelIndex, Subject};
+
+impl HubState {
+    /// Sends a page, if all of it is in the histories; otherwise returns what the source must read first.
+    pub(super) fn replay_logs(
+        &mut self,
+        request: ReplayRequest,
+        channels: &[ChannelIndex],
+    ) -> Option<LogRead> {
+        let start = |entry: Option<EntryId>| entry.map_or(LogStart::Now, LogStart::After);
+        let starts = match &request.resume {
+            Resume::After { cursor, .. } => cursor.logs().iter().map(start).collect(),
+            Resume::Newest(count) => vec![LogStart::Newest(*count); channels.len()].into(),
+            Resume::Unknown => vec![LogStart::Now; channels.len()].into(),
+        };
+        self.replay_logs_from(request, channels, starts)
+    }
+
+    /// What the source was requested to read and has not: to be requested again on a new connection.
+    pub(super) fn unfinished_log_reads(&self) -> Vec<LogRead> {
+        self.pending_log_reads.values().map(PendingLogRead::log_read).collect()
+    }
+
+    /// Takes what the source has read. Returns what it must read next for the same request.
+    pub(super) fn finish_log_read(
+        &mut self,
+        key: LogReadKey,
+        result: LogReadResult,
+    ) -> Option<LogRead> {
+        // The stream may have left, or requested something else since.
+        let pending = self.pending_log_reads.get(&key.stream)?;
+        if pending.request.ticket != key.ticket {
+            return None;
+        }
+        let PendingLogRead { request, mut starts, log, range } =
+            self.pending_log_reads.remove(&key.stream)?;
+        let channels = self.channels_of(&request)?;
+        let (gap, entries, is_all) = match result {
+            LogReadResult::Start(id) => {
+                starts[log] = LogStart::After(id);
+                (None, Vec::new(), true)
+            }
+            LogReadResult::Entries { gap, entries, is_all } => (gap, entries, is_all),
+        };
+        if let (LogRange::After { after, until }, None, true) = (range, gap, is_all) {
+            starts[log] = LogStart::Ahead(after.max(until));
+        }
+        if gap.is_none() && entries.is_empty() && is_all {
+            self.touch(&channels);
+            return self.replay_logs_from(request, &channels, starts);
+        }
+        // Where the stream stands before this page.
+        if let LogRange::After { after, .. } = range {
+            starts[log] = LogStart::After(after);
+        }
+        let subject = Subject::of(channels[log]);
+        let mut page = read_page((log, subject), gap, entries, request.max_bytes);
+        page.start = entries_of(&starts);
+        self.send_page(request, page);
+        None
+    }
+
+    fn replay_logs_from(
+        &mut self,
+        request: ReplayRequest,
+        channels: &[ChannelIndex],
+        mut starts: Box<[LogStart]>,
+    ) -> Option<LogRead> {
+        let read = self.locate(channels, &mut starts).or_else(|| self.uncovered(channels, &starts));
+        if let Some((log, range)) = read {
+            let pending = PendingLogRead { request, starts, log, range };
+            let log_read = pending.log_read();
+            self.pending_log_reads.insert(pending.request.stream, pending);
+            return Some(log_read);
+        }
+        let start = entries_of(&starts);
+        let slices = self.slices(channels, |log| {
+            let history = self.channels[channels[log] as usize].history.as_ref();
+            let number = history.zip(start[log]).map(|(history, id)| history.number_at(id));
+            number.unwrap_or(u64::MAX)
+        });
+        let mut page = ReplayPage::read(&slices, self.numbers.settled(), request.max_bytes);
+        page.start = start;
+        self.send_page(request, page);
+        None
+    }
+
+    /// Finds the entry of every start; returns what the source must read for that.
+    fn locate(
+        &self,
+        channels: &[ChannelIndex],
+        starts: &mut [LogStart],
+    ) -> Option<(usize, LogRange)> {
+        for (log, (&index, start)) in channels.iter().zip(starts).enumerate() {
+            let channel = &self.channels[index as usize];
+            *start = match *start {
+                LogStart::Now => LogStart::After(channel.newest_entry),
+                LogStart::Newest(count) => {
+                    let history = channel.history.as_ref();
+                    match history.and_then(|history| history.id_before_newest(count)) {
+                        Some(id) => LogStart::After(id),
+                        None => return Some((log, LogRange::BeforeNewest(count))),
+                    }
+                }
+                known => known,
+            };
+        }
+        None
+    }
+
+    /// The first of the logs whose history does not reach back to its start.
+    fn uncovered(
+        &self,
+        channels: &[ChannelIndex],
+        starts: &[LogStart],
+    ) -> Option<(usize, LogRange)> {
+        let range = |(log, (&index, start)): (usize, (&ChannelIndex, &LogStart))| {
+            let channel = &self.channels[index as usize];
+            let history = channel.history.as_ref();
+            let floor = history.map_or(EntryId::MAX, |history| history.log_complete_after());
+            let (after, is_covered) = match *start {
+                LogStart::After(id) => {
+                    let has_vanished = || history.is_some_and(|history| history.has_vanished(id));
+                    (id, floor <= id && id <= channel.newest_entry && !has_vanished())
+                }
+                LogStart::Ahead(id) => (id, floor <= id),
+                LogStart::Now | LogStart::Newest(_) => return None,
+            };
+            (!is_covered).then_some((log, LogRange::After { after, until: floor }))
+        };
+        channels.iter().zip(starts).enumerate().find_map(range)
+    }
+}
+
+/// A page of what the source has read again of one log. At least one entry goes with it; more follows.
+fn read_page(
+    (log, subject): (usize, Subject),
+    gap: Option<(GapReason, EntryId)>,
+    entries: Vec<(EntryId, Option<Event>)>,
+    max_bytes: usize,
+) -> ReplayPage {
+    let now = Instant::now();
+    let mut page = ReplayPage::default();
+    if let Some((reason, id)) = gap {
+        page.push_gap(0, Some(LogEntry { log, id }), reason, vec![log]);
+    }
+    let mut bytes = 0;
+    for (id, event) in entries {
+        if bytes >= max_bytes && !page.records.is_empty() {
+            break;
+        }
+        let frame = event.map(|event| encode::frame(&event, Some(&id.to_string())));
+        bytes += frame.as_ref().map_or(0, |frame| frame.len());
+        page.push_entry(LogEntry { log, id }, frame.map(|frame| (frame, subject)), now);
+    }
+    page
+}
+
+fn entries_of(starts: &[LogStart]) -> Box<[Option<EntryId>]> {
+    starts.iter().map(|start| start.entry()).collect()
+}

@@ -1,0 +1,97 @@
+//! Logs: channels whose source keeps the entries and gives them their ids.
+
+use ssegate_format::Format;
+use ssegate_sse::{Event, encode};
+use tokio::time::Instant;
+
+use super::channel::{Confirmation, NewEvent};
+use super::hub_state::HubState;
+use crate::EntryId;
+use crate::gap::GapReason;
+use crate::history::record::RecordContent;
+use crate::inbox::message::Message;
+use crate::requests::source_request::LogRead;
+use crate::subject::Subject;
+
+impl HubState {
+    /// The source reads this log, from the entry `id` on. Returns what it must read again for streams that
+    /// were waiting for the log.
+    pub(super) fn begin_log(&mut self, name: &str, id: EntryId) -> Vec<LogRead> {
+        let mut waiting = Vec::new();
+        let number = self.numbers.newest();
+        for &index in self.names.of_log(name) {
+            let channel = &mut self.channels[index as usize];
+            if channel.is_confirmed() {
+                continue;
+            }
+            channel.confirmation = Confirmation::Given;
+            channel.newest_entry = id;
+            channel.change_history(&mut self.budget, |history| history.begin_log(number, id));
+            waiting.append(&mut channel.waiting);
+            let message = || Message::Confirmed { channel: index, number, entry: id };
+            self.senders.send(channel.shards, message);
+        }
+        let replay = |stream| {
+            let request = self.waiting.remove(&stream)?;
+            self.replay(request)
+        };
+        waiting.into_iter().filter_map(replay).collect()
+    }
+
+    /// An entry of the log. `decode` makes an event of it for each format in which the log is read, or
+    /// returns `None` if it is too large.
+    pub(super) fn publish_entry(
+        &mut self,
+        name: &str,
+        id: EntryId,
+        received: Instant,
+        mut decode: impl FnMut(Format) -> Option<Event>,
+    ) {
+        let number = self.numbers.take_for_log();
+        for &index in self.names.of_log(name) {
+            let channel = &mut self.channels[index as usize];
+            if !channel.is_confirmed() || id <= channel.newest_entry {
+                continue;
+            }
+            channel.newest_entry = id;
+            match decode(channel.topic.format) {
+                Some(event) => {
+                    let frame = encode::frame(&event, Some(&id.to_string()));
+                    let event = NewEvent { number, subject: Subject::of(index), frame, received };
+                    channel.publish(event, &mut self.senders, &mut self.budget);
+                }
+                None => {
+                    let content = RecordContent::Gap(GapReason::TooLarge);
+                    channel.keep(number, content, received, &mut self.budget);
+                    channel.send_log_gap(GapReason::TooLarge, number, &mut self.senders);
+                }
+            }
+        }
+        self.evict_histories();
+    }
+
+    /// Entries of the log are missing up to `entry`. After a reset, the log was begun anew there; after a
+    /// rollback, it has come back without what followed.
+    pub(super) fn log_gap(&mut self, name: &str, reason: GapReason, entry: EntryId) {
+        let number = self.numbers.take_for_log();
+        let now = Instant::now();
+        for &index in self.names.of_log(name) {
+            let channel = &mut self.channels[index as usize];
+            if !channel.is_confirmed() {
+                continue;
+            }
+            let newest = channel.newest_entry;
+            channel.newest_entry = if reason.goes_back() { entry } else { newest.max(entry) };
+            channel.change_history(&mut self.budget, |history| match reason {
+                GapReason::Reset => history.begin_log(number, entry),
+                GapReason::RolledBack => history.roll_back(number, entry, newest),
+                _ => {}
+            });
+            // What was kept before a reset is of another log.
+            if reason != GapReason::Reset {
+                channel.keep(number, RecordContent::Gap(reason), now, &mut self.budget);
+            }
+            channel.send_log_gap(reason, number, &mut self.senders);
+        }
+    }
+}

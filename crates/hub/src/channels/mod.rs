@@ -1,0 +1,353 @@
+//! The hub: every channel that is followed, and the shards that get its events.
+//!
+//! Lives on one thread, beside the sources. An event gets its number, is encoded once, kept in the
+//! channel's history, and put into the batch of each shard that has joined the channel; the batches leave at
+//! [`Hub::flush`], when the source has nothing more to read. Subscribers are not known here, only shards.
+
+mod catch_up;
+mod channel;
+mod confirm;
+mod hub_state;
+mod lingering;
+mod log_replay;
+mod logs;
+mod name_index;
+mod numbers;
+mod pending_log_read;
+mod replay;
+mod retention;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ssegate_format::Format;
+use ssegate_sse::Event;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use self::hub_state::HubState;
+use super::gap::GapReason;
+use super::inbox::shard_sender::{ShardSender, ShardSenders};
+use super::observer::Observer;
+use super::position::event_id::RunTag;
+use super::requests::shard_request::{JoinRequest, ShardRequest, ShardRequests};
+use super::requests::source_request::{
+    LogRead, LogReadKey, LogReadResult, SourceKind, SourceRequest, SourceRequests,
+};
+use super::settings::{HubSettings, MAX_SHARDS};
+use super::shard::link::ShardLink;
+use super::shard::queue_budget::QueueBudget;
+use crate::{ChannelName, EntryId, Subscription};
+
+/// How long a backlog waits until the hub looks whether the shard has room for it.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The hub: a cheap handle, for the one thread that it lives on.
+#[derive(Clone)]
+pub struct Hub {
+    state: Rc<RefCell<HubState>>,
+    shard_requests: Arc<ShardRequests>,
+    source_requests: Rc<SourceRequests>,
+    // Notified when a shard has fallen behind.
+    behind: Rc<Notify>,
+    queues: Arc<QueueBudget>,
+}
+
+impl Hub {
+    /// Returns a hub, and one link for each of `shards` shards, to be taken to their threads.
+    pub fn new(
+        settings: HubSettings,
+        shards: usize,
+        observer: impl Observer + 'static,
+    ) -> (Self, Vec<ShardLink>) {
+        debug_assert!(shards <= MAX_SHARDS);
+        let run = RunTag::draw();
+        let requests = Arc::new(ShardRequests::new());
+        let queues = Arc::new(QueueBudget::new(settings.queue_memory, shards));
+        let senders: Vec<ShardSender> = (0..shards).map(|_| ShardSender::new()).collect();
+        let link = |(shard, sender): (usize, &ShardSender)| ShardLink {
+            shard,
+            run,
+            inbox: sender.inbox(),
+            requests: Arc::clone(&requests),
+            queues: Arc::clone(&queues),
+        };
+        let links = senders.iter().enumerate().map(link).collect();
+        let state = HubState::new(run, ShardSenders::new(senders), settings, Box::new(observer));
+        let hub = Self {
+            state: Rc::new(RefCell::new(state)),
+            shard_requests: requests,
+            source_requests: Rc::new(SourceRequests::new()),
+            behind: Rc::default(),
+            queues,
+        };
+        (hub, links)
+    }
+
+    /// Serves the requests of the shards, and closes channels whose linger is over. Owned by the gateway;
+    /// never returns, and ends when it is dropped.
+    pub async fn run(&self) {
+        loop {
+            let linger_end = self.state.borrow().next_linger_end();
+            tokio::select! {
+                () = self.shard_requests.wait() => self.serve_shards(),
+                () = sleep_until(linger_end) => self.close_lingering(Instant::now()),
+                // A backlog is sent also when nothing more is published. If another arm wins, the flush
+                // below looks again.
+                () = async {
+                    self.behind.notified().await;
+                    tokio::time::sleep(CATCH_UP_INTERVAL).await;
+                } => {}
+            }
+            self.flush();
+        }
+    }
+
+    /// Changes the bounds, after a reload. What is over the bounds of all channels goes with the next
+    /// event.
+    pub fn change(&self, settings: HubSettings) {
+        self.queues.set_max_bytes(settings.queue_memory);
+        self.state.borrow_mut().change(settings);
+        // Channels may linger for another time.
+        self.behind.notify_one();
+    }
+
+    // For sources: what to follow.
+
+    /// Takes the newest request for each subscription of a source; waits until there are any. Cancel safe.
+    ///
+    /// For a log that is to be followed, the source calls [`Hub::begin_log`], also if it reads the log
+    /// already.
+    pub async fn source_requests(
+        &self,
+        source: SourceKind,
+    ) -> impl Iterator<Item = (Subscription, SourceRequest)> + use<> {
+        let requests = self.source_requests.of(source);
+        requests.wait().await;
+        requests.take().into_iter()
+    }
+
+    /// Every pub/sub subscription that is followed: for a new connection.
+    pub fn followed(&self) -> Vec<Subscription> {
+        let state = self.state.borrow();
+        let subscriptions = |names: &HashMap<ChannelName, _>, is_pattern| {
+            names
+                .keys()
+                .map(|name| Subscription { name: name.clone(), is_pattern })
+                .collect::<Vec<_>>()
+        };
+        let mut followed = subscriptions(&state.names.plain, false);
+        followed.append(&mut subscriptions(&state.names.patterns, true));
+        followed
+    }
+
+    /// Whether this subscription is followed.
+    pub fn is_followed(&self, is_pattern: bool, name: &str) -> bool {
+        !self.state.borrow().names.of_subscription(is_pattern, name).is_empty()
+    }
+
+    /// Whether any pattern is followed: only then a message may come more than once.
+    pub fn follows_patterns(&self) -> bool {
+        !self.state.borrow().names.patterns.is_empty()
+    }
+
+    // For sources of messages.
+
+    /// The source is subscribed.
+    pub fn confirm(&self, is_pattern: bool, name: &str) {
+        self.state.borrow_mut().confirm(is_pattern, name);
+    }
+
+    /// The source is not allowed to subscribe. A stream that waits for the channel is sent a gap, and the
+    /// events of its other channels.
+    pub fn deny(&self, is_pattern: bool, name: &str) {
+        self.state.borrow_mut().deny(is_pattern, name);
+    }
+
+    /// The source has lost its connection.
+    pub fn lose(&self) {
+        self.state.borrow_mut().lose();
+        self.flush();
+    }
+
+    /// All subscriptions that can be restored after a loss are: sends one gap for all of them.
+    pub fn restored(&self) {
+        let mut state = self.state.borrow_mut();
+        let restored = std::mem::take(&mut state.restored);
+        state.gap(GapReason::RedisAway, &restored);
+    }
+
+    /// Begins a message that was published to `channel`: gives it the next number. All copies of a
+    /// message that matches several subscriptions have this number, so that a stream with several of them
+    /// gets the message once.
+    pub fn begin_message(&self, channel: &[u8]) {
+        self.state.borrow_mut().begin_message(channel);
+    }
+
+    /// No further copy of the newest message follows: the source has received something else since, or
+    /// knows it otherwise.
+    pub fn end_message(&self) {
+        self.state.borrow_mut().numbers.end_message();
+    }
+
+    /// A copy of the message has come on this subscription. `decode` makes an event of it for each format
+    /// in which it is read, or returns `None` if it cannot be decoded.
+    pub fn publish(
+        &self,
+        is_pattern: bool,
+        name: &str,
+        received: Instant,
+        decode: impl FnMut(Format) -> Option<Event>,
+    ) {
+        self.state.borrow_mut().publish(is_pattern, name, received, decode);
+    }
+
+    /// The message on this subscription was skipped: it is too large.
+    pub fn skip(&self, is_pattern: bool, name: &str) {
+        let mut state = self.state.borrow_mut();
+        let channels = state.names.of_subscription(is_pattern, name).to_vec();
+        state.gap(GapReason::TooLarge, &channels);
+    }
+
+    // For sources of logs.
+
+    /// The source reads this log, from the entry `id` on.
+    pub fn begin_log(&self, name: &str, id: EntryId) {
+        let reads = self.state.borrow_mut().begin_log(name, id);
+        self.source_requests.read_logs(reads);
+    }
+
+    /// An entry was added to the log. `decode` makes an event of it for each format in which the log is
+    /// read, or returns `None` if it is too large.
+    pub fn publish_entry(
+        &self,
+        name: &str,
+        id: EntryId,
+        received: Instant,
+        decode: impl FnMut(Format) -> Option<Event>,
+    ) {
+        self.state.borrow_mut().publish_entry(name, id, received, decode);
+    }
+
+    /// Entries of the log may be missing, up to `entry`. After a [`GapReason::Reset`] the log has new
+    /// entries, after `entry`; after a [`GapReason::RolledBack`] it still has those up to `entry`.
+    pub fn log_gap(&self, name: &str, reason: GapReason, entry: EntryId) {
+        self.state.borrow_mut().log_gap(name, reason, entry);
+    }
+
+    /// Takes the parts of logs that are to be read again, one for each stream; waits until there are any.
+    /// Cancel safe.
+    pub async fn log_reads(&self) -> impl Iterator<Item = LogRead> + use<> {
+        let reads = &self.source_requests.log_reads;
+        reads.wait().await;
+        reads.take().into_values()
+    }
+
+    /// Requests again what was not finished with [`Hub::finish_log_read`]: the responses are lost.
+    pub fn repeat_log_reads(&self) {
+        let unfinished = self.state.borrow().unfinished_log_reads();
+        self.source_requests.read_logs(unfinished);
+    }
+
+    /// Takes what the source has read for the request with this key.
+    pub fn finish_log_read(&self, key: LogReadKey, result: LogReadResult) {
+        let next = self.state.borrow_mut().finish_log_read(key, result);
+        self.source_requests.read_logs(next);
+    }
+
+    // For all.
+
+    /// Sends the batches to the shards.
+    pub fn flush(&self) {
+        let mut state = self.state.borrow_mut();
+        state.observer.history_bytes(state.budget.held());
+        state.flush();
+        if state.senders.is_any_behind() {
+            self.behind.notify_one();
+        }
+    }
+
+    /// What the histories of all channels hold, in bytes.
+    pub fn history_bytes(&self) -> usize {
+        self.state.borrow().budget.held()
+    }
+
+    fn serve_shards(&self) {
+        for request in self.shard_requests.take() {
+            match request {
+                ShardRequest::Leave { shard, topic } => {
+                    self.state.borrow_mut().leave(shard, &topic, Instant::now());
+                }
+                ShardRequest::Join(join) => self.join(join),
+                ShardRequest::Replay(replay) => {
+                    let read = self.state.borrow_mut().replay(replay);
+                    self.source_requests.read_logs(read);
+                }
+                ShardRequest::CancelReplay(stream) => {
+                    self.state.borrow_mut().cancel_replay(stream);
+                    self.source_requests.log_reads.remove(&stream);
+                }
+            }
+        }
+    }
+
+    fn join(&self, request: JoinRequest) {
+        let mut state = self.state.borrow_mut();
+        if let Some(left) = state.make_room(&request.topic) {
+            self.source_requests.put(left, SourceRequest::Leave);
+        }
+        if let Some(first) = state.join(request) {
+            self.source_requests.put(first, SourceRequest::Follow);
+        }
+    }
+
+    fn close_lingering(&self, now: Instant) {
+        for topic in self.state.borrow_mut().close_lingering(now) {
+            self.source_requests.put(topic, SourceRequest::Leave);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Hub {
+    pub(super) fn run_tag(&self) -> RunTag {
+        self.state.borrow().run
+    }
+
+    /// The newest number.
+    pub(super) fn number(&self) -> u64 {
+        self.state.borrow().numbers.newest()
+    }
+
+    /// The number up to which everything has come, with all its copies.
+    pub(super) fn settled(&self) -> u64 {
+        self.state.borrow().numbers.settled()
+    }
+
+    /// Channels in the queue of the history budget.
+    pub(super) fn budgeted_channels(&self) -> usize {
+        self.state.borrow().budget.queued()
+    }
+
+    /// Parts of logs that no source has taken.
+    pub(super) fn untaken_log_reads(&self) -> usize {
+        self.source_requests.log_reads.take().len()
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

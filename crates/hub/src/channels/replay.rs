@@ -1,0 +1,132 @@
+//! Pages of the past, out of the histories of a stream's channels.
+//!
+//! They are read once all channels are confirmed: from then on it is known since when each of them is
+//! complete.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::channel::Confirmation;
+use super::hub_state::HubState;
+use crate::history::merge::HistorySlice;
+use crate::history::page::ReplayPage;
+use crate::inbox::message::{Message, ReplayMessage};
+use crate::position::resume::Resume;
+use crate::requests::shard_request::{ReplayRequest, StreamAddress};
+use crate::requests::source_request::LogRead;
+use crate::subject::ChannelIndex;
+use crate::{EntryId, Ids};
+
+impl HubState {
+    /// Sends the requested page, or keeps the request until all channels are confirmed. Returns what the
+    /// source must read of a log first.
+    pub(super) fn replay(&mut self, request: ReplayRequest) -> Option<LogRead> {
+        let channels = self.channels_of(&request)?;
+        let is_awaited = |&&index: &&ChannelIndex| {
+            self.channels[index as usize].confirmation == Confirmation::Awaited
+        };
+        if let Some(&awaited) = channels.iter().find(is_awaited) {
+            self.wait_for(awaited, request);
+            return None;
+        }
+        self.touch(&channels);
+        if request.resume == Resume::Unknown {
+            let start = self.newest_entries(&channels);
+            let page = ReplayPage::unknown_id(channels.len(), self.numbers.settled(), start);
+            self.send_page(request, page);
+            return None;
+        }
+        if request.topics.first().is_some_and(|topic| topic.ids == Ids::Entries) {
+            return self.replay_logs(request, &channels);
+        }
+        let page = self.page(&request, &channels);
+        self.send_page(request, page);
+        None
+    }
+
+    /// The subscriber has left.
+    pub(super) fn cancel_replay(&mut self, stream: StreamAddress) {
+        self.waiting.remove(&stream);
+        self.pending_log_reads.remove(&stream);
+    }
+
+    /// The channels of a request; `None` if one of them was refused: then the stream ends.
+    pub(super) fn channels_of(&self, request: &ReplayRequest) -> Option<Vec<ChannelIndex>> {
+        request.topics.iter().map(|topic| self.by_topic.get(topic).copied()).collect()
+    }
+
+    /// The histories of these channels are about to be read.
+    pub(super) fn touch(&mut self, channels: &[ChannelIndex]) {
+        let now = Instant::now();
+        for &index in channels {
+            let channel = &mut self.channels[index as usize];
+            channel.used = self.numbers.newest();
+            channel.change_history(&mut self.budget, |history| history.expire(now));
+        }
+    }
+
+    pub(super) fn send_page(&mut self, request: ReplayRequest, page: ReplayPage) {
+        let ReplayRequest { stream: StreamAddress { shard, key }, topics, ticket, .. } = request;
+        let number = self.numbers.settled();
+        let message = ReplayMessage { stream: key, ticket, topics, page, number };
+        self.senders.send_to(shard, Message::Replay(Box::new(message)));
+    }
+
+    /// The histories of these channels, each after the number that `after` returns for its place.
+    pub(super) fn slices(
+        &self,
+        channels: &[ChannelIndex],
+        after: impl Fn(usize) -> u64,
+    ) -> Vec<HistorySlice<'_>> {
+        let slice = |(place, &channel): (usize, &ChannelIndex)| {
+            let history = self.channels[channel as usize].history.as_ref()?;
+            Some(HistorySlice { channel, history, after: after(place) })
+        };
+        let slices: Vec<_> = channels.iter().enumerate().filter_map(slice).collect();
+        debug_assert_eq!(slices.len(), channels.len(), "a stream with ids of ours has histories");
+        slices
+    }
+
+    fn page(&self, request: &ReplayRequest, channels: &[ChannelIndex]) -> ReplayPage {
+        let (newest, settled) = (self.numbers.newest(), self.numbers.settled());
+        let max_bytes = request.max_bytes;
+        let (slices, floors) = match &request.resume {
+            Resume::After { cursor, floors } if cursor.number() <= newest => {
+                let floor = |place: usize| floors.as_ref().map_or(0, |floors| floors[place]);
+                (self.slices(channels, |place| cursor.number().max(floor(place))), floors.clone())
+            }
+            Resume::Newest(count) => {
+                let number = |&index: &ChannelIndex| {
+                    let history = self.channels[index as usize].history.as_ref();
+                    history.map_or(newest, |history| history.number_before_newest(*count))
+                };
+                let floors: Arc<[u64]> = channels.iter().map(number).collect();
+                (self.slices(channels, |place| floors[place]), Some(floors))
+            }
+            // A number that was not given yet is unknown, too.
+            Resume::After { .. } | Resume::Unknown => {
+                return ReplayPage::unknown_id(channels.len(), settled, Box::default());
+            }
+        };
+        let mut page = ReplayPage::read(&slices, settled, max_bytes);
+        page.floors = page.floors.or(floors);
+        page
+    }
+
+    fn newest_entries(&self, channels: &[ChannelIndex]) -> Box<[Option<EntryId>]> {
+        let entries = channels.iter().filter_map(|&index| self.channels[index as usize].entry());
+        entries.map(Some).collect()
+    }
+
+    fn wait_for(&mut self, index: ChannelIndex, request: ReplayRequest) {
+        let (waiting, stream) = (&mut self.waiting, request.stream);
+        waiting.insert(stream, request);
+        let streams = &mut self.channels[index as usize].waiting;
+        // While the source is away, clients come and go.
+        if streams.len() == streams.capacity() {
+            streams.retain(|stream| waiting.contains_key(stream));
+        }
+        streams.push(stream);
+    }
+}

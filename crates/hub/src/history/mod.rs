@@ -1,0 +1,349 @@
+//! The bounded past of one channel.
+//!
+//! Keeps the newest records within a count, a size and an age, and returns those after a number; of a
+//! log, also those after an id. Pure: time is passed in. Knows neither subscribers nor other channels:
+//! [`page`] merges the histories of several channels for a replay, and [`budget`] bounds all of them
+//! together.
+
+pub(super) mod budget;
+pub(super) mod merge;
+pub(super) mod page;
+pub(super) mod record;
+pub(super) mod retention;
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use self::record::{HistoryRecord, RecordContent};
+use super::settings::HistorySettings;
+use crate::EntryId;
+
+/// What the allocation of a frame takes beside its text, in bytes.
+const FRAME_BYTES: usize = 144;
+/// A history whose buffer has room for more unused records than this frees it.
+const MAX_UNUSED: usize = 64;
+
+/// What is kept of one channel.
+#[derive(Debug)]
+pub(super) struct History {
+    settings: HistorySettings,
+    // Invariant: numbers ascend.
+    records: VecDeque<HistoryRecord>,
+    // Invariant: the sum of the lengths of the frames in `records`.
+    bytes: usize,
+    // Everything after this number is in `records`; of what came before, something may be missing.
+    complete_after: u64,
+    log: Option<LogIds>,
+}
+
+/// Of a log, the ids of its records.
+#[derive(Debug)]
+struct LogIds {
+    // Invariant: one for each record, and they do not descend. A gap has the id up to which it reaches.
+    ids: VecDeque<EntryId>,
+    // As the number of that name.
+    complete_after: EntryId,
+    // What came after the first and up to the second is gone: the log was restored from an older state.
+    // Clients may have ids of entries that are no more.
+    vanished: Option<(EntryId, EntryId)>,
+}
+
+impl History {
+    /// An empty history of a channel that is followed from `number` on.
+    pub(super) fn new(settings: HistorySettings, number: u64) -> Self {
+        Self { settings, records: VecDeque::new(), bytes: 0, complete_after: number, log: None }
+    }
+
+    /// An empty history of a log that is read from the entry `id` on, which came before `number`.
+    pub(super) fn of_log(settings: HistorySettings, number: u64, id: EntryId) -> Self {
+        let log = LogIds { ids: VecDeque::new(), complete_after: id, vanished: None };
+        Self { log: Some(log), ..Self::new(settings, number) }
+    }
+
+    pub(super) fn settings(&self) -> HistorySettings {
+        self.settings
+    }
+
+    /// The memory that it takes, in bytes.
+    pub(super) fn held(&self) -> usize {
+        let ids = self.log.as_ref().map_or(0, |log| log.ids.capacity());
+        self.bytes
+            + self.records.len() * FRAME_BYTES
+            + self.records.capacity() * size_of::<HistoryRecord>()
+            + ids * size_of::<EntryId>()
+    }
+
+    /// The number after which nothing is missing.
+    pub(super) fn complete_after(&self) -> u64 {
+        self.complete_after
+    }
+
+    /// Changes the bounds; what is over them is dropped at once.
+    pub(super) fn set_bounds(&mut self, settings: HistorySettings, now: Instant) {
+        self.settings = settings;
+        self.drop_surplus();
+        self.expire(now);
+    }
+
+    /// The channel is confirmed: it is complete after `number`.
+    pub(super) fn begin(&mut self, number: u64) {
+        debug_assert!(self.records.is_empty(), "nothing is kept before the confirmation");
+        self.complete_after = self.complete_after.max(number);
+    }
+
+    /// The log is read from the entry `id` on: what was kept of it is dropped.
+    pub(super) fn begin_log(&mut self, number: u64, id: EntryId) {
+        *self = Self::of_log(self.settings, self.complete_after.max(number), id);
+    }
+
+    /// The log, whose newest entry was `newest`, was restored from an older state that ends with `id`.
+    pub(super) fn roll_back(&mut self, number: u64, id: EntryId, newest: EntryId) {
+        let Some(log) = &mut self.log else { return };
+        let known = log.vanished.unwrap_or((id, newest));
+        let vanished = Some((known.0.min(id), known.1.max(newest)));
+        if log.complete_after > id {
+            self.begin_log(number, id);
+        }
+        while let Some(log) = &mut self.log
+            && log.ids.back().is_some_and(|newest| *newest > id)
+        {
+            log.ids.pop_back();
+            if let Some(gone) = self.records.pop_back() {
+                self.bytes -= gone.content.bytes();
+            }
+        }
+        if let Some(log) = &mut self.log {
+            log.vanished = vanished;
+        }
+    }
+
+    /// Keeps a record, and drops what no longer fits. `number` is greater than all before; `entry` is
+    /// its id where the channel is a log, or the id up to which a gap reaches.
+    pub(super) fn push(
+        &mut self,
+        number: u64,
+        entry: Option<EntryId>,
+        content: RecordContent,
+        received: Instant,
+    ) {
+        debug_assert!(self.records.back().is_none_or(|newest| newest.number < number));
+        if let (Some(log), Some(id)) = (&mut self.log, entry) {
+            debug_assert!(log.ids.back().is_none_or(|newest| *newest <= id));
+            log.ids.push_back(id);
+        }
+        self.bytes += content.bytes();
+        self.records.push_back(HistoryRecord { number, received, content });
+        self.drop_surplus();
+        self.expire(received);
+    }
+
+    /// Drops what is too old.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.records.front().is_some_and(|oldest| {
+            now.saturating_duration_since(oldest.received) > self.settings.age
+        }) {
+            self.drop_oldest();
+        }
+        if self.records.capacity() > MAX_UNUSED.max(4 * self.records.len()) {
+            self.records.shrink_to(2 * self.records.len());
+            if let Some(log) = &mut self.log {
+                log.ids.shrink_to(2 * self.records.len());
+            }
+        }
+    }
+
+    /// Drops every record. A client that has the newest of them has missed nothing.
+    pub(super) fn evict(&mut self) {
+        let Some(newest) = self.records.back().map(|newest| newest.number) else {
+            return;
+        };
+        let newest_id = |log: &LogIds| Some((*log.ids.back()?, log.vanished));
+        if let Some((id, vanished)) = self.log.as_ref().and_then(newest_id) {
+            self.begin_log(newest, id);
+            // Clients still have those ids.
+            if let Some(log) = &mut self.log {
+                log.vanished = vanished;
+            }
+        } else {
+            self.records = VecDeque::new();
+            self.bytes = 0;
+            self.begin(newest);
+        }
+    }
+
+    /// The number after which the newest `count` events come, or all that are kept.
+    pub(super) fn number_before_newest(&self, count: usize) -> u64 {
+        let events = self.records.iter().enumerate().rev().filter(|(_, record)| record.is_event());
+        match events.take(count).last() {
+            Some((0, _)) => self.complete_after,
+            Some((oldest, _)) => self.records[oldest - 1].number,
+            None => self.records.back().map_or(self.complete_after, |newest| newest.number),
+        }
+    }
+
+    /// The id after which the newest `count` entries of the log come; `None` where fewer are kept.
+    pub(super) fn id_before_newest(&self, count: usize) -> Option<EntryId> {
+        let log = self.log.as_ref()?;
+        let events = self.records.iter().enumerate().rev().filter(|(_, record)| record.is_event());
+        let (oldest, _) = events.take(count).nth(count.checked_sub(1)?)?;
+        Some(oldest.checked_sub(1).map_or(log.complete_after, |before| log.ids[before]))
+    }
+
+    /// The id in the log after which nothing is missing.
+    pub(super) fn log_complete_after(&self) -> EntryId {
+        self.log.as_ref().map_or(EntryId::MAX, |log| log.complete_after)
+    }
+
+    /// Whether `id` is that of an entry that is gone since the log was restored from an older state.
+    pub(super) fn has_vanished(&self, id: EntryId) -> bool {
+        self.log.as_ref().is_some_and(|log| {
+            let is_gone = |(kept, until)| kept < id && id <= until;
+            log.vanished.is_some_and(is_gone) && log.ids.binary_search(&id).is_err()
+        })
+    }
+
+    /// The number after which the kept records come that follow `id` in the log. A binary search.
+    pub(super) fn number_at(&self, id: EntryId) -> u64 {
+        let ids = self.log.as_ref().map(|log| &log.ids);
+        let before = ids.map_or(0, |ids| ids.partition_point(|known| *known <= id));
+        match before.checked_sub(1) {
+            Some(newest) => self.records[newest].number,
+            None => self.complete_after,
+        }
+    }
+
+    /// The records after `number`, with their ids in a log. A binary search.
+    fn after(&self, number: u64) -> impl Iterator<Item = (&HistoryRecord, Option<EntryId>)> {
+        let start = self.records.partition_point(|record| record.number <= number);
+        let ids = self.log.as_ref().map(|log| &log.ids);
+        self.records
+            .range(start..)
+            .enumerate()
+            .map(move |(at, record)| (record, ids.and_then(|ids| ids.get(start + at).copied())))
+    }
+
+    fn drop_surplus(&mut self) {
+        while self.records.len() > self.settings.count || self.bytes > self.settings.bytes {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.records.pop_front() {
+            self.bytes -= oldest.content.bytes();
+            self.complete_after = oldest.number;
+        }
+        if let Some(log) = &mut self.log
+            && let Some(oldest) = log.ids.pop_front()
+        {
+            log.complete_after = oldest;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::{History, RecordContent};
+    use crate::EntryId;
+    use crate::subject::Subject;
+    use crate::{GapReason, HistorySettings};
+
+    fn history(count: usize) -> History {
+        let settings = HistorySettings { count, bytes: 1000, age: Duration::from_secs(60) };
+        History::new(settings, 0)
+    }
+
+    fn event() -> RecordContent {
+        RecordContent::Event(crate::tests::frame(1), Subject::of(0))
+    }
+
+    #[test]
+    fn gaps_do_not_count_as_newest_events() {
+        let now = Instant::now();
+        let mut history = history(4);
+        assert_eq!(history.number_before_newest(1), 0);
+        for number in [2, 4, 6] {
+            history.push(number, None, event(), now);
+        }
+        history.push(7, None, RecordContent::Gap(GapReason::RedisAway), now);
+        let starts = [0, 1, 2, 3, 9].map(|count| history.number_before_newest(count));
+        assert_eq!(starts, [7, 4, 2, 0, 0]);
+        history.push(8, None, event(), now);
+        history.push(9, None, event(), now);
+        assert_eq!(history.number_before_newest(9), 4, "what was dropped does not come back");
+    }
+
+    #[test]
+    fn records_of_a_log_are_found_by_their_ids() {
+        let now = Instant::now();
+        let id = |milliseconds| EntryId { milliseconds, sequence: 0 };
+        let mut history = history(3);
+        history.begin_log(10, id(5));
+        for (number, ms) in [(11, 6), (13, 8), (15, 9), (17, 12)] {
+            history.push(number, Some(id(ms)), event(), now);
+        }
+        assert_eq!(history.log_complete_after(), id(6));
+        for (ms, expected) in [(6, 11), (7, 11), (8, 13), (9, 15), (11, 15), (12, 17), (99, 17)] {
+            assert_eq!(history.number_at(id(ms)), expected, "after {ms}");
+        }
+        assert_eq!(history.id_before_newest(1), Some(id(9)));
+        assert_eq!(history.id_before_newest(3), Some(id(6)));
+        assert_eq!(history.id_before_newest(4), None);
+        history.evict();
+        assert_eq!((history.log_complete_after(), history.held()), (id(12), 0));
+    }
+
+    #[test]
+    fn entries_that_vanished_are_known_after_an_eviction() {
+        let now = Instant::now();
+        let id = |milliseconds| EntryId { milliseconds, sequence: 0 };
+        let mut history = history(9);
+        history.begin_log(10, id(5));
+        for (number, ms) in [(11, 6), (12, 7), (13, 8)] {
+            history.push(number, Some(id(ms)), event(), now);
+        }
+        history.roll_back(14, id(6), id(8));
+        history.push(14, Some(id(6)), RecordContent::Gap(GapReason::RolledBack), now);
+        history.evict();
+        history.push(15, Some(id(9)), event(), now);
+        let vanished = [6, 7, 8, 9].map(|ms| history.has_vanished(id(ms)));
+        assert_eq!(vanished, [false, true, true, false]);
+        // The log was deleted and begun anew.
+        history.begin_log(16, id(1));
+        assert!(!history.has_vanished(id(7)));
+    }
+
+    #[test]
+    fn what_is_over_a_narrower_bound_is_dropped_at_once() {
+        let now = Instant::now();
+        let mut history = history(100);
+        for number in 1..=10 {
+            history.push(number, None, event(), now);
+        }
+        let narrow = HistorySettings { count: 3, ..history.settings() };
+        history.set_bounds(narrow, now);
+        assert_eq!(history.number_before_newest(9), 7);
+        history.set_bounds(HistorySettings { count: 5, ..narrow }, now);
+        history.push(11, None, event(), now);
+        assert_eq!(history.number_before_newest(9), 7, "what was dropped does not come back");
+        history.set_bounds(narrow, now + Duration::from_secs(61));
+        assert_eq!(history.number_before_newest(9), 11);
+    }
+
+    #[test]
+    fn memory_shrinks_with_the_number_of_records() {
+        let now = Instant::now();
+        let mut history = history(1000);
+        for number in 0..500 {
+            history.push(number, None, event(), now);
+        }
+        let full = history.held();
+        history.expire(now + Duration::from_secs(120));
+        assert!(history.held() < full / 50, "{} of {full}", history.held());
+    }
+}

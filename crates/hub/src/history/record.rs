@@ -1,0 +1,49 @@
+//! What a history keeps.
+
+use ssegate_sse::frame::Frame;
+use tokio::time::Instant;
+
+use crate::gap::GapReason;
+use crate::subject::Subject;
+
+/// Something that happened on a channel.
+#[derive(Clone, Debug)]
+pub(crate) struct HistoryRecord {
+    pub(crate) number: u64,
+    pub(crate) received: Instant,
+    pub(crate) content: RecordContent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RecordContent {
+    /// An event: its frame and its subject.
+    Event(Frame, Subject),
+    /// Events may be missing here.
+    Gap(GapReason),
+}
+
+impl HistoryRecord {
+    pub(super) fn is_event(&self) -> bool {
+        matches!(self.content, RecordContent::Event(..))
+    }
+}
+
+impl RecordContent {
+    /// Bytes of the frame.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Event(frame, _) => frame.len(),
+            Self::Gap(_) => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HistoryRecord;
+
+    #[test]
+    fn a_record_takes_40_bytes() {
+        assert_eq!(size_of::<HistoryRecord>(), 40);
+    }
+}

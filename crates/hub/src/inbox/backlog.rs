@@ -1,0 +1,75 @@
+//! What a shard missed because its inbox was full.
+//!
+//! Events are not held back: they are in the histories, or lost to this shard. Other messages are held
+//! back: they are few, and needed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::message::Message;
+use super::{MAX_BYTES, MAX_MESSAGES};
+use crate::subject::ChannelIndex;
+
+/// Up to where a shard was sent everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SentUpTo {
+    /// The number of messages: no further copy of one up to here follows.
+    pub(crate) messages: u64,
+    /// The number of entries of logs, which have no copies. Never less than `messages`.
+    pub(crate) entries: u64,
+}
+
+impl SentUpTo {
+    /// Everything up to `number` was sent.
+    pub(crate) fn reach(&mut self, number: u64) {
+        self.messages = self.messages.max(number);
+        self.entries = self.entries.max(number);
+    }
+}
+
+/// What a shard missed.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// What the shard was sent.
+    pub(crate) sent: SentUpTo,
+    /// Messages other than events, each with the number after which it comes.
+    pub(crate) held: VecDeque<(u64, Message)>,
+    /// The channels that the missed events are of.
+    pub(crate) channels: BTreeSet<ChannelIndex>,
+    /// Channels for which a gap was sent, and the number after which they are complete.
+    pub(crate) gaps: BTreeMap<ChannelIndex, u64>,
+    /// Missed events of channels other than logs, less those that were sent later.
+    pub(crate) events: u64,
+}
+
+impl Backlog {
+    /// The most messages that are sent together.
+    pub(crate) const MAX_MESSAGES: usize = MAX_MESSAGES / 4;
+    /// The most bytes that are sent together.
+    pub(crate) const MAX_BYTES: usize = MAX_BYTES / 4;
+
+    /// An empty backlog of a shard that was sent this.
+    pub(super) fn after(sent: SentUpTo) -> Self {
+        Self { sent, ..Self::default() }
+    }
+
+    /// Takes a batch that cannot be sent.
+    pub(super) fn hold(&mut self, batch: &mut Vec<Message>) {
+        let mut number = self.held.back().map_or(self.sent.messages, |(number, _)| *number);
+        for message in batch.drain(..) {
+            number = message.number().unwrap_or(number).max(number);
+            match message {
+                Message::Event { channel, entry, .. } => {
+                    self.events += u64::from(entry.is_none());
+                    self.channels.insert(channel);
+                }
+                other => self.held.push_back((number, other)),
+            }
+        }
+    }
+
+    /// Forgets a channel that was closed: its number may soon be that of another.
+    pub(super) fn forget(&mut self, channel: ChannelIndex) {
+        self.channels.remove(&channel);
+        self.gaps.remove(&channel);
+    }
+}

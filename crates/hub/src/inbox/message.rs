@@ -1,0 +1,106 @@
+//! What the hub sends a shard.
+
+use std::sync::Arc;
+
+use ssegate_sse::frame::Frame;
+use tokio::time::Instant;
+
+use crate::EntryId;
+use crate::Topic;
+use crate::gap::GapReason;
+use crate::history::page::ReplayPage;
+use crate::subject::{ChannelIndex, Subject};
+use crate::timed_streams::StreamKey;
+
+/// A message to a shard.
+// Small: a batch of them is moved for every event. What is larger than an event is boxed.
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    /// An event of a channel. Where the channel is a log, `entry` is its id there.
+    Event {
+        channel: ChannelIndex,
+        subject: Subject,
+        number: u64,
+        entry: Option<EntryId>,
+        frame: Frame,
+        received: Instant,
+    },
+    /// The shard gets the events of this channel from now on: those after `number`; of a log, those after
+    /// `entry`.
+    Joined {
+        topic: Topic,
+        ticket: u64,
+        channel: ChannelIndex,
+        is_confirmed: bool,
+        number: u64,
+        entry: EntryId,
+    },
+    /// The channel cannot be followed: there are too many.
+    Refused { topic: Topic, ticket: u64 },
+    /// The source sends the events of this channel; of a log, those after `entry`.
+    Confirmed { channel: ChannelIndex, number: u64, entry: EntryId },
+    /// The source has lost its connection: no channel is confirmed any more, except logs, which are read on
+    /// where they were left.
+    SourceLost,
+    /// A page of the past, for a subscriber that has requested it.
+    Replay(Box<ReplayMessage>),
+    /// Events of these channels may be missing, up to `number`.
+    ///
+    /// Of a log, up to `entry`; after a reset that is an entry of another log than the one before.
+    Gap { reason: GapReason, channels: Arc<[ChannelIndex]>, number: u64, entry: Option<EntryId> },
+}
+
+/// A page of the past, and the stream that it is for.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplayMessage {
+    pub(crate) stream: StreamKey,
+    pub(crate) ticket: u64,
+    pub(crate) topics: Arc<[Topic]>,
+    pub(crate) page: ReplayPage,
+    /// Live events that the shard gets behind this message come after this number.
+    pub(crate) number: u64,
+}
+
+impl Message {
+    /// What counts against the bound of an inbox, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Event { frame, .. } => frame.len(),
+            // Bounded by the subscriber that requested it: it requests the next when it has written this.
+            _ => 0,
+        }
+    }
+
+    /// The number that the shard has reached with this message, if it has one.
+    pub(crate) fn number(&self) -> Option<u64> {
+        match self {
+            Self::Event { number, .. }
+            | Self::Joined { number, .. }
+            | Self::Confirmed { number, .. }
+            | Self::Gap { number, .. } => Some(*number),
+            Self::Replay(replay) => Some(replay.number),
+            Self::Refused { .. } | Self::SourceLost => None,
+        }
+    }
+
+    /// The number up to which a stream has everything once this message was delivered. Entries and gaps of
+    /// logs say nothing of that: they may come between two copies of one message.
+    pub(crate) fn settled(&self) -> Option<u64> {
+        match self {
+            Self::Event { entry: Some(_), .. } | Self::Gap { entry: Some(_), .. } => None,
+            // Another copy of the message may follow.
+            Self::Event { number, .. } => Some(number - 1),
+            other => other.number(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Message;
+
+    #[test]
+    fn a_message_takes_72_bytes() {
+        assert_eq!(size_of::<Message>(), 72);
+    }
+}

@@ -1,0 +1,143 @@
+//! What the gateway itself says on a stream, from `ready` to its end.
+
+use std::time::Duration;
+
+use ssegate_sse::encode;
+use ssegate_sse::frame::Frame;
+use tokio::time::Instant;
+
+use super::Mailbox;
+use super::close_reason::{CloseReason, jittered};
+use super::watchdog::{CLOSE_GRACE, VisitAction};
+use crate::gap::{self, GapReason};
+use crate::position::cursor::LogEntry;
+
+/// The most control frames that are queued: a client for which more wait does not read.
+const MAX_CONTROLS: usize = 64;
+
+impl Mailbox {
+    /// Queues a control frame.
+    fn push_control(&self, frame: Frame, now: Instant) {
+        if !self.is_closed() {
+            self.queue.borrow_mut().push_control(frame, now);
+            if self.queue.borrow().controls() > MAX_CONTROLS {
+                self.close(CloseReason::Lagged, now);
+            }
+            self.wake(now);
+        }
+    }
+
+    /// Moves behind a gap, and queues it if the route sends gaps. `channels` are names at the source;
+    /// `entry` is the last that is missing, where the gap is in a log.
+    pub(crate) fn gap<'a>(
+        &self,
+        reason: GapReason,
+        (number, entry): (u64, Option<LogEntry>),
+        channels: impl Iterator<Item = &'a str>,
+        now: Instant,
+    ) {
+        let cursor = &self.progress.cursor;
+        match entry {
+            Some(entry) => cursor.move_in_log(entry),
+            // The client's own position is nowhere.
+            None if reason == GapReason::UnknownId => cursor.move_to(number),
+            None => cursor.reach(number),
+        }
+        if self.settings.gap_events {
+            let gap = self.gap_frame(reason, channels, cursor.id().as_deref());
+            self.push_control(gap, now);
+        }
+    }
+
+    /// Tells the client that it is subscribed, and its position if it needs that. Its shard has delivered
+    /// everything up to `number`.
+    pub(crate) fn ready(&self, number: u64, now: Instant) {
+        let cursor = &self.progress.cursor;
+        let id = || cursor.id_at(number.max(cursor.number()));
+        let position = if self.ready_has_position { id() } else { None };
+        self.push_control(encode::ready(position.as_deref()), now);
+    }
+
+    /// Queues a keep-alive.
+    pub(crate) fn keep_alive(&self, now: Instant) {
+        self.push_control(self.settings.keep_alive_text.clone(), now);
+    }
+
+    /// Whether a gap for dropped events is to be sent.
+    pub(crate) fn has_overflowed(&self) -> bool {
+        self.overflow.borrow().is_some()
+    }
+
+    /// Takes the gap for dropped events. `Some(None)` if the route sends no gaps.
+    #[cold]
+    pub(crate) fn take_overflow<'a>(
+        &self,
+        channels: impl Iterator<Item = &'a str>,
+    ) -> Option<Option<Frame>> {
+        let last = self.overflow.take()?;
+        let id = match last.frame {
+            Some(frame) => frame.id().map(str::to_owned),
+            None => self.progress.cursor.id_at(last.number),
+        };
+        let frame = || self.gap_frame(GapReason::Overflow, channels, id.as_deref());
+        Some(self.settings.gap_events.then(frame))
+    }
+
+    fn gap_frame<'a>(
+        &self,
+        reason: GapReason,
+        channels: impl Iterator<Item = &'a str>,
+        id: Option<&str>,
+    ) -> Frame {
+        gap::frame(reason, channels.map(|name| &name[self.prefix_bytes as usize..]), id)
+    }
+
+    /// Closes the stream. What is queued is still written, within [`CLOSE_GRACE`].
+    fn close(&self, reason: CloseReason, now: Instant) {
+        if !self.is_closed() {
+            self.watchdog.close(reason, now);
+            self.wake(now);
+        }
+    }
+
+    /// Closes the stream, and drops what is queued; returns how many events that were.
+    pub(crate) fn abandon(&self, reason: CloseReason, now: Instant) -> u64 {
+        let events = self.queue.borrow_mut().clear();
+        self.close(reason, now);
+        events
+    }
+
+    /// Closes the stream in good order, and tells the client when to come back: later than usual, and
+    /// each client at another time.
+    pub(crate) fn end(&self, reason: CloseReason, now: Instant) {
+        if reason == CloseReason::Refused {
+            // The stream was never open: the client is told why, as others that are turned away.
+            self.push_control(encode::reason("too many channels are followed at once"), now);
+        }
+        self.push_control(encode::retry(jittered(self.settings.retry)), now);
+        self.close(reason, now);
+    }
+
+    /// When the stream is visited for the first time.
+    pub(crate) fn first_visit(&self, now: Instant, write_timeout: Duration) -> Instant {
+        self.watchdog.next_visit(now, self.settings.keep_alive, write_timeout)
+    }
+
+    /// Keeps a quiet stream alive, ends an old one, cuts off one that cannot be written to. Returns
+    /// when to visit it again; `None`: never.
+    pub(crate) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
+        let keep_alive = self.settings.keep_alive;
+        match self.watchdog.visit(now, keep_alive, write_timeout) {
+            VisitAction::Nothing(due) => Some(due),
+            VisitAction::KeepAlive => {
+                self.keep_alive(now);
+                Some(self.watchdog.next_visit(now, keep_alive, write_timeout))
+            }
+            VisitAction::End => {
+                self.end(CloseReason::Aged, now);
+                Some(now + CLOSE_GRACE)
+            }
+            VisitAction::Cut => None,
+        }
+    }
+}

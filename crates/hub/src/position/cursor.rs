@@ -1,0 +1,146 @@
+//! Where a stream stands: up to where events were offered to it.
+
+use std::cell::{Cell, RefCell};
+
+use super::event_id::RunTag;
+use super::log_positions::LogPositions;
+use crate::{EntryId, Ids};
+
+/// Where a stream stands in its channels.
+///
+/// The one type that knows the parts of a position. Another part, such as a mark by which other gateways
+/// of a fleet know the position, is one more field here and one more piece of [`Cursor::id`].
+// The number first: an event of pub/sub needs no more than that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Cursor {
+    number: Cell<u64>,
+    ids: Ids,
+    run: RunTag,
+    // Empty for a stream of other channels.
+    logs: RefCell<LogPositions>,
+}
+
+/// An entry of one of a stream's logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogEntry {
+    /// Which of the stream's channels.
+    pub(crate) log: usize,
+    pub(crate) id: EntryId,
+}
+
+impl Cursor {
+    /// Before every event, on channels with ids of this kind. `logs` are the names of those that are logs.
+    pub(crate) fn new<'a>(ids: Ids, run: RunTag, logs: impl Iterator<Item = &'a str>) -> Self {
+        Self { number: Cell::new(0), ids, run, logs: RefCell::new(LogPositions::unknown(logs)) }
+    }
+
+    /// The same channels, after the event `number`.
+    pub(crate) fn at(mut self, number: u64) -> Self {
+        *self.number.get_mut() = number;
+        self
+    }
+
+    /// The same channels, at `logs` in them.
+    pub(crate) fn in_logs(mut self, logs: LogPositions) -> Self {
+        *self.logs.get_mut() = logs;
+        self
+    }
+
+    /// Whether the channels are logs.
+    pub(crate) fn is_of_logs(&self) -> bool {
+        self.ids == Ids::Entries
+    }
+
+    pub(crate) fn ids(&self) -> Ids {
+        self.ids
+    }
+
+    /// The run that its numbers are of.
+    pub(crate) fn run(&self) -> RunTag {
+        self.run
+    }
+
+    /// The number of the newest event.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.get()
+    }
+
+    /// The newest entry in a log; `None` while the stream has no position in it.
+    pub(crate) fn entry(&self, log: usize) -> Option<EntryId> {
+        self.logs.borrow().get(log)
+    }
+
+    /// The positions in the logs.
+    pub(crate) fn logs(&self) -> LogPositions {
+        self.logs.borrow().clone()
+    }
+
+    /// Moves past an event; returns false if the stream stands behind it already. A message that matches
+    /// several subscriptions is offered several times, with one number; so is an entry that is live
+    /// and in the past.
+    #[inline]
+    pub(crate) fn advance(&self, number: u64, entry: Option<LogEntry>) -> bool {
+        match entry {
+            None if number <= self.number.get() => false,
+            None => {
+                self.number.set(number);
+                true
+            }
+            Some(entry) => self.advance_in_log(entry),
+        }
+    }
+
+    fn advance_in_log(&self, LogEntry { log, id }: LogEntry) -> bool {
+        let mut logs = self.logs.borrow_mut();
+        let is_new = logs.get(log).is_none_or(|newest| newest < id);
+        if is_new {
+            logs.set(log, id);
+        }
+        is_new
+    }
+
+    /// Moves up to `number`, unless the stream stands behind it.
+    pub(crate) fn reach(&self, number: u64) {
+        self.number.set(self.number.get().max(number));
+    }
+
+    /// Moves to `number`, also backwards.
+    pub(crate) fn move_to(&self, number: u64) {
+        self.number.set(number);
+    }
+
+    /// Moves to an entry of a log, also backwards.
+    pub(crate) fn move_in_log(&self, LogEntry { log, id }: LogEntry) {
+        self.logs.borrow_mut().set(log, id);
+    }
+
+    /// A log is read from `entry` on: that is the position of a stream that has none there.
+    pub(crate) fn begin_log(&self, entry: LogEntry) {
+        if self.entry(entry.log).is_none() {
+            self.move_in_log(entry);
+        }
+    }
+
+    /// The id that takes a client that comes back to here: the `id` field of an event, a gap, or `ready`.
+    /// `None` where the ids are the publishers', or while nothing is known.
+    pub(crate) fn id(&self) -> Option<String> {
+        self.id_at(self.number.get())
+    }
+
+    /// The same, if the newest event were that with this number.
+    pub(crate) fn id_at(&self, number: u64) -> Option<String> {
+        match self.ids {
+            Ids::Ours => Some(self.run.at(number).to_string()),
+            Ids::Publisher => None,
+            Ids::Entries => self.logs.borrow().text(),
+        }
+    }
+
+    /// The id of an event that the stream stands right behind, where that is not the event's own: of an
+    /// entry, on a stream of several logs.
+    pub(crate) fn id_in_several_logs(&self) -> Option<String> {
+        let logs = self.logs.borrow();
+        if logs.is_of_one() { None } else { logs.text() }
+    }
+}

@@ -1,0 +1,209 @@
+//! From where on a client is served when it connects, and what of the past it is sent.
+
+use std::sync::Arc;
+
+use super::cursor::Cursor;
+use super::event_id::EventId;
+use super::log_positions::LogPositions;
+use crate::Ids;
+
+/// What of each channel's past a client without an id is sent before the live events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replay {
+    /// Nothing.
+    #[default]
+    None,
+    /// The newest events, at most this many.
+    Newest(usize),
+    /// Everything that is kept.
+    All,
+}
+
+/// What a client has seen when it connects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastSeen {
+    /// Its last event id: a position in all its channels.
+    pub id: Option<Vec<u8>>,
+    /// For each channel, in the order in which the stream names them, the id of the newest event that
+    /// the client has from elsewhere, such as the body of a backend's response. It overrides `id` there.
+    /// May be empty.
+    pub channel_ids: Vec<Option<String>>,
+}
+
+/// Which events of the past a stream is sent next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// Those after the cursor. Of each channel with numbers, only those after its floor.
+    After { cursor: Cursor, floors: Option<Arc<[u64]>> },
+    /// The newest of each channel, at most this many.
+    Newest(usize),
+    /// None: the client's id is unknown, which is a gap.
+    Unknown,
+}
+
+impl Resume {
+    /// For a client that has seen this, on a stream whose cursor is still at its beginning. `None`: it is
+    /// sent live events only.
+    pub(crate) fn new(beginning: &Cursor, seen: &LastSeen, replay: Replay) -> Option<Self> {
+        match beginning.ids() {
+            Ids::Publisher => None,
+            _ if seen.is_nothing() => replay.count().map(Self::Newest),
+            // However strange an id is, it is only unknown.
+            Ids::Ours => Some(Self::after_number(beginning, seen).unwrap_or(Self::Unknown)),
+            Ids::Entries => {
+                let mut logs = beginning.logs();
+                let is_known = seen.read_positions(&mut logs);
+                Some(match is_known {
+                    true => Self::after(beginning.clone().in_logs(logs)),
+                    false => Self::Unknown,
+                })
+            }
+        }
+    }
+
+    /// Everything after the cursor.
+    pub(crate) fn after(cursor: Cursor) -> Self {
+        Self::After { cursor, floors: None }
+    }
+
+    /// `None` where an id that counts is not of this run.
+    fn after_number(beginning: &Cursor, seen: &LastSeen) -> Option<Self> {
+        let number = |id: &[u8]| {
+            let id = EventId::parse(id).filter(|id| id.run == beginning.run());
+            id.map(|id| id.number)
+        };
+        let own = seen.id.as_deref().and_then(number);
+        if seen.channel_ids.iter().all(Option::is_none) {
+            return own.map(|number| Self::after(beginning.clone().at(number)));
+        }
+        // A channel without an id of its own begins at the client's, or where it has none, at the oldest
+        // of all: then nothing is left out.
+        let of_channel = |id: &Option<String>| match id {
+            Some(id) => number(id.as_bytes()).map(Some),
+            None => Some(own),
+        };
+        let numbers = seen.channel_ids.iter().map(of_channel);
+        let numbers: Vec<Option<u64>> = numbers.collect::<Option<_>>()?;
+        let oldest = numbers.iter().flatten().min().copied()?;
+        let floors = numbers.iter().map(|number| number.unwrap_or(oldest)).collect();
+        Some(Self::After { cursor: beginning.clone().at(oldest), floors: Some(floors) })
+    }
+}
+
+impl LastSeen {
+    /// What a client with this id has seen.
+    pub fn up_to(id: Option<Vec<u8>>) -> Self {
+        Self { id, channel_ids: Vec::new() }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.id.is_none() && self.channel_ids.iter().all(Option::is_none)
+    }
+
+    /// Reads the position in each log; returns false if an id that counts is unknown.
+    fn read_positions(&self, logs: &mut LogPositions) -> bool {
+        // Where every log has an id of its own, the client's does not count.
+        let is_overridden =
+            !self.channel_ids.is_empty() && self.channel_ids.iter().all(Option::is_some);
+        let is_read = self.id.as_deref().is_none_or(|id| logs.read(id));
+        if !is_read && !is_overridden {
+            return false;
+        }
+        let mut ids = self.channel_ids.iter().enumerate();
+        ids.all(|(log, id)| id.as_deref().is_none_or(|id| logs.read_one(log, id.as_bytes())))
+    }
+}
+
+impl Replay {
+    fn count(self) -> Option<usize> {
+        match self {
+            Self::None => None,
+            Self::Newest(count) => Some(count),
+            Self::All => Some(usize::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cursor, LastSeen, LogPositions, Replay, Resume};
+    use crate::RunTag;
+    use crate::{EntryId, Ids};
+
+    fn seen(id: Option<&str>, channel_ids: &[Option<&str>]) -> LastSeen {
+        let channel_ids = channel_ids.iter().map(|id| id.map(str::to_owned)).collect();
+        LastSeen { id: id.map(|id| id.as_bytes().to_vec()), channel_ids }
+    }
+
+    #[test]
+    fn the_id_of_a_channel_overrides_the_id_of_the_client() {
+        let run = RunTag::draw();
+        let beginning = Cursor::new(Ids::Ours, run, std::iter::empty());
+        let at = |number: u64| run.at(number).to_string();
+        let cursor = |number| beginning.clone().at(number);
+        let after = |number, floors: &[u64]| {
+            Some(Resume::After { cursor: cursor(number), floors: Some(floors.into()) })
+        };
+        for (own, of_channels, expected) in [
+            (None, &[None, None][..], None),
+            (Some(5), &[], Some(Resume::after(cursor(5)))),
+            (Some(5), &[None, None], Some(Resume::after(cursor(5)))),
+            (None, &[Some(10), None], after(10, &[10, 10])),
+            (None, &[Some(10), Some(9)], after(9, &[10, 9])),
+            (Some(5), &[Some(10), None], after(5, &[10, 5])),
+            (Some(12), &[Some(10), None], after(10, &[10, 12])),
+        ] {
+            let own = own.map(at);
+            let ids: Vec<_> =
+                of_channels.iter().map(|number: &Option<u64>| number.map(at)).collect();
+            let ids: Vec<_> = ids.iter().map(Option::as_deref).collect();
+            let seen = seen(own.as_deref(), &ids);
+            assert_eq!(Resume::new(&beginning, &seen, Replay::None), expected, "{seen:?}");
+        }
+        for (own, ids) in [
+            (Some("strange"), &[][..]),
+            (Some("strange"), &[Some("zzzzzz-1")]),
+            (None, &[Some("what"), None]),
+        ] {
+            let seen = seen(own, ids);
+            let resume = Resume::new(&beginning, &seen, Replay::None);
+            assert_eq!(resume, Some(Resume::Unknown), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_log_overrides_the_position_of_the_client() {
+        let entry = |milliseconds| EntryId { milliseconds, sequence: 0 };
+        let beginning = Cursor::new(Ids::Entries, RunTag::draw(), ["a", "b", "c"].into_iter());
+        let positions = |entries: [Option<u64>; 3]| {
+            let mut logs: LogPositions = beginning.logs();
+            for (log, ms) in entries.into_iter().enumerate() {
+                ms.into_iter().for_each(|ms| logs.set(log, entry(ms)));
+            }
+            logs
+        };
+        let own = positions([Some(1), Some(2), None]).text().expect("known");
+        for (id, channel_ids, expected) in [
+            (None, &[Some("7-0"), None, None][..], Some([Some(7), None, None])),
+            (Some(&*own), &[], Some([Some(1), Some(2), None])),
+            (Some(&*own), &[Some("7-0"), None, None], Some([Some(7), Some(2), None])),
+            // A backend that echoes the client's position means this channel's part of it.
+            (None, &[Some(&*own), Some(&*own), None], Some([Some(1), Some(2), None])),
+            (
+                Some("strange"),
+                &[Some("7-0"), Some("8-0"), Some("9-0")],
+                Some([Some(7), Some(8), Some(9)]),
+            ),
+            (Some("strange"), &[Some("7-0"), None, None], None),
+            (Some("1-0~2-5~"), &[], None),
+            (Some(&*own), &[Some("strange"), None, None], None),
+        ] {
+            let seen = seen(id, channel_ids);
+            let resume = Resume::new(&beginning, &seen, Replay::All);
+            let expected = expected.map_or(Resume::Unknown, |entries| {
+                Resume::after(beginning.clone().in_logs(positions(entries)))
+            });
+            assert_eq!(resume, Some(expected), "{seen:?}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Gaps: which subscribers of this core are sent one.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use super::Shard;
+use super::local_channel::{LocalChannel, LocalSubscriber};
+use crate::EntryId;
+use crate::gap::GapReason;
+use crate::mailbox::Mailbox;
+use crate::position::cursor::LogEntry;
+use crate::subject::ChannelIndex;
+
+/// A gap for one stream.
+struct StreamGap {
+    mailbox: Rc<Mailbox>,
+    // The channels that the stream is subscribed to, of those with the gap.
+    channels: Vec<Rc<LocalChannel>>,
+    entry: Option<LogEntry>,
+}
+
+impl Shard {
+    /// Sends a gap to the subscribers of these channels that it concerns, one to each. A stream of a log
+    /// that can still be read in full requests that instead.
+    pub(super) fn gap(
+        &self,
+        reason: GapReason,
+        channels: &[ChannelIndex],
+        (number, entry): (u64, Option<EntryId>),
+        now: Instant,
+    ) {
+        let mut gaps: HashMap<*const Mailbox, StreamGap> = HashMap::new();
+        let mut replays = Vec::new();
+        for channel in channels.iter().filter_map(|&index| self.channel(index)) {
+            if let Some(entry) = entry.filter(|_| reason != GapReason::Overload) {
+                channel.newest_entry.set(entry);
+            }
+            for subscriber in &*channel.subscribers.borrow() {
+                let mailbox = &subscriber.mailbox;
+                if mailbox.is_closed() {
+                    continue;
+                }
+                if subscriber.is_concerned(reason, entry) {
+                    let gap = gaps.entry(Rc::as_ptr(mailbox)).or_insert_with(|| StreamGap {
+                        mailbox: Rc::clone(mailbox),
+                        channels: Vec::new(),
+                        entry: subscriber.log_entry(entry),
+                    });
+                    gap.channels.push(Rc::clone(&channel));
+                }
+                if subscriber.must_replay(reason, entry) {
+                    replays.push(Rc::clone(mailbox));
+                }
+            }
+        }
+        for StreamGap { mailbox, channels, entry } in gaps.into_values() {
+            let names = channels.iter().map(|channel| channel.name());
+            self.count_gap(reason);
+            mailbox.gap(reason, (number, entry), names, now);
+        }
+        replays.iter().for_each(|mailbox| mailbox.replay_from_here(now));
+    }
+}
+
+impl LocalSubscriber {
+    /// Whether the stream is sent the gap. `entry` is the last that is missing, where the gap is in a log.
+    fn is_concerned(&self, reason: GapReason, entry: Option<EntryId>) -> bool {
+        let position = entry.and_then(|_| self.mailbox.entry(self.slot()));
+        let is_replaying = self.mailbox.is_replaying();
+        match reason {
+            // Only this shard has missed entries: the source still has them.
+            GapReason::Overload if entry.is_some() => false,
+            // Without a position in the log, the stream was promised nothing.
+            _ if entry.is_some() && position.is_none() => false,
+            // The position is one of another log.
+            GapReason::Reset => true,
+            // A stream that has not come so far does not miss what has vanished.
+            GapReason::RolledBack => position > entry,
+            // A stream that is sent its past finds the gap there; before its `ready` it was promised
+            // nothing.
+            GapReason::RedisAway => self.was_cut_off.replace(false) && !is_replaying,
+            _ => !is_replaying && (entry.is_some() || !self.is_unconfirmed.get()),
+        }
+    }
+
+    /// Whether the stream must be sent what follows its position again: because the gap is only here, or
+    /// because the page that it has requested is of the log as it was before.
+    fn must_replay(&self, reason: GapReason, entry: Option<EntryId>) -> bool {
+        let is_replaying = self.mailbox.is_replaying();
+        match reason {
+            _ if entry.is_none() => false,
+            GapReason::Overload => !is_replaying,
+            GapReason::Reset | GapReason::RolledBack => {
+                is_replaying && self.mailbox.entry(self.slot()).is_some()
+            }
+            _ => false,
+        }
+    }
+}

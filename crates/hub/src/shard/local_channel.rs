@@ -1,0 +1,112 @@
+//! The subscribers of one channel on one core, in one piece of memory.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::Topic;
+use crate::mailbox::Mailbox;
+use crate::position::cursor::LogEntry;
+use crate::subject::ChannelIndex;
+use crate::timed_streams::StreamKey;
+use crate::{EntryId, Ids};
+
+/// A channel that has subscribers on this core.
+pub(super) struct LocalChannel {
+    pub(super) topic: Topic,
+    // Of the request to join the channel.
+    pub(super) ticket: u64,
+    pub(super) index: Cell<Option<ChannelIndex>>,
+    pub(super) is_confirmed: Cell<bool>,
+    // Of a log, the newest entry that was delivered here.
+    pub(super) newest_entry: Cell<EntryId>,
+    // In place where there is one: many channels have no more.
+    pub(super) subscribers: RefCell<SmallVec<[LocalSubscriber; 1]>>,
+}
+
+/// A subscriber of a channel.
+pub(super) struct LocalSubscriber {
+    pub(super) mailbox: Rc<Mailbox>,
+    // Which of the stream's channels this is. Small: there is one of these for every stream.
+    pub(super) slot: u32,
+    // Counted in the mailbox as unconfirmed.
+    pub(super) is_unconfirmed: Cell<bool>,
+    // It was subscribed when the source was lost, or before it came back.
+    pub(super) was_cut_off: Cell<bool>,
+}
+
+impl LocalSubscriber {
+    /// Which of the stream's channels this is.
+    pub(super) fn slot(&self) -> usize {
+        self.slot as usize
+    }
+
+    /// An entry of this channel, as the stream numbers its channels.
+    pub(super) fn log_entry(&self, entry: Option<EntryId>) -> Option<LogEntry> {
+        entry.map(|id| LogEntry { log: self.slot(), id })
+    }
+}
+
+/// The channels of a stream on its shard.
+pub(crate) struct Membership {
+    pub(super) key: StreamKey,
+    // In place where there is one, as a rule.
+    pub(super) channels: SmallVec<[Rc<LocalChannel>; 1]>,
+}
+
+impl LocalChannel {
+    pub(super) fn new(topic: Topic, ticket: u64) -> Self {
+        Self {
+            topic,
+            ticket,
+            index: Cell::new(None),
+            is_confirmed: Cell::new(false),
+            newest_entry: Cell::new(EntryId::ZERO),
+            subscribers: RefCell::default(),
+        }
+    }
+
+    /// Removes the subscriber at `place`, to which the last one moves; returns whether none is left.
+    pub(super) fn remove(&self, place: usize) -> bool {
+        let mut subscribers = self.subscribers.borrow_mut();
+        subscribers.swap_remove(place);
+        if let Some(moved) = subscribers.get(place) {
+            moved.mailbox.set_place(moved.slot(), place);
+        }
+        // Many that have left leave no memory behind.
+        let left = subscribers.len();
+        if left < subscribers.capacity() / 4 {
+            subscribers.shrink_to_fit();
+        }
+        left == 0
+    }
+
+    pub(super) fn is_log(&self) -> bool {
+        self.topic.ids == Ids::Entries
+    }
+
+    /// Its newest entry; `None` where it is no log.
+    pub(super) fn entry(&self) -> Option<EntryId> {
+        self.is_log().then(|| self.newest_entry.get())
+    }
+
+    /// Its name at the source.
+    pub(super) fn name(&self) -> &str {
+        self.topic.subscription.name.as_str()
+    }
+}
+
+impl Membership {
+    /// The names of the channels at the source.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(|channel| channel.name())
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}

@@ -1,0 +1,196 @@
+//! The subscribers of one core, and the channels that they are subscribed to.
+//!
+//! Everything here lives on one thread, in plain cells. Messages come from the hub in batches, through
+//! the inbox, and are delivered in slices ([`deliver`]). What the shard needs of the hub goes the other way,
+//! as requests ([`streams`]).
+
+mod deliver;
+mod gaps;
+pub(super) mod link;
+pub(super) mod local_channel;
+pub(super) mod queue_budget;
+pub(super) mod streams;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use self::link::ShardLink;
+use self::local_channel::LocalChannel;
+use super::drain_pace::drain_evenly;
+use super::gap::GapReason;
+use super::inbox::message::Message;
+use super::mailbox::Mailbox;
+use super::mailbox::close_reason::CloseReason;
+use super::mailbox::watchdog::CLOSE_GRACE;
+use super::subject::ChannelIndex;
+use super::timed_streams::TimedStreams;
+use super::timers::TIMER_TICK;
+use crate::Observer;
+use crate::Topic;
+
+/// The hub on one thread: a cheap handle.
+#[derive(Clone)]
+pub struct Shard(Rc<ShardState>);
+
+struct ShardState {
+    link: ShardLink,
+    write_timeout: Cell<Duration>,
+    channels: RefCell<HashMap<Topic, Rc<LocalChannel>>>,
+    by_index: RefCell<FxHashMap<ChannelIndex, Rc<LocalChannel>>>,
+    streams: TimedStreams<Rc<Mailbox>>,
+    next_ticket: Cell<u64>,
+    // The number up to which everything was delivered here, with all its copies.
+    number: Cell<u64>,
+    // Messages to deliver, the oldest first.
+    batch: RefCell<VecDeque<Message>>,
+    queued_bytes: Cell<usize>,
+    observer: Box<dyn Observer>,
+}
+
+impl Shard {
+    /// The shard at the end of `link`, on the thread that calls this.
+    pub fn new(
+        link: ShardLink,
+        write_timeout: Duration,
+        observer: impl Observer + 'static,
+    ) -> Self {
+        Self(Rc::new(ShardState {
+            link,
+            write_timeout: Cell::new(write_timeout),
+            channels: RefCell::default(),
+            by_index: RefCell::default(),
+            streams: TimedStreams::new(Instant::now()),
+            next_ticket: Cell::new(0),
+            number: Cell::new(0),
+            batch: RefCell::default(),
+            queued_bytes: Cell::new(0),
+            observer: Box::new(observer),
+        }))
+    }
+
+    /// Delivers what the hub sends, and visits the streams that are due. Never returns; ends when it is
+    /// dropped.
+    pub async fn run(&self) {
+        let mut fresh = VecDeque::new();
+        let mut tick = tokio::time::interval(TIMER_TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_idle = self.0.batch.borrow().is_empty();
+            tokio::select! {
+                () = self.0.link.inbox.take(&mut fresh), if is_idle => {
+                    std::mem::swap(&mut fresh, &mut self.0.batch.borrow_mut());
+                }
+                () = std::future::ready(()), if !is_idle => {}
+                _ = tick.tick() => self.visit_streams(),
+            }
+            self.deliver();
+            self.shed();
+            // The streams that were woken write before more is delivered: otherwise a burst that waits
+            // here would make their clients look slow.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Ends every stream in good order, evenly over `over`: each gets what was received so far, and a
+    /// `retry`. No more may be opened meanwhile.
+    pub async fn drain(&self, over: Duration) {
+        drain_evenly(self.0.streams.keys(), over, |due| {
+            self.deliver_all();
+            let now = Instant::now();
+            for mailbox in due.iter().filter_map(|key| self.0.streams.get(*key)) {
+                mailbox.end(CloseReason::Drained, now);
+                self.visit_after_grace(&mailbox, now);
+            }
+        })
+        .await;
+    }
+
+    /// Changes how long a stream may be unable to write before it is cut off.
+    pub fn set_write_timeout(&self, write_timeout: Duration) {
+        self.0.write_timeout.set(write_timeout);
+    }
+
+    /// How long a stream may be unable to write before it is cut off.
+    pub fn write_timeout(&self) -> Duration {
+        self.0.write_timeout.get()
+    }
+
+    /// How many of these channels have no subscriber on this shard.
+    pub fn unfollowed(&self, topics: &[Topic]) -> usize {
+        let channels = self.0.channels.borrow();
+        topics.iter().filter(|topic| !channels.contains_key(topic)).count()
+    }
+
+    /// Open streams.
+    pub fn subscribers(&self) -> usize {
+        self.0.streams.len()
+    }
+
+    /// Who is told what happens in this shard, also by those who send streams beside the hub's.
+    pub fn observer(&self) -> &dyn Observer {
+        &*self.0.observer
+    }
+
+    /// The queue of one subscriber went from `before` to `after` bytes.
+    pub(super) fn account(&self, before: usize, after: usize) {
+        self.0.queued_bytes.set(self.0.queued_bytes.get() + after - before);
+    }
+
+    /// Events are missing from a stream, whether its route sends gaps or not.
+    pub(super) fn count_gap(&self, reason: GapReason) {
+        self.0.observer.gap(reason);
+    }
+
+    fn visit_streams(&self) {
+        let now = Instant::now();
+        let write_timeout = self.0.write_timeout.get();
+        self.0.streams.visit_due(now, |mailbox| mailbox.visit(now, write_timeout));
+        self.0.observer.tick(self.0.queued_bytes.get());
+    }
+
+    /// Visits a closed stream as soon as its grace is over.
+    fn visit_after_grace(&self, mailbox: &Mailbox, now: Instant) {
+        if let Some(key) = mailbox.key() {
+            self.0.streams.schedule(key, now + CLOSE_GRACE);
+        }
+    }
+
+    /// Closes the streams with the largest queues when the queues of all shards hold too much together.
+    fn shed(&self) {
+        let link = &self.0.link;
+        let mut surplus = link.queues.report(link.shard, self.0.queued_bytes.get());
+        if surplus == 0 {
+            return;
+        }
+        let queued = |mailbox: &Rc<Mailbox>| {
+            let bytes = mailbox.queued_bytes();
+            (bytes > 0).then(|| (bytes, Rc::clone(mailbox)))
+        };
+        let mut queued = self.0.streams.filter_map(queued);
+        queued.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        let now = Instant::now();
+        for (bytes, mailbox) in queued {
+            let events = mailbox.abandon(CloseReason::QueueMemory, now);
+            self.account(bytes, 0);
+            self.0.observer.events_dropped_by_overflow(events);
+            self.visit_after_grace(&mailbox, now);
+            surplus = surplus.saturating_sub(bytes);
+            if surplus == 0 {
+                break;
+            }
+        }
+        link.queues.report(link.shard, self.0.queued_bytes.get());
+    }
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("subscribers", &self.subscribers()).finish_non_exhaustive()
+    }
+}

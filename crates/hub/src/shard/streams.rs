@@ -1,0 +1,181 @@
+//! Streams that open and close: what a shard requests of the hub for them.
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::Shard;
+use super::local_channel::{LocalChannel, LocalSubscriber, Membership};
+use crate::Ids;
+use crate::Topic;
+use crate::mailbox::{Mailbox, MailboxParts, StreamOpening};
+use crate::position::cursor::Cursor;
+use crate::position::resume::{LastSeen, Resume};
+use crate::requests::shard_request::{JoinRequest, ReplayRequest, ShardRequest, StreamAddress};
+use crate::settings::{HistorySettings, StreamSettings};
+use crate::timed_streams::StreamKey;
+
+/// A request for a stream.
+pub struct StreamRequest {
+    /// The channels; at least one. All of them are logs, or none.
+    pub topics: Vec<Topic>,
+    /// How the stream is kept.
+    pub settings: Arc<StreamSettings>,
+    /// Bytes at the head of each channel's name that the client does not see.
+    pub prefix_bytes: usize,
+    /// What is kept of the channels; `None`: nothing, and the client cannot resume.
+    pub history: Option<HistorySettings>,
+    /// What the client has seen already.
+    pub last_seen: LastSeen,
+    /// How the stream begins.
+    pub opening: StreamOpening,
+    /// Cuts the stream off from outside, when it cannot be written to.
+    pub cut: Box<dyn Fn()>,
+}
+
+impl Shard {
+    /// Opens a stream.
+    pub(crate) fn open(&self, request: StreamRequest) -> (Rc<Mailbox>, Membership) {
+        let StreamRequest { topics, settings, prefix_bytes, history, last_seen, opening, cut } =
+            request;
+        let now = Instant::now();
+        let beginning = self.beginning(&topics);
+        let resume = Resume::new(&beginning, &last_seen, settings.replay);
+        let linger = settings.linger;
+        let channels = topics.len();
+        let parts =
+            MailboxParts { settings, beginning, resume, channels, prefix_bytes, opening, cut };
+        let mailbox = Rc::new(Mailbox::new(parts, now));
+        let channels: SmallVec<_> = topics
+            .into_iter()
+            .enumerate()
+            .map(|(slot, topic)| self.subscribe_to(topic, slot, (linger, history), &mailbox))
+            .collect();
+        self.0.observer.subscribed(channels.len());
+        let first_visit = mailbox.first_visit(now, self.0.write_timeout.get());
+        let key = self.0.streams.insert(Rc::clone(&mailbox), first_visit);
+        mailbox.set_key(key);
+        if mailbox.is_ready() {
+            mailbox.ready(self.position(), now);
+        }
+        (mailbox, Membership { key, channels })
+    }
+
+    /// Removes a stream that was closed, or whose client has left.
+    pub(crate) fn leave(&self, membership: &Membership) {
+        self.0.observer.unsubscribed(membership.channels.len());
+        let mailbox = self.0.streams.remove(membership.key);
+        if mailbox.is_replaying() {
+            let stream = self.address(membership.key);
+            self.0.link.requests.put(ShardRequest::CancelReplay(stream));
+        }
+        for (slot, channel) in membership.channels.iter().enumerate() {
+            if channel.remove(mailbox.place(slot)) {
+                self.forget(channel);
+            }
+        }
+    }
+
+    /// Requests the page of the past that a stream is due to be sent.
+    pub(crate) fn request_replay(&self, mailbox: &Mailbox, membership: &Membership) {
+        if let Some((resume, max_bytes, ticket)) = mailbox.take_replay() {
+            let stream = self.address(membership.key);
+            let topics = membership.channels.iter().map(|channel| channel.topic.clone()).collect();
+            let request = ReplayRequest { stream, topics, resume, max_bytes, ticket };
+            self.0.link.requests.put(ShardRequest::Replay(request));
+        }
+    }
+
+    /// The position at which a stream begins now. Once everything is delivered that is the hub's own: the
+    /// message that was delivered last does not say that no copy of it follows.
+    pub(super) fn position(&self) -> u64 {
+        if self.0.batch.borrow().is_empty()
+            && let Some(settled) = self.0.link.inbox.settled()
+        {
+            self.0.number.set(settled.max(self.0.number.get()));
+        }
+        self.0.number.get()
+    }
+
+    /// Before the first event of these channels.
+    fn beginning(&self, topics: &[Topic]) -> Cursor {
+        let ids = topics.first().map_or(Ids::Publisher, |topic| topic.ids);
+        let logs = topics.iter().filter(|topic| topic.ids == Ids::Entries);
+        let logs = logs.map(|topic| topic.subscription.name.as_str());
+        Cursor::new(ids, self.0.link.run, logs)
+    }
+
+    fn subscribe_to(
+        &self,
+        topic: Topic,
+        slot: usize,
+        (linger, history): (Duration, Option<HistorySettings>),
+        mailbox: &Rc<Mailbox>,
+    ) -> Rc<LocalChannel> {
+        let mut channels = self.0.channels.borrow_mut();
+        let channel =
+            channels.entry(topic).or_insert_with_key(|topic| self.join(topic, linger, history));
+        let is_unconfirmed = !channel.is_confirmed.get();
+        let mut subscribers = channel.subscribers.borrow_mut();
+        mailbox.set_place(slot, subscribers.len());
+        let subscriber = LocalSubscriber {
+            mailbox: Rc::clone(mailbox),
+            slot: u32::try_from(slot)
+                .expect("a stream has no more channels than one request names"),
+            is_unconfirmed: Cell::new(is_unconfirmed),
+            // A client that comes back was subscribed before: it is sent a gap that is still to come,
+            // unless it finds the gap in its past.
+            was_cut_off: Cell::new(mailbox.is_replaying()),
+        };
+        if is_unconfirmed {
+            mailbox.add_unconfirmed();
+        } else {
+            mailbox.begin_log(subscriber.log_entry(channel.entry()));
+        }
+        subscribers.push(subscriber);
+        Rc::clone(channel)
+    }
+
+    fn join(
+        &self,
+        topic: &Topic,
+        linger: Duration,
+        history: Option<HistorySettings>,
+    ) -> Rc<LocalChannel> {
+        // Used once: tells the response to this request from one to an earlier request.
+        let ticket = self.0.next_ticket.replace(self.0.next_ticket.get() + 1);
+        let (shard, topic) = (self.0.link.shard, topic.clone());
+        let request = JoinRequest { shard, topic: topic.clone(), linger, history, ticket };
+        self.0.link.requests.put(ShardRequest::Join(request));
+        Rc::new(LocalChannel::new(topic, ticket))
+    }
+
+    /// The last subscriber of a channel has left.
+    fn forget(&self, channel: &Rc<LocalChannel>) {
+        let mut channels = self.0.channels.borrow_mut();
+        // After a refusal, another channel may have the topic.
+        if channels.get(&channel.topic).is_some_and(|known| Rc::ptr_eq(known, channel)) {
+            channels.remove(&channel.topic);
+            let (shard, topic) = (self.0.link.shard, channel.topic.clone());
+            self.0.link.requests.put(ShardRequest::Leave { shard, topic });
+        }
+        if let Some(index) = channel.index.take() {
+            self.0.by_index.borrow_mut().remove(&index);
+        }
+    }
+
+    fn address(&self, key: StreamKey) -> StreamAddress {
+        StreamAddress { shard: self.0.link.shard, key }
+    }
+}
+
+impl fmt::Debug for StreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamRequest").field("topics", &self.topics).finish_non_exhaustive()
+    }
+}

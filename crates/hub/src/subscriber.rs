@@ -1,0 +1,166 @@
+//! One stream, as the body of its response sees it.
+//!
+//! The shard offers events to the stream's [`Mailbox`]; the body reads them from its [`Subscriber`]. Both
+//! live on one thread. What carries the bytes is not known here.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use ssegate_sse::frame::{Form, Frame};
+use tokio::time::Instant;
+
+use super::gap::GapReason;
+use super::mailbox::Mailbox;
+use super::mailbox::close_reason::CloseReason;
+use super::mailbox::event_queue::{EventQueue, QueuedFrame};
+use super::shard::Shard;
+use super::shard::local_channel::Membership;
+use super::shard::streams::StreamRequest;
+
+/// Frames that wait together are handed over together, up to this many bytes: one TLS record.
+const MAX_TOGETHER: usize = 16 << 10;
+
+/// A stream, as the body of its response sees it. Leaves its channels when it is dropped.
+// Not `Clone`: there is one reader.
+pub struct Subscriber {
+    mailbox: Rc<Mailbox>,
+    shard: Shard,
+    membership: Membership,
+    // What is left of a large text whose first pieces were handed over.
+    rest: RefCell<Option<Box<Bytes>>>,
+}
+
+impl Shard {
+    /// Opens a stream.
+    pub fn subscribe(&self, request: StreamRequest) -> Subscriber {
+        let (mailbox, membership) = self.open(request);
+        Subscriber { mailbox, shard: self.clone(), membership, rest: RefCell::default() }
+    }
+}
+
+impl Subscriber {
+    /// The next bytes of the stream, in the form that its transport takes; `None` at its end.
+    pub fn poll_next(&self, form: Form, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut queue = self.mailbox.queue();
+        let before = queue.bytes();
+        let next = self.next_piece(&mut queue, form);
+        self.shard.account(before, queue.bytes());
+        match next {
+            Some((bytes, now)) => {
+                self.mailbox.note_handed_over(now);
+                Poll::Ready(Some(bytes))
+            }
+            None if self.mailbox.is_closed() => Poll::Ready(None),
+            None => {
+                if self.mailbox.is_replay_due() {
+                    self.request_replay();
+                }
+                self.mailbox.wait(context);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// A part of what was handed over was written: the client is slow, but has not stopped reading.
+    pub fn note_progress(&self) {
+        self.mailbox.note_progress(Instant::now());
+    }
+
+    /// Writes a keep-alive, though the stream may not be quiet: to see whether its client is there.
+    pub fn keep_alive_now(&self) {
+        self.mailbox.keep_alive(Instant::now());
+    }
+
+    /// Why the stream was closed; `None` if it was not closed from this side.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.mailbox.close_reason()
+    }
+
+    // Rare, and kept out of the way of an event.
+    #[cold]
+    fn request_replay(&self) {
+        self.shard.request_replay(&self.mailbox, &self.membership);
+    }
+
+    /// What is handed over next. A large text goes in pieces, so that each one that is taken is seen as
+    /// progress; chunks are for a transport that reports its progress itself.
+    fn next_piece(&self, queue: &mut EventQueue, form: Form) -> Option<(Bytes, Instant)> {
+        let rest = self.rest.take();
+        if rest.is_none() && queue.first().is_none() && !self.mailbox.is_overflow_next(queue) {
+            return None;
+        }
+        let now = Instant::now();
+        let mut text = match rest {
+            Some(rest) => *rest,
+            None => self.next_text(queue, form, now)?,
+        };
+        if form == Form::Text && text.len() > MAX_TOGETHER {
+            let piece = text.split_to(MAX_TOGETHER);
+            self.rest.replace(Some(Box::new(text)));
+            return Some((piece, now));
+        }
+        Some((text, now))
+    }
+
+    /// Takes frames from the queue: one as it is, several small ones together.
+    fn next_text(&self, queue: &mut EventQueue, form: Form, now: Instant) -> Option<Bytes> {
+        let first = self.next_frame(queue, now)?;
+        let fits = |next: Option<&QueuedFrame>, used: usize| {
+            next.is_some_and(|next| used + next.frame.len() <= MAX_TOGETHER)
+        };
+        if !fits(queue.first(), first.len()) {
+            return Some(first.bytes(form));
+        }
+        let mut together =
+            BytesMut::with_capacity(MAX_TOGETHER.min(2 * first.len() + queue.bytes()));
+        first.put(form, &mut together);
+        while fits(queue.first(), together.len()) {
+            let Some(next) = self.next_frame(queue, now) else { break };
+            next.put(form, &mut together);
+        }
+        Some(together.freeze())
+    }
+
+    /// The gap for dropped events, or else the first frame of the queue.
+    fn next_frame(&self, queue: &mut EventQueue, now: Instant) -> Option<Frame> {
+        if self.mailbox.is_overflow_next(queue)
+            && let Some(gap) = self.overflow_gap()
+        {
+            return Some(gap);
+        }
+        self.pop(queue, now)
+    }
+
+    #[cold]
+    fn overflow_gap(&self) -> Option<Frame> {
+        let gap = self.mailbox.take_overflow(self.membership.names())?;
+        self.shard.count_gap(GapReason::Overflow);
+        gap
+    }
+
+    fn pop(&self, queue: &mut EventQueue, now: Instant) -> Option<Frame> {
+        let next = queue.pop()?;
+        let observer = self.shard.observer();
+        observer.bytes_sent(next.frame.len());
+        if next.is_event() {
+            observer.event_sent(now.saturating_duration_since(next.received));
+        }
+        Some(next.frame)
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.shard.account(self.mailbox.queued_bytes(), 0);
+        self.shard.leave(&self.membership);
+    }
+}
+
+impl fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscriber").field("membership", &self.membership).finish_non_exhaustive()
+    }
+}
