@@ -148,7 +148,7 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => readiness::respond(&self.health, uri.query().unwrap_or_default()),
             "/" => status::page(&self.health, &self.urls),
-            _ => text(StatusCode::NOT_FOUND, "404 Not Found: use /metrics, /livez or /readyz\n"),
+            _ => text(StatusCode::NOT_FOUND, "404 Not Found: use /, /metrics, /livez or /readyz\n"),
         }
     }
 

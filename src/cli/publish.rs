@@ -60,7 +60,7 @@ pub(crate) enum PublishError {
     #[error("the message on stdin is larger than 512 MiB, the limit of Redis")]
     TooLarge,
     /// The connection or the login failed. The address has neither user nor password in it.
-    #[error("cannot connect to Redis at {0}: {1}")]
+    #[error("cannot connect to {0}: {1}")]
     Connect(String, RedisError),
     /// Redis responded with an error, or not in time.
     #[error("PUBLISH to Redis at {0} failed: {1}")]

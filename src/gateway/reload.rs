@@ -94,7 +94,7 @@ impl Reloader {
         let certificates = self.certificates(&new.listeners)?;
         // Nothing below fails the reload, so it is applied as a whole or not at all.
         for key in fixed_keys_changed(&self.current, &new) {
-            tracing::warn!(key, "this setting has changed; it takes effect after a restart");
+            tracing::warn!(key, "the change takes effect after a restart");
         }
         restore_fixed(&self.current, &mut new);
         for (listener, certificate) in certificates {

@@ -319,7 +319,7 @@ impl Service {
                     let (method, path, kind) = (&info.method, info.path(), error.kind());
                     tracing::warn!(
                         route = label, %method, path, kind, %error, held_back,
-                        "the backend did not respond"
+                        "the request to the backend failed"
                     );
                 }
             }

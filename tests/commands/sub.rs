@@ -44,7 +44,7 @@ fn events_are_printed_as_they_come() {
         server(vec![format!("{HEAD}: ready\n\nid: 7\nevent: ping\ndata: a\ndata: b\n\n")]);
     let output = run(&["sub", &url, "--count", "1"]);
     assert_eq!(stdout(&output), "id: 7\nevent: ping\ndata: a\ndata: b\n\n");
-    assert_eq!(stderr(&output), format!("ssegate: {url}: open over HTTP/1.1\n"));
+    assert_eq!(stderr(&output), format!("ssegate: {url}: connected over HTTP/1.1\n"));
     assert!(output.status.success());
     let request = server.join().unwrap().remove(0);
     assert_eq!(request[0], "get /events/news http/1.1");

@@ -271,8 +271,11 @@ async fn the_memory_of_the_bus() {
         assert_eq!(page, "");
     }
     gateway.counts("ssegate_bus_connections_cut_total", &["reason=\"http\""], 200.0).await;
-    let told =
-        gateway.log().lines().filter(|line| line.contains("HTTP request on the bus")).count();
+    let told = gateway
+        .log()
+        .lines()
+        .filter(|line| line.contains("HTTP request on the port of the embedded bus"))
+        .count();
     assert!((1..4).contains(&told), "{told} lines");
 }
 

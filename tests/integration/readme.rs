@@ -55,7 +55,7 @@ async fn what_the_readme_publishes_arrives_where_the_readme_listens() {
     let listeners: Vec<Process> =
         listeners.iter().map(|command| state(shell(command)).start()).collect();
     for listener in &listeners {
-        let is_open = |line: &String| line == ": ready" || line.contains("open over HTTP/2");
+        let is_open = |line: &String| line == ": ready" || line.contains("connected over HTTP/2");
         let said = || [listener.stdout(), listener.stderr()].concat();
         let ready = async || said().iter().any(is_open);
         eventually(SOON, "a stream is open", ready).await;

@@ -125,7 +125,7 @@ async fn what_cannot_change_is_told_and_the_rest_changes() {
             .replace(&redis.url(), "embedded://127.0.0.1:1")
     });
     assert!(gateway.reload().await);
-    let told = gateway.said("this setting has changed; it takes effect after a restart");
+    let told = gateway.said("the change takes effect after a restart");
     let keys: Vec<_> = told.map(|fields| fields["key"].as_str().unwrap().to_owned()).collect();
     assert_eq!(keys, ["listeners", "redis.url", "shards"]);
     all_hear(&mut streams, &redis, "from where it came before").await;
@@ -140,7 +140,7 @@ async fn what_holds_until_a_restart_is_told_at_every_reload_until_it_is_written_
     let redis = Redis::start().await;
     let gateway = Gateway::build(&redis).settings("sockets: { send_buffer: 64KiB }").start().await;
     let told = async || {
-        let told = gateway.said("this setting has changed; it takes effect after a restart");
+        let told = gateway.said("the change takes effect after a restart");
         told.map(|fields| fields["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     gateway.rewrite(|text| {

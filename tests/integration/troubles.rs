@@ -79,7 +79,7 @@ async fn serve(port: u16, delay: Duration) -> tokio::task::JoinSet<()> {
 
 #[tokio::test]
 async fn a_dead_backend_is_two_lines_in_the_log_and_not_one_for_each_request() {
-    const DOWN: &str = "the backend did not respond";
+    const DOWN: &str = "the request to the backend failed";
     let redis = Redis::start().await;
     let port = free_port();
     let upstream = format!("http://127.0.0.1:{port}");
@@ -306,7 +306,8 @@ async fn a_backend_that_is_back_is_reported_without_a_request() {
     for outage in 1..=2 {
         assert_eq!(gateway.get("/x").await.status, 502);
         // Logged at once, the second time too.
-        let told = async || lines(&gateway, "WARN", "the backend did not respond").len() == outage;
+        let told =
+            async || lines(&gateway, "WARN", "the request to the backend failed").len() == outage;
         eventually(SOON, "the outage is logged with its request", told).await;
         assert_eq!(gateway.metrics().await.sum("ssegate_upstream_up", &[&label]), 0.0);
         let backend = serve(port, Duration::ZERO).await;

@@ -39,7 +39,10 @@ pub(super) fn start() -> io::Result<Sink> {
         log.with_env_filter(filter).json().init();
     }
     if let Some(error) = error {
-        tracing::warn!(mistake = error, "{VARIABLE} is not a valid filter and is ignored");
+        tracing::warn!(
+            error,
+            "{VARIABLE} is ignored: it is not a level (error, warn, info, debug or trace) or a filter"
+        );
     }
     Ok(SINK.get_or_init(|| sink).clone())
 }
@@ -53,7 +56,7 @@ pub(super) fn sink() -> Option<&'static Sink> {
 fn filter(text: &str) -> (EnvFilter, Option<String>) {
     let builder = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     // Not `parse_lossy`: it writes the error to stderr itself, and panics if it cannot.
-    let (filter, error) = match builder().parse(text) {
+    let (filter, error) = match level_or_filter(text).and_then(|()| Ok(builder().parse(text)?)) {
         Ok(filter) => (filter, None),
         Err(error) => {
             let default = builder().parse("").expect("the empty filter is valid");
@@ -65,6 +68,16 @@ fn filter(text: &str) -> (EnvFilter, Option<String>) {
         true => (filter, error),
         false => (filter.add_directive(directive("rustls=error")), error),
     }
+}
+
+/// Rejects a single word that is not a level: as a filter it would be a module, and turn off the log of
+/// all others.
+fn level_or_filter(text: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric());
+    if is_word && !text.starts_with("ssegate") && text.parse::<LevelFilter>().is_err() {
+        return Err(format!("{text} is not a level").into());
+    }
+    Ok(())
 }
 
 /// Logs a panic with its location. The message is logged only if it is a literal: a formatted one

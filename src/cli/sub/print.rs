@@ -39,7 +39,7 @@ impl Printer {
                 note(&from, format_args!("waiting for a response{}", at(&from, &url)));
             }
             StreamUpdate::Open { from, url, version } => {
-                note(&from, format_args!("open over {}{}", name(version), at(&from, &url)));
+                note(&from, format_args!("connected over {}{}", name(version), at(&from, &url)));
             }
             StreamUpdate::Lost { from, reason, retry, .. } => {
                 note(&from, format_args!("{reason}; reconnecting in {retry:?}"));

@@ -60,7 +60,7 @@ mapping! {
         max_event_bytes: Size => max_event_bytes in Size::kib(1)..=Size::MAX_LENGTH,
         /// A connection or stream to which nothing could be written for this long is closed.
         write_timeout: Time => connections.write_timeout,
-        /// A graceful shutdown closes the streams evenly over this time. Requests may finish in it.
+        /// A graceful shutdown closes the streams evenly over at most this time. Requests may finish in it.
         drain: TimeOrZero => drain,
         /// Before the drain, new clients are accepted for this long, and their streams are closed at once
         /// with a `retry`: until the load balancer sees that the gateway is not ready.

@@ -32,7 +32,12 @@ impl PathPattern {
         }
         Router::new().insert(path, ()).map_err(|error| insert_error(&error).to_owned())?;
         // matchit accepts braces inside a name, which is certainly a mistake.
-        Self::split(path).ok_or_else(|| PARAMETER.to_owned())
+        let pattern = Self::split(path).ok_or_else(|| PARAMETER.to_owned())?;
+        let names = &pattern.parameters;
+        match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+            Some((_, name)) => Err(format!("has {{{name}}} twice; give one of them another name")),
+            None => Ok(pattern),
+        }
     }
 
     /// Splits a path into its shape and parameters; `None` where its braces are unbalanced.
@@ -190,6 +195,8 @@ mod tests {
             ("/{a}}{}", "needs a name and both braces"),
             ("/{*}}}", "needs a name and both braces"),
             ("/{a}{b}", "only one {parameter}"),
+            ("/{a}/b/{a}", "has {a} twice"),
+            ("/{a}/{*a}", "has {a} twice"),
             ("/{*rest}/x", "only at the end"),
             ("/api/*", "\"/api/*\" has another router's syntax; write \"/api/{*rest}\""),
             ("/api/**", "; write \"/api/{*rest}\""),

@@ -80,7 +80,7 @@ pub(super) async fn run(
             broker.counters().http_request_closed();
             broker.warn("http", |held_back| {
                 const MESSAGE: &str =
-                    "embedded bus: possible attack: HTTP request on the bus, connection closed";
+                    "HTTP request on the port of the embedded bus, connection closed";
                 tracing::warn!(%peer, held_back, "{MESSAGE}");
             });
         }

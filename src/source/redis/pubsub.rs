@@ -76,7 +76,7 @@ impl PubSub {
                     }
                     self.connection_lost(&error);
                 }
-                Err(error) => self.report(&error, "cannot connect to Redis"),
+                Err(error) => self.report(&error, "cannot connect to Redis; retrying"),
             }
             discarding_changes(&self.hub, tokio::time::sleep(backoff(attempt))).await;
             attempt += 1;

@@ -108,7 +108,9 @@ impl StreamReader {
                     state.health.set_log_source_ready(false);
                     state.report(&error, "lost the connection to Redis while reading streams");
                 }
-                Err(error) => state.report(&error, "cannot connect to Redis to read streams"),
+                Err(error) => {
+                    state.report(&error, "cannot connect to Redis to read streams; retrying")
+                }
             }
             state.recording_changes(tokio::time::sleep(backoff(attempt))).await;
             attempt += 1;
