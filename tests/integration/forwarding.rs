@@ -707,6 +707,30 @@ async fn the_backend_decides_whether_a_body_is_sent() {
     assert_eq!(rest, b"");
 }
 
+/// RFC 9110, section 10.1.1: a client over HTTP/1.0 knows no 100, and does not wait for one.
+#[tokio::test]
+async fn an_expectation_over_http10_is_ignored() {
+    let redis = Redis::start().await;
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("\"http://{}\"", upstream.local_addr().unwrap());
+    let gateway = in_front_of(&redis, &address, "").await;
+    let mut client = TcpStream::connect(gateway.address("http")).await.unwrap();
+    let request =
+        b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody";
+    client.write_all(request).await.unwrap();
+    let (mut backend, _) = within(SOON, "a connection", upstream.accept()).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"body") {
+        assert!(within(SOON, "the body", backend.read_buf(&mut seen)).await.unwrap() > 0);
+    }
+    let seen = String::from_utf8(seen).unwrap().to_lowercase();
+    assert!(!seen.contains("expect:"), "{seen}");
+    backend.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    let mut line = [0; 15];
+    within(SOON, "a response", client.read_exact(&mut line)).await.unwrap();
+    assert_eq!(&line, b"HTTP/1.1 200 OK");
+}
+
 #[tokio::test]
 async fn trailers_pass_both_ways() {
     let redis = Redis::start().await;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use http::header::EXPECT;
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -143,6 +144,10 @@ fn service<H: Handler>(
     service_fn(move |mut request: Request<Incoming>| {
         let (shard, state, slot) = (shard.clone(), Rc::clone(&state), slot.clone());
         exchange.restore_fields(&mut request);
+        if request.version() == Version::HTTP_10 {
+            // Such a client knows no 100, and does not wait (RFC 9110, section 10.1.1).
+            request.headers_mut().remove(EXPECT);
+        }
         // Here, not in the future: the socket must know before hyper reads from it again.
         let response_guard = exchange.begin(request.body().is_end_stream());
         let exchange = Arc::clone(&exchange);
