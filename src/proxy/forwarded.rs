@@ -32,10 +32,11 @@ pub(super) struct Peer<'a> {
     pub(super) is_tls: bool,
 }
 
-/// Sets `X-Forwarded-*` and `Forwarded`. `Host` must still be the client's.
+/// Sets `X-Forwarded-*` and `Forwarded`, and removes what a backend may read as a reserved field.
+/// `Host` must still be the client's.
 pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: Peer<'_>) {
     headers::remove(headers, |name| {
-        is_alias(name) || (!peer.is_trusted && is_forwarding_field(name.as_str()))
+        headers::is_reserved_alias(name) || (!peer.is_trusted && is_forwarding_field(name.as_str()))
     });
     headers.reserve(MAX_ADDED);
     let (has_for, has_forwarded) =
@@ -65,12 +66,6 @@ fn is_forwarding_field(name: &str) -> bool {
             | "x-forwarded-proto"
             | "x-real-ip"
     )
-}
-
-/// Whether CGI, WSGI and Rack read this name as one of those fields: `x_real_ip` as `X-Real-IP`. Even
-/// a trusted proxy does not send such a name, and `underscores_in_headers` does not let it pass.
-fn is_alias(name: &HeaderName) -> bool {
-    name.as_str().contains('_') && is_forwarding_field(&name.as_str().replace('_', "-"))
 }
 
 /// Appends the gateway to `Via`. `version` is that of the message as received.

@@ -22,6 +22,31 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     }
 }
 
+/// Whether no client may send this field past the gateway under another spelling: it concerns one
+/// connection, frames or routes the message, or says who the client is.
+pub(super) fn is_reserved(name: &HeaderName) -> bool {
+    let name_text = name.as_str();
+    is_hop_by_hop(name)
+        || name_text.starts_with("x-forwarded-")
+        || matches!(
+            name_text,
+            "content-length" | "forwarded" | "host" | "trailer" | "via" | "x-real-ip"
+        )
+}
+
+/// Whether CGI, PHP, WSGI and Rack read this name as a reserved one: `content_length` as
+/// `Content-Length`. `underscores_in_headers` lets no such name pass, not even from a trusted proxy.
+pub(super) fn is_reserved_alias(name: &HeaderName) -> bool {
+    read_as(name).is_some_and(|name| is_reserved(&name))
+}
+
+/// The name that CGI, PHP, WSGI and Rack take this one for; `None` if it has no underscore.
+pub(super) fn read_as(name: &HeaderName) -> Option<HeaderName> {
+    let name = name.as_str();
+    let name = name.contains('_').then(|| name.replace('_', "-"))?;
+    Some(HeaderName::try_from(name).expect("a hyphen may stand wherever an underscore may"))
+}
+
 /// Fields that stay although `Connection` names them: target, framing, credentials and the client's
 /// address. Otherwise a client could have the gateway strip them, and appear to the backend as
 /// another.
@@ -100,9 +125,11 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue, header};
+    use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-    use super::{accepts_trailers, ambiguous_name, join_cookies, remove_hop_by_hop};
+    use super::{
+        accepts_trailers, ambiguous_name, is_reserved_alias, join_cookies, remove_hop_by_hop,
+    };
 
     #[test]
     fn connection_options_cannot_remove_credentials_or_the_host() {
@@ -122,6 +149,24 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.append(name, HeaderValue::from_static("1"));
             assert_eq!(ambiguous_name(&headers).is_some(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_alias_of_a_reserved_name_has_an_underscore_in_place_of_a_hyphen() {
+        for (name, expected) in [
+            ("content_length", true),
+            ("transfer_encoding", true),
+            ("keep_alive", true),
+            ("x-forwarded_for", true),
+            ("x_real_ip", true),
+            ("content-length", false),
+            ("te", false),
+            ("te_", false),
+            ("content__length", false),
+            ("x_own", false),
+        ] {
+            assert_eq!(is_reserved_alias(&HeaderName::from_static(name)), expected, "{name}");
         }
     }
 

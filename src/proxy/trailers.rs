@@ -19,23 +19,17 @@ pub(super) fn filter<D>(frame: &mut Frame<D>, allows_underscores: bool) -> bool 
 }
 
 fn may_pass(name: &HeaderName, allows_underscores: bool) -> bool {
-    let name_text = name.as_str();
-    if name_text.contains('_') {
+    if let Some(name) = headers::read_as(name) {
         // What CGI, WSGI and Rack would read as a field that may not pass does not pass either.
-        let read_as = HeaderName::try_from(name_text.replace('_', "-"));
-        return allows_underscores && read_as.is_ok_and(|name| may_pass(&name, false));
+        return allows_underscores && may_pass(&name, false);
     }
-    let is_conditional = name_text.starts_with("if-");
-    let is_ours = name_text.starts_with("x-forwarded-") || grip::is_grip(name);
-    !(is_conditional || is_ours || headers::is_hop_by_hop(name) || FORBIDDEN.contains(&name_text))
+    let is_conditional = name.as_str().starts_with("if-");
+    let is_ours = headers::is_reserved(name) || grip::is_grip(name);
+    !(is_conditional || is_ours || FORBIDDEN.contains(&name.as_str()))
 }
 
-/// Fields that RFC 9110, section 6.5.1, forbids by category, and those that identify the client.
-const FORBIDDEN: [&str; 43] = [
-    // Framing and routing.
-    "content-length",
-    "host",
-    "trailer",
+/// Fields that RFC 9110, section 6.5.1, forbids by category, beside the reserved ones.
+const FORBIDDEN: [&str; 37] = [
     // Request modifiers.
     "cache-control",
     "expect",
@@ -75,10 +69,7 @@ const FORBIDDEN: [&str; 43] = [
     "content-location",
     "content-range",
     "content-type",
-    // Set by the gateway.
-    "forwarded",
-    "via",
-    "x-real-ip",
+    // Instructions to proxies.
     "x-accel-buffering",
     "x-accel-redirect",
 ];

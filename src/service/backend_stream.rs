@@ -111,7 +111,6 @@ impl BackendStream {
         let now = Instant::now();
         let state = Rc::new(BackendStreamState {
             keep_alive,
-            write_timeout,
             is_watched,
             last_write: Cell::new(now),
             waits_since: Cell::new(None),
@@ -206,7 +205,11 @@ impl BackendStream {
     fn close_reason(&self) -> &'static str {
         let reason = match self.end {
             Some(end) => return end.as_str(),
-            None if self.state.is_stalled() || self.counted.is_stalled() => CloseReason::Stalled,
+            None if self.state.is_stalled(self.shard.write_timeout())
+                || self.counted.is_stalled() =>
+            {
+                CloseReason::Stalled
+            }
             None if self.is_drained() => CloseReason::Drained,
             None => CloseReason::ClientLeft,
         };
@@ -223,7 +226,6 @@ impl Drop for BackendStream {
 /// The part of the stream that [`BackendStreams`](super::backend_streams::BackendStreams) sees.
 pub(super) struct BackendStreamState {
     keep_alive: Option<Duration>,
-    write_timeout: Duration,
     // Whether the write timeout is enforced here.
     is_watched: bool,
     last_write: Cell<Instant>,
@@ -245,8 +247,8 @@ impl BackendStreamState {
     }
 
     /// Whether a piece was not written within the write timeout.
-    fn is_stalled(&self) -> bool {
-        self.waits_since.get().is_some_and(|since| since.elapsed() >= self.write_timeout)
+    fn is_stalled(&self, write_timeout: Duration) -> bool {
+        self.waits_since.get().is_some_and(|since| since.elapsed() >= write_timeout)
     }
 
     /// All pieces have been written; stores the waker for the next comment.
@@ -263,16 +265,16 @@ impl BackendStreamState {
 
     /// Keeps a quiet stream alive, and aborts one that cannot be written to. Returns when to visit it
     /// again; `None`: never.
-    pub(super) fn visit(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
         if let Some(since) = self.waits_since.get() {
-            let due = since + self.write_timeout;
+            let due = since + write_timeout;
             if now < due {
                 return Some(due);
             }
             (self.cut)();
             return None;
         }
-        let again = now + self.write_timeout;
+        let again = now + write_timeout;
         let Some(keep_alive) = self.keep_alive else {
             return Some(again);
         };

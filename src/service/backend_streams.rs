@@ -4,18 +4,26 @@
 //! quiet, an abort when nothing can be written, and an orderly end when the gateway drains. One timer
 //! does that for all of them.
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ssegate_hub::{StreamKey, TIMER_TICK, TimedStreams, drain_evenly};
+use ssegate_hub::{Shard, StreamKey, TIMER_TICK, TimedStreams, drain_evenly};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::backend_stream::BackendStreamState;
 
 /// The backend streams of one shard: a cheap handle.
 #[derive(Clone, Debug)]
-pub(super) struct BackendStreams(Rc<TimedStreams<Rc<BackendStreamState>>>);
+pub(super) struct BackendStreams(Rc<BackendStreamsShared>);
+
+#[derive(Debug)]
+struct BackendStreamsShared {
+    streams: TimedStreams<Rc<BackendStreamState>>,
+    // The gateway is stopping: streams that are opened from now on end as soon as they can.
+    is_draining: Cell<bool>,
+}
 
 /// An entry in [`BackendStreams`]; dropping it removes the stream.
 #[must_use]
@@ -26,34 +34,46 @@ pub(super) struct BackendStreamGuard {
 
 impl BackendStreams {
     pub(super) fn new() -> Self {
-        Self(Rc::new(TimedStreams::new(Instant::now())))
+        let streams = TimedStreams::new(Instant::now());
+        Self(Rc::new(BackendStreamsShared { streams, is_draining: Cell::new(false) }))
     }
 
-    /// Adds a stream, which is visited for the first time at `first`.
+    /// Adds a stream, which is visited for the first time at `first`. While the gateway drains, the
+    /// stream is ended in order at once.
     pub(super) fn insert(
         &self,
         stream: Rc<BackendStreamState>,
         first: Instant,
     ) -> BackendStreamGuard {
-        let key = self.0.insert(stream, first);
+        if self.0.is_draining.get() {
+            // Its request was forwarded before the drain began. `drain` has its keys already, and
+            // the time over which it spreads them may be over.
+            stream.drain();
+        }
+        let key = self.0.streams.insert(stream, first);
         BackendStreamGuard { streams: self.clone(), key }
     }
 
-    /// Visits the streams that are due. Never returns.
-    pub(super) async fn run(&self) {
+    /// Visits the streams that are due. Never returns. `shard` knows the write timeout, which a reload
+    /// changes.
+    pub(super) async fn run(&self, shard: &Shard) {
         let mut tick = tokio::time::interval(TIMER_TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             let now = Instant::now();
-            self.0.visit_due(now, |stream| stream.visit(now));
+            let write_timeout = shard.write_timeout();
+            self.0.streams.visit_due(now, |stream| stream.visit(now, write_timeout));
         }
     }
 
-    /// Ends all streams in order, spread evenly over `over`. None may be opened meanwhile.
+    /// Ends all streams in order, spread evenly over `over`. Those that are opened from now on end at
+    /// once.
     pub(super) async fn drain(&self, over: Duration) {
-        drain_evenly(self.0.keys(), over, |due| {
-            due.iter().filter_map(|key| self.0.get(*key)).for_each(|stream| stream.drain());
+        self.0.is_draining.set(true);
+        let streams = &self.0.streams;
+        drain_evenly(streams.keys(), over, |due| {
+            due.iter().filter_map(|key| streams.get(*key)).for_each(|stream| stream.drain());
         })
         .await;
     }
@@ -61,7 +81,7 @@ impl BackendStreams {
 
 impl Drop for BackendStreamGuard {
     fn drop(&mut self) {
-        drop(self.streams.0.remove(self.key));
+        drop(self.streams.0.streams.remove(self.key));
     }
 }
 

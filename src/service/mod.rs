@@ -156,10 +156,11 @@ impl Service {
 
     /// Visits the backends' own event streams when they are due. Never returns.
     pub async fn run(&self) {
-        self.0.backend_streams.run().await;
+        self.0.backend_streams.run(&self.0.shard).await;
     }
 
-    /// Ends the backends' own event streams, spread evenly over `over`. None may be opened meanwhile.
+    /// Ends the backends' own event streams, spread evenly over `over`. Those of requests that still
+    /// wait for their response end as soon as they are opened.
     pub async fn drain(&self, over: Duration) {
         self.0.backend_streams.drain(over).await;
     }

@@ -890,6 +890,135 @@ async fn a_response_without_content_is_complete_with_its_head_however_its_backen
     assert_eq!(backend.accepted(), 1);
 }
 
+/// How a response without content goes on that comes before its request is sent to its end.
+#[derive(Clone, Copy, Debug)]
+enum AfterEarlyHead {
+    UploadEnds,
+    Reset(u32),
+    ConnectionEnds,
+}
+
+#[tokio::test]
+async fn a_response_without_content_that_comes_before_the_end_of_its_request_is_complete_too() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    for what in [
+        AfterEarlyHead::UploadEnds,
+        AfterEarlyHead::Reset(0),
+        AfterEarlyHead::Reset(CANCEL),
+        AfterEarlyHead::ConnectionEnds,
+    ] {
+        let mut client = FrameConnection::open(gateway.address("http"), &[]).await;
+        let fields =
+            [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+        client.send(&Frame::request(1, 0, &fields)).await;
+        client.send(&Frame::new(DATA, 0, 1, b"begin")).await;
+        let mut connection = backend.accept(&[]).await;
+        let number = next_request(&mut connection).await.stream;
+        within(SOON, "the body", connection.next_of(DATA)).await.unwrap();
+        connection.send(&status_head(number, "204", &[])).await;
+        let head = within(SOON, "the head", client.next_of(HEADERS)).await.unwrap();
+        assert_eq!(head.flags & END_STREAM, 0, "{what:?}: the client may go on with its request");
+        let mut kept = None;
+        match what {
+            AfterEarlyHead::UploadEnds => {
+                client.send(&Frame::new(DATA, END_STREAM, 1, b"")).await;
+                let last = within(SOON, "the end of the request", connection.next_of(DATA)).await;
+                assert_eq!(last.unwrap().flags & END_STREAM, END_STREAM);
+                kept = Some(connection);
+            }
+            AfterEarlyHead::Reset(code) => {
+                connection.send(&reset(number, code)).await;
+                kept = Some(connection);
+            }
+            AfterEarlyHead::ConnectionEnds => drop(connection),
+        }
+        let end = async {
+            loop {
+                let frame = client.next().await.expect("the connection is open");
+                if frame.stream == 1 && matches!(frame.kind, DATA | HEADERS | RST_STREAM) {
+                    return frame;
+                }
+            }
+        };
+        let end = within(SOON, "the end of the response", end).await;
+        assert_ne!(end.kind, RST_STREAM, "{what:?}: {end:?}");
+        assert_eq!(end.flags & END_STREAM, END_STREAM, "{what:?}: {end:?}");
+        // The next client is given a connection of its own.
+        if let Some(mut connection) = kept {
+            connection.send(&goaway(number, 0)).await;
+            let ends = async { while connection.next().await.is_some() {} };
+            within(SOON, "the gateway closes it", ends).await;
+        }
+    }
+}
+
+/// A request whose response has no content, and whose stream the backend has not ended yet.
+async fn without_content(
+    gateway: &Gateway,
+    connection: &mut FrameConnection,
+    (method, status): (&str, &str),
+) -> u32 {
+    let (response, number) =
+        tokio::join!(gateway.send(Via::Http1, Request::new(method, "/")), async {
+            let number = next_request(connection).await.stream;
+            connection.send(&status_head(number, status, &[])).await;
+            number
+        });
+    assert_eq!(response.status.to_string(), status);
+    assert_eq!(response.text().await, "");
+    number
+}
+
+#[tokio::test]
+async fn a_backend_may_go_on_after_a_response_without_content() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    for (method, status) in [("GET", "204"), ("GET", "304"), ("HEAD", "200")] {
+        let number = without_content(&gateway, &mut connection, (method, status)).await;
+        // A handler in Go that has sent its head works on, and fails if its stream is reset.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        connection.send(&Frame::new(PING, 0, 0, b"go on...")).await;
+        loop {
+            let frame = within(SOON, "a frame", connection.next()).await.unwrap();
+            assert_ne!(frame.kind, RST_STREAM, "{method}, {status}");
+            if frame.kind == PING && frame.payload == b"go on..." {
+                break;
+            }
+        }
+        connection.send(&Frame::new(DATA, END_STREAM, number, b"")).await;
+    }
+    // As many as would retire the connection if each were reset.
+    for _ in 0..150 {
+        let number = without_content(&gateway, &mut connection, ("GET", "204")).await;
+        connection.send(&Frame::new(DATA, END_STREAM, number, b"")).await;
+    }
+    goes_on(&mut neighbour, &mut connection).await;
+    assert_eq!(backend.accepted(), 1);
+}
+
+#[tokio::test]
+async fn an_endless_response_without_content_is_cancelled_at_last() {
+    let redis = Redis::start().await;
+    let backend = FrameBackend::start().await;
+    let gateway = in_front_of(&redis, &backend.route("")).await;
+    let (mut connection, mut neighbour) = first_connection(&gateway, &backend, &[]).await;
+    let started = tokio::time::Instant::now();
+    let number = without_content(&gateway, &mut connection, ("HEAD", "200")).await;
+    let reset = within(SOON, "RST_STREAM", connection.next_of(RST_STREAM)).await.unwrap();
+    assert_eq!((reset.stream, reset.number(0)), (number, CANCEL));
+    assert!(started.elapsed() >= std::time::Duration::from_millis(900), "{started:?}");
+    // More of them than the gateway lets wait for their end.
+    for _ in 0..50 {
+        without_content(&gateway, &mut connection, ("HEAD", "200")).await;
+    }
+    goes_on(&mut neighbour, &mut connection).await;
+    assert_eq!(backend.accepted(), 1);
+}
+
 #[tokio::test]
 async fn a_204_from_a_backend_over_http1_has_no_length_over_http2() {
     let redis = Redis::start().await;

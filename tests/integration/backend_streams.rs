@@ -295,6 +295,31 @@ async fn a_stop_ends_them_between_two_events() {
 }
 
 #[tokio::test]
+async fn a_stop_ends_those_that_are_opened_during_it_too() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    for via in Via::ALL {
+        let mut gateway = in_front_of(&redis, &upstream).await;
+        let answer = async {
+            let mut call = upstream.call().await;
+            gateway.terminate();
+            gateway.becomes(503, SOON).await;
+            // Those that were open before have ended by now.
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            call.write(STREAM).await;
+            write(&mut call, "data: half").await;
+            call
+        };
+        let (mut response, call) =
+            tokio::join!(gateway.send(via, Request::events("/stream")), answer);
+        let rest = within(SOON, "the end", response.body.rest()).await;
+        assert_eq!(rest.map(|rest| String::from_utf8(rest).unwrap()), Ok(String::new()), "{via:?}");
+        drop(call);
+        assert!(gateway.exit_within(SOON).await.success());
+    }
+}
+
+#[tokio::test]
 async fn one_that_is_not_read_is_reset_and_its_connection_lives() {
     let redis = Redis::start().await;
     let upstream = Upstream::start().await;
@@ -320,6 +345,30 @@ async fn one_that_is_not_read_is_reset_and_its_connection_lives() {
     let answer = async { upstream.call().await.answer("200 OK", "", "alive").await };
     let (response, ()) = tokio::join!(connection.send(Request::get("/")), answer);
     assert_eq!(response.text().await, "alive");
+}
+
+#[tokio::test]
+async fn a_reload_changes_how_long_one_may_be_unread() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::build(&redis)
+        .settings("write_timeout: 1h\nsse: { keep_alive: 200ms }")
+        .route(&upstream.route("/{*rest}"))
+        .start()
+        .await;
+    let connection = Http2::connect(Via::Http2, gateway.address("https")).await;
+    let answer = async {
+        let mut call = upstream.call().await;
+        call.write(STREAM).await;
+        call
+    };
+    let (_unread, mut call) = tokio::join!(connection.send(Request::events("/stream")), answer);
+    gateway.rewrite(|text| text.replace("write_timeout: 1h", "write_timeout: 2s"));
+    assert!(gateway.reload().await);
+    // More than the window of a stream whose body nobody reads.
+    call.write([b"100000\r\n", &[b'x'; 1 << 20][..], b"\r\n"].concat()).await;
+    gateway.counts("ssegate_streams_closed_total", &["reason=\"stalled\""], 1.0).await;
+    call.closed().await;
 }
 
 #[tokio::test]

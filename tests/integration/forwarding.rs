@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::Instant;
 
 use crate::support::nginx::Nginx;
-use crate::support::recorder::{Recorder, RequestEnd};
+use crate::support::recorder::{Recorded, Recorder, RequestEnd};
 use crate::support::{
     Gateway, Http2, Pem, Redis, Request, SOON, TlsClient, Upstream, Via, eventually, free_port,
     read_head, within,
@@ -178,6 +178,55 @@ async fn a_name_with_an_underscore_is_refused_unless_the_route_lets_it_pass() {
         // A backend that reads `_` as `-` would take these for what the gateway says.
         assert_eq!(taken[0].values("x_real_ip"), [""; 0]);
         assert_eq!(taken[0].values("x_forwarded-for"), [""; 0]);
+    }
+}
+
+/// The values of a field as CGI names it: it cannot tell `_` from `-`.
+fn cgi_values(recorded: &Recorded, name: &str) -> Vec<String> {
+    let fields = recorded.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let named = fields.filter(|(field, _)| field.replace('-', "_").eq_ignore_ascii_case(name));
+    named.map(|(_, value)| value.trim().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn no_name_with_an_underscore_passes_for_a_field_of_the_gateway() {
+    let redis = Redis::start().await;
+    let backend = Recorder::start().await;
+    let route = backend.route("/{*rest}").replace(" }\n", ", underscores_in_headers: true }\n");
+    let gateway = Gateway::build(&redis).routes(&route).start().await;
+    for via in Via::ALL {
+        let names = [
+            "content_length",
+            "transfer_encoding",
+            "keep_alive",
+            "proxy_authorization",
+            "proxy_connection",
+            "http2_settings",
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "x_real_ip",
+            "grip_sig",
+            "x_own",
+        ];
+        let request = Request::new("POST", "/").header("content-length", "4").body(b"body");
+        let request = names.iter().fold(request, |request, name| request.header(name, "6666"));
+        assert_eq!(gateway.send(via, request).await.status, 200, "{via:?}");
+        let taken = backend.take();
+        for (name, expected) in [
+            ("CONTENT_LENGTH", &["4"][..]),
+            ("TRANSFER_ENCODING", &[]),
+            ("KEEP_ALIVE", &[]),
+            ("PROXY_AUTHORIZATION", &[]),
+            ("PROXY_CONNECTION", &[]),
+            ("HTTP2_SETTINGS", &[]),
+            ("X_FORWARDED_FOR", &["127.0.0.1"]),
+            ("X_FORWARDED_PROTO", &[if via.is_tls() { "https" } else { "http" }]),
+            ("X_REAL_IP", &[]),
+            ("GRIP_SIG", &[]),
+            ("X_OWN", &["6666"]),
+        ] {
+            assert_eq!(cgi_values(&taken[0], name), expected, "{name} via {via:?}");
+        }
     }
 }
 

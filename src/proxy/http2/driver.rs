@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::header_block::HeaderBlock;
+use super::lingering::Lingering;
 use super::liveness::{Liveness, LivenessAction};
 use super::reason::{LostRequest, ProtocolViolation, Reason};
 use super::settings::{BackendSettings, put_initial_frames};
@@ -66,6 +67,8 @@ pub(super) struct Driver<T> {
     pub(super) last_stream: u32,
     /// Set by a GOAWAY: the connection ends with this reason when its last stream has ended.
     pub(super) goaway: Option<Reason>,
+    /// Streams without a reader that wait for END_STREAM.
+    pub(super) lingering: Lingering,
     liveness: Liveness,
     /// Octets written to the socket so far.
     written: u64,
@@ -110,6 +113,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             measurement: WindowMeasurement::default(),
             last_stream: u32::MAX,
             goaway: None,
+            lingering: Lingering::default(),
             liveness: Liveness::new(),
             written: 0,
             task: None,
@@ -154,6 +158,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                         ));
                     }
                 }
+                continue;
+            }
+            if self.cancel_lingering(cx) {
                 continue;
             }
             if let Some(reason) = self.goaway.take_if(|_| self.streams.is_empty()) {
@@ -332,6 +339,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             self.uploading -= 1;
             // The window that it would have used may be enough for others.
             self.wake_window_blocked();
+        }
+        if stream.is_lingering {
+            self.lingering.remove(id);
         }
         self.shared.stream_ended();
         Some(stream)

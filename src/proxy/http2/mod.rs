@@ -32,6 +32,7 @@ mod connection;
 mod driver;
 mod head;
 mod header_block;
+mod lingering;
 mod liveness;
 mod reason;
 mod receive;

@@ -92,7 +92,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             .ok_or_else(|| ProtocolViolation::protocol("more padding than payload"))?;
         // A closed stream: the frame crossed our RST_STREAM.
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        let ReceiveState::Body { left } = &mut stream.receive_state else {
+        let ReceiveState::Body { left, .. } = &mut stream.receive_state else {
             return Err(ProtocolViolation::malformed(
                 id,
                 "DATA before HEADERS or after END_STREAM",
@@ -135,7 +135,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     /// Completes a response body.
     fn end_body(&mut self, id: u32, trailers: Option<http::HeaderMap>) -> Received {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        if let ReceiveState::Body { left: Some(1..) } = stream.receive_state {
+        if let ReceiveState::Body { left: Some(1..), .. } = stream.receive_state {
             return Err(ProtocolViolation::malformed(id, "a body shorter than its Content-Length"));
         }
         stream.receive_state = ReceiveState::Done;
@@ -223,19 +223,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         if response.status() == StatusCode::NO_CONTENT {
             response.headers_mut().remove(CONTENT_LENGTH); // RFC 9110, section 8.6: a 204 has none
         }
-        let has_body = request.method != Method::HEAD
+        let has_content = request.method != Method::HEAD
             && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let left = if has_body { announced } else { Some(0) };
+        let left = if has_content { announced } else { Some(0) };
         if ends_stream && left.is_some_and(|left| left > 0) {
             return Err(HeaderError::Malformed("a body shorter than its Content-Length"));
         }
         stream.upload.stop_buffering();
         stream.sender.send_head(response, left);
-        stream.receive_state = ReceiveState::Body { left };
+        stream.receive_state = ReceiveState::Body { left, has_content };
         // Without content the response is complete with its head (RFC 9110, section 6.4.1). The backend
-        // may end its stream in a later frame, or much later if a GET would have been an event stream.
-        // While it still reads the request, the reader stays: dropping it would cancel the request.
-        if ends_stream || (!has_body && !stream.is_uploading()) {
+        // may end its stream in a later frame, or much later if a GET would have been an event stream:
+        // no client waits for that. A client that is still sending gets the end of the response with the
+        // end of its request (`end_request`): one that has all of a response stops sending.
+        if ends_stream || (!has_content && !stream.is_uploading()) {
             stream.sender.complete(None);
         }
         if ends_stream {

@@ -8,6 +8,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, request};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::driver::{Driver, WRITE_SIZE};
 use super::reason::Reason;
@@ -63,12 +64,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.put(kind::GOAWAY, 0, 0, &payload);
     }
 
+    /// Sends RST_STREAM, and counts it as a request that was cancelled.
     fn put_reset(&mut self, stream: u32, code: ErrorCode) {
-        self.put(kind::RST_STREAM, 0, stream, &code.0.to_be_bytes());
+        self.put_uncounted_reset(stream, code);
         self.shared.record_reset();
     }
 
-    /// ResetBucket a stream after a stream error of the backend's.
+    fn put_uncounted_reset(&mut self, stream: u32, code: ErrorCode) {
+        self.put(kind::RST_STREAM, 0, stream, &code.0.to_be_bytes());
+    }
+
+    /// Resets a stream after a stream error of the backend.
     pub(super) fn reset(&mut self, id: u32, code: ErrorCode, reason: Reason) {
         if let Some(stream) = self.remove(id) {
             self.put_reset(id, code);
@@ -106,6 +112,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             receive_state: ReceiveState::Head { request: Box::new(request) },
             window: Window::new(self.memory.clone()),
             is_scheduled: false,
+            is_lingering: false,
             begins_at,
         };
         self.streams.insert(id, stream);
@@ -146,14 +153,40 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     pub(super) fn serve_stream(&mut self, id: u32) {
         let Some(stream) = self.streams.get(&id) else { return };
         if stream.sender.is_reader_dropped() {
-            self.remove(id);
-            self.put_reset(id, ErrorCode::CANCEL);
-            return;
+            return self.reader_dropped(id);
         }
         self.credit_stream(id);
         if self.streams.get(&id).is_some_and(BackendStream::is_uploading) {
             self.upload(id);
         }
+    }
+
+    /// Cancels a stream whose reader has gone, or lets it linger if the reader has all of the response.
+    fn reader_dropped(&mut self, id: u32) {
+        let most = self.shared.max_streams();
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.is_lingering {
+            return;
+        }
+        if stream.awaits_only_end() && self.lingering.add(id, Instant::now(), most) {
+            stream.is_lingering = true;
+            return;
+        }
+        self.remove(id);
+        self.put_reset(id, ErrorCode::CANCEL);
+    }
+
+    /// Cancels the streams that have lingered for too long. No client has cancelled them, and
+    /// [`Lingering`](super::lingering::Lingering) bounds their rate, so they are not counted as
+    /// cancelled requests.
+    pub(super) fn cancel_lingering(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut is_any = false;
+        while let Poll::Ready(id) = self.lingering.poll_due(cx) {
+            self.remove(id);
+            self.put_uncounted_reset(id, ErrorCode::CANCEL);
+            is_any = true;
+        }
+        is_any
     }
 
     fn upload(&mut self, id: u32) {
@@ -224,6 +257,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     fn end_request(&mut self, stream: &mut BackendStream) -> BodyProgress {
         stream.send_state = SendState::Done;
         self.uploading -= 1;
+        if stream.is_complete_with_head() {
+            // The response came before the end of its request.
+            stream.sender.complete(None);
+        }
         BodyProgress::Done
     }
 

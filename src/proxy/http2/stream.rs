@@ -26,6 +26,8 @@ pub(super) struct BackendStream {
     pub(super) window: Window,
     /// Whether it is queued to be polled.
     pub(super) is_scheduled: bool,
+    /// Whether it waits for END_STREAM without a reader.
+    pub(super) is_lingering: bool,
     /// The offset of the request in the octets that the connection writes. If less was written, the
     /// request is unprocessed.
     pub(super) begins_at: u64,
@@ -49,8 +51,9 @@ pub(super) enum SendState {
 pub(super) enum ReceiveState {
     /// Waiting for the final response head. The head of the request is kept for a retry.
     Head { request: Box<request::Parts> },
-    /// The head has arrived. `left` is the rest of the announced Content-Length, in octets.
-    Body { left: Option<u64> },
+    /// The head has arrived. `left` is the rest of the announced Content-Length, in octets. Without
+    /// content (`has_content`) the response is complete already, and only END_STREAM is missing.
+    Body { left: Option<u64>, has_content: bool },
     /// END_STREAM was received.
     Done,
 }
@@ -64,6 +67,17 @@ impl BackendStream {
     /// Whether the request has unsent parts.
     pub(super) fn is_uploading(&self) -> bool {
         !matches!(self.send_state, SendState::Done)
+    }
+
+    /// Whether the head of a response without content has arrived, and its END_STREAM has not.
+    pub(super) fn is_complete_with_head(&self) -> bool {
+        matches!(self.receive_state, ReceiveState::Body { has_content: false, .. })
+    }
+
+    /// Whether nothing but END_STREAM can come.
+    pub(super) fn awaits_only_end(&self) -> bool {
+        !self.is_uploading()
+            && matches!(self.receive_state, ReceiveState::Body { left: Some(0), .. })
     }
 
     /// What the upload can use of the connection window before the backend returns credit, in
@@ -88,6 +102,8 @@ impl BackendStream {
                 let request = Request::from_parts(*request, self.upload);
                 self.sender.fail_request(LostRequest { reason, is_unprocessed, request });
             }
+            // Nothing is missing: the backend need not read the request to its end.
+            ReceiveState::Body { has_content: false, .. } => self.sender.complete(None),
             ReceiveState::Body { .. } => self.sender.fail_body(reason),
             ReceiveState::Done => {}
         }

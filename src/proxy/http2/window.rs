@@ -104,7 +104,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             return;
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let ReceiveState::Body { left } = stream.receive_state else { return };
+        let ReceiveState::Body { left, .. } = stream.receive_state else { return };
         if stream.window.should_measure(read, left) {
             self.put_ping(WINDOW_PING, false);
             self.measurement.begin(id);

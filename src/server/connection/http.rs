@@ -170,8 +170,9 @@ fn service<H: Handler>(
                 return std::future::pending().await;
             }
             if !is_chunked && response.body().size_hint().exact().is_none() {
-                // Only the end of the connection ends this body. hyper promises a client over HTTP/1.0
-                // that the connection is kept, unless the response is of 1.0 too.
+                // The length of this body is not known here: only the end of the connection may end it.
+                // hyper promises a client over HTTP/1.0 that the connection is kept, unless the response
+                // is of 1.0 too.
                 *response.version_mut() = Version::HTTP_10;
             }
             state.expect_body(response.body().size_hint().lower(), shard.settings());
