@@ -777,7 +777,7 @@ async fn an_expectation_over_http10_is_ignored() {
     backend.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     let mut line = [0; 15];
     within(SOON, "a response", client.read_exact(&mut line)).await.unwrap();
-    assert_eq!(&line, b"HTTP/1.1 200 OK");
+    assert_eq!(&line[8..], b" 200 OK");
 }
 
 #[tokio::test]
