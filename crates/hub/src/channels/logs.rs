@@ -83,7 +83,7 @@ impl HubState {
             let newest = channel.newest_entry;
             channel.newest_entry = if reason.goes_back() { entry } else { newest.max(entry) };
             channel.change_history(&mut self.budget, |history| match reason {
-                GapReason::Reset => history.begin_log(number, entry),
+                GapReason::Reset => history.reset_log(number, entry, newest),
                 GapReason::RolledBack => history.roll_back(number, entry, newest),
                 _ => {}
             });

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use ssegate_format::Format;
 use ssegate_sse::Event;
 use ssegate_sse::frame::Form;
@@ -101,7 +103,8 @@ impl TestHub {
     }
 
     async fn log_read(&self) -> LogRead {
-        let mut reads = self.hub.log_reads().await;
+        let reads = tokio::time::timeout(Duration::from_secs(1), self.hub.log_reads()).await;
+        let mut reads = reads.expect("a request");
         let read = reads.next().expect("a request");
         assert!(reads.next().is_none());
         read
@@ -323,6 +326,45 @@ fn a_log_that_was_begun_anew_has_a_gap_and_goes_on_with_lower_ids() {
 }
 
 #[test]
+fn a_client_that_was_away_while_its_log_was_begun_anew_has_a_gap() {
+    run(async {
+        for (begun_at, newest) in [("0-0", "9-0"), ("0-0", "3-0"), ("6-0", "9-0")] {
+            let test = TestHub::new(1, HubSettings::default());
+            let stream = test.open_log(&["a"], None);
+            test.begin(&[("a", "4-0")]).await;
+            test.add(&[("a", "5-0"), ("a", "6-0")]).await;
+            test.hub.log_gap("a", GapReason::Reset, id(begun_at));
+            test.add(&[("a", newest)]).await;
+            drop(read(&stream));
+            for last in ["5-0", "6-0"] {
+                let back = test.open_log(&["a"], Some(last));
+                drop(read(&back));
+                settle().await;
+                let request = test.log_read().await;
+                let range = LogRange::After { after: id(last), until: id(begun_at) };
+                assert_eq!(request.range, range);
+                let gap_at = Some((GapReason::Reset, EntryId::ZERO));
+                let result = LogReadResult::Entries { gap: gap_at, entries: vec![], is_all: false };
+                test.finish_read(&request, result).await;
+                assert_eq!(read(&back), gap("0-0", "reset", "\"a\""));
+                settle().await;
+                if begun_at != "0-0" {
+                    let request = test.log_read().await;
+                    test.finish_read(&request, entries(&[], true)).await;
+                }
+                let expected = format!("data: {newest}\nid: {newest}\n\nid: {newest}\n: ready\n\n");
+                assert_eq!(read(&back), expected, "after {last}");
+            }
+            // A client of the new log.
+            let informed = test.open_log(&["a"], Some(newest));
+            drop(read(&informed));
+            settle().await;
+            assert_eq!(read(&informed), format!("id: {newest}\n: ready\n\n"));
+        }
+    });
+}
+
+#[test]
 fn a_log_restored_from_an_older_state_has_one_gap_and_goes_on_at_its_end() {
     run(async {
         let test = TestHub::new(1, HubSettings::default());
@@ -461,7 +503,7 @@ fn a_shard_that_fell_behind_reads_its_logs_again() {
                 test.hub.flush();
             }
         }
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let text = read(&stream);
         assert!(!text.contains("gap"), "nothing is lost");
         let last = text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back();
