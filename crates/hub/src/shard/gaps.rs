@@ -81,7 +81,12 @@ impl LocalSubscriber {
             // A stream that is sent its past finds the gap there; before its `ready` it was promised
             // nothing.
             GapReason::RedisAway => self.was_cut_off.replace(false) && !is_replaying,
-            _ => !is_replaying && (entry.is_some() || !self.is_unconfirmed.get()),
+            // A client may be ahead of this gateway: it has what is too large here from elsewhere, or was
+            // told there.
+            GapReason::TooLarge if entry.is_some() => !is_replaying && position < entry,
+            // That entries are missing may be found out with the one after them, which was sent.
+            _ if entry.is_some() => !is_replaying && position <= entry,
+            _ => !is_replaying && !self.is_unconfirmed.get(),
         }
     }
 

@@ -280,6 +280,39 @@ fn a_client_ahead_of_this_gateway_gets_nothing_twice() {
 }
 
 #[test]
+fn a_client_ahead_of_this_gateway_is_not_sent_a_gap_that_it_is_past() {
+    run(async {
+        for reason in [GapReason::TooLarge, GapReason::Trimmed] {
+            let test = TestHub::new(1, HubSettings::default());
+            let back = test.open_log(&["a"], Some("12-0"));
+            drop(read(&back));
+            test.begin(&[("a", "10-0")]).await;
+            let request = test.log_read().await;
+            test.finish_read(&request, entries(&[], true)).await;
+            assert_eq!(read(&back), "id: 12-0\n: ready\n\n");
+            let missing = |entry| match reason {
+                GapReason::TooLarge => {
+                    test.hub.publish_entry("a", id(entry), Instant::now(), |_| None);
+                }
+                _ => test.hub.log_gap("a", reason, id(entry)),
+            };
+            missing("11-0");
+            test.add(&[("a", "12-0"), ("a", "13-0")]).await;
+            assert_eq!(read(&back), "data: 13-0\nid: 13-0\n\n");
+            missing("14-0");
+            test.add(&[("a", "15-0")]).await;
+            let at_14 = gap("14-0", reason.as_str(), "\"a\"");
+            assert_eq!(read(&back), at_14 + "data: 15-0\nid: 15-0\n\n");
+            // Found out with the entry after those that are missing.
+            test.hub.log_gap("a", GapReason::Trimmed, id("15-0"));
+            test.hub.flush();
+            settle().await;
+            assert_eq!(read(&back), gap("15-0", "trimmed", "\"a\""));
+        }
+    });
+}
+
+#[test]
 fn a_client_with_an_unknown_id_gets_a_gap_and_live_entries() {
     run(async {
         let test = TestHub::new(1, HubSettings::default());
