@@ -63,7 +63,7 @@ impl HubState {
                 None => {
                     let content = RecordContent::Gap(GapReason::TooLarge);
                     channel.keep(number, content, received, &mut self.budget);
-                    channel.send_log_gap(GapReason::TooLarge, number, &mut self.senders);
+                    channel.send_gap(GapReason::TooLarge, number, &mut self.senders);
                 }
             }
         }
@@ -91,7 +91,7 @@ impl HubState {
             if reason != GapReason::Reset {
                 channel.keep(number, RecordContent::Gap(reason), now, &mut self.budget);
             }
-            channel.send_log_gap(reason, number, &mut self.senders);
+            channel.send_gap(reason, number, &mut self.senders);
         }
     }
 }

@@ -206,11 +206,9 @@ impl Hub {
         self.state.borrow_mut().publish(is_pattern, name, received, decode);
     }
 
-    /// The message on this subscription was skipped: it is too large.
+    /// A copy of the message has come on this subscription, and was skipped: it is too large.
     pub fn skip(&self, is_pattern: bool, name: &str) {
-        let mut state = self.state.borrow_mut();
-        let channels = state.names.of_subscription(is_pattern, name).to_vec();
-        state.gap(GapReason::TooLarge, &channels);
+        self.state.borrow_mut().skip(is_pattern, name);
     }
 
     // For sources of logs.

@@ -89,7 +89,9 @@ impl Message {
         match self {
             Self::Event { entry: Some(_), .. } | Self::Gap { entry: Some(_), .. } => None,
             // Another copy of the message may follow.
-            Self::Event { number, .. } => Some(number - 1),
+            Self::Event { number, .. } | Self::Gap { reason: GapReason::TooLarge, number, .. } => {
+                Some(number - 1)
+            }
             other => other.number(),
         }
     }

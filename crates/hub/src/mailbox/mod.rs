@@ -243,6 +243,11 @@ impl Mailbox {
         self.progress.awaits(ticket)
     }
 
+    /// The number of the newest event that was offered.
+    pub(super) fn number(&self) -> u64 {
+        self.progress.cursor.number()
+    }
+
     /// The newest entry of a log that was offered; `None` while the stream has no position there.
     pub(super) fn entry(&self, log: usize) -> Option<EntryId> {
         self.progress.cursor.entry(log)

@@ -42,7 +42,7 @@ impl Shard {
                 if mailbox.is_closed() {
                     continue;
                 }
-                if subscriber.is_concerned(reason, entry) {
+                if subscriber.is_concerned(reason, number, entry) {
                     let gap = gaps.entry(Rc::as_ptr(mailbox)).or_insert_with(|| StreamGap {
                         mailbox: Rc::clone(mailbox),
                         channels: Vec::new(),
@@ -66,7 +66,7 @@ impl Shard {
 
 impl LocalSubscriber {
     /// Whether the stream is sent the gap. `entry` is the last that is missing, where the gap is in a log.
-    fn is_concerned(&self, reason: GapReason, entry: Option<EntryId>) -> bool {
+    fn is_concerned(&self, reason: GapReason, number: u64, entry: Option<EntryId>) -> bool {
         let position = entry.and_then(|_| self.mailbox.entry(self.slot()));
         let is_replaying = self.mailbox.is_replaying();
         match reason {
@@ -86,6 +86,8 @@ impl LocalSubscriber {
             GapReason::TooLarge if entry.is_some() => !is_replaying && position < entry,
             // That entries are missing may be found out with the one after them, which was sent.
             _ if entry.is_some() => !is_replaying && position <= entry,
+            // Another copy of the message was too large, too.
+            GapReason::TooLarge if number <= self.mailbox.number() => false,
             _ => !is_replaying && !self.is_unconfirmed.get(),
         }
     }
