@@ -179,6 +179,11 @@ impl History {
     /// Drops every record. A client that has the newest of them has missed nothing.
     pub(super) fn evict(&mut self) {
         let Some(newest) = self.records.back().map(|newest| newest.number) else {
+            // What has expired may have left room for more, which counts as held.
+            self.records = VecDeque::new();
+            if let Some(log) = &mut self.log {
+                log.ids = VecDeque::new();
+            }
             return;
         };
         let newest_id = |log: &LogIds| Some((*log.ids.back()?, log.vanished.range));
@@ -386,6 +391,23 @@ mod tests {
         assert_eq!(history.number_before_newest(9), 7, "what was dropped does not come back");
         history.set_bounds(narrow, now + Duration::from_secs(61));
         assert_eq!(history.number_before_newest(9), 11);
+    }
+
+    #[test]
+    fn a_history_whose_records_have_expired_holds_nothing_after_an_eviction() {
+        let now = Instant::now();
+        for mut history in [history(10), History::of_log(history(10).settings(), 0, EntryId::ZERO)]
+        {
+            for number in 1..=10 {
+                let id = EntryId { milliseconds: number, sequence: 0 };
+                history.push(number, Some(id), event(), now);
+            }
+            history.expire(now + Duration::from_secs(120));
+            let complete_after = (history.complete_after(), history.log_complete_after());
+            history.evict();
+            assert_eq!(history.held(), 0);
+            assert_eq!((history.complete_after(), history.log_complete_after()), complete_after);
+        }
     }
 
     #[test]
