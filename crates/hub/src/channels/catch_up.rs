@@ -5,6 +5,7 @@ use slab::Slab;
 
 use super::channel::Channel;
 use super::hub_state::HubState;
+use crate::EntryId;
 use crate::gap::GapReason;
 use crate::history::merge::{HistorySlice, MergedRecord, merge};
 use crate::history::page::ExpiredChannels;
@@ -132,17 +133,66 @@ fn push_gaps(
     number: u64,
 ) {
     let reason = GapReason::Overload;
-    let mut others = Vec::new();
-    for &index in lost {
-        match channels.get(index as usize).and_then(Channel::entry) {
-            Some(entry) => {
-                let (channels, entry) = ([index].into(), Some(entry));
-                part.push(Message::Gap { reason, channels, number, entry });
-            }
-            None => others.push(index),
+    let is_log = |&index: &ChannelIndex| channels.get(index as usize).is_some_and(Channel::is_log);
+    let (logs, others): (Vec<_>, Vec<_>) = lost.iter().copied().partition(is_log);
+    // One for all logs, however many there are, so that a part keeps its bound. Each stream requests what
+    // follows its own position: which entry stands here does not matter.
+    for (channels, entry) in [(logs, Some(EntryId::ZERO)), (others, None)] {
+        if !channels.is_empty() {
+            part.push(Message::Gap { reason, channels: channels.into(), number, entry });
         }
     }
-    if !others.is_empty() {
-        part.push(Message::Gap { reason, channels: others.into(), number, entry: None });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ssegate_format::Format;
+    use ssegate_sse::Event;
+    use tokio::time::Instant;
+
+    use super::{Backlog, HubState, Message, next_part};
+    use crate::inbox::shard_sender::{ShardSender, ShardSenders};
+    use crate::position::event_id::RunTag;
+    use crate::requests::shard_request::JoinRequest;
+    use crate::{ChannelName, EntryId, HistorySettings, HubSettings, Ids, Subscription, Topic};
+
+    #[test]
+    fn a_part_is_within_its_bound_however_many_logs_have_lost_entries() {
+        let count = 2 * Backlog::MAX_MESSAGES;
+        let settings = HubSettings { max_channels: count, ..HubSettings::default() };
+        let senders = ShardSenders::new(vec![ShardSender::new()]);
+        let mut state = HubState::new(RunTag::draw(), senders, settings, Box::new(()));
+        let mut backlog = Backlog::default();
+        for number in 0..count {
+            let name = ChannelName::new(&format!("log{number}")).expect("a name");
+            let subscription = Subscription { name, is_pattern: false };
+            let topic = Topic { subscription, format: Format::Raw, ids: Ids::Entries };
+            // Half of them keep one entry.
+            let history = HistorySettings { count: 1, ..HistorySettings::default() };
+            let history = (number % 2 == 0).then_some(history);
+            let linger = Duration::ZERO;
+            state.join(JoinRequest { shard: 0, topic: topic.clone(), linger, history, ticket: 0 });
+            let name = topic.subscription.name.as_str();
+            state.begin_log(name, EntryId::ZERO);
+            for milliseconds in 1..=2 {
+                let id = EntryId { milliseconds, sequence: 0 };
+                state.publish_entry(name, id, Instant::now(), |_| Some(Event::default()));
+            }
+            backlog.channels.insert(state.by_topic[&topic]);
+        }
+        let (mut gaps, mut is_last) = (0, false);
+        while !is_last {
+            let (part, was_last) = next_part(&mut backlog, &state.channels, state.numbers.newest());
+            assert!(part.len() <= Backlog::MAX_MESSAGES + 2, "{}", part.len());
+            let channels = part.iter().map(|message| match message {
+                Message::Gap { channels, .. } => channels.len(),
+                _ => 0,
+            });
+            gaps += channels.sum::<usize>();
+            is_last = was_last;
+        }
+        assert_eq!(gaps, count, "each log has one gap");
     }
 }
