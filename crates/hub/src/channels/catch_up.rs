@@ -9,7 +9,7 @@ use crate::EntryId;
 use crate::gap::GapReason;
 use crate::history::merge::{HistorySlice, MergedRecord, merge};
 use crate::history::page::ExpiredChannels;
-use crate::history::record::RecordContent;
+use crate::history::record::{HistoryRecord, RecordContent};
 use crate::inbox::backlog::{Backlog, SentUpTo};
 use crate::inbox::message::Message;
 use crate::subject::ChannelIndex;
@@ -84,20 +84,10 @@ fn take_events(
         push_expired(record.number, part);
         newest = record.number;
         backlog.sent.reach(newest);
-        // A gap was held back as a message of its own.
-        let RecordContent::Event(frame, subject) = &record.content else { continue };
-        bytes += frame.len();
-        if entry.is_none() {
-            backlog.events = backlog.events.saturating_sub(1);
-        }
-        part.push(Message::Event {
-            channel: slices[slice].channel,
-            subject: *subject,
-            number: record.number,
-            entry,
-            frame: frame.clone(),
-            received: record.received,
-        });
+        bytes += record.content.bytes();
+        let is_counted = entry.is_none() && record.is_event();
+        backlog.events = backlog.events.saturating_sub(u64::from(is_counted));
+        part.extend(message(slices[slice].channel, record, entry));
     }
     push_expired(until.saturating_add(1), part);
     backlog.gaps.extend(gaps);
@@ -109,6 +99,25 @@ fn take_events(
     push_gaps(part, channels, &lost, until);
     backlog.sent.reach(until);
     true
+}
+
+/// What the shard has missed with this record; `None` for a gap that was held back as a message.
+fn message(
+    channel: ChannelIndex,
+    record: &HistoryRecord,
+    entry: Option<EntryId>,
+) -> Option<Message> {
+    let (number, received) = (record.number, record.received);
+    match &record.content {
+        RecordContent::Event(frame, subject) => {
+            let (frame, subject) = (frame.clone(), *subject);
+            Some(Message::Event { channel, subject, number, entry, frame, received })
+        }
+        RecordContent::Gap(reason) if Backlog::is_in_history(*reason) => {
+            Some(Message::Gap { reason: *reason, channels: [channel].into(), number, entry })
+        }
+        RecordContent::Gap(_) => None,
+    }
 }
 
 /// The histories of the channels of a backlog, each after what the shard has of it.

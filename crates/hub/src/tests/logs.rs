@@ -51,7 +51,7 @@ fn readable(line: &str) -> String {
 }
 
 /// What is queued for a subscriber, with positions in `a` and `b` as `1-0~2-5`.
-fn read(subscriber: &Subscriber) -> String {
+pub(super) fn read(subscriber: &Subscriber) -> String {
     let mut text = String::new();
     let context = std::task::Context::from_waker(std::task::Waker::noop());
     while let std::task::Poll::Ready(Some(bytes)) = subscriber.poll_next(Form::Text, &context) {
