@@ -46,6 +46,8 @@ pub(super) struct Mailbox {
     // Bytes at the head of the channels' names that the client does not see.
     prefix_bytes: u32,
     ready_has_position: bool,
+    // The client was sent `ready`.
+    was_ready: Cell<bool>,
     key: Cell<Option<StreamKey>>,
     // For each channel, the stream's place among its subscribers.
     places: RefCell<SmallVec<[usize; 1]>>,
@@ -113,6 +115,7 @@ impl Mailbox {
             prefix_bytes: u32::try_from(prefix_bytes)
                 .expect("a prefix is a part of a channel's name"),
             ready_has_position: opening.ready_has_position,
+            was_ready: Cell::new(false),
             key: Cell::new(None),
             places: RefCell::new(smallvec![0; channels]),
         }

@@ -544,5 +544,9 @@ fn a_shard_that_fell_behind_reads_its_logs_again() {
         settle().await;
         let request = test.log_read().await;
         assert_eq!(request.range, LogRange::After { after: last, until: id("69997-0") });
+        test.finish_read(&request, entries(&[], true)).await;
+        let text = read(&stream);
+        assert!(text.contains("id: 69998-0\n") && text.ends_with("id: 70000-0\n\n"), "{text}");
+        assert!(!text.contains("ready"), "it was ready before");
     });
 }
