@@ -34,7 +34,7 @@ impl HubState {
     }
 }
 
-/// Takes a part of the backlog, up to `number`, and whether that was all of it.
+/// Takes a part of the backlog, up to `number`. Returns it, and whether nothing is left.
 fn next_part(backlog: &mut Backlog, channels: &Slab<Channel>, number: u64) -> (Vec<Message>, bool) {
     let mut part = Vec::new();
     loop {
@@ -52,7 +52,7 @@ fn next_part(backlog: &mut Backlog, channels: &Slab<Channel>, number: u64) -> (V
     }
 }
 
-/// Adds the events up to `until` to `part`; returns whether that were all.
+/// Adds the events up to `until` to `part`; returns whether none is left.
 fn take_events(
     until: u64,
     backlog: &mut Backlog,
@@ -133,8 +133,8 @@ fn slices<'a>(backlog: &Backlog, channels: &'a Slab<Channel>) -> Vec<HistorySlic
     backlog.channels.iter().filter_map(slice).collect()
 }
 
-/// Adds gaps for events that are lost to the shard. Of logs nothing is lost: the source still has it, and
-/// the shard requests it.
+/// Adds gaps for events that the histories no longer have. Streams of logs are not sent them: they request
+/// what follows their positions, which the source may still have.
 fn push_gaps(
     part: &mut Vec<Message>,
     channels: &Slab<Channel>,

@@ -107,8 +107,8 @@ impl Hub {
         }
     }
 
-    /// Changes the bounds, after a reload. What is over the bounds of all channels goes with the next
-    /// event.
+    /// Changes the bounds, after a reload. Histories that are over the bound of all of them
+    /// are evicted with the next event; channels over theirs stay until they are left.
     pub fn change(&self, settings: HubSettings) {
         self.queues.set_max_bytes(settings.queue_memory);
         self.state.borrow_mut().change(settings);
@@ -157,7 +157,7 @@ impl Hub {
 
     // For sources of messages.
 
-    /// The source is subscribed.
+    /// The source is subscribed: it sends from now on what is published there.
     pub fn confirm(&self, is_pattern: bool, name: &str) {
         self.state.borrow_mut().confirm(is_pattern, name);
     }

@@ -42,7 +42,7 @@ pub(super) struct History {
 struct LogIds {
     // Invariant: one for each record, and they do not descend. A gap has the id up to which it reaches.
     ids: VecDeque<EntryId>,
-    // As the number of that name.
+    // Everything after this id is in `ids`; of what came before, something may be missing.
     complete_after: EntryId,
     vanished: VanishedIds,
 }

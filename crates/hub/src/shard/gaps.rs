@@ -72,7 +72,8 @@ impl LocalSubscriber {
         match reason {
             // Only this shard has missed entries: the source still has them.
             GapReason::Overload if entry.is_some() => false,
-            // Without a position in the log, the stream was promised nothing.
+            // Without a position in the log, the stream was promised nothing, or waits for its first page,
+            // which is read later than this.
             _ if entry.is_some() && position.is_none() => false,
             // The position is one of another log.
             GapReason::Reset => true,
