@@ -29,7 +29,7 @@ impl Subject {
     }
 
     /// The subject of events of a channel that a pattern matches: a hash of its name. Two names have one
-    /// hash once in 2^31 pairs.
+    /// hash once in 2^30 pairs: its highest bit and its lowest are always set.
     pub(super) fn named(channel: &[u8]) -> Self {
         let mut hasher = FxHasher::default();
         hasher.write(channel);

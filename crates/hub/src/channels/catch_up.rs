@@ -5,10 +5,11 @@ use slab::Slab;
 
 use super::channel::Channel;
 use super::hub_state::HubState;
+use crate::EntryId;
 use crate::gap::GapReason;
 use crate::history::merge::{HistorySlice, MergedRecord, merge};
 use crate::history::page::ExpiredChannels;
-use crate::history::record::RecordContent;
+use crate::history::record::{HistoryRecord, RecordContent};
 use crate::inbox::backlog::{Backlog, SentUpTo};
 use crate::inbox::message::Message;
 use crate::subject::ChannelIndex;
@@ -33,7 +34,7 @@ impl HubState {
     }
 }
 
-/// Takes a part of the backlog, up to `number`, and whether that was all of it.
+/// Takes a part of the backlog, up to `number`. Returns it, and whether nothing is left.
 fn next_part(backlog: &mut Backlog, channels: &Slab<Channel>, number: u64) -> (Vec<Message>, bool) {
     let mut part = Vec::new();
     loop {
@@ -51,7 +52,7 @@ fn next_part(backlog: &mut Backlog, channels: &Slab<Channel>, number: u64) -> (V
     }
 }
 
-/// Adds the events up to `until` to `part`; returns whether that were all.
+/// Adds the events up to `until` to `part`; returns whether none is left.
 fn take_events(
     until: u64,
     backlog: &mut Backlog,
@@ -83,20 +84,10 @@ fn take_events(
         push_expired(record.number, part);
         newest = record.number;
         backlog.sent.reach(newest);
-        // A gap was held back as a message of its own.
-        let RecordContent::Event(frame, subject) = &record.content else { continue };
-        bytes += frame.len();
-        if entry.is_none() {
-            backlog.events = backlog.events.saturating_sub(1);
-        }
-        part.push(Message::Event {
-            channel: slices[slice].channel,
-            subject: *subject,
-            number: record.number,
-            entry,
-            frame: frame.clone(),
-            received: record.received,
-        });
+        bytes += record.content.bytes();
+        let is_counted = entry.is_none() && record.is_event();
+        backlog.events = backlog.events.saturating_sub(u64::from(is_counted));
+        part.extend(message(slices[slice].channel, record, entry));
     }
     push_expired(until.saturating_add(1), part);
     backlog.gaps.extend(gaps);
@@ -108,6 +99,25 @@ fn take_events(
     push_gaps(part, channels, &lost, until);
     backlog.sent.reach(until);
     true
+}
+
+/// What the shard has missed with this record; `None` for a gap that was held back as a message.
+fn message(
+    channel: ChannelIndex,
+    record: &HistoryRecord,
+    entry: Option<EntryId>,
+) -> Option<Message> {
+    let (number, received) = (record.number, record.received);
+    match &record.content {
+        RecordContent::Event(frame, subject) => {
+            let (frame, subject) = (frame.clone(), *subject);
+            Some(Message::Event { channel, subject, number, entry, frame, received })
+        }
+        RecordContent::Gap(reason) if Backlog::is_in_history(*reason) => {
+            Some(Message::Gap { reason: *reason, channels: [channel].into(), number, entry })
+        }
+        RecordContent::Gap(_) => None,
+    }
 }
 
 /// The histories of the channels of a backlog, each after what the shard has of it.
@@ -123,8 +133,8 @@ fn slices<'a>(backlog: &Backlog, channels: &'a Slab<Channel>) -> Vec<HistorySlic
     backlog.channels.iter().filter_map(slice).collect()
 }
 
-/// Adds gaps for events that are lost to the shard. Of logs nothing is lost: the source still has it, and
-/// the shard requests it.
+/// Adds gaps for events that the histories no longer have. Streams of logs are not sent them: they request
+/// what follows their positions, which the source may still have.
 fn push_gaps(
     part: &mut Vec<Message>,
     channels: &Slab<Channel>,
@@ -132,17 +142,66 @@ fn push_gaps(
     number: u64,
 ) {
     let reason = GapReason::Overload;
-    let mut others = Vec::new();
-    for &index in lost {
-        match channels.get(index as usize).and_then(Channel::entry) {
-            Some(entry) => {
-                let (channels, entry) = ([index].into(), Some(entry));
-                part.push(Message::Gap { reason, channels, number, entry });
-            }
-            None => others.push(index),
+    let is_log = |&index: &ChannelIndex| channels.get(index as usize).is_some_and(Channel::is_log);
+    let (logs, others): (Vec<_>, Vec<_>) = lost.iter().copied().partition(is_log);
+    // One for all logs, however many there are, so that a part keeps its bound. Each stream requests what
+    // follows its own position: which entry stands here does not matter.
+    for (channels, entry) in [(logs, Some(EntryId::ZERO)), (others, None)] {
+        if !channels.is_empty() {
+            part.push(Message::Gap { reason, channels: channels.into(), number, entry });
         }
     }
-    if !others.is_empty() {
-        part.push(Message::Gap { reason, channels: others.into(), number, entry: None });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ssegate_format::Format;
+    use ssegate_sse::Event;
+    use tokio::time::Instant;
+
+    use super::{Backlog, HubState, Message, next_part};
+    use crate::inbox::shard_sender::{ShardSender, ShardSenders};
+    use crate::position::event_id::RunTag;
+    use crate::requests::shard_request::JoinRequest;
+    use crate::{ChannelName, EntryId, HistorySettings, HubSettings, Ids, Subscription, Topic};
+
+    #[test]
+    fn a_part_is_within_its_bound_however_many_logs_have_lost_entries() {
+        let count = 2 * Backlog::MAX_MESSAGES;
+        let settings = HubSettings { max_channels: count, ..HubSettings::default() };
+        let senders = ShardSenders::new(vec![ShardSender::new()]);
+        let mut state = HubState::new(RunTag::draw(), senders, settings, Box::new(()));
+        let mut backlog = Backlog::default();
+        for number in 0..count {
+            let name = ChannelName::new(&format!("log{number}")).expect("a name");
+            let subscription = Subscription { name, is_pattern: false };
+            let topic = Topic { subscription, format: Format::Raw, ids: Ids::Entries };
+            // Half of them keep one entry.
+            let history = HistorySettings { count: 1, ..HistorySettings::default() };
+            let history = (number % 2 == 0).then_some(history);
+            let linger = Duration::ZERO;
+            state.join(JoinRequest { shard: 0, topic: topic.clone(), linger, history, ticket: 0 });
+            let name = topic.subscription.name.as_str();
+            state.begin_log(name, EntryId::ZERO);
+            for milliseconds in 1..=2 {
+                let id = EntryId { milliseconds, sequence: 0 };
+                state.publish_entry(name, id, Instant::now(), |_| Some(Event::default()));
+            }
+            backlog.channels.insert(state.by_topic[&topic]);
+        }
+        let (mut gaps, mut is_last) = (0, false);
+        while !is_last {
+            let (part, was_last) = next_part(&mut backlog, &state.channels, state.numbers.newest());
+            assert!(part.len() <= Backlog::MAX_MESSAGES + 2, "{}", part.len());
+            let channels = part.iter().map(|message| match message {
+                Message::Gap { channels, .. } => channels.len(),
+                _ => 0,
+            });
+            gaps += channels.sum::<usize>();
+            is_last = was_last;
+        }
+        assert_eq!(gaps, count, "each log has one gap");
     }
 }

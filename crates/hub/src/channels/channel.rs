@@ -101,8 +101,14 @@ impl Channel {
         self.keep(number, RecordContent::Event(frame, subject), received, budget);
     }
 
-    /// Sends a gap that reaches up to the newest entry of this log.
-    pub(super) fn send_log_gap(&self, reason: GapReason, number: u64, senders: &mut ShardSenders) {
+    /// Whether a message is needed here. A subscription that was left and is followed again may still
+    /// send: what comes before it is confirmed has holes.
+    pub(super) fn takes_messages(&self) -> bool {
+        (self.shards != 0 || self.history.is_some()) && self.is_confirmed()
+    }
+
+    /// Sends a gap to the shards that have joined; of a log, it reaches up to its newest entry.
+    pub(super) fn send_gap(&self, reason: GapReason, number: u64, senders: &mut ShardSenders) {
         let (channel, entry) = (self.index, self.entry());
         senders.send(self.shards, || Message::Gap {
             reason,

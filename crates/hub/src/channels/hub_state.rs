@@ -173,10 +173,7 @@ impl HubState {
     ) {
         for &index in self.names.of_subscription(is_pattern, name) {
             let channel = &mut self.channels[index as usize];
-            let is_needed = channel.shards != 0 || channel.history.is_some();
-            // A subscription that was left and is followed again may still send: what comes before it is
-            // confirmed has holes.
-            if !is_needed || !channel.is_confirmed() {
+            if !channel.takes_messages() {
                 continue;
             }
             let Some(event) = decode(channel.topic.format) else {
@@ -190,6 +187,21 @@ impl HubState {
             let subject = if is_pattern { self.pattern_subject } else { Subject::of(index) };
             let event = NewEvent { number, subject, frame, received };
             channel.publish(event, &mut self.senders, &mut self.budget);
+        }
+        self.evict_histories();
+    }
+
+    /// A copy of the message has come on this subscription, and is too large. The gap has the number of
+    /// the message, so that a stream is sent one for all copies.
+    pub(super) fn skip(&mut self, is_pattern: bool, name: &str) {
+        let (reason, number, now) = (GapReason::TooLarge, self.numbers.message(), Instant::now());
+        for &index in self.names.of_subscription(is_pattern, name) {
+            let channel = &mut self.channels[index as usize];
+            if !channel.takes_messages() {
+                continue;
+            }
+            channel.keep(number, RecordContent::Gap(reason), now, &mut self.budget);
+            channel.send_gap(reason, number, &mut self.senders);
         }
         self.evict_histories();
     }

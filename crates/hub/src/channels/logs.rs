@@ -63,7 +63,7 @@ impl HubState {
                 None => {
                     let content = RecordContent::Gap(GapReason::TooLarge);
                     channel.keep(number, content, received, &mut self.budget);
-                    channel.send_log_gap(GapReason::TooLarge, number, &mut self.senders);
+                    channel.send_gap(GapReason::TooLarge, number, &mut self.senders);
                 }
             }
         }
@@ -83,7 +83,7 @@ impl HubState {
             let newest = channel.newest_entry;
             channel.newest_entry = if reason.goes_back() { entry } else { newest.max(entry) };
             channel.change_history(&mut self.budget, |history| match reason {
-                GapReason::Reset => history.begin_log(number, entry),
+                GapReason::Reset => history.reset_log(number, entry, newest),
                 GapReason::RolledBack => history.roll_back(number, entry, newest),
                 _ => {}
             });
@@ -91,7 +91,7 @@ impl HubState {
             if reason != GapReason::Reset {
                 channel.keep(number, RecordContent::Gap(reason), now, &mut self.budget);
             }
-            channel.send_log_gap(reason, number, &mut self.senders);
+            channel.send_gap(reason, number, &mut self.senders);
         }
     }
 }

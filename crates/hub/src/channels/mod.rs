@@ -107,8 +107,8 @@ impl Hub {
         }
     }
 
-    /// Changes the bounds, after a reload. What is over the bounds of all channels goes with the next
-    /// event.
+    /// Changes the bounds, after a reload. Histories that are over the bound of all of them
+    /// are evicted with the next event; channels over theirs stay until they are left.
     pub fn change(&self, settings: HubSettings) {
         self.queues.set_max_bytes(settings.queue_memory);
         self.state.borrow_mut().change(settings);
@@ -157,7 +157,7 @@ impl Hub {
 
     // For sources of messages.
 
-    /// The source is subscribed.
+    /// The source is subscribed: it sends from now on what is published there.
     pub fn confirm(&self, is_pattern: bool, name: &str) {
         self.state.borrow_mut().confirm(is_pattern, name);
     }
@@ -206,11 +206,9 @@ impl Hub {
         self.state.borrow_mut().publish(is_pattern, name, received, decode);
     }
 
-    /// The message on this subscription was skipped: it is too large.
+    /// A copy of the message has come on this subscription, and was skipped: it is too large.
     pub fn skip(&self, is_pattern: bool, name: &str) {
-        let mut state = self.state.borrow_mut();
-        let channels = state.names.of_subscription(is_pattern, name).to_vec();
-        state.gap(GapReason::TooLarge, &channels);
+        self.state.borrow_mut().skip(is_pattern, name);
     }
 
     // For sources of logs.

@@ -42,11 +42,19 @@ pub(super) struct History {
 struct LogIds {
     // Invariant: one for each record, and they do not descend. A gap has the id up to which it reaches.
     ids: VecDeque<EntryId>,
-    // As the number of that name.
+    // Everything after this id is in `ids`; of what came before, something may be missing.
     complete_after: EntryId,
-    // What came after the first and up to the second is gone: the log was restored from an older state.
-    // Clients may have ids of entries that are no more.
-    vanished: Option<(EntryId, EntryId)>,
+    vanished: VanishedIds,
+}
+
+/// Ids that clients may have of entries that are gone: the log was restored from an older state, or begun
+/// anew.
+#[derive(Clone, Copy, Debug, Default)]
+struct VanishedIds {
+    // Those after the first and up to the second, except what has been added since.
+    range: Option<(EntryId, EntryId)>,
+    // The history begins at the newest entry of a log that is gone: a client with its id may not know that.
+    has_floor: bool,
 }
 
 impl History {
@@ -57,7 +65,8 @@ impl History {
 
     /// An empty history of a log that is read from the entry `id` on, which came before `number`.
     pub(super) fn of_log(settings: HistorySettings, number: u64, id: EntryId) -> Self {
-        let log = LogIds { ids: VecDeque::new(), complete_after: id, vanished: None };
+        let vanished = VanishedIds::default();
+        let log = LogIds { ids: VecDeque::new(), complete_after: id, vanished };
         Self { log: Some(log), ..Self::new(settings, number) }
     }
 
@@ -97,12 +106,20 @@ impl History {
         *self = Self::of_log(self.settings, self.complete_after.max(number), id);
     }
 
+    /// The log, whose newest entry was `newest`, was begun anew after `id`. Clients that were away come
+    /// back with ids of the log before, which the new one may soon have gone past.
+    pub(super) fn reset_log(&mut self, number: u64, id: EntryId, newest: EntryId) {
+        let range = self.vanished_with(id, newest);
+        self.begin_log(number, id);
+        if let Some(log) = &mut self.log {
+            log.vanished = VanishedIds { range, has_floor: id == newest };
+        }
+    }
+
     /// The log, whose newest entry was `newest`, was restored from an older state that ends with `id`.
     pub(super) fn roll_back(&mut self, number: u64, id: EntryId, newest: EntryId) {
-        let Some(log) = &mut self.log else { return };
-        let known = log.vanished.unwrap_or((id, newest));
-        let vanished = Some((known.0.min(id), known.1.max(newest)));
-        if log.complete_after > id {
+        let range = self.vanished_with(id, newest);
+        if self.log_complete_after() > id {
             self.begin_log(number, id);
         }
         while let Some(log) = &mut self.log
@@ -114,8 +131,14 @@ impl History {
             }
         }
         if let Some(log) = &mut self.log {
-            log.vanished = vanished;
+            log.vanished.range = range;
         }
+    }
+
+    /// The range of what has vanished, once the log has lost what came after `id` and up to `newest`.
+    fn vanished_with(&self, id: EntryId, newest: EntryId) -> Option<(EntryId, EntryId)> {
+        let known = self.log.as_ref()?.vanished.range.unwrap_or((id, newest));
+        Some((known.0.min(id), known.1.max(newest)))
     }
 
     /// Keeps a record, and drops what no longer fits. `number` is greater than all before; `entry` is
@@ -156,14 +179,19 @@ impl History {
     /// Drops every record. A client that has the newest of them has missed nothing.
     pub(super) fn evict(&mut self) {
         let Some(newest) = self.records.back().map(|newest| newest.number) else {
+            // What has expired may have left room for more, which counts as held.
+            self.records = VecDeque::new();
+            if let Some(log) = &mut self.log {
+                log.ids = VecDeque::new();
+            }
             return;
         };
-        let newest_id = |log: &LogIds| Some((*log.ids.back()?, log.vanished));
-        if let Some((id, vanished)) = self.log.as_ref().and_then(newest_id) {
+        let newest_id = |log: &LogIds| Some((*log.ids.back()?, log.vanished.range));
+        if let Some((id, range)) = self.log.as_ref().and_then(newest_id) {
             self.begin_log(newest, id);
             // Clients still have those ids.
             if let Some(log) = &mut self.log {
-                log.vanished = vanished;
+                log.vanished.range = range;
             }
         } else {
             self.records = VecDeque::new();
@@ -195,12 +223,17 @@ impl History {
         self.log.as_ref().map_or(EntryId::MAX, |log| log.complete_after)
     }
 
-    /// Whether `id` is that of an entry that is gone since the log was restored from an older state.
+    /// Whether `id` may be that of an entry that is gone since the log was restored from an older state, or
+    /// begun anew.
     pub(super) fn has_vanished(&self, id: EntryId) -> bool {
-        self.log.as_ref().is_some_and(|log| {
-            let is_gone = |(kept, until)| kept < id && id <= until;
-            log.vanished.is_some_and(is_gone) && log.ids.binary_search(&id).is_err()
-        })
+        let Some(log) = &self.log else { return false };
+        let VanishedIds { range, has_floor } = log.vanished;
+        // What was dropped last was an entry of the log as it is now.
+        if id == log.complete_after {
+            return has_floor;
+        }
+        let is_gone = |(kept, until)| kept < id && id <= until;
+        range.is_some_and(is_gone) && log.ids.binary_search(&id).is_err()
     }
 
     /// The number after which the kept records come that follow `id` in the log. A binary search.
@@ -238,6 +271,7 @@ impl History {
             && let Some(oldest) = log.ids.pop_front()
         {
             log.complete_after = oldest;
+            log.vanished.has_floor = false;
         }
     }
 }
@@ -313,9 +347,33 @@ mod tests {
         history.push(15, Some(id(9)), event(), now);
         let vanished = [6, 7, 8, 9].map(|ms| history.has_vanished(id(ms)));
         assert_eq!(vanished, [false, true, true, false]);
-        // The log was deleted and begun anew.
-        history.begin_log(16, id(1));
-        assert!(!history.has_vanished(id(7)));
+    }
+
+    #[test]
+    fn ids_of_a_log_that_was_begun_anew_are_known_until_the_new_one_has_them() {
+        let now = Instant::now();
+        let id = |milliseconds| EntryId { milliseconds, sequence: 0 };
+        let mut history = history(2);
+        history.begin_log(10, id(5));
+        history.reset_log(11, id(0), id(8));
+        let vanished =
+            |history: &History| [0, 1, 3, 4, 8, 9].map(|ms| history.has_vanished(id(ms)));
+        assert_eq!(vanished(&history), [false, true, true, true, true, false]);
+        for (number, ms) in [(12, 1), (13, 3), (14, 4)] {
+            history.push(number, Some(id(ms)), event(), now);
+        }
+        // What was dropped last is an entry of the new log.
+        assert_eq!(history.log_complete_after(), id(1));
+        assert_eq!(vanished(&history), [false, false, false, false, true, false]);
+        history.evict();
+        assert_eq!(vanished(&history), [false, true, true, false, true, false]);
+        // It may be begun anew right behind its newest entry.
+        history.reset_log(15, id(9), id(9));
+        assert_eq!(vanished(&history), [false, true, true, true, true, true]);
+        for (number, ms) in [(16, 10), (17, 11), (18, 12)] {
+            history.push(number, Some(id(ms)), event(), now);
+        }
+        assert!(!history.has_vanished(id(10)));
     }
 
     #[test]
@@ -333,6 +391,23 @@ mod tests {
         assert_eq!(history.number_before_newest(9), 7, "what was dropped does not come back");
         history.set_bounds(narrow, now + Duration::from_secs(61));
         assert_eq!(history.number_before_newest(9), 11);
+    }
+
+    #[test]
+    fn a_history_whose_records_have_expired_holds_nothing_after_an_eviction() {
+        let now = Instant::now();
+        for mut history in [history(10), History::of_log(history(10).settings(), 0, EntryId::ZERO)]
+        {
+            for number in 1..=10 {
+                let id = EntryId { milliseconds: number, sequence: 0 };
+                history.push(number, Some(id), event(), now);
+            }
+            history.expire(now + Duration::from_secs(120));
+            let complete_after = (history.complete_after(), history.log_complete_after());
+            history.evict();
+            assert_eq!(history.held(), 0);
+            assert_eq!((history.complete_after(), history.log_complete_after()), complete_after);
+        }
     }
 
     #[test]

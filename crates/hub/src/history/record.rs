@@ -23,7 +23,7 @@ pub(crate) enum RecordContent {
 }
 
 impl HistoryRecord {
-    pub(super) fn is_event(&self) -> bool {
+    pub(crate) fn is_event(&self) -> bool {
         matches!(self.content, RecordContent::Event(..))
     }
 }

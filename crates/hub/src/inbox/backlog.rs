@@ -1,12 +1,15 @@
 //! What a shard missed because its inbox was full.
 //!
-//! Events are not held back: they are in the histories, or lost to this shard. Other messages are held
-//! back: they are few, and needed.
+//! Events are not held back: they are in the histories, or lost to this shard; nor are the gaps that may be as
+//! many as events. Other messages are held back, in their order: joins, confirmations, pages, losses of the
+//! source and the gaps that follow from them. Those are as many as the shard and its streams have requested, and
+//! as the source has reconnected.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::message::Message;
 use super::{MAX_BYTES, MAX_MESSAGES};
+use crate::gap::GapReason;
 use crate::subject::ChannelIndex;
 
 /// Up to where a shard was sent everything.
@@ -31,9 +34,9 @@ impl SentUpTo {
 pub(crate) struct Backlog {
     /// What the shard was sent.
     pub(crate) sent: SentUpTo,
-    /// Messages other than events, each with the number after which it comes.
+    /// Messages that are not in the histories, each with the number after which it comes.
     pub(crate) held: VecDeque<(u64, Message)>,
-    /// The channels that the missed events are of.
+    /// The channels that the missed events and gaps are of.
     pub(crate) channels: BTreeSet<ChannelIndex>,
     /// Channels for which a gap was sent, and the number after which they are complete.
     pub(crate) gaps: BTreeMap<ChannelIndex, u64>,
@@ -52,6 +55,12 @@ impl Backlog {
         Self { sent, ..Self::default() }
     }
 
+    /// Whether gaps for this reason are taken out of the histories, as events are. There may be one for
+    /// every message.
+    pub(crate) fn is_in_history(reason: GapReason) -> bool {
+        matches!(reason, GapReason::TooLarge | GapReason::Trimmed)
+    }
+
     /// Takes a batch that cannot be sent.
     pub(super) fn hold(&mut self, batch: &mut Vec<Message>) {
         let mut number = self.held.back().map_or(self.sent.messages, |(number, _)| *number);
@@ -61,6 +70,9 @@ impl Backlog {
                 Message::Event { channel, entry, .. } => {
                     self.events += u64::from(entry.is_none());
                     self.channels.insert(channel);
+                }
+                Message::Gap { reason, channels, .. } if Self::is_in_history(reason) => {
+                    self.channels.extend(channels.iter().copied());
                 }
                 other => self.held.push_back((number, other)),
             }

@@ -83,13 +83,16 @@ impl Message {
         }
     }
 
-    /// The number up to which a stream has everything once this message was delivered. Entries and gaps of
-    /// logs say nothing of that: they may come between two copies of one message.
+    /// The number up to which a stream has everything once this message was delivered; `None` where the
+    /// message says nothing of that, as an entry or a gap of a log, which may come between two copies of one
+    /// message.
     pub(crate) fn settled(&self) -> Option<u64> {
         match self {
             Self::Event { entry: Some(_), .. } | Self::Gap { entry: Some(_), .. } => None,
             // Another copy of the message may follow.
-            Self::Event { number, .. } => Some(number - 1),
+            Self::Event { number, .. } | Self::Gap { reason: GapReason::TooLarge, number, .. } => {
+                Some(number - 1)
+            }
             other => other.number(),
         }
     }

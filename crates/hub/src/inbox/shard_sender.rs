@@ -132,6 +132,7 @@ impl ShardSenders {
 mod tests {
     use super::{Inbox, Message, SentUpTo, ShardSender, ShardSenders};
     use crate::EntryId;
+    use crate::gap::GapReason;
 
     #[tokio::test]
     async fn a_shard_with_a_full_inbox_has_a_backlog() {
@@ -143,5 +144,18 @@ mod tests {
         let backlog = senders.0[0].backlog.as_ref().expect("the inbox is full");
         assert_eq!(backlog.held.len(), 1);
         assert!(senders.is_any_behind());
+        // One for each message.
+        for number in 1..=10 {
+            let reason = GapReason::TooLarge;
+            senders.send_to_all(&Message::Gap {
+                reason,
+                channels: [7].into(),
+                number,
+                entry: None,
+            });
+            senders.flush(SentUpTo::default());
+        }
+        let backlog = senders.0[0].backlog.as_ref().expect("the inbox is full");
+        assert_eq!((backlog.held.len(), backlog.channels.len()), (1, 1));
     }
 }

@@ -50,8 +50,11 @@ impl Mailbox {
     }
 
     /// Tells the client that it is subscribed, and its position if it needs that. Its shard has delivered
-    /// everything up to `number`.
+    /// everything up to `number`. Once: a live stream may be sent a part of its past again.
     pub(crate) fn ready(&self, number: u64, now: Instant) {
+        if self.was_ready.replace(true) {
+            return;
+        }
         let cursor = &self.progress.cursor;
         let id = || cursor.id_at(number.max(cursor.number()));
         let position = if self.ready_has_position { id() } else { None };

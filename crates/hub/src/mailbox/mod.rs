@@ -46,6 +46,8 @@ pub(super) struct Mailbox {
     // Bytes at the head of the channels' names that the client does not see.
     prefix_bytes: u32,
     ready_has_position: bool,
+    // The client was sent `ready`.
+    was_ready: Cell<bool>,
     key: Cell<Option<StreamKey>>,
     // For each channel, the stream's place among its subscribers.
     places: RefCell<SmallVec<[usize; 1]>>,
@@ -113,6 +115,7 @@ impl Mailbox {
             prefix_bytes: u32::try_from(prefix_bytes)
                 .expect("a prefix is a part of a channel's name"),
             ready_has_position: opening.ready_has_position,
+            was_ready: Cell::new(false),
             key: Cell::new(None),
             places: RefCell::new(smallvec![0; channels]),
         }
@@ -241,6 +244,11 @@ impl Mailbox {
     /// Whether the page with this ticket is the one that was requested last.
     pub(super) fn awaits(&self, ticket: u64) -> bool {
         self.progress.awaits(ticket)
+    }
+
+    /// The number of the newest event that was offered.
+    pub(super) fn number(&self) -> u64 {
+        self.progress.cursor.number()
     }
 
     /// The newest entry of a log that was offered; `None` while the stream has no position there.

@@ -17,7 +17,7 @@ const RUN_BYTES: usize = 6;
 impl RunTag {
     const DIGITS: &'static [u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-    /// Draws a tag, one out of two thousand million: the id of another run is not taken for ours.
+    /// Draws a tag, one of about 2.2 billion (36^6): the id of another run is not taken for ours.
     pub fn draw() -> Self {
         Self(std::array::from_fn(|_| Self::DIGITS[fastrand::usize(..Self::DIGITS.len())]))
     }

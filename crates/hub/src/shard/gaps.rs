@@ -42,7 +42,7 @@ impl Shard {
                 if mailbox.is_closed() {
                     continue;
                 }
-                if subscriber.is_concerned(reason, entry) {
+                if subscriber.is_concerned(reason, number, entry) {
                     let gap = gaps.entry(Rc::as_ptr(mailbox)).or_insert_with(|| StreamGap {
                         mailbox: Rc::clone(mailbox),
                         channels: Vec::new(),
@@ -66,13 +66,14 @@ impl Shard {
 
 impl LocalSubscriber {
     /// Whether the stream is sent the gap. `entry` is the last that is missing, where the gap is in a log.
-    fn is_concerned(&self, reason: GapReason, entry: Option<EntryId>) -> bool {
+    fn is_concerned(&self, reason: GapReason, number: u64, entry: Option<EntryId>) -> bool {
         let position = entry.and_then(|_| self.mailbox.entry(self.slot()));
         let is_replaying = self.mailbox.is_replaying();
         match reason {
             // Only this shard has missed entries: the source still has them.
             GapReason::Overload if entry.is_some() => false,
-            // Without a position in the log, the stream was promised nothing.
+            // Without a position in the log, the stream was promised nothing, or waits for its first page,
+            // which is read later than this.
             _ if entry.is_some() && position.is_none() => false,
             // The position is one of another log.
             GapReason::Reset => true,
@@ -81,7 +82,14 @@ impl LocalSubscriber {
             // A stream that is sent its past finds the gap there; before its `ready` it was promised
             // nothing.
             GapReason::RedisAway => self.was_cut_off.replace(false) && !is_replaying,
-            _ => !is_replaying && (entry.is_some() || !self.is_unconfirmed.get()),
+            // A client may be ahead of this gateway: it has what is too large here from elsewhere, or was
+            // told there.
+            GapReason::TooLarge if entry.is_some() => !is_replaying && position < entry,
+            // That entries are missing may be found out with the one after them, which was sent.
+            _ if entry.is_some() => !is_replaying && position <= entry,
+            // Another copy of the message was too large, too.
+            GapReason::TooLarge if number <= self.mailbox.number() => false,
+            _ => !is_replaying && !self.is_unconfirmed.get(),
         }
     }
 

@@ -31,9 +31,10 @@ pub(super) struct LocalSubscriber {
     pub(super) mailbox: Rc<Mailbox>,
     // Which of the stream's channels this is. Small: there is one of these for every stream.
     pub(super) slot: u32,
-    // Counted in the mailbox as unconfirmed.
+    // The channel was never confirmed for the stream, which is counted in its mailbox. A loss of the source
+    // does not set it again.
     pub(super) is_unconfirmed: Cell<bool>,
-    // It was subscribed when the source was lost, or before it came back.
+    // It was subscribed when the source was lost; or it resumes, and its client may have been.
     pub(super) was_cut_off: Cell<bool>,
 }
 

@@ -98,6 +98,52 @@ fn a_shard_that_fell_behind_is_sent_one_gap_where_history_is_too_short() {
 }
 
 #[test]
+fn a_message_that_is_too_large_while_a_shard_is_behind_is_a_gap_in_its_place() {
+    run(async {
+        let test =
+            TestHub::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
+        let open = |topic| test.open_topics(0, vec![topic], None, unbounded(), keep(200_000));
+        let (news, log) = (open(topic("news")), open(log("a")));
+        settle().await;
+        test.follow().await;
+        for (Subscription { name, .. }, _) in test.hub.source_requests(SourceKind::Logs).await {
+            test.hub.begin_log(name.as_str(), EntryId::ZERO);
+        }
+        test.hub.flush();
+        settle().await;
+        drop((read(&news), super::logs::read(&log)));
+        for number in 0..100_000 {
+            let id = EntryId { milliseconds: number + 1, sequence: 0 };
+            let data = Bytes::from(number.to_string());
+            if number == 90_000 {
+                test.hub.begin_message(b"news");
+                test.hub.skip(false, "news");
+                test.hub.publish_entry("a", id, Instant::now(), |_| None);
+            } else {
+                let number = usize::try_from(number).expect("it is small");
+                publish(&test.hub, "news", number);
+                let event = Event { data, ..Event::default() };
+                test.hub.publish_entry("a", id, Instant::now(), |_| Some(event.clone()));
+            }
+            if number % 500 == 0 {
+                test.hub.flush();
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        publish(&test.hub, "news", 100_000);
+        test.hub.flush();
+        settle().await;
+        for (text, events) in [(read(&news), 100_001), (super::logs::read(&log), 100_000)] {
+            assert_eq!(check(&text), (events - 1, 1));
+            assert_eq!(text.matches("data: ").count(), events);
+            let at = |part: &str| text.find(part).expect(part);
+            let gap = at(r#"{"reason":"too_large""#);
+            assert!(at("data: 89999\n") < gap && gap < at("data: 90001\n"));
+        }
+    });
+}
+
+#[test]
 fn each_channel_with_a_hole_has_one_gap_wherever_the_hole_is() {
     run(async {
         let test =

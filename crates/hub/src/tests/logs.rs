@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use ssegate_format::Format;
 use ssegate_sse::Event;
 use ssegate_sse::frame::Form;
@@ -49,7 +51,7 @@ fn readable(line: &str) -> String {
 }
 
 /// What is queued for a subscriber, with positions in `a` and `b` as `1-0~2-5`.
-fn read(subscriber: &Subscriber) -> String {
+pub(super) fn read(subscriber: &Subscriber) -> String {
     let mut text = String::new();
     let context = std::task::Context::from_waker(std::task::Waker::noop());
     while let std::task::Poll::Ready(Some(bytes)) = subscriber.poll_next(Form::Text, &context) {
@@ -101,7 +103,8 @@ impl TestHub {
     }
 
     async fn log_read(&self) -> LogRead {
-        let mut reads = self.hub.log_reads().await;
+        let reads = tokio::time::timeout(Duration::from_secs(1), self.hub.log_reads()).await;
+        let mut reads = reads.expect("a request");
         let read = reads.next().expect("a request");
         assert!(reads.next().is_none());
         read
@@ -277,6 +280,39 @@ fn a_client_ahead_of_this_gateway_gets_nothing_twice() {
 }
 
 #[test]
+fn a_client_ahead_of_this_gateway_is_not_sent_a_gap_that_it_is_past() {
+    run(async {
+        for reason in [GapReason::TooLarge, GapReason::Trimmed] {
+            let test = TestHub::new(1, HubSettings::default());
+            let back = test.open_log(&["a"], Some("12-0"));
+            drop(read(&back));
+            test.begin(&[("a", "10-0")]).await;
+            let request = test.log_read().await;
+            test.finish_read(&request, entries(&[], true)).await;
+            assert_eq!(read(&back), "id: 12-0\n: ready\n\n");
+            let missing = |entry| match reason {
+                GapReason::TooLarge => {
+                    test.hub.publish_entry("a", id(entry), Instant::now(), |_| None);
+                }
+                _ => test.hub.log_gap("a", reason, id(entry)),
+            };
+            missing("11-0");
+            test.add(&[("a", "12-0"), ("a", "13-0")]).await;
+            assert_eq!(read(&back), "data: 13-0\nid: 13-0\n\n");
+            missing("14-0");
+            test.add(&[("a", "15-0")]).await;
+            let at_14 = gap("14-0", reason.as_str(), "\"a\"");
+            assert_eq!(read(&back), at_14 + "data: 15-0\nid: 15-0\n\n");
+            // Found out with the entry after those that are missing.
+            test.hub.log_gap("a", GapReason::Trimmed, id("15-0"));
+            test.hub.flush();
+            settle().await;
+            assert_eq!(read(&back), gap("15-0", "trimmed", "\"a\""));
+        }
+    });
+}
+
+#[test]
 fn a_client_with_an_unknown_id_gets_a_gap_and_live_entries() {
     run(async {
         let test = TestHub::new(1, HubSettings::default());
@@ -319,6 +355,45 @@ fn a_log_that_was_begun_anew_has_a_gap_and_goes_on_with_lower_ids() {
         assert_eq!(read(&back), gap("0-0", "reset", "\"a\""));
         settle().await;
         assert_eq!(read(&back), "data: 1-0\nid: 1-0\n\nid: 1-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn a_client_that_was_away_while_its_log_was_begun_anew_has_a_gap() {
+    run(async {
+        for (begun_at, newest) in [("0-0", "9-0"), ("0-0", "3-0"), ("6-0", "9-0")] {
+            let test = TestHub::new(1, HubSettings::default());
+            let stream = test.open_log(&["a"], None);
+            test.begin(&[("a", "4-0")]).await;
+            test.add(&[("a", "5-0"), ("a", "6-0")]).await;
+            test.hub.log_gap("a", GapReason::Reset, id(begun_at));
+            test.add(&[("a", newest)]).await;
+            drop(read(&stream));
+            for last in ["5-0", "6-0"] {
+                let back = test.open_log(&["a"], Some(last));
+                drop(read(&back));
+                settle().await;
+                let request = test.log_read().await;
+                let range = LogRange::After { after: id(last), until: id(begun_at) };
+                assert_eq!(request.range, range);
+                let gap_at = Some((GapReason::Reset, EntryId::ZERO));
+                let result = LogReadResult::Entries { gap: gap_at, entries: vec![], is_all: false };
+                test.finish_read(&request, result).await;
+                assert_eq!(read(&back), gap("0-0", "reset", "\"a\""));
+                settle().await;
+                if begun_at != "0-0" {
+                    let request = test.log_read().await;
+                    test.finish_read(&request, entries(&[], true)).await;
+                }
+                let expected = format!("data: {newest}\nid: {newest}\n\nid: {newest}\n: ready\n\n");
+                assert_eq!(read(&back), expected, "after {last}");
+            }
+            // A client of the new log.
+            let informed = test.open_log(&["a"], Some(newest));
+            drop(read(&informed));
+            settle().await;
+            assert_eq!(read(&informed), format!("id: {newest}\n: ready\n\n"));
+        }
     });
 }
 
@@ -461,7 +536,7 @@ fn a_shard_that_fell_behind_reads_its_logs_again() {
                 test.hub.flush();
             }
         }
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let text = read(&stream);
         assert!(!text.contains("gap"), "nothing is lost");
         let last = text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back();
@@ -469,5 +544,9 @@ fn a_shard_that_fell_behind_reads_its_logs_again() {
         settle().await;
         let request = test.log_read().await;
         assert_eq!(request.range, LogRange::After { after: last, until: id("69997-0") });
+        test.finish_read(&request, entries(&[], true)).await;
+        let text = read(&stream);
+        assert!(text.contains("id: 69998-0\n") && text.ends_with("id: 70000-0\n\n"), "{text}");
+        assert!(!text.contains("ready"), "it was ready before");
     });
 }

@@ -231,6 +231,62 @@ fn a_message_that_matches_two_subscriptions_of_a_stream_comes_once() {
 }
 
 #[test]
+fn a_too_large_message_that_matches_two_subscriptions_of_a_stream_is_one_gap() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let both = test.open(0, &["news.a", "news.*"]);
+        let pattern = test.open(0, &["news.*"]);
+        settle().await;
+        test.follow().await;
+        drop((read(&both), read(&pattern)));
+        test.hub.begin_message(b"news.a");
+        for (is_pattern, name) in [(false, "news.a"), (true, "news.*")] {
+            test.hub.skip(is_pattern, name);
+            test.hub.flush();
+        }
+        test.publish("news.a", "next").await;
+        let text = |names| {
+            format!(
+                "event: gap\ndata: {{\"reason\":\"too_large\",\"channels\":[{names}]}}\nid: R-1\n"
+            )
+        };
+        let gap = text("\"news.a\"");
+        assert_eq!(read(&both), format!("{gap}\ndata: next\nid: R-2\n"));
+        assert_eq!(read(&pattern), text("\"news.*\""));
+        // Clients that come back find it in the history, once.
+        let back = test.open_with(
+            0,
+            &["news.a", "news.*"],
+            Some(&id_of(&test, 0)),
+            StreamSettings::default(),
+        );
+        drop(read(&back));
+        settle().await;
+        let text = read(&back);
+        assert_eq!(text.matches("event: gap").count(), 1, "{text}");
+        assert!(text.ends_with("id: R-1\n\ndata: next\nid: R-2\n\nid: R-2\n: ready\n"), "{text}");
+    });
+}
+
+#[test]
+fn a_too_large_message_before_the_confirmation_is_not_a_gap() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open(0, &["news"]);
+        settle().await;
+        // The subscription was left a moment ago, and may still send.
+        test.hub.begin_message(b"news");
+        test.hub.skip(false, "news");
+        test.follow().await;
+        assert_eq!(read(&stream), ":\nretry: 3000\nid: R-0\n: ready\n");
+        let back = test.open_with(0, &["news"], Some(&id_of(&test, 0)), StreamSettings::default());
+        drop(read(&back));
+        settle().await;
+        assert_eq!(read(&back), "id: R-0\n: ready\n");
+    });
+}
+
+#[test]
 fn a_client_resumes_after_its_last_id() {
     run(async {
         let test = TestHub::new(1, HubSettings::default());
