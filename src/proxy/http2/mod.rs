@@ -16,6 +16,8 @@
 //!   whole to be retried ([`reason`]).
 //! - Many cancelled requests, or an ENHANCE_YOUR_CALM, do not break a connection: it just gets no
 //!   further requests ([`reset_bucket`]).
+//! - A response without content is complete with its head. A backend may end its stream later,
+//!   within a second ([`lingering`]).
 //! - A request body is sent only where a body that the backend does not read cannot stall it, and
 //!   no more streams are opened than the backend allows ([`shared`]).
 //!
