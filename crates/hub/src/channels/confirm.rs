@@ -1,8 +1,9 @@
 //! Subscriptions that the source has confirmed, and those that it has lost.
 //!
-//! Each confirmation of a pub/sub subscription takes a number of its own, so that a client stands either before it, and may have
-//! missed something while the channel was not followed, or behind it. If it shared a number, a client
-//! with the newest id of a channel that was closed and opened again would be taken for complete.
+//! Each confirmation of a pub/sub subscription takes a number of its own, so that a client stands either
+//! before it, and may have missed something while the channel was not followed, or behind it. If it shared a
+//! number, a client with the newest id of a channel that was closed and opened again would be taken for
+//! complete.
 
 use super::channel::Confirmation;
 use super::hub_state::HubState;

@@ -1,7 +1,8 @@
 //! The numbers of a run, which ids are made of.
 //!
-//! Every message, entry and gap, and every confirmation of a pub/sub subscription, takes the next number; the
-//! gap for a message that is too large has the number of that message. So no two of them have the same, and a client at a number has everything up to it, or was sent a gap.
+//! Every message, entry and gap, and every confirmation of a pub/sub subscription, takes the next number;
+//! the gap for a message that is too large has the number of that message. So no two of them have the same,
+//! and a client at a number has everything up to it, or was sent a gap.
 //!
 //! A message may come several times: on its channel and through patterns. All copies have its number,
 //! and until something else comes, another copy may follow. So its number is not settled yet: a client
