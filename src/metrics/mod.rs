@@ -68,29 +68,9 @@ impl Metrics {
         self.count_dropped(DropReason::Malformed, 1);
     }
 
-    /// Events were dropped because a subscriber's queue was full.
-    pub fn events_dropped_by_overflow(&self, events: u64) {
-        self.count_dropped(DropReason::Overflow, events);
-    }
-
-    /// Events were dropped because a shard's inbox was full.
-    pub fn events_dropped_by_overload(&self, events: u64) {
-        self.count_dropped(DropReason::Overload, events);
-    }
-
     /// A message larger than `max_event_bytes` was dropped.
     pub fn event_too_large(&self) {
         self.count_dropped(DropReason::TooLarge, 1);
-    }
-
-    /// Sets the memory that the histories of all channels use.
-    pub fn history_bytes(&self, bytes: usize) {
-        self.0.history_bytes.set(int(bytes));
-    }
-
-    /// A stream may have missed events.
-    pub fn gap(&self, reason: &str) {
-        self.0.gaps.with_label_values(&[reason]).inc();
     }
 
     /// The source has connected or disconnected.
@@ -132,26 +112,6 @@ impl Metrics {
     /// Connections of the embedded bus were refused or closed.
     pub fn bus_connections_cut(&self, reason: &str, connections: u64) {
         self.0.bus_connections_cut.with_label_values(&[reason]).inc_by(connections);
-    }
-
-    /// Sets the number of subscribed channels.
-    pub fn channels(&self, channels: usize) {
-        self.0.channels.set(int(channels));
-    }
-
-    /// A channel was refused because of `max_channels`.
-    pub fn channel_refused(&self) {
-        self.0.channels_refused.inc();
-    }
-
-    /// A stream has subscribed to channels.
-    pub fn subscribed(&self, channels: usize) {
-        self.0.subscriptions.add(int(channels));
-    }
-
-    /// A stream with that many channels has ended.
-    pub fn unsubscribed(&self, channels: usize) {
-        self.0.subscriptions.sub(int(channels));
     }
 
     /// A connection was accepted.

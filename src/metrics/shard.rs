@@ -8,8 +8,9 @@ use std::fmt;
 use std::time::Duration;
 
 use prometheus::local::{LocalHistogram, LocalIntCounter};
+use ssegate_hub::{GapReason, Observer};
 
-use super::{Metrics, int};
+use super::{DropReason, Metrics, int};
 
 /// The metrics of one shard.
 pub struct ShardMetrics {
@@ -33,34 +34,39 @@ impl Metrics {
     }
 }
 
-impl ShardMetrics {
-    /// An event was written to a socket, `latency` after it was received.
-    pub fn event_sent(&self, latency: Duration) {
+impl Observer for ShardMetrics {
+    fn events_dropped_by_overflow(&self, events: u64) {
+        self.shared.count_dropped(DropReason::Overflow, events);
+    }
+
+    fn gap(&self, reason: GapReason) {
+        self.shared.0.gaps.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    fn subscribed(&self, channels: usize) {
+        self.shared.0.subscriptions.add(int(channels));
+    }
+
+    fn unsubscribed(&self, channels: usize) {
+        self.shared.0.subscriptions.sub(int(channels));
+    }
+
+    fn bytes_sent(&self, bytes: usize) {
+        self.stream_bytes_sent.borrow_mut().inc_by(bytes as u64);
+    }
+
+    fn event_sent(&self, latency: Duration) {
         self.events_sent.borrow_mut().inc();
         self.delivery_latency.borrow_mut().observe(latency.as_secs_f64());
     }
 
-    /// Bytes of an event stream were written to a socket.
-    pub fn stream_bytes_sent(&self, bytes: usize) {
-        self.stream_bytes_sent.borrow_mut().inc_by(bytes as u64);
-    }
-
-    /// Sets the size of all queues of this shard.
-    pub fn queue_bytes(&self, bytes: usize) {
-        let bytes = int(bytes);
-        self.shared.0.queue_bytes.add(bytes - self.queue_bytes.replace(bytes));
-    }
-
     /// Adds the local values to the shared counters.
-    pub fn flush(&self) {
+    fn tick(&self, queue_bytes: usize) {
+        let queue_bytes = int(queue_bytes);
+        self.shared.0.queue_bytes.add(queue_bytes - self.queue_bytes.replace(queue_bytes));
         self.events_sent.borrow_mut().flush();
         self.stream_bytes_sent.borrow_mut().flush();
         self.delivery_latency.borrow_mut().flush();
-    }
-
-    /// The metrics that are recorded less often than once per event.
-    pub fn shared(&self) -> &Metrics {
-        &self.shared
     }
 }
 
