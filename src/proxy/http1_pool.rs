@@ -5,12 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::http1_connection::Http1Connection;
+use super::pool_sweeper::{self, SweptPool};
 
 /// The maximum number of idle connections; the one that was idle longest is closed.
 const MAX_IDLE: usize = 256;
@@ -69,32 +70,19 @@ impl Http1Pool {
             idle.pop_front();
         }
         idle.push_back(IdleConnection { connection, expires });
-        if !self.0.has_sweeper.replace(true) {
-            // Owned by the pool: the task ends when the pool is empty or dropped.
-            drop(tokio::task::spawn_local(sweep(Rc::downgrade(&self.0))));
-        }
+        pool_sweeper::ensure_swept(&self.0);
     }
 }
 
-impl Http1PoolState {
-    /// Closes expired connections; returns when the next one expires.
+impl SweptPool for Http1PoolState {
     fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut idle = self.idle.borrow_mut();
         idle.retain(|idle| idle.expires > now && !idle.connection.is_closed());
         idle.iter().map(|idle| idle.expires).min()
     }
-}
 
-async fn sweep(pool: Weak<Http1PoolState>) {
-    // Wakes at least every ten seconds, to drop connections that the backend has closed meanwhile.
-    const MIN_INTERVAL: Duration = Duration::from_secs(1);
-    while let Some(pool) = pool.upgrade() {
-        let next = pool.sweep();
-        pool.has_sweeper.set(next.is_some());
-        drop(pool);
-        let Some(next) = next else { return };
-        let now = Instant::now();
-        tokio::time::sleep_until(next.clamp(now + MIN_INTERVAL, now + 10 * MIN_INTERVAL)).await;
+    fn has_sweeper(&self) -> &Cell<bool> {
+        &self.has_sweeper
     }
 }

@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -16,6 +16,7 @@ use super::capacity::CapacityNotify;
 use super::connect::Connector;
 use super::error::Failure;
 use super::http2::Http2Connection;
+use super::pool_sweeper::{self, SweptPool};
 use super::recorder::{ConnectionSlot, Recorder};
 use super::request_limit::RequestLimit;
 use crate::route::ProxySettings;
@@ -228,10 +229,7 @@ impl Http2Pool {
         state.opened.set(number);
         let expires = Instant::now() + state.keep_alive;
         state.connections.borrow_mut().push(PooledConnection { connection, number, expires });
-        if !state.has_sweeper.replace(true) {
-            // Owned by the pool: the task ends when the pool is empty or dropped.
-            drop(tokio::task::spawn_local(sweep(Rc::downgrade(&self.0))));
-        }
+        pool_sweeper::ensure_swept(&self.0);
     }
 }
 
@@ -289,7 +287,9 @@ impl Http2PoolState {
         let has_just_failed = failed.as_ref().is_some_and(|(_, at)| at.elapsed() < SPARE_PAUSE);
         self.dialing.get() == 0 && !has_just_failed
     }
+}
 
+impl SweptPool for Http2PoolState {
     /// Drops connections that were idle for `keep_alive`; returns when the next one expires.
     fn sweep(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -302,18 +302,9 @@ impl Http2PoolState {
         connections.retain(|pooled| pooled.expires > now);
         connections.iter().map(|pooled| pooled.expires).min()
     }
-}
 
-async fn sweep(pool: Weak<Http2PoolState>) {
-    // Wakes at least every ten seconds, to drop connections that the backend has closed meanwhile.
-    const MIN_INTERVAL: Duration = Duration::from_secs(1);
-    while let Some(pool) = pool.upgrade() {
-        let next = pool.sweep();
-        pool.has_sweeper.set(next.is_some());
-        drop(pool);
-        let Some(next) = next else { return };
-        let now = Instant::now();
-        tokio::time::sleep_until(next.clamp(now + MIN_INTERVAL, now + 10 * MIN_INTERVAL)).await;
+    fn has_sweeper(&self) -> &Cell<bool> {
+        &self.has_sweeper
     }
 }
 

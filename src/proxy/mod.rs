@@ -39,6 +39,7 @@ mod idle_timeout;
 mod lease;
 mod location;
 mod message;
+mod pool_sweeper;
 mod recorder;
 mod request_limit;
 mod retry;
