@@ -340,9 +340,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             // The window that it would have used may be enough for others.
             self.wake_window_blocked();
         }
-        if stream.is_lingering {
-            self.lingering.remove(id);
-        }
+        self.lingering.remove(id);
         self.shared.stream_ended();
         Some(stream)
     }

@@ -43,6 +43,11 @@ impl Lingering {
         true
     }
 
+    /// Whether this stream is kept.
+    pub(super) fn contains(&self, id: u32) -> bool {
+        self.streams.iter().any(|(lingering, _)| *lingering == id)
+    }
+
     /// Removes a stream that has ended.
     pub(super) fn remove(&mut self, id: u32) {
         self.streams.retain(|(lingering, _)| *lingering != id);

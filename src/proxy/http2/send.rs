@@ -112,7 +112,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             receive_state: ReceiveState::Head { request: Box::new(request) },
             window: Window::new(self.memory.clone()),
             is_scheduled: false,
-            is_lingering: false,
             begins_at,
         };
         self.streams.insert(id, stream);
@@ -164,12 +163,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     /// Cancels a stream whose reader has gone, or lets it linger if the reader has all of the response.
     fn reader_dropped(&mut self, id: u32) {
         let most = self.shared.max_streams();
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.is_lingering {
-            return;
-        }
-        if stream.awaits_only_end() && self.lingering.add(id, Instant::now(), most) {
-            stream.is_lingering = true;
+        let Some(stream) = self.streams.get(&id) else { return };
+        if self.lingering.contains(id)
+            || (stream.awaits_only_end() && self.lingering.add(id, Instant::now(), most))
+        {
             return;
         }
         self.remove(id);

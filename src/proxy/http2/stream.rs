@@ -26,8 +26,6 @@ pub(super) struct BackendStream {
     pub(super) window: Window,
     /// Whether it is queued to be polled.
     pub(super) is_scheduled: bool,
-    /// Whether it waits for END_STREAM without a reader.
-    pub(super) is_lingering: bool,
     /// The offset of the request in the octets that the connection writes. If less was written, the
     /// request is unprocessed.
     pub(super) begins_at: u64,
