@@ -97,21 +97,26 @@ fn a_shard_that_fell_behind_is_sent_one_gap_where_history_is_too_short() {
     });
 }
 
+/// A hub, and a stream each of a channel and of a log, which have been sent that they are ready.
+async fn news_and_log() -> (TestHub, Subscriber, Subscriber) {
+    let test = TestHub::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
+    let open = |topic| test.open_topics(0, vec![topic], None, unbounded(), keep(200_000));
+    let (news, log) = (open(topic("news")), open(log("a")));
+    settle().await;
+    test.follow().await;
+    for (Subscription { name, .. }, _) in test.hub.source_requests(SourceKind::Logs).await {
+        test.hub.begin_log(name.as_str(), EntryId::ZERO);
+    }
+    test.hub.flush();
+    settle().await;
+    drop((read(&news), super::logs::read(&log)));
+    (test, news, log)
+}
+
 #[test]
 fn a_message_that_is_too_large_while_a_shard_is_behind_is_a_gap_in_its_place() {
     run(async {
-        let test =
-            TestHub::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
-        let open = |topic| test.open_topics(0, vec![topic], None, unbounded(), keep(200_000));
-        let (news, log) = (open(topic("news")), open(log("a")));
-        settle().await;
-        test.follow().await;
-        for (Subscription { name, .. }, _) in test.hub.source_requests(SourceKind::Logs).await {
-            test.hub.begin_log(name.as_str(), EntryId::ZERO);
-        }
-        test.hub.flush();
-        settle().await;
-        drop((read(&news), super::logs::read(&log)));
+        let (test, news, log) = news_and_log().await;
         for number in 0..100_000 {
             let id = EntryId { milliseconds: number + 1, sequence: 0 };
             let data = Bytes::from(number.to_string());
@@ -182,18 +187,7 @@ fn each_channel_with_a_hole_has_one_gap_wherever_the_hole_is() {
 #[test]
 fn a_shard_that_fell_behind_in_a_log_catches_up_while_a_copy_of_a_message_may_follow() {
     run(async {
-        let test =
-            TestHub::new(1, HubSettings { history_memory: 1 << 30, ..HubSettings::default() });
-        let open = |topic| test.open_topics(0, vec![topic], None, unbounded(), keep(200_000));
-        let (news, log) = (open(topic("news")), open(log("a")));
-        settle().await;
-        test.follow().await;
-        for (Subscription { name, .. }, _) in test.hub.source_requests(SourceKind::Logs).await {
-            test.hub.begin_log(name.as_str(), EntryId::ZERO);
-        }
-        test.hub.flush();
-        settle().await;
-        drop((read(&news), read(&log)));
+        let (test, news, log) = news_and_log().await;
         // Another copy of it may follow.
         publish(&test.hub, "news", 0);
         test.hub.flush();

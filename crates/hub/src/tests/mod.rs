@@ -210,15 +210,22 @@ fn subscribers_on_all_shards_get_the_events_of_their_channels() {
     });
 }
 
+/// A hub, a stream of a channel and a pattern that matches it, and a stream of the pattern alone, which have
+/// been sent that they are ready.
+async fn channel_and_pattern() -> (TestHub, Subscriber, Subscriber) {
+    let test = TestHub::new(1, HubSettings::default());
+    let both = test.open(0, &["news.a", "news.*"]);
+    let pattern = test.open(0, &["news.*"]);
+    settle().await;
+    test.follow().await;
+    drop((read(&both), read(&pattern)));
+    (test, both, pattern)
+}
+
 #[test]
 fn a_message_that_matches_two_subscriptions_of_a_stream_comes_once() {
     run(async {
-        let test = TestHub::new(1, HubSettings::default());
-        let both = test.open(0, &["news.a", "news.*"]);
-        let pattern = test.open(0, &["news.*"]);
-        settle().await;
-        test.follow().await;
-        drop((read(&both), read(&pattern)));
+        let (test, both, pattern) = channel_and_pattern().await;
         test.hub.begin_message(b"a");
         for (is_pattern, name) in [(false, "news.a"), (true, "news.*")] {
             test.hub.publish(is_pattern, name, Instant::now(), |_| Some(Event::default()));
@@ -233,12 +240,7 @@ fn a_message_that_matches_two_subscriptions_of_a_stream_comes_once() {
 #[test]
 fn a_too_large_message_that_matches_two_subscriptions_of_a_stream_is_one_gap() {
     run(async {
-        let test = TestHub::new(1, HubSettings::default());
-        let both = test.open(0, &["news.a", "news.*"]);
-        let pattern = test.open(0, &["news.*"]);
-        settle().await;
-        test.follow().await;
-        drop((read(&both), read(&pattern)));
+        let (test, both, pattern) = channel_and_pattern().await;
         test.hub.begin_message(b"news.a");
         for (is_pattern, name) in [(false, "news.a"), (true, "news.*")] {
             test.hub.skip(is_pattern, name);
