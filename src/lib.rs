@@ -33,7 +33,7 @@
 //!
 //! # The modules, in reading order
 //!
-//! A module names only modules below it (`tests/layers.rs` checks that).
+//! A module names only modules below it (`tests/structure/layers.rs` checks that).
 //!
 //! | module | does | does not know |
 //! |---|---|---|

@@ -1,7 +1,9 @@
 //! The modules of the crate stand in layers: each names only those below it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::source::rust_files;
 
 /// From the top down, as the crate's documentation lists them.
 const LAYERS: [&str; 14] = [
@@ -60,17 +62,4 @@ fn every_module_has_its_layer() {
 
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| *layer == module)
-}
-
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files
 }

@@ -1,0 +1,7 @@
+//! The shape of the source: what may name what, and that names are unique.
+
+mod circles;
+mod docs;
+mod layers;
+mod names;
+mod source;
