@@ -1,4 +1,30 @@
 //! Sources of events: Redis pub/sub and Redis Streams, or the embedded bus.
+//!
+//! A source is a task that runs as long as the gateway, on the thread of the hub. It does not fail: it
+//! reconnects for ever, and reports its state to [`health`](crate::health). It is one of two kinds:
+//!
+//! - **Messages** (pub/sub), which the server forgets once they are sent. The source takes what to
+//!   follow from [`Hub::source_requests`] and calls [`Hub::confirm`] once it is subscribed. It hands each
+//!   message to the intake, which numbers it and recognizes its copies, and flushes the intake whenever it
+//!   has nothing more at hand. When its connection is lost it calls [`Hub::lose`], subscribes again to
+//!   [`Hub::followed`], then calls [`Hub::restored`]: streams are told that messages may be missing. The
+//!   smallest one is the embedded bus.
+//! - **Logs**, which the server keeps, each entry with an id in ascending order. The source calls
+//!   [`Hub::begin_log`] with the id from which it reads, [`Hub::publish_entry`] for each entry, and
+//!   [`Hub::log_gap`] where entries are gone. [`Hub::log_reads`] are ranges of older entries that streams
+//!   need, which it reads again and returns with [`Hub::finish_log_read`]. After a loss it goes on behind
+//!   the last entry, and nothing is missing. Redis Streams are one.
+//!
+//! [`Hub::source_requests`]: ssegate_hub::Hub::source_requests
+//! [`Hub::confirm`]: ssegate_hub::Hub::confirm
+//! [`Hub::lose`]: ssegate_hub::Hub::lose
+//! [`Hub::followed`]: ssegate_hub::Hub::followed
+//! [`Hub::restored`]: ssegate_hub::Hub::restored
+//! [`Hub::begin_log`]: ssegate_hub::Hub::begin_log
+//! [`Hub::publish_entry`]: ssegate_hub::Hub::publish_entry
+//! [`Hub::log_gap`]: ssegate_hub::Hub::log_gap
+//! [`Hub::log_reads`]: ssegate_hub::Hub::log_reads
+//! [`Hub::finish_log_read`]: ssegate_hub::Hub::finish_log_read
 
 pub mod embedded;
 pub(crate) mod intake;
