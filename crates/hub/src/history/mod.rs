@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use self::record::{HistoryRecord, RecordContent};
-use super::settings::HistorySettings;
+use self::retention::HistorySettings;
 use crate::EntryId;
 
 /// What the allocation of a frame takes beside its text, in bytes.
