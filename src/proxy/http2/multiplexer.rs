@@ -12,7 +12,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::header_block::HeaderBlock;
-use super::lingering::Lingering;
+use super::lingering::LingeringStreams;
 use super::reason::{LostRequest, Reason};
 use super::settings::{BackendSettings, put_initial_frames};
 use super::shared::{ConnectionShared, QueuedRequest};
@@ -59,7 +59,7 @@ pub(super) struct Multiplexer {
     /// Set by a GOAWAY: the connection ends with this reason when its last stream has ended.
     pub(super) goaway: Option<Reason>,
     /// Streams without a reader that wait for END_STREAM.
-    pub(super) lingering: Lingering,
+    pub(super) lingering: LingeringStreams,
     /// Octets written to the socket so far.
     pub(super) written: u64,
     /// The socket takes nothing now.
@@ -94,7 +94,7 @@ impl Multiplexer {
             measurement: WindowMeasurement::default(),
             last_stream: u32::MAX,
             goaway: None,
-            lingering: Lingering::default(),
+            lingering: LingeringStreams::default(),
             written: 0,
             is_write_blocked: false,
         }

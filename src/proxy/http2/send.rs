@@ -185,7 +185,7 @@ impl Multiplexer {
     }
 
     /// Cancels the streams that have lingered for too long. No client has cancelled them, and
-    /// [`Lingering`](super::lingering::Lingering) bounds their rate, so they are not counted as
+    /// [`LingeringStreams`](super::lingering::LingeringStreams) bounds their rate, so they are not counted as
     /// cancelled requests.
     pub(super) fn cancel_lingering(&mut self, cx: &mut Context<'_>) -> bool {
         let mut is_any = false;
