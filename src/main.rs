@@ -7,7 +7,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os()).and_then(cli::Command::execute) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
+        Err(error) => cli::report(&error),
     };
     cli::finish();
     code

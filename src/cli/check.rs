@@ -6,6 +6,7 @@ use ssegate::gateway;
 use ssegate::route::Target;
 
 use super::config::ConfigFile;
+use super::count::count;
 use super::{CliError, connect, output};
 
 /// Check the configuration and print every error in it
@@ -52,12 +53,6 @@ fn summary(settings: &Settings) -> String {
             .as_ref()
             .map_or_else(|| "off".into(), |admin| format!("http://{}", admin.address)),
     )
-}
-
-/// Formats a number with its noun: `1 route`, `2 routes`.
-pub(super) fn count(number: usize, thing: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {thing}{plural}")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use ssegate::source::redis::{Inspection, RedisRead, inspect};
 use ssegate_hub::Ids;
 use ssegate_hub::Topic;
 
+use super::count::count;
 use super::{CliError, block_on, output};
 
 /// Why `check --connect` fails.
@@ -21,6 +22,12 @@ pub(crate) enum ConnectError {
     /// The routes conflict with each other.
     #[error("{0}")]
     Router(#[from] ssegate::route::RouterError),
+}
+
+impl From<ConnectError> for CliError {
+    fn from(error: ConnectError) -> Self {
+        Self::Command(error.into())
+    }
 }
 
 /// Connects to the Redis of the configuration, and subscribes to or reads each name in the routes.
@@ -44,7 +51,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), CliError> {
     if !refused.is_empty() {
         return Err(ConnectError::Denied(address, refused.len()).into());
     }
-    let tried = super::check::count(reads.len(), "name");
+    let tried = count(reads.len(), "name");
     output::line(format_args!("redis: ok: {address}, {server}; {tried} of the routes tested"))
 }
 

@@ -1,7 +1,8 @@
 //! The error of a command: its message and its exit code.
 //!
 //! Owns the choice between exit code 1 (failure) and 64 (wrong arguments or configuration:
-//! `EX_USAGE` in sysexits.h). The messages belong to the commands.
+//! `EX_USAGE` in sysexits.h). The messages belong to the commands, each of which turns its own error into
+//! [`CliError::Command`].
 
 use std::io;
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 use ssegate::config::ConfigErrors;
 use ssegate::gateway;
 
-use super::{connect, healthcheck, http_client, output, publish, sub};
+use super::http_client::HttpError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,24 +27,15 @@ pub(crate) enum CliError {
     /// The gateway could not start, or had to stop.
     #[error("{0}")]
     Gateway(#[from] gateway::Error),
-    /// `ssegate check --connect` failed.
-    #[error("{0}")]
-    Connect(#[from] connect::ConnectError),
     /// A port is in use, and an option chooses another.
     #[error("{0}: {1} PORT")]
     PortInUse(Box<Self>, &'static str),
-    /// `ssegate pub` failed.
-    #[error("{0}")]
-    Publish(#[from] publish::PublishError),
     /// An HTTP request failed.
     #[error("{0}")]
-    Http(#[from] http_client::HttpError),
-    /// `ssegate sub` failed: no stream, or too few events.
+    Http(#[from] HttpError),
+    /// A command failed, as the error beside it says.
     #[error("{0}")]
-    Sub(#[from] sub::SubError),
-    /// `ssegate healthcheck` failed: not alive, or not ready.
-    #[error("{0}")]
-    Unhealthy(#[from] healthcheck::Unhealthy),
+    Command(Box<dyn std::error::Error + Send + Sync>),
     /// stdin could not be read.
     #[error("stdin: {0}")]
     Input(io::Error),
@@ -65,23 +57,5 @@ impl CliError {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         }
-    }
-
-    /// Prints the error and returns the exit code. A closed stdout (`EPIPE`) is not reported.
-    pub(crate) fn report(self) -> ExitCode {
-        match &self {
-            // `--help` or `--version`: the "error" is the text to print on stdout.
-            Self::Arguments(error) if !error.use_stderr() => {
-                if let Err(error) = output::clap(error) {
-                    return Self::Output(error).report();
-                }
-            }
-            // Nothing is left to report a failed write to stderr on.
-            Self::Arguments(error) => output::clap(error).ok().unwrap_or_default(),
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Self::Config(mistakes) => output::to_stderr(mistakes),
-            other => output::to_stderr(format_args!("ssegate: {other}")),
-        }
-        self.exit_code()
     }
 }

@@ -44,6 +44,12 @@ pub(crate) enum Unhealthy {
     Status(StatusCode, String),
 }
 
+impl From<Unhealthy> for CliError {
+    fn from(error: Unhealthy) -> Self {
+        Self::Command(error.into())
+    }
+}
+
 impl HealthcheckCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let uri = self.uri()?;

@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod config;
 mod connect;
+mod count;
 mod dev;
 mod duration;
 mod error;
@@ -17,6 +18,7 @@ mod logging;
 mod man;
 mod output;
 mod publish;
+mod report;
 mod run;
 mod schema;
 mod sub;
@@ -29,6 +31,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub(crate) use error::CliError;
 pub(crate) use output::finish;
+pub(crate) use report::report;
 
 /// A reverse-proxy gateway for Server-Sent Events.
 ///

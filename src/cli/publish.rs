@@ -16,8 +16,9 @@ use ssegate::source::SourceLocation;
 use ssegate_format::Format;
 
 use super::config::ConfigFile;
+use super::count::count;
 use super::sub::target;
-use super::{CliError, block_on, check, output};
+use super::{CliError, block_on, output};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,6 +68,12 @@ pub(crate) enum PublishError {
     Publish(String, RedisError),
 }
 
+impl From<PublishError> for CliError {
+    fn from(error: PublishError) -> Self {
+        Self::Command(error.into())
+    }
+}
+
 impl PublishCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let location = match &self.redis {
@@ -78,7 +85,7 @@ impl PublishCommand {
         };
         let message = self.message()?;
         let receivers = block_on(publish(location, &self.channel, &message))?;
-        output::line(check::count(receivers, "receiver"))
+        output::line(count(receivers, "receiver"))
     }
 
     fn configured(&self) -> Result<ConnectionInfo, CliError> {

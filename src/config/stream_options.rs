@@ -20,7 +20,7 @@ const LINGER_WITHOUT_HISTORY: Duration = Duration::from_secs(30);
 pub(super) struct StreamOptions {
     /// Its `linger` is not used; see [`Self::linger`].
     pub(super) stream: StreamSettings,
-    pub(super) linger: Linger,
+    pub(super) linger: LingerOption,
     pub(super) history: Option<HistorySettings>,
     pub(super) max_channels: usize,
     pub(super) ready: Ready,
@@ -31,7 +31,7 @@ pub(super) struct StreamOptions {
 
 /// How long a channel stays subscribed after its last client has left.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Linger {
+pub(super) enum LingerOption {
     /// As long as clients can resume: the age of the history.
     WithHistory,
     /// This long.
@@ -42,7 +42,7 @@ impl Default for StreamOptions {
     fn default() -> Self {
         Self {
             stream: StreamSettings::default(),
-            linger: Linger::WithHistory,
+            linger: LingerOption::WithHistory,
             history: Some(HistorySettings::default()),
             max_channels: MAX_CHANNELS,
             ready: Ready::default(),
@@ -63,9 +63,9 @@ impl StreamOptions {
     /// The settings of a route's streams.
     pub(super) fn events(self, channels: Vec<String>, strip_prefix: String) -> EventsSettings {
         let linger = match (self.linger, self.history) {
-            (Linger::For(time), _) => time,
-            (Linger::WithHistory, Some(history)) => history.age,
-            (Linger::WithHistory, None) => LINGER_WITHOUT_HISTORY,
+            (LingerOption::For(time), _) => time,
+            (LingerOption::WithHistory, Some(history)) => history.age,
+            (LingerOption::WithHistory, None) => LINGER_WITHOUT_HISTORY,
         };
         EventsSettings {
             channels,
@@ -82,5 +82,5 @@ impl StreamOptions {
 }
 
 sets! {
-    TimeOrZero => Linger = |time| Linger::For(time.0);
+    TimeOrZero => LingerOption = |time| LingerOption::For(time.0);
 }

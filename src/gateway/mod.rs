@@ -11,6 +11,7 @@
 //! alive.
 
 mod certificates;
+mod config_change;
 mod error;
 mod inspect;
 mod monitor;

@@ -13,33 +13,21 @@ use std::time::SystemTime;
 
 use ssegate_hub::{Hub, HubSettings};
 use tokio::signal::unix::Signal;
-use tokio::sync::watch;
 
+use super::config_change::{ConfigChange, ConfigChanges};
 use super::stop::DrainSettings;
 use super::systemd;
 use crate::config::{ConfigErrors, Settings};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::route::{Router, RouterError};
+use crate::server::ListenerSettings;
 use crate::server::certificate::Certificate;
 use crate::server::listener::Listener;
 use crate::server::tls::{self, TlsError};
-use crate::server::{ConnectionSettings, ListenerSettings};
-use crate::service::RequestSettings;
 
 /// Loads the configuration again.
 pub type ConfigLoader = Arc<dyn Fn() -> Result<Settings, ConfigErrors> + Send + Sync>;
-
-/// The part of a new configuration that shards apply.
-#[derive(Clone, Debug)]
-pub(super) struct ConfigChange {
-    pub(super) router: Arc<Router>,
-    pub(super) connections: ConnectionSettings,
-    pub(super) requests: RequestSettings,
-}
-
-/// Sends changes to the shards. Holds the newest; `None` before the first.
-pub(super) type ConfigChanges = watch::Sender<Option<ConfigChange>>;
 
 /// Applies a new configuration to the running gateway.
 pub(super) struct Reloader {

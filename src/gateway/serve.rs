@@ -13,7 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::reload::{ConfigChange, ConfigChanges, ConfigLoader, Reloader};
+use super::config_change::{ConfigChange, ConfigChanges};
+use super::reload::{ConfigLoader, Reloader};
 use super::shard::{ShardParts, ShardThread};
 use super::sockets::Sockets;
 use super::takeover::{Predecessor, TakeoverSocket};

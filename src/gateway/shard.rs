@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Error;
-use super::reload::ConfigChange;
+use super::config_change::ConfigChange;
 use super::tasks::Tasks;
 use super::thread::Thread;
 use crate::health::Health;

@@ -6,10 +6,6 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use http::Request;
-
-use super::http2::Reason;
-use super::upload::Upload;
 use crate::route::UpstreamAddress;
 
 /// Why a request got no response from its backend. The text is for the log: it names the upstream.
@@ -133,15 +129,6 @@ impl Failure {
         }
     }
 
-    /// A request over HTTP/2 failed before its response.
-    pub(super) fn http2(reason: &Reason) -> Self {
-        match reason {
-            Reason::LargeHeader => Self::LargeResponse,
-            Reason::Malformed(_) | Reason::Protocol(_) => Self::InvalidResponse(reason.to_string()),
-            _ => Self::Exchange(reason.to_string()),
-        }
-    }
-
     /// The value of the label `kind` in metrics and logs.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
@@ -211,26 +198,6 @@ impl Failure {
             self,
             Self::Connect(_) | Self::ConnectTimeout | Self::ResponseTimeout | Self::UploadTimeout
         )
-    }
-}
-
-/// A failed request. Contains the request if it may be sent to another upstream.
-#[derive(Debug)]
-pub(super) struct SendError {
-    pub(super) failure: Failure,
-    pub(super) unsent: Option<Box<Request<Upload>>>,
-}
-
-impl SendError {
-    /// A request that the backend has not processed.
-    pub(super) fn unsent(failure: Failure, request: Request<Upload>) -> Self {
-        Self { failure, unsent: Some(Box::new(request)) }
-    }
-}
-
-impl From<Failure> for SendError {
-    fn from(failure: Failure) -> Self {
-        Self { failure, unsent: None }
     }
 }
 

@@ -7,8 +7,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
-use tokio::task::JoinHandle;
 
+use super::abort_on_drop::AbortOnDrop;
 use super::connect::BackendSocket;
 use super::http1_io::{Http1Io, Http1IoHandle};
 use super::recorder::ConnectionSlot;
@@ -98,15 +98,5 @@ impl Http1Connection {
     /// Whether no further request can be sent.
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed() || self.io_handle.is_write_closed()
-    }
-}
-
-/// Aborts a task when it is dropped.
-#[derive(Debug)]
-pub(super) struct AbortOnDrop(pub(super) JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

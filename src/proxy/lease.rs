@@ -7,7 +7,7 @@ use super::http1_connection::Http1Connection;
 use super::http1_pool::Http1Pool;
 use super::http2::Http2Connection;
 use super::recorder::ConnectionSlot;
-use super::upload::UploadMonitor;
+use super::upload_monitor::UploadMonitor;
 
 /// Holds the connection of one request. Dropped before [`complete`](Self::complete), it cancels the
 /// request: over HTTP/1.1 the connection is closed, over HTTP/2 the stream is reset.

@@ -212,13 +212,13 @@ mod tests {
         UpstreamAddress::Tcp { host, port: port.parse().expect("a number"), is_tls }
     }
 
-    struct Case {
+    struct LocationCase {
         client: &'static str,
         backend_host: Option<&'static str>,
         upstream: &'static str,
     }
 
-    impl Case {
+    impl LocationCase {
         /// Returns the field `name` with this URL, rewritten, in the response to `method`.
         fn rewritten(&self, method: &str, name: &'static str, address: &str) -> String {
             let (scheme, rest) = self.client.split_once("://").expect("a URL");
@@ -239,19 +239,19 @@ mod tests {
         }
     }
 
-    const PORT: Case = Case {
+    const PORT: LocationCase = LocationCase {
         client: "https://app.example/x?y",
         backend_host: None,
         upstream: "http://127.0.0.1:8081",
     };
-    const OWN_NAME: Case = Case { backend_host: Some("inner.example:81"), ..PORT };
-    const DEFAULT_PORT: Case = Case { upstream: "http://127.0.0.1:80", ..PORT };
-    const ALL_TLS: Case = Case {
+    const OWN_NAME: LocationCase = LocationCase { backend_host: Some("inner.example:81"), ..PORT };
+    const DEFAULT_PORT: LocationCase = LocationCase { upstream: "http://127.0.0.1:80", ..PORT };
+    const ALL_TLS: LocationCase = LocationCase {
         client: "http://app.example:8080/x?y",
         backend_host: None,
         upstream: "https://127.0.0.1:443",
     };
-    const SOCKET: Case = Case { upstream: "/run/app.sock", ..PORT };
+    const SOCKET: LocationCase = LocationCase { upstream: "/run/app.sock", ..PORT };
 
     #[test]
     fn a_url_of_the_backend_becomes_a_path() {

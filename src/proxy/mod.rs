@@ -22,6 +22,7 @@
 //!
 //! An [`upgrade`] turns an exchange into a [`tunnel`].
 
+mod abort_on_drop;
 mod backend_body;
 mod body;
 mod capacity;
@@ -41,13 +42,16 @@ mod location;
 mod message;
 mod pool_sweeper;
 mod recorder;
+mod replay_buffer;
 mod request_limit;
 mod retry;
 mod round_robin;
+mod send_error;
 mod trailers;
 mod tunnel;
 mod upgrade;
 mod upload;
+mod upload_monitor;
 mod upstream;
 mod websocket;
 
@@ -62,7 +66,7 @@ use tokio::time::timeout;
 
 use self::backend_body::BackendBody;
 pub use self::body::UpstreamBody;
-use self::error::{Failure, SendError};
+use self::error::Failure;
 pub use self::error::{FailureClass, ProxyError};
 use self::forwarded::Peer;
 use self::idle_timeout::IdleTimeout;
@@ -71,11 +75,13 @@ use self::location::LocationRewriter;
 use self::message::GatewayFields;
 use self::recorder::Recorder;
 use self::round_robin::RoundRobin;
+use self::send_error::SendError;
 use self::tunnel::TunnelBackend;
 pub use self::tunnel::TunnelBody;
 use self::upgrade::Upgrade;
 pub use self::upgrade::is_extended_connect;
-use self::upload::{Upload, UploadMonitor};
+use self::upload::Upload;
+use self::upload_monitor::UploadMonitor;
 use self::upstream::Upstream;
 use crate::health::Health;
 use crate::metrics::RouteMetrics;

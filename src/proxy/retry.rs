@@ -7,9 +7,10 @@
 use http::{Method, Request};
 use hyper::client::conn::TrySendError;
 
-use super::error::{Failure, SendError};
+use super::error::Failure;
 use super::http2::LostRequest;
 use super::recorder::Recorder;
+use super::send_error::SendError;
 use super::upload::Upload;
 use crate::route::ProxySettings;
 
@@ -94,7 +95,7 @@ impl RetryPolicy {
     ) -> Result<Retry, SendError> {
         let LostRequest { reason, is_unprocessed, mut request } = lost;
         let is_lost = reason.is_connection_failure() && !is_first && !attempts.is_retried;
-        let failure = Failure::http2(&reason);
+        let failure = Failure::from(&reason);
         if is_unprocessed {
             if !request.body_mut().rewind() {
                 return Err(Failure::RetryBuffer.into());

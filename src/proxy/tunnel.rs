@@ -18,7 +18,7 @@ use tokio::io::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::http1_connection::AbortOnDrop;
+use super::abort_on_drop::AbortOnDrop;
 use super::recorder::{ConnectionSlot, TunnelGuard};
 use crate::server::connection::BodyError;
 use crate::server::request_body::RequestBody;

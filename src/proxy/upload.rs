@@ -1,25 +1,21 @@
 //! The request body on its way to the backend.
 //!
 //! [`Upload`] streams it, holds it back for `Expect: 100-continue`, bounds its size and its pauses,
-//! and keeps a beginning of it for a retry. [`UploadMonitor`] follows its progress, and from that
-//! the deadline for the response. Neither knows the connection.
+//! and keeps a beginning of it for a retry. Does not know the connection.
 
-use std::cell::Cell;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
 
-use super::error::Failure;
 use super::expect::ContinueGate;
 use super::idle_timeout::IdleTimeout;
+use super::replay_buffer::ReplayBuffer;
 use super::trailers;
+use super::upload_monitor::{UploadMonitor, UploadStage};
 use crate::route::ProxySettings;
 use crate::server::connection::BodyError;
 use crate::server::interim::Interim;
@@ -48,41 +44,6 @@ struct UploadState {
     monitor: Rc<UploadMonitor>,
 }
 
-/// The beginning of a body, kept to be sent again.
-#[derive(Debug, Default)]
-struct ReplayBuffer {
-    octets: BytesMut,
-    // The trailers, if the body was read to its end and has some.
-    trailers: Option<HeaderMap>,
-    limit: usize,
-}
-
-/// The progress of an upload, shared with the task that waits for the response.
-#[derive(Debug)]
-pub(super) struct UploadMonitor {
-    stage: Cell<UploadStage>,
-    last_progress: Cell<Instant>,
-    has_response: Cell<bool>,
-    idle_timeout: Duration,
-    response_timeout: Duration,
-    interim: Interim,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum UploadStage {
-    /// Waiting for the client to send more.
-    AwaitingClient,
-    /// Waiting for the backend to read more.
-    AwaitingBackend,
-    Complete,
-    /// The client's body failed.
-    Broken,
-    /// The client's body is larger than `max_body`.
-    TooLarge,
-    /// The client sent nothing for `idle_timeout`.
-    TimedOut,
-}
-
 impl Upload {
     pub(super) fn new(
         body: Option<RequestBody>,
@@ -93,14 +54,7 @@ impl Upload {
         let body = body.filter(|body| !body.is_end_stream());
         let stage =
             if body.is_none() { UploadStage::Complete } else { UploadStage::AwaitingBackend };
-        let monitor = Rc::new(UploadMonitor {
-            stage: Cell::new(stage),
-            last_progress: Cell::new(Instant::now()),
-            has_response: Cell::new(false),
-            idle_timeout: settings.idle_timeout,
-            response_timeout: settings.response_timeout,
-            interim,
-        });
+        let monitor = Rc::new(UploadMonitor::new(stage, interim, settings));
         let state = body.map(|body| {
             let idle_timeout = IdleTimeout::new(settings.idle_timeout);
             let remaining = settings.max_body.unwrap_or(u64::MAX);
@@ -132,7 +86,7 @@ impl Upload {
     /// Keeps up to `limit` octets of what is read from now on, so that the body can be sent again.
     pub(super) fn start_buffering(&mut self, limit: usize) {
         if let Some(state) = &mut self.0 {
-            state.retry_buffer = Some(ReplayBuffer { limit, ..ReplayBuffer::default() });
+            state.retry_buffer = Some(ReplayBuffer::new(limit));
         }
     }
 
@@ -141,13 +95,8 @@ impl Upload {
     pub(super) fn rewind(&mut self) -> bool {
         let Some(state) = &mut self.0 else { return true };
         let Some(retry_buffer) = &mut state.retry_buffer else { return false };
-        let limit = retry_buffer.limit;
         // What an earlier rewind left unsent comes after it.
-        let mut replay =
-            std::mem::replace(retry_buffer, ReplayBuffer { limit, ..ReplayBuffer::default() });
-        replay.octets.unsplit(std::mem::take(&mut state.replay.octets));
-        replay.trailers = replay.trailers.or_else(|| state.replay.trailers.take());
-        state.replay = replay;
+        state.replay = retry_buffer.rewind(&mut state.replay);
         state.monitor.advance(UploadStage::AwaitingBackend);
         true
     }
@@ -157,34 +106,6 @@ impl Upload {
         if let Some(state) = &mut self.0 {
             state.retry_buffer = None;
         }
-    }
-}
-
-impl ReplayBuffer {
-    fn is_empty(&self) -> bool {
-        self.octets.is_empty() && self.trailers.is_none()
-    }
-
-    /// Adds a frame. Returns `false` if it does not fit.
-    fn add(&mut self, frame: &Frame<Bytes>) -> bool {
-        if let Some(data) = frame.data_ref() {
-            if self.octets.len() + data.len() > self.limit {
-                return false;
-            }
-            self.octets.extend_from_slice(data);
-        }
-        if let Some(trailers) = frame.trailers_ref() {
-            self.trailers = Some(trailers.clone());
-        }
-        true
-    }
-
-    /// Takes the next frame to send.
-    fn take(&mut self) -> Option<Frame<Bytes>> {
-        if !self.octets.is_empty() {
-            return Some(Frame::data(self.octets.split().freeze()));
-        }
-        self.trailers.take().map(Frame::trailers)
     }
 }
 
@@ -217,95 +138,12 @@ impl UploadState {
         stage: UploadStage,
         error: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.monitor.stage.set(stage);
-        if self.monitor.has_response.get() {
+        self.monitor.set_stage(stage);
+        if self.monitor.has_response() {
             self.is_abandoned = true;
             return Poll::Pending;
         }
         Poll::Ready(Some(Err(error)))
-    }
-}
-
-impl UploadMonitor {
-    fn advance(&self, stage: UploadStage) {
-        self.stage.set(stage);
-        self.last_progress.set(Instant::now());
-    }
-
-    /// The time at which the backend is considered too slow.
-    fn deadline(&self) -> Instant {
-        match self.stage.get() {
-            // The client's own timeout is enforced where its body is polled.
-            UploadStage::AwaitingClient
-            | UploadStage::Broken
-            | UploadStage::TooLarge
-            | UploadStage::TimedOut => Instant::now() + self.idle_timeout,
-            UploadStage::AwaitingBackend => self.last_progress.get() + self.idle_timeout,
-            UploadStage::Complete => self.last_progress.get() + self.response_timeout,
-        }
-    }
-
-    /// When to check the deadline again. It moves as the upload proceeds; at the end of the upload
-    /// it may also move closer.
-    fn next_check(&self) -> Instant {
-        self.deadline().min(Instant::now() + self.response_timeout)
-    }
-
-    /// The failure of the client's body, if it has failed.
-    pub(super) fn failure(&self) -> Option<Failure> {
-        match self.stage.get() {
-            UploadStage::Broken => Some(Failure::BrokenRequest),
-            UploadStage::TooLarge => Some(Failure::LargeRequest),
-            UploadStage::TimedOut => Some(Failure::SlowRequest),
-            UploadStage::AwaitingClient | UploadStage::AwaitingBackend | UploadStage::Complete => {
-                None
-            }
-        }
-    }
-
-    /// Where interim responses are sent.
-    pub(super) fn interim(&self) -> &Interim {
-        &self.interim
-    }
-
-    /// Whether the whole body has been handed to the connection.
-    pub(super) fn is_complete(&self) -> bool {
-        matches!(self.stage.get(), UploadStage::Complete)
-    }
-
-    /// Waits for the response, until the deadline.
-    ///
-    /// # Errors
-    /// The backend read nothing for `idle_timeout`, or sent no response head within
-    /// `response_timeout` of the end of the request.
-    pub(super) async fn await_response<T>(
-        &self,
-        response: impl Future<Output = T>,
-    ) -> Result<T, Failure> {
-        // The clock starts now, not when the request arrived: waiting for a connection, and earlier
-        // attempts of a retried request, do not count.
-        self.has_response.set(false);
-        self.last_progress.set(Instant::now());
-        let mut response = pin!(response);
-        let mut timer = pin!(tokio::time::sleep_until(self.next_check()));
-        loop {
-            tokio::select! {
-                biased;
-                response = &mut response => {
-                    self.has_response.set(true);
-                    return Ok(response);
-                }
-                () = &mut timer => {}
-            }
-            let deadline = self.deadline();
-            if deadline <= Instant::now() {
-                return Err(match self.stage.get() {
-                    UploadStage::Complete => Failure::ResponseTimeout,
-                    _ => Failure::UploadTimeout,
-                });
-            }
-            timer.as_mut().reset(self.next_check());
-        }
     }
 }
 
@@ -323,7 +161,7 @@ impl Body for Upload {
         }
         if let Some(gate) = &mut this.continue_gate {
             ready!(gate.poll(cx));
-            if this.monitor.has_response.get() {
+            if this.monitor.has_response() {
                 // The final response came without 100 (Continue): the body is not sent.
                 return Poll::Pending;
             }
@@ -335,8 +173,8 @@ impl Body for Upload {
         }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending => {
-                this.monitor.stage.set(UploadStage::AwaitingClient);
-                if this.monitor.has_response.get() {
+                this.monitor.set_stage(UploadStage::AwaitingClient);
+                if this.monitor.has_response() {
                     return Poll::Pending;
                 }
                 ready!(this.idle_timeout.poll(cx));
@@ -370,48 +208,11 @@ impl Body for Upload {
 
     fn size_hint(&self) -> SizeHint {
         let Some(state) = &self.0 else { return SizeHint::with_exact(0) };
-        let replay = state.replay.octets.len() as u64;
+        let replay = state.replay.len() as u64;
         let rest = state.body.size_hint();
         match rest.exact() {
             Some(rest) => SizeHint::with_exact(replay + rest),
             None => SizeHint::default(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::time::Duration;
-
-    use tokio::time::{Instant, advance, sleep};
-
-    use super::{Failure, UploadMonitor, UploadStage};
-    use crate::server::interim::Interim;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_response_timeout_starts_when_the_request_is_sent() {
-        for stage in [UploadStage::Complete, UploadStage::AwaitingBackend] {
-            let monitor = UploadMonitor {
-                stage: Cell::new(stage),
-                last_progress: Cell::new(Instant::now()),
-                has_response: Cell::new(false),
-                idle_timeout: Duration::from_secs(3),
-                response_timeout: Duration::from_secs(3),
-                interim: Interim::default(),
-            };
-            for _ in 0..2 {
-                advance(Duration::from_secs(5)).await; // another upstream was unreachable
-                let response = monitor.await_response(sleep(Duration::from_secs(2)));
-                assert!(response.await.is_ok(), "{stage:?}");
-            }
-            let began = Instant::now();
-            let failure = monitor.await_response(sleep(Duration::from_secs(4))).await.err();
-            assert!(
-                matches!(failure, Some(Failure::ResponseTimeout | Failure::UploadTimeout)),
-                "{stage:?}: {failure:?}"
-            );
-            assert_eq!(began.elapsed().as_secs(), 3, "{stage:?}");
         }
     }
 }

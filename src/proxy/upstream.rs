@@ -15,14 +15,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::backend_body::BackendBody;
 use super::connect::Connector;
-use super::error::{Failure, SendError};
+use super::error::Failure;
 use super::http1_connection::Http1Connection;
 use super::http1_pool::Http1Pool;
 use super::http2_pool::{Http2Pool, Need};
 use super::lease::Lease;
 use super::recorder::Recorder;
 use super::retry::{Attempts, Retry, RetryPolicy};
-use super::upload::{Upload, UploadMonitor};
+use super::send_error::SendError;
+use super::upload::Upload;
+use super::upload_monitor::UploadMonitor;
 use crate::health::{BackendHealth, ResponseTimes};
 use crate::route::{ProxySettings, UpstreamAddress};
 

@@ -6,9 +6,9 @@ use ssegate_hub::Topic;
 use ssegate_hub::{ChannelName, Ids, InvalidChannelName, Subscription};
 use ssegate_hub::{HistorySettings, NameShape, Retention, RetentionRule, StreamSettings};
 
-use super::router::Parameters;
-use super::template::{NotUtf8, Template};
-use super::{EventsSettings, EventsSource, Ready};
+use super::parameters::{NotUtf8, Parameters};
+use super::settings::{EventsSettings, EventsSource, Ready};
+use super::template::Template;
 use crate::query;
 
 /// The channels that a route's streams can have, and the settings of the streams.
@@ -198,7 +198,7 @@ mod tests {
     use ssegate_hub::{HistorySettings, StreamSettings};
 
     use super::{ChannelError, Channels};
-    use crate::route::router::Parameters;
+    use crate::route::parameters::Parameters;
     use crate::route::{EventsSettings, EventsSource, Ready};
 
     fn channels(change: impl FnOnce(&mut EventsSettings)) -> Channels {

@@ -1,18 +1,7 @@
-//! The settings of streams that the backend of a route hands over.
+//! A route whose backend may hand streams over.
 
-use super::{Channels, EventsSettings};
-use crate::grip::signature::Secret;
-
-/// The `handover` of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandoverSettings {
-    /// The secret that the gateway shares with the backend.
-    pub key: Secret,
-    /// The `iss` claim of `Grip-Sig`.
-    pub issuer: String,
-    /// The settings of the streams. `channels` is empty: the backend names the channels.
-    pub events: EventsSettings,
-}
+use super::channels::Channels;
+use super::settings::HandoverSettings;
 
 /// A route whose backend may hand streams over.
 #[derive(Debug)]

@@ -6,44 +6,31 @@
 
 mod channels;
 mod handover;
+mod parameters;
 mod proxy;
 mod router;
+mod settings;
 mod template;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use http::Method;
-use ssegate_format::Format;
-use ssegate_hub::{HistorySettings, StreamSettings};
 use tokio::time::Instant;
 
 use crate::log_limit::LogLimit;
 
 pub use channels::{ChannelError, Channels};
-pub use handover::{HandoverSettings, RouteHandover};
+pub use handover::RouteHandover;
+pub use parameters::Parameters;
 pub use proxy::{ProxySettings, UpstreamAddress, UpstreamTls};
-pub use router::{Matched, Parameters, Router, RouterError};
+pub use router::{Matched, Router, RouterError};
+pub use settings::{
+    CorsSettings, EventsSettings, EventsSource, HandoverSettings, Ready, RouteSettings, Target,
+};
 
 /// The methods of an events route without `methods`.
 pub const STREAM_METHODS: [Method; 2] = [Method::GET, Method::HEAD];
-
-/// One entry of `routes`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteSettings {
-    /// A path with `{name}` for one segment and `{*name}` for the rest.
-    pub path: String,
-    /// The host that it matches, without port and in lower case; `None`: every host.
-    pub host: Option<String>,
-    /// The methods that it matches; empty: all methods.
-    pub methods: Vec<Method>,
-    /// What handles the requests.
-    pub target: Target,
-    /// Which other origins may read the responses.
-    pub cors: CorsSettings,
-    /// How the backend may hand streams over; `None`: it may not.
-    pub handover: Option<HandoverSettings>,
-}
 
 /// A route of the running gateway.
 #[derive(Debug)]
@@ -73,7 +60,7 @@ impl Route {
         };
         let handover = settings.handover.clone().map(RouteHandover::new);
         let parameters = match channels {
-            Some(_) => router::parameter_names(&settings.path),
+            Some(_) => parameters::parameter_names(&settings.path),
             None => Vec::new(),
         };
         let upstream_connections = Arc::default();
@@ -114,70 +101,4 @@ impl Route {
     fn has_catch_all(&self) -> bool {
         self.settings.path.contains("{*")
     }
-}
-
-/// What handles the requests of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A stream of events.
-    Events(EventsSettings),
-    /// A backend.
-    Proxy(ProxySettings),
-    /// The demo page of `ssegate dev`.
-    Demo,
-}
-
-/// A stream of events on a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventsSettings {
-    /// Templates of channel names, from path and query: `{channel}`, `news`, `user:{query.id}`.
-    pub channels: Vec<String>,
-    /// The format of messages.
-    pub format: Format,
-    /// The kind of source.
-    pub source: EventsSource,
-    /// The history of each channel; `None` (`history: off`): no history, and events have no id of the
-    /// gateway.
-    pub history: Option<HistorySettings>,
-    /// The prefix of a channel's name in Redis that clients do not see.
-    pub strip_prefix: String,
-    /// Whether a name with glob characters subscribes to a pattern.
-    pub patterns: bool,
-    /// The most channels on one stream.
-    pub max_channels: usize,
-    /// The settings of the stream.
-    pub stream: StreamSettings,
-    /// The form of `ready`.
-    pub ready: Ready,
-}
-
-/// The form of `ready`, by which a client knows that all its channels are subscribed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Ready {
-    /// [`Block`](Self::Block) for a browser's `EventSource`, [`Line`](Self::Line) for other clients.
-    #[default]
-    Auto,
-    /// A comment line.
-    Line,
-    /// A block with the client's position as id.
-    Block,
-}
-
-/// The kind of source of a route's events.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EventsSource {
-    /// Redis pub/sub: a message reaches the current subscribers.
-    #[default]
-    PubSub,
-    /// Logs, whose entries are kept: Redis Streams.
-    Log,
-}
-
-/// Which other origins may read responses (CORS protocol, Fetch standard).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CorsSettings {
-    /// Origins as browsers send them, `https://app.example`; `*` for all.
-    pub origins: Vec<String>,
-    /// Whether requests may have credentials, such as cookies; never with `*`.
-    pub credentials: bool,
 }

@@ -3,16 +3,16 @@
 //! A route with a host takes precedence over one without. Among the paths of one host the most specific
 //! one wins, whatever their order in the file.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::Method;
-use percent_encoding::percent_decode_str;
 use ssegate_hub::RetentionRules;
 
-use super::template::NotUtf8;
-use super::{Channels, Route, RouteSettings};
+use super::Route;
+use super::channels::Channels;
+use super::parameters::{Parameters, parameter_names};
+use super::settings::RouteSettings;
 
 /// All routes.
 #[derive(Debug)]
@@ -35,10 +35,6 @@ pub enum Matched<'r> {
     /// No route matches.
     NotFound,
 }
-
-/// The parameters of a path, percent-decoded once; `None` for a value that is not valid UTF-8.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parameters(Vec<(String, Option<String>)>);
 
 /// A path that conflicts with another, or is invalid.
 #[derive(Debug, thiserror::Error)]
@@ -127,36 +123,6 @@ impl Router {
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
     }
-}
-
-impl Parameters {
-    fn decode<'a>(names: &[String], values: impl Iterator<Item = &'a str>) -> Self {
-        let decode = |value| percent_decode_str(value).decode_utf8().ok().map(Cow::into_owned);
-        let decoded = values.map(decode);
-        Self(names.iter().cloned().zip(decoded).collect())
-    }
-
-    /// Returns the value of a parameter; `None` where a catch-all matched an empty rest.
-    pub(super) fn get(&self, name: &str) -> Result<Option<&str>, NotUtf8> {
-        let value = self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value);
-        value.map(|value| value.as_deref().ok_or(NotUtf8)).transpose()
-    }
-
-    #[cfg(test)]
-    pub(super) fn from_pairs<const N: usize>(pairs: [(&str, &str); N]) -> Self {
-        Self(pairs.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).into())
-    }
-}
-
-/// Returns the names of a path's parameters, in order.
-pub(super) fn parameter_names(path: &str) -> Vec<String> {
-    let escaped = path.replace("{{", "").replace("}}", "");
-    escaped
-        .split('{')
-        .skip(1)
-        .filter_map(|rest| rest.split_once('}'))
-        .map(|(name, _)| name.trim_start_matches('*').to_owned())
-        .collect()
 }
 
 /// Returns the path for `matchit`, with parameters numbered, so that two routes may name the same segment
@@ -291,7 +257,7 @@ mod tests {
             None,
         );
         let find = |host, path, method| match router.find(host, path, &method, None) {
-            Matched::Route(route, parameters) => (route.index, parameters.0),
+            Matched::Route(route, parameters) => (route.index, parameters.into_pairs()),
             Matched::MethodNotAllowed(methods) => (100 + methods.len(), Vec::new()),
             Matched::NotFound => (200, Vec::new()),
         };

@@ -2,7 +2,7 @@
 
 use ssegate_hub::NameShape;
 
-use super::router::Parameters;
+use super::parameters::{NotUtf8, Parameters};
 
 /// A channel name with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +18,6 @@ enum TemplatePart {
     /// A key of the query. Each of its values makes a name.
     Query(String),
 }
-
-/// A value of the request that is not valid UTF-8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NotUtf8;
 
 impl Template {
     /// Parses a template. Unbalanced braces are literal text; the configuration rejects them.
@@ -101,7 +97,7 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::Template;
-    use crate::route::router::Parameters;
+    use crate::route::parameters::Parameters;
 
     #[test]
     fn a_template_is_filled_from_the_path_and_the_query() {

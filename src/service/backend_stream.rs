@@ -7,10 +7,9 @@
 //!
 //! [`BackendStreams`]: super::backend_streams::BackendStreams
 
-use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,12 +21,12 @@ use ssegate_sse::comments::CommentInserter;
 use tokio::time::Instant;
 
 use super::Service;
+use super::backend_stream_state::BackendStreamState;
 use super::backend_streams::BackendStreamGuard;
 use super::counted::CountedStream;
 use crate::proxy::UpstreamBody;
 use crate::server::connection::{BodyError, HttpProtocol};
 
-const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// The largest piece returned by a poll. Each piece counts as write progress, so a slow client that
 /// still reads is not closed as stalled.
 const MAX_PIECE: usize = 16 << 10;
@@ -69,11 +68,6 @@ pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Tells nginx and proxies that follow it not to buffer the stream.
-pub(super) fn forbid_buffering(headers: &mut HeaderMap) {
-    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-}
-
 /// A backend's event stream. Counts the stream as closed when it is dropped.
 #[derive(Debug)]
 pub struct BackendStream {
@@ -109,16 +103,7 @@ impl BackendStream {
         let has_room = !is_encoded(headers) && !headers.contains_key(CONTENT_LENGTH);
         let keep_alive = keep_alive.filter(|_| has_room);
         let now = Instant::now();
-        let state = Rc::new(BackendStreamState {
-            keep_alive,
-            is_watched,
-            last_write: Cell::new(now),
-            waits_since: Cell::new(None),
-            is_quiet: Cell::new(false),
-            is_draining: Cell::new(false),
-            waker: RefCell::new(None),
-            cut,
-        });
+        let state = Rc::new(BackendStreamState::new(keep_alive, is_watched, now, cut));
         let first = now + keep_alive.unwrap_or(write_timeout).min(write_timeout);
         let guard = service.backend_streams().insert(Rc::clone(&state), first);
         Self {
@@ -163,7 +148,7 @@ impl BackendStream {
                 }
                 Poll::Pending => {
                     if self.counted.take_probe_request() {
-                        self.state.is_quiet.set(true);
+                        self.state.request_comment();
                     }
                     if let Some(comment) = self.due_comment() {
                         return Poll::Ready(Some(Ok(Frame::data(self.record_write(comment)))));
@@ -187,13 +172,13 @@ impl BackendStream {
     }
 
     fn due_comment(&mut self) -> Option<Bytes> {
-        self.comments.as_mut().filter(|_| self.state.is_quiet.get())?.comment()
+        self.comments.as_mut().filter(|_| self.state.is_comment_due())?.comment()
     }
 
     /// Whether the gateway is draining and the stream is between two events.
     fn is_drained(&self) -> bool {
         let is_whole = self.comments.as_ref().is_some_and(CommentInserter::is_between_blocks);
-        self.state.is_draining.get() && is_whole
+        self.state.is_draining() && is_whole
     }
 
     fn record_write(&self, piece: Bytes) -> Bytes {
@@ -220,85 +205,6 @@ impl BackendStream {
 impl Drop for BackendStream {
     fn drop(&mut self) {
         self.counted.close(self.close_reason());
-    }
-}
-
-/// The part of the stream that [`BackendStreams`](super::backend_streams::BackendStreams) sees.
-pub(super) struct BackendStreamState {
-    keep_alive: Option<Duration>,
-    // Whether the write timeout is enforced here.
-    is_watched: bool,
-    last_write: Cell<Instant>,
-    // When the last piece was returned; `None` once the body is polled again. While a piece waits
-    // for flow-control window, the body is not polled.
-    waits_since: Cell<Option<Instant>>,
-    // Whether a comment is due.
-    is_quiet: Cell<bool>,
-    is_draining: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-    cut: Box<dyn Fn()>,
-}
-
-impl BackendStreamState {
-    fn record_write(&self, now: Instant) {
-        self.last_write.set(now);
-        self.is_quiet.set(false);
-        self.waits_since.set(self.is_watched.then_some(now));
-    }
-
-    /// Whether a piece was not written within the write timeout.
-    fn is_stalled(&self, write_timeout: Duration) -> bool {
-        self.waits_since.get().is_some_and(|since| since.elapsed() >= write_timeout)
-    }
-
-    /// All pieces have been written; stores the waker for the next comment.
-    fn wait(&self, cx: &Context<'_>) {
-        self.waits_since.set(None);
-        *self.waker.borrow_mut() = Some(cx.waker().clone());
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-
-    /// Keeps a quiet stream alive, and aborts one that cannot be written to. Returns when to visit it
-    /// again; `None`: never.
-    pub(super) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
-        if let Some(since) = self.waits_since.get() {
-            let due = since + write_timeout;
-            if now < due {
-                return Some(due);
-            }
-            (self.cut)();
-            return None;
-        }
-        let again = now + write_timeout;
-        let Some(keep_alive) = self.keep_alive else {
-            return Some(again);
-        };
-        let due = self.last_write.get() + keep_alive;
-        if now < due {
-            return Some(due.min(again));
-        }
-        self.is_quiet.set(true);
-        self.wake();
-        Some(again.min(now + keep_alive))
-    }
-
-    /// The gateway is stopping: ends the stream after the event that is being sent.
-    pub(super) fn drain(&self) {
-        self.is_draining.set(true);
-        self.wake();
-    }
-}
-
-impl std::fmt::Debug for BackendStreamState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BackendStreamState")
-            .field("keep_alive", &self.keep_alive)
-            .finish_non_exhaustive()
     }
 }
 

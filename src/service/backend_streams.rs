@@ -12,7 +12,7 @@ use std::time::Duration;
 use ssegate_hub::{Shard, StreamKey, TIMER_TICK, TimedStreams, drain_evenly};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::backend_stream::BackendStreamState;
+use super::backend_stream_state::BackendStreamState;
 
 /// The backend streams of one shard: a cheap handle.
 #[derive(Clone, Debug)]

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
+use http::header::{CACHE_CONTROL, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use ssegate_hub::{LastSeen, StreamOpening, StreamRequest};
 
 use super::body::{ResponseBody, StreamBody};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
+use super::stream_head::stream_response;
 use super::{Service, cors};
 use crate::query;
 use crate::route::{Channels, Parameters, Ready, Route, STREAM_METHODS};
@@ -16,9 +17,6 @@ use crate::server::connection::ConnectionState;
 
 /// Sent by an `EventSource` that reconnects (WHATWG HTML 9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// The Content-Type of event streams. They are always UTF-8 (WHATWG HTML 9.2.5), but clients that
-/// default to ISO 8859-1, as RFC 2616 did (PyPI's `sseclient`), need the parameter.
-pub(super) const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 /// <https://www.w3.org/TR/fetch-metadata/#sec-fetch-mode-header>
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const LAST_EVENT_ID_KEYS: [&str; 3] = ["last_event_id", "lastEventId", "Last-Event-ID"];
@@ -104,17 +102,6 @@ fn is_event_source(headers: &HeaderMap) -> bool {
     let is_cors = || headers.get(SEC_FETCH_MODE).is_some_and(|mode| mode == "cors");
     let agent = || headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
     is_not_cached && (is_cors() || agent().starts_with(b"Mozilla/"))
-}
-
-/// A response with the header fields of an event stream: no cache stores it, and no proxy buffers
-/// it.
-pub(super) fn stream_response(body: ResponseBody) -> Response<ResponseBody> {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
 }
 
 #[cfg(test)]

@@ -9,50 +9,21 @@ use std::sync::Arc;
 
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use ssegate_hub::InvalidChannelName;
 use ssegate_hub::{LastSeen, StreamOpening, StreamRequest, StreamSettings};
 use ssegate_sse::encode;
 
 use super::body::{ResponseBody, StreamBody};
-use super::events::EVENT_STREAM;
+use super::handover_error::HandoverError;
 use super::prologue::Prologue;
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
+use super::stream_head::{EVENT_STREAM, forbid_buffering};
 use super::{Service, backend_stream};
-use crate::grip::instruct::{GripKeepAlive, HeldChannel, Hold, InstructError};
+use crate::grip::instruct::{GripKeepAlive, HeldChannel, Hold};
 use crate::proxy::UpstreamBody;
-use crate::route::{ChannelError, Route, RouteHandover};
+use crate::route::{Route, RouteHandover};
 use crate::server::connection::ConnectionState;
 use crate::server::event_stream::is_event_stream;
-
-/// Why a handover failed: an error of the backend, which is logged.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum HandoverError {
-    #[error("{0}")]
-    Instruct(#[from] InstructError),
-    #[error("Grip-Channel: {0}")]
-    Channel(#[from] ChannelError),
-    #[error("the response has a Content-Encoding, so plain-text events cannot follow its body")]
-    Encoded,
-}
-
-impl HandoverError {
-    /// A word for the error, by which log lines are rate-limited.
-    pub(super) fn as_str(&self) -> &'static str {
-        match self {
-            Self::Instruct(InstructError::Hold(_)) => "hold",
-            Self::Instruct(InstructError::LongPolling) => "long_polling",
-            Self::Instruct(InstructError::NoChannel) => "no_channel",
-            Self::Instruct(InstructError::Filter) => "filter",
-            Self::Instruct(InstructError::Malformed(header)) => header,
-            Self::Channel(ChannelError::TooMany(_)) => "channels",
-            Self::Channel(ChannelError::Invalid(InvalidChannelName::Reserved)) => "reserved",
-            Self::Channel(ChannelError::Invalid(InvalidChannelName::TooLong)) => "long_name",
-            Self::Channel(_) => "channel",
-            Self::Encoded => "encoded",
-        }
-    }
-}
 
 /// The request and the route of a handover.
 pub(super) struct HandoverContext<'a> {
@@ -141,7 +112,7 @@ fn make_open_ended(headers: &mut HeaderMap) {
     };
     or_insert(headers, CONTENT_TYPE, EVENT_STREAM);
     or_insert(headers, CACHE_CONTROL, "no-store");
-    backend_stream::forbid_buffering(headers);
+    forbid_buffering(headers);
 }
 
 /// The route's settings with the backend's `Grip-Keep-Alive`.

@@ -5,6 +5,7 @@
 //! ([`proxy_handler`]) or the demo page.
 
 mod backend_stream;
+mod backend_stream_state;
 mod backend_streams;
 mod body;
 mod client;
@@ -14,6 +15,7 @@ mod counted;
 mod demo;
 mod events;
 mod handover;
+mod handover_error;
 mod html;
 mod max_forwards;
 #[cfg(debug_assertions)]
@@ -22,13 +24,14 @@ mod prologue;
 mod proxy_handler;
 mod rejection;
 mod request_info;
+mod request_settings;
+mod route_table;
 mod screening;
 mod start_page;
+mod stream_head;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,10 +40,10 @@ pub use backend_stream::{BackendStream, BackendStreamEnd};
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
 pub use demo::{Publication, Publisher};
+pub use request_settings::RequestSettings;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
-use ipnet::IpNet;
 use ssegate_hub::Shard;
 use ssegate_hub::Topic;
 use tokio::time::Instant;
@@ -50,11 +53,11 @@ use self::counted::CountedStream;
 use self::proxy_handler::ProxyHandler;
 use self::rejection::Rejection;
 use self::request_info::RequestInfo;
+use self::route_table::RouteTable;
 use crate::health::Health;
 use crate::metrics::{Metrics, RouteMetrics};
-use crate::proxy::{self, Proxy};
-use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
-use crate::server::clients::{ClientLimits, Clients};
+use crate::route::{Parameters, Route, Router};
+use crate::server::clients::Clients;
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
 use crate::server::request_body::RequestBody;
@@ -79,49 +82,6 @@ struct ServiceShared {
     memory: UploadMemory,
     // The metrics of requests that match no route.
     unrouted: Arc<RouteMetrics>,
-}
-
-/// The limits of every request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestSettings {
-    /// The maximum length of path and query, in bytes; a longer one gets 414.
-    pub max_uri_bytes: usize,
-    /// The limits of each client address.
-    pub per_client: ClientLimits,
-    /// Proxies whose `X-Forwarded-For` and `Forwarded` are trusted.
-    pub trusted_proxies: Vec<IpNet>,
-}
-
-impl Default for RequestSettings {
-    fn default() -> Self {
-        Self {
-            max_uri_bytes: 8 << 10,
-            per_client: ClientLimits::default(),
-            trusted_proxies: Vec::new(),
-        }
-    }
-}
-
-impl RequestSettings {
-    fn client_of<B>(&self, request: &Request<B>, connection: &ConnectionState) -> IpAddr {
-        if connection.is_trusted_proxy() {
-            return client::forwarded_client(
-                connection.client(),
-                request.headers(),
-                &self.trusted_proxies,
-            );
-        }
-        connection.client()
-    }
-}
-
-/// The routes, with this shard's metrics and backends for them.
-struct RouteTable {
-    router: Arc<Router>,
-    // In the order of the routes.
-    metrics: Vec<Arc<RouteMetrics>>,
-    // By the indexes of their routes.
-    backends: HashMap<usize, ProxyHandler>,
 }
 
 impl Service {
@@ -197,10 +157,9 @@ impl Service {
 
     /// The metrics of the route.
     fn metrics_of(&self, route: &Route) -> Arc<RouteMetrics> {
-        let (routes, path) = (self.0.routes.borrow(), &*route.settings.path);
-        // A reload may have changed the routes since the request arrived.
-        let metrics = routes.metrics.get(route.index).filter(|metrics| metrics.label() == path);
-        metrics.map_or_else(|| self.metrics().route(path), Arc::clone)
+        let routes = self.0.routes.borrow();
+        let of_path = || self.metrics().route(&route.settings.path);
+        routes.metrics_of(route).map_or_else(of_path, Arc::clone)
     }
 
     async fn respond(
@@ -215,7 +174,7 @@ impl Service {
         let found = self.limit(&request, &connection);
         match found.and_then(|()| routes.find(&request, info)) {
             Ok((route, parameters)) => {
-                let backend = routes.backends.get(&route.index);
+                let backend = routes.backend(route);
                 self.dispatch((route, backend), &parameters, request, info, connection).await
             }
             Err(rejection) => self.reject(&self.0.unrouted, &rejection, info),
@@ -334,73 +293,6 @@ impl Service {
         metrics.response_sent(response.status().as_u16());
         metrics.request_ended(info.received_at.elapsed());
         response
-    }
-}
-
-impl RouteTable {
-    /// The routes of `router`. Backends of `before` with the same settings are kept, with their
-    /// connections.
-    fn new(
-        router: Arc<Router>,
-        before: Option<&Self>,
-        metrics: &Metrics,
-        health: &Health,
-        memory: &UploadMemory,
-    ) -> Self {
-        let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
-        for proxy in
-            before.iter().flat_map(|before| before.backends.values()).map(ProxyHandler::proxy)
-        {
-            kept.entry(proxy.route()).or_default().push(proxy);
-        }
-        let kept = |settings: &ProxySettings, path: &str| {
-            let mut proxies = kept.get(path).into_iter().flatten();
-            proxies.find(|proxy| proxy.settings() == settings).map(|&proxy| proxy.clone())
-        };
-        let series = router.routes().iter().map(|route| metrics.route(&route.settings.path));
-        let series: Vec<Arc<RouteMetrics>> = series.collect();
-        let backends = router
-            .routes()
-            .iter()
-            .filter_map(|route| match &route.settings.target {
-                Target::Proxy(settings) => {
-                    let series = &series[route.index];
-                    let (health, memory) = (health.clone(), memory.clone());
-                    let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
-                    let proxy = kept(settings, &route.settings.path).unwrap_or_else(new);
-                    Some((route.index, ProxyHandler::new(proxy, route)))
-                }
-                Target::Events(_) | Target::Demo => None,
-            })
-            .collect();
-        Self { router, metrics: series, backends }
-    }
-
-    fn find<B>(
-        &self,
-        request: &Request<B>,
-        info: &RequestInfo,
-    ) -> Result<(&Route, Parameters), Rejection> {
-        let is_websocket = proxy::is_extended_connect(request);
-        if info.method == Method::CONNECT && !is_websocket {
-            // This is not a forward proxy.
-            return Err(Rejection::Method(Vec::new()));
-        }
-        // Routes match an extended CONNECT (RFC 8441) as the GET that it is over HTTP/1.1.
-        let method = if is_websocket { &Method::GET } else { &info.method };
-        screening::tunnel(request)?;
-        screening::scheme(request)?;
-        let host = screening::host(request)?;
-        screening::transfer_coding(request.headers())?;
-        let path = request.uri().path();
-        if !path.starts_with('/') {
-            return Err(Rejection::Path);
-        }
-        match self.router.find(host.as_deref(), path, method, info.preflight.as_ref()) {
-            Matched::Route(route, parameters) => Ok((route, parameters)),
-            Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
-            Matched::NotFound => Err(Rejection::NotFound),
-        }
     }
 }
 

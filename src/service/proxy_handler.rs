@@ -15,7 +15,7 @@ use super::body::ResponseBody;
 use super::handover::{self, HandoverContext};
 use super::rejection::Rejection;
 use super::request_info::RequestInfo;
-use super::{Service, events, max_forwards};
+use super::{Service, events, max_forwards, stream_head};
 use crate::grip;
 use crate::grip::instruct;
 use crate::grip::signature::{GRIP_SIG, Signer};
@@ -118,7 +118,7 @@ impl ProxyHandler {
         if !is_event_stream(response.headers()) {
             return response.map(ResponseBody::upstream);
         }
-        backend_stream::forbid_buffering(response.headers_mut());
+        stream_head::forbid_buffering(response.headers_mut());
         if info.method == Method::HEAD || response.body().is_end_stream() {
             return response.map(ResponseBody::upstream);
         }

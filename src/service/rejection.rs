@@ -15,8 +15,9 @@ use ssegate_sse::encode;
 use ssegate_sse::frame::Form;
 
 use super::body::ResponseBody;
-use super::handover::HandoverError;
+use super::handover_error::HandoverError;
 use super::request_info::RequestInfo;
+use super::stream_head::stream_response;
 use crate::proxy::{FailureClass, ProxyError};
 use crate::route::ChannelError;
 use crate::server::request_error::RequestError;
@@ -245,5 +246,5 @@ fn stream_with_retry(reason: &Rejection) -> Response<ResponseBody> {
     // The texts of temporary errors contain nothing from a client or backend.
     encode::reason(&reason.to_string()).put(Form::Text, &mut lines);
     encode::retry(jittered(RETRY)).put(Form::Text, &mut lines);
-    super::events::stream_response(ResponseBody::bytes(lines))
+    stream_response(ResponseBody::bytes(lines))
 }

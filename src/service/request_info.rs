@@ -1,11 +1,12 @@
 //! The facts about a request that are needed until its response, after the request itself has been
 //! moved.
 
-use http::header::{ACCEPT, ORIGIN};
+use http::header::{ACCEPT, FORWARDED, HOST, ORIGIN, VIA};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use tokio::time::Instant;
 
-use super::{cors, start_page};
+use super::cors;
 
 /// The facts about a request that its response depends on.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl RequestInfo {
             accepts_stream: accepts(headers, "text/event-stream"),
             accepts_json: accepts(headers, "application/json"),
             accepts_html: accepts(headers, "text/html"),
-            is_local_host: start_page::is_local_host(request),
+            is_local_host: is_local_host(request),
         }
     }
 
@@ -63,4 +64,56 @@ fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
         .any(|range| {
             range.split(';').next().is_some_and(|r| r.trim().eq_ignore_ascii_case(media_type))
         })
+}
+
+/// Whether the host of the request is this machine, and the request was not forwarded. HTTP/1.0
+/// counts as forwarded: browsers do not use it, but nginx does by default.
+fn is_local_host<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let header = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let authority = request.uri().authority().cloned().or(header);
+    let is_local_host = authority.is_some_and(|authority| {
+        let host = authority.host().trim_matches(['[', ']']).to_ascii_lowercase();
+        ["localhost", "127.0.0.1", "::1"].contains(&host.as_str())
+    });
+    is_local_host && request.version() > Version::HTTP_10 && !is_forwarded(headers)
+}
+
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    let names = [FORWARDED, VIA];
+    let others = ["x-forwarded-for", "x-real-ip"];
+    names.iter().any(|name| headers.contains_key(name))
+        || others.iter().any(|name| headers.contains_key(*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Version};
+
+    use super::is_local_host;
+
+    #[test]
+    fn only_direct_requests_to_this_machine_are_local() {
+        for (host, header, expected) in [
+            ("localhost:8080", None, true),
+            ("127.0.0.1:8080", None, true),
+            ("[::1]:8080", None, true),
+            ("app.example", None, false),
+            ("localhost.app.example", None, false),
+            ("localhost", Some("x-forwarded-for"), false),
+            ("localhost", Some("forwarded"), false),
+            ("localhost", Some("via"), false),
+            ("", None, false),
+        ] {
+            let mut request = Request::get("/").header("host", host);
+            if let Some(name) = header {
+                request = request.header(name, "x");
+            }
+            let request = request.body(()).expect("a request");
+            assert_eq!(is_local_host(&request), expected, "{host} {header:?}");
+        }
+        // What nginx sends with a bare `proxy_pass`.
+        let request = Request::get("/").version(Version::HTTP_10).header("host", "127.0.0.1:8080");
+        assert!(!is_local_host(&request.body(()).expect("a request")));
+    }
 }

@@ -5,9 +5,7 @@
 //! this machine that adds no header looks the same. So the page contains nothing that a visitor
 //! must not see; the address of the backend and its error are in the log.
 
-use http::header::{FORWARDED, HOST, VIA};
-use http::uri::Authority;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::html;
@@ -16,26 +14,6 @@ use super::request_info::RequestInfo;
 
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
-
-/// Whether the host of the request is this machine, and the request was not forwarded. HTTP/1.0
-/// counts as forwarded: browsers do not use it, but nginx does by default.
-pub(super) fn is_local_host<B>(request: &Request<B>) -> bool {
-    let headers = request.headers();
-    let header = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    let authority = request.uri().authority().cloned().or(header);
-    let is_local_host = authority.is_some_and(|authority| {
-        let host = authority.host().trim_matches(['[', ']']).to_ascii_lowercase();
-        ["localhost", "127.0.0.1", "::1"].contains(&host.as_str())
-    });
-    is_local_host && request.version() > Version::HTTP_10 && !is_forwarded(headers)
-}
-
-fn is_forwarded(headers: &HeaderMap) -> bool {
-    let names = [FORWARDED, VIA];
-    let others = ["x-forwarded-for", "x-real-ip"];
-    names.iter().any(|name| headers.contains_key(name))
-        || others.iter().any(|name| headers.contains_key(*name))
-}
 
 /// Whether to respond with this page: a local browser requests a page, and connecting to the
 /// backend failed.
@@ -67,36 +45,4 @@ pub(super) fn page() -> Response<ResponseBody> {
     let mut response = html::page(PAGE, POLICY);
     *response.status_mut() = StatusCode::BAD_GATEWAY;
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use http::{Request, Version};
-
-    use super::is_local_host;
-
-    #[test]
-    fn only_direct_requests_to_this_machine_are_local() {
-        for (host, header, expected) in [
-            ("localhost:8080", None, true),
-            ("127.0.0.1:8080", None, true),
-            ("[::1]:8080", None, true),
-            ("app.example", None, false),
-            ("localhost.app.example", None, false),
-            ("localhost", Some("x-forwarded-for"), false),
-            ("localhost", Some("forwarded"), false),
-            ("localhost", Some("via"), false),
-            ("", None, false),
-        ] {
-            let mut request = Request::get("/").header("host", host);
-            if let Some(name) = header {
-                request = request.header(name, "x");
-            }
-            let request = request.body(()).expect("a request");
-            assert_eq!(is_local_host(&request), expected, "{host} {header:?}");
-        }
-        // What nginx sends with a bare `proxy_pass`.
-        let request = Request::get("/").version(Version::HTTP_10).header("host", "127.0.0.1:8080");
-        assert!(!is_local_host(&request.body(()).expect("a request")));
-    }
 }

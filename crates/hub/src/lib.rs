@@ -54,7 +54,9 @@ pub use channels::Hub;
 pub use drain_pace::drain_evenly;
 pub use entry_id::EntryId;
 pub use gap::GapReason;
-pub use history::retention::{NameShape, Retention, RetentionRule, RetentionRules};
+pub use history::retention::{
+    HistorySettings, NameShape, Retention, RetentionRule, RetentionRules,
+};
 pub use mailbox::StreamOpening;
 pub use mailbox::close_reason::{CloseReason, jittered};
 pub use observer::Observer;
@@ -64,7 +66,7 @@ pub use position::resume::{LastSeen, Replay};
 pub use requests::source_request::{
     LogRange, LogRead, LogReadKey, LogReadResult, SourceKind, SourceRequest,
 };
-pub use settings::{HistorySettings, HubSettings, MAX_SHARDS, StreamSettings, WhenFull};
+pub use settings::{HubSettings, MAX_SHARDS, StreamSettings, WhenFull};
 pub use shard::Shard;
 pub use shard::link::ShardLink;
 pub use shard::streams::StreamRequest;

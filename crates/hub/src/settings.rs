@@ -1,4 +1,5 @@
-//! The settings of the hub, of a stream, and of a channel's history.
+//! The settings of the hub and of a stream. Those of a channel's history are in
+//! [`retention`](super::history::retention).
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -93,26 +94,4 @@ pub enum WhenFull {
     /// Only the newest event of each channel is kept: for dashboards. If these do not fit either, the oldest
     /// of them are dropped, and one `gap` is sent for them.
     Latest,
-}
-
-/// What is kept of a channel while it is followed: the newest events within all three bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HistorySettings {
-    /// The most events.
-    pub count: usize,
-    /// The most bytes of their frames.
-    pub bytes: usize,
-    /// The longest time since an event was received.
-    pub age: Duration,
-}
-
-impl HistorySettings {
-    /// What is kept of a log at least, also where its route says nothing.
-    pub const LEAST: Self = Self { count: 100, bytes: 256 << 10, age: Duration::from_secs(60) };
-}
-
-impl Default for HistorySettings {
-    fn default() -> Self {
-        Self { count: 1000, bytes: 4 << 20, age: Duration::from_secs(300) }
-    }
 }

@@ -81,7 +81,7 @@ pub(super) enum StreamUpdate {
 }
 
 /// How a connection ended.
-enum ConnectionEnd {
+enum FollowEnd {
     /// It may be retried. The reason.
     Lost(String),
     /// 204: no reconnect.
@@ -109,8 +109,8 @@ impl Follower {
     pub(super) async fn run(mut self, updates: Sender<StreamUpdate>) -> Result<(), CliError> {
         while !updates.is_closed() {
             let reason = match self.follow_once(&updates).await? {
-                ConnectionEnd::Lost(reason) => reason,
-                ConnectionEnd::Stop => {
+                FollowEnd::Lost(reason) => reason,
+                FollowEnd::Stop => {
                     send(&updates, StreamUpdate::Stopped { from: self.name }).await;
                     break;
                 }
@@ -132,26 +132,23 @@ impl Follower {
         }
     }
 
-    async fn follow_once(
-        &mut self,
-        updates: &Sender<StreamUpdate>,
-    ) -> Result<ConnectionEnd, CliError> {
+    async fn follow_once(&mut self, updates: &Sender<StreamUpdate>) -> Result<FollowEnd, CliError> {
         let (url, response) = match self.open_and_report(updates).await {
             Ok(opened) => opened,
             Err(CliError::Http(error)) if !error.is_final() => {
-                return Ok(ConnectionEnd::Lost(error.to_string()));
+                return Ok(FollowEnd::Lost(error.to_string()));
             }
             Err(error) => return Err(error),
         };
         if response.http.status() == StatusCode::NO_CONTENT {
-            return Ok(ConnectionEnd::Stop);
+            return Ok(FollowEnd::Stop);
         }
         is_event_stream(&response.http).map_err(|problem| {
             SubError::NoStream(url.to_string(), problem + hint(&url, &response))
         })?;
         let version = response.http.version();
         send(updates, StreamUpdate::Open { from: Arc::clone(&self.name), url, version }).await;
-        Ok(ConnectionEnd::Lost(self.read(response, updates).await))
+        Ok(FollowEnd::Lost(self.read(response, updates).await))
     }
 
     /// Opens the stream; reports [`StreamUpdate::Waiting`] if that takes longer than

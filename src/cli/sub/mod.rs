@@ -91,6 +91,12 @@ pub(crate) enum SubError {
     NoStream(String, String),
 }
 
+impl From<SubError> for CliError {
+    fn from(error: SubError) -> Self {
+        Self::Command(error.into())
+    }
+}
+
 /// A stream that never opened.
 #[derive(Debug, thiserror::Error)]
 #[error("{name} never opened: {reason}")]

@@ -10,8 +10,8 @@ use super::reason::Reason;
 use super::response::ResponseFuture;
 use super::shared::ConnectionShared;
 use super::window::STREAM_WINDOW;
+use crate::proxy::abort_on_drop::AbortOnDrop;
 use crate::proxy::capacity::CapacityNotify;
-use crate::proxy::http1_connection::AbortOnDrop;
 use crate::proxy::recorder::ConnectionSlot;
 use crate::proxy::upload::Upload;
 

@@ -23,14 +23,14 @@ const STREAM_SHARE: usize = 4;
 
 /// The lingering streams of one connection, with the times when they are cancelled.
 #[derive(Debug, Default)]
-pub(super) struct Lingering {
+pub(super) struct LingeringStreams {
     // In the order in which they are due.
     streams: VecDeque<(u32, Instant)>,
     // Set once, and then moved to the next time: it may wake the task where no stream is due.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Lingering {
+impl LingeringStreams {
     /// Keeps a stream; returns `false` if there are too many. `max_streams`: how many streams the
     /// backend allows.
     pub(super) fn add(&mut self, id: u32, now: Instant, max_streams: usize) -> bool {
@@ -74,11 +74,11 @@ mod tests {
 
     use tokio::time::{Instant, advance};
 
-    use super::{LINGER_TIME, Lingering, MAX_LINGERING};
+    use super::{LINGER_TIME, LingeringStreams, MAX_LINGERING};
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_is_cancelled_after_its_time_and_not_once_it_has_ended() {
-        let (mut lingering, start) = (Lingering::default(), Instant::now());
+        let (mut lingering, start) = (LingeringStreams::default(), Instant::now());
         assert!(lingering.add(1, start, 100) && lingering.add(3, start, 100));
         advance(LINGER_TIME / 2).await;
         assert!(lingering.add(5, Instant::now(), 100));
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn lingering_streams_are_bounded() {
         for (max_streams, most) in [(0, 1), (1, 1), (8, 2), (100, MAX_LINGERING)] {
-            let (mut lingering, now) = (Lingering::default(), Instant::now());
+            let (mut lingering, now) = (LingeringStreams::default(), Instant::now());
             let kept = (0..100).filter(|&id| lingering.add(id, now, max_streams)).count();
             assert_eq!(kept, most, "{max_streams}");
         }

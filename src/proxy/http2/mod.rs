@@ -27,8 +27,9 @@
 //! connection only together with a stream, and does not return a request that was refused. Frames
 //! and HPACK are shared with the server.
 //!
-//! [`connection`] is the handle, [`driver`] the task, [`receive`] processes frames, [`send`] writes
-//! requests, [`stream`] is the state of one stream.
+//! [`connection`] is the handle, [`driver`] the task with the socket, [`multiplexer`] the state of all
+//! streams: [`receive`] processes frames, [`send`] writes requests, [`measure`] lets windows grow.
+//! [`stream`] is the state of one stream.
 
 mod connection;
 mod driver;
@@ -36,6 +37,8 @@ mod head;
 mod header_block;
 mod lingering;
 mod liveness;
+mod measure;
+mod multiplexer;
 mod reason;
 mod receive;
 mod reset_bucket;
@@ -50,5 +53,5 @@ mod window;
 
 pub(super) use self::connection::Http2Connection;
 pub(super) use self::head::header_list_size;
-pub(super) use self::reason::{LostRequest, Reason};
+pub(super) use self::reason::LostRequest;
 pub(super) use self::response::Http2Body;

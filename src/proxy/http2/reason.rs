@@ -4,6 +4,7 @@ use std::fmt;
 
 use http::Request;
 
+use crate::proxy::error::Failure;
 use crate::proxy::upload::Upload;
 use crate::server::http2::error::ErrorCode;
 
@@ -61,6 +62,17 @@ impl Reason {
     /// this to the connections that it has accepted last.
     pub(in crate::proxy) fn is_orderly_close(&self) -> bool {
         matches!(self, Self::ConnectionLost(_) | Self::GoAway(ErrorCode::NO_ERROR, _))
+    }
+}
+
+/// A request failed before its response.
+impl From<&Reason> for Failure {
+    fn from(reason: &Reason) -> Self {
+        match reason {
+            Reason::LargeHeader => Self::LargeResponse,
+            Reason::Malformed(_) | Reason::Protocol(_) => Self::InvalidResponse(reason.to_string()),
+            _ => Self::Exchange(reason.to_string()),
+        }
     }
 }
 

@@ -2,11 +2,10 @@
 
 use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::driver::Driver;
 use super::head::{HeaderError, ResponseHeadBuilder, content_length};
 use super::header_block::HeaderBlock;
+use super::multiplexer::Multiplexer;
 use super::reason::{ProtocolViolation, Reason};
 use super::stream::ReceiveState;
 use crate::server::http2::error::ErrorCode;
@@ -24,7 +23,7 @@ const MAX_DEBUG_DATA: usize = 200;
 
 type Received = Result<(), ProtocolViolation>;
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
+impl Multiplexer {
     /// Processes one frame; returns its length, or `None` if it is incomplete.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ struct ResponseState {
     credit_at: usize,
     // The rest of the announced Content-Length.
     length: Option<u64>,
-    end: Option<BodyEnd>,
+    end: Option<ResponseEnd>,
     reader: Option<Waker>,
     // Wakes the task for this stream.
     stream: Waker,
@@ -63,7 +63,7 @@ struct ResponseState {
 }
 
 #[derive(Debug)]
-enum BodyEnd {
+enum ResponseEnd {
     Complete(Option<HeaderMap>),
     Failed(Reason),
 }
@@ -128,14 +128,14 @@ impl ResponseSender {
     /// Ends the body.
     pub(super) fn complete(&self, trailers: Option<HeaderMap>) {
         let mut state = self.0.borrow_mut();
-        state.end.get_or_insert(BodyEnd::Complete(trailers));
+        state.end.get_or_insert(ResponseEnd::Complete(trailers));
         state.wake();
     }
 
     /// Fails the body: its rest will not arrive.
     pub(super) fn fail_body(&self, reason: Reason) {
         let mut state = self.0.borrow_mut();
-        state.end.get_or_insert(BodyEnd::Failed(reason));
+        state.end.get_or_insert(ResponseEnd::Failed(reason));
         state.wake();
     }
 
@@ -196,7 +196,7 @@ impl Future for ResponseFuture {
             }
             match (state.head.take(), &state.end) {
                 // The task has panicked, and the request is lost: nothing can be sent again.
-                (None, Some(BodyEnd::Failed(reason))) => {
+                (None, Some(ResponseEnd::Failed(reason))) => {
                     let (reason, request) = (reason.clone(), Request::new(Upload::none()));
                     Some(Err(Box::new(LostRequest { reason, is_unprocessed: false, request })))
                 }
@@ -244,10 +244,10 @@ impl Body for Http2Body {
             return Poll::Ready(Some(Ok(Frame::data(chunk.freeze()))));
         }
         match &mut state.end {
-            Some(BodyEnd::Complete(trailers)) => {
+            Some(ResponseEnd::Complete(trailers)) => {
                 Poll::Ready(trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
             }
-            Some(BodyEnd::Failed(reason)) => Poll::Ready(Some(Err(reason.clone().into()))),
+            Some(ResponseEnd::Failed(reason)) => Poll::Ready(Some(Err(reason.clone().into()))),
             None => {
                 state.reader = Some(cx.waker().clone());
                 Poll::Pending
@@ -257,7 +257,7 @@ impl Body for Http2Body {
 
     fn is_end_stream(&self) -> bool {
         let state = self.0.borrow();
-        state.chunks.is_empty() && matches!(state.end, Some(BodyEnd::Complete(None)))
+        state.chunks.is_empty() && matches!(state.end, Some(ResponseEnd::Complete(None)))
     }
 
     fn size_hint(&self) -> SizeHint {

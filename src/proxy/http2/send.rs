@@ -7,13 +7,12 @@ use bytes::{Buf as _, Bytes};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, request};
 use http_body::Body as _;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::driver::{Driver, WRITE_SIZE};
+use super::multiplexer::{Multiplexer, WRITE_SIZE};
 use super::reason::Reason;
 use super::shared::QueuedRequest;
-use super::stream::{BackendStream, ReceiveState, SendState};
+use super::stream::{ReceiveState, RequestStream, SendState};
 use super::window::Window;
 use crate::proxy::upload::Upload;
 use crate::server::http2::CONNECTION_SPECIFIC;
@@ -38,7 +37,7 @@ enum BodyProgress {
     Failed,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
+impl Multiplexer {
     fn put(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let out = self.output.buffer();
         frame::put_frame_header(out, payload.len(), kind, flags, stream);
@@ -103,7 +102,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         announce_length(&mut request, &upload);
         let (is_last, begins_at) = (upload.is_end_stream(), self.position());
         self.put_block(id, is_last, |encoder, block| encode(encoder, &request, block));
-        let stream = BackendStream {
+        let stream = RequestStream {
             sender,
             waker,
             upload,
@@ -147,15 +146,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
+    /// Serves the woken streams while the output takes more.
+    pub(super) fn serve_scheduled(&mut self) {
+        while self.may_send()
+            && let Some(id) = self.scheduled.pop_front()
+        {
+            if let Some(stream) = self.streams.get_mut(&id) {
+                stream.is_scheduled = false;
+                self.serve_stream(id);
+            }
+        }
+    }
+
     /// Serves a woken stream: cancels it if the client has left, returns credit, sends more of the
     /// body.
-    pub(super) fn serve_stream(&mut self, id: u32) {
+    fn serve_stream(&mut self, id: u32) {
         let Some(stream) = self.streams.get(&id) else { return };
         if stream.sender.is_reader_dropped() {
             return self.reader_dropped(id);
         }
         self.credit_stream(id);
-        if self.streams.get(&id).is_some_and(BackendStream::is_uploading) {
+        if self.streams.get(&id).is_some_and(RequestStream::is_uploading) {
             self.upload(id);
         }
     }
@@ -174,7 +185,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     /// Cancels the streams that have lingered for too long. No client has cancelled them, and
-    /// [`Lingering`](super::lingering::Lingering) bounds their rate, so they are not counted as
+    /// [`LingeringStreams`](super::lingering::LingeringStreams) bounds their rate, so they are not counted as
     /// cancelled requests.
     pub(super) fn cancel_lingering(&mut self, cx: &mut Context<'_>) -> bool {
         let mut is_any = false;
@@ -201,7 +212,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     /// Sends the available part of a body, within the windows.
-    fn send_body(&mut self, id: u32, stream: &mut BackendStream) -> BodyProgress {
+    fn send_body(&mut self, id: u32, stream: &mut RequestStream) -> BodyProgress {
         loop {
             match &mut stream.send_state {
                 SendState::Done => return BodyProgress::Pending,
@@ -251,7 +262,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
-    fn end_request(&mut self, stream: &mut BackendStream) -> BodyProgress {
+    fn end_request(&mut self, stream: &mut RequestStream) -> BodyProgress {
         stream.send_state = SendState::Done;
         self.uploading -= 1;
         if stream.is_complete_with_head() {
@@ -275,7 +286,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 }
 
 /// Polls the request body for the next part; `None`: pending.
-fn poll_upload(stream: &mut BackendStream) -> Result<Option<SendState>, BodyProgress> {
+fn poll_upload(stream: &mut RequestStream) -> Result<Option<SendState>, BodyProgress> {
     let mut cx = Context::from_waker(&stream.waker);
     let send_state = match Pin::new(&mut stream.upload).poll_frame(&mut cx) {
         Poll::Pending => return Ok(None),
@@ -321,7 +332,7 @@ mod tests {
 
     use http::HeaderMap;
 
-    use super::{Driver, FRAME_HEADER_LEN, flag, frame, kind};
+    use super::{FRAME_HEADER_LEN, Multiplexer, flag, frame, kind};
     use crate::metrics::Metrics;
     use crate::proxy::http2::shared::ConnectionShared;
     use crate::proxy::http2::window::STREAM_WINDOW;
@@ -331,13 +342,13 @@ mod tests {
     fn empty_trailers_still_end_the_request() {
         let shared = Rc::new(ConnectionShared::new(Rc::default(), STREAM_WINDOW));
         let memory = UploadMemory::new(Metrics::new().expect("metrics"));
-        let mut driver = Driver::new(tokio::io::empty(), shared, 1000, memory);
-        driver.put_block(1, false, |encoder, block| encoder.request(&[], &HeaderMap::new(), block));
-        driver.output.buffer().clear();
-        driver.put_trailers(1, &HeaderMap::new());
-        let frame = frame::FrameHeader::parse(driver.output.buffer()).expect("a frame");
+        let mut mux = Multiplexer::new(shared, 1000, memory);
+        mux.put_block(1, false, |encoder, block| encoder.request(&[], &HeaderMap::new(), block));
+        mux.output.buffer().clear();
+        mux.put_trailers(1, &HeaderMap::new());
+        let frame = frame::FrameHeader::parse(mux.output.buffer()).expect("a frame");
         assert_eq!((frame.length, frame.kind, frame.stream), (0, kind::DATA, 1));
         assert!(frame.has(flag::END_STREAM));
-        assert_eq!(driver.output.len(), FRAME_HEADER_LEN);
+        assert_eq!(mux.output.len(), FRAME_HEADER_LEN);
     }
 }

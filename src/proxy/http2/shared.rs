@@ -37,7 +37,7 @@ pub(super) struct ConnectionShared {
     // Wakes the requests that wait in the pool.
     capacity: Rc<CapacityNotify>,
     queue: RefCell<VecDeque<QueuedRequest>>,
-    phase: RefCell<ConnectionPhase>,
+    phase: RefCell<BackendConnectionPhase>,
     next_stream: Cell<u32>,
     // Streams that have not ended, including queued ones.
     streams: Cell<usize>,
@@ -65,7 +65,7 @@ pub(super) struct ConnectionShared {
 
 /// The life cycle of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum ConnectionPhase {
+enum BackendConnectionPhase {
     /// Waiting for the backend's SETTINGS.
     Opening,
     Open,
@@ -105,7 +105,7 @@ impl ConnectionShared {
             wakes,
             capacity,
             queue: RefCell::default(),
-            phase: RefCell::new(ConnectionPhase::Opening),
+            phase: RefCell::new(BackendConnectionPhase::Opening),
             next_stream: Cell::new(1),
             streams: Cell::new(0),
             max_streams: Cell::new(0),
@@ -125,9 +125,11 @@ impl ConnectionShared {
     /// Ready when the backend has sent its SETTINGS and allows a stream.
     pub(super) fn poll_open(&self, cx: &Context<'_>) -> Poll<Result<(), Reason>> {
         match &*self.phase.borrow() {
-            ConnectionPhase::Open if self.max_streams.get() > 0 => return Poll::Ready(Ok(())),
-            ConnectionPhase::Opening | ConnectionPhase::Open => {}
-            ConnectionPhase::GoingAway(reason) | ConnectionPhase::Closed(reason) => {
+            BackendConnectionPhase::Open if self.max_streams.get() > 0 => {
+                return Poll::Ready(Ok(()));
+            }
+            BackendConnectionPhase::Opening | BackendConnectionPhase::Open => {}
+            BackendConnectionPhase::GoingAway(reason) | BackendConnectionPhase::Closed(reason) => {
                 return Poll::Ready(Err(reason.clone()));
             }
         }
@@ -140,7 +142,7 @@ impl ConnectionShared {
         let stream = self.next_stream.get();
         let waker = self.wakes.waker(ConnectionPart::Stream(stream));
         let (sender, response) = channel(waker.clone(), self.stream_window);
-        if let ConnectionPhase::GoingAway(reason) | ConnectionPhase::Closed(reason) =
+        if let BackendConnectionPhase::GoingAway(reason) | BackendConnectionPhase::Closed(reason) =
             &*self.phase.borrow()
         {
             sender.fail_request(LostRequest {
@@ -160,7 +162,7 @@ impl ConnectionShared {
 
     /// The number of further requests that can be sent now.
     pub(super) fn available_streams(&self) -> usize {
-        let is_open = *self.phase.borrow() == ConnectionPhase::Open;
+        let is_open = *self.phase.borrow() == BackendConnectionPhase::Open;
         if is_open && !self.is_retired() && !self.is_silent() {
             self.max_streams.get().saturating_sub(self.streams.get())
         } else {
@@ -197,8 +199,10 @@ impl ConnectionShared {
 
     /// Whether it takes no further requests, ever.
     pub(super) fn is_unusable(&self) -> bool {
-        matches!(&*self.phase.borrow(), ConnectionPhase::GoingAway(_) | ConnectionPhase::Closed(_))
-            || self.is_retired()
+        matches!(
+            &*self.phase.borrow(),
+            BackendConnectionPhase::GoingAway(_) | BackendConnectionPhase::Closed(_)
+        ) || self.is_retired()
     }
 
     /// The number of reads that returned data so far.
@@ -230,7 +234,7 @@ impl ConnectionShared {
 /// For the connection task.
 impl ConnectionShared {
     pub(super) fn has_settings(&self) -> bool {
-        !matches!(&*self.phase.borrow(), ConnectionPhase::Opening)
+        !matches!(&*self.phase.borrow(), BackendConnectionPhase::Opening)
     }
 
     /// Applies the backend's SETTINGS.
@@ -239,8 +243,8 @@ impl ConnectionShared {
         self.max_streams.set(most);
         self.announced.set(most);
         self.upload_credit.initial_window.set(i64::from(peer.initial_window));
-        if *self.phase.borrow() == ConnectionPhase::Opening {
-            *self.phase.borrow_mut() = ConnectionPhase::Open;
+        if *self.phase.borrow() == BackendConnectionPhase::Opening {
+            *self.phase.borrow_mut() = BackendConnectionPhase::Open;
         }
         self.wake_opened();
         self.capacity.notify_all();
@@ -315,8 +319,11 @@ impl ConnectionShared {
     pub(super) fn receive_goaway(&self, reason: &Reason, last_stream: Option<u32>) {
         let last_stream = last_stream.filter(|&last| last < MAX_31_BITS);
         self.last_stream.set(last_stream.filter(|&last| self.has_open_up_to(last)));
-        if matches!(&*self.phase.borrow(), ConnectionPhase::Opening | ConnectionPhase::Open) {
-            *self.phase.borrow_mut() = ConnectionPhase::GoingAway(reason.clone());
+        if matches!(
+            &*self.phase.borrow(),
+            BackendConnectionPhase::Opening | BackendConnectionPhase::Open
+        ) {
+            *self.phase.borrow_mut() = BackendConnectionPhase::GoingAway(reason.clone());
         }
         self.wake_opened();
     }
@@ -329,7 +336,7 @@ impl ConnectionShared {
 
     /// Records that the connection has ended.
     pub(super) fn close(&self, reason: &Reason) {
-        *self.phase.borrow_mut() = ConnectionPhase::Closed(reason.clone());
+        *self.phase.borrow_mut() = BackendConnectionPhase::Closed(reason.clone());
         self.wake_opened();
         self.capacity.notify_all();
     }

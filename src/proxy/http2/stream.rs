@@ -12,7 +12,7 @@ use crate::proxy::upload::Upload;
 
 /// A stream that is not closed.
 #[derive(Debug)]
-pub(super) struct BackendStream {
+pub(super) struct RequestStream {
     pub(super) sender: ResponseSender,
     pub(super) waker: Waker,
     /// The unsent rest of the request body.
@@ -56,7 +56,7 @@ pub(super) enum ReceiveState {
     Done,
 }
 
-impl BackendStream {
+impl RequestStream {
     /// Whether the stream is closed in both directions.
     pub(super) fn is_done(&self) -> bool {
         matches!((&self.send_state, &self.receive_state), (SendState::Done, ReceiveState::Done))

@@ -6,11 +6,6 @@
 //! growth is borrowed from [`UploadMemory`], one budget for all connections, and returned when the
 //! stream ends.
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use super::driver::Driver;
-use super::stream::ReceiveState;
-use crate::server::http2::window_measurement::WINDOW_PING;
 use crate::server::upload_memory::UploadMemory;
 
 /// The window of a new stream, in octets.
@@ -42,6 +37,11 @@ impl Window {
         Self { left: i64::from(STREAM_WINDOW), size, borrowed: 0, unmeasured: 0, memory }
     }
 
+    /// Its size when everything has been read, in octets.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Takes received octets from the window; returns `false` if the backend exceeded it.
     pub(super) fn receive(&mut self, octets: usize) -> bool {
         self.left -= octets as i64;
@@ -55,7 +55,7 @@ impl Window {
     }
 
     /// Doubles the window if there is memory; returns the growth in octets.
-    fn grow(&mut self) -> usize {
+    pub(super) fn grow(&mut self) -> usize {
         let wanted = self.size.min(MAX_STREAM_WINDOW - self.size);
         let borrowed = self.memory.reserve(wanted);
         if borrowed < wanted {
@@ -70,13 +70,13 @@ impl Window {
     }
 
     /// Postpones the next measurement.
-    fn postpone(&mut self) {
+    pub(super) fn postpone(&mut self) {
         self.unmeasured = self.size * REMEASURE_AFTER;
     }
 
     /// Records octets read; returns whether to measure the stream now. `rest` is the unreceived
     /// rest of the body, if known: a window that covers it does not grow.
-    fn should_measure(&mut self, read: usize, rest: Option<u64>) -> bool {
+    pub(super) fn should_measure(&mut self, read: usize, rest: Option<u64>) -> bool {
         self.unmeasured = self.unmeasured.saturating_sub(read);
         let is_enough =
             rest.is_some_and(|rest| i64::try_from(rest).is_ok_and(|it| it <= self.left));
@@ -88,46 +88,6 @@ impl Drop for Window {
     fn drop(&mut self) {
         if self.borrowed > 0 {
             self.memory.release(self.borrowed);
-        }
-    }
-}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    /// Continues or starts a measurement after octets of a stream were read and their credit
-    /// returned.
-    pub(super) fn measure(&mut self, id: u32, read: usize) {
-        if self.measurement.is_of(id) {
-            self.measurement.read(read);
-            return self.end_measurement();
-        }
-        if !self.measurement.is_free() {
-            return;
-        }
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let ReceiveState::Body { left, .. } = stream.receive_state else { return };
-        if stream.window.should_measure(read, left) {
-            self.put_ping(WINDOW_PING, false);
-            self.measurement.begin(id);
-        }
-    }
-
-    /// The backend has acknowledged the PING of the measurement.
-    pub(super) fn ping_acknowledged(&mut self) {
-        self.measurement.ping_acknowledged();
-        self.end_measurement();
-    }
-
-    fn end_measurement(&mut self) {
-        let window = |id| self.streams.get(&id).map(|stream| stream.window.size);
-        let Some(finding) = self.measurement.end(window) else { return };
-        let Some(stream) = self.streams.get_mut(&finding.stream) else { return };
-        if !finding.is_limit {
-            return stream.window.postpone();
-        }
-        let more = stream.window.grow();
-        if more > 0 {
-            stream.sender.set_window(stream.window.size);
-            self.put_window_update(finding.stream, more);
         }
     }
 }

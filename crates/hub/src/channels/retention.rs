@@ -9,8 +9,9 @@ use super::lingering::Linger;
 use crate::Ids;
 use crate::Topic;
 use crate::history::History;
+use crate::history::retention::HistorySettings;
 use crate::history::retention::Retention;
-use crate::settings::{HistorySettings, HubSettings};
+use crate::settings::HubSettings;
 use crate::subject::ChannelIndex;
 
 impl HubState {

@@ -11,7 +11,17 @@ use ssegate_format::Format;
 
 use crate::Ids;
 use crate::Topic;
-use crate::settings::HistorySettings;
+
+/// What is kept of a channel while it is followed: the newest events within all three bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// The most events.
+    pub count: usize,
+    /// The most bytes of their frames.
+    pub bytes: usize,
+    /// The longest time since an event was received.
+    pub age: Duration,
+}
 
 /// What is kept of a channel's past, and how long it is followed without subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +59,17 @@ pub struct RetentionRules(HashMap<(Format, Ids), FormatRules>);
 struct FormatRules {
     whole: HashMap<Box<str>, Retention>,
     shapes: Vec<(NameShape, Retention)>,
+}
+
+impl HistorySettings {
+    /// What is kept of a log at least, also where its route says nothing.
+    pub const LEAST: Self = Self { count: 100, bytes: 256 << 10, age: Duration::from_secs(60) };
+}
+
+impl Default for HistorySettings {
+    fn default() -> Self {
+        Self { count: 1000, bytes: 4 << 20, age: Duration::from_secs(300) }
+    }
 }
 
 impl Retention {

@@ -1,14 +1,14 @@
 //! One stream, as its shard sees it: events are offered to it, and queued within a bound.
 //!
 //! Lives on the thread of its shard. Three parts: the [`event_queue`] has what waits to be written, the
-//! [`stream_progress`] says where the stream stands, and the [`watchdog`] has its deadlines. What
+//! [`replay_progress`] says where the stream stands, and the [`watchdog`] has its deadlines. What
 //! carries the frames is not known here; only how to cut it off.
 
 pub(super) mod close_reason;
 mod control;
 pub(super) mod event_queue;
+mod replay_progress;
 mod small_queue;
-mod stream_progress;
 pub(super) mod watchdog;
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use self::close_reason::CloseReason;
 use self::event_queue::{EventQueue, PushOutcome, QueuedFrame};
-use self::stream_progress::StreamProgress;
+use self::replay_progress::ReplayProgress;
 use self::watchdog::Watchdog;
 use super::position::cursor::{Cursor, LogEntry};
 use super::position::resume::Resume;
@@ -39,7 +39,7 @@ pub(super) struct Mailbox {
     waker: Cell<Option<Waker>>,
     // Events were dropped for newer ones, and the gap is still to be sent.
     overflow: RefCell<Option<Box<Overflow>>>,
-    progress: StreamProgress,
+    progress: ReplayProgress,
     settings: Arc<StreamSettings>,
     // Channels that the source has not confirmed yet.
     unconfirmed: Cell<u32>,
@@ -109,7 +109,7 @@ impl Mailbox {
             queue: RefCell::new(queue),
             waker: Cell::new(None),
             overflow: RefCell::default(),
-            progress: StreamProgress::new(beginning, resume),
+            progress: ReplayProgress::new(beginning, resume),
             settings,
             unconfirmed: Cell::new(0),
             prefix_bytes: u32::try_from(prefix_bytes)

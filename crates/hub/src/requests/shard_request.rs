@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::coalescing_queue::CoalescingQueue;
 use crate::Topic;
+use crate::history::retention::HistorySettings;
 use crate::position::resume::Resume;
-use crate::settings::HistorySettings;
 use crate::timed_streams::StreamKey;
 
 /// What a shard requests.

@@ -13,11 +13,12 @@ use super::Shard;
 use super::local_channel::{LocalChannel, LocalSubscriber, Membership};
 use crate::Ids;
 use crate::Topic;
+use crate::history::retention::HistorySettings;
 use crate::mailbox::{Mailbox, MailboxParts, StreamOpening};
 use crate::position::cursor::Cursor;
 use crate::position::resume::{LastSeen, Resume};
 use crate::requests::shard_request::{JoinRequest, ReplayRequest, ShardRequest, StreamAddress};
-use crate::settings::{HistorySettings, StreamSettings};
+use crate::settings::StreamSettings;
 use crate::timed_streams::StreamKey;
 
 /// A request for a stream.

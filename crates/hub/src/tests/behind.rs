@@ -1,3 +1,5 @@
+//! Shards that fall behind.
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! What of the past a client is sent that brings no id, and in which pieces.
+
 use super::{TestHub, id_of, read, run, settle, topic};
 use crate::{HistorySettings, HubSettings, Replay, StreamSettings};
 

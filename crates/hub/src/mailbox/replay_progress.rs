@@ -20,7 +20,7 @@ enum ReplayPhase {
 
 // In the order written: what an event needs stands first, beside the queue of the stream.
 #[repr(C)]
-pub(super) struct StreamProgress {
+pub(super) struct ReplayProgress {
     phase: Cell<ReplayPhase>,
     // Of the page that was requested last.
     ticket: Cell<u32>,
@@ -30,7 +30,7 @@ pub(super) struct StreamProgress {
     resume: RefCell<Option<Box<Resume>>>,
 }
 
-impl StreamProgress {
+impl ReplayProgress {
     /// A stream at `beginning`, which is sent `resume` first.
     pub(super) fn new(beginning: Cursor, resume: Option<Resume>) -> Self {
         let phase = if resume.is_some() { ReplayPhase::Due } else { ReplayPhase::Live };

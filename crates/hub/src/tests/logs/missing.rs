@@ -1,0 +1,180 @@
+//! Entries that are missing: trimmed, dropped, or gone with a log that was begun anew or restored.
+
+use super::{entries, event, gap, id, read};
+use crate::tests::{TestHub, run, settle};
+use crate::{EntryId, GapReason, HubSettings, LogRange, LogReadResult, StreamSettings, WhenFull};
+
+#[test]
+fn entries_that_the_source_finds_missing_are_one_gap() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let back = test.open_log(&["a"], Some("3-0"));
+        drop(read(&back));
+        test.begin(&[("a", "10-0")]).await;
+        let request = test.log_read().await;
+        let gap_at = Some((GapReason::Trimmed, id("8-0")));
+        let entries = vec![(id("9-0"), Some(event("9-0"))), (id("10-0"), None)];
+        test.finish_read(&request, LogReadResult::Entries { gap: gap_at, entries, is_all: true })
+            .await;
+        let first = gap("8-0", "trimmed", "\"a\"") + "data: 9-0\nid: 9-0\n\n";
+        assert_eq!(read(&back), first + &gap("10-0", "too_large", "\"a\""));
+        settle().await;
+        assert_eq!(read(&back), "id: 10-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn a_lost_connection_is_no_gap_in_a_log() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_log(&["a"], None);
+        test.begin(&[("a", "10-0")]).await;
+        drop(read(&stream));
+        test.hub.lose();
+        settle().await;
+        test.hub.restored();
+        test.add(&[("a", "11-0")]).await;
+        assert_eq!(read(&stream), "data: 11-0\nid: 11-0\n\n");
+        let late = test.open_log(&["a"], None);
+        assert_eq!(read(&late), ":\nretry: 3000\nid: 11-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn a_gap_for_dropped_entries_has_the_position_behind_them() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let settings = StreamSettings {
+            max_queue_bytes: 80,
+            when_full: WhenFull::DropOldest,
+            ..StreamSettings::default()
+        };
+        let slow = test.follow_logs(&["a", "b"], None, settings);
+        test.begin(&[("a", "1-0"), ("b", "1-0")]).await;
+        drop(read(&slow));
+        test.add(&[("a", "2-0"), ("b", "3-0"), ("a", "4-0")]).await;
+        assert_eq!(
+            read(&slow),
+            gap("2-0~1-0", "overflow", "\"a\",\"b\"")
+                + "data: 3-0\nid: 2-0~3-0\n\ndata: 4-0\nid: 4-0~3-0\n\n"
+        );
+    });
+}
+
+#[test]
+fn a_log_that_was_begun_anew_has_a_gap_and_goes_on_with_lower_ids() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_log(&["a"], None);
+        test.begin(&[("a", "10-0")]).await;
+        test.add(&[("a", "11-0")]).await;
+        drop(read(&stream));
+        // A client whose page of the old log is being read.
+        let back = test.open_log(&["a"], Some("3-0"));
+        drop(read(&back));
+        settle().await;
+        let request = test.log_read().await;
+        test.hub.log_gap("a", GapReason::Reset, EntryId::ZERO);
+        test.add(&[("a", "1-0")]).await;
+        assert_eq!(read(&stream), gap("0-0", "reset", "\"a\"") + "data: 1-0\nid: 1-0\n\n");
+        let reset = Some((GapReason::Reset, EntryId::ZERO));
+        test.finish_read(
+            &request,
+            LogReadResult::Entries { gap: reset, entries: vec![], is_all: true },
+        )
+        .await;
+        assert_eq!(read(&back), gap("0-0", "reset", "\"a\""));
+        settle().await;
+        assert_eq!(read(&back), "data: 1-0\nid: 1-0\n\nid: 1-0\n: ready\n\n");
+    });
+}
+
+#[test]
+fn a_client_that_was_away_while_its_log_was_begun_anew_has_a_gap() {
+    run(async {
+        for (begun_at, newest) in [("0-0", "9-0"), ("0-0", "3-0"), ("6-0", "9-0")] {
+            let test = TestHub::new(1, HubSettings::default());
+            let stream = test.open_log(&["a"], None);
+            test.begin(&[("a", "4-0")]).await;
+            test.add(&[("a", "5-0"), ("a", "6-0")]).await;
+            test.hub.log_gap("a", GapReason::Reset, id(begun_at));
+            test.add(&[("a", newest)]).await;
+            drop(read(&stream));
+            for last in ["5-0", "6-0"] {
+                let back = test.open_log(&["a"], Some(last));
+                drop(read(&back));
+                settle().await;
+                let request = test.log_read().await;
+                let range = LogRange::After { after: id(last), until: id(begun_at) };
+                assert_eq!(request.range, range);
+                let gap_at = Some((GapReason::Reset, EntryId::ZERO));
+                let result = LogReadResult::Entries { gap: gap_at, entries: vec![], is_all: false };
+                test.finish_read(&request, result).await;
+                assert_eq!(read(&back), gap("0-0", "reset", "\"a\""));
+                settle().await;
+                if begun_at != "0-0" {
+                    let request = test.log_read().await;
+                    test.finish_read(&request, entries(&[], true)).await;
+                }
+                let expected = format!("data: {newest}\nid: {newest}\n\nid: {newest}\n: ready\n\n");
+                assert_eq!(read(&back), expected, "after {last}");
+            }
+            // A client of the new log.
+            let informed = test.open_log(&["a"], Some(newest));
+            drop(read(&informed));
+            settle().await;
+            assert_eq!(read(&informed), format!("id: {newest}\n: ready\n\n"));
+        }
+    });
+}
+
+#[test]
+fn a_log_restored_from_an_older_state_has_one_gap_and_goes_on_at_its_end() {
+    run(async {
+        let test = TestHub::new(1, HubSettings::default());
+        let stream = test.open_log(&["a"], None);
+        test.begin(&[("a", "10-0")]).await;
+        test.add(&[("a", "11-0"), ("a", "12-0"), ("a", "13-0")]).await;
+        drop(read(&stream));
+        // A client that has not come so far.
+        let back = test.open_log(&["a"], Some("3-0"));
+        drop(read(&back));
+        settle().await;
+        let request = test.log_read().await;
+        test.hub.log_gap("a", GapReason::RolledBack, id("11-0"));
+        test.add(&[("a", "14-0")]).await;
+        assert_eq!(read(&stream), gap("11-0", "rolled_back", "\"a\"") + "data: 14-0\nid: 14-0\n\n");
+        test.finish_read(&request, entries(&["10-0"], true)).await;
+        let mut text = read(&back);
+        settle().await;
+        text += &read(&back);
+        assert_eq!(
+            text,
+            "data: 10-0\nid: 10-0\n\ndata: 11-0\nid: 11-0\n\n".to_owned()
+                + &gap("11-0", "rolled_back", "\"a\"")
+                + "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n"
+        );
+
+        // For an id that has vanished, the source knows where the log goes on; a client that was sent the
+        // gap is not sent it again.
+        let late = test.open_log(&["a"], Some("12-0"));
+        drop(read(&late));
+        settle().await;
+        let request = test.log_read().await;
+        assert!(matches!(request.range, LogRange::After { after, .. } if after == id("12-0")));
+        let rolled_back = Some((GapReason::RolledBack, id("11-0")));
+        let result = LogReadResult::Entries { gap: rolled_back, entries: vec![], is_all: false };
+        test.finish_read(&request, result).await;
+        let mut text = read(&late);
+        settle().await;
+        text += &read(&late);
+        assert_eq!(
+            text,
+            gap("11-0", "rolled_back", "\"a\"") + "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n"
+        );
+        let informed = test.open_log(&["a"], Some("11-0"));
+        drop(read(&informed));
+        settle().await;
+        assert_eq!(read(&informed), "data: 14-0\nid: 14-0\n\nid: 14-0\n: ready\n\n");
+    });
+}

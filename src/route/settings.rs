@@ -1,0 +1,102 @@
+//! The settings of a route, as gateway.yaml says them.
+
+use http::Method;
+use ssegate_format::Format;
+use ssegate_hub::{HistorySettings, StreamSettings};
+
+use super::proxy::ProxySettings;
+use crate::grip::signature::Secret;
+
+/// One entry of `routes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSettings {
+    /// A path with `{name}` for one segment and `{*name}` for the rest.
+    pub path: String,
+    /// The host that it matches, without port and in lower case; `None`: every host.
+    pub host: Option<String>,
+    /// The methods that it matches; empty: all methods.
+    pub methods: Vec<Method>,
+    /// What handles the requests.
+    pub target: Target,
+    /// Which other origins may read the responses.
+    pub cors: CorsSettings,
+    /// How the backend may hand streams over; `None`: it may not.
+    pub handover: Option<HandoverSettings>,
+}
+
+/// What handles the requests of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A stream of events.
+    Events(EventsSettings),
+    /// A backend.
+    Proxy(ProxySettings),
+    /// The demo page of `ssegate dev`.
+    Demo,
+}
+
+/// A stream of events on a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsSettings {
+    /// Templates of channel names, from path and query: `{channel}`, `news`, `user:{query.id}`.
+    pub channels: Vec<String>,
+    /// The format of messages.
+    pub format: Format,
+    /// The kind of source.
+    pub source: EventsSource,
+    /// The history of each channel; `None` (`history: off`): no history, and events have no id of the
+    /// gateway.
+    pub history: Option<HistorySettings>,
+    /// The prefix of a channel's name in Redis that clients do not see.
+    pub strip_prefix: String,
+    /// Whether a name with glob characters subscribes to a pattern.
+    pub patterns: bool,
+    /// The most channels on one stream.
+    pub max_channels: usize,
+    /// The settings of the stream.
+    pub stream: StreamSettings,
+    /// The form of `ready`.
+    pub ready: Ready,
+}
+
+/// The form of `ready`, by which a client knows that all its channels are subscribed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ready {
+    /// [`Block`](Self::Block) for a browser's `EventSource`, [`Line`](Self::Line) for other clients.
+    #[default]
+    Auto,
+    /// A comment line.
+    Line,
+    /// A block with the client's position as id.
+    Block,
+}
+
+/// The kind of source of a route's events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EventsSource {
+    /// Redis pub/sub: a message reaches the current subscribers.
+    #[default]
+    PubSub,
+    /// Logs, whose entries are kept: Redis Streams.
+    Log,
+}
+
+/// Which other origins may read responses (CORS protocol, Fetch standard).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CorsSettings {
+    /// Origins as browsers send them, `https://app.example`; `*` for all.
+    pub origins: Vec<String>,
+    /// Whether requests may have credentials, such as cookies; never with `*`.
+    pub credentials: bool,
+}
+
+/// The `handover` of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandoverSettings {
+    /// The secret that the gateway shares with the backend.
+    pub key: Secret,
+    /// The `iss` claim of `Grip-Sig`.
+    pub issuer: String,
+    /// The settings of the streams. `channels` is empty: the backend names the channels.
+    pub events: EventsSettings,
+}

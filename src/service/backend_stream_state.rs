@@ -1,0 +1,126 @@
+//! When a backend's event stream was written to, and what is due on it.
+//!
+//! Its body records each write and asks what to do; the timer of the shard visits it. Does not know the
+//! bytes of the stream.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The state of one backend stream.
+pub(super) struct BackendStreamState {
+    keep_alive: Option<Duration>,
+    // Whether the write timeout is enforced here.
+    is_watched: bool,
+    last_write: Cell<Instant>,
+    // When the last piece was returned; `None` once the body is polled again. While a piece waits
+    // for flow-control window, the body is not polled.
+    waits_since: Cell<Option<Instant>>,
+    // Whether a comment is due.
+    is_quiet: Cell<bool>,
+    is_draining: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    cut: Box<dyn Fn()>,
+}
+
+impl BackendStreamState {
+    /// A stream that was opened at `now`. `is_watched`: the write timeout is enforced here; `cut` aborts
+    /// the request.
+    pub(super) fn new(
+        keep_alive: Option<Duration>,
+        is_watched: bool,
+        now: Instant,
+        cut: Box<dyn Fn()>,
+    ) -> Self {
+        Self {
+            keep_alive,
+            is_watched,
+            last_write: Cell::new(now),
+            waits_since: Cell::new(None),
+            is_quiet: Cell::new(false),
+            is_draining: Cell::new(false),
+            waker: RefCell::new(None),
+            cut,
+        }
+    }
+
+    /// Makes a comment due.
+    pub(super) fn request_comment(&self) {
+        self.is_quiet.set(true);
+    }
+
+    /// Whether a comment is due.
+    pub(super) fn is_comment_due(&self) -> bool {
+        self.is_quiet.get()
+    }
+
+    /// Whether the gateway is stopping.
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    /// A piece was returned to the connection.
+    pub(super) fn record_write(&self, now: Instant) {
+        self.last_write.set(now);
+        self.is_quiet.set(false);
+        self.waits_since.set(self.is_watched.then_some(now));
+    }
+
+    /// Whether a piece was not written within the write timeout.
+    pub(super) fn is_stalled(&self, write_timeout: Duration) -> bool {
+        self.waits_since.get().is_some_and(|since| since.elapsed() >= write_timeout)
+    }
+
+    /// All pieces have been written; stores the waker for the next comment.
+    pub(super) fn wait(&self, cx: &Context<'_>) {
+        self.waits_since.set(None);
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Keeps a quiet stream alive, and aborts one that cannot be written to. Returns when to visit it
+    /// again; `None`: never.
+    pub(super) fn visit(&self, now: Instant, write_timeout: Duration) -> Option<Instant> {
+        if let Some(since) = self.waits_since.get() {
+            let due = since + write_timeout;
+            if now < due {
+                return Some(due);
+            }
+            (self.cut)();
+            return None;
+        }
+        let again = now + write_timeout;
+        let Some(keep_alive) = self.keep_alive else {
+            return Some(again);
+        };
+        let due = self.last_write.get() + keep_alive;
+        if now < due {
+            return Some(due.min(again));
+        }
+        self.is_quiet.set(true);
+        self.wake();
+        Some(again.min(now + keep_alive))
+    }
+
+    /// The gateway is stopping: ends the stream after the event that is being sent.
+    pub(super) fn drain(&self) {
+        self.is_draining.set(true);
+        self.wake();
+    }
+}
+
+impl fmt::Debug for BackendStreamState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendStreamState")
+            .field("keep_alive", &self.keep_alive)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,109 @@
+//! The routes of one shard, with its metrics and its connections to backends.
+//!
+//! Finds the route of a request, once it is sure that every party reads the request alike.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::{Method, Request};
+
+use super::proxy_handler::ProxyHandler;
+use super::rejection::Rejection;
+use super::request_info::RequestInfo;
+use super::screening;
+use crate::health::Health;
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::proxy::{self, Proxy};
+use crate::route::{Matched, Parameters, ProxySettings, Route, Router, Target};
+use crate::server::upload_memory::UploadMemory;
+
+/// The routes, with this shard's metrics and backends for them.
+pub(super) struct RouteTable {
+    router: Arc<Router>,
+    // In the order of the routes.
+    metrics: Vec<Arc<RouteMetrics>>,
+    // By the indexes of their routes.
+    backends: HashMap<usize, ProxyHandler>,
+}
+
+impl RouteTable {
+    /// The routes of `router`. Backends of `before` with the same settings are kept, with their
+    /// connections.
+    pub(super) fn new(
+        router: Arc<Router>,
+        before: Option<&Self>,
+        metrics: &Metrics,
+        health: &Health,
+        memory: &UploadMemory,
+    ) -> Self {
+        let mut kept: HashMap<&str, Vec<&Proxy>> = HashMap::new();
+        for proxy in
+            before.iter().flat_map(|before| before.backends.values()).map(ProxyHandler::proxy)
+        {
+            kept.entry(proxy.route()).or_default().push(proxy);
+        }
+        let kept = |settings: &ProxySettings, path: &str| {
+            let mut proxies = kept.get(path).into_iter().flatten();
+            proxies.find(|proxy| proxy.settings() == settings).map(|&proxy| proxy.clone())
+        };
+        let series = router.routes().iter().map(|route| metrics.route(&route.settings.path));
+        let series: Vec<Arc<RouteMetrics>> = series.collect();
+        let backends = router
+            .routes()
+            .iter()
+            .filter_map(|route| match &route.settings.target {
+                Target::Proxy(settings) => {
+                    let series = &series[route.index];
+                    let (health, memory) = (health.clone(), memory.clone());
+                    let new = || Proxy::new(route, settings, Arc::clone(series), health, memory);
+                    let proxy = kept(settings, &route.settings.path).unwrap_or_else(new);
+                    Some((route.index, ProxyHandler::new(proxy, route)))
+                }
+                Target::Events(_) | Target::Demo => None,
+            })
+            .collect();
+        Self { router, metrics: series, backends }
+    }
+
+    /// The metrics of a route, unless a reload has changed the routes since it was found.
+    pub(super) fn metrics_of(&self, route: &Route) -> Option<&Arc<RouteMetrics>> {
+        let metrics = self.metrics.get(route.index);
+        metrics.filter(|metrics| metrics.label() == route.settings.path)
+    }
+
+    /// The backend of a proxy route.
+    pub(super) fn backend(&self, route: &Route) -> Option<&ProxyHandler> {
+        self.backends.get(&route.index)
+    }
+
+    /// Finds the route of a request.
+    ///
+    /// # Errors
+    /// No route matches, or two parties could read the request differently.
+    pub(super) fn find<B>(
+        &self,
+        request: &Request<B>,
+        info: &RequestInfo,
+    ) -> Result<(&Route, Parameters), Rejection> {
+        let is_websocket = proxy::is_extended_connect(request);
+        if info.method == Method::CONNECT && !is_websocket {
+            // This is not a forward proxy.
+            return Err(Rejection::Method(Vec::new()));
+        }
+        // Routes match an extended CONNECT (RFC 8441) as the GET that it is over HTTP/1.1.
+        let method = if is_websocket { &Method::GET } else { &info.method };
+        screening::tunnel(request)?;
+        screening::scheme(request)?;
+        let host = screening::host(request)?;
+        screening::transfer_coding(request.headers())?;
+        let path = request.uri().path();
+        if !path.starts_with('/') {
+            return Err(Rejection::Path);
+        }
+        match self.router.find(host.as_deref(), path, method, info.preflight.as_ref()) {
+            Matched::Route(route, parameters) => Ok((route, parameters)),
+            Matched::MethodNotAllowed(methods) => Err(Rejection::Method(methods)),
+            Matched::NotFound => Err(Rejection::NotFound),
+        }
+    }
+}
