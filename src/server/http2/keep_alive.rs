@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use tokio::time::Instant;
 
-use crate::server::Http2Settings;
+use crate::server::settings::Http2Settings;
 
 /// A client that is written to, and sends nothing, gets a PING after this many intervals.
 const WRITTEN_TO_INTERVALS: u32 = 6;
@@ -136,7 +136,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{KeepAliveCheck, KeepAliveState};
-    use crate::server::Http2Settings;
+    use crate::server::settings::Http2Settings;
 
     #[test]
     fn a_quiet_client_gets_a_ping_and_is_dead_without_an_ack() {

@@ -18,11 +18,11 @@ use super::output::Output;
 use super::settings::{ClientSettings, put_server_preface};
 use super::shutdown::ConnectionPhase;
 use super::stream::{ClosedBy, NextOutput, Precedence, ResponseStage, Stream};
-use crate::server::Http2Settings;
 use crate::server::carrier::FramedBody;
 use crate::server::connection::{BodyError, Handler};
 use crate::server::date::date;
 use crate::server::event_stream::is_event_stream;
+use crate::server::settings::Http2Settings;
 use crate::server::stream_abort;
 
 /// How much a stream may send when it is served.

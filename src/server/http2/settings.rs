@@ -2,7 +2,7 @@
 
 use super::error::{ErrorCode, ReceiveError};
 use super::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, kind, setting};
-use crate::server::Http2Settings;
+use crate::server::settings::Http2Settings;
 
 /// The client's settings that limit what we send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,8 +18,8 @@ use super::client::ConnectionClient;
 use super::cut_reason::CutReason;
 use super::notice::{Notice, NoticeSlot};
 use super::protocol::HttpProtocol;
-use crate::server::ConnectionSettings;
 use crate::server::http2::{KeepAliveCheck, KeepAliveState};
+use crate::server::settings::ConnectionSettings;
 use crate::server::socket_state::SocketState;
 use crate::server::stream_abort;
 

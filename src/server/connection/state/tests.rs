@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::HttpProtocol::{Http1, Http2};
 use super::{ConnectionState, CutReason, HttpProtocol, Notice};
-use crate::server::{ConnectionSettings, Http2Settings};
+use crate::server::settings::{ConnectionSettings, Http2Settings};
 
 /// The shortest of the timeouts below that can start at any time: when nothing else is due, the
 /// next check is this much later.
