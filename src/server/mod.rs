@@ -10,11 +10,10 @@
 //! [`certificate`] are its TLS, [`proxy_protocol`] reads the client's address from a load balancer,
 //! [`transport`] is its socket, and [`socket_state`] what the socket and the task share.
 //!
-//! Requests: [`http1`] is HTTP/1.1 around hyper, [`http2`] is HTTP/2 with [`upload_memory`] for its
-//! windows and [`stream_abort`] to abort one stream. [`request_body`] and [`interim`] are the same
-//! over both. [`running`] is a request in progress, [`request_error`] a request that is rejected
-//! before it is handled, [`contain`] limits what a panic takes down. [`date`] and [`event_stream`]
-//! are about response headers. [`settings`] are those of all of it.
+//! Requests: [`http1`] is HTTP/1.1 around hyper; HTTP/2 is a crate of its own ([`ssegate_http2`]), with
+//! [`upload_memory`] for its windows. [`request_body`] and [`interim`] are the same over both.
+//! [`running`] is a request in progress, [`contain`] limits what a panic takes down. [`date`] and
+//! [`event_stream`] are about response headers. [`settings`] are those of all of it.
 
 pub mod carrier;
 pub mod certificate;
@@ -26,7 +25,6 @@ pub mod descriptors;
 pub mod event_stream;
 mod field_value;
 pub(crate) mod http1;
-pub(crate) mod http2;
 pub mod interim;
 pub mod listener;
 mod local_certificate;
@@ -34,21 +32,14 @@ pub mod own_address;
 mod port_holder;
 mod proxy_protocol;
 pub mod request_body;
-pub mod request_error;
 mod running;
 mod settings;
 pub mod shard_server;
 mod socket_state;
 pub mod state_dir;
-mod stream_abort;
 pub mod tls;
 mod transport;
 pub(crate) mod unread;
 pub mod upload_memory;
 
-#[cfg(fuzzing)]
-pub use http2::decode_header_blocks;
-
-pub use self::settings::{
-    ConnectionSettings, Http1Settings, Http2Settings, ListenerSettings, TlsSettings,
-};
+pub use self::settings::{ConnectionSettings, Http1Settings, ListenerSettings, TlsSettings};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use ssegate_http2::Http2Settings;
 
 use super::clients::ClientLimits;
 
@@ -80,28 +81,6 @@ pub struct Http1Settings {
     pub half_close: Duration,
 }
 
-/// The settings of HTTP/2 (RFC 9113) only.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http2Settings {
-    /// SETTINGS_MAX_CONCURRENT_STREAMS. Chromium opens 256 at most.
-    pub max_concurrent_streams: u32,
-    /// SETTINGS_MAX_HEADER_LIST_SIZE, in bytes.
-    pub max_header_list_bytes: u32,
-    /// SETTINGS_INITIAL_WINDOW_SIZE: the initial flow-control window of a stream, in bytes.
-    pub stream_window: u32,
-    /// The size a stream's window may grow to while its body is read as fast as it arrives.
-    pub max_stream_window: u32,
-    /// The flow-control window of a connection, in bytes, without what it reserves of
-    /// `upload_memory`.
-    pub connection_window: u32,
-    /// How long a client may take to send a whole header block, or a whole frame other than DATA.
-    pub header_timeout: Duration,
-    /// How long a connection may be silent before it is sent a PING.
-    pub keep_alive_interval: Duration,
-    /// How long to wait for the PING's ACK before the connection is closed.
-    pub keep_alive_timeout: Duration,
-}
-
 impl ConnectionSettings {
     /// The shortest of the timeouts that can start at any time.
     pub(crate) fn least_timeout(&self) -> Duration {
@@ -144,21 +123,6 @@ impl Default for Http1Settings {
             max_header_fields: 1000,
             max_buffer_bytes: 64 << 10,
             half_close: Duration::from_secs(10),
-        }
-    }
-}
-
-impl Default for Http2Settings {
-    fn default() -> Self {
-        Self {
-            max_concurrent_streams: 256,
-            max_header_list_bytes: 16 << 10,
-            stream_window: 64 << 10,
-            max_stream_window: 4 << 20,
-            connection_window: 1 << 20,
-            header_timeout: Duration::from_secs(10),
-            keep_alive_interval: Duration::from_secs(20),
-            keep_alive_timeout: Duration::from_secs(20),
         }
     }
 }

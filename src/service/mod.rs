@@ -37,10 +37,10 @@ pub use backend_stream::{BackendStream, BackendStreamEnd};
 pub use body::{ResponseBody, StreamBody, TimedBody};
 pub use contained::ContainedBody;
 pub use demo::{Publication, Publisher};
-
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
 use ipnet::IpNet;
+use ssegate_http2::RequestError;
 use ssegate_hub::Shard;
 use ssegate_hub::Topic;
 use tokio::time::Instant;
@@ -58,7 +58,6 @@ use crate::server::clients::{ClientLimits, Clients};
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
 use crate::server::request_body::RequestBody;
-use crate::server::request_error::RequestError;
 use crate::server::upload_memory::UploadMemory;
 
 /// Handles the requests of one shard. A cheap handle.

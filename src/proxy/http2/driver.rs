@@ -7,6 +7,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use rustc_hash::FxHashMap;
+use ssegate_http2::frame::DEFAULT_WINDOW;
+use ssegate_http2::frame::PREFACE;
+use ssegate_http2::hpack::{HpackDecoder, HpackEncoder};
+use ssegate_http2::output::Output;
+use ssegate_http2::read_buffer;
+use ssegate_http2::wake_queue::{ConnectionPart, PartWaker};
+use ssegate_http2::window_measurement::WindowMeasurement;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::header_block::HeaderBlock;
@@ -17,13 +24,6 @@ use super::settings::{BackendSettings, put_initial_frames};
 use super::shared::{ConnectionShared, QueuedRequest};
 use super::stream::BackendStream;
 use super::window::STREAM_WINDOW;
-use crate::server::http2::PREFACE;
-use crate::server::http2::frame::DEFAULT_WINDOW;
-use crate::server::http2::hpack::{HpackDecoder, HpackEncoder};
-use crate::server::http2::output::Output;
-use crate::server::http2::read_buffer;
-use crate::server::http2::wake_queue::{ConnectionPart, PartWaker};
-use crate::server::http2::window_measurement::WindowMeasurement;
 use crate::server::upload_memory::UploadMemory;
 
 /// The output buffered before a write, in octets: one TLS record.

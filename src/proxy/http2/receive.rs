@@ -2,6 +2,11 @@
 
 use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
+use ssegate_http2::error::ErrorCode;
+use ssegate_http2::frame::{
+    self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_SIZE, flag, kind,
+};
+use ssegate_http2::window_measurement::WINDOW_PING;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::driver::Driver;
@@ -9,11 +14,6 @@ use super::head::{HeaderError, ResponseHeadBuilder, content_length};
 use super::header_block::HeaderBlock;
 use super::reason::{ProtocolViolation, Reason};
 use super::stream::ReceiveState;
-use crate::server::http2::error::ErrorCode;
-use crate::server::http2::frame::{
-    self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_SIZE, flag, kind,
-};
-use crate::server::http2::window_measurement::WINDOW_PING;
 
 /// The length of the priority fields in HEADERS, in octets (RFC 9113, section 6.2).
 const PRIORITY_LEN: usize = 5;

@@ -7,6 +7,10 @@ use bytes::{Buf as _, Bytes};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, request};
 use http_body::Body as _;
+use ssegate_http2::CONNECTION_SPECIFIC;
+use ssegate_http2::error::ErrorCode;
+use ssegate_http2::frame::{self, FRAME_HEADER_LEN, flag, kind};
+use ssegate_http2::hpack::HpackEncoder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -16,10 +20,6 @@ use super::shared::QueuedRequest;
 use super::stream::{BackendStream, ReceiveState, SendState};
 use super::window::Window;
 use crate::proxy::upload::Upload;
-use crate::server::http2::CONNECTION_SPECIFIC;
-use crate::server::http2::error::ErrorCode;
-use crate::server::http2::frame::{self, FRAME_HEADER_LEN, flag, kind};
-use crate::server::http2::hpack::HpackEncoder;
 
 /// The maximum payload of a DATA frame: with the frame header it fills one TLS record.
 const MAX_DATA: usize = WRITE_SIZE - FRAME_HEADER_LEN;
