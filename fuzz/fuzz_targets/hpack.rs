@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use http::Version;
 use libfuzzer_sys::fuzz_target;
-use ssegate::server::decode_header_blocks;
+use ssegate_http2::decode_header_blocks;
 
 fuzz_target!(|input: &[u8]| {
     let Some((first, rest)) = input.split_first() else { return };

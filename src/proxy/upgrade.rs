@@ -7,8 +7,8 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
-use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
+use ssegate_http2::ConnectProtocol;
 
 use super::error::Failure;
 use super::headers;
@@ -99,7 +99,7 @@ impl Upgrade {
 /// Whether this is an extended CONNECT for a WebSocket (RFC 8441). Any other CONNECT is rejected
 /// before.
 pub fn is_extended_connect<B>(request: &Request<B>) -> bool {
-    let protocol = request.extensions().get::<Protocol>();
+    let protocol = request.extensions().get::<ConnectProtocol>();
     request.method() == Method::CONNECT && protocol.is_some_and(|p| p.as_str() == "websocket")
 }
 

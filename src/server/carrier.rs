@@ -138,7 +138,7 @@ impl Wake for ClientWaker {
 }
 
 impl<B: FramedBody> Carrier<B> {
-    /// `half_close`: see [`Http1Settings`](super::Http1Settings).
+    /// `half_close`: see [`Http1Settings`](super::settings::Http1Settings).
     pub(super) fn new(
         transport: Transport,
         socket: &Arc<SocketState>,

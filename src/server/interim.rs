@@ -2,16 +2,13 @@
 //!
 //! They precede the final response. They are optional, so any of them may be dropped.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
+use ssegate_http2::InterimQueue;
 
 use super::http1::exchange::Http1Exchange;
-
-/// The most that are queued on an HTTP/2 stream; further ones are dropped.
-const MAX_QUEUED: usize = 16;
 
 /// Sends the interim responses to one request. A cheap handle.
 #[derive(Clone, Debug, Default)]
@@ -25,10 +22,6 @@ enum InterimTarget {
     Http1(Arc<Http1Exchange>),
     Http2(Rc<InterimQueue>),
 }
-
-/// The queued interim responses of an HTTP/2 stream.
-#[derive(Debug, Default)]
-pub(super) struct InterimQueue(RefCell<Vec<(StatusCode, HeaderMap)>>);
 
 impl Interim {
     pub(super) fn over_http1(exchange: Arc<Http1Exchange>) -> Self {
@@ -46,19 +39,7 @@ impl Interim {
         match &self.0 {
             InterimTarget::None => {}
             InterimTarget::Http1(exchange) => exchange.queue_interim(status, &headers),
-            InterimTarget::Http2(queue) => {
-                let mut queue = queue.0.borrow_mut();
-                if queue.len() < MAX_QUEUED {
-                    queue.push((status, headers));
-                }
-            }
+            InterimTarget::Http2(queue) => queue.send(status, headers),
         }
-    }
-}
-
-impl InterimQueue {
-    /// Takes them in order.
-    pub(super) fn take(&self) -> Vec<(StatusCode, HeaderMap)> {
-        self.0.take()
     }
 }

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::descriptors::{self, DescriptorLimit, DescriptorShortage};
 use super::port_holder::PortHolder;
+use super::settings::{ConnectionSettings, ListenerSettings};
 use super::tls::{ListenerTls, TlsError};
-use super::{ConnectionSettings, ListenerSettings};
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 

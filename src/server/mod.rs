@@ -10,11 +10,10 @@
 //! [`certificate`] are its TLS, [`proxy_protocol`] reads the client's address from a load balancer,
 //! [`transport`] is its socket, and [`socket_state`] what the socket and the task share.
 //!
-//! Requests: [`http1`] is HTTP/1.1 around hyper, [`http2`] is HTTP/2 with [`upload_memory`] for its
-//! windows and [`stream_abort`] to abort one stream. [`request_body`] and [`interim`] are the same
-//! over both. [`running`] is a request in progress, [`request_error`] a request that is rejected
-//! before it is handled, [`contain`] limits what a panic takes down. [`date`] and [`event_stream`]
-//! are about response headers.
+//! Requests: [`http1`] is HTTP/1.1 around hyper; HTTP/2 is a crate of its own ([`ssegate_http2`]), with
+//! [`upload_memory`] for its windows. [`request_body`] and [`interim`] are the same over both.
+//! [`running`] is a request in progress, [`contain`] limits what a panic takes down. [`date`] and
+//! [`event_stream`] are about response headers. [`settings`] are those of all of it.
 
 pub mod carrier;
 pub mod certificate;
@@ -26,7 +25,6 @@ pub mod descriptors;
 pub mod event_stream;
 mod field_value;
 pub(crate) mod http1;
-pub(crate) mod http2;
 pub mod interim;
 pub mod listener;
 mod local_certificate;
@@ -34,179 +32,14 @@ pub mod own_address;
 mod port_holder;
 mod proxy_protocol;
 pub mod request_body;
-pub mod request_error;
 mod running;
+mod settings;
 pub mod shard_server;
 mod socket_state;
 pub mod state_dir;
-mod stream_abort;
 pub mod tls;
 mod transport;
 pub(crate) mod unread;
 pub mod upload_memory;
 
-#[cfg(fuzzing)]
-pub use http2::decode_header_blocks;
-
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
-
-use ipnet::IpNet;
-
-use self::clients::ClientLimits;
-
-/// The settings of one listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerSettings {
-    /// The address to bind; with port 0 the system chooses a free port.
-    pub address: SocketAddr,
-    /// `None`: HTTP/1.1 in clear text, and h2c by prior knowledge.
-    pub tls: Option<TlsSettings>,
-    /// Whether each connection begins with a PROXY protocol header.
-    pub proxy_protocol: bool,
-}
-
-/// Where a listener's certificate comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TlsSettings {
-    /// A self-signed certificate, generated once and kept in the state directory.
-    SelfSigned,
-    /// PEM files.
-    Files {
-        /// The chain, the server's certificate first.
-        certificate: PathBuf,
-        /// The private key.
-        key: PathBuf,
-    },
-}
-
-/// Limits and timeouts of client connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionSettings {
-    /// Open connections over all listeners. Any further connection is closed right after accept.
-    pub max_connections: usize,
-    /// Limits per client address.
-    pub per_client: ClientLimits,
-    /// TLS handshakes that a shard computes in one turn of its event loop, before its streams.
-    pub max_handshakes: usize,
-    /// From accept to the first complete request, TLS handshake included.
-    pub first_request_timeout: Duration,
-    /// How long an HTTP/2 connection without a stream stays open.
-    pub idle_timeout: Duration,
-    /// How long a connection or stream may be unable to write anything before it is closed.
-    pub write_timeout: Duration,
-    /// How long the rest of a request body is read and discarded after the response.
-    pub lingering_close: Duration,
-    /// `SO_SNDBUF` in bytes: what a client that stopped reading can hold in the kernel. Four times
-    /// as much on a connection that sends large bodies.
-    pub send_buffer: usize,
-    /// Bytes that all clients together may send over HTTP/2 beyond their `connection_window`s.
-    pub upload_memory: usize,
-    /// Networks of proxies whose forwarding headers and PROXY headers are trusted.
-    pub trusted_proxies: Vec<IpNet>,
-    /// HTTP/1.1.
-    pub http1: Http1Settings,
-    /// HTTP/2.
-    pub http2: Http2Settings,
-}
-
-/// The settings of HTTP/1.1 only.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http1Settings {
-    /// How long a client may take to send a request's header. Also the keep-alive timeout: how long
-    /// a persistent connection waits for its next request.
-    pub header_read_timeout: Duration,
-    /// Bytes of a request line and its header; a longer one gets 431.
-    pub max_header_bytes: usize,
-    /// Fields of a request's header; a request with more gets 431.
-    pub max_header_fields: usize,
-    /// The largest size of a connection's read buffer and of its write buffer, in bytes.
-    pub max_buffer_bytes: usize,
-    /// A client that has closed its sending side counts as gone when nothing could be written to it
-    /// for this long. Zero: it counts as gone at once.
-    pub half_close: Duration,
-}
-
-/// The settings of HTTP/2 (RFC 9113) only.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http2Settings {
-    /// SETTINGS_MAX_CONCURRENT_STREAMS. Chromium opens 256 at most.
-    pub max_concurrent_streams: u32,
-    /// SETTINGS_MAX_HEADER_LIST_SIZE, in bytes.
-    pub max_header_list_bytes: u32,
-    /// SETTINGS_INITIAL_WINDOW_SIZE: the initial flow-control window of a stream, in bytes.
-    pub stream_window: u32,
-    /// The size a stream's window may grow to while its body is read as fast as it arrives.
-    pub max_stream_window: u32,
-    /// The flow-control window of a connection, in bytes, without what it reserves of
-    /// `upload_memory`.
-    pub connection_window: u32,
-    /// How long a client may take to send a whole header block, or a whole frame other than DATA.
-    pub header_timeout: Duration,
-    /// How long a connection may be silent before it is sent a PING.
-    pub keep_alive_interval: Duration,
-    /// How long to wait for the PING's ACK before the connection is closed.
-    pub keep_alive_timeout: Duration,
-}
-
-impl ConnectionSettings {
-    /// The shortest of the timeouts that can start at any time.
-    pub(crate) fn least_timeout(&self) -> Duration {
-        let Http2Settings { header_timeout, keep_alive_interval, keep_alive_timeout, .. } =
-            self.http2;
-        let of_http2 = header_timeout.min(keep_alive_interval).min(keep_alive_timeout);
-        self.write_timeout.min(self.idle_timeout).min(of_http2)
-    }
-
-    /// Whether this address is one of the trusted proxies.
-    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(&address))
-    }
-}
-
-impl Default for ConnectionSettings {
-    fn default() -> Self {
-        Self {
-            max_connections: 100_000,
-            per_client: ClientLimits::default(),
-            max_handshakes: 16,
-            first_request_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(30),
-            lingering_close: Duration::from_secs(30),
-            send_buffer: 64 << 10,
-            upload_memory: 128 << 20,
-            trusted_proxies: Vec::new(),
-            http1: Http1Settings::default(),
-            http2: Http2Settings::default(),
-        }
-    }
-}
-
-impl Default for Http1Settings {
-    fn default() -> Self {
-        Self {
-            header_read_timeout: Duration::from_secs(10),
-            max_header_bytes: 32 << 10,
-            max_header_fields: 1000,
-            max_buffer_bytes: 64 << 10,
-            half_close: Duration::from_secs(10),
-        }
-    }
-}
-
-impl Default for Http2Settings {
-    fn default() -> Self {
-        Self {
-            max_concurrent_streams: 256,
-            max_header_list_bytes: 16 << 10,
-            stream_window: 64 << 10,
-            max_stream_window: 4 << 20,
-            connection_window: 1 << 20,
-            header_timeout: Duration::from_secs(10),
-            keep_alive_interval: Duration::from_secs(20),
-            keep_alive_timeout: Duration::from_secs(20),
-        }
-    }
-}
+pub use self::settings::{ConnectionSettings, Http1Settings, ListenerSettings, TlsSettings};

@@ -9,10 +9,10 @@ use http::HeaderMap;
 use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use ssegate_http2::IncomingBody;
 
 use super::connection::BodyError;
 use super::http1::exchange::Http1Exchange;
-use super::http2;
 use super::interim::Interim;
 
 /// A streamed request body: nothing is buffered here.
@@ -26,7 +26,7 @@ pub struct RequestBody {
 enum RequestBodyKind {
     Empty,
     Http1(Http1Body),
-    Http2(http2::IncomingBody),
+    Http2(IncomingBody),
 }
 
 /// A body over HTTP/1.1. When dropped, its unread rest is discarded by the connection, so that the
@@ -88,9 +88,8 @@ impl RequestBody {
         }
     }
 
-    /// `None`: no body.
-    pub(super) fn from_http2(body: Option<http2::IncomingBody>, interim: Interim) -> Self {
-        Self { kind: body.map_or(RequestBodyKind::Empty, RequestBodyKind::Http2), interim }
+    pub(super) fn from_http2(body: IncomingBody, interim: Interim) -> Self {
+        Self { kind: RequestBodyKind::Http2(body), interim }
     }
 }
 
@@ -125,7 +124,7 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
-            RequestBodyKind::Http2(body) => Pin::new(body).poll_frame(cx),
+            RequestBodyKind::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
 

@@ -17,7 +17,6 @@ use slab::Slab;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 
-use super::ConnectionSettings;
 use super::clients::Clients;
 use super::connection::{
     self, ConnectionState, CutReason, ENFORCE_INTERVAL, Handler, HttpProtocol,
@@ -25,6 +24,7 @@ use super::connection::{
 use super::contain::Contained;
 use super::descriptors::DescriptorShortage;
 use super::listener::{Accepted, Listener};
+use super::settings::ConnectionSettings;
 use super::upload_memory::UploadMemory;
 use crate::metrics::Metrics;
 

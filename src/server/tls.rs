@@ -12,7 +12,8 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 
 use super::certificate::Certificate;
-use super::{TlsSettings, local_certificate};
+use super::local_certificate;
+use super::settings::TlsSettings;
 
 /// Why a listener cannot use TLS. Each text says what to do.
 #[derive(Debug, thiserror::Error)]

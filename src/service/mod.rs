@@ -44,6 +44,7 @@ pub use request_settings::RequestSettings;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Response};
+use ssegate_http2::RequestError;
 use ssegate_hub::Shard;
 use ssegate_hub::Topic;
 use tokio::time::Instant;
@@ -61,7 +62,6 @@ use crate::server::clients::Clients;
 use crate::server::connection::{ConnectionState, Handler};
 use crate::server::contain::Contained;
 use crate::server::request_body::RequestBody;
-use crate::server::request_error::RequestError;
 use crate::server::upload_memory::UploadMemory;
 
 /// Handles the requests of one shard. A cheap handle.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use ssegate_http2::RequestError;
 use ssegate_hub::InvalidChannelName;
 use ssegate_hub::jittered;
 use ssegate_sse::encode;
@@ -20,7 +21,6 @@ use super::request_info::RequestInfo;
 use super::stream_head::stream_response;
 use crate::proxy::{FailureClass, ProxyError};
 use crate::route::ChannelError;
-use crate::server::request_error::RequestError;
 
 /// The `retry:` of a stream that is temporarily not available; jittered up to twice this. Also the
 /// value of Retry-After.

@@ -9,9 +9,9 @@ use std::net::Ipv6Addr;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use ssegate_http2::authority::is_port;
 
 use super::rejection::Rejection;
-use crate::server::http2::authority::is_port;
 
 /// Checks that the only transfer coding is `chunked`, if there is one (RFC 9112, section 6.1).
 /// hyper decodes a message as chunked if that is the last coding; a backend that supports the

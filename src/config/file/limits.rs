@@ -1,10 +1,12 @@
 //! `limits`, `timeouts`, `http1`, `http2` and `sockets`.
 
+use ssegate_http2::Http2Settings;
+
 use crate::config::field::Limit;
 use crate::config::global::GlobalSettings;
 use crate::config::mapping::mapping;
 use crate::config::units::{Count, Size, Time, TimeOrZero};
-use crate::server::{ConnectionSettings, Http1Settings, Http2Settings};
+use crate::server::{ConnectionSettings, Http1Settings};
 
 /// The highest limit of header fields; an `http::HeaderMap` cannot hold many more.
 const MAX_HEADER_FIELDS: usize = 30_000;

@@ -1,11 +1,12 @@
 //! Resolves the limits of `http1` and `http2` that depend on each other.
 
+use ssegate_http2::Http2Settings;
+
+use super::Resolver;
 use crate::config::field::{At, Field};
 use crate::config::file::{Http1File, Http2File};
 use crate::config::units::Size;
-use crate::server::{ConnectionSettings, Http1Settings, Http2Settings};
-
-use super::Resolver;
+use crate::server::{ConnectionSettings, Http1Settings};
 
 /// The longest request header that every protocol accepts, in bytes.
 pub(super) fn max_header_bytes(connections: &ConnectionSettings) -> usize {

@@ -6,15 +6,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use ssegate_http2::output::Output;
+use ssegate_http2::read_buffer;
+use ssegate_http2::wake_queue::{ConnectionPart, PartWaker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::liveness::{Liveness, LivenessAction};
 use super::multiplexer::Multiplexer;
 use super::reason::{ProtocolViolation, Reason};
 use super::shared::ConnectionShared;
-use crate::server::http2::output::Output;
-use crate::server::http2::read_buffer;
-use crate::server::http2::wake_queue::{ConnectionPart, PartWaker};
 use crate::server::upload_memory::UploadMemory;
 
 /// High-water mark of the output, in octets. Above it nothing is read: frames such as PING and

@@ -2,9 +2,8 @@
 
 use http::header::{self, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
-
-use crate::server::http2::CONNECTION_SPECIFIC;
-use crate::server::http2::hpack::{FieldName, HeaderField};
+use ssegate_http2::CONNECTION_SPECIFIC;
+use ssegate_http2::hpack::{FieldName, HeaderField};
 
 /// What SETTINGS_MAX_HEADER_LIST_SIZE counts per field beside its name and value, in octets (RFC
 /// 9113, section 6.5.2).
@@ -143,9 +142,9 @@ mod tests {
     use std::ops::ControlFlow;
 
     use http::{HeaderMap, HeaderValue, StatusCode};
+    use ssegate_http2::hpack::HpackDecoder;
 
     use super::{HeaderError, ResponseHeadBuilder, content_length, header_list_size};
-    use crate::server::http2::hpack::HpackDecoder;
 
     fn builder(fields: &[(&str, &str)], max_size: usize) -> ResponseHeadBuilder {
         let mut block = Vec::new();

@@ -6,10 +6,11 @@
 
 use std::ops::ControlFlow;
 
+use ssegate_http2::error::ErrorCode;
+use ssegate_http2::hpack::HpackDecoder;
+
 use super::head::ResponseHeadBuilder;
 use super::reason::ProtocolViolation;
-use crate::server::http2::error::ErrorCode;
-use crate::server::http2::hpack::HpackDecoder;
 
 /// The maximum size of one encoded field, in octets: a field is buffered until it is complete.
 const MAX_FIELD: usize = 4 << 20;
@@ -93,9 +94,10 @@ impl HeaderBlock {
 
 #[cfg(test)]
 mod tests {
+    use ssegate_http2::hpack::HpackDecoder;
+
     use super::super::head::HeaderError;
     use super::{HeaderBlock, MAX_FIELD, ProtocolViolation};
-    use crate::server::http2::hpack::HpackDecoder;
 
     const LIMIT: usize = 64 << 10;
 

@@ -2,9 +2,10 @@
 //!
 //! One stream at a time is measured, from one PING to its ACK.
 
+use ssegate_http2::window_measurement::WINDOW_PING;
+
 use super::multiplexer::Multiplexer;
 use super::stream::ReceiveState;
-use crate::server::http2::window_measurement::WINDOW_PING;
 
 impl Multiplexer {
     /// Continues or starts a measurement after octets of a stream were read and their credit

@@ -10,6 +10,11 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
+use ssegate_http2::frame::DEFAULT_WINDOW;
+use ssegate_http2::frame::PREFACE;
+use ssegate_http2::hpack::{HpackDecoder, HpackEncoder};
+use ssegate_http2::output::Output;
+use ssegate_http2::window_measurement::WindowMeasurement;
 
 use super::header_block::HeaderBlock;
 use super::lingering::LingeringStreams;
@@ -18,11 +23,6 @@ use super::settings::{BackendSettings, put_initial_frames};
 use super::shared::{ConnectionShared, QueuedRequest};
 use super::stream::RequestStream;
 use super::window::STREAM_WINDOW;
-use crate::server::http2::PREFACE;
-use crate::server::http2::frame::DEFAULT_WINDOW;
-use crate::server::http2::hpack::{HpackDecoder, HpackEncoder};
-use crate::server::http2::output::Output;
-use crate::server::http2::window_measurement::WindowMeasurement;
 use crate::server::upload_memory::UploadMemory;
 
 /// The output buffered before a write, in octets: one TLS record.

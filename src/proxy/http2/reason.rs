@@ -3,10 +3,10 @@
 use std::fmt;
 
 use http::Request;
+use ssegate_http2::error::ErrorCode;
 
 use crate::proxy::error::Failure;
 use crate::proxy::upload::Upload;
-use crate::server::http2::error::ErrorCode;
 
 /// Why a stream, or the whole connection, ended early. The text is for the log, after the
 /// upstream's address.

@@ -8,11 +8,6 @@ use super::header_block::HeaderBlock;
 use super::multiplexer::Multiplexer;
 use super::reason::{ProtocolViolation, Reason};
 use super::stream::ReceiveState;
-use crate::server::http2::error::ErrorCode;
-use crate::server::http2::frame::{
-    self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_SIZE, flag, kind,
-};
-use crate::server::http2::window_measurement::WINDOW_PING;
 
 /// The length of the priority fields in HEADERS, in octets (RFC 9113, section 6.2).
 const PRIORITY_LEN: usize = 5;

@@ -15,10 +15,6 @@ use super::shared::QueuedRequest;
 use super::stream::{ReceiveState, RequestStream, SendState};
 use super::window::Window;
 use crate::proxy::upload::Upload;
-use crate::server::http2::CONNECTION_SPECIFIC;
-use crate::server::http2::error::ErrorCode;
-use crate::server::http2::frame::{self, FRAME_HEADER_LEN, flag, kind};
-use crate::server::http2::hpack::HpackEncoder;
 
 /// The maximum payload of a DATA frame: with the frame header it fills one TLS record.
 const MAX_DATA: usize = WRITE_SIZE - FRAME_HEADER_LEN;

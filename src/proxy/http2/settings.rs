@@ -1,10 +1,9 @@
 //! The settings of both ends (RFC 9113, section 6.5).
 
+use ssegate_http2::error::ErrorCode;
+use ssegate_http2::frame::{self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, kind, setting};
+
 use super::reason::ProtocolViolation;
-use crate::server::http2::error::ErrorCode;
-use crate::server::http2::frame::{
-    self, DEFAULT_WINDOW, MAX_31_BITS, MAX_FRAME_SIZE, kind, setting,
-};
 
 /// The backend's settings that a client needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +92,9 @@ pub(super) fn put_initial_frames(out: &mut Vec<u8>, stream_window: u32, max_head
 
 #[cfg(test)]
 mod tests {
+    use ssegate_http2::error::ErrorCode;
+
     use super::{BackendSettings, ProtocolViolation};
-    use crate::server::http2::error::ErrorCode;
 
     fn setting(id: u16, value: u32) -> Vec<u8> {
         [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()

@@ -11,6 +11,8 @@ use std::task::{Context, Poll, Waker};
 
 use http::Request;
 use http_body::Body as _;
+use ssegate_http2::frame::MAX_31_BITS;
+use ssegate_http2::wake_queue::{ConnectionPart, WakeQueue};
 use tokio::time::Instant;
 
 use super::reason::{LostRequest, Reason};
@@ -19,8 +21,6 @@ use super::response::{ResponseFuture, ResponseSender, channel};
 use super::settings::BackendSettings;
 use crate::proxy::capacity::CapacityNotify;
 use crate::proxy::upload::Upload;
-use crate::server::http2::frame::MAX_31_BITS;
-use crate::server::http2::wake_queue::{ConnectionPart, WakeQueue};
 
 /// The maximum number of streams on one connection, even if the backend allows more: the minimum
 /// that RFC 9113, section 6.5.2, recommends to servers.

@@ -7,6 +7,7 @@ use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use ssegate_http2::frame::{self, flag, kind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet};
 
@@ -17,7 +18,6 @@ use super::shared::ConnectionShared;
 use super::window::STREAM_WINDOW;
 use crate::metrics::Metrics;
 use crate::proxy::upload::Upload;
-use crate::server::http2::frame::{self, flag, kind};
 use crate::server::upload_memory::UploadMemory;
 
 const MAX_HEADER: usize = 64 << 10;

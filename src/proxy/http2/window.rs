@@ -2,7 +2,7 @@
 //!
 //! A stream starts with [`STREAM_WINDOW`], which bounds what is buffered for a client that does not
 //! read. The window doubles while it limits a download whose client reads as fast as data arrives
-//! ([`WindowMeasurement`](crate::server::http2::window_measurement::WindowMeasurement)), up to [`MAX_STREAM_WINDOW`]. The
+//! ([`WindowMeasurement`](ssegate_http2::window_measurement::WindowMeasurement)), up to [`MAX_STREAM_WINDOW`]. The
 //! growth is borrowed from [`UploadMemory`], one budget for all connections, and returned when the
 //! stream ends.
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use tokio::time::Instant;
 
-use crate::server::ConnectionSettings;
 use crate::server::clients::{ClientLimits, Clients, ConnectionGuard, ExceededLimit};
+use crate::server::settings::ConnectionSettings;
 
 /// The client of one connection.
 #[derive(Debug)]

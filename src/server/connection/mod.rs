@@ -10,7 +10,8 @@
 mod activity;
 mod client;
 mod cut_reason;
-mod http;
+mod http1;
+mod http2;
 mod notice;
 mod protocol;
 mod state;
@@ -25,6 +26,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::server::Acceptor;
+use ssegate_http2::Connection;
+use ssegate_http2::frame::PREFACE;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -32,13 +35,13 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub use self::cut_reason::CutReason;
-pub use self::http::{BodyError, Handler};
+pub use self::http1::{BodyError, Handler};
+use self::http2::Http2Link;
 pub(super) use self::notice::Notice;
 pub use self::protocol::HttpProtocol;
 pub use self::state::ConnectionState;
 use self::task::ConnectionTask;
 use super::carrier::Carrier;
-use super::http2::{self, PREFACE};
 use super::listener::Listener;
 use super::proxy_protocol;
 use super::shard_server::ShardServer;
@@ -82,7 +85,7 @@ pub(super) async fn serve<H: Handler>(
                     server.spawn(ConnectionTask::new(carrier, state, shard, guards))
                 }
                 Handoff::Http2(transport) => {
-                    let connection = http2::Connection::new(transport, &shard, &state);
+                    let connection = Connection::new(transport, Http2Link::new(&shard, &state));
                     server.spawn(ConnectionTask::new(connection, state, shard, guards));
                 }
             }
@@ -116,7 +119,7 @@ async fn serve_until_handoff<H: Handler>(
     let open = shard.count_protocol(protocol);
     let handoff = match protocol {
         HttpProtocol::Http1 => {
-            http::serve_http1(transport, shard, state).await?.map(Handoff::Stream)
+            http1::serve_http1(transport, shard, state).await?.map(Handoff::Stream)
         }
         HttpProtocol::Http2 => Some(Handoff::Http2(transport)),
     };

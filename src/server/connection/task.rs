@@ -9,10 +9,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use ssegate_http2::Connection;
+
+use super::http2::Http2Link;
 use super::{ConnectionState, CutReason, Handler, Notice, count_tls_error};
 use crate::server::carrier::{Carrier, ConnectionEnd, FramedBody};
-use crate::server::http2;
 use crate::server::shard_server::ShardServer;
+use crate::server::transport::Transport;
 
 /// What a second task runs.
 pub(super) trait ConnectionDriver {
@@ -34,13 +37,13 @@ impl<B: FramedBody> ConnectionDriver for Carrier<B> {
     }
 }
 
-impl<H: Handler> ConnectionDriver for http2::Connection<H> {
+impl<H: Handler> ConnectionDriver for Connection<Http2Link<H>, Transport> {
     fn poll<C>(
         &mut self,
         context: &mut Context<'_>,
         poll_cut: impl FnOnce(&mut Context<'_>) -> Poll<C>,
     ) -> Poll<ConnectionEnd<C>> {
-        let has_attention = self.take_attention();
+        let has_attention = self.server().take_attention();
         if has_attention && let Poll::Ready(reason) = poll_cut(context) {
             return Poll::Ready(ConnectionEnd::Cut(reason));
         }

@@ -19,7 +19,7 @@ use super::exchange::Http1Exchange;
 use super::half_closed::{HalfCloseAction, HalfClosed};
 use super::head_filter::HeadLimits;
 use super::request_splitter::{Piece, RequestSplitter};
-use crate::server::Http1Settings;
+use crate::server::settings::Http1Settings;
 use crate::server::socket_state::SocketState;
 use crate::server::transport::Transport;
 use crate::server::unread;

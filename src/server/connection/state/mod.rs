@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use ssegate_http2::{KeepAliveCheck, KeepAliveState, StreamAbortHandle};
 use tokio::time::Instant;
 
 use super::activity::Activity;
@@ -18,10 +19,8 @@ use super::client::ConnectionClient;
 use super::cut_reason::CutReason;
 use super::notice::{Notice, NoticeSlot};
 use super::protocol::HttpProtocol;
-use crate::server::ConnectionSettings;
-use crate::server::http2::{KeepAliveCheck, KeepAliveState};
+use crate::server::settings::ConnectionSettings;
 use crate::server::socket_state::SocketState;
-use crate::server::stream_abort;
 
 /// In a graceful shutdown: how long a connected client may still take to send its first request,
 /// which then gets its response.
@@ -125,7 +124,7 @@ impl ConnectionState {
     /// Returns a function that aborts the request being handled, whatever it waits for: over HTTP/2
     /// it resets the stream, over HTTP/1.1 it closes the connection.
     pub fn current_request_abort(self: &Rc<Self>) -> Box<dyn Fn()> {
-        if let Some(stream) = stream_abort::current() {
+        if let Some(stream) = StreamAbortHandle::current() {
             return Box::new(move || stream.abort());
         }
         let connection = Rc::clone(self);

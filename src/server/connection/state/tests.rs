@@ -3,11 +3,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use ssegate_http2::Http2Settings;
 use tokio::time::Instant;
 
 use super::HttpProtocol::{Http1, Http2};
 use super::{ConnectionState, CutReason, HttpProtocol, Notice};
-use crate::server::{ConnectionSettings, Http2Settings};
+use crate::server::settings::ConnectionSettings;
 
 /// The shortest of the timeouts below that can start at any time: when nothing else is due, the
 /// next check is this much later.
