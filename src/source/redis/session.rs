@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ssegate_hub::Subscription;
 use ssegate_hub::{SourceKind, SourceRequest};
-use ssegate_resp::Value;
+use ssegate_resp::{Payload, Value};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::coalescing::ReadCoalescer;
@@ -17,7 +17,6 @@ use super::connection::RedisConnection;
 use super::error::{SourceError, with_others};
 use super::pubsub::PubSub;
 use super::retry::{RETRY_INTERVAL, sample_to_retry};
-use crate::source::Payload;
 
 /// Names in one `SUBSCRIBE`, at most.
 const MAX_NAMES: usize = 512;
@@ -187,7 +186,9 @@ impl<'a> PubSubSession<'a> {
         if self.source.state.record_message(channel, &payload, self.last_read) {
             self.source.intake.end_message();
         } else {
-            self.source.intake.message(pattern, channel, &payload_of(payload)?);
+            let payload = Payload::try_from(payload)
+                .map_err(|other| SourceError::Unexpected(format!("{other:?}")))?;
+            self.source.intake.message(pattern, channel, &payload);
         }
         Ok(())
     }
@@ -368,14 +369,6 @@ impl<'a> PubSubSession<'a> {
 pub(super) fn describe(Subscription { name, is_pattern }: &Subscription) -> String {
     let what = if *is_pattern { "PSUBSCRIBE to the pattern" } else { "SUBSCRIBE to the channel" };
     format!("{what} {name:?}")
-}
-
-fn payload_of(payload: Value) -> Result<Payload, SourceError> {
-    match payload {
-        Value::Bulk(bytes) => Ok(Payload::Whole(bytes)),
-        Value::TooLarge(bytes) => Ok(Payload::TooLarge(bytes)),
-        other => Err(SourceError::Unexpected(format!("{other:?}"))),
-    }
 }
 
 /// Removes the next name, if it is `name`: Redis confirms names in the order of the command.

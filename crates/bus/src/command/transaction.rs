@@ -8,7 +8,7 @@ use super::error::CommandError;
 use super::table::CommandSpec;
 use super::words::Words;
 use super::{BusClient, CommandResult};
-use crate::source::embedded::reply;
+use crate::reply;
 
 /// The commands queued for EXEC.
 #[derive(Default)]

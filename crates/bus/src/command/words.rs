@@ -1,10 +1,9 @@
 //! The words of a command: its name and its arguments.
 
 use bytes::Bytes;
-use ssegate_resp::Value;
+use ssegate_resp::{Payload, Value};
 
 use super::error::CommandError;
-use crate::source::Payload;
 
 /// A command as it was sent; each word is a string, or the length of one that was too long.
 pub(super) struct Words(Vec<Value>);

@@ -3,7 +3,7 @@
 use ssegate_resp::Value;
 
 use super::words::Words;
-use crate::source::embedded::BusSettings;
+use crate::settings::BusSettings;
 
 /// Why a command failed. Displayed as the text of the error reply, of which clients examine the
 /// first word.

@@ -8,7 +8,7 @@ use super::error::CommandError;
 use super::table::CommandSpec;
 use super::words::Words;
 use super::{BusClient, CommandResult};
-use crate::source::embedded::reply;
+use crate::reply;
 
 /// The Redis version whose pub/sub the bus implements: clients choose their commands by it.
 const REDIS_VERSION: &str = "7.0.0";
@@ -66,6 +66,7 @@ fn sections(client: &BusClient) -> [Section; 5] {
                 ("redis_version", REDIS_VERSION.into()),
                 ("redis_mode", "standalone".into()),
                 ("server_name", "ssegate".into()),
+                // The crates of ssegate have one version.
                 ("ssegate_version", env!("CARGO_PKG_VERSION").into()),
                 ("process_id", std::process::id().to_string()),
             ],
