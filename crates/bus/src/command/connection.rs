@@ -88,7 +88,7 @@ pub(super) fn client(client: &mut BusClient, words: &Words) -> CommandResult {
         ("setname" | "getname" | "id" | "setinfo" | "no-evict" | "no-touch", _) => {
             Err(CommandError::WrongNumberOfArguments("client"))
         }
-        _ => Err(CommandError::unknown_subcommand("client", words)),
+        _ => Err(words.unknown_subcommand("client")),
     }
 }
 

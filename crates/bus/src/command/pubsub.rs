@@ -68,7 +68,7 @@ pub(super) fn pubsub(client: &mut BusClient, words: &Words) -> CommandResult {
         }
         ("numpat", 2) => Ok(reply::count(client.broker.patterns())),
         ("channels" | "numpat", _) => Err(CommandError::WrongNumberOfArguments("pubsub")),
-        _ => Err(CommandError::unknown_subcommand("pubsub", words)),
+        _ => Err(words.unknown_subcommand("pubsub")),
     }
 }
 

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use ssegate_resp::{RespVersion, Value};
 
 use super::error::CommandError;
-use super::table::CommandSpec;
 use super::words::Words;
 use super::{BusClient, CommandResult};
 use crate::reply;
@@ -91,27 +90,12 @@ fn sections(client: &BusClient) -> [Section; 5] {
     ]
 }
 
-/// `COMMAND [COUNT | DOCS | INFO | LIST]`: without documentation, but a valid reply for an
-/// interactive redis-cli.
-pub(super) fn command(_: &mut BusClient, words: &Words) -> CommandResult {
-    if words.len() == 1 {
-        return Ok(Value::Array(Vec::new()));
-    }
-    match words.keyword(1)?.as_str() {
-        "count" => Ok(reply::count(CommandSpec::names().len())),
-        "docs" => Ok(Value::Map(Vec::new())),
-        "info" => Ok(Value::Array(vec![Value::Null; words.len() - 2])),
-        "list" => Ok(Value::Array(CommandSpec::names().map(reply::bulk).collect())),
-        _ => Err(CommandError::unknown_subcommand("command", words)),
-    }
-}
-
 /// `CONFIG GET` finds nothing; `CONFIG SET` is not supported.
 pub(super) fn config(_: &mut BusClient, words: &Words) -> CommandResult {
     match words.keyword(1)?.as_str() {
         "get" => Ok(Value::Map(Vec::new())),
         "set" | "rewrite" => Err(CommandError::NoConfiguration),
         "resetstat" => Ok(reply::ok()),
-        _ => Err(CommandError::unknown_subcommand("config", words)),
+        _ => Err(words.unknown_subcommand("config")),
     }
 }

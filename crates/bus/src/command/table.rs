@@ -1,27 +1,11 @@
-//! The command table: the arity and the flags of each command.
+//! The command table, and COMMAND, which tells about it.
 
-use std::ops::RangeInclusive;
+use ssegate_resp::Value;
 
+use super::spec::{CommandSpec, spec};
 use super::words::Words;
 use super::{BusClient, CommandResult, connection, pubsub, script, server, transaction};
-
-/// One command.
-#[derive(Debug)]
-pub(super) struct CommandSpec {
-    /// In lower case; matched without regard to case.
-    pub(super) name: &'static str,
-    /// The number of words, including the name.
-    pub(super) arity: RangeInclusive<usize>,
-    /// What it does.
-    pub(super) run: fn(&mut BusClient, &Words) -> CommandResult,
-    /// Whether a RESP2 client may send it while subscribed.
-    pub(super) runs_while_subscribed: bool,
-    /// Whether it runs at once inside a transaction instead of being queued.
-    pub(super) controls_transaction: bool,
-    /// Whether it can be queued in a transaction: it has exactly one reply, and does not change how
-    /// the following commands are interpreted.
-    pub(super) runs_in_transaction: bool,
-}
+use crate::reply;
 
 const MANY: usize = usize::MAX;
 
@@ -47,48 +31,26 @@ static COMMANDS: &[CommandSpec] = &[
     spec("quit", 1..=MANY, connection::quit).while_subscribed().controlling_transaction(),
     spec("reset", 1..=1, connection::reset).while_subscribed().controlling_transaction(),
     spec("info", 1..=MANY, server::info),
-    spec("command", 1..=MANY, server::command),
+    spec("command", 1..=MANY, command),
     spec("config", 2..=MANY, server::config),
 ];
 
-const fn spec(
-    name: &'static str,
-    arity: RangeInclusive<usize>,
-    run: fn(&mut BusClient, &Words) -> CommandResult,
-) -> CommandSpec {
-    CommandSpec {
-        name,
-        arity,
-        run,
-        runs_while_subscribed: false,
-        controls_transaction: false,
-        runs_in_transaction: true,
-    }
+/// Finds a command by name, without regard to case.
+pub(super) fn find(name: &[u8]) -> Option<&'static CommandSpec> {
+    COMMANDS.iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
-impl CommandSpec {
-    /// Finds a command by name, without regard to case.
-    pub(super) fn find(name: &[u8]) -> Option<&'static Self> {
-        COMMANDS.iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
+/// `COMMAND [COUNT | DOCS | INFO | LIST]`: without documentation, but a valid reply for an
+/// interactive redis-cli.
+fn command(_: &mut BusClient, words: &Words) -> CommandResult {
+    if words.len() == 1 {
+        return Ok(Value::Array(Vec::new()));
     }
-
-    /// The names of all commands.
-    pub(super) fn names() -> impl ExactSizeIterator<Item = &'static str> {
-        COMMANDS.iter().map(|spec| spec.name)
-    }
-
-    const fn while_subscribed(mut self) -> Self {
-        self.runs_while_subscribed = true;
-        self
-    }
-
-    const fn controlling_transaction(mut self) -> Self {
-        self.controls_transaction = true;
-        self
-    }
-
-    const fn outside_transaction(mut self) -> Self {
-        self.runs_in_transaction = false;
-        self
+    match words.keyword(1)?.as_str() {
+        "count" => Ok(reply::count(COMMANDS.len())),
+        "docs" => Ok(Value::Map(Vec::new())),
+        "info" => Ok(Value::Array(vec![Value::Null; words.len() - 2])),
+        "list" => Ok(Value::Array(COMMANDS.iter().map(|spec| reply::bulk(spec.name)).collect())),
+        _ => Err(words.unknown_subcommand("command")),
     }
 }

@@ -5,7 +5,7 @@ use std::mem;
 use ssegate_resp::Value;
 
 use super::error::CommandError;
-use super::table::CommandSpec;
+use super::spec::CommandSpec;
 use super::words::Words;
 use super::{BusClient, CommandResult};
 use crate::reply;
