@@ -7,9 +7,8 @@ use std::net::Shutdown;
 
 use bus_support::{Bus, Heard, Peer, command, eventually, show};
 use bytes::Bytes;
-use ssegate::source::Payload;
-use ssegate::source::embedded::BusSettings;
-use ssegate_resp::Value;
+use ssegate_bus::BusSettings;
+use ssegate_resp::{Payload, Value};
 
 fn ask(peer: &mut Peer, words: &str) -> String {
     show(&peer.ask(&words.split(' ').collect::<Vec<_>>()))

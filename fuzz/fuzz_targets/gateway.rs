@@ -91,15 +91,6 @@ fn is_old_stream(answer: &[u8]) -> bool {
         && !contains(answer, b"\r\ntransfer-encoding: chunked\r\n")
 }
 
-/// The same with somebody who does what it has read before it looks further.
-pub fn say_all(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let (mut socket, mut answer) = (connect(address), Vec::new());
-    let _gone = socket.write_all(bytes);
-    hang_up(&mut socket, &mut answer);
-    look();
-    answer
-}
-
 /// Says that nothing more comes, and waits until the gateway has hung up.
 pub fn hang_up(socket: &mut TcpStream, answer: &mut Vec<u8>) {
     let _gone = socket.shutdown(Shutdown::Write);

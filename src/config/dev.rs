@@ -3,10 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use ssegate_bus::BusSettings;
+
 use crate::admin::AdminSettings;
 use crate::route::{CorsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress};
 use crate::server::{ListenerSettings, TlsSettings};
-use crate::source::embedded::BusSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 use super::Settings;

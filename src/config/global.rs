@@ -3,11 +3,11 @@
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use ssegate_bus::BusSettings;
 use ssegate_hub::{HubSettings, MAX_SHARDS};
 
 use crate::server::ConnectionSettings;
 use crate::service::RequestSettings;
-use crate::source::embedded::BusSettings;
 
 /// The settings of the whole gateway, with their defaults.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ssegate_bus::BusStats;
 use ssegate_hub::CloseReason;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -10,7 +11,6 @@ use crate::health::{Health, Incident};
 use crate::log_limit::LOG_INTERVAL;
 use crate::metrics::Metrics;
 use crate::server::descriptors::DescriptorShortage;
-use crate::source::embedded::BusStats;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The slow-reader warning in `/readyz` ends this long after the last stream was closed for it.

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use ssegate_bus::{Broker, BusSettings};
 use ssegate_hub::{Hub, HubSettings, ShardLink};
+use ssegate_resp::Payload;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -30,9 +32,8 @@ use crate::server::descriptors::DescriptorShortage;
 use crate::server::listener::{Acceptor, Listener, ShardHandle};
 use crate::server::shard_server::GlobalLimits;
 use crate::service::{Publication, Publisher};
-use crate::source::Payload;
 use crate::source::SourceLocation;
-use crate::source::embedded::{self, Broker, BusSettings};
+use crate::source::bus_feed::feed_hub;
 use crate::source::intake::Intake;
 use crate::source::redis::{PubSub, StreamReader};
 
@@ -215,10 +216,12 @@ impl GatewayParts {
         tasks.spawn("the bus monitor", watch);
         let intake = Intake::new(hub.clone(), self.metrics.clone());
         let socket = TcpListener::from_std(socket)?;
-        tasks
-            .spawn("the bus", embedded::serve(socket, broker.clone(), self.stop_accepting.clone()));
+        tasks.spawn(
+            "the bus",
+            ssegate_bus::serve(socket, broker.clone(), self.stop_accepting.clone()),
+        );
         tasks.spawn("the publisher", publish(broker.clone(), publications));
-        tasks.spawn("the source", embedded::feed_hub(broker, hub, intake));
+        tasks.spawn("the source", feed_hub(broker, hub, intake));
         self.health.set_source_ready(true);
         self.metrics.source_connected(true);
         Ok(())

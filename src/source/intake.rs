@@ -6,11 +6,11 @@
 use bytes::Bytes;
 use ssegate_hub::ChannelName;
 use ssegate_hub::Hub;
+use ssegate_resp::Payload;
 use tokio::time::Instant;
 
 use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
-use crate::source::Payload;
 
 /// Messages flushed to the shards as one batch, at most.
 const MAX_BATCH: u64 = 512;

@@ -26,23 +26,11 @@
 //! [`Hub::log_reads`]: ssegate_hub::Hub::log_reads
 //! [`Hub::finish_log_read`]: ssegate_hub::Hub::finish_log_read
 
-pub mod embedded;
+pub(crate) mod bus_feed;
 pub(crate) mod intake;
 pub mod redis;
 
 use std::net::SocketAddr;
-
-use bytes::Bytes;
-
-/// The payload of a message, as read from a publisher.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
-    /// The complete payload.
-    Whole(Bytes),
-    /// Longer than `max_event_bytes`: discarded while it was read. The value is its length in
-    /// bytes.
-    TooLarge(u64),
-}
 
 /// The settings of the source.
 #[derive(Clone, Debug)]

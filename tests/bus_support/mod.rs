@@ -15,9 +15,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ssegate::source::Payload;
-use ssegate::source::embedded::{Broker, BusSettings, BusStats, Outlet, serve};
-use ssegate_resp::{Limits, Value, ValueDecoder};
+use ssegate_bus::{Broker, BusSettings, BusStats, Outlet, serve};
+use ssegate_resp::{Limits, Payload, Value, ValueDecoder};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;

@@ -7,6 +7,7 @@ mod error;
 mod inline;
 mod limits;
 mod number;
+mod payload;
 mod request;
 mod string;
 #[cfg(test)]
@@ -17,5 +18,6 @@ pub use decoder::ValueDecoder;
 pub use encode::{RespVersion, encode, encode_command};
 pub use error::ProtocolError;
 pub use limits::Limits;
+pub use payload::Payload;
 pub use request::{Request, RequestDecoder};
 pub use value::Value;

@@ -1,12 +1,12 @@
 //! Resolves `redis.url`, the source of events. No message contains a part of the URL that may be secret.
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
+use ssegate_bus::BusSettings;
 
 use crate::config::error::{KeyLocation, quoted, suggestion};
 use crate::config::field::Field;
 use crate::config::file::RedisFile;
 use crate::config::units::Size;
-use crate::source::embedded::BusSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
 use super::{Resolver, authority};

@@ -1,11 +1,10 @@
-//! A connection to Redis after its handshake: sends commands, reads replies and push messages.
+//! A connection to Redis: sends commands, reads replies and push messages.
 
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use redis::ConnectionInfo;
@@ -15,14 +14,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::error::SourceError;
-use super::handshake::NO_ID;
 use super::socket::{self, RedisIo, RedisTls};
 
-/// Limits connecting and the handshake, up to the reply to `HELLO`.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The id of a connection for which Redis does not report one.
+pub(super) const NO_ID: i64 = 0;
+
 const READ_BUFFER: usize = 64 << 10;
 
-/// A connection whose handshake is complete.
+/// A connection. [`RedisConnection::open`] completes its handshake.
 pub(super) struct RedisConnection {
     stream: Box<dyn RedisIo>,
     input: BytesMut,
@@ -49,36 +48,8 @@ pub(super) enum ConnectionKind {
 const MAX_ELEMENTS: usize = 8 << 20;
 
 impl RedisConnection {
-    /// Connects and performs the handshake, within [`CONNECT_TIMEOUT`].
-    pub(super) async fn open(
-        info: &ConnectionInfo,
-        tls: &RedisTls,
-        max_event_bytes: usize,
-        kind: ConnectionKind,
-    ) -> Result<Self, SourceError> {
-        let opening = async {
-            let mut connection = Self::connect(info, tls, max_event_bytes, kind).await?;
-            match connection.handshake(info, kind).await {
-                Ok(()) => {}
-                // Some proxies close the connection on an unknown command.
-                Err(why @ (SourceError::Closed | SourceError::ConnectionLost(_))) => {
-                    connection = Self::connect(info, tls, max_event_bytes, kind).await?;
-                    connection.handshake_resp2(info, kind, &why).await?;
-                }
-                Err(error) => return Err(error),
-            }
-            let database = info.redis_settings().db();
-            if kind == ConnectionKind::Command && database != 0 {
-                connection.request("SELECT", [database.to_string().as_str()].into_iter()).await?;
-            }
-            Ok(connection)
-        };
-        tokio::time::timeout(CONNECT_TIMEOUT, opening)
-            .await
-            .unwrap_or(Err(SourceError::Timeout(CONNECT_TIMEOUT.as_secs())))
-    }
-
-    async fn connect(
+    /// Connects. The handshake comes next.
+    pub(super) async fn connect(
         info: &ConnectionInfo,
         tls: &RedisTls,
         max_event_bytes: usize,
@@ -209,6 +180,19 @@ impl RedisConnection {
     pub(super) fn next_value(&mut self) -> Result<Option<Value>, SourceError> {
         let value = self.decoder.decode(&mut self.input)?;
         Ok(value.map(|value| self.normalize_push(value)))
+    }
+
+    /// Converts a RESP2 array on a pub/sub connection to the push message that RESP3 would send.
+    fn normalize_push(&self, value: Value) -> Value {
+        let Value::Array(parts) = value else { return value };
+        if self.version == RespVersion::Resp3 || self.kind != ConnectionKind::PubSub {
+            return Value::Array(parts);
+        }
+        match parts.first() {
+            // The reply to PING while subscribed (RESP2 only).
+            Some(Value::Bulk(kind)) if kind == "pong" => Value::Simple(kind.clone()),
+            _ => Value::Push(parts),
+        }
     }
 }
 

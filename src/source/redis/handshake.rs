@@ -1,4 +1,4 @@
-//! The handshake of a connection to Redis, and the protocol version that it selects.
+//! Opens connections to Redis: the handshake, and the protocol version that it selects.
 //!
 //! `HELLO 3` selects RESP3. Where it is not available (Redis before 6, a renamed command, some
 //! proxies), the connection uses RESP2, in which push messages and maps are arrays.
@@ -10,18 +10,45 @@ use ssegate_resp::{RespVersion, Value};
 
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::{SourceError, SourceErrorKind};
-
-/// The id of a connection for which Redis does not report one.
-pub(super) const NO_ID: i64 = 0;
+use super::socket::{CONNECT_TIMEOUT, RedisTls};
 
 /// Whether the fallback to RESP2 was logged: once per process, because each connection falls back.
 static IS_FALLBACK_LOGGED: AtomicBool = AtomicBool::new(false);
 
 impl RedisConnection {
+    /// Connects and performs the handshake, within [`CONNECT_TIMEOUT`].
+    pub(super) async fn open(
+        info: &ConnectionInfo,
+        tls: &RedisTls,
+        max_event_bytes: usize,
+        kind: ConnectionKind,
+    ) -> Result<Self, SourceError> {
+        let opening = async {
+            let mut connection = Self::connect(info, tls, max_event_bytes, kind).await?;
+            match connection.handshake(info, kind).await {
+                Ok(()) => {}
+                // Some proxies close the connection on an unknown command.
+                Err(why @ (SourceError::Closed | SourceError::ConnectionLost(_))) => {
+                    connection = Self::connect(info, tls, max_event_bytes, kind).await?;
+                    connection.handshake_resp2(info, kind, &why).await?;
+                }
+                Err(error) => return Err(error),
+            }
+            let database = info.redis_settings().db();
+            if kind == ConnectionKind::Command && database != 0 {
+                connection.request("SELECT", [database.to_string().as_str()].into_iter()).await?;
+            }
+            Ok(connection)
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, opening)
+            .await
+            .unwrap_or(Err(SourceError::Timeout(CONNECT_TIMEOUT.as_secs())))
+    }
+
     /// Sends `HELLO 3` with user, password and client name
     /// (<https://redis.io/docs/latest/commands/hello/>). Falls back to RESP2 if Redis does not
     /// support `HELLO`.
-    pub(super) async fn handshake(
+    async fn handshake(
         &mut self,
         info: &ConnectionInfo,
         kind: ConnectionKind,
@@ -50,7 +77,7 @@ impl RedisConnection {
 
     /// Performs the handshake in RESP2: `AUTH`, then commands that may fail. `why` is the error of
     /// `HELLO`.
-    pub(super) async fn handshake_resp2(
+    async fn handshake_resp2(
         &mut self,
         info: &ConnectionInfo,
         kind: ConnectionKind,
@@ -84,19 +111,6 @@ impl RedisConnection {
             Ok(reply) => Ok(Some(reply)),
             Err(SourceError::Refused(_)) => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Converts a RESP2 array on a pub/sub connection to the push message that RESP3 would send.
-    pub(super) fn normalize_push(&self, value: Value) -> Value {
-        let Value::Array(parts) = value else { return value };
-        if self.version == RespVersion::Resp3 || self.kind != ConnectionKind::PubSub {
-            return Value::Array(parts);
-        }
-        match parts.first() {
-            // The reply to PING while subscribed (RESP2 only).
-            Some(Value::Bulk(kind)) if kind == "pong" => Value::Simple(kind.clone()),
-            _ => Value::Push(parts),
         }
     }
 }

@@ -9,11 +9,13 @@ mod check;
 mod coalescing;
 mod connection;
 mod error;
+mod feed;
 mod handshake;
 mod inspect;
 mod pubsub;
 mod retry;
 mod session;
+mod silence;
 mod socket;
 mod streams;
 

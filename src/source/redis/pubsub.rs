@@ -12,6 +12,7 @@ use ssegate_hub::{Hub, SourceKind};
 use super::check::{PubSubState, SelfCheck};
 use super::connection::{ConnectionKind, RedisConnection};
 use super::error::SourceError;
+use super::feed::PubSubFeed;
 use super::retry::{FailureLog, backoff};
 use super::session::PubSubSession;
 use super::socket::RedisTls;
@@ -25,12 +26,7 @@ pub(crate) struct PubSub {
     info: ConnectionInfo,
     tls: RedisTls,
     max_event_bytes: usize,
-    pub(super) hub: Hub,
-    pub(super) intake: Intake,
-    pub(super) health: Health,
-    pub(super) metrics: Metrics,
-    pub(super) state: Rc<PubSubState>,
-    failures: FailureLog,
+    feed: PubSubFeed,
 }
 
 impl PubSub {
@@ -46,7 +42,8 @@ impl PubSub {
         let record = (health.clone(), Health::source_failed as _);
         let failures = FailureLog::new(&info, metrics.clone(), record);
         let state = Rc::new(PubSubState::new());
-        Self { info, tls, max_event_bytes, hub, intake, health, metrics, state, failures }
+        let feed = PubSubFeed { hub, intake, health, metrics, state, failures };
+        Self { info, tls, max_event_bytes, feed }
     }
 
     /// Runs for ever: connects, reads, reconnects. Owned by the gateway, which drops it.
@@ -60,12 +57,12 @@ impl PubSub {
                 self.max_event_bytes,
                 ConnectionKind::PubSub,
             );
-            match discarding_changes(&self.hub, opening).await {
+            match discarding_changes(&self.feed.hub, opening).await {
                 Ok(connection) => {
                     tracing::info!(address = %self.info.addr(), "connected to Redis");
-                    self.metrics.source_connected(true);
+                    self.feed.metrics.source_connected(true);
                     if has_connected {
-                        self.metrics.source_reconnected();
+                        self.feed.metrics.source_reconnected();
                     }
                     has_connected = true;
                     let (error, was_restored) = self.serve(connection).await;
@@ -74,36 +71,26 @@ impl PubSub {
                     if was_restored {
                         attempt = 0;
                     }
-                    self.connection_lost(&error);
+                    self.feed.lose(&error);
                 }
-                Err(error) => self.report(&error, "cannot connect to Redis; retrying"),
+                Err(error) => {
+                    self.feed.failures.report(&error, "cannot connect to Redis; retrying")
+                }
             }
-            discarding_changes(&self.hub, tokio::time::sleep(backoff(attempt))).await;
+            discarding_changes(&self.feed.hub, tokio::time::sleep(backoff(attempt))).await;
             attempt += 1;
         }
     }
 
     /// Reads until the connection fails, or the self-check finds that Redis has lost subscriptions.
     async fn serve(&mut self, connection: RedisConnection) -> (SourceError, bool) {
-        let (info, tls, state) = (self.info.clone(), self.tls.clone(), Rc::clone(&self.state));
+        let (info, tls, state) = (self.info.clone(), self.tls.clone(), Rc::clone(&self.feed.state));
         state.reset();
-        let mut check = SelfCheck::new(info, tls, state, self.metrics.clone());
+        let mut check = SelfCheck::new(info, tls, state, self.feed.metrics.clone());
         tokio::select! {
-            ended = PubSubSession::new(connection, self).run() => ended,
+            ended = PubSubSession::new(connection, &mut self.feed).run() => ended,
             error = check.run() => (error, true),
         }
-    }
-
-    fn connection_lost(&mut self, error: &SourceError) {
-        self.intake.flush();
-        self.hub.lose();
-        self.health.set_source_ready(false);
-        self.metrics.source_connected(false);
-        self.report(error, "lost the connection to Redis");
-    }
-
-    pub(super) fn report(&mut self, error: &SourceError, what: &'static str) {
-        self.failures.report(error, what);
     }
 }
 

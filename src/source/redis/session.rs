@@ -4,27 +4,22 @@
 //! ends the connection, so that no reply is ever matched to the wrong command.
 
 use std::collections::{HashSet, VecDeque};
-use std::time::Duration;
 
 use bytes::Bytes;
 use ssegate_hub::Subscription;
 use ssegate_hub::{SourceKind, SourceRequest};
-use ssegate_resp::Value;
+use ssegate_resp::{Payload, Value};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::coalescing::ReadCoalescer;
 use super::connection::RedisConnection;
 use super::error::{SourceError, with_others};
-use super::pubsub::PubSub;
+use super::feed::PubSubFeed;
 use super::retry::{RETRY_INTERVAL, sample_to_retry};
-use crate::source::Payload;
+use super::silence::{SILENCE_INTERVAL, Silence};
 
 /// Names in one `SUBSCRIBE`, at most.
 const MAX_NAMES: usize = 512;
-/// A `PING` is sent after this long without data, and its reply may take as long again.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// How often the connection is checked for silence.
-const LIVENESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A command whose reply is pending, in the order of sending.
 #[derive(Debug)]
@@ -40,29 +35,26 @@ enum PubSubCommand {
 /// One pub/sub connection after its handshake.
 pub(super) struct PubSubSession<'a> {
     connection: RedisConnection,
-    source: &'a mut PubSub,
+    feed: &'a mut PubSubFeed,
     pending: VecDeque<PubSubCommand>,
     // Subscriptions that Redis refused. Some of them are retried every second.
     refused: HashSet<Subscription>,
-    last_read: Instant,
+    silence: Silence,
     coalescer: ReadCoalescer,
-    // The last check found the connection silent for too long.
-    was_silent: bool,
     // Redis has confirmed at least one subscription.
     is_any_confirmed: bool,
     is_restored: bool,
 }
 
 impl<'a> PubSubSession<'a> {
-    pub(super) fn new(connection: RedisConnection, source: &'a mut PubSub) -> Self {
+    pub(super) fn new(connection: RedisConnection, feed: &'a mut PubSubFeed) -> Self {
         Self {
             connection,
-            source,
+            feed,
             pending: VecDeque::new(),
             refused: HashSet::new(),
-            last_read: Instant::now(),
+            silence: Silence::new(Instant::now()),
             coalescer: ReadCoalescer::new(Instant::now()),
-            was_silent: false,
             is_any_confirmed: false,
             is_restored: false,
         }
@@ -78,11 +70,11 @@ impl<'a> PubSubSession<'a> {
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, SourceError> {
-        let hub = self.source.hub.clone();
+        let hub = self.feed.hub.clone();
         self.subscribe(hub.followed());
         self.pending.push_back(PubSubCommand::Resubscribed);
-        self.subscribe(vec![self.source.state.probe_subscription()]);
-        let mut liveness = tokio::time::interval(LIVENESS_INTERVAL);
+        self.subscribe(vec![self.feed.state.probe_subscription()]);
+        let mut liveness = tokio::time::interval(SILENCE_INTERVAL);
         liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -91,7 +83,7 @@ impl<'a> PubSubSession<'a> {
             tokio::select! {
                 read = self.read() => {
                     read?;
-                    self.last_read = Instant::now();
+                    self.silence.end(Instant::now());
                     let values = self.handle_batch()?;
                     self.coalescer.record_read(values, Instant::now());
                 }
@@ -122,9 +114,9 @@ impl<'a> PubSubSession<'a> {
             values += 1;
         }
         self.update_readiness();
-        self.source.intake.flush();
+        self.feed.intake.flush();
         // Confirmations must reach the shards even if no message came with them.
-        self.source.hub.flush();
+        self.feed.hub.flush();
         Ok(values)
     }
 
@@ -137,7 +129,7 @@ impl<'a> PubSubSession<'a> {
             }
             Value::Simple(_) | Value::Bulk(_) => match self.pending.pop_front() {
                 Some(PubSubCommand::Ping) => {
-                    self.source.intake.end_message();
+                    self.feed.intake.end_message();
                     Ok(())
                 }
                 _ => Err(SourceError::Unexpected("no command is pending".into())),
@@ -184,10 +176,12 @@ impl<'a> PubSubSession<'a> {
         payload: Value,
     ) -> Result<(), SourceError> {
         // Probe messages of the self-check are not for clients.
-        if self.source.state.record_message(channel, &payload, self.last_read) {
-            self.source.intake.end_message();
+        if self.feed.state.record_message(channel, &payload, self.silence.last_read()) {
+            self.feed.intake.end_message();
         } else {
-            self.source.intake.message(pattern, channel, &payload_of(payload)?);
+            let payload = Payload::try_from(payload)
+                .map_err(|other| SourceError::Unexpected(format!("{other:?}")))?;
+            self.feed.intake.message(pattern, channel, &payload);
         }
         Ok(())
     }
@@ -204,18 +198,18 @@ impl<'a> PubSubSession<'a> {
             self.pending.pop_front();
         }
         self.refused.remove(&subscription);
-        if subscription == self.source.state.probe_subscription() {
-            self.source.state.add(&subscription);
+        if subscription == self.feed.state.probe_subscription() {
+            self.feed.state.add(&subscription);
             return Ok(());
         }
         self.is_any_confirmed = true;
         // If the name was unsubscribed since, and perhaps subscribed again, the last reply counts.
         if !self.is_unsubscribe_pending(&subscription) {
-            self.source.state.add(&subscription);
-            self.source.hub.confirm(is_pattern, subscription.name.as_str());
+            self.feed.state.add(&subscription);
+            self.feed.hub.confirm(is_pattern, subscription.name.as_str());
             // It was refused at first, for example: no other subscription is being restored.
             if self.is_restored {
-                self.source.hub.restored();
+                self.feed.hub.restored();
             }
         }
         Ok(())
@@ -244,7 +238,7 @@ impl<'a> PubSubSession<'a> {
     /// one by one; a name that is refused alone is retried later ([`RETRY_INTERVAL`]).
     fn handle_error(&mut self, message: String) {
         let error = SourceError::Refused(message);
-        let probe = self.source.state.probe_subscription();
+        let probe = self.feed.state.probe_subscription();
         let is_probe = matches!(
             self.pending.front(),
             Some(PubSubCommand::Subscribe(names)) if names.contains(&probe)
@@ -256,11 +250,11 @@ impl<'a> PubSubSession<'a> {
             return;
         }
         let Some(PubSubCommand::Subscribe(mut names)) = self.pending.pop_front() else {
-            return self.source.report(&error, "Redis refused a command");
+            return self.feed.failures.report(&error, "Redis refused a command");
         };
         // Names that were unsubscribed since are not retried.
         names.retain(|name| {
-            self.source.hub.is_followed(name.is_pattern, name.name.as_str())
+            self.feed.hub.is_followed(name.is_pattern, name.name.as_str())
                 && !self.is_unsubscribe_pending(name)
         });
         if names.len() > 1 {
@@ -268,10 +262,10 @@ impl<'a> PubSubSession<'a> {
                 self.subscribe(vec![subscription]);
             }
         } else if let Some(name) = names.pop_front() {
-            self.source.hub.deny(name.is_pattern, name.name.as_str());
+            self.feed.hub.deny(name.is_pattern, name.name.as_str());
             self.refused.insert(name.clone());
             let error = error.for_command(with_others(describe(&name), self.refused.len() - 1));
-            self.source.report(&error, "Redis refused a subscription");
+            self.feed.failures.report(&error, "Redis refused a subscription");
         }
     }
 
@@ -281,14 +275,14 @@ impl<'a> PubSubSession<'a> {
         // One denied name that a client asks for must not make the gateway unready for all other
         // clients; if Redis denies every name, it is unready.
         let is_refused = !self.refused.is_empty() && !self.is_any_confirmed;
-        self.source.health.set_source_ready(self.is_restored && !is_refused);
+        self.feed.health.set_source_ready(self.is_restored && !is_refused);
     }
 
     fn complete_resubscribe(&mut self) {
         if matches!(self.pending.front(), Some(PubSubCommand::Resubscribed)) {
             self.pending.pop_front();
-            self.source.hub.restored();
-            self.source.hub.flush();
+            self.feed.hub.restored();
+            self.feed.hub.flush();
             self.is_restored = true;
         }
     }
@@ -301,7 +295,7 @@ impl<'a> PubSubSession<'a> {
         };
         let leave = names(leave);
         for subscription in &leave {
-            self.source.state.remove(subscription);
+            self.feed.state.remove(subscription);
             self.refused.remove(subscription);
         }
         self.unsubscribe(leave);
@@ -335,15 +329,7 @@ impl<'a> PubSubSession<'a> {
     fn check_liveness(&mut self) -> Result<(), SourceError> {
         let is_ping_pending =
             self.pending.iter().any(|command| matches!(command, PubSubCommand::Ping));
-        let silence = self.last_read.elapsed();
-        // Silence must be found twice: after this process was suspended, data that has arrived is
-        // read first.
-        let was_silent_before =
-            std::mem::replace(&mut self.was_silent, silence >= 2 * PING_INTERVAL);
-        if was_silent_before && self.was_silent {
-            return Err(SourceError::Unresponsive(silence.as_secs()));
-        }
-        if silence >= PING_INTERVAL && !is_ping_pending {
+        if self.silence.check(Instant::now())? && !is_ping_pending {
             self.connection.queue("PING", [].into_iter());
             self.pending.push_back(PubSubCommand::Ping);
         }
@@ -368,14 +354,6 @@ impl<'a> PubSubSession<'a> {
 pub(super) fn describe(Subscription { name, is_pattern }: &Subscription) -> String {
     let what = if *is_pattern { "PSUBSCRIBE to the pattern" } else { "SUBSCRIBE to the channel" };
     format!("{what} {name:?}")
-}
-
-fn payload_of(payload: Value) -> Result<Payload, SourceError> {
-    match payload {
-        Value::Bulk(bytes) => Ok(Payload::Whole(bytes)),
-        Value::TooLarge(bytes) => Ok(Payload::TooLarge(bytes)),
-        other => Err(SourceError::Unexpected(format!("{other:?}"))),
-    }
 }
 
 /// Removes the next name, if it is `name`: Redis confirms names in the order of the command.

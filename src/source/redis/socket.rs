@@ -18,10 +18,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::connection::CONNECT_TIMEOUT;
 use super::error::SourceError;
 use crate::tls_client::{self, Trust};
 
+/// Limits opening a connection: TCP, TLS, and the handshake with Redis.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that is silent, or does not acknowledge data, for this long is dead.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 

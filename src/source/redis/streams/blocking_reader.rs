@@ -12,9 +12,8 @@ use tokio::time::Instant;
 
 use super::ReaderState;
 use super::entry::{EntriesReply, ReplyBudget};
-use crate::source::redis::connection::{ConnectionKind, RedisConnection};
+use crate::source::redis::connection::{ConnectionKind, NO_ID, RedisConnection};
 use crate::source::redis::error::{SourceError, SourceErrorKind};
-use crate::source::redis::handshake::NO_ID;
 use crate::source::redis::retry::RETRY_INTERVAL;
 
 /// Streams per connection, at most: each command names all of them.

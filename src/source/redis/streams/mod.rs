@@ -1,6 +1,6 @@
 //! Redis Streams: reads all followed streams for ever, and ranges of their past on request.
 //!
-//! Each set of streams has a connection that blocks in `XREAD BLOCK` ([`blocking_reader`]). One
+//! Each set of streams ([`readers`]) has a connection that blocks in `XREAD BLOCK` ([`blocking_reader`]). One
 //! more connection ([`session`]) sends all other commands: to learn where a stream starts, what it
 //! contains and whether it is still the same ([`progress`], [`info`]), and to unblock a connection
 //! when its set has changed. All connections are opened and closed together. The streams and the
@@ -8,12 +8,14 @@
 //! between.
 
 mod blocking_reader;
+mod check_pace;
 mod checkpoints;
 mod command;
 mod entry;
 mod info;
 mod progress;
 mod range;
+mod readers;
 mod session;
 
 use std::cell::{Cell, RefCell};

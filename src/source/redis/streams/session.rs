@@ -2,7 +2,7 @@
 //!
 //! Replies arrive in the order of the commands.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,29 +10,20 @@ use std::time::Duration;
 use ssegate_hub::{ChannelName, EntryId, Subscription};
 use ssegate_hub::{LogRange, LogRead, SourceKind, SourceRequest};
 use ssegate_resp::Value;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::ReaderState;
-use super::blocking_reader::BlockingReader;
+use super::check_pace::CheckPace;
 use super::command::StreamCommand;
 use super::info::StreamInfo;
 use super::progress::Comparison;
 use super::range::{RangeRead, RangeStep};
+use super::readers::Readers;
 use crate::source::redis::connection::RedisConnection;
 use crate::source::redis::error::{SourceError, SourceErrorKind, with_others};
-use crate::source::redis::handshake::NO_ID;
 use crate::source::redis::retry::{RETRY_INTERVAL, sample_to_retry};
+use crate::source::redis::silence::{SILENCE_INTERVAL, Silence};
 
-/// A `PING` is sent after this long without data, and its reply may take as long again.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// How often timers are checked.
-const TIMER_INTERVAL: Duration = Duration::from_millis(250);
-/// How often `XINFO STREAM` is sent for each stream; less often if there are many, or if their
-/// entries are large.
-const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-const MAX_CHECKS_PER_SECOND: u32 = 2000;
-const MAX_CHECKED_BYTES_PER_SECOND: f64 = 4e6;
 /// A reader that is still blocked is unblocked again after this.
 const UNBLOCK_INTERVAL: Duration = Duration::from_millis(10);
 /// Range reads in flight, at most.
@@ -46,9 +37,7 @@ pub(super) struct StreamSession {
     // Streams with a pending `StreamCommand::Info`, one at most: its reply is compared with the
     // progress when it was sent.
     pending_info: HashSet<ChannelName>,
-    readers: Vec<Rc<BlockingReader>>,
-    reader_tasks: JoinSet<SourceError>,
-    reader_of: HashMap<ChannelName, Rc<BlockingReader>>,
+    readers: Readers,
     // Streams that Redis refused to read.
     refused: HashSet<ChannelName>,
     // Streams without a reply on this connection yet: entries may have been missed while
@@ -57,12 +46,10 @@ pub(super) struct StreamSession {
     waiting_ranges: VecDeque<LogRead>,
     ranges_in_flight: usize,
     is_range_refused: bool,
-    last_read: Instant,
-    was_silent: bool,
+    silence: Silence,
     is_initialized: bool,
     last_unblock: Instant,
-    next_check: Instant,
-    checked_bytes: usize,
+    check_pace: CheckPace,
 }
 
 impl StreamSession {
@@ -73,20 +60,16 @@ impl StreamSession {
             state,
             pending: VecDeque::new(),
             pending_info: HashSet::new(),
-            readers: Vec::new(),
-            reader_tasks: JoinSet::new(),
-            reader_of: HashMap::new(),
+            readers: Readers::default(),
             refused: HashSet::new(),
             unchecked: HashSet::new(),
             waiting_ranges: VecDeque::new(),
             ranges_in_flight: 0,
             is_range_refused: false,
-            last_read: now,
-            was_silent: false,
+            silence: Silence::new(now),
             is_initialized: false,
             last_unblock: now,
-            next_check: now,
-            checked_bytes: 0,
+            check_pace: CheckPace::new(now),
         }
     }
 
@@ -100,25 +83,23 @@ impl StreamSession {
     async fn serve(&mut self) -> Result<Infallible, SourceError> {
         let state = Rc::clone(&self.state);
         self.initialize();
-        let mut timers = tokio::time::interval(TIMER_INTERVAL);
+        let mut timers = tokio::time::interval(SILENCE_INTERVAL);
         timers.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut retry = tokio::time::interval(RETRY_INTERVAL);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.update_readiness();
-            let needs_unblock = self.readers.iter().any(|reader| reader.is_outdated());
+            let needs_unblock = self.readers.needs_unblock();
             let unblock_at = self.last_unblock + UNBLOCK_INTERVAL;
             tokio::select! {
                 read = self.connection.exchange() => {
                     read?;
-                    self.last_read = Instant::now();
+                    self.silence.end(Instant::now());
                     self.handle_replies()?;
                 }
                 changes = state.hub.source_requests(SourceKind::Logs) => self.apply_changes(changes),
                 calls = state.hub.log_reads() => self.waiting_ranges.extend(calls),
-                Some(ended) = self.reader_tasks.join_next() => {
-                    return Err(ended.unwrap_or_else(|error| SourceError::Unexpected(error.to_string())));
-                }
+                Some(error) = self.readers.failed() => return Err(error),
                 () = state.reader_refused.notified() => self.probe_refused_readers(),
                 () = tokio::time::sleep_until(unblock_at), if needs_unblock => self.unblock(),
                 _ = timers.tick() => self.check_timers()?,
@@ -167,21 +148,21 @@ impl StreamSession {
             reply => Err(reply),
         };
         let info = |reply: Result<StreamInfo, Value>| match reply {
-            Ok(info) => Ok((info, 0)),
+            Ok(info) => Ok(info),
             Err(value) => StreamInfo::parse(&value)
-                .map(|info| (info, approximate_size(&value)))
                 .ok_or_else(|| SourceError::Unexpected("invalid reply to XINFO".into())),
         };
         match (command, reply) {
             (StreamCommand::Info(name), reply) => {
                 self.pending_info.remove(&name);
-                let (info, bytes) = info(reply)?;
-                self.checked_bytes += bytes;
-                self.compare(name, &info);
+                if let Err(reply) = &reply {
+                    self.check_pace.record(reply);
+                }
+                self.compare(name, &info(reply)?);
             }
             (StreamCommand::RangeInfo(range), reply) => {
                 self.ranges_in_flight -= 1;
-                let (info, _) = info(reply)?;
+                let info = info(reply)?;
                 let metrics = self.state.metrics.clone();
                 let is_reset_known = range.is_reset_known;
                 let rolled_back_to = self.rolled_back_to(&range.call);
@@ -224,7 +205,7 @@ impl StreamSession {
         }
         match command {
             StreamCommand::Info(name) | StreamCommand::Probe(name) => {
-                self.unassign_reader(&name);
+                self.forget(&name);
                 // It may have been unfollowed meanwhile.
                 if self.state.streams.borrow().contains_key(name.as_str()) {
                     self.unchecked.insert(name.clone());
@@ -253,14 +234,8 @@ impl StreamSession {
             None => return,
         };
         self.state.report_comparison(name.as_str(), comparison);
-        match self.reader_of.get(&name) {
-            None => self.assign_reader(name),
-            Some(reader) => {
-                if matches!(comparison, Comparison::Missing(reason, _) if reason.goes_back()) {
-                    reader.mark_changed();
-                }
-            }
-        }
+        let goes_back = matches!(comparison, Comparison::Missing(reason, _) if reason.goes_back());
+        self.readers.read(name, goes_back, &self.state);
     }
 
     /// The entry after which a client has to resume if its own was lost in a rollback.
@@ -269,27 +244,9 @@ impl StreamSession {
         self.state.streams.borrow().get(call.log.as_str())?.rolled_back_to(after)
     }
 
-    fn assign_reader(&mut self, name: ChannelName) {
-        let reader = match self.readers.iter().find(|reader| reader.has_capacity()) {
-            Some(reader) => Rc::clone(reader),
-            None => {
-                let reader = Rc::new(BlockingReader::default());
-                let reading = Rc::clone(&reader).run(Rc::clone(&self.state));
-                self.reader_tasks.spawn_local(reading);
-                self.readers.push(Rc::clone(&reader));
-                reader
-            }
-        };
-        reader.names.borrow_mut().insert(name.clone());
-        reader.mark_changed();
-        self.reader_of.insert(name, reader);
-    }
-
-    fn unassign_reader(&mut self, name: &ChannelName) {
-        if let Some(reader) = self.reader_of.remove(name) {
-            reader.names.borrow_mut().remove(name);
-            reader.mark_changed();
-        }
+    /// Stops reading a stream.
+    fn forget(&mut self, name: &ChannelName) {
+        self.readers.remove(name);
         self.refused.remove(name);
         self.unchecked.remove(name);
     }
@@ -297,7 +254,7 @@ impl StreamSession {
     fn apply_changes(&mut self, changes: impl Iterator<Item = (Subscription, SourceRequest)>) {
         for (Subscription { name, .. }, request) in changes {
             if request == SourceRequest::Leave {
-                self.unassign_reader(&name);
+                self.forget(&name);
             }
             if let Some(name) = self.state.record_change(name, request) {
                 self.send_info(name);
@@ -308,14 +265,9 @@ impl StreamSession {
     /// Tries each stream of a refused reader alone: one of the keys may not be a stream, or may be
     /// denied.
     fn probe_refused_readers(&mut self) {
-        for reader in self.readers.clone() {
-            if reader.is_refused.replace(false) {
-                let names: Vec<ChannelName> = reader.names.borrow().iter().cloned().collect();
-                for name in names {
-                    self.unassign_reader(&name);
-                    self.send_probe(name);
-                }
-            }
+        for name in self.readers.take_refused() {
+            self.forget(&name);
+            self.send_probe(name);
         }
     }
 
@@ -397,29 +349,19 @@ impl StreamSession {
     /// Unblocks the connections whose `XREAD` is outdated.
     fn unblock(&mut self) {
         self.last_unblock = Instant::now();
-        let outdated = self.readers.iter().filter(|reader| reader.is_outdated());
-        let outdated = outdated.filter(|reader| reader.connection_id.get() != NO_ID);
-        let connections: Vec<String> =
-            outdated.map(|reader| reader.connection_id.get().to_string()).collect();
-        for connection in connections {
+        for connection in self.readers.outdated_connections() {
             let arguments = ["UNBLOCK", connection.as_str()];
             self.send("CLIENT", arguments.into_iter(), StreamCommand::Unblock);
         }
     }
 
     fn check_timers(&mut self) -> Result<(), SourceError> {
-        let silence = self.last_read.elapsed();
-        // Silence must be found twice: after this process was suspended, data that has arrived is
-        // read first.
-        let was_silent_before =
-            std::mem::replace(&mut self.was_silent, silence >= 2 * PING_INTERVAL);
-        if was_silent_before && self.was_silent {
-            return Err(SourceError::Unresponsive(silence.as_secs()));
-        }
-        if Instant::now() >= self.next_check && self.pending_info.is_empty() {
+        let now = Instant::now();
+        let is_ping_due = self.silence.check(now)?;
+        if self.check_pace.is_due(now) && self.pending_info.is_empty() {
             self.check_streams();
         }
-        if silence >= PING_INTERVAL && self.pending.is_empty() {
+        if is_ping_due && self.pending.is_empty() {
             self.send("PING", [].into_iter(), StreamCommand::Ping);
         }
         Ok(())
@@ -427,13 +369,8 @@ impl StreamSession {
 
     /// Sends `XINFO STREAM` for each stream that is being read.
     fn check_streams(&mut self) {
-        let names: Vec<ChannelName> = self.reader_of.keys().cloned().collect();
-        let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
-        let bytes = std::mem::take(&mut self.checked_bytes);
-        #[expect(clippy::cast_precision_loss, reason = "it need not be exact")]
-        let for_bytes = Duration::from_secs_f64(bytes as f64 / MAX_CHECKED_BYTES_PER_SECOND);
-        let for_count = Duration::from_secs(1) * count / MAX_CHECKS_PER_SECOND;
-        self.next_check = Instant::now() + CHECK_INTERVAL.max(for_count).max(for_bytes);
+        let names = self.readers.streams();
+        self.check_pace.begin(names.len(), Instant::now());
         for name in names {
             self.send_info(name);
         }
@@ -451,20 +388,7 @@ impl StreamSession {
     fn update_readiness(&self) {
         // One key that a client asks for and that is not a stream must not make the gateway unready
         // for all other clients; if Redis refuses every stream, it is unready.
-        let is_refused = !self.refused.is_empty() && self.reader_of.is_empty();
+        let is_refused = !self.refused.is_empty() && self.readers.is_empty();
         self.state.health.set_log_source_ready(self.is_initialized && !is_refused);
-    }
-}
-
-/// The approximate size of a reply, in bytes.
-fn approximate_size(value: &Value) -> usize {
-    match value {
-        Value::Bulk(bytes) => bytes.len(),
-        Value::TooLarge(bytes) => usize::try_from(*bytes).unwrap_or(usize::MAX),
-        Value::Array(values) => values.iter().map(approximate_size).fold(0, usize::saturating_add),
-        Value::Map(pairs) => {
-            pairs.iter().map(|(_, value)| approximate_size(value)).fold(0, usize::saturating_add)
-        }
-        _ => 0,
     }
 }

@@ -2,8 +2,7 @@
 
 use ssegate_resp::Value;
 
-use super::words::Words;
-use crate::source::embedded::BusSettings;
+use crate::settings::BusSettings;
 
 /// Why a command failed. Displayed as the text of the error reply, of which clients examine the
 /// first word.
@@ -58,28 +57,6 @@ pub(super) enum CommandError {
     TransactionAborted,
     #[error("ERR the embedded bus stores no configuration; use gateway.yaml")]
     NoConfiguration,
-}
-
-impl CommandError {
-    /// Bytes of a client's word that an error quotes, at most.
-    const MAX_QUOTED: usize = 128;
-
-    pub(super) fn unknown(words: &Words) -> Self {
-        let quoted = |word: Result<_, Self>| word.map_or_else(|_| "…".to_owned(), Self::quote);
-        let arguments: Vec<_> =
-            words.from(1).take(5).map(|word| format!("'{}'", quoted(word))).collect();
-        Self::UnknownCommand { name: quoted(words.bytes(0)), arguments: arguments.join(" ") }
-    }
-
-    pub(super) fn unknown_subcommand(command: &'static str, words: &Words) -> Self {
-        let subcommand = words.bytes(1).map_or_else(|_| "…".to_owned(), Self::quote);
-        Self::UnknownSubcommand { command, subcommand }
-    }
-
-    /// Quotes a client's word, with control characters escaped.
-    fn quote(word: &bytes::Bytes) -> String {
-        word[..word.len().min(Self::MAX_QUOTED)].escape_ascii().to_string()
-    }
 }
 
 impl From<CommandError> for Value {

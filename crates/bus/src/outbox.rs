@@ -252,7 +252,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::{BusMemory, Outbox};
-    use crate::source::embedded::reply::ok;
+    use crate::reply::ok;
 
     async fn written(outbox: &Outbox) -> Vec<u8> {
         let mut out = Vec::new();

@@ -1,31 +1,26 @@
 //! Connects the hub to the embedded bus: subscribes to what the hub follows.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
+use ssegate_bus::{Broker, Outlet};
 use ssegate_hub::{Hub, SourceKind, SourceRequest};
+use ssegate_resp::Payload;
 
-use super::broker::Broker;
-use super::outlet::Outlet;
-use crate::source::Payload;
-use crate::source::intake::Intake;
+use super::intake::Intake;
 
-impl Outlet for Rc<RefCell<Intake>> {
+impl Outlet for Intake {
     fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload) {
-        self.borrow_mut().message(pattern, channel, payload);
+        Self::message(self, pattern, channel, payload);
     }
 
     fn flush(&mut self) {
-        let mut intake = self.borrow_mut();
         // All copies of a message have arrived.
-        intake.end_message();
-        intake.flush();
+        self.end_message();
+        Self::flush(self);
     }
 }
 
 /// Delivers messages of the bus to the hub, for ever. Owned by the gateway, which drops it.
 pub(crate) async fn feed_hub(broker: Broker, hub: Hub, intake: Intake) {
-    let outlet = broker.attach(Rc::new(RefCell::new(intake)));
+    let outlet = broker.attach(intake);
     loop {
         for (subscription, wish) in hub.source_requests(SourceKind::PubSub).await {
             let name = subscription.name.as_str();

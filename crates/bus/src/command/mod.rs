@@ -9,6 +9,7 @@ mod error;
 mod pubsub;
 mod script;
 mod server;
+mod spec;
 mod table;
 mod transaction;
 mod words;
@@ -19,7 +20,6 @@ use std::rc::Rc;
 use ssegate_resp::{Request, RespVersion, Value};
 
 use self::error::CommandError;
-use self::table::CommandSpec;
 use self::transaction::Transaction;
 use self::words::Words;
 use super::broker::Broker;
@@ -99,7 +99,7 @@ impl BusClient {
     }
 
     fn execute(&mut self, words: Words) -> CommandResult {
-        let spec = CommandSpec::find(words.name()?).ok_or_else(|| CommandError::unknown(&words))?;
+        let spec = table::find(words.name()?).ok_or_else(|| words.unknown_command())?;
         if !spec.arity.contains(&words.len()) {
             return Err(CommandError::WrongNumberOfArguments(spec.name));
         }

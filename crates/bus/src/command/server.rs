@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use ssegate_resp::{RespVersion, Value};
 
 use super::error::CommandError;
-use super::table::CommandSpec;
 use super::words::Words;
 use super::{BusClient, CommandResult};
-use crate::source::embedded::reply;
+use crate::reply;
 
 /// The Redis version whose pub/sub the bus implements: clients choose their commands by it.
 const REDIS_VERSION: &str = "7.0.0";
@@ -66,6 +65,7 @@ fn sections(client: &BusClient) -> [Section; 5] {
                 ("redis_version", REDIS_VERSION.into()),
                 ("redis_mode", "standalone".into()),
                 ("server_name", "ssegate".into()),
+                // The crates of ssegate have one version.
                 ("ssegate_version", env!("CARGO_PKG_VERSION").into()),
                 ("process_id", std::process::id().to_string()),
             ],
@@ -90,27 +90,12 @@ fn sections(client: &BusClient) -> [Section; 5] {
     ]
 }
 
-/// `COMMAND [COUNT | DOCS | INFO | LIST]`: without documentation, but a valid reply for an
-/// interactive redis-cli.
-pub(super) fn command(_: &mut BusClient, words: &Words) -> CommandResult {
-    if words.len() == 1 {
-        return Ok(Value::Array(Vec::new()));
-    }
-    match words.keyword(1)?.as_str() {
-        "count" => Ok(reply::count(CommandSpec::names().len())),
-        "docs" => Ok(Value::Map(Vec::new())),
-        "info" => Ok(Value::Array(vec![Value::Null; words.len() - 2])),
-        "list" => Ok(Value::Array(CommandSpec::names().map(reply::bulk).collect())),
-        _ => Err(CommandError::unknown_subcommand("command", words)),
-    }
-}
-
 /// `CONFIG GET` finds nothing; `CONFIG SET` is not supported.
 pub(super) fn config(_: &mut BusClient, words: &Words) -> CommandResult {
     match words.keyword(1)?.as_str() {
         "get" => Ok(Value::Map(Vec::new())),
         "set" | "rewrite" => Err(CommandError::NoConfiguration),
         "resetstat" => Ok(reply::ok()),
-        _ => Err(CommandError::unknown_subcommand("config", words)),
+        _ => Err(words.unknown_subcommand("config")),
     }
 }

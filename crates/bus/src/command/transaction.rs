@@ -5,10 +5,10 @@ use std::mem;
 use ssegate_resp::Value;
 
 use super::error::CommandError;
-use super::table::CommandSpec;
+use super::spec::CommandSpec;
 use super::words::Words;
 use super::{BusClient, CommandResult};
-use crate::source::embedded::reply;
+use crate::reply;
 
 /// The commands queued for EXEC.
 #[derive(Default)]

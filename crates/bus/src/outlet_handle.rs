@@ -1,29 +1,12 @@
-//! Subscriptions of the process itself: the publisher calls them directly, without a socket.
+//! What the process itself is subscribed to.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
 use super::broker::Broker;
+use super::outlet::Outlet;
 use super::subscriptions::SubscriberId;
-use crate::source::Payload;
-
-/// A subscriber inside this process.
-///
-/// Its methods run before the publisher gets its reply, so they must return quickly. They may
-/// change subscriptions. Messages that they publish are not delivered to the same outlet.
-pub trait Outlet {
-    /// Receives a message: once for the channel if it is subscribed to, then once for each pattern
-    /// that matches, as in Redis. The slices and the payload belong to a read buffer: copy what is
-    /// kept.
-    fn message(&mut self, pattern: Option<&[u8]>, channel: &[u8], payload: &Payload);
-
-    /// Passes on the messages received since the last call: no more are ready.
-    fn flush(&mut self) {}
-}
-
-/// An outlet, called without a borrow of the broker, and never while it is already running.
-pub(super) type SharedOutlet = Rc<RefCell<dyn Outlet>>;
 
 /// The subscriptions of an attached [`Outlet`]. Dropping it detaches the outlet.
 ///
@@ -33,11 +16,15 @@ pub struct OutletHandle {
     id: SubscriberId,
 }
 
-impl OutletHandle {
-    pub(super) fn new(broker: Broker, id: SubscriberId) -> Self {
-        Self { broker, id }
+impl Broker {
+    /// Attaches `outlet`, without subscriptions.
+    pub fn attach(&self, outlet: impl Outlet + 'static) -> OutletHandle {
+        let id = self.add_outlet(Rc::new(RefCell::new(outlet)));
+        OutletHandle { broker: self.clone(), id }
     }
+}
 
+impl OutletHandle {
     /// Subscribes to `channel`.
     pub fn subscribe(&self, channel: &[u8]) {
         self.broker.subscribe_unlimited(self.id, channel, false);

@@ -5,8 +5,8 @@ use ssegate_resp::{RespVersion, Value};
 use super::error::CommandError;
 use super::words::Words;
 use super::{BusClient, CommandResult, server};
-use crate::source::embedded::BusSettings;
-use crate::source::embedded::reply;
+use crate::reply;
+use crate::settings::BusSettings;
 
 /// `PING [message]`; a RESP2 client that is subscribed gets the reply as an array.
 pub(super) fn ping(client: &mut BusClient, words: &Words) -> CommandResult {
@@ -88,7 +88,7 @@ pub(super) fn client(client: &mut BusClient, words: &Words) -> CommandResult {
         ("setname" | "getname" | "id" | "setinfo" | "no-evict" | "no-touch", _) => {
             Err(CommandError::WrongNumberOfArguments("client"))
         }
-        _ => Err(CommandError::unknown_subcommand("client", words)),
+        _ => Err(words.unknown_subcommand("client")),
     }
 }
 

@@ -1,34 +1,4 @@
-//! The embedded bus: a pub/sub server inside this process that speaks RESP, for use without Redis.
-//!
-//! [`Broker`] owns the subscriptions and distributes messages; it knows neither sockets nor
-//! commands. [`serve`] accepts connections and runs a session for each, which reads commands and
-//! writes replies and messages. The process itself subscribes through an [`Outlet`], without a
-//! socket: the publisher calls it directly. Everything runs on one thread.
-//!
-//! Meant for development and for small single-machine deployments: pub/sub only, no authentication,
-//! no persistence.
-
-mod broker;
-mod command;
-mod glob;
-mod hub_feed;
-mod listener;
-mod memory;
-mod message;
-mod outbox;
-mod outlet;
-mod reply;
-mod session;
-mod stats;
-mod subscriptions;
-#[cfg(test)]
-mod tests;
-
-pub use broker::Broker;
-pub(crate) use hub_feed::feed_hub;
-pub use listener::serve;
-pub use outlet::{Outlet, OutletHandle};
-pub use stats::BusStats;
+//! The limits of the bus.
 
 /// The limits of the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +26,7 @@ impl BusSettings {
     /// The longest name of a channel or pattern, in bytes.
     pub const MAX_NAME_BYTES: usize = 1024;
     /// Connections that hold less than this are not closed when memory runs out, in bytes.
-    pub(super) const SMALL: usize = 64 << 10;
+    pub(crate) const SMALL: usize = 64 << 10;
 
     /// The lowest [`max_memory`](Self::max_memory) that admits one message of the maximum length:
     /// the message itself, and the rest of its command.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::broker::Broker;
 use super::command::{BusClient, CommandFlow};
 use super::outbox::Outbox;
+use super::warning::BusWarning;
 
 /// Bytes per read, at most. A message that is kept keeps this many bytes alive.
 const MAX_READ: usize = 16 << 10;
@@ -52,8 +53,9 @@ struct BusSession {
     has_commands: bool,
 }
 
-/// Serves one connection until it closes or `stop` is cancelled. A task of the listener.
-pub(super) async fn run(
+/// Serves one connection until it closes or `stop` is cancelled: what [`serve`](super::serve) does with
+/// each that it accepts. `peer` is for the log.
+pub async fn serve_connection(
     mut reader: impl AsyncRead + Unpin,
     mut writer: impl AsyncWrite + Unpin,
     peer: SocketAddr,
@@ -66,19 +68,19 @@ pub(super) async fn run(
     match end {
         SessionEnd::SlowSubscriber => {
             broker.counters().subscriber_was_slow();
-            broker.warn("slow_subscriber", |held_back| {
+            broker.warn(BusWarning::SlowSubscriber, |held_back| {
                 const MESSAGE: &str =
                     "embedded bus: slow subscriber disconnected: output queue is full";
                 tracing::warn!(%peer, held_back, "{MESSAGE}");
             });
         }
-        SessionEnd::Memory => broker.warn("memory", |held_back| {
+        SessionEnd::Memory => broker.warn(BusWarning::Memory, |held_back| {
             const MESSAGE: &str = "embedded bus: limits.bus_memory reached: idle connection closed";
             tracing::warn!(%peer, held_back, "{MESSAGE}");
         }),
         SessionEnd::Http => {
             broker.counters().http_request_closed();
-            broker.warn("http", |held_back| {
+            broker.warn(BusWarning::Http, |held_back| {
                 const MESSAGE: &str =
                     "HTTP request on the port of the embedded bus, connection closed";
                 tracing::warn!(%peer, held_back, "{MESSAGE}");

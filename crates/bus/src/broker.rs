@@ -1,7 +1,8 @@
 //! The subscriptions of the bus, and the distribution of messages.
 //!
 //! Owns the subscribers and their subscriptions, on one thread and without locks. Knows neither
-//! sockets nor commands: a connection is an [`Outbox`] here, a part of this process an [`Outlet`].
+//! sockets nor commands: a connection is an [`Outbox`] here, a part of this process a
+//! [`SharedOutlet`].
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -12,17 +13,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use slab::Slab;
+use ssegate_resp::Payload;
 use tokio::time::Instant;
 
+use super::glob;
 use super::memory::BusMemory;
 use super::message::EncodedMessage;
 use super::outbox::Outbox;
-use super::outlet::{Outlet, OutletHandle, SharedOutlet};
+use super::outlet::SharedOutlet;
+use super::settings::BusSettings;
 use super::stats::BusStats;
 use super::subscriptions::{SubscriberId, SubscriptionTable};
-use super::{BusSettings, glob};
-use crate::log_limit::LogLimit;
-use crate::source::Payload;
+use super::warning::{BusWarning, WarningLimit};
 
 /// The bus. Clones are handles to the same bus.
 #[derive(Clone)]
@@ -31,7 +33,7 @@ pub struct Broker {
     settings: Rc<BusSettings>,
     stats: Arc<BusStats>,
     memory: BusMemory,
-    warnings: Rc<LogLimit>,
+    warnings: Rc<WarningLimit>,
 }
 
 /// All connections together have reached [`max_subscriptions`](BusSettings::max_subscriptions).
@@ -89,12 +91,6 @@ impl Broker {
         Arc::clone(&self.stats)
     }
 
-    /// Attaches `outlet`, without subscriptions.
-    pub fn attach(&self, outlet: impl Outlet + 'static) -> OutletHandle {
-        let id = self.add_subscriber(Delivery::Outlet(Rc::new(RefCell::new(outlet))));
-        OutletHandle::new(self.clone(), id)
-    }
-
     /// Delivers a message to all subscribers. Returns the number of deliveries: one for each
     /// matching subscription, as in Redis. Outlets have received the message when this returns.
     pub fn publish(&self, channel: &[u8], payload: &Payload) -> usize {
@@ -138,7 +134,7 @@ impl Broker {
 
     /// Calls `log` with the number of suppressed warnings, unless a warning of this kind was logged
     /// recently.
-    pub(super) fn warn(&self, kind: &'static str, log: impl FnOnce(u64)) {
+    pub(super) fn warn(&self, kind: BusWarning, log: impl FnOnce(u64)) {
         if let Some(held_back) = self.warnings.pass(kind, Instant::now()) {
             log(held_back);
         }
@@ -156,6 +152,11 @@ impl Broker {
     /// Adds a connection, without subscriptions.
     pub(super) fn add_connection(&self, outbox: Rc<Outbox>) -> SubscriberId {
         self.add_subscriber(Delivery::Connection(outbox))
+    }
+
+    /// Adds an outlet, without subscriptions.
+    pub(super) fn add_outlet(&self, outlet: SharedOutlet) -> SubscriberId {
+        self.add_subscriber(Delivery::Outlet(outlet))
     }
 
     fn add_subscriber(&self, delivery: Delivery) -> SubscriberId {

@@ -3,12 +3,11 @@
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use ssegate_resp::{RespVersion, Value};
+use ssegate_resp::{Payload, RespVersion, Value};
 
 use super::memory::BusMemory;
 use super::outbox::Outbox;
 use super::reply;
-use crate::source::Payload;
 
 /// A message, encoded at most once for each RESP version, and only if a connection uses that
 /// version.

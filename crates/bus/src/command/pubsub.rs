@@ -1,14 +1,14 @@
 //! PUBLISH, SUBSCRIBE and its relatives, PUBSUB.
 
 use bytes::Bytes;
-use ssegate_resp::Value;
+use ssegate_resp::{Payload, Value};
 
 use super::error::CommandError;
 use super::words::Words;
 use super::{BusClient, CommandResult};
-use crate::source::Payload;
-use crate::source::embedded::broker::TooManySubscriptions;
-use crate::source::embedded::{BusSettings, reply};
+use crate::broker::TooManySubscriptions;
+use crate::reply;
+use crate::settings::BusSettings;
 
 /// `PUBLISH channel message`: replies with the number of deliveries.
 pub(super) fn publish(client: &mut BusClient, words: &Words) -> CommandResult {
@@ -68,7 +68,7 @@ pub(super) fn pubsub(client: &mut BusClient, words: &Words) -> CommandResult {
         }
         ("numpat", 2) => Ok(reply::count(client.broker.patterns())),
         ("channels" | "numpat", _) => Err(CommandError::WrongNumberOfArguments("pubsub")),
-        _ => Err(CommandError::unknown_subcommand("pubsub", words)),
+        _ => Err(words.unknown_subcommand("pubsub")),
     }
 }
 

@@ -5,11 +5,10 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use ssegate_resp::{Limits, ValueDecoder};
+use ssegate_resp::{Limits, Payload, ValueDecoder};
 use tokio_util::sync::CancellationToken;
 
-use super::{Broker, BusSettings, Outlet, OutletHandle, session};
-use crate::source::Payload;
+use super::{Broker, BusSettings, Outlet, OutletHandle, serve_connection};
 
 /// Records the messages it receives, as `pattern|channel|payload`.
 #[derive(Clone, Default)]
@@ -143,10 +142,11 @@ fn session_with(bytes: &[u8]) -> Vec<u8> {
     let broker = Broker::new(settings);
     let peer = ([127, 0, 0, 1], 1).into();
     let mut written = Vec::new();
-    let session = session::run(bytes, &mut written, peer, broker.clone(), CancellationToken::new());
+    let session =
+        serve_connection(bytes, &mut written, peer, broker.clone(), CancellationToken::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(session);
-    assert_eq!(broker.stats().sessions(), 0);
+    assert_eq!((broker.stats().sessions(), broker.stats().memory()), (0, 0));
     assert!(broker.channels(None).is_empty());
     written
 }

@@ -11,7 +11,8 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::Broker;
-use super::session;
+use super::session::serve_connection;
+use super::warning::BusWarning;
 
 /// TCP keep-alive time, after which a dead peer is detected: the default `tcp-keepalive` of Redis.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
@@ -49,7 +50,7 @@ async fn run(mut stream: TcpStream, peer: SocketAddr, broker: Broker, stop: Canc
         tracing::debug!(%peer, %error, "embedded bus: cannot set socket options");
     }
     let (reader, writer) = stream.split();
-    session::run(reader, writer, peer, broker, stop).await;
+    serve_connection(reader, writer, peer, broker, stop).await;
 }
 
 /// Disables Nagle's algorithm, so that messages are sent at once, and enables keep-alive, so that a
@@ -62,7 +63,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// Sends the error that Redis would send, if the socket accepts it at once.
 fn refuse(stream: TcpStream, peer: SocketAddr, broker: &Broker) {
     broker.counters().session_refused();
-    broker.warn("sessions", |held_back| {
+    broker.warn(BusWarning::TooManySessions, |held_back| {
         let most = broker.settings().max_sessions;
         const MESSAGE: &str = "embedded bus: connection refused: too many connections";
         tracing::warn!(%peer, most, held_back, "{MESSAGE}");
@@ -72,7 +73,7 @@ fn refuse(stream: TcpStream, peer: SocketAddr, broker: &Broker) {
 }
 
 async fn pause(error: io::Error, broker: &Broker) {
-    broker.warn("accept", |held_back| {
+    broker.warn(BusWarning::Accept, |held_back| {
         tracing::warn!(%error, held_back, "embedded bus: accept failed");
     });
     time::sleep(ACCEPT_PAUSE).await;

@@ -1,15 +1,17 @@
 //! The words of a command: its name and its arguments.
 
 use bytes::Bytes;
-use ssegate_resp::Value;
+use ssegate_resp::{Payload, Value};
 
 use super::error::CommandError;
-use crate::source::Payload;
 
 /// A command as it was sent; each word is a string, or the length of one that was too long.
 pub(super) struct Words(Vec<Value>);
 
 impl Words {
+    /// Bytes of a client's word that an error quotes, at most.
+    const MAX_QUOTED: usize = 128;
+
     pub(super) fn new(words: Vec<Value>) -> Self {
         debug_assert!(!words.is_empty(), "the decoder skips empty commands");
         Self(words)
@@ -56,6 +58,26 @@ impl Words {
     /// The words from `index` on.
     pub(super) fn from(&self, index: usize) -> impl Iterator<Item = Result<&Bytes, CommandError>> {
         (index..self.len()).map(|index| self.bytes(index))
+    }
+
+    /// The error for a command that is not in the table.
+    pub(super) fn unknown_command(&self) -> CommandError {
+        let arguments: Vec<_> =
+            (1..self.len()).take(5).map(|index| format!("'{}'", self.quoted(index))).collect();
+        CommandError::UnknownCommand { name: self.quoted(0), arguments: arguments.join(" ") }
+    }
+
+    /// The error for a subcommand that `command` does not have.
+    pub(super) fn unknown_subcommand(&self, command: &'static str) -> CommandError {
+        CommandError::UnknownSubcommand { command, subcommand: self.quoted(1) }
+    }
+
+    /// The word at `index`, with control characters escaped, for an error.
+    fn quoted(&self, index: usize) -> String {
+        self.bytes(index).map_or_else(
+            |_too_long| "…".to_owned(),
+            |word| word[..word.len().min(Self::MAX_QUOTED)].escape_ascii().to_string(),
+        )
     }
 
     /// Copies the words into memory of their own, so that they do not keep the read buffer alive.
