@@ -174,6 +174,9 @@ impl Module {
                     module.import(&mut words[at + 1..at + end].iter().copied().peekable(), &[]);
                     at += end;
                 }
+                "pub" if words.get(at + 2) == Some(&"in") => {
+                    at += words[at..].iter().position(|word| *word == ")").expect("a `)`");
+                }
                 name if is_name(name) && words.get(at + 1) == Some(&"::") => {
                     let mut path = vec![name.to_owned()];
                     while words.get(at + 1) == Some(&"::")
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_a_comment_a_string_or_a_test_is_no_use() {
+    fn a_name_in_a_comment_a_string_a_test_or_a_visibility_is_no_use() {
         let files = [
             ("lib.rs", "mod a; mod b;"),
             ("a.rs", "use crate::b::{self, B}; struct A; fn f() { b::g(); }"),
