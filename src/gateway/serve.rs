@@ -219,7 +219,7 @@ impl GatewayParts {
             .spawn("the bus", embedded::serve(socket, broker.clone(), self.stop_accepting.clone()));
         tasks.spawn("the publisher", publish(broker.clone(), publications));
         tasks.spawn("the source", embedded::feed_hub(broker, hub, intake));
-        self.health.set_source_ready(true);
+        self.health.set_embedded_source();
         self.metrics.source_connected(true);
         Ok(())
     }
