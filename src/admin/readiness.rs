@@ -20,7 +20,7 @@ pub(super) fn respond(health: &Health, query: &str) -> Response<Full<Bytes>> {
     let is_verbose = query.iter().any(|(key, _)| key == "verbose");
     let mut report = String::new();
     let mut is_ready = true;
-    for ReadinessCheck { name, passes, detail } in health.checks() {
+    for ReadinessCheck { name, about, passes, detail } in health.checks() {
         let (mark, verdict) = match (is_excluded(name), passes) {
             (true, _) => ("[+]", "excluded"),
             (false, true) => ("[+]", "ok"),
@@ -28,7 +28,7 @@ pub(super) fn respond(health: &Health, query: &str) -> Response<Full<Bytes>> {
         };
         is_ready &= passes || is_excluded(name);
         let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
-        report += &format!("{mark} {name} {verdict}{detail}\n");
+        report += &format!("{mark} {about} {verdict}{detail}\n");
     }
     for Warning { about, detail } in health.warnings() {
         report += &format!("[!] {about}: {detail}\n");
@@ -43,6 +43,7 @@ mod tests {
     use std::time::SystemTime;
 
     use http::StatusCode;
+    use http_body_util::BodyExt as _;
 
     use super::respond;
     use crate::health::{Health, Incident};
@@ -58,6 +59,16 @@ mod tests {
         health.set_draining();
         assert_eq!(status("verbose"), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(status("exclude=drain"), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn with_the_embedded_bus_no_redis_is_mentioned() {
+        let health = Health::default();
+        health.set_embedded_source();
+        let report = respond(&health, "verbose").into_body().collect().await.expect("a body");
+        let report = String::from_utf8_lossy(&report.to_bytes()).into_owned();
+        assert!(report.starts_with("[+] embedded bus ok\n"), "{report}");
+        assert!(!report.contains("redis"), "{report}");
     }
 
     #[test]

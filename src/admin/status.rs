@@ -32,8 +32,9 @@ pub(super) fn page(health: &Health, urls: &[String]) -> Response<Full<Bytes>> {
         let mark = if is_trouble { " class=trouble" } else { "" };
         writeln!(rows, "<tr{mark}><th>{name}<td>{value}").expect("a string takes any text");
     };
-    for ReadinessCheck { name, passes, detail } in health.checks() {
-        let (about, well) = match name {
+    for ReadinessCheck { about, passes, detail, .. } in health.checks() {
+        let (about, well) = match about {
+            "embedded bus" => ("Embedded bus", "open"),
             "redis" => ("Redis", "connected"),
             "drain" => ("Gateway", "accepting clients"),
             _ => ("File descriptors", "available"),

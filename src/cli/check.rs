@@ -21,7 +21,7 @@ pub(crate) struct CheckCommand {
     #[arg(long)]
     connect: bool,
     #[command(flatten)]
-    config: ConfigFile,
+    pub(super) config: ConfigFile,
 }
 
 impl CheckCommand {

@@ -23,6 +23,28 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
+    /// Whether a file is named.
+    pub(super) fn is_given(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Takes the file that was named before the command, if any.
+    ///
+    /// # Errors
+    /// Both are given.
+    pub(super) fn or_before(&mut self, before: Self) -> Result<(), CliError> {
+        match (&self.file, before.file) {
+            (Some(_), Some(_)) => {
+                Err(CliError::Usage("-c is given twice, before the command and after it".into()))
+            }
+            (None, Some(file)) => {
+                self.file = Some(file);
+                Ok(())
+            }
+            (_, None) => Ok(()),
+        }
+    }
+
     /// The path of the file, for messages.
     pub(super) fn path(&self) -> &Path {
         self.file.as_deref().unwrap_or_else(|| Path::new(DEFAULT_FILE))

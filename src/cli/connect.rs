@@ -51,8 +51,26 @@ pub(super) fn check(settings: &Settings) -> Result<(), CliError> {
     if !refused.is_empty() {
         return Err(ConnectError::Denied(address, refused.len()).into());
     }
-    let tried = count(reads.len(), "name");
-    output::line(format_args!("redis: ok: {address}, {server}; {tried} of the routes tested"))
+    output::line(format_args!("redis: ok: {address}, {server}; {}", permitted(&reads)))
+}
+
+/// Says what Redis lets the gateway read, for each kind that the routes need.
+fn permitted(reads: &[RedisRead]) -> String {
+    let counts = [
+        ("channel", reads.iter().filter(|read| is_subscription(read, false)).count()),
+        ("pattern", reads.iter().filter(|read| is_subscription(read, true)).count()),
+        ("stream", reads.iter().filter(|read| matches!(read, RedisRead::Stream(_))).count()),
+    ];
+    let needed = counts.into_iter().filter(|(_, number)| *number > 0);
+    let needed: Vec<_> = needed.map(|(thing, number)| count(number, thing)).collect();
+    if needed.is_empty() {
+        return "no route reads from it".into();
+    }
+    format!("it permits what the routes read ({} tested)", needed.join(", "))
+}
+
+fn is_subscription(read: &RedisRead, is_pattern: bool) -> bool {
+    matches!(read, RedisRead::Subscription(subscription) if subscription.is_pattern == is_pattern)
 }
 
 /// The channels, patterns and streams that the routes read, without duplicates. Parameters are
@@ -76,5 +94,30 @@ fn read(Topic { subscription, ids, .. }: Topic) -> RedisRead {
     match ids {
         Ids::Entries => RedisRead::Stream(subscription.name),
         Ids::Ours | Ids::Publisher => RedisRead::Subscription(subscription),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ssegate::source::redis::RedisRead;
+    use ssegate_hub::{ChannelName, Subscription};
+
+    use super::permitted;
+
+    #[test]
+    fn the_result_says_what_was_tested() {
+        let name = || ChannelName::new("news").expect("a name");
+        let subscription =
+            |is_pattern| RedisRead::Subscription(Subscription { name: name(), is_pattern });
+        for (reads, expected) in [
+            (vec![], "no route reads from it"),
+            (
+                vec![subscription(false), subscription(true), subscription(false)],
+                "it permits what the routes read (2 channels, 1 pattern tested)",
+            ),
+            (vec![RedisRead::Stream(name())], "it permits what the routes read (1 stream tested)"),
+        ] {
+            assert_eq!(permitted(&reads), expected);
+        }
     }
 }

@@ -7,9 +7,9 @@ use ssegate::config::{self, Settings};
 use ssegate::gateway::StartMode;
 use ssegate::source::SourceLocation;
 
-use super::{CliError, run};
+use super::{CliError, number, run};
 
-/// Run without configuration: embedded bus, local certificate, demo page
+/// Run without configuration: embedded bus, self-signed certificate, demo page
 ///
 /// Serves streams at /events/{channel} and /events?channel={channel}. Every other path serves the
 /// demo page, or is forwarded to the backend of --to.
@@ -19,16 +19,16 @@ pub(crate) struct DevCommand {
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     to: Option<String>,
     /// Port for HTTPS; 0 picks a free port, here and below [default: 8443]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = number::port)]
     https_port: Option<u16>,
     /// Port for plain HTTP [default: 8080]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = number::port)]
     http_port: Option<u16>,
     /// Port for /metrics, /readyz and the status page [default: 9464]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = number::port)]
     admin_port: Option<u16>,
     /// Port for the embedded bus, which Redis clients publish to [default: 6380]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = number::port)]
     bus_port: Option<u16>,
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct HealthcheckCommand {
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     url: Option<String>,
     #[command(flatten)]
-    config: ConfigFile,
+    pub(super) config: ConfigFile,
 }
 
 /// Why the healthcheck failed.

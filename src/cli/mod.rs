@@ -16,6 +16,7 @@ mod healthcheck;
 mod http_client;
 mod logging;
 mod man;
+mod number;
 mod output;
 mod publish;
 mod report;
@@ -40,7 +41,7 @@ pub(crate) use report::report;
 /// backend. Without a command, ssegate runs the gateway.
 #[derive(Debug, Parser)]
 #[command(name = "ssegate", version, after_long_help = AFTER_HELP)]
-#[command(args_conflicts_with_subcommands = true, subcommand_value_name = "COMMAND")]
+#[command(subcommand_value_name = "COMMAND")]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -73,11 +74,40 @@ pub(crate) enum Command {
 
 /// Parses the arguments, of which the first is the program name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, CliError> {
-    let Arguments { command, run } = Arguments::try_parse_from(arguments)?;
-    Ok(command.unwrap_or(Command::Run(run)))
+    match Arguments::try_parse_from(arguments)? {
+        Arguments { command: None, run } => Ok(Command::Run(run)),
+        Arguments { command: Some(mut command), run } => {
+            command.take_options_before(run)?;
+            Ok(command)
+        }
+    }
 }
 
 impl Command {
+    /// Takes the options that stand before the command: `ssegate -c file check`.
+    fn take_options_before(&mut self, before: run::RunCommand) -> Result<(), CliError> {
+        let config = before.options_before_command()?;
+        match self.config() {
+            Some(own) => own.or_before(config),
+            None if config.is_given() => Err(CliError::Usage(
+                "-c is for commands that read a configuration; this one reads none".into(),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Its `-c FILE`, if it has one.
+    fn config(&mut self) -> Option<&mut config::ConfigFile> {
+        match self {
+            Self::Run(command) => Some(&mut command.config),
+            Self::Check(command) => Some(&mut command.config),
+            Self::Publish(command) => Some(&mut command.config),
+            Self::Sub(command) => Some(&mut command.config),
+            Self::Healthcheck(command) => Some(&mut command.config),
+            Self::Dev(_) | Self::Completions(_) | Self::Man(_) | Self::Schema(_) => None,
+        }
+    }
+
     /// Runs the command to its end, or until a signal.
     pub(crate) fn execute(self) -> Result<(), CliError> {
         match self {
@@ -128,6 +158,42 @@ mod tests {
         assert!(matches!(command(""), Ok(Command::Run(_))));
         assert!(matches!(command("-c other.yaml"), Ok(Command::Run(_))));
         assert!(matches!(command("run --config other.yaml"), Ok(Command::Run(_))));
+    }
+
+    #[test]
+    fn the_configuration_may_be_named_before_the_command_or_after_it() {
+        for arguments in ["check -c a.yaml", "-c a.yaml check", "--config a.yaml sub news"] {
+            let mut command = command(arguments).expect(arguments);
+            let file = command.config().expect("it reads a configuration").path();
+            assert_eq!(file, std::path::Path::new("a.yaml"), "{arguments}");
+        }
+        for (wrong, expected) in [
+            ("-c a.yaml check -c b.yaml", "-c is given twice"),
+            ("-c a.yaml dev", "-c is for commands that read a configuration"),
+            ("--takeover check", "--takeover is an option of `ssegate run`"),
+            ("-c a.yaml pub news hello --redis redis://h", "-c and --redis exclude each other"),
+        ] {
+            let error = match command(wrong) {
+                Ok(Command::Publish(command)) => command.execute().expect_err(wrong),
+                other => other.expect_err(wrong),
+            };
+            assert!(error.to_string().contains(expected), "{wrong}: {error}");
+            assert_eq!(error.exit_code(), ExitCode::from(64), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_error_for_a_number_names_the_option_and_the_range() {
+        for (wrong, option, range) in [
+            ("sub news -n 0", "--count <N>", "use a whole number of at least 1"),
+            ("sub news -n many", "--count <N>", "use a whole number of at least 1"),
+            ("sub news -n 99999999999999999999", "--count <N>", "use a whole number of at least 1"),
+            ("dev --http-port 65536", "--http-port <PORT>", "use a number from 0 to 65535"),
+            ("dev --bus-port x", "--bus-port <PORT>", "use a number from 0 to 65535"),
+        ] {
+            let error = command(wrong).expect_err(wrong).to_string();
+            assert!(error.contains(option) && error.contains(range), "{wrong}: {error}");
+        }
     }
 
     #[test]

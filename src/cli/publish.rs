@@ -48,7 +48,7 @@ pub(crate) struct PublishCommand {
     #[arg(long, value_name = "URL", conflicts_with = "file")]
     redis: Option<String>,
     #[command(flatten)]
-    config: ConfigFile,
+    pub(super) config: ConfigFile,
 }
 
 /// Why the message was not published.
@@ -77,6 +77,9 @@ impl From<PublishError> for CliError {
 impl PublishCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let location = match &self.redis {
+            Some(_) if self.config.is_given() => {
+                return Err(CliError::Usage("-c and --redis exclude each other".into()));
+            }
             Some(url) => {
                 let usage = |error| CliError::Usage(format!("--redis: {error}"));
                 connection(config::source(url).map_err(usage)?)

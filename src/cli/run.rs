@@ -16,7 +16,7 @@ use super::{CliError, banner, logging};
 #[derive(Args, Debug)]
 pub(crate) struct RunCommand {
     #[command(flatten)]
-    config: ConfigFile,
+    pub(super) config: ConfigFile,
     /// Take over the sockets of the gateway that runs with this configuration, which then drains
     ///
     /// No connection is refused meanwhile. Clients reconnect to the new gateway as the old one
@@ -26,6 +26,18 @@ pub(crate) struct RunCommand {
 }
 
 impl RunCommand {
+    /// Given before another command: returns its `-c FILE`, which means the same there.
+    ///
+    /// # Errors
+    /// `--takeover`, which is no option of another command.
+    pub(super) fn options_before_command(self) -> Result<ConfigFile, CliError> {
+        if self.takeover {
+            let error = "--takeover is an option of `ssegate run`: write it after that command";
+            return Err(CliError::Usage(error.into()));
+        }
+        Ok(self.config)
+    }
+
     pub(super) fn execute(self) -> Result<(), CliError> {
         let (settings, load) = self.config.load_with_reloader()?;
         let from = if self.takeover { StartMode::Takeover } else { StartMode::Fresh };

@@ -12,6 +12,7 @@
 
 mod certificates;
 mod config_change;
+mod duration_text;
 mod error;
 mod inspect;
 mod monitor;

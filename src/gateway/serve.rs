@@ -222,7 +222,7 @@ impl GatewayParts {
         );
         tasks.spawn("the publisher", publish(broker.clone(), publications));
         tasks.spawn("the source", feed_hub(broker, hub, intake));
-        self.health.set_source_ready(true);
+        self.health.set_embedded_source();
         self.metrics.source_connected(true);
         Ok(())
     }

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
+use super::duration_text::DurationText;
 use super::shard::ShardThread;
 use super::tasks::Tasks;
 use super::{Error, systemd};
@@ -109,7 +110,8 @@ pub(super) async fn serve_until_stopped(
     } else {
         systemd::stopping();
     }
-    tracing::info!(signal, ?delay, ?drain, "stopping");
+    let (delay_text, drain_text) = (DurationText(delay), DurationText(drain));
+    tracing::info!(signal, delay = %delay_text, drain = %drain_text, "stopping");
     health.set_draining();
     let at_once = |signal| {
         tracing::warn!(signal, "stopping at once");

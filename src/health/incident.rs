@@ -44,12 +44,27 @@ impl Incident {
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, error, since, last, times } = self;
-        write!(f, "{kind}: {error}; since {}", date(*since))?;
+        if !names(error, kind) {
+            write!(f, "{kind}: ")?;
+        }
+        write!(f, "{error}; since {}", date(*since))?;
         if *times > 1 {
             write!(f, ", {times} times, last {}", date(*last))?;
         }
         Ok(())
     }
+}
+
+/// Whether the error says its kind itself, as `cannot connect: …` says `connect`.
+fn names(error: &str, kind: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_named = |words: &str| {
+        error.match_indices(words).any(|(at, found)| {
+            let (before, after) = (&error[..at], &error[at + found.len()..]);
+            !before.ends_with(is_word) && !after.starts_with(is_word)
+        })
+    };
+    is_named(kind) || is_named(&kind.replace('_', " "))
 }
 
 /// Formats a time as RFC 3339 in UTC with whole seconds: `2026-11-28T19:32:50Z`.
@@ -72,6 +87,24 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::Incident;
+
+    #[test]
+    fn a_kind_that_its_error_names_is_not_repeated() {
+        for (kind, error, expected) in [
+            ("connect", "cannot connect: refused", "cannot connect: refused"),
+            ("max_connections", "max_connections reached", "max_connections reached"),
+            ("invalid_response", "invalid response: no status", "invalid response: no status"),
+            (
+                "connect_timeout",
+                "no connection within it",
+                "connect_timeout: no connection within it",
+            ),
+            ("body", "the bodyguard left", "body: the bodyguard left"),
+        ] {
+            let text = Incident::new(kind, error, UNIX_EPOCH).to_string();
+            assert_eq!(text, format!("{expected}; since 1970-01-01T00:00:00Z"));
+        }
+    }
 
     #[test]
     fn it_displays_its_start_and_the_number_of_occurrences() {

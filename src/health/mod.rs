@@ -27,6 +27,8 @@ struct HealthState {
     source: SourceHealth,
     // Redis Streams, if any route reads one.
     log_source: SourceHealth,
+    // The source is the bus inside the gateway: no Redis is involved.
+    is_source_embedded: AtomicBool,
     has_log_source: AtomicBool,
     draining_since: OnceLock<SystemTime>,
     shortage: Mutex<Option<Incident>>,
@@ -52,6 +54,8 @@ struct SourceHealth {
 pub struct ReadinessCheck {
     /// Its name, which `?exclude=` accepts.
     pub name: &'static str,
+    /// What it checks, for people.
+    pub about: &'static str,
     /// Whether it passes.
     pub passes: bool,
     /// Why it fails, or a problem that does not fail it.
@@ -102,6 +106,12 @@ impl Health {
     /// Sets whether the source is connected and all subscriptions are active.
     pub fn set_source_ready(&self, is_ready: bool) {
         self.0.source.set_ready(is_ready);
+    }
+
+    /// Records that the source is the embedded bus, which is always connected.
+    pub fn set_embedded_source(&self) {
+        self.0.is_source_embedded.store(true, Ordering::Relaxed);
+        self.set_source_ready(true);
     }
 
     /// Records a failure of the source.
@@ -184,6 +194,7 @@ impl Health {
 
     /// The readiness checks.
     pub fn checks(&self) -> [ReadinessCheck; 3] {
+        let is_embedded = self.0.is_source_embedded.load(Ordering::Relaxed);
         let draining = self.0.draining_since.get();
         let draining =
             draining.map(|since| format!("this gateway is stopping; since {}", date(*since)));
@@ -191,11 +202,22 @@ impl Health {
         [
             ReadinessCheck {
                 name: "redis",
+                about: if is_embedded { "embedded bus" } else { "redis" },
                 passes: self.is_source_ready(),
                 detail: self.source_incidents(),
             },
-            ReadinessCheck { name: "drain", passes: draining.is_none(), detail: draining },
-            ReadinessCheck { name: "descriptors", passes: shortage.is_none(), detail: shortage },
+            ReadinessCheck {
+                name: "drain",
+                about: "drain",
+                passes: draining.is_none(),
+                detail: draining,
+            },
+            ReadinessCheck {
+                name: "descriptors",
+                about: "descriptors",
+                passes: shortage.is_none(),
+                detail: shortage,
+            },
         ]
     }
 

@@ -34,7 +34,7 @@ pub(super) fn open_in(directory: &Path, now: SystemTime) -> Result<Certificate, 
         Err(error) => match valid_in(directory, now) {
             // The periodic check of certificates retries the renewal.
             Some(valid) => {
-                tracing::warn!(%error, "cannot renew the local certificate; it stays in use");
+                tracing::warn!(%error, "cannot renew the self-signed certificate; it stays in use");
                 Ok(valid)
             }
             None => Err(error),
@@ -88,7 +88,7 @@ pub(super) fn ensure_in(directory: &Path) -> Result<(PathBuf, PathBuf), TlsError
     write_private(&key, &made.signing_key.serialize_pem())
         .and_then(|()| write_private(&certificate, &made.cert.pem()))
         .map_err(|cause| TlsError::Unwritable { path: directory.into(), cause })?;
-    tracing::info!(path = %certificate.display(), "generated a local certificate");
+    tracing::info!(path = %certificate.display(), "generated a self-signed certificate");
     Ok((certificate, key))
 }
 

@@ -75,11 +75,11 @@ pub enum TlsError {
     },
     /// There is no state directory for the local certificate.
     #[error(
-        "no state directory for the local certificate: set HOME, XDG_STATE_HOME or STATE_DIRECTORY"
+        "no state directory for the self-signed certificate: set HOME, XDG_STATE_HOME or STATE_DIRECTORY"
     )]
     NoStateDirectory,
     /// The local certificate cannot be saved.
-    #[error("cannot write the local certificate to {path}: {cause}")]
+    #[error("cannot write the self-signed certificate to {path}: {cause}")]
     Unwritable {
         /// The state directory.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub enum TlsError {
         cause: io::Error,
     },
     /// The local certificate cannot be generated.
-    #[error("cannot generate a local certificate: {0}")]
+    #[error("cannot generate a self-signed certificate: {0}")]
     Generation(#[from] rcgen::Error),
     /// The cryptography provider failed.
     #[error("TLS is not available: {0}")]

@@ -170,7 +170,7 @@ async fn a_local_certificate_that_cannot_be_kept_is_found_before_the_start() {
     std::fs::write(dir.path().join("gateway.yaml"), yaml).unwrap();
     std::fs::write(dir.path().join("file"), "no folder").unwrap();
     for (state, words) in
-        [("/proc/1", "cannot write the local certificate"), ("", "no state directory")]
+        [("/proc/1", "cannot write the self-signed certificate"), ("", "no state directory")]
     {
         for command in ["check", "run"] {
             let program = Program::new(env!("CARGO_BIN_EXE_ssegate")).args([command]);

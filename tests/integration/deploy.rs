@@ -142,7 +142,10 @@ async fn the_sockets_that_systemd_opens_are_those_of_the_configuration_and_it_se
     stream.ready().await;
     redis.publish("news", "hello").await;
     assert_eq!(stream.next_event().await.data, "hello");
-    TlsClient::offering(&["h2"]).connect(local(https)).await.expect("TLS with a local certificate");
+    TlsClient::offering(&["h2"])
+        .connect(local(https))
+        .await
+        .expect("TLS with a self-signed certificate");
     gateway.becomes(200, SOON).await;
     drop(stream);
     gateway.terminate();

@@ -190,8 +190,18 @@ async fn check_connects_and_names_what_the_routes_may_not_read() {
     for (url, routes, code, told) in [
         (redis.url(), events("x:{id}", ""), 0, "redis: ok: 127.0.0.1"),
         (redis.url(), events("x:{id}", ""), 0, "Redis 7"),
-        (redis.url(), events("x:{id}", patterns), 0, "2 names of the routes tested"),
-        (redis.url(), events("x:{id}", stream), 0, "RESP3; 1 name of the routes tested"),
+        (
+            redis.url(),
+            events("x:{id}", patterns),
+            0,
+            "it permits what the routes read (1 channel, 1 pattern tested)",
+        ),
+        (
+            redis.url(),
+            events("x:{id}", stream),
+            0,
+            "RESP3; it permits what the routes read (1 stream tested)",
+        ),
         (limited.clone(), events("news:{id}", ""), 0, "redis: ok"),
         (limited.clone(), events("news:{id}", stream), 0, "redis: ok"),
         (

@@ -38,6 +38,18 @@ fn the_docs_name_files_that_exist() {
     assert!(missing.is_empty(), "no such file: {missing:#?}");
 }
 
+#[test]
+fn the_certificate_that_the_gateway_generates_has_one_name() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let more = ["CHANGELOG.md", "gateway.yaml", "deploy/README.md", "examples/php/README.md"];
+    for doc in DOCS.into_iter().chain(more) {
+        let text = fs::read_to_string(root.join(doc)).expect(doc).to_lowercase();
+        for other in ["local certificate", "generated certificate", "selfsigned"] {
+            assert!(!text.contains(other), "{doc} says {other}, not self-signed certificate");
+        }
+    }
+}
+
 /// The words of `text` that begin with a directory of this repository, but for those with a
 /// placeholder in capitals, such as `src/source/NAME/`.
 fn paths(text: &str) -> impl Iterator<Item = &str> {

@@ -83,15 +83,20 @@ fn level_or_filter(text: &str) -> Result<(), Box<dyn std::error::Error>> {
 /// Logs a panic with its location. The message is logged only if it is a literal: a formatted one
 /// may contain a client's data.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
-    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or_default();
+    let cause = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or_default();
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let thread = std::thread::current();
-    tracing::error!(message, place, thread = thread.name(), "panic: a bug; please report it");
+    write_panic(cause, &place);
     if let Some(sink) = sink() {
         // The process may be about to abort. If not, a request is waiting on this thread: the wait
         // is short.
         sink.flush_last_line(PANIC_FLUSH_TIMEOUT);
     }
+}
+
+/// Not `message` for the cause: that is the key of the line's own text.
+fn write_panic(cause: &str, place: &str) {
+    let thread = std::thread::current();
+    tracing::error!(cause, place, thread = thread.name(), "panic: a bug; please report it");
 }
 
 fn silence(target: &str) -> Directive {
@@ -104,7 +109,22 @@ fn directive(text: &str) -> Directive {
 
 #[cfg(test)]
 mod tests {
-    use super::filter;
+    use std::io::Read as _;
+
+    use super::{filter, write_panic};
+
+    #[test]
+    fn the_line_of_a_panic_has_each_key_once() {
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let log = tracing_subscriber::fmt().json().with_writer(std::sync::Mutex::new(writer));
+        tracing::subscriber::with_default(log.finish(), || write_panic("a cause", "a.rs:1:2"));
+        let mut line = String::new();
+        reader.read_to_string(&mut line).expect("UTF-8");
+        for key in ["message", "cause", "place", "thread"] {
+            assert_eq!(line.matches(&format!("\"{key}\":")).count(), 1, "{key} in {line}");
+        }
+        assert!(line.contains("\"cause\":\"a cause\""), "{line}");
+    }
 
     #[test]
     fn an_invalid_filter_is_reported_and_replaced_by_the_default() {

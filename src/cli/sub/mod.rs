@@ -20,7 +20,7 @@ use self::follow::{Follower, StreamUpdate};
 use self::print::Printer;
 use super::config::ConfigFile;
 use super::http_client::HttpClient;
-use super::{CliError, block_on, duration};
+use super::{CliError, block_on, duration, number};
 
 /// Why a stream has not opened, until there is another reason.
 const NO_RESPONSE: &str = "no response";
@@ -42,7 +42,7 @@ pub(crate) struct SubscribeCommand {
     #[arg(required = true, value_name = "URL|CHANNEL")]
     targets: Vec<String>,
     /// Exit after N events
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = number::at_least_one)]
     count: Option<u64>,
     /// Exit after this time, for example 10s; with 1 if fewer than --count events were received
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
@@ -57,7 +57,7 @@ pub(crate) struct SubscribeCommand {
     #[arg(long)]
     insecure: bool,
     #[command(flatten)]
-    config: ConfigFile,
+    pub(in crate::cli) config: ConfigFile,
 }
 
 /// Why `ssegate sub` failed.

@@ -26,7 +26,7 @@ pub(in crate::config) struct ListenerFile {
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Tls")]
 pub(in crate::config) struct TlsFile {
-    /// A local certificate, generated once and stored in the state directory of the user.
+    /// A self-signed certificate, generated once and stored in the state directory of the user.
     pub(in crate::config) self_signed: Field<bool>,
     /// A PEM file with the certificate and its chain, reloaded when it changes. Relative paths start at
     /// the directory of this file.

@@ -162,7 +162,7 @@ fn a_local_certificate_that_cannot_be_renewed_is_reported_once() {
     fs::create_dir(&in_the_way).expect("made");
 
     let error = ours.reload(now).expect_err("it cannot be written").to_string();
-    assert!(error.starts_with("cannot write the local certificate to"), "{error}");
+    assert!(error.starts_with("cannot write the self-signed certificate to"), "{error}");
     for _ in 0..3 {
         assert!(!ours.reload(now).expect("already reported"));
         let problem = ours.problem(now).expect("still not renewed");
