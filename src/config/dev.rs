@@ -9,9 +9,9 @@ use crate::server::{ListenerSettings, TlsSettings};
 use crate::source::embedded::BusSettings;
 use crate::source::{SourceLocation, SourceSettings};
 
-use super::Settings;
 use super::global::GlobalSettings;
 use super::resolve::DEFAULT_ADMIN;
+use super::settings::Settings;
 use super::stream_options::StreamOptions;
 
 impl Settings {

@@ -5,9 +5,8 @@ use std::time::Duration;
 use ssegate_format::Format;
 use ssegate_hub::{HistorySettings, Replay, StreamSettings};
 
-use super::mapping::sets;
-use super::units::TimeOrZero;
 use crate::route::{EventsSettings, EventsSource, Ready};
+use ssegate_strict_yaml::{TimeOrZero, sets};
 
 /// The default limit of channels on one stream.
 const MAX_CHANNELS: usize = 100;

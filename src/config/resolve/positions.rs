@@ -5,10 +5,9 @@
 
 use ssegate_hub::{MAX_LOGS, max_position_bytes};
 
-use super::Resolver;
-use crate::config::error::KeyLocation;
-use crate::config::units::Size;
+use super::resolver::Resolver;
 use crate::route::{EventsSettings, EventsSource};
+use ssegate_strict_yaml::{KeyLocation, Size};
 
 /// What is left for the rest of a request's header, in bytes; at most half of the limit.
 const REST: usize = 2 << 10;
