@@ -54,6 +54,10 @@ impl Text {
 fn unreadable(name: &str, error: &io::Error) -> ConfigErrors {
     let message = match error.kind() {
         ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::IsADirectory => format!(
+            "a directory; give the file in it, such as {}",
+            Path::new(name).join("gateway.yaml").display()
+        ),
         ErrorKind::InvalidData => "not a text file in UTF-8".to_owned(),
         _ => format!("cannot be read: {error}"),
     };

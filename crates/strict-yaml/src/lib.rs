@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod choice;
+mod duplicates;
 mod error;
 mod field;
 mod fill;

@@ -23,7 +23,7 @@ pub fn parse<File: DeserializeOwned, Settings>(
     resolve: impl FnOnce(File, &Mistakes) -> Option<Settings>,
 ) -> Result<Settings, ConfigErrors> {
     let mistakes = Mistakes::default();
-    let mut tree = read(text, file)?;
+    let mut tree = read(text, file, &mistakes)?;
     variables::replace(&mut tree, env, &mistakes);
     let settings = fill::fill(&tree, &mistakes).and_then(|written| resolve(written, &mistakes));
     let mistakes = mistakes.into_vec();

@@ -161,7 +161,10 @@ proptest! {
 #[test]
 fn a_file_that_cannot_be_read_is_one_line() {
     assert_eq!(load("none.yaml").expect_err("missing").to_string(), "no such file (none.yaml)");
-    assert!(load("src").expect_err("a directory").to_string().starts_with("cannot be read: "));
+    assert_eq!(
+        load("src").expect_err("a directory").to_string(),
+        "a directory; give the file in it, such as src/gateway.yaml (src)"
+    );
 }
 
 #[test]
@@ -258,6 +261,21 @@ fn a_mistake_in_a_route_says_how_to_fix_it() {
     routes[9].events.strip_prefix: not a valid prefix: the channel name contains a control character (gateway.yaml:22:37)
     routes[10]: expected a mapping with path, host, methods, events, proxy, cors and handover; this is "off" (gateway.yaml:23:3)
     "#);
+}
+
+#[test]
+fn a_duplicate_key_is_reported_with_the_place_of_the_first() {
+    let more = "shards: 1\nsse:\n  retry: 1s\n  retry: 2s\nshards: 2\n";
+    assert_snapshot!(mistakes(&with(more)), @"
+    sse.retry: duplicate key; the first one is in line 8, column 3: remove one of them (gateway.yaml:9:3)
+    shards: duplicate key; the first one is in line 6, column 1: remove one of them (gateway.yaml:10:1)
+    ");
+}
+
+#[test]
+fn a_tab_or_a_wrong_indentation_is_named() {
+    assert_snapshot!(mistakes(&with("sse:\n\tretry: 1s\n")), @"not valid YAML: a tab in the indentation; use spaces, YAML does not allow tabs there (gateway.yaml:7:1)");
+    assert_snapshot!(mistakes(&with("sse:\n    retry: 1s\n  linger: 1s\n")), @"not valid YAML: while parsing a block mapping, did not find expected key; check the indentation of this line and of the one before: the keys of one mapping start in the same column, and so do the dashes of one list (gateway.yaml:8:3)");
 }
 
 #[test]
