@@ -55,7 +55,8 @@
 //! What stands alone is a crate of its own, in `crates/`, and cannot name anything above:
 //! [`ssegate_hub`], which stream gets which event; [`ssegate_format`], payload formats;
 //! [`ssegate_sse`], the text of a stream; [`ssegate_resp`], the protocol of Redis;
-//! [`ssegate_http2`], HTTP/2 for responses that are streams; [`ssegate_bus`], the embedded bus.
+//! [`ssegate_http2`], HTTP/2 for responses that are streams; [`ssegate_bus`], the embedded bus;
+//! [`ssegate_strict_yaml`], YAML to settings with every mistake at once.
 //!
 //! The commands (`run`, `dev`, `pub`, `sub`, …) belong to the binary, in `cli`.
 

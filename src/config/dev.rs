@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use ssegate_bus::BusSettings;
 
+use super::global::GlobalSettings;
+use super::resolve::DEFAULT_ADMIN;
+use super::settings::Settings;
+use super::stream_options::StreamOptions;
 use crate::admin::AdminSettings;
 use crate::route::{CorsSettings, ProxySettings, RouteSettings, Target, UpstreamAddress};
 use crate::server::{ListenerSettings, TlsSettings};
 use crate::source::{SourceLocation, SourceSettings};
-
-use super::Settings;
-use super::global::GlobalSettings;
-use super::resolve::DEFAULT_ADMIN;
-use super::stream_options::StreamOptions;
 
 impl Settings {
     /// The settings of `ssegate dev`. Every listener is on the loopback interface: HTTPS with a

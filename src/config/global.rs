@@ -12,7 +12,7 @@ use crate::service::RequestSettings;
 /// The settings of the whole gateway, with their defaults.
 #[derive(Clone, Debug)]
 pub(super) struct GlobalSettings {
-    /// See [`Settings::shards`](super::Settings::shards).
+    /// See [`Settings::shards`](super::settings::Settings::shards).
     pub(super) shards: usize,
     pub(super) connections: ConnectionSettings,
     pub(super) hub: HubSettings,
@@ -21,9 +21,9 @@ pub(super) struct GlobalSettings {
     pub(super) max_body: Option<u64>,
     /// The largest message from the source, in bytes.
     pub(super) max_event_bytes: usize,
-    /// See [`Settings::drain`](super::Settings::drain).
+    /// See [`Settings::drain`](super::settings::Settings::drain).
     pub(super) drain: Duration,
-    /// See [`Settings::drain_delay`](super::Settings::drain_delay).
+    /// See [`Settings::drain_delay`](super::settings::Settings::drain_delay).
     pub(super) drain_delay: Duration,
 }
 

@@ -10,8 +10,9 @@ use std::thread;
 
 use http::HeaderValue;
 use ssegate_hub::StreamSettings;
+use ssegate_strict_yaml::ConfigErrors;
 
-use super::{ConfigErrors, Settings};
+use super::settings::Settings;
 use crate::route::{ProxySettings, RouteSettings, Target};
 
 type Read = Result<Settings, ConfigErrors>;

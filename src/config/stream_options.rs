@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use ssegate_format::Format;
 use ssegate_hub::{HistorySettings, Replay, StreamSettings};
+use ssegate_strict_yaml::{TimeOrZero, sets};
 
-use super::mapping::sets;
-use super::units::TimeOrZero;
 use crate::route::{EventsSettings, EventsSource, Ready};
 
 /// The default limit of channels on one stream.

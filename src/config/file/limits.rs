@@ -1,11 +1,9 @@
 //! `limits`, `timeouts`, `http1`, `http2` and `sockets`.
 
 use ssegate_http2::Http2Settings;
+use ssegate_strict_yaml::{Count, Limit, Size, Time, TimeOrZero, mapping};
 
-use crate::config::field::Limit;
 use crate::config::global::GlobalSettings;
-use crate::config::mapping::mapping;
-use crate::config::units::{Count, Size, Time, TimeOrZero};
 use crate::server::{ConnectionSettings, Http1Settings};
 
 /// The highest limit of header fields; an `http::HeaderMap` cannot hold many more.
@@ -20,7 +18,7 @@ const MAX_SEND_BUFFER: Size = Size(Size::MAX_LENGTH.0 / 2);
 mapping! {
     /// Limits over all listeners.
     #[schemars(rename = "Limits")]
-    LimitsFile sets GlobalSettings {
+    pub(crate) struct LimitsFile sets GlobalSettings {
         /// The most connections at the same time. One more is closed as soon as it is accepted. Never more
         /// than the file descriptors allow.
         connections: Count => connections.max_connections,
@@ -56,7 +54,7 @@ mapping! {
 mapping! {
     /// Timeouts of client connections.
     #[schemars(rename = "Timeouts")]
-    TimeoutsFile sets ConnectionSettings {
+    pub(crate) struct TimeoutsFile sets ConnectionSettings {
         /// From accept to the first complete request, including the TLS handshake.
         first_request: Time => first_request_timeout,
         /// An HTTP/2 connection without a stream is closed after this.
@@ -70,7 +68,7 @@ mapping! {
 mapping! {
     /// Limits and timeouts of HTTP/1.1.
     #[schemars(rename = "Http1")]
-    Http1File sets Http1Settings {
+    pub(crate) struct Http1File sets Http1Settings {
         /// The longest time for the header of a request, and the idle timeout between two requests.
         header_timeout: Time => header_read_timeout,
         /// The largest request line and header. A larger one gets 431.
@@ -90,7 +88,7 @@ mapping! {
 mapping! {
     /// Limits and timeouts of HTTP/2.
     #[schemars(rename = "Http2")]
-    Http2File sets Http2Settings {
+    pub(crate) struct Http2File sets Http2Settings {
         /// The most streams on one connection (SETTINGS_MAX_CONCURRENT_STREAMS). Chromium opens at most 256.
         #[schemars(range(min = 1))]
         max_concurrent_streams: u32 => max_concurrent_streams in 1..=u32::MAX >> 1,
@@ -115,7 +113,7 @@ mapping! {
 mapping! {
     /// The sockets of clients.
     #[schemars(rename = "Sockets")]
-    SocketsFile sets ConnectionSettings {
+    pub(crate) struct SocketsFile sets ConnectionSettings {
         /// SO_SNDBUF: what the kernel holds for a client that does not read. Four times as much where large
         /// bodies are forwarded.
         send_buffer: Size => send_buffer in Size::kib(4)..=MAX_SEND_BUFFER,

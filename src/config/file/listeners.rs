@@ -4,54 +4,53 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-
-use crate::config::field::Field;
+use ssegate_strict_yaml::Field;
 
 /// An address to listen on.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Listener", extend("required" = ["address"]))]
-pub(in crate::config) struct ListenerFile {
+pub(crate) struct ListenerFile {
     /// IP address and port: `127.0.0.1:8080`, `0.0.0.0:443`, `[::]:443`. Port 0: a free port.
-    pub(in crate::config) address: Field<String>,
+    pub(crate) address: Field<String>,
     /// HTTPS, with HTTP/2 and HTTP/1.1. Without it: HTTP/1.1, and h2c with prior knowledge.
-    pub(in crate::config) tls: Field<TlsFile>,
+    pub(crate) tls: Field<TlsFile>,
     /// Whether every connection starts with a PROXY protocol header, version 1 or 2. Only
     /// `trusted_proxies` may connect then.
-    pub(in crate::config) proxy_protocol: Field<bool>,
+    pub(crate) proxy_protocol: Field<bool>,
 }
 
 /// The certificate: `self_signed: true`, or `certificate` and `key`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Tls")]
-pub(in crate::config) struct TlsFile {
+pub(crate) struct TlsFile {
     /// A self-signed certificate, generated once and stored in the state directory of the user.
-    pub(in crate::config) self_signed: Field<bool>,
+    pub(crate) self_signed: Field<bool>,
     /// A PEM file with the certificate and its chain, reloaded when it changes. Relative paths start at
     /// the directory of this file.
-    pub(in crate::config) certificate: Field<PathBuf>,
+    pub(crate) certificate: Field<PathBuf>,
     /// A PEM file with the private key.
-    pub(in crate::config) key: Field<PathBuf>,
+    pub(crate) key: Field<PathBuf>,
 }
 
 /// The admin listener.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Admin")]
-pub(in crate::config) struct AdminFile {
+pub(crate) struct AdminFile {
     /// IP address and port.
-    pub(in crate::config) address: Field<String>,
+    pub(crate) address: Field<String>,
     /// Host names to accept, besides localhost and IP addresses: `[ssegate]`.
-    pub(in crate::config) hosts: Field<Vec<Field<String>>>,
+    pub(crate) hosts: Field<Vec<Field<String>>>,
 }
 
 /// The source of events.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Redis", extend("required" = ["url"]))]
-pub(in crate::config) struct RedisFile {
+pub(crate) struct RedisFile {
     /// `redis://user:password@host:6379/0`, `rediss://…` for TLS, `redis+unix:///run/redis.sock`, or
     /// `embedded://127.0.0.1:6380` for a small bus inside the gateway.
-    pub(in crate::config) url: Field<String>,
+    pub(crate) url: Field<String>,
 }

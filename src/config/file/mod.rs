@@ -10,11 +10,9 @@ mod routes;
 mod stream;
 
 use ssegate_hub::MAX_SHARDS;
+use ssegate_strict_yaml::{Count, Field, OrOff, Size, Time, TimeOrZero, mapping};
 
-use super::field::{Field, OrOff};
 use super::global::GlobalSettings;
-use super::mapping::mapping;
-use super::units::{Count, Size, Time, TimeOrZero};
 
 pub(super) use limits::{Http1File, Http2File, LimitsFile, SocketsFile, TimeoutsFile};
 pub(super) use listeners::{AdminFile, ListenerFile, RedisFile, TlsFile};
@@ -28,7 +26,7 @@ mapping! {
     /// Durations are written `250ms`, `15s`, `5m`, `1h`; sizes `64KiB`, `4MiB`, `1GiB`. `${VAR}`,
     /// `${VAR:-default}` and `${VAR:?hint}` are replaced in every value; `$$` is a dollar sign.
     #[schemars(rename = "gateway.yaml", extend("required" = ["listeners", "redis", "routes"]))]
-    File sets GlobalSettings {
+    pub(crate) struct File sets GlobalSettings {
         /// The addresses that clients connect to.
         #[schemars(length(min = 1))]
         listeners: Vec<Field<ListenerFile>>,

@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use ssegate_strict_yaml::{Count, Field, Limit, OneOrMore, Size, Time, TimeOrZero, mapping, sets};
 
-use crate::config::field::{Field, Limit, OneOrMore};
-use crate::config::mapping::{mapping, sets};
-use crate::config::units::{Count, Size, Time, TimeOrZero};
 use crate::route::ProxySettings;
 
 /// A smaller limit would reject ordinary responses.
@@ -18,7 +16,7 @@ const MAX_RESPONSE_HEADER: Size = Size::kib(1024);
 mapping! {
     /// A backend.
     #[schemars(rename = "Proxy", extend("required" = ["upstream"]))]
-    ProxyFile sets ProxySettings {
+    pub(crate) struct ProxyFile sets ProxySettings {
         /// `http://host:port`, `https://host:port` or `unix:/path/to/socket`, or a list of several, used
         /// round robin. An upstream that cannot be reached is skipped for `fail_timeout`.
         upstream: OneOrMore<String>,
@@ -73,7 +71,7 @@ mapping! {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "Location")]
-pub(in crate::config) enum LocationFile {
+pub(crate) enum LocationFile {
     /// They are rewritten to the gateway.
     Rewrite,
     /// They are left unchanged.
@@ -88,12 +86,12 @@ sets! {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "UpstreamTls")]
-pub(in crate::config) struct UpstreamTlsFile {
+pub(crate) struct UpstreamTlsFile {
     /// A PEM file with trusted CA certificates, or the upstream's own certificate. Default: the CA
     /// certificates of the system. Relative paths start at the directory of this file.
-    pub(in crate::config) ca: Field<PathBuf>,
+    pub(crate) ca: Field<PathBuf>,
     /// The name that the certificate must be valid for. Default: the upstream's host.
-    pub(in crate::config) server_name: Field<String>,
+    pub(crate) server_name: Field<String>,
     /// Accepts any certificate: an attacker can then read and change the traffic. For tests.
-    pub(in crate::config) insecure_skip_verify: Field<bool>,
+    pub(crate) insecure_skip_verify: Field<bool>,
 }

@@ -4,11 +4,10 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use ssegate_format::Format;
+use ssegate_strict_yaml::{Field, sets};
 
 use super::proxy::ProxyFile;
 use super::stream::stream_mapping;
-use crate::config::field::Field;
-use crate::config::mapping::sets;
 use crate::route::EventsSource;
 
 /// A route: what it matches, and either `events` or `proxy`.
@@ -19,29 +18,29 @@ use crate::route::EventsSource;
     extend("required" = ["path"]),
     extend("oneOf" = [{ "required": ["events"] }, { "required": ["proxy"] }])
 )]
-pub(in crate::config) struct RouteFile {
+pub(crate) struct RouteFile {
     /// A path with `{name}` for one segment and `{*name}` for the rest.
     #[schemars(regex(pattern = r"^/|\$\{"))]
-    pub(in crate::config) path: Field<String>,
+    pub(crate) path: Field<String>,
     /// Match only this host, without its port. Default: all hosts.
-    pub(in crate::config) host: Field<String>,
+    pub(crate) host: Field<String>,
     /// Match only these methods. Default: all methods.
-    pub(in crate::config) methods: Field<Vec<Field<MethodFile>>>,
+    pub(crate) methods: Field<Vec<Field<MethodFile>>>,
     /// A stream of events.
-    pub(in crate::config) events: Field<EventsFile>,
+    pub(crate) events: Field<EventsFile>,
     /// A backend.
-    pub(in crate::config) proxy: Field<ProxyFile>,
+    pub(crate) proxy: Field<ProxyFile>,
     /// Which other origins may read the responses.
-    pub(in crate::config) cors: Field<CorsFile>,
+    pub(crate) cors: Field<CorsFile>,
     /// With `proxy`: streams that the backend hands over.
-    pub(in crate::config) handover: Field<HandoverFile>,
+    pub(crate) handover: Field<HandoverFile>,
 }
 
 /// An HTTP method.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[schemars(rename = "Method")]
-pub(in crate::config) enum MethodFile {
+pub(crate) enum MethodFile {
     Get,
     Head,
     Post,
@@ -56,7 +55,7 @@ pub(in crate::config) enum MethodFile {
 stream_mapping! {
     /// A stream of events.
     #[schemars(rename = "Events", extend("required" = ["channels"]))]
-    EventsFile {
+    struct EventsFile {
         /// The channels to subscribe to: names with `{parameter}` of the path and `{query.name}`.
         #[schemars(length(min = 1))]
         channels: Vec<Field<String>>,
@@ -77,7 +76,7 @@ stream_mapping! {
     /// and the gateway keeps the stream open. `replay` is `none` by default, whatever `sse` has: it follows
     /// the body of the response. A backend can override `keep_alive` with `Grip-Keep-Alive`.
     #[schemars(rename = "Handover", extend("required" = ["key"]))]
-    HandoverFile {
+    struct HandoverFile {
         /// The secret with which the backend verifies `Grip-Sig`: at least 32 bytes, plain or after
         /// `base64:`.
         key: String,
@@ -96,7 +95,7 @@ stream_mapping! {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "Source")]
-pub(in crate::config) enum SourceFile {
+pub(crate) enum SourceFile {
     /// PUBLISH: a message reaches the current subscribers.
     Pubsub,
     /// XADD: Redis keeps the entries, and a client that reconnects misses none that is still there.
@@ -107,11 +106,11 @@ pub(in crate::config) enum SourceFile {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Cors")]
-pub(in crate::config) struct CorsFile {
+pub(crate) struct CorsFile {
     /// Origins as browsers send them, `https://app.example`; or `*` for all.
-    pub(in crate::config) origins: Field<Vec<Field<String>>>,
+    pub(crate) origins: Field<Vec<Field<String>>>,
     /// Whether requests may have credentials, such as cookies.
-    pub(in crate::config) credentials: Field<bool>,
+    pub(crate) credentials: Field<bool>,
 }
 
 sets! {
@@ -119,7 +118,6 @@ sets! {
         SourceFile::Pubsub => EventsSource::PubSub,
         SourceFile::Stream => EventsSource::Log,
     };
-    Format => Format = |format| *format;
 }
 
 impl From<MethodFile> for Method {

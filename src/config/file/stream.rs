@@ -5,25 +5,23 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use ssegate_hub::{HistorySettings, Replay, StreamSettings, WhenFull};
+use ssegate_strict_yaml::{Count, Size, Time, mapping, quoted, sets};
 
-use crate::config::error::quoted;
-use crate::config::mapping::{mapping, sets};
-use crate::config::units::{Count, Size, Time};
 use crate::route::Ready;
 
 /// Declares a mapping with the keys of streams, after its own.
 macro_rules! stream_mapping {
-    ($(#[$attribute:meta])* $name:ident { $($own:tt)* }) => {
-        $crate::config::mapping::mapping! {
+    ($(#[$attribute:meta])* struct $name:ident { $($own:tt)* }) => {
+        ssegate_strict_yaml::mapping! {
             $(#[$attribute])*
-            $name sets $crate::config::stream_options::StreamOptions {
+            pub(crate) struct $name sets $crate::config::stream_options::StreamOptions {
                 $($own)*
                 /// A comment is sent after this long without a write.
-                keep_alive: $crate::config::units::Time => stream.keep_alive,
+                keep_alive: ssegate_strict_yaml::Time => stream.keep_alive,
                 /// How long a client waits before it reconnects: the `retry` field at the start of a stream.
-                retry: $crate::config::units::Time => stream.retry,
+                retry: ssegate_strict_yaml::Time => stream.retry,
                 /// The events kept of each channel, so that clients can resume. `off`: none.
-                history: $crate::config::field::OrOff<$crate::config::file::stream::HistoryFile> => history,
+                history: ssegate_strict_yaml::OrOff<$crate::config::file::stream::HistoryFile> => history,
                 /// The events of each channel's history that a client without an id receives first: `none`,
                 /// `last`, a number of events, or `all`.
                 replay: $crate::config::file::stream::ReplayFile => stream.replay,
@@ -31,17 +29,17 @@ macro_rules! stream_mapping {
                 gap_events: bool => stream.gap_events,
                 /// How long a channel stays subscribed after its last client has left. Default: the age of
                 /// the history, or 30s without a history.
-                linger: $crate::config::units::TimeOrZero => linger,
+                linger: ssegate_strict_yaml::TimeOrZero => linger,
                 /// The form of `ready`, which tells a client that all its channels are subscribed: `line`, a
                 /// comment; `block`, with the position as id, so that a client without any event can
                 /// resume; or `auto`, a block for a browser's `EventSource` and a line for other clients,
                 /// some of which take a block without data for an event.
                 ready: $crate::config::file::stream::ReadyFile => ready,
                 /// The most channels on one stream.
-                max_channels: $crate::config::units::Count => max_channels,
+                max_channels: ssegate_strict_yaml::Count => max_channels,
                 /// A stream is closed after this, or up to a quarter earlier, and its client reconnects and
                 /// resumes, perhaps at another gateway. 0s: never.
-                max_stream_age: $crate::config::units::TimeOrZero => stream.max_age,
+                max_stream_age: ssegate_strict_yaml::TimeOrZero => stream.max_age,
                 /// The events that wait for a slow client.
                 queue: $crate::config::file::stream::QueueFile => stream,
             }
@@ -54,13 +52,13 @@ pub(super) use stream_mapping;
 stream_mapping! {
     /// Defaults for all events routes.
     #[schemars(rename = "Sse")]
-    SseFile {}
+    struct SseFile {}
 }
 
 mapping! {
     /// The newest events of a channel, within all three limits.
     #[schemars(rename = "History")]
-    HistoryFile sets HistorySettings {
+    pub(crate) struct HistoryFile sets HistorySettings {
         /// The most events.
         count: Count => count,
         /// The largest size of all events.
@@ -73,7 +71,7 @@ mapping! {
 mapping! {
     /// The events that wait for a slow client.
     #[schemars(rename = "Queue")]
-    QueueFile sets StreamSettings {
+    pub(crate) struct QueueFile sets StreamSettings {
         /// The largest size of all events. A single event may always wait, whatever its size.
         bytes: Size => max_queue_bytes in Size::BYTE..=Size::MAX_LENGTH,
         /// What happens when the queue is full.
@@ -85,7 +83,7 @@ mapping! {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "WhenFull")]
-pub(in crate::config) enum WhenFullFile {
+pub(crate) enum WhenFullFile {
     /// The stream is closed; the client reconnects and resumes.
     Disconnect,
     /// The oldest events are dropped, and reported as a gap.
@@ -98,7 +96,7 @@ pub(in crate::config) enum WhenFullFile {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "Ready")]
-pub(in crate::config) enum ReadyFile {
+pub(crate) enum ReadyFile {
     /// A block for a browser's `EventSource`, a line for other clients.
     Auto,
     /// A comment line.
@@ -110,7 +108,7 @@ pub(in crate::config) enum ReadyFile {
 /// What a client without an id receives first: `none`, `last`, a number of events, or `all`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(in crate::config) enum ReplayFile {
+pub(crate) enum ReplayFile {
     None,
     Newest(usize),
     All,

@@ -1,19 +1,12 @@
-//! Parses addresses, networks, host names, origins and upstreams.
+//! Parses addresses, networks, host names and origins.
 //!
 //! Pure: each function takes a text, and returns a value or a message that says how to fix the text.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use http::Uri;
 use http::uri::Authority;
 use ipnet::IpNet;
-
-use crate::config::error::quoted;
-use crate::route::UpstreamAddress;
-use crate::server::own_address::is_own_address;
-
-/// The host name of this machine or container (proc_sys_kernel(5)).
-const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+use ssegate_strict_yaml::quoted;
 
 /// Parses an IP address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -58,48 +51,6 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     })
 }
 
-/// Whether a process cannot listen on both: the port is the same, and one address includes the other.
-pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_port = a.port() == b.port() && a.port() != 0;
-    let (a, b) = (a.ip().to_canonical(), b.ip().to_canonical());
-    // `[::]` does not conflict with a listener on an IPv4 address.
-    let same_family = a.is_ipv4() == b.is_ipv4();
-    let all = a.is_unspecified() || b.is_unspecified();
-    same_port && same_family && (all || a == b)
-}
-
-/// Whether a connection to this host and port reaches the listener at `address`. Names are not resolved:
-/// apart from localhost and the host name of this machine, they are taken for other machines.
-pub(super) fn reaches(host: &str, port: u16, address: SocketAddr) -> bool {
-    let to = match host.parse::<IpAddr>() {
-        Ok(ip) => vec![ip.to_canonical()],
-        Err(_) if host.eq_ignore_ascii_case("localhost") => {
-            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-        }
-        // The host name resolves to one of our addresses, but we do not know which.
-        Err(_) => {
-            let at_all = address.ip().is_unspecified() && address.port() == port;
-            return at_all && is_name_of_this_machine(host);
-        }
-    };
-    let at = address.ip().to_canonical();
-    let finds = |to: &IpAddr| {
-        // Connecting to 0.0.0.0 connects to this machine.
-        let is_here = to.is_unspecified() || to.is_loopback() || is_own_address(*to);
-        let is_family = to.is_ipv4() == at.is_ipv4() || at.is_ipv6();
-        *to == at
-            || at.is_unspecified() && is_family && is_here
-            || at.is_loopback() && to.is_unspecified()
-    };
-    address.port() == port && to.iter().any(finds)
-}
-
-/// Whether `host` is the host name of this machine, by which containers address each other.
-fn is_name_of_this_machine(host: &str) -> bool {
-    let name = std::fs::read_to_string(HOST_NAME);
-    name.is_ok_and(|name| name.trim_end().eq_ignore_ascii_case(host))
-}
-
 /// Parses what follows `embedded://`: an address, with the default port of the bus if it has none.
 pub(super) fn embedded(rest: &str) -> Result<SocketAddr, String> {
     const DEFAULT_PORT: u16 = 6380;
@@ -122,7 +73,7 @@ pub(super) fn embedded(rest: &str) -> Result<SocketAddr, String> {
 }
 
 /// Returns the port, if there is one. `http::uri::Authority` accepts any number of digits.
-fn port(authority: &Authority) -> Result<Option<u16>, String> {
+pub(super) fn port(authority: &Authority) -> Result<Option<u16>, String> {
     let written = authority.as_str().len() > authority.host().len();
     match authority.port_u16() {
         None if written && !authority.as_str().contains('@') => {
@@ -181,60 +132,9 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     Ok(origin)
 }
 
-/// Parses the address of a backend: `http://host[:port]`, `https://host[:port]`, or `unix:/path`.
-///
-/// # Errors
-/// A message that says what is wrong and how to fix it.
-pub(in crate::config) fn upstream(text: &str) -> Result<UpstreamAddress, String> {
-    const FORM: &str = "use forms like http://127.0.0.1:8000";
-    if let Some(path) = text.strip_prefix("unix:") {
-        // `unix:///run/app.sock` is a common form too.
-        let path = path.strip_prefix("//").unwrap_or(path);
-        return match path.starts_with('/') {
-            true => Ok(UpstreamAddress::Unix(path.into())),
-            false => {
-                Err(format!("{} has no absolute path; write unix:/run/app.sock", quoted(text)))
-            }
-        };
-    }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(match format!("http://{text}").parse::<Uri>() {
-            Ok(uri) if !text.is_empty() && !text.contains('@') => {
-                let uri = uri.to_string();
-                format!("{} is not a URL; write {}", quoted(text), uri.trim_end_matches('/'))
-            }
-            _ => format!("{} is not a URL; {FORM}", quoted(text)),
-        });
-    };
-    let (is_tls, default_port) = match scheme {
-        "http" => (false, 80),
-        "https" => (true, 443),
-        "h2c" => return Err(format!("write http://{rest} and set http2: true")),
-        _ => return Err(format!("{} is not an HTTP URL; {FORM}", quoted(text))),
-    };
-    if rest.contains('@') {
-        return Err("a user and a password are not supported in an upstream".to_owned());
-    }
-    let uri: Uri = text.parse().map_err(|_| format!("{} is not a URL; {FORM}", quoted(text)))?;
-    let authority = uri.authority().filter(|authority| !authority.host().is_empty());
-    let authority = authority.ok_or_else(|| format!("{} has no host; {FORM}", quoted(text)))?;
-    let port = port(authority)?.unwrap_or(default_port);
-    match uri.path_and_query().map_or("/", |path| path.as_str()) {
-        "/" => {
-            let host = authority.host().trim_matches(['[', ']']).to_owned();
-            Ok(UpstreamAddress::Tcp { host, port, is_tls })
-        }
-        _ => Err(format!(
-            "{} has a path; the path of the request is forwarded unchanged, so write \
-             {scheme}://{authority}",
-            quoted(text)
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{HOST_NAME, address, embedded, host, network, origin, overlap, reaches, upstream};
+    use super::{address, embedded, host, network, origin};
 
     #[test]
     fn an_address_has_an_ip_address_and_a_port() {
@@ -272,48 +172,6 @@ mod tests {
         for text in ["", "10.0.0.0/33", "localhost", "10.0.0.0-10.0.0.9", "*"] {
             assert!(network(text).expect_err(text).contains("use forms like"), "{text}");
         }
-    }
-
-    #[test]
-    fn addresses_overlap_where_a_process_cannot_listen_on_both() {
-        for (a, b, expected) in [
-            ("127.0.0.1:80", "127.0.0.1:80", true),
-            ("0.0.0.0:80", "127.0.0.1:80", true),
-            ("127.0.0.1:80", "127.0.0.1:81", false),
-            ("127.0.0.1:80", "127.0.0.2:80", false),
-            ("127.0.0.1:0", "127.0.0.1:0", false),
-            ("0.0.0.0:80", "[::1]:80", false),
-            ("0.0.0.0:80", "[::]:80", false),
-            ("0.0.0.0:80", "[::ffff:127.0.0.1]:80", true),
-        ] {
-            let parse = |text: &str| text.parse().expect("an address");
-            assert_eq!(overlap(parse(a), parse(b)), expected, "{a} {b}");
-        }
-    }
-
-    #[test]
-    fn every_name_of_the_gateway_itself_is_recognized() {
-        for (host, at, expected) in [
-            ("127.0.0.1", "127.0.0.1:80", true),
-            ("localhost", "127.0.0.1:80", true),
-            ("LOCALHOST", "[::1]:80", true),
-            ("127.0.0.1", "0.0.0.0:80", true),
-            ("127.0.0.1", "[::]:80", true),
-            ("0.0.0.0", "127.0.0.1:80", true),
-            ("::ffff:127.0.0.1", "127.0.0.1:80", true),
-            ("::1", "[::]:80", true),
-            ("127.0.0.1", "127.0.0.1:81", false),
-            ("127.0.0.2", "127.0.0.1:80", false),
-            ("192.0.2.1", "0.0.0.0:80", false),
-            ("backend", "0.0.0.0:80", false),
-        ] {
-            let address = at.parse().expect("an address");
-            assert_eq!(reaches(host, 80, address), expected, "{host} {at}");
-        }
-        let name = std::fs::read_to_string(HOST_NAME).expect("a name").trim_end().to_uppercase();
-        let at = |at: &str| at.parse().expect("an address");
-        assert!(reaches(&name, 80, at("0.0.0.0:80")) && reaches(&name, 80, at("[::]:80")));
-        assert!(!reaches(&name, 81, at("0.0.0.0:80")) && !reaches(&name, 80, at("127.0.0.1:80")));
     }
 
     #[test]
@@ -372,37 +230,6 @@ mod tests {
         ] {
             let message = origin(text).expect_err(text);
             assert!(message.contains(hint), "{text}: {message}");
-        }
-    }
-
-    #[test]
-    fn upstreams_are_urls_or_sockets() {
-        for (text, expected) in [
-            ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
-            ("http://backend/", "http://backend:80"),
-            ("https://backend", "https://backend:443"),
-            ("http://[::1]:80", "http://[::1]:80"),
-            ("unix:/run/php.sock", "unix:/run/php.sock"),
-            ("unix:///run/php.sock", "unix:/run/php.sock"),
-        ] {
-            assert_eq!(upstream(text).expect(text).to_string(), expected);
-        }
-        for (text, hint) in [
-            ("unix:run/php.sock", "write unix:/run/app.sock"),
-            ("h2c://backend:80", "write http://backend:80 and set http2: true"),
-            ("127.0.0.1:8000", "write http://127.0.0.1:8000"),
-            ("backend", "write http://backend"),
-            ("ftp://backend", "is not an HTTP URL"),
-            ("http://", "use forms like"),
-            ("http://backend:99999", "\"99999\" is not a valid port"),
-            ("http://backend:x", "has no valid port"),
-            ("https://backend/api", "write https://backend"),
-            ("http://me:pw@backend", "a user and a password are not supported"),
-            ("", "use forms like"),
-        ] {
-            let message = upstream(text).expect_err(text);
-            assert!(message.contains(hint), "{text}: {message}");
-            assert!(!message.contains("pw"), "{message}");
         }
     }
 }

@@ -3,16 +3,13 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use ssegate_strict_yaml::{At, Field};
 
-use crate::config::field::{At, Field};
+use super::resolver::Resolver;
 use crate::config::file::HandoverFile;
-use crate::config::mapping::Sets as _;
 use crate::config::stream_options::StreamOptions;
 use crate::grip::signature::Secret;
 use crate::route::HandoverSettings;
-
-use super::Resolver;
-use super::routes::StreamKeyLocations;
 
 /// The default `iss` claim of `Grip-Sig`.
 const ISSUER: &str = "ssegate";
@@ -32,19 +29,8 @@ impl Resolver<'_> {
             self.note(&location, "needs proxy on the same route, whose backend hands streams over");
         }
         // No replay by default: the body of the response has the initial events.
-        let mut options = defaults.without_replay();
-        file.set(&mut options, &location, self.mistakes);
-        self.check_stream(
-            &options,
-            &StreamKeyLocations {
-                source: file.source.location(),
-                replay: file.replay.location(),
-                patterns: None,
-            },
-        );
-        let at = file.max_channels.location().or_else(|| file.source.location()).cloned();
-        let events = options.events(Vec::new(), self.strip_prefix(file.strip_prefix));
-        self.check_positions(at.as_ref(), &events);
+        let options = defaults.without_replay();
+        let events = self.stream(&file, &location, options, || Some(Vec::new()))?;
         let issuer = self.issuer(file.issuer);
         let what = "set the secret that the backend verifies Grip-Sig with, such as \
                     ${HANDOVER_KEY:?openssl rand -base64 32}";

@@ -1,11 +1,10 @@
 //! Resolves the limits of `http1` and `http2` that depend on each other.
 
 use ssegate_http2::Http2Settings;
+use ssegate_strict_yaml::{At, Field, Size};
 
-use super::Resolver;
-use crate::config::field::{At, Field};
+use super::resolver::Resolver;
 use crate::config::file::{Http1File, Http2File};
-use crate::config::units::Size;
 use crate::server::{ConnectionSettings, Http1Settings};
 
 /// The longest request header that every protocol accepts, in bytes.

@@ -1,24 +1,21 @@
 //! Resolves `listeners`, `trusted_proxies` and `admin`: addresses and certificates.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
+use ssegate_strict_yaml::{At, Field, KeyLocation, OrOff};
 
+use super::authority;
+use super::resolver::Resolver;
 use crate::admin::AdminSettings;
-use crate::config::ConfigPurpose;
-use crate::config::error::KeyLocation;
-use crate::config::field::{At, Field, OrOff};
 use crate::config::file::{AdminFile, ListenerFile, TlsFile};
+use crate::config::purpose::ConfigPurpose;
 use crate::server::certificate::Certificate;
 use crate::server::{ListenerSettings, TlsSettings};
 
-use super::{Resolver, authority};
-
 /// The default address of the admin listener.
-pub(in crate::config) const DEFAULT_ADMIN: SocketAddr =
+pub(crate) const DEFAULT_ADMIN: SocketAddr =
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9464));
 
 impl Resolver<'_> {
@@ -61,7 +58,7 @@ impl Resolver<'_> {
     pub(super) fn trusted_proxies(&mut self, field: Field<Vec<Field<String>>>) -> Vec<IpNet> {
         self.trusts_no_proxy = match &field {
             Field::Absent => true,
-            Field::Invalid => false,
+            Field::Invalid(_) => false,
             Field::Written(at) => at.value.is_empty(),
         };
         let networks = field.or_default().into_iter().filter_map(Field::written);
@@ -88,43 +85,14 @@ impl Resolver<'_> {
         Some(AdminSettings { address: address?, hosts })
     }
 
-    /// Parses a value with `read`, and notes its error.
-    pub(super) fn parse<T>(
-        &self,
-        at: &At<String>,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        read(&at.value).map_err(|message| self.note(&at.location, message)).ok()
-    }
-
     fn address(&mut self, at: &At<String>) -> Option<SocketAddr> {
         let address = self.parse(at, authority::address)?;
         self.claim_address(address, &at.location);
         Some(address)
     }
 
-    /// Registers an address to listen on, and notes a mistake if it is in use already.
-    pub(super) fn claim_address(&mut self, address: SocketAddr, location: &KeyLocation) {
-        match self.addresses.iter().find(|(other, _)| authority::overlap(*other, address)) {
-            Some((other, path)) if *other == address => {
-                self.note(location, format!("{address} is already in use by {path}"));
-            }
-            Some((other, path)) => {
-                self.note(location, format!("{address} is already in use by {path} ({other})"));
-            }
-            None => self.addresses.push((address, location.path.clone())),
-        }
-    }
-
-    /// Returns the path of the key whose listener this host and port reach.
-    pub(super) fn key_of_own_address(&self, host: &str, port: u16) -> Option<&str> {
-        let is_own =
-            |(address, _): &&(SocketAddr, String)| authority::reaches(host, port, *address);
-        self.addresses.iter().find(is_own).map(|(_, path)| path.as_str())
-    }
-
     fn tls(&self, At { location, value: file }: At<TlsFile>) -> Option<TlsSettings> {
-        if matches!(file.self_signed, Field::Invalid) {
+        if matches!(file.self_signed, Field::Invalid(_)) {
             return None;
         }
         let self_signed = file.self_signed.or(false);
@@ -175,28 +143,4 @@ impl Resolver<'_> {
         }
         Some(TlsSettings::Files { certificate, key })
     }
-
-    /// Returns the path of a file that exists and can be opened. Does not look at its content.
-    pub(super) fn readable_file(&self, At { location, value }: At<PathBuf>) -> Option<PathBuf> {
-        let path = self.directory.join(value);
-        if self.purpose == ConfigPurpose::Contact {
-            return Some(path);
-        }
-        let name = path.display();
-        let message = match readable(&path) {
-            Ok(()) => return Some(path),
-            Err(error) if error.kind() == ErrorKind::NotFound => format!("no such file: {name}"),
-            Err(error) if error.kind() == ErrorKind::IsADirectory => format!("not a file: {name}"),
-            Err(error) => format!("cannot read {name}: {error}"),
-        };
-        self.note(&location, message);
-        None
-    }
-}
-
-fn readable(path: &Path) -> io::Result<()> {
-    if fs::metadata(path)?.is_dir() {
-        return Err(ErrorKind::IsADirectory.into());
-    }
-    File::open(path).map(drop)
 }

@@ -5,32 +5,37 @@
 //! run finds all mistakes.
 
 mod authority;
+mod files;
 mod handover;
 mod limits;
+mod listen_addresses;
 mod listeners;
 mod matches;
 mod positions;
 mod proxy;
+mod resolver;
 mod routes;
 mod source;
+mod streams;
 mod template;
+mod upstream_address;
 
-use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::source::SourceLocation;
+use listen_addresses::ListenAddresses;
+use resolver::Resolver;
+use ssegate_strict_yaml::{KeyLocation, Mistakes, Sets as _};
 
-use super::error::{KeyLocation, Mistakes};
-use super::field::{At, Field};
 use super::file::File;
 use super::global::GlobalSettings;
-use super::mapping::Sets as _;
+use super::purpose::ConfigPurpose;
+use super::settings::Settings;
 use super::stream_options::StreamOptions;
-use super::{ConfigPurpose, Settings};
+use crate::source::SourceLocation;
 
-pub(super) use authority::upstream;
 pub(super) use listeners::DEFAULT_ADMIN;
-pub(super) use source::location;
+pub use source::location;
+pub use upstream_address::upstream;
 
 /// Resolves `file`. Relative paths start at `directory`. Returns `None` after a mistake that leaves no
 /// usable settings; other mistakes are only noted.
@@ -49,7 +54,7 @@ pub(super) fn resolve(
         mistakes,
         purpose,
         directory,
-        addresses: Vec::new(),
+        addresses: ListenAddresses::default(),
         is_source_embedded: false,
         trusts_no_proxy: true,
         max_body: global.max_body,
@@ -82,41 +87,4 @@ pub(super) fn resolve(
         // Last, so that the mistakes in all other keys are noted first.
         source: source?,
     })
-}
-
-/// The state of resolving one file.
-struct Resolver<'a> {
-    mistakes: &'a Mistakes,
-    purpose: ConfigPurpose,
-    directory: &'a Path,
-    /// The addresses to listen on, each with the path of its key.
-    addresses: Vec<(SocketAddr, String)>,
-    /// Whether the source is the embedded bus, which has no streams.
-    is_source_embedded: bool,
-    /// Whether `trusted_proxies` is empty.
-    trusts_no_proxy: bool,
-    /// The value of `limits.body`.
-    max_body: Option<u64>,
-    /// The longest request header that every protocol accepts, in bytes.
-    max_header_bytes: usize,
-}
-
-impl Resolver<'_> {
-    fn note(&self, location: &KeyLocation, message: impl Into<String>) {
-        self.mistakes.note(location, message);
-    }
-
-    /// Returns the value of a required key. `what` says what to write where it is missing.
-    fn required<T>(
-        &self,
-        field: Field<T>,
-        parent: &KeyLocation,
-        key: &str,
-        what: &str,
-    ) -> Option<At<T>> {
-        if field.is_absent() {
-            self.note(&parent.child(key), format!("missing; {what}"));
-        }
-        field.written()
-    }
 }

@@ -4,10 +4,9 @@
 //! `Last-Event-ID`.
 
 use ssegate_hub::{MAX_LOGS, max_position_bytes};
+use ssegate_strict_yaml::{KeyLocation, Size};
 
-use super::Resolver;
-use crate::config::error::KeyLocation;
-use crate::config::units::Size;
+use super::resolver::Resolver;
 use crate::route::{EventsSettings, EventsSource};
 
 /// What is left for the rest of a request's header, in bytes; at most half of the limit.

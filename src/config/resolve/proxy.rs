@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use http::HeaderValue;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
+use ssegate_strict_yaml::{At, Field, KeyLocation, OneOrMore, Sets as _, quoted};
 
-use crate::config::ConfigPurpose;
-use crate::config::error::{KeyLocation, quoted};
-use crate::config::field::{At, Field, OneOrMore};
+use super::resolver::Resolver;
+use super::upstream_address::upstream;
 use crate::config::file::{ProxyFile, UpstreamTlsFile};
-use crate::config::mapping::Sets as _;
+use crate::config::purpose::ConfigPurpose;
 use crate::config::stream_options::StreamOptions;
 use crate::route::{ProxySettings, UpstreamAddress, UpstreamTls};
-
-use super::{Resolver, authority};
 
 impl Resolver<'_> {
     pub(super) fn proxy(
@@ -51,7 +49,7 @@ impl Resolver<'_> {
         }
         let read = |item: Field<String>| {
             let at = item.written()?;
-            let address = self.parse(&at, authority::upstream)?;
+            let address = self.parse(&at, upstream)?;
             self.check_not_own(&at, &address, keeps_host);
             Some(address)
         };
@@ -64,7 +62,7 @@ impl Resolver<'_> {
     /// unless the route sets another host.
     fn check_not_own(&self, at: &At<String>, address: &UpstreamAddress, keeps_host: bool) {
         let UpstreamAddress::Tcp { host, port, .. } = address else { return };
-        match self.key_of_own_address(host, *port) {
+        match self.addresses.key_reached_by(host, *port) {
             Some(key) if key.starts_with("redis") => {
                 let message = format!(
                     "{} is the embedded bus ({key}); set the address of an HTTP backend",

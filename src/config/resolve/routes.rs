@@ -3,25 +3,15 @@
 use std::sync::Arc;
 
 use http::Method;
-use ssegate_hub::ChannelName;
-use ssegate_hub::Replay;
+use ssegate_strict_yaml::{At, Field, KeyLocation};
 
+use super::authority;
 use super::matches::{Match, Matches};
+use super::resolver::Resolver;
 use super::template::{self, PathPattern};
-use super::{Resolver, authority};
-use crate::config::error::KeyLocation;
-use crate::config::field::{At, Field};
 use crate::config::file::{CorsFile, EventsFile, MethodFile, ProxyFile, RouteFile};
-use crate::config::mapping::Sets as _;
 use crate::config::stream_options::StreamOptions;
-use crate::route::{CorsSettings, EventsSettings, EventsSource, RouteSettings, Target};
-
-/// The locations of keys that may exclude each other.
-pub(super) struct StreamKeyLocations<'a> {
-    pub(super) source: Option<&'a KeyLocation>,
-    pub(super) replay: Option<&'a KeyLocation>,
-    pub(super) patterns: Option<&'a KeyLocation>,
-}
+use crate::route::{CorsSettings, EventsSettings, RouteSettings, Target};
 
 impl Resolver<'_> {
     pub(super) fn routes(
@@ -108,46 +98,13 @@ impl Resolver<'_> {
 
     fn events(
         &self,
-        At { location, value: file }: At<EventsFile>,
+        At { location, value: mut file }: At<EventsFile>,
         pattern: Option<&PathPattern>,
         defaults: &StreamOptions,
     ) -> Option<EventsSettings> {
-        let mut options = defaults.clone();
-        file.set(&mut options, &location, self.mistakes);
-        self.check_stream(
-            &options,
-            &StreamKeyLocations {
-                source: file.source.location(),
-                replay: file.replay.location(),
-                patterns: file.patterns.location(),
-            },
-        );
-        let at = file.max_channels.location().or_else(|| file.source.location()).cloned();
-        let strip_prefix = self.strip_prefix(file.strip_prefix);
-        let channels = self.channels(file.channels, pattern, &location)?;
-        let settings = options.events(channels, strip_prefix);
-        self.check_positions(at.as_ref(), &settings);
-        Some(settings)
-    }
-
-    /// Notes keys of a stream that exclude each other.
-    pub(super) fn check_stream(&self, options: &StreamOptions, locations: &StreamKeyLocations<'_>) {
-        let is_log = options.source == EventsSource::Log;
-        if let Some(location) = locations.source.filter(|_| is_log && self.is_source_embedded) {
-            self.note(
-                location,
-                "the embedded bus has no streams; set redis.url to a Redis, such as \
-                 redis://127.0.0.1:6379, or use pubsub",
-            );
-        }
-        if let Some(location) = locations.patterns.filter(|_| is_log && options.patterns) {
-            self.note(location, "is not supported with source: stream, only with pubsub");
-        }
-        let keeps_nothing = !is_log && options.history.is_none();
-        let is_useless = keeps_nothing && options.stream.replay != Replay::None;
-        if let Some(location) = locations.replay.filter(|_| is_useless) {
-            self.note(location, "has no effect with history: off, since nothing is kept to replay");
-        }
+        let channels = std::mem::take(&mut file.channels);
+        let channels = || self.channels(channels, pattern, &location);
+        self.stream(&file, &location, defaults.clone(), channels)
     }
 
     fn channels(
@@ -170,16 +127,6 @@ impl Resolver<'_> {
             }
         }
         Some(templates.into_iter().map(|at| at.value).collect())
-    }
-
-    pub(super) fn strip_prefix(&self, field: Field<String>) -> String {
-        let Some(at) = field.written() else { return String::new() };
-        if !at.value.is_empty() {
-            self.parse(&at, |prefix| {
-                ChannelName::new(prefix).map_err(|error| format!("not a valid prefix: {error}"))
-            });
-        }
-        at.value
     }
 
     fn cors(&self, field: Field<CorsFile>) -> CorsSettings {

@@ -2,14 +2,12 @@
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
 use ssegate_bus::BusSettings;
+use ssegate_strict_yaml::{Field, KeyLocation, Size, quoted, suggestion};
 
-use crate::config::error::{KeyLocation, quoted, suggestion};
-use crate::config::field::Field;
+use super::authority;
+use super::resolver::Resolver;
 use crate::config::file::RedisFile;
-use crate::config::units::Size;
 use crate::source::{SourceLocation, SourceSettings};
-
-use super::{Resolver, authority};
 
 const SCHEMES: [&str; 5] = ["redis", "rediss", "redis+unix", "unix", "embedded"];
 
@@ -45,14 +43,18 @@ impl Resolver<'_> {
         else {
             return;
         };
-        if let Some(key) = self.key_of_own_address(host, *port) {
+        if let Some(key) = self.addresses.key_reached_by(host, *port) {
             let message = format!("is this gateway itself ({key}); set the address of Redis");
             self.note(location, message);
         }
     }
 }
 
-pub(in crate::config) fn location(url: &str) -> Result<SourceLocation, String> {
+/// Parses the URL of a source, as `redis.url`.
+///
+/// # Errors
+/// A message that says what is wrong and how to fix it. It never contains a secret.
+pub fn location(url: &str) -> Result<SourceLocation, String> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err("not a URL; use forms like redis://127.0.0.1:6379".to_owned());
     };

@@ -4,8 +4,7 @@
 
 use matchit::{InsertError, Router};
 use ssegate_hub::ChannelName;
-
-use crate::config::error::{quoted, suggestion};
+use ssegate_strict_yaml::{quoted, suggestion};
 
 /// A parsed path of a route.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,31 +1,30 @@
-//! How a mapping of gateway.yaml is declared, and how its keys set the settings of the stages.
+//! How a mapping of a configuration is declared, and how its keys set the settings of a program.
 //!
-//! Knows no key of the file.
-//!
-//! [`mapping!`] declares each key once: its name, its type, its description in the JSON Schema, the setting
-//! that it sets, and the range of its value. An absent key leaves the setting as it is, so that its default
-//! is that of the stage, or for a key of a route that of `sse`.
-//!
-//! To add a key, add a line to its mapping in [`file`](mod@super::file), the field and its default to the
-//! settings of the stage that uses it, and a line to gateway.yaml.
+//! [`mapping!`](crate::mapping) declares each key once: its name, its type, its description in the JSON
+//! Schema, the setting that it sets, and the range of its value. An absent key leaves the setting as it is, so
+//! that its default is what the settings had before.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::error::{KeyLocation, Mistakes};
-use super::field::{At, Field, Limit, OrOff};
-use super::units::{Count, Size, Time, TimeOrZero, check_range};
+use crate::choice::{Limit, OrOff};
+use crate::error::KeyLocation;
+use crate::field::{At, Field};
+use crate::mistakes::Mistakes;
+use crate::units::{Count, Size, Time, TimeOrZero, check_range};
 
-/// A value of the file that sets a setting `S` of a stage.
-pub(super) trait Sets<S> {
+/// A value of the file that sets a setting `S` of the program.
+///
+/// A value of the setting's own type does; [`sets!`](crate::sets) declares conversions.
+pub trait Sets<S> {
     /// Changes `setting`, or notes a mistake at `location`.
     fn set(&self, setting: &mut S, location: &KeyLocation, mistakes: &Mistakes);
 }
 
 impl<T> Field<T> {
     /// Changes `setting` if the key has a value.
-    pub(super) fn set<S>(&self, setting: &mut S, mistakes: &Mistakes)
+    pub fn set<S>(&self, setting: &mut S, mistakes: &Mistakes)
     where
         T: Sets<S>,
     {
@@ -35,29 +34,58 @@ impl<T> Field<T> {
     }
 
     /// The same field if its value is in `range`. Notes a mistake otherwise.
-    pub(super) fn within(&self, range: RangeInclusive<T>, mistakes: &Mistakes) -> Self
+    pub fn within(&self, range: RangeInclusive<T>, mistakes: &Mistakes) -> Self
     where
         T: Clone + PartialOrd + Display,
     {
-        let Self::Written(At { location, value }) = self else { return self.clone() };
+        let At { location, value } = match self {
+            Self::Written(at) => at,
+            Self::Invalid(location) => {
+                mistakes.name_range(location, &range);
+                return self.clone();
+            }
+            Self::Absent => return Self::Absent,
+        };
         match check_range(value, &range) {
             Ok(()) => self.clone(),
             Err(message) => {
                 mistakes.note(location, message);
-                Self::Invalid
+                Self::Invalid(location.clone())
             }
         }
     }
 }
 
-/// Declares a mapping: the struct of its keys, each a [`Field`], and how they set the settings of a stage.
+/// Declares a mapping: the struct of its keys, each a [`Field`](crate::Field), and how they set settings.
 ///
 /// A line reads `key: Type => setting in least..=most`. A key without a setting is only declared, and
-/// resolved by hand.
+/// resolved by hand. The comment of a key is its description in the JSON Schema. The crate that declares one
+/// depends on `serde` and `schemars`, whose derives it uses.
+///
+/// ```
+/// use ssegate_strict_yaml::{Size, mapping};
+///
+/// #[derive(Debug)]
+/// pub struct QueueSettings {
+///     pub max_bytes: usize,
+///     pub is_lossy: bool,
+/// }
+///
+/// mapping! {
+///     /// What waits for a slow reader.
+///     pub struct QueueFile sets QueueSettings {
+///         /// The largest size of all messages.
+///         bytes: Size => max_bytes in Size::kib(1)..=Size::kib(1024),
+///         /// Whether the oldest message is dropped when the queue is full.
+///         lossy: bool => is_lossy,
+///     }
+/// }
+/// ```
+#[macro_export]
 macro_rules! mapping {
     (
         $(#[$attribute:meta])*
-        $name:ident sets $settings:ty {
+        $visibility:vis struct $name:ident sets $settings:ty {
             $(
                 $(#[$key_attribute:meta])*
                 $key:ident: $value:ty $(=> $($setting:ident).+ $(in $range:expr)?)?,
@@ -67,20 +95,22 @@ macro_rules! mapping {
         #[derive(Clone, Debug, Default, serde::Deserialize, schemars::JsonSchema)]
         #[serde(default, deny_unknown_fields)]
         $(#[$attribute])*
-        pub(in crate::config) struct $name {
+        $visibility struct $name {
             $(
                 $(#[$key_attribute])*
-                pub(in crate::config) $key: $crate::config::field::Field<$value>,
+                $visibility $key: $crate::Field<$value>,
             )*
         }
 
-        impl $crate::config::mapping::Sets<$settings> for $name {
+        impl $crate::Sets<$settings> for $name {
             fn set(
                 &self,
                 settings: &mut $settings,
-                _: &$crate::config::error::KeyLocation,
-                mistakes: &$crate::config::error::Mistakes,
+                _: &$crate::KeyLocation,
+                mistakes: &$crate::Mistakes,
             ) {
+                // Unused where no key has a setting.
+                let _ = (&settings, &mistakes);
                 $($(
                     self.$key
                         $(.within($range, mistakes))?
@@ -92,15 +122,29 @@ macro_rules! mapping {
 }
 
 /// Declares the conversion of a value of the file to a setting.
+///
+/// ```
+/// use ssegate_strict_yaml::{Time, sets};
+///
+/// pub enum Linger {
+///     Never,
+///     For(std::time::Duration),
+/// }
+///
+/// sets! {
+///     Time => Linger = |time| Linger::For(time.0);
+/// }
+/// ```
+#[macro_export]
 macro_rules! sets {
     ($($value:ty => $setting:ty = |$this:ident| $converted:expr;)+) => {
         $(
-            impl $crate::config::mapping::Sets<$setting> for $value {
+            impl $crate::Sets<$setting> for $value {
                 fn set(
                     &self,
                     setting: &mut $setting,
-                    _: &$crate::config::error::KeyLocation,
-                    _: &$crate::config::error::Mistakes,
+                    _: &$crate::KeyLocation,
+                    _: &$crate::Mistakes,
                 ) {
                     let $this = self;
                     *setting = $converted;
@@ -110,12 +154,7 @@ macro_rules! sets {
     };
 }
 
-pub(super) use {mapping, sets};
-
 sets! {
-    bool => bool = |value| *value;
-    u32 => u32 = |value| *value;
-    usize => usize = |value| *value;
     Count => usize = |count| count.0;
     Size => usize = |size| size.0;
     // The range of such a key ends at `Size::MAX_LENGTH`.
@@ -123,6 +162,12 @@ sets! {
     Time => Duration = |time| time.0;
     TimeOrZero => Duration = |time| time.0;
     TimeOrZero => Option<Duration> = |time| Some(time.0).filter(|time| !time.is_zero());
+}
+
+impl<T: Clone> Sets<T> for T {
+    fn set(&self, setting: &mut T, _: &KeyLocation, _: &Mistakes) {
+        setting.clone_from(self);
+    }
 }
 
 impl<M: Sets<S>, S: Default> Sets<Option<S>> for OrOff<M> {

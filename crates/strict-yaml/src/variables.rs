@@ -1,16 +1,21 @@
 //! Replaces `${VAR}`, `${VAR:-default}`, `${VAR:?hint}` and `$$` in the values of the file.
 //!
-//! Knows no key of the file. The environment is an argument. The value of a variable is not expanded
-//! again, so that a dollar in a password stays a dollar. Keys are not expanded.
+//! The environment is an argument. The value of a variable is not expanded again, so that a dollar in a
+//! password stays a dollar. Keys are not expanded.
+//!
+//! serde-saphyr has a feature `properties` for this (seen in 2.0.0 and 2.2.0), which is not used: its error
+//! for an unset variable ends the reading, so that only the first would be reported, and a number in
+//! quotes, as `{ count: "${COUNT}" }` needs them, would stay text.
 
-use super::error::{Mistakes, join};
-use super::tree::{Node, NodeValue, Scalar};
+use crate::error::join;
+use crate::mistakes::Mistakes;
+use crate::tree::{Node, NodeValue, Scalar};
 
-/// Looks up an environment variable.
-pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Looks up a variable: the environment of the process, or what a test puts in its place.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Replaces every variable in the values below `node`. A value with a missing variable is marked invalid.
-pub(super) fn replace(node: &mut Node, env: Env<'_>, mistakes: &Mistakes) {
+pub(crate) fn replace(node: &mut Node, env: Env<'_>, mistakes: &Mistakes) {
     replace_below(node, String::new(), env, mistakes);
 }
 
@@ -156,7 +161,7 @@ fn is_name_char(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::replace_in;
-    use crate::config::tree::Scalar;
+    use crate::tree::Scalar;
 
     fn env(name: &str) -> Option<String> {
         let value = match name {

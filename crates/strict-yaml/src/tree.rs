@@ -1,30 +1,28 @@
 //! YAML as a tree of nodes, each with its location in the file.
 //!
-//! Knows YAML, and no key of gateway.yaml. A scalar keeps its text as written, and whether it was
-//! quoted. The type of its key decides whether that is a number, a duration or text, so that `off`,
-//! `007` and `1e3` are never converted by YAML's own rules.
+//! A scalar keeps its text as written, and whether it was quoted. The type of its key decides whether that is
+//! a number, a duration or text, so that `off`, `007` and `1e3` are never converted by YAML's own rules.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{
-    Location, MessageFormatter, NonFiniteFloatPolicy, Spanned, UserMessageFormatter,
-};
+use serde_saphyr::{DuplicateKeyPolicy, Location, NonFiniteFloatPolicy, Spanned};
 
-use super::error::{ConfigErrors, KeyLocation, Mistakes, quoted};
+use crate::error::KeyLocation;
+use crate::syntax::position;
 
 /// A YAML value and its location.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) line: u32,
-    pub(super) column: u32,
-    pub(super) value: NodeValue,
+pub(crate) struct Node {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) value: NodeValue,
 }
 
 /// A YAML value.
 #[derive(Debug)]
-pub(super) enum NodeValue {
+pub(crate) enum NodeValue {
     /// `key:` without a value, `~`, `null`.
     Nothing,
     /// A scalar.
@@ -39,68 +37,50 @@ pub(super) enum NodeValue {
 
 /// The text of a scalar.
 #[derive(Debug)]
-pub(super) struct Scalar {
-    pub(super) text: String,
+pub(crate) struct Scalar {
+    pub(crate) text: String,
     /// Whether it is unquoted, and so may be a number or a boolean.
-    pub(super) is_plain: bool,
+    pub(crate) is_plain: bool,
 }
 
 /// A key of a mapping.
 #[derive(Debug)]
-pub(super) struct NodeKey {
-    pub(super) name: String,
-    pub(super) line: u32,
-    pub(super) column: u32,
+pub(crate) struct NodeKey {
+    pub(crate) name: String,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+}
+
+impl NodeKey {
+    /// The location of the key, given its path.
+    pub(crate) fn location(&self, path: String) -> KeyLocation {
+        KeyLocation { path, line: self.line, column: self.column }
+    }
 }
 
 impl Node {
     /// The location of the node, given its path.
-    pub(super) fn location(&self, path: &str) -> KeyLocation {
+    pub(crate) fn location(&self, path: &str) -> KeyLocation {
         KeyLocation { path: path.to_owned(), line: self.line, column: self.column }
     }
 }
 
-/// Parses one YAML document. A syntax error ends the parsing, so it is the only mistake.
-pub(super) fn read(text: &str, file: &str) -> Result<Node, ConfigErrors> {
+/// Parses one YAML document. `duplicate_keys` says which of them end the parsing, and which arrive.
+///
+/// # Errors
+/// The first syntax error.
+pub(crate) fn parse(
+    text: &str,
+    duplicate_keys: DuplicateKeyPolicy,
+) -> Result<Node, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
+        duplicate_keys: duplicate_keys,
         reject_unsupported_tags: true,
         with_snippet: false,
         emit_comments: false,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
     };
-    serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options)
-        .map(|raw| node(raw, text))
-        .map_err(|error| yaml_error(&error, text, file))
-}
-
-fn yaml_error(error: &serde_saphyr::Error, text: &str, file: &str) -> ConfigErrors {
-    let (line, column) = error.location().map_or((0, 0), position);
-    let location = KeyLocation { path: String::new(), line, column };
-    let mistakes = Mistakes::default();
-    mistakes
-        .note(&location, yaml_message(error, text.lines().nth(line.saturating_sub(1) as usize)));
-    ConfigErrors::new(file, mistakes.into_vec())
-}
-
-/// The parser's message, or a clearer one for frequent mistakes.
-fn yaml_message(error: &serde_saphyr::Error, line: Option<&str>) -> String {
-    match error {
-        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-            return format!("duplicate key {}", quoted(key));
-        }
-        serde_saphyr::Error::MultipleDocuments { .. } => {
-            return "a second YAML document begins here; the configuration must be a single one"
-                .to_owned();
-        }
-        _ => {}
-    }
-    let message = UserMessageFormatter.format_message(error);
-    // `{ url: ${REDIS_URL} }`: in YAML, the brace after the dollar opens a mapping.
-    let hint = match line {
-        Some(line) if line.contains("${") => "; inside { } and [ ], put quotes around \"${…}\"",
-        _ => "",
-    };
-    format!("not valid YAML: {message}{hint}")
+    serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options).map(|raw| node(raw, text))
 }
 
 fn node(raw: Spanned<Raw>, text: &str) -> Node {
@@ -127,11 +107,6 @@ fn node(raw: Spanned<Raw>, text: &str) -> Node {
 fn key(raw: Spanned<String>) -> NodeKey {
     let (line, column) = position(raw.defined);
     NodeKey { name: raw.value, line, column }
-}
-
-fn position(location: Location) -> (u32, u32) {
-    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    (narrow(location.line()), narrow(location.column()))
 }
 
 /// The text of the file that a scalar was read from.
@@ -220,7 +195,9 @@ impl<'de> Visitor<'de> for RawVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::{Node, NodeValue, read};
+    use serde_saphyr::DuplicateKeyPolicy;
+
+    use super::{Node, NodeValue, parse};
 
     /// Prints the tree in one line: `line:column` before each node, quoted scalars in quotes.
     fn shown(node: &Node) -> String {
@@ -244,7 +221,7 @@ mod tests {
     }
 
     fn tree(text: &str) -> String {
-        read(text, "f").map_or_else(|error| error.to_string(), |node| shown(&node))
+        shown(&parse(text, DuplicateKeyPolicy::Error).expect("valid YAML"))
     }
 
     #[test]
@@ -279,36 +256,5 @@ mod tests {
         ] {
             assert_eq!(tree(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn a_syntax_error_has_a_location_and_is_the_only_mistake() {
-        for (text, expected) in [
-            ("a: 1\na: 2", "duplicate key \"a\" (f:2:1)"),
-            (
-                "a: 1\n---\nb: 1",
-                "a second YAML document begins here; the configuration must be a single one (f:3:1)",
-            ),
-            ("a: b: c", "not valid YAML: mapping values are not allowed in this context (f:1:5)"),
-            ("a: !x 1", "not valid YAML: unsupported tag `!x` (f:1:7)"),
-            (
-                "a: {b: ${C}}",
-                "not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'; \
-                 inside { } and [ ], put quotes around \"${…}\" (f:1:9)",
-            ),
-        ] {
-            assert_eq!(tree(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn nested_aliases_cannot_exhaust_memory() {
-        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for level in 1..12 {
-            let before = level - 1;
-            let aliases = vec![format!("*a{before}"); 10].join(", ");
-            text += &format!("a{level}: &a{level} [{aliases}]\n");
-        }
-        assert!(tree(&text).starts_with("not valid YAML: "));
     }
 }

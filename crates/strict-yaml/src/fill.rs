@@ -1,9 +1,7 @@
-//! Fills the structs of [`file`](mod@super::file) from the tree, and notes every mistake.
+//! Fills structs from the tree, and notes every mistake.
 //!
-//! Knows the shapes of YAML, and no key of gateway.yaml.
-//!
-//! A serde deserializer that does not stop at the first mistake: it notes an unknown key and skips it,
-//! and an invalid value becomes [`Field::Invalid`](super::field::Field::Invalid).
+//! A serde deserializer that does not stop at the first mistake: it notes an unknown key and skips it, and an
+//! invalid value becomes [`Field::Invalid`](crate::Field::Invalid).
 
 use std::fmt;
 
@@ -13,13 +11,15 @@ use serde::de::{
 };
 use serde::{Deserialize, forward_to_deserialize_any};
 
-use super::error::{KeyLocation, Mistakes, all_of, join, one_of, quoted, suggestion};
-use super::field::{FIELD, LIMIT, ONE_OR_MORE, OR_OFF};
-use super::tree::{Node, NodeKey, NodeValue, Scalar};
+use crate::error::{KeyLocation, join};
+use crate::markers::{COUNT, FIELD, LIMIT, ONE_OR_MORE, OR_OFF};
+use crate::mistakes::{Fault, Mistakes};
+use crate::tree::{Node, NodeKey, NodeValue, Scalar};
+use crate::wording::{all_of, one_of, quoted, suggestion};
 
 /// Fills `T` from the whole tree; `None` when its root is invalid.
-pub(super) fn fill<'de, T: Deserialize<'de>>(root: &Node, mistakes: &Mistakes) -> Option<T> {
-    let filler = Filler { node: root, path: String::new(), mistakes };
+pub(crate) fn fill<'de, T: Deserialize<'de>>(root: &Node, mistakes: &Mistakes) -> Option<T> {
+    let filler = Filler::new(root, String::new(), mistakes);
     match T::deserialize(filler) {
         Ok(value) => Some(value),
         Err(problem) => {
@@ -31,25 +31,29 @@ pub(super) fn fill<'de, T: Deserialize<'de>>(root: &Node, mistakes: &Mistakes) -
 
 /// Why a value is invalid.
 #[derive(Debug)]
-pub(super) enum Problem {
+pub(crate) enum Problem {
     /// A mistake that has to be noted at the value's location.
-    Message(String),
+    Fault(Fault),
     /// A mistake that has been noted already.
     Noted,
 }
 
 impl Problem {
     fn note(self, location: &KeyLocation, mistakes: &Mistakes) {
-        if let Self::Message(message) = self {
-            mistakes.note(location, message);
+        if let Self::Fault(fault) = self {
+            mistakes.note_fault(location, fault);
         }
+    }
+
+    fn message(message: String) -> Self {
+        Self::Fault(Fault::Message(message))
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Message(message) => f.write_str(message),
+            Self::Fault(fault) => f.write_str(&fault.clone().into_message()),
             Self::Noted => f.write_str("noted already"),
         }
     }
@@ -59,28 +63,39 @@ impl std::error::Error for Problem {}
 
 impl serde::de::Error for Problem {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::Message(message.to_string())
+        Self::message(message.to_string())
     }
 }
 
 /// Deserializes one node.
 #[derive(Debug)]
-pub(super) struct Filler<'a> {
+pub(crate) struct Filler<'a> {
     node: &'a Node,
     path: String,
     mistakes: &'a Mistakes,
+    /// The range of a number, as far as the type of the value says it; with a space before it.
+    range: &'static str,
 }
 
 impl<'a> Filler<'a> {
-    fn expected(&self, what: &str) -> Problem {
-        let found = match &self.node.value {
-            NodeValue::Invalid => return Problem::Noted,
+    fn new(node: &'a Node, path: String, mistakes: &'a Mistakes) -> Self {
+        Self { node, path, mistakes, range: "" }
+    }
+
+    /// What is there, for a message; `None` if a mistake about it has been noted already.
+    fn found(&self) -> Option<String> {
+        Some(match &self.node.value {
+            NodeValue::Invalid => return None,
             NodeValue::Nothing => "the value is empty".to_owned(),
             NodeValue::List(_) => "this is a list".to_owned(),
             NodeValue::Map(_) => "this is a mapping".to_owned(),
             NodeValue::Scalar(scalar) => format!("this is {}", quoted(&scalar.text)),
-        };
-        Problem::Message(format!("expected {what}; {found}"))
+        })
+    }
+
+    fn expected(&self, what: &str) -> Problem {
+        self.found()
+            .map_or(Problem::Noted, |found| Problem::message(format!("expected {what}; {found}")))
     }
 
     fn scalar(&self, what: &str) -> Result<&Scalar, Problem> {
@@ -90,14 +105,21 @@ impl<'a> Filler<'a> {
         }
     }
 
-    fn number(&self) -> Result<u64, Problem> {
-        const NUMBER: &str = "a whole number";
-        let Scalar { text, is_plain } = self.scalar(NUMBER)?;
-        match text.parse() {
-            Ok(number) if *is_plain => Ok(number),
-            Ok(_) => Err(Problem::Message(format!("expected {NUMBER}; remove the quotes"))),
-            Err(_) => Err(self.expected(NUMBER)),
+    /// Returns a whole number up to `most`, the highest of its type.
+    fn number(&self, most: u64) -> Result<u64, Problem> {
+        let Some(mut found) = self.found() else { return Err(Problem::Noted) };
+        if let NodeValue::Scalar(Scalar { text, is_plain }) = &self.node.value {
+            match text.parse() {
+                Ok(number) if *is_plain && number <= most => return Ok(number),
+                Ok(_) if !is_plain => found += " in quotes; remove the quotes",
+                _ => {}
+            }
         }
+        let range = match self.range {
+            "" if most < u64::MAX => format!(" from 0 to {most}"),
+            range => range.to_owned(),
+        };
+        Err(Problem::Fault(Fault::NotANumber { range, found }))
     }
 
     /// Returns the entries of a mapping whose keys are known, and notes the unknown ones. A misspelt key
@@ -114,8 +136,7 @@ impl<'a> Filler<'a> {
                 known.push((*name, node));
                 continue;
             }
-            let path = join(&self.path, &key.name);
-            let location = KeyLocation { path, line: key.line, column: key.column };
+            let location = key.location(join(&self.path, &key.name));
             let meant = suggestion(&key.name, keys);
             self.mistakes.note(&location, unknown_key(meant, keys));
             let is_free = |name: &&str| !entries.iter().any(|(key, _)| key.name == **name);
@@ -156,15 +177,20 @@ impl<'de> Deserializer<'de> for Filler<'_> {
         }
     }
 
+    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        visitor.visit_u64(self.number(u8::MAX.into())?)
+    }
+
+    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        visitor.visit_u64(self.number(u16::MAX.into())?)
+    }
+
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        match u32::try_from(self.number()?) {
-            Ok(number) => visitor.visit_u32(number),
-            Err(_) => Err(self.expected(&format!("a whole number up to {}", u32::MAX))),
-        }
+        visitor.visit_u64(self.number(u32::MAX.into())?)
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        visitor.visit_u64(self.number()?)
+        visitor.visit_u64(self.number(u64::MAX)?)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
@@ -206,7 +232,8 @@ impl<'de> Deserializer<'de> for Filler<'_> {
             Some(word) => format!("; did you mean `{word}`?"),
             None => String::new(),
         };
-        Err(Problem::Message(format!("expected {}; this is {}{hint}", one_of(words), quoted(text))))
+        let expected = one_of(words);
+        Err(Problem::message(format!("expected {expected}; this is {}{hint}", quoted(text))))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -219,17 +246,21 @@ impl<'de> Deserializer<'de> for Filler<'_> {
             (ONE_OR_MORE, NodeValue::List(_)) => self.deserialize_seq(visitor),
             (OR_OFF | LIMIT, NodeValue::Scalar(scalar)) if is_off(scalar) => visitor.visit_unit(),
             (OR_OFF, NodeValue::Scalar(_)) => Err(self.expected("a mapping or off")),
+            (COUNT, _) => visitor.visit_newtype_struct(Self { range: " of at least 1", ..self }),
+            (LIMIT, _) => {
+                visitor.visit_newtype_struct(Self { range: " of at least 1, or off", ..self })
+            }
             _ => visitor.visit_newtype_struct(self),
         }
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u128 f32 f64 char str string bytes byte_buf option unit
+        i8 i16 i32 i64 i128 u128 f32 f64 char str string bytes byte_buf option unit
         unit_struct tuple tuple_struct map identifier ignored_any
     }
 }
 
-/// The parts of a [`Field`](super::field::Field): path, line, column, value.
+/// The parts of a [`Field`](crate::field::Field): path, line, column, value.
 struct FieldParts<'a> {
     filler: Filler<'a>,
     next: usize,
@@ -243,13 +274,13 @@ impl<'de> SeqAccess<'de> for FieldParts<'_> {
         seed: T,
     ) -> Result<Option<T::Value>, Problem> {
         self.next += 1;
-        let Filler { node, path, mistakes } = &self.filler;
+        let Filler { node, path, mistakes, .. } = &self.filler;
         match self.next {
             1 => seed.deserialize(path.as_str().into_deserializer()).map(Some),
             2 => seed.deserialize(node.line.into_deserializer()).map(Some),
             3 => seed.deserialize(node.column.into_deserializer()).map(Some),
             _ => {
-                let value = Filler { node, path: path.clone(), mistakes };
+                let value = Filler::new(node, path.clone(), mistakes);
                 match seed.deserialize(value) {
                     Ok(value) => Ok(Some(value)),
                     Err(problem) => {
@@ -278,7 +309,7 @@ impl<'de> SeqAccess<'de> for ListItems<'_> {
         let Some(node) = self.items.get(self.next) else { return Ok(None) };
         let path = format!("{}[{}]", self.filler.path, self.next);
         self.next += 1;
-        seed.deserialize(Filler { node, path, mistakes: self.filler.mistakes }).map(Some)
+        seed.deserialize(Filler::new(node, path, self.filler.mistakes)).map(Some)
     }
 }
 
@@ -305,6 +336,94 @@ impl<'de> MapAccess<'de> for MappingEntries<'_> {
             return Err(Problem::custom("next_value_seed was called before next_key_seed"));
         };
         let path = join(&self.filler.path, key);
-        seed.deserialize(Filler { node, path, mistakes: self.filler.mistakes })
+        seed.deserialize(Filler::new(node, path, self.filler.mistakes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Count, Field, KeyLocation, Limit, Mistakes, Sets as _, mapping, parse};
+
+    #[derive(Default)]
+    struct TestSettings {
+        port: u16,
+        shards: usize,
+        streams: u32,
+        connections: usize,
+        requests: Option<usize>,
+    }
+
+    mapping! {
+        struct TestFile sets TestSettings {
+            port: u16 => port in 1..=u16::MAX,
+            shards: usize => shards in 1..=128,
+            streams: u32 => streams,
+            connections: Count => connections,
+            requests: Limit<usize> => requests,
+            inner: TestInner,
+            list: Vec<Field<Count>>,
+        }
+    }
+
+    mapping! {
+        struct TestInner sets TestSettings {
+            port: u16,
+        }
+    }
+
+    fn report(text: &str) -> String {
+        let resolve = |file: TestFile, mistakes: &Mistakes| {
+            let mut settings = TestSettings::default();
+            file.set(&mut settings, &KeyLocation::default(), mistakes);
+            file.inner.set(&mut settings, mistakes);
+            drop(file.list);
+            Some(settings)
+        };
+        parse(text, "f", &|_| None, resolve)
+            .map_or_else(|errors| errors.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn where_a_number_is_expected_its_range_is_named() {
+        for (text, expected) in [
+            ("port: 8443", ""),
+            (
+                "port: http",
+                "port: expected a whole number from 1 to 65535; this is \"http\" (f:1:7)",
+            ),
+            (
+                "port: 70000",
+                "port: expected a whole number from 1 to 65535; this is \"70000\" (f:1:7)",
+            ),
+            ("port: -1", "port: expected a whole number from 1 to 65535; this is \"-1\" (f:1:7)"),
+            ("port: 0", "port: must be at least 1; this is 0 (f:1:7)"),
+            ("port:", "port: expected a whole number from 1 to 65535; the value is empty (f:1:5)"),
+            ("port: [1]", "port: expected a whole number from 1 to 65535; this is a list (f:1:7)"),
+            (
+                "port: '80'",
+                "port: expected a whole number from 1 to 65535; this is \"80\" in quotes; remove the \
+                 quotes (f:1:7)",
+            ),
+            (
+                "shards: all",
+                "shards: expected a whole number from 1 to 128; this is \"all\" (f:1:9)",
+            ),
+            ("shards: 129", "shards: must be at most 128; this is 129 (f:1:9)"),
+            (
+                "streams: 5000000000",
+                "streams: expected a whole number from 0 to 4294967295; this is \"5000000000\" (f:1:10)",
+            ),
+            (
+                "connections: many",
+                "connections: expected a whole number of at least 1; this is \"many\" (f:1:14)",
+            ),
+            ("list: [x]", "list[0]: expected a whole number of at least 1; this is \"x\" (f:1:8)"),
+            (
+                "requests: none",
+                "requests: expected a whole number of at least 1, or off; this is \"none\" (f:1:11)",
+            ),
+        ] {
+            assert_eq!(report(text), expected, "{text}");
+        }
     }
 }

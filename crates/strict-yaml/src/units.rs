@@ -1,4 +1,4 @@
-//! Durations, sizes and counts as they are written in gateway.yaml: `15s`, `5m`, `64KiB`, `100`.
+//! Durations, sizes and counts as they are written in a configuration: `15s`, `5m`, `64KiB`, `100`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, Visitor};
 
-use super::error::quoted;
+use crate::markers::COUNT;
+use crate::wording::quoted;
 
 /// Returns a message if `value` is out of `range`.
-pub(super) fn check_range<T>(value: &T, range: &RangeInclusive<T>) -> Result<(), String>
+pub(crate) fn check_range<T>(value: &T, range: &RangeInclusive<T>) -> Result<(), String>
 where
     T: PartialOrd + fmt::Display,
 {
@@ -26,15 +28,30 @@ where
 }
 
 /// A number of at least 1.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "usize")]
-pub(super) struct Count(pub(super) usize);
+#[derive(Clone, Copy, Debug)]
+pub struct Count(
+    /// The number.
+    pub usize,
+);
 
-impl TryFrom<usize> for Count {
-    type Error = String;
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(COUNT, CountVisitor)
+    }
+}
 
-    fn try_from(number: usize) -> Result<Self, String> {
-        check_range(&number, &(1..=usize::MAX)).map(|()| Self(number))
+struct CountVisitor;
+
+impl<'de> Visitor<'de> for CountVisitor {
+    type Value = Count;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, number: D) -> Result<Count, D::Error> {
+        let number = usize::deserialize(number)?;
+        check_range(&number, &(1..=usize::MAX)).map(|()| Count(number)).map_err(D::Error::custom)
     }
 }
 
@@ -55,7 +72,10 @@ impl JsonSchema for Count {
 /// A duration of at least 1 ms: `250ms`, `15s`, `1m30s`, `1h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Time(pub(super) Duration);
+pub struct Time(
+    /// The duration.
+    pub Duration,
+);
 
 impl Time {
     const ZERO: Self = Self(Duration::ZERO);
@@ -130,7 +150,10 @@ impl JsonSchema for Time {
 /// A duration that may be zero.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct TimeOrZero(pub(super) Duration);
+pub struct TimeOrZero(
+    /// The duration.
+    pub Duration,
+);
 
 impl TryFrom<String> for TimeOrZero {
     type Error = String;
@@ -157,16 +180,23 @@ impl JsonSchema for TimeOrZero {
 /// A number of bytes: `64KiB`, `4MiB`, `1GiB`, or without a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Size(pub(super) usize);
+pub struct Size(
+    /// The number of bytes.
+    pub usize,
+);
 
 impl Size {
-    pub(super) const ZERO: Self = Self(0);
-    pub(super) const BYTE: Self = Self(1);
+    /// No bytes.
+    pub const ZERO: Self = Self(0);
+    /// One byte.
+    pub const BYTE: Self = Self(1);
     /// The maximum of a signed 32-bit length, as socket options and HTTP/2 windows have it.
-    pub(super) const MAX_LENGTH: Self = Self(i32::MAX as usize);
-    pub(super) const MAX: Self = Self(usize::MAX);
+    pub const MAX_LENGTH: Self = Self(i32::MAX as usize);
+    /// The largest size.
+    pub const MAX: Self = Self(usize::MAX);
 
-    pub(super) const fn kib(number: usize) -> Self {
+    /// This many KiB.
+    pub const fn kib(number: usize) -> Self {
         Self(number << 10)
     }
 

@@ -1,14 +1,12 @@
-//! The JSON Schema of gateway.yaml, for editors.
+//! The JSON Schema of a configuration, for editors.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
-use schemars::{Schema, json_schema};
+use schemars::{JsonSchema, Schema, json_schema};
 use serde_json::{Value, json};
 
-use super::file::File;
-
-/// The JSON Schema (draft-07) of gateway.yaml, as indented JSON.
-pub fn schema() -> String {
+/// The JSON Schema (draft-07) of a configuration that fills a `File`, as indented JSON.
+pub fn schema<File: JsonSchema>() -> String {
     let generator = SchemaSettings::draft07().with_transform(Finish).into_generator();
     let schema = generator.into_root_schema_for::<File>();
     format!("{:#}", schema.as_value())

@@ -1,0 +1,72 @@
+//! Takes down mistakes while the work goes on, so that one run finds them all.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use crate::error::{KeyLocation, Mistake};
+
+/// The mistakes found so far. Whoever finds one notes it and goes on with a default.
+#[derive(Debug, Default)]
+pub struct Mistakes(RefCell<Vec<NotedFault>>);
+
+/// A mistake whose message may still become more precise.
+#[derive(Debug)]
+struct NotedFault {
+    location: KeyLocation,
+    fault: Fault,
+}
+
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// In words.
+    Message(String),
+    /// It should be a whole number. The range of a key is known only to the mapping that declares it, after
+    /// the value was read.
+    NotANumber {
+        /// The range, with a space before it; empty if there is none.
+        range: String,
+        /// What is there instead.
+        found: String,
+    },
+}
+
+impl Fault {
+    /// What is wrong, and how to fix it.
+    pub(crate) fn into_message(self) -> String {
+        match self {
+            Self::Message(message) => message,
+            Self::NotANumber { range, found } => format!("expected a whole number{range}; {found}"),
+        }
+    }
+}
+
+impl Mistakes {
+    /// Adds a mistake: what is wrong with the key or value at `location`, and how to fix it.
+    pub fn note(&self, location: &KeyLocation, message: impl Into<String>) {
+        self.note_fault(location, Fault::Message(message.into()));
+    }
+
+    pub(crate) fn note_fault(&self, location: &KeyLocation, fault: Fault) {
+        self.0.borrow_mut().push(NotedFault { location: location.clone(), fault });
+    }
+
+    /// Names the range in the mistake at `location`, if a number was expected there.
+    pub(crate) fn name_range<T: Display>(&self, location: &KeyLocation, of: &RangeInclusive<T>) {
+        for noted in self.0.borrow_mut().iter_mut() {
+            if let Fault::NotANumber { range, .. } = &mut noted.fault
+                && noted.location == *location
+            {
+                *range = format!(" from {} to {}", of.start(), of.end());
+            }
+        }
+    }
+
+    /// All that was noted.
+    pub(crate) fn into_vec(self) -> Vec<Mistake> {
+        let mistake =
+            |NotedFault { location, fault }| Mistake { location, message: fault.into_message() };
+        self.0.into_inner().into_iter().map(mistake).collect()
+    }
+}

@@ -1,0 +1,159 @@
+//! A YAML syntax error in words that a person can act on, and search for.
+
+use serde_saphyr::{Location, MessageFormatter, UserMessageFormatter};
+
+use crate::error::{KeyLocation, Mistake};
+use crate::wording::quoted;
+
+/// Where the parser sees an indentation that cannot be: beginnings and parts of its messages.
+const INDENTATION: [&str; 5] = [
+    "did not find expected key",
+    "did not find expected '-' indicator",
+    "did not find expected <document start>",
+    "invalid indentation",
+    "wrongly indented",
+];
+
+/// Line and column, both from 1.
+pub(crate) fn position(location: Location) -> (u32, u32) {
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    (narrow(location.line()), narrow(location.column()))
+}
+
+/// The parser's error about `text`, or a clearer one for frequent mistakes.
+pub(crate) fn mistake(error: &serde_saphyr::Error, text: &str) -> Mistake {
+    let (line, column) = error.location().map_or((0, 0), position);
+    let location = |line, column| KeyLocation { path: String::new(), line, column };
+    let known = match error {
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            Some(format!("duplicate key {}", quoted(key)))
+        }
+        serde_saphyr::Error::MultipleDocuments { .. } => Some(
+            "a second YAML document begins here; the configuration must be a single one".to_owned(),
+        ),
+        _ => None,
+    };
+    if let Some(message) = known {
+        return Mistake { location: location(line, column), message };
+    }
+    let message = UserMessageFormatter.format_message(error);
+    let is_about_tab = message.contains("tab");
+    if let Some((line, column)) = indenting_tab(text, line).filter(|_| is_about_tab) {
+        let message = "not valid YAML: a tab in the indentation; use spaces, YAML does not allow \
+                       tabs there";
+        return Mistake { location: location(line, column), message: message.to_owned() };
+    }
+    let hint = text
+        .lines()
+        .nth(line.saturating_sub(1) as usize)
+        .map_or("", |text| hint(&message, text, column.saturating_sub(1) as usize));
+    Mistake {
+        location: location(line, column),
+        message: format!("not valid YAML: {message}{hint}"),
+    }
+}
+
+/// The position of the first tab that indents a line, from `line` on. The parser may report the line before
+/// it.
+fn indenting_tab(text: &str, line: u32) -> Option<(u32, u32)> {
+    let from = line.saturating_sub(1);
+    (1..).zip(text.lines()).skip(from as usize).take(2).find_map(|(number, line)| {
+        let indentation = &line[..line.len() - line.trim_start_matches([' ', '\t']).len()];
+        let tab = indentation.find('\t')?;
+        Some((number, u32::try_from(tab + 1).unwrap_or(u32::MAX)))
+    })
+}
+
+/// What to look at, given the parser's message and the line and index at which it stopped.
+fn hint(message: &str, line: &str, index: usize) -> &'static str {
+    const INDENT: &str = "; check the indentation of this line and of the one before: the keys of one \
+                          mapping start in the same column, and so do the dashes of one list";
+    if line.contains("${") {
+        // `{ url: ${REDIS_URL} }`: in YAML, the brace after the dollar opens a mapping.
+        return "; inside { } and [ ], put quotes around \"${…}\"";
+    }
+    if INDENTATION.iter().any(|part| message.contains(part)) {
+        return INDENT;
+    }
+    if message.starts_with("mapping values are not allowed") {
+        let before: String = line.chars().take(index).collect();
+        return match before.contains(": ") {
+            true => "; put quotes around a value that contains \": \"",
+            false => INDENT,
+        };
+    }
+    ""
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::mistakes::Mistakes;
+    use crate::read::read;
+
+    fn reported(text: &str) -> String {
+        read(text, "f", &Mistakes::default()).expect_err("not valid").to_string()
+    }
+
+    #[test]
+    fn a_syntax_error_has_a_location_and_is_the_only_mistake() {
+        for (text, expected) in [
+            (
+                "a: 1\n---\nb: 1",
+                "a second YAML document begins here; the configuration must be a single one (f:3:1)",
+            ),
+            ("a: !x 1", "not valid YAML: unsupported tag `!x` (f:1:7)"),
+            (
+                "a: b: c",
+                "not valid YAML: mapping values are not allowed in this context; put quotes around a \
+                 value that contains \": \" (f:1:5)",
+            ),
+            (
+                "a: {b: ${C}}",
+                "not valid YAML: while parsing a flow mapping, did not find expected ',' or '}'; \
+                 inside { } and [ ], put quotes around \"${…}\" (f:1:9)",
+            ),
+        ] {
+            assert_eq!(reported(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tab_in_the_indentation_is_named_where_it_is() {
+        for (text, place) in [
+            ("a:\n\tb: 1", "2:1"),
+            ("a:\n  b: 1\n\tc: 2", "3:1"),
+            ("a:\n  b: 1\n  \tc: 2", "3:3"),
+            ("a:\n  b:\n\t- c", "3:1"),
+            ("a: x\n\tb: 1", "2:1"),
+            ("a: |\n\tx", "2:1"),
+            ("ä: { b: 1\n\tc: 2 }", "2:1"),
+        ] {
+            assert_eq!(
+                reported(text),
+                format!(
+                    "not valid YAML: a tab in the indentation; use spaces, YAML does not allow tabs \
+                     there (f:{place})"
+                ),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_indentation_has_a_hint() {
+        for (text, place) in [
+            ("a:\n  b: 1\n c: 2", "3:2"),
+            ("a: 1\n  b: 2", "2:4"),
+            ("a:\n    b: 1\n  c: 2", "3:3"),
+            ("- a: 1\n - b: 2", "2:2"),
+            ("a:\n- b: 1\n   c: 2", "3:5"),
+            (" a: 1\nb: 2", "2:1"),
+            ("a:\n  - b: 1\n    c: 2\n   d: 1", "4:4"),
+            ("a: \"x\ny\"", "2:1"),
+        ] {
+            let report = reported(text);
+            assert!(report.contains("; check the indentation of this line"), "{text}: {report}");
+            assert!(report.ends_with(&format!("(f:{place})")), "{text}: {report}");
+        }
+    }
+}

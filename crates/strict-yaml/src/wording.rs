@@ -1,0 +1,93 @@
+//! What all messages share: quoting, suggestions for misspelt words, and lists of words.
+
+/// Quotes `text` for a terminal or a log: escaped, of bounded length, and without the user and password
+/// of a URL.
+pub fn quoted(text: &str) -> String {
+    const MAX_CHARS: usize = 80;
+    let safe = without_credentials(text);
+    match safe.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{:?}…", &safe[..end]),
+        None => format!("{safe:?}"),
+    }
+}
+
+/// `scheme://user:password@host` as `scheme://…@host`.
+fn without_credentials(text: &str) -> String {
+    // The last `@`: a password that is not percent-encoded may contain others.
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}://…{}", &text[..scheme], &text[at..])
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// Returns the word of `known` that `written` is probably a misspelling of.
+pub fn suggestion<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+    // keepAlive and keep-alive are keep_alive in another style.
+    let plain = |word: &str| word.replace(['_', '-'], "").to_lowercase();
+    let written = plain(written);
+    // One letter of a very short word is most of it.
+    let allowed = match written.chars().count() {
+        0..=2 => 0,
+        length => length / 3,
+    };
+    known
+        .iter()
+        .map(|word| (strsim::osa_distance(&written, &plain(word)), *word))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+/// `a`, `a or b`, `a, b or c`.
+pub(crate) fn one_of(words: &[&str]) -> String {
+    listed(words, "or")
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(crate) fn all_of(words: &[&str]) -> String {
+    listed(words, "and")
+}
+
+fn listed(words: &[&str], last: &str) -> String {
+    match words {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first @ .., end] => format!("{} {last} {end}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{one_of, quoted, suggestion};
+
+    #[test]
+    fn a_misspelt_word_has_a_suggestion() {
+        let known = ["keep_alive", "retry", "linger", "max_channels"];
+        for (written, meant) in [
+            ("keepalive", Some("keep_alive")),
+            ("keepAlive", Some("keep_alive")),
+            ("keep-alive", Some("keep_alive")),
+            ("rerty", Some("retry")),
+            ("max_chanels", Some("max_channels")),
+            ("replay", None),
+            ("x", None),
+        ] {
+            assert_eq!(suggestion(written, &known), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn quoted_text_is_safe_to_print() {
+        assert_eq!(quoted("redis://me:se@cret@host/1"), r#""redis://…@host/1""#);
+        assert_eq!(quoted("a\u{1b}[31m\n"), r#""a\u{1b}[31m\n""#);
+        assert_eq!(quoted(&"ä".repeat(100)).chars().count(), 83);
+    }
+
+    #[test]
+    fn words_are_listed_as_in_a_sentence() {
+        assert_eq!(one_of(&["a"]), "a");
+        assert_eq!(one_of(&["a", "b", "c"]), "a, b or c");
+    }
+}

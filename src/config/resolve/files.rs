@@ -1,0 +1,36 @@
+//! Files that the configuration names: they must be there and be readable.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use ssegate_strict_yaml::At;
+
+use super::resolver::Resolver;
+use crate::config::purpose::ConfigPurpose;
+
+impl Resolver<'_> {
+    /// Returns the path of a file that exists and can be opened. Does not look at its content.
+    pub(super) fn readable_file(&self, At { location, value }: At<PathBuf>) -> Option<PathBuf> {
+        let path = self.directory.join(value);
+        if self.purpose == ConfigPurpose::Contact {
+            return Some(path);
+        }
+        let name = path.display();
+        let message = match readable(&path) {
+            Ok(()) => return Some(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => format!("no such file: {name}"),
+            Err(error) if error.kind() == ErrorKind::IsADirectory => format!("not a file: {name}"),
+            Err(error) => format!("cannot read {name}: {error}"),
+        };
+        self.note(&location, message);
+        None
+    }
+}
+
+fn readable(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_dir() {
+        return Err(ErrorKind::IsADirectory.into());
+    }
+    File::open(path).map(drop)
+}

@@ -1,0 +1,63 @@
+//! What resolving one file knows, and what every key needs: noting, requiring, parsing.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ssegate_strict_yaml::{At, Field, KeyLocation, Mistakes};
+
+use super::listen_addresses::ListenAddresses;
+use crate::config::purpose::ConfigPurpose;
+
+/// The state of resolving one file.
+pub(super) struct Resolver<'a> {
+    pub(super) mistakes: &'a Mistakes,
+    pub(super) purpose: ConfigPurpose,
+    pub(super) directory: &'a Path,
+    /// The addresses to listen on.
+    pub(super) addresses: ListenAddresses,
+    /// Whether the source is the embedded bus, which has no streams.
+    pub(super) is_source_embedded: bool,
+    /// Whether `trusted_proxies` is empty.
+    pub(super) trusts_no_proxy: bool,
+    /// The value of `limits.body`.
+    pub(super) max_body: Option<u64>,
+    /// The longest request header that every protocol accepts, in bytes.
+    pub(super) max_header_bytes: usize,
+}
+
+impl Resolver<'_> {
+    /// Notes a mistake.
+    pub(super) fn note(&self, location: &KeyLocation, message: impl Into<String>) {
+        self.mistakes.note(location, message);
+    }
+
+    /// Returns the value of a required key. `what` says what to write where it is missing.
+    pub(super) fn required<T>(
+        &self,
+        field: Field<T>,
+        parent: &KeyLocation,
+        key: &str,
+        what: &str,
+    ) -> Option<At<T>> {
+        if field.is_absent() {
+            self.note(&parent.child(key), format!("missing; {what}"));
+        }
+        field.written()
+    }
+
+    /// Parses a value with `read`, and notes its error.
+    pub(super) fn parse<T>(
+        &self,
+        at: &At<String>,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        read(&at.value).map_err(|message| self.note(&at.location, message)).ok()
+    }
+
+    /// Registers an address to listen on, and notes a mistake if it is in use already.
+    pub(super) fn claim_address(&mut self, address: SocketAddr, location: &KeyLocation) {
+        if let Err(message) = self.addresses.claim(address, &location.path) {
+            self.note(location, message);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Resolves the keys of one stream, on an events route or of a handover.
+
+use ssegate_hub::{ChannelName, Replay};
+use ssegate_strict_yaml::{Field, KeyLocation, Sets};
+
+use super::resolver::Resolver;
+use crate::config::file::{EventsFile, HandoverFile};
+use crate::config::stream_options::StreamOptions;
+use crate::route::{EventsSettings, EventsSource};
+
+/// The keys of a stream that may exclude each other, with the locations of those that are there.
+pub(super) struct StreamKeys<'a> {
+    source: Option<&'a KeyLocation>,
+    replay: Option<&'a KeyLocation>,
+    patterns: Option<&'a KeyLocation>,
+    max_channels: Option<&'a KeyLocation>,
+    strip_prefix: &'a Field<String>,
+}
+
+impl<'a> From<&'a EventsFile> for StreamKeys<'a> {
+    fn from(file: &'a EventsFile) -> Self {
+        Self {
+            source: file.source.location(),
+            replay: file.replay.location(),
+            patterns: file.patterns.location(),
+            max_channels: file.max_channels.location(),
+            strip_prefix: &file.strip_prefix,
+        }
+    }
+}
+
+impl<'a> From<&'a HandoverFile> for StreamKeys<'a> {
+    fn from(file: &'a HandoverFile) -> Self {
+        Self {
+            source: file.source.location(),
+            replay: file.replay.location(),
+            patterns: None,
+            max_channels: file.max_channels.location(),
+            strip_prefix: &file.strip_prefix,
+        }
+    }
+}
+
+impl Resolver<'_> {
+    /// Returns the settings of the streams that `file` describes: `options`, changed by its keys; `None`
+    /// where there are no `channels`.
+    pub(super) fn stream<'f, F: Sets<StreamOptions>>(
+        &self,
+        file: &'f F,
+        location: &KeyLocation,
+        mut options: StreamOptions,
+        channels: impl FnOnce() -> Option<Vec<String>>,
+    ) -> Option<EventsSettings>
+    where
+        StreamKeys<'f>: From<&'f F>,
+    {
+        let keys = StreamKeys::from(file);
+        file.set(&mut options, location, self.mistakes);
+        self.check_stream(&options, &keys);
+        let strip_prefix = self.strip_prefix(keys.strip_prefix);
+        let settings = options.events(channels()?, strip_prefix);
+        self.check_positions(keys.max_channels.or(keys.source), &settings);
+        Some(settings)
+    }
+
+    /// Notes keys of a stream that exclude each other.
+    fn check_stream(&self, options: &StreamOptions, keys: &StreamKeys<'_>) {
+        let is_log = options.source == EventsSource::Log;
+        if let Some(location) = keys.source.filter(|_| is_log && self.is_source_embedded) {
+            self.note(
+                location,
+                "the embedded bus has no streams; set redis.url to a Redis, such as \
+                 redis://127.0.0.1:6379, or use pubsub",
+            );
+        }
+        if let Some(location) = keys.patterns.filter(|_| is_log && options.patterns) {
+            self.note(location, "is not supported with source: stream, only with pubsub");
+        }
+        let keeps_nothing = !is_log && options.history.is_none();
+        let is_useless = keeps_nothing && options.stream.replay != Replay::None;
+        if let Some(location) = keys.replay.filter(|_| is_useless) {
+            self.note(location, "has no effect with history: off, since nothing is kept to replay");
+        }
+    }
+
+    fn strip_prefix(&self, field: &Field<String>) -> String {
+        let Field::Written(at) = field else { return String::new() };
+        if !at.value.is_empty() {
+            self.parse(at, |prefix| {
+                ChannelName::new(prefix).map_err(|error| format!("not a valid prefix: {error}"))
+            });
+        }
+        at.value.clone()
+    }
+}

@@ -1,0 +1,94 @@
+//! The text of a configuration: where it comes from, and its way to settings.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use ssegate_strict_yaml::{ConfigErrors, Env};
+
+use super::purpose::ConfigPurpose;
+use super::resolve::resolve;
+use super::settings::Settings;
+
+/// The text of a configuration.
+#[derive(Clone, Debug)]
+pub struct Text {
+    name: String,
+    text: String,
+}
+
+impl Text {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|error| unreadable(&name, &error))?;
+        Ok(Self { name, text })
+    }
+
+    /// Reads standard input to its end. Relative paths in it start at the working directory.
+    ///
+    /// # Errors
+    /// Standard input cannot be read.
+    pub fn from_stdin() -> Result<Self, ConfigErrors> {
+        let name = "standard input".to_owned();
+        match io::read_to_string(io::stdin().lock()) {
+            Ok(text) => Ok(Self { name, text }),
+            Err(error) => Err(unreadable(&name, &error)),
+        }
+    }
+
+    /// Parses the text, with the environment variables of this process.
+    ///
+    /// # Errors
+    /// Every mistake in the text.
+    pub fn resolve(&self, purpose: ConfigPurpose) -> Result<Settings, ConfigErrors> {
+        let env = |variable: &str| std::env::var(variable).ok();
+        parse_for(purpose, &self.text, &self.name, &env)
+    }
+}
+
+fn unreadable(name: &str, error: &io::Error) -> ConfigErrors {
+    let message = match error.kind() {
+        ErrorKind::NotFound => "no such file".to_owned(),
+        ErrorKind::IsADirectory => format!(
+            "a directory; give the file in it, such as {}",
+            Path::new(name).join("gateway.yaml").display()
+        ),
+        ErrorKind::InvalidData => "not a text file in UTF-8".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    ConfigErrors::for_file(name, message)
+}
+
+/// Reads the file at `path` to run a gateway, with the environment variables of this process.
+///
+/// # Errors
+/// Every mistake in the file, or that it cannot be read.
+pub fn load(path: impl AsRef<Path>) -> Result<Settings, ConfigErrors> {
+    Text::from_file(path)?.resolve(ConfigPurpose::Run)
+}
+
+/// Parses `text` to run a gateway. `file` is its name in messages, and relative paths start at its
+/// directory. `env` looks up variables. Reads no files but the certificates and keys that the text names.
+///
+/// # Errors
+/// Every mistake in the text. A YAML syntax error ends the parsing, so it is the only one.
+pub fn parse(text: &str, file: &str, env: Env<'_>) -> Result<Settings, ConfigErrors> {
+    parse_for(ConfigPurpose::Run, text, file, env)
+}
+
+fn parse_for(
+    purpose: ConfigPurpose,
+    text: &str,
+    file: &str,
+    env: Env<'_>,
+) -> Result<Settings, ConfigErrors> {
+    let directory = Path::new(file).parent().unwrap_or_else(|| Path::new(""));
+    ssegate_strict_yaml::parse(text, file, env, |written, mistakes| {
+        resolve(written, purpose, directory, mistakes)
+    })
+}
