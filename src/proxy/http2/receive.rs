@@ -2,6 +2,11 @@
 
 use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
+use ssegate_http2::error::ErrorCode;
+use ssegate_http2::frame::{
+    self, FRAME_HEADER_LEN, FrameHeader, MAX_31_BITS, MAX_FRAME_SIZE, flag, kind,
+};
+use ssegate_http2::window_measurement::WINDOW_PING;
 
 use super::head::{HeaderError, ResponseHeadBuilder, content_length};
 use super::header_block::HeaderBlock;

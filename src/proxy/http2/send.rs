@@ -7,6 +7,10 @@ use bytes::{Buf as _, Bytes};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, request};
 use http_body::Body as _;
+use ssegate_http2::CONNECTION_SPECIFIC;
+use ssegate_http2::error::ErrorCode;
+use ssegate_http2::frame::{self, FRAME_HEADER_LEN, flag, kind};
+use ssegate_http2::hpack::HpackEncoder;
 use tokio::time::Instant;
 
 use super::multiplexer::{Multiplexer, WRITE_SIZE};
