@@ -151,3 +151,33 @@ async fn the_sockets_that_systemd_opens_are_those_of_the_configuration_and_it_se
     gateway.terminate();
     assert_eq!(gateway.exit_within(SOON).await.code(), Some(0));
 }
+
+/// What `.dockerignore` lets into the context of `docker build`, copied to `to`.
+fn copy_context(to: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let ignored = std::fs::read_to_string(root.join(".dockerignore")).unwrap();
+    let mut lines = ignored.lines();
+    assert_eq!(lines.next(), Some("*"), "all is left out but what follows");
+    let kept = lines.map(|line| line.strip_prefix('!').expect(line));
+    let script = r#"cd "$1" && git ls-files -z -- $2 | xargs -0 cp --parents -t "$3""#;
+    let kept: Vec<&str> = kept.collect();
+    let copied = std::process::Command::new("sh")
+        .args(["-c", script, "sh"])
+        .args([root, Path::new(&kept.join(" ")), to])
+        .status();
+    assert!(copied.unwrap().success());
+}
+
+#[tokio::test]
+async fn the_context_of_docker_build_holds_all_that_cargo_reads() {
+    let dir = TempDir::new().unwrap();
+    copy_context(dir.path());
+    // Reads every manifest of the workspace, and fails where one or its sources are missing.
+    let output = Program::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--no-deps", "--format-version", "1"])
+        .arg("--manifest-path")
+        .arg(dir.path().join("Cargo.toml"))
+        .output(SOON)
+        .await;
+    assert_eq!(output.code(), 0, "{output:?}");
+}

@@ -1,6 +1,6 @@
 //! How a mapping of a configuration is declared, and how its keys set the settings of a program.
 //!
-//! [`mapping!`](crate::mapping) declares each key once: its name, its type, its description in the JSON
+//! [`mapping!`](crate::mapping!) declares each key once: its name, its type, its description in the JSON
 //! Schema, the setting that it sets, and the range of its value. An absent key leaves the setting as it is, so
 //! that its default is what the settings had before.
 
@@ -16,7 +16,7 @@ use crate::units::{Count, Size, Time, TimeOrZero, check_range};
 
 /// A value of the file that sets a setting `S` of the program.
 ///
-/// A value of the setting's own type does; [`sets!`](crate::sets) declares conversions.
+/// A value of the setting's own type does; [`sets!`](crate::sets!) declares conversions.
 pub trait Sets<S> {
     /// Changes `setting`, or notes a mistake at `location`.
     fn set(&self, setting: &mut S, location: &KeyLocation, mistakes: &Mistakes);
@@ -56,7 +56,7 @@ impl<T> Field<T> {
     }
 }
 
-/// Declares a mapping: the struct of its keys, each a [`Field`](crate::Field), and how they set settings.
+/// Declares a mapping: the struct of its keys, each a [`Field`], and how they set settings.
 ///
 /// A line reads `key: Type => setting in least..=most`. A key without a setting is only declared, and
 /// resolved by hand. The comment of a key is its description in the JSON Schema. The crate that declares one
