@@ -23,7 +23,8 @@ use crate::metrics::Metrics;
 use crate::route::{Router, RouterError};
 use crate::server::certificate::Certificate;
 use crate::server::listener::Listener;
-use crate::server::tls::{self, TlsError};
+use crate::server::tls;
+use crate::server::tls_error::TlsError;
 use crate::server::{ConnectionSettings, ListenerSettings};
 use crate::service::RequestSettings;
 
